@@ -1,0 +1,79 @@
+"""From one audio format to another: encoding and rate together."""
+
+from __future__ import annotations
+
+from ari_app.audio.formats import SAMPLE_BYTES, AudioFormat, Encoding, SampleAligner
+from ari_app.audio.g711 import pcm_to_ulaw, ulaw_to_pcm
+from ari_app.audio.resample import Resampler
+
+
+class Converter:
+    """One direction of one stream, from format `src` to format `dst`.
+
+    Chunks may have any size and be cut anywhere. Where the formats are equal, `process` returns
+    the very object that it was given, unless that was cut inside a sample.
+
+    Raises:
+        ValueError: the rates differ and one has no whole number of samples in 20 ms.
+    """
+
+    __slots__ = ("_aligner", "_decode", "_encode", "_resampler")
+
+    def __init__(self, src: AudioFormat, dst: AudioFormat) -> None:
+        self._decode = src != dst and src.encoding is Encoding.ULAW
+        self._encode = src != dst and dst.encoding is Encoding.ULAW
+        self._resampler = (
+            None if src.rate_hz == dst.rate_hz else Resampler(src.rate_hz, dst.rate_hz)
+        )
+        aligned = src.encoding is Encoding.ULAW or self._resampler is not None
+        self._aligner = None if aligned else SampleAligner()
+
+    @property
+    def lookahead_samples(self) -> int:
+        """Samples of the input held back until more come or the stream is flushed."""
+        return self._resampler.lookahead_samples if self._resampler else 0
+
+    @property
+    def delay_ms(self) -> float:
+        """How much later a sample leaves than it came, because of `lookahead_samples`."""
+        return self._resampler.delay_ms if self._resampler else 0.0
+
+    def prime(self) -> None:
+        """Begins anew with as much silence as is held back.
+
+        From then on each piece of input gives its whole share of output at once, `delay_ms` late in
+        the stream. Without it the first piece gives less, by `delay_ms`.
+        """
+        self.reset()
+        if self._resampler is not None:
+            self._resampler.process(bytes(self._resampler.lookahead_samples * SAMPLE_BYTES))
+
+    def process(self, data: bytes) -> bytes:
+        """Converts the next piece of the stream; may return less than came, or nothing."""
+        if self._decode:
+            data = ulaw_to_pcm(data)
+        if self._resampler is not None:
+            data = self._resampler.process(data)
+        elif self._aligner is not None:
+            data = self._aligner.align(data)
+        return pcm_to_ulaw(data) if self._encode else data
+
+    def flush(self) -> bytes:
+        """What was held back, as if silence followed. The next `process` begins anew.
+
+        Only half a sample is kept, for a sender that paused in the middle of one.
+        """
+        tail = self._resampler.flush() if self._resampler is not None else b""
+        return pcm_to_ulaw(tail) if self._encode else tail
+
+    def reset(self) -> None:
+        """Forgets the stream, as after an interruption. The next `process` begins anew."""
+        if self._resampler is not None:
+            self._resampler.reset()
+        elif self._aligner is not None:
+            self._aligner.reset()
+
+
+def make_converter(src: AudioFormat, dst: AudioFormat) -> Converter:
+    """A converter for one direction of one stream; see `Converter`."""
+    return Converter(src, dst)

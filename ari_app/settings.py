@@ -1,0 +1,165 @@
+"""Settings of the service, from the environment or a ``.env`` file.
+
+Every field is described in ``.env.example``; a test holds the two against each other. A value that does
+not fit ends in :class:`ari_app.errors.ConfigError` with one sentence a line, which never repeats a secret.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ari_app.errors import ConfigError
+
+LineFormatName = Literal["slin", "slin16", "slin24", "auto"]
+
+
+def _http_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be a URL such as http://127.0.0.1:8088")
+    if parts.username or parts.password:
+        raise ValueError("must not carry a user name or password; they have settings of their own")
+    if parts.query or parts.fragment:
+        raise ValueError("must not carry a query or a fragment")
+    return value.rstrip("/")
+
+
+def split_host_port(value: str) -> tuple[str, int]:
+    """Split ``host:port`` or ``[v6]:port``.
+
+    Raises:
+        ValueError: No port, no host, or a port outside 0 to 65535.
+    """
+    host, colon, port = value.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError("must be host:port, such as 127.0.0.1:9092 or [::1]:9092")
+    return host, int(port)
+
+
+def _host_port(value: str) -> str:
+    split_host_port(value)
+    return value
+
+
+def _empty_is_none(value: object) -> object:
+    return None if value == "" else value
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+HostPort = Annotated[str, AfterValidator(_host_port)]
+OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_empty_is_none)]
+OptionalText = Annotated[str | None, BeforeValidator(_empty_is_none)]
+OptionalPath = Annotated[Path | None, BeforeValidator(_empty_is_none)]
+
+
+class Settings(BaseSettings):
+    """What the service is told from outside. Field names are the environment's names in lower case."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    ari_url: HttpUrl = "http://127.0.0.1:8088"
+    ari_username: str = ""
+    ari_password: SecretStr = SecretStr("")
+    ari_app: str = Field(default="voice-agent", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+
+    audiosocket_bind: HostPort = "127.0.0.1:9092"
+    audiosocket_advertise: Annotated[HostPort | None, BeforeValidator(_empty_is_none)] = None
+    audiosocket_format: LineFormatName = "slin"
+
+    elevenlabs_api_key: OptionalSecret = None
+    elevenlabs_agent_id: OptionalText = None
+    elevenlabs_base_url: HttpUrl = "https://api.elevenlabs.io"
+    elevenlabs_ca_file: OptionalPath = None
+
+    api_bind: HostPort = "127.0.0.1:8080"
+    api_key: OptionalSecret = None
+
+    max_concurrent_calls: int = Field(default=10, ge=1, le=10_000)
+    call_timeout_seconds: float = Field(default=600, gt=0, le=86_400)
+    agent_connect_timeout_seconds: float = Field(default=8, gt=0, le=60)
+    drain_timeout_seconds: float = Field(default=600, ge=0, le=86_400)
+    uplink_chunk_ms: int = Field(default=40, ge=20, le=250, multiple_of=20)
+    recordings_dir: OptionalPath = None
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["console", "json"] = "console"
+
+    @property
+    def audiosocket_target(self) -> str:
+        """``host:port`` that Asterisk is told to dial."""
+        return self.audiosocket_advertise or self.audiosocket_bind
+
+    def require_serving(self) -> None:
+        """Check what ``serve`` cannot run without.
+
+        Raises:
+            ConfigError: Credentials of ARI are missing, or the HTTP service would be open to the
+                network without a key.
+        """
+        if not self.ari_username or not self.ari_password.get_secret_value():
+            raise ConfigError(
+                "ARI_USERNAME and ARI_PASSWORD are not set. Put the user of Asterisk's ari.conf into .env "
+                "(asterisk-conf/ shows one)."
+            )
+        host, _ = split_host_port(self.api_bind)
+        if self.api_key is None and not is_loopback(host):
+            raise ConfigError(
+                f"API_BIND is {self.api_bind}, which others can reach, but API_KEY is not set. "
+                "Set API_KEY, or bind to 127.0.0.1."
+            )
+        advertised, port = split_host_port(self.audiosocket_target)
+        if is_unspecified(advertised):
+            raise ConfigError(
+                f"Asterisk cannot dial {self.audiosocket_target}. Set AUDIOSOCKET_ADVERTISE to an address "
+                "of this machine that Asterisk reaches."
+            )
+        if port == 0 and self.audiosocket_advertise is not None:
+            raise ConfigError("AUDIOSOCKET_ADVERTISE needs a port that is not 0.")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a listener on ``host``."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_unspecified(host: str) -> bool:
+    """Whether ``host`` is a wildcard such as 0.0.0.0, which can be bound but not dialled."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
+def load_settings(env_file: str | None = ".env", **overrides: object) -> Settings:
+    """Read the settings from the environment and ``env_file``; ``overrides`` win.
+
+    Raises:
+        ConfigError: One sentence for each setting that does not fit.
+    """
+    try:
+        return Settings(_env_file=env_file, **overrides)  # type: ignore[call-arg, arg-type]
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(str(part) for part in item['loc']).upper()}: {_sentence(item['msg'])}"
+            for item in error.errors(include_input=False, include_url=False)
+        ]
+        raise ConfigError("Bad setting. " + " ".join(problems)) from None
+
+
+def _sentence(message: str) -> str:
+    text = message.removeprefix("Value error, ")
+    return text if text.endswith(".") else text + "."

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ari_app.audio.timeline import Side, StereoTimeline
+
+RATE_HZ = 8000
+START = 1000.0
+FRAME = 160
+FRAME_SECONDS = 0.02
+
+Stereo = npt.NDArray[np.int16]
+
+
+def frame(level: int, samples: int = FRAME) -> bytes:
+    return np.full(samples, level, "<i2").tobytes()
+
+
+def stereo(*blocks: bytes) -> Stereo:
+    return np.frombuffer(b"".join(blocks), "<i2").reshape(-1, 2)
+
+
+def finished(timeline: StereoTimeline) -> Stereo:
+    return stereo(*timeline.finish())
+
+
+def spans(channel: npt.NDArray[np.int16]) -> list[tuple[int, int, int]]:
+    """Where which level sounds: (level, from, to) in samples; silence left out."""
+    edges = [0, *(np.flatnonzero(np.diff(channel)) + 1).tolist(), len(channel)]
+    pairs = itertools.pairwise(edges)
+    return [(int(channel[a]), a, b) for a, b in pairs if b > a and channel[a]]
+
+
+def test_the_caller_is_on_the_left_and_was_heard_before_now() -> None:
+    timeline = StereoTimeline(RATE_HZ, START)
+    timeline.add(Side.CALLER, frame(7), START + 0.5)
+    recorded = finished(timeline)
+    assert spans(recorded[:, 0]) == [(7, 4000 - FRAME, 4000)]
+    assert spans(recorded[:, 1]) == []
+
+
+def test_the_agent_is_on_the_right_and_is_heard_from_now_on() -> None:
+    timeline = StereoTimeline(RATE_HZ, START)
+    timeline.add(Side.AGENT, frame(9), START + 0.5)
+    recorded = finished(timeline)
+    assert spans(recorded[:, 1]) == [(9, 4000, 4000 + FRAME)]
+    assert spans(recorded[:, 0]) == []
+
+
+def test_jitter_leaves_no_hole() -> None:
+    timeline = StereoTimeline(RATE_HZ, START)
+    for index, jitter in enumerate([0, 0.015, -0.01, 0.03, 0.001]):
+        timeline.add(Side.AGENT, frame(5), START + index * FRAME_SECONDS + jitter)
+    assert spans(finished(timeline)[:, 1]) == [(5, 0, 5 * FRAME)]
+
+
+def test_a_pause_is_silence_of_its_length() -> None:
+    timeline = StereoTimeline(RATE_HZ, START)
+    timeline.add(Side.AGENT, frame(5), START)
+    timeline.add(Side.AGENT, frame(6), START + 1)
+    assert spans(finished(timeline)[:, 1]) == [(5, 0, FRAME), (6, RATE_HZ, RATE_HZ + FRAME)]
+
+
+def test_a_burst_is_complete_and_in_order() -> None:
+    timeline = StereoTimeline(RATE_HZ, START)
+    for level in (1, 2, 3):
+        timeline.add(Side.CALLER, frame(level), START + 0.5)
+    levels = [level for level, _, _ in spans(finished(timeline)[:, 0])]
+    assert levels == [1, 2, 3]
+
+
+def test_a_frame_from_before_the_start_is_kept() -> None:
+    timeline = StereoTimeline(RATE_HZ, START)
+    timeline.add(Side.CALLER, frame(4), START - 1)
+    assert spans(finished(timeline)[:, 0]) == [(4, 0, FRAME)]
+
+
+def test_half_a_sample_is_left_out() -> None:
+    timeline = StereoTimeline(RATE_HZ, START)
+    timeline.add(Side.AGENT, frame(3) + b"\x01", START)
+    assert len(finished(timeline)) == FRAME
+
+
+def test_only_what_is_settled_is_given() -> None:
+    timeline = StereoTimeline(RATE_HZ, START)
+    timeline.add(Side.AGENT, frame(5, 4 * RATE_HZ), START)
+    blocks = [stereo(block) for block in timeline.take(START + 2.7)]
+    assert [len(block) for block in blocks] == [RATE_HZ, RATE_HZ, RATE_HZ // 2]
+    assert list(timeline.take(START + 2.7)) == []
+    assert spans(finished(timeline)[:, 1]) == [(5, 0, RATE_HZ * 3 // 2)]
+    assert list(timeline.finish()) == []
+
+
+def test_a_frame_for_a_time_already_given_follows_it() -> None:
+    timeline = StereoTimeline(RATE_HZ, START)
+    list(timeline.take(START + 1.2))
+    timeline.add(Side.CALLER, frame(8), START + 0.5)
+    assert spans(finished(timeline)[:, 0]) == [(8, 0, FRAME)]
+
+
+@given(
+    events=st.lists(
+        st.tuples(st.sampled_from(Side), st.integers(1, 500), st.floats(-0.1, 0.4)), max_size=30
+    ),
+    take_every=st.integers(1, 5),
+)
+def test_every_sample_is_recorded_once_and_in_order(
+    events: list[tuple[Side, int, float]], take_every: int
+) -> None:
+    timeline = StereoTimeline(RATE_HZ, START)
+    now = START
+    blocks: list[bytes] = []
+    expected: tuple[list[int], list[int]] = ([], [])
+    for number, (side, samples, step) in enumerate(events, start=1):
+        now += step
+        timeline.add(side, frame(number, samples), now)
+        expected[side].extend([number] * samples)
+        if number % take_every == 0:
+            blocks.extend(timeline.take(now))
+    recorded = stereo(*blocks, *timeline.finish())
+    for side in Side:
+        channel = recorded[:, side]
+        assert channel[channel != 0].tolist() == expected[side]
+
+
+@pytest.mark.parametrize("side", Side)
+def test_an_hour_of_steady_frames_stays_in_time(side: Side) -> None:
+    timeline = StereoTimeline(RATE_HZ, START)
+    given_samples = 0
+    for second in range(0, 3600, 10):
+        for _ in range(2):
+            timeline.add(side, frame(1, RATE_HZ * 5), START + second + (5 if side == 0 else 0))
+        given_samples += sum(len(block) for block in timeline.take(START + second)) // 4
+    given_samples += len(finished(timeline))
+    assert given_samples == 3600 * RATE_HZ

@@ -1,0 +1,137 @@
+"""AudioSocket, the way in which Asterisk carries a call's audio over TCP.
+
+A server that echoes. Asterisk is told to connect by
+`AudioSocket(40325ec2-5efd-4bd3-805f-53576e581d13,127.0.0.1:9092)` in the dialplan, or by ARI's
+`POST /channels/externalMedia`:
+
+```python
+from uuid import UUID
+
+from audiosocket import SLIN, AudioSocketServer, FrameClock, Kind, Line, PlayoutBuffer
+
+
+class Echo:
+    def __init__(self) -> None:
+        self.playout = PlayoutBuffer(SLIN.frame_bytes, SLIN.rate_hz)
+
+    def line_connected(self, line: Line) -> None:
+        self.line = line
+        line.next_frame = self.playout.next_frame
+
+    def audio_received(self, payload: bytes, kind: Kind) -> None:
+        self.playout.write(payload)
+
+    def digit_received(self, digit: str) -> None:
+        if digit == "#":
+            self.line.hang_up()
+
+    def tick(self, frames_due: int) -> None:
+        pass
+
+    def line_lost(self, reason: str) -> None:
+        self.playout.flush()
+
+
+async def serve(host: str, port: int) -> AudioSocketServer:
+    clock = FrameClock()
+    clock.start()
+    server = AudioSocketServer(clock)
+    await server.start(host, port)
+    server.expect(UUID("40325ec2-5efd-4bd3-805f-53576e581d13"), Echo(), SLIN, ttl=60)
+    return server
+```
+
+`frames`, `codec`, `playout`, `schedule`, `fade`, `sources` and `expectations` are pure: they
+touch no socket and read no clock. `clock`, `line`, `server` and `client` are thin shells around
+them for asyncio and uvloop.
+"""
+
+from audiosocket.client import AudioSocketClient, ClientStats, Heard
+from audiosocket.clock import FrameClock
+from audiosocket.codec import Decoder, audio_header, encode
+from audiosocket.errors import (
+    AudioSocketError,
+    FrameSizeError,
+    InvalidDigit,
+    NotIdentified,
+    ProtocolError,
+    UnexpectedKind,
+    UnknownKind,
+    WrongLength,
+)
+from audiosocket.frames import (
+    FORMATS,
+    FRAME_MS,
+    SLIN,
+    SLIN12,
+    SLIN16,
+    SLIN24,
+    SLIN32,
+    SLIN44,
+    SLIN48,
+    SLIN96,
+    SLIN192,
+    Audio,
+    Dtmf,
+    Error,
+    Hangup,
+    Identify,
+    Kind,
+    LineFormat,
+    Message,
+)
+from audiosocket.line import Line, LineHandler, LineStats
+from audiosocket.playout import FlushResult, PlayoutBuffer, PlayoutStats
+from audiosocket.schedule import Due, Schedule
+from audiosocket.server import AudioSocketServer
+from audiosocket.sources import FrameSource, pcm_source, silence_source, tone_source
+
+__all__ = [
+    "FORMATS",
+    "FRAME_MS",
+    "SLIN",
+    "SLIN12",
+    "SLIN16",
+    "SLIN24",
+    "SLIN32",
+    "SLIN44",
+    "SLIN48",
+    "SLIN96",
+    "SLIN192",
+    "Audio",
+    "AudioSocketClient",
+    "AudioSocketError",
+    "AudioSocketServer",
+    "ClientStats",
+    "Decoder",
+    "Dtmf",
+    "Due",
+    "Error",
+    "FlushResult",
+    "FrameClock",
+    "FrameSizeError",
+    "FrameSource",
+    "Hangup",
+    "Heard",
+    "Identify",
+    "InvalidDigit",
+    "Kind",
+    "Line",
+    "LineFormat",
+    "LineHandler",
+    "LineStats",
+    "Message",
+    "NotIdentified",
+    "PlayoutBuffer",
+    "PlayoutStats",
+    "ProtocolError",
+    "Schedule",
+    "UnexpectedKind",
+    "UnknownKind",
+    "WrongLength",
+    "audio_header",
+    "encode",
+    "pcm_source",
+    "silence_source",
+    "tone_source",
+]

@@ -1,0 +1,205 @@
+"""Doubles of the things around a line: a loop whose time stands still, a handler, a raw peer."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+from uuid import UUID, uuid4
+
+from audiosocket import (
+    SLIN,
+    AudioSocketServer,
+    Decoder,
+    FrameClock,
+    Identify,
+    Kind,
+    Line,
+    LineFormat,
+    Message,
+    encode,
+)
+
+
+@dataclass(order=True)
+class ManualTimer:
+    when: float
+    number: int
+    callback: Callable[[], None] = field(compare=False)
+    cancelled: bool = field(default=False, compare=False)
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class ManualLoop:
+    """Time passes when `advance` or `stall` says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self._timers: list[ManualTimer] = []
+        self._numbers = count()
+
+    @property
+    def waiting(self) -> list[float]:
+        return sorted(timer.when for timer in self._timers if not timer.cancelled)
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, when: float, callback: Callable[[], None], /) -> ManualTimer:
+        timer = ManualTimer(when, next(self._numbers), callback)
+        heapq.heappush(self._timers, timer)
+        return timer
+
+    def advance(self, seconds: float) -> None:
+        """Let every timer on the way run at its own time."""
+        end = self.now + seconds
+        while self._timers and self._timers[0].when <= end + 1e-9:
+            timer = heapq.heappop(self._timers)
+            if not timer.cancelled:
+                self.now = max(self.now, timer.when)
+                timer.callback()
+        self.now = end
+
+    def stall(self, seconds: float) -> None:
+        """Let time pass with the loop blocked; what is due then runs late, once."""
+        self.now += seconds
+        for timer in [timer for timer in self._timers if timer.when <= self.now]:
+            self._timers.remove(timer)
+            heapq.heapify(self._timers)
+            if not timer.cancelled:
+                timer.callback()
+
+    def fire_early(self) -> None:
+        """Run the next timer now, before its time."""
+        heapq.heappop(self._timers).callback()
+
+
+class Handler:
+    """A LineHandler that writes down what happens, and fails where it is told to."""
+
+    def __init__(self, *, fails_in: str = "") -> None:
+        self.line: Line | None = None
+        self.audio: list[tuple[Kind, bytes]] = []
+        self.digits: list[str] = []
+        self.ticks: list[int] = []
+        self.lost: list[str] = []
+        self.calls: list[str] = []
+        self._fails_in = fails_in
+
+    def line_connected(self, line: Line) -> None:
+        self.line = line
+        self._called("line_connected")
+
+    def audio_received(self, payload: bytes, kind: Kind) -> None:
+        self.audio.append((kind, payload))
+        self._called("audio_received")
+
+    def digit_received(self, digit: str) -> None:
+        self.digits.append(digit)
+        self._called("digit_received")
+
+    def tick(self, frames_due: int) -> None:
+        self.ticks.append(frames_due)
+        self._called("tick")
+
+    def line_lost(self, reason: str) -> None:
+        self.lost.append(reason)
+        self._called("line_lost")
+
+    def _called(self, name: str) -> None:
+        self.calls.append(name)
+        if name == self._fails_in:
+            raise RuntimeError(f"{name} fails")
+
+
+class Peer:
+    """A TCP client without manners."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.decoder = Decoder(expect_identify=False)
+
+    def send(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    async def messages(self, number: int) -> list[Message]:
+        """The next `number` messages."""
+        found: list[Message] = []
+        async with asyncio.timeout(10):
+            while len(found) < number:
+                data = await self.reader.read(65536)
+                assert data, f"end of stream after {found}"
+                found += self.decoder.feed(data)
+        assert len(found) == number
+        return found
+
+    async def rest(self) -> list[Message]:
+        """All messages until the server closes; then this end closes too, as Asterisk does."""
+        async with asyncio.timeout(10):
+            messages = self.decoder.feed(await self.reader.read(-1))
+        self.writer.close()
+        return messages
+
+    def reset(self) -> None:
+        """Close with RST."""
+        sock = self.writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
+
+    async def close(self) -> None:
+        self.writer.close()
+        try:
+            await self.writer.wait_closed()
+        except ConnectionError:
+            return
+
+
+@dataclass
+class Bench:
+    server: AudioSocketServer
+    clock: FrameClock
+    manual: ManualLoop
+    host: str
+    port: int
+    refused: list[str]
+    peers: list[Peer] = field(default_factory=list)
+
+    def tick(self, times: int = 1) -> None:
+        for _ in range(times):
+            self.manual.advance(0.02)
+
+    async def dial(self) -> Peer:
+        peer = Peer(*await asyncio.open_connection(self.host, self.port))
+        self.peers.append(peer)
+        return peer
+
+    async def connect(
+        self, handler: Handler, fmt: LineFormat = SLIN, uuid: UUID | None = None
+    ) -> tuple[Peer, Line]:
+        """A peer that is known to the server, and its line."""
+        uuid = uuid or uuid4()
+        self.server.expect(uuid, handler, fmt)
+        peer = await self.dial()
+        peer.send(encode(Identify(uuid)))
+        await until(lambda: handler.line is not None)
+        assert handler.line is not None
+        return peer, handler.line
+
+    async def close(self) -> None:
+        for peer in self.peers:
+            await peer.close()
+        await self.server.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the loop run until something is so."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - the condition is the test's, and has no event
+            await asyncio.sleep(0.001)

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from audiosocket import FrameClock
+from tests.unit.audiosocket.doubles import ManualLoop
+
+
+@pytest.fixture
+def clock(manual: ManualLoop) -> FrameClock:
+    clock = FrameClock(loop=manual)
+    clock.start()
+    return clock
+
+
+def fail(frames: int) -> None:
+    raise RuntimeError("callback fails")
+
+
+def test_every_callback_runs_each_period(clock: FrameClock, manual: ManualLoop) -> None:
+    first: list[int] = []
+    second: list[int] = []
+    clock.add(first.append)
+    clock.add(second.append)
+    manual.advance(1.0)
+    assert first == second == [1] * 50
+    assert len(manual.waiting) == 1
+
+
+def test_no_timer_without_callbacks(clock: FrameClock, manual: ManualLoop) -> None:
+    assert manual.waiting == []
+    remove = clock.add(lambda frames: None)
+    assert clock.ticking
+    assert manual.waiting == [manual.now + 0.02]
+    remove()
+    remove()
+    assert manual.waiting == []
+
+
+def test_it_waits_for_start_and_goes_on_after_stop(manual: ManualLoop) -> None:
+    clock = FrameClock(loop=manual)
+    ticks: list[int] = []
+    clock.add(ticks.append)
+    manual.advance(0.1)
+    assert ticks == []
+    clock.start()
+    clock.start()
+    manual.advance(0.1)
+    assert ticks == [1] * 5
+    clock.stop()
+    clock.stop()
+    manual.advance(0.1)
+    assert ticks == [1] * 5
+    clock.start()
+    manual.advance(0.1)
+    assert ticks == [1] * 10
+
+
+def test_idle_time_is_no_stall(clock: FrameClock, manual: ManualLoop) -> None:
+    ticks: list[int] = []
+    clock.add(ticks.append)()
+    manual.advance(60.0)
+    clock.add(ticks.append)
+    manual.advance(0.04)
+    assert ticks == [1, 1]
+
+
+def test_stalls_reach_callbacks_and_hook(manual: ManualLoop) -> None:
+    seen: list[tuple[float, int]] = []
+    ticks: list[int] = []
+    clock = FrameClock(on_tick=lambda late, skipped: seen.append((late, skipped)), loop=manual)
+    clock.start()
+    clock.add(ticks.append)
+    manual.advance(0.02)
+    manual.stall(0.05)
+    manual.stall(0.215)
+    assert ticks == [1, 2, 1]
+    assert [skipped for _, skipped in seen] == [0, 0, 10]
+    assert [late for late, _ in seen] == pytest.approx([0.0, 0.03, 0.205])
+    assert manual.waiting == [pytest.approx(1000.0 + 0.02 * 15)]
+
+
+def test_an_early_wake_up_waits_for_its_deadline(clock: FrameClock, manual: ManualLoop) -> None:
+    ticks: list[int] = []
+    clock.add(ticks.append)
+    manual.advance(0.01)
+    manual.fire_early()
+    assert ticks == []
+    assert manual.waiting == [pytest.approx(1000.02)]
+    manual.advance(0.01)
+    assert ticks == [1]
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_failing_callback_stops_no_other(
+    clock: FrameClock, manual: ManualLoop, place: int
+) -> None:
+    ticks: list[int] = []
+    callbacks = [ticks.append]
+    callbacks.insert(place, fail)
+    for callback in callbacks:
+        clock.add(callback)
+    manual.advance(0.06)
+    assert ticks == [1, 1, 1]
+
+
+def test_a_failing_hook_stops_nothing(manual: ManualLoop) -> None:
+    ticks: list[int] = []
+    clock = FrameClock(on_tick=lambda late, skipped: fail(0), loop=manual)
+    clock.start()
+    clock.add(ticks.append)
+    manual.advance(0.04)
+    assert ticks == [1, 1]
+
+
+def test_callbacks_come_and_go_within_a_tick(clock: FrameClock, manual: ManualLoop) -> None:
+    log: list[str] = []
+
+    def first(frames: int) -> None:
+        log.append("first")
+        remove_second()
+        clock.add(lambda frames: log.append("third"))
+        remove_first()
+
+    remove_first = clock.add(first)
+    remove_second = clock.add(lambda frames: log.append("second"))
+    manual.advance(0.02)
+    assert log == ["first"]
+    manual.advance(0.02)
+    assert log == ["first", "third"]
+
+
+def test_the_last_callback_may_leave_within_a_tick(clock: FrameClock, manual: ManualLoop) -> None:
+    def once(frames: int) -> None:
+        remove()
+
+    remove = clock.add(once)
+    manual.advance(0.02)
+    assert manual.waiting == []
+
+
+def test_it_needs_a_loop() -> None:
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        FrameClock().start()
+
+
+async def test_on_a_real_loop() -> None:
+    clock = FrameClock(period=0.005)
+    clock.start()
+    done = asyncio.Event()
+    frames = 0
+
+    def tick(due: int) -> None:
+        nonlocal frames
+        frames += due
+        if frames >= 4:
+            done.set()
+
+    remove = clock.add(tick)
+    await asyncio.wait_for(done.wait(), 10)
+    remove()
+    assert not clock.ticking
+    clock.stop()

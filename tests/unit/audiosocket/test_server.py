@@ -1,0 +1,442 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+from uuid import UUID, uuid4
+
+import pytest
+
+from audiosocket import (
+    SLIN,
+    SLIN16,
+    SLIN192,
+    Audio,
+    AudioSocketServer,
+    Dtmf,
+    Error,
+    FrameClock,
+    Hangup,
+    Identify,
+    Kind,
+    LineHandler,
+    Message,
+    encode,
+    tone_source,
+)
+from audiosocket.line import peer_name
+from tests.unit.audiosocket.doubles import Bench, Handler, Peer, until
+
+SILENCE = Audio(Kind.SLIN8, bytes(320))
+TONE = Audio(Kind.SLIN8, b"\x01\x02" * 160)
+
+
+async def test_silence_from_the_uuid_on(bench: Bench) -> None:
+    handler = Handler()
+    peer, line = await bench.connect(handler)
+    assert bench.server.lines == 1
+    assert bench.server.half_open == 0
+    bench.tick(3)
+    assert await peer.messages(3) == [SILENCE] * 3
+    assert handler.ticks == [1, 1, 1]
+    assert (line.stats.frames_sent, line.stats.silence_frames_sent) == (3, 3)
+    assert line.stats.bytes_sent == 960
+    sock = peer.writer.get_extra_info("sockname")
+    assert line.peer == f"127.0.0.1:{sock[1]}"
+
+
+async def test_frames_from_the_source(bench: Bench) -> None:
+    handler = Handler()
+    peer, line = await bench.connect(handler, SLIN16)
+    frames = [b"\x01\x00" * 320, None, b"\x02\x00" * 320]
+    line.next_frame = lambda: frames.pop(0)
+    bench.tick(3)
+    assert await peer.messages(3) == [
+        Audio(Kind.SLIN16, b"\x01\x00" * 320),
+        Audio(Kind.SLIN16, bytes(640)),
+        Audio(Kind.SLIN16, b"\x02\x00" * 320),
+    ]
+    assert line.stats.silence_frames_sent == 1
+
+
+async def test_a_stall_is_made_good(bench: Bench) -> None:
+    handler = Handler()
+    peer, _ = await bench.connect(handler)
+    bench.manual.stall(0.065)
+    assert await peer.messages(3) == [SILENCE] * 3
+    bench.manual.stall(1.0)
+    assert await peer.messages(1) == [SILENCE]
+    assert handler.ticks == [3, 1]
+
+
+async def test_what_asterisk_sends_arrives_in_order(bench: Bench) -> None:
+    handler = Handler()
+    uuid = uuid4()
+    bench.server.expect(uuid, handler, SLIN)
+    peer = await bench.dial()
+    sent: list[Message] = [
+        Identify(uuid),
+        Audio(Kind.SLIN8, b"\x01\x00" * 80),
+        Audio(Kind.SLIN8, b"\x02\x00" * 240),
+        Dtmf("5"),
+        Audio(Kind.SLIN16, b"\x03\x00" * 320),
+        Dtmf("#"),
+    ]
+    data = b"".join(encode(message) for message in sent)
+    for start in range(0, len(data), 150):
+        peer.send(data[start : start + 150])
+        await asyncio.sleep(0)
+    await until(lambda: len(handler.digits) == 2)
+    assert handler.audio == [(m.kind, m.payload) for m in sent if isinstance(m, Audio)]
+    assert handler.digits == ["5", "#"]
+    assert handler.calls == [
+        "line_connected",
+        "audio_received",
+        "audio_received",
+        "digit_received",
+        "audio_received",
+        "digit_received",
+    ]
+    assert handler.line is not None
+    stats = handler.line.stats
+    assert (stats.frames_received, stats.bytes_received, stats.digits_received) == (3, 1280, 2)
+
+
+async def test_everything_in_one_segment(bench: Bench) -> None:
+    handler = Handler()
+    uuid = uuid4()
+    bench.server.expect(uuid, handler, SLIN)
+    peer = await bench.dial()
+    peer.send(encode(Identify(uuid)) + encode(TONE) + encode(Dtmf("1")) + b"\x55")
+    assert await peer.rest() == [Hangup()]
+    await until(lambda: bool(handler.lost))
+    assert handler.calls == ["line_connected", "audio_received", "digit_received", "line_lost"]
+    assert handler.lost == ["malformed"]
+    assert bench.refused == ["malformed"]
+
+
+async def identified(bench: Bench, uuid: UUID) -> Peer:
+    peer = await bench.dial()
+    peer.send(encode(Identify(uuid)))
+    return peer
+
+
+async def test_refusals_disturb_nobody(bench: Bench) -> None:
+    handler = Handler()
+    used = uuid4()
+    good, line = await bench.connect(handler, uuid=used)
+
+    expired = uuid4()
+    bench.server.expect(expired, Handler(), SLIN, ttl=0)
+    garbage = await bench.dial()
+    garbage.send(b"GET / HTTP/1.1\r\n\r\n")
+    audio_first = await bench.dial()
+    audio_first.send(encode(TONE))
+    refused = [
+        await identified(bench, uuid4()),
+        await identified(bench, expired),
+        await identified(bench, used),
+        garbage,
+        audio_first,
+    ]
+    for peer in refused:
+        assert await peer.rest() == [Hangup()]
+    reasons = ["expired", "malformed", "malformed", "reused", "unknown_uuid"]
+    assert sorted(bench.refused) == reasons
+    assert sorted(bench.server.refusals.elements()) == reasons
+    await until(lambda: bench.server.half_open == 0)
+
+    bench.tick()
+    assert await good.messages(1) == [SILENCE]
+    assert not line.closing
+    assert handler.lost == []
+
+
+async def test_a_silent_connection_is_closed() -> None:
+    refused: list[str] = []
+    server = AudioSocketServer(FrameClock(), identify_timeout=0.05, on_refused=refused.append)
+    host, port = await server.start("127.0.0.1", 0)
+    silent = Peer(*await asyncio.open_connection(host, port))
+    slow = Peer(*await asyncio.open_connection(host, port))
+    slow.send(encode(Identify(uuid4()))[:10])
+    for peer in (silent, slow):
+        assert await peer.rest() == [Hangup()]
+        await peer.close()
+    assert refused == ["no_uuid_in_time"] * 2
+    await server.close()
+
+
+async def test_a_connection_may_just_go_away(bench: Bench) -> None:
+    peer = await bench.dial()
+    await until(lambda: bench.server.half_open == 1)
+    await peer.close()
+    await until(lambda: bench.server.half_open == 0)
+    assert bench.refused == []
+
+
+@pytest.mark.parametrize("limits", [{"max_connections": 1}, {"max_half_open": 1}])
+async def test_limits(limits: dict[str, int]) -> None:
+    server = AudioSocketServer(FrameClock(), **limits)  # type: ignore[arg-type]
+    host, port = await server.start("127.0.0.1", 0)
+    first = Peer(*await asyncio.open_connection(host, port))
+    await until(lambda: server.half_open == 1)
+    second = Peer(*await asyncio.open_connection(host, port))
+    assert await second.rest() == [Hangup()]
+    assert server.refusals == {"limit": 1}
+    await first.close()
+    await server.close()
+
+
+async def test_a_failing_refusal_hook(bench: Bench) -> None:
+    def fail(reason: str) -> None:
+        raise RuntimeError(reason)
+
+    bench.server._on_refused = fail
+    peer = await identified(bench, uuid4())
+    assert await peer.rest() == [Hangup()]
+    assert bench.server.refusals == {"unknown_uuid": 1}
+
+
+async def test_hanging_up(bench: Bench) -> None:
+    handler = Handler()
+    peer, line = await bench.connect(handler)
+    bench.tick()
+    line.hang_up()
+    line.hang_up("again")
+    assert handler.lost == []
+    bench.tick()
+    assert await peer.rest() == [SILENCE, Hangup()]
+    await until(lambda: bool(handler.lost))
+    line.hang_up()
+    bench.tick()
+    assert handler.lost == ["hung_up"]
+    assert handler.ticks == [1]
+    assert bench.server.lines == 0
+    assert not bench.clock.ticking
+
+
+@pytest.mark.parametrize("way", ["eof", "reset", "half_close"])
+async def test_the_peer_goes_away(bench: Bench, way: str) -> None:
+    handler = Handler()
+    peer, _ = await bench.connect(handler)
+    bench.tick()
+    match way:
+        case "eof":
+            await peer.close()
+        case "reset":
+            peer.reset()
+        case _:
+            peer.writer.write_eof()
+    await until(lambda: bool(handler.lost))
+    bench.tick()
+    assert handler.lost == ["peer_closed"]
+    assert handler.ticks == [1]
+    assert bench.refused == []
+
+
+@pytest.mark.parametrize(
+    ("data", "reason", "refused"),
+    [
+        (encode(Hangup()), "peer_hangup", []),
+        (encode(Hangup()) + b"\x99", "peer_hangup", []),
+        (encode(Error(1)), "peer_error", []),
+        (encode(Identify(uuid4())), "malformed", ["malformed"]),
+        (b"\x10\x00\x00", "malformed", ["malformed"]),
+        (b"\x10\x00\x03abc", "malformed", ["malformed"]),
+        (b"\x99", "malformed", ["malformed"]),
+    ],
+)
+async def test_the_peer_ends_it(bench: Bench, data: bytes, reason: str, refused: list[str]) -> None:
+    handler = Handler()
+    peer, _ = await bench.connect(handler)
+    peer.send(encode(TONE) + data + encode(Dtmf("1")))
+    assert await peer.rest() == [Hangup()]
+    await until(lambda: bool(handler.lost))
+    assert handler.lost == [reason]
+    assert len(handler.audio) == 1
+    assert handler.digits == []
+    assert bench.refused == refused
+
+
+@pytest.mark.parametrize(
+    "call", ["line_connected", "audio_received", "digit_received", "tick", "line_lost"]
+)
+async def test_a_failing_handler_loses_its_own_line_only(bench: Bench, call: str) -> None:
+    failing, healthy = Handler(fails_in=call), Handler()
+    peer, _ = await bench.connect(failing)
+    other, _ = await bench.connect(healthy)
+    if call == "line_lost":
+        await peer.close()
+    else:
+        peer.send(encode(TONE) + encode(Dtmf("1")))
+        if call != "line_connected":
+            await until(lambda: call == "tick" or call in failing.calls)
+        bench.tick()
+        assert (await peer.rest())[-1] == Hangup()
+    await until(lambda: bool(failing.lost))
+    assert failing.lost == ["peer_closed" if call == "line_lost" else "handler_error"]
+    bench.tick()
+    messages = await other.messages(len(healthy.ticks))
+    assert set(messages) == {SILENCE}
+    assert healthy.lost == []
+
+
+async def test_a_handler_may_hang_up_within_a_tick(bench: Bench) -> None:
+    class Brief(Handler):
+        def tick(self, frames_due: int) -> None:
+            super().tick(frames_due)
+            assert self.line is not None
+            self.line.hang_up("enough")
+
+    handler = Brief()
+    peer, _ = await bench.connect(handler)
+    bench.tick()
+    assert await peer.rest() == [Hangup()]
+    await until(lambda: bool(handler.lost))
+    assert handler.lost == ["enough"]
+
+
+async def test_what_comes_after_the_end_is_not_heard(bench: Bench) -> None:
+    handler = Handler()
+    peer, line = await bench.connect(handler)
+    stranger = await identified(bench, uuid4())
+    line.hang_up()
+    assert await peer.messages(1) == await stranger.messages(1) == [Hangup()]
+    for _ in range(3):
+        peer.send(encode(TONE))
+        stranger.send(encode(TONE))
+        await asyncio.sleep(0.001)
+    assert await peer.rest() == await stranger.rest() == []
+    await until(lambda: bool(handler.lost) and bench.server.half_open == 0)
+    assert handler.lost == ["hung_up"]
+    assert handler.audio == []
+    assert bench.refused == ["unknown_uuid"]
+
+
+@pytest.mark.parametrize("frame", [b"", bytes(318), bytes(322)])
+async def test_a_source_must_give_whole_frames(bench: Bench, frame: bytes) -> None:
+    handler = Handler()
+    peer, line = await bench.connect(handler)
+    line.next_frame = lambda: frame
+    bench.tick()
+    assert await peer.rest() == [Hangup()]
+    await until(lambda: bool(handler.lost))
+    assert handler.lost == ["handler_error"]
+
+
+async def small_window_peer(bench: Bench, handler: LineHandler) -> Peer:
+    """A peer that does not read, and whose kernel takes little for it."""
+    uuid = uuid4()
+    bench.server.expect(uuid, handler, SLIN192)
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, (bench.host, bench.port))
+    reader, writer = await asyncio.open_connection(sock=sock, limit=1024)
+    peer = Peer(reader, writer)
+    bench.peers.append(peer)
+    peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    peer.send(encode(Identify(uuid)))
+    return peer
+
+
+async def test_frames_are_skipped_while_the_peer_does_not_read(bench: Bench) -> None:
+    handler = Handler()
+    peer = await small_window_peer(bench, handler)
+    await until(lambda: handler.line is not None)
+    line = handler.line
+    assert line is not None
+    line.next_frame = tone_source(SLIN192)
+    for _ in range(200):
+        bench.tick()
+        await asyncio.sleep(0)
+    stats = line.stats
+    assert stats.frames_skipped_backpressure > 100
+    assert stats.frames_sent + stats.frames_skipped_backpressure == 200
+    assert line._transport.get_write_buffer_size() <= 4 * 7683
+
+    peer.writer.transport.resume_reading()  # type: ignore[attr-defined]
+    sent = stats.frames_sent
+    received = await peer.messages(sent)
+    source = tone_source(SLIN192)
+    assert received == [Audio(Kind.SLIN192, source() or b"") for _ in range(sent)]
+    bench.tick()
+    assert stats.frames_sent == sent + 1
+    assert await peer.messages(1) == [Audio(Kind.SLIN192, source() or b"")]
+    assert handler.lost == []
+
+
+async def test_a_peer_that_never_reads_is_given_up(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audiosocket.line.ABORT_SECONDS", 0.05)
+    bench.server._stall_timeout = 0.05
+    handler = Handler()
+    await small_window_peer(bench, handler)
+    async with asyncio.timeout(20):
+        while not handler.lost:
+            bench.tick()
+            await asyncio.sleep(0.001)
+    assert handler.lost == ["stalled"]
+    assert bench.server.lines == 0
+
+
+async def test_closing_the_server(bench: Bench) -> None:
+    handler = Handler()
+    peer, _ = await bench.connect(handler)
+    half_open = await bench.dial()
+    await until(lambda: bench.server.half_open == 1)
+    bench.server.expect(uuid4(), Handler(), SLIN)
+    ends = asyncio.gather(peer.rest(), half_open.rest())
+    await bench.server.close()
+    assert list(await ends) == [[Hangup()], [Hangup()]]
+    assert not bench.server.listening
+    assert handler.lost == ["server_closed"]
+    assert bench.server.expected == bench.server.lines == bench.server.half_open == 0
+    assert bench.refused == []
+    await bench.server.close()
+    with pytest.raises(OSError, match=r".+"):
+        await bench.dial()
+
+    bench.host, bench.port = await bench.server.start("127.0.0.1", 0)
+    peer, _ = await bench.connect(Handler())
+    bench.tick()
+    assert await peer.messages(1) == [SILENCE]
+
+
+async def test_starting_twice(bench: Bench) -> None:
+    with pytest.raises(RuntimeError, match="listens already"):
+        await bench.server.start("127.0.0.1", 0)
+    with pytest.raises(OSError, match=r".+"):
+        await AudioSocketServer(bench.clock).start(bench.host, bench.port)
+
+
+async def test_expecting_and_forgetting(bench: Bench) -> None:
+    uuid = uuid4()
+    bench.server.expect(uuid, Handler(), SLIN)
+    assert bench.server.expected == 1
+    with pytest.raises(ValueError, match="expected already"):
+        bench.server.expect(uuid, Handler(), SLIN)
+    assert bench.server.forget(uuid)
+    assert not bench.server.forget(uuid)
+    peer = await identified(bench, uuid)
+    assert await peer.rest() == [Hangup()]
+    assert bench.refused == ["unknown_uuid"]
+
+
+async def test_many_lines_in_one_tick(bench: Bench) -> None:
+    connected = [await bench.connect(Handler()) for _ in range(40)]
+    bench.tick(2)
+    for peer, _ in connected:
+        assert await peer.messages(2) == [SILENCE] * 2
+    assert len(bench.manual.waiting) == 1
+
+
+class Address(asyncio.Transport):
+    def __init__(self, peername: object) -> None:
+        super().__init__({"peername": peername})
+
+
+def test_names_of_peers() -> None:
+    assert peer_name(Address(("127.0.0.1", 80))) == "127.0.0.1:80"
+    assert peer_name(Address(("::1", 80, 0, 0))) == "[::1]:80"
+    assert peer_name(Address(None)) == "unknown"

@@ -1,0 +1,135 @@
+"""What Prometheus is told. Labels hold slugs and codes, never a number or a name of a person."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from ari_app.call.session import CallSession, TranscriptLine
+from ari_app.call.states import State
+from ari_app.elevenlabs import AgentClose
+
+_LATE_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+_CONNECT_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Metrics:
+    """The service's metrics, in a registry of their own; a :class:`SessionObserver`."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry(auto_describe=True)
+        self.calls = Gauge(
+            "ari_app_calls", "Calls by state.", ["state"], registry=self.registry
+        )
+        self.calls_total = Counter(
+            "ari_app_calls_ended",
+            "Calls that have ended, by AGENT_STATUS and reason.",
+            ["status", "reason"],
+            registry=self.registry,
+        )
+        self.call_seconds = Counter(
+            "ari_app_call_seconds", "Seconds that ended calls have lasted.", registry=self.registry
+        )
+        self.refused = Counter(
+            "ari_app_audiosocket_refused",
+            "AudioSocket connections that were refused, by reason.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.frame_lateness = Histogram(
+            "ari_app_frame_lateness_seconds",
+            "How late the clock wrote the frames of all calls.",
+            buckets=_LATE_SECONDS,
+            registry=self.registry,
+        )
+        self.ticks_skipped = Counter(
+            "ari_app_frame_ticks_skipped",
+            "Frame times that a stall of this process has swallowed.",
+            registry=self.registry,
+        )
+        self.underruns = Counter(
+            "ari_app_playout_underruns",
+            "Times that a response ran dry in its middle.",
+            registry=self.registry,
+        )
+        self.backpressure = Counter(
+            "ari_app_frames_not_read",
+            "Frames that were left out because Asterisk did not read.",
+            registry=self.registry,
+        )
+        self.filled_seconds = Counter(
+            "ari_app_uplink_filled_seconds",
+            "Silence given to agents where phones sent nothing.",
+            registry=self.registry,
+        )
+        self.interruptions = Counter(
+            "ari_app_interruptions", "Times that callers interrupted agents.", registry=self.registry
+        )
+        self.agent_connect = Histogram(
+            "ari_app_agent_connect_seconds",
+            "From a call's start to the agent being ready.",
+            buckets=_CONNECT_SECONDS,
+            registry=self.registry,
+        )
+        self.agent_closed_total = Counter(
+            "ari_app_agent_closes",
+            "Closed agent sockets by WebSocket close code and what it stands for.",
+            ["code", "kind"],
+            registry=self.registry,
+        )
+        self.ari_connected = Gauge(
+            "ari_app_ari_connected",
+            "Whether Asterisk's event socket is connected.",
+            registry=self.registry,
+        )
+        self._states: dict[str, State] = {}
+        for state in State:
+            if state not in (State.NEW, State.ENDED):
+                self.calls.labels(state.value).set(0)
+
+    def render(self) -> bytes:
+        """Everything in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def clock_ticked(self, late_seconds: float, skipped: int) -> None:
+        """The clock has written one frame to every line."""
+        self.frame_lateness.observe(late_seconds)
+        if skipped:
+            self.ticks_skipped.inc(skipped)
+
+    def connection_refused(self, reason: str) -> None:
+        """The AudioSocket server has refused a connection."""
+        self.refused.labels(reason).inc()
+
+    # --- SessionObserver
+
+    def call_changed(self, session: CallSession, state: State) -> None:
+        before = self._states.pop(session.session_id, None)
+        if before is not None:
+            self.calls.labels(before.value).dec()
+        if state is State.ENDED:
+            self._ended(session)
+            return
+        self._states[session.session_id] = state
+        self.calls.labels(state.value).inc()
+
+    def call_said(self, session: CallSession, line: TranscriptLine) -> None:
+        if line.who == "interruption":
+            self.interruptions.inc()
+
+    def agent_connected(self, session: CallSession, seconds: float) -> None:
+        self.agent_connect.observe(seconds)
+
+    def agent_closed(self, session: CallSession, close: AgentClose) -> None:
+        self.agent_closed_total.labels(str(close.code), close.kind).inc()
+
+    def _ended(self, session: CallSession) -> None:
+        outcome = session.outcome
+        if outcome is not None:
+            self.calls_total.labels(outcome.status.value, outcome.reason).inc()
+        self.call_seconds.inc(session.duration())
+        audio = session.audio_interface
+        self.underruns.inc(audio.playout.stats.underruns)
+        self.filled_seconds.inc(audio.uplink_stats.filled_samples / audio.rate_hz)
+        if audio.line is not None:
+            self.backpressure.inc(audio.line.stats.frames_skipped_backpressure)

@@ -1,0 +1,298 @@
+"""Wires the service together: what is made, in which order it starts, and in which it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import gc
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import structlog
+from aiohttp import web
+
+from ari_app.api.metrics import Metrics
+from ari_app.api.models import Readiness
+from ari_app.api.routes import build_web_app
+from ari_app.ari import AriError, AriUnauthorized, Capabilities, Channel, Client, EventSocket
+from ari_app.call.arguments import CallArguments
+from ari_app.call.manager import SessionManager
+from ari_app.call.session import CallPlan, CallSession, Services, SessionObserver, TranscriptLine
+from ari_app.call.states import State
+from ari_app.elevenlabs import AgentClient, AgentClose
+from ari_app.errors import ConfigError
+from ari_app.settings import Settings, split_host_port
+from audiosocket import SLIN, AudioSocketServer, FrameClock, LineFormat
+
+log = structlog.get_logger(__name__)
+
+
+class Observers:
+    """Tells several observers of the same calls."""
+
+    def __init__(self, observers: Sequence[SessionObserver]) -> None:
+        self._observers = tuple(observers)
+
+    def call_changed(self, session: CallSession, state: State) -> None:
+        for observer in self._observers:
+            observer.call_changed(session, state)
+
+    def call_said(self, session: CallSession, line: TranscriptLine) -> None:
+        for observer in self._observers:
+            observer.call_said(session, line)
+
+    def agent_connected(self, session: CallSession, seconds: float) -> None:
+        for observer in self._observers:
+            observer.agent_connected(session, seconds)
+
+    def agent_closed(self, session: CallSession, close: AgentClose) -> None:
+        for observer in self._observers:
+            observer.agent_closed(session, close)
+
+
+class VoiceBridge:
+    """The service: AudioSocket server, ARI application, agent client and HTTP interface.
+
+    ``async with VoiceBridge(settings) as bridge: await bridge.run()`` serves until :meth:`stop` is called.
+
+    Args:
+        settings: What it is told from outside.
+        observers: Who wants to know how calls go, beside the metrics.
+    """
+
+    def __init__(self, settings: Settings, observers: Sequence[SessionObserver] = ()) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.capabilities: Capabilities | None = None
+        self.audiosocket_address = ("", 0)
+        self.api_address = ("", 0)
+        self._observers = Observers([self.metrics, *observers])
+        self._exit = contextlib.AsyncExitStack()
+        self._stopping = asyncio.Event()
+        self._ari_state = "not connected yet"
+        self._reconcilers: set[asyncio.Task[None]] = set()
+
+    # --- life
+
+    async def __aenter__(self) -> VoiceBridge:
+        """Bind both ports, and make sure that Asterisk can be used.
+
+        Raises:
+            ConfigError: A port is taken, a folder cannot be written, or Asterisk refuses us or lacks
+                what we need.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self._exit.aclose()
+            raise
+        return self
+
+    async def _start(self) -> None:
+        settings = self.settings
+        settings.require_serving()
+        _check_recordings(settings.recordings_dir)
+
+        clock = FrameClock(on_tick=self.metrics.clock_ticked)
+        clock.start()
+        self._exit.callback(clock.stop)
+
+        self.lines = AudioSocketServer(clock, on_refused=self.metrics.connection_refused)
+        self.audiosocket_address = await _listen(
+            self.lines.start, settings.audiosocket_bind, "AUDIOSOCKET_BIND"
+        )
+        self._exit.push_async_callback(self.lines.close)
+
+        self.ari = await self._exit.enter_async_context(
+            Client(
+                settings.ari_url,
+                settings.ari_username,
+                settings.ari_password.get_secret_value(),
+                settings.ari_app,
+            )
+        )
+        agents = await self._exit.enter_async_context(
+            AgentClient(
+                settings.elevenlabs_base_url,
+                settings.elevenlabs_api_key,
+                connect_timeout=settings.agent_connect_timeout_seconds,
+                ca_file=settings.elevenlabs_ca_file,
+            )
+        )
+        services = Services(
+            ari=self.ari,
+            lines=self.lines,
+            agents=agents,
+            app=settings.ari_app,
+            audiosocket_target=self._target(),
+            observer=self._observers,
+        )
+        self.manager = SessionManager(
+            services, self._plan, max_concurrent_calls=settings.max_concurrent_calls
+        )
+        self._exit.push_async_callback(self.manager.close)
+        await self._start_http()
+
+    async def run(self) -> None:
+        """Take calls until :meth:`stop`; then refuse new ones and let the running ones finish.
+
+        Raises:
+            ConfigError: Asterisk refuses our name or password.
+        """
+        socket = EventSocket(self.ari, self.manager.handle, self._ari_changed)
+        events = asyncio.create_task(socket.run(), name="ari-events")
+        sweep = asyncio.create_task(self.manager.sweep_forever(), name="sweep")
+        stop = asyncio.create_task(self._stopping.wait(), name="stop")
+        # What is alive now lives as long as the process: no collection needs to look at it again.
+        gc.collect()
+        gc.freeze()
+        try:
+            await asyncio.wait([events, stop], return_when=asyncio.FIRST_COMPLETED)
+            if not events.done():
+                await self.manager.drain(self.settings.drain_timeout_seconds)
+            elif (error := events.exception()) is not None:
+                await self.manager.drain(0)
+                if isinstance(error, AriUnauthorized):
+                    raise ConfigError(_unauthorized(self.settings)) from None
+                raise error
+            else:
+                log.error("ari_application_replaced", app=self.settings.ari_app)
+                await self.manager.drain(self.settings.drain_timeout_seconds)
+        finally:
+            for task in (stop, sweep, events, *self._reconcilers):
+                task.cancel()
+            await asyncio.gather(stop, sweep, events, *self._reconcilers, return_exceptions=True)
+
+    def stop(self) -> None:
+        """Begin to stop: see :meth:`run`. May be called twice."""
+        self._stopping.set()
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._exit.aclose()
+
+    async def _start_http(self) -> None:
+        key = self.settings.api_key
+        app = build_web_app(self, api_key=None if key is None else key.get_secret_value())
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=2)
+        await runner.setup()
+        self._exit.push_async_callback(runner.cleanup)
+
+        async def start(host: str, port: int) -> tuple[str, int]:
+            await web.TCPSite(runner, host, port).start()
+            bound = runner.addresses[0]
+            return bound[0], bound[1]
+
+        self.api_address = await _listen(start, self.settings.api_bind, "API_BIND")
+        if key is None:
+            log.info("api_without_key", note="only this machine can reach it", at=self.settings.api_bind)
+
+    # --- Asterisk
+
+    def _ari_changed(self, state: str) -> None:
+        self._ari_state = state
+        self.metrics.ari_connected.set(state == "connected")
+        if state == "connected":
+            task = asyncio.get_running_loop().create_task(self._reconnected())
+            self._reconcilers.add(task)
+            task.add_done_callback(self._reconcilers.discard)
+
+    async def _reconnected(self) -> None:
+        try:
+            info = await self.ari.asterisk.get_info()
+        except AriError as error:
+            log.warning("asterisk_version_unknown", code=error.code, error=str(error))
+        else:
+            self.capabilities = Capabilities.of(info.version)
+            log.info("asterisk_connected", version=info.version, app=self.settings.ari_app)
+        await self.manager.reconcile()
+
+    # --- calls
+
+    def _plan(self, session_id: str, channel: Channel, arguments: CallArguments) -> CallPlan:
+        settings = self.settings
+        folder = settings.recordings_dir
+        return CallPlan(
+            agent_id=arguments.agent_id or settings.elevenlabs_agent_id or "",
+            variables={
+                "caller_id": channel.caller.number,
+                "called_number": channel.dialplan.exten,
+                "call_sid": channel.id,
+                **arguments.variables,
+            },
+            line_format=self._line_format(),
+            call_timeout_seconds=settings.call_timeout_seconds,
+            connect_timeout_seconds=settings.agent_connect_timeout_seconds,
+            uplink_chunk_ms=settings.uplink_chunk_ms,
+            recording_path=None if folder is None else folder / f"{session_id}.wav",
+        )
+
+    def _line_format(self) -> LineFormat:
+        wanted = self.settings.audiosocket_format
+        if wanted in ("slin", "auto"):
+            return SLIN
+        if self.capabilities is not None and not self.capabilities.slin_wide:
+            # This Asterisk would label 16 kHz as 8 kHz; see Capabilities.
+            return SLIN
+        return LineFormat.by_name(wanted)
+
+    def _target(self) -> str:
+        if self.settings.audiosocket_advertise is not None:
+            return self.settings.audiosocket_advertise
+        host, port = self.audiosocket_address
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    # --- ServiceView
+
+    def readiness(self) -> Readiness:
+        """Whether new calls are taken."""
+        problems = []
+        if self._ari_state != "connected":
+            problems.append(f"Asterisk's event socket is {self._ari_state}")
+        if not self.lines.listening:
+            problems.append("the AudioSocket server does not listen")
+        if self.manager.draining:
+            problems.append("draining: new calls are refused")
+        return Readiness(
+            status="not_ready" if problems else "ready",
+            problems=problems,
+            active_sessions=self.manager.get_active_sessions_count(),
+            asterisk_version=str(self.capabilities.version) if self.capabilities else None,
+        )
+
+
+def _unauthorized(settings: Settings) -> str:
+    return (
+        f"Asterisk at {settings.ari_url} refuses the user {settings.ari_username!r}. Compare ARI_USERNAME "
+        "and ARI_PASSWORD with its ari.conf, and see `asterisk -rx 'ari show users'`."
+    )
+
+
+def _check_recordings(folder: Path | None) -> None:
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(
+            f"RECORDINGS_DIR {folder} cannot be written: {error.strerror}. Make it writable or empty the "
+            "setting."
+        ) from None
+
+
+async def _listen(
+    start: Callable[[str, int], Awaitable[tuple[str, int]]], address: str, setting: str
+) -> tuple[str, int]:
+    host, port = split_host_port(address)
+    try:
+        return await start(host, port)
+    except OSError as error:
+        hint = (
+            "another program has this port; stop it, or choose another port"
+            if error.errno == errno.EADDRINUSE
+            else "choose an address of this machine"
+        )
+        raise ConfigError(f"{setting} {address} cannot be used: {hint}.") from None

@@ -1,0 +1,66 @@
+"""The arguments of ``Stasis(voice-agent,name=value,...)``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
+_MAX_WAIT_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class CallArguments:
+    """What the dialplan says about a call.
+
+    Attributes:
+        agent_id: The agent to talk with; None leaves it to the settings.
+        wait_seconds: Wait so long for ``initiate-call`` to name the channel; None: talk at once.
+        variables: Dynamic variables for the agent.
+        problems: What could not be used, a sentence each; values are not repeated, they may be personal.
+    """
+
+    agent_id: str | None = None
+    wait_seconds: float | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+
+def parse_arguments(args: Sequence[str]) -> CallArguments:
+    """Read the arguments as Asterisk split them, at commas.
+
+    Never raises: a caller is not lost over a typing error in the dialplan. What is wrong is left out and
+    named in ``problems``.
+    """
+    agent_id: str | None = None
+    wait_seconds: float | None = None
+    variables: dict[str, str] = {}
+    problems: list[str] = []
+    for position, argument in enumerate(args, start=1):
+        name, equals, value = argument.partition("=")
+        name, value = name.strip(), value.strip()
+        if not argument.strip():
+            continue
+        if not equals:
+            problems.append(f"argument {position} is not name=value")
+        elif not _NAME.match(name):
+            problems.append(f"argument {position} has a name that is not letters, digits and _")
+        elif name == "agent_id":
+            agent_id = value or None
+        elif name == "wait":
+            wait_seconds = _seconds(value)
+            if wait_seconds is None:
+                problems.append(f"wait is not a number of seconds from 0 to {_MAX_WAIT_SECONDS:.0f}")
+        elif name.startswith("system__"):
+            problems.append(f"{name}: names that begin with system__ belong to ElevenLabs")
+        else:
+            variables[name] = value
+    return CallArguments(agent_id, wait_seconds, variables, tuple(problems))
+
+
+def _seconds(value: str) -> float | None:
+    if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,3})?", value, re.ASCII):
+        return None
+    seconds = float(value)
+    return seconds if seconds <= _MAX_WAIT_SECONDS else None

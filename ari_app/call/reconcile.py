@@ -1,0 +1,98 @@
+"""Compares what Asterisk holds with the calls that we know.
+
+Needed after every (re)connection of the event socket, for events in between are lost, and now and then in
+between, for a request that failed leaves something behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What one call that has not ended holds in Asterisk.
+
+    Attributes:
+        session_id: The call.
+        caller, media, bridge: Names, whether or not the thing is there.
+        caller_expected: The caller must be there, or has hung up.
+        media_expected: The media channel must be there, or is lost.
+    """
+
+    session_id: str
+    caller: str
+    media: str
+    bridge: str
+    caller_expected: bool
+    media_expected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What Asterisk holds.
+
+    Attributes:
+        channels: The ids of all channels.
+        bridges: The ids of all bridges.
+        in_application: The ids of the channels that are in our application.
+    """
+
+    channels: frozenset[str]
+    bridges: frozenset[str]
+    in_application: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """What does not fit.
+
+    Attributes:
+        callers_gone: Sessions whose caller is no longer there.
+        media_gone: Sessions whose media channel had been there and is no longer.
+        stray_media: Media channels of ours without a call.
+        stray_bridges: Bridges of ours without a call.
+        stray_callers: Channels that wait in our application for nobody.
+    """
+
+    callers_gone: frozenset[str]
+    media_gone: frozenset[str]
+    stray_media: frozenset[str]
+    stray_bridges: frozenset[str]
+    stray_callers: frozenset[str]
+
+
+def compare(
+    snapshot: Snapshot, calls: Collection[Held], *, media_prefix: str, bridge_prefix: str
+) -> Differences:
+    """Say what does not fit.
+
+    Args:
+        snapshot: What Asterisk holds.
+        calls: All calls that have not ended.
+        media_prefix: What the ids of our media channels begin with.
+        bridge_prefix: What the ids of our bridges begin with.
+    """
+    ours = {call.caller for call in calls} | {call.media for call in calls}
+    bridges = {call.bridge for call in calls}
+    media = {channel for channel in snapshot.channels if channel.startswith(media_prefix)}
+    return Differences(
+        callers_gone=frozenset(
+            call.session_id
+            for call in calls
+            if call.caller_expected and call.caller not in snapshot.channels
+        ),
+        media_gone=frozenset(
+            call.session_id
+            for call in calls
+            if call.media_expected and call.media not in snapshot.channels
+        ),
+        stray_media=frozenset(media - ours),
+        stray_bridges=frozenset(
+            bridge
+            for bridge in snapshot.bridges
+            if bridge.startswith(bridge_prefix) and bridge not in bridges
+        ),
+        stray_callers=frozenset((snapshot.in_application & snapshot.channels) - media - ours),
+    )

@@ -1,0 +1,75 @@
+"""Giving things back to Asterisk, and the names by which what is ours is known."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from ari_app.ari import AriError, AriNotFound, Client
+from ari_app.call.signals import Outcome
+
+log = structlog.get_logger(__name__)
+
+
+def media_channel_id(app: str, session_id: str) -> str:
+    """The media channel of a session. Named by us, so that a later start can tell what is ours."""
+    return f"{app}-media-{session_id}"
+
+
+def bridge_id(app: str, session_id: str) -> str:
+    """The bridge of a session."""
+    return f"{app}-bridge-{session_id}"
+
+
+async def quietly(request: Callable[[], Awaitable[object]], *, attempts: int = 1) -> bool:
+    """Make a request that removes something; what is gone already counts as removed.
+
+    Returns:
+        Whether it is gone. A failure is logged; the manager's sweep finds what is left.
+    """
+    for _ in range(attempts):
+        try:
+            await request()
+        except AriNotFound:
+            return True
+        except AriError as error:
+            log.warning("release_request_failed", code=error.code, error=str(error))
+        else:
+            return True
+    return False
+
+
+async def give_back_caller(
+    ari: Client,
+    channel_id: str,
+    outcome: Outcome,
+    *,
+    session_id: str = "",
+    conversation_id: str = "",
+) -> bool:
+    """Let a channel go on in the dialplan, and tell it there how the agent's part ended.
+
+    Returns:
+        Whether the channel has left us; one that has hung up has.
+    """
+    variables = {
+        "AGENT_STATUS": outcome.status.value,
+        "AGENT_REASON": outcome.reason,
+        "AGENT_SESSION_ID": session_id,
+        "AGENT_CONVERSATION_ID": conversation_id,
+    }
+    if outcome.transfer_to is not None:
+        variables["AGENT_TRANSFER_TO"] = outcome.transfer_to
+    for name, value in variables.items():
+        try:
+            await ari.channels.set_channel_var(channel_id, name, value)
+        except AriNotFound:
+            return True
+        except AriError as error:
+            # Going on without a variable is better than not going on.
+            log.warning("variable_not_set", variable=name, code=error.code, error=str(error))
+    left = await quietly(lambda: ari.channels.continue_in_dialplan(channel_id), attempts=2)
+    if not left:
+        log.error("caller_not_released", call=channel_id)
+    return left

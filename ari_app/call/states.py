@@ -1,0 +1,96 @@
+"""The life of a call as a table.
+
+A call moves by *steps*. Each row says: in this state, this step leads there. What is not in the table
+cannot happen: :func:`advance` raises and changes nothing. ``docs/architecture.md`` draws its diagram from
+this table, and a test holds the two together.
+
+``RELEASING`` is where every call passes on its way out, whoever ended it, so there is one place that gives
+back the line, the agent, the media channel, the bridge and the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+
+class State(StrEnum):
+    """Where a call is."""
+
+    NEW = "new"
+    CONNECTING = "connecting"  # the agent is dialled, the media channel is made; the caller rings
+    JOINING = "joining"  # both are there; the caller is answered and put into the bridge
+    TALKING = "talking"
+    CLOSING = "closing"  # the agent said that it ends the call; its last words still come
+    DRAINING = "draining"  # nothing more comes; what is queued is played out
+    RELEASING = "releasing"  # everything is given back
+    ENDED = "ended"
+
+
+class Step(StrEnum):
+    """What moves a call on."""
+
+    START = "start"
+    READY = "ready"
+    JOINED = "joined"
+    AGENT_ENDING = "agent_ending"
+    AGENT_DONE = "agent_done"
+    PLAYED_OUT = "played_out"
+    CALLER_GONE = "caller_gone"
+    STOP = "stop"
+    RELEASED = "released"
+
+
+_LIVE: Final = (State.CONNECTING, State.JOINING, State.TALKING, State.CLOSING, State.DRAINING)
+
+TRANSITIONS: Final[Mapping[tuple[State, Step], State]] = MappingProxyType(
+    {
+        (State.NEW, Step.START): State.CONNECTING,
+        (State.NEW, Step.STOP): State.RELEASING,  # no room, no agent named
+        (State.CONNECTING, Step.READY): State.JOINING,
+        (State.JOINING, Step.JOINED): State.TALKING,
+        (State.TALKING, Step.AGENT_ENDING): State.CLOSING,
+        (State.TALKING, Step.AGENT_DONE): State.DRAINING,
+        (State.CLOSING, Step.AGENT_DONE): State.DRAINING,
+        (State.DRAINING, Step.PLAYED_OUT): State.RELEASING,
+        **{(state, Step.CALLER_GONE): State.RELEASING for state in _LIVE},
+        **{(state, Step.STOP): State.RELEASING for state in _LIVE},
+        (State.RELEASING, Step.RELEASED): State.ENDED,
+    }
+)
+
+
+class IllegalStep(Exception):
+    """A step that the table does not have: our own fault, never a peer's."""
+
+    def __init__(self, state: State, step: Step) -> None:
+        super().__init__(f"a call that is {state} cannot take the step {step}")
+        self.state = state
+        self.step = step
+
+
+def advance(state: State, step: Step) -> State:
+    """Return the state that ``step`` leads to.
+
+    Raises:
+        IllegalStep: The table has no such row.
+    """
+    try:
+        return TRANSITIONS[state, step]
+    except KeyError:
+        raise IllegalStep(state, step) from None
+
+
+def mermaid() -> str:
+    """The table as a Mermaid state diagram, for the documentation."""
+    lines = ["stateDiagram-v2", "    [*] --> new"]
+    rows: dict[tuple[State, State], list[str]] = {}
+    for (state, step), target in TRANSITIONS.items():
+        rows.setdefault((state, target), []).append(step.value)
+    lines += [
+        f"    {state} --> {target}: {', '.join(steps)}" for (state, target), steps in rows.items()
+    ]
+    lines.append("    ended --> [*]")
+    return "\n".join(lines)

@@ -1,0 +1,58 @@
+"""Logging: structlog, on standard error, as coloured lines for people or as JSON for machines."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from ari_app.settings import Settings
+
+
+def mask_number(number: str) -> str:
+    """A phone number as the log may show it: its last three digits.
+
+    >>> mask_number("+4930123456")
+    '*456'
+    """
+    digits = [character for character in number if character.isdigit()]
+    return "*" + "".join(digits[-3:]) if len(digits) > 4 else number
+
+
+def set_up_logging(settings: Settings) -> None:
+    """Set up logging for the whole process, also that of libraries."""
+    level = logging.getLevelNamesMapping()[settings.log_level]
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    last: list[Processor]
+    if settings.log_format == "json":
+        last = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    else:
+        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared, processors=[_without_internals, *last]
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    # At DEBUG these print whole messages, and with them what people say and the signed URL.
+    for name in ("websockets", "aiohttp", "asyncio"):
+        logging.getLogger(name).setLevel(max(level, logging.INFO))
+
+
+def _without_internals(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
+    return structlog.stdlib.ProcessorFormatter.remove_processors_meta(logger, name, event)

@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ari_app.audio.convert import Converter, make_converter
+from ari_app.audio.formats import AGENT_FORMATS, AudioFormat
+from ari_app.call.uplink import Uplink
+
+RATE_HZ = 8000
+FRAME_SAMPLES = 160
+FRAME_BYTES = 320
+SLACK_MS = 60
+SLACK_SAMPLES = 480
+START = 100.0
+
+
+def converter(agent: str = "pcm_8000") -> Converter:
+    return make_converter(AudioFormat.pcm(RATE_HZ), AudioFormat.parse(agent))
+
+
+def uplink(agent: str = "pcm_8000", chunk_ms: int = 20) -> Uplink:
+    made = Uplink(RATE_HZ, converter(agent), chunk_ms, SLACK_MS)
+    made.start(START)
+    return made
+
+
+def frame(number: int) -> bytes:
+    """A frame that is not silence and can be told from others."""
+    return (number % 0x7FFF + 1).to_bytes(2, "little") * FRAME_SAMPLES
+
+
+def tick_time(index: int) -> float:
+    return START + index * 0.02
+
+
+@pytest.mark.parametrize("chunk_ms", [20, 40, 60, 100, 250])
+@pytest.mark.parametrize("agent", AGENT_FORMATS)
+def test_every_chunk_has_the_configured_length(agent: str, chunk_ms: int) -> None:
+    agent_format = AudioFormat.parse(agent)
+    stream = uplink(agent, chunk_ms)
+    frames = chunk_ms // 20 * 5 if chunk_ms % 20 == 0 else 50
+    chunks = [
+        chunk
+        for index in range(frames)
+        for chunk in stream.push(frame(index), tick_time(index + 1))
+    ]
+    assert len(chunks) == frames * 20 // chunk_ms
+    exact = agent_format.rate_hz * chunk_ms / 1000
+    for chunk in chunks:
+        assert abs(len(chunk) / agent_format.sample_bytes - exact) < 1
+    total = sum(len(chunk) for chunk in chunks) / agent_format.sample_bytes
+    assert abs(total - exact * len(chunks)) < 1
+
+
+def test_a_chunk_leaves_with_the_frame_that_completes_it() -> None:
+    stream = uplink("pcm_16000", chunk_ms=40)
+    sizes = [[len(c) for c in stream.push(frame(i), tick_time(i + 1))] for i in range(6)]
+    assert sizes == [[], [1280], [], [1280], [], [1280]]
+
+
+def test_a_phone_that_falls_silent_is_heard_as_silence() -> None:
+    stream = uplink()
+    for index in range(1, 11):
+        assert stream.push(frame(index), tick_time(index)) == [frame(index)]
+        assert stream.tick(tick_time(index)) == []
+    silent = [stream.tick(tick_time(index)) for index in range(11, 61)]
+    assert silent == [[]] * 3 + [[bytes(FRAME_BYTES)]] * 47
+    assert stream.stats.received_samples == 10 * FRAME_SAMPLES
+    assert stream.stats.filled_samples == 47 * FRAME_SAMPLES
+    assert stream.stats.gaps == 1
+
+
+def test_a_phone_that_never_speaks_is_silence_from_the_start() -> None:
+    stream = uplink(chunk_ms=100)
+    chunks = [chunk for index in range(1, 501) for chunk in stream.tick(tick_time(index))]
+    assert chunks == [bytes(1600)] * 99
+
+
+def test_late_audio_is_kept_and_spares_later_filling() -> None:
+    stream = uplink()
+    for index in range(1, 14):
+        stream.tick(tick_time(index))
+    assert stream.stats.filled_samples == 10 * FRAME_SAMPLES
+    burst = b"".join(frame(index) for index in range(13))
+    assert b"".join(stream.push(burst, tick_time(13))) == burst
+    # 200 ms ahead of the clock: only after those and the slack is anything filled again.
+    quiet = [stream.tick(tick_time(index)) for index in range(14, 27)]
+    assert quiet == [[]] * 13
+    assert stream.tick(tick_time(27)) == [bytes(FRAME_BYTES)]
+    assert stream.stats.gaps == 2
+
+
+def test_being_held_up_ourselves_is_no_gap() -> None:
+    stream = uplink()
+    stream.tick(tick_time(1))
+    # For half a second nothing ran; the clock is served before the socket is.
+    assert stream.tick(tick_time(26)) == []
+    late = b"".join(frame(index) for index in range(26))
+    assert b"".join(stream.push(late, tick_time(26))) == late
+    assert stream.tick(tick_time(27)) == []
+    assert stream.stats.filled_samples == 0
+
+
+def test_seldom_ticks_fill_too_one_tick_later() -> None:
+    stream = uplink()
+    for second in range(1, 11):
+        stream.tick(START + second)
+    assert stream.stats.filled_samples == pytest.approx(9 * RATE_HZ - SLACK_SAMPLES, abs=160)
+
+
+def test_a_slow_phone_is_mended_in_whole_frames() -> None:
+    stream = uplink()
+    # 0.5 % slow: a frame every 20.1 ms, for ten minutes.
+    sent = 0
+    for index in range(1, 30_000):
+        while START + sent * 0.0201 <= tick_time(index):
+            stream.push(frame(sent), tick_time(index))
+            sent += 1
+        stream.tick(tick_time(index))
+    assert stream.stats.filled_samples % FRAME_SAMPLES == 0
+    total = (stream.stats.received_samples + stream.stats.filled_samples) / RATE_HZ
+    assert total == pytest.approx(600, rel=0.001)
+    assert stream.stats.gaps == stream.stats.filled_samples // FRAME_SAMPLES
+
+
+def test_before_the_start_ticks_do_nothing_and_audio_starts() -> None:
+    stream = Uplink(RATE_HZ, converter(), 20)
+    assert stream.tick(START) == []
+    assert stream.push(frame(1), START + 5) == [frame(1)]
+    assert stream.tick(START + 5.02) == []
+    assert stream.stats.filled_samples == 0
+
+
+def test_finish_gives_the_rest_once() -> None:
+    stream = uplink("pcm_16000", chunk_ms=40)
+    assert stream.push(frame(1), START) == []
+    (rest,) = stream.finish()
+    # The frame, and the silence that the converter was primed with.
+    assert len(rest) == 2 * FRAME_BYTES + 2 * 2 * converter("pcm_16000").lookahead_samples
+    assert stream.finish() == []
+    assert stream.tick(START + 10) == []
+
+
+def test_finish_without_a_rest() -> None:
+    stream = uplink()
+    stream.push(frame(1), START)
+    assert stream.finish() == []
+
+
+def test_a_finished_uplink_can_begin_again() -> None:
+    stream = uplink()
+    stream.push(frame(1) * 50, START)
+    stream.finish()
+    stream.start(START + 50)
+    ticks = [stream.tick(START + 50 + index * 0.02) for index in range(1, 5)]
+    assert ticks == [[], [], [], [bytes(FRAME_BYTES)]]
+
+
+Arrivals = st.lists(st.lists(st.integers(1, 4 * FRAME_SAMPLES), max_size=3), max_size=120)
+
+
+@given(arrivals=Arrivals, chunk_ms=st.sampled_from([20, 40, 100]))
+def test_any_arrivals_never_lag_and_lose_nothing(arrivals: list[list[int]], chunk_ms: int) -> None:
+    stream = uplink(chunk_ms=chunk_ms)
+    output: list[bytes] = []
+    received = b""
+    needed = 0
+    numbers = itertools.count()
+    for index, sizes in enumerate(arrivals, start=1):
+        now = tick_time(index)
+        for size in sizes:
+            audio = (next(numbers) % 0x7FFF + 1).to_bytes(2, "little") * size
+            received += audio
+            output += stream.push(audio, now)
+        output += stream.tick(now)
+        expected = index * FRAME_SAMPLES
+        total = len(received) // 2 + stream.stats.filled_samples
+        assert total >= expected - SLACK_SAMPLES
+        # No more silence than ever was missing, rounded up to a frame.
+        needed = max(needed, expected - SLACK_SAMPLES - len(received) // 2)
+        assert stream.stats.filled_samples == math.ceil(needed / FRAME_SAMPLES) * FRAME_SAMPLES
+    output += stream.finish()
+    sent = b"".join(output)
+    assert len(sent) == len(received) + 2 * stream.stats.filled_samples
+    assert spoken(sent) == received
+
+
+def spoken(pcm: bytes) -> bytes:
+    samples = (pcm[start : start + 2] for start in range(0, len(pcm), 2))
+    return b"".join(sample for sample in samples if sample != b"\x00\x00")
+
+
+@given(
+    fates=st.lists(st.sampled_from(["sent", "lost", "late"]), min_size=50, max_size=400),
+    agent=st.sampled_from(["pcm_8000", "pcm_16000", "ulaw_8000"]),
+)
+def test_the_output_keeps_pace_with_the_wall_clock(fates: list[str], agent: str) -> None:
+    """Frames that are lost or come 40 ms late, for whatever stretches."""
+    agent_format = AudioFormat.parse(agent)
+    stream = uplink(agent)
+    sent_bytes = 0
+    late: dict[int, int] = {}
+    for index, fate in enumerate(fates, start=1):
+        frames = late.pop(index, 0) + (fate == "sent")
+        if fate == "late":
+            late[index + 2] = 1
+        for _ in range(frames):
+            sent_bytes += sum(map(len, stream.push(frame(index), tick_time(index))))
+        sent_bytes += sum(map(len, stream.tick(tick_time(index))))
+        ahead_ms = agent_format.duration_ms(sent_bytes) - index * 20
+        # At most a frame of each fill and the late ones too much; the slack too little.
+        assert -SLACK_MS - 0.2 <= ahead_ms <= 60

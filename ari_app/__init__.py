@@ -1,7 +1,8 @@
 """Voice bridge between Asterisk and ElevenLabs agents.
 
-A call enters the ARI application, gets an AudioSocket channel back to this process, and talks with an
-agent over its WebSocket. ``docs/architecture.md`` shows the way of one sound through the modules.
+A call enters the ARI application, gets an AudioSocket channel back to this process, and talks with
+an agent over its WebSocket. ``docs/architecture.md`` shows the way of one sound through the
+modules.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from aiohttp import web
 from ari_app.api.metrics import Metrics
 from ari_app.api.models import Readiness
 from ari_app.api.routes import build_web_app
-from ari_app.ari import AriError, AriUnauthorized, Capabilities, Channel, Client, EventSocket
+from ari_app.ari import AriError, AriUnauthorized, Assessment, Channel, Client, EventSocket, assess
 from ari_app.call.arguments import CallArguments
 from ari_app.call.manager import SessionManager
 from ari_app.call.session import CallPlan, CallSession, Services, SessionObserver, TranscriptLine
@@ -54,7 +54,8 @@ class Observers:
 class VoiceBridge:
     """The service: AudioSocket server, ARI application, agent client and HTTP interface.
 
-    ``async with VoiceBridge(settings) as bridge: await bridge.run()`` serves until :meth:`stop` is called.
+    ``async with VoiceBridge(settings) as bridge: await bridge.run()`` serves until :meth:`stop` is
+    called.
 
     Args:
         settings: What it is told from outside.
@@ -64,7 +65,7 @@ class VoiceBridge:
     def __init__(self, settings: Settings, observers: Sequence[SessionObserver] = ()) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        self.capabilities: Capabilities | None = None
+        self.asterisk: Assessment | None = None
         self.audiosocket_address = ("", 0)
         self.api_address = ("", 0)
         self._observers = Observers([self.metrics, *observers])
@@ -79,7 +80,8 @@ class VoiceBridge:
         """Bind both ports, and make sure that Asterisk can be used.
 
         Raises:
-            ConfigError: A port is taken, a folder cannot be written, or Asterisk refuses us or lacks
+            ConfigError: A port is taken, a folder cannot be written, or Asterisk refuses us or
+                lacks
                 what we need.
         """
         try:
@@ -112,7 +114,7 @@ class VoiceBridge:
                 settings.ari_app,
             )
         )
-        agents = await self._exit.enter_async_context(
+        self.agents = await self._exit.enter_async_context(
             AgentClient(
                 settings.elevenlabs_base_url,
                 settings.elevenlabs_api_key,
@@ -123,7 +125,7 @@ class VoiceBridge:
         services = Services(
             ari=self.ari,
             lines=self.lines,
-            agents=agents,
+            agents=self.agents,
             app=settings.ari_app,
             audiosocket_target=self._target(),
             observer=self._observers,
@@ -165,7 +167,9 @@ class VoiceBridge:
             await asyncio.gather(stop, sweep, events, *self._reconcilers, return_exceptions=True)
 
     def stop(self) -> None:
-        """Begin to stop: see :meth:`run`. May be called twice."""
+        """Begin to stop: see :meth:`run`. Said again, it ends the calls that still run."""
+        if self._stopping.is_set():
+            self.manager.end_all("shutting_down")
         self._stopping.set()
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -185,7 +189,9 @@ class VoiceBridge:
 
         self.api_address = await _listen(start, self.settings.api_bind, "API_BIND")
         if key is None:
-            log.info("api_without_key", note="only this machine can reach it", at=self.settings.api_bind)
+            log.info(
+                "api_without_key", note="only this machine can reach it", at=self.settings.api_bind
+            )
 
     # --- Asterisk
 
@@ -203,7 +209,7 @@ class VoiceBridge:
         except AriError as error:
             log.warning("asterisk_version_unknown", code=error.code, error=str(error))
         else:
-            self.capabilities = Capabilities.of(info.version)
+            self.asterisk = assess(info.version)
             log.info("asterisk_connected", version=info.version, app=self.settings.ari_app)
         await self.manager.reconcile()
 
@@ -231,8 +237,8 @@ class VoiceBridge:
         wanted = self.settings.audiosocket_format
         if wanted in ("slin", "auto"):
             return SLIN
-        if self.capabilities is not None and not self.capabilities.slin_wide:
-            # This Asterisk would label 16 kHz as 8 kHz; see Capabilities.
+        if self.asterisk is None or not self.asterisk.capabilities.slin_wide:
+            # An older Asterisk would label 16 kHz as 8 kHz.
             return SLIN
         return LineFormat.by_name(wanted)
 
@@ -257,13 +263,18 @@ class VoiceBridge:
             status="not_ready" if problems else "ready",
             problems=problems,
             active_sessions=self.manager.get_active_sessions_count(),
-            asterisk_version=str(self.capabilities.version) if self.capabilities else None,
+            asterisk_version=self._asterisk_version(),
         )
+
+    def _asterisk_version(self) -> str | None:
+        version = self.asterisk.version if self.asterisk else None
+        return version.text if version else None
 
 
 def _unauthorized(settings: Settings) -> str:
     return (
-        f"Asterisk at {settings.ari_url} refuses the user {settings.ari_username!r}. Compare ARI_USERNAME "
+        f"Asterisk at {settings.ari_url} refuses the user {settings.ari_username!r}. Compare "
+        f"ARI_USERNAME "
         "and ARI_PASSWORD with its ari.conf, and see `asterisk -rx 'ari show users'`."
     )
 
@@ -278,7 +289,8 @@ def _check_recordings(folder: Path | None) -> None:
         probe.unlink()
     except OSError as error:
         raise ConfigError(
-            f"RECORDINGS_DIR {folder} cannot be written: {error.strerror}. Make it writable or empty the "
+            f"RECORDINGS_DIR {folder} cannot be written: {error.strerror}. Make it writable or "
+            f"empty the "
             "setting."
         ) from None
 

@@ -1,7 +1,7 @@
 """Where a conversation's sound comes from and goes to.
 
-:class:`ari_app.call.streamer.ConversationStreamer` knows nothing else of the line, so the same streamer
-serves a call through AudioSocket and anything else that can hear and speak.
+:class:`ari_app.call.streamer.ConversationStreamer` knows nothing else of the line, so the same
+streamer serves a call through AudioSocket and anything else that can hear and speak.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class AudioInterface(ABC):
     """Abstract interface for audio input and output.
 
     Attributes:
-        rate_hz: Samples a second on the line, where audio is PCM, signed 16 bit little endian, mono.
-        on_dry: Asked once for the last samples of a response whose end was not announced, when playing
-            runs out of them.
+        rate_hz: Samples a second on the line, where audio is 16-bit PCM, little endian, mono.
+        on_dry: Asked once for the last samples of a response whose end was not announced, when
+            playing runs out of them.
     """
 
     rate_hz: int
@@ -42,7 +42,7 @@ class AudioInterface(ABC):
 
     @abstractmethod
     def start(self, heard_as: AudioFormat) -> None:
-        """Begin to listen and to play. Sound written before is kept and played from its first sample.
+        """Begin to listen and to play; what was written before is played from its first sample.
 
         Args:
             heard_as: The format that :meth:`read_audio_chunk` returns.
@@ -52,8 +52,8 @@ class AudioInterface(ABC):
     async def read_audio_chunk(self) -> bytes:
         """Wait for the next chunk from the source, in the format that was given to :meth:`start`.
 
-        Chunks follow the wall clock: where the source pauses they hold silence, so that a listener who
-        counts samples knows the time.
+        Chunks follow the wall clock: where the source pauses they hold silence, so that a listener
+        who counts samples knows the time.
 
         Raises:
             LineError: The interface has been closed.
@@ -78,7 +78,7 @@ class AudioInterface(ABC):
 
     @abstractmethod
     async def drained(self) -> None:
-        """Wait until all that was written has been played. Returns at once on a closed interface."""
+        """Wait until all that was written has been played; on a closed interface not at all."""
 
     @abstractmethod
     async def close(self) -> None:

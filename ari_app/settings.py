@@ -1,7 +1,8 @@
 """Settings of the service, from the environment or a ``.env`` file.
 
-Every field is described in ``.env.example``; a test holds the two against each other. A value that does
-not fit ends in :class:`ari_app.errors.ConfigError` with one sentence a line, which never repeats a secret.
+Every field is described in ``.env.example``; a test holds the two against each other. A value that
+does not fit ends in :class:`ari_app.errors.ConfigError` with one sentence a line, which never
+repeats a secret.
 """
 
 from __future__ import annotations
@@ -60,10 +61,15 @@ OptionalPath = Annotated[Path | None, BeforeValidator(_empty_is_none)]
 
 
 class Settings(BaseSettings):
-    """What the service is told from outside. Field names are the environment's names in lower case."""
+    """What the service is told from outside. Field names are the environment's names in lower
+    case."""
 
     model_config = SettingsConfigDict(
-        env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True, hide_input_in_errors=True
+        env_file=".env",
+        env_file_encoding="utf-8",
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
     ari_url: HttpUrl = "http://127.0.0.1:8088"
@@ -98,6 +104,11 @@ class Settings(BaseSettings):
         """``host:port`` that Asterisk is told to dial."""
         return self.audiosocket_advertise or self.audiosocket_bind
 
+    @property
+    def api_is_open(self) -> bool:
+        """Whether others than this machine could use the HTTP interface without a key."""
+        return self.api_key is None and not is_loopback(split_host_port(self.api_bind)[0])
+
     def require_serving(self) -> None:
         """Check what ``serve`` cannot run without.
 
@@ -107,11 +118,11 @@ class Settings(BaseSettings):
         """
         if not self.ari_username or not self.ari_password.get_secret_value():
             raise ConfigError(
-                "ARI_USERNAME and ARI_PASSWORD are not set. Put the user of Asterisk's ari.conf into .env "
+                "ARI_USERNAME and ARI_PASSWORD are not set. Put the user of Asterisk's ari.conf "
+                "into .env "
                 "(asterisk-conf/ shows one)."
             )
-        host, _ = split_host_port(self.api_bind)
-        if self.api_key is None and not is_loopback(host):
+        if self.api_is_open:
             raise ConfigError(
                 f"API_BIND is {self.api_bind}, which others can reach, but API_KEY is not set. "
                 "Set API_KEY, or bind to 127.0.0.1."
@@ -119,7 +130,8 @@ class Settings(BaseSettings):
         advertised, port = split_host_port(self.audiosocket_target)
         if is_unspecified(advertised):
             raise ConfigError(
-                f"Asterisk cannot dial {self.audiosocket_target}. Set AUDIOSOCKET_ADVERTISE to an address "
+                f"Asterisk cannot dial {self.audiosocket_target}. Set AUDIOSOCKET_ADVERTISE to an "
+                f"address "
                 "of this machine that Asterisk reaches."
             )
         if port == 0 and self.audiosocket_advertise is not None:
@@ -151,7 +163,7 @@ def load_settings(env_file: str | None = ".env", **overrides: object) -> Setting
         ConfigError: One sentence for each setting that does not fit.
     """
     try:
-        return Settings(_env_file=env_file, **overrides)  # type: ignore[call-arg, arg-type]
+        return Settings(_env_file=env_file, **overrides)  # type: ignore[arg-type]
     except ValidationError as error:
         problems = [
             f"{'.'.join(str(part) for part in item['loc']).upper()}: {_sentence(item['msg'])}"

@@ -18,9 +18,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
-        self.calls = Gauge(
-            "ari_app_calls", "Calls by state.", ["state"], registry=self.registry
-        )
+        self.calls = Gauge("ari_app_calls", "Calls by state.", ["state"], registry=self.registry)
         self.calls_total = Counter(
             "ari_app_calls_ended",
             "Calls that have ended, by AGENT_STATUS and reason.",
@@ -63,7 +61,9 @@ class Metrics:
             registry=self.registry,
         )
         self.interruptions = Counter(
-            "ari_app_interruptions", "Times that callers interrupted agents.", registry=self.registry
+            "ari_app_interruptions",
+            "Times that callers interrupted agents.",
+            registry=self.registry,
         )
         self.agent_connect = Histogram(
             "ari_app_agent_connect_seconds",

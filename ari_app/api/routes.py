@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Protocol
 
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 from pydantic import BaseModel
 
 from ari_app.api.metrics import CONTENT_TYPE, Metrics
@@ -18,7 +18,6 @@ from ari_app.call.manager import SessionManager
 
 log = structlog.get_logger(__name__)
 
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _OPEN_PATHS = frozenset({"/health/live", "/health/ready", "/metrics"})
 _MAX_BODY_BYTES = 64 * 1024
 
@@ -109,11 +108,11 @@ def _json(model: BaseModel, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
     )
 
 
-def _authentication(api_key: str | None) -> Callable[[web.Request, _Handler], Awaitable[web.StreamResponse]]:
+def _authentication(api_key: str | None) -> Middleware:
     wanted = None if api_key is None else api_key.encode()
 
     @web.middleware
-    async def authenticate(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
         if wanted is None or request.path in _OPEN_PATHS:
             return await handler(request)
         given = request.headers.get("X-API-Key", "")
@@ -133,7 +132,7 @@ def _authentication(api_key: str | None) -> Callable[[web.Request, _Handler], Aw
 
 
 @web.middleware
-async def _problems(request: web.Request, handler: _Handler) -> web.StreamResponse:
+async def _problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except web.HTTPException as error:

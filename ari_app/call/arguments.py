@@ -18,7 +18,8 @@ class CallArguments:
         agent_id: The agent to talk with; None leaves it to the settings.
         wait_seconds: Wait so long for ``initiate-call`` to name the channel; None: talk at once.
         variables: Dynamic variables for the agent.
-        problems: What could not be used, a sentence each; values are not repeated, they may be personal.
+        problems: What could not be used, a sentence each; values are not repeated, they may be
+            personal.
     """
 
     agent_id: str | None = None
@@ -30,8 +31,8 @@ class CallArguments:
 def parse_arguments(args: Sequence[str]) -> CallArguments:
     """Read the arguments as Asterisk split them, at commas.
 
-    Never raises: a caller is not lost over a typing error in the dialplan. What is wrong is left out and
-    named in ``problems``.
+    Never raises: a caller is not lost over a typing error in the dialplan. What is wrong is left
+    out and named in ``problems``.
     """
     agent_id: str | None = None
     wait_seconds: float | None = None
@@ -51,7 +52,9 @@ def parse_arguments(args: Sequence[str]) -> CallArguments:
         elif name == "wait":
             wait_seconds = _seconds(value)
             if wait_seconds is None:
-                problems.append(f"wait is not a number of seconds from 0 to {_MAX_WAIT_SECONDS:.0f}")
+                problems.append(
+                    f"wait is not a number of seconds from 0 to {_MAX_WAIT_SECONDS:.0f}"
+                )
         elif name.startswith("system__"):
             problems.append(f"{name}: names that begin with system__ belong to ElevenLabs")
         else:

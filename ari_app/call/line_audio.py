@@ -1,4 +1,5 @@
-"""A call's line as an :class:`AudioInterface`: the AudioSocket connection that Asterisk opened to us."""
+"""A call's line as an :class:`AudioInterface`: the AudioSocket connection that Asterisk opened to
+us."""
 
 from __future__ import annotations
 
@@ -18,19 +19,20 @@ from audiosocket import Kind, Line, LineFormat, PlayoutBuffer
 
 log = structlog.get_logger(__name__)
 
-# What a reader that has fallen behind may still get: older sound than this is of no use to a listener.
+# What a reader that has fallen behind may still get: older sound than this is of no use to a
+# listener.
 _MAX_WAITING_CHUNKS = 50
 
-# Asterisk hands a frame to RTP at once, and the phone's jitter buffer takes the rest: a channel that is
-# taken away in the same moment as its last frame was written would cut it.
+# Asterisk hands a frame to RTP at once, and the phone's jitter buffer takes the rest: a channel
+# that is taken away in the same moment as its last frame was written would cut it.
 _TAIL_SECONDS = 0.06
 
 
 class LineAudio(AudioInterface):
     """One AudioSocket connection, before, while and after it is there.
 
-    It is handed to :meth:`audiosocket.AudioSocketServer.expect`; from then on the server calls the methods
-    of :class:`audiosocket.LineHandler` on it. The line carries silence until :meth:`start`.
+    It is handed to :meth:`audiosocket.AudioSocketServer.expect`; from then on the server calls the
+    methods of :class:`audiosocket.LineHandler` on it. The line carries silence until :meth:`start`.
 
     Args:
         line_format: What is spoken on the line.
@@ -117,7 +119,8 @@ class LineAudio(AudioInterface):
         self.hang_up()
 
     def hang_up(self) -> None:
-        """Close the line now: Asterisk is told so first, which also frees a thread of its that reads."""
+        """Close the line now: Asterisk is told so first, which also frees a thread of its that
+        reads."""
         if self._closed:
             return
         self._closed = True

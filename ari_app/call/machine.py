@@ -1,7 +1,8 @@
 """The call's machine: events in, effects out. It knows neither sockets nor clocks.
 
-The order in which Asterisk, the line and the agent report is theirs to choose; the machine takes any order.
-An event that comes too late to matter (the agent answers a call that is being released) changes nothing.
+The order in which Asterisk, the line and the agent report is theirs to choose; the machine takes
+any order. An event that comes too late to matter (the agent answers a call that is being released)
+changes nothing.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ class CallMachine:
         """Take one event and return what is to be done, in order.
 
         Raises:
-            IllegalStep: Our own fault: the caller of this method started a call twice, or released it
+            IllegalStep: Our own fault: the caller of this method started a call twice, or released
+                it
                 before the machine asked for that. State and flags are as before.
         """
         return list(self._handle(event))

@@ -1,10 +1,12 @@
-"""All calls: takes them in, hands events to them, keeps the limit, and gives back what is left behind."""
+"""All calls: takes them in, hands events to them, keeps the limit, and gives back what is left
+behind."""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import structlog
@@ -21,7 +23,7 @@ from ari_app.ari import (
 )
 from ari_app.ari import Event as AriEvent
 from ari_app.call.arguments import CallArguments, parse_arguments
-from ari_app.call.reconcile import Differences, Held, Snapshot, compare
+from ari_app.call.reconcile import Differences, Snapshot, compare
 from ari_app.call.release import bridge_id, give_back_caller, media_channel_id, quietly
 from ari_app.call.session import CallPlan, CallSession, Services
 from ari_app.call.signals import (
@@ -44,6 +46,8 @@ log = structlog.get_logger(__name__)
 _KEEP_ENDED_SECONDS = 60.0
 _MAX_ENDED = 1000
 _SWEEP_SECONDS = 15.0
+# Giving a call back takes a few requests, each with a deadline of its own.
+_RELEASE_SECONDS = 15.0
 # What looks left behind may be on its way: only what is so at two looks in a row is given back.
 _CONFIRM_SECONDS = 1.0
 
@@ -117,12 +121,17 @@ class SessionManager:
         log.info("draining", calls=len(running), limit_seconds=timeout)
         waiting = [asyncio.ensure_future(session.ended.wait()) for session in running]
         _, late = await asyncio.wait(waiting, timeout=timeout)
-        for session in running:
-            session.post(EndRequested(Outcome(Status.FAILED, "shutting_down")))
         if late:
-            await asyncio.wait(late, timeout=_SWEEP_SECONDS)
+            self.end_all("shutting_down")
+            await asyncio.wait(late, timeout=_RELEASE_SECONDS)
         for future in waiting:
             future.cancel()
+
+    def end_all(self, reason: str) -> None:
+        """End every call now; the callers go on in the dialplan as ``FAILED``."""
+        for session in self.sessions.values():
+            if not session.ended.is_set():
+                session.post(EndRequested(Outcome(Status.FAILED, reason)))
 
     async def close(self) -> None:
         """Stop what runs in the background. Calls must have ended: see :meth:`drain`."""
@@ -194,7 +203,8 @@ class SessionManager:
         if channel_id == session.media_id:
             session.post(MediaLost("media_channel_gone"))
         else:
-            # Without a hang-up somebody else has taken the caller: a transfer from outside, a redirect.
+            # Without a hang-up somebody else has taken the caller: a transfer from outside, a
+            # redirect.
             hung_up = destroyed or session.caller_hung_up
             session.post(CallerLeft("caller_hung_up" if hung_up else "caller_left"))
 
@@ -226,7 +236,7 @@ class SessionManager:
                 await self._remove_media(media)
             for bridge in first.stray_bridges & second.stray_bridges:
                 log.warning("stray_bridge_removed", bridge=bridge)
-                await quietly(lambda b=bridge: self._services.ari.bridges.destroy(b))
+                await quietly(partial(self._services.ari.bridges.destroy, bridge))
             for caller in first.stray_callers & second.stray_callers:
                 log.warning("stray_caller_released", call=caller)
                 await give_back_caller(
@@ -241,8 +251,8 @@ class SessionManager:
 
     async def _look(self) -> Differences:
         ari = self._services.ari
-        # Taken before Asterisk is asked: a call that begins meanwhile can only look stray, and strays are
-        # confirmed by a second look.
+        # Taken before Asterisk is asked: a call that begins meanwhile can only look stray, and
+        # strays are confirmed by a second look.
         calls = [s.held for s in self.sessions.values() if not s.ended.is_set()]
         channels = await ari.channels.list()
         bridges = await ari.bridges.list()
@@ -261,7 +271,7 @@ class SessionManager:
 
     async def _remove_media(self, channel_id: str) -> None:
         log.warning("stray_media_channel_removed", channel=channel_id)
-        await quietly(lambda: self._services.ari.channels.hangup(channel_id))
+        await quietly(partial(self._services.ari.channels.hangup, channel_id))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

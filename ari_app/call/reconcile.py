@@ -1,7 +1,7 @@
 """Compares what Asterisk holds with the calls that we know.
 
-Needed after every (re)connection of the event socket, for events in between are lost, and now and then in
-between, for a request that failed leaves something behind.
+Needed after every (re)connection of the event socket, for events in between are lost, and now and
+then in between, for a request that failed leaves something behind.
 """
 
 from __future__ import annotations

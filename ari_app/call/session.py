@@ -59,7 +59,8 @@ from audiosocket import AudioSocketServer, LineFormat
 log = structlog.get_logger(__name__)
 
 _JOIN_SECONDS = 5.0
-# After the agent has said that it ends the call: how long it may stay silent, and how long it may take.
+# After the agent has said that it ends the call: how long it may stay silent, and how long it may
+# take.
 _CLOSE_QUIET_SECONDS = 1.5
 _CLOSE_LIMIT_SECONDS = 20.0
 # Sound that comes before the line is known to be ready; a greeting is far shorter.
@@ -135,7 +136,8 @@ class CallSession:
     Attributes:
         session_id: Ours; ``AGENT_SESSION_ID`` in the dialplan.
         call_id: The caller's channel.
-        media_id, bridge_id: The resources in Asterisk that belong to this call, named before they are made.
+        media_id, bridge_id: The resources in Asterisk that belong to this call, named before they
+            are made.
     """
 
     def __init__(
@@ -334,8 +336,8 @@ class CallSession:
             self._making.append(task)
 
     async def _open_media(self) -> None:
-        # Both names are known to us before Asterisk hears of them: the connection and StasisStart may
-        # come before the answer to this request.
+        # Both names are known to us before Asterisk hears of them: the connection and StasisStart
+        # may come before the answer to this request.
         self._services.lines.expect(
             self._uuid,
             self.audio_interface,
@@ -343,11 +345,8 @@ class CallSession:
             ttl=self._plan.connect_timeout_seconds,
         )
         await self._services.ari.channels.external_media(
-            channel_id=self.media_id,
-            app=self._services.app,
-            external_host=self._services.audiosocket_target,
-            encapsulation="audiosocket",
-            transport="tcp",
+            self.media_id,
+            self._services.audiosocket_target,
             format=self._plan.line_format.name,
             data=str(self._uuid),
         )
@@ -355,7 +354,9 @@ class CallSession:
     async def _connect_agent(self) -> None:
         try:
             agent = await self._services.agents.connect(
-                self.agent_id, Initiation(dynamic_variables=dict(self._plan.variables)), handler=self
+                self.agent_id,
+                Initiation(dynamic_variables=dict(self._plan.variables)),
+                handler=self,
             )
             self.streamer = ConversationStreamer(self.audio_interface, agent)
         except AgentError as error:
@@ -427,7 +428,9 @@ class CallSession:
             return 0.0
         queued = self.audio_interface.playout.pending_ms / 1000
         quiet = max(self._last_agent_audio, now) if queued else self._last_agent_audio
-        return min(max(0.0, quiet + queued + _CLOSE_QUIET_SECONDS - now), self._close_deadline - now)
+        return min(
+            max(0.0, quiet + queued + _CLOSE_QUIET_SECONDS - now), self._close_deadline - now
+        )
 
     # --- ari_app.elevenlabs.AgentHandler
 
@@ -460,7 +463,9 @@ class CallSession:
         """What the agent says."""
         self._say("agent", text)
 
-    def agent_response_correction(self, original: str, corrected: str, event_id: int | None) -> None:
+    def agent_response_correction(
+        self, original: str, corrected: str, event_id: int | None
+    ) -> None:
         """What the agent has really said before it was interrupted."""
         self._say("correction", corrected)
 
@@ -498,11 +503,11 @@ class CallSession:
 
     async def _release(self, outcome: Outcome, caller_present: bool) -> None:
         """Give everything back; each part for itself, so that one that fails holds up no other."""
-        # The line goes first: a thread of Asterisk's that waits for our next frame holds the channel's
-        # lock, and the requests below would wait with it (asterisk#2078).
+        # The line goes first: a thread of Asterisk's that waits for our next frame holds the
+        # channel's lock, and the requests below would wait with it (asterisk#2078).
         self.audio_interface.hang_up()
         self._services.lines.forget(self._uuid)
-        parts = [self._close_agent(), self._remove_resources()]
+        parts: list[Coroutine[Any, Any, object]] = [self._close_agent(), self._remove_resources()]
         if caller_present:
             parts.append(
                 give_back_caller(
@@ -531,7 +536,8 @@ class CallSession:
             await self.agent.close()
 
     async def _remove_resources(self) -> None:
-        # What is still being made must be there before it can be removed; every request has a deadline.
+        # What is still being made must be there before it can be removed; every request has a
+        # deadline.
         if self._making:
             await asyncio.wait(self._making)
         ari = self._services.ari

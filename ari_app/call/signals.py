@@ -1,7 +1,8 @@
 """What goes into the call's machine and what comes out of it.
 
 Events say what happened, in the past tense; effects say what is to be done, in the imperative.
-:class:`ari_app.call.session.CallSession` turns one into the other by talking to Asterisk and the agent.
+:class:`ari_app.call.session.CallSession` turns one into the other by talking to Asterisk and the
+agent.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ class Timer(StrEnum):
     CALL = "call"  # the whole call
 
 
-# --- events -----------------------------------------------------------------------------------------
+# --- events
+# -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +189,8 @@ Event = (
 )
 
 
-# --- effects ----------------------------------------------------------------------------------------
+# --- effects
+# ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,11 @@
 """The life of a call as a table.
 
-A call moves by *steps*. Each row says: in this state, this step leads there. What is not in the table
-cannot happen: :func:`advance` raises and changes nothing. ``docs/architecture.md`` draws its diagram from
-this table, and a test holds the two together.
+A call moves by *steps*. Each row says: in this state, this step leads there. What is not in the
+table cannot happen: :func:`advance` raises and changes nothing. ``docs/architecture.md`` draws its
+diagram from this table, and a test holds the two together.
 
-``RELEASING`` is where every call passes on its way out, whoever ended it, so there is one place that gives
-back the line, the agent, the media channel, the bridge and the caller.
+``RELEASING`` is where every call passes on its way out, whoever ended it, so there is one place
+that gives back the line, the agent, the media channel, the bridge and the caller.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The client tools that an agent may call to act on the call.
 
-A tool that is unknown or is called wrongly is answered with ``is_error`` and a sentence that the agent can
-speak about; it never ends the conversation.
+A tool that is unknown or is called wrongly is answered with ``is_error`` and a sentence that the
+agent can speak about; it never ends the conversation.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from ari_app.call.signals import Outcome, Status
 
-# A dialplan extension, a number or a SIP user: nothing that the dialplan would take for its own syntax.
+# A dialplan extension, a number or a SIP user: nothing that the dialplan would take for its own
+# syntax.
 _TARGET = re.compile(r"[A-Za-z0-9+*#._@-]{1,80}\Z")
 
 
@@ -43,7 +44,8 @@ def call_tool(name: str, parameters: Mapping[str, object]) -> ToolAnswer:
             return _transfer_call(parameters)
         case _:
             return ToolAnswer(
-                f"There is no tool {name[:64]!r} on this line. There are hang_up and transfer_call.",
+                f"There is no tool {name[:64]!r} on this line. There are hang_up and "
+                f"transfer_call.",
                 is_error=True,
             )
 
@@ -52,7 +54,8 @@ def _transfer_call(parameters: Mapping[str, object]) -> ToolAnswer:
     to = parameters.get("to")
     if not isinstance(to, str) or not _TARGET.match(to):
         return ToolAnswer(
-            "The call was not transferred: 'to' must be a number or an extension of letters, digits "
+            "The call was not transferred: 'to' must be a number or an extension of letters, "
+            "digits "
             "and + * # . _ @ -.",
             is_error=True,
         )

@@ -1,0 +1,49 @@
+# The commands that people and CI use. Each does all of its own set-up.
+PYTHON := .venv/bin/python
+CODE := ari_app audiosocket lab tests
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test unit e2e lint format lock serve check agent clean
+
+help:  ## List these commands
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup:  ## Make .venv from requirements.lock
+	@sh scripts/bootstrap.sh
+
+demo: setup  ## Place a real call through a real Asterisk to the practice agent
+	@.venv/bin/ari-app demo
+
+test: lint  ## Format, types and all tests, also those with the real Asterisk
+	$(PYTHON) -m pytest
+
+unit: setup  ## The tests that need no Asterisk
+	$(PYTHON) -m pytest -m 'not e2e'
+
+e2e: setup  ## The tests with the real Asterisk
+	$(PYTHON) -m pytest -m e2e
+
+lint: setup  ## Format, lint and types, without changing anything
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m mypy
+
+format: setup  ## Put the code into its form
+	$(PYTHON) -m ruff format .
+	$(PYTHON) -m ruff check --fix .
+
+lock: setup  ## Write requirements.lock anew from pyproject.toml
+	uv=$$(command -v uv || echo .cache/uv/bin/uv); $$uv pip compile pyproject.toml --extra lab --group dev --universal \
+		--python-version 3.11 --generate-hashes --no-annotate --no-header --quiet --upgrade -o requirements.lock
+
+serve: setup  ## Take calls, with the settings of .env
+	@.venv/bin/ari-app serve
+
+check: setup  ## Find out what is wrong with a set-up
+	@.venv/bin/ari-app check
+
+agent: setup  ## Run the practice agent alone
+	@.venv/bin/ari-app agent
+
+clean:  ## Remove what the commands above have made here
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-output

@@ -1,0 +1,82 @@
+"""The client of Asterisk's REST interface, worded as ari-py words it: `client.channels.answer(id)`.
+
+Ids go in and frozen models come out; there are no live handles, for what a handle knows is out of
+date as soon as it is read. Events come from :class:`ari_app.ari.socket.EventSocket`.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from ari_app.ari.applications import ApplicationsResource
+from ari_app.ari.asterisk import AsteriskResource
+from ari_app.ari.bridges import BridgesResource
+from ari_app.ari.channels import ChannelsResource
+from ari_app.ari.playbacks import PlaybacksResource
+from ari_app.ari.rest import Observer, Rest
+
+
+class Client:
+    """Asterisk, as one Stasis application sees it.
+
+    Every method raises an :class:`~ari_app.ari.errors.AriError` when Asterisk does not do what it
+    was asked, and does so within `timeout` seconds.
+
+    Args:
+        base_url: `http://127.0.0.1:8088`; without credentials and without `/ari`.
+        username: A user of ari.conf.
+        password: Its password.
+        app: Our Stasis application; the default wherever an application is to be named.
+        timeout: Seconds for each request, waiting for a free connection included.
+        max_connections: Well below Asterisk's `sessionlimit` of 100, which WebSockets share.
+        observe: Called after every request.
+
+    Raises:
+        ConfigError: The URL cannot be used.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        username: str,
+        password: str,
+        app: str,
+        *,
+        timeout: float = 5.0,
+        max_connections: int = 50,
+        observe: Observer | None = None,
+    ) -> None:
+        rest = Rest(base_url, username, password, max_connections=max_connections, observe=observe)
+        self._arrange(rest, app, timeout)
+
+    def _arrange(self, rest: Rest, app: str, timeout: float) -> None:
+        self.rest = rest
+        self.app = app
+        self.timeout = timeout
+        self.applications = ApplicationsResource(rest, app, timeout)
+        self.asterisk = AsteriskResource(rest, app, timeout)
+        self.bridges = BridgesResource(rest, app, timeout)
+        self.channels = ChannelsResource(rest, app, timeout)
+        self.playbacks = PlaybacksResource(rest, app, timeout)
+
+    def within(self, seconds: float) -> Client:
+        """The same client with another deadline: `client.within(1).channels.hangup(id)`."""
+        view = Client.__new__(Client)
+        view._arrange(self.rest, self.app, seconds)
+        return view
+
+    async def close(self) -> None:
+        """Close all connections. May be called twice; requests fail from now on."""
+        await self.rest.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()

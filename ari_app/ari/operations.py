@@ -1,0 +1,99 @@
+"""One request of ARI as data: method, path, parameters, and what comes back.
+
+The resource modules (`channels.py`, `bridges.py`, ...) declare an :class:`Operation` for each thing
+they can ask. Nothing can be sent that is not declared, and what is declared can be compared with
+the description that Asterisk serves (`swagger.py`); so the two cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
+from urllib.parse import quote
+
+from pydantic import TypeAdapter, ValidationError
+
+from ari_app.ari.errors import AriMalformed
+from ari_app.ari.events import describe
+
+T = TypeVar("T")
+Method = Literal["GET", "POST", "DELETE"]
+Parameter = str | int | bool | Sequence[str] | Mapping[str, str] | None
+"""A parameter's value; None leaves it out."""
+
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+
+
+@dataclass(frozen=True)
+class Operation(Generic[T]):
+    """A request of ARI.
+
+    Attributes:
+        method: The HTTP method.
+        path: Below `/ari`, with the placeholders as Asterisk names them.
+        returns: What a 2xx holds: a model, a tuple of models, or None for nothing.
+        parameters: The names of all parameters that we may send beside those of the path.
+        repeatable: Doing it twice is doing it once, so it may be sent again when a connection
+            turns out to be stale. GET and DELETE are; a POST says so itself.
+    """
+
+    method: Method
+    path: str
+    returns: Any = None
+    parameters: tuple[str, ...] = ()
+    repeatable: bool = False
+    _answer: TypeAdapter[T] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_answer", TypeAdapter(self.returns))
+        if self.method != "POST":
+            object.__setattr__(self, "repeatable", True)
+
+    @property
+    def placeholders(self) -> tuple[str, ...]:
+        """The names in the path, in order."""
+        return tuple(_PLACEHOLDER.findall(self.path))
+
+    def fill_path(self, ids: Sequence[str]) -> str:
+        """The path with its placeholders filled in order, each id quoted as one segment.
+
+        Raises:
+            ValueError: There are more or fewer ids than placeholders, or an id is empty.
+        """
+        names = self.placeholders
+        if len(ids) != len(names):
+            raise ValueError(f"{self.path} takes {len(names)} ids, not {len(ids)}")
+        if not all(ids):
+            # A path that ends in "/" is another resource, or none.
+            raise ValueError(f"{self.path}: an id is empty")
+        values = iter(ids)
+        return _PLACEHOLDER.sub(lambda _: quote(next(values), safe=""), self.path)
+
+    def select(self, given: Mapping[str, Parameter]) -> dict[str, Parameter]:
+        """The parameters to send: those that are not None.
+
+        Raises:
+            ValueError: One of them is not declared.
+        """
+        if undeclared := set(given) - set(self.parameters):
+            raise ValueError(f"{self.method} {self.path} declares no {sorted(undeclared)}")
+        return {
+            name: dict(value) if isinstance(value, Mapping) else value
+            for name, value in given.items()
+            if value is not None
+        }
+
+    def read(self, body: bytes) -> T:
+        """Turn the body of a 2xx into what the operation returns.
+
+        Raises:
+            AriMalformed: The body is not what Asterisk's own description says.
+        """
+        try:
+            return self._answer.validate_json(b"null" if self.returns is None else body)
+        except ValidationError as error:
+            raise AriMalformed(
+                f"the answer does not fit: {describe(error)}", method=self.method, path=self.path
+            ) from None

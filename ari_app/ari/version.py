@@ -1,0 +1,182 @@
+"""What the Asterisk at the other end can do, decided once from its version. Pure.
+
+The version comes from `GET /asterisk/info` (`system.version`). The first releases of each change
+were read from the tags of asterisk/asterisk.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+OLDEST_MAJOR: Final = 18
+"""The first version with AudioSocket and with externalMedia that speaks it."""
+
+# Stands for the master branch, which is ahead of every release.
+_MASTER_MAJOR: Final = 10_000
+
+_RELEASE = re.compile(
+    r"""(?: Asterisk \s+ )? (?: \d+: )?         # a package's epoch
+        (?P<certified> certified [/-] )?
+        (?P<major> \d+ ) \. (?P<minor> \d+ ) (?: \. (?P<patch> \d+ ) )?
+        (?P<rest> .* )""",
+    re.VERBOSE | re.DOTALL | re.IGNORECASE,
+)
+_BRANCH = re.compile(
+    r"(?: Asterisk \s+ )? GIT - (?: (?P<master> master ) | (?P<major> \d+ ) ) (?! [.\w] ) .*",
+    re.VERBOSE | re.DOTALL | re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AsteriskVersion:
+    """A version of Asterisk.
+
+    Attributes:
+        tip: Built from a branch: it holds at least all that its series has released.
+        certified: From the certified series, whose number is that of the release it started from.
+        text: As Asterisk words it.
+    """
+
+    major: int
+    minor: int = 0
+    patch: int = 0
+    tip: bool = False
+    certified: bool = False
+    text: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> AsteriskVersion | None:
+        """Read `22.10.1~dfsg+~cs6.15`, `18.26.4`, `certified/20.7-cert5`, `GIT-22-f0c1c1a7`.
+
+        Returns None for anything else.
+        """
+        text = text.strip()
+        if release := _RELEASE.fullmatch(text):
+            return cls(
+                major=int(release["major"]),
+                minor=int(release["minor"]),
+                patch=int(release["patch"] or 0),
+                certified=bool(release["certified"]) or "-cert" in release["rest"],
+                text=text,
+            )
+        if branch := _BRANCH.fullmatch(text):
+            major = _MASTER_MAJOR if branch["master"] else int(branch["major"])
+            return cls(major=major, tip=True, text=text)
+        return None
+
+    def has(self, first: dict[int, tuple[int, int]]) -> bool:
+        """Whether a change is in this version.
+
+        Args:
+            first: The first release of the change in each series, as major: (minor, patch). A
+                series above the highest has it from its start, another that is not named never.
+        """
+        if self.major in first:
+            return self.tip or (self.minor, self.patch) >= first[self.major]
+        return self.major > max(first)
+
+
+# The sources of each row: asterisk/asterisk, `git tag --contains`.
+_STRICT_AUDIOSOCKET = {20: (14, 0), 21: (9, 0), 22: (4, 0), 23: (0, 0)}
+_WIDE_SLIN = {20: (17, 0), 21: (12, 0), 22: (7, 0), 23: (1, 0)}
+_OTHER_FRAMES = {20: (20, 0), 22: (10, 0), 23: (4, 0)}
+_EXTERNAL_MEDIA_DATA = {20: (19, 0), 22: (9, 0), 23: (3, 0)}
+_TECH_CAUSE = {20: (17, 0), 22: (7, 0), 23: (1, 0)}
+_TRANSFER_EVENTS = {20: (13, 0), 21: (8, 0), 22: (3, 0), 23: (0, 0)}
+_CALL_BROADCAST = {20: (20, 0), 22: (10, 0), 23: (4, 0)}
+_ADVISORIES = {20: (20, 1), 22: (10, 1), 23: (4, 1)}
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What differs between versions, as far as this application cares.
+
+    Attributes:
+        audiosocket: AudioSocket channels exist.
+        dtmf_frames: Keys arrive as kind 0x03 on the AudioSocket connection.
+        slin_wide: Kinds 0x11 to 0x18 exist; without them only `slin` (8 kHz) is usable.
+        hangup_before_close_required: A connection closed without 0x00 makes Asterisk spin
+            (asterisk#234).
+        other_frames_tolerated: A frame that AudioSocket cannot carry (comfort noise, say) no longer
+            ends the call (asterisk PR #1890).
+        external_media_data_required: externalMedia without `data` is refused with 400.
+        tech_cause: `ChannelDestroyed` and `ChannelHangupRequest` carry the SIP status.
+        transfer_events: `PJSIP_TRANSFER_HANDLING()` and `ChannelTransfer` exist.
+        call_broadcast: `StasisBroadcast()` and `POST /events/claim` exist.
+        advisories_fixed: GHSA-vrfp-mg3q-3959 and GHSA-wcvv-g26m-wx5c (ARI) are known to be fixed; a
+            certified version may have the fixes and not be known to.
+    """
+
+    audiosocket: bool = False
+    dtmf_frames: bool = False
+    slin_wide: bool = False
+    hangup_before_close_required: bool = True
+    other_frames_tolerated: bool = False
+    external_media_data_required: bool = False
+    tech_cause: bool = False
+    transfer_events: bool = False
+    call_broadcast: bool = False
+    advisories_fixed: bool = False
+
+    @classmethod
+    def of(cls, version: AsteriskVersion) -> Capabilities:
+        """Decide what a version can do. Total: a version that is too old can do nothing."""
+        strict = version.has(_STRICT_AUDIOSOCKET)
+        return cls(
+            audiosocket=version.major >= OLDEST_MAJOR,
+            dtmf_frames=strict,
+            slin_wide=version.has(_WIDE_SLIN),
+            hangup_before_close_required=not strict,
+            other_frames_tolerated=version.has(_OTHER_FRAMES),
+            external_media_data_required=version.has(_EXTERNAL_MEDIA_DATA),
+            tech_cause=version.has(_TECH_CAUSE),
+            transfer_events=version.has(_TRANSFER_EVENTS),
+            call_broadcast=version.has(_CALL_BROADCAST),
+            advisories_fixed=version.has(_ADVISORIES),
+        )
+
+
+FLOOR: Final = Capabilities(audiosocket=True)
+"""What every supported version can do; assumed of a version that cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """What is known about the Asterisk at the other end.
+
+    Attributes:
+        version: None when the text could not be read.
+        capabilities: Safe to act on in every case; without `audiosocket` no call can be served.
+        problem: `too_old`, `unknown_version`, or None.
+        message: The problem as a sentence for a person; empty without one.
+    """
+
+    version: AsteriskVersion | None
+    capabilities: Capabilities
+    problem: str | None = None
+    message: str = ""
+
+
+def assess(text: str) -> Assessment:
+    """Decide from `AsteriskInfo.version` what can be used, and what a person should be told."""
+    version = AsteriskVersion.parse(text)
+    if version is None:
+        return Assessment(
+            version=None,
+            capabilities=FLOOR,
+            problem="unknown_version",
+            message=f"Asterisk calls its version {text!r}, which cannot be read; it is treated as "
+            f"version {OLDEST_MAJOR}: 8 kHz audio, no keys on the AudioSocket connection.",
+        )
+    capabilities = Capabilities.of(version)
+    if not capabilities.audiosocket:
+        return Assessment(
+            version=version,
+            capabilities=capabilities,
+            problem="too_old",
+            message=f"Asterisk {version.text} has no AudioSocket channels; "
+            f"{OLDEST_MAJOR} or later is needed.",
+        )
+    return Assessment(version=version, capabilities=capabilities)

@@ -1,0 +1,143 @@
+"""The ``ari-app`` command.
+
+Exit codes: 0 all went well; 2 something outside the program is wrong, said in a sentence; 130
+interrupted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+import uvloop
+from rich.console import Console
+
+from ari_app import __version__
+from ari_app.errors import AppError
+from ari_app.settings import load_settings
+
+app = typer.Typer(
+    name="ari-app",
+    help="Voice bridge between Asterisk and ElevenLabs agents.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_errors = Console(stderr=True)
+_Result = TypeVar("_Result")
+
+EnvFile = Annotated[
+    Path, typer.Option("--env-file", help="Where the settings are, beside the environment.")
+]
+_ENV_FILE = Path(".env")
+
+
+def main() -> None:
+    """Run the command. Failures that have a name end in one sentence, never in a traceback."""
+    try:
+        app()
+    except AppError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _fail(sentence: str) -> NoReturn:
+    _errors.print(f"[bold red]ari-app:[/] {_plain(sentence)}", soft_wrap=True, highlight=False)
+    sys.exit(2)
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Say the version and stop.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"ari-app {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def serve(env_file: EnvFile = _ENV_FILE) -> None:
+    """Take calls until told to stop: SIGTERM lets running calls finish, a second one ends them."""
+    from ari_app.logs import set_up_logging
+    from ari_app.service import serve as serve_until
+
+    settings = load_settings(str(env_file))
+    settings.require_serving()
+    set_up_logging(settings)
+    _run(lambda: serve_until(settings))
+
+
+@app.command()
+def check(env_file: EnvFile = _ENV_FILE) -> None:
+    """Find out what is wrong with a set-up, and say how to mend it."""
+    from ari_app.checks import Finding, Verdict, check_all
+
+    signs = {
+        Verdict.OK: "[green]✓[/]",
+        Verdict.WARNING: "[yellow]![/]",
+        Verdict.FAILED: "[bold red]✗[/]",
+    }
+    console = Console()
+    settings = load_settings(str(env_file))
+
+    async def run() -> list[Finding]:
+        findings = []
+        async for finding in check_all(settings):
+            findings.append(finding)
+            console.print(
+                f"{signs[finding.verdict]} [bold]{finding.what}[/]  {_plain(finding.detail)}"
+            )
+        return findings
+
+    findings = _run(run)
+    if any(finding.verdict is Verdict.FAILED for finding in findings):
+        raise typer.Exit(2)
+
+
+@app.command()
+def agent(
+    bind: Annotated[str, typer.Option(help="host:port to listen on.")] = "127.0.0.1:8765",
+    dialogue: Annotated[
+        Path | None, typer.Option(help="A YAML file of what it says; see lab/practice_agent.")
+    ] = None,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="PRACTICE_AGENT_API_KEY", help="The key it asks for.")
+    ] = None,
+    audio_format: Annotated[
+        str,
+        typer.Option("--format", help="What it hears and speaks, such as pcm_16000 or ulaw_8000."),
+    ] = "pcm_16000",
+) -> None:
+    """Run the practice agent alone: an ElevenLabs-compatible server that needs no account."""
+    from lab.practice_agent.command import run_practice_agent
+
+    _run(lambda: run_practice_agent(bind, dialogue, api_key, audio_format, Console()))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where the recording and the picture go.")] = Path(
+        "demo-output"
+    ),
+    keep: Annotated[
+        bool, typer.Option(help="Go on afterwards, so that your own softphone can call.")
+    ] = False,
+) -> None:
+    """Place a real call through a real Asterisk to the practice agent, and show it."""
+    from lab.demo import DemoOptions, run_demo
+
+    _run(lambda: run_demo(DemoOptions(out_dir=out, keep=keep), Console()))
+
+
+def _run(work: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work())

@@ -1,0 +1,138 @@
+"""The agent's WebSocket: `websockets` with a synchronous way to write."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import SecretStr
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.server import broadcast
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidStatus,
+    InvalidURI,
+    WebSocketException,
+)
+from yarl import URL
+
+from ari_app.elevenlabs.errors import AgentTimeout, AgentUnavailable, error_from_status
+from ari_app.elevenlabs.signed_url import is_loopback
+
+PING_INTERVAL_S = 20.0
+PING_TIMEOUT_S = 20.0
+
+# Messages of up to 2.5 s of sound: enough to smooth, and beyond it reading pauses; nothing is lost.
+_MAX_QUEUED_MESSAGES = 16
+
+# What may wait below us, in bytes. A kernel would by default take megabytes for a peer that has
+# stopped reading: a minute of sound that arrives when nobody wants it any more.
+_MAX_UNSENT_BYTES = 32 * 1024
+
+_TOO_BIG = 1009
+
+# At DEBUG `websockets` logs the request line, which holds the signature of a signed URL.
+_wire_log = logging.getLogger("ari_app.elevenlabs.websocket")
+_wire_log.setLevel(logging.INFO)
+
+
+class AgentSocket(ClientConnection):
+    """A client connection that says whether it can be written to, and writes without waiting."""
+
+    writable = True
+    on_writable: Callable[[], None] = staticmethod(lambda: None)
+    """Called when writing makes sense again."""
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.writable = False
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.writable = True
+        self.on_writable()
+
+    def send_now(self, data: bytes) -> None:
+        """Write `data` as one text frame, at once. Does nothing when the socket is not open."""
+        broadcast((self,), data, text=True)
+
+    async def abort(self) -> None:
+        """Drop the connection without a goodbye, and wait until it is gone."""
+        self.transport.abort()
+        await self.wait_closed()
+
+
+async def open_socket(
+    url: SecretStr,
+    *,
+    user_agent: str,
+    max_message_bytes: int,
+    close_timeout: float,
+    tls: ssl.SSLContext | None = None,
+) -> AgentSocket:
+    """Open the WebSocket at `url`.
+
+    Without compression: it would double the cost of each message, and base64 of speech hardly
+    shrinks. Proxies of the environment are honoured, except for this machine. `tls` replaces the
+    system's trusted certificates. Raises a `ConnectError`; has no deadline of its own.
+    """
+    options: dict[str, Any] = {}
+    if tls is not None and url.get_secret_value().startswith("wss:"):
+        options["ssl"] = tls
+    try:
+        connection = await connect(
+            url.get_secret_value(),
+            create_connection=AgentSocket,
+            compression=None,
+            user_agent_header=user_agent,
+            proxy=None if is_loopback(URL(url.get_secret_value())) else True,
+            open_timeout=None,
+            ping_interval=PING_INTERVAL_S,
+            ping_timeout=PING_TIMEOUT_S,
+            close_timeout=close_timeout,
+            max_size=max_message_bytes,
+            max_queue=_MAX_QUEUED_MESSAGES,
+            write_limit=_MAX_UNSENT_BYTES,
+            logger=_wire_log,
+            **options,
+        )
+    except InvalidStatus as error:
+        raise error_from_status(error.response.status_code) from None
+    except TimeoutError:
+        raise AgentTimeout("the agent's socket could not be opened in time") from None
+    except ssl.SSLCertVerificationError:
+        raise AgentUnavailable(
+            "the certificate of the agent's service is not trusted", retryable=False
+        ) from None
+    except (InvalidURI, ValueError):
+        raise AgentUnavailable(
+            "the agent's service gave an address that is no WebSocket URL", retryable=False
+        ) from None
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise AgentUnavailable(f"the agent's socket cannot be opened ({why})") from None
+    except (WebSocketException, ImportError) as error:
+        # ImportError: a SOCKS proxy in the environment needs a package that is not there.
+        raise AgentUnavailable(
+            f"the agent's socket cannot be opened ({type(error).__name__})"
+        ) from None
+    assert isinstance(connection, AgentSocket)
+    _limit_unsent(connection)
+    return connection
+
+
+def how_it_ended(error: ConnectionClosed) -> tuple[int, str]:
+    """Code and reason of a close, as `closing.classify` wants them; 1006 without a close frame."""
+    if error.sent is not None and error.sent.code == _TOO_BIG and not error.rcvd_then_sent:
+        return error.sent.code, error.sent.reason
+    if error.rcvd is not None:
+        return error.rcvd.code, error.rcvd.reason
+    return 1006, ""
+
+
+def _limit_unsent(connection: AgentSocket) -> None:
+    sock: socket.socket = connection.transport.get_extra_info("socket")
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _MAX_UNSENT_BYTES)

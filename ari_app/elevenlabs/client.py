@@ -1,0 +1,213 @@
+"""Opening a conversation: the signed URL, the socket, the initiation, the metadata."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+import structlog
+from pydantic import SecretStr
+from websockets.exceptions import ConnectionClosed
+
+from ari_app.elevenlabs.agent_socket import AgentSocket, how_it_ended, open_socket
+from ari_app.elevenlabs.client_messages import Initiation, SourceInfo
+from ari_app.elevenlabs.codec import MAX_MESSAGE_BYTES, encode
+from ari_app.elevenlabs.connection import AgentConnection, AgentHandler
+from ari_app.elevenlabs.conversation import AgentProtocol
+from ari_app.elevenlabs.errors import AgentRefused, AgentTimeout
+from ari_app.elevenlabs.events import AgentEvent
+from ari_app.elevenlabs.signed_url import (
+    fetch_signed_url,
+    is_loopback,
+    parse_base_url,
+    public_url,
+)
+from ari_app.errors import ConfigError
+
+__all__ = ["AgentClient", "AgentConnection", "AgentHandler"]
+
+log = structlog.get_logger(__name__)
+
+_VERSION = importlib.metadata.version("ari-app")
+
+
+class AgentClient:
+    """Opens conversations with agents of one ElevenLabs service.
+
+    `base_url` is `https://api.elevenlabs.io`, a residency host, or the practice agent's `http://`
+    address. With an `api_key` each conversation gets a signed URL; without one only public agents
+    answer. `ca_file` (PEM) replaces the system's trusted certificates; they are always checked.
+    `connect_timeout` covers everything up to the agent's metadata, in seconds.
+
+    Close it after its last conversation. Raises `ConfigError`.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | SecretStr | None = None,
+        *,
+        connect_timeout: float = 8.0,
+        close_timeout: float = 1.0,
+        ca_file: str | Path | None = None,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+    ) -> None:
+        self._base_url = parse_base_url(base_url)
+        # Wrapped so that no traceback with local variables can show it.
+        if isinstance(api_key, str):
+            api_key = SecretStr(api_key)
+        self._api_key = api_key if api_key and api_key.get_secret_value() else None
+        self._connect_timeout = connect_timeout
+        self._close_timeout = close_timeout
+        self._max_message_bytes = max_message_bytes
+        self._tls: ssl.SSLContext | None = None
+        if self._base_url.scheme == "https":
+            try:
+                self._tls = ssl.create_default_context(cafile=ca_file)
+            except OSError:
+                raise ConfigError("the file of trusted certificates cannot be read") from None
+        elif self._api_key is not None and not is_loopback(self._base_url):
+            log.warning("agent_key_unencrypted", host=self._base_url.host)
+        self._session: aiohttp.ClientSession | None = None
+
+    def __repr__(self) -> str:
+        return f"AgentClient({str(self._base_url)!r})"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def connect(
+        self, agent_id: str, initiation: Initiation | None = None, *, handler: AgentHandler
+    ) -> AgentConnection:
+        """Begin a conversation with `agent_id` and wait until the agent is there.
+
+        Raises `ConnectError` or `UnsupportedFormat`; then no socket is left and `handler` is
+        never called.
+        """
+        if not agent_id:
+            raise ConfigError("no agent is named")
+        initiation = initiation or Initiation()
+        if initiation.source_info is None:
+            source = SourceInfo(version=f"ari-app {_VERSION}"[:50])
+            initiation = initiation.model_copy(update={"source_info": source})
+        began = asyncio.get_running_loop().time()
+        async with self._deadline():
+            connection = await self._connect(agent_id, initiation, handler)
+        took_s = asyncio.get_running_loop().time() - began
+        log.debug(
+            "agent_connected",
+            conversation_id=connection.conversation_id,
+            input_format=connection.input_format,
+            output_format=connection.output_format,
+            took_ms=round(took_s * 1000),
+        )
+        return connection
+
+    async def check(self, agent_id: str) -> None:
+        """Find out whether `agent_id` can be reached, without beginning a conversation.
+
+        With a key: whether a signed URL is given. Without one: whether the socket opens, which
+        says nothing about the agent. Raises a `ConnectError`.
+        """
+        async with self._deadline():
+            url = await self._url(agent_id, Initiation())
+            if self._api_key is None:
+                socket = await self._open(url)
+                await socket.abort()
+
+    async def close(self) -> None:
+        """Free the HTTP connections. Running conversations are not touched."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _connect(
+        self, agent_id: str, initiation: Initiation, handler: AgentHandler
+    ) -> AgentConnection:
+        first = encode(initiation)
+        url = await self._url(agent_id, initiation)
+        socket = await self._open(url)
+        protocol = AgentProtocol()
+        try:
+            received = await _begin(socket, protocol, first)
+        except BaseException:
+            await socket.abort()
+            raise
+        assert protocol.started is not None
+        return AgentConnection(
+            socket,
+            protocol,
+            protocol.started,
+            handler,
+            received,
+            close_timeout=self._close_timeout,
+        )
+
+    @asynccontextmanager
+    async def _deadline(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                yield
+        except TimeoutError:
+            raise AgentTimeout(
+                f"no answer from the agent within {self._connect_timeout:g} s"
+            ) from None
+
+    async def _open(self, url: SecretStr) -> AgentSocket:
+        return await open_socket(
+            url,
+            user_agent=f"ari-app/{_VERSION}",
+            max_message_bytes=self._max_message_bytes,
+            close_timeout=self._close_timeout,
+            tls=self._tls,
+        )
+
+    async def _url(self, agent_id: str, initiation: Initiation) -> SecretStr:
+        if self._api_key is None:
+            return public_url(self._base_url, agent_id, environment=initiation.environment)
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"User-Agent": f"ari-app/{_VERSION}"},
+                trust_env=not is_loopback(self._base_url),
+            )
+        return await fetch_signed_url(
+            self._session,
+            self._base_url,
+            self._api_key,
+            agent_id,
+            environment=initiation.environment,
+            branch_id=initiation.branch_id,
+            tls=self._tls,
+        )
+
+
+async def _begin(socket: AgentSocket, protocol: AgentProtocol, first: bytes) -> list[AgentEvent]:
+    """Send the initiation and read until the metadata; return what came with them."""
+    socket.send_now(first)
+    protocol.stats.messages_out += 1
+    try:
+        while True:
+            received = protocol.receive(await socket.recv(decode=False))
+            for owed in protocol.data_to_send():
+                socket.send_now(owed)
+                protocol.stats.messages_out += 1
+            if protocol.started is not None:
+                return received
+    except ConnectionClosed as error:
+        raise AgentRefused(protocol.closed(*how_it_ended(error))) from None

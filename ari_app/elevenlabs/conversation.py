@@ -1,0 +1,244 @@
+"""The rules of a conversation with an agent, with no socket and no clock.
+
+Give `AgentProtocol.receive` each message, act on the events it returns, and send what
+`data_to_send` holds::
+
+    protocol = AgentProtocol()
+    socket.send(encode(initiation))
+    for message in socket:
+        events = protocol.receive(message)
+        for data in protocol.data_to_send():
+            socket.send(data)
+        ...
+    close = protocol.closed(code, reason)
+
+Three rules are kept here. Nothing is reported before the metadata, which say what the audio is;
+what came earlier is held, within bounds. Audio whose id is not above the last interruption's is
+dropped, as in the official Python SDK. And one message that makes no sense never ends a call.
+"""
+
+from __future__ import annotations
+
+from ari_app.elevenlabs import messages
+from ari_app.elevenlabs.client_messages import Pong
+from ari_app.elevenlabs.closing import AgentClose, ServiceError, classify
+from ari_app.elevenlabs.codec import decode, encode
+from ari_app.elevenlabs.errors import MalformedMessage, UnsupportedFormat
+from ari_app.elevenlabs.events import (
+    AgentCorrected,
+    AgentEvent,
+    AgentSaid,
+    AudioReceived,
+    CallEnding,
+    ConversationStarted,
+    Garbled,
+    Interrupted,
+    Other,
+    ResponseCompleted,
+    ToolCalled,
+    ToolFinished,
+    UserSaid,
+)
+from ari_app.elevenlabs.stats import ConversationStats
+
+AUDIO_FORMATS = frozenset(
+    {
+        "pcm_8000",
+        "pcm_16000",
+        "pcm_22050",
+        "pcm_24000",
+        "pcm_44100",
+        "pcm_48000",
+        "ulaw_8000",
+    }
+)
+"""Every format of the agent's socket: 16-bit little-endian mono PCM, or 8-bit mu-law."""
+
+
+class AgentProtocol:
+    """One conversation, from the first message to the close.
+
+    Before the metadata at most `max_held_events` events and `max_held_bytes` of audio are held;
+    what comes beyond is dropped and counted in `stats.dropped_early_events`.
+    """
+
+    def __init__(
+        self, *, max_held_events: int = 256, max_held_bytes: int = 4 * 1024 * 1024
+    ) -> None:
+        self.stats = ConversationStats()
+        self.started: ConversationStarted | None = None
+        self.call_ending = False
+        """The agent's `end_call` has succeeded; the close will follow."""
+
+        self._max_held_events = max_held_events
+        self._max_held_bytes = max_held_bytes
+        self._held: list[AgentEvent] = []
+        self._held_bytes = 0
+        self._to_send: list[bytes] = []
+
+        self._interrupted_up_to: int | None = None
+        self._latest_audio_id = 0
+        self._last_tool_call_id: str | None = None
+
+        # What the close will be explained by. An error that the agent has spoken after is past.
+        self._error: ServiceError | None = None
+        self._queue_timed_out = False
+
+    def receive(self, data: bytes | str) -> list[AgentEvent]:
+        """Take one message and return what happened, in order.
+
+        Raises `UnsupportedFormat` when the metadata announce a format that nobody documented.
+        """
+        self.stats.messages_in += 1
+        events: list[AgentEvent]
+        try:
+            events = self._handle(decode(data))
+        except MalformedMessage as error:
+            self.stats.malformed += 1
+            events = [Garbled(error.reason, str(error))]
+        return events if self.started else self._hold(events)
+
+    def data_to_send(self) -> list[bytes]:
+        """Messages that the protocol itself owes (pongs), as JSON, once."""
+        data, self._to_send = self._to_send, []
+        return data
+
+    def closed(self, code: int, reason: str = "", *, local: bool = False) -> AgentClose:
+        """What the end means. `local`: we closed first."""
+        return classify(
+            code,
+            reason,
+            error=self._error,
+            call_ending=self.call_ending,
+            queue_timed_out=self._queue_timed_out,
+            local=local,
+        )
+
+    def _handle(self, message: messages.ServerMessage | messages.Unknown) -> list[AgentEvent]:
+        match message:
+            case messages.Audio():
+                return self._audio(message)
+            case messages.Ping():
+                self.stats.ping_ms = message.ping_ms
+                self._to_send.append(encode(Pong(event_id=message.event_id)))
+                return []
+            case messages.Interruption():
+                return [self._interruption(message.event_id)]
+            case messages.UserTranscript():
+                return [UserSaid(message.user_transcript, message.event_id)]
+            case messages.AgentResponse():
+                self._error = None
+                return [AgentSaid(message.agent_response, message.event_id)]
+            case messages.AgentResponseCorrection():
+                return [
+                    AgentCorrected(
+                        message.original_agent_response,
+                        message.corrected_agent_response,
+                        message.event_id,
+                    )
+                ]
+            case messages.AgentResponseComplete():
+                return [ResponseCompleted(message.event_id)]
+            case messages.ClientToolCall():
+                return [
+                    ToolCalled(
+                        message.tool_name,
+                        message.tool_call_id,
+                        message.parameters,
+                        message.expects_response,
+                        message.event_id,
+                    )
+                ]
+            case messages.AgentToolResponse():
+                return self._tool_response(message)
+            case messages.InitiationMetadata():
+                return self._metadata(message)
+            case messages.ClientError() | messages.Error():
+                self._error = ServiceError(message.code, message.text)
+            case messages.QueueStatus():
+                self._queue_timed_out = message.status == "timed_out"
+            case messages.Unknown():
+                self.stats.count_unknown(message.type)
+        return [Other(message)]
+
+    def _audio(self, message: messages.Audio) -> list[AgentEvent]:
+        self.stats.audio_bytes_in += len(message.data)
+        event_id = message.event_id
+        if event_id is None:
+            # Nothing says that it is overtaken, so it must not look so further down either.
+            event_id = max(self._latest_audio_id, self._first_valid_id())
+        elif event_id < self._first_valid_id():
+            self.stats.overtaken_audio_messages += 1
+            self.stats.overtaken_audio_bytes += len(message.data)
+            return []
+        self._error = None
+        self._latest_audio_id = event_id
+        return [AudioReceived(event_id, message.data, message.is_final, message.alignment)]
+
+    def _first_valid_id(self) -> int:
+        return -(2**63) if self._interrupted_up_to is None else self._interrupted_up_to + 1
+
+    def _interruption(self, event_id: int | None) -> Interrupted:
+        # The old form has no id: it means all that has been sent.
+        if event_id is None:
+            event_id = max(self._latest_audio_id, self._first_valid_id() - 1)
+        self._interrupted_up_to = event_id
+        return Interrupted(event_id)
+
+    def _tool_response(self, message: messages.AgentToolResponse) -> list[AgentEvent]:
+        # An agent may be set to send both the short and the full form of each response.
+        if message.tool_call_id == self._last_tool_call_id:
+            return [Other(message)]
+        self._last_tool_call_id = message.tool_call_id
+        status = message.status or ("error" if message.is_error else "success")
+        events: list[AgentEvent] = [
+            ToolFinished(message.tool_name, message.tool_call_id, status, message.is_error)
+        ]
+        if message.tool_name == "end_call" and message.succeeded and not self.call_ending:
+            self.call_ending = True
+            events.append(CallEnding(message.tool_call_id))
+        return events
+
+    def _metadata(self, message: messages.InitiationMetadata) -> list[AgentEvent]:
+        if self.started is not None:
+            self.stats.repeated_metadata += 1
+            return []
+        for name in (message.user_input_audio_format, message.agent_output_audio_format):
+            if name not in AUDIO_FORMATS:
+                raise UnsupportedFormat(
+                    f"the agent announced the audio format {name[:32]!r}; known are "
+                    f"{', '.join(sorted(AUDIO_FORMATS))}"
+                )
+        self.started = ConversationStarted(
+            message.conversation_id,
+            message.user_input_audio_format,
+            message.agent_output_audio_format,
+        )
+        held, self._held, self._held_bytes = self._held, [], 0
+        return [self.started, Other(message), *held]
+
+    def _hold(self, events: list[AgentEvent]) -> list[AgentEvent]:
+        for event in events:
+            size = len(event.data) if isinstance(event, AudioReceived) else 0
+            if isinstance(event, Interrupted):
+                self._drop_held_audio(event.event_id)
+            if (
+                len(self._held) >= self._max_held_events
+                or self._held_bytes + size > self._max_held_bytes
+            ):
+                self.stats.dropped_early_events += 1
+                continue
+            self._held.append(event)
+            self._held_bytes += size
+        return []
+
+    def _drop_held_audio(self, up_to: int) -> None:
+        kept: list[AgentEvent] = []
+        for event in self._held:
+            if isinstance(event, AudioReceived) and event.event_id <= up_to:
+                self.stats.overtaken_audio_messages += 1
+                self.stats.overtaken_audio_bytes += len(event.data)
+                self._held_bytes -= len(event.data)
+            else:
+                kept.append(event)
+        self._held = kept

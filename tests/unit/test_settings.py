@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ari_app.errors import ConfigError
+from ari_app.settings import Settings, is_loopback, is_unspecified, load_settings, split_host_port
+
+ROOT = Path(__file__).parents[2]
+SERVING = {"ari_username": "app", "ari_password": "secret-word"}
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+def documented() -> dict[str, str | None]:
+    """What .env.example says: each name with its default, None where it must be set."""
+    lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
+    found = (re.fullmatch(r"(#?)([A-Z_]+)=(.*)", line) for line in lines)
+    return {m[2]: m[3] for m in found if m}
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    names = {name.upper(): field for name, field in Settings.model_fields.items()}
+    assert set(documented()) == set(names)
+    from_example = load_settings(str(ROOT / ".env.example"))
+    assert from_example == load_settings(None)
+    for name, value in documented().items():
+        if value:
+            parsed = load_settings(None, **{name.lower(): value})
+            assert getattr(parsed, name.lower()) == names[name].default
+
+
+def test_the_environment_wins_over_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    env_file = tmp_path / "env"
+    env_file.write_text("ARI_APP=from-file\nMAX_CONCURRENT_CALLS=3\nUNKNOWN=1\n")
+    monkeypatch.setenv("ARI_APP", "from-environment")
+    settings = load_settings(str(env_file))
+    assert settings.ari_app == "from-environment"
+    assert settings.max_concurrent_calls == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("ari_url", "127.0.0.1:8088", "ARI_URL: must be a URL such as http://127.0.0.1:8088."),
+        ("ari_url", "http://u:hunter2@h", "ARI_URL: must not carry a user name or password"),
+        ("ari_url", "http://h/?a=b", "ARI_URL: must not carry a query or a fragment."),
+        ("audiosocket_bind", "9092", "AUDIOSOCKET_BIND: must be host:port"),
+        ("audiosocket_bind", "h:99999", "AUDIOSOCKET_BIND: must be host:port"),
+        ("audiosocket_format", "mp3", "AUDIOSOCKET_FORMAT: Input should be 'slin', 'slin16'"),
+        ("uplink_chunk_ms", "50", "UPLINK_CHUNK_MS: Input should be a multiple of 20."),
+        ("max_concurrent_calls", "0", "MAX_CONCURRENT_CALLS: Input should be greater than"),
+        ("call_timeout_seconds", "soon", "CALL_TIMEOUT_SECONDS: Input should be a valid number"),
+        ("ari_app", "a b", "ARI_APP: String should match pattern"),
+    ],
+)
+def test_a_bad_setting_is_one_sentence(name: str, value: str, sentence: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(None, **{name: value})
+    assert sentence in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"ari_password": ""}, "ARI_USERNAME and ARI_PASSWORD are not set."),
+        ({"ari_username": ""}, "ARI_USERNAME and ARI_PASSWORD are not set."),
+        ({"api_bind": "0.0.0.0:8080"}, "which others can reach, but API_KEY is not set."),
+        ({"audiosocket_bind": "0.0.0.0:9092"}, "Asterisk cannot dial 0.0.0.0:9092."),
+        ({"audiosocket_advertise": "10.0.0.1:0"}, "AUDIOSOCKET_ADVERTISE needs a port"),
+    ],
+)
+def test_what_serve_cannot_run_without(changes: dict[str, str], sentence: str) -> None:
+    settings = load_settings(None, **{**SERVING, **changes})
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        settings.require_serving()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"api_bind": "[::1]:8080"},
+        {"api_bind": "localhost:8080"},
+        {"api_bind": "0.0.0.0:8080", "api_key": "k"},
+        {"audiosocket_bind": "0.0.0.0:9092", "audiosocket_advertise": "bridge.internal:9092"},
+    ],
+)
+def test_what_serve_runs_with(changes: dict[str, str]) -> None:
+    load_settings(None, **{**SERVING, **changes}).require_serving()
+
+
+def test_secrets_do_not_show() -> None:
+    settings = load_settings(None, **SERVING, elevenlabs_api_key="sk_1", api_key="key_1")
+    for secret in ("secret-word", "sk_1", "key_1"):
+        assert secret not in repr(settings)
+        assert secret not in settings.model_dump_json()
+
+
+def test_addresses() -> None:
+    assert split_host_port("[::1]:9092") == ("::1", 9092)
+    assert is_loopback("127.8.9.1")
+    assert not is_loopback("example.org")
+    assert is_unspecified("::")
+    assert not is_unspecified("example.org")
+    assert load_settings(None).audiosocket_target == "127.0.0.1:9092"

@@ -160,6 +160,7 @@ class VoiceBridge:
                 raise error
             else:
                 log.error("ari_application_replaced", app=self.settings.ari_app)
+                self.manager.replaced = True
                 await self.manager.drain(self.settings.drain_timeout_seconds)
         finally:
             for task in (stop, sweep, events, *self._reconcilers):

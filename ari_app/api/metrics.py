@@ -121,7 +121,7 @@ class Metrics:
         self.agent_connect.observe(seconds)
 
     def agent_closed(self, session: CallSession, close: AgentClose) -> None:
-        self.agent_closed_total.labels(str(close.code), close.kind).inc()
+        self.agent_closed_total.labels(str(close.code), close.kind.value).inc()
 
     def _ended(self, session: CallSession) -> None:
         outcome = session.outcome

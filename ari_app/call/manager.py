@@ -46,6 +46,8 @@ log = structlog.get_logger(__name__)
 _KEEP_ENDED_SECONDS = 60.0
 _MAX_ENDED = 1000
 _SWEEP_SECONDS = 15.0
+# Without events this is the only way to see that a caller has hung up.
+_BLIND_SWEEP_SECONDS = 2.0
 # Giving a call back takes a few requests, each with a deadline of its own.
 _RELEASE_SECONDS = 15.0
 # What looks left behind may be on its way: only what is so at two looks in a row is given back.
@@ -61,12 +63,17 @@ class SessionManager:
         services: What every call uses.
         plan: Decides about a call, given its session id, its channel and its arguments.
         max_concurrent_calls: One more is ``REJECTED``.
+
+    Attributes:
+        draining: New calls are ``REJECTED``.
+        replaced: Another process has the application: its calls are none of ours to clean up.
     """
 
     def __init__(self, services: Services, plan: Planner, *, max_concurrent_calls: int) -> None:
         self.sessions: dict[str, CallSession] = {}
         self.max_concurrent_calls = max_concurrent_calls
         self.draining = False
+        self.replaced = False
         self._services = services
         self._plan = plan
         self._by_channel: dict[str, CallSession] = {}
@@ -213,7 +220,7 @@ class SessionManager:
     async def sweep_forever(self) -> None:
         """Look for what is left behind now and then, until cancelled."""
         while True:
-            await asyncio.sleep(_SWEEP_SECONDS)
+            await asyncio.sleep(_BLIND_SWEEP_SECONDS if self.replaced else _SWEEP_SECONDS)
             await self.reconcile()
 
     async def reconcile(self) -> None:
@@ -225,7 +232,7 @@ class SessionManager:
             try:
                 first = await self._look()
                 self._end_lost_calls(first)
-                if not (first.stray_media or first.stray_bridges or first.stray_callers):
+                if self.replaced or not first.strays:
                     return
                 await asyncio.sleep(_CONFIRM_SECONDS)
                 second = await self._look()
@@ -259,7 +266,7 @@ class SessionManager:
         application = await ari.applications.get(self._services.app)
         snapshot = Snapshot(
             channels=frozenset(channel.id for channel in channels),
-            bridges=frozenset(bridge.id for bridge in bridges),
+            bridges={bridge.id: frozenset(bridge.channels) for bridge in bridges},
             in_application=frozenset(application.channel_ids),
         )
         return compare(

@@ -6,7 +6,7 @@ then in between, for a request that failed leaves something behind.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 
@@ -35,12 +35,12 @@ class Snapshot:
 
     Attributes:
         channels: The ids of all channels.
-        bridges: The ids of all bridges.
+        bridges: The ids of all bridges, each with the ids of the channels in it.
         in_application: The ids of the channels that are in our application.
     """
 
     channels: frozenset[str]
-    bridges: frozenset[str]
+    bridges: Mapping[str, frozenset[str]]
     in_application: frozenset[str]
 
 
@@ -62,11 +62,20 @@ class Differences:
     stray_bridges: frozenset[str]
     stray_callers: frozenset[str]
 
+    @property
+    def strays(self) -> bool:
+        """Whether anything is left behind."""
+        return bool(self.stray_media or self.stray_bridges or self.stray_callers)
+
 
 def compare(
     snapshot: Snapshot, calls: Collection[Held], *, media_prefix: str, bridge_prefix: str
 ) -> Differences:
     """Say what does not fit.
+
+    A bridge of ours that holds a caller and a live media channel is no stray, though we do not know
+    it: another process serves that call. (Had it died, Asterisk would have ended the media channel
+    with its connection.)
 
     Args:
         snapshot: What Asterisk holds.
@@ -75,8 +84,14 @@ def compare(
         bridge_prefix: What the ids of our bridges begin with.
     """
     ours = {call.caller for call in calls} | {call.media for call in calls}
-    bridges = {call.bridge for call in calls}
     media = {channel for channel in snapshot.channels if channel.startswith(media_prefix)}
+    strange = {
+        bridge: members
+        for bridge, members in snapshot.bridges.items()
+        if bridge.startswith(bridge_prefix) and bridge not in {call.bridge for call in calls}
+    }
+    served = {bridge for bridge, members in strange.items() if members & media and members - media}
+    elsewhere = {channel for bridge in served for channel in strange[bridge]}
     return Differences(
         callers_gone=frozenset(
             call.session_id
@@ -88,11 +103,9 @@ def compare(
             for call in calls
             if call.media_expected and call.media not in snapshot.channels
         ),
-        stray_media=frozenset(media - ours),
-        stray_bridges=frozenset(
-            bridge
-            for bridge in snapshot.bridges
-            if bridge.startswith(bridge_prefix) and bridge not in bridges
+        stray_media=frozenset(media - ours - elsewhere),
+        stray_bridges=frozenset(strange.keys() - served),
+        stray_callers=frozenset(
+            (snapshot.in_application & snapshot.channels) - media - ours - elsewhere
         ),
-        stray_callers=frozenset((snapshot.in_application & snapshot.channels) - media - ours),
     )

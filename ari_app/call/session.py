@@ -52,7 +52,7 @@ from ari_app.call.signals import (
 from ari_app.call.states import State
 from ari_app.call.streamer import ConversationStreamer
 from ari_app.call.tools import call_tool
-from ari_app.elevenlabs import AgentClient, AgentClose, AgentConnection, Initiation
+from ari_app.elevenlabs import AgentClient, AgentClose, AgentConnection, CloseKind, Initiation
 from ari_app.errors import AgentError
 from audiosocket import AudioSocketServer, LineFormat
 
@@ -65,6 +65,11 @@ _CLOSE_QUIET_SECONDS = 1.5
 _CLOSE_LIMIT_SECONDS = 20.0
 # Sound that comes before the line is known to be ready; a greeting is far shorter.
 _MAX_TRANSCRIPT = 500
+# Every other close means that the agent was lost.
+_CLOSE_STATUS = {
+    CloseKind.AGENT_ENDED: Status.COMPLETED,
+    CloseKind.MAX_DURATION: Status.TIMEOUT,
+}
 
 
 class SessionObserver(Protocol):
@@ -358,12 +363,12 @@ class CallSession:
                 Initiation(dynamic_variables=dict(self._plan.variables)),
                 handler=self,
             )
-            self.streamer = ConversationStreamer(self.audio_interface, agent)
         except AgentError as error:
             self._log.warning("agent_not_reached", code=error.code, error=str(error))
             self.post(AgentFailed(error.code))
             return
         self.agent = agent
+        self.streamer = ConversationStreamer(self.audio_interface, agent)
         self.conversation_id = agent.conversation_id
         self._log.info(
             "agent_connected",
@@ -482,7 +487,7 @@ class CallSession:
 
     def tool_response(self, name: str, call_id: str, status: str, is_error: bool) -> None:
         """One of ElevenLabs' own tools has run."""
-        if name == "end_call" and not is_error:
+        if name == "end_call" and status == "success":
             self.post(AgentEnding(Outcome(Status.COMPLETED, "agent_ended")))
 
     def other(self, message: object) -> None:
@@ -491,8 +496,8 @@ class CallSession:
     def closed(self, reason: AgentClose) -> None:
         """The agent's socket has closed."""
         self._services.observer.agent_closed(self, reason)
-        status = Status.COMPLETED if reason.kind == "agent_ended" else Status.FAILED
-        self.post(AgentClosed(Outcome(status, reason.kind)))
+        status = _CLOSE_STATUS.get(reason.kind, Status.FAILED)
+        self.post(AgentClosed(Outcome(status, reason.kind.value)))
 
     def _say(self, who: str, text: str) -> None:
         line = TranscriptLine(round(self.duration(), 3), who, text)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Mapping, Set
+from types import MappingProxyType
+
 from ari_app.call.reconcile import Differences, Held, Snapshot, compare
 
 NOTHING: frozenset[str] = frozenset()
@@ -12,12 +15,16 @@ def held(name: str, *, caller: bool = True, media: bool = True) -> Held:
 def look(
     calls: list[Held],
     *,
-    channels: set[str] = frozenset(),  # type: ignore[assignment]
-    bridges: set[str] = frozenset(),  # type: ignore[assignment]
-    inside: set[str] = frozenset(),  # type: ignore[assignment]
+    channels: Set[str] = frozenset(),
+    bridges: Mapping[str, Set[str]] = MappingProxyType({}),
+    inside: Set[str] = frozenset(),
 ) -> Differences:
     return compare(
-        Snapshot(frozenset(channels), frozenset(bridges), frozenset(inside)),
+        Snapshot(
+            frozenset(channels),
+            {bridge: frozenset(members) for bridge, members in bridges.items()},
+            frozenset(inside),
+        ),
         calls,
         media_prefix="app-media-",
         bridge_prefix="app-bridge-",
@@ -28,7 +35,7 @@ def test_all_is_well() -> None:
     differences = look(
         [held("a")],
         channels={"sip-a", "app-media-a", "sip-other"},
-        bridges={"app-bridge-a", "somebody-elses"},
+        bridges={"app-bridge-a": {"sip-a", "app-media-a"}, "somebody-elses": set()},
         inside={"sip-a", "app-media-a"},
     )
     assert differences == Differences(NOTHING, NOTHING, NOTHING, NOTHING, NOTHING)
@@ -49,10 +56,21 @@ def test_a_media_channel_on_its_way_is_not_missed() -> None:
 def test_what_a_killed_process_left_behind() -> None:
     differences = look(
         [held("a")],
-        channels={"sip-a", "app-media-a", "sip-x", "app-media-x", "sip-elsewhere"},
-        bridges={"app-bridge-a", "app-bridge-x"},
-        inside={"sip-a", "app-media-a", "sip-x", "app-media-x", "gone-already"},
+        channels={"sip-a", "app-media-a", "sip-x", "app-media-y", "sip-elsewhere"},
+        bridges={"app-bridge-a": set(), "app-bridge-x": {"sip-x"}},
+        inside={"sip-a", "app-media-a", "sip-x", "app-media-y", "gone-already"},
     )
-    assert differences.stray_media == {"app-media-x"}
+    assert differences.strays
+    assert differences.stray_media == {"app-media-y"}
     assert differences.stray_bridges == {"app-bridge-x"}
     assert differences.stray_callers == {"sip-x"}
+
+
+def test_what_another_process_serves_is_none_of_our_business() -> None:
+    differences = look(
+        [],
+        channels={"sip-x", "app-media-x"},
+        bridges={"app-bridge-x": {"sip-x", "app-media-x"}},
+        inside={"sip-x", "app-media-x"},
+    )
+    assert not differences.strays

@@ -1,0 +1,27 @@
+"""What all end-to-end tests share: one Asterisk for the whole session."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from lab.asterisk import Installation, LabAsterisk, LabError, ensure_asterisk
+
+
+@pytest.fixture(scope="session")
+def installation(request: pytest.FixtureRequest) -> Installation:
+    """An Asterisk to run; the first time on a machine, it is fetched."""
+    terminal = request.config.pluginmanager.getplugin("terminalreporter")
+    try:
+        return ensure_asterisk(terminal.write_line if terminal else lambda step: None)
+    except LabError as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def asterisk(installation: Installation) -> AsyncIterator[LabAsterisk]:
+    """The session's Asterisk. A test leaves it as it found it: without channels and bridges."""
+    async with LabAsterisk(installation=installation) as running:
+        yield running

@@ -1,0 +1,149 @@
+"""A whole bench for one test: practice agent, service and phone around the lab's Asterisk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+from pydantic import SecretStr
+
+from ari_app.app import VoiceBridge
+from ari_app.call.session import CallSession
+from ari_app.settings import Settings, load_settings
+from lab.asterisk import LabAsterisk
+from lab.practice_agent import (
+    AgentBook,
+    AgentProfile,
+    ConversationRecord,
+    PracticeAgent,
+    PracticeConfig,
+)
+from lab.softphone import Call, Phone
+
+KEY = "sk_of_the_lab"
+HUMAN_HZ, TRANSFER_HZ = 480, 620
+
+
+@dataclass(slots=True)
+class Bench:
+    """What a test holds in its hands."""
+
+    asterisk: LabAsterisk
+    agent: PracticeAgent
+    bridge: VoiceBridge
+    phone: Phone
+    _known: set[str] = field(default_factory=set)
+
+    async def call(self, extension: str = "100", *, codec: str = "PCMU") -> Call:
+        """Call an extension; the call that is up."""
+        uri = f"sip:{extension}@{self.asterisk.sip_host}:{self.asterisk.sip_port}"
+        return await self.phone.call(uri, codec=codec, timeout=20)
+
+    async def dial(self, extension: str = "100") -> Call:
+        """Call an extension; the call at once, whether or not it is answered."""
+        uri = f"sip:{extension}@{self.asterisk.sip_host}:{self.asterisk.sip_port}"
+        return await self.phone.dial(uri)
+
+    def sessions(self) -> list[CallSession]:
+        return list(self.bridge.manager.sessions.values())
+
+    async def session(self) -> CallSession:
+        """The session that began last."""
+        await until(lambda: bool(self.sessions()))
+        return self.sessions()[-1]
+
+    async def conversation(self, index: int = -1) -> ConversationRecord:
+        await until(lambda: bool(self.agent.conversations))
+        return list(self.agent.conversations)[index]
+
+    async def all_gone(self, within: float = 2.0) -> None:
+        """Nothing of any call is left: in Asterisk, on our side, at the agent."""
+        await self.asterisk.wait_until_empty(within)
+        await until(lambda: all(session.ended.is_set() for session in self.sessions()))
+        assert self.bridge.lines.lines == 0
+        assert self.bridge.lines.expected == 0
+        await until(lambda: all(c.closing is not None for c in self.agent.conversations))
+        await until(lambda: not _call_tasks())
+
+
+def _call_tasks() -> list[str]:
+    names = (task.get_coro() for task in asyncio.all_tasks())
+    texts = [getattr(coro, "__qualname__", "") for coro in names]
+    return [text for text in texts if text.startswith(("CallSession.", "ConversationStreamer."))]
+
+
+def settings_for(asterisk: LabAsterisk, agent: PracticeAgent, **changes: object) -> Settings:
+    return load_settings(
+        None,
+        **{
+            "ari_url": asterisk.ari_url,
+            "ari_username": asterisk.ari_username,
+            "ari_password": asterisk.ari_password,
+            "audiosocket_bind": "127.0.0.1:0",
+            "api_bind": "127.0.0.1:0",
+            "elevenlabs_base_url": agent.base_url,
+            "elevenlabs_api_key": KEY,
+            "elevenlabs_agent_id": "agent_default",
+            **changes,
+        },
+    )
+
+
+def practice_config(book: AgentBook | None = None) -> PracticeConfig:
+    return PracticeConfig(
+        api_key=SecretStr(KEY),
+        voice="built_in",
+        keep_audio_seconds=120,
+        book=book or AgentBook(default=AgentProfile.model_validate(CHATTY)),
+    )
+
+
+CHATTY = {
+    "dialogue": {
+        "first_message": "Hello, how can I help you today?",
+        "turns": [{"say": "Thank you, I have written that down."}],
+    }
+}
+
+
+@contextlib.asynccontextmanager
+async def bench(
+    asterisk: LabAsterisk, book: AgentBook | None = None, **changes: object
+) -> AsyncIterator[Bench]:
+    """A bench that is ready for calls; everything is stopped and checked at the end."""
+    async with (
+        PracticeAgent(practice_config(book)) as agent,
+        VoiceBridge(settings_for(asterisk, agent, **changes)) as bridge,
+        Phone() as phone,
+    ):
+        running = asyncio.create_task(bridge.run())
+        try:
+            await until(lambda: not bridge.readiness().problems)
+            yield Bench(asterisk, agent, bridge, phone)
+        finally:
+            bridge.stop()
+            bridge.stop()
+            await running
+    await asterisk.wait_until_empty(2)
+
+
+async def until(condition: Callable[[], bool], timeout: float = 10.0) -> None:
+    """Wait until `condition` holds. Raises TimeoutError."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError("it did not come true in time")
+        await asyncio.sleep(0.01)
+
+
+def profile(**parts: object) -> AgentProfile:
+    """An agent that differs from the chatty one in `parts`."""
+    return AgentProfile.model_validate({**CHATTY, **parts})
+
+
+def book(**parts: object) -> AgentBook:
+    """A book with that one agent."""
+    return AgentBook(default=profile(**parts))

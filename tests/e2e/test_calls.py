@@ -1,0 +1,450 @@
+"""Real calls: a SIP phone, a real Asterisk, our service, and an agent over its own protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import numpy as np
+import pytest
+
+from ari_app.audio.g711 import ulaw_to_pcm
+from ari_app.call.states import State
+from ari_app.call.streamer import ConversationStreamer
+from lab.asterisk import LabAsterisk
+from lab.practice_agent import AgentBook
+from lab.softphone import CallOver, Phone
+from lab.softphone.sounds import babble, level_dbfs, tone, tone_dbfs
+from tests.e2e.harness import (
+    CHATTY,
+    HUMAN_HZ,
+    TRANSFER_HZ,
+    bench,
+    book,
+    profile,
+    until,
+)
+
+pytestmark = pytest.mark.e2e
+
+LOUD = -35.0
+
+
+def as_samples(pcm: bytes) -> np.ndarray:
+    return np.frombuffer(pcm, "<i2").astype(np.float64)
+
+
+@pytest.fixture
+def spoken(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """What agents said, as it came, in their own format."""
+    pieces: list[bytes] = []
+    play = ConversationStreamer.agent_audio
+
+    def keep(self: ConversationStreamer, response_id: int, data: bytes, *, is_final: bool) -> None:
+        pieces.append(data)
+        play(self, response_id, data, is_final=is_final)
+
+    monkeypatch.setattr(ConversationStreamer, "agent_audio", keep)
+    return pieces
+
+
+@pytest.mark.parametrize("extension", ["100", "101"], ids=["rings first", "answered already"])
+async def test_the_greeting_is_heard_from_its_first_sample_to_its_last(
+    asterisk: LabAsterisk, spoken: list[bytes], extension: str
+) -> None:
+    async with bench(
+        asterisk, book(formats={"user_input": "pcm_8000", "agent_output": "pcm_8000"})
+    ) as b:
+        call = await b.call(extension)
+        session = await b.session()
+        await call.wait_for_sound(LOUD, since=0)
+        await until(lambda: session.audio_interface.playout.idle)
+        await asyncio.sleep(0.2)
+        await call.hang_up()
+        await b.all_gone()
+    said, heard = as_samples(b"".join(spoken)), as_samples(call.heard_pcm())
+    assert said.size > 8000
+    # PCMU on the way costs some precision; the place is found by correlation.
+    at = int(np.argmax(np.correlate(heard, said[:4000], "valid")))
+    there = heard[at : at + said.size]
+    assert there.size == said.size, "the last word was cut"
+    noise = np.sqrt(np.mean((there - said) ** 2))
+    assert 20 * np.log10(np.sqrt(np.mean(said**2)) / noise) > 25
+    assert level_dbfs(heard[at + said.size :].astype("<i2").tobytes()) < -60
+    stats = call.stats()
+    assert (stats.lost, stats.duplicated, stats.out_of_order) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("hears", "codec"),
+    [
+        ("pcm_16000", "PCMU"),
+        ("ulaw_8000", "PCMA"),
+        ("pcm_8000", "PCMU"),
+        ("pcm_24000", "PCMA"),
+        ("pcm_44100", "PCMU"),
+        ("pcm_48000", "PCMU"),
+        ("pcm_22050", "PCMA"),
+    ],
+)
+async def test_the_callers_voice_arrives_in_the_announced_format_and_in_real_time(
+    asterisk: LabAsterisk, hears: str, codec: str
+) -> None:
+    quiet = {"dialogue": {"first_message": "", "turns": []}}
+    async with bench(
+        asterisk, book(formats={"user_input": hears, "agent_output": "pcm_24000"}, **quiet)
+    ) as b:
+        call = await b.call(codec=codec)
+        session = await b.session()
+        await until(lambda: session.state is State.TALKING)
+        began = time.monotonic()
+        await call.play(tone(1000, 2000, -10))
+        await asyncio.sleep(0.3)
+        lasted = time.monotonic() - began
+        record = await b.conversation()
+        seconds = record.user_audio_seconds
+        await call.hang_up()
+        await b.all_gone()
+    assert seconds == pytest.approx(lasted, abs=0.15)
+    raw = b"".join(arrival.payload for arrival in record.user_audio)
+    rate = int(hears.rpartition("_")[2])
+    pcm = ulaw_to_pcm(raw) if hears.startswith("ulaw") else raw
+    loud = [
+        pcm[at : at + rate // 5 * 2]
+        for at in range(0, len(pcm) - rate // 5 * 2, rate // 5 * 2)
+        if level_dbfs(pcm[at : at + rate // 5 * 2]) > -12
+    ]
+    assert len(loud) >= 8, "two seconds of tone"
+    for piece in loud:
+        assert tone_dbfs(piece, 1000, rate) == pytest.approx(-10, abs=0.5)
+
+
+async def test_variables_from_the_dialplan_arrive_at_the_named_agent(
+    asterisk: LabAsterisk,
+) -> None:
+    greeting = {"first_message": "Hello {{customer_name}}.", "turns": []}
+    agents = AgentBook(default=None, agents={"agent_7": profile(dialogue=greeting)})
+    async with bench(asterisk, agents) as b:
+        call = await b.call("102")
+        record = await b.conversation()
+        await until(lambda: bool(b.sessions()[0].transcript))
+        assert record.agent_id == "agent_7"
+        assert record.authorization == "signed_url"
+        assert record.dynamic_variables == {
+            "caller_id": "phone",
+            "called_number": "102",
+            "call_sid": b.sessions()[0].call_id,
+            "customer_name": "Jane",
+        }
+        assert b.sessions()[0].transcript[0].text == "Hello Jane."
+        await call.hang_up()
+        await b.all_gone()
+
+
+async def test_a_conversation_with_turns_and_an_interruption(asterisk: LabAsterisk) -> None:
+    talk = {
+        "first_message": "Hello, how can I help you today?",
+        "turns": [
+            {"say": "I see. " + "Let me explain this at great length to you. " * 8},
+            {"say": "As you like. Good bye.", "end_call": True},
+        ],
+    }
+    async with bench(asterisk, book(dialogue=talk)) as b:
+        call = await b.call()
+        session = await b.session()
+        await call.wait_for_sound(LOUD, since=0)
+        await call.wait_for_silence(500)
+        await call.play(babble(1200, -20))
+        await call.wait_for_sound(LOUD)
+        await asyncio.sleep(1.0)
+        call.send(babble(1500, -20))
+        await until(lambda: session.interruptions == 1)
+        interrupted = time.monotonic()
+        await asyncio.sleep(0.3)
+        late = [a for a in call.ear.arrivals if a.at > interrupted + 0.06]
+        assert late, "silence goes on being sent"
+        assert max(level_dbfs(a.pcm) for a in late) < -60, "the agent went on speaking"
+        ending = await asyncio.wait_for(call.ended, 20)
+        assert ending.by == "far"
+        line = await asterisk.wait_for_log(f"session={session.session_id}")
+        assert "landed=bye reason=agent_ended" in line
+        assert f"conversation={session.conversation_id}" in line
+        assert [entry.who for entry in session.transcript].count("caller") == 2
+        await b.all_gone()
+    assert session.audio_interface.playout.stats.underruns == 0
+
+
+async def test_the_last_words_are_heard_before_the_call_ends(
+    asterisk: LabAsterisk, spoken: list[bytes]
+) -> None:
+    talk = {
+        "first_message": "",
+        "turns": [{"say": "Good bye, and thank you for calling us today.", "end_call": True}],
+    }
+    formats = {"user_input": "pcm_8000", "agent_output": "pcm_8000"}
+    async with bench(asterisk, book(dialogue=talk, formats=formats)) as b:
+        call = await b.call()
+        await call.play(babble(1000, -20))
+        await asyncio.wait_for(call.ended, 20)
+        await b.all_gone()
+    said, heard = as_samples(b"".join(spoken)), as_samples(call.heard_pcm())
+    at = int(np.argmax(np.correlate(heard, said[:4000], "valid")))
+    assert heard[at : at + said.size].size == said.size, "the last word was cut"
+
+
+async def test_the_caller_hangs_up_in_the_middle_of_a_word(asterisk: LabAsterisk) -> None:
+    async with bench(asterisk) as b:
+        for _ in range(10):
+            call = await b.call()
+            await call.wait_for_sound(LOUD, since=0)
+            await call.hang_up()
+            await b.all_gone()
+        assert len(b.sessions()) == 10
+        for session in b.sessions():
+            assert session.outcome is not None
+            assert session.outcome.reason == "caller_hung_up"
+        assert {c.closing.code for c in b.agent.conversations if c.closing} == {1000}
+
+
+async def test_the_caller_gives_up_while_it_rings(asterisk: LabAsterisk) -> None:
+    async with bench(asterisk, book(faults={"metadata_delay_ms": 3000})) as b:
+        call = await b.dial()
+        await call.rung()
+        await asyncio.sleep(0.2)
+        await call.hang_up()
+        await b.all_gone()
+
+
+async def test_ten_calls_at_once(asterisk: LabAsterisk) -> None:
+    async with bench(asterisk) as b:
+        calls = await asyncio.gather(*(b.call() for _ in range(10)))
+        assert b.bridge.manager.get_active_sessions_count() == 10
+        await asyncio.gather(*(call.wait_for_sound(LOUD, since=0) for call in calls))
+        eleventh = await b.call()
+        await eleventh.wait_for_sound(LOUD, since=0)
+        assert tone_dbfs(eleventh.heard_pcm()[-800:], HUMAN_HZ) > -40
+        await asterisk.wait_for_log("landed=human stasis=SUCCESS agent=REJECTED reason=at_capacity")
+        await asyncio.gather(*(call.hang_up() for call in (*calls, eleventh)))
+        await b.all_gone()
+
+
+@pytest.mark.parametrize(
+    ("faults", "reason"),
+    [
+        ({"signed_url_status": 500}, "agent_unavailable"),
+        ({"signed_url_status": 401}, "agent_unauthorized"),
+        ({"signed_url_status": 429}, "agent_rate_limited"),
+        ({"handshake_status": 503}, "agent_unavailable"),
+        ({"no_metadata": True}, "connect_timeout"),
+        ({"close": {"code": 1008, "reason": "override_error"}}, "agent_override_error"),
+        (
+            {"close": {"code": 1002, "reason": "This request exceeds your quota limit."}},
+            "agent_quota",
+        ),
+    ],
+    ids=str,
+)
+async def test_an_agent_that_cannot_be_reached(
+    asterisk: LabAsterisk, faults: dict[str, object], reason: str
+) -> None:
+    settings = {"agent_connect_timeout_seconds": 1}
+    async with bench(asterisk, book(faults=faults), **settings) as b:
+        call = await b.call()
+        assert call.progress[0].status == 180, "the caller heard ringing, not dead air"
+        await call.wait_for_sound(LOUD, since=0)
+        session = await b.session()
+        line = await asterisk.wait_for_log(f"session={session.session_id}")
+        assert f"landed=human stasis=SUCCESS agent=FAILED reason={reason} " in line
+        await call.hang_up()
+        await b.all_gone()
+
+
+@pytest.mark.parametrize(
+    ("close", "reason"),
+    [
+        ({"code": 1006, "after_ms": 1000}, "lost"),
+        ({"code": 1002, "reason": "llm_timeout", "after_ms": 1000, "error": "client_error"}, None),
+        ({"code": 1011, "after_ms": 1000}, "crashed"),
+    ],
+    ids=str,
+)
+async def test_an_agent_that_is_lost_in_the_middle(
+    asterisk: LabAsterisk, close: dict[str, object], reason: str | None
+) -> None:
+    async with bench(asterisk, book(faults={"close": close})) as b:
+        call = await b.call()
+        session = await b.session()
+        line = await asterisk.wait_for_log(f"session={session.session_id}", 10)
+        assert "landed=human stasis=SUCCESS agent=FAILED" in line
+        if reason is not None:
+            assert f"reason={reason} " in line
+        await until(lambda: tone_dbfs(call.heard_pcm()[-1600:], HUMAN_HZ) > -40)
+        await call.hang_up()
+        await b.all_gone()
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        {"garbage": "json"},
+        {"garbage": "binary"},
+        {"garbage": "list"},
+        {"unknown_messages": True, "null_alignment": True, "empty_audio": True},
+        {"omit_event_ids": True},
+        {"metadata_twice": True},
+        {"torn_samples": True},
+    ],
+    ids=str,
+)
+async def test_what_an_agent_may_send_without_ending_the_call(
+    asterisk: LabAsterisk, faults: dict[str, object]
+) -> None:
+    async with bench(asterisk, book(faults=faults)) as b:
+        call = await b.call()
+        await call.wait_for_sound(LOUD, since=0)
+        await call.wait_for_silence(500)
+        await call.play(babble(1000, -20))
+        await call.wait_for_sound(LOUD)
+        assert call.is_up
+        await call.hang_up()
+        await b.all_gone()
+
+
+async def test_late_audio_of_an_interrupted_response_is_not_heard(asterisk: LabAsterisk) -> None:
+    talk = {"first_message": "This goes on and on. " * 12, "turns": []}
+    async with bench(asterisk, book(dialogue=talk, faults={"late_audio_chunks": 3})) as b:
+        call = await b.call()
+        session = await b.session()
+        await call.wait_for_sound(LOUD, since=0)
+        await asyncio.sleep(0.5)
+        call.send(babble(800, -20))
+        await until(lambda: session.interruptions == 1)
+        interrupted = time.monotonic()
+        await asyncio.sleep(1.5)
+        late = [a for a in call.ear.arrivals if a.at > interrupted + 0.06]
+        assert max(level_dbfs(a.pcm) for a in late) < -60
+        assert session.agent is not None
+        assert session.agent.stats.overtaken_audio_messages == 3
+        await call.hang_up()
+        await b.all_gone()
+
+
+async def test_a_call_that_lasts_too_long(asterisk: LabAsterisk) -> None:
+    async with bench(asterisk, call_timeout_seconds=1.5) as b:
+        call = await b.call()
+        await asterisk.wait_for_log("landed=human stasis=SUCCESS agent=TIMEOUT reason=call_timeout")
+        await until(lambda: tone_dbfs(call.heard_pcm()[-1600:], HUMAN_HZ) > -40)
+        await call.hang_up()
+        await b.all_gone()
+
+
+async def test_the_agent_transfers_the_caller(asterisk: LabAsterisk) -> None:
+    transfer = {"name": "transfer_call", "parameters": {"to": "support"}}
+    talk = {
+        "first_message": "Hello.",
+        "turns": [
+            {
+                "say": "I will put you through.",
+                "tool": {**transfer, "say_on_success": "One moment please."},
+            }
+        ],
+    }
+    async with bench(asterisk, book(dialogue=talk)) as b:
+        call = await b.call()
+        await call.wait_for_sound(LOUD, since=0)
+        await call.wait_for_silence(500)
+        await call.play(babble(1000, -20))
+        line = await asterisk.wait_for_log("landed=transfer to=support reason=agent_transfer", 15)
+        session = await b.session()
+        assert f"session={session.session_id}" in line
+        await until(lambda: tone_dbfs(call.heard_pcm()[-1600:], TRANSFER_HZ) > -40)
+        record = await b.conversation()
+        assert record.tools[0].is_error is False
+        await call.hang_up()
+        await b.all_gone()
+
+
+async def test_an_unknown_tool_is_answered_and_the_call_goes_on(asterisk: LabAsterisk) -> None:
+    tool = {"name": "open_door", "say_on_error": "I cannot open the door."}
+    talk = {"first_message": "Hello.", "turns": [{"tool": tool}]}
+    async with bench(asterisk, book(dialogue=talk)) as b:
+        call = await b.call()
+        await call.wait_for_sound(LOUD, since=0)
+        await call.wait_for_silence(500)
+        await call.play(babble(1000, -20))
+        await call.wait_for_sound(LOUD)
+        record = await b.conversation()
+        assert record.tools[0].is_error is True
+        assert "open_door" in str(record.tools[0].result)
+        assert call.is_up
+        await call.hang_up()
+        await b.all_gone()
+
+
+async def test_a_phone_that_sends_nothing_is_heard_as_silence(asterisk: LabAsterisk) -> None:
+    async with bench(asterisk) as b:
+        call = await b.call()
+        session = await b.session()
+        await until(lambda: session.state is State.TALKING)
+        began = time.monotonic()
+        call.mute_rtp(True)
+        await asyncio.sleep(2)
+        record = await b.conversation()
+        assert record.user_audio_seconds == pytest.approx(time.monotonic() - began, abs=0.2)
+        assert session.audio_interface.uplink_stats.filled_samples > 8000
+        await call.hang_up()
+        await b.all_gone()
+
+
+async def test_strangers_on_the_audio_port_disturb_nobody(asterisk: LabAsterisk) -> None:
+    async with bench(asterisk, book(**CHATTY)) as b:
+        call = await b.call()
+        await call.wait_for_sound(LOUD, since=0)
+        host, port = b.bridge.audiosocket_address
+        for hello in (
+            b"",
+            b"GET / HTTP/1.1\r\n\r\n",
+            b"\x01\x00\x10" + bytes(16),
+            b"\x10\x01\x40" + bytes(320),
+        ):
+            reader, writer = await asyncio.open_connection(host, port)
+            writer.write(hello)
+            assert await asyncio.wait_for(reader.read(), 3) in (b"", b"\x00\x00\x00")
+            writer.close()
+            await writer.wait_closed()
+        assert b.bridge.lines.refusals == {"no_uuid_in_time": 1, "malformed": 2, "unknown_uuid": 1}
+        assert call.is_up
+        stats = call.stats()
+        assert (stats.lost, stats.duplicated) == (0, 0)
+        await call.hang_up()
+        await b.all_gone()
+
+
+async def test_while_the_application_is_down_callers_go_on(asterisk: LabAsterisk) -> None:
+    async with Phone() as phone:
+        call = await phone.call(f"sip:100@{asterisk.sip_host}:{asterisk.sip_port}")
+        await asterisk.wait_for_log("landed=human stasis=FAILED agent= reason=")
+        await call.hang_up()
+    await asterisk.wait_until_empty()
+
+
+async def test_calls_survive_the_loss_of_the_event_socket(asterisk: LabAsterisk) -> None:
+    """A second client takes the application: running calls go on, and end when they end."""
+    async with bench(asterisk) as b:
+        call = await b.call()
+        await call.wait_for_sound(LOUD, since=0)
+        async with bench(asterisk) as other:
+            await until(lambda: b.bridge.readiness().status == "not_ready")
+            await call.wait_for_silence(500)
+            await call.play(babble(1000, -20))
+            await call.wait_for_sound(LOUD)
+            assert call.is_up
+            second = await other.call()
+            await second.wait_for_sound(LOUD, since=0)
+            assert len(other.sessions()) == 1
+            await second.hang_up()
+            try:
+                await call.hang_up()
+            except CallOver:
+                pytest.fail("the call did not survive")
+            await asterisk.wait_until_empty(20)

@@ -1,0 +1,154 @@
+"""The phone against a real Asterisk: what other tests then take for granted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from lab.asterisk import LabAsterisk
+from lab.softphone import CallFailed, Phone
+from lab.softphone.sounds import babble, level_dbfs, tone, tone_dbfs
+
+pytestmark = pytest.mark.e2e
+
+PATIENCE_S = 15.0
+
+
+@pytest.fixture
+async def phone(asterisk: LabAsterisk) -> AsyncIterator[Phone]:
+    async with Phone(username="alice", display="Alice") as phone:
+        yield phone
+    await asterisk.wait_until_empty(PATIENCE_S)
+
+
+def uri(asterisk: LabAsterisk, extension: str) -> str:
+    return f"sip:{extension}@{asterisk.sip_host}:{asterisk.sip_port}"
+
+
+@pytest.mark.parametrize("codec", ["PCMU", "PCMA"])
+async def test_echo_brings_our_own_tone_back(
+    asterisk: LabAsterisk, phone: Phone, codec: str
+) -> None:
+    call = await phone.call(uri(asterisk, "600"), codec=codec, timeout=PATIENCE_S)
+    assert call.agreement is not None
+    assert call.agreement.codec.name == codec
+    said = await call.play(tone(440, 400, -12))
+    heard_at = await call.wait_for_sound(since=call.started_at, timeout=PATIENCE_S)
+    await call.wait_for_silence(timeout=PATIENCE_S)
+    assert said.started_at is not None
+    assert said.started_at <= heard_at
+    sound = b"".join(arrival.pcm for arrival in call.ear.arrivals if arrival.at >= heard_at)
+    echo = sound[: 400 * 16]
+    assert tone_dbfs(echo, 440) == pytest.approx(-12, abs=0.5)
+    assert level_dbfs(echo) == pytest.approx(-12, abs=0.5)
+    stats = call.stats()
+    assert (stats.lost, stats.duplicated, call.stream.strangers) == (0, 0, 0)
+    ending = await call.hang_up()
+    assert (ending.by, ending.status) == ("us", 200)
+
+
+@pytest.mark.parametrize("ptime_ms", [10, 30])
+async def test_other_packet_lengths(asterisk: LabAsterisk, phone: Phone, ptime_ms: int) -> None:
+    call = await phone.call(uri(asterisk, "600"), ptime_ms=ptime_ms, timeout=PATIENCE_S)
+    await call.play(babble(300))
+    await call.wait_for_sound(since=call.started_at, timeout=PATIENCE_S)
+    await call.hang_up()
+
+
+async def test_a_tone_from_asterisk(asterisk: LabAsterisk, phone: Phone) -> None:
+    call = await phone.call(uri(asterisk, "601"), timeout=PATIENCE_S)
+    await call.wait_for_sound(timeout=PATIENCE_S)
+    await asyncio.sleep(0.5)
+    assert tone_dbfs(call.heard_pcm()[320:], 1004) > -6
+    await call.hang_up()
+
+
+async def test_digits_come_back_from_echo(asterisk: LabAsterisk, phone: Phone) -> None:
+    call = await phone.call(uri(asterisk, "600"), timeout=PATIENCE_S)
+    await call.send_digits("159*D")
+    assert await call.wait_for_digits(5, PATIENCE_S) == "159*D"
+    await call.hang_up()
+
+
+async def test_asterisk_hangs_up(asterisk: LabAsterisk, phone: Phone) -> None:
+    call = await phone.call(uri(asterisk, "600"), timeout=PATIENCE_S)
+    # Echo() ends on this key.
+    await call.send_digits("#", gap_ms=0)
+    ending = await asyncio.wait_for(call.ended, PATIENCE_S)
+    assert (ending.by, ending.status, ending.cause) == ("far", 200, 16)
+
+
+async def test_hold_and_unhold(asterisk: LabAsterisk, phone: Phone) -> None:
+    call = await phone.call(uri(asterisk, "601"), timeout=PATIENCE_S)
+    await call.wait_for_sound(timeout=PATIENCE_S)
+    await call.hold()
+    assert call.mouth.paused
+    await call.unhold()
+    assert not call.mouth.paused
+    await call.wait_for_sound(timeout=PATIENCE_S)
+    await call.hang_up()
+
+
+async def test_cancel_while_it_rings(asterisk: LabAsterisk, phone: Phone) -> None:
+    call = await phone.dial(uri(asterisk, "604"))
+    assert (await call.rung()).status == 180
+    ending = await call.hang_up()
+    assert (ending.by, ending.status) == ("us", 487)
+
+
+@pytest.mark.parametrize(("extension", "status"), [("nobody", 404), ("603", 486), ("606", 503)])
+async def test_refusals(asterisk: LabAsterisk, phone: Phone, extension: str, status: int) -> None:
+    with pytest.raises(CallFailed) as failure:
+        await phone.call(uri(asterisk, extension), timeout=PATIENCE_S)
+    assert failure.value.status == status
+
+
+async def test_asterisk_calls_a_phone_that_has_registered(asterisk: LabAsterisk) -> None:
+    async with Phone(username="phone1") as phone:
+        await phone.register(f"sip:{asterisk.sip_host}:{asterisk.sip_port}")
+        await asterisk.ari(
+            "POST", "channels", endpoint="PJSIP/phone1", context="from-phones", extension="601"
+        )
+        call = await phone.incoming(PATIENCE_S)
+        await call.answered()
+        await call.wait_for_sound(timeout=PATIENCE_S)
+        assert call.is_incoming
+        await call.hang_up()
+    assert phone.uri.partition("sip:")[2] not in await asterisk.cli("pjsip show contacts")
+    await asterisk.wait_until_empty(PATIENCE_S)
+
+
+@pytest.mark.parametrize("password", ["right", "wrong"])
+async def test_digest(asterisk: LabAsterisk, password: str) -> None:
+    (asterisk.run_dir / "etc/pjsip.d/guarded.conf").write_text(
+        "[guarded]\ntype=endpoint\ncontext=from-phones\ndisallow=all\nallow=ulaw\nauth=guarded\n"
+        "aors=guarded\n[guarded]\ntype=auth\nauth_type=userpass\nusername=guarded\n"
+        "password=right\n[guarded]\ntype=aor\nmax_contacts=1\n"
+    )
+    await asterisk.cli("pjsip reload")
+    async with Phone(username="guarded", password=password) as phone:
+        try:
+            if password == "right":
+                call = await phone.call(uri(asterisk, "600"), timeout=PATIENCE_S)
+                await phone.register(f"sip:{asterisk.sip_host}:{asterisk.sip_port}")
+                await call.hang_up()
+            else:
+                with pytest.raises(CallFailed, match="401"):
+                    await phone.call(uri(asterisk, "600"), timeout=PATIENCE_S)
+        finally:
+            (asterisk.run_dir / "etc/pjsip.d/guarded.conf").unlink()
+    await asterisk.cli("pjsip reload")
+    await asterisk.wait_until_empty(PATIENCE_S)
+
+
+async def test_ten_calls_at_once(asterisk: LabAsterisk, phone: Phone) -> None:
+    calls = await asyncio.gather(
+        *(phone.call(uri(asterisk, "600"), timeout=PATIENCE_S) for _ in range(10))
+    )
+    await asyncio.gather(*(call.play(tone(440, 300)) for call in calls))
+    for call in calls:
+        await call.wait_for_sound(since=call.started_at, timeout=PATIENCE_S)
+    await asyncio.gather(*(call.hang_up() for call in calls))
+    assert phone.agent.malformed == 0

@@ -72,7 +72,7 @@ def serve(env_file: EnvFile = _ENV_FILE) -> None:
 
     settings = load_settings(str(env_file))
     settings.require_serving()
-    set_up_logging(settings)
+    set_up_logging(settings.log_level, settings.log_format)
     _run(lambda: serve_until(settings))
 
 
@@ -93,9 +93,8 @@ def check(env_file: EnvFile = _ENV_FILE) -> None:
         findings = []
         async for finding in check_all(settings):
             findings.append(finding)
-            console.print(
-                f"{signs[finding.verdict]} [bold]{finding.what}[/]  {_plain(finding.detail)}"
-            )
+            line = f"{signs[finding.verdict]} [bold]{finding.what}[/]  {_plain(finding.detail)}"
+            console.print(line, soft_wrap=True, highlight=False)
         return findings
 
     findings = _run(run)
@@ -107,20 +106,19 @@ def check(env_file: EnvFile = _ENV_FILE) -> None:
 def agent(
     bind: Annotated[str, typer.Option(help="host:port to listen on.")] = "127.0.0.1:8765",
     dialogue: Annotated[
-        Path | None, typer.Option(help="A YAML file of what it says; see lab/practice_agent.")
+        Path | None, typer.Option(help="A YAML file of what it says, instead of its own.")
     ] = None,
-    api_key: Annotated[
-        str | None, typer.Option(envvar="PRACTICE_AGENT_API_KEY", help="The key it asks for.")
+    key: Annotated[
+        str | None,
+        typer.Option(envvar="PRACTICE_AGENT_KEY", help="The key it demands; any when empty."),
     ] = None,
-    audio_format: Annotated[
-        str,
-        typer.Option("--format", help="What it hears and speaks, such as pcm_16000 or ulaw_8000."),
-    ] = "pcm_16000",
 ) -> None:
     """Run the practice agent alone: an ElevenLabs-compatible server that needs no account."""
+    from ari_app.logs import set_up_logging
     from lab.practice_agent.command import run_practice_agent
 
-    _run(lambda: run_practice_agent(bind, dialogue, api_key, audio_format, Console()))
+    set_up_logging("WARNING")
+    _run(lambda: run_practice_agent(bind, dialogue, key, Console()))
 
 
 @app.command()
@@ -133,8 +131,10 @@ def demo(
     ] = False,
 ) -> None:
     """Place a real call through a real Asterisk to the practice agent, and show it."""
+    from ari_app.logs import set_up_logging
     from lab.demo import DemoOptions, run_demo
 
+    set_up_logging("WARNING")
     _run(lambda: run_demo(DemoOptions(out_dir=out, keep=keep), Console()))
 
 

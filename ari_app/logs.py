@@ -8,8 +8,6 @@ import sys
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from ari_app.settings import Settings
-
 
 def mask_number(number: str) -> str:
     """A phone number as the log may show it: its last three digits.
@@ -21,16 +19,21 @@ def mask_number(number: str) -> str:
     return "*" + "".join(digits[-3:]) if len(digits) > 4 else number
 
 
-def set_up_logging(settings: Settings) -> None:
-    """Set up logging for the whole process, also that of libraries."""
-    level = logging.getLevelNamesMapping()[settings.log_level]
+def set_up_logging(log_level: str = "INFO", log_format: str = "console") -> None:
+    """Set up logging for the whole process, also that of libraries.
+
+    Args:
+        log_level: `DEBUG`, `INFO`, `WARNING` or `ERROR`.
+        log_format: `console` or `json`.
+    """
+    level = logging.getLevelNamesMapping()[log_level]
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     last: list[Processor]
-    if settings.log_format == "json":
+    if log_format == "json":
         last = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
     else:
         last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]

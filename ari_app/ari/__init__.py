@@ -17,6 +17,7 @@ from ari_app.ari.errors import (
     AriUnavailable,
 )
 from ari_app.ari.events import (
+    ApplicationMoveFailed,
     ApplicationReplaced,
     BridgeCreated,
     BridgeDestroyed,
@@ -59,6 +60,7 @@ from ari_app.ari.version import Assessment, AsteriskVersion, Capabilities, asses
 
 __all__ = [
     "Application",
+    "ApplicationMoveFailed",
     "ApplicationReplaced",
     "AriBadRequest",
     "AriConflict",

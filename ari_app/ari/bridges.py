@@ -10,11 +10,9 @@ from ari_app.ari.resource import ResourceClient
 
 LIST = Operation[tuple[Bridge, ...]]("GET", "/bridges", tuple[Bridge, ...])
 GET = Operation[Bridge]("GET", "/bridges/{bridgeId}", Bridge)
-# With an id that exists Asterisk answers with the bridge that is there.
-CREATE_WITH_ID = Operation[Bridge](
-    "POST", "/bridges/{bridgeId}", Bridge, ("type", "name"), repeatable=True
-)
+CREATE_WITH_ID = Operation[Bridge]("POST", "/bridges/{bridgeId}", Bridge, ("type", "name"))
 DESTROY = Operation[None]("DELETE", "/bridges/{bridgeId}")
+# Doing it twice makes the channel leave and enter again.
 ADD_CHANNEL = Operation[None](
     "POST",
     "/bridges/{bridgeId}/addChannel",
@@ -48,13 +46,16 @@ class BridgesResource(ResourceClient):
     async def create_with_id(
         self, bridge_id: str, *, type: str = "mixing", name: str | None = None
     ) -> Bridge:
-        """Make a bridge; if there is one of this id, that one is meant.
+        """Make a bridge.
 
         Args:
             bridge_id: Chosen by us.
             type: `mixing` or `holding`, or a comma-separated list with `dtmf_events` or
                 `proxy_media` after `mixing`.
             name: For people.
+
+        Raises:
+            AriConflict: There is one of this id (an AriServerError in some versions before 22).
         """
         return await self._call(CREATE_WITH_ID, bridge_id, type=type, name=name)
 

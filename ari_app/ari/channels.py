@@ -134,7 +134,8 @@ class ChannelsResource(ResourceClient):
             variables: Set on the new channel.
 
         Raises:
-            AriConflict: The id is taken.
+            AriConflict: The id is taken. Asterisk (18 to 22) keeps that reason in the thread of the
+                connection and may give it for a later call that fails for another.
             AriServerError: The endpoint cannot be called at all ("Allocation failed").
         """
         return await self._call(
@@ -273,7 +274,11 @@ class ChannelsResource(ResourceClient):
         return (await self._call(GET_VARIABLE, channel_id, variable=variable)).value
 
     async def set_channel_var(self, channel_id: str, variable: str, value: str) -> None:
-        """Set a variable, or write a function such as `TALK_DETECT(set)`."""
+        """Set a variable, or write a function such as `TALK_DETECT(set)`.
+
+        The channel does so in its own time (18: up to 200 ms), but before whatever is asked of it
+        next: `continue_in_dialplan` may follow at once, while `get_channel_var` may come too early.
+        """
         await self._call(SET_VARIABLE, channel_id, variable=variable, value=value)
 
     async def send_dtmf(

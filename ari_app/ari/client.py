@@ -33,7 +33,7 @@ class Client:
         observe: Called after every request.
 
     Raises:
-        ConfigError: The URL cannot be used.
+        ConfigError: The URL or the username cannot be used.
     """
 
     def __init__(

@@ -216,6 +216,18 @@ class PlaybackFinished(Event):
     playback: Playback
 
 
+class ApplicationMoveFailed(Event):
+    """A channel could not be moved to another application, and is still ours.
+
+    Attributes:
+        destination: The application that was not active.
+    """
+
+    channel: Channel
+    destination: str = ""
+    args: tuple[str, ...] = Field(default=(), repr=False)
+
+
 class ApplicationReplaced(Event):
     """Another client registered our application. This socket will get nothing more."""
 
@@ -223,6 +235,7 @@ class ApplicationReplaced(Event):
 EVENTS: Final[dict[str, type[Event]]] = {
     event.__name__: event
     for event in (
+        ApplicationMoveFailed,
         ApplicationReplaced,
         BridgeCreated,
         BridgeDestroyed,

@@ -18,5 +18,5 @@ class PlaybacksResource(ResourceClient):
         return await self._call(GET, playback_id)
 
     async def stop(self, playback_id: str) -> None:
-        """Stop a prompt. `PlaybackFinished` follows."""
+        """Stop a prompt. `PlaybackFinished` follows; of several media, the next one instead."""
         await self._call(STOP, playback_id)

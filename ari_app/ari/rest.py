@@ -45,7 +45,8 @@ class Rest:
         observe: Called after every request.
 
     Raises:
-        ConfigError: The URL is not http(s), or holds credentials, a query or a fragment.
+        ConfigError: The URL is not http(s), or holds credentials, a query or a fragment; or the
+            username holds a colon.
     """
 
     def __init__(
@@ -58,7 +59,10 @@ class Rest:
         observe: Observer | None = None,
     ) -> None:
         self.root = _root(base_url)
-        self._auth = aiohttp.BasicAuth(username, password, encoding="utf-8")
+        try:
+            self._authorization = aiohttp.encode_basic_auth(username, password, encoding="utf-8")
+        except ValueError:
+            raise ConfigError("the user of Asterisk's ari.conf must not hold a colon") from None
         self._max_connections = max_connections
         self._observe = observe
         self._session: aiohttp.ClientSession | None = None
@@ -75,7 +79,7 @@ class Rest:
             raise AriUnavailable("the client is closed", code="ari_closed")
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                headers={"Authorization": self._auth.encode()},
+                headers={"Authorization": self._authorization},
                 connector=aiohttp.TCPConnector(
                     limit=self._max_connections, keepalive_timeout=KEEPALIVE_SECONDS
                 ),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -72,8 +73,9 @@ class EventSocket:
         ping_seconds: After so long without a word from Asterisk it is pinged; when half of that
             passes without a pong, the connection counts as dead.
         max_message_bytes: A longer event ends the connection.
-        sleep: For tests.
-        chance: For tests: a random number in [0, 1).
+        sleep: For tests, like the next two.
+        clock: Seconds that never go back.
+        chance: A random number in [0, 1).
 
     An exception in a callback is logged and counted, and changes nothing else.
     """
@@ -88,6 +90,7 @@ class EventSocket:
         ping_seconds: float = 20.0,
         max_message_bytes: int = 1 << 20,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.state = SocketState.DISCONNECTED
@@ -99,6 +102,7 @@ class EventSocket:
         self._ping_seconds = ping_seconds
         self._max_message_bytes = max_message_bytes
         self._sleep = sleep
+        self._clock = clock
         self._chance = chance
         self._worker: asyncio.Task[None] | None = None
         self._closed = False
@@ -139,14 +143,13 @@ class EventSocket:
             await _cancel(self._worker)
 
     async def _keep_connected(self) -> None:
-        loop = asyncio.get_running_loop()
         failures = 0
         while not self._client.rest.closed:
-            opened = loop.time()
+            opened = self._clock()
             try:
                 if await self._receive():
                     return
-                if loop.time() - opened >= self._backoff.most_seconds:
+                if self._clock() - opened >= self._backoff.most_seconds:
                     failures = 0
             except AriUnauthorized:
                 raise
@@ -169,17 +172,16 @@ class EventSocket:
             try:
                 async for message in socket:
                     if message.type is aiohttp.WSMsgType.TEXT and self._take(message.data):
+                        log.error("ari_application_replaced", app=self._client.app)
                         left_as = SocketState.REPLACED
                         break
+                else:
+                    log.warning(
+                        "ari_events_lost",
+                        close_code=socket.close_code,
+                        error=str(socket.exception() or ""),
+                    )
             finally:
-                say = log.info if self._closed else log.warning
-                say(
-                    "ari_events_lost",
-                    app=self._client.app,
-                    state=left_as.value,
-                    close_code=socket.close_code,
-                    error=str(socket.exception() or ""),
-                )
                 self._enter(left_as)
             return left_as is SocketState.REPLACED
 
@@ -223,7 +225,7 @@ class EventSocket:
             self.stats.unknown_events += 1
             if event.type not in self.stats.unknown_types and len(self.stats.unknown_types) < 64:
                 self.stats.unknown_types.add(event.type)
-                log.info("ari_event_unknown", type=event.type)
+                log.debug("ari_event_unknown", type=event.type)
         try:
             self._on_event(event)
         except Exception:

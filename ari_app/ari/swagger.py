@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from types import ModuleType, NoneType, UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 from ari_app.ari import applications, asterisk, bridges, channels, playbacks, socket
 from ari_app.ari.events import EVENTS, Event
@@ -140,7 +140,7 @@ def _properties(name: str, schemas: Mapping[str, Document]) -> dict[str, Documen
 
 
 def _fits(ours: Any, theirs: str) -> bool:
-    if get_origin(ours) in (Union, UnionType):
+    if get_origin(ours) is UnionType:
         return any(_fits(each, theirs) for each in get_args(ours) if each is not NoneType)
     if ours is None:
         return theirs == "void"

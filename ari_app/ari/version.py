@@ -82,7 +82,6 @@ class AsteriskVersion:
 _STRICT_AUDIOSOCKET = {20: (14, 0), 21: (9, 0), 22: (4, 0), 23: (0, 0)}
 _WIDE_SLIN = {20: (17, 0), 21: (12, 0), 22: (7, 0), 23: (1, 0)}
 _OTHER_FRAMES = {20: (20, 0), 22: (10, 0), 23: (4, 0)}
-_EXTERNAL_MEDIA_DATA = {20: (19, 0), 22: (9, 0), 23: (3, 0)}
 _TECH_CAUSE = {20: (17, 0), 22: (7, 0), 23: (1, 0)}
 _TRANSFER_EVENTS = {20: (13, 0), 21: (8, 0), 22: (3, 0), 23: (0, 0)}
 _CALL_BROADCAST = {20: (20, 0), 22: (10, 0), 23: (4, 0)}
@@ -101,7 +100,6 @@ class Capabilities:
             (asterisk#234).
         other_frames_tolerated: A frame that AudioSocket cannot carry (comfort noise, say) no longer
             ends the call (asterisk PR #1890).
-        external_media_data_required: externalMedia without `data` is refused with 400.
         tech_cause: `ChannelDestroyed` and `ChannelHangupRequest` carry the SIP status.
         transfer_events: `PJSIP_TRANSFER_HANDLING()` and `ChannelTransfer` exist.
         call_broadcast: `StasisBroadcast()` and `POST /events/claim` exist.
@@ -114,7 +112,6 @@ class Capabilities:
     slin_wide: bool = False
     hangup_before_close_required: bool = True
     other_frames_tolerated: bool = False
-    external_media_data_required: bool = False
     tech_cause: bool = False
     transfer_events: bool = False
     call_broadcast: bool = False
@@ -130,7 +127,6 @@ class Capabilities:
             slin_wide=version.has(_WIDE_SLIN),
             hangup_before_close_required=not strict,
             other_frames_tolerated=version.has(_OTHER_FRAMES),
-            external_media_data_required=version.has(_EXTERNAL_MEDIA_DATA),
             tech_cause=version.has(_TECH_CAUSE),
             transfer_events=version.has(_TRANSFER_EVENTS),
             call_broadcast=version.has(_CALL_BROADCAST),

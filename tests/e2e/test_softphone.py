@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
 
 from lab.asterisk import LabAsterisk
-from lab.softphone import CallFailed, Phone
+from lab.softphone import Call, CallFailed, CallOver, Phone
+from lab.softphone.sdp import Direction
 from lab.softphone.sounds import babble, level_dbfs, tone, tone_dbfs
 
 pytestmark = pytest.mark.e2e
@@ -74,19 +76,24 @@ async def test_digits_come_back_from_echo(asterisk: LabAsterisk, phone: Phone) -
 
 async def test_asterisk_hangs_up(asterisk: LabAsterisk, phone: Phone) -> None:
     call = await phone.call(uri(asterisk, "600"), timeout=PATIENCE_S)
-    # Echo() ends on this key.
-    await call.send_digits("#", gap_ms=0)
+    # Echo() ends on this key, most likely before we are done with it.
+    with contextlib.suppress(CallOver):
+        await call.send_digits("#")
     ending = await asyncio.wait_for(call.ended, PATIENCE_S)
     assert (ending.by, ending.status, ending.cause) == ("far", 200, 16)
+
+
+def directions(call: Call) -> tuple[Direction | None, bool]:
+    return call.agreement.direction if call.agreement else None, call.mouth.paused
 
 
 async def test_hold_and_unhold(asterisk: LabAsterisk, phone: Phone) -> None:
     call = await phone.call(uri(asterisk, "601"), timeout=PATIENCE_S)
     await call.wait_for_sound(timeout=PATIENCE_S)
     await call.hold()
-    assert call.mouth.paused
+    assert directions(call) == (Direction.SEND, True)
     await call.unhold()
-    assert not call.mouth.paused
+    assert directions(call) == (Direction.BOTH, False)
     await call.wait_for_sound(timeout=PATIENCE_S)
     await call.hang_up()
 
@@ -127,7 +134,7 @@ async def test_digest(asterisk: LabAsterisk, password: str) -> None:
         "aors=guarded\n[guarded]\ntype=auth\nauth_type=userpass\nusername=guarded\n"
         "password=right\n[guarded]\ntype=aor\nmax_contacts=1\n"
     )
-    await asterisk.cli("pjsip reload")
+    await asterisk.cli("module reload res_pjsip.so")
     async with Phone(username="guarded", password=password) as phone:
         try:
             if password == "right":
@@ -139,7 +146,7 @@ async def test_digest(asterisk: LabAsterisk, password: str) -> None:
                     await phone.call(uri(asterisk, "600"), timeout=PATIENCE_S)
         finally:
             (asterisk.run_dir / "etc/pjsip.d/guarded.conf").unlink()
-    await asterisk.cli("pjsip reload")
+    await asterisk.cli("module reload res_pjsip.so")
     await asterisk.wait_until_empty(PATIENCE_S)
 
 

@@ -1,0 +1,174 @@
+"""The RTP socket of one call: a thin shell around its mouth and its ear.
+
+Arrival times are the kernel's where it tells them (SO_TIMESTAMPNS), so that a busy event loop does
+not look like a bad line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable
+
+from lab.softphone.ear import Arrival, Ear
+from lab.softphone.fields import Address
+from lab.softphone.impairment import ImpairedLine, Impairment
+from lab.softphone.mouth import Mouth
+from lab.softphone.sdp import Agreement
+
+_SO_TIMESTAMPNS = 35 if sys.platform == "linux" else None
+_TIMESPEC = struct.Struct("@ll")
+_MAX_DATAGRAM = 2048
+_MAX_READS = 64
+"""Datagrams taken in one go, so that a flood leaves time for the rest of the loop."""
+_OLDEST_S = 10.0
+"""A kernel time further back than this comes from a clock that was set."""
+_MAX_CATCH_UP = 10
+"""Packets sent at once after the loop stood still; more than that are missed."""
+_EARLY_S = 0.001
+"""Loops round timers to the millisecond."""
+
+
+class MediaStream:
+    """Sends what the mouth says, one packet each ptime, and gives the ear what comes in."""
+
+    def __init__(self, host: str, *, impairment: Impairment | None = None) -> None:
+        """Bind an even UDP port (RFC 3550, section 11) and start to listen.
+
+        Raises:
+            OSError: no port could be bound.
+        """
+        self.mouth = Mouth(
+            ssrc=random.getrandbits(32),
+            sequence=random.getrandbits(16),
+            timestamp=random.getrandbits(32),
+        )
+        self.ear = Ear()
+        self.strangers = 0
+        """Datagrams from addresses that nobody agreed on."""
+        self.send_errors = 0
+        self.on_packet: Callable[[Arrival | None], None] | None = None
+        """Called after each datagram; with None when it held no voice."""
+        self._line = ImpairedLine(impairment) if impairment is not None else None
+        self._remotes: set[Address] = set()
+        self._remote: Address | None = None
+        self._ptime_s = 0.02
+        self._deadline = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self._socket: socket.socket | None = _bind(host)
+        self.address = Address(*self._socket.getsockname()[:2])
+        self._loop.add_reader(self._socket.fileno(), self._readable)
+
+    def agree(self, agreement: Agreement) -> None:
+        """Take over what was agreed, for both directions."""
+        event_payload_type = agreement.event_payload_type
+        self.ear.expect(agreement.codec, agreement.payload_type, event_payload_type)
+        self.mouth.configure(
+            agreement.codec, agreement.payload_type, agreement.ptime_ms, event_payload_type
+        )
+        self._ptime_s = agreement.ptime_ms / 1000
+        self._remote = agreement.remote
+        self._remotes.add(agreement.remote)
+
+    def start_sending(self) -> None:
+        """Start the clock, once."""
+        if self._timer is None and self._socket is not None:
+            self._deadline = time.monotonic()
+            self._tick()
+
+    def stop_sending(self) -> None:
+        """Stop the clock. What is queued stays so until `close` drops it."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.mouth.paused = True
+
+    def close(self) -> None:
+        """Stop and let go of the port. What was heard stays. May be called again."""
+        self.stop_sending()
+        self.mouth.clear(time.monotonic())
+        if self._socket is not None:
+            self._loop.remove_reader(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
+            self.ear.finish()
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        due = 0
+        while self._deadline <= now + _EARLY_S:
+            self._deadline += self._ptime_s
+            due += 1
+        if due > _MAX_CATCH_UP:
+            self.mouth.skip(due - _MAX_CATCH_UP)
+        for _ in range(min(due, _MAX_CATCH_UP)):
+            packet = self.mouth.tick(now)
+            if packet is not None:
+                self._send(packet.encode())
+        self._timer = self._loop.call_later(max(0.0, self._deadline - now), self._tick)
+
+    def _send(self, data: bytes) -> None:
+        if self._line is None:
+            self._send_now(data)
+            return
+        for delay_ms in self._line.delays_ms():
+            self._loop.call_later(delay_ms / 1000, self._send_now, data)
+
+    def _send_now(self, data: bytes) -> None:
+        if self._socket is None or self._remote is None:
+            return
+        try:
+            self._socket.sendto(data, self._remote)
+        except OSError:
+            self.send_errors += 1
+
+    def _readable(self) -> None:
+        for _ in range(_MAX_READS):
+            if self._socket is None:
+                return
+            try:
+                data, ancillary, _, source = self._socket.recvmsg(_MAX_DATAGRAM, 64)
+            except OSError:
+                return
+            self._take(data, Address(*source[:2]), _arrival_time(ancillary))
+
+    def _take(self, data: bytes, source: Address, at: float) -> None:
+        if self._remotes and source not in self._remotes:
+            self.strangers += 1
+            return
+        arrival = self.ear.hear(data, at)
+        if self.on_packet is not None:
+            self.on_packet(arrival)
+
+
+def _bind(host: str) -> socket.socket:
+    for _ in range(64):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            sock.setblocking(False)
+            sock.bind((host, 0))
+            if _SO_TIMESTAMPNS is not None:
+                sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        except OSError:
+            sock.close()
+            raise
+        if sock.getsockname()[1] % 2 == 0:
+            return sock
+        sock.close()
+    raise OSError("no even port was free")
+
+
+def _arrival_time(ancillary: list[tuple[int, int, bytes]]) -> float:
+    """The kernel's time of arrival on the monotonic clock; now when it tells none."""
+    now = time.monotonic()
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS and len(data) == _TIMESPEC.size:
+            seconds, nanoseconds = _TIMESPEC.unpack(data)
+            age = time.time() - seconds - nanoseconds / 1e9
+            return now - age if 0 <= age < _OLDEST_S else now
+    return now

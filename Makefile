@@ -34,7 +34,7 @@ format: setup  ## Put the code into its form
 
 lock: setup  ## Write requirements.lock anew from pyproject.toml
 	uv=$$(command -v uv || echo .cache/uv/bin/uv); $$uv pip compile pyproject.toml --extra lab --group dev --universal \
-		--python-version 3.11 --generate-hashes --no-annotate --no-header --quiet --upgrade -o requirements.lock
+		--python-version 3.11 --generate-hashes --no-annotate --no-header --quiet -o requirements.lock
 
 serve: setup  ## Take calls, with the settings of .env
 	@.venv/bin/ari-app serve

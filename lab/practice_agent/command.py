@@ -1,0 +1,66 @@
+"""``ari-app agent``: the practice agent alone, with what is said shown in the terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+from pydantic import SecretStr
+from rich.console import Console
+from rich.markup import escape
+
+from ari_app.errors import ConfigError
+from ari_app.settings import split_host_port
+from lab.practice_agent.config import PracticeConfig
+from lab.practice_agent.profile import AgentBook, PracticeAgentError
+from lab.practice_agent.record import TranscriptLine
+from lab.practice_agent.server import PracticeAgent, serve
+
+_STYLES = {"agent": "cyan", "caller": "green", "note": "dim"}
+
+
+async def run_practice_agent(
+    bind: str, dialogue: Path | None, key: str | None, console: Console
+) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Raises:
+        ConfigError: The address cannot be used, or the dialogue cannot be read.
+    """
+    try:
+        host, port = split_host_port(bind)
+        book = AgentBook.built_in() if dialogue is None else AgentBook.from_file(dialogue)
+    except (ValueError, PracticeAgentError) as error:
+        raise ConfigError(f"The practice agent cannot start: {error}") from None
+    config = PracticeConfig(
+        host=host, port=port, api_key=SecretStr(key) if key else None, book=book
+    )
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    ready: asyncio.Future[PracticeAgent] = loop.create_future()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+
+    def show(line: TranscriptLine) -> None:
+        style = _STYLES[line.speaker]
+        console.print(
+            f"[dim]{line.conversation_id[-6:]} {line.at_s:7.2f}[/] "
+            f"[{style}]{line.speaker:>6}[/]  {escape(line.text)}"
+        )
+
+    serving = asyncio.create_task(serve(config, stop=stop, ready=ready, observer=show))
+    try:
+        await asyncio.wait([serving, ready], return_when=asyncio.FIRST_COMPLETED)
+        if ready.done() and not serving.done():
+            url = ready.result().base_url
+            console.print(f"The practice agent listens at [bold]{url}[/]. Ctrl-C stops it.")
+            console.print(f"In .env: ELEVENLABS_BASE_URL={url}", highlight=False)
+        await serving
+    except OSError as error:
+        raise ConfigError(
+            f"{bind} cannot be used: {error.strerror}. Choose another --bind."
+        ) from None
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)

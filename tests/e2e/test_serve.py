@@ -1,0 +1,218 @@
+"""The command as a user starts it: a process of its own, settings from the environment."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import aiohttp
+import pytest
+from pydantic import SecretStr
+
+from lab.asterisk import LabAsterisk
+from lab.practice_agent import AgentBook, PracticeAgent, PracticeConfig
+from lab.softphone import Phone
+from tests.e2e.harness import KEY, book, practice_config, until
+
+pytestmark = pytest.mark.e2e
+
+LOUD = -35.0
+
+
+@dataclass(slots=True)
+class Served:
+    """A running `ari-app serve`."""
+
+    process: asyncio.subprocess.Process
+    api: str
+    output: list[str]
+
+    async def get(self, path: str) -> tuple[int, str]:
+        async with aiohttp.ClientSession() as session, session.get(self.api + path) as response:
+            return response.status, await response.text()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def environment(asterisk: LabAsterisk, agent_url: str, **changes: str) -> dict[str, str]:
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    return {
+        **inherited,
+        "ARI_URL": asterisk.ari_url,
+        "ARI_USERNAME": asterisk.ari_username,
+        "ARI_PASSWORD": asterisk.ari_password,
+        "AUDIOSOCKET_BIND": f"127.0.0.1:{free_port()}",
+        "API_BIND": f"127.0.0.1:{free_port()}",
+        "ELEVENLABS_BASE_URL": agent_url,
+        "ELEVENLABS_API_KEY": KEY,
+        "ELEVENLABS_AGENT_ID": "agent_default",
+        "LOG_LEVEL": "DEBUG",
+        "LOG_FORMAT": "json",
+        **changes,
+    }
+
+
+async def start(env: dict[str, str], *arguments: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "ari_app",
+        *arguments,
+        env=env,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+
+
+@contextlib.asynccontextmanager
+async def served(env: dict[str, str]) -> AsyncIterator[Served]:
+    process = await start(env, "serve", "--env-file", "/dev/null")
+    assert process.stdout is not None
+    output: list[str] = []
+
+    async def read(stream: asyncio.StreamReader) -> None:
+        async for line in stream:
+            output.append(line.decode())
+
+    reading = asyncio.create_task(read(process.stdout))
+    try:
+        service = Served(process, f"http://{env['API_BIND']}", output)
+        for _ in range(500):
+            with contextlib.suppress(aiohttp.ClientError):
+                if (await service.get("/health/ready"))[0] == 200:
+                    break
+            assert process.returncode is None, "".join(output)
+            await asyncio.sleep(0.02)
+        yield service
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        await reading
+
+
+async def test_a_call_through_the_command_and_a_graceful_end(asterisk: LabAsterisk) -> None:
+    async with PracticeAgent(practice_config()) as agent, Phone() as phone:
+        env = environment(asterisk, agent.base_url)
+        async with served(env) as service:
+            assert await service.get("/health/live") == (200, '{"status": "live"}')
+            call = await phone.call(f"sip:100@{asterisk.sip_host}:{asterisk.sip_port}")
+            await call.wait_for_sound(LOUD, since=0)
+            status, sessions = await service.get("/sessions")
+            assert status == 200
+            assert '"active_sessions":1' in sessions
+
+            service.process.send_signal(signal.SIGTERM)
+            await until(lambda: any('"draining"' in line for line in service.output))
+            assert (await service.get("/health/ready"))[0] == 503
+            rejected = await phone.call(f"sip:100@{asterisk.sip_host}:{asterisk.sip_port}")
+            await asterisk.wait_for_log("agent=REJECTED reason=draining")
+            await rejected.hang_up()
+            assert call.is_up
+            metrics = (await service.get("/metrics"))[1]
+            assert 'ari_app_calls{state="talking"} 1.0' in metrics
+            assert (
+                'ari_app_calls_ended_total{reason="draining",status="REJECTED"} 1.0' in metrics
+            )
+
+            await call.hang_up()
+            assert await asyncio.wait_for(service.process.wait(), 10) == 0
+        text = "".join(service.output)
+        for secret in (KEY, asterisk.ari_password, "conversation_signature"):
+            assert secret not in text
+        await asterisk.wait_until_empty(2)
+
+
+async def test_a_second_signal_ends_the_calls(asterisk: LabAsterisk) -> None:
+    async with PracticeAgent(practice_config()) as agent, Phone() as phone:
+        async with served(environment(asterisk, agent.base_url)) as service:
+            call = await phone.call(f"sip:100@{asterisk.sip_host}:{asterisk.sip_port}")
+            await call.wait_for_sound(LOUD, since=0)
+            service.process.send_signal(signal.SIGTERM)
+            await until(lambda: any('"draining"' in line for line in service.output))
+            service.process.send_signal(signal.SIGTERM)
+            assert await asyncio.wait_for(service.process.wait(), 10) == 0
+        await asterisk.wait_for_log("agent=FAILED reason=shutting_down")
+        await call.hang_up()
+
+
+async def test_check_finds_a_set_up_that_works(asterisk: LabAsterisk) -> None:
+    async with PracticeAgent(practice_config()) as agent:
+        process = await start(
+            environment(asterisk, agent.base_url), "check", "--env-file", "/dev/null"
+        )
+        output, _ = await asyncio.wait_for(process.communicate(), 30)
+    text = output.decode()
+    assert process.returncode == 0, text
+    for found in ("complete", "accepts the key", "Asterisk 22", "are running", "Asterisk reaches"):
+        assert found in text
+    await asterisk.wait_until_empty(2)
+
+
+@pytest.mark.parametrize("command", ["serve", "check"])
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"ARI_PASSWORD": "wrong"}, "refuses the user 'lab'"),
+        ({"ARI_URL": "http://127.0.0.1:1"}, "does not answer"),
+        ({"ELEVENLABS_API_KEY": "sk_wrong"}, "refuses ELEVENLABS_API_KEY"),
+        ({"ELEVENLABS_AGENT_ID": "nobody"}, "knows no agent 'nobody'"),
+        (
+            {"ELEVENLABS_API_KEY": "", "ELEVENLABS_BASE_URL": "https://api.elevenlabs.io"},
+            "ELEVENLABS_API_KEY is not set",
+        ),
+        ({"UPLINK_CHUNK_MS": "15"}, "UPLINK_CHUNK_MS"),
+        ({"API_BIND": "0.0.0.0:0"}, "API_KEY is not set"),
+    ],
+    ids=lambda value: "" if isinstance(value, dict) else value,
+)
+async def test_bad_input_is_one_sentence_and_exit_code_2(
+    asterisk: LabAsterisk, command: str, changes: dict[str, str], sentence: str
+) -> None:
+    agents = AgentBook(default=None, agents={"agent_default": book().find("x") or pytest.fail()})
+    config = PracticeConfig(api_key=SecretStr(KEY), voice="built_in", book=agents)
+    async with PracticeAgent(config) as agent:
+        env = environment(asterisk, agent.base_url, **changes)
+        process = await start(env, command, "--env-file", "/dev/null")
+        output, _ = await asyncio.wait_for(process.communicate(), 30)
+    text = output.decode()
+    assert process.returncode == 2, text
+    assert sentence in text
+    assert "Traceback" not in text
+    assert "sk_wrong" not in text
+
+
+@pytest.mark.parametrize("setting", ["AUDIOSOCKET_BIND", "API_BIND"])
+async def test_a_port_that_is_taken(asterisk: LabAsterisk, setting: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        async with PracticeAgent(practice_config()) as agent:
+            env = environment(asterisk, agent.base_url, **{setting: f"127.0.0.1:{port}"})
+            process = await start(env, "serve", "--env-file", "/dev/null")
+            output, _ = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 2
+    assert f"{setting} 127.0.0.1:{port} cannot be used: another program" in output.decode()
+
+
+async def test_an_asterisk_without_audiosocket(asterisk: LabAsterisk) -> None:
+    await asterisk.cli("module unload chan_audiosocket.so")
+    try:
+        async with PracticeAgent(practice_config()) as agent:
+            env = environment(asterisk, agent.base_url)
+            process = await start(env, "serve", "--env-file", "/dev/null")
+            output, _ = await asyncio.wait_for(process.communicate(), 30)
+    finally:
+        await asterisk.cli("module load chan_audiosocket.so")
+    assert process.returncode == 2
+    assert "has not loaded chan_audiosocket.so" in output.decode()

@@ -16,19 +16,28 @@ from ari_app.api.metrics import Metrics
 from ari_app.api.models import Readiness
 from ari_app.api.routes import build_web_app
 from ari_app.ari import AriError, AriUnauthorized, Assessment, Channel, Client, EventSocket, assess
+from ari_app.audio.formats import AudioFormat
 from ari_app.call.arguments import CallArguments
+from ari_app.call.line_format import (
+    DEFAULT_AGENT_FORMATS,
+    AgentFormats,
+    choose_line_format,
+)
 from ari_app.call.manager import SessionManager
 from ari_app.call.session import CallPlan, CallSession, Services, SessionObserver, TranscriptLine
 from ari_app.call.states import State
+from ari_app.call.turns import ResponseTime
 from ari_app.elevenlabs import AgentClient, AgentClose
 from ari_app.errors import ConfigError
 from ari_app.settings import Settings, split_host_port
-from audiosocket import SLIN, AudioSocketServer, FrameClock, LineFormat
+from audiosocket import AudioSocketServer, FrameClock, LineFormat
 
 log = structlog.get_logger(__name__)
 
+_MAX_KNOWN_AGENTS = 1000
 
-class Observers:
+
+class Observers(SessionObserver):
     """Tells several observers of the same calls."""
 
     def __init__(self, observers: Sequence[SessionObserver]) -> None:
@@ -42,6 +51,10 @@ class Observers:
         for observer in self._observers:
             observer.call_said(session, line)
 
+    def call_responded(self, session: CallSession, response: ResponseTime) -> None:
+        for observer in self._observers:
+            observer.call_responded(session, response)
+
     def agent_connected(self, session: CallSession, seconds: float) -> None:
         for observer in self._observers:
             observer.agent_connected(session, seconds)
@@ -49,6 +62,27 @@ class Observers:
     def agent_closed(self, session: CallSession, close: AgentClose) -> None:
         for observer in self._observers:
             observer.agent_closed(session, close)
+
+
+class _FormatMemory(SessionObserver):
+    """Remembers what each agent announced the last time."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, AgentFormats] = {}
+
+    def of(self, agent_id: str) -> AgentFormats:
+        """What is to be expected of an agent."""
+        return self._known.get(agent_id, DEFAULT_AGENT_FORMATS)
+
+    def agent_connected(self, session: CallSession, seconds: float) -> None:
+        if session.agent is not None:
+            self._known.pop(session.agent_id, None)
+            self._known[session.agent_id] = AgentFormats(
+                hears=AudioFormat.parse(session.agent.input_format),
+                speaks=AudioFormat.parse(session.agent.output_format),
+            )
+            while len(self._known) > _MAX_KNOWN_AGENTS:
+                del self._known[next(iter(self._known))]
 
 
 class VoiceBridge:
@@ -68,7 +102,8 @@ class VoiceBridge:
         self.asterisk: Assessment | None = None
         self.audiosocket_address = ("", 0)
         self.api_address = ("", 0)
-        self._observers = Observers([self.metrics, *observers])
+        self._agent_formats = _FormatMemory()
+        self._observers = Observers([self.metrics, self._agent_formats, *observers])
         self._exit = contextlib.AsyncExitStack()
         self._stopping = asyncio.Event()
         self._ari_state = "not connected yet"
@@ -216,32 +251,41 @@ class VoiceBridge:
 
     # --- calls
 
-    def _plan(self, session_id: str, channel: Channel, arguments: CallArguments) -> CallPlan:
+    async def _plan(self, session_id: str, channel: Channel, arguments: CallArguments) -> CallPlan:
         settings = self.settings
         folder = settings.recordings_dir
+        agent_id = arguments.agent_id or settings.elevenlabs_agent_id or ""
         return CallPlan(
-            agent_id=arguments.agent_id or settings.elevenlabs_agent_id or "",
+            agent_id=agent_id,
             variables={
                 "caller_id": channel.caller.number,
                 "called_number": channel.dialplan.exten,
                 "call_sid": channel.id,
                 **arguments.variables,
             },
-            line_format=self._line_format(),
+            line_format=await self._line_format(agent_id, channel),
             call_timeout_seconds=settings.call_timeout_seconds,
             connect_timeout_seconds=settings.agent_connect_timeout_seconds,
             uplink_chunk_ms=settings.uplink_chunk_ms,
             recording_path=None if folder is None else folder / f"{session_id}.wav",
         )
 
-    def _line_format(self) -> LineFormat:
-        wanted = self.settings.audiosocket_format
-        if wanted in ("slin", "auto"):
-            return SLIN
-        if self.asterisk is None or not self.asterisk.capabilities.slin_wide:
-            # An older Asterisk would label 16 kHz as 8 kHz.
-            return SLIN
-        return LineFormat.by_name(wanted)
+    async def _line_format(self, agent_id: str, channel: Channel) -> LineFormat:
+        wide = self.asterisk is not None and self.asterisk.capabilities.slin_wide
+        codec = ""
+        if wide and self.settings.audiosocket_format == "auto":
+            try:
+                codec = await self.ari.channels.get_channel_var(
+                    channel.id, "CHANNEL(audioreadformat)"
+                )
+            except AriError as error:
+                log.info("caller_codec_unknown", call=channel.id, code=error.code)
+        return choose_line_format(
+            self.settings.audiosocket_format,
+            wide=wide,
+            caller_codec=codec,
+            agent=self._agent_formats.of(agent_id),
+        )
 
     def _target(self) -> str:
         if self.settings.audiosocket_advertise is not None:

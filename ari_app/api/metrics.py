@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from ari_app.call.session import CallSession, TranscriptLine
+from ari_app.call.session import CallSession, SessionObserver, TranscriptLine
 from ari_app.call.states import State
+from ari_app.call.turns import ResponseTime
 from ari_app.elevenlabs import AgentClose
 
 _LATE_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _CONNECT_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
+_RESPONSE_SECONDS = (0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class Metrics:
+class Metrics(SessionObserver):
     """The service's metrics, in a registry of their own; a :class:`SessionObserver`."""
 
     def __init__(self) -> None:
@@ -63,6 +65,12 @@ class Metrics:
         self.interruptions = Counter(
             "ari_app_interruptions",
             "Times that callers interrupted agents.",
+            registry=self.registry,
+        )
+        self.response = Histogram(
+            "ari_app_response_seconds",
+            "From the end of a caller's speech to the first sound of the answer.",
+            buckets=_RESPONSE_SECONDS,
             registry=self.registry,
         )
         self.agent_connect = Histogram(
@@ -116,6 +124,9 @@ class Metrics:
     def call_said(self, session: CallSession, line: TranscriptLine) -> None:
         if line.who == "interruption":
             self.interruptions.inc()
+
+    def call_responded(self, session: CallSession, response: ResponseTime) -> None:
+        self.response.observe(response.seconds)
 
     def agent_connected(self, session: CallSession, seconds: float) -> None:
         self.agent_connect.observe(seconds)

@@ -57,6 +57,9 @@ class SessionDetail(SessionSummary):
     agent_output_format: str | None
     line_format: str
     sound: SoundReport
+    response_times: list[float] = Field(
+        description="Seconds from the end of the caller's speech to the first sound of each answer."
+    )
     transcript: list[SpokenLine]
 
 
@@ -119,6 +122,7 @@ def detail(session: CallSession) -> SessionDetail:
             interruptions=session.interruptions,
             frames_not_read=audio.line.stats.frames_skipped_backpressure if audio.line else 0,
         ),
+        response_times=[round(turn.seconds, 3) for turn in audio.turns.responses],
         transcript=[
             SpokenLine(at_seconds=line.at_seconds, who=line.who, text=line.text)
             for line in session.transcript

@@ -10,9 +10,10 @@ from collections.abc import Callable
 import structlog
 
 from ari_app.audio.convert import make_converter
-from ari_app.audio.formats import AudioFormat
+from ari_app.audio.formats import SAMPLE_BYTES, AudioFormat
 from ari_app.audio.recording import StereoRecorder
 from ari_app.audio_interface import AudioInterface, Cleared
+from ari_app.call.turns import ResponseTime, TurnMeter
 from ari_app.call.uplink import Uplink, UplinkStats
 from ari_app.errors import LineError
 from audiosocket import Kind, Line, LineFormat, PlayoutBuffer
@@ -38,6 +39,7 @@ class LineAudio(AudioInterface):
         line_format: What is spoken on the line.
         chunk_ms: How much :meth:`read_audio_chunk` returns.
         on_lost: Called once with a reason when the connection ends without our doing.
+        on_response: Called when an answer begins to sound, with the caller's wait for it.
 
     Attributes:
         recorder: Gets both sides as they sound on the line, from :meth:`start` on.
@@ -49,13 +51,17 @@ class LineAudio(AudioInterface):
         *,
         chunk_ms: int,
         on_lost: Callable[[str], None],
+        on_response: Callable[[ResponseTime], None],
     ) -> None:
         self.rate_hz = line_format.rate_hz
+        self._bytes_per_second = line_format.rate_hz * SAMPLE_BYTES
         self.playout = PlayoutBuffer(line_format.frame_bytes, line_format.rate_hz)
         self._uplink: Uplink | None = None
         self._chunk_ms = chunk_ms
         self._kind: Kind = line_format.kind
         self._on_lost = on_lost
+        self._on_response = on_response
+        self.turns = TurnMeter()
         self.recorder: StereoRecorder | None = None
         self._loop = asyncio.get_running_loop()
         self._line: Line | None = None
@@ -148,6 +154,7 @@ class LineAudio(AudioInterface):
         now = self._loop.time()
         if self.recorder is not None:
             self.recorder.add_caller(payload, now)
+        self.turns.heard(payload, len(payload) / self._bytes_per_second, now)
         self._deliver(self._uplink.push(payload, now))
 
     def digit_received(self, digit: str) -> None:
@@ -155,7 +162,9 @@ class LineAudio(AudioInterface):
 
     def tick(self, frames_due: int) -> None:
         if self._uplink is not None and not self._closed:
-            self._deliver(self._uplink.tick(self._loop.time()))
+            now = self._loop.time()
+            self.turns.quiet(now)
+            self._deliver(self._uplink.tick(now))
 
     def line_lost(self, reason: str) -> None:
         if not self._closed:
@@ -172,8 +181,12 @@ class LineAudio(AudioInterface):
         if frame is None:
             if self._drained is not None:
                 self._drained.set()
-        elif self.recorder is not None:
-            self.recorder.add_agent(frame, self._loop.time())
+        else:
+            now = self._loop.time()
+            if (response := self.turns.said(frame, now)) is not None:
+                self._on_response(response)
+            if self.recorder is not None:
+                self.recorder.add_agent(frame, now)
         return frame
 
     def _refill(self) -> bytes:

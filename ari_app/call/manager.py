@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -53,7 +53,7 @@ _RELEASE_SECONDS = 15.0
 # What looks left behind may be on its way: only what is so at two looks in a row is given back.
 _CONFIRM_SECONDS = 1.0
 
-Planner = Callable[[str, Channel, CallArguments], CallPlan]
+Planner = Callable[[str, Channel, CallArguments], Awaitable[CallPlan]]
 
 
 class SessionManager:
@@ -76,18 +76,31 @@ class SessionManager:
         self.replaced = False
         self._services = services
         self._plan = plan
+        self._arriving: set[str] = set()
         self._by_channel: dict[str, CallSession] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._reconciling = asyncio.Lock()
 
     # --- sessions
 
-    def create_session(self, channel: Channel, arguments: CallArguments) -> CallSession:
-        """Take a call in, or refuse it: a refused one goes on in the dialplan at once."""
+    async def create_session(
+        self, channel: Channel, arguments: CallArguments
+    ) -> CallSession | None:
+        """Take a call in, or refuse it: a refused one goes on in the dialplan at once.
+
+        Returns:
+            The call; None when the caller hung up before it could be taken in.
+        """
         for problem in arguments.problems:
             log.warning("bad_stasis_argument", call=channel.id, problem=problem)
         session_id = uuid.uuid4().hex
-        plan = self._plan(session_id, channel, arguments)
+        self._arriving.add(channel.id)
+        try:
+            plan = await self._plan(session_id, channel, arguments)
+            if channel.id not in self._arriving:
+                return None
+        finally:
+            self._arriving.discard(channel.id)
         refusal = self._refusal(plan)
         session = CallSession(self._services, plan, channel, session_id=session_id)
         self.sessions[session_id] = session
@@ -201,9 +214,13 @@ class SessionManager:
             # Its call ended while Asterisk was making it.
             self._spawn(self._remove_media(channel.id))
         else:
-            self.create_session(channel, parse_arguments(event.args))
+            self._spawn(self._take_in(event))
+
+    async def _take_in(self, event: StasisStart) -> None:
+        await self.create_session(event.channel, parse_arguments(event.args))
 
     def _left(self, channel_id: str, *, destroyed: bool) -> None:
+        self._arriving.discard(channel_id)
         session = self._by_channel.get(channel_id)
         if session is None:
             return
@@ -267,7 +284,7 @@ class SessionManager:
         snapshot = Snapshot(
             channels=frozenset(channel.id for channel in channels),
             bridges={bridge.id: frozenset(bridge.channels) for bridge in bridges},
-            in_application=frozenset(application.channel_ids),
+            in_application=frozenset(application.channel_ids) - self._arriving,
         )
         return compare(
             snapshot,

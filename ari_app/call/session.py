@@ -9,7 +9,7 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
@@ -52,6 +52,7 @@ from ari_app.call.signals import (
 from ari_app.call.states import State
 from ari_app.call.streamer import ConversationStreamer
 from ari_app.call.tools import call_tool
+from ari_app.call.turns import ResponseTime
 from ari_app.elevenlabs import AgentClient, AgentClose, AgentConnection, CloseKind, Initiation
 from ari_app.errors import AgentError
 from audiosocket import AudioSocketServer, LineFormat
@@ -72,14 +73,20 @@ _CLOSE_STATUS = {
 }
 
 
-class SessionObserver(Protocol):
-    """Who wants to know how a call goes: metrics, the live transcript of the demo."""
+class SessionObserver:
+    """Who wants to know how a call goes: metrics, the live transcript of the demo.
+
+    A class that derives from it need only have the methods that it wants.
+    """
 
     def call_changed(self, session: CallSession, state: State) -> None:
         """The call has reached ``state``."""
 
     def call_said(self, session: CallSession, line: TranscriptLine) -> None:
         """One side said something, or the agent was interrupted."""
+
+    def call_responded(self, session: CallSession, response: ResponseTime) -> None:
+        """The agent begins to answer what the caller said."""
 
     def agent_connected(self, session: CallSession, seconds: float) -> None:
         """The agent is ready, so long after the call's start."""
@@ -191,6 +198,7 @@ class CallSession:
             plan.line_format,
             chunk_ms=plan.uplink_chunk_ms,
             on_lost=lambda reason: self.post(MediaLost(f"line_{reason}")),
+            on_response=self._responded,
         )
         self._log = log.bind(session=self.session_id, call=self.call_id)
 
@@ -498,6 +506,9 @@ class CallSession:
         self._services.observer.agent_closed(self, reason)
         status = _CLOSE_STATUS.get(reason.kind, Status.FAILED)
         self.post(AgentClosed(Outcome(status, reason.kind.value)))
+
+    def _responded(self, response: ResponseTime) -> None:
+        self._services.observer.call_responded(self, response)
 
     def _say(self, who: str, text: str) -> None:
         line = TranscriptLine(round(self.duration(), 3), who, text)

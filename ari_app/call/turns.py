@@ -1,0 +1,95 @@
+"""How long the caller waits for an answer, as a person feels it. Pure.
+
+From the end of the caller's speech, told by its energy on the line, to the first sound of the
+answer on the line. The end of speech is only known some time after it, when the silence has lasted;
+what counts is the moment at which it began.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+# Telephone speech lies around -20 dBFS, line noise below -50 dBFS.
+_SPEECH_DBFS: Final = -40.0
+_SOUND_DBFS: Final = -50.0
+_MIN_SPEECH_SECONDS: Final = 0.1
+"""A click is no speech."""
+_MAX_PAUSE_SECONDS: Final = 0.3
+"""A pause within a sentence; shorter than what any agent takes for the end of a turn."""
+_KEPT: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseTime:
+    """One turn.
+
+    Attributes:
+        at: When the answer began; seconds on the clock of `now`.
+        seconds: From the end of the caller's speech to then.
+    """
+
+    at: float
+    seconds: float
+
+
+def _power(dbfs: float) -> float:
+    """The mean square of 16-bit samples at a level, where 0 dBFS is a full-scale sine."""
+    return float(10 ** (dbfs / 10) * 32768**2 / 2)
+
+
+_SPEECH_POWER: Final = _power(_SPEECH_DBFS)
+_SOUND_POWER: Final = _power(_SOUND_DBFS)
+
+
+def _mean_square(pcm: bytes) -> float:
+    samples = np.frombuffer(pcm, "<i2").astype(np.float32)
+    return float(samples @ samples) / samples.size if samples.size else 0.0
+
+
+class TurnMeter:
+    """Measures the response time of every turn of one call.
+
+    Attributes:
+        responses: The turns so far, the last 500 of them.
+    """
+
+    def __init__(self) -> None:
+        self.responses: list[ResponseTime] = []
+        self._speech_began: float | None = None
+        self._speech_ended = 0.0
+        self._waiting_since: float | None = None
+
+    def heard(self, pcm: bytes, seconds: float, now: float) -> None:
+        """Take what the caller said in the last `seconds` (16-bit PCM of that length)."""
+        if _mean_square(pcm) >= _SPEECH_POWER:
+            if self._speech_began is None:
+                self._speech_began = now - seconds
+            self._speech_ended = now
+            if now - self._speech_began >= _MIN_SPEECH_SECONDS:
+                self._waiting_since = now
+        else:
+            self.quiet(now)
+
+    def quiet(self, now: float) -> None:
+        """Take note that the caller says nothing at `now`; for a line that carries nothing too."""
+        if self._speech_began is not None and now - self._speech_ended > _MAX_PAUSE_SECONDS:
+            self._speech_began = None
+
+    def said(self, frame: bytes, now: float) -> ResponseTime | None:
+        """Take a frame of the agent's that begins to sound now; the response time, if it is one.
+
+        A frame that comes while the caller still speaks is no answer: they speak at once.
+        """
+        since = self._waiting_since
+        if since is None or _mean_square(frame) < _SOUND_POWER:
+            return None
+        if self._speech_began is not None and now - self._speech_ended < _MIN_SPEECH_SECONDS:
+            return None
+        self._waiting_since = None
+        response = ResponseTime(now, now - since)
+        self.responses.append(response)
+        del self.responses[:-_KEPT]
+        return response

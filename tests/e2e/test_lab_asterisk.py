@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
+import tempfile
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import numpy as np
 import pytest
+import pytest_asyncio
 
 from ari_app.ari.swagger import check_against_swagger
 from lab.asterisk import Installation, LabAsterisk, LabError
+from lab.asterisk.config import template_dir
 from lab.asterisk.folder import RunFolder
+from lab.softphone import Phone
 
 pytestmark = pytest.mark.e2e
 
@@ -27,11 +31,14 @@ from lab.asterisk import LabAsterisk
 
 async def main():
     async with LabAsterisk() as asterisk:
-        print(asterisk.pid, asterisk.run_dir, flush=True)
+        print(asterisk.pid, flush=True)
         await asyncio.sleep(600)
 
 asyncio.run(main())
 """
+
+
+TEST_TONE = {"context": "from-phones", "extension": "601", "priority": "1"}
 
 
 class Application:
@@ -61,15 +68,17 @@ class Application:
 @asynccontextmanager
 async def application(asterisk: LabAsterisk, name: str = "") -> AsyncIterator[Application]:
     """Connect to the event socket as the application that the dialplan calls."""
-    auth = aiohttp.BasicAuth(asterisk.ari_username, asterisk.ari_password)
-    async with aiohttp.ClientSession(auth=auth) as session:
+    secret = aiohttp.encode_basic_auth(asterisk.ari_username, asterisk.ari_password)
+    async with aiohttp.ClientSession(headers={"Authorization": secret}) as session:
         url = f"{asterisk.ari_url}/ari/events"
         async with session.ws_connect(url, params={"app": name or asterisk.app}) as socket:
             yield Application(asterisk, socket)
 
 
 @asynccontextmanager
-async def caller(asterisk: LabAsterisk, extension: str) -> AsyncIterator[str]:
+async def caller(
+    asterisk: LabAsterisk, extension: str, context: str = "from-phones"
+) -> AsyncIterator[str]:
     """A caller without a telephone who dials `extension`; gives back its channel's id."""
     channel = f"caller-{uuid.uuid4()}"
     await asterisk.ari(
@@ -78,21 +87,35 @@ async def caller(asterisk: LabAsterisk, extension: str) -> AsyncIterator[str]:
         endpoint="Local/602@from-phones/n",
         channelId=channel,
         extension=extension,
-        context="from-phones",
+        context=context,
         priority="1",
     )
     try:
         yield channel
     finally:
-        if channel in [each["id"] for each in await asterisk.channels()]:
+        try:
             await asterisk.ari("DELETE", f"channels/{channel}")
+        except aiohttp.ClientResponseError as error:
+            # The dialplan may have hung up by itself.
+            if error.status != 404:
+                raise
         await asterisk.wait_until_empty()
 
 
-async def until_gone(pid: int) -> None:
-    async with asyncio.timeout(10):
-        while is_running(pid):
-            await asyncio.sleep(0.02)
+@asynccontextmanager
+async def ends(pid: int) -> AsyncIterator[None]:
+    """What happens within must make the process end; at most ten seconds later it is gone."""
+    loop = asyncio.get_running_loop()
+    gone = asyncio.Event()
+    watch = os.pidfd_open(pid)
+    loop.add_reader(watch, gone.set)
+    try:
+        yield
+        async with asyncio.timeout(10):
+            await gone.wait()
+    finally:
+        loop.remove_reader(watch)
+        os.close(watch)
 
 
 def is_running(pid: int) -> bool:
@@ -182,26 +205,33 @@ async def test_two_run_at_once(asterisk: LabAsterisk, installation: Installation
         assert "landed=" not in other.log_path.read_text()
 
 
-async def test_ends_when_its_owner_is_killed(installation: Installation) -> None:
+async def test_ends_when_its_owner_is_killed(
+    installation: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     owner = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", OWNER, stdout=asyncio.subprocess.PIPE
+        sys.executable,
+        *("-c", OWNER),
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=asyncio.subprocess.PIPE,
     )
     try:
         assert owner.stdout is not None
         async with asyncio.timeout(30):
-            pid, folder = (await owner.stdout.readline()).decode().split()
-        assert is_running(int(pid))
+            pid = int(await owner.stdout.readline())
+        assert len(os.listdir(tmp_path)) == 1
+        async with ends(pid):
+            owner.kill()
     finally:
-        owner.send_signal(signal.SIGKILL)
         await owner.wait()
-    await until_gone(int(pid))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     RunFolder().remove()
-    assert not Path(folder).exists()
+    assert os.listdir(tmp_path) == []
 
 
 async def test_a_call_reaches_a_person_when_the_application_is_down(asterisk: LabAsterisk) -> None:
+    mark = asterisk.log_size()
     async with caller(asterisk, "100"):
-        line = await asterisk.wait_for_log("landed=human stasis=FAILED")
+        line = await asterisk.wait_for_log("landed=human stasis=FAILED", since=mark)
         assert "agent= " in line
 
 
@@ -220,23 +250,58 @@ async def test_a_call_reaches_a_person_when_the_application_is_down(asterisk: La
 async def test_a_call_reaches_the_application(
     asterisk: LabAsterisk, extension: str, args: list[str], state: str
 ) -> None:
-    async with application(asterisk) as app:
-        # A Local channel's two halves answer each other, so the caller is a phone that rings in.
-        channel = f"call-{uuid.uuid4()}"
-        await asterisk.ari(
-            "POST",
-            "channels/create",
-            endpoint=f"Local/{extension}@from-phones/n",
-            app="nobody",
-            channelId=channel,
-            otherChannelId=f"{channel}-2",
-        )
-        await asterisk.ari("POST", f"channels/{channel}/dial")
+    async with application(asterisk) as app, Phone(username="1001") as phone:
+        call = await phone.dial(f"sip:{extension}@{asterisk.sip_host}:{asterisk.sip_port}")
         start = await app.event("StasisStart")
-        assert start["channel"]["id"] == f"{channel}-2"
         assert start["args"] == args
         assert start["channel"]["state"] == state
-        await asterisk.ari("DELETE", f"channels/{channel}")
+        assert start["channel"]["name"].startswith("PJSIP/lab-")
+        assert start["channel"]["caller"]["number"] == "1001"
+        await call.hang_up()
+    await asterisk.wait_until_empty()
+
+
+@pytest.mark.parametrize(
+    ("extension", "heard_hz"), [("601", 1004), ("605", 440), ("100", 480)], ids=str
+)
+async def test_where_a_call_ends_up_can_be_heard(
+    asterisk: LabAsterisk, extension: str, heard_hz: int
+) -> None:
+    async with Phone() as phone:
+        call = await phone.call(f"sip:{extension}@{asterisk.sip_host}:{asterisk.sip_port}")
+        await call.wait_for_sound(timeout=5)
+        await asyncio.sleep(0.6)
+        sound = np.frombuffer(call.heard_pcm(), np.int16)[-4000:]
+        await call.hang_up()
+    spectrum = np.abs(np.fft.rfft(sound * np.hanning(len(sound))))
+    assert np.fft.rfftfreq(len(sound), 1 / 8000)[spectrum.argmax()] == pytest.approx(
+        heard_hz, abs=3
+    )
+    await asterisk.wait_until_empty()
+
+
+async def test_calls_phones_that_register(asterisk: LabAsterisk) -> None:
+    registrar = f"sip:{asterisk.sip_host}:{asterisk.sip_port}"
+    for name, endpoint in (("phone1", "PJSIP/phone1"), ("trunk", "PJSIP/4930555@trunk")):
+        async with Phone(username=name) as phone:
+            await phone.register(registrar)
+            await asterisk.ari("POST", "channels", endpoint=endpoint, **TEST_TONE)
+            async with asyncio.timeout(5):
+                call = await phone.incoming()
+                await call.answered()
+            await call.hang_up()
+        await asterisk.wait_until_empty()
+
+
+async def test_calls_phones_by_address(asterisk: LabAsterisk) -> None:
+    async with Phone() as phone:
+        for endpoint in ("lab", "wideband"):
+            target = f"PJSIP/{endpoint}/sip:1000@{phone.address.host}:{phone.address.port}"
+            await asterisk.ari("POST", "channels", endpoint=target, **TEST_TONE)
+            async with asyncio.timeout(5):
+                call = await phone.incoming()
+                await call.answered()
+            await call.hang_up()
     await asterisk.wait_until_empty()
 
 
@@ -261,10 +326,11 @@ async def test_a_call_reaches_the_application(
 async def test_a_call_goes_on_in_the_dialplan(
     asterisk: LabAsterisk, variables: dict[str, str], landed: str
 ) -> None:
+    mark = asterisk.log_size()
     async with application(asterisk) as app, caller(asterisk, "101"):
         start = await app.event("StasisStart")
         await app.send_back(start["channel"]["id"], **variables)
-        assert landed in await asterisk.wait_for_log(landed)
+        assert landed in await asterisk.wait_for_log("landed=", since=mark)
 
 
 async def test_media_comes_over_audiosocket(asterisk: LabAsterisk) -> None:
@@ -317,6 +383,59 @@ async def test_takes_more_dialplan_and_more_phones(installation: Installation) -
         assert "NoOp(second)" in await asterisk.cli("dialplan show later")
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def production(installation: Installation) -> AsyncIterator[LabAsterisk]:
+    """The dialplan that a production box adds, on an Asterisk of its own."""
+    dialplan = (template_dir() / "production/extensions.conf").read_text()
+    async with LabAsterisk(installation=installation, dialplan=dialplan) as running:
+        yield running
+
+
+# The lab has no queues, and Asterisk says where it missed them.
+QUEUED = "'Queue' for extension (voice-agent-after, s, 4)"
+
+
+@pytest.mark.parametrize(
+    ("variables", "executed"),
+    [
+        (None, QUEUED),
+        ({"AGENT_STATUS": "REJECTED"}, QUEUED),
+        ({"AGENT_STATUS": "COMPLETED"}, "[s@voice-agent-after:8] Hangup"),
+        (
+            {"AGENT_STATUS": "TRANSFER", "AGENT_TRANSFER_TO": "1001"},
+            "[1001@voice-agent-transfer:1] Dial",
+        ),
+        (
+            {"AGENT_STATUS": "TRANSFER", "AGENT_TRANSFER_TO": "support"},
+            "'Queue' for extension (voice-agent-transfer, support, 1)",
+        ),
+        (
+            {"AGENT_STATUS": "TRANSFER", "AGENT_TRANSFER_TO": "00490900"},
+            QUEUED,
+        ),
+        (
+            {"AGENT_STATUS": "TRANSFER", "AGENT_TRANSFER_TO": "x:from-phones,601"},
+            QUEUED,
+        ),
+    ],
+    ids=["application down", "rejected", "completed", "phone", "queue", "unknown", "crafted"],
+)
+async def test_the_dialplan_for_production(
+    production: LabAsterisk, variables: dict[str, str] | None, executed: str
+) -> None:
+    mark = production.log_size()
+    name = "nobody" if variables is None else production.app
+    async with (
+        application(production, name) as app,
+        caller(production, "4930555", "voice-agent-inbound"),
+    ):
+        if variables is not None:
+            start = await app.event("StasisStart")
+            assert start["args"] == ["customer_tier=standard"]
+            await app.send_back(start["channel"]["id"], **variables)
+        await production.wait_for_log(executed, since=mark)
+
+
 async def test_names_what_stays(asterisk: LabAsterisk) -> None:
     async with caller(asterisk, "602"):
         with pytest.raises(LabError, match=r"Still there after 0\.1 s: Local/602"):
@@ -328,3 +447,28 @@ async def test_names_what_stays(asterisk: LabAsterisk) -> None:
 async def test_a_request_that_fails_is_an_error(asterisk: LabAsterisk) -> None:
     with pytest.raises(aiohttp.ClientResponseError, match="404"):
         await asterisk.ari("GET", "channels/none")
+
+
+async def test_runs_by_hand(installation: Installation) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "lab.asterisk", "run"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(30):
+            url, user, password = [
+                (await process.stdout.readline()).decode().strip().partition("=")[2]
+                for _ in range(3)
+            ]
+        headers = {"Authorization": aiohttp.encode_basic_auth(user, password)}
+        async with aiohttp.ClientSession(headers=headers) as session:
+            info = await (await session.get(f"{url}/ari/asterisk/info")).json()
+        assert info["system"]["version"] == installation.version
+    finally:
+        process.terminate()
+        _, steps = await process.communicate()
+    assert process.returncode == 0
+    assert steps.decode().splitlines()[-1] == "Asterisk is ready"

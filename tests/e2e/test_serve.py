@@ -82,7 +82,7 @@ async def served(env: dict[str, str]) -> AsyncIterator[Served]:
     output: list[str] = []
 
     async def read(stream: asyncio.StreamReader) -> None:
-        async for line in stream:
+        while line := await stream.readline():
             output.append(line.decode())
 
     reading = asyncio.create_task(read(process.stdout))

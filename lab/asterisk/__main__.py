@@ -1,0 +1,56 @@
+"""`python -m lab.asterisk`: fetch an Asterisk, or run one until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+import typer
+
+from lab.asterisk import LabAsterisk, LabError, ensure_asterisk
+
+app = typer.Typer(help="The lab's Asterisk.", add_completion=False, no_args_is_help=True)
+
+
+def _say(step: str) -> None:
+    typer.echo(step, err=True)
+
+
+@app.command()
+def fetch() -> None:
+    """Have an Asterisk ready, and print which."""
+    found = ensure_asterisk(_say)
+    typer.echo(f"Asterisk {found.version}")
+
+
+@app.command()
+def run(trunk_contact: str | None = None) -> None:
+    """Run one until Ctrl-C or SIGTERM, and print how to reach it, ready for `.env`."""
+    asyncio.run(_run(trunk_contact))
+
+
+async def _run(trunk_contact: str | None) -> None:
+    over = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, over.set)
+    async with LabAsterisk(trunk_contact=trunk_contact, progress=_say) as asterisk:
+        typer.echo(f"ARI_URL={asterisk.ari_url}")
+        typer.echo(f"ARI_USERNAME={asterisk.ari_username}")
+        typer.echo(f"ARI_PASSWORD={asterisk.ari_password}")
+        typer.echo(f"# phones: sip:100@{asterisk.sip_host}:{asterisk.sip_port}")
+        typer.echo(f"# log:    {asterisk.log_path}")
+        await over.wait()
+
+
+def main() -> None:
+    """Run the command; a LabError is one line and exit code 2."""
+    try:
+        app()
+    except LabError as error:
+        _say(str(error))
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

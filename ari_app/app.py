@@ -15,26 +15,25 @@ from aiohttp import web
 from ari_app.api.metrics import Metrics
 from ari_app.api.models import Readiness
 from ari_app.api.routes import build_web_app
-from ari_app.ari import AriError, AriUnauthorized, Assessment, Channel, Client, EventSocket, assess
-from ari_app.audio.formats import AudioFormat
-from ari_app.call.arguments import CallArguments
-from ari_app.call.line_format import (
-    DEFAULT_AGENT_FORMATS,
-    AgentFormats,
-    choose_line_format,
-)
+from ari_app.ari import AriError, AriUnauthorized, Assessment, Client, EventSocket, assess
+from ari_app.call.control import CallControl
+from ari_app.call.dispatcher import Dispatcher
+from ari_app.call.feed import SessionFeed
 from ari_app.call.manager import SessionManager
-from ari_app.call.session import CallPlan, CallSession, Services, SessionObserver, TranscriptLine
+from ari_app.call.observer import SessionObserver, TranscriptLine
+from ari_app.call.plan import Services
+from ari_app.call.session import CallSession
 from ari_app.call.states import State
 from ari_app.call.turns import ResponseTime
 from ari_app.elevenlabs import AgentClient, AgentClose
 from ari_app.errors import ConfigError
+from ari_app.planning import FormatMemory, Planner
+from ari_app.precall import PreCall
 from ari_app.settings import Settings, split_host_port
-from audiosocket import AudioSocketServer, FrameClock, LineFormat
+from ari_app.tools.http_tools import HttpTools
+from audiosocket import AudioSocketServer, FrameClock
 
 log = structlog.get_logger(__name__)
-
-_MAX_KNOWN_AGENTS = 1000
 
 
 class Observers(SessionObserver):
@@ -64,27 +63,6 @@ class Observers(SessionObserver):
             observer.agent_closed(session, close)
 
 
-class _FormatMemory(SessionObserver):
-    """Remembers what each agent announced the last time."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, AgentFormats] = {}
-
-    def of(self, agent_id: str) -> AgentFormats:
-        """What is to be expected of an agent."""
-        return self._known.get(agent_id, DEFAULT_AGENT_FORMATS)
-
-    def agent_connected(self, session: CallSession, seconds: float) -> None:
-        if session.agent is not None:
-            self._known.pop(session.agent_id, None)
-            self._known[session.agent_id] = AgentFormats(
-                hears=AudioFormat.parse(session.agent.input_format),
-                speaks=AudioFormat.parse(session.agent.output_format),
-            )
-            while len(self._known) > _MAX_KNOWN_AGENTS:
-                del self._known[next(iter(self._known))]
-
-
 class VoiceBridge:
     """The service: AudioSocket server, ARI application, agent client and HTTP interface.
 
@@ -102,8 +80,9 @@ class VoiceBridge:
         self.asterisk: Assessment | None = None
         self.audiosocket_address = ("", 0)
         self.api_address = ("", 0)
-        self._agent_formats = _FormatMemory()
-        self._observers = Observers([self.metrics, self._agent_formats, *observers])
+        self._agent_formats = FormatMemory()
+        self.feed = SessionFeed()
+        self._observers = Observers([self.metrics, self._agent_formats, self.feed, *observers])
         self._exit = contextlib.AsyncExitStack()
         self._stopping = asyncio.Event()
         self._ari_state = "not connected yet"
@@ -157,6 +136,14 @@ class VoiceBridge:
                 ca_file=settings.elevenlabs_ca_file,
             )
         )
+        http_tools = await self._exit.enter_async_context(HttpTools.load(settings.tools_file))
+        self._planner = Planner(
+            settings,
+            self.ari,
+            lambda: self.asterisk,
+            self._agent_formats,
+            await self._open_precall(),
+        )
         services = Services(
             ari=self.ari,
             lines=self.lines,
@@ -164,9 +151,18 @@ class VoiceBridge:
             app=settings.ari_app,
             audiosocket_target=self._target(),
             observer=self._observers,
+            policy=settings.call_policy(),
+            http_tools=http_tools,
         )
         self.manager = SessionManager(
-            services, self._plan, max_concurrent_calls=settings.max_concurrent_calls
+            services,
+            self._planner,
+            max_concurrent_calls=settings.max_concurrent_calls,
+            calls_per_second=settings.outbound_calls_per_second,
+            queue_size=settings.outbound_queue_size,
+        )
+        self.control: CallControl = Dispatcher(
+            self.manager, services, self._planner, lambda: self._ari_state == "connected"
         )
         self._exit.push_async_callback(self.manager.close)
         await self._start_http()
@@ -211,9 +207,28 @@ class VoiceBridge:
     async def __aexit__(self, *exc_info: object) -> None:
         await self._exit.aclose()
 
+    async def _open_precall(self) -> PreCall | None:
+        settings = self.settings
+        if settings.precall_url is None:
+            return None
+        return await self._exit.enter_async_context(
+            PreCall(
+                settings.precall_url,
+                secret=settings.precall_secret,
+                header=settings.precall_header,
+                timeout_seconds=settings.precall_timeout_seconds,
+                on_failure=settings.precall_on_failure,
+            )
+        )
+
     async def _start_http(self) -> None:
         key = self.settings.api_key
-        app = build_web_app(self, api_key=None if key is None else key.get_secret_value())
+        app = build_web_app(
+            self,
+            api_key=None if key is None else key.get_secret_value(),
+            public_url=self.settings.api_public_url,
+            number_pattern=self.settings.number_pattern,
+        )
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=2)
         await runner.setup()
         self._exit.push_async_callback(runner.cleanup)
@@ -224,6 +239,8 @@ class VoiceBridge:
             return bound[0], bound[1]
 
         self.api_address = await _listen(start, self.settings.api_bind, "API_BIND")
+        # Streams of events end before the server waits for its requests to end.
+        self._exit.callback(self.feed.close)
         if key is None:
             log.info(
                 "api_without_key", note="only this machine can reach it", at=self.settings.api_bind
@@ -248,44 +265,6 @@ class VoiceBridge:
             self.asterisk = assess(info.version)
             log.info("asterisk_connected", version=info.version, app=self.settings.ari_app)
         await self.manager.reconcile()
-
-    # --- calls
-
-    async def _plan(self, session_id: str, channel: Channel, arguments: CallArguments) -> CallPlan:
-        settings = self.settings
-        folder = settings.recordings_dir
-        agent_id = arguments.agent_id or settings.elevenlabs_agent_id or ""
-        return CallPlan(
-            agent_id=agent_id,
-            variables={
-                "caller_id": channel.caller.number,
-                "called_number": channel.dialplan.exten,
-                "call_sid": channel.id,
-                **arguments.variables,
-            },
-            line_format=await self._line_format(agent_id, channel),
-            call_timeout_seconds=settings.call_timeout_seconds,
-            connect_timeout_seconds=settings.agent_connect_timeout_seconds,
-            uplink_chunk_ms=settings.uplink_chunk_ms,
-            recording_path=None if folder is None else folder / f"{session_id}.wav",
-        )
-
-    async def _line_format(self, agent_id: str, channel: Channel) -> LineFormat:
-        wide = self.asterisk is not None and self.asterisk.capabilities.slin_wide
-        codec = ""
-        if wide and self.settings.audiosocket_format == "auto":
-            try:
-                codec = await self.ari.channels.get_channel_var(
-                    channel.id, "CHANNEL(audioreadformat)"
-                )
-            except AriError as error:
-                log.info("caller_codec_unknown", call=channel.id, code=error.code)
-        return choose_line_format(
-            self.settings.audiosocket_format,
-            wide=wide,
-            caller_codec=codec,
-            agent=self._agent_formats.of(agent_id),
-        )
 
     def _target(self) -> str:
         if self.settings.audiosocket_advertise is not None:

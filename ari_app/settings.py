@@ -8,6 +8,7 @@ repeats a secret.
 from __future__ import annotations
 
 import ipaddress
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -15,7 +16,12 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ari_app.call.digits import DigitMode
+from ari_app.call.numbers import check_endpoint, number_pattern
+from ari_app.call.policy import CallPolicy
+from ari_app.call.signals import OnMachine
 from ari_app.errors import ConfigError
+from ari_app.precall import OnFailure
 
 LineFormatName = Literal["slin", "slin16", "slin24", "auto"]
 
@@ -49,6 +55,12 @@ def _host_port(value: str) -> str:
     return value
 
 
+def _pattern(value: str | None) -> str | None:
+    if value is not None:
+        number_pattern(value)
+    return value
+
+
 def _empty_is_none(value: object) -> object:
     return None if value == "" else value
 
@@ -58,6 +70,9 @@ HostPort = Annotated[str, AfterValidator(_host_port)]
 OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_empty_is_none)]
 OptionalText = Annotated[str | None, BeforeValidator(_empty_is_none)]
 OptionalPath = Annotated[Path | None, BeforeValidator(_empty_is_none)]
+Endpoint = Annotated[str, AfterValidator(check_endpoint)]
+Pattern = Annotated[str | None, AfterValidator(_pattern), BeforeValidator(_empty_is_none)]
+DialplanContext = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,79}$")]
 
 
 class Settings(BaseSettings):
@@ -88,6 +103,7 @@ class Settings(BaseSettings):
 
     api_bind: HostPort = "127.0.0.1:8080"
     api_key: OptionalSecret = None
+    api_public_url: Annotated[HttpUrl | None, BeforeValidator(_empty_is_none)] = None
 
     max_concurrent_calls: int = Field(default=10, ge=1, le=10_000)
     call_timeout_seconds: float = Field(default=600, gt=0, le=86_400)
@@ -95,6 +111,33 @@ class Settings(BaseSettings):
     drain_timeout_seconds: float = Field(default=600, ge=0, le=86_400)
     uplink_chunk_ms: int = Field(default=40, ge=20, le=250, multiple_of=20)
     recordings_dir: OptionalPath = None
+    no_speech_timeout_seconds: float = Field(default=0, ge=0, le=86_400)
+    hold_timeout_seconds: float = Field(default=0, ge=0, le=86_400)
+
+    outbound_endpoint: Endpoint = "PJSIP/{number}@trunk"
+    number_pattern: Pattern = None
+    outbound_calls_per_second: float = Field(default=0, ge=0, le=1000)
+    outbound_queue_size: int = Field(default=100, ge=0, le=10_000)
+    amd_context: DialplanContext = "voice-agent-amd"
+    amd_on_machine: OnMachine = OnMachine.TALK
+    transfer_endpoint: Annotated[Endpoint | None, BeforeValidator(_empty_is_none)] = None
+    transfer_pattern: Pattern = None
+    transfer_context: DialplanContext = "voice-agent-after"
+    transfer_ring_seconds: float = Field(default=30, gt=0, le=300)
+
+    dtmf_mode: DigitMode = DigitMode.COLLECT
+    dtmf_timeout_seconds: float = Field(default=3, gt=0, le=60)
+    dtmf_terminator: str = Field(default="#", pattern=r"^[0-9*#A-D]?$")
+    dtmf_max_digits: int = Field(default=32, ge=1, le=200)
+    dtmf_sensitive: bool = False
+    agent_variables: str = Field(default="", pattern=r"^([A-Za-z_][A-Za-z0-9_]*([ ,]+|$))*$")
+    tools_file: OptionalPath = None
+
+    precall_url: Annotated[HttpUrl | None, BeforeValidator(_empty_is_none)] = None
+    precall_secret: OptionalSecret = None
+    precall_header: str = Field(default="Authorization", pattern=r"^[A-Za-z0-9-]{1,64}$")
+    precall_timeout_seconds: float = Field(default=3, gt=0, le=30)
+    precall_on_failure: OnFailure = "go_on"
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["console", "json"] = "console"
@@ -108,6 +151,31 @@ class Settings(BaseSettings):
     def api_is_open(self) -> bool:
         """Whether others than this machine could use the HTTP interface without a key."""
         return self.api_key is None and not is_loopback(split_host_port(self.api_bind)[0])
+
+    def call_policy(self) -> CallPolicy:
+        """What holds for every call."""
+
+        def compiled(text: str | None) -> re.Pattern[str] | None:
+            return None if text is None else number_pattern(text)
+
+        return CallPolicy(
+            outbound_endpoint=self.outbound_endpoint,
+            transfer_endpoint=self.transfer_endpoint or self.outbound_endpoint,
+            number_pattern=compiled(self.number_pattern),
+            target_pattern=compiled(self.transfer_pattern),
+            transfer_context=self.transfer_context,
+            amd_context=self.amd_context,
+            on_machine=self.amd_on_machine,
+            consult_ring_seconds=self.transfer_ring_seconds,
+            no_speech_timeout_seconds=self.no_speech_timeout_seconds,
+            hold_timeout_seconds=self.hold_timeout_seconds,
+            settable_variables=frozenset(self.agent_variables.replace(",", " ").split()),
+            digit_mode=self.dtmf_mode,
+            digit_timeout_seconds=self.dtmf_timeout_seconds,
+            digit_terminator=self.dtmf_terminator,
+            max_digits=self.dtmf_max_digits,
+            digits_are_sensitive=self.dtmf_sensitive,
+        )
 
     def require_serving(self) -> None:
         """Check what ``serve`` cannot run without.

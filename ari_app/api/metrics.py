@@ -90,7 +90,7 @@ class Metrics(SessionObserver):
             "Whether Asterisk's event socket is connected.",
             registry=self.registry,
         )
-        self._states: dict[str, State] = {}
+        self._states: dict[CallSession, State] = {}
         for state in State:
             if state not in (State.NEW, State.ENDED):
                 self.calls.labels(state.value).set(0)
@@ -112,13 +112,13 @@ class Metrics(SessionObserver):
     # --- SessionObserver
 
     def call_changed(self, session: CallSession, state: State) -> None:
-        before = self._states.pop(session.session_id, None)
+        before = self._states.pop(session, None)
         if before is not None:
             self.calls.labels(before.value).dec()
         if state is State.ENDED:
             self._ended(session)
             return
-        self._states[session.session_id] = state
+        self._states[session] = state
         self.calls.labels(state.value).inc()
 
     def call_said(self, session: CallSession, line: TranscriptLine) -> None:

@@ -2,15 +2,55 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-
-from ari_app.call.session import CallSession
 
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class InitiateCallResponse(_Model):
+    """A call has begun; its events tell how it goes on."""
+
+    success: bool
+    session_id: str
+    websocket_url: str = Field(description="The session's events, as a WebSocket.")
+    message: str
+    timestamp: datetime = Field(default_factory=_now)
+    call_id: str | None = Field(default=None, description="Dialer's call identifier.")
+
+
+class EndCallResponse(_Model):
+    """Response for ended call."""
+
+    success: bool
+    session_id: str
+    call_id: str | None
+    duration: float = Field(description="Call duration in seconds.")
+    message: str
+    timestamp: datetime = Field(default_factory=_now)
+
+
+class ActionResponse(_Model):
+    """What was asked for has been done, or has begun."""
+
+    success: bool
+    session_id: str
+    message: str
+    timestamp: datetime = Field(default_factory=_now)
+
+
+class Liveness(_Model):
+    """The process turns."""
+
+    status: Literal["live"] = "live"
 
 
 class SpokenLine(_Model):
@@ -25,8 +65,13 @@ class SessionSummary(_Model):
     """A call, as a list shows it."""
 
     session_id: str
-    call_id: str = Field(description="The caller's channel in Asterisk.")
+    call_id: str = Field(
+        description="The dialer's own reference; the channel in Asterisk when it gave none."
+    )
+    channel_id: str = Field(description="The channel in Asterisk.")
     agent_id: str
+    caller_number: str
+    called_number: str
     status: str = Field(description="initializing, active or ended.")
     state: str = Field(description="The state of the call's machine.")
     duration: float = Field(description="Seconds.")
@@ -35,6 +80,11 @@ class SessionSummary(_Model):
     conversation_id: str = Field(description="ElevenLabs' id; empty before the agent is there.")
     agent_status: str | None = Field(description="AGENT_STATUS, once it is decided.")
     end_reason: str | None = Field(description="AGENT_REASON, once it is decided.")
+    result: str | None = Field(
+        description="answered, busy, no_answer, rejected, unreachable, invalid_number or failed."
+    )
+    hangup_cause: int | None = Field(description="Q.850 cause of the call's end.")
+    sip_code: int | None = Field(description="SIP status of the call's end.")
 
 
 class SoundReport(_Model):
@@ -57,6 +107,9 @@ class SessionDetail(SessionSummary):
     agent_output_format: str | None
     line_format: str
     sound: SoundReport
+    metadata: dict[str, Any] = Field(
+        description="What initiate-call brought, and what became known since, such as amd."
+    )
     response_times: list[float] = Field(
         description="Seconds from the end of the caller's speech to the first sound of each answer."
     )
@@ -78,53 +131,3 @@ class Readiness(_Model):
     problems: list[str]
     active_sessions: int
     asterisk_version: str | None
-
-
-def summary(session: CallSession) -> SessionSummary:
-    """A call, as a list shows it."""
-    return SessionSummary(**_summary_fields(session))
-
-
-def _summary_fields(session: CallSession) -> dict[str, object]:
-    outcome = session.outcome
-    return {
-        "session_id": session.session_id,
-        "call_id": session.call_id,
-        "agent_id": session.agent_id,
-        "status": session.status,
-        "state": session.state.value,
-        "duration": round(session.duration(), 3),
-        "started_at": session.started_at,
-        "ended_at": session.ended_at,
-        "conversation_id": session.conversation_id,
-        "agent_status": outcome.status.value if outcome else None,
-        "end_reason": outcome.reason if outcome else None,
-    }
-
-
-def detail(session: CallSession) -> SessionDetail:
-    """A call, with what was said and what became of its sound."""
-    audio = session.audio_interface
-    samples_per_ms = audio.rate_hz / 1000
-    uplink, playout = audio.uplink_stats, audio.playout.stats
-    return SessionDetail(
-        **_summary_fields(session),
-        agent_input_format=session.agent.input_format if session.agent else None,
-        agent_output_format=session.agent.output_format if session.agent else None,
-        line_format=session.line_format,
-        sound=SoundReport(
-            heard_by_agent_ms=uplink.received_samples / samples_per_ms,
-            silence_filled_ms=uplink.filled_samples / samples_per_ms,
-            said_to_caller_ms=playout.samples_played / samples_per_ms,
-            dropped_ms=playout.samples_dropped / samples_per_ms,
-            queued_ms=audio.playout.pending_ms,
-            underruns=playout.underruns,
-            interruptions=session.interruptions,
-            frames_not_read=audio.line.stats.frames_skipped_backpressure if audio.line else 0,
-        ),
-        response_times=[round(turn.seconds, 3) for turn in audio.turns.responses],
-        transcript=[
-            SpokenLine(at_seconds=line.at_seconds, who=line.who, text=line.text)
-            for line in session.transcript
-        ],
-    )

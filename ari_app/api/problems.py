@@ -2,33 +2,138 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from typing import Final
 
 import orjson
 from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+_BAD, _NOT_FOUND, _CONFLICT = (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
+_UNUSABLE, _LATER = HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE
+
+CODES: Final[Mapping[str, tuple[HTTPStatus, str]]] = {
+    "bad_request": (_BAD, "The request is not well-formed HTTP."),
+    "invalid_json": (_BAD, "The body is not JSON."),
+    "invalid_header": (_BAD, "A header has a value that cannot be used."),
+    "unauthorized": (HTTPStatus.UNAUTHORIZED, "The API key is missing or wrong."),
+    "forbidden_origin": (HTTPStatus.FORBIDDEN, "A page of another site must not use this."),
+    "not_found": (_NOT_FOUND, "There is nothing at this path."),
+    "session_not_found": (_NOT_FOUND, "There is no such session, or it ended a minute ago."),
+    "no_such_channel": (_NOT_FOUND, "No channel with this id waits in the application."),
+    "method_not_allowed": (HTTPStatus.METHOD_NOT_ALLOWED, "The path has no such method."),
+    "not_acceptable": (HTTPStatus.NOT_ACCEPTABLE, "The answer cannot have the form asked for."),
+    "session_exists": (_CONFLICT, "There is a session with this id already."),
+    "not_talking": (_CONFLICT, "The call is not in a state for this."),
+    "already_transferring": (_CONFLICT, "The call is being transferred already."),
+    "busy": (_CONFLICT, "The call is busy with something that excludes this."),
+    "asterisk": (_CONFLICT, "Asterisk refused it."),
+    "body_too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is over 64 KiB."),
+    "body_too_late": (HTTPStatus.REQUEST_TIMEOUT, "The body did not arrive within 10 seconds."),
+    "unsupported_media_type": (
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        "The body's content type is not application/json.",
+    ),
+    "invalid_request": (_UNUSABLE, "Fields are missing, unknown or have values out of range."),
+    "invalid_number": (_UNUSABLE, "The number cannot be called."),
+    "bad_target": (_UNUSABLE, "The call cannot be transferred to this."),
+    "bad_digits": (_UNUSABLE, "There are other keys than 0 to 9, A to D, * and #."),
+    "no_agent_id": (_CONFLICT, "No agent is named, and the settings have none."),
+    "idempotency_mismatch": (_CONFLICT, "The Idempotency-Key was used with another body."),
+    "rate_limited": (HTTPStatus.TOO_MANY_REQUESTS, "Too many calls are begun per second."),
+    "internal": (HTTPStatus.INTERNAL_SERVER_ERROR, "The request failed; the log says why."),
+    "capacity": (_LATER, "As many calls are running as may."),
+    "queue_timeout": (_LATER, "No room came free within wait_seconds."),
+    "draining": (_LATER, "The service is stopping."),
+    "not_connected": (_LATER, "Asterisk is not connected."),
+    "too_many_streams": (_LATER, "As many streams of the session are open as may."),
+}
+"""Every code with its HTTP status and what it means.
+
+What the description of the interface forbids is 400 or 422, and stays so however often it is tried.
+What it allows, but not as things are now, is 409.
+"""
+
+_RETRY_SECONDS: Final = {"too_many_streams": 5.0, "capacity": 5.0, "rate_limited": 1.0}
 
 
-def problem(
-    status: HTTPStatus, code: str, detail: str, *, headers: dict[str, str] | None = None
-) -> web.Response:
-    """An ``application/problem+json`` answer.
+class FieldError(BaseModel):
+    """What is wrong with one field."""
+
+    model_config = ConfigDict(frozen=True)
+
+    field: str = Field(description="Its name, with dots to fields within fields.")
+    message: str
+
+
+class ProblemDetails(BaseModel):
+    """Why a request failed (RFC 9457)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: str = Field(description="Always about:blank; go by the code.")
+    title: str = Field(description="The phrase of the HTTP status.")
+    status: int = Field(description="The HTTP status.")
+    detail: str = Field(description="A sentence for people.")
+    code: str = Field(description="A stable slug that programs can go by.")
+    request_id: str = Field(description="As in X-Request-ID and in the log.")
+    errors: list[FieldError] | None = Field(
+        default=None, description="With invalid_request: what is wrong with which field."
+    )
+
+
+class Problem(Exception):
+    """A request cannot be granted.
 
     Args:
-        status: The HTTP status.
-        code: A stable slug that programs can go by.
-        detail: A sentence for people.
-        headers: More headers.
+        code: One of :data:`CODES`; any other is answered with ``status``.
+        detail: A sentence for people; None takes the code's own.
+        status: For a code that is not in :data:`CODES`.
+        retry_after: Seconds after which it may be granted.
+        headers: More headers for the answer.
+        errors: What is wrong with which field.
     """
-    body = {
-        "type": "about:blank",
-        "title": status.phrase,
-        "status": status.value,
-        "detail": detail,
-        "code": code,
-    }
-    return web.Response(
-        status=status.value,
-        body=orjson.dumps(body),
-        content_type="application/problem+json",
-        headers=headers,
-    )
+
+    def __init__(
+        self,
+        code: str,
+        detail: str | None = None,
+        *,
+        status: HTTPStatus = HTTPStatus.CONFLICT,
+        retry_after: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        errors: Sequence[FieldError] = (),
+    ) -> None:
+        self.code = code
+        self.status, meaning = CODES.get(code, (status, f"{status.phrase}."))
+        self.detail = meaning if detail is None else detail
+        self.errors = errors
+        self.headers = dict(headers or {})
+        if retry_after is None:
+            retry_after = _RETRY_SECONDS.get(code)
+        if retry_after is not None:
+            self.headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
+        super().__init__(self.detail)
+
+    def response(self, request_id: str) -> web.Response:
+        """The ``application/problem+json`` answer."""
+        body: dict[str, object] = {
+            "type": "about:blank",
+            "title": self.status.phrase,
+            "status": self.status.value,
+            "detail": self.detail,
+            "code": self.code,
+            "request_id": request_id,
+        }
+        if self.errors:
+            body["errors"] = [error.model_dump() for error in self.errors]
+        return web.Response(
+            status=self.status.value,
+            body=orjson.dumps(body),
+            content_type=MEDIA_TYPE,
+            headers=self.headers,
+        )

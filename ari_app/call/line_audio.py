@@ -43,6 +43,8 @@ class LineAudio(AudioInterface):
 
     Attributes:
         recorder: Gets both sides as they sound on the line, from :meth:`start` on.
+        muted: Silence is heard instead of the line.
+        overhear: Gets what the line brings until :meth:`start`, with the time.
     """
 
     def __init__(
@@ -63,6 +65,8 @@ class LineAudio(AudioInterface):
         self._on_response = on_response
         self.turns = TurnMeter()
         self.recorder: StereoRecorder | None = None
+        self.muted = False
+        self.overhear: Callable[[bytes, float], None] | None = None
         self._loop = asyncio.get_running_loop()
         self._line: Line | None = None
         self._closed = False
@@ -146,6 +150,8 @@ class LineAudio(AudioInterface):
 
     def audio_received(self, payload: bytes, kind: Kind) -> None:
         if self._uplink is None or self._closed:
+            if self.overhear is not None and kind is self._kind:
+                self.overhear(payload, self._loop.time())
             return
         if kind is not self._kind:
             # Sound of another rate would be heard at the wrong speed.
@@ -154,6 +160,8 @@ class LineAudio(AudioInterface):
         now = self._loop.time()
         if self.recorder is not None:
             self.recorder.add_caller(payload, now)
+        if self.muted:
+            payload = bytes(len(payload))
         self.turns.heard(payload, len(payload) / self._bytes_per_second, now)
         self._deliver(self._uplink.push(payload, now))
 

@@ -1,36 +1,48 @@
-"""All calls: takes them in, hands events to them, keeps the limit, and gives back what is left
-behind."""
+"""All calls: takes them in, hands events to them, and keeps the limit."""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
-from functools import partial
-from typing import Any
+from collections.abc import Coroutine, Mapping
+from typing import Any, Protocol
 
 import structlog
 
 from ari_app.ari import (
-    AriError,
     Channel,
     ChannelDestroyed,
+    ChannelDtmfReceived,
     ChannelEnteredBridge,
     ChannelHangupRequest,
+    ChannelHold,
     ChannelStateChange,
+    ChannelUnhold,
+    Dial,
     StasisEnd,
     StasisStart,
 )
 from ari_app.ari import Event as AriEvent
+from ari_app.call.admission import Admission
 from ari_app.call.arguments import CallArguments, parse_arguments
-from ari_app.call.reconcile import Differences, Snapshot, compare
-from ari_app.call.release import bridge_id, give_back_caller, media_channel_id, quietly
-from ari_app.call.session import CallPlan, CallSession, Services
+from ari_app.call.legs import Party
+from ari_app.call.plan import CallPlan, Services
+from ari_app.call.release import (
+    media_channel_id,
+    placed_channel_id,
+    target_channel_id,
+)
+from ari_app.call.session import CallSession
 from ari_app.call.signals import (
+    CalleeAnswered,
+    CalleeRings,
+    CalleeScreened,
     CallerAnswered,
     CallerEntered,
     CallerJoined,
     CallerLeft,
+    CallerWaits,
+    CallWanted,
     EndRequested,
     MediaEntered,
     MediaJoined,
@@ -38,22 +50,37 @@ from ari_app.call.signals import (
     Outcome,
     Refused,
     Status,
+    TargetAnswered,
+    TargetJoined,
 )
+from ari_app.call.states import State
+from ari_app.call.sweeper import Sweeper
+from ari_app.errors import AppError
 
 log = structlog.get_logger(__name__)
 
 # An ended session stays visible for so long.
 _KEEP_ENDED_SECONDS = 60.0
 _MAX_ENDED = 1000
-_SWEEP_SECONDS = 15.0
-# Without events this is the only way to see that a caller has hung up.
-_BLIND_SWEEP_SECONDS = 2.0
 # Giving a call back takes a few requests, each with a deadline of its own.
 _RELEASE_SECONDS = 15.0
-# What looks left behind may be on its way: only what is so at two looks in a row is given back.
-_CONFIRM_SECONDS = 1.0
 
-Planner = Callable[[str, Channel, CallArguments], Awaitable[CallPlan]]
+_AMD = frozenset({"amd_status", "amd_cause"})
+_RINGING_STATUSES = frozenset({"RINGING", "PROGRESS"})
+
+
+class CallPlanner(Protocol):
+    """Decides about calls that come in."""
+
+    async def for_caller(
+        self, session_id: str, channel: Channel, arguments: CallArguments
+    ) -> CallPlan:
+        """Plan for a call; raises an AppError when that fails."""
+        ...
+
+    def for_waiting(self, session_id: str, arguments: CallArguments) -> CallPlan:
+        """Plan for a call that waits until somebody names an agent."""
+        ...
 
 
 class SessionManager:
@@ -61,25 +88,49 @@ class SessionManager:
 
     Args:
         services: What every call uses.
-        plan: Decides about a call, given its session id, its channel and its arguments.
+        planner: Decides about a call.
         max_concurrent_calls: One more is ``REJECTED``.
+        calls_per_second: How many we may place; 0: any number.
+        queue_size: How many requests may wait for room.
 
     Attributes:
+        admission: The places of the calls.
         draining: New calls are ``REJECTED``.
-        replaced: Another process has the application: its calls are none of ours to clean up.
     """
 
-    def __init__(self, services: Services, plan: Planner, *, max_concurrent_calls: int) -> None:
+    def __init__(
+        self,
+        services: Services,
+        planner: CallPlanner,
+        *,
+        max_concurrent_calls: int,
+        calls_per_second: float = 0.0,
+        queue_size: int = 100,
+    ) -> None:
         self.sessions: dict[str, CallSession] = {}
         self.max_concurrent_calls = max_concurrent_calls
+        self.admission = Admission(
+            max_concurrent_calls,
+            self.get_active_sessions_count,
+            per_second=calls_per_second,
+            max_waiting=queue_size,
+        )
         self.draining = False
-        self.replaced = False
         self._services = services
-        self._plan = plan
+        self._planner = planner
         self._arriving: set[str] = set()
         self._by_channel: dict[str, CallSession] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._reconciling = asyncio.Lock()
+        self._sweeper = Sweeper(services, self.sessions, self._arriving)
+
+    @property
+    def replaced(self) -> bool:
+        """Another process has the application: its calls are none of ours to clean up."""
+        return self._sweeper.replaced
+
+    @replaced.setter
+    def replaced(self, replaced: bool) -> None:
+        self._sweeper.replaced = replaced
 
     # --- sessions
 
@@ -93,25 +144,85 @@ class SessionManager:
         """
         for problem in arguments.problems:
             log.warning("bad_stasis_argument", call=channel.id, problem=problem)
+        if arguments.wait_seconds:
+            return self._let_wait(channel, arguments)
         session_id = uuid.uuid4().hex
         self._arriving.add(channel.id)
+        failure: str | None = None
         try:
-            plan = await self._plan(session_id, channel, arguments)
-            if channel.id not in self._arriving:
-                return None
+            plan = await self._planner.for_caller(session_id, channel, arguments)
+        except AppError as error:
+            plan, failure = self._planner.for_waiting(session_id, arguments), error.code
         finally:
+            arrived = channel.id in self._arriving
             self._arriving.discard(channel.id)
-        refusal = self._refusal(plan)
-        session = CallSession(self._services, plan, channel, session_id=session_id)
+        if not arrived:
+            return None
+        refusal = self._refusal(plan) if failure is None else Outcome(Status.FAILED, failure)
+        session = self._add(plan, _party(channel), session_id)
+        if refusal is None:
+            status = arguments.variables.get("amd_status", "")
+            session.metadata.update(
+                {name: text for name, text in arguments.variables.items() if name in _AMD}
+            )
+            on_machine = self._services.policy.on_amd_status(status)
+            session.post(CallerEntered(channel.state == "Up", on_machine))
+        else:
+            log.warning("call_refused", call=channel.id, reason=refusal.reason)
+            session.post(Refused(refusal))
+        return session
+
+    def _let_wait(self, channel: Channel, arguments: CallArguments) -> CallSession:
+        session_id = uuid.uuid4().hex
+        plan = self._planner.for_waiting(session_id, arguments)
+        session = self._add(plan, _party(channel), session_id)
+        if self.draining:
+            session.post(Refused(Outcome(Status.REJECTED, "draining")))
+        else:
+            session.post(CallerWaits(answered=channel.state == "Up"))
+        return session
+
+    def place_call(
+        self,
+        plan: CallPlan,
+        party: Party,
+        session_id: str,
+        *,
+        reference: str | None,
+        metadata: Mapping[str, Any],
+    ) -> CallSession:
+        """Call somebody. The place for it must have been taken."""
+        session = self._add(plan, party, session_id)
+        session.reference = reference
+        session.metadata.update(metadata)
+        assert party.placement is not None, "a call that is placed says how"
+        session.post(CallWanted(party.placement.screened))
+        return session
+
+    def assign(self, session: CallSession, plan: CallPlan, session_id: str) -> None:
+        """Give a waiting call its agent, under the name ``session_id``."""
+        for name in (session.session_id, session.media_id):
+            self.sessions.pop(name, None)
+            self._by_channel.pop(name, None)
+        session.assign(plan, session_id)
+        self.sessions[session_id] = session
+        self._by_channel[session.media_id] = session
+
+    def waiting_call(self, channel_id: str) -> CallSession | None:
+        """The call that waits for an agent on a channel."""
+        session = self._by_channel.get(channel_id)
+        return session if session is not None and session.state is State.WAITING else None
+
+    def placed_channel(self, session_id: str) -> str:
+        """The id of the channel to somebody whom a session calls."""
+        return placed_channel_id(self._services.app, session_id)
+
+    def _add(self, plan: CallPlan, party: Party, session_id: str) -> CallSession:
+        session = CallSession(self._services, plan, party, session_id=session_id)
         self.sessions[session_id] = session
         self._by_channel[session.call_id] = session
         self._by_channel[session.media_id] = session
         self._spawn(self._retire(session))
-        if refusal is None:
-            session.post(CallerEntered(answered=channel.state == "Up"))
-        else:
-            log.warning("call_refused", call=channel.id, reason=refusal.reason)
-            session.post(Refused(refusal))
         return session
 
     def get_session(self, session_id: str) -> CallSession | None:
@@ -135,6 +246,9 @@ class SessionManager:
     async def drain(self, timeout: float) -> None:
         """Refuse new calls, let the running ones finish, and after ``timeout`` seconds end them."""
         self.draining = True
+        for session in self.sessions.values():
+            if session.state is State.WAITING:
+                session.post(EndRequested(Outcome(Status.REJECTED, "draining")))
         running = [session for session in self.sessions.values() if not session.ended.is_set()]
         if not running:
             return
@@ -153,6 +267,14 @@ class SessionManager:
             if not session.ended.is_set():
                 session.post(EndRequested(Outcome(Status.FAILED, reason)))
 
+    async def sweep_forever(self) -> None:
+        """Look for what is left behind now and then, until cancelled."""
+        await self._sweeper.sweep_forever()
+
+    async def reconcile(self) -> None:
+        """Compare Asterisk with the calls that we know and mend what differs."""
+        await self._sweeper.reconcile()
+
     async def close(self) -> None:
         """Stop what runs in the background. Calls must have ended: see :meth:`drain`."""
         tasks = list(self._tasks)
@@ -163,7 +285,7 @@ class SessionManager:
     def _refusal(self, plan: CallPlan) -> Outcome | None:
         if self.draining:
             return Outcome(Status.REJECTED, "draining")
-        if self.get_active_sessions_count() >= self.max_concurrent_calls:
+        if self.admission.full:
             return Outcome(Status.REJECTED, "at_capacity")
         if not plan.agent_id:
             return Outcome(Status.FAILED, "no_agent_id")
@@ -171,6 +293,7 @@ class SessionManager:
 
     async def _retire(self, session: CallSession) -> None:
         await session.ended.wait()
+        self.admission.changed()
         self._by_channel.pop(session.call_id, None)
         self._by_channel.pop(session.media_id, None)
         ended = [key for key, held in self.sessions.items() if held.ended.is_set()]
@@ -187,117 +310,141 @@ class SessionManager:
             case StasisStart(channel=channel):
                 self._entered(event)
             case ChannelEnteredBridge(channel=Channel() as channel):
-                session = self._by_channel.get(channel.id)
+                session = self._session_of(channel.id)
                 if session is not None and event.bridge.id == session.bridge_id:
-                    is_media = channel.id == session.media_id
-                    session.post(MediaJoined() if is_media else CallerJoined())
-            case ChannelStateChange(channel=channel):
-                session = self._by_channel.get(channel.id)
-                if session is not None and channel.id == session.call_id and channel.state == "Up":
-                    session.post(CallerAnswered())
+                    match channel.id:
+                        case session.media_id:
+                            session.post(MediaJoined())
+                        case session.call_id:
+                            session.post(CallerJoined())
+                        case _:
+                            session.post(TargetJoined())
             case ChannelHangupRequest(channel=channel):
                 session = self._by_channel.get(channel.id)
                 if session is not None and channel.id == session.call_id:
                     session.caller_hung_up = True
-            case StasisEnd(channel=channel) | ChannelDestroyed(channel=channel):
-                self._left(channel.id, destroyed=isinstance(event, ChannelDestroyed))
+                    session.caller_ended(event.cause, event.tech_cause)
+            case Dial(peer=channel):
+                if event.dialstatus in _RINGING_STATUSES:
+                    self._rings(channel.id)
+            case StasisEnd(channel=channel):
+                self._left(channel.id)
+            case ChannelDestroyed(channel=channel):
+                self._destroyed(event)
+            case (
+                ChannelStateChange(channel=channel)
+                | ChannelDtmfReceived(channel=channel)
+                | ChannelHold(channel=channel)
+                | ChannelUnhold(channel=channel)
+            ):
+                if channel.state == "Ringing":
+                    self._rings(channel.id)
+                session = self._by_channel.get(channel.id)
+                if session is not None and channel.id == session.call_id:
+                    _tell(session, event)
             case _:
                 pass
 
+    def _session_of(self, channel_id: str) -> CallSession | None:
+        session = self._by_channel.get(channel_id)
+        prefix = target_channel_id(self._services.app, "")
+        if session is None and channel_id.startswith(prefix):
+            session = self.sessions.get(channel_id.removeprefix(prefix).rpartition(".")[0])
+            # One that has been given up may still report.
+            return session if session is not None and session.target_id == channel_id else None
+        return session
+
     def _entered(self, event: StasisStart) -> None:
         channel = event.channel
-        session = self._by_channel.get(channel.id)
-        if session is not None:
-            if channel.id == session.media_id:
-                session.post(MediaEntered())
-        elif channel.id.startswith(media_channel_id(self._services.app, "")):
+        session = self._session_of(channel.id)
+        app = self._services.app
+        ours = (media_channel_id(app, ""), placed_channel_id(app, ""), target_channel_id(app, ""))
+        if session is not None and not session.ended.is_set():
+            self._entered_again(session, event)
+        elif channel.id.startswith(ours):
             # Its call ended while Asterisk was making it.
-            self._spawn(self._remove_media(channel.id))
+            self._spawn(self._sweeper.remove_channel(channel.id))
         else:
             self._spawn(self._take_in(event))
+
+    def _entered_again(self, session: CallSession, event: StasisStart) -> None:
+        channel_id = event.channel.id
+        if channel_id == session.media_id:
+            session.post(MediaEntered())
+        elif channel_id == session.target_id:
+            session.target_answered()
+            session.post(TargetAnswered())
+        elif session.state is State.SCREENING:
+            found = parse_arguments(event.args).variables
+            status = found.get("amd_status", "")
+            session.callee_screened(status, found.get("amd_cause", ""))
+            session.post(CalleeScreened(self._services.policy.on_amd_status(status)))
+        elif session.placed_by_us:
+            session.callee_answered()
+            session.post(CalleeAnswered())
 
     async def _take_in(self, event: StasisStart) -> None:
         await self.create_session(event.channel, parse_arguments(event.args))
 
-    def _left(self, channel_id: str, *, destroyed: bool) -> None:
-        self._arriving.discard(channel_id)
-        session = self._by_channel.get(channel_id)
+    def _rings(self, channel_id: str) -> None:
+        session = self._session_of(channel_id)
         if session is None:
             return
-        if channel_id == session.media_id:
-            session.post(MediaLost("media_channel_gone"))
-        else:
+        if channel_id == session.target_id:
+            session.target_rings()
+        elif session.placed_by_us:
+            session.post(CalleeRings())
+
+    def _left(self, channel_id: str) -> None:
+        self._arriving.discard(channel_id)
+        session = self._session_of(channel_id)
+        if session is None or session.state is State.SCREENING:
+            return  # the dialplan has it for a while
+        if channel_id == session.call_id:
             # Without a hang-up somebody else has taken the caller: a transfer from outside, a
             # redirect.
-            hung_up = destroyed or session.caller_hung_up
-            session.post(CallerLeft("caller_hung_up" if hung_up else "caller_left"))
+            session.post(CallerLeft("caller_hung_up" if session.caller_hung_up else "caller_left"))
+        elif channel_id == session.media_id:
+            session.post(MediaLost("media_channel_gone"))
+        else:
+            session.post(session.target_ended(None, None))
 
-    # --- what is left behind
-
-    async def sweep_forever(self) -> None:
-        """Look for what is left behind now and then, until cancelled."""
-        while True:
-            await asyncio.sleep(_BLIND_SWEEP_SECONDS if self.replaced else _SWEEP_SECONDS)
-            await self.reconcile()
-
-    async def reconcile(self) -> None:
-        """Compare Asterisk with the calls that we know and mend what differs.
-
-        Never raises for Asterisk's sake: what fails now is found again by the next sweep.
-        """
-        async with self._reconciling:
-            try:
-                first = await self._look()
-                self._end_lost_calls(first)
-                if self.replaced or not first.strays:
-                    return
-                await asyncio.sleep(_CONFIRM_SECONDS)
-                second = await self._look()
-            except AriError as error:
-                log.warning("reconcile_failed", code=error.code, error=str(error))
-                return
-            for media in first.stray_media & second.stray_media:
-                await self._remove_media(media)
-            for bridge in first.stray_bridges & second.stray_bridges:
-                log.warning("stray_bridge_removed", bridge=bridge)
-                await quietly(partial(self._services.ari.bridges.destroy, bridge))
-            for caller in first.stray_callers & second.stray_callers:
-                log.warning("stray_caller_released", call=caller)
-                await give_back_caller(
-                    self._services.ari, caller, Outcome(Status.FAILED, "session_lost")
-                )
-
-    def _end_lost_calls(self, differences: Differences) -> None:
-        for session_id in differences.callers_gone:
-            self.sessions[session_id].post(CallerLeft("caller_hung_up"))
-        for session_id in differences.media_gone:
-            self.sessions[session_id].post(MediaLost("media_channel_gone"))
-
-    async def _look(self) -> Differences:
-        ari = self._services.ari
-        # Taken before Asterisk is asked: a call that begins meanwhile can only look stray, and
-        # strays are confirmed by a second look.
-        calls = [s.held for s in self.sessions.values() if not s.ended.is_set()]
-        channels = await ari.channels.list()
-        bridges = await ari.bridges.list()
-        application = await ari.applications.get(self._services.app)
-        snapshot = Snapshot(
-            channels=frozenset(channel.id for channel in channels),
-            bridges={bridge.id: frozenset(bridge.channels) for bridge in bridges},
-            in_application=frozenset(application.channel_ids) - self._arriving,
-        )
-        return compare(
-            snapshot,
-            calls,
-            media_prefix=media_channel_id(self._services.app, ""),
-            bridge_prefix=bridge_id(self._services.app, ""),
-        )
-
-    async def _remove_media(self, channel_id: str) -> None:
-        log.warning("stray_media_channel_removed", channel=channel_id)
-        await quietly(partial(self._services.ari.channels.hangup, channel_id))
+    def _destroyed(self, event: ChannelDestroyed) -> None:
+        channel_id = event.channel.id
+        self._arriving.discard(channel_id)
+        session = self._session_of(channel_id)
+        if session is None:
+            return
+        if channel_id == session.target_id:
+            session.post(session.target_ended(event.cause, event.tech_cause))
+        elif channel_id == session.media_id:
+            session.post(MediaLost("media_channel_gone"))
+        else:
+            session.caller_ended(event.cause, event.tech_cause)
+            if session.state in (State.DIALLING, State.RINGING):
+                session.post(session.callee_lost())
+            else:
+                session.post(CallerLeft("caller_hung_up"))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _party(channel: Channel) -> Party:
+    return Party(channel.id, channel.caller.number, channel.dialplan.exten)
+
+
+def _tell(session: CallSession, event: AriEvent) -> None:
+    match event:
+        case ChannelStateChange(channel=channel) if channel.state == "Up":
+            session.post(CallerAnswered())
+        case ChannelDtmfReceived():
+            session.key_pressed(event.digit)
+        case ChannelHold():
+            session.held_by_phone(True)
+        case ChannelUnhold():
+            session.held_by_phone(False)
+        case _:
+            pass

@@ -16,9 +16,10 @@ class Held:
 
     Attributes:
         session_id: The call.
-        caller, media, bridge: Names, whether or not the thing is there.
+        caller, media, bridge, target: Names, whether or not the thing is there.
         caller_expected: The caller must be there, or has hung up.
         media_expected: The media channel must be there, or is lost.
+        target_expected: The target of a transfer must be there, or has hung up.
     """
 
     session_id: str
@@ -27,6 +28,8 @@ class Held:
     bridge: str
     caller_expected: bool
     media_expected: bool
+    target: str = ""
+    target_expected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ class Differences:
     Attributes:
         callers_gone: Sessions whose caller is no longer there.
         media_gone: Sessions whose media channel had been there and is no longer.
+        targets_gone: Sessions whose transfer's target is no longer there.
         stray_media: Media channels of ours without a call.
         stray_bridges: Bridges of ours without a call.
         stray_callers: Channels that wait in our application for nobody.
@@ -58,6 +62,7 @@ class Differences:
 
     callers_gone: frozenset[str]
     media_gone: frozenset[str]
+    targets_gone: frozenset[str]
     stray_media: frozenset[str]
     stray_bridges: frozenset[str]
     stray_callers: frozenset[str]
@@ -69,28 +74,39 @@ class Differences:
 
 
 def compare(
-    snapshot: Snapshot, calls: Collection[Held], *, media_prefix: str, bridge_prefix: str
+    snapshot: Snapshot,
+    calls: Collection[Held],
+    *,
+    media_prefix: str,
+    bridge_prefix: str,
+    target_prefix: str,
 ) -> Differences:
     """Say what does not fit.
 
     A bridge of ours that holds a caller and a live media channel is no stray, though we do not know
     it: another process serves that call. (Had it died, Asterisk would have ended the media channel
-    with its connection.)
+    with its connection.) Nor is one that holds a caller and the target of a transfer: they speak.
 
     Args:
         snapshot: What Asterisk holds.
         calls: All calls that have not ended.
         media_prefix: What the ids of our media channels begin with.
         bridge_prefix: What the ids of our bridges begin with.
+        target_prefix: What the ids of our channels to transfer targets begin with.
     """
-    ours = {call.caller for call in calls} | {call.media for call in calls}
+    ours = {name for call in calls for name in (call.caller, call.media, call.target)}
     media = {channel for channel in snapshot.channels if channel.startswith(media_prefix)}
     strange = {
         bridge: members
         for bridge, members in snapshot.bridges.items()
         if bridge.startswith(bridge_prefix) and bridge not in {call.bridge for call in calls}
     }
-    served = {bridge for bridge, members in strange.items() if members & media and members - media}
+    targets = {channel for channel in snapshot.channels if channel.startswith(target_prefix)}
+    served = {
+        bridge
+        for bridge, members in strange.items()
+        if members - media - targets and members & (media | targets)
+    }
     elsewhere = {channel for bridge in served for channel in strange[bridge]}
     return Differences(
         callers_gone=frozenset(
@@ -102,6 +118,11 @@ def compare(
             call.session_id
             for call in calls
             if call.media_expected and call.media not in snapshot.channels
+        ),
+        targets_gone=frozenset(
+            call.session_id
+            for call in calls
+            if call.target_expected and call.target not in snapshot.channels
         ),
         stray_media=frozenset(media - ours - elsewhere),
         stray_bridges=frozenset(strange.keys() - served),

@@ -17,6 +17,16 @@ def media_channel_id(app: str, session_id: str) -> str:
     return f"{app}-media-{session_id}"
 
 
+def placed_channel_id(app: str, session_id: str) -> str:
+    """The channel of somebody whom we call."""
+    return f"{app}-out-{session_id}"
+
+
+def target_channel_id(app: str, session_id: str) -> str:
+    """What the ids of the channels to a session's transfer targets begin with."""
+    return f"{app}-target-{session_id}"
+
+
 def bridge_id(app: str, session_id: str) -> str:
     """The bridge of a session."""
     return f"{app}-bridge-{session_id}"
@@ -47,8 +57,16 @@ async def give_back_caller(
     *,
     session_id: str = "",
     conversation_id: str = "",
+    context: str | None = None,
 ) -> bool:
     """Let a channel go on in the dialplan, and tell it there how the agent's part ended.
+
+    Args:
+        ari: Asterisk.
+        channel_id: The channel.
+        outcome: How the agent's part ended.
+        session_id, conversation_id: Ours, and ElevenLabs'.
+        context: Go on there, at the extension ``s``; None: after ``Stasis()``.
 
     Returns:
         Whether the channel has left us; one that has hung up has.
@@ -69,7 +87,11 @@ async def give_back_caller(
         except AriError as error:
             # Going on without a variable is better than not going on.
             log.warning("variable_not_set", variable=name, code=error.code, error=str(error))
-    left = await quietly(lambda: ari.channels.continue_in_dialplan(channel_id), attempts=2)
+    extension = None if context is None else "s"
+    left = await quietly(
+        lambda: ari.channels.continue_in_dialplan(channel_id, context=context, extension=extension),
+        attempts=2,
+    )
     if not left:
         log.error("caller_not_released", call=channel_id)
     return left

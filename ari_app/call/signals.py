@@ -42,7 +42,24 @@ class Timer(StrEnum):
     CONNECT = "connect"  # from the start to both the agent and the media channel being there
     JOIN = "join"  # from then to the caller being in the bridge
     CLOSE = "close"  # from the agent's end_call to its closing
-    CALL = "call"  # the whole call
+    CALL = "call"  # the whole call, from its start or from the callee's answer
+    WAIT = "wait"  # until somebody names an agent
+    RING = "ring"  # until the callee answers
+    SCREEN = "screen"  # until it is known whether a machine answered
+    QUIET = "quiet"  # a machine that says nothing: its greeting is over already
+    GREETING = "greeting"  # a machine's greeting
+    CONSULT = "consult"  # until a transfer's target answers
+    BRIEF = "brief"  # the agent's words to the target
+    SPEECH = "speech"  # nobody says anything
+    HOLD = "hold"  # the caller's phone has put us on hold
+
+
+class OnMachine(StrEnum):
+    """What to do when a machine has answered; ``TALK`` also stands for a person."""
+
+    TALK = "talk"
+    LEAVE_MESSAGE = "leave_message"
+    HANG_UP = "hang_up"
 
 
 # --- events
@@ -55,9 +72,128 @@ class CallerEntered:
 
     Attributes:
         answered: The channel is already up: a dialer answered it, or the dialplan did.
+        on_machine: What to do, if the dialplan says that a machine has answered.
     """
 
     answered: bool
+    on_machine: OnMachine = OnMachine.TALK
+
+
+@dataclass(frozen=True, slots=True)
+class CallerWaits:
+    """The caller's channel entered the application, to wait for an agent to be named.
+
+    Attributes:
+        answered: As for :class:`CallerEntered`.
+    """
+
+    answered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AgentNamed:
+    """A waiting caller gets an agent."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallWanted:
+    """Somebody is to be called.
+
+    Attributes:
+        screened: Find out first whether a machine answers.
+    """
+
+    screened: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CalleeRings:
+    """It rings at the callee's, or there is early sound from there."""
+
+
+@dataclass(frozen=True, slots=True)
+class CalleeAnswered:
+    """The callee's channel entered the application."""
+
+
+@dataclass(frozen=True, slots=True)
+class CalleeScreened:
+    """The dialplan has listened, and the callee's channel has entered again.
+
+    Attributes:
+        on_machine: What to do; ``TALK`` for a person.
+    """
+
+    on_machine: OnMachine
+
+
+@dataclass(frozen=True, slots=True)
+class CalleeLost:
+    """The callee did not answer.
+
+    Attributes:
+        result: See :mod:`ari_app.call.results`.
+        present: The channel may still be there.
+    """
+
+    result: str
+    present: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechHeard:
+    """The machine speaks, after :class:`WatchSpeech`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SilenceHeard:
+    """The machine's greeting has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRequested:
+    """The caller is to hear music, or the agent again."""
+
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PhoneHeld:
+    """The caller's phone has put us on hold, or taken us back."""
+
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ConsultRequested:
+    """A transfer's target is to be asked first.
+
+    Attributes:
+        endpoint: Whom to call, as Asterisk dials it.
+    """
+
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class TargetAnswered:
+    """The target's channel entered the application."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetJoined:
+    """The target's channel is in the bridge."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetLost:
+    """The target did not answer, or hung up.
+
+    Attributes:
+        result: See :mod:`ari_app.call.results`.
+    """
+
+    result: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +305,21 @@ class Released:
 
 Event = (
     CallerEntered
+    | CallerWaits
+    | AgentNamed
+    | CallWanted
+    | CalleeRings
+    | CalleeAnswered
+    | CalleeScreened
+    | CalleeLost
+    | SpeechHeard
+    | SilenceHeard
+    | HoldRequested
+    | PhoneHeld
+    | ConsultRequested
+    | TargetAnswered
+    | TargetJoined
+    | TargetLost
     | Refused
     | BridgeMade
     | MediaEntered
@@ -225,7 +376,66 @@ class AnswerCaller:
 
 @dataclass(frozen=True, slots=True)
 class JoinCaller:
-    """Put the caller into the bridge; answered by CallerJoined or ControlFailed."""
+    """Put the caller into the bridge; answered by CallerJoined or ControlFailed.
+
+    Attributes:
+        after_music: The caller hears music, which is to end first.
+    """
+
+    after_music: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PlayMusic:
+    """Let the caller hear music; one in the bridge leaves it first."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceCall:
+    """Call the callee; answered by CalleeRings, CalleeAnswered or CalleeLost."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScreenCall:
+    """Let the dialplan find out who answered; answered by CalleeScreened."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchSpeech:
+    """Listen to the machine: report SpeechHeard and SilenceHeard."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallTarget:
+    """Call a transfer's target; answered by TargetAnswered or TargetLost."""
+
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class JoinTarget:
+    """Put the target into the bridge; answered by TargetJoined or TargetLost."""
+
+
+@dataclass(frozen=True, slots=True)
+class DropTarget:
+    """Hang the target up."""
+
+
+@dataclass(frozen=True, slots=True)
+class TellTarget:
+    """Tell the agent how the call to the target went.
+
+    Attributes:
+        lost: Why there is no target; None: it is in the bridge and hears the agent.
+    """
+
+    lost: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DropAgent:
+    """End the agent's part; caller and target go on without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +477,15 @@ class Release:
 
 Effect = (
     RingCaller
+    | PlayMusic
+    | PlaceCall
+    | ScreenCall
+    | WatchSpeech
+    | CallTarget
+    | JoinTarget
+    | DropTarget
+    | TellTarget
+    | DropAgent
     | ConnectAgent
     | MakeBridge
     | OpenMedia

@@ -20,9 +20,18 @@ class State(StrEnum):
     """Where a call is."""
 
     NEW = "new"
+    WAITING = "waiting"  # the caller waits until somebody names an agent
+    DIALLING = "dialling"  # we call somebody, and nothing has been heard of them yet
+    RINGING = "ringing"  # it rings there; agent and media channel are made meanwhile
+    SCREENING = "screening"  # answered; the dialplan listens whether that is a machine
     CONNECTING = "connecting"  # the agent is dialled, the media channel is made; the caller rings
     JOINING = "joining"  # both are there; the caller is answered and put into the bridge
+    GREETING = "greeting"  # an answering machine speaks; the agent waits for its end
     TALKING = "talking"
+    HOLDING = "holding"  # the caller hears music instead of the agent
+    CONSULTING = "consulting"  # the caller hears music while a transfer's target is called
+    BRIEFING = "briefing"  # the agent speaks with the target
+    HANDED_OVER = "handed_over"  # caller and target speak; the agent has left
     CLOSING = "closing"  # the agent said that it ends the call; its last words still come
     DRAINING = "draining"  # nothing more comes; what is queued is played out
     RELEASING = "releasing"  # everything is given back
@@ -33,8 +42,21 @@ class Step(StrEnum):
     """What moves a call on."""
 
     START = "start"
+    WAIT = "wait"
+    PLACE = "place"
+    RINGS = "rings"
+    ANSWERED = "answered"
+    SCREEN = "screen"
     READY = "ready"
     JOINED = "joined"
+    MACHINE_JOINED = "machine_joined"
+    GREETED = "greeted"
+    HOLD = "hold"
+    UNHOLD = "unhold"
+    CONSULT = "consult"
+    TARGET_ANSWERED = "target_answered"
+    TARGET_LOST = "target_lost"
+    HAND_OVER = "hand_over"
     AGENT_ENDING = "agent_ending"
     AGENT_DONE = "agent_done"
     PLAYED_OUT = "played_out"
@@ -43,14 +65,34 @@ class Step(StrEnum):
     RELEASED = "released"
 
 
-_LIVE: Final = (State.CONNECTING, State.JOINING, State.TALKING, State.CLOSING, State.DRAINING)
+_LIVE: Final = tuple(
+    state for state in State if state not in (State.NEW, State.RELEASING, State.ENDED)
+)
 
 TRANSITIONS: Final[Mapping[tuple[State, Step], State]] = MappingProxyType(
     {
         (State.NEW, Step.START): State.CONNECTING,
         (State.NEW, Step.STOP): State.RELEASING,  # no room, no agent named
+        (State.NEW, Step.WAIT): State.WAITING,
+        (State.WAITING, Step.START): State.CONNECTING,
+        (State.NEW, Step.PLACE): State.DIALLING,
+        (State.DIALLING, Step.RINGS): State.RINGING,
+        (State.DIALLING, Step.ANSWERED): State.CONNECTING,
+        (State.RINGING, Step.ANSWERED): State.CONNECTING,
+        (State.DIALLING, Step.SCREEN): State.SCREENING,
+        (State.RINGING, Step.SCREEN): State.SCREENING,
+        (State.SCREENING, Step.ANSWERED): State.CONNECTING,
         (State.CONNECTING, Step.READY): State.JOINING,
         (State.JOINING, Step.JOINED): State.TALKING,
+        (State.JOINING, Step.MACHINE_JOINED): State.GREETING,
+        (State.GREETING, Step.GREETED): State.TALKING,
+        (State.TALKING, Step.HOLD): State.HOLDING,
+        (State.HOLDING, Step.UNHOLD): State.TALKING,
+        (State.TALKING, Step.CONSULT): State.CONSULTING,
+        (State.CONSULTING, Step.TARGET_ANSWERED): State.BRIEFING,
+        (State.CONSULTING, Step.TARGET_LOST): State.TALKING,
+        (State.BRIEFING, Step.TARGET_LOST): State.TALKING,
+        (State.BRIEFING, Step.HAND_OVER): State.HANDED_OVER,
         (State.TALKING, Step.AGENT_ENDING): State.CLOSING,
         (State.TALKING, Step.AGENT_DONE): State.DRAINING,
         (State.CLOSING, Step.AGENT_DONE): State.DRAINING,

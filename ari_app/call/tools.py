@@ -1,4 +1,4 @@
-"""The client tools that an agent may call to act on the call.
+"""What the agent's tool calls mean for the call. Pure.
 
 A tool that is unknown or is called wrongly is answered with ``is_error`` and a sentence that the
 agent can speak about; it never ends the conversation.
@@ -6,15 +6,12 @@ agent can speak about; it never ends the conversation.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ari_app.call.policy import CallPolicy
 from ari_app.call.signals import Outcome, Status
-
-# A dialplan extension, a number or a SIP user: nothing that the dialplan would take for its own
-# syntax.
-_TARGET = re.compile(r"[A-Za-z0-9+*#._@-]{1,80}\Z")
+from ari_app.tools.builtin import BUILT_IN
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +29,62 @@ class ToolAnswer:
     ends_with: Outcome | None = None
 
 
-def call_tool(name: str, parameters: Mapping[str, object]) -> ToolAnswer:
-    """Run the tool ``name``."""
+@dataclass(frozen=True, slots=True)
+class Consult:
+    """Ask a transfer's target first.
+
+    Attributes:
+        endpoint: As Asterisk dials it.
+    """
+
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class PressKeys:
+    """Send keys to the caller's side."""
+
+    digits: str
+
+
+@dataclass(frozen=True, slots=True)
+class HoldCaller:
+    """Give the caller music until the agent speaks again."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetVariable:
+    """Set a variable of the caller's channel."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskElsewhere:
+    """Run one of the HTTP tools."""
+
+
+Action = ToolAnswer | Consult | PressKeys | HoldCaller | SetVariable | AskElsewhere
+
+
+def read_tool_call(
+    name: str,
+    parameters: Mapping[str, object],
+    policy: CallPolicy,
+    http_tools: Sequence[str] = (),
+) -> Action:
+    """Say what is to be done for a call of the tool ``name``; an answer, when that is nothing."""
+    tool = BUILT_IN.get(name)
+    if tool is None:
+        if name in http_tools:
+            return AskElsewhere()
+        known = ", ".join((*BUILT_IN, *http_tools))
+        return ToolAnswer(
+            f"There is no tool {name[:64]!r} on this line. There are: {known}.", is_error=True
+        )
+    if (refusal := tool.refusal(parameters)) is not None:
+        return ToolAnswer(refusal, is_error=True)
     match name:
         case "hang_up":
             return ToolAnswer(
@@ -41,30 +92,25 @@ def call_tool(name: str, parameters: Mapping[str, object]) -> ToolAnswer:
                 ends_with=Outcome(Status.COMPLETED, "agent_hung_up"),
             )
         case "transfer_call":
-            return _transfer_call(parameters)
+            to = str(parameters["to"])
+            if parameters.get("mode", "blind") == "blind":
+                return ToolAnswer(
+                    "The caller is transferred after your last words.",
+                    ends_with=Outcome(Status.TRANSFER, "agent_transfer", transfer_to=to),
+                )
+            try:
+                return Consult(policy.target(to))
+            except ValueError as error:
+                return ToolAnswer(f"{tool.not_done}: {error}", is_error=True)
+        case "send_dtmf":
+            return PressKeys(str(parameters["digits"]))
+        case "set_variable":
+            variable = str(parameters["name"])
+            if variable not in policy.settable_variables:
+                return ToolAnswer(
+                    f"{tool.not_done}: {variable!r} is not among those that may be set.",
+                    is_error=True,
+                )
+            return SetVariable(variable, str(parameters["value"]))
         case _:
-            return ToolAnswer(
-                f"There is no tool {name[:64]!r} on this line. There are hang_up and "
-                f"transfer_call.",
-                is_error=True,
-            )
-
-
-def _transfer_call(parameters: Mapping[str, object]) -> ToolAnswer:
-    to = parameters.get("to")
-    if not isinstance(to, str) or not _TARGET.match(to):
-        return ToolAnswer(
-            "The call was not transferred: 'to' must be a number or an extension of letters, "
-            "digits "
-            "and + * # . _ @ -.",
-            is_error=True,
-        )
-    if parameters.get("mode", "blind") != "blind":
-        return ToolAnswer(
-            "The call was not transferred: the only mode of transfer on this line is 'blind'.",
-            is_error=True,
-        )
-    return ToolAnswer(
-        "The caller is transferred after your last words.",
-        ends_with=Outcome(Status.TRANSFER, "agent_transfer", transfer_to=to),
-    )
+            return HoldCaller()

@@ -93,3 +93,8 @@ class TurnMeter:
         self.responses.append(response)
         del self.responses[:-_KEPT]
         return response
+
+    @property
+    def last_speech_at(self) -> float:
+        """When the caller was last heard to speak; 0 before the first time."""
+        return self._speech_ended

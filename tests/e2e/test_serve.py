@@ -122,9 +122,7 @@ async def test_a_call_through_the_command_and_a_graceful_end(asterisk: LabAsteri
             assert call.is_up
             metrics = (await service.get("/metrics"))[1]
             assert 'ari_app_calls{state="talking"} 1.0' in metrics
-            assert (
-                'ari_app_calls_ended_total{reason="draining",status="REJECTED"} 1.0' in metrics
-            )
+            assert 'ari_app_calls_ended_total{reason="draining",status="REJECTED"} 1.0' in metrics
 
             await call.hang_up()
             assert await asyncio.wait_for(service.process.wait(), 10) == 0

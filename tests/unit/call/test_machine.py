@@ -9,38 +9,63 @@ from ari_app.call.signals import (
     AgentClosed,
     AgentEnding,
     AgentFailed,
+    AgentNamed,
     AgentReady,
     AnswerCaller,
     BridgeMade,
+    CalleeAnswered,
+    CalleeLost,
+    CalleeRings,
+    CalleeScreened,
     CallerAnswered,
     CallerEntered,
     CallerJoined,
     CallerLeft,
+    CallerWaits,
+    CallTarget,
+    CallWanted,
     CancelTimer,
     ConnectAgent,
+    ConsultRequested,
     ControlFailed,
+    DropAgent,
+    DropTarget,
     Effect,
     EndRequested,
     Event,
+    HoldRequested,
     JoinCaller,
     JoinMedia,
+    JoinTarget,
     MakeBridge,
     MediaEntered,
     MediaJoined,
     MediaLost,
+    OnMachine,
     OpenMedia,
     Outcome,
+    PhoneHeld,
+    PlaceCall,
     PlayedOut,
+    PlayMusic,
     PlayOut,
     Refused,
     Release,
     Released,
     RingCaller,
+    ScreenCall,
     SetTimer,
+    SilenceHeard,
+    SpeechHeard,
     StartAudio,
     Status,
+    TargetAnswered,
+    TargetJoined,
+    TargetLost,
+    TellTarget,
     Timer,
     TimerFired,
+    WatchSpeech,
 )
 from ari_app.call.states import IllegalStep, State
 
@@ -56,12 +81,38 @@ TO_TALKING: tuple[Event, ...] = (
     CallerAnswered(),
     CallerJoined(),
 )
+TO_GREETING: tuple[Event, ...] = (
+    CallWanted(screened=True),
+    CalleeRings(),
+    CalleeAnswered(),
+    CalleeScreened(OnMachine.LEAVE_MESSAGE),
+    BridgeMade(),
+    MediaEntered(),
+    MediaJoined(),
+    AgentReady(),
+    CallerJoined(),
+)
+TO_BRIEFING: tuple[Event, ...] = (
+    *TO_TALKING,
+    ConsultRequested("PJSIP/200"),
+    TargetAnswered(),
+    TargetJoined(),
+)
 WAYS_TO = {
     State.CONNECTING: TO_TALKING[:1],
     State.JOINING: TO_TALKING[:5],
     State.TALKING: TO_TALKING,
     State.CLOSING: (*TO_TALKING, AgentEnding(TRANSFER)),
     State.DRAINING: (*TO_TALKING, AgentClosed(DONE)),
+    State.WAITING: (CallerWaits(answered=False),),
+    State.DIALLING: (CallWanted(screened=False),),
+    State.RINGING: (CallWanted(screened=False), CalleeRings()),
+    State.SCREENING: (CallWanted(screened=True), CalleeRings(), CalleeAnswered()),
+    State.GREETING: TO_GREETING,
+    State.HOLDING: (*TO_TALKING, HoldRequested(on=True)),
+    State.CONSULTING: (*TO_TALKING, ConsultRequested("PJSIP/200")),
+    State.BRIEFING: TO_BRIEFING,
+    State.HANDED_OVER: (*TO_BRIEFING, TimerFired(Timer.BRIEF)),
 }
 
 
@@ -133,7 +184,7 @@ def test_the_caller_is_answered_when_agent_and_media_are_ready(order: tuple[Even
 def test_sound_starts_when_the_caller_is_in_the_bridge() -> None:
     machine, effects = run(*TO_TALKING)
     assert state_of(machine) is State.TALKING
-    assert effects == [CancelTimer(Timer.JOIN), StartAudio()]
+    assert effects == [CancelTimer(Timer.JOIN), StartAudio(), SetTimer(Timer.SPEECH)]
     assert machine.handle(CallerJoined()) == []
 
 
@@ -204,6 +255,9 @@ def test_whatever_stops_a_call_the_caller_goes_on(
     state: State, event: Event, outcome: Outcome
 ) -> None:
     machine, effects = run(*WAYS_TO[state], event)
+    if state is State.HANDED_OVER and isinstance(event, MediaLost):
+        assert effects == [], "the agent's part has been given back"
+        return
     assert released(effects) == [Release(outcome, caller_present=True)]
     assert machine.outcome == outcome
 
@@ -251,11 +305,213 @@ def test_a_refused_call_goes_on_at_once() -> None:
 
 def test_an_illegal_step_changes_nothing() -> None:
     machine, _ = run(*TO_TALKING, AgentEnding(TRANSFER))
-    for event in (CallerEntered(answered=True), Released()):
+    begun = (CallerEntered(answered=True), CallerWaits(answered=True), CallWanted(screened=False))
+    for event in (*begun, Released()):
         with pytest.raises(IllegalStep):
             machine.handle(event)
         assert state_of(machine) is State.CLOSING
         assert machine.outcome == TRANSFER
+
+
+# --- callers who wait
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_waiting_caller_rings_or_hears_music(answered: bool) -> None:
+    machine, effects = run(CallerWaits(answered))
+    assert effects == [SetTimer(Timer.WAIT), PlayMusic() if answered else RingCaller()]
+    effects = machine.handle(AgentNamed())
+    assert state_of(machine) is State.CONNECTING
+    assert effects == [
+        CancelTimer(Timer.WAIT),
+        SetTimer(Timer.CALL),
+        SetTimer(Timer.CONNECT),
+        ConnectAgent(),
+        MakeBridge(),
+        OpenMedia(),
+    ]
+    for event in (BridgeMade(), MediaEntered(), MediaJoined()):
+        machine.handle(event)
+    join = JoinCaller(after_music=True) if answered else AnswerCaller()
+    assert machine.handle(AgentReady())[-1] == join
+
+
+def test_a_wait_ends() -> None:
+    _, effects = run(CallerWaits(answered=True), TimerFired(Timer.WAIT))
+    assert released(effects) == [Release(Outcome(Status.FAILED, "wait_timeout"), True)]
+
+
+# --- calls that we place
+
+
+def test_the_agent_is_dialled_while_it_rings() -> None:
+    machine, effects = run(CallWanted(screened=False))
+    assert effects == [SetTimer(Timer.RING), PlaceCall()]
+    assert machine.handle(CalleeRings()) == [ConnectAgent(), MakeBridge(), OpenMedia()]
+    assert machine.handle(CalleeRings()) == []
+    for event in (BridgeMade(), MediaEntered(), MediaJoined(), AgentReady()):
+        assert JoinCaller() not in machine.handle(event)
+    assert machine.handle(CalleeAnswered()) == [
+        CancelTimer(Timer.RING),
+        SetTimer(Timer.CALL),
+        SetTimer(Timer.CONNECT),
+        CancelTimer(Timer.CONNECT),
+        SetTimer(Timer.JOIN),
+        JoinCaller(),
+    ]
+    assert state_of(machine) is State.JOINING
+
+
+def test_who_answers_at_once_gets_the_agent_then() -> None:
+    machine, effects = run(CallWanted(screened=False), CalleeAnswered())
+    assert effects[-3:] == [ConnectAgent(), MakeBridge(), OpenMedia()]
+    assert state_of(machine) is State.CONNECTING
+
+
+@pytest.mark.parametrize("state", [State.DIALLING, State.RINGING])
+@pytest.mark.parametrize("present", [False, True])
+def test_a_callee_who_does_not_answer(state: State, present: bool) -> None:
+    _, effects = run(*WAYS_TO[state], CalleeLost("busy", present))
+    assert released(effects) == [Release(Outcome(Status.FAILED, "busy"), present)]
+
+
+@pytest.mark.parametrize(
+    ("state", "result"), [(State.DIALLING, "unreachable"), (State.RINGING, "no_answer")]
+)
+def test_it_rings_for_so_long_only(state: State, result: str) -> None:
+    _, effects = run(*WAYS_TO[state], TimerFired(Timer.RING))
+    assert released(effects) == [Release(Outcome(Status.FAILED, result), True)]
+
+
+def test_an_agent_that_closes_while_it_rings_has_failed() -> None:
+    _, effects = run(*WAYS_TO[State.RINGING], AgentClosed(DONE))
+    assert released(effects) == [Release(Outcome(Status.FAILED, "agent_ended"), True)]
+
+
+def test_the_agent_is_told_who_answered() -> None:
+    machine, effects = run(CallWanted(screened=True), CalleeRings())
+    assert effects == [MakeBridge(), OpenMedia()]
+    effects = machine.handle(CalleeAnswered())
+    assert effects[-2:] == [SetTimer(Timer.SCREEN), ScreenCall()]
+    effects = machine.handle(CalleeScreened(OnMachine.TALK))
+    assert effects == [CancelTimer(Timer.SCREEN), SetTimer(Timer.CONNECT), ConnectAgent()]
+
+
+def test_a_machine_is_hung_up_on() -> None:
+    _, effects = run(*WAYS_TO[State.SCREENING], CalleeScreened(OnMachine.HANG_UP))
+    assert released(effects) == [Release(Outcome(Status.COMPLETED, "machine_detected"), True)]
+    _, effects = run(CallerEntered(answered=True, on_machine=OnMachine.HANG_UP))
+    assert released(effects) == [Release(Outcome(Status.COMPLETED, "machine_detected"), True)]
+
+
+def test_screening_takes_so_long_only() -> None:
+    _, effects = run(*WAYS_TO[State.SCREENING], TimerFired(Timer.SCREEN))
+    assert released(effects) == [Release(Outcome(Status.FAILED, "screening_timeout"), True)]
+
+
+def test_a_machines_greeting_is_heard_to_its_end() -> None:
+    machine, effects = run(*TO_GREETING)
+    assert state_of(machine) is State.GREETING
+    assert effects == [
+        CancelTimer(Timer.JOIN),
+        SetTimer(Timer.QUIET),
+        SetTimer(Timer.GREETING),
+        WatchSpeech(),
+    ]
+    assert machine.handle(SpeechHeard()) == [CancelTimer(Timer.QUIET)]
+    effects = machine.handle(SilenceHeard())
+    assert state_of(machine) is State.TALKING
+    assert StartAudio() in effects
+    assert machine.handle(SilenceHeard()) == []
+    assert machine.handle(SpeechHeard()) == []
+
+
+@pytest.mark.parametrize("timer", [Timer.QUIET, Timer.GREETING])
+def test_a_message_is_left_without_an_end_of_the_greeting(timer: Timer) -> None:
+    machine, effects = run(*TO_GREETING, AgentClosed(DONE), TimerFired(timer))
+    assert effects.index(StartAudio()) < effects.index(PlayOut())
+    assert state_of(machine) is State.DRAINING
+
+
+# --- hold
+
+
+def test_a_caller_on_hold_hears_music() -> None:
+    machine, effects = run(*TO_TALKING, HoldRequested(on=True))
+    assert effects == [PlayMusic()]
+    assert machine.handle(HoldRequested(on=True)) == []
+    assert machine.handle(HoldRequested(on=False)) == [JoinCaller(after_music=True)]
+    assert state_of(machine) is State.TALKING
+    assert machine.handle(CallerJoined()) == []
+    assert machine.handle(HoldRequested(on=False)) == []
+
+
+@pytest.mark.parametrize("event", [AgentEnding(TRANSFER), AgentClosed(TRANSFER)], ids=repr)
+def test_an_agent_that_ends_while_the_caller_is_on_hold(event: Event) -> None:
+    _, effects = run(*WAYS_TO[State.HOLDING], event)
+    assert released(effects) == [Release(TRANSFER, caller_present=True)]
+
+
+def test_a_phone_that_holds_us_has_so_long_only() -> None:
+    machine, effects = run(*TO_TALKING, PhoneHeld(on=True))
+    assert effects == [SetTimer(Timer.HOLD)]
+    assert machine.handle(PhoneHeld(on=False)) == [CancelTimer(Timer.HOLD)]
+    effects = machine.handle(TimerFired(Timer.HOLD))
+    assert released(effects) == [Release(Outcome(Status.TIMEOUT, "hold_timeout"), True)]
+
+
+def test_a_call_in_which_nobody_speaks_ends() -> None:
+    _, effects = run(*TO_TALKING, TimerFired(Timer.SPEECH))
+    assert released(effects) == [Release(Outcome(Status.TIMEOUT, "no_speech"), True)]
+
+
+# --- transfers
+
+
+def test_a_target_is_briefed_and_gets_the_caller() -> None:
+    machine, effects = run(*TO_TALKING, ConsultRequested("PJSIP/200"))
+    assert effects == [PlayMusic(), SetTimer(Timer.CONSULT), CallTarget("PJSIP/200")]
+    assert machine.handle(TargetAnswered()) == [CancelTimer(Timer.CONSULT), JoinTarget()]
+    assert machine.handle(TargetJoined()) == [TellTarget(None), SetTimer(Timer.BRIEF)]
+    assert machine.handle(TimerFired(Timer.BRIEF)) == [
+        CancelTimer(Timer.BRIEF),
+        CancelTimer(Timer.CALL),
+        CancelTimer(Timer.SPEECH),
+        JoinCaller(after_music=True),
+        DropAgent(),
+    ]
+    assert state_of(machine) is State.HANDED_OVER
+    for event in (MediaLost("gone"), AgentClosed(DONE), CallerJoined(), TargetJoined()):
+        assert machine.handle(event) == []
+    effects = machine.handle(TargetLost("hung_up"))
+    assert released(effects) == [Release(Outcome(Status.COMPLETED, "transferred"), True)]
+
+
+@pytest.mark.parametrize("state", [State.CONSULTING, State.BRIEFING])
+def test_a_target_that_is_lost_brings_the_caller_back(state: State) -> None:
+    machine, effects = run(*WAYS_TO[state], TargetLost("busy"))
+    assert state_of(machine) is State.TALKING
+    assert effects == [
+        CancelTimer(Timer.CONSULT),
+        CancelTimer(Timer.BRIEF),
+        DropTarget(),
+        JoinCaller(after_music=True),
+        TellTarget("busy"),
+    ]
+
+
+def test_a_target_that_does_not_answer_is_given_up() -> None:
+    machine, effects = run(*WAYS_TO[State.CONSULTING], TimerFired(Timer.CONSULT))
+    assert state_of(machine) is State.TALKING
+    assert effects[-1] == TellTarget("no_answer")
+
+
+def test_an_agent_that_is_lost_in_a_transfer() -> None:
+    _, effects = run(*WAYS_TO[State.CONSULTING], AgentClosed(LOST))
+    assert released(effects) == [Release(LOST, caller_present=True)]
+    machine, effects = run(*WAYS_TO[State.BRIEFING], AgentClosed(LOST))
+    assert DropAgent() in effects
+    assert state_of(machine) is State.HANDED_OVER
 
 
 EVENTS: st.SearchStrategy[Event] = st.sampled_from(
@@ -272,21 +528,42 @@ EVENTS: st.SearchStrategy[Event] = st.sampled_from(
         PlayedOut(),
         EndRequested(DONE),
         *(TimerFired(timer) for timer in Timer),
+        AgentNamed(),
+        CalleeRings(),
+        CalleeAnswered(),
+        *(CalleeScreened(action) for action in OnMachine),
+        CalleeLost("busy"),
+        SpeechHeard(),
+        SilenceHeard(),
+        *(HoldRequested(on) for on in (True, False)),
+        *(PhoneHeld(on) for on in (True, False)),
+        ConsultRequested("PJSIP/200"),
+        TargetAnswered(),
+        TargetJoined(),
+        TargetLost("busy"),
+    ]
+)
+BEGINNINGS: st.SearchStrategy[Event] = st.sampled_from(
+    [
+        *(CallerEntered(answered, action) for answered in (True, False) for action in OnMachine),
+        *(CallerWaits(answered) for answered in (True, False)),
+        *(CallWanted(screened) for screened in (True, False)),
     ]
 )
 
 
-@given(st.booleans(), st.lists(EVENTS, max_size=30))
-def test_no_order_of_events_leaves_the_table(answered: bool, events: list[Event]) -> None:
+@given(BEGINNINGS, st.lists(EVENTS, max_size=40))
+def test_no_order_of_events_leaves_the_table(beginning: Event, events: list[Event]) -> None:
     machine = CallMachine()
-    effects = machine.handle(CallerEntered(answered))
+    effects = machine.handle(beginning)
     for event in [*events, TimerFired(Timer.CALL)]:
         effects += machine.handle(event)
     assert state_of(machine) is State.RELEASING
     assert len(released(effects)) == 1
     assert effects[-1] == released(effects)[0], "nothing is asked for once everything is given back"
     assert released(effects)[0].outcome == machine.outcome
-    for single in (JoinMedia(), JoinCaller(), AnswerCaller(), StartAudio(), PlayOut()):
+    once = (ConnectAgent(), MakeBridge(), OpenMedia(), DropAgent(), WatchSpeech())
+    for single in (*once, JoinMedia(), JoinCaller(), AnswerCaller(), StartAudio(), PlayOut()):
         assert effects.count(single) <= 1
     machine.handle(Released())
     assert machine.handle(CallerLeft("late")) == []

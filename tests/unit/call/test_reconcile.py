@@ -28,6 +28,7 @@ def look(
         calls,
         media_prefix="app-media-",
         bridge_prefix="app-bridge-",
+        target_prefix="app-target-",
     )
 
 
@@ -38,7 +39,7 @@ def test_all_is_well() -> None:
         bridges={"app-bridge-a": {"sip-a", "app-media-a"}, "somebody-elses": set()},
         inside={"sip-a", "app-media-a"},
     )
-    assert differences == Differences(NOTHING, NOTHING, NOTHING, NOTHING, NOTHING)
+    assert differences == Differences(NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, NOTHING)
 
 
 def test_calls_that_ended_while_nobody_listened() -> None:
@@ -74,3 +75,33 @@ def test_what_another_process_serves_is_none_of_our_business() -> None:
         inside={"sip-x", "app-media-x"},
     )
     assert not differences.strays
+
+
+def test_the_target_of_a_transfer_is_ours() -> None:
+    call = Held("a", "sip-a", "app-media-a", "app-bridge-a", True, False, "app-target-a.1")
+    differences = look(
+        [call],
+        channels={"sip-a", "app-target-a.1"},
+        bridges={"app-bridge-a": {"sip-a", "app-target-a.1"}},
+        inside={"sip-a", "app-target-a.1"},
+    )
+    assert not differences.strays
+
+
+def test_two_who_were_joined_before_a_restart_go_on_speaking() -> None:
+    together = look(
+        [],
+        channels={"sip-a", "app-target-a.1"},
+        bridges={"app-bridge-a": {"sip-a", "app-target-a.1"}},
+        inside={"sip-a", "app-target-a.1"},
+    )
+    assert not together.strays
+    alone = look([], channels={"sip-a"}, bridges={"app-bridge-a": {"sip-a"}}, inside={"sip-a"})
+    assert alone.stray_callers == {"sip-a"}
+    assert alone.stray_bridges == {"app-bridge-a"}
+
+
+def test_a_target_that_has_hung_up_unseen() -> None:
+    call = Held("a", "sip-a", "app-media-a", "app-bridge-a", True, False, "app-target-a.1", True)
+    assert look([call], channels={"sip-a"}).targets_gone == {"a"}
+    assert not look([call], channels={"sip-a", "app-target-a.1"}).targets_gone

@@ -4,20 +4,43 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ari_app.call.policy import CallPolicy
 from ari_app.call.signals import Outcome, Status
-from ari_app.call.tools import call_tool
+from ari_app.call.tools import (
+    AskElsewhere,
+    Consult,
+    HoldCaller,
+    PressKeys,
+    SetVariable,
+    ToolAnswer,
+    read_tool_call,
+)
+
+POLICY = CallPolicy(settable_variables=frozenset({"TOPIC"}))
+
+
+def answer(name: str, parameters: dict[str, object]) -> ToolAnswer:
+    action = read_tool_call(name, parameters, POLICY)
+    assert isinstance(action, ToolAnswer)
+    return action
 
 
 def test_hang_up_ends_the_call() -> None:
-    answer = call_tool("hang_up", {})
-    assert not answer.is_error
-    assert answer.ends_with == Outcome(Status.COMPLETED, "agent_hung_up")
+    said = answer("hang_up", {})
+    assert not said.is_error
+    assert said.ends_with == Outcome(Status.COMPLETED, "agent_hung_up")
 
 
 @pytest.mark.parametrize("to", ["support", "+4930123456", "*72", "queue.1", "6001@office"])
 def test_a_transfer_names_its_target(to: str) -> None:
-    answer = call_tool("transfer_call", {"to": to, "mode": "blind"})
-    assert answer.ends_with == Outcome(Status.TRANSFER, "agent_transfer", transfer_to=to)
+    said = answer("transfer_call", {"to": to, "mode": "blind"})
+    assert said.ends_with == Outcome(Status.TRANSFER, "agent_transfer", transfer_to=to)
+    assert answer("transfer_call", {"to": to}).ends_with == said.ends_with
+
+
+def test_the_target_of_an_attended_transfer_is_dialled() -> None:
+    action = read_tool_call("transfer_call", {"to": "+4930123456", "mode": "attended"}, POLICY)
+    assert action == Consult("PJSIP/+4930123456@trunk")
 
 
 @pytest.mark.parametrize(
@@ -30,19 +53,43 @@ def test_a_transfer_names_its_target(to: str) -> None:
         {"to": "${SHELL(id)}"},
         {"to": "200\n"},
         {"to": "x" * 81},
+        {"to": "200", "mode": "warm"},
         {"to": "200", "mode": "attended"},
     ],
 )
 def test_a_transfer_that_cannot_be_made_is_said_to_the_agent(
     parameters: dict[str, object],
 ) -> None:
-    answer = call_tool("transfer_call", parameters)
-    assert answer.is_error
-    assert answer.text.startswith("The call was not transferred")
-    assert answer.ends_with is None
+    said = answer("transfer_call", parameters)
+    assert said.is_error
+    assert said.text.startswith("The call was not transferred")
+    assert said.ends_with is None
+
+
+def test_what_the_other_tools_ask_for() -> None:
+    assert read_tool_call("send_dtmf", {"digits": "12#"}, POLICY) == PressKeys("12#")
+    assert read_tool_call("hold", {}, POLICY) == HoldCaller()
+    named = {"name": "TOPIC", "value": "invoice"}
+    assert read_tool_call("set_variable", named, POLICY) == SetVariable("TOPIC", "invoice")
+
+
+def test_only_named_variables_are_set() -> None:
+    said = answer("set_variable", {"name": "OTHER", "value": "x"})
+    assert said.is_error
+    assert "'OTHER' is not among those" in said.text
+
+
+def test_a_tool_from_the_file_is_asked_elsewhere() -> None:
+    assert read_tool_call("look_up", {"id": 7}, POLICY, ("look_up",)) == AskElsewhere()
+    unknown = read_tool_call("look_down", {}, POLICY, ("look_up",))
+    assert isinstance(unknown, ToolAnswer)
+    assert "look_up" in unknown.text
 
 
 @given(st.text(), st.dictionaries(st.text(), st.integers()))
 def test_unknown_tools_never_raise(name: str, parameters: dict[str, object]) -> None:
-    answer = call_tool(name, parameters)
-    assert answer.is_error == (name != "hang_up")
+    action = read_tool_call(name, parameters, POLICY)
+    if isinstance(action, ToolAnswer):
+        assert action.is_error == (name != "hang_up")
+    else:
+        assert action == HoldCaller()

@@ -1,0 +1,119 @@
+"""What every request passes: a request id, problem details, and who may ask."""
+
+from __future__ import annotations
+
+import hmac
+import re
+import uuid
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import urlsplit
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from ari_app.api.problems import Problem
+from ari_app.call.control import ControlRefused, NotPossible, SessionNotFound
+from ari_app.settings import is_loopback
+
+log = structlog.get_logger(__name__)
+
+REQUEST_ID_HEADER: Final = "X-Request-ID"
+REQUEST_ID: Final = web.RequestKey("request_id", str)
+
+_USABLE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
+# Asked every few seconds by machines.
+_QUIET_PATHS: Final = frozenset({"/health/live", "/health/ready", "/metrics"})
+
+
+@web.middleware
+async def request_ids(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give every request an id, the client's own where it is usable, and log the request."""
+    given = request.headers.get(REQUEST_ID_HEADER, "")
+    request_id = given if _USABLE_ID.match(given) else uuid.uuid4().hex
+    request[REQUEST_ID] = request_id
+    with structlog.contextvars.bound_contextvars(request=request_id):
+        response = await handler(request)
+        write = log.debug if request.path in _QUIET_PATHS else log.info
+        write("http_request", method=request.method, path=request.path, status=response.status)
+    return response
+
+
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Headers of every answer; a signal, because a stream's are sent before its handler ends."""
+    # A request that was not even HTTP has passed no middleware.
+    response.headers[REQUEST_ID_HEADER] = request.get(REQUEST_ID) or uuid.uuid4().hex
+    response.headers.setdefault("Cache-Control", "no-store")
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+
+
+@web.middleware
+async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer every failure with problem details."""
+    try:
+        return await handler(request)
+    except Problem as problem:
+        found = problem
+    except ControlRefused as error:
+        found = Problem(error.code, str(error), retry_after=error.retry_after)
+    except (SessionNotFound, NotPossible) as error:
+        found = Problem(error.code, str(error))
+    except web.HTTPException as error:
+        status = HTTPStatus(error.status)
+        headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
+        found = Problem(status.name.lower(), status=status, headers=headers)
+    except Exception:
+        log.exception("http_request_failed", method=request.method, path=request.path)
+        found = Problem("internal")
+    return found.response(request[REQUEST_ID])
+
+
+def authentication(
+    api_key: str | None,
+    open_paths: frozenset[str],
+    sign_in: Callable[[web.Request], web.Response | None],
+) -> Middleware:
+    """Ask for the key, compared in constant time, on all but ``open_paths``.
+
+    Without a key only programs of this machine can ask, but so can every page in its browser:
+    those are recognised by ``Origin``, or by a ``Host`` that is not this machine.
+
+    Args:
+        api_key: The key; None asks for none.
+        open_paths: Where none is asked for.
+        sign_in: What a browser is answered that has brought no key; None answers as to everybody.
+    """
+    wanted = None if api_key is None else api_key.encode()
+
+    @web.middleware
+    async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path not in open_paths:
+            if wanted is None:
+                _only_from_here(request)
+            elif not hmac.compare_digest(given_key(request), wanted):
+                if (page := sign_in(request)) is not None:
+                    return page
+                raise Problem(
+                    "unauthorized",
+                    "Send the API key as X-API-Key, or as Authorization: Bearer.",
+                    headers={"WWW-Authenticate": "Bearer"},
+                )
+        return await handler(request)
+
+    return authenticate
+
+
+def given_key(request: web.Request) -> bytes:
+    """The key that a request brings; empty when it brings none."""
+    scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
+    given = request.headers.get("X-API-Key") or (bearer if scheme.lower() == "bearer" else "")
+    return given.strip().encode("utf-8", "surrogateescape")
+
+
+def _only_from_here(request: web.Request) -> None:
+    host = urlsplit(f"//{request.host}").hostname or ""
+    origin = request.headers.get("Origin")
+    if not is_loopback(host) or (origin is not None and urlsplit(origin).netloc != request.host):
+        raise Problem("forbidden_origin")

@@ -1,0 +1,51 @@
+"""Who follows calls from outside: metrics, event streams, the live transcript of the demo."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ari_app.call.states import State
+from ari_app.call.turns import ResponseTime
+from ari_app.elevenlabs import AgentClose
+
+if TYPE_CHECKING:
+    from ari_app.call.session import CallSession
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptLine:
+    """Something that was said.
+
+    Attributes:
+        at_seconds: Since the call entered the application.
+        who: ``agent``, ``caller``, ``interruption``, ``correction``, ``tool``, ``dtmf`` or
+            ``note``.
+        text: The words.
+    """
+
+    at_seconds: float
+    who: str
+    text: str
+
+
+class SessionObserver:
+    """Who wants to know how a call goes.
+
+    A class that derives from it need only have the methods that it wants.
+    """
+
+    def call_changed(self, session: CallSession, state: State) -> None:
+        """The call has reached ``state``."""
+
+    def call_said(self, session: CallSession, line: TranscriptLine) -> None:
+        """One side said something, or the agent was interrupted."""
+
+    def call_responded(self, session: CallSession, response: ResponseTime) -> None:
+        """The agent begins to answer what the caller said."""
+
+    def agent_connected(self, session: CallSession, seconds: float) -> None:
+        """The agent is ready, so long after the call's start."""
+
+    def agent_closed(self, session: CallSession, close: AgentClose) -> None:
+        """The agent's socket has closed."""

@@ -1,0 +1,70 @@
+"""What holds for every call of this service, as the settings say it. Pure data."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ari_app.call.digits import DigitMode
+from ari_app.call.numbers import check_number, dial_string
+from ari_app.call.signals import OnMachine
+
+
+@dataclass(frozen=True, slots=True)
+class CallPolicy:
+    """What holds for every call.
+
+    Attributes:
+        outbound_endpoint: How a number is dialled, with ``{number}`` in it.
+        transfer_endpoint: How the target of an attended transfer is dialled.
+        number_pattern: What a number must match; None is E.164.
+        target_pattern: What the target of an attended transfer must match.
+        transfer_context: Where a call that we placed goes on (extension ``s``) when its agent
+            transfers it blindly.
+        amd_context: Where a call is screened for machines (extension ``s``).
+        on_machine: What to do when a machine has answered.
+        consult_ring_seconds: How long the target of an attended transfer may ring.
+        no_speech_timeout_seconds: A call in which nobody speaks for so long ends; 0: never.
+        hold_timeout_seconds: A call whose caller holds us for so long ends; 0: never.
+        settable_variables: The channel variables that an agent may set.
+        digit_mode, digit_timeout_seconds, digit_terminator, max_digits: How keys are collected.
+        digits_are_sensitive: Keys stay out of transcripts, events and logs.
+    """
+
+    outbound_endpoint: str = "PJSIP/{number}@trunk"
+    transfer_endpoint: str = "PJSIP/{number}@trunk"
+    number_pattern: re.Pattern[str] | None = None
+    target_pattern: re.Pattern[str] | None = None
+    transfer_context: str = "voice-agent-after"
+    amd_context: str = "voice-agent-amd"
+    on_machine: OnMachine = OnMachine.TALK
+    consult_ring_seconds: float = 30.0
+    no_speech_timeout_seconds: float = 0.0
+    hold_timeout_seconds: float = 0.0
+    settable_variables: frozenset[str] = frozenset()
+    digit_mode: DigitMode = DigitMode.COLLECT
+    digit_timeout_seconds: float = 3.0
+    digit_terminator: str = "#"
+    max_digits: int = 32
+    digits_are_sensitive: bool = False
+
+    def callee(self, number: str) -> str:
+        """How Asterisk dials a number.
+
+        Raises:
+            ValueError: The number may not be dialled; a sentence that does not repeat it.
+        """
+        return dial_string(self.outbound_endpoint, check_number(number, self.number_pattern))
+
+    def target(self, number: str) -> str:
+        """How Asterisk dials the target of an attended transfer.
+
+        Raises:
+            ValueError: As for :meth:`callee`.
+        """
+        pattern = self.target_pattern or self.number_pattern
+        return dial_string(self.transfer_endpoint, check_number(number, pattern))
+
+    def on_amd_status(self, amd_status: str) -> OnMachine:
+        """What to do with what AMD() has found (``AMDSTATUS``)."""
+        return self.on_machine if amd_status.upper() == "MACHINE" else OnMachine.TALK

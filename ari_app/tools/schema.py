@@ -1,0 +1,126 @@
+"""Checks the parameters of a tool call against the tool's JSON Schema. Pure.
+
+Problems are sentences for the agent, which can call again or speak about them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import Any, Final
+
+import orjson
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError, ValidationError, best_match
+from jsonschema.validators import extend
+from referencing import Registry
+
+JsonSchema = Mapping[str, Any]
+
+_MAX_PARAMETER_BYTES: Final = 16 * 1024
+_DOLLAR: Final = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]|\$", re.DOTALL)
+_ARTICLES: Final = {
+    "string": "a text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "an object",
+    "null": "null",
+}
+
+
+class ParameterSchema:
+    """The JSON Schema (draft 2020-12) of a tool's parameters.
+
+    Args:
+        schema: An object's schema. It stands for itself: a ``$ref`` could make the validator
+            fetch what is not ours.
+
+    Raises:
+        ValueError: It is no schema of an object, or refers to another one.
+    """
+
+    def __init__(self, schema: JsonSchema) -> None:
+        if schema.get("type") != "object":
+            raise ValueError("the parameters' schema must have the type object")
+        if _refers(schema):
+            raise ValueError("the parameters' schema must not have a $ref in it")
+        try:
+            Draft202012Validator.check_schema(schema)
+        except SchemaError as error:
+            raise ValueError(
+                f"the parameters' schema is no JSON Schema at {error.json_path}"
+            ) from None
+        self.schema: Final = schema
+        self._validator = _Validator(schema, registry=Registry())
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The parameters that the schema has."""
+        return frozenset(self.schema.get("properties", {}))
+
+    def problem(self, parameters: Mapping[str, object]) -> str | None:
+        """What is wrong with ``parameters``, as a clause such as ``'to' is missing``.
+
+        None when they fit. Values are not repeated.
+        """
+        try:
+            size = len(orjson.dumps(dict(parameters)))
+        except TypeError:
+            return "the parameters cannot be written as JSON"
+        if size > _MAX_PARAMETER_BYTES:
+            return f"the parameters are longer than {_MAX_PARAMETER_BYTES} bytes"
+        error = best_match(self._validator.iter_errors(dict(parameters)))
+        return None if error is None else _clause(error)
+
+
+def _refers(schema: object) -> bool:
+    match schema:
+        case Mapping():
+            return any(
+                key in ("$ref", "$dynamicRef") or _refers(value) for key, value in schema.items()
+            )
+        case list():
+            return any(map(_refers, schema))
+        case _:
+            return False
+
+
+def _clause(error: ValidationError) -> str:
+    where = ".".join(str(part) for part in error.absolute_path)
+    subject = f"'{where}'" if where else "the call"
+    match error.validator, error.validator_value, error.schema, error.instance:
+        case "required", [*names], _, {**given}:
+            missing = next(name for name in names if name not in given)
+            return f"'{where}.{missing}' is missing" if where else f"'{missing}' is missing"
+        case "type", str(name), _, _:
+            return f"{subject} must be {_ARTICLES[name]}"
+        case "enum", [*values], _, _:
+            return f"{subject} must be one of {', '.join(map(str, values))}"
+        case "pattern", _, {"description": description}, _:
+            return f"{subject} does not fit its description: {description}"
+        case str(keyword), int(limit) | float(limit), _, _ if keyword.startswith(("min", "max")):
+            return f"{subject} is beyond its {keyword} of {limit}"
+        case _:
+            return f"{subject} does not fit the tool's schema ({error.validator})"
+
+
+@lru_cache(maxsize=1024)
+def _ecma(pattern: str) -> re.Pattern[str]:
+    """A pattern with ECMA-262's ``$``, which JSON Schema means: the very end, where Python's also
+    stands before a last line feed."""
+    return re.compile(_DOLLAR.sub(lambda found: r"\Z" if found[0] == "$" else found[0], pattern))
+
+
+def _pattern(
+    _validator: object, pattern: str, instance: object, _schema: object
+) -> Iterator[ValidationError]:
+    if isinstance(instance, str) and not _ecma(pattern).search(instance):
+        yield ValidationError("does not match")
+
+
+_Validator = extend(  # type: ignore[no-untyped-call]
+    Draft202012Validator, {"pattern": _pattern}
+)

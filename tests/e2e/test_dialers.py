@@ -1,0 +1,361 @@
+"""The dialplans of docs/dialers.md, with a Local channel in the dialer's place."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from ari_app.api.requests import EndCallRequest, InitiateCallRequest
+from lab.asterisk import LabAsterisk
+from lab.practice_agent import AgentBook
+from lab.softphone import Answer, Call, Phone
+from lab.softphone.sounds import babble
+from tests.e2e.harness import Bench, bench, book, until
+
+pytestmark = pytest.mark.e2e
+
+TEXT = (Path(__file__).parents[2] / "docs" / "dialers.md").read_text(encoding="utf-8")
+LOUD = -35.0
+
+# What a dialer has: a way out, and a context for DIDs.
+DIALER = """
+[outbound]
+exten => _X.,1,Dial(PJSIP/lab/sip:${EXTEN}@127.0.0.1:@PORT@,20)
+ same => n,Hangup()
+
+[trunkinbound]
+exten => _X.,1,Log(NOTICE,did ${EXTEN} for lead ${LEAD_ID})
+ same => n,Wait(60)
+"""
+
+# Callees for answering machine detection: a short hello, then silence; and one who goes on.
+CALLEES = """
+[amd-callees]
+exten => human,1,Answer()
+ same => n,PlayTones(440)
+ same => n,Wait(0.6)
+ same => n,StopPlayTones()
+ same => n,Wait(60)
+exten => machine,1,Answer()
+ same => n,Milliwatt()
+"""
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
+
+
+def saying(tool: dict[str, object]) -> AgentBook:
+    """An agent that uses a tool when the callee has said something."""
+    turn = {"tool": {"say_on_success": "One moment.", **tool}}
+    return book(dialogue={"first_message": "Hello.", "turns": [turn]})
+
+
+@dataclass(slots=True)
+class Dialer:
+    """A dialer in front of the bench: it originates and hands over."""
+
+    asterisk: LabAsterisk
+    callee: Phone
+    bench: Bench
+    mark: int
+    handed_over: int = 0
+
+    async def place(
+        self,
+        extension: str,
+        *,
+        context: str = "voice-agent-handover",
+        to: str = "4930123456@outbound",
+        caller: str = "4711 <4930654321>",
+    ) -> None:
+        """Originate as AMI's action of that name does."""
+        a = self.asterisk
+        query = {
+            "endpoint": f"Local/{to}/n",
+            "context": context,
+            "extension": extension,
+            "priority": "1",
+            "callerId": caller,
+        }
+        auth = aiohttp.encode_basic_auth(a.ari_username, a.ari_password)
+        async with (
+            aiohttp.ClientSession(headers={"Authorization": auth}) as http,
+            http.post(
+                f"{a.ari_url}/ari/channels",
+                params=query,
+                json={"variables": {"__LEAD_ID": "4711"}},
+                raise_for_status=True,
+            ),
+        ):
+            self.handed_over += context != "voice-agent-remote"
+
+    async def answered(self) -> Call:
+        """The callee's side, once the agent has greeted it."""
+        call = await self.callee.incoming(10)
+        await call.answered()
+        await call.wait_for_sound(LOUD, since=0)
+        await call.wait_for_silence(500)
+        return call
+
+    async def log(self, words: str, within: float = 15.0) -> str:
+        return await self.asterisk.wait_for_log(words, within, since=self.mark)
+
+
+@contextlib.asynccontextmanager
+async def dialer(
+    asterisk: LabAsterisk, agents: AgentBook | None = None, **changes: object
+) -> AsyncIterator[Dialer]:
+    """The documented dialplans, a callee, and the service."""
+    async with (
+        Phone(on_incoming=Answer()) as callee,
+        bench(asterisk, agents, **changes) as b,
+    ):
+        port = str(callee.address.port)
+        dialplan = "\n".join([*blocks("asterisk"), DIALER.replace("@PORT@", port), CALLEES])
+        await asterisk.add_dialplan("dialers", dialplan)
+        placed = Dialer(asterisk, callee, b, asterisk.log_size())
+        yield placed
+        await asterisk.wait_until_empty()
+        log = asterisk.log_path.read_bytes()[placed.mark :].decode(errors="replace")
+        assert "No application" not in log
+        assert "not registered" not in log.replace("app 'voice-agent' not registered", "")
+        reports = re.findall(r"NOTICE\[.*: voice agent: lead=4711 ", log)
+        assert len(reports) == placed.handed_over, "each call is reported once"
+
+
+async def test_the_documented_dialplan_is_loaded_without_a_complaint(
+    asterisk: LabAsterisk,
+) -> None:
+    mark = asterisk.log_size()
+    await asterisk.add_dialplan("dialers", "\n".join(blocks("asterisk")))
+    for context in re.findall(r"^\[(.+)\]$", "\n".join(blocks("asterisk")), re.MULTILINE):
+        assert f"Context '{context}'" in await asterisk.cli(f"dialplan show {context}")
+    log = asterisk.log_path.read_bytes()[mark:].decode()
+    assert not re.search(r"(WARNING|ERROR).*pbx", log)
+
+
+async def test_a_call_handed_over_that_the_callee_ends(asterisk: LabAsterisk) -> None:
+    async with dialer(asterisk) as d:
+        await d.place("8500")
+        call = await d.answered()
+        record = await d.bench.conversation()
+        assert record.dynamic_variables["lead_id"] == "4711"
+        await call.hang_up()
+        await d.log("voice agent: lead=4711 result=CALLER_HUNG_UP reason= session= conversation=")
+        await d.bench.all_gone()
+
+
+async def test_the_agent_ends_the_call(asterisk: LabAsterisk) -> None:
+    async with dialer(asterisk, saying({"name": "hang_up"})) as d:
+        await d.place("8500")
+        call = await d.answered()
+        await call.play(babble(1000, -20))
+        line = await d.log("result=COMPLETED reason=agent_hung_up")
+        session = await d.bench.session()
+        assert f"session={session.session_id}" in line
+        assert f"conversation={session.conversation_id}" in line
+        await d.bench.all_gone(5)
+
+
+@pytest.mark.parametrize(
+    ("to", "result", "did"),
+    [
+        ("billing", "result=TRANSFER reason=agent_transfer", "did 5552000"),
+        ("900123456", "result=TRANSFER reason=agent_transfer", "did 5551000"),
+        ("+", "result=TRANSFER reason=agent_transfer", "did 5551000"),
+    ],
+    ids=["known", "unknown goes to a person", "nothing left of it"],
+)
+async def test_a_transfer_goes_to_an_in_group(
+    asterisk: LabAsterisk, to: str, result: str, did: str
+) -> None:
+    async with dialer(asterisk, saying({"name": "transfer_call", "parameters": {"to": to}})) as d:
+        await d.place("8500")
+        call = await d.answered()
+        await call.play(babble(1000, -20))
+        await d.log(result)
+        await d.log(did)
+        assert call.is_up
+        await call.hang_up()
+        await d.bench.all_gone()
+
+
+async def test_a_person_takes_over_when_the_service_has_no_room(asterisk: LabAsterisk) -> None:
+    async with dialer(asterisk, max_concurrent_calls=1) as d:
+        await d.place("8500")
+        first = await d.answered()
+        await d.place("8500")
+        second = await d.callee.incoming(10)
+        await d.log("result=REJECTED reason=at_capacity")
+        await d.log("did 5551000 for lead 4711")
+        assert second.is_up
+        await second.hang_up()
+        await first.hang_up()
+        await d.bench.all_gone()
+
+
+async def test_a_person_takes_over_when_the_service_does_not_run(asterisk: LabAsterisk) -> None:
+    async with dialer(asterisk) as d:
+        d.bench.bridge.stop()
+        await until(lambda: d.bench.bridge.manager.draining)
+        await without_application(asterisk)
+        await d.place("8500")
+        call = await d.callee.incoming(10)
+        await d.log("result=DOWN")
+        await d.log("did 5551000 for lead 4711")
+        await call.hang_up()
+
+
+async def without_application(asterisk: LabAsterisk) -> None:
+    for _ in range(100):
+        if not await asterisk.ari("GET", "applications"):
+            return
+        await asyncio.sleep(0.05)
+    pytest.fail("the application is still registered")
+
+
+async def test_amd_lets_a_human_through(asterisk: LabAsterisk) -> None:
+    async with dialer(asterisk) as d:
+        await d.place("8501", to="human@amd-callees")
+        record = await d.bench.conversation()
+        await until(lambda: bool(record.dynamic_variables))
+        assert record.dynamic_variables["amd_status"] == "HUMAN"
+        session = await d.bench.session()
+        await asterisk.ari("DELETE", f"channels/{session.call_id}")
+        await d.log("result=CALLER_HUNG_UP")
+        await d.bench.all_gone(5)
+
+
+async def test_amd_keeps_a_machine_from_the_agent(asterisk: LabAsterisk) -> None:
+    async with dialer(asterisk) as d:
+        await d.place("8501", to="machine@amd-callees")
+        await d.log("result=MACHINE reason=")
+        assert not d.bench.agent.conversations
+        await d.bench.all_gone(5)
+
+
+async def test_a_call_waits_until_it_is_named(asterisk: LabAsterisk) -> None:
+    agents = AgentBook(default=None, agents={"agent_7": saying({"name": "hang_up"}).default})
+    async with dialer(asterisk, agents) as d:
+        await d.place("8502", context="voice-agent-wait")
+        call = await d.callee.incoming(10)
+        await call.answered()
+        await until(lambda: bool(d.bench.sessions()))
+        body = json.loads(blocks("json")[0])
+        body["call_id"] = d.bench.sessions()[0].call_id
+        host, port = d.bench.bridge.api_address
+        url = f"http://{host}:{port}/webhook/initiate-call"
+        async with aiohttp.ClientSession() as http, http.post(url, json=body) as answer:
+            assert answer.status in (200, 201, 202), await answer.text()
+        record = await d.bench.conversation()
+        assert record.agent_id == "agent_7"
+        await until(lambda: bool(record.dynamic_variables))
+        assert record.dynamic_variables["customer_name"] == "Jane"
+        await call.wait_for_sound(LOUD)
+        await call.hang_up()
+        await d.log("result=CALLER_HUNG_UP")
+        await d.bench.all_gone()
+
+
+async def test_a_call_that_nobody_names_goes_to_a_person(asterisk: LabAsterisk) -> None:
+    async with dialer(asterisk) as d:
+        waiting = "\n".join(blocks("asterisk")).replace("wait=30", "wait=1")
+        port = str(d.callee.address.port)
+        await asterisk.add_dialplan("dialers", waiting + DIALER.replace("@PORT@", port))
+        await d.place("8502", context="voice-agent-wait")
+        call = await d.callee.incoming(10)
+        await d.log("result=FAILED reason=wait_timeout")
+        await d.log("did 5551000 for lead 4711")
+        await call.hang_up()
+        await d.bench.all_gone()
+
+
+@contextlib.asynccontextmanager
+async def vicidial_api() -> AsyncIterator[tuple[str, list[dict[str, str]]]]:
+    """In the place of VICIdial's agent API: its address, and what it is asked."""
+    asked: list[dict[str, str]] = []
+
+    async def handle(request: web.Request) -> web.Response:
+        asked.append({name: str(value) for name, value in (await request.post()).items()})
+        return web.Response(text="SUCCESS: ra_call_control - 7001, done")
+
+    app = web.Application()
+    app.router.add_post("/agc/api.php", handle)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0][:2]
+    try:
+        yield f"http://{host}:{port}/agc/api.php", asked
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize(
+    ("tool", "stage", "status", "ingroup"),
+    [
+        ({"name": "hang_up"}, "HANGUP", "AIDONE", None),
+        (
+            {"name": "transfer_call", "parameters": {"to": "BILLING_1"}},
+            "INGROUPTRANSFER",
+            "AIXFER",
+            "BILLING_1",
+        ),
+        (None, "INGROUPTRANSFER", "AIFAIL", "SUPPORT"),
+    ],
+    ids=["ended", "transferred", "no agent"],
+)
+async def test_a_remote_agent_of_vicidial(
+    asterisk: LabAsterisk,
+    tool: dict[str, object] | None,
+    stage: str,
+    status: str,
+    ingroup: str | None,
+) -> None:
+    for module in ("res_curl.so", "func_curl.so"):
+        await asterisk.cli(f"module load {module}")
+    agents = saying(tool) if tool else AgentBook(default=None, agents={})
+    async with dialer(asterisk, agents) as d, vicidial_api() as (url, asked):
+        port = str(d.callee.address.port)
+        dialplan = "\n".join(blocks("asterisk")).replace("https://dialer.example/agc/api.php", url)
+        assert url in dialplan
+        await asterisk.add_dialplan("dialers", dialplan + DIALER.replace("@PORT@", port))
+        await d.place(
+            "867001", context="voice-agent-remote", caller="Y0315201639000402027 <4930654321>"
+        )
+        call = await (d.answered() if tool else d.callee.incoming(10))
+        if tool:
+            await call.play(babble(1000, -20))
+        await d.log("dialer said: SUCCESS: ra_call_control - 7001, done")
+        assert [{k: v for k, v in ask.items() if k not in ("source", "pass")} for ask in asked] == [
+            {
+                "user": "apiuser",
+                "function": "ra_call_control",
+                "value": "Y0315201639000402027",
+                "agent_user": "7001",
+                "stage": stage,
+                "status": status,
+                **({"ingroup_choices": ingroup} if ingroup else {}),
+            }
+        ]
+        if ingroup:
+            assert call.is_up, "until the dialer has moved the callee"
+            await call.hang_up()
+        await d.bench.all_gone(5)
+
+
+def test_the_requests_on_the_page_are_ones_that_the_service_takes() -> None:
+    waiting, placed, end = blocks("json")
+    assert InitiateCallRequest.model_validate_json(waiting).called_number is None
+    assert InitiateCallRequest.model_validate_json(placed).amd is True
+    assert EndCallRequest.model_validate_json(end).reason == "customer has paid"

@@ -1,0 +1,258 @@
+"""A dialer drives calls over HTTP: a phone is called, talks, and the call is ended from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import orjson
+import pytest
+
+from ari_app.call.states import State
+from lab.asterisk import LabAsterisk
+from lab.practice_agent import AgentBook
+from lab.softphone import Answer, Phone, Reject
+from lab.softphone.policy import Policy
+from lab.softphone.sounds import babble
+from tests.e2e.harness import Bench, bench, book, until
+
+pytestmark = pytest.mark.e2e
+
+KEY = "key-of-the-dialer"
+NUMBER = "+4930123456"
+LOUD = -35.0
+
+
+@dataclass(slots=True)
+class Dialer:
+    """A program that knows of the service only its address and the key."""
+
+    http: aiohttp.ClientSession
+    bench: Bench
+    callee: Phone
+
+    async def post(self, path: str, body: object = None, **headers: str) -> tuple[int, Any]:
+        sent = None if body is None else orjson.dumps(body)
+        headers = {"Content-Type": "application/json", **headers} if sent else headers
+        async with self.http.post(path, data=sent, headers=headers) as response:
+            return response.status, await response.json(content_type=None)
+
+    async def get(self, path: str) -> tuple[int, Any]:
+        async with self.http.get(path) as response:
+            return response.status, await response.json(content_type=None)
+
+
+@contextlib.asynccontextmanager
+async def dialer(
+    asterisk: LabAsterisk, policy: Policy, agents: AgentBook | None = None, **changes: object
+) -> AsyncIterator[Dialer]:
+    async with Phone(on_incoming=policy) as callee:
+        endpoint = f"PJSIP/lab/sip:{{number}}@127.0.0.1:{callee.address.port}"
+        async with bench(asterisk, agents, outbound_endpoint=endpoint, api_key=KEY, **changes) as b:
+            host, port = b.bridge.api_address
+            async with aiohttp.ClientSession(
+                f"http://{host}:{port}", headers={"X-API-Key": KEY}
+            ) as http:
+                yield Dialer(http, b, callee)
+
+
+async def read_events(response: aiohttp.ClientResponse) -> list[dict[str, Any]]:
+    """All events until the stream ends."""
+    lines = (await response.text()).splitlines()
+    return [orjson.loads(line[6:]) for line in lines if line.startswith("data: ")]
+
+
+async def test_a_call_from_beginning_to_end(asterisk: LabAsterisk) -> None:
+    talk = {
+        "first_message": "Hello {{customer_name}}.",
+        "turns": [{"say": "Thank you, I have written that down."}],
+    }
+    async with dialer(asterisk, Answer(after_s=0.3), book(dialogue=talk)) as d:
+        status, begun = await d.post(
+            "/webhook/initiate-call",
+            {
+                "agent_id": "agent_7",
+                "session_id": "lead-1",
+                "called_number": NUMBER,
+                "caller_number": "+4989111",
+                "metadata": {
+                    "call_id": "crm-9",
+                    "campaign": "spring",
+                    "dynamic_variables": {"customer_name": "Jane"},
+                },
+            },
+        )
+        assert status == 200, begun
+        assert (begun["success"], begun["session_id"], begun["call_id"]) == (
+            True,
+            "lead-1",
+            "crm-9",
+        )
+        async with (
+            d.http.ws_connect(begun["websocket_url"]) as socket,
+            d.http.get(
+                "/sessions/lead-1/events", headers={"Accept": "text/event-stream"}
+            ) as stream,
+        ):
+            call = await d.callee.incoming(5)
+            await call.answered()
+            await call.wait_for_sound(LOUD, since=0)
+            greeting = await until_event(socket, "transcript")
+            assert (greeting["who"], greeting["text"]) == ("agent", "Hello Jane.")
+
+            session = d.bench.sessions()[0]
+            await until(lambda: session.audio_interface.playout.idle)
+            await call.play(babble(1000))
+            answer = await until_event(socket, "transcript", who="agent")
+            assert answer["text"].startswith("Thank you")
+            assert (await until_event(socket, "response_time"))["seconds"] > 0
+
+            status, shown = await d.get("/sessions/lead-1")
+            assert status == 200
+            assert (shown["status"], shown["state"], shown["result"]) == (
+                "active",
+                "talking",
+                "answered",
+            )
+            assert (shown["call_id"], shown["metadata"]["campaign"]) == ("crm-9", "spring")
+            assert shown["channel_id"] == session.call_id
+
+            status, over = await d.post(
+                "/webhook/end-call", {"session_id": "lead-1", "reason": "customer_paid"}
+            )
+            assert (status, over["success"], over["call_id"]) == (200, True, "crm-9")
+            assert over["duration"] > 1
+            ended = await until_event(socket, "ended")
+            assert (ended["agent_status"], ended["end_reason"]) == ("COMPLETED", "customer_paid")
+            assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
+            events = await read_events(stream)
+        await asyncio.wait_for(call.ended, 5)
+        assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+        kinds = {event["type"] for event in events}
+        assert {"state", "agent", "transcript", "response_time", "ended"} <= kinds
+        said = [event["who"] for event in events if event["type"] == "transcript"]
+        assert {"agent", "caller"} <= set(said)
+
+        # The stream is taken up again, and tells who asks too late that nothing more comes.
+        seen = events[-2]["seq"]
+        async with d.http.get(
+            "/sessions/lead-1/events", headers={"Last-Event-ID": str(seen)}
+        ) as again:
+            assert await read_events(again) == events[-1:]
+        async with d.http.get(
+            "/sessions/lead-1/events", headers={"Last-Event-ID": str(seen + 1)}
+        ) as again:
+            assert again.status == 204
+        assert (await d.get("/sessions"))[1]["active_sessions"] == 0
+        await d.bench.all_gone()
+
+
+async def until_event(
+    socket: aiohttp.ClientWebSocketResponse, kind: str, **fields: str
+) -> dict[str, Any]:
+    """The next event of that kind."""
+    async with asyncio.timeout(10):
+        while True:
+            event: dict[str, Any] = await socket.receive_json(loads=orjson.loads)
+            if event["type"] == kind and fields.items() <= event.items():
+                return event
+
+
+async def test_actions_reach_the_call(asterisk: LabAsterisk) -> None:
+    async with dialer(asterisk, Answer()) as d:
+        await d.post("/webhook/initiate-call", {"called_number": NUMBER, "session_id": "s"})
+        call = await d.callee.incoming(5)
+        session = d.bench.sessions()[0]
+        await until(lambda: session.state is State.TALKING)
+
+        assert (await d.post("/sessions/s/dtmf", {"digits": "42#"}))[0] == 200
+        await until(lambda: "".join(heard.digit for heard in call.ear.digits) == "42#")
+        assert (await d.post("/sessions/s/say-to-agent", {"text": "He has paid."}))[0] == 200
+        record = await d.bench.conversation()
+        await until(lambda: "He has paid." in str(list(record.messages)))
+        assert (await d.post("/sessions/s/hold"))[0] == 200
+        await until(lambda: session.state is State.HOLDING)
+        status, problem = await d.post("/sessions/s/transfer", {"to": "2000"})
+        assert (status, problem["code"]) == (409, "not_talking")
+        assert (await d.post("/sessions/s/unhold"))[0] == 200
+        await until(lambda: session.state is State.TALKING)
+        assert (await d.post("/sessions/s/mute", {"muted": True}))[0] == 200
+        assert (await d.post("/sessions/s/mute", {"muted": False}))[0] == 200
+        await call.hang_up()
+        await d.bench.all_gone()
+        status, problem = await d.post("/sessions/s/hold")
+        assert (status, problem["code"]) == (409, "not_talking")
+
+
+async def test_a_repeated_wish_calls_once(asterisk: LabAsterisk) -> None:
+    async with dialer(asterisk, Answer()) as d:
+        wish = {"called_number": NUMBER}
+        answers = await asyncio.gather(
+            *(
+                d.post("/webhook/initiate-call", wish, **{"Idempotency-Key": "order-1"})
+                for _ in range(3)
+            )
+        )
+        assert [status for status, _ in answers] == [200, 200, 200]
+        assert len({answer["session_id"] for _, answer in answers}) == 1
+        call = await d.callee.incoming(5)
+        await call.answered()
+        with pytest.raises(TimeoutError):
+            await d.callee.incoming(0.5)
+        assert len(d.bench.sessions()) == 1
+        await d.post("/webhook/end-call", {"session_id": answers[0][1]["session_id"]})
+        await d.bench.all_gone()
+
+
+async def test_a_busy_callee_is_told_as_such(asterisk: LabAsterisk) -> None:
+    async with dialer(asterisk, Reject(486)) as d:
+        _, begun = await d.post("/webhook/initiate-call", {"called_number": NUMBER})
+        path = f"/sessions/{begun['session_id']}"
+        async with d.http.get(f"{path}/events") as stream:
+            events = await read_events(stream)
+        assert events[-1]["type"] == "ended"
+        _, shown = await d.get(path)
+        assert (shown["status"], shown["result"], shown["hangup_cause"]) == ("ended", "busy", 17)
+        await d.bench.all_gone()
+
+
+async def test_at_the_limit_a_wish_is_refused_or_waits(asterisk: LabAsterisk) -> None:
+    async with dialer(asterisk, Answer(), max_concurrent_calls=1) as d:
+        _, first = await d.post("/webhook/initiate-call", {"called_number": NUMBER})
+        async with d.http.post("/webhook/initiate-call", json={"called_number": NUMBER}) as refused:
+            assert refused.status == 503
+            assert (await refused.json(content_type=None))["code"] == "capacity"
+            assert int(refused.headers["Retry-After"]) >= 1
+        waiting = asyncio.create_task(
+            d.post("/webhook/initiate-call", {"called_number": NUMBER, "wait_seconds": 10})
+        )
+        await asyncio.sleep(0.2)
+        assert not waiting.done()
+        await d.post("/webhook/end-call", {"session_id": first["session_id"]})
+        status, second = await waiting
+        assert status == 200
+        await d.post("/webhook/end-call", {"session_id": second["session_id"]})
+        await d.bench.all_gone()
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({"called_number": "12345"}, 422, "invalid_number"),
+        ({"called_number": "+4930123456&PJSIP/evil"}, 422, "invalid_number"),
+        ({"called_number": "+49301234@evil"}, 422, "invalid_number"),
+        ({"call_id": "1700000000.1"}, 404, "no_such_channel"),
+        ({"called_number": NUMBER, "number": "1"}, 422, "invalid_request"),
+    ],
+)
+async def test_a_wish_that_cannot_be_granted(
+    asterisk: LabAsterisk, body: dict[str, str], status: int, code: str
+) -> None:
+    async with dialer(asterisk, Answer()) as d:
+        got, problem = await d.post("/webhook/initiate-call", body)
+        assert (got, problem["code"]) == (status, code)
+        assert d.bench.sessions() == []

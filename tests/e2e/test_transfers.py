@@ -1,0 +1,201 @@
+"""Transfers in which the target is asked first."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from ari_app.call.control import NotPossible
+from ari_app.call.states import State
+from lab.asterisk import LabAsterisk
+from lab.practice_agent import AgentBook
+from lab.softphone import Answer, Phone, Reject, Ring
+from lab.softphone.call import Call
+from lab.softphone.policy import Policy
+from lab.softphone.sounds import babble, level_dbfs, tone, tone_dbfs
+from tests.e2e.harness import Bench, bench, book, until
+
+pytestmark = pytest.mark.e2e
+
+LOUD = -35.0
+MUSIC_HZ = 440
+
+
+def attended(to: str = "+4930200") -> AgentBook:
+    tool = {
+        "name": "transfer_call",
+        "parameters": {"to": to, "mode": "attended"},
+        "say_on_success": "Here is a caller with a question about an invoice.",
+        "say_on_error": "Nobody is there at the moment.",
+        "timeout_seconds": 30,
+    }
+    return book(
+        dialogue={
+            "first_message": "Hello.",
+            "turns": [{"say": "I will ask.", "tool": tool}, {"say": "Certainly."}],
+        }
+    )
+
+
+@contextlib.asynccontextmanager
+async def target_and_bench(
+    asterisk: LabAsterisk, policy: Policy, agents: AgentBook | None = None, **changes: object
+) -> AsyncIterator[tuple[Phone, Bench]]:
+    async with Phone(on_incoming=policy) as target:
+        endpoint = f"PJSIP/lab/sip:{{number}}@127.0.0.1:{target.address.port}"
+        async with bench(
+            asterisk, agents or attended(), transfer_endpoint=endpoint, **changes
+        ) as b:
+            yield target, b
+
+
+async def ask_for_a_person(b: Bench) -> Call:
+    call = await b.call()
+    await call.wait_for_sound(LOUD, since=0)
+    await call.wait_for_silence(500)
+    await call.play(babble(1000, -20))
+    return call
+
+
+def heard(call: Call, hz: float) -> bool:
+    return bool(tone_dbfs(call.heard_pcm()[-1600:], hz) > -40)
+
+
+async def test_the_target_is_briefed_and_joined(asterisk: LabAsterisk) -> None:
+    async with target_and_bench(asterisk, Answer(after_s=1.0)) as (phone, b):
+        call = await ask_for_a_person(b)
+        session = await b.session()
+        target = await phone.incoming(10)
+        await until(lambda: heard(call, MUSIC_HZ))
+        await target.answered()
+        await target.wait_for_sound(LOUD, since=0)
+        assert heard(call, MUSIC_HZ), "the caller does not hear the briefing"
+        await until(lambda: session.state is State.HANDED_OVER, 15)
+        assert b.bridge.manager.get_active_sessions_count() == 0, "the agent is free"
+        record = await b.conversation()
+        assert record.tools[0].is_error is False
+        await until(lambda: record.closing is not None)
+        await asyncio.sleep(0.3)
+        target.send(tone(1000, 800, -15))
+        await until(lambda: heard(call, 1000))
+        call.send(tone(600, 800, -15))
+        await until(lambda: heard(target, 600))
+        assert b.bridge.lines.lines == 0
+        await target.hang_up()
+        line = await asterisk.wait_for_log(f"session={session.session_id}")
+        assert "landed=bye reason=transferred" in line
+        await asyncio.wait_for(call.ended, 5)
+        await b.all_gone()
+
+
+async def test_the_caller_hangs_up_on_the_target(asterisk: LabAsterisk) -> None:
+    async with target_and_bench(asterisk, Answer()) as (phone, b):
+        call = await ask_for_a_person(b)
+        target = await phone.incoming(10)
+        session = await b.session()
+        await until(lambda: session.state is State.HANDED_OVER, 15)
+        await call.hang_up()
+        await asyncio.wait_for(target.ended, 5)
+        await b.all_gone()
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [(Reject(486), "busy"), (Reject(603, after_s=0.5), "rejected"), (Ring(), "no answer")],
+    ids=str,
+)
+async def test_the_target_does_not_take_the_call(
+    asterisk: LabAsterisk, policy: Policy, words: str
+) -> None:
+    async with target_and_bench(asterisk, policy, transfer_ring_seconds=1.5) as (_, b):
+        call = await ask_for_a_person(b)
+        record = await b.conversation()
+        await until(lambda: bool(record.tools) and record.tools[0].is_error is not None, 15)
+        assert record.tools[0].is_error is True
+        assert words in str(record.tools[0].result)
+        session = await b.session()
+        await until(lambda: session.state is State.TALKING)
+        await until(lambda: "Nobody is there" in session.transcript[-1].text)
+        await call.wait_for_sound(LOUD)
+        await call.wait_for_silence(800)
+        await call.play(babble(1000, -20))
+        await until(lambda: session.transcript[-1].text == "Certainly.")
+        await call.wait_for_sound(LOUD)
+        await call.hang_up()
+        await b.all_gone()
+
+
+async def test_the_caller_hangs_up_while_the_target_rings(asterisk: LabAsterisk) -> None:
+    async with target_and_bench(asterisk, Ring()) as (phone, b):
+        call = await ask_for_a_person(b)
+        target = await phone.incoming(10)
+        await call.hang_up()
+        await asyncio.wait_for(target.ended, 5)
+        await b.all_gone()
+
+
+async def test_the_target_hangs_up_in_the_briefing(asterisk: LabAsterisk) -> None:
+    async with target_and_bench(asterisk, Answer()) as (phone, b):
+        call = await ask_for_a_person(b)
+        target = await phone.incoming(10)
+        session = await b.session()
+        await until(lambda: session.state is State.BRIEFING)
+        await target.wait_for_sound(LOUD, since=0)
+        await target.hang_up()
+        await until(lambda: session.state is State.TALKING)
+        await until(lambda: level_dbfs(call.heard_pcm()[-1600:]) < -45)
+        record = await b.conversation()
+        updates = [m["text"] for m in record.messages if m.get("type") == "contextual_update"]
+        assert any("came to nothing" in text for text in updates), "the agent is told"
+        assert call.is_up
+        await call.hang_up()
+        await b.all_gone()
+
+
+async def test_the_agent_is_lost_while_the_target_rings(asterisk: LabAsterisk) -> None:
+    agents = AgentBook(
+        default=attended().default.model_copy(  # type: ignore[union-attr]
+            update={
+                "faults": book(faults={"close": {"code": 1006, "after_ms": 8000}}).default.faults  # type: ignore[union-attr]
+            }
+        )
+    )
+    async with target_and_bench(asterisk, Ring(), agents) as (phone, b):
+        call = await ask_for_a_person(b)
+        target = await phone.incoming(10)
+        session = await b.session()
+        line = await asterisk.wait_for_log(f"session={session.session_id}", 15)
+        assert "landed=human stasis=SUCCESS agent=FAILED reason=lost" in line
+        await asyncio.wait_for(target.ended, 5)
+        await call.hang_up()
+        await b.all_gone()
+
+
+async def test_a_target_that_may_not_be_dialled(asterisk: LabAsterisk) -> None:
+    async with bench(asterisk, attended("support")) as b:
+        call = await ask_for_a_person(b)
+        record = await b.conversation()
+        await until(lambda: bool(record.tools) and record.tools[0].is_error is not None, 15)
+        assert record.tools[0].is_error is True
+        assert "The call was not transferred" in str(record.tools[0].result)
+        await call.hang_up()
+        await b.all_gone()
+
+
+async def test_a_transfer_from_outside(asterisk: LabAsterisk) -> None:
+    async with target_and_bench(asterisk, Answer()) as (phone, b):
+        call = await b.call()
+        session = await b.session()
+        await until(lambda: session.state is State.TALKING)
+        with pytest.raises(NotPossible) as refused:
+            await b.bridge.control.transfer(session.session_id, "x&y", "attended")
+        assert refused.value.code == "bad_target"
+        await b.bridge.control.transfer(session.session_id, "+4930200", "attended")
+        target = await phone.incoming(10)
+        await until(lambda: session.state is State.HANDED_OVER, 15)
+        await target.hang_up()
+        await asyncio.wait_for(call.ended, 5)
+        await b.all_gone()

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ari_app.call.numbers import check_endpoint, check_number, dial_string, number_pattern
+
+ANYTHING = number_pattern(r"[\s\S]*")
+TRICKS = st.text("0123456789+*#._-@/&,;:${}()[]^|\\'\"\r\n\0 abcPJSIP٣é", max_size=45)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("+4930123456", "+4930123456"),
+        (" +49 30 123-456 ", "+4930123456"),
+        ("+1 (212) 555.0100", "+12125550100"),
+        ("+2908123", "+2908123"),
+        ("+123456789012345", "+123456789012345"),
+    ],
+)
+def test_e164_is_written_without_separators(text: str, number: str) -> None:
+    assert check_number(text) == number
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "is empty"),
+        ("   ", "is empty"),
+        ("+" + "1" * 40, "longer than 40 characters"),
+        ("+49 (0) 30 123456", "has a .0. in it"),
+        ("+49 (0)30 123456", "has a .0. in it"),
+        ("030123456", "international form"),
+        ("4930987654", "international form"),
+        ("+0301234567", "international form"),
+        ("+290812", "international form"),
+        ("+1234567890123456", "international form"),
+        ("+4930123456&PJSIP/trunk/900", "international form"),
+        ("+4930123456@other", "international form"),
+        ("+4930123456\n", "international form"),
+        ("+493012345٣", "international form"),
+    ],
+)
+def test_other_numbers_are_refused_with_a_sentence(text: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence) as refused:
+        check_number(text)
+    assert str(refused.value).endswith(".")
+    assert not text.strip() or text not in str(refused.value)
+
+
+def test_a_pattern_of_ones_own() -> None:
+    pattern = number_pattern(r"[0-9]{3,12}|support")
+    assert check_number("030123456", pattern) == "030123456"
+    assert check_number(" support", pattern) == "support"
+    with pytest.raises(ValueError, match="does not match the pattern"):
+        check_number("12", pattern)
+    with pytest.raises(ValueError, match="does not match the pattern"):
+        check_number("support1", pattern)
+
+
+@pytest.mark.parametrize("text", ["1&2", "1/2", "1@2", "1,2", "1#", "1\n", "${X}", "1 2", "٣٣٣"])
+def test_no_pattern_lets_syntax_through(text: str) -> None:
+    with pytest.raises(ValueError, match="may only have letters, digits"):
+        check_number(text, ANYTHING)
+
+
+def test_a_pattern_that_is_none() -> None:
+    with pytest.raises(ValueError, match="must be a regular expression: "):
+        number_pattern("[0-9")
+
+
+@given(TRICKS | st.text(max_size=45), st.sampled_from([None, ANYTHING]))
+def test_whatever_the_request_says_the_dial_string_keeps_its_form(
+    text: str, pattern: re.Pattern[str] | None
+) -> None:
+    try:
+        number = check_number(text, pattern)
+    except ValueError:
+        return
+    dialled = dial_string("PJSIP/{number}@trunk", number)
+    assert re.fullmatch(r"PJSIP/[0-9A-Za-z+*._-]{1,40}@trunk", dialled)
+
+
+@given(TRICKS)
+def test_a_number_that_was_not_checked_is_not_dialled(text: str) -> None:
+    try:
+        dialled = dial_string("PJSIP/{number}@trunk", text)
+    except ValueError:
+        return
+    assert re.fullmatch(r"PJSIP/[0-9A-Za-z+*._-]{1,40}@trunk", dialled)
+
+
+@given(st.from_regex(r"\+[1-9][0-9]{7,14}", fullmatch=True, alphabet=st.characters(codec="ascii")))
+def test_every_e164_number_is_its_own_normal_form(number: str) -> None:
+    assert check_number(number) == number
+    assert check_number(f"{number[:4]} ({number[4:6]}) {'-'.join(number[6:])}") == number
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "PJSIP/{number}@trunk",
+        "PJSIP/lab/sip:{number}@127.0.0.1:5070",
+        "Local/{number}@callees/n",
+        "DAHDI/g1/0{number}",
+    ],
+)
+def test_templates(template: str) -> None:
+    assert check_endpoint(template) == template
+    assert dial_string(template, "+49301") == template.replace("{number}", "+49301")
+
+
+@pytest.mark.parametrize(
+    ("template", "sentence"),
+    [
+        ("", "exactly once"),
+        ("PJSIP/trunk", "exactly once"),
+        ("PJSIP/{number}@{number}", "exactly once"),
+        ("{number}", "technology/resource"),
+        ("{number}/trunk", "technology/resource"),
+        ("PJSIP/{number}@{trunk}", "technology/resource"),
+        ("PJSIP/{{number}}", "technology/resource"),
+        ("PJSIP/{number}&PJSIP/boss", "technology/resource"),
+        ("PJSIP/{number}@trunk,30", "technology/resource"),
+        ("PJSIP/{number}@${TRUNK}", "technology/resource"),
+        ("PJSIP/{number}@trunk\n", "technology/resource"),
+        ("PJSIP/{number}" + "x" * 200, "longer than 200"),
+    ],
+)
+def test_templates_that_cannot_be_dialled(template: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        check_endpoint(template)
+
+
+def test_a_dial_string_needs_a_template() -> None:
+    with pytest.raises(ValueError, match="exactly once"):
+        dial_string("PJSIP/trunk", "+4930123456")

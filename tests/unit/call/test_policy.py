@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from ari_app.call.policy import CallPolicy
+from ari_app.call.signals import OnMachine
+
+
+def test_a_number_becomes_a_dial_string() -> None:
+    policy = CallPolicy(
+        outbound_endpoint="PJSIP/{number}@trunk", transfer_endpoint="Local/{number}@internal"
+    )
+    assert policy.callee("+49 30 123456") == "PJSIP/+4930123456@trunk"
+    assert policy.target("+4930123456") == "Local/+4930123456@internal"
+
+
+def test_the_target_of_a_transfer_may_have_a_pattern_of_its_own() -> None:
+    policy = CallPolicy(target_pattern=re.compile("[0-9]{3}"))
+    assert policy.target("200") == "PJSIP/200@trunk"
+    with pytest.raises(ValueError, match="international"):
+        policy.callee("200")
+
+
+@pytest.mark.parametrize("number", ["1", "+49301&2", "${X}"])
+def test_nothing_else_is_dialled(number: str) -> None:
+    for dial in (CallPolicy().callee, CallPolicy().target):
+        with pytest.raises(ValueError, match="number"):
+            dial(number)
+
+
+@pytest.mark.parametrize(
+    ("amd_status", "action"),
+    [
+        ("MACHINE", OnMachine.HANG_UP),
+        ("machine", OnMachine.HANG_UP),
+        ("HUMAN", OnMachine.TALK),
+        ("NOTSURE", OnMachine.TALK),
+        ("", OnMachine.TALK),
+    ],
+)
+def test_only_a_machine_is_treated_as_one(amd_status: str, action: OnMachine) -> None:
+    assert CallPolicy(on_machine=OnMachine.HANG_UP).on_amd_status(amd_status) is action

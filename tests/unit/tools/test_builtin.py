@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from elevenlabs.types import ClientToolConfigInput
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ari_app.tools.builtin import BUILT_IN, ClientTool
+
+
+def test_the_tools_of_the_line() -> None:
+    assert list(BUILT_IN) == ["transfer_call", "hang_up", "send_dtmf", "hold", "set_variable"]
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("transfer_call", {"to": "support"}),
+        ("transfer_call", {"to": "+4930123456", "mode": "attended"}),
+        ("transfer_call", {"to": "6001@office", "mode": "blind"}),
+        ("hang_up", {}),
+        ("hang_up", {"reason": "models like to give reasons"}),
+        ("send_dtmf", {"digits": "12w#*aD"}),
+        ("hold", {}),
+        ("set_variable", {"name": "CUSTOMER_MOOD", "value": "glad, äöü"}),
+        ("set_variable", {"name": "_x", "value": ""}),
+    ],
+)
+def test_calls_that_fit(name: str, parameters: dict[str, object]) -> None:
+    assert BUILT_IN[name].refusal(parameters) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "sentence"),
+    [
+        ("transfer_call", {}, "The call was not transferred: 'to' is missing."),
+        ("transfer_call", {"to": 17}, "The call was not transferred: 'to' must be a text."),
+        ("transfer_call", {"to": ""}, "The call was not transferred: 'to' does not fit"),
+        ("transfer_call", {"to": "200,1"}, "The call was not transferred: 'to' does not fit"),
+        ("transfer_call", {"to": "200\n"}, "The call was not transferred: 'to' does not fit"),
+        ("transfer_call", {"to": "${SHELL(id)}"}, "The call was not transferred: 'to' does"),
+        ("transfer_call", {"to": "x" * 81}, "The call was not transferred: 'to' does not fit"),
+        (
+            "transfer_call",
+            {"to": "200", "mode": "warm"},
+            "The call was not transferred: 'mode' must be one of blind, attended.",
+        ),
+        ("send_dtmf", {"digits": "12f"}, "No keys were pressed: 'digits' does not fit"),
+        ("send_dtmf", {"digits": ""}, "No keys were pressed: 'digits' does not fit"),
+        ("set_variable", {"name": "A(1)", "value": "x"}, "The variable was not set: 'name' does"),
+        ("set_variable", {"name": "A", "value": "x\ny"}, "The variable was not set: 'value' does"),
+        ("set_variable", {"name": "A"}, "The variable was not set: 'value' is missing."),
+    ],
+)
+def test_other_calls_are_refused_with_a_sentence(
+    name: str, parameters: dict[str, object], sentence: str
+) -> None:
+    refusal = BUILT_IN[name].refusal(parameters)
+    assert refusal is not None
+    assert refusal.startswith(sentence)
+    assert refusal.endswith(".")
+    assert not refusal.endswith("..")
+
+
+@given(st.text("0123456789+*#._@-ab,&|${}()/ \n", max_size=12))
+def test_no_target_can_speak_the_dialplans_language(to: str) -> None:
+    if BUILT_IN["transfer_call"].refusal({"to": to}) is None:
+        assert re.fullmatch(r"[A-Za-z0-9+*#._@-]{1,80}", to)
+
+
+@pytest.mark.parametrize("tool", BUILT_IN.values(), ids=lambda tool: tool.name)
+def test_elevenlabs_takes_every_tool(tool: ClientTool) -> None:
+    form = tool.for_elevenlabs()
+    config = ClientToolConfigInput.model_validate(form)
+    assert (config.name, config.expects_response) == (tool.name, True)
+    assert config.parameters is not None
+    # Their model lets unknown fields pass; there are none.
+    assert set(config.parameters.model_extra or {}) == set()
+    for parameter in (config.parameters.properties or {}).values():
+        assert set(parameter.model_extra or {}) == set()
+        assert parameter.description
+    assert set(config.parameters.required or ()) <= set(config.parameters.properties or {})
+    assert 1 <= (config.response_timeout_secs or 0) <= 120

@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from structlog.testing import capture_logs
+
+from ari_app.call.tools import ToolAnswer
+from ari_app.errors import ConfigError
+from ari_app.tools.http_config import HttpTool
+from ari_app.tools.http_request import CallFacts
+from ari_app.tools.http_tools import HttpTools
+from tests.unit.tools.conftest import FakeService
+
+FACTS = CallFacts(session_id="s1", caller_number="+4930123456")
+
+
+def tool(service: FakeService, **changes: Any) -> HttpTool:
+    return HttpTool.model_validate(
+        {
+            "name": "ask",
+            "description": "Asks.",
+            "url": f"{service.url}/ask/{{id}}",
+            "headers": {"Authorization": "Bearer s3cret"},
+            "parameters": {
+                "type": "object",
+                "properties": {"id": {"type": "string"}, "q": {"type": "string"}},
+                "required": ["id"],
+            },
+            **changes,
+        }
+    )
+
+
+async def ask(service: FakeService, parameters: Any = None, **changes: Any) -> ToolAnswer:
+    async with HttpTools([tool(service, **changes)]) as tools:
+        return await tools.call("ask", {"id": "7"} if parameters is None else parameters, FACTS)
+
+
+async def test_the_answers_text_goes_to_the_agent(service: FakeService) -> None:
+    service.answers('{"state": "sent"}')
+    answer = await ask(service, {"id": "7", "q": "x"}, from_call={"phone": "caller_number"})
+    assert answer == ToolAnswer('{"state": "sent"}')
+    (seen,) = service.seen
+    assert (seen.method, seen.path_qs) == ("POST", "/ask/7")
+    assert seen.headers["Authorization"] == "Bearer s3cret"
+    assert seen.headers["Content-Type"] == "application/json"
+    assert orjson.loads(seen.body) == {"q": "x", "phone": "+4930123456"}
+
+
+async def test_a_query_reaches_the_service_as_it_was_quoted(service: FakeService) -> None:
+    service.answers("yes", content_type="text/plain")
+    answer = await ask(service, {"id": "a/b", "q": "c&d=e"}, method="GET")
+    assert answer == ToolAnswer("yes")
+    assert service.seen[0].path_qs == "/ask/a%2Fb?q=c%26d%3De"
+    assert service.seen[0].body == b""
+    assert "Content-Type" not in service.seen[0].headers
+
+
+async def test_an_empty_answer_is_a_success(service: FakeService) -> None:
+    service.answers("", status=204)
+    assert await ask(service) == ToolAnswer("ask was successful.")
+
+
+@pytest.mark.parametrize("charset", ["latin-1", "no-such-charset"])
+async def test_text_in_any_charset_is_read(service: FakeService, charset: str) -> None:
+    service.answers_bytes(b"gr\xfcn", {"Content-Type": f"text/plain; charset={charset}"})
+    answer = await ask(service)
+    assert answer.text == ("grün" if charset == "latin-1" else "gr\ufffdn")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({}, "ask was not called: 'id' is missing."),
+        ({"id": 7}, "ask was not called: 'id' must be a text."),
+        ({"id": ".."}, "ask was not called: 'id' cannot be used in the tool's address."),
+    ],
+)
+async def test_wrong_parameters_make_no_request(
+    service: FakeService, parameters: dict[str, object], sentence: str
+) -> None:
+    assert await ask(service, parameters) == ToolAnswer(sentence, is_error=True)
+    assert service.seen == []
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "content_type", "sentence"),
+    [
+        ("no such order", 404, "text/plain", "ask answered 404: no such order"),
+        ("x" * 900, 422, "application/problem+json", f"ask answered 422: {'x' * 500}"),
+        ("<html>", 404, "text/html", "ask failed with the HTTP status 404."),
+        ("", 403, "text/plain", "ask failed with the HTTP status 403."),
+        ("Traceback", 500, "text/plain", "ask failed with the HTTP status 500."),
+        ("PNG", 200, "image/png", "ask answered with something that is not text."),
+        ("x" * 20_000, 200, "text/plain", "ask answered with more than 16384 bytes."),
+    ],
+)
+async def test_other_answers_are_errors_that_can_be_spoken_about(
+    service: FakeService, text: str, status: int, content_type: str, sentence: str
+) -> None:
+    service.answers(text, status, content_type)
+    assert await ask(service) == ToolAnswer(sentence, is_error=True)
+
+
+async def test_a_redirect_is_not_followed(service: FakeService) -> None:
+    service.answers_bytes(b"", {"Location": f"{service.url}/elsewhere"})
+    handle = service.answer
+    assert handle is not None
+
+    async def redirect(request: Any) -> Any:
+        response = await handle(request)
+        response.set_status(307)
+        return response
+
+    service.answer = redirect
+    assert (await ask(service)).text == "ask failed with the HTTP status 307."
+    assert len(service.seen) == 1
+
+
+async def test_no_answer_in_time(service: FakeService) -> None:
+    service.never_answers()
+    answer = await ask(service, timeout_seconds=0.05)
+    assert answer == ToolAnswer("ask did not answer within 0.05 seconds.", is_error=True)
+
+
+async def test_a_connection_that_breaks(service: FakeService) -> None:
+    service.hangs_up()
+    assert await ask(service) == ToolAnswer("ask could not be reached.", is_error=True)
+
+
+async def test_nobody_there(service: FakeService) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/{{id}}"
+        assert (await ask(service, url=url)).text == "ask could not be reached."
+
+
+async def test_cookies_of_one_call_do_not_reach_the_next(service: FakeService) -> None:
+    service.answers_bytes(b"ok", {"Content-Type": "text/plain", "Set-Cookie": "who=first"})
+    async with HttpTools([tool(service)]) as tools:
+        await tools.call("ask", {"id": "1"}, FACTS)
+        await tools.call("ask", {"id": "2"}, FACTS)
+    assert "Cookie" not in service.seen[1].headers
+
+
+async def test_a_cancelled_call_leaves_nothing_behind(service: FakeService) -> None:
+    service.never_answers()
+    async with HttpTools([tool(service)]) as tools:
+        task = asyncio.create_task(tools.call("ask", {"id": "1"}, FACTS))
+        await service.asked.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def test_the_log_has_neither_secrets_nor_values(service: FakeService) -> None:
+    service.answers("the customer's secret", status=500)
+    with capture_logs() as logs:
+        await ask(service, {"id": "4711"}, from_call={"phone": "caller_number"})
+    assert [entry["event"] for entry in logs] == ["http_tool_refused", "http_tool_called"]
+    for word in ("s3cret", "4711", "+4930123456", "customer"):
+        assert word not in str(logs)
+
+
+async def test_tools_must_be_opened_and_can_be_closed_twice(service: FakeService) -> None:
+    tools = HttpTools([tool(service)])
+    assert tools.names == ("ask",)
+    with pytest.raises(RuntimeError, match="async with"):
+        await tools.call("ask", {}, FACTS)
+    async with tools:
+        with pytest.raises(KeyError):
+            await tools.call("other", {}, FACTS)
+        await tools.close()
+    await tools.close()
+
+
+def test_tools_are_loaded_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "tools.yaml"
+    path.write_text(
+        "tools: [{name: a, description: b, url: 'http://h/', headers: {X: '${TOOL_KEY}'}}]"
+    )
+    assert HttpTools.load(None).names == ()
+    assert HttpTools.load(path, {"TOOL_KEY": "k"}).names == ("a",)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TOOL_KEY", raising=False)
+    with pytest.raises(ConfigError, match="needs the variable TOOL_KEY"):
+        HttpTools.load(path)
+    (tmp_path / ".env").write_text("TOOL_KEY=k\n")
+    assert HttpTools.load(path).names == ("a",)

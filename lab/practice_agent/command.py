@@ -49,18 +49,19 @@ async def run_practice_agent(
             f"[{style}]{line.speaker:>6}[/]  {escape(line.text)}"
         )
 
-    serving = asyncio.create_task(serve(config, stop=stop, ready=ready, observer=show))
+    async def announce() -> None:
+        url = (await ready).base_url
+        console.print(f"The practice agent listens at [bold]{url}[/]. Ctrl-C stops it.")
+        console.print(f"In .env: ELEVENLABS_BASE_URL={url}", highlight=False)
+
+    announcing = asyncio.create_task(announce())
     try:
-        await asyncio.wait([serving, ready], return_when=asyncio.FIRST_COMPLETED)
-        if ready.done() and not serving.done():
-            url = ready.result().base_url
-            console.print(f"The practice agent listens at [bold]{url}[/]. Ctrl-C stops it.")
-            console.print(f"In .env: ELEVENLABS_BASE_URL={url}", highlight=False)
-        await serving
+        await serve(config, stop=stop, ready=ready, observer=show)
     except OSError as error:
         raise ConfigError(
             f"{bind} cannot be used: {error.strerror}. Choose another --bind."
         ) from None
     finally:
+        announcing.cancel()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from pathlib import Path
 
@@ -59,7 +60,7 @@ async def run_practice_agent(
         await serve(config, stop=stop, ready=ready, observer=show)
     except OSError as error:
         raise ConfigError(
-            f"{bind} cannot be used: {error.strerror}. Choose another --bind."
+            f"{bind} cannot be used: {os.strerror(error.errno or 0)}. Choose another --bind."
         ) from None
     finally:
         announcing.cancel()

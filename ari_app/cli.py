@@ -7,8 +7,9 @@ interrupted.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -17,7 +18,7 @@ import uvloop
 from rich.console import Console
 
 from ari_app import __version__
-from ari_app.errors import AppError
+from ari_app.errors import AppError, ConfigError
 from ari_app.settings import load_settings
 
 app = typer.Typer(
@@ -115,8 +116,9 @@ def agent(
 ) -> None:
     """Run the practice agent alone: an ElevenLabs-compatible server that needs no account."""
     from ari_app.logs import set_up_logging
-    from lab.practice_agent.command import run_practice_agent
 
+    with _lab_extra():
+        from lab.practice_agent.command import run_practice_agent
     set_up_logging("WARNING")
     _run(lambda: run_practice_agent(bind, dialogue, key, Console()))
 
@@ -132,10 +134,21 @@ def demo(
 ) -> None:
     """Place a real call through a real Asterisk to the practice agent, and show it."""
     from ari_app.logs import set_up_logging
-    from lab.demo import DemoOptions, run_demo
 
+    with _lab_extra():
+        from lab.demo import DemoOptions, run_demo
     set_up_logging("WARNING")
     _run(lambda: run_demo(DemoOptions(out_dir=out, keep=keep), Console()))
+
+
+@contextlib.contextmanager
+def _lab_extra() -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise ConfigError(
+            f"This command needs {error.name}, which is not installed: pip install 'ari-app[lab]'"
+        ) from None
 
 
 def _run(work: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:

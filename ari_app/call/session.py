@@ -270,9 +270,7 @@ class CallSession:
     def _state_changed(self) -> None:
         state = self._machine.state
         self._log.debug("call_state", state=state.value)
-        if state is State.TALKING:
-            self.answered_at = datetime.now(UTC)
-        elif state is State.ENDED:
+        if state is State.ENDED:
             self.ended_at = datetime.now(UTC)
             self._duration = self._loop.time() - self._started
             self.ended.set()
@@ -388,6 +386,7 @@ class CallSession:
         self.post(AgentReady())
 
     def _start_audio(self) -> None:
+        self.answered_at = datetime.now(UTC)
         audio, plan = self.audio_interface, self._plan
         if plan.recording_path is not None:
             audio.recorder = StereoRecorder(plan.recording_path, audio.rate_hz, self._loop.time())
@@ -523,7 +522,11 @@ class CallSession:
         # channel's lock, and the requests below would wait with it (asterisk#2078).
         self.audio_interface.hang_up()
         self._services.lines.forget(self._uuid)
-        parts: list[Coroutine[Any, Any, object]] = [self._close_agent(), self._remove_resources()]
+        parts: list[Coroutine[Any, Any, object]] = [
+            self._close_agent(),
+            self._remove_resources(),
+            self._finish_recording(),
+        ]
         if caller_present:
             parts.append(
                 give_back_caller(
@@ -534,8 +537,10 @@ class CallSession:
                     conversation_id=self.conversation_id,
                 )
             )
-        await asyncio.gather(*parts)
-        await self._finish_recording()
+        for failure in await asyncio.gather(*parts, return_exceptions=True):
+            if isinstance(failure, BaseException):
+                self._log.error("release_part_failed", exc_info=failure)
+        await self._stop_tasks()
         self._log.info(
             "call_ended",
             status=outcome.status.value,
@@ -543,6 +548,14 @@ class CallSession:
             seconds=round(self.duration(), 1),
         )
         self.post(Released())
+
+    async def _stop_tasks(self) -> None:
+        """Give up requests that nobody needs an answer to any more."""
+        others = self._tasks - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        if others:
+            await asyncio.wait(others)
 
     async def _close_agent(self) -> None:
         if self._dialling is not None and not self._dialling.done():

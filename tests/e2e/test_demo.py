@@ -162,6 +162,8 @@ def test_a_call_that_is_refused_is_said_in_a_sentence(
 
 
 def test_an_interrupted_demonstration_leaves_nothing_running(tmp_path: Path) -> None:
+    before = set(_children())
+
     async def show() -> tuple[int, ...]:
         terminal = console()
         demo = asyncio.create_task(run_demo(DemoOptions(out_dir=tmp_path), terminal))
@@ -172,9 +174,8 @@ def test_an_interrupted_demonstration_leaves_nothing_running(tmp_path: Path) -> 
             await demo
         return children
 
-    children = run(show())
-    assert children
-    assert not set(children) & set(_children())
+    assert set(run(show())) - before
+    assert set(_children()) == before
 
 
 def _children() -> tuple[int, ...]:

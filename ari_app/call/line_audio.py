@@ -116,7 +116,8 @@ class LineAudio(AudioInterface):
     async def drained(self) -> None:
         if self._closed or (self._uplink is not None and self.playout.idle):
             return
-        self._drained = asyncio.Event()
+        if self._drained is None or self._drained.is_set():
+            self._drained = asyncio.Event()
         await self._drained.wait()
         if not self._closed:
             await asyncio.sleep(_TAIL_SECONDS)

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -79,6 +80,7 @@ class SessionManager:
         self._arriving: set[str] = set()
         self._by_channel: dict[str, CallSession] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._taking_in: set[asyncio.Task[None]] = set()
         self._reconciling = asyncio.Lock()
 
     # --- sessions
@@ -135,23 +137,22 @@ class SessionManager:
     async def drain(self, timeout: float) -> None:
         """Refuse new calls, let the running ones finish, and after ``timeout`` seconds end them."""
         self.draining = True
-        running = [session for session in self.sessions.values() if not session.ended.is_set()]
-        if not running:
-            return
-        log.info("draining", calls=len(running), limit_seconds=timeout)
-        waiting = [asyncio.ensure_future(session.ended.wait()) for session in running]
-        _, late = await asyncio.wait(waiting, timeout=timeout)
-        if late:
-            self.end_all("shutting_down")
-            await asyncio.wait(late, timeout=_RELEASE_SECONDS)
-        for future in waiting:
-            future.cancel()
+        running = self._not_ended()
+        if running:
+            log.info("draining", calls=len(running), limit_seconds=timeout)
+            if not await _all_ended(running, timeout):
+                self.end_all("shutting_down")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_RELEASE_SECONDS):
+                # Who came meanwhile was refused, and is on the way back to the dialplan.
+                if self._taking_in:
+                    await asyncio.wait(self._taking_in)
+                await _all_ended(self._not_ended(), None)
 
     def end_all(self, reason: str) -> None:
         """End every call now; the callers go on in the dialplan as ``FAILED``."""
-        for session in self.sessions.values():
-            if not session.ended.is_set():
-                session.post(EndRequested(Outcome(Status.FAILED, reason)))
+        for session in self._not_ended():
+            session.post(EndRequested(Outcome(Status.FAILED, reason)))
 
     async def close(self) -> None:
         """Stop what runs in the background. Calls must have ended: see :meth:`drain`."""
@@ -159,6 +160,9 @@ class SessionManager:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _not_ended(self) -> list[CallSession]:
+        return [session for session in self.sessions.values() if not session.ended.is_set()]
 
     def _refusal(self, plan: CallPlan) -> Outcome | None:
         if self.draining:
@@ -171,8 +175,10 @@ class SessionManager:
 
     async def _retire(self, session: CallSession) -> None:
         await session.ended.wait()
-        self._by_channel.pop(session.call_id, None)
-        self._by_channel.pop(session.media_id, None)
+        for channel_id in (session.call_id, session.media_id):
+            # A caller who came back is another session's.
+            if self._by_channel.get(channel_id) is session:
+                del self._by_channel[channel_id]
         ended = [key for key, held in self.sessions.items() if held.ended.is_set()]
         for key in ended[:-_MAX_ENDED]:
             del self.sessions[key]
@@ -207,17 +213,26 @@ class SessionManager:
     def _entered(self, event: StasisStart) -> None:
         channel = event.channel
         session = self._by_channel.get(channel.id)
-        if session is not None:
-            if channel.id == session.media_id:
-                session.post(MediaEntered())
+        if session is not None and channel.id == session.media_id:
+            session.post(MediaEntered())
         elif channel.id.startswith(media_channel_id(self._services.app, "")):
             # Its call ended while Asterisk was making it.
             self._spawn(self._remove_media(channel.id))
-        else:
-            self._spawn(self._take_in(event))
+        elif session is None or session.outcome is not None:
+            # A dialplan may pass a caller from one agent to the next, and bring them back before
+            # all of the last call has been given back.
+            task = self._spawn(self._take_in(event))
+            self._taking_in.add(task)
+            task.add_done_callback(self._taking_in.discard)
 
     async def _take_in(self, event: StasisStart) -> None:
-        await self.create_session(event.channel, parse_arguments(event.args))
+        channel = event.channel
+        try:
+            await self.create_session(channel, parse_arguments(event.args))
+        except Exception:
+            log.exception("call_not_taken_in", call=channel.id)
+            failed = Outcome(Status.FAILED, "internal_error")
+            await give_back_caller(self._services.ari, channel.id, failed)
 
     def _left(self, channel_id: str, *, destroyed: bool) -> None:
         self._arriving.discard(channel_id)
@@ -238,7 +253,10 @@ class SessionManager:
         """Look for what is left behind now and then, until cancelled."""
         while True:
             await asyncio.sleep(_BLIND_SWEEP_SECONDS if self.replaced else _SWEEP_SECONDS)
-            await self.reconcile()
+            try:
+                await self.reconcile()
+            except Exception:
+                log.exception("sweep_failed")
 
     async def reconcile(self) -> None:
         """Compare Asterisk with the calls that we know and mend what differs.
@@ -277,7 +295,7 @@ class SessionManager:
         ari = self._services.ari
         # Taken before Asterisk is asked: a call that begins meanwhile can only look stray, and
         # strays are confirmed by a second look.
-        calls = [s.held for s in self.sessions.values() if not s.ended.is_set()]
+        calls = [session.held for session in self._not_ended()]
         channels = await ari.channels.list()
         bridges = await ari.bridges.list()
         application = await ari.applications.get(self._services.app)
@@ -297,7 +315,21 @@ class SessionManager:
         log.warning("stray_media_channel_removed", channel=channel_id)
         await quietly(partial(self._services.ari.channels.hangup, channel_id))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
+
+
+async def _all_ended(sessions: Collection[CallSession], timeout: float | None) -> bool:
+    """Wait for calls to end, so long at most; whether they have."""
+    waiting = [asyncio.ensure_future(session.ended.wait()) for session in sessions]
+    if not waiting:
+        return True
+    try:
+        _, late = await asyncio.wait(waiting, timeout=timeout)
+    finally:
+        for future in waiting:
+            future.cancel()
+    return not late

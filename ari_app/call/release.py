@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from ari_app.ari import AriError, AriNotFound, Client
+from ari_app.ari import AriConflict, AriError, AriNotFound, Client
 from ari_app.call.signals import Outcome
 
 log = structlog.get_logger(__name__)
@@ -51,7 +51,8 @@ async def give_back_caller(
     """Let a channel go on in the dialplan, and tell it there how the agent's part ended.
 
     Returns:
-        Whether the channel has left us; one that has hung up has.
+        Whether the channel has left us; one that has hung up has, and one that is no longer in
+        Stasis (409).
     """
     variables = {
         "AGENT_STATUS": outcome.status.value,
@@ -64,12 +65,20 @@ async def give_back_caller(
     for name, value in variables.items():
         try:
             await ari.channels.set_channel_var(channel_id, name, value)
-        except AriNotFound:
+        except (AriNotFound, AriConflict):
             return True
         except AriError as error:
             # Going on without a variable is better than not going on.
             log.warning("variable_not_set", variable=name, code=error.code, error=str(error))
-    left = await quietly(lambda: ari.channels.continue_in_dialplan(channel_id), attempts=2)
+
+    async def let_go() -> None:
+        try:
+            await ari.channels.continue_in_dialplan(channel_id)
+        except AriConflict:
+            # It is in the dialplan: only the answer to the first attempt was lost.
+            return
+
+    left = await quietly(let_go, attempts=2)
     if not left:
         log.error("caller_not_released", call=channel_id)
     return left

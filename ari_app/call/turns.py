@@ -13,8 +13,6 @@ from typing import Final
 # Telephone speech lies around -20 dBFS, line noise below -50 dBFS.
 _SPEECH_DBFS: Final = -40.0
 _SOUND_DBFS: Final = -50.0
-_EVERY: Final = 8
-"""One sample in eight tells speech from silence as well as all of them, at a tenth of the cost."""
 _MIN_SPEECH_SECONDS: Final = 0.1
 """A click is no speech."""
 _MAX_PAUSE_SECONDS: Final = 0.3
@@ -45,8 +43,15 @@ _SOUND_SWING: Final = _swing(_SOUND_DBFS)
 
 
 def _swing_of(pcm: bytes) -> int:
-    samples = memoryview(pcm).cast("h")[::_EVERY]
-    return max(samples) - min(samples) if samples else 0
+    """From the lowest to the highest of some samples of a frame, which tell speech from silence.
+
+    All of them would cost five times as much. Two strides without a common divisor: a tone that
+    stands still under one of them moves under the other.
+    """
+    samples = memoryview(pcm).cast("h")
+    half = len(samples) // 2
+    some = [*samples[:half:3], *samples[half::7]]
+    return max(some) - min(some) if some else 0
 
 
 class TurnMeter:

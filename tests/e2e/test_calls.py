@@ -120,6 +120,32 @@ async def test_the_callers_voice_arrives_in_the_announced_format_and_in_real_tim
         assert tone_dbfs(piece, 1000, rate) == pytest.approx(-10, abs=0.5)
 
 
+@pytest.mark.parametrize(
+    ("wanted", "line"), [("slin16", "slin16"), ("slin24", "slin24"), ("auto", "slin")]
+)
+async def test_both_voices_on_a_line_of_another_rate(
+    asterisk: LabAsterisk, wanted: str, line: str
+) -> None:
+    async with bench(asterisk, audiosocket_format=wanted) as b:
+        call = await b.call()
+        session = await b.session()
+        assert session.line_format == line
+        await call.wait_for_sound(LOUD, since=0)
+        await call.wait_for_silence(500)
+        await call.play(tone(1000, 1000, -10))
+        await call.wait_for_sound(LOUD)
+        record = await b.conversation()
+        pcm = b"".join(arrival.payload for arrival in record.user_audio)
+        await call.hang_up()
+        await b.all_gone()
+    windows = [pcm[at : at + 6400] for at in range(0, len(pcm) - 6400, 6400)]
+    loudest = max(windows, key=level_dbfs)
+    assert tone_dbfs(loudest, 1000, 16000) == pytest.approx(-10, abs=0.5)
+    assert session.audio_interface.foreign_frames == 0
+    (response,) = session.audio_interface.turns.responses
+    assert 0.5 < response.seconds < 3
+
+
 async def test_variables_from_the_dialplan_arrive_at_the_named_agent(
     asterisk: LabAsterisk,
 ) -> None:

@@ -141,6 +141,30 @@ def demo(
     _run(lambda: run_demo(DemoOptions(out_dir=out, keep=keep), Console()))
 
 
+@app.command()
+def bench(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="parts, bridge, ear, stall or all.")
+    ] = None,
+    quick: Annotated[bool, typer.Option(help="Fewer steps, shorter ones.")] = False,
+    out: Annotated[Path, typer.Option(help="Where figures and pictures go.")] = Path(
+        "bench-output"
+    ),
+    formats: Annotated[
+        list[str] | None, typer.Option("--format", help="bridge: only this format of the agent.")
+    ] = None,
+    calls: Annotated[
+        list[int] | None, typer.Option(help="bridge: only this many calls at once.")
+    ] = None,
+) -> None:
+    """Measure what a call costs and what it sounds like; see docs/performance.md."""
+    with _lab_extra():
+        from benchmarks.command import Options, run
+
+    options = Options(quick, out, tuple(formats or ()), tuple(calls or ()))
+    _run(lambda: run(names or ["all"], options, Console()))
+
+
 @contextlib.contextmanager
 def _lab_extra() -> Iterator[None]:
     try:

@@ -16,10 +16,11 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import typer
 import uvloop
 from rich.console import Console
+from rich.markup import escape
 
 from ari_app import __version__
 from ari_app.errors import AppError, ConfigError
-from ari_app.settings import load_settings
+from ari_app.settings import Settings, load_settings
 
 app = typer.Typer(
     name="ari-app",
@@ -48,12 +49,8 @@ def main() -> None:
 
 
 def _fail(sentence: str) -> NoReturn:
-    _errors.print(f"[bold red]ari-app:[/] {_plain(sentence)}", soft_wrap=True, highlight=False)
+    _errors.print(f"[bold red]ari-app:[/] {escape(sentence)}", soft_wrap=True, highlight=False)
     sys.exit(2)
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")
 
 
 @app.callback(invoke_without_command=True)
@@ -71,7 +68,7 @@ def serve(env_file: EnvFile = _ENV_FILE) -> None:
     from ari_app.logs import set_up_logging
     from ari_app.service import serve as serve_until
 
-    settings = load_settings(str(env_file))
+    settings = _settings(env_file)
     settings.require_serving()
     set_up_logging(settings.log_level, settings.log_format)
     _run(lambda: serve_until(settings))
@@ -81,6 +78,7 @@ def serve(env_file: EnvFile = _ENV_FILE) -> None:
 def check(env_file: EnvFile = _ENV_FILE) -> None:
     """Find out what is wrong with a set-up, and say how to mend it."""
     from ari_app.checks import Finding, Verdict, check_all
+    from ari_app.logs import set_up_logging
 
     signs = {
         Verdict.OK: "[green]✓[/]",
@@ -88,13 +86,15 @@ def check(env_file: EnvFile = _ENV_FILE) -> None:
         Verdict.FAILED: "[bold red]✗[/]",
     }
     console = Console()
-    settings = load_settings(str(env_file))
+    settings = _settings(env_file)
+    # The findings say all that there is to say.
+    set_up_logging("ERROR")
 
     async def run() -> list[Finding]:
         findings = []
         async for finding in check_all(settings):
             findings.append(finding)
-            line = f"{signs[finding.verdict]} [bold]{finding.what}[/]  {_plain(finding.detail)}"
+            line = f"{signs[finding.verdict]} [bold]{finding.what}[/]  {escape(finding.detail)}"
             console.print(line, soft_wrap=True, highlight=False)
         return findings
 
@@ -163,6 +163,15 @@ def bench(
 
     options = Options(quick, out, tuple(formats or ()), tuple(calls or ()))
     _run(lambda: run(names or ["all"], options, Console()))
+
+
+def _settings(env_file: Path) -> Settings:
+    if env_file != _ENV_FILE and not env_file.exists():
+        raise ConfigError(f"There is no {env_file}.")
+    try:
+        return load_settings(str(env_file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{env_file} cannot be read: {error}.") from None
 
 
 @contextlib.contextmanager

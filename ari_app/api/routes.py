@@ -20,6 +20,13 @@ log = structlog.get_logger(__name__)
 
 _OPEN_PATHS = frozenset({"/health/live", "/health/ready", "/metrics"})
 _MAX_BODY_BYTES = 64 * 1024
+# Spelled out, for Python renames statuses now and then (413 in 3.13), and these codes are stable.
+_CODES = {
+    HTTPStatus.BAD_REQUEST: "bad_request",
+    HTTPStatus.NOT_FOUND: "not_found",
+    HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "body_too_large",
+}
 
 
 class ServiceView(Protocol):
@@ -140,7 +147,8 @@ async def _problems(request: web.Request, handler: Handler) -> web.StreamRespons
         if status < HTTPStatus.BAD_REQUEST:
             raise
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
-        return problem(status, status.name.lower(), f"{status.phrase}.", headers=headers)
+        code = _CODES.get(status, f"http_{status.value}")
+        return problem(status, code, f"{status.phrase}.", headers=headers)
     except Exception:
         log.exception("http_request_failed", path=request.path)
         return problem(

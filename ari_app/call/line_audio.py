@@ -194,7 +194,12 @@ class LineAudio(AudioInterface):
         return self.on_dry() if self.on_dry is not None else b""
 
     def _deliver(self, chunks: list[bytes]) -> None:
-        if chunks:
+        if not chunks:
+            return
+        if self.on_chunk is not None:
+            for chunk in chunks:
+                self.on_chunk(chunk)
+        else:
             self._chunks.extend(chunks)
             if self._reader is not None and not self._reader.done():
                 self._reader.set_result(None)

@@ -40,6 +40,7 @@ from ari_app.call.signals import (
     Refused,
     Status,
 )
+from ari_app.logs import mask_number
 
 log = structlog.get_logger(__name__)
 
@@ -104,6 +105,13 @@ class SessionManager:
         finally:
             self._arriving.discard(channel.id)
         refusal = self._refusal(plan)
+        log.info(
+            "call_entered",
+            call=channel.id,
+            session=session_id,
+            caller=mask_number(channel.caller.number),
+            called=mask_number(channel.dialplan.exten),
+        )
         session = CallSession(self._services, plan, channel, session_id=session_id)
         self.sessions[session_id] = session
         self._by_channel[session.call_id] = session

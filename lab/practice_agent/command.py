@@ -59,10 +59,12 @@ async def run_practice_agent(
     try:
         await serve(config, stop=stop, ready=ready, observer=show)
     except OSError as error:
-        raise ConfigError(
-            f"{bind} cannot be used: {os.strerror(error.errno or 0)}. Choose another --bind."
-        ) from None
+        # A name that nobody knows has a number of its own kind, below zero.
+        number = error.errno or 0
+        reason = os.strerror(number) if number > 0 else error.strerror
+        raise ConfigError(f"{bind} cannot be used: {reason}. Choose another --bind.") from None
     finally:
         announcing.cancel()
+        await asyncio.gather(announcing, return_exceptions=True)
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)

@@ -125,6 +125,24 @@ async def test_chunks_follow_the_wall_clock_though_the_phone_sends_nothing(bench
     assert b"".join(chunks) == bytes(2 * 16000)
 
 
+async def test_a_listener_is_handed_each_chunk_when_it_is_complete(bench: Bench) -> None:
+    client = await bench.dial()
+    client.sending = False
+    heard: list[tuple[float, bytes]] = []
+    loop = asyncio.get_running_loop()
+    bench.audio.on_chunk = lambda chunk: heard.append((loop.time(), chunk))
+    bench.audio.start(PCM8)
+    reading = asyncio.create_task(bench.audio.read_audio_chunk())
+    await asyncio.sleep(1)
+    assert not reading.done(), "nothing is left for a reader"
+    assert b"".join(chunk for _, chunk in heard) == bytes(640 * len(heard))
+    assert len(heard) == pytest.approx(24, abs=2)
+    assert heard[-1][0] - heard[0][0] == pytest.approx(0.04 * (len(heard) - 1), abs=0.03)
+    bench.audio.hang_up()
+    with pytest.raises(LineError):
+        await reading
+
+
 async def test_a_chunk_comes_in_the_format_that_is_wanted(bench: Bench) -> None:
     await bench.dial()
     bench.audio.start(AudioFormat.parse("ulaw_8000"))

@@ -60,8 +60,8 @@ async def run_practice_agent(
         await serve(config, stop=stop, ready=ready, observer=show)
     except OSError as error:
         # A name that nobody knows has a number of its own kind, below zero.
-        number = error.errno or 0
-        reason = os.strerror(number) if number > 0 else error.strerror
+        errno = error.errno or 0
+        reason = os.strerror(errno) if errno > 0 else error.strerror
         raise ConfigError(f"{bind} cannot be used: {reason}. Choose another --bind.") from None
     finally:
         announcing.cancel()

@@ -58,6 +58,7 @@ def as_json(step: Step) -> dict[str, Any]:
     return asdict(step) | {
         "holds": step.holds,
         "generator_is_bottleneck": step.generator_is_bottleneck,
+        "disturbed": step.disturbed,
     }
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.bridge import _why
 from benchmarks.fill import fill, main
 from benchmarks.goals import goal_rows
 from benchmarks.pictures import draw
@@ -38,11 +39,11 @@ def test_a_limit_that_the_load_broke_is_not_ours() -> None:
     ours = samples.a_step(gap_p99_ms=30.0)
     loads = samples.a_step(gap_p99_ms=30.0, agent_cpu_percent=99.0)
 
-    assert [line[-1] for line in ROWS["bridge"](samples.bridge(ours, loads))[0].lines] == [
-        "no",
-        "load is",
-        "no",
-    ]
+    others = samples.a_step(gap_p99_ms=30.0, others_percent=50.0)
+    table, _ = ROWS["bridge"](samples.bridge(ours, loads, others, samples.a_step()))
+    assert [line[-1] for line in table.lines] == ["no", "load is", "disturbed", "yes", "no"]
+    whys = [_why(step) for step in (ours, loads, others)]
+    assert [why.partition(" ")[0] for why in whys] == ["a", "the", "other"]
     assert samples.a_step(generator_late_p99_ms=6.0).generator_is_bottleneck
 
 

@@ -26,7 +26,9 @@ def open_files() -> int:
 
 def test_it_fires_once_and_never_too_soon() -> None:
     async def run() -> list[float]:
+        before = open_files()
         timer = KernelTimer(asyncio.get_running_loop())
+        assert open_files() == before + 1
         fired: list[float] = []
         done = asyncio.Event()
 
@@ -42,13 +44,12 @@ def test_it_fires_once_and_never_too_soon() -> None:
         await asyncio.sleep(0.02)
         timer.close()
         timer.close()
+        assert open_files() == before
         return fired
 
-    before = open_files()
     fired = on_uvloop(run())
     assert len(fired) == 5
     assert min(fired) >= 0
-    assert open_files() == before
 
 
 def test_what_is_cancelled_or_replaced_is_not_called() -> None:

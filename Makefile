@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 CODE := ari_app audiosocket lab tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit e2e lint format lock serve check agent clean
+.PHONY: help setup asterisk demo test unit e2e lint format lock serve check agent bench clean
 
 help:  ## List these commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -11,16 +11,19 @@ help:  ## List these commands
 setup:  ## Make .venv from requirements.lock
 	@sh scripts/bootstrap.sh
 
-demo: setup  ## Place a real call through a real Asterisk to the practice agent
+asterisk: setup  ## Fetch the lab's Asterisk, unless there is one already
+	@$(PYTHON) -m lab.asterisk fetch
+
+demo: asterisk  ## Place a real call through a real Asterisk to the practice agent
 	@.venv/bin/ari-app demo
 
-test: lint  ## Format, types and all tests, also those with the real Asterisk
+test: lint asterisk  ## Format, types and all tests, also those with the real Asterisk
 	$(PYTHON) -m pytest
 
 unit: setup  ## The tests that need no Asterisk
 	$(PYTHON) -m pytest -m 'not e2e'
 
-e2e: setup  ## The tests with the real Asterisk
+e2e: asterisk  ## The tests with the real Asterisk
 	$(PYTHON) -m pytest -m e2e
 
 lint: setup  ## Format, lint and types, without changing anything
@@ -45,5 +48,8 @@ check: setup  ## Find out what is wrong with a set-up
 agent: setup  ## Run the practice agent alone
 	@.venv/bin/ari-app agent
 
+bench: asterisk  ## Measure everything (45 minutes; .venv/bin/ari-app bench --help)
+	@.venv/bin/ari-app bench all
+
 clean:  ## Remove what the commands above have made here
-	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-output
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-output bench-output

@@ -37,30 +37,33 @@ log = structlog.get_logger(__name__)
 
 
 class Observers(SessionObserver):
-    """Tells several observers of the same calls."""
+    """Tells several observers of the same calls; one that raises disturbs neither the call nor the
+    others."""
 
     def __init__(self, observers: Sequence[SessionObserver]) -> None:
         self._observers = tuple(observers)
 
     def call_changed(self, session: CallSession, state: State) -> None:
-        for observer in self._observers:
-            observer.call_changed(session, state)
+        self._tell(lambda observer: observer.call_changed(session, state))
 
     def call_said(self, session: CallSession, line: TranscriptLine) -> None:
-        for observer in self._observers:
-            observer.call_said(session, line)
+        self._tell(lambda observer: observer.call_said(session, line))
 
     def call_responded(self, session: CallSession, response: ResponseTime) -> None:
-        for observer in self._observers:
-            observer.call_responded(session, response)
+        self._tell(lambda observer: observer.call_responded(session, response))
 
     def agent_connected(self, session: CallSession, seconds: float) -> None:
-        for observer in self._observers:
-            observer.agent_connected(session, seconds)
+        self._tell(lambda observer: observer.agent_connected(session, seconds))
 
     def agent_closed(self, session: CallSession, close: AgentClose) -> None:
+        self._tell(lambda observer: observer.agent_closed(session, close))
+
+    def _tell(self, tell: Callable[[SessionObserver], None]) -> None:
         for observer in self._observers:
-            observer.agent_closed(session, close)
+            try:
+                tell(observer)
+            except Exception:
+                log.exception("observer_failed", observer=type(observer).__name__)
 
 
 class VoiceBridge:
@@ -143,6 +146,7 @@ class VoiceBridge:
             lambda: self.asterisk,
             self._agent_formats,
             await self._open_precall(),
+            lambda: self.manager.get_active_sessions_count(),
         )
         services = Services(
             ari=self.ari,

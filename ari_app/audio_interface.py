@@ -35,10 +35,14 @@ class AudioInterface(ABC):
         rate_hz: Samples a second on the line, where audio is 16-bit PCM, little endian, mono.
         on_dry: Asked once for the last samples of a response whose end was not announced, when
             playing runs out of them.
+        on_chunk: Where it is set, an interface that can do so hands over each chunk the moment that
+            it is complete. :meth:`read_audio_chunk` then only waits for the end: to wake a task for
+            every chunk of every call is a good part of what a call costs.
     """
 
     rate_hz: int
     on_dry: Callable[[], bytes] | None = None
+    on_chunk: Callable[[bytes], None] | None = None
 
     @abstractmethod
     def start(self, heard_as: AudioFormat) -> None:

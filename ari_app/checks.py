@@ -215,13 +215,22 @@ async def check_dial_back(ari: Client, settings: Settings) -> Finding:
             f"that is "
             "not `ari-app serve`, choose another AUDIOSOCKET_BIND.",
         )
-    target = settings.audiosocket_advertise or f"{bound[0]}:{bound[1]}"
+    dialled = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
+    target = settings.audiosocket_advertise or f"{dialled}:{bound[1]}"
     called = _Called()
     async with AsyncExitStack() as stack:
         stack.push_async_callback(server.close)
         clock.start()
         stack.callback(clock.stop)
-        await _register(ari, stack)
+        try:
+            await _register(ari, stack)
+        except TimeoutError:
+            return Finding(
+                what,
+                Verdict.FAILED,
+                f"Asterisk at {settings.ari_url} opens no event socket. Has it loaded "
+                "res_http_websocket.so, and does a proxy before it pass WebSockets on?",
+            )
         server.expect(called.uuid, called, SLIN, ttl=_DIAL_BACK_SECONDS)
         channel = media_channel_id(ari.app, called.uuid.hex)
         stack.push_async_callback(quietly, lambda: ari.channels.hangup(channel))
@@ -231,6 +240,13 @@ async def check_dial_back(ari: Client, settings: Settings) -> Finding:
                     channel, target, format=SLIN.name, data=str(called.uuid)
                 )
                 await called.connected.wait()
+        except AriUnauthorized:
+            return Finding(
+                what,
+                Verdict.FAILED,
+                f"Asterisk lets the user {settings.ari_username!r} read only. Set read_only=no in "
+                "its ari.conf.",
+            )
         except (AriError, TimeoutError):
             return Finding(
                 what,

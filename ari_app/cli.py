@@ -7,18 +7,20 @@ interrupted.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 import uvloop
 from rich.console import Console
+from rich.markup import escape
 
 from ari_app import __version__
-from ari_app.errors import AppError
-from ari_app.settings import load_settings
+from ari_app.errors import AppError, ConfigError
+from ari_app.settings import Settings, load_settings
 
 app = typer.Typer(
     name="ari-app",
@@ -47,12 +49,8 @@ def main() -> None:
 
 
 def _fail(sentence: str) -> NoReturn:
-    _errors.print(f"[bold red]ari-app:[/] {_plain(sentence)}", soft_wrap=True, highlight=False)
+    _errors.print(f"[bold red]ari-app:[/] {escape(sentence)}", soft_wrap=True, highlight=False)
     sys.exit(2)
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")
 
 
 @app.callback(invoke_without_command=True)
@@ -70,7 +68,7 @@ def serve(env_file: EnvFile = _ENV_FILE) -> None:
     from ari_app.logs import set_up_logging
     from ari_app.service import serve as serve_until
 
-    settings = load_settings(str(env_file))
+    settings = _settings(env_file)
     settings.require_serving()
     set_up_logging(settings.log_level, settings.log_format)
     _run(lambda: serve_until(settings))
@@ -80,6 +78,7 @@ def serve(env_file: EnvFile = _ENV_FILE) -> None:
 def check(env_file: EnvFile = _ENV_FILE) -> None:
     """Find out what is wrong with a set-up, and say how to mend it."""
     from ari_app.checks import Finding, Verdict, check_all
+    from ari_app.logs import set_up_logging
 
     signs = {
         Verdict.OK: "[green]✓[/]",
@@ -87,13 +86,15 @@ def check(env_file: EnvFile = _ENV_FILE) -> None:
         Verdict.FAILED: "[bold red]✗[/]",
     }
     console = Console()
-    settings = load_settings(str(env_file))
+    settings = _settings(env_file)
+    # The findings say all that there is to say.
+    set_up_logging("ERROR")
 
     async def run() -> list[Finding]:
         findings = []
         async for finding in check_all(settings):
             findings.append(finding)
-            line = f"{signs[finding.verdict]} [bold]{finding.what}[/]  {_plain(finding.detail)}"
+            line = f"{signs[finding.verdict]} [bold]{finding.what}[/]  {escape(finding.detail)}"
             console.print(line, soft_wrap=True, highlight=False)
         return findings
 
@@ -115,8 +116,9 @@ def agent(
 ) -> None:
     """Run the practice agent alone: an ElevenLabs-compatible server that needs no account."""
     from ari_app.logs import set_up_logging
-    from lab.practice_agent.command import run_practice_agent
 
+    with _lab_extra():
+        from lab.practice_agent.command import run_practice_agent
     set_up_logging("WARNING")
     _run(lambda: run_practice_agent(bind, dialogue, key, Console()))
 
@@ -132,10 +134,54 @@ def demo(
 ) -> None:
     """Place a real call through a real Asterisk to the practice agent, and show it."""
     from ari_app.logs import set_up_logging
-    from lab.demo import DemoOptions, run_demo
 
+    with _lab_extra():
+        from lab.demo import DemoOptions, run_demo
     set_up_logging("WARNING")
     _run(lambda: run_demo(DemoOptions(out_dir=out, keep=keep), Console()))
+
+
+@app.command()
+def bench(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="parts, bridge, ear, stall or all.")
+    ] = None,
+    quick: Annotated[bool, typer.Option(help="Fewer steps, shorter ones.")] = False,
+    out: Annotated[Path, typer.Option(help="Where figures and pictures go.")] = Path(
+        "bench-output"
+    ),
+    formats: Annotated[
+        list[str] | None, typer.Option("--format", help="bridge: only this format of the agent.")
+    ] = None,
+    calls: Annotated[
+        list[int] | None, typer.Option(help="bridge: only this many calls at once.")
+    ] = None,
+) -> None:
+    """Measure what a call costs and what it sounds like; see docs/performance.md."""
+    with _lab_extra():
+        from benchmarks.command import Options, run
+
+    options = Options(quick, out, tuple(formats or ()), tuple(calls or ()))
+    _run(lambda: run(names or ["all"], options, Console()))
+
+
+def _settings(env_file: Path) -> Settings:
+    if env_file != _ENV_FILE and not env_file.exists():
+        raise ConfigError(f"There is no {env_file}.")
+    try:
+        return load_settings(str(env_file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{env_file} cannot be read: {error}.") from None
+
+
+@contextlib.contextmanager
+def _lab_extra() -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise ConfigError(
+            f"This command needs {error.name}, which is not installed: pip install 'ari-app[lab]'"
+        ) from None
 
 
 def _run(work: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:

@@ -58,6 +58,7 @@ class Planner:
         asterisk: Says which Asterisk it is; None while that is not known.
         formats: What agents have announced.
         precall: The service that is asked before a call; None: nobody is.
+        active_calls: How many calls are running.
     """
 
     def __init__(
@@ -67,7 +68,9 @@ class Planner:
         asterisk: Callable[[], Assessment | None],
         formats: FormatMemory,
         precall: PreCall | None,
+        active_calls: Callable[[], int],
     ) -> None:
+        self._active_calls = active_calls
         self._settings = settings
         self._ari = ari
         self._asterisk = asterisk
@@ -192,7 +195,7 @@ class Planner:
             call_timeout_seconds=settings.call_timeout_seconds,
             connect_timeout_seconds=settings.agent_connect_timeout_seconds,
             wait_seconds=wait_seconds,
-            uplink_chunk_ms=settings.uplink_chunk_ms,
+            uplink_chunk_ms=settings.chunk_ms(self._active_calls()),
             recording_path=None if folder is None else folder / f"{session_id}.wav",
         )
 

@@ -23,6 +23,8 @@ from ari_app.call.signals import OnMachine
 from ari_app.errors import ConfigError
 from ari_app.precall import OnFailure
 
+_BUSY_CALLS = 50
+
 LineFormatName = Literal["slin", "slin16", "slin24", "auto"]
 
 
@@ -110,6 +112,7 @@ class Settings(BaseSettings):
     agent_connect_timeout_seconds: float = Field(default=8, gt=0, le=60)
     drain_timeout_seconds: float = Field(default=600, ge=0, le=86_400)
     uplink_chunk_ms: int = Field(default=40, ge=20, le=250, multiple_of=20)
+    uplink_busy_chunk_ms: int = Field(default=60, ge=20, le=250, multiple_of=20)
     recordings_dir: OptionalPath = None
     no_speech_timeout_seconds: float = Field(default=0, ge=0, le=86_400)
     hold_timeout_seconds: float = Field(default=0, ge=0, le=86_400)
@@ -141,6 +144,15 @@ class Settings(BaseSettings):
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["console", "json"] = "console"
+
+    def chunk_ms(self, active_calls: int) -> int:
+        """How much user audio a message to the agent holds, in ms, for a call that begins now.
+
+        A message costs much the same whatever is in it, so a busy process sends fewer.
+        """
+        if active_calls < _BUSY_CALLS:
+            return self.uplink_chunk_ms
+        return max(self.uplink_chunk_ms, self.uplink_busy_chunk_ms)
 
     @property
     def audiosocket_target(self) -> str:

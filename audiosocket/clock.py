@@ -9,6 +9,7 @@ from typing import Protocol
 
 import structlog
 
+from audiosocket.kernel_timer import KernelTimer, is_coarse
 from audiosocket.schedule import Schedule
 
 log = structlog.get_logger(__name__)
@@ -54,7 +55,10 @@ class FrameClock:
         on_tick: OnTick | None = None,
         loop: TimerLoop | None = None,
     ) -> None:
-        """`loop`: where the timer runs; the running event loop at `start()` when None."""
+        """`loop`: where the timer runs; the running event loop at `start()` when None.
+
+        On uvloop a timer of the kernel's takes the place of its own (see `kernel_timer.py`).
+        """
         self.period = period
         self.max_catch_up = max_catch_up
         self.on_tick = on_tick
@@ -64,6 +68,7 @@ class FrameClock:
         self._registrations: dict[_Registration, None] = {}
         self._snapshot: tuple[_Registration, ...] = ()
         self._timer: Timer | None = None
+        self._kernel_timer: KernelTimer | None = None
 
     @property
     def ticking(self) -> bool:
@@ -76,13 +81,16 @@ class FrameClock:
         Raises RuntimeError when no loop was given and none is running.
         """
         if self._running_on is None:
-            self._running_on = self._loop or asyncio.get_running_loop()
+            self._running_on = self._loop or self._best_timer()
             self._wind()
 
     def stop(self) -> None:
         """Tick no more. Callbacks stay and go on with the next `start()`."""
         self._running_on = None
         self._unwind()
+        if self._kernel_timer is not None:
+            self._kernel_timer.close()
+            self._kernel_timer = None
 
     def add(self, callback: Callable[[int], None]) -> Callable[[], None]:
         """Call `callback(frames_due)` each tick until the returned function is called.
@@ -103,6 +111,17 @@ class FrameClock:
                     self._unwind()
 
         return remove
+
+    def _best_timer(self) -> TimerLoop:
+        loop = asyncio.get_running_loop()
+        if is_coarse(loop):
+            try:
+                self._kernel_timer = KernelTimer(loop)
+            except (OSError, AttributeError) as error:
+                log.warning("clock without kernel timer", error=str(error))
+            else:
+                return self._kernel_timer
+        return loop
 
     def _wind(self) -> None:
         loop = self._running_on

@@ -171,6 +171,14 @@ class Line(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.closing:
             return
+        if (
+            len(data) == len(self._silence)
+            and data.startswith(self._header)
+            and not self._decoder.buffered
+        ):
+            # Nearly always: one whole frame of 20 ms. The decoder would come to the same.
+            self._deliver_audio(data[HEADER_BYTES:], self.format.kind)
+            return
         try:
             messages = self._decoder.feed(data)
         except ProtocolError as error:
@@ -203,9 +211,7 @@ class Line(asyncio.Protocol):
             try:
                 match message:
                     case Audio(kind, payload):
-                        stats.frames_received += 1
-                        stats.bytes_received += len(payload)
-                        self._handler.audio_received(payload, kind)
+                        self._deliver_audio(payload, kind)
                     case Dtmf(digit):
                         stats.digits_received += 1
                         self._handler.digit_received(digit)
@@ -218,6 +224,15 @@ class Line(asyncio.Protocol):
                         self.malformed(UnexpectedKind("a second UUID"))
             except Exception:
                 self._handler_failed(type(message).__name__)
+
+    def _deliver_audio(self, payload: bytes, kind: Kind) -> None:
+        stats = self.stats
+        stats.frames_received += 1
+        stats.bytes_received += len(payload)
+        try:
+            self._handler.audio_received(payload, kind)
+        except Exception:
+            self._handler_failed("audio_received")
 
     def _write_frame(self) -> None:
         transport, stats = self._transport, self.stats

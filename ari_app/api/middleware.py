@@ -28,6 +28,15 @@ _USABLE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
 _QUIET_PATHS: Final = frozenset({"/health/live", "/health/ready", "/metrics"})
 
 
+# Spelled out, for Python renames statuses now and then (413 in 3.13), and these codes are stable.
+_CODES = {
+    HTTPStatus.BAD_REQUEST: "bad_request",
+    HTTPStatus.NOT_FOUND: "not_found",
+    HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "body_too_large",
+}
+
+
 @web.middleware
 async def request_ids(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give every request an id, the client's own where it is usable, and log the request."""
@@ -63,7 +72,8 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except web.HTTPException as error:
         status = HTTPStatus(error.status)
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
-        found = Problem(status.name.lower(), status=status, headers=headers)
+        code = _CODES.get(status, f"http_{status.value}")
+        found = Problem(code, status=status, headers=headers)
     except Exception:
         log.exception("http_request_failed", method=request.method, path=request.path)
         found = Problem("internal")

@@ -120,7 +120,8 @@ class LineAudio(AudioInterface):
     async def drained(self) -> None:
         if self._closed or (self._uplink is not None and self.playout.idle):
             return
-        self._drained = asyncio.Event()
+        if self._drained is None or self._drained.is_set():
+            self._drained = asyncio.Event()
         await self._drained.wait()
         if not self._closed:
             await asyncio.sleep(_TAIL_SECONDS)
@@ -201,7 +202,12 @@ class LineAudio(AudioInterface):
         return self.on_dry() if self.on_dry is not None else b""
 
     def _deliver(self, chunks: list[bytes]) -> None:
-        if chunks:
+        if not chunks:
+            return
+        if self.on_chunk is not None:
+            for chunk in chunks:
+                self.on_chunk(chunk)
+        else:
             self._chunks.extend(chunks)
             if self._reader is not None and not self._reader.done():
                 self._reader.set_result(None)

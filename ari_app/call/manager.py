@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Coroutine, Mapping
+from collections.abc import Collection, Coroutine, Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 
 import structlog
@@ -28,6 +29,7 @@ from ari_app.call.arguments import CallArguments, parse_arguments
 from ari_app.call.legs import Party
 from ari_app.call.plan import CallPlan, Services
 from ari_app.call.release import (
+    give_back_caller,
     media_channel_id,
     placed_channel_id,
     target_channel_id,
@@ -56,6 +58,7 @@ from ari_app.call.signals import (
 from ari_app.call.states import State
 from ari_app.call.sweeper import Sweeper
 from ari_app.errors import AppError
+from ari_app.logs import mask_number
 
 log = structlog.get_logger(__name__)
 
@@ -121,6 +124,7 @@ class SessionManager:
         self._arriving: set[str] = set()
         self._by_channel: dict[str, CallSession] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._taking_in: set[asyncio.Task[None]] = set()
         self._sweeper = Sweeper(services, self.sessions, self._arriving)
 
     @property
@@ -158,6 +162,13 @@ class SessionManager:
             self._arriving.discard(channel.id)
         if not arrived:
             return None
+        log.info(
+            "call_entered",
+            call=channel.id,
+            session=session_id,
+            caller=mask_number(channel.caller.number),
+            called=mask_number(channel.dialplan.exten),
+        )
         refusal = self._refusal(plan) if failure is None else Outcome(Status.FAILED, failure)
         session = self._add(plan, _party(channel), session_id)
         if refusal is None:
@@ -246,26 +257,25 @@ class SessionManager:
     async def drain(self, timeout: float) -> None:
         """Refuse new calls, let the running ones finish, and after ``timeout`` seconds end them."""
         self.draining = True
-        for session in self.sessions.values():
+        for session in self._not_ended():
             if session.state is State.WAITING:
                 session.post(EndRequested(Outcome(Status.REJECTED, "draining")))
-        running = [session for session in self.sessions.values() if not session.ended.is_set()]
-        if not running:
-            return
-        log.info("draining", calls=len(running), limit_seconds=timeout)
-        waiting = [asyncio.ensure_future(session.ended.wait()) for session in running]
-        _, late = await asyncio.wait(waiting, timeout=timeout)
-        if late:
-            self.end_all("shutting_down")
-            await asyncio.wait(late, timeout=_RELEASE_SECONDS)
-        for future in waiting:
-            future.cancel()
+        running = self._not_ended()
+        if running:
+            log.info("draining", calls=len(running), limit_seconds=timeout)
+            if not await _all_ended(running, timeout):
+                self.end_all("shutting_down")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_RELEASE_SECONDS):
+                # Who came meanwhile was refused, and is on the way back to the dialplan.
+                if self._taking_in:
+                    await asyncio.wait(self._taking_in)
+                await _all_ended(self._not_ended(), None)
 
     def end_all(self, reason: str) -> None:
         """End every call now; the callers go on in the dialplan as ``FAILED``."""
-        for session in self.sessions.values():
-            if not session.ended.is_set():
-                session.post(EndRequested(Outcome(Status.FAILED, reason)))
+        for session in self._not_ended():
+            session.post(EndRequested(Outcome(Status.FAILED, reason)))
 
     async def sweep_forever(self) -> None:
         """Look for what is left behind now and then, until cancelled."""
@@ -282,6 +292,9 @@ class SessionManager:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def _not_ended(self) -> list[CallSession]:
+        return [session for session in self.sessions.values() if not session.ended.is_set()]
+
     def _refusal(self, plan: CallPlan) -> Outcome | None:
         if self.draining:
             return Outcome(Status.REJECTED, "draining")
@@ -294,8 +307,10 @@ class SessionManager:
     async def _retire(self, session: CallSession) -> None:
         await session.ended.wait()
         self.admission.changed()
-        self._by_channel.pop(session.call_id, None)
-        self._by_channel.pop(session.media_id, None)
+        for channel_id in (session.call_id, session.media_id):
+            # A caller who came back is another session's.
+            if self._by_channel.get(channel_id) is session:
+                del self._by_channel[channel_id]
         ended = [key for key, held in self.sessions.items() if held.ended.is_set()]
         for key in ended[:-_MAX_ENDED]:
             del self.sessions[key]
@@ -360,12 +375,27 @@ class SessionManager:
         app = self._services.app
         ours = (media_channel_id(app, ""), placed_channel_id(app, ""), target_channel_id(app, ""))
         if session is not None and not session.ended.is_set():
-            self._entered_again(session, event)
+            if self._came_back(session, channel.id):
+                self._spawn_take_in(event)
+            else:
+                self._entered_again(session, event)
         elif channel.id.startswith(ours):
             # Its call ended while Asterisk was making it.
             self._spawn(self._sweeper.remove_channel(channel.id))
         else:
-            self._spawn(self._take_in(event))
+            self._spawn_take_in(event)
+
+    def _came_back(self, session: CallSession, channel_id: str) -> bool:
+        """Whether a dialplan brings a caller back before all of the last call has been given back.
+
+        It may pass them from one agent to the next.
+        """
+        return channel_id == session.call_id and session.state is State.RELEASING
+
+    def _spawn_take_in(self, event: StasisStart) -> None:
+        task = self._spawn(self._take_in(event))
+        self._taking_in.add(task)
+        task.add_done_callback(self._taking_in.discard)
 
     def _entered_again(self, session: CallSession, event: StasisStart) -> None:
         channel_id = event.channel.id
@@ -384,7 +414,13 @@ class SessionManager:
             session.post(CalleeAnswered())
 
     async def _take_in(self, event: StasisStart) -> None:
-        await self.create_session(event.channel, parse_arguments(event.args))
+        channel = event.channel
+        try:
+            await self.create_session(channel, parse_arguments(event.args))
+        except Exception:
+            log.exception("call_not_taken_in", call=channel.id)
+            failed = Outcome(Status.FAILED, "internal_error")
+            await give_back_caller(self._services.ari, channel.id, failed)
 
     def _rings(self, channel_id: str) -> None:
         session = self._session_of(channel_id)
@@ -426,10 +462,11 @@ class SessionManager:
             else:
                 session.post(CallerLeft("caller_hung_up"))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 def _party(channel: Channel) -> Party:
@@ -448,3 +485,16 @@ def _tell(session: CallSession, event: AriEvent) -> None:
             session.held_by_phone(False)
         case _:
             pass
+
+
+async def _all_ended(sessions: Collection[CallSession], timeout: float | None) -> bool:
+    """Wait for calls to end, so long at most; whether they have."""
+    waiting = [asyncio.ensure_future(session.ended.wait()) for session in sessions]
+    if not waiting:
+        return True
+    try:
+        _, late = await asyncio.wait(waiting, timeout=timeout)
+    finally:
+        for future in waiting:
+            future.cancel()
+    return not late

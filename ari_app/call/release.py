@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from ari_app.ari import AriError, AriNotFound, Client
+from ari_app.ari import AriConflict, AriError, AriNotFound, Client
 from ari_app.call.signals import Outcome
 
 log = structlog.get_logger(__name__)
@@ -69,7 +69,8 @@ async def give_back_caller(
         context: Go on there, at the extension ``s``; None: after ``Stasis()``.
 
     Returns:
-        Whether the channel has left us; one that has hung up has.
+        Whether the channel has left us; one that has hung up has, and one that is no longer in
+        Stasis (409).
     """
     variables = {
         "AGENT_STATUS": outcome.status.value,
@@ -82,16 +83,23 @@ async def give_back_caller(
     for name, value in variables.items():
         try:
             await ari.channels.set_channel_var(channel_id, name, value)
-        except AriNotFound:
+        except (AriNotFound, AriConflict):
             return True
         except AriError as error:
             # Going on without a variable is better than not going on.
             log.warning("variable_not_set", variable=name, code=error.code, error=str(error))
     extension = None if context is None else "s"
-    left = await quietly(
-        lambda: ari.channels.continue_in_dialplan(channel_id, context=context, extension=extension),
-        attempts=2,
-    )
+
+    async def let_go() -> None:
+        try:
+            await ari.channels.continue_in_dialplan(
+                channel_id, context=context, extension=extension
+            )
+        except AriConflict:
+            # It is in the dialplan: only the answer to the first attempt was lost.
+            return
+
+    left = await quietly(let_go, attempts=2)
     if not left:
         log.error("caller_not_released", call=channel_id)
     return left

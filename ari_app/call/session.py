@@ -392,9 +392,7 @@ class CallSession:
     def _state_changed(self) -> None:
         state = self._machine.state
         self._log.debug("call_state", state=state.value)
-        if state is State.TALKING and self.answered_at is None:
-            self.answered_at = datetime.now(UTC)
-        elif state is State.ENDED:
+        if state is State.ENDED:
             self.ended_at = datetime.now(UTC)
             self._duration = self._loop.time() - self._started
             self.ended.set()
@@ -519,6 +517,7 @@ class CallSession:
             self.post(CalleeLost(Result.FAILED.value, present=True))
 
     def _start_audio(self) -> None:
+        self.answered_at = datetime.now(UTC)
         audio, plan = self.audio_interface, self._plan
         if plan.recording_path is not None:
             audio.recorder = StereoRecorder(plan.recording_path, audio.rate_hz, self._loop.time())
@@ -713,11 +712,14 @@ class CallSession:
             self._agent.close(),
             self._remove_resources(),
             self._drop_target(),
+            self._finish_recording(),
         ]
         if caller_present:
             parts.append(self._give_back_caller(outcome))
-        await asyncio.gather(*parts)
-        await self._finish_recording()
+        for failure in await asyncio.gather(*parts, return_exceptions=True):
+            if isinstance(failure, BaseException):
+                self._log.error("release_part_failed", exc_info=failure)
+        await self._stop_tasks()
         self._log.info(
             "call_ended",
             status=outcome.status.value,
@@ -740,6 +742,14 @@ class CallSession:
         # A channel that is still being made cannot be hung up.
         if self._calling:
             await asyncio.wait(self._calling)
+
+    async def _stop_tasks(self) -> None:
+        """Give up requests that nobody needs an answer to any more."""
+        others = self._tasks - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        if others:
+            await asyncio.wait(others)
 
     async def _remove_resources(self) -> None:
         # What is still being made must be there before it can be removed; every request has a

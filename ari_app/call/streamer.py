@@ -53,8 +53,9 @@ class ConversationStreamer:
 
     async def run(self) -> None:
         """Let the line begin, and send what it hears to the agent until it is closed."""
-        self.audio_interface.start(self._agent_hears)
         read, send = self.audio_interface.read_audio_chunk, self._agent.send_audio
+        self.audio_interface.on_chunk = send
+        self.audio_interface.start(self._agent_hears)
         try:
             while True:
                 send(await read())

@@ -56,7 +56,10 @@ class Sweeper:
         """Look for what is left behind now and then, until cancelled."""
         while True:
             await asyncio.sleep(_BLIND_SWEEP_SECONDS if self.replaced else _SWEEP_SECONDS)
-            await self.reconcile()
+            try:
+                await self.reconcile()
+            except Exception:
+                log.exception("sweep_failed")
 
     async def reconcile(self) -> None:
         """Compare Asterisk with the calls that we know and mend what differs.

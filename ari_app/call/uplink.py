@@ -54,6 +54,7 @@ class Uplink:
         self._pending = bytearray()
         self._started: float | None = None
         self._ticked = 0.0
+        self._reading_until = 0.0
         self._offset = 0
         self._in_gap = False
         self.stats = UplinkStats()
@@ -83,12 +84,17 @@ class Uplink:
         """Fills what is missing at `now`; returns the chunks it completes. Called every 20 ms.
 
         A tick that is itself late tells that this process was held up, and what came meanwhile is
-        still to be read. It goes by the time of the tick before.
+        still to be read. It goes by the time of the tick before. The next tick may come at once,
+        before anything has been read: it waits, too.
         """
         if self._started is None:
             return []
-        was_held_up = now - self._ticked > self._slack_seconds
-        wall = self._ticked if was_held_up else now
+        wall = now
+        if now - self._ticked > self._slack_seconds:
+            wall = self._ticked
+            self._reading_until = now + _FILL_MS / 1000
+        elif now < self._reading_until:
+            return []
         self._ticked = now
         stats = self.stats
         heard = stats.received_samples + stats.filled_samples - self._offset

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
 
-class LabError(Exception):
+from ari_app.errors import AppError
+
+
+class LabError(AppError):
     """The lab cannot be set up or has broken down.
 
     The message is one sentence for the person at the terminal: what is missing, and what to do.
     """
+
+    default_code: ClassVar[str] = "lab"

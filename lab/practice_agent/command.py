@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from pathlib import Path
 
@@ -49,18 +50,21 @@ async def run_practice_agent(
             f"[{style}]{line.speaker:>6}[/]  {escape(line.text)}"
         )
 
-    serving = asyncio.create_task(serve(config, stop=stop, ready=ready, observer=show))
+    async def announce() -> None:
+        url = (await ready).base_url
+        console.print(f"The practice agent listens at [bold]{url}[/]. Ctrl-C stops it.")
+        console.print(f"In .env: ELEVENLABS_BASE_URL={url}", highlight=False)
+
+    announcing = asyncio.create_task(announce())
     try:
-        await asyncio.wait([serving, ready], return_when=asyncio.FIRST_COMPLETED)
-        if ready.done() and not serving.done():
-            url = ready.result().base_url
-            console.print(f"The practice agent listens at [bold]{url}[/]. Ctrl-C stops it.")
-            console.print(f"In .env: ELEVENLABS_BASE_URL={url}", highlight=False)
-        await serving
+        await serve(config, stop=stop, ready=ready, observer=show)
     except OSError as error:
-        raise ConfigError(
-            f"{bind} cannot be used: {error.strerror}. Choose another --bind."
-        ) from None
+        # A name that nobody knows has a number of its own kind, below zero.
+        errno = error.errno or 0
+        reason = os.strerror(errno) if errno > 0 else error.strerror
+        raise ConfigError(f"{bind} cannot be used: {reason}. Choose another --bind.") from None
     finally:
+        announcing.cancel()
+        await asyncio.gather(announcing, return_exceptions=True)
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)

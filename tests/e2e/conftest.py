@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 import pytest_asyncio
 
 from lab.asterisk import Installation, LabAsterisk, LabError, ensure_asterisk
+
+Logged = Callable[..., Awaitable[str]]
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +27,14 @@ async def asterisk(installation: Installation) -> AsyncIterator[LabAsterisk]:
     """The session's Asterisk. A test leaves it as it found it: without channels and bridges."""
     async with LabAsterisk(installation=installation) as running:
         yield running
+
+
+@pytest.fixture
+def logged(asterisk: LabAsterisk) -> Logged:
+    """Wait for words in Asterisk's log that come in this test: `await logged(words, timeout=5)`."""
+    mark = asterisk.log_size()
+
+    async def wait(words: str, timeout: float = 5.0) -> str:
+        return await asterisk.wait_for_log(words, timeout, since=mark)
+
+    return wait

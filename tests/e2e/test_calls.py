@@ -15,6 +15,7 @@ from lab.asterisk import LabAsterisk
 from lab.practice_agent import AgentBook
 from lab.softphone import CallOver, Phone
 from lab.softphone.sounds import babble, level_dbfs, tone, tone_dbfs
+from tests.e2e.conftest import Logged
 from tests.e2e.harness import (
     CHATTY,
     HUMAN_HZ,
@@ -119,6 +120,32 @@ async def test_the_callers_voice_arrives_in_the_announced_format_and_in_real_tim
         assert tone_dbfs(piece, 1000, rate) == pytest.approx(-10, abs=0.5)
 
 
+@pytest.mark.parametrize(
+    ("wanted", "line"), [("slin16", "slin16"), ("slin24", "slin24"), ("auto", "slin")]
+)
+async def test_both_voices_on_a_line_of_another_rate(
+    asterisk: LabAsterisk, wanted: str, line: str
+) -> None:
+    async with bench(asterisk, audiosocket_format=wanted) as b:
+        call = await b.call()
+        session = await b.session()
+        assert session.line_format == line
+        await call.wait_for_sound(LOUD, since=0)
+        await call.wait_for_silence(500)
+        await call.play(tone(1000, 1000, -10))
+        await call.wait_for_sound(LOUD)
+        record = await b.conversation()
+        pcm = b"".join(arrival.payload for arrival in record.user_audio)
+        await call.hang_up()
+        await b.all_gone()
+    windows = [pcm[at : at + 6400] for at in range(0, len(pcm) - 6400, 6400)]
+    loudest = max(windows, key=level_dbfs)
+    assert tone_dbfs(loudest, 1000, 16000) == pytest.approx(-10, abs=0.5)
+    assert session.audio_interface.foreign_frames == 0
+    (response,) = session.audio_interface.turns.responses
+    assert 0.5 < response.seconds < 3
+
+
 async def test_variables_from_the_dialplan_arrive_at_the_named_agent(
     asterisk: LabAsterisk,
 ) -> None:
@@ -215,7 +242,7 @@ async def test_the_caller_gives_up_while_it_rings(asterisk: LabAsterisk) -> None
         await b.all_gone()
 
 
-async def test_ten_calls_at_once(asterisk: LabAsterisk) -> None:
+async def test_ten_calls_at_once(asterisk: LabAsterisk, logged: Logged) -> None:
     async with bench(asterisk) as b:
         calls = await asyncio.gather(*(b.call() for _ in range(10)))
         assert b.bridge.manager.get_active_sessions_count() == 10
@@ -223,7 +250,7 @@ async def test_ten_calls_at_once(asterisk: LabAsterisk) -> None:
         eleventh = await b.call()
         await eleventh.wait_for_sound(LOUD, since=0)
         assert tone_dbfs(eleventh.heard_pcm()[-800:], HUMAN_HZ) > -40
-        await asterisk.wait_for_log("landed=human stasis=SUCCESS agent=REJECTED reason=at_capacity")
+        await logged("landed=human stasis=SUCCESS agent=REJECTED reason=at_capacity")
         await asyncio.gather(*(call.hang_up() for call in (*calls, eleventh)))
         await b.all_gone()
 
@@ -329,16 +356,16 @@ async def test_late_audio_of_an_interrupted_response_is_not_heard(asterisk: LabA
         await b.all_gone()
 
 
-async def test_a_call_that_lasts_too_long(asterisk: LabAsterisk) -> None:
+async def test_a_call_that_lasts_too_long(asterisk: LabAsterisk, logged: Logged) -> None:
     async with bench(asterisk, call_timeout_seconds=1.5) as b:
         call = await b.call()
-        await asterisk.wait_for_log("landed=human stasis=SUCCESS agent=TIMEOUT reason=call_timeout")
+        await logged("landed=human stasis=SUCCESS agent=TIMEOUT reason=call_timeout")
         await until(lambda: tone_dbfs(call.heard_pcm()[-1600:], HUMAN_HZ) > -40)
         await call.hang_up()
         await b.all_gone()
 
 
-async def test_the_agent_transfers_the_caller(asterisk: LabAsterisk) -> None:
+async def test_the_agent_transfers_the_caller(asterisk: LabAsterisk, logged: Logged) -> None:
     transfer = {"name": "transfer_call", "parameters": {"to": "support"}}
     talk = {
         "first_message": "Hello.",
@@ -354,7 +381,7 @@ async def test_the_agent_transfers_the_caller(asterisk: LabAsterisk) -> None:
         await call.wait_for_sound(LOUD, since=0)
         await call.wait_for_silence(500)
         await call.play(babble(1000, -20))
-        line = await asterisk.wait_for_log("landed=transfer to=support reason=agent_transfer", 15)
+        line = await logged("landed=transfer to=support reason=agent_transfer", 15)
         session = await b.session()
         assert f"session={session.session_id}" in line
         await until(lambda: tone_dbfs(call.heard_pcm()[-1600:], TRANSFER_HZ) > -40)
@@ -420,10 +447,12 @@ async def test_strangers_on_the_audio_port_disturb_nobody(asterisk: LabAsterisk)
         await b.all_gone()
 
 
-async def test_while_the_application_is_down_callers_go_on(asterisk: LabAsterisk) -> None:
+async def test_while_the_application_is_down_callers_go_on(
+    asterisk: LabAsterisk, logged: Logged
+) -> None:
     async with Phone() as phone:
         call = await phone.call(f"sip:100@{asterisk.sip_host}:{asterisk.sip_port}")
-        await asterisk.wait_for_log("landed=human stasis=FAILED agent= reason=")
+        await logged("landed=human stasis=FAILED agent= reason=")
         await call.hang_up()
     await asterisk.wait_until_empty()
 

@@ -18,7 +18,7 @@ from matplotlib.image import imread
 from rich.console import Console
 
 from lab.asterisk import LabError
-from lab.demo import DemoOptions, DemoResult, run_demo, scene
+from lab.demo import DemoOptions, DemoResult, parts, run_demo, scene
 from lab.demo.picture import HEIGHT_PX, WIDTH_PX
 from lab.practice_agent import AgentBook
 
@@ -47,6 +47,14 @@ def screen(console: Console) -> str:
 def run(work: Coroutine[Any, Any, T]) -> T:
     with asyncio.Runner() as runner:
         return runner.run(work)
+
+
+async def until_shown(terminal: Console, words: str, demo: asyncio.Task[DemoResult]) -> None:
+    while True:
+        if words in " ".join(screen(terminal).split()):
+            return
+        assert not demo.done(), "the demonstration is over"
+        await asyncio.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -123,10 +131,9 @@ def test_it_stays_until_it_is_told_to_stop(tmp_path: Path) -> None:
 
     async def show() -> tuple[DemoResult, str]:
         terminal = console()
-        options = DemoOptions(out_dir=tmp_path, turns=1, agent_id="storyteller", keep=True)
+        options = DemoOptions(out_dir=tmp_path, turns=1, keep=True)
         demo = asyncio.create_task(run_demo(options, terminal))
-        while not demo.done() and "Ctrl-C" not in screen(terminal):
-            await asyncio.sleep(0.05)
+        await until_shown(terminal, "Ctrl-C", demo)
         os.kill(os.getpid(), signal.SIGINT)
         return await demo, screen(terminal)
 
@@ -146,22 +153,29 @@ def test_an_agent_that_cannot_be_reached_is_said_in_a_sentence(
     assert not (tmp_path / "call.wav").exists()
 
 
+def test_a_call_that_is_refused_is_said_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "EXTENSION", "603")
+    with pytest.raises(LabError, match=r"did not connect the call \(486 .*\); see .*demo.log"):
+        run(run_demo(DemoOptions(out_dir=tmp_path), console()))
+
+
 def test_an_interrupted_demonstration_leaves_nothing_running(tmp_path: Path) -> None:
+    before = set(_children())
+
     async def show() -> tuple[int, ...]:
         terminal = console()
         demo = asyncio.create_task(run_demo(DemoOptions(out_dir=tmp_path), terminal))
-        while "How can I help you?" not in " ".join(screen(terminal).split()):
-            assert not demo.done()
-            await asyncio.sleep(0.05)
+        await until_shown(terminal, "How can I help you?", demo)
         children = _children()
         demo.cancel()
         with pytest.raises(asyncio.CancelledError):
             await demo
         return children
 
-    children = run(show())
-    assert children
-    assert not set(children) & set(_children())
+    assert set(run(show())) - before
+    assert set(_children()) == before
 
 
 def _children() -> tuple[int, ...]:

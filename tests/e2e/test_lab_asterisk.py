@@ -385,14 +385,18 @@ async def test_takes_more_dialplan_and_more_phones(installation: Installation) -
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def production(installation: Installation) -> AsyncIterator[LabAsterisk]:
-    """The dialplan that a production box adds, on an Asterisk of its own."""
-    dialplan = (template_dir() / "production/extensions.conf").read_text()
+    """The dialplan that a production box adds, on an Asterisk of its own.
+
+    Under names of its own, for the lab's dialplan has contexts of these names as well.
+    """
+    text = (template_dir() / "production/extensions.conf").read_text()
+    dialplan = text.replace("voice-agent-", "production-")
     async with LabAsterisk(installation=installation, dialplan=dialplan) as running:
         yield running
 
 
 # The lab has no queues, and Asterisk says where it missed them.
-QUEUED = "'Queue' for extension (voice-agent-after, s, 4)"
+QUEUED = "'Queue' for extension (production-after, s, 4)"
 
 
 @pytest.mark.parametrize(
@@ -400,14 +404,14 @@ QUEUED = "'Queue' for extension (voice-agent-after, s, 4)"
     [
         (None, QUEUED),
         ({"AGENT_STATUS": "REJECTED"}, QUEUED),
-        ({"AGENT_STATUS": "COMPLETED"}, "[s@voice-agent-after:8] Hangup"),
+        ({"AGENT_STATUS": "COMPLETED"}, "[s@production-after:8] Hangup"),
         (
             {"AGENT_STATUS": "TRANSFER", "AGENT_TRANSFER_TO": "1001"},
-            "[1001@voice-agent-transfer:1] Dial",
+            "[1001@production-transfer:1] Dial",
         ),
         (
             {"AGENT_STATUS": "TRANSFER", "AGENT_TRANSFER_TO": "support"},
-            "'Queue' for extension (voice-agent-transfer, support, 1)",
+            "'Queue' for extension (production-transfer, support, 1)",
         ),
         (
             {"AGENT_STATUS": "TRANSFER", "AGENT_TRANSFER_TO": "00490900"},
@@ -427,7 +431,7 @@ async def test_the_dialplan_for_production(
     name = "nobody" if variables is None else production.app
     async with (
         application(production, name) as app,
-        caller(production, "4930555", "voice-agent-inbound"),
+        caller(production, "4930555", "production-inbound"),
     ):
         if variables is not None:
             start = await app.event("StasisStart")

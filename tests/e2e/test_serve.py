@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from lab.asterisk import LabAsterisk
 from lab.practice_agent import AgentBook, PracticeAgent, PracticeConfig
 from lab.softphone import Phone
+from tests.e2e.conftest import Logged
 from tests.e2e.harness import KEY, book, practice_config, until
 
 pytestmark = pytest.mark.e2e
@@ -102,7 +103,9 @@ async def served(env: dict[str, str]) -> AsyncIterator[Served]:
         await reading
 
 
-async def test_a_call_through_the_command_and_a_graceful_end(asterisk: LabAsterisk) -> None:
+async def test_a_call_through_the_command_and_a_graceful_end(
+    asterisk: LabAsterisk, logged: Logged
+) -> None:
     async with PracticeAgent(practice_config()) as agent, Phone() as phone:
         env = environment(asterisk, agent.base_url)
         async with served(env) as service:
@@ -117,7 +120,7 @@ async def test_a_call_through_the_command_and_a_graceful_end(asterisk: LabAsteri
             await until(lambda: any('"draining"' in line for line in service.output))
             assert (await service.get("/health/ready"))[0] == 503
             rejected = await phone.call(f"sip:100@{asterisk.sip_host}:{asterisk.sip_port}")
-            await asterisk.wait_for_log("agent=REJECTED reason=draining")
+            await logged("agent=REJECTED reason=draining")
             await rejected.hang_up()
             assert call.is_up
             metrics = (await service.get("/metrics"))[1]
@@ -132,7 +135,7 @@ async def test_a_call_through_the_command_and_a_graceful_end(asterisk: LabAsteri
         await asterisk.wait_until_empty(2)
 
 
-async def test_a_second_signal_ends_the_calls(asterisk: LabAsterisk) -> None:
+async def test_a_second_signal_ends_the_calls(asterisk: LabAsterisk, logged: Logged) -> None:
     async with PracticeAgent(practice_config()) as agent, Phone() as phone:
         async with served(environment(asterisk, agent.base_url)) as service:
             call = await phone.call(f"sip:100@{asterisk.sip_host}:{asterisk.sip_port}")
@@ -141,7 +144,7 @@ async def test_a_second_signal_ends_the_calls(asterisk: LabAsterisk) -> None:
             await until(lambda: any('"draining"' in line for line in service.output))
             service.process.send_signal(signal.SIGTERM)
             assert await asyncio.wait_for(service.process.wait(), 10) == 0
-        await asterisk.wait_for_log("agent=FAILED reason=shutting_down")
+        await logged("agent=FAILED reason=shutting_down")
         await call.hang_up()
 
 

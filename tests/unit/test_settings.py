@@ -116,3 +116,9 @@ def test_addresses() -> None:
     assert is_unspecified("::")
     assert not is_unspecified("example.org")
     assert load_settings(None).audiosocket_target == "127.0.0.1:9092"
+
+
+def test_a_busy_process_sends_fewer_messages() -> None:
+    settings = load_settings(None)
+    assert [settings.chunk_ms(calls) for calls in (0, 49, 50, 500)] == [40, 40, 60, 60]
+    assert load_settings(None, uplink_chunk_ms=100).chunk_ms(50) == 100

@@ -100,6 +100,18 @@ def test_a_phone_that_stops_sending_has_stopped_speaking() -> None:
     assert talk.meter.said(LOUD, talk.now) is None
 
 
+@pytest.mark.parametrize("rate_hz", [8000, 12000, 16000, 24000])
+def test_a_tone_of_any_frequency_is_sound(rate_hz: int) -> None:
+    at = np.arange(rate_hz // 50) / rate_hz
+    for frequency in range(100, 3900, 25):
+        meter = TurnMeter()
+        pcm = (np.sin(2 * np.pi * frequency * at + 0.3) * 2000).astype("<i2").tobytes()
+        for index in range(10):
+            meter.heard(pcm, FRAME, index * FRAME)
+        meter.quiet(1.0)
+        assert meter.said(LOUD, 1.0) is not None, frequency
+
+
 def test_an_empty_frame_is_silence() -> None:
     meter = TurnMeter()
     meter.heard(b"", 0.0, 1.0)

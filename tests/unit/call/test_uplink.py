@@ -106,6 +106,20 @@ def test_being_held_up_ourselves_is_no_gap() -> None:
     assert stream.stats.filled_samples == 0
 
 
+def test_a_tick_right_after_a_late_one_comes_before_anything_was_read() -> None:
+    stream = uplink()
+    for index in range(1, 11):
+        stream.push(frame(index), tick_time(index))
+        stream.tick(tick_time(index))
+    # The loop serves its timers first: a late one, the next on the grid, and only then the sockets.
+    assert stream.tick(tick_time(20) + 0.019) == []
+    assert stream.tick(tick_time(21)) == []
+    late = b"".join(frame(index) for index in range(10, 21))
+    stream.push(late, tick_time(21))
+    assert stream.tick(tick_time(22)) == []
+    assert stream.stats.filled_samples == 0
+
+
 def test_seldom_ticks_fill_too_one_tick_later() -> None:
     stream = uplink()
     for second in range(1, 11):

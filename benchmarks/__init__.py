@@ -1,0 +1,1 @@
+"""What the product costs and how it sounds, measured: `python -m benchmarks all`."""

@@ -1,0 +1,183 @@
+"""Runs benchmarks by name, shows how they go, and writes JSON and PNG: `ari-app bench`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from benchmarks import bridge, ear, parts, stall
+from benchmarks.machine import describe_machine
+from benchmarks.pictures import draw
+from benchmarks.processes import BenchmarkError
+from benchmarks.rows import ROWS, Rows, machine_line
+from lab.asterisk import LabAsterisk
+
+NAMES = ("parts", "bridge", "ear", "stall")
+_WINDOW_SECONDS, _QUICK_WINDOW_SECONDS = 30.0, 10.0
+_STALL_CALLS = 5
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to measure.
+
+    `formats` and `calls` narrow *bridge* to some formats and numbers of calls.
+    """
+
+    quick: bool = False
+    out: Path = Path("bench-output")
+    formats: tuple[str, ...] = ()
+    calls: tuple[int, ...] = ()
+
+
+async def run(
+    names: Sequence[str], options: Options | None = None, console: Console | None = None
+) -> list[Path]:
+    """Run benchmarks one after another; the JSON files that were written.
+
+    `all` stands for every name. Raises BenchmarkError for a name that there is not, and where a
+    program does not start; LabError where no Asterisk is to be had.
+    """
+    options, console = options or Options(), console or Console()
+    wanted = NAMES if "all" in names else tuple(dict.fromkeys(names))
+    if unknown := [name for name in wanted if name not in NAMES]:
+        raise BenchmarkError(f"No benchmark {unknown[0]!r}; there are {', '.join(NAMES)} and all.")
+    await asyncio.to_thread(options.out.mkdir, parents=True, exist_ok=True)
+    return [await _run_one(name, options, console) for name in wanted]
+
+
+async def _run_one(name: str, options: Options, console: Console) -> Path:
+    machine = asdict(await asyncio.to_thread(describe_machine))
+    measure, steps = _BENCHMARKS[name], _STEPS[name](options)
+    columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+    with _quiet_logs(), Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(name, total=steps)
+
+        def say(text: str) -> None:
+            progress.update(task, description=f"[bold]{name}[/] {text}", advance=1)
+
+        results, asterisk = await measure(options, say)
+    machine["asterisk"] = asterisk
+    body = {"benchmark": name, "quick": options.quick, "machine": machine, "results": results}
+    path = options.out / f"{name}.json"
+    text = json.dumps(body, indent=1, ensure_ascii=False) + "\n"
+    await asyncio.to_thread(path.write_text, text, encoding="utf-8")
+    await asyncio.to_thread(draw, name, results, path.with_suffix(".png"))
+    for rows in ROWS[name](results):
+        console.print(_table(rows))
+    console.print(f"[dim]{machine_line(machine)}[/]", highlight=False)
+    console.print(f"[dim]{path}, {path.with_suffix('.png')}[/]\n", highlight=False)
+    return path
+
+
+async def _measure_parts(options: Options, say: Say) -> tuple[Any, str]:
+    return _plain(await parts.measure_parts(options.quick, say)), "none"
+
+
+async def _measure_bridge(options: Options, say: Say) -> tuple[Any, str]:
+    window = _QUICK_WINDOW_SECONDS if options.quick else _WINDOW_SECONDS
+    runs = [
+        await bridge.measure_format(name, _bridge_steps(options), window, say)
+        for name in _formats(options)
+    ]
+    plain = _plain(runs)
+    for run_, measured in zip(plain, runs, strict=True):
+        for step, figures in zip(run_["steps"], measured.steps, strict=True):
+            step["holds"] = figures.holds
+            step["generator_is_bottleneck"] = figures.generator_is_bottleneck
+            step["disturbed"] = figures.disturbed
+    return {"runs": plain, "window_seconds": window}, "none (lab.load)"
+
+
+async def _measure_ear(options: Options, say: Say) -> tuple[Any, str]:
+    steps, version = await ear.measure_ear(ear.QUICK_STEPS if options.quick else ear.STEPS, say)
+    return {"steps": _plain(steps)}, version
+
+
+async def _measure_stall(options: Options, say: Say) -> tuple[Any, str]:
+    async with LabAsterisk() as asterisk:
+        version = asterisk.version
+    stalls = await stall.measure_stall(_STALL_CALLS, _stall_rounds(options), say)
+    return {"stalls": _plain(stalls)}, version
+
+
+def _formats(options: Options) -> tuple[str, ...]:
+    return options.formats or bridge.FORMATS
+
+
+def _bridge_steps(options: Options) -> tuple[int, ...]:
+    return options.calls or (bridge.QUICK_STEPS if options.quick else bridge.STEPS)
+
+
+def _stall_rounds(options: Options) -> int:
+    return 2 if options.quick else 5
+
+
+Measure = Callable[[Options, Say], Awaitable[tuple[Any, str]]]
+_BENCHMARKS: dict[str, Measure] = {
+    "parts": _measure_parts,
+    "bridge": _measure_bridge,
+    "ear": _measure_ear,
+    "stall": _measure_stall,
+}
+_STEPS: dict[str, Callable[[Options], int]] = {
+    "parts": lambda options: parts.count_steps(options.quick),
+    "bridge": lambda options: len(_formats(options)) * (len(_bridge_steps(options)) + 1),
+    "ear": lambda options: len(ear.QUICK_STEPS if options.quick else ear.STEPS),
+    "stall": _stall_rounds,
+}
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses as JSON has them, wherever they are."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+
+
+def _table(rows: Rows) -> Table:
+    table = Table(
+        title=rows.title,
+        caption=rows.note or None,
+        title_justify="left",
+        caption_justify="left",
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    for column in rows.columns:
+        table.add_column(column, overflow="fold")
+    for line in rows.lines:
+        table.add_row(*line)
+    return table
+
+
+@contextmanager
+def _quiet_logs() -> Iterator[None]:
+    """Keep what this process's own agent and phones log from tearing the display."""
+    before = structlog.get_config()
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
+        cache_logger_on_first_use=False,
+    )
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+
+
+__all__ = ["NAMES", "BenchmarkError", "Options", "run"]

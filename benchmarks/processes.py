@@ -1,0 +1,320 @@
+"""The programs of a benchmark, each a process of its own, and what the kernel says of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import ssl
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import aiohttp
+import trustme
+
+from ari_app.errors import AppError
+
+_START_SECONDS = 20.0
+_STOP_SECONDS = 10.0
+_POLL_SECONDS = 0.05
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class BenchmarkError(AppError):
+    """A benchmark cannot be run here."""
+
+    default_code: ClassVar[str] = "benchmark"
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A certificate for loopback, and the authority that it is trusted by."""
+
+    authority: Path
+    chain: Path
+
+
+def make_certificate(folder: Path) -> Certificate:
+    """Write a fresh certificate into a folder."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1", "localhost")
+    certificate = Certificate(folder / "authority.pem", folder / "server.pem")
+    authority.cert_pem.write_to_path(str(certificate.authority))
+    issued.private_key_and_cert_chain_pem.write_to_path(str(certificate.chain))
+    return certificate
+
+
+class Process:
+    """A program that runs; it ends with the `running` that started it."""
+
+    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
+        self._process = process
+        self.log = log
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """How it ended; None while it runs."""
+        return self._process.returncode
+
+    async def read_line(self) -> bytes:
+        """The next line of its output; empty at the end. Raises BenchmarkError after 20 s."""
+        assert self._process.stdout is not None
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                return await self._process.stdout.readline()
+        except TimeoutError:
+            raise BenchmarkError(f"{self.log.stem} says nothing; see {self.log}") from None
+
+    def cpu_seconds(self) -> float:
+        """CPU time that it has used, user and system together, over all its threads."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS
+
+    def memory_mb(self) -> float:
+        """Its resident memory in MB (10^6 bytes)."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+    async def stop(self) -> None:
+        """End it: SIGTERM twice, which ends running calls too, and SIGKILL if it takes too long."""
+        for _ in range(2):
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGTERM)
+            await asyncio.sleep(_POLL_SECONDS)
+        try:
+            async with asyncio.timeout(_STOP_SECONDS):
+                await self._process.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+
+
+@asynccontextmanager
+async def running(
+    name: str,
+    command: Sequence[str],
+    folder: Path,
+    *,
+    env: Mapping[str, str] | None = None,
+    cores: set[int] | None = None,
+) -> AsyncIterator[Process]:
+    """Run a program on some of the cores; what it complains of goes to a file in `folder`.
+
+    Should this process die, the kernel ends the program too, where util-linux is there to ask it.
+    """
+    log = folder / f"{name}.log"
+    setpriv = shutil.which("setpriv")
+    prefix = () if setpriv is None else (setpriv, "--pdeathsig", "KILL")
+    with log.open("wb") as errors:
+        process = await asyncio.create_subprocess_exec(
+            *prefix,
+            *command,
+            env={**_plain_environment(), **(env or {})},
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=errors,
+            limit=1 << 20,
+        )
+    running_process = Process(process, log)
+    if cores is not None:
+        os.sched_setaffinity(process.pid, cores)
+    try:
+        yield running_process
+    finally:
+        await running_process.stop()
+
+
+@dataclass(frozen=True, slots=True)
+class Cores:
+    """Which cores the measured process may use, and which the others."""
+
+    measured: set[int]
+    others: set[int]
+
+    @staticmethod
+    def split() -> Cores:
+        """One core for what is measured, the rest for what drives it; all for both on one core."""
+        cores = sorted(os.sched_getaffinity(0))
+        if len(cores) == 1:
+            return Cores(set(cores), set(cores))
+        return Cores({cores[0]}, set(cores[1:]))
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """A practice agent's process."""
+
+    process: Process
+    url: str
+    authority: Path
+    session: aiohttp.ClientSession
+    tls: ssl.SSLContext
+
+    async def conversations(self) -> list[dict[str, Any]]:
+        """Summaries of all conversations so far."""
+        url = f"{self.url}/practice/conversations"
+        async with self.session.get(url, ssl=self.tls) as response:
+            found: list[dict[str, Any]] = (await response.json())["conversations"]
+            return found
+
+
+@asynccontextmanager
+async def running_agent(
+    folder: Path, profile: Mapping[str, Any], *, cores: set[int] | None = None
+) -> AsyncIterator[Agent]:
+    """A practice agent over TLS that plays one profile (`benchmarks.agent_process`)."""
+    certificate = make_certificate(folder)
+    command = [
+        sys.executable, "-m", "benchmarks.agent_process",
+        "--certificate", str(certificate.chain), "--profile", json.dumps(profile),
+    ]  # fmt: skip
+    async with running("agent", command, folder, cores=cores) as process:
+        url = (await _first_line(process))["url"]
+        tls = _trusting(certificate.authority)
+        async with aiohttp.ClientSession() as session:
+            yield Agent(process, url, certificate.authority, session, tls)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A load generator's process."""
+
+    process: Process
+    url: str
+    username: str
+    password: str
+    session: aiohttp.ClientSession
+
+    async def post(self, path: str, **parameters: str | float) -> None:
+        """Tell it something."""
+        query = {name: str(value) for name, value in parameters.items()}
+        async with self.session.post(f"{self.url}/load/{path}", params=query) as response:
+            response.raise_for_status()
+
+    async def end_calls(self) -> None:
+        """Let every caller hang up."""
+        async with self.session.delete(f"{self.url}/load/calls") as response:
+            response.raise_for_status()
+
+    async def report(self) -> dict[str, Any]:
+        """What its callers have heard."""
+        async with self.session.get(f"{self.url}/load/report") as response:
+            response.raise_for_status()
+            found: dict[str, Any] = await response.json()
+            return found
+
+
+@asynccontextmanager
+async def running_load(folder: Path, *, cores: set[int] | None = None) -> AsyncIterator[Load]:
+    """A process that behaves like an Asterisk full of calls (`lab.load`)."""
+    username, password = "load", secrets.token_urlsafe(18)
+    command = [sys.executable, "-m", "lab.load", "--username", username]
+    environment = {"LOAD_PASSWORD": password}
+    async with running("load", command, folder, env=environment, cores=cores) as process:
+        url = (await _first_line(process))["url"]
+        async with aiohttp.ClientSession() as session:
+            yield Load(process, url, username, password, session)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """An `ari-app serve`."""
+
+    process: Process
+    api_url: str
+
+
+@asynccontextmanager
+async def running_service(
+    folder: Path, settings: Mapping[str, str], *, cores: set[int] | None = None
+) -> AsyncIterator[Service]:
+    """`ari-app serve` with these settings, on free ports; ready when it serves."""
+    environment = {
+        "AUDIOSOCKET_BIND": "127.0.0.1:0",
+        "API_BIND": "127.0.0.1:0",
+        "DATABASE_URL": f"sqlite+aiosqlite:///{folder}/calls.db",
+        "LOG_FORMAT": "json",
+        **settings,
+    }
+    command = [sys.executable, "-m", "ari_app", "serve", "--env-file", os.devnull]
+    async with running("serve", command, folder, env=environment, cores=cores) as process:
+        service = Service(process, f"http://{await _serving(process)}")
+        await _ready(service)
+        yield service
+
+
+def busy_seconds(cores: set[int]) -> float:
+    """Since the machine started: how long these cores have worked, whoever for."""
+    busy = 0
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *fields = line.split()
+        if name.startswith("cpu") and name[3:].isdigit() and int(name[3:]) in cores:
+            # user, nice, system, idle, iowait, irq, softirq, steal
+            busy += sum(int(field) for field in (*fields[:3], *fields[5:8]))
+    return busy / _TICKS
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder for certificates, logs and the call log of one run."""
+    with tempfile.TemporaryDirectory(prefix="ari-app-bench-") as name:
+        yield Path(name)
+
+
+async def _serving(process: Process) -> str:
+    """Wait for the log line that names the addresses; the API's."""
+    while True:
+        for line in process.log.read_bytes().splitlines():
+            with contextlib.suppress(ValueError):
+                entry = json.loads(line)
+                if entry.get("event") == "serving":
+                    return str(entry["api"])
+        if process.returncode is not None:
+            text = process.log.read_text(errors="replace").strip()
+            raise BenchmarkError(f"ari-app serve has ended: {text[-500:]}")
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+async def _ready(service: Service) -> None:
+    """Wait until it has Asterisk's events: a call before that would go past it."""
+    async with aiohttp.ClientSession() as session:
+        for _ in range(round(_START_SECONDS / _POLL_SECONDS)):
+            async with session.get(f"{service.api_url}/health/ready") as response:
+                if response.status == 200:
+                    return
+            await asyncio.sleep(_POLL_SECONDS)
+    raise BenchmarkError("ari-app serve does not become ready")
+
+
+async def _first_line(process: Process) -> dict[str, Any]:
+    line = await process.read_line()
+    if not line:
+        text = process.log.read_text(errors="replace").strip()
+        raise BenchmarkError(f"{process.log.stem} has ended: {text[-500:]}")
+    found: dict[str, Any] = json.loads(line)
+    return found
+
+
+def _trusting(authority: Path) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=str(authority))
+
+
+def _plain_environment() -> dict[str, str]:
+    """Our environment without what would change the settings of the service."""
+    keep = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "SYSTEMROOT")
+    return {name: os.environ[name] for name in keep if name in os.environ}

@@ -1,0 +1,216 @@
+"""Results as rows of text: for the terminal, and for `docs/performance.md`. Pure.
+
+They are made from the JSON, so that a result can be shown again long after it was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A table."""
+
+    title: str
+    columns: tuple[str, ...]
+    lines: list[tuple[str, ...]]
+    note: str = ""
+
+    def to_markdown(self) -> str:
+        """The table as Markdown, its title in bold above it."""
+        head = [f"**{self.title}**", "", _line(self.columns), _line(("---",) * len(self.columns))]
+        tail = ["", self.note] if self.note else []
+        return "\n".join([*head, *map(_line, self.lines), *tail])
+
+
+def parts_rows(results: Json) -> list[Rows]:
+    """The tables of *parts*."""
+    costs = Rows(
+        "Parts, hot loop",
+        ("part", "step", "µs"),
+        [(c["part"], c["step"], f"{c['microseconds']:.2f}") for c in results["costs"]],
+    )
+    resamplers = Rows(
+        "Resampling 20 ms",
+        ("engine", "kHz", "µs alone", "in 1 s", "held back", "SINAD", "pass band", "stop band"),
+        [_resampler_line(figures) for figures in results["resamplers"]],
+        "SINAD in dB at 300 Hz and 1 kHz; what is held back in ms; bands in dB.",
+    )
+    return [costs, resamplers]
+
+
+def bridge_rows(results: Json) -> list[Rows]:
+    """The tables of *bridge*."""
+    steps = Rows(
+        "Bridge: one process, TLS to the agent",
+        ("agent", "calls", "CPU/call", "gaps", "lateness", "lost", "MB/call", "others", "holds"),
+        [_step_line(step) for run in results["runs"] for step in run["steps"]],
+        "Gaps and lateness in ms: p50/p99/max. Others: how much of its core other programs used.",
+    )
+    sound = Rows(
+        "Bridge: sound of whole conversations, in seconds",
+        ("agent", "it spoke", "callers heard", "worst loss", "callers spoke", "it heard"),
+        [_conserved_line(run) for run in results["runs"] if run["conservation"]],
+    )
+    return [steps, sound]
+
+
+def ear_rows(results: Json) -> list[Rows]:
+    """The tables of *ear*."""
+    names = ("mouth_to_agent_ms", "agent_to_ear_ms", "greeting_ms", "barge_in_ms", "gaps_ms")
+    times = Rows(
+        "Ear: what a caller hears",
+        ("calls", "mouth to agent", "agent to ear", "greeting", "barge-in", "gaps"),
+        [
+            (str(step["calls"]), *(_spread(step[name]) for name in names))
+            for step in results["steps"]
+        ],
+        "In ms: p50/p99/max.",
+    )
+    counts = Rows(
+        "Ear: what arrived",
+        (
+            "calls",
+            "seconds",
+            "failed",
+            "packets",
+            "RTP lost",
+            "frames",
+            "lost",
+            "doubled",
+            "uplink",
+        ),
+        [_arrived_line(step) for step in results["steps"]],
+        "Frames are those of the agent's speech, each recognised by its pitch. Uplink: seconds of "
+        "sound at the agent for each second of the call, in the worst call.",
+    )
+    return [times, counts]
+
+
+def stall_rows(results: Json) -> list[Rows]:
+    """The table of *stall*."""
+    return [
+        Rows(
+            "Stall of the process during speech",
+            ("call", "stall", "gap", "lost", "doubled", "agent to ear", "mouth to agent", "uplink"),
+            [_stall_line(stall) for stall in results["stalls"]],
+            "In ms. Lost and doubled are frames of the response that was hit; latencies are those "
+            "of the turn before and the turn after; uplink is sound that the agent lacks at last.",
+        )
+    ]
+
+
+ROWS: dict[str, Callable[[Json], list[Rows]]] = {
+    "parts": parts_rows,
+    "bridge": bridge_rows,
+    "ear": ear_rows,
+    "stall": stall_rows,
+}
+
+
+def machine_line(machine: Json) -> str:
+    """One sentence about where and when."""
+    versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, Linux "
+        f"{machine['kernel']}, Python {machine['python']}, {versions}, Asterisk "
+        f"{machine['asterisk']}; commit {machine['commit']}, {machine['measured_at']}, load "
+        f"average before {machine['load_before']}."
+    )
+
+
+def _line(cells: tuple[str, ...]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _spread(values: Json) -> str:
+    if not values["count"]:
+        return "-"
+    return _three(values["p50"], values["p99"], values["max"])
+
+
+def _resampler_line(figures: Json) -> tuple[str, ...]:
+    quality = figures["quality"]
+    least, most = quality["held_back_min_ms"], quality["held_back_max_ms"]
+    held = f"{least:.1f}" if round(least, 1) == round(most, 1) else f"{least:.0f} to {most:.0f}"
+    return (
+        figures["engine"],
+        f"{figures['from_hz'] / 1000:g} to {figures['to_hz'] / 1000:g}",
+        f"{figures['frame_us']:.1f}",
+        f"{figures['second_us_per_frame']:.1f}",
+        held,
+        f"{quality['sinad_300_db']:.0f} / {quality['sinad_1000_db']:.0f}",
+        f"{quality['pass_band_db']:.2f}",
+        f"{quality['stop_band_db']:.0f}",
+    )
+
+
+def _step_line(step: Json) -> tuple[str, ...]:
+    lost = step["missing_frames"] + step["surplus_frames"] + step["lost_lines"]
+    return (
+        step["agent_format"],
+        str(step["calls"]),
+        f"{step['cpu_percent_per_call']:.3f} %",
+        _three(step["gap_p50_ms"], step["gap_p99_ms"], step["gap_max_ms"]),
+        _three(step["lateness_p50_ms"], step["lateness_p99_ms"], step["lateness_max_ms"]),
+        str(lost),
+        f"{step['memory_mb_per_call']:.2f}",
+        f"{step['others_percent']:.0f} %",
+        _verdict(step),
+    )
+
+
+def _verdict(step: Json) -> str:
+    if step["holds"]:
+        return "yes"
+    if step["disturbed"]:
+        return "disturbed"
+    return "load is" if step["generator_is_bottleneck"] else "no"
+
+
+def _conserved_line(run: Json) -> tuple[str, ...]:
+    sound = run["conservation"]
+    return (
+        run["agent_format"],
+        f"{sound['agent_spoke_seconds']:.2f}",
+        f"{sound['callers_heard_seconds']:.2f}",
+        f"{sound['worst_call_lost_seconds']:.3f}",
+        f"{sound['callers_spoke_seconds']:.2f}",
+        f"{sound['agent_heard_seconds']:.2f}",
+    )
+
+
+def _arrived_line(step: Json) -> tuple[str, ...]:
+    return (
+        str(step["calls"]),
+        f"{step['seconds']:g}",
+        str(step["failed_calls"]),
+        str(step["packets"]),
+        str(step["rtp_lost"] + step["rtp_doubled"]),
+        str(step["sweep_frames"]),
+        str(step["frames_lost"]),
+        str(step["frames_doubled"]),
+        f"{step['uplink_ratio_min']:.4f}",
+    )
+
+
+def _stall_line(stall: Json) -> tuple[str, ...]:
+    return (
+        str(stall["call"]),
+        f"{stall['stall_ms']:.0f}",
+        f"{stall['gap_ms']:.0f}",
+        str(stall["lost_frames"]),
+        str(stall["doubled_frames"]),
+        f"{stall['ear_before_ms']:.1f}, {stall['ear_after_ms']:.1f}",
+        f"{stall['mouth_before_ms']:.1f}, {stall['mouth_after_ms']:.1f}",
+        f"{stall['uplink_missing_ms']:.0f}",
+    )
+
+
+def _three(p50: float, p99: float, most: float) -> str:
+    return f"{p50:.1f}/{p99:.1f}/{most:.1f}"

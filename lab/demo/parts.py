@@ -1,0 +1,136 @@
+"""All that runs during the demonstration, started in order and stopped in the other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from pydantic import SecretStr
+from rich.console import Console
+
+from ari_app.api.models import Readiness
+from ari_app.app import VoiceBridge
+from ari_app.settings import Settings, load_settings
+from lab.asterisk import LabAsterisk, LabError
+from lab.demo import scene
+from lab.demo.progress import Steps
+from lab.demo.transcript import LiveTranscript
+from lab.practice_agent import PracticeAgent, PracticeConfig
+from lab.softphone import Phone
+
+EXTENSION = "100"
+"""Leads to the application in the lab's dialplan."""
+READY_SECONDS = 10.0
+
+_API_KEY = "practice"
+_POLL_SECONDS = 0.02
+_DRAIN_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the demonstration drives and watches."""
+
+    asterisk: LabAsterisk
+    bridge: VoiceBridge
+    phone: Phone
+    transcript: LiveTranscript
+
+    @property
+    def target(self) -> str:
+        """What a phone dials to reach the agent."""
+        return f"sip:{EXTENSION}@{self.asterisk.sip_host}:{self.asterisk.sip_port}"
+
+
+@asynccontextmanager
+async def running(agent_id: str, console: Console) -> AsyncIterator[Parts]:
+    """Start everything, and stop it in any case.
+
+    Raises:
+        LabError: Asterisk cannot be had or does not start, or the service does not find it.
+        AppError: The service cannot be set up.
+    """
+    steps = Steps(console)
+    async with AsyncExitStack() as stack:
+        transcript = LiveTranscript(console)
+        with steps.step("Asterisk") as step:
+            asterisk = await stack.enter_async_context(LabAsterisk(progress=step.report))
+            step.result = (
+                f"{release(asterisk.version)}, SIP on {asterisk.sip_host}:{asterisk.sip_port}"
+            )
+        with steps.step("Practice agent") as step:
+            config = PracticeConfig(book=scene.agents(), api_key=SecretStr(_API_KEY))
+            agent = await stack.enter_async_context(PracticeAgent(config))
+            step.result = agent.base_url
+        with steps.step("Voice bridge") as step:
+            settings = bridge_settings(asterisk, agent.base_url, agent_id)
+            bridge = await stack.enter_async_context(_serving(settings, transcript))
+            step.result = "AudioSocket on {}:{}".format(*bridge.audiosocket_address)
+        with steps.step("Softphone") as step:
+            phone = await stack.enter_async_context(Phone(username="caller"))
+            step.result = phone.uri
+        yield Parts(asterisk, bridge, phone, transcript)
+
+
+def bridge_settings(asterisk: LabAsterisk, agent_url: str, agent_id: str) -> Settings:
+    """Settings that owe nothing to the environment, where a real account may be set up."""
+    defaults = {name: field.default for name, field in Settings.model_fields.items()}
+    ours = {
+        "ari_url": asterisk.ari_url,
+        "ari_username": asterisk.ari_username,
+        "ari_password": asterisk.ari_password,
+        "ari_app": asterisk.app,
+        "audiosocket_bind": "127.0.0.1:0",
+        "api_bind": "127.0.0.1:0",
+        "elevenlabs_base_url": agent_url,
+        "elevenlabs_api_key": _API_KEY,
+        "elevenlabs_agent_id": agent_id,
+        "drain_timeout_seconds": _DRAIN_SECONDS,
+    }
+    return load_settings(None, **(defaults | ours))
+
+
+def release(version: str) -> str:
+    """The short form of Asterisk's version: `22.10.1` of `22.10.1+dfsg`."""
+    return version.partition("+")[0].partition("~")[0]
+
+
+@asynccontextmanager
+async def _serving(settings: Settings, transcript: LiveTranscript) -> AsyncIterator[VoiceBridge]:
+    async with VoiceBridge(settings, [transcript]) as bridge:
+        serving = asyncio.create_task(bridge.run(), name="voice-bridge")
+        try:
+            await ready(bridge, serving)
+            yield bridge
+        finally:
+            bridge.stop()
+            await serving
+
+
+class Service(Protocol):
+    """What says whether calls are taken."""
+
+    def readiness(self) -> Readiness: ...
+
+
+async def ready(bridge: Service, serving: asyncio.Task[None]) -> None:
+    """Wait until the service takes calls; `serving` is the task that runs it.
+
+    Raises:
+        LabError: it does not get ready in time, or has stopped.
+    """
+    problems: list[str] = []
+    try:
+        async with asyncio.timeout(READY_SECONDS):
+            while not serving.done():
+                problems = bridge.readiness().problems
+                if not problems:
+                    return
+                await asyncio.sleep(_POLL_SECONDS)
+    except TimeoutError:
+        raise LabError(f"The service is not ready: {'; '.join(problems)}.") from None
+    await serving
+    raise LabError("The service stopped: another program took its application in Asterisk.")

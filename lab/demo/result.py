@@ -1,0 +1,96 @@
+"""What a call of the demonstration leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.table import Table
+
+from lab.demo.analysis import Analysis
+from lab.demo.picture import Mark
+from lab.demo.transcript import Entry
+from lab.softphone import Ending, HeardStats
+
+_ENDED_BY = {
+    "us": "the caller hangs up",
+    "far": "the agent hangs up",
+    "network": "the call is lost",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DemoResult:
+    """What the call left behind. Times are seconds since the INVITE."""
+
+    recording: Path
+    """Stereo: the caller on the left, the agent on the right."""
+    picture: Path
+    log: Path
+    analysis: Analysis
+    heard: HeardStats
+    ringing_s: float | None
+    answered_s: float
+    ended_s: float
+    ending: Ending
+    agent_delay_s: float
+    """What the agent itself takes of every response time."""
+    transcript: tuple[Entry, ...] = field(repr=False)
+
+    def marks(self) -> list[Mark]:
+        """The moments of set-up and end, for the picture."""
+        moments = [
+            (0.0, "INVITE"),
+            (self.ringing_s, "ringing"),
+            (self.answered_s, "answered"),
+            (self.analysis.greeting_s, "greeting is heard"),
+        ]
+        marks = [Mark(at_s, f"{_ms(at_s)}  {name}") for at_s, name in moments if at_s is not None]
+        return [*marks, Mark(self.ended_s, _ENDED_BY[self.ending.by])]
+
+    def figures(self) -> list[tuple[str, str]]:
+        """What was measured, as names and values with units."""
+        analysis, heard = self.analysis, self.heard
+        responses = (reply.seconds for reply in analysis.replies)
+        silences = (barge_in.seconds for barge_in in analysis.barge_ins)
+        rows = [("INVITE to answer", _ms(self.answered_s))]
+        if analysis.greeting_s is not None:
+            rows.append(("answer to greeting", _ms(analysis.greeting_s - self.answered_s)))
+        rows += _each("response time", responses)
+        if analysis.replies:
+            rows.append(("of which the agent takes", _ms(self.agent_delay_s)))
+        rows += _each("interruption to silence", silences)
+        return [
+            *rows,
+            (
+                "frame gap at the phone",
+                f"p50 {heard.gap_p50_ms:.1f} ms, p99 {heard.gap_p99_ms:.1f} ms",
+            ),
+            ("frames heard, lost", f"{heard.packets:,}, {heard.lost:,}"),
+        ]
+
+    def table(self) -> Table:
+        """The figures for the terminal."""
+        table = Table(show_header=False, box=None, padding=(0, 3, 0, 1))
+        table.add_column(style="dim")
+        table.add_column()
+        for name, value in self.figures():
+            table.add_row(name, value)
+        return table
+
+
+def _each(name: str, seconds: Iterable[float]) -> list[tuple[str, str]]:
+    values = sorted(seconds)
+    match values:
+        case []:
+            return []
+        case [only]:
+            return [(name, _ms(only))]
+        case _:
+            middle = (values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2
+            return [(name, f"median {_ms(middle)}, longest {_ms(values[-1])}")]
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:,.0f} ms"

@@ -1,0 +1,218 @@
+"""The demonstration: sets everything up, places a call, and leaves a picture of it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from ari_app.call.signals import Status
+from lab.asterisk import LabError
+from lab.demo import scene
+from lab.demo.analysis import Samples, analyse
+from lab.demo.caller import ScriptedCaller
+from lab.demo.captions import agent_captions, caller_captions
+from lab.demo.keep import until_told_to_stop
+from lab.demo.logfile import log_to
+from lab.demo.parts import Parts, release, running
+from lab.demo.picture import CallPicture, draw
+from lab.demo.result import DemoResult
+from lab.demo.tracks import heard_pieces, lay_out, said_pieces, write_stereo
+from lab.demo.transcript import LiveTranscript
+from lab.demo.voice import caller_voice, spoken
+from lab.softphone import Call, CallFailed, Ending
+from lab.softphone.codec import RATE_HZ
+
+ANSWER_SECONDS = 15.0
+_FAILURES = (Status.FAILED, Status.REJECTED, Status.TIMEOUT)
+RESULTS = ("call.wav", "call.png", "demo.log")
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """What a person may choose.
+
+    Attributes:
+        out_dir: Where recording, picture and log are written; made when it is not there. What an
+            earlier run left there is replaced.
+        turns: How many of the caller's lines are said; None says all. The agent ends the call
+            after the last one; when there are fewer, the caller does.
+        agent_id: An agent of the practice agent's book, or the scene's own.
+        keep: Keep everything running after the call, for a person's own softphone, until Ctrl-C.
+    """
+
+    out_dir: Path = Path("demo-output")
+    turns: int | None = None
+    agent_id: str = scene.AGENT_ID
+    keep: bool = False
+
+    def __post_init__(self) -> None:
+        if self.turns is not None and not 1 <= self.turns <= len(scene.CALLER):
+            raise ValueError(f"turns must be from 1 to {len(scene.CALLER)}")
+
+
+async def run_demo(options: DemoOptions, console: Console) -> DemoResult:
+    """Set everything up, place a call, show it, and leave a recording and a picture of it.
+
+    Whatever happens, nothing is left running.
+
+    Raises:
+        LabError: Asterisk cannot be had or started, the call or the agent failed, or the results
+            cannot be written.
+        AppError: The service cannot be set up.
+    """
+    recording, picture, log = (options.out_dir / name for name in RESULTS)
+    try:
+        options.out_dir.mkdir(parents=True, exist_ok=True)
+        for path in (recording, picture, log):
+            path.unlink(missing_ok=True)
+        log.touch()
+    except OSError as error:
+        raise LabError(f"{options.out_dir} cannot be written: {error.strerror}.") from None
+    with log_to(log):
+        async with running(options.agent_id, console) as parts:
+            result = await _demonstrate(parts, options, console)
+            if options.keep:
+                await _stay(parts, console)
+    return result
+
+
+async def _demonstrate(parts: Parts, options: DemoOptions, console: Console) -> DemoResult:
+    recording, picture, log = (options.out_dir / name for name in RESULTS)
+    transcript = parts.transcript
+    lines = scene.CALLER[: options.turns]
+    voice = caller_voice()
+    sounds = await asyncio.to_thread(lambda: [spoken(voice, line.text) for line in lines])
+
+    console.print(Text(f"\nCalling {parts.target}\n", style="bold"))
+    call = await parts.phone.dial(parts.target)
+    transcript.start_at(call.started_at)
+    caller = ScriptedCaller(call, lines, sounds, on_speaking=transcript.caller_speaks)
+    await _answered(call, log)
+    ending = await _converse(caller, transcript, log)
+    await _service_ended(transcript, log)
+    transcript.start_at(None)
+
+    assert call.answered_at is not None and call.ended_at is not None
+    seconds = call.ended_at - call.started_at
+    said, heard = _tracks(call, caller, seconds)
+    result = DemoResult(
+        recording=recording,
+        picture=picture,
+        log=log,
+        analysis=analyse(said, heard, RATE_HZ),
+        heard=call.stats(),
+        ringing_s=next((p.at - call.started_at for p in call.progress), None),
+        answered_s=call.answered_at - call.started_at,
+        ended_s=seconds,
+        ending=ending,
+        agent_delay_s=scene.own_delay_s(options.agent_id),
+        transcript=tuple(transcript.entries),
+    )
+    await asyncio.to_thread(write_results, result, said, heard, release(parts.asterisk.version))
+    _show(result, console)
+    return result
+
+
+async def _answered(call: Call, log: Path) -> None:
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await call.answered()
+    except CallFailed as error:
+        raise LabError(f"Asterisk did not connect the call ({error}); see {log}.") from None
+    except TimeoutError:
+        raise LabError(
+            f"The call was not answered within {ANSWER_SECONDS:g} s; see {log}."
+        ) from None
+
+
+async def _converse(caller: ScriptedCaller, transcript: LiveTranscript, log: Path) -> Ending:
+    """Let the caller talk until the call is over or the service has given the call away."""
+    talk = asyncio.create_task(caller.converse(), name="scripted-caller")
+    ended = asyncio.create_task(transcript.ended.wait(), name="service-ended")
+    try:
+        await asyncio.wait({talk, ended}, return_when=asyncio.FIRST_COMPLETED)
+        outcome = transcript.outcome
+        if not talk.done() and outcome is not None and outcome.status in _FAILURES:
+            # The dialplan goes on with the call: whatever is heard now is not the agent.
+            raise LabError(
+                f"The call with the agent {outcome.status} ({outcome.reason}); see {log}."
+            )
+        return await talk
+    finally:
+        talk.cancel()
+        ended.cancel()
+        await asyncio.gather(talk, ended, return_exceptions=True)
+
+
+async def _service_ended(transcript: LiveTranscript, log: Path) -> None:
+    """The service's own end comes a moment after the phone's."""
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await transcript.ended.wait()
+    except TimeoutError:
+        raise LabError(f"The service did not let the call go; see {log}.") from None
+
+
+def _tracks(call: Call, caller: ScriptedCaller, seconds: float) -> tuple[Samples, Samples]:
+    assert call.agreement is not None
+    origin, codec = call.started_at, call.agreement.codec
+    said = said_pieces((line.utterance for line in caller.spoken), codec, origin)
+    return lay_out(said, seconds), lay_out(heard_pieces(call.ear.arrivals, origin), seconds)
+
+
+def write_results(result: DemoResult, said: Samples, heard: Samples, asterisk: str) -> None:
+    """Write the recording and the picture.
+
+    Raises:
+        LabError: one of the files cannot be written.
+    """
+    try:
+        write_stereo(result.recording, said, heard)
+        draw(
+            CallPicture(
+                title="A call with an agent, as the phone heard it",
+                subtitle=f"softphone ↔ Asterisk {asterisk} ↔ ari-app ↔ practice agent, which takes "
+                f"{result.agent_delay_s * 1000:.0f} ms of every response itself",
+                rate_hz=RATE_HZ,
+                said=said,
+                heard=heard,
+                analysis=result.analysis,
+                agent_words=agent_captions(result.transcript, result.analysis.agent),
+                caller_words=caller_captions(result.transcript),
+                marks=result.marks(),
+            ),
+            result.picture,
+        )
+    except OSError as error:
+        folder = result.recording.parent
+        raise LabError(f"{folder} cannot be written: {error.strerror}.") from None
+
+
+def _show(result: DemoResult, console: Console) -> None:
+    console.print()
+    console.print(result.table())
+    console.print()
+    for name, path in (
+        ("recording", result.recording),
+        ("picture", result.picture),
+        ("log", result.log),
+    ):
+        console.print(Text.assemble((f" {name:24}", "dim"), str(path)), soft_wrap=True)
+
+
+async def _stay(parts: Parts, console: Console) -> None:
+    console.print(
+        Text.assemble(
+            ("\nEverything keeps running. ", "bold"),
+            "Call it with a softphone on this machine (UDP, no registration, no password):\n\n    ",
+            (parts.target, "bold cyan"),
+            "\n\nCtrl-C ends it.\n",
+        ),
+        soft_wrap=True,
+    )
+    await until_told_to_stop()
+    console.print("Stopping …")

@@ -1,0 +1,61 @@
+"""What is said in the demonstration, by both sides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lab.practice_agent import AgentBook, AgentProfile, Dialogue, ToolCall, Turn
+
+AGENT_ID = "demo"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One turn of the caller's."""
+
+    text: str
+    interrupts_after_s: float | None = None
+    """Speak when the agent has been heard for so long; None waits until it has finished."""
+
+
+CALLER = (
+    Line("Hello. I would like an appointment for a check-up, please."),
+    Line("Tuesday is perfect. Half past nine, please.", interrupts_after_s=2.6),
+    Line("Yes, please. That would be very kind."),
+)
+
+AGENT = Dialogue(
+    first_message="Good morning, this is the Lakeside dental practice. How can I help you?",
+    turns=(
+        Turn(
+            say="Certainly. I can offer you Tuesday at half past nine, or Thursday at two in the "
+            "afternoon. Which one suits you better?"
+        ),
+        Turn(
+            say="Lovely, then it is Tuesday at half past nine. Would you like a reminder on the "
+            "day before?"
+        ),
+        Turn(
+            say="I have made a note of it. We look forward to seeing you. Goodbye!",
+            tool=ToolCall(name="hang_up"),
+        ),
+    ),
+    after_last="say_nothing",
+)
+
+
+def agents() -> AgentBook:
+    """The practice agent's own agents, and the one of this scene."""
+    book = AgentBook.built_in()
+    return book.model_copy(
+        update={"agents": {**book.agents, AGENT_ID: AgentProfile(dialogue=AGENT)}}
+    )
+
+
+def own_delay_s(agent_id: str) -> float:
+    """How long the agent itself takes from the end of the caller's speech to its answer.
+
+    It waits until the caller has surely finished, then thinks.
+    """
+    profile = agents().find(agent_id) or AgentProfile()
+    return (profile.hearing.end_ms + profile.delivery.think_ms) / 1000

@@ -1,0 +1,294 @@
+"""ARI's HTTP and event socket around the generator, and a few routes to steer it by."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hmac
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
+
+import orjson
+from aiohttp import WSMsgType, web
+
+from audiosocket import LineFormat
+from lab.load.events import Json, asterisk_info, event
+from lab.load.generator import LoadGenerator, timestamp
+from lab.load.voice import TalkPattern
+from lab.load.world import Refused
+
+Socket = web.WebSocketResponse[Literal[False]]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_MAX_WAITING_EVENTS = 100_000
+
+
+class LoadServer:
+    """Serves `/ari` as Asterisk does, and `/load` for whoever wants calls.
+
+    `POST /load/calls?count=N&per_second=R`, `DELETE /load/calls`, `POST /load/quiet`,
+    `POST /load/window` (begin to measure) and `GET /load/report`.
+    """
+
+    def __init__(
+        self, app: str, username: str, password: str, *, pattern: TalkPattern | None = None
+    ) -> None:
+        self._app = app
+        token = base64.b64encode(f"{username}:{password}".encode()).decode()
+        self._authorization = f"Basic {token}".encode()
+        self._pattern = pattern
+        self._runner: web.AppRunner | None = None
+        self._listener: asyncio.Queue[bytes] | None = None
+        self._sockets: set[Socket] = set()
+        self._starting: set[asyncio.Task[None]] = set()
+        self._generator: LoadGenerator | None = None
+
+    @property
+    def generator(self) -> LoadGenerator:
+        """What drives the calls. Raises RuntimeError before `start`."""
+        if self._generator is None:
+            raise RuntimeError("the server has not been started")
+        return self._generator
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> str:
+        """Listen; the URL for `ARI_URL`."""
+        self._generator = LoadGenerator(self._app, self._publish, pattern=self._pattern)
+        app = web.Application(middlewares=[self._as_asterisk])
+        app.add_routes(self._routes())
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, host, port, backlog=1024).start()
+        return f"http://{host}:{self._runner.addresses[0][1]}"
+
+    async def close(self) -> None:
+        """End every call and stop. May be called twice."""
+        runner, self._runner = self._runner, None
+        if runner is None:
+            return
+        for task in tuple(self._starting):
+            task.cancel()
+        await asyncio.gather(*self._starting, return_exceptions=True)
+        await self.generator.close()
+        for socket in tuple(self._sockets):
+            await socket.close()
+        await runner.cleanup()
+
+    def _routes(self) -> list[web.RouteDef]:
+        channel, bridge = "/ari/channels/{id}", "/ari/bridges/{id}"
+        return [
+            web.get("/ari/events", self._events),
+            web.get("/ari/asterisk/info", self._info),
+            web.get("/ari/asterisk/modules/{name}", self._module),
+            web.get("/ari/channels", self._list_channels),
+            web.post("/ari/channels/externalMedia", self._external_media),
+            web.get(channel, self._get_channel),
+            web.delete(channel, self._hang_up),
+            web.post(f"{channel}/ring", self._ring),
+            web.delete(f"{channel}/ring", self._ring),
+            web.post(f"{channel}/answer", self._answer),
+            web.get(f"{channel}/variable", self._get_variable),
+            web.post(f"{channel}/variable", self._set_variable),
+            web.post(f"{channel}/continue", self._continue),
+            web.get("/ari/bridges", self._list_bridges),
+            web.post(bridge, self._create_bridge),
+            web.delete(bridge, self._destroy_bridge),
+            web.post(f"{bridge}/addChannel", self._add_channel),
+            web.get("/ari/applications/{app}", self._application),
+            web.post("/load/calls", self._start_calls),
+            web.delete("/load/calls", self._end_calls),
+            web.post("/load/quiet", self._quiet),
+            web.post("/load/window", self._window),
+            web.get("/load/report", self._report),
+        ]
+
+    @web.middleware
+    async def _as_asterisk(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path.startswith("/ari/"):
+            given = request.headers.get("Authorization", "").encode()
+            if not hmac.compare_digest(given, self._authorization):
+                return _json({"message": "Authentication required"}, 401)
+        try:
+            return await handler(request)
+        except Refused as refusal:
+            return _json({"message": refusal.message}, refusal.status)
+
+    def _publish(self, events: list[Json]) -> None:
+        if self._listener is not None:
+            for body in events:
+                self._listener.put_nowait(orjson.dumps(body))
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        socket: Socket = web.WebSocketResponse(compress=False, decode_text=False)
+        await socket.prepare(request)
+        if self._listener is not None:
+            self._publish([event("ApplicationReplaced", self._app, timestamp())])
+        queue: asyncio.Queue[bytes] = asyncio.Queue(_MAX_WAITING_EVENTS)
+        self._listener = queue
+        self._sockets.add(socket)
+        sender = asyncio.create_task(_send_events(socket, queue))
+        try:
+            while (await socket.receive()).type in (WSMsgType.TEXT, WSMsgType.BINARY):
+                pass
+        finally:
+            sender.cancel()
+            await asyncio.gather(sender, return_exceptions=True)
+            self._sockets.discard(socket)
+            if self._listener is queue:
+                self._listener = None
+        return socket
+
+    async def _info(self, request: web.Request) -> web.Response:
+        return _json(asterisk_info(timestamp()))
+
+    async def _module(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        return _json(
+            {
+                "name": name,
+                "description": name,
+                "use_count": 0,
+                "status": "Running",
+                "support_level": "core",
+            }
+        )
+
+    async def _list_channels(self, request: web.Request) -> web.Response:
+        return _json([channel.to_json() for channel in self.generator.world.channels.values()])
+
+    async def _get_channel(self, request: web.Request) -> web.Response:
+        channel = self.generator.world.channels.get(request.match_info["id"])
+        if channel is None:
+            raise Refused(404, "Channel not found")
+        return _json(channel.to_json())
+
+    async def _external_media(self, request: web.Request) -> web.Response:
+        given = await _parameters(request)
+        try:
+            fmt = LineFormat.by_name(given.get("format", ""))
+        except ValueError:
+            raise Refused(500, "An internal error prevented this request") from None
+        channel = await self.generator.open_media(
+            given.get("channelId", ""), given.get("external_host", ""), fmt, given.get("data", "")
+        )
+        target, uuid = given["external_host"], given["data"]
+        variables = {"AUDIOSOCKET_SERVICE": target, "AUDIOSOCKET_UUID": uuid}
+        return _json(channel.to_json() | {"channelvars": variables})
+
+    async def _hang_up(self, request: web.Request) -> web.Response:
+        channel_id = request.match_info["id"]
+        self._publish(self.generator.world.hang_up(channel_id, timestamp()))
+        self.generator.hung_up(channel_id)
+        return _no_content()
+
+    async def _ring(self, request: web.Request) -> web.Response:
+        self._publish(self.generator.world.ring(request.match_info["id"]))
+        return _no_content()
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        self._publish(self.generator.world.answer(request.match_info["id"], timestamp()))
+        return _no_content()
+
+    async def _get_variable(self, request: web.Request) -> web.Response:
+        name = request.query.get("variable", "")
+        return _json({"value": self.generator.world.variable(request.match_info["id"], name)})
+
+    async def _set_variable(self, request: web.Request) -> web.Response:
+        given = await _parameters(request)
+        self._publish(
+            self.generator.world.set_variable(
+                request.match_info["id"],
+                given.get("variable", ""),
+                given.get("value", ""),
+                timestamp(),
+            )
+        )
+        return _no_content()
+
+    async def _continue(self, request: web.Request) -> web.Response:
+        channel_id = request.match_info["id"]
+        self._publish(self.generator.world.go_on(channel_id, timestamp()))
+        self.generator.released(channel_id)
+        return _no_content()
+
+    async def _list_bridges(self, request: web.Request) -> web.Response:
+        return _json([bridge.to_json() for bridge in self.generator.world.bridges.values()])
+
+    async def _create_bridge(self, request: web.Request) -> web.Response:
+        given = await _parameters(request)
+        bridge = self.generator.world.create_bridge(
+            request.match_info["id"], given.get("name", ""), timestamp()
+        )
+        return _json(bridge.to_json())
+
+    async def _destroy_bridge(self, request: web.Request) -> web.Response:
+        world = self.generator.world
+        self._publish(world.destroy_bridge(request.match_info["id"], timestamp()))
+        return _no_content()
+
+    async def _add_channel(self, request: web.Request) -> web.Response:
+        channel_id = (await _parameters(request)).get("channel", "")
+        world = self.generator.world
+        self._publish(world.add_to_bridge(request.match_info["id"], channel_id, timestamp()))
+        self.generator.joined(channel_id)
+        return _no_content()
+
+    async def _application(self, request: web.Request) -> web.Response:
+        if request.match_info["app"] != self._app:
+            raise Refused(404, "Application not found")
+        return _json(self.generator.world.application())
+
+    async def _start_calls(self, request: web.Request) -> web.Response:
+        try:
+            count = int(request.query.get("count", "1"))
+            per_second = float(request.query.get("per_second", "10"))
+        except ValueError:
+            raise Refused(400, "count and per_second are numbers") from None
+        arguments = tuple(request.query.getall("arg", []))
+        task = asyncio.create_task(self.generator.start_calls(count, per_second, arguments))
+        self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
+        return _no_content()
+
+    async def _end_calls(self, request: web.Request) -> web.Response:
+        count = request.query.get("count")
+        self.generator.end_calls(None if count is None else int(count))
+        return _no_content()
+
+    async def _quiet(self, request: web.Request) -> web.Response:
+        self.generator.be_quiet()
+        return _no_content()
+
+    async def _window(self, request: web.Request) -> web.Response:
+        self.generator.begin_window()
+        return _no_content()
+
+    async def _report(self, request: web.Request) -> web.Response:
+        # The figures cost some hundred milliseconds, in which callers would fall silent.
+        report = await asyncio.to_thread(self.generator.report())
+        return _json(report | {"cpu_seconds": time.process_time()})
+
+
+async def _send_events(socket: Socket, queue: asyncio.Queue[bytes]) -> None:
+    while True:
+        await socket.send_frame(await queue.get(), WSMsgType.TEXT)
+
+
+async def _parameters(request: web.Request) -> dict[str, str]:
+    """Parameters as Asterisk takes them: from the query and from a JSON body."""
+    given: dict[str, str] = dict(request.query)
+    body = await request.read()
+    if body:
+        decoded: Any = orjson.loads(body)
+        given |= {name: str(value) for name, value in decoded.items()}
+    return given
+
+
+def _json(body: object, status: int = 200) -> web.Response:
+    return web.Response(
+        body=orjson.dumps(body), status=status, content_type="application/json", charset="utf-8"
+    )
+
+
+def _no_content() -> web.Response:
+    return web.Response(status=204)

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import time
+from typing import Any
+
+import pytest
+import uvloop
+
+from audiosocket import FrameClock
+from audiosocket.kernel_timer import KernelTimer, is_coarse
+
+pytestmark = pytest.mark.skipif(os.uname().sysname != "Linux", reason="timerfd is Linux'")
+
+
+def on_uvloop(work: Any) -> Any:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_it_fires_once_and_never_too_soon() -> None:
+    async def run() -> list[float]:
+        before = open_files()
+        timer = KernelTimer(asyncio.get_running_loop())
+        assert open_files() == before + 1
+        fired: list[float] = []
+        done = asyncio.Event()
+
+        def fire() -> None:
+            fired.append(timer.time() - wanted)
+            done.set()
+
+        for _ in range(5):
+            done.clear()
+            wanted = time.monotonic() + 0.0053
+            timer.call_at(wanted, fire)
+            await done.wait()
+        await asyncio.sleep(0.02)
+        timer.close()
+        timer.close()
+        assert open_files() == before
+        return fired
+
+    fired = on_uvloop(run())
+    assert len(fired) == 5
+    assert min(fired) >= 0
+
+
+def test_what_is_cancelled_or_replaced_is_not_called() -> None:
+    async def run() -> list[str]:
+        timer = KernelTimer(asyncio.get_running_loop())
+        called: list[str] = []
+        timer.call_at(0.0, lambda: called.append("in the past"))
+        await asyncio.sleep(0.01)
+        timer.call_at(time.monotonic() + 0.005, lambda: called.append("replaced"))
+        timer.call_at(time.monotonic() + 0.006, lambda: called.append("cancelled"))
+        timer.cancel()
+        await asyncio.sleep(0.02)
+        timer.close()
+        return called
+
+    assert on_uvloop(run()) == ["in the past"]
+
+
+def test_a_clock_on_uvloop_uses_it_and_gives_it_back() -> None:
+    async def run() -> int:
+        clock = FrameClock(period=0.005)
+        ticks = 0
+        enough = asyncio.Event()
+
+        def tick(frames: int) -> None:
+            nonlocal ticks
+            ticks += frames
+            if ticks >= 10:
+                enough.set()
+
+        clock.start()
+        clock.add(tick)
+        before = open_files()
+        await enough.wait()
+        clock.stop()
+        assert open_files() == before - 1
+        return ticks
+
+    assert on_uvloop(run()) >= 10
+
+
+def test_without_one_the_loops_own_timer_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("no more files")
+
+    monkeypatch.setattr("audiosocket.clock.KernelTimer", refuse)
+
+    async def run() -> int:
+        clock = FrameClock(period=0.005)
+        seen: list[int] = []
+        clock.start()
+        clock.add(seen.append)
+        await asyncio.sleep(0.05)
+        clock.stop()
+        return sum(seen)
+
+    assert on_uvloop(run()) > 0
+
+
+async def test_only_uvloops_timers_are_coarse() -> None:
+    assert is_coarse(asyncio.get_running_loop()) == ("uvloop" in repr(asyncio.get_running_loop()))
+
+
+def test_a_kernel_that_refuses_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Libc:
+        def __init__(self, *_: object, **__: object) -> None:
+            ctypes.set_errno(24)
+
+        def timerfd_create(self, *_: int) -> int:
+            return -1
+
+    monkeypatch.setattr(ctypes, "CDLL", Libc)
+
+    async def run() -> None:
+        with pytest.raises(OSError, match="Too many open files"):
+            KernelTimer(asyncio.get_running_loop())
+
+    on_uvloop(run())

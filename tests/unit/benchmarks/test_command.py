@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from benchmarks import command
+from benchmarks.bridge import agent_profile
+from benchmarks.command import BenchmarkError, Options, run
+from benchmarks.machine import describe_machine
+from benchmarks.parts import Stopwatch, count_steps, measure_parts
+from benchmarks.processes import Cores, busy_seconds, make_certificate, running, scratch_folder
+from lab.practice_agent import AgentProfile
+from tests.unit.benchmarks import samples
+
+
+async def test_a_run_shows_a_table_and_leaves_json_and_a_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def measure(options: Options, say: command.Say) -> tuple[Any, str]:
+        say("now")
+        return samples.stall(), "22.10.1"
+
+    monkeypatch.setitem(command._BENCHMARKS, "stall", measure)
+    console = Console(file=io.StringIO(), width=120)
+
+    [path] = await run(["stall", "stall"], Options(quick=True, out=tmp_path / "new"), console)
+    body = json.loads(path.read_text())
+    assert body["results"] == samples.stall()
+    assert (body["benchmark"], body["quick"]) == ("stall", True)
+    assert body["machine"]["asterisk"] == "22.10.1"
+    assert path.with_suffix(".png").exists()
+    assert isinstance(console.file, io.StringIO)
+    assert "Stall of the process" in console.file.getvalue()
+
+
+async def test_a_name_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BenchmarkError, match="parts, bridge, ear, stall"):
+        await run(["speed"], Options(out=tmp_path))
+
+
+def test_each_benchmark_says_how_many_steps_it_takes() -> None:
+    for quick in (True, False):
+        for name in command.NAMES:
+            assert command._STEPS[name](Options(quick=quick)) > 0
+    assert command._STEPS["bridge"](Options(formats=("pcm_8000",), calls=(1, 2))) == 3
+    assert count_steps(quick=True) < count_steps(quick=False)
+
+
+def test_the_agent_of_the_bridge_is_a_profile() -> None:
+    profile = AgentProfile.model_validate(agent_profile("ulaw_8000"))
+
+    assert profile.formats.agent_output == "ulaw_8000"
+    assert profile.dialogue.first_message == ""
+
+
+def test_the_machine_is_described() -> None:
+    machine = describe_machine(asterisk="22")
+
+    assert machine.cores >= 1
+    assert machine.packages["numpy"][0].isdigit()
+    assert machine.asterisk == "22"
+
+
+async def test_every_part_is_measured() -> None:
+    said: list[str] = []
+
+    result = await measure_parts(True, said.append)
+    assert len(said) == count_steps(quick=True)
+    assert all(cost.microseconds > 0 for cost in result.costs)
+    assert {figures.engine for figures in result.resamplers} >= {"ours", "linear"}
+
+
+def test_a_step_is_timed() -> None:
+    assert Stopwatch(0.001).microseconds(lambda: None) < 1000
+
+
+async def test_a_process_is_watched_and_ended(tmp_path: Path) -> None:
+    program = "import sys; print('ready', flush=True); sum(range(10**7)); sys.stdin.read()"
+
+    async with running("program", [sys.executable, "-c", program], tmp_path) as process:
+        assert await process.read_line() == b"ready\n"
+        await asyncio.sleep(0.05)
+        assert process.cpu_seconds() > 0
+        assert process.memory_mb() > 1
+        assert process.returncode is None
+    assert process.returncode is not None
+
+
+def test_cores_are_split_where_there_are_several() -> None:
+    cores = Cores.split()
+
+    assert cores.measured <= os.sched_getaffinity(0)
+    assert cores.others <= os.sched_getaffinity(0)
+    assert len(cores.measured) == 1
+    assert busy_seconds(cores.measured) > 0
+
+
+def test_a_certificate_is_made_for_loopback() -> None:
+    with scratch_folder() as folder:
+        certificate = make_certificate(folder)
+        assert b"BEGIN CERTIFICATE" in certificate.authority.read_bytes()
+        assert b"PRIVATE KEY" in certificate.chain.read_bytes()
+    assert not folder.exists()

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.bridge import _why
+from benchmarks.fill import fill, main
+from benchmarks.goals import goal_rows
+from benchmarks.pictures import draw
+from benchmarks.rows import ROWS, Rows, machine_line
+from tests.unit.benchmarks import samples
+
+
+@pytest.mark.parametrize("name", samples.ALL)
+def test_every_line_has_a_cell_for_each_column(name: str) -> None:
+    tables = ROWS[name](samples.ALL[name]())
+
+    assert tables
+    for table in tables:
+        assert table.lines, table.title
+        assert {len(line) for line in table.lines} == {len(table.columns)}
+
+
+def test_a_table_is_markdown() -> None:
+    rows = Rows("Title", ("a", "b"), [("1", "2")], "A note.")
+
+    assert rows.to_markdown() == "**Title**\n\n| a | b |\n| --- | --- |\n| 1 | 2 |\n\nA note."
+
+
+def test_what_was_held_back_is_a_range_where_it_varies() -> None:
+    _, resamplers = ROWS["parts"](samples.parts())
+
+    assert [line[4] for line in resamplers.lines] == ["3.0", "14 to 114"]
+
+
+def test_a_limit_that_the_load_broke_is_not_ours() -> None:
+    ours = samples.a_step(gap_p99_ms=30.0)
+    loads = samples.a_step(gap_p99_ms=30.0, agent_cpu_percent=99.0)
+
+    others = samples.a_step(gap_p99_ms=30.0, others_percent=50.0)
+    table, _ = ROWS["bridge"](samples.bridge(ours, loads, others, samples.a_step()))
+    assert [line[-1] for line in table.lines] == ["no", "load is", "disturbed", "yes", "no"]
+    whys = [_why(step) for step in (ours, loads, others)]
+    assert [why.partition(" ")[0] for why in whys] == ["a", "the", "other"]
+    assert samples.a_step(generator_late_p99_ms=6.0).generator_is_bottleneck
+
+
+@pytest.mark.parametrize(
+    "broken", [{"missing_frames": 1}, {"surplus_frames": 1}, {"lost_lines": 1}, {"gap_p99_ms": 26}]
+)
+def test_what_breaks_a_limit(broken: dict[str, Any]) -> None:
+    assert samples.a_step().holds
+    assert not samples.a_step(**broken).holds
+
+
+def goals(**results: Any) -> dict[str, str]:
+    return {line[0]: line[2] for line in goal_rows(results).lines}
+
+
+def test_goals_that_were_not_measured_say_so() -> None:
+    assert set(goals().values()) == {"not measured"}
+
+
+def test_goals_show_what_was_measured() -> None:
+    found = goals(**{name: make() for name, make in samples.ALL.items()})
+
+    assert found["CPU per call, pcm_16000, 100 calls, TLS"] == "0.250 %"
+    assert found["CPU per call, pcm_8000, 100 calls, TLS"] == "not measured"
+    assert found["calls on one core, pcm_16000"] == "100"
+    assert found["calls on one core, ulaw_8000"] == "not measured"
+    assert found["memory per call beyond the first"] == "0.40 MB"
+    assert found["speech frames lost or doubled, 50 calls, 600 s"] == "3"
+    assert found["uplink against the wall clock, 50 calls, 600 s"] == "0.010 %"
+    assert found["after a stall of 200 ms: frames lost or doubled"] == "1"
+    assert found["latency after it against before"] == "+2.0 ms at most"
+    assert found["added delay each way"] == "3.0 ms"
+
+
+def test_the_most_calls_are_told_with_what_ended_the_count() -> None:
+    steps = (samples.a_step(calls=200), samples.a_step(calls=250, lost_lines=1))
+    loads = samples.a_step(calls=250, lost_lines=1, agent_cpu_percent=99.0)
+
+    plain = goals(bridge=samples.bridge(*steps))
+    assert plain["calls on one core, pcm_16000"] == "200"
+    told = goals(bridge=samples.bridge(steps[0], loads))
+    assert told["calls on one core, pcm_16000"] == "200 (at 250 the load was at its own limit)"
+
+
+def body(name: str, *, quick: bool = False) -> dict[str, Any]:
+    return {"machine": samples.MACHINE, "quick": quick, "results": samples.ALL[name]()}
+
+
+def test_only_what_is_marked_is_replaced() -> None:
+    page = "Text.\n<!-- stall -->\nold\n<!-- /stall -->\n<!-- ear -->\nkept\n<!-- /ear -->\nEnd."
+
+    filled = fill(page, {"stall": body("stall", quick=True)})
+    assert filled.startswith("Text.\n<!-- stall -->\n\n**Stall")
+    assert "A quick run." in filled
+    assert "old" not in filled
+    assert filled.endswith("<!-- ear -->\nkept\n<!-- /ear -->\nEnd.")
+    assert fill(filled, {"stall": body("stall", quick=True)}) == filled
+
+
+def test_the_machine_is_one_sentence() -> None:
+    line = machine_line(samples.MACHINE)
+
+    assert line.startswith("a processor, 2 cores")
+    assert "uvloop 1, numpy 2" in line
+    assert "commit abc" in line
+
+
+def test_the_page_is_filled_from_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import orjson
+
+    (tmp_path / "stall.json").write_bytes(orjson.dumps(body("stall")))
+    page = tmp_path / "page.md"
+    page.write_text("<!-- stall -->\n<!-- /stall -->\n")
+    monkeypatch.setattr("sys.argv", ["fill", "--results", str(tmp_path), "--page", str(page)])
+
+    main()
+    assert "**Stall" in page.read_text()
+
+
+@pytest.mark.parametrize("name", samples.ALL)
+def test_every_result_has_a_picture(name: str, tmp_path: Path) -> None:
+    draw(name, samples.ALL[name](), tmp_path / "picture.png")
+
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,37 @@
+"""Each benchmark that starts programs, as short as it can be."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.bridge import measure_format
+from benchmarks.ear import measure_ear
+from benchmarks.stall import measure_stall
+
+pytestmark = pytest.mark.e2e
+
+
+async def test_the_bridge_carries_calls_and_loses_nothing() -> None:
+    run = await measure_format("ulaw_8000", (2,), 2.0, lambda text: None)
+
+    assert [step.calls for step in run.steps] == [2]
+    assert all(step.cpu_percent > 0 and step.memory_mb > 10 for step in run.steps)
+    assert all(step.lost_lines == 0 for step in run.steps)
+
+
+async def test_the_ear_hears_every_frame() -> None:
+    [step], version = await measure_ear(((1, 18.0),), lambda text: None)
+
+    assert version
+    assert step.failed_calls == 0
+    assert step.sweep_frames > 200
+    assert step.frames_lost == step.frames_doubled == 0
+    assert step.barge_in_ms["count"] == 1
+    assert 0 < step.agent_to_ear_ms["p50"] < 100
+
+
+async def test_speech_goes_on_after_a_stall() -> None:
+    [stall] = await measure_stall(1, 1, lambda text: None)
+
+    assert stall.gap_ms > 150
+    assert stall.lost_frames == stall.doubled_frames == 0

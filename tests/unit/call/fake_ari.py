@@ -1,0 +1,350 @@
+"""Asterisk behind its REST interface, in memory: the load bench's model of it, with trouble on
+request.
+
+A request is a real :class:`~ari_app.ari.operations.Operation`, so that nothing can be asked for
+that Asterisk does not offer. What was begun is done even when nobody waits for the answer any more,
+as in Asterisk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from uuid import UUID
+
+import orjson
+
+from ari_app.ari import AriTimeout, Client, Event
+from ari_app.ari.applications import GET as GET_APPLICATION
+from ari_app.ari.asterisk import GET_INFO, GET_MODULE
+from ari_app.ari.bridges import ADD_CHANNEL, CREATE_WITH_ID, DESTROY
+from ari_app.ari.bridges import LIST as LIST_BRIDGES
+from ari_app.ari.channels import (
+    ANSWER,
+    CONTINUE,
+    EXTERNAL_MEDIA,
+    HANGUP,
+    RING,
+    SET_VARIABLE,
+)
+from ari_app.ari.channels import LIST as LIST_CHANNELS
+from ari_app.ari.errors import error_for_status
+from ari_app.ari.events import parse_event
+from ari_app.ari.operations import Operation, Parameter
+from ari_app.ari.rest import Rest
+from ari_app.settings import split_host_port
+from audiosocket import AudioSocketClient, FrameClock, LineFormat
+from lab.load.events import Channel, Json, asterisk_info
+from lab.load.world import Refused, World
+
+APP = "voice-agent"
+NOW = "2026-08-06T12:34:56.789+0000"
+
+_T = TypeVar("_T")
+Moment = Callable[[], Awaitable[object] | None]
+"""What happens at a moment of a request; one that raises an AriError is the request's failure."""
+
+__all__ = [
+    "ADD_CHANNEL",
+    "ANSWER",
+    "APP",
+    "CONTINUE",
+    "CREATE_WITH_ID",
+    "DESTROY",
+    "EXTERNAL_MEDIA",
+    "GET_APPLICATION",
+    "GET_INFO",
+    "GET_MODULE",
+    "HANGUP",
+    "LIST_BRIDGES",
+    "LIST_CHANNELS",
+    "NOW",
+    "RING",
+    "SET_VARIABLE",
+    "FakeAsterisk",
+    "FakeClient",
+    "Landed",
+    "Seen",
+    "never",
+    "status",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A request that came."""
+
+    operation: Operation[Any]
+    ids: tuple[str, ...]
+    parameters: dict[str, Parameter]
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """A caller who goes on in the dialplan."""
+
+    channel: str
+    variables: dict[str, str]
+
+    @property
+    def status(self) -> str:
+        return self.variables["AGENT_STATUS"]
+
+    @property
+    def reason(self) -> str:
+        return self.variables["AGENT_REASON"]
+
+
+def status(code: int, *, times: int | None = None) -> Moment:
+    """The request is answered with this status; only so often, or always."""
+    left = [times]
+
+    def answer() -> None:
+        if left[0] is not None:
+            if left[0] == 0:
+                return
+            left[0] -= 1
+        raise error_for_status(code, "as told", method="", path="/as-told")
+
+    return answer
+
+
+async def never() -> None:
+    """No answer comes."""
+    await asyncio.Event().wait()
+
+
+class FakeAsterisk(Rest):
+    """One Asterisk.
+
+    Attributes:
+        world: What it holds.
+        seen: All requests, in order.
+        before: What happens when a request of a kind has come, before it is done.
+        after: What happens when it has been done, before it is answered.
+        withheld: Events that are kept in `kept` and not sent: `StasisStart of media`,
+            `ChannelEnteredBridge of caller`.
+        landed: The callers who went on in the dialplan.
+        media: The connections that it has made to AudioSocket servers, by channel.
+        modules: The modules that it has loaded, with their status.
+        on_event: Who is told of events.
+        on_landed: What the dialplan does with a caller who goes on.
+    """
+
+    def __init__(self, app: str = APP, *, clock: FrameClock | None = None) -> None:
+        super().__init__("http://asterisk.test:8088", "lab", "not-asked-for")
+        self.world = World(app)
+        self.seen: list[Seen] = []
+        self.before: dict[Operation[Any], Moment] = {}
+        self.after: dict[Operation[Any], Moment] = {}
+        self.withheld: set[str] = set()
+        self.kept: list[tuple[str, Event]] = []
+        self.landed: list[Landed] = []
+        self.media: dict[str, AudioSocketClient] = {}
+        self.on_event: Callable[[Event], None] = lambda event: None
+        self.on_landed: Callable[[Landed], None] = lambda landed: None
+        self.version = "22.10.1"
+        self.modules: dict[str, str] = {}
+        self._app = app
+        self._clock = clock
+        self._variables: defaultdict[str, dict[str, str]] = defaultdict(dict)
+        self._media_ids: set[str] = set()
+        self._working: set[asyncio.Task[Any]] = set()
+
+    # --- Rest
+
+    async def call(
+        self,
+        operation: Operation[_T],
+        ids: tuple[str, ...],
+        given: dict[str, Parameter],
+        deadline: float,
+    ) -> _T:
+        if self.closed:
+            raise error_for_status(503, "closed", method=operation.method, path=operation.path)
+        parameters = operation.select(given)
+        operation.fill_path(ids)
+        self.seen.append(Seen(operation, ids, parameters, asyncio.get_running_loop().time()))
+        work = self._begin(self._serve(operation, ids, parameters))
+        try:
+            async with asyncio.timeout(deadline):
+                return operation.read(await asyncio.shield(work))
+        except TimeoutError:
+            raise AriTimeout("no answer", method=operation.method, path=operation.path) from None
+
+    async def close(self) -> None:
+        await super().close()
+        for task in tuple(self._working):
+            task.cancel()
+        await asyncio.gather(*self._working, return_exceptions=True)
+
+    async def _serve(
+        self, operation: Operation[Any], ids: tuple[str, ...], parameters: dict[str, Any]
+    ) -> bytes:
+        # No answer comes in the same turn of the loop as its request.
+        await asyncio.sleep(0)
+        await _pass(self.before.get(operation))
+        try:
+            answer = await self._do(operation, ids, parameters)
+        except Refused as refusal:
+            path = operation.fill_path(ids)
+            raise error_for_status(
+                refusal.status, refusal.message, method=operation.method, path=path
+            ) from None
+        await _pass(self.after.get(operation))
+        return orjson.dumps(answer)
+
+    async def _do(
+        self, operation: Operation[Any], ids: tuple[str, ...], parameters: dict[str, Any]
+    ) -> object:
+        world = self.world
+        match operation, ids:
+            case (op, (channel,)) if op is RING:
+                self._tell(world.ring(channel))
+            case (op, (channel,)) if op is ANSWER:
+                self._tell(world.answer(channel, NOW))
+            case (op, (channel,)) if op is SET_VARIABLE:
+                name, value = parameters["variable"], parameters["value"]
+                self._tell(world.set_variable(channel, name, value, NOW))
+                self._variables[channel][name] = value
+            case (op, (channel,)) if op is CONTINUE:
+                self._tell(world.go_on(channel, NOW))
+                self.landed.append(Landed(channel, self._variables.pop(channel, {})))
+                self.on_landed(self.landed[-1])
+            case (op, (channel,)) if op is HANGUP:
+                self._tell(world.hang_up(channel, NOW))
+                self._hang_up_media(channel)
+            case (op, ()) if op is EXTERNAL_MEDIA:
+                return await self._open_media(parameters)
+            case (op, (bridge,)) if op is CREATE_WITH_ID:
+                return world.create_bridge(bridge, parameters["name"], NOW).to_json()
+            case (op, (bridge,)) if op is ADD_CHANNEL:
+                self._tell(world.add_to_bridge(bridge, parameters["channel"], NOW))
+            case (op, (bridge,)) if op is DESTROY:
+                self._tell(world.destroy_bridge(bridge, NOW))
+            case (op, ()) if op is LIST_CHANNELS:
+                return [channel.to_json() for channel in world.channels.values()]
+            case (op, ()) if op is LIST_BRIDGES:
+                return [bridge.to_json() for bridge in world.bridges.values()]
+            case (op, (app,)) if op is GET_APPLICATION and app == self._app:
+                return world.application()
+            case (op, (name,)) if op is GET_MODULE and name in self.modules:
+                return {"name": name, "status": self.modules[name]}
+            case (op, ()) if op is GET_INFO:
+                info = asterisk_info(NOW)
+                info["system"]["version"] = self.version
+                return info
+            case _:
+                raise Refused(404, "Invalid method or resource")
+        return None
+
+    async def _open_media(self, parameters: dict[str, Any]) -> Json:
+        channel_id, uuid = parameters["channelId"], parameters["data"]
+        target = parameters["external_host"]
+        self._media_ids.add(channel_id)
+        channel = self.world.open_media(channel_id, target, uuid, NOW)
+        line_format = LineFormat.by_name(parameters["format"])
+        media = AudioSocketClient(UUID(uuid), line_format, clock=self._clock, record_frames=100_000)
+        try:
+            await media.connect(*split_host_port(target))
+        except (OSError, TimeoutError):
+            del self.world.channels[channel_id]
+            raise Refused(500, "An internal error prevented this request") from None
+        self.media[channel_id] = media
+        self._begin(self._watch(channel_id, media))
+        self._tell(self.world.media_starts(channel_id, NOW))
+        return channel.to_json()
+
+    async def _watch(self, channel_id: str, media: AudioSocketClient) -> None:
+        await media.wait_closed()
+        self._tell(self.world.channel_ends(channel_id, NOW))
+
+    def _hang_up_media(self, channel_id: str) -> None:
+        if (media := self.media.get(channel_id)) is not None:
+            media.close()
+
+    # --- what happens at Asterisk's other ends
+
+    def enter(
+        self,
+        channel_id: str,
+        *args: str,
+        answered: bool = False,
+        number: str = "4930123456",
+        exten: str = "100",
+    ) -> None:
+        """A caller reaches `Stasis()`."""
+        events = self.world.call_arrives(channel_id, NOW, number=number, exten=exten, args=args)
+        if answered:
+            self.world.channels[channel_id].state = "Up"
+            events[0]["channel"]["state"] = "Up"
+        self._tell(events)
+
+    def hang_up(self, channel_id: str) -> None:
+        """A caller hangs up."""
+        self._tell(self.world.caller_hangs_up(channel_id, NOW))
+
+    def take_away(self, channel_id: str) -> None:
+        """Somebody else takes a caller out of the application: a redirect."""
+        self._tell(self.world.go_on(channel_id, NOW))
+
+    def add(self, channel_id: str, *, bridge: str | None = None) -> None:
+        """A channel is in the application, and perhaps in a bridge, and nobody was told."""
+        self.world.channels[channel_id] = Channel(
+            channel_id, f"PJSIP/{channel_id}", "Up", NOW, self._app, in_stasis=True
+        )
+        if bridge is not None:
+            self.world.create_bridge(bridge, "", NOW)
+            self.world.add_to_bridge(bridge, channel_id, NOW)
+
+    def tell(self, kind: str) -> None:
+        """Withhold events of this kind no longer, and send those that were."""
+        self.withheld.discard(kind)
+        kept, self.kept = self.kept, []
+        for each, event in kept:
+            if each == kind:
+                self.on_event(event)
+            else:
+                self.kept.append((each, event))
+
+    def requests(self, operation: Operation[Any]) -> list[Seen]:
+        """The requests of one kind."""
+        return [seen for seen in self.seen if seen.operation is operation]
+
+    def _tell(self, events: list[Json]) -> None:
+        for body in events:
+            event = parse_event(orjson.dumps(body))
+            channel = body.get("channel", {}).get("id", "")
+            who = "media" if channel in self._media_ids else "caller"
+            kind = f"{event.type} of {who}"
+            if kind in self.withheld:
+                self.kept.append((kind, event))
+            else:
+                self.on_event(event)
+
+    def _begin(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(work, name="asterisk")
+        self._working.add(task)
+        task.add_done_callback(self._worked)
+        return task
+
+    def _worked(self, task: asyncio.Task[Any]) -> None:
+        self._working.discard(task)
+        if not task.cancelled():
+            task.exception()  # its request may have been given up
+
+
+class FakeClient(Client):
+    """The real client's resources over a fake Asterisk."""
+
+    def __init__(self, asterisk: FakeAsterisk, *, timeout: float = 5.0) -> None:
+        self._arrange(asterisk, APP, timeout)
+
+
+async def _pass(moment: Moment | None) -> None:
+    if moment is not None and (waiting := moment()) is not None:
+        await waiting

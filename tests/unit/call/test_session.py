@@ -1,0 +1,329 @@
+from __future__ import annotations
+
+import asyncio
+import stat
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+from structlog.testing import capture_logs
+
+from ari_app.call.session import CallSession
+from ari_app.call.signals import EndRequested, Outcome, Status
+from ari_app.call.states import State
+from audiosocket import SLIN, tone_source
+from tests.unit.call.fake_ari import (
+    ANSWER,
+    CONTINUE,
+    DESTROY,
+    HANGUP,
+    RING,
+    SET_VARIABLE,
+    never,
+)
+from tests.unit.call.stage import Notes, Stage, heard_ms, now
+
+LEVEL = 8000
+RELEASED = [State.RELEASING, State.ENDED]
+
+# --- time
+
+
+async def test_a_call_ends_after_its_longest_time() -> None:
+    async with Stage(ticking=False) as stage:
+        session = await stage.talk()
+        began = now()
+        await session.ended.wait()
+        assert now() - began == pytest.approx(600, abs=0.01)
+        assert (stage.landed(session).status, stage.landed(session).reason) == (
+            "TIMEOUT",
+            "call_timeout",
+        )
+        assert stage.left_behind() == []
+
+
+class TestTheAgentEndsTheCall:
+    """After its `end_call` the agent's last words are heard, and it need not close itself."""
+
+    async def test_it_has_said_all(self, stage: Stage) -> None:
+        session = await stage.talk()
+        await asyncio.sleep(10)
+        began = now()
+        stage.agent().handler.tool_response("end_call", "1", "success", False)
+        assert session.state is State.CLOSING
+        await session.ended.wait()
+        assert now() - began == pytest.approx(1.5, abs=0.05)
+        assert (stage.landed(session).status, stage.landed(session).reason) == (
+            "COMPLETED",
+            "agent_ended",
+        )
+
+    async def test_its_last_words_are_still_queued(self, stage: Stage) -> None:
+        session = await stage.talk()
+        began = now()
+        stage.agent().says(4000, final=True)
+        stage.agent().handler.tool_response("end_call", "1", "success", False)
+        await session.ended.wait()
+        assert heard_ms(stage.media(session)) == 4000
+        assert now() - began == pytest.approx(4 + 1.5, abs=0.1)
+
+    async def test_its_last_words_are_still_coming(self, stage: Stage) -> None:
+        session = await stage.talk()
+        began = now()
+        stage.agent().handler.tool_response("end_call", "1", "success", False)
+        for _ in range(3):
+            await asyncio.sleep(1.2)
+            stage.agent().says(100)
+        await session.ended.wait()
+        # Between them the response runs dry, so that each piece fades out and in.
+        assert heard_ms(stage.media(session)) == pytest.approx(300, abs=20)
+        assert now() - began == pytest.approx(3 * 1.2 + 1.5, abs=0.2)
+
+    async def test_it_closes_as_it_should(self, stage: Stage) -> None:
+        session = await stage.talk()
+        stage.agent().says(1000, final=True)
+        stage.agent().handler.tool_response("end_call", "1", "success", False)
+        await asyncio.sleep(0.2)
+        stage.agent().closes()
+        assert session.state is State.DRAINING
+        await session.ended.wait()
+        assert heard_ms(stage.media(session)) == 1000
+        assert session.duration() == pytest.approx(1 + 0.06, abs=0.05)
+
+    async def test_it_goes_on_and_on(self, stage: Stage) -> None:
+        session = await stage.talk()
+        began = now()
+        stage.agent().handler.tool_response("end_call", "1", "success", False)
+        while session.state is State.CLOSING and now() - began < 30:
+            stage.agent().says(500)
+            await asyncio.sleep(0.5)
+        assert now() - began == pytest.approx(20, abs=0.5)
+        await session.ended.wait()
+        assert stage.landed(session).reason == "agent_ended"
+
+    @pytest.mark.parametrize(("name", "said"), [("end_call", "error"), ("other", "success")])
+    async def test_what_is_no_end(self, stage: Stage, name: str, said: str) -> None:
+        session = await stage.talk()
+        stage.agent().handler.tool_response(name, "1", said, False)
+        assert session.state is State.TALKING
+
+
+# --- the conversation
+
+
+async def test_sound_goes_both_ways(stage: Stage) -> None:
+    session = await stage.talk()
+    media = stage.media(session)
+    media.source = tone_source(SLIN, 400)
+    stage.agent().says(500, final=True)
+    await asyncio.sleep(1)
+    heard = b"".join(stage.agent().heard)
+    assert len(heard) / 16 == pytest.approx(1000, abs=80)
+    assert {len(chunk) for chunk in stage.agent().heard} == {40 * 16}
+    assert heard_ms(media) == 500
+    assert media.stats.late_frames == 0
+
+
+async def test_what_the_agent_says_while_the_caller_rings_is_heard_from_its_first_sample(
+    stage: Stage,
+) -> None:
+    gate = asyncio.Event()
+    stage.asterisk.before[ANSWER] = gate.wait
+    session = await stage.enter()
+    await stage.until(session, State.JOINING)
+    stage.agent().says(700, final=True)
+    await asyncio.sleep(2)
+    assert heard_ms(stage.media(session)) == 0
+    gate.set()
+    await asyncio.sleep(1)
+    assert heard_ms(stage.media(session)) == 700
+
+
+async def test_a_response_that_is_complete_is_played_to_its_end(stage: Stage) -> None:
+    stage.agents.output_format = "pcm_16000"
+    session = await stage.talk()
+    stage.agent().says(500)
+    stage.agent().handler.response_complete(1)
+    await asyncio.sleep(1)
+    assert heard_ms(stage.media(session)) == pytest.approx(500, abs=2)
+    assert session.audio_interface.playout.stats.underruns == 0
+
+
+async def test_an_interruption_silences_the_agent_and_is_counted(stage: Stage) -> None:
+    session = await stage.talk()
+    agent = stage.agent()
+    agent.says(3000)
+    await asyncio.sleep(1)
+    agent.handler.interruption(1)
+    await asyncio.sleep(1)
+    assert session.interruptions == 1
+    (line,) = session.transcript
+    assert line.who == "interruption"
+    after, unheard = (float(word) for word in line.text.split() if word.isdigit())
+    assert after == pytest.approx(1000, abs=40)
+    assert after + unheard == 3000
+    assert heard_ms(stage.media(session)) == pytest.approx(after, abs=1), "it has fallen silent"
+    agent.handler.interruption(2)
+    assert session.interruptions == 2
+
+
+async def test_a_response_is_measured(stage: Stage) -> None:
+    session = await stage.talk()
+    media = stage.media(session)
+    media.source = tone_source(SLIN, 400)
+    await asyncio.sleep(1)
+    media.sending = False
+    await asyncio.sleep(0.8)
+    stage.agent().says(500)
+    await asyncio.sleep(0.2)
+    (response,) = stage.notes.responses
+    assert response.seconds == pytest.approx(0.8, abs=0.05)
+
+
+async def test_the_transcript(stage: Stage) -> None:
+    session = await stage.talk()
+    handler = stage.agent().handler
+    handler.agent_response("Hello.", 1)
+    await asyncio.sleep(2)
+    handler.user_transcript("I need help.", 2)
+    handler.agent_response_correction("Certainly, I", "Certainly", 3)
+    handler.tool_call("open_door", "call_1", {}, True)
+    await stage.settle()
+    said = [(line.who, line.text) for line in session.transcript]
+    assert said[:3] == [
+        ("agent", "Hello."),
+        ("caller", "I need help."),
+        ("correction", "Certainly"),
+    ]
+    assert said[3][0] == "tool" and said[3][1].startswith("open_door: There is no tool")
+    assert session.transcript[1].at_seconds == pytest.approx(2, abs=0.01)
+    assert stage.notes.said == list(session.transcript)
+    for number in range(600):
+        handler.agent_response(str(number), None)
+    assert len(session.transcript) == 500
+    assert session.transcript[-1].text == "599"
+
+
+async def test_a_transfer(stage: Stage) -> None:
+    session = await stage.talk()
+    agent = stage.agent()
+    agent.handler.tool_call("transfer_call", "call_1", {"to": "support"}, True)
+    await stage.settle()
+    assert agent.results == [("call_1", "The caller is transferred after your last words.", False)]
+    agent.says(500, final=True)
+    agent.closes()
+    await session.ended.wait()
+    assert stage.landed(session).variables == {
+        "AGENT_STATUS": "TRANSFER",
+        "AGENT_REASON": "agent_transfer",
+        "AGENT_SESSION_ID": session.session_id,
+        "AGENT_CONVERSATION_ID": "conv_of_agent_default",
+        "AGENT_TRANSFER_TO": "support",
+    }
+    assert heard_ms(stage.media(session)) == 500
+
+
+async def test_a_tool_that_expects_no_answer_gets_none(stage: Stage) -> None:
+    session = await stage.talk()
+    stage.agent().handler.tool_call("hang_up", "call_1", {}, False)
+    assert stage.agent().results == []
+    await session.ended.wait()
+    assert stage.landed(session).reason == "agent_hung_up"
+
+
+async def test_a_failing_tool_does_not_end_the_call(stage: Stage) -> None:
+    session = await stage.talk()
+    stage.agent().handler.tool_call("transfer_call", "call_1", {"to": "a b"}, True)
+    await stage.settle()
+    assert [is_error for _, _, is_error in stage.agent().results] == [True]
+    stage.agent().handler.other(object())  # type: ignore[arg-type]
+    assert session.state is State.TALKING
+
+
+# --- recording
+
+
+async def test_both_sides_are_recorded(tmp_path: Path) -> None:
+    path = tmp_path / "call.wav"
+    async with Stage(recording_path=path) as stage:
+        session = await stage.talk()
+        stage.media(session).source = tone_source(SLIN, 400)
+        stage.agent().says(1000, final=True)
+        await asyncio.sleep(2)
+        stage.asterisk.hang_up(session.call_id)
+        await session.ended.wait()
+    with wave.open(str(path)) as wav:
+        assert (wav.getnchannels(), wav.getsampwidth(), wav.getframerate()) == (2, 2, 8000)
+        frames = np.frombuffer(wav.readframes(wav.getnframes()), "<i2").reshape(-1, 2)
+    caller, agent = frames[:, 0], frames[:, 1]
+    assert len(frames) / 8000 == pytest.approx(2, abs=0.1)
+    assert np.count_nonzero(abs(agent) == LEVEL) == pytest.approx(8000, abs=80)
+    assert np.sqrt(np.mean(caller.astype(float) ** 2)) > 3000
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+async def test_a_call_goes_well_though_its_recording_does_not(tmp_path: Path) -> None:
+    async with Stage(recording_path=tmp_path / "missing" / "call.wav") as stage:
+        with capture_logs() as logs:
+            session = await stage.talk()
+            stage.agent().says(500, final=True)
+            stage.agent().closes()
+            await session.ended.wait()
+        assert stage.landed(session).status == "COMPLETED"
+    (incomplete,) = (entry for entry in logs if entry["event"] == "recording_incomplete")
+    assert "No such file" in incomplete["failure"]
+
+
+# --- the end
+
+
+async def test_no_task_of_a_call_outlives_it(stage: Stage) -> None:
+    stage.asterisk.before[RING] = never
+    session = await stage.talk()
+    stage.asterisk.hang_up(session.call_id)
+    await session.ended.wait()
+    await stage.settle()
+    assert stage.left_behind() == []
+
+
+async def test_an_observer_may_end_the_call_that_it_is_told_of() -> None:
+    class Impatient(Notes):
+        def call_changed(self, session: CallSession, state: State) -> None:
+            super().call_changed(session, state)
+            if state is State.TALKING:
+                session.post(EndRequested(Outcome(Status.COMPLETED, "seen_enough")))
+                assert session.state is state, "one thing after the other"
+
+    notes = Impatient()
+    async with Stage(observer=notes) as stage:
+        session = await stage.enter()
+        await session.ended.wait()
+        assert stage.landed(session).reason == "seen_enough"
+    assert notes.states == [State.CONNECTING, State.JOINING, State.TALKING, *RELEASED]
+
+
+async def test_a_release_asked_for_twice_happens_once(stage: Stage) -> None:
+    session = await stage.talk()
+    for _ in range(2):
+        stage.asterisk.hang_up(session.call_id)
+        stage.manager.end_all("twice")
+        stage.agent().closes()
+    await session.ended.wait()
+    await stage.settle()
+    assert len(stage.asterisk.requests(HANGUP)) == len(stage.asterisk.requests(DESTROY)) == 1
+    assert stage.notes.states[-2:] == RELEASED
+
+
+async def test_the_line_ends_before_asterisk_is_asked_for_anything(stage: Stage) -> None:
+    session = await stage.talk()
+    ended: list[str | None] = []
+
+    def look() -> None:
+        ended.append(stage.media(session).close_reason)
+
+    for operation in (SET_VARIABLE, CONTINUE, HANGUP, DESTROY):
+        stage.asterisk.before[operation] = look
+    stage.agent().closes()
+    await session.ended.wait()
+    assert ended and set(ended) == {"hangup"}

@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from ari_app.ari.operations import Operation
+from ari_app.call.signals import Status
+from ari_app.call.states import State
+from ari_app.elevenlabs import CloseKind
+from ari_app.errors import AgentError
+from tests.unit.call.fake_ari import (
+    ANSWER,
+    CONTINUE,
+    DESTROY,
+    EXTERNAL_MEDIA,
+    HANGUP,
+    RING,
+    SET_VARIABLE,
+    Moment,
+    never,
+    status,
+)
+from tests.unit.call.set_up import SET_UP
+from tests.unit.call.stage import Stage, heard_ms, now, nth
+
+# --- Asterisk fails
+
+FAILURES: list[tuple[str, Callable[[], Moment], str, str]] = [
+    ("400", lambda: status(400), "before", "ari_bad_request"),
+    ("404", lambda: status(404), "before", "ari_not_found"),
+    ("409", lambda: status(409), "before", "ari_conflict"),
+    ("500", lambda: status(500), "before", "ari_server_error"),
+    ("503", lambda: status(503), "before", "ari_unavailable"),
+    ("500 though it was done", lambda: status(500), "after", "ari_server_error"),
+    ("no answer", lambda: never, "before", "ari_timeout"),
+    ("no answer though it was done", lambda: never, "after", "ari_timeout"),
+]
+
+
+@pytest.mark.parametrize(
+    ("failure", "when", "code"), [each[1:] for each in FAILURES], ids=[each[0] for each in FAILURES]
+)
+@pytest.mark.parametrize(
+    ("step", "operation", "number"), SET_UP[1:], ids=lambda value: str(value)[:24]
+)
+async def test_a_request_fails_without_which_there_is_no_call(
+    stage: Stage,
+    step: str,
+    operation: Operation[Any],
+    number: int,
+    failure: Callable[[], Moment],
+    when: str,
+    code: str,
+) -> None:
+    # What was done is reported as an event, which is as good as an answer.
+    stage.asterisk.withheld.add(
+        {
+            "answer": "ChannelStateChange of caller",
+            "join the media channel": "ChannelEnteredBridge of media",
+            "join the caller": "ChannelEnteredBridge of caller",
+        }.get(step, "")
+    )
+    getattr(stage.asterisk, when)[operation] = nth(number, failure())
+    session = await stage.enter()
+    await session.ended.wait()
+    assert session.outcome is not None
+    assert session.outcome.status is Status.FAILED
+    # Joining has a limit of its own, which is as long as a request's.
+    assert session.outcome.reason in (code, "join_timeout" if code == "ari_timeout" else code)
+    landed = stage.landed(session)
+    assert (landed.status, landed.reason) == ("FAILED", session.outcome.reason)
+    assert landed.variables["AGENT_SESSION_ID"] == session.session_id
+    await stage.settle()
+    assert stage.left_behind() == []
+
+
+@pytest.mark.parametrize(
+    "failure", [each[1] for each in FAILURES], ids=[each[0] for each in FAILURES]
+)
+async def test_a_call_goes_on_without_ringing(stage: Stage, failure: Callable[[], Moment]) -> None:
+    stage.asterisk.before[RING] = failure()
+    session = await stage.talk()
+    await asyncio.sleep(6)
+    assert session.state is State.TALKING
+
+
+async def test_a_media_channel_that_comes_when_all_is_over_is_removed(stage: Stage) -> None:
+    async def late() -> None:
+        await asyncio.sleep(7)
+
+    stage.asterisk.before[EXTERNAL_MEDIA] = late
+    session = await stage.enter()
+    await session.ended.wait()
+    assert stage.landed(session).reason == "ari_timeout"
+    await asyncio.sleep(3)
+    assert stage.left_behind() == []
+    assert stage.lines.refusals == {"unknown_uuid": 1}
+
+
+async def test_asterisk_cannot_reach_us(stage: Stage) -> None:
+    await stage.lines.close()
+    session = await stage.enter()
+    await session.ended.wait()
+    assert stage.landed(session).reason == "ari_server_error"
+    assert stage.left_behind() == []
+
+
+@pytest.mark.parametrize("state", [State.CONNECTING, State.TALKING, State.DRAINING])
+async def test_the_line_is_lost(stage: Stage, state: State) -> None:
+    if state is State.CONNECTING:
+        stage.agents.ready.clear()
+    session = await stage.enter()
+    await stage.settle()
+    if state is State.DRAINING:
+        stage.agent().says(2000)
+        stage.agent().closes()
+    assert session.state is state
+    stage.media(session).abort()
+    await session.ended.wait()
+    assert session.outcome is not None
+    assert session.outcome.status is Status.FAILED
+    assert session.outcome.reason in ("line_peer_closed", "media_channel_gone")
+    assert stage.landed(session).status == "FAILED"
+    assert stage.left_behind() == []
+
+
+async def test_the_caller_goes_on_though_a_variable_cannot_be_set(stage: Stage) -> None:
+    session = await stage.talk()
+    stage.asterisk.before[SET_VARIABLE] = nth(2, status(500))
+    stage.agent().closes()
+    await session.ended.wait()
+    assert set(stage.landed(session).variables) == {
+        "AGENT_STATUS",
+        "AGENT_SESSION_ID",
+        "AGENT_CONVERSATION_ID",
+    }
+
+
+@pytest.mark.parametrize("operation", [CONTINUE, HANGUP, DESTROY], ids=str)
+async def test_what_is_given_back_is_given_back_twice_if_need_be(
+    stage: Stage, operation: Operation[Any]
+) -> None:
+    session = await stage.talk()
+    stage.asterisk.before[operation] = status(500, times=1)
+    stage.agent().closes()
+    await session.ended.wait()
+    await stage.settle()
+    assert stage.landed(session).status == "COMPLETED"
+    assert stage.left_behind() == []
+
+
+async def test_a_call_ends_though_asterisk_answers_nothing_any_more(stage: Stage) -> None:
+    session = await stage.talk()
+    for operation in (SET_VARIABLE, CONTINUE, HANGUP, DESTROY):
+        stage.asterisk.before[operation] = never
+    began = now()
+    stage.agent().closes()
+    await session.ended.wait()
+    assert now() - began == pytest.approx((4 + 2) * 5, abs=0.1)
+    assert stage.agent().end is not None
+
+
+# --- the agent fails
+
+
+async def test_the_agent_cannot_be_reached(stage: Stage) -> None:
+    def refuse() -> None:
+        raise AgentError("it says no", code="agent_quota")
+
+    stage.agents.before = refuse
+    session = await stage.enter()
+    await session.ended.wait()
+    await stage.settle()
+    assert stage.landed(session).variables == {
+        "AGENT_STATUS": "FAILED",
+        "AGENT_REASON": "agent_quota",
+        "AGENT_SESSION_ID": session.session_id,
+        "AGENT_CONVERSATION_ID": "",
+    }
+    assert stage.left_behind() == []
+    assert stage.asterisk.requests(ANSWER) == [], "who is not answered is not billed"
+
+
+async def test_an_unforeseen_failure_is_a_failed_call_and_no_more(stage: Stage) -> None:
+    stage.agents.output_format = "opus_8000"
+    with capture_logs() as logs:
+        session = await stage.enter()
+        await session.ended.wait()
+    await stage.settle()
+    assert stage.landed(session).reason == "internal_error"
+    assert stage.left_behind() == []
+    assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == [
+        "call_task_failed"
+    ]
+
+
+async def test_the_agent_is_not_ready_in_time(stage: Stage) -> None:
+    stage.agents.ready.clear()
+    began = now()
+    session = await stage.enter()
+    await session.ended.wait()
+    assert now() - began == pytest.approx(8, abs=0.01)
+    assert stage.landed(session).reason == "connect_timeout"
+    assert stage.agents.given_up == 1
+    assert stage.left_behind() == []
+
+
+async def test_the_agent_closes_before_the_line_is_ready(stage: Stage) -> None:
+    stage.asterisk.withheld.add("ChannelEnteredBridge of media")
+    session = await stage.enter()
+    await stage.settle()
+    stage.agent().closes()
+    await session.ended.wait()
+    assert (stage.landed(session).status, stage.landed(session).reason) == (
+        "FAILED",
+        "agent_ended",
+    )
+    assert stage.left_behind() == []
+
+
+async def test_a_greeting_is_heard_though_the_agent_closed_while_the_caller_was_answered(
+    stage: Stage,
+) -> None:
+    gate = asyncio.Event()
+    stage.asterisk.before[ANSWER] = gate.wait
+    session = await stage.enter()
+    await stage.until(session, State.JOINING)
+    stage.agent().says(1000, final=True)
+    stage.agent().closes()
+    await stage.settle()
+    gate.set()
+    await session.ended.wait()
+    assert heard_ms(stage.media(session)) == 1000
+    assert stage.landed(session).status == "COMPLETED"
+    assert session.answered_at is not None
+    assert stage.left_behind() == []
+
+
+async def test_the_caller_cannot_be_joined_in_time(stage: Stage) -> None:
+    stage.asterisk.before[ANSWER] = never
+    stage.services.ari.channels._timeout = 60
+    began = now()
+    session = await stage.enter()
+    await session.ended.wait()
+    assert now() - began == pytest.approx(5, abs=0.01)
+    assert stage.landed(session).reason == "join_timeout"
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (CloseKind.AGENT_ENDED, "COMPLETED"),
+        (CloseKind.MAX_DURATION, "TIMEOUT"),
+        (CloseKind.LOST, "FAILED"),
+        (CloseKind.CRASHED, "FAILED"),
+        (CloseKind.QUOTA, "FAILED"),
+    ],
+)
+async def test_what_the_end_of_the_agent_is_for_the_dialplan(
+    stage: Stage, kind: CloseKind, expected: str
+) -> None:
+    session = await stage.talk()
+    stage.agent().closes(kind)
+    await session.ended.wait()
+    assert (stage.landed(session).status, stage.landed(session).reason) == (expected, kind.value)
+    assert [close.kind for close in stage.notes.closes] == [kind]
+
+
+async def test_an_agent_that_cannot_be_closed_holds_up_nothing_else(stage: Stage) -> None:
+    session = await stage.talk()
+    agent = stage.agent()
+
+    async def fail() -> None:
+        raise RuntimeError("unforeseen")
+
+    agent.before_close = fail
+    with capture_logs() as logs:
+        stage.asterisk.hang_up(session.call_id)
+        async with asyncio.timeout(30):
+            await session.ended.wait()
+    assert stage.asterisk.world.channels == {}
+    assert stage.asterisk.world.bridges == {}
+    assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == [
+        "release_part_failed"
+    ]
+    agent.before_close = None
+    await agent.close()

@@ -1,0 +1,408 @@
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, cast
+from weakref import WeakKeyDictionary
+
+import aiohttp
+import pytest
+from structlog.testing import capture_logs
+
+from ari_app import planning
+from ari_app.app import Observers, VoiceBridge
+from ari_app.ari import Channel, EventSocket
+from ari_app.ari.version import assess
+from ari_app.call.arguments import CallArguments
+from ari_app.call.session import CallSession, SessionObserver
+from ari_app.call.states import State
+from ari_app.elevenlabs import AgentClose
+from ari_app.errors import ConfigError
+from ari_app.settings import Settings, load_settings
+from audiosocket import SLIN, SLIN16
+from lab.load.server import LoadServer
+from tests.unit.ari.fake_ari import PASSWORD, USERNAME, Answer, FakeAri, json_answer
+from tests.unit.ari.samples import ASTERISK_INFO, channel
+from tests.unit.call.stage import Notes, until
+from tests.unit.elevenlabs.fake_agent import API_KEY, FakeAgent
+
+Make = Callable[..., Settings]
+URLS: WeakKeyDictionary[LoadServer, str] = WeakKeyDictionary()
+
+
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Make:
+    """Settings that are complete, with these changes."""
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+
+    def make(**changes: Any) -> Settings:
+        complete = {
+            "ari_username": USERNAME,
+            "ari_password": PASSWORD,
+            "audiosocket_bind": "127.0.0.1:0",
+            "api_bind": "127.0.0.1:0",
+            "elevenlabs_api_key": API_KEY,
+            "elevenlabs_agent_id": "agent_default",
+        }
+        return load_settings(None, **(complete | changes))
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def _memory_as_it_was() -> Iterator[None]:
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture
+async def asterisk() -> AsyncIterator[LoadServer]:
+    """An Asterisk whose callers are there when they are told to be."""
+    server = LoadServer("voice-agent", USERNAME, PASSWORD)
+    URLS[server] = await server.start()
+    yield server
+    await server.close()
+
+
+def url_of(asterisk: LoadServer) -> str:
+    return URLS[asterisk]
+
+
+@asynccontextmanager
+async def running(bridge: VoiceBridge) -> AsyncIterator[asyncio.Task[None]]:
+    """The service takes calls; at the end it is stopped in no time."""
+    run = asyncio.create_task(bridge.run())
+    try:
+        await until(lambda: not bridge.readiness().problems)
+        yield run
+    finally:
+        bridge.stop()
+        bridge.stop()
+        await asyncio.wait([run])
+    run.result()
+
+
+# --- starting
+
+
+async def test_it_starts_serves_and_stops(asterisk: LoadServer, make: Make) -> None:
+    before = asyncio.all_tasks()
+    async with VoiceBridge(make(ari_url=url_of(asterisk))) as bridge:
+        assert bridge.audiosocket_address[1] > 0 and bridge.api_address[1] > 0
+        assert bridge.readiness().problems == ["Asterisk's event socket is not connected yet"]
+        url = "http://{}:{}".format(*bridge.api_address)
+        async with running(bridge), aiohttp.ClientSession() as session:
+            await until(lambda: bridge.asterisk is not None)
+            async with session.get(f"{url}/health/ready") as response:
+                assert response.status == 200
+                body = await response.json()
+            assert (body["status"], body["asterisk_version"]) == ("ready", "22.10.1")
+            async with session.get(f"{url}/metrics") as response:
+                assert "ari_app_ari_connected 1.0" in await response.text()
+        assert bridge.readiness().problems == [
+            "Asterisk's event socket is disconnected",
+            "draining: new calls are refused",
+        ]
+    with pytest.raises(OSError):
+        await asyncio.open_connection(*bridge.audiosocket_address)
+    with pytest.raises(OSError):
+        await asyncio.open_connection(*bridge.api_address)
+    assert asyncio.all_tasks() - before == set()
+
+
+@pytest.mark.parametrize("setting", ["audiosocket_bind", "api_bind"])
+async def test_a_port_that_is_taken(make: Make, setting: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(
+            ConfigError, match=f"^{setting.upper()} {address} cannot be used: anoth"
+        ):
+            await VoiceBridge(make(**{setting: address})).__aenter__()
+
+
+async def test_an_address_that_is_not_ours(make: Make) -> None:
+    with pytest.raises(ConfigError, match="choose an address of this machine"):
+        await VoiceBridge(make(audiosocket_bind="192.0.2.1:9092")).__aenter__()
+
+
+async def test_what_was_started_is_stopped_when_the_rest_cannot_start(make: Make) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        bridge = VoiceBridge(make(api_bind=address))
+        with pytest.raises(ConfigError):
+            await bridge.__aenter__()
+    assert not bridge.lines.listening
+    assert bridge.ari.rest.closed
+
+
+async def test_settings_that_are_not_complete(make: Make) -> None:
+    with pytest.raises(ConfigError, match="ARI_USERNAME"):
+        await VoiceBridge(make(ari_username="")).__aenter__()
+
+
+async def test_the_folder_of_recordings_is_made(make: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "one" / "two"
+    async with VoiceBridge(make(recordings_dir=str(folder))):
+        assert list(folder.iterdir()) == []
+
+
+async def test_a_folder_that_cannot_be_written(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" / "recordings"
+    with pytest.raises(ConfigError, match=r"^RECORDINGS_DIR .* cannot be written: Not a directory"):
+        await VoiceBridge(make(recordings_dir=str(folder))).__aenter__()
+
+
+async def test_an_interface_without_a_key_is_told(make: Make) -> None:
+    with capture_logs() as logs:
+        async with VoiceBridge(make()):
+            pass
+        async with VoiceBridge(make(api_key="k")) as bridge:
+            url = "http://{}:{}/sessions".format(*bridge.api_address)
+            async with aiohttp.ClientSession() as session, session.get(url) as response:
+                assert response.status == 401
+    assert [entry["event"] for entry in logs].count("api_without_key") == 1
+
+
+# --- a call
+
+
+async def test_a_call(asterisk: LoadServer, make: Make, tmp_path: Path) -> None:
+    notes = Notes()
+    async with FakeAgent() as agent:
+        settings = make(
+            ari_url=url_of(asterisk),
+            elevenlabs_base_url=agent.base_url,
+            recordings_dir=str(tmp_path / "recordings"),
+        )
+        async with VoiceBridge(settings, [notes]) as bridge, running(bridge):
+            await asterisk.generator.start_calls(1, 100, ("customer_name=Jane",))
+            await until(lambda: State.TALKING in notes.states)
+            (session,) = bridge.manager.sessions.values()
+            assert bridge.readiness().active_sessions == 1
+            asterisk.generator.end_calls()
+            await session.ended.wait()
+            metrics = bridge.metrics.render().decode()
+        (recording,) = (tmp_path / "recordings").iterdir()
+        assert recording.name == f"{session.session_id}.wav"
+    assert 'ari_app_calls_ended_total{reason="caller_hung_up",status="COMPLETED"} 1.0' in metrics
+    assert asterisk.generator.world.channels == {}
+    assert asterisk.generator.world.bridges == {}
+
+
+async def test_stopping_lets_calls_finish_and_stopping_twice_ends_them(
+    asterisk: LoadServer, make: Make
+) -> None:
+    notes = Notes()
+    async with FakeAgent() as agent:
+        settings = make(ari_url=url_of(asterisk), elevenlabs_base_url=agent.base_url)
+        async with VoiceBridge(settings, [notes]) as bridge:
+            run = asyncio.create_task(bridge.run())
+            await until(lambda: not bridge.readiness().problems)
+            await asterisk.generator.start_calls(1, 100)
+            await until(lambda: State.TALKING in notes.states)
+            bridge.stop()
+            await until(lambda: bridge.manager.draining)
+            assert bridge.readiness().problems == ["draining: new calls are refused"]
+            (session,) = bridge.manager.sessions.values()
+            assert session.state is State.TALKING
+            bridge.stop()
+            await run
+    assert session.outcome is not None and session.outcome.reason == "shutting_down"
+
+
+# --- Asterisk
+
+
+async def test_asterisk_refuses_us(make: Make) -> None:
+    async with FakeAri() as ari:
+        ari.refuse_handshakes = [401]
+        async with VoiceBridge(make(ari_url=ari.url)) as bridge:
+            with pytest.raises(ConfigError, match="refuses the user 'voice'"):
+                await bridge.run()
+
+
+async def test_an_unforeseen_end_of_the_event_socket_is_not_hidden(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(self: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(EventSocket, "run", fail)
+    async with VoiceBridge(make()) as bridge:
+        with pytest.raises(ZeroDivisionError):
+            await bridge.run()
+
+
+async def test_another_client_takes_the_application(asterisk: LoadServer, make: Make) -> None:
+    async with VoiceBridge(make(ari_url=url_of(asterisk))) as first:
+        run = asyncio.create_task(first.run())
+        await until(lambda: not first.readiness().problems)
+        with capture_logs() as logs:
+            async with VoiceBridge(make(ari_url=url_of(asterisk))) as second, running(second):
+                await run
+                assert second.readiness().problems == []
+        assert first.manager.replaced
+        assert "Asterisk's event socket is replaced" in first.readiness().problems
+    assert "ari_application_replaced" in [entry["event"] for entry in logs]
+
+
+async def test_a_version_that_is_not_told(make: Make) -> None:
+    async with FakeAri() as ari:
+        ari.answer("GET", "/asterisk/info", Answer(500))
+        async with VoiceBridge(make(ari_url=ari.url)) as bridge:
+            with capture_logs() as logs:
+                async with running(bridge):
+                    await until(lambda: "reconcile_failed" in [entry["event"] for entry in logs])
+            assert bridge.asterisk is None
+            assert bridge.readiness().asterisk_version is None
+    assert "asterisk_version_unknown" in [entry["event"] for entry in logs]
+
+
+async def test_after_each_connection_it_looks_for_what_was_missed(make: Make) -> None:
+    async with FakeAri() as ari:
+        ari.answer("GET", "/asterisk/info", json_answer(ASTERISK_INFO))
+        ari.answer("GET", "/channels", json_answer([]))
+        ari.answer("GET", "/bridges", json_answer([]))
+        ari.answer("GET", "/applications/voice-agent", json_answer({"name": "voice-agent"}))
+
+        def looks() -> int:
+            return sum(seen.raw_path == "/ari/applications/voice-agent" for seen in ari.seen)
+
+        async with VoiceBridge(make(ari_url=ari.url)) as bridge, running(bridge):
+            await until(lambda: looks() == 1)
+            await (await ari.sockets.get()).close()
+            await until(lambda: looks() == 2)
+
+
+# --- the plan of a call
+
+CALLER = Channel.model_validate(channel("sip-1"))
+
+
+async def planned(bridge: VoiceBridge, **arguments: Any) -> Any:
+    return await bridge._planner.for_caller("the-session", CALLER, CallArguments(**arguments))
+
+
+async def test_what_the_agent_is_told_of_a_caller(make: Make) -> None:
+    async with VoiceBridge(make()) as bridge:
+        plan = await planned(bridge, variables={"customer_name": "Jane"})
+        assert plan.initiation.dynamic_variables == {
+            "caller_id": "12025550123",
+            "called_number": "100",
+            "call_sid": "sip-1",
+            "customer_name": "Jane",
+        }
+        assert (plan.agent_id, plan.recording_path, plan.uplink_chunk_ms) == (
+            "agent_default",
+            None,
+            40,
+        )
+        assert (plan.call_timeout_seconds, plan.connect_timeout_seconds) == (600, 8)
+        assert (await planned(bridge, agent_id="agent_7")).agent_id == "agent_7"
+    async with VoiceBridge(make(elevenlabs_agent_id="")) as bridge:
+        assert (await planned(bridge)).agent_id == ""
+
+
+@pytest.mark.parametrize(
+    ("wanted", "version", "codec", "chosen"),
+    [
+        ("slin", "22.10.1", "(g722)", SLIN),
+        ("slin16", "22.10.1", "(ulaw)", SLIN16),
+        ("slin16", "20.16.0", "(g722)", SLIN),
+        ("slin16", None, "(g722)", SLIN),
+        ("auto", "22.10.1", "(g722)", SLIN16),
+        ("auto", "22.10.1", "(ulaw)", SLIN),
+        ("auto", "22.10.1", None, SLIN),
+        ("auto", "18.26.4", "(g722)", SLIN),
+    ],
+)
+async def test_the_format_of_the_line(
+    make: Make, wanted: str, version: str | None, codec: str | None, chosen: object
+) -> None:
+    async with FakeAri() as ari:
+        answer = Answer(404) if codec is None else json_answer({"value": codec})
+        ari.answer("GET", "/channels/sip-1/variable", answer)
+        async with VoiceBridge(make(ari_url=ari.url, audiosocket_format=wanted)) as bridge:
+            bridge.asterisk = None if version is None else assess(version)
+            assert (await planned(bridge)).line_format is chosen
+
+
+async def test_the_format_follows_what_the_agent_announced(make: Make) -> None:
+    class Spoken:
+        input_format = output_format = "ulaw_8000"
+
+    class Session:
+        agent_id, agent = "agent_default", Spoken()
+
+    async with FakeAri() as ari:
+        ari.answer("GET", "/channels/sip-1/variable", json_answer({"value": "g722"}))
+        async with VoiceBridge(make(ari_url=ari.url, audiosocket_format="auto")) as bridge:
+            bridge.asterisk = assess("22.10.1")
+            assert (await planned(bridge)).line_format is SLIN16
+            session = cast(CallSession, Session())
+            bridge._agent_formats.agent_connected(session, 0.1)
+            assert (await planned(bridge)).line_format is SLIN
+            for number in range(planning._MAX_KNOWN_AGENTS):
+                Session.agent_id = f"agent_{number}"
+                bridge._agent_formats.agent_connected(session, 0.1)
+            assert (await planned(bridge)).line_format is SLIN16, "the oldest is forgotten"
+
+
+@pytest.mark.parametrize(
+    ("advertise", "bound", "target"),
+    [
+        ("10.0.0.5:9092", ("127.0.0.1", 4000), "10.0.0.5:9092"),
+        (None, ("127.0.0.1", 4000), "127.0.0.1:4000"),
+        (None, ("::1", 4000), "[::1]:4000"),
+    ],
+)
+async def test_what_asterisk_is_told_to_dial(
+    make: Make, advertise: str | None, bound: tuple[str, int], target: str
+) -> None:
+    bridge = VoiceBridge(make(audiosocket_advertise=advertise))
+    bridge.audiosocket_address = bound
+    assert bridge._target() == target
+
+
+async def test_a_server_that_does_not_listen_is_told(make: Make) -> None:
+    async with VoiceBridge(make()) as bridge:
+        await bridge.lines.close()
+        assert "the AudioSocket server does not listen" in bridge.readiness().problems
+
+
+# --- observers
+
+
+class Broken(SessionObserver):
+    def call_changed(self, session: CallSession, state: State) -> None:
+        raise OSError(errno.ENOSPC, "disk full")
+
+    def agent_closed(self, session: CallSession, close: AgentClose) -> None:
+        raise ZeroDivisionError
+
+
+def test_an_observer_that_fails_disturbs_no_other() -> None:
+    notes = Notes()
+    observers = Observers([Broken(), notes, SessionObserver()])
+    session = cast(CallSession, object())
+    close = cast(AgentClose, object())
+    with capture_logs() as logs:
+        observers.call_changed(session, State.TALKING)
+        observers.agent_closed(session, close)
+        observers.agent_connected(session, 0.5)
+        observers.call_said(session, cast(Any, "line"))
+        observers.call_responded(session, cast(Any, "response"))
+    assert notes == Notes(
+        [State.TALKING], [cast(Any, "line")], [0.5], [close], [cast(Any, "response")]
+    )
+    assert [(entry["event"], entry["observer"]) for entry in logs] == [
+        ("observer_failed", "Broken")
+    ] * 2

@@ -1,0 +1,380 @@
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ari_app import checks
+from ari_app.ari import Client
+from ari_app.checks import (
+    Finding,
+    Verdict,
+    check_agent_key,
+    check_all,
+    check_asterisk,
+    check_dial_back,
+)
+from ari_app.elevenlabs import AgentClient
+from ari_app.settings import Settings, load_settings
+from lab.load.server import LoadServer
+from tests.unit.ari.fake_ari import PASSWORD, USERNAME, Answer, FakeAri, json_answer
+from tests.unit.ari.samples import ASTERISK_INFO
+from tests.unit.call.fake_ari import (
+    GET_INFO,
+    GET_MODULE,
+    FakeAsterisk,
+    FakeClient,
+    Moment,
+    never,
+    status,
+)
+from tests.unit.elevenlabs.fake_agent import API_KEY, FakeAgent
+
+MODULES = (
+    "chan_audiosocket.so",
+    "res_audiosocket.so",
+    "app_stasis.so",
+    "res_ari_channels.so",
+    "res_ari_bridges.so",
+    "res_ari_events.so",
+)
+Make = Callable[..., Settings]
+
+
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Make:
+    """Settings that are complete, with these changes."""
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+
+    def make(**changes: Any) -> Settings:
+        complete = {
+            "ari_username": USERNAME,
+            "ari_password": PASSWORD,
+            "audiosocket_bind": "127.0.0.1:0",
+            "elevenlabs_api_key": API_KEY,
+            "elevenlabs_agent_id": "agent_default",
+        }
+        return load_settings(None, **(complete | changes))
+
+    return make
+
+
+@pytest.fixture
+async def asterisk() -> AsyncIterator[FakeAsterisk]:
+    asterisk = FakeAsterisk()
+    asterisk.modules = dict.fromkeys(MODULES, "Running")
+    yield asterisk
+    await asterisk.close()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What never comes is waited for a moment only."""
+    monkeypatch.setattr(checks, "_DIAL_BACK_SECONDS", 0.3)
+
+
+def says(finding: Finding, verdict: Verdict, *words: str) -> bool:
+    """A verdict and a sentence, or several, that hold these words."""
+    ends_well = finding.verdict is Verdict.OK or finding.detail[-1] in ".?"
+    return finding.verdict is verdict and ends_well and all(w in finding.detail for w in words)
+
+
+# --- Asterisk
+
+
+async def test_an_asterisk_that_will_do(asterisk: FakeAsterisk, make: Make) -> None:
+    assert await check_asterisk(FakeClient(asterisk), make()) == [
+        Finding("Asterisk", Verdict.OK, "Asterisk 22.10.1"),
+        Finding("Modules", Verdict.OK, "all that a call needs are running"),
+    ]
+    assert [seen.ids[0] for seen in asterisk.requests(GET_MODULE)] == list(MODULES)
+
+
+@pytest.mark.parametrize(
+    ("moment", "words"),
+    [
+        (status(401), ["refuses the user 'voice'", "ARI_USERNAME", "ari.conf"]),
+        (status(403), ["refuses the user 'voice'"]),
+        (status(404), ["has no /ari", "ARI_URL", "res_ari.so", "enabled=yes"]),
+        (status(503), ["does not answer", "Is it running", "http.conf"]),
+        (status(500), ["fails (", "500"]),
+        (never, ["fails (", "no answer"]),
+    ],
+    ids=["401", "403", "404", "503", "500", "silence"],
+)
+async def test_an_asterisk_that_cannot_be_asked(
+    asterisk: FakeAsterisk, make: Make, moment: Moment, words: list[str]
+) -> None:
+    asterisk.before[GET_INFO] = moment
+    (finding,) = await check_asterisk(FakeClient(asterisk, timeout=0.05), make())
+    assert says(finding, Verdict.FAILED, "http://127.0.0.1:8088", *words), finding
+    assert PASSWORD not in finding.detail
+    assert asterisk.requests(GET_MODULE) == []
+
+
+async def test_an_asterisk_that_is_not_there(make: Make) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        async with Client(url, USERNAME, PASSWORD, "app") as client:
+            (finding,) = await check_asterisk(client, make(ari_url=url))
+    assert says(finding, Verdict.FAILED, url, "does not answer")
+
+
+@pytest.mark.parametrize(
+    ("version", "verdict", "words"),
+    [
+        ("16.28.0", Verdict.FAILED, ["has no AudioSocket channels", "Install 22.10.1 or later."]),
+        ("next tuesday", Verdict.WARNING, ["'next tuesday'", "treated as version 18"]),
+        ("18.26.4", Verdict.WARNING, ["18.26.4 has known holes", "22.10.1"]),
+        ("22.4.0", Verdict.WARNING, ["22.4.0 has known holes"]),
+        ("23.4.1", Verdict.OK, ["Asterisk 23.4.1"]),
+        ("21.11.0", Verdict.WARNING, ["known holes"]),
+    ],
+)
+async def test_what_is_said_of_a_version(
+    asterisk: FakeAsterisk, make: Make, version: str, verdict: Verdict, words: list[str]
+) -> None:
+    asterisk.version = version
+    finding, *_ = await check_asterisk(FakeClient(asterisk), make())
+    assert says(finding, verdict, *words), finding
+
+
+@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("how", ["not there", "not running"])
+async def test_a_module_is_missing(asterisk: FakeAsterisk, make: Make, name: str, how: str) -> None:
+    if how == "not there":
+        del asterisk.modules[name]
+    else:
+        asterisk.modules[name] = "Not Running"
+    _, finding = await check_asterisk(FakeClient(asterisk), make())
+    assert says(
+        finding,
+        Verdict.FAILED,
+        f"Asterisk has not loaded {name} (",
+        f"`asterisk -rx 'module load {name}'`",
+        "asterisk-modules",
+        "modules.conf",
+    ), finding
+
+
+async def test_each_missing_module_is_named(asterisk: FakeAsterisk, make: Make) -> None:
+    asterisk.modules.clear()
+    _, *findings = await check_asterisk(FakeClient(asterisk), make())
+    assert [finding.verdict for finding in findings] == [Verdict.FAILED] * 6
+    for name, finding in zip(MODULES, findings, strict=True):
+        assert name in finding.detail
+
+
+async def test_modules_that_cannot_be_looked_at(asterisk: FakeAsterisk, make: Make) -> None:
+    asterisk.before[GET_MODULE] = status(409)
+    _, finding = await check_asterisk(FakeClient(asterisk), make())
+    assert says(finding, Verdict.WARNING, "Could not be looked at: ")
+
+
+# --- the agent
+
+
+async def agent_finding(settings: Settings) -> Finding:
+    async with AgentClient(
+        settings.elevenlabs_base_url, settings.elevenlabs_api_key, connect_timeout=2
+    ) as agents:
+        return await check_agent_key(agents, settings)
+
+
+async def test_a_key_that_is_accepted(make: Make) -> None:
+    async with FakeAgent() as agent:
+        finding = await agent_finding(make(elevenlabs_base_url=agent.base_url))
+    assert finding == Finding("Agent", Verdict.OK, "127.0.0.1 accepts the key and knows the agent")
+
+
+@pytest.mark.parametrize(
+    "url", ["https://api.elevenlabs.io", "https://api.eu.residency.elevenlabs.io"]
+)
+async def test_elevenlabs_without_a_key(make: Make, url: str) -> None:
+    finding = await agent_finding(make(elevenlabs_base_url=url, elevenlabs_api_key=None))
+    assert says(finding, Verdict.FAILED, "ELEVENLABS_API_KEY is not set", "`ari-app agent`", ".env")
+
+
+async def test_another_service_without_a_key(make: Make) -> None:
+    settings = make(elevenlabs_base_url="http://127.0.0.1:1", elevenlabs_api_key=None)
+    finding = await agent_finding(settings)
+    assert finding.verdict is Verdict.OK
+    assert "127.0.0.1 is asked for public agents only" in finding.detail
+
+
+async def test_a_host_that_only_looks_like_elevenlabs(make: Make) -> None:
+    settings = make(elevenlabs_base_url="https://notelevenlabs.io", elevenlabs_api_key=None)
+    assert (await agent_finding(settings)).verdict is Verdict.OK
+
+
+async def test_without_an_agent_the_key_cannot_be_tried(make: Make) -> None:
+    finding = await agent_finding(make(elevenlabs_agent_id=None))
+    assert says(finding, Verdict.WARNING, "ELEVENLABS_AGENT_ID is not set", "agent_id=")
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict", "words"),
+    [
+        (401, Verdict.FAILED, ["refuses ELEVENLABS_API_KEY", "permission"]),
+        (403, Verdict.FAILED, ["refuses ELEVENLABS_API_KEY"]),
+        (404, Verdict.FAILED, ["knows no agent 'agent_default'", "ELEVENLABS_AGENT_ID"]),
+        (429, Verdict.WARNING, ["could not be asked: ", "429"]),
+        (500, Verdict.WARNING, ["could not be asked: ", "500"]),
+    ],
+)
+async def test_a_key_that_is_not_accepted(
+    make: Make, answer: int, verdict: Verdict, words: list[str]
+) -> None:
+    async def signed() -> tuple[int, str]:
+        return answer, "{}"
+
+    async with FakeAgent() as agent:
+        agent.signed = signed
+        finding = await agent_finding(make(elevenlabs_base_url=agent.base_url))
+    assert says(finding, verdict, "127.0.0.1 ", *words), finding
+    assert API_KEY not in finding.detail
+
+
+async def test_an_agents_service_that_is_not_there(make: Make) -> None:
+    finding = await agent_finding(make(elevenlabs_base_url="http://127.0.0.1:1"))
+    assert says(finding, Verdict.WARNING, "127.0.0.1 could not be asked")
+
+
+# --- dialling back
+
+
+@pytest.fixture
+async def dialling() -> AsyncIterator[str]:
+    """The URL of an Asterisk that dials whatever it is told to."""
+    server = LoadServer("voice-agent-check", USERNAME, PASSWORD)
+    yield await server.start()
+    assert server.generator.world.channels == {}, "the check leaves nothing behind"
+    await server.close()
+
+
+def client_of(settings: Settings) -> Client:
+    return Client(settings.ari_url, settings.ari_username, PASSWORD, f"{settings.ari_app}-check")
+
+
+async def dial_back(settings: Settings) -> Finding:
+    async with client_of(settings) as ari:
+        return await check_dial_back(ari, settings)
+
+
+async def test_asterisk_reaches_us(dialling: str, make: Make) -> None:
+    finding = await dial_back(make(ari_url=dialling))
+    assert finding.what == "Audio"
+    assert says(finding, Verdict.OK, "Asterisk reaches 127.0.0.1:"), finding
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+async def test_asterisk_does_not_reach_us(dialling: str, make: Make, closed_port: int) -> None:
+    advertised = f"127.0.0.1:{closed_port}"
+    finding = await dial_back(make(ari_url=dialling, audiosocket_advertise=advertised))
+    assert says(
+        finding,
+        Verdict.FAILED,
+        f"cannot reach {advertised}",
+        "AUDIOSOCKET_ADVERTISE",
+        "firewall",
+    ), finding
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_asterisk_reaches_somebody_else(make: Make) -> None:
+    async with FakeAri() as ari:
+        ari.answer("POST", "/channels/externalMedia", json_answer(CHANNEL))
+        finding = await dial_back(make(ari_url=ari.url))
+    assert says(finding, Verdict.FAILED, "Asterisk cannot reach 127.0.0.1:")
+
+
+CHANNEL = {"id": "media", "name": "AudioSocket/x", "state": "Up"}
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_no_event_socket(make: Make) -> None:
+    async with FakeAri() as ari:
+        ari.refuse_handshakes = [500] * 100
+        finding = await dial_back(make(ari_url=ari.url))
+    assert says(finding, Verdict.FAILED, "opens no event socket", "res_http_websocket.so")
+
+
+async def test_a_user_who_may_only_read(make: Make) -> None:
+    async with FakeAri() as ari:
+        ari.answer("POST", "/channels/externalMedia", Answer(403))
+        finding = await dial_back(make(ari_url=ari.url))
+    assert says(finding, Verdict.FAILED, "user 'voice' read only", "read_only=no"), finding
+
+
+async def test_our_port_is_taken(make: Make) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        bind = f"127.0.0.1:{taken.getsockname()[1]}"
+        finding = await dial_back(make(ari_url="http://127.0.0.1:1", audiosocket_bind=bind))
+    assert says(finding, Verdict.WARNING, f"Port {bind} is taken", "ari-app serve")
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_an_address_of_ipv6_is_dialled_in_brackets(make: Make) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    async with FakeAri() as ari:
+        ari.answer("POST", "/channels/externalMedia", json_answer(CHANNEL))
+        await dial_back(make(ari_url=ari.url, audiosocket_bind="[::1]:0"))
+    (asked,) = (seen.body for seen in ari.seen if seen.method == "POST")
+    assert asked["external_host"].startswith("[::1]:")
+
+
+# --- all of it
+
+
+async def everything(settings: Settings) -> list[tuple[str, Verdict]]:
+    return [(finding.what, finding.verdict) async for finding in check_all(settings)]
+
+
+async def test_a_set_up_that_works(dialling: str, make: Make) -> None:
+    async with FakeAgent() as agent:
+        settings = make(ari_url=dialling, elevenlabs_base_url=agent.base_url)
+        findings = [finding async for finding in check_all(settings)]
+    assert [(finding.what, finding.verdict) for finding in findings] == [
+        ("Settings", Verdict.OK),
+        ("Agent", Verdict.OK),
+        ("Asterisk", Verdict.OK),
+        ("Modules", Verdict.OK),
+        ("Audio", Verdict.OK),
+    ]
+    assert "without a key: this machine only" in findings[0].detail
+
+
+async def test_settings_that_are_not_complete_end_it(make: Make) -> None:
+    assert await everything(make(ari_username="")) == [("Settings", Verdict.FAILED)]
+
+
+async def test_nobody_is_asked_to_dial_who_cannot(make: Make) -> None:
+    async with FakeAgent() as agent, FakeAri() as ari:
+        ari.answer("GET", "/asterisk/info", json_answer(ASTERISK_INFO))
+        ari.answer("GET", "/asterisk/modules/chan_audiosocket.so", Answer(404))
+        for name in MODULES[1:]:
+            module = json_answer({"name": name, "status": "Running"})
+            ari.answer("GET", f"/asterisk/modules/{name}", module)
+        settings = make(ari_url=ari.url, elevenlabs_base_url=agent.base_url, api_key="k")
+        assert await everything(settings) == [
+            ("Settings", Verdict.OK),
+            ("Agent", Verdict.OK),
+            ("Asterisk", Verdict.OK),
+            ("Modules", Verdict.FAILED),
+        ]
+        assert ari.handshakes == []

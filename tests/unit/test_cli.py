@@ -1,0 +1,307 @@
+from __future__ import annotations
+
+import asyncio
+import runpy
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+import ari_app
+import lab.demo
+from ari_app import checks, cli, logs, service
+from ari_app.checks import Finding, Verdict
+from ari_app.errors import AgentError, ConfigError
+from ari_app.settings import Settings
+from lab.practice_agent import command
+
+KEY, PASSWORD = "sk_of_nobody", "a-secret-word"
+SERVING = {"ARI_USERNAME": "app", "ARI_PASSWORD": PASSWORD, "ELEVENLABS_API_KEY": KEY}
+
+
+@dataclass
+class Ran:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def logging_set_up(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """How logging was set up; it is left as it is."""
+    calls: list[tuple[str, ...]] = []
+    monkeypatch.setattr(logs, "set_up_logging", lambda *given: calls.append(given))
+    return calls
+
+
+@pytest.fixture
+def run(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    logging_set_up: list[tuple[str, ...]],
+) -> Run:
+    """Run `ari-app` in an empty folder, with nothing but the given settings."""
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*arguments: str, **environment: str) -> Ran:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "argv", ["ari-app", *arguments])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        out, err = capsys.readouterr()
+        code = end.value.code
+        return Ran(code if isinstance(code, int) else 0, out, err)
+
+    return run
+
+
+def is_one_sentence(ran: Ran) -> bool:
+    """Exit code 2 and a sentence for people: no traceback, and no secret."""
+    text = ran.out + ran.err
+    return (
+        ran.code == 2
+        and ran.out == ""
+        and ran.err.startswith("ari-app: ")
+        and ran.err.count("\n") == 1
+        and ran.err.rstrip().endswith(".")
+        and "Traceback" not in text
+        and KEY not in text
+        and PASSWORD not in text
+    )
+
+
+# --- what it says of itself
+
+
+def test_the_version(run: Run) -> None:
+    assert run("--version") == Ran(0, f"ari-app {ari_app.__version__}\n", "")
+
+
+def test_help_names_every_command(run: Run) -> None:
+    ran = run("--help")
+    assert ran.code == 0
+    for name in ("serve", "check", "agent", "demo"):
+        assert name in ran.out
+
+
+def test_without_a_command_there_is_help(run: Run) -> None:
+    ran = run()
+    assert "serve" in ran.out + ran.err
+
+
+@pytest.mark.parametrize("arguments", [["sreve"], ["serve", "--nonsense"], ["agent", "--bind"]])
+def test_what_is_no_command(run: Run, arguments: list[str]) -> None:
+    ran = run(*arguments)
+    assert ran.code == 2
+    assert "Traceback" not in ran.out + ran.err
+
+
+# --- bad input
+
+
+@pytest.mark.parametrize("command", ["serve", "check"])
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        ({"UPLINK_CHUNK_MS": "15"}, "UPLINK_CHUNK_MS: "),
+        ({"MAX_CONCURRENT_CALLS": "many"}, "MAX_CONCURRENT_CALLS: "),
+        ({"ARI_URL": "127.0.0.1:8088"}, "ARI_URL: must be a URL such as http://127.0.0.1:8088."),
+        ({"ARI_URL": f"http://u:{PASSWORD}@h"}, "ARI_URL: must not carry a user name or password"),
+        ({"AUDIOSOCKET_BIND": "9092"}, "such as 127.0.0.1:9092 or [::1]:9092."),
+        ({"LOG_LEVEL": "LOUD"}, "LOG_LEVEL: "),
+    ],
+    ids=str,
+)
+def test_a_setting_that_does_not_fit(
+    run: Run, command: str, environment: dict[str, str], sentence: str
+) -> None:
+    ran = run(command, **(SERVING | environment))
+    assert is_one_sentence(ran), ran
+    assert sentence in ran.err
+
+
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        ({"ARI_USERNAME": ""}, "ARI_USERNAME and ARI_PASSWORD are not set."),
+        ({"API_BIND": "0.0.0.0:8080"}, "API_KEY is not set."),
+        ({"AUDIOSOCKET_BIND": "[::]:9092"}, "Asterisk cannot dial [::]:9092."),
+        ({"AUDIOSOCKET_ADVERTISE": "10.0.0.1:0"}, "AUDIOSOCKET_ADVERTISE needs a port"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_served(run: Run, environment: dict[str, str], sentence: str) -> None:
+    ran = run("serve", **(SERVING | environment))
+    assert is_one_sentence(ran), ran
+    assert sentence in ran.err
+    ran = run("check", **(SERVING | environment))
+    assert (ran.code, ran.err) == (2, "")
+    assert ran.out.startswith("✗ Settings")
+    assert sentence in ran.out
+
+
+@pytest.mark.parametrize("command", ["serve", "check"])
+def test_a_file_of_settings_that_is_not_there(run: Run, command: str) -> None:
+    ran = run(command, "--env-file", "elsewhere.env", **SERVING)
+    assert is_one_sentence(ran), ran
+    assert "There is no elsewhere.env." in ran.err
+
+
+def test_a_file_of_settings_that_cannot_be_read(run: Run, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"ARI_PASSWORD=\xff\xfe\n")
+    ran = run("serve")
+    assert is_one_sentence(ran), ran
+    assert ".env cannot be read" in ran.err
+
+
+# --- serve
+
+
+def test_serve_reads_the_file_and_sets_up_logging(
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    logging_set_up: list[tuple[str, ...]],
+) -> None:
+    served: list[Settings] = []
+
+    async def serve(settings: Settings) -> None:
+        served.append(settings)
+
+    monkeypatch.setattr(service, "serve", serve)
+    (tmp_path / "my.env").write_text("ARI_APP=other\nLOG_LEVEL=DEBUG\nLOG_FORMAT=json\n")
+    assert run("serve", "--env-file", "my.env", **SERVING) == Ran(0, "", "")
+    assert [settings.ari_app for settings in served] == ["other"]
+    assert logging_set_up == [("DEBUG", "json")]
+
+
+@pytest.mark.parametrize(
+    "error", [ConfigError("Nothing [works] at [::1]:1."), AgentError("It says no.")], ids=repr
+)
+def test_a_failure_with_a_name_is_one_sentence(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    async def serve(settings: Settings) -> None:
+        raise error
+
+    monkeypatch.setattr(service, "serve", serve)
+    ran = run("serve", **SERVING)
+    assert is_one_sentence(ran), ran
+    assert ran.err == f"ari-app: {error}\n"
+
+
+def test_an_interrupted_command(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def serve(settings: Settings) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(service, "serve", serve)
+    ran = run("serve", **SERVING)
+    assert ran.code == 130
+    assert "Traceback" not in ran.err
+
+
+# --- check
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "code"),
+    [
+        ([Verdict.OK, Verdict.OK], 0),
+        ([Verdict.OK, Verdict.WARNING], 0),
+        ([Verdict.FAILED, Verdict.OK], 2),
+    ],
+)
+def test_check_prints_what_it_finds(
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    logging_set_up: list[tuple[str, ...]],
+    verdicts: list[Verdict],
+    code: int,
+) -> None:
+    async def check_all(settings: Settings) -> AsyncIterator[Finding]:
+        for number, verdict in enumerate(verdicts):
+            await asyncio.sleep(0)
+            yield Finding(f"Thing {number}", verdict, f"[it] is {verdict} at [::1]:{number}" * 3)
+
+    monkeypatch.setattr(checks, "check_all", check_all)
+    ran = run("check", **SERVING)
+    signs = {Verdict.OK: "✓", Verdict.WARNING: "!", Verdict.FAILED: "✗"}
+    assert ran.out.splitlines() == [
+        f"{signs[verdict]} Thing {number}  " + f"[it] is {verdict} at [::1]:{number}" * 3
+        for number, verdict in enumerate(verdicts)
+    ]
+    assert (ran.code, ran.err) == (code, "")
+    assert logging_set_up == [("ERROR",)], "no log lines between the findings"
+
+
+# --- the lab
+
+
+def test_the_practice_agents_options(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[tuple[object, ...]] = []
+
+    async def agent(bind: str, dialogue: Path | None, key: str | None, console: Console) -> None:
+        given.append((bind, dialogue, key))
+
+    monkeypatch.setattr(command, "run_practice_agent", agent)
+    assert run("agent").code == 0
+    assert run("agent", "--bind", "127.0.0.1:1", "--dialogue", "d.yaml", "--key", "k").code == 0
+    assert run("agent", PRACTICE_AGENT_KEY="from outside").code == 0
+    assert given == [
+        ("127.0.0.1:8765", None, None),
+        ("127.0.0.1:1", Path("d.yaml"), "k"),
+        ("127.0.0.1:8765", None, "from outside"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["agent", "demo"])
+def test_a_command_whose_parts_are_not_installed(
+    run: Run, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for module in ("lab.practice_agent.command", "lab.demo"):
+        monkeypatch.setitem(sys.modules, module, None)
+    ran = run(name)
+    assert ran.code == 2
+    assert "which is not installed: pip install 'ari-app[lab]'" in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_the_demos_options(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[object] = []
+
+    async def demo(options: object, console: Console) -> None:
+        given.append(options)
+
+    monkeypatch.setattr(lab.demo, "run_demo", demo)
+    assert run("demo").code == 0
+    assert run("demo", "--out", "there", "--keep").code == 0
+    assert given == [
+        lab.demo.DemoOptions(out_dir=Path("demo-output"), keep=False),
+        lab.demo.DemoOptions(out_dir=Path("there"), keep=True),
+    ]
+
+
+# --- python -m ari_app
+
+
+def test_the_module_is_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["ari-app", "--version"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module("ari_app", run_name="__main__")
+    assert not end.value.code
+    assert capsys.readouterr().out.startswith("ari-app ")

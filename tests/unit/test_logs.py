@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from ari_app.logs import mask_number, set_up_logging
+
+SECRET = "sk_of_nobody"
+NUMBER = "+4930123456"
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    libraries = {
+        name: logging.getLogger(name).level for name in ("websockets", "aiohttp", "asyncio")
+    }
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name, before in libraries.items():
+        logging.getLogger(name).setLevel(before)
+    structlog.reset_defaults()
+
+
+def fail(key: str, number: str) -> None:
+    hidden = f"{key} of {number}"
+    raise RuntimeError(f"{len(hidden)} characters")
+
+
+def written(capsys: pytest.CaptureFixture[str]) -> str:
+    out, err = capsys.readouterr()
+    assert out == "", "standard output belongs to what was asked for"
+    return err
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [
+        ("+4930123456", "*456"),
+        ("+49 (30) 123-456", "*456"),
+        ("12345", "*345"),
+        ("sip:4930123456@example.org", "*456"),
+        ("101", "101"),
+        ("1234", "1234"),
+        ("anonymous", "anonymous"),
+        ("", ""),
+    ],
+)
+def test_a_number_shows_its_last_three_digits(number: str, shown: str) -> None:
+    assert mask_number(number) == shown
+
+
+def test_every_line_of_json_is_an_object(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging("INFO", "json")
+    log = structlog.get_logger("some.module").bind(session="5")
+    log.info("call_ended", reason='a "quoted"\nword', seconds=1.5, call="ä")
+    log.debug("not_shown")
+    try:
+        fail(SECRET, NUMBER)
+    except RuntimeError:
+        log.exception("call_failed")
+    logging.getLogger("somebody.elses").warning("beware of %s", "dogs")
+    lines = [json.loads(line) for line in written(capsys).splitlines()]
+    assert [line["event"] for line in lines] == ["call_ended", "call_failed", "beware of dogs"]
+    assert [line["level"] for line in lines] == ["info", "error", "warning"]
+    assert lines[0] | {"timestamp": ""} == {
+        "event": "call_ended",
+        "level": "info",
+        "session": "5",
+        "reason": 'a "quoted"\nword',
+        "seconds": 1.5,
+        "call": "ä",
+        "timestamp": "",
+    }
+    assert all(line["timestamp"].endswith("Z") for line in lines)
+    (failure,) = lines[1]["exception"]
+    assert (failure["exc_type"], failure["exc_value"]) == ("RuntimeError", "27 characters")
+    assert [frame["name"] for frame in failure["frames"]][-1] == "fail"
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_traceback_shows_no_values(capsys: pytest.CaptureFixture[str], log_format: str) -> None:
+    set_up_logging("DEBUG", log_format)
+    try:
+        fail(SECRET, NUMBER)
+    except RuntimeError as error:
+        structlog.get_logger("one").exception("call_failed")
+        structlog.get_logger("two").error("call_failed", exc_info=error)
+        logging.getLogger("somebody.elses").exception("as_it_does")
+    text = written(capsys)
+    assert text.count("27 characters") == 3
+    assert "in fail" in text or '"fail"' in text
+    assert SECRET not in text
+    assert NUMBER not in text
+
+
+def test_the_console_is_plain_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging("INFO", "console")
+    structlog.get_logger("some.module").info("call_ended", reason="caller_hung_up")
+    text = written(capsys)
+    assert "call_ended" in text and "reason=caller_hung_up" in text
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("level", ["DEBUG", "INFO", "WARNING", "ERROR"])
+def test_what_is_below_the_level_is_left_out(
+    capsys: pytest.CaptureFixture[str], level: str
+) -> None:
+    set_up_logging(level, "json")
+    log: Any = structlog.get_logger("some.module")
+    levels = ["debug", "info", "warning", "error"]
+    for name in levels:
+        getattr(log, name)(name)
+        getattr(logging.getLogger("somebody.elses"), name)(f"other {name}")
+    expected = levels[levels.index(level.lower()) :]
+    said = [json.loads(line)["event"] for line in written(capsys).splitlines()]
+    assert said == [word for name in expected for word in (name, f"other {name}")]
+
+
+def test_libraries_never_show_whole_messages(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging("DEBUG", "json")
+    for name in ("websockets.client", "websockets.server", "aiohttp.client", "asyncio"):
+        logging.getLogger(name).debug("> GET /?conversation_signature=%s", SECRET)
+    assert written(capsys) == ""
+
+
+def test_setting_up_twice_does_not_say_everything_twice(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    set_up_logging()
+    set_up_logging("INFO", "json")
+    structlog.get_logger("some.module").info("once")
+    assert len(written(capsys).splitlines()) == 1

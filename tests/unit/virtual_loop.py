@@ -1,0 +1,210 @@
+"""An event loop whose time jumps to the next timer when nothing else is to be done.
+
+A call of ten minutes takes no time, and what takes ten minutes takes exactly that, however slow the
+machine is. Connections exist in memory only, for the time that a packet needs is not ours to jump
+over. Where a thread works (a recording's writer), the loop waits for it and time stands still. When
+nothing is left that could ever happen, it raises: a test fails and does not hang.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from typing import Any, TypeVar, cast
+
+_Result = TypeVar("_Result")
+_ProtocolFactory = Callable[[], asyncio.BaseProtocol]
+
+
+class NothingLeft(RuntimeError):
+    """Whatever is waited for will never come."""
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """See above.
+
+    Attributes:
+        now: The time, in seconds.
+    """
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self._threads = 0
+        self._servers: dict[tuple[str, int], MemoryServer] = {}
+        self._ports = iter(range(20_000, 65_536))
+        super().__init__(_JumpingSelector(self))
+
+    def time(self) -> float:
+        return self.now
+
+    @property
+    def waits_for_threads(self) -> bool:
+        """Whether something is being done outside of the loop."""
+        return self._threads > 0
+
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Executor | None, func: Callable[..., _Result], *args: Any
+    ) -> asyncio.Future[_Result]:
+        future = super().run_in_executor(executor, func, *args)
+        self._threads += 1
+        future.add_done_callback(self._thread_done)
+        return future
+
+    def _thread_done(self, future: asyncio.Future[Any]) -> None:
+        self._threads -= 1
+
+    async def shutdown_default_executor(self, *args: Any) -> None:
+        self._threads += 1
+        try:
+            await super().shutdown_default_executor(*args)
+        finally:
+            self._threads -= 1
+
+    # --- connections
+
+    async def create_server(  # type: ignore[override]
+        self, factory: _ProtocolFactory, host: str, port: int = 0
+    ) -> asyncio.Server:
+        address = (host, port or next(self._ports))
+        if address in self._servers:
+            raise OSError(98, "address already in use")
+        server = self._servers[address] = MemoryServer(self, factory, address)
+        return cast(asyncio.Server, server)
+
+    async def create_connection(  # type: ignore[override]
+        self, factory: _ProtocolFactory, host: str, port: int
+    ) -> tuple[asyncio.Transport, asyncio.BaseProtocol]:
+        await asyncio.sleep(0)
+        server = self._servers.get((host, port))
+        if server is None:
+            raise ConnectionRefusedError(111, "connection refused")
+        here, there = factory(), server.factory()
+        near = MemoryTransport(self, here, (host, port))
+        far = MemoryTransport(self, there, ("127.0.0.1", next(self._ports)))
+        near.peer, far.peer = far, near
+        there.connection_made(far)
+        here.connection_made(near)
+        return near, here
+
+    def forget_server(self, address: tuple[str, int]) -> None:
+        """Refuse new connections to it."""
+        self._servers.pop(address, None)
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    def __init__(self, loop: VirtualLoop) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is not None and timeout <= 0:
+            return super().select(0)
+        ready = super().select(None if self._loop.waits_for_threads else 0)
+        if not ready:
+            if timeout is None:
+                raise NothingLeft("nothing is left to do, and something is waited for")
+            self._loop.now += timeout
+        return ready
+
+
+class MemoryServer:
+    """What `create_server` returns."""
+
+    def __init__(
+        self, loop: VirtualLoop, factory: _ProtocolFactory, address: tuple[str, int]
+    ) -> None:
+        self.factory = factory
+        self.sockets = (_Socket(address),)
+        self._loop = loop
+        self._address = address
+
+    def close(self) -> None:
+        self._loop.forget_server(self._address)
+
+    async def wait_closed(self) -> None:
+        """Nothing lingers in memory."""
+
+
+class _Socket:
+    def __init__(self, address: tuple[str, int]) -> None:
+        self._address = address
+
+    def getsockname(self) -> tuple[str, int]:
+        return self._address
+
+    def setsockopt(self, *options: int) -> None:
+        """There is no kernel to tell."""
+
+
+class MemoryTransport(asyncio.Transport):
+    """One end of a connection. What is written arrives in the loop's next turn, in order.
+
+    Attributes:
+        peer: The other end.
+        unread_bytes: What `get_write_buffer_size` says: set it to let the peer look stuck.
+    """
+
+    peer: MemoryTransport
+
+    def __init__(
+        self, loop: VirtualLoop, protocol: asyncio.BaseProtocol, peername: tuple[str, int]
+    ) -> None:
+        extra: Mapping[str, object] = {"socket": _Socket(peername), "peername": peername}
+        super().__init__(extra)
+        self.unread_bytes = 0
+        self._loop = loop
+        self._protocol = protocol
+        self._closing = False
+        self._eof_written = False
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._protocol
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol = protocol
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread_bytes
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        if not (self._closing or self._eof_written):
+            self._loop.call_soon(self.peer._receive, bytes(data))
+
+    def write_eof(self) -> None:
+        if not (self._closing or self._eof_written):
+            self._eof_written = True
+            self._loop.call_soon(self.peer._receive_eof)
+
+    def close(self) -> None:
+        if not self._closing:
+            self.write_eof()
+            self._end(None)
+
+    def abort(self) -> None:
+        if not self._closing:
+            self._end(None)
+            self._loop.call_soon(self.peer._reset)
+
+    def _end(self, error: Exception | None) -> None:
+        self._closing = True
+        self._loop.call_soon(self._protocol_now().connection_lost, error)
+
+    def _protocol_now(self) -> asyncio.Protocol:
+        return cast(asyncio.Protocol, self._protocol)
+
+    def _receive(self, data: bytes) -> None:
+        if not self._closing:
+            self._protocol_now().data_received(data)
+
+    def _receive_eof(self) -> None:
+        if not self._closing and not self._protocol_now().eof_received():
+            self.close()
+
+    def _reset(self) -> None:
+        if not self._closing:
+            self._end(ConnectionResetError(104, "connection reset by peer"))

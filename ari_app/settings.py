@@ -7,7 +7,6 @@ repeats a secret.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ari_app.addresses import is_loopback, is_unspecified
 from ari_app.call.digits import DigitMode
 from ari_app.call.numbers import check_endpoint, number_pattern
 from ari_app.call.policy import CallPolicy
@@ -216,24 +216,6 @@ class Settings(BaseSettings):
             )
         if port == 0 and self.audiosocket_advertise is not None:
             raise ConfigError("AUDIOSOCKET_ADVERTISE needs a port that is not 0.")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a listener on ``host``."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def is_unspecified(host: str) -> bool:
-    """Whether ``host`` is a wildcard such as 0.0.0.0, which can be bound but not dialled."""
-    try:
-        return ipaddress.ip_address(host).is_unspecified
-    except ValueError:
-        return False
 
 
 def load_settings(env_file: str | None = ".env", **overrides: object) -> Settings:

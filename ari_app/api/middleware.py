@@ -14,9 +14,9 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from ari_app.addresses import is_loopback
 from ari_app.api.problems import Problem
 from ari_app.call.control import ControlRefused, NotPossible, SessionNotFound
-from ari_app.settings import is_loopback
 
 log = structlog.get_logger(__name__)
 

@@ -19,6 +19,7 @@ dropped, as in the official Python SDK. And one message that makes no sense neve
 
 from __future__ import annotations
 
+from ari_app.audio.formats import AGENT_FORMATS
 from ari_app.elevenlabs import messages
 from ari_app.elevenlabs.client_messages import Pong
 from ari_app.elevenlabs.closing import AgentClose, ServiceError, classify
@@ -40,19 +41,6 @@ from ari_app.elevenlabs.events import (
     UserSaid,
 )
 from ari_app.elevenlabs.stats import ConversationStats
-
-AUDIO_FORMATS = frozenset(
-    {
-        "pcm_8000",
-        "pcm_16000",
-        "pcm_22050",
-        "pcm_24000",
-        "pcm_44100",
-        "pcm_48000",
-        "ulaw_8000",
-    }
-)
-"""Every format of the agent's socket: 16-bit little-endian mono PCM, or 8-bit mu-law."""
 
 
 class AgentProtocol:
@@ -204,10 +192,10 @@ class AgentProtocol:
             self.stats.repeated_metadata += 1
             return []
         for name in (message.user_input_audio_format, message.agent_output_audio_format):
-            if name not in AUDIO_FORMATS:
+            if name not in AGENT_FORMATS:
                 raise UnsupportedFormat(
                     f"the agent announced the audio format {name[:32]!r}; known are "
-                    f"{', '.join(sorted(AUDIO_FORMATS))}"
+                    f"{', '.join(sorted(AGENT_FORMATS))}"
                 )
         self.started = ConversationStarted(
             message.conversation_id,

@@ -5,7 +5,6 @@ Source: https://elevenlabs.io/docs/eleven-agents/customization/authentication
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 
 import aiohttp
@@ -13,6 +12,7 @@ import orjson
 from pydantic import SecretStr
 from yarl import URL
 
+from ari_app import addresses
 from ari_app.elevenlabs.errors import AgentTimeout, AgentUnavailable, error_from_status
 from ari_app.errors import ConfigError
 
@@ -36,12 +36,7 @@ def parse_base_url(text: str) -> URL:
 
 def is_loopback(url: URL) -> bool:
     """Whether `url` stays on this machine."""
-    if url.host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(url.host or "").is_loopback
-    except ValueError:
-        return False
+    return addresses.is_loopback(url.host or "")
 
 
 def public_url(base_url: URL, agent_id: str, *, environment: str | None = None) -> SecretStr:

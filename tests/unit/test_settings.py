@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from ari_app.addresses import is_loopback, is_unspecified
 from ari_app.errors import ConfigError
-from ari_app.settings import Settings, is_loopback, is_unspecified, load_settings, split_host_port
+from ari_app.settings import Settings, load_settings, split_host_port
 
 ROOT = Path(__file__).parents[2]
 SERVING = {"ari_username": "app", "ari_password": "secret-word"}

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ari_app.audio.formats import AGENT_FORMATS
 from ari_app.elevenlabs import events as e
 from ari_app.elevenlabs import messages as m
 from ari_app.elevenlabs.closing import CloseKind
-from ari_app.elevenlabs.conversation import AUDIO_FORMATS, AgentProtocol
+from ari_app.elevenlabs.conversation import AgentProtocol
 from ari_app.elevenlabs.errors import UnsupportedFormat
 from tests.unit.elevenlabs.samples import BY_TYPE, SAMPLES
 
@@ -59,7 +60,7 @@ def test_the_metadata_start_the_conversation() -> None:
     assert isinstance(other.message, m.InitiationMetadata)
 
 
-@pytest.mark.parametrize("name", sorted(AUDIO_FORMATS))
+@pytest.mark.parametrize("name", sorted(AGENT_FORMATS))
 def test_every_documented_format_is_taken(name: str) -> None:
     assert AgentProtocol().receive(metadata(name, name))[0] == e.ConversationStarted(
         "conv_1", name, name

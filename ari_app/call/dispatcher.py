@@ -264,5 +264,6 @@ class Dispatcher:
             State.HOLDING,
             State.CONSULTING,
             State.BRIEFING,
+            State.RECOVERING,
             State.CLOSING,
         )

@@ -19,6 +19,11 @@ _MACHINE_QUIET_SECONDS = 3.0
 _GREETING_SECONDS = 60.0
 # How long the agent may take until it begins to speak to a transfer's target.
 _BRIEF_SECONDS = 4.0
+# A caller takes more silence than this for the end of the call; an agent that returns in less needs
+# no cover.
+_COVER_SECONDS = 1.2
+# How long a model may take for its first word.
+_RESUME_SECONDS = 4.0
 
 
 class CallTimers:
@@ -70,10 +75,16 @@ class CallTimers:
             case Timer.HOLD:
                 return policy.hold_timeout_seconds
             case Timer.CLOSE:
-                return call.agent_side.begin_quiet()
+                return call.agent_side.speech.begin_quiet()
             case Timer.BRIEF:
-                call.agent_side.begin_quiet()
+                call.agent_side.speech.begin_quiet()
                 return _BRIEF_SECONDS
+            case Timer.RECONNECT:
+                return plan.connect_timeout_seconds
+            case Timer.COVER:
+                return _COVER_SECONDS
+            case Timer.RESUME:
+                return _RESUME_SECONDS
 
     def _start(self, timer: Timer, seconds: float) -> None:
         self.cancel(timer)
@@ -91,11 +102,14 @@ class CallTimers:
         call = self._call
         match timer:
             case Timer.CLOSE | Timer.BRIEF:
-                return call.agent_side.still_speaking()
+                return call.agent_side.speech.still_speaking()
             case Timer.SPEECH:
                 limit = call.services.policy.no_speech_timeout_seconds
                 # Whoever is on hold need not speak.
                 waits = call.on_hold or call.state is not State.TALKING
-                return limit if waits else limit - call.agent_side.silent_for()
+                return limit if waits else limit - call.agent_side.speech.silent_for()
+            case Timer.COVER:
+                queued = call.agent_side.speech.queued_seconds
+                return queued + _COVER_SECONDS if queued else 0.0
             case _:
                 return 0.0

@@ -6,6 +6,7 @@ Source: https://elevenlabs.io/docs/eleven-agents/customization/authentication
 from __future__ import annotations
 
 import ssl
+from typing import Any
 
 import aiohttp
 import orjson
@@ -76,6 +77,7 @@ async def fetch_signed_url(
             allow_redirects=False,
         ) as response:
             status = response.status
+            retry_after = response.headers.get("Retry-After")
             body = await _read(response)
     except TimeoutError:
         raise AgentTimeout("the agent's service did not answer the request for a URL") from None
@@ -87,7 +89,14 @@ async def fetch_signed_url(
         raise AgentUnavailable(
             f"the agent's service cannot be reached ({type(error).__name__})"
         ) from None
-    return _signed_url(status, body, secure=base_url.scheme == "https")
+    answer = _json(body)
+    if status != 200:
+        match answer:
+            case {"detail": {"status": word}}:
+                raise error_from_status(status, word, retry_after=retry_after)
+            case _:
+                raise error_from_status(status, retry_after=retry_after)
+    return _signed_url(answer, secure=base_url.scheme == "https")
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
@@ -99,17 +108,14 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     return bytes(body)
 
 
-def _signed_url(status: int, body: bytes, *, secure: bool) -> SecretStr:
+def _json(body: bytes) -> Any:
     try:
-        answer = orjson.loads(body)
+        return orjson.loads(body)
     except ValueError:
-        answer = None
-    if status != 200:
-        match answer:
-            case {"detail": {"status": word}}:
-                raise error_from_status(status, word)
-            case _:
-                raise error_from_status(status)
+        return None
+
+
+def _signed_url(answer: Any, *, secure: bool) -> SecretStr:
     match answer:
         case {"signed_url": str(text)} if text.startswith(
             "wss://" if secure else ("ws://", "wss://")

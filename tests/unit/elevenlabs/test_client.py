@@ -131,9 +131,9 @@ async def test_answers_that_are_no_signed_url(
 
     async with FakeAgent() as agent, AgentClient(agent.base_url, API_KEY) as client:
         agent.signed = signed
-        with pytest.raises(expected):
+        with pytest.raises(expected) as refused:
             await client.connect("a", handler=handler)
-    assert len(agent.requests) == 1
+    assert len(agent.requests) == (2 if refused.value.retryable else 1)
     assert handler.calls == []
 
 

@@ -45,7 +45,7 @@ class SoundFile:
                     raise ValueError(f"it is longer than {MAX_SECONDS:.0f} s")
                 data = file.readframes(file.getnframes())
         except (wave.Error, EOFError) as error:
-            raise ValueError(f"it is no WAV file of PCM ({error or 'cut short'})") from None
+            raise ValueError(f"it is no WAV file of PCM ({str(error) or 'cut short'})") from None
         samples = np.frombuffer(data, "<i2").reshape(-1, channels)
         if not samples.size:
             raise ValueError("there is no sound in it")

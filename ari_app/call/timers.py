@@ -11,6 +11,8 @@ from ari_app.call.states import State
 if TYPE_CHECKING:
     from ari_app.call.session import CallSession
 
+# The agent's client has the same deadline, and its error says more than this timer.
+_SPARE_SECONDS = 0.2
 _JOIN_SECONDS = 5.0
 # AMD() takes 5 s at most (amd.conf, total_analysis_time); then there is still the way to and fro.
 _SCREEN_SECONDS = 12.0
@@ -21,7 +23,7 @@ _GREETING_SECONDS = 60.0
 _BRIEF_SECONDS = 4.0
 # A caller takes more silence than this for the end of the call; an agent that returns in less needs
 # no cover.
-_COVER_SECONDS = 1.2
+_COVER_SECONDS = 1.0
 # How long a model may take for its first word.
 _RESUME_SECONDS = 4.0
 
@@ -55,7 +57,7 @@ class CallTimers:
             case Timer.CALL:
                 return plan.call_timeout_seconds
             case Timer.CONNECT:
-                return plan.connect_timeout_seconds
+                return plan.connect_timeout_seconds + _SPARE_SECONDS
             case Timer.JOIN:
                 return _JOIN_SECONDS
             case Timer.WAIT:
@@ -80,7 +82,7 @@ class CallTimers:
                 call.agent_side.speech.begin_quiet()
                 return _BRIEF_SECONDS
             case Timer.RECONNECT:
-                return plan.connect_timeout_seconds
+                return plan.connect_timeout_seconds + _SPARE_SECONDS
             case Timer.COVER:
                 return _COVER_SECONDS
             case Timer.RESUME:

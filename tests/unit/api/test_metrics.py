@@ -40,6 +40,9 @@ NAMES = {
     "ari_app_interruptions",
     "ari_app_response_seconds",
     "ari_app_agent_connect_seconds",
+    "ari_app_agent_connect_failures",
+    "ari_app_agent_losses",
+    "ari_app_agent_gap_seconds",
     "ari_app_agent_closes",
     "ari_app_ari_connected",
 }

@@ -205,7 +205,7 @@ def _traceback(sio: TextIO, exc_info: ExcInfo) -> None:
     plain = io.StringIO()
     structlog.dev.plain_traceback(plain, exc_info)
     # Set in, so that no line of an exception's text looks like one of the log's.
-    sio.write("".join(f"\n  {_printable(line)}" for line in plain.getvalue().splitlines()))
+    sio.write("\n".join(f"  {_printable(line)}" for line in plain.getvalue().splitlines()))
 
 
 def _show(stream: TextIO, data: bytes) -> None:

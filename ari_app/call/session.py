@@ -13,7 +13,6 @@ from typing import Any
 import structlog
 
 from ari_app.ari import AriError, AriServerError
-from ari_app.audio.recording import StereoRecorder
 from ari_app.call.agent_side import AgentSide
 from ari_app.call.digits import for_record
 from ari_app.call.greeting import GreetingEar
@@ -520,7 +519,12 @@ class CallSession:
         self.answered_at = datetime.now(UTC)
         audio, plan = self.audio_interface, self._plan
         if plan.recording_path is not None:
-            audio.recorder = StereoRecorder(plan.recording_path, audio.rate_hz, self._loop.time())
+            audio.recorder = self._services.recordings.start(
+                plan.recording_path,
+                audio.rate_hz,
+                self._loop.time(),
+                session_id=self.session_id,
+            )
         assert self.streamer is not None, "the agent was ready before the caller could join"
         self._agent.last_speech = self._loop.time()
         self.spawn(self.streamer.run())
@@ -537,15 +541,9 @@ class CallSession:
                 self.post(SilenceHeard())
         self.audio_interface.overhear = None
 
-    async def _finish_recording(self) -> None:
+    def _finish_recording(self) -> None:
         if (recorder := self.audio_interface.recorder) is not None:
-            result = await recorder.close()
-            if result.failure or result.dropped_seconds:
-                self._log.error(
-                    "recording_incomplete",
-                    failure=result.failure,
-                    dropped_seconds=round(result.dropped_seconds, 1),
-                )
+            recorder.finish()
 
     async def _play_out(self) -> None:
         await self.audio_interface.drained()
@@ -693,26 +691,26 @@ class CallSession:
         """Caller and target go on without the agent and without us."""
         self._keypad.close()
         self.audio_interface.hang_up()
+        self._finish_recording()
         self._services.lines.forget(self._uuid)
         channels = self._services.ari.channels
         await asyncio.gather(
             self._agent.close(),
             quietly(lambda: channels.hangup(self.media_id), attempts=2),
         )
-        await self._finish_recording()
 
     async def _release(self, outcome: Outcome, caller_present: bool) -> None:
         """Give everything back; each part for itself, so that one that fails holds up no other."""
         # The line goes first: a thread of Asterisk's that waits for our next frame holds the
         # channel's lock, and the requests below would wait with it (asterisk#2078).
         self.audio_interface.hang_up()
+        self._finish_recording()
         self._services.lines.forget(self._uuid)
         self._keypad.close()
         parts: list[Coroutine[Any, Any, object]] = [
             self._agent.close(),
             self._remove_resources(),
             self._drop_target(),
-            self._finish_recording(),
         ]
         if caller_present:
             parts.append(self._give_back_caller(outcome))

@@ -31,7 +31,7 @@ from ari_app.planning import FormatMemory, Planner
 from ari_app.precall import PreCall
 from ari_app.settings import Settings, split_host_port
 from ari_app.tools.http_tools import HttpTools
-from audiosocket import AudioSocketServer, FrameClock
+from audiosocket import AudioSocketServer, FrameClock, Networks
 
 log = structlog.get_logger(__name__)
 
@@ -117,7 +117,12 @@ class VoiceBridge:
         clock.start()
         self._exit.callback(clock.stop)
 
-        self.lines = AudioSocketServer(clock, on_refused=self.metrics.connection_refused)
+        self.lines = AudioSocketServer(
+            clock,
+            allow=Networks(settings.audiosocket_allow),
+            limits=settings.audiosocket_limits(),
+            on_refused=self.metrics.connection_refused,
+        )
         self.audiosocket_address = await _listen(
             self.lines.start, settings.audiosocket_bind, "AUDIOSOCKET_BIND"
         )

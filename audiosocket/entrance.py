@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -15,7 +14,7 @@ from audiosocket.census import Census, ConnectionLimits
 from audiosocket.codec import Decoder, encode
 from audiosocket.errors import ProtocolError
 from audiosocket.frames import Hangup, Identify
-from audiosocket.listener import Listener
+from audiosocket.listener import Listener, turn_away
 from audiosocket.networks import Networks
 
 log = structlog.get_logger(__name__)
@@ -28,7 +27,6 @@ Refused = Callable[[str, str], None]
 
 _HANGUP: Final = encode(Hangup())
 _GREETING_BYTES: Final = len(encode(Identify(UUID(int=0))))
-_DRAIN_BYTES: Final = 65536
 
 
 class Entrance(Protocol):
@@ -102,13 +100,13 @@ class TcpEntrance:
         for guest in tuple(self._guests):
             self._let_go(guest)
             self._census.leave(guest)
-            turn_away(guest.sock)
+            turn_away(guest.sock, _HANGUP)
         if self._handing_over:
             await asyncio.wait(self._handing_over)
 
     def _accepted(self, sock: socket.socket, host: str, port: int) -> None:
         if host not in self._allow:
-            turn_away(sock)
+            turn_away(sock, _HANGUP)
             self._refused("not_allowed", peer_address(host, port))
             return
         guest = _Guest(sock, host, port)
@@ -117,7 +115,7 @@ class TcpEntrance:
         if arrival.made_room is not None:
             self._refuse(*arrival.made_room)
         if arrival.refused is not None:
-            turn_away(sock)
+            turn_away(sock, _HANGUP)
             self._refused(arrival.refused, guest.peer)
             return
         self._guests.add(guest)
@@ -172,7 +170,7 @@ class TcpEntrance:
     def _refuse(self, guest: _Guest, reason: str) -> None:
         self._let_go(guest)
         self._census.leave(guest)
-        turn_away(guest.sock)
+        turn_away(guest.sock, _HANGUP)
         self._refused(reason, guest.peer)
 
     def _let_go(self, guest: _Guest) -> None:
@@ -211,13 +209,3 @@ class _Guest:
 def peer_address(host: str, port: int) -> str:
     """`host:port` for logs."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def turn_away(sock: socket.socket) -> None:
-    """Send 0x00 and close. What has arrived is read before, or closing would reset the connection,
-    and the reset could overtake the 0x00."""
-    with contextlib.suppress(OSError):
-        sock.recv(_DRAIN_BYTES)
-    with contextlib.suppress(OSError):
-        sock.send(_HANGUP)
-    sock.close()

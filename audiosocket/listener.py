@@ -7,6 +7,7 @@ each some 0.1 ms of work, while the frames of running calls are due.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 from collections.abc import Callable
@@ -22,6 +23,7 @@ _BATCH: Final = 16
 _PAUSE_SECONDS: Final = 0.004
 """After a full batch: at most 4000 connections a second are accepted."""
 _EXHAUSTED_PAUSE_SECONDS: Final = 1.0
+_DRAIN_BYTES: Final = 65536
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -123,3 +125,13 @@ def _bound(family: int, address: tuple[str | int, ...]) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def turn_away(sock: socket.socket, last_words: bytes) -> None:
+    """Send something short and close. What has arrived is read before, or closing would reset the
+    connection, and the reset could overtake what was sent."""
+    with contextlib.suppress(OSError):
+        sock.recv(_DRAIN_BYTES)
+    with contextlib.suppress(OSError):
+        sock.send(last_words)
+    sock.close()

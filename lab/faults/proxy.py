@@ -252,10 +252,10 @@ class _Relay:
 
     def _abort(self) -> None:
         for writer in self._writers:
-            if not writer.transport.is_closing():
-                sock = writer.get_extra_info("socket")
+            sock = writer.get_extra_info("socket")
+            if sock is not None and sock.fileno() != -1:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-                writer.transport.abort()
+            writer.transport.abort()
 
     async def _take(
         self, source: asyncio.StreamReader, on_the_way: _OnTheWay, *, from_client: bool

@@ -756,7 +756,7 @@ class CallSession:
         # deadline.
         if self._making:
             await asyncio.wait(self._making)
-        ari = self._services.ari
+        ari = self._services.ari.persistent()
         await asyncio.gather(
             quietly(lambda: ari.channels.hangup(self.media_id), attempts=2),
             quietly(lambda: ari.bridges.destroy(self.bridge_id), attempts=2),

@@ -230,7 +230,7 @@ class Performer:
         # deadline.
         if self._making:
             await asyncio.wait(self._making)
-        call, ari = self._call, self._call.services.ari
+        call, ari = self._call, self._call.services.ari.persistent()
         await asyncio.gather(
             quietly(lambda: ari.channels.hangup(call.media_id), attempts=2),
             quietly(lambda: ari.bridges.destroy(call.bridge_id), attempts=2),

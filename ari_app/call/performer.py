@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ari_app.ari import AriError
-from ari_app.audio.recording import StereoRecorder
 from ari_app.call.release import quietly
 from ari_app.call.signals import (
     AnswerCaller,
@@ -155,7 +154,9 @@ class Performer:
         audio, path = call.audio_interface, call.plan.recording_path
         if path is not None:
             now = asyncio.get_running_loop().time()
-            audio.recorder = StereoRecorder(path, audio.rate_hz, now)
+            audio.recorder = call.services.recordings.start(
+                path, audio.rate_hz, now, session_id=call.session_id
+            )
         assert call.streamer is not None, "the agent was ready before the caller could join"
         call.agent_side.somebody_spoke()
         call.spawn(call.streamer.run())
@@ -166,18 +167,13 @@ class Performer:
 
     def _hang_up_line(self) -> None:
         self._call.audio_interface.hang_up()
+        self._finish_recording()
         self._call.services.lines.forget(self._uuid)
         self._call.keypad.close()
 
-    async def _finish_recording(self) -> None:
+    def _finish_recording(self) -> None:
         if (recorder := self._call.audio_interface.recorder) is not None:
-            result = await recorder.close()
-            if result.failure or result.dropped_seconds:
-                self._call.log.error(
-                    "recording_incomplete",
-                    failure=result.failure,
-                    dropped_seconds=round(result.dropped_seconds, 1),
-                )
+            recorder.finish()
 
     # --- the way out
 
@@ -189,7 +185,6 @@ class Performer:
             call.agent_side.close(),
             quietly(lambda: call.services.ari.channels.hangup(call.media_id), attempts=2),
         )
-        await self._finish_recording()
 
     async def _release(self, outcome: Outcome, caller_present: bool) -> None:
         """Give everything back; each part for itself, so that one that fails holds up no other."""
@@ -201,7 +196,6 @@ class Performer:
             call.agent_side.close(),
             self._remove_resources(),
             call.consultation.drop(),
-            self._finish_recording(),
         ]
         if caller_present:
             parts.append(self._give_back_caller(outcome))

@@ -114,6 +114,7 @@ class Stage:
         await self.manager.close()
         await self.asterisk.close()
         await self.lines.close()
+        await self.services.recordings.close()
         self.clock.stop()
         await asyncio.sleep(0.001)
         if kind is None:

@@ -144,6 +144,7 @@ class EventSocket:
 
     async def _keep_connected(self) -> None:
         failures = 0
+        self._client.link.set(False)
         while not self._client.rest.closed:
             opened = self._clock()
             try:

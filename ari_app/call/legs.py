@@ -126,9 +126,7 @@ class CallerLeg:
             if self.placed:
                 no_answer = outcome.reason == Result.NO_ANSWER
                 reason = "no_answer" if no_answer else "normal"
-                await quietly(
-                    lambda: ari.channels.hangup(self._id, reason=reason), attempts=2
-                )
+                await quietly(lambda: ari.channels.hangup(self._id, reason=reason), attempts=2)
             return
         async with self._changing:
             if self.hears_music:

@@ -17,6 +17,7 @@ from ari_app.api.models import Readiness
 from ari_app.api.rates import RequestRates
 from ari_app.api.routes import build_web_app
 from ari_app.ari import AriError, AriUnauthorized, Assessment, Client, EventSocket, assess
+from ari_app.audio.recording import Recordings
 from ari_app.call.control import CallControl
 from ari_app.call.dispatcher import Dispatcher
 from ari_app.call.feed import SessionFeed
@@ -154,6 +155,9 @@ class VoiceBridge:
             await self._open_precall(),
             lambda: self.manager.get_active_sessions_count(),
         )
+        self.recordings = Recordings()
+        self._exit.push_async_callback(self.recordings.close)
+        self.metrics.watch_recordings(self.recordings.stats)
         services = Services(
             ari=self.ari,
             lines=self.lines,
@@ -163,6 +167,7 @@ class VoiceBridge:
             observer=self._observers,
             policy=settings.call_policy(),
             http_tools=http_tools,
+            recordings=self.recordings,
         )
         self.manager = SessionManager(
             services,

@@ -70,7 +70,7 @@ def serve(env_file: EnvFile = _ENV_FILE) -> None:
 
     settings = _settings(env_file)
     settings.require_serving()
-    set_up_logging(settings.log_level, settings.log_format)
+    set_up_logging(settings.log_level, settings.log_format, settings.log_numbers)
     _run(lambda: serve_until(settings))
 
 

@@ -136,6 +136,7 @@ class VoiceBridge:
                 settings.ari_username,
                 settings.ari_password.get_secret_value(),
                 settings.ari_app,
+                ca_file=settings.ari_ca_file,
             )
         )
         self.agents = await self._exit.enter_async_context(

@@ -19,6 +19,7 @@ from ari_app.ari import (
     AriNotFound,
     AriUnauthorized,
     AriUnavailable,
+    AriUntrusted,
     Client,
     EventSocket,
     assess,
@@ -87,6 +88,15 @@ async def check_asterisk(ari: Client, settings: Settings) -> list[Finding]:
                 f"What answers at {url} has no /ari. Check ARI_URL, and that Asterisk has "
                 f"res_ari.so "
                 "loaded and enabled=yes in ari.conf.",
+            )
+        ]
+    except AriUntrusted as error:
+        return [
+            Finding(
+                "Asterisk",
+                Verdict.FAILED,
+                f"Asterisk at {url}: {error.reason}. Set ARI_CA_FILE to the certificate of "
+                "whoever issued it, and ARI_URL to a name that is in it.",
             )
         ]
     except AriError as error:
@@ -191,6 +201,11 @@ def _agent_failure(error: AgentError, settings: Settings, host: str) -> Finding:
                 f"{host} knows no agent {settings.elevenlabs_agent_id!r}. Compare "
                 f"ELEVENLABS_AGENT_ID with the "
                 "agent's page."
+            )
+        case "agent_untrusted":
+            detail = (
+                f"{host}: {error}. If that is not a stranger between us, set ELEVENLABS_CA_FILE to "
+                "the certificate of whoever issued it."
             )
         case _:
             # It may be over in a minute: no reason not to start.
@@ -298,6 +313,7 @@ async def check_all(settings: Settings) -> AsyncIterator[Finding]:
                 settings.ari_username,
                 settings.ari_password.get_secret_value(),
                 f"{settings.ari_app}-check",
+                ca_file=settings.ari_ca_file,
             )
         )
         findings = await check_asterisk(ari, settings)

@@ -25,6 +25,7 @@ from ari_app.ari import (
     assess,
 )
 from ari_app.call.release import media_channel_id, quietly
+from ari_app.descriptors import available, needed
 from ari_app.elevenlabs import AgentClient
 from ari_app.errors import AgentError, ConfigError
 from ari_app.settings import Settings, split_host_port
@@ -156,6 +157,20 @@ async def _modules(ari: Client) -> list[Finding]:
                 )
             )
     return findings or [Finding("Modules", Verdict.OK, "all that a call needs are running")]
+
+
+def check_descriptors(settings: Settings) -> Finding:
+    """Whether this process may open as many files and connections as the settings let it."""
+    may, might = available(), needed(settings)
+    if may < might:
+        return Finding(
+            "Descriptors",
+            Verdict.WARNING,
+            f"This process may have {may} files and connections open, and may need {might}. Raise "
+            "its limit (LimitNOFILE= in a systemd unit, `ulimit -Hn` in a shell), or lower "
+            "MAX_CONCURRENT_CALLS.",
+        )
+    return Finding("Descriptors", Verdict.OK, f"{may} may be open, at most {might} are needed")
 
 
 async def check_agent_key(agents: AgentClient, settings: Settings) -> Finding:
@@ -297,6 +312,7 @@ async def check_all(settings: Settings) -> AsyncIterator[Finding]:
         return
     key = "with a key" if settings.api_key else "without a key: this machine only"
     yield Finding("Settings", Verdict.OK, f"complete; HTTP at {settings.api_bind}, {key}")
+    yield check_descriptors(settings)
     async with AsyncExitStack() as stack:
         agents = await stack.enter_async_context(
             AgentClient(

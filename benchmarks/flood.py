@@ -21,7 +21,6 @@ from typing import Any
 import aiohttp
 
 from benchmarks.bridge import MAX_GAP_P99_MS, agent_profile
-from benchmarks.flood_process import KINDS
 from benchmarks.processes import (
     BenchmarkError,
     Cores,
@@ -41,6 +40,8 @@ _HTTP_CROWD = 500
 _CALLS_PER_SECOND = 10.0
 _JOIN_SECONDS = 30.0
 _SETTLE_SECONDS = 3.0
+# More than in *bridge*: the kernel's work for the flood is done on this core, too.
+_DISTURBED_PERCENT = 40.0
 _REFUSED = re.compile(r'^ari_app_(?:audiosocket|http)_refused_total\{reason="(\w+)"\} ([0-9.e+]+)$')
 
 Report = Callable[[str], None]
@@ -74,6 +75,11 @@ class Flood:
     others_percent: float
     """How much of the service's core went to others: the kernel's part of the flood, and programs
     that are no part of this."""
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether so much of the service's core went to others that this says little."""
+        return self.others_percent > _DISTURBED_PERCENT
 
     @property
     def holds(self) -> bool:
@@ -219,6 +225,3 @@ async def _refusals(service: Service) -> dict[str, int]:
 def _difference(after: dict[str, int], before: dict[str, int]) -> dict[str, int]:
     grown = {reason: number - before.get(reason, 0) for reason, number in after.items()}
     return {reason: number for reason, number in grown.items() if number}
-
-
-__all__ = ["CALLS", "CROWD", "KINDS", "Flood", "measure_flood"]

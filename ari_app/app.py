@@ -251,7 +251,7 @@ class VoiceBridge:
         server = HttpServer(
             app,
             limits=self.settings.api_limits(),
-            wait=lambda address: rates.wait(address, loop.time()),
+            take=lambda address: rates.take(address, loop.time(), changes=False),
             on_refused=self.metrics.http_was_refused,
         )
         self._exit.push_async_callback(server.close)

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from benchmarks import bridge, ear, flood, parts, stall
+from benchmarks.flood_process import KINDS
 from benchmarks.machine import describe_machine
 from benchmarks.pictures import draw
 from benchmarks.processes import BenchmarkError
@@ -120,7 +121,7 @@ async def _measure_stall(options: Options, say: Say) -> tuple[Any, str]:
 async def _measure_flood(options: Options, say: Say) -> tuple[Any, str]:
     seconds = _QUICK_FLOOD_SECONDS if options.quick else _FLOOD_SECONDS
     calls = options.calls[0] if options.calls else flood.CALLS
-    floods = await flood.measure_flood(calls, tuple(flood.KINDS), seconds, say)
+    floods = await flood.measure_flood(calls, tuple(KINDS), seconds, say)
     plain = _plain(floods)
     for figures, measured in zip(plain, floods, strict=True):
         figures["holds"] = measured.holds
@@ -153,7 +154,7 @@ _STEPS: dict[str, Callable[[Options], int]] = {
     "bridge": lambda options: len(_formats(options)) * (len(_bridge_steps(options)) + 1),
     "ear": lambda options: len(ear.QUICK_STEPS if options.quick else ear.STEPS),
     "stall": _stall_rounds,
-    "flood": lambda options: len(flood.KINDS) + 1,
+    "flood": lambda options: len(KINDS) + 1,
 }
 
 

@@ -7,8 +7,10 @@ a time, counted by address, has to send a request's head in time, and has to rea
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 import structlog
@@ -112,6 +114,10 @@ class Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer what is no HTTP, as every failure is answered; its words are not repeated."""
+        if exc is not None:
+            # It refers to itself through its frames, and to what was received: without this a
+            # flood of garbage stays in memory until the next collection of it all.
+            exc.__traceback__ = None
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun already")
         if status >= 500:
@@ -137,7 +143,7 @@ class Connection(web.RequestHandler):
     def _head_is_late(self) -> None:
         if self.transport is not None:
             self._on_refused("head_too_late")
-            self.transport.write(_raw(Problem("head_too_late")))
+            self.transport.write(_last_words("head_too_late"))
             self.force_close()
 
     def _give_up(self) -> None:
@@ -152,8 +158,8 @@ class HttpServer:
     Args:
         app: What is served.
         limits: How many connections, in all and for each address.
-        wait: Given an address: seconds until it may ask again. Until then it is turned away when
-            it connects.
+        take: Given an address: lets it connect, 0, or says how many seconds it has to wait. A
+            new connection counts as a request: most of its cost is the same.
         on_refused: Told of what is refused before it is a request.
     """
 
@@ -162,13 +168,13 @@ class HttpServer:
         app: web.Application,
         *,
         limits: ConnectionLimits,
-        wait: Callable[[str], float],
+        take: Callable[[str], float],
         on_refused: OnRefused,
     ) -> None:
         self._runner = web.AppRunner(
             app, access_log=None, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS
         )
-        self._wait = wait
+        self._take = take
         self._on_refused = on_refused
         self._census: Census[Connection] = Census(limits, identify_seconds=0)
         self._listener = Listener(self._accepted, exhausted=self._exhausted)
@@ -194,8 +200,8 @@ class HttpServer:
 
     def _accepted(self, sock: socket.socket, host: str, port: int) -> None:
         loop = asyncio.get_running_loop()
-        if (wait := self._wait(host)) > 0:
-            self._turn_away(sock, Problem("rate_limited", retry_after=wait))
+        if (wait := self._take(host)) > 0:
+            self._turn_away(sock, "rate_limited", math.ceil(wait))
             return
         assert self._runner.server is not None
         connection = Connection(
@@ -205,7 +211,7 @@ class HttpServer:
             on_refused=self._on_refused,
         )
         if self._census.arrive(connection, host, now=loop.time()).refused is not None:
-            self._turn_away(sock, Problem("too_many_connections"))
+            self._turn_away(sock, "too_many_connections")
             return
         # Whoever has connected is somebody here.
         self._census.identify(connection)
@@ -220,16 +226,18 @@ class HttpServer:
             sock.close()
             self._census.leave(connection)
 
-    def _turn_away(self, sock: socket.socket, problem: Problem) -> None:
-        self._on_refused(problem.code)
-        turn_away(sock, _raw(problem))
+    def _turn_away(self, sock: socket.socket, code: str, retry_seconds: int | None = None) -> None:
+        self._on_refused(code)
+        turn_away(sock, _last_words(code, retry_seconds))
 
     def _exhausted(self, error: OSError) -> None:
         log.error("http_accepts_no_connections", error=error.strerror)
 
 
-def _raw(problem: Problem) -> bytes:
+@lru_cache(maxsize=256)
+def _last_words(code: str, retry_seconds: int | None = None) -> bytes:
     """An answer for a connection that is closed after it."""
+    problem = Problem(code, retry_after=retry_seconds)
     body = problem.body(_NOBODY)
     headers = {
         **problem.headers,

@@ -51,7 +51,9 @@ async def request_ids(request: web.Request, handler: Handler) -> web.StreamRespo
     request[REQUEST_ID] = request_id
     with structlog.contextvars.bound_contextvars(request=request_id):
         response = await handler(request)
-        write = log.debug if request.path in _QUIET_PATHS else log.info
+        # Whoever asks too often would fill the log as well; the metrics count it.
+        quiet = request.path in _QUIET_PATHS or response.status == HTTPStatus.TOO_MANY_REQUESTS
+        write = log.debug if quiet else log.info
         write("http_request", method=request.method, path=request.path, status=response.status)
     return response
 

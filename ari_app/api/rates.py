@@ -51,8 +51,8 @@ class RequestRates:
     """How many requests each client may make a second, and how many of them may change something.
 
     Args:
-        changes_per_second: Requests that change something; four times as many of all kinds. Twice
-            as many may come at once. 0: any number.
+        changes_per_second: Requests that change something; four times as many of all kinds, new
+            connections included. Twice as many may come at once. 0: any number.
     """
 
     def __init__(self, changes_per_second: float = 0.0) -> None:
@@ -66,10 +66,6 @@ class RequestRates:
         """Let one request through: 0; or the seconds until one may pass."""
         wait = self._every.take(client, now)
         return max(wait, self._changes.take(client, now)) if changes else wait
-
-    def wait(self, client: str, now: float) -> float:
-        """Seconds until a client may ask for anything at all; 0 when it may now."""
-        return self._every.wait(client, now)
 
 
 class WrongKeys:

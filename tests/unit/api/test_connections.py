@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from typing import Any
 import orjson
 import pytest
 from aiohttp import ClientSession
+from aiohttp.http_exceptions import BadHttpMessage
 from structlog.testing import capture_logs
 
 from ari_app.api import connections
@@ -71,7 +73,7 @@ async def serving(
     server = HttpServer(
         build_web_app(service, api_key=KEY, rates=rates),
         limits=limits,
-        wait=lambda address: rates.wait(address, loop.time()),
+        take=lambda address: rates.take(address, loop.time(), changes=False),
         on_refused=refused.append,
     )
     bench = Bench(server, await server.start("127.0.0.1", 0), refused)
@@ -238,12 +240,14 @@ async def test_one_connection_too_many(service: FakeService, limits: ConnectionL
 
 
 async def test_who_asks_too_often_is_turned_away_at_the_door(service: FakeService) -> None:
-    async with serving(service, per_second=0.25) as bench:
+    async with serving(service, per_second=0.375) as bench:
         client = await bench.dial()
         assert (await client.ask(LIVE))[0] == 200
         assert (await client.ask(LIVE))[0] == 200
-        status, headers, problem = await client.ask(LIVE)
+        with capture_logs() as logs:
+            status, headers, problem = await client.ask(LIVE)
         assert (status, problem["code"], headers["Retry-After"]) == (429, "rate_limited", "1")
+        assert [entry["log_level"] for entry in logs] == ["debug"]
         assert await client.closed()
         again = await bench.dial()
         status, headers, problem = await again.answer()
@@ -253,11 +257,26 @@ async def test_who_asks_too_often_is_turned_away_at_the_door(service: FakeServic
             await each.close()
 
 
+async def test_garbage_leaves_nothing_in_memory(bench: Bench) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            client = await bench.dial()
+            await client.ask(b"\xff" * 1000)
+            await client.close()
+        await until(lambda: bench.server.connections == 0)
+        left = [error for error in gc.get_objects() if isinstance(error, BadHttpMessage)]
+    finally:
+        gc.enable()
+    assert left == []
+
+
 async def test_a_port_that_is_taken(bench: Bench, service: FakeService) -> None:
     other = HttpServer(
         build_web_app(service, api_key=KEY),
         limits=MANY,
-        wait=lambda address: 0.0,
+        take=lambda address: 0.0,
         on_refused=lambda reason: None,
     )
     with pytest.raises(OSError, match=r".+"):

@@ -15,7 +15,6 @@ def test_each_client_has_its_own_rate() -> None:
 def test_no_rate_is_no_limit_and_remembers_nobody() -> None:
     found = RequestRates(0)
     assert {found.take("a", 0.0, changes=True) for _ in range(1000)} == {0.0}
-    assert found.wait("a", 0.0) == 0
     assert len(found._every) == 0
 
 
@@ -30,8 +29,7 @@ def test_what_changes_something_is_limited_harder() -> None:
     found = RequestRates(1.0)
     assert [found.take("a", 0.0, changes=True) for _ in range(3)] == [0, 0, 1.0]
     assert [found.take("a", 0.0, changes=False) for _ in range(6)] == [0, 0, 0, 0, 0, 0.25]
-    assert found.wait("a", 0.0) == 0.25
-    assert found.wait("a", 0.25) == 0
+    assert found.take("a", 0.25, changes=False) == 0
 
 
 def test_whoever_guesses_keys_has_to_wait() -> None:

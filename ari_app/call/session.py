@@ -752,10 +752,11 @@ class CallSession:
             await asyncio.wait(others)
 
     async def _remove_resources(self) -> None:
+        if not self._making:
+            return
         # What is still being made must be there before it can be removed; every request has a
         # deadline.
-        if self._making:
-            await asyncio.wait(self._making)
+        await asyncio.wait(self._making)
         ari = self._services.ari.persistent()
         await asyncio.gather(
             quietly(lambda: ari.channels.hangup(self.media_id), attempts=2),

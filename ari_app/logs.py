@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Protocol
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+
+class TextWriter(Protocol):
+    """Where a log can go."""
+
+    def write(self, text: str, /) -> object: ...
 
 
 def mask_number(number: str) -> str:
@@ -19,12 +26,15 @@ def mask_number(number: str) -> str:
     return "*" + "".join(digits[-3:]) if len(digits) > 4 else number
 
 
-def set_up_logging(log_level: str = "INFO", log_format: str = "console") -> None:
+def set_up_logging(
+    log_level: str = "INFO", log_format: str = "console", stream: TextWriter | None = None
+) -> None:
     """Set up logging for the whole process, also that of libraries.
 
     Args:
         log_level: `DEBUG`, `INFO`, `WARNING` or `ERROR`.
         log_format: `console` or `json`.
+        stream: Where to, instead of standard error.
     """
     level = logging.getLevelNamesMapping()[log_level]
     shared: list[Processor] = [
@@ -53,7 +63,7 @@ def set_up_logging(log_level: str = "INFO", log_format: str = "console") -> None
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared, processors=[_without_internals, *last]

@@ -105,6 +105,12 @@ class AudioSocketServer:
         log.info("audiosocket server listening", host=bound_host, port=bound_port)
         return bound_host, bound_port
 
+    def stop_listening(self) -> None:
+        """Accept no connection any more; the lines that are up stay. May be called twice."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
     async def close(self) -> None:
         """Stop listening, hang up every line (`server_closed`) and wait until all are gone."""
         server, self._server = self._server, None

@@ -411,9 +411,8 @@ class CallSession:
                 plan = self._plan
                 self._agent.dial(self._services.agents, plan.agent_id, plan.initiation)
             case MakeBridge():
-                made = bridges.create_with_id(
-                    self.bridge_id, type="mixing", name=f"{self._services.app} {self.session_id}"
-                )
+                # Should this process be lost, the name tells whose bridge it was.
+                made = bridges.create_with_id(self.bridge_id, type="mixing", name=self.call_id)
                 self._request(made, then=BridgeMade(), making=True)
             case OpenMedia():
                 self._request(self._open_media(), making=True)

@@ -65,17 +65,16 @@ class Sweeper:
     async def sweep_forever(self) -> None:
         """Look for what is left behind now and then, until cancelled."""
         while True:
+            await asyncio.sleep(_PAUSE_SECONDS)
+            period = _BLIND_SWEEP_SECONDS if self._replaced else _SWEEP_SECONDS
             with suppress(TimeoutError):
-                async with asyncio.timeout(
-                    _BLIND_SWEEP_SECONDS if self._replaced else _SWEEP_SECONDS
-                ):
+                async with asyncio.timeout(period - _PAUSE_SECONDS):
                     await self._wanted.wait()
             self._wanted.clear()
             try:
                 await self.reconcile()
             except Exception:
                 log.exception("sweep_failed")
-            await asyncio.sleep(_PAUSE_SECONDS)
 
     async def reconcile(self) -> None:
         """Compare Asterisk with the calls that we know and mend what differs.

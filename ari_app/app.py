@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from aiohttp import web
 
+from ari_app.api.connections import HttpServer
 from ari_app.api.metrics import Metrics
 from ari_app.api.models import Readiness
+from ari_app.api.rates import RequestRates
 from ari_app.api.routes import build_web_app
 from ari_app.ari import AriError, AriUnauthorized, Assessment, Client, EventSocket, assess
+from ari_app.audio.recording import Recordings
 from ari_app.call.control import CallControl
 from ari_app.call.dispatcher import Dispatcher
 from ari_app.call.feed import SessionFeed
@@ -33,7 +35,7 @@ from ari_app.planning import FormatMemory, Planner
 from ari_app.precall import PreCall
 from ari_app.settings import Settings, split_host_port
 from ari_app.tools.http_tools import HttpTools
-from audiosocket import AudioSocketServer, FrameClock
+from audiosocket import AudioSocketServer, FrameClock, Networks
 
 log = structlog.get_logger(__name__)
 
@@ -129,7 +131,12 @@ class VoiceBridge:
         clock.start()
         self._exit.callback(clock.stop)
 
-        self.lines = AudioSocketServer(clock, on_refused=self.metrics.connection_refused)
+        self.lines = AudioSocketServer(
+            clock,
+            allow=Networks(settings.audiosocket_allow),
+            limits=settings.audiosocket_limits(),
+            on_refused=self.metrics.connection_refused,
+        )
         self.audiosocket_address = await _listen(
             self.lines.start, settings.audiosocket_bind, "AUDIOSOCKET_BIND"
         )
@@ -141,6 +148,7 @@ class VoiceBridge:
                 settings.ari_username,
                 settings.ari_password.get_secret_value(),
                 settings.ari_app,
+                ca_file=settings.ari_ca_file,
             )
         )
         self.agents = await self._exit.enter_async_context(
@@ -160,6 +168,9 @@ class VoiceBridge:
             await self._open_precall(),
             lambda: self.manager.get_active_sessions_count(),
         )
+        self.recordings = Recordings()
+        self._exit.push_async_callback(self.recordings.close)
+        self.metrics.watch_recordings(self.recordings.stats)
         services = Services(
             ari=self.ari,
             lines=self.lines,
@@ -169,6 +180,7 @@ class VoiceBridge:
             observer=self._observers,
             policy=settings.call_policy(),
             http_tools=http_tools,
+            recordings=self.recordings,
         )
         self.manager = SessionManager(
             services,
@@ -230,12 +242,8 @@ class VoiceBridge:
     def leave_ports(self) -> None:
         """Stop listening, so that another process can; the lines that are up stay."""
         if self._running:
-            self._spawn(self._stop_listening())
-
-    async def _stop_listening(self) -> None:
-        self.lines.stop_listening()
-        for site in tuple(self._http.sites):
-            await site.stop()
+            self.lines.stop_listening()
+            self._http.stop_listening()
 
     async def mend(self, *, expected: bool) -> None:
         """Give back what a process that is no more has left in Asterisk; to be done before
@@ -267,23 +275,23 @@ class VoiceBridge:
 
     async def _start_http(self) -> None:
         key = self.settings.api_key
+        rates = RequestRates(self.settings.api_requests_per_second)
         app = build_web_app(
             self,
             api_key=None if key is None else key.get_secret_value(),
             public_url=self.settings.api_public_url,
             number_pattern=self.settings.number_pattern,
+            rates=rates,
         )
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=2)
-        self._http = runner
-        await runner.setup()
-        self._exit.push_async_callback(runner.cleanup)
-
-        async def start(host: str, port: int) -> tuple[str, int]:
-            await web.TCPSite(runner, host, port).start()
-            bound = runner.addresses[0]
-            return bound[0], bound[1]
-
-        self.api_address = await _listen(start, self.settings.api_bind, "API_BIND")
+        loop = asyncio.get_running_loop()
+        server = self._http = HttpServer(
+            app,
+            limits=self.settings.api_limits(),
+            take=lambda address: rates.take(address, loop.time(), changes=False),
+            on_refused=self.metrics.http_was_refused,
+        )
+        self._exit.push_async_callback(server.close)
+        self.api_address = await _listen(server.start, self.settings.api_bind, "API_BIND")
         # Streams of events end before the server waits for its requests to end.
         self._exit.callback(self.feed.close)
         if key is None:

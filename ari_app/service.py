@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import sys
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,18 @@ import uvloop
 from ari_app.app import VoiceBridge
 from ari_app.ari import Client
 from ari_app.call.mending import Mender
-from ari_app.checks import Finding, Verdict, check_agent_key, check_asterisk
+from ari_app.checks import (
+    Finding,
+    Verdict,
+    check_agent_key,
+    check_asterisk,
+    check_descriptors,
+)
+from ari_app.descriptors import raise_limit
 from ari_app.errors import ConfigError
 from ari_app.logs import set_up_logging
 from ari_app.settings import Settings
 from ari_app.supervisor import Duty, Limits, Mode, Order, Parent, ParentLink, Standing
-from ari_app.supervisor.output import HurriedStream
 from ari_app.supervisor.parent import unblock_signals
 
 log = structlog.get_logger(__name__)
@@ -38,12 +43,12 @@ def supervise(settings: Settings) -> int:
     Raises:
         ConfigError: In the first worker: something that no call could be served without is missing.
     """
-    stream = HurriedStream(sys.stderr)
-    set_up_logging(settings.log_level, settings.log_format, stream)
+    log_as = (settings.log_level, settings.log_format, settings.log_numbers)
+    set_up_logging(*log_as, in_thread=False)
     duty = Parent(Limits(stall=settings.worker_stall_seconds)).run()
     if isinstance(duty, int):
         return duty
-    set_up_logging(settings.log_level, settings.log_format)
+    set_up_logging(*log_as)
     _call_ourselves("ari-app-worker")
     work = mend(settings, duty) if duty.mode is Mode.MEND else serve(settings, duty)
     return _run(work, duty.mode)
@@ -75,6 +80,7 @@ async def serve(settings: Settings, duty: Duty | None = None) -> None:
     Raises:
         ConfigError: Something that no call could be served without is missing.
     """
+    raise_limit()
     first = duty is None or duty.mode is Mode.FIRST
     with contextlib.ExitStack() as stack:
         link: ParentLink | None = None
@@ -89,7 +95,10 @@ async def serve(settings: Settings, duty: Duty | None = None) -> None:
             bridge.metrics.restarts.inc(duty.restarts)
             link = stack.enter_context(_linked(duty, bridge))
         async with bridge:
-            _judge(await check_asterisk(bridge.ari, settings), fatal=first)
+            _judge(
+                [check_descriptors(settings), *await check_asterisk(bridge.ari, settings)],
+                fatal=first,
+            )
             await bridge.mend(expected=not first)
             _judge([await check_agent_key(bridge.agents, settings)], fatal=first)
             log.info(

@@ -28,8 +28,8 @@ WORKER_LOST: Final = Outcome(Status.FAILED, "worker_lost")
 
 _LOOK_AGAIN_SECONDS = 0.2
 _MEND_SECONDS = 3.0
-# Well below the connections of the client: requests that wait for one use up their deadline.
-_AT_ONCE = 20
+# Each makes five requests at once, out of fifty: one that waits for its turn uses up its deadline.
+_AT_ONCE = 10
 
 
 class Mender:

@@ -194,6 +194,10 @@ class HttpServer:
             await self._runner.setup()
         return await self._listener.start(host, port)
 
+    def stop_listening(self) -> None:
+        """Accept no more. May be called twice."""
+        self._listener.close()
+
     async def close(self) -> None:
         """Accept no more, let requests end for two seconds, and close. May be called twice."""
         self._listener.close()

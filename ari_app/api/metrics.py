@@ -119,6 +119,16 @@ class Metrics(SessionObserver):
             "Whether Asterisk's event socket is connected.",
             registry=self.registry,
         )
+        self.restarts = Counter(
+            "ari_app_worker_restarts",
+            "Times that a worker was started in place of one that was lost.",
+            registry=self.registry,
+        )
+        Gauge(
+            "ari_app_start_time_seconds",
+            "When this worker started, as Unix time.",
+            registry=self.registry,
+        ).set_to_current_time()
         self._watch(
             "ari_app_log_lines_dropped", "Lines of the log that nobody took.", logs.lines_dropped
         )

@@ -118,6 +118,7 @@ class VoiceBridge:
         self._exit.callback(clock.stop)
 
         self.lines = AudioSocketServer(clock, on_refused=self.metrics.connection_refused)
+        self.metrics.lines.set_function(lambda: self.lines.lines + self.lines.expected)
         self.audiosocket_address = await _listen(
             self.lines.start, settings.audiosocket_bind, "AUDIOSOCKET_BIND"
         )

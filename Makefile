@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 CODE := ari_app audiosocket lab tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup asterisk demo test unit e2e lint format lock serve check agent bench clean
+.PHONY: help setup asterisk demo test unit e2e lint format lock serve check agent bench soak clean
 
 help:  ## List these commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ agent: setup  ## Run the practice agent alone
 
 bench: asterisk  ## Measure everything (45 minutes; .venv/bin/ari-app bench --help)
 	@.venv/bin/ari-app bench all
+
+soak: asterisk  ## Mixed calls and faults for MINUTES (10), and what is left over
+	@.venv/bin/ari-app soak --minutes $(or $(MINUTES),10) $(SOAK)
 
 clean:  ## Remove what the commands above have made here
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-output bench-output

@@ -134,7 +134,9 @@ async def _serve() -> None:
         _say({"event": "callee", "port": phone.address.port})
         where = json.loads(await lines.readline())
         timeout = aiohttp.ClientTimeout(total=_HTTP_SECONDS)
-        http = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
+        http = await stack.enter_async_context(
+            aiohttp.ClientSession(timeout=timeout, headers={"X-API-Key": where["key"]})
+        )
         callees = Callees(phone)
         serving = asyncio.create_task(callees.serve(), name="callees")
         book = GapBook()

@@ -8,8 +8,8 @@ from math import inf, sqrt
 
 import numpy as np
 
-_SMALLEST_RUN = 4
-"""Samples of one process; with fewer there is no line to speak of."""
+_SHORTEST_RUN_SECONDS = 60.0
+"""Of one process; through less there is no line to speak of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,11 @@ def growth(runs: Sequence[Sequence[tuple[float, float]]]) -> Growth:
     another level, which is no growth. Neighbouring samples are alike, so they count for fewer than
     they are: the error is widened by sqrt((1 + r) / (1 - r)) for their correlation r.
     """
-    used = [np.array(run, dtype=float) for run in runs if len(run) >= _SMALLEST_RUN]
+    used = [
+        np.array(run, dtype=float)
+        for run in runs
+        if run and run[-1][0] - run[0][0] >= _SHORTEST_RUN_SECONDS
+    ]
     if not used:
         return Growth(0.0, inf, 0.0, 0)
     at = np.concatenate([run[:, 0] - run[:, 0].mean() for run in used])

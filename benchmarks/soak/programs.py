@@ -19,7 +19,6 @@ from typing import Any
 import aiohttp
 
 from benchmarks.processes import BenchmarkError, Process, make_certificate, running
-from benchmarks.soak.ledger import CallResult
 from benchmarks.soak.plan import CallPlan
 from benchmarks.soak.world import book
 
@@ -226,9 +225,9 @@ class CallersProgram:
         self.process = process
         self.callee_port = callee_port
 
-    async def begin(self, sip: str, api: str, dead_air_seconds: float) -> None:
-        """Say where Asterisk and the service are."""
-        await self._tell(sip=sip, api=api, dead_air_seconds=dead_air_seconds)
+    async def begin(self, sip: str, api: str, key: str, dead_air_seconds: float) -> None:
+        """Say where Asterisk and the service are, and its key."""
+        await self._tell(sip=sip, api=api, key=key, dead_air_seconds=dead_air_seconds)
 
     async def call(self, plan: CallPlan) -> None:
         """Make a call."""
@@ -246,11 +245,6 @@ class CallersProgram:
 
     async def _tell(self, **order: Any) -> None:
         await self.process.write_line(json.dumps(order))
-
-
-def result_of(event: Mapping[str, Any]) -> CallResult:
-    """The result in an `ended` event."""
-    return CallResult.from_json(event["result"])
 
 
 @asynccontextmanager

@@ -49,6 +49,9 @@ LENGTHS: dict[FaultKind, float] = {
 }
 """How long each lasts, in seconds."""
 
+_FIRST = frozenset({FaultKind.WORKER_KILLED, FaultKind.WORKER_STOPPED})
+"""These begin a run: the worker after them then lives long enough to see whether it grows."""
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedFault:
@@ -80,22 +83,25 @@ class Window:
 def schedule(
     seed: int, seconds: float, kinds: Sequence[FaultKind], *, quiet_seconds: float
 ) -> list[PlannedFault]:
-    """Spread faults over a run of `seconds`; the first `quiet_seconds` and the last stay free.
+    """Spread faults over a run of `seconds`; the first `quiet_seconds` stay free.
 
-    Each kind comes once before any comes again, in a random order, with even pauses. Kinds for
-    which there is no room are left out.
+    Each kind comes once before any comes again, in a random order, with even pauses; those that end
+    the worker come first, and once. Kinds for which there is no room are left out.
     """
     rng = random.Random(seed)
-    room = seconds - quiet_seconds - _LEAST_QUIET_SECONDS
+    room = seconds - quiet_seconds
     chosen: list[FaultKind] = []
     used = 0.0
-    while kinds:
-        deck = rng.sample(list(kinds), len(kinds))
+    first = [kind for kind in kinds if kind in _FIRST]
+    others = [kind for kind in kinds if kind not in _FIRST]
+    deck = rng.sample(first, len(first)) + rng.sample(others, len(others))
+    while deck:
         fitting = _fitting(deck, room - used)
         chosen += fitting
         used += sum(map(_span, fitting))
         if len(fitting) < len(deck):
             break
+        deck = rng.sample(others, len(others))
     pause = (room - used) / len(chosen) if chosen else 0.0
     planned: list[PlannedFault] = []
     at = quiet_seconds

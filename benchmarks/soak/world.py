@@ -120,7 +120,9 @@ def _extension(name: str) -> str:
     return str(7100 + agent_ids().index(name))
 
 
-_SAYS = " caller=${CALLERID(num)} stasis=${STASISSTATUS} agent=${AGENT_STATUS} reason=${AGENT_REASON}"
+_SAYS = (
+    " caller=${CALLERID(num)} stasis=${STASISSTATUS} agent=${AGENT_STATUS} reason=${AGENT_REASON}"
+)
 _LANDING = f"""
 [soak-landing]
 exten => s,1,GotoIf($["${{STASISSTATUS}}" = "FAILED"]?human)

@@ -1,7 +1,7 @@
 """The ``ari-app`` command.
 
-Exit codes: 0 all went well; 1 a soak has missed a goal; 2 something outside the program is wrong, said in a sentence; 130
-interrupted.
+Exit codes: 0 all went well; 1 a soak has missed a goal; 2 something outside the program is wrong,
+said in a sentence; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def serve(env_file: EnvFile = _ENV_FILE) -> None:
 
     settings = _settings(env_file)
     settings.require_serving()
-    set_up_logging(settings.log_level, settings.log_format)
+    set_up_logging(settings.log_level, settings.log_format, settings.log_numbers)
     _run(lambda: serve_until(settings))
 
 

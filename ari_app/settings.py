@@ -21,6 +21,7 @@ from ari_app.call.numbers import check_endpoint, number_pattern
 from ari_app.call.policy import CallPolicy
 from ari_app.call.signals import OnMachine
 from ari_app.errors import ConfigError
+from ari_app.logs import NumberStyle
 from ari_app.precall import OnFailure
 
 _BUSY_CALLS = 50
@@ -144,6 +145,7 @@ class Settings(BaseSettings):
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["console", "json"] = "console"
+    log_numbers: NumberStyle = "masked"
 
     def chunk_ms(self, active_calls: int) -> int:
         """How much user audio a message to the agent holds, in ms, for a call that begins now.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable, Iterator
 
 from prometheus_client import (
     CollectorRegistry,
@@ -14,7 +15,11 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
+from ari_app import logs
+from ari_app.audio.recording import RecordingStats
 from ari_app.call.session import CallSession, SessionObserver, TranscriptLine
 from ari_app.call.states import State
 from ari_app.call.turns import ResponseTime
@@ -24,6 +29,18 @@ _LATE_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1
 _CONNECT_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
 _RESPONSE_SECONDS = (0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class _CountedElsewhere(Collector):
+    """A counter that others keep, also in threads of theirs."""
+
+    def __init__(self, name: str, documentation: str, read: Callable[[], float]) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._read = read
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        yield CounterMetricFamily(self._name, self._documentation, self._read())
 
 
 class Metrics(SessionObserver):
@@ -116,10 +133,30 @@ class Metrics(SessionObserver):
             "Whether Asterisk's event socket is connected.",
             registry=self.registry,
         )
+        self._watch(
+            "ari_app_log_lines_dropped", "Lines of the log that nobody took.", logs.lines_dropped
+        )
         self._states: dict[CallSession, State] = {}
         for state in State:
             if state not in (State.NEW, State.ENDED):
                 self.calls.labels(state.value).set(0)
+
+    def _watch(self, name: str, documentation: str, read: Callable[[], float]) -> None:
+        self.registry.register(_CountedElsewhere(name, documentation, read))
+
+    def watch_recordings(self, stats: RecordingStats) -> None:
+        """Show what becomes of the recordings, too."""
+        self._watch("ari_app_recordings_saved", "Complete recordings.", lambda: stats.saved)
+        self._watch(
+            "ari_app_recordings_incomplete",
+            "Recordings that lack something, or all.",
+            lambda: stats.incomplete,
+        )
+        self._watch(
+            "ari_app_recording_lost_seconds",
+            "Audio of both voices that is in no recording.",
+            lambda: stats.lost_seconds,
+        )
 
     def render(self) -> bytes:
         """Everything in Prometheus' text format."""

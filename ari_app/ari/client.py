@@ -13,6 +13,7 @@ from ari_app.ari.applications import ApplicationsResource
 from ari_app.ari.asterisk import AsteriskResource
 from ari_app.ari.bridges import BridgesResource
 from ari_app.ari.channels import ChannelsResource
+from ari_app.ari.link import Link, Persistent, Sender
 from ari_app.ari.playbacks import PlaybacksResource
 from ari_app.ari.rest import Observer, Rest
 
@@ -22,6 +23,9 @@ class Client:
 
     Every method raises an :class:`~ari_app.ari.errors.AriError` when Asterisk does not do what it
     was asked, and does so within `timeout` seconds.
+
+    Attributes:
+        link: Whether Asterisk can be reached; the event socket keeps it up to date.
 
     Args:
         base_url: `http://127.0.0.1:8088`; without credentials and without `/ari`.
@@ -50,20 +54,40 @@ class Client:
         rest = Rest(base_url, username, password, max_connections=max_connections, observe=observe)
         self._arrange(rest, app, timeout)
 
-    def _arrange(self, rest: Rest, app: str, timeout: float) -> None:
+    def _arrange(
+        self,
+        rest: Rest,
+        app: str,
+        timeout: float,
+        *,
+        link: Link | None = None,
+        sender: Sender | None = None,
+    ) -> None:
         self.rest = rest
         self.app = app
         self.timeout = timeout
-        self.applications = ApplicationsResource(rest, app, timeout)
-        self.asterisk = AsteriskResource(rest, app, timeout)
-        self.bridges = BridgesResource(rest, app, timeout)
-        self.channels = ChannelsResource(rest, app, timeout)
-        self.playbacks = PlaybacksResource(rest, app, timeout)
+        self.link = link or Link()
+        sender = sender or rest
+        self.applications = ApplicationsResource(sender, app, timeout)
+        self.asterisk = AsteriskResource(sender, app, timeout)
+        self.bridges = BridgesResource(sender, app, timeout)
+        self.channels = ChannelsResource(sender, app, timeout)
+        self.playbacks = PlaybacksResource(sender, app, timeout)
 
     def within(self, seconds: float) -> Client:
         """The same client with another deadline: `client.within(1).channels.hangup(id)`."""
         view = Client.__new__(Client)
-        view._arrange(self.rest, self.app, seconds)
+        view._arrange(self.rest, self.app, seconds, link=self.link)
+        return view
+
+    def persistent(self) -> Client:
+        """The same client for giving something back: its requests wait for Asterisk's return.
+
+        See :class:`~ari_app.ari.link.Persistent`.
+        """
+        view = Client.__new__(Client)
+        sender = Persistent(self.rest, self.link)
+        view._arrange(self.rest, self.app, self.timeout, link=self.link, sender=sender)
         return view
 
     async def close(self) -> None:

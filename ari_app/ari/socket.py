@@ -87,7 +87,7 @@ class EventSocket:
         on_state: Callable[[SocketState], None],
         *,
         backoff: Backoff | None = None,
-        ping_seconds: float = 20.0,
+        ping_seconds: float = 5.0,
         max_message_bytes: int = 1 << 20,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
@@ -144,6 +144,7 @@ class EventSocket:
 
     async def _keep_connected(self) -> None:
         failures = 0
+        self._client.link.set(False)
         while not self._client.rest.closed:
             opened = self._clock()
             try:
@@ -235,6 +236,7 @@ class EventSocket:
 
     def _enter(self, state: SocketState) -> None:
         self.state = state
+        self._client.link.set(state is SocketState.CONNECTED)
         try:
             self._on_state(state)
         except Exception:

@@ -121,20 +121,18 @@ class CallerLeg:
 
         One whom we have called and who is to be transferred goes on in the dialplan too.
         """
-        placement = self._party.placement
+        placement, ari = self._party.placement, self._ari.persistent()
         if placement is not None and outcome.status is not Status.TRANSFER:
             if self.placed:
                 no_answer = outcome.reason == Result.NO_ANSWER
                 reason = "no_answer" if no_answer else "normal"
-                await quietly(
-                    lambda: self._ari.channels.hangup(self._id, reason=reason), attempts=2
-                )
+                await quietly(lambda: ari.channels.hangup(self._id, reason=reason), attempts=2)
             return
         async with self._changing:
             if self.hears_music:
                 await quietly(self._stop_music)
         await give_back_caller(
-            self._ari,
+            ari,
             self._id,
             outcome,
             session_id=session_id,
@@ -181,4 +179,5 @@ class TargetLeg:
         """Hang the target up, if there is one."""
         channel_id, self.channel_id = self.channel_id, ""
         if channel_id:
-            await quietly(lambda: self._ari.channels.hangup(channel_id), attempts=2)
+            ari = self._ari.persistent()
+            await quietly(lambda: ari.channels.hangup(channel_id), attempts=2)

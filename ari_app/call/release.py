@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -80,14 +81,12 @@ async def give_back_caller(
     }
     if outcome.transfer_to is not None:
         variables["AGENT_TRANSFER_TO"] = outcome.transfer_to
-    for name, value in variables.items():
-        try:
-            await ari.channels.set_channel_var(channel_id, name, value)
-        except (AriNotFound, AriConflict):
-            return True
-        except AriError as error:
-            # Going on without a variable is better than not going on.
-            log.warning("variable_not_set", variable=name, code=error.code, error=str(error))
+    # Asterisk sets them one after the other, in the channel's own thread; nobody waits for each.
+    there = await asyncio.gather(
+        *(_set_variable(ari, channel_id, name, value) for name, value in variables.items())
+    )
+    if not all(there):
+        return True
     extension = None if context is None else "s"
 
     async def let_go() -> None:
@@ -103,3 +102,15 @@ async def give_back_caller(
     if not left:
         log.error("caller_not_released", call=channel_id)
     return left
+
+
+async def _set_variable(ari: Client, channel_id: str, name: str, value: str) -> bool:
+    """Set a variable of a channel. Returns whether the channel is still there, and in Stasis."""
+    try:
+        await ari.channels.set_channel_var(channel_id, name, value)
+    except (AriNotFound, AriConflict):
+        return False
+    except AriError as error:
+        # Going on without a variable is better than not going on.
+        log.warning("variable_not_set", variable=name, code=error.code, error=str(error))
+    return True

@@ -45,6 +45,7 @@ NAMES = {
     "ari_app_tasks",
     "ari_app_allocated_blocks",
     "ari_app_audiosocket_lines",
+    "ari_app_log_lines_dropped",
 }
 
 

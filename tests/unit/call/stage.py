@@ -114,6 +114,7 @@ class Stage:
         await self.manager.close()
         await self.asterisk.close()
         await self.lines.close()
+        await self.services.recordings.close()
         self.clock.stop()
         await asyncio.sleep(0.001)
         if kind is None:
@@ -217,12 +218,11 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def _call_tasks() -> list[str]:
-    names = (
-        getattr(task.get_coro(), "__qualname__", "")
+    return [
+        f"{task.get_name()}: {getattr(task.get_coro(), '__qualname__', '')}"
         for task in asyncio.all_tasks()
-        if not task.done()
-    )
-    return [name for name in names if name.startswith(("CallSession.", "ConversationStreamer."))]
+        if not task.done() and task.get_name().startswith("call ")
+    ]
 
 
 def now() -> float:

@@ -16,7 +16,9 @@ _LANDING = re.compile(
     r"landed=(?P<where>\w+) caller=(?P<caller>\w+) stasis=(?P<stasis>\w*) agent=(?P<agent>\w*)"
     r" reason=(?P<reason>\S*)"
 )
-_PLACED = frozenset({Kind.PLACED, Kind.PLACED_BUSY, Kind.PLACED_UNANSWERED})
+_HUNG_UP = frozenset({Kind.PLACED, Kind.PLACED_BUSY, Kind.PLACED_UNANSWERED, Kind.VANISHES})
+"""Calls whose end at the far side is no landing in the dialplan: those that we placed, and phones
+that are gone."""
 _FAILS_BY_PLAN = frozenset({Kind.AGENT_DROPS})
 
 
@@ -129,7 +131,7 @@ def _stranded(result: CallResult, landing: Landing | None, windows: Collection[W
     """A caller is stranded who was left alone, or hung up on without the dialplan's doing."""
     if result.stranded:
         return result.stranded
-    if result.kind in _PLACED or result.ended_by != "far" or landing is not None:
+    if result.kind in _HUNG_UP or result.ended_by != "far" or landing is not None:
         return ""
     if not result.answered and not result.heard and result.failed:
         # Refused before it was in the dialplan at all.

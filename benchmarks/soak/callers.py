@@ -135,7 +135,12 @@ async def _serve() -> None:
         where = json.loads(await lines.readline())
         timeout = aiohttp.ClientTimeout(total=_HTTP_SECONDS)
         http = await stack.enter_async_context(
-            aiohttp.ClientSession(timeout=timeout, headers={"X-API-Key": where["key"]})
+            aiohttp.ClientSession(
+                timeout=timeout,
+                headers={"X-API-Key": where["key"]},
+                # An idle connection would look like something that a call has left behind.
+                connector=aiohttp.TCPConnector(force_close=True),
+            )
         )
         callees = Callees(phone)
         serving = asyncio.create_task(callees.serve(), name="callees")

@@ -89,7 +89,8 @@ def schedule(
     the worker come first, and once. Kinds for which there is no room are left out.
     """
     rng = random.Random(seed)
-    room = seconds - quiet_seconds
+    # What follows the last fault may lie behind the end.
+    room = seconds - quiet_seconds + SETTLE_SECONDS + _LEAST_QUIET_SECONDS
     chosen: list[FaultKind] = []
     used = 0.0
     first = [kind for kind in kinds if kind in _FIRST]

@@ -36,8 +36,8 @@ async def test_a_short_soak_finds_a_stranded_caller_and_an_orphan(tmp_path: Path
         plant=("stranded", "orphan"),
         quiet_seconds=1,
         settle_seconds=1,
-        dead_air_seconds=12,
-        rest_seconds=8,
+        dead_air_seconds=10,
+        rest_seconds=4,
     )
     console = Console(record=True, width=120)
     assert not await soak(options, console), "what was planted must be found"
@@ -47,7 +47,9 @@ async def test_a_short_soak_finds_a_stranded_caller_and_an_orphan(tmp_path: Path
     assert len(stranded["details"]) == 1, "the planted one and no other"
     assert "(stranded): nothing to be heard for" in stranded["details"][0]
     assert failed["state"] == "held", failed["details"]
-    assert orphans["details"] == ["bridges: 0 before, 1 after"]
+    # An ended call is kept for a minute, with a task: this run does not wait for that.
+    left = {line for line in orphans["details"] if not line.startswith("tasks")}
+    assert left == {"bridges: 0 before, 1 after"}
     assert memory["state"] == "open", "this is too short to tell"
     planned = sum(fates.get("as planned", 0) for fates in results["fates"].values())
     assert planned >= 6

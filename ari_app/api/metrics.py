@@ -79,6 +79,12 @@ class Metrics(SessionObserver):
             ["reason"],
             registry=self.registry,
         )
+        self.http_refused = Counter(
+            "ari_app_http_refused",
+            "HTTP connections and requests that were refused, by reason.",
+            ["reason"],
+            registry=self.registry,
+        )
         self.frame_lateness = Histogram(
             "ari_app_frame_lateness_seconds",
             "How late the clock wrote the frames of all calls.",
@@ -171,6 +177,10 @@ class Metrics(SessionObserver):
     def connection_refused(self, reason: str) -> None:
         """The AudioSocket server has refused a connection."""
         self.refused.labels(reason).inc()
+
+    def http_was_refused(self, reason: str) -> None:
+        """An HTTP connection or request was refused."""
+        self.http_refused.labels(reason).inc()
 
     # --- SessionObserver
 

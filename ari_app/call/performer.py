@@ -220,10 +220,11 @@ class Performer:
         )
 
     async def _remove_resources(self) -> None:
+        if not self._making:
+            return
         # What is still being made must be there before it can be removed; every request has a
         # deadline.
-        if self._making:
-            await asyncio.wait(self._making)
+        await asyncio.wait(self._making)
         call, ari = self._call, self._call.services.ari.persistent()
         await asyncio.gather(
             quietly(lambda: ari.channels.hangup(call.media_id), attempts=2),

@@ -13,7 +13,12 @@ from pydantic import SecretStr
 from yarl import URL
 
 from ari_app import addresses
-from ari_app.elevenlabs.errors import AgentTimeout, AgentUnavailable, error_from_status
+from ari_app.elevenlabs.errors import (
+    AgentTimeout,
+    AgentUnavailable,
+    error_from_status,
+    untrusted,
+)
 from ari_app.errors import ConfigError
 
 _SOCKET_PATH = "v1/convai/conversation"
@@ -79,10 +84,8 @@ async def fetch_signed_url(
             body = await _read(response)
     except TimeoutError:
         raise AgentTimeout("the agent's service did not answer the request for a URL") from None
-    except aiohttp.ClientConnectorCertificateError:
-        raise AgentUnavailable(
-            "the certificate of the agent's service is not trusted", retryable=False
-        ) from None
+    except aiohttp.ClientConnectorCertificateError as error:
+        raise untrusted(error.certificate_error) from None
     except aiohttp.ClientError as error:
         raise AgentUnavailable(
             f"the agent's service cannot be reached ({type(error).__name__})"

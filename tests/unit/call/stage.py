@@ -24,6 +24,7 @@ from ari_app.elevenlabs import AgentClose, Initiation
 from audiosocket import SLIN, AudioSocketClient, AudioSocketServer, FrameClock
 from tests.unit.call.fake_agents import FakeAgent, FakeAgents
 from tests.unit.call.fake_ari import APP, FakeAsterisk, FakeClient, Landed, Moment
+from tests.unit.virtual_loop import make_entrance
 
 
 @dataclass
@@ -83,7 +84,7 @@ class Stage:
         self.clock = FrameClock()
         if self.ticking:
             self.clock.start()
-        self.lines = AudioSocketServer(self.clock)
+        self.lines = AudioSocketServer(self.clock, entrance=make_entrance)
         host, port = await self.lines.start("127.0.0.1", 0)
         self.asterisk = FakeAsterisk(clock=self.clock)
         self.agents = FakeAgents()

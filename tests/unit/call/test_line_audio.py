@@ -27,6 +27,7 @@ from audiosocket import (
     tone_source,
 )
 from tests.unit.call.stage import until
+from tests.unit.virtual_loop import make_entrance
 
 PCM8 = AudioFormat.pcm(8000)
 FRAME = 320
@@ -37,7 +38,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.clock = FrameClock()
-        self.server = AudioSocketServer(self.clock)
+        self.server = AudioSocketServer(self.clock, entrance=make_entrance)
         self.lost: list[str] = []
         self.responses: list[ResponseTime] = []
         self.audio = self.make()

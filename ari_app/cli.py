@@ -1,7 +1,7 @@
 """The ``ari-app`` command.
 
-Exit codes: 0 all went well; 2 something outside the program is wrong, said in a sentence; 130
-interrupted.
+Exit codes: 0 all went well; 1 a soak has missed a goal; 2 something outside the program is wrong,
+said in a sentence; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -164,6 +164,40 @@ def bench(
 
     options = Options(quick, out, tuple(formats or ()), tuple(calls or ()))
     _run(lambda: run(names or ["all"], options, Console()))
+
+
+@app.command()
+def soak(
+    minutes: Annotated[float, typer.Option(min=0.2, help="How long the mix lasts.")] = 10.0,
+    capacity: Annotated[
+        int | None,
+        typer.Option(min=1, help="Calls that this machine carries; measured if left out."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same calls and faults.")] = 1,
+    out: Annotated[Path, typer.Option(help="Where figures and the picture go.")] = Path(
+        "bench-output/soak"
+    ),
+    faults: Annotated[
+        list[str] | None, typer.Option("--fault", help="Only this fault; none for no fault at all.")
+    ] = None,
+    restart_asterisk: Annotated[
+        bool, typer.Option(help="Kill Asterisk, too, and start it again.")
+    ] = False,
+    plant: Annotated[
+        list[str] | None,
+        typer.Option(help="Plant a 'stranded' caller or an 'orphan', to see that it is found."),
+    ] = None,
+) -> None:
+    """Mixed calls and faults for a long time; exit code 1 when something leaks or is stranded."""
+    with _lab_extra():
+        from benchmarks.soak.command import soak as run_soak
+        from benchmarks.soak.options import soak_options
+
+    options = soak_options(
+        minutes, capacity, seed, out, faults, restart_asterisk=restart_asterisk, plant=plant
+    )
+    if not _run(lambda: run_soak(options, Console())):
+        raise typer.Exit(1)
 
 
 def _settings(env_file: Path) -> Settings:

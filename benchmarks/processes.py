@@ -85,6 +85,17 @@ class Process:
         text = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
         return [int(pid) for pid in text.split()]
 
+    async def next_line(self) -> bytes:
+        """The next line of its output, however long it takes; empty at the end."""
+        assert self._process.stdout is not None
+        return await self._process.stdout.readline()
+
+    async def write_line(self, line: str) -> None:
+        """Give it a line of input. Raises OSError when it has ended."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(line.encode() + b"\n")
+        await self._process.stdin.drain()
+
     def cpu_seconds(self) -> float:
         """CPU time that it and its children have used, user and system, over all threads."""
         return sum(map(_cpu_seconds, (self.pid, *self.children)))
@@ -131,22 +142,24 @@ async def running(
     *,
     env: Mapping[str, str] | None = None,
     cores: set[int] | None = None,
+    errors: int | None = None,
 ) -> AsyncIterator[Process]:
-    """Run a program on some of the cores; what it complains of goes to a file in `folder`.
+    """Run a program on some of the cores; what it complains of goes to a file in `folder`, or to
+    the descriptor `errors`.
 
     Should this process die, the kernel ends the program too, where util-linux is there to ask it.
     """
     log = folder / f"{name}.log"
     setpriv = shutil.which("setpriv")
     prefix = () if setpriv is None else (setpriv, "--pdeathsig", "KILL")
-    with log.open("wb") as errors:
+    with log.open("wb") as file:
         process = await asyncio.create_subprocess_exec(
             *prefix,
             *command,
             env={**_plain_environment(), **(env or {})},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            stderr=errors,
+            stderr=file if errors is None else errors,
             limit=1 << 20,
         )
     running_process = Process(process, log)

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import sys
 from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
@@ -43,6 +53,21 @@ class Metrics(SessionObserver):
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
+        ProcessCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        Gauge(
+            "ari_app_tasks", "Tasks of the event loop that are not done.", registry=self.registry
+        ).set_function(_count_tasks)
+        Gauge(
+            "ari_app_allocated_blocks",
+            "Memory blocks that Python has allocated.",
+            registry=self.registry,
+        ).set_function(sys.getallocatedblocks)
+        self.lines = Gauge(
+            "ari_app_audiosocket_lines",
+            "AudioSocket connections of calls, and those that are expected.",
+            registry=self.registry,
+        )
         self.calls = Gauge("ari_app_calls", "Calls by state.", ["state"], registry=self.registry)
         self.calls_total = Counter(
             "ari_app_calls_ended",
@@ -217,3 +242,11 @@ class Metrics(SessionObserver):
         self.filled_seconds.inc(audio.uplink_stats.filled_samples / audio.rate_hz)
         if audio.line is not None:
             self.backpressure.inc(audio.line.stats.frames_skipped_backpressure)
+
+
+def _count_tasks() -> int:
+    try:
+        return len(asyncio.all_tasks())
+    except RuntimeError:
+        # No loop runs: the metrics are looked at from outside of it.
+        return 0

@@ -13,6 +13,7 @@ from ari_app.ari.applications import ApplicationsResource
 from ari_app.ari.asterisk import AsteriskResource
 from ari_app.ari.bridges import BridgesResource
 from ari_app.ari.channels import ChannelsResource
+from ari_app.ari.endpoints import EndpointsResource
 from ari_app.ari.playbacks import PlaybacksResource
 from ari_app.ari.rest import Observer, Rest
 
@@ -58,6 +59,7 @@ class Client:
         self.asterisk = AsteriskResource(rest, app, timeout)
         self.bridges = BridgesResource(rest, app, timeout)
         self.channels = ChannelsResource(rest, app, timeout)
+        self.endpoints = EndpointsResource(rest, app, timeout)
         self.playbacks = PlaybacksResource(rest, app, timeout)
 
     def within(self, seconds: float) -> Client:

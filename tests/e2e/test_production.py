@@ -77,11 +77,18 @@ async def person(box: LabAsterisk) -> AsyncIterator[Phone]:
         PHONE, username="1001", password=PHONE_PASSWORD, on_incoming=Answer()
     ) as phone:
         await phone.register(f"sip:{box.sip_host}:{box.sip_port}")
-        async with asyncio.timeout(10):
-            # The queue hears of it a moment later.
-            while "Not in use" not in await box.cli("queue show support"):
-                await asyncio.sleep(0.02)
+        # The queue hears of it a moment later.
+        await says(box, "queue show support", "Not in use")
         yield phone
+
+
+async def says(box: LabAsterisk, command: str, words: str) -> None:
+    """Wait until its console says so."""
+    async with asyncio.timeout(20):
+        while True:
+            if words in await box.cli(command):
+                return
+            await asyncio.sleep(0.02)
 
 
 async def taken(phone: Phone) -> None:
@@ -274,12 +281,7 @@ async def test_a_call_of_ours_with_answering_machine_detection(box: LabAsterisk)
 
 
 async def test_a_carrier_that_wants_a_registration(box: LabAsterisk, carrier: LabAsterisk) -> None:
-    async def registered() -> bool:
-        return "Registered" in await box.cli("pjsip show registrations")
-
-    async with asyncio.timeout(20):
-        while not await registered():
-            await asyncio.sleep(0.1)
+    await says(box, "pjsip show registrations", "Registered")
     assert CARRIER_USER in await carrier.cli("pjsip show contacts")
     mark = carrier.log_size()
     await box.ari(

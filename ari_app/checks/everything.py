@@ -34,14 +34,14 @@ async def check_all(settings: Settings, conf: Path | None = None) -> AsyncIterat
     else:
         key = "with a key" if settings.api_key else "without a key: this machine only"
         yield ok("Settings", f"complete; HTTP at {settings.api_bind}, {key}")
-        async for finding in _with(settings):
+        async for finding in _with(settings, configuration=conf is None):
             yield finding
     if conf is not None:
         for finding in check_conf(conf, settings):
             yield finding
 
 
-async def _with(settings: Settings) -> AsyncIterator[Finding]:
+async def _with(settings: Settings, *, configuration: bool) -> AsyncIterator[Finding]:
     for finding in await check_here(settings):
         yield finding
     async with AsyncExitStack() as stack:
@@ -68,16 +68,18 @@ async def _with(settings: Settings) -> AsyncIterator[Finding]:
         if any(finding.verdict is Verdict.FAILED for finding in findings):
             return
         try:
-            for finding in await check_asterisk_side(ari, settings):
-                yield finding
-            audio = await check_dial_back(ari, settings)
-            yield audio
-            if audio.verdict is not Verdict.FAILED:
-                for finding in await check_questions(ari, settings):
-                    yield finding
+            findings = await check_asterisk_side(ari, settings)
         except AriError as error:
             yield warning(
                 "Connection",
                 f"Asterisk stopped answering in the middle ({error}), so not everything was "
                 "looked at. Try again.",
             )
+            return
+        for finding in findings:
+            yield finding
+        audio = await check_dial_back(ari, settings)
+        yield audio
+        if audio.verdict is not Verdict.FAILED:
+            for finding in await check_questions(ari, settings, configuration=configuration):
+                yield finding

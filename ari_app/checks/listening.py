@@ -14,7 +14,7 @@ from ari_app.addresses import is_unspecified
 from ari_app.ari import AriTimeout, Client, Event, EventSocket, SocketState
 from ari_app.settings import Settings, split_host_port
 
-_CONNECT_SECONDS = 4.0
+CONNECT_SECONDS = 4.0
 _HEALTH_SECONDS = 2.0
 
 
@@ -54,7 +54,7 @@ async def listening(ari: Client) -> AsyncIterator[Listener]:
     task = asyncio.create_task(socket.run())
     try:
         try:
-            async with asyncio.timeout(_CONNECT_SECONDS):
+            async with asyncio.timeout(CONNECT_SECONDS):
                 await connected.wait()
         except TimeoutError:
             raise AriTimeout("no event socket could be opened") from None

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from ari_app.ari import AriNotFound, AriServerError, Client
+from ari_app.ari import AriError, AriNotFound, AriServerError, Client
 from ari_app.call.release import quietly
 from ari_app.checks.demands import CONFIGURATION, Demand, Said, demands, judge
 from ari_app.checks.finding import Finding, ok, warning
@@ -22,18 +22,28 @@ _CLOCK: Final = "Clock"
 _CLOCK_SECONDS: Final = 1.0
 
 
-async def check_questions(ari: Client, settings: Settings) -> list[Finding]:
+async def check_questions(
+    ari: Client, settings: Settings, *, configuration: bool = True
+) -> list[Finding]:
     """Ask a channel.
 
-    Raises:
-        AriError: None could be made, or Asterisk stopped answering.
+    Args:
+        ari: Asterisk.
+        settings: What is asked for.
+        configuration: Whether to ask for single settings of Asterisk's files, too.
     """
-    async with listening(ari) as listener, _channel(ari) as channel:
-        findings = [
-            *await _contexts(ari, channel, settings),
-            *await _configuration(ari, channel, settings),
-        ]
-        ahead = listener.clock_ahead_seconds
+    try:
+        modules = {each.name for each in await ari.asterisk.list_modules()}
+        async with listening(ari) as listener, _channel(ari) as channel:
+            findings = []
+            # A function that is not there would put an error into Asterisk's log.
+            if "func_dialplan.so" in modules:
+                findings += await _contexts(ari, channel, settings)
+            if configuration and "func_config.so" in modules:
+                findings += await _configuration(ari, channel, settings)
+            ahead = listener.clock_ahead_seconds
+    except AriError as error:
+        return [warning(DIALPLAN, f"It could not be looked at: {error}. Try again.")]
     return [*([] if ahead is None else [judge_clock(ahead)]), *findings]
 
 
@@ -48,7 +58,7 @@ async def _channel(ari: Client) -> AsyncIterator[str]:
 
 
 async def _read(ari: Client, channel: str, function: str) -> str | None:
-    """The value of a function; None where Asterisk has no such function or it has no value."""
+    """The value of a function; None where it has none."""
     try:
         return await ari.channels.get_channel_var(channel, function)
     except (AriNotFound, AriServerError):
@@ -75,8 +85,6 @@ async def _contexts(ari: Client, channel: str, settings: Settings) -> list[Findi
     findings, found = [], []
     for setting, (context, use) in uses.items():
         there = await _read(ari, channel, f"DIALPLAN_EXISTS({context},s,1)")
-        if there is None:
-            return []
         if there == "1":
             found.append(context)
             continue
@@ -92,10 +100,7 @@ async def _contexts(ari: Client, channel: str, settings: Settings) -> list[Findi
 
 
 async def _configuration(ari: Client, channel: str, settings: Settings) -> list[Finding]:
-    """Ask for single settings by AST_CONFIG(), where func_config.so is loaded."""
-    user = settings.ari_username
-    if await _read(ari, channel, f"AST_CONFIG(ari.conf,{user},type)") is None:
-        return []
+    """Ask for single settings by AST_CONFIG(); never for a password."""
 
     async def said(demand: Demand) -> Said | None:
         place = f"{demand.file},{demand.section},{demand.key}"
@@ -104,7 +109,7 @@ async def _configuration(ari: Client, channel: str, settings: Settings) -> list[
 
     findings = [
         finding
-        for demand in demands(user)
+        for demand in demands(settings.ari_username)
         if (finding := judge(demand, await said(demand))) is not None
     ]
     return findings or [ok(CONFIGURATION, "Asterisk's files say what they should, so far as asked")]

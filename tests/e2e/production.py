@@ -22,6 +22,21 @@ RTP_TIMEOUT_SECONDS = 3
 """Instead of 30, so that a test can wait for it."""
 
 
+CUSTOMER = f"""
+[{CARRIER_USER}](endpoint-basics)
+context = callees
+auth = {CARRIER_USER}
+aors = {CARRIER_USER}
+[{CARRIER_USER}](aor-basics)
+[{CARRIER_USER}]
+type = auth
+auth_type = userpass
+username = {CARRIER_USER}
+password = {CARRIER_PASSWORD}
+"""
+"""How the carrier, one of the lab's Asterisks, knows the box: for its pjsip.conf."""
+
+
 def production_files(installation: Installation, carrier_port: int = 5060) -> dict[str, str]:
     """The files as they are, but for what every box has to put in itself.
 

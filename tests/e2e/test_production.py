@@ -18,8 +18,8 @@ from lab.softphone.call import Call
 from lab.softphone.sounds import babble
 from tests.e2e.harness import Bench, bench, book, until
 from tests.e2e.production import (
-    CARRIER_PASSWORD,
     CARRIER_USER,
+    CUSTOMER,
     NEWER_MODULE,
     OTHER_CARRIER,
     PHONE,
@@ -39,18 +39,6 @@ CRAFTED = """
 exten => 1,1,Set(AGENT_STATUS=TRANSFER)
  same => n,Set(AGENT_TRANSFER_TO=s@voice-agent-inbound&PJSIP/1001)
  same => n,Goto(voice-agent-after,s,1)
-"""
-CUSTOMER = f"""
-[{CARRIER_USER}](endpoint-basics)
-context = callees
-auth = {CARRIER_USER}
-aors = {CARRIER_USER}
-[{CARRIER_USER}](aor-basics)
-[{CARRIER_USER}]
-type = auth
-auth_type = userpass
-username = {CARRIER_USER}
-password = {CARRIER_PASSWORD}
 """
 
 

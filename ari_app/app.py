@@ -34,6 +34,7 @@ from ari_app.errors import ConfigError
 from ari_app.planning import FormatMemory, Planner
 from ari_app.precall import PreCall
 from ari_app.settings import Settings, split_host_port
+from ari_app.tools.http_config import process_environment
 from ari_app.tools.http_tools import HttpTools
 from audiosocket import AudioSocketServer, FrameClock, Networks
 
@@ -160,7 +161,9 @@ class VoiceBridge:
                 ca_file=settings.elevenlabs_ca_file,
             )
         )
-        http_tools = await self._exit.enter_async_context(HttpTools.load(settings.tools_file))
+        http_tools = await self._exit.enter_async_context(
+            HttpTools.load(settings.tools_file, process_environment(settings.env_file))
+        )
         self._planner = Planner(
             settings,
             self.ari,

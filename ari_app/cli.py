@@ -76,7 +76,15 @@ def serve(env_file: EnvFile = _ENV_FILE) -> None:
 
 
 @app.command()
-def check(env_file: EnvFile = _ENV_FILE) -> None:
+def check(
+    env_file: EnvFile = _ENV_FILE,
+    conf: Annotated[
+        Path | None,
+        typer.Option(
+            help="On Asterisk's own machine: the folder of its files, such as /etc/asterisk."
+        ),
+    ] = None,
+) -> None:
     """Find out what is wrong with a set-up, and say how to mend it."""
     from ari_app.checks import Finding, Verdict, check_all
     from ari_app.logs import set_up_logging
@@ -92,15 +100,19 @@ def check(env_file: EnvFile = _ENV_FILE) -> None:
     set_up_logging("ERROR")
 
     async def run() -> list[Finding]:
-        findings = []
-        async for finding in check_all(settings):
+        findings: list[Finding] = []
+        async for finding in check_all(settings, conf):
+            if not findings or findings[-1].what != finding.what:
+                console.print(f"[bold]{escape(finding.what)}[/]", highlight=False)
             findings.append(finding)
-            line = f"{signs[finding.verdict]} [bold]{finding.what}[/]  {escape(finding.detail)}"
+            line = f"  {signs[finding.verdict]} {escape(finding.detail)}"
             console.print(line, soft_wrap=True, highlight=False)
         return findings
 
-    findings = _run(run)
-    if any(finding.verdict is Verdict.FAILED for finding in findings):
+    verdicts = [finding.verdict for finding in _run(run)]
+    bad, doubtful = verdicts.count(Verdict.FAILED), verdicts.count(Verdict.WARNING)
+    console.print(f"\n{len(verdicts)} looked at: {bad} failed, {doubtful} to look into.")
+    if bad:
         raise typer.Exit(2)
 
 

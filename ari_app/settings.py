@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ari_app.addresses import is_loopback, is_unspecified
@@ -96,6 +103,8 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
+    _read_from: str | None = PrivateAttr(default=".env")
+
     ari_url: HttpUrl = "http://127.0.0.1:8088"
     ari_username: str = ""
     ari_password: SecretStr = SecretStr("")
@@ -172,6 +181,11 @@ class Settings(BaseSettings):
         if active_calls < _BUSY_CALLS:
             return self.uplink_chunk_ms
         return max(self.uplink_chunk_ms, self.uplink_busy_chunk_ms)
+
+    @property
+    def env_file(self) -> str | None:
+        """The file beside the environment that the settings were read from; None: no file."""
+        return self._read_from
 
     @property
     def audiosocket_target(self) -> str:
@@ -279,13 +293,15 @@ def load_settings(env_file: str | None = ".env", **overrides: object) -> Setting
         ConfigError: One sentence for each setting that does not fit.
     """
     try:
-        return Settings(_env_file=env_file, **overrides)  # type: ignore[arg-type]
+        settings = Settings(_env_file=env_file, **overrides)  # type: ignore[arg-type]
     except ValidationError as error:
         problems = [
             f"{'.'.join(str(part) for part in item['loc']).upper()}: {_sentence(item['msg'])}"
             for item in error.errors(include_input=False, include_url=False)
         ]
         raise ConfigError("Bad setting. " + " ".join(problems)) from None
+    settings._read_from = env_file
+    return settings
 
 
 def _sentence(message: str) -> str:

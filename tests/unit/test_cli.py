@@ -219,7 +219,7 @@ def test_an_interrupted_command(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
     [
         ([Verdict.OK, Verdict.OK], 0),
         ([Verdict.OK, Verdict.WARNING], 0),
-        ([Verdict.FAILED, Verdict.OK], 2),
+        ([Verdict.FAILED, Verdict.OK, Verdict.WARNING], 2),
     ],
 )
 def test_check_prints_what_it_finds(
@@ -229,17 +229,27 @@ def test_check_prints_what_it_finds(
     verdicts: list[Verdict],
     code: int,
 ) -> None:
-    async def check_all(settings: Settings) -> AsyncIterator[Finding]:
+    given: list[Path | None] = []
+
+    async def check_all(settings: Settings, conf: Path | None) -> AsyncIterator[Finding]:
+        given.append(conf)
         for number, verdict in enumerate(verdicts):
             await asyncio.sleep(0)
-            yield Finding(f"Thing {number}", verdict, f"[it] is {verdict} at [::1]:{number}" * 3)
+            subject = f"Subject {min(number, 1)}"
+            yield Finding(subject, verdict, f"[it] is {verdict} at [::1]:{number}" * 3)
 
     monkeypatch.setattr(checks, "check_all", check_all)
-    ran = run("check", **SERVING)
+    ran = run("check", "--conf", "/etc/asterisk", **SERVING)
+    assert given == [Path("/etc/asterisk")]
     signs = {Verdict.OK: "✓", Verdict.WARNING: "!", Verdict.FAILED: "✗"}
-    assert ran.out.splitlines() == [
-        f"{signs[verdict]} Thing {number}  " + f"[it] is {verdict} at [::1]:{number}" * 3
+    first, *others = [
+        f"  {signs[verdict]} " + f"[it] is {verdict} at [::1]:{number}" * 3
         for number, verdict in enumerate(verdicts)
+    ]
+    bad, doubtful = verdicts.count(Verdict.FAILED), verdicts.count(Verdict.WARNING)
+    assert ran.out.splitlines() == [
+        *("Subject 0", first, "Subject 1", *others, ""),
+        f"{len(verdicts)} looked at: {bad} failed, {doubtful} to look into.",
     ]
     assert (ran.code, ran.err) == (code, "")
     assert logging_set_up == [("ERROR",)], "no log lines between the findings"

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import errno
 import gc
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -22,6 +23,7 @@ from ari_app.call.control import CallControl
 from ari_app.call.dispatcher import Dispatcher
 from ari_app.call.feed import SessionFeed
 from ari_app.call.manager import SessionManager
+from ari_app.call.mending import Mender
 from ari_app.call.observer import SessionObserver, TranscriptLine
 from ari_app.call.plan import Services
 from ari_app.call.session import CallSession
@@ -77,9 +79,16 @@ class VoiceBridge:
     Args:
         settings: What it is told from outside.
         observers: Who wants to know how calls go, beside the metrics.
+        on_replaced: Called when another process has taken the application.
     """
 
-    def __init__(self, settings: Settings, observers: Sequence[SessionObserver] = ()) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        observers: Sequence[SessionObserver] = (),
+        *,
+        on_replaced: Callable[[], None] = lambda: None,
+    ) -> None:
         self.settings = settings
         self.metrics = Metrics()
         self.asterisk: Assessment | None = None
@@ -90,8 +99,11 @@ class VoiceBridge:
         self._observers = Observers([self.metrics, self._agent_formats, self.feed, *observers])
         self._exit = contextlib.AsyncExitStack()
         self._stopping = asyncio.Event()
+        self._ending = False
+        self._running = False
+        self._on_replaced = on_replaced
         self._ari_state = "not connected yet"
-        self._reconcilers: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     # --- life
 
@@ -202,29 +214,53 @@ class VoiceBridge:
         # what there was before: the second collection lets it forget that.
         gc.set_threshold(700, 10, 3)
         gc.collect()
+        self._running = True
         try:
             await asyncio.wait([events, stop], return_when=asyncio.FIRST_COMPLETED)
-            if not events.done():
-                await self.manager.drain(self.settings.drain_timeout_seconds)
-            elif (error := events.exception()) is not None:
+            if events.done() and (error := events.exception()) is not None:
                 await self.manager.drain(0)
                 if isinstance(error, AriUnauthorized):
                     raise ConfigError(_unauthorized(self.settings)) from None
                 raise error
-            else:
-                log.error("ari_application_replaced", app=self.settings.ari_app)
-                self.manager.replaced = True
-                await self.manager.drain(self.settings.drain_timeout_seconds)
+            await self.manager.drain(0 if self._ending else self.settings.drain_timeout_seconds)
         finally:
-            for task in (stop, sweep, events, *self._reconcilers):
+            for task in (stop, sweep, events, *self._tasks):
                 task.cancel()
-            await asyncio.gather(stop, sweep, events, *self._reconcilers, return_exceptions=True)
+            await asyncio.gather(stop, sweep, events, *self._tasks, return_exceptions=True)
 
     def stop(self) -> None:
         """Begin to stop: see :meth:`run`. Said again, it ends the calls that still run."""
         if self._stopping.is_set():
-            self.manager.end_all("shutting_down")
+            self.end_calls()
+        self.drain()
+
+    def drain(self) -> None:
+        """Begin to stop: see :meth:`run`. Said again, it changes nothing."""
         self._stopping.set()
+
+    def end_calls(self) -> None:
+        """Stop at once: the callers go on in the dialplan as ``FAILED``."""
+        self._ending = True
+        self._stopping.set()
+        if self._running:
+            self.manager.end_all("shutting_down")
+
+    def leave_ports(self) -> None:
+        """Stop listening, so that another process can; the lines that are up stay."""
+        if self._running:
+            self.lines.stop_listening()
+            self._http.stop_listening()
+
+    async def mend(self, *, expected: bool) -> None:
+        """Give back what a process that is no more has left in Asterisk; to be done before
+        :meth:`run`.
+
+        Args:
+            expected: There was one.
+        """
+        await Mender(self.ari, self.settings.ari_app, self.settings.amd_context).mend(
+            expected=expected
+        )
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self._exit.aclose()
@@ -254,7 +290,7 @@ class VoiceBridge:
             rates=rates,
         )
         loop = asyncio.get_running_loop()
-        server = HttpServer(
+        server = self._http = HttpServer(
             app,
             limits=self.settings.api_limits(),
             take=lambda address: rates.take(address, loop.time(), changes=False),
@@ -274,10 +310,16 @@ class VoiceBridge:
     def _ari_changed(self, state: str) -> None:
         self._ari_state = state
         self.metrics.ari_connected.set(state == "connected")
+        if state == "replaced":
+            self.manager.replaced = True
+            self._on_replaced()
         if state == "connected":
-            task = asyncio.get_running_loop().create_task(self._reconnected())
-            self._reconcilers.add(task)
-            task.add_done_callback(self._reconcilers.discard)
+            self._spawn(self._reconnected())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _reconnected(self) -> None:
         try:

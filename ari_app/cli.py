@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -65,13 +66,13 @@ def _root(
 @app.command()
 def serve(env_file: EnvFile = _ENV_FILE) -> None:
     """Take calls until told to stop: SIGTERM lets running calls finish, a second one ends them."""
-    from ari_app.logs import set_up_logging
-    from ari_app.service import serve as serve_until
+    # Frames are too small for several threads, and what forks must have one only.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from ari_app.service import supervise
 
     settings = _settings(env_file)
     settings.require_serving()
-    set_up_logging(settings.log_level, settings.log_format, settings.log_numbers)
-    _run(lambda: serve_until(settings))
+    raise typer.Exit(supervise(settings))
 
 
 @app.command()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TextIO
 
 import structlog
+from aiohttp.http_exceptions import HttpProcessingError
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 from ari_app.log_writer import DirectWriter, Lines, LineWriter, writable, write_to
@@ -111,6 +112,9 @@ def set_up_logging(
     # At DEBUG these print whole messages, and with them what people say and the signed URL.
     for name in ("websockets", "aiohttp", "asyncio"):
         logging.getLogger(name).setLevel(max(level, logging.INFO))
+    # What a request that is not HTTP holds may be the key of one that should have been.
+    server = logging.getLogger("aiohttp.server")
+    server.filters[:] = [_without_the_request]
 
 
 def close_log() -> None:
@@ -199,6 +203,13 @@ class _Presentable:
 
 def _printable(text: str) -> str:
     return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def _without_the_request(record: logging.LogRecord) -> bool:
+    if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
+        record.msg, record.args = f"not HTTP: {type(record.exc_info[1]).__name__}", ()
+        record.exc_info = record.exc_text = None
+    return True
 
 
 def _traceback(sio: TextIO, exc_info: ExcInfo) -> None:

@@ -158,6 +158,8 @@ class Settings(BaseSettings):
     precall_timeout_seconds: float = Field(default=3, gt=0, le=30)
     precall_on_failure: OnFailure = "go_on"
 
+    worker_stall_seconds: float = Field(default=2, ge=0, le=60)
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["console", "json"] = "console"
     log_numbers: NumberStyle = "masked"

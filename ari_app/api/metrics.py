@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections.abc import Callable, Iterator
 
@@ -21,6 +22,7 @@ from prometheus_client.registry import Collector
 from ari_app import logs
 from ari_app.audio.recording import RecordingStats
 from ari_app.call.session import CallSession, SessionObserver, TranscriptLine
+from ari_app.call.signals import Outcome, Status
 from ari_app.call.states import State
 from ari_app.call.turns import ResponseTime
 from ari_app.elevenlabs import AgentClose
@@ -28,6 +30,9 @@ from ari_app.elevenlabs import AgentClose
 _LATE_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _CONNECT_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
 _RESPONSE_SECONDS = (0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0)
+# Each reason is a time series of its own, for ever.
+_MAX_REASONS = 50
+_SLUG = re.compile(r"[a-z]+(_[a-z]+)*")
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -139,9 +144,20 @@ class Metrics(SessionObserver):
             "Whether Asterisk's event socket is connected.",
             registry=self.registry,
         )
+        self.restarts = Counter(
+            "ari_app_worker_restarts",
+            "Times that a worker was started in place of one that was lost.",
+            registry=self.registry,
+        )
+        Gauge(
+            "ari_app_start_time_seconds",
+            "When this worker started, as Unix time.",
+            registry=self.registry,
+        ).set_to_current_time()
         self._watch(
             "ari_app_log_lines_dropped", "Lines of the log that nobody took.", logs.lines_dropped
         )
+        self._reasons: dict[Status, set[str]] = {status: set() for status in Status}
         self._states: dict[CallSession, State] = {}
         for state in State:
             if state not in (State.NEW, State.ENDED):
@@ -207,10 +223,19 @@ class Metrics(SessionObserver):
     def agent_closed(self, session: CallSession, close: AgentClose) -> None:
         self.agent_closed_total.labels(str(close.code), close.kind.value).inc()
 
+    def _reason(self, outcome: Outcome) -> str:
+        """The reason as a label. Who ends a call may give any word for it, or a number."""
+        reason, known = outcome.reason, self._reasons[outcome.status]
+        if reason not in known:
+            if not _SLUG.fullmatch(reason) or len(known) >= _MAX_REASONS:
+                return "other"
+            known.add(reason)
+        return reason
+
     def _ended(self, session: CallSession) -> None:
         outcome = session.outcome
         if outcome is not None:
-            self.calls_total.labels(outcome.status.value, outcome.reason).inc()
+            self.calls_total.labels(outcome.status.value, self._reason(outcome)).inc()
         self.call_seconds.inc(session.duration())
         audio = session.audio_interface
         self.underruns.inc(audio.playout.stats.underruns)

@@ -70,9 +70,8 @@ class Performer:
             case ConnectAgent():
                 call.agent_side.dial(call.services.agents, call.plan.agent_id, call.plan.initiation)
             case MakeBridge():
-                made = bridges.create_with_id(
-                    call.bridge_id, type="mixing", name=f"{call.services.app} {call.session_id}"
-                )
+                # Should this process be lost, the name tells whose bridge it was.
+                made = bridges.create_with_id(call.bridge_id, type="mixing", name=call.call_id)
                 self._making.append(self._request(made, then=BridgeMade()))
             case OpenMedia():
                 self._making.append(self._request(self._open_media()))

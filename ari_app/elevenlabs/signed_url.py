@@ -90,7 +90,9 @@ async def fetch_signed_url(
         raise AgentUnavailable(
             f"the agent's service cannot be reached ({type(error).__name__})"
         ) from None
-    return _signed_url(status, body, secure=base_url.scheme == "https")
+    if status != 200:
+        raise error_from_status(status, _status_word(body, api_key))
+    return _signed_url(body, secure=base_url.scheme == "https")
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
@@ -102,21 +104,27 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     return bytes(body)
 
 
-def _signed_url(status: int, body: bytes, *, secure: bool) -> SecretStr:
-    try:
-        answer = orjson.loads(body)
-    except ValueError:
-        answer = None
-    if status != 200:
-        match answer:
-            case {"detail": {"status": word}}:
-                raise error_from_status(status, word)
-            case _:
-                raise error_from_status(status)
-    match answer:
+def _status_word(body: bytes, api_key: SecretStr) -> str:
+    """What the service calls its refusal; empty when it says nothing, or repeats the key."""
+    match _json(body):
+        case {"detail": {"status": str(word)}} if api_key.get_secret_value() not in word:
+            return word
+        case _:
+            return ""
+
+
+def _signed_url(body: bytes, *, secure: bool) -> SecretStr:
+    match _json(body):
         case {"signed_url": str(text)} if text.startswith(
             "wss://" if secure else ("ws://", "wss://")
         ):
             return SecretStr(text)
         case _:
             raise AgentUnavailable("the agent's service answered without a usable signed URL")
+
+
+def _json(body: bytes) -> object:
+    try:
+        return orjson.loads(body)
+    except ValueError:
+        return None

@@ -8,6 +8,7 @@ from typing import Any, TextIO
 
 import pytest
 import structlog
+from aiohttp.http_exceptions import BadStatusLine
 
 from ari_app import logs
 from ari_app.logs import Number, flush_log, mask_number, set_up_logging
@@ -132,6 +133,24 @@ def test_libraries_never_show_whole_messages(capsys: pytest.CaptureFixture[str])
     for name in ("websockets.client", "websockets.server", "aiohttp.client", "asyncio"):
         logging.getLogger(name).debug("> GET /?conversation_signature=%s", SECRET)
     assert written(capsys) == ""
+
+
+def test_a_request_that_is_not_http_is_not_repeated(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging("DEBUG", "json")
+    server = logging.getLogger("aiohttp.server")
+    try:
+        raise BadStatusLine(f"GET /?key={SECRET}")
+    except BadStatusLine as error:
+        server.error(f"Error handling request from {NUMBER}", exc_info=error)
+    try:
+        raise RuntimeError("ours")
+    except RuntimeError as error:
+        server.error("Error handling request", exc_info=error)
+    first, second = (json.loads(line) for line in written(capsys).splitlines())
+    assert first["event"] == "not HTTP: BadStatusLine"
+    assert first["level"] == "error"
+    assert SECRET not in str(first) and "exception" not in first
+    assert second["exception"][0]["exc_value"] == "ours"
 
 
 def test_setting_up_twice_does_not_say_everything_twice(

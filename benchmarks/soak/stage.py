@@ -79,6 +79,8 @@ async def running_stage(options: SoakOptions) -> AsyncIterator[Stage]:
                 "RECORDINGS_DIR": str(recordings),
                 "TOOLS_FILE": str(tools_file),
                 "DTMF_TIMEOUT_SECONDS": "1",
+                # All phones ask from one address.
+                "API_REQUESTS_PER_SECOND": "0",
             },
         )
         await stack.enter_async_context(service.running(http))

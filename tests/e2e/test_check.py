@@ -161,7 +161,7 @@ async def test_settings_that_do_not_fit_the_box(
     verdict: Verdict,
     words: list[str],
 ) -> None:
-    assert says(await told(good, agent, **changes), what, verdict, *words)
+    assert says(await told(good, agent, None, **changes), what, verdict, *words)
 
 
 @pytest.mark.parametrize(

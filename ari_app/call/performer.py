@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ari_app.ari import AriError
-from ari_app.audio.recording import StereoRecorder
 from ari_app.call.release import quietly
 from ari_app.call.signals import (
     AnswerCaller,
@@ -83,9 +82,8 @@ class Performer:
             case PlayKept():
                 call.agent_side.speech.play_kept()
             case MakeBridge():
-                made = bridges.create_with_id(
-                    call.bridge_id, type="mixing", name=f"{call.services.app} {call.session_id}"
-                )
+                # Should this process be lost, the name tells whose bridge it was.
+                made = bridges.create_with_id(call.bridge_id, type="mixing", name=call.call_id)
                 self._making.append(self._request(made, then=BridgeMade()))
             case OpenMedia():
                 self._making.append(self._request(self._open_media()))
@@ -185,7 +183,9 @@ class Performer:
         audio, path = call.audio_interface, call.plan.recording_path
         if path is not None:
             now = asyncio.get_running_loop().time()
-            audio.recorder = StereoRecorder(path, audio.rate_hz, now)
+            audio.recorder = call.services.recordings.start(
+                path, audio.rate_hz, now, session_id=call.session_id
+            )
         assert call.streamer is not None, "the agent was ready before the caller could join"
         call.agent_side.speech.somebody_spoke()
         call.spawn(call.streamer.run())
@@ -197,18 +197,13 @@ class Performer:
 
     def _hang_up_line(self) -> None:
         self._call.audio_interface.hang_up()
+        self._finish_recording()
         self._call.services.lines.forget(self._uuid)
         self._call.keypad.close()
 
-    async def _finish_recording(self) -> None:
+    def _finish_recording(self) -> None:
         if (recorder := self._call.audio_interface.recorder) is not None:
-            result = await recorder.close()
-            if result.failure or result.dropped_seconds:
-                self._call.log.error(
-                    "recording_incomplete",
-                    failure=result.failure,
-                    dropped_seconds=round(result.dropped_seconds, 1),
-                )
+            recorder.finish()
 
     # --- the way out
 
@@ -220,7 +215,6 @@ class Performer:
             call.agent_side.close(),
             quietly(lambda: call.services.ari.channels.hangup(call.media_id), attempts=2),
         )
-        await self._finish_recording()
 
     async def _release(self, outcome: Outcome, caller_present: bool) -> None:
         """Give everything back; each part for itself, so that one that fails holds up no other."""
@@ -232,7 +226,6 @@ class Performer:
             call.agent_side.close(),
             self._remove_resources(),
             call.consultation.drop(),
-            self._finish_recording(),
         ]
         if caller_present:
             parts.append(self._give_back_caller(outcome))
@@ -257,11 +250,12 @@ class Performer:
         )
 
     async def _remove_resources(self) -> None:
+        if not self._making:
+            return
         # What is still being made must be there before it can be removed; every request has a
         # deadline.
-        if self._making:
-            await asyncio.wait(self._making)
-        call, ari = self._call, self._call.services.ari
+        await asyncio.wait(self._making)
+        call, ari = self._call, self._call.services.ari.persistent()
         await asyncio.gather(
             quietly(lambda: ari.channels.hangup(call.media_id), attempts=2),
             quietly(lambda: ari.bridges.destroy(call.bridge_id), attempts=2),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ari_app.ari import Client
+from ari_app.audio.recording import Recordings
 from ari_app.audio.sound_file import SoundFile
 from ari_app.call.observer import SessionObserver
 from ari_app.call.policy import CallPolicy
@@ -34,6 +35,7 @@ class Services:
     policy: CallPolicy = field(default_factory=CallPolicy)
     http_tools: HttpTools | None = None
     loss_sound: SoundFile | None = None
+    recordings: Recordings = field(default_factory=Recordings)
 
 
 @dataclass(frozen=True, slots=True)

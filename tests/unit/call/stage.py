@@ -25,6 +25,7 @@ from ari_app.elevenlabs import AgentClose, Initiation
 from audiosocket import SLIN, AudioSocketClient, AudioSocketServer, FrameClock
 from tests.unit.call.fake_agents import FakeAgent, FakeAgents
 from tests.unit.call.fake_ari import APP, FakeAsterisk, FakeClient, Landed, Moment
+from tests.unit.virtual_loop import make_entrance
 
 
 @dataclass
@@ -96,7 +97,7 @@ class Stage:
         self.clock = FrameClock()
         if self.ticking:
             self.clock.start()
-        self.lines = AudioSocketServer(self.clock)
+        self.lines = AudioSocketServer(self.clock, entrance=make_entrance)
         host, port = await self.lines.start("127.0.0.1", 0)
         self.asterisk = FakeAsterisk(clock=self.clock)
         self.agents = FakeAgents()
@@ -127,13 +128,14 @@ class Stage:
         await self.manager.close()
         await self.asterisk.close()
         await self.lines.close()
+        await self.services.recordings.close()
         self.clock.stop()
         await asyncio.sleep(0.001)
         if kind is None:
             left = asyncio.all_tasks() - self._tasks_before
             assert left <= {asyncio.current_task()}, left
 
-    def use(self, *, loss_sound: SoundFile | None = None, **policy: Any) -> None:
+    def with_policy(self, *, loss_sound: SoundFile | None = None, **policy: Any) -> None:
         """Another policy for the calls that begin from now on."""
         self.services = replace(
             self.services, policy=replace(self.services.policy, **policy), loss_sound=loss_sound

@@ -123,7 +123,7 @@ async def begin(stage: Stage) -> CallSession:
 
 async def test_a_phrase_covers_it_and_after_that_music() -> None:
     async with Stage() as stage:
-        stage.use(loss_sound=PHRASE)
+        stage.with_policy(loss_sound=PHRASE)
         session = await begin(stage)
         lose(stage)
         await asyncio.sleep(0.95)
@@ -154,7 +154,7 @@ async def test_a_new_agent_without_a_word_is_asked_again(stage: Stage) -> None:
 
 
 async def test_a_message_of_ones_own(stage: Stage) -> None:
-    stage.use(resume_message="I am back.")
+    stage.with_policy(resume_message="I am back.")
     session = await stage.talk()
     await resumed(stage, session)
     overrides = stage.agent().initiation.conversation_config_override
@@ -235,7 +235,7 @@ async def test_what_is_no_loss(stage: Stage, kind: CloseKind) -> None:
 
 
 async def test_the_dialplan_may_have_the_caller_instead(stage: Stage) -> None:
-    stage.use(replace_lost_agent=False)
+    stage.with_policy(replace_lost_agent=False)
     session = await stage.talk()
     lose(stage)
     await session.ended.wait()

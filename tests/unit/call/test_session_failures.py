@@ -160,7 +160,8 @@ async def test_a_call_ends_though_asterisk_answers_nothing_any_more(stage: Stage
     began = now()
     stage.agent().closes()
     await session.ended.wait()
-    assert now() - began == pytest.approx((4 + 2) * 5, abs=0.1)
+    # Ten seconds of patience; the last request has five of its own.
+    assert 10 <= now() - began < 16
     assert stage.agent().end is not None
 
 
@@ -263,7 +264,7 @@ async def test_the_caller_cannot_be_joined_in_time(stage: Stage) -> None:
 async def test_what_the_end_of_the_agent_is_for_the_dialplan(
     stage: Stage, kind: CloseKind, expected: str
 ) -> None:
-    stage.use(replace_lost_agent=False)
+    stage.with_policy(replace_lost_agent=False)
     session = await stage.talk()
     stage.agent().closes(kind)
     await session.ended.wait()

@@ -100,7 +100,7 @@ def test_without_a_limit_nothing_is_watched() -> None:
 
 @pytest.fixture
 async def watched(stage: Stage) -> Stage:
-    stage.use(silence_timeout_seconds=10)
+    stage.with_policy(silence_timeout_seconds=10)
     return stage
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import json
 import time
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ import uvloop
 
 from ari_app.elevenlabs import connection as connection_module
 from ari_app.elevenlabs import messages as m
+from ari_app.elevenlabs.agent_socket import AgentSocket
 from ari_app.elevenlabs.client import AgentClient, AgentConnection
 from ari_app.elevenlabs.closing import CloseKind
 from ari_app.elevenlabs.conversation import AgentProtocol
@@ -483,3 +485,23 @@ async def test_a_process_that_was_held_up_takes_nobody_for_dead(handler: Recordi
             time.sleep(0.5)  # noqa: ASYNC251 - that is what is tried here
             await asyncio.sleep(0.02)
         assert connection.is_open
+
+
+async def test_an_ended_conversation_lets_go_of_its_socket(handler: RecordingHandler) -> None:
+    def sockets() -> int:
+        return sum(type(found) is AgentSocket for found in gc.get_objects())
+
+    gc.collect()
+    before = sockets()
+    gc.disable()
+    try:
+        async with conversation(quiet, handler) as (_, connection):
+            assert sockets() == before + 1
+            await connection.close()
+            await asyncio.sleep(0.05)
+            assert sockets() == before, "it goes by itself, not when the collector comes"
+            connection.send_audio(b"\0" * 640)
+            connection.send_user_activity()
+            assert not connection.is_open
+    finally:
+        gc.enable()

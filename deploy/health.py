@@ -1,7 +1,7 @@
 """Docker's question whether a container is well: exit code 0 when it is.
 
-Takes an `http://` URL, which must answer below 400, or `tcp://HOST:PORT`, which must accept. Without
-one it asks the service's own readiness at API_BIND, and says what is missing.
+Takes an `http://` URL, which must answer below 400, or `tcp://HOST:PORT`, which must accept.
+Without one it asks the service's own readiness at API_BIND, and says what is missing.
 """
 
 import os

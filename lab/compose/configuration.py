@@ -60,10 +60,7 @@ def write_all(places: Places, options: Options, state: State) -> None:
         write_private(places.lab / "ari-app.env", service_env(options, state))
         write_private(places.lab / "dialogue.yaml", dialogue())
         speech = _speech()
-        write_private(
-            places.load / "accounts.csv",
-            f"SEQUENTIAL\nload;{state.load_password.get_secret_value()}\n",
-        )
+        write_private(places.load / "accounts.csv", _sipp_account(state))
         (places.load / "speech.ulaw").write_bytes(pcm_to_ulaw(speech))
         write_private(places.phone / "accounts", _baresip_account(options, state))
         with wave.open(str(places.phone / "speech.wav"), "wb") as file:
@@ -146,6 +143,12 @@ def _baresip_account(options: Options, state: State) -> str:
         f"<sip:{user}@{where};transport=udp>;auth_user={user};"
         f"auth_pass={state.phone_password.get_secret_value()};regint=60;audio_codecs=pcmu\n"
     )
+
+
+def _sipp_account(state: State) -> str:
+    """SIPp puts a field into its messages as it is, and then acts on what is in brackets."""
+    password = state.load_password.get_secret_value()
+    return f"SEQUENTIAL\nload;[authentication username=load password={password}]\n"
 
 
 def _speech() -> bytes:

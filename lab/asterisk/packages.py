@@ -64,21 +64,22 @@ def fetch_and_unpack(recipe: Recipe, root: Path, work: Path, progress: Progress)
 
     Raises FetchError where the repositories have no Asterisk or cannot be reached.
     """
-    progress(f"Fetching Asterisk from {recipe.name} (about 80 MB)")
-    archives = download(recipe, ["asterisk"], work)
+    archives = download(recipe, ["asterisk"], work, progress)
     progress(f"Unpacking {len(archives)} packages")
     unpack(archives, root)
     shutil.rmtree(work)
 
 
-def download(recipe: Recipe, names: list[str], work: Path) -> list[Path]:
+def download(recipe: Recipe, names: list[str], work: Path, progress: Progress) -> list[Path]:
     """Return the archives of these packages and of all that they need, kept under `work`.
 
     Raises FetchError where the repositories do not have them or cannot be reached.
     """
     config = _prepare(recipe, work)
     apt = ["apt-get", "-q", "-y", "-c", str(config)]
+    progress(f"Reading the package lists of {recipe.name}")
     _run([*apt, "-o", "APT::Update::Error-Mode=any", "update"])
+    progress(f"Fetching {', '.join(names)} from {recipe.name}")
     _run([*apt, "--no-install-recommends", "--download-only", "install", *names])
     return sorted((work / "cache/archives").glob("*.deb"))
 

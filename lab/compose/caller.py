@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -121,7 +121,7 @@ async def _talk(
             call, scene.CALLER, sounds, on_speaking=lambda text: show("caller", text)
         )
         report = Report()
-        following = asyncio.create_task(_follow(watcher, known, report, show))
+        following = asyncio.create_task(follow(watcher, known, report, show))
         try:
             try:
                 async with asyncio.timeout(ANSWER_SECONDS):
@@ -143,7 +143,15 @@ async def _talk(
             raise LabError(f"It ended as {report.status or 'nothing'}, {report.reason}.")
 
 
-async def _follow(watcher: Watcher, known: set[str], report: Report, show: Any) -> None:
+async def follow(
+    watcher: Watcher, known: set[str], report: Report, show: Callable[[Kind, str], None]
+) -> None:
+    """Wait for a call of ours that is not `known`, show its events as they come, and fill in
+    `report`.
+
+    Raises:
+        LabError: there is none, or its events cannot be had.
+    """
     session_id = await watcher.new_session(USERNAME, known)
     async for event in watcher.events(session_id):
         match event:

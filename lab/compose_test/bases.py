@@ -31,8 +31,8 @@ _OLD_LISTS = "-o Acquire::Check-Valid-Until=false"
 def base_images(engine: Engine, progress: Progress) -> dict[str, str]:
     """Return the build arguments that name the base images.
 
-    The ordinary public ones are taken where they are here or can be pulled; on an engine of our own
-    they are otherwise made from the host's Debian mirror.
+    The ordinary public ones are taken where they are here. On an engine of our own they are made
+    from the host's Debian mirror, if mmdebstrap is there; otherwise they are pulled.
 
     Raises:
         NoEngineError: they cannot be had.
@@ -40,7 +40,7 @@ def base_images(engine: Engine, progress: Progress) -> dict[str, str]:
     public = {suite: f"debian:{suite}-slim" for suite in (STABLE, TESTING)}
     if all(_has(engine, image) for image in public.values()):
         return _arguments(public)
-    if engine.is_own:
+    if engine.is_own and shutil.which("mmdebstrap"):
         made = {suite: f"ari-app-base:{suite}" for suite in public}
         _make(engine, {s: image for s, image in made.items() if not _has(engine, image)}, progress)
         return {**_arguments(made), "APT_OPTIONS": _OLD_LISTS}
@@ -92,8 +92,6 @@ def _bootstrap(suite: str) -> Path:
     archive = cache_dir() / f"debian-{suite}.tar"
     if archive.exists():
         return archive
-    if not shutil.which("mmdebstrap"):
-        raise NoEngineError("There is no mmdebstrap here to make base images with.")
     partial = archive.with_name(f"{archive.name}.{os.getpid()}")
     try:
         run(

@@ -38,8 +38,7 @@ def with_compose(engine: Engine, may_install: bool, progress: Progress) -> Engin
     config = cache_dir() / _FOLDER
     engine = replace(engine, env={**engine.env, "DOCKER_CONFIG": str(config)})
     if version(engine) is None:
-        progress("Fetching Docker Compose")
-        _fetch(config)
+        _fetch(config, progress)
     if version(engine) is None:
         raise NoEngineError(f"Debian's Docker Compose does not run here: {config}")
     return engine
@@ -55,13 +54,13 @@ def version(engine: Engine) -> tuple[int, int] | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
-def _fetch(config: Path) -> None:
+def _fetch(config: Path, progress: Progress) -> None:
     work, root = config.with_name(f"{_FOLDER}-work"), config.with_name(f"{_FOLDER}-root")
     try:
         for folder in (work, root):
             shutil.rmtree(folder, ignore_errors=True)
         work.mkdir(parents=True)
-        unpack(download(recipe(STABLE), list(_PLUGINS), work), root)
+        unpack(download(recipe(STABLE), list(_PLUGINS), work, progress), root)
         plugins = config / "cli-plugins"
         plugins.mkdir(parents=True, exist_ok=True)
         for name in _PLUGINS:

@@ -10,12 +10,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import structlog
-from aiohttp import web
 
+from ari_app.api.connections import HttpServer
 from ari_app.api.metrics import Metrics
 from ari_app.api.models import Readiness
+from ari_app.api.rates import RequestRates
 from ari_app.api.routes import build_web_app
 from ari_app.ari import AriError, AriUnauthorized, Assessment, Client, EventSocket, assess
+from ari_app.audio.recording import Recordings
 from ari_app.call.control import CallControl
 from ari_app.call.dispatcher import Dispatcher
 from ari_app.call.feed import SessionFeed
@@ -31,7 +33,7 @@ from ari_app.planning import FormatMemory, Planner
 from ari_app.precall import PreCall
 from ari_app.settings import Settings, split_host_port
 from ari_app.tools.http_tools import HttpTools
-from audiosocket import AudioSocketServer, FrameClock
+from audiosocket import AudioSocketServer, FrameClock, Networks
 
 log = structlog.get_logger(__name__)
 
@@ -117,7 +119,12 @@ class VoiceBridge:
         clock.start()
         self._exit.callback(clock.stop)
 
-        self.lines = AudioSocketServer(clock, on_refused=self.metrics.connection_refused)
+        self.lines = AudioSocketServer(
+            clock,
+            allow=Networks(settings.audiosocket_allow),
+            limits=settings.audiosocket_limits(),
+            on_refused=self.metrics.connection_refused,
+        )
         self.audiosocket_address = await _listen(
             self.lines.start, settings.audiosocket_bind, "AUDIOSOCKET_BIND"
         )
@@ -129,6 +136,7 @@ class VoiceBridge:
                 settings.ari_username,
                 settings.ari_password.get_secret_value(),
                 settings.ari_app,
+                ca_file=settings.ari_ca_file,
             )
         )
         self.agents = await self._exit.enter_async_context(
@@ -148,6 +156,9 @@ class VoiceBridge:
             await self._open_precall(),
             lambda: self.manager.get_active_sessions_count(),
         )
+        self.recordings = Recordings()
+        self._exit.push_async_callback(self.recordings.close)
+        self.metrics.watch_recordings(self.recordings.stats)
         services = Services(
             ari=self.ari,
             lines=self.lines,
@@ -157,6 +168,7 @@ class VoiceBridge:
             observer=self._observers,
             policy=settings.call_policy(),
             http_tools=http_tools,
+            recordings=self.recordings,
         )
         self.manager = SessionManager(
             services,
@@ -227,22 +239,23 @@ class VoiceBridge:
 
     async def _start_http(self) -> None:
         key = self.settings.api_key
+        rates = RequestRates(self.settings.api_requests_per_second)
         app = build_web_app(
             self,
             api_key=None if key is None else key.get_secret_value(),
             public_url=self.settings.api_public_url,
             number_pattern=self.settings.number_pattern,
+            rates=rates,
         )
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=2)
-        await runner.setup()
-        self._exit.push_async_callback(runner.cleanup)
-
-        async def start(host: str, port: int) -> tuple[str, int]:
-            await web.TCPSite(runner, host, port).start()
-            bound = runner.addresses[0]
-            return bound[0], bound[1]
-
-        self.api_address = await _listen(start, self.settings.api_bind, "API_BIND")
+        loop = asyncio.get_running_loop()
+        server = HttpServer(
+            app,
+            limits=self.settings.api_limits(),
+            take=lambda address: rates.take(address, loop.time(), changes=False),
+            on_refused=self.metrics.http_was_refused,
+        )
+        self._exit.push_async_callback(server.close)
+        self.api_address = await _listen(server.start, self.settings.api_bind, "API_BIND")
         # Streams of events end before the server waits for its requests to end.
         self._exit.callback(self.feed.close)
         if key is None:

@@ -19,11 +19,13 @@ from ari_app.ari import (
     AriNotFound,
     AriUnauthorized,
     AriUnavailable,
+    AriUntrusted,
     Client,
     EventSocket,
     assess,
 )
 from ari_app.call.release import media_channel_id, quietly
+from ari_app.descriptors import available, needed
 from ari_app.elevenlabs import AgentClient
 from ari_app.errors import AgentError, ConfigError
 from ari_app.settings import Settings, split_host_port
@@ -89,6 +91,15 @@ async def check_asterisk(ari: Client, settings: Settings) -> list[Finding]:
                 "loaded and enabled=yes in ari.conf.",
             )
         ]
+    except AriUntrusted as error:
+        return [
+            Finding(
+                "Asterisk",
+                Verdict.FAILED,
+                f"Asterisk at {url}: {error.reason}. Set ARI_CA_FILE to the certificate of "
+                "whoever issued it, and ARI_URL to a name that is in it.",
+            )
+        ]
     except AriError as error:
         why = "does not answer" if isinstance(error, AriUnavailable) else f"fails ({error})"
         return [
@@ -148,6 +159,20 @@ async def _modules(ari: Client) -> list[Finding]:
     return findings or [Finding("Modules", Verdict.OK, "all that a call needs are running")]
 
 
+def check_descriptors(settings: Settings) -> Finding:
+    """Whether this process may open as many files and connections as the settings let it."""
+    may, might = available(), needed(settings)
+    if may < might:
+        return Finding(
+            "Descriptors",
+            Verdict.WARNING,
+            f"This process may have {may} files and connections open, and may need {might}. Raise "
+            "its limit (LimitNOFILE= in a systemd unit, `ulimit -Hn` in a shell), or lower "
+            "MAX_CONCURRENT_CALLS.",
+        )
+    return Finding("Descriptors", Verdict.OK, f"{may} may be open, at most {might} are needed")
+
+
 async def check_agent_key(agents: AgentClient, settings: Settings) -> Finding:
     """Whether ElevenLabs accepts the key, asked with the default agent."""
     host = urlsplit(settings.elevenlabs_base_url).hostname or ""
@@ -191,6 +216,11 @@ def _agent_failure(error: AgentError, settings: Settings, host: str) -> Finding:
                 f"{host} knows no agent {settings.elevenlabs_agent_id!r}. Compare "
                 f"ELEVENLABS_AGENT_ID with the "
                 "agent's page."
+            )
+        case "agent_untrusted":
+            detail = (
+                f"{host}: {error}. If that is not a stranger between us, set ELEVENLABS_CA_FILE to "
+                "the certificate of whoever issued it."
             )
         case _:
             # It may be over in a minute: no reason not to start.
@@ -282,6 +312,7 @@ async def check_all(settings: Settings) -> AsyncIterator[Finding]:
         return
     key = "with a key" if settings.api_key else "without a key: this machine only"
     yield Finding("Settings", Verdict.OK, f"complete; HTTP at {settings.api_bind}, {key}")
+    yield check_descriptors(settings)
     async with AsyncExitStack() as stack:
         agents = await stack.enter_async_context(
             AgentClient(
@@ -298,6 +329,7 @@ async def check_all(settings: Settings) -> AsyncIterator[Finding]:
                 settings.ari_username,
                 settings.ari_password.get_secret_value(),
                 f"{settings.ari_app}-check",
+                ca_file=settings.ari_ca_file,
             )
         )
         findings = await check_asterisk(ari, settings)

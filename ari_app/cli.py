@@ -70,7 +70,7 @@ def serve(env_file: EnvFile = _ENV_FILE) -> None:
 
     settings = _settings(env_file)
     settings.require_serving()
-    set_up_logging(settings.log_level, settings.log_format)
+    set_up_logging(settings.log_level, settings.log_format, settings.log_numbers)
     _run(lambda: serve_until(settings))
 
 
@@ -144,7 +144,7 @@ def demo(
 @app.command()
 def bench(
     names: Annotated[
-        list[str] | None, typer.Argument(help="parts, bridge, ear, stall or all.")
+        list[str] | None, typer.Argument(help="parts, bridge, ear, stall, flood or all.")
     ] = None,
     quick: Annotated[bool, typer.Option(help="Fewer steps, shorter ones.")] = False,
     out: Annotated[Path, typer.Option(help="Where figures and pictures go.")] = Path(
@@ -154,7 +154,7 @@ def bench(
         list[str] | None, typer.Option("--format", help="bridge: only this format of the agent.")
     ] = None,
     calls: Annotated[
-        list[int] | None, typer.Option(help="bridge: only this many calls at once.")
+        list[int] | None, typer.Option(help="bridge, flood: only this many calls at once.")
     ] = None,
 ) -> None:
     """Measure what a call costs and what it sounds like; see docs/performance.md."""

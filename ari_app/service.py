@@ -8,7 +8,8 @@ import signal
 import structlog
 
 from ari_app.app import VoiceBridge
-from ari_app.checks import Verdict, check_agent_key, check_asterisk
+from ari_app.checks import Verdict, check_agent_key, check_asterisk, check_descriptors
+from ari_app.descriptors import raise_limit
 from ari_app.errors import ConfigError
 from ari_app.settings import Settings
 
@@ -23,8 +24,10 @@ async def serve(settings: Settings) -> None:
     Raises:
         ConfigError: Something that no call could be served without is missing.
     """
+    raise_limit()
     async with VoiceBridge(settings) as bridge:
         findings = [
+            check_descriptors(settings),
             *await check_asterisk(bridge.ari, settings),
             await check_agent_key(bridge.agents, settings),
         ]

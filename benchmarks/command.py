@@ -17,16 +17,18 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from benchmarks import bridge, ear, parts, stall
+from benchmarks import bridge, ear, flood, parts, stall
+from benchmarks.flood_process import KINDS
 from benchmarks.machine import describe_machine
 from benchmarks.pictures import draw
 from benchmarks.processes import BenchmarkError
 from benchmarks.rows import ROWS, Rows, machine_line
 from lab.asterisk import LabAsterisk
 
-NAMES = ("parts", "bridge", "ear", "stall")
+NAMES = ("parts", "bridge", "ear", "stall", "flood")
 _WINDOW_SECONDS, _QUICK_WINDOW_SECONDS = 30.0, 10.0
 _STALL_CALLS = 5
+_FLOOD_SECONDS, _QUICK_FLOOD_SECONDS = 10.0, 5.0
 
 Say = Callable[[str], None]
 
@@ -35,7 +37,8 @@ Say = Callable[[str], None]
 class Options:
     """How to measure.
 
-    `formats` and `calls` narrow *bridge* to some formats and numbers of calls.
+    `formats` and `calls` narrow *bridge* to some formats and numbers of calls; `calls` is also how
+    many *flood* lets run.
     """
 
     quick: bool = False
@@ -115,6 +118,17 @@ async def _measure_stall(options: Options, say: Say) -> tuple[Any, str]:
     return {"stalls": _plain(stalls)}, version
 
 
+async def _measure_flood(options: Options, say: Say) -> tuple[Any, str]:
+    seconds = _QUICK_FLOOD_SECONDS if options.quick else _FLOOD_SECONDS
+    calls = options.calls[0] if options.calls else flood.CALLS
+    floods = await flood.measure_flood(calls, tuple(KINDS), seconds, say)
+    plain = _plain(floods)
+    for figures, measured in zip(plain, floods, strict=True):
+        figures["holds"] = measured.holds
+        figures["disturbed"] = measured.disturbed
+    return {"floods": plain}, "none (lab.load)"
+
+
 def _formats(options: Options) -> tuple[str, ...]:
     return options.formats or bridge.FORMATS
 
@@ -133,12 +147,14 @@ _BENCHMARKS: dict[str, Measure] = {
     "bridge": _measure_bridge,
     "ear": _measure_ear,
     "stall": _measure_stall,
+    "flood": _measure_flood,
 }
 _STEPS: dict[str, Callable[[Options], int]] = {
     "parts": lambda options: parts.count_steps(options.quick),
     "bridge": lambda options: len(_formats(options)) * (len(_bridge_steps(options)) + 1),
     "ear": lambda options: len(ear.QUICK_STEPS if options.quick else ear.STEPS),
     "stall": _stall_rounds,
+    "flood": lambda options: len(KINDS) + 1,
 }
 
 

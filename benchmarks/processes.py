@@ -236,7 +236,15 @@ class Service:
     """An `ari-app serve`."""
 
     process: Process
-    api_url: str
+    api: str
+    """`host:port` of its HTTP."""
+    audiosocket: str
+    """`host:port` of its AudioSocket server."""
+
+    @property
+    def api_url(self) -> str:
+        """Where its HTTP is."""
+        return f"http://{self.api}"
 
 
 @asynccontextmanager
@@ -253,7 +261,8 @@ async def running_service(
     }
     command = [sys.executable, "-m", "ari_app", "serve", "--env-file", os.devnull]
     async with running("serve", command, folder, env=environment, cores=cores) as process:
-        service = Service(process, f"http://{await _serving(process)}")
+        serving = await _serving(process)
+        service = Service(process, serving["api"], serving["audiosocket"])
         await _ready(service)
         yield service
 
@@ -276,14 +285,14 @@ def scratch_folder() -> Iterator[Path]:
         yield Path(name)
 
 
-async def _serving(process: Process) -> str:
-    """Wait for the log line that names the addresses; the API's."""
+async def _serving(process: Process) -> dict[str, Any]:
+    """Wait for the log line that names the addresses."""
     while True:
         for line in process.log.read_bytes().splitlines():
             with contextlib.suppress(ValueError):
-                entry = json.loads(line)
+                entry: dict[str, Any] = json.loads(line)
                 if entry.get("event") == "serving":
-                    return str(entry["api"])
+                    return entry
         if process.returncode is not None:
             text = process.log.read_text(errors="replace").strip()
             raise BenchmarkError(f"ari-app serve has ended: {text[-500:]}")

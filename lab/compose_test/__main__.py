@@ -50,6 +50,7 @@ def run_checks(may_install: bool, progress: Progress) -> None:
         with an_engine(may_install, progress) as found:
             engine = with_compose(found, may_install, progress)
             stage = Stage(engine, base_images(engine, progress), ports)
+            progress("Building the images, which takes minutes the first time")
             try:
                 for name, check in CHECKS:
                     began = time.monotonic()

@@ -351,6 +351,7 @@ async def test_a_set_up_that_works(dialling: str, make: Make) -> None:
         findings = [finding async for finding in check_all(settings)]
     assert [(finding.what, finding.verdict) for finding in findings] == [
         ("Settings", Verdict.OK),
+        ("Descriptors", Verdict.OK),
         ("Agent", Verdict.OK),
         ("Asterisk", Verdict.OK),
         ("Modules", Verdict.OK),
@@ -373,6 +374,7 @@ async def test_nobody_is_asked_to_dial_who_cannot(make: Make) -> None:
         settings = make(ari_url=ari.url, elevenlabs_base_url=agent.base_url, api_key="k")
         assert await everything(settings) == [
             ("Settings", Verdict.OK),
+            ("Descriptors", Verdict.OK),
             ("Agent", Verdict.OK),
             ("Asterisk", Verdict.OK),
             ("Modules", Verdict.FAILED),

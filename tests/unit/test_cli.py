@@ -185,7 +185,7 @@ def test_serve_reads_the_file_and_sets_up_logging(
     (tmp_path / "my.env").write_text("ARI_APP=other\nLOG_LEVEL=DEBUG\nLOG_FORMAT=json\n")
     assert run("serve", "--env-file", "my.env", **SERVING) == Ran(0, "", "")
     assert [settings.ari_app for settings in served] == ["other"]
-    assert logging_set_up == [("DEBUG", "json")]
+    assert logging_set_up == [("DEBUG", "json", "masked")]
 
 
 @pytest.mark.parametrize(

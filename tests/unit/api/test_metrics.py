@@ -42,6 +42,7 @@ NAMES = {
     "ari_app_agent_connect_seconds",
     "ari_app_agent_closes",
     "ari_app_ari_connected",
+    "ari_app_log_lines_dropped",
 }
 
 

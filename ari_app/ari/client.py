@@ -6,6 +6,7 @@ date as soon as it is read. Events come from :class:`ari_app.ari.socket.EventSoc
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -13,6 +14,7 @@ from ari_app.ari.applications import ApplicationsResource
 from ari_app.ari.asterisk import AsteriskResource
 from ari_app.ari.bridges import BridgesResource
 from ari_app.ari.channels import ChannelsResource
+from ari_app.ari.endpoints import EndpointsResource
 from ari_app.ari.link import Link, Persistent, Sender
 from ari_app.ari.playbacks import PlaybacksResource
 from ari_app.ari.rest import Observer, Rest
@@ -35,9 +37,10 @@ class Client:
         timeout: Seconds for each request, waiting for a free connection included.
         max_connections: Well below Asterisk's `sessionlimit` of 100, which WebSockets share.
         observe: Called after every request.
+        ca_file: For https: certificates (PEM) to trust instead of the system's.
 
     Raises:
-        ConfigError: The URL or the username cannot be used.
+        ConfigError: The URL, the username or the file of certificates cannot be used.
     """
 
     def __init__(
@@ -50,8 +53,16 @@ class Client:
         timeout: float = 5.0,
         max_connections: int = 50,
         observe: Observer | None = None,
+        ca_file: str | Path | None = None,
     ) -> None:
-        rest = Rest(base_url, username, password, max_connections=max_connections, observe=observe)
+        rest = Rest(
+            base_url,
+            username,
+            password,
+            max_connections=max_connections,
+            observe=observe,
+            ca_file=ca_file,
+        )
         self._arrange(rest, app, timeout)
 
     def _arrange(
@@ -72,6 +83,7 @@ class Client:
         self.asterisk = AsteriskResource(sender, app, timeout)
         self.bridges = BridgesResource(sender, app, timeout)
         self.channels = ChannelsResource(sender, app, timeout)
+        self.endpoints = EndpointsResource(sender, app, timeout)
         self.playbacks = PlaybacksResource(sender, app, timeout)
 
     def within(self, seconds: float) -> Client:

@@ -27,6 +27,7 @@ from ari_app.ari.errors import (
     AriUnauthorized,
     AriUnavailable,
     error_for_status,
+    untrusted,
 )
 from ari_app.ari.events import ApplicationReplaced, Event, UnknownEvent, parse_event
 from ari_app.ari.operations import Operation
@@ -205,6 +206,8 @@ class EventSocket:
             raise AriTimeout("no handshake in time", method=method, path=path) from None
         except aiohttp.WSServerHandshakeError as error:
             raise error_for_status(error.status, error.message, method=method, path=path) from None
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise untrusted(error, method=method, path=path) from None
         except aiohttp.ClientError as error:
             reason = str(error) or type(error).__name__
             raise AriUnavailable(reason, method=method, path=path) from error

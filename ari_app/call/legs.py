@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 from ari_app.ari import Client
+from ari_app.call.dialplan import caller_id as as_caller_id
 from ari_app.call.policy import CallPolicy
 from ari_app.call.release import give_back_caller, quietly
 from ari_app.call.results import Result
@@ -82,7 +83,7 @@ class CallerLeg:
         await self._ari.channels.originate(
             self._id,
             placement.endpoint,
-            caller_id=placement.caller_id or None,
+            caller_id=as_caller_id(placement.caller_id),
             ring_seconds=math.ceil(placement.ring_seconds) + _SPARE_RING_SECONDS,
         )
         self.placed = True
@@ -167,7 +168,7 @@ class TargetLeg:
         await self._ari.channels.originate(
             self.channel_id,
             endpoint,
-            caller_id=caller_id or None,
+            caller_id=as_caller_id(caller_id),
             ring_seconds=math.ceil(ring_seconds) + _SPARE_RING_SECONDS,
         )
 

@@ -58,7 +58,7 @@ from ari_app.call.signals import (
 from ari_app.call.states import State
 from ari_app.call.sweeper import Sweeper
 from ari_app.errors import AppError
-from ari_app.logs import mask_number
+from ari_app.logs import Number
 
 log = structlog.get_logger(__name__)
 
@@ -170,8 +170,8 @@ class SessionManager:
             "call_entered",
             call=channel.id,
             session=session_id,
-            caller=mask_number(channel.caller.number),
-            called=mask_number(channel.dialplan.exten),
+            caller=Number(channel.caller.number),
+            called=Number(channel.dialplan.exten),
         )
         refusal = self._refusal(plan) if failure is None else Outcome(Status.FAILED, failure)
         session = self._add(plan, _party(channel), session_id)
@@ -447,7 +447,10 @@ class SessionManager:
     def _left(self, channel_id: str) -> None:
         self._arriving.discard(channel_id)
         session = self._session_of(channel_id)
-        if session is None or session.state is State.SCREENING:
+        if session is None:
+            self._sweeper.channel_gone(channel_id)
+            return
+        if session.state is State.SCREENING:
             return  # the dialplan has it for a while
         if channel_id == session.call_id:
             # Without a hang-up somebody else has taken the caller: a transfer from outside, a

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from ari_app.ari import AriConflict, AriError, AriNotFound, Client
+from ari_app.call.dialplan import transfer_target, word
 from ari_app.call.signals import Outcome
 
 log = structlog.get_logger(__name__)
@@ -75,12 +76,13 @@ async def give_back_caller(
     """
     variables = {
         "AGENT_STATUS": outcome.status.value,
-        "AGENT_REASON": outcome.reason,
-        "AGENT_SESSION_ID": session_id,
-        "AGENT_CONVERSATION_ID": conversation_id,
+        "AGENT_REASON": word(outcome.reason),
+        "AGENT_SESSION_ID": word(session_id),
+        # The agent's service has chosen it.
+        "AGENT_CONVERSATION_ID": word(conversation_id),
     }
     if outcome.transfer_to is not None:
-        variables["AGENT_TRANSFER_TO"] = outcome.transfer_to
+        variables["AGENT_TRANSFER_TO"] = transfer_target(outcome.transfer_to)
     # Asterisk sets them one after the other, in the channel's own thread; nobody waits for each.
     there = await asyncio.gather(
         *(_set_variable(ari, channel_id, name, value) for name, value in variables.items())

@@ -53,14 +53,17 @@ def keep_available(modules: str, available: Collection[str]) -> str:
 
 
 def write_config(
-    target: Path, values: Mapping[str, str], available_modules: Collection[str]
+    target: Path,
+    values: Mapping[str, str],
+    available_modules: Collection[str],
+    others: Mapping[str, str],
 ) -> None:
     """Write the filled-in configuration into the folder `target`, which must exist.
 
+    `others` are files, by name, that are written instead of the lab's or beside them.
     Raises LabError as `fill_in` and `keep_available` do.
     """
-    for template in sorted(template_dir().glob("*.conf")):
-        text = fill_in(template.read_text(), values)
-        if template.name == "modules.conf":
-            text = keep_available(text, available_modules)
-        (target / template.name).write_text(text)
+    files = {template.name: template.read_text() for template in template_dir().glob("*.conf")}
+    files["modules.conf"] = keep_available(files["modules.conf"], available_modules)
+    for name, text in {**files, **others}.items():
+        (target / name).write_text(fill_in(text, values))

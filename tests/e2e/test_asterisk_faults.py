@@ -126,7 +126,7 @@ async def test_calls_go_on_without_ari_and_end_as_they_ended(own: LabAsterisk, o
         await stays.send_digits("7#")
         await until(lambda: keys_heard(b, session) == ["7"])
         await stays.hold()
-        await until(lambda: session._held_by_phone)
+        await until(lambda: session.on_hold)
         await stays.unhold()
         await stays.hang_up()
         await until(session.ended.is_set, 2)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from pydantic import SecretStr
 
 from ari_app.app import VoiceBridge
+from ari_app.call.observer import SessionObserver
 from ari_app.call.session import CallSession
 from ari_app.settings import Settings, load_settings
 from lab.asterisk import LabAsterisk
@@ -111,12 +112,16 @@ CHATTY = {
 
 @contextlib.asynccontextmanager
 async def bench(
-    asterisk: LabAsterisk, book: AgentBook | None = None, **changes: object
+    asterisk: LabAsterisk,
+    book: AgentBook | None = None,
+    *,
+    observers: Sequence[SessionObserver] = (),
+    **changes: object,
 ) -> AsyncIterator[Bench]:
     """A bench that is ready for calls; everything is stopped and checked at the end."""
     async with (
         PracticeAgent(practice_config(book)) as agent,
-        VoiceBridge(settings_for(asterisk, agent, **changes)) as bridge,
+        VoiceBridge(settings_for(asterisk, agent, **changes), observers) as bridge,
         Phone() as phone,
     ):
         running = asyncio.create_task(bridge.run())

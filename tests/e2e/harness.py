@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 from pydantic import SecretStr
 
 from ari_app.app import VoiceBridge
@@ -23,6 +24,7 @@ from lab.practice_agent import (
     PracticeConfig,
 )
 from lab.softphone import Call, Phone
+from lab.softphone.sounds import level_dbfs
 
 KEY = "sk_of_the_lab"
 HUMAN_HZ, TRANSFER_HZ = 480, 620
@@ -114,8 +116,8 @@ CHATTY = {
 async def bench(
     asterisk: LabAsterisk,
     book: AgentBook | None = None,
-    *,
     observers: Sequence[SessionObserver] = (),
+    /,
     **changes: object,
 ) -> AsyncIterator[Bench]:
     """A bench that is ready for calls; everything is stopped and checked at the end."""
@@ -152,3 +154,10 @@ def profile(**parts: object) -> AgentProfile:
 def book(**parts: object) -> AgentBook:
     """A book with that one agent."""
     return AgentBook(default=profile(**parts))
+
+
+def loud_seconds(record: ConversationRecord, threshold_dbfs: float = -35.0) -> float:
+    """How long the agent has heard sound above a level, at 16 kHz and in pieces of 20 ms."""
+    pcm = np.frombuffer(b"".join(each.payload for each in record.user_audio), "<i2")
+    frames = pcm[: len(pcm) // 320 * 320].reshape(-1, 320)
+    return 0.02 * sum(level_dbfs(frame.tobytes()) > threshold_dbfs for frame in frames)

@@ -224,13 +224,15 @@ class Crowd:
 async def crowd(asterisk: LabAsterisk) -> AsyncIterator[Crowd]:
     moments = Moments()
     async with contextlib.AsyncExitStack() as stack:
-        callee = await stack.enter_async_context(Phone(on_incoming=Answer(after_s=0.2)))
+        callee = await stack.enter_async_context(
+            Phone(on_incoming=Answer(after_s=0.2), max_incoming=max(CALLS, 64))
+        )
         phones = [await stack.enter_async_context(Phone()) for _ in range(6)]
         b = await stack.enter_async_context(
             bench(
                 asterisk,
                 book(**BRIEF),
-                observers=[moments],
+                [moments],
                 max_concurrent_calls=2 * AT_ONCE,
                 outbound_endpoint=f"PJSIP/lab/sip:{{number}}@127.0.0.1:{callee.address.port}",
             )

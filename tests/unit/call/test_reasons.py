@@ -1,4 +1,4 @@
-"""docs/agent.md lists every word that AGENT_REASON may be: what the code says is compared with it."""
+"""docs/agent.md lists every word that AGENT_REASON may be: the code is compared with it."""
 
 from __future__ import annotations
 

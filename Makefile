@@ -4,7 +4,7 @@ CODE := ari_app audiosocket lab tests
 FUZZ_SECONDS ?= 3600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup asterisk demo test unit e2e lint format lock serve check agent bench fuzz audit compose-test clean
+.PHONY: help setup asterisk demo test unit e2e lint format lock serve check agent bench soak fuzz audit compose-test clean
 
 help:  ## List these commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -65,6 +65,9 @@ fuzz: setup  ## Try the parsers on an hour of odd inputs (FUZZ_SECONDS=3600)
 
 audit: setup  ## Look for known vulnerabilities in what is locked; needs the internet
 	$(PYTHON) scripts/audit.py
+
+soak: asterisk  ## Mixed calls and faults for MINUTES (10), and what is left over
+	@.venv/bin/ari-app soak --minutes $(or $(MINUTES),10) $(SOAK)
 
 clean:  ## Remove what the commands above have made here
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-output bench-output

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import errno
 import gc
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -18,10 +19,12 @@ from ari_app.api.rates import RequestRates
 from ari_app.api.routes import build_web_app
 from ari_app.ari import AriError, AriUnauthorized, Assessment, Client, EventSocket, assess
 from ari_app.audio.recording import Recordings
+from ari_app.audio.sound_file import SoundFile
 from ari_app.call.control import CallControl
 from ari_app.call.dispatcher import Dispatcher
 from ari_app.call.feed import SessionFeed
 from ari_app.call.manager import SessionManager
+from ari_app.call.mending import Mender
 from ari_app.call.observer import SessionObserver, TranscriptLine
 from ari_app.call.plan import Services
 from ari_app.call.session import CallSession
@@ -32,6 +35,7 @@ from ari_app.errors import ConfigError
 from ari_app.planning import FormatMemory, Planner
 from ari_app.precall import PreCall
 from ari_app.settings import Settings, split_host_port
+from ari_app.tools.http_config import process_environment
 from ari_app.tools.http_tools import HttpTools
 from audiosocket import AudioSocketServer, FrameClock, Networks
 
@@ -57,6 +61,15 @@ class Observers(SessionObserver):
     def agent_connected(self, session: CallSession, seconds: float) -> None:
         self._tell(lambda observer: observer.agent_connected(session, seconds))
 
+    def agent_not_reached(self, session: CallSession, code: str) -> None:
+        self._tell(lambda observer: observer.agent_not_reached(session, code))
+
+    def agent_lost(self, session: CallSession) -> None:
+        self._tell(lambda observer: observer.agent_lost(session))
+
+    def agent_resumed(self, session: CallSession, seconds: float) -> None:
+        self._tell(lambda observer: observer.agent_resumed(session, seconds))
+
     def agent_closed(self, session: CallSession, close: AgentClose) -> None:
         self._tell(lambda observer: observer.agent_closed(session, close))
 
@@ -77,9 +90,16 @@ class VoiceBridge:
     Args:
         settings: What it is told from outside.
         observers: Who wants to know how calls go, beside the metrics.
+        on_replaced: Called when another process has taken the application.
     """
 
-    def __init__(self, settings: Settings, observers: Sequence[SessionObserver] = ()) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        observers: Sequence[SessionObserver] = (),
+        *,
+        on_replaced: Callable[[], None] = lambda: None,
+    ) -> None:
         self.settings = settings
         self.metrics = Metrics()
         self.asterisk: Assessment | None = None
@@ -90,8 +110,11 @@ class VoiceBridge:
         self._observers = Observers([self.metrics, self._agent_formats, self.feed, *observers])
         self._exit = contextlib.AsyncExitStack()
         self._stopping = asyncio.Event()
+        self._ending = False
+        self._running = False
+        self._on_replaced = on_replaced
         self._ari_state = "not connected yet"
-        self._reconcilers: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     # --- life
 
@@ -125,6 +148,7 @@ class VoiceBridge:
             limits=settings.audiosocket_limits(),
             on_refused=self.metrics.connection_refused,
         )
+        self.metrics.lines.set_function(lambda: self.lines.lines + self.lines.expected)
         self.audiosocket_address = await _listen(
             self.lines.start, settings.audiosocket_bind, "AUDIOSOCKET_BIND"
         )
@@ -144,10 +168,13 @@ class VoiceBridge:
                 settings.elevenlabs_base_url,
                 settings.elevenlabs_api_key,
                 connect_timeout=settings.agent_connect_timeout_seconds,
+                dead_after=settings.agent_dead_after_seconds,
                 ca_file=settings.elevenlabs_ca_file,
             )
         )
-        http_tools = await self._exit.enter_async_context(HttpTools.load(settings.tools_file))
+        http_tools = await self._exit.enter_async_context(
+            HttpTools.load(settings.tools_file, process_environment(settings.env_file))
+        )
         self._planner = Planner(
             settings,
             self.ari,
@@ -168,6 +195,7 @@ class VoiceBridge:
             observer=self._observers,
             policy=settings.call_policy(),
             http_tools=http_tools,
+            loss_sound=_load_sound(settings.agent_loss_sound),
             recordings=self.recordings,
         )
         self.manager = SessionManager(
@@ -193,32 +221,63 @@ class VoiceBridge:
         events = asyncio.create_task(socket.run(), name="ari-events")
         sweep = asyncio.create_task(self.manager.sweep_forever(), name="sweep")
         stop = asyncio.create_task(self._stopping.wait(), name="stop")
+        key = asyncio.create_task(self.agents.watch_key(), name="agent-key")
         # What is alive now lives as long as the process: no collection needs to look at it again.
         gc.collect()
         gc.freeze()
+        # What is left of an ended call are circles, which only a full collection frees. It comes
+        # the more often and takes the shorter, and no longer waits until those weigh a quarter of
+        # what there was before: the second collection lets it forget that.
+        gc.set_threshold(700, 10, 3)
+        gc.collect()
+        self._running = True
         try:
             await asyncio.wait([events, stop], return_when=asyncio.FIRST_COMPLETED)
-            if not events.done():
-                await self.manager.drain(self.settings.drain_timeout_seconds)
-            elif (error := events.exception()) is not None:
+            if events.done() and (error := events.exception()) is not None:
                 await self.manager.drain(0)
                 if isinstance(error, AriUnauthorized):
                     raise ConfigError(_unauthorized(self.settings)) from None
                 raise error
-            else:
-                log.error("ari_application_replaced", app=self.settings.ari_app)
-                self.manager.replaced = True
-                await self.manager.drain(self.settings.drain_timeout_seconds)
+            await self.manager.drain(0 if self._ending else self.settings.drain_timeout_seconds)
         finally:
-            for task in (stop, sweep, events, *self._reconcilers):
+            background = (stop, sweep, key, events, *self._tasks)
+            for task in background:
                 task.cancel()
-            await asyncio.gather(stop, sweep, events, *self._reconcilers, return_exceptions=True)
+            await asyncio.gather(*background, return_exceptions=True)
 
     def stop(self) -> None:
         """Begin to stop: see :meth:`run`. Said again, it ends the calls that still run."""
         if self._stopping.is_set():
-            self.manager.end_all("shutting_down")
+            self.end_calls()
+        self.drain()
+
+    def drain(self) -> None:
+        """Begin to stop: see :meth:`run`. Said again, it changes nothing."""
         self._stopping.set()
+
+    def end_calls(self) -> None:
+        """Stop at once: the callers go on in the dialplan as ``FAILED``."""
+        self._ending = True
+        self._stopping.set()
+        if self._running:
+            self.manager.end_all("shutting_down")
+
+    def leave_ports(self) -> None:
+        """Stop listening, so that another process can; the lines that are up stay."""
+        if self._running:
+            self.lines.stop_listening()
+            self._http.stop_listening()
+
+    async def mend(self, *, expected: bool) -> None:
+        """Give back what a process that is no more has left in Asterisk; to be done before
+        :meth:`run`.
+
+        Args:
+            expected: There was one.
+        """
+        await Mender(self.ari, self.settings.ari_app, self.settings.amd_context).mend(
+            expected=expected
+        )
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self._exit.aclose()
@@ -248,7 +307,7 @@ class VoiceBridge:
             rates=rates,
         )
         loop = asyncio.get_running_loop()
-        server = HttpServer(
+        server = self._http = HttpServer(
             app,
             limits=self.settings.api_limits(),
             take=lambda address: rates.take(address, loop.time(), changes=False),
@@ -268,10 +327,16 @@ class VoiceBridge:
     def _ari_changed(self, state: str) -> None:
         self._ari_state = state
         self.metrics.ari_connected.set(state == "connected")
+        if state == "replaced":
+            self.manager.replaced = True
+            self._on_replaced()
         if state == "connected":
-            task = asyncio.get_running_loop().create_task(self._reconnected())
-            self._reconcilers.add(task)
-            task.add_done_callback(self._reconcilers.discard)
+            self._spawn(self._reconnected())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _reconnected(self) -> None:
         try:
@@ -298,6 +363,8 @@ class VoiceBridge:
             problems.append(f"Asterisk's event socket is {self._ari_state}")
         if not self.lines.listening:
             problems.append("the AudioSocket server does not listen")
+        if self.agents.key.refused:
+            problems.append("ElevenLabs refuses the key")
         if self.manager.draining:
             problems.append("draining: new calls are refused")
         return Readiness(
@@ -334,6 +401,21 @@ def _check_recordings(folder: Path | None) -> None:
             f"empty the "
             "setting."
         ) from None
+
+
+def _load_sound(path: Path | None) -> SoundFile | None:
+    if path is None:
+        return None
+    try:
+        return SoundFile.load(path)
+    except OSError as error:
+        problem = error.strerror or type(error).__name__
+    except ValueError as error:
+        problem = str(error)
+    raise ConfigError(
+        f"AGENT_LOSS_SOUND {path} cannot be used: {problem}. Give a WAV file of 16-bit PCM, or "
+        "empty the setting."
+    )
 
 
 async def _listen(

@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ari_app.addresses import is_loopback, is_unspecified
@@ -96,6 +103,8 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
+    _read_from: str | None = PrivateAttr(default=".env")
+
     ari_url: HttpUrl = "http://127.0.0.1:8088"
     ari_username: str = ""
     ari_password: SecretStr = SecretStr("")
@@ -126,6 +135,11 @@ class Settings(BaseSettings):
     max_concurrent_calls: int = Field(default=10, ge=1, le=10_000)
     call_timeout_seconds: float = Field(default=600, gt=0, le=86_400)
     agent_connect_timeout_seconds: float = Field(default=8, gt=0, le=60)
+    agent_dead_after_seconds: float = Field(default=4, ge=1, le=60)
+    agent_on_loss: Literal["reconnect", "dialplan"] = "reconnect"
+    agent_resume_message: str = Field(default="", max_length=500)
+    agent_loss_sound: OptionalPath = None
+    agent_silence_timeout_seconds: float = Field(default=15, ge=0, le=3600)
     drain_timeout_seconds: float = Field(default=600, ge=0, le=86_400)
     uplink_chunk_ms: int = Field(default=40, ge=20, le=250, multiple_of=20)
     uplink_busy_chunk_ms: int = Field(default=60, ge=20, le=250, multiple_of=20)
@@ -158,6 +172,8 @@ class Settings(BaseSettings):
     precall_timeout_seconds: float = Field(default=3, gt=0, le=30)
     precall_on_failure: OnFailure = "go_on"
 
+    worker_stall_seconds: float = Field(default=2, ge=0, le=60)
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["console", "json"] = "console"
     log_numbers: NumberStyle = "masked"
@@ -170,6 +186,11 @@ class Settings(BaseSettings):
         if active_calls < _BUSY_CALLS:
             return self.uplink_chunk_ms
         return max(self.uplink_chunk_ms, self.uplink_busy_chunk_ms)
+
+    @property
+    def env_file(self) -> str | None:
+        """The file beside the environment that the settings were read from; None: no file."""
+        return self._read_from
 
     @property
     def audiosocket_target(self) -> str:
@@ -233,6 +254,9 @@ class Settings(BaseSettings):
             consult_ring_seconds=self.transfer_ring_seconds,
             no_speech_timeout_seconds=self.no_speech_timeout_seconds,
             hold_timeout_seconds=self.hold_timeout_seconds,
+            replace_lost_agent=self.agent_on_loss == "reconnect",
+            resume_message=self.agent_resume_message,
+            silence_timeout_seconds=self.agent_silence_timeout_seconds,
             settable_variables=frozenset(self.agent_variables.replace(",", " ").split()),
             digit_mode=self.dtmf_mode,
             digit_timeout_seconds=self.dtmf_timeout_seconds,
@@ -277,13 +301,15 @@ def load_settings(env_file: str | None = ".env", **overrides: object) -> Setting
         ConfigError: One sentence for each setting that does not fit.
     """
     try:
-        return Settings(_env_file=env_file, **overrides)  # type: ignore[arg-type]
+        settings = Settings(_env_file=env_file, **overrides)  # type: ignore[arg-type]
     except ValidationError as error:
         problems = [
             f"{'.'.join(str(part) for part in item['loc']).upper()}: {_sentence(item['msg'])}"
             for item in error.errors(include_input=False, include_url=False)
         ]
         raise ConfigError("Bad setting. " + " ".join(problems)) from None
+    settings._read_from = env_file
+    return settings
 
 
 def _sentence(message: str) -> str:

@@ -46,6 +46,10 @@ class Entrance(Protocol):
         """Listen; the address. Raises OSError or RuntimeError."""
         ...
 
+    def stop_listening(self) -> None:
+        """Accept no more. May be called twice."""
+        ...
+
     async def close(self) -> None:
         """Accept no more; what is half-open is closed, what was admitted has been handed over."""
         ...
@@ -90,6 +94,10 @@ class TcpEntrance:
     async def open(self, host: str, port: int) -> tuple[str, int]:
         """Listen; the address. Raises OSError or RuntimeError."""
         return await self._listener.start(host, port)
+
+    def stop_listening(self) -> None:
+        """Accept no more. May be called twice."""
+        self._listener.close()
 
     async def close(self) -> None:
         """Accept no more; what is half-open is closed, what was admitted has been handed over."""

@@ -122,6 +122,10 @@ class AudioSocketServer:
         log.info("audiosocket server listening", host=bound[0], port=bound[1])
         return bound
 
+    def stop_listening(self) -> None:
+        """Accept no connection any more; the lines that are up stay. May be called twice."""
+        self._entrance.stop_listening()
+
     async def close(self) -> None:
         """Stop listening, hang up every line (`server_closed`) and wait until all are gone."""
         self._expectations.clear()

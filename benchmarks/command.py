@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
-import structlog
-from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from benchmarks import bridge, ear, flood, parts, stall
 from benchmarks.flood_process import KINDS
 from benchmarks.machine import describe_machine
 from benchmarks.pictures import draw
 from benchmarks.processes import BenchmarkError
-from benchmarks.rows import ROWS, Rows, machine_line
+from benchmarks.rows import ROWS, machine_line
+from benchmarks.terminal import quiet_logs, table_of
 from lab.asterisk import LabAsterisk
 
 NAMES = ("parts", "bridge", "ear", "stall", "flood")
@@ -67,7 +63,7 @@ async def _run_one(name: str, options: Options, console: Console) -> Path:
     machine = asdict(await asyncio.to_thread(describe_machine))
     measure, steps = _BENCHMARKS[name], _STEPS[name](options)
     columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
-    with _quiet_logs(), Progress(*columns, console=console, transient=True) as progress:
+    with quiet_logs(), Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(name, total=steps)
 
         def say(text: str) -> None:
@@ -81,7 +77,7 @@ async def _run_one(name: str, options: Options, console: Console) -> Path:
     await asyncio.to_thread(path.write_text, text, encoding="utf-8")
     await asyncio.to_thread(draw, name, results, path.with_suffix(".png"))
     for rows in ROWS[name](results):
-        console.print(_table(rows))
+        console.print(table_of(rows))
     console.print(f"[dim]{machine_line(machine)}[/]", highlight=False)
     console.print(f"[dim]{path}, {path.with_suffix('.png')}[/]\n", highlight=False)
     return path
@@ -163,37 +159,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(item) for item in value]
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-
-
-def _table(rows: Rows) -> Table:
-    table = Table(
-        title=rows.title,
-        caption=rows.note or None,
-        title_justify="left",
-        caption_justify="left",
-        header_style="bold",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
-    for column in rows.columns:
-        table.add_column(column, overflow="fold")
-    for line in rows.lines:
-        table.add_row(*line)
-    return table
-
-
-@contextmanager
-def _quiet_logs() -> Iterator[None]:
-    """Keep what this process's own agent and phones log from tearing the display."""
-    before = structlog.get_config()
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
-        cache_logger_on_first_use=False,
-    )
-    try:
-        yield
-    finally:
-        structlog.configure(**before)
 
 
 __all__ = ["NAMES", "BenchmarkError", "Options", "run"]

@@ -33,6 +33,9 @@ _IDLE_SECONDS = 75.0
 _UNREAD_SECONDS = 30.0
 _LINGER_SECONDS = 2.0
 _SHUTDOWN_SECONDS = 2.0
+_BATCH: Final = 4
+"""Connections that are accepted in one turn of the loop: each may be a request at once, and that
+is half a millisecond of work."""
 _NOBODY: Final = "-"
 
 
@@ -177,7 +180,7 @@ class HttpServer:
         self._take = take
         self._on_refused = on_refused
         self._census: Census[Connection] = Census(limits, identify_seconds=0)
-        self._listener = Listener(self._accepted, exhausted=self._exhausted)
+        self._listener = Listener(self._accepted, exhausted=self._exhausted, batch=_BATCH)
         self._opening: set[asyncio.Task[None]] = set()
 
     @property
@@ -190,6 +193,10 @@ class HttpServer:
         if self._runner.server is None:
             await self._runner.setup()
         return await self._listener.start(host, port)
+
+    def stop_listening(self) -> None:
+        """Accept no more. May be called twice."""
+        self._listener.close()
 
     async def close(self) -> None:
         """Accept no more, let requests end for two seconds, and close. May be called twice."""

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import sys
 from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
@@ -43,6 +53,21 @@ class Metrics(SessionObserver):
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
+        ProcessCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        Gauge(
+            "ari_app_tasks", "Tasks of the event loop that are not done.", registry=self.registry
+        ).set_function(_count_tasks)
+        Gauge(
+            "ari_app_allocated_blocks",
+            "Memory blocks that Python has allocated.",
+            registry=self.registry,
+        ).set_function(sys.getallocatedblocks)
+        self.lines = Gauge(
+            "ari_app_audiosocket_lines",
+            "AudioSocket connections of calls, and those that are expected.",
+            registry=self.registry,
+        )
         self.calls = Gauge("ari_app_calls", "Calls by state.", ["state"], registry=self.registry)
         self.calls_total = Counter(
             "ari_app_calls_ended",
@@ -108,6 +133,23 @@ class Metrics(SessionObserver):
             buckets=_CONNECT_SECONDS,
             registry=self.registry,
         )
+        self.agent_connect_failures = Counter(
+            "ari_app_agent_connect_failures",
+            "Conversations that did not come about, by reason; second attempts are not counted.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.agent_lost_total = Counter(
+            "ari_app_agent_losses",
+            "Calls whose agent was lost in their middle and for which another was dialled.",
+            registry=self.registry,
+        )
+        self.agent_gap = Histogram(
+            "ari_app_agent_gap_seconds",
+            "From the loss of an agent to the first word of the one in its place.",
+            buckets=_CONNECT_SECONDS,
+            registry=self.registry,
+        )
         self.agent_closed_total = Counter(
             "ari_app_agent_closes",
             "Closed agent sockets by WebSocket close code and what it stands for.",
@@ -119,6 +161,16 @@ class Metrics(SessionObserver):
             "Whether Asterisk's event socket is connected.",
             registry=self.registry,
         )
+        self.restarts = Counter(
+            "ari_app_worker_restarts",
+            "Times that a worker was started in place of one that was lost.",
+            registry=self.registry,
+        )
+        Gauge(
+            "ari_app_start_time_seconds",
+            "When this worker started, as Unix time.",
+            registry=self.registry,
+        ).set_to_current_time()
         self._watch(
             "ari_app_log_lines_dropped", "Lines of the log that nobody took.", logs.lines_dropped
         )
@@ -185,6 +237,15 @@ class Metrics(SessionObserver):
     def agent_connected(self, session: CallSession, seconds: float) -> None:
         self.agent_connect.observe(seconds)
 
+    def agent_not_reached(self, session: CallSession, code: str) -> None:
+        self.agent_connect_failures.labels(code).inc()
+
+    def agent_lost(self, session: CallSession) -> None:
+        self.agent_lost_total.inc()
+
+    def agent_resumed(self, session: CallSession, seconds: float) -> None:
+        self.agent_gap.observe(seconds)
+
     def agent_closed(self, session: CallSession, close: AgentClose) -> None:
         self.agent_closed_total.labels(str(close.code), close.kind.value).inc()
 
@@ -207,3 +268,11 @@ class Metrics(SessionObserver):
         self.filled_seconds.inc(audio.uplink_stats.filled_samples / audio.rate_hz)
         if audio.line is not None:
             self.backpressure.inc(audio.line.stats.frames_skipped_backpressure)
+
+
+def _count_tasks() -> int:
+    try:
+        return len(asyncio.all_tasks())
+    except RuntimeError:
+        # No loop runs: the metrics are looked at from outside of it.
+        return 0

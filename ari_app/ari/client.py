@@ -14,6 +14,7 @@ from ari_app.ari.applications import ApplicationsResource
 from ari_app.ari.asterisk import AsteriskResource
 from ari_app.ari.bridges import BridgesResource
 from ari_app.ari.channels import ChannelsResource
+from ari_app.ari.endpoints import EndpointsResource
 from ari_app.ari.link import Link, Persistent, Sender
 from ari_app.ari.playbacks import PlaybacksResource
 from ari_app.ari.rest import Observer, Rest
@@ -82,6 +83,7 @@ class Client:
         self.asterisk = AsteriskResource(sender, app, timeout)
         self.bridges = BridgesResource(sender, app, timeout)
         self.channels = ChannelsResource(sender, app, timeout)
+        self.endpoints = EndpointsResource(sender, app, timeout)
         self.playbacks = PlaybacksResource(sender, app, timeout)
 
     def within(self, seconds: float) -> Client:

@@ -447,7 +447,10 @@ class SessionManager:
     def _left(self, channel_id: str) -> None:
         self._arriving.discard(channel_id)
         session = self._session_of(channel_id)
-        if session is None or session.state is State.SCREENING:
+        if session is None:
+            self._sweeper.channel_gone(channel_id)
+            return
+        if session.state is State.SCREENING:
             return  # the dialplan has it for a while
         if channel_id == session.call_id:
             # Without a hang-up somebody else has taken the caller: a transfer from outside, a

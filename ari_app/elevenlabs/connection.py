@@ -24,6 +24,7 @@ from ari_app.elevenlabs.closing import AgentClose
 from ari_app.elevenlabs.codec import encode, encode_audio
 from ari_app.elevenlabs.conversation import AgentProtocol
 from ari_app.elevenlabs.outbox import Outbox, PeerStalled
+from ari_app.elevenlabs.pulse import LOOKS, Pulse
 from ari_app.elevenlabs.stats import ConversationStats
 from ari_app.elevenlabs.wire import ServerMessage, Unknown
 
@@ -80,7 +81,8 @@ class AgentConnection:
 
     Sending never blocks and never raises for a connection that is gone. While the agent does not
     read, up to 2 s of audio wait, and the oldest is dropped; other messages are never dropped.
-    After 20 s without progress the connection counts as lost.
+    A connection on which nothing arrives for `dead_after` seconds, not even the answer to a ping,
+    counts as lost, and one on which nothing can be sent for 20 s.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class AgentConnection:
         first_events: list[events.AgentEvent],
         *,
         close_timeout: float,
+        dead_after: float = 4.0,
     ) -> None:
         self.conversation_id = started.conversation_id
         self.input_format = started.input_format
@@ -107,6 +110,9 @@ class AgentConnection:
         self._open = True
         self._closing = False
 
+        self._pulse = Pulse()
+        self._look_seconds = dead_after / LOOKS
+        self._next_look = self._loop.call_later(self._look_seconds, self._look)
         socket.on_writable = self._flush
         self._reader = asyncio.create_task(self._read(first_events), name="agent-reader")
         self._reader.add_done_callback(self._reader_ended)
@@ -180,17 +186,18 @@ class AgentConnection:
 
         May be called at any time, any number of times.
         """
-        if not self._closing:
+        if self.is_open:
             self._closing = True
             self._outbox.clear()
+            socket = self._socket
             try:
                 async with asyncio.timeout(self._close_timeout):
-                    await self._socket.close()
+                    await socket.close()
             except TimeoutError:
                 # The peer reads nothing, so that the goodbye itself waits.
-                await self._socket.abort()
+                await socket.abort()
             except asyncio.CancelledError:
-                self._socket.transport.abort()
+                socket.transport.abort()
                 raise
         await asyncio.wait([self._reader])
 
@@ -221,7 +228,11 @@ class AgentConnection:
         else:
             reason = reader.result()
         self._open = False
+        self._next_look.cancel()
         self._outbox.clear()
+        # A TLS connection holds 300 kB until the last reference to it goes, and a call that has
+        # ended is kept for a minute.
+        del self._socket.on_writable, self._socket
         self._log.info("agent_closed", kind=reason.kind.value, code=reason.code)
         self._call(self._handler.closed, reason)
 
@@ -295,6 +306,14 @@ class AgentConnection:
     def _write(self, payload: bytes) -> None:
         self._socket.send_now(payload)
         self.stats.messages_out += 1
+
+    def _look(self) -> None:
+        heard, self._socket.heard = self._socket.heard, False
+        if self._pulse.look(heard):
+            self._socket.ping_now()
+            self._next_look = self._loop.call_later(self._look_seconds, self._look)
+        else:
+            self._give_up()
 
     def _note_drops(self) -> None:
         self.stats.dropped_late_messages = self._outbox.dropped_messages

@@ -56,19 +56,20 @@ def write_config(
     target: Path,
     values: Mapping[str, str],
     available_modules: Collection[str] | None,
+    others: Mapping[str, str] | None = None,
     *,
     templates: Sequence[Path] = (),
 ) -> None:
     """Write the filled-in configuration into the folder `target`, which must exist.
 
     `templates` are the folders of the templates, those of `template_dir` when it is empty; of two
-    files of one name the later folder's is taken. Where it is not known which modules there are
-    (None), none is left out. Raises LabError as `fill_in` and `keep_available` do.
+    files of one name the later folder's is taken. `others` are files, by name, that are written
+    instead of those or beside them. Where it is not known which modules there are (None), none is
+    left out. Raises LabError as `fill_in` and `keep_available` do.
     """
     folders = templates or (template_dir(),)
-    files = {path.name: path for folder in folders for path in folder.glob("*.conf")}
-    for name, template in sorted(files.items()):
-        text = fill_in(template.read_text(), values)
-        if name == "modules.conf" and available_modules is not None:
-            text = keep_available(text, available_modules)
-        (target / name).write_text(text)
+    files = {path.name: path.read_text() for folder in folders for path in folder.glob("*.conf")}
+    if available_modules is not None:
+        files["modules.conf"] = keep_available(files["modules.conf"], available_modules)
+    for name, text in sorted({**files, **(others or {})}.items()):
+        (target / name).write_text(fill_in(text, values))

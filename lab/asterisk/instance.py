@@ -8,6 +8,7 @@ import secrets
 import signal
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -39,7 +40,8 @@ class LabAsterisk:
 
     `app` is the Stasis application that the dialplan calls. `dialplan` and `pjsip` are added to
     extensions.conf and pjsip.conf. `trunk_contact` is the SIP URI that stands for the carrier of
-    `PJSIP/NUMBER@trunk`; without it, whoever registers as `trunk`.
+    `PJSIP/NUMBER@trunk`; without it, whoever registers as `trunk`. `files` are configuration files,
+    by name, to be used instead of the lab's; their places between at-signs are filled in as well.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class LabAsterisk:
         pjsip: str = "",
         trunk_contact: str | None = None,
         websocket_write_timeout_ms: int = 1000,
+        files: Mapping[str, str] | None = None,
         boot_timeout: float = 30.0,
         progress: Progress = silent,
     ) -> None:
@@ -62,6 +65,7 @@ class LabAsterisk:
         self._pjsip = pjsip
         self._trunk_contact = trunk_contact
         self._websocket_write_timeout_ms = websocket_write_timeout_ms
+        self._files = dict(files or {})
         self._boot_timeout = boot_timeout
         self._progress = progress
         self._ports: PortWindow | None = None
@@ -283,11 +287,14 @@ class LabAsterisk:
 
     def _write_files(self) -> None:
         etc = self.run_dir / "etc"
-        folders = ("etc/extensions.d", "etc/pjsip.d", "lib/moh", "cache", "spool", "log", "run")
+        folders = (
+            *("etc/extensions.d", "etc/pjsip.d"),
+            *("lib/moh", "cache", "spool", "log/cdr-csv", "run"),
+        )
         for folder in folders:
             (self.run_dir / folder).mkdir(parents=True)
         modules = {path.name for path in self.installation.module_dir.glob("*.so")}
-        write_config(etc, self._values(), modules)
+        write_config(etc, self._values(), modules, self._files)
         (etc / "extensions.d/given.conf").write_text(self._dialplan + "\n")
         (etc / "pjsip.d/given.conf").write_text(self._pjsip + "\n")
         write_music(self.run_dir / "lib/moh/tone.wav")

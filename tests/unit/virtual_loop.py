@@ -242,10 +242,13 @@ class MemoryEntrance:
         bound: tuple[str, int] = self._server.sockets[0].getsockname()
         return bound
 
-    async def close(self) -> None:
+    def stop_listening(self) -> None:
         if self._server is not None:
             self._server.close()
             self._server = None
+
+    async def close(self) -> None:
+        self.stop_listening()
 
 
 class _Guest(asyncio.Protocol):

@@ -19,16 +19,20 @@ import orjson
 
 from ari_app.ari import AriTimeout, Client, Event
 from ari_app.ari.applications import GET as GET_APPLICATION
-from ari_app.ari.asterisk import GET_INFO, GET_MODULE
-from ari_app.ari.bridges import ADD_CHANNEL, CREATE_WITH_ID, DESTROY
+from ari_app.ari.asterisk import GET_INFO, LIST_MODULES
+from ari_app.ari.bridges import ADD_CHANNEL, CREATE_WITH_ID, DESTROY, REMOVE_CHANNEL
 from ari_app.ari.bridges import LIST as LIST_BRIDGES
 from ari_app.ari.channels import (
     ANSWER,
     CONTINUE,
     EXTERNAL_MEDIA,
     HANGUP,
+    ORIGINATE_WITH_ID,
     RING,
+    SEND_DTMF,
     SET_VARIABLE,
+    START_MOH,
+    STOP_MOH,
 )
 from ari_app.ari.channels import LIST as LIST_CHANNELS
 from ari_app.ari.errors import error_for_status
@@ -57,10 +61,10 @@ __all__ = [
     "EXTERNAL_MEDIA",
     "GET_APPLICATION",
     "GET_INFO",
-    "GET_MODULE",
     "HANGUP",
     "LIST_BRIDGES",
     "LIST_CHANNELS",
+    "LIST_MODULES",
     "NOW",
     "RING",
     "SET_VARIABLE",
@@ -224,6 +228,16 @@ class FakeAsterisk(Rest):
                 return world.create_bridge(bridge, parameters["name"], NOW).to_json()
             case (op, (bridge,)) if op is ADD_CHANNEL:
                 self._tell(world.add_to_bridge(bridge, parameters["channel"], NOW))
+            case (op, (bridge,)) if op is REMOVE_CHANNEL:
+                self._tell(world.remove_from_bridge(bridge, parameters["channel"], NOW))
+            case (op, (channel,)) if op in (START_MOH, STOP_MOH, SEND_DTMF):
+                world.in_stasis(channel)
+            case (op, (channel,)) if op is ORIGINATE_WITH_ID:
+                # It rings there, and nobody answers.
+                world.channels[channel] = Channel(
+                    channel, parameters["endpoint"], "Ringing", NOW, self._app
+                )
+                return world.channels[channel].to_json()
             case (op, (bridge,)) if op is DESTROY:
                 self._tell(world.destroy_bridge(bridge, NOW))
             case (op, ()) if op is LIST_CHANNELS:
@@ -232,8 +246,8 @@ class FakeAsterisk(Rest):
                 return [bridge.to_json() for bridge in world.bridges.values()]
             case (op, (app,)) if op is GET_APPLICATION and app == self._app:
                 return world.application()
-            case (op, (name,)) if op is GET_MODULE and name in self.modules:
-                return {"name": name, "status": self.modules[name]}
+            case (op, ()) if op is LIST_MODULES:
+                return [{"name": name, "status": how} for name, how in self.modules.items()]
             case (op, ()) if op is GET_INFO:
                 info = asterisk_info(NOW)
                 info["system"]["version"] = self.version

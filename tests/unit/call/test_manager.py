@@ -515,6 +515,23 @@ async def test_sweeps_come_now_and_then_and_oftener_without_events(stage: Stage)
     await asyncio.gather(sweep, return_exceptions=True)
 
 
+async def test_a_call_that_another_process_lost_is_found_soon(stage: Stage) -> None:
+    world = stage.asterisk.world
+    stage.asterisk.add("sip-x", bridge="voice-agent-bridge-x")
+    stage.asterisk.add("voice-agent-media-x", bridge="voice-agent-bridge-x")
+    sweep = asyncio.create_task(stage.manager.sweep_forever())
+    await asyncio.sleep(16)
+    assert "sip-x" in world.channels, "another process serves it"
+    gone = world.channels.pop("voice-agent-media-x")
+    world.bridges["voice-agent-bridge-x"].channels.remove("voice-agent-media-x")
+    event = orjson.dumps({"type": "StasisEnd", "channel": gone.to_json()})
+    stage.manager.handle(parse_event(event))
+    await asyncio.sleep(2)
+    assert [landed.channel for landed in stage.asterisk.landed] == ["sip-x"]
+    sweep.cancel()
+    await asyncio.gather(sweep, return_exceptions=True)
+
+
 async def test_a_sweep_outlives_what_goes_wrong_in_one_of_them(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

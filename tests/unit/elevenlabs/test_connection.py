@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,6 +17,7 @@ import uvloop
 
 from ari_app.elevenlabs import connection as connection_module
 from ari_app.elevenlabs import messages as m
+from ari_app.elevenlabs.agent_socket import AgentSocket
 from ari_app.elevenlabs.client import AgentClient, AgentConnection
 from ari_app.elevenlabs.closing import CloseKind
 from ari_app.elevenlabs.conversation import AgentProtocol
@@ -451,3 +454,54 @@ async def test_a_fault_of_our_own_does_not_leave_the_handler_waiting(
             await handler.until_called("closed")
     assert handler.end.kind is CloseKind.LOST
     assert "agent_reader_failed" in [log["event"] for log in logs]
+
+
+async def frozen(peer: FakeConversation) -> None:
+    """An agent that begins, and then reads and answers nothing, not even a ping."""
+    await peer.begin()
+    peer.socket.transport.pause_reading()
+    await asyncio.get_running_loop().create_future()
+
+
+async def test_an_agent_that_answers_no_ping_is_lost(handler: RecordingHandler) -> None:
+    loop = asyncio.get_running_loop()
+    async with conversation(frozen, handler, dead_after=0.2) as (_, connection):
+        began = loop.time()
+        await handler.until_called("closed")
+        assert loop.time() - began >= 0.2
+        assert not connection.is_open
+    assert (handler.end.code, handler.end.kind) == (1006, CloseKind.LOST)
+
+
+async def test_one_that_answers_pings_and_says_nothing_is_not(handler: RecordingHandler) -> None:
+    async with conversation(quiet, handler, dead_after=0.1) as (_, connection):
+        await asyncio.sleep(1)
+        assert connection.is_open
+
+
+async def test_a_process_that_was_held_up_takes_nobody_for_dead(handler: RecordingHandler) -> None:
+    async with conversation(quiet, handler, dead_after=0.2) as (_, connection):
+        for _ in range(3):
+            time.sleep(0.5)  # noqa: ASYNC251 - that is what is tried here
+            await asyncio.sleep(0.02)
+        assert connection.is_open
+
+
+async def test_an_ended_conversation_lets_go_of_its_socket(handler: RecordingHandler) -> None:
+    def sockets() -> int:
+        return sum(type(found) is AgentSocket for found in gc.get_objects())
+
+    gc.collect()
+    before = sockets()
+    gc.disable()
+    try:
+        async with conversation(quiet, handler) as (_, connection):
+            assert sockets() == before + 1
+            await connection.close()
+            await asyncio.sleep(0.05)
+            assert sockets() == before, "it goes by itself, not when the collector comes"
+            connection.send_audio(b"\0" * 640)
+            connection.send_user_activity()
+            assert not connection.is_open
+    finally:
+        gc.enable()

@@ -59,12 +59,20 @@ def test_leaves_out_modules_that_are_not_there() -> None:
 
 def test_the_configuration_needs_what_the_lab_gives(tmp_path: Path) -> None:
     values = Values()
-    write_config(tmp_path, values, all_modules())
+    write_config(tmp_path, values, all_modules(), {})
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         path.name for path in template_dir().glob("*.conf")
     )
     assert "bindaddr = <BIND>" in (tmp_path / "http.conf").read_text()
     assert not any(re.search("@[A-Z_]+@", path.read_text()) for path in tmp_path.iterdir())
+
+
+def test_a_file_can_be_given_instead_of_the_labs(tmp_path: Path) -> None:
+    others = {"http.conf": "bindport = @HTTP_PORT@\n", "modules.conf": "load = res_new.so\n"}
+    write_config(tmp_path, Values(), all_modules(), {**others, "queues.conf": "[support]\n"})
+    assert (tmp_path / "http.conf").read_text() == "bindport = <HTTP_PORT>\n"
+    assert (tmp_path / "modules.conf").read_text() == "load = res_new.so\n", "taken as it is"
+    assert (tmp_path / "queues.conf").read_text() == "[support]\n"
 
 
 def test_nothing_in_the_configuration_names_an_address() -> None:

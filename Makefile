@@ -1,9 +1,10 @@
 # The commands that people and CI use. Each does all of its own set-up.
 PYTHON := .venv/bin/python
 CODE := ari_app audiosocket lab tests
+FUZZ_SECONDS ?= 3600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup asterisk demo test unit e2e lint format lock serve check agent bench clean
+.PHONY: help setup asterisk demo test unit e2e lint format lock serve check agent bench soak fuzz audit clean
 
 help:  ## List these commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -50,6 +51,15 @@ agent: setup  ## Run the practice agent alone
 
 bench: asterisk  ## Measure everything (45 minutes; .venv/bin/ari-app bench --help)
 	@.venv/bin/ari-app bench all
+
+fuzz: setup  ## Try the parsers on an hour of odd inputs (FUZZ_SECONDS=3600)
+	$(PYTHON) -m tests.fuzz --seconds $(FUZZ_SECONDS) --corpus .cache/fuzz
+
+audit: setup  ## Look for known vulnerabilities in what is locked; needs the internet
+	$(PYTHON) scripts/audit.py
+
+soak: asterisk  ## Mixed calls and faults for MINUTES (10), and what is left over
+	@.venv/bin/ari-app soak --minutes $(or $(MINUTES),10) $(SOAK)
 
 clean:  ## Remove what the commands above have made here
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-output bench-output

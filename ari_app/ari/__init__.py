@@ -15,6 +15,7 @@ from ari_app.ari.errors import (
     AriTimeout,
     AriUnauthorized,
     AriUnavailable,
+    AriUntrusted,
 )
 from ari_app.ari.events import (
     ApplicationMoveFailed,
@@ -79,6 +80,7 @@ __all__ = [
     "AriTimeout",
     "AriUnauthorized",
     "AriUnavailable",
+    "AriUntrusted",
     "Assessment",
     "AsteriskInfo",
     "AsteriskVersion",

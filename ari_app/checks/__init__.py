@@ -18,6 +18,7 @@ from ari_app.checks.conf import check_conf
 from ari_app.checks.dial_back import check_dial_back
 from ari_app.checks.everything import check_all
 from ari_app.checks.finding import Finding, Verdict
+from ari_app.checks.here import check_descriptors
 
 __all__ = [
     "Finding",
@@ -26,5 +27,6 @@ __all__ = [
     "check_all",
     "check_asterisk",
     "check_conf",
+    "check_descriptors",
     "check_dial_back",
 ]

@@ -54,6 +54,12 @@ def _agent_failure(error: AgentError, settings: Settings, host: str) -> Finding:
                 f"{host} knows no agent {settings.elevenlabs_agent_id!r}. Compare "
                 "ELEVENLABS_AGENT_ID with the agent's page.",
             )
+        case "agent_untrusted":
+            return failed(
+                _WHAT,
+                f"{host}: {error}. If that is not a stranger between us, set ELEVENLABS_CA_FILE to "
+                "the certificate of whoever issued it.",
+            )
         case _:
             # It may be over in a minute: no reason not to start.
             return warning(_WHAT, f"{host} could not be asked: {error}.")

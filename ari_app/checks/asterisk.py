@@ -9,6 +9,7 @@ from ari_app.ari import (
     AriNotFound,
     AriUnauthorized,
     AriUnavailable,
+    AriUntrusted,
     Client,
     assess,
     known_bugs,
@@ -43,6 +44,11 @@ def _unreachable(error: AriError, settings: Settings) -> str:
             return (
                 f"What answers at {url} has no /ari. Check ARI_URL, and that Asterisk has "
                 "res_ari.so loaded and enabled=yes in ari.conf."
+            )
+        case AriUntrusted(reason=reason):
+            return (
+                f"Asterisk at {url}: {reason}. Set ARI_CA_FILE to the certificate of whoever "
+                "issued it, and ARI_URL to a name that is in it."
             )
         case AriUnavailable():
             why = "does not answer"

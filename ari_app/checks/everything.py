@@ -60,6 +60,7 @@ async def _with(settings: Settings, *, configuration: bool) -> AsyncIterator[Fin
                 settings.ari_username,
                 settings.ari_password.get_secret_value(),
                 f"{settings.ari_app}-check",
+                ca_file=settings.ari_ca_file,
             )
         )
         findings = await check_asterisk(ari, settings)

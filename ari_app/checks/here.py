@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 import shutil
 import ssl
 import tempfile
@@ -13,6 +12,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from ari_app.checks.finding import Finding, failed, ok, warning
+from ari_app.descriptors import available, needed
 from ari_app.errors import ConfigError
 from ari_app.settings import Settings
 from ari_app.tools.http_config import load_http_tools, process_environment
@@ -26,9 +26,6 @@ _STEREO_BYTES: Final = 4
 # The highest rate that the line may get.
 _RATE_HZ: Final = {"slin": 8000, "slin16": 16000, "slin24": 24000, "auto": 24000}
 _HOURS_TO_KEEP: Final = 24
-# Of a call: the AudioSocket connection, the agent's, the recording.
-_FILES_PER_CALL: Final = 3
-_FILES_AT_REST: Final = 150
 
 
 async def check_here(settings: Settings) -> list[Finding]:
@@ -36,7 +33,7 @@ async def check_here(settings: Settings) -> list[Finding]:
     findings = [
         *_tools(settings),
         *_recordings(settings),
-        judge_open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0], settings),
+        check_descriptors(settings),
     ]
     if settings.precall_url is not None:
         findings.append(await _precall(settings.precall_url, settings.precall_timeout_seconds))
@@ -85,17 +82,17 @@ def judge_room(folder: Path, free_bytes: int, settings: Settings) -> Finding:
     return ok(_RECORDINGS, text)
 
 
-def judge_open_files(limit: int, settings: Settings) -> Finding:
-    """Whether this process may open enough files and sockets. Pure."""
-    calls = settings.max_concurrent_calls
-    needed = _FILES_AT_REST + _FILES_PER_CALL * calls
-    if limit != resource.RLIM_INFINITY and limit < needed:
+def check_descriptors(settings: Settings) -> Finding:
+    """Whether this process may open as many files and connections as the settings let it."""
+    may, might = available(), needed(settings)
+    if may < might:
         return warning(
             _MACHINE,
-            f"This process may open {limit} files; {calls} calls need about {needed}. Raise it: "
-            "LimitNOFILE of the systemd unit, or `ulimit -n`.",
+            f"This process may have {may} files and connections open, and may need {might}. Raise "
+            "its limit (LimitNOFILE= in a systemd unit, `ulimit -Hn` in a shell), or lower "
+            "MAX_CONCURRENT_CALLS.",
         )
-    return ok(_MACHINE, f"this process may open enough files for {calls} calls")
+    return ok(_MACHINE, f"{may} files and connections may be open, at most {might} are needed")
 
 
 async def _precall(url: str, timeout_seconds: float) -> Finding:

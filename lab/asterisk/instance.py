@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import signal
 import subprocess
 import time
 from collections.abc import Mapping
@@ -140,11 +141,14 @@ class LabAsterisk:
         self._ports = claim_ports()
         self._folder = RunFolder()
         self._write_files()
+        await self._run()
+        self._progress("Asterisk is ready")
+
+    async def _run(self) -> None:
         self._process = spawn(
             self._command("-f"), self.installation.env(), self.run_dir / "console"
         )
         await self._booted()
-        self._progress("Asterisk is ready")
 
     async def stop(self) -> None:
         """End it and remove its folder. May be called again, and after a start that failed."""
@@ -159,6 +163,43 @@ class LabAsterisk:
             if self._ports is not None:
                 self._ports.release()
                 self._ports = None
+
+    def kill(self) -> None:
+        """End it at once, as a crash does: all of its calls are gone, its folder and ports are not.
+
+        May be called again. `revive` starts it again.
+        """
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    async def revive(self) -> None:
+        """Start it again after `kill`: same ports, same password, same log. Raises LabError."""
+        _started(self._folder)
+        if self._process is not None:
+            raise LabError("This Asterisk runs already.")
+        await self._run()
+
+    async def restart(self) -> None:
+        """Let it end its calls and stop, and start it again, as `core restart now` does.
+
+        Asterisk's own command looks for a program on the PATH, which the lab's is not.
+        """
+        process = _started(self._process)
+        with contextlib.suppress(LabError):  # the console may go before it has answered
+            await self.cli("core stop now")
+        await end(process)
+        self._process = None
+        await self.revive()
+
+    def freeze(self) -> None:
+        """Stop its process where it is. Sockets stay open, and the kernel takes what arrives."""
+        _started(self._process).send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on after `freeze`."""
+        _started(self._process).send_signal(signal.SIGCONT)
 
     async def cli(self, command: str) -> str:
         """Return what Asterisk's console answers to `command`. Raises LabError where it cannot."""

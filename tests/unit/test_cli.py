@@ -170,22 +170,20 @@ def test_a_file_of_settings_that_cannot_be_read(run: Run, tmp_path: Path) -> Non
 # --- serve
 
 
-def test_serve_reads_the_file_and_sets_up_logging(
-    run: Run,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    logging_set_up: list[tuple[str, ...]],
+@pytest.mark.parametrize("code", [0, 1])
+def test_serve_reads_the_file_and_ends_as_it_is_told(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int
 ) -> None:
     served: list[Settings] = []
 
-    async def serve(settings: Settings) -> None:
+    def supervise(settings: Settings) -> int:
         served.append(settings)
+        return code
 
-    monkeypatch.setattr(service, "serve", serve)
+    monkeypatch.setattr(service, "supervise", supervise)
     (tmp_path / "my.env").write_text("ARI_APP=other\nLOG_LEVEL=DEBUG\nLOG_FORMAT=json\n")
-    assert run("serve", "--env-file", "my.env", **SERVING) == Ran(0, "", "")
+    assert run("serve", "--env-file", "my.env", **SERVING) == Ran(code, "", "")
     assert [settings.ari_app for settings in served] == ["other"]
-    assert logging_set_up == [("DEBUG", "json")]
 
 
 @pytest.mark.parametrize(
@@ -194,20 +192,20 @@ def test_serve_reads_the_file_and_sets_up_logging(
 def test_a_failure_with_a_name_is_one_sentence(
     run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    async def serve(settings: Settings) -> None:
+    def supervise(settings: Settings) -> int:
         raise error
 
-    monkeypatch.setattr(service, "serve", serve)
+    monkeypatch.setattr(service, "supervise", supervise)
     ran = run("serve", **SERVING)
     assert is_one_sentence(ran), ran
     assert ran.err == f"ari-app: {error}\n"
 
 
 def test_an_interrupted_command(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def serve(settings: Settings) -> None:
+    def supervise(settings: Settings) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(service, "serve", serve)
+    monkeypatch.setattr(service, "supervise", supervise)
     ran = run("serve", **SERVING)
     assert ran.code == 130
     assert "Traceback" not in ran.err

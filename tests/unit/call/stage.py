@@ -24,6 +24,7 @@ from ari_app.elevenlabs import AgentClose, Initiation
 from audiosocket import SLIN, AudioSocketClient, AudioSocketServer, FrameClock
 from tests.unit.call.fake_agents import FakeAgent, FakeAgents
 from tests.unit.call.fake_ari import APP, FakeAsterisk, FakeClient, Landed, Moment
+from tests.unit.virtual_loop import make_entrance
 
 
 @dataclass
@@ -83,7 +84,7 @@ class Stage:
         self.clock = FrameClock()
         if self.ticking:
             self.clock.start()
-        self.lines = AudioSocketServer(self.clock)
+        self.lines = AudioSocketServer(self.clock, entrance=make_entrance)
         host, port = await self.lines.start("127.0.0.1", 0)
         self.asterisk = FakeAsterisk(clock=self.clock)
         self.agents = FakeAgents()
@@ -114,6 +115,7 @@ class Stage:
         await self.manager.close()
         await self.asterisk.close()
         await self.lines.close()
+        await self.services.recordings.close()
         self.clock.stop()
         await asyncio.sleep(0.001)
         if kind is None:
@@ -217,12 +219,11 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def _call_tasks() -> list[str]:
-    names = (
-        getattr(task.get_coro(), "__qualname__", "")
+    return [
+        f"{task.get_name()}: {getattr(task.get_coro(), '__qualname__', '')}"
         for task in asyncio.all_tasks()
-        if not task.done()
-    )
-    return [name for name in names if name.startswith(("CallSession.", "ConversationStreamer."))]
+        if not task.done() and task.get_name().startswith("call ")
+    ]
 
 
 def now() -> float:

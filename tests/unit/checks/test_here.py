@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 import socket
 from pathlib import Path
 
 import pytest
 
 from ari_app.checks import Finding, Verdict
-from ari_app.checks.here import check_here, judge_open_files, judge_room
+from ari_app.checks.here import check_here, judge_room
 from ari_app.settings import Settings, load_settings
 
 TOOLS = """
@@ -74,15 +73,6 @@ def test_room(line: str, calls: int, free: int, hours: int, verdict: Verdict) ->
     finding = judge_room(Path("/calls"), free, settings)
     assert finding.verdict is verdict
     assert f"/calls has room for {hours} hours of {calls} calls" in finding.detail
-
-
-def test_open_files() -> None:
-    settings = load_settings(None, max_concurrent_calls=500)
-    finding = judge_open_files(1024, settings)
-    assert finding.verdict is Verdict.WARNING
-    assert "1024 files; 500 calls need about 1650" in finding.detail
-    assert judge_open_files(65536, settings).verdict is Verdict.OK
-    assert judge_open_files(resource.RLIM_INFINITY, settings).verdict is Verdict.OK
 
 
 async def test_a_precall_service_is_only_connected_to() -> None:

@@ -220,7 +220,9 @@ def test_finds_none_on_a_bare_host(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_ends_a_process_that_does_not_listen(tmp_path: Path) -> None:
-    process = spawn(["sh", "-c", "kill -STOP $$"], {}, tmp_path / "console")
+    # It stops itself once it ignores SIGTERM, so that the test knows.
+    script = "trap '' TERM; kill -STOP $$; while :; do sleep 0.05; done"
+    process = spawn(["sh", "-c", script], {}, tmp_path / "console")
     os.waitpid(process.pid, os.WUNTRACED)
     asyncio.run(end(process, patience=0.05))
     assert process.returncode == -signal.SIGKILL

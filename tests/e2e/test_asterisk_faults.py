@@ -8,7 +8,6 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from ari_app.call.session import CallSession
@@ -17,8 +16,8 @@ from lab.asterisk import Installation, LabAsterisk
 from lab.faults import TcpProxy
 from lab.practice_agent import ConversationRecord
 from lab.softphone.call import Call
-from lab.softphone.sounds import level_dbfs, tone, tone_dbfs
-from tests.e2e.harness import HUMAN_HZ, Bench, bench, book, until
+from lab.softphone.sounds import tone, tone_dbfs
+from tests.e2e.harness import HUMAN_HZ, Bench, bench, book, loud_seconds, until
 
 pytestmark = pytest.mark.e2e
 
@@ -61,13 +60,6 @@ def keys_heard(b: Bench, session: CallSession) -> list[str]:
     return [str(each["text"]) for each in told if each.get("type") == "user_message"]
 
 
-def tone_seconds(record: ConversationRecord) -> float:
-    """How much of the caller's test tone the agent has heard."""
-    pcm = np.frombuffer(b"".join(each.payload for each in record.user_audio), "<i2")
-    frames = pcm[: len(pcm) // 320 * 320].reshape(-1, 320)  # 20 ms at 16 kHz
-    return 0.02 * sum(level_dbfs(frame.tobytes()) > LOUD for frame in frames)
-
-
 async def hears(call: Call, hz: int) -> None:
     await until(lambda: bool(tone_dbfs(call.heard_pcm()[-1600:], hz) > -30))
 
@@ -96,7 +88,7 @@ async def test_calls_go_on_without_ari_and_end_as_they_ended(own: LabAsterisk, o
         ending = asyncio.create_task(b.bridge.control.end(over.session_id, "enough"))
         await stays.play(tone(TONE_HZ, 1000, -20))
         heard = conversation(b, session)
-        await until(lambda: tone_seconds(heard) > 0.9)
+        await until(lambda: loud_seconds(heard) > 0.9)
         await until(lambda: conversation(b, over).closing is not None)
         await until(lambda: not ended.is_up or b.bridge.lines.lines == 2)
         assert not over.counts, "it holds no place"
@@ -126,7 +118,7 @@ async def test_calls_go_on_without_ari_and_end_as_they_ended(own: LabAsterisk, o
         await stays.send_digits("7#")
         await until(lambda: keys_heard(b, session) == ["7"])
         await stays.hold()
-        await until(lambda: session._held_by_phone)
+        await until(lambda: session.on_hold)
         await stays.unhold()
         await stays.hang_up()
         await until(session.ended.is_set, 2)
@@ -169,7 +161,7 @@ async def test_asterisk_comes_back_and_the_next_call_works(
 
         next_call, session = await talking(b)
         await next_call.play(tone(TONE_HZ, 500, -20))
-        await until(lambda: tone_seconds(conversation(b, session)) > 0.4)
+        await until(lambda: loud_seconds(conversation(b, session)) > 0.4)
         await next_call.hang_up()
         await b.all_gone()
     await until(lambda: open_files() == files)
@@ -193,12 +185,12 @@ async def test_calls_survive_an_asterisk_that_stands_still(own: LabAsterisk) -> 
         own.thaw()
         record = conversation(b, session)
         # What the caller said meanwhile arrives late, but whole, and what comes next is in time.
-        await until(lambda: tone_seconds(record) > 3.9, 5)
+        await until(lambda: loud_seconds(record) > 3.9, 5)
         await asyncio.sleep(1)
-        said = tone_seconds(record)
+        said = loud_seconds(record)
         before = asyncio.get_running_loop().time()
         await call.play(tone(TONE_HZ, 300, -20))
-        await until(lambda: tone_seconds(record) > said + 0.25)
+        await until(lambda: loud_seconds(record) > said + 0.25)
         assert asyncio.get_running_loop().time() - before < 1
         stats = call.ear.stats()
         assert (stats.lost, stats.duplicated) == (0, 0)

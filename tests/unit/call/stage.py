@@ -60,6 +60,7 @@ class Stage:
         max_calls: The limit.
         ticking: Whether the clock of all lines runs: without it ten minutes are a single step.
         observer: Who is told how calls go, instead of `notes`.
+        asterisk: Makes another Asterisk than the usual one.
         plan: What differs from the usual plan of a call.
     """
 
@@ -69,6 +70,7 @@ class Stage:
         max_calls: int = 10,
         ticking: bool = True,
         observer: SessionObserver | None = None,
+        asterisk: Callable[[FrameClock], FakeAsterisk] | None = None,
         **plan: Any,
     ) -> None:
         self.notes = Notes()
@@ -77,6 +79,7 @@ class Stage:
         self.planned = plan
         self.plan_moment: Moment | None = None
         self._observer = observer or self.notes
+        self._make_asterisk = asterisk or (lambda clock: FakeAsterisk(clock=clock))
         self._names = (f"sip-{number}" for number in count(1))
 
     async def __aenter__(self) -> Self:
@@ -86,7 +89,7 @@ class Stage:
             self.clock.start()
         self.lines = AudioSocketServer(self.clock, entrance=make_entrance)
         host, port = await self.lines.start("127.0.0.1", 0)
-        self.asterisk = FakeAsterisk(clock=self.clock)
+        self.asterisk = self._make_asterisk(self.clock)
         self.agents = FakeAgents()
         self.services = Services(
             ari=FakeClient(self.asterisk),

@@ -4,7 +4,7 @@ CODE := ari_app audiosocket lab tests
 FUZZ_SECONDS ?= 3600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup asterisk demo test unit e2e lint format lock serve check agent bench soak fuzz audit clean
+.PHONY: help setup asterisk demo test unit e2e lint format lock serve check agent bench soak fuzz audit compose-test clean
 
 help:  ## List these commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -27,6 +27,9 @@ unit: setup  ## The tests that need no Asterisk
 e2e: asterisk  ## The tests with the real Asterisk
 	$(PYTHON) -m pytest -m e2e
 
+compose-test: setup  ## Build the lab in Docker, hold calls through it, take it down
+	@$(PYTHON) -m lab.compose_test
+
 lint: setup  ## Format, lint and types, without changing anything
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
@@ -36,9 +39,14 @@ format: setup  ## Put the code into its form
 	$(PYTHON) -m ruff format .
 	$(PYTHON) -m ruff check --fix .
 
-lock: setup  ## Write requirements.lock anew from pyproject.toml
-	uv=$$(command -v uv || echo .cache/uv/bin/uv); $$uv pip compile pyproject.toml --extra lab --group dev --universal \
-		--python-version 3.11 --generate-hashes --no-annotate --no-header --quiet -o requirements.lock
+COMPILE = $$(command -v uv || echo .cache/uv/bin/uv) pip compile --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --no-header --quiet
+
+lock: setup  ## Write requirements.lock anew from pyproject.toml, and those of the images in deploy/
+	$(COMPILE) pyproject.toml --extra lab --group dev -o requirements.lock
+	$(COMPILE) pyproject.toml -c requirements.lock -o deploy/serve.lock
+	$(COMPILE) pyproject.toml --extra lab -c requirements.lock -o deploy/lab.lock
+	echo hatchling | $(COMPILE) - -c requirements.lock -o deploy/build.lock
 
 serve: setup  ## Take calls, with the settings of .env
 	@.venv/bin/ari-app serve

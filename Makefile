@@ -1,8 +1,9 @@
 # The commands that people and CI use. Each does all of its own set-up.
 PYTHON := .venv/bin/python
+FUZZ_SECONDS ?= 3600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup asterisk demo test unit e2e docs lint format lock serve check agent bench clean
+.PHONY: help setup asterisk demo test unit e2e docs lint format lock serve check agent bench soak fuzz audit compose-test clean
 
 help:  ## List these commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -25,6 +26,9 @@ unit: setup  ## The tests that need no Asterisk
 e2e: asterisk  ## The tests with the real Asterisk
 	$(PYTHON) -m pytest -m e2e
 
+compose-test: setup  ## Build the lab in Docker, hold calls through it, take it down
+	@$(PYTHON) -m lab.compose_test
+
 lint: setup  ## Format, lint, types and documentation, without changing anything
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
@@ -40,9 +44,14 @@ format: setup  ## Put the code into its form
 	$(PYTHON) -m ruff format .
 	$(PYTHON) -m ruff check --fix .
 
-lock: setup  ## Write requirements.lock anew from pyproject.toml
-	uv=$$(command -v uv || echo .cache/uv/bin/uv); $$uv pip compile pyproject.toml --extra lab --group dev --universal \
-		--python-version 3.11 --generate-hashes --no-annotate --no-header --quiet -o requirements.lock
+COMPILE = $$(command -v uv || echo .cache/uv/bin/uv) pip compile --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --no-header --quiet
+
+lock: setup  ## Write requirements.lock anew from pyproject.toml, and those of the images in deploy/
+	$(COMPILE) pyproject.toml --extra lab --group dev -o requirements.lock
+	$(COMPILE) pyproject.toml -c requirements.lock -o deploy/serve.lock
+	$(COMPILE) pyproject.toml --extra lab -c requirements.lock -o deploy/lab.lock
+	echo hatchling | $(COMPILE) - -c requirements.lock -o deploy/build.lock
 
 serve: setup  ## Take calls, with the settings of .env
 	@.venv/bin/ari-app serve
@@ -55,6 +64,15 @@ agent: setup  ## Run the practice agent alone
 
 bench: asterisk  ## Measure everything (45 minutes; .venv/bin/ari-app bench --help)
 	@.venv/bin/ari-app bench all
+
+fuzz: setup  ## Try the parsers on an hour of odd inputs (FUZZ_SECONDS=3600)
+	$(PYTHON) -m tests.fuzz --seconds $(FUZZ_SECONDS) --corpus .cache/fuzz
+
+audit: setup  ## Look for known vulnerabilities in what is locked; needs the internet
+	$(PYTHON) scripts/audit.py
+
+soak: asterisk  ## Mixed calls and faults for MINUTES (10), and what is left over
+	@.venv/bin/ari-app soak --minutes $(or $(MINUTES),10) $(SOAK)
 
 clean:  ## Remove what the commands above have made here
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-output bench-output

@@ -6,20 +6,24 @@ import asyncio
 import contextlib
 import errno
 import gc
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 import structlog
-from aiohttp import web
 
+from ari_app.api.connections import HttpServer
 from ari_app.api.metrics import Metrics
 from ari_app.api.models import Readiness
+from ari_app.api.rates import RequestRates
 from ari_app.api.routes import build_web_app
 from ari_app.ari import AriError, AriUnauthorized, Assessment, Client, EventSocket, assess
+from ari_app.audio.recording import Recordings
 from ari_app.call.control import CallControl
 from ari_app.call.dispatcher import Dispatcher
 from ari_app.call.feed import SessionFeed
 from ari_app.call.manager import SessionManager
+from ari_app.call.mending import Mender
 from ari_app.call.observer import SessionObserver, TranscriptLine
 from ari_app.call.plan import Services
 from ari_app.call.session import CallSession
@@ -30,8 +34,9 @@ from ari_app.errors import ConfigError
 from ari_app.planning import FormatMemory, Planner
 from ari_app.precall import PreCall
 from ari_app.settings import Settings, split_host_port
+from ari_app.tools.http_config import process_environment
 from ari_app.tools.http_tools import HttpTools
-from audiosocket import AudioSocketServer, FrameClock
+from audiosocket import AudioSocketServer, FrameClock, Networks
 
 log = structlog.get_logger(__name__)
 
@@ -75,9 +80,16 @@ class VoiceBridge:
     Args:
         settings: What it is told from outside.
         observers: Who wants to know how calls go, beside the metrics.
+        on_replaced: Called when another process has taken the application.
     """
 
-    def __init__(self, settings: Settings, observers: Sequence[SessionObserver] = ()) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        observers: Sequence[SessionObserver] = (),
+        *,
+        on_replaced: Callable[[], None] = lambda: None,
+    ) -> None:
         self.settings = settings
         self.metrics = Metrics()
         self.asterisk: Assessment | None = None
@@ -88,8 +100,11 @@ class VoiceBridge:
         self._observers = Observers([self.metrics, self._agent_formats, self.feed, *observers])
         self._exit = contextlib.AsyncExitStack()
         self._stopping = asyncio.Event()
+        self._ending = False
+        self._running = False
+        self._on_replaced = on_replaced
         self._ari_state = "not connected yet"
-        self._reconcilers: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     # --- life
 
@@ -117,7 +132,13 @@ class VoiceBridge:
         clock.start()
         self._exit.callback(clock.stop)
 
-        self.lines = AudioSocketServer(clock, on_refused=self.metrics.connection_refused)
+        self.lines = AudioSocketServer(
+            clock,
+            allow=Networks(settings.audiosocket_allow),
+            limits=settings.audiosocket_limits(),
+            on_refused=self.metrics.connection_refused,
+        )
+        self.metrics.lines.set_function(lambda: self.lines.lines + self.lines.expected)
         self.audiosocket_address = await _listen(
             self.lines.start, settings.audiosocket_bind, "AUDIOSOCKET_BIND"
         )
@@ -129,6 +150,7 @@ class VoiceBridge:
                 settings.ari_username,
                 settings.ari_password.get_secret_value(),
                 settings.ari_app,
+                ca_file=settings.ari_ca_file,
             )
         )
         self.agents = await self._exit.enter_async_context(
@@ -139,7 +161,9 @@ class VoiceBridge:
                 ca_file=settings.elevenlabs_ca_file,
             )
         )
-        http_tools = await self._exit.enter_async_context(HttpTools.load(settings.tools_file))
+        http_tools = await self._exit.enter_async_context(
+            HttpTools.load(settings.tools_file, process_environment(settings.env_file))
+        )
         self._planner = Planner(
             settings,
             self.ari,
@@ -148,6 +172,9 @@ class VoiceBridge:
             await self._open_precall(),
             lambda: self.manager.get_active_sessions_count(),
         )
+        self.recordings = Recordings()
+        self._exit.push_async_callback(self.recordings.close)
+        self.metrics.watch_recordings(self.recordings.stats)
         services = Services(
             ari=self.ari,
             lines=self.lines,
@@ -157,6 +184,7 @@ class VoiceBridge:
             observer=self._observers,
             policy=settings.call_policy(),
             http_tools=http_tools,
+            recordings=self.recordings,
         )
         self.manager = SessionManager(
             services,
@@ -184,29 +212,58 @@ class VoiceBridge:
         # What is alive now lives as long as the process: no collection needs to look at it again.
         gc.collect()
         gc.freeze()
+        # What is left of an ended call are circles, which only a full collection frees. It comes
+        # the more often and takes the shorter, and no longer waits until those weigh a quarter of
+        # what there was before: the second collection lets it forget that.
+        gc.set_threshold(700, 10, 3)
+        gc.collect()
+        self._running = True
         try:
             await asyncio.wait([events, stop], return_when=asyncio.FIRST_COMPLETED)
-            if not events.done():
-                await self.manager.drain(self.settings.drain_timeout_seconds)
-            elif (error := events.exception()) is not None:
+            if events.done() and (error := events.exception()) is not None:
                 await self.manager.drain(0)
                 if isinstance(error, AriUnauthorized):
                     raise ConfigError(_unauthorized(self.settings)) from None
                 raise error
-            else:
-                log.error("ari_application_replaced", app=self.settings.ari_app)
-                self.manager.replaced = True
-                await self.manager.drain(self.settings.drain_timeout_seconds)
+            await self.manager.drain(0 if self._ending else self.settings.drain_timeout_seconds)
         finally:
-            for task in (stop, sweep, events, *self._reconcilers):
+            for task in (stop, sweep, events, *self._tasks):
                 task.cancel()
-            await asyncio.gather(stop, sweep, events, *self._reconcilers, return_exceptions=True)
+            await asyncio.gather(stop, sweep, events, *self._tasks, return_exceptions=True)
 
     def stop(self) -> None:
         """Begin to stop: see :meth:`run`. Said again, it ends the calls that still run."""
         if self._stopping.is_set():
-            self.manager.end_all("shutting_down")
+            self.end_calls()
+        self.drain()
+
+    def drain(self) -> None:
+        """Begin to stop: see :meth:`run`. Said again, it changes nothing."""
         self._stopping.set()
+
+    def end_calls(self) -> None:
+        """Stop at once: the callers go on in the dialplan as ``FAILED``."""
+        self._ending = True
+        self._stopping.set()
+        if self._running:
+            self.manager.end_all("shutting_down")
+
+    def leave_ports(self) -> None:
+        """Stop listening, so that another process can; the lines that are up stay."""
+        if self._running:
+            self.lines.stop_listening()
+            self._http.stop_listening()
+
+    async def mend(self, *, expected: bool) -> None:
+        """Give back what a process that is no more has left in Asterisk; to be done before
+        :meth:`run`.
+
+        Args:
+            expected: There was one.
+        """
+        await Mender(self.ari, self.settings.ari_app, self.settings.amd_context).mend(
+            expected=expected
+        )
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self._exit.aclose()
@@ -227,22 +284,23 @@ class VoiceBridge:
 
     async def _start_http(self) -> None:
         key = self.settings.api_key
+        rates = RequestRates(self.settings.api_requests_per_second)
         app = build_web_app(
             self,
             api_key=None if key is None else key.get_secret_value(),
             public_url=self.settings.api_public_url,
             number_pattern=self.settings.number_pattern,
+            rates=rates,
         )
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=2)
-        await runner.setup()
-        self._exit.push_async_callback(runner.cleanup)
-
-        async def start(host: str, port: int) -> tuple[str, int]:
-            await web.TCPSite(runner, host, port).start()
-            bound = runner.addresses[0]
-            return bound[0], bound[1]
-
-        self.api_address = await _listen(start, self.settings.api_bind, "API_BIND")
+        loop = asyncio.get_running_loop()
+        server = self._http = HttpServer(
+            app,
+            limits=self.settings.api_limits(),
+            take=lambda address: rates.take(address, loop.time(), changes=False),
+            on_refused=self.metrics.http_was_refused,
+        )
+        self._exit.push_async_callback(server.close)
+        self.api_address = await _listen(server.start, self.settings.api_bind, "API_BIND")
         # Streams of events end before the server waits for its requests to end.
         self._exit.callback(self.feed.close)
         if key is None:
@@ -255,10 +313,16 @@ class VoiceBridge:
     def _ari_changed(self, state: str) -> None:
         self._ari_state = state
         self.metrics.ari_connected.set(state == "connected")
+        if state == "replaced":
+            self.manager.replaced = True
+            self._on_replaced()
         if state == "connected":
-            task = asyncio.get_running_loop().create_task(self._reconnected())
-            self._reconcilers.add(task)
-            task.add_done_callback(self._reconcilers.discard)
+            self._spawn(self._reconnected())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _reconnected(self) -> None:
         try:

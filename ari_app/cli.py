@@ -1,13 +1,14 @@
 """The ``ari-app`` command.
 
-Exit codes: 0 all went well; 2 something outside the program is wrong, said in a sentence; 130
-interrupted.
+Exit codes: 0 all went well; 1 a soak has missed a goal; 2 something outside the program is wrong,
+said in a sentence; 130 interrupted.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -65,17 +66,25 @@ def _root(
 @app.command()
 def serve(env_file: EnvFile = _ENV_FILE) -> None:
     """Take calls until told to stop: SIGTERM lets running calls finish, a second one ends them."""
-    from ari_app.logs import set_up_logging
-    from ari_app.service import serve as serve_until
+    # Frames are too small for several threads, and what forks must have one only.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from ari_app.service import supervise
 
     settings = _settings(env_file)
     settings.require_serving()
-    set_up_logging(settings.log_level, settings.log_format)
-    _run(lambda: serve_until(settings))
+    raise typer.Exit(supervise(settings))
 
 
 @app.command()
-def check(env_file: EnvFile = _ENV_FILE) -> None:
+def check(
+    env_file: EnvFile = _ENV_FILE,
+    conf: Annotated[
+        Path | None,
+        typer.Option(
+            help="On Asterisk's own machine: the folder of its files, such as /etc/asterisk."
+        ),
+    ] = None,
+) -> None:
     """Find out what is wrong with a set-up, and say how to mend it."""
     from ari_app.checks import Finding, Verdict, check_all
     from ari_app.logs import set_up_logging
@@ -91,15 +100,19 @@ def check(env_file: EnvFile = _ENV_FILE) -> None:
     set_up_logging("ERROR")
 
     async def run() -> list[Finding]:
-        findings = []
-        async for finding in check_all(settings):
+        findings: list[Finding] = []
+        async for finding in check_all(settings, conf):
+            if not findings or findings[-1].what != finding.what:
+                console.print(f"[bold]{escape(finding.what)}[/]", highlight=False)
             findings.append(finding)
-            line = f"{signs[finding.verdict]} [bold]{finding.what}[/]  {escape(finding.detail)}"
+            line = f"  {signs[finding.verdict]} {escape(finding.detail)}"
             console.print(line, soft_wrap=True, highlight=False)
         return findings
 
-    findings = _run(run)
-    if any(finding.verdict is Verdict.FAILED for finding in findings):
+    verdicts = [finding.verdict for finding in _run(run)]
+    bad, doubtful = verdicts.count(Verdict.FAILED), verdicts.count(Verdict.WARNING)
+    console.print(f"\n{len(verdicts)} looked at: {bad} failed, {doubtful} to look into.")
+    if bad:
         raise typer.Exit(2)
 
 
@@ -144,7 +157,7 @@ def demo(
 @app.command()
 def bench(
     names: Annotated[
-        list[str] | None, typer.Argument(help="parts, bridge, ear, stall or all.")
+        list[str] | None, typer.Argument(help="parts, bridge, ear, stall, flood or all.")
     ] = None,
     quick: Annotated[bool, typer.Option(help="Fewer steps, shorter ones.")] = False,
     out: Annotated[Path, typer.Option(help="Where figures and pictures go.")] = Path(
@@ -154,7 +167,7 @@ def bench(
         list[str] | None, typer.Option("--format", help="bridge: only this format of the agent.")
     ] = None,
     calls: Annotated[
-        list[int] | None, typer.Option(help="bridge: only this many calls at once.")
+        list[int] | None, typer.Option(help="bridge, flood: only this many calls at once.")
     ] = None,
 ) -> None:
     """Measure what a call costs and what it sounds like; see docs/performance.md."""
@@ -163,6 +176,40 @@ def bench(
 
     options = Options(quick, out, tuple(formats or ()), tuple(calls or ()))
     _run(lambda: run(names or ["all"], options, Console()))
+
+
+@app.command()
+def soak(
+    minutes: Annotated[float, typer.Option(min=0.2, help="How long the mix lasts.")] = 10.0,
+    capacity: Annotated[
+        int | None,
+        typer.Option(min=1, help="Calls that this machine carries; measured if left out."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same calls and faults.")] = 1,
+    out: Annotated[Path, typer.Option(help="Where figures and the picture go.")] = Path(
+        "bench-output/soak"
+    ),
+    faults: Annotated[
+        list[str] | None, typer.Option("--fault", help="Only this fault; none for no fault at all.")
+    ] = None,
+    restart_asterisk: Annotated[
+        bool, typer.Option(help="Kill Asterisk, too, and start it again.")
+    ] = False,
+    plant: Annotated[
+        list[str] | None,
+        typer.Option(help="Plant a 'stranded' caller or an 'orphan', to see that it is found."),
+    ] = None,
+) -> None:
+    """Mixed calls and faults for a long time; exit code 1 when something leaks or is stranded."""
+    with _lab_extra():
+        from benchmarks.soak.command import soak as run_soak
+        from benchmarks.soak.options import soak_options
+
+    options = soak_options(
+        minutes, capacity, seed, out, faults, restart_asterisk=restart_asterisk, plant=plant
+    )
+    if not _run(lambda: run_soak(options, Console())):
+        raise typer.Exit(1)
 
 
 def _settings(env_file: Path) -> Settings:

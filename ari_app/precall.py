@@ -21,6 +21,7 @@ from pydantic import Field, SecretStr, ValidationError
 
 from ari_app.elevenlabs.client_messages import DynamicValue, Initiation
 from ari_app.errors import AppError
+from ari_app.resolver import OwnThreadResolver
 
 log = structlog.get_logger(__name__)
 
@@ -100,7 +101,9 @@ class PreCall:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout(total=None)
+            connector=aiohttp.TCPConnector(resolver=OwnThreadResolver()),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None),
         )
         return self
 

@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ari_app.addresses import is_loopback, is_unspecified
@@ -21,7 +28,9 @@ from ari_app.call.numbers import check_endpoint, number_pattern
 from ari_app.call.policy import CallPolicy
 from ari_app.call.signals import OnMachine
 from ari_app.errors import ConfigError
+from ari_app.logs import NumberStyle
 from ari_app.precall import OnFailure
+from audiosocket import ConnectionLimits, Networks
 
 _BUSY_CALLS = 50
 
@@ -67,6 +76,11 @@ def _empty_is_none(value: object) -> object:
     return None if value == "" else value
 
 
+def _networks(value: str) -> str:
+    Networks(value)
+    return value
+
+
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 HostPort = Annotated[str, AfterValidator(_host_port)]
 OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_empty_is_none)]
@@ -89,14 +103,22 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
+    _read_from: str | None = PrivateAttr(default=".env")
+
     ari_url: HttpUrl = "http://127.0.0.1:8088"
     ari_username: str = ""
     ari_password: SecretStr = SecretStr("")
+    ari_ca_file: OptionalPath = None
     ari_app: str = Field(default="voice-agent", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
 
     audiosocket_bind: HostPort = "127.0.0.1:9092"
     audiosocket_advertise: Annotated[HostPort | None, BeforeValidator(_empty_is_none)] = None
     audiosocket_format: LineFormatName = "slin"
+    audiosocket_allow: Annotated[str, AfterValidator(_networks)] = ""
+    audiosocket_max_connections: int = Field(default=0, ge=0, le=60_000)
+    audiosocket_max_connections_per_address: int = Field(default=0, ge=0, le=60_000)
+    audiosocket_max_half_open: int = Field(default=0, ge=0, le=10_000)
+    audiosocket_max_half_open_per_address: int = Field(default=0, ge=0, le=10_000)
 
     elevenlabs_api_key: OptionalSecret = None
     elevenlabs_agent_id: OptionalText = None
@@ -105,6 +127,9 @@ class Settings(BaseSettings):
 
     api_bind: HostPort = "127.0.0.1:8080"
     api_key: OptionalSecret = None
+    api_max_connections: int = Field(default=0, ge=0, le=60_000)
+    api_max_connections_per_address: int = Field(default=0, ge=0, le=60_000)
+    api_requests_per_second: float = Field(default=50, ge=0, le=10_000)
     api_public_url: Annotated[HttpUrl | None, BeforeValidator(_empty_is_none)] = None
 
     max_concurrent_calls: int = Field(default=10, ge=1, le=10_000)
@@ -142,8 +167,11 @@ class Settings(BaseSettings):
     precall_timeout_seconds: float = Field(default=3, gt=0, le=30)
     precall_on_failure: OnFailure = "go_on"
 
+    worker_stall_seconds: float = Field(default=2, ge=0, le=60)
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["console", "json"] = "console"
+    log_numbers: NumberStyle = "masked"
 
     def chunk_ms(self, active_calls: int) -> int:
         """How much user audio a message to the agent holds, in ms, for a call that begins now.
@@ -155,6 +183,11 @@ class Settings(BaseSettings):
         return max(self.uplink_chunk_ms, self.uplink_busy_chunk_ms)
 
     @property
+    def env_file(self) -> str | None:
+        """The file beside the environment that the settings were read from; None: no file."""
+        return self._read_from
+
+    @property
     def audiosocket_target(self) -> str:
         """``host:port`` that Asterisk is told to dial."""
         return self.audiosocket_advertise or self.audiosocket_bind
@@ -163,6 +196,41 @@ class Settings(BaseSettings):
     def api_is_open(self) -> bool:
         """Whether others than this machine could use the HTTP interface without a key."""
         return self.api_key is None and not is_loopback(split_host_port(self.api_bind)[0])
+
+    def audiosocket_limits(self) -> ConnectionLimits:
+        """How many AudioSocket connections there may be; 0 in the settings: by the calls.
+
+        Asterisk is usually one address, so one address may have them all. A call has one
+        connection, and for a second or two another one: that of the call before in its place.
+        """
+        half_open = self.audiosocket_max_half_open or max(64, 2 * self.max_concurrent_calls)
+        connections = self.audiosocket_max_connections or (
+            2 * self.max_concurrent_calls + half_open
+        )
+        return ConnectionLimits(
+            connections=connections,
+            connections_per_address=self.audiosocket_max_connections_per_address or connections,
+            half_open=half_open,
+            half_open_per_address=(
+                self.audiosocket_max_half_open_per_address or max(1, half_open // 2)
+            ),
+        )
+
+    def api_limits(self) -> ConnectionLimits:
+        """How many HTTP connections there may be; 0 in the settings: by the calls.
+
+        Each call may be followed by a few streams. One address leaves some for others, such as
+        for whatever watches the service.
+        """
+        connections = self.api_max_connections or 4 * self.max_concurrent_calls + 128
+        return ConnectionLimits(
+            connections=connections,
+            connections_per_address=(
+                self.api_max_connections_per_address or max(1, connections * 3 // 4)
+            ),
+            half_open=connections,
+            half_open_per_address=connections,
+        )
 
     def call_policy(self) -> CallPolicy:
         """What holds for every call."""
@@ -225,13 +293,15 @@ def load_settings(env_file: str | None = ".env", **overrides: object) -> Setting
         ConfigError: One sentence for each setting that does not fit.
     """
     try:
-        return Settings(_env_file=env_file, **overrides)  # type: ignore[arg-type]
+        settings = Settings(_env_file=env_file, **overrides)  # type: ignore[arg-type]
     except ValidationError as error:
         problems = [
             f"{'.'.join(str(part) for part in item['loc']).upper()}: {_sentence(item['msg'])}"
             for item in error.errors(include_input=False, include_url=False)
         ]
         raise ConfigError("Bad setting. " + " ".join(problems)) from None
+    settings._read_from = env_file
+    return settings
 
 
 def _sentence(message: str) -> str:

@@ -41,11 +41,12 @@ async def serve(host: str, port: int) -> AudioSocketServer:
     return server
 ```
 
-`frames`, `codec`, `playout`, `schedule`, `fade`, `sources` and `expectations` are pure: they
-touch no socket and read no clock. `clock`, `line`, `server` and `client` are thin shells around
-them for asyncio and uvloop.
+`frames`, `codec`, `playout`, `schedule`, `fade`, `sources`, `expectations`, `census`, `networks`,
+`pace` and `refusals` are pure: they touch no socket and read no clock. `clock`, `listener`,
+`entrance`, `line`, `server` and `client` are thin shells around them for asyncio and uvloop.
 """
 
+from audiosocket.census import ConnectionLimits
 from audiosocket.client import AudioSocketClient, ClientStats, Heard
 from audiosocket.clock import FrameClock
 from audiosocket.codec import Decoder, audio_header, encode
@@ -81,6 +82,8 @@ from audiosocket.frames import (
     Message,
 )
 from audiosocket.line import Line, LineHandler, LineStats
+from audiosocket.listener import Listener
+from audiosocket.networks import Networks
 from audiosocket.playout import FlushResult, PlayoutBuffer, PlayoutStats
 from audiosocket.schedule import Due, Schedule
 from audiosocket.server import AudioSocketServer
@@ -103,6 +106,7 @@ __all__ = [
     "AudioSocketError",
     "AudioSocketServer",
     "ClientStats",
+    "ConnectionLimits",
     "Decoder",
     "Dtmf",
     "Due",
@@ -120,7 +124,9 @@ __all__ = [
     "LineFormat",
     "LineHandler",
     "LineStats",
+    "Listener",
     "Message",
+    "Networks",
     "NotIdentified",
     "PlayoutBuffer",
     "PlayoutStats",

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 from uuid import UUID
 
 import structlog
@@ -15,7 +15,9 @@ import structlog
 from audiosocket.codec import Decoder, audio_header, encode
 from audiosocket.errors import FrameSizeError, ProtocolError, UnexpectedKind
 from audiosocket.frames import (
+    FORMATS,
     HEADER_BYTES,
+    SAMPLE_BYTES,
     Audio,
     Dtmf,
     Error,
@@ -24,6 +26,7 @@ from audiosocket.frames import (
     LineFormat,
     Message,
 )
+from audiosocket.pace import Pace
 from audiosocket.sources import FrameSource
 
 log = structlog.get_logger(__name__)
@@ -33,6 +36,7 @@ ABORT_SECONDS: Final = 1.0
 """How long the peer may take to close, once we have."""
 MAX_FRAMES_AHEAD: Final = 3
 """Frames that may wait for a peer that does not read: 60 ms."""
+_BYTES_PER_SECOND: Final = {fmt.kind: fmt.rate_hz * SAMPLE_BYTES for fmt in FORMATS}
 
 
 class LineHandler(Protocol):
@@ -58,8 +62,8 @@ class LineHandler(Protocol):
         """The line is gone: once for each `line_connected`.
 
         `reason` is what was given to `Line.hang_up`, or one of `peer_closed` (end of stream or
-        reset), `peer_hangup`, `peer_error`, `malformed`, `stalled` (the peer does not read),
-        `handler_error` and `server_closed`.
+        reset), `peer_hangup`, `peer_error`, `malformed`, `too_fast` (more sound than time has
+        passed), `stalled` (the peer does not read), `handler_error` and `server_closed`.
         """
 
 
@@ -90,8 +94,11 @@ class Line(asyncio.Protocol):
     Asterisk 22 waits for the next header with the channel locked, so an idle server blocks the
     channel (asterisk#2089): silence is written when there is nothing else. Each message is a
     single write, for Asterisk hangs up when the pieces of one come more than 5 ms apart
-    (`res_audiosocket.c`). Reading never stops: a full socket makes Asterisk hang up.
+    (`res_audiosocket.c`). Reading never stops: a full socket makes Asterisk hang up. A peer that
+    sends sound faster than it could be spoken is hung up on.
     """
+
+    _transport: asyncio.Transport
 
     def __init__(
         self,
@@ -99,24 +106,26 @@ class Line(asyncio.Protocol):
         uuid: UUID,
         fmt: LineFormat,
         handler: LineHandler,
-        transport: asyncio.Transport,
-        decoder: Decoder,
-        on_malformed: Callable[[], None],
+        on_open: Callable[[Line], None],
+        on_refused: Callable[[str], None],
         on_closed: Callable[[Line], None],
         stall_timeout: float,
     ) -> None:
         self.uuid = uuid
         self.format = fmt
-        self.peer = peer_name(transport)
+        self.peer = "unknown"
         self.next_frame: FrameSource = silence
         """Gives exactly one frame of 20 ms, or None for silence; may be replaced at any time."""
         self.stats = LineStats()
 
         self._handler = handler
-        self._transport = transport
         self._loop = asyncio.get_running_loop()
-        self._decoder = decoder
-        self._on_malformed = on_malformed
+        # The UUID has been read already: a second one is a fault.
+        self._decoder = Decoder(expect_identify=False)
+        self._pace = Pace(now=self._loop.time())
+        self._spoken_seconds = 0.0
+        self._on_open = on_open
+        self._on_refused = on_refused
         self._on_closed = on_closed
         self._header = audio_header(fmt.kind, fmt.frame_bytes)
         self._silence = self._header + bytes(fmt.frame_bytes)
@@ -125,7 +134,6 @@ class Line(asyncio.Protocol):
         self._stalled_since: float | None = None
         self._lost_reason: str | None = None
         self._abort_timer: asyncio.TimerHandle | None = None
-        _limit_unsent(transport, self._max_waiting)
 
     @property
     def closing(self) -> bool:
@@ -142,17 +150,13 @@ class Line(asyncio.Protocol):
             self._begin_end(reason)
             say_goodbye(self._transport)
 
-    def begin(self, messages: list[Message]) -> None:
-        """Announce the line to its handler, then hand over what came along with the UUID."""
-        try:
-            self._handler.line_connected(self)
-        except Exception:
-            self._handler_failed("line_connected")
-        self._deliver(messages)
-
     def write_frames(self, frames_due: int) -> None:
         """The clock's tick: let the handler act, then write the frames that are due."""
         if self.closing:
+            return
+        if not self._pace.keeps(self._spoken_seconds, now=self._loop.time()):
+            log.warning("line too fast", peer=self.peer, seconds=round(self._spoken_seconds, 1))
+            self._end_as_refused("too_fast")
             return
         try:
             self._handler.tick(frames_due)
@@ -161,12 +165,16 @@ class Line(asyncio.Protocol):
         except Exception:
             self._handler_failed("tick")
 
-    def malformed(self, error: ProtocolError) -> None:
-        """Close, because what the peer sends is no AudioSocket."""
-        if not self.closing:
-            log.warning("line malformed", peer=self.peer, reason=error.reason, detail=str(error))
-            self._on_malformed()
-            self.hang_up("malformed")
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self.peer = peer_name(self._transport)
+        set_no_delay(self._transport)
+        _limit_unsent(self._transport, self._max_waiting)
+        self._on_open(self)
+        try:
+            self._handler.line_connected(self)
+        except Exception:
+            self._handler_failed("line_connected")
 
     def data_received(self, data: bytes) -> None:
         if self.closing:
@@ -183,7 +191,7 @@ class Line(asyncio.Protocol):
             messages = self._decoder.feed(data)
         except ProtocolError as error:
             self._deliver(error.before)
-            self.malformed(error)
+            self._malformed(error)
         else:
             self._deliver(messages)
 
@@ -221,7 +229,7 @@ class Line(asyncio.Protocol):
                         log.warning("line error reported", peer=self.peer, code=code)
                         self.hang_up("peer_error")
                     case _:
-                        self.malformed(UnexpectedKind("a second UUID"))
+                        self._malformed(UnexpectedKind("a second UUID"))
             except Exception:
                 self._handler_failed(type(message).__name__)
 
@@ -229,6 +237,7 @@ class Line(asyncio.Protocol):
         stats = self.stats
         stats.frames_received += 1
         stats.bytes_received += len(payload)
+        self._spoken_seconds += len(payload) / _BYTES_PER_SECOND[kind]
         try:
             self._handler.audio_received(payload, kind)
         except Exception:
@@ -262,6 +271,15 @@ class Line(asyncio.Protocol):
         elif now - self._stalled_since >= self._stall_timeout:
             log.warning("line stalled", peer=self.peer, seconds=round(now - self._stalled_since, 1))
             self.hang_up("stalled")
+
+    def _malformed(self, error: ProtocolError) -> None:
+        if not self.closing:
+            log.warning("line malformed", peer=self.peer, reason=error.reason, detail=str(error))
+            self._end_as_refused("malformed")
+
+    def _end_as_refused(self, reason: str) -> None:
+        self._on_refused(reason)
+        self.hang_up(reason)
 
     def _handler_failed(self, call: str) -> None:
         log.exception("line handler failed", call=call, peer=self.peer)

@@ -6,23 +6,39 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol
 from uuid import UUID
 
 import structlog
 
+from audiosocket.census import ConnectionLimits
 from audiosocket.clock import FrameClock
-from audiosocket.codec import Decoder
-from audiosocket.errors import ProtocolError
+from audiosocket.entrance import Admit, Entrance, Refused, TcpEntrance
 from audiosocket.expectations import Expectations
-from audiosocket.frames import Identify, LineFormat, Message
-from audiosocket.line import ABORT_SECONDS, Line, LineHandler, peer_name, say_goodbye, set_no_delay
+from audiosocket.frames import LineFormat
+from audiosocket.line import Line, LineHandler
+from audiosocket.networks import Networks
+from audiosocket.refusals import RefusalLog
 
 log = structlog.get_logger(__name__)
 
 OnRefused = Callable[[str], None]
-"""Called with a slug: `unknown_uuid`, `expired`, `reused`, `no_uuid_in_time`, `malformed` or
-`limit`."""
+"""Called with a slug: `not_allowed`, `limit`, `address_limit`, `no_uuid_in_time`, `unknown_uuid`,
+`expired`, `reused`, `malformed`, `too_fast` or `no_descriptors`."""
+
+
+class MakeEntrance(Protocol):
+    """Makes the place where connections come in."""
+
+    def __call__(
+        self,
+        admit: Admit,
+        refused: Refused,
+        *,
+        allow: Networks,
+        limits: ConnectionLimits,
+        identify_timeout: float,
+    ) -> Entrance: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,40 +51,47 @@ class AudioSocketServer:
     """Accepts the connections that it was told to expect, and refuses all others.
 
     There is no authentication in AudioSocket but the knowledge of a UUID, so each is good for
-    one connection within a limited time. What is refused gets 0x00 and is closed, within
-    `identify_timeout` at most; the lines that are up notice nothing.
+    one connection within a limited time. What is refused gets 0x00 and is closed at once; the
+    lines that are up notice nothing, however many there are of it.
     """
 
     def __init__(
         self,
         clock: FrameClock,
         *,
+        allow: Networks | None = None,
+        limits: ConnectionLimits | None = None,
         identify_timeout: float = 2.0,
         stall_timeout: float = 5.0,
-        max_connections: int = 2000,
-        max_half_open: int = 200,
         on_refused: OnRefused | None = None,
+        entrance: MakeEntrance = TcpEntrance,
     ) -> None:
         """`clock`: gives the pace; its owner starts and stops it.
 
+        `allow`: who may connect; everybody when None. `limits`: how many connections.
         `identify_timeout`: seconds that a connection has to send its UUID.
         `stall_timeout`: seconds without reading after which a peer is given up.
-        `max_connections`, `max_half_open`: connections in all, and those without a UUID; one
-        more is refused (`limit`).
+        `entrance`: where connections come in.
         """
+        self.address: tuple[str, int] | None = None
+        """Where it listens; None before `start`."""
         self.refusals: Counter[str] = Counter()
         """How many connections were refused, by reason."""
         self._clock = clock
-        self._identify_timeout = identify_timeout
         self._stall_timeout = stall_timeout
-        self._max_connections = max_connections
-        self._max_half_open = max_half_open
         self._on_refused = on_refused
+        self._refusal_log = RefusalLog()
+        self._summary: asyncio.TimerHandle | None = None
         self._expectations: Expectations[_Registration] = Expectations()
-        self._greetings: set[_Greeting] = set()
         self._lines: dict[Line, Callable[[], None]] = {}
         self._all_gone = asyncio.Event()
-        self._server: asyncio.Server | None = None
+        self._entrance = entrance(
+            self._admit,
+            self._refused,
+            allow=allow or Networks(),
+            limits=limits or ConnectionLimits(),
+            identify_timeout=identify_timeout,
+        )
 
     @property
     def lines(self) -> int:
@@ -77,8 +100,8 @@ class AudioSocketServer:
 
     @property
     def half_open(self) -> int:
-        """How many connections have not identified themselves, or are being refused."""
-        return len(self._greetings)
+        """How many connections have not identified themselves."""
+        return self._entrance.half_open
 
     @property
     def expected(self) -> int:
@@ -88,38 +111,31 @@ class AudioSocketServer:
     @property
     def listening(self) -> bool:
         """Whether new connections are accepted."""
-        return self._server is not None
+        return self._entrance.listening
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
         """Listen; the address, with the port that port 0 turned into.
 
         Raises OSError when the address cannot be had, RuntimeError when already started.
         """
-        if self._server is not None:
-            raise RuntimeError("the server listens already")
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: _Greeting(self, self._identify_timeout), host, port
-        )
-        bound_host, bound_port = self._server.sockets[0].getsockname()[:2]
-        log.info("audiosocket server listening", host=bound_host, port=bound_port)
-        return bound_host, bound_port
+        self.address = bound = await self._entrance.open(host, port)
+        log.info("audiosocket server listening", host=bound[0], port=bound[1])
+        return bound
+
+    def stop_listening(self) -> None:
+        """Accept no connection any more; the lines that are up stay. May be called twice."""
+        self._entrance.stop_listening()
 
     async def close(self) -> None:
         """Stop listening, hang up every line (`server_closed`) and wait until all are gone."""
-        server, self._server = self._server, None
-        if server is not None:
-            server.close()
         self._expectations.clear()
+        await self._entrance.close()
         for line in tuple(self._lines):
             line.hang_up("server_closed")
-        for greeting in tuple(self._greetings):
-            greeting.close()
-        while self._lines or self._greetings:
+        while self._lines:
             self._all_gone.clear()
             await self._all_gone.wait()
-        if server is not None:
-            await server.wait_closed()
+        self._tell_summary()
 
     def expect(self, uuid: UUID, handler: LineHandler, fmt: LineFormat, ttl: float = 10.0) -> None:
         """Accept one connection with this UUID within `ttl` seconds.
@@ -135,56 +151,48 @@ class AudioSocketServer:
         """Expect it no more; whether it still was expected."""
         return self._expectations.forget(uuid)
 
-    def _connected(self, greeting: _Greeting) -> bool:
-        """Count a connection; whether there is room for it."""
-        has_room = (
-            len(self._greetings) < self._max_half_open
-            and len(self._greetings) + len(self._lines) < self._max_connections
-            and self._server is not None
-        )
-        self._greetings.add(greeting)
-        return has_room
-
-    def _identified(
-        self,
-        greeting: _Greeting,
-        uuid: UUID,
-        transport: asyncio.Transport,
-        decoder: Decoder,
-        messages: list[Message],
-    ) -> Line | None:
-        """Turn a connection into a line, or refuse it."""
+    def _admit(self, uuid: UUID, gone: Callable[[], None]) -> Line | str:
+        """Turn a connection into a line, or say why not."""
         found = self._expectations.take(uuid, now=asyncio.get_running_loop().time())
         if not isinstance(found, _Registration):
-            greeting.refuse(found)
-            return None
-        line = Line(
+            return found
+
+        def closed(line: Line) -> None:
+            gone()
+            self._line_closed(line)
+
+        return Line(
             uuid=uuid,
             fmt=found.format,
             handler=found.handler,
-            transport=transport,
-            decoder=decoder,
-            on_malformed=lambda: self._count_refusal("malformed"),
-            on_closed=self._line_closed,
+            on_open=self._line_opened,
+            on_refused=self._count_refusal,
+            on_closed=closed,
             stall_timeout=self._stall_timeout,
         )
-        transport.set_protocol(line)
-        self._greetings.discard(greeting)
+
+    def _line_opened(self, line: Line) -> None:
         self._lines[line] = self._clock.add(line.write_frames)
-        line.begin(messages)
-        return line
 
     def _line_closed(self, line: Line) -> None:
         self._lines.pop(line)()
-        self._check_gone()
-
-    def _greeting_closed(self, greeting: _Greeting) -> None:
-        self._greetings.discard(greeting)
-        self._check_gone()
-
-    def _check_gone(self) -> None:
-        if not self._lines and not self._greetings:
+        if not self._lines:
             self._all_gone.set()
+
+    def _refused(self, reason: str, peer: str) -> None:
+        self._count_refusal(reason)
+        loop = asyncio.get_running_loop()
+        if self._refusal_log.add(reason, now=loop.time()):
+            log.info("connection refused", reason=reason, peer=peer)
+        elif self._summary is None and (at := self._refusal_log.summary_at) is not None:
+            self._summary = loop.call_at(at, self._tell_summary)
+
+    def _tell_summary(self) -> None:
+        if self._summary is not None:
+            self._summary.cancel()
+            self._summary = None
+            untold = self._refusal_log.take_untold(now=asyncio.get_running_loop().time())
+            log.warning("connections refused", number=sum(untold.values()), by_reason=untold)
 
     def _count_refusal(self, reason: str) -> None:
         self.refusals[reason] += 1
@@ -193,70 +201,3 @@ class AudioSocketServer:
                 self._on_refused(reason)
             except Exception:
                 log.exception("refusal hook failed")
-
-
-class _Greeting(asyncio.Protocol):
-    """A connection that has not said who it is. It becomes a `Line`, or is refused."""
-
-    _transport: asyncio.Transport
-
-    def __init__(self, server: AudioSocketServer, identify_timeout: float) -> None:
-        self._server = server
-        self._identify_timeout = identify_timeout
-        self._decoder = Decoder(expect_identify=True)
-        self._closing = False
-        self._timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        set_no_delay(self._transport)
-        if self._server._connected(self):
-            self._set_timer(self._identify_timeout, lambda: self.refuse("no_uuid_in_time"))
-        else:
-            self.refuse("limit")
-            # Nothing lingers when there are too many already.
-            self._transport.close()
-
-    def data_received(self, data: bytes) -> None:
-        if self._closing:
-            return
-        fault: ProtocolError | None = None
-        try:
-            messages = self._decoder.feed(data)
-        except ProtocolError as error:
-            fault = error
-            messages = list(error.before)
-        match messages:
-            case [Identify(uuid), *rest]:
-                self._cancel_timer()
-                line = self._server._identified(self, uuid, self._transport, self._decoder, rest)
-                if line is not None and fault is not None:
-                    line.malformed(fault)
-            case _ if fault is not None:
-                self.refuse("malformed")
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._cancel_timer()
-        self._server._greeting_closed(self)
-
-    def refuse(self, reason: str) -> None:
-        """Count it and close."""
-        log.info("connection refused", reason=reason, peer=peer_name(self._transport))
-        self._server._count_refusal(reason)
-        self.close()
-
-    def close(self) -> None:
-        """Send 0x00 and close; abort when the peer does not take it. May be called twice."""
-        if not self._closing:
-            self._closing = True
-            say_goodbye(self._transport)
-            self._set_timer(ABORT_SECONDS, self._transport.abort)
-
-    def _set_timer(self, seconds: float, callback: Callable[[], None]) -> None:
-        self._cancel_timer()
-        self._timer = asyncio.get_running_loop().call_later(seconds, callback)
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None

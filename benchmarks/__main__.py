@@ -1,4 +1,4 @@
-"""`python -m benchmarks [parts|bridge|ear|stall|all ...]`."""
+"""`python -m benchmarks [parts|bridge|ear|stall|flood|all ...]`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def main() -> None:
         "--out", type=Path, default=Path("bench-output"), help="where JSON and PNG go"
     )
     parser.add_argument("--format", action="append", choices=FORMATS, help="only this; bridge")
-    parser.add_argument("--calls", type=int, action="append", help="only this many; bridge")
+    parser.add_argument("--calls", type=int, action="append", help="only this many; bridge, flood")
     given = parser.parse_args()
     options = Options(given.quick, given.out, tuple(given.format or ()), tuple(given.calls or ()))
     try:

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
-import structlog
-from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from benchmarks import bridge, ear, parts, stall
+from benchmarks import bridge, ear, flood, parts, stall
+from benchmarks.flood_process import KINDS
 from benchmarks.machine import describe_machine
 from benchmarks.pictures import draw
 from benchmarks.processes import BenchmarkError
-from benchmarks.rows import ROWS, Rows, machine_line
+from benchmarks.rows import ROWS, machine_line
+from benchmarks.terminal import quiet_logs, table_of
 from lab.asterisk import LabAsterisk
 
-NAMES = ("parts", "bridge", "ear", "stall")
+NAMES = ("parts", "bridge", "ear", "stall", "flood")
 _WINDOW_SECONDS, _QUICK_WINDOW_SECONDS = 30.0, 10.0
 _STALL_CALLS = 5
+_FLOOD_SECONDS, _QUICK_FLOOD_SECONDS = 10.0, 5.0
 
 Say = Callable[[str], None]
 
@@ -35,7 +33,8 @@ Say = Callable[[str], None]
 class Options:
     """How to measure.
 
-    `formats` and `calls` narrow *bridge* to some formats and numbers of calls.
+    `formats` and `calls` narrow *bridge* to some formats and numbers of calls; `calls` is also how
+    many *flood* lets run.
     """
 
     quick: bool = False
@@ -64,7 +63,7 @@ async def _run_one(name: str, options: Options, console: Console) -> Path:
     machine = asdict(await asyncio.to_thread(describe_machine))
     measure, steps = _BENCHMARKS[name], _STEPS[name](options)
     columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
-    with _quiet_logs(), Progress(*columns, console=console, transient=True) as progress:
+    with quiet_logs(), Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(name, total=steps)
 
         def say(text: str) -> None:
@@ -78,7 +77,7 @@ async def _run_one(name: str, options: Options, console: Console) -> Path:
     await asyncio.to_thread(path.write_text, text, encoding="utf-8")
     await asyncio.to_thread(draw, name, results, path.with_suffix(".png"))
     for rows in ROWS[name](results):
-        console.print(_table(rows))
+        console.print(table_of(rows))
     console.print(f"[dim]{machine_line(machine)}[/]", highlight=False)
     console.print(f"[dim]{path}, {path.with_suffix('.png')}[/]\n", highlight=False)
     return path
@@ -115,6 +114,17 @@ async def _measure_stall(options: Options, say: Say) -> tuple[Any, str]:
     return {"stalls": _plain(stalls)}, version
 
 
+async def _measure_flood(options: Options, say: Say) -> tuple[Any, str]:
+    seconds = _QUICK_FLOOD_SECONDS if options.quick else _FLOOD_SECONDS
+    calls = options.calls[0] if options.calls else flood.CALLS
+    floods = await flood.measure_flood(calls, tuple(KINDS), seconds, say)
+    plain = _plain(floods)
+    for figures, measured in zip(plain, floods, strict=True):
+        figures["holds"] = measured.holds
+        figures["disturbed"] = measured.disturbed
+    return {"floods": plain}, "none (lab.load)"
+
+
 def _formats(options: Options) -> tuple[str, ...]:
     return options.formats or bridge.FORMATS
 
@@ -133,12 +143,14 @@ _BENCHMARKS: dict[str, Measure] = {
     "bridge": _measure_bridge,
     "ear": _measure_ear,
     "stall": _measure_stall,
+    "flood": _measure_flood,
 }
 _STEPS: dict[str, Callable[[Options], int]] = {
     "parts": lambda options: parts.count_steps(options.quick),
     "bridge": lambda options: len(_formats(options)) * (len(_bridge_steps(options)) + 1),
     "ear": lambda options: len(ear.QUICK_STEPS if options.quick else ear.STEPS),
     "stall": _stall_rounds,
+    "flood": lambda options: len(KINDS) + 1,
 }
 
 
@@ -147,37 +159,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(item) for item in value]
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-
-
-def _table(rows: Rows) -> Table:
-    table = Table(
-        title=rows.title,
-        caption=rows.note or None,
-        title_justify="left",
-        caption_justify="left",
-        header_style="bold",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
-    for column in rows.columns:
-        table.add_column(column, overflow="fold")
-    for line in rows.lines:
-        table.add_row(*line)
-    return table
-
-
-@contextmanager
-def _quiet_logs() -> Iterator[None]:
-    """Keep what this process's own agent and phones log from tearing the display."""
-    before = structlog.get_config()
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
-        cache_logger_on_first_use=False,
-    )
-    try:
-        yield
-    finally:
-        structlog.configure(**before)
 
 
 __all__ = ["NAMES", "BenchmarkError", "Options", "run"]

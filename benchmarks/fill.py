@@ -13,14 +13,17 @@ from typing import Any
 
 from benchmarks.goals import goal_rows
 from benchmarks.rows import ROWS, machine_line
+from benchmarks.soak.report import soak_rows
 
 Json = dict[str, Any]
+
+_ALL_ROWS = {**ROWS, "soak": soak_rows}
 
 
 def fill(text: str, bodies: dict[str, Json]) -> str:
     """Replace every marked part for which there is a result."""
     for name, body in bodies.items():
-        tables = [rows.to_markdown() for rows in ROWS[name](body["results"])]
+        tables = [rows.to_markdown() for rows in _ALL_ROWS[name](body["results"])]
         quick = " A quick run." if body["quick"] else ""
         text = _replace(text, name, "\n\n".join([*tables, machine_line(body["machine"]) + quick]))
     results = {name: body["results"] for name, body in bodies.items()}
@@ -39,6 +42,7 @@ def main() -> None:
     parser.add_argument("--page", type=Path, default=Path("docs/performance.md"))
     options = parser.parse_args()
     paths = {name: options.results / f"{name}.json" for name in ROWS}
+    paths["soak"] = options.results / "soak" / "soak.json"
     bodies = {
         name: json.loads(path.read_text(encoding="utf-8"))
         for name, path in paths.items()

@@ -19,6 +19,7 @@ def goal_rows(results: Mapping[str, Json]) -> Rows:
         *_bridge_lines(results.get("bridge", {"runs": []})["runs"]),
         *_ear_lines(results.get("ear", {"steps": []})["steps"]),
         *_stall_lines(results.get("stall", {"stalls": []})["stalls"]),
+        *_flood_lines(results.get("flood", {"floods": []})["floods"]),
         *_parts_lines(results.get("parts", {"resamplers": []})["resamplers"]),
     ]
     return Rows("Goals", ("what", "goal", "measured", "by"), lines)
@@ -83,6 +84,17 @@ def _stall_lines(stalls: list[Json]) -> Iterator[Line]:
     yield what, "0", str(sum(s["lost_frames"] + s["doubled_frames"] for s in stalls)), "stall"
     growth = max(s["ear_after_ms"] - s["ear_before_ms"] for s in stalls)
     yield "latency after it against before", "does not grow", f"{growth:+.1f} ms at most", "stall"
+
+
+def _flood_lines(floods: list[Json]) -> Iterator[Line]:
+    flooded = [flood for flood in floods if flood["crowd"]]
+    worst = max(flooded, key=lambda flood: float(flood["gap_p99_ms"]), default=None)
+    if worst is None:
+        yield "gaps while strangers flood us, p99", "at most 25 ms", _NOT_MEASURED, "flood"
+        return
+    what = f"gaps while strangers flood us, p99, {worst['calls']} calls"
+    measured = f"{worst['gap_p99_ms']:.1f} ms ({worst['kind']})"
+    yield what, "at most 25 ms", measured, "flood"
 
 
 def _parts_lines(resamplers: list[Json]) -> Iterator[Line]:

@@ -100,6 +100,18 @@ def _stall(results: Json) -> Figure:
     return figure
 
 
+def _flood(results: Json) -> Figure:
+    figure = Figure(figsize=(9, 4.5))
+    axes = figure.subplots()
+    floods = results["floods"]
+    names = [flood["kind"] for flood in floods]
+    axes.bar(names, [flood["gap_p99_ms"] for flood in floods])
+    _goal(axes, 25.0, "25 ms")
+    axes.set_ylabel("p99 gap of running calls, ms")
+    axes.tick_params(axis="x", rotation=30)
+    return figure
+
+
 def _goal(axes: Axes, value: float, label: str) -> None:
     axes.axhline(value, linestyle="--", linewidth=1, color="grey")
     axes.annotate(label, (0.99, value), xycoords=("axes fraction", "data"), ha="right", va="bottom")
@@ -118,4 +130,5 @@ PICTURES: dict[str, Draw] = {
     "bridge": _bridge,
     "ear": _ear,
     "stall": _stall,
+    "flood": _flood,
 }

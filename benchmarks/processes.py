@@ -79,15 +79,33 @@ class Process:
         except TimeoutError:
             raise BenchmarkError(f"{self.log.stem} says nothing; see {self.log}") from None
 
+    @property
+    def children(self) -> list[int]:
+        """The processes that it has started: the worker of `ari-app serve`."""
+        text = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        return [int(pid) for pid in text.split()]
+
+    async def next_line(self) -> bytes:
+        """The next line of its output, however long it takes; empty at the end."""
+        assert self._process.stdout is not None
+        return await self._process.stdout.readline()
+
+    async def write_line(self, line: str) -> None:
+        """Give it a line of input. Raises OSError when it has ended."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(line.encode() + b"\n")
+        await self._process.stdin.drain()
+
     def cpu_seconds(self) -> float:
-        """CPU time that it has used, user and system together, over all its threads."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+        """CPU time that it and its children have used, user and system, over all threads."""
+        return sum(map(_cpu_seconds, (self.pid, *self.children)))
 
     def memory_mb(self) -> float:
-        """Its resident memory in MB (10^6 bytes)."""
-        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+        """Memory of it and its children in MB (10^6 bytes); what they share counts once.
+
+        What is shared with other programs counts in proportion (Pss in proc(5)).
+        """
+        return sum(map(_memory_mb, (self.pid, *self.children)))
 
     async def stop(self) -> None:
         """End it: SIGTERM twice, which ends running calls too, and SIGKILL if it takes too long."""
@@ -104,6 +122,18 @@ class Process:
             await self._process.wait()
 
 
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def _memory_mb(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise BenchmarkError("the kernel does not tell what memory a process has")
+
+
 @asynccontextmanager
 async def running(
     name: str,
@@ -112,22 +142,24 @@ async def running(
     *,
     env: Mapping[str, str] | None = None,
     cores: set[int] | None = None,
+    errors: int | None = None,
 ) -> AsyncIterator[Process]:
-    """Run a program on some of the cores; what it complains of goes to a file in `folder`.
+    """Run a program on some of the cores; what it complains of goes to a file in `folder`, or to
+    the descriptor `errors`.
 
     Should this process die, the kernel ends the program too, where util-linux is there to ask it.
     """
     log = folder / f"{name}.log"
     setpriv = shutil.which("setpriv")
     prefix = () if setpriv is None else (setpriv, "--pdeathsig", "KILL")
-    with log.open("wb") as errors:
+    with log.open("wb") as file:
         process = await asyncio.create_subprocess_exec(
             *prefix,
             *command,
             env={**_plain_environment(), **(env or {})},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            stderr=errors,
+            stderr=file if errors is None else errors,
             limit=1 << 20,
         )
     running_process = Process(process, log)
@@ -233,10 +265,24 @@ async def running_load(folder: Path, *, cores: set[int] | None = None) -> AsyncI
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """An `ari-app serve`."""
+    """An `ari-app serve`: a parent and its worker."""
 
     process: Process
-    api_url: str
+    api: str
+    """`host:port` of its HTTP."""
+    audiosocket: str
+    """`host:port` of its AudioSocket server."""
+
+    @property
+    def api_url(self) -> str:
+        """Where its HTTP is."""
+        return f"http://{self.api}"
+
+    @property
+    def worker(self) -> int:
+        """The process that serves the calls."""
+        (pid,) = self.process.children
+        return pid
 
 
 @asynccontextmanager
@@ -253,7 +299,8 @@ async def running_service(
     }
     command = [sys.executable, "-m", "ari_app", "serve", "--env-file", os.devnull]
     async with running("serve", command, folder, env=environment, cores=cores) as process:
-        service = Service(process, f"http://{await _serving(process)}")
+        serving = await _serving(process)
+        service = Service(process, serving["api"], serving["audiosocket"])
         await _ready(service)
         yield service
 
@@ -276,14 +323,14 @@ def scratch_folder() -> Iterator[Path]:
         yield Path(name)
 
 
-async def _serving(process: Process) -> str:
-    """Wait for the log line that names the addresses; the API's."""
+async def _serving(process: Process) -> dict[str, Any]:
+    """Wait for the log line that names the addresses."""
     while True:
         for line in process.log.read_bytes().splitlines():
             with contextlib.suppress(ValueError):
-                entry = json.loads(line)
+                entry: dict[str, Any] = json.loads(line)
                 if entry.get("event") == "serving":
-                    return str(entry["api"])
+                    return entry
         if process.returncode is not None:
             text = process.log.read_text(errors="replace").strip()
             raise BenchmarkError(f"ari-app serve has ended: {text[-500:]}")

@@ -105,11 +105,38 @@ def stall_rows(results: Json) -> list[Rows]:
     ]
 
 
+def flood_rows(results: Json) -> list[Rows]:
+    """The table of *flood*."""
+    return [
+        Rows(
+            "Flood: strangers at both ports while calls run",
+            (
+                "strangers",
+                "calls",
+                "gaps",
+                "lost",
+                "CPU",
+                "MB",
+                "connections",
+                "answers",
+                "refused",
+                "others",
+                "holds",
+            ),
+            [_flood_line(flood) for flood in results["floods"]],
+            "Gaps between frames of the running calls in ms: p50/p99/max. CPU and memory are the "
+            "service's. Others: how much of its core went to the kernel's part of the flood and to "
+            "other programs.",
+        )
+    ]
+
+
 ROWS: dict[str, Callable[[Json], list[Rows]]] = {
     "parts": parts_rows,
     "bridge": bridge_rows,
     "ear": ear_rows,
     "stall": stall_rows,
+    "flood": flood_rows,
 }
 
 
@@ -209,6 +236,24 @@ def _stall_line(stall: Json) -> tuple[str, ...]:
         f"{stall['ear_before_ms']:.1f}, {stall['ear_after_ms']:.1f}",
         f"{stall['mouth_before_ms']:.1f}, {stall['mouth_after_ms']:.1f}",
         f"{stall['uplink_missing_ms']:.0f}",
+    )
+
+
+def _flood_line(flood: Json) -> tuple[str, ...]:
+    refused = sorted(flood["refused"].items(), key=lambda item: -item[1])
+    verdict = "disturbed" if flood["disturbed"] else "no"
+    return (
+        f"{flood['crowd']} {flood['kind']}" if flood["crowd"] else "none",
+        str(flood["calls"]),
+        _three(flood["gap_p50_ms"], flood["gap_p99_ms"], flood["gap_max_ms"]),
+        str(flood["missing_frames"] + flood["lost_lines"]),
+        f"{flood['cpu_percent']:.0f} %",
+        f"{flood['memory_mb']:.0f}",
+        str(flood["connections"]),
+        str(flood["answers"]),
+        ", ".join(f"{number} {reason}" for reason, number in refused) or "-",
+        f"{flood['others_percent']:.0f} %",
+        "yes" if flood["holds"] else verdict,
     )
 
 

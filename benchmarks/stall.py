@@ -97,7 +97,7 @@ async def _stalled_turn(stage: Stage, callers: list[Caller]) -> tuple[list[float
     loop = asyncio.get_running_loop()
     spoken = await asyncio.gather(*(caller.speak() for caller in callers))
     await asyncio.sleep(_THINKING_SECONDS + _STALL_AFTER_SECONDS)
-    pid = stage.service.process.pid
+    pid = stage.service.worker
     stopped = loop.time()
     os.kill(pid, signal.SIGSTOP)
     try:

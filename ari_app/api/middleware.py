@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import re
 import uuid
@@ -11,11 +12,12 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from ari_app.addresses import is_loopback
 from ari_app.api.problems import Problem
+from ari_app.api.rates import RequestRates, WrongKeys
 from ari_app.call.control import ControlRefused, NotPossible, SessionNotFound
 
 log = structlog.get_logger(__name__)
@@ -23,6 +25,10 @@ log = structlog.get_logger(__name__)
 REQUEST_ID_HEADER: Final = "X-Request-ID"
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 
+OnRefused = Callable[[str], None]
+"""Called with the code of what was refused."""
+
+_READING: Final = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
 _USABLE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
 # Asked every few seconds by machines.
 _QUIET_PATHS: Final = frozenset({"/health/live", "/health/ready", "/metrics"})
@@ -45,7 +51,9 @@ async def request_ids(request: web.Request, handler: Handler) -> web.StreamRespo
     request[REQUEST_ID] = request_id
     with structlog.contextvars.bound_contextvars(request=request_id):
         response = await handler(request)
-        write = log.debug if request.path in _QUIET_PATHS else log.info
+        # Whoever asks too often would fill the log as well; the metrics count it.
+        quiet = request.path in _QUIET_PATHS or response.status == HTTPStatus.TOO_MANY_REQUESTS
+        write = log.debug if quiet else log.info
         write("http_request", method=request.method, path=request.path, status=response.status)
     return response
 
@@ -80,36 +88,78 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     return found.response(request[REQUEST_ID])
 
 
+def rate_limits(rates: RequestRates, on_refused: OnRefused) -> Middleware:
+    """Refuse what comes too often from one address, and close its connection.
+
+    Args:
+        rates: How often is too often.
+        on_refused: Told of each.
+    """
+
+    @web.middleware
+    async def limit(request: web.Request, handler: Handler) -> web.StreamResponse:
+        now, changes = asyncio.get_running_loop().time(), request.method not in _READING
+        if (wait := rates.take(client_of(request), now, changes=changes)) > 0:
+            raise _too_often(wait, on_refused)
+        return await handler(request)
+
+    return limit
+
+
+def _too_often(wait: float, on_refused: OnRefused) -> Problem:
+    on_refused("rate_limited")
+    # It comes back through the door, where turning it away costs next to nothing.
+    return Problem("rate_limited", retry_after=wait, closes=True)
+
+
+def client_of(request: web.Request) -> str:
+    """The address that a request came from: the last one, which cannot be made up."""
+    return request.remote or ""
+
+
 def authentication(
     api_key: str | None,
     open_paths: frozenset[str],
     sign_in: Callable[[web.Request], web.Response | None],
+    on_refused: OnRefused,
 ) -> Middleware:
     """Ask for the key, compared in constant time, on all but ``open_paths``.
 
     Without a key only programs of this machine can ask, but so can every page in its browser:
-    those are recognised by ``Origin``, or by a ``Host`` that is not this machine.
+    those are recognised by ``Origin``, or by a ``Host`` that is not this machine, on every path.
 
     Args:
         api_key: The key; None asks for none.
         open_paths: Where none is asked for.
         sign_in: What a browser is answered that has brought no key; None answers as to everybody.
+        on_refused: Told of each that is refused.
     """
     wanted = None if api_key is None else api_key.encode()
+    wrong_keys = WrongKeys()
 
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path not in open_paths:
-            if wanted is None:
-                _only_from_here(request)
-            elif not hmac.compare_digest(given_key(request), wanted):
+        if wanted is None:
+            if not _is_from_here(request):
+                on_refused("forbidden_origin")
+                raise Problem("forbidden_origin")
+        elif request.path not in open_paths:
+            client, now = client_of(request), asyncio.get_running_loop().time()
+            given = given_key(request)
+            if given and (wait := wrong_keys.wait(client, now)) > 0:
+                raise _too_often(wait, on_refused)
+            if not hmac.compare_digest(given, wanted):
                 if (page := sign_in(request)) is not None:
                     return page
+                on_refused("unauthorized")
+                if given:
+                    wrong_keys.wrong(client, now)
                 raise Problem(
                     "unauthorized",
                     "Send the API key as X-API-Key, or as Authorization: Bearer.",
                     headers={"WWW-Authenticate": "Bearer"},
                 )
+            wrong_keys.right(client)
         return await handler(request)
 
     return authenticate
@@ -122,8 +172,11 @@ def given_key(request: web.Request) -> bytes:
     return given.strip().encode("utf-8", "surrogateescape")
 
 
-def _only_from_here(request: web.Request) -> None:
-    host = urlsplit(f"//{request.host}").hostname or ""
+def _is_from_here(request: web.Request) -> bool:
     origin = request.headers.get("Origin")
-    if not is_loopback(host) or (origin is not None and urlsplit(origin).netloc != request.host):
-        raise Problem("forbidden_origin")
+    try:
+        host = urlsplit(f"//{request.host}").hostname or ""
+        same = origin is None or urlsplit(origin).netloc == request.host
+    except ValueError:
+        return False
+    return same and is_loopback(host)

@@ -23,7 +23,7 @@ _REQUEST_ID: Final = HeaderField(
     {"type": "string"},
 )
 _EXAMPLES: Final = {"session_id": "lead-4711"}
-_EVERYWHERE: Final = ("internal",)
+_EVERYWHERE: Final = ("internal", "rate_limited", "head_too_late", "too_many_connections")
 _EVENT_NAME: Final = "SessionEvent"
 # What ari_app.call.numbers takes; brackets as well, which are left out here for legibility.
 _E164: Final = r"^\+[1-9]([ .-]?[0-9]){6,14}$"
@@ -126,11 +126,15 @@ def _responses(operation: Operation, *, keyed: bool) -> dict[str, Any]:
         responses[str(status)] = {"description": meaning}
         if operation.answer is not None:
             responses[str(status)]["content"] = responses["200"]["content"]
-    codes = [*operation.problems, *_EVERYWHERE]
+    codes = list(dict.fromkeys((*operation.problems, *_EVERYWHERE)))
     if not operation.is_open:
         codes.append("unauthorized" if keyed else "forbidden_origin")
     for status, described in _problems(codes):
-        responses[str(status.value)] = described
+        told = responses.setdefault(str(status.value), described)
+        if told is not described:
+            # A status with an answer of its own, such as that of a service that is not ready.
+            told["description"] += " " + described["description"]
+            told["content"] = {**told["content"], **described["content"]}
     return dict(sorted(responses.items()))
 
 

@@ -34,6 +34,10 @@ CODES: Final[Mapping[str, tuple[HTTPStatus, str]]] = {
     "asterisk": (_CONFLICT, "Asterisk refused it."),
     "body_too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is over 64 KiB."),
     "body_too_late": (HTTPStatus.REQUEST_TIMEOUT, "The body did not arrive within 10 seconds."),
+    "head_too_late": (
+        HTTPStatus.REQUEST_TIMEOUT,
+        "The request's head did not arrive within 10 seconds.",
+    ),
     "unsupported_media_type": (
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         "The body's content type is not application/json.",
@@ -44,12 +48,13 @@ CODES: Final[Mapping[str, tuple[HTTPStatus, str]]] = {
     "bad_digits": (_UNUSABLE, "There are other keys than 0 to 9, A to D, * and #."),
     "no_agent_id": (_CONFLICT, "No agent is named, and the settings have none."),
     "idempotency_mismatch": (_CONFLICT, "The Idempotency-Key was used with another body."),
-    "rate_limited": (HTTPStatus.TOO_MANY_REQUESTS, "Too many calls are begun per second."),
+    "rate_limited": (HTTPStatus.TOO_MANY_REQUESTS, "Too many requests, or calls, per second."),
     "internal": (HTTPStatus.INTERNAL_SERVER_ERROR, "The request failed; the log says why."),
     "capacity": (_LATER, "As many calls are running as may."),
     "queue_timeout": (_LATER, "No room came free within wait_seconds."),
     "draining": (_LATER, "The service is stopping."),
     "not_connected": (_LATER, "Asterisk is not connected."),
+    "too_many_connections": (_LATER, "As many connections are open as may."),
     "too_many_streams": (_LATER, "As many streams of the session are open as may."),
 }
 """Every code with its HTTP status and what it means.
@@ -58,7 +63,12 @@ What the description of the interface forbids is 400 or 422, and stays so howeve
 What it allows, but not as things are now, is 409.
 """
 
-_RETRY_SECONDS: Final = {"too_many_streams": 5.0, "capacity": 5.0, "rate_limited": 1.0}
+_RETRY_SECONDS: Final = {
+    "too_many_streams": 5.0,
+    "too_many_connections": 5.0,
+    "capacity": 5.0,
+    "rate_limited": 1.0,
+}
 
 
 class FieldError(BaseModel):
@@ -96,6 +106,7 @@ class Problem(Exception):
         retry_after: Seconds after which it may be granted.
         headers: More headers for the answer.
         errors: What is wrong with which field.
+        closes: The connection is closed after the answer.
     """
 
     def __init__(
@@ -107,11 +118,13 @@ class Problem(Exception):
         retry_after: float | None = None,
         headers: Mapping[str, str] | None = None,
         errors: Sequence[FieldError] = (),
+        closes: bool = False,
     ) -> None:
         self.code = code
         self.status, meaning = CODES.get(code, (status, f"{status.phrase}."))
         self.detail = meaning if detail is None else detail
         self.errors = errors
+        self.closes = closes
         self.headers = dict(headers or {})
         if retry_after is None:
             retry_after = _RETRY_SECONDS.get(code)
@@ -119,8 +132,8 @@ class Problem(Exception):
             self.headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
         super().__init__(self.detail)
 
-    def response(self, request_id: str) -> web.Response:
-        """The ``application/problem+json`` answer."""
+    def body(self, request_id: str) -> bytes:
+        """The problem details as JSON."""
         body: dict[str, object] = {
             "type": "about:blank",
             "title": self.status.phrase,
@@ -131,9 +144,16 @@ class Problem(Exception):
         }
         if self.errors:
             body["errors"] = [error.model_dump() for error in self.errors]
-        return web.Response(
+        return orjson.dumps(body)
+
+    def response(self, request_id: str) -> web.Response:
+        """The ``application/problem+json`` answer."""
+        response = web.Response(
             status=self.status.value,
-            body=orjson.dumps(body),
+            body=self.body(request_id),
             content_type=MEDIA_TYPE,
             headers=self.headers,
         )
+        if self.closes:
+            response.force_close()
+        return response

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from ari_app.call.control import Initiate, Variable
+from ari_app.call.dialplan import CALLER_ID_PATTERN, TARGET_PATTERN
 
 _MAX_VARIABLES = 100
 
@@ -19,8 +20,7 @@ AgentId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,128}$")]
 SessionId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 # Asterisk's own limit for a channel's id is 150 characters.
 CallId = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,149}$")]
-# No quotes and no angle brackets: Asterisk would read a name and a number out of them.
-CallerNumber = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z+*#._ -]{1,40}$")]
+CallerNumber = Annotated[str, StringConstraints(pattern=CALLER_ID_PATTERN)]
 Reason = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
 # What may be called is decided by the settings, in ari_app.call.numbers.
 CalledNumber = Annotated[str, StringConstraints(min_length=1, max_length=40)]
@@ -169,7 +169,7 @@ class TransferRequest(_Request):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"to": "2000"}]})
 
-    to: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+*#._@-]{1,80}$")] = Field(
+    to: Annotated[str, StringConstraints(pattern=TARGET_PATTERN)] = Field(
         description="A number, or an extension of the dialplan."
     )
     mode: Literal["blind", "attended"] = Field(

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from aiohttp import hdrs, web
 
+from ari_app.api.connections import mark_heads
 from ari_app.api.docs_page import sign_in
 from ari_app.api.handlers import Handlers, ServiceView
-from ari_app.api.middleware import add_headers, authentication, problems, request_ids
+from ari_app.api.middleware import (
+    add_headers,
+    authentication,
+    problems,
+    rate_limits,
+    request_ids,
+)
 from ari_app.api.operations import OPEN_PATHS, OPERATIONS
+from ari_app.api.rates import RequestRates
 
 _MAX_BODY_BYTES = 64 * 1024
 
@@ -18,6 +26,7 @@ def build_web_app(
     api_key: str | None,
     public_url: str | None = None,
     number_pattern: str | None = None,
+    rates: RequestRates | None = None,
 ) -> web.Application:
     """The aiohttp application.
 
@@ -27,9 +36,17 @@ def build_web_app(
         public_url: How others reach the interface, for the URLs in its answers; None: as the
             request at hand did.
         number_pattern: What a number to call must match as a whole; None is E.164.
+        rates: How often each address may ask; None is any number of times.
     """
+    on_refused = service.metrics.http_was_refused
     app = web.Application(
-        middlewares=[request_ids, problems, authentication(api_key, OPEN_PATHS, sign_in)],
+        middlewares=[
+            mark_heads,
+            request_ids,
+            problems,
+            rate_limits(rates or RequestRates(), on_refused),
+            authentication(api_key, OPEN_PATHS, sign_in, on_refused),
+        ],
         client_max_size=_MAX_BODY_BYTES,
     )
     app.on_response_prepare.append(add_headers)

@@ -15,6 +15,7 @@ from ari_app.ari.errors import (
     AriTimeout,
     AriUnauthorized,
     AriUnavailable,
+    AriUntrusted,
 )
 from ari_app.ari.events import (
     ApplicationMoveFailed,
@@ -51,12 +52,20 @@ from ari_app.ari.models import (
     CallerID,
     Channel,
     DialplanCEP,
+    Endpoint,
     Module,
     Playback,
     Variable,
 )
 from ari_app.ari.socket import EventSocket, SocketState, SocketStats
-from ari_app.ari.version import Assessment, AsteriskVersion, Capabilities, assess
+from ari_app.ari.version import (
+    Assessment,
+    AsteriskVersion,
+    Capabilities,
+    assess,
+    known_bugs,
+    release_to_install,
+)
 
 __all__ = [
     "Application",
@@ -71,6 +80,7 @@ __all__ = [
     "AriTimeout",
     "AriUnauthorized",
     "AriUnavailable",
+    "AriUntrusted",
     "Assessment",
     "AsteriskInfo",
     "AsteriskVersion",
@@ -98,6 +108,7 @@ __all__ = [
     "Client",
     "Dial",
     "DialplanCEP",
+    "Endpoint",
     "Event",
     "EventSocket",
     "Module",
@@ -111,5 +122,7 @@ __all__ = [
     "UnknownEvent",
     "Variable",
     "assess",
+    "known_bugs",
     "parse_event",
+    "release_to_install",
 ]

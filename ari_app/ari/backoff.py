@@ -15,7 +15,7 @@ class Backoff:
     """
 
     first_seconds: float = 0.2
-    most_seconds: float = 5.0
+    most_seconds: float = 2.0
 
     def __post_init__(self) -> None:
         if not 0 < self.first_seconds <= self.most_seconds:

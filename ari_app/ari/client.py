@@ -6,6 +6,7 @@ date as soon as it is read. Events come from :class:`ari_app.ari.socket.EventSoc
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -13,6 +14,8 @@ from ari_app.ari.applications import ApplicationsResource
 from ari_app.ari.asterisk import AsteriskResource
 from ari_app.ari.bridges import BridgesResource
 from ari_app.ari.channels import ChannelsResource
+from ari_app.ari.endpoints import EndpointsResource
+from ari_app.ari.link import Link, Persistent, Sender
 from ari_app.ari.playbacks import PlaybacksResource
 from ari_app.ari.rest import Observer, Rest
 
@@ -23,6 +26,9 @@ class Client:
     Every method raises an :class:`~ari_app.ari.errors.AriError` when Asterisk does not do what it
     was asked, and does so within `timeout` seconds.
 
+    Attributes:
+        link: Whether Asterisk can be reached; the event socket keeps it up to date.
+
     Args:
         base_url: `http://127.0.0.1:8088`; without credentials and without `/ari`.
         username: A user of ari.conf.
@@ -31,9 +37,10 @@ class Client:
         timeout: Seconds for each request, waiting for a free connection included.
         max_connections: Well below Asterisk's `sessionlimit` of 100, which WebSockets share.
         observe: Called after every request.
+        ca_file: For https: certificates (PEM) to trust instead of the system's.
 
     Raises:
-        ConfigError: The URL or the username cannot be used.
+        ConfigError: The URL, the username or the file of certificates cannot be used.
     """
 
     def __init__(
@@ -46,24 +53,53 @@ class Client:
         timeout: float = 5.0,
         max_connections: int = 50,
         observe: Observer | None = None,
+        ca_file: str | Path | None = None,
     ) -> None:
-        rest = Rest(base_url, username, password, max_connections=max_connections, observe=observe)
+        rest = Rest(
+            base_url,
+            username,
+            password,
+            max_connections=max_connections,
+            observe=observe,
+            ca_file=ca_file,
+        )
         self._arrange(rest, app, timeout)
 
-    def _arrange(self, rest: Rest, app: str, timeout: float) -> None:
+    def _arrange(
+        self,
+        rest: Rest,
+        app: str,
+        timeout: float,
+        *,
+        link: Link | None = None,
+        sender: Sender | None = None,
+    ) -> None:
         self.rest = rest
         self.app = app
         self.timeout = timeout
-        self.applications = ApplicationsResource(rest, app, timeout)
-        self.asterisk = AsteriskResource(rest, app, timeout)
-        self.bridges = BridgesResource(rest, app, timeout)
-        self.channels = ChannelsResource(rest, app, timeout)
-        self.playbacks = PlaybacksResource(rest, app, timeout)
+        self.link = link or Link()
+        sender = sender or rest
+        self.applications = ApplicationsResource(sender, app, timeout)
+        self.asterisk = AsteriskResource(sender, app, timeout)
+        self.bridges = BridgesResource(sender, app, timeout)
+        self.channels = ChannelsResource(sender, app, timeout)
+        self.endpoints = EndpointsResource(sender, app, timeout)
+        self.playbacks = PlaybacksResource(sender, app, timeout)
 
     def within(self, seconds: float) -> Client:
         """The same client with another deadline: `client.within(1).channels.hangup(id)`."""
         view = Client.__new__(Client)
-        view._arrange(self.rest, self.app, seconds)
+        view._arrange(self.rest, self.app, seconds, link=self.link)
+        return view
+
+    def persistent(self) -> Client:
+        """The same client for giving something back: its requests wait for Asterisk's return.
+
+        See :class:`~ari_app.ari.link.Persistent`.
+        """
+        view = Client.__new__(Client)
+        sender = Persistent(self.rest, self.link)
+        view._arrange(self.rest, self.app, self.timeout, link=self.link, sender=sender)
         return view
 
     async def close(self) -> None:

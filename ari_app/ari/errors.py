@@ -4,6 +4,7 @@
 
     AriError (a ControlError: Asterisk's side, or the way to it)
     ├── AriUnavailable     no connection, or 503: not booted yet, shutting down
+    │   └── AriUntrusted   its certificate does not hold
     ├── AriTimeout         no answer within the deadline
     ├── AriUnauthorized    401: wrong user or password; 403: the user may not do this
     ├── AriNotFound        404: no such channel, bridge, application, variable or module
@@ -19,6 +20,7 @@ channel that does not exist, and 422 for one that is not in Stasis); the resourc
 from __future__ import annotations
 
 from ari_app.errors import ControlError
+from ari_app.trust import why_untrusted
 
 
 class AriError(ControlError):
@@ -55,6 +57,13 @@ class AriUnavailable(AriError):
 
     default_code = "ari_unavailable"
     default_retryable = True
+
+
+class AriUntrusted(AriUnavailable):
+    """Whoever answers over https has no certificate that shows it to be Asterisk."""
+
+    default_code = "ari_untrusted"
+    default_retryable = False
 
 
 class AriTimeout(AriError):
@@ -99,6 +108,12 @@ class AriMalformed(AriError):
     """Asterisk sent something that is not what its own API describes."""
 
     default_code = "ari_malformed"
+
+
+def untrusted(error: BaseException, *, method: str, path: str) -> AriUntrusted:
+    """The exception for what a handshake failed with."""
+    why = why_untrusted(getattr(error, "certificate_error", error))
+    return AriUntrusted(f"its certificate is not trusted: {why}", method=method, path=path)
 
 
 def error_for_status(status: int, reason: str, *, method: str, path: str) -> AriError:

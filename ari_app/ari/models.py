@@ -104,6 +104,19 @@ class Variable(Resource):
     value: str = Field(repr=False)
 
 
+class Endpoint(Resource):
+    """A party that can be dialled: a trunk, a phone.
+
+    Attributes:
+        technology: `PJSIP`, `Local`, ...
+        state: `online`, `offline` or `unknown`; None where the technology does not tell.
+    """
+
+    technology: str
+    resource: str
+    state: str | None = None
+
+
 class Application(Resource):
     """A Stasis application and what it is subscribed to."""
 

@@ -60,14 +60,16 @@ class Operation(Generic[T]):
         """The path with its placeholders filled in order, each id quoted as one segment.
 
         Raises:
-            ValueError: There are more or fewer ids than placeholders, or an id is empty.
+            ValueError: There are more or fewer ids than placeholders, or an id is empty or one
+                that would lead to another resource.
         """
         names = self.placeholders
         if len(ids) != len(names):
             raise ValueError(f"{self.path} takes {len(names)} ids, not {len(ids)}")
-        if not all(ids):
-            # A path that ends in "/" is another resource, or none.
-            raise ValueError(f"{self.path}: an id is empty")
+        if {"", ".", ".."} & set(ids):
+            # A path that ends in "/" is another resource, or none; dots are not quoted, and whoever
+            # stands between may resolve them.
+            raise ValueError(f"{self.path}: an id is empty, or leads elsewhere")
         values = iter(ids)
         return _PLACEHOLDER.sub(lambda _: quote(next(values), safe=""), self.path)
 

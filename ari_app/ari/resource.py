@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+from ari_app.ari.link import Sender
 from ari_app.ari.operations import Operation, Parameter
-from ari_app.ari.rest import Rest
 
 T = TypeVar("T")
 
@@ -14,15 +14,15 @@ class ResourceClient:
     """A group of operations.
 
     Args:
-        rest: Sends them.
+        sender: Sends them.
         app: Our Stasis application.
         timeout: Seconds for each request.
     """
 
-    def __init__(self, rest: Rest, app: str, timeout: float) -> None:
-        self._rest = rest
+    def __init__(self, sender: Sender, app: str, timeout: float) -> None:
+        self._sender = sender
         self._app = app
         self._timeout = timeout
 
     async def _call(self, operation: Operation[T], *ids: str, **parameters: Parameter) -> T:
-        return await self._rest.call(operation, ids, parameters, self._timeout)
+        return await self._sender.call(operation, ids, parameters, self._timeout)

@@ -7,7 +7,9 @@ time with a thread for each, takes a request line of at most 4096 bytes and a bo
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import aiohttp
@@ -15,9 +17,17 @@ import orjson
 import structlog
 from yarl import URL
 
-from ari_app.ari.errors import AriError, AriTimeout, AriUnavailable, error_for_status
+from ari_app.addresses import is_loopback
+from ari_app.ari.errors import (
+    AriError,
+    AriTimeout,
+    AriUnavailable,
+    error_for_status,
+    untrusted,
+)
 from ari_app.ari.operations import Operation, Parameter
 from ari_app.errors import ConfigError
+from ari_app.trust import trusting
 
 log = structlog.get_logger(__name__)
 
@@ -43,10 +53,11 @@ class Rest:
         password: Sent in a header only, never in a URL.
         max_connections: Further requests wait for a free one; their deadline runs meanwhile.
         observe: Called after every request.
+        ca_file: For https: certificates (PEM) to trust instead of the system's.
 
     Raises:
-        ConfigError: The URL is not http(s), or holds credentials, a query or a fragment; or the
-            username holds a colon.
+        ConfigError: The URL is not http(s), or holds credentials, a query or a fragment; the
+            username holds a colon; or the file of certificates cannot be used.
     """
 
     def __init__(
@@ -57,8 +68,14 @@ class Rest:
         *,
         max_connections: int = 50,
         observe: Observer | None = None,
+        ca_file: str | Path | None = None,
     ) -> None:
         self.root = _root(base_url)
+        self._tls: ssl.SSLContext | bool = True
+        if self.root.startswith("https:"):
+            self._tls = trusting(ca_file, "ARI_CA_FILE")
+        elif not is_loopback(URL(self.root).host or ""):
+            log.warning("ari_password_unencrypted", url=self.root)
         try:
             self._authorization = aiohttp.encode_basic_auth(username, password, encoding="utf-8")
         except ValueError:
@@ -81,7 +98,9 @@ class Rest:
             self._session = aiohttp.ClientSession(
                 headers={"Authorization": self._authorization},
                 connector=aiohttp.TCPConnector(
-                    limit=self._max_connections, keepalive_timeout=KEEPALIVE_SECONDS
+                    limit=self._max_connections,
+                    keepalive_timeout=KEEPALIVE_SECONDS,
+                    ssl=self._tls,
                 ),
                 # The deadline is asyncio's: it holds for waiting in the pool and repeating, too.
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
@@ -153,6 +172,8 @@ class Rest:
                     raise
                 log.debug("ari_request_repeated", method=operation.method, path=operation.path)
                 return await self._send(operation, path, parameters)
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise untrusted(error, method=operation.method, path=path) from None
         except aiohttp.ClientError as error:
             raise AriUnavailable(
                 str(error) or type(error).__name__, method=operation.method, path=path

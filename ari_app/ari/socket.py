@@ -27,6 +27,7 @@ from ari_app.ari.errors import (
     AriUnauthorized,
     AriUnavailable,
     error_for_status,
+    untrusted,
 )
 from ari_app.ari.events import ApplicationReplaced, Event, UnknownEvent, parse_event
 from ari_app.ari.operations import Operation
@@ -87,7 +88,7 @@ class EventSocket:
         on_state: Callable[[SocketState], None],
         *,
         backoff: Backoff | None = None,
-        ping_seconds: float = 20.0,
+        ping_seconds: float = 5.0,
         max_message_bytes: int = 1 << 20,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
@@ -144,6 +145,7 @@ class EventSocket:
 
     async def _keep_connected(self) -> None:
         failures = 0
+        self._client.link.set(False)
         while not self._client.rest.closed:
             opened = self._clock()
             try:
@@ -204,6 +206,8 @@ class EventSocket:
             raise AriTimeout("no handshake in time", method=method, path=path) from None
         except aiohttp.WSServerHandshakeError as error:
             raise error_for_status(error.status, error.message, method=method, path=path) from None
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise untrusted(error, method=method, path=path) from None
         except aiohttp.ClientError as error:
             reason = str(error) or type(error).__name__
             raise AriUnavailable(reason, method=method, path=path) from error
@@ -235,6 +239,7 @@ class EventSocket:
 
     def _enter(self, state: SocketState) -> None:
         self.state = state
+        self._client.link.set(state is SocketState.CONNECTED)
         try:
             self._on_state(state)
         except Exception:

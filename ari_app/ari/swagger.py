@@ -12,7 +12,7 @@ from datetime import datetime
 from types import ModuleType, NoneType, UnionType
 from typing import Any, get_args, get_origin
 
-from ari_app.ari import applications, asterisk, bridges, channels, playbacks, socket
+from ari_app.ari import applications, asterisk, bridges, channels, endpoints, playbacks, socket
 from ari_app.ari.events import EVENTS, Event
 from ari_app.ari.models import Resource
 from ari_app.ari.operations import Operation
@@ -34,7 +34,7 @@ def operations() -> tuple[Operation[Any], ...]:
     """Everything that this client can ask of Asterisk."""
     return tuple(
         declared
-        for module in (applications, asterisk, bridges, channels, playbacks, socket)
+        for module in (applications, asterisk, bridges, channels, endpoints, playbacks, socket)
         for declared in _declared(module)
     )
 

@@ -89,6 +89,81 @@ _ADVISORIES = {20: (20, 1), 22: (10, 1), 23: (4, 1)}
 
 
 @dataclass(frozen=True, slots=True)
+class KnownBug:
+    """Something that goes wrong in some releases, and that only another release mends.
+
+    Attributes:
+        reference: Where it is described.
+        effect: What a user sees of it.
+        since: The first release of each series that has it, as in :meth:`AsteriskVersion.has`.
+        mended: The first release of each series that does not have it any more.
+    """
+
+    reference: str
+    effect: str
+    since: dict[int, tuple[int, int]]
+    mended: dict[int, tuple[int, int]]
+
+    def affects(self, version: AsteriskVersion) -> bool:
+        """Whether a version has it."""
+        return version.has(self.since) and not version.has(self.mended)
+
+
+# What the application works around by itself (asterisk#2089, #2078) is not among them.
+_BUGS: Final = (
+    KnownBug(
+        "GHSA-vrfp-mg3q-3959",
+        "a user of ARI reaches functions that touch the machine: its files, its shell",
+        since={18: (0, 0)},
+        mended=_ADVISORIES,
+    ),
+    KnownBug(
+        "GHSA-wcvv-g26m-wx5c",
+        "users of ARI with read_only=yes can change things all the same",
+        since={20: (14, 0), 21: (9, 0), 22: (4, 0), 23: (0, 0)},
+        mended=_ADVISORIES,
+    ),
+    KnownBug(
+        "asterisk#234",
+        "when the application is killed in the middle of calls, each of them keeps a core busy "
+        "until its caller hangs up",
+        since={18: (0, 0)},
+        mended=_STRICT_AUDIOSOCKET,
+    ),
+    KnownBug(
+        "asterisk PR #1522",
+        "a call may end by itself when the audio connection has nothing to read for a moment",
+        since={20: (14, 0), 21: (9, 0), 22: (4, 0), 23: (0, 0)},
+        mended={20: (17, 0), 22: (7, 0), 23: (1, 0)},
+    ),
+    KnownBug(
+        "asterisk PR #1890",
+        "comfort noise from a phone or a trunk ends the call",
+        since={20: (14, 0), 21: (9, 0), 22: (4, 0), 23: (0, 0)},
+        mended=_OTHER_FRAMES,
+    ),
+    KnownBug(
+        "asterisk#1928",
+        "Asterisk may freeze when a call is hung up",
+        since={20: (19, 0), 22: (9, 0), 23: (3, 0)},
+        mended={20: (20, 0), 22: (10, 0), 23: (4, 0)},
+    ),
+)
+
+
+def known_bugs(version: AsteriskVersion) -> tuple[KnownBug, ...]:
+    """What goes wrong in a version. A certified one may have a fix and not be known to."""
+    return tuple(bug for bug in _BUGS if bug.affects(version))
+
+
+def release_to_install(version: AsteriskVersion) -> str:
+    """The release of the same series in which nothing that is known goes wrong; else of 22."""
+    mended = _ADVISORIES.get(version.major)
+    major, (minor, patch) = (22, _ADVISORIES[22]) if mended is None else (version.major, mended)
+    return f"{major}.{minor}.{patch}"
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """What differs between versions, as far as this application cares.
 

@@ -1,13 +1,11 @@
-"""Recording a call to a stereo WAV file without ever making the call wait for the disk."""
+"""Recording calls to stereo WAV files without ever making a call wait for the disk."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import queue
 import threading
-import wave
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,96 +14,171 @@ import structlog
 
 from ari_app.audio.formats import SAMPLE_BYTES
 from ari_app.audio.timeline import Side, StereoTimeline
+from ari_app.audio.wav import GrowingWav
 
 _log = structlog.get_logger(__name__)
 
 _BATCH_SECONDS: Final = 1.0
-"""Audio, both voices added up, that is collected before the writer is woken."""
+"""Audio, both voices added up, that is collected before it is handed to the writer."""
 
 _Batch = list[tuple[Side, bytes, float]]
+_Work = Callable[[], None]
 
 
-@dataclass(frozen=True, slots=True)
-class RecordingResult:
-    """How a recording ended."""
+@dataclass(slots=True)
+class RecordingStats:
+    """What became of the recordings of a process."""
 
-    path: Path
-    seconds: float
-    """Length of the file."""
-    dropped_seconds: float
-    """Audio, both voices added up, that the disk did not take; silence in the file."""
-    failure: str | None
-    """What the file system said, if it failed. The file then ends early or does not exist."""
+    saved: int = 0
+    """Complete and under their own name."""
+    incomplete: int = 0
+    """Something of them is missing, or all."""
+    lost_seconds: float = 0.0
+    """Audio, of both voices added up, that is in no file."""
 
 
-class StereoRecorder:
-    """Writes the caller (left) and the agent (right) to a new 16-bit WAV file.
+class Recordings:
+    """All recordings of a process, and the one thread that writes them.
 
-    Adding a frame appends to a list. A thread of its own places the frames on the time line and
-    writes them. While the disk stalls, up to `backlog_seconds` of audio wait for it; what comes
-    beyond that is dropped and counted, and everything after it is still at its right place.
-
-    The file holds what people said, so only its owner may read it. An existing file is never
-    overwritten.
+    While the disk stalls, a bounded amount of audio waits for it; what comes beyond that is dropped
+    and counted, everything after it is still at its right place, and no further recording begins.
+    A disk that never answers again holds up nothing but the thread.
 
     Args:
-        path: the file to create, in a folder that exists.
-        rate_hz: rate of both voices, 16-bit mono PCM.
-        started_at: the time (seconds, monotonic) of the file's first sample.
-        backlog_seconds: bound of what waits for the disk, both voices added up.
+        max_waiting_bytes: Audio that may wait for the disk, of all calls.
+        max_unfinished: How many recordings may be under way.
+
+    Attributes:
+        stats: What has become of them. The thread writes it; read it from anywhere.
     """
 
     def __init__(
-        self, path: Path, rate_hz: int, started_at: float, *, backlog_seconds: int = 60
+        self, *, max_waiting_bytes: int = 64 * 1024 * 1024, max_unfinished: int = 2000
     ) -> None:
-        self._path = path
-        self._rate_hz = rate_hz
+        self.stats = RecordingStats()
+        self._max_waiting_bytes = max_waiting_bytes
+        self._max_unfinished = max_unfinished
+        # Bounded by the two limits: of each recording there is a beginning, an end, and its audio.
+        self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        # Each is counted by one side only, so that neither needs a lock.
+        self._given_bytes = self._taken_bytes = 0
+        self._begun = self._ended = 0
+        self._thread: threading.Thread | None = None
+
+    @property
+    def unfinished(self) -> int:
+        """How many have begun and are not yet in order on the disk."""
+        return self._begun - self._ended
+
+    @property
+    def _full(self) -> bool:
+        return self._given_bytes - self._taken_bytes >= self._max_waiting_bytes
+
+    def start(
+        self, path: Path, rate_hz: int, now: float, *, session_id: str = ""
+    ) -> StereoRecorder | None:
+        """Begin a recording.
+
+        Args:
+            path: The file, see :class:`~ari_app.audio.wav.GrowingWav`.
+            rate_hz: Rate of both voices, 16-bit mono PCM.
+            now: The time (seconds, monotonic) of the file's first sample.
+            session_id: For the log.
+
+        Returns:
+            None when the disk is too far behind; that is logged and counted.
+        """
+        if self._full or self.unfinished >= self._max_unfinished:
+            self.stats.incomplete += 1
+            _log.error("recording_not_begun", session=session_id, waiting=self.unfinished)
+            return None
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="recordings", daemon=True)
+            self._thread.start()
+        self._begun += 1
+        file = _File(path, rate_hz, now, session_id)
+        self._work.put(file.open)
+        return StereoRecorder(self, file, rate_hz)
+
+    async def close(self, timeout_seconds: float = 5.0) -> None:
+        """Wait until all is written, for so long at most. May be called twice."""
+        if self._thread is not None:
+            self._work.put(None)
+            await asyncio.to_thread(self._thread.join, timeout_seconds)
+        if self.unfinished:
+            _log.error("recordings_unfinished", recordings=self.unfinished)
+
+    def _take(self, file: _File, batch: _Batch, size: int) -> bool:
+        """Hand a batch to the writer; False when there is no room for it."""
+        if self._full:
+            return False
+        self._given_bytes += size
+        self._work.put(lambda: self._write(file, batch, size))
+        return True
+
+    def _finish(self, file: _File, dropped_bytes: int) -> None:
+        self._work.put(lambda: self._end(file, dropped_bytes))
+
+    # --- in the thread
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            try:
+                work()
+            except Exception:
+                # One recording's fault is not the others'.
+                _log.exception("recording_writer_failed")
+
+    def _write(self, file: _File, batch: _Batch, size: int) -> None:
+        try:
+            file.write(batch, size)
+        except Exception:
+            file.lost_bytes += size
+            raise
+        finally:
+            self._taken_bytes += size
+
+    def _end(self, file: _File, dropped_bytes: int) -> None:
+        try:
+            file.finish(dropped_bytes)
+        finally:
+            if file.is_complete:
+                self.stats.saved += 1
+            else:
+                self.stats.incomplete += 1
+                self.stats.lost_seconds += file.lost_seconds
+            self._ended += 1
+
+
+class StereoRecorder:
+    """Takes the caller (left) and the agent (right). Adding a frame appends to a list."""
+
+    def __init__(self, recordings: Recordings, file: _File, rate_hz: int) -> None:
+        self._recordings = recordings
+        self._file = file
         self._batch_bytes = int(_BATCH_SECONDS * rate_hz) * SAMPLE_BYTES
         self._batch: _Batch = []
         self._batched_bytes = 0
         self._dropped_bytes = 0
-        # Only `_hand_over` adds to it, and it keeps the bound. The end mark has to fit always.
-        self._queue: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
-        self._max_batches = max(1, round(backlog_seconds / _BATCH_SECONDS))
-        self._writer = _Writer(path, rate_hz, StereoTimeline(rate_hz, started_at), self._queue)
-        # A disk that never answers again must not keep the program from ending.
-        self._thread = threading.Thread(
-            target=self._writer.run, name=f"record-{path.stem}", daemon=True
-        )
-        self._is_closed = False
-        self._thread.start()
+        self._finished = False
 
     def add_caller(self, pcm: bytes, now: float) -> None:
-        """Adds what the caller said up to `now` (seconds, monotonic). Does nothing once closed."""
+        """Adds what the caller said up to `now` (seconds, monotonic). Nothing once finished."""
         self._add(Side.CALLER, pcm, now)
 
     def add_agent(self, pcm: bytes, now: float) -> None:
-        """Adds what the caller hears of the agent from `now` on. Does nothing once closed."""
+        """Adds what the caller hears of the agent from `now` on. Nothing once finished."""
         self._add(Side.AGENT, pcm, now)
 
-    async def close(self, timeout_seconds: float = 5.0) -> RecordingResult:
-        """Writes what is left and finishes the file; waits for the disk for so long at most.
-
-        May be called again, and then waits again for a writer that did not finish in time.
-        """
-        if not self._is_closed:
-            self._is_closed = True
+    def finish(self) -> None:
+        """No more will come. Waits for nothing: the writer does the rest. May be called twice."""
+        if not self._finished:
+            self._finished = True
             self._hand_over()
-            self._queue.put(None)
-        await asyncio.to_thread(self._thread.join, timeout_seconds)
-        writer = self._writer
-        return RecordingResult(
-            path=self._path,
-            seconds=writer.frames / self._rate_hz,
-            dropped_seconds=(self._dropped_bytes + writer.lost_bytes)
-            / (SAMPLE_BYTES * self._rate_hz),
-            failure="the disk did not answer in time"
-            if self._thread.is_alive()
-            else writer.failure,
-        )
+            self._recordings._finish(self._file, self._dropped_bytes)
 
     def _add(self, side: Side, pcm: bytes, now: float) -> None:
-        if self._is_closed:
+        if self._finished:
             return
         self._batch.append((side, pcm, now))
         self._batched_bytes += len(pcm)
@@ -113,58 +186,86 @@ class StereoRecorder:
             self._hand_over()
 
     def _hand_over(self) -> None:
-        if self._queue.qsize() < self._max_batches:
-            self._queue.put(self._batch)
-        else:
-            self._dropped_bytes += self._batched_bytes
-        self._batch = []
-        self._batched_bytes = 0
+        batch, size = self._batch, self._batched_bytes
+        self._batch, self._batched_bytes = [], 0
+        if not self._recordings._take(self._file, batch, size):
+            self._dropped_bytes += size
 
 
-class _Writer:
-    """What runs in the thread: from the queue, over the time line, to the file."""
+class _File:
+    """One recording as the writer sees it: from batches, over the time line, to the file."""
 
-    def __init__(
-        self,
-        path: Path,
-        rate_hz: int,
-        timeline: StereoTimeline,
-        batches: queue.SimpleQueue[_Batch | None],
-    ) -> None:
+    def __init__(self, path: Path, rate_hz: int, started_at: float, session_id: str) -> None:
         self._path = path
         self._rate_hz = rate_hz
-        self._timeline = timeline
-        self._batches = batches
-        self.frames = 0
+        self._timeline = StereoTimeline(rate_hz, started_at)
+        self._log = _log.bind(session=session_id)
+        self._wav: GrowingWav | None = None
         self.lost_bytes = 0
         self.failure: str | None = None
 
-    def run(self) -> None:
-        batch: _Batch | None = []
-        try:
-            with open(self._path, "xb", opener=_private) as file, wave.open(file, "wb") as wav:
-                wav.setparams((len(Side), SAMPLE_BYTES, self._rate_hz, 0, "NONE", ""))
-                while (batch := self._batches.get()) is not None:
-                    self._write(wav, batch)
-                self._write_blocks(wav, self._timeline.finish())
-        except OSError as error:
-            self.failure = str(error)
-            _log.error("recording failed", path=str(self._path), error=self.failure)
-            while batch is not None:
-                self.lost_bytes += sum(len(pcm) for _, pcm, _ in batch)
-                batch = self._batches.get()
+    @property
+    def is_complete(self) -> bool:
+        return self.failure is None and not self.lost_bytes
 
-    def _write(self, wav: wave.Wave_write, batch: _Batch) -> None:
+    @property
+    def lost_seconds(self) -> float:
+        return self.lost_bytes / (SAMPLE_BYTES * self._rate_hz)
+
+    def open(self) -> None:
+        try:
+            self._wav = GrowingWav(self._path, len(Side), self._rate_hz)
+        except OSError as error:
+            self._fail(error)
+
+    def write(self, batch: _Batch, size: int) -> None:
+        if self.failure is not None:
+            self.lost_bytes += size
+            return
         for side, pcm, now in batch:
             self._timeline.add(side, pcm, now)
-        if batch:
-            self._write_blocks(wav, self._timeline.take(batch[-1][2]))
+        if batch and not self._append(self._timeline.take(batch[-1][2])):
+            self.lost_bytes += size
 
-    def _write_blocks(self, wav: wave.Wave_write, blocks: Iterable[bytes]) -> None:
-        for block in blocks:
-            wav.writeframesraw(block)
-            self.frames += len(block) // (len(Side) * SAMPLE_BYTES)
+    def finish(self, dropped_bytes: int) -> None:
+        self.lost_bytes += dropped_bytes
+        self._append(self._timeline.finish())
+        wav = self._wav
+        if wav is not None:
+            try:
+                if self.failure is None:
+                    wav.finish()
+            except OSError as error:
+                self._fail(error)
+            finally:
+                wav.close()
+        self._report(wav)
 
+    def _append(self, blocks: Iterable[bytes]) -> bool:
+        if self._wav is None or self.failure is not None:
+            return False
+        try:
+            for block in blocks:
+                self._wav.append(block)
+        except OSError as error:
+            self._fail(error)
+            return False
+        return True
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+    def _fail(self, error: OSError) -> None:
+        self.failure = error.strerror or str(error)
+        self._log.error("recording_failed", file=self._path.name, error=self.failure)
+
+    def _report(self, wav: GrowingWav | None) -> None:
+        seconds = 0.0 if wav is None else wav.frames / self._rate_hz
+        if self.is_complete:
+            name = self._path.name if wav is None else wav.path.name
+            self._log.info("recording_saved", file=name, seconds=round(seconds, 1))
+            return
+        self._log.error(
+            "recording_incomplete",
+            file=None if wav is None else (wav.part if self.failure else wav.path).name,
+            failure=self.failure,
+            seconds=round(seconds, 1),
+            lost_seconds=round(self.lost_seconds, 1),
+        )

@@ -162,6 +162,10 @@ class AgentSide:
             return 0.0
         return min(self._silent_in(_QUIET_SECONDS), self._quiet_deadline - now)
 
+    def somebody_spoke(self) -> None:
+        """Take note that somebody has said something just now, in whichever way."""
+        self.last_speech = self._loop.time()
+
     def silent_for(self) -> float:
         """Seconds since anybody has said something."""
         heard = (self._heard_until, self.last_speech, self._audio.turns.last_speech_at)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
+_AGENT_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _MAX_WAIT_SECONDS = 3600.0
 
 
@@ -38,6 +39,7 @@ def parse_arguments(args: Sequence[str]) -> CallArguments:
     wait_seconds: float | None = None
     variables: dict[str, str] = {}
     problems: list[str] = []
+    given: set[str] = set()
     for position, argument in enumerate(args, start=1):
         name, equals, value = argument.partition("=")
         name, value = name.strip(), value.strip()
@@ -47,6 +49,12 @@ def parse_arguments(args: Sequence[str]) -> CallArguments:
             problems.append(f"argument {position} is not name=value")
         elif not _NAME.match(name):
             problems.append(f"argument {position} has a name that is not letters, digits and _")
+        elif name in given:
+            # A value that somebody else chose, with a comma in it, cannot take back what the
+            # dialplan has said before it.
+            problems.append(f"{name} is given twice: the first counts")
+        elif name == "agent_id" and value and not _AGENT_ID.fullmatch(value):
+            problems.append("agent_id is not letters, digits and _ . : -, 128 at most")
         elif name == "agent_id":
             agent_id = value or None
         elif name == "wait":
@@ -59,6 +67,7 @@ def parse_arguments(args: Sequence[str]) -> CallArguments:
             problems.append(f"{name}: names that begin with system__ belong to ElevenLabs")
         else:
             variables[name] = value
+        given.add(name)
     return CallArguments(agent_id, wait_seconds, variables, tuple(problems))
 
 

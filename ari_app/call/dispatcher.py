@@ -17,6 +17,7 @@ from ari_app.call.control import (
     NotPossible,
     SessionNotFound,
 )
+from ari_app.call.dialplan import caller_id
 from ari_app.call.legs import Party, Placement
 from ari_app.call.manager import SessionManager
 from ari_app.call.plan import CallPlan, Services
@@ -29,8 +30,6 @@ from ari_app.tools.builtin import BUILT_IN
 log = structlog.get_logger(__name__)
 
 _SESSION_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-# Nothing that could end the name or the number of a caller id.
-_CALLER: Final = re.compile(r"[0-9A-Za-z+*#._ -]{1,40}")
 _REASON: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _NO_ROOM: Final = {
     "capacity": "All places for calls are taken.",
@@ -172,7 +171,7 @@ class Dispatcher:
             endpoint = self._services.policy.callee(number)
         except ValueError as error:
             raise ControlRefused("invalid_number", f"called_number: {error}") from None
-        if caller and not _CALLER.fullmatch(caller):
+        if caller and caller_id(caller) is None:
             raise ControlRefused(
                 "invalid_number",
                 "caller_number: it may have letters, digits, spaces and + * # . _ - in it, "
@@ -194,12 +193,15 @@ class Dispatcher:
         session = self._talking(session_id)
         if (problem := BUILT_IN["transfer_call"].refusal({"to": to})) is not None:
             raise NotPossible("bad_target", problem)
-        if mode == "blind":
-            outcome = Outcome(Status.TRANSFER, "transfer_requested", transfer_to=to)
-            session.post(AgentEnding(outcome))
-            return
+        policy = self._services.policy
         try:
-            endpoint = self._services.policy.target(to)
+            if mode == "blind":
+                outcome = Outcome(
+                    Status.TRANSFER, "transfer_requested", transfer_to=policy.blind_target(to)
+                )
+                session.post(AgentEnding(outcome))
+                return
+            endpoint = policy.target(to)
         except ValueError as error:
             raise NotPossible("bad_target", str(error)) from None
         await session.agent_silent()

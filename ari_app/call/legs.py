@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 from ari_app.ari import Client
+from ari_app.call.dialplan import caller_id as as_caller_id
 from ari_app.call.policy import CallPolicy
 from ari_app.call.release import give_back_caller, quietly
 from ari_app.call.results import Result
@@ -82,7 +83,7 @@ class CallerLeg:
         await self._ari.channels.originate(
             self._id,
             placement.endpoint,
-            caller_id=placement.caller_id or None,
+            caller_id=as_caller_id(placement.caller_id),
             ring_seconds=math.ceil(placement.ring_seconds) + _SPARE_RING_SECONDS,
         )
         self.placed = True
@@ -121,20 +122,18 @@ class CallerLeg:
 
         One whom we have called and who is to be transferred goes on in the dialplan too.
         """
-        placement = self._party.placement
+        placement, ari = self._party.placement, self._ari.persistent()
         if placement is not None and outcome.status is not Status.TRANSFER:
             if self.placed:
                 no_answer = outcome.reason == Result.NO_ANSWER
                 reason = "no_answer" if no_answer else "normal"
-                await quietly(
-                    lambda: self._ari.channels.hangup(self._id, reason=reason), attempts=2
-                )
+                await quietly(lambda: ari.channels.hangup(self._id, reason=reason), attempts=2)
             return
         async with self._changing:
             if self.hears_music:
                 await quietly(self._stop_music)
         await give_back_caller(
-            self._ari,
+            ari,
             self._id,
             outcome,
             session_id=session_id,
@@ -169,7 +168,7 @@ class TargetLeg:
         await self._ari.channels.originate(
             self.channel_id,
             endpoint,
-            caller_id=caller_id or None,
+            caller_id=as_caller_id(caller_id),
             ring_seconds=math.ceil(ring_seconds) + _SPARE_RING_SECONDS,
         )
 
@@ -181,4 +180,5 @@ class TargetLeg:
         """Hang the target up, if there is one."""
         channel_id, self.channel_id = self.channel_id, ""
         if channel_id:
-            await quietly(lambda: self._ari.channels.hangup(channel_id), attempts=2)
+            ari = self._ari.persistent()
+            await quietly(lambda: ari.channels.hangup(channel_id), attempts=2)

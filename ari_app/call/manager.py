@@ -58,15 +58,19 @@ from ari_app.call.signals import (
 from ari_app.call.states import State
 from ari_app.call.sweeper import Sweeper
 from ari_app.errors import AppError
-from ari_app.logs import mask_number
+from ari_app.logs import Number
 
 log = structlog.get_logger(__name__)
 
 # An ended session stays visible for so long.
 _KEEP_ENDED_SECONDS = 60.0
 _MAX_ENDED = 1000
-# Giving a call back takes a few requests, each with a deadline of its own.
-_RELEASE_SECONDS = 15.0
+# Giving a call back takes 16 s where Asterisk does not answer: see `ari_app.ari.link.Persistent`.
+_RELEASE_SECONDS = 16.0
+# After that its requests are given up, and each has a deadline of its own.
+_GIVE_UP_SECONDS = 6.0
+# Whoever asks for a call's end waits no longer, though Asterisk may be away.
+_END_SECONDS = 10.0
 
 _AMD = frozenset({"amd_status", "amd_cause"})
 _RINGING_STATUSES = frozenset({"RINGING", "PROGRESS"})
@@ -166,8 +170,8 @@ class SessionManager:
             "call_entered",
             call=channel.id,
             session=session_id,
-            caller=mask_number(channel.caller.number),
-            called=mask_number(channel.dialplan.exten),
+            caller=Number(channel.caller.number),
+            called=Number(channel.dialplan.exten),
         )
         refusal = self._refusal(plan) if failure is None else Outcome(Status.FAILED, failure)
         session = self._add(plan, _party(channel), session_id)
@@ -241,21 +245,26 @@ class SessionManager:
         return self.sessions.get(session_id)
 
     async def end_session(self, session_id: str, reason: str = "end_requested") -> None:
-        """End a call and wait until everything has been given back.
+        """End a call and wait until everything has been given back, for ten seconds at most.
+
+        While Asterisk cannot be reached the call stays ``releasing``, and is given back later.
 
         Raises:
             KeyError: There is no such session.
         """
         session = self.sessions[session_id]
         session.post(EndRequested(Outcome(Status.COMPLETED, reason)))
-        await session.ended.wait()
+        await _all_ended([session], _END_SECONDS)
 
     def get_active_sessions_count(self) -> int:
         """How many calls hold an agent, or are about to."""
         return sum(1 for session in self.sessions.values() if session.counts)
 
     async def drain(self, timeout: float) -> None:
-        """Refuse new calls, let the running ones finish, and after ``timeout`` seconds end them."""
+        """Refuse new calls, let the running ones finish, and after ``timeout`` seconds end them.
+
+        Returns within another 22 s, also where Asterisk cannot be reached.
+        """
         self.draining = True
         for session in self._not_ended():
             if session.state is State.WAITING:
@@ -271,6 +280,10 @@ class SessionManager:
                 if self._taking_in:
                     await asyncio.wait(self._taking_in)
                 await _all_ended(self._not_ended(), None)
+        if left := self._not_ended():
+            log.error("calls_not_given_back", calls=len(left))
+            self._services.ari.link.abandon()
+            await _all_ended(left, _GIVE_UP_SECONDS)
 
     def end_all(self, reason: str) -> None:
         """End every call now; the callers go on in the dialplan as ``FAILED``."""
@@ -434,7 +447,10 @@ class SessionManager:
     def _left(self, channel_id: str) -> None:
         self._arriving.discard(channel_id)
         session = self._session_of(channel_id)
-        if session is None or session.state is State.SCREENING:
+        if session is None:
+            self._sweeper.channel_gone(channel_id)
+            return
+        if session.state is State.SCREENING:
             return  # the dialplan has it for a while
         if channel_id == session.call_id:
             # Without a hang-up somebody else has taken the caller: a transfer from outside, a

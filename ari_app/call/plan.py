@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ari_app.ari import Client
+from ari_app.audio.recording import Recordings
 from ari_app.call.observer import SessionObserver
 from ari_app.call.policy import CallPolicy
 from ari_app.elevenlabs import AgentClient, Initiation
@@ -26,6 +27,7 @@ class Services:
     observer: SessionObserver
     policy: CallPolicy = field(default_factory=CallPolicy)
     http_tools: HttpTools | None = None
+    recordings: Recordings = field(default_factory=Recordings)
 
 
 @dataclass(frozen=True, slots=True)

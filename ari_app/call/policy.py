@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from ari_app.call.dialplan import transfer_target
 from ari_app.call.digits import DigitMode
 from ari_app.call.numbers import check_number, dial_string
 from ari_app.call.signals import OnMachine
@@ -18,7 +19,8 @@ class CallPolicy:
         outbound_endpoint: How a number is dialled, with ``{number}`` in it.
         transfer_endpoint: How the target of an attended transfer is dialled.
         number_pattern: What a number must match; None is E.164.
-        target_pattern: What the target of an attended transfer must match.
+        target_pattern: What the target of a transfer must match; None: that of an attended one
+            is a number, that of a blind one is for the dialplan to judge.
         transfer_context: Where a call that we placed goes on (extension ``s``) when its agent
             transfers it blindly.
         amd_context: Where a call is screened for machines (extension ``s``).
@@ -64,6 +66,18 @@ class CallPolicy:
         """
         pattern = self.target_pattern or self.number_pattern
         return dial_string(self.transfer_endpoint, check_number(number, pattern))
+
+    def blind_target(self, to: str) -> str:
+        """Check the target of a blind transfer, which the dialplan carries out.
+
+        Raises:
+            ValueError: As for :meth:`callee`.
+        """
+        if not transfer_target(to):
+            raise ValueError("The target may only have letters, digits and + * # . _ @ - in it.")
+        if self.target_pattern is not None and not self.target_pattern.fullmatch(to):
+            raise ValueError("The target does not match the pattern that is set for transfers.")
+        return to
 
     def on_amd_status(self, amd_status: str) -> OnMachine:
         """What to do with what AMD() has found (``AMDSTATUS``)."""

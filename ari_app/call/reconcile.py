@@ -7,7 +7,7 @@ then in between, for a request that failed leaves something behind.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,22 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
+class Prefixes:
+    """What the ids of our things begin with; the session's id follows.
+
+    Attributes:
+        media, bridge: Media channels and bridges.
+        placed: Channels to those whom we call.
+        target: Channels to the targets of transfers; after the session's id comes `.` and a number.
+    """
+
+    media: str
+    bridge: str
+    placed: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """What Asterisk holds.
 
@@ -40,11 +56,16 @@ class Snapshot:
         channels: The ids of all channels.
         bridges: The ids of all bridges, each with the ids of the channels in it.
         in_application: The ids of the channels that are in our application.
+        on_the_way: The ids of the channels that we have placed and that have not entered it yet:
+            they ring, or are in the dialplan for answering machine detection.
+        callers: The ids of our bridges, each with the caller that its name tells.
     """
 
     channels: frozenset[str]
     bridges: Mapping[str, frozenset[str]]
     in_application: frozenset[str]
+    on_the_way: frozenset[str] = frozenset()
+    callers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +78,11 @@ class Differences:
         targets_gone: Sessions whose transfer's target is no longer there.
         stray_media: Media channels of ours without a call.
         stray_bridges: Bridges of ours without a call.
+        stray_legs: Channels that we have placed, without a call.
         stray_callers: Channels that wait in our application for nobody.
+        elsewhere: Channels of calls that others serve.
+        handed_over: Sessions of others whose caller speaks with the target of a transfer.
+        sessions: The session of each stray caller of whom a bridge tells it.
     """
 
     callers_gone: frozenset[str]
@@ -65,49 +90,79 @@ class Differences:
     targets_gone: frozenset[str]
     stray_media: frozenset[str]
     stray_bridges: frozenset[str]
+    stray_legs: frozenset[str]
     stray_callers: frozenset[str]
+    elsewhere: frozenset[str]
+    handed_over: frozenset[str]
+    sessions: Mapping[str, str]
 
     @property
     def strays(self) -> bool:
         """Whether anything is left behind."""
-        return bool(self.stray_media or self.stray_bridges or self.stray_callers)
+        return bool(self.stray_media or self.stray_bridges or self.stray_legs or self.stray_callers)
+
+    def confirmed_by(self, earlier: Differences) -> Differences:
+        """The same, with the strays that were so at an earlier look too."""
+        return replace(
+            self,
+            stray_media=self.stray_media & earlier.stray_media,
+            stray_bridges=self.stray_bridges & earlier.stray_bridges,
+            stray_legs=self.stray_legs & earlier.stray_legs,
+            stray_callers=self.stray_callers & earlier.stray_callers,
+        )
 
 
-def compare(
-    snapshot: Snapshot,
-    calls: Collection[Held],
-    *,
-    media_prefix: str,
-    bridge_prefix: str,
-    target_prefix: str,
-) -> Differences:
+def compare(snapshot: Snapshot, calls: Collection[Held], prefixes: Prefixes) -> Differences:
     """Say what does not fit.
 
-    A bridge of ours that holds a caller and a live media channel is no stray, though we do not know
-    it: another process serves that call. (Had it died, Asterisk would have ended the media channel
-    with its connection.) Nor is one that holds a caller and the target of a transfer: they speak.
+    A bridge of ours that holds a live media channel is no stray, though we do not know it: another
+    process serves that call. (Had it died, Asterisk would have ended the media channel with its
+    connection.) Nor is its caller, who may hear music outside, or wait to be put into it. Nor is a
+    bridge that holds a caller and the target of a transfer: they speak.
 
     Args:
         snapshot: What Asterisk holds.
         calls: All calls that have not ended.
-        media_prefix: What the ids of our media channels begin with.
-        bridge_prefix: What the ids of our bridges begin with.
-        target_prefix: What the ids of our channels to transfer targets begin with.
+        prefixes: What the ids of our things begin with.
     """
     ours = {name for call in calls for name in (call.caller, call.media, call.target)}
-    media = {channel for channel in snapshot.channels if channel.startswith(media_prefix)}
+
+    def beginning_with(prefix: str) -> set[str]:
+        return {channel for channel in snapshot.channels if channel.startswith(prefix)}
+
+    media = beginning_with(prefixes.media)
+    targets = beginning_with(prefixes.target)
+    legs = targets | beginning_with(prefixes.placed)
     strange = {
         bridge: members
         for bridge, members in snapshot.bridges.items()
-        if bridge.startswith(bridge_prefix) and bridge not in {call.bridge for call in calls}
+        if bridge.startswith(prefixes.bridge) and bridge not in {call.bridge for call in calls}
     }
-    targets = {channel for channel in snapshot.channels if channel.startswith(target_prefix)}
-    served = {
+    session_of = {bridge: bridge.removeprefix(prefixes.bridge) for bridge in strange}
+    handed_over = {
         bridge
         for bridge, members in strange.items()
-        if members - media - targets and members & (media | targets)
+        if members & targets and members - targets and not members & media
     }
+    served = handed_over | {bridge for bridge, members in strange.items() if members & media}
+    served_sessions = {session_of[bridge] for bridge in served}
     elsewhere = {channel for bridge in served for channel in strange[bridge]}
+    elsewhere |= {snapshot.callers[bridge] for bridge in served if bridge in snapshot.callers}
+    elsewhere |= {
+        target
+        for target in targets
+        if target.removeprefix(prefixes.target).rpartition(".")[0] in served_sessions
+    }
+    in_application = snapshot.in_application & snapshot.channels
+    known = ours | elsewhere
+    sessions = {
+        channel: session_of[bridge] for bridge, members in strange.items() for channel in members
+    }
+    sessions |= {
+        caller: session_of[bridge]
+        for bridge, caller in snapshot.callers.items()
+        if bridge in strange
+    }
     return Differences(
         callers_gone=frozenset(
             call.session_id
@@ -124,9 +179,11 @@ def compare(
             for call in calls
             if call.target_expected and call.target not in snapshot.channels
         ),
-        stray_media=frozenset(media - ours - elsewhere),
+        stray_media=frozenset(media - known),
         stray_bridges=frozenset(strange.keys() - served),
-        stray_callers=frozenset(
-            (snapshot.in_application & snapshot.channels) - media - ours - elsewhere
-        ),
+        stray_legs=frozenset((in_application | snapshot.on_the_way) & legs - known),
+        stray_callers=frozenset(in_application - media - legs - known),
+        elsewhere=frozenset(elsewhere),
+        handed_over=frozenset(session_of[bridge] for bridge in handed_over),
+        sessions=sessions,
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import structlog
 
 from ari_app.ari import AriConflict, AriError, AriNotFound, Client
+from ari_app.call.dialplan import transfer_target, word
 from ari_app.call.signals import Outcome
 
 log = structlog.get_logger(__name__)
@@ -74,20 +76,19 @@ async def give_back_caller(
     """
     variables = {
         "AGENT_STATUS": outcome.status.value,
-        "AGENT_REASON": outcome.reason,
-        "AGENT_SESSION_ID": session_id,
-        "AGENT_CONVERSATION_ID": conversation_id,
+        "AGENT_REASON": word(outcome.reason),
+        "AGENT_SESSION_ID": word(session_id),
+        # The agent's service has chosen it.
+        "AGENT_CONVERSATION_ID": word(conversation_id),
     }
     if outcome.transfer_to is not None:
-        variables["AGENT_TRANSFER_TO"] = outcome.transfer_to
-    for name, value in variables.items():
-        try:
-            await ari.channels.set_channel_var(channel_id, name, value)
-        except (AriNotFound, AriConflict):
-            return True
-        except AriError as error:
-            # Going on without a variable is better than not going on.
-            log.warning("variable_not_set", variable=name, code=error.code, error=str(error))
+        variables["AGENT_TRANSFER_TO"] = transfer_target(outcome.transfer_to)
+    # Asterisk sets them one after the other, in the channel's own thread; nobody waits for each.
+    there = await asyncio.gather(
+        *(_set_variable(ari, channel_id, name, value) for name, value in variables.items())
+    )
+    if not all(there):
+        return True
     extension = None if context is None else "s"
 
     async def let_go() -> None:
@@ -103,3 +104,15 @@ async def give_back_caller(
     if not left:
         log.error("caller_not_released", call=channel_id)
     return left
+
+
+async def _set_variable(ari: Client, channel_id: str, name: str, value: str) -> bool:
+    """Set a variable of a channel. Returns whether the channel is still there, and in Stasis."""
+    try:
+        await ari.channels.set_channel_var(channel_id, name, value)
+    except (AriNotFound, AriConflict):
+        return False
+    except AriError as error:
+        # Going on without a variable is better than not going on.
+        log.warning("variable_not_set", variable=name, code=error.code, error=str(error))
+    return True

@@ -104,6 +104,40 @@ TRANSITIONS: Final[Mapping[tuple[State, Step], State]] = MappingProxyType(
 )
 
 
+IDLE: Final = frozenset({State.NEW, State.WAITING, State.HANDED_OVER, State.RELEASING, State.ENDED})
+"""The call holds no agent, and is not about to."""
+
+OVER: Final = frozenset({State.RELEASING, State.ENDED})
+"""Whatever happens now changes nothing."""
+
+JOINED: Final = frozenset(
+    {
+        State.JOINING,
+        State.GREETING,
+        State.TALKING,
+        State.HOLDING,
+        State.CONSULTING,
+        State.BRIEFING,
+        State.CLOSING,
+        State.DRAINING,
+    }
+)
+"""The media channel is in the bridge."""
+
+INITIALIZING: Final = frozenset(
+    {
+        State.NEW,
+        State.WAITING,
+        State.DIALLING,
+        State.RINGING,
+        State.SCREENING,
+        State.CONNECTING,
+        State.JOINING,
+    }
+)
+"""Caller and agent are not together yet."""
+
+
 class IllegalStep(Exception):
     """A step that the table does not have: our own fault, never a peer's."""
 

@@ -8,6 +8,7 @@ from typing import Protocol
 import structlog
 
 from ari_app.ari import AriError, Client
+from ari_app.call.dialplan import text_value
 from ari_app.call.policy import CallPolicy
 from ari_app.call.tools import (
     AskElsewhere,
@@ -23,6 +24,9 @@ from ari_app.tools.http_request import CallFacts
 from ari_app.tools.http_tools import HttpTools
 
 log = structlog.get_logger(__name__)
+
+# More at once no conversation needs; an agent that has lost its way would fill memory with them.
+_MAX_RUNNING = 8
 
 
 class ToolsCall(Protocol):
@@ -67,9 +71,21 @@ class ToolRunner:
         self._ari = ari
         self._policy = policy
         self._http_tools = http_tools
+        self._running = 0
 
     async def run(self, name: str, parameters: Mapping[str, object]) -> ToolAnswer:
         """Run a tool; what goes wrong is said in the answer."""
+        if self._running >= _MAX_RUNNING:
+            return ToolAnswer(
+                f"{_MAX_RUNNING} tools are running; wait for their results.", is_error=True
+            )
+        self._running += 1
+        try:
+            return await self._run(name, parameters)
+        finally:
+            self._running -= 1
+
+    async def _run(self, name: str, parameters: Mapping[str, object]) -> ToolAnswer:
         elsewhere = () if self._http_tools is None else self._http_tools.names
         try:
             match read_tool_call(name, parameters, self._policy, elsewhere):
@@ -81,7 +97,9 @@ class ToolRunner:
                     await self._ari.channels.send_dtmf(self._call.call_id, digits)
                     return ToolAnswer("The keys are pressed.")
                 case SetVariable(variable, value):
-                    await self._ari.channels.set_channel_var(self._call.call_id, variable, value)
+                    await self._ari.channels.set_channel_var(
+                        self._call.call_id, variable, text_value(value)
+                    )
                     return ToolAnswer("The variable is set.")
                 case HoldCaller():
                     self._call.hold_when_silent()

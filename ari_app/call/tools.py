@@ -93,15 +93,15 @@ def read_tool_call(
             )
         case "transfer_call":
             to = str(parameters["to"])
-            if parameters.get("mode", "blind") == "blind":
-                return ToolAnswer(
-                    "The caller is transferred after your last words.",
-                    ends_with=Outcome(Status.TRANSFER, "agent_transfer", transfer_to=to),
-                )
             try:
-                return Consult(policy.target(to))
+                if parameters.get("mode", "blind") == "attended":
+                    return Consult(policy.target(to))
+                outcome = Outcome(
+                    Status.TRANSFER, "agent_transfer", transfer_to=policy.blind_target(to)
+                )
             except ValueError as error:
                 return ToolAnswer(f"{tool.not_done}: {error}", is_error=True)
+            return ToolAnswer("The caller is transferred after your last words.", ends_with=outcome)
         case "send_dtmf":
             return PressKeys(str(parameters["digits"]))
         case "set_variable":

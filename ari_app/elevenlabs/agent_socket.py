@@ -26,7 +26,12 @@ try:
 except ImportError:  # pragma: no cover - a build without C extensions
     from websockets.utils import apply_mask
 
-from ari_app.elevenlabs.errors import AgentTimeout, AgentUnavailable, error_from_status
+from ari_app.elevenlabs.errors import (
+    AgentTimeout,
+    AgentUnavailable,
+    error_from_status,
+    untrusted,
+)
 from ari_app.elevenlabs.signed_url import is_loopback
 
 PING_INTERVAL_S = 20.0
@@ -145,10 +150,8 @@ async def open_socket(
         raise error_from_status(error.response.status_code) from None
     except TimeoutError:
         raise AgentTimeout("the agent's socket could not be opened in time") from None
-    except ssl.SSLCertVerificationError:
-        raise AgentUnavailable(
-            "the certificate of the agent's service is not trusted", retryable=False
-        ) from None
+    except ssl.SSLCertVerificationError as error:
+        raise untrusted(error) from None
     except (InvalidURI, ValueError):
         raise AgentUnavailable(
             "the agent's service gave an address that is no WebSocket URL", retryable=False

@@ -30,6 +30,7 @@ from ari_app.elevenlabs.signed_url import (
     public_url,
 )
 from ari_app.errors import ConfigError
+from ari_app.trust import trusting
 
 __all__ = ["AgentClient", "AgentConnection", "AgentHandler"]
 
@@ -69,10 +70,7 @@ class AgentClient:
         self._max_message_bytes = max_message_bytes
         self._tls: ssl.SSLContext | None = None
         if self._base_url.scheme == "https":
-            try:
-                self._tls = ssl.create_default_context(cafile=ca_file)
-            except OSError:
-                raise ConfigError("the file of trusted certificates cannot be read") from None
+            self._tls = trusting(ca_file, "ELEVENLABS_CA_FILE")
         elif self._api_key is not None and not is_loopback(self._base_url):
             log.warning("agent_key_unencrypted", host=self._base_url.host)
         self._session: aiohttp.ClientSession | None = None

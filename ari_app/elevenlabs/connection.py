@@ -180,17 +180,18 @@ class AgentConnection:
 
         May be called at any time, any number of times.
         """
-        if not self._closing:
+        if self.is_open:
             self._closing = True
             self._outbox.clear()
+            socket = self._socket
             try:
                 async with asyncio.timeout(self._close_timeout):
-                    await self._socket.close()
+                    await socket.close()
             except TimeoutError:
                 # The peer reads nothing, so that the goodbye itself waits.
-                await self._socket.abort()
+                await socket.abort()
             except asyncio.CancelledError:
-                self._socket.transport.abort()
+                socket.transport.abort()
                 raise
         await asyncio.wait([self._reader])
 
@@ -222,6 +223,9 @@ class AgentConnection:
             reason = reader.result()
         self._open = False
         self._outbox.clear()
+        # A TLS connection holds 300 kB until the last reference to it goes, and a call that has
+        # ended is kept for a minute.
+        del self._socket.on_writable, self._socket
         self._log.info("agent_closed", kind=reason.kind.value, code=reason.code)
         self._call(self._handler.closed, reason)
 

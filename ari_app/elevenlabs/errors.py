@@ -23,6 +23,7 @@ import re
 from typing import TYPE_CHECKING
 
 from ari_app.errors import AgentError
+from ari_app.trust import why_untrusted
 
 if TYPE_CHECKING:
     from ari_app.elevenlabs.closing import AgentClose
@@ -102,6 +103,15 @@ class AgentRefused(ConnectError):
             retryable=close.retryable,
         )
         self.close = close
+
+
+def untrusted(error: BaseException) -> AgentUnavailable:
+    """The error for a certificate that does not hold, `agent_untrusted`."""
+    return AgentUnavailable(
+        f"the certificate of the agent's service is not trusted: {why_untrusted(error)}",
+        code="agent_untrusted",
+        retryable=False,
+    )
 
 
 _STATUS_WORD = re.compile(r"[a-z][a-z0-9_]{0,63}")

@@ -13,7 +13,12 @@ from pydantic import SecretStr
 from yarl import URL
 
 from ari_app import addresses
-from ari_app.elevenlabs.errors import AgentTimeout, AgentUnavailable, error_from_status
+from ari_app.elevenlabs.errors import (
+    AgentTimeout,
+    AgentUnavailable,
+    error_from_status,
+    untrusted,
+)
 from ari_app.errors import ConfigError
 
 _SOCKET_PATH = "v1/convai/conversation"
@@ -79,15 +84,15 @@ async def fetch_signed_url(
             body = await _read(response)
     except TimeoutError:
         raise AgentTimeout("the agent's service did not answer the request for a URL") from None
-    except aiohttp.ClientConnectorCertificateError:
-        raise AgentUnavailable(
-            "the certificate of the agent's service is not trusted", retryable=False
-        ) from None
+    except aiohttp.ClientConnectorCertificateError as error:
+        raise untrusted(error.certificate_error) from None
     except aiohttp.ClientError as error:
         raise AgentUnavailable(
             f"the agent's service cannot be reached ({type(error).__name__})"
         ) from None
-    return _signed_url(status, body, secure=base_url.scheme == "https")
+    if status != 200:
+        raise error_from_status(status, _status_word(body, api_key))
+    return _signed_url(body, secure=base_url.scheme == "https")
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
@@ -99,21 +104,27 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     return bytes(body)
 
 
-def _signed_url(status: int, body: bytes, *, secure: bool) -> SecretStr:
-    try:
-        answer = orjson.loads(body)
-    except ValueError:
-        answer = None
-    if status != 200:
-        match answer:
-            case {"detail": {"status": word}}:
-                raise error_from_status(status, word)
-            case _:
-                raise error_from_status(status)
-    match answer:
+def _status_word(body: bytes, api_key: SecretStr) -> str:
+    """What the service calls its refusal; empty when it says nothing, or repeats the key."""
+    match _json(body):
+        case {"detail": {"status": str(word)}} if api_key.get_secret_value() not in word:
+            return word
+        case _:
+            return ""
+
+
+def _signed_url(body: bytes, *, secure: bool) -> SecretStr:
+    match _json(body):
         case {"signed_url": str(text)} if text.startswith(
             "wss://" if secure else ("ws://", "wss://")
         ):
             return SecretStr(text)
         case _:
             raise AgentUnavailable("the agent's service answered without a usable signed URL")
+
+
+def _json(body: bytes) -> object:
+    try:
+        return orjson.loads(body)
+    except ValueError:
+        return None

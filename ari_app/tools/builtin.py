@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
+from ari_app.call.dialplan import TARGET_PATTERN, TEXT_PATTERN, TEXT_RULE
 from ari_app.tools.schema import JsonSchema, ParameterSchema
 
 # What ElevenLabs' form knows about one parameter (LiteralJsonSchemaProperty of its API).
@@ -76,8 +77,7 @@ _TOOLS: Final = (
                 "type": "string",
                 "description": "Whom to transfer to: a number or the name of an extension, of "
                 "letters, digits and + * # . _ @ -, 80 at most.",
-                # Nothing that the dialplan would take for its own syntax.
-                "pattern": r"^[A-Za-z0-9+*#._@-]{1,80}$",
+                "pattern": TARGET_PATTERN,
             },
             mode={
                 "type": "string",
@@ -133,8 +133,8 @@ _TOOLS: Final = (
             },
             value={
                 "type": "string",
-                "description": "The value: one line of 1000 characters at most.",
-                "pattern": "^[^\\u0000-\\u001f\\u007f\\u0085\\u2028\\u2029]{0,1000}$",
+                "description": f"The value: {TEXT_RULE}.",
+                "pattern": TEXT_PATTERN,
             },
         ),
         "The variable was not set",

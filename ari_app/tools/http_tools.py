@@ -11,6 +11,7 @@ import aiohttp
 import structlog
 
 from ari_app.call.tools import ToolAnswer
+from ari_app.resolver import OwnThreadResolver
 from ari_app.tools.http_config import HttpTool, load_http_tools, process_environment
 from ari_app.tools.http_request import CallFacts, ToolRequest, build_request
 from ari_app.tools.schema import ParameterSchema
@@ -63,7 +64,7 @@ class HttpTools:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=_MAX_CONNECTIONS),
+            connector=aiohttp.TCPConnector(limit=_MAX_CONNECTIONS, resolver=OwnThreadResolver()),
             cookie_jar=aiohttp.DummyCookieJar(),
             # Each tool has its own deadline.
             timeout=aiohttp.ClientTimeout(total=None),
@@ -154,6 +155,8 @@ async def _send(session: aiohttp.ClientSession, tool: HttpTool, request: ToolReq
             if len(body) > tool.max_result_bytes:
                 raise _Failed(f"{tool.name} answered with more than {tool.max_result_bytes} bytes.")
         text = _text(response, bytes(body))
+    if text is not None:
+        text = tool.without_secrets(text)
     if 200 <= status < 300:
         if text is None:
             raise _Failed(f"{tool.name} answered with something that is not text.")

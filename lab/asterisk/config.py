@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from lab.asterisk.errors import LabError
@@ -53,14 +53,23 @@ def keep_available(modules: str, available: Collection[str]) -> str:
 
 
 def write_config(
-    target: Path, values: Mapping[str, str], available_modules: Collection[str]
+    target: Path,
+    values: Mapping[str, str],
+    available_modules: Collection[str] | None,
+    others: Mapping[str, str] | None = None,
+    *,
+    templates: Sequence[Path] = (),
 ) -> None:
     """Write the filled-in configuration into the folder `target`, which must exist.
 
-    Raises LabError as `fill_in` and `keep_available` do.
+    `templates` are the folders of the templates, those of `template_dir` when it is empty; of two
+    files of one name the later folder's is taken. `others` are files, by name, that are written
+    instead of those or beside them. Where it is not known which modules there are (None), none is
+    left out. Raises LabError as `fill_in` and `keep_available` do.
     """
-    for template in sorted(template_dir().glob("*.conf")):
-        text = fill_in(template.read_text(), values)
-        if template.name == "modules.conf":
-            text = keep_available(text, available_modules)
-        (target / template.name).write_text(text)
+    folders = templates or (template_dir(),)
+    files = {path.name: path.read_text() for folder in folders for path in folder.glob("*.conf")}
+    if available_modules is not None:
+        files["modules.conf"] = keep_available(files["modules.conf"], available_modules)
+    for name, text in sorted({**files, **(others or {})}.items()):
+        (target / name).write_text(fill_in(text, values))

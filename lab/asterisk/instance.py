@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import signal
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -38,7 +40,8 @@ class LabAsterisk:
 
     `app` is the Stasis application that the dialplan calls. `dialplan` and `pjsip` are added to
     extensions.conf and pjsip.conf. `trunk_contact` is the SIP URI that stands for the carrier of
-    `PJSIP/NUMBER@trunk`; without it, whoever registers as `trunk`.
+    `PJSIP/NUMBER@trunk`; without it, whoever registers as `trunk`. `files` are configuration files,
+    by name, to be used instead of the lab's; their places between at-signs are filled in as well.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class LabAsterisk:
         pjsip: str = "",
         trunk_contact: str | None = None,
         websocket_write_timeout_ms: int = 1000,
+        files: Mapping[str, str] | None = None,
         boot_timeout: float = 30.0,
         progress: Progress = silent,
     ) -> None:
@@ -61,6 +65,7 @@ class LabAsterisk:
         self._pjsip = pjsip
         self._trunk_contact = trunk_contact
         self._websocket_write_timeout_ms = websocket_write_timeout_ms
+        self._files = dict(files or {})
         self._boot_timeout = boot_timeout
         self._progress = progress
         self._ports: PortWindow | None = None
@@ -136,11 +141,14 @@ class LabAsterisk:
         self._ports = claim_ports()
         self._folder = RunFolder()
         self._write_files()
+        await self._run()
+        self._progress("Asterisk is ready")
+
+    async def _run(self) -> None:
         self._process = spawn(
             self._command("-f"), self.installation.env(), self.run_dir / "console"
         )
         await self._booted()
-        self._progress("Asterisk is ready")
 
     async def stop(self) -> None:
         """End it and remove its folder. May be called again, and after a start that failed."""
@@ -155,6 +163,43 @@ class LabAsterisk:
             if self._ports is not None:
                 self._ports.release()
                 self._ports = None
+
+    def kill(self) -> None:
+        """End it at once, as a crash does: all of its calls are gone, its folder and ports are not.
+
+        May be called again. `revive` starts it again.
+        """
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    async def revive(self) -> None:
+        """Start it again after `kill`: same ports, same password, same log. Raises LabError."""
+        _started(self._folder)
+        if self._process is not None:
+            raise LabError("This Asterisk runs already.")
+        await self._run()
+
+    async def restart(self) -> None:
+        """Let it end its calls and stop, and start it again, as `core restart now` does.
+
+        Asterisk's own command looks for a program on the PATH, which the lab's is not.
+        """
+        process = _started(self._process)
+        with contextlib.suppress(LabError):  # the console may go before it has answered
+            await self.cli("core stop now")
+        await end(process)
+        self._process = None
+        await self.revive()
+
+    def freeze(self) -> None:
+        """Stop its process where it is. Sockets stay open, and the kernel takes what arrives."""
+        _started(self._process).send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on after `freeze`."""
+        _started(self._process).send_signal(signal.SIGCONT)
 
     async def cli(self, command: str) -> str:
         """Return what Asterisk's console answers to `command`. Raises LabError where it cannot."""
@@ -242,11 +287,14 @@ class LabAsterisk:
 
     def _write_files(self) -> None:
         etc = self.run_dir / "etc"
-        folders = ("etc/extensions.d", "etc/pjsip.d", "lib/moh", "cache", "spool", "log", "run")
+        folders = (
+            *("etc/extensions.d", "etc/pjsip.d"),
+            *("lib/moh", "cache", "spool", "log/cdr-csv", "run"),
+        )
         for folder in folders:
             (self.run_dir / folder).mkdir(parents=True)
         modules = {path.name for path in self.installation.module_dir.glob("*.so")}
-        write_config(etc, self._values(), modules)
+        write_config(etc, self._values(), modules, self._files)
         (etc / "extensions.d/given.conf").write_text(self._dialplan + "\n")
         (etc / "pjsip.d/given.conf").write_text(self._pjsip + "\n")
         write_music(self.run_dir / "lib/moh/tone.wav")

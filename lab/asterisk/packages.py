@@ -64,18 +64,32 @@ def fetch_and_unpack(recipe: Recipe, root: Path, work: Path, progress: Progress)
 
     Raises FetchError where the repositories have no Asterisk or cannot be reached.
     """
+    archives = download(recipe, ["asterisk"], work, progress)
+    progress(f"Unpacking {len(archives)} packages")
+    unpack(archives, root)
+    shutil.rmtree(work)
+
+
+def download(recipe: Recipe, names: list[str], work: Path, progress: Progress) -> list[Path]:
+    """Return the archives of these packages and of all that they need, kept under `work`.
+
+    Raises FetchError where the repositories do not have them or cannot be reached.
+    """
     config = _prepare(recipe, work)
     apt = ["apt-get", "-q", "-y", "-c", str(config)]
     progress(f"Reading the package lists of {recipe.name}")
     _run([*apt, "-o", "APT::Update::Error-Mode=any", "update"])
-    progress(f"Fetching Asterisk from {recipe.name} (about 80 MB)")
-    _run([*apt, "--no-install-recommends", "--download-only", "install", "asterisk"])
-    archives = sorted((work / "cache/archives").glob("*.deb"))
-    progress(f"Unpacking {len(archives)} packages")
+    progress(f"Fetching {', '.join(names)} from {recipe.name}")
+    _run([*apt, "--no-install-recommends", "--download-only", "install", *names])
+    return sorted((work / "cache/archives").glob("*.deb"))
+
+
+def unpack(archives: list[Path], root: Path) -> None:
+    """Put the files of these packages under `root`, which is made; what only people read is left
+    out. Raises FetchError."""
     root.mkdir(parents=True)
     for archive in archives:
         _unpack(archive, root)
-    shutil.rmtree(work)
 
 
 def _prepare(recipe: Recipe, work: Path) -> Path:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import resource
 import shutil
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -49,7 +50,11 @@ def spawn(command: Sequence[str], env: Mapping[str, str], console: Path) -> subp
 
 
 async def end(process: subprocess.Popen[bytes], patience: float = _STOP_SECONDS) -> None:
-    """End it by SIGTERM, after `patience` seconds or when cancelled by SIGKILL. Waits for it."""
+    """End it by SIGTERM, after `patience` seconds or when cancelled by SIGKILL. Waits for it.
+
+    One that has been stopped by SIGSTOP goes on first.
+    """
+    process.send_signal(signal.SIGCONT)
     process.terminate()
     try:
         await asyncio.to_thread(process.wait, patience)

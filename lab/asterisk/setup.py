@@ -44,7 +44,7 @@ def ensure_asterisk(progress: Progress = silent, *, etc: Path = Path("/etc")) ->
     host = installation.on_host()
     if host is not None:
         return host
-    places = apt_sources.recipes(_apt_entries(etc), _os_release(etc))
+    places = apt_sources.recipes(apt_entries(etc), os_release(etc))
     if not places:
         raise LabError(
             "There is no Asterisk here, and apt's sources name no Debian mirror or Ubuntu archive "
@@ -122,7 +122,8 @@ def _locked(path: Path, progress: Progress) -> Iterator[None]:
         yield
 
 
-def _apt_entries(etc: Path) -> list[AptEntry]:
+def apt_entries(etc: Path) -> list[AptEntry]:
+    """Return the repositories that apt's sources under `etc` name."""
     parts = etc / "apt/sources.list.d"
     entries: list[AptEntry] = []
     for path in (etc / "apt/sources.list", *sorted(parts.glob("*.list"))):
@@ -132,7 +133,8 @@ def _apt_entries(etc: Path) -> list[AptEntry]:
     return entries
 
 
-def _os_release(etc: Path) -> dict[str, str]:
+def os_release(etc: Path) -> dict[str, str]:
+    """Return the fields of `etc`'s os-release(5); none where there is no such file."""
     return apt_sources.parse_os_release(_text(etc / "os-release"))
 
 

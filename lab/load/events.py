@@ -91,6 +91,17 @@ def event(kind: str, app: str, timestamp: str, **content: Any) -> Json:
     return body
 
 
+def module_json(name: str) -> Json:
+    """A module that runs, of what `GET /asterisk/modules` lists."""
+    return {
+        "name": name,
+        "description": name,
+        "use_count": 0,
+        "status": "Running",
+        "support_level": "core",
+    }
+
+
 def asterisk_info(timestamp: str) -> Json:
     """What `GET /asterisk/info` answers."""
     return {

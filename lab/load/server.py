@@ -12,14 +12,17 @@ from typing import Any, Literal
 import orjson
 from aiohttp import WSMsgType, web
 
+from ari_app.checks.modules import REQUIRED, TIMING, USEFUL
 from audiosocket import LineFormat
-from lab.load.events import Json, asterisk_info, event
+from lab.load.events import Json, asterisk_info, event, module_json
 from lab.load.generator import LoadGenerator, timestamp
 from lab.load.voice import TalkPattern
 from lab.load.world import Refused
 
 Socket = web.WebSocketResponse[Literal[False]]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+MODULES = (*REQUIRED, *USEFUL, TIMING[0])
 
 _MAX_WAITING_EVENTS = 100_000
 
@@ -79,7 +82,7 @@ class LoadServer:
         return [
             web.get("/ari/events", self._events),
             web.get("/ari/asterisk/info", self._info),
-            web.get("/ari/asterisk/modules/{name}", self._module),
+            web.get("/ari/asterisk/modules", self._modules),
             web.get("/ari/channels", self._list_channels),
             web.post("/ari/channels/externalMedia", self._external_media),
             web.get(channel, self._get_channel),
@@ -141,17 +144,8 @@ class LoadServer:
     async def _info(self, request: web.Request) -> web.Response:
         return _json(asterisk_info(timestamp()))
 
-    async def _module(self, request: web.Request) -> web.Response:
-        name = request.match_info["name"]
-        return _json(
-            {
-                "name": name,
-                "description": name,
-                "use_count": 0,
-                "status": "Running",
-                "support_level": "core",
-            }
-        )
+    async def _modules(self, request: web.Request) -> web.Response:
+        return _json([module_json(name) for name in MODULES])
 
     async def _list_channels(self, request: web.Request) -> web.Response:
         return _json([channel.to_json() for channel in self.generator.world.channels.values()])

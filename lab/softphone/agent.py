@@ -69,7 +69,12 @@ class UserAgent:
         self._events: list[Event] = []
 
     def invite(
-        self, target: str, media: LocalMedia, destination: Address, now: float
+        self,
+        target: str,
+        media: LocalMedia,
+        destination: Address,
+        now: float,
+        headers: tuple[tuple[str, str], ...] = (),
     ) -> OutgoingLeg:
         """Call somebody. Progressed, Answered and Ended events will follow."""
         leg = OutgoingLeg(
@@ -80,6 +85,7 @@ class UserAgent:
             destination=destination,
             give_up_after=self._timers.give_up,
             now=now,
+            headers=headers,
         )
         self.legs[leg.call_id, leg.local_tag] = leg
         return leg

@@ -28,11 +28,13 @@ class OutgoingLeg(Leg):
         destination: Address,
         give_up_after: float,
         now: float,
+        headers: tuple[tuple[str, str], ...] = (),
     ) -> None:
         """Send the INVITE.
 
         `target` is the URI that is called, `sender` our From without its tag, `destination` where
-        the request goes, `give_up_after` the seconds that a cancelled INVITE may stay unanswered.
+        the request goes, `give_up_after` the seconds that a cancelled INVITE may stay unanswered,
+        `headers` what the INVITE carries besides.
         """
         local_tag = host.token()
         super().__init__(host, host.token(), local_tag, LegState.INVITING)
@@ -53,6 +55,7 @@ class OutgoingLeg(Leg):
             ("Contact", str(host.contact)),
             ("Allow", ALLOW),
             ("User-Agent", AGENT),
+            *headers,
             ("Content-Type", "application/sdp"),
         ]
         invite = Request(Headers(tuple(fields)), media.offer().encode(), "INVITE", target)

@@ -165,6 +165,7 @@ class Phone:
         codec: str | tuple[str, ...] = "PCMU",
         ptime_ms: int | None = None,
         telephone_events: bool = True,
+        headers: tuple[tuple[str, str], ...] = (),
     ) -> Call:
         """Call somebody and come back at once, while it rings there.
 
@@ -187,7 +188,7 @@ class Phone:
         except ValueError:
             stream.close()
             raise
-        leg = agent.invite(target, media, destination, time.monotonic())
+        leg = agent.invite(target, media, destination, time.monotonic(), headers)
         call = self._calls[leg] = Call(leg, stream, self._sip.pump)
         self._sip.pump()
         return call
@@ -200,6 +201,7 @@ class Phone:
         timeout: float = 30.0,
         ptime_ms: int | None = None,
         telephone_events: bool = True,
+        headers: tuple[tuple[str, str], ...] = (),
     ) -> Call:
         """Call somebody and wait for the answer.
 
@@ -209,7 +211,11 @@ class Phone:
             SipError, ValueError, OSError: as for `dial`.
         """
         call = await self.dial(
-            target, codec=codec, ptime_ms=ptime_ms, telephone_events=telephone_events
+            target,
+            codec=codec,
+            ptime_ms=ptime_ms,
+            telephone_events=telephone_events,
+            headers=headers,
         )
         try:
             async with asyncio.timeout(timeout):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 from pydantic import SecretStr
 
 from ari_app.app import VoiceBridge
+from ari_app.call.observer import SessionObserver
 from ari_app.call.session import CallSession
 from ari_app.settings import Settings, load_settings
 from lab.asterisk import LabAsterisk
@@ -22,6 +24,7 @@ from lab.practice_agent import (
     PracticeConfig,
 )
 from lab.softphone import Call, Phone
+from lab.softphone.sounds import level_dbfs
 
 KEY = "sk_of_the_lab"
 HUMAN_HZ, TRANSFER_HZ = 480, 620
@@ -111,12 +114,16 @@ CHATTY = {
 
 @contextlib.asynccontextmanager
 async def bench(
-    asterisk: LabAsterisk, book: AgentBook | None = None, **changes: object
+    asterisk: LabAsterisk,
+    book: AgentBook | None = None,
+    observers: Sequence[SessionObserver] = (),
+    /,
+    **changes: object,
 ) -> AsyncIterator[Bench]:
     """A bench that is ready for calls; everything is stopped and checked at the end."""
     async with (
         PracticeAgent(practice_config(book)) as agent,
-        VoiceBridge(settings_for(asterisk, agent, **changes)) as bridge,
+        VoiceBridge(settings_for(asterisk, agent, **changes), observers) as bridge,
         Phone() as phone,
     ):
         running = asyncio.create_task(bridge.run())
@@ -147,3 +154,10 @@ def profile(**parts: object) -> AgentProfile:
 def book(**parts: object) -> AgentBook:
     """A book with that one agent."""
     return AgentBook(default=profile(**parts))
+
+
+def loud_seconds(record: ConversationRecord, threshold_dbfs: float = -35.0) -> float:
+    """How long the agent has heard sound above a level, at 16 kHz and in pieces of 20 ms."""
+    pcm = np.frombuffer(b"".join(each.payload for each in record.user_audio), "<i2")
+    frames = pcm[: len(pcm) // 320 * 320].reshape(-1, 320)
+    return 0.02 * sum(level_dbfs(frame.tobytes()) > threshold_dbfs for frame in frames)

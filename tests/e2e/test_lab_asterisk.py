@@ -15,11 +15,9 @@ from typing import Any
 import aiohttp
 import numpy as np
 import pytest
-import pytest_asyncio
 
 from ari_app.ari.swagger import check_against_swagger
 from lab.asterisk import Installation, LabAsterisk, LabError
-from lab.asterisk.config import template_dir
 from lab.asterisk.folder import RunFolder
 from lab.softphone import Phone
 
@@ -381,63 +379,6 @@ async def test_takes_more_dialplan_and_more_phones(installation: Installation) -
         assert "NoOp(first)" in await asterisk.cli("dialplan show later")
         await asterisk.add_dialplan("later", "[later]\nexten => s,1,NoOp(second)\n")
         assert "NoOp(second)" in await asterisk.cli("dialplan show later")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def production(installation: Installation) -> AsyncIterator[LabAsterisk]:
-    """The dialplan that a production box adds, on an Asterisk of its own.
-
-    Under names of its own, for the lab's dialplan has contexts of these names as well.
-    """
-    text = (template_dir() / "production/extensions.conf").read_text()
-    dialplan = text.replace("voice-agent-", "production-")
-    async with LabAsterisk(installation=installation, dialplan=dialplan) as running:
-        yield running
-
-
-# The lab has no queues, and Asterisk says where it missed them.
-QUEUED = "'Queue' for extension (production-after, s, 4)"
-
-
-@pytest.mark.parametrize(
-    ("variables", "executed"),
-    [
-        (None, QUEUED),
-        ({"AGENT_STATUS": "REJECTED"}, QUEUED),
-        ({"AGENT_STATUS": "COMPLETED"}, "[s@production-after:8] Hangup"),
-        (
-            {"AGENT_STATUS": "TRANSFER", "AGENT_TRANSFER_TO": "1001"},
-            "[1001@production-transfer:1] Dial",
-        ),
-        (
-            {"AGENT_STATUS": "TRANSFER", "AGENT_TRANSFER_TO": "support"},
-            "'Queue' for extension (production-transfer, support, 1)",
-        ),
-        (
-            {"AGENT_STATUS": "TRANSFER", "AGENT_TRANSFER_TO": "00490900"},
-            QUEUED,
-        ),
-        (
-            {"AGENT_STATUS": "TRANSFER", "AGENT_TRANSFER_TO": "x:from-phones,601"},
-            QUEUED,
-        ),
-    ],
-    ids=["application down", "rejected", "completed", "phone", "queue", "unknown", "crafted"],
-)
-async def test_the_dialplan_for_production(
-    production: LabAsterisk, variables: dict[str, str] | None, executed: str
-) -> None:
-    mark = production.log_size()
-    name = "nobody" if variables is None else production.app
-    async with (
-        application(production, name) as app,
-        caller(production, "4930555", "production-inbound"),
-    ):
-        if variables is not None:
-            start = await app.event("StasisStart")
-            assert start["args"] == ["customer_tier=standard"]
-            await app.send_back(start["channel"]["id"], **variables)
-        await production.wait_for_log(executed, since=mark)
 
 
 async def test_names_what_stays(asterisk: LabAsterisk) -> None:

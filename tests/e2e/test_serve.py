@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -37,6 +40,48 @@ class Served:
     async def get(self, path: str) -> tuple[int, str]:
         async with aiohttp.ClientSession() as session, session.get(self.api + path) as response:
             return response.status, await response.text()
+
+    def said(self, event: str) -> list[dict[str, Any]]:
+        """What was logged under this name."""
+        lines = [line for line in self.output if f'"event": "{event}"' in line]
+        return [json.loads(line) for line in lines]
+
+    @property
+    def worker(self) -> int:
+        """The process that serves the calls now."""
+        return int(self.said("worker_started")[-1]["pid"])
+
+    async def ready(self) -> None:
+        """Wait until it takes calls."""
+        for _ in range(1000):
+            with contextlib.suppress(aiohttp.ClientError):
+                if (await self.get("/health/ready"))[0] == 200:
+                    return
+            assert self.process.returncode is None, "".join(self.output)
+            await asyncio.sleep(0.02)
+        raise TimeoutError("it does not become ready")
+
+    async def stop(self) -> None:
+        """End it with all its calls, and whatever is left of it."""
+        for _ in range(2):
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            await until(lambda: self.process.returncode is not None, 15)
+        for pid in [entry["pid"] for entry in self.said("worker_started")]:
+            if is_worker(pid):
+                os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        await self.process.wait()
+
+
+def is_worker(pid: int) -> bool:
+    """Whether a process with this id runs, and is a worker."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text() == "ari-app-worker\n"
+    except OSError:
+        return False
 
 
 def free_port() -> int:
@@ -87,19 +132,12 @@ async def served(env: dict[str, str]) -> AsyncIterator[Served]:
             output.append(line.decode())
 
     reading = asyncio.create_task(read(process.stdout))
+    service = Served(process, f"http://{env['API_BIND']}", output)
     try:
-        service = Served(process, f"http://{env['API_BIND']}", output)
-        for _ in range(500):
-            with contextlib.suppress(aiohttp.ClientError):
-                if (await service.get("/health/ready"))[0] == 200:
-                    break
-            assert process.returncode is None, "".join(output)
-            await asyncio.sleep(0.02)
+        await service.ready()
         yield service
     finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+        await service.stop()
         await reading
 
 

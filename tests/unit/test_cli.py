@@ -170,22 +170,20 @@ def test_a_file_of_settings_that_cannot_be_read(run: Run, tmp_path: Path) -> Non
 # --- serve
 
 
-def test_serve_reads_the_file_and_sets_up_logging(
-    run: Run,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    logging_set_up: list[tuple[str, ...]],
+@pytest.mark.parametrize("code", [0, 1])
+def test_serve_reads_the_file_and_ends_as_it_is_told(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int
 ) -> None:
     served: list[Settings] = []
 
-    async def serve(settings: Settings) -> None:
+    def supervise(settings: Settings) -> int:
         served.append(settings)
+        return code
 
-    monkeypatch.setattr(service, "serve", serve)
+    monkeypatch.setattr(service, "supervise", supervise)
     (tmp_path / "my.env").write_text("ARI_APP=other\nLOG_LEVEL=DEBUG\nLOG_FORMAT=json\n")
-    assert run("serve", "--env-file", "my.env", **SERVING) == Ran(0, "", "")
+    assert run("serve", "--env-file", "my.env", **SERVING) == Ran(code, "", "")
     assert [settings.ari_app for settings in served] == ["other"]
-    assert logging_set_up == [("DEBUG", "json")]
 
 
 @pytest.mark.parametrize(
@@ -194,20 +192,20 @@ def test_serve_reads_the_file_and_sets_up_logging(
 def test_a_failure_with_a_name_is_one_sentence(
     run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    async def serve(settings: Settings) -> None:
+    def supervise(settings: Settings) -> int:
         raise error
 
-    monkeypatch.setattr(service, "serve", serve)
+    monkeypatch.setattr(service, "supervise", supervise)
     ran = run("serve", **SERVING)
     assert is_one_sentence(ran), ran
     assert ran.err == f"ari-app: {error}\n"
 
 
 def test_an_interrupted_command(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def serve(settings: Settings) -> None:
+    def supervise(settings: Settings) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(service, "serve", serve)
+    monkeypatch.setattr(service, "supervise", supervise)
     ran = run("serve", **SERVING)
     assert ran.code == 130
     assert "Traceback" not in ran.err
@@ -221,7 +219,7 @@ def test_an_interrupted_command(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
     [
         ([Verdict.OK, Verdict.OK], 0),
         ([Verdict.OK, Verdict.WARNING], 0),
-        ([Verdict.FAILED, Verdict.OK], 2),
+        ([Verdict.FAILED, Verdict.OK, Verdict.WARNING], 2),
     ],
 )
 def test_check_prints_what_it_finds(
@@ -231,17 +229,27 @@ def test_check_prints_what_it_finds(
     verdicts: list[Verdict],
     code: int,
 ) -> None:
-    async def check_all(settings: Settings) -> AsyncIterator[Finding]:
+    given: list[Path | None] = []
+
+    async def check_all(settings: Settings, conf: Path | None) -> AsyncIterator[Finding]:
+        given.append(conf)
         for number, verdict in enumerate(verdicts):
             await asyncio.sleep(0)
-            yield Finding(f"Thing {number}", verdict, f"[it] is {verdict} at [::1]:{number}" * 3)
+            subject = f"Subject {min(number, 1)}"
+            yield Finding(subject, verdict, f"[it] is {verdict} at [::1]:{number}" * 3)
 
     monkeypatch.setattr(checks, "check_all", check_all)
-    ran = run("check", **SERVING)
+    ran = run("check", "--conf", "/etc/asterisk", **SERVING)
+    assert given == [Path("/etc/asterisk")]
     signs = {Verdict.OK: "✓", Verdict.WARNING: "!", Verdict.FAILED: "✗"}
-    assert ran.out.splitlines() == [
-        f"{signs[verdict]} Thing {number}  " + f"[it] is {verdict} at [::1]:{number}" * 3
+    first, *others = [
+        f"  {signs[verdict]} " + f"[it] is {verdict} at [::1]:{number}" * 3
         for number, verdict in enumerate(verdicts)
+    ]
+    bad, doubtful = verdicts.count(Verdict.FAILED), verdicts.count(Verdict.WARNING)
+    assert ran.out.splitlines() == [
+        *("Subject 0", first, "Subject 1", *others, ""),
+        f"{len(verdicts)} looked at: {bad} failed, {doubtful} to look into.",
     ]
     assert (ran.code, ran.err) == (code, "")
     assert logging_set_up == [("ERROR",)], "no log lines between the findings"

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 import structlog
+from aiohttp.http_exceptions import BadStatusLine
 
-from ari_app.logs import mask_number, set_up_logging
+from ari_app import logs
+from ari_app.logs import Number, flush_log, mask_number, set_up_logging
 
 SECRET = "sk_of_nobody"
 NUMBER = "+4930123456"
@@ -35,6 +38,7 @@ def fail(key: str, number: str) -> None:
 
 
 def written(capsys: pytest.CaptureFixture[str]) -> str:
+    assert flush_log()
     out, err = capsys.readouterr()
     assert out == "", "standard output belongs to what was asked for"
     return err
@@ -131,6 +135,24 @@ def test_libraries_never_show_whole_messages(capsys: pytest.CaptureFixture[str])
     assert written(capsys) == ""
 
 
+def test_a_request_that_is_not_http_is_not_repeated(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging("DEBUG", "json")
+    server = logging.getLogger("aiohttp.server")
+    try:
+        raise BadStatusLine(f"GET /?key={SECRET}")
+    except BadStatusLine as error:
+        server.error(f"Error handling request from {NUMBER}", exc_info=error)
+    try:
+        raise RuntimeError("ours")
+    except RuntimeError as error:
+        server.error("Error handling request", exc_info=error)
+    first, second = (json.loads(line) for line in written(capsys).splitlines())
+    assert first["event"] == "not HTTP: BadStatusLine"
+    assert first["level"] == "error"
+    assert SECRET not in str(first) and "exception" not in first
+    assert second["exception"][0]["exc_value"] == "ours"
+
+
 def test_setting_up_twice_does_not_say_everything_twice(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -138,3 +160,67 @@ def test_setting_up_twice_does_not_say_everything_twice(
     set_up_logging("INFO", "json")
     structlog.get_logger("some.module").info("once")
     assert len(written(capsys).splitlines()) == 1
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_what_others_chose_stays_on_its_line_and_within_bounds(
+    capsys: pytest.CaptureFixture[str], log_format: str
+) -> None:
+    set_up_logging("INFO", log_format)
+    hostile = "a\n2026 [error] forged\x1b[2J\x9b31m\u2028\u202e\ud800" + "x" * 10_000
+    log = structlog.get_logger("some.module")
+    log.info("call_entered", name=hostile, names=[hostile[:60]])
+    try:
+        raise ValueError(hostile[:60])
+    except ValueError:
+        log.exception("call_failed")
+    text = written(capsys)
+    assert not {"\x1b", "\x9b", "\u2028", "\u202e", "\ud800"} & set(text)
+    assert not [line for line in text.splitlines() if line.startswith("2026 ")]
+    assert len(text) < 8000
+    assert "characters)" in text
+
+
+@pytest.mark.parametrize(("style", "shown"), [("masked", "*456"), ("full", NUMBER)])
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_numbers_are_masked_unless_they_are_asked_for(
+    capsys: pytest.CaptureFixture[str], log_format: str, style: logs.NumberStyle, shown: str
+) -> None:
+    assert repr(Number(NUMBER)) == str(Number(NUMBER)) == "*456"
+    set_up_logging("INFO", log_format, style)
+    structlog.get_logger("some.module").info("call_entered", caller=Number(NUMBER))
+    text = written(capsys)
+    assert shown in text
+    assert (NUMBER in text) is (style == "full")
+
+
+def test_lines_that_nobody_took_are_counted_and_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stalled = threading.Event()
+    show = logs._show
+
+    def show_later(stream: TextIO, data: bytes) -> None:
+        stalled.wait()
+        show(stream, data)
+
+    monkeypatch.setattr(logs, "_show", show_later)
+    set_up_logging("INFO", "json")
+    log = structlog.get_logger("some.module")
+    for _ in range(50_000):
+        log.info("call_entered", text="x" * 900)
+        if logs.lines_dropped():
+            break
+    assert logs.lines_dropped() == 1
+    stalled.set()
+    lines = [json.loads(line) for line in written(capsys).splitlines()]
+    told = [line for line in lines if line["event"] == "log_lines_dropped"]
+    assert [(line["lines"], line["level"]) for line in told] == [(1, "warning")]
+
+
+def test_without_a_thread(capfd: pytest.CaptureFixture[str]) -> None:
+    before = set(threading.enumerate())
+    set_up_logging("INFO", "json", in_thread=False)
+    structlog.get_logger("some.module").info("worker_died", signal="SIGKILL")
+    assert set(threading.enumerate()) <= before
+    assert json.loads(capfd.readouterr().err)["event"] == "worker_died"

@@ -5,16 +5,20 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
+from ari_app import service
 from ari_app.errors import ConfigError
-from ari_app.service import serve
+from ari_app.service import serve, supervise
 from ari_app.settings import Settings, load_settings
+from ari_app.supervisor import Duty, Mode, Order, Standing
 from lab.load.server import LoadServer
 from tests.unit.ari.fake_ari import PASSWORD, USERNAME, Answer, FakeAri
 from tests.unit.call.stage import until
@@ -101,3 +105,176 @@ async def test_what_may_be_over_in_a_minute_is_only_a_warning() -> None:
     (warning,) = (entry for entry in logs if entry["event"] == "check")
     assert (warning["log_level"], warning["what"]) == ("warning", "Agent")
     assert "could not be asked" in warning["found"]
+
+
+# --- under a parent
+
+
+@pytest.fixture
+def line() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """The parent's end and the worker's."""
+    ends = socket.socketpair()
+    for end in ends:
+        end.setblocking(False)
+    with ends[0], ends[1]:
+        yield ends
+
+
+def standing(parent: socket.socket) -> Standing:
+    """What the last beat said."""
+    return Standing(parent.recv(4096)[-1:])
+
+
+@asynccontextmanager
+async def working(
+    line: tuple[socket.socket, socket.socket], mode: Mode, restarts: int = 0
+) -> AsyncIterator[tuple[asyncio.Task[None], str, list[str]]]:
+    """A worker that serves; its task, the API's address and what is logged."""
+    asterisk = LoadServer("voice-agent", USERNAME, PASSWORD)
+    url = await asterisk.start()
+    with capture_logs() as logs:
+        async with FakeAgent() as agent:
+            duty = Duty(mode, restarts, line[1])
+            task = asyncio.create_task(serve(settings_for(url, agent.base_url), duty))
+            names: list[str] = []
+
+            def connected() -> bool:
+                names[:] = [entry["event"] for entry in logs]
+                return "asterisk_connected" in names
+
+            await until(connected)
+            (said,) = [entry for entry in logs if entry["event"] == "serving"]
+            try:
+                yield task, said["api"], names
+            finally:
+                line[0].close()
+                await asyncio.gather(task, return_exceptions=True)
+                names[:] = [entry["event"] for entry in logs]
+    await asterisk.close()
+
+
+async def test_a_worker_says_how_it_stands_and_takes_orders(
+    line: tuple[socket.socket, socket.socket],
+) -> None:
+    parent, _ = line
+    async with working(line, Mode.FIRST) as (task, _, _):
+        assert standing(parent) is Standing.SERVING
+        os.kill(os.getpid(), signal.SIGTERM)
+        await task
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+async def test_a_worker_ends_at_once_when_it_is_told_to(
+    line: tuple[socket.socket, socket.socket],
+) -> None:
+    async with working(line, Mode.AGAIN) as (task, _, _):
+        line[0].send(Order.DRAIN.value + Order.END.value)
+        await task
+
+
+async def test_a_worker_that_is_orphaned_drains(line: tuple[socket.socket, socket.socket]) -> None:
+    async with working(line, Mode.FIRST) as (task, _, names):
+        line[0].close()
+        await task
+    assert names[-2:] == ["parent_lost", "stopped"]
+
+
+async def test_a_worker_tells_that_the_application_is_anothers(
+    line: tuple[socket.socket, socket.socket],
+) -> None:
+    asterisk = LoadServer("voice-agent", USERNAME, PASSWORD)
+    url = await asterisk.start()
+    async with FakeAgent() as agent:
+        settings = settings_for(url, agent.base_url)
+        with capture_logs() as logs:
+            old = asyncio.create_task(serve(settings, Duty(Mode.FIRST, 0, line[1])))
+            await until(lambda: "asterisk_connected" in [entry["event"] for entry in logs])
+            theirs, its = socket.socketpair()
+            its.setblocking(False)
+            new = asyncio.create_task(serve(settings, Duty(Mode.FIRST, 0, its)))
+            await old
+            assert standing(line[0]) is Standing.REPLACED
+            theirs.close()
+            await new
+    await asterisk.close()
+
+
+async def test_restarts_are_counted(line: tuple[socket.socket, socket.socket]) -> None:
+    async with (
+        working(line, Mode.AGAIN, restarts=3) as (_, api, _),
+        aiohttp.ClientSession(f"http://{api}") as http,
+        http.get("/metrics") as response,
+    ):
+        text = await response.text()
+    assert "ari_app_worker_restarts_total 3.0" in text
+    assert "ari_app_start_time_seconds 1" in text
+
+
+async def test_what_is_wrong_at_a_restart_may_pass(
+    line: tuple[socket.socket, socket.socket],
+) -> None:
+    asterisk = LoadServer("voice-agent", USERNAME, PASSWORD)
+    url = await asterisk.start()
+    async with FakeAgent() as agent:
+        settings = settings_for(url, agent.base_url, elevenlabs_api_key="sk_wrong")
+        with capture_logs() as logs:
+            task = asyncio.create_task(serve(settings, Duty(Mode.AGAIN, 1, line[1])))
+            await until(lambda: "asterisk_connected" in [entry["event"] for entry in logs])
+            line[0].send(Order.DRAIN.value)
+            await task
+    await asterisk.close()
+    (finding,) = [entry for entry in logs if entry["event"] == "check"]
+    assert "refuses ELEVENLABS_API_KEY" in finding["found"]
+
+
+class FakeParent:
+    """Returns at once, in the parent or in a worker."""
+
+    returns: int | Duty = 0
+
+    def __init__(self, limits: object) -> None:
+        pass
+
+    def run(self) -> int | Duty:
+        return self.returns
+
+
+@pytest.fixture
+def parent(monkeypatch: pytest.MonkeyPatch) -> type[FakeParent]:
+    monkeypatch.setattr(service, "Parent", FakeParent)
+    monkeypatch.setattr(service, "set_up_logging", lambda *given: None)
+    monkeypatch.setattr(service, "_call_ourselves", lambda name: None)
+    return FakeParent
+
+
+def test_the_parents_exit_code(parent: type[FakeParent]) -> None:
+    parent.returns = 1
+    assert supervise(settings_for("http://127.0.0.1:1", "http://127.0.0.1:1")) == 1
+
+
+def test_what_a_worker_cannot_serve_without(
+    parent: type[FakeParent], line: tuple[socket.socket, socket.socket]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        settings = settings_for(
+            "http://127.0.0.1:1", "http://127.0.0.1:1", api_bind=f"127.0.0.1:{port}"
+        )
+        parent.returns = Duty(Mode.AGAIN, 1, line[1])
+        with capture_logs() as logs:
+            assert supervise(settings) == 2
+        said = {entry["event"]: entry for entry in logs}
+        assert "another program has this port" in said["worker_cannot_serve"]["error"]
+        # Whoever starts it reads one sentence.
+        parent.returns = Duty(Mode.FIRST, 0, line[0])
+        with pytest.raises(ConfigError, match="another program has this port"):
+            supervise(settings)
+
+
+def test_a_worker_that_only_mends(
+    parent: type[FakeParent], line: tuple[socket.socket, socket.socket]
+) -> None:
+    parent.returns = Duty(Mode.MEND, 1, line[1])
+    with capture_logs() as logs:
+        assert supervise(settings_for("http://127.0.0.1:1", "http://127.0.0.1:1")) == 0
+    assert [entry["event"] for entry in logs] == ["mending_failed"]

@@ -8,6 +8,7 @@ import pytest
 from ari_app.addresses import is_loopback, is_unspecified
 from ari_app.errors import ConfigError
 from ari_app.settings import Settings, load_settings, split_host_port
+from audiosocket import ConnectionLimits
 
 ROOT = Path(__file__).parents[2]
 SERVING = {"ari_username": "app", "ari_password": "secret-word"}
@@ -31,7 +32,7 @@ def test_every_setting_is_documented_with_its_default() -> None:
     names = {name.upper(): field for name, field in Settings.model_fields.items()}
     assert set(documented()) == set(names)
     from_example = load_settings(str(ROOT / ".env.example"))
-    assert from_example == load_settings(None)
+    assert from_example.model_dump() == load_settings(None).model_dump()
     for name, value in documented().items():
         if value:
             parsed = load_settings(None, **{name.lower(): value})
@@ -57,6 +58,9 @@ def test_the_environment_wins_over_the_file(
         ("ari_url", "http://h/?a=b", "ARI_URL: must not carry a query or a fragment."),
         ("audiosocket_bind", "9092", "AUDIOSOCKET_BIND: must be host:port"),
         ("audiosocket_bind", "h:99999", "AUDIOSOCKET_BIND: must be host:port"),
+        ("audiosocket_allow", "10.0.0.0/8 asterisk", "AUDIOSOCKET_ALLOW: 'asterisk' is no network"),
+        ("audiosocket_max_half_open", "-1", "AUDIOSOCKET_MAX_HALF_OPEN: Input should be greater"),
+        ("api_requests_per_second", "-1", "API_REQUESTS_PER_SECOND: Input should be greater"),
         ("audiosocket_format", "mp3", "AUDIOSOCKET_FORMAT: Input should be 'slin', 'slin16'"),
         ("uplink_chunk_ms", "50", "UPLINK_CHUNK_MS: Input should be a multiple of 20."),
         ("max_concurrent_calls", "0", "MAX_CONCURRENT_CALLS: Input should be greater than"),
@@ -123,3 +127,31 @@ def test_a_busy_process_sends_fewer_messages() -> None:
     settings = load_settings(None)
     assert [settings.chunk_ms(calls) for calls in (0, 49, 50, 500)] == [40, 40, 60, 60]
     assert load_settings(None, uplink_chunk_ms=100).chunk_ms(50) == 100
+
+
+def test_limits_of_connections_grow_with_the_calls() -> None:
+    few, many = (load_settings(None, max_concurrent_calls=n) for n in (1, 500))
+    for settings in (few, many):
+        limits = settings.audiosocket_limits()
+        assert limits.half_open_per_address < limits.half_open
+        assert limits.connections_per_address == limits.connections
+        # Every call has its line, and one that has just ended may still be closing.
+        assert limits.connections - limits.half_open >= 2 * settings.max_concurrent_calls
+        http = settings.api_limits()
+        assert http.connections_per_address < http.connections
+        assert http.connections > 4 * settings.max_concurrent_calls
+
+
+def test_limits_of_connections_may_be_set() -> None:
+    settings = load_settings(
+        None,
+        audiosocket_max_connections=7,
+        audiosocket_max_connections_per_address=6,
+        audiosocket_max_half_open=5,
+        audiosocket_max_half_open_per_address=4,
+        api_max_connections=3,
+        api_max_connections_per_address=2,
+    )
+    assert settings.audiosocket_limits() == ConnectionLimits(7, 6, 5, 4)
+    limits = settings.api_limits()
+    assert (limits.connections, limits.connections_per_address) == (3, 2)

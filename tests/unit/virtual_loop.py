@@ -13,6 +13,9 @@ import selectors
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from typing import Any, TypeVar, cast
+from uuid import UUID
+
+from audiosocket.entrance import Admit, Entrance, Refused, TcpEntrance
 
 _Result = TypeVar("_Result")
 _ProtocolFactory = Callable[[], asyncio.BaseProtocol]
@@ -91,6 +94,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def forget_server(self, address: tuple[str, int]) -> None:
         """Refuse new connections to it."""
         self._servers.pop(address, None)
+
+
+def make_entrance(admit: Admit, refused: Refused, **options: Any) -> Entrance:
+    """The entrance for an AudioSocketServer on the running loop, virtual or not."""
+    if isinstance(asyncio.get_running_loop(), VirtualLoop):
+        return MemoryEntrance(admit, refused)
+    return TcpEntrance(admit, refused, **options)
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -208,3 +218,62 @@ class MemoryTransport(asyncio.Transport):
     def _reset(self) -> None:
         if not self._closing:
             self._end(ConnectionResetError(104, "connection reset by peer"))
+
+
+class MemoryEntrance:
+    """An audiosocket.Entrance for connections in memory, without limits."""
+
+    half_open = 0
+
+    def __init__(self, admit: Admit, refused: Refused) -> None:
+        self._admit = admit
+        self._refused = refused
+        self._server: asyncio.Server | None = None
+
+    @property
+    def listening(self) -> bool:
+        return self._server is not None
+
+    async def open(self, host: str, port: int) -> tuple[str, int]:
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: _Guest(self._admit, self._refused), host, port
+        )
+        bound: tuple[str, int] = self._server.sockets[0].getsockname()
+        return bound
+
+    def stop_listening(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    async def close(self) -> None:
+        self.stop_listening()
+
+
+class _Guest(asyncio.Protocol):
+    """Reads the UUID, then hands the connection over."""
+
+    def __init__(self, admit: Admit, refused: Refused) -> None:
+        self._admit = admit
+        self._refused = refused
+        self._data = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, MemoryTransport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        if len(self._data) < 19:
+            return
+        admitted = self._admit(UUID(bytes=self._data[3:19]), lambda: None)
+        if isinstance(admitted, str):
+            self._transport.write(b"\0\0\0")
+            self._transport.close()
+            self._refused(admitted, "memory")
+            return
+        self._transport.set_protocol(admitted)
+        admitted.connection_made(self._transport)
+        if self._data[19:]:
+            admitted.data_received(self._data[19:])

@@ -42,6 +42,10 @@ NAMES = {
     "ari_app_agent_connect_seconds",
     "ari_app_agent_closes",
     "ari_app_ari_connected",
+    "ari_app_tasks",
+    "ari_app_allocated_blocks",
+    "ari_app_audiosocket_lines",
+    "ari_app_log_lines_dropped",
 }
 
 
@@ -132,3 +136,19 @@ def test_a_refused_call_never_counts_as_running() -> None:
     shown = samples(metrics)
     assert shown["ari_app_calls_ended_total reason=at_capacity status=REJECTED"] == 1
     assert all(value == 0 for name, value in shown.items() if name.startswith("ari_app_calls "))
+
+
+async def test_what_the_process_holds_can_be_watched() -> None:
+    before = samples(Metrics())
+    task = asyncio.create_task(asyncio.sleep(60))
+    after = samples(Metrics())
+    assert after["ari_app_tasks"] == before["ari_app_tasks"] + 1
+    assert after["ari_app_allocated_blocks"] > 1000
+    assert after["process_resident_memory_bytes"] > 1e6
+    assert after["process_open_fds"] > 0
+    assert "python_gc_collections_total generation=2" in after
+    task.cancel()
+
+
+def test_metrics_can_be_read_without_a_loop() -> None:
+    assert samples(Metrics())["ari_app_tasks"] == 0

@@ -6,10 +6,13 @@ import re
 
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
 from structlog.testing import capture_logs
 
 from ari_app.api import body
 from ari_app.api.operations import OPERATIONS
+from ari_app.api.rates import RequestRates
+from ari_app.api.routes import build_web_app
 from tests.unit.api.conftest import KEY
 from tests.unit.api.fake_service import FakeService, Http
 
@@ -67,6 +70,87 @@ async def test_without_a_key_pages_of_other_sites_are_refused(keyless: Http) -> 
         response = await keyless.get("/sessions", headers=headers)
         assert response.status == status, headers
     assert (await response.json())["code"] == "forbidden_origin"
+
+
+@pytest.mark.parametrize("path", ["/sessions", "/health/live", "/metrics", "/docs"])
+@pytest.mark.parametrize(
+    "headers", [{"Host": "evil.example:8080"}, {"Host": "[::1"}, {"Origin": "http://[::1"}]
+)
+async def test_a_name_that_leads_here_is_not_enough(
+    keyless: Http, path: str, headers: dict[str, str]
+) -> None:
+    response = await keyless.get(path, headers=headers)
+    assert (response.status, (await response.json())["code"]) == (403, "forbidden_origin")
+
+
+async def test_a_page_of_another_site_cannot_act(keyless: Http, service: FakeService) -> None:
+    for headers in (
+        {"Origin": "https://evil.example", "Content-Type": "application/json"},
+        {"Origin": f"http://{keyless.host}:1", "Content-Type": "text/plain"},
+    ):
+        body = '{"called_number": "+4930123456"}'
+        response = await keyless.post("/webhook/initiate-call", data=body, headers=headers)
+        assert response.status == 403
+    assert service.control.wishes == []
+
+
+async def test_too_many_wishes_are_refused_and_reading_goes_on(service: FakeService) -> None:
+    app = build_web_app(service, api_key=KEY, rates=RequestRates(0.5))
+    async with TestClient(TestServer(app), headers={"X-API-Key": KEY}) as client:
+        statuses = [(await client.post("/webhook/end-call", json={})).status for _ in range(2)]
+        assert statuses == [422, 429]
+        response = await client.post("/webhook/end-call", json={})
+        assert (await response.json())["code"] == "rate_limited"
+        assert response.headers["Retry-After"] == "2"
+        assert response.headers["Connection"] == "close"
+        assert (await client.get("/sessions")).status == 200
+        assert b'ari_app_http_refused_total{reason="rate_limited"} 2.0' in service.metrics.render()
+
+
+async def test_whoever_guesses_keys_has_to_wait(stranger: Http) -> None:
+    for _ in range(10):
+        assert (await stranger.get("/sessions", headers={"X-API-Key": "guess"})).status == 401
+    for key in ("guess", KEY):
+        response = await stranger.get("/sessions", headers={"X-API-Key": key})
+        assert (response.status, (await response.json())["code"]) == (429, "rate_limited")
+    assert (await stranger.get("/sessions")).status == 401
+    assert (await stranger.get("/health/live")).status == 200
+
+
+async def test_a_neighbour_who_guesses_locks_nobody_out(http: Http) -> None:
+    assert (await http.get("/sessions")).status == 200
+    for _ in range(20):
+        await http.get("/sessions", headers={"X-API-Key": "guess"})
+    assert (await http.get("/sessions")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        (b"[" * 60_000, 400),
+        (b'{"session_id":' * 4000, 400),
+        (b'{"session_id": ' + b"9" * 5000 + b"}", 400),
+        (b'{"session_id": 1e999}', 400),
+        (b'{"session_id": NaN}', 400),
+        (b'{"session_id": "a\0b"}', 400),
+        (b'{"session_id": "a\\u0000b"}', 422),
+        (b'{"session_id": "\xff\xfe"}', 400),
+        (b'{"session_id": "\\ud800"}', 400),
+        (b"\xef\xbb\xbf{}", 400),
+        (b"", 400),
+        (b"null", 422),
+        (b"[]", 422),
+        (b'{"session_id": "a", "session_id": ["secret"]}', 422),
+    ],
+)
+async def test_a_body_that_makes_no_sense(http: Http, text: bytes, status: int) -> None:
+    response = await http.post(
+        "/webhook/end-call", data=text, headers={"Content-Type": "application/json"}
+    )
+    problem = await response.json()
+    assert response.content_type == "application/problem+json"
+    assert (response.status, problem["status"]) == (status, status)
+    assert "secret" not in str(problem)
 
 
 async def test_a_clients_request_id_is_repeated(http: Http) -> None:

@@ -169,3 +169,15 @@ async def test_a_client_that_does_not_read_is_given_up(
             while service.feed._history(as_session(fake)).followers:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         socket._conn.transport.resume_reading()  # type: ignore[union-attr]
+
+
+async def test_what_a_client_says_means_nothing_and_is_short(http: Http, fake: FakeSession) -> None:
+    async with http.ws_connect(PATH) as socket:
+        await socket.send_str("x" * 4000)
+        await socket.send_bytes(b"\xff" * 4000)
+        await socket.send_str("x" * 5000)
+        message = await socket.receive(10)
+        while message.type is aiohttp.WSMsgType.TEXT:
+            message = await socket.receive(10)
+        assert message.type is aiohttp.WSMsgType.CLOSE
+        assert socket.close_code == aiohttp.WSCloseCode.MESSAGE_TOO_BIG

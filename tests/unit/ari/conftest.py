@@ -1,12 +1,23 @@
 from __future__ import annotations
 
+import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 import pytest
 
 from ari_app.ari import Client
 from tests.unit.ari.fake_ari import APP, PASSWORD, USERNAME, FakeAri
+from tests.unit.virtual_loop import VirtualLoop
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Waiting is tested in virtual time, sockets are real."""
+    if item.path.name == "test_link.py":
+        return {"virtual": VirtualLoop}
+    return {"real": asyncio.new_event_loop}
 
 
 @pytest.fixture

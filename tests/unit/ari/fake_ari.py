@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -44,8 +45,9 @@ def json_answer(value: object, status: int = 200) -> Answer:
 class FakeAri:
     """`async with FakeAri() as ari:` listens at `ari.url`."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.url = ""
+        self._tls = tls
         self.seen: list[Seen] = []
         self.answers: dict[tuple[str, str], Answer] = {}
         self.hanging = asyncio.Event()
@@ -66,10 +68,10 @@ class FakeAri:
         app.router.add_route("*", "/{any:.*}", self._rest)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self._tls)
         await site.start()
         host, port = self._runner.addresses[0][:2]
-        self.url = f"http://{host}:{port}"
+        self.url = f"https://localhost:{port}" if self._tls else f"http://{host}:{port}"
         return self
 
     async def __aexit__(

@@ -14,6 +14,7 @@ from ari_app.ari import (
     Bridge,
     Channel,
     Client,
+    Endpoint,
     Module,
     Playback,
 )
@@ -37,6 +38,12 @@ MODULE = {
     "use_count": 0,
     "status": "Running",
     "support_level": "extended",
+}
+ENDPOINT = {
+    "technology": "PJSIP",
+    "resource": "my trunk",
+    "state": "online",
+    "channel_ids": [],
 }
 
 
@@ -346,6 +353,14 @@ CASES = [
     ),
     Case(lambda c: c.bridges.start_moh("b"), "POST", f"{BR}/moh", "/bridges/b/moh"),
     Case(lambda c: c.bridges.stop_moh("b"), "DELETE", f"{BR}/moh", "/bridges/b/moh"),
+    Case(
+        lambda c: c.endpoints.get("PJSIP", "my trunk"),
+        "GET",
+        "/endpoints/{tech}/{resource}",
+        "/endpoints/PJSIP/my%20trunk",
+        answer=ENDPOINT,
+        returns=Endpoint.model_validate(ENDPOINT),
+    ),
     Case(
         lambda c: c.playbacks.get("play-1"),
         "GET",

@@ -178,7 +178,8 @@ async def test_nobody_listens(closed_port: int) -> None:
     async with Client(f"http://127.0.0.1:{closed_port}", USERNAME, PASSWORD, APP) as client:
         listener = Listener(client)
         await listener.until(lambda: len(listener.sleeps) == 8)
-        assert listener.sleeps[:8] == pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0])
+        assert listener.sleeps[:8] == pytest.approx([0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0, 2.0])
+        assert not client.link.up
         assert listener.states == []
         await listener.socket.close()
         await listener.task

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import stat
+import signal
+import subprocess
+import sys
 import threading
+import time
 import wave
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +14,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from structlog.testing import capture_logs
 
-from ari_app.audio import recording
-from ari_app.audio.recording import StereoRecorder
+from ari_app.audio.recording import Recordings, RecordingStats, StereoRecorder
 
 RATE_HZ = 8000
 START = 50.0
 FRAME_SECONDS = 0.02
+PATIENCE_SECONDS = 30.0
 
 
 def frame(level: int) -> bytes:
@@ -30,6 +34,12 @@ def read(path: Path) -> npt.NDArray[np.int16]:
         return np.frombuffer(wav.readframes(wav.getnframes()), "<i2").reshape(-1, 2)
 
 
+def begin(recordings: Recordings, path: Path) -> StereoRecorder:
+    recorder = recordings.start(path, RATE_HZ, START, session_id="s-1")
+    assert recorder is not None
+    return recorder
+
+
 def speak(recorder: StereoRecorder, seconds: float, begin: float = START) -> None:
     for index in range(round(seconds / FRAME_SECONDS)):
         now = begin + index * FRAME_SECONDS
@@ -37,117 +47,227 @@ def speak(recorder: StereoRecorder, seconds: float, begin: float = START) -> Non
         recorder.add_agent(frame(200), now)
 
 
+async def caught_up(recordings: Recordings) -> None:
+    """Wait until the writer has nothing more to do."""
+    done = threading.Event()
+    recordings._work.put(done.set)
+    assert await asyncio.to_thread(done.wait, PATIENCE_SECONDS)
+
+
+class Disk:
+    """Writing waits while it does not turn, and fails with its `fault`."""
+
+    def __init__(self) -> None:
+        self.turns = threading.Event()
+        self.turns.set()
+        self.fault: OSError | None = None
+        self._write = os.pwrite
+
+    def write(self, descriptor: int, data: bytes, offset: int) -> int:
+        self.turns.wait()
+        if self.fault is not None and offset > 0:
+            raise self.fault
+        return self._write(descriptor, data, offset)
+
+
 @pytest.fixture
-def stalled_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """A disk on which opening a file waits for the event. Set at the end of the test at last."""
-    disk = threading.Event()
-    really_open = recording._private
-
-    def open_later(path: str, flags: int) -> int:
-        disk.wait()
-        return really_open(path, flags)
-
-    monkeypatch.setattr(recording, "_private", open_later)
+def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
+    disk = Disk()
+    monkeypatch.setattr(os, "pwrite", disk.write)
     yield disk
-    disk.set()
+    disk.turns.set()
 
 
 async def test_both_voices_are_written_side_by_side(tmp_path: Path) -> None:
-    path = tmp_path / "call.wav"
-    recorder = StereoRecorder(path, RATE_HZ, START)
+    recordings = Recordings()
+    recorder = begin(recordings, tmp_path / "call.wav")
     speak(recorder, 3)
-    result = await recorder.close()
-    assert result == recording.RecordingResult(path, 3.0, 0.0, None)
-    recorded = read(path)
+    recorder.finish()
+    with capture_logs() as logs:
+        await recordings.close()
+    assert recordings.stats == RecordingStats(saved=1)
+    assert recordings.unfinished == 0
+    recorded = read(tmp_path / "call.wav")
     assert len(recorded) == 3 * RATE_HZ
     assert set(recorded[:, 0]) == {100}
     assert set(recorded[:, 1]) == {200}
-
-
-async def test_only_the_owner_may_read_it(tmp_path: Path) -> None:
-    path = tmp_path / "call.wav"
-    await StereoRecorder(path, RATE_HZ, START).close()
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert logs == [
+        {
+            "event": "recording_saved",
+            "log_level": "info",
+            "session": "s-1",
+            "file": "call.wav",
+            "seconds": 3.0,
+        }
+    ]
 
 
 async def test_a_call_without_a_sound_is_an_empty_file(tmp_path: Path) -> None:
-    path = tmp_path / "call.wav"
-    result = await StereoRecorder(path, RATE_HZ, START).close()
-    assert result.seconds == 0
-    assert len(read(path)) == 0
+    recordings = Recordings()
+    begin(recordings, tmp_path / "call.wav").finish()
+    await recordings.close()
+    assert len(read(tmp_path / "call.wav")) == 0
 
 
-async def test_closing_twice_and_adding_after_it_do_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "call.wav"
-    recorder = StereoRecorder(path, RATE_HZ, START)
+async def test_many_calls_share_one_thread(tmp_path: Path) -> None:
+    recordings = Recordings()
+    before = threading.active_count()
+    recorders = [begin(recordings, tmp_path / f"{number}.wav") for number in range(20)]
+    assert threading.active_count() == before + 1
+    for recorder in recorders:
+        speak(recorder, 1)
+        recorder.finish()
+    await recordings.close()
+    assert recordings.stats == RecordingStats(saved=20)
+    for number in range(20):
+        assert len(read(tmp_path / f"{number}.wav")) == RATE_HZ
+
+
+async def test_finishing_twice_and_adding_after_it_do_nothing(tmp_path: Path) -> None:
+    recordings = Recordings()
+    recorder = begin(recordings, tmp_path / "call.wav")
     speak(recorder, 0.1)
-    first = await recorder.close()
+    recorder.finish()
     speak(recorder, 2)
-    assert await recorder.close() == first
-    assert len(read(path)) == RATE_HZ // 10
+    recorder.finish()
+    await recordings.close()
+    await recordings.close()
+    assert recordings.stats == RecordingStats(saved=1)
+    assert len(read(tmp_path / "call.wav")) == RATE_HZ // 10
 
 
-async def test_a_stalled_disk_loses_only_what_exceeds_the_bound(
-    tmp_path: Path, stalled_disk: threading.Event
+async def test_a_stalled_disk_holds_up_nobody_and_loses_only_what_exceeds_the_bound(
+    tmp_path: Path, disk: Disk
 ) -> None:
-    path = tmp_path / "call.wav"
-    recorder = StereoRecorder(path, RATE_HZ, START, backlog_seconds=2)
-    # Two voices: two seconds of backlog are one second of the call.
+    recordings = Recordings(max_waiting_bytes=2 * RATE_HZ * 2)
+    recorder = begin(recordings, tmp_path / "call.wav")
+    disk.turns.clear()
+    # Two voices: two seconds of what may wait are one second of the call.
     speak(recorder, 3)
-    stalled_disk.set()
-    await asyncio.to_thread(wait_until_empty, recorder)
+    assert recordings.start(tmp_path / "next.wav", RATE_HZ, START) is None
+    disk.turns.set()
+    await caught_up(recordings)
     speak(recorder, 1, begin=START + 3)
-    result = await recorder.close()
-    assert result.failure is None
-    assert result.dropped_seconds == 4
-    assert result.seconds == 4
-    recorded = read(path)
+    recorder.finish()
+    await recordings.close()
+    assert recordings.stats == RecordingStats(saved=0, incomplete=2, lost_seconds=4)
+    recorded = read(tmp_path / "call.wav")
+    assert len(recorded) == 4 * RATE_HZ
     loud = recorded[:, 1] == 200
     assert loud[:RATE_HZ].all()
     assert not loud[RATE_HZ : 3 * RATE_HZ].any()
     assert loud[3 * RATE_HZ :].all()
 
 
-def wait_until_empty(recorder: StereoRecorder) -> None:
-    while not recorder._queue.empty():
-        pass
-
-
-async def test_a_disk_that_does_not_answer_is_given_up(
-    tmp_path: Path, stalled_disk: threading.Event
+async def test_no_more_recordings_are_begun_than_may_be_unfinished(
+    tmp_path: Path, disk: Disk
 ) -> None:
-    recorder = StereoRecorder(tmp_path / "call.wav", RATE_HZ, START)
+    disk.turns.clear()
+    recordings = Recordings(max_unfinished=2)
+    for number in range(2):
+        begin(recordings, tmp_path / f"{number}.wav").finish()
+    assert recordings.start(tmp_path / "3.wav", RATE_HZ, START) is None
+    disk.turns.set()
+    await caught_up(recordings)
+    assert recordings.unfinished == 0
+    begin(recordings, tmp_path / "3.wav").finish()
+    await recordings.close()
+    assert recordings.stats == RecordingStats(saved=3, incomplete=1)
+
+
+async def test_the_end_of_the_process_waits_only_so_long(tmp_path: Path, disk: Disk) -> None:
+    disk.turns.clear()
+    recordings = Recordings()
+    recorder = begin(recordings, tmp_path / "call.wav")
     speak(recorder, 0.1)
-    result = await recorder.close(timeout_seconds=0.01)
-    assert result.failure == "the disk did not answer in time"
-    stalled_disk.set()
-    result = await recorder.close()
-    assert result.failure is None
-    assert result.seconds == pytest.approx(0.1)
+    recorder.finish()
+    with capture_logs() as logs:
+        await recordings.close(timeout_seconds=0.01)
+    assert [entry["event"] for entry in logs] == ["recordings_unfinished"]
+    assert recordings.unfinished == 1
+    disk.turns.set()
+    await recordings.close(PATIENCE_SECONDS)
+    assert recordings.unfinished == 0
 
 
-async def test_an_existing_file_is_not_overwritten(tmp_path: Path) -> None:
-    path = tmp_path / "call.wav"
-    path.write_bytes(b"precious")
-    recorder = StereoRecorder(path, RATE_HZ, START)
+async def test_a_full_disk_ends_one_recording_and_nothing_else(tmp_path: Path, disk: Disk) -> None:
+    recordings = Recordings()
+    recorder = begin(recordings, tmp_path / "call.wav")
     speak(recorder, 2)
-    result = await recorder.close()
-    assert result.failure is not None
-    assert "exists" in result.failure
-    assert result.seconds == 0
-    assert result.dropped_seconds == 4
-    assert path.read_bytes() == b"precious"
+    await caught_up(recordings)
+    disk.fault = OSError(28, "No space left on device")
+    speak(recorder, 2, begin=START + 2)
+    await caught_up(recordings)
+    disk.fault = None
+    recorder.finish()
+    other = begin(recordings, tmp_path / "other.wav")
+    speak(other, 1)
+    other.finish()
+    with capture_logs() as logs:
+        await recordings.close()
+    assert recordings.stats.saved == 1
+    assert recordings.stats.incomplete == 1
+    assert recordings.stats.lost_seconds == pytest.approx(4, abs=1)
+    (told,) = (entry for entry in logs if entry["event"] == "recording_incomplete")
+    assert told["failure"] == "No space left on device"
+    assert told["file"] == "call.wav.part"
+    assert len(read(tmp_path / "call.wav.part")) / RATE_HZ == pytest.approx(told["seconds"], 0.1)
+    assert len(read(tmp_path / "other.wav")) == RATE_HZ
 
 
-async def test_a_full_disk_ends_the_recording_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_folder_that_goes_away_in_the_middle(tmp_path: Path) -> None:
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    recordings = Recordings()
+    recorder = begin(recordings, folder / "call.wav")
+    speak(recorder, 1)
+    await caught_up(recordings)
+    (folder / "call.wav.part").unlink()
+    folder.rmdir()
+    speak(recorder, 1, begin=START + 1)
+    recorder.finish()
+    begin(recordings, folder / "next.wav").finish()
+    await recordings.close()
+    assert recordings.stats.incomplete == 2
+
+
+async def test_a_fault_of_ours_in_one_recording_does_not_end_the_others(
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(
-        recording, "_private", lambda _path, _flags: os.open("/dev/full", os.O_WRONLY)
+    recordings = Recordings()
+    recorder = begin(recordings, tmp_path / "call.wav")
+    recorder._file._timeline = None  # type: ignore[assignment]
+    speak(recorder, 1)
+    recorder.finish()
+    other = begin(recordings, tmp_path / "other.wav")
+    other.finish()
+    with capture_logs() as logs:
+        await recordings.close()
+    assert recordings.unfinished == 0
+    assert (recordings.stats.saved, recordings.stats.incomplete) == (1, 1)
+    assert "recording_writer_failed" in [entry["event"] for entry in logs]
+
+
+def test_a_process_that_is_killed_leaves_what_can_be_played(tmp_path: Path) -> None:
+    program = (
+        "import sys, time, pathlib; from tests.unit.audio.test_recording import *\n"
+        "recorder = begin(Recordings(), pathlib.Path(sys.argv[1]))\n"
+        "speak(recorder, 10)\n"
+        "time.sleep(60)\n"
     )
-    recorder = StereoRecorder(tmp_path / "call.wav", RATE_HZ, START)
-    speak(recorder, 3)
-    result = await recorder.close()
-    assert result.failure is not None
-    assert "No space left" in result.failure
-    assert result.dropped_seconds > 0
+    path = tmp_path / "call.wav"
+    process = subprocess.Popen([sys.executable, "-c", program, str(path)])
+    part = path.with_name("call.wav.part")
+    try:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not part.exists() or part.stat().st_size < 9 * RATE_HZ * 4:
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.02)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    recorded = read(part)
+    assert len(recorded) >= 8 * RATE_HZ
+    assert set(recorded[:, 1]) == {200}
+    assert not path.exists()

@@ -20,8 +20,8 @@ async def test_the_echo_server() -> None:
     assert callable(serve)
     server = await serve("127.0.0.1", 0)
     assert isinstance(server, AudioSocketServer)
-    assert server._server is not None
-    host, port = server._server.sockets[0].getsockname()
+    assert server.address is not None
+    host, port = server.address
 
     spoken = b"".join(i.to_bytes(2, "little") for i in range(1, 161))
     echoed = asyncio.Event()

@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmarks.bridge import BridgeRun, Conservation, Step
 from benchmarks.ear import EarStep
+from benchmarks.flood import Flood
 from benchmarks.parts import Cost, ResamplerFigures
 from benchmarks.quality import Quality
 from benchmarks.stall import Stall
@@ -113,4 +114,35 @@ def parts() -> dict[str, Any]:
     }
 
 
-ALL = {"parts": parts, "bridge": bridge, "ear": ear, "stall": stall}
+def a_flood(kind: str = "silent", **changes: Any) -> Flood:
+    values: dict[str, Any] = {
+        "kind": kind,
+        "calls": 50,
+        "seconds": 10.0,
+        "crowd": 0 if kind == "none" else 5000,
+        "connections": 40_000,
+        "answers": 0,
+        "refused": {"address_limit": 39_000, "no_uuid_in_time": 100},
+        "gap_p50_ms": 20.0,
+        "gap_p99_ms": 21.5,
+        "gap_max_ms": 24.0,
+        "lateness_p99_ms": 2.0,
+        "missing_frames": 0,
+        "lost_lines": 0,
+        "cpu_percent": 40.0,
+        "memory_mb": 110.0,
+        "others_percent": 5.0,
+    }
+    return Flood(**(values | changes))
+
+
+def flood(*floods: Flood) -> dict[str, Any]:
+    chosen = floods or (a_flood("none", refused={}), a_flood())
+    return {
+        "floods": [
+            asdict(each) | {"holds": each.holds, "disturbed": each.disturbed} for each in chosen
+        ]
+    }
+
+
+ALL = {"parts": parts, "bridge": bridge, "ear": ear, "stall": stall, "flood": flood}

@@ -42,7 +42,7 @@ async def test_a_run_shows_a_table_and_leaves_json_and_a_picture(
 
 
 async def test_a_name_that_there_is_not_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BenchmarkError, match="parts, bridge, ear, stall"):
+    with pytest.raises(BenchmarkError, match="parts, bridge, ear, stall, flood"):
         await run(["speed"], Options(out=tmp_path))
 
 

@@ -47,6 +47,18 @@ def test_a_limit_that_the_load_broke_is_not_ours() -> None:
     assert samples.a_step(generator_late_p99_ms=6.0).generator_is_bottleneck
 
 
+def test_a_flood_that_calls_notice_is_told() -> None:
+    noticed = samples.a_flood(gap_p99_ms=30.0)
+    disturbed = samples.a_flood("garbage", gap_p99_ms=31.0, others_percent=80.0)
+
+    [table] = ROWS["flood"](samples.flood(samples.a_flood("none"), noticed, disturbed))
+    assert [line[0] for line in table.lines] == ["none", "5000 silent", "5000 garbage"]
+    assert [line[-1] for line in table.lines] == ["yes", "no", "disturbed"]
+    assert table.lines[1][8] == "39000 address_limit, 100 no_uuid_in_time"
+    assert not samples.a_flood(missing_frames=1).holds
+    assert not samples.a_flood(lost_lines=1).holds
+
+
 @pytest.mark.parametrize(
     "broken", [{"missing_frames": 1}, {"surplus_frames": 1}, {"lost_lines": 1}, {"gap_p99_ms": 26}]
 )
@@ -75,6 +87,7 @@ def test_goals_show_what_was_measured() -> None:
     assert found["uplink against the wall clock, 50 calls, 600 s"] == "0.010 %"
     assert found["after a stall of 200 ms: frames lost or doubled"] == "1"
     assert found["latency after it against before"] == "+2.0 ms at most"
+    assert found["gaps while strangers flood us, p99, 50 calls"] == "21.5 ms (silent)"
     assert found["added delay each way"] == "3.0 ms"
 
 

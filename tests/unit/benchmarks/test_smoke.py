@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks.bridge import measure_format
 from benchmarks.ear import measure_ear
+from benchmarks.flood import measure_flood
 from benchmarks.stall import measure_stall
 
 pytestmark = pytest.mark.e2e
@@ -35,3 +36,13 @@ async def test_speech_goes_on_after_a_stall() -> None:
 
     assert stall.gap_ms > 150
     assert stall.lost_frames == stall.doubled_frames == 0
+
+
+async def test_strangers_are_counted() -> None:
+    before, flooded = await measure_flood(1, ("unknown",), 1.0, lambda text: None, crowd=200)
+
+    assert (before.kind, before.refused) == ("none", {})
+    assert flooded.connections >= 200
+    assert set(flooded.refused) <= {"unknown_uuid", "address_limit"}
+    assert flooded.refused["unknown_uuid"] > 0
+    assert flooded.lost_lines == 0

@@ -101,6 +101,7 @@ class FakeAgents:
         dialled: The agents that were asked for.
         ready: Set it, and `connect` returns; set from the start.
         before: What happens when an agent is dialled; what it raises, `connect` raises.
+        conversation_id: What they call their conversations; None: by the agent's name.
     """
 
     def __init__(self) -> None:
@@ -112,6 +113,7 @@ class FakeAgents:
         self.before: Callable[[], Awaitable[object] | None] | None = None
         self.input_format = "pcm_8000"
         self.output_format = "pcm_8000"
+        self.conversation_id: str | None = None
 
     @property
     def client(self) -> AgentClient:
@@ -137,5 +139,6 @@ class FakeAgents:
             input_format=self.input_format,
             output_format=self.output_format,
         )
+        agent.conversation_id = self.conversation_id or agent.conversation_id
         self.conversations.append(agent)
         return cast(AgentConnection, agent)

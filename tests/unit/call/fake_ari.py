@@ -19,7 +19,7 @@ import orjson
 
 from ari_app.ari import AriTimeout, Client, Event
 from ari_app.ari.applications import GET as GET_APPLICATION
-from ari_app.ari.asterisk import GET_INFO, GET_MODULE
+from ari_app.ari.asterisk import GET_INFO, LIST_MODULES
 from ari_app.ari.bridges import ADD_CHANNEL, CREATE_WITH_ID, DESTROY
 from ari_app.ari.bridges import LIST as LIST_BRIDGES
 from ari_app.ari.channels import (
@@ -57,10 +57,10 @@ __all__ = [
     "EXTERNAL_MEDIA",
     "GET_APPLICATION",
     "GET_INFO",
-    "GET_MODULE",
     "HANGUP",
     "LIST_BRIDGES",
     "LIST_CHANNELS",
+    "LIST_MODULES",
     "NOW",
     "RING",
     "SET_VARIABLE",
@@ -232,8 +232,8 @@ class FakeAsterisk(Rest):
                 return [bridge.to_json() for bridge in world.bridges.values()]
             case (op, (app,)) if op is GET_APPLICATION and app == self._app:
                 return world.application()
-            case (op, (name,)) if op is GET_MODULE and name in self.modules:
-                return {"name": name, "status": self.modules[name]}
+            case (op, ()) if op is LIST_MODULES:
+                return [{"name": name, "status": how} for name, how in self.modules.items()]
             case (op, ()) if op is GET_INFO:
                 info = asterisk_info(NOW)
                 info["system"]["version"] = self.version

@@ -24,6 +24,7 @@ from ari_app.elevenlabs import AgentClose, Initiation
 from audiosocket import SLIN, AudioSocketClient, AudioSocketServer, FrameClock
 from tests.unit.call.fake_agents import FakeAgent, FakeAgents
 from tests.unit.call.fake_ari import APP, FakeAsterisk, FakeClient, Landed, Moment
+from tests.unit.virtual_loop import make_entrance
 
 
 @dataclass
@@ -59,6 +60,7 @@ class Stage:
         max_calls: The limit.
         ticking: Whether the clock of all lines runs: without it ten minutes are a single step.
         observer: Who is told how calls go, instead of `notes`.
+        asterisk: Makes another Asterisk than the usual one.
         plan: What differs from the usual plan of a call.
     """
 
@@ -68,6 +70,7 @@ class Stage:
         max_calls: int = 10,
         ticking: bool = True,
         observer: SessionObserver | None = None,
+        asterisk: Callable[[FrameClock], FakeAsterisk] | None = None,
         **plan: Any,
     ) -> None:
         self.notes = Notes()
@@ -76,6 +79,7 @@ class Stage:
         self.planned = plan
         self.plan_moment: Moment | None = None
         self._observer = observer or self.notes
+        self._make_asterisk = asterisk or (lambda clock: FakeAsterisk(clock=clock))
         self._names = (f"sip-{number}" for number in count(1))
 
     async def __aenter__(self) -> Self:
@@ -83,9 +87,9 @@ class Stage:
         self.clock = FrameClock()
         if self.ticking:
             self.clock.start()
-        self.lines = AudioSocketServer(self.clock)
+        self.lines = AudioSocketServer(self.clock, entrance=make_entrance)
         host, port = await self.lines.start("127.0.0.1", 0)
-        self.asterisk = FakeAsterisk(clock=self.clock)
+        self.asterisk = self._make_asterisk(self.clock)
         self.agents = FakeAgents()
         self.services = Services(
             ari=FakeClient(self.asterisk),
@@ -114,6 +118,7 @@ class Stage:
         await self.manager.close()
         await self.asterisk.close()
         await self.lines.close()
+        await self.services.recordings.close()
         self.clock.stop()
         await asyncio.sleep(0.001)
         if kind is None:
@@ -217,12 +222,11 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def _call_tasks() -> list[str]:
-    names = (
-        getattr(task.get_coro(), "__qualname__", "")
+    return [
+        f"{task.get_name()}: {getattr(task.get_coro(), '__qualname__', '')}"
         for task in asyncio.all_tasks()
-        if not task.done()
-    )
-    return [name for name in names if name.startswith(("CallSession.", "ConversationStreamer."))]
+        if not task.done() and task.get_name().startswith("call ")
+    ]
 
 
 def now() -> float:

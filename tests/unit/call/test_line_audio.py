@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import wave
 from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import uuid4
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from ari_app.audio.formats import AudioFormat
-from ari_app.audio.recording import StereoRecorder
+from ari_app.audio.recording import Recordings, RecordingStats
 from ari_app.audio_interface import Cleared
 from ari_app.call.line_audio import LineAudio
 from ari_app.call.turns import ResponseTime
@@ -26,6 +27,7 @@ from audiosocket import (
     tone_source,
 )
 from tests.unit.call.stage import until
+from tests.unit.virtual_loop import make_entrance
 
 PCM8 = AudioFormat.pcm(8000)
 FRAME = 320
@@ -36,7 +38,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.clock = FrameClock()
-        self.server = AudioSocketServer(self.clock)
+        self.server = AudioSocketServer(self.clock, entrance=make_entrance)
         self.lost: list[str] = []
         self.responses: list[ResponseTime] = []
         self.audio = self.make()
@@ -299,13 +301,18 @@ async def test_both_sides_are_recorded_from_the_start_on(bench: Bench, tmp_path:
     client.source = tone_source(SLIN, 400)
     bench.audio.start(PCM8)
     loop = asyncio.get_running_loop()
-    recorder = bench.audio.recorder = StereoRecorder(tmp_path / "a.wav", 8000, loop.time())
+    recordings = Recordings()
+    recorder = recordings.start(tmp_path / "a.wav", 8000, loop.time())
+    assert recorder is not None
+    bench.audio.recorder = recorder
     bench.audio.write_audio_chunk(pcm(1000), 1)
     await asyncio.sleep(1.5)
     bench.audio.hang_up()
-    result = await recorder.close()
-    assert result.failure is None
-    assert result.seconds == pytest.approx(1.5, abs=0.1)
+    recorder.finish()
+    await recordings.close()
+    assert recordings.stats == RecordingStats(saved=1)
+    with wave.open(str(tmp_path / "a.wav")) as wav:
+        assert wav.getnframes() / 8000 == pytest.approx(1.5, abs=0.1)
 
 
 # --- the end

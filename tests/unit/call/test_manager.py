@@ -24,6 +24,7 @@ from tests.unit.call.fake_ari import (
     NOW,
     SET_VARIABLE,
     Landed,
+    Moment,
     never,
     status,
 )
@@ -32,6 +33,13 @@ from tests.unit.call.stage import Stage, until
 
 def now() -> float:
     return asyncio.get_running_loop().time()
+
+
+def outage(stage: Stage, trouble: Moment) -> None:
+    """Asterisk cannot be reached; the lines are up."""
+    for operation in (SET_VARIABLE, CONTINUE, HANGUP, DESTROY):
+        stage.asterisk.before[operation] = trouble
+    stage.services.ari.link.set(False)
 
 
 async def refused(stage: Stage, *args: str) -> Landed:
@@ -268,7 +276,48 @@ async def test_draining_waits_for_asterisk_only_so_long(stage: Stage) -> None:
         stage.asterisk.before[operation] = never
     began = now()
     await stage.manager.drain(0)
-    assert now() - began == pytest.approx(15, abs=0.1)
+    assert 10 <= now() - began <= 16
+
+
+@pytest.mark.parametrize("trouble", [status(503), never], ids=["refused", "no answer"])
+async def test_draining_in_an_outage_has_an_end(stage: Stage, trouble: Moment) -> None:
+    session = await stage.talk()
+    outage(stage, trouble)
+    began = now()
+    with capture_logs() as logs:
+        await stage.manager.drain(0)
+    assert session.ended.is_set()
+    assert stage.asterisk.landed == []
+    assert 16 <= now() - began <= 22
+    assert [entry["calls"] for entry in logs if entry["event"] == "calls_not_given_back"] == [1]
+
+
+@pytest.mark.parametrize("trouble", [status(503), never], ids=["refused", "no answer"])
+async def test_a_call_that_ends_in_an_outage_lands_as_it_ended(
+    stage: Stage, trouble: Moment
+) -> None:
+    session = await stage.talk()
+    outage(stage, trouble)
+    stage.agent().closes()
+    await asyncio.sleep(600)
+    assert session.state is State.RELEASING
+    assert (stage.lines.lines, stage.agent().is_open) == (0, False)
+    assert stage.manager.get_active_sessions_count() == 0
+    stage.asterisk.before.clear()
+    stage.services.ari.link.set(True)
+    await session.ended.wait()
+    (landed,) = stage.asterisk.landed
+    assert (landed.status, landed.reason) == ("COMPLETED", "agent_ended")
+
+
+async def test_who_asks_for_an_end_in_an_outage_does_not_wait_for_its_end(stage: Stage) -> None:
+    session = await stage.talk()
+    outage(stage, status(503))
+    began = now()
+    await stage.manager.end_session(session.session_id)
+    assert now() - began == 10
+    assert session.state is State.RELEASING
+    assert session.end_reason == "end_requested"
 
 
 @pytest.mark.parametrize("planning", [False, True])
@@ -462,6 +511,23 @@ async def test_sweeps_come_now_and_then_and_oftener_without_events(stage: Stage)
     before = len(stage.asterisk.requests(LIST_CHANNELS))
     await asyncio.sleep(20)
     assert len(stage.asterisk.requests(LIST_CHANNELS)) - before == 10
+    sweep.cancel()
+    await asyncio.gather(sweep, return_exceptions=True)
+
+
+async def test_a_call_that_another_process_lost_is_found_soon(stage: Stage) -> None:
+    world = stage.asterisk.world
+    stage.asterisk.add("sip-x", bridge="voice-agent-bridge-x")
+    stage.asterisk.add("voice-agent-media-x", bridge="voice-agent-bridge-x")
+    sweep = asyncio.create_task(stage.manager.sweep_forever())
+    await asyncio.sleep(16)
+    assert "sip-x" in world.channels, "another process serves it"
+    gone = world.channels.pop("voice-agent-media-x")
+    world.bridges["voice-agent-bridge-x"].channels.remove("voice-agent-media-x")
+    event = orjson.dumps({"type": "StasisEnd", "channel": gone.to_json()})
+    stage.manager.handle(parse_event(event))
+    await asyncio.sleep(2)
+    assert [landed.channel for landed in stage.asterisk.landed] == ["sip-x"]
     sweep.cancel()
     await asyncio.gather(sweep, return_exceptions=True)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from types import MappingProxyType
 
-from ari_app.call.reconcile import Differences, Held, Snapshot, compare
+from ari_app.call.reconcile import Differences, Held, Prefixes, Snapshot, compare
 
 NOTHING: frozenset[str] = frozenset()
 
@@ -26,9 +26,7 @@ def look(
             frozenset(inside),
         ),
         calls,
-        media_prefix="app-media-",
-        bridge_prefix="app-bridge-",
-        target_prefix="app-target-",
+        Prefixes("app-media-", "app-bridge-", "app-out-", "app-target-"),
     )
 
 
@@ -39,7 +37,9 @@ def test_all_is_well() -> None:
         bridges={"app-bridge-a": {"sip-a", "app-media-a"}, "somebody-elses": set()},
         inside={"sip-a", "app-media-a"},
     )
-    assert differences == Differences(NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, NOTHING)
+    assert not differences.strays
+    gone = (differences.callers_gone, differences.media_gone, differences.targets_gone)
+    assert gone == (NOTHING, NOTHING, NOTHING)
 
 
 def test_calls_that_ended_while_nobody_listened() -> None:

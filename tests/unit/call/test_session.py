@@ -270,7 +270,8 @@ async def test_a_call_goes_well_though_its_recording_does_not(tmp_path: Path) ->
             stage.agent().says(500, final=True)
             stage.agent().closes()
             await session.ended.wait()
-        assert stage.landed(session).status == "COMPLETED"
+            assert stage.landed(session).status == "COMPLETED"
+            await stage.services.recordings.close()
     (incomplete,) = (entry for entry in logs if entry["event"] == "recording_incomplete")
     assert "No such file" in incomplete["failure"]
 

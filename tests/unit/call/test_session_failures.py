@@ -160,7 +160,8 @@ async def test_a_call_ends_though_asterisk_answers_nothing_any_more(stage: Stage
     began = now()
     stage.agent().closes()
     await session.ended.wait()
-    assert now() - began == pytest.approx((4 + 2) * 5, abs=0.1)
+    # Ten seconds of patience; the last request has five of its own.
+    assert 10 <= now() - began < 16
     assert stage.agent().end is not None
 
 

@@ -8,6 +8,7 @@ import logging
 import socket
 import ssl
 import traceback
+from datetime import UTC, datetime
 from pathlib import Path
 
 import aiohttp
@@ -413,9 +414,40 @@ async def test_an_unknown_authority_is_refused(
     handler: RecordingHandler, tls: ssl.SSLContext, key: str | None
 ) -> None:
     async with FakeAgent(tls=tls) as agent, AgentClient(agent.base_url, key) as client:
-        with pytest.raises(errors.AgentUnavailable, match="not trusted") as caught:
+        with pytest.raises(errors.AgentUnavailable, match=r"not trusted: unable to get") as caught:
             await client.connect("a", handler=handler)
     assert not caught.value.retryable
+    assert caught.value.code == "agent_untrusted"
+
+
+@pytest.mark.parametrize("key", [None, API_KEY])
+async def test_a_certificate_for_another_name_is_refused(
+    handler: RecordingHandler, authority: trustme.CA, ca_file: Path, key: str | None
+) -> None:
+    others = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("other.example").configure_cert(others)
+    async with (
+        FakeAgent(tls=others) as agent,
+        AgentClient(agent.base_url, key, ca_file=ca_file) as client,
+    ):
+        with pytest.raises(errors.AgentUnavailable, match="Hostname mismatch") as caught:
+            await client.connect("a", handler=handler)
+    assert caught.value.code == "agent_untrusted"
+
+
+@pytest.mark.parametrize("key", [None, API_KEY])
+async def test_a_certificate_that_has_expired_is_refused(
+    handler: RecordingHandler, authority: trustme.CA, ca_file: Path, key: str | None
+) -> None:
+    old = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    past = datetime(2020, 1, 1, tzinfo=UTC)
+    authority.issue_cert("localhost", not_before=past, not_after=past).configure_cert(old)
+    async with (
+        FakeAgent(tls=old) as agent,
+        AgentClient(agent.base_url, key, ca_file=ca_file) as client,
+    ):
+        with pytest.raises(errors.AgentUnavailable, match="expired"):
+            await client.connect("a", handler=handler)
 
 
 async def test_a_signed_url_may_not_fall_back_to_plain(
@@ -436,9 +468,17 @@ async def test_a_signed_url_may_not_fall_back_to_plain(
     assert plain.requests == []
 
 
-def test_a_missing_ca_file_is_a_setting_gone_wrong(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError):
-        AgentClient("https://localhost", ca_file=tmp_path / "none.pem")
+@pytest.mark.parametrize(
+    ("content", "why"), [(None, "cannot be read: No such file"), (b"garbage", "no certificate")]
+)
+def test_a_ca_file_that_is_none_is_a_setting_gone_wrong(
+    tmp_path: Path, content: bytes | None, why: str
+) -> None:
+    path = tmp_path / "authority.pem"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=f"^ELEVENLABS_CA_FILE {path} .*{why}"):
+        AgentClient("https://localhost", ca_file=path)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ import uvloop
 
 from ari_app.elevenlabs import connection as connection_module
 from ari_app.elevenlabs import messages as m
+from ari_app.elevenlabs.agent_socket import AgentSocket
 from ari_app.elevenlabs.client import AgentClient, AgentConnection
 from ari_app.elevenlabs.closing import CloseKind
 from ari_app.elevenlabs.conversation import AgentProtocol
@@ -451,3 +453,23 @@ async def test_a_fault_of_our_own_does_not_leave_the_handler_waiting(
             await handler.until_called("closed")
     assert handler.end.kind is CloseKind.LOST
     assert "agent_reader_failed" in [log["event"] for log in logs]
+
+
+async def test_an_ended_conversation_lets_go_of_its_socket(handler: RecordingHandler) -> None:
+    def sockets() -> int:
+        return sum(type(found) is AgentSocket for found in gc.get_objects())
+
+    gc.collect()
+    before = sockets()
+    gc.disable()
+    try:
+        async with conversation(quiet, handler) as (_, connection):
+            assert sockets() == before + 1
+            await connection.close()
+            await asyncio.sleep(0.05)
+            assert sockets() == before, "it goes by itself, not when the collector comes"
+            connection.send_audio(b"\0" * 640)
+            connection.send_user_activity()
+            assert not connection.is_open
+    finally:
+        gc.enable()

@@ -59,12 +59,20 @@ def test_leaves_out_modules_that_are_not_there() -> None:
 
 def test_the_configuration_needs_what_the_lab_gives(tmp_path: Path) -> None:
     values = Values()
-    write_config(tmp_path, values, all_modules())
+    write_config(tmp_path, values, all_modules(), {})
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         path.name for path in template_dir().glob("*.conf")
     )
     assert "bindaddr = <BIND>" in (tmp_path / "http.conf").read_text()
     assert not any(re.search("@[A-Z_]+@", path.read_text()) for path in tmp_path.iterdir())
+
+
+def test_a_file_can_be_given_instead_of_the_labs(tmp_path: Path) -> None:
+    others = {"http.conf": "bindport = @HTTP_PORT@\n", "modules.conf": "load = res_new.so\n"}
+    write_config(tmp_path, Values(), all_modules(), {**others, "queues.conf": "[support]\n"})
+    assert (tmp_path / "http.conf").read_text() == "bindport = <HTTP_PORT>\n"
+    assert (tmp_path / "modules.conf").read_text() == "load = res_new.so\n", "taken as it is"
+    assert (tmp_path / "queues.conf").read_text() == "[support]\n"
 
 
 def test_nothing_in_the_configuration_names_an_address() -> None:
@@ -212,7 +220,9 @@ def test_finds_none_on_a_bare_host(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_ends_a_process_that_does_not_listen(tmp_path: Path) -> None:
-    process = spawn(["sh", "-c", "kill -STOP $$"], {}, tmp_path / "console")
+    # It stops itself once it ignores SIGTERM, so that the test knows.
+    script = "trap '' TERM; kill -STOP $$; while :; do sleep 0.05; done"
+    process = spawn(["sh", "-c", script], {}, tmp_path / "console")
     os.waitpid(process.pid, os.WUNTRACED)
     asyncio.run(end(process, patience=0.05))
     assert process.returncode == -signal.SIGKILL

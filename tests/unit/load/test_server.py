@@ -170,7 +170,8 @@ async def test_what_asterisk_is_asked_before_the_first_call() -> None:
     async with a_bench() as bench:
         info = await bench.client.asterisk.get_info()
         assert info.version == "22.10.1"
-        assert (await bench.client.asterisk.get_module("chan_audiosocket.so")).status == "Running"
+        modules = {each.name: each.status for each in await bench.client.asterisk.list_modules()}
+        assert modules["chan_audiosocket.so"] == "Running"
 
 
 async def test_refusals_are_asterisks() -> None:

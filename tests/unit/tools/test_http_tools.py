@@ -192,3 +192,17 @@ def test_tools_are_loaded_from_a_file(tmp_path: Path, monkeypatch: pytest.Monkey
         HttpTools.load(path)
     (tmp_path / ".env").write_text("TOOL_KEY=k\n")
     assert HttpTools.load(path).names == ("a",)
+
+
+@pytest.mark.parametrize("status", [200, 401, 500])
+async def test_a_service_that_repeats_the_key_tells_it_to_nobody(
+    service: FakeService, status: int
+) -> None:
+    key = "k3y-of-the-crm"
+    service.answers(f"Bearer {key} is not welcome", status=status, content_type="text/plain")
+    headers = {"Authorization": f"Bearer {key}", "X-Short": "de"}
+    with capture_logs() as logs:
+        answer = await ask(service, headers=headers)
+    assert service.seen[0].headers["Authorization"] == f"Bearer {key}"
+    assert key not in answer.text + str(logs)
+    assert ("Bearer [secret] is not welcome" in answer.text) is (status < 500)

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from ari_app import checks
 from ari_app.ari import Client
 from ari_app.checks import (
     Finding,
@@ -16,7 +15,11 @@ from ari_app.checks import (
     check_all,
     check_asterisk,
     check_dial_back,
+    dial_back,
+    listening,
 )
+from ari_app.checks.asterisk import judge_version
+from ari_app.checks.modules import REQUIRED, TIMING, USEFUL
 from ari_app.elevenlabs import AgentClient
 from ari_app.settings import Settings, load_settings
 from lab.load.server import LoadServer
@@ -24,7 +27,7 @@ from tests.unit.ari.fake_ari import PASSWORD, USERNAME, Answer, FakeAri, json_an
 from tests.unit.ari.samples import ASTERISK_INFO
 from tests.unit.call.fake_ari import (
     GET_INFO,
-    GET_MODULE,
+    LIST_MODULES,
     FakeAsterisk,
     FakeClient,
     Moment,
@@ -33,14 +36,7 @@ from tests.unit.call.fake_ari import (
 )
 from tests.unit.elevenlabs.fake_agent import API_KEY, FakeAgent
 
-MODULES = (
-    "chan_audiosocket.so",
-    "res_audiosocket.so",
-    "app_stasis.so",
-    "res_ari_channels.so",
-    "res_ari_bridges.so",
-    "res_ari_events.so",
-)
+MODULES = (*REQUIRED, *USEFUL, TIMING[1])
 Make = Callable[..., Settings]
 
 
@@ -75,7 +71,8 @@ async def asterisk() -> AsyncIterator[FakeAsterisk]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What never comes is waited for a moment only."""
-    monkeypatch.setattr(checks, "_DIAL_BACK_SECONDS", 0.3)
+    monkeypatch.setattr(dial_back, "DIAL_BACK_SECONDS", 0.3)
+    monkeypatch.setattr(listening, "CONNECT_SECONDS", 0.3)
 
 
 def says(finding: Finding, verdict: Verdict, *words: str) -> bool:
@@ -92,7 +89,7 @@ async def test_an_asterisk_that_will_do(asterisk: FakeAsterisk, make: Make) -> N
         Finding("Asterisk", Verdict.OK, "Asterisk 22.10.1"),
         Finding("Modules", Verdict.OK, "all that a call needs are running"),
     ]
-    assert [seen.ids[0] for seen in asterisk.requests(GET_MODULE)] == list(MODULES)
+    assert len(asterisk.requests(LIST_MODULES)) == 1
 
 
 @pytest.mark.parametrize(
@@ -114,7 +111,7 @@ async def test_an_asterisk_that_cannot_be_asked(
     (finding,) = await check_asterisk(FakeClient(asterisk, timeout=0.05), make())
     assert says(finding, Verdict.FAILED, "http://127.0.0.1:8088", *words), finding
     assert PASSWORD not in finding.detail
-    assert asterisk.requests(GET_MODULE) == []
+    assert asterisk.requests(LIST_MODULES) == []
 
 
 async def test_an_asterisk_that_is_not_there(make: Make) -> None:
@@ -131,10 +128,10 @@ async def test_an_asterisk_that_is_not_there(make: Make) -> None:
     [
         ("16.28.0", Verdict.FAILED, ["has no AudioSocket channels", "Install 22.10.1 or later."]),
         ("next tuesday", Verdict.WARNING, ["'next tuesday'", "treated as version 18"]),
-        ("18.26.4", Verdict.WARNING, ["18.26.4 has known holes", "22.10.1"]),
-        ("22.4.0", Verdict.WARNING, ["22.4.0 has known holes"]),
+        ("18.26.4", Verdict.WARNING, ["In Asterisk 18.26.4 a user of ARI reaches", "22.10.1"]),
+        ("20.20.0", Verdict.WARNING, ["its shell (GHSA-vrfp-mg3q-3959)", "Update to 20.20.1 or"]),
         ("23.4.1", Verdict.OK, ["Asterisk 23.4.1"]),
-        ("21.11.0", Verdict.WARNING, ["known holes"]),
+        ("GIT-22-f0c1c1a7", Verdict.OK, ["Asterisk GIT-22-f0c1c1a7"]),
     ],
 )
 async def test_what_is_said_of_a_version(
@@ -145,7 +142,32 @@ async def test_what_is_said_of_a_version(
     assert says(finding, verdict, *words), finding
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize(
+    ("version", "bugs"),
+    [
+        ("18.26.4", ["vrfp", "#234"]),
+        ("20.6.0", ["vrfp", "#234"]),
+        ("20.15.2", ["vrfp", "wcvv", "#1522", "#1890"]),
+        ("20.19.0", ["vrfp", "wcvv", "#1890", "#1928"]),
+        ("21.12.0", ["vrfp", "wcvv", "#1522", "#1890"]),
+        ("22.3.0", ["vrfp", "#234"]),
+        ("22.9.0", ["vrfp", "wcvv", "#1890", "#1928"]),
+        ("22.10.0", ["vrfp", "wcvv"]),
+        ("23.0.0", ["vrfp", "wcvv", "#1522", "#1890"]),
+        ("24.0.0", []),
+    ],
+)
+def test_each_bug_of_a_version_is_named(version: str, bugs: list[str]) -> None:
+    findings = judge_version(version)
+    if not bugs:
+        assert [finding.verdict for finding in findings] == [Verdict.OK]
+        return
+    assert len(findings) == len(bugs)
+    for finding, bug in zip(findings, bugs, strict=True):
+        assert says(finding, Verdict.WARNING, bug, "Update to"), finding
+
+
+@pytest.mark.parametrize("name", [*REQUIRED, *USEFUL])
 @pytest.mark.parametrize("how", ["not there", "not running"])
 async def test_a_module_is_missing(asterisk: FakeAsterisk, make: Make, name: str, how: str) -> None:
     if how == "not there":
@@ -155,8 +177,8 @@ async def test_a_module_is_missing(asterisk: FakeAsterisk, make: Make, name: str
     _, finding = await check_asterisk(FakeClient(asterisk), make())
     assert says(
         finding,
-        Verdict.FAILED,
-        f"Asterisk has not loaded {name} (",
+        Verdict.FAILED if name in REQUIRED else Verdict.WARNING,
+        f"Asterisk has not loaded {name}",
         f"`asterisk -rx 'module load {name}'`",
         "asterisk-modules",
         "modules.conf",
@@ -166,15 +188,17 @@ async def test_a_module_is_missing(asterisk: FakeAsterisk, make: Make, name: str
 async def test_each_missing_module_is_named(asterisk: FakeAsterisk, make: Make) -> None:
     asterisk.modules.clear()
     _, *findings = await check_asterisk(FakeClient(asterisk), make())
-    assert [finding.verdict for finding in findings] == [Verdict.FAILED] * 6
-    for name, finding in zip(MODULES, findings, strict=True):
+    failures = [finding for finding in findings if finding.verdict is Verdict.FAILED]
+    for name, finding in zip(REQUIRED, failures, strict=True):
         assert name in finding.detail
+    assert len(findings) == len(REQUIRED) + len(USEFUL) + 1
+    assert says(findings[-1], Verdict.WARNING, "no source of timing", TIMING[0])
 
 
 async def test_modules_that_cannot_be_looked_at(asterisk: FakeAsterisk, make: Make) -> None:
-    asterisk.before[GET_MODULE] = status(409)
+    asterisk.before[LIST_MODULES] = status(409)
     _, finding = await check_asterisk(FakeClient(asterisk), make())
-    assert says(finding, Verdict.WARNING, "Could not be looked at: ")
+    assert says(finding, Verdict.WARNING, "could not be looked at: ")
 
 
 # --- the agent
@@ -262,13 +286,13 @@ def client_of(settings: Settings) -> Client:
     return Client(settings.ari_url, settings.ari_username, PASSWORD, f"{settings.ari_app}-check")
 
 
-async def dial_back(settings: Settings) -> Finding:
+async def dialled(settings: Settings) -> Finding:
     async with client_of(settings) as ari:
         return await check_dial_back(ari, settings)
 
 
 async def test_asterisk_reaches_us(dialling: str, make: Make) -> None:
-    finding = await dial_back(make(ari_url=dialling))
+    finding = await dialled(make(ari_url=dialling))
     assert finding.what == "Audio"
     assert says(finding, Verdict.OK, "Asterisk reaches 127.0.0.1:"), finding
 
@@ -282,7 +306,7 @@ def closed_port() -> Iterator[int]:
 
 async def test_asterisk_does_not_reach_us(dialling: str, make: Make, closed_port: int) -> None:
     advertised = f"127.0.0.1:{closed_port}"
-    finding = await dial_back(make(ari_url=dialling, audiosocket_advertise=advertised))
+    finding = await dialled(make(ari_url=dialling, audiosocket_advertise=advertised))
     assert says(
         finding,
         Verdict.FAILED,
@@ -296,7 +320,7 @@ async def test_asterisk_does_not_reach_us(dialling: str, make: Make, closed_port
 async def test_asterisk_reaches_somebody_else(make: Make) -> None:
     async with FakeAri() as ari:
         ari.answer("POST", "/channels/externalMedia", json_answer(CHANNEL))
-        finding = await dial_back(make(ari_url=ari.url))
+        finding = await dialled(make(ari_url=ari.url))
     assert says(finding, Verdict.FAILED, "Asterisk cannot reach 127.0.0.1:")
 
 
@@ -307,21 +331,21 @@ CHANNEL = {"id": "media", "name": "AudioSocket/x", "state": "Up"}
 async def test_no_event_socket(make: Make) -> None:
     async with FakeAri() as ari:
         ari.refuse_handshakes = [500] * 100
-        finding = await dial_back(make(ari_url=ari.url))
+        finding = await dialled(make(ari_url=ari.url))
     assert says(finding, Verdict.FAILED, "opens no event socket", "res_http_websocket.so")
 
 
 async def test_a_user_who_may_only_read(make: Make) -> None:
     async with FakeAri() as ari:
         ari.answer("POST", "/channels/externalMedia", Answer(403))
-        finding = await dial_back(make(ari_url=ari.url))
+        finding = await dialled(make(ari_url=ari.url))
     assert says(finding, Verdict.FAILED, "user 'voice' read only", "read_only=no"), finding
 
 
 async def test_our_port_is_taken(make: Make) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         bind = f"127.0.0.1:{taken.getsockname()[1]}"
-        finding = await dial_back(make(ari_url="http://127.0.0.1:1", audiosocket_bind=bind))
+        finding = await dialled(make(ari_url="http://127.0.0.1:1", audiosocket_bind=bind))
     assert says(finding, Verdict.WARNING, f"Port {bind} is taken", "ari-app serve")
 
 
@@ -333,7 +357,7 @@ async def test_an_address_of_ipv6_is_dialled_in_brackets(make: Make) -> None:
         pytest.skip("this machine has no IPv6")
     async with FakeAri() as ari:
         ari.answer("POST", "/channels/externalMedia", json_answer(CHANNEL))
-        await dial_back(make(ari_url=ari.url, audiosocket_bind="[::1]:0"))
+        await dialled(make(ari_url=ari.url, audiosocket_bind="[::1]:0"))
     (asked,) = (seen.body for seen in ari.seen if seen.method == "POST")
     assert asked["external_host"].startswith("[::1]:")
 
@@ -341,8 +365,8 @@ async def test_an_address_of_ipv6_is_dialled_in_brackets(make: Make) -> None:
 # --- all of it
 
 
-async def everything(settings: Settings) -> list[tuple[str, Verdict]]:
-    return [(finding.what, finding.verdict) async for finding in check_all(settings)]
+async def everything(settings: Settings, conf: Path | None = None) -> list[tuple[str, Verdict]]:
+    return [(finding.what, finding.verdict) async for finding in check_all(settings, conf)]
 
 
 async def test_a_set_up_that_works(dialling: str, make: Make) -> None:
@@ -351,30 +375,50 @@ async def test_a_set_up_that_works(dialling: str, make: Make) -> None:
         findings = [finding async for finding in check_all(settings)]
     assert [(finding.what, finding.verdict) for finding in findings] == [
         ("Settings", Verdict.OK),
+        ("This machine", Verdict.OK),
         ("Agent", Verdict.OK),
         ("Asterisk", Verdict.OK),
         ("Modules", Verdict.OK),
+        ("Connection", Verdict.OK),
+        ("Limits", Verdict.OK),
+        # The model of an Asterisk has neither trunks nor a dialplan.
+        ("Calls out", Verdict.WARNING),
         ("Audio", Verdict.OK),
+        ("Dialplan", Verdict.WARNING),
     ]
     assert "without a key: this machine only" in findings[0].detail
 
 
-async def test_settings_that_are_not_complete_end_it(make: Make) -> None:
-    assert await everything(make(ari_username="")) == [("Settings", Verdict.FAILED)]
+async def test_settings_that_are_not_complete_end_it(make: Make, tmp_path: Path) -> None:
+    settings = make(ari_username="")
+    assert await everything(settings) == [("Settings", Verdict.FAILED)]
+    found = await everything(settings, tmp_path / "none")
+    assert found == [("Settings", Verdict.FAILED), ("Configuration", Verdict.FAILED)]
 
 
 async def test_nobody_is_asked_to_dial_who_cannot(make: Make) -> None:
     async with FakeAgent() as agent, FakeAri() as ari:
         ari.answer("GET", "/asterisk/info", json_answer(ASTERISK_INFO))
-        ari.answer("GET", "/asterisk/modules/chan_audiosocket.so", Answer(404))
-        for name in MODULES[1:]:
-            module = json_answer({"name": name, "status": "Running"})
-            ari.answer("GET", f"/asterisk/modules/{name}", module)
+        modules = [{"name": name, "status": "Running"} for name in MODULES[1:]]
+        ari.answer("GET", "/asterisk/modules", json_answer(modules))
         settings = make(ari_url=ari.url, elevenlabs_base_url=agent.base_url, api_key="k")
         assert await everything(settings) == [
             ("Settings", Verdict.OK),
+            ("This machine", Verdict.OK),
             ("Agent", Verdict.OK),
             ("Asterisk", Verdict.OK),
             ("Modules", Verdict.FAILED),
         ]
+        assert ari.handshakes == []
+
+
+async def test_asterisk_goes_away_in_the_middle(make: Make) -> None:
+    async with FakeAgent() as agent, FakeAri() as ari:
+        ari.answer("GET", "/asterisk/info", json_answer(ASTERISK_INFO))
+        modules = [{"name": name, "status": "Running"} for name in MODULES]
+        ari.answer("GET", "/asterisk/modules", json_answer(modules))
+        ari.answer("GET", "/applications/voice-agent", Answer(500))
+        settings = make(ari_url=ari.url, elevenlabs_base_url=agent.base_url)
+        *_, (what, verdict) = await everything(settings)
+        assert (what, verdict) == ("Connection", Verdict.WARNING)
         assert ari.handshakes == []

@@ -1,0 +1,231 @@
+"""Carries out the machine's effects: a method or a request each."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from ari_app.ari import AriError
+from ari_app.call.release import quietly
+from ari_app.call.signals import (
+    AnswerCaller,
+    BridgeMade,
+    CallerAnswered,
+    CallTarget,
+    CancelTimer,
+    ConnectAgent,
+    ControlFailed,
+    DropAgent,
+    DropTarget,
+    Effect,
+    Event,
+    JoinCaller,
+    JoinMedia,
+    JoinTarget,
+    MakeBridge,
+    OpenMedia,
+    Outcome,
+    PlaceCall,
+    PlayedOut,
+    PlayMusic,
+    PlayOut,
+    Release,
+    Released,
+    RingCaller,
+    ScreenCall,
+    SetTimer,
+    StartAudio,
+    TellTarget,
+    WatchSpeech,
+)
+
+if TYPE_CHECKING:
+    from ari_app.call.session import CallSession
+
+
+class Performer:
+    """Does what the machine asks for, and posts what came of it.
+
+    Args:
+        call: The call.
+    """
+
+    def __init__(self, call: CallSession) -> None:
+        self._call = call
+        self._making: list[asyncio.Task[None]] = []
+        self._uuid = uuid.uuid4()
+
+    def perform(self, effect: Effect) -> None:
+        """Carry out one effect; never waits."""
+        call = self._call
+        channels, bridges = call.services.ari.channels, call.services.ari.bridges
+        match effect:
+            case RingCaller():
+                self._request(channels.ring(call.call_id), essential=False)
+            case PlayMusic():
+                self._request(call.caller.music())
+            case ConnectAgent():
+                call.agent_side.dial(call.services.agents, call.plan.agent_id, call.plan.initiation)
+            case MakeBridge():
+                # Should this process be lost, the name tells whose bridge it was.
+                made = bridges.create_with_id(call.bridge_id, type="mixing", name=call.call_id)
+                self._making.append(self._request(made, then=BridgeMade()))
+            case OpenMedia():
+                self._making.append(self._request(self._open_media()))
+            case JoinMedia():
+                self._request(bridges.add_channel(call.bridge_id, call.media_id))
+            case AnswerCaller():
+                self._request(channels.answer(call.call_id), then=CallerAnswered())
+            case JoinCaller(after_music):
+                self._request(call.caller.join(after_music=after_music))
+            case StartAudio():
+                self._start_audio()
+            case PlayOut():
+                call.spawn(self._play_out())
+            case SetTimer(timer):
+                call.timers.set(timer)
+            case CancelTimer(timer):
+                call.timers.cancel(timer)
+            case Release(outcome, caller_present):
+                call.spawn(self._release(outcome, caller_present))
+            case DropAgent():
+                call.spawn(self._drop_agent())
+            case PlaceCall():
+                call.callee.place()
+            case ScreenCall():
+                self._request(call.caller.screen())
+            case WatchSpeech():
+                call.spawn(call.callee.listen_to_greeting())
+            case CallTarget(endpoint):
+                call.consultation.dial(endpoint)
+            case JoinTarget():
+                call.spawn(call.consultation.join())
+            case DropTarget():
+                call.spawn(call.consultation.drop())
+            case TellTarget(lost):
+                call.consultation.tell(lost)
+
+    def _request(
+        self,
+        request: Coroutine[Any, Any, object],
+        *,
+        then: Event | None = None,
+        essential: bool = True,
+    ) -> asyncio.Task[None]:
+        async def request_of_call() -> None:
+            try:
+                await request
+            except AriError as error:
+                self._call.log.info("ari_request_failed", code=error.code, error=str(error))
+                if essential:
+                    self._call.post(ControlFailed(error.code))
+            else:
+                if then is not None:
+                    self._call.post(then)
+
+        return self._call.spawn(request_of_call())
+
+    # --- sound
+
+    async def _open_media(self) -> None:
+        # Both names are known to us before Asterisk hears of them: the connection and StasisStart
+        # may come before the answer to this request.
+        call = self._call
+        call.services.lines.expect(
+            self._uuid,
+            call.audio_interface,
+            call.plan.line_format,
+            ttl=call.plan.connect_timeout_seconds,
+        )
+        await call.services.ari.channels.external_media(
+            call.media_id,
+            call.services.audiosocket_target,
+            format=call.plan.line_format.name,
+            data=str(self._uuid),
+        )
+
+    def _start_audio(self) -> None:
+        call = self._call
+        call.answered_at = datetime.now(UTC)
+        audio, path = call.audio_interface, call.plan.recording_path
+        if path is not None:
+            now = asyncio.get_running_loop().time()
+            audio.recorder = call.services.recordings.start(
+                path, audio.rate_hz, now, session_id=call.session_id
+            )
+        assert call.streamer is not None, "the agent was ready before the caller could join"
+        call.agent_side.somebody_spoke()
+        call.spawn(call.streamer.run())
+
+    async def _play_out(self) -> None:
+        await self._call.audio_interface.drained()
+        self._call.post(PlayedOut())
+
+    def _hang_up_line(self) -> None:
+        self._call.audio_interface.hang_up()
+        self._finish_recording()
+        self._call.services.lines.forget(self._uuid)
+        self._call.keypad.close()
+
+    def _finish_recording(self) -> None:
+        if (recorder := self._call.audio_interface.recorder) is not None:
+            recorder.finish()
+
+    # --- the way out
+
+    async def _drop_agent(self) -> None:
+        """Caller and target go on without the agent and without us."""
+        call = self._call
+        self._hang_up_line()
+        await asyncio.gather(
+            call.agent_side.close(),
+            quietly(lambda: call.services.ari.channels.hangup(call.media_id), attempts=2),
+        )
+
+    async def _release(self, outcome: Outcome, caller_present: bool) -> None:
+        """Give everything back; each part for itself, so that one that fails holds up no other."""
+        # The line goes first: a thread of Asterisk's that waits for our next frame holds the
+        # channel's lock, and the requests below would wait with it (asterisk#2078).
+        call = self._call
+        self._hang_up_line()
+        parts: list[Coroutine[Any, Any, object]] = [
+            call.agent_side.close(),
+            self._remove_resources(),
+            call.consultation.drop(),
+        ]
+        if caller_present:
+            parts.append(self._give_back_caller(outcome))
+        for failure in await asyncio.gather(*parts, return_exceptions=True):
+            if isinstance(failure, BaseException):
+                call.log.error("release_part_failed", exc_info=failure)
+        # Requests that nobody needs an answer to any more.
+        await call.tasks.stop()
+        call.log.info(
+            "call_ended",
+            status=outcome.status.value,
+            reason=outcome.reason,
+            seconds=round(call.duration(), 1),
+        )
+        call.post(Released())
+
+    async def _give_back_caller(self, outcome: Outcome) -> None:
+        call = self._call
+        await call.callee.placed()
+        await call.caller.give_back(
+            outcome, session_id=call.session_id, conversation_id=call.conversation_id
+        )
+
+    async def _remove_resources(self) -> None:
+        if not self._making:
+            return
+        # What is still being made must be there before it can be removed; every request has a
+        # deadline.
+        await asyncio.wait(self._making)
+        call, ari = self._call, self._call.services.ari.persistent()
+        await asyncio.gather(
+            quietly(lambda: ari.channels.hangup(call.media_id), attempts=2),
+            quietly(lambda: ari.bridges.destroy(call.bridge_id), attempts=2),
+        )

@@ -1,0 +1,65 @@
+"""The agent's service: whether it accepts the key and knows the agent."""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import urlsplit
+
+from ari_app.checks.finding import Finding, failed, ok, warning
+from ari_app.elevenlabs import AgentClient
+from ari_app.errors import AgentError
+from ari_app.settings import Settings
+
+_WHAT: Final = "Agent"
+_OFFICIAL_HOST: Final = "elevenlabs.io"
+
+
+async def check_agent_key(agents: AgentClient, settings: Settings) -> Finding:
+    """Whether ElevenLabs accepts the key, asked with the default agent."""
+    host = urlsplit(settings.elevenlabs_base_url).hostname or ""
+    official = host == _OFFICIAL_HOST or host.endswith("." + _OFFICIAL_HOST)
+    if settings.elevenlabs_api_key is None:
+        if official:
+            return failed(
+                _WHAT,
+                "ELEVENLABS_API_KEY is not set. Make a key in ElevenLabs' settings and put it into "
+                ".env; or talk to the practice agent: `ari-app agent`, "
+                "ELEVENLABS_BASE_URL=http://127.0.0.1:8765.",
+            )
+        return ok(_WHAT, f"no key; {host} is asked for public agents only")
+    if settings.elevenlabs_agent_id is None:
+        return warning(
+            _WHAT,
+            "ELEVENLABS_AGENT_ID is not set, so the key could not be tried. Calls must name their "
+            "agent: Stasis(...,agent_id=...).",
+        )
+    try:
+        await agents.check(settings.elevenlabs_agent_id)
+    except AgentError as error:
+        return _agent_failure(error, settings, host)
+    return ok(_WHAT, f"{host} accepts the key and knows the agent")
+
+
+def _agent_failure(error: AgentError, settings: Settings, host: str) -> Finding:
+    match error.code:
+        case "agent_unauthorized":
+            return failed(
+                _WHAT,
+                f"{host} refuses ELEVENLABS_API_KEY. Compare it with the keys in ElevenLabs' "
+                "settings; it needs the permission for Agents.",
+            )
+        case "agent_not_found":
+            return failed(
+                _WHAT,
+                f"{host} knows no agent {settings.elevenlabs_agent_id!r}. Compare "
+                "ELEVENLABS_AGENT_ID with the agent's page.",
+            )
+        case "agent_untrusted":
+            return failed(
+                _WHAT,
+                f"{host}: {error}. If that is not a stranger between us, set ELEVENLABS_CA_FILE to "
+                "the certificate of whoever issued it.",
+            )
+        case _:
+            # It may be over in a minute: no reason not to start.
+            return warning(_WHAT, f"{host} could not be asked: {error}.")

@@ -1,0 +1,168 @@
+"""Reads Asterisk's configuration files: the dialect of ini that `main/config.c` reads. Pure.
+
+Understood are comments (``;``, ``\\;``, ``;-- --;``), sections with templates (``[a](!)``,
+``[b](a)``, ``[a](+)``), ``key = value`` and ``key => value``, ``#include`` and ``#tryinclude`` with
+wildcards. ``#exec`` runs a program, so it is passed over.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+Read = Callable[[str], Sequence[tuple[str, str]]]
+"""The files that the name in an ``#include`` stands for: their names and their texts."""
+
+_SECTION: Final = re.compile(r"\[(?P<name>[^\]]*)\]\s*(?:\((?P<options>[^)]*)\))?")
+_INCLUDE: Final = re.compile(r"#(?:try)?include\s+[\"<]?(?P<name>[^\">]+)[\">]?", re.IGNORECASE)
+_DEEPEST_INCLUDE: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One ``key = value``, and where it stands."""
+
+    key: str
+    value: str
+    file: str
+    line: int
+
+    @property
+    def where(self) -> str:
+        """``extensions.conf:12``."""
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(slots=True)
+class Section:
+    """A section with what it inherits before what is its own.
+
+    Attributes:
+        is_template: Marked with ``(!)``: it is nothing by itself.
+    """
+
+    name: str
+    file: str
+    line: int
+    is_template: bool = False
+    entries: list[Entry] = field(default_factory=list)
+
+    @property
+    def where(self) -> str:
+        """``pjsip.conf:40``."""
+        return f"{self.file}:{self.line}"
+
+    def get(self, key: str) -> Entry | None:
+        """The last entry of this key, which is the one that counts."""
+        return next((entry for entry in reversed(self.entries) if _same(entry.key, key)), None)
+
+    def value(self, key: str, default: str = "") -> str:
+        """Its value."""
+        entry = self.get(key)
+        return default if entry is None else entry.value
+
+
+@dataclass(slots=True)
+class ConfFile:
+    """A file with all that it includes.
+
+    Attributes:
+        sections: In order; several may have one name. Templates are among them.
+    """
+
+    sections: list[Section] = field(default_factory=list)
+
+    def named(self, name: str) -> list[Section]:
+        """All sections of this name that are no templates."""
+        return [s for s in self.sections if _same(s.name, name) and not s.is_template]
+
+    def first(self, name: str) -> Section | None:
+        """The one that Asterisk looks at where only one is to be."""
+        return next(iter(self.named(name)), None)
+
+
+def parse_conf(name: str, text: str, read: Read) -> ConfFile:
+    """Read a file.
+
+    Args:
+        name: How places in it are called.
+        text: What it holds.
+        read: Called for each ``#include``; one that finds nothing includes nothing.
+    """
+    conf = ConfFile()
+    _Parser(conf, read).take(name, text, 0)
+    return conf
+
+
+class _Parser:
+    def __init__(self, conf: ConfFile, read: Read) -> None:
+        self._conf = conf
+        self._read = read
+        self._section: Section | None = None
+
+    def take(self, name: str, text: str, depth: int) -> None:
+        for number, line in _lines(text):
+            if line.startswith("#"):
+                found = _INCLUDE.fullmatch(line)
+                if found is not None and depth < _DEEPEST_INCLUDE:
+                    for included, content in self._read(found["name"].strip()):
+                        self.take(included, content, depth + 1)
+            elif found := _SECTION.match(line):
+                self._begin(name, number, found["name"], found["options"] or "")
+            elif self._section is not None and "=" in line:
+                key, _, value = line.partition("=")
+                value = value.removeprefix(">").strip()
+                # `key += value` of a section that inherits is one more entry, too.
+                entry = Entry(key.rstrip(" \t+"), value, name, number)
+                self._section.entries.append(entry)
+
+    def _begin(self, file: str, line: int, name: str, options: str) -> None:
+        words = [word.strip() for word in options.split(",") if word.strip()]
+        if "+" in words and (existing := self._find(name)) is not None:
+            self._section = existing
+        else:
+            self._section = Section(name, file, line, is_template="!" in words)
+            self._conf.sections.append(self._section)
+        for word in words:
+            if word not in ("!", "+") and (parent := self._find(word)) is not None:
+                self._section.entries.extend(parent.entries)
+
+    def _find(self, name: str) -> Section | None:
+        return next((s for s in self._conf.sections if _same(s.name, name)), None)
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    """The lines that say something, without comments, with their numbers."""
+    in_block = False
+    for number, line in enumerate(text.splitlines(), 1):
+        kept, in_block = _without_comments(line, in_block)
+        if kept := kept.strip():
+            yield number, kept
+
+
+def _without_comments(line: str, in_block: bool) -> tuple[str, bool]:
+    kept = []
+    at = 0
+    while at < len(line):
+        if in_block:
+            end = line.find("--;", at)
+            if end < 0:
+                break
+            in_block, at = False, end + 3
+        elif line.startswith("\\;", at):
+            kept.append(";")
+            at += 2
+        elif line[at] == ";":
+            if not line.startswith(";--", at) or line.startswith(";---", at):
+                break
+            in_block, at = True, at + 3
+        else:
+            kept.append(line[at])
+            at += 1
+    return "".join(kept), in_block
+
+
+def _same(one: str, other: str) -> bool:
+    return one.casefold() == other.casefold()

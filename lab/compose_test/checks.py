@@ -1,0 +1,152 @@
+"""What the lab in Docker must do, one function for each thing. They raise CheckFailed."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+import urllib.request
+import wave
+from typing import Any
+
+import numpy as np
+
+from lab.compose_test.errors import CheckFailed
+from lab.compose_test.stage import Stage
+from lab.demo import scene
+from lab.demo.analysis import speech_spans
+
+BUILD_SECONDS = 1200.0
+UP_SECONDS = 180.0
+CALL_SECONDS = 25
+LASTING = ("asterisk", "practice-agent", "ari-app", "caller")
+_LEAST_SPEECH_S = 4.0
+_USER = "10001"
+
+
+def build(stage: Stage) -> str:
+    """All images."""
+    stage.compose("--profile", "load", "--profile", "phone", "build", timeout=BUILD_SECONDS)
+    return "asterisk, ari-app, ari-app-lab, phone, load"
+
+
+def come_up(stage: Stage) -> str:
+    """Asterisk, agent and service, each healthy."""
+    stage.compose("up", "--detach", "--wait", "ari-app", timeout=UP_SECONDS)
+    return "asterisk, practice-agent and ari-app are healthy"
+
+
+def account(stage: Stage) -> str:
+    """The fields for a person's softphone, and a QR code."""
+    card = stage.compose("run", "--rm", "-T", "--no-deps", "setup", "card")
+    fields = ("Domain, server", "127.0.0.1:", "User name", "phone", "Password", "▄▄▄▄▄")
+    _expect(card, *fields)
+    return "fields and QR code"
+
+
+def transcript(stage: Stage) -> str:
+    """The automatic caller: healthy only after a whole call, and shows what was said."""
+    stage.compose("up", "--detach", "--wait", timeout=UP_SECONDS)
+    log = stage.compose("logs", "--no-log-prefix", "caller")
+    # Long lines are wrapped: their beginnings are not.
+    texts = [scene.AGENT.first_message, *(turn.say for turn in scene.AGENT.turns)]
+    texts += [line.text for line in scene.CALLER]
+    _expect(log, *(text[:50] for text in texts), "COMPLETED")
+    services = stage.services()
+    sick = [name for name in LASTING if services[name].get("Health") != "healthy"]
+    if sick:
+        raise CheckFailed(f"Not healthy: {', '.join(sick)}.")
+    return next(line for line in log.splitlines() if line.startswith("COMPLETED"))
+
+
+def foreign_phone(stage: Stage) -> str:
+    """baresip, which is not of this project: registers through the published port, calls, hears."""
+    said = stage.compose(
+        "run", "--rm", "-T", "--no-deps", "phone", "100", str(CALL_SECONDS),
+        timeout=CALL_SECONDS + 60,
+    )  # fmt: skip
+    _expect(said, "200 OK (ari-app-lab) [1 binding]", "Call established")
+    heard = _heard_seconds(stage)
+    if heard < _LEAST_SPEECH_S:
+        raise CheckFailed(f"baresip heard only {heard:.1f} s of speech.\n{said}")
+    session = _session_of(stage, "phone")
+    who = [line["who"] for line in session["transcript"]]
+    if "caller" not in who or who.count("agent") < 2:
+        raise CheckFailed(f"The agent did not hear baresip: {session['transcript']}")
+    return f"registered, called, heard {heard:.1f} s of speech, and was heard and answered"
+
+
+def load(stage: Stage) -> str:
+    """SIPp: several calls at once, with sound."""
+    said = stage.compose("run", "--rm", "-T", "--no-deps", "load", timeout=90)
+    line = next((line for line in said.splitlines() if "went well" in line), "")
+    if "5 calls, 5 went well, 0 failed" not in line:
+        raise CheckFailed(said)
+    return line.partition(";")[0]
+
+
+def unprivileged(stage: Stage) -> str:
+    """No container is root's, can write its image, or has a capability."""
+    for name in LASTING:
+        status = stage.compose("exec", "-T", name, "cat", "/proc/1/status")
+        fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+        seen = (fields["Uid"].split()[0], int(fields["CapBnd"], 16), fields["NoNewPrivs"])
+        if seen != (_USER, 0, "1"):
+            raise CheckFailed(f"{name} runs with user, capabilities, NoNewPrivs = {seen}.")
+    return f"user {_USER}, no capabilities, none to be gained"
+
+
+def production_image(stage: Stage) -> str:
+    """The service alone says in a sentence what it lacks; nothing of the lab is in its image."""
+    script = "ari-app serve; echo code $?; python3 -c 'import matplotlib' 2>&1; true"
+    said = stage.compose(
+        "run", "--rm", "-T", "--no-deps", "--entrypoint", "sh", "prod", "-c", script
+    )
+    _expect(said, "ARI_USERNAME and ARI_PASSWORD are not set", "code 2", "No module named")
+    return "one sentence and exit code 2 without settings"
+
+
+def draining(stage: Stage) -> str:
+    """SIGTERM ends the service in good order."""
+    began = time.monotonic()
+    stage.compose("stop", "ari-app", timeout=60)
+    code = stage.services()["ari-app"]["ExitCode"]
+    if code != 0:
+        raise CheckFailed(f"The service ended with {code}.\n{stage.compose('logs', 'ari-app')}")
+    return f"exit code 0 after {time.monotonic() - began:.1f} s"
+
+
+def gone(stage: Stage) -> str:
+    """Nothing stays."""
+    stage.take_down()
+    return "no container, network or volume is left"
+
+
+def _expect(text: str, *words: str) -> None:
+    missing = [word for word in words if word not in text]
+    if missing:
+        raise CheckFailed(f"Missing: {missing} in\n{text}")
+
+
+def _heard_seconds(stage: Stage) -> float:
+    """How much speech is in what baresip has written down."""
+    sound = stage.file_of("heard", "heard.wav")
+    with wave.open(io.BytesIO(sound)) as file:
+        rate_hz = file.getframerate()
+        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+    return sum(span.end_s - span.start_s for span in speech_spans(samples, rate_hz))
+
+
+def _session_of(stage: Stage, caller: str) -> dict[str, Any]:
+    sessions = _get(stage, "/sessions")["sessions"]
+    found = next((s for s in sessions if s["caller_number"] == caller), None)
+    if found is None:
+        raise CheckFailed(f"The service knows no call of {caller!r}.")
+    return _get(stage, f"/sessions/{found['session_id']}")
+
+
+def _get(stage: Stage, path: str) -> dict[str, Any]:
+    request = urllib.request.Request(stage.api_url + path, headers={"X-API-Key": stage.api_key})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        found: dict[str, Any] = json.load(answer)
+        return found

@@ -1,0 +1,205 @@
+"""Asterisk goes away: its event socket, all of its HTTP, or all of it; and it stands still."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from ari_app.call.session import CallSession
+from ari_app.call.states import State
+from lab.asterisk import Installation, LabAsterisk
+from lab.faults import TcpProxy
+from lab.practice_agent import ConversationRecord
+from lab.softphone.call import Call
+from lab.softphone.sounds import tone, tone_dbfs
+from tests.e2e.harness import HUMAN_HZ, Bench, bench, book, loud_seconds, until
+
+pytestmark = pytest.mark.e2e
+
+QUIET = {"dialogue": {"first_message": "", "turns": []}}
+LOUD = -35.0
+TONE_HZ = 1000
+
+
+@pytest.fixture
+async def own(installation: Installation) -> AsyncIterator[LabAsterisk]:
+    """An Asterisk that a test may break."""
+    async with LabAsterisk(installation=installation) as asterisk:
+        yield asterisk
+
+
+@contextlib.asynccontextmanager
+async def proxied(asterisk: LabAsterisk, **parts: object) -> AsyncIterator[tuple[Bench, TcpProxy]]:
+    """A bench whose way to ARI can be disturbed; an agent that says nothing."""
+    host, _, port = asterisk.ari_url.removeprefix("http://").rpartition(":")
+    async with (
+        TcpProxy(host, int(port), mark=b"GET /ari/events") as proxy,
+        bench(asterisk, book(**QUIET), ari_url=f"http://{proxy.address}", **parts) as b,
+    ):
+        yield b, proxy
+
+
+async def talking(b: Bench, extension: str = "100") -> tuple[Call, CallSession]:
+    call = await b.call(extension)
+    session = await b.session()
+    await until(lambda: session.state is State.TALKING)
+    return call, session
+
+
+def conversation(b: Bench, session: CallSession) -> ConversationRecord:
+    return next(c for c in b.agent.conversations if c.conversation_id == session.conversation_id)
+
+
+def keys_heard(b: Bench, session: CallSession) -> list[str]:
+    told = conversation(b, session).messages
+    return [str(each["text"]) for each in told if each.get("type") == "user_message"]
+
+
+async def hears(call: Call, hz: int) -> None:
+    await until(lambda: bool(tone_dbfs(call.heard_pcm()[-1600:], hz) > -30))
+
+
+Break = Callable[[TcpProxy], Awaitable[None]]
+OUTAGES: dict[str, tuple[Break, float]] = {
+    "event socket refused": (lambda proxy: proxy.refuse(marked_only=True), 3.0),
+    "all refused": (lambda proxy: proxy.refuse(), 3.0),
+    # As long as it takes to find out by pings, and some more.
+    "nothing passes": (lambda proxy: proxy.blackhole(), 9.0),
+}
+
+
+@pytest.mark.parametrize("outage", OUTAGES)
+async def test_calls_go_on_without_ari_and_end_as_they_ended(own: LabAsterisk, outage: str) -> None:
+    break_off, seconds = OUTAGES[outage]
+    async with proxied(own) as (b, proxy):
+        stays, session = await talking(b)
+        leaves, left = await talking(b)
+        ended, over = await talking(b)
+        assert proxy.marked == 1
+
+        await break_off(proxy)
+        broken_at = asyncio.get_running_loop().time()
+        await leaves.hang_up()
+        ending = asyncio.create_task(b.bridge.control.end(over.session_id, "enough"))
+        await stays.play(tone(TONE_HZ, 1000, -20))
+        heard = conversation(b, session)
+        await until(lambda: loud_seconds(heard) > 0.9)
+        await until(lambda: conversation(b, over).closing is not None)
+        await until(lambda: not ended.is_up or b.bridge.lines.lines == 2)
+        assert not over.counts, "it holds no place"
+
+        await until(lambda: b.bridge.readiness().status == "not_ready", 10)
+        found_after = asyncio.get_running_loop().time() - broken_at
+        assert found_after < 9
+        if outage != "nothing passes":  # Asterisk knows that nobody is there
+            new = await b.call()
+            await hears(new, HUMAN_HZ)
+            await own.wait_for_log("landed=human stasis=FAILED agent= reason=")
+            await new.hang_up()
+        await asyncio.sleep(max(0.0, broken_at + seconds - asyncio.get_running_loop().time()))
+        assert session.state is State.TALKING
+        assert left.state is State.TALKING, "nothing has said that the caller is gone"
+        assert ended.is_up is (outage != "event socket refused")
+
+        await proxy.restore()
+        back_at = asyncio.get_running_loop().time()
+        await until(lambda: left.ended.is_set() and over.ended.is_set())
+        assert left.end_reason == "caller_hung_up"
+        await own.wait_for_log("landed=bye reason=enough")
+        assert asyncio.get_running_loop().time() - back_at < 5
+        await ending
+        # What happens from now on is heard of again.
+        await until(lambda: b.bridge.readiness().status == "ready")
+        await stays.send_digits("7#")
+        await until(lambda: keys_heard(b, session) == ["7"])
+        await stays.hold()
+        await until(lambda: session.on_hold)
+        await stays.unhold()
+        await stays.hang_up()
+        await until(session.ended.is_set, 2)
+        another, _ = await talking(b)
+        await another.hang_up()
+        await b.all_gone()
+
+
+@pytest.mark.parametrize("how", ["killed", "restarted"])
+async def test_asterisk_comes_back_and_the_next_call_works(
+    own: LabAsterisk, how: str, tmp_path: Path
+) -> None:
+    files = open_files()
+    async with bench(own, book(**QUIET), recordings_dir=tmp_path) as b:
+        for _ in range(3):
+            await talking(b)
+        await b.dial("103")
+        await until(lambda: b.sessions()[-1].state is State.WAITING)
+        waiting = b.sessions()[-1]
+        _, held = await talking(b)
+        await b.bridge.control.hold(held.session_id)
+        await until(lambda: held.state is State.HOLDING)
+        all_sessions = b.sessions()
+
+        if how == "killed":
+            own.kill()
+            await until(lambda: b.bridge.lines.lines == 0, 5)
+            await until(lambda: all(c.closing is not None for c in b.agent.conversations))
+            # The waiting call has no line that could tell; nor can its channel be asked after.
+            assert {s.state for s in all_sessions} == {State.RELEASING, State.WAITING}
+            await own.revive()
+        else:
+            await own.restart()
+        await until(lambda: all(s.ended.is_set() for s in all_sessions))
+        assert all(s.end_reason for s in all_sessions)
+        assert waiting.end_reason == "caller_hung_up"
+        await until(lambda: b.bridge.readiness().status == "ready")
+        assert b.bridge.lines.expected == 0
+        assert len(os.listdir(tmp_path)) == 4
+
+        next_call, session = await talking(b)
+        await next_call.play(tone(TONE_HZ, 500, -20))
+        await until(lambda: loud_seconds(conversation(b, session)) > 0.4)
+        await next_call.hang_up()
+        await b.all_gone()
+    await until(lambda: open_files() == files)
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+async def test_calls_survive_an_asterisk_that_stands_still(own: LabAsterisk) -> None:
+    """For 3 s: no call ends, no frame is lost on the line, and nothing stays late."""
+    greeting = {"dialogue": {"first_message": "One two three four five. " * 12, "turns": []}}
+    async with bench(own, book(**greeting)) as b:
+        call, session = await talking(b)
+        await call.wait_for_sound(LOUD, since=0)
+        call.send(tone(TONE_HZ, 4000, -20))
+        await asyncio.sleep(0.5)
+        own.freeze()
+        await asyncio.sleep(3)
+        assert session.state is State.TALKING
+        own.thaw()
+        record = conversation(b, session)
+        # What the caller said meanwhile arrives late, but whole, and what comes next is in time.
+        await until(lambda: loud_seconds(record) > 3.9, 5)
+        await asyncio.sleep(1)
+        said = loud_seconds(record)
+        before = asyncio.get_running_loop().time()
+        await call.play(tone(TONE_HZ, 300, -20))
+        await until(lambda: loud_seconds(record) > said + 0.25)
+        assert asyncio.get_running_loop().time() - before < 1
+        stats = call.ear.stats()
+        assert (stats.lost, stats.duplicated) == (0, 0)
+        line = session.audio_interface.line
+        assert line is not None
+        assert line.stats.frames_skipped_backpressure == 0
+        # From now on sound comes every 20 ms again, not in bursts.
+        late = [each.at for each in call.ear.arrivals][-25:]
+        assert late[-1] - late[0] > 0.35
+        assert b.bridge.readiness().status == "ready", "the event socket outlived it"
+        await call.hang_up()
+        await b.all_gone()

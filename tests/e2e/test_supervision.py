@@ -1,0 +1,282 @@
+"""The worker is killed, stopped, orphaned: no caller is stranded, and nothing stays in Asterisk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import time
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from lab.asterisk import LabAsterisk
+from lab.practice_agent import PracticeAgent
+from lab.softphone import Answer, Call, Phone, Ring
+from lab.softphone.sounds import tone_dbfs
+from tests.e2e.harness import HUMAN_HZ, practice_config, until
+from tests.e2e.test_serve import Served, environment, is_worker, served
+
+pytestmark = pytest.mark.e2e
+
+LOUD = -35.0
+CALLS = 20
+WITHIN_SECONDS = 2.0
+NOTICED_SECONDS = 3.0
+_LANDED = re.compile(
+    r"^\[(?P<at>[^\]]+)\] NOTICE.*landed=(?P<where>\w+)"
+    r"(?: stasis=\w* agent=(?P<status>\w*))? reason=(?P<reason>\w*) session=(?P<session>\w*)",
+    re.MULTILINE,
+)
+
+
+def uri(asterisk: LabAsterisk, extension: str = "100") -> str:
+    return f"sip:{extension}@{asterisk.sip_host}:{asterisk.sip_port}"
+
+
+def landed(asterisk: LabAsterisk, since: int) -> list[re.Match[str]]:
+    """Who has gone on in the dialplan."""
+    text = asterisk.log_path.read_bytes()[since:].decode(errors="replace")
+    return list(_LANDED.finditer(text))
+
+
+async def all_landed(asterisk: LabAsterisk, count: int, since: int, limit: float) -> float:
+    """Wait until so many callers went on because their worker was lost; how long it took."""
+    began = time.monotonic()
+    await until(lambda: len(landed(asterisk, since)) >= count, limit)
+    took = time.monotonic() - began
+    for line in landed(asterisk, since):
+        assert (line["where"], line["status"], line["reason"]) == ("human", "FAILED", "worker_lost")
+    return took
+
+
+async def talking(phone: Phone, asterisk: LabAsterisk, count: int) -> list[Call]:
+    calls = await asyncio.gather(*(phone.call(uri(asterisk), timeout=20) for _ in range(count)))
+    await asyncio.gather(*(call.wait_for_sound(LOUD, since=0) for call in calls))
+    return calls
+
+
+def hears_human(call: Call) -> bool:
+    return bool(tone_dbfs(call.heard_pcm()[-1600:], HUMAN_HZ) > -40)
+
+
+async def hang_up(*calls: Call) -> None:
+    for call in calls:
+        if call.is_up:
+            await call.hang_up()
+
+
+async def nothing_of_ours_left(asterisk: LabAsterisk, app: str = "voice-agent") -> None:
+    """No bridge, and no channel but those of callers who are in the dialplan."""
+
+    async def left() -> list[str]:
+        channels = await asterisk.channels()
+        names = [c["id"] for c in channels if c["id"].startswith(f"{app}-")]
+        names += [c["id"] for c in channels if c["dialplan"]["app_name"] == "Stasis"]
+        return names + [bridge["id"] for bridge in await asterisk.bridges()]
+
+    deadline = time.monotonic() + WITHIN_SECONDS
+    while found := await left():
+        assert time.monotonic() < deadline, found
+        await asyncio.sleep(0.02)
+
+
+async def a_new_call_talks(phone: Phone, asterisk: LabAsterisk, service: Served) -> None:
+    await service.ready()
+    (call,) = await talking(phone, asterisk, 1)
+    await call.hang_up()
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    asterisk: LabAsterisk, agent: PracticeAgent, **changes: str
+) -> AsyncIterator[Served]:
+    settings = {"MAX_CONCURRENT_CALLS": "50", "LOG_LEVEL": "INFO", **changes}
+    async with served(environment(asterisk, agent.base_url, **settings)) as service:
+        yield service
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+async def test_the_worker_is_lost_in_the_middle_of_calls(
+    asterisk: LabAsterisk, number: signal.Signals
+) -> None:
+    async with PracticeAgent(practice_config()) as agent, Phone() as phone:  # noqa: SIM117
+        async with serving(asterisk, agent) as service:
+            calls = await talking(phone, asterisk, CALLS)
+            lost, mark = service.worker, asterisk.log_size()
+            os.kill(lost, number)
+            limit = NOTICED_SECONDS if number is signal.SIGSTOP else 0.0
+            took = await all_landed(asterisk, CALLS, mark, limit + WITHIN_SECONDS)
+            assert took <= limit + WITHIN_SECONDS
+            sessions = {line["session"] for line in landed(asterisk, mark)}
+            assert len(sessions) == CALLS, "each is told the session that it had"
+            await nothing_of_ours_left(asterisk)
+            assert all(call.is_up for call in calls)
+            await until(lambda: all(hears_human(call) for call in calls))
+            await a_new_call_talks(phone, asterisk, service)
+            (died,) = service.said("worker_died")
+            assert (died["pid"], died["signal"]) == (lost, "SIGKILL")
+            assert bool(service.said("worker_stalled")) == (number is signal.SIGSTOP)
+            metrics = (await service.get("/metrics"))[1]
+            assert "ari_app_worker_restarts_total 1.0" in metrics
+            await hang_up(*calls)
+            service.process.send_signal(signal.SIGTERM)
+            assert await asyncio.wait_for(service.process.wait(), 10) == 0
+    await asterisk.wait_until_empty(2)
+
+
+async def test_the_worker_is_lost_with_calls_in_every_state(asterisk: LabAsterisk) -> None:
+    async with (
+        PracticeAgent(practice_config()) as agent,
+        Phone() as phone,
+        Phone(on_incoming=Ring()) as ringing,
+        Phone(on_incoming=Answer()) as answering,
+    ):
+        to_ringing = f"PJSIP/lab/sip:{{number}}@127.0.0.1:{ringing.address.port}"
+        endpoint = f"PJSIP/lab/sip:{{number}}@127.0.0.1:{answering.address.port}"
+        settings = {"TRANSFER_ENDPOINT": to_ringing, "OUTBOUND_ENDPOINT": endpoint}
+        async with (
+            serving(asterisk, agent, **settings) as service,
+            aiohttp.ClientSession(service.api) as http,
+        ):
+
+            async def place(**request: object) -> str:
+                body = {"called_number": "+4930100", **request}
+                async with http.post("/webhook/initiate-call", json=body) as response:
+                    assert response.status < 300, await response.text()
+                    return str((await response.json())["session_id"])
+
+            async def reaches(session_id: str, state: str) -> None:
+                for _ in range(500):
+                    async with http.get(f"/sessions/{session_id}") as response:
+                        if f'"state":"{state}"' in await response.text():
+                            return
+                    await asyncio.sleep(0.02)
+                raise TimeoutError(f"{session_id} is not {state}")
+
+            async def session_of(call_id: int) -> str:
+                async with http.get("/sessions") as response:
+                    found = (await response.json())["sessions"]
+                return str(found[call_id]["session_id"])
+
+            held, consulting = await talking(phone, asterisk, 2)
+            sessions = [await session_of(0), await session_of(1)]
+            async with http.post(f"/sessions/{sessions[0]}/hold") as response:
+                assert response.status < 300, await response.text()
+            body = {"to": "+4930200", "mode": "attended"}
+            async with http.post(f"/sessions/{sessions[1]}/transfer", json=body) as response:
+                assert response.status < 300, await response.text()
+            await asyncio.gather(
+                reaches(sessions[0], "holding"), reaches(sessions[1], "consulting")
+            )
+            target = await ringing.incoming(5)
+            rings = await phone.dial(uri(asterisk, "103"))
+            waits = await phone.call(uri(asterisk, "104"))
+            placed = await place()
+            await reaches(placed, "talking")
+            screened = await place(amd=True)
+            await reaches(screened, "screening")
+            callees = [call for call in answering.calls if call.is_up]
+            assert len(callees) == 2
+
+            mark = asterisk.log_size()
+            os.kill(service.worker, signal.SIGKILL)
+            await all_landed(asterisk, 4, mark, WITHIN_SECONDS)
+            told = {line["session"] for line in landed(asterisk, mark)}
+            assert told == {*sessions, ""}, "who waited had no session that a bridge could tell"
+            await nothing_of_ours_left(asterisk)
+            for leg in (target, *callees):
+                await asyncio.wait_for(leg.ended, WITHIN_SECONDS)
+            await until(lambda: all(hears_human(call) for call in (held, consulting, waits)))
+            await asyncio.wait_for(rings.answered(), 5)
+            await service.ready()
+            await hang_up(held, consulting, waits, rings)
+    await asterisk.wait_until_empty(2)
+
+
+async def test_the_parent_is_killed_too_and_the_next_start_mends(asterisk: LabAsterisk) -> None:
+    async with PracticeAgent(practice_config()) as agent, Phone() as phone:
+        env = environment(asterisk, agent.base_url, MAX_CONCURRENT_CALLS="50")
+        async with served(env) as service:
+            calls = await talking(phone, asterisk, CALLS)
+            waits = await phone.call(uri(asterisk, "104"))
+            await asyncio.sleep(0.2)
+            mark = asterisk.log_size()
+            for pid in (service.process.pid, service.worker):
+                os.kill(pid, signal.SIGKILL)
+            await service.process.wait()
+            assert landed(asterisk, mark) == []
+        began = time.monotonic()
+        async with served(env) as service:
+            assert time.monotonic() - began < 15, "the ports are free at once"
+            await all_landed(asterisk, CALLS + 1, mark, WITHIN_SECONDS)
+            assert len({line["session"] for line in landed(asterisk, mark)}) == CALLS + 1
+            await nothing_of_ours_left(asterisk)
+            await a_new_call_talks(phone, asterisk, service)
+            await hang_up(*calls, waits)
+    await asterisk.wait_until_empty(2)
+
+
+async def test_a_worker_without_parent_finishes_its_calls(asterisk: LabAsterisk) -> None:
+    async with PracticeAgent(practice_config()) as agent, Phone() as phone:
+        env = environment(asterisk, agent.base_url)
+        async with served(env) as orphaned:
+            (old,) = await talking(phone, asterisk, 1)
+            orphan, mark = orphaned.worker, asterisk.log_size()
+            orphaned.process.kill()
+            # Not wait(): that waits for the end of the output too, which the worker still has.
+            await until(lambda: orphaned.process.returncode is not None)
+            await until(lambda: bool(orphaned.said("draining")))
+            refused = await phone.call(uri(asterisk))
+            (line,) = landed(asterisk, mark)
+            assert (line["status"], line["reason"]) == ("REJECTED", "draining")
+            await refused.hang_up()
+            async with served(env) as service:
+                await a_new_call_talks(phone, asterisk, service)
+                assert is_worker(orphan)
+                assert old.is_up
+                heard = len(old.heard_pcm())
+                await until(lambda: len(old.heard_pcm()) > heard + 1600)
+                assert not service.said("left_behind"), "what is served elsewhere is left alone"
+                assert len(landed(asterisk, mark)) == 1
+                await old.hang_up()
+                await until(lambda: not is_worker(orphan))
+    await asterisk.wait_until_empty(2)
+
+
+async def test_a_signal_to_the_worker_drains_and_never_more(asterisk: LabAsterisk) -> None:
+    async with (
+        PracticeAgent(practice_config()) as agent,
+        Phone() as phone,
+        serving(asterisk, agent) as service,
+    ):
+        (call,) = await talking(phone, asterisk, 1)
+        # As when every process of a group is told to end, more than once.
+        for heard, number in enumerate([signal.SIGTERM, signal.SIGINT, signal.SIGTERM], 1):
+            os.kill(service.worker, number)
+            await until(lambda heard=heard: len(service.said("signal_received")) == heard)  # type: ignore[misc]
+        service.process.send_signal(signal.SIGTERM)
+        await until(lambda: len(service.said("signal_received")) == 4)
+        heard = len(call.heard_pcm())
+        await until(lambda: len(call.heard_pcm()) > heard + 1600)
+        assert call.is_up
+        await call.hang_up()
+        assert await asyncio.wait_for(service.process.wait(), 10) == 0
+
+
+async def test_the_worker_is_lost_while_it_drains(asterisk: LabAsterisk) -> None:
+    async with PracticeAgent(practice_config()) as agent, Phone() as phone:
+        async with serving(asterisk, agent) as service:
+            calls = await talking(phone, asterisk, 3)
+            service.process.send_signal(signal.SIGTERM)
+            await until(lambda: bool(service.said("draining")))
+            mark = asterisk.log_size()
+            os.kill(service.worker, signal.SIGKILL)
+            await all_landed(asterisk, len(calls), mark, WITHIN_SECONDS)
+            assert await asyncio.wait_for(service.process.wait(), 10) == 1
+            await nothing_of_ours_left(asterisk)
+        await hang_up(*calls)
+    await asterisk.wait_until_empty(2)

@@ -1,0 +1,326 @@
+"""What is fuzzed: for each parser a function that takes bytes and raises for real faults only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+from uuid import UUID
+
+import orjson
+from pydantic import BaseModel
+
+from ari_app.api.body import validate
+from ari_app.api.operations import OPERATIONS
+from ari_app.api.problems import Problem
+from ari_app.api.requests import InitiateCallRequest
+from ari_app.ari.errors import AriMalformed
+from ari_app.ari.events import EVENTS, UnknownEvent, parse_event
+from ari_app.call import dialplan
+from ari_app.call.arguments import parse_arguments
+from ari_app.call.control import Initiate
+from ari_app.call.policy import CallPolicy
+from ari_app.call.tools import SetVariable, ToolAnswer, read_tool_call
+from ari_app.elevenlabs.codec import decode, encode
+from ari_app.elevenlabs.conversation import AgentProtocol
+from ari_app.elevenlabs.errors import MalformedMessage, UnsupportedFormat
+from ari_app.elevenlabs.wire import ServerMessage
+from ari_app.precall import PreCallError, parse_answer
+from ari_app.tools.http_config import HttpTool
+from ari_app.tools.http_request import CallFacts, build_request
+from audiosocket import codec
+from audiosocket.errors import ProtocolError
+from audiosocket.frames import Audio, Dtmf, Hangup, Identify, Kind, Message
+from lab.softphone.errors import SdpError, SipError
+from lab.softphone.sdp import Session
+from lab.softphone.sip import parse
+from tests.unit.ari import samples as ari_samples
+from tests.unit.elevenlabs.samples import SAMPLES
+from tests.unit.hostile import HOSTILE
+
+TALKING = orjson.dumps(SAMPLES[0])
+POLICY = CallPolicy(settable_variables=frozenset({"TOPIC"}))
+TOOL = HttpTool(
+    name="ask",
+    description="Asks.",
+    url="https://crm.example/orders/{id}",
+    method="GET",
+    parameters={
+        "type": "object",
+        "properties": {"id": {"type": "string"}, "q": {}},
+        "required": ["id"],
+    },
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A parser.
+
+    Attributes:
+        name: What it is called on the command line.
+        run: Tries an input; raises for a fault of the parser.
+        seeds: Real inputs to begin with.
+    """
+
+    name: str
+    run: Callable[[bytes], None]
+    seeds: Sequence[bytes]
+
+
+def audiosocket(data: bytes) -> None:
+    """Any split of a stream gives the same messages and the same fault, and they encode back."""
+    step = data[0] % 61 + 1 if data else 1
+    whole, fault = _decoded([data])
+    pieces, same_fault = _decoded([data[at : at + step] for at in range(0, len(data), step)])
+    assert (whole, type(fault)) == (pieces, type(same_fault))
+    # A phone may name A to D in lower case; what is handed on is upper case.
+    back = b"".join(map(codec.encode, whole))
+    assert data[: len(back)].upper() == back.upper()
+    assert len(back) == len(data) or fault is not None or len(data) - len(back) <= 65538
+
+
+def _decoded(pieces: Sequence[bytes]) -> tuple[list[Message], ProtocolError | None]:
+    decoder = codec.Decoder()
+    messages: list[Message] = []
+    for piece in pieces:
+        try:
+            messages += decoder.feed(piece)
+        except ProtocolError as error:
+            return [*messages, *error.before], error
+    return messages, None
+
+
+def agent_messages(data: bytes) -> None:
+    """A message is read, or refused by name; the conversation survives it, before and after."""
+    with suppress(MalformedMessage):
+        message = decode(data)
+        if isinstance(message, ServerMessage):
+            assert decode(encode(message)) == message
+    for before in ([], [TALKING]):
+        protocol = AgentProtocol()
+        for each in before:
+            protocol.receive(each)
+        with suppress(UnsupportedFormat):
+            protocol.receive(data)
+        for owed in protocol.data_to_send():
+            orjson.loads(owed)
+        assert protocol.closed(1006).kind
+
+
+def ari_events(data: bytes) -> None:
+    """An event is read, or refused by name; a refusal repeats no value."""
+    try:
+        event = parse_event(data)
+    except AriMalformed as error:
+        assert len(str(error)) < 10_000
+        return
+    assert event.type in EVENTS or isinstance(event, UnknownEvent)
+    repr(event)
+
+
+BODIES: tuple[type[BaseModel], ...] = tuple(
+    operation.body for operation in OPERATIONS if operation.body is not None
+)
+
+
+def http_bodies(data: bytes) -> None:
+    """A body is taken or refused by name; what it asks Asterisk for is checked."""
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return
+    for model in BODIES:
+        try:
+            taken = validate(value, model)
+        except Problem as problem:
+            assert problem.code == "invalid_request"
+            problem.response("1")
+            continue
+        taken.model_dump_json()
+        if isinstance(taken, InitiateCallRequest):
+            _initiates(taken.to_initiate())
+
+
+def _initiates(wish: Initiate) -> None:
+    if wish.called_number is not None:
+        with suppress(ValueError):
+            assert re.fullmatch(r"PJSIP/[0-9A-Za-z+*._-]+@trunk", POLICY.callee(wish.called_number))
+    assert wish.caller_number is None or dialplan.caller_id(wish.caller_number)
+
+
+def stasis_arguments(data: bytes) -> None:
+    """Nothing in them is an error, and names are names."""
+    text = data.decode("utf-8", "replace")
+    read = parse_arguments(text.split(","))
+    assert read.agent_id is None or re.fullmatch(r"[A-Za-z0-9_.:-]{1,128}", read.agent_id)
+    assert read.wait_seconds is None or 0 <= read.wait_seconds <= 3600
+    for name, value in read.variables.items():
+        assert re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", name)
+        assert not name.startswith("system__")
+        assert value in text
+
+
+def precall_answers(data: bytes) -> None:
+    """An answer is used, or refused by name."""
+    try:
+        answer = parse_answer(data)
+    except PreCallError as error:
+        assert error.code == "precall_malformed"
+        assert len(str(error)) < 2000
+        return
+    encode(answer.initiation_with({"call_sid": "1"}))
+
+
+def tool_calls(data: bytes) -> None:
+    """A tool's parameters fit or are refused; what becomes of them can do no harm."""
+    try:
+        parameters = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return
+    if not isinstance(parameters, dict):
+        return
+    for name in ("transfer_call", "send_dtmf", "set_variable", "hold", str(parameters)):
+        match read_tool_call(name, parameters, POLICY):
+            case SetVariable(_, value):
+                assert dialplan.text_value(value) == value
+                assert not set('\n\r\0"\\`${};|&<>') & set(value)
+            case ToolAnswer(ends_with=outcome) if outcome is not None:
+                to = outcome.transfer_to or ""
+                assert dialplan.transfer_target(to) == to
+    _calls_http_tool(parameters)
+
+
+def _calls_http_tool(parameters: dict[str, Any]) -> None:
+    if not isinstance(parameters.get("id"), str):
+        return
+    with suppress(ValueError):
+        request = build_request(TOOL, parameters, CallFacts())
+        assert str(request.url.origin()) == "https://crm.example"
+        path = request.url.raw_path
+        assert path.removeprefix("/orders/") == quote(parameters["id"], safe="")
+        assert not re.search(r"[\s\x00-\x1f]", str(request.url))
+
+
+def sip_messages(data: bytes) -> None:
+    """The phone of the lab reads a message or refuses it; what it reads it writes the same way."""
+    with suppress(SipError):
+        message = parse(data)
+        with suppress(ValueError):
+            again = parse(message.encode())
+            assert again.headers.get("Call-ID") == message.headers.get("Call-ID")
+            assert again.body == message.body
+    with suppress(SdpError):
+        Session.parse(data)
+
+
+_UUID = UUID("f81d4fae-7dec-11d0-a765-00a0c91e6bf6")
+_MESSAGES: tuple[Message, ...] = (
+    Identify(_UUID),
+    Audio(Kind.SLIN8, bytes(320)),
+    Dtmf("5"),
+    Audio(Kind.SLIN16, b"\x01\x02" * 320),
+    Hangup(),
+)
+_STREAM = b"".join(codec.encode(message) for message in _MESSAGES)
+_INITIATE = {
+    "agent_id": "agent_7",
+    "session_id": "lead-4711",
+    "called_number": "+4930123456",
+    "caller_number": "+49 30 654321",
+    "call_id": "1700000000.42",
+    "dynamic_variables": {"customer_name": "Jane", "tier": 2, "vip": True},
+    "conversation_config_override": {"agent": {"language": "de"}},
+    "ring_timeout_seconds": 25,
+    "amd": True,
+    "wait_seconds": 1.5,
+    "metadata": {"call_id": "1", "dynamic_variables": {"a": "b"}, "crm": [1, None]},
+}
+_BODIES: list[dict[str, Any]] = [
+    _INITIATE,
+    {"session_id": "lead-4711", "reason": "customer has paid"},
+    {"to": "2000", "mode": "attended"},
+    {"digits": "123#"},
+    {"kind": "context", "text": "The customer has paid."},
+    {"muted": True},
+]
+_EVENTS = [
+    ari_samples.event("StasisStart", channel=ari_samples.channel(), args=["agent_id=a", "wait=3"]),
+    ari_samples.event("StasisEnd", channel=ari_samples.channel()),
+    ari_samples.event("ChannelDestroyed", channel=ari_samples.channel(), cause=16, tech_cause=200),
+    ari_samples.event("ChannelDtmfReceived", channel=ari_samples.channel(), digit="5"),
+    ari_samples.event(
+        "ChannelEnteredBridge", channel=ari_samples.channel(), bridge=ari_samples.bridge()
+    ),
+    ari_samples.event("Dial", peer=ari_samples.channel(), dialstatus="RINGING"),
+    ari_samples.event("PlaybackFinished", playback=ari_samples.playback()),
+    ari_samples.event("ApplicationReplaced"),
+    ari_samples.event("Unheard"),
+]
+_INVITE = (
+    b"INVITE sip:100@127.0.0.1:5060 SIP/2.0\r\n"
+    b"Via: SIP/2.0/UDP 127.0.0.1:5070;branch=z9hG4bK1;rport\r\n"
+    b'From: "Jane \\"J\\"" <sip:jane@127.0.0.1>;tag=1\r\nTo: <sip:100@127.0.0.1>\r\n'
+    b"Call-ID: a@b\r\nCSeq: 1 INVITE\r\nContact: <sip:jane@127.0.0.1:5070>\r\n"
+    b"Content-Type: application/sdp\r\nContent-Length: 0\r\n\r\n"
+)
+_SDP = (
+    b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
+    b"m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\n"
+    b"a=fmtp:101 0-16\r\na=ptime:20\r\na=sendrecv\r\n"
+)
+_HOSTILE = [text.encode("utf-8", "replace") for text in HOSTILE.values()]
+
+
+def _json(trees: Sequence[object]) -> list[bytes]:
+    return [orjson.dumps(tree) for tree in trees]
+
+
+TARGETS: dict[str, Target] = {
+    target.name: target
+    for target in (
+        Target("audiosocket", audiosocket, [_STREAM, _STREAM[:25]]),
+        Target("agent_messages", agent_messages, _json(SAMPLES)),
+        Target("ari_events", ari_events, _json(_EVENTS)),
+        Target("http_bodies", http_bodies, _json(_BODIES)),
+        Target(
+            "stasis_arguments",
+            stasis_arguments,
+            [b"agent_id=agent_7,wait=30,customer_name=Jane,system__x=1", *_HOSTILE],
+        ),
+        Target(
+            "precall_answers",
+            precall_answers,
+            _json(
+                [
+                    {
+                        "type": "conversation_initiation_client_data",
+                        "agent_id": "agent_7",
+                        "dynamic_variables": {"a": "b", "n": 2, "f": 0.5},
+                        "conversation_config_override": {"agent": {"first_message": "Hi."}},
+                        "user_id": "u1",
+                    }
+                ]
+            ),
+        ),
+        Target(
+            "tool_calls",
+            tool_calls,
+            _json(
+                [
+                    {"to": "+4930123456", "mode": "attended"},
+                    {"digits": "12#w"},
+                    {"name": "TOPIC", "value": "invoice 17, urgent"},
+                    {"id": "A-1", "q": ["x", 1]},
+                    *({"to": t, "value": t, "name": "TOPIC", "id": t} for t in HOSTILE.values()
+                      if t.isprintable()),
+                ]
+            ),
+        ),
+        Target("sip_messages", sip_messages, [_INVITE, _INVITE + _SDP, _SDP]),
+    )
+}  # fmt: skip
+"""Every target by its name."""

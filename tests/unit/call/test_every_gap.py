@@ -1,0 +1,281 @@
+"""Whatever ends a call, between whichever two steps: everything is given back.
+
+A scenario runs once and writes down each *point* that it passes: each request that Asterisk gets
+and has done, each event before and after it is told, each step of the agent's, each state of the
+call. Then it runs again for each of these points, and for each way to end it there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+import structlog
+
+from ari_app.call.arguments import CallArguments
+from ari_app.call.legs import Party, Placement
+from ari_app.call.session import CallSession
+from ari_app.call.signals import ConsultRequested, EndRequested, HoldRequested, Outcome, Status
+from ari_app.call.states import State
+from ari_app.elevenlabs import CloseKind
+from tests.unit.call.full_asterisk import FullAsterisk
+from tests.unit.call.stage import Notes, Stage
+
+CALLER = "sip-1"
+ENDED = Outcome(Status.COMPLETED, "end_requested")
+ENDPOINT = "PJSIP/4930123456@trunk"
+
+
+@dataclass
+class Run:
+    """One run of a scenario.
+
+    Attributes:
+        at: The point at which it is disturbed, and how often it has come then; None: it is not.
+        disturb: What happens there.
+        later: It happens in the next turn of the loop, not in the middle of what is being done.
+        passed: The points, in order.
+        disturbed: It has happened.
+    """
+
+    at: tuple[str, int] | None = None
+    disturb: Callable[[Run], None] = lambda run: None
+    later: bool = False
+    passed: list[str] = field(default_factory=list)
+    disturbed: bool = False
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    stage: Stage = field(init=False)
+
+    def point(self, name: str) -> None:
+        """A moment has come."""
+        self.passed.append(name)
+        if not self.disturbed and self.at == (name, self.passed.count(name)):
+            self.disturbed = True
+            if self.later:
+                asyncio.get_running_loop().call_soon(self.disturb, self)
+            else:
+                self.disturb(self)
+
+    async def of(self, scenario: Callable[[Run], Awaitable[None]]) -> list[str]:
+        """Run to the end; the points that were passed."""
+        self.stage = Stage(
+            observer=Observed(self),
+            ticking=False,
+            asterisk=lambda clock: FullAsterisk(clock, self.point),
+        )
+        async with self.stage:
+            self.stage.agents.before = lambda: self.point("the agent is dialled")
+            await scenario(self)
+            for session in list(self.stage.manager.sessions.values()):
+                async with asyncio.timeout(60):
+                    await session.ended.wait()
+            # What Asterisk was still about to do.
+            await asyncio.sleep(5)
+            assert self.stage.left_behind() == [], self.at
+            landed = [each.channel for each in self.asterisk.landed]
+            assert len(landed) == len(set(landed)), self.at
+        return self.passed
+
+    @property
+    def asterisk(self) -> FullAsterisk:
+        assert isinstance(self.stage.asterisk, FullAsterisk)
+        return self.stage.asterisk
+
+    @property
+    def session(self) -> CallSession | None:
+        """The call, once there is one."""
+        return next(iter(self.stage.manager.sessions.values()), None)
+
+    async def reaches(self, *states: State) -> bool:
+        """Wait for one of these states; whether the call gets there."""
+        while self.session is None or self.session.state not in (*states, State.ENDED):
+            self.changed.clear()
+            try:
+                async with asyncio.timeout(60):
+                    await self.changed.wait()
+            except TimeoutError:
+                assert self.session is None, "a call goes on or ends"
+                return False
+        return self.session.state in states
+
+
+class Observed(Notes):
+    """Makes a point of each change."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self._run = run
+
+    def call_changed(self, session: CallSession, state: State) -> None:
+        self._run.changed.set()
+        self._run.point(f"the call is {state.value}")
+
+    def agent_connected(self, session: CallSession, seconds: float) -> None:
+        self._run.point("the agent is there")
+
+
+# --- what a call goes through
+
+
+async def talk(run: Run) -> None:
+    """What all scenarios end with: the agent hangs up."""
+    if await run.reaches(State.TALKING):
+        run.stage.agent().closes(CloseKind.AGENT_ENDED)
+
+
+async def incoming(run: Run) -> None:
+    run.asterisk.enter(CALLER)
+    await talk(run)
+
+
+async def answered_before(run: Run) -> None:
+    run.asterisk.enter(CALLER, answered=True)
+    await talk(run)
+
+
+async def refused(run: Run) -> None:
+    run.stage.manager.draining = True
+    run.asterisk.enter(CALLER)
+    await run.reaches(State.ENDED)
+
+
+async def waiting(run: Run) -> None:
+    run.asterisk.enter(CALLER, "wait=30", answered=True)
+    if await run.reaches(State.WAITING) and (session := run.session) is not None:
+        plan = run.stage.for_waiting("named", CallArguments())
+        run.stage.manager.assign(session, plan, "named")
+        await talk(run)
+
+
+async def holding(run: Run) -> None:
+    run.asterisk.enter(CALLER)
+    for on, state in ((True, State.HOLDING), (False, State.TALKING)):
+        if await run.reaches(State.TALKING if on else State.HOLDING) and run.session is not None:
+            run.session.post(HoldRequested(on=on))
+            await run.reaches(state)
+    await talk(run)
+
+
+async def transferred(run: Run) -> None:
+    run.asterisk.enter(CALLER)
+    if await run.reaches(State.TALKING) and run.session is not None:
+        run.session.post(ConsultRequested(ENDPOINT))
+        # The target may be lost.
+        await run.reaches(State.HANDED_OVER, State.TALKING)
+        target_hangs_up(run)
+        await talk(run)
+
+
+async def placed(run: Run, *, screened: bool = False) -> None:
+    manager = run.stage.manager
+    placement = Placement(ENDPOINT, ring_seconds=20, screened=screened)
+    party = Party(manager.placed_channel("out"), called_number="1", placement=placement)
+    plan = run.stage.for_waiting("out", CallArguments())
+    manager.place_call(plan, party, "out", reference=None, metadata={})
+    await talk(run)
+
+
+async def screened(run: Run) -> None:
+    await placed(run, screened=True)
+
+
+# --- what ends it
+
+
+def caller_hangs_up(run: Run) -> None:
+    if (session := run.session) is None:
+        run.asterisk.hang_up(CALLER)
+    else:
+        run.asterisk.callee_hangs_up(session.call_id)
+
+
+def end_is_requested(run: Run) -> None:
+    if (session := run.session) is not None:
+        session.post(EndRequested(ENDED))
+
+
+def agent_is_lost(run: Run) -> None:
+    for agent in run.stage.agents.conversations:
+        agent.closes(CloseKind.LOST, 1006)
+
+
+def agent_ends(run: Run) -> None:
+    for agent in run.stage.agents.conversations:
+        agent.closes(CloseKind.AGENT_ENDED)
+
+
+def line_is_lost(run: Run) -> None:
+    for media in run.asterisk.media.values():
+        media.close()
+
+
+def target_hangs_up(run: Run) -> None:
+    if (session := run.session) is not None and session.target_id:
+        run.asterisk.callee_hangs_up(session.target_id)
+
+
+SCENARIOS = {
+    each.__name__: each
+    for each in (
+        incoming,
+        answered_before,
+        refused,
+        waiting,
+        holding,
+        transferred,
+        placed,
+        screened,
+    )
+}
+ENDS = {
+    each.__name__: each
+    for each in (
+        caller_hangs_up,
+        end_is_requested,
+        agent_is_lost,
+        agent_ends,
+        line_is_lost,
+        target_hangs_up,
+    )
+}
+
+
+IN_THE_NEXT_TURN_TOO = ("caller_hangs_up", "end_is_requested")
+
+
+def points(passed: list[str]) -> list[tuple[str, int]]:
+    """Each point with how often it has come."""
+    return [(name, passed[: number + 1].count(name)) for number, name in enumerate(passed)]
+
+
+@pytest.fixture
+def no_logs() -> Iterator[None]:
+    """Thousands of calls: what they log is not looked at, and would take most of the time."""
+    usual = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    yield
+    structlog.configure(**usual)
+
+
+@pytest.mark.usefixtures("no_logs")
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [
+        (name, end)
+        for name in SCENARIOS
+        for end in ENDS
+        if end != "target_hangs_up" or name == "transferred"
+    ],
+)
+async def test_everything_is_given_back_wherever_a_call_ends(name: str, end: str) -> None:
+    scenario = SCENARIOS[name]
+    undisturbed = points(await Run().of(scenario))
+    assert len(undisturbed) > 10
+    for later in (False, True) if end in IN_THE_NEXT_TURN_TOO else (False,):
+        for point in undisturbed:
+            run = Run(point, ENDS[end], later)
+            await run.of(scenario)
+            assert run.disturbed, f"{point} did not come again"

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+
+import pytest
+
+from ari_app.checks import Finding, Verdict
+from ari_app.checks.here import check_here, judge_room
+from ari_app.settings import Settings, load_settings
+
+TOOLS = """
+tools:
+  - name: order
+    description: Looks up an order.
+    url: https://crm.example/orders
+    headers: {Authorization: "Bearer ${CRM_TOKEN}"}
+"""
+
+
+async def named(settings: Settings, what: str) -> list[Finding]:
+    return [finding for finding in await check_here(settings) if finding.what == what]
+
+
+async def test_what_is_not_used_is_not_looked_at() -> None:
+    (finding,) = await check_here(load_settings(None))
+    assert finding.what == "This machine"
+
+
+async def test_tools_whose_secret_is_in_the_same_file(tmp_path: Path) -> None:
+    (tmp_path / "tools.yaml").write_text(TOOLS)
+    env = tmp_path / "other.env"
+    env.write_text(f"TOOLS_FILE={tmp_path / 'tools.yaml'}\nCRM_TOKEN=secret\n")
+    (finding,) = await named(load_settings(str(env)), "Tools")
+    assert finding.verdict is Verdict.OK
+    assert finding.detail.endswith("can be used: order")
+
+
+async def test_tools_whose_secret_is_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CRM_TOKEN", raising=False)
+    (tmp_path / "tools.yaml").write_text(TOOLS)
+    settings = load_settings(None, tools_file=tmp_path / "tools.yaml")
+    (finding,) = await named(settings, "Tools")
+    assert finding.verdict is Verdict.FAILED
+    assert "CRM_TOKEN" in finding.detail
+
+
+async def test_recordings(tmp_path: Path) -> None:
+    (finding,) = await named(load_settings(None, recordings_dir=tmp_path / "new"), "Recordings")
+    assert "has room for" in finding.detail
+    assert list((tmp_path / "new").iterdir()) == [], "nothing is left behind"
+
+    (tmp_path / "file").touch()
+    (finding,) = await named(load_settings(None, recordings_dir=tmp_path / "file"), "Recordings")
+    assert finding.verdict is Verdict.FAILED
+    assert "cannot be written: File exists" in finding.detail
+
+
+@pytest.mark.parametrize(
+    ("line", "calls", "free", "hours", "verdict"),
+    [
+        ("slin", 1, 32_000 * 3600 * 24, 24, Verdict.OK),
+        ("slin", 10, 32_000 * 3600 * 24, 2, Verdict.WARNING),
+        ("slin16", 1, 64_000 * 3600 * 30, 30, Verdict.OK),
+        ("auto", 1, 96_000 * 3600 * 10, 10, Verdict.WARNING),
+    ],
+)
+def test_room(line: str, calls: int, free: int, hours: int, verdict: Verdict) -> None:
+    settings = load_settings(None, audiosocket_format=line, max_concurrent_calls=calls)
+    finding = judge_room(Path("/calls"), free, settings)
+    assert finding.verdict is verdict
+    assert f"/calls has room for {hours} hours of {calls} calls" in finding.detail
+
+
+async def test_a_precall_service_is_only_connected_to() -> None:
+    received: list[bytes] = []
+    closed = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received.append(await reader.read())
+        writer.close()
+        closed.set()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        url = f"http://127.0.0.1:{port}/hook"
+        (finding,) = await named(load_settings(None, precall_url=url), "Pre-call")
+        await closed.wait()
+    assert finding.verdict is Verdict.OK
+    assert received == [b""], "a request would look like a call"
+
+
+async def test_a_precall_service_that_is_not_there() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        url = f"http://127.0.0.1:{port}/hook"
+        (finding,) = await named(load_settings(None, precall_url=url), "Pre-call")
+    assert finding.verdict is Verdict.FAILED
+    assert f"PRECALL_URL: 127.0.0.1:{port} cannot be reached (Connection refused)" in finding.detail
+
+
+async def test_a_precall_service_without_a_word() -> None:
+    # Connections to a full backlog are not refused: nothing comes at all.
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf:
+        address = deaf.getsockname()
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(address)
+        url = f"http://127.0.0.1:{address[1]}"
+        settings = load_settings(None, precall_url=url, precall_timeout_seconds=0.2)
+        (finding,) = await named(settings, "Pre-call")
+        for filler in fillers:
+            filler.close()
+    assert finding.verdict is Verdict.FAILED
+    assert "does not answer within PRECALL_TIMEOUT_SECONDS (0.2 s)" in finding.detail

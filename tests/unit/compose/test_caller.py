@@ -1,0 +1,119 @@
+"""The automatic caller: what it shows of a call, and what it tells Docker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from lab.asterisk import LabError
+from lab.compose.caller import Heart, Report, follow, own_address
+from lab.compose.watch import Watcher
+
+EVENTS: list[dict[str, Any]] = [
+    {"type": "state", "state": "connecting"},
+    {"type": "agent", "connect_seconds": 0.021},
+    {"type": "transcript", "who": "agent", "text": "Good morning."},
+    {"type": "transcript", "who": "caller", "text": "Hello."},
+    {"type": "response_time", "seconds": 0.8},
+    {"type": "interruption", "text": "after 100 ms"},
+    {"type": "tool", "text": "hang_up"},
+    {"type": "ended", "agent_status": "COMPLETED", "end_reason": "agent_hung_up"},
+]
+
+
+class Service:
+    """The service's HTTP interface, with one call that comes after a while."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.keys: set[str | None] = set()
+
+    async def sessions(self, request: web.Request) -> web.Response:
+        self.asked += 1
+        self.keys.add(request.headers.get("X-API-Key"))
+        sessions = [{"session_id": "old", "caller_number": "caller"}]
+        sessions.append({"session_id": "other", "caller_number": "phone"})
+        if self.asked > 2:
+            sessions.append({"session_id": "new", "caller_number": "caller"})
+        return web.json_response({"sessions": sessions})
+
+    async def events(self, request: web.Request) -> web.WebSocketResponse:
+        assert request.match_info["id"] == "new"
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        for event in EVENTS:
+            await socket.send_json(event)
+        await socket.close()
+        return socket
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[tuple[Service, str]]:
+    fake = Service()
+    app = web.Application()
+    app.router.add_get("/sessions", fake.sessions)
+    app.router.add_get("/sessions/{id}/events", fake.events)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    yield fake, f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+async def test_shows_what_the_service_says_of_its_own_new_call(
+    service: tuple[Service, str],
+) -> None:
+    fake, url = service
+    shown: list[tuple[str, str]] = []
+    report = Report()
+    async with Watcher(url, "the-key") as watcher:
+        known = await watcher.session_ids("caller")
+        await follow(watcher, known, report, lambda kind, text: shown.append((kind, text)))
+    assert known == {"old"}
+    assert fake.keys == {"the-key"}
+    assert shown == [
+        ("call", "the agent is ready after 21 ms"),
+        ("agent", "Good morning."),
+        ("heard", "Hello."),
+        ("interruption", "after 100 ms"),
+        ("tool", "hang_up"),
+    ]
+    assert report == Report("COMPLETED", "agent_hung_up", [0.8])
+
+
+async def test_a_call_that_never_arrives_is_a_failure(service: tuple[Service, str]) -> None:
+    _, url = service
+    async with Watcher(url, "the-key") as watcher:
+        with pytest.raises(LabError, match="has not reached the service"):
+            await watcher.new_session("nobody", set(), timeout=0.05)
+
+
+async def test_a_service_that_is_down_is_a_failure() -> None:
+    async with Watcher("http://127.0.0.1:9", "the-key") as watcher:
+        with pytest.raises(LabError, match="does not answer"):
+            await watcher.session_ids("caller")
+
+
+async def test_the_heartbeat_goes_with_the_calls(tmp_path: Path) -> None:
+    file = tmp_path / "heard"
+    heart = Heart(file)
+    beating = asyncio.create_task(heart.beat())
+    await asyncio.sleep(0)
+    assert not file.exists()
+    heart.set(True)
+    assert file.exists()
+    heart.set(False)
+    heart.set(False)
+    assert not file.exists()
+    beating.cancel()
+    await asyncio.gather(beating, return_exceptions=True)
+
+
+def test_finds_its_own_address() -> None:
+    assert own_address("sip:100@127.0.0.1:5060") == "127.0.0.1"

@@ -1,0 +1,139 @@
+"""docker-compose.yml, the Dockerfiles and their locks, as far as they can be read."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lab.compose.options import Options
+
+ROOT = Path(__file__).parents[3]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+ENDS_BY_ITSELF = {"setup", "phone", "load"}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_is_locked_down(name: str) -> None:
+    service = SERVICES[name]
+    assert service["user"] == "10001:10001"
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not {"privileged", "cap_add", "devices", "pid", "ipc"} & set(service)
+    assert service["logging"]["options"]["max-size"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_that_stays_is_watched(name: str) -> None:
+    check = SERVICES[name]["healthcheck"]
+    assert ("test" in check) is (name not in ENDS_BY_ITSELF)
+    assert check.get("disable", False) is (name in ENDS_BY_ITSELF)
+
+
+def test_without_a_profile_it_is_the_lab() -> None:
+    profiles = {name: service.get("profiles", []) for name, service in SERVICES.items()}
+    assert [name for name, found in profiles.items() if not found] == [
+        *("setup", "asterisk", "practice-agent", "ari-app", "caller")
+    ]
+    assert {name: found for name, found in profiles.items() if found} == {
+        "phone": ["phone"],
+        "load": ["load"],
+        "prod": ["prod"],
+    }
+
+
+def test_production_has_nothing_of_the_lab() -> None:
+    production = SERVICES["prod"]
+    assert "depends_on" not in production
+    assert production["volumes"] == ["recordings:/recordings"]
+    assert production["image"] == SERVICES["ari-app"]["image"]
+    assert production["build"] == SERVICES["ari-app"]["build"]
+
+
+def test_ports_are_published_on_loopback_unless_said_otherwise() -> None:
+    published = [str(port) for service in SERVICES.values() for port in service.get("ports", [])]
+    assert published
+    assert all(port.startswith("${LAB_BIND:-127.0.0.1}:") for port in published)
+
+
+def test_only_setup_writes_secrets_and_nobody_else_sees_all_of_them() -> None:
+    for name, service in SERVICES.items():
+        kept = [
+            v for v in service.get("volumes", []) if v.split(":")[0] in ("lab", "phone", "load")
+        ]
+        if name == "setup":
+            assert len(kept) == 3
+        else:
+            assert len(kept) <= 1
+            assert all(volume.endswith(":ro") for volume in kept)
+
+
+def test_setup_is_told_every_option() -> None:
+    assert set(SERVICES["setup"]["environment"]) == {n.upper() for n in Options.model_fields}
+    told = SERVICES["setup"]["environment"]
+    for name, field in Options.model_fields.items():
+        default = re.fullmatch(r"\$\{\w+:-(.*)\}", told[name.upper()])
+        assert default is not None
+        assert default[1] == ("" if field.default is None else str(field.default))
+
+
+def test_every_variable_is_described() -> None:
+    used = set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()))
+    described = set(re.findall(r"`(\w+)`", (ROOT / "docs/docker.md").read_text()))
+    assert used - described == set()
+
+
+@pytest.mark.parametrize("name", ["serve", "lab", "build"])
+def test_the_images_hold_what_the_lock_holds(name: str) -> None:
+    tested = stanzas(ROOT / "requirements.lock")
+    shipped = stanzas(ROOT / f"deploy/{name}.lock")
+    assert shipped
+    assert {key: shipped[key] for key in shipped if shipped[key] != tested.get(key)} == {}
+
+
+def test_production_packages_are_a_part_of_the_labs() -> None:
+    serve, lab = stanzas(ROOT / "deploy/serve.lock"), stanzas(ROOT / "deploy/lab.lock")
+    assert serve.items() <= lab.items()
+    assert not any(key.startswith(("matplotlib==", "segno==")) for key in serve)
+
+
+def stanzas(lock: Path) -> dict[str, frozenset[str]]:
+    """Each requirement of a lock file with its hashes; without what it depends on."""
+    found: dict[str, set[str]] = {}
+    name = ""
+    for line in lock.read_text().splitlines():
+        text = line.rstrip(" \\").strip()
+        if text.startswith("--hash="):
+            found[name].add(text)
+        elif text:
+            name = text.partition(";")[0].strip()
+            found[name] = set()
+    return {name: frozenset(hashes) for name, hashes in found.items()}
+
+
+def test_dockerfiles_take_their_bases_from_outside_and_name_no_mirror() -> None:
+    files = [*ROOT.glob("deploy/**/Dockerfile"), *ROOT.glob("deploy/*.Dockerfile")]
+    assert len(files) == 4
+    for path in files:
+        text = path.read_text()
+        assert "://" not in text
+        assert re.search(r"^ARG (STABLE|TESTING)_IMAGE=debian:(trixie|forky)-slim$", text, re.M)
+        assert re.search(r"^USER 10001:10001$", text, re.M)
+        assert "org.opencontainers.image.licenses" in text
+
+
+def test_no_secret_gets_into_a_build() -> None:
+    allowed = {
+        line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] == "!"
+    }
+    assert ".env" not in allowed
+    copied = re.findall(
+        r"^COPY (?!--from)(.+) \S+$", (ROOT / "deploy/ari-app.Dockerfile").read_text(), re.M
+    )
+    sources = {source for line in copied for source in line.split()}
+    assert {s for s in sources if s not in allowed and not s.endswith(".lock")} == set()

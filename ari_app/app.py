@@ -19,6 +19,7 @@ from ari_app.api.rates import RequestRates
 from ari_app.api.routes import build_web_app
 from ari_app.ari import AriError, AriUnauthorized, Assessment, Client, EventSocket, assess
 from ari_app.audio.recording import Recordings
+from ari_app.audio.sound_file import SoundFile
 from ari_app.call.control import CallControl
 from ari_app.call.dispatcher import Dispatcher
 from ari_app.call.feed import SessionFeed
@@ -59,6 +60,15 @@ class Observers(SessionObserver):
 
     def agent_connected(self, session: CallSession, seconds: float) -> None:
         self._tell(lambda observer: observer.agent_connected(session, seconds))
+
+    def agent_not_reached(self, session: CallSession, code: str) -> None:
+        self._tell(lambda observer: observer.agent_not_reached(session, code))
+
+    def agent_lost(self, session: CallSession) -> None:
+        self._tell(lambda observer: observer.agent_lost(session))
+
+    def agent_resumed(self, session: CallSession, seconds: float) -> None:
+        self._tell(lambda observer: observer.agent_resumed(session, seconds))
 
     def agent_closed(self, session: CallSession, close: AgentClose) -> None:
         self._tell(lambda observer: observer.agent_closed(session, close))
@@ -158,6 +168,7 @@ class VoiceBridge:
                 settings.elevenlabs_base_url,
                 settings.elevenlabs_api_key,
                 connect_timeout=settings.agent_connect_timeout_seconds,
+                dead_after=settings.agent_dead_after_seconds,
                 ca_file=settings.elevenlabs_ca_file,
             )
         )
@@ -184,6 +195,7 @@ class VoiceBridge:
             observer=self._observers,
             policy=settings.call_policy(),
             http_tools=http_tools,
+            loss_sound=_load_sound(settings.agent_loss_sound),
             recordings=self.recordings,
         )
         self.manager = SessionManager(
@@ -209,6 +221,7 @@ class VoiceBridge:
         events = asyncio.create_task(socket.run(), name="ari-events")
         sweep = asyncio.create_task(self.manager.sweep_forever(), name="sweep")
         stop = asyncio.create_task(self._stopping.wait(), name="stop")
+        key = asyncio.create_task(self.agents.watch_key(), name="agent-key")
         # What is alive now lives as long as the process: no collection needs to look at it again.
         gc.collect()
         gc.freeze()
@@ -227,9 +240,10 @@ class VoiceBridge:
                 raise error
             await self.manager.drain(0 if self._ending else self.settings.drain_timeout_seconds)
         finally:
-            for task in (stop, sweep, events, *self._tasks):
+            background = (stop, sweep, key, events, *self._tasks)
+            for task in background:
                 task.cancel()
-            await asyncio.gather(stop, sweep, events, *self._tasks, return_exceptions=True)
+            await asyncio.gather(*background, return_exceptions=True)
 
     def stop(self) -> None:
         """Begin to stop: see :meth:`run`. Said again, it ends the calls that still run."""
@@ -349,6 +363,8 @@ class VoiceBridge:
             problems.append(f"Asterisk's event socket is {self._ari_state}")
         if not self.lines.listening:
             problems.append("the AudioSocket server does not listen")
+        if self.agents.key.refused:
+            problems.append("ElevenLabs refuses the key")
         if self.manager.draining:
             problems.append("draining: new calls are refused")
         return Readiness(
@@ -385,6 +401,21 @@ def _check_recordings(folder: Path | None) -> None:
             f"empty the "
             "setting."
         ) from None
+
+
+def _load_sound(path: Path | None) -> SoundFile | None:
+    if path is None:
+        return None
+    try:
+        return SoundFile.load(path)
+    except OSError as error:
+        problem = error.strerror or type(error).__name__
+    except ValueError as error:
+        problem = str(error)
+    raise ConfigError(
+        f"AGENT_LOSS_SOUND {path} cannot be used: {problem}. Give a WAV file of 16-bit PCM, or "
+        "empty the setting."
+    )
 
 
 async def _listen(

@@ -48,6 +48,8 @@ class AudioInterface(ABC):
     def start(self, heard_as: AudioFormat) -> None:
         """Begin to listen and to play; what was written before is played from its first sample.
 
+        Called again, it goes on in another format.
+
         Args:
             heard_as: The format that :meth:`read_audio_chunk` returns.
         """

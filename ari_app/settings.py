@@ -135,6 +135,11 @@ class Settings(BaseSettings):
     max_concurrent_calls: int = Field(default=10, ge=1, le=10_000)
     call_timeout_seconds: float = Field(default=600, gt=0, le=86_400)
     agent_connect_timeout_seconds: float = Field(default=8, gt=0, le=60)
+    agent_dead_after_seconds: float = Field(default=4, ge=1, le=60)
+    agent_on_loss: Literal["reconnect", "dialplan"] = "reconnect"
+    agent_resume_message: str = Field(default="", max_length=500)
+    agent_loss_sound: OptionalPath = None
+    agent_silence_timeout_seconds: float = Field(default=15, ge=0, le=3600)
     drain_timeout_seconds: float = Field(default=600, ge=0, le=86_400)
     uplink_chunk_ms: int = Field(default=40, ge=20, le=250, multiple_of=20)
     uplink_busy_chunk_ms: int = Field(default=60, ge=20, le=250, multiple_of=20)
@@ -249,6 +254,9 @@ class Settings(BaseSettings):
             consult_ring_seconds=self.transfer_ring_seconds,
             no_speech_timeout_seconds=self.no_speech_timeout_seconds,
             hold_timeout_seconds=self.hold_timeout_seconds,
+            replace_lost_agent=self.agent_on_loss == "reconnect",
+            resume_message=self.agent_resume_message,
+            silence_timeout_seconds=self.agent_silence_timeout_seconds,
             settable_variables=frozenset(self.agent_variables.replace(",", " ").split()),
             digit_mode=self.dtmf_mode,
             digit_timeout_seconds=self.dtmf_timeout_seconds,

@@ -133,6 +133,23 @@ class Metrics(SessionObserver):
             buckets=_CONNECT_SECONDS,
             registry=self.registry,
         )
+        self.agent_connect_failures = Counter(
+            "ari_app_agent_connect_failures",
+            "Conversations that did not come about, by reason; second attempts are not counted.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.agent_lost_total = Counter(
+            "ari_app_agent_losses",
+            "Calls whose agent was lost in their middle and for which another was dialled.",
+            registry=self.registry,
+        )
+        self.agent_gap = Histogram(
+            "ari_app_agent_gap_seconds",
+            "From the loss of an agent to the first word of the one in its place.",
+            buckets=_CONNECT_SECONDS,
+            registry=self.registry,
+        )
         self.agent_closed_total = Counter(
             "ari_app_agent_closes",
             "Closed agent sockets by WebSocket close code and what it stands for.",
@@ -219,6 +236,15 @@ class Metrics(SessionObserver):
 
     def agent_connected(self, session: CallSession, seconds: float) -> None:
         self.agent_connect.observe(seconds)
+
+    def agent_not_reached(self, session: CallSession, code: str) -> None:
+        self.agent_connect_failures.labels(code).inc()
+
+    def agent_lost(self, session: CallSession) -> None:
+        self.agent_lost_total.inc()
+
+    def agent_resumed(self, session: CallSession, seconds: float) -> None:
+        self.agent_gap.observe(seconds)
 
     def agent_closed(self, session: CallSession, close: AgentClose) -> None:
         self.agent_closed_total.labels(str(close.code), close.kind.value).inc()

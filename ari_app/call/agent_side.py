@@ -3,37 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any, Protocol
 
 import structlog
 
+from ari_app.call import resume
+from ari_app.call.attention import Attention
 from ari_app.call.line_audio import LineAudio
+from ari_app.call.observer import TranscriptLine
+from ari_app.call.policy import CallPolicy
 from ari_app.call.signals import (
     AgentClosed,
     AgentEnding,
     AgentFailed,
+    AgentLost,
     AgentReady,
+    AgentResumed,
     Event,
     HoldRequested,
     Outcome,
     Status,
 )
+from ari_app.call.speech import QUIET_SECONDS, AgentSpeech
 from ari_app.call.states import State
-from ari_app.call.streamer import ConversationStreamer
 from ari_app.call.tool_runner import ToolRunner
 from ari_app.elevenlabs import AgentClient, AgentClose, AgentConnection, CloseKind, Initiation
+from ari_app.elevenlabs.errors import AgentRefused
+from ari_app.elevenlabs.tool_messages import AgentToolRequest
 from ari_app.errors import AgentError
 
 log = structlog.get_logger(__name__)
 
-# After the agent has said that it ends the call: how long it may stay silent, and how long it may
-# take.
-_QUIET_SECONDS = 1.5
-_QUIET_LIMIT_SECONDS = 20.0
-# Between two pieces of one sentence.
-_SENTENCE_SECONDS = 0.4
 # ElevenLabs lets an agent ask "are you there?" after 7 s by default; it shall not while it cannot
 # be heard.
 _PATIENCE_SECONDS = 3.0
@@ -47,12 +48,12 @@ _NOT_HEARD = frozenset(
         State.CONSULTING,
     }
 )
-_MAX_HELD_CHUNKS = 500
 # Every other close means that the agent was lost.
 _CLOSE_STATUS = {
     CloseKind.AGENT_ENDED: Status.COMPLETED,
     CloseKind.MAX_DURATION: Status.TIMEOUT,
 }
+_NOT_ANSWERED = "(The caller has spoken, and hears no answer. Please answer now.)"
 
 
 class OfAgent(Protocol):
@@ -61,6 +62,21 @@ class OfAgent(Protocol):
     @property
     def state(self) -> State:
         """Where the call is."""
+        ...
+
+    @property
+    def on_hold(self) -> bool:
+        """Whether the caller's phone has put us on hold."""
+        ...
+
+    @property
+    def conversation_id(self) -> str:
+        """The last agent's conversation."""
+        ...
+
+    @property
+    def transcript(self) -> Iterable[TranscriptLine]:
+        """What was said so far."""
         ...
 
     def post(self, event: Event) -> None:
@@ -83,34 +99,45 @@ class OfAgent(Protocol):
         """The agent's socket has closed."""
         ...
 
+    def agent_not_reached(self, code: str) -> None:
+        """No conversation came about."""
+        ...
+
 
 class AgentSide:
     """An :class:`~ari_app.elevenlabs.AgentHandler`, and all that belongs to it.
 
+    Args:
+        call: The call.
+        audio: Its line.
+        policy: Whether a lost agent is replaced, and how long one may be silent.
+        has_phrase: There is a phrase to cover the gap that a lost agent leaves.
+
     Attributes:
+        speech: When it speaks.
         connection: The conversation, once the agent is there.
-        streamer: Carries its sound.
         interruptions: How often the caller interrupted.
-        last_speech: When somebody said something; on the loop's clock.
+        waited_seconds: How long nothing had come from a lost agent before that was found.
     """
 
-    def __init__(self, call: OfAgent, audio: LineAudio) -> None:
+    def __init__(
+        self, call: OfAgent, audio: LineAudio, policy: CallPolicy, *, has_phrase: bool
+    ) -> None:
         self._call = call
         self._audio = audio
-        self._loop = asyncio.get_running_loop()
+        self._policy = policy
+        self._has_phrase = has_phrase
         self._dialling: asyncio.Task[None] | None = None
         self._patience: asyncio.Task[None] | None = None
         self._waits_for_silence: asyncio.Task[None] | None = None
         self._running: set[asyncio.Task[None]] = set()
-        self._last_audio = self._heard_until = 0.0
-        self._quiet_deadline = 0.0
         self._holds = False
-        self._kept: deque[tuple[int, bytes, bool]] = deque(maxlen=_MAX_HELD_CHUNKS)
+        self.speech = AgentSpeech(audio)
+        self._attention = Attention(audio, self.speech, policy.silence_timeout_seconds)
+        self.waited_seconds = 0.0
         self.tools: ToolRunner | None = None
         self.connection: AgentConnection | None = None
-        self.streamer: ConversationStreamer | None = None
         self.interruptions = 0
-        self.last_speech = self._loop.time()
 
     # --- life
 
@@ -118,18 +145,58 @@ class AgentSide:
         """Begin the conversation; AgentReady or AgentFailed follows."""
         self._dialling = self._call.spawn(self._connect(agents, agent_id, initiation))
 
+    def dial_again(self, agents: AgentClient, agent_id: str, initiation: Initiation) -> None:
+        """Begin another one in place of the lost one, whose words the caller has heard."""
+        self._dialling = self._call.spawn(self._reconnect(agents, agent_id, initiation))
+
     async def _connect(self, agents: AgentClient, agent_id: str, initiation: Initiation) -> None:
         try:
             connection = await agents.connect(agent_id, initiation, handler=self)
         except AgentError as error:
-            log.warning("agent_not_reached", code=error.code, error=str(error))
-            self._call.post(AgentFailed(error.code))
+            self._not_reached(error)
+        else:
+            self._begin(connection)
+            self._call.post(AgentReady())
+
+    async def _reconnect(self, agents: AgentClient, agent_id: str, initiation: Initiation) -> None:
+        said = resume.transcript_text(self._call.transcript)
+        lost = self._call.conversation_id
+        first_message: str | None = self._policy.resume_message
+        try:
+            try:
+                told = resume.initiation_for(initiation, said, lost, first_message)
+                connection = await agents.connect(agent_id, told, handler=self)
+            except AgentRefused as error:
+                if error.close.kind is not CloseKind.OVERRIDE_ERROR:
+                    raise
+                log.warning("agent_allows_no_first_message", agent=agent_id)
+                first_message = None
+                told = resume.initiation_for(initiation, said, lost, None)
+                connection = await agents.connect(agent_id, told, handler=self)
+        except AgentError as error:
+            self._not_reached(error)
             return
+        self._begin(connection)
+        connection.send_contextual_update(resume.context(said), context_id="resumed")
+        self._call.post(AgentReady())
+        if first_message == "":
+            self.prompt()
+
+    def _not_reached(self, error: AgentError) -> None:
+        log.warning("agent_not_reached", code=error.code, error=str(error))
+        self._call.agent_not_reached(error.code)
+        self._call.post(AgentFailed(error.code))
+
+    def _begin(self, connection: AgentConnection) -> None:
         self.connection = connection
-        self.streamer = ConversationStreamer(self._audio, connection)
+        self.speech.carry(connection)
         self._call.agent_is_there()
         self._patience = self._call.spawn(self._be_patient(connection))
-        self._call.post(AgentReady())
+
+    def prompt(self) -> None:
+        """Ask an agent that has taken a lost one's place to go on."""
+        if self.connection is not None:
+            self.connection.send_user_message(resume.GO_ON)
 
     async def close(self) -> None:
         """End the conversation, also one that is being begun."""
@@ -148,40 +215,22 @@ class AgentSide:
             if self._call.state in _NOT_HEARD:
                 connection.send_user_activity()
 
-    # --- speech
+    # --- silence
 
-    def begin_quiet(self) -> float:
-        """Start to wait for the agent's silence; seconds until the first look."""
-        self._quiet_deadline = self._loop.time() + _QUIET_LIMIT_SECONDS
-        return _QUIET_SECONDS
+    async def attend(self) -> None:
+        """See to it that the caller is answered, for as long as the call lasts."""
+        await self._attention.watch(excused=self._silence_is_excused, tell=self._tell_to_answer)
+        self._call.post(AgentFailed("agent_silent"))
 
-    def still_speaking(self) -> float:
-        """Seconds until the agent, who wants to end, counts as silent; 0 when it is."""
-        now = self._loop.time()
-        if now >= self._quiet_deadline:
-            return 0.0
-        return min(self._silent_in(_QUIET_SECONDS), self._quiet_deadline - now)
+    def _silence_is_excused(self) -> bool:
+        call = self._call
+        return call.state is not State.TALKING or call.on_hold or bool(self._running)
 
-    def somebody_spoke(self) -> None:
-        """Take note that somebody has said something just now, in whichever way."""
-        self.last_speech = self._loop.time()
-
-    def silent_for(self) -> float:
-        """Seconds since anybody has said something."""
-        heard = (self._heard_until, self.last_speech, self._audio.turns.last_speech_at)
-        return max(0.0, self._loop.time() - max(heard))
-
-    async def silent(self, quiet_seconds: float = _SENTENCE_SECONDS) -> None:
-        """Wait until all that the agent said has been heard, for 20 s at most."""
-        deadline = self._loop.time() + _QUIET_LIMIT_SECONDS
-        while (left := self._silent_in(quiet_seconds)) > 0 and self._loop.time() < deadline:  # noqa: ASYNC110
-            await asyncio.sleep(left)
-
-    def _silent_in(self, quiet_seconds: float) -> float:
-        now = self._loop.time()
-        queued = self._audio.playout.pending_ms / 1000
-        quiet = max(self._last_audio, now) if queued else self._last_audio
-        return max(0.0, quiet + queued + quiet_seconds - now)
+    def _tell_to_answer(self) -> None:
+        log.warning("agent_silent", conversation=self._call.conversation_id)
+        self._call.say("note", "the agent does not answer, and is told so")
+        if self.connection is not None:
+            self.connection.send_user_message(_NOT_ANSWERED)
 
     def hold_when_silent(self) -> None:
         """Give the caller music once the agent is silent, until it speaks again."""
@@ -190,43 +239,32 @@ class AgentSide:
 
     async def _hold_when_silent(self) -> None:
         # What the agent says about the tool's result is still for the caller.
-        self._last_audio = max(self._last_audio, self._loop.time())
-        await self.silent(_QUIET_SECONDS)
+        self.speech.will_speak()
+        await self.speech.silent(QUIET_SECONDS)
         self._holds = True
         self._call.post(HoldRequested(on=True))
-
-    def caller_joined(self) -> None:
-        """The caller is in the bridge: what was kept for them is heard now."""
-        kept, self._kept = self._kept, deque(maxlen=_MAX_HELD_CHUNKS)
-        for event_id, data, is_final in kept:
-            self._play(event_id, data, is_final)
-
-    def _play(self, event_id: int, data: bytes, is_final: bool) -> None:
-        if self.streamer is not None:
-            self.streamer.agent_audio(event_id, data, is_final=is_final)
-            self._heard_until = self._loop.time() + self._audio.playout.pending_ms / 1000
 
     # --- ari_app.elevenlabs.AgentHandler
 
     def audio(self, event_id: int, data: bytes, is_final: bool) -> None:
         """A piece of a response."""
-        self._last_audio = self._loop.time()
-        if self._holds and self._call.state is State.HOLDING:
-            self._holds = False
-            self._kept.append((event_id, data, is_final))
-            self._call.post(HoldRequested(on=False))
-        elif self._kept:
-            self._kept.append((event_id, data, is_final))
-        else:
-            self._play(event_id, data, is_final)
+        match self._call.state:
+            case State.HOLDING if self._holds:
+                self._holds = False
+                back: Event = HoldRequested(on=False)
+            case State.RECOVERING:
+                back = AgentResumed()
+            case _:
+                self.speech.take(event_id, data, is_final)
+                return
+        self.speech.take(event_id, data, is_final, keep=True)
+        self._call.post(back)
 
     def interruption(self, event_id: int) -> None:
         """The caller has interrupted the agent."""
         self.interruptions += 1
-        self.last_speech = self._heard_until = self._loop.time()
-        self._kept.clear()
-        if self.streamer is not None:
-            cleared = self.streamer.interrupt()
+        cleared = self.speech.interrupt()
+        if cleared is not None:
             self._call.say(
                 "interruption",
                 f"after {cleared.heard_ms:.0f} ms, {cleared.dropped_ms:.0f} ms unheard",
@@ -234,12 +272,12 @@ class AgentSide:
 
     def response_complete(self, event_id: int | None) -> None:
         """All of a response has been received."""
-        if self.streamer is not None:
-            self.streamer.response_complete()
+        self.speech.end_response()
 
     def user_transcript(self, text: str, event_id: int | None) -> None:
         """What the caller said."""
-        self.last_speech = self._loop.time()
+        self.speech.somebody_spoke()
+        self._attention.caller_said()
         self._call.say("caller", text)
 
     def agent_response(self, text: str, event_id: int | None) -> None:
@@ -264,23 +302,44 @@ class AgentSide:
         self, name: str, call_id: str, parameters: dict[str, Any], expects_response: bool
     ) -> None:
         assert self.tools is not None, "a call has its tools before its agent"
+        asked_by = self.connection
         answer = await self.tools.run(name, parameters)
         self._call.say("tool", f"{name}: {answer.text}")
-        if expects_response and self.connection is not None:
-            self.connection.send_tool_result(call_id, answer.text, is_error=answer.is_error)
+        # An agent that has come in the place of the one that asked knows nothing of it.
+        if expects_response and asked_by is not None:
+            asked_by.send_tool_result(call_id, answer.text, is_error=answer.is_error)
         if answer.ends_with is not None:
             self._call.post(AgentEnding(answer.ends_with))
 
     def tool_response(self, name: str, call_id: str, status: str, is_error: bool) -> None:
         """One of ElevenLabs' own tools has run."""
+        self._attention.tool_ended(call_id, name)
         if name == "end_call" and status == "success":
             self._call.post(AgentEnding(Outcome(Status.COMPLETED, "agent_ended")))
 
     def other(self, message: object) -> None:
-        """Messages that do not concern the call."""
+        """Messages that have no call of their own: of them, only that a tool of theirs runs."""
+        if isinstance(message, AgentToolRequest):
+            self._attention.tool_begins(message.tool_call_id, message.response_timeout_secs)
 
     def closed(self, reason: AgentClose) -> None:
         """The agent's socket has closed."""
         self._call.agent_is_gone(reason)
         status = _CLOSE_STATUS.get(reason.kind, Status.FAILED)
-        self._call.post(AgentClosed(Outcome(status, reason.kind.value)))
+        outcome = Outcome(status, reason.kind.value)
+        if reason.retryable and self._policy.replace_lost_agent:
+            self._forget()
+            self._call.post(AgentLost(outcome, phrase=self._has_phrase))
+        else:
+            self._call.post(AgentClosed(outcome))
+
+    def _forget(self) -> None:
+        """Drop what was true of the lost agent only."""
+        if self.connection is not None:
+            self.waited_seconds = self.connection.dead_seconds
+        if self._waits_for_silence is not None:
+            self._waits_for_silence.cancel()
+        self._holds = False
+        self._attention.forget()
+        self._audio.turns.forget()
+        self.speech.end_response()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ari_app.call import recovering
 from ari_app.call.course import Course
 from ari_app.call.results import Result
 from ari_app.call.signals import (
@@ -31,12 +32,14 @@ from ari_app.call.signals import (
     OpenMedia,
     Outcome,
     PlaceCall,
+    PlayKept,
     PlayMusic,
     RingCaller,
     ScreenCall,
     SetTimer,
     SilenceHeard,
     SpeechHeard,
+    StartAudio,
     Status,
     Timer,
     WatchSpeech,
@@ -47,6 +50,7 @@ _PLACED = (State.DIALLING, State.RINGING)
 _MACHINE = Outcome(Status.COMPLETED, "machine_detected")
 _WAIT_TIMEOUT = Outcome(Status.FAILED, "wait_timeout")
 _SCREEN_TIMEOUT = Outcome(Status.FAILED, "screening_timeout")
+_AGENT_TIMEOUT = Outcome(Status.FAILED, "agent_timeout")
 _CONNECT_TIMEOUT = Outcome(Status.FAILED, "connect_timeout")
 _JOIN_TIMEOUT = Outcome(Status.FAILED, "join_timeout")
 
@@ -147,6 +151,8 @@ def join(
         case CallerJoined():
             if course.state is State.JOINING:
                 yield from _joined(course)
+            elif course.state is State.TALKING:
+                yield PlayKept()
         case _:
             pass  # said twice
 
@@ -174,7 +180,7 @@ def time_is_up(course: Course, timer: Timer) -> Iterator[Effect]:
         case Timer.SCREEN, State.SCREENING:
             yield from course.stop(_SCREEN_TIMEOUT)
         case Timer.CONNECT, State.CONNECTING:
-            yield from course.stop(_CONNECT_TIMEOUT)
+            yield from course.stop(_CONNECT_TIMEOUT if course.agent_ready else _AGENT_TIMEOUT)
         case Timer.JOIN, State.JOINING:
             yield from course.stop(_JOIN_TIMEOUT)
         case Timer.QUIET | Timer.GREETING, State.GREETING:
@@ -219,11 +225,20 @@ def _joined(course: Course) -> Iterator[Effect]:
         yield WatchSpeech()
     else:
         course.step(Step.JOINED)
-        yield from course.start_audio()
+        yield from _start_audio(course)
 
 
 def _greeted(course: Course) -> Iterator[Effect]:
     course.step(Step.GREETED)
     yield CancelTimer(Timer.QUIET)
     yield CancelTimer(Timer.GREETING)
-    yield from course.start_audio()
+    yield from _start_audio(course)
+
+
+def _start_audio(course: Course) -> Iterator[Effect]:
+    yield StartAudio()
+    yield SetTimer(Timer.SPEECH)
+    if course.agent_closed is not None:
+        yield from course.agent_done(course.agent_closed)
+    elif course.agent_lost is not None:
+        yield from recovering.lost(course, course.agent_lost)

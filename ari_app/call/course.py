@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ari_app.call.signals import (
+    AgentLost,
     CancelTimer,
     Effect,
     JoinCaller,
@@ -12,8 +13,6 @@ from ari_app.call.signals import (
     Outcome,
     PlayOut,
     Release,
-    SetTimer,
-    StartAudio,
     Timer,
 )
 from ari_app.call.states import State, Step, advance
@@ -33,6 +32,9 @@ class Course:
         agent_wanted: The agent has been dialled.
         agent_ready: It is there.
         agent_closed: It has left before the caller was there: how the call ends then.
+        agent_lost: It was lost then, and is to be replaced.
+        replaced: That has been done; a call gets no third agent.
+        phrase: There is a phrase to cover the gap, and it has not been played.
         bridge_made, media_entered, media_joined: What Asterisk has done.
     """
 
@@ -47,6 +49,9 @@ class Course:
         self.agent_wanted = False
         self.agent_ready = False
         self.agent_closed: Outcome | None = None
+        self.agent_lost: AgentLost | None = None
+        self.replaced = False
+        self.phrase = False
         self.bridge_made = False
         self.media_entered = False
         self.media_joined = False
@@ -68,13 +73,6 @@ class Course:
         """Put the caller into the bridge; the music, if any, ends."""
         after_music, self.music = self.music, False
         return JoinCaller(after_music)
-
-    def start_audio(self) -> Iterator[Effect]:
-        """Caller and agent hear each other."""
-        yield StartAudio()
-        yield SetTimer(Timer.SPEECH)
-        if self.agent_closed is not None:
-            yield from self.agent_done(self.agent_closed)
 
     def agent_done(self, outcome: Outcome) -> Iterator[Effect]:
         """Nothing more comes from the agent; what is queued is played out."""

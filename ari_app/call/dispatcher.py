@@ -266,5 +266,6 @@ class Dispatcher:
             State.HOLDING,
             State.CONSULTING,
             State.BRIEFING,
+            State.RECOVERING,
             State.CLOSING,
         )

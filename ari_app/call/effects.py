@@ -27,6 +27,9 @@ class Timer(StrEnum):
     BRIEF = "brief"  # the agent's words to the target
     SPEECH = "speech"  # nobody says anything
     HOLD = "hold"  # the caller's phone has put us on hold
+    RECONNECT = "reconnect"  # until another agent is there in place of the lost one
+    COVER = "cover"  # silence after the loss; what is queued is played first
+    RESUME = "resume"  # from the new agent being there to its first word
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,33 @@ class DropAgent:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplaceAgent:
+    """Dial the agent once more; answered by AgentReady or AgentFailed.
+
+    Attributes:
+        heard: The caller has spoken with the last one: the new one is told what was said, and shall
+            not greet.
+    """
+
+    heard: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PlayPhrase:
+    """Let the caller hear the phrase that covers the gap."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptAgent:
+    """Ask the new agent to go on: it has not said anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlayKept:
+    """Let the caller hear what the agent has said while the caller heard music."""
+
+
+@dataclass(frozen=True, slots=True)
 class StartAudio:
     """Let sound flow both ways, from the agent's first sample."""
 
@@ -172,6 +202,10 @@ Effect = (
     | TellTarget
     | DropAgent
     | ConnectAgent
+    | ReplaceAgent
+    | PlayPhrase
+    | PromptAgent
+    | PlayKept
     | MakeBridge
     | OpenMedia
     | JoinMedia

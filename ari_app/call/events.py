@@ -231,6 +231,24 @@ class AgentClosed:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentLost:
+    """The agent's socket has closed, and another conversation may be begun in its place.
+
+    Attributes:
+        outcome: How the call ends if it is not.
+        phrase: There is a phrase to cover the gap.
+    """
+
+    outcome: Outcome
+    phrase: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AgentResumed:
+    """The agent that came in the place of a lost one begins to speak."""
+
+
+@dataclass(frozen=True, slots=True)
 class PlayedOut:
     """The last queued frame has been sent to the caller."""
 
@@ -284,6 +302,8 @@ Event = (
     | AgentFailed
     | AgentEnding
     | AgentClosed
+    | AgentLost
+    | AgentResumed
     | PlayedOut
     | TimerFired
     | EndRequested

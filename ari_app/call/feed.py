@@ -49,6 +49,27 @@ class AgentEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AgentLostEvent:
+    """The agent was lost in the middle of the call; another one is dialled."""
+
+    seq: int
+    at: datetime
+    type: Literal["agent_lost"] = "agent_lost"
+    conversation_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentResumedEvent:
+    """Another agent speaks in place of the lost one, so many seconds after the loss."""
+
+    seq: int
+    at: datetime
+    type: Literal["agent_resumed"] = "agent_resumed"
+    conversation_id: str
+    gap_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TranscriptEvent:
     """One side said something; a correction is what the agent has really said."""
 
@@ -134,6 +155,8 @@ class OverflowEvent:
 FeedEvent = (
     StateEvent
     | AgentEvent
+    | AgentLostEvent
+    | AgentResumedEvent
     | TranscriptEvent
     | InterruptionEvent
     | ToolEvent
@@ -316,6 +339,23 @@ class SessionFeed(SessionObserver):
                 at=at,
                 conversation_id=session.conversation_id,
                 connect_seconds=round(seconds, 3),
+            ),
+        )
+
+    def agent_lost(self, session: CallSession) -> None:
+        self._publish(
+            session,
+            lambda seq, at: AgentLostEvent(seq=seq, at=at, conversation_id=session.conversation_id),
+        )
+
+    def agent_resumed(self, session: CallSession, seconds: float) -> None:
+        self._publish(
+            session,
+            lambda seq, at: AgentResumedEvent(
+                seq=seq,
+                at=at,
+                conversation_id=session.conversation_id,
+                gap_seconds=round(seconds, 3),
             ),
         )
 

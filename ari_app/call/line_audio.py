@@ -88,10 +88,14 @@ class LineAudio(AudioInterface):
     # --- AudioInterface
 
     def start(self, heard_as: AudioFormat) -> None:
-        if self._uplink is None and not self._closed:
-            converter = make_converter(AudioFormat.pcm(self.rate_hz), heard_as)
+        if self._closed:
+            return
+        converter = make_converter(AudioFormat.pcm(self.rate_hz), heard_as)
+        if self._uplink is None:
             self._uplink = Uplink(self.rate_hz, converter, self._chunk_ms)
             self._uplink.start(self._loop.time())
+        else:
+            self._uplink.convert_with(converter)
 
     async def read_audio_chunk(self) -> bytes:
         while not self._chunks:

@@ -5,21 +5,24 @@ any order. An event that comes too late to matter (the agent answers a call that
 changes nothing.
 
 :mod:`ari_app.call.arriving` decides on the way in, :mod:`ari_app.call.passing_on` while the caller
-hears music; the middle and the way out are here.
+hears music, :mod:`ari_app.call.recovering` when the agent was lost; the middle and the way out are
+here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ari_app.call import arriving, passing_on
+from ari_app.call import arriving, passing_on, recovering
 from ari_app.call.course import Course
 from ari_app.call.signals import (
     AgentClosed,
     AgentEnding,
     AgentFailed,
+    AgentLost,
     AgentNamed,
     AgentReady,
+    AgentResumed,
     BridgeMade,
     CalleeAnswered,
     CalleeLost,
@@ -99,6 +102,18 @@ class CallMachine:
                 yield from course.stop(outcome)
             case _ if course.state in OVER:
                 return
+            case AgentReady() if course.state is State.RECOVERING:
+                yield from recovering.ready(course)
+            case AgentResumed():
+                yield from recovering.resumed(course)
+            case AgentFailed() if course.state is State.RECOVERING:
+                yield from recovering.failed(course)
+            case AgentFailed() if course.state is State.CLOSING:
+                yield from course.agent_done(course.decided())
+            case AgentFailed() if course.state is State.DRAINING:
+                pass  # what it had to say is queued
+            case AgentLost() if recovering.possible(course):
+                yield from recovering.lost(course, event)
             case (
                 BridgeMade() | MediaEntered() | MediaJoined() | AgentReady() | CallerAnswered()
             ) | CallerJoined():
@@ -115,7 +130,7 @@ class CallMachine:
                 yield from passing_on.consult(course, event)
             case AgentEnding(outcome):
                 yield from self._agent_ending(outcome)
-            case AgentClosed(outcome):
+            case AgentClosed(outcome) | AgentLost(outcome):
                 yield from self._agent_closed(outcome)
             case PlayedOut():
                 if course.state is State.DRAINING:
@@ -136,6 +151,7 @@ class CallMachine:
     def _agent_ending(self, outcome: Outcome) -> Iterator[Effect]:
         # Before the caller is in the bridge the agent's close, which follows, is what counts.
         course = self._course
+        yield from recovering.resumed(course)
         if course.state is State.TALKING:
             course.step(Step.AGENT_ENDING)
             course.outcome = outcome
@@ -160,6 +176,8 @@ class CallMachine:
                 yield from course.stop(outcome)
             case State.BRIEFING:
                 yield from passing_on.hand_over(course)
+            case State.RECOVERING:
+                yield from recovering.failed(course)
             case _:
                 pass
 
@@ -177,5 +195,7 @@ class CallMachine:
                 yield from course.stop(_CALL_TIMEOUT)
             case (Timer.CONSULT, _) | (Timer.BRIEF, _):
                 yield from passing_on.time_is_up(course, timer)
+            case (Timer.RECONNECT, _) | (Timer.COVER, _) | (Timer.RESUME, _):
+                yield from recovering.time_is_up(course, timer)
             case _:
                 yield from arriving.time_is_up(course, timer)

@@ -47,5 +47,14 @@ class SessionObserver:
     def agent_connected(self, session: CallSession, seconds: float) -> None:
         """The agent is ready, so long after the call's start."""
 
+    def agent_not_reached(self, session: CallSession, code: str) -> None:
+        """No conversation came about; ``code`` is that of the error."""
+
+    def agent_lost(self, session: CallSession) -> None:
+        """The agent's socket died in the middle of the call; another agent is dialled."""
+
+    def agent_resumed(self, session: CallSession, seconds: float) -> None:
+        """Another agent speaks in place of the lost one, so long after the loss."""
+
     def agent_closed(self, session: CallSession, close: AgentClose) -> None:
         """The agent's socket has closed."""

@@ -30,10 +30,14 @@ from ari_app.call.signals import (
     Outcome,
     PlaceCall,
     PlayedOut,
+    PlayKept,
     PlayMusic,
     PlayOut,
+    PlayPhrase,
+    PromptAgent,
     Release,
     Released,
+    ReplaceAgent,
     RingCaller,
     ScreenCall,
     SetTimer,
@@ -69,6 +73,14 @@ class Performer:
                 self._request(call.caller.music())
             case ConnectAgent():
                 call.agent_side.dial(call.services.agents, call.plan.agent_id, call.plan.initiation)
+            case ReplaceAgent(heard):
+                self._replace_agent(heard)
+            case PlayPhrase():
+                self._play_phrase()
+            case PromptAgent():
+                call.agent_side.prompt()
+            case PlayKept():
+                call.agent_side.speech.play_kept()
             case MakeBridge():
                 # Should this process be lost, the name tells whose bridge it was.
                 made = bridges.create_with_id(call.bridge_id, type="mixing", name=call.call_id)
@@ -128,6 +140,24 @@ class Performer:
 
         return self._call.spawn(request_of_call())
 
+    # --- the agent
+
+    def _replace_agent(self, heard: bool) -> None:
+        call = self._call
+        dialled = call.services.agents, call.plan.agent_id, call.plan.initiation
+        if heard:
+            call.agent_side.dial_again(*dialled)
+        else:
+            # What the lost one has said is queued, and would be heard before the new greeting.
+            call.agent_side.speech.interrupt()
+            call.agent_side.dial(*dialled)
+
+    def _play_phrase(self) -> None:
+        sound, audio = self._call.services.loss_sound, self._call.audio_interface
+        assert sound is not None, "the machine is told whether there is a phrase"
+        audio.write_audio_chunk(sound.at(audio.rate_hz))
+        audio.end_response()
+
     # --- sound
 
     async def _open_media(self) -> None:
@@ -157,8 +187,9 @@ class Performer:
                 path, audio.rate_hz, now, session_id=call.session_id
             )
         assert call.streamer is not None, "the agent was ready before the caller could join"
-        call.agent_side.somebody_spoke()
+        call.agent_side.speech.somebody_spoke()
         call.spawn(call.streamer.run())
+        call.spawn(call.agent_side.attend())
 
     async def _play_out(self) -> None:
         await self._call.audio_interface.drained()

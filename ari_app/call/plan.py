@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ari_app.ari import Client
 from ari_app.audio.recording import Recordings
+from ari_app.audio.sound_file import SoundFile
 from ari_app.call.observer import SessionObserver
 from ari_app.call.policy import CallPolicy
 from ari_app.elevenlabs import AgentClient, Initiation
@@ -17,7 +18,13 @@ from audiosocket import AudioSocketServer, LineFormat
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What every call uses."""
+    """What every call uses.
+
+    Attributes:
+        app: The application's name in Asterisk.
+        audiosocket_target: What Asterisk is told to dial.
+        loss_sound: The phrase that covers the gap when an agent is lost; None: there is music.
+    """
 
     ari: Client
     lines: AudioSocketServer
@@ -27,6 +34,7 @@ class Services:
     observer: SessionObserver
     policy: CallPolicy = field(default_factory=CallPolicy)
     http_tools: HttpTools | None = None
+    loss_sound: SoundFile | None = None
     recordings: Recordings = field(default_factory=Recordings)
 
 

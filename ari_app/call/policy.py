@@ -28,6 +28,10 @@ class CallPolicy:
         consult_ring_seconds: How long the target of an attended transfer may ring.
         no_speech_timeout_seconds: A call in which nobody speaks for so long ends; 0: never.
         hold_timeout_seconds: A call whose caller holds us for so long ends; 0: never.
+        replace_lost_agent: A call whose agent is lost gets another one, once.
+        resume_message: What that one says first; empty: it goes on in its own words.
+        silence_timeout_seconds: An agent that does not answer for so long is told so, and has
+            failed after the same time again; 0: never.
         settable_variables: The channel variables that an agent may set.
         digit_mode, digit_timeout_seconds, digit_terminator, max_digits: How keys are collected.
         digits_are_sensitive: Keys stay out of transcripts, events and logs.
@@ -43,6 +47,9 @@ class CallPolicy:
     consult_ring_seconds: float = 30.0
     no_speech_timeout_seconds: float = 0.0
     hold_timeout_seconds: float = 0.0
+    replace_lost_agent: bool = True
+    resume_message: str = ""
+    silence_timeout_seconds: float = 0.0
     settable_variables: frozenset[str] = frozenset()
     digit_mode: DigitMode = DigitMode.COLLECT
     digit_timeout_seconds: float = 3.0

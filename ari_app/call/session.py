@@ -10,7 +10,6 @@ import asyncio
 from collections import deque
 from collections.abc import Coroutine
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -28,11 +27,11 @@ from ari_app.call.observer import TranscriptLine as TranscriptLine
 from ari_app.call.performer import Performer
 from ari_app.call.plan import CallPlan, Services
 from ari_app.call.reconcile import Held
+from ari_app.call.record import CallRecord
 from ari_app.call.release import bridge_id, media_channel_id
 from ari_app.call.signals import (
     AgentNamed,
     CalleeLost,
-    CallerJoined,
     ControlFailed,
     Event,
     MediaLost,
@@ -47,26 +46,20 @@ from ari_app.call.timers import CallTimers
 from ari_app.call.tool_runner import ToolRunner
 from ari_app.call.turns import ResponseTime
 from ari_app.elevenlabs import AgentClose, AgentConnection
-from ari_app.tools.http_request import CallFacts
 
 log = structlog.get_logger(__name__)
 
-_MAX_TRANSCRIPT = 500
+_HEARS_KEYS = (State.TALKING, State.GREETING, State.RECOVERING, State.CLOSING)
 _HELD_BY_PHONE = "The caller has put you on hold and hears nothing until they come back."
 _TAKEN_BACK = "The caller is back and hears you again."
 
 
-class CallSession:
+class CallSession(CallRecord):
     """One call.
 
     Attributes:
-        session_id: Ours; ``AGENT_SESSION_ID`` in the dialplan.
-        call_id: The channel of the caller, or of the callee where we call.
         media_id, bridge_id: The resources in Asterisk that belong to this call, named before they
             are made.
-        reference: A dialer's own name for the call.
-        metadata: What the request brought along, and what became known (``amd_status``).
-        hangup_cause, sip_code: Why the caller's channel ended, once it has, where Asterisk says.
         services, plan, party: What the call is made with.
         caller, callee, consultation, agent_side, audio_interface, keypad, timers, tasks: Its parts,
             for the modules of this package.
@@ -75,31 +68,14 @@ class CallSession:
     def __init__(
         self, services: Services, plan: CallPlan, party: Party, *, session_id: str
     ) -> None:
-        self.session_id = session_id
-        self.call_id = party.channel_id
-        self.caller_number = party.caller_number
-        self.called_number = party.called_number
-        self.reference: str | None = None
-        self.metadata: dict[str, Any] = {}
-        self.media_id = media_channel_id(services.app, self.session_id)
-        self.bridge_id = bridge_id(services.app, self.session_id)
-        self.started_at = datetime.now(UTC)
-        self.ended_at: datetime | None = None
-        self.answered_at: datetime | None = None
-        self.conversation_id = ""
-        self.transcript: deque[TranscriptLine] = deque(maxlen=_MAX_TRANSCRIPT)
-        self.hangup_cause: int | None = None
-        self.sip_code: int | None = None
-        self.caller_hung_up = False
-        self.ended = asyncio.Event()
-
+        super().__init__(party, session_id=session_id)
+        self.media_id = media_channel_id(services.app, session_id)
+        self.bridge_id = bridge_id(services.app, session_id)
         self.services = services
         self.plan = plan
         self.party = party
         self._machine = CallMachine()
-        self._loop = asyncio.get_running_loop()
-        self._started = self._loop.time()
-        self._duration: float | None = None
+        self._lost_at = 0.0
         self._events: deque[Event] = deque()
         self._handling = False
         self._muted = self.on_hold = False
@@ -125,7 +101,12 @@ class CallSession:
             on_lost=lambda reason: self.post(MediaLost(f"line_{reason}")),
             on_response=self._responded,
         )
-        self.agent_side = AgentSide(self, self.audio_interface)
+        self.agent_side = AgentSide(
+            self,
+            self.audio_interface,
+            services.policy,
+            has_phrase=services.loss_sound is not None,
+        )
         self.agent_side.tools = ToolRunner(self, services.ari, services.policy, services.http_tools)
 
     def assign(self, plan: CallPlan, session_id: str) -> None:
@@ -181,7 +162,7 @@ class CallSession:
     @property
     def streamer(self) -> ConversationStreamer | None:
         """What carries the agent's sound, once it is there."""
-        return self.agent_side.streamer
+        return self.agent_side.speech.streamer
 
     @property
     def interruptions(self) -> int:
@@ -212,21 +193,6 @@ class CallSession:
         """How the call ended, once that is decided."""
         return self._machine.outcome
 
-    def duration(self) -> float:
-        """Seconds from entering the application to the end, or to now."""
-        return self._loop.time() - self._started if self._duration is None else self._duration
-
-    def facts(self) -> CallFacts:
-        """What HTTP tools may be told about the call."""
-        return CallFacts(
-            session_id=self.session_id,
-            call_id=self.call_id,
-            conversation_id=self.conversation_id,
-            agent_id=self.agent_id,
-            caller_number=self.caller_number,
-            called_number=self.called_number,
-        )
-
     # --- what Asterisk reports
 
     def callee_answered(self) -> None:
@@ -238,11 +204,6 @@ class CallSession:
         found = {"amd_status": amd_status, "amd_cause": amd_cause}
         self.metadata.update(found)
         self.plan = replace(self.plan, initiation=self.plan.with_variables(found))
-
-    def caller_ended(self, cause: int | None, sip_code: int | None) -> None:
-        """Keep why the caller's channel has ended, as far as it is known."""
-        self.hangup_cause = cause or self.hangup_cause
-        self.sip_code = sip_code or self.sip_code
 
     def callee_lost(self) -> CalleeLost:
         """Say why a callee's channel that has ended was never answered."""
@@ -262,8 +223,8 @@ class CallSession:
 
     def key_pressed(self, digit: str) -> None:
         """Take a key of the caller's."""
-        if self.state in (State.TALKING, State.GREETING, State.CLOSING):
-            self.agent_side.somebody_spoke()
+        if self.state in _HEARS_KEYS:
+            self.agent_side.speech.somebody_spoke()
             self.keypad.press(digit)
 
     def held_by_phone(self, on: bool) -> None:
@@ -298,20 +259,26 @@ class CallSession:
                 effects = self._machine.handle(event)
                 for effect in effects:
                     self._performer.perform(effect)
-                if isinstance(event, CallerJoined):
-                    self.agent_side.caller_joined()
                 if self._machine.state is not before:
-                    self._state_changed()
+                    self._state_changed(before)
         finally:
             self._handling = False
 
-    def _state_changed(self) -> None:
-        state = self._machine.state
+    def _state_changed(self, before: State) -> None:
+        state, now = self._machine.state, self._loop.time()
         self.log.debug("call_state", state=state.value)
+        if state is State.RECOVERING:
+            self._lost_at = now
+            self.log.warning("agent_lost", conversation=self.conversation_id)
+            self.say("note", "the agent was lost")
+            self.services.observer.agent_lost(self)
+        elif before is State.RECOVERING and state in (State.TALKING, State.CLOSING):
+            seconds = round(now - self._lost_at, 3)
+            self.log.info("agent_resumed", conversation=self.conversation_id, seconds=seconds)
+            self.say("note", "the agent is back")
+            self.services.observer.agent_resumed(self, seconds)
         if state is State.ENDED:
-            self.ended_at = datetime.now(UTC)
-            self._duration = self._loop.time() - self._started
-            self.ended.set()
+            self.finish()
         self.services.observer.call_changed(self, state)
 
     # --- what tools ask for
@@ -322,7 +289,7 @@ class CallSession:
 
     async def agent_silent(self) -> None:
         """Wait until the agent has finished its sentence."""
-        await self.agent_side.silent()
+        await self.agent_side.speech.silent()
 
     def hold_when_silent(self) -> None:
         """Give the caller music once the agent is silent, until it speaks again."""
@@ -343,14 +310,19 @@ class CallSession:
         """Take note of the agent, which is ready."""
         agent = self.agent_side.connection
         assert agent is not None, "it is there"
-        self.conversation_id = agent.conversation_id
+        self.converses(agent.conversation_id)
         self.log.info(
             "agent_connected",
             conversation=agent.conversation_id,
             hears=agent.input_format,
             speaks=agent.output_format,
         )
-        self.services.observer.agent_connected(self, self.duration())
+        if self.state is not State.RECOVERING:
+            self.services.observer.agent_connected(self, self.duration())
+
+    def agent_not_reached(self, code: str) -> None:
+        """Take note that no conversation came about."""
+        self.services.observer.agent_not_reached(self, code)
 
     def agent_is_gone(self, close: AgentClose) -> None:
         """Take note that the agent's socket has closed."""
@@ -366,6 +338,4 @@ class CallSession:
 
     def say(self, who: str, text: str) -> None:
         """Add a line to the transcript."""
-        line = TranscriptLine(round(self.duration(), 3), who, text)
-        self.transcript.append(line)
-        self.services.observer.call_said(self, line)
+        self.services.observer.call_said(self, self.add_line(who, text))

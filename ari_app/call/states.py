@@ -32,6 +32,7 @@ class State(StrEnum):
     CONSULTING = "consulting"  # the caller hears music while a transfer's target is called
     BRIEFING = "briefing"  # the agent speaks with the target
     HANDED_OVER = "handed_over"  # caller and target speak; the agent has left
+    RECOVERING = "recovering"  # the agent was lost; another one is on its way
     CLOSING = "closing"  # the agent said that it ends the call; its last words still come
     DRAINING = "draining"  # nothing more comes; what is queued is played out
     RELEASING = "releasing"  # everything is given back
@@ -57,6 +58,8 @@ class Step(StrEnum):
     TARGET_ANSWERED = "target_answered"
     TARGET_LOST = "target_lost"
     HAND_OVER = "hand_over"
+    AGENT_LOST = "agent_lost"
+    AGENT_RESUMED = "agent_resumed"
     AGENT_ENDING = "agent_ending"
     AGENT_DONE = "agent_done"
     PLAYED_OUT = "played_out"
@@ -93,6 +96,10 @@ TRANSITIONS: Final[Mapping[tuple[State, Step], State]] = MappingProxyType(
         (State.CONSULTING, Step.TARGET_LOST): State.TALKING,
         (State.BRIEFING, Step.TARGET_LOST): State.TALKING,
         (State.BRIEFING, Step.HAND_OVER): State.HANDED_OVER,
+        (State.TALKING, Step.AGENT_LOST): State.RECOVERING,
+        (State.HOLDING, Step.AGENT_LOST): State.RECOVERING,
+        (State.CONSULTING, Step.AGENT_LOST): State.RECOVERING,
+        (State.RECOVERING, Step.AGENT_RESUMED): State.TALKING,
         (State.TALKING, Step.AGENT_ENDING): State.CLOSING,
         (State.TALKING, Step.AGENT_DONE): State.DRAINING,
         (State.CLOSING, Step.AGENT_DONE): State.DRAINING,
@@ -118,6 +125,7 @@ JOINED: Final = frozenset(
         State.HOLDING,
         State.CONSULTING,
         State.BRIEFING,
+        State.RECOVERING,
         State.CLOSING,
         State.DRAINING,
     }

@@ -41,24 +41,42 @@ class ConversationStreamer:
 
     def __init__(self, audio_interface: AudioInterface, agent: AgentAudio) -> None:
         self.audio_interface = audio_interface
+        self._runs = False
+        self._carry(agent)
+
+    def _carry(self, agent: AgentAudio) -> None:
+        audio = self.audio_interface
         self._agent = agent
         self._agent_hears = AudioFormat.parse(agent.input_format)
         self._downlink = Downlink(
-            make_converter(
-                AudioFormat.parse(agent.output_format), AudioFormat.pcm(audio_interface.rate_hz)
-            ),
-            audio_interface.write_audio_chunk,
+            make_converter(AudioFormat.parse(agent.output_format), AudioFormat.pcm(audio.rate_hz)),
+            audio.write_audio_chunk,
         )
-        audio_interface.on_dry = self._downlink.tail
+        audio.on_dry = self._downlink.tail
+
+    def replace(self, agent: AgentAudio) -> None:
+        """Go on with another agent, in its formats; what is queued of the last one is still played.
+
+        Raises:
+            ValueError: It announces a format that cannot be.
+        """
+        self._carry(agent)
+        if self._runs:
+            self._listen()
+
+    def _listen(self) -> None:
+        self.audio_interface.on_chunk = self._agent.send_audio
+        self.audio_interface.start(self._agent_hears)
 
     async def run(self) -> None:
         """Let the line begin, and send what it hears to the agent until it is closed."""
-        read, send = self.audio_interface.read_audio_chunk, self._agent.send_audio
-        self.audio_interface.on_chunk = send
-        self.audio_interface.start(self._agent_hears)
+        self._runs = True
+        self._listen()
+        read = self.audio_interface.read_audio_chunk
         try:
             while True:
-                send(await read())
+                chunk = await read()
+                self._agent.send_audio(chunk)
         except LineError:
             return
 

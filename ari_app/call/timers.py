@@ -11,6 +11,8 @@ from ari_app.call.states import State
 if TYPE_CHECKING:
     from ari_app.call.session import CallSession
 
+# The agent's client has the same deadline, and its error says more than this timer.
+_SPARE_SECONDS = 0.2
 _JOIN_SECONDS = 5.0
 # AMD() takes 5 s at most (amd.conf, total_analysis_time); then there is still the way to and fro.
 _SCREEN_SECONDS = 12.0
@@ -19,6 +21,12 @@ _MACHINE_QUIET_SECONDS = 3.0
 _GREETING_SECONDS = 60.0
 # How long the agent may take until it begins to speak to a transfer's target.
 _BRIEF_SECONDS = 4.0
+# A caller takes more silence than this for the end of the call; an agent that returns in less needs
+# no cover.
+_COVER_SECONDS = 1.0
+_AT_ONCE_SECONDS = 0.01
+# How long a model may take for its first word.
+_RESUME_SECONDS = 4.0
 
 
 class CallTimers:
@@ -50,7 +58,7 @@ class CallTimers:
             case Timer.CALL:
                 return plan.call_timeout_seconds
             case Timer.CONNECT:
-                return plan.connect_timeout_seconds
+                return plan.connect_timeout_seconds + _SPARE_SECONDS
             case Timer.JOIN:
                 return _JOIN_SECONDS
             case Timer.WAIT:
@@ -70,10 +78,16 @@ class CallTimers:
             case Timer.HOLD:
                 return policy.hold_timeout_seconds
             case Timer.CLOSE:
-                return call.agent_side.begin_quiet()
+                return call.agent_side.speech.begin_quiet()
             case Timer.BRIEF:
-                call.agent_side.begin_quiet()
+                call.agent_side.speech.begin_quiet()
                 return _BRIEF_SECONDS
+            case Timer.RECONNECT:
+                return plan.connect_timeout_seconds + _SPARE_SECONDS
+            case Timer.COVER:
+                return max(_COVER_SECONDS - call.agent_side.waited_seconds, _AT_ONCE_SECONDS)
+            case Timer.RESUME:
+                return _RESUME_SECONDS
 
     def _start(self, timer: Timer, seconds: float) -> None:
         self.cancel(timer)
@@ -91,11 +105,14 @@ class CallTimers:
         call = self._call
         match timer:
             case Timer.CLOSE | Timer.BRIEF:
-                return call.agent_side.still_speaking()
+                return call.agent_side.speech.still_speaking()
             case Timer.SPEECH:
                 limit = call.services.policy.no_speech_timeout_seconds
                 # Whoever is on hold need not speak.
                 waits = call.on_hold or call.state is not State.TALKING
-                return limit if waits else limit - call.agent_side.silent_for()
+                return limit if waits else limit - call.agent_side.speech.silent_for()
+            case Timer.COVER:
+                queued = call.agent_side.speech.queued_seconds
+                return queued + _COVER_SECONDS if queued else 0.0
             case _:
                 return 0.0

@@ -20,6 +20,8 @@ _SPEECH_DBFS: Final = -40.0
 _SOUND_DBFS: Final = -50.0
 _MIN_SPEECH_SECONDS: Final = 0.1
 """A click is no speech."""
+_UTTERANCE_SECONDS: Final = 0.5
+"""Shorter speech than this asks for no answer: a cough, a slammed door."""
 _MAX_PAUSE_SECONDS: Final = 0.3
 """A pause within a sentence; shorter than what any agent takes for the end of a turn."""
 _KEPT: Final = 500
@@ -74,10 +76,13 @@ class TurnMeter:
 
     Attributes:
         responses: The turns so far, the last 500 of them.
+        last_utterance_at: When the caller was last heard to speak for more than half a second; 0
+            before the first time.
     """
 
     def __init__(self) -> None:
         self.responses: list[ResponseTime] = []
+        self.last_utterance_at = 0.0
         self._speech_began: float | None = None
         self._speech_ended = 0.0
         self._waiting_since: float | None = None
@@ -90,6 +95,8 @@ class TurnMeter:
             self._speech_ended = now
             if now - self._speech_began >= _MIN_SPEECH_SECONDS:
                 self._waiting_since = now
+            if now - self._speech_began >= _UTTERANCE_SECONDS:
+                self.last_utterance_at = now
         else:
             self.quiet(now)
 
@@ -113,6 +120,10 @@ class TurnMeter:
         self.responses.append(response)
         del self.responses[:-_KEPT]
         return response
+
+    def forget(self) -> None:
+        """Forget a turn that waits for its answer: whoever answers now is somebody else."""
+        self._waiting_since = None
 
     @property
     def last_speech_at(self) -> float:

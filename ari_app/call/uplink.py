@@ -68,6 +68,11 @@ class Uplink:
         self._offset = self.stats.received_samples + self.stats.filled_samples
         self._converter.prime()
 
+    def convert_with(self, converter: Converter) -> None:
+        """Goes on in another format; what has not been handed out yet comes in that one."""
+        converter.prime()
+        self._converter = converter
+
     def push(self, pcm: bytes, now: float) -> list[bytes]:
         """Takes the caller's audio, whole samples of any number; returns the chunks it completes.
 

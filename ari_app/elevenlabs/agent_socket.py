@@ -34,9 +34,6 @@ from ari_app.elevenlabs.errors import (
 )
 from ari_app.elevenlabs.signed_url import is_loopback
 
-PING_INTERVAL_S = 20.0
-PING_TIMEOUT_S = 20.0
-
 # Messages of up to 2.5 s of sound: enough to smooth, and beyond it reading pauses; nothing is lost.
 _MAX_QUEUED_MESSAGES = 16
 
@@ -69,6 +66,11 @@ class _Masks:
 _masks = _Masks()
 
 
+def ping_frame(mask: bytes) -> bytes:
+    """A ping without data, from a client (RFC 6455, section 5.5.2)."""
+    return struct.pack("!BB", 0x89, 0x80) + mask
+
+
 def text_frame(payload: bytes, mask: bytes) -> bytes:
     """A whole, final text frame from a client (RFC 6455, section 5.2)."""
     size = len(payload)
@@ -85,8 +87,14 @@ class AgentSocket(ClientConnection):
     """A client connection that says whether it can be written to, and writes without waiting."""
 
     writable = True
+    heard = False
+    """Something has arrived, be it only a pong; whoever looks sets it back."""
     on_writable: Callable[[], None] = staticmethod(lambda: None)
     """Called when writing makes sense again."""
+
+    def data_received(self, data: bytes) -> None:
+        self.heard = True
+        super().data_received(data)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -105,6 +113,11 @@ class AgentSocket(ClientConnection):
         """
         if self.state is State.OPEN:
             self.transport.write(text_frame(data, _masks.take()))
+
+    def ping_now(self) -> None:
+        """Write a ping, at once. Does nothing when the socket is not open."""
+        if self.state is State.OPEN:
+            self.transport.write(ping_frame(_masks.take()))
 
     async def abort(self) -> None:
         """Drop the connection without a goodbye, and wait until it is gone."""
@@ -137,8 +150,8 @@ async def open_socket(
             user_agent_header=user_agent,
             proxy=None if is_loopback(URL(url.get_secret_value())) else True,
             open_timeout=None,
-            ping_interval=PING_INTERVAL_S,
-            ping_timeout=PING_TIMEOUT_S,
+            # See `pulse`.
+            ping_interval=None,
             close_timeout=close_timeout,
             max_size=max_message_bytes,
             max_queue=_MAX_QUEUED_MESSAGES,
@@ -147,7 +160,9 @@ async def open_socket(
             **options,
         )
     except InvalidStatus as error:
-        raise error_from_status(error.response.status_code) from None
+        raise error_from_status(
+            error.response.status_code, retry_after=error.response.headers.get("Retry-After")
+        ) from None
     except TimeoutError:
         raise AgentTimeout("the agent's socket could not be opened in time") from None
     except ssl.SSLCertVerificationError as error:

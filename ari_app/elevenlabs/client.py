@@ -6,7 +6,7 @@ import asyncio
 import importlib.metadata
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,8 +21,10 @@ from ari_app.elevenlabs.client_messages import Initiation, SourceInfo
 from ari_app.elevenlabs.codec import MAX_MESSAGE_BYTES, encode
 from ari_app.elevenlabs.connection import AgentConnection, AgentHandler
 from ari_app.elevenlabs.conversation import AgentProtocol
-from ari_app.elevenlabs.errors import AgentRefused, AgentTimeout
+from ari_app.elevenlabs.errors import AgentRefused, AgentTimeout, ConnectError
 from ari_app.elevenlabs.events import AgentEvent
+from ari_app.elevenlabs.key_status import KeyStatus
+from ari_app.elevenlabs.retry import wait_before_retry
 from ari_app.elevenlabs.signed_url import (
     fetch_signed_url,
     is_loopback,
@@ -37,6 +39,7 @@ __all__ = ["AgentClient", "AgentConnection", "AgentHandler"]
 log = structlog.get_logger(__name__)
 
 _VERSION = importlib.metadata.version("ari-app")
+_KEY_SECONDS = 30.0
 
 
 class AgentClient:
@@ -45,7 +48,8 @@ class AgentClient:
     `base_url` is `https://api.elevenlabs.io`, a residency host, or the practice agent's `http://`
     address. With an `api_key` each conversation gets a signed URL; without one only public agents
     answer. `ca_file` (PEM) replaces the system's trusted certificates; they are always checked.
-    `connect_timeout` covers everything up to the agent's metadata, in seconds.
+    `connect_timeout` covers everything up to the agent's metadata, in seconds, a second attempt
+    included (`retry`). An agent that answers no ping for `dead_after` seconds counts as lost.
 
     Close it after its last conversation. Raises `ConfigError`.
     """
@@ -57,6 +61,7 @@ class AgentClient:
         *,
         connect_timeout: float = 8.0,
         close_timeout: float = 1.0,
+        dead_after: float = 4.0,
         ca_file: str | Path | None = None,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
@@ -67,6 +72,7 @@ class AgentClient:
         self._api_key = api_key if api_key and api_key.get_secret_value() else None
         self._connect_timeout = connect_timeout
         self._close_timeout = close_timeout
+        self._dead_after = dead_after
         self._max_message_bytes = max_message_bytes
         self._tls: ssl.SSLContext | None = None
         if self._base_url.scheme == "https":
@@ -74,6 +80,7 @@ class AgentClient:
         elif self._api_key is not None and not is_loopback(self._base_url):
             log.warning("agent_key_unencrypted", host=self._base_url.host)
         self._session: aiohttp.ClientSession | None = None
+        self.key = KeyStatus()
 
     def __repr__(self) -> str:
         return f"AgentClient({str(self._base_url)!r})"
@@ -105,7 +112,9 @@ class AgentClient:
             initiation = initiation.model_copy(update={"source_info": source})
         began = asyncio.get_running_loop().time()
         async with self._deadline():
-            connection = await self._connect(agent_id, initiation, handler)
+            connection = await self._connect_or_retry(
+                agent_id, initiation, handler, began + self._connect_timeout
+            )
         took_s = asyncio.get_running_loop().time() - began
         log.debug(
             "agent_connected",
@@ -128,11 +137,38 @@ class AgentClient:
                 socket = await self._open(url)
                 await socket.abort()
 
+    async def watch_key(self) -> None:
+        """While the key is refused, ask every 30 s whether it still is, until cancelled.
+
+        Beside the next call that succeeds this is what ends `key.refused`: nobody may call for
+        hours, and somebody may not send calls here before it has ended.
+        """
+        while True:
+            await self.key.until_refused()
+            await asyncio.sleep(_KEY_SECONDS)
+            if self.key.refused:
+                with suppress(ConnectError):
+                    await self.check(self.key.agent_id)
+
     async def close(self) -> None:
         """Free the HTTP connections. Running conversations are not touched."""
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+
+    async def _connect_or_retry(
+        self, agent_id: str, initiation: Initiation, handler: AgentHandler, deadline: float
+    ) -> AgentConnection:
+        try:
+            return await self._connect(agent_id, initiation, handler)
+        except ConnectError as error:
+            left = deadline - asyncio.get_running_loop().time()
+            wait = wait_before_retry(error, left)
+            if wait is None:
+                raise
+            log.info("agent_connect_retried", code=error.code, error=str(error), wait_s=wait)
+        await asyncio.sleep(wait)
+        return await self._connect(agent_id, initiation, handler)
 
     async def _connect(
         self, agent_id: str, initiation: Initiation, handler: AgentHandler
@@ -154,6 +190,7 @@ class AgentClient:
             handler,
             received,
             close_timeout=self._close_timeout,
+            dead_after=self._dead_after,
         )
 
     @asynccontextmanager
@@ -184,15 +221,21 @@ class AgentClient:
                 headers={"User-Agent": f"ari-app/{_VERSION}"},
                 trust_env=not is_loopback(self._base_url),
             )
-        return await fetch_signed_url(
-            self._session,
-            self._base_url,
-            self._api_key,
-            agent_id,
-            environment=initiation.environment,
-            branch_id=initiation.branch_id,
-            tls=self._tls,
-        )
+        try:
+            url = await fetch_signed_url(
+                self._session,
+                self._base_url,
+                self._api_key,
+                agent_id,
+                environment=initiation.environment,
+                branch_id=initiation.branch_id,
+                tls=self._tls,
+            )
+        except ConnectError as error:
+            self.key.failed(agent_id, error)
+            raise
+        self.key.accepted()
+        return url
 
 
 async def _begin(socket: AgentSocket, protocol: AgentProtocol, first: bytes) -> list[AgentEvent]:

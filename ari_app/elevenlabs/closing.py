@@ -68,12 +68,11 @@ class CloseKind(StrEnum):
     """Refused for another reason."""
 
 
-_RETRYABLE = frozenset(
+RETRYABLE = frozenset(
     {
         CloseKind.LOST,
         CloseKind.CRASHED,
         CloseKind.UNAVAILABLE,
-        CloseKind.QUEUE_TIMEOUT,
         CloseKind.LIMIT,
         CloseKind.LLM_TIMEOUT,
         CloseKind.LLM_ERROR,
@@ -197,7 +196,7 @@ def classify(
         kind = CloseKind.QUEUE_TIMEOUT
     else:
         kind = _kind(code, text.lower())
-    return AgentClose(code, text[:MAX_TEXT_LENGTH], kind, kind in _RETRYABLE)
+    return AgentClose(code, text[:MAX_TEXT_LENGTH], kind, kind in RETRYABLE)
 
 
 def _kind(code: int, text: str) -> CloseKind:

@@ -24,6 +24,7 @@ from ari_app.elevenlabs.closing import AgentClose
 from ari_app.elevenlabs.codec import encode, encode_audio
 from ari_app.elevenlabs.conversation import AgentProtocol
 from ari_app.elevenlabs.outbox import Outbox, PeerStalled
+from ari_app.elevenlabs.pulse import LOOKS, Pulse
 from ari_app.elevenlabs.stats import ConversationStats
 from ari_app.elevenlabs.wire import ServerMessage, Unknown
 
@@ -80,7 +81,8 @@ class AgentConnection:
 
     Sending never blocks and never raises for a connection that is gone. While the agent does not
     read, up to 2 s of audio wait, and the oldest is dropped; other messages are never dropped.
-    After 20 s without progress the connection counts as lost.
+    A connection on which nothing arrives for `dead_after` seconds, not even the answer to a ping,
+    counts as lost, and one on which nothing can be sent for 20 s.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class AgentConnection:
         first_events: list[events.AgentEvent],
         *,
         close_timeout: float,
+        dead_after: float = 4.0,
     ) -> None:
         self.conversation_id = started.conversation_id
         self.input_format = started.input_format
@@ -107,6 +110,11 @@ class AgentConnection:
         self._open = True
         self._closing = False
 
+        self.dead_seconds = 0.0
+        """How long nothing had come when the peer was taken for dead; 0 for any other end."""
+        self._pulse = Pulse()
+        self._look_seconds = dead_after / LOOKS
+        self._next_look = self._loop.call_later(self._look_seconds, self._look)
         socket.on_writable = self._flush
         self._reader = asyncio.create_task(self._read(first_events), name="agent-reader")
         self._reader.add_done_callback(self._reader_ended)
@@ -222,6 +230,7 @@ class AgentConnection:
         else:
             reason = reader.result()
         self._open = False
+        self._next_look.cancel()
         self._outbox.clear()
         # A TLS connection holds 300 kB until the last reference to it goes, and a call that has
         # ended is kept for a minute.
@@ -300,12 +309,21 @@ class AgentConnection:
         self._socket.send_now(payload)
         self.stats.messages_out += 1
 
+    def _look(self) -> None:
+        heard, self._socket.heard = self._socket.heard, False
+        if self._pulse.look(heard):
+            self._socket.ping_now()
+            self._next_look = self._loop.call_later(self._look_seconds, self._look)
+        else:
+            self.dead_seconds = self._look_seconds * LOOKS
+            self._give_up()
+
     def _note_drops(self) -> None:
         self.stats.dropped_late_messages = self._outbox.dropped_messages
         self.stats.dropped_late_bytes = self._outbox.dropped_bytes
 
     def _give_up(self) -> None:
-        self._log.warning("agent_stalled")
+        self._log.warning("agent_stalled", silent_s=self.dead_seconds)
         self._open = False
         self._outbox.clear()
         self._socket.transport.abort()

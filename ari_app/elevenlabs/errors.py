@@ -46,9 +46,15 @@ class UnsupportedFormat(AgentError):
 
 
 class ConnectError(AgentError):
-    """No conversation came about."""
+    """No conversation came about.
+
+    `http_status` is the answer's, where there was one. `retry_after` is what the service asked for
+    (`Retry-After`), in seconds; None when it did not.
+    """
 
     default_code = "agent_connect"
+    http_status: int | None = None
+    retry_after: float | None = None
 
 
 class AgentUnauthorized(ConnectError):
@@ -117,11 +123,22 @@ def untrusted(error: BaseException) -> AgentUnavailable:
 _STATUS_WORD = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
-def error_from_status(status: int, word: object = None) -> ConnectError:
+def error_from_status(
+    status: int, word: object = None, *, retry_after: str | None = None
+) -> ConnectError:
     """The error for an HTTP `status` other than success, from REST or from the handshake.
 
     `word` is `detail.status` of the answer's JSON; it is quoted when it is a plain slug.
+    `retry_after` is the header of that name; only its form in seconds counts (RFC 9110, 10.2.3).
     """
+    error = _error(status, word)
+    error.http_status = status
+    if retry_after is not None and retry_after.isascii() and retry_after.isdigit():
+        error.retry_after = float(retry_after)
+    return error
+
+
+def _error(status: int, word: object) -> ConnectError:
     said = f", {word}" if isinstance(word, str) and _STATUS_WORD.fullmatch(word) else ""
     http = f"(HTTP {status}{said})"
     match status:

@@ -81,6 +81,7 @@ async def fetch_signed_url(
             allow_redirects=False,
         ) as response:
             status = response.status
+            retry_after = response.headers.get("Retry-After")
             body = await _read(response)
     except TimeoutError:
         raise AgentTimeout("the agent's service did not answer the request for a URL") from None
@@ -91,7 +92,7 @@ async def fetch_signed_url(
             f"the agent's service cannot be reached ({type(error).__name__})"
         ) from None
     if status != 200:
-        raise error_from_status(status, _status_word(body, api_key))
+        raise error_from_status(status, _status_word(body, api_key), retry_after=retry_after)
     return _signed_url(body, secure=base_url.scheme == "https")
 
 

@@ -125,8 +125,8 @@ class ServiceProgram:
     @property
     def worker_pid(self) -> int:
         """The process that serves: the child, or the process itself where it has none."""
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        return int(children[0]) if children else self.pid
+        assert self._process is not None
+        return next(iter(self._process.children), self._process.pid)
 
     @property
     def is_supervised(self) -> bool:

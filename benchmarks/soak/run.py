@@ -46,6 +46,13 @@ class RampStep:
         """Whether this many calls are within what the machine carries."""
         return self.gap_p99_ms <= _LARGEST_GAP_P99_MS and self.machine_percent < _FULL_PERCENT
 
+    def describe(self) -> str:
+        """In a line."""
+        return (
+            f"gaps p99 {self.gap_p99_ms} ms, machine {self.machine_percent:.0f} %, service "
+            f"{self.service_percent:.0f} % of a core"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -131,7 +138,12 @@ class _Soak:
         capacity = options.capacity
         if capacity is None:
             ramp = await self._ramp()
-            capacity = max((step.calls for step in ramp if step.holds), default=RAMP[0])
+            capacity = max((step.calls for step in ramp if step.holds), default=0)
+            if not capacity:
+                raise BenchmarkError(
+                    f"Not even {RAMP[0]} calls are carried well: {ramp[0].describe()}. "
+                    "Let the machine become quiet, or say --capacity."
+                )
         calls = max(1, round(capacity * SHARE_OF_CAPACITY))
         say(f"capacity {capacity} calls; {calls} calls at once for {options.minutes:g} minutes")
         began = time.monotonic()
@@ -192,10 +204,7 @@ class _Soak:
                 calls, gaps.percentile(99), round(look.machine_percent), round(look.cpu_percent)
             )
             steps.append(step)
-            self._watcher.say(
-                f"{calls} calls: gaps p99 {step.gap_p99_ms} ms, machine "
-                f"{step.machine_percent:.0f} %, service {step.service_percent:.0f} % of a core"
-            )
+            self._watcher.say(f"{calls} calls: {step.describe()}")
             if not step.holds:
                 break
         await self._stage.callers.end_calls()
@@ -308,9 +317,9 @@ class _Soak:
 
     def _remove_old_recordings(self) -> None:
         oldest = time.time() - _KEPT_RECORDINGS_SECONDS
-        for path in self._stage.recordings.glob("*"):
+        for path in self._stage.recordings.glob("*.wav"):
             if path.stat().st_mtime < oldest:
-                path.unlink(missing_ok=True)
+                path.unlink()
 
     # --- steps
 

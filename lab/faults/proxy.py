@@ -276,11 +276,15 @@ class _Relay:
             due, data = await on_the_way.get()
             await asyncio.sleep(due - loop.time())
             await self._proxy.let_pass(self)
-            if data:
-                sink.write(data)
-                await sink.drain()
-            else:
-                sink.write_eof()
+            try:
+                if data:
+                    sink.write(data)
+                    await sink.drain()
+                else:
+                    sink.write_eof()
+            except RuntimeError as error:
+                # What uvloop says of a transport that has been closed meanwhile.
+                raise ConnectionError(str(error)) from None
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -62,12 +62,12 @@ class World:
 
     def ring(self, channel_id: str) -> list[Json]:
         """Indicate ringing: no event follows."""
-        self._in_stasis(channel_id)
+        self.in_stasis(channel_id)
         return []
 
     def answer(self, channel_id: str, now: str) -> list[Json]:
         """Answer a channel; the second time nothing follows."""
-        channel = self._in_stasis(channel_id)
+        channel = self.in_stasis(channel_id)
         if channel.state == "Up":
             return []
         channel.state = "Up"
@@ -75,20 +75,20 @@ class World:
 
     def set_variable(self, channel_id: str, variable: str, value: str, now: str) -> list[Json]:
         """Set a channel variable."""
-        channel = self._in_stasis(channel_id)
+        channel = self.in_stasis(channel_id)
         channel.variables[variable] = value
         return [self._varset(channel, variable, value, now)]
 
     def variable(self, channel_id: str, variable: str) -> str:
         """A channel variable's value."""
-        channel = self._in_stasis(channel_id)
+        channel = self.in_stasis(channel_id)
         if variable not in channel.variables:
             raise Refused(404, "Provided variable was not found")
         return channel.variables[variable]
 
     def go_on(self, channel_id: str, now: str) -> list[Json]:
         """Let a channel go on in the dialplan; what it does there is not ours to know."""
-        channel = self._in_stasis(channel_id)
+        channel = self.in_stasis(channel_id)
         events = self._leave_bridge(channel, now)
         events.append(self._event("StasisEnd", now, channel=channel))
         del self.channels[channel_id]
@@ -160,6 +160,14 @@ class World:
             events.append(self._varset(channel, "BRIDGEPEER", peer.name, now))
         return events
 
+    def remove_from_bridge(self, bridge_id: str, channel_id: str, now: str) -> list[Json]:
+        """Take a channel out of a bridge; it stays in Stasis."""
+        self._bridge(bridge_id)
+        channel = self.in_stasis(channel_id)
+        if channel.bridge_id != bridge_id:
+            raise Refused(422, "Channel not in this bridge")
+        return self._leave_bridge(channel, now)
+
     def open_media(self, channel_id: str, target: str, uuid: str, now: str) -> Channel:
         """Make a media channel, which is not in Stasis before `media_starts`."""
         if channel_id in self.channels:
@@ -218,7 +226,8 @@ class World:
         except KeyError:
             raise Refused(404, "Channel not found") from None
 
-    def _in_stasis(self, channel_id: str) -> Channel:
+    def in_stasis(self, channel_id: str) -> Channel:
+        """A channel that is in the application; refused where it is not."""
         channel = self._channel(channel_id)
         if not channel.in_stasis:
             raise Refused(409, "Channel not in Stasis application")

@@ -12,7 +12,7 @@ import orjson
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from lab.practice_agent.conversation import Conversation
-from lab.practice_agent.effects import Close, Drop, Effect, Render, Report, Send, SendRaw
+from lab.practice_agent.effects import Close, Drop, Effect, Freeze, Render, Report, Send, SendRaw
 from lab.practice_agent.faults import DROPPED, FaultyWire
 from lab.practice_agent.profile import AgentProfile
 from lab.practice_agent.record import Closing, ConversationRecord, Observer
@@ -22,6 +22,7 @@ MAX_REASON_BYTES = 123
 """RFC 6455, 5.5: a control frame holds 125 bytes, two of them the code."""
 NO_STATUS = 1005
 LEAST_WAIT_S = 0.0005
+FROZEN_LOOK_S = 0.05
 
 
 class Connection:
@@ -115,11 +116,19 @@ class Connection:
                     self._end(Closing(code, reason, "agent"))
                     cut = reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
                     await self._socket.close(code=code, message=cut.encode())
+                case Freeze():
+                    self._end(Closing(DROPPED, "", "agent"))
+                    await self._freeze()
                 case Drop():
                     self._end(Closing(DROPPED, "", "agent"))
                     transport = self._transport
                     if transport is not None:
                         transport.abort()
+
+    async def _freeze(self) -> None:
+        # The transport has no event for its end that would do without reading.
+        while self._transport is not None and not self._transport.is_closing():  # noqa: ASYNC110
+            await asyncio.sleep(FROZEN_LOOK_S)
 
     async def _send(self, frame: bytes, kind: Literal[WSMsgType.TEXT, WSMsgType.BINARY]) -> None:
         # A client that has gone is noticed, with its close code, by the next receive.

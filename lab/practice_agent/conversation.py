@@ -217,7 +217,7 @@ class Conversation:
         seconds = audio_format.seconds(len(payload))
         self.record.add_audio(payload, seconds, now)
         self._user_input(now)
-        if self._phase is not Phase.TALKING:
+        if self._phase is not Phase.TALKING or self._profile.faults.deaf:
             return
         for event in self._detector.feed(samples):
             match event:

@@ -49,4 +49,9 @@ class Drop:
     """Cut the connection without a close frame. Nothing follows."""
 
 
-Effect = Send | SendRaw | Render | Report | Close | Drop
+@dataclass(frozen=True, slots=True)
+class Freeze:
+    """Neither read nor write any more until the other side has gone. Nothing follows."""
+
+
+Effect = Send | SendRaw | Render | Report | Close | Drop | Freeze

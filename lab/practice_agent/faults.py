@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lab.practice_agent import server_messages as messages
-from lab.practice_agent.effects import Close, Drop, Effect, Send, SendRaw
+from lab.practice_agent.effects import Close, Drop, Effect, Freeze, Send, SendRaw
 from lab.practice_agent.profile import CloseFault, Faults
 from lab.practice_agent.server_messages import Message
 
@@ -31,12 +31,18 @@ class FaultyWire:
         self._responses = 0
         self._is_over = False
         self._close_at: float | None = None
+        self._freeze_at: float | None = None
+        if faults.freeze_after_ms is not None:
+            self._freeze_at = now + faults.freeze_after_ms / 1000
         if faults.close is not None and not faults.close.mid_response:
             self._close_at = now + faults.close.after_ms / 1000
 
     def next_timer(self) -> float | None:
         """When `handle_timer` is to be called."""
-        return None if self._is_over else self._close_at
+        if self._is_over:
+            return None
+        times = (self._close_at, self._freeze_at)
+        return min((at for at in times if at is not None), default=None)
 
     def handle_timer(self, now: float) -> list[Effect]:
         """End the connection when its time has come."""
@@ -108,7 +114,13 @@ class FaultyWire:
         return Send({key: _without_event_id(value) for key, value in message.items()})
 
     def _end_if_due(self, now: float) -> Iterator[Effect]:
-        if self._close_at is None or now < self._close_at or self._is_over:
+        if self._is_over:
+            return
+        if self._freeze_at is not None and now >= self._freeze_at:
+            self._is_over = True
+            yield Freeze()
+            return
+        if self._close_at is None or now < self._close_at:
             return
         self._is_over = True
         close = self._faults.close

@@ -118,6 +118,11 @@ class CloseFault(Model):
 class Faults(Model):
     """What goes wrong on request. Everything is off by default."""
 
+    times: int | None = Field(default=None, ge=1)
+    """How many requests for a URL, handshakes and conversations go wrong, counted each for
+    themselves; after that the agent is well. None: all of them."""
+    retry_after_seconds: int | None = Field(default=None, ge=0)
+    """``Retry-After`` of what is refused."""
     signed_url_status: int | None = Field(default=None, ge=400, le=599)
     signed_url_delay_ms: int = Field(default=0, ge=0)
     handshake_status: int | None = Field(default=None, ge=400, le=599)
@@ -126,6 +131,11 @@ class Faults(Model):
     no_metadata: bool = False
     metadata_twice: bool = False
     never_answers: bool = False
+    deaf: bool = False
+    """Speech is not answered, not even with a transcript; text is."""
+    freeze_after_ms: int | None = Field(default=None, ge=0)
+    """Then nothing is read, said or answered any more, not even a WebSocket ping; the socket stays
+    open, as that of a process that has stopped."""
     late_audio_chunks: int = Field(default=0, ge=0)
     """After an interruption, this many chunks come with the interrupted event id."""
     torn_samples: bool = False

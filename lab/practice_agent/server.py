@@ -9,7 +9,7 @@ import asyncio
 import secrets
 import ssl
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Literal, NoReturn, Self
@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from lab.practice_agent.config import PracticeConfig
 from lab.practice_agent.connection import Connection
-from lab.practice_agent.profile import AgentProfile
+from lab.practice_agent.profile import AgentProfile, Faults
 from lab.practice_agent.record import Closing, ConversationRecord, Observer
 from lab.practice_agent.rendering import Renderer
 from lab.practice_agent.signatures import Signatures
@@ -65,6 +65,7 @@ class PracticeAgent:
             voice = find_voice() if self.config.voice == "auto" else BuiltInVoice()
         self._renderer = Renderer(voice)
         self._profiles: dict[str, AgentProfile] = {}
+        self._gone_wrong: Counter[tuple[str, str]] = Counter()
         self._signatures = Signatures(self.config.signed_url_seconds)
         self._sockets: set[Socket[Literal[False]]] = set()
         self._changed = asyncio.Condition()
@@ -123,6 +124,9 @@ class PracticeAgent:
     def set_profile(self, agent_id: str, profile: AgentProfile) -> None:
         """Add an agent or replace one; conversations that run already are not touched."""
         self._profiles[agent_id] = profile
+        for counted in list(self._gone_wrong):
+            if counted[0] == agent_id:
+                del self._gone_wrong[counted]
 
     def profile(self, agent_id: str) -> AgentProfile | None:
         """Return what is played for an id; None when it is unknown."""
@@ -145,10 +149,11 @@ class PracticeAgent:
         if not agent_id:
             _refuse(422, "missing_fields", "The query parameter agent_id is missing.")
         profile = self._demand_profile(agent_id)
-        faults = profile.faults
+        faults = self._faults(agent_id, profile, "signed_url")
         await asyncio.sleep(faults.signed_url_delay_ms / 1000)
         if faults.signed_url_status is not None:
-            _refuse(faults.signed_url_status, "practice_fault", "The signed URL was refused.")
+            text = "The signed URL was refused."
+            _refuse(faults.signed_url_status, "practice_fault", text, faults.retry_after_seconds)
         query = {"agent_id": agent_id}
         if request.query.get("include_conversation_id") == "true":
             query["conversation_id"] = _new_conversation_id()
@@ -166,9 +171,13 @@ class PracticeAgent:
         if not agent_id:
             _refuse(400, "missing_fields", "The query parameter agent_id is missing.")
         profile = self._demand_profile(agent_id)
-        await asyncio.sleep(profile.faults.handshake_delay_ms / 1000)
-        if profile.faults.handshake_status is not None:
-            _refuse(profile.faults.handshake_status, "practice_fault", "The socket was refused.")
+        faults = self._faults(agent_id, profile, "handshake")
+        await asyncio.sleep(faults.handshake_delay_ms / 1000)
+        if faults.handshake_status is not None:
+            text = "The socket was refused."
+            _refuse(faults.handshake_status, "practice_fault", text, faults.retry_after_seconds)
+        faults = self._faults(agent_id, profile, "conversation")
+        profile = profile.model_copy(update={"faults": faults})
         authorization, conversation_id = self._admit(request, agent_id, profile)
 
         socket: Socket[Literal[False]] = Socket(
@@ -240,6 +249,14 @@ class PracticeAgent:
             _refuse(401, "needs_authorization", "This agent is private.")
         return "public", _new_conversation_id()
 
+    def _faults(self, agent_id: str, profile: AgentProfile, step: str) -> Faults:
+        """What goes wrong at one more step of this kind with an agent."""
+        if profile.faults.times is None:
+            return profile.faults
+        self._gone_wrong[agent_id, step] += 1
+        over = self._gone_wrong[agent_id, step] > profile.faults.times
+        return Faults() if over else profile.faults
+
     def _demand_profile(self, agent_id: str) -> AgentProfile:
         profile = self.profile(agent_id)
         if profile is None:
@@ -299,11 +316,13 @@ async def serve(
         await stop.wait()
 
 
-def _refuse(status: int, name: str, text: str) -> NoReturn:
+def _refuse(status: int, name: str, text: str, retry_after_seconds: int | None = None) -> NoReturn:
     """Answer with an error in ElevenLabs' shape."""
     body = orjson.dumps({"detail": {"status": name, "message": text}}).decode()
     error = web.HTTPException(text=body, content_type="application/json")
     error.set_status(status)
+    if retry_after_seconds is not None:
+        error.headers["Retry-After"] = str(retry_after_seconds)
     raise error
 
 

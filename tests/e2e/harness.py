@@ -73,9 +73,11 @@ class Bench:
 
 
 def _call_tasks() -> list[str]:
-    names = (task.get_coro() for task in asyncio.all_tasks())
-    texts = [getattr(coro, "__qualname__", "") for coro in names]
-    return [text for text in texts if text.startswith(("CallSession.", "ConversationStreamer."))]
+    return [
+        f"{task.get_name()}: {getattr(task.get_coro(), '__qualname__', '')}"
+        for task in asyncio.all_tasks()
+        if task.get_name().startswith("call ")
+    ]
 
 
 def settings_for(asterisk: LabAsterisk, agent: PracticeAgent, **changes: object) -> Settings:

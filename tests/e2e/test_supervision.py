@@ -16,7 +16,7 @@ import pytest
 from lab.asterisk import LabAsterisk
 from lab.practice_agent import PracticeAgent
 from lab.softphone import Answer, Call, Phone, Ring
-from lab.softphone.sounds import tone_dbfs
+from lab.softphone.sounds import tone, tone_dbfs
 from tests.e2e.harness import HUMAN_HZ, practice_config, until
 from tests.e2e.test_serve import Served, environment, is_worker, served
 
@@ -90,6 +90,15 @@ async def a_new_call_talks(phone: Phone, asterisk: LabAsterisk, service: Served)
     await call.hang_up()
 
 
+async def reaches(http: aiohttp.ClientSession, session_id: str, state: str) -> None:
+    for _ in range(500):
+        async with http.get(f"/sessions/{session_id}") as response:
+            if f'"state":"{state}"' in await response.text():
+                return
+        await asyncio.sleep(0.02)
+    raise TimeoutError(f"{session_id} is not {state}")
+
+
 @contextlib.asynccontextmanager
 async def serving(
     asterisk: LabAsterisk, agent: PracticeAgent, **changes: str
@@ -149,14 +158,6 @@ async def test_the_worker_is_lost_with_calls_in_every_state(asterisk: LabAsteris
                     assert response.status < 300, await response.text()
                     return str((await response.json())["session_id"])
 
-            async def reaches(session_id: str, state: str) -> None:
-                for _ in range(500):
-                    async with http.get(f"/sessions/{session_id}") as response:
-                        if f'"state":"{state}"' in await response.text():
-                            return
-                    await asyncio.sleep(0.02)
-                raise TimeoutError(f"{session_id} is not {state}")
-
             async def session_of(call_id: int) -> str:
                 async with http.get("/sessions") as response:
                     found = (await response.json())["sessions"]
@@ -170,15 +171,15 @@ async def test_the_worker_is_lost_with_calls_in_every_state(asterisk: LabAsteris
             async with http.post(f"/sessions/{sessions[1]}/transfer", json=body) as response:
                 assert response.status < 300, await response.text()
             await asyncio.gather(
-                reaches(sessions[0], "holding"), reaches(sessions[1], "consulting")
+                reaches(http, sessions[0], "holding"), reaches(http, sessions[1], "consulting")
             )
             target = await ringing.incoming(5)
             rings = await phone.dial(uri(asterisk, "103"))
             waits = await phone.call(uri(asterisk, "104"))
             placed = await place()
-            await reaches(placed, "talking")
+            await reaches(http, placed, "talking")
             screened = await place(amd=True)
-            await reaches(screened, "screening")
+            await reaches(http, screened, "screening")
             callees = [call for call in answering.calls if call.is_up]
             assert len(callees) == 2
 
@@ -194,6 +195,38 @@ async def test_the_worker_is_lost_with_calls_in_every_state(asterisk: LabAsteris
             await asyncio.wait_for(rings.answered(), 5)
             await service.ready()
             await hang_up(held, consulting, waits, rings)
+    await asterisk.wait_until_empty(2)
+
+
+async def test_two_who_were_joined_go_on_talking_without_a_worker(asterisk: LabAsterisk) -> None:
+    async with (
+        PracticeAgent(practice_config()) as agent,
+        Phone() as phone,
+        Phone(on_incoming=Answer()) as answering,
+    ):
+        endpoint = f"PJSIP/lab/sip:{{number}}@127.0.0.1:{answering.address.port}"
+        async with (
+            serving(asterisk, agent, TRANSFER_ENDPOINT=endpoint) as service,
+            aiohttp.ClientSession(service.api) as http,
+        ):
+            (call,) = await talking(phone, asterisk, 1)
+            async with http.get("/sessions") as response:
+                session = (await response.json())["sessions"][0]["session_id"]
+            body = {"to": "+4930200", "mode": "attended"}
+            async with http.post(f"/sessions/{session}/transfer", json=body) as response:
+                assert response.status < 300, await response.text()
+            target = await answering.incoming(5)
+            await reaches(http, session, "handed_over")
+            mark = asterisk.log_size()
+            os.kill(service.worker, signal.SIGKILL)
+            await until(lambda: len(service.said("worker_started")) == 2)
+            await service.ready()
+            target.send(tone(1000, 2000, -15))
+            await until(lambda: bool(tone_dbfs(call.heard_pcm()[-1600:], 1000) > -40))
+            await target.hang_up()
+            line = await asterisk.wait_for_log("landed=", 5, since=mark)
+            assert "landed=bye reason=transferred" in line and f"session={session}" in line
+            await asyncio.wait_for(call.ended, 5)
     await asterisk.wait_until_empty(2)
 
 

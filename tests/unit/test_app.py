@@ -406,3 +406,19 @@ def test_an_observer_that_fails_disturbs_no_other() -> None:
     assert [(entry["event"], entry["observer"]) for entry in logs] == [
         ("observer_failed", "Broken")
     ] * 2
+
+
+# --- the agent's settings
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"), [(None, "No such file"), (b"hello", "it is no WAV file")]
+)
+async def test_a_phrase_that_cannot_be_played(
+    make: Make, tmp_path: Path, content: bytes | None, problem: str
+) -> None:
+    path = tmp_path / "phrase.wav"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=f"AGENT_LOSS_SOUND {path} cannot be used: {problem}"):
+        await VoiceBridge(make(agent_loss_sound=path)).__aenter__()

@@ -47,6 +47,8 @@ async def test_everything_that_happens_becomes_an_event(fake: FakeSession) -> No
     feed, session = SessionFeed(now=lambda: AT), as_session(fake)
     feed.call_changed(session, State.TALKING)
     feed.agent_connected(session, 0.12345)
+    feed.agent_lost(session)
+    feed.agent_resumed(session, 1.23456)
     for who in ("agent", "caller", "correction", "interruption", "tool", "dtmf", "note"):
         feed.call_said(session, TranscriptLine(0.0, who, who))
     feed.call_responded(session, ResponseTime(9.0, 0.81234))
@@ -56,17 +58,19 @@ async def test_everything_that_happens_becomes_an_event(fake: FakeSession) -> No
     assert events == [
         {"seq": 1, "type": "state", "state": "talking", "status": "active"},
         {"seq": 2, "type": "agent", "conversation_id": "conv_1", "connect_seconds": 0.123},
-        {"seq": 3, "type": "transcript", "who": "agent", "text": "agent"},
-        {"seq": 4, "type": "transcript", "who": "caller", "text": "caller"},
-        {"seq": 5, "type": "transcript", "who": "correction", "text": "correction"},
-        {"seq": 6, "type": "interruption", "text": "interruption"},
-        {"seq": 7, "type": "tool", "text": "tool"},
-        {"seq": 8, "type": "dtmf", "text": "dtmf"},
-        {"seq": 9, "type": "note", "text": "note"},
-        {"seq": 10, "type": "response_time", "seconds": 0.812},
-        {"seq": 11, "type": "state", "state": "ended", "status": "ended"},
+        {"seq": 3, "type": "agent_lost", "conversation_id": "conv_1"},
+        {"seq": 4, "type": "agent_resumed", "conversation_id": "conv_1", "gap_seconds": 1.235},
+        {"seq": 5, "type": "transcript", "who": "agent", "text": "agent"},
+        {"seq": 6, "type": "transcript", "who": "caller", "text": "caller"},
+        {"seq": 7, "type": "transcript", "who": "correction", "text": "correction"},
+        {"seq": 8, "type": "interruption", "text": "interruption"},
+        {"seq": 9, "type": "tool", "text": "tool"},
+        {"seq": 10, "type": "dtmf", "text": "dtmf"},
+        {"seq": 11, "type": "note", "text": "note"},
+        {"seq": 12, "type": "response_time", "seconds": 0.812},
+        {"seq": 13, "type": "state", "state": "ended", "status": "ended"},
         {
-            "seq": 12,
+            "seq": 14,
             "type": "ended",
             "agent_status": "TRANSFER",
             "end_reason": "agent_transfer",

@@ -17,6 +17,7 @@ from ari_app.elevenlabs import (
     CloseKind,
     Initiation,
 )
+from ari_app.elevenlabs.closing import RETRYABLE
 
 
 class FakeAgent:
@@ -34,19 +35,21 @@ class FakeAgent:
         initiation: Initiation,
         handler: AgentHandler,
         *,
+        conversation_id: str,
         input_format: str,
         output_format: str,
     ) -> None:
         self.agent_id = agent_id
         self.initiation = initiation
         self.handler = handler
-        self.conversation_id = f"conv_of_{agent_id}"
+        self.conversation_id = conversation_id
         self.input_format = input_format
         self.output_format = output_format
         self.heard: list[bytes] = []
         self.results: list[tuple[str, str, bool]] = []
         self.told: list[tuple[str, str]] = []
         self.end: AgentClose | None = None
+        self.dead_seconds = 0.0
         self.before_close: Callable[[], Awaitable[object]] | None = None
 
     # --- AgentConnection
@@ -63,13 +66,16 @@ class FakeAgent:
         self.told.append(("activity", ""))
 
     def send_contextual_update(self, text: str, *, context_id: str | None = None) -> None:
-        self.told.append(("context", text))
+        if self.end is None:
+            self.told.append(("context", text))
 
     def send_user_message(self, text: str, *, source_medium: str | None = None) -> None:
-        self.told.append((source_medium or "text", text))
+        if self.end is None:
+            self.told.append((source_medium or "text", text))
 
     def send_tool_result(self, call_id: str, result: str, *, is_error: bool = False) -> None:
-        self.results.append((call_id, result, is_error))
+        if self.end is None:
+            self.results.append((call_id, result, is_error))
 
     async def close(self) -> None:
         await asyncio.sleep(0)
@@ -89,7 +95,7 @@ class FakeAgent:
     def closes(self, kind: CloseKind = CloseKind.AGENT_ENDED, code: int = 1000) -> None:
         """Its socket closes; the second time nothing happens."""
         if self.end is None:
-            self.end = AgentClose(code, "", kind, retryable=False)
+            self.end = AgentClose(code, "", kind, retryable=kind in RETRYABLE)
             self.handler.closed(self.end)
 
 
@@ -115,6 +121,9 @@ class FakeAgents:
         self.output_format = "pcm_8000"
         self.conversation_id: str | None = None
 
+    def _conversations_of(self, agent_id: str) -> int:
+        return sum(agent.agent_id == agent_id for agent in self.conversations)
+
     @property
     def client(self) -> AgentClient:
         """As what the application takes it for."""
@@ -136,6 +145,7 @@ class FakeAgents:
             agent_id,
             initiation or Initiation(),
             handler,
+            conversation_id=f"conv_of_{agent_id}" + "_again" * self._conversations_of(agent_id),
             input_format=self.input_format,
             output_format=self.output_format,
         )

@@ -20,15 +20,19 @@ import orjson
 from ari_app.ari import AriTimeout, Client, Event
 from ari_app.ari.applications import GET as GET_APPLICATION
 from ari_app.ari.asterisk import GET_INFO, LIST_MODULES
-from ari_app.ari.bridges import ADD_CHANNEL, CREATE_WITH_ID, DESTROY
+from ari_app.ari.bridges import ADD_CHANNEL, CREATE_WITH_ID, DESTROY, REMOVE_CHANNEL
 from ari_app.ari.bridges import LIST as LIST_BRIDGES
 from ari_app.ari.channels import (
     ANSWER,
     CONTINUE,
     EXTERNAL_MEDIA,
     HANGUP,
+    ORIGINATE_WITH_ID,
     RING,
+    SEND_DTMF,
     SET_VARIABLE,
+    START_MOH,
+    STOP_MOH,
 )
 from ari_app.ari.channels import LIST as LIST_CHANNELS
 from ari_app.ari.errors import error_for_status
@@ -224,6 +228,16 @@ class FakeAsterisk(Rest):
                 return world.create_bridge(bridge, parameters["name"], NOW).to_json()
             case (op, (bridge,)) if op is ADD_CHANNEL:
                 self._tell(world.add_to_bridge(bridge, parameters["channel"], NOW))
+            case (op, (bridge,)) if op is REMOVE_CHANNEL:
+                self._tell(world.remove_from_bridge(bridge, parameters["channel"], NOW))
+            case (op, (channel,)) if op in (START_MOH, STOP_MOH, SEND_DTMF):
+                world.in_stasis(channel)
+            case (op, (channel,)) if op is ORIGINATE_WITH_ID:
+                # It rings there, and nobody answers.
+                world.channels[channel] = Channel(
+                    channel, parameters["endpoint"], "Ringing", NOW, self._app
+                )
+                return world.channels[channel].to_json()
             case (op, (bridge,)) if op is DESTROY:
                 self._tell(world.destroy_bridge(bridge, NOW))
             case (op, ()) if op is LIST_CHANNELS:

@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from ari_app.ari import Channel
+from ari_app.audio.sound_file import SoundFile
 from ari_app.call.arguments import CallArguments
 from ari_app.call.manager import SessionManager
 from ari_app.call.observer import SessionObserver, TranscriptLine
@@ -36,6 +37,9 @@ class Notes(SessionObserver):
     connected: list[float] = field(default_factory=list)
     closes: list[AgentClose] = field(default_factory=list)
     responses: list[ResponseTime] = field(default_factory=list)
+    not_reached: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    resumed: list[float] = field(default_factory=list)
 
     def call_changed(self, session: CallSession, state: State) -> None:
         self.states.append(state)
@@ -48,6 +52,15 @@ class Notes(SessionObserver):
 
     def agent_connected(self, session: CallSession, seconds: float) -> None:
         self.connected.append(seconds)
+
+    def agent_not_reached(self, session: CallSession, code: str) -> None:
+        self.not_reached.append(code)
+
+    def agent_lost(self, session: CallSession) -> None:
+        self.lost.append(session.conversation_id)
+
+    def agent_resumed(self, session: CallSession, seconds: float) -> None:
+        self.resumed.append(seconds)
 
     def agent_closed(self, session: CallSession, close: AgentClose) -> None:
         self.closes.append(close)
@@ -124,6 +137,14 @@ class Stage:
         if kind is None:
             left = asyncio.all_tasks() - self._tasks_before
             assert left <= {asyncio.current_task()}, left
+
+    def with_policy(self, *, loss_sound: SoundFile | None = None, **policy: Any) -> None:
+        """Another policy for the calls that begin from now on."""
+        self.services = replace(
+            self.services, policy=replace(self.services.policy, **policy), loss_sound=loss_sound
+        )
+        self.manager = self.another_manager()
+        self.asterisk.on_event = self.manager.handle
 
     def another_manager(self) -> SessionManager:
         """A manager of the same Asterisk and agents, as another process would have."""

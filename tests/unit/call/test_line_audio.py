@@ -109,11 +109,26 @@ async def test_what_was_said_before_the_start_is_not_heard(bench: Bench) -> None
     await asyncio.sleep(1)
     assert bench.audio.uplink_stats.received_samples == 0
     bench.audio.start(PCM8)
-    bench.audio.start(AudioFormat.pcm(16000))  # the second time nothing happens
     chunks = await read(bench.audio, 10)
     assert {len(chunk) for chunk in chunks} == {640}
     assert bench.audio.uplink_stats.received_samples == pytest.approx(3200, abs=320)
     assert bench.audio.uplink_stats.filled_samples == 0
+
+
+async def test_it_goes_on_in_another_format_without_a_gap(bench: Bench) -> None:
+    client = await bench.dial()
+    client.source = tone_source(SLIN, 400)
+    bench.audio.start(PCM8)
+    await read(bench.audio, 10)
+    bench.audio.start(AudioFormat.pcm(16000))
+    chunks = await read(bench.audio, 10)
+    assert {len(chunk) for chunk in chunks} == {1280}
+    samples = np.abs(np.frombuffer(b"".join(chunks[1:]), "<i2").astype(float))
+    assert np.percentile(samples, 90) > 1000, "the tone is there"
+    assert bench.audio.uplink_stats.received_samples == pytest.approx(6400, abs=320)
+    assert bench.audio.uplink_stats.filled_samples == 0
+    bench.audio.hang_up()
+    bench.audio.start(PCM8)
 
 
 async def test_chunks_follow_the_wall_clock_though_the_phone_sends_nothing(bench: Bench) -> None:

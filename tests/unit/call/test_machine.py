@@ -9,8 +9,10 @@ from ari_app.call.signals import (
     AgentClosed,
     AgentEnding,
     AgentFailed,
+    AgentLost,
     AgentNamed,
     AgentReady,
+    AgentResumed,
     AnswerCaller,
     BridgeMade,
     CalleeAnswered,
@@ -47,11 +49,13 @@ from ari_app.call.signals import (
     PhoneHeld,
     PlaceCall,
     PlayedOut,
+    PlayKept,
     PlayMusic,
     PlayOut,
     Refused,
     Release,
     Released,
+    ReplaceAgent,
     RingCaller,
     ScreenCall,
     SetTimer,
@@ -113,6 +117,7 @@ WAYS_TO = {
     State.CONSULTING: (*TO_TALKING, ConsultRequested("PJSIP/200")),
     State.BRIEFING: TO_BRIEFING,
     State.HANDED_OVER: (*TO_BRIEFING, TimerFired(Timer.BRIEF)),
+    State.RECOVERING: (*TO_TALKING, AgentLost(LOST)),
 }
 
 
@@ -181,11 +186,17 @@ def test_the_caller_is_answered_when_agent_and_media_are_ready(order: tuple[Even
     assert machine.handle(CallerAnswered()) == [], "Asterisk says so twice: answer and event"
 
 
+def test_an_asterisk_that_is_not_ready_in_time_is_told_from_an_agent() -> None:
+    _, effects = run(*WAYS_TO[State.CONNECTING], AgentReady(), TimerFired(Timer.CONNECT))
+    assert released(effects) == [
+        Release(Outcome(Status.FAILED, "connect_timeout"), caller_present=True)
+    ]
+
+
 def test_sound_starts_when_the_caller_is_in_the_bridge() -> None:
     machine, effects = run(*TO_TALKING)
     assert state_of(machine) is State.TALKING
     assert effects == [CancelTimer(Timer.JOIN), StartAudio(), SetTimer(Timer.SPEECH)]
-    assert machine.handle(CallerJoined()) == []
 
 
 def test_the_agents_end_is_played_out_before_the_caller_goes_on() -> None:
@@ -245,7 +256,6 @@ def test_the_caller_hangs_up(state: State) -> None:
     [
         (MediaLost("line_lost"), Outcome(Status.FAILED, "line_lost")),
         (ControlFailed("ari_timeout"), Outcome(Status.FAILED, "ari_timeout")),
-        (AgentFailed("agent_unavailable"), Outcome(Status.FAILED, "agent_unavailable")),
         (TimerFired(Timer.CALL), Outcome(Status.TIMEOUT, "call_timeout")),
         (EndRequested(DONE), DONE),
     ],
@@ -262,10 +272,26 @@ def test_whatever_stops_a_call_the_caller_goes_on(
     assert machine.outcome == outcome
 
 
+@pytest.mark.parametrize("state", [State.RINGING, State.CONNECTING, State.TALKING])
+def test_an_agent_that_cannot_be_had_ends_the_call(state: State) -> None:
+    _, effects = run(*WAYS_TO[state], AgentFailed("agent_unavailable"))
+    failed = Outcome(Status.FAILED, "agent_unavailable")
+    assert released(effects) == [Release(failed, caller_present=True)]
+
+
+@pytest.mark.parametrize("state", [State.CLOSING, State.DRAINING])
+def test_an_agent_that_cannot_be_had_again_takes_nothing_back(state: State) -> None:
+    machine, _ = run(*WAYS_TO[state])
+    decided = machine.outcome
+    machine.handle(AgentFailed("agent_unavailable"))
+    assert state_of(machine) is State.DRAINING
+    assert machine.outcome == decided
+
+
 @pytest.mark.parametrize(
     ("timer", "state", "reason"),
     [
-        (Timer.CONNECT, State.CONNECTING, "connect_timeout"),
+        (Timer.CONNECT, State.CONNECTING, "agent_timeout"),
         (Timer.JOIN, State.JOINING, "join_timeout"),
     ],
 )
@@ -442,7 +468,7 @@ def test_a_caller_on_hold_hears_music() -> None:
     assert machine.handle(HoldRequested(on=True)) == []
     assert machine.handle(HoldRequested(on=False)) == [JoinCaller(after_music=True)]
     assert state_of(machine) is State.TALKING
-    assert machine.handle(CallerJoined()) == []
+    assert machine.handle(CallerJoined()) == [PlayKept()]
     assert machine.handle(HoldRequested(on=False)) == []
 
 
@@ -525,6 +551,8 @@ EVENTS: st.SearchStrategy[Event] = st.sampled_from(
         AgentEnding(TRANSFER),
         AgentClosed(DONE),
         AgentClosed(LOST),
+        *(AgentLost(LOST, phrase) for phrase in (True, False)),
+        AgentResumed(),
         PlayedOut(),
         EndRequested(DONE),
         *(TimerFired(timer) for timer in Timer),
@@ -562,6 +590,7 @@ def test_no_order_of_events_leaves_the_table(beginning: Event, events: list[Even
     assert len(released(effects)) == 1
     assert effects[-1] == released(effects)[0], "nothing is asked for once everything is given back"
     assert released(effects)[0].outcome == machine.outcome
+    assert sum(isinstance(effect, ReplaceAgent) for effect in effects) <= 1
     once = (ConnectAgent(), MakeBridge(), OpenMedia(), DropAgent(), WatchSpeech())
     for single in (*once, JoinMedia(), JoinCaller(), AnswerCaller(), StartAudio(), PlayOut()):
         assert effects.count(single) <= 1

@@ -104,7 +104,7 @@ async def test_names_are_known_before_asterisk_hears_of_them(stage: Stage) -> No
         "audiosocket",
     )
     (made,) = stage.asterisk.requests(CREATE_WITH_ID)
-    assert made.parameters == {"type": "mixing", "name": f"voice-agent {session.session_id}"}
+    assert made.parameters == {"type": "mixing", "name": session.call_id}
 
 
 async def test_an_answer_that_only_the_event_reports_counts(stage: Stage) -> None:

@@ -135,3 +135,32 @@ async def test_an_interruption_forgets_what_is_held_back() -> None:
 def test_a_format_that_cannot_be_is_refused_at_once(agent: FakeAgentAudio) -> None:
     with pytest.raises(ValueError, match="opus"):
         ConversationStreamer(FakeInterface(), agent)
+
+
+async def test_another_agent_takes_over_in_its_own_formats() -> None:
+    line = FakeInterface(8000)
+    first, second = (
+        FakeAgentAudio("pcm_16000", "pcm_16000"),
+        FakeAgentAudio("ulaw_8000", "pcm_8000"),
+    )
+    streamer = ConversationStreamer(line, first)
+    streamer.agent_audio(1, ramp(1600), is_final=True)
+    running = asyncio.create_task(streamer.run())
+    line.heard.put_nowait(b"one")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    streamer.replace(second)
+    assert line.heard_as == AudioFormat.parse("ulaw_8000")
+    line.heard.put_nowait(b"two")
+    await line.close()
+    await running
+    assert (first.sent, second.sent) == ([b"one"], [b"two"])
+    streamer.agent_audio(1, ramp(800), is_final=True)
+    assert len(line.sound) == 2 * 800 * 2, "what the first one said is still played"
+
+
+async def test_another_agent_before_the_line_has_begun() -> None:
+    line = FakeInterface(8000)
+    streamer = ConversationStreamer(line, FakeAgentAudio())
+    streamer.replace(FakeAgentAudio(input_format="pcm_8000"))
+    assert line.heard_as is None

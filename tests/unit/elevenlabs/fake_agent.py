@@ -79,6 +79,7 @@ class FakeAgent:
     def __init__(self, script: Script = quiet, *, tls: ssl.SSLContext | None = None) -> None:
         self.script = script
         self.signed: Callable[[], Awaitable[tuple[int, str]]] | None = None
+        self.retry_after: str | None = None
         self.upgrade_status: int | None = None
         self.requests: list[tuple[str, dict[str, list[str]], Headers]] = []
         self.conversations: list[FakeConversation] = []
@@ -148,7 +149,7 @@ class FakeAgent:
         if parts.path == "/v1/convai/conversation":
             if self.upgrade_status is None:
                 return None
-            return socket.respond(HTTPStatus(self.upgrade_status), "no")
+            return self._with_header(socket.respond(HTTPStatus(self.upgrade_status), "no"))
         assert parts.path == "/v1/convai/conversation/get-signed-url"
         if self.signed is not None:
             status, body = await self.signed()
@@ -160,4 +161,9 @@ class FakeAgent:
         response = socket.respond(HTTPStatus(status), body)
         if status in (301, 302):
             response.headers["Location"] = f"{self.base_url}/elsewhere"
+        return self._with_header(response)
+
+    def _with_header(self, response: Response) -> Response:
+        if self.retry_after is not None:
+            response.headers["Retry-After"] = self.retry_after
         return response

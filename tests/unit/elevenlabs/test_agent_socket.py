@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
-from ari_app.elevenlabs.agent_socket import text_frame
+from ari_app.elevenlabs.agent_socket import ping_frame, text_frame
 
 
 def parse(data: bytes) -> Frame:
@@ -20,6 +20,12 @@ def parse(data: bytes) -> Frame:
     assert reader.at_eof(), "nothing is left over"
     frame: Frame = result.value.value
     return frame
+
+
+@given(mask=st.binary(min_size=4, max_size=4))
+def test_a_ping_is_what_a_server_reads(mask: bytes) -> None:
+    frame = parse(ping_frame(mask))
+    assert (frame.opcode, frame.fin, frame.data) == (Opcode.PING, True, b"")
 
 
 @given(

@@ -19,6 +19,7 @@ from pydantic import SecretStr
 from websockets.exceptions import InvalidURI
 
 from ari_app.elevenlabs import agent_socket, errors
+from ari_app.elevenlabs import client as client_module
 from ari_app.elevenlabs.client import AgentClient
 from ari_app.elevenlabs.closing import CloseKind
 from ari_app.elevenlabs.messages import Initiation, InitiationMetadata, SourceInfo
@@ -30,6 +31,7 @@ from tests.unit.elevenlabs.fake_agent import (
     SIGNATURE,
     FakeAgent,
     FakeConversation,
+    quiet,
 )
 from tests.unit.elevenlabs.recording_handler import RecordingHandler
 
@@ -132,9 +134,9 @@ async def test_answers_that_are_no_signed_url(
 
     async with FakeAgent() as agent, AgentClient(agent.base_url, API_KEY) as client:
         agent.signed = signed
-        with pytest.raises(expected):
+        with pytest.raises(expected) as refused:
             await client.connect("a", handler=handler)
-    assert len(agent.requests) == 1
+    assert len(agent.requests) == (2 if refused.value.retryable else 1)
     assert handler.calls == []
 
 
@@ -564,3 +566,86 @@ async def test_secrets_stay_out_of_logs_errors_and_representations(
     assert {entry["event"] for entry in logs} == {"agent_connected", "agent_closed"}
     for secret in (API_KEY, SIGNATURE):
         assert not [text for text in said if secret in text]
+
+
+# --- the second attempt
+
+
+async def test_the_second_attempt_may_succeed(handler: RecordingHandler) -> None:
+    answers = [503]
+
+    async def signed() -> tuple[int, str]:
+        if answers:
+            return answers.pop(), ""
+        return 200, json.dumps({"signed_url": f"{agent.socket_url}?agent_id=a"})
+
+    async with FakeAgent() as agent, AgentClient(agent.base_url, API_KEY) as client:
+        agent.signed = signed
+        connection = await client.connect("a", handler=handler)
+        await connection.close()
+    assert [path for path, _, _ in agent.requests] == [
+        "/v1/convai/conversation/get-signed-url",
+        "/v1/convai/conversation/get-signed-url",
+        "/v1/convai/conversation",
+    ]
+
+
+async def test_a_socket_that_breaks_before_the_conversation_is_opened_again(
+    handler: RecordingHandler,
+) -> None:
+    async def script(peer: FakeConversation) -> None:
+        if len(agent.conversations) == 1:
+            peer.socket.transport.abort()
+        else:
+            await quiet(peer)
+
+    async with FakeAgent(script) as agent, AgentClient(agent.base_url) as client:
+        connection = await client.connect("a", handler=handler)
+        await connection.close()
+    assert len(agent.conversations) == 2
+
+
+@pytest.mark.parametrize("where", ["rest", "handshake"])
+async def test_a_wait_that_does_not_fit_is_not_begun(handler: RecordingHandler, where: str) -> None:
+    async def signed() -> tuple[int, str]:
+        return 429, ""
+
+    key = API_KEY if where == "rest" else None
+    async with FakeAgent() as agent, AgentClient(agent.base_url, key) as client:
+        agent.signed, agent.upgrade_status, agent.retry_after = signed, 429, "60"
+        with pytest.raises(errors.AgentRateLimited) as refused:
+            await client.connect("a", handler=handler)
+    assert refused.value.retry_after == 60
+    assert len(agent.requests) == 1
+
+
+# --- the key
+
+
+async def test_a_refused_key_is_known_and_asked_about_until_it_is_taken(
+    handler: RecordingHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "_KEY_SECONDS", 0.0)
+    status = [401]
+
+    async def signed() -> tuple[int, str]:
+        return status[0], json.dumps({"signed_url": f"{agent.socket_url}?agent_id=a"})
+
+    async with FakeAgent() as agent, AgentClient(agent.base_url, API_KEY) as client:
+        agent.signed = signed
+        watching = asyncio.create_task(client.watch_key())
+        with pytest.raises(errors.AgentUnauthorized):
+            await client.connect("a", handler=handler)
+        refused = [client.key.refused]
+        while len(agent.requests) < 3:  # noqa: ASYNC110 - until it was asked again and again
+            await asyncio.sleep(0)
+        refused.append(client.key.refused)
+        status[0] = 200
+        while client.key.refused:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        assert refused == [True, True]
+        asked = len(agent.requests)
+        await asyncio.sleep(0.05)
+        assert len(agent.requests) == asked, "a good key is not asked about"
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)

@@ -56,7 +56,7 @@ K = CloseKind
         (3008, "too many concurrent connections", K.LIMIT, True),
         (3008, "", K.LIMIT, True),
         (4001, "", K.REJECTED, False),
-        (4300, "", K.QUEUE_TIMEOUT, True),
+        (4300, "", K.QUEUE_TIMEOUT, False),
         (1999, "", K.LOST, True),
     ],
 )

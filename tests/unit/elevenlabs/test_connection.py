@@ -6,6 +6,7 @@ import asyncio
 import base64
 import gc
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -453,6 +454,38 @@ async def test_a_fault_of_our_own_does_not_leave_the_handler_waiting(
             await handler.until_called("closed")
     assert handler.end.kind is CloseKind.LOST
     assert "agent_reader_failed" in [log["event"] for log in logs]
+
+
+async def frozen(peer: FakeConversation) -> None:
+    """An agent that begins, and then reads and answers nothing, not even a ping."""
+    await peer.begin()
+    peer.socket.transport.pause_reading()
+    await asyncio.get_running_loop().create_future()
+
+
+async def test_an_agent_that_answers_no_ping_is_lost(handler: RecordingHandler) -> None:
+    loop = asyncio.get_running_loop()
+    async with conversation(frozen, handler, dead_after=0.2) as (_, connection):
+        began = loop.time()
+        await handler.until_called("closed")
+        assert loop.time() - began >= 0.2
+        assert not connection.is_open
+        assert connection.dead_seconds == pytest.approx(0.2)
+    assert (handler.end.code, handler.end.kind) == (1006, CloseKind.LOST)
+
+
+async def test_one_that_answers_pings_and_says_nothing_is_not(handler: RecordingHandler) -> None:
+    async with conversation(quiet, handler, dead_after=0.1) as (_, connection):
+        await asyncio.sleep(1)
+        assert connection.is_open
+
+
+async def test_a_process_that_was_held_up_takes_nobody_for_dead(handler: RecordingHandler) -> None:
+    async with conversation(quiet, handler, dead_after=0.2) as (_, connection):
+        for _ in range(3):
+            time.sleep(0.5)  # noqa: ASYNC251 - that is what is tried here
+            await asyncio.sleep(0.02)
+        assert connection.is_open
 
 
 async def test_an_ended_conversation_lets_go_of_its_socket(handler: RecordingHandler) -> None:

@@ -11,7 +11,7 @@ import pybase64
 
 from lab.practice_agent import AgentProfile, ConversationRecord, Delivery, Dialogue, Turn
 from lab.practice_agent.conversation import Conversation
-from lab.practice_agent.effects import Close, Drop, Effect, Render, Report, Send, SendRaw
+from lab.practice_agent.effects import Close, Drop, Effect, Freeze, Render, Report, Send, SendRaw
 from lab.practice_agent.faults import FaultyWire
 
 SECONDS_PER_WORD = 0.5
@@ -40,7 +40,7 @@ class Stage:
         self.formats = agent.formats
         self.sent: list[tuple[float, dict[str, Any]]] = []
         self.raw: list[str | bytes] = []
-        self.ending: Close | Drop | None = None
+        self.ending: Close | Drop | Freeze | None = None
         self.render_nothing = False
         if initiate:
             self.send({"type": "conversation_initiation_client_data"})
@@ -133,7 +133,7 @@ class Stage:
                         audio = self._render(text)
                         effects = self.conversation.rendered(text, audio, self.now)
                         queue.extend(self.wire.outgoing(effects, self.now))
-                case Close() | Drop() as ending:
+                case Close() | Drop() | Freeze() as ending:
                     self.ending = ending
                 case Report(line=line):
                     assert line in self.record.transcript

@@ -8,7 +8,7 @@ import pybase64
 import pytest
 
 from lab.practice_agent import AgentProfile, CloseFault, Delivery, Faults
-from lab.practice_agent.effects import Close, Drop, Send
+from lab.practice_agent.effects import Close, Drop, Freeze, Send
 from lab.practice_agent.faults import GARBAGE, FaultyWire
 from tests.unit.practice_agent.stage import Stage, profile
 
@@ -161,3 +161,31 @@ def test_nothing_passes_after_the_end() -> None:
     assert wire.outgoing([Close(1000, ""), Send({"type": "x"})], 0.0) == [Close(1000, "")]
     assert wire.next_timer() is None
     assert wire.handle_timer(2.0) == []
+
+
+def test_freeze() -> None:
+    stage = Stage(agent(freeze_after_ms=500))
+    stage.run(0.4)
+    sent = len(stage.sent)
+    stage.hush(10)
+    assert stage.ending == Freeze()
+    assert len(stage.sent) - sent <= 1, "only what was due in the tenth of a second until then"
+
+
+def test_whichever_comes_first() -> None:
+    close = CloseFault(code=1011, after_ms=400)
+    stage = Stage(agent(freeze_after_ms=500, close=close))
+    stage.run(1)
+    assert stage.close_code == 1011
+
+
+def test_deaf() -> None:
+    stage = Stage(agent(deaf=True))
+    stage.hush(11)
+    stage.say()
+    stage.hush(5)
+    assert stage.said == [STORY]
+    assert "user_transcript" not in stage.types()
+    stage.send({"type": "user_message", "text": "Hello?"})
+    stage.hush(2)
+    assert stage.said == [STORY, "yes"]

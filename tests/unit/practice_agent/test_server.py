@@ -418,3 +418,45 @@ async def test_serve_without_anybody_waiting_for_it() -> None:
     stop = asyncio.Event()
     stop.set()
     await serve(config(voice="auto"), stop=stop)
+
+
+async def test_faults_that_pass(agent: PracticeAgent, http: ClientSession) -> None:
+    faults = Faults(
+        times=2,
+        retry_after_seconds=7,
+        signed_url_status=429,
+        handshake_status=503,
+        close=CloseFault(code=1011),
+    )
+    agent.set_profile("ill", profile("yes", greeting="Hello", faults=faults))
+    url = f"{agent.base_url}{SIGN}?agent_id=ill"
+    for status in (429, 429, 200):
+        async with http.get(url, headers=KEY) as answer:
+            assert answer.status == status
+            assert answer.headers.get("Retry-After") == ("7" if status == 429 else None)
+    for _ in range(2):
+        with pytest.raises(WSServerHandshakeError) as refused:
+            await http.ws_connect(f"{agent.socket_url}?agent_id=ill")
+        assert refused.value.status == 503
+    for _ in range(2):
+        async with http.ws_connect(f"{agent.socket_url}?agent_id=ill") as socket:
+            assert await closing(socket) == 1011
+    async with http.ws_connect(f"{agent.socket_url}?agent_id=ill") as socket:
+        await socket.send_json(INITIATION)
+        await until(socket, "agent_response")
+    agent.set_profile("ill", profile("yes", faults=faults))
+    async with http.get(url, headers=KEY) as answer:
+        assert answer.status == 429, "a new profile begins anew"
+
+
+async def test_a_frozen_socket_stays_open_and_answers_no_ping(
+    agent: PracticeAgent, http: ClientSession
+) -> None:
+    agent.set_profile("ice", profile("yes", greeting="Hello", faults=Faults(freeze_after_ms=0)))
+    async with http.ws_connect(f"{agent.socket_url}?agent_id=ice", autoping=False) as socket:
+        await socket.ping(b"there?")
+        with pytest.raises(TimeoutError):
+            await socket.receive(timeout=0.3)
+        assert not socket.closed
+    record = await agent.conversation(ended=True)
+    assert record.sent == {}

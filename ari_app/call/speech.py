@@ -1,0 +1,124 @@
+"""When the agent speaks, and when it has fallen silent; kept until the caller can hear it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Final
+
+from ari_app.audio_interface import Cleared
+from ari_app.call.line_audio import LineAudio
+from ari_app.call.streamer import AgentAudio, ConversationStreamer
+
+# After the agent has said that it ends the call: how long it may stay silent, and how long it may
+# take.
+QUIET_SECONDS: Final = 1.5
+_QUIET_LIMIT_SECONDS: Final = 20.0
+# Between two pieces of one sentence.
+_SENTENCE_SECONDS: Final = 0.4
+_MAX_KEPT_CHUNKS: Final = 500
+
+
+class AgentSpeech:
+    """What one call's agents say, one after the other, on the way to the line.
+
+    Args:
+        audio: The line.
+
+    Attributes:
+        streamer: Carries the sound, once there is an agent.
+        heard_until: When the caller will have heard all of it, or has; on the loop's clock.
+        last_word: When somebody said something in another way: keys, a transcript.
+    """
+
+    def __init__(self, audio: LineAudio) -> None:
+        self._audio = audio
+        self._loop = asyncio.get_running_loop()
+        self._last_audio = 0.0
+        self._quiet_deadline = 0.0
+        self._kept: deque[tuple[int, bytes, bool]] = deque(maxlen=_MAX_KEPT_CHUNKS)
+        self.streamer: ConversationStreamer | None = None
+        self.heard_until = 0.0
+        self.last_word = self._loop.time()
+
+    def carry(self, agent: AgentAudio) -> None:
+        """Take an agent's voice from now on, and let it hear the line."""
+        if self.streamer is None:
+            self.streamer = ConversationStreamer(self._audio, agent)
+        else:
+            self.streamer.replace(agent)
+
+    # --- what it says
+
+    def take(self, event_id: int, data: bytes, is_final: bool, *, keep: bool = False) -> None:
+        """Take a piece of a response: for the line, or kept behind what is kept already."""
+        self._last_audio = self._loop.time()
+        if keep or self._kept:
+            self._kept.append((event_id, data, is_final))
+        else:
+            self._play(event_id, data, is_final)
+
+    def play_kept(self) -> None:
+        """The caller can hear the agent: what was kept is heard now."""
+        kept, self._kept = self._kept, deque(maxlen=_MAX_KEPT_CHUNKS)
+        for event_id, data, is_final in kept:
+            self._play(event_id, data, is_final)
+
+    def interrupt(self) -> Cleared | None:
+        """The caller speaks over it."""
+        self.last_word = self.heard_until = self._loop.time()
+        self._kept.clear()
+        return None if self.streamer is None else self.streamer.interrupt()
+
+    def end_response(self) -> None:
+        """Nothing more comes of the last response."""
+        if self.streamer is not None:
+            self.streamer.response_complete()
+
+    def _play(self, event_id: int, data: bytes, is_final: bool) -> None:
+        if self.streamer is not None:
+            self.streamer.agent_audio(event_id, data, is_final=is_final)
+            self.heard_until = self._loop.time() + self.queued_seconds
+
+    # --- silence
+
+    @property
+    def queued_seconds(self) -> float:
+        """How much the caller has still to hear."""
+        return self._audio.playout.pending_ms / 1000
+
+    def begin_quiet(self) -> float:
+        """Start to wait for the agent's silence; seconds until the first look."""
+        self._quiet_deadline = self._loop.time() + _QUIET_LIMIT_SECONDS
+        return QUIET_SECONDS
+
+    def still_speaking(self) -> float:
+        """Seconds until the agent, who wants to end, counts as silent; 0 when it is."""
+        now = self._loop.time()
+        if now >= self._quiet_deadline:
+            return 0.0
+        return min(self._silent_in(QUIET_SECONDS), self._quiet_deadline - now)
+
+    def somebody_spoke(self) -> None:
+        """Take note that somebody has said something just now, in whichever way."""
+        self.last_word = self._loop.time()
+
+    def silent_for(self) -> float:
+        """Seconds since anybody has said something."""
+        heard = (self.heard_until, self.last_word, self._audio.turns.last_speech_at)
+        return max(0.0, self._loop.time() - max(heard))
+
+    async def silent(self, quiet_seconds: float = _SENTENCE_SECONDS) -> None:
+        """Wait until all that the agent said has been heard, for 20 s at most."""
+        deadline = self._loop.time() + _QUIET_LIMIT_SECONDS
+        while (left := self._silent_in(quiet_seconds)) > 0 and self._loop.time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(left)
+
+    def will_speak(self) -> None:
+        """Count as speaking from now on: it is about to say something."""
+        self._last_audio = max(self._last_audio, self._loop.time())
+
+    def _silent_in(self, quiet_seconds: float) -> float:
+        now, queued = self._loop.time(), self.queued_seconds
+        quiet = max(self._last_audio, now) if queued else self._last_audio
+        return max(0.0, quiet + queued + quiet_seconds - now)

@@ -1,0 +1,326 @@
+"""A call whose agent's socket dies in its middle."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ari_app.ari.channels import START_MOH
+from ari_app.audio.sound_file import SoundFile
+from ari_app.call.resume import GO_ON
+from ari_app.call.session import CallSession
+from ari_app.call.states import State
+from ari_app.elevenlabs import AgentClose, CloseKind
+from ari_app.elevenlabs.errors import AgentRefused, AgentUnavailable
+from tests.unit.call.stage import Stage, heard_ms, now, sound, until
+
+PHRASE = SoundFile(np.full(4000, 5000, "<i2").tobytes(), 8000)  # half a second
+
+
+def lose(stage: Stage, kind: CloseKind = CloseKind.LOST) -> None:
+    stage.agent().closes(kind, 1006)
+
+
+async def resumed(stage: Stage, session: CallSession) -> None:
+    """Lose the agent, and let the new one speak."""
+    lose(stage)
+    await stage.settle()
+    stage.agent().says(200, event_id=1, final=True)
+    await stage.settle()
+    assert session.state is State.TALKING
+
+
+async def test_a_new_agent_is_told_what_was_said_and_not_to_greet(stage: Stage) -> None:
+    session = await stage.talk("customer_name=Jane")
+    first = stage.agent()
+    first.handler.agent_response("Hello, how can I help?", 1)
+    first.handler.user_transcript("My bicycle was stolen.", 2)
+    await resumed(stage, session)
+    second = stage.agent()
+    assert second is not first
+    variables = dict(second.initiation.dynamic_variables or {})
+    assert variables["customer_name"] == "Jane"
+    assert variables["resumed_from"] == "conv_of_agent_default"
+    assert variables["transcript_so_far"] == (
+        "Agent: Hello, how can I help?\nCaller: My bicycle was stolen."
+    )
+    overrides = second.initiation.conversation_config_override
+    assert overrides is not None
+    assert overrides.agent is not None
+    assert overrides.agent.first_message == ""
+    (way, context), prompt = second.told
+    assert way == "context"
+    assert "Caller: My bicycle was stolen." in context
+    assert prompt == ("text", GO_ON)
+
+
+async def test_the_call_goes_on_with_the_new_agent(stage: Stage) -> None:
+    session = await stage.talk()
+    await resumed(stage, session)
+    second = stage.agent()
+    assert session.conversation_id == "conv_of_agent_default_again"
+    assert session.metadata == {"first_conversation_id": "conv_of_agent_default"}
+    before = len(second.heard)
+    await asyncio.sleep(1)
+    assert len(second.heard) > before, "it hears the caller"
+    second.handler.tool_call("send_dtmf", "t1", {"digits": "5"}, True)
+    await asyncio.sleep(0.1)
+    assert second.results == [("t1", "The keys are pressed.", False)]
+    session.key_pressed("7")
+    session.key_pressed("#")
+    assert second.told[-1] == ("dtmf", "7")
+    second.handler.interruption(1)
+    assert session.interruptions == 1
+    second.says(100, event_id=2)
+    notes = [line.text for line in session.transcript if line.who == "note"]
+    assert notes == ["the agent was lost", "the agent is back"]
+    second.closes()
+    await session.ended.wait()
+    landed = stage.landed(session)
+    assert (landed.status, landed.reason) == ("COMPLETED", "agent_ended")
+    assert landed.variables["AGENT_CONVERSATION_ID"] == "conv_of_agent_default_again"
+    assert stage.left_behind() == []
+
+
+async def test_what_was_queued_is_heard_before_anything_else(stage: Stage) -> None:
+    session = await stage.talk()
+    stage.agent().says(3000, final=True)
+    await asyncio.sleep(0.1)
+    lose(stage)
+    await asyncio.sleep(2)
+    assert stage.asterisk.requests(START_MOH) == []
+    await asyncio.sleep(1)
+    assert heard_ms(stage.media(session)) == pytest.approx(3000, abs=1)
+
+
+async def test_music_covers_a_gap_of_more_than_a_second(stage: Stage) -> None:
+    stage.agents.ready.clear()
+    session = await begin(stage)
+    lose(stage)
+    began = now()
+    await until(lambda: bool(stage.asterisk.requests(START_MOH)))
+    assert now() - began == pytest.approx(1.0, abs=0.05)
+    stage.agents.ready.set()
+    await asyncio.sleep(0.5)
+    assert session.state is State.RECOVERING, "the music goes on until the agent speaks"
+    stage.agent().says(500)
+    stage.agent().says(500, final=True)
+    await stage.until(session, State.TALKING)
+    await asyncio.sleep(1.5)
+    assert heard_ms(stage.media(session)) == 1000, "its first word is not lost in the music"
+
+
+async def test_who_has_waited_already_waits_no_longer(stage: Stage) -> None:
+    session = await begin(stage)
+    stage.agent().dead_seconds = 4.0
+    lose(stage)
+    await asyncio.sleep(0.1)
+    assert len(stage.asterisk.requests(START_MOH)) == 1
+    stage.agents.ready.set()
+    await asyncio.sleep(0.1)
+    stage.agent().says(100)
+    await stage.until(session, State.TALKING)
+
+
+async def begin(stage: Stage) -> CallSession:
+    """A call whose second agent waits for `ready`."""
+    stage.agents.ready.set()
+    session = await stage.talk()
+    stage.agents.ready.clear()
+    return session
+
+
+async def test_a_phrase_covers_it_and_after_that_music() -> None:
+    async with Stage() as stage:
+        stage.with_policy(loss_sound=PHRASE)
+        session = await begin(stage)
+        lose(stage)
+        await asyncio.sleep(0.95)
+        assert heard_ms(stage.media(session)) == 0
+        await asyncio.sleep(0.7)
+        assert heard_ms(stage.media(session)) == 500
+        assert stage.asterisk.requests(START_MOH) == []
+        await asyncio.sleep(1.3)
+        assert len(stage.asterisk.requests(START_MOH)) == 1
+
+
+async def test_an_agent_that_is_back_at_once_is_heard_without_a_cover(stage: Stage) -> None:
+    session = await stage.talk()
+    await resumed(stage, session)
+    await asyncio.sleep(3)
+    assert stage.asterisk.requests(START_MOH) == []
+    assert heard_ms(stage.media(session)) == 200
+
+
+async def test_a_new_agent_without_a_word_is_asked_again(stage: Stage) -> None:
+    await stage.talk()
+    lose(stage)
+    await asyncio.sleep(3.9)
+    assert stage.notes.resumed == []
+    await asyncio.sleep(0.2)
+    assert stage.notes.resumed == [pytest.approx(4.0, abs=0.05)]
+    assert [text for way, text in stage.agent().told if way == "text"] == [GO_ON, GO_ON]
+
+
+async def test_a_message_of_ones_own(stage: Stage) -> None:
+    stage.with_policy(resume_message="I am back.")
+    session = await stage.talk()
+    await resumed(stage, session)
+    overrides = stage.agent().initiation.conversation_config_override
+    assert overrides is not None
+    assert overrides.agent is not None
+    assert overrides.agent.first_message == "I am back."
+    assert [way for way, _ in stage.agent().told] == ["context"]
+
+
+def refusing(stage: Stage, *failures: Exception | None) -> None:
+    """What becomes of the attempts from now on."""
+    left = list(failures)
+
+    def next_one() -> None:
+        failure = left.pop(0) if left else None
+        if failure is not None:
+            raise failure
+
+    stage.agents.before = next_one
+
+
+OVERRIDE = AgentRefused(AgentClose(1008, "", CloseKind.OVERRIDE_ERROR, retryable=False))
+QUOTA = AgentRefused(AgentClose(1008, "", CloseKind.QUOTA, retryable=False))
+
+
+async def test_an_agent_that_allows_no_override_greets_but_knows(stage: Stage) -> None:
+    session = await stage.talk()
+    refusing(stage, OVERRIDE)
+    await resumed(stage, session)
+    second = stage.agent()
+    assert second.initiation.conversation_config_override is None
+    assert [way for way, _ in second.told] == ["context"]
+
+
+@pytest.mark.parametrize(
+    "failures", [(AgentUnavailable("no"),), (QUOTA,), (OVERRIDE, AgentUnavailable("no"))], ids=str
+)
+async def test_no_other_agent_is_to_be_had(stage: Stage, failures: tuple[Any, ...]) -> None:
+    session = await stage.talk()
+    refusing(stage, *failures)
+    lose(stage, CloseKind.CRASHED)
+    await session.ended.wait()
+    landed = stage.landed(session)
+    assert (landed.status, landed.reason) == ("FAILED", "crashed")
+    assert stage.notes.not_reached == [failures[-1].code]
+    assert stage.left_behind() == []
+
+
+async def test_the_other_agent_takes_too_long(stage: Stage) -> None:
+    session = await begin(stage)
+    began = now()
+    lose(stage)
+    await session.ended.wait()
+    assert now() - began == pytest.approx(8.2, abs=0.01)
+    assert stage.landed(session).reason == "lost"
+    assert stage.agents.given_up == 1
+    assert stage.left_behind() == []
+
+
+async def test_a_call_gets_no_third_agent(stage: Stage) -> None:
+    session = await stage.talk()
+    await resumed(stage, session)
+    lose(stage, CloseKind.LLM_ERROR)
+    await session.ended.wait()
+    assert (stage.landed(session).status, stage.landed(session).reason) == ("FAILED", "llm_error")
+    assert len(stage.agents.dialled) == 2
+    assert stage.left_behind() == []
+
+
+@pytest.mark.parametrize(
+    "kind", [CloseKind.AGENT_ENDED, CloseKind.MAX_DURATION, CloseKind.QUOTA, CloseKind.SAFETY]
+)
+async def test_what_is_no_loss(stage: Stage, kind: CloseKind) -> None:
+    session = await stage.talk()
+    stage.agent().closes(kind)
+    await session.ended.wait()
+    assert len(stage.agents.dialled) == 1
+
+
+async def test_the_dialplan_may_have_the_caller_instead(stage: Stage) -> None:
+    stage.with_policy(replace_lost_agent=False)
+    session = await stage.talk()
+    lose(stage)
+    await session.ended.wait()
+    assert stage.landed(session).reason == "lost"
+    assert len(stage.agents.dialled) == 1
+
+
+async def test_a_caller_who_hangs_up_in_the_gap(stage: Stage) -> None:
+    session = await begin(stage)
+    lose(stage)
+    await asyncio.sleep(2)
+    stage.asterisk.hang_up(session.call_id)
+    await session.ended.wait()
+    assert stage.agents.given_up == 1
+    assert stage.left_behind() == []
+
+
+async def test_keys_that_are_pressed_in_the_gap_are_not_lost(stage: Stage) -> None:
+    session = await begin(stage)
+    lose(stage)
+    for key in "12#":
+        session.key_pressed(key)
+    stage.agents.ready.set()
+    await asyncio.sleep(0.1)
+    _, context = stage.agent().told[0]
+    assert "Keys: 12" in context
+
+
+async def test_a_tool_that_runs_on_is_answered_to_nobody(stage: Stage) -> None:
+    session = await stage.talk()
+    first = stage.agent()
+    first.handler.tool_call("transfer_call", "t1", {"to": "+4930123456", "mode": "attended"}, True)
+    await stage.until(session, State.CONSULTING)
+    lose(stage)
+    await asyncio.sleep(0.5)
+    assert session.target_id == ""
+    second = stage.agent()
+    second.says(100)
+    await stage.until(session, State.TALKING)
+    assert first.results == second.results == []
+    assert [line.who for line in session.transcript] == ["note", "tool", "note"]
+
+
+async def test_observers_are_told(stage: Stage) -> None:
+    session = await stage.talk()
+    await resumed(stage, session)
+    assert stage.notes.lost == ["conv_of_agent_default"]
+    assert len(stage.notes.resumed) == 1
+    assert len(stage.notes.connected) == 1, "the time to connect is that of the call's start"
+
+
+async def test_before_the_caller_is_there_the_new_agent_greets(stage: Stage) -> None:
+    stage.asterisk.withheld.add("ChannelEnteredBridge of media")
+    session = await stage.enter()
+    await stage.settle()
+    stage.agent().says(400)
+    lose(stage)
+    await stage.settle()
+    assert session.state is State.CONNECTING
+    second = stage.agent()
+    assert second.initiation.conversation_config_override is None
+    assert second.told == []
+    assert session.audio_interface.playout.pending_ms == 0, "one greeting is enough"
+
+
+async def test_the_response_time_does_not_count_the_gap(stage: Stage) -> None:
+    session = await stage.talk()
+    turns = session.audio_interface.turns
+    loud = np.full(160, 8000, "<i2")
+    loud[::2] = -8000
+    for step in range(50):
+        turns.heard(loud.tobytes(), 0.02, now() - 1 + step * 0.02)
+    await resumed(stage, session)
+    await asyncio.sleep(0.5)
+    assert np.count_nonzero(sound(stage.media(session)))
+    assert turns.responses == []

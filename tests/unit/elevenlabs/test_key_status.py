@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import pytest
+
+from ari_app.elevenlabs.errors import AgentTimeout, ConnectError, error_from_status
+from ari_app.elevenlabs.key_status import KeyStatus
+
+
+def refused() -> KeyStatus:
+    key = KeyStatus()
+    key.failed("agent_7", error_from_status(401))
+    return key
+
+
+def test_a_key_is_good_until_it_is_refused() -> None:
+    seen = [(key := KeyStatus()).refused]
+    key.failed("agent_7", error_from_status(401))
+    seen.append(key.refused)
+    key.accepted()
+    seen.append(key.refused)
+    assert seen == [False, True, False]
+    assert key.agent_id == "agent_7"
+
+
+@pytest.mark.parametrize("status", [404, 422])
+def test_another_refusal_shows_that_the_key_is_taken(status: int) -> None:
+    key = refused()
+    key.failed("agent_8", error_from_status(status))
+    assert not key.refused
+
+
+@pytest.mark.parametrize(
+    "error", [*(error_from_status(status) for status in (403, 408, 429, 500)), AgentTimeout("")]
+)
+def test_what_says_nothing_of_the_key_changes_nothing(error: ConnectError) -> None:
+    key = KeyStatus()
+    key.failed("agent_7", error)
+    assert not key.refused
+    key = refused()
+    key.failed("agent_7", error)
+    assert key.refused

@@ -3,6 +3,9 @@
 README.md is the start page. A page may link to a file outside docs/ (`../asterisk-conf/README.md`),
 which works where the repository is browsed. The site does not hold those files: there the link
 becomes the file's name. A link to a file that is not there is a warning, which ends a strict build.
+
+What belongs to a numbered item is indented by three spaces, which is enough where repositories are
+browsed. Python-Markdown wants four.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
 _LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]+)\]\((?P<target>\.\./[^)#\s]+)(#[^)\s]*)?\)")
+_NUMBERED = re.compile(r"\d+\. ")
 _DOCS_LINK = re.compile(r"\]\(docs/")
 
 log = logging.getLogger("mkdocs.hooks.docs")
@@ -30,8 +34,19 @@ def on_files(files: Files, *, config: Any) -> Files:
     return files
 
 
+def indent_items(markdown: str) -> str:
+    """Indent what belongs to numbered items by four spaces instead of three."""
+    lines = []
+    in_item = False
+    for line in markdown.splitlines():
+        if line and not line.startswith(" "):
+            in_item = _NUMBERED.match(line) is not None
+        lines.append(f" {line}" if in_item and line.startswith("   ") else line)
+    return "\n".join(lines) + "\n"
+
+
 def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Files) -> str:
-    """Turn links that leave docs/ into the names of the files."""
+    """Turn links that leave docs/ into the names of the files, and indent numbered items anew."""
 
     def named(link: re.Match[str]) -> str:
         path = (ROOT / "docs" / link["target"]).resolve()
@@ -41,4 +56,4 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Files) -> 
         text = link["text"].strip("`")
         return f"`{name}`" if text in (name, path.name) else f"{link['text']} (`{name}`)"
 
-    return _LINK.sub(named, markdown)
+    return indent_items(_LINK.sub(named, markdown))

@@ -27,17 +27,22 @@ class FullAsterisk(FakeAsterisk):
     Args:
         point: Told each moment by name: a request that has come, and that has been done; an event
             that is about to be told, and that has been told.
+
+    Attributes:
+        deaf: Nobody listens: events are lost.
     """
 
     def __init__(self, clock: FrameClock, point: Callable[[str], None]) -> None:
         super().__init__(clock=clock)
         self._point = point
         self._ringing: set[str] = set()
+        self.deaf = False
 
     def _tell(self, events: list[Json]) -> None:
         for body in events:
             self._point(f"{body['type']} comes")
-            super()._tell([body])
+            if not self.deaf:
+                super()._tell([body])
             self._point(f"{body['type']} has come")
 
     async def _serve(
@@ -55,7 +60,10 @@ class FullAsterisk(FakeAsterisk):
     ) -> object:
         match operation, ids:
             case (op, (channel_id,)) if op is ORIGINATE_WITH_ID:
-                channel = Channel(channel_id, f"PJSIP/{channel_id}", "Down", NOW, APP)
+                # Like a media channel, it is not in the application before it has been answered.
+                channel = Channel(
+                    channel_id, f"PJSIP/{channel_id}", "Down", NOW, APP, is_media=True
+                )
                 self.world.channels[channel_id] = channel
                 self._begin(self._ring(channel_id))
                 return channel.to_json()
@@ -109,8 +117,8 @@ class FullAsterisk(FakeAsterisk):
     async def _listen_for_a_machine(self, channel: Channel) -> None:
         await asyncio.sleep(_RING_SECONDS)
         if channel.id in self.world.channels:
-            channel.in_stasis = True
-            self._tell([_event("StasisStart", channel, args=["amd_status=HUMAN"])])
+            channel.in_stasis, channel.args = True, ("amd_status=HUMAN",)
+            self._tell([_event("StasisStart", channel, args=list(channel.args))])
 
     def _there(self, channel_id: str) -> Channel:
         channel = self.world.channels.get(channel_id)

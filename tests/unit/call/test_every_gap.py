@@ -47,6 +47,8 @@ class Run:
     passed: list[str] = field(default_factory=list)
     disturbed: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    reconnecting: asyncio.Task[None] | None = None
+    outcome: Outcome | None = None
     stage: Stage = field(init=False)
 
     def point(self, name: str) -> None:
@@ -72,11 +74,15 @@ class Run:
             for session in list(self.stage.manager.sessions.values()):
                 async with asyncio.timeout(60):
                     await session.ended.wait()
+            if self.reconnecting is not None:
+                await self.reconnecting
             # What Asterisk was still about to do.
             await asyncio.sleep(5)
             assert self.stage.left_behind() == [], self.at
             landed = [each.channel for each in self.asterisk.landed]
             assert len(landed) == len(set(landed)), self.at
+            if self.session is not None:
+                self.outcome = self.session.outcome
         return self.passed
 
     @property
@@ -219,6 +225,21 @@ def target_hangs_up(run: Run) -> None:
         run.asterisk.callee_hangs_up(session.target_id)
 
 
+def events_are_lost(run: Run) -> None:
+    """The event socket breaks, and is there again a tenth of a second later."""
+    loop = asyncio.get_running_loop()
+
+    async def back() -> None:
+        await asyncio.sleep(0.1)
+        run.asterisk.deaf = False
+        run.stage.services.ari.link.set(True)
+        await run.stage.manager.catch_up()
+
+    run.asterisk.deaf = True
+    run.stage.services.ari.link.set(False)
+    run.reconnecting = loop.create_task(back())
+
+
 SCENARIOS = {
     each.__name__: each
     for each in (
@@ -281,3 +302,19 @@ async def test_everything_is_given_back_wherever_a_call_ends(name: str, end: str
             run = Run(point, ENDS[end], later)
             await run.of(scenario)
             assert run.disturbed, f"{point} did not come again"
+
+
+@pytest.mark.usefixtures("no_logs")
+@pytest.mark.parametrize("name", [name for name in SCENARIOS if name != "refused"])
+async def test_no_call_ends_because_events_were_lost(name: str) -> None:
+    undisturbed = Run()
+    for point in points(await undisturbed.of(SCENARIOS[name])):
+        run = Run(point, events_are_lost)
+        await run.of(SCENARIOS[name])
+        assert run.disturbed, f"{point} did not come again"
+        if run.session is None:
+            # What is not known to be a caller's may be another process's: it goes to a person.
+            assert point == ("StasisStart comes", 1)
+            assert [landed.reason for landed in run.asterisk.landed] == ["session_lost"]
+        else:
+            assert run.outcome == undisturbed.outcome, point

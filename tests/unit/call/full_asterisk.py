@@ -16,9 +16,18 @@ from ari_app.ari.operations import Operation
 from audiosocket import FrameClock
 from lab.load.events import Channel, Json, event
 from lab.load.world import Refused
-from tests.unit.call.fake_ari import APP, CONTINUE, HANGUP, NOW, FakeAsterisk
+from tests.unit.call.fake_ari import (
+    APP,
+    CONTINUE,
+    CREATE_WITH_ID,
+    EXTERNAL_MEDIA,
+    HANGUP,
+    NOW,
+    FakeAsterisk,
+)
 
 _RING_SECONDS = 0.5
+_MAKES = (CREATE_WITH_ID, EXTERNAL_MEDIA, ORIGINATE_WITH_ID)
 
 
 class FullAsterisk(FakeAsterisk):
@@ -30,13 +39,14 @@ class FullAsterisk(FakeAsterisk):
 
     Attributes:
         deaf: Nobody listens: events are lost.
+        slow: What it is to make is there a while after it was asked for.
     """
 
     def __init__(self, clock: FrameClock, point: Callable[[str], None]) -> None:
         super().__init__(clock=clock)
         self._point = point
         self._ringing: set[str] = set()
-        self.deaf = False
+        self.deaf = self.slow = False
 
     def _tell(self, events: list[Json]) -> None:
         for body in events:
@@ -51,6 +61,8 @@ class FullAsterisk(FakeAsterisk):
         name = f"{operation.method} {operation.path}"
         await asyncio.sleep(0)
         self._point(f"{name} comes")
+        if self.slow and operation in _MAKES:
+            await asyncio.sleep(_RING_SECONDS / 10)
         answer = await super()._serve(operation, ids, parameters)
         self._point(f"{name} is done")
         return answer

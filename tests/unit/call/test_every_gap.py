@@ -37,6 +37,7 @@ class Run:
         at: The point at which it is disturbed, and how often it has come then; None: it is not.
         disturb: What happens there.
         later: It happens in the next turn of the loop, not in the middle of what is being done.
+        slow: Asterisk takes its time to make things.
         passed: The points, in order.
         disturbed: It has happened.
     """
@@ -44,6 +45,7 @@ class Run:
     at: tuple[str, int] | None = None
     disturb: Callable[[Run], None] = lambda run: None
     later: bool = False
+    slow: bool = False
     passed: list[str] = field(default_factory=list)
     disturbed: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -69,6 +71,7 @@ class Run:
             asterisk=lambda clock: FullAsterisk(clock, self.point),
         )
         async with self.stage:
+            self.asterisk.slow = self.slow
             self.stage.agents.before = lambda: self.point("the agent is dialled")
             await scenario(self)
             for session in list(self.stage.manager.sessions.values()):
@@ -266,7 +269,8 @@ ENDS = {
 }
 
 
-IN_THE_NEXT_TURN_TOO = ("caller_hangs_up", "end_is_requested")
+IN_TWO_WAYS = ("caller_hangs_up", "end_is_requested")
+"""In the middle of a step and after it, and of a quick Asterisk and a slow one."""
 
 
 def points(passed: list[str]) -> list[tuple[str, int]]:
@@ -295,11 +299,11 @@ def no_logs() -> Iterator[None]:
 )
 async def test_everything_is_given_back_wherever_a_call_ends(name: str, end: str) -> None:
     scenario = SCENARIOS[name]
-    undisturbed = points(await Run().of(scenario))
-    assert len(undisturbed) > 10
-    for later in (False, True) if end in IN_THE_NEXT_TURN_TOO else (False,):
+    for otherwise in (False, True) if end in IN_TWO_WAYS else (False,):
+        undisturbed = points(await Run(slow=otherwise).of(scenario))
+        assert len(undisturbed) > 10
         for point in undisturbed:
-            run = Run(point, ENDS[end], later)
+            run = Run(point, ENDS[end], later=otherwise, slow=otherwise)
             await run.of(scenario)
             assert run.disturbed, f"{point} did not come again"
 

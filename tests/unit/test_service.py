@@ -242,7 +242,7 @@ class FakeParent:
 @pytest.fixture
 def parent(monkeypatch: pytest.MonkeyPatch) -> type[FakeParent]:
     monkeypatch.setattr(service, "Parent", FakeParent)
-    monkeypatch.setattr(service, "set_up_logging", lambda *given: None)
+    monkeypatch.setattr(service, "set_up_logging", lambda *given, **named: None)
     monkeypatch.setattr(service, "_call_ourselves", lambda name: None)
     return FakeParent
 

@@ -56,7 +56,7 @@ def obey(order: Order, done: asyncio.Event) -> None:
 
 def main(behaviours: list[str]) -> int:
     """The exit code of whichever process this is in the end."""
-    set_up_logging("INFO", "json")
+    set_up_logging("INFO", "json", in_thread=False)
     duty = Parent(LIMITS).run()
     if isinstance(duty, int):
         return duty

@@ -96,15 +96,14 @@ def _plot(
 
 def _draw_memory(axes: Axes, at: list[float], samples: list[Json]) -> None:
     """A line for each worker: one that took over starts anew."""
-    pids = list(dict.fromkeys(sample["worker_pid"] for sample in samples))
-    for number, pid in enumerate(pids):
+    axes.plot([], [], color=_BLUE, linewidth=1.4, label="resident memory, MB")
+    for pid in dict.fromkeys(sample["worker_pid"] for sample in samples):
         points = [
             (minute, sample["rss_mb"])
             for minute, sample in zip(at, samples, strict=True)
             if sample["worker_pid"] == pid
         ]
-        label = "resident memory, MB" if number == 0 else "_"
-        axes.plot(*zip(*points, strict=True), color=_BLUE, linewidth=1.4, label=label)
+        axes.plot(*zip(*points, strict=True), color=_BLUE, linewidth=1.4)
 
 
 def _draw_faults(axes: Axes, faults: list[Json], minutes: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import time
@@ -17,7 +18,7 @@ from lab.compose_test import checks
 from lab.compose_test.bases import base_images
 from lab.compose_test.compose import with_compose
 from lab.compose_test.engine import an_engine
-from lab.compose_test.errors import NoEngineError
+from lab.compose_test.errors import CheckFailed, NoEngineError
 from lab.compose_test.stage import Stage
 
 Check = Callable[[Stage], str]
@@ -56,8 +57,12 @@ def run_checks(may_install: bool, progress: Progress) -> None:
                     began = time.monotonic()
                     seen = check(stage)
                     progress(f"{name:>10}  {time.monotonic() - began:5.0f} s  {seen}")
+            except BaseException:
+                # What went wrong first is what there is to say.
+                with contextlib.suppress(CheckFailed):
+                    stage.take_down()
+                raise
             finally:
-                stage.take_down()
                 stage.tidy()
     finally:
         ports.release()

@@ -44,6 +44,7 @@ class Stage:
             "BUILD_CA_FILE": _certificates(),
             "BUILD_NETWORK": "host" if engine.is_own else "default",
             "CALLER_PAUSE_SECONDS": "600",
+            "DRAIN_TIMEOUT_SECONDS": "3",
             "LAB_API_PORT": str(ports.http_port),
             "LAB_SIP_PORT": str(ports.sip_port),
             "LAB_RTP_FIRST": str(ports.rtp_first),
@@ -90,7 +91,9 @@ class Stage:
     def file_of(self, volume: str, name: str) -> bytes:
         """Return what a file in one of the project's volumes holds. Raises CheckFailed."""
         mount = f"{self.project}_{volume}:/volume:ro"
-        container = self.docker("create", "--volume", mount, f"ari-app-phone:{TAG}").strip()
+        container = f"{self.project}-reader"
+        image = f"ari-app-phone:{TAG}"
+        self.docker("create", "--name", container, "--network", "none", "--volume", mount, image)
         try:
             with tempfile.TemporaryDirectory() as folder:
                 self.docker("cp", f"{container}:/volume/{name}", folder)
@@ -108,7 +111,8 @@ class Stage:
     def tidy(self) -> None:
         """On an engine of our own, keep what makes the next run quick, and no more."""
         if self._engine.is_own:
-            succeeds(["docker", "image", "prune", "--force"], env=self._env)
+            for kind in ("container", "network", "volume", "image"):
+                succeeds(["docker", kind, "prune", "--force"], env=self._env)
             keep = ["docker", "builder", "prune", "--force", "--keep-storage", "4GB"]
             succeeds(keep, env=self._env)
 

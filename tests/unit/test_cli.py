@@ -16,6 +16,7 @@ from ari_app import checks, cli, logs, service
 from ari_app.checks import Finding, Verdict
 from ari_app.errors import AgentError, ConfigError
 from ari_app.settings import Settings
+from benchmarks.soak.options import SoakOptions
 from lab.practice_agent import command
 
 KEY, PASSWORD = "sk_of_nobody", "a-secret-word"
@@ -149,7 +150,7 @@ def test_what_cannot_be_served(run: Run, environment: dict[str, str], sentence: 
     assert sentence in ran.err
     ran = run("check", **(SERVING | environment))
     assert (ran.code, ran.err) == (2, "")
-    assert ran.out.startswith("✗ Settings")
+    assert ran.out.startswith("Settings\n  ✗ ")
     assert sentence in ran.out
 
 
@@ -313,3 +314,18 @@ def test_the_module_is_the_command(
         runpy.run_module("ari_app", run_name="__main__")
     assert not end.value.code
     assert capsys.readouterr().out.startswith("ari-app ")
+
+
+@pytest.mark.parametrize(("good", "code"), [(True, 0), (False, 1)])
+def test_a_soak_that_misses_a_goal_ends_with_1(
+    run: Run, monkeypatch: pytest.MonkeyPatch, good: bool, code: int
+) -> None:
+    seen: list[SoakOptions] = []
+
+    async def soak(options: SoakOptions, console: object) -> bool:
+        seen.append(options)
+        return good
+
+    monkeypatch.setattr("benchmarks.soak.command.soak", soak)
+    assert run("soak", "--minutes", "2", "--fault", "ari_cut").code == code
+    assert (seen[0].minutes, seen[0].faults, seen[0].capacity) == (2.0, ("ari_cut",), None)

@@ -60,7 +60,7 @@ class FullAsterisk(FakeAsterisk):
                 self._begin(self._ring(channel_id))
                 return channel.to_json()
             case (op, (channel_id,)) if op in (START_MOH, STOP_MOH):
-                self.world._in_stasis(channel_id)
+                self.world.in_stasis(channel_id)
                 return None
             case (op, (_bridge,)) if op is REMOVE_CHANNEL:
                 self._tell(self.world._leave_bridge(self._there(parameters["channel"]), NOW))
@@ -71,7 +71,7 @@ class FullAsterisk(FakeAsterisk):
                 self.callee_hangs_up(channel_id, cause=16)
                 return None
             case (op, (channel_id,)) if op is CONTINUE and "amd" in parameters.get("context", ""):
-                channel = self.world._in_stasis(channel_id)
+                channel = self.world.in_stasis(channel_id)
                 channel.in_stasis = False
                 self._tell([_event("StasisEnd", channel)])
                 self._begin(self._listen_for_a_machine(channel))

@@ -153,9 +153,11 @@ async def waiting(run: Run) -> None:
 async def holding(run: Run) -> None:
     run.asterisk.enter(CALLER)
     for on, state in ((True, State.HOLDING), (False, State.TALKING)):
-        if await run.reaches(State.TALKING if on else State.HOLDING) and run.session is not None:
+        # A call that lost its agent while it held comes back talking.
+        before = (State.TALKING,) if on else (State.HOLDING, State.TALKING)
+        if await run.reaches(*before) and run.session is not None:
             run.session.post(HoldRequested(on=on))
-            await run.reaches(state)
+            await run.reaches(state, State.TALKING)
     await talk(run)
 
 

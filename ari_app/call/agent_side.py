@@ -117,6 +117,7 @@ class AgentSide:
         speech: When it speaks.
         connection: The conversation, once the agent is there.
         interruptions: How often the caller interrupted.
+        waited_seconds: How long nothing had come from a lost agent before that was found.
     """
 
     def __init__(
@@ -133,6 +134,7 @@ class AgentSide:
         self._holds = False
         self.speech = AgentSpeech(audio)
         self._attention = Attention(audio, self.speech, policy.silence_timeout_seconds)
+        self.waited_seconds = 0.0
         self.tools: ToolRunner | None = None
         self.connection: AgentConnection | None = None
         self.interruptions = 0
@@ -333,6 +335,8 @@ class AgentSide:
 
     def _forget(self) -> None:
         """Drop what was true of the lost agent only."""
+        if self.connection is not None:
+            self.waited_seconds = self.connection.dead_seconds
         if self._waits_for_silence is not None:
             self._waits_for_silence.cancel()
         self._holds = False

@@ -24,6 +24,7 @@ _BRIEF_SECONDS = 4.0
 # A caller takes more silence than this for the end of the call; an agent that returns in less needs
 # no cover.
 _COVER_SECONDS = 1.0
+_AT_ONCE_SECONDS = 0.01
 # How long a model may take for its first word.
 _RESUME_SECONDS = 4.0
 
@@ -84,7 +85,7 @@ class CallTimers:
             case Timer.RECONNECT:
                 return plan.connect_timeout_seconds + _SPARE_SECONDS
             case Timer.COVER:
-                return _COVER_SECONDS
+                return max(_COVER_SECONDS - call.agent_side.waited_seconds, _AT_ONCE_SECONDS)
             case Timer.RESUME:
                 return _RESUME_SECONDS
 

@@ -110,6 +110,8 @@ class AgentConnection:
         self._open = True
         self._closing = False
 
+        self.dead_seconds = 0.0
+        """How long nothing had come when the peer was taken for dead; 0 for any other end."""
         self._pulse = Pulse()
         self._look_seconds = dead_after / LOOKS
         self._next_look = self._loop.call_later(self._look_seconds, self._look)
@@ -313,6 +315,7 @@ class AgentConnection:
             self._socket.ping_now()
             self._next_look = self._loop.call_later(self._look_seconds, self._look)
         else:
+            self.dead_seconds = self._look_seconds * LOOKS
             self._give_up()
 
     def _note_drops(self) -> None:
@@ -320,7 +323,7 @@ class AgentConnection:
         self.stats.dropped_late_bytes = self._outbox.dropped_bytes
 
     def _give_up(self) -> None:
-        self._log.warning("agent_stalled")
+        self._log.warning("agent_stalled", silent_s=self.dead_seconds)
         self._open = False
         self._outbox.clear()
         self._socket.transport.abort()

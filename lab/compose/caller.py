@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -123,17 +123,9 @@ async def _talk(
         report = Report()
         following = asyncio.create_task(follow(watcher, known, report, show))
         try:
-            try:
-                async with asyncio.timeout(ANSWER_SECONDS):
-                    await call.answered()
-            except TimeoutError:
-                raise LabError(f"It was not answered within {ANSWER_SECONDS:g} s.") from None
-            await caller.converse()
-            try:
-                async with asyncio.timeout(_END_SECONDS):
-                    await following
-            except TimeoutError:
-                raise LabError("The service did not let the call go.") from None
+            await _within(ANSWER_SECONDS, call.answered(), "It was not answered")
+            await _converse(caller, following, report)
+            await _within(_END_SECONDS, following, "The service did not let the call go")
         finally:
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
@@ -141,6 +133,30 @@ async def _talk(
         console.print(_summary(report, time.monotonic() - began, heard.packets))
         if report.status != "COMPLETED":
             raise LabError(f"It ended as {report.status or 'nothing'}, {report.reason}.")
+
+
+async def _converse(caller: ScriptedCaller, following: asyncio.Task[None], report: Report) -> None:
+    """Let the caller talk until the call is over or the service has given it away."""
+    conversing = asyncio.create_task(caller.converse())
+    try:
+        await asyncio.wait({conversing, following}, return_when=asyncio.FIRST_COMPLETED)
+        if not conversing.done():
+            await following
+            if report.status != "COMPLETED":
+                # The dialplan goes on with the call: whatever is heard now is not the agent.
+                raise LabError(f"It ended as {report.status}, {report.reason}.")
+        await conversing
+    finally:
+        conversing.cancel()
+        await asyncio.gather(conversing, return_exceptions=True)
+
+
+async def _within(seconds: float, done: Awaitable[None], otherwise: str) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await done
+    except TimeoutError:
+        raise LabError(f"{otherwise} within {seconds:g} s.") from None
 
 
 async def follow(

@@ -44,6 +44,7 @@ class Stage:
             "BUILD_CA_FILE": _certificates(),
             "BUILD_NETWORK": "host" if engine.is_own else "default",
             "CALLER_PAUSE_SECONDS": "600",
+            "DRAIN_TIMEOUT_SECONDS": "3",
             "LAB_API_PORT": str(ports.http_port),
             "LAB_SIP_PORT": str(ports.sip_port),
             "LAB_RTP_FIRST": str(ports.rtp_first),

@@ -49,6 +49,7 @@ class FakeAgent:
         self.results: list[tuple[str, str, bool]] = []
         self.told: list[tuple[str, str]] = []
         self.end: AgentClose | None = None
+        self.dead_seconds = 0.0
         self.before_close: Callable[[], Awaitable[object]] | None = None
 
     # --- AgentConnection

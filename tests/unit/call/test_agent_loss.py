@@ -113,6 +113,18 @@ async def test_music_covers_a_gap_of_more_than_a_second(stage: Stage) -> None:
     assert heard_ms(stage.media(session)) == 1000, "its first word is not lost in the music"
 
 
+async def test_who_has_waited_already_waits_no_longer(stage: Stage) -> None:
+    session = await begin(stage)
+    stage.agent().dead_seconds = 4.0
+    lose(stage)
+    await asyncio.sleep(0.1)
+    assert len(stage.asterisk.requests(START_MOH)) == 1
+    stage.agents.ready.set()
+    await asyncio.sleep(0.1)
+    stage.agent().says(100)
+    await stage.until(session, State.TALKING)
+
+
 async def begin(stage: Stage) -> CallSession:
     """A call whose second agent waits for `ready`."""
     stage.agents.ready.set()

@@ -470,6 +470,7 @@ async def test_an_agent_that_answers_no_ping_is_lost(handler: RecordingHandler) 
         await handler.until_called("closed")
         assert loop.time() - began >= 0.2
         assert not connection.is_open
+        assert connection.dead_seconds == pytest.approx(0.2)
     assert (handler.end.code, handler.end.kind) == (1006, CloseKind.LOST)
 
 

@@ -1,0 +1,98 @@
+"""docs/agent.md lists every word that AGENT_REASON may be: the code is compared with it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from ari_app.ari.errors import AriError
+from ari_app.call.results import Result
+from ari_app.elevenlabs import CloseKind
+from ari_app.errors import AgentError, AppError
+from ari_app.precall import PreCallError
+
+ROOT = Path(__file__).parents[3]
+SAYS_WHY = {"AgentFailed", "ControlFailed", "MediaLost", "CallerLeft", "CalleeLost", "end_all"}
+# Where the code of an error becomes a reason, and how.
+FAILING = ("ari_app/elevenlabs", "ari_app/precall.py", "ari_app/ari/errors.py")
+NOT_OF_A_CALL = {"ari_app/ari/swagger.py"}
+
+
+def documented() -> list[str]:
+    text = (ROOT / "docs" / "agent.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`[^|]+`) \|", text.partition("## Reasons")[2], re.MULTILINE)
+    return [word for row in rows for word in re.findall(r"`(\w+)`", row)]
+
+
+def literals(node: ast.expr) -> Iterator[str]:
+    match node:
+        case ast.Constant(value=str(text)):
+            yield text
+        case ast.IfExp(body=body, orelse=other):
+            yield from literals(body)
+            yield from literals(other)
+
+
+def said_by(path: Path) -> Iterator[str]:
+    """The reasons that a module names itself."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.Call(func=ast.Name(id="Outcome"), args=[_, reason, *_]):
+                yield from literals(reason)
+            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=[reason, *_]) if (
+                name in SAYS_WHY
+            ):
+                yield from literals(reason)
+
+
+def codes_in(path: Path) -> Iterator[str]:
+    """The codes that errors are given beside their classes' own."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.keyword(arg="code", value=value):
+                yield from literals(value)
+            case ast.Assign(targets=[ast.Name(id="code")], value=value):
+                yield from literals(value)
+
+
+def line_reasons() -> Iterator[str]:
+    """Why a line is lost that we did not end: what `Line` gives its handler."""
+    tree = ast.parse((ROOT / "audiosocket" / "line.py").read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(
+                func=ast.Attribute(attr="hang_up" | "_begin_end" | "_end_as_refused"),
+                args=[reason],
+            ):
+                yield from (f"line_{text}" for text in literals(reason))
+
+
+def codes_of(root: type[AppError]) -> Iterator[str]:
+    yield root.default_code
+    for each in root.__subclasses__():
+        yield from codes_of(each)
+
+
+def in_the_code() -> set[str]:
+    modules = sorted((ROOT / "ari_app").rglob("*.py"))
+    found = {reason for path in modules for reason in said_by(path)}
+    for place in FAILING:
+        path = ROOT / place
+        for module in [path] if path.is_file() else sorted(path.glob("*.py")):
+            found |= set(codes_in(module))
+    for root in (AgentError, AriError, PreCallError):
+        found |= set(codes_of(root))
+    found |= set(Result)
+    for kind in CloseKind:
+        found |= {kind.value, f"agent_{kind.value}"}
+    # The dispatcher's word for an end that is asked for without one.
+    return found | set(line_reasons()) | {"end_requested"}
+
+
+def test_every_reason_is_on_the_page_once_and_no_other() -> None:
+    words = documented()
+    assert sorted(set(words)) == sorted(in_the_code())
+    twice = {word for word in words if words.count(word) > 1}
+    assert twice == {"rejected"}, "the agent's, and the callee's"

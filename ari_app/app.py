@@ -346,7 +346,7 @@ class VoiceBridge:
         else:
             self.asterisk = assess(info.version)
             log.info("asterisk_connected", version=info.version, app=self.settings.ari_app)
-        await self.manager.reconcile()
+        await self.manager.catch_up()
 
     def _target(self) -> str:
         if self.settings.audiosocket_advertise is not None:

@@ -10,50 +10,24 @@ from typing import Any, Protocol
 
 import structlog
 
-from ari_app.ari import (
-    Channel,
-    ChannelDestroyed,
-    ChannelDtmfReceived,
-    ChannelEnteredBridge,
-    ChannelHangupRequest,
-    ChannelHold,
-    ChannelStateChange,
-    ChannelUnhold,
-    Dial,
-    StasisEnd,
-    StasisStart,
-)
-from ari_app.ari import Event as AriEvent
+from ari_app.ari import AriError, Channel, Event, StasisStart
 from ari_app.call.admission import Admission
 from ari_app.call.arguments import CallArguments, parse_arguments
+from ari_app.call.catch_up import missed
 from ari_app.call.legs import Party
 from ari_app.call.plan import CallPlan, Services
-from ari_app.call.release import (
-    give_back_caller,
-    media_channel_id,
-    placed_channel_id,
-    target_channel_id,
-)
+from ari_app.call.registry import Registry
+from ari_app.call.release import give_back_caller, placed_channel_id
+from ari_app.call.routing import EventRouter
 from ari_app.call.session import CallSession
 from ari_app.call.signals import (
-    CalleeAnswered,
-    CalleeRings,
-    CalleeScreened,
-    CallerAnswered,
     CallerEntered,
-    CallerJoined,
-    CallerLeft,
     CallerWaits,
     CallWanted,
     EndRequested,
-    MediaEntered,
-    MediaJoined,
-    MediaLost,
     Outcome,
     Refused,
     Status,
-    TargetAnswered,
-    TargetJoined,
 )
 from ari_app.call.states import State
 from ari_app.call.sweeper import Sweeper
@@ -73,7 +47,7 @@ _GIVE_UP_SECONDS = 6.0
 _END_SECONDS = 10.0
 
 _AMD = frozenset({"amd_status", "amd_cause"})
-_RINGING_STATUSES = frozenset({"RINGING", "PROGRESS"})
+_OVER = frozenset({State.RELEASING, State.ENDED})
 
 
 class CallPlanner(Protocol):
@@ -114,7 +88,6 @@ class SessionManager:
         calls_per_second: float = 0.0,
         queue_size: int = 100,
     ) -> None:
-        self.sessions: dict[str, CallSession] = {}
         self.max_concurrent_calls = max_concurrent_calls
         self.admission = Admission(
             max_concurrent_calls,
@@ -125,11 +98,23 @@ class SessionManager:
         self.draining = False
         self._services = services
         self._planner = planner
-        self._arriving: set[str] = set()
-        self._by_channel: dict[str, CallSession] = {}
+        self._registry = Registry(services.app)
         self._tasks: set[asyncio.Task[None]] = set()
         self._taking_in: set[asyncio.Task[None]] = set()
-        self._sweeper = Sweeper(services, self.sessions, self._arriving)
+        self._sweeper = Sweeper(services, self.sessions, self._registry.arriving)
+        self._router = EventRouter(
+            self._registry,
+            services.app,
+            services.policy,
+            on_caller=self._take_in,
+            on_late=self._remove_late,
+            on_foreign=self._sweeper.channel_gone,
+        )
+
+    @property
+    def sessions(self) -> dict[str, CallSession]:
+        """All calls by their ids, those of the last minute among them."""
+        return self._registry.sessions
 
     @property
     def replaced(self) -> bool:
@@ -155,15 +140,15 @@ class SessionManager:
         if arguments.wait_seconds:
             return self._let_wait(channel, arguments)
         session_id = uuid.uuid4().hex
-        self._arriving.add(channel.id)
+        self._registry.arriving.add(channel.id)
         failure: str | None = None
         try:
             plan = await self._planner.for_caller(session_id, channel, arguments)
         except AppError as error:
             plan, failure = self._planner.for_waiting(session_id, arguments), error.code
         finally:
-            arrived = channel.id in self._arriving
-            self._arriving.discard(channel.id)
+            arrived = channel.id in self._registry.arriving
+            self._registry.arriving.discard(channel.id)
         if not arrived:
             return None
         log.info(
@@ -216,16 +201,11 @@ class SessionManager:
 
     def assign(self, session: CallSession, plan: CallPlan, session_id: str) -> None:
         """Give a waiting call its agent, under the name ``session_id``."""
-        for name in (session.session_id, session.media_id):
-            self.sessions.pop(name, None)
-            self._by_channel.pop(name, None)
-        session.assign(plan, session_id)
-        self.sessions[session_id] = session
-        self._by_channel[session.media_id] = session
+        self._registry.rename(session, plan, session_id)
 
     def waiting_call(self, channel_id: str) -> CallSession | None:
         """The call that waits for an agent on a channel."""
-        session = self._by_channel.get(channel_id)
+        session = self._registry.of_caller(channel_id)
         return session if session is not None and session.state is State.WAITING else None
 
     def placed_channel(self, session_id: str) -> str:
@@ -234,9 +214,7 @@ class SessionManager:
 
     def _add(self, plan: CallPlan, party: Party, session_id: str) -> CallSession:
         session = CallSession(self._services, plan, party, session_id=session_id)
-        self.sessions[session_id] = session
-        self._by_channel[session.call_id] = session
-        self._by_channel[session.media_id] = session
+        self._registry.add(session)
         self._spawn(self._retire(session))
         return session
 
@@ -266,10 +244,10 @@ class SessionManager:
         Returns within another 22 s, also where Asterisk cannot be reached.
         """
         self.draining = True
-        for session in self._not_ended():
+        for session in self._registry.not_ended():
             if session.state is State.WAITING:
                 session.post(EndRequested(Outcome(Status.REJECTED, "draining")))
-        running = self._not_ended()
+        running = self._registry.not_ended()
         if running:
             log.info("draining", calls=len(running), limit_seconds=timeout)
             if not await _all_ended(running, timeout):
@@ -279,15 +257,15 @@ class SessionManager:
                 # Who came meanwhile was refused, and is on the way back to the dialplan.
                 if self._taking_in:
                     await asyncio.wait(self._taking_in)
-                await _all_ended(self._not_ended(), None)
-        if left := self._not_ended():
+                await _all_ended(self._registry.not_ended(), None)
+        if left := self._registry.not_ended():
             log.error("calls_not_given_back", calls=len(left))
             self._services.ari.link.abandon()
             await _all_ended(left, _GIVE_UP_SECONDS)
 
     def end_all(self, reason: str) -> None:
         """End every call now; the callers go on in the dialplan as ``FAILED``."""
-        for session in self._not_ended():
+        for session in self._registry.not_ended():
             session.post(EndRequested(Outcome(Status.FAILED, reason)))
 
     async def sweep_forever(self) -> None:
@@ -305,9 +283,6 @@ class SessionManager:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _not_ended(self) -> list[CallSession]:
-        return [session for session in self.sessions.values() if not session.ended.is_set()]
-
     def _refusal(self, plan: CallPlan) -> Outcome | None:
         if self.draining:
             return Outcome(Status.REJECTED, "draining")
@@ -320,113 +295,38 @@ class SessionManager:
     async def _retire(self, session: CallSession) -> None:
         await session.ended.wait()
         self.admission.changed()
-        for channel_id in (session.call_id, session.media_id):
-            # A caller who came back is another session's.
-            if self._by_channel.get(channel_id) is session:
-                del self._by_channel[channel_id]
-        ended = [key for key, held in self.sessions.items() if held.ended.is_set()]
-        for key in ended[:-_MAX_ENDED]:
-            del self.sessions[key]
+        self._registry.release_channels(session)
+        self._registry.forget_ended(_MAX_ENDED)
         await asyncio.sleep(_KEEP_ENDED_SECONDS)
         self.sessions.pop(session.session_id, None)
 
     # --- Asterisk's events
 
-    def handle(self, event: AriEvent) -> None:
+    def handle(self, event: Event) -> None:
         """Hand one of Asterisk's events to the call that it concerns."""
-        match event:
-            case StasisStart(channel=channel):
-                self._entered(event)
-            case ChannelEnteredBridge(channel=Channel() as channel):
-                session = self._session_of(channel.id)
-                if session is not None and event.bridge.id == session.bridge_id:
-                    match channel.id:
-                        case session.media_id:
-                            session.post(MediaJoined())
-                        case session.call_id:
-                            session.post(CallerJoined())
-                        case _:
-                            session.post(TargetJoined())
-            case ChannelHangupRequest(channel=channel):
-                session = self._by_channel.get(channel.id)
-                if session is not None and channel.id == session.call_id:
-                    session.caller_hung_up = True
-                    session.caller_ended(event.cause, event.tech_cause)
-            case Dial(peer=channel):
-                if event.dialstatus in _RINGING_STATUSES:
-                    self._rings(channel.id)
-            case StasisEnd(channel=channel):
-                self._left(channel.id)
-            case ChannelDestroyed(channel=channel):
-                self._destroyed(event)
-            case (
-                ChannelStateChange(channel=channel)
-                | ChannelDtmfReceived(channel=channel)
-                | ChannelHold(channel=channel)
-                | ChannelUnhold(channel=channel)
-            ):
-                if channel.state == "Ringing":
-                    self._rings(channel.id)
-                session = self._by_channel.get(channel.id)
-                if session is not None and channel.id == session.call_id:
-                    _tell(session, event)
-            case _:
-                pass
+        self._router.handle(event)
 
-    def _session_of(self, channel_id: str) -> CallSession | None:
-        session = self._by_channel.get(channel_id)
-        prefix = target_channel_id(self._services.app, "")
-        if session is None and channel_id.startswith(prefix):
-            session = self.sessions.get(channel_id.removeprefix(prefix).rpartition(".")[0])
-            # One that has been given up may still report.
-            return session if session is not None and session.target_id == channel_id else None
-        return session
-
-    def _entered(self, event: StasisStart) -> None:
-        channel = event.channel
-        session = self._session_of(channel.id)
-        app = self._services.app
-        ours = (media_channel_id(app, ""), placed_channel_id(app, ""), target_channel_id(app, ""))
-        if session is not None and not session.ended.is_set():
-            if self._came_back(session, channel.id):
-                self._spawn_take_in(event)
-            else:
-                self._entered_again(session, event)
-        elif channel.id.startswith(ours):
-            # Its call ended while Asterisk was making it.
-            self._spawn(self._sweeper.remove_channel(channel.id))
+    async def catch_up(self) -> None:
+        """Find out what happened to the calls while no events came, then mend what differs."""
+        ari = self._services.ari
+        try:
+            channels, bridges = await asyncio.gather(ari.channels.list(), ari.bridges.list())
+        except AriError as error:
+            log.warning("catch_up_failed", code=error.code, error=str(error))
         else:
-            self._spawn_take_in(event)
+            for channel_id, event in missed(channels, bridges, self._services.app):
+                session = self._registry.of_channel(channel_id)
+                # A caller who is being given back has not entered anew.
+                if session is not None and session.state not in _OVER:
+                    self.handle(event)
+        await self.reconcile()
 
-    def _came_back(self, session: CallSession, channel_id: str) -> bool:
-        """Whether a dialplan brings a caller back before all of the last call has been given back.
-
-        It may pass them from one agent to the next.
-        """
-        return channel_id == session.call_id and session.state is State.RELEASING
-
-    def _spawn_take_in(self, event: StasisStart) -> None:
-        task = self._spawn(self._take_in(event))
+    def _take_in(self, event: StasisStart) -> None:
+        task = self._spawn(self._begin(event))
         self._taking_in.add(task)
         task.add_done_callback(self._taking_in.discard)
 
-    def _entered_again(self, session: CallSession, event: StasisStart) -> None:
-        channel_id = event.channel.id
-        if channel_id == session.media_id:
-            session.post(MediaEntered())
-        elif channel_id == session.target_id:
-            session.target_answered()
-            session.post(TargetAnswered())
-        elif session.state is State.SCREENING:
-            found = parse_arguments(event.args).variables
-            status = found.get("amd_status", "")
-            session.callee_screened(status, found.get("amd_cause", ""))
-            session.post(CalleeScreened(self._services.policy.on_amd_status(status)))
-        elif session.placed_by_us:
-            session.callee_answered()
-            session.post(CalleeAnswered())
-
-    async def _take_in(self, event: StasisStart) -> None:
+    async def _begin(self, event: StasisStart) -> None:
         channel = event.channel
         try:
             await self.create_session(channel, parse_arguments(event.args))
@@ -435,48 +335,8 @@ class SessionManager:
             failed = Outcome(Status.FAILED, "internal_error")
             await give_back_caller(self._services.ari, channel.id, failed)
 
-    def _rings(self, channel_id: str) -> None:
-        session = self._session_of(channel_id)
-        if session is None:
-            return
-        if channel_id == session.target_id:
-            session.target_rings()
-        elif session.placed_by_us:
-            session.post(CalleeRings())
-
-    def _left(self, channel_id: str) -> None:
-        self._arriving.discard(channel_id)
-        session = self._session_of(channel_id)
-        if session is None:
-            self._sweeper.channel_gone(channel_id)
-            return
-        if session.state is State.SCREENING:
-            return  # the dialplan has it for a while
-        if channel_id == session.call_id:
-            # Without a hang-up somebody else has taken the caller: a transfer from outside, a
-            # redirect.
-            session.post(CallerLeft("caller_hung_up" if session.caller_hung_up else "caller_left"))
-        elif channel_id == session.media_id:
-            session.post(MediaLost("media_channel_gone"))
-        else:
-            session.post(session.target_ended(None, None))
-
-    def _destroyed(self, event: ChannelDestroyed) -> None:
-        channel_id = event.channel.id
-        self._arriving.discard(channel_id)
-        session = self._session_of(channel_id)
-        if session is None:
-            return
-        if channel_id == session.target_id:
-            session.post(session.target_ended(event.cause, event.tech_cause))
-        elif channel_id == session.media_id:
-            session.post(MediaLost("media_channel_gone"))
-        else:
-            session.caller_ended(event.cause, event.tech_cause)
-            if session.state in (State.DIALLING, State.RINGING):
-                session.post(session.callee_lost())
-            else:
-                session.post(CallerLeft("caller_hung_up"))
+    def _remove_late(self, channel_id: str) -> None:
+        self._spawn(self._sweeper.remove_channel(channel_id))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -487,20 +347,6 @@ class SessionManager:
 
 def _party(channel: Channel) -> Party:
     return Party(channel.id, channel.caller.number, channel.dialplan.exten)
-
-
-def _tell(session: CallSession, event: AriEvent) -> None:
-    match event:
-        case ChannelStateChange(channel=channel) if channel.state == "Up":
-            session.post(CallerAnswered())
-        case ChannelDtmfReceived():
-            session.key_pressed(event.digit)
-        case ChannelHold():
-            session.held_by_phone(True)
-        case ChannelUnhold():
-            session.held_by_phone(False)
-        case _:
-            pass
 
 
 async def _all_ended(sessions: Collection[CallSession], timeout: float | None) -> bool:

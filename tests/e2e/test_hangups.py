@@ -70,7 +70,15 @@ ON_THE_WAY_OUT = [
     *(f"{name} {when}" for name in ("set variable", "continue", "hang up", "destroy bridge")
       for when in ("asked", "done")),
 ]  # fmt: skip
-PLACED = ["originate asked", "originate done", "dialling", "ringing", "connecting", "talking"]
+PLACED = [
+    "originate asked",
+    "originate done",
+    "dialling",
+    "ringing",
+    "agent connected",
+    "joining",
+    "talking",
+]
 KINDS = {
     "in": ON_THE_WAY_IN + IN_THE_MIDDLE + ON_THE_WAY_OUT,
     "wait": ["waiting", "connecting", "ring asked", "ring done"],
@@ -159,7 +167,7 @@ class Crowd:
         pushing = asyncio.create_task(self._push_on(plan))
         call = await self._begin(plan)
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 await plan.hit.wait()
             await asyncio.sleep(plan.delay)
             if plan.by_phone or plan.session is None:
@@ -167,7 +175,7 @@ class Crowd:
             else:
                 await self.b.bridge.control.end(plan.session.session_id)
             if plan.session is not None:
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(60):
                     await plan.session.ended.wait()
         finally:
             pushing.cancel()

@@ -1,10 +1,9 @@
 # The commands that people and CI use. Each does all of its own set-up.
 PYTHON := .venv/bin/python
-CODE := ari_app audiosocket lab tests
 FUZZ_SECONDS ?= 3600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup asterisk demo test unit e2e lint format lock serve check agent bench soak fuzz audit compose-test clean
+.PHONY: help setup asterisk demo test unit e2e docs lint format lock serve check agent bench soak fuzz audit compose-test clean
 
 help:  ## List these commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -30,10 +29,16 @@ e2e: asterisk  ## The tests with the real Asterisk
 compose-test: setup  ## Build the lab in Docker, hold calls through it, take it down
 	@$(PYTHON) -m lab.compose_test
 
-lint: setup  ## Format, lint and types, without changing anything
+lint: setup  ## Format, lint, types and documentation, without changing anything
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
+
+docs: setup  ## Write the settings page anew, and the site into site/
+	$(PYTHON) -m scripts.settings_page
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
+	@echo "site/index.html"
 
 format: setup  ## Put the code into its form
 	$(PYTHON) -m ruff format .

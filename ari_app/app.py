@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import gc
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from ari_app.call.states import State
 from ari_app.call.turns import ResponseTime
 from ari_app.elevenlabs import AgentClient, AgentClose
 from ari_app.errors import ConfigError
+from ari_app.memory import settle_memory
 from ari_app.planning import FormatMemory, Planner
 from ari_app.precall import PreCall
 from ari_app.settings import Settings, split_host_port
@@ -222,14 +222,7 @@ class VoiceBridge:
         sweep = asyncio.create_task(self.manager.sweep_forever(), name="sweep")
         stop = asyncio.create_task(self._stopping.wait(), name="stop")
         key = asyncio.create_task(self.agents.watch_key(), name="agent-key")
-        # What is alive now lives as long as the process: no collection needs to look at it again.
-        gc.collect()
-        gc.freeze()
-        # What is left of an ended call are circles, which only a full collection frees. It comes
-        # the more often and takes the shorter, and no longer waits until those weigh a quarter of
-        # what there was before: the second collection lets it forget that.
-        gc.set_threshold(700, 10, 3)
-        gc.collect()
+        settle_memory()
         self._running = True
         try:
             await asyncio.wait([events, stop], return_when=asyncio.FIRST_COMPLETED)

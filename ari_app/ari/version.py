@@ -124,13 +124,6 @@ _BUGS: Final = (
         mended=_ADVISORIES,
     ),
     KnownBug(
-        "asterisk#234",
-        "when the application is killed in the middle of calls, each of them keeps a core busy "
-        "until its caller hangs up",
-        since={18: (0, 0)},
-        mended=_STRICT_AUDIOSOCKET,
-    ),
-    KnownBug(
         "asterisk PR #1522",
         "a call may end by itself when the audio connection has nothing to read for a moment",
         since={20: (14, 0), 21: (9, 0), 22: (4, 0), 23: (0, 0)},

@@ -67,7 +67,8 @@ async def _latency(ari: Client) -> Finding:
         return warning(
             CONNECTION,
             f"A request to Asterisk takes {median_ms:.0f} ms, and a call needs ten of them. Run "
-            "the application nearer to Asterisk, or give its hash in ari.conf fewer rounds.",
+            "the application nearer to Asterisk; if password_format is crypt, make the hash with "
+            "fewer rounds, as asterisk-conf/production/ari.conf says.",
         )
     return ok(CONNECTION, f"a request to Asterisk takes {median_ms:.1f} ms")
 

@@ -90,8 +90,8 @@ def demands(username: str) -> tuple[Demand, ...]:
             "plain",
             lambda value: value.strip().lower() == "crypt",
             "password_format = crypt",
-            "whoever reads the file has the password; put the output of `openssl passwd -6` into "
-            "password",
+            "whoever reads the file has the password. Put its hash there instead, as the comment "
+            "in asterisk-conf/production/ari.conf shows",
         ),
         Demand(
             "ari.conf",

@@ -15,6 +15,9 @@ REQUIRED: Final = {
     "app_stasis.so": "the dialplan hands calls over with it",
     "res_stasis.so": "calls are held in the application by it",
     "res_stasis_answer.so": "calls are answered through it",
+    "res_stasis_playback.so": "res_ari_channels needs it",
+    "res_stasis_recording.so": "res_ari_channels needs it",
+    "res_stasis_snoop.so": "res_ari_channels needs it",
     "res_http_websocket.so": "events come over it",
     "res_ari.so": "all requests come through it",
     "res_ari_asterisk.so": "the version is read through it",
@@ -27,8 +30,6 @@ REQUIRED: Final = {
 """Without one of these no call can be taken."""
 
 USEFUL: Final = {
-    "bridge_softmix.so": "a third party in a call (recording, an attended transfer)",
-    "bridge_holding.so": "calls to the target of an attended transfer",
     "codec_ulaw.so": "phones and trunks that speak G.711 \u00b5-law",
     "codec_alaw.so": "phones and trunks that speak G.711 A-law",
     "codec_resample.so": "wideband phones, and AUDIOSOCKET_FORMAT other than slin",

@@ -32,8 +32,9 @@ class SoakOptions:
     """A caller who hears nothing for longer is stranded."""
     quiet_seconds: float = 30.0
     """Before the first fault; not more than a quarter of the run."""
-    warm_up_seconds: float = 60.0
-    """Of each worker's life: not in the line through its memory."""
+    warm_up_seconds: float = 180.0
+    """Of each worker's life: not in the line through its memory. Calls last up to 80 s and are kept
+    for another 60: before that there are more of them with every minute."""
     settle_seconds: float = 16.0
     """Before what there is at rest is counted: idle connections are closed after 15 s."""
     rest_seconds: float = 90.0

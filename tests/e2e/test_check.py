@@ -24,7 +24,6 @@ from tests.e2e.production import (
     production_asterisk,
     production_files,
 )
-from tests.e2e.test_serve import environment, start
 
 pytestmark = pytest.mark.e2e
 
@@ -218,10 +217,11 @@ async def test_over_tls(installation: Installation, agent: PracticeAgent, tmp_pa
     files["asterisk.key"] = issued.private_key_pem.bytes().decode()
     files["asterisk.crt"] = "".join(pem.bytes().decode() for pem in issued.cert_chain_pems)
     async with production_asterisk(installation, files) as box:
-        env = environment(box, agent.base_url, OUTBOUND_ENDPOINT="Local/{number}@internal")
-        env["ARI_URL"] = box.ari_url.replace("http://127.0.0.1", "https://127.0.0.2")
-        env["SSL_CERT_FILE"] = str(tmp_path / "ca.pem")
-        process = await start(env, "check", "--env-file", "/dev/null")
-        output, _ = await process.communicate()
-    assert process.returncode == 0, output.decode()
-    assert "0 failed" in output.decode()
+        https = box.ari_url.replace("http://127.0.0.1", "https://127.0.0.2")
+        found = await told(box, agent, ari_url=https, ari_ca_file=tmp_path / "ca.pem")
+        assert not says(found, "Asterisk", FAILED)
+        assert says(found, "Audio", OK, "Asterisk reaches")
+        assert not says(found, "Connection", WARNING)
+
+        found = await told(box, agent, ari_url=https)
+        assert says(found, "Asterisk", FAILED, "ARI_CA_FILE")

@@ -136,7 +136,7 @@ async def test_it_starts_without_a_complaint(box: LabAsterisk) -> None:
     modules = {each["name"]: each["status"] for each in await box.ari("GET", "asterisk/modules")}
     asked_for = (box.run_dir / "etc/modules.conf").read_text().splitlines()
     loads = [line.removeprefix("load = ") for line in asked_for if line.startswith("load = ")]
-    assert len(loads) > 70
+    assert len(loads) >= 70
     assert {modules.get(name) for name in loads} == {"Running"}
     newer = (box.installation.module_dir / NEWER_MODULE).exists()
     assert (NEWER_MODULE in loads) is newer

@@ -150,7 +150,7 @@ def test_what_cannot_be_served(run: Run, environment: dict[str, str], sentence: 
     assert sentence in ran.err
     ran = run("check", **(SERVING | environment))
     assert (ran.code, ran.err) == (2, "")
-    assert ran.out.startswith("✗ Settings")
+    assert ran.out.startswith("Settings\n  ✗ ")
     assert sentence in ran.out
 
 

@@ -42,7 +42,7 @@ BROKEN = [
         "password_format = crypt",
         "password_format = plain",
         "warning",
-        ["says password_format = plain", "openssl passwd -6"],
+        ["says password_format = plain", "Put its hash"],
     ),
     ("ari.conf", "password_format = crypt", "", "warning", ["has no password_format"]),
     ("ari.conf", "websocket_write_timeout = 1000", "", "warning", ["closes the event socket"]),

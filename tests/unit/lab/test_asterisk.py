@@ -104,8 +104,8 @@ def test_windows_do_not_overlap() -> None:
 
 
 def test_passes_over_a_window_that_is_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lab.asterisk.ports.WINDOWS", 1)
     monkeypatch.setattr("lab.asterisk.ports.FIRST_PORT", claim_free().base)
+    monkeypatch.setattr("lab.asterisk.ports.WINDOWS", 1)
     window = claim_ports()
     with pytest.raises(LabError, match="No free ports for Asterisk"):
         claim_ports()

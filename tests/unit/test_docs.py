@@ -1,0 +1,230 @@
+"""What the documentation names is there: files, headings, settings, commands, options, targets."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+from typer.core import TyperGroup
+
+from ari_app.cli import app
+from ari_app.settings import Settings
+from lab.compose.options import Options
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "asterisk-conf").rglob("*.md")),
+]
+
+_FENCE = re.compile(
+    r"^(?P<indent> *)```(?P<language>[\w-]*)\n(?P<code>.*?)^(?P=indent)```$", re.M | re.S
+)
+_CODE = re.compile(r"`[^`\n]+`")
+_LINK = re.compile(r"!?\[[^\]]*\]\((?P<target>[^)\s]+)\)")
+_HEADING = re.compile(r"^#{1,6} +(?P<title>.+?) *$", re.M)
+_UPPER = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+")
+_MAKE = re.compile(r"(?<![\w-])make ((?:[a-z][a-z-]+)(?: [a-z][a-z-]+)*)")
+_COMMAND = re.compile(r"(?:^|\.venv/bin/|exec ari-app )ari-app(?P<words>(?: +[^\s`|#]+)+)")
+
+ELSEWHERE = {
+    "ARI_APP_ASTERISK": "lab/asterisk/setup.py",
+    "ARI_APP_TAG": "docker-compose.yml",
+    "BUILD_NETWORK": "docker-compose.yml",
+    "FUZZ_SECONDS": "Makefile",
+    "FUZZ_TEST_SECONDS": "tests/fuzz",
+}
+"""Variables that are no settings of the service, and where they are read."""
+
+OTHERS = {"CALLER_HUNG_UP", "SO_TIMESTAMPNS"}
+"""Names of other people's: a dialer's status, the kernel's option."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A fenced block of code."""
+
+    page: str
+    line: int
+    language: str
+    code: str
+
+
+def _blocks(page: Path) -> Iterator[Block]:
+    text = page.read_text(encoding="utf-8")
+    for fence in _FENCE.finditer(text):
+        indent = fence["indent"]
+        code = "".join(line.removeprefix(indent) for line in fence["code"].splitlines(True))
+        line = text.count("\n", 0, fence.start()) + 1
+        yield Block(page.relative_to(ROOT).as_posix(), line, fence["language"], code)
+
+
+def _prose(page: Path) -> str:
+    """The page without its blocks of code."""
+    return _FENCE.sub("", page.read_text(encoding="utf-8"))
+
+
+def _spans(page: Path) -> list[str]:
+    """What stands between backticks, and the lines of shell blocks."""
+    code = [span.strip("`") for span in _CODE.findall(_prose(page))]
+    shell = (block.code for block in _blocks(page) if block.language == "sh")
+    return code + [line for text in shell for line in text.splitlines()]
+
+
+def anchors(markdown: str) -> set[str]:
+    """The anchors of a page's headings, by the rules that repositories and the site share."""
+    found: set[str] = set()
+    for heading in _HEADING.finditer(_FENCE.sub("", markdown)):
+        title = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading["title"]).replace("`", "")
+        found.add(re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-"))
+    return found
+
+
+def dead_links(page: Path) -> list[str]:
+    """Links of a page, as browsed in a repository, that lead nowhere."""
+    dead = []
+    for link in _LINK.finditer(_CODE.sub("", _prose(page))):
+        target = link["target"]
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        path = (page.parent / name).resolve() if name else page
+        here = path.exists() and path.is_relative_to(ROOT)
+        if not here or (anchor and anchor not in anchors(path.read_text(encoding="utf-8"))):
+            dead.append(target)
+    return dead
+
+
+def _name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_links_lead_somewhere(page: Path) -> None:
+    assert dead_links(page) == []
+
+
+def test_a_dead_link_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.unit.test_docs.ROOT", tmp_path)
+    page = tmp_path / "a.md"
+    page.write_text("# One `x`\n[good](#one-x) [bad](#two) [gone](b.md) `[code](no.md)`\n")
+    assert dead_links(page) == ["#two", "b.md"]
+
+
+SHELL = [block for page in PAGES for block in _blocks(page) if block.language == "sh"]
+
+
+@pytest.mark.parametrize("block", SHELL, ids=lambda block: f"{block.page}:{block.line}")
+def test_a_shell_understands_what_is_to_be_typed(block: Block) -> None:
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("needs bash")
+    done = subprocess.run([bash, "-n"], input=block.code, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def _known_variables() -> set[str]:
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+    named = set(re.findall(r"\$\{([A-Z_]+)", yaml.safe_dump(compose)))
+    models = {name.upper() for name in [*Settings.model_fields, *Options.model_fields]}
+    return models | named | set(ELSEWHERE)
+
+
+def _named_settings(page: Path) -> set[str]:
+    """What looks like a setting: `NAME` alone, or `NAME=value`."""
+    found = set()
+    for span in _CODE.findall(_prose(page)):
+        if match := re.fullmatch(rf"`({_UPPER.pattern})(?:=.*)?`", span):
+            found.add(match[1])
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_settings_that_are_named_exist(page: Path) -> None:
+    unknown = _named_settings(page) - _known_variables() - OTHERS
+    dialplan = "\n".join(
+        path.read_text(encoding="utf-8")
+        for folder in ("asterisk-conf", "ari_app", "deploy")
+        for path in sorted((ROOT / folder).rglob("*"))
+        if path.suffix in {".conf", ".py", ".sh"}
+    )
+    assert [name for name in sorted(unknown) if not re.search(rf"\b{name}\b", dialplan)] == []
+
+
+@pytest.mark.parametrize(("name", "place"), ELSEWHERE.items())
+def test_other_variables_are_read_where_it_says(name: str, place: str) -> None:
+    path = ROOT / place
+    files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
+    assert any(name in file.read_text(encoding="utf-8") for file in files)
+
+
+def _wrong_in(command: str) -> str | None:
+    """What is wrong with `ari-app COMMAND --option ...`; None where nothing is."""
+    words = command.split()
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    target = group if words[0].startswith("-") else group.commands.get(words[0])
+    if target is None:
+        return f"no command {words[0]}"
+    known = {name for part in target.params for name in (*part.opts, *part.secondary_opts)}
+    for word in words:
+        option = word.partition("=")[0].rstrip(".,;:)")
+        if option.startswith("--") and option not in known | {"--help"}:
+            return f"{words[0]} has no {option}"
+    return None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_commands_and_options_that_are_named_exist(page: Path) -> None:
+    wrong = [
+        f"{span}: {problem}"
+        for span in _spans(page)
+        for match in _COMMAND.finditer(span)
+        if (problem := _wrong_in(match["words"]))
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("command", "problem"),
+    [
+        ("serve --env-file x", None),
+        ("--version", None),
+        ("demo --keep", None),
+        ("swim", "no command swim"),
+        ("check --fast", "check has no --fast"),
+    ],
+)
+def test_a_wrong_command_is_found(command: str, problem: str | None) -> None:
+    assert _wrong_in(command) == problem
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_make_targets_that_are_named_exist(page: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z][a-z-]*):", makefile, re.M))
+    named = {
+        target
+        for span in _spans(page)
+        for match in _MAKE.finditer(span.partition("#")[0])
+        for target in match[1].split()
+    }
+    assert named <= targets
+
+
+def test_readme_shows_every_page() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")}
+    assert pages <= set(re.findall(r"\]\(docs/([a-z-]+\.md)", readme))
+
+
+def test_readme_stays_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 170

@@ -79,9 +79,10 @@ class Run:
                     await session.ended.wait()
             if self.reconnecting is not None:
                 await self.reconnecting
-            # What Asterisk was still about to do.
-            await asyncio.sleep(5)
-            assert self.stage.left_behind() == [], self.at
+            # At once, and also after what Asterisk was still about to do.
+            for seconds in (0.2, 5):
+                await asyncio.sleep(seconds)
+                assert self.stage.left_behind() == [], (self.at, seconds)
             landed = [each.channel for each in self.asterisk.landed]
             assert len(landed) == len(set(landed)), self.at
             if self.session is not None:

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import structlog
 
-from ari_app.ari import AriError, AriNotFound, Bridge, Channel, Client
+from ari_app.ari import AriError, AriNotFound, Channel, Client
+from ari_app.call.owner import BridgeName
 from ari_app.call.reconcile import Differences, Held, Prefixes, Snapshot, compare
 from ari_app.call.release import (
     bridge_id,
@@ -104,13 +105,21 @@ class Mender:
         except AriNotFound:
             # Without subscriber, channels and bridges there is none.
             listed = ()
+        names = {
+            bridge.id: BridgeName.parse(bridge.name)
+            for bridge in bridges
+            if bridge.id.startswith(self._prefixes.bridge)
+        }
         snapshot = Snapshot(
             channels=frozenset(channel.id for channel in channels),
             bridges={bridge.id: frozenset(bridge.channels) for bridge in bridges},
             in_application=frozenset(listed).union(filter(None, map(self._entered, channels)))
             - arriving,
             on_the_way=frozenset(filter(None, map(self._on_the_way, channels))),
-            callers=dict(filter(None, map(self._caller, bridges))),
+            callers={bridge: name.caller for bridge, name in names.items() if name.caller},
+            lost=frozenset(
+                bridge for bridge, name in names.items() if name.owner and name.owner.is_gone
+            ),
         )
         return compare(snapshot, calls, self._prefixes)
 
@@ -158,10 +167,6 @@ class Mender:
         # Up and elsewhere in the dialplan is one whom we have passed on.
         on_the_way = channel.state != "Up" or channel.dialplan.context == self._amd_context
         return channel.id if placed and on_the_way else None
-
-    def _caller(self, bridge: Bridge) -> tuple[str, str] | None:
-        ours = bridge.id.startswith(self._prefixes.bridge) and bridge.name
-        return (bridge.id, bridge.name) if ours else None
 
 
 async def _all(work: Collection[Coroutine[Any, Any, object]]) -> None:

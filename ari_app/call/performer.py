@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ari_app.ari import AriError
+from ari_app.call.owner import bridge_name
 from ari_app.call.release import quietly
 from ari_app.call.signals import (
     AnswerCaller,
@@ -82,8 +83,9 @@ class Performer:
             case PlayKept():
                 call.agent_side.speech.play_kept()
             case MakeBridge():
-                # Should this process be lost, the name tells whose bridge it was.
-                made = bridges.create_with_id(call.bridge_id, type="mixing", name=call.call_id)
+                made = bridges.create_with_id(
+                    call.bridge_id, type="mixing", name=bridge_name(call.call_id)
+                )
                 self._making.append(self._request(made, then=BridgeMade()))
             case OpenMedia():
                 self._making.append(self._request(self._open_media()))

@@ -59,6 +59,7 @@ class Snapshot:
         on_the_way: The ids of the channels that we have placed and that have not entered it yet:
             they ring, or are in the dialplan for answering machine detection.
         callers: The ids of our bridges, each with the caller that its name tells.
+        lost: The ids of our bridges whose process is known to have ended.
     """
 
     channels: frozenset[str]
@@ -66,6 +67,7 @@ class Snapshot:
     in_application: frozenset[str]
     on_the_way: frozenset[str] = frozenset()
     callers: Mapping[str, str] = field(default_factory=dict)
+    lost: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +118,10 @@ def compare(snapshot: Snapshot, calls: Collection[Held], prefixes: Prefixes) -> 
     """Say what does not fit.
 
     A bridge of ours that holds a live media channel is no stray, though we do not know it: another
-    process serves that call. (Had it died, Asterisk would have ended the media channel with its
-    connection.) Nor is its caller, who may hear music outside, or wait to be put into it. Nor is a
-    bridge that holds a caller and the target of a transfer: they speak.
+    process serves that call, unless that process is known to have ended. (Had it died, Asterisk
+    would have ended the media channel with its connection; before 20.14 and 22.4 only once it had
+    something to send.) Nor is its caller, who may hear music outside, or wait to be put into it.
+    Nor is a bridge that holds a caller and the target of a transfer: they speak.
 
     Args:
         snapshot: What Asterisk holds.
@@ -144,7 +147,11 @@ def compare(snapshot: Snapshot, calls: Collection[Held], prefixes: Prefixes) -> 
         for bridge, members in strange.items()
         if members & targets and members - targets and not members & media
     }
-    served = handed_over | {bridge for bridge, members in strange.items() if members & media}
+    served = handed_over | {
+        bridge
+        for bridge, members in strange.items()
+        if members & media and bridge not in snapshot.lost
+    }
     served_sessions = {session_of[bridge] for bridge in served}
     elsewhere = {channel for bridge in served for channel in strange[bridge]}
     elsewhere |= {snapshot.callers[bridge] for bridge in served if bridge in snapshot.callers}

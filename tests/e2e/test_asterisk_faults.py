@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ari_app.call.observer import SessionObserver
 from ari_app.call.session import CallSession
 from ari_app.call.states import State
 from lab.asterisk import Installation, LabAsterisk
@@ -34,12 +35,14 @@ async def own(installation: Installation) -> AsyncIterator[LabAsterisk]:
 
 
 @contextlib.asynccontextmanager
-async def proxied(asterisk: LabAsterisk, **parts: object) -> AsyncIterator[tuple[Bench, TcpProxy]]:
+async def proxied(
+    asterisk: LabAsterisk, *observers: SessionObserver
+) -> AsyncIterator[tuple[Bench, TcpProxy]]:
     """A bench whose way to ARI can be disturbed; an agent that says nothing."""
     host, _, port = asterisk.ari_url.removeprefix("http://").rpartition(":")
     async with (
         TcpProxy(host, int(port), mark=b"GET /ari/events") as proxy,
-        bench(asterisk, book(**QUIET), ari_url=f"http://{proxy.address}", **parts) as b,
+        bench(asterisk, book(**QUIET), observers, ari_url=f"http://{proxy.address}") as b,
     ):
         yield b, proxy
 
@@ -62,6 +65,49 @@ def keys_heard(b: Bench, session: CallSession) -> list[str]:
 
 async def hears(call: Call, hz: int) -> None:
     await until(lambda: bool(tone_dbfs(call.heard_pcm()[-1600:], hz) > -30))
+
+
+class CutsAt(SessionObserver):
+    """Cuts the event socket when a call has reached a state."""
+
+    def __init__(self, state: State) -> None:
+        self.proxy: TcpProxy | None = None
+        self.cuts = 0
+        self._state = state
+
+    def call_changed(self, session: CallSession, state: State) -> None:
+        if state is self._state and self.proxy is not None and not self.cuts:
+            self.cuts += 1
+            self.proxy.cut(marked_only=True)
+
+
+async def test_a_short_break_while_the_caller_is_answered_does_not_end_the_call(
+    own: LabAsterisk,
+) -> None:
+    """What happened meanwhile, the caller's way into the bridge, is found out afterwards."""
+    cutter = CutsAt(State.JOINING)
+    async with proxied(own, cutter) as (b, proxy):
+        cutter.proxy = proxy
+        call, session = await talking(b)
+        assert cutter.cuts == 1
+        assert b.bridge.ari.link.outages > 1, "beside the one before it was connected"
+        await call.play(tone(TONE_HZ, 300, -20))
+        await until(lambda: loud_seconds(conversation(b, session)) > 0.2)
+        await call.hang_up()
+        await b.all_gone()
+
+
+async def test_a_call_whose_media_channel_finds_no_application_goes_on_in_the_dialplan(
+    own: LabAsterisk,
+) -> None:
+    cutter = CutsAt(State.CONNECTING)
+    async with proxied(own, cutter) as (b, proxy):
+        cutter.proxy = proxy
+        call = await b.call()
+        await hears(call, HUMAN_HZ)
+        await own.wait_for_log("landed=human stasis=SUCCESS agent=FAILED reason=")
+        await call.hang_up()
+        await b.all_gone()
 
 
 Break = Callable[[TcpProxy], Awaitable[None]]

@@ -262,7 +262,7 @@ async def test_ten_calls_at_once(asterisk: LabAsterisk, logged: Logged) -> None:
         ({"signed_url_status": 401}, "agent_unauthorized"),
         ({"signed_url_status": 429}, "agent_rate_limited"),
         ({"handshake_status": 503}, "agent_unavailable"),
-        ({"no_metadata": True}, "connect_timeout"),
+        ({"no_metadata": True}, "agent_timeout"),
         ({"close": {"code": 1008, "reason": "override_error"}}, "agent_override_error"),
         (
             {"close": {"code": 1002, "reason": "This request exceeds your quota limit."}},

@@ -46,7 +46,11 @@ def landed(asterisk: LabAsterisk, since: int) -> list[re.Match[str]]:
 async def all_landed(asterisk: LabAsterisk, count: int, since: int, limit: float) -> float:
     """Wait until so many callers went on because their worker was lost; how long it took."""
     began = time.monotonic()
-    await until(lambda: len(landed(asterisk, since)) >= count, limit)
+    try:
+        await until(lambda: len(landed(asterisk, since)) >= count, limit)
+    except TimeoutError:
+        found = [line[0] for line in landed(asterisk, since)]
+        raise AssertionError(f"{len(found)} of {count} after {limit:g} s: {found}") from None
     took = time.monotonic() - began
     for line in landed(asterisk, since):
         assert (line["where"], line["status"], line["reason"]) == ("human", "FAILED", "worker_lost")

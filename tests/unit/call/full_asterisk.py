@@ -16,9 +16,18 @@ from ari_app.ari.operations import Operation
 from audiosocket import FrameClock
 from lab.load.events import Channel, Json, event
 from lab.load.world import Refused
-from tests.unit.call.fake_ari import APP, CONTINUE, HANGUP, NOW, FakeAsterisk
+from tests.unit.call.fake_ari import (
+    APP,
+    CONTINUE,
+    CREATE_WITH_ID,
+    EXTERNAL_MEDIA,
+    HANGUP,
+    NOW,
+    FakeAsterisk,
+)
 
 _RING_SECONDS = 0.5
+_MAKES = (CREATE_WITH_ID, EXTERNAL_MEDIA, ORIGINATE_WITH_ID)
 
 
 class FullAsterisk(FakeAsterisk):
@@ -27,17 +36,23 @@ class FullAsterisk(FakeAsterisk):
     Args:
         point: Told each moment by name: a request that has come, and that has been done; an event
             that is about to be told, and that has been told.
+
+    Attributes:
+        deaf: Nobody listens: events are lost.
+        slow: What it is to make is there a while after it was asked for.
     """
 
     def __init__(self, clock: FrameClock, point: Callable[[str], None]) -> None:
         super().__init__(clock=clock)
         self._point = point
         self._ringing: set[str] = set()
+        self.deaf = self.slow = False
 
     def _tell(self, events: list[Json]) -> None:
         for body in events:
             self._point(f"{body['type']} comes")
-            super()._tell([body])
+            if not self.deaf:
+                super()._tell([body])
             self._point(f"{body['type']} has come")
 
     async def _serve(
@@ -46,6 +61,8 @@ class FullAsterisk(FakeAsterisk):
         name = f"{operation.method} {operation.path}"
         await asyncio.sleep(0)
         self._point(f"{name} comes")
+        if self.slow and operation in _MAKES:
+            await asyncio.sleep(_RING_SECONDS / 10)
         answer = await super()._serve(operation, ids, parameters)
         self._point(f"{name} is done")
         return answer
@@ -55,7 +72,10 @@ class FullAsterisk(FakeAsterisk):
     ) -> object:
         match operation, ids:
             case (op, (channel_id,)) if op is ORIGINATE_WITH_ID:
-                channel = Channel(channel_id, f"PJSIP/{channel_id}", "Down", NOW, APP)
+                # Like a media channel, it is not in the application before it has been answered.
+                channel = Channel(
+                    channel_id, f"PJSIP/{channel_id}", "Down", NOW, APP, is_media=True
+                )
                 self.world.channels[channel_id] = channel
                 self._begin(self._ring(channel_id))
                 return channel.to_json()
@@ -109,8 +129,8 @@ class FullAsterisk(FakeAsterisk):
     async def _listen_for_a_machine(self, channel: Channel) -> None:
         await asyncio.sleep(_RING_SECONDS)
         if channel.id in self.world.channels:
-            channel.in_stasis = True
-            self._tell([_event("StasisStart", channel, args=["amd_status=HUMAN"])])
+            channel.in_stasis, channel.args = True, ("amd_status=HUMAN",)
+            self._tell([_event("StasisStart", channel, args=list(channel.args))])
 
     def _there(self, channel_id: str) -> Channel:
         channel = self.world.channels.get(channel_id)

@@ -37,6 +37,7 @@ class Run:
         at: The point at which it is disturbed, and how often it has come then; None: it is not.
         disturb: What happens there.
         later: It happens in the next turn of the loop, not in the middle of what is being done.
+        slow: Asterisk takes its time to make things.
         passed: The points, in order.
         disturbed: It has happened.
     """
@@ -44,9 +45,12 @@ class Run:
     at: tuple[str, int] | None = None
     disturb: Callable[[Run], None] = lambda run: None
     later: bool = False
+    slow: bool = False
     passed: list[str] = field(default_factory=list)
     disturbed: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    reconnecting: asyncio.Task[None] | None = None
+    outcome: Outcome | None = None
     stage: Stage = field(init=False)
 
     def point(self, name: str) -> None:
@@ -67,16 +71,22 @@ class Run:
             asterisk=lambda clock: FullAsterisk(clock, self.point),
         )
         async with self.stage:
+            self.asterisk.slow = self.slow
             self.stage.agents.before = lambda: self.point("the agent is dialled")
             await scenario(self)
             for session in list(self.stage.manager.sessions.values()):
                 async with asyncio.timeout(60):
                     await session.ended.wait()
-            # What Asterisk was still about to do.
-            await asyncio.sleep(5)
-            assert self.stage.left_behind() == [], self.at
+            if self.reconnecting is not None:
+                await self.reconnecting
+            # At once, and also after what Asterisk was still about to do.
+            for seconds in (0.2, 5):
+                await asyncio.sleep(seconds)
+                assert self.stage.left_behind() == [], (self.at, seconds)
             landed = [each.channel for each in self.asterisk.landed]
             assert len(landed) == len(set(landed)), self.at
+            if self.session is not None:
+                self.outcome = self.session.outcome
         return self.passed
 
     @property
@@ -219,6 +229,21 @@ def target_hangs_up(run: Run) -> None:
         run.asterisk.callee_hangs_up(session.target_id)
 
 
+def events_are_lost(run: Run) -> None:
+    """The event socket breaks, and is there again a tenth of a second later."""
+    loop = asyncio.get_running_loop()
+
+    async def back() -> None:
+        await asyncio.sleep(0.1)
+        run.asterisk.deaf = False
+        run.stage.services.ari.link.set(True)
+        await run.stage.manager.catch_up()
+
+    run.asterisk.deaf = True
+    run.stage.services.ari.link.set(False)
+    run.reconnecting = loop.create_task(back())
+
+
 SCENARIOS = {
     each.__name__: each
     for each in (
@@ -245,7 +270,8 @@ ENDS = {
 }
 
 
-IN_THE_NEXT_TURN_TOO = ("caller_hangs_up", "end_is_requested")
+IN_TWO_WAYS = ("caller_hangs_up", "end_is_requested")
+"""In the middle of a step and after it, and of a quick Asterisk and a slow one."""
 
 
 def points(passed: list[str]) -> list[tuple[str, int]]:
@@ -274,10 +300,26 @@ def no_logs() -> Iterator[None]:
 )
 async def test_everything_is_given_back_wherever_a_call_ends(name: str, end: str) -> None:
     scenario = SCENARIOS[name]
-    undisturbed = points(await Run().of(scenario))
-    assert len(undisturbed) > 10
-    for later in (False, True) if end in IN_THE_NEXT_TURN_TOO else (False,):
+    for otherwise in (False, True) if end in IN_TWO_WAYS else (False,):
+        undisturbed = points(await Run(slow=otherwise).of(scenario))
+        assert len(undisturbed) > 10
         for point in undisturbed:
-            run = Run(point, ENDS[end], later)
+            run = Run(point, ENDS[end], later=otherwise, slow=otherwise)
             await run.of(scenario)
             assert run.disturbed, f"{point} did not come again"
+
+
+@pytest.mark.usefixtures("no_logs")
+@pytest.mark.parametrize("name", [name for name in SCENARIOS if name != "refused"])
+async def test_no_call_ends_because_events_were_lost(name: str) -> None:
+    undisturbed = Run()
+    for point in points(await undisturbed.of(SCENARIOS[name])):
+        run = Run(point, events_are_lost)
+        await run.of(SCENARIOS[name])
+        assert run.disturbed, f"{point} did not come again"
+        if run.session is None:
+            # What is not known to be a caller's may be another process's: it goes to a person.
+            assert point == ("StasisStart comes", 1)
+            assert [landed.reason for landed in run.asterisk.landed] == ["session_lost"]
+        else:
+            assert run.outcome == undisturbed.outcome, point

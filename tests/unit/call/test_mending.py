@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import pytest
@@ -16,6 +16,7 @@ from ari_app.ari import (
     DialplanCEP,
 )
 from ari_app.call.mending import LOST, Mender
+from ari_app.call.owner import BridgeName, Owner, bridge_name
 from tests.unit.call.stage import now
 
 APP = "app"
@@ -28,8 +29,14 @@ def channel(
     return Channel(id=channel_id, name=channel_id, state=state, dialplan=place)
 
 
-def bridge(session: str, *members: str, caller: str = "") -> Bridge:
-    return Bridge(id=f"{APP}-bridge-{session}", channels=members, name=caller)
+ELSEWHERE = Owner("another-machine", 1, 2)
+
+
+def bridge(
+    session: str, *members: str, caller: str = "", owner: Owner | None = ELSEWHERE
+) -> Bridge:
+    name = str(BridgeName(caller, owner)) if caller else "as somebody likes"
+    return Bridge(id=f"{APP}-bridge-{session}", channels=members, name=name)
 
 
 @dataclass
@@ -200,6 +207,17 @@ async def test_what_another_process_serves_is_left_alone() -> None:
     found = await mender(ari).look((), frozenset())
     assert found.elsewhere == {c.id for c in ari.there}
     assert found.handed_over == {"d"}
+
+
+async def test_media_of_a_process_that_has_ended_is_no_sign_of_life() -> None:
+    gone = replace(BridgeName.parse(bridge_name("a")).owner or ELSEWHERE, began=1)
+    ari = FakeAri(
+        [channel("holding"), channel("app-media-a")],
+        [bridge("a", "app-media-a", caller="holding", owner=gone)],
+    )
+    await mender(ari).mend(expected=True)
+    assert ari.there == [] and ari.joined == []
+    assert ari.told["holding"]["AGENT_SESSION_ID"] == "a"
 
 
 async def test_it_looks_until_nothing_comes_to_light_any_more() -> None:

@@ -9,6 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from ari_app.ari.operations import Operation
+from ari_app.call.owner import bridge_name
 from ari_app.call.signals import Outcome, Status
 from ari_app.call.states import State
 from tests.unit.call.fake_ari import (
@@ -104,7 +105,7 @@ async def test_names_are_known_before_asterisk_hears_of_them(stage: Stage) -> No
         "audiosocket",
     )
     (made,) = stage.asterisk.requests(CREATE_WITH_ID)
-    assert made.parameters == {"type": "mixing", "name": session.call_id}
+    assert made.parameters == {"type": "mixing", "name": bridge_name(session.call_id)}
 
 
 async def test_an_answer_that_only_the_event_reports_counts(stage: Stage) -> None:

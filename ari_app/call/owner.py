@@ -1,0 +1,110 @@
+"""Whose bridge it is: the caller and the process that serves the call, told by the bridge's name.
+
+A process that has died cannot give its calls back, and whoever does so for it must not touch those
+of another that lives. So a process writes its own name, which nobody else can have or get later,
+into that of its bridges: machine, since when that is up, namespace, process id, and when it began.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+_MARK: Final = "served-by:"
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A process.
+
+    Attributes:
+        place: Its machine and its namespace of process ids.
+        pid: Its id there.
+        began: When, in ticks since the machine started (field 22 of proc_pid_stat(5)).
+    """
+
+    place: str
+    pid: int
+    began: int
+
+    def __str__(self) -> str:
+        return f"{self.place}:{self.pid}:{self.began}"
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it is known to have ended; of one elsewhere nothing is known."""
+        if self.place != _place():
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except (PermissionError, OverflowError):
+            # Somebody else's, whose beginning may be hidden from us.
+            return False
+        return _began(self.pid) not in (self.began, None) or _is_zombie(self.pid)
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeName:
+    """What the name of a bridge tells; empty and None where it was not one of ours."""
+
+    caller: str = ""
+    owner: Owner | None = None
+
+    def __str__(self) -> str:
+        return f"{self.caller} {_MARK}{self.owner}"
+
+    @classmethod
+    def parse(cls, text: str) -> BridgeName:
+        """Read a name; whatever may stand there."""
+        caller, _, owner = text.partition(" " + _MARK)
+        match owner.split(":"):
+            case [place, pid, began] if _is_number(pid) and _is_number(began):
+                return cls(caller, Owner(place, int(pid), int(began)))
+            case _:
+                return cls()
+
+
+def bridge_name(caller: str) -> str:
+    """The name of a bridge that this process makes for a caller."""
+    return str(BridgeName(caller, _this_process(os.getpid())))
+
+
+@cache
+def _this_process(pid: int) -> Owner:
+    return Owner(_place(), pid, _began(pid) or 0)
+
+
+@cache
+def _place() -> str:
+    try:
+        return f"{_BOOT_ID.read_text()[:8]}-{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        return "unknown"
+
+
+def _began(pid: int) -> int | None:
+    """When a process began; None when that cannot be known."""
+    fields = _stat(pid)
+    return int(fields[19]) if fields else None
+
+
+def _is_zombie(pid: int) -> bool:
+    return _stat(pid)[:1] == ["Z"]
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of proc_pid_stat(5) from the third, the state, on; none when it is not there."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 20

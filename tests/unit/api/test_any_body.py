@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -41,7 +41,6 @@ def bodies(model: type[BaseModel]) -> st.SearchStrategy[Any]:
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
-@settings(deadline=None)
 @given(data=st.data())
 def test_a_body_is_taken_if_it_fits_the_description(
     model: type[BaseModel], data: st.DataObject

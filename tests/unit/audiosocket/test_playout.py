@@ -420,4 +420,4 @@ class Playout(RuleBasedStateMachine):
 
 
 TestPlayout = Playout.TestCase
-TestPlayout.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestPlayout.settings = settings(max_examples=60, stateful_step_count=30)

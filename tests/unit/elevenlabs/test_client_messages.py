@@ -161,7 +161,7 @@ client_message: st.SearchStrategy[m.ClientMessage] = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(client_message)
 def test_every_message_fits_the_contract_and_survives_the_wire(message: m.ClientMessage) -> None:
     data = encode(message)

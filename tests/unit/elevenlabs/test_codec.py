@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ari_app.elevenlabs import messages as m
@@ -227,7 +227,6 @@ def test_the_error_names_the_field_and_not_its_value() -> None:
     assert "4930123" not in str(caught.value)
 
 
-@settings(deadline=None)
 @given(
     st.binary()
     | st.text()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.practice_agent import ClientEvent, Dialogue, Queue, Silence, ToolCall, Turn
@@ -44,7 +44,6 @@ ACTIONS: dict[str, Action] = {
 }
 
 
-@settings(deadline=None)
 @given(
     actions=st.lists(st.sampled_from(sorted(ACTIONS)), max_size=25),
     barge_in=st.booleans(),

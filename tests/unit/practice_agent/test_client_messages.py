@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.practice_agent.client_messages import (
@@ -104,7 +104,6 @@ def test_bad_messages(raw: bytes, sentence: str) -> None:
     assert sentence in str(caught.value)
 
 
-@settings(deadline=None)
 @given(raw=st.binary() | st.text().map(str.encode))
 def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
     try:

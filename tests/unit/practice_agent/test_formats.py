@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.practice_agent.formats import AudioFormat, split
@@ -13,7 +13,6 @@ PCM_FORMATS = [name for name in AudioFormat if name is not AudioFormat.ULAW_8000
 
 
 @pytest.mark.parametrize("audio_format", PCM_FORMATS)
-@settings(deadline=None)
 @given(values=st.lists(st.integers(-32768, 32767)))
 def test_pcm_survives_the_way_there_and_back(audio_format: AudioFormat, values: list[int]) -> None:
     samples = np.array(values, dtype=np.int16)
@@ -51,7 +50,6 @@ def test_chunks_have_the_lengths_asked_for_and_the_last_one_repeats() -> None:
     assert [round(chunk.starts_at_s, 3) for chunk in chunks[:3]] == [0.0, 0.5, 0.833]
 
 
-@settings(deadline=None)
 @given(
     length=st.integers(0, 5000),
     lengths=st.lists(st.integers(1, 400), min_size=1, max_size=4),

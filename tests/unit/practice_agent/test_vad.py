@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.practice_agent.formats import Samples
@@ -66,7 +66,6 @@ def test_the_threshold_is_a_level() -> None:
     assert detector.score > 0.5
 
 
-@settings(deadline=None)
 @given(cuts=st.lists(st.integers(1, 2000)), rate_hz=st.sampled_from([8000, 22050, 44100]))
 def test_any_split_of_the_samples_gives_the_same_events(cuts: list[int], rate_hz: int) -> None:
     samples = np.concatenate([sound(300, 8000, rate_hz), sound(300, 0, rate_hz)] * 2)

@@ -234,7 +234,7 @@ def test_a_call_survives_the_loss_of_every_first_message() -> None:
     assert pair.alice.deadline == pair.bob.deadline == inf
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32), st.floats(0, 0.5))
 def test_on_a_bad_network_both_sides_come_to_rest(seed: int, loss: float) -> None:
     pair = Pair()
@@ -439,7 +439,7 @@ def test_garbage_is_counted(data: bytes) -> None:
     assert agent.datagrams() == []
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_damaged_messages_never_raise(data: st.DataObject) -> None:
     """Whatever happens to the messages of a call, both agents carry on."""

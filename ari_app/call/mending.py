@@ -29,8 +29,10 @@ WORKER_LOST: Final = Outcome(Status.FAILED, "worker_lost")
 
 _LOOK_AGAIN_SECONDS = 0.2
 _MEND_SECONDS = 3.0
-# Each makes five requests at once, out of fifty: one that waits for its turn uses up its deadline.
-_AT_ONCE = 10
+# How many are given back at once, each with five requests: Asterisk queues ten new connections
+# (`listen` in main/tcptls.c), and one more would be tried again only after a second. So it begins
+# with two, and each one that is done makes room for another, while its connections are kept.
+_AT_FIRST, _AT_ONCE = 2, 10
 
 
 class Mender:
@@ -170,10 +172,14 @@ class Mender:
 
 
 async def _all(work: Collection[Coroutine[Any, Any, object]]) -> None:
-    room = asyncio.Semaphore(_AT_ONCE)
+    room, places = asyncio.Semaphore(_AT_FIRST), _AT_FIRST
 
     async def one(step: Coroutine[Any, Any, object]) -> None:
+        nonlocal places
         async with room:
             await step
+        if places < _AT_ONCE:
+            places += 1
+            room.release()
 
     await asyncio.gather(*map(one, work))

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-_MARK: Final = "served-by:"
+_MARK: Final = " served-by "
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -32,7 +32,7 @@ class Owner:
     began: int
 
     def __str__(self) -> str:
-        return f"{self.place}:{self.pid}:{self.began}"
+        return f"{self.place}.{self.pid}.{self.began}"
 
     @property
     def is_gone(self) -> bool:
@@ -57,13 +57,13 @@ class BridgeName:
     owner: Owner | None = None
 
     def __str__(self) -> str:
-        return f"{self.caller} {_MARK}{self.owner}"
+        return f"{self.caller}{_MARK}{self.owner}"
 
     @classmethod
     def parse(cls, text: str) -> BridgeName:
         """Read a name; whatever may stand there."""
-        caller, _, owner = text.partition(" " + _MARK)
-        match owner.split(":"):
+        caller, _, owner = text.partition(_MARK)
+        match owner.split("."):
             case [place, pid, began] if _is_number(pid) and _is_number(began):
                 return cls(caller, Owner(place, int(pid), int(began)))
             case _:

@@ -28,13 +28,13 @@ def test_a_name_tells_caller_and_process() -> None:
     [
         "",
         "voice-agent 1959f7a9",
-        "sip-1 served-by:",
-        "sip-1 served-by:here:1",
-        "sip-1 served-by:here:one:2",
-        "sip-1 served-by:here:1:-2",
-        "sip-1 served-by:here:1:\u0662",
-        "sip-1 served-by:here:1:2:3",
-        "sip-1 served-by:here:1:" + "9" * 5000,
+        "sip-1 served-by ",
+        "sip-1 served-by here.1",
+        "sip-1 served-by here.one.2",
+        "sip-1 served-by here.1.-2",
+        "sip-1 served-by here.1.\u0662",
+        "sip-1 served-by here.1.2.3",
+        "sip-1 served-by here.1." + "9" * 5000,
     ],
 )
 def test_other_names_tell_nothing(text: str) -> None:

@@ -46,6 +46,10 @@ class Family:
             assert time.monotonic() < deadline, (self.lines(), self.events())
             time.sleep(0.01)
 
+    def until_served(self, times: int) -> None:
+        """Wait for that many workers that have said something; parent and worker both tell."""
+        self.until(lambda: len(self.lines()) == times and len(self.workers) >= times)
+
     def tell(self, number: signal.Signals = signal.SIGTERM) -> None:
         self.process.send_signal(number)
 
@@ -74,7 +78,7 @@ def start(tmp_path: Path) -> Iterator[Started]:
 
 def test_orders_reach_the_worker_and_its_end_is_the_end(start: Started) -> None:
     family = start("serve")
-    family.until(lambda: len(family.lines()) == 1)
+    family.until_served(1)
     family.tell()
     family.until(lambda: family.lines()[1:] == ["DRAIN"])
     family.tell(signal.SIGINT)
@@ -85,7 +89,7 @@ def test_orders_reach_the_worker_and_its_end_is_the_end(start: Started) -> None:
 
 def test_the_parent_is_one_thread_and_the_worker_has_a_session_of_its_own(start: Started) -> None:
     family = start("serve")
-    family.until(lambda: len(family.lines()) == 1)
+    family.until_served(1)
     assert len(os.listdir(f"/proc/{family.process.pid}/task")) == 1
     (worker,) = family.workers
     assert os.getsid(worker) == os.getpgid(worker) == worker != os.getsid(family.process.pid)
@@ -93,7 +97,7 @@ def test_the_parent_is_one_thread_and_the_worker_has_a_session_of_its_own(start:
 
 def test_a_worker_that_dies_is_replaced(start: Started) -> None:
     family = start("die", "serve")
-    family.until(lambda: len(family.lines()) == 2)
+    family.until_served(2)
     assert [line.split()[0] for line in family.lines()] == ["first", "again"]
     (died,) = [entry for entry in family.events() if entry["event"] == "worker_died"]
     assert (died["pid"], died["signal"]) == (family.workers[0], "SIGKILL")
@@ -102,7 +106,7 @@ def test_a_worker_that_dies_is_replaced(start: Started) -> None:
 @pytest.mark.parametrize("behaviour", ["stop", "spin", "linger"])
 def test_a_worker_that_stalls_is_killed_and_replaced(start: Started, behaviour: str) -> None:
     family = start(behaviour, "serve")
-    family.until(lambda: len(family.lines()) == 2)
+    family.until_served(2)
     assert family.names()[:4] == [
         "worker_started",
         "worker_stalled",
@@ -119,7 +123,7 @@ def test_what_the_first_worker_refuses_is_the_end(start: Started) -> None:
 
 def test_what_a_later_worker_refuses_is_tried_again(start: Started) -> None:
     family = start("fail", "refuse", "refuse", "serve")
-    family.until(lambda: len(family.lines()) == 2)
+    family.until_served(2)
     died = [entry["code"] for entry in family.events() if entry["event"] == "worker_died"]
     assert died == [3, 2, 2]
     waits = [e["seconds"] for e in family.events() if e["event"] == "worker_restart_waits"]
@@ -128,7 +132,7 @@ def test_what_a_later_worker_refuses_is_tried_again(start: Started) -> None:
 
 def test_calls_of_a_worker_that_dies_while_it_drains_are_given_back(start: Started) -> None:
     family = start("serve")
-    family.until(lambda: len(family.lines()) == 1)
+    family.until_served(1)
     family.tell()
     family.until(lambda: "DRAIN" in family.lines())
     os.kill(family.workers[0], signal.SIGKILL)
@@ -144,7 +148,7 @@ def test_an_application_that_another_has_is_not_taken_back(start: Started) -> No
 
 def test_a_worker_survives_its_parent_and_learns_of_its_end(start: Started) -> None:
     family = start("serve")
-    family.until(lambda: len(family.lines()) == 1)
+    family.until_served(1)
     (worker,) = family.workers
     family.process.kill()
     family.process.wait()
@@ -165,7 +169,7 @@ def test_a_stop_signal_that_is_ignored_stays_ignored(start: Started) -> None:
         family = start("serve")
     finally:
         signal.signal(signal.SIGHUP, before)
-    family.until(lambda: len(family.lines()) == 1)
+    family.until_served(1)
     family.tell(signal.SIGHUP)
     family.tell()
     family.until(lambda: family.lines()[1:] == ["DRAIN"])

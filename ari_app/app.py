@@ -336,6 +336,7 @@ class VoiceBridge:
             info = await self.ari.asterisk.get_info()
         except AriError as error:
             log.warning("asterisk_version_unknown", code=error.code, error=str(error))
+            self.asterisk = self.asterisk or assess("")
         else:
             self.asterisk = assess(info.version)
             log.info("asterisk_connected", version=info.version, app=self.settings.ari_app)
@@ -354,6 +355,8 @@ class VoiceBridge:
         problems = []
         if self._ari_state != "connected":
             problems.append(f"Asterisk's event socket is {self._ari_state}")
+        elif self.asterisk is None:
+            problems.append("Asterisk has not said its version yet")
         if not self.lines.listening:
             problems.append("the AudioSocket server does not listen")
         if self.agents.key.refused:

@@ -21,12 +21,15 @@ _ALL_ROWS = {**ROWS, "soak": soak_rows}
 
 
 def fill(text: str, bodies: dict[str, Json]) -> str:
-    """Replace every marked part for which there is a result."""
+    """Replace every marked part for which there is a result; the goals when all were measured."""
     for name, body in bodies.items():
         tables = [rows.to_markdown() for rows in _ALL_ROWS[name](body["results"])]
         quick = " A quick run." if body["quick"] else ""
         text = _replace(text, name, "\n\n".join([*tables, machine_line(body["machine"]) + quick]))
     results = {name: body["results"] for name, body in bodies.items()}
+    if not ROWS.keys() <= results.keys():
+        # What was not measured this time may have been before.
+        return text
     return _replace(text, "goals", goal_rows(results).to_markdown())
 
 

@@ -21,6 +21,8 @@ class Growth:
     """One standard error; infinite where the samples say nothing."""
     mean: float
     samples: int
+    hours: float = 0.0
+    """How long the longest of the runs was watched."""
 
     @property
     def lowest(self) -> float:
@@ -31,6 +33,11 @@ class Growth:
     def highest(self) -> float:
         """The most that they allow."""
         return self.percent_per_hour + 2 * self.error_percent_per_hour
+
+    @property
+    def seen_percent(self) -> float:
+        """The least that it has grown while it was watched."""
+        return self.lowest * self.hours
 
 
 def growth(runs: Sequence[Sequence[tuple[float, float]]]) -> Growth:
@@ -57,7 +64,8 @@ def growth(runs: Sequence[Sequence[tuple[float, float]]]) -> Growth:
     slope = float(at @ values) / spread
     residuals = values - slope * at
     error = sqrt(float(residuals @ residuals) / free / spread) * _widening(residuals)
-    return Growth(slope / mean * 360_000, error / mean * 360_000, mean, len(at))
+    hours = max(float(run[-1, 0] - run[0, 0]) for run in used) / 3600
+    return Growth(slope / mean * 360_000, error / mean * 360_000, mean, len(at), hours)
 
 
 def _widening(residuals: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:

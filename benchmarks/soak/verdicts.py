@@ -86,9 +86,10 @@ def _growth(rss: Growth) -> Verdict:
     if not isfinite(rss.error_percent_per_hour):
         return Verdict(what, goal, "too few samples", State.OPEN)
     error = 2 * rss.error_percent_per_hour
-    measured = f"{rss.percent_per_hour:+.2f} ± {error:.2f} % an hour ({rss.samples} samples)"
+    measured = f"{rss.percent_per_hour:+.2f} ± {error:.2f} % an hour in {rss.hours * 60:.0f} min"
     if rss.highest < MOST_GROWTH_PERCENT_PER_HOUR:
         return Verdict(what, goal, measured, State.HELD)
-    if rss.lowest > MOST_GROWTH_PERCENT_PER_HOUR:
+    # Within less than an hour's allowance it may yet level off; beyond it, it has not.
+    if rss.seen_percent > MOST_GROWTH_PERCENT_PER_HOUR:
         return Verdict(what, goal, measured, State.MISSED, (measured,))
     return Verdict(what, goal, measured, State.OPEN)

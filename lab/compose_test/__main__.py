@@ -57,12 +57,12 @@ def run_checks(may_install: bool, progress: Progress) -> None:
                     began = time.monotonic()
                     seen = check(stage)
                     progress(f"{name:>10}  {time.monotonic() - began:5.0f} s  {seen}")
-            except BaseException:
-                # What went wrong first is what there is to say.
+            except CheckFailed as error:
+                raise CheckFailed(f"{error}\n{stage.last_words()}") from None
+            finally:
+                # What went wrong first is what there is to say: `down` has a check of its own.
                 with contextlib.suppress(CheckFailed):
                     stage.take_down()
-                raise
-            finally:
                 stage.tidy()
     finally:
         ports.release()

@@ -26,22 +26,24 @@ def with_compose(engine: Engine, may_install: bool, progress: Progress) -> Engin
     Raises:
         NoEngineError: there is none, and none can be had.
     """
-    found = version(engine)
-    if found is not None and found >= OLDEST:
+    if _is_new_enough(engine):
         return engine
-    oldest = ".".join(map(str, OLDEST))
-    if not (may_install and engine.is_own):
-        raise NoEngineError(
-            f"Docker Compose {oldest} or later is missing "
-            "(Debian: docker-compose of trixie and later, others: docker-compose-plugin)."
-        )
-    config = cache_dir() / _FOLDER
-    engine = replace(engine, env={**engine.env, "DOCKER_CONFIG": str(config)})
-    if version(engine) is None:
-        _fetch(config, progress)
-    if version(engine) is None:
-        raise NoEngineError(f"Debian's Docker Compose does not run here: {config}")
-    return engine
+    if engine.is_own:
+        config = cache_dir() / _FOLDER
+        engine = replace(engine, env={**engine.env, "DOCKER_CONFIG": str(config)})
+        if may_install and not _is_new_enough(engine):
+            _fetch(config, progress)
+        if _is_new_enough(engine):
+            return engine
+    raise NoEngineError(
+        f"Docker Compose {'.'.join(map(str, OLDEST))} or later is missing "
+        "(Debian: docker-compose of trixie and later, others: docker-compose-plugin)."
+    )
+
+
+def _is_new_enough(engine: Engine) -> bool:
+    found = version(engine)
+    return found is not None and found >= OLDEST
 
 
 def version(engine: Engine) -> tuple[int, int] | None:

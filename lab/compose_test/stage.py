@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 TAG = "test"
 _RTP_PORTS = 40
 _DOWN_SECONDS = 90.0
+_LOG_LINES = 15
 _OWN_NAMES = ("LAB_", "LOAD_", "CALLER_", "COMPOSE_", "ELEVENLABS_", "API_", "ARI_")
 
 
@@ -66,6 +67,13 @@ class Stage:
     def docker(self, *arguments: str) -> str:
         """Run `docker` and return what it prints. Raises CheckFailed."""
         return run(["docker", *arguments], env=self._env)
+
+    def last_words(self) -> str:
+        """The end of every service's log."""
+        try:
+            return self.compose("logs", "--no-color", "--tail", str(_LOG_LINES))
+        except CheckFailed as error:
+            return str(error)
 
     def services(self) -> dict[str, dict[str, Any]]:
         """What `docker compose ps` says of each service, by name."""

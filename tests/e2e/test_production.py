@@ -129,7 +129,9 @@ async def handed_on(b: Bench, phone: Phone, call: Call, status: str) -> None:
 
 
 async def test_it_starts_without_a_complaint(box: LabAsterisk) -> None:
-    log = box.log_path.read_text()
+    # pjproject says this where SIP began before all of its modules were there, as it may.
+    lines = box.log_path.read_text().splitlines()
+    log = "\n".join(line for line in lines if "registered during operation" not in line)
     assert " NOTICE[" in log
     assert " WARNING[" not in log
     assert " ERROR[" not in log

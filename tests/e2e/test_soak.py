@@ -55,7 +55,8 @@ async def test_a_short_soak_finds_a_stranded_caller_and_an_orphan(tmp_path: Path
     assert planned >= 6
     (fault,) = results["faults"]
     assert fault["kind"] == "agent_killed"
-    assert results["gaps"]["quiet"]["packets"] > 1000
+    # On a busy machine no second may count as quiet.
+    assert sum(gaps["packets"] for gaps in results["gaps"].values()) > 1000
     samples = results["samples"]
     assert len(samples) >= 6
     assert all(sample["tasks"] > 0 and sample["rss_mb"] > 20 for sample in samples)

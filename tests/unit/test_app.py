@@ -261,7 +261,8 @@ async def test_a_version_that_is_not_told(make: Make) -> None:
             with capture_logs() as logs:
                 async with running(bridge):
                     await until(lambda: "reconcile_failed" in [entry["event"] for entry in logs])
-            assert bridge.asterisk is None
+            assert bridge.asterisk is not None
+            assert bridge.asterisk.version is None, "it counts as the oldest"
             assert bridge.readiness().asterisk_version is None
     assert "asterisk_version_unknown" in [entry["event"] for entry in logs]
 

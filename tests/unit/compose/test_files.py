@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +103,38 @@ def test_production_packages_are_a_part_of_the_labs() -> None:
     serve, lab = stanzas(ROOT / "deploy/serve.lock"), stanzas(ROOT / "deploy/lab.lock")
     assert serve.items() <= lab.items()
     assert not any(key.startswith(("matplotlib==", "segno==")) for key in serve)
+
+
+def test_production_packages_are_all_that_the_service_imports() -> None:
+    files = [path for name in ("ari_app", "audiosocket") for path in (ROOT / name).rglob("*.py")]
+    # `lab` and `benchmarks` belong to commands that say what they lack.
+    ours = {"ari_app", "audiosocket", "benchmarks", "lab"}
+    used = {name for path in files for name in imports(path)} - ours - sys.stdlib_module_names
+    serve = {key.partition("==")[0] for key in stanzas(ROOT / "deploy/serve.lock")}
+    distributions = packages_distributions()
+    assert used
+    assert {
+        name
+        for name in used
+        if serve.isdisjoint(canonical(found) for found in distributions.get(name, [name]))
+    } == set()
+
+
+def imports(path: Path) -> set[str]:
+    """The top-level names of all modules that a file imports, wherever it does."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Import(names=names):
+                found |= {alias.name.partition(".")[0] for alias in names}
+            case ast.ImportFrom(module=str(module), level=0):
+                found.add(module.partition(".")[0])
+    return found
+
+
+def canonical(distribution: str) -> str:
+    """A distribution's name as locks have it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def stanzas(lock: Path) -> dict[str, frozenset[str]]:

@@ -21,12 +21,14 @@ def test_a_straight_line() -> None:
     found = growth([run(100, 5)])
     assert found.percent_per_hour == pytest.approx(5, rel=0.01)
     assert found.error_percent_per_hour == pytest.approx(0, abs=1e-6)
+    assert found.seen_percent == pytest.approx(5 * 598 / 3600, rel=0.01)
 
 
 def test_workers_at_other_levels_are_no_growth() -> None:
     found = growth([run(100, 0), run(140, 0, start=700), run(90, 0, start=1400)])
     assert found.percent_per_hour == pytest.approx(0, abs=1e-9)
     assert found.samples == 900
+    assert found.hours == pytest.approx(598 / 3600)
 
 
 def test_the_slope_is_common_to_all_workers() -> None:

@@ -11,7 +11,7 @@ from benchmarks.soak.plan import Kind
 from benchmarks.soak.verdicts import Rest, State, Verdict, give_verdicts
 
 REST = Rest(channels=0, bridges=0, calls=0, lines=0, tasks=12, fds=30, conversations=0)
-FLAT = Growth(0.1, 0.2, 100.0, 300)
+FLAT = Growth(0.1, 0.2, 100.0, 300, 1.0)
 
 
 def judged(fate: Fate = Fate.AS_PLANNED, why: str = "") -> Judged:
@@ -64,17 +64,21 @@ def test_less_than_before_is_no_orphan() -> None:
 
 
 @pytest.mark.parametrize(
-    ("percent", "error", "state"),
+    ("percent", "error", "hours", "state"),
     [
-        (0.1, 0.2, State.HELD),
-        (-5.0, 0.5, State.HELD),
-        (0.9, 0.2, State.OPEN),
-        (3.0, 2.0, State.OPEN),
-        (3.0, 0.5, State.MISSED),
-        (500.0, 50.0, State.MISSED),
-        (0.0, inf, State.OPEN),
+        (0.1, 0.2, 1.0, State.HELD),
+        (-5.0, 0.5, 0.1, State.HELD),
+        (0.9, 0.2, 1.0, State.OPEN),
+        (3.0, 2.0, 1.0, State.OPEN),
+        (3.0, 0.5, 1.0, State.MISSED),
+        (7.0, 1.0, 0.1, State.OPEN),
+        (7.0, 1.0, 0.5, State.MISSED),
+        (500.0, 50.0, 0.05, State.MISSED),
+        (0.0, inf, 0.0, State.OPEN),
     ],
 )
-def test_growth_is_judged_with_its_error(percent: float, error: float, state: State) -> None:
-    _, _, _, memory = verdicts(judged(), rss=Growth(percent, error, 100.0, 300))
+def test_growth_is_judged_with_its_error_and_by_what_was_seen(
+    percent: float, error: float, hours: float, state: State
+) -> None:
+    _, _, _, memory = verdicts(judged(), rss=Growth(percent, error, 100.0, 300, hours))
     assert memory.state is state

@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 FUZZ_SECONDS ?= 3600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup asterisk demo test unit e2e docs lint format lock serve check agent bench soak fuzz audit compose-test clean
+.PHONY: help setup asterisk demo test unit e2e docs lint format lock serve check agent bench soak fuzz audit hangups compose-test clean
 
 help:  ## List these commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ e2e: asterisk  ## The tests with the real Asterisk
 
 compose-test: setup  ## Build the lab in Docker, hold calls through it, take it down
 	@$(PYTHON) -m lab.compose_test
+
+hangups: asterisk  ## Hang up 1,000 calls at every moment that there is, on the real Asterisk
+	ARI_APP_HANGUPS=1000 $(PYTHON) -m pytest -s tests/e2e/test_hangups.py
 
 lint: setup  ## Format, lint, types and documentation, without changing anything
 	$(PYTHON) -m ruff format --check .

@@ -1,7 +1,8 @@
 """A timer finer than uvloop's, which has whole milliseconds: at the phone they would be jitter.
 
-Linux' `timerfd_create(2)` fires within some 50 µs of an absolute time and is awaited as a file.
-Python has it from 3.13 on; before that it is reached through the C library.
+Linux' `timerfd_create(2)` fires within some 50 µs of its time and is awaited as a file. Python has
+it from 3.13 on; before that it is reached through the C library. It is told how long to wait, not
+until when: what fakes the wall clock for a process (libfaketime) shifts every absolute time.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from typing import Final, Self
 
 _CLOCK_MONOTONIC: Final = 1
-_ABSOLUTE: Final = 1
+_RELATIVE: Final = 0
 _NON_BLOCKING: Final = os.O_NONBLOCK
 _CLOSE_ON_EXEC: Final = os.O_CLOEXEC
 
@@ -72,11 +73,11 @@ class KernelTimer:
             self._fd = -1
 
     def _set(self, when: float) -> None:
-        # A time of zero would mean: never.
-        nanoseconds = max(1, round(when * 1e9))
+        # No time at all would mean: never.
+        nanoseconds = max(1, round((when - time.monotonic()) * 1e9))
         value = _Timespec(*divmod(nanoseconds, 1_000_000_000))
         spec = _TimerSpec(_Timespec(0, 0), value)
-        self._checked(self._libc.timerfd_settime(self._fd, _ABSOLUTE, ctypes.byref(spec), None))
+        self._checked(self._libc.timerfd_settime(self._fd, _RELATIVE, ctypes.byref(spec), None))
 
     def _fired(self) -> None:
         with contextlib.suppress(BlockingIOError):

@@ -147,6 +147,8 @@ async def test_calls_go_on_without_ari_and_end_as_they_ended(own: LabAsterisk, o
             await hears(new, HUMAN_HZ)
             await own.wait_for_log("landed=human stasis=FAILED agent= reason=")
             await new.hang_up()
+        else:
+            new = await b.dial()
         await asyncio.sleep(max(0.0, broken_at + seconds - asyncio.get_running_loop().time()))
         assert session.state is State.TALKING
         assert left.state is State.TALKING, "nothing has said that the caller is gone"
@@ -159,6 +161,9 @@ async def test_calls_go_on_without_ari_and_end_as_they_ended(own: LabAsterisk, o
         await own.wait_for_log("landed=bye reason=enough")
         assert asyncio.get_running_loop().time() - back_at < 5
         await ending
+        if outage == "nothing passes":
+            await own.wait_for_log("landed=human stasis=SUCCESS agent=FAILED reason=session_lost")
+            await new.hang_up()
         # What happens from now on is heard of again.
         await until(lambda: b.bridge.readiness().status == "ready")
         await stays.send_digits("7#")

@@ -135,7 +135,9 @@ def _known_variables() -> set[str]:
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
     named = set(re.findall(r"\$\{([A-Z_]+)", yaml.safe_dump(compose)))
     models = {name.upper() for name in [*Settings.model_fields, *Options.model_fields]}
-    return models | named | set(ELSEWHERE)
+    tests = "".join(path.read_text() for path in (ROOT / "tests" / "e2e").glob("*.py"))
+    switches = set(re.findall(r'"(ARI_APP_[A-Z]+)"', tests))
+    return models | named | switches | set(ELSEWHERE)
 
 
 def _named_settings(page: Path) -> set[str]:

@@ -38,7 +38,7 @@ PHONES = 8
 QUIET = {"dialogue": {"first_message": "", "turns": []}}
 DIALPLAN = """
 [from-phones](+)
-exten => 700,1,Log(NOTICE,entered=${UNIQUEID})
+exten => 990,1,Log(NOTICE,entered=${UNIQUEID})
  same => n,Stasis(${APP})
  same => n,Log(NOTICE,went_on=${UNIQUEID} status=${AGENT_STATUS} reason=${AGENT_REASON})
  same => n,Hangup()
@@ -110,7 +110,7 @@ async def test_a_burst_takes_all_places_and_not_one_more(asterisk: LabAsterisk) 
 
         async def call(number: int) -> None:
             await asyncio.sleep(number / CALLS)
-            uri = f"sip:700@{asterisk.sip_host}:{asterisk.sip_port}"
+            uri = f"sip:990@{asterisk.sip_host}:{asterisk.sip_port}"
             await phones[number % PHONES].dial(uri)
 
         await asyncio.gather(*(call(number) for number in range(CALLS)))

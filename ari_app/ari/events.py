@@ -263,6 +263,10 @@ EVENTS: Final[dict[str, type[Event]]] = {
 """Every event that this application understands, by its `type`."""
 
 
+# No event of Asterisk's has a longer name; an error shall not repeat whatever came instead.
+_MAX_KIND = 64
+
+
 def parse_event(text: str | bytes) -> Event:
     """Turn one message of the event socket into an event.
 
@@ -282,7 +286,7 @@ def parse_event(text: str | bytes) -> Event:
     try:
         return EVENTS.get(kind, UnknownEvent).model_validate(message)
     except ValidationError as error:
-        raise AriMalformed(f"event {kind}: {describe(error)}") from None
+        raise AriMalformed(f"event {kind[:_MAX_KIND]}: {describe(error)}") from None
 
 
 def describe(error: ValidationError) -> str:

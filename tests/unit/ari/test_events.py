@@ -188,6 +188,12 @@ _JSON = st.recursive(
 )
 
 
+def test_an_endless_type_is_not_repeated() -> None:
+    with pytest.raises(AriMalformed, match=r"^event x{64}: application") as caught:
+        parse_event(b'{"type": "' + b"x" * 20_000 + b'", "application": 1}')
+    assert len(str(caught.value)) < 1000
+
+
 @given(
     st.binary()
     | _JSON.map(orjson.dumps)

@@ -16,7 +16,7 @@ from ari_app.api.metrics import Metrics
 from ari_app.api.models import Readiness
 from ari_app.api.rates import RequestRates
 from ari_app.api.routes import build_web_app
-from ari_app.ari import AriError, AriUnauthorized, Assessment, Client, EventSocket, assess
+from ari_app.ari import AriError, AriUnauthorized, Assessment, EventSocket, assess
 from ari_app.audio.recording import Recordings
 from ari_app.audio.sound_file import SoundFile
 from ari_app.call.control import CallControl
@@ -29,7 +29,10 @@ from ari_app.call.plan import Services
 from ari_app.call.session import CallSession
 from ari_app.call.states import State
 from ari_app.call.turns import ResponseTime
-from ari_app.elevenlabs import AgentClient, AgentClose
+from ari_app.checks.asterisk import unauthorized
+from ari_app.checks.here import require_recordings
+from ari_app.clients import agent_client, ari_client
+from ari_app.elevenlabs import AgentClose
 from ari_app.errors import ConfigError
 from ari_app.memory import settle_memory
 from ari_app.planning import FormatMemory, Planner
@@ -136,7 +139,8 @@ class VoiceBridge:
     async def _start(self) -> None:
         settings = self.settings
         settings.require_serving()
-        _check_recordings(settings.recordings_dir)
+        if settings.recordings_dir is not None:
+            require_recordings(settings.recordings_dir)
 
         clock = FrameClock(on_tick=self.metrics.clock_ticked)
         clock.start()
@@ -154,24 +158,8 @@ class VoiceBridge:
         )
         self._exit.push_async_callback(self.lines.close)
 
-        self.ari = await self._exit.enter_async_context(
-            Client(
-                settings.ari_url,
-                settings.ari_username,
-                settings.ari_password.get_secret_value(),
-                settings.ari_app,
-                ca_file=settings.ari_ca_file,
-            )
-        )
-        self.agents = await self._exit.enter_async_context(
-            AgentClient(
-                settings.elevenlabs_base_url,
-                settings.elevenlabs_api_key,
-                connect_timeout=settings.agent_connect_timeout_seconds,
-                dead_after=settings.agent_dead_after_seconds,
-                ca_file=settings.elevenlabs_ca_file,
-            )
-        )
+        self.ari = await self._exit.enter_async_context(ari_client(settings))
+        self.agents = await self._exit.enter_async_context(agent_client(settings))
         http_tools = await self._exit.enter_async_context(
             HttpTools.load(settings.tools_file, process_environment(settings.env_file))
         )
@@ -229,7 +217,7 @@ class VoiceBridge:
             if events.done() and (error := events.exception()) is not None:
                 await self.manager.drain(0)
                 if isinstance(error, AriUnauthorized):
-                    raise ConfigError(_unauthorized(self.settings)) from None
+                    raise ConfigError(unauthorized(self.settings)) from None
                 raise error
             await self.manager.drain(0 if self._ending else self.settings.drain_timeout_seconds)
         finally:
@@ -373,30 +361,6 @@ class VoiceBridge:
     def _asterisk_version(self) -> str | None:
         version = self.asterisk.version if self.asterisk else None
         return version.text if version else None
-
-
-def _unauthorized(settings: Settings) -> str:
-    return (
-        f"Asterisk at {settings.ari_url} refuses the user {settings.ari_username!r}. Compare "
-        f"ARI_USERNAME "
-        "and ARI_PASSWORD with its ari.conf, and see `asterisk -rx 'ari show users'`."
-    )
-
-
-def _check_recordings(folder: Path | None) -> None:
-    if folder is None:
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ConfigError(
-            f"RECORDINGS_DIR {folder} cannot be written: {error.strerror}. Make it writable or "
-            f"empty the "
-            "setting."
-        ) from None
 
 
 def _load_sound(path: Path | None) -> SoundFile | None:

@@ -13,7 +13,6 @@ import structlog
 import uvloop
 
 from ari_app.app import VoiceBridge
-from ari_app.ari import Client
 from ari_app.call.mending import Mender
 from ari_app.checks import (
     Finding,
@@ -22,6 +21,7 @@ from ari_app.checks import (
     check_asterisk,
     check_descriptors,
 )
+from ari_app.clients import ari_client
 from ari_app.descriptors import raise_limit
 from ari_app.errors import ConfigError
 from ari_app.logs import set_up_logging
@@ -117,10 +117,7 @@ async def mend(settings: Settings, duty: Duty) -> None:
     """Give back what a worker has left that was lost while it was to end."""
     with ParentLink(duty.channel, lambda order: None, lambda: None):
         unblock_signals()
-        password = settings.ari_password.get_secret_value()
-        async with Client(
-            settings.ari_url, settings.ari_username, password, settings.ari_app
-        ) as ari:
+        async with ari_client(settings) as ari:
             await Mender(ari, settings.ari_app, settings.amd_context).mend(expected=True)
 
 

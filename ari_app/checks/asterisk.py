@@ -31,15 +31,20 @@ async def check_asterisk(ari: Client, settings: Settings) -> list[Finding]:
     return [*judge_version(info.version), *await _modules(ari)]
 
 
+def unauthorized(settings: Settings) -> str:
+    """What to say when Asterisk refuses our name or password."""
+    return (
+        f"Asterisk at {settings.ari_url} refuses the user {settings.ari_username!r}. Compare "
+        "ARI_USERNAME and ARI_PASSWORD with its ari.conf; `asterisk -rx 'ari show users'` "
+        "lists the users."
+    )
+
+
 def _unreachable(error: AriError, settings: Settings) -> str:
     url = settings.ari_url
     match error:
         case AriUnauthorized():
-            return (
-                f"Asterisk at {url} refuses the user {settings.ari_username!r}. Compare "
-                "ARI_USERNAME and ARI_PASSWORD with its ari.conf; `asterisk -rx 'ari show users'` "
-                "lists the users."
-            )
+            return unauthorized(settings)
         case AriNotFound():
             return (
                 f"What answers at {url} has no /ari. Check ARI_URL, and that Asterisk has "

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from ari_app.ari import AriError, Client
+from ari_app.ari import AriError
 from ari_app.checks.agent import check_agent_key
 from ari_app.checks.asterisk import check_asterisk
 from ari_app.checks.asterisk_side import check_asterisk_side
@@ -15,7 +15,7 @@ from ari_app.checks.dial_back import check_dial_back
 from ari_app.checks.finding import Finding, Verdict, failed, ok, warning
 from ari_app.checks.here import check_here
 from ari_app.checks.questions import check_questions
-from ari_app.elevenlabs import AgentClient
+from ari_app.clients import agent_client, ari_client
 from ari_app.errors import ConfigError
 from ari_app.settings import Settings
 
@@ -45,24 +45,9 @@ async def _with(settings: Settings, *, configuration: bool) -> AsyncIterator[Fin
     for finding in await check_here(settings):
         yield finding
     async with AsyncExitStack() as stack:
-        agents = await stack.enter_async_context(
-            AgentClient(
-                settings.elevenlabs_base_url,
-                settings.elevenlabs_api_key,
-                connect_timeout=settings.agent_connect_timeout_seconds,
-                ca_file=settings.elevenlabs_ca_file,
-            )
-        )
+        agents = await stack.enter_async_context(agent_client(settings))
         yield await check_agent_key(agents, settings)
-        ari = await stack.enter_async_context(
-            Client(
-                settings.ari_url,
-                settings.ari_username,
-                settings.ari_password.get_secret_value(),
-                f"{settings.ari_app}-check",
-                ca_file=settings.ari_ca_file,
-            )
-        )
+        ari = await stack.enter_async_context(ari_client(settings, app=f"{settings.ari_app}-check"))
         findings = await check_asterisk(ari, settings)
         for finding in findings:
             yield finding

@@ -56,18 +56,27 @@ def _recordings(settings: Settings) -> list[Finding]:
     if folder is None:
         return []
     try:
+        free = require_recordings(folder)
+    except ConfigError as error:
+        return [failed(_RECORDINGS, str(error))]
+    return [judge_room(folder, free, settings)]
+
+
+def require_recordings(folder: Path) -> int:
+    """Make the folder of the recordings, and see that it can be written; the bytes it has free.
+
+    Raises:
+        ConfigError: It cannot.
+    """
+    try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
-            free = shutil.disk_usage(folder).free
+            return shutil.disk_usage(folder).free
     except OSError as error:
-        return [
-            failed(
-                _RECORDINGS,
-                f"RECORDINGS_DIR {folder} cannot be written: {error.strerror}. Make it writable "
-                "for this user, or empty the setting.",
-            )
-        ]
-    return [judge_room(folder, free, settings)]
+        raise ConfigError(
+            f"RECORDINGS_DIR {folder} cannot be written: {error.strerror}. Make it writable for "
+            "this user, or empty the setting."
+        ) from None
 
 
 def judge_room(folder: Path, free_bytes: int, settings: Settings) -> Finding:

@@ -278,3 +278,16 @@ def test_a_worker_that_only_mends(
     with capture_logs() as logs:
         assert supervise(settings_for("http://127.0.0.1:1", "http://127.0.0.1:1")) == 0
     assert [entry["event"] for entry in logs] == ["mending_failed"]
+
+
+def test_a_worker_that_only_mends_trusts_whom_serving_ones_trust(
+    parent: type[FakeParent], line: tuple[socket.socket, socket.socket], tmp_path: Path
+) -> None:
+    parent.returns = Duty(Mode.MEND, 1, line[1])
+    garbage = tmp_path / "ca.pem"
+    garbage.write_text("no certificate")
+    settings = settings_for("https://127.0.0.1:1", "http://127.0.0.1:1", ari_ca_file=str(garbage))
+    with capture_logs() as logs:
+        assert supervise(settings) == 2
+    assert [entry["event"] for entry in logs] == ["worker_cannot_serve"]
+    assert "ARI_CA_FILE" in logs[0]["error"]

@@ -19,11 +19,11 @@ from ari_app.api.routes import build_web_app
 from ari_app.ari import AriError, AriUnauthorized, Assessment, EventSocket, assess
 from ari_app.audio.recording import Recordings
 from ari_app.audio.sound_file import SoundFile
+from ari_app.call.cleanup import Mender
 from ari_app.call.control import CallControl
 from ari_app.call.dispatcher import Dispatcher
 from ari_app.call.feed import SessionFeed
 from ari_app.call.manager import SessionManager
-from ari_app.call.mending import Mender
 from ari_app.call.observer import SessionObserver, TranscriptLine
 from ari_app.call.plan import Services
 from ari_app.call.session import CallSession

@@ -13,7 +13,7 @@ import structlog
 import uvloop
 
 from ari_app.app import VoiceBridge
-from ari_app.call.mending import Mender
+from ari_app.call.cleanup import GIVE_BACK_SECONDS, Mender
 from ari_app.checks import (
     Finding,
     Verdict,
@@ -94,13 +94,15 @@ async def serve(settings: Settings, duty: Duty | None = None) -> None:
         if duty is not None:
             bridge.metrics.restarts.inc(duty.restarts)
             link = stack.enter_context(_linked(duty, bridge))
-        async with bridge:
-            _judge(
-                [check_descriptors(settings), *await check_asterisk(bridge.ari, settings)],
-                fatal=first,
-            )
+        async with bridge, contextlib.AsyncExitStack() as beside:
+            if first:
+                await _check_line(bridge, fatal=True)
             await bridge.mend(expected=not first)
-            _judge([await check_agent_key(bridge.agents, settings)], fatal=first)
+            if first:
+                await _check_agent(bridge, fatal=True)
+            else:
+                # What is wrong ends nothing now, and callers do not wait until it is known.
+                beside.push_async_callback(_cancel, asyncio.create_task(_check_again(bridge)))
             log.info(
                 "serving",
                 app=settings.ari_app,
@@ -114,11 +116,36 @@ async def serve(settings: Settings, duty: Duty | None = None) -> None:
 
 
 async def mend(settings: Settings, duty: Duty) -> None:
-    """Give back what a worker has left that was lost while it was to end."""
+    """Give back what a worker has left that was lost while it was to end.
+
+    Nobody comes after it, so it takes as long as that worker might have taken; the stop signals
+    stay blocked meanwhile.
+    """
     with ParentLink(duty.channel, lambda order: None, lambda: None):
-        unblock_signals()
         async with ari_client(settings) as ari:
-            await Mender(ari, settings.ari_app, settings.amd_context).mend(expected=True)
+            await Mender(ari, settings.ari_app, settings.amd_context).mend(
+                expected=True, patience=GIVE_BACK_SECONDS
+            )
+
+
+async def _check_line(bridge: VoiceBridge, *, fatal: bool) -> None:
+    settings = bridge.settings
+    found = [check_descriptors(settings), *await check_asterisk(bridge.ari, settings)]
+    _judge(found, fatal=fatal)
+
+
+async def _check_agent(bridge: VoiceBridge, *, fatal: bool) -> None:
+    _judge([await check_agent_key(bridge.agents, bridge.settings)], fatal=fatal)
+
+
+async def _check_again(bridge: VoiceBridge) -> None:
+    await _check_line(bridge, fatal=False)
+    await _check_agent(bridge, fatal=False)
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 @contextlib.contextmanager

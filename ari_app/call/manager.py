@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 import structlog
 
-from ari_app.ari import AriError, Channel, Event, StasisStart
+from ari_app.ari import Channel, Event, StasisStart
 from ari_app.call.admission import Admission
 from ari_app.call.arguments import CallArguments, parse_arguments
-from ari_app.call.catch_up import missed
+from ari_app.call.cleanup import GIVE_BACK_SECONDS, Sweeper
 from ari_app.call.legs import Party
 from ari_app.call.plan import CallPlan, Services
 from ari_app.call.registry import Registry
@@ -30,7 +30,6 @@ from ari_app.call.signals import (
     Status,
 )
 from ari_app.call.states import State
-from ari_app.call.sweeper import Sweeper
 from ari_app.errors import AppError
 from ari_app.logs import Number
 
@@ -42,12 +41,11 @@ _MAX_ENDED = 1000
 # Giving a call back takes 16 s where Asterisk does not answer: see `ari_app.ari.link.Persistent`.
 _RELEASE_SECONDS = 16.0
 # After that its requests are given up, and each has a deadline of its own.
-_GIVE_UP_SECONDS = 6.0
+_GIVE_UP_SECONDS = GIVE_BACK_SECONDS - _RELEASE_SECONDS
 # Whoever asks for a call's end waits no longer, though Asterisk may be away.
 _END_SECONDS = 10.0
 
 _AMD = frozenset({"amd_status", "amd_cause"})
-_OVER = frozenset({State.RELEASING, State.ENDED})
 
 
 class CallPlanner(Protocol):
@@ -101,7 +99,7 @@ class SessionManager:
         self._registry = Registry(services.app)
         self._tasks: set[asyncio.Task[None]] = set()
         self._taking_in: set[asyncio.Task[None]] = set()
-        self._sweeper = Sweeper(services, self.sessions, self._registry.arriving)
+        self._sweeper = Sweeper(services, self._registry, self.handle)
         self._router = EventRouter(
             self._registry,
             services.app,
@@ -308,18 +306,7 @@ class SessionManager:
 
     async def catch_up(self) -> None:
         """Find out what happened to the calls while no events came, then mend what differs."""
-        ari = self._services.ari
-        try:
-            channels, bridges = await asyncio.gather(ari.channels.list(), ari.bridges.list())
-        except AriError as error:
-            log.warning("catch_up_failed", code=error.code, error=str(error))
-        else:
-            for channel_id, event in missed(channels, bridges, self._services.app):
-                session = self._registry.of_channel(channel_id)
-                # A caller who is being given back has not entered anew.
-                if session is not None and session.state not in _OVER:
-                    self.handle(event)
-        await self.reconcile()
+        await self._sweeper.catch_up()
 
     def _take_in(self, event: StasisStart) -> None:
         task = self._spawn(self._begin(event))

@@ -16,6 +16,7 @@ import structlog
 
 from ari_app.call.agent_side import AgentSide
 from ari_app.call.callee import Callee
+from ari_app.call.cleanup import Held
 from ari_app.call.consultation import Consultation
 from ari_app.call.digits import for_record
 from ari_app.call.keypad import Keypad
@@ -26,7 +27,6 @@ from ari_app.call.observer import SessionObserver as SessionObserver
 from ari_app.call.observer import TranscriptLine as TranscriptLine
 from ari_app.call.performer import Performer
 from ari_app.call.plan import CallPlan, Services
-from ari_app.call.reconcile import Held
 from ari_app.call.record import CallRecord
 from ari_app.call.release import bridge_id, media_channel_id
 from ari_app.call.signals import (

@@ -278,9 +278,10 @@ async def test_after_each_connection_it_looks_for_what_was_missed(make: Make) ->
             return sum(seen.raw_path == "/ari/applications/voice-agent" for seen in ari.seen)
 
         async with VoiceBridge(make(ari_url=ari.url)) as bridge, running(bridge):
-            await until(lambda: looks() == 1)
-            await (await ari.sockets.get()).close()
+            # What has come about is told, and then what is gone is looked for.
             await until(lambda: looks() == 2)
+            await (await ari.sockets.get()).close()
+            await until(lambda: looks() == 4)
 
 
 # --- the plan of a call

@@ -220,6 +220,7 @@ async def test_what_is_wrong_at_a_restart_may_pass(
         with capture_logs() as logs:
             task = asyncio.create_task(serve(settings, Duty(Mode.AGAIN, 1, line[1])))
             await until(lambda: "asterisk_connected" in [entry["event"] for entry in logs])
+            await until(lambda: "check" in [entry["event"] for entry in logs])
             line[0].send(Order.DRAIN.value)
             await task
     await asterisk.close()
@@ -271,9 +272,26 @@ def test_what_a_worker_cannot_serve_without(
             supervise(settings)
 
 
-def test_a_worker_that_only_mends(
-    parent: type[FakeParent], line: tuple[socket.socket, socket.socket]
+async def test_a_restart_does_not_wait_for_the_agents_service(
+    line: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked = asyncio.Event()
+
+    async def never(*given: object) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(service, "check_agent_key", never)
+    async with working(line, Mode.AGAIN):
+        await asked.wait()
+
+
+def test_a_worker_that_only_mends(
+    parent: type[FakeParent],
+    line: tuple[socket.socket, socket.socket],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(service, "GIVE_BACK_SECONDS", 0.1)
     parent.returns = Duty(Mode.MEND, 1, line[1])
     with capture_logs() as logs:
         assert supervise(settings_for("http://127.0.0.1:1", "http://127.0.0.1:1")) == 0

@@ -21,6 +21,7 @@ from ari_app.ari import AriTimeout, Client, Event
 from ari_app.ari.applications import GET as GET_APPLICATION
 from ari_app.ari.asterisk import GET_INFO, LIST_MODULES
 from ari_app.ari.bridges import ADD_CHANNEL, CREATE_WITH_ID, DESTROY, REMOVE_CHANNEL
+from ari_app.ari.bridges import GET as GET_BRIDGE
 from ari_app.ari.bridges import LIST as LIST_BRIDGES
 from ari_app.ari.channels import (
     ANSWER,
@@ -34,6 +35,7 @@ from ari_app.ari.channels import (
     START_MOH,
     STOP_MOH,
 )
+from ari_app.ari.channels import GET as GET_CHANNEL
 from ari_app.ari.channels import LIST as LIST_CHANNELS
 from ari_app.ari.errors import error_for_status
 from ari_app.ari.events import parse_event
@@ -41,7 +43,7 @@ from ari_app.ari.operations import Operation, Parameter
 from ari_app.ari.rest import Rest
 from ari_app.settings import split_host_port
 from audiosocket import AudioSocketClient, FrameClock, LineFormat
-from lab.load.events import Channel, Json, asterisk_info
+from lab.load.events import Bridge, Channel, Json, asterisk_info
 from lab.load.world import Refused, World
 
 APP = "voice-agent"
@@ -132,6 +134,8 @@ class FakeAsterisk(Rest):
         after: What happens when it has been done, before it is answered.
         withheld: Events that are kept in `kept` and not sent: `StasisStart of media`,
             `ChannelEnteredBridge of caller`.
+        obscure: Channels and bridges that it cannot put into words: no events of theirs, and 500
+            to every list that they are in.
         landed: The callers who went on in the dialplan.
         media: The connections that it has made to AudioSocket servers, by channel.
         modules: The modules that it has loaded, with their status.
@@ -147,6 +151,7 @@ class FakeAsterisk(Rest):
         self.after: dict[Operation[Any], Moment] = {}
         self.withheld: set[str] = set()
         self.kept: list[tuple[str, Event]] = []
+        self.obscure: set[str] = set()
         self.landed: list[Landed] = []
         self.media: dict[str, AudioSocketClient] = {}
         self.on_event: Callable[[Event], None] = lambda event: None
@@ -241,9 +246,13 @@ class FakeAsterisk(Rest):
             case (op, (bridge,)) if op is DESTROY:
                 self._tell(world.destroy_bridge(bridge, NOW))
             case (op, ()) if op is LIST_CHANNELS:
-                return [channel.to_json() for channel in world.channels.values()]
+                return [self._describe(each) for each in world.channels.values()]
             case (op, ()) if op is LIST_BRIDGES:
-                return [bridge.to_json() for bridge in world.bridges.values()]
+                return [self._describe(each) for each in world.bridges.values()]
+            case (op, (channel,)) if op is GET_CHANNEL and channel in world.channels:
+                return self._describe(world.channels[channel])
+            case (op, (bridge,)) if op is GET_BRIDGE and bridge in world.bridges:
+                return self._describe(world.bridges[bridge])
             case (op, (app,)) if op is GET_APPLICATION and app == self._app:
                 return world.application()
             case (op, ()) if op is LIST_MODULES:
@@ -255,6 +264,11 @@ class FakeAsterisk(Rest):
             case _:
                 raise Refused(404, "Invalid method or resource")
         return None
+
+    def _describe(self, thing: Channel | Bridge) -> Json:
+        if thing.id in self.obscure:
+            raise Refused(500, "Message could not be encoded")
+        return thing.to_json()
 
     async def _open_media(self, parameters: dict[str, Any]) -> Json:
         channel_id, uuid = parameters["channelId"], parameters["data"]
@@ -333,6 +347,8 @@ class FakeAsterisk(Rest):
         for body in events:
             event = parse_event(orjson.dumps(body))
             channel = body.get("channel", {}).get("id", "")
+            if channel in self.obscure:
+                continue
             who = "media" if channel in self._media_ids else "caller"
             kind = f"{event.type} of {who}"
             if kind in self.withheld:

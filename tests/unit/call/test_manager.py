@@ -371,9 +371,9 @@ async def test_all_is_well(stage: Stage) -> None:
     began = now()
     await stage.manager.reconcile()
     assert [seen.operation for seen in stage.asterisk.seen[asked:]] == [
-        LIST_CHANNELS,
-        LIST_BRIDGES,
         GET_APPLICATION,
+        LIST_BRIDGES,
+        LIST_CHANNELS,
     ]
     assert now() == began, "one look is enough"
     assert session.state is State.TALKING
@@ -490,7 +490,7 @@ async def test_a_sweep_that_fails_is_made_good_by_the_next(
     sweeping = asyncio.create_task(stage.manager.reconcile())
     if look == 2:
         await asyncio.sleep(0.5)
-    stage.asterisk.before[operation] = status(500)
+    stage.asterisk.before[operation] = status(503)
     with capture_logs() as logs:
         await sweeping
     assert [entry["event"] for entry in logs] == ["reconcile_failed"]
@@ -511,6 +511,56 @@ async def test_sweeps_come_now_and_then_and_oftener_without_events(stage: Stage)
     before = len(stage.asterisk.requests(LIST_CHANNELS))
     await asyncio.sleep(20)
     assert len(stage.asterisk.requests(LIST_CHANNELS)) - before == 10
+    sweep.cancel()
+    await asyncio.gather(sweep, return_exceptions=True)
+
+
+async def test_one_that_asterisk_cannot_describe_stops_no_sweep(stage: Stage) -> None:
+    good, other = await stage.talk(), await stage.talk()
+    await lost_sight(stage)
+    leave_behind(stage)
+    stage.asterisk.add("sip-odd")
+    stage.asterisk.world.create_bridge("somebody-elses", "", NOW)
+    stage.asterisk.obscure |= {"sip-odd", "somebody-elses"}
+    stage.asterisk.hang_up(other.call_id)
+    await stage.manager.reconcile()
+    await other.ended.wait()
+    assert good.state is State.TALKING
+    assert {landed.channel for landed in stage.asterisk.landed} == {"sip-x", "sip-odd"}
+    assert set(stage.asterisk.world.channels) == {good.call_id, good.media_id}
+    del stage.asterisk.world.bridges["somebody-elses"]
+    stage.asterisk.on_event = stage.manager.handle
+
+
+async def test_one_that_asterisk_cannot_describe_hides_nothing_that_was_missed(
+    stage: Stage,
+) -> None:
+    stage.asterisk.withheld.add("ChannelEnteredBridge of caller")
+    session = await stage.enter()
+    await stage.settle()
+    assert session.state is State.JOINING
+    await lost_sight(stage)
+    stage.asterisk.add("sip-odd")
+    stage.asterisk.obscure.add("sip-odd")
+    await stage.manager.catch_up()
+    await stage.until(session, State.TALKING)
+    assert [landed.channel for landed in stage.asterisk.landed] == ["sip-odd"]
+    stage.asterisk.on_event = stage.manager.handle
+
+
+async def test_a_caller_whose_entrance_nobody_reported_is_found_soon(stage: Stage) -> None:
+    await stage.talk()
+    stage.asterisk.obscure.add("sip-odd")
+    sweep = asyncio.create_task(stage.manager.sweep_forever())
+    await asyncio.sleep(1)
+    stage.asterisk.enter("sip-odd")
+    await asyncio.sleep(5)
+    assert [(each.channel, each.reason) for each in stage.asterisk.landed] == [
+        ("sip-odd", "session_lost")
+    ]
+    swept = len(stage.asterisk.requests(LIST_CHANNELS))
+    await asyncio.sleep(8)
+    assert len(stage.asterisk.requests(LIST_CHANNELS)) == swept, "of whom all is known"
     sweep.cancel()
     await asyncio.gather(sweep, return_exceptions=True)
 

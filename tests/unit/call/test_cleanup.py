@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import cast
 
 import pytest
@@ -9,17 +12,31 @@ from structlog.testing import capture_logs
 from ari_app.ari import (
     Application,
     AriNotFound,
+    AriServerError,
     AriUnavailable,
     Bridge,
     Channel,
+    ChannelEnteredBridge,
+    ChannelStateChange,
     Client,
     DialplanCEP,
+    StasisStart,
 )
-from ari_app.call.mending import LOST, Mender
+from ari_app.call.cleanup import (
+    LOST,
+    Differences,
+    Held,
+    Mender,
+    Prefixes,
+    Snapshot,
+    compare,
+    missed,
+)
 from ari_app.call.owner import BridgeName, Owner, bridge_name
 from tests.unit.call.stage import now
 
 APP = "app"
+NOTHING: frozenset[str] = frozenset()
 
 
 def channel(
@@ -50,11 +67,17 @@ class FakeAri:
     looks: list[float] = field(default_factory=list)
     listed: bool = True
     fails: bool = False
+    obscure: frozenset[str] = frozenset()
     late: list[Channel] = field(default_factory=list)
 
     @property
     def client(self) -> Client:
         return cast(Client, _Client(self))
+
+    def describe(self, channel: Channel) -> Channel:
+        if channel.id in self.obscure:
+            raise AriServerError("it cannot be put into words", method="", path="")
+        return channel
 
     def leave(self, channel_id: str) -> None:
         if channel_id not in {c.id for c in self.there}:
@@ -77,7 +100,13 @@ class _Channels:
         self.ari.looks.append(now())
         if self.ari.fails:
             raise AriUnavailable("no", method="", path="")
-        return tuple(self.ari.there)
+        return tuple(self.ari.describe(channel) for channel in self.ari.there)
+
+    async def get(self, channel_id: str) -> Channel:
+        for channel in self.ari.there:
+            if channel.id == channel_id:
+                return self.ari.describe(channel)
+        raise AriNotFound("gone", method="", path="")
 
     async def hangup(self, channel_id: str) -> None:
         self.ari.leave(channel_id)
@@ -182,6 +211,32 @@ async def test_calls_of_a_lost_process_in_every_state(listed: bool) -> None:
         assert (told["AGENT_STATUS"], told["AGENT_REASON"]) == ("FAILED", "worker_lost")
 
 
+async def test_one_that_asterisk_cannot_describe_hides_nobody() -> None:
+    ari = FakeAri(
+        [
+            channel("odd"),
+            channel("odd-and-talking"),
+            channel("talking"),
+            channel("somebody-odd", runs="Queue"),
+            channel("served"),
+            channel("app-media-served"),
+        ],
+        [
+            bridge("t", "talking", caller="talking"),
+            bridge("o", "odd-and-talking", caller="odd-and-talking"),
+            bridge("served", "app-media-served", caller="served"),
+        ],
+        obscure=frozenset({"odd", "odd-and-talking", "somebody-odd"}),
+    )
+    await mender(ari).mend(expected=True)
+    assert {c.id for c in ari.there} == {"somebody-odd", "served", "app-media-served"}
+    assert {who: told["AGENT_SESSION_ID"] for who, told in ari.told.items()} == {
+        "odd": "",
+        "odd-and-talking": "o",
+        "talking": "t",
+    }
+
+
 async def test_what_another_process_serves_is_left_alone() -> None:
     ari = FakeAri(
         [
@@ -246,6 +301,20 @@ async def test_an_asterisk_that_does_not_answer_is_left_to_the_sweep() -> None:
     assert [entry["event"] for entry in logs] == ["mending_failed"]
 
 
+async def test_mending_waits_for_asterisk_where_nobody_comes_after_it() -> None:
+    ari = FakeAri([channel("a")], fails=True)
+    mending = asyncio.create_task(mender(ari).mend(expected=True, patience=22))
+    await asyncio.sleep(15)
+    assert len(ari.looks) > 50
+    ari.fails = False
+    await asyncio.wait_for(mending, 1)
+    assert ari.there == []
+    ari.fails = True
+    began = now()
+    await mender(ari).mend(expected=True, patience=22)
+    assert now() - began == pytest.approx(22, abs=0.25)
+
+
 async def test_whose_target_has_hung_up_was_transferred() -> None:
     ari = FakeAri([channel("a"), channel("b")], [bridge("a", "a"), bridge("b", "b")])
     found = await mender(ari).look((), frozenset())
@@ -261,3 +330,147 @@ async def test_one_who_is_arriving_is_no_stray() -> None:
     ari = FakeAri([channel("a"), channel("b")])
     found = await mender(ari).look((), frozenset({"a"}))
     assert found.stray_callers == {"b"}
+
+
+# --- what does not fit
+
+
+def held(name: str, *, caller: bool = True, media: bool = True) -> Held:
+    return Held(name, f"sip-{name}", f"app-media-{name}", f"app-bridge-{name}", caller, media)
+
+
+def compared(
+    calls: list[Held],
+    *,
+    channels: Set[str] = frozenset(),
+    bridges: Mapping[str, Set[str]] = MappingProxyType({}),
+    inside: Set[str] = frozenset(),
+) -> Differences:
+    return compare(
+        Snapshot(
+            frozenset(channels),
+            {bridge: frozenset(members) for bridge, members in bridges.items()},
+            frozenset(inside),
+        ),
+        calls,
+        Prefixes("app-media-", "app-bridge-", "app-out-", "app-target-"),
+    )
+
+
+def test_all_is_well() -> None:
+    differences = compared(
+        [held("a")],
+        channels={"sip-a", "app-media-a", "sip-other"},
+        bridges={"app-bridge-a": {"sip-a", "app-media-a"}, "somebody-elses": set()},
+        inside={"sip-a", "app-media-a"},
+    )
+    assert not differences.strays
+    gone = (differences.callers_gone, differences.media_gone, differences.targets_gone)
+    assert gone == (NOTHING, NOTHING, NOTHING)
+
+
+def test_calls_that_ended_while_nobody_listened() -> None:
+    differences = compared([held("a"), held("b")], channels={"sip-b"})
+    assert differences.callers_gone == {"a"}
+    assert differences.media_gone == {"a", "b"}
+
+
+def test_a_media_channel_on_its_way_is_not_missed() -> None:
+    differences = compared([held("a", media=False)], channels={"sip-a"})
+    assert differences.media_gone == NOTHING
+    assert compared([held("a", caller=False, media=False)]).callers_gone == NOTHING
+
+
+def test_what_a_killed_process_left_behind() -> None:
+    differences = compared(
+        [held("a")],
+        channels={"sip-a", "app-media-a", "sip-x", "app-media-y", "sip-elsewhere"},
+        bridges={"app-bridge-a": set(), "app-bridge-x": {"sip-x"}},
+        inside={"sip-a", "app-media-a", "sip-x", "app-media-y", "gone-already"},
+    )
+    assert differences.strays
+    assert differences.stray_media == {"app-media-y"}
+    assert differences.stray_bridges == {"app-bridge-x"}
+    assert differences.stray_callers == {"sip-x"}
+
+
+def test_what_another_process_serves_is_none_of_our_business() -> None:
+    differences = compared(
+        [],
+        channels={"sip-x", "app-media-x"},
+        bridges={"app-bridge-x": {"sip-x", "app-media-x"}},
+        inside={"sip-x", "app-media-x"},
+    )
+    assert not differences.strays
+
+
+def test_the_target_of_a_transfer_is_ours() -> None:
+    call = Held("a", "sip-a", "app-media-a", "app-bridge-a", True, False, "app-target-a.1")
+    differences = compared(
+        [call],
+        channels={"sip-a", "app-target-a.1"},
+        bridges={"app-bridge-a": {"sip-a", "app-target-a.1"}},
+        inside={"sip-a", "app-target-a.1"},
+    )
+    assert not differences.strays
+
+
+def test_two_who_were_joined_before_a_restart_go_on_speaking() -> None:
+    together = compared(
+        [],
+        channels={"sip-a", "app-target-a.1"},
+        bridges={"app-bridge-a": {"sip-a", "app-target-a.1"}},
+        inside={"sip-a", "app-target-a.1"},
+    )
+    assert not together.strays
+    alone = compared([], channels={"sip-a"}, bridges={"app-bridge-a": {"sip-a"}}, inside={"sip-a"})
+    assert alone.stray_callers == {"sip-a"}
+    assert alone.stray_bridges == {"app-bridge-a"}
+
+
+def test_a_target_that_has_hung_up_unseen() -> None:
+    call = Held("a", "sip-a", "app-media-a", "app-bridge-a", True, False, "app-target-a.1", True)
+    assert compared([call], channels={"sip-a"}).targets_gone == {"a"}
+    assert not compared([call], channels={"sip-a", "app-target-a.1"}).targets_gone
+
+
+# --- what was missed
+
+
+def told(*channels: Channel, bridges: tuple[Bridge, ...] = ()) -> list[tuple[str, str]]:
+    return [(name, event.type) for name, event in missed(channels, bridges, APP)]
+
+
+def test_nothing_is_told_of_nothing() -> None:
+    assert told() == []
+    assert told(channel("a", state="Down", runs=""), channel("b", state="Ring", runs="")) == []
+
+
+def test_what_rings_is_answered_or_entered_is_told() -> None:
+    assert told(channel("a", state="Ringing", runs="")) == [("a", "ChannelStateChange")]
+    assert told(channel("a", runs="Queue")) == [("a", "ChannelStateChange")]
+    assert told(channel("a")) == [("a", "ChannelStateChange"), ("a", "StasisStart")]
+    assert told(channel("a", state="Ring", data=f"{APP},wait=3")) == [("a", "StasisStart")]
+
+
+def test_another_application_is_none_of_ours() -> None:
+    assert told(channel("a", state="Ring", data=f"{APP}-2")) == []
+    assert told(channel("a", state="Ring", data=f"other,{APP}")) == []
+
+
+def test_arguments_come_back() -> None:
+    (_, event), *_ = missed(
+        [channel("a", state="Ring", data=f"{APP},amd_status=HUMAN,x=1")], (), APP
+    )
+    assert isinstance(event, StasisStart)
+    assert event.args == ("amd_status=HUMAN", "x=1")
+
+
+def test_who_is_in_a_bridge_entered_it_after_all_else() -> None:
+    bridge = Bridge(id="b", channels=("a", "gone"))
+    events = [event for _, event in missed([channel("a")], [bridge], APP)]
+    assert [type(event) for event in events] == [
+        ChannelStateChange,
+        StasisStart,
+        ChannelEnteredBridge,
+    ]

@@ -15,6 +15,7 @@ from ari_app.ari.errors import (
     AriTimeout,
     AriUnauthorized,
     AriUnavailable,
+    AriUnreached,
     AriUntrusted,
 )
 from ari_app.ari.events import (
@@ -45,6 +46,7 @@ from ari_app.ari.events import (
     UnknownEvent,
     parse_event,
 )
+from ari_app.ari.link import Errand
 from ari_app.ari.models import (
     Application,
     AsteriskInfo,
@@ -80,6 +82,7 @@ __all__ = [
     "AriTimeout",
     "AriUnauthorized",
     "AriUnavailable",
+    "AriUnreached",
     "AriUntrusted",
     "Assessment",
     "AsteriskInfo",
@@ -109,6 +112,7 @@ __all__ = [
     "Dial",
     "DialplanCEP",
     "Endpoint",
+    "Errand",
     "Event",
     "EventSocket",
     "Module",

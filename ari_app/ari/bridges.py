@@ -10,7 +10,9 @@ from ari_app.ari.resource import ResourceClient
 
 LIST = Operation[tuple[Bridge, ...]]("GET", "/bridges", tuple[Bridge, ...])
 GET = Operation[Bridge]("GET", "/bridges/{bridgeId}", Bridge)
-CREATE_WITH_ID = Operation[Bridge]("POST", "/bridges/{bridgeId}", Bridge, ("type", "name"))
+CREATE_WITH_ID = Operation[Bridge](
+    "POST", "/bridges/{bridgeId}", Bridge, ("type", "name"), found_by=GET
+)
 DESTROY = Operation[None]("DELETE", "/bridges/{bridgeId}")
 # Doing it twice makes the channel leave and enter again.
 ADD_CHANNEL = Operation[None](

@@ -26,7 +26,11 @@ ORIGINATE_WITH_ID = Operation[Channel](
 )
 _EXTERNAL_MEDIA = ("channelId", "app", "external_host", "encapsulation", "transport", "format")
 EXTERNAL_MEDIA = Operation[Channel](
-    "POST", "/channels/externalMedia", Channel, (*_EXTERNAL_MEDIA, "data", "variables")
+    "POST",
+    "/channels/externalMedia",
+    Channel,
+    (*_EXTERNAL_MEDIA, "data", "variables"),
+    found_by=GET,
 )
 DIAL = Operation[None]("POST", f"{_ID}/dial", parameters=("caller", "timeout"))
 ANSWER = Operation[None]("POST", f"{_ID}/answer", repeatable=True)

@@ -15,7 +15,7 @@ from ari_app.ari.asterisk import AsteriskResource
 from ari_app.ari.bridges import BridgesResource
 from ari_app.ari.channels import ChannelsResource
 from ari_app.ari.endpoints import EndpointsResource
-from ari_app.ari.link import Link, Persistent, Sender
+from ari_app.ari.link import Errand, Link, Persistent, Sender
 from ari_app.ari.playbacks import PlaybacksResource
 from ari_app.ari.rest import Observer, Rest
 
@@ -92,13 +92,16 @@ class Client:
         view._arrange(self.rest, self.app, seconds, link=self.link)
         return view
 
-    def persistent(self) -> Client:
-        """The same client for giving something back: its requests wait for Asterisk's return.
+    def persistent(self, errand: Errand | None = None) -> Client:
+        """The same client for what may be done twice: its requests wait for Asterisk's return.
 
         See :class:`~ari_app.ari.link.Persistent`.
+
+        Args:
+            errand: What they are for, if that may come to nothing meanwhile.
         """
         view = Client.__new__(Client)
-        sender = Persistent(self.rest, self.link)
+        sender = Persistent(self.rest, self.link, errand)
         view._arrange(self.rest, self.app, self.timeout, link=self.link, sender=sender)
         return view
 

@@ -4,6 +4,7 @@
 
     AriError (a ControlError: Asterisk's side, or the way to it)
     ├── AriUnavailable     no connection, or 503: not booted yet, shutting down
+    │   ├── AriUnreached   no connection came about: Asterisk knows nothing of the request
     │   └── AriUntrusted   its certificate does not hold
     ├── AriTimeout         no answer within the deadline
     ├── AriUnauthorized    401: wrong user or password; 403: the user may not do this
@@ -53,10 +54,15 @@ class AriError(ControlError):
 
 
 class AriUnavailable(AriError):
-    """Asterisk cannot be reached, closed the connection, or is not ready (503)."""
+    """Asterisk cannot be reached, closed the connection, or is not ready (503).
+
+    Attributes:
+        may_be_done: Asterisk may have done what was asked, or may yet do it.
+    """
 
     default_code = "ari_unavailable"
     default_retryable = True
+    may_be_done = True
 
 
 class AriUntrusted(AriUnavailable):
@@ -64,6 +70,13 @@ class AriUntrusted(AriUnavailable):
 
     default_code = "ari_untrusted"
     default_retryable = False
+    may_be_done = False
+
+
+class AriUnreached(AriUnavailable):
+    """No connection to Asterisk came about: it knows nothing of what was asked."""
+
+    may_be_done = False
 
 
 class AriTimeout(AriError):

@@ -37,6 +37,8 @@ class Operation(Generic[T]):
         parameters: The names of all parameters that we may send beside those of the path.
         repeatable: Doing it twice is doing it once, so it may be sent again when a connection
             turns out to be stale. GET and DELETE are; a POST says so itself.
+        found_by: What it makes has a name that we have chosen, the last of the ids or `channelId`:
+            so this tells whether an earlier attempt has made it.
     """
 
     method: Method
@@ -44,6 +46,7 @@ class Operation(Generic[T]):
     returns: Any = None
     parameters: tuple[str, ...] = ()
     repeatable: bool = False
+    found_by: Operation[T] | None = None
     _answer: TypeAdapter[T] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

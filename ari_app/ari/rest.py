@@ -22,6 +22,7 @@ from ari_app.ari.errors import (
     AriError,
     AriTimeout,
     AriUnavailable,
+    AriUnreached,
     error_for_status,
     untrusted,
 )
@@ -174,6 +175,8 @@ class Rest:
                 return await self._send(operation, path, parameters)
         except aiohttp.ClientConnectorCertificateError as error:
             raise untrusted(error, method=operation.method, path=path) from None
+        except aiohttp.ClientConnectorError as error:
+            raise AriUnreached(str(error), method=operation.method, path=path) from error
         except aiohttp.ClientError as error:
             raise AriUnavailable(
                 str(error) or type(error).__name__, method=operation.method, path=path

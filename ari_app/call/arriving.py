@@ -151,8 +151,10 @@ def join(
         case CallerJoined():
             if course.state is State.JOINING:
                 yield from _joined(course)
-            elif course.state is State.TALKING:
+            elif course.state in (State.TALKING, State.CLOSING):
                 yield PlayKept()
+            elif course.state is State.HANDED_OVER:
+                course.together = True
         case _:
             pass  # said twice
 
@@ -240,5 +242,7 @@ def _start_audio(course: Course) -> Iterator[Effect]:
     yield SetTimer(Timer.SPEECH)
     if course.agent_closed is not None:
         yield from course.agent_done(course.agent_closed)
+    elif course.ending is not None:
+        yield from course.agent_ends(course.ending)
     elif course.agent_lost is not None:
         yield from recovering.lost(course, course.agent_lost)

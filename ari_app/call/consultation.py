@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from ari_app.ari import AriError
+from ari_app.ari import AriError, Errand
 from ari_app.call.legs import TargetLeg
 from ari_app.call.release import target_channel_id
 from ari_app.call.results import Result, result_of
@@ -38,7 +39,8 @@ class Consultation:
         prefix = target_channel_id(call.services.app, call.session_id)
         self._leg = TargetLeg(call.services.ari, prefix, call.bridge_id)
         self._asked: asyncio.Future[str | None] | None = None
-        self._calling: list[asyncio.Task[None]] = []
+        self._calling: asyncio.Task[None] | None = None
+        self._joining = Errand()
 
     @property
     def channel_id(self) -> str:
@@ -57,22 +59,30 @@ class Consultation:
 
     def dial(self, endpoint: str) -> None:
         """Call the target; TargetAnswered or TargetLost follows."""
-        self._calling.append(self._call.spawn(self._dial(endpoint)))
+        self._calling = self._call.spawn(self._dial(self._leg.next(), endpoint))
 
     async def join(self) -> None:
         """Put the target into the bridge; TargetJoined or TargetLost follows."""
+        target = self.channel_id
         try:
-            await self._leg.join()
+            await self._leg.join(self._joining)
         except AriError as error:
             log.info("target_not_joined", code=error.code, error=str(error))
-            self._call.post(TargetLost(Result.FAILED.value))
+            self._lost(target, Result.FAILED)
 
-    async def drop(self) -> None:
-        """Hang the target up, if there is one."""
+    def drop(self) -> Coroutine[Any, Any, None]:
+        """Hang the target up, if there is one; the next one may be called meanwhile."""
+        self._joining.drop()
+        self._joining = Errand()
+        target, calling = self._leg.forget(), self._calling
+        return self._drop(target, calling)
+
+    async def _drop(self, target: str, calling: asyncio.Task[None] | None) -> None:
         # A channel that is still being made cannot be hung up.
-        if self._calling:
-            await asyncio.wait(self._calling)
-        await self._leg.drop()
+        if calling is not None:
+            await asyncio.wait([calling])
+        if target:
+            await self._leg.hang_up(target)
 
     def tell(self, lost: str | None) -> None:
         """Tell the agent that the target hears it, or why there is none."""
@@ -101,14 +111,20 @@ class Consultation:
             return TargetLost("hung_up")
         return TargetLost(result_of(cause, sip_code, rang=self._leg.rang).value)
 
-    async def _dial(self, endpoint: str) -> None:
+    async def _dial(self, target: str, endpoint: str) -> None:
         call = self._call
         try:
             await self._leg.call(
+                target,
                 endpoint,
                 caller_id=call.caller_number,
                 ring_seconds=call.services.policy.consult_ring_seconds,
             )
         except AriError as error:
             log.info("target_not_dialled", code=error.code, error=str(error))
-            call.post(TargetLost(Result.UNREACHABLE.value))
+            self._lost(target, Result.UNREACHABLE)
+
+    def _lost(self, target: str, result: Result) -> None:
+        # The next one is not lost with it.
+        if target == self.channel_id:
+            self._call.post(TargetLost(result.value))

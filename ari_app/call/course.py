@@ -13,6 +13,7 @@ from ari_app.call.signals import (
     Outcome,
     PlayOut,
     Release,
+    SetTimer,
     Timer,
 )
 from ari_app.call.states import State, Step, advance
@@ -31,9 +32,11 @@ class Course:
         music: The caller hears music.
         agent_wanted: The agent has been dialled.
         agent_ready: It is there.
+        ending: It has ended the call before the caller was there: how, once its words are heard.
         agent_closed: It has left before the caller was there: how the call ends then.
         agent_lost: It was lost then, and is to be replaced.
         replaced: That has been done; a call gets no third agent.
+        together: The caller is with the target of a transfer.
         phrase: There is a phrase to cover the gap, and it has not been played.
         bridge_made, media_entered, media_joined: What Asterisk has done.
     """
@@ -48,10 +51,12 @@ class Course:
         self.music = False
         self.agent_wanted = False
         self.agent_ready = False
+        self.ending: Outcome | None = None
         self.agent_closed: Outcome | None = None
         self.agent_lost: AgentLost | None = None
         self.replaced = False
         self.phrase = False
+        self.together = False
         self.bridge_made = False
         self.media_entered = False
         self.media_joined = False
@@ -71,8 +76,14 @@ class Course:
 
     def join_caller(self) -> JoinCaller:
         """Put the caller into the bridge; the music, if any, ends."""
-        after_music, self.music = self.music, False
-        return JoinCaller(after_music)
+        self.music = False
+        return JoinCaller()
+
+    def agent_ends(self, outcome: Outcome) -> Iterator[Effect]:
+        """The agent has said that it ends the call; its last words are waited for."""
+        self.step(Step.AGENT_ENDING)
+        self.outcome = outcome
+        yield SetTimer(Timer.CLOSE)
 
     def agent_done(self, outcome: Outcome) -> Iterator[Effect]:
         """Nothing more comes from the agent; what is queued is played out."""

@@ -191,6 +191,7 @@ class Dispatcher:
     ) -> None:
         """Pass the caller on, after what the agent is saying."""
         session = self._talking(session_id)
+        self._check_reachable()
         if (problem := BUILT_IN["transfer_call"].refusal({"to": to})) is not None:
             raise NotPossible("bad_target", problem)
         policy = self._services.policy
@@ -205,7 +206,9 @@ class Dispatcher:
         except ValueError as error:
             raise NotPossible("bad_target", str(error)) from None
         await session.agent_silent()
-        self._talking(session_id).post(ConsultRequested(endpoint))
+        session = self._talking(session_id)
+        self._check_reachable()
+        session.post(ConsultRequested(endpoint))
 
     async def send_dtmf(self, session_id: str, digits: str) -> None:
         """Send keys to the caller's side."""
@@ -219,11 +222,15 @@ class Dispatcher:
 
     async def hold(self, session_id: str) -> None:
         """Give the caller music instead of the agent."""
-        self._in(session_id, State.TALKING, State.HOLDING).post(HoldRequested(on=True))
+        session = self._in(session_id, State.TALKING, State.HOLDING)
+        self._check_reachable()
+        session.post(HoldRequested(on=True))
 
     async def unhold(self, session_id: str) -> None:
         """Give the caller the agent again."""
-        self._in(session_id, State.TALKING, State.HOLDING).post(HoldRequested(on=False))
+        session = self._in(session_id, State.TALKING, State.HOLDING)
+        self._check_reachable()
+        session.post(HoldRequested(on=False))
 
     async def say_to_agent(
         self, session_id: str, kind: Literal["context", "user"], text: str
@@ -240,6 +247,11 @@ class Dispatcher:
     async def mute(self, session_id: str, muted: bool) -> None:
         """Let the agent hear silence instead of the caller, or the caller again."""
         self._joined(session_id).mute(muted)
+
+    def _check_reachable(self) -> None:
+        # What is begun is carried out, however long Asterisk stays away; so it is not begun.
+        if not self._services.ari.link.up:
+            raise NotPossible("asterisk", "Asterisk cannot be reached just now; the call goes on.")
 
     def _session(self, session_id: str) -> CallSession:
         session = self._manager.get_session(session_id)

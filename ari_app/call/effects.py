@@ -64,13 +64,7 @@ class AnswerCaller:
 
 @dataclass(frozen=True, slots=True)
 class JoinCaller:
-    """Put the caller into the bridge; answered by CallerJoined or ControlFailed.
-
-    Attributes:
-        after_music: The caller hears music, which is to end first.
-    """
-
-    after_music: bool = False
+    """Put the caller into the bridge; answered by CallerJoined or ControlFailed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,11 @@ class CallMachine:
         """How it ends; known from the moment that it is decided, None before."""
         return self._course.outcome
 
+    @property
+    def ends(self) -> bool:
+        """Whether it is decided that the call ends, now or once what was said has been heard."""
+        return self.outcome is not None or self._course.ending is not None
+
     def handle(self, event: Event) -> list[Effect]:
         """Take one event and return what is to be done, in order.
 
@@ -124,6 +129,8 @@ class CallMachine:
                 yield from arriving.greeting(course, event)
             case HoldRequested(on):
                 yield from passing_on.hold(course, on=on)
+            case PhoneHeld() if course.state is State.HANDED_OVER:
+                pass  # that is between the two
             case PhoneHeld(on):
                 yield SetTimer(Timer.HOLD) if on else CancelTimer(Timer.HOLD)
             case ConsultRequested() | TargetAnswered() | TargetJoined() | TargetLost():
@@ -141,33 +148,40 @@ class CallMachine:
             case CallerLeft(reason):
                 outcome = Outcome(Status.COMPLETED, reason)
                 yield from course.release(Step.CALLER_GONE, outcome, caller_present=False)
-            case MediaLost() if course.state is State.HANDED_OVER:
+            case MediaLost() | AgentFailed() if course.state is State.HANDED_OVER:
                 pass  # the agent's part has been given back
+            case ControlFailed() if course.together:
+                pass  # the two speak, and nothing more is needed for it
+            case MediaLost() if course.state is State.BRIEFING:
+                yield from passing_on.hand_over(course)
             case MediaLost(reason) | ControlFailed(reason) | AgentFailed(reason):
                 yield from course.stop(Outcome(Status.FAILED, reason))
             case EndRequested(outcome):
                 yield from course.stop(outcome)
 
     def _agent_ending(self, outcome: Outcome) -> Iterator[Effect]:
-        # Before the caller is in the bridge the agent's close, which follows, is what counts.
         course = self._course
         yield from recovering.resumed(course)
-        if course.state is State.TALKING:
-            course.step(Step.AGENT_ENDING)
-            course.outcome = outcome
-            yield SetTimer(Timer.CLOSE)
-        elif course.state is State.HOLDING:
-            yield from course.stop(outcome)
+        match course.state:
+            case State.RINGING | State.CONNECTING | State.JOINING | State.GREETING:
+                # What the agent has said is queued; the caller shall hear it.
+                course.ending = course.ending or outcome
+            case State.TALKING:
+                yield from course.agent_ends(outcome)
+            case State.HOLDING:
+                yield from course.stop(outcome)
+            case _:
+                pass  # the agent's close, which follows, is what counts
 
     def _agent_closed(self, outcome: Outcome) -> Iterator[Effect]:
         course = self._course
         match course.state:
-            case State.RINGING | State.CONNECTING:
+            case State.RINGING | State.CONNECTING if course.ending is None:
                 # Nothing has been said that the caller could hear.
                 yield from course.stop(Outcome(Status.FAILED, outcome.reason))
-            case State.JOINING | State.GREETING:
-                # The greeting is queued; the caller, who is being answered, shall hear it.
-                course.agent_closed = outcome
+            case State.RINGING | State.CONNECTING | State.JOINING | State.GREETING:
+                # What the agent has said is queued; the caller shall hear it.
+                course.agent_closed = course.ending or outcome
             case State.TALKING:
                 yield from course.agent_done(outcome)
             case State.CLOSING:
@@ -193,7 +207,7 @@ class CallMachine:
                 yield from course.stop(_HELD_TOO_LONG)
             case Timer.CALL, _:
                 yield from course.stop(_CALL_TIMEOUT)
-            case (Timer.CONSULT, _) | (Timer.BRIEF, _):
+            case (Timer.CONSULT, _) | (Timer.BRIEF, _) | (Timer.JOIN, State.BRIEFING):
                 yield from passing_on.time_is_up(course, timer)
             case (Timer.RECONNECT, _) | (Timer.COVER, _) | (Timer.RESUME, _):
                 yield from recovering.time_is_up(course, timer)

@@ -57,8 +57,10 @@ def consult(
         case TargetAnswered(), State.CONSULTING:
             course.step(Step.TARGET_ANSWERED)
             yield CancelTimer(Timer.CONSULT)
+            yield SetTimer(Timer.JOIN)
             yield JoinTarget()
         case TargetJoined(), State.BRIEFING:
+            yield CancelTimer(Timer.JOIN)
             yield TellTarget(None)
             yield SetTimer(Timer.BRIEF)
         case TargetLost(result), State.CONSULTING | State.BRIEFING:
@@ -74,6 +76,8 @@ def time_is_up(course: Course, timer: Timer) -> Iterator[Effect]:
     match timer, course.state:
         case Timer.CONSULT, State.CONSULTING:
             yield from _target_lost(course, Result.NO_ANSWER.value)
+        case Timer.JOIN, State.BRIEFING:
+            yield from _target_lost(course, Result.FAILED.value)
         case Timer.BRIEF, State.BRIEFING:
             yield from hand_over(course)
         case _:
@@ -83,7 +87,7 @@ def time_is_up(course: Course, timer: Timer) -> Iterator[Effect]:
 def hand_over(course: Course) -> Iterator[Effect]:
     """Caller and target go on without the agent."""
     course.step(Step.HAND_OVER)
-    for timer in (Timer.BRIEF, Timer.CALL, Timer.SPEECH):
+    for timer in (Timer.JOIN, Timer.BRIEF, Timer.CALL, Timer.SPEECH, Timer.HOLD):
         yield CancelTimer(timer)
     yield course.join_caller()
     yield DropAgent()
@@ -91,8 +95,8 @@ def hand_over(course: Course) -> Iterator[Effect]:
 
 def _target_lost(course: Course, result: str) -> Iterator[Effect]:
     course.step(Step.TARGET_LOST)
-    yield CancelTimer(Timer.CONSULT)
-    yield CancelTimer(Timer.BRIEF)
+    for timer in (Timer.CONSULT, Timer.JOIN, Timer.BRIEF):
+        yield CancelTimer(timer)
     yield DropTarget()
     yield course.join_caller()
     yield TellTarget(result)

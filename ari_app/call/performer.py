@@ -8,13 +8,14 @@ from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ari_app.ari import AriError
+from ari_app.ari import AriError, Client, Errand
 from ari_app.call.owner import bridge_name
 from ari_app.call.release import quietly
 from ari_app.call.signals import (
     AnswerCaller,
     BridgeMade,
     CallerAnswered,
+    CallerJoined,
     CallTarget,
     CancelTimer,
     ConnectAgent,
@@ -62,14 +63,17 @@ class Performer:
         self._call = call
         self._making: list[asyncio.Task[None]] = []
         self._uuid = uuid.uuid4()
+        # What is asked for until the caller is joined; then nobody needs it any more.
+        self._set_up = Errand()
 
     def perform(self, effect: Effect) -> None:
         """Carry out one effect; never waits."""
         call = self._call
-        channels, bridges = call.services.ari.channels, call.services.ari.bridges
+        set_up = self._set_up
+        ari = call.services.ari.persistent(set_up)
         match effect:
             case RingCaller():
-                self._request(channels.ring(call.call_id), essential=False)
+                self._request(call.services.ari.channels.ring(call.call_id), essential=False)
             case PlayMusic():
                 self._request(call.caller.music())
             case ConnectAgent():
@@ -83,18 +87,20 @@ class Performer:
             case PlayKept():
                 call.agent_side.speech.play_kept()
             case MakeBridge():
-                made = bridges.create_with_id(
+                made = ari.bridges.create_with_id(
                     call.bridge_id, type="mixing", name=bridge_name(call.call_id)
                 )
-                self._making.append(self._request(made, then=BridgeMade()))
+                self._making.append(self._request(made, then=BridgeMade(), errand=set_up))
             case OpenMedia():
-                self._making.append(self._request(self._open_media()))
+                self._making.append(self._request(self._open_media(ari), errand=set_up))
             case JoinMedia():
-                self._request(bridges.add_channel(call.bridge_id, call.media_id))
+                joined = ari.bridges.add_channel(call.bridge_id, call.media_id)
+                self._request(joined, errand=set_up)
             case AnswerCaller():
-                self._request(channels.answer(call.call_id), then=CallerAnswered())
-            case JoinCaller(after_music):
-                self._request(call.caller.join(after_music=after_music))
+                answered = ari.channels.answer(call.call_id)
+                self._request(answered, then=CallerAnswered(), errand=set_up)
+            case JoinCaller():
+                self._request(self._join_caller())
             case StartAudio():
                 self._start_audio()
             case PlayOut():
@@ -110,8 +116,9 @@ class Performer:
             case PlaceCall():
                 call.callee.place()
             case ScreenCall():
-                self._request(call.caller.screen())
+                self._request(call.caller.screen(set_up), errand=set_up)
             case WatchSpeech():
+                set_up.drop()
                 call.spawn(call.callee.listen_to_greeting())
             case CallTarget(endpoint):
                 call.consultation.dial(endpoint)
@@ -128,19 +135,24 @@ class Performer:
         *,
         then: Event | None = None,
         essential: bool = True,
+        errand: Errand | None = None,
     ) -> asyncio.Task[None]:
         async def request_of_call() -> None:
             try:
                 await request
             except AriError as error:
                 self._call.log.info("ari_request_failed", code=error.code, error=str(error))
-                if essential:
+                if essential and (errand is None or errand.wanted):
                     self._call.post(ControlFailed(error.code))
             else:
                 if then is not None:
                     self._call.post(then)
 
         return self._call.spawn(request_of_call())
+
+    async def _join_caller(self) -> None:
+        if await self._call.caller.join():
+            self._call.post(CallerJoined())
 
     # --- the agent
 
@@ -162,7 +174,7 @@ class Performer:
 
     # --- sound
 
-    async def _open_media(self) -> None:
+    async def _open_media(self, ari: Client) -> None:
         # Both names are known to us before Asterisk hears of them: the connection and StasisStart
         # may come before the answer to this request.
         call = self._call
@@ -172,7 +184,7 @@ class Performer:
             call.plan.line_format,
             ttl=call.plan.connect_timeout_seconds,
         )
-        await call.services.ari.channels.external_media(
+        await ari.channels.external_media(
             call.media_id,
             call.services.audiosocket_target,
             format=call.plan.line_format.name,
@@ -180,6 +192,7 @@ class Performer:
         )
 
     def _start_audio(self) -> None:
+        self._set_up.drop()
         call = self._call
         call.answered_at = datetime.now(UTC)
         audio, path = call.audio_interface, call.plan.recording_path
@@ -213,9 +226,10 @@ class Performer:
         """Caller and target go on without the agent and without us."""
         call = self._call
         self._hang_up_line()
+        channels = call.services.ari.persistent().channels
         await asyncio.gather(
             call.agent_side.close(),
-            quietly(lambda: call.services.ari.channels.hangup(call.media_id), attempts=2),
+            quietly(lambda: channels.hangup(call.media_id), attempts=2),
         )
 
     async def _release(self, outcome: Outcome, caller_present: bool) -> None:
@@ -224,6 +238,7 @@ class Performer:
         # channel's lock, and the requests below would wait with it (asterisk#2078).
         call = self._call
         self._hang_up_line()
+        self._set_up.drop()
         parts: list[Coroutine[Any, Any, object]] = [
             call.agent_side.close(),
             self._remove_resources(),

@@ -9,7 +9,8 @@ talking                   what is queued is heard, then a phrase or music, then 
 holding                   the music goes on until the new agent speaks
 consulting                the target is given up; the music goes on until the new agent speaks
 briefing                  caller and target are connected, as if the agent had said all
-closing, draining         it had ended the call: nothing is lost
+closing, draining         it had ended the call: nothing is lost; the same before the caller is
+                          there, if it has ended the call already
 ========================  ==========================================================================
 
 A call gets one other agent. When that is lost too, or does not come, the call has ``FAILED``.
@@ -51,7 +52,8 @@ _WITH_AGENT = frozenset(
 
 def possible(course: Course) -> bool:
     """Whether a lost agent is replaced now."""
-    return course.state in _WITH_AGENT and not course.replaced
+    # One that has ended the call has said all that it had to say.
+    return course.state in _WITH_AGENT and not course.replaced and course.ending is None
 
 
 def lost(course: Course, event: AgentLost) -> Iterator[Effect]:

@@ -29,7 +29,6 @@ from ari_app.call.signals import (
     CalleeRings,
     CalleeScreened,
     CallerAnswered,
-    CallerJoined,
     CallerLeft,
     MediaEntered,
     MediaJoined,
@@ -187,7 +186,7 @@ def _joined(session: CallSession, channel_id: str) -> None:
         case session.media_id:
             session.post(MediaJoined())
         case session.call_id:
-            session.post(CallerJoined())
+            session.caller_joined()
         case _:
             session.post(TargetJoined())
 

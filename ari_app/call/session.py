@@ -32,6 +32,7 @@ from ari_app.call.release import bridge_id, media_channel_id
 from ari_app.call.signals import (
     AgentNamed,
     CalleeLost,
+    CallerJoined,
     ControlFailed,
     Event,
     MediaLost,
@@ -125,6 +126,11 @@ class CallSession(CallRecord):
         return self._machine.state
 
     @property
+    def ends(self) -> bool:
+        """Whether it is decided that the call ends, now or once what was said has been heard."""
+        return self._machine.ends
+
+    @property
     def status(self) -> str:
         """``initializing``, ``active`` or ``ended``."""
         if self.state in INITIALIZING:
@@ -194,6 +200,11 @@ class CallSession(CallRecord):
         return self._machine.outcome
 
     # --- what Asterisk reports
+
+    def caller_joined(self) -> None:
+        """Take note that the caller is in the bridge."""
+        self.caller.joined()
+        self.post(CallerJoined())
 
     def callee_answered(self) -> None:
         """Take note that whom we call has answered."""

@@ -10,13 +10,16 @@ import structlog
 from ari_app.ari import AriError, Client
 from ari_app.call.dialplan import text_value
 from ari_app.call.policy import CallPolicy
+from ari_app.call.states import State
 from ari_app.call.tools import (
+    Action,
     AskElsewhere,
     Consult,
     HoldCaller,
     PressKeys,
     SetVariable,
     ToolAnswer,
+    not_now,
     read_tool_call,
 )
 from ari_app.tools.builtin import BUILT_IN
@@ -35,6 +38,16 @@ class ToolsCall(Protocol):
     @property
     def call_id(self) -> str:
         """The caller's channel."""
+        ...
+
+    @property
+    def state(self) -> State:
+        """Where the call is."""
+        ...
+
+    @property
+    def ends(self) -> bool:
+        """Whether it is decided that the call ends."""
         ...
 
     def facts(self) -> CallFacts:
@@ -88,7 +101,10 @@ class ToolRunner:
     async def _run(self, name: str, parameters: Mapping[str, object]) -> ToolAnswer:
         elsewhere = () if self._http_tools is None else self._http_tools.names
         try:
-            match read_tool_call(name, parameters, self._policy, elsewhere):
+            action = read_tool_call(name, parameters, self._policy, elsewhere)
+            if (refusal := self._not_now(name, action)) is not None:
+                return refusal
+            match action:
                 case ToolAnswer() as answer:
                     return answer
                 case Consult(endpoint):
@@ -115,8 +131,19 @@ class ToolRunner:
                 f"{BUILT_IN[name].not_done}: the telephone system refused it.", is_error=True
             )
 
+    def _not_now(self, name: str, action: Action) -> ToolAnswer | None:
+        call, reachable = self._call, self._ari.link.up
+        problem = not_now(action, call.state, ends=call.ends, reachable=reachable)
+        if problem is None:
+            return None
+        return ToolAnswer(f"{BUILT_IN[name].not_done}: {problem}.", is_error=True)
+
     async def _consult(self, endpoint: str) -> ToolAnswer:
         await self._call.agent_silent()
+        # Much may have happened meanwhile.
+        refusal = self._not_now("transfer_call", Consult(endpoint))
+        if refusal is not None:
+            return refusal
         lost = await self._call.consult(endpoint)
         if lost is None:
             return ToolAnswer(

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
 
 from ari_app.call.policy import CallPolicy
 from ari_app.call.signals import Outcome, Status
+from ari_app.call.states import State
 from ari_app.tools.builtin import BUILT_IN
 
 
@@ -63,6 +66,39 @@ class SetVariable:
 @dataclass(frozen=True, slots=True)
 class AskElsewhere:
     """Run one of the HTTP tools."""
+
+
+_NOT_NOW: Final = MappingProxyType(
+    {
+        State.CONSULTING: "a transfer is under way, and its result comes first",
+        State.BRIEFING: "the transfer's target hears you; your part ends when you are silent",
+        State.HANDED_OVER: "the caller speaks with the transfer's target",
+    }
+)
+_NOT_HOLDING: Final = "the caller does not hear you at present"
+_UNREACHABLE: Final = "the telephone system cannot be reached just now"
+
+
+def not_now(action: Action, state: State, *, ends: bool, reachable: bool) -> str | None:
+    """Why something cannot be done at this point of the call; None: it can, or will be soon.
+
+    Args:
+        action: What the tool asks for.
+        state: Where the call is.
+        ends: It is decided that the call ends.
+        reachable: Asterisk can be asked.
+    """
+    match action:
+        case ToolAnswer(ends_with=Outcome() as outcome):
+            if outcome.status is Status.TRANSFER and not reachable:
+                return _UNREACHABLE
+            return "the call ends already" if ends else _NOT_NOW.get(state)
+        case Consult() | HoldCaller() if not reachable:
+            return _UNREACHABLE
+        case HoldCaller() if state is not State.TALKING:
+            return _NOT_HOLDING
+        case _:
+            return None
 
 
 Action = ToolAnswer | Consult | PressKeys | HoldCaller | SetVariable | AskElsewhere

@@ -8,9 +8,17 @@ from typing import Any, cast
 import pytest
 from structlog.testing import capture_logs
 
-from ari_app.ari import AriError, AriNotFound, AriServerError, AriTimeout, AriUnavailable
+from ari_app.ari import (
+    AriError,
+    AriNotFound,
+    AriServerError,
+    AriTimeout,
+    AriUnavailable,
+    AriUnreached,
+)
 from ari_app.ari.bridges import DESTROY
-from ari_app.ari.link import Link, Persistent
+from ari_app.ari.channels import EXTERNAL_MEDIA, GET
+from ari_app.ari.link import Errand, Link, Persistent
 from ari_app.ari.operations import Operation
 
 
@@ -115,3 +123,63 @@ async def test_whoever_gives_up_ends_all_waiting() -> None:
     with pytest.raises(AriUnavailable):
         await ask(Persistent(asterisk, link))
     assert asterisk.asked == asked
+
+
+async def test_what_nobody_wants_any_more_is_not_repeated() -> None:
+    asterisk, link, errand = Asterisk(AriUnavailable("refused")), Link(), Errand()
+    link.set(False)
+    asking = asyncio.create_task(ask(Persistent(asterisk, link, errand)))
+    await asyncio.sleep(100)
+    dropped = now()
+    errand.drop()
+    with pytest.raises(AriUnavailable):
+        await asking
+    assert now() == dropped
+    asked = asterisk.asked
+    with pytest.raises(AriUnavailable):
+        await ask(Persistent(asterisk, link, errand))
+    assert asterisk.asked == asked
+
+
+async def test_what_is_under_way_is_waited_for_though_nobody_wants_it_any_more() -> None:
+    asterisk, errand = Asterisk(seconds=3.0), Errand()
+    asking = asyncio.create_task(ask(Persistent(asterisk, Link(), errand)))
+    await asyncio.sleep(1)
+    errand.drop()
+    assert await asking == "done"
+
+
+class Maker:
+    """Loses the answer to the first request to make something, and refuses to make it again."""
+
+    def __init__(self, lost: AriError, there: bool) -> None:
+        self.lost, self.there = lost, there
+        self.asked: list[tuple[Operation[Any], tuple[str, ...]]] = []
+
+    async def call(self, operation: Operation[Any], ids: Any, given: Any, deadline: float) -> Any:
+        self.asked.append((operation, ids))
+        if operation is EXTERNAL_MEDIA:
+            raise self.lost if len(self.asked) == 1 else AriServerError("there is one")
+        if not self.there:
+            raise AriNotFound("no")
+        return "found"
+
+
+async def make(maker: Maker) -> str:
+    sender = Persistent(maker, Link())
+    return cast(str, await sender.call(EXTERNAL_MEDIA, (), {"channelId": "m"}, 5.0))
+
+
+async def test_what_an_attempt_made_whose_answer_was_lost_is_found_by_its_name() -> None:
+    maker = Maker(AriTimeout("silent"), there=True)
+    assert await make(maker) == "found"
+    assert maker.asked[-1] == (GET, ("m",))
+
+
+@pytest.mark.parametrize(
+    ("lost", "there"), [(AriTimeout("silent"), False), (AriUnreached("refused"), True)], ids=repr
+)
+async def test_what_no_attempt_can_have_made_is_refused(lost: AriError, there: bool) -> None:
+    maker = Maker(lost, there)
+    with pytest.raises(AriServerError):
+        await make(maker)

@@ -17,7 +17,7 @@ from uuid import UUID
 
 import orjson
 
-from ari_app.ari import AriTimeout, Client, Event
+from ari_app.ari import AriTimeout, AriUnavailable, AriUnreached, Client, Event
 from ari_app.ari.applications import GET as GET_APPLICATION
 from ari_app.ari.asterisk import GET_INFO, LIST_MODULES
 from ari_app.ari.bridges import ADD_CHANNEL, CREATE_WITH_ID, DESTROY, REMOVE_CHANNEL
@@ -134,6 +134,7 @@ class FakeAsterisk(Rest):
         after: What happens when it has been done, before it is answered.
         withheld: Events that are kept in `kept` and not sent: `StasisStart of media`,
             `ChannelEnteredBridge of caller`.
+        away: Nothing reaches it, and answers to what has reached it are lost.
         obscure: Channels and bridges that it cannot put into words: no events of theirs, and 500
             to every list that they are in.
         landed: The callers who went on in the dialplan.
@@ -151,6 +152,7 @@ class FakeAsterisk(Rest):
         self.after: dict[Operation[Any], Moment] = {}
         self.withheld: set[str] = set()
         self.kept: list[tuple[str, Event]] = []
+        self.away = False
         self.obscure: set[str] = set()
         self.landed: list[Landed] = []
         self.media: dict[str, AudioSocketClient] = {}
@@ -177,6 +179,8 @@ class FakeAsterisk(Rest):
             raise error_for_status(503, "closed", method=operation.method, path=operation.path)
         parameters = operation.select(given)
         operation.fill_path(ids)
+        if self.away:
+            raise AriUnreached("refused", method=operation.method, path=operation.path)
         self.seen.append(Seen(operation, ids, parameters, asyncio.get_running_loop().time()))
         work = self._begin(self._serve(operation, ids, parameters))
         try:
@@ -205,6 +209,8 @@ class FakeAsterisk(Rest):
                 refusal.status, refusal.message, method=operation.method, path=path
             ) from None
         await _pass(self.after.get(operation))
+        if self.away:
+            raise AriUnavailable("cut", method=operation.method, path=operation.path)
         return orjson.dumps(answer)
 
     async def _do(

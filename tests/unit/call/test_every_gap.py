@@ -229,13 +229,24 @@ def target_hangs_up(run: Run) -> None:
         run.asterisk.callee_hangs_up(session.target_id)
 
 
+def asterisk_is_cut_off(run: Run) -> None:
+    """All connections to Asterisk break, and are there again a tenth of a second later."""
+    run.asterisk.away = True
+    events_are_lost(run)
+
+
+def agent_is_lost_and_asterisk_cut_off(run: Run) -> None:
+    asterisk_is_cut_off(run)
+    agent_is_lost(run)
+
+
 def events_are_lost(run: Run) -> None:
     """The event socket breaks, and is there again a tenth of a second later."""
     loop = asyncio.get_running_loop()
 
     async def back() -> None:
         await asyncio.sleep(0.1)
-        run.asterisk.deaf = False
+        run.asterisk.deaf = run.asterisk.away = False
         run.stage.services.ari.link.set(True)
         await run.stage.manager.catch_up()
 
@@ -309,17 +320,37 @@ async def test_everything_is_given_back_wherever_a_call_ends(name: str, end: str
             assert run.disturbed, f"{point} did not come again"
 
 
+NOT_DONE_TWICE = (
+    "the call is dialling",
+    "POST /channels/{channelId} comes",
+    "POST /channels/{channelId} is done",
+)
+"""Somebody is called: whoever wishes for that again may, but we do not."""
+
+
 @pytest.mark.usefixtures("no_logs")
+@pytest.mark.parametrize(
+    "disturb",
+    [events_are_lost, asterisk_is_cut_off, agent_is_lost_and_asterisk_cut_off],
+    ids=lambda disturb: disturb.__name__,
+)
 @pytest.mark.parametrize("name", [name for name in SCENARIOS if name != "refused"])
-async def test_no_call_ends_because_events_were_lost(name: str) -> None:
+async def test_no_call_ends_because_of_a_moment_without_asterisk(
+    name: str, disturb: Callable[[Run], None]
+) -> None:
     undisturbed = Run()
     for point in points(await undisturbed.of(SCENARIOS[name])):
-        run = Run(point, events_are_lost)
+        run = Run(point, disturb)
         await run.of(SCENARIOS[name])
         assert run.disturbed, f"{point} did not come again"
         if run.session is None:
             # What is not known to be a caller's may be another process's: it goes to a person.
             assert point == ("StasisStart comes", 1)
             assert [landed.reason for landed in run.asterisk.landed] == ["session_lost"]
-        else:
+            continue
+        assert run.outcome is not None and undisturbed.outcome is not None
+        if disturb is events_are_lost:
             assert run.outcome == undisturbed.outcome, point
+        elif not (run.session.placed_by_us and point[0] in NOT_DONE_TWICE):
+            # A target that was not called is a sentence of the agent's.
+            assert run.outcome.status is undisturbed.outcome.status, point

@@ -268,6 +268,9 @@ def test_whatever_stops_a_call_the_caller_goes_on(
     if state is State.HANDED_OVER and isinstance(event, MediaLost):
         assert effects == [], "the agent's part has been given back"
         return
+    if state is State.BRIEFING and isinstance(event, MediaLost):
+        assert DropAgent() in effects, "the two can speak without the agent"
+        return
     assert released(effects) == [Release(outcome, caller_present=True)]
     assert machine.outcome == outcome
 
@@ -308,7 +311,7 @@ def test_what_takes_too_long_fails(timer: Timer, state: State, reason: str) -> N
         (State.TALKING, TimerFired(Timer.CLOSE)),
         (State.TALKING, PlayedOut()),
         (State.DRAINING, AgentClosed(LOST)),
-        (State.CONNECTING, AgentEnding(DONE)),
+        (State.CONSULTING, AgentEnding(DONE)),
         (State.CONNECTING, CallerJoined()),
         (State.DRAINING, MediaJoined()),
         (State.JOINING, BridgeMade()),
@@ -320,6 +323,39 @@ def test_what_comes_too_late_changes_nothing(state: State, event: Event) -> None
     machine, effects = run(*WAYS_TO[state], event)
     assert state_of(machine) is state
     assert effects == []
+
+
+BEFORE_THE_CALLER = (State.RINGING, State.CONNECTING, State.JOINING, State.GREETING)
+
+
+@pytest.mark.parametrize(
+    "close", [None, AgentClosed(LOST), AgentLost(LOST, phrase=False)], ids=repr
+)
+@pytest.mark.parametrize("state", BEFORE_THE_CALLER)
+def test_what_the_agent_ends_before_the_caller_is_there_ends_when_it_was_heard(
+    state: State, close: Event | None
+) -> None:
+    machine, _ = run(*WAYS_TO[state])
+    effects = [] if state in (State.JOINING, State.GREETING) else machine.handle(AgentReady())
+    effects += machine.handle(AgentEnding(TRANSFER))
+    assert machine.ends
+    effects += machine.handle(AgentEnding(DONE))
+    if close is not None:
+        effects += machine.handle(close)
+    for event in (
+        *(CalleeAnswered(), BridgeMade(), MediaEntered(), MediaJoined(), CallerAnswered()),
+        *(CallerJoined(), SilenceHeard()),
+    ):
+        effects += machine.handle(event)
+    assert StartAudio() in effects
+    assert not released(effects)
+    assert ReplaceAgent(heard=False) not in effects and ReplaceAgent(heard=True) not in effects
+    if close is None:
+        assert state_of(machine) is State.CLOSING
+        effects += machine.handle(TimerFired(Timer.CLOSE))
+    assert state_of(machine) is State.DRAINING
+    assert PlayOut() in effects
+    assert released(machine.handle(PlayedOut())) == [Release(TRANSFER, caller_present=True)]
 
 
 def test_a_refused_call_goes_on_at_once() -> None:
@@ -358,7 +394,7 @@ def test_a_waiting_caller_rings_or_hears_music(answered: bool) -> None:
     ]
     for event in (BridgeMade(), MediaEntered(), MediaJoined()):
         machine.handle(event)
-    join = JoinCaller(after_music=True) if answered else AnswerCaller()
+    join = JoinCaller() if answered else AnswerCaller()
     assert machine.handle(AgentReady())[-1] == join
 
 
@@ -466,7 +502,7 @@ def test_a_caller_on_hold_hears_music() -> None:
     machine, effects = run(*TO_TALKING, HoldRequested(on=True))
     assert effects == [PlayMusic()]
     assert machine.handle(HoldRequested(on=True)) == []
-    assert machine.handle(HoldRequested(on=False)) == [JoinCaller(after_music=True)]
+    assert machine.handle(HoldRequested(on=False)) == [JoinCaller()]
     assert state_of(machine) is State.TALKING
     assert machine.handle(CallerJoined()) == [PlayKept()]
     assert machine.handle(HoldRequested(on=False)) == []
@@ -497,18 +533,32 @@ def test_a_call_in_which_nobody_speaks_ends() -> None:
 def test_a_target_is_briefed_and_gets_the_caller() -> None:
     machine, effects = run(*TO_TALKING, ConsultRequested("PJSIP/200"))
     assert effects == [PlayMusic(), SetTimer(Timer.CONSULT), CallTarget("PJSIP/200")]
-    assert machine.handle(TargetAnswered()) == [CancelTimer(Timer.CONSULT), JoinTarget()]
-    assert machine.handle(TargetJoined()) == [TellTarget(None), SetTimer(Timer.BRIEF)]
+    assert machine.handle(TargetAnswered()) == [
+        CancelTimer(Timer.CONSULT),
+        SetTimer(Timer.JOIN),
+        JoinTarget(),
+    ]
+    assert machine.handle(TargetJoined()) == [
+        CancelTimer(Timer.JOIN),
+        TellTarget(None),
+        SetTimer(Timer.BRIEF),
+    ]
     assert machine.handle(TimerFired(Timer.BRIEF)) == [
+        CancelTimer(Timer.JOIN),
         CancelTimer(Timer.BRIEF),
         CancelTimer(Timer.CALL),
         CancelTimer(Timer.SPEECH),
-        JoinCaller(after_music=True),
+        CancelTimer(Timer.HOLD),
+        JoinCaller(),
         DropAgent(),
     ]
     assert state_of(machine) is State.HANDED_OVER
-    for event in (MediaLost("gone"), AgentClosed(DONE), CallerJoined(), TargetJoined()):
-        assert machine.handle(event) == []
+    assert machine.handle(CallerJoined()) == []
+    for event in (
+        *(MediaLost("gone"), AgentClosed(DONE), AgentFailed("silent"), ControlFailed("late")),
+        *(TargetJoined(), PhoneHeld(on=True), PhoneHeld(on=False)),
+    ):
+        assert machine.handle(event) == [], "the two are left alone"
     effects = machine.handle(TargetLost("hung_up"))
     assert released(effects) == [Release(Outcome(Status.COMPLETED, "transferred"), True)]
 
@@ -519,9 +569,10 @@ def test_a_target_that_is_lost_brings_the_caller_back(state: State) -> None:
     assert state_of(machine) is State.TALKING
     assert effects == [
         CancelTimer(Timer.CONSULT),
+        CancelTimer(Timer.JOIN),
         CancelTimer(Timer.BRIEF),
         DropTarget(),
-        JoinCaller(after_music=True),
+        JoinCaller(),
         TellTarget("busy"),
     ]
 
@@ -530,6 +581,12 @@ def test_a_target_that_does_not_answer_is_given_up() -> None:
     machine, effects = run(*WAYS_TO[State.CONSULTING], TimerFired(Timer.CONSULT))
     assert state_of(machine) is State.TALKING
     assert effects[-1] == TellTarget("no_answer")
+
+
+def test_a_target_that_does_not_reach_the_bridge_is_given_up() -> None:
+    machine, effects = run(*WAYS_TO[State.CONSULTING], TargetAnswered(), TimerFired(Timer.JOIN))
+    assert state_of(machine) is State.TALKING
+    assert effects[-1] == TellTarget("failed")
 
 
 def test_an_agent_that_is_lost_in_a_transfer() -> None:
@@ -592,7 +649,7 @@ def test_no_order_of_events_leaves_the_table(beginning: Event, events: list[Even
     assert released(effects)[0].outcome == machine.outcome
     assert sum(isinstance(effect, ReplaceAgent) for effect in effects) <= 1
     once = (ConnectAgent(), MakeBridge(), OpenMedia(), DropAgent(), WatchSpeech())
-    for single in (*once, JoinMedia(), JoinCaller(), AnswerCaller(), StartAudio(), PlayOut()):
+    for single in (*once, JoinMedia(), AnswerCaller(), StartAudio(), PlayOut()):
         assert effects.count(single) <= 1
     machine.handle(Released())
     assert machine.handle(CallerLeft("late")) == []

@@ -56,7 +56,7 @@ def test_what_is_queued_is_heard_then_music_then_the_new_agent() -> None:
     ]
     assert machine.handle(TimerFired(Timer.COVER)) == [PlayMusic()]
     assert machine.handle(AgentReady()) == [CancelTimer(Timer.RECONNECT), SetTimer(Timer.RESUME)]
-    assert machine.handle(AgentResumed())[-1] == JoinCaller(after_music=True)
+    assert machine.handle(AgentResumed())[-1] == JoinCaller()
     assert state_of(machine) is State.TALKING
     assert machine.handle(CallerJoined()) == [PlayKept()]
 
@@ -110,7 +110,7 @@ def test_a_caller_on_hold_hears_music_until_the_new_agent_speaks() -> None:
     machine, effects = run(*WAYS_TO[State.HOLDING], LOSS)
     assert effects == [SetTimer(Timer.RECONNECT), ReplaceAgent(heard=True)]
     machine.handle(AgentReady())
-    assert machine.handle(AgentResumed())[-1] == JoinCaller(after_music=True)
+    assert machine.handle(AgentResumed())[-1] == JoinCaller()
 
 
 def test_a_consultation_is_given_up() -> None:

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from ari_app.call.session import CallSession
 from ari_app.call.signals import EndRequested, Outcome, Status
 from ari_app.call.states import State
+from ari_app.elevenlabs import CloseKind
 from audiosocket import SLIN, tone_source
 from tests.unit.call.fake_ari import (
     ANSWER,
@@ -221,6 +222,31 @@ async def test_a_transfer(stage: Stage) -> None:
         "AGENT_CONVERSATION_ID": "conv_of_agent_default",
         "AGENT_TRANSFER_TO": "support",
     }
+    assert heard_ms(stage.media(session)) == 500
+
+
+@pytest.mark.parametrize("closes", [True, False])
+@pytest.mark.parametrize("step", ["media", "caller"])
+async def test_an_end_that_the_agent_wants_before_the_caller_is_there_comes_when_it_was_heard(
+    stage: Stage, step: str, closes: bool
+) -> None:
+    event = f"ChannelEnteredBridge of {step}"
+    stage.asterisk.withheld.add(event)
+    session = await stage.enter()
+    await stage.settle()
+    agent = stage.agent()
+    agent.says(500, final=True)
+    agent.handler.tool_call("transfer_call", "call_1", {"to": "support"}, True)
+    await stage.settle()
+    agent.handler.tool_call("hang_up", "call_2", {}, True)
+    await stage.settle()
+    assert [is_error for _, _, is_error in agent.results] == [False, True]
+    if closes:
+        agent.closes(CloseKind.LOST, 1006)
+    await asyncio.sleep(1)
+    stage.asterisk.tell(event)
+    await session.ended.wait()
+    assert stage.landed(session).variables["AGENT_TRANSFER_TO"] == "support"
     assert heard_ms(stage.media(session)) == 500
 
 

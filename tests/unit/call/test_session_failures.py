@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from ari_app.ari.operations import Operation
-from ari_app.call.signals import Status
+from ari_app.call.signals import Outcome, Status
 from ari_app.call.states import State
 from ari_app.elevenlabs import CloseKind
 from ari_app.errors import AgentError
@@ -34,10 +34,13 @@ FAILURES: list[tuple[str, Callable[[], Moment], str, str]] = [
     ("404", lambda: status(404), "before", "ari_not_found"),
     ("409", lambda: status(409), "before", "ari_conflict"),
     ("500", lambda: status(500), "before", "ari_server_error"),
-    ("503", lambda: status(503), "before", "ari_unavailable"),
     ("500 though it was done", lambda: status(500), "after", "ari_server_error"),
-    ("no answer", lambda: never, "before", "ari_timeout"),
-    ("no answer though it was done", lambda: never, "after", "ari_timeout"),
+]
+LOST: list[tuple[str, Callable[[], Moment], str]] = [
+    ("503", lambda: status(503), "before"),
+    ("the answer is lost", lambda: status(503), "after"),
+    ("no answer", lambda: never, "before"),
+    ("no answer though it was done", lambda: never, "after"),
 ]
 
 
@@ -68,9 +71,7 @@ async def test_a_request_fails_without_which_there_is_no_call(
     session = await stage.enter()
     await session.ended.wait()
     assert session.outcome is not None
-    assert session.outcome.status is Status.FAILED
-    # Joining has a limit of its own, which is as long as a request's.
-    assert session.outcome.reason in (code, "join_timeout" if code == "ari_timeout" else code)
+    assert session.outcome == Outcome(Status.FAILED, code)
     landed = stage.landed(session)
     assert (landed.status, landed.reason) == ("FAILED", session.outcome.reason)
     assert landed.variables["AGENT_SESSION_ID"] == session.session_id
@@ -79,7 +80,38 @@ async def test_a_request_fails_without_which_there_is_no_call(
 
 
 @pytest.mark.parametrize(
-    "failure", [each[1] for each in FAILURES], ids=[each[0] for each in FAILURES]
+    ("failure", "when"), [each[1:] for each in LOST], ids=[each[0] for each in LOST]
+)
+@pytest.mark.parametrize(
+    ("step", "operation", "number"), SET_UP[1:], ids=lambda value: str(value)[:24]
+)
+async def test_a_moment_without_asterisk_ends_no_call_that_is_set_up(
+    stage: Stage,
+    step: str,
+    operation: Operation[Any],
+    number: int,
+    failure: Callable[[], Moment],
+    when: str,
+) -> None:
+    # A request has as long as joining has.
+    hopeless = failure() is never and when == "before" and step in ("answer", "join the caller")
+    getattr(stage.asterisk, when)[operation] = nth(number, failure())
+    session = await stage.enter()
+    if hopeless:
+        await session.ended.wait()
+        assert stage.landed(session).reason == "join_timeout"
+        return
+    await stage.until(session, State.TALKING)
+    await asyncio.sleep(20)
+    assert session.state is State.TALKING
+    assert len(stage.asterisk.world.bridges) == 1
+    assert len(stage.asterisk.world.channels) == 2
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [*(each[1] for each in FAILURES), *(each[1] for each in LOST)],
+    ids=[*(each[0] for each in FAILURES), *(each[0] for each in LOST)],
 )
 async def test_a_call_goes_on_without_ringing(stage: Stage, failure: Callable[[], Moment]) -> None:
     stage.asterisk.before[RING] = failure()
@@ -92,13 +124,24 @@ async def test_a_media_channel_that_comes_when_all_is_over_is_removed(stage: Sta
     async def late() -> None:
         await asyncio.sleep(7)
 
-    stage.asterisk.before[EXTERNAL_MEDIA] = late
+    stage.asterisk.before[EXTERNAL_MEDIA] = nth(1, late)
     session = await stage.enter()
-    await session.ended.wait()
-    assert stage.landed(session).reason == "ari_timeout"
     await asyncio.sleep(3)
+    stage.asterisk.hang_up(session.call_id)
+    await session.ended.wait()
+    await asyncio.sleep(5)
     assert stage.left_behind() == []
     assert stage.lines.refusals == {"unknown_uuid": 1}
+
+
+async def test_what_was_asked_for_the_set_up_is_of_no_account_later(stage: Stage) -> None:
+    async def late() -> None:
+        await asyncio.sleep(7)
+
+    stage.asterisk.before[EXTERNAL_MEDIA] = late  # each attempt is given up, and one succeeds
+    session = await stage.enter()
+    await asyncio.sleep(30)
+    assert session.state is State.TALKING
 
 
 async def test_asterisk_cannot_reach_us(stage: Stage) -> None:

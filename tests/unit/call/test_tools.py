@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from ari_app.call.policy import CallPolicy
 from ari_app.call.signals import Outcome, Status
+from ari_app.call.states import State
 from ari_app.call.tools import (
     AskElsewhere,
     Consult,
@@ -13,6 +14,7 @@ from ari_app.call.tools import (
     PressKeys,
     SetVariable,
     ToolAnswer,
+    not_now,
     read_tool_call,
 )
 
@@ -23,6 +25,35 @@ def answer(name: str, parameters: dict[str, object]) -> ToolAnswer:
     action = read_tool_call(name, parameters, POLICY)
     assert isinstance(action, ToolAnswer)
     return action
+
+
+ENDS = {"hang_up": answer("hang_up", {}), "transfer_call": answer("transfer_call", {"to": "200"})}
+WITH_AGENT = (
+    *(State.RINGING, State.CONNECTING, State.JOINING, State.GREETING, State.TALKING),
+    *(State.HOLDING, State.RECOVERING),
+)
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_an_end_is_refused_where_it_could_not_be_kept(name: str) -> None:
+    for state in WITH_AGENT:
+        assert not_now(ENDS[name], state, ends=False, reachable=True) is None
+        assert not_now(ENDS[name], state, ends=True, reachable=True) == "the call ends already"
+    for state in (State.CONSULTING, State.BRIEFING, State.HANDED_OVER):
+        assert not_now(ENDS[name], state, ends=False, reachable=True)
+
+
+def test_what_needs_asterisk_is_refused_without_it() -> None:
+    for action in (ENDS["transfer_call"], Consult("PJSIP/1"), HoldCaller()):
+        assert not_now(action, State.TALKING, ends=False, reachable=True) is None
+        assert not_now(action, State.TALKING, ends=False, reachable=False)
+    assert not_now(ENDS["hang_up"], State.TALKING, ends=False, reachable=False) is None
+
+
+def test_only_who_hears_the_agent_is_put_on_hold() -> None:
+    for state in WITH_AGENT:
+        refusal = not_now(HoldCaller(), state, ends=False, reachable=True)
+        assert (refusal is None) is (state is State.TALKING)
 
 
 def test_hang_up_ends_the_call() -> None:

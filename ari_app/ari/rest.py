@@ -162,6 +162,7 @@ class Rest:
     async def _exchange(
         self, operation: Operation[T], path: str, parameters: dict[str, Parameter]
     ) -> bytes:
+        may_be_done = False
         try:
             try:
                 return await self._send(operation, path, parameters)
@@ -171,12 +172,14 @@ class Rest:
                 # Asterisk closed a pooled connection as we wrote to it.
                 if not operation.repeatable:
                     raise
+                may_be_done = True
                 log.debug("ari_request_repeated", method=operation.method, path=operation.path)
                 return await self._send(operation, path, parameters)
         except aiohttp.ClientConnectorCertificateError as error:
             raise untrusted(error, method=operation.method, path=path) from None
         except aiohttp.ClientConnectorError as error:
-            raise AriUnreached(str(error), method=operation.method, path=path) from error
+            kind = AriUnavailable if may_be_done else AriUnreached
+            raise kind(str(error), method=operation.method, path=path) from error
         except aiohttp.ClientError as error:
             raise AriUnavailable(
                 str(error) or type(error).__name__, method=operation.method, path=path

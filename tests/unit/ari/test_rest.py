@@ -14,6 +14,7 @@ from ari_app.ari import (
     AriTimeout,
     AriUnauthorized,
     AriUnavailable,
+    AriUnreached,
     Client,
 )
 from ari_app.ari.operations import Operation
@@ -152,6 +153,24 @@ async def test_an_answer_that_is_cut_off() -> None:
     async with server, Client(f"http://127.0.0.1:{port}", USERNAME, PASSWORD, APP) as client:
         with pytest.raises(AriUnavailable):
             await client.channels.list()
+
+
+async def test_whether_asterisk_may_have_done_it_is_known() -> None:
+    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        server.close()
+        writer.transport.abort()
+
+    server = await asyncio.start_server(cut, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with Client(f"http://127.0.0.1:{port}", USERNAME, PASSWORD, APP) as client:
+        # The first attempt reached it, the second did not.
+        with pytest.raises(AriUnavailable) as first:
+            await client.channels.answer("1")
+        assert first.value.may_be_done
+        with pytest.raises(AriUnreached) as second:
+            await client.channels.answer("1")
+        assert not second.value.may_be_done
 
 
 async def test_idle_connections_are_dropped_before_asterisk_drops_them(client: Client) -> None:

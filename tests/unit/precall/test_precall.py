@@ -19,7 +19,7 @@ from tests.unit.tools.conftest import FakeService, service
 __all__ = ["service"]
 
 REQUEST = PreCallRequest("+4930123456", "agent_1", "100", "1700000000.1")
-ANSWER = {
+ANSWER: dict[str, Any] = {
     "type": "conversation_initiation_client_data",
     "dynamic_variables": {"customer_name": "Jane", "tier": 2, "vip": True, "debt": 0.5},
     "conversation_config_override": {

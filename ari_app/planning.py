@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import structlog
-from pydantic import ValidationError
 
 from ari_app.ari import AriError, Assessment, Channel, Client
 from ari_app.audio.formats import AudioFormat
@@ -17,7 +17,6 @@ from ari_app.call.observer import SessionObserver
 from ari_app.call.plan import CallPlan
 from ari_app.call.session import CallSession
 from ari_app.elevenlabs import Initiation
-from ari_app.elevenlabs.client_messages import ConfigOverride
 from ari_app.precall import PreCall, PreCallRequest
 from ari_app.settings import Settings
 from audiosocket import LineFormat
@@ -118,24 +117,13 @@ class Planner:
             waiting: What the dialplan said of a caller who waits.
 
         Raises:
-            ControlRefused: No agent is named, or the overrides do not fit.
+            ControlRefused: No agent is named.
             PreCallError: As for :meth:`for_caller`.
         """
         told = {} if waiting is None else waiting.initiation.dynamic_variables or {}
         agent_id = request.agent_id or (waiting.agent_id if waiting is not None else None)
-        try:
-            overrides = (
-                None
-                if request.overrides is None
-                else ConfigOverride.model_validate(request.overrides)
-            )
-        except ValidationError as error:
-            fields = ", ".join(".".join(map(str, item["loc"])) for item in error.errors())
-            raise ControlRefused(
-                "invalid_overrides", f"These overrides do not fit: {fields}."
-            ) from None
         plan = await self._plan(
-            session_id, party, agent_id, {**told, **request.variables}, overrides, "Up"
+            session_id, party, agent_id, {**told, **request.variables}, request.overrides, "Up"
         )
         if not plan.agent_id:
             raise ControlRefused(
@@ -149,7 +137,7 @@ class Planner:
         party: Party,
         agent_id: str | None,
         variables: Mapping[str, Variable],
-        overrides: ConfigOverride | None,
+        overrides: Mapping[str, Any] | None,
         state: str,
     ) -> CallPlan:
         agent_id = agent_id or self._settings.elevenlabs_agent_id or ""
@@ -159,7 +147,7 @@ class Planner:
             "call_sid": party.channel_id,
             **variables,
         }
-        initiation = Initiation(dynamic_variables=told, conversation_config_override=overrides)
+        initiation = _merged(Initiation(dynamic_variables=told), overrides)
         if self._precall is not None:
             if state != "Up":
                 await self._ring(party.channel_id)
@@ -225,8 +213,8 @@ class Planner:
         )
 
 
-def _merged(initiation: Initiation, overrides: ConfigOverride | None) -> Initiation:
-    """What a request overrides holds, beside what the service says."""
+def _merged(initiation: Initiation, overrides: Mapping[str, Any] | None) -> Initiation:
+    """What a request overrides, unless the service has said what is to be overridden."""
     if overrides is None or initiation.conversation_config_override is not None:
         return initiation
-    return initiation.model_copy(update={"conversation_config_override": overrides})
+    return initiation.model_copy(update={"conversation_config_override": dict(overrides)})

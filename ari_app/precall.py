@@ -19,8 +19,9 @@ import orjson
 import structlog
 from pydantic import Field, SecretStr, ValidationError
 
-from ari_app.elevenlabs.client_messages import DynamicValue, Initiation
+from ari_app.elevenlabs.client_messages import ConfigOverride, DynamicValue, Initiation
 from ari_app.errors import AppError
+from ari_app.json_text import NotJson, read_json
 from ari_app.resolver import OwnThreadResolver
 
 log = structlog.get_logger(__name__)
@@ -28,6 +29,7 @@ log = structlog.get_logger(__name__)
 OnFailure = Literal["go_on", "fail"]
 
 _MAX_ANSWER_BYTES: Final = 64 * 1024
+_TYPE: Final = "conversation_initiation_client_data"
 
 
 class PreCallError(AppError):
@@ -151,7 +153,7 @@ class PreCall:
                     allow_redirects=False,
                 ) as response,
             ):
-                if response.status != 200:
+                if not 200 <= response.status < 300:
                     raise PreCallError(
                         f"the pre-call service answered with the HTTP status {response.status}",
                         code="precall_status",
@@ -184,38 +186,108 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 
 
 class _Answer(Initiation):
-    # Without it, any JSON object (an error, an empty one) would look like an answer.
-    type: Literal["conversation_initiation_client_data"] = Field()
-    agent_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,128}$")
+    # An override that ElevenLabs refuses ends the conversation, so it is looked at here.
+    conversation_config_override: ConfigOverride | None = None  # type: ignore[assignment]
+    agent_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.:-]{1,128}$")
+
+
+_KNOWN: Final = frozenset(_Answer.model_fields)
 
 
 def parse_answer(body: bytes) -> PreCallAnswer:
     """Read the service's answer. Pure but for the log.
 
-    Fields that are not known are passed over and logged: ElevenLabs may know more than this
-    program.
+    What is null is left out. What nobody knows, or has a value that does not fit, is left out
+    alone and named in the log: ElevenLabs may know more than this program, and one bad field
+    shall not cost the good ones.
 
     Raises:
-        PreCallError: ``precall_malformed``; it names the fields that do not fit, never their
-            values.
+        PreCallError: ``precall_malformed``: it is no JSON object, or has nothing of an answer in
+            it. Values are never repeated.
     """
     try:
-        data = orjson.loads(body)
-    except ValueError:
-        raise _malformed("it is not JSON") from None
+        data = read_json(body)
+    except NotJson as error:
+        raise _malformed(str(error)) from None
+    if isinstance(data, list) and len(data) == 1:
+        data = data[0]
     if not isinstance(data, dict):
         raise _malformed("it is not a JSON object")
-    if unknown := sorted(data.keys() - _Answer.model_fields.keys()):
-        log.info("precall_fields_unknown", fields=[name[:40] for name in unknown[:10]])
-    known: dict[str, Any] = {name: data[name] for name in data if name in _Answer.model_fields}
-    try:
-        answer = _Answer.model_validate(known)
-    except ValidationError as error:
-        fields = [".".join(map(str, item["loc"])) for item in error.errors(include_input=False)]
-        named = ", ".join(dict.fromkeys(name[:80] for name in fields[:10]))
-        raise _malformed(f"these fields do not fit: {named}") from None
-    told = {name: getattr(answer, name) for name in Initiation.model_fields}
-    return PreCallAnswer(answer.agent_id, Initiation(**told))
+    answer = _without_nulls(data)
+    # An error, or an object about something else, shall not look like an answer.
+    if answer.get("type", _TYPE) != _TYPE:
+        raise _malformed(f"its type is not {_TYPE}")
+    if not answer.keys() & _KNOWN:
+        raise _malformed("it has none of the fields of an answer")
+    fitting = _fitting(answer)
+    told = fitting.model_dump(mode="json", exclude_none=True, exclude={"type", "agent_id"})
+    return PreCallAnswer(fitting.agent_id, Initiation.model_validate(told))
+
+
+def _without_nulls(answer: dict[str, Any]) -> dict[str, Any]:
+    given = {name: value for name, value in answer.items() if value is not None}
+    match given.get("dynamic_variables"):
+        case {**variables}:
+            given["dynamic_variables"] = {
+                name: value for name, value in variables.items() if value is not None
+            }
+    return given
+
+
+def _fitting(answer: dict[str, Any]) -> _Answer:
+    """The answer without what does not fit; ``answer`` is changed."""
+    unknown: list[str] = []
+    unfit: list[str] = []
+    while True:
+        try:
+            fitting = _Answer.model_validate(answer)
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_input=False, include_context=False)
+            places = {_place(answer, item["loc"]): item["type"] for item in found}
+            if () in places:
+                raise _malformed("it is not a JSON object") from None
+            # From the end: the elements of a list keep their places until they are looked at.
+            for place in sorted(places, key=_by_parts, reverse=True):
+                (unknown if places[place] == "extra_forbidden" else unfit).append(
+                    ".".join(map(str, place))[:80]
+                )
+                _remove(answer, place)
+        else:
+            break
+    if unknown:
+        log.info("precall_fields_unknown", fields=sorted(unknown)[:10])
+    if unfit:
+        log.warning("precall_fields_dropped", fields=sorted(unfit)[:10])
+    return fitting
+
+
+def _place(tree: Any, location: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """The part of a pydantic location that is a way into ``tree``.
+
+    What follows in it names the alternative of a union, or a key.
+    """
+    way: list[int | str] = []
+    for part in location:
+        match tree, part:
+            case {}, str() if part in tree:
+                pass
+            case list(), int() if part < len(tree):
+                pass
+            case _:
+                break
+        way.append(part)
+        tree = tree[part]
+    return tuple(way)
+
+
+def _by_parts(place: tuple[int | str, ...]) -> list[tuple[int, str]]:
+    return [(part, "") if isinstance(part, int) else (-1, part) for part in place]
+
+
+def _remove(tree: Any, place: tuple[int | str, ...]) -> None:
+    for part in place[:-1]:
+        tree = tree[part]
+    del tree[place[-1]]
 
 
 def _malformed(why: str) -> PreCallError:

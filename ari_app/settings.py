@@ -7,7 +7,6 @@ repeats a secret.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -29,6 +28,7 @@ from ari_app.call.policy import CallPolicy
 from ari_app.call.signals import OnMachine
 from ari_app.errors import ConfigError
 from ari_app.logs import NumberStyle
+from ari_app.patterns import LinearPattern
 from ari_app.precall import OnFailure
 from audiosocket import ConnectionLimits, Networks
 
@@ -240,7 +240,7 @@ class Settings(BaseSettings):
     def call_policy(self) -> CallPolicy:
         """What holds for every call."""
 
-        def compiled(text: str | None) -> re.Pattern[str] | None:
+        def compiled(text: str | None) -> LinearPattern | None:
             return None if text is None else number_pattern(text)
 
         return CallPolicy(

@@ -6,11 +6,11 @@ import asyncio
 from itertools import islice
 from typing import TypeVar
 
-import orjson
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from ari_app.api.problems import FieldError, Problem
+from ari_app.json_text import NotJson, read_json
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -29,13 +29,10 @@ async def read_model(request: web.Request, model: type[Model]) -> Model:
     """
     if request.content_type != _JSON:
         raise Problem("unsupported_media_type", f"Send the body as {_JSON}.")
-    body = await _read(request)
     try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise Problem(
-            "invalid_json", f"The body is not JSON: line {error.lineno}, column {error.colno}."
-        ) from None
+        value = read_json(await _read(request))
+    except NotJson as error:
+        raise Problem("invalid_json", f"The body cannot be read: {error}.") from None
     return validate(value, model)
 
 

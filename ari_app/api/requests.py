@@ -1,18 +1,27 @@
 """The bodies that the HTTP interface takes.
 
 They are read strictly: a number in quotes is no number, and a field that is not named here is
-refused, except within ``metadata``.
+refused, except within ``metadata``. Null is as good as nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    StringConstraints,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from ari_app.call.control import Initiate, Variable
-from ari_app.call.dialplan import CALLER_ID_PATTERN, TARGET_PATTERN
 
 _MAX_VARIABLES = 100
 
@@ -20,10 +29,10 @@ AgentId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,128}$")]
 SessionId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 # Asterisk's own limit for a channel's id is 150 characters.
 CallId = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,149}$")]
-CallerNumber = Annotated[str, StringConstraints(pattern=CALLER_ID_PATTERN)]
 Reason = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
-# What may be called is decided by the settings, in ari_app.call.numbers.
-CalledNumber = Annotated[str, StringConstraints(min_length=1, max_length=40)]
+# As people write and paste it. What it may have in it is decided in ari_app.call.numbers: what may
+# be called, by the settings.
+Number = Annotated[str, StringConstraints(min_length=1, max_length=80)]
 
 
 def _not_reserved(name: str) -> str:
@@ -42,7 +51,9 @@ VariableValue = (
     | int
     | Annotated[float, Field(allow_inf_nan=False)]
     | bool
+    | None
 )
+
 Variables = Annotated[
     dict[VariableName, VariableValue],
     Field(
@@ -58,6 +69,31 @@ Variables = Annotated[
 class _Request(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, body: Any) -> Any:
+        if not isinstance(body, dict):
+            return body
+        # A name that does not exist is told, whatever its value.
+        return {
+            name: value
+            for name, value in body.items()
+            if value is not None or name not in cls.model_fields
+        }
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler(core_schema)
+        for name, field in cls.model_fields.items():
+            told = handler.resolve_ref_schema(schema)["properties"][name]
+            if not field.is_required() and "anyOf" not in told:
+                kept = ("default", "description", "title")
+                rest = {key: told.pop(key) for key in [*told] if key not in kept}
+                told["anyOf"] = [rest, {"type": "null"}]
+        return schema
+
 
 class CallMetadata(BaseModel):
     """What a dialer wants to keep with a call. Three names are ours, all others are free."""
@@ -65,7 +101,7 @@ class CallMetadata(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
     call_id: CallId | None = Field(default=None, description="As at the top level, which wins.")
-    caller_number: CallerNumber | None = Field(
+    caller_number: Number | None = Field(
         default=None, description="As at the top level, which wins."
     )
     dynamic_variables: Variables | None = Field(
@@ -73,11 +109,20 @@ class CallMetadata(BaseModel):
     )
 
 
+def _has(name: str, schema: JsonSchemaValue) -> JsonSchemaValue:
+    return {"required": [name], "properties": {name: schema}}
+
+
 class InitiateCallRequest(_Request):
     """A wish for an agent: for a number to call, or for a channel that waits."""
 
     model_config = ConfigDict(
         json_schema_extra={
+            "anyOf": [
+                _has("called_number", {"type": "string"}),
+                _has("call_id", {"type": "string"}),
+                _has("metadata", _has("call_id", {"type": "string"})),
+            ],
             "examples": [
                 {
                     "called_number": "+4930123456",
@@ -92,7 +137,7 @@ class InitiateCallRequest(_Request):
                         "dynamic_variables": {"customer_name": "Jane"},
                     },
                 },
-            ]
+            ],
         }
     )
 
@@ -110,10 +155,10 @@ class InitiateCallRequest(_Request):
         description="Without called_number: the id of the channel that waits in the application. "
         "With it: the dialer's own reference.",
     )
-    caller_number: CallerNumber | None = Field(
+    caller_number: Number | None = Field(
         default=None, description="The number that the callee sees."
     )
-    called_number: CalledNumber | None = Field(default=None, description="The number to call.")
+    called_number: Number | None = Field(default=None, description="The number to call.")
     dynamic_variables: Variables | None = Field(
         default=None, description="For the agent's prompt and first message."
     )
@@ -130,18 +175,31 @@ class InitiateCallRequest(_Request):
         default=0, ge=0, le=300, description="How long to wait for room; 0 refuses at once."
     )
 
+    @model_validator(mode="after")
+    def _somebody(self) -> Self:
+        if self.called_number is None and self._channel is None:
+            raise ValueError(
+                "called_number is needed, a number to call, or call_id, the channel that waits in "
+                "the application"
+            )
+        return self
+
+    @property
+    def _channel(self) -> str | None:
+        return self.call_id or (self.metadata.call_id if self.metadata is not None else None)
+
     def to_initiate(self) -> Initiate:
         """The wish, with the names of the guide and the newer ones brought together."""
         metadata = self.metadata or CallMetadata()
+        given = {**(metadata.dynamic_variables or {}), **(self.dynamic_variables or {})}
         variables: dict[str, Variable] = {
-            **(metadata.dynamic_variables or {}),
-            **(self.dynamic_variables or {}),
+            name: value for name, value in given.items() if value is not None
         }
         extra: Mapping[str, Any] = metadata.model_extra or {}
         return Initiate(
             agent_id=self.agent_id,
             session_id=self.session_id,
-            call_id=self.call_id or metadata.call_id,
+            call_id=self._channel,
             caller_number=self.caller_number or metadata.caller_number,
             called_number=self.called_number,
             variables=variables,
@@ -169,7 +227,7 @@ class TransferRequest(_Request):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"to": "2000"}]})
 
-    to: Annotated[str, StringConstraints(pattern=TARGET_PATTERN)] = Field(
+    to: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(
         description="A number, or an extension of the dialplan."
     )
     mode: Literal["blind", "attended"] = Field(

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
 _AGENT_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _MAX_WAIT_SECONDS = 3600.0
+# What they say is ours, or the agent believes it to be.
+_OWN = frozenset({"agent_id", "wait", "caller_id", "called_number", "call_sid"})
+_ANYWHERE = ("own_names", "anywhere")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,10 @@ class CallArguments:
 def parse_arguments(args: Sequence[str]) -> CallArguments:
     """Read the arguments as Asterisk split them, at commas.
 
+    A variable's text may be a caller's own, such as a name with a comma in it. So what comes after
+    the first variable cannot set our own names, unless ``own_names=anywhere`` stands before it;
+    and what is not ``name=value`` is taken as more of the variable before it.
+
     Never raises: a caller is not lost over a typing error in the dialplan. What is wrong is left
     out and named in ``problems``.
     """
@@ -40,10 +47,20 @@ def parse_arguments(args: Sequence[str]) -> CallArguments:
     variables: dict[str, str] = {}
     problems: list[str] = []
     given: set[str] = set()
+    anywhere = False
+    last: str | None = None
     for position, argument in enumerate(args, start=1):
         name, equals, value = argument.partition("=")
         name, value = name.strip(), value.strip()
+        before, last = last, None
         if not argument.strip():
+            continue
+        if before is not None and not (equals and _NAME.match(name)):
+            variables[before] = f"{variables[before]},{argument.rstrip()}"
+            problems.append(
+                f"argument {position} is taken as more of {before}: put its value in quotes"
+            )
+            last = before
             continue
         if not equals:
             problems.append(f"argument {position} is not name=value")
@@ -53,6 +70,12 @@ def parse_arguments(args: Sequence[str]) -> CallArguments:
             # A value that somebody else chose, with a comma in it, cannot take back what the
             # dialplan has said before it.
             problems.append(f"{name} is given twice: the first counts")
+        elif name in _OWN and variables and not anywhere:
+            problems.append(
+                f"{name} comes after {next(iter(variables))}, whose text may bring names of its "
+                f"own, and is left out: put {name} before it"
+            )
+            continue
         elif name == "agent_id" and value and not _AGENT_ID.fullmatch(value):
             problems.append("agent_id is not letters, digits and _ . : -, 128 at most")
         elif name == "agent_id":
@@ -63,10 +86,13 @@ def parse_arguments(args: Sequence[str]) -> CallArguments:
                 problems.append(
                     f"wait is not a number of seconds from 0 to {_MAX_WAIT_SECONDS:.0f}"
                 )
+        elif (name, value) == _ANYWHERE and not variables:
+            anywhere = True
         elif name.startswith("system__"):
             problems.append(f"{name}: names that begin with system__ belong to ElevenLabs")
         else:
             variables[name] = value
+            last = None if name in _OWN else name
         given.add(name)
     return CallArguments(agent_id, wait_seconds, variables, tuple(problems))
 

@@ -53,7 +53,7 @@ class ControlRefused(AppError):
 
     Attributes:
         code: ``capacity``, ``draining``, ``rate_limited``, ``queue_timeout``, ``invalid_number``,
-            ``invalid_overrides``, ``invalid_session_id``, ``no_agent_id``, ``no_such_channel``,
+            ``invalid_session_id``, ``no_agent_id``, ``no_such_channel``,
             ``session_exists``, ``not_connected``, or a code of
             :class:`~ari_app.precall.PreCallError`.
         retry_after: Seconds after which it may be granted; None: asking again is of no use.

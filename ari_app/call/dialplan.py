@@ -21,15 +21,16 @@ TEXT_RULE: Final = (
     'one line of 1000 characters at most, without any of " \\ ` $ { } ; | & < > and without '
     "control characters"
 )
-# Nor separators of lines, marks of direction, surrogates or private signs.
+# Nor separators of lines, marks of direction or private signs.
 TEXT_PATTERN: Final = (
     "^[^\\u0000-\\u001f\\u007f-\\u009f\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff"
-    '\\ud800-\\uf8ff"\\\\`${};|&<>]{0,1000}$'
+    '\\ue000-\\uf8ff"\\\\`${};|&<>]{0,1000}$'
 )
 """Text that means nothing but itself. Like the others, for Python and for JSON Schema."""
 
 # A `$` would also match before a last line feed.
-_TEXT: Final = re.compile(TEXT_PATTERN[1:-1])
+# Halves of characters, which Python's texts may have in them, JSON has not.
+_TEXT: Final = re.compile(TEXT_PATTERN[1:-1].replace("\\ue000", "\\ud800"))
 _WORD: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _CALLER_ID: Final = re.compile(CALLER_ID_PATTERN[1:-1])
 _TARGET: Final = re.compile(TARGET_PATTERN[1:-1])

@@ -17,9 +17,9 @@ from ari_app.call.control import (
     NotPossible,
     SessionNotFound,
 )
-from ari_app.call.dialplan import caller_id
 from ari_app.call.legs import Party, Placement
 from ari_app.call.manager import SessionManager
+from ari_app.call.numbers import check_caller
 from ari_app.call.plan import CallPlan, Services
 from ari_app.call.session import CallSession
 from ari_app.call.signals import AgentEnding, ConsultRequested, HoldRequested, Outcome, Status
@@ -84,7 +84,7 @@ class Dispatcher:
             waiting = self._waiting(request)
             party = Party(
                 waiting.call_id,
-                request.caller_number or waiting.caller_number,
+                self._caller(request) or waiting.caller_number,
                 waiting.called_number,
             )
         else:
@@ -166,23 +166,26 @@ class Dispatcher:
         return session
 
     def _callee(self, request: Initiate, session_id: str) -> Party:
-        number, caller = request.called_number or "", request.caller_number or ""
+        caller = self._caller(request)
         try:
+            number = self._services.policy.number(request.called_number or "")
             endpoint = self._services.policy.callee(number)
         except ValueError as error:
             raise ControlRefused("invalid_number", f"called_number: {error}") from None
-        if caller and caller_id(caller) is None:
-            raise ControlRefused(
-                "invalid_number",
-                "caller_number: it may have letters, digits, spaces and + * # . _ - in it, "
-                "40 at most.",
-            )
         return Party(
             self._manager.placed_channel(session_id),
             caller_number=caller,
-            called_number=number.strip(),
+            called_number=number,
             placement=Placement(endpoint, caller, request.ring_timeout_seconds, request.amd),
         )
+
+    def _caller(self, request: Initiate) -> str:
+        if not request.caller_number:
+            return ""
+        try:
+            return check_caller(request.caller_number)
+        except ValueError as error:
+            raise ControlRefused("invalid_number", f"caller_number: {error}") from None
 
     # --- act on a call
 

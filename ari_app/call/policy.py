@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
-from ari_app.call.dialplan import transfer_target
 from ari_app.call.digits import DigitMode
-from ari_app.call.numbers import check_number, dial_string
+from ari_app.call.numbers import check_number, check_target, dial_string
 from ari_app.call.signals import OnMachine
+from ari_app.patterns import LinearPattern
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +38,8 @@ class CallPolicy:
 
     outbound_endpoint: str = "PJSIP/{number}@trunk"
     transfer_endpoint: str = "PJSIP/{number}@trunk"
-    number_pattern: re.Pattern[str] | None = None
-    target_pattern: re.Pattern[str] | None = None
+    number_pattern: LinearPattern | None = None
+    target_pattern: LinearPattern | None = None
     transfer_context: str = "voice-agent-after"
     amd_context: str = "voice-agent-amd"
     on_machine: OnMachine = OnMachine.TALK
@@ -57,19 +56,27 @@ class CallPolicy:
     max_digits: int = 32
     digits_are_sensitive: bool = False
 
+    def number(self, text: str) -> str:
+        """The number of a callee as it is dialled.
+
+        Raises:
+            ValueError: It may not be dialled; a sentence that does not repeat it.
+        """
+        return check_number(text, self.number_pattern)
+
     def callee(self, number: str) -> str:
         """How Asterisk dials a number.
 
         Raises:
-            ValueError: The number may not be dialled; a sentence that does not repeat it.
+            ValueError: As for :meth:`number`.
         """
-        return dial_string(self.outbound_endpoint, check_number(number, self.number_pattern))
+        return dial_string(self.outbound_endpoint, self.number(number))
 
     def target(self, number: str) -> str:
         """How Asterisk dials the target of an attended transfer.
 
         Raises:
-            ValueError: As for :meth:`callee`.
+            ValueError: As for :meth:`number`.
         """
         pattern = self.target_pattern or self.number_pattern
         return dial_string(self.transfer_endpoint, check_number(number, pattern))
@@ -78,13 +85,9 @@ class CallPolicy:
         """Check the target of a blind transfer, which the dialplan carries out.
 
         Raises:
-            ValueError: As for :meth:`callee`.
+            ValueError: As for :meth:`number`.
         """
-        if not transfer_target(to):
-            raise ValueError("The target may only have letters, digits and + * # . _ @ - in it.")
-        if self.target_pattern is not None and not self.target_pattern.fullmatch(to):
-            raise ValueError("The target does not match the pattern that is set for transfers.")
-        return to
+        return check_target(to, self.target_pattern)
 
     def on_amd_status(self, amd_status: str) -> OnMachine:
         """What to do with what AMD() has found (``AMDSTATUS``)."""

@@ -12,7 +12,6 @@ from typing import Final
 
 from ari_app.call.observer import TranscriptLine
 from ari_app.elevenlabs import Initiation
-from ari_app.elevenlabs.client_messages import AgentOverride, ConfigOverride
 
 MAX_CHARACTERS: Final = 4000
 """Of the transcript, from its end: some four minutes of talk."""
@@ -71,11 +70,9 @@ def initiation_for(
     }
     overrides = initiation.conversation_config_override
     if first_message is not None:
-        overrides = overrides or ConfigOverride()
-        agent = overrides.agent or AgentOverride()
-        overrides = overrides.model_copy(
-            update={"agent": agent.model_copy(update={"first_message": first_message})}
-        )
+        agent = (overrides or {}).get("agent")
+        said = {**(agent if isinstance(agent, dict) else {}), "first_message": first_message}
+        overrides = {**(overrides or {}), "agent": said}
     return initiation.model_copy(
         update={"dynamic_variables": variables, "conversation_config_override": overrides}
     )

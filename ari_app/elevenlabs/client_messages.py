@@ -11,14 +11,16 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
+    SerializerFunctionWrapHandler,
     StrictBool,
     StrictStr,
-    field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -136,16 +138,8 @@ class ConversationOverride(_Part):
     client_events: tuple[ClientEventName, ...] | None = None
 
 
-class ToolMockConfig(_Part):
-    """`tool_mock_config`: which tools answer from a mock, for tests of an agent."""
-
-    mocking_strategy: Literal["none", "all", "selected"] | None = None
-    mocked_tool_names: tuple[str, ...] | None = None
-    fallback_strategy: Literal["raise_error", "call_real_tool"] | None = None
-
-
 class ConfigOverride(_Part):
-    """`conversation_config_override`.
+    """`conversation_config_override`, as far as it is published.
 
     Each overridden field must be allowed in the agent's security settings; otherwise the server
     closes with 1008. Audio formats cannot be overridden: they belong to the agent.
@@ -156,7 +150,14 @@ class ConfigOverride(_Part):
     turn: TurnOverride | None = None
     tts: TtsOverride | None = None
     conversation: ConversationOverride | None = None
-    tool_mock_config: ToolMockConfig | None = None
+
+
+class ToolMockConfig(_Part):
+    """`tool_mock_config`: which tools answer from a mock, for tests of an agent."""
+
+    mocking_strategy: Literal["none", "all", "selected"] | None = None
+    mocked_tool_names: tuple[str, ...] | None = None
+    fallback_strategy: Literal["raise_error", "call_real_tool"] | None = None
 
 
 class SourceInfo(_Part):
@@ -166,30 +167,44 @@ class SourceInfo(_Part):
     version: str | None = Field(default=None, max_length=50)
 
 
+def _not_reserved(name: str) -> str:
+    if name.startswith(RESERVED_PREFIX):
+        raise ValueError(
+            f"dynamic variables may not begin with {RESERVED_PREFIX!r}, which ElevenLabs keeps "
+            "for itself"
+        )
+    return name
+
+
+def _as_sent(value: object) -> object:
+    if isinstance(value, ConfigOverride):
+        return value.model_dump(mode="json", exclude_none=True)
+    return value
+
+
 class Initiation(ClientMessage):
-    """`conversation_initiation_client_data`: the first message of a conversation."""
+    """`conversation_initiation_client_data`: the first message of a conversation.
+
+    `conversation_config_override` goes out as it is, for the service may know more of it than
+    :class:`ConfigOverride`, which may be given for it.
+    """
 
     type: Literal["conversation_initiation_client_data"] = "conversation_initiation_client_data"
-    conversation_config_override: ConfigOverride | None = None
+    conversation_config_override: Annotated[
+        dict[str, JsonValue] | None, BeforeValidator(_as_sent)
+    ] = None
     custom_llm_extra_body: dict[str, JsonValue] | None = None
-    dynamic_variables: dict[str, DynamicValue] | None = None
+    dynamic_variables: dict[Annotated[str, AfterValidator(_not_reserved)], DynamicValue] | None = (
+        None
+    )
     user_id: str | None = None
     branch_id: str | None = None
     environment: str | None = None
     starting_workflow_node_id: str | None = None
     procedure_ids: tuple[str, ...] | None = None
+    start_procedure_ids: tuple[str, ...] | None = Field(default=None, max_length=5)
+    tool_mock_config: ToolMockConfig | None = None
     source_info: SourceInfo | None = None
-
-    @field_validator("dynamic_variables")
-    @classmethod
-    def _not_reserved(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
-        reserved = sorted(name for name in value or () if name.startswith(RESERVED_PREFIX))
-        if reserved:
-            raise ValueError(
-                f"dynamic variables may not begin with {RESERVED_PREFIX!r}, which ElevenLabs "
-                f"keeps for itself: {', '.join(reserved)}"
-            )
-        return value
 
 
 class EnclaveSetup(ClientMessage):
@@ -245,11 +260,15 @@ class ContextualUpdate(ClientMessage):
 
 
 class Feedback(ClientMessage):
-    """What the user thought of a response."""
+    """What the user thought of a response. `score` is always sent, also when it is null."""
 
     type: Literal["feedback"] = "feedback"
     event_id: int = Field(ge=-(2**63), lt=2**63)
-    score: Literal["like", "dislike"]
+    score: Literal["like", "dislike"] | None
+
+    @model_serializer(mode="wrap")
+    def _with_score(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {**handler(self), "score": self.score}
 
 
 class ToolResult(ClientMessage):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from ari_app.call.dialplan import TARGET_PATTERN, TEXT_PATTERN, TEXT_RULE
+from ari_app.call.dialplan import TEXT_PATTERN, TEXT_RULE
 from ari_app.tools.schema import JsonSchema, ParameterSchema
 
 # What ElevenLabs' form knows about one parameter (LiteralJsonSchemaProperty of its API).
@@ -75,9 +75,9 @@ _TOOLS: Final = (
             ("to",),
             to={
                 "type": "string",
-                "description": "Whom to transfer to: a number or the name of an extension, of "
-                "letters, digits and + * # . _ @ -, 80 at most.",
-                "pattern": TARGET_PATTERN,
+                "description": "Whom to transfer to: a number, as people write it, or the name "
+                "of an extension.",
+                "maxLength": 200,
             },
             mode={
                 "type": "string",

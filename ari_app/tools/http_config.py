@@ -16,11 +16,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from ari_app.errors import ConfigError
 from ari_app.tools.builtin import BUILT_IN
 from ari_app.tools.schema import ParameterSchema
+from ari_app.tools.secrets import hide_secrets
 
 _PLACE: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_SHORTEST_SECRET: Final = 8
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 # These belong to the connection, and would change what the request is.
 _OWN_HEADERS: Final = frozenset(
@@ -85,16 +85,8 @@ class HttpTool(BaseModel):
         return tuple(_PLACE.findall(urlsplit(self.url).path))
 
     def without_secrets(self, text: str) -> str:
-        """A server's words without what stands in the headers that were sent to it.
-
-        An error may repeat the request; the agent, the transcript and whoever reads it shall not
-        see the key. Words of less than eight characters are no keys.
-        """
-        for value in self.headers.values():
-            for word in value.split():
-                if len(word) >= _SHORTEST_SECRET:
-                    text = text.replace(word, "[secret]")
-        return text
+        """A server's words without what stands in the headers that were sent to it."""
+        return hide_secrets(text, self.headers.values())
 
     @property
     def in_query(self) -> bool:

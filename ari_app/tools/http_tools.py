@@ -11,6 +11,7 @@ import aiohttp
 import structlog
 
 from ari_app.call.tools import ToolAnswer
+from ari_app.json_text import NotJson, read_json
 from ari_app.resolver import OwnThreadResolver
 from ari_app.tools.http_config import HttpTool, load_http_tools, process_environment
 from ari_app.tools.http_request import CallFacts, ToolRequest, build_request
@@ -173,10 +174,20 @@ def _text(response: aiohttp.ClientResponse, body: bytes) -> str | None:
     if not body:
         return ""
     if not (kind.startswith("text/") or kind == "application/json" or kind.endswith("+json")):
-        return None
+        # Many a service says nothing of the type, or something that says nothing.
+        return body.decode("utf-8-sig").strip() if _is_json(body) else None
     if kind == "text/html" and response.status >= 400:
         return None
     try:
-        return body.decode(response.charset or "utf-8", errors="replace").strip()
+        text = body.decode(response.charset or "utf-8", errors="replace")
     except LookupError:
-        return body.decode("utf-8", errors="replace").strip()
+        text = body.decode("utf-8", errors="replace")
+    return text.removeprefix("\ufeff").strip()
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        read_json(body)
+    except NotJson:
+        return False
+    return True

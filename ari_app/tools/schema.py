@@ -5,21 +5,21 @@ Problems are sentences for the agent, which can call again or speak about them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
 import orjson
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.exceptions import SchemaError, ValidationError, best_match
 from jsonschema.validators import extend
 from referencing import Registry
 
+from ari_app.patterns import LinearPattern
+
 JsonSchema = Mapping[str, Any]
 
 _MAX_PARAMETER_BYTES: Final = 16 * 1024
-_DOLLAR: Final = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]|\$", re.DOTALL)
 _ARTICLES: Final = {
     "string": "a text",
     "integer": "a whole number",
@@ -45,13 +45,19 @@ class ParameterSchema:
     def __init__(self, schema: JsonSchema) -> None:
         if schema.get("type") != "object":
             raise ValueError("the parameters' schema must have the type object")
-        if _refers(schema):
+        if _has(schema, "$ref", "$dynamicRef"):
             raise ValueError("the parameters' schema must not have a $ref in it")
-        try:
-            Draft202012Validator.check_schema(schema)
-        except SchemaError as error:
+        # They would be tried by Python's engine, in more than one place.
+        if _has(schema, "patternProperties"):
             raise ValueError(
-                f"the parameters' schema is no JSON Schema at {error.json_path}"
+                "the parameters' schema must not have patternProperties in it: name the properties"
+            )
+        try:
+            Draft202012Validator.check_schema(schema, format_checker=_PATTERNS)
+        except SchemaError as error:
+            why = f": {error.cause}" if error.cause is not None else ""
+            raise ValueError(
+                f"the parameters' schema is no JSON Schema at {error.json_path}{why}"
             ) from None
         self.schema: Final = schema
         self._validator = _Validator(schema, registry=Registry())
@@ -76,14 +82,12 @@ class ParameterSchema:
         return None if error is None else _clause(error)
 
 
-def _refers(schema: object) -> bool:
+def _has(schema: object, *keywords: str) -> bool:
     match schema:
         case Mapping():
-            return any(
-                key in ("$ref", "$dynamicRef") or _refers(value) for key, value in schema.items()
-            )
+            return any(key in keywords or _has(value, *keywords) for key, value in schema.items())
         case list():
-            return any(map(_refers, schema))
+            return any(_has(part, *keywords) for part in schema)
         case _:
             return False
 
@@ -107,20 +111,25 @@ def _clause(error: ValidationError) -> str:
             return f"{subject} does not fit the tool's schema ({error.validator})"
 
 
-@lru_cache(maxsize=1024)
-def _ecma(pattern: str) -> re.Pattern[str]:
-    """A pattern with ECMA-262's ``$``, which JSON Schema means: the very end, where Python's also
-    stands before a last line feed."""
-    return re.compile(_DOLLAR.sub(lambda found: r"\Z" if found[0] == "$" else found[0], pattern))
+_linear = lru_cache(maxsize=1024)(LinearPattern)
 
 
 def _pattern(
     _validator: object, pattern: str, instance: object, _schema: object
 ) -> Iterator[ValidationError]:
-    if isinstance(instance, str) and not _ecma(pattern).search(instance):
+    if isinstance(instance, str) and not _linear(pattern).search(instance):
         yield ValidationError("does not match")
 
 
 _Validator = extend(  # type: ignore[no-untyped-call]
     Draft202012Validator, {"pattern": _pattern}
 )
+_PATTERNS: Final = FormatChecker(formats=())
+
+
+@_PATTERNS.checks("regex", raises=ValueError)
+def _is_pattern(value: object) -> bool:
+    """Whether a pattern, at each place where the schema of schemas has one, can be used."""
+    if isinstance(value, str):
+        _linear(value)
+    return True

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,6 +31,7 @@ from tests.e2e.harness import (
 pytestmark = pytest.mark.e2e
 
 LOUD = -35.0
+PAGE = (Path(__file__).parents[2] / "docs" / "asterisk.md").read_text(encoding="utf-8")
 
 
 def as_samples(pcm: bytes) -> np.ndarray:
@@ -166,6 +169,26 @@ async def test_variables_from_the_dialplan_arrive_at_the_named_agent(
         assert b.sessions()[0].transcript[0].text == "Hello Jane."
         await call.hang_up()
         await b.all_gone()
+
+
+async def test_a_callers_name_arrives_whole_and_sets_nothing(asterisk: LabAsterisk) -> None:
+    """The line of docs/asterisk.md for text that somebody else chose."""
+    (line,) = re.findall(r"Stasis\(voice-agent,agent_id=agent_7,(customer_name=.*)\)$", PAGE, re.M)
+    await asterisk.add_dialplan(
+        "names", f"[from-phones](+)\nexten => 720,1,Stasis(${{APP}},agent_id=agent_7,{line})\n"
+    )
+    agents = AgentBook(default=None, agents={"agent_7": profile()})
+    uri = f"sip:720@{asterisk.sip_host}:{asterisk.sip_port}"
+    names = {"DOE, JANE-ANN": "DOE, JANE-ANN", 'X" ,wait=20,agent_id=b (': "X ,wait20,agentidb"}
+    async with bench(asterisk, agents) as b:
+        for name, told in names.items():
+            async with Phone(display=name) as phone:
+                call = await phone.call(uri, timeout=30)
+                session = b.sessions()[-1]
+                variables = dict(session.plan.initiation.dynamic_variables or {})
+                assert (variables["customer_name"], session.agent_id) == (told, "agent_7")
+                await call.hang_up()
+            await b.all_gone()
 
 
 async def test_a_conversation_with_turns_and_an_interruption(asterisk: LabAsterisk) -> None:

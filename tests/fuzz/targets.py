@@ -22,6 +22,7 @@ from ari_app.ari.events import EVENTS, UnknownEvent, parse_event
 from ari_app.call import dialplan
 from ari_app.call.arguments import parse_arguments
 from ari_app.call.control import Initiate
+from ari_app.call.numbers import check_caller
 from ari_app.call.policy import CallPolicy
 from ari_app.call.tools import SetVariable, ToolAnswer, read_tool_call
 from ari_app.elevenlabs.codec import decode, encode
@@ -149,7 +150,9 @@ def _initiates(wish: Initiate) -> None:
     if wish.called_number is not None:
         with suppress(ValueError):
             assert re.fullmatch(r"PJSIP/[0-9A-Za-z+*._-]+@trunk", POLICY.callee(wish.called_number))
-    assert wish.caller_number is None or dialplan.caller_id(wish.caller_number)
+    if wish.caller_number is not None:
+        with suppress(ValueError):
+            assert dialplan.caller_id(check_caller(wish.caller_number))
 
 
 def stasis_arguments(data: bytes) -> None:

@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 
+from ari_app.api.requests import InitiateCallRequest
 from ari_app.call.control import ControlRefused, Initiate
 from tests.unit.api.fake_service import FakeService, Http
 
 PATH = "/webhook/initiate-call"
+WAITING = {"call_id": "1700000000.42"}
 
 
 async def test_a_number_is_called(http: Http, service: FakeService) -> None:
@@ -104,11 +106,36 @@ async def test_the_top_level_wins_over_metadata(http: Http, service: FakeService
 
 
 async def test_null_is_as_good_as_nothing(http: Http, service: FakeService) -> None:
-    names = ("agent_id", "session_id", "metadata", "call_id", "caller_number", "called_number")
-    response = await http.post(PATH, json=dict.fromkeys(names))
+    left_out = dict.fromkeys(InitiateCallRequest.model_fields)
+    variables = {"company": None, "name": "Jane"}
+    metadata = {"dynamic_variables": {"city": None, "tier": 2}, "note": None}
+    response = await http.post(
+        PATH,
+        json={**left_out, **WAITING, "dynamic_variables": variables, "metadata": metadata},
+    )
     assert response.status == 200
-    assert service.control.wishes == [Initiate()]
-    assert (await response.json())["call_id"] is None
+    assert service.control.wishes == [
+        Initiate(
+            call_id="1700000000.42",
+            variables={"name": "Jane", "tier": 2},
+            metadata={"note": None},
+        )
+    ]
+
+
+@pytest.mark.parametrize("body", [{}, {"agent_id": "a"}, {"call_id": None, "metadata": {"x": 1}}])
+async def test_somebody_must_be_named(http: Http, service: FakeService, body: Any) -> None:
+    response = await http.post(PATH, json=body)
+    problem = await response.json()
+    assert (response.status, problem["code"]) == (422, "invalid_request")
+    assert "called_number is needed, a number to call, or call_id" in problem["detail"]
+    assert service.control.wishes == []
+
+
+async def test_overrides_go_on_as_they_are(http: Http, service: FakeService) -> None:
+    overrides = {"agent": {"first_message": None, "mood": [1]}, "tts": {"speed": "fast"}}
+    await http.post(PATH, json={**WAITING, "conversation_config_override": overrides})
+    assert service.control.wishes[0].overrides == overrides
 
 
 @pytest.mark.parametrize(
@@ -120,8 +147,8 @@ async def test_null_is_as_good_as_nothing(http: Http, service: FakeService) -> N
         ({"session_id": "../x"}, "session_id"),
         ({"session_id": "x\n"}, "session_id"),
         ({"call_id": ""}, "call_id"),
-        ({"caller_number": '"Jane" <1>'}, "caller_number"),
-        ({"called_number": "1" * 41}, "called_number"),
+        ({"caller_number": "1" * 81}, "caller_number"),
+        ({"called_number": "1" * 81}, "called_number"),
         ({"amd": "true"}, "amd"),
         ({"ring_timeout_seconds": "30"}, "ring_timeout_seconds"),
         ({"ring_timeout_seconds": 0.5}, "ring_timeout_seconds"),
@@ -129,7 +156,6 @@ async def test_null_is_as_good_as_nothing(http: Http, service: FakeService) -> N
         ({"metadata": []}, "metadata"),
         ({"dynamic_variables": {"a b": 1}}, "dynamic_variables.a b"),
         ({"dynamic_variables": {"system__time": 1}}, "dynamic_variables.system__time"),
-        ({"dynamic_variables": {"x": None}}, "dynamic_variables.x"),
         ({"dynamic_variables": {"x": {}}}, "dynamic_variables.x"),
         ({"dynamic_variables": {"str": {}}}, "dynamic_variables.str"),
         ({"dynamic_variables": {f"v{n}": n for n in range(101)}}, "dynamic_variables"),
@@ -173,6 +199,7 @@ async def test_a_heap_of_mistakes_is_not_listed_whole(http: Http) -> None:
         (b'{"wait_seconds": NaN}', "application/json", 400, "invalid_json"),
         (b'{"session_id": "\\ud800"}', "application/json", 400, "invalid_json"),
         (b"\xff\xfe", "application/json", 400, "invalid_json"),
+        (b'{"x":' * 101 + b"1" + b"}" * 101, "application/json", 400, "invalid_json"),
         (b"{}", "text/plain", 415, "unsupported_media_type"),
         (b"a=b", "application/x-www-form-urlencoded", 415, "unsupported_media_type"),
         (b'{"agent_id":"' + b"x" * 70_000 + b'"}', "application/json", 413, "body_too_large"),
@@ -183,6 +210,15 @@ async def test_a_body_that_cannot_be_read(
 ) -> None:
     response = await http.post(PATH, data=data, headers={"Content-Type": content_type})
     assert (response.status, (await response.json())["code"]) == (status, code)
+
+
+async def test_latin_1_is_told_so_and_a_byte_order_mark_is_passed_over(http: Http) -> None:
+    body = '{"call_id": "1", "dynamic_variables": {"name": "Jörg"}}'
+    as_json = {"Content-Type": "application/json"}
+    refused = await http.post(PATH, data=body.encode("latin-1"), headers=as_json)
+    assert refused.status == 400
+    assert "not UTF-8: byte 50 is 0xF6" in (await refused.json())["detail"]
+    assert (await http.post(PATH, data=body.encode("utf-8-sig"), headers=as_json)).status == 200
 
 
 @pytest.mark.parametrize(
@@ -210,7 +246,7 @@ async def test_a_refusal(
     header: str | None,
 ) -> None:
     service.control.refusal = ControlRefused(code, "It cannot be.", retry_after)
-    response = await http.post(PATH, json={})
+    response = await http.post(PATH, json=WAITING)
     problem = await response.json()
     assert (response.status, problem["code"], problem["detail"]) == (status, code, "It cannot be.")
     assert response.headers.get("Retry-After") == header
@@ -218,9 +254,9 @@ async def test_a_refusal(
 
 async def test_the_same_key_gives_the_first_answer_again(http: Http, service: FakeService) -> None:
     headers = {"Idempotency-Key": "a-1"}
-    first = await http.post(PATH, json={"agent_id": "a", "metadata": {"x": 1}}, headers=headers)
+    first = await http.post(PATH, json={"call_id": "a", "metadata": {"x": 1}}, headers=headers)
     again = await http.post(
-        PATH, data=b'{"metadata": {"x":1}, "agent_id": "a"}',
+        PATH, data=b'{"metadata": {"x":1}, "call_id": "a"}',
         headers={**headers, "Content-Type": "application/json"},
     )  # fmt: skip
     assert await first.json() == await again.json()
@@ -228,7 +264,7 @@ async def test_the_same_key_gives_the_first_answer_again(http: Http, service: Fa
     assert again.headers["Idempotent-Replayed"] == "true"
     assert len(service.control.wishes) == 1
 
-    other = await http.post(PATH, json={"agent_id": "b"}, headers=headers)
+    other = await http.post(PATH, json={"call_id": "b"}, headers=headers)
     assert (other.status, (await other.json())["code"]) == (409, "idempotency_mismatch")
     assert len(service.control.wishes) == 1
 
@@ -236,7 +272,9 @@ async def test_the_same_key_gives_the_first_answer_again(http: Http, service: Fa
 async def test_a_repetition_waits_for_the_first_request(http: Http, service: FakeService) -> None:
     service.control.gate.clear()
     headers = {"Idempotency-Key": "a-2"}
-    asked = [asyncio.ensure_future(http.post(PATH, json={}, headers=headers)) for _ in range(3)]
+    asked = [
+        asyncio.ensure_future(http.post(PATH, json=WAITING, headers=headers)) for _ in range(3)
+    ]
     await service.control.asked.wait()
     service.control.gate.set()
     answers = [await (await response).json() for response in asked]
@@ -247,12 +285,12 @@ async def test_a_repetition_waits_for_the_first_request(http: Http, service: Fak
 async def test_a_refusal_is_not_kept(http: Http, service: FakeService) -> None:
     headers = {"Idempotency-Key": "a-3"}
     service.control.refusal = ControlRefused("capacity", "Full.", 1)
-    assert (await http.post(PATH, json={}, headers=headers)).status == 503
+    assert (await http.post(PATH, json=WAITING, headers=headers)).status == 503
     service.control.refusal = None
-    assert (await http.post(PATH, json={}, headers=headers)).status == 200
+    assert (await http.post(PATH, json=WAITING, headers=headers)).status == 200
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "k\u00e9y"])
 async def test_a_key_that_cannot_be_used(http: Http, key: str) -> None:
-    response = await http.post(PATH, json={}, headers={"Idempotency-Key": key})
+    response = await http.post(PATH, json=WAITING, headers={"Idempotency-Key": key})
     assert (response.status, (await response.json())["code"]) == (400, "invalid_header")

@@ -136,7 +136,7 @@ async def test_a_neighbour_who_guesses_locks_nobody_out(http: Http) -> None:
         (b'{"session_id": "a\\u0000b"}', 422),
         (b'{"session_id": "\xff\xfe"}', 400),
         (b'{"session_id": "\\ud800"}', 400),
-        (b"\xef\xbb\xbf{}", 400),
+        (b"\xef\xbb\xbf{}", 422),
         (b"", 400),
         (b"null", 422),
         (b"[]", 422),

@@ -158,7 +158,7 @@ async def test_a_session_that_is_not_there(http: Http, method: str, path: str, b
     ("name", "body", "field"),
     [
         ("transfer", {}, "to"),
-        ("transfer", {"to": "2000&SIP/evil"}, "to"),
+        ("transfer", {"to": ""}, "to"),
         ("transfer", {"to": "2000", "mode": "warm"}, "mode"),
         ("dtmf", {"digits": "12x"}, "digits"),
         ("dtmf", {"digits": ""}, "digits"),

@@ -33,6 +33,39 @@ def test_what_cannot_be_used_is_named_and_left_out(argument: str, problem: str) 
     assert arguments.variables == {"tier": "2"}
 
 
+def test_a_name_with_a_comma_is_kept_whole() -> None:
+    arguments = parse_arguments(["agent_id=a", "customer_name=DOE", " JANE", "x y=1 ", "tier=2"])
+    assert arguments.variables == {"customer_name": "DOE, JANE,x y=1", "tier": "2"}
+    assert arguments.problems == (
+        "argument 3 is taken as more of customer_name: put its value in quotes",
+        "argument 4 is taken as more of customer_name: put its value in quotes",
+    )
+
+
+OWN = ["agent_id=agent_evil", "wait=20", "caller_id=1", "called_number=2", "call_sid=3"]
+
+
+@pytest.mark.parametrize("argument", OWN)
+def test_what_comes_after_a_variable_cannot_set_our_own_names(argument: str) -> None:
+    name, _, value = argument.partition("=")
+    arguments = parse_arguments(["customer_name=DOE", argument, "tier=2"])
+    assert arguments.variables == {"customer_name": "DOE", "tier": "2"}
+    assert (arguments.agent_id, arguments.wait_seconds) == (None, None)
+    (problem,) = arguments.problems
+    assert problem.startswith(f"{name} comes after customer_name")
+    assert value not in problem.replace(name, "")
+
+    assert parse_arguments([argument, "customer_name=DOE"]).problems == ()
+    as_before = parse_arguments(["own_names=anywhere", "customer_name=DOE", argument])
+    assert as_before.problems == ()
+    assert as_before != parse_arguments(["customer_name=DOE"])
+
+
+def test_a_variables_text_cannot_say_that_our_own_names_may_stand_anywhere() -> None:
+    arguments = parse_arguments(["customer_name=DOE", "own_names=anywhere", "wait=20"])
+    assert arguments.wait_seconds is None
+
+
 @given(st.lists(st.text(max_size=40), max_size=10))
 def test_no_argument_raises(args: list[str]) -> None:
     arguments = parse_arguments(args)

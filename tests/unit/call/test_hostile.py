@@ -22,6 +22,7 @@ from ari_app.call.plan import CallPlan
 from ari_app.call.policy import CallPolicy
 from ari_app.call.session import CallSession
 from ari_app.call.states import State
+from ari_app.patterns import LinearPattern
 from tests.unit.call.fake_ari import ADD_CHANNEL, CREATE_WITH_ID, SET_VARIABLE, Seen
 from tests.unit.call.stage import Stage, until
 from tests.unit.hostile import HOSTILE
@@ -66,7 +67,7 @@ class Scene(Stage):
     async def __aenter__(self) -> Scene:
         await super().__aenter__()
         policy = CallPolicy(
-            settable_variables=frozenset({"TOPIC"}), number_pattern=re.compile(r"[0-9A-Za-z+]+")
+            settable_variables=frozenset({"TOPIC"}), number_pattern=LinearPattern("[0-9A-Za-z+]+")
         )
         self.services = replace(self.services, policy=policy)
         self.manager = self.another_manager()
@@ -83,7 +84,12 @@ class Scene(Stage):
         """The agent calls a tool and is answered."""
         agent = self.agent()
         agent.handler.tool_call(tool, "c1", parameters, True)
-        await until(lambda: bool(agent.results) or session.ended.is_set())
+        await until(
+            lambda: (
+                bool(agent.results or self.asterisk.requests(ORIGINATE_WITH_ID))
+                or session.ended.is_set()
+            )
+        )
 
 
 @pytest.fixture
@@ -226,7 +232,7 @@ HARMLESS: dict[Way, str] = {
     blind_transfer: "sales@office",
     value_of_a_variable: "O'Brien, Müller (7) 😀",
     called_number: "4930123456",
-    number_that_the_callee_sees: "4930 123456",
+    number_that_the_callee_sees: "4930123456",
     reason_to_end: "customer_paid",
 }
 

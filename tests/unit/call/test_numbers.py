@@ -1,12 +1,21 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ari_app.call.numbers import check_endpoint, check_number, dial_string, number_pattern
+from ari_app.call.numbers import (
+    check_caller,
+    check_endpoint,
+    check_number,
+    check_target,
+    dial_string,
+    number_pattern,
+)
+from ari_app.patterns import LinearPattern
 
 ANYTHING = number_pattern(r"[\s\S]*")
 TRICKS = st.text("0123456789+*#._-@/&,;:${}()[]^|\\'\"\r\n\0 abcPJSIP٣é", max_size=45)
@@ -20,6 +29,10 @@ TRICKS = st.text("0123456789+*#._-@/&,;:${}()[]^|\\'\"\r\n\0 abcPJSIP٣é", max_
         ("+1 (212) 555.0100", "+12125550100"),
         ("+2908123", "+2908123"),
         ("+123456789012345", "+123456789012345"),
+        ("\u202a+1\u00a0(555)\u202f010\u20110199\u202c", "+15550100199"),
+        ("+1/555\u2013010\u2212\u20100199", "+15550100199"),
+        ("\t+15550100199\r\n", "+15550100199"),
+        ("\ufeff+1555\u200b0100199", "+15550100199"),
     ],
 )
 def test_e164_is_written_without_separators(text: str, number: str) -> None:
@@ -39,10 +52,15 @@ def test_e164_is_written_without_separators(text: str, number: str) -> None:
         ("+0301234567", "international form"),
         ("+290812", "international form"),
         ("+1234567890123456", "international form"),
-        ("+4930123456&PJSIP/trunk/900", "international form"),
-        ("+4930123456@other", "international form"),
-        ("+4930123456\n", "international form"),
-        ("+493012345٣", "international form"),
+        ("+4930123456&PJSIP/trunk/900", r"AMPERSAND .U\+0026"),
+        ("+4930123456@other", r"COMMERCIAL AT .U\+0040"),
+        ("+4930123456\n1", r"LINE FEED .U\+000A"),
+        ("+4930\t123456", r"TAB .U\+0009"),
+        ("+49301234\x0756", r"CONTROL CHARACTER .U\+0007"),
+        ("+493O123456", r"LATIN CAPITAL LETTER O .U\+004F"),
+        ("\uff0b4930123456", r"FULLWIDTH PLUS SIGN .U\+FF0B"),
+        ("+4930\u202e123456", r"RIGHT-TO-LEFT OVERRIDE .U\+202E"),
+        ("+493012345٣", r"ARABIC-INDIC DIGIT THREE .U\+0663"),
     ],
 )
 def test_other_numbers_are_refused_with_a_sentence(text: str, sentence: str) -> None:
@@ -62,10 +80,72 @@ def test_a_pattern_of_ones_own() -> None:
         check_number("support1", pattern)
 
 
-@pytest.mark.parametrize("text", ["1&2", "1/2", "1@2", "1,2", "1#", "1\n", "${X}", "1 2", "٣٣٣"])
+@pytest.mark.parametrize(
+    "text", ["1&2", "a/2", "1@2", "1,2", "1#", "1\n2", "${X}", "a b", "٣٣٣", "a\u20112"]
+)
 def test_no_pattern_lets_syntax_through(text: str) -> None:
-    with pytest.raises(ValueError, match="may only have letters, digits"):
-        check_number(text, ANYTHING)
+    try:
+        dialled = check_number(text, ANYTHING)
+    except ValueError as refused:
+        assert "There is a character in the number that must not be there" in str(refused)
+    else:
+        assert dialled == "a-2"
+
+
+def test_separators_stay_where_a_pattern_wants_them() -> None:
+    pattern = number_pattern(r"[0-9]{2}-[0-9]{2}|[0-9]{6}|ab-1")
+    assert check_number("10-01", pattern) == "10-01"
+    assert check_number("10-01-22", pattern) == "100122"
+    assert check_number("ab-1", pattern) == "ab-1"
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("support-desk", "support-desk"),
+        ("6001@office", "6001@office"),
+        ("1 001", "1001"),
+        ("*98#", "*98#"),
+        ("+1 (555) 010-0199", "+15550100199"),
+    ],
+)
+def test_targets_are_numbers_or_names(text: str, target: str) -> None:
+    assert check_target(text) == target
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "The target is empty"),
+        ("200,1", "COMMA"),
+        ("${SHELL(id)}", "DOLLAR SIGN"),
+        ("support desk", "SPACE"),
+        ("x" * 81, "longer than 80"),
+        ("+49 (0)30 1", "has a .0. in it"),
+    ],
+)
+def test_targets_that_the_dialplan_must_not_see(text: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        check_target(text)
+
+
+@given(st.text("0123456789+*#._@-ab,&|${}()/ \n\u202e", max_size=12))
+def test_no_target_can_speak_the_dialplans_language(text: str) -> None:
+    with suppress(ValueError):
+        assert re.fullmatch(r"[A-Za-z0-9+*#._@-]{1,80}", check_target(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("+1 (555) 010-0199", "+15550100199"), ("ACME Shop", "ACME Shop"), ("1/2\n", "12")],
+)
+def test_the_number_that_a_callee_is_shown(text: str, shown: str) -> None:
+    assert check_caller(text) == shown
+
+
+def test_no_caller_can_bring_a_name_of_its_own() -> None:
+    with pytest.raises(ValueError, match="QUOTATION MARK"):
+        check_caller('"Jane" <1>')
 
 
 def test_a_pattern_that_is_none() -> None:
@@ -75,7 +155,7 @@ def test_a_pattern_that_is_none() -> None:
 
 @given(TRICKS | st.text(max_size=45), st.sampled_from([None, ANYTHING]))
 def test_whatever_the_request_says_the_dial_string_keeps_its_form(
-    text: str, pattern: re.Pattern[str] | None
+    text: str, pattern: LinearPattern | None
 ) -> None:
     try:
         number = check_number(text, pattern)

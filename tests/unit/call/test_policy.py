@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import re
-
 import pytest
 
 from ari_app.call.policy import CallPolicy
 from ari_app.call.signals import OnMachine
+from ari_app.patterns import LinearPattern
 
 
 def test_a_number_becomes_a_dial_string() -> None:
@@ -17,10 +16,20 @@ def test_a_number_becomes_a_dial_string() -> None:
 
 
 def test_the_target_of_a_transfer_may_have_a_pattern_of_its_own() -> None:
-    policy = CallPolicy(target_pattern=re.compile("[0-9]{3}"))
+    policy = CallPolicy(target_pattern=LinearPattern("[0-9]{3}"))
     assert policy.target("200") == "PJSIP/200@trunk"
     with pytest.raises(ValueError, match="international"):
         policy.callee("200")
+
+
+@pytest.mark.parametrize("spelling", ["+1 (555) 010-0199", "\u202d+1\u00a0555/010.0199\u202c\n"])
+def test_a_target_is_written_as_any_number(spelling: str) -> None:
+    policy = CallPolicy()
+    assert policy.callee(spelling) == policy.target(spelling) == "PJSIP/+15550100199@trunk"
+    assert policy.blind_target(spelling) == "+15550100199"
+    extensions = CallPolicy(target_pattern=LinearPattern("1[0-9]{3}"))
+    assert extensions.target(" 10-01") == "PJSIP/1001@trunk"
+    assert extensions.blind_target("1 001\t") == "1001"
 
 
 @pytest.mark.parametrize("number", ["1", "+49301&2", "${X}"])

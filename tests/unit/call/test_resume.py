@@ -74,8 +74,9 @@ def test_other_overrides_and_variables_stay() -> None:
         "resumed_from": "conv_1",
         "transcript_so_far": "Caller: yes",
     }
-    assert told.conversation_config_override == ConfigOverride(
-        agent=AgentOverride(first_message="", language="en"), tts=TtsOverride(voice_id="v1")
-    )
+    assert told.conversation_config_override == {
+        "agent": {"first_message": "", "language": "en"},
+        "tts": {"voice_id": "v1"},
+    }
     again = initiation_for(first, "Caller: yes", "conv_1", None)
     assert again.conversation_config_override == first.conversation_config_override

@@ -82,7 +82,6 @@ def test_the_target_of_an_attended_transfer_is_dialled() -> None:
         {"to": ""},
         {"to": "200,1"},
         {"to": "${SHELL(id)}"},
-        {"to": "200\n"},
         {"to": "x" * 81},
         {"to": "200", "mode": "warm"},
         {"to": "200", "mode": "attended"},

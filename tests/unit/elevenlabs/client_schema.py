@@ -91,11 +91,6 @@ OVERRIDE = closed(
         similarity_boost=NUMBER,
     ),
     conversation=closed(text_only=BOOLEAN, max_duration_seconds=INTEGER, client_events=STRINGS),
-    tool_mock_config=closed(
-        mocking_strategy=one_of("none", "all", "selected"),
-        mocked_tool_names=STRINGS,
-        fallback_strategy=one_of("raise_error", "call_real_tool"),
-    ),
 )
 
 USER_MESSAGE = message(
@@ -123,6 +118,12 @@ CLIENT_MESSAGE: Schema = {
             environment=STRING,
             starting_workflow_node_id=STRING,
             procedure_ids=STRINGS,
+            start_procedure_ids={**STRINGS, "maxItems": 5},
+            tool_mock_config=closed(
+                mocking_strategy=one_of("none", "all", "selected"),
+                mocked_tool_names=STRINGS,
+                fallback_strategy=one_of("raise_error", "call_real_tool"),
+            ),
             source_info=closed(source=SOURCES, version={"type": "string", "maxLength": 50}),
         ),
         message(
@@ -146,7 +147,10 @@ CLIENT_MESSAGE: Schema = {
         message("user_activity"),
         message("contextual_update", ("text",), text=STRING, context_id=STRING),
         message(
-            "feedback", ("event_id", "score"), event_id=INTEGER, score=one_of("like", "dislike")
+            "feedback",
+            ("event_id", "score"),
+            event_id=INTEGER,
+            score={"enum": ["like", "dislike", None]},
         ),
         message(
             "client_tool_result",

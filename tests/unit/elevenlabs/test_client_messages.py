@@ -83,13 +83,6 @@ override = st.builds(
         client_events=st.none()
         | st.lists(st.sampled_from(get_args(m.ClientEventName)), max_size=3).map(tuple),
     ),
-    tool_mock_config=st.none()
-    | st.builds(
-        m.ToolMockConfig,
-        mocking_strategy=st.sampled_from([None, "none", "all", "selected"]),
-        mocked_tool_names=texts,
-        fallback_strategy=st.sampled_from([None, "raise_error", "call_real_tool"]),
-    ),
 )
 
 user_message = st.builds(
@@ -116,6 +109,14 @@ client_message: st.SearchStrategy[m.ClientMessage] = st.one_of(
         environment=maybe_text,
         starting_workflow_node_id=maybe_text,
         procedure_ids=texts,
+        start_procedure_ids=texts,
+        tool_mock_config=st.none()
+        | st.builds(
+            m.ToolMockConfig,
+            mocking_strategy=st.sampled_from([None, "none", "all", "selected"]),
+            mocked_tool_names=texts,
+            fallback_strategy=st.sampled_from([None, "raise_error", "call_real_tool"]),
+        ),
         source_info=st.none()
         | st.builds(
             m.SourceInfo,

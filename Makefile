@@ -4,7 +4,7 @@ FUZZ_SECONDS ?= 3600
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-dev asterisk demo test unit e2e other-debians docs lint format lock wheel serve check agent bench soak fuzz audit hangups compose-test clean
+.PHONY: help setup setup-dev asterisk demo test unit e2e other-debians docs lint format lock notice wheel serve check agent bench soak fuzz audit hangups compose-test clean
 
 help:  ## List these commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -39,10 +39,11 @@ compose-test: setup  ## Build the lab in Docker, hold calls through it, take it 
 hangups: setup-dev asterisk  ## Hang up 1,000 calls at every moment that there is, on the real Asterisk
 	ARI_APP_HANGUPS=1000 $(PYTHON) -m pytest -s tests/e2e/test_hangups.py
 
-lint: setup-dev  ## Format, lint, types and documentation, without changing anything
+lint: setup-dev  ## Format, lint, types, licences and documentation, without changing anything
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
+	$(PYTHON) -m scripts.third_party --check
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
 
 docs: setup-dev  ## Write the settings page anew, and the site into site/
@@ -63,6 +64,10 @@ lock: setup-dev  ## Write requirements.lock and the other lock files anew from p
 	$(COMPILE) pyproject.toml --extra lab -c requirements.lock -o deploy/lab.lock
 	echo hatchling | $(COMPILE) - -c requirements.lock -o deploy/build.lock
 	echo uv | $(COMPILE) - -o scripts/uv.lock
+	$(PYTHON) -m scripts.third_party
+
+notice: setup-dev  ## Write THIRD-PARTY.md anew: whose work is in the packages and images
+	$(PYTHON) -m scripts.third_party
 
 wheel: setup  ## Build dist/ari_app-VERSION.whl, to install elsewhere
 	@rm -f dist/ari_app-*.whl

@@ -10,6 +10,7 @@ Exit codes: 0 all went well, or nothing could be tried; 1 something failed.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -28,6 +29,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SUITES = {"trixie": "Python 3.13", "forky": "Python 3.14"}
 _SECONDS = 900.0
 _SHOWN_LINES = 40
+# timeout(1), whose signal had to be the second.
+_TIMED_OUT = (124, 137)
 # What the machine needs to reach its package index, and its processor to compute right.
 _PASSED_ON = ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 _CERTIFICATES = "/usr/local/share/certificates.pem"
@@ -49,7 +52,11 @@ def main() -> int:
     if reason is not None:
         say(f"Other Debians were not tried: {reason}")
         return 0
-    with ThreadPoolExecutor() as pool:
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    with (cache_dir() / "other-debians.lock").open("w") as lock, ThreadPoolExecutor() as pool:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for left_behind in cache_dir().glob("root-*"):
+            shutil.rmtree(left_behind)
         return max(pool.map(attempt, SUITES))
 
 
@@ -74,7 +81,7 @@ def attempt(suite: str) -> int:
         say(f"{name} was not tried: {error}")
         return 0
     begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix=f"{suite}-", dir=cache_dir()) as folder:
+    with tempfile.TemporaryDirectory(prefix=f"root-{suite}-", dir=cache_dir()) as folder:
         root = Path(folder)
         run(["tar", "-C", folder, "-xf", str(archive)], timeout=_SECONDS)
         copy_checkout(root / "root/ari-app")
@@ -92,7 +99,7 @@ def attempt(suite: str) -> int:
     if done.returncode == 0:
         say(f"{name}: {lines[-1].strip('= ')}; with set-up {time.monotonic() - begun:.0f} s")
         return 0
-    what = f"no end after {_SECONDS:.0f} s" if done.returncode == 124 else "failed"
+    what = f"no end after {_SECONDS:.0f} s" if done.returncode in _TIMED_OUT else "failed"
     say("\n".join([f"{name}: {what}", *lines[-_SHOWN_LINES:]]))
     return 1
 

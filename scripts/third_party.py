@@ -25,6 +25,7 @@ from packaging.markers import Marker, default_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTICE = ROOT / "THIRD-PARTY.md"
+DOCKERFILES = [*ROOT.glob("deploy/*.Dockerfile"), *ROOT.glob("deploy/*/Dockerfile")]
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 
 # A package under such terms is explained in NOTES.
@@ -87,8 +88,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Write THIRD-PARTY.md, or check it.")
     parser.add_argument("--check", action="store_true", help="change nothing and fetch nothing")
     check = parser.parse_args().check
-    files = [*ROOT.glob("deploy/*.Dockerfile"), *ROOT.glob("deploy/*/Dockerfile")]
-    debian = {name for path in files for name in debian_packages(path.read_text())}
+    debian = {name for path in DOCKERFILES for name in debian_packages(path.read_text())}
     serve, lab = (
         locked((ROOT / f"deploy/{name}.lock").read_text(encoding="utf-8"))
         for name in ("serve", "lab")

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
 from scripts.third_party import (
     DEBIAN,
+    DOCKERFILES,
     Package,
     Terms,
     debian_packages,
@@ -66,3 +71,10 @@ c==3.0 ; sys_platform == 'win32' \\
     --hash=sha256:00
 """
     assert locked(lock) == {A, Package("a", "1.1"), B}
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_every_image_lists_the_sources_of_its_debian_packages(path: Path) -> None:
+    stages = [stage for stage in path.read_text().split("\nFROM ") if "\nLABEL " in stage]
+    assert stages
+    assert all("-W | sort -u > /usr/share/doc/debian-sources" in stage for stage in stages)

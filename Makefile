@@ -3,13 +3,17 @@ PYTHON := .venv/bin/python
 FUZZ_SECONDS ?= 3600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup asterisk demo test unit e2e docs lint format lock serve check agent bench soak fuzz audit hangups compose-test clean
+.NOTPARALLEL:
+.PHONY: help setup setup-dev asterisk demo test unit e2e other-debians docs lint format lock notice wheel serve check agent bench soak fuzz audit hangups compose-test clean
 
 help:  ## List these commands
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
-setup:  ## Make .venv from requirements.lock
+setup:  ## Make .venv for using it: serve, check, demo
 	@sh scripts/bootstrap.sh
+
+setup-dev:  ## Make .venv for working on it: tests, types, documentation
+	@sh scripts/bootstrap.sh dev
 
 asterisk: setup  ## Fetch the lab's Asterisk, unless there is one already
 	@$(PYTHON) -m lab.asterisk fetch
@@ -20,41 +24,54 @@ demo: asterisk  ## Place a real call through a real Asterisk to the practice age
 test: lint asterisk  ## Format, types and all tests, also those with the real Asterisk
 	$(PYTHON) -m pytest
 
-unit: setup  ## The tests that need no Asterisk
+unit: setup-dev  ## The tests that need no Asterisk
 	$(PYTHON) -m pytest -m 'not e2e'
 
-e2e: asterisk  ## The tests with the real Asterisk
+e2e: setup-dev asterisk  ## The tests with the real Asterisk
 	$(PYTHON) -m pytest -m e2e
+
+other-debians: setup  ## Lint and unit tests in bare roots of Debian 13 (Python 3.13) and forky (3.14)
+	@$(PYTHON) -m scripts.other_debians
 
 compose-test: setup  ## Build the lab in Docker, hold calls through it, take it down
 	@$(PYTHON) -m lab.compose_test
 
-hangups: asterisk  ## Hang up 1,000 calls at every moment that there is, on the real Asterisk
+hangups: setup-dev asterisk  ## Hang up 1,000 calls at every moment that there is, on the real Asterisk
 	ARI_APP_HANGUPS=1000 $(PYTHON) -m pytest -s tests/e2e/test_hangups.py
 
-lint: setup  ## Format, lint, types and documentation, without changing anything
+lint: setup-dev  ## Format, lint, types, licences and documentation, without changing anything
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
+	$(PYTHON) -m scripts.third_party --check
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
 
-docs: setup  ## Write the settings page anew, and the site into site/
+docs: setup-dev  ## Write the settings page anew, and the site into site/
 	$(PYTHON) -m scripts.settings_page
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
 	@echo "site/index.html"
 
-format: setup  ## Put the code into its form
+format: setup-dev  ## Put the code into its form
 	$(PYTHON) -m ruff format .
 	$(PYTHON) -m ruff check --fix .
 
 COMPILE = $$(command -v uv || echo .cache/uv/bin/uv) pip compile --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --no-header --quiet
 
-lock: setup  ## Write requirements.lock anew from pyproject.toml, and those of the images in deploy/
+lock: setup-dev  ## Write requirements.lock and the other lock files anew from pyproject.toml
 	$(COMPILE) pyproject.toml --extra lab --group dev -o requirements.lock
 	$(COMPILE) pyproject.toml -c requirements.lock -o deploy/serve.lock
 	$(COMPILE) pyproject.toml --extra lab -c requirements.lock -o deploy/lab.lock
 	echo hatchling | $(COMPILE) - -c requirements.lock -o deploy/build.lock
+	echo uv | $(COMPILE) - -o scripts/uv.lock
+	$(PYTHON) -m scripts.third_party
+
+notice: setup-dev  ## Write THIRD-PARTY.md anew: whose work is in the packages and images
+	$(PYTHON) -m scripts.third_party
+
+wheel: setup  ## Build dist/ari_app-VERSION.whl, to install elsewhere
+	@rm -f dist/ari_app-*.whl
+	@$(PYTHON) -m hatchling build -t wheel
 
 serve: setup  ## Take calls, with the settings of .env
 	@.venv/bin/ari-app serve
@@ -68,14 +85,14 @@ agent: setup  ## Run the practice agent alone
 bench: asterisk  ## Measure everything (45 minutes; .venv/bin/ari-app bench --help)
 	@.venv/bin/ari-app bench all
 
-fuzz: setup  ## Try the parsers on an hour of odd inputs (FUZZ_SECONDS=3600)
+fuzz: setup-dev  ## Try the parsers on an hour of odd inputs (FUZZ_SECONDS=3600)
 	$(PYTHON) -m tests.fuzz --seconds $(FUZZ_SECONDS) --corpus .cache/fuzz
 
-audit: setup  ## Look for known vulnerabilities in what is locked; needs the internet
+audit: setup-dev  ## Look for known vulnerabilities in what is locked; needs the internet
 	$(PYTHON) scripts/audit.py
 
 soak: asterisk  ## Mixed calls and faults for MINUTES (10), and what is left over
 	@.venv/bin/ari-app soak --minutes $(or $(MINUTES),10) $(SOAK)
 
 clean:  ## Remove what the commands above have made here
-	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-output bench-output
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-output bench-output dist

@@ -227,7 +227,8 @@ def _lab_extra() -> Iterator[None]:
         yield
     except ImportError as error:
         raise ConfigError(
-            f"This command needs {error.name}, which is not installed: pip install 'ari-app[lab]'"
+            f"This command needs {error.name}, which is not installed: in ari-app's checkout, run "
+            "make setup; or pip install '.[lab]' there, into an environment of your own."
         ) from None
 
 

@@ -26,7 +26,7 @@ RUN --mount=type=secret,id=ca --mount=type=secret,id=pip_conf \
     && sh deploy/pip.sh install --require-hashes -r deploy/build.lock
 
 FROM build AS wheel
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE THIRD-PARTY.md ./
 COPY asterisk-conf asterisk-conf
 COPY ari_app ari_app
 COPY audiosocket audiosocket
@@ -60,6 +60,7 @@ RUN apt-get ${APT_OPTIONS} update \
     && apt-get ${APT_OPTIONS} install -y --no-install-recommends espeak-ng \
     && rm -rf /var/lib/apt/lists/* \
     && install -d -o ari-app -g ari-app -m 0750 /lab /asterisk /phone /load
+RUN dpkg-query -f '${source:Package} ${source:Version}\n' -W | sort -u > /usr/share/doc/debian-sources
 COPY --from=lab-all /opt/ari-app /opt/ari-app
 COPY deploy/health.py /usr/local/lib/health.py
 USER 10001:10001
@@ -71,6 +72,7 @@ LABEL org.opencontainers.image.title="ari-app-lab" \
 
 FROM python AS serve
 RUN install -d -o ari-app -g ari-app -m 0750 /recordings
+RUN dpkg-query -f '${source:Package} ${source:Version}\n' -W | sort -u > /usr/share/doc/debian-sources
 COPY --from=serve-all /opt/ari-app /opt/ari-app
 COPY deploy/health.py /usr/local/lib/health.py
 USER 10001:10001

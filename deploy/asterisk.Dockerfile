@@ -10,6 +10,7 @@ RUN apt-get ${APT_OPTIONS} update \
     && dpkg --compare-versions "$(dpkg-query -f '${Version}' -W asterisk)" ge "${ASTERISK_AT_LEAST}" \
     && mkdir -p /usr/lib/asterisk \
     && ln -s /usr/lib/*-linux-gnu*/asterisk/modules /usr/lib/asterisk/modules
+RUN dpkg-query -f '${source:Package} ${source:Version}\n' -W | sort -u > /usr/share/doc/debian-sources
 RUN groupadd --gid 10001 lab \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /asterisk \
         --shell /usr/sbin/nologin lab \

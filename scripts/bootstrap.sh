@@ -1,26 +1,51 @@
 #!/bin/sh
-# Makes .venv from requirements.lock. Needs Python 3.11 to 3.13 or an installed uv; brings uv itself where
-# it is missing. Safe to run again: it ends at once when nothing changed.
+# Makes .venv from lock files with hashes: `bootstrap.sh` for using ari-app and its demo, `bootstrap.sh dev`
+# for working on it. Needs Python 3.11 to 3.14, or an installed uv, which brings its own. Safe to run again:
+# it ends at once when nothing changed.
 set -eu
 cd "$(dirname "$0")/.."
+
+log=.cache/bootstrap.log
+offline='resolv|name resolution|name or service not known|unreachable|refused|timed out|dns error'
 
 say() { printf '%s\n' "$*" >&2; }
 fail() { say "bootstrap: $*"; exit 2; }
 
-stamp=.venv/.locked
-wanted=$(cat requirements.lock pyproject.toml | cksum)
-if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && [ -x .venv/bin/python ]; then
-    exit 0
-fi
+# Runs a command whose output is of interest only when it fails.
+quietly() { mkdir -p .cache && "$@" >>"$log" 2>&1; }
 
-as_root() {
-    if [ "$(id -u)" = 0 ]; then "$@"; elif command -v sudo >/dev/null 2>&1; then sudo -n "$@"; else return 1; fi
+# Ends with one sentence about a command of `quietly` that failed.
+give_up() {
+    if grep -qiE "$offline" "$log"; then
+        fail "$1 cannot be fetched: the server cannot be reached. Is this machine online? (More in $log.)"
+    fi
+    if grep -qi certificate "$log"; then
+        fail "$1 cannot be fetched: the server's certificate is not trusted here. (More in $log.)"
+    fi
+    grep -v '^[[:space:]]*$' "$log" | tail -n 5 >&2
+    fail "$1 cannot be installed, see above; $log has the rest."
 }
 
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
+
+# Installs Debian packages, from new lists where the old ones are empty or too old.
+install_packages() {
+    command -v apt-get >/dev/null 2>&1 || fail "$1 is needed: install it, or uv, which brings its own Python."
+    as_root true 2>/dev/null || fail "$* must be installed, by root: sudo apt-get install $*"
+    say "Installing $* with apt-get, as root ..."
+    apt="env DEBIAN_FRONTEND=noninteractive apt-get -qq"
+    # shellcheck disable=SC2086
+    quietly as_root $apt install -y --no-install-recommends "$@" || {
+        quietly as_root $apt update || give_up "$*"
+        quietly as_root $apt install -y --no-install-recommends "$@" || give_up "$*"
+    }
+}
+
+# The system's own Python first: what Debian calls python3-venv belongs to it.
 find_python() {
-    for name in python3.13 python3.12 python3.11 python3; do
+    for name in python3 python3.14 python3.13 python3.12 python3.11; do
         path=$(command -v "$name" 2>/dev/null) || continue
-        if "$path" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
+        if "$path" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null; then
             printf '%s' "$path"
             return 0
         fi
@@ -28,28 +53,62 @@ find_python() {
     return 1
 }
 
-if command -v uv >/dev/null 2>&1; then
-    uv=uv
-else
-    python=$(find_python) || {
-        command -v apt-get >/dev/null 2>&1 && as_root apt-get install -qq -y python3 python3-venv >&2 || true
-        python=$(find_python) || fail "Python 3.11, 3.12 or 3.13 is needed (Debian, Ubuntu: apt-get install python3 python3-venv), or uv."
+need_python() {
+    python=$(find_python) && return
+    command -v python3 >/dev/null 2>&1 || install_packages python3 python3-venv
+    python=$(find_python) && return
+    fail "Python 3.11 to 3.14 is needed, and this is $(python3 --version 2>&1). Install one of these, or uv," \
+        "which brings its own (pipx install uv), and try again."
+}
+
+# uv, in the version and with the hash that scripts/uv.lock names.
+fetch_uv() {
+    need_python
+    say "Fetching uv ..."
+    rm -rf .cache/uv
+    quietly "$python" -m venv .cache/uv || {
+        rm -rf .cache/uv
+        install_packages "$(basename "$python")-venv"
+        quietly "$python" -m venv .cache/uv || give_up "uv"
     }
-    if [ ! -x .cache/uv/bin/uv ]; then
-        say "Fetching uv ..."
-        "$python" -m venv .cache/uv >/dev/null 2>&1 || {
-            rm -rf .cache/uv
-            as_root apt-get install -qq -y python3-venv >&2 || fail "python3-venv is missing: apt-get install python3-venv"
-            "$python" -m venv .cache/uv
-        }
-        .cache/uv/bin/pip install --quiet --quiet --disable-pip-version-check uv
-    fi
-    uv=.cache/uv/bin/uv
+    quietly .cache/uv/bin/pip install --disable-pip-version-check --no-cache-dir --retries 1 --require-hashes \
+        -r scripts/uv.lock || give_up "uv"
+    cp scripts/uv.lock .cache/uv/uv.lock
+}
+
+made=$(cat .venv/.locked 2>/dev/null || true)
+size=${1:-use}
+# What was made for working on it stays so.
+case $made in "dev "*) size=dev ;; esac
+case $size in
+    use) locks="deploy/lab.lock deploy/build.lock" ;;
+    dev) locks="requirements.lock" ;;
+    *) fail "$size is neither use nor dev." ;;
+esac
+# shellcheck disable=SC2086
+wanted="$size $(cat $locks pyproject.toml | cksum)"
+# The import fails where the system's Python has become another one.
+if [ "$made" = "$wanted" ] && .venv/bin/python -P -c 'import ari_app' 2>/dev/null; then
+    exit 0
 fi
 
-python=$(find_python) || python=3.11
-say "Installing what requirements.lock names ..."
-[ -x .venv/bin/python ] || "$uv" venv --quiet --python "$python" .venv
-"$uv" pip sync --quiet --python .venv/bin/python --require-hashes requirements.lock
-"$uv" pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
-printf '%s' "$wanted" > "$stamp"
+rm -f "$log"
+if command -v uv >/dev/null 2>&1; then
+    uv=uv
+    python=$(find_python) || python=3.13
+else
+    uv=.cache/uv/bin/uv
+    { cmp -s scripts/uv.lock .cache/uv/uv.lock && "$uv" --version >/dev/null 2>&1; } || fetch_uv
+    need_python
+fi
+
+say "Installing what .venv needs ..."
+.venv/bin/python -P -c 'import ari_app' 2>/dev/null || {
+    rm -rf .venv
+    quietly "$uv" venv --python "$python" .venv || give_up "Python"
+}
+rm -f .venv/.locked
+# shellcheck disable=SC2086
+quietly "$uv" pip sync --python .venv/bin/python --require-hashes $locks || give_up "What .venv needs"
+quietly "$uv" pip install --python .venv/bin/python --no-deps --no-build-isolation --editable . || give_up "ari-app"
+printf '%s' "$wanted" > .venv/.locked

@@ -23,6 +23,7 @@ _IMPORT_SECONDS = 120.0
 _SLIM = (
     "force-unsafe-io",
     *(f"path-exclude=/usr/share/{name}/*" for name in ("doc", "info", "locale", "man")),
+    "path-include=/usr/share/doc/*/copyright",
 )
 # What a mirror serves that is a snapshot has expired; its signature still counts.
 _OLD_LISTS = "-o Acquire::Check-Valid-Until=false"
@@ -79,7 +80,7 @@ def _make(engine: Engine, images: dict[str, str], progress: Progress) -> None:
     progress(f"Making the base images {', '.join(images)}")
     try:
         with ThreadPoolExecutor() as pool:
-            archives = pool.map(_bootstrap, images)
+            archives = pool.map(debian_archive, images)
             for image, archive in zip(images.values(), archives, strict=True):
                 command = ["docker", "import", str(archive), image]
                 run(command, env=engine.env, timeout=_IMPORT_SECONDS)
@@ -87,11 +88,17 @@ def _make(engine: Engine, images: dict[str, str], progress: Progress) -> None:
         raise NoEngineError(f"A base image cannot be made: {error}") from None
 
 
-def _bootstrap(suite: str) -> Path:
-    """Return the archive of a small Debian; it is made once, and kept in the cache."""
-    archive = cache_dir() / f"debian-{suite}.tar"
+def debian_archive(suite: str, *packages: str) -> Path:
+    """Return the archive of a small Debian with `packages`; it is made once, and kept in the cache.
+
+    Raises:
+        CheckFailed: mmdebstrap cannot make it; says why.
+        NoEngineError: apt's sources name no Debian mirror.
+    """
+    archive = cache_dir() / f"{'-'.join(('debian', suite, *packages))}.tar"
     if archive.exists():
         return archive
+    archive.parent.mkdir(parents=True, exist_ok=True)
     partial = archive.with_name(f"{archive.name}.{os.getpid()}")
     try:
         run(
@@ -99,6 +106,7 @@ def _bootstrap(suite: str) -> Path:
                 *("mmdebstrap", "--quiet", "--format=tar", "--variant=minbase"),
                 '--aptopt=Acquire::Check-Valid-Until "false"',
                 *(f"--dpkgopt={option}" for option in _SLIM),
+                *(f"--include={package}" for package in packages),
                 *(suite, str(partial), recipe(suite).entries[0].uri),
             ],
             timeout=_MAKE_SECONDS,

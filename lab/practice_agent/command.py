@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 from pathlib import Path
@@ -59,9 +60,10 @@ async def run_practice_agent(
     try:
         await serve(config, stop=stop, ready=ready, observer=show)
     except OSError as error:
-        # A name that nobody knows has a number of its own kind, below zero.
-        errno = error.errno or 0
-        reason = os.strerror(errno) if errno > 0 else error.strerror
+        # A name that nobody knows has a number of its own kind, below zero. Python 3.13 and later
+        # give none when the address is not one of this machine.
+        code = error.errno or errno.EADDRNOTAVAIL
+        reason = os.strerror(code) if code > 0 else error.strerror
         raise ConfigError(f"{bind} cannot be used: {reason}. Choose another --bind.") from None
     finally:
         announcing.cancel()

@@ -284,7 +284,7 @@ def test_a_command_whose_parts_are_not_installed(
         monkeypatch.setitem(sys.modules, module, None)
     ran = run(name)
     assert ran.code == 2
-    assert "which is not installed: pip install 'ari-app[lab]'" in ran.err
+    assert "which is not installed: in ari-app's checkout, run make setup" in ran.err
     assert "Traceback" not in ran.err
 
 

@@ -201,6 +201,8 @@ class AgentSide:
     async def close(self) -> None:
         """End the conversation, also one that is being begun."""
         own = (self._dialling, self._patience, self._waits_for_silence, *self._running)
+        # A task that was cancelled keeps the frames in which it was, and they keep this.
+        self._dialling = self._patience = self._waits_for_silence = None
         tasks = [task for task in own if task is not None and not task.done()]
         for task in tasks:
             task.cancel()

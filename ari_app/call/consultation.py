@@ -72,6 +72,7 @@ class Consultation:
         # A channel that is still being made cannot be hung up.
         if self._calling:
             await asyncio.wait(self._calling)
+            self._calling = [task for task in self._calling if not task.done()]
         await self._leg.drop()
 
     def tell(self, lost: str | None) -> None:

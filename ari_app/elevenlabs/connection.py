@@ -237,6 +237,8 @@ class AgentConnection:
         del self._socket.on_writable, self._socket
         self._log.info("agent_closed", kind=reason.kind.value, code=reason.code)
         self._call(self._handler.closed, reason)
+        # The handler keeps the connection: the two would keep each other.
+        del self._handler
 
     def _dispatch(self, received: list[events.AgentEvent]) -> None:
         for event in received:

@@ -7,6 +7,7 @@ import base64
 import gc
 import json
 import time
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -506,3 +507,21 @@ async def test_an_ended_conversation_lets_go_of_its_socket(handler: RecordingHan
             assert not connection.is_open
     finally:
         gc.enable()
+
+
+async def test_an_ended_conversation_and_its_handler_do_not_keep_each_other() -> None:
+    class Side(RecordingHandler):
+        connection: AgentConnection
+
+    async with FakeAgent(quiet) as agent, AgentClient(agent.base_url) as client:
+        gc.disable()
+        try:
+            side = Side()
+            side.connection = await client.connect("a", handler=side)
+            await side.connection.close()
+            gone = weakref.ref(side)
+            del side
+            await asyncio.sleep(0.05)
+            assert gone() is None
+        finally:
+            gc.enable()

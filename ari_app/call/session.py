@@ -94,7 +94,8 @@ class CallSession(CallRecord):
 
     def _without_holding(self) -> CallSession:
         """This call, for those who must not keep it alive."""
-        return weakref.proxy(self)
+        proxy: CallSession = weakref.proxy(self)
+        return proxy
 
     def _prepare(self) -> None:
         services, plan, me = self.services, self.plan, self._me

@@ -1,6 +1,6 @@
 """An ended call goes as soon as the last who shows it lets go: no collector is needed.
 
-A full collection holds up every call, so it comes seldom; what only it can free piles up until then.
+A full collection holds up every call, so it comes seldom; what only it can free piles up.
 """
 
 from __future__ import annotations

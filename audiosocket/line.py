@@ -210,6 +210,9 @@ class Line(asyncio.Protocol):
             self._handler.line_lost(reason)
         except Exception:
             log.exception("line handler failed", call="line_lost", peer=self.peer)
+        # The handler keeps the line, for its counters: the two would keep each other.
+        del self._handler
+        self.next_frame = silence
 
     def _deliver(self, messages: list[Message] | tuple[Message, ...]) -> None:
         stats = self.stats

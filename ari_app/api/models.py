@@ -113,7 +113,12 @@ class SessionDetail(SessionSummary):
     response_times: list[float] = Field(
         description="Seconds from the end of the caller's speech to the first sound of each answer."
     )
-    transcript: list[SpokenLine]
+    transcript: list[SpokenLine] = Field(
+        description="The last 500 lines, of 256 KiB in all. One over 8 KiB is cut, and says so."
+    )
+    transcript_left_out: int = Field(
+        default=0, description="Lines before these that are not kept any more."
+    )
 
 
 class SessionList(_Model):

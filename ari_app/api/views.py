@@ -65,4 +65,5 @@ def detail(session: CallSession) -> SessionDetail:
             SpokenLine(at_seconds=line.at_seconds, who=line.who, text=line.text)
             for line in session.transcript
         ],
+        transcript_left_out=session.transcript.forgotten,
     )

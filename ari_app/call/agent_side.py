@@ -27,7 +27,8 @@ from ari_app.call.signals import (
 )
 from ari_app.call.speech import QUIET_SECONDS, AgentSpeech
 from ari_app.call.states import State
-from ari_app.call.tool_runner import ToolRunner
+from ari_app.call.tool_runner import MAX_RUNNING, TOO_MANY, ToolRunner
+from ari_app.call.tools import ToolAnswer
 from ari_app.elevenlabs import AgentClient, AgentClose, AgentConnection, CloseKind, Initiation
 from ari_app.elevenlabs.errors import AgentRefused
 from ari_app.elevenlabs.tool_messages import AgentToolRequest
@@ -53,6 +54,8 @@ _CLOSE_STATUS = {
     CloseKind.AGENT_ENDED: Status.COMPLETED,
     CloseKind.MAX_DURATION: Status.TIMEOUT,
 }
+# As much of a tool's name as the agent is told back.
+_NAME_CHARACTERS = 64
 _NOT_ANSWERED = "(The caller has spoken, and hears no answer. Please answer now.)"
 
 
@@ -131,6 +134,7 @@ class AgentSide:
         self._patience: asyncio.Task[None] | None = None
         self._waits_for_silence: asyncio.Task[None] | None = None
         self._running: set[asyncio.Task[None]] = set()
+        self._too_many_told = False
         self._holds = False
         self.speech = AgentSpeech(audio)
         self._attention = Attention(audio, self.speech, policy.silence_timeout_seconds)
@@ -201,6 +205,8 @@ class AgentSide:
     async def close(self) -> None:
         """End the conversation, also one that is being begun."""
         own = (self._dialling, self._patience, self._waits_for_silence, *self._running)
+        # A task that was cancelled keeps the frames in which it was, and they keep this.
+        self._dialling = self._patience = self._waits_for_silence = None
         tasks = [task for task in own if task is not None and not task.done()]
         for task in tasks:
             task.cancel()
@@ -294,6 +300,15 @@ class AgentSide:
         self, name: str, call_id: str, parameters: dict[str, Any], expects_response: bool
     ) -> None:
         """The agent calls one of our tools."""
+        if len(self._running) >= MAX_RUNNING:
+            # Thousands may come at once. Each is answered, and the transcript tells of the first.
+            if not self._too_many_told:
+                self._too_many_told = True
+                self._note_tool(name, TOO_MANY)
+            if expects_response and self.connection is not None:
+                self.connection.send_tool_result(call_id, TOO_MANY.text, is_error=True)
+            return
+        self._too_many_told = False
         task = self._call.spawn(self._run_tool(name, call_id, parameters, expects_response))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
@@ -304,12 +319,15 @@ class AgentSide:
         assert self.tools is not None, "a call has its tools before its agent"
         asked_by = self.connection
         answer = await self.tools.run(name, parameters)
-        self._call.say("tool", f"{name}: {answer.text}")
+        self._note_tool(name, answer)
         # An agent that has come in the place of the one that asked knows nothing of it.
         if expects_response and asked_by is not None:
             asked_by.send_tool_result(call_id, answer.text, is_error=answer.is_error)
         if answer.ends_with is not None:
             self._call.post(AgentEnding(answer.ends_with))
+
+    def _note_tool(self, name: str, answer: ToolAnswer) -> None:
+        self._call.say("tool", f"{name[:_NAME_CHARACTERS]}: {answer.text}")
 
     def tool_response(self, name: str, call_id: str, status: str, is_error: bool) -> None:
         """One of ElevenLabs' own tools has run."""

@@ -16,6 +16,9 @@ log = structlog.get_logger(__name__)
 _LOOK_SECONDS = 1.0
 # A tool of ElevenLabs' own may take so long, where its request does not say.
 _THEIR_TOOL_SECONDS = 60.0
+# More at once no conversation needs; of them those are forgotten that end first.
+_MAX_THEIR_TOOLS = 64
+_ID_CHARACTERS = 128
 
 
 class Attention:
@@ -35,6 +38,11 @@ class Attention:
         self._loop = asyncio.get_running_loop()
         self._their_tools: dict[str, float] = {}
         self._said_at = self._meant_at = 0.0
+
+    @property
+    def tools_under_way(self) -> int:
+        """How many tools of ElevenLabs' own have begun, and not ended."""
+        return len(self._their_tools)
 
     async def watch(self, *, excused: Callable[[], bool], tell: Callable[[], None]) -> None:
         """Watch until the agent has failed; for ever where there is no limit.
@@ -65,14 +73,22 @@ class Attention:
 
     def tool_begins(self, call_id: str, seconds: float | None) -> None:
         """A tool of ElevenLabs' own runs, for so long at most."""
-        self._their_tools[call_id] = self._loop.time() + (seconds or _THEIR_TOOL_SECONDS)
+        tools = self._their_tools
+        tools[_key(call_id)] = self._loop.time() + (seconds or _THEIR_TOOL_SECONDS)
+        if len(tools) > _MAX_THEIR_TOOLS:
+            del tools[min(tools, key=tools.__getitem__)]
 
     def tool_ended(self, call_id: str, name: str) -> None:
         """It has run; one of them means that the agent is silent on purpose."""
-        self._their_tools.pop(call_id, None)
+        self._their_tools.pop(_key(call_id), None)
         if name == "skip_turn":
             self._meant_at = self._loop.time()
 
     def forget(self) -> None:
         """The agent is another one."""
         self._their_tools.clear()
+
+
+def _key(call_id: str) -> str:
+    """As much of an id as tells it from others, whoever chose it."""
+    return call_id[:_ID_CHARACTERS]

@@ -42,8 +42,9 @@ class Callee:
 
     async def placed(self) -> None:
         """Wait until Asterisk has been told: a channel that is being made cannot be hung up."""
-        if self._placing is not None:
-            await asyncio.wait([self._placing])
+        placing, self._placing = self._placing, None
+        if placing is not None:
+            await asyncio.wait([placing])
 
     async def listen_to_greeting(self) -> None:
         """Report when a machine speaks, and when it has ended."""

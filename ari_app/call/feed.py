@@ -8,7 +8,6 @@ oldest event that is kept.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from types import TracebackType
 from typing import Literal
 from weakref import WeakKeyDictionary
 
+from ari_app.call.bounded import Bounded
 from ari_app.call.observer import SessionObserver, TranscriptLine
 from ari_app.call.session import CallSession
 from ari_app.call.states import State
@@ -178,14 +178,17 @@ class _History:
     """The events of one call, the oldest of which are forgotten."""
 
     def __init__(self, max_events: int) -> None:
-        self.events: deque[FeedEvent] = deque(maxlen=max_events)
-        self.last_seq = 0
+        self.events: Bounded[FeedEvent] = Bounded(max_events)
         self.over = False
         self.followers: set[Follower] = set()
 
     @property
     def first_seq(self) -> int:
-        return self.last_seq - len(self.events) + 1
+        return self.events.forgotten + 1
+
+    @property
+    def last_seq(self) -> int:
+        return self.events.forgotten + len(self.events)
 
     def wake(self) -> None:
         for follower in self.followers:
@@ -247,7 +250,7 @@ class SessionFeed(SessionObserver):
     A history is kept for as long as its call is.
 
     Args:
-        max_events: Kept of each call; older ones are forgotten.
+        max_events: Kept of each call, with 256 KiB of text in all; older ones are forgotten.
         max_followers: Of each call; one more is refused.
         now: The time of day, for the events.
     """
@@ -296,9 +299,8 @@ class SessionFeed(SessionObserver):
         history = self._history(session)
         if history.over:
             return
-        history.last_seq += 1
-        event = make(history.last_seq, self._now())
-        history.events.append(event)
+        event = make(history.last_seq + 1, self._now())
+        history.events.append(event, getattr(event, "text", ""))
         history.over = isinstance(event, EndedEvent)
         history.wake()
 

@@ -136,6 +136,7 @@ class LineAudio(AudioInterface):
     def hang_up(self) -> None:
         """Close the line now: Asterisk is told so first, which also frees a thread of its that
         reads."""
+        self._let_go()
         if self._closed:
             return
         self._closed = True
@@ -180,6 +181,7 @@ class LineAudio(AudioInterface):
             self._deliver(self._uplink.tick(now))
 
     def line_lost(self, reason: str) -> None:
+        self._let_go()
         if not self._closed:
             self._closed = True
             self._wake()
@@ -201,6 +203,10 @@ class LineAudio(AudioInterface):
             if self.recorder is not None:
                 self.recorder.add_agent(frame, now)
         return frame
+
+    def _let_go(self) -> None:
+        """Forget who hears and who speaks: they know this line, and none would free the other."""
+        self.on_dry = self.on_chunk = self.playout.refill = self.overhear = None
 
     def _refill(self) -> bytes:
         return self.on_dry() if self.on_dry is not None else b""

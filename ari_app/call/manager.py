@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+import weakref
 from collections.abc import Collection, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
@@ -295,8 +296,13 @@ class SessionManager:
         self.admission.changed()
         self._registry.release_channels(session)
         self._registry.forget_ended(_MAX_ENDED)
+        # Not kept by this task: where many end, the oldest go before their time.
+        name, ended = session.session_id, weakref.ref(session)
+        del session
         await asyncio.sleep(_KEEP_ENDED_SECONDS)
-        self.sessions.pop(session.session_id, None)
+        # Another call may have taken the name of one that went.
+        if self.sessions.get(name) is ended():
+            self.sessions.pop(name, None)
 
     # --- Asterisk's events
 

@@ -251,6 +251,8 @@ class Performer:
                 call.log.error("release_part_failed", exc_info=failure)
         # Requests that nobody needs an answer to any more.
         await call.tasks.stop()
+        # An agent that came at the last moment may have been given the line.
+        call.audio_interface.hang_up()
         call.log.info(
             "call_ended",
             status=outcome.status.value,
@@ -267,11 +269,12 @@ class Performer:
         )
 
     async def _remove_resources(self) -> None:
-        if not self._making:
+        making, self._making = self._making, []
+        if not making:
             return
         # What is still being made must be there before it can be removed; every request has a
         # deadline.
-        await asyncio.wait(self._making)
+        await asyncio.wait(making)
         call, ari = self._call, self._call.services.ari.persistent()
         await asyncio.gather(
             quietly(lambda: ari.channels.hangup(call.media_id), attempts=2),

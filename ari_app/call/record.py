@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from datetime import UTC, datetime
 from typing import Any
 
+from ari_app.call.bounded import Bounded, shortened
 from ari_app.call.legs import Party
 from ari_app.call.observer import TranscriptLine
 from ari_app.tools.http_request import CallFacts
@@ -30,7 +30,7 @@ class CallRecord:
             when everything had been given back.
         hangup_cause, sip_code: Why the caller's channel ended, once it has, where Asterisk says.
         caller_hung_up: Asterisk has reported a hang-up.
-        transcript: What was said, the last 500 lines.
+        transcript: What was said: the last 500 lines, of 256 KiB in all and 8 KiB each.
         ended: Set once everything has been given back.
     """
 
@@ -50,7 +50,7 @@ class CallRecord:
         self.hangup_cause: int | None = None
         self.sip_code: int | None = None
         self.caller_hung_up = False
-        self.transcript: deque[TranscriptLine] = deque(maxlen=_MAX_TRANSCRIPT)
+        self.transcript: Bounded[TranscriptLine] = Bounded(_MAX_TRANSCRIPT)
         self.ended = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
@@ -84,8 +84,8 @@ class CallRecord:
 
     def add_line(self, who: str, text: str) -> TranscriptLine:
         """Add to the transcript."""
-        line = TranscriptLine(round(self.duration(), 3), who, text)
-        self.transcript.append(line)
+        line = TranscriptLine(round(self.duration(), 3), who, shortened(text))
+        self.transcript.append(line, line.text)
         return line
 
     def finish(self) -> None:

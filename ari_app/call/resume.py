@@ -25,11 +25,15 @@ _CONTEXT: Final = (
     "again: do not greet and do not ask again what you know. What was said so far:\n"
 )
 _NOTHING: Final = "(nothing)"
+LEFT_OUT: Final = "(The beginning is left out.)\n"
 _SPEAKERS: Final = {"agent": "Agent", "caller": "Caller", "dtmf": "Keys", "tool": "Tool"}
 
 
 def transcript_text(lines: Iterable[TranscriptLine], limit: int = MAX_CHARACTERS) -> str:
-    """What was said, a line each, as far as it was heard; the last ``limit`` characters."""
+    """What was said, a line each, as far as it was heard; the last ``limit`` characters.
+
+    A longer one is cut between two lines, or between two words of the last, and says so.
+    """
     said: list[tuple[str, str]] = []
     for line in lines:
         if line.who == "correction":
@@ -40,9 +44,9 @@ def transcript_text(lines: Iterable[TranscriptLine], limit: int = MAX_CHARACTERS
             said.append((line.who, line.text))
     text = "\n".join(f"{_SPEAKERS[who]}: {words}" for who, words in said if words)
     if len(text) > limit:
-        # From the beginning of a line, if there is one in what is left.
-        text = text[-limit:]
-        text = text.partition("\n")[2] or text
+        note = LEFT_OUT if limit > len(LEFT_OUT) else ""
+        end = text[len(note) - limit :]
+        text = note + (end.partition("\n")[2] or end.partition(" ")[2] or end)
     return text or _NOTHING
 
 

@@ -7,6 +7,7 @@ carries out, with the call's other parts: the legs, the agent's side, the timers
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections import deque
 from collections.abc import Coroutine
 from dataclasses import replace
@@ -81,34 +82,42 @@ class CallSession(CallRecord):
         self._handling = False
         self._muted = self.on_hold = False
         self.log = log.bind(session=self.session_id, call=self.call_id)
-        self.tasks = CallTasks(f"call {self.call_id}", self._task_failed)
-        self.timers = CallTimers(self)
+        # The parts know their call without holding it. Were they to, an ended call would be a
+        # circle, and wait for a full garbage collection.
+        me = self._me = self._without_holding()
+        self.tasks = CallTasks(f"call {self.call_id}", lambda error: me._task_failed(error))
+        self.timers = CallTimers(me)
         self.caller = CallerLeg(services.ari, party, self.bridge_id, services.policy)
-        self.callee = Callee(self)
-        self.keypad = Keypad(services.policy, self._entered)
-        self._performer = Performer(self)
+        self.callee = Callee(me)
+        self.keypad = Keypad(services.policy, lambda digits: me._entered(digits))
+        self._performer = Performer(me)
         self._prepare()
 
+    def _without_holding(self) -> CallSession:
+        """This call, for those who must not keep it alive."""
+        proxy: CallSession = weakref.proxy(self)
+        return proxy
+
     def _prepare(self) -> None:
-        services, plan = self.services, self.plan
+        services, plan, me = self.services, self.plan, self._me
         self.agent_id = plan.agent_id
         self.line_format = plan.line_format.name
         self.media_id = media_channel_id(services.app, self.session_id)
         self.caller.bridge_id = self.bridge_id = bridge_id(services.app, self.session_id)
-        self.consultation = Consultation(self)
+        self.consultation = Consultation(me)
         self.audio_interface = LineAudio(
             plan.line_format,
             chunk_ms=plan.uplink_chunk_ms,
-            on_lost=lambda reason: self.post(MediaLost(f"line_{reason}")),
-            on_response=self._responded,
+            on_lost=lambda reason: me.post(MediaLost(f"line_{reason}")),
+            on_response=lambda response: me._responded(response),
         )
         self.agent_side = AgentSide(
-            self,
+            me,
             self.audio_interface,
             services.policy,
             has_phrase=services.loss_sound is not None,
         )
-        self.agent_side.tools = ToolRunner(self, services.ari, services.policy, services.http_tools)
+        self.agent_side.tools = ToolRunner(me, services.ari, services.policy, services.http_tools)
 
     def assign(self, plan: CallPlan, session_id: str) -> None:
         """Give a waiting call its agent, under another name if need be."""

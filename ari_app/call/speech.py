@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import Final
 
 from ari_app.audio_interface import Cleared
@@ -16,7 +15,11 @@ QUIET_SECONDS: Final = 1.5
 _QUIET_LIMIT_SECONDS: Final = 20.0
 # Between two pieces of one sentence.
 _SENTENCE_SECONDS: Final = 0.4
+# What the agent says while the caller is on the way back from the music. A minute in the widest
+# format is 6 MB; of what comes beyond it the caller hears nothing, so that no word is cut out of
+# the middle.
 _MAX_KEPT_CHUNKS: Final = 500
+_MAX_KEPT_BYTES: Final = 8_000_000
 
 
 class AgentSpeech:
@@ -36,7 +39,8 @@ class AgentSpeech:
         self._loop = asyncio.get_running_loop()
         self._last_audio = 0.0
         self._quiet_deadline = 0.0
-        self._kept: deque[tuple[int, bytes, bool]] = deque(maxlen=_MAX_KEPT_CHUNKS)
+        self._kept: list[tuple[int, bytes, bool]] = []
+        self._kept_bytes = 0
         self.streamer: ConversationStreamer | None = None
         self.heard_until = 0.0
         self.last_word = self._loop.time()
@@ -54,21 +58,30 @@ class AgentSpeech:
         """Take a piece of a response: for the line, or kept behind what is kept already."""
         self._last_audio = self._loop.time()
         if keep or self._kept:
-            self._kept.append((event_id, data, is_final))
+            self._keep(event_id, data, is_final)
         else:
             self._play(event_id, data, is_final)
 
     def play_kept(self) -> None:
         """The caller can hear the agent: what was kept is heard now."""
-        kept, self._kept = self._kept, deque(maxlen=_MAX_KEPT_CHUNKS)
+        kept = self._take_kept()
         for event_id, data, is_final in kept:
             self._play(event_id, data, is_final)
 
     def interrupt(self) -> Cleared | None:
         """The caller speaks over it."""
         self.last_word = self.heard_until = self._loop.time()
-        self._kept.clear()
+        self._take_kept()
         return None if self.streamer is None else self.streamer.interrupt()
+
+    def _keep(self, event_id: int, data: bytes, is_final: bool) -> None:
+        self._kept_bytes += len(data)
+        if len(self._kept) < _MAX_KEPT_CHUNKS and self._kept_bytes <= _MAX_KEPT_BYTES:
+            self._kept.append((event_id, data, is_final))
+
+    def _take_kept(self) -> list[tuple[int, bytes, bool]]:
+        kept, self._kept, self._kept_bytes = self._kept, [], 0
+        return kept
 
     def end_response(self) -> None:
         """Nothing more comes of the last response."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 import structlog
 
@@ -28,8 +28,12 @@ from ari_app.tools.http_tools import HttpTools
 
 log = structlog.get_logger(__name__)
 
-# More at once no conversation needs; an agent that has lost its way would fill memory with them.
-_MAX_RUNNING = 8
+MAX_RUNNING: Final = 8
+"""More at once no conversation needs; an agent that has lost its way fills memory with them."""
+TOO_MANY: Final = ToolAnswer(
+    f"{MAX_RUNNING} tools are running; wait for their results.", is_error=True
+)
+"""The answer to one more."""
 
 
 class ToolsCall(Protocol):
@@ -84,21 +88,9 @@ class ToolRunner:
         self._ari = ari
         self._policy = policy
         self._http_tools = http_tools
-        self._running = 0
 
     async def run(self, name: str, parameters: Mapping[str, object]) -> ToolAnswer:
         """Run a tool; what goes wrong is said in the answer."""
-        if self._running >= _MAX_RUNNING:
-            return ToolAnswer(
-                f"{_MAX_RUNNING} tools are running; wait for their results.", is_error=True
-            )
-        self._running += 1
-        try:
-            return await self._run(name, parameters)
-        finally:
-            self._running -= 1
-
-    async def _run(self, name: str, parameters: Mapping[str, object]) -> ToolAnswer:
         elsewhere = () if self._http_tools is None else self._http_tools.names
         try:
             action = read_tool_call(name, parameters, self._policy, elsewhere)

@@ -20,6 +20,9 @@ from ari_app.elevenlabs.wire import ServerMessage, Unknown
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """What a message may hold at most; the official SDKs receive as much."""
 
+_MAX_VALUES = 100_000
+"""That a message may hold. Text costs little, however long it is; but each value is an object, and
+a million of them would hold up all calls for a second."""
 _MAX_TYPE_LENGTH = 64
 _AUDIO_HEAD = b'{"user_audio_chunk":"'
 _AUDIO_TAIL = b'"}'
@@ -53,6 +56,8 @@ def decode(data: bytes | str) -> ServerMessage | Unknown:
     text, `null` for absent, missing optional fields. Raises `MalformedMessage` and nothing else,
     whatever `data` holds.
     """
+    if _values(data) > _MAX_VALUES:
+        raise MalformedMessage("too_many_values")
     try:
         tree = orjson.loads(data)
     except ValueError:
@@ -78,6 +83,15 @@ def decode(data: bytes | str) -> ServerMessage | Unknown:
         return model.model_validate(payload)
     except ValidationError as error:
         raise MalformedMessage("bad_payload", f"{kind}: {_where(error)}") from None
+
+
+def _values(data: bytes | str) -> int:
+    """How many values a message holds, at most; 0 for one that is too short for many."""
+    if len(data) <= _MAX_VALUES:
+        return 0
+    if isinstance(data, str):
+        data = data.encode(errors="replace")
+    return data.count(b",") + data.count(b"[") + data.count(b"{")
 
 
 def _fast_audio(payload: dict[str, Any]) -> Audio | None:

@@ -31,6 +31,7 @@ from ari_app.elevenlabs.wire import ServerMessage, Unknown
 log = structlog.get_logger(__name__)
 
 _MAX_LOGGED_MALFORMED = 5
+_TURN_SECONDS = 0.002
 
 
 class AgentHandler(Protocol):
@@ -204,14 +205,21 @@ class AgentConnection:
         await asyncio.wait([self._reader])
 
     async def _read(self, first_events: list[events.AgentEvent]) -> AgentClose:
+        busy = 0.0
         try:
             self._dispatch(first_events)
             while True:
                 data = await self._socket.recv(decode=False)
+                began = self._loop.time()
                 received = self._protocol.receive(data)
                 for owed in self._protocol.data_to_send():
                     self._send_control(owed)
                 self._dispatch(received)
+                busy += self._loop.time() - began
+                if busy > _TURN_SECONDS:
+                    # Where many have arrived, reading does not wait; the other calls' turn.
+                    busy = 0.0
+                    await asyncio.sleep(0)
         except ConnectionClosed as error:
             code, text = how_it_ended(error)
             local = self._closing and error.rcvd_then_sent is not True
@@ -237,6 +245,8 @@ class AgentConnection:
         del self._socket.on_writable, self._socket
         self._log.info("agent_closed", kind=reason.kind.value, code=reason.code)
         self._call(self._handler.closed, reason)
+        # The handler keeps the connection: the two would keep each other.
+        del self._handler
 
     def _dispatch(self, received: list[events.AgentEvent]) -> None:
         for event in received:

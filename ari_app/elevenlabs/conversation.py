@@ -42,11 +42,14 @@ from ari_app.elevenlabs.events import (
 )
 from ari_app.elevenlabs.stats import ConversationStats
 
+_MAX_ID_LENGTH = 128
+_SHORT_BYTES = 4096
+
 
 class AgentProtocol:
     """One conversation, from the first message to the close.
 
-    Before the metadata at most `max_held_events` events and `max_held_bytes` of audio are held;
+    Before the metadata at most `max_held_events` events and `max_held_bytes` of them are held;
     what comes beyond is dropped and counted in `stats.dropped_early_events`.
     """
 
@@ -84,7 +87,7 @@ class AgentProtocol:
         except MalformedMessage as error:
             self.stats.malformed += 1
             events = [Garbled(error.reason, str(error))]
-        return events if self.started else self._hold(events)
+        return events if self.started else self._hold(events, len(data))
 
     def data_to_send(self) -> list[bytes]:
         """Messages that the protocol itself owes (pongs), as JSON, once."""
@@ -198,16 +201,20 @@ class AgentProtocol:
                     f"{', '.join(sorted(AGENT_FORMATS))}"
                 )
         self.started = ConversationStarted(
-            message.conversation_id,
+            message.conversation_id[:_MAX_ID_LENGTH],
             message.user_input_audio_format,
             message.agent_output_audio_format,
         )
         held, self._held, self._held_bytes = self._held, [], 0
         return [self.started, Other(message), *held]
 
-    def _hold(self, events: list[AgentEvent]) -> list[AgentEvent]:
+    def _hold(self, events: list[AgentEvent], message_bytes: int) -> list[AgentEvent]:
         for event in events:
-            size = len(event.data) if isinstance(event, AudioReceived) else 0
+            if isinstance(event, AudioReceived):
+                size = len(event.data)
+            else:
+                # Short ones are bounded by their number.
+                size = message_bytes if message_bytes > _SHORT_BYTES else 0
             if isinstance(event, Interrupted):
                 self._drop_held_audio(event.event_id)
             if (

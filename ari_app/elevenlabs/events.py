@@ -112,7 +112,8 @@ class Garbled:
     """A message was dropped because it could not be understood."""
 
     reason: str
-    """A slug: not_json, not_an_object, no_type, bad_payload, bad_audio."""
+    """A slug: not_json, not_an_object, no_type, bad_payload, bad_audio,
+    too_many_values."""
     detail: str
 
 

@@ -26,7 +26,7 @@ class Outbox:
     Sound that comes late is worth nothing, so audio older than `max_age_s`, or beyond
     `max_audio_bytes`, is dropped from the old end and counted in `dropped_messages` and
     `dropped_bytes`. When nothing could be taken out for `max_stall_s`, or more than `max_control`
-    control messages wait, adding raises `PeerStalled`.
+    control messages or `max_control_bytes` of them wait, adding raises `PeerStalled`.
     """
 
     def __init__(
@@ -35,15 +35,18 @@ class Outbox:
         max_age_s: float = 2.0,
         max_audio_bytes: int = 512 * 1024,
         max_control: int = 1024,
+        max_control_bytes: int = 4 * 1024 * 1024,
         max_stall_s: float = 20.0,
     ) -> None:
         self.max_age_s = max_age_s
         self.max_audio_bytes = max_audio_bytes
         self.max_control = max_control
+        self.max_control_bytes = max_control_bytes
         self.max_stall_s = max_stall_s
         self.dropped_messages = 0
         self.dropped_bytes = 0
         self._control: deque[Waiting] = deque()
+        self._control_bytes = 0
         self._audio: deque[Waiting] = deque()
         self._audio_bytes = 0
         # When the outbox was last empty or gave something away.
@@ -55,9 +58,11 @@ class Outbox:
     def push_control(self, payload: bytes, now: float) -> None:
         """Add a control message. Raises `PeerStalled`."""
         self._check_stall(now)
-        if len(self._control) >= self.max_control:
+        size = self._control_bytes + len(payload)
+        if len(self._control) >= self.max_control or size > self.max_control_bytes:
             raise PeerStalled
         self._control.append(Waiting(payload, False, now))
+        self._control_bytes = size
 
     def push_audio(self, payload: bytes, now: float) -> None:
         """Add audio, dropping what is too old or too much. Raises `PeerStalled`."""
@@ -70,7 +75,9 @@ class Outbox:
         """The next message to send, or `None`."""
         self._moved_at = now
         if self._control:
-            return self._control.popleft()
+            waiting = self._control.popleft()
+            self._control_bytes -= len(waiting.payload)
+            return waiting
         self._expire(now)
         if not self._audio:
             return None
@@ -82,7 +89,7 @@ class Outbox:
         """Forget everything, uncounted: the conversation is over."""
         self._control.clear()
         self._audio.clear()
-        self._audio_bytes = 0
+        self._control_bytes = self._audio_bytes = 0
 
     def _check_stall(self, now: float) -> None:
         if not self._control and not self._audio:

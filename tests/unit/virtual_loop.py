@@ -202,7 +202,13 @@ class MemoryTransport(asyncio.Transport):
 
     def _end(self, error: Exception | None) -> None:
         self._closing = True
-        self._loop.call_soon(self._protocol_now().connection_lost, error)
+        self._loop.call_soon(self._lost, error)
+
+    def _lost(self, error: Exception | None) -> None:
+        # As the transports of asyncio do, it lets go of its protocol; and of the other end.
+        protocol, self._protocol = self._protocol_now(), asyncio.Protocol()
+        protocol.connection_lost(error)
+        del self.peer
 
     def _protocol_now(self) -> asyncio.Protocol:
         return cast(asyncio.Protocol, self._protocol)

@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestClient
 
 from ari_app.api.metrics import Metrics
 from ari_app.api.models import Readiness
+from ari_app.call.bounded import Bounded
 from ari_app.call.control import CallControl, Initiate, NotPossible, SessionNotFound
 from ari_app.call.feed import SessionFeed
 from ari_app.call.manager import SessionManager
@@ -53,7 +54,8 @@ class FakeSession:
         self.agent: object = None
         self.line_format = "slin"
         self.interruptions = 0
-        self.transcript = [TranscriptLine(1.5, "agent", "Hello.")]
+        self.transcript: Bounded[TranscriptLine] = Bounded(500)
+        self.transcript.append(TranscriptLine(1.5, "agent", "Hello."))
         self.ended = asyncio.Event()
         self.audio_interface = SimpleNamespace(
             rate_hz=8000,

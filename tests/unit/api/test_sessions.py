@@ -68,6 +68,7 @@ async def test_one_session(http: Http, service: FakeService) -> None:
         },
         "response_times": [0.812],
         "transcript": [{"at_seconds": 1.5, "who": "agent", "text": "Hello."}],
+        "transcript_left_out": 0,
     }
 
 

@@ -188,6 +188,9 @@ class FakeAsterisk(Rest):
                 return operation.read(await asyncio.shield(work))
         except TimeoutError:
             raise AriTimeout("no answer", method=operation.method, path=operation.path) from None
+        finally:
+            # What it raises holds this frame.
+            del work
 
     async def close(self) -> None:
         await super().close()

@@ -4,7 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ari_app.call.observer import TranscriptLine
-from ari_app.call.resume import MAX_CHARACTERS, context, initiation_for, transcript_text
+from ari_app.call.resume import (
+    LEFT_OUT,
+    MAX_CHARACTERS,
+    context,
+    initiation_for,
+    transcript_text,
+)
 from ari_app.elevenlabs import Initiation
 from ari_app.elevenlabs.client_messages import AgentOverride, ConfigOverride, TtsOverride
 
@@ -48,16 +54,21 @@ def test_it_is_never_longer_than_it_may_be(said: list[tuple[str, str]], limit: i
     text = transcript_text(lines(*said), limit)
     assert len(text) <= limit or text == "(nothing)"
     whole = transcript_text(lines(*said), 10**9)
-    assert whole.endswith(text) or text == "(nothing)"
+    assert whole.endswith(text.removeprefix(LEFT_OUT)) or text == "(nothing)"
 
 
 def test_a_long_one_begins_with_a_whole_line() -> None:
     said = lines(*(("caller", f"This is sentence number {n}.") for n in range(500)))
     text = transcript_text(said)
     assert MAX_CHARACTERS - 50 < len(text) <= MAX_CHARACTERS
-    assert text.startswith("Caller: This is sentence")
+    assert text.startswith(LEFT_OUT + "Caller: This is sentence")
     assert text.endswith("number 499.")
     assert context(text).endswith(text)
+
+
+def test_one_long_line_begins_with_a_whole_word() -> None:
+    text = transcript_text(lines(("agent", "certainly " * 1000)))
+    assert text.startswith(LEFT_OUT + "certainly certainly ")
 
 
 def test_other_overrides_and_variables_stay() -> None:

@@ -7,8 +7,10 @@ import base64
 import gc
 import json
 import time
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -506,3 +508,44 @@ async def test_an_ended_conversation_lets_go_of_its_socket(handler: RecordingHan
             assert not connection.is_open
     finally:
         gc.enable()
+
+
+async def test_an_ended_conversation_and_its_handler_do_not_keep_each_other() -> None:
+    class Side(RecordingHandler):
+        connection: AgentConnection
+
+    async with FakeAgent(quiet) as agent, AgentClient(agent.base_url) as client:
+        gc.disable()
+        try:
+            side = Side()
+            side.connection = await client.connect("a", handler=side)
+            await side.connection.close()
+            gone = weakref.ref(side)
+            del side
+            await asyncio.sleep(0.05)
+            assert gone() is None
+        finally:
+            gc.enable()
+
+
+async def test_others_get_their_turn_between_many_messages(
+    handler: RecordingHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "_TURN_SECONDS", 0.0)
+    turns: list[int] = []
+
+    async def script(peer: FakeConversation) -> None:
+        await peer.begin()
+        await peer.send(*[BY_TYPE["agent_response"]] * 400)
+        await peer.until_closed()
+
+    async def count() -> None:
+        while True:
+            turns.append(handler.names.count("agent_response"))
+            await asyncio.sleep(0)
+
+    async with conversation(script, handler):
+        counting = asyncio.create_task(count())
+        await handler.until_called("agent_response", 400)
+        counting.cancel()
+    assert max(after - before for before, after in pairwise(turns)) <= 2

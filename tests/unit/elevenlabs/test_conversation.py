@@ -130,6 +130,18 @@ def test_what_is_held_is_bounded_by_bytes() -> None:
     assert protocol.stats.dropped_early_events == 1
 
 
+def test_long_texts_that_are_held_count_as_well() -> None:
+    protocol = AgentProtocol(max_held_bytes=10_000)
+    for _ in range(3):
+        said = {
+            "type": "user_transcript",
+            "user_transcription_event": {"user_transcript": "x" * 4500},
+        }
+        protocol.receive(json.dumps(said))
+    _, _, *held = protocol.receive(metadata())
+    assert (len(held), protocol.stats.dropped_early_events) == (2, 1)
+
+
 def test_what_is_held_is_bounded_by_number() -> None:
     protocol = AgentProtocol(max_held_events=2)
     for _ in range(5):

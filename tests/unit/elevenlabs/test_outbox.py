@@ -57,6 +57,16 @@ def test_too_many_control_messages_mean_a_dead_peer() -> None:
     assert len(outbox) == 2
 
 
+def test_too_long_control_messages_mean_one_too() -> None:
+    outbox = Outbox(max_control_bytes=10)
+    outbox.push_control(b"12345", 0.0)
+    outbox.push_control(b"12345", 0.0)
+    with pytest.raises(PeerStalled):
+        outbox.push_control(b"6", 0.0)
+    outbox.pop(0.0)
+    outbox.push_control(b"6", 0.0)
+
+
 def test_a_peer_that_takes_nothing_for_long_is_dead() -> None:
     outbox = Outbox(max_stall_s=20.0)
     outbox.push_audio(b"a", 100.0)

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ari_app.call.attention import Attention
+from ari_app.call.bounded import MAX_LINE_BYTES, MAX_SAID_BYTES, Bounded, shortened
+from ari_app.call.feed import SessionFeed
+from tests.unit.call.stage import Stage
+
+
+@pytest.mark.parametrize("text", ["", "short", "ä" * (MAX_LINE_BYTES // 2)])
+def test_what_fits_stays_as_it_is(text: str) -> None:
+    assert shortened(text) == text
+
+
+def test_the_cut_is_after_a_word_and_says_what_is_missing() -> None:
+    text = "so it is " * 1_000
+    cut = shortened(text, 100)
+    kept, _, note = cut.partition(" … ")
+    assert text.startswith(f"{kept} ")
+    assert note == f"({len(text) - len(kept)} more characters)"
+
+
+def test_without_spaces_it_is_between_characters() -> None:
+    kept = shortened("\N{GRINNING FACE}" * 1_000, 101).partition(" …")[0]
+    assert kept == "\N{GRINNING FACE}" * 13
+
+
+@given(st.text(), st.integers(64, 500))
+def test_never_more_bytes_than_may_be(text: str, most: int) -> None:
+    assert len(shortened(text * 20, most).encode(errors="replace")) <= most
+
+
+def test_the_oldest_are_forgotten_and_counted() -> None:
+    kept: Bounded[int] = Bounded(max_entries=4, max_bytes=10)
+    for number in range(6):
+        kept.append(number)
+    assert (list(kept), kept.forgotten, len(kept)) == ([2, 3, 4, 5], 2, 4)
+    kept.append(6, "ä" * 5)
+    assert (list(kept), kept.forgotten) == ([3, 4, 5, 6], 3)
+    kept.append(7, "x")
+    assert (list(kept), kept[-1]) == ([7], 7)
+    kept.append(8, "much too long")
+    assert (list(kept), kept.forgotten) == ([8], 8)
+
+
+async def test_an_agent_that_speaks_in_megabytes(stage: Stage) -> None:
+    """Each of its messages may be 16 MiB; what a call keeps of them is bounded as a whole."""
+    feed = SessionFeed()
+    session = await stage.talk()
+    agent = stage.agent().handler
+    flood = "word " * 200_000
+    for number in range(60):
+        agent.agent_response(flood, number)
+        agent.agent_response_correction(flood, flood, number)
+        agent.user_transcript(flood, number)
+        agent.tool_call(flood, flood, {"to": flood}, True)
+        await stage.settle()
+    for line in stage.notes.said:
+        feed.call_said(session, line)
+    assert sum(len(line.text) for line in session.transcript) <= MAX_SAID_BYTES
+    assert session.transcript.forgotten > 0
+    cut = [line for line in session.transcript if line.who != "tool"]
+    assert all(line.text.endswith("more characters)") for line in cut)
+    with feed.follow(session) as events:
+        missed = await anext(events)
+        assert missed.type == "overflow" and missed.missed > 0
+    assert all(len(text) < 1_000 for _, text, _ in stage.agent().results)
+
+
+async def test_tools_that_begin_and_never_end(stage: Stage) -> None:
+    session = await stage.talk()
+    attention = Attention(session.audio_interface, session.agent_side.speech, 5.0)
+    for number in range(1_000):
+        attention.tool_begins(f"{number} " + "x" * 10_000, 30 + number)
+    assert attention.tools_under_way == 64
+    attention.tool_ended("999 " + "x" * 10_000, "search")
+    assert attention.tools_under_way == 63, "those that last longest are known"
+
+
+async def test_tool_calls_by_the_thousand(stage: Stage) -> None:
+    session = await stage.talk()
+    agent = stage.agent()
+    for number in range(1_000):
+        agent.handler.tool_call("open_door", str(number), {}, True)
+    await stage.settle()
+    assert {call_id for call_id, _, _ in agent.results} == {str(number) for number in range(1_000)}
+    assert all(is_error for *_, is_error in agent.results)
+    told = [line.text for line in session.transcript if "tools are running" in line.text]
+    assert len(told) == 1, "once until one of them has ended"
+    agent.handler.tool_call("open_door", "later", {}, True)
+    await stage.settle()
+    assert "There is no tool" in agent.results[-1][1]

@@ -23,12 +23,12 @@ from ari_app.call.cleanup import Mender
 from ari_app.call.control import CallControl
 from ari_app.call.dispatcher import Dispatcher
 from ari_app.call.feed import SessionFeed
+from ari_app.call.hearing import ResponseTime
 from ari_app.call.manager import SessionManager
 from ari_app.call.observer import SessionObserver, TranscriptLine
 from ari_app.call.plan import Services
 from ari_app.call.session import CallSession
 from ari_app.call.states import State
-from ari_app.call.turns import ResponseTime
 from ari_app.checks.asterisk import unauthorized
 from ari_app.checks.here import require_recordings
 from ari_app.clients import agent_client, ari_client

@@ -62,8 +62,9 @@ class LineHandler(Protocol):
         """The line is gone: once for each `line_connected`.
 
         `reason` is what was given to `Line.hang_up`, or one of `peer_closed` (end of stream or
-        reset), `peer_hangup`, `peer_error`, `malformed`, `too_fast` (more sound than time has
-        passed), `stalled` (the peer does not read), `handler_error` and `server_closed`.
+        reset), `peer_hangup`, `peer_error`, `malformed`, `too_fast` (a flood:
+        ten times more sound than time has passed), `stalled` (the peer does not read),
+        `handler_error` and `server_closed`.
         """
 
 
@@ -95,7 +96,7 @@ class Line(asyncio.Protocol):
     channel (asterisk#2089): silence is written when there is nothing else. Each message is a
     single write, for Asterisk hangs up when the pieces of one come more than 5 ms apart
     (`res_audiosocket.c`). Reading never stops: a full socket makes Asterisk hang up. A peer that
-    sends sound faster than it could be spoken is hung up on.
+    floods the line is hung up on; one that sends a few times too much is left to the handler.
     """
 
     _transport: asyncio.Transport

@@ -21,10 +21,10 @@ from prometheus_client.registry import Collector
 
 from ari_app import logs
 from ari_app.audio.recording import RecordingStats
+from ari_app.call.hearing import ResponseTime
 from ari_app.call.session import CallSession, SessionObserver, TranscriptLine
 from ari_app.call.signals import Outcome, Status
 from ari_app.call.states import State
-from ari_app.call.turns import ResponseTime
 from ari_app.elevenlabs import AgentClose
 
 _LATE_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -114,6 +114,11 @@ class Metrics(SessionObserver):
         self.filled_seconds = Counter(
             "ari_app_uplink_filled_seconds",
             "Silence given to agents where phones sent nothing.",
+            registry=self.registry,
+        )
+        self.surplus_seconds = Counter(
+            "ari_app_uplink_surplus_seconds",
+            "Sound that phones sent beyond the time that had passed, which was dropped.",
             registry=self.registry,
         )
         self.interruptions = Counter(
@@ -266,6 +271,7 @@ class Metrics(SessionObserver):
         audio = session.audio_interface
         self.underruns.inc(audio.playout.stats.underruns)
         self.filled_seconds.inc(audio.uplink_stats.filled_samples / audio.rate_hz)
+        self.surplus_seconds.inc(audio.uplink_stats.all_surplus_samples / audio.rate_hz)
         if audio.line is not None:
             self.backpressure.inc(audio.line.stats.frames_skipped_backpressure)
 

@@ -92,6 +92,9 @@ class SoundReport(_Model):
 
     heard_by_agent_ms: float
     silence_filled_ms: float
+    surplus_ms: float = Field(
+        description="What the phone sent beyond the time that has passed, silence first; dropped."
+    )
     said_to_caller_ms: float
     dropped_ms: float
     queued_ms: float

@@ -52,6 +52,7 @@ def detail(session: CallSession) -> SessionDetail:
         sound=SoundReport(
             heard_by_agent_ms=uplink.received_samples / samples_per_ms,
             silence_filled_ms=uplink.filled_samples / samples_per_ms,
+            surplus_ms=uplink.all_surplus_samples / samples_per_ms,
             said_to_caller_ms=playout.samples_played / samples_per_ms,
             dropped_ms=playout.samples_dropped / samples_per_ms,
             queued_ms=audio.playout.pending_ms,
@@ -60,7 +61,7 @@ def detail(session: CallSession) -> SessionDetail:
             frames_not_read=audio.line.stats.frames_skipped_backpressure if audio.line else 0,
         ),
         metadata=dict(session.metadata),
-        response_times=[round(turn.seconds, 3) for turn in audio.turns.responses],
+        response_times=[round(turn.seconds, 3) for turn in audio.hearing.responses],
         transcript=[
             SpokenLine(at_seconds=line.at_seconds, who=line.who, text=line.text)
             for line in session.transcript

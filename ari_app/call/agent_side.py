@@ -359,5 +359,5 @@ class AgentSide:
             self._waits_for_silence.cancel()
         self._holds = False
         self._attention.forget()
-        self._audio.turns.forget()
+        self._audio.hearing.forget()
         self.speech.end_response()

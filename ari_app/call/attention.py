@@ -56,7 +56,7 @@ class Attention:
             now = self._loop.time()
             verdict = self._watch.look(
                 now,
-                spoke_at=max(self._said_at, self._audio.turns.last_utterance_at),
+                spoke_at=max(self._said_at, self._audio.hearing.last_utterance_at),
                 answered_at=max(self._speech.heard_until, self._meant_at),
                 excused=excused() or any(until > now for until in self._their_tools.values()),
             )
@@ -69,7 +69,7 @@ class Attention:
     def caller_said(self) -> None:
         """The agent has understood something."""
         # This may come after the answer has begun; the line knows better when the caller spoke.
-        self._said_at = self._audio.turns.last_speech_at or self._loop.time()
+        self._said_at = self._audio.hearing.last_speech_at or self._loop.time()
 
     def tool_begins(self, call_id: str, seconds: float | None) -> None:
         """A tool of ElevenLabs' own runs, for so long at most."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from ari_app.ari import AriError, AriServerError
-from ari_app.call.greeting import GreetingEar
+from ari_app.call.hearing import GreetingEar
 from ari_app.call.results import Result, result_of
 from ari_app.call.signals import CalleeLost, SilenceHeard, SpeechHeard, Status
 from ari_app.call.states import State

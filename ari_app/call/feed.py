@@ -15,11 +15,14 @@ from types import TracebackType
 from typing import Literal
 from weakref import WeakKeyDictionary
 
+<<<<<<< HEAD
 from ari_app.call.bounded import Bounded
+=======
+from ari_app.call.hearing import ResponseTime
+>>>>>>> sound
 from ari_app.call.observer import SessionObserver, TranscriptLine
 from ari_app.call.session import CallSession
 from ari_app.call.states import State
-from ari_app.call.turns import ResponseTime
 from ari_app.errors import AppError
 
 _MAX_EVENTS = 1000

@@ -10,10 +10,10 @@ from collections.abc import Callable
 import structlog
 
 from ari_app.audio.convert import make_converter
-from ari_app.audio.formats import SAMPLE_BYTES, AudioFormat
+from ari_app.audio.formats import AudioFormat
 from ari_app.audio.recording import StereoRecorder
 from ari_app.audio_interface import AudioInterface, Cleared
-from ari_app.call.turns import ResponseTime, TurnMeter
+from ari_app.call.hearing import Hearing, ResponseTime
 from ari_app.call.uplink import Uplink, UplinkStats
 from ari_app.errors import LineError
 from audiosocket import Kind, Line, LineFormat, PlayoutBuffer
@@ -42,6 +42,7 @@ class LineAudio(AudioInterface):
         on_response: Called when an answer begins to sound, with the caller's wait for it.
 
     Attributes:
+        hearing: What is known of the caller's voice, from :meth:`start` on.
         recorder: Gets both sides as they sound on the line, from :meth:`start` on.
         muted: Silence is heard instead of the line.
         overhear: Gets what the line brings until :meth:`start`, with the time.
@@ -56,14 +57,13 @@ class LineAudio(AudioInterface):
         on_response: Callable[[ResponseTime], None],
     ) -> None:
         self.rate_hz = line_format.rate_hz
-        self._bytes_per_second = line_format.rate_hz * SAMPLE_BYTES
         self.playout = PlayoutBuffer(line_format.frame_bytes, line_format.rate_hz)
         self._uplink: Uplink | None = None
         self._chunk_ms = chunk_ms
         self._kind: Kind = line_format.kind
         self._on_lost = on_lost
         self._on_response = on_response
-        self.turns = TurnMeter()
+        self.hearing = Hearing(line_format.rate_hz)
         self.recorder: StereoRecorder | None = None
         self.muted = False
         self.overhear: Callable[[bytes, float], None] | None = None
@@ -164,12 +164,15 @@ class LineAudio(AudioInterface):
             self.foreign_frames += 1
             return
         now = self._loop.time()
+        uplink, hearing = self._uplink, self.hearing
+        if uplink.ends_at > now and uplink.is_surplus(payload, now, hearing.is_quiet):
+            return
         if self.recorder is not None:
             self.recorder.add_caller(payload, now)
         if self.muted:
             payload = bytes(len(payload))
-        self.turns.heard(payload, len(payload) / self._bytes_per_second, now)
-        self._deliver(self._uplink.push(payload, now))
+        hearing.heard(payload, now)
+        self._deliver(uplink.push(payload, now))
 
     def digit_received(self, digit: str) -> None:
         """Keys count by ARI's event alone: Asterisk reports each of them both ways."""
@@ -177,8 +180,9 @@ class LineAudio(AudioInterface):
     def tick(self, frames_due: int) -> None:
         if self._uplink is not None and not self._closed:
             now = self._loop.time()
-            self.turns.quiet(now)
-            self._deliver(self._uplink.tick(now))
+            if filled := self._uplink.tick(now):
+                self.hearing.quiet(now)
+                self._deliver(filled)
 
     def line_lost(self, reason: str) -> None:
         self._let_go()
@@ -198,7 +202,7 @@ class LineAudio(AudioInterface):
                 self._drained.set()
         else:
             now = self._loop.time()
-            if (response := self.turns.said(frame, now)) is not None:
+            if (response := self.hearing.said(frame, now)) is not None:
                 self._on_response(response)
             if self.recorder is not None:
                 self.recorder.add_agent(frame, now)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ari_app.call.hearing import ResponseTime
 from ari_app.call.states import State
-from ari_app.call.turns import ResponseTime
 from ari_app.elevenlabs import AgentClose
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from ari_app.call.callee import Callee
 from ari_app.call.cleanup import Held
 from ari_app.call.consultation import Consultation
 from ari_app.call.digits import for_record
+from ari_app.call.hearing import ResponseTime
 from ari_app.call.keypad import Keypad
 from ari_app.call.legs import CallerLeg, Party
 from ari_app.call.line_audio import LineAudio
@@ -46,7 +47,6 @@ from ari_app.call.streamer import ConversationStreamer
 from ari_app.call.tasks import CallTasks
 from ari_app.call.timers import CallTimers
 from ari_app.call.tool_runner import ToolRunner
-from ari_app.call.turns import ResponseTime
 from ari_app.elevenlabs import AgentClose, AgentConnection
 
 log = structlog.get_logger(__name__)

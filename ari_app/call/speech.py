@@ -19,7 +19,12 @@ _SENTENCE_SECONDS: Final = 0.4
 # format is 6 MB; of what comes beyond it the caller hears nothing, so that no word is cut out of
 # the middle.
 _MAX_KEPT_CHUNKS: Final = 500
+<<<<<<< HEAD
 _MAX_KEPT_BYTES: Final = 8_000_000
+=======
+# Until it is known whether what is heard is a voice.
+_UNSURE_SECONDS: Final = 0.5
+>>>>>>> sound
 
 
 class AgentSpeech:
@@ -116,10 +121,12 @@ class AgentSpeech:
         """Take note that somebody has said something just now, in whichever way."""
         self.last_word = self._loop.time()
 
-    def silent_for(self) -> float:
-        """Seconds since anybody has said something."""
-        heard = (self.heard_until, self.last_word, self._audio.turns.last_speech_at)
-        return max(0.0, self._loop.time() - max(heard))
+    def silence_lacks(self, seconds: float) -> float:
+        """Seconds that a silence of so many lacks, or less where what is heard may be noise."""
+        now, hearing = self._loop.time(), self._audio.hearing
+        heard = max(self.heard_until, self.last_word, hearing.last_speech_at)
+        lacks = seconds - max(0.0, now - heard)
+        return min(lacks, _UNSURE_SECONDS) if hearing.is_unsure(now) else lacks
 
     async def silent(self, quiet_seconds: float = _SENTENCE_SECONDS) -> None:
         """Wait until all that the agent said has been heard, for 20 s at most."""

@@ -110,7 +110,7 @@ class CallTimers:
                 limit = call.services.policy.no_speech_timeout_seconds
                 # Whoever is on hold need not speak.
                 waits = call.on_hold or call.state is not State.TALKING
-                return limit if waits else limit - call.agent_side.speech.silent_for()
+                return limit if waits else call.agent_side.speech.silence_lacks(limit)
             case Timer.COVER:
                 queued = call.agent_side.speech.queued_seconds
                 return queued + _COVER_SECONDS if queued else 0.0

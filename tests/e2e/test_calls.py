@@ -145,7 +145,7 @@ async def test_both_voices_on_a_line_of_another_rate(
     loudest = max(windows, key=level_dbfs)
     assert tone_dbfs(loudest, 1000, 16000) == pytest.approx(-10, abs=0.5)
     assert session.audio_interface.foreign_frames == 0
-    (response,) = session.audio_interface.turns.responses
+    (response,) = session.audio_interface.hearing.responses
     assert 0.5 < response.seconds < 3
 
 

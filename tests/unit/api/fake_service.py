@@ -21,6 +21,7 @@ from ari_app.call.observer import TranscriptLine
 from ari_app.call.session import CallSession
 from ari_app.call.signals import Outcome, Status
 from ari_app.call.states import State
+from ari_app.call.uplink import UplinkStats
 
 Http = TestClient[web.Request, web.Application]
 
@@ -59,13 +60,13 @@ class FakeSession:
         self.ended = asyncio.Event()
         self.audio_interface = SimpleNamespace(
             rate_hz=8000,
-            uplink_stats=SimpleNamespace(received_samples=16000, filled_samples=800),
+            uplink_stats=UplinkStats(16000, 800, 1, 240, 80),
             playout=SimpleNamespace(
                 stats=SimpleNamespace(samples_played=8000, samples_dropped=80, underruns=1),
                 pending_ms=20.0,
             ),
             line=None,
-            turns=SimpleNamespace(responses=[SimpleNamespace(seconds=0.81234)]),
+            hearing=SimpleNamespace(responses=[SimpleNamespace(seconds=0.81234)]),
         )
 
     def duration(self) -> float:

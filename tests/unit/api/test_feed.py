@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import pytest
 
 from ari_app.call.feed import EndedEvent, FeedEvent, Follower, SessionFeed, TooManyFollowers
+from ari_app.call.hearing import ResponseTime
 from ari_app.call.observer import TranscriptLine
 from ari_app.call.signals import Status
 from ari_app.call.states import State
-from ari_app.call.turns import ResponseTime
 from tests.unit.api.fake_service import FakeSession, as_session
 
 AT = datetime(2025, 1, 1, tzinfo=UTC)

@@ -37,6 +37,7 @@ NAMES = {
     "ari_app_playout_underruns",
     "ari_app_frames_not_read",
     "ari_app_uplink_filled_seconds",
+    "ari_app_uplink_surplus_seconds",
     "ari_app_interruptions",
     "ari_app_response_seconds",
     "ari_app_agent_connect_seconds",

@@ -16,11 +16,11 @@ from ari_app.api.operations import OPERATIONS
 from ari_app.api.problems import CODES
 from ari_app.api.streams import EVENT
 from ari_app.call.feed import SessionFeed
+from ari_app.call.hearing import ResponseTime
 from ari_app.call.numbers import check_number
 from ari_app.call.observer import TranscriptLine
 from ari_app.call.signals import Status
 from ari_app.call.states import State
-from ari_app.call.turns import ResponseTime
 from tests.unit.api.fake_service import FakeService, FakeSession, Http, as_session
 from tests.unit.api.test_feed import AT
 from tests.unit.api.test_sessions import ACTIONS

@@ -59,6 +59,7 @@ async def test_one_session(http: Http, service: FakeService) -> None:
         "sound": {
             "heard_by_agent_ms": 2000.0,
             "silence_filled_ms": 100.0,
+            "surplus_ms": 40.0,
             "said_to_caller_ms": 1000.0,
             "dropped_ms": 10.0,
             "queued_ms": 20.0,

@@ -15,12 +15,12 @@ import numpy as np
 from ari_app.ari import Channel
 from ari_app.audio.sound_file import SoundFile
 from ari_app.call.arguments import CallArguments
+from ari_app.call.hearing import ResponseTime
 from ari_app.call.manager import SessionManager
 from ari_app.call.observer import SessionObserver, TranscriptLine
 from ari_app.call.plan import CallPlan, Services
 from ari_app.call.session import CallSession
 from ari_app.call.states import State
-from ari_app.call.turns import ResponseTime
 from ari_app.elevenlabs import AgentClose, Initiation
 from audiosocket import SLIN, AudioSocketClient, AudioSocketServer, FrameClock
 from tests.unit.call.fake_agents import FakeAgent, FakeAgents

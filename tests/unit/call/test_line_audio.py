@@ -12,8 +12,8 @@ import pytest
 from ari_app.audio.formats import AudioFormat
 from ari_app.audio.recording import Recordings, RecordingStats
 from ari_app.audio_interface import Cleared
+from ari_app.call.hearing import ResponseTime
 from ari_app.call.line_audio import LineAudio
-from ari_app.call.turns import ResponseTime
 from ari_app.errors import LineError
 from audiosocket import (
     SLIN,
@@ -24,8 +24,10 @@ from audiosocket import (
     FrameClock,
     LineFormat,
     encode,
+    pcm_source,
     tone_source,
 )
+from lab.softphone.sounds import babble
 from tests.unit.call.stage import until
 from tests.unit.virtual_loop import make_entrance
 
@@ -178,6 +180,33 @@ async def test_sound_of_another_rate_is_not_heard_at_the_wrong_speed(bench: Benc
     assert bench.audio.uplink_stats.received_samples == 0
 
 
+@pytest.mark.parametrize("streams", [2, 3])
+async def test_a_phone_that_sends_several_streams_at_once_is_heard_in_real_time(
+    bench: Bench, streams: int
+) -> None:
+    client = await bench.dial()
+    bench.audio.start(PCM8)
+    said = babble(30_000)
+    frames = [said[at : at + FRAME] for at in range(0, len(said), FRAME)]
+    heard: list[bytes] = []
+    bench.audio.on_chunk = heard.append
+    client.source = iter(frames).__next__
+    for _ in frames[:-1]:
+        await asyncio.sleep(0.02)
+        for _ in range(streams - 1):
+            client.send_raw(encode(Audio(SLIN.kind, bytes(FRAME))))
+    assert bench.lost == []
+    assert len(b"".join(heard)) / 16000 == pytest.approx(30, abs=0.06)
+    loud = [frame for frame in frames if not bench.audio.hearing.is_quiet(frame)]
+    assert len(loud) > 1400
+    told = b"".join(heard)
+    assert sum(frame in told for frame in loud) >= len(loud) - 5, "the voice is whole"
+    stats = bench.audio.uplink_stats
+    assert stats.surplus_samples == 0
+    assert stats.surplus_quiet_samples / 8000 == pytest.approx(30 * (streams - 1), abs=0.2)
+    assert bench.audio.hearing.noise_at == 0
+
+
 async def test_a_wide_line(bench: Bench) -> None:
     bench.make(SLIN16)
     client = await bench.dial(SLIN16)
@@ -297,7 +326,7 @@ async def test_what_never_begins_to_play_is_drained_when_the_line_closes(bench: 
 async def test_an_answer_is_measured(bench: Bench) -> None:
     client = await bench.dial()
     bench.audio.start(PCM8)
-    client.source = tone_source(SLIN, 300)
+    client.source = pcm_source(SLIN, babble(1000))
     await asyncio.sleep(1)
     client.sending = False
     await asyncio.sleep(1.2)
@@ -305,7 +334,7 @@ async def test_an_answer_is_measured(bench: Bench) -> None:
     await asyncio.sleep(0.1)
     (response,) = bench.responses
     assert response.seconds == pytest.approx(1.2, abs=0.05)
-    assert bench.audio.turns.responses == [response]
+    assert bench.audio.hearing.responses == [response]
 
 
 # --- recording

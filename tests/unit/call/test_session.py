@@ -13,7 +13,8 @@ from ari_app.call.session import CallSession
 from ari_app.call.signals import EndRequested, Outcome, Status
 from ari_app.call.states import State
 from ari_app.elevenlabs import CloseKind
-from audiosocket import SLIN, tone_source
+from audiosocket import SLIN, pcm_source, tone_source
+from lab.softphone.sounds import babble
 from tests.unit.call.fake_ari import (
     ANSWER,
     CONTINUE,
@@ -172,10 +173,8 @@ async def test_an_interruption_silences_the_agent_and_is_counted(stage: Stage) -
 async def test_a_response_is_measured(stage: Stage) -> None:
     session = await stage.talk()
     media = stage.media(session)
-    media.source = tone_source(SLIN, 400)
-    await asyncio.sleep(1)
-    media.sending = False
-    await asyncio.sleep(0.8)
+    media.source = pcm_source(SLIN, babble(1000))
+    await asyncio.sleep(1.8)
     stage.agent().says(500)
     await asyncio.sleep(0.2)
     (response,) = stage.notes.responses

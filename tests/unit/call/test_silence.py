@@ -8,6 +8,8 @@ import pytest
 from ari_app.call.session import CallSession
 from ari_app.call.silence import SilenceWatch, Verdict
 from ari_app.elevenlabs.tool_messages import AgentToolRequest
+from audiosocket import SLIN, pcm_source
+from lab.softphone.sounds import babble, silence
 from tests.unit.call.stage import Stage, now
 
 
@@ -106,11 +108,7 @@ async def watched(stage: Stage) -> Stage:
 
 def speak(session: CallSession, seconds: float = 1.0) -> None:
     """The line has carried speech until now."""
-    loud = np.full(160, 8000, "<i2")
-    loud[::2] = -8000
-    frames = round(seconds * 50)
-    for left in reversed(range(frames)):
-        session.audio_interface.turns.heard(loud.tobytes(), 0.02, now() - left * 0.02)
+    session.audio_interface.hearing.heard(babble(seconds * 1000), now())
 
 
 def nudges(stage: Stage) -> int:
@@ -158,6 +156,36 @@ async def test_a_cough_asks_for_no_answer(watched: Stage) -> None:
     speak(session, 0.3)
     await asyncio.sleep(60)
     assert nudges(watched) == 0
+
+
+def hiss(seconds: float) -> bytes:
+    """-48 dBFS RMS."""
+    sound = np.random.default_rng(0).standard_normal(round(seconds * 8000))
+    return (sound * 32768 * 10 ** (-48 / 20)).astype("<i2").tobytes()
+
+
+CLICKS = (silence(4000) + babble(20, -10)) * 15
+LINES = {"hiss": hiss(60), "clicks": CLICKS, "a fan": silence(4000) + hiss(40)}
+
+
+@pytest.mark.parametrize("line", LINES)
+async def test_noise_asks_for_no_answer(watched: Stage, line: str) -> None:
+    session = await watched.talk()
+    watched.media(session).source = pcm_source(SLIN, LINES[line])
+    await asyncio.sleep(60)
+    assert nudges(watched) == 0
+    assert session.outcome is None
+
+
+@pytest.mark.parametrize("line", LINES)
+async def test_noise_is_no_speech(stage: Stage, line: str) -> None:
+    stage.with_policy(no_speech_timeout_seconds=6)
+    session = await stage.talk()
+    began = now()
+    stage.media(session).source = pcm_source(SLIN, LINES[line])
+    await session.ended.wait()
+    assert now() - began == pytest.approx(6, abs=1.2)
+    assert stage.landed(session).reason == "no_speech"
 
 
 async def test_a_tool_of_theirs_explains_the_silence(watched: Stage) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 
 import pytest
 from hypothesis import given
@@ -173,6 +174,80 @@ def test_a_finished_uplink_can_begin_again() -> None:
     stream.start(START + 50)
     ticks = [stream.tick(START + 50 + index * 0.02) for index in range(1, 5)]
     assert ticks == [[], [], [], [bytes(FRAME_BYTES)]]
+
+
+# --- more than there is time for
+
+
+def is_quiet(pcm: bytes) -> bool:
+    return not any(pcm)
+
+
+def offer(stream: Uplink, pcm: bytes, now: float) -> int:
+    """Give it a packet; how much comes out."""
+    if stream.is_surplus(pcm, now, is_quiet):
+        return 0
+    return sum(map(len, stream.push(pcm, now)))
+
+
+@pytest.mark.parametrize("streams", [2, 3])
+@pytest.mark.parametrize("jitter", [0.0, 0.004, 0.015])
+def test_of_several_streams_the_voice_is_left(streams: int, jitter: float) -> None:
+    chance = random.Random(1)
+    packets = []
+    for index in range(5000):
+        at = START + 0.1 + index * 0.02
+        packets.append((at + chance.uniform(0, jitter), frame(index)))
+        for number in range(1, streams):
+            late = number * 0.02 / streams + chance.uniform(0, jitter)
+            packets.append((at + late, bytes(FRAME_BYTES)))
+    stream = uplink()
+    for now, pcm in sorted(packets, key=lambda packet: packet[0]):
+        offer(stream, pcm, now)
+    stats = stream.stats
+    total = (stats.received_samples + stats.filled_samples) / RATE_HZ
+    assert total == pytest.approx(100.1, abs=0.1)
+    assert stats.surplus_samples == 0
+    assert stats.surplus_quiet_samples == pytest.approx(5000 * 160 * (streams - 1), abs=2000)
+
+
+def test_of_several_voices_as_much_is_left_as_there_is_time_for() -> None:
+    stream = uplink()
+    for index in range(1, 5001):
+        for number in range(3):
+            offer(stream, frame(index), tick_time(index) + number * 0.006)
+        stream.tick(tick_time(index))
+    stats = stream.stats
+    assert (stats.received_samples + stats.filled_samples) / RATE_HZ == pytest.approx(100, abs=0.1)
+    assert stats.surplus_samples == 15_000 * FRAME_SAMPLES - stats.received_samples
+
+
+def test_after_a_hold_too() -> None:
+    stream = uplink()
+    for index in range(1, 5001):
+        on_hold = 500 <= index < 1000
+        for number in range(0 if on_hold else 3):
+            offer(stream, frame(index) if number != 1 else bytes(320), tick_time(index))
+        stream.tick(tick_time(index))
+    stats = stream.stats
+    assert (stats.received_samples + stats.filled_samples) / RATE_HZ == pytest.approx(100, abs=0.1)
+
+
+@pytest.mark.parametrize("held_up", [10, 100])
+def test_what_was_held_up_is_late_and_no_surplus(held_up: int) -> None:
+    stream = uplink()
+    speech = [frame(index) if index % 100 < 80 else bytes(FRAME_BYTES) for index in range(2001)]
+    for index in range(1, 2001):
+        if not 500 <= index < 500 + held_up:
+            offer(stream, speech[index], tick_time(index))
+        if index == 500 + held_up:
+            for late in range(held_up):
+                offer(stream, speech[500 + late], tick_time(index) + late * 0.001)
+        stream.tick(tick_time(index))
+    stats = stream.stats
+    assert stats.surplus_samples == 0, "no word is lost"
+    total = (stats.received_samples + stats.filled_samples) / RATE_HZ
+    assert total == pytest.approx(40, abs=0.35), "silence has made up for it"
 
 
 Arrivals = st.lists(st.lists(st.integers(1, 4 * FRAME_SAMPLES), max_size=3), max_size=120)

@@ -2,7 +2,8 @@
 
 Understood are comments (``;``, ``\\;``, ``;-- --;``), sections with templates (``[a](!)``,
 ``[b](a)``, ``[a](+)``), ``key = value`` and ``key => value``, ``#include`` and ``#tryinclude`` with
-wildcards. ``#exec`` runs a program, so it is passed over.
+wildcards. A byte order mark at a file's beginning is passed over, and only a line feed ends a line.
+``#exec`` runs a program, so it is passed over.
 """
 
 from __future__ import annotations
@@ -136,7 +137,7 @@ class _Parser:
 def _lines(text: str) -> Iterator[tuple[int, str]]:
     """The lines that say something, without comments, with their numbers."""
     in_block = False
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
         kept, in_block = _without_comments(line, in_block)
         if kept := kept.strip():
             yield number, kept

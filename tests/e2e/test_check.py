@@ -12,7 +12,7 @@ import trustme
 
 from ari_app.ari import Client
 from ari_app.checks import Finding, Verdict, check_all
-from ari_app.checks.listening import listening
+from ari_app.checks.asking import listening
 from lab.asterisk import Installation, LabAsterisk
 from lab.practice_agent import PracticeAgent
 from tests.e2e.harness import bench, practice_config, settings_for

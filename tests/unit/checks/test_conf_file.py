@@ -128,4 +128,13 @@ def test_programs_are_not_run() -> None:
 def test_any_text_can_be_read(text: str) -> None:
     for section in parsed(text).sections:
         for entry in section.entries:
-            assert 1 <= entry.line <= len(text.splitlines())
+            assert 1 <= entry.line <= len(text.split("\n"))
+
+
+def test_lines_end_where_asterisk_ends_them() -> None:
+    conf = parsed("\ufeff[a]\r\nx = 1\x0by = 2\u2028[b]\r\nz = 3\n")
+    (section,) = conf.sections
+    assert [(e.key, e.value, e.line) for e in section.entries] == [
+        ("x", "1\x0by = 2\u2028[b]", 2),
+        ("z", "3", 3),
+    ]

@@ -26,6 +26,7 @@ from ari_app.checks.finding import (
     told_once,
     warning,
 )
+from ari_app.checks.here import others_may_open
 from ari_app.settings import Settings
 
 _RUN_DIR: Final = "/var/run/asterisk"
@@ -93,11 +94,7 @@ class _Reader:
     def open_to_all(self, name: str) -> list[Finding]:
         """Whether users of the machine who have nothing to do with Asterisk can read a file."""
         path = self._folder / name
-        try:
-            readable = path.stat().st_mode & 0o004 and self._folder.stat().st_mode & 0o001
-        except OSError:
-            return []
-        if not readable:
+        if not others_may_open(path):
             return []
         return [
             warning(

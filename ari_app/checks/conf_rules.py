@@ -290,6 +290,7 @@ def judge_conf(
         other_dialplan: A file in another language that hands calls to our application.
     """
     return [
+        *(_failed(sentence) for conf in files.values() for sentence in conf.broken),
         *_dialplan(files.get("extensions.conf"), needs, other_dialplan),
         *_single(files, needs),
         *_http(files.get("http.conf"), needs),

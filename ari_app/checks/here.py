@@ -56,12 +56,12 @@ def judge_secrets(settings: Settings) -> list[Finding]:
     """Whether others can read our keys, or guess them."""
     findings = []
     file = None if settings.env_file is None else Path(settings.env_file)
-    if file is not None and file.is_file() and (mode := file.stat().st_mode) & 0o007:
+    if file is not None and others_may_open(file):
         findings.append(
             warning(
                 SETTINGS,
-                f"Every user of this machine may open {file} (mode {mode & 0o777:o}), and it holds "
-                f"passwords and keys. Run `chmod 600 {file}`.",
+                f"Every user of this machine may open {file}, and it holds passwords and keys. Run "
+                f"`chmod 600 {file}`.",
             )
         )
     key = settings.api_key
@@ -75,6 +75,17 @@ def judge_secrets(settings: Settings) -> list[Finding]:
             )
         )
     return findings
+
+
+def others_may_open(file: Path) -> bool:
+    """Whether users who have nothing to do with it can read or change a file."""
+    try:
+        folders = file.resolve().parents
+        return bool(file.stat().st_mode & 0o006) and all(
+            folder.stat().st_mode & 0o001 for folder in folders
+        )
+    except OSError:
+        return False
 
 
 async def check_here(settings: Settings) -> list[Finding]:
@@ -156,10 +167,12 @@ def _recordings(settings: Settings) -> list[Finding]:
     folder = settings.recordings_dir
     if folder is None:
         return []
+    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
     try:
-        free = require_recordings(folder)
-    except ConfigError as error:
-        return [failed(_RECORDINGS, str(error))]
+        # Made by the service, or the folder would belong to whoever runs a check.
+        free = _writable(there)
+    except OSError as error:
+        return [failed(_RECORDINGS, _not_writable(folder, error))]
     return [judge_room(folder, free, settings)]
 
 
@@ -171,13 +184,21 @@ def require_recordings(folder: Path) -> int:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return shutil.disk_usage(folder).free
+        return _writable(folder)
     except OSError as error:
-        raise ConfigError(
-            f"RECORDINGS_DIR {folder} cannot be written: {error.strerror}. Make it writable for "
-            "this user, or empty the setting."
-        ) from None
+        raise ConfigError(_not_writable(folder, error)) from None
+
+
+def _writable(folder: Path) -> int:
+    with tempfile.TemporaryFile(dir=folder):
+        return shutil.disk_usage(folder).free
+
+
+def _not_writable(folder: Path, error: OSError) -> str:
+    return (
+        f"RECORDINGS_DIR {folder} cannot be written: {error.strerror}. Make it writable for this "
+        "user, or empty the setting."
+    )
 
 
 def judge_room(folder: Path, free_bytes: int, settings: Settings) -> Finding:

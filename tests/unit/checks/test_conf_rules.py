@@ -67,6 +67,13 @@ BROKEN = [
         "warning",
         ["http.conf:8", "in the clear", "tlsenable = yes"],
     ),
+    (
+        "http.conf",
+        "[general]",
+        "[general](+)",
+        "failed",
+        ["http.conf:", "no section general before it"],
+    ),
     ("http.conf", "sessionlimit = 200", "sessionlimit = 20", "warning", ["sessionlimit = 200`"]),
     ("http.conf", "session_keep_alive = 15000", "session_keep_alive = 1000", "warning", ["10 s"]),
     ("rtp.conf", "strictrtp = yes", "strictrtp = no", "warning", ["guesses a port"]),
@@ -305,13 +312,13 @@ def test_a_dialplan_that_cannot_be_read_leaves_calls_in_open(folder: Path) -> No
     assert "Calls in: not sure, see Configuration." in what_works(check_conf(folder, SETTINGS))
 
 
-def test_a_file_of_passwords_that_everybody_can_read(folder: Path) -> None:
-    folder.chmod(0o755)
-    (folder / "ari.conf").chmod(0o644)
-    told = " ".join(finding.detail for finding in check_conf(folder, SETTINGS))
-    assert f"may read {folder / 'ari.conf'}" in told
-    folder.chmod(0o750)
-    assert "may read" not in " ".join(f.detail for f in check_conf(folder, SETTINGS))
+def test_a_file_of_passwords_that_everybody_can_read(folder: Path, open_folder: Path) -> None:
+    for file in folder.iterdir():
+        (open_folder / file.name).write_text(file.read_text())
+    for mode, told in ((0o644, True), (0o640, False)):
+        (open_folder / "ari.conf").chmod(mode)
+        found = " ".join(finding.detail for finding in check_conf(open_folder, SETTINGS))
+        assert (f"may read {open_folder / 'ari.conf'}" in found) is told
 
 
 def test_included_files_are_read_and_named(folder: Path, tmp_path: Path) -> None:

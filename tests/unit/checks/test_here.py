@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from ari_app.checks import Finding, Verdict
-from ari_app.checks.here import check_here, check_settings, judge_own_name, judge_room
+from ari_app.checks.here import (
+    check_here,
+    check_settings,
+    judge_own_name,
+    judge_room,
+    others_may_open,
+)
 from ari_app.settings import Settings, load_settings
 
 TOOLS = """
@@ -53,15 +59,17 @@ async def test_only_asterisks_own_machine_needs_its_name(
 
 @pytest.mark.parametrize(
     ("mode", "words"),
-    [(0o600, ""), (0o640, ""), (0o644, "(mode 644)"), (0o666, "Run `chmod 600 ")],
+    [(0o600, ""), (0o640, ""), (0o644, "Run `chmod 600 "), (0o602, "Run `chmod 600 ")],
 )
-def test_a_file_of_keys_that_others_can_read(tmp_path: Path, mode: int, words: str) -> None:
-    env = tmp_path / ".env"
+def test_a_file_of_keys_that_others_can_open(open_folder: Path, mode: int, words: str) -> None:
+    env = open_folder / ".env"
     env.write_text("ARI_USERNAME=u\nARI_PASSWORD=p\n")
     env.chmod(mode)
-    told = [f.detail for f in check_settings(load_settings(str(env))) if "mode" in f.detail]
+    told = [f.detail for f in check_settings(load_settings(str(env))) if "may open" in f.detail]
     assert len(told) == bool(words)
     assert all(words in detail for detail in told)
+    open_folder.chmod(0o700)
+    assert not others_may_open(env)
 
 
 @pytest.mark.parametrize(("key", "words"), [("abc", "API_KEY has 3 characters"), ("k" * 16, "")])
@@ -96,12 +104,12 @@ async def test_tools_whose_secret_is_nowhere(
 async def test_recordings(tmp_path: Path) -> None:
     (finding,) = await named(load_settings(None, recordings_dir=tmp_path / "new"), "Recordings")
     assert "has room for" in finding.detail
-    assert list((tmp_path / "new").iterdir()) == [], "nothing is left behind"
+    assert list(tmp_path.iterdir()) == [], "nothing is left behind"
 
     (tmp_path / "file").touch()
     (finding,) = await named(load_settings(None, recordings_dir=tmp_path / "file"), "Recordings")
     assert finding.verdict is Verdict.FAILED
-    assert "cannot be written: File exists" in finding.detail
+    assert "cannot be written: Not a directory" in finding.detail
 
 
 @pytest.mark.parametrize(

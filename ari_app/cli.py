@@ -98,7 +98,7 @@ def check(
     console = Console()
     settings = _settings(env_file)
     # The findings say all that there is to say.
-    set_up_logging("ERROR")
+    set_up_logging("CRITICAL")
 
     async def run() -> list[Finding]:
         findings: list[Finding] = []

@@ -34,7 +34,7 @@ async def check_agent_key(agents: AgentClient, settings: Settings) -> Finding:
             settings.elevenlabs_base_url, settings.agent_connect_timeout_seconds
         )
         if problem:
-            return _out_of_reach(settings, problem)
+            return _out_of_reach(settings, f"it {problem}")
         return warning(
             _WHAT,
             "ELEVENLABS_AGENT_ID is not set, so the key could not be tried. Calls must name their "
@@ -71,7 +71,7 @@ def _agent_failure(error: AgentError, settings: Settings, host: str) -> Finding:
         case "agent_rate_limited":
             return warning(_WHAT, f"{host} could not be asked: {error}.", uses=EVERYTHING)
         case _:
-            return _out_of_reach(settings, f"could not be asked: {error}")
+            return _out_of_reach(settings, str(error))
 
 
 def _out_of_reach(settings: Settings, why: str) -> Finding:
@@ -85,7 +85,7 @@ def _out_of_reach(settings: Settings, why: str) -> Finding:
         )
     return failed(
         _WHAT,
-        f"{host_and_port(url)} (ELEVENLABS_BASE_URL) {why}. As long as that is so, every call "
-        f"fails. {advice}",
+        f"{host_and_port(url)} (ELEVENLABS_BASE_URL): {why}. While that lasts every call fails. "
+        f"{advice}",
         may_pass=True,
     )

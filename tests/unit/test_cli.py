@@ -254,7 +254,7 @@ def test_check_prints_what_it_finds(
         "Calls in: yes. Calls out: yes. Answering machine detection: yes.",
     ]
     assert (ran.code, ran.err) == (code, "")
-    assert logging_set_up == [("ERROR",)], "no log lines between the findings"
+    assert logging_set_up == [("CRITICAL",)], "no log lines between the findings"
 
 
 # --- the lab

@@ -294,7 +294,7 @@ async def test_without_an_agent_the_key_cannot_be_tried(make: Make) -> None:
         (403, Verdict.FAILED, ["refuses ELEVENLABS_API_KEY"]),
         (404, Verdict.FAILED, ["knows no agent 'agent_default'", "ELEVENLABS_AGENT_ID"]),
         (429, Verdict.WARNING, ["could not be asked: ", "429"]),
-        (500, Verdict.FAILED, ["could not be asked: ", "500", "every call fails"]),
+        (500, Verdict.FAILED, ["the agent's service failed", "500", "every call fails"]),
     ],
 )
 async def test_a_key_that_is_not_accepted(
@@ -316,7 +316,7 @@ async def test_an_agents_service_that_is_not_there(make: Make) -> None:
         finding = await agent_finding(
             make(elevenlabs_base_url="http://127.0.0.1:1", elevenlabs_agent_id=agent_id)
         )
-        words = ("127.0.0.1:1 ", "connection refused", "`ari-app agent`")
+        words = ("127.0.0.1:1 (ELEVENLABS_BASE_URL): ", "connection refused", "`ari-app agent`")
         assert says(finding, Verdict.FAILED, *words), finding
         assert finding.may_pass
 
@@ -324,7 +324,7 @@ async def test_an_agents_service_that_is_not_there(make: Make) -> None:
 @pytest.mark.usefixtures("no_names")
 async def test_an_agents_service_whose_name_nobody_knows(make: Make) -> None:
     finding = await agent_finding(make(elevenlabs_base_url="https://agents.invalid"))
-    words = ("agents.invalid:443 ", "this name is not known here", "curl -I https://agents.inval")
+    words = ("agents.invalid:443 (", "this name is not known here", "curl -I https://agents.inval")
     assert says(finding, Verdict.FAILED, *words), finding
 
 

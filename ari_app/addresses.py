@@ -1,8 +1,11 @@
-"""What an address says about who can be reached by it. Pure."""
+"""What an address says about who can be reached by it, and an error about who cannot. Pure."""
 
 from __future__ import annotations
 
+import errno
 import ipaddress
+import os
+import socket
 
 
 def is_loopback(host: str) -> bool:
@@ -21,3 +24,25 @@ def is_unspecified(host: str) -> bool:
         return ipaddress.ip_address(host).is_unspecified
     except ValueError:
         return False
+
+
+def why_unreachable(error: BaseException) -> str:
+    """Why nobody could be connected to, in a few words: an unknown name, a refusal, no way there.
+
+    Args:
+        error: What connecting failed with; aiohttp wraps the system's in `os_error`.
+    """
+    error = getattr(error, "os_error", error)
+    if isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, socket.gaierror):
+        return "this name is not known here"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, OSError):
+        # Several addresses of one host were tried, and asyncio has put their errors into words.
+        if error.errno is None:
+            refused = os.strerror(errno.ECONNREFUSED)
+            return refused.lower() if "refused" in str(error).lower() else str(error)
+        return os.strerror(error.errno).lower()
+    return str(error) or type(error).__name__

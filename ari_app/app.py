@@ -347,8 +347,8 @@ class VoiceBridge:
             problems.append("Asterisk has not said its version yet")
         if not self.lines.listening:
             problems.append("the AudioSocket server does not listen")
-        if self.agents.key.refused:
-            problems.append("ElevenLabs refuses the key")
+        if self.agents.key.problem:
+            problems.append(self.agents.key.problem)
         if self.manager.draining:
             problems.append("draining: new calls are refused")
         return Readiness(

@@ -86,18 +86,19 @@ def check(
     ] = None,
 ) -> None:
     """Find out what is wrong with a set-up, and say how to mend it."""
-    from ari_app.checks import Finding, Verdict, check_all
+    from ari_app.checks import Finding, Verdict, check_all, what_works
     from ari_app.logs import set_up_logging
 
     signs = {
         Verdict.OK: "[green]✓[/]",
+        Verdict.NOTE: "[dim]·[/]",
         Verdict.WARNING: "[yellow]![/]",
         Verdict.FAILED: "[bold red]✗[/]",
     }
     console = Console()
     settings = _settings(env_file)
     # The findings say all that there is to say.
-    set_up_logging("ERROR")
+    set_up_logging("CRITICAL")
 
     async def run() -> list[Finding]:
         findings: list[Finding] = []
@@ -109,9 +110,11 @@ def check(
             console.print(line, soft_wrap=True, highlight=False)
         return findings
 
-    verdicts = [finding.verdict for finding in _run(run)]
+    findings = _run(run)
+    verdicts = [finding.verdict for finding in findings]
     bad, doubtful = verdicts.count(Verdict.FAILED), verdicts.count(Verdict.WARNING)
     console.print(f"\n{len(verdicts)} looked at: {bad} failed, {doubtful} to look into.")
+    console.print(what_works(findings), soft_wrap=True, highlight=False)
     if bad:
         raise typer.Exit(2)
 

@@ -64,7 +64,7 @@ def set_up_logging(
     """Set up logging for the whole process, also that of libraries.
 
     Args:
-        log_level: `DEBUG`, `INFO`, `WARNING` or `ERROR`.
+        log_level: `DEBUG`, `INFO`, `WARNING`, `ERROR` or `CRITICAL`, as which nothing is logged.
         log_format: `console` or `json`.
         numbers: How phone numbers are shown.
         in_thread: A thread writes; it starts with the first line. Otherwise a line that cannot be

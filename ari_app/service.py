@@ -20,6 +20,7 @@ from ari_app.checks import (
     check_agent_key,
     check_asterisk,
     check_descriptors,
+    check_settings,
 )
 from ari_app.clients import ari_client
 from ari_app.descriptors import raise_limit
@@ -130,7 +131,11 @@ async def mend(settings: Settings, duty: Duty) -> None:
 
 async def _check_line(bridge: VoiceBridge, *, fatal: bool) -> None:
     settings = bridge.settings
-    found = [check_descriptors(settings), *await check_asterisk(bridge.ari, settings)]
+    found = [
+        *check_settings(settings),
+        check_descriptors(settings),
+        *await check_asterisk(bridge.ari, settings),
+    ]
     _judge(found, fatal=fatal)
 
 
@@ -189,9 +194,9 @@ def _signals(stop: Callable[[], None]) -> Iterator[None]:
 
 def _judge(findings: list[Finding], *, fatal: bool) -> None:
     for finding in findings:
-        if finding.verdict is Verdict.FAILED and fatal:
+        if finding.verdict is Verdict.FAILED and fatal and not finding.may_pass:
             raise ConfigError(finding.detail)
-        if finding.verdict is not Verdict.OK:
+        if finding.verdict in (Verdict.WARNING, Verdict.FAILED):
             log.warning("check", what=finding.what, found=finding.detail)
 
 

@@ -7,10 +7,15 @@ repeats a secret.
 
 from __future__ import annotations
 
+import difflib
+import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
+from dotenv.parser import parse_stream
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -33,12 +38,36 @@ from ari_app.precall import OnFailure
 from audiosocket import ConnectionLimits, Networks
 
 _BUSY_CALLS = 50
+_ALIKE: Final = 0.89
+_SHORTEST_BEGINNING: Final = 7
+_PREFIXES: Final = ("ARI_", "AUDIOSOCKET_", "ELEVENLABS_", "PRECALL_", "DTMF_")
+"""What begins like this in our own file is meant for us."""
 
 LineFormatName = Literal["slin", "slin16", "slin24", "auto"]
 
 
+_SHAPES: Final = {
+    "ari_app": "must be 1 to 64 letters, digits, dots, hyphens and underscores",
+    "amd_context": "must be the name of a context: letters, digits, hyphens and underscores",
+    "transfer_context": "must be the name of a context: letters, digits, hyphens and underscores",
+    "dtmf_terminator": "must be one key, 0 to 9, *, # or A to D, or empty",
+    "agent_variables": "must be names of variables: letters, digits and underscores, with commas "
+    "between them",
+    "precall_header": "must be the name of an HTTP header: letters, digits and hyphens",
+}
+"""What to say of a text whose shape is wrong."""
+
+
 def _http_url(value: str) -> str:
-    parts = urlsplit(value)
+    if not value:
+        raise ValueError(
+            "is empty. Write a URL such as http://127.0.0.1:8088, or take the line out"
+        )
+    try:
+        parts = urlsplit(value)
+        parts.port  # noqa: B018
+    except ValueError:
+        raise ValueError("must be a URL such as http://127.0.0.1:8088") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be a URL such as http://127.0.0.1:8088")
     if parts.username or parts.password:
@@ -272,11 +301,19 @@ class Settings(BaseSettings):
             ConfigError: Credentials of ARI are missing, or the HTTP service would be open to the
                 network without a key.
         """
-        if not self.ari_username or not self.ari_password.get_secret_value():
+        missing = [
+            name
+            for name, value in (
+                ("ARI_USERNAME", self.ari_username),
+                ("ARI_PASSWORD", self.ari_password.get_secret_value()),
+            )
+            if not value
+        ]
+        if missing:
             raise ConfigError(
-                "ARI_USERNAME and ARI_PASSWORD are not set. Put the user of Asterisk's ari.conf "
-                "into .env "
-                "(asterisk-conf/ shows one)."
+                f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} empty or not set. "
+                "Write the name of the user's section in Asterisk's ari.conf to ARI_USERNAME in "
+                ".env, and its password to ARI_PASSWORD (asterisk-conf/ shows such a user)."
             )
         if self.api_is_open:
             raise ConfigError(
@@ -287,8 +324,7 @@ class Settings(BaseSettings):
         if is_unspecified(advertised):
             raise ConfigError(
                 f"Asterisk cannot dial {self.audiosocket_target}. Set AUDIOSOCKET_ADVERTISE to an "
-                f"address "
-                "of this machine that Asterisk reaches."
+                "address of this machine that Asterisk reaches."
             )
         if port == 0 and self.audiosocket_advertise is not None:
             raise ConfigError("AUDIOSOCKET_ADVERTISE needs a port that is not 0.")
@@ -303,15 +339,96 @@ def load_settings(env_file: str | None = ".env", **overrides: object) -> Setting
     try:
         settings = Settings(_env_file=env_file, **overrides)  # type: ignore[arg-type]
     except ValidationError as error:
-        problems = [
-            f"{'.'.join(str(part) for part in item['loc']).upper()}: {_sentence(item['msg'])}"
-            for item in error.errors(include_input=False, include_url=False)
-        ]
-        raise ConfigError("Bad setting. " + " ".join(problems)) from None
+        problems = [_sentence(item) for item in error.errors(include_url=False)]
+        raise ConfigError(" ".join(problems)) from None
     settings._read_from = env_file
     return settings
 
 
-def _sentence(message: str) -> str:
-    text = message.removeprefix("Value error, ")
-    return text if text.endswith(".") else text + "."
+def _sentence(item: Mapping[str, Any]) -> str:
+    """What is wrong with a setting, without its value, which may be a secret in the wrong place."""
+    name = ".".join(str(part) for part in item["loc"])
+    allowed = item.get("ctx", {})
+    match item["type"]:
+        case _ if item["input"] == "":
+            words = "is empty. Write a value, or take the line out"
+        case "int_parsing" | "int_from_float":
+            words = "must be a whole number"
+        case "float_parsing" | "finite_number":
+            words = "must be a number"
+        case "bool_parsing":
+            words = "must be true or false"
+        case "greater_than_equal":
+            words = f"must be at least {allowed['ge']:g}"
+        case "greater_than":
+            words = f"must be more than {allowed['gt']:g}"
+        case "less_than_equal":
+            words = f"must be at most {allowed['le']:g}"
+        case "multiple_of":
+            words = f"must be a multiple of {allowed['multiple_of']:g}"
+        case "string_too_long":
+            words = f"must be at most {allowed['max_length']} characters long"
+        case "literal_error" | "enum":
+            words = f"must be {allowed['expected'].replace(chr(39), '')}"
+        case "string_pattern_mismatch":
+            words = _SHAPES[name]
+        case _:
+            words = item["msg"].removeprefix("Value error, ")
+    number = item["type"].startswith(("int_", "float_", "greater", "less", "multiple"))
+    default = Settings.model_fields[name].default if number else None
+    such = f", such as {default:g}" if default is not None and item["input"] != "" else ""
+    return f"{name.upper()}: {words.rstrip('.')}{such}."
+
+
+def doubtful_names(env_file: str | None) -> list[str]:
+    """What in the file and in the environment looks like a setting and is none.
+
+    Returns:
+        A sentence each. Names that are like none of ours are somebody else's and are not told.
+    """
+    found: dict[str, str] = {}
+    sentences = []
+    given = {name.upper() for name, value in os.environ.items() if value}
+    for binding in _bindings(env_file):
+        where = f"{env_file}:{binding.original.line}"
+        if binding.error or (binding.key is not None and binding.value is None):
+            sentences.append(f"{where} is not NAME=value, so it is passed over.")
+        elif binding.key is not None:
+            found.setdefault(binding.key.upper(), where)
+            given |= {binding.key.upper()} if binding.value else set()
+    known = {name.upper() for name in Settings.model_fields}
+    for name in found.keys() | given - known:
+        ours = name in found and name.startswith(_PREFIXES) and not name.startswith("ARI_APP_")
+        meant = _meant(name, known - given, loosely=name in found)
+        if name not in known and (meant or ours):
+            likely = f"It is likely {meant}" if meant else "docs/settings.md has all that there are"
+            where = found.get(name, "The environment")
+            sentences.append(f"{where} says {name}, which is no setting. {likely}.")
+    return sorted(sentences)
+
+
+def _bindings(env_file: str | None) -> list[Any]:
+    if env_file is None or not Path(env_file).is_file():
+        return []
+    with Path(env_file).open(encoding="utf-8") as file:
+        return list(parse_stream(file))
+
+
+def _meant(name: str, settings: set[str], *, loosely: bool) -> str | None:
+    """The setting that somebody meant who wrote this name; None: none that can be told.
+
+    Args:
+        name: What was written.
+        settings: What it may be.
+        loosely: The beginning of a setting's name is enough.
+    """
+    plain = name.replace("_", "")
+    likeness = {
+        each: difflib.SequenceMatcher(None, plain, each.replace("_", "")).ratio()
+        for each in settings
+    }
+    best = max(likeness, key=likeness.__getitem__, default=None)
+    if best is None:
+        return None
+    begun = loosely and len(name) > _SHORTEST_BEGINNING and best.startswith(name)
+    return best if begun or likeness[best] >= _ALIKE else None

@@ -150,7 +150,10 @@ class Rest:
         except TimeoutError:
             outcome = AriTimeout.default_code
             raise AriTimeout(
-                f"no answer within {deadline:g} s", method=operation.method, path=path
+                # What has been seen to hold up a healthy Asterisk, and shows nowhere in its log.
+                f"no answer within {deadline:g} s (does it know its own name? docs/asterisk.md)",
+                method=operation.method,
+                path=path,
             ) from None
         except AriError as error:
             outcome = error.code

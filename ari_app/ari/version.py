@@ -23,6 +23,7 @@ _RELEASE = re.compile(
         (?P<rest> .* )""",
     re.VERBOSE | re.DOTALL | re.IGNORECASE,
 )
+_CANDIDATE = re.compile(r"[-~.]?rc(\d{1,3})", re.IGNORECASE)
 _BRANCH = re.compile(
     r"(?: Asterisk \s+ )? GIT - (?: (?P<master> master ) | (?P<major> \d+ ) ) (?! [.\w] ) .*",
     re.VERBOSE | re.DOTALL | re.IGNORECASE,
@@ -36,6 +37,7 @@ class AsteriskVersion:
     Attributes:
         tip: Built from a branch: it holds at least all that its series has released.
         certified: From the certified series, whose number is that of the release it started from.
+        candidate: Of a release candidate its number, otherwise 0.
         text: As Asterisk words it.
     """
 
@@ -44,6 +46,7 @@ class AsteriskVersion:
     patch: int = 0
     tip: bool = False
     certified: bool = False
+    candidate: int = 0
     text: str = ""
 
     @classmethod
@@ -54,11 +57,13 @@ class AsteriskVersion:
         """
         text = text.strip()
         if release := _RELEASE.fullmatch(text):
+            candidate = _CANDIDATE.match(release["rest"])
             return cls(
                 major=int(release["major"]),
                 minor=int(release["minor"]),
                 patch=int(release["patch"] or 0),
                 certified=bool(release["certified"]) or "-cert" in release["rest"],
+                candidate=int(candidate[1]) if candidate else 0,
                 text=text,
             )
         if branch := _BRANCH.fullmatch(text):
@@ -130,6 +135,13 @@ _BUGS: Final = (
         mended={20: (17, 0), 22: (7, 0), 23: (1, 0)},
     ),
     KnownBug(
+        "asterisk PR #1824",
+        "the beginning of a message that arrives in two pieces on the audio connection is misread, "
+        "and the call may end by itself",
+        since={20: (17, 0), 22: (7, 0), 23: (1, 0)},
+        mended={20: (19, 0), 22: (9, 0), 23: (3, 0)},
+    ),
+    KnownBug(
         "asterisk PR #1890",
         "comfort noise from a phone or a trunk ends the call",
         since={20: (14, 0), 21: (9, 0), 22: (4, 0), 23: (0, 0)},
@@ -142,6 +154,9 @@ _BUGS: Final = (
         mended={20: (20, 0), 22: (10, 0), 23: (4, 0)},
     ),
 )
+
+_UNUSABLE: Final = frozenset({(20, 21, 0, 1), (22, 11, 0, 1), (23, 5, 0, 1)})
+"""Release candidates that can go down when ARI is used (asterisk#2085)."""
 
 
 def known_bugs(version: AsteriskVersion) -> tuple[KnownBug, ...]:
@@ -213,7 +228,7 @@ class Assessment:
     Attributes:
         version: None when the text could not be read.
         capabilities: Safe to act on in every case; without `audiosocket` no call can be served.
-        problem: `too_old`, `unknown_version`, or None.
+        problem: `too_old`, `unusable`, `unknown_version`, or None.
         message: The problem as a sentence for a person; empty without one.
     """
 
@@ -242,5 +257,13 @@ def assess(text: str) -> Assessment:
             problem="too_old",
             message=f"Asterisk {version.text} has no AudioSocket channels; "
             f"{OLDEST_MAJOR} or later is needed.",
+        )
+    if (version.major, version.minor, version.patch, version.candidate) in _UNUSABLE:
+        return Assessment(
+            version=version,
+            capabilities=capabilities,
+            problem="unusable",
+            message=f"Asterisk {version.text} can go down with all its calls when ARI is used "
+            "(asterisk#2085).",
         )
     return Assessment(version=version, capabilities=capabilities)

@@ -15,11 +15,8 @@ from types import TracebackType
 from typing import Literal
 from weakref import WeakKeyDictionary
 
-<<<<<<< HEAD
 from ari_app.call.bounded import Bounded
-=======
 from ari_app.call.hearing import ResponseTime
->>>>>>> sound
 from ari_app.call.observer import SessionObserver, TranscriptLine
 from ari_app.call.session import CallSession
 from ari_app.call.states import State

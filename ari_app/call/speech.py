@@ -19,12 +19,9 @@ _SENTENCE_SECONDS: Final = 0.4
 # format is 6 MB; of what comes beyond it the caller hears nothing, so that no word is cut out of
 # the middle.
 _MAX_KEPT_CHUNKS: Final = 500
-<<<<<<< HEAD
 _MAX_KEPT_BYTES: Final = 8_000_000
-=======
 # Until it is known whether what is heard is a voice.
 _UNSURE_SECONDS: Final = 0.5
->>>>>>> sound
 
 
 class AgentSpeech:

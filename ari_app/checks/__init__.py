@@ -3,25 +3,26 @@
 ``serve`` asks :func:`check_asterisk` and :func:`check_agent_key` before it takes calls; ``ari-app
 check`` runs all of them (:func:`check_all`). One module for each subject:
 
-* :mod:`~ari_app.checks.here`: this machine: files, folders, limits.
+* :mod:`~ari_app.checks.here`: this machine: settings, files, folders, limits.
 * :mod:`~ari_app.checks.agent`: the key and the agent.
-* :mod:`~ari_app.checks.asterisk`, :mod:`~ari_app.checks.modules`: the version, its bugs, its
-  modules.
-* :mod:`~ari_app.checks.asterisk_side`: what else ARI tells: limits, trunks, dialplan, clock.
-* :mod:`~ari_app.checks.dial_back`: whether Asterisk reaches us.
+* :mod:`~ari_app.checks.asterisk`: what ARI tells: version, modules, limits, trunks.
+* :mod:`~ari_app.checks.asking`: what a channel tells: the way back to us, clock, dialplan.
 * :mod:`~ari_app.checks.conf`: Asterisk's own files, on its own machine.
+
+A way in that is no Asterisk gets a part of its own in :mod:`~ari_app.checks.everything`.
 """
 
 from ari_app.checks.agent import check_agent_key
+from ari_app.checks.asking import check_dial_back
 from ari_app.checks.asterisk import check_asterisk
 from ari_app.checks.conf import check_conf
-from ari_app.checks.dial_back import check_dial_back
 from ari_app.checks.everything import check_all
-from ari_app.checks.finding import Finding, Verdict
-from ari_app.checks.here import check_descriptors
+from ari_app.checks.finding import Finding, Use, Verdict, what_works
+from ari_app.checks.here import check_descriptors, check_settings
 
 __all__ = [
     "Finding",
+    "Use",
     "Verdict",
     "check_agent_key",
     "check_all",
@@ -29,4 +30,6 @@ __all__ = [
     "check_conf",
     "check_descriptors",
     "check_dial_back",
+    "check_settings",
+    "what_works",
 ]

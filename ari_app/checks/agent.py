@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import urlsplit
 
-from ari_app.checks.finding import Finding, failed, ok, warning
+from ari_app.addresses import is_loopback
+from ari_app.checks.finding import EVERYTHING, Finding, failed, ok, warning
+from ari_app.checks.here import connect_problem, host_and_port
 from ari_app.elevenlabs import AgentClient
 from ari_app.errors import AgentError
 from ari_app.settings import Settings
@@ -28,10 +30,16 @@ async def check_agent_key(agents: AgentClient, settings: Settings) -> Finding:
             )
         return ok(_WHAT, f"no key; {host} is asked for public agents only")
     if settings.elevenlabs_agent_id is None:
+        problem = await connect_problem(
+            settings.elevenlabs_base_url, settings.agent_connect_timeout_seconds
+        )
+        if problem:
+            return _out_of_reach(settings, f"it {problem}")
         return warning(
             _WHAT,
             "ELEVENLABS_AGENT_ID is not set, so the key could not be tried. Calls must name their "
             "agent: Stasis(...,agent_id=...).",
+            uses=EVERYTHING,
         )
     try:
         await agents.check(settings.elevenlabs_agent_id)
@@ -60,6 +68,24 @@ def _agent_failure(error: AgentError, settings: Settings, host: str) -> Finding:
                 f"{host}: {error}. If that is not a stranger between us, set ELEVENLABS_CA_FILE to "
                 "the certificate of whoever issued it.",
             )
+        case "agent_rate_limited":
+            return warning(_WHAT, f"{host} could not be asked: {error}.", uses=EVERYTHING)
         case _:
-            # It may be over in a minute: no reason not to start.
-            return warning(_WHAT, f"{host} could not be asked: {error}.")
+            return _out_of_reach(settings, str(error))
+
+
+def _out_of_reach(settings: Settings, why: str) -> Finding:
+    url = settings.elevenlabs_base_url
+    if is_loopback(urlsplit(url).hostname or ""):
+        advice = "If that is to be the practice agent, start it: `ari-app agent`."
+    else:
+        advice = (
+            "See whether this machine reaches the internet and finds names "
+            f"(`curl -I {url}`), or needs a proxy (HTTPS_PROXY)."
+        )
+    return failed(
+        _WHAT,
+        f"{host_and_port(url)} (ELEVENLABS_BASE_URL): {why}. While that lasts every call fails. "
+        f"{advice}",
+        may_pass=True,
+    )

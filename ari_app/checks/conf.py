@@ -8,29 +8,58 @@ from pathlib import Path
 from typing import Final
 
 from ari_app.checks.conf_file import ConfFile, parse_conf
-from ari_app.checks.conf_rules import FILES, Needs, judge_conf, judge_process_limit
-from ari_app.checks.demands import CONFIGURATION
-from ari_app.checks.finding import Finding, Verdict, failed, ok, warning
+from ari_app.checks.conf_rules import (
+    CONFIGURATION,
+    FILES,
+    Needs,
+    judge_conf,
+    judge_process_limit,
+)
+from ari_app.checks.finding import (
+    CALLS_IN,
+    NOTHING,
+    Finding,
+    Use,
+    Verdict,
+    failed,
+    ok,
+    told_once,
+    warning,
+)
+from ari_app.checks.here import others_may_open
 from ari_app.settings import Settings
 
 _RUN_DIR: Final = "/var/run/asterisk"
 _OPEN_FILES: Final = re.compile(r"^Max open files\s+(\d+)", re.MULTILINE)
 _MOST_FILES: Final = 1000
+_OTHERS: Final = ("extensions.ael", "extensions.lua")
 
 
-def check_conf(folder: Path, settings: Settings) -> list[Finding]:
-    """Compare the files in a folder such as ``/etc/asterisk`` with what calls need."""
+def check_conf(folder: Path, settings: Settings, told: set[str] | None = None) -> list[Finding]:
+    """Compare the files in a folder such as ``/etc/asterisk`` with what calls need.
+
+    Args:
+        folder: Where they are.
+        settings: Ours.
+        told: What other checks have found already, and need not be told again.
+    """
     if not folder.is_dir():
-        return [failed(CONFIGURATION, f"There is no folder {folder}. Name it in --conf.")]
+        return [
+            failed(CONFIGURATION, f"There is no folder {folder}. Name it in --conf.", uses=CALLS_IN)
+        ]
     reader = _Reader(folder)
     files = {name: conf for name in FILES if (conf := reader.conf(name)) is not None}
-    findings = [
+    found = [
+        *judge_conf(files, Needs.of(settings), other_dialplan=reader.other(settings.ari_app)),
         *reader.complaints,
-        *judge_conf(files, Needs.of(settings)),
+        *reader.open_to_all("ari.conf"),
         *_process(files.get("asterisk.conf"), settings.max_concurrent_calls),
     ]
-    if all(finding.verdict is Verdict.OK for finding in findings):
-        return [ok(CONFIGURATION, f"the {len(files)} files in {folder} say what they should")]
+    findings = told_once(found, set() if told is None else told)
+    if all(f.verdict is Verdict.OK for f in findings if f.what == CONFIGURATION):
+        findings.append(
+            ok(CONFIGURATION, f"the {len(files)} files in {folder} say what they should")
+        )
     return findings
 
 
@@ -50,11 +79,37 @@ class _Reader:
                     CONFIGURATION,
                     f"There is no {path}. asterisk-conf/production/{name} shows what belongs "
                     "there.",
+                    uses=_unseen(path),
                 )
             )
             return None
         text = self._text(path)
         return None if text is None else parse_conf(name, text, self._included)
+
+    def other(self, app: str) -> str:
+        """The file in another language of the dialplan that names the application; or empty."""
+        stasis = re.compile(rf"(?i:stasis)\W+{re.escape(app)}\b")
+        return next((name for name in _OTHERS if stasis.search(self._quietly(name))), "")
+
+    def open_to_all(self, name: str) -> list[Finding]:
+        """Whether users of the machine who have nothing to do with Asterisk can read a file."""
+        path = self._folder / name
+        if not others_may_open(path):
+            return []
+        return [
+            warning(
+                CONFIGURATION,
+                f"Every user of this machine may read {path}, and what it says of passwords. Run "
+                f"`chmod o= {path}`, and where Asterisk runs as a user of its own `chgrp asterisk "
+                f"{path}` before it.",
+            )
+        ]
+
+    def _quietly(self, name: str) -> str:
+        try:
+            return (self._folder / name).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
 
     def _included(self, pattern: str) -> Sequence[tuple[str, str]]:
         base = Path(pattern)
@@ -83,9 +138,15 @@ class _Reader:
                     CONFIGURATION,
                     f"{path} cannot be read: {error.strerror}. Run this as root or as Asterisk's "
                     "user.",
+                    uses=_unseen(path),
                 )
             )
             return None
+
+
+def _unseen(path: Path) -> frozenset[Use]:
+    """What nobody knows while this file has not been read."""
+    return CALLS_IN if path.name.startswith("extensions") else NOTHING
 
 
 def _process(conf: ConfFile | None, calls: int) -> list[Finding]:

@@ -2,7 +2,9 @@
 
 Understood are comments (``;``, ``\\;``, ``;-- --;``), sections with templates (``[a](!)``,
 ``[b](a)``, ``[a](+)``), ``key = value`` and ``key => value``, ``#include`` and ``#tryinclude`` with
-wildcards. ``#exec`` runs a program, so it is passed over.
+wildcards. A byte order mark at a file's beginning is passed over, and only a line feed ends a line.
+``#exec`` runs a program, so it is passed over. A section's head that cannot be understood ends the
+reading of its file, as it does in Asterisk.
 """
 
 from __future__ import annotations
@@ -70,9 +72,11 @@ class ConfFile:
 
     Attributes:
         sections: In order; several may have one name. Templates are among them.
+        broken: Where the reading of a file ended before its end, and why: a sentence each.
     """
 
     sections: list[Section] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
 
     def named(self, name: str) -> list[Section]:
         """All sections of this name that are no templates."""
@@ -109,8 +113,13 @@ class _Parser:
                 if found is not None and depth < _DEEPEST_INCLUDE:
                     for included, content in self._read(found["name"].strip()):
                         self.take(included, content, depth + 1)
-            elif found := _SECTION.match(line):
-                self._begin(name, number, found["name"], found["options"] or "")
+            elif line.startswith("["):
+                problem = self._begin(name, number, _SECTION.match(line))
+                if problem:
+                    self._conf.broken.append(
+                        f"{name}:{number} says {line}, {problem}. Asterisk reads no further there."
+                    )
+                    return
             elif self._section is not None and "=" in line:
                 key, _, value = line.partition("=")
                 value = value.removeprefix(">").strip()
@@ -118,16 +127,30 @@ class _Parser:
                 entry = Entry(key.rstrip(" \t+"), value, name, number)
                 self._section.entries.append(entry)
 
-    def _begin(self, file: str, line: int, name: str, options: str) -> None:
-        words = [word.strip() for word in options.split(",") if word.strip()]
-        if "+" in words and (existing := self._find(name)) is not None:
-            self._section = existing
-        else:
-            self._section = Section(name, file, line, is_template="!" in words)
-            self._conf.sections.append(self._section)
+    def _begin(self, file: str, line: int, head: re.Match[str] | None) -> str:
+        """Begin a section; what is wrong with its head, empty when nothing is."""
+        if head is None:
+            return "without a closing bracket"
+        name = head["name"]
+        words = [word.strip() for word in (head["options"] or "").split(",") if word.strip()]
+        section = self._find(name) if "+" in words else None
+        if section is None:
+            if "+" in words:
+                return f"and there is no section {name} before it to add to"
+            section = Section(name, file, line, is_template="!" in words)
+        inherited = []
         for word in words:
-            if word not in ("!", "+") and (parent := self._find(word)) is not None:
-                self._section.entries.extend(parent.entries)
+            if word in ("!", "+"):
+                continue
+            parent = self._find(word)
+            if parent is None:
+                return f"and there is no section {word} before it to inherit from"
+            inherited += parent.entries
+        section.entries.extend(inherited)
+        if "+" not in words:
+            self._conf.sections.append(section)
+        self._section = section
+        return ""
 
     def _find(self, name: str) -> Section | None:
         return next((s for s in self._conf.sections if _same(s.name, name)), None)
@@ -136,7 +159,7 @@ class _Parser:
 def _lines(text: str) -> Iterator[tuple[int, str]]:
     """The lines that say something, without comments, with their numbers."""
     in_block = False
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
         kept, in_block = _without_comments(line, in_block)
         if kept := kept.strip():
             yield number, kept

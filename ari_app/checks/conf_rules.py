@@ -1,22 +1,39 @@
-"""What Asterisk's files as a whole have to say for calls to work. Pure.
+"""What Asterisk's files have to say for calls to work. Pure.
 
-Single settings are in :mod:`ari_app.checks.demands`; `asterisk-conf/production` fits both.
+Single settings are demands, wherever they are read from; the rest looks at whole files.
+`asterisk-conf/production` fits all of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import difflib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlsplit
 
 from ari_app.addresses import is_loopback
-from ari_app.checks import modules
-from ari_app.checks.asterisk_side import FILES_PER_CALL, endpoint_of
+from ari_app.checks.asterisk import FILES_PER_CALL, REQUIRED, USEFUL, endpoint_of
 from ari_app.checks.conf_file import ConfFile, Section
-from ari_app.checks.demands import CONFIGURATION, Said, demands, is_true, judge
-from ari_app.checks.dialplan import Dialplan
-from ari_app.checks.finding import Finding, failed, warning
+from ari_app.checks.dialplan import Dialplan, HandOver
+from ari_app.checks.finding import (
+    AMD,
+    CALLS_IN,
+    CALLS_OUT,
+    EVERYTHING,
+    NOTHING,
+    Finding,
+    Use,
+    Verdict,
+    failed,
+    note,
+    ok,
+    warning,
+)
 from ari_app.settings import Settings
+
+CONFIGURATION: Final = "Configuration"
+DIALPLAN: Final = "Dialplan"
 
 FILES: Final = (
     *("ari.conf", "http.conf", "modules.conf", "pjsip.conf"),
@@ -25,18 +42,227 @@ FILES: Final = (
 """The files that are looked at."""
 
 _MOST_NAMED: Final = 5
+_ALIKE: Final = 0.6
+
+# What Asterisk takes for a yes (main/utils.c, ast_true).
+_TRUE: Final = frozenset({"yes", "true", "y", "t", "1", "on"})
+
+
+def is_true(value: str) -> bool:
+    """Whether Asterisk reads this as yes."""
+    return value.strip().lower() in _TRUE
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a file says.
+
+    Attributes:
+        value: As it stands there.
+        where: ``http.conf:12``, or only the file.
+    """
+
+    value: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """One setting, and when it is as it should be.
+
+    Attributes:
+        file, section, key: Where it stands.
+        default: What Asterisk takes when it does not; None: nothing, which never fits.
+        fits: Whether a value will do.
+        write: The line to write instead.
+        why: What goes wrong otherwise; the end of a sentence.
+        verdict: How bad that is.
+    """
+
+    file: str
+    section: str
+    key: str
+    default: str | None
+    fits: Callable[[str], bool]
+    write: str
+    why: str
+    verdict: Verdict = Verdict.WARNING
+
+
+def _at_least(number: int) -> Callable[[str], bool]:
+    def fits(value: str) -> bool:
+        text = value.strip()
+        return text.isascii() and text.isdigit() and int(text) >= number
+
+    return fits
+
+
+def _is_false(value: str) -> bool:
+    return not is_true(value)
+
+
+def demands(username: str) -> tuple[Demand, ...]:
+    """All of them, for this user of ari.conf."""
+    return (
+        Demand(
+            "ari.conf",
+            username,
+            "read_only",
+            "no",
+            _is_false,
+            "read_only = no",
+            "the application may only look on",
+            Verdict.FAILED,
+        ),
+        Demand(
+            "ari.conf",
+            username,
+            "password_format",
+            "plain",
+            lambda value: value.strip().lower() == "crypt",
+            "password_format = crypt",
+            "whoever reads the file has the password. Put its hash there instead, as the comment "
+            "in asterisk-conf/production/ari.conf shows",
+            Verdict.NOTE,
+        ),
+        Demand(
+            "ari.conf",
+            "general",
+            "websocket_write_timeout",
+            "100",
+            _at_least(1000),
+            "websocket_write_timeout = 1000",
+            "Asterisk closes the event socket when its reader pauses for so many milliseconds",
+        ),
+        Demand(
+            "ari.conf",
+            "general",
+            "allowed_origins",
+            "",
+            lambda value: "*" not in value,
+            "allowed_origins =",
+            "every web page may use ARI from the browser of somebody who can reach it",
+        ),
+        Demand(
+            "http.conf",
+            "general",
+            "sessionlimit",
+            "100",
+            _at_least(100),
+            "sessionlimit = 200",
+            "Asterisk closes further connections without a word, and the application has up to 51",
+        ),
+        Demand(
+            "http.conf",
+            "general",
+            "session_keep_alive",
+            "15000",
+            _at_least(15000),
+            "session_keep_alive = 15000",
+            "Asterisk closes idle connections before the application does, which holds them 10 s",
+        ),
+        Demand(
+            "rtp.conf",
+            "general",
+            "strictrtp",
+            "yes",
+            is_true,
+            "strictrtp = yes",
+            "anybody who guesses a port can speak into a call",
+        ),
+        Demand(
+            "asterisk.conf",
+            "options",
+            "live_dangerously",
+            "no",
+            _is_false,
+            "live_dangerously = no",
+            "a user of ARI reaches SHELL(), FILE() and CURL()",
+        ),
+    )
+
+
+def judge(demand: Demand, said: Said | None) -> Finding | None:
+    """Compare a demand with what is said, None: nothing is. None where it fits."""
+    value = demand.default if said is None else said.value
+    if value is not None and demand.fits(value):
+        return None
+    place = f"[{demand.section}]"
+    found = (
+        f"{demand.file} has no {demand.key} in {place}"
+        if said is None
+        else f"{said.where} says {demand.key} = {said.value} in {place}"
+    )
+    detail = f"{found}: {demand.why}. Write `{demand.write}`."
+    uses = EVERYTHING if demand.verdict is Verdict.FAILED else NOTHING
+    return Finding(CONFIGURATION, demand.verdict, detail, uses)
+
+
+@dataclass(frozen=True, slots=True)
+class NeededContext:
+    """A context in which calls go on, as a setting names it.
+
+    Attributes:
+        calls: Which calls need it; the beginning of a sentence.
+        chosen: Somebody has set it, so it is in use.
+        uses: What does not work without it.
+    """
+
+    setting: str
+    context: str
+    calls: str
+    chosen: bool
+    uses: frozenset[Use] = NOTHING
+
+    def missing(self, who: str) -> Finding:
+        """What to say when nobody has it."""
+        say = warning if self.chosen else note
+        return say(
+            DIALPLAN,
+            f"{who} no extension s in a context {self.context} ({self.setting}), so {self.calls} "
+            "end there. asterisk-conf/production/extensions.conf has one to copy.",
+            uses=self.uses,
+            about=f"context {self.context}",
+        )
+
+
+def needed_contexts(settings: Settings) -> tuple[NeededContext, ...]:
+    """All of them."""
+    chosen = settings.model_fields_set
+    return (
+        NeededContext(
+            "AMD_CONTEXT",
+            settings.amd_context,
+            "calls with amd=true",
+            "amd_context" in chosen,
+            AMD,
+        ),
+        NeededContext(
+            "TRANSFER_CONTEXT",
+            settings.transfer_context,
+            "calls that we have placed and that are transferred blindly",
+            "transfer_context" in chosen,
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What of our settings Asterisk's have to fit."""
+    """What of our settings Asterisk's have to fit.
+
+    Attributes:
+        trunk: Its technology and name, where OUTBOUND_ENDPOINT tells.
+        places_calls: Somebody has set OUTBOUND_ENDPOINT.
+    """
 
     username: str
     app: str
     calls: int
+    ari_url: str
     amd_context: str
-    transfer_context: str
+    contexts: tuple[NeededContext, ...]
     trunk: tuple[str, str] | None
+    places_calls: bool
 
     @classmethod
     def of(cls, settings: Settings) -> Needs:
@@ -45,36 +271,42 @@ class Needs:
             settings.ari_username,
             settings.ari_app,
             settings.max_concurrent_calls,
+            settings.ari_url,
             settings.amd_context,
-            settings.transfer_context,
+            needed_contexts(settings),
             endpoint_of(settings.outbound_endpoint),
+            "outbound_endpoint" in settings.model_fields_set,
         )
 
 
-def judge_conf(files: Mapping[str, ConfFile], needs: Needs) -> list[Finding]:
+def judge_conf(
+    files: Mapping[str, ConfFile], needs: Needs, *, other_dialplan: str = ""
+) -> list[Finding]:
     """Compare files with what is needed.
 
     Args:
         files: By name; of `FILES`, those that there are.
         needs: What they have to fit.
+        other_dialplan: A file in another language that hands calls to our application.
     """
     return [
+        *(_failed(sentence) for conf in files.values() for sentence in conf.broken),
+        *_dialplan(files.get("extensions.conf"), needs, other_dialplan),
         *_single(files, needs),
-        *_http(files.get("http.conf")),
+        *_http(files.get("http.conf"), needs),
         *_ari(files.get("ari.conf"), needs),
         *_modules(files.get("modules.conf")),
         *_rtp(files.get("rtp.conf"), needs),
         *_pjsip(files.get("pjsip.conf"), needs),
-        *_dialplan(files.get("extensions.conf"), needs),
     ]
 
 
-def _warning(detail: str) -> Finding:
-    return warning(CONFIGURATION, detail)
+def _warning(detail: str, *, about: str = "") -> Finding:
+    return warning(CONFIGURATION, detail, about=about)
 
 
-def _failed(detail: str) -> Finding:
-    return failed(CONFIGURATION, detail)
+def _failed(detail: str, *, about: str = "") -> Finding:
+    return failed(CONFIGURATION, detail, about=about)
 
 
 def _single(files: Mapping[str, ConfFile], needs: Needs) -> Iterator[Finding]:
@@ -93,7 +325,7 @@ def _single(files: Mapping[str, ConfFile], needs: Needs) -> Iterator[Finding]:
             yield finding
 
 
-def _http(conf: ConfFile | None) -> Iterator[Finding]:
+def _http(conf: ConfFile | None, needs: Needs) -> Iterator[Finding]:
     if conf is None:
         return
     general = conf.first("general") or Section("general", "http.conf", 1)
@@ -113,6 +345,31 @@ def _http(conf: ConfFile | None) -> Iterator[Finding]:
             f"{address.where} says bindaddr = {address.value}: ARI's password crosses the network "
             "in the clear. Write `bindaddr = 127.0.0.1`, and for an application elsewhere "
             "`tlsenable = yes` with a certificate; on a network that nobody else is on it may stay."
+        )
+    yield from _address(general, needs.ari_url)
+
+
+def _address(general: Section, ari_url: str) -> Iterator[Finding]:
+    """Whether ARI_URL leads to where http.conf puts ARI."""
+    url = urlsplit(ari_url)
+    prefix = general.get("prefix")
+    wanted = "" if prefix is None or not prefix.value else f"/{prefix.value.strip('/')}"
+    if url.path.rstrip("/") != wanted:
+        stands = (
+            f"{prefix.where} says prefix = {prefix.value}"
+            if wanted and prefix
+            else (f"{general.file} has no prefix")
+        )
+        right = url._replace(path=wanted).geturl()
+        yield _failed(f"{stands}, and ARI_URL is {ari_url}. Write ARI_URL={right}.")
+    port = general.value("bindport", "8088")
+    # Over https the port is in tlsbindaddr, and from elsewhere another one may lead here.
+    if url.scheme == "http" and is_loopback(url.hostname or "") and str(url.port or 80) != port:
+        entry = general.get("bindport")
+        stands = f"{entry.where} says" if entry else f"{general.file} says nothing else than"
+        yield _failed(
+            f"{stands} bindport = {port}, and ARI_URL is {ari_url}. Write "
+            f"ARI_URL={url._replace(netloc=f'{url.hostname}:{port}').geturl()}."
         )
 
 
@@ -146,16 +403,19 @@ def _modules(conf: ConfFile | None) -> Iterator[Finding]:
             case _:
                 pass
     autoload = is_true(section.value("autoload", "no"))
-    for name, why in {**modules.REQUIRED, **modules.USEFUL}.items():
-        say = _failed if name in modules.REQUIRED else _warning
+    for name, why in {**REQUIRED, **USEFUL}.items():
+        say = _failed if name in REQUIRED else _warning
         if name in kept_out:
             yield say(
-                f"{kept_out[name].where} keeps {name} from being loaded ({why}). Take the line out."
+                f"{kept_out[name].where} keeps {name} from being loaded ({why}). Take the line "
+                "out.",
+                about=f"module {name}",
             )
         elif not autoload and name not in loaded:
             yield say(
                 f"{section.where}: nothing loads {name} ({why}). Write `load = {name}` in "
-                "[modules]."
+                "[modules].",
+                about=f"module {name}",
             )
 
 
@@ -185,10 +445,14 @@ def _pjsip(conf: ConfFile | None, needs: Needs) -> Iterator[Finding]:
     ]
     match needs.trunk:
         case ("PJSIP", name) if name not in {section.name for section in endpoints}:
-            yield _warning(
+            say = warning if needs.places_calls else note
+            yield say(
+                CONFIGURATION,
                 f"pjsip.conf has no endpoint {name} (OUTBOUND_ENDPOINT), so no calls can be "
                 "placed, unless it is in a database or pjsip_wizard.conf. "
-                "asterisk-conf/production/pjsip.conf has one to copy."
+                "asterisk-conf/production/pjsip.conf has one to copy.",
+                uses=CALLS_OUT,
+                about=f"trunk PJSIP/{name}",
             )
         case _:
             pass
@@ -202,35 +466,65 @@ def _pjsip(conf: ConfFile | None, needs: Needs) -> Iterator[Finding]:
         )
 
 
-def _dialplan(conf: ConfFile | None, needs: Needs) -> Iterator[Finding]:
+def _dialplan(conf: ConfFile | None, needs: Needs, other_dialplan: str) -> Iterator[Finding]:
     if conf is None:
         return
     plan = Dialplan(conf)
-    hand_overs = plan.hand_overs(needs.app)
-    if not hand_overs:
-        yield _warning(
-            f"extensions.conf hands no call to Stasis({needs.app}) (ARI_APP). If no other dialplan "
-            "(AEL, Lua, a database) does, add it as asterisk-conf/production/extensions.conf has "
-            "it."
-        )
-    for extension, place in hand_overs:
-        # Whom we call is not to land in a queue when the application goes away.
-        if extension.context != needs.amd_context and not plan.looks_after(extension, place):
-            yield _warning(
-                f"{extension.steps[place].where}: nothing after Stasis({needs.app}) looks at "
-                "STASISSTATUS, so callers are hung up on when the application is down. Write "
+    # What is called with amd=true comes back by a Stasis() too, but nobody calls in there.
+    calls_in = [h for h in plan.hand_overs() if h.extension.context != needs.amd_context]
+    ours = [h for h in calls_in if h.app == needs.app]
+    if ours:
+        yield ok(DIALPLAN, f"{ours[0].where} hands calls to Stasis({needs.app})")
+    elif other_dialplan:
+        yield ok(DIALPLAN, f"{other_dialplan} hands calls to Stasis({needs.app})")
+    else:
+        yield _no_hand_over(calls_in, plan, needs)
+    for hand_over in ours:
+        if not plan.catches(hand_over):
+            yield warning(
+                DIALPLAN,
+                f"{hand_over.where}: after Stasis({needs.app}) nothing looks at STASISSTATUS or "
+                "takes the caller, so callers are hung up on when the application is down. Write "
                 '`same => n,GotoIf($["${STASISSTATUS}" = "FAILED"]?...)` with a place where a '
-                "person answers."
+                "person answers.",
             )
-    for setting, context in (
-        ("AMD_CONTEXT", needs.amd_context),
-        ("TRANSFER_CONTEXT", needs.transfer_context),
-    ):
-        if not plan.has(context, "s"):
-            yield _warning(
-                f"extensions.conf has no extension s in a context [{context}] ({setting}). Copy it "
-                "from asterisk-conf/production/extensions.conf, unless you have no use for it."
-            )
+    for needed in needs.contexts:
+        if not plan.has(needed.context, "s"):
+            yield needed.missing("extensions.conf has")
+
+
+def _no_hand_over(calls_in: list[HandOver], plan: Dialplan, needs: Needs) -> Finding:
+    """What to say where no call comes to us: what stands there instead, if it looks like us."""
+
+    def likeness(hand_over: HandOver) -> float:
+        said = hand_over.app or hand_over.text
+        return difflib.SequenceMatcher(None, said.lower(), needs.app.lower()).ratio()
+
+    if unclear := [h for h in calls_in if "${" in h.app]:
+        return warning(
+            DIALPLAN,
+            f"{unclear[0].where} says {unclear[0].text}: only a call will tell whether that is "
+            f"{needs.app} (ARI_APP).",
+            uses=CALLS_IN,
+        )
+    closest = max(calls_in, key=likeness, default=None)
+    if closest is not None and likeness(closest) > _ALIKE:
+        other = f", or ARI_APP={closest.app}" if closest.app.strip() == closest.app != "" else ""
+        return failed(
+            DIALPLAN,
+            f"{closest.where} says {closest.text}, and ARI_APP is {needs.app}: such calls never "
+            f"reach the application. Write Stasis({needs.app}) there{other}.",
+            uses=CALLS_IN,
+        )
+    stands = f"; {closest.where} says {closest.text}" if closest is not None else ""
+    # Whoever only places calls needs none, and a switch may lead to a dialplan that is not seen.
+    say = warning if needs.places_calls or plan.has_switch else failed
+    return say(
+        DIALPLAN,
+        f"extensions.conf hands no call to Stasis({needs.app}) (ARI_APP){stands}. Add an extension "
+        "that does, as docs/first-call.md shows, or asterisk-conf/production/extensions.conf.",
+        uses=CALLS_IN,
+    )
 
 
 def judge_process_limit(soft_limit: int, calls: int) -> Finding | None:

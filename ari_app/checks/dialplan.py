@@ -1,4 +1,4 @@
-"""Finds callers who would be left alone: looks through extensions.conf. Pure."""
+"""Finds callers who would not reach us or be left alone: looks through extensions.conf. Pure."""
 
 from __future__ import annotations
 
@@ -10,11 +10,44 @@ from typing import Final
 from ari_app.checks.conf_file import ConfFile, Entry
 
 # A priority may have a label: `n(bye)`.
-_STEP: Final = re.compile(r"\s*[^,(]+(?:\([^),]*\))?\s*,\s*(?P<step>.*)")
-_STASIS: Final = re.compile(r"Stasis\(\s*(?P<app>[^,)]*)", re.IGNORECASE)
-_WORD: Final = re.compile(r"[A-Za-z0-9_.-]+")
+_STEP: Final = re.compile(
+    r"\s*(?P<priority>[^,(]+?)\s*(?:\((?P<label>[^),]*)\))?\s*,\s*(?P<text>.*)"
+)
+_APPLICATION: Final = re.compile(r"(?P<name>\w+)(?:\((?P<data>.*)\))?[^)]*")
+_STASIS: Final = re.compile(r"\bStasis(?P<gap>\s*)\((?P<data>.*)\)", re.IGNORECASE)
 _GLOBAL: Final = re.compile(r"\$\{(\w+)\}")
+# Such a condition does not hold while the application is down, for AGENT_STATUS is empty then.
+_AGENT_SAID: Final = re.compile(r'\$\["?\$\{AGENT_\w+\}"?\s*=+\s*"?\w+"?\]\s*')
 _CHECKED: Final = "STASISSTATUS"
+
+_PASSES: Final = frozenset(
+    {
+        *("answer", "ringing", "progress", "proceeding", "wait", "incomplete", "amd", "stasis"),
+        *("noop", "log", "verbose", "dumpchan", "userevent", "return", "stackpop"),
+        *("set", "mset", "setcallerpres", "setamaflags", "resetcdr", "forkcdr", "nocdr"),
+        *("mixmonitor", "stopmixmonitor", "monitor", "stopmonitor", "channelredirect"),
+    }
+)
+"""After these a caller is where they were."""
+_ENDS: Final = frozenset({"hangup", "busy", "congestion"})
+_JUMPS: Final = frozenset({"goto", "gotoif", "gotoiftime", "gosub", "gosubif", "macro"})
+_WRAPS: Final = frozenset({"execif", "execiftime", "exec", "tryexec"})
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of an extension.
+
+    Attributes:
+        number: Its priority.
+        text: The application and what it is given.
+        where: ``extensions.conf:12``.
+    """
+
+    number: int
+    label: str
+    text: str
+    where: str
 
 
 @dataclass(slots=True)
@@ -23,7 +56,47 @@ class Extension:
 
     context: str
     pattern: str
-    steps: list[Entry] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+
+    def place(self, priority: str) -> int | None:
+        """Where the step of a number or a label stands; None: nowhere."""
+        return next(
+            (
+                place
+                for place, step in enumerate(self.steps)
+                if priority in (step.label, str(step.number))
+            ),
+            None,
+        )
+
+    def fits(self, number: str) -> bool:
+        """Whether it is dialled by this number."""
+        if not self.pattern.startswith("_"):
+            return self.pattern == number
+        return re.fullmatch(_as_regex(self.pattern[1:]), number) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """A step that hands a call to an application.
+
+    Attributes:
+        app: The application, as Asterisk reads it.
+    """
+
+    extension: Extension
+    place: int
+    app: str
+
+    @property
+    def where(self) -> str:
+        """``extensions.conf:12``."""
+        return self.extension.steps[self.place].where
+
+    @property
+    def text(self) -> str:
+        """What stands there."""
+        return self.extension.steps[self.place].text
 
 
 class Dialplan:
@@ -32,69 +105,216 @@ class Dialplan:
     def __init__(self, conf: ConfFile) -> None:
         found = conf.first("globals")
         self._globals = {e.key: e.value for e in found.entries} if found is not None else {}
-        self.contexts = {
-            section.name
+        sections = [
+            section
             for section in conf.sections
             if not section.is_template and section.name.lower() not in ("general", "globals")
-        }
-        self._extensions = list(_extensions(conf))
+        ]
+        self._includes: dict[str, list[str]] = {section.name: [] for section in sections}
+        for section in sections:
+            self._includes[section.name] += [
+                entry.value.partition(",")[0].strip()
+                for entry in section.entries
+                if entry.key.lower() == "include"
+            ]
+        self._extensions = [
+            each for section in sections for each in _extensions(section.name, section.entries)
+        ]
+        self.has_switch = any(
+            entry.key.lower() in ("switch", "eswitch", "lswitch")
+            for section in sections
+            for entry in section.entries
+        )
 
     def has(self, context: str, pattern: str) -> bool:
         """Whether a context has an extension of exactly this pattern."""
         return any(e.context == context and e.pattern == pattern for e in self._extensions)
 
-    def hand_overs(self, app: str) -> list[tuple[Extension, int]]:
-        """Every step that hands a call to the application: its extension, and its place there."""
+    def hand_overs(self) -> list[HandOver]:
+        """Every step that hands a call to an application."""
         return [
-            (extension, place)
+            HandOver(
+                extension,
+                place,
+                # Asterisk has no application `Stasis ` with a space in its name.
+                "" if found["gap"] else _first_argument(self._resolved(found["data"])),
+            )
             for extension in self._extensions
-            for place, entry in enumerate(extension.steps)
-            if (found := _STASIS.search(entry.value)) and self._resolved(found["app"]) == app
+            for place, step in enumerate(extension.steps)
+            if (found := _STASIS.search(step.text))
         ]
 
-    def looks_after(self, extension: Extension, place: int) -> bool:
-        """Whether the steps after this one, or those that they go to, look at STASISSTATUS.
+    def catches(self, hand_over: HandOver) -> bool:
+        """Whether somebody takes care of a caller who comes back because the application is down.
 
-        Where a step leads is not computed: every context that it names counts, and a name that
-        only the call will tell counts as looked after.
+        That is so where a step looks at STASISSTATUS, or an application takes the caller: a queue,
+        a telephone, an announcement. Where only the call will tell how it goes on, it counts.
         """
-        texts = [entry.value for entry in extension.steps[place + 1 :]]
-        seen: set[str] = set()
-        while texts:
-            text = texts.pop()
-            if _CHECKED in text or re.search(r"Goto[^$]*\(\$\{", text):
+        todo = [(hand_over.extension, hand_over.place + 1)]
+        seen: set[tuple[int, int]] = set()
+        while todo:
+            extension, place = todo.pop()
+            if place >= len(extension.steps) or (id(extension), place) in seen:
+                continue
+            seen.add((id(extension), place))
+            text = self._resolved(extension.steps[place].text)
+            if _CHECKED in text:
                 return True
-            for name in (self.contexts & set(_WORD.findall(text))) - seen:
-                seen.add(name)
-                texts += [
-                    entry.value
-                    for each in self._extensions
-                    if each.context == name
-                    for entry in each.steps
-                ]
+            goes_on = True
+            for name, data in _applications(text):
+                if name not in _PASSES and name not in _ENDS and name not in _JUMPS:
+                    return True
+                for target in _targets(name, data):
+                    places = self._places(extension, target)
+                    if places is None:
+                        return True
+                    todo += places
+                if name == "goto" or name in _ENDS:
+                    goes_on = text.lower().startswith("execif")
+            if goes_on:
+                todo.append((extension, place + 1))
         return False
 
+    def _places(self, here: Extension, target: str) -> list[tuple[Extension, int]] | None:
+        """Where `[[context,]extension,]priority` leads; None: only the call will tell."""
+        if "${" in target or "$[" in target:
+            return None
+        *names, priority = (part.strip() for part in target.split(","))
+        if not names:
+            place = here.place(priority)
+            return [] if place is None else [(here, place)]
+        context = names[-2] if len(names) > 1 else here.context
+        if context not in self._includes:
+            return None
+        return [
+            (extension, place)
+            for extension in self._found(context, names[-1], set())
+            if (place := extension.place(priority)) is not None
+        ]
+
+    def _found(self, context: str, number: str, seen: set[str]) -> list[Extension]:
+        if context in seen:
+            return []
+        seen.add(context)
+        found = [e for e in self._extensions if e.context == context and e.fits(number)]
+        for included in self._includes.get(context, ()):
+            found += self._found(included, number, seen)
+        return found
+
     def _resolved(self, text: str) -> str:
-        return _GLOBAL.sub(lambda found: self._globals.get(found[1], found[0]), text).strip()
+        return _GLOBAL.sub(lambda found: self._globals.get(found[1], found[0]), text)
 
 
-def _extensions(conf: ConfFile) -> Iterator[Extension]:
-    for section in conf.sections:
-        if section.is_template:
-            continue
-        found: dict[str, Extension] = {}
-        current = ""
-        for entry in section.entries:
-            match entry.key.lower():
-                case "exten":
-                    current, _, text = (part.strip() for part in entry.value.partition(","))
-                case "same":
-                    text = entry.value
-                case _:
-                    continue
-            match = _STEP.fullmatch(text)
-            if match is None:
+def _extensions(context: str, entries: list[Entry]) -> Iterator[Extension]:
+    found: dict[str, Extension] = {}
+    current, number = "", 0
+    for entry in entries:
+        match entry.key.lower():
+            case "exten":
+                current, _, text = (part.strip() for part in entry.value.partition(","))
+            case "same":
+                text = entry.value
+            case _:
                 continue
-            step = Entry(entry.key, match["step"], entry.file, entry.line)
-            found.setdefault(current, Extension(section.name, current)).steps.append(step)
-        yield from found.values()
+        match = _STEP.fullmatch(text)
+        if match is None or match["priority"].lower() == "hint":
+            continue
+        said = match["priority"].partition("+")[0].lower()
+        if said.isascii() and said.isdigit():
+            number = int(said)
+        elif said == "n":
+            number += 1
+        step = Step(number, match["label"] or "", match["text"], entry.where)
+        found.setdefault(current, Extension(context, current)).steps.append(step)
+    yield from found.values()
+
+
+def _applications(text: str) -> Iterator[tuple[str, str]]:
+    """The applications of a step with what they are given: more than one where it has a choice."""
+    found = _APPLICATION.fullmatch(text.strip())
+    if found is None:
+        # Not to be read: whoever wrote it will know.
+        yield "", ""
+        return
+    name, data = found["name"].lower(), found["data"] or ""
+    if name not in _WRAPS:
+        yield name, data
+    elif name in ("exec", "tryexec"):
+        yield from _applications(data)
+    else:
+        for choice in _choices(data):
+            yield from _applications(choice)
+
+
+def _targets(name: str, data: str) -> list[str]:
+    match name:
+        case "goto":
+            return [data]
+        case "macro":
+            return [f"macro-{_split(data, ',')[0].strip()},s,1"]
+        case "gosub":
+            return [_without_arguments(data)]
+        case "gotoif" | "gotoiftime" | "gosubif":
+            return [_without_arguments(choice) for choice in _choices(data)]
+        case _:
+            return []
+
+
+def _choices(data: str) -> list[str]:
+    """What `condition?this:that` may come to while the application is down."""
+    condition, question, rest = _halves(data, "?")
+    if not question:
+        return []
+    then, _, otherwise = _halves(rest, ":")
+    possible = [otherwise] if _AGENT_SAID.fullmatch(condition) else [then, otherwise]
+    return [choice for choice in possible if choice.strip()]
+
+
+def _without_arguments(target: str) -> str:
+    """Gosub's target without what the routine is given: `context,s,1(a,b)`."""
+    return re.sub(r"\(.*\)\s*$", "", target)
+
+
+def _first_argument(data: str) -> str:
+    """The first argument as Asterisk reads it: without quotes and backslashes, with its spaces."""
+    return re.sub(r'\\(.)|"', lambda found: found[1] or "", _split(data, ",")[0])
+
+
+def _halves(text: str, mark: str) -> tuple[str, str, str]:
+    first, *others = _split(text, mark)
+    return first, mark if others else "", mark.join(others)
+
+
+def _split(text: str, mark: str) -> list[str]:
+    """Split where the mark stands outside of brackets and quotes."""
+    parts, depth, quoted, skip = [""], 0, False, False
+    for character in text:
+        if skip:
+            skip = False
+        elif character == "\\":
+            skip = True
+        elif character == '"':
+            quoted = not quoted
+        elif quoted:
+            pass
+        elif character in "([{":
+            depth += 1
+        elif character in ")]}":
+            depth -= 1
+        elif character == mark and depth <= 0:
+            parts.append("")
+            continue
+        parts[-1] += character
+    return parts
+
+
+def _as_regex(pattern: str) -> str:
+    """A regular expression for what stands behind the `_` of a pattern: X, Z, N, [1-5], . and !."""
+    known = {"X": "[0-9]", "Z": "[1-9]", "N": "[2-9]", ".": ".+", "!": ".*", "-": ""}
+    parts = re.findall(r"\[[^\]]*\]|.", pattern)
+    return "".join(
+        "[" + re.escape(part[1:-1]).replace(r"\-", "-") + "]"
+        if len(part) > 2 and part.startswith("[")
+        else known.get(part.upper(), re.escape(part))
+        for part in parts
+    )

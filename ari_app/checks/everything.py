@@ -8,15 +8,12 @@ from pathlib import Path
 
 from ari_app.ari import AriError
 from ari_app.checks.agent import check_agent_key
-from ari_app.checks.asterisk import check_asterisk
-from ari_app.checks.asterisk_side import check_asterisk_side
+from ari_app.checks.asking import check_dial_back, check_questions
+from ari_app.checks.asterisk import CONNECTION, check_asterisk, check_asterisk_side
 from ari_app.checks.conf import check_conf
-from ari_app.checks.dial_back import check_dial_back
-from ari_app.checks.finding import Finding, Verdict, failed, ok, warning
-from ari_app.checks.here import check_here
-from ari_app.checks.questions import check_questions
+from ari_app.checks.finding import EVERYTHING, Finding, Verdict, told_once, warning
+from ari_app.checks.here import check_here, check_settings
 from ari_app.clients import agent_client, ari_client
-from ari_app.errors import ConfigError
 from ari_app.settings import Settings
 
 
@@ -27,26 +24,26 @@ async def check_all(settings: Settings, conf: Path | None = None) -> AsyncIterat
         settings: What ``serve`` would run with.
         conf: The folder of Asterisk's files, when this is Asterisk's own machine.
     """
-    try:
-        settings.require_serving()
-    except ConfigError as error:
-        yield failed("Settings", str(error))
-    else:
-        key = "with a key" if settings.api_key else "without a key: this machine only"
-        yield ok("Settings", f"complete; HTTP at {settings.api_bind}, {key}")
-        async for finding in _with(settings, configuration=conf is None):
-            yield finding
-    if conf is not None:
-        for finding in check_conf(conf, settings):
-            yield finding
-
-
-async def _with(settings: Settings, *, configuration: bool) -> AsyncIterator[Finding]:
-    for finding in await check_here(settings):
+    told: set[str] = set()
+    findings = check_settings(settings)
+    for finding in findings:
         yield finding
+    if all(finding.verdict is not Verdict.FAILED for finding in findings):
+        for finding in await check_here(settings):
+            yield finding
+        async with agent_client(settings) as agents:
+            yield await check_agent_key(agents, settings)
+        async for finding in _asterisk(settings, configuration=conf is None):
+            for kept in told_once([finding], told):
+                yield kept
+    if conf is not None:
+        for finding in check_conf(conf, settings, told):
+            yield finding
+
+
+async def _asterisk(settings: Settings, *, configuration: bool) -> AsyncIterator[Finding]:
+    """Asterisk as the way in; each way in has such a part."""
     async with AsyncExitStack() as stack:
-        agents = await stack.enter_async_context(agent_client(settings))
-        yield await check_agent_key(agents, settings)
         ari = await stack.enter_async_context(ari_client(settings, app=f"{settings.ari_app}-check"))
         findings = await check_asterisk(ari, settings)
         for finding in findings:
@@ -57,9 +54,10 @@ async def _with(settings: Settings, *, configuration: bool) -> AsyncIterator[Fin
             findings = await check_asterisk_side(ari, settings)
         except AriError as error:
             yield warning(
-                "Connection",
+                CONNECTION,
                 f"Asterisk stopped answering in the middle ({error}), so not everything was "
                 "looked at. Try again.",
+                uses=EVERYTHING,
             )
             return
         for finding in findings:

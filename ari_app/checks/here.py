@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
+import socket
 import ssl
 import tempfile
+import time
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from ari_app.checks.finding import Finding, failed, ok, warning
+import aiohttp
+
+from ari_app.addresses import is_loopback, is_unspecified, why_unreachable
+from ari_app.checks.finding import EVERYTHING, NOTHING, Finding, failed, ok, warning
 from ari_app.descriptors import available, needed
 from ari_app.errors import ConfigError
-from ari_app.settings import Settings
+from ari_app.settings import Settings, doubtful_names, split_host_port
 from ari_app.tools.http_config import load_http_tools, process_environment
 
+SETTINGS: Final = "Settings"
 _RECORDINGS: Final = "Recordings"
 _TOOLS: Final = "Tools"
 _PRECALL: Final = "Pre-call"
@@ -26,18 +31,125 @@ _STEREO_BYTES: Final = 4
 # The highest rate that the line may get.
 _RATE_HZ: Final = {"slin": 8000, "slin16": 16000, "slin24": 24000, "auto": 24000}
 _HOURS_TO_KEEP: Final = 24
+_SHORTEST_KEY: Final = 16
+_HEALTH_SECONDS: Final = 2.0
+# A name from /etc/hosts takes a few ms, a name server that does not know it seconds.
+_NAME_SECONDS: Final = 0.5
+_PATIENCE_SECONDS: Final = 6.0
+
+
+def check_settings(settings: Settings) -> list[Finding]:
+    """Whether the settings are complete, and are what was meant."""
+    findings = [warning(SETTINGS, sentence) for sentence in doubtful_names(settings.env_file)]
+    findings += judge_secrets(settings)
+    try:
+        settings.require_serving()
+    except ConfigError as error:
+        findings.append(failed(SETTINGS, str(error)))
+    else:
+        key = "with a key" if settings.api_key else "without a key: this machine only"
+        findings.insert(0, ok(SETTINGS, f"complete; HTTP at {settings.api_bind}, {key}"))
+    return findings
+
+
+def judge_secrets(settings: Settings) -> list[Finding]:
+    """Whether others can read our keys, or guess them."""
+    findings = []
+    file = None if settings.env_file is None else Path(settings.env_file)
+    if file is not None and others_may_open(file):
+        findings.append(
+            warning(
+                SETTINGS,
+                f"Every user of this machine may open {file}, and it holds passwords and keys. Run "
+                f"`chmod 600 {file}`.",
+            )
+        )
+    key = settings.api_key
+    if key is not None and len(key.get_secret_value()) < _SHORTEST_KEY:
+        findings.append(
+            warning(
+                SETTINGS,
+                f"API_KEY has {len(key.get_secret_value())} characters, so it can be guessed by "
+                f"trying, and whoever has it can place calls. Take {_SHORTEST_KEY} or more: "
+                "`python3 -c 'import secrets; print(secrets.token_hex(24))'` makes one.",
+            )
+        )
+    return findings
+
+
+def others_may_open(file: Path) -> bool:
+    """Whether users who have nothing to do with it can read or change a file."""
+    try:
+        folders = file.resolve().parents
+        return bool(file.stat().st_mode & 0o006) and all(
+            folder.stat().st_mode & 0o001 for folder in folders
+        )
+    except OSError:
+        return False
 
 
 async def check_here(settings: Settings) -> list[Finding]:
-    """All that can be seen from here."""
+    """All that can be seen from here, but for the settings themselves."""
     findings = [
         *_tools(settings),
         *_recordings(settings),
         check_descriptors(settings),
+        *await _own_name(settings),
     ]
     if settings.precall_url is not None:
-        findings.append(await _precall(settings.precall_url, settings.precall_timeout_seconds))
+        findings.append(await _precall(settings))
     return findings
+
+
+async def _own_name(settings: Settings) -> list[Finding]:
+    """Whether this machine knows its own name, where Asterisk runs on it."""
+    if not is_loopback(urlsplit(settings.ari_url).hostname or ""):
+        return []
+    name = socket.gethostname()
+    started = time.perf_counter()
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            await loop.getaddrinfo(name, None)
+    except (OSError, UnicodeError):
+        known = False
+    else:
+        known = True
+    return judge_own_name(name, known=known, seconds=time.perf_counter() - started)
+
+
+def judge_own_name(name: str, *, known: bool, seconds: float) -> list[Finding]:
+    """Whether looking up the machine's own name holds up calls. Pure."""
+    if known and seconds < _NAME_SECONDS:
+        return []
+    found = f"takes {seconds:.1f} s to find" if known else "is not known here"
+    return [
+        warning(
+            _MACHINE,
+            f"This machine's own name, {name}, {found}. Asterisk looks it up for every SIP call, "
+            "and while a name server is slow all calls wait for it. Write the line "
+            f"`127.0.1.1 {name}` into /etc/hosts.",
+        )
+    ]
+
+
+async def is_serving(settings: Settings) -> bool:
+    """Whether ``ari-app serve`` runs here with these settings: its own HTTP says so."""
+    host, port = split_host_port(settings.api_bind)
+    if port == 0:
+        return False
+    if is_unspecified(host):
+        host = "::1" if ":" in host else "127.0.0.1"
+    named = f"[{host}]" if ":" in host else host
+    timeout = aiohttp.ClientTimeout(total=_HEALTH_SECONDS)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(f"http://{named}:{port}/health/live") as response,
+        ):
+            return response.status == 200
+    except (aiohttp.ClientError, TimeoutError):
+        return False
 
 
 def _tools(settings: Settings) -> list[Finding]:
@@ -55,10 +167,12 @@ def _recordings(settings: Settings) -> list[Finding]:
     folder = settings.recordings_dir
     if folder is None:
         return []
+    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
     try:
-        free = require_recordings(folder)
-    except ConfigError as error:
-        return [failed(_RECORDINGS, str(error))]
+        # Made by the service, or the folder would belong to whoever runs a check.
+        free = _writable(there)
+    except OSError as error:
+        return [failed(_RECORDINGS, _not_writable(folder, error))]
     return [judge_room(folder, free, settings)]
 
 
@@ -70,13 +184,21 @@ def require_recordings(folder: Path) -> int:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return shutil.disk_usage(folder).free
+        return _writable(folder)
     except OSError as error:
-        raise ConfigError(
-            f"RECORDINGS_DIR {folder} cannot be written: {error.strerror}. Make it writable for "
-            "this user, or empty the setting."
-        ) from None
+        raise ConfigError(_not_writable(folder, error)) from None
+
+
+def _writable(folder: Path) -> int:
+    with tempfile.TemporaryFile(dir=folder):
+        return shutil.disk_usage(folder).free
+
+
+def _not_writable(folder: Path, error: OSError) -> str:
+    return (
+        f"RECORDINGS_DIR {folder} cannot be written: {error.strerror}. Make it writable for this "
+        "user, or empty the setting."
+    )
 
 
 def judge_room(folder: Path, free_bytes: int, settings: Settings) -> Finding:
@@ -104,8 +226,8 @@ def check_descriptors(settings: Settings) -> Finding:
     return ok(_MACHINE, f"{may} files and connections may be open, at most {might} are needed")
 
 
-async def _precall(url: str, timeout_seconds: float) -> Finding:
-    """Connect, and no more: a request would look like a call."""
+async def connect_problem(url: str, timeout_seconds: float) -> str:
+    """Connect to where a URL leads, and no more: why that does not go; empty when it does."""
     parts = urlsplit(url)
     secure = parts.scheme == "https"
     host, port = parts.hostname or "", parts.port or (443 if secure else 80)
@@ -113,16 +235,32 @@ async def _precall(url: str, timeout_seconds: float) -> Finding:
         async with asyncio.timeout(timeout_seconds):
             _, writer = await asyncio.open_connection(host, port, ssl=secure or None)
     except ssl.SSLError as error:
-        why = f"has a certificate that is not trusted ({error.reason})"
+        return f"has a certificate that is not trusted ({error.reason})"
     except TimeoutError:
-        why = f"does not answer within PRECALL_TIMEOUT_SECONDS ({timeout_seconds:g} s)"
-    except OSError as error:
-        why = f"cannot be reached ({os.strerror(error.errno) if error.errno else error})"
-    else:
-        writer.close()
-        return ok(_PRECALL, f"{host}:{port} answers; it was not asked about a call")
+        return f"does not answer within {timeout_seconds:g} s"
+    except (OSError, UnicodeError) as error:
+        return f"cannot be reached: {why_unreachable(error)}"
+    writer.close()
+    return ""
+
+
+def host_and_port(url: str) -> str:
+    """``host:port`` of a URL, with the port that its scheme stands for."""
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+
+
+async def _precall(settings: Settings) -> Finding:
+    url = settings.precall_url or ""
+    # A request would look like a call.
+    problem = await connect_problem(url, settings.precall_timeout_seconds)
+    where = host_and_port(url)
+    if not problem:
+        return ok(_PRECALL, f"{where} answers; it was not asked about a call")
+    on = settings.precall_on_failure == "go_on"
     return failed(
         _PRECALL,
-        f"PRECALL_URL: {host}:{port} {why}. Compare it with the service's address, and see "
+        f"PRECALL_URL: {where} {problem}. Compare it with the service's address, and see "
         "whether the service runs.",
+        uses=NOTHING if on else EVERYTHING,
     )

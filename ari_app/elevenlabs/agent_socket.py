@@ -26,6 +26,7 @@ try:
 except ImportError:  # pragma: no cover - a build without C extensions
     from websockets.utils import apply_mask
 
+from ari_app.addresses import why_unreachable
 from ari_app.elevenlabs.errors import (
     AgentTimeout,
     AgentUnavailable,
@@ -172,8 +173,9 @@ async def open_socket(
             "the agent's service gave an address that is no WebSocket URL", retryable=False
         ) from None
     except OSError as error:
-        why = error.strerror or type(error).__name__
-        raise AgentUnavailable(f"the agent's socket cannot be opened ({why})") from None
+        raise AgentUnavailable(
+            f"the agent's service cannot be reached: {why_unreachable(error)}"
+        ) from None
     except (WebSocketException, ImportError) as error:
         # ImportError: a SOCKS proxy in the environment needs a package that is not there.
         raise AgentUnavailable(

@@ -21,7 +21,12 @@ from ari_app.elevenlabs.client_messages import Initiation, SourceInfo
 from ari_app.elevenlabs.codec import MAX_MESSAGE_BYTES, encode
 from ari_app.elevenlabs.connection import AgentConnection, AgentHandler
 from ari_app.elevenlabs.conversation import AgentProtocol
-from ari_app.elevenlabs.errors import AgentRefused, AgentTimeout, ConnectError
+from ari_app.elevenlabs.errors import (
+    AgentRefused,
+    AgentTimeout,
+    AgentUnavailable,
+    ConnectError,
+)
 from ari_app.elevenlabs.events import AgentEvent
 from ari_app.elevenlabs.key_status import KeyStatus
 from ari_app.elevenlabs.retry import wait_before_retry
@@ -40,6 +45,7 @@ log = structlog.get_logger(__name__)
 
 _VERSION = importlib.metadata.version("ari-app")
 _KEY_SECONDS = 30.0
+_UNREACHABLE_SECONDS = 5.0
 
 
 class AgentClient:
@@ -134,19 +140,19 @@ class AgentClient:
         async with self._deadline():
             url = await self._url(agent_id, Initiation())
             if self._api_key is None:
-                socket = await self._open(url)
+                socket = await self._open(url, agent_id)
                 await socket.abort()
 
     async def watch_key(self) -> None:
-        """While the key is refused, ask every 30 s whether it still is, until cancelled.
+        """While the key is refused, or nobody is reached, ask again and again, until cancelled.
 
-        Beside the next call that succeeds this is what ends `key.refused`: nobody may call for
+        Beside the next call that succeeds this is what ends `key.problem`: nobody may call for
         hours, and somebody may not send calls here before it has ended.
         """
         while True:
-            await self.key.until_refused()
-            await asyncio.sleep(_KEY_SECONDS)
-            if self.key.refused:
+            await self.key.until_failing()
+            await asyncio.sleep(_KEY_SECONDS if self.key.refused else _UNREACHABLE_SECONDS)
+            if self.key.problem:
                 with suppress(ConnectError):
                     await self.check(self.key.agent_id)
 
@@ -175,7 +181,7 @@ class AgentClient:
     ) -> AgentConnection:
         first = encode(initiation)
         url = await self._url(agent_id, initiation)
-        socket = await self._open(url)
+        socket = await self._open(url, agent_id)
         protocol = AgentProtocol()
         try:
             received = await _begin(socket, protocol, first)
@@ -203,14 +209,23 @@ class AgentClient:
                 f"no answer from the agent within {self._connect_timeout:g} s"
             ) from None
 
-    async def _open(self, url: SecretStr) -> AgentSocket:
-        return await open_socket(
-            url,
-            user_agent=f"ari-app/{_VERSION}",
-            max_message_bytes=self._max_message_bytes,
-            close_timeout=self._close_timeout,
-            tls=self._tls,
-        )
+    async def _open(self, url: SecretStr, agent_id: str) -> AgentSocket:
+        try:
+            socket = await open_socket(
+                url,
+                user_agent=f"ari-app/{_VERSION}",
+                max_message_bytes=self._max_message_bytes,
+                close_timeout=self._close_timeout,
+                tls=self._tls,
+            )
+        except AgentUnavailable as error:
+            # With a key the request for the URL has shown that the service is there.
+            if self._api_key is None:
+                self.key.failed(agent_id, error)
+            raise
+        if self._api_key is None:
+            self.key.accepted()
+        return socket
 
     async def _url(self, agent_id: str, initiation: Initiation) -> SecretStr:
         if self._api_key is None:

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from yarl import URL
 
 from ari_app import addresses
+from ari_app.addresses import why_unreachable
 from ari_app.elevenlabs.errors import (
     AgentTimeout,
     AgentUnavailable,
@@ -89,7 +90,7 @@ async def fetch_signed_url(
         raise untrusted(error.certificate_error) from None
     except aiohttp.ClientError as error:
         raise AgentUnavailable(
-            f"the agent's service cannot be reached ({type(error).__name__})"
+            f"the agent's service cannot be reached: {why_unreachable(error)}"
         ) from None
     if status != 200:
         raise error_from_status(status, _status_word(body, api_key), retry_after=retry_after)

@@ -39,6 +39,7 @@ async def _run(trunk_contact: str | None) -> None:
         typer.echo(f"ARI_USERNAME={asterisk.ari_username}")
         typer.echo(f"ARI_PASSWORD={asterisk.ari_password}")
         typer.echo(f"# phones: sip:100@{asterisk.sip_host}:{asterisk.sip_port}")
+        typer.echo(f"# files:  {asterisk.run_dir}/etc")
         typer.echo(f"# log:    {asterisk.log_path}")
         await over.wait()
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import orjson
 from aiohttp import WSMsgType, web
 
-from ari_app.checks.modules import REQUIRED, TIMING, USEFUL
+from ari_app.checks.asterisk import REQUIRED, TIMING, USEFUL
 from audiosocket import LineFormat
 from lab.load.events import Json, asterisk_info, event, module_json
 from lab.load.generator import LoadGenerator, timestamp

@@ -137,7 +137,7 @@ def test_a_setting_that_does_not_fit(
 @pytest.mark.parametrize(
     ("environment", "sentence"),
     [
-        ({"ARI_USERNAME": ""}, "ARI_USERNAME and ARI_PASSWORD are not set."),
+        ({"ARI_USERNAME": ""}, "ARI_USERNAME is empty or not set."),
         ({"API_BIND": "0.0.0.0:8080"}, "API_KEY is not set."),
         ({"AUDIOSOCKET_BIND": "[::]:9092"}, "Asterisk cannot dial [::]:9092."),
         ({"AUDIOSOCKET_ADVERTISE": "10.0.0.1:0"}, "AUDIOSOCKET_ADVERTISE needs a port"),
@@ -219,7 +219,7 @@ def test_an_interrupted_command(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
     ("verdicts", "code"),
     [
         ([Verdict.OK, Verdict.OK], 0),
-        ([Verdict.OK, Verdict.WARNING], 0),
+        ([Verdict.OK, Verdict.WARNING, Verdict.NOTE], 0),
         ([Verdict.FAILED, Verdict.OK, Verdict.WARNING], 2),
     ],
 )
@@ -242,7 +242,7 @@ def test_check_prints_what_it_finds(
     monkeypatch.setattr(checks, "check_all", check_all)
     ran = run("check", "--conf", "/etc/asterisk", **SERVING)
     assert given == [Path("/etc/asterisk")]
-    signs = {Verdict.OK: "✓", Verdict.WARNING: "!", Verdict.FAILED: "✗"}
+    signs = {Verdict.OK: "✓", Verdict.NOTE: "·", Verdict.WARNING: "!", Verdict.FAILED: "✗"}
     first, *others = [
         f"  {signs[verdict]} " + f"[it] is {verdict} at [::1]:{number}" * 3
         for number, verdict in enumerate(verdicts)
@@ -251,9 +251,10 @@ def test_check_prints_what_it_finds(
     assert ran.out.splitlines() == [
         *("Subject 0", first, "Subject 1", *others, ""),
         f"{len(verdicts)} looked at: {bad} failed, {doubtful} to look into.",
+        "Calls in: yes. Calls out: yes. Answering machine detection: yes.",
     ]
     assert (ran.code, ran.err) == (code, "")
-    assert logging_set_up == [("ERROR",)], "no log lines between the findings"
+    assert logging_set_up == [("CRITICAL",)], "no log lines between the findings"
 
 
 # --- the lab

@@ -76,7 +76,7 @@ async def test_it_serves_until_a_signal(number: signal.Signals) -> None:
 async def test_what_no_call_could_be_served_without_is_said_at_once() -> None:
     async with FakeAgent() as agent, FakeAri() as ari:
         ari.answer("GET", "/asterisk/info", Answer(404))
-        with pytest.raises(ConfigError, match="has no /ari"):
+        with pytest.raises(ConfigError, match="has no ARI there"):
             await serve(settings_for(ari.url, agent.base_url))
         assert ari.handshakes == [], "no call was taken"
 

@@ -7,7 +7,7 @@ import pytest
 
 from ari_app.addresses import is_loopback, is_unspecified
 from ari_app.errors import ConfigError
-from ari_app.settings import Settings, load_settings, split_host_port
+from ari_app.settings import Settings, doubtful_names, load_settings, split_host_port
 from audiosocket import ConnectionLimits
 
 ROOT = Path(__file__).parents[2]
@@ -59,13 +59,34 @@ def test_the_environment_wins_over_the_file(
         ("audiosocket_bind", "9092", "AUDIOSOCKET_BIND: must be host:port"),
         ("audiosocket_bind", "h:99999", "AUDIOSOCKET_BIND: must be host:port"),
         ("audiosocket_allow", "10.0.0.0/8 asterisk", "AUDIOSOCKET_ALLOW: 'asterisk' is no network"),
-        ("audiosocket_max_half_open", "-1", "AUDIOSOCKET_MAX_HALF_OPEN: Input should be greater"),
-        ("api_requests_per_second", "-1", "API_REQUESTS_PER_SECOND: Input should be greater"),
-        ("audiosocket_format", "mp3", "AUDIOSOCKET_FORMAT: Input should be 'slin', 'slin16'"),
-        ("uplink_chunk_ms", "50", "UPLINK_CHUNK_MS: Input should be a multiple of 20."),
-        ("max_concurrent_calls", "0", "MAX_CONCURRENT_CALLS: Input should be greater than"),
-        ("call_timeout_seconds", "soon", "CALL_TIMEOUT_SECONDS: Input should be a valid number"),
-        ("ari_app", "a b", "ARI_APP: String should match pattern"),
+        (
+            "audiosocket_max_half_open",
+            "-1",
+            "AUDIOSOCKET_MAX_HALF_OPEN: must be at least 0, such as",
+        ),
+        (
+            "api_requests_per_second",
+            "-1",
+            "API_REQUESTS_PER_SECOND: must be at least 0, such as 50.",
+        ),
+        ("audiosocket_format", "mp3", "AUDIOSOCKET_FORMAT: must be slin, slin16, slin24 or auto."),
+        ("uplink_chunk_ms", "50", "UPLINK_CHUNK_MS: must be a multiple of 20, such as 40."),
+        ("max_concurrent_calls", "0", "MAX_CONCURRENT_CALLS: must be at least 1, such as 10."),
+        ("call_timeout_seconds", "soon", "CALL_TIMEOUT_SECONDS: must be a number, such as 600."),
+        ("max_concurrent_calls", "many", "MAX_CONCURRENT_CALLS: must be a whole number, such as"),
+        ("max_concurrent_calls", "", "MAX_CONCURRENT_CALLS: is empty. Write a value, or take the"),
+        ("max_concurrent_calls", "99999", "MAX_CONCURRENT_CALLS: must be at most 10000, such as"),
+        ("dtmf_sensitive", "maybe", "DTMF_SENSITIVE: must be true or false."),
+        ("amd_on_machine", "scream", "AMD_ON_MACHINE: must be "),
+        ("agent_resume_message", "x" * 501, "AGENT_RESUME_MESSAGE: must be at most 500 characters"),
+        ("ari_url", "", "ARI_URL: is empty. Write a value, or take the line out."),
+        ("ari_url", "http://h:many", "ARI_URL: must be a URL such as http://127.0.0.1:8088."),
+        ("amd_context", "a b", "AMD_CONTEXT: must be the name of a context"),
+        ("transfer_context", "a b", "TRANSFER_CONTEXT: must be the name of a context"),
+        ("dtmf_terminator", "##", "DTMF_TERMINATOR: must be one key"),
+        ("agent_variables", "a-b", "AGENT_VARIABLES: must be names of variables"),
+        ("precall_header", "a b", "PRECALL_HEADER: must be the name of an HTTP header"),
+        ("ari_app", "a b", "ARI_APP: must be 1 to 64 letters, digits"),
     ],
 )
 def test_a_bad_setting_is_one_sentence(name: str, value: str, sentence: str) -> None:
@@ -80,8 +101,12 @@ def test_a_bad_setting_is_one_sentence(name: str, value: str, sentence: str) -> 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"ari_password": ""}, "ARI_USERNAME and ARI_PASSWORD are not set."),
-        ({"ari_username": ""}, "ARI_USERNAME and ARI_PASSWORD are not set."),
+        ({"ari_password": ""}, "ARI_PASSWORD is empty or not set."),
+        ({"ari_username": ""}, "ARI_USERNAME is empty or not set."),
+        (
+            {"ari_username": "", "ari_password": ""},
+            "ARI_USERNAME and ARI_PASSWORD are empty or not set.",
+        ),
         ({"api_bind": "0.0.0.0:8080"}, "which others can reach, but API_KEY is not set."),
         ({"audiosocket_bind": "0.0.0.0:9092"}, "Asterisk cannot dial 0.0.0.0:9092."),
         ({"audiosocket_advertise": "10.0.0.1:0"}, "AUDIOSOCKET_ADVERTISE needs a port"),
@@ -105,6 +130,45 @@ def test_what_serve_cannot_run_without(changes: dict[str, str], sentence: str) -
 )
 def test_what_serve_runs_with(changes: dict[str, str]) -> None:
     load_settings(None, **{**SERVING, **changes}).require_serving()
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (
+            "ELEVENLABS_APIKEY=k",
+            "env:2 says ELEVENLABS_APIKEY, which is no setting. It is likely E",
+        ),
+        ("MAX_CONCURENT_CALLS=3", "It is likely MAX_CONCURRENT_CALLS."),
+        ("ELEVENLABS_KEY=k", "It is likely ELEVENLABS_API_KEY."),
+        ("ARI_PASS=k", "It is likely ARI_PASSWORD."),
+        ("ARI_HOST=h", "ARI_HOST, which is no setting. docs/settings.md"),
+        ("ARI_USERNAME: lab", "env:2 is not NAME=value, so it is passed over."),
+        ("MAX_CONCURRENT_CALLS", "env:2 is not NAME=value"),
+        ("LAB_CALLS=3", ""),
+        ("CRM_API_KEY=k", ""),
+        ("ari_app=other", ""),
+        ("# ARI_PASS=k", ""),
+        ("export ARI_APP=other", ""),
+    ],
+)
+def test_what_is_misspelt_is_named(tmp_path: Path, line: str, words: str) -> None:
+    env_file = tmp_path / "env"
+    env_file.write_text(f"ELEVENLABS_API_KEY=\n{line}\n")
+    load_settings(str(env_file))
+    told = doubtful_names(str(env_file))
+    assert len(told) == bool(words)
+    assert all(words in sentence for sentence in told), told
+
+
+def test_what_is_misspelt_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Kubernetes has variables for each of its services, whose names anybody may choose.
+    monkeypatch.setenv("ARI_PORT", "tcp://10.0.0.1")
+    monkeypatch.setenv("ELEVENLABS_APIKEY", "k")
+    assert doubtful_names(None) == [
+        "The environment says ELEVENLABS_APIKEY, which is no setting. It is likely "
+        "ELEVENLABS_API_KEY."
+    ]
 
 
 def test_secrets_do_not_show() -> None:

@@ -11,15 +11,14 @@ from ari_app.ari import Client
 from ari_app.checks import (
     Finding,
     Verdict,
+    asking,
     check_agent_key,
     check_all,
     check_asterisk,
     check_dial_back,
-    dial_back,
-    listening,
+    what_works,
 )
-from ari_app.checks.asterisk import judge_version
-from ari_app.checks.modules import REQUIRED, TIMING, USEFUL
+from ari_app.checks.asterisk import REQUIRED, TIMING, USEFUL, judge_version
 from ari_app.elevenlabs import AgentClient
 from ari_app.settings import Settings, load_settings
 from lab.load.server import LoadServer
@@ -71,8 +70,8 @@ async def asterisk() -> AsyncIterator[FakeAsterisk]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What never comes is waited for a moment only."""
-    monkeypatch.setattr(dial_back, "DIAL_BACK_SECONDS", 0.3)
-    monkeypatch.setattr(listening, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(asking, "DIAL_BACK_SECONDS", 0.3)
+    monkeypatch.setattr(asking, "CONNECT_SECONDS", 0.3)
 
 
 def says(finding: Finding, verdict: Verdict, *words: str) -> bool:
@@ -97,8 +96,8 @@ async def test_an_asterisk_that_will_do(asterisk: FakeAsterisk, make: Make) -> N
     [
         (status(401), ["refuses the user 'voice'", "ARI_USERNAME", "ari.conf"]),
         (status(403), ["refuses the user 'voice'"]),
-        (status(404), ["has no /ari", "ARI_URL", "res_ari.so", "enabled=yes"]),
-        (status(503), ["does not answer", "Is it running", "http.conf"]),
+        (status(404), ["has no ARI there", "prefix", "res_ari.so", "enabled=yes"]),
+        (status(503), ["does not answer", "where it runs", "http.conf"]),
         (status(500), ["fails (", "500"]),
         (never, ["fails (", "no answer"]),
     ],
@@ -120,13 +119,54 @@ async def test_an_asterisk_that_is_not_there(make: Make) -> None:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         async with Client(url, USERNAME, PASSWORD, "app") as client:
             (finding,) = await check_asterisk(client, make(ari_url=url))
-    assert says(finding, Verdict.FAILED, url, "does not answer")
+    assert says(finding, Verdict.FAILED, url, "does not answer: connection refused")
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/ari", "/ari is added to it for every request. Write ARI_URL=http://"),
+        ("/pbx", "without `prefix = pbx` in its http.conf it is ARI_URL=http://"),
+        ("", "with a `prefix` in its http.conf it is ARI_URL=http://"),
+    ],
+)
+async def test_an_asterisk_whose_ari_is_elsewhere(
+    asterisk: FakeAsterisk, make: Make, path: str, words: str
+) -> None:
+    asterisk.before[GET_INFO] = status(404)
+    url = f"http://127.0.0.1:8088{path}"
+    (finding,) = await check_asterisk(FakeClient(asterisk), make(ari_url=url))
+    assert says(finding, Verdict.FAILED, url, words), finding
+
+
+@pytest.fixture
+def no_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No host has a name."""
+
+    def getaddrinfo(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+
+@pytest.mark.usefixtures("no_names")
+async def test_an_asterisk_whose_name_nobody_knows(make: Make) -> None:
+    url = "http://asterisk.invalid:8088"
+    async with Client(url, USERNAME, PASSWORD, "app") as client:
+        (finding,) = await check_asterisk(client, make(ari_url=url))
+    assert says(finding, Verdict.FAILED, f"{url} does not answer: this name is not known here")
 
 
 @pytest.mark.parametrize(
     ("version", "verdict", "words"),
     [
         ("16.28.0", Verdict.FAILED, ["has no AudioSocket channels", "Install 22.10.1 or later."]),
+        ("22.11.0-rc1", Verdict.FAILED, ["22.11.0-rc1 can go down", "asterisk#2085", "22.10.1"]),
+        ("22.11.0~rc1~dfsg", Verdict.FAILED, ["can go down"]),
+        ("20.21.0-rc1", Verdict.FAILED, ["can go down", "20.20.1"]),
+        ("23.5.0-rc1", Verdict.FAILED, ["can go down", "23.4.1"]),
+        ("22.11.0-rc2", Verdict.OK, []),
+        ("22.11.0", Verdict.OK, []),
         ("next tuesday", Verdict.WARNING, ["'next tuesday'", "treated as version 18"]),
         ("18.26.4", Verdict.WARNING, ["In Asterisk 18.26.4 a user of ARI reaches", "22.10.1"]),
         ("20.20.0", Verdict.WARNING, ["its shell (GHSA-vrfp-mg3q-3959)", "Update to 20.20.1 or"]),
@@ -148,6 +188,9 @@ async def test_what_is_said_of_a_version(
         ("18.26.4", ["vrfp"]),
         ("20.6.0", ["vrfp"]),
         ("20.15.2", ["vrfp", "wcvv", "#1522", "#1890"]),
+        ("20.18.2", ["vrfp", "wcvv", "#1824", "#1890"]),
+        ("22.7.0", ["vrfp", "wcvv", "#1824", "#1890"]),
+        ("23.2.1", ["vrfp", "wcvv", "#1824", "#1890"]),
         ("20.19.0", ["vrfp", "wcvv", "#1890", "#1928"]),
         ("21.12.0", ["vrfp", "wcvv", "#1522", "#1890"]),
         ("22.3.0", ["vrfp"]),
@@ -238,7 +281,9 @@ async def test_a_host_that_only_looks_like_elevenlabs(make: Make) -> None:
 
 
 async def test_without_an_agent_the_key_cannot_be_tried(make: Make) -> None:
-    finding = await agent_finding(make(elevenlabs_agent_id=None))
+    async with FakeAgent() as agent:
+        settings = make(elevenlabs_base_url=agent.base_url, elevenlabs_agent_id=None)
+        finding = await agent_finding(settings)
     assert says(finding, Verdict.WARNING, "ELEVENLABS_AGENT_ID is not set", "agent_id=")
 
 
@@ -249,7 +294,7 @@ async def test_without_an_agent_the_key_cannot_be_tried(make: Make) -> None:
         (403, Verdict.FAILED, ["refuses ELEVENLABS_API_KEY"]),
         (404, Verdict.FAILED, ["knows no agent 'agent_default'", "ELEVENLABS_AGENT_ID"]),
         (429, Verdict.WARNING, ["could not be asked: ", "429"]),
-        (500, Verdict.WARNING, ["could not be asked: ", "500"]),
+        (500, Verdict.FAILED, ["the agent's service failed", "500", "every call fails"]),
     ],
 )
 async def test_a_key_that_is_not_accepted(
@@ -261,13 +306,26 @@ async def test_a_key_that_is_not_accepted(
     async with FakeAgent() as agent:
         agent.signed = signed
         finding = await agent_finding(make(elevenlabs_base_url=agent.base_url))
-    assert says(finding, verdict, "127.0.0.1 ", *words), finding
+    assert says(finding, verdict, "127.0.0.1", *words), finding
     assert API_KEY not in finding.detail
 
 
 async def test_an_agents_service_that_is_not_there(make: Make) -> None:
-    finding = await agent_finding(make(elevenlabs_base_url="http://127.0.0.1:1"))
-    assert says(finding, Verdict.WARNING, "127.0.0.1 could not be asked")
+    """Named or not, and though it may be over in a minute: every call would fail."""
+    for agent_id in ("agent_default", None):
+        finding = await agent_finding(
+            make(elevenlabs_base_url="http://127.0.0.1:1", elevenlabs_agent_id=agent_id)
+        )
+        words = ("127.0.0.1:1 (ELEVENLABS_BASE_URL): ", "connection refused", "`ari-app agent`")
+        assert says(finding, Verdict.FAILED, *words), finding
+        assert finding.may_pass
+
+
+@pytest.mark.usefixtures("no_names")
+async def test_an_agents_service_whose_name_nobody_knows(make: Make) -> None:
+    finding = await agent_finding(make(elevenlabs_base_url="https://agents.invalid"))
+    words = ("agents.invalid:443 (", "this name is not known here", "curl -I https://agents.inval")
+    assert says(finding, Verdict.FAILED, *words), finding
 
 
 # --- dialling back
@@ -382,11 +440,15 @@ async def test_a_set_up_that_works(dialling: str, make: Make) -> None:
         ("Connection", Verdict.OK),
         ("Limits", Verdict.OK),
         # The model of an Asterisk has neither trunks nor a dialplan.
-        ("Calls out", Verdict.WARNING),
+        ("Calls out", Verdict.NOTE),
         ("Audio", Verdict.OK),
         ("Dialplan", Verdict.WARNING),
     ]
     assert "without a key: this machine only" in findings[0].detail
+    assert what_works(findings) == (
+        "Calls in: not sure, see Dialplan. Calls out: not set up, see Calls out. "
+        "Answering machine detection: not set up, see Calls out."
+    )
 
 
 async def test_settings_that_are_not_complete_end_it(make: Make, tmp_path: Path) -> None:
@@ -401,7 +463,7 @@ async def test_nobody_is_asked_to_dial_who_cannot(make: Make) -> None:
         ari.answer("GET", "/asterisk/info", json_answer(ASTERISK_INFO))
         modules = [{"name": name, "status": "Running"} for name in MODULES[1:]]
         ari.answer("GET", "/asterisk/modules", json_answer(modules))
-        settings = make(ari_url=ari.url, elevenlabs_base_url=agent.base_url, api_key="k")
+        settings = make(ari_url=ari.url, elevenlabs_base_url=agent.base_url, api_key="k" * 16)
         assert await everything(settings) == [
             ("Settings", Verdict.OK),
             ("This machine", Verdict.OK),

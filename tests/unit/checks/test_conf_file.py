@@ -86,9 +86,25 @@ def test_templates_are_inherited_and_are_nothing_by_themselves() -> None:
 
 
 def test_a_section_is_added_to() -> None:
-    conf = parsed("[a]\nx = 1\n[b]\ny = 1\n[a](+)\nx = 2\n[c](+)\nz = 1\n")
-    assert [s.name for s in conf.sections] == ["a", "b", "c"]
+    conf = parsed("[a]\nx = 1\n[b]\ny = 1\n[a](+)\nx = 2\n")
+    assert [s.name for s in conf.sections] == ["a", "b"]
     assert conf.sections[0].value("x") == "2"
+
+
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [
+        ("[c](+)", "x.conf:3 says [c](+), and there is no section c before it to add to."),
+        ("[c](d)", "there is no section d before it to inherit from."),
+        ("[c", "without a closing bracket."),
+    ],
+)
+def test_a_head_that_makes_no_sense_ends_the_file(head: str, words: str) -> None:
+    conf = parsed(f"[a]\nx = 1\n{head}\nx = 2\n[d]\n")
+    assert [s.name for s in conf.sections] == ["a"]
+    assert conf.sections[0].value("x") == "1"
+    (sentence,) = conf.broken
+    assert words in sentence
 
 
 def test_sections_of_one_name_stay_apart() -> None:
@@ -128,4 +144,13 @@ def test_programs_are_not_run() -> None:
 def test_any_text_can_be_read(text: str) -> None:
     for section in parsed(text).sections:
         for entry in section.entries:
-            assert 1 <= entry.line <= len(text.splitlines())
+            assert 1 <= entry.line <= len(text.split("\n"))
+
+
+def test_lines_end_where_asterisk_ends_them() -> None:
+    conf = parsed("\ufeff[a]\r\nx = 1\x0by = 2\u2028[b]\r\nz = 3\n")
+    (section,) = conf.sections
+    assert [(e.key, e.value, e.line) for e in section.entries] == [
+        ("x", "1\x0by = 2\u2028[b]", 2),
+        ("z", "3", 3),
+    ]

@@ -6,16 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from ari_app.checks import Finding, Verdict, check_conf
+from ari_app.checks import Finding, Use, Verdict, check_conf, what_works
 from ari_app.checks.conf_file import parse_conf
 from ari_app.checks.conf_rules import FILES, Needs, judge_conf, judge_process_limit
 from ari_app.checks.dialplan import Dialplan
 from ari_app.settings import load_settings
 from lab.asterisk.config import template_dir
 
-NEEDS = Needs(
-    "voice-agent", "voice-agent", 10, "voice-agent-amd", "voice-agent-after", ("PJSIP", "trunk")
-)
+SETTINGS = load_settings(None, ari_username="voice-agent")
+NEEDS = Needs.of(SETTINGS)
 
 
 def production() -> dict[str, str]:
@@ -28,7 +27,9 @@ def judged(files: dict[str, str], needs: Needs = NEEDS) -> list[Finding]:
 
 
 def test_what_is_recommended_fits() -> None:
-    assert judged(production()) == []
+    (finding,) = judged(production())
+    assert finding.verdict is Verdict.OK
+    assert "hands calls to Stasis(voice-agent)" in finding.detail
 
 
 def test_without_any_file_there_is_nothing_to_say() -> None:
@@ -41,10 +42,10 @@ BROKEN = [
         "ari.conf",
         "password_format = crypt",
         "password_format = plain",
-        "warning",
+        "note",
         ["says password_format = plain", "Put its hash"],
     ),
-    ("ari.conf", "password_format = crypt", "", "warning", ["has no password_format"]),
+    ("ari.conf", "password_format = crypt", "", "note", ["has no password_format"]),
     ("ari.conf", "websocket_write_timeout = 1000", "", "warning", ["closes the event socket"]),
     (
         "ari.conf",
@@ -66,6 +67,13 @@ BROKEN = [
         "warning",
         ["http.conf:8", "in the clear", "tlsenable = yes"],
     ),
+    (
+        "http.conf",
+        "[general]",
+        "[general](+)",
+        "failed",
+        ["http.conf:", "no section general before it"],
+    ),
     ("http.conf", "sessionlimit = 200", "sessionlimit = 20", "warning", ["sessionlimit = 200`"]),
     ("http.conf", "session_keep_alive = 15000", "session_keep_alive = 1000", "warning", ["10 s"]),
     ("rtp.conf", "strictrtp = yes", "strictrtp = no", "warning", ["guesses a port"]),
@@ -86,7 +94,7 @@ BROKEN = [
         "failed",
         ["modules.conf:", "keeps chan_audiosocket.so from being loaded", "Take the line out"],
     ),
-    ("pjsip.conf", "[trunk](trunk-basics)", "[x](trunk-basics)", "warning", ["no endpoint trunk"]),
+    ("pjsip.conf", "[trunk](trunk-basics)", "[x](trunk-basics)", "note", ["no endpoint trunk"]),
     (
         "pjsip.conf",
         "rtp_timeout = 30",
@@ -94,15 +102,8 @@ BROKEN = [
         "warning",
         ["[trunk] (pjsip.conf:", "[1001] (", "`rtp_timeout = 30`"],
     ),
-    (
-        "extensions.conf",
-        "${STASISSTATUS}",
-        "${OTHER}",
-        "warning",
-        ["extensions.conf:", "hung up on when the application is down", "GotoIf"],
-    ),
-    ("extensions.conf", "[voice-agent-amd]", "[amd]", "warning", ["(AMD_CONTEXT)"]),
-    ("extensions.conf", "[voice-agent-after]", "[after]", "warning", ["(TRANSFER_CONTEXT)"]),
+    ("extensions.conf", "[voice-agent-amd]", "[amd]", "note", ["(AMD_CONTEXT)"]),
+    ("extensions.conf", "[voice-agent-after]", "[after]", "note", ["(TRANSFER_CONTEXT)"]),
 ]
 
 
@@ -117,15 +118,70 @@ def test_what_is_wrong_is_named(
     told = [finding for finding in findings if all(word in finding.detail for word in words)]
     assert told, findings
     assert told[0].verdict.value == verdict
-    assert told[0].what == "Configuration"
+    assert told[0].what == ("Dialplan" if name == "extensions.conf" else "Configuration")
     assert told[0].detail.endswith(".")
 
 
-def test_a_dialplan_that_hands_nothing_over() -> None:
-    files = production()
-    files["extensions.conf"] = files["extensions.conf"].replace("Stasis(voice-agent", "NoOp(")
-    (finding,) = judged(files)
-    assert "hands no call to Stasis(voice-agent)" in finding.detail
+@pytest.mark.parametrize(
+    ("stands", "verdict", "words"),
+    [
+        (
+            "Stasis(voiceagent,a=b)",
+            "failed",
+            ["x.conf:2 says Stasis(voiceagent,a=b)", "ARI_APP=voiceagent"],
+        ),
+        ("Stasis( voice-agent)", "failed", ["x.conf:2 says Stasis( voice-agent)"]),
+        ("Stasis (voice-agent)", "failed", ["x.conf:2 says Stasis (voice-agent)"]),
+        ("Stasis('voice-agent')", "failed", ["x.conf:2 says"]),
+        ("Stasis(ivr)", "failed", ["hands no call", "x.conf:2 says Stasis(ivr)"]),
+        ("Stasis(${WHICH})", "warning", ["only a call will tell"]),
+        ("Dial(PJSIP/1)", "failed", ["hands no call to Stasis(voice-agent)"]),
+        ('Stasis("voice-agent",tier=gold)', "ok", ["x.conf:2 hands calls"]),
+        ("Stasis(voice\\-agent)", "ok", ["x.conf:2 hands calls"]),
+        ("ExecIf($[1]?Stasis(voice-agent,a=b))", "ok", ["x.conf:2 hands calls"]),
+    ],
+)
+def test_whom_the_dialplan_hands_calls_to(stands: str, verdict: str, words: list[str]) -> None:
+    finding, *_ = judge_dialplan(f"[in]\nexten => 1,1,{stands}\n same => n,Dial(PJSIP/1)\n")
+    assert (finding.what, finding.verdict) == ("Dialplan", verdict)
+    assert all(word in finding.detail for word in words), finding.detail
+    assert (Use.CALLS_IN in finding.uses) is (verdict != "ok")
+
+
+def judge_dialplan(text: str, **changes: object) -> list[Finding]:
+    needs = Needs.of(load_settings(None, ari_username="voice-agent", **changes))
+    conf = parse_conf("x.conf", text, lambda pattern: ())
+    return judge_conf({"extensions.conf": conf}, needs)
+
+
+def test_what_comes_back_from_amd_is_no_call_in() -> None:
+    finding, *_ = judge_dialplan("[voice-agent-amd]\nexten => s,1,Stasis(voice-agent)\n")
+    assert finding.verdict is Verdict.FAILED
+
+
+def test_whoever_only_places_calls_needs_no_hand_over() -> None:
+    finding, *_ = judge_dialplan("", outbound_endpoint="PJSIP/{number}@mine")
+    assert finding.verdict is Verdict.WARNING
+
+
+@pytest.mark.parametrize(
+    ("http", "url", "right"),
+    [
+        ("", "http://127.0.0.1:8088", ""),
+        ("prefix = pbx", "http://127.0.0.1:8088/pbx", ""),
+        ("prefix = pbx", "http://127.0.0.1:8088", "http://127.0.0.1:8088/pbx"),
+        ("", "http://127.0.0.1:8088/ari", "http://127.0.0.1:8088"),
+        ("bindport = 8090", "http://localhost:8088", "http://localhost:8090"),
+        ("bindport = 8090", "http://gateway.example:80", ""),
+        ("", "https://127.0.0.1:8089", ""),
+    ],
+)
+def test_the_address_leads_to_where_ari_is(http: str, url: str, right: str) -> None:
+    text = f"[general]\nenabled = yes\nbindaddr = 127.0.0.1\n{http}\n"
+    needs = Needs.of(load_settings(None, ari_url=url))
+    found = judge_conf({"http.conf": parse_conf("http.conf", text, lambda pattern: ())}, needs)
+    assert [f.verdict for f in found] == [Verdict.FAILED] * bool(right)
+    assert all(f.detail.endswith(f"Write ARI_URL={right}.") for f in found), found
 
 
 def test_many_endpoints_without_a_timeout_are_not_all_named() -> None:
@@ -135,18 +191,31 @@ def test_many_endpoints_without_a_timeout_are_not_all_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("after", "looked_after"),
+    ("after", "caught"),
     [
         ('GotoIf($["${STASISSTATUS}" = "FAILED"]?1)', True),
         ("Goto(there,s,1)", True),
-        ("Gosub(there,s,1)", True),
+        ("Gosub(there,s,1(a,b))", True),
         ("Goto(${WHERE},s,1)", True),
+        ("Goto(of-another-file,s,1)", True),
+        ("Goto(menu,7,1)", True),
+        ("Goto(person)", True),
+        ("Queue(support)", True),
+        ("AGI(menu.py)", True),
+        ("Macro(person)", True),
+        ('GotoIf($["${AGENT_STATUS}" = "COMPLETED"]?bye:person)', True),
+        ('ExecIf($["${X}" = "1"]?Hangup())\n same => n,Dial(PJSIP/1)', True),
+        ('GotoIf($["${AGENT_STATUS}" = "TRANSFER"]?person)', False),
         ("Goto(elsewhere,s,1)", False),
+        ("Goto(menu,6,1)", False),
+        ("Goto(in,5,begin)", False),
         ("Goto(round,s,1)", False),
+        ("Set(X=Queue(support))", False),
         ("Hangup()", False),
+        ("Congestion(10)", False),
     ],
 )
-def test_where_a_call_goes_on(after: str, looked_after: bool) -> None:
+def test_where_a_caller_goes_on(after: str, caught: bool) -> None:
     conf = parse_conf(
         "extensions.conf",
         f"""
@@ -154,24 +223,38 @@ def test_where_a_call_goes_on(after: str, looked_after: bool) -> None:
 APP = bot
 [in]
 exten => _X.,1(begin),Answer()
- same => n,Stasis(${{APP}},a=b)
+exten => _X.,n,Stasis(${{APP}},a=b)
  same => n,{after}
+ same => n(bye),Hangup()
+ same => n(person),Dial(PJSIP/1)
 [there]
 exten => s,1,NoOp(${{STASISSTATUS}})
 [elsewhere]
 exten => s,1,NoOp()
+[menu]
+include => numbers
+[numbers]
+exten => _[7-9],1,Background(menu)
+[macro-person]
+exten => s,1,Dial(PJSIP/1)
 [round]
-exten => s,1,Goto(in,s,1)
+exten => s,1,Goto(in,5555,1)
 """,
         lambda pattern: (),
     )
     plan = Dialplan(conf)
-    ((extension, place),) = plan.hand_overs("bot")
-    assert (extension.context, extension.pattern, place) == ("in", "_X.", 1)
-    assert extension.steps[place].where == "extensions.conf:6"
-    assert plan.looks_after(extension, place) is looked_after
+    (hand_over,) = plan.hand_overs()
+    assert (hand_over.app, hand_over.where) == ("bot", "extensions.conf:6")
+    assert plan.catches(hand_over) is caught
     assert plan.has("there", "s")
     assert not plan.has("in", "s")
+
+
+def test_callers_who_would_be_hung_up_on_are_named() -> None:
+    text = "[in]\nexten => 1,1,Stasis(voice-agent)\n same => n,Hangup()\n"
+    told = [f.detail for f in judge_dialplan(text) if f.verdict is Verdict.WARNING]
+    assert len(told) == 1
+    assert told[0].startswith("x.conf:2: after Stasis(voice-agent) nothing looks at STASISSTATUS")
 
 
 # --- read from a folder
@@ -181,15 +264,13 @@ exten => s,1,Goto(in,s,1)
 def folder(tmp_path: Path) -> Path:
     for name, text in production().items():
         (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o640)
     return tmp_path
 
 
-SETTINGS = load_settings(None, ari_username="voice-agent")
-
-
 def test_a_folder_that_is_as_it_should_be(folder: Path) -> None:
-    (finding,) = check_conf(folder, SETTINGS)
-    assert finding.verdict is Verdict.OK
+    *_, finding = found = check_conf(folder, SETTINGS)
+    assert {each.verdict for each in found} == {Verdict.OK}
     assert f"the 7 files in {folder} say what they should" in finding.detail
 
 
@@ -203,9 +284,41 @@ def test_a_file_is_missing_or_cannot_be_read(folder: Path) -> None:
     (folder / "rtp.conf").unlink()
     (folder / "http.conf").unlink()
     (folder / "http.conf").mkdir()
-    unreadable, missing = (finding.detail for finding in check_conf(folder, SETTINGS))
+    _, unreadable, missing = (finding.detail for finding in check_conf(folder, SETTINGS))
     assert unreadable.startswith(f"{folder / 'http.conf'} cannot be read: Is a directory. Run")
     assert missing.startswith(f"There is no {folder / 'rtp.conf'}. asterisk-conf/production/rtp")
+
+
+def test_what_others_have_told_is_not_told_again(folder: Path) -> None:
+    (folder / "extensions.conf").write_text("[in]\nexten => 1,1,Stasis(voice-agent)\n")
+    told = {"context voice-agent-amd"}
+    texts = " ".join(finding.detail for finding in check_conf(folder, SETTINGS, told))
+    assert "AMD_CONTEXT" not in texts
+    assert "TRANSFER_CONTEXT" in texts
+
+
+def test_a_dialplan_in_another_language(folder: Path) -> None:
+    (folder / "extensions.conf").write_text("[general]\n")
+    (folder / "extensions.ael").write_text("context in { 1 => { Stasis(voice-agent); } }\n")
+    finding, *_ = check_conf(folder, SETTINGS)
+    assert (finding.verdict, finding.detail) == (
+        Verdict.OK,
+        "extensions.ael hands calls to Stasis(voice-agent)",
+    )
+
+
+def test_a_dialplan_that_cannot_be_read_leaves_calls_in_open(folder: Path) -> None:
+    (folder / "extensions.conf").unlink()
+    assert "Calls in: not sure, see Configuration." in what_works(check_conf(folder, SETTINGS))
+
+
+def test_a_file_of_passwords_that_everybody_can_read(folder: Path, open_folder: Path) -> None:
+    for file in folder.iterdir():
+        (open_folder / file.name).write_text(file.read_text())
+    for mode, told in ((0o644, True), (0o640, False)):
+        (open_folder / "ari.conf").chmod(mode)
+        found = " ".join(finding.detail for finding in check_conf(open_folder, SETTINGS))
+        assert (f"may read {open_folder / 'ari.conf'}" in found) is told
 
 
 def test_included_files_are_read_and_named(folder: Path, tmp_path: Path) -> None:

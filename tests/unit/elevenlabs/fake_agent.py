@@ -76,7 +76,9 @@ async def quiet(conversation: FakeConversation) -> None:
 class FakeAgent:
     """Runs `script` for every connection. `signed` replaces the answer of the signed-URL call."""
 
-    def __init__(self, script: Script = quiet, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, script: Script = quiet, *, tls: ssl.SSLContext | None = None, port: int = 0
+    ) -> None:
         self.script = script
         self.signed: Callable[[], Awaitable[tuple[int, str]]] | None = None
         self.retry_after: str | None = None
@@ -85,6 +87,7 @@ class FakeAgent:
         self.conversations: list[FakeConversation] = []
         self.failures: list[BaseException] = []
         self._tls = tls
+        self._port = port
         self._server: Server | None = None
         self._scripts: set[asyncio.Task[None]] = set()
 
@@ -106,7 +109,7 @@ class FakeAgent:
         self._server = await serve(
             self._run,
             "127.0.0.1",
-            0,
+            self._port,
             process_request=self._process_request,
             ssl=self._tls,
             close_timeout=0.2,

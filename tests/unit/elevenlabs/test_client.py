@@ -622,6 +622,25 @@ async def test_a_wait_that_does_not_fit_is_not_begun(handler: RecordingHandler, 
 # --- the key
 
 
+@pytest.mark.parametrize("key", [API_KEY, None])
+async def test_a_service_out_of_reach_is_known_and_asked_about_until_it_is_there(
+    monkeypatch: pytest.MonkeyPatch, key: str | None
+) -> None:
+    monkeypatch.setattr(client_module, "_UNREACHABLE_SECONDS", 0.0)
+    async with FakeAgent() as agent:
+        port = int(agent.base_url.rpartition(":")[2])
+    async with AgentClient(f"http://127.0.0.1:{port}", key) as client:
+        with pytest.raises(errors.AgentUnavailable):
+            await client.check("a")
+        assert client.key.problem == "the agent's service cannot be reached: connection refused"
+        watching = asyncio.create_task(client.watch_key())
+        async with FakeAgent(port=port):
+            while client.key.problem:  # noqa: ASYNC110 - until it was asked
+                await asyncio.sleep(0)
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+
 async def test_a_refused_key_is_known_and_asked_about_until_it_is_taken(
     handler: RecordingHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:

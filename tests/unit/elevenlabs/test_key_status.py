@@ -2,7 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from ari_app.elevenlabs.errors import AgentTimeout, ConnectError, error_from_status
+from ari_app.elevenlabs.errors import (
+    AgentTimeout,
+    AgentUnavailable,
+    ConnectError,
+    error_from_status,
+)
 from ari_app.elevenlabs.key_status import KeyStatus
 
 
@@ -39,3 +44,22 @@ def test_what_says_nothing_of_the_key_changes_nothing(error: ConnectError) -> No
     key = refused()
     key.failed("agent_7", error)
     assert key.refused
+
+
+@pytest.mark.parametrize("status", [404, 429, 500])
+def test_nobody_is_reached_until_somebody_answers(status: int) -> None:
+    key = KeyStatus()
+    key.failed("agent_7", AgentUnavailable("cannot be reached: connection refused"))
+    key.failed("agent_7", AgentTimeout(""))
+    assert key.problem == "cannot be reached: connection refused"
+    assert not key.refused
+    key.failed("agent_7", error_from_status(status))
+    assert not key.problem
+
+
+def test_a_refused_key_stays_refused_while_nobody_is_reached() -> None:
+    key = refused()
+    key.failed("agent_7", AgentUnavailable("cannot be reached"))
+    assert key.problem == "ElevenLabs refuses the key"
+    key.accepted()
+    assert not key.problem

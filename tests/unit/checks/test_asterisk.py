@@ -7,8 +7,8 @@ import pytest
 from aiohttp import web
 
 from ari_app.ari import AsteriskInfo, Client
-from ari_app.checks import Finding, Verdict, asterisk_side
-from ari_app.checks.asterisk_side import (
+from ari_app.checks import Finding, Verdict, asterisk
+from ari_app.checks.asterisk import (
     check_asterisk_side,
     endpoint_of,
     judge_limits,
@@ -59,7 +59,7 @@ async def test_all_is_well(ari: FakeAri) -> None:
 
 
 async def test_requests_that_take_long(ari: FakeAri, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asterisk_side, "_SLOW_MS", 0.0)
+    monkeypatch.setattr(asterisk, "_SLOW_MS", 0.0)
     assert "a call needs ten of them" in details(await findings(ari), Verdict.WARNING)
 
 
@@ -155,7 +155,7 @@ async def test_a_trunk_that_is_unavailable(ari: FakeAri) -> None:
 @pytest.mark.parametrize(
     ("changes", "verdict", "words"),
     [
-        ({}, Verdict.WARNING, "no endpoint PJSIP/trunk, so no calls can be placed"),
+        ({}, Verdict.NOTE, "no endpoint PJSIP/trunk, so no calls can be placed"),
         (
             {"outbound_endpoint": "PJSIP/{number}@mine"},
             Verdict.FAILED,

@@ -9,9 +9,8 @@ import pytest
 from ari_app.ari import Client
 from ari_app.ari.events import parse_event
 from ari_app.checks import Finding, Verdict
-from ari_app.checks.demands import Said, demands, judge
-from ari_app.checks.listening import Listener
-from ari_app.checks.questions import check_questions, judge_clock
+from ari_app.checks.asking import Listener, check_questions, judge_clock
+from ari_app.checks.conf_rules import Said, demands, judge
 from ari_app.settings import load_settings
 from tests.unit.ari.fake_ari import PASSWORD, USERNAME, Answer, FakeAri, json_answer
 
@@ -53,7 +52,9 @@ def functions(ari: FakeAri) -> set[str]:
 
 async def test_no_function_is_asked_for_that_is_not_there(ari: FakeAri) -> None:
     has(ari)
-    assert await asked(ari) == []
+    (finding,) = await asked(ari)
+    assert "hands calls to Stasis(voice-agent)" in finding.detail
+    assert "--conf" in finding.detail
     assert functions(ari) == set()
     has(ari, *BOTH)
     await asked(ari, configuration=False)
@@ -84,7 +85,9 @@ async def test_what_no_file_says_is_taken_as_asterisk_does(ari: FakeAri) -> None
 
 
 async def test_contexts_that_are_not_there(ari: FakeAri) -> None:
-    told = [finding.detail for finding in await asked(ari) if finding.what == "Dialplan"]
+    found = await asked(ari, configuration=False)
+    told = [finding.detail for finding in found if finding.what == "Dialplan"]
+    assert {finding.verdict for finding in found} == {Verdict.NOTE}, "nobody asked for them"
     assert len(told) == 2
     assert "no extension s in a context voice-agent-amd (AMD_CONTEXT)" in told[0]
     assert "no extension s in a context voice-agent-after (TRANSFER_CONTEXT)" in told[1]

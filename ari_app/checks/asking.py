@@ -1,0 +1,286 @@
+"""What Asterisk can only show on a channel: the way back to us, clock, dialplan, and what its files
+say.
+
+The check is an application of Asterisk's for as long as it takes. It makes one channel to our
+AudioSocket port, and one Local channel that is never dialled; both are removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from ari_app.ari import (
+    AriError,
+    AriNotFound,
+    AriServerError,
+    AriTimeout,
+    AriUnauthorized,
+    Client,
+    Event,
+    EventSocket,
+    SocketState,
+)
+from ari_app.call.release import media_channel_id, quietly
+from ari_app.checks.conf_rules import (
+    CONFIGURATION,
+    DIALPLAN,
+    Demand,
+    Said,
+    demands,
+    judge,
+    needed_contexts,
+)
+from ari_app.checks.finding import CALLS_IN, NOTHING, Finding, failed, ok, warning
+from ari_app.checks.here import is_serving
+from ari_app.settings import Settings, split_host_port
+from audiosocket import SLIN, AudioSocketServer, FrameClock, Kind, Line
+
+_AUDIO: Final = "Audio"
+_CLOCK: Final = "Clock"
+
+CONNECT_SECONDS = 4.0
+DIAL_BACK_SECONDS = 4.0
+_CLOCK_SECONDS: Final = 1.0
+
+
+@dataclass(slots=True)
+class Listener:
+    """What was heard on the event socket.
+
+    Attributes:
+        clock_ahead_seconds: How far Asterisk's clock is ahead of ours, from the first event that
+            had a time; None before.
+    """
+
+    clock_ahead_seconds: float | None = None
+
+    def heard(self, event: Event) -> None:
+        """Take note of an event."""
+        if self.clock_ahead_seconds is None and event.timestamp is not None:
+            ahead = event.timestamp - datetime.now(UTC)
+            self.clock_ahead_seconds = ahead.total_seconds()
+
+
+@asynccontextmanager
+async def listening(ari: Client) -> AsyncIterator[Listener]:
+    """Register the client's application, which Asterisk makes channels for.
+
+    Raises:
+        AriTimeout: No event socket could be opened.
+    """
+    listener = Listener()
+    connected = asyncio.Event()
+
+    def changed(state: SocketState) -> None:
+        if state is SocketState.CONNECTED:
+            connected.set()
+
+    socket = EventSocket(ari, listener.heard, changed)
+    task = asyncio.create_task(socket.run())
+    try:
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await connected.wait()
+        except TimeoutError:
+            raise AriTimeout("no event socket could be opened") from None
+        yield listener
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def check_dial_back(ari: Client, settings: Settings) -> Finding:
+    """Whether Asterisk reaches our AudioSocket port.
+
+    While ``serve`` has the port, Asterisk is made to dial that; it closes the connection, whose
+    UUID it does not know, and no call notices.
+    """
+    async with AsyncExitStack() as stack:
+        host, port = split_host_port(settings.audiosocket_bind)
+        clock = FrameClock()
+        server = AudioSocketServer(clock)
+        called: _Called | None = _Called()
+        try:
+            bound = await server.start(host, port)
+        except OSError:
+            if not await is_serving(settings):
+                return warning(
+                    _AUDIO,
+                    f"Port {settings.audiosocket_bind} is taken, so Asterisk was not asked to dial "
+                    "it. If that is not `ari-app serve`, choose another AUDIOSOCKET_BIND.",
+                )
+            called, bound = None, (host, port)
+        else:
+            stack.push_async_callback(server.close)
+            clock.start()
+            stack.callback(clock.stop)
+        dialled = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
+        target = settings.audiosocket_advertise or f"{dialled}:{bound[1]}"
+        try:
+            await stack.enter_async_context(listening(ari))
+        except AriTimeout:
+            return failed(
+                _AUDIO,
+                f"Asterisk at {settings.ari_url} opens no event socket. Has it loaded "
+                "res_http_websocket.so, and does a proxy before it pass WebSockets on?",
+            )
+        try:
+            await _dialled(ari, server, target, called, stack)
+        except AriUnauthorized:
+            return failed(
+                _AUDIO,
+                f"Asterisk lets the user {settings.ari_username!r} read only. Set read_only=no in "
+                "its ari.conf.",
+            )
+        except (AriError, TimeoutError):
+            return failed(
+                _AUDIO,
+                f"Asterisk cannot reach {target}. Set AUDIOSOCKET_ADVERTISE to an address of this "
+                "machine that Asterisk's machine reaches, and let that port through the firewall.",
+            )
+    where = "" if called is not None else ", where `ari-app serve` listens"
+    return ok(_AUDIO, f"Asterisk reaches {target}{where}")
+
+
+async def _dialled(
+    ari: Client,
+    server: AudioSocketServer,
+    target: str,
+    called: _Called | None,
+    stack: AsyncExitStack,
+) -> None:
+    """Return when Asterisk has dialled `target`, and we have taken it if we are to."""
+    name = uuid.uuid4() if called is None else called.uuid
+    if called is not None:
+        server.expect(name, called, SLIN, ttl=DIAL_BACK_SECONDS)
+    channel = media_channel_id(ari.app, name.hex)
+    stack.push_async_callback(quietly, lambda: ari.channels.hangup(channel))
+    async with asyncio.timeout(DIAL_BACK_SECONDS):
+        # Asterisk connects within this request.
+        await ari.channels.external_media(channel, target, format=SLIN.name, data=str(name))
+        if called is not None:
+            await called.connected.wait()
+
+
+class _Called:
+    """Waits for Asterisk to dial us, and hangs up when it does."""
+
+    def __init__(self) -> None:
+        self.uuid = uuid.uuid4()
+        self.connected = asyncio.Event()
+
+    def line_connected(self, line: Line) -> None:
+        self.connected.set()
+        line.hang_up()
+
+    def audio_received(self, payload: bytes, kind: Kind) -> None:
+        """Nobody listens."""
+
+    def digit_received(self, digit: str) -> None:
+        """Nobody listens."""
+
+    def tick(self, frames_due: int) -> None:
+        """Nothing to do."""
+
+    def line_lost(self, reason: str) -> None:
+        """As it should be."""
+
+
+async def check_questions(
+    ari: Client, settings: Settings, *, configuration: bool = True
+) -> list[Finding]:
+    """Ask a channel.
+
+    Args:
+        ari: Asterisk.
+        settings: What is asked for.
+        configuration: Whether its files are out of reach, so that it is asked for single settings
+            of them.
+    """
+    try:
+        modules = {each.name for each in await ari.asterisk.list_modules()}
+        async with listening(ari) as listener, _channel(ari) as channel:
+            findings = [] if not configuration else [_unseen(settings)]
+            # A function that is not there would put an error into Asterisk's log.
+            if "func_dialplan.so" in modules:
+                findings += await _contexts(ari, channel, settings)
+            if configuration and "func_config.so" in modules:
+                findings += await _configuration(ari, channel, settings)
+            ahead = listener.clock_ahead_seconds
+    except AriError as error:
+        unseen = CALLS_IN if configuration else NOTHING
+        return [warning(DIALPLAN, f"It could not be looked at: {error}. Try again.", uses=unseen)]
+    return [*([] if ahead is None else [judge_clock(ahead)]), *findings]
+
+
+@asynccontextmanager
+async def _channel(ari: Client) -> AsyncIterator[str]:
+    name = f"{ari.app}-ask-{uuid.uuid4().hex}"
+    await ari.channels.create(name, "Local/s@default", other_channel_id=f"{name}-2")
+    try:
+        yield name
+    finally:
+        await quietly(lambda: ari.channels.hangup(name))
+
+
+async def _read(ari: Client, channel: str, function: str) -> str | None:
+    """The value of a function; None where it has none."""
+    try:
+        return await ari.channels.get_channel_var(channel, function)
+    except (AriNotFound, AriServerError):
+        return None
+
+
+def judge_clock(ahead_seconds: float) -> Finding:
+    """Whether the logs of both sides can be laid side by side. Pure."""
+    if abs(ahead_seconds) <= _CLOCK_SECONDS:
+        return ok(_CLOCK, "Asterisk's and this machine's agree")
+    word = "ahead of" if ahead_seconds > 0 else "behind"
+    return warning(
+        _CLOCK,
+        f"Asterisk's is {abs(ahead_seconds):.1f} s {word} this machine's, so logs and call records "
+        "do not fit each other. Run chrony or another NTP client on both.",
+    )
+
+
+def _unseen(settings: Settings) -> Finding:
+    return warning(
+        DIALPLAN,
+        f"Whether it hands calls to Stasis({settings.ari_app}) is not to be seen over ARI. On "
+        "Asterisk's machine, as a user who may read its files, `ari-app check --conf "
+        "/etc/asterisk` looks.",
+        uses=CALLS_IN,
+    )
+
+
+async def _contexts(ari: Client, channel: str, settings: Settings) -> list[Finding]:
+    findings, found = [], []
+    for needed in needed_contexts(settings):
+        if await _read(ari, channel, f"DIALPLAN_EXISTS({needed.context},s,1)") == "1":
+            found.append(needed.context)
+        else:
+            findings.append(needed.missing("The dialplan has"))
+    there = [ok(DIALPLAN, f"has {' and '.join(found)}")] if found else []
+    return there + findings
+
+
+async def _configuration(ari: Client, channel: str, settings: Settings) -> list[Finding]:
+    """Ask for single settings by AST_CONFIG(); never for a password."""
+
+    async def said(demand: Demand) -> Said | None:
+        place = f"{demand.file},{demand.section},{demand.key}"
+        value = await _read(ari, channel, f"AST_CONFIG({place})")
+        return None if value is None else Said(value, demand.file)
+
+    findings = [
+        finding
+        for demand in demands(settings.ari_username)
+        if (finding := judge(demand, await said(demand))) is not None
+    ]
+    return findings or [ok(CONFIGURATION, "Asterisk's files say what they should, so far as asked")]

@@ -68,7 +68,7 @@ def serve(env_file: EnvFile = _ENV_FILE) -> None:
     """Take calls until told to stop: SIGTERM lets running calls finish, a second one ends them."""
     # Frames are too small for several threads, and what forks must have one only.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from ari_app.service import supervise
+    from ari_app.serve import supervise
 
     settings = _settings(env_file)
     settings.require_serving()
@@ -87,7 +87,7 @@ def check(
 ) -> None:
     """Find out what is wrong with a set-up, and say how to mend it."""
     from ari_app.checks import Finding, Verdict, check_all, what_works
-    from ari_app.logs import set_up_logging
+    from ari_app.process.logs import set_up_logging
 
     signs = {
         Verdict.OK: "[green]✓[/]",
@@ -131,7 +131,7 @@ def agent(
     ] = None,
 ) -> None:
     """Run the practice agent alone: an ElevenLabs-compatible server that needs no account."""
-    from ari_app.logs import set_up_logging
+    from ari_app.process.logs import set_up_logging
 
     with _lab_extra():
         from lab.practice_agent.command import run_practice_agent
@@ -149,7 +149,7 @@ def demo(
     ] = False,
 ) -> None:
     """Place a real call through a real Asterisk to the practice agent, and show it."""
-    from ari_app.logs import set_up_logging
+    from ari_app.process.logs import set_up_logging
 
     with _lab_extra():
         from lab.demo import DemoOptions, run_demo

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ari_app.ari import Client
-from ari_app.elevenlabs import AgentClient
+from ari_app.agent.elevenlabs.client import AgentClient
+from ari_app.line.asterisk.ari.client import Client
 from ari_app.settings import Settings
 
 

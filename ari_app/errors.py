@@ -6,7 +6,7 @@
     ├── ConfigError        ours: a setting is missing or wrong
     ├── LineError          the line: the AudioSocket connection or its audio
     ├── ControlError       Asterisk: its REST interface or its event socket
-    │   └── AriError       (see ari_app.ari.errors)
+    │   └── AriError       (see ari_app.line.asterisk.ari.errors)
     └── AgentError         the agent: ElevenLabs' service or its WebSocket
 
 Every exception carries a stable `code`, which logs, metrics and HTTP answers use, and

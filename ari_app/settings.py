@@ -25,16 +25,16 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from ari_app.addresses import is_loopback, is_unspecified
-from ari_app.call.digits import DigitMode
-from ari_app.call.numbers import check_endpoint, number_pattern
-from ari_app.call.policy import CallPolicy
+from ari_app.agent.precall import OnFailure
+from ari_app.call.keypad import DigitMode
+from ari_app.call.plan import CallPolicy
 from ari_app.call.signals import OnMachine
 from ari_app.errors import ConfigError
-from ari_app.logs import NumberStyle
+from ari_app.line.numbers import check_endpoint, number_pattern
 from ari_app.patterns import LinearPattern
-from ari_app.precall import OnFailure
-from audiosocket import ConnectionLimits, Networks
+from ari_app.process.logs import NumberStyle
+from ari_app.process.network import is_loopback, is_unspecified
+from linekit.listener import ConnectionLimits, Networks
 
 _BUSY_CALLS = 50
 _ALIKE: Final = 0.89
@@ -64,7 +64,7 @@ def _http_url(value: str) -> str:
         )
     try:
         parts = urlsplit(value)
-        parts.port  # noqa: B018
+        parts.port
     except ValueError:
         raise ValueError("must be a URL such as http://127.0.0.1:8088") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:

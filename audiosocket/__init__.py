@@ -46,20 +46,7 @@ async def serve(host: str, port: int) -> AudioSocketServer:
 `entrance`, `line`, `server` and `client` are thin shells around them for asyncio and uvloop.
 """
 
-from audiosocket.census import ConnectionLimits
-from audiosocket.client import AudioSocketClient, ClientStats, Heard
-from audiosocket.clock import FrameClock
-from audiosocket.codec import Decoder, audio_header, encode
-from audiosocket.errors import (
-    AudioSocketError,
-    FrameSizeError,
-    InvalidDigit,
-    NotIdentified,
-    ProtocolError,
-    UnexpectedKind,
-    UnknownKind,
-    WrongLength,
-)
+from audiosocket.connection import AudioSocketConnection, ConnectionHandler, ConnectionStats
 from audiosocket.frames import (
     FORMATS,
     FRAME_MS,
@@ -73,21 +60,38 @@ from audiosocket.frames import (
     SLIN96,
     SLIN192,
     Audio,
+    AudioSocketError,
+    Decoder,
     Dtmf,
     Error,
+    FrameSizeError,
     Hangup,
     Identify,
+    InvalidDigit,
     Kind,
     LineFormat,
     Message,
+    NotIdentified,
+    ProtocolError,
+    UnexpectedKind,
+    UnknownKind,
+    WrongLength,
+    audio_header,
+    encode,
 )
-from audiosocket.line import Line, LineHandler, LineStats
-from audiosocket.listener import Listener
-from audiosocket.networks import Networks
-from audiosocket.playout import FlushResult, PlayoutBuffer, PlayoutStats
-from audiosocket.schedule import Due, Schedule
 from audiosocket.server import AudioSocketServer
-from audiosocket.sources import FrameSource, pcm_source, silence_source, tone_source
+from lab.load.audiosocket_client import (
+    AudioSocketClient,
+    ClientStats,
+    FrameSource,
+    Heard,
+    pcm_source,
+    silence_source,
+    tone_source,
+)
+from linekit.clock import Due, FrameClock, Schedule
+from linekit.listener import ConnectionLimits, Listener, Networks
+from linekit.playout import FlushResult, PlayoutBuffer, PlayoutStats
 
 __all__ = [
     "FORMATS",

@@ -8,8 +8,61 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 from uuid import UUID
+
+
+class AudioSocketError(Exception):
+    """Base of everything that this package raises on its own account."""
+
+
+class ProtocolError(AudioSocketError):
+    """The peer sent bytes that are no AudioSocket.
+
+    `before` holds the messages that were complete before the fault in the same call of
+    `Decoder.feed`, so that nothing is lost however the stream was cut.
+    """
+
+    reason: ClassVar[str] = "protocol_error"
+
+    def __init__(self, detail: str, before: tuple[Message, ...] = ()) -> None:
+        super().__init__(detail)
+        self.before = before
+
+
+class UnknownKind(ProtocolError):
+    """A kind byte that `res_audiosocket.h` does not define."""
+
+    reason = "unknown_kind"
+
+
+class WrongLength(ProtocolError):
+    """A length that its kind does not allow."""
+
+    reason = "wrong_length"
+
+
+class InvalidDigit(ProtocolError):
+    """A DTMF message whose byte is no key of a telephone."""
+
+    reason = "invalid_digit"
+
+
+class NotIdentified(ProtocolError):
+    """The first message was not the UUID."""
+
+    reason = "not_identified"
+
+
+class UnexpectedKind(ProtocolError):
+    """A well-formed message that has no business here, such as a second UUID."""
+
+    reason = "unexpected_kind"
+
+
+class FrameSizeError(AudioSocketError):
+    """A source of audio gave something else than exactly one 20 ms frame."""
+
 
 HEADER_BYTES: Final = 3
 MAX_PAYLOAD_BYTES: Final = 0xFFFF
@@ -135,3 +188,136 @@ FORMATS: Final = (SLIN, SLIN12, SLIN16, SLIN24, SLIN32, SLIN44, SLIN48, SLIN96, 
 
 _BY_NAME: Final = {fmt.name: fmt for fmt in FORMATS}
 _BY_KIND: Final = {fmt.kind: fmt for fmt in FORMATS}
+
+
+_FIXED_LENGTH: Final = {Kind.HANGUP: 0, Kind.UUID: 16, Kind.DTMF: 1, Kind.ERROR: 1}
+
+# Indexed by the kind byte: (kind, the only length it may have), None for "any audio length".
+_RULES: Final[tuple[tuple[Kind, int | None] | None, ...]] = tuple(
+    (Kind(value), _FIXED_LENGTH.get(Kind(value))) if value in Kind.__members__.values() else None
+    for value in range(256)
+)
+
+
+def audio_header(kind: Kind, length: int) -> bytes:
+    """The three bytes before `length` bytes of audio of this kind.
+
+    Raises ValueError when the kind is no audio, or the length is odd, zero or over 65535.
+    """
+    if not kind.is_audio:
+        raise ValueError(f"kind 0x{kind:02x} carries no audio")
+    if not 0 < length <= MAX_PAYLOAD_BYTES or length % SAMPLE_BYTES:
+        raise ValueError(f"audio is whole samples in 2 to 65534 bytes, not {length} bytes")
+    return bytes((kind, length >> 8, length & 0xFF))
+
+
+def encode(message: Message) -> bytes:
+    """One message as bytes. Raises ValueError for content that the protocol cannot carry."""
+    match message:
+        case Audio(kind, payload):
+            return audio_header(kind, len(payload)) + payload
+        case Hangup():
+            return b"\x00\x00\x00"
+        case Identify(uuid):
+            return b"\x01\x00\x10" + uuid.bytes
+        case Dtmf(digit):
+            if digit not in DTMF_DIGITS:
+                raise ValueError(f"no DTMF digit: {digit!r}")
+            return b"\x03\x00\x01" + digit.encode("ascii")
+        case _:
+            return b"\xff\x00\x01" + bytes((message.code,))
+
+
+class Decoder:
+    """Cuts a byte stream into messages.
+
+    Any split of the stream gives the same messages and, if there is one, the same error. A bad
+    header is refused as soon as it is there; its payload is not waited for. What is held back
+    is at most one message (64 KiB).
+    """
+
+    def __init__(self, expect_identify: bool = True) -> None:
+        """`expect_identify`: the first message must be the UUID, as a server demands."""
+        self._must_identify = expect_identify
+        self._rest = bytearray()
+        self._needed = HEADER_BYTES
+        self._error: ProtocolError | None = None
+
+    @property
+    def buffered(self) -> int:
+        """Bytes of an unfinished message; above 3 (the header) its payload has begun."""
+        return len(self._rest)
+
+    def feed(self, data: bytes) -> list[Message]:
+        """The messages that `data` completes, in order.
+
+        Raises ProtocolError at the first fault, with the messages before it in `before`; every
+        later call raises the same error again, without them.
+        """
+        if self._error is not None:
+            raise type(self._error)(str(self._error))
+        rest = self._rest
+        if rest:
+            rest += data
+            if len(rest) < self._needed:
+                return []
+            data = bytes(rest)
+            rest.clear()
+
+        messages: list[Message] = []
+        start, end = 0, len(data)
+        try:
+            while start < end:
+                kind, fixed_length = self._rule(data[start])
+                body = start + HEADER_BYTES
+                if body > end:
+                    self._needed = HEADER_BYTES
+                    break
+                length = data[start + 1] << 8 | data[start + 2]
+                if fixed_length is None:
+                    if not length or length % SAMPLE_BYTES:
+                        raise WrongLength(f"kind 0x{kind:02x}: {length} bytes are no samples")
+                elif length != fixed_length:
+                    raise WrongLength(f"kind 0x{kind:02x}: {length} bytes, not {fixed_length}")
+                stop = body + length
+                if stop > end:
+                    self._needed = HEADER_BYTES + length
+                    break
+                payload = data[body:stop]
+                messages.append(
+                    Audio(kind, payload) if fixed_length is None else _control(kind, payload)
+                )
+                self._must_identify = False
+                start = stop
+        except ProtocolError as error:
+            self._error = error
+            error.before = tuple(messages)
+            raise
+        if start < end:
+            rest += data[start:]
+        return messages
+
+    def _rule(self, value: int) -> tuple[Kind, int | None]:
+        rule = _RULES[value]
+        if rule is None:
+            raise UnknownKind(f"kind 0x{value:02x} is unknown")
+        if self._must_identify and rule[0] is not Kind.UUID:
+            raise NotIdentified(f"kind 0x{value:02x} came before the UUID")
+        return rule
+
+
+def _control(kind: Kind, payload: bytes) -> Message:
+    match kind:
+        case Kind.UUID:
+            return Identify(UUID(bytes=payload))
+        case Kind.DTMF:
+            # A phone that sends SIP INFO may name A to D in lower case; Asterisk passes it on
+            # (res_pjsip_dtmf_info.c).
+            digit = payload.decode("latin-1").upper()
+            if digit not in DTMF_DIGITS:
+                raise InvalidDigit(f"byte 0x{payload[0]:02x} is no DTMF digit")
+            return Dtmf(digit)
+        case Kind.ERROR:
+            return Error(payload[0])
+        case _:
+            return Hangup()

@@ -3,24 +3,325 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+import socket
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Generic, Literal, Protocol, TypeVar
 from uuid import UUID
 
 import structlog
 
-from audiosocket.census import ConnectionLimits
-from audiosocket.clock import FrameClock
-from audiosocket.entrance import Admit, Entrance, Refused, TcpEntrance
-from audiosocket.expectations import Expectations
-from audiosocket.frames import LineFormat
-from audiosocket.line import Line, LineHandler
-from audiosocket.networks import Networks
-from audiosocket.refusals import RefusalLog
+from audiosocket.connection import AudioSocketConnection, ConnectionHandler
+from audiosocket.frames import Decoder, Hangup, Identify, LineFormat, ProtocolError, encode
+from linekit.clock import FrameClock
+from linekit.listener import Census, ConnectionLimits, Listener, Networks, turn_away
 
 log = structlog.get_logger(__name__)
+
+Admit = Callable[[UUID, Callable[[], None]], asyncio.Protocol | str]
+"""Given a UUID and what to call when its connection is gone: who carries it on, or the slug of why
+it is refused."""
+Refused = Callable[[str, str], None]
+"""Called with a slug and with the other end, as `host:port`."""
+
+_HANGUP: Final = encode(Hangup())
+_GREETING_BYTES: Final = len(encode(Identify(UUID(int=0))))
+
+
+class Entrance(Protocol):
+    """What a server needs of the place where connections come in."""
+
+    @property
+    def half_open(self) -> int:
+        """How many connections have not said who they are."""
+        ...
+
+    @property
+    def listening(self) -> bool:
+        """Whether new ones are accepted."""
+        ...
+
+    async def open(self, host: str, port: int) -> tuple[str, int]:
+        """Listen; the address. Raises OSError or RuntimeError."""
+        ...
+
+    def stop_listening(self) -> None:
+        """Accept no more. May be called twice."""
+        ...
+
+    async def close(self) -> None:
+        """Accept no more; what is half-open is closed, what was admitted has been handed over."""
+        ...
+
+
+class TcpEntrance:
+    """The usual entrance.
+
+    Until a connection has sent its UUID it is a bare socket, from which exactly these 19 bytes are
+    read: no transport, no task, no timer of its own. What is refused gets 0x00 and is closed.
+    """
+
+    def __init__(
+        self,
+        admit: Admit,
+        refused: Refused,
+        *,
+        allow: Networks,
+        limits: ConnectionLimits,
+        identify_timeout: float,
+    ) -> None:
+        """`allow`: who may connect. `identify_timeout`: seconds until the UUID has to be there."""
+        self._admit = admit
+        self._refused = refused
+        self._allow = allow
+        self._census: Census[_Guest] = Census(limits, identify_seconds=identify_timeout)
+        self._listener = Listener(self._accepted, exhausted=self._exhausted)
+        self._guests: set[_Guest] = set()
+        self._handing_over: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def half_open(self) -> int:
+        """How many connections have not said who they are."""
+        return len(self._guests)
+
+    @property
+    def listening(self) -> bool:
+        """Whether new ones are accepted."""
+        return self._listener.listening
+
+    async def open(self, host: str, port: int) -> tuple[str, int]:
+        """Listen; the address. Raises OSError or RuntimeError."""
+        return await self._listener.start(host, port)
+
+    def stop_listening(self) -> None:
+        """Accept no more. May be called twice."""
+        self._listener.close()
+
+    async def close(self) -> None:
+        """Accept no more; what is half-open is closed, what was admitted has been handed over."""
+        self._listener.close()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for guest in tuple(self._guests):
+            self._let_go(guest)
+            self._census.leave(guest)
+            turn_away(guest.sock, _HANGUP)
+        if self._handing_over:
+            await asyncio.wait(self._handing_over)
+
+    def _accepted(self, sock: socket.socket, host: str, port: int) -> None:
+        if host not in self._allow:
+            turn_away(sock, _HANGUP)
+            self._refused("not_allowed", peer_address(host, port))
+            return
+        guest = _Guest(sock, host, port)
+        loop = asyncio.get_running_loop()
+        arrival = self._census.arrive(guest, host, now=loop.time())
+        if arrival.made_room is not None:
+            self._refuse(*arrival.made_room)
+        if arrival.refused is not None:
+            turn_away(sock, _HANGUP)
+            self._refused(arrival.refused, guest.peer)
+            return
+        self._guests.add(guest)
+        loop.add_reader(sock.fileno(), self._read, guest)
+        self._set_timer()
+
+    def _exhausted(self, error: OSError) -> None:
+        log.error("no connections accepted", error=error.strerror, half_open=self.half_open)
+        self._refused("no_descriptors", "unknown")
+
+    def _read(self, guest: _Guest) -> None:
+        try:
+            data = guest.sock.recv(_GREETING_BYTES - guest.decoder.buffered)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._let_go(guest)
+            self._census.leave(guest)
+            guest.sock.close()
+            return
+        try:
+            messages = guest.decoder.feed(data)
+        except ProtocolError:
+            self._refuse(guest, "malformed")
+            return
+        match messages:
+            case [Identify(uuid)]:
+                self._identified(guest, uuid)
+
+    def _identified(self, guest: _Guest, uuid: UUID) -> None:
+        admitted = self._admit(uuid, lambda: self._census.leave(guest))
+        if isinstance(admitted, str):
+            self._refuse(guest, admitted)
+            return
+        self._let_go(guest)
+        self._census.identify(guest)
+        task = asyncio.create_task(self._hand_over(guest, admitted), name="audiosocket-hand-over")
+        self._handing_over.add(task)
+        task.add_done_callback(self._handing_over.discard)
+
+    async def _hand_over(self, guest: _Guest, protocol: asyncio.Protocol) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.connect_accepted_socket(lambda: protocol, guest.sock)
+        except OSError as error:
+            log.warning("connection lost at once", peer=guest.peer, error=error.strerror)
+            guest.sock.close()
+            self._census.leave(guest)
+
+    def _refuse(self, guest: _Guest, reason: str) -> None:
+        self._let_go(guest)
+        self._census.leave(guest)
+        turn_away(guest.sock, _HANGUP)
+        self._refused(reason, guest.peer)
+
+    def _let_go(self, guest: _Guest) -> None:
+        """Read no more from it here."""
+        self._guests.discard(guest)
+        asyncio.get_running_loop().remove_reader(guest.sock.fileno())
+
+    def _set_timer(self) -> None:
+        deadline = self._census.next_deadline
+        if self._timer is None and deadline is not None:
+            self._timer = asyncio.get_running_loop().call_at(deadline, self._time_is_up)
+
+    def _time_is_up(self) -> None:
+        self._timer = None
+        for guest in self._census.take_late(asyncio.get_running_loop().time()):
+            self._refuse(guest, "no_uuid_in_time")
+        self._set_timer()
+
+
+class _Guest:
+    """A connection that has not said who it is."""
+
+    __slots__ = ("decoder", "host", "port", "sock")
+
+    def __init__(self, sock: socket.socket, host: str, port: int) -> None:
+        self.sock = sock
+        self.host = host
+        self.port = port
+        self.decoder = Decoder(expect_identify=True)
+
+    @property
+    def peer(self) -> str:
+        return peer_address(self.host, self.port)
+
+
+def peer_address(host: str, port: int) -> str:
+    """`host:port` for logs."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+T = TypeVar("T")
+
+Refusal = Literal["unknown_uuid", "expired", "reused"]
+
+_REMEMBERED: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Expected(Generic[T]):
+    value: T
+    expires_at: float
+
+
+class Expectations(Generic[T]):
+    """The UUIDs that Asterisk was told of and has not connected with yet.
+
+    A UUID is all that a connection proves itself with, so it is good for one connection. The
+    last 1024 that were used or have expired are remembered, only to name the refusal well.
+    """
+
+    def __init__(self) -> None:
+        self._expected: dict[UUID, _Expected[T]] = {}
+        self._past: OrderedDict[UUID, Refusal] = OrderedDict()
+
+    def add(self, uuid: UUID, value: T, *, now: float, ttl: float) -> None:
+        """Expect `uuid` for `ttl` seconds. Raises ValueError when it is expected already."""
+        self._sweep(now)
+        if uuid in self._expected:
+            raise ValueError("this UUID is expected already")
+        self._past.pop(uuid, None)
+        self._expected[uuid] = _Expected(value, now + ttl)
+
+    def take(self, uuid: UUID, *, now: float) -> T | Refusal:
+        """What was registered under `uuid`, which is used up now; or why not."""
+        self._sweep(now)
+        expected = self._expected.pop(uuid, None)
+        if expected is None:
+            return self._past.get(uuid, "unknown_uuid")
+        self._remember(uuid, "reused")
+        return expected.value
+
+    def forget(self, uuid: UUID) -> bool:
+        """Expect it no more; whether it was expected."""
+        return self._expected.pop(uuid, None) is not None
+
+    def count(self, *, now: float) -> int:
+        """How many UUIDs are expected."""
+        self._sweep(now)
+        return len(self._expected)
+
+    def clear(self) -> None:
+        """Expect nothing."""
+        self._expected.clear()
+
+    def _sweep(self, now: float) -> None:
+        expired = [uuid for uuid, entry in self._expected.items() if entry.expires_at <= now]
+        for uuid in expired:
+            del self._expected[uuid]
+            self._remember(uuid, "expired")
+
+    def _remember(self, uuid: UUID, refusal: Refusal) -> None:
+        self._past[uuid] = refusal
+        if len(self._past) > _REMEMBERED:
+            self._past.popitem(last=False)
+
+
+WINDOW_SECONDS: Final = 1.0
+_TOLD_ONE_BY_ONE: Final = 5
+
+
+class RefusalLog:
+    """The first few of each second are told one by one, all others in one line when it is over.
+
+    So a person who looks for one mistake sees it, and a flood writes six lines a second.
+    """
+
+    def __init__(self, told_one_by_one: int = _TOLD_ONE_BY_ONE) -> None:
+        self._told_one_by_one = told_one_by_one
+        self._told = 0
+        self._untold: Counter[str] = Counter()
+        self._window_ends = float("-inf")
+
+    def add(self, reason: str, *, now: float) -> bool:
+        """One more. Whether to tell of it by itself; if not, it is told with others later."""
+        if now >= self._window_ends and not self._untold:
+            self._window_ends, self._told = now + WINDOW_SECONDS, 0
+        if self._told < self._told_one_by_one:
+            self._told += 1
+            return True
+        self._untold[reason] += 1
+        return False
+
+    @property
+    def summary_at(self) -> float | None:
+        """When to tell of those that were not told one by one; None when there are none."""
+        return self._window_ends if self._untold else None
+
+    def take_untold(self, *, now: float) -> dict[str, int]:
+        """Those that were not told yet, by reason. The second that begins is told as a whole."""
+        untold, self._untold = dict(self._untold), Counter()
+        self._window_ends, self._told = now + WINDOW_SECONDS, self._told_one_by_one
+        return untold
+
 
 OnRefused = Callable[[str], None]
 """Called with a slug: `not_allowed`, `limit`, `address_limit`, `no_uuid_in_time`, `unknown_uuid`,
@@ -43,7 +344,7 @@ class MakeEntrance(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Registration:
-    handler: LineHandler
+    handler: ConnectionHandler
     format: LineFormat
 
 
@@ -83,7 +384,7 @@ class AudioSocketServer:
         self._refusal_log = RefusalLog()
         self._summary: asyncio.TimerHandle | None = None
         self._expectations: Expectations[_Registration] = Expectations()
-        self._lines: dict[Line, Callable[[], None]] = {}
+        self._lines: dict[AudioSocketConnection, Callable[[], None]] = {}
         self._all_gone = asyncio.Event()
         self._entrance = entrance(
             self._admit,
@@ -137,7 +438,9 @@ class AudioSocketServer:
             await self._all_gone.wait()
         self._tell_summary()
 
-    def expect(self, uuid: UUID, handler: LineHandler, fmt: LineFormat, ttl: float = 10.0) -> None:
+    def expect(
+        self, uuid: UUID, handler: ConnectionHandler, fmt: LineFormat, ttl: float = 10.0
+    ) -> None:
         """Accept one connection with this UUID within `ttl` seconds.
 
         `fmt` is what the channel was created with; frames go out in it. Call this before
@@ -151,17 +454,17 @@ class AudioSocketServer:
         """Expect it no more; whether it still was expected."""
         return self._expectations.forget(uuid)
 
-    def _admit(self, uuid: UUID, gone: Callable[[], None]) -> Line | str:
+    def _admit(self, uuid: UUID, gone: Callable[[], None]) -> AudioSocketConnection | str:
         """Turn a connection into a line, or say why not."""
         found = self._expectations.take(uuid, now=asyncio.get_running_loop().time())
         if not isinstance(found, _Registration):
             return found
 
-        def closed(line: Line) -> None:
+        def closed(line: AudioSocketConnection) -> None:
             gone()
             self._line_closed(line)
 
-        return Line(
+        return AudioSocketConnection(
             uuid=uuid,
             fmt=found.format,
             handler=found.handler,
@@ -171,10 +474,10 @@ class AudioSocketServer:
             stall_timeout=self._stall_timeout,
         )
 
-    def _line_opened(self, line: Line) -> None:
+    def _line_opened(self, line: AudioSocketConnection) -> None:
         self._lines[line] = self._clock.add(line.write_frames)
 
-    def _line_closed(self, line: Line) -> None:
+    def _line_closed(self, line: AudioSocketConnection) -> None:
         self._lines.pop(line)()
         if not self._lines:
             self._all_gone.set()

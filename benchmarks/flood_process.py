@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from uuid import uuid4
 
-from audiosocket import Identify, encode
+from audiosocket.frames import Identify, encode
 
 _GARBAGE_BYTES = 64 * 1024
 _READ_BYTES = 65536

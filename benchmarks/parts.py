@@ -19,13 +19,14 @@ import numpy as np
 import orjson
 import pybase64
 
+from ari_app.agent.elevenlabs.codec import decode, encode_audio
 from ari_app.audio.convert import make_converter
 from ari_app.audio.formats import AudioFormat
 from ari_app.audio.g711 import alaw_to_pcm, pcm_to_alaw, pcm_to_ulaw, ulaw_to_pcm
-from ari_app.elevenlabs.codec import decode, encode_audio
-from audiosocket import SLIN, Audio, Decoder, Identify, PlayoutBuffer, encode
+from audiosocket.frames import SLIN, Audio, Decoder, Identify, encode
 from benchmarks.engines import ENGINES
 from benchmarks.quality import Quality, measure_quality
+from linekit.playout import PlayoutBuffer
 
 _ROUNDS = 5
 _ROUND_SECONDS = 0.05

@@ -2,11 +2,103 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
 
-from ari_app.call.digits import DigitCollector
-from ari_app.call.policy import CallPolicy
+if TYPE_CHECKING:
+    from ari_app.call.plan import CallPolicy
+import asyncio
+
+KEYS: Final = frozenset("0123456789*#ABCD")
+"""What a telephone's keypad has (ITU-T Q.23)."""
+
+
+class DigitMode(StrEnum):
+    """What happens with keys."""
+
+    OFF = "off"
+    EACH = "each"  # every key is told at once
+    COLLECT = "collect"  # keys are told together, when the entry is complete
+
+
+class DigitCollector:
+    """Turns keys into entries.
+
+    In the mode ``collect`` an entry is complete when the terminator is pressed (it is not part of
+    the entry), when it is as long as it may be, or when no further key has come for a while. The
+    terminator pressed alone is an entry of its own: the caller has been asked to press it.
+
+    Args:
+        mode: What happens with keys.
+        inter_digit_timeout: Seconds without a key after which an entry is complete.
+        terminator: The key that completes an entry; empty: there is none.
+        max_digits: The longest entry.
+
+    Raises:
+        ValueError: A timeout that is not positive, a terminator that is no key, or no room for a
+            digit.
+    """
+
+    def __init__(
+        self,
+        mode: DigitMode,
+        *,
+        inter_digit_timeout: float = 3.0,
+        terminator: str = "#",
+        max_digits: int = 32,
+    ) -> None:
+        if not inter_digit_timeout > 0:
+            raise ValueError("the time between two digits must be more than 0 seconds")
+        if terminator and terminator not in KEYS:
+            raise ValueError("the terminator must be one key: 0 to 9, *, #, A to D, or nothing")
+        if max_digits < 1:
+            raise ValueError("an entry must have room for at least one digit")
+        self._mode = mode
+        self._inter_digit_timeout = inter_digit_timeout
+        self._terminator = terminator
+        self._max_digits = max_digits
+        self._entry = ""
+        self._deadline: float | None = None
+
+    @property
+    def next_deadline(self) -> float | None:
+        """When :meth:`timer` has something to do; None while nothing is waiting."""
+        return self._deadline
+
+    def digit(self, digit: str, now: float) -> str | None:
+        """Take a key; the entry, when this key completes one.
+
+        What is no key (a hook flash) is passed over.
+        """
+        key = digit.upper()
+        if self._mode is DigitMode.OFF or key not in KEYS:
+            return None
+        if self._mode is DigitMode.EACH:
+            return key
+        if key == self._terminator:
+            return self.finish() or key
+        self._entry += key
+        if len(self._entry) >= self._max_digits:
+            return self.finish()
+        self._deadline = now + self._inter_digit_timeout
+        return None
+
+    def timer(self, now: float) -> str | None:
+        """The entry, when the time for its next key is over at ``now``."""
+        if self._deadline is None or now < self._deadline:
+            return None
+        return self.finish()
+
+    def finish(self) -> str | None:
+        """The entry as far as it has come; None when there is none."""
+        entry, self._entry, self._deadline = self._entry, "", None
+        return entry or None
+
+
+def for_record(digits: str, *, sensitive: bool) -> str:
+    """An entry as logs and transcripts may show it; a sensitive one shows not even its length."""
+    return "[digits]" if sensitive else digits
 
 
 class Keypad:

@@ -4,8 +4,8 @@ The order in which Asterisk, the line and the agent report is theirs to choose; 
 any order. An event that comes too late to matter (the agent answers a call that is being released)
 changes nothing.
 
-:mod:`ari_app.call.arriving` decides on the way in, :mod:`ari_app.call.passing_on` while the caller
-hears music, :mod:`ari_app.call.recovering` when the agent was lost; the middle and the way out are
+:mod:`ari_app.call.machine` decides on the way in, :mod:`ari_app.call.machine` while the caller
+hears music, :mod:`ari_app.call.machine` when the agent was lost; the middle and the way out are
 here.
 """
 
@@ -13,8 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ari_app.call import arriving, passing_on, recovering
-from ari_app.call.course import Course
 from ari_app.call.signals import (
     AgentClosed,
     AgentEnding,
@@ -23,6 +21,7 @@ from ari_app.call.signals import (
     AgentNamed,
     AgentReady,
     AgentResumed,
+    AnswerCaller,
     BridgeMade,
     CalleeAnswered,
     CalleeLost,
@@ -33,33 +32,506 @@ from ari_app.call.signals import (
     CallerJoined,
     CallerLeft,
     CallerWaits,
+    CallTarget,
     CallWanted,
     CancelTimer,
+    ConnectAgent,
     ConsultRequested,
     ControlFailed,
+    DropAgent,
+    DropTarget,
     Effect,
     EndRequested,
     Event,
     HoldRequested,
+    JoinCaller,
+    JoinMedia,
+    JoinTarget,
+    MakeBridge,
     MediaEntered,
     MediaJoined,
     MediaLost,
-    Outcome,
+    OnMachine,
+    OpenMedia,
     PhoneHeld,
+    PlaceCall,
     PlayedOut,
+    PlayKept,
+    PlayMusic,
+    PlayOut,
+    PlayPhrase,
+    PromptAgent,
     Refused,
+    Release,
     Released,
+    ReplaceAgent,
+    RingCaller,
+    ScreenCall,
     SetTimer,
     SilenceHeard,
     SpeechHeard,
-    Status,
+    StartAudio,
     TargetAnswered,
     TargetJoined,
     TargetLost,
+    TellTarget,
     Timer,
     TimerFired,
+    WatchSpeech,
 )
-from ari_app.call.states import OVER, State, Step
+from ari_app.call.states import OVER, State, Step, advance
+from ari_app.line.interface import Outcome, Result, Status
+
+
+class Course:
+    """One call's way through the table of states.
+
+    Attributes:
+        state: Where the call is.
+        outcome: How it ends; known from the moment that it is decided, None before.
+        answered: The caller's channel is up.
+        screened: Whom we call is to be screened for machines.
+        on_machine: What to do, for a machine has answered; ``TALK`` for a person.
+        prepared: Bridge and media channel have been asked for.
+        music: The caller hears music.
+        agent_wanted: The agent has been dialled.
+        agent_ready: It is there.
+        ending: It has ended the call before the caller was there: how, once its words are heard.
+        agent_closed: It has left before the caller was there: how the call ends then.
+        agent_lost: It was lost then, and is to be replaced.
+        replaced: That has been done; a call gets no third agent.
+        together: The caller is with the target of a transfer.
+        phrase: There is a phrase to cover the gap, and it has not been played.
+        bridge_made, media_entered, media_joined: What Asterisk has done.
+    """
+
+    def __init__(self) -> None:
+        self.state = State.NEW
+        self.outcome: Outcome | None = None
+        self.answered = False
+        self.screened = False
+        self.on_machine = OnMachine.TALK
+        self.prepared = False
+        self.music = False
+        self.agent_wanted = False
+        self.agent_ready = False
+        self.ending: Outcome | None = None
+        self.agent_closed: Outcome | None = None
+        self.agent_lost: AgentLost | None = None
+        self.replaced = False
+        self.phrase = False
+        self.together = False
+        self.bridge_made = False
+        self.media_entered = False
+        self.media_joined = False
+
+    def step(self, step: Step) -> None:
+        """Go on.
+
+        Raises:
+            IllegalStep: The table has no such row.
+        """
+        self.state = advance(self.state, step)
+
+    def decided(self) -> Outcome:
+        """How the call ends, where that must be known."""
+        assert self.outcome is not None, f"a call that is {self.state} knows how it ends"
+        return self.outcome
+
+    def join_caller(self) -> JoinCaller:
+        """Put the caller into the bridge; the music, if any, ends."""
+        self.music = False
+        return JoinCaller()
+
+    def agent_ends(self, outcome: Outcome) -> Iterator[Effect]:
+        """The agent has said that it ends the call; its last words are waited for."""
+        self.step(Step.AGENT_ENDING)
+        self.outcome = outcome
+        yield SetTimer(Timer.CLOSE)
+
+    def agent_done(self, outcome: Outcome) -> Iterator[Effect]:
+        """Nothing more comes from the agent; what is queued is played out."""
+        self.step(Step.AGENT_DONE)
+        self.outcome = outcome
+        yield CancelTimer(Timer.CLOSE)
+        yield PlayOut()
+
+    def stop(self, outcome: Outcome) -> Iterator[Effect]:
+        """End now; the caller may still be there."""
+        yield from self.release(Step.STOP, outcome, caller_present=True)
+
+    def release(self, step: Step, outcome: Outcome, *, caller_present: bool) -> Iterator[Effect]:
+        """Give everything back."""
+        self.step(step)
+        self.outcome = outcome
+        for timer in Timer:
+            yield CancelTimer(timer)
+        yield Release(outcome, caller_present)
+
+
+_HANDED_OVER = Outcome(Status.COMPLETED, "transferred")
+
+
+def hold(course: Course, *, on: bool) -> Iterator[Effect]:
+    """The caller is to hear music, or the agent again."""
+    match course.state, on:
+        case State.TALKING, True:
+            course.step(Step.HOLD)
+            course.music = True
+            yield PlayMusic()
+        case State.HOLDING, False:
+            course.step(Step.UNHOLD)
+            yield course.join_caller()
+        case _:
+            pass
+
+
+def consult(
+    course: Course, event: ConsultRequested | TargetAnswered | TargetJoined | TargetLost
+) -> Iterator[Effect]:
+    """Something of an attended transfer has happened."""
+    match event, course.state:
+        case ConsultRequested(endpoint), State.TALKING:
+            course.step(Step.CONSULT)
+            course.music = True
+            yield PlayMusic()
+            yield SetTimer(Timer.CONSULT)
+            yield CallTarget(endpoint)
+        case TargetAnswered(), State.CONSULTING:
+            course.step(Step.TARGET_ANSWERED)
+            yield CancelTimer(Timer.CONSULT)
+            yield SetTimer(Timer.JOIN)
+            yield JoinTarget()
+        case TargetJoined(), State.BRIEFING:
+            yield CancelTimer(Timer.JOIN)
+            yield TellTarget(None)
+            yield SetTimer(Timer.BRIEF)
+        case TargetLost(result), State.CONSULTING | State.BRIEFING:
+            yield from _target_lost(course, result)
+        case TargetLost(), State.HANDED_OVER:
+            yield from course.stop(_HANDED_OVER)
+        case _:
+            pass
+
+
+def transfer_time_is_up(course: Course, timer: Timer) -> Iterator[Effect]:
+    """One of a transfer's timers has run out."""
+    match timer, course.state:
+        case Timer.CONSULT, State.CONSULTING:
+            yield from _target_lost(course, Result.NO_ANSWER.value)
+        case Timer.JOIN, State.BRIEFING:
+            yield from _target_lost(course, Result.FAILED.value)
+        case Timer.BRIEF, State.BRIEFING:
+            yield from hand_over(course)
+        case _:
+            pass  # cancelled in the moment that it fired
+
+
+def hand_over(course: Course) -> Iterator[Effect]:
+    """Caller and target go on without the agent."""
+    course.step(Step.HAND_OVER)
+    for timer in (Timer.JOIN, Timer.BRIEF, Timer.CALL, Timer.SPEECH, Timer.HOLD):
+        yield CancelTimer(timer)
+    yield course.join_caller()
+    yield DropAgent()
+
+
+def _target_lost(course: Course, result: str) -> Iterator[Effect]:
+    course.step(Step.TARGET_LOST)
+    for timer in (Timer.CONSULT, Timer.JOIN, Timer.BRIEF):
+        yield CancelTimer(timer)
+    yield DropTarget()
+    yield course.join_caller()
+    yield TellTarget(result)
+
+
+_WITH_AGENT = frozenset(
+    {
+        State.RINGING,
+        State.CONNECTING,
+        State.JOINING,
+        State.GREETING,
+        State.TALKING,
+        State.HOLDING,
+        State.CONSULTING,
+    }
+)
+
+
+def replaceable(course: Course) -> bool:
+    """Whether a lost agent is replaced now."""
+    # One that has ended the call has said all that it had to say.
+    return course.state in _WITH_AGENT and not course.replaced and course.ending is None
+
+
+def agent_lost(course: Course, event: AgentLost) -> Iterator[Effect]:
+    """The agent has gone, and :func:`possible` says that another may come."""
+    match course.state:
+        case State.RINGING | State.CONNECTING:
+            course.replaced, course.agent_ready = True, False
+            yield ReplaceAgent(heard=False)
+        case State.JOINING | State.GREETING:
+            course.agent_lost = event
+        case _:
+            yield from _recover(course, event)
+
+
+def agent_ready(course: Course) -> Iterator[Effect]:
+    """The new agent is there; the gap lasts until it speaks."""
+    yield CancelTimer(Timer.RECONNECT)
+    yield SetTimer(Timer.RESUME)
+
+
+def agent_resumed(course: Course) -> Iterator[Effect]:
+    """The caller hears the agent again."""
+    if course.state is not State.RECOVERING:
+        return
+    course.step(Step.AGENT_RESUMED)
+    for timer in (Timer.RECONNECT, Timer.COVER, Timer.RESUME):
+        yield CancelTimer(timer)
+    yield course.join_caller() if course.music else PlayKept()
+
+
+def recovery_failed(course: Course) -> Iterator[Effect]:
+    """There is no other agent: the call ends as it would have with the loss of the first."""
+    assert course.agent_lost is not None, "a call that recovers has lost its agent"
+    yield from course.stop(course.agent_lost.outcome)
+
+
+def recovery_time_is_up(course: Course, timer: Timer) -> Iterator[Effect]:
+    """One of the timers of this part has run out."""
+    if course.state is not State.RECOVERING:
+        return
+    match timer:
+        case Timer.COVER if course.phrase:
+            course.phrase = False
+            yield PlayPhrase()
+            yield SetTimer(Timer.COVER)
+        case Timer.COVER:
+            course.music = True
+            yield PlayMusic()
+        case Timer.RESUME:
+            yield PromptAgent()
+            yield from agent_resumed(course)
+        case _:
+            yield from recovery_failed(course)
+
+
+def _recover(course: Course, event: AgentLost) -> Iterator[Effect]:
+    consulted = course.state is State.CONSULTING
+    course.step(Step.AGENT_LOST)
+    course.replaced, course.agent_lost, course.phrase = True, event, event.phrase
+    if consulted:
+        yield CancelTimer(Timer.CONSULT)
+        yield DropTarget()
+        yield TellTarget(event.outcome.reason)
+    yield SetTimer(Timer.RECONNECT)
+    if not course.music:
+        yield SetTimer(Timer.COVER)
+    yield ReplaceAgent(heard=True)
+
+
+_PLACED = (State.DIALLING, State.RINGING)
+_MACHINE = Outcome(Status.COMPLETED, "machine_detected")
+_WAIT_TIMEOUT = Outcome(Status.FAILED, "wait_timeout")
+_SCREEN_TIMEOUT = Outcome(Status.FAILED, "screening_timeout")
+_AGENT_TIMEOUT = Outcome(Status.FAILED, "agent_timeout")
+_CONNECT_TIMEOUT = Outcome(Status.FAILED, "connect_timeout")
+_JOIN_TIMEOUT = Outcome(Status.FAILED, "join_timeout")
+
+
+def begin(course: Course, event: CallerEntered | CallerWaits | CallWanted) -> Iterator[Effect]:
+    """Take the first event of a call."""
+    match event:
+        case CallerEntered(answered, on_machine):
+            course.step(Step.START)
+            course.answered = answered
+            if on_machine is OnMachine.HANG_UP:
+                yield from course.stop(_MACHINE)
+                return
+            course.on_machine = on_machine
+            yield SetTimer(Timer.CALL)
+            yield SetTimer(Timer.CONNECT)
+            if not answered:
+                yield RingCaller()
+            yield from _prepare(course)
+        case CallerWaits(answered):
+            course.step(Step.WAIT)
+            course.answered = course.music = answered
+            yield SetTimer(Timer.WAIT)
+            yield PlayMusic() if answered else RingCaller()
+        case CallWanted(screened):
+            course.step(Step.PLACE)
+            course.screened = screened
+            yield SetTimer(Timer.RING)
+            yield PlaceCall()
+
+
+def arrive(
+    course: Course,
+    event: AgentNamed | CalleeRings | CalleeAnswered | CalleeScreened | CalleeLost,
+) -> Iterator[Effect]:
+    """A waiting caller gets an agent, or whom we call is heard of."""
+    match event:
+        case AgentNamed():
+            if course.state is State.WAITING:
+                course.step(Step.START)
+                yield CancelTimer(Timer.WAIT)
+                yield SetTimer(Timer.CALL)
+                yield SetTimer(Timer.CONNECT)
+                yield from _prepare(course)
+        case CalleeRings():
+            if course.state is State.DIALLING:
+                course.step(Step.RINGS)
+                # The agent is told who answered, so it cannot be dialled before that is known.
+                yield from _prepare(course, agent=not course.screened)
+        case CalleeAnswered():
+            if course.state in _PLACED:
+                yield CancelTimer(Timer.RING)
+                yield SetTimer(Timer.CALL)
+                if course.screened:
+                    course.step(Step.SCREEN)
+                    yield SetTimer(Timer.SCREEN)
+                    yield ScreenCall()
+                else:
+                    yield from _callee_there(course)
+        case CalleeScreened(on_machine):
+            if course.state is State.SCREENING:
+                yield CancelTimer(Timer.SCREEN)
+                if on_machine is OnMachine.HANG_UP:
+                    yield from course.stop(_MACHINE)
+                else:
+                    course.on_machine = on_machine
+                    yield from _callee_there(course)
+        case CalleeLost(result, present):
+            if course.state in _PLACED:
+                outcome = Outcome(Status.FAILED, result)
+                yield from course.release(Step.CALLER_GONE, outcome, caller_present=present)
+
+
+def join(
+    course: Course,
+    event: BridgeMade | MediaEntered | MediaJoined | AgentReady | CallerAnswered | CallerJoined,
+) -> Iterator[Effect]:
+    """One of the things has happened without which caller and agent cannot be together."""
+    match event:
+        case BridgeMade() if not course.bridge_made:
+            course.bridge_made = True
+            if course.media_entered:
+                yield JoinMedia()
+        case MediaEntered() if not course.media_entered:
+            course.media_entered = True
+            if course.bridge_made:
+                yield JoinMedia()
+        case MediaJoined():
+            course.media_joined = True
+            yield from _join_when_ready(course)
+        case AgentReady():
+            course.agent_ready = True
+            yield from _join_when_ready(course)
+        case CallerAnswered():
+            if course.state is State.JOINING and not course.answered:
+                course.answered = True
+                yield course.join_caller()
+        case CallerJoined():
+            if course.state is State.JOINING:
+                yield from _joined(course)
+            elif course.state in (State.TALKING, State.CLOSING):
+                yield PlayKept()
+            elif course.state is State.HANDED_OVER:
+                course.together = True
+        case _:
+            pass  # said twice
+
+
+def greeting(course: Course, event: SpeechHeard | SilenceHeard) -> Iterator[Effect]:
+    """A machine speaks, or has said all."""
+    match event, course.state:
+        case SpeechHeard(), State.GREETING:
+            yield CancelTimer(Timer.QUIET)
+        case SilenceHeard(), State.GREETING:
+            yield from _greeted(course)
+        case _:
+            pass
+
+
+def arrival_time_is_up(course: Course, timer: Timer) -> Iterator[Effect]:
+    """One of the timers of the way in has run out."""
+    match timer, course.state:
+        case Timer.WAIT, State.WAITING:
+            yield from course.stop(_WAIT_TIMEOUT)
+        case Timer.RING, State.DIALLING | State.RINGING:
+            rang = course.state is State.RINGING
+            result = Result.NO_ANSWER if rang else Result.UNREACHABLE
+            yield from course.stop(Outcome(Status.FAILED, result.value))
+        case Timer.SCREEN, State.SCREENING:
+            yield from course.stop(_SCREEN_TIMEOUT)
+        case Timer.CONNECT, State.CONNECTING:
+            yield from course.stop(_CONNECT_TIMEOUT if course.agent_ready else _AGENT_TIMEOUT)
+        case Timer.JOIN, State.JOINING:
+            yield from course.stop(_JOIN_TIMEOUT)
+        case Timer.QUIET | Timer.GREETING, State.GREETING:
+            yield from _greeted(course)
+        case _:
+            pass  # cancelled in the moment that it fired
+
+
+def _callee_there(course: Course) -> Iterator[Effect]:
+    course.step(Step.ANSWERED)
+    course.answered = True
+    yield SetTimer(Timer.CONNECT)
+    yield from _prepare(course)
+    yield from _join_when_ready(course)
+
+
+def _prepare(course: Course, *, agent: bool = True) -> Iterator[Effect]:
+    if agent and not course.agent_wanted:
+        course.agent_wanted = True
+        yield ConnectAgent()
+    if not course.prepared:
+        course.prepared = True
+        yield MakeBridge()
+        yield OpenMedia()
+
+
+def _join_when_ready(course: Course) -> Iterator[Effect]:
+    if course.state is not State.CONNECTING or not (course.agent_ready and course.media_joined):
+        return
+    course.step(Step.READY)
+    yield CancelTimer(Timer.CONNECT)
+    yield SetTimer(Timer.JOIN)
+    yield course.join_caller() if course.answered else AnswerCaller()
+
+
+def _joined(course: Course) -> Iterator[Effect]:
+    yield CancelTimer(Timer.JOIN)
+    if course.on_machine is OnMachine.LEAVE_MESSAGE:
+        course.step(Step.MACHINE_JOINED)
+        yield SetTimer(Timer.QUIET)
+        yield SetTimer(Timer.GREETING)
+        yield WatchSpeech()
+    else:
+        course.step(Step.JOINED)
+        yield from _start_audio(course)
+
+
+def _greeted(course: Course) -> Iterator[Effect]:
+    course.step(Step.GREETED)
+    yield CancelTimer(Timer.QUIET)
+    yield CancelTimer(Timer.GREETING)
+    yield from _start_audio(course)
+
+
+def _start_audio(course: Course) -> Iterator[Effect]:
+    yield StartAudio()
+    yield SetTimer(Timer.SPEECH)
+    if course.agent_closed is not None:
+        yield from course.agent_done(course.agent_closed)
+    elif course.ending is not None:
+        yield from course.agent_ends(course.ending)
+    elif course.agent_lost is not None:
+        yield from agent_lost(course, course.agent_lost)
+
 
 _CALL_TIMEOUT = Outcome(Status.TIMEOUT, "call_timeout")
 _NO_SPEECH = Outcome(Status.TIMEOUT, "no_speech")
@@ -102,39 +574,39 @@ class CallMachine:
             case Released():
                 course.step(Step.RELEASED)
             case CallerEntered() | CallerWaits() | CallWanted():
-                yield from arriving.begin(course, event)
+                yield from begin(course, event)
             case Refused(outcome):
                 yield from course.stop(outcome)
             case _ if course.state in OVER:
                 return
             case AgentReady() if course.state is State.RECOVERING:
-                yield from recovering.ready(course)
+                yield from agent_ready(course)
             case AgentResumed():
-                yield from recovering.resumed(course)
+                yield from agent_resumed(course)
             case AgentFailed() if course.state is State.RECOVERING:
-                yield from recovering.failed(course)
+                yield from recovery_failed(course)
             case AgentFailed() if course.state is State.CLOSING:
                 yield from course.agent_done(course.decided())
             case AgentFailed() if course.state is State.DRAINING:
                 pass  # what it had to say is queued
-            case AgentLost() if recovering.possible(course):
-                yield from recovering.lost(course, event)
+            case AgentLost() if replaceable(course):
+                yield from agent_lost(course, event)
             case (
                 BridgeMade() | MediaEntered() | MediaJoined() | AgentReady() | CallerAnswered()
             ) | CallerJoined():
-                yield from arriving.join(course, event)
+                yield from join(course, event)
             case AgentNamed() | CalleeRings() | CalleeAnswered() | CalleeScreened() | CalleeLost():
-                yield from arriving.arrive(course, event)
+                yield from arrive(course, event)
             case SpeechHeard() | SilenceHeard():
-                yield from arriving.greeting(course, event)
+                yield from greeting(course, event)
             case HoldRequested(on):
-                yield from passing_on.hold(course, on=on)
+                yield from hold(course, on=on)
             case PhoneHeld() if course.state is State.HANDED_OVER:
                 pass  # that is between the two
             case PhoneHeld(on):
                 yield SetTimer(Timer.HOLD) if on else CancelTimer(Timer.HOLD)
             case ConsultRequested() | TargetAnswered() | TargetJoined() | TargetLost():
-                yield from passing_on.consult(course, event)
+                yield from consult(course, event)
             case AgentEnding(outcome):
                 yield from self._agent_ending(outcome)
             case AgentClosed(outcome) | AgentLost(outcome):
@@ -153,7 +625,7 @@ class CallMachine:
             case ControlFailed() if course.together:
                 pass  # the two speak, and nothing more is needed for it
             case MediaLost() if course.state is State.BRIEFING:
-                yield from passing_on.hand_over(course)
+                yield from hand_over(course)
             case MediaLost(reason) | ControlFailed(reason) | AgentFailed(reason):
                 yield from course.stop(Outcome(Status.FAILED, reason))
             case EndRequested(outcome):
@@ -161,7 +633,7 @@ class CallMachine:
 
     def _agent_ending(self, outcome: Outcome) -> Iterator[Effect]:
         course = self._course
-        yield from recovering.resumed(course)
+        yield from agent_resumed(course)
         match course.state:
             case State.RINGING | State.CONNECTING | State.JOINING | State.GREETING:
                 # What the agent has said is queued; the caller shall hear it.
@@ -189,9 +661,9 @@ class CallMachine:
             case State.HOLDING | State.CONSULTING:
                 yield from course.stop(outcome)
             case State.BRIEFING:
-                yield from passing_on.hand_over(course)
+                yield from hand_over(course)
             case State.RECOVERING:
-                yield from recovering.failed(course)
+                yield from recovery_failed(course)
             case _:
                 pass
 
@@ -208,8 +680,8 @@ class CallMachine:
             case Timer.CALL, _:
                 yield from course.stop(_CALL_TIMEOUT)
             case (Timer.CONSULT, _) | (Timer.BRIEF, _) | (Timer.JOIN, State.BRIEFING):
-                yield from passing_on.time_is_up(course, timer)
+                yield from transfer_time_is_up(course, timer)
             case (Timer.RECONNECT, _) | (Timer.COVER, _) | (Timer.RESUME, _):
-                yield from recovering.time_is_up(course, timer)
+                yield from recovery_time_is_up(course, timer)
             case _:
-                yield from arriving.time_is_up(course, timer)
+                yield from arrival_time_is_up(course, timer)

@@ -1,10 +1,512 @@
-"""What goes into the call's machine and what comes out of it, under one name.
+"""What goes into the call's machine: what happened, in the past tense."""
 
-Events say what happened, effects say what is to be done. :class:`ari_app.call.session.CallSession`
-turns one into the other by talking to Asterisk and the agent.
-"""
+from __future__ import annotations
 
-from ari_app.call.effects import *  # noqa: F403
-from ari_app.call.events import *  # noqa: F403
-from ari_app.call.outcome import Outcome as Outcome
-from ari_app.call.outcome import Status as Status
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ari_app.line.interface import Outcome
+
+
+class Timer(StrEnum):
+    """The timers that a call can hold; one of each."""
+
+    CONNECT = "connect"  # from the start to both the agent and the media channel being there
+    JOIN = "join"  # from then to the caller being in the bridge
+    CLOSE = "close"  # from the agent's end_call to its closing
+    CALL = "call"  # the whole call, from its start or from the callee's answer
+    WAIT = "wait"  # until somebody names an agent
+    RING = "ring"  # until the callee answers
+    SCREEN = "screen"  # until it is known whether a machine answered
+    QUIET = "quiet"  # a machine that says nothing: its greeting is over already
+    GREETING = "greeting"  # a machine's greeting
+    CONSULT = "consult"  # until a transfer's target answers
+    BRIEF = "brief"  # the agent's words to the target
+    SPEECH = "speech"  # nobody says anything
+    HOLD = "hold"  # the caller's phone has put us on hold
+    RECONNECT = "reconnect"  # until another agent is there in place of the lost one
+    COVER = "cover"  # silence after the loss; what is queued is played first
+    RESUME = "resume"  # from the new agent being there to its first word
+
+
+@dataclass(frozen=True, slots=True)
+class RingCaller:
+    """Let the caller hear ringing."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectAgent:
+    """Dial the agent; answered by AgentReady or AgentFailed."""
+
+
+@dataclass(frozen=True, slots=True)
+class MakeBridge:
+    """Make the bridge; answered by BridgeMade or ControlFailed."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenMedia:
+    """Have Asterisk dial our AudioSocket server; answered by MediaEntered or ControlFailed."""
+
+
+@dataclass(frozen=True, slots=True)
+class JoinMedia:
+    """Put the media channel into the bridge; answered by MediaJoined or ControlFailed."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerCaller:
+    """Answer the caller; answered by CallerAnswered or ControlFailed."""
+
+
+@dataclass(frozen=True, slots=True)
+class JoinCaller:
+    """Put the caller into the bridge; answered by CallerJoined or ControlFailed."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlayMusic:
+    """Let the caller hear music; one in the bridge leaves it first."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceCall:
+    """Call the callee; answered by CalleeRings, CalleeAnswered or CalleeLost."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScreenCall:
+    """Let the dialplan find out who answered; answered by CalleeScreened."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchSpeech:
+    """Listen to the machine: report SpeechHeard and SilenceHeard."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallTarget:
+    """Call a transfer's target; answered by TargetAnswered or TargetLost."""
+
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class JoinTarget:
+    """Put the target into the bridge; answered by TargetJoined or TargetLost."""
+
+
+@dataclass(frozen=True, slots=True)
+class DropTarget:
+    """Hang the target up."""
+
+
+@dataclass(frozen=True, slots=True)
+class TellTarget:
+    """Tell the agent how the call to the target went.
+
+    Attributes:
+        lost: Why there is no target; None: it is in the bridge and hears the agent.
+    """
+
+    lost: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DropAgent:
+    """End the agent's part; caller and target go on without."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceAgent:
+    """Dial the agent once more; answered by AgentReady or AgentFailed.
+
+    Attributes:
+        heard: The caller has spoken with the last one: the new one is told what was said, and shall
+            not greet.
+    """
+
+    heard: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PlayPhrase:
+    """Let the caller hear the phrase that covers the gap."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptAgent:
+    """Ask the new agent to go on: it has not said anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlayKept:
+    """Let the caller hear what the agent has said while the caller heard music."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartAudio:
+    """Let sound flow both ways, from the agent's first sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlayOut:
+    """Report PlayedOut when nothing is queued any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetTimer:
+    """Fire ``timer`` after its time."""
+
+    timer: Timer
+
+
+@dataclass(frozen=True, slots=True)
+class CancelTimer:
+    """Forget ``timer``."""
+
+    timer: Timer
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Give everything back; answered by Released.
+
+    Attributes:
+        outcome: What the dialplan is told.
+        caller_present: The caller is still in the application and goes on in the dialplan.
+    """
+
+    outcome: Outcome
+    caller_present: bool
+
+
+Effect = (
+    RingCaller
+    | PlayMusic
+    | PlaceCall
+    | ScreenCall
+    | WatchSpeech
+    | CallTarget
+    | JoinTarget
+    | DropTarget
+    | TellTarget
+    | DropAgent
+    | ConnectAgent
+    | ReplaceAgent
+    | PlayPhrase
+    | PromptAgent
+    | PlayKept
+    | MakeBridge
+    | OpenMedia
+    | JoinMedia
+    | AnswerCaller
+    | JoinCaller
+    | StartAudio
+    | PlayOut
+    | SetTimer
+    | CancelTimer
+    | Release
+)
+
+
+class OnMachine(StrEnum):
+    """What to do when a machine has answered; ``TALK`` also stands for a person."""
+
+    TALK = "talk"
+    LEAVE_MESSAGE = "leave_message"
+    HANG_UP = "hang_up"
+
+
+@dataclass(frozen=True, slots=True)
+class CallerEntered:
+    """The caller's channel entered the application (``StasisStart``).
+
+    Attributes:
+        answered: The channel is already up: a dialer answered it, or the dialplan did.
+        on_machine: What to do, if the dialplan says that a machine has answered.
+    """
+
+    answered: bool
+    on_machine: OnMachine = OnMachine.TALK
+
+
+@dataclass(frozen=True, slots=True)
+class CallerWaits:
+    """The caller's channel entered the application, to wait for an agent to be named.
+
+    Attributes:
+        answered: As for :class:`CallerEntered`.
+    """
+
+    answered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AgentNamed:
+    """A waiting caller gets an agent."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallWanted:
+    """Somebody is to be called.
+
+    Attributes:
+        screened: Find out first whether a machine answers.
+    """
+
+    screened: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CalleeRings:
+    """It rings at the callee's, or there is early sound from there."""
+
+
+@dataclass(frozen=True, slots=True)
+class CalleeAnswered:
+    """The callee's channel entered the application."""
+
+
+@dataclass(frozen=True, slots=True)
+class CalleeScreened:
+    """The dialplan has listened, and the callee's channel has entered again.
+
+    Attributes:
+        on_machine: What to do; ``TALK`` for a person.
+    """
+
+    on_machine: OnMachine
+
+
+@dataclass(frozen=True, slots=True)
+class CalleeLost:
+    """The callee did not answer.
+
+    Attributes:
+        result: See :mod:`ari_app.line.interface`.
+        present: The channel may still be there.
+    """
+
+    result: str
+    present: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechHeard:
+    """The machine speaks, after :class:`WatchSpeech`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SilenceHeard:
+    """The machine's greeting has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRequested:
+    """The caller is to hear music, or the agent again."""
+
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PhoneHeld:
+    """The caller's phone has put us on hold, or taken us back."""
+
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ConsultRequested:
+    """A transfer's target is to be asked first.
+
+    Attributes:
+        endpoint: Whom to call, as Asterisk dials it.
+    """
+
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class TargetAnswered:
+    """The target's channel entered the application."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetJoined:
+    """The target's channel is in the bridge."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetLost:
+    """The target did not answer, or hung up.
+
+    Attributes:
+        result: See :mod:`ari_app.line.interface`.
+    """
+
+    result: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The call cannot be taken at all: no room, draining, or no agent is named."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeMade:
+    """The bridge exists."""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaEntered:
+    """The media channel entered the application; only now may it be bridged."""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaJoined:
+    """The media channel is in the bridge (``ChannelEnteredBridge``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallerAnswered:
+    """The caller's channel is up."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallerJoined:
+    """The caller's channel is in the bridge (``ChannelEnteredBridge``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallerLeft:
+    """The caller hung up, or was taken away by somebody else."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MediaLost:
+    """The media channel or its AudioSocket connection is gone."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ControlFailed:
+    """A request to Asterisk failed without which the call cannot go on."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentReady:
+    """The agent's conversation has started and its formats are known."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentFailed:
+    """The agent could not be reached."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentEnding:
+    """The agent means to end the call, or to pass it on; its last words may still come."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class AgentClosed:
+    """The agent's socket has closed.
+
+    Attributes:
+        outcome: What the close code stands for.
+    """
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class AgentLost:
+    """The agent's socket has closed, and another conversation may be begun in its place.
+
+    Attributes:
+        outcome: How the call ends if it is not.
+        phrase: There is a phrase to cover the gap.
+    """
+
+    outcome: Outcome
+    phrase: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AgentResumed:
+    """The agent that came in the place of a lost one begins to speak."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlayedOut:
+    """The last queued frame has been sent to the caller."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired:
+    """A timer that was set has run out."""
+
+    timer: Timer
+
+
+@dataclass(frozen=True, slots=True)
+class EndRequested:
+    """Somebody wants the call to end now: the HTTP interface or a shut-down."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Everything has been given back."""
+
+
+Event = (
+    CallerEntered
+    | CallerWaits
+    | AgentNamed
+    | CallWanted
+    | CalleeRings
+    | CalleeAnswered
+    | CalleeScreened
+    | CalleeLost
+    | SpeechHeard
+    | SilenceHeard
+    | HoldRequested
+    | PhoneHeld
+    | ConsultRequested
+    | TargetAnswered
+    | TargetJoined
+    | TargetLost
+    | Refused
+    | BridgeMade
+    | MediaEntered
+    | MediaJoined
+    | CallerAnswered
+    | CallerJoined
+    | CallerLeft
+    | MediaLost
+    | ControlFailed
+    | AgentReady
+    | AgentFailed
+    | AgentEnding
+    | AgentClosed
+    | AgentLost
+    | AgentResumed
+    | PlayedOut
+    | TimerFired
+    | EndRequested
+    | Released
+)

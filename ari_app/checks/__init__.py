@@ -9,14 +9,14 @@ check`` runs all of them (:func:`check_all`). One module for each subject:
 * :mod:`~ari_app.checks.asking`: what a channel tells: the way back to us, clock, dialplan.
 * :mod:`~ari_app.checks.conf`: Asterisk's own files, on its own machine.
 
-A way in that is no Asterisk gets a part of its own in :mod:`~ari_app.checks.everything`.
+A way in that is no Asterisk gets a part of its own in :mod:`~ari_app.checks.all`.
 """
 
 from ari_app.checks.agent import check_agent_key
+from ari_app.checks.all import check_all
 from ari_app.checks.asking import check_dial_back
 from ari_app.checks.asterisk import check_asterisk
 from ari_app.checks.conf import check_conf
-from ari_app.checks.everything import check_all
 from ari_app.checks.finding import Finding, Use, Verdict, what_works
 from ari_app.checks.here import check_descriptors, check_settings
 

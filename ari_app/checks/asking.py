@@ -15,18 +15,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from ari_app.ari import (
-    AriError,
-    AriNotFound,
-    AriServerError,
-    AriTimeout,
-    AriUnauthorized,
-    Client,
-    Event,
-    EventSocket,
-    SocketState,
-)
-from ari_app.call.release import media_channel_id, quietly
 from ari_app.checks.conf_rules import (
     CONFIGURATION,
     DIALPLAN,
@@ -38,8 +26,22 @@ from ari_app.checks.conf_rules import (
 )
 from ari_app.checks.finding import CALLS_IN, NOTHING, Finding, failed, ok, warning
 from ari_app.checks.here import is_serving
+from ari_app.line.asterisk.ari.client import Client
+from ari_app.line.asterisk.ari.errors import (
+    AriError,
+    AriNotFound,
+    AriServerError,
+    AriTimeout,
+    AriUnauthorized,
+)
+from ari_app.line.asterisk.ari.events import AriEvent
+from ari_app.line.asterisk.ari.socket import EventSocket, SocketState
+from ari_app.line.asterisk.line import media_channel_id, quietly
 from ari_app.settings import Settings, split_host_port
-from audiosocket import SLIN, AudioSocketServer, FrameClock, Kind, Line
+from audiosocket.connection import AudioSocketConnection
+from audiosocket.frames import SLIN, Kind
+from audiosocket.server import AudioSocketServer
+from linekit.clock import FrameClock
 
 _AUDIO: Final = "Audio"
 _CLOCK: Final = "Clock"
@@ -60,7 +62,7 @@ class Listener:
 
     clock_ahead_seconds: float | None = None
 
-    def heard(self, event: Event) -> None:
+    def heard(self, event: AriEvent) -> None:
         """Take note of an event."""
         if self.clock_ahead_seconds is None and event.timestamp is not None:
             ahead = event.timestamp - datetime.now(UTC)
@@ -175,7 +177,7 @@ class _Called:
         self.uuid = uuid.uuid4()
         self.connected = asyncio.Event()
 
-    def line_connected(self, line: Line) -> None:
+    def line_connected(self, line: AudioSocketConnection) -> None:
         self.connected.set()
         line.hang_up()
 

@@ -9,21 +9,19 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
-from ari_app.addresses import is_loopback, why_unreachable
-from ari_app.ari import (
+from ari_app.checks.finding import AMD, CALLS_OUT, NOTHING, Finding, failed, note, ok, warning
+from ari_app.checks.here import is_serving
+from ari_app.line.asterisk.ari.client import Client
+from ari_app.line.asterisk.ari.errors import (
     AriError,
     AriNotFound,
     AriUnauthorized,
     AriUnavailable,
     AriUntrusted,
-    AsteriskInfo,
-    Client,
-    assess,
-    known_bugs,
-    release_to_install,
 )
-from ari_app.checks.finding import AMD, CALLS_OUT, NOTHING, Finding, failed, note, ok, warning
-from ari_app.checks.here import is_serving
+from ari_app.line.asterisk.ari.models import AsteriskInfo
+from ari_app.line.asterisk.ari.version import assess, known_bugs, release_to_install
+from ari_app.process.network import is_loopback, why_unreachable
 from ari_app.settings import Settings
 
 _WHAT: Final = "Asterisk"

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from ari_app.addresses import is_loopback
 from ari_app.checks.asterisk import FILES_PER_CALL, REQUIRED, USEFUL, endpoint_of
 from ari_app.checks.conf_file import ConfFile, Section
 from ari_app.checks.dialplan import Dialplan, HandOver
@@ -30,6 +29,7 @@ from ari_app.checks.finding import (
     ok,
     warning,
 )
+from ari_app.process.network import is_loopback
 from ari_app.settings import Settings
 
 CONFIGURATION: Final = "Configuration"

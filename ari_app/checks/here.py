@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from ari_app.addresses import is_loopback, is_unspecified, why_unreachable
 from ari_app.checks.finding import EVERYTHING, NOTHING, Finding, failed, ok, warning
-from ari_app.descriptors import available, needed
 from ari_app.errors import ConfigError
+from ari_app.process.limits import available, needed
+from ari_app.process.network import is_loopback, is_unspecified, why_unreachable
 from ari_app.settings import Settings, doubtful_names, split_host_port
 from ari_app.tools.http_config import load_http_tools, process_environment
 

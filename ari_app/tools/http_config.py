@@ -13,10 +13,10 @@ import yaml
 from dotenv import dotenv_values
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from ari_app.call.tools import BUILT_IN
 from ari_app.errors import ConfigError
-from ari_app.tools.builtin import BUILT_IN
-from ari_app.tools.schema import ParameterSchema
 from ari_app.tools.secrets import hide_secrets
+from ari_app.tools.tool import ParameterSchema
 
 _PLACE: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")

@@ -11,8 +11,8 @@ from typing import Protocol
 from pydantic import SecretStr
 from rich.console import Console
 
-from ari_app.api.models import Readiness
-from ari_app.app import VoiceBridge
+from ari_app.bridge import VoiceBridge
+from ari_app.control.http.models import Readiness
 from ari_app.settings import Settings, load_settings
 from lab.asterisk import LabAsterisk, LabError
 from lab.demo import scene

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from ari_app.call.signals import Status
+from ari_app.line.interface import Status
 from lab.asterisk import LabError
 from lab.demo import scene
 from lab.demo.analysis import Samples, analyse

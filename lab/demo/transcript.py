@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ari_app.call.session import CallSession, SessionObserver, TranscriptLine
-from ari_app.call.signals import Outcome
+from ari_app.call.call import CallSession, SessionObserver, TranscriptLine
 from ari_app.call.states import State
+from ari_app.line.interface import Outcome
 
 Kind = Literal["agent", "caller", "heard", "interruption", "correction", "tool", "call"]
 

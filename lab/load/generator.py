@@ -12,7 +12,7 @@ from uuid import UUID
 
 import numpy as np
 
-from audiosocket import FRAME_MS, LineFormat
+from audiosocket.frames import FRAME_MS, LineFormat
 from lab.load.events import Channel, Json
 from lab.load.line import LoadLine
 from lab.load.ticker import Ticker

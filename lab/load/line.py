@@ -16,7 +16,7 @@ from array import array
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
-from audiosocket import (
+from audiosocket.frames import (
     Audio,
     Decoder,
     Hangup,

@@ -13,7 +13,7 @@ import orjson
 from aiohttp import WSMsgType, web
 
 from ari_app.checks.asterisk import REQUIRED, TIMING, USEFUL
-from audiosocket import LineFormat
+from audiosocket.frames import LineFormat
 from lab.load.events import Json, asterisk_info, event, module_json
 from lab.load.generator import LoadGenerator, timestamp
 from lab.load.voice import TalkPattern

@@ -7,8 +7,8 @@ from array import array
 from collections.abc import Callable
 from typing import Final
 
-from audiosocket import FRAME_MS
-from audiosocket.clock import Timer, TimerLoop
+from audiosocket.frames import FRAME_MS
+from linekit.clock import Timer, TimerLoop
 
 Tick = Callable[[], None]
 

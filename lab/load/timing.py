@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from audiosocket import FRAME_MS
+from audiosocket.frames import FRAME_MS
 
 Times = npt.NDArray[np.float64]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from audiosocket import FRAME_MS, LineFormat, audio_header
+from audiosocket.frames import FRAME_MS, LineFormat, audio_header
 from lab.practice_agent.voice import BuiltInVoice
 
 _TEXT = "I would like to know when my parcel will arrive, it was sent on Monday morning. "

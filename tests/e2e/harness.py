@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from pydantic import SecretStr
 
-from ari_app.app import VoiceBridge
-from ari_app.call.observer import SessionObserver
-from ari_app.call.session import CallSession
+from ari_app.bridge import VoiceBridge
+from ari_app.call.call import CallSession
+from ari_app.records.events import SessionObserver
 from ari_app.settings import Settings, load_settings
 from lab.asterisk import LabAsterisk
 from lab.practice_agent import (

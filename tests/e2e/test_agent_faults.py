@@ -13,7 +13,7 @@ import aiohttp
 import numpy as np
 import pytest
 
-from ari_app.call.session import CallSession
+from ari_app.call.call import CallSession
 from ari_app.call.states import State
 from lab.asterisk import LabAsterisk
 from lab.practice_agent import AgentBook, ConversationRecord

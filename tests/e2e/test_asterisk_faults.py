@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from ari_app.call.observer import SessionObserver
-from ari_app.call.session import CallSession
+from ari_app.call.call import CallSession
 from ari_app.call.states import State
+from ari_app.records.events import SessionObserver
 from lab.asterisk import Installation, LabAsterisk
 from lab.faults import TcpProxy
 from lab.practice_agent import ConversationRecord

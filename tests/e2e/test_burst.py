@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 import structlog
 
-from ari_app.ari.channels import CONTINUE, SET_VARIABLE
-from ari_app.ari.operations import Operation
-from ari_app.call.observer import SessionObserver
-from ari_app.call.session import CallSession
+from ari_app.call.call import CallSession
 from ari_app.call.states import State
+from ari_app.line.asterisk.ari.resources import CONTINUE, SET_VARIABLE
+from ari_app.line.asterisk.ari.rest import Operation
+from ari_app.records.events import SessionObserver
 from lab.asterisk import LabAsterisk
 from lab.softphone import Phone
 from tests.e2e.harness import Bench, bench, book, until

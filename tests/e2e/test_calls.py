@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from ari_app.audio.g711 import ulaw_to_pcm
+from ari_app.call.sound import ConversationStreamer
 from ari_app.call.states import State
-from ari_app.call.streamer import ConversationStreamer
 from lab.asterisk import LabAsterisk
 from lab.practice_agent import AgentBook
 from lab.softphone import CallOver, Phone

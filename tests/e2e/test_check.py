@@ -10,9 +10,9 @@ import pytest
 import pytest_asyncio
 import trustme
 
-from ari_app.ari import Client
 from ari_app.checks import Finding, Verdict, check_all
 from ari_app.checks.asking import listening
+from ari_app.line.asterisk.ari.client import Client
 from lab.asterisk import Installation, LabAsterisk
 from lab.practice_agent import PracticeAgent
 from tests.e2e.harness import bench, practice_config, settings_for

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from ari_app.api.requests import EndCallRequest, InitiateCallRequest
+from ari_app.control.http.requests import EndCallRequest, InitiateCallRequest
 from lab.asterisk import LabAsterisk
 from lab.practice_agent import AgentBook
 from lab.softphone import Answer, Call, Phone

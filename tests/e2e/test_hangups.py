@@ -18,12 +18,13 @@ from typing import Any
 import pytest
 import structlog
 
-from ari_app.ari import bridges, channels
-from ari_app.ari.operations import Operation
-from ari_app.call.control import Initiate, NotPossible
-from ari_app.call.observer import SessionObserver
-from ari_app.call.session import CallSession
+from ari_app.call.call import CallSession
 from ari_app.call.states import State
+from ari_app.control.control import Initiate, NotPossible
+from ari_app.line.asterisk.ari import resources as bridges
+from ari_app.line.asterisk.ari import resources as channels
+from ari_app.line.asterisk.ari.rest import Operation
+from ari_app.records.events import SessionObserver
 from lab.asterisk import LabAsterisk
 from lab.softphone import Answer, CallFailed, Phone
 from lab.softphone.call import Call
@@ -41,14 +42,14 @@ BRIEF = {"dialogue": {"first_message": "Hello.", "turns": []}}
 
 REQUESTS: dict[Operation[Any], str] = {
     channels.RING: "ring",
-    bridges.CREATE_WITH_ID: "make bridge",
+    bridges.CREATE_BRIDGE: "make bridge",
     channels.EXTERNAL_MEDIA: "open media",
     bridges.ADD_CHANNEL: "join",
     channels.ANSWER: "answer",
     channels.SET_VARIABLE: "set variable",
     channels.CONTINUE: "continue",
     channels.HANGUP: "hang up",
-    bridges.DESTROY: "destroy bridge",
+    bridges.DESTROY_BRIDGE: "destroy bridge",
     channels.ORIGINATE_WITH_ID: "originate",
     channels.START_MOH: "start music",
     bridges.REMOVE_CHANNEL: "leave bridge",

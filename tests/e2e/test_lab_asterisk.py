@@ -16,8 +16,8 @@ import aiohttp
 import numpy as np
 import pytest
 
-from ari_app.ari.swagger import check_against_swagger
 from lab.asterisk import Installation, LabAsterisk, LabError
+from lab.asterisk.ari_description import check_against_swagger
 from lab.asterisk.folder import RunFolder
 from lab.softphone import Phone
 

@@ -12,9 +12,9 @@ import pytest
 from aiohttp import web
 
 from ari_app.audio.g711 import ulaw_to_pcm
-from ari_app.call.control import NotPossible, SessionNotFound
-from ari_app.call.session import CallSession
+from ari_app.call.call import CallSession
 from ari_app.call.states import State
+from ari_app.control.control import NotPossible, SessionNotFound
 from lab.asterisk import LabAsterisk
 from lab.practice_agent import AgentBook, ConversationRecord
 from lab.softphone.call import Call

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from ari_app.call.control import ControlRefused, Initiate
-from ari_app.call.session import CallSession
+from ari_app.call.call import CallSession
 from ari_app.call.states import State
+from ari_app.control.control import ControlRefused, Initiate
 from lab.asterisk import LabAsterisk
 from lab.practice_agent import AgentBook
 from lab.softphone import Answer, Phone, Reject, Ring

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from ari_app.call.control import Initiate
 from ari_app.call.states import State
+from ari_app.control.control import Initiate
 from lab.asterisk import Installation, LabAsterisk
 from lab.softphone import Answer, CallFailed, Phone
 from lab.softphone.call import Call

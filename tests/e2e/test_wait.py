@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from ari_app.call.control import ControlRefused, Initiate
-from ari_app.call.session import CallSession
+from ari_app.call.call import CallSession
 from ari_app.call.states import State
+from ari_app.control.control import ControlRefused, Initiate
 from lab.asterisk import LabAsterisk
 from lab.softphone.sounds import tone_dbfs
 from tests.e2e.harness import HUMAN_HZ, Bench, bench, book, until

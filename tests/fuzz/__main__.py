@@ -19,7 +19,7 @@ import time
 import traceback
 from pathlib import Path
 
-from ari_app.logs import set_up_logging
+from ari_app.process.logs import set_up_logging
 from tests.fuzz.engine import Crash, attempt, fuzz
 from tests.fuzz.targets import TARGETS, Target
 

@@ -13,34 +13,32 @@ from uuid import UUID
 import orjson
 from pydantic import BaseModel
 
-from ari_app.api.body import validate
-from ari_app.api.operations import OPERATIONS
-from ari_app.api.problems import Problem
-from ari_app.api.requests import InitiateCallRequest
-from ari_app.ari.errors import AriMalformed
-from ari_app.ari.events import EVENTS, UnknownEvent, parse_event
-from ari_app.call import dialplan
-from ari_app.call.arguments import parse_arguments
-from ari_app.call.control import Initiate
-from ari_app.call.numbers import check_caller
-from ari_app.call.policy import CallPolicy
+from ari_app.agent.elevenlabs.codec import decode, encode
+from ari_app.agent.elevenlabs.errors import MalformedMessage, UnsupportedFormat
+from ari_app.agent.elevenlabs.protocol import AgentProtocol
+from ari_app.agent.elevenlabs.server_messages import ServerMessage
+from ari_app.agent.precall import PreCallError, parse_answer
+from ari_app.call.plan import CallPolicy
 from ari_app.call.tools import SetVariable, ToolAnswer, read_tool_call
-from ari_app.elevenlabs.codec import decode, encode
-from ari_app.elevenlabs.conversation import AgentProtocol
-from ari_app.elevenlabs.errors import MalformedMessage, UnsupportedFormat
-from ari_app.elevenlabs.wire import ServerMessage
-from ari_app.precall import PreCallError, parse_answer
+from ari_app.control.control import Initiate
+from ari_app.control.http.operations import OPERATIONS
+from ari_app.control.http.problems import Problem
+from ari_app.control.http.requests import InitiateCallRequest, validate
+from ari_app.line.asterisk import dialplan
+from ari_app.line.asterisk.ari.errors import AriMalformed
+from ari_app.line.asterisk.ari.events import EVENTS, UnknownEvent, parse_event
+from ari_app.line.asterisk.dialplan import parse_arguments
+from ari_app.line.numbers import check_caller
 from ari_app.tools.http_config import HttpTool
-from ari_app.tools.http_request import CallFacts, build_request
-from audiosocket import codec
-from audiosocket.errors import ProtocolError
-from audiosocket.frames import Audio, Dtmf, Hangup, Identify, Kind, Message
+from ari_app.tools.http_tools import CallFacts, build_request
+from audiosocket import frames as codec
+from audiosocket.frames import Audio, Dtmf, Hangup, Identify, Kind, Message, ProtocolError
 from lab.softphone.errors import SdpError, SipError
 from lab.softphone.sdp import Session
 from lab.softphone.sip import parse
-from tests.unit.ari import samples as ari_samples
-from tests.unit.elevenlabs.samples import SAMPLES
+from tests.unit.agent.elevenlabs.samples import SAMPLES
 from tests.unit.hostile import HOSTILE
+from tests.unit.line.asterisk.ari import samples as ari_samples
 
 TALKING = orjson.dumps(SAMPLES[0])
 POLICY = CallPolicy(settable_variables=frozenset({"TOPIC"}))

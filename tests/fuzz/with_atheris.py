@@ -12,7 +12,7 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["ari_app", "audiosocket", "lab.softphone"]):
-    from ari_app.logs import set_up_logging
+    from ari_app.process.logs import set_up_logging
     from tests.fuzz.engine import changed
     from tests.fuzz.targets import TARGETS
 

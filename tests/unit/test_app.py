@@ -14,22 +14,23 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
-from ari_app import planning
-from ari_app.app import Observers, VoiceBridge
-from ari_app.ari import Channel, EventSocket
-from ari_app.ari.version import assess
-from ari_app.call.arguments import CallArguments
-from ari_app.call.session import CallSession, SessionObserver
+from ari_app.agent.elevenlabs.closing import AgentClose
+from ari_app.bridge import Observers, VoiceBridge
+from ari_app.call.call import CallSession, SessionObserver
 from ari_app.call.states import State
-from ari_app.elevenlabs import AgentClose
+from ari_app.control import planner as planning
 from ari_app.errors import ConfigError
+from ari_app.line.asterisk.ari.models import Channel
+from ari_app.line.asterisk.ari.socket import EventSocket
+from ari_app.line.asterisk.ari.version import assess
+from ari_app.line.asterisk.dialplan import CallArguments
 from ari_app.settings import Settings, load_settings
-from audiosocket import SLIN, SLIN16
+from audiosocket.frames import SLIN, SLIN16
 from lab.load.server import LoadServer
-from tests.unit.ari.fake_ari import PASSWORD, USERNAME, Answer, FakeAri, json_answer
-from tests.unit.ari.samples import ASTERISK_INFO, channel
+from tests.unit.agent.elevenlabs.fake_agent import API_KEY, FakeAgent
 from tests.unit.call.stage import Notes, until
-from tests.unit.elevenlabs.fake_agent import API_KEY, FakeAgent
+from tests.unit.line.asterisk.ari.fake_ari import PASSWORD, USERNAME, Answer, FakeAri, json_answer
+from tests.unit.line.asterisk.ari.samples import ASTERISK_INFO, channel
 
 Make = Callable[..., Settings]
 URLS: WeakKeyDictionary[LoadServer, str] = WeakKeyDictionary()

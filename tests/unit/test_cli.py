@@ -12,9 +12,11 @@ from rich.console import Console
 
 import ari_app
 import lab.demo
-from ari_app import checks, cli, logs, service
+from ari_app import checks, cli
+from ari_app import serve as service
 from ari_app.checks import Finding, Verdict
 from ari_app.errors import AgentError, ConfigError
+from ari_app.process import logs
 from ari_app.settings import Settings
 from benchmarks.soak.options import SoakOptions
 from lab.practice_agent import command

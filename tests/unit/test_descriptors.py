@@ -4,8 +4,8 @@ import resource
 
 import pytest
 
-from ari_app import descriptors
 from ari_app.checks import Verdict, check_descriptors
+from ari_app.process import limits as descriptors
 from ari_app.settings import load_settings
 
 

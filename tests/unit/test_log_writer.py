@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ari_app.log_writer import DirectWriter, LineWriter, writable, write_to
+from ari_app.process.logs import DirectWriter, LineWriter, writable, write_to
 
 PATIENCE_SECONDS = 30.0
 

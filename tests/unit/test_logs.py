@@ -10,8 +10,8 @@ import pytest
 import structlog
 from aiohttp.http_exceptions import BadStatusLine
 
-from ari_app import logs
-from ari_app.logs import Number, flush_log, mask_number, set_up_logging
+from ari_app.process import logs
+from ari_app.process.logs import Number, flush_log, mask_number, set_up_logging
 
 SECRET = "sk_of_nobody"
 NUMBER = "+4930123456"

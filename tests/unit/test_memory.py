@@ -9,7 +9,7 @@ import pytest
 
 GROWING = """
 import ctypes, gc, sys
-from ari_app.memory import settle_memory
+from ari_app.process.limits import settle_memory
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
@@ -54,7 +54,7 @@ def test_large_buffers_go_back_to_the_system() -> None:
 
 def test_what_lives_for_ever_is_out_of_the_collectors_sight() -> None:
     code = (
-        "import gc; from ari_app.memory import settle_memory; import ari_app.app; settle_memory();"
+        "import gc; from ari_app.process.limits import settle_memory; import ari_app.bridge; settle_memory();"
         "print(gc.get_freeze_count() > 10_000, len(gc.get_objects()) < 1000, gc.get_threshold()[2])"
     )
     done = subprocess.run(

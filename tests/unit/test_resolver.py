@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from ari_app.resolver import OwnThreadResolver
+from ari_app.process.network import OwnThreadResolver
 
 
 @pytest.fixture

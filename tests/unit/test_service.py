@@ -14,15 +14,15 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
-from ari_app import service
+from ari_app import serve as service
 from ari_app.errors import ConfigError
-from ari_app.service import serve, supervise
+from ari_app.process.supervisor import Duty, Mode, Order, Standing
+from ari_app.serve import serve, supervise
 from ari_app.settings import Settings, load_settings
-from ari_app.supervisor import Duty, Mode, Order, Standing
 from lab.load.server import LoadServer
-from tests.unit.ari.fake_ari import PASSWORD, USERNAME, Answer, FakeAri
+from tests.unit.agent.elevenlabs.fake_agent import API_KEY, FakeAgent
 from tests.unit.call.stage import until
-from tests.unit.elevenlabs.fake_agent import API_KEY, FakeAgent
+from tests.unit.line.asterisk.ari.fake_ari import PASSWORD, USERNAME, Answer, FakeAri
 
 
 @pytest.fixture(autouse=True)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from ari_app.addresses import is_loopback, is_unspecified
 from ari_app.errors import ConfigError
+from ari_app.process.network import is_loopback, is_unspecified
 from ari_app.settings import Settings, doubtful_names, load_settings, split_host_port
-from audiosocket import ConnectionLimits
+from linekit.listener import ConnectionLimits
 
 ROOT = Path(__file__).parents[2]
 SERVING = {"ari_username": "app", "ari_password": "secret-word"}

@@ -13,10 +13,10 @@ READS_WALL_CLOCK = {
     "date": {"today"},
 }
 STAMPS = {
-    "ari_app/api/models.py": "when an answer was given",
-    "ari_app/call/feed.py": "when an event was",
-    "ari_app/call/performer.py": "when a call was answered",
-    "ari_app/call/record.py": "when a call began and ended",
+    "ari_app/control/http/models.py": "when an answer was given",
+    "ari_app/records/journal.py": "when an event was",
+    "ari_app/call/call.py": "when a call was answered",
+    "ari_app/records/record.py": "when a call began and ended",
     "ari_app/checks/listening.py": "how far Asterisk's clock is from ours, which is the question",
 }
 

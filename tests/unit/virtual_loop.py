@@ -15,7 +15,7 @@ from concurrent.futures import Executor
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
-from audiosocket.entrance import Admit, Entrance, Refused, TcpEntrance
+from audiosocket.server import Admit, Entrance, Refused, TcpEntrance
 
 _Result = TypeVar("_Result")
 _ProtocolFactory = Callable[[], asyncio.BaseProtocol]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pytest
 from structlog.testing import capture_logs
 
-from ari_app.audio.recording import Recordings, RecordingStats, StereoRecorder
+from ari_app.records.recording import Recordings, RecordingStats, StereoRecorder
 
 RATE_HZ = 8000
 START = 50.0

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ari_app.audio import wav
-from ari_app.audio.wav import GrowingWav
+from ari_app.records import recording as wav
+from ari_app.records.recording import GrowingWav
 
 PCM = b"\x01\x02\x03\x04" * 100
 

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 import pytest
 import uvloop
 
-from audiosocket import AudioSocketServer, FrameClock
+from audiosocket.server import AudioSocketServer
+from linekit.clock import FrameClock
 from tests.unit.audiosocket.doubles import Bench, ManualLoop
 
 

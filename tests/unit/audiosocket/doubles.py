@@ -11,18 +11,10 @@ from dataclasses import dataclass, field
 from itertools import count
 from uuid import UUID, uuid4
 
-from audiosocket import (
-    SLIN,
-    AudioSocketServer,
-    Decoder,
-    FrameClock,
-    Identify,
-    Kind,
-    Line,
-    LineFormat,
-    Message,
-    encode,
-)
+from audiosocket.connection import AudioSocketConnection
+from audiosocket.frames import SLIN, Decoder, Identify, Kind, LineFormat, Message, encode
+from audiosocket.server import AudioSocketServer
+from linekit.clock import FrameClock
 
 
 @dataclass(order=True)
@@ -84,7 +76,7 @@ class Handler:
     """A LineHandler that writes down what happens, and fails where it is told to."""
 
     def __init__(self, *, fails_in: str = "") -> None:
-        self.line: Line | None = None
+        self.line: AudioSocketConnection | None = None
         self.audio: list[tuple[Kind, bytes]] = []
         self.digits: list[str] = []
         self.ticks: list[int] = []
@@ -92,7 +84,7 @@ class Handler:
         self.calls: list[str] = []
         self._fails_in = fails_in
 
-    def line_connected(self, line: Line) -> None:
+    def line_connected(self, line: AudioSocketConnection) -> None:
         self.line = line
         self._called("line_connected")
 
@@ -182,7 +174,7 @@ class Bench:
 
     async def connect(
         self, handler: Handler, fmt: LineFormat = SLIN, uuid: UUID | None = None
-    ) -> tuple[Peer, Line]:
+    ) -> tuple[Peer, AudioSocketConnection]:
         """A peer that is known to the server, and its line."""
         uuid = uuid or uuid4()
         self.server.expect(uuid, handler, fmt)
@@ -201,5 +193,5 @@ class Bench:
 async def until(condition: Callable[[], bool]) -> None:
     """Let the loop run until something is so."""
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - the condition is the test's, and has no event
+        while not condition():
             await asyncio.sleep(0.001)

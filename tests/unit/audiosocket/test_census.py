@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audiosocket import ConnectionLimits
-from audiosocket.census import Arrival, Census
+from linekit.listener import Arrival, Census, ConnectionLimits
 
 SMALL = ConnectionLimits(
     connections=4, connections_per_address=3, half_open=3, half_open_per_address=2

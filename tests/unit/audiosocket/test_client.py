@@ -9,22 +9,9 @@ from uuid import uuid4
 
 import pytest
 
-from audiosocket import (
-    SLIN,
-    SLIN192,
-    Audio,
-    AudioSocketClient,
-    Dtmf,
-    Error,
-    FrameClock,
-    Hangup,
-    Heard,
-    Identify,
-    Kind,
-    encode,
-    pcm_source,
-    tone_source,
-)
+from audiosocket.frames import SLIN, SLIN192, Audio, Dtmf, Error, Hangup, Identify, Kind, encode
+from lab.load.audiosocket_client import AudioSocketClient, Heard, pcm_source, tone_source
+from linekit.clock import FrameClock
 from tests.unit.audiosocket.doubles import Bench, Handler, ManualLoop, Peer, until
 
 TONE = b"\x01\x02" * 160
@@ -47,7 +34,7 @@ async def test_a_call(bench: Bench) -> None:
     for _ in range(5):
         exchanged = len(heard) + 1
         bench.tick()
-        await until(lambda: len(handler.audio) == len(heard) == exchanged)  # noqa: B023
+        await until(lambda: len(handler.audio) == len(heard) == exchanged)
     source = tone_source(SLIN)
     assert handler.audio == [(Kind.SLIN8, source()) for _ in range(5)]
     assert list(client.heard) == heard[-3:]

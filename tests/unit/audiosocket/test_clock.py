@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from audiosocket import FrameClock
+from linekit.clock import FrameClock
 from tests.unit.audiosocket.doubles import ManualLoop
 
 

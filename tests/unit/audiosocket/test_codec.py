@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audiosocket import (
+from audiosocket.frames import (
     Audio,
     Decoder,
     Dtmf,

@@ -7,7 +7,9 @@ import re
 from uuid import UUID
 
 import audiosocket
-from audiosocket import SLIN, AudioSocketClient, AudioSocketServer, pcm_source
+from audiosocket.frames import SLIN
+from audiosocket.server import AudioSocketServer
+from lab.load.audiosocket_client import AudioSocketClient, pcm_source
 
 
 async def test_the_echo_server() -> None:

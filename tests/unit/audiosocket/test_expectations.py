@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from audiosocket.expectations import Expectations
+from audiosocket.server import Expectations
 
 
 def test_each_uuid_is_good_once() -> None:

@@ -5,7 +5,7 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audiosocket.fade import fade_in, fade_out, glide, last_sample
+from linekit.playout import fade_in, fade_out, glide, last_sample
 
 samples = st.lists(st.integers(-32768, 32767), max_size=60)
 

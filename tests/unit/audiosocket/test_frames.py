@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from audiosocket import FORMATS, SLIN, SLIN16, SLIN24, SLIN44, SLIN192, Kind, LineFormat
+from audiosocket.frames import FORMATS, SLIN, SLIN16, SLIN24, SLIN44, SLIN192, Kind, LineFormat
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from audiosocket import FrameClock
-from audiosocket.kernel_timer import KernelTimer, is_coarse
+from linekit.clock import FrameClock, KernelTimer, is_coarse
 
 pytestmark = pytest.mark.skipif(os.uname().sysname != "Linux", reason="timerfd is Linux'")
 
@@ -95,7 +94,7 @@ def test_without_one_the_loops_own_timer_serves(monkeypatch: pytest.MonkeyPatch)
     def refuse(*_: object) -> None:
         raise OSError("no more files")
 
-    monkeypatch.setattr("audiosocket.clock.KernelTimer", refuse)
+    monkeypatch.setattr("linekit.clock.KernelTimer", refuse)
 
     async def run() -> int:
         clock = FrameClock(period=0.005)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from audiosocket import Listener
+from linekit.listener import Listener
 from tests.unit.audiosocket.doubles import until
 
 
@@ -54,7 +54,7 @@ async def test_a_crowd_is_let_in_a_few_at_a_time() -> None:
 
 
 async def test_out_of_descriptors_it_waits_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("audiosocket.listener._EXHAUSTED_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("linekit.listener._EXHAUSTED_PAUSE_SECONDS", 0.01)
     door = Door()
     await door.open()
     accept = socket.socket.accept

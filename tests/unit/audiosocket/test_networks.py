@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from audiosocket import Networks
+from linekit.listener import Networks
 
 
 @pytest.mark.parametrize(

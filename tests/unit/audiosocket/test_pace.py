@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from audiosocket.pace import Pace
+from audiosocket.connection import Pace
 
 
 @pytest.mark.parametrize("streams", [1.01, 2, 3])

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from audiosocket import FlushResult, PlayoutBuffer
+from linekit.playout import FlushResult, PlayoutBuffer
 
 FRAME = 320
 LEVEL = 8_000

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from audiosocket.refusals import RefusalLog
+from audiosocket.server import RefusalLog
 
 
 def test_a_few_are_told_one_by_one() -> None:

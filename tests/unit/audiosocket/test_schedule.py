@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audiosocket import Due, Schedule
+from linekit.clock import Due, Schedule
 
 
 def test_punctual_ticks() -> None:

@@ -7,26 +7,24 @@ from uuid import UUID, uuid4
 import pytest
 from structlog.testing import capture_logs
 
-from audiosocket import (
+from audiosocket.connection import ConnectionHandler, peer_name
+from audiosocket.frames import (
     SLIN,
     SLIN16,
     SLIN192,
     Audio,
-    AudioSocketServer,
-    ConnectionLimits,
     Dtmf,
     Error,
-    FrameClock,
     Hangup,
     Identify,
     Kind,
-    LineHandler,
     Message,
-    Networks,
     encode,
-    tone_source,
 )
-from audiosocket.line import peer_name
+from audiosocket.server import AudioSocketServer
+from lab.load.audiosocket_client import tone_source
+from linekit.clock import FrameClock
+from linekit.listener import ConnectionLimits, Networks
 from tests.unit.audiosocket.doubles import Bench, Handler, Peer, until
 
 SILENCE = Audio(Kind.SLIN8, bytes(320))
@@ -248,7 +246,7 @@ async def test_only_some_networks_may_connect() -> None:
 
 
 async def test_a_flood_is_told_in_few_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("audiosocket.refusals.WINDOW_SECONDS", 0.1)
+    monkeypatch.setattr("audiosocket.server.WINDOW_SECONDS", 0.1)
     server, host, port = await server_with(allow="10.0.0.0/8")
     with capture_logs() as logs:
         for _ in range(60):
@@ -431,7 +429,7 @@ async def test_a_source_must_give_whole_frames(bench: Bench, frame: bytes) -> No
     assert handler.lost == ["handler_error"]
 
 
-async def small_window_peer(bench: Bench, handler: LineHandler) -> Peer:
+async def small_window_peer(bench: Bench, handler: ConnectionHandler) -> Peer:
     """A peer that does not read, and whose kernel takes little for it."""
     uuid = uuid4()
     bench.server.expect(uuid, handler, SLIN192)
@@ -476,7 +474,7 @@ async def test_frames_are_skipped_while_the_peer_does_not_read(bench: Bench) -> 
 async def test_a_peer_that_never_reads_is_given_up(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audiosocket.line.ABORT_SECONDS", 0.05)
+    monkeypatch.setattr("audiosocket.connection.ABORT_SECONDS", 0.05)
     bench.server._stall_timeout = 0.05
     handler = Handler()
     await small_window_peer(bench, handler)

@@ -5,7 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from audiosocket import SLIN, SLIN16, pcm_source, silence_source, tone_source
+from audiosocket.frames import SLIN, SLIN16
+from lab.load.audiosocket_client import pcm_source, silence_source, tone_source
 
 
 def test_silence_of_any_ptime() -> None:

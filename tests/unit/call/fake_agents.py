@@ -9,15 +9,10 @@ from typing import cast
 
 import numpy as np
 
-from ari_app.elevenlabs import (
-    AgentClient,
-    AgentClose,
-    AgentConnection,
-    AgentHandler,
-    CloseKind,
-    Initiation,
-)
-from ari_app.elevenlabs.closing import RETRYABLE
+from ari_app.agent.elevenlabs.client import AgentClient
+from ari_app.agent.elevenlabs.client_messages import Initiation
+from ari_app.agent.elevenlabs.closing import RETRYABLE, AgentClose, CloseKind
+from ari_app.agent.elevenlabs.connection import AgentConnection, AgentHandler
 
 
 class FakeAgent:

@@ -1,7 +1,7 @@
 """Asterisk behind its REST interface, in memory: the load bench's model of it, with trouble on
 request.
 
-A request is a real :class:`~ari_app.ari.operations.Operation`, so that nothing can be asked for
+A request is a real :class:`~ari_app.line.asterisk.ari.rest.Operation`, so that nothing can be asked for
 that Asterisk does not offer. What was begun is done even when nobody waits for the answer any more,
 as in Asterisk.
 """
@@ -17,34 +17,44 @@ from uuid import UUID
 
 import orjson
 
-from ari_app.ari import AriTimeout, AriUnavailable, AriUnreached, Client, Event
-from ari_app.ari.applications import GET as GET_APPLICATION
-from ari_app.ari.asterisk import GET_INFO, LIST_MODULES
-from ari_app.ari.bridges import ADD_CHANNEL, CREATE_WITH_ID, DESTROY, REMOVE_CHANNEL
-from ari_app.ari.bridges import GET as GET_BRIDGE
-from ari_app.ari.bridges import LIST as LIST_BRIDGES
-from ari_app.ari.channels import (
+from ari_app.line.asterisk.ari.client import Client
+from ari_app.line.asterisk.ari.errors import (
+    AriTimeout,
+    AriUnavailable,
+    AriUnreached,
+    error_for_status,
+)
+from ari_app.line.asterisk.ari.events import AriEvent, parse_event
+from ari_app.line.asterisk.ari.resources import (
+    ADD_CHANNEL,
     ANSWER,
     CONTINUE,
+    CREATE_BRIDGE,
+    DESTROY_BRIDGE,
     EXTERNAL_MEDIA,
+    GET_INFO,
     HANGUP,
+    LIST_MODULES,
     ORIGINATE_WITH_ID,
+    REMOVE_CHANNEL,
     RING,
     SEND_DTMF,
     SET_VARIABLE,
     START_MOH,
     STOP_MOH,
 )
-from ari_app.ari.channels import GET as GET_CHANNEL
-from ari_app.ari.channels import LIST as LIST_CHANNELS
-from ari_app.ari.errors import error_for_status
-from ari_app.ari.events import parse_event
-from ari_app.ari.operations import Operation, Parameter
-from ari_app.ari.rest import Rest
+from ari_app.line.asterisk.ari.resources import GET_APPLICATION as GET_APPLICATION
+from ari_app.line.asterisk.ari.resources import GET_BRIDGE as GET_BRIDGE
+from ari_app.line.asterisk.ari.resources import GET_CHANNEL as GET_CHANNEL
+from ari_app.line.asterisk.ari.resources import LIST_BRIDGES as LIST_BRIDGES
+from ari_app.line.asterisk.ari.resources import LIST_CHANNELS as LIST_CHANNELS
+from ari_app.line.asterisk.ari.rest import Operation, Parameter, Rest
 from ari_app.settings import split_host_port
-from audiosocket import AudioSocketClient, FrameClock, LineFormat
+from audiosocket.frames import LineFormat
+from lab.load.audiosocket_client import AudioSocketClient
 from lab.load.events import Bridge, Channel, Json, asterisk_info
 from lab.load.world import Refused, World
+from linekit.clock import FrameClock
 
 APP = "voice-agent"
 NOW = "2026-08-06T12:34:56.789+0000"
@@ -58,8 +68,8 @@ __all__ = [
     "ANSWER",
     "APP",
     "CONTINUE",
-    "CREATE_WITH_ID",
-    "DESTROY",
+    "CREATE_BRIDGE",
+    "DESTROY_BRIDGE",
     "EXTERNAL_MEDIA",
     "GET_APPLICATION",
     "GET_INFO",
@@ -151,12 +161,12 @@ class FakeAsterisk(Rest):
         self.before: dict[Operation[Any], Moment] = {}
         self.after: dict[Operation[Any], Moment] = {}
         self.withheld: set[str] = set()
-        self.kept: list[tuple[str, Event]] = []
+        self.kept: list[tuple[str, AriEvent]] = []
         self.away = False
         self.obscure: set[str] = set()
         self.landed: list[Landed] = []
         self.media: dict[str, AudioSocketClient] = {}
-        self.on_event: Callable[[Event], None] = lambda event: None
+        self.on_event: Callable[[AriEvent], None] = lambda event: None
         self.on_landed: Callable[[Landed], None] = lambda landed: None
         self.version = "22.10.1"
         self.modules: dict[str, str] = {}
@@ -238,7 +248,7 @@ class FakeAsterisk(Rest):
                 self._hang_up_media(channel)
             case (op, ()) if op is EXTERNAL_MEDIA:
                 return await self._open_media(parameters)
-            case (op, (bridge,)) if op is CREATE_WITH_ID:
+            case (op, (bridge,)) if op is CREATE_BRIDGE:
                 return world.create_bridge(bridge, parameters["name"], NOW).to_json()
             case (op, (bridge,)) if op is ADD_CHANNEL:
                 self._tell(world.add_to_bridge(bridge, parameters["channel"], NOW))
@@ -252,7 +262,7 @@ class FakeAsterisk(Rest):
                     channel, parameters["endpoint"], "Ringing", NOW, self._app
                 )
                 return world.channels[channel].to_json()
-            case (op, (bridge,)) if op is DESTROY:
+            case (op, (bridge,)) if op is DESTROY_BRIDGE:
                 self._tell(world.destroy_bridge(bridge, NOW))
             case (op, ()) if op is LIST_CHANNELS:
                 return [self._describe(each) for each in world.channels.values()]

@@ -8,18 +8,22 @@ from typing import Any
 
 import orjson
 
-from ari_app.ari.applications import SUBSCRIBE
-from ari_app.ari.bridges import REMOVE_CHANNEL
-from ari_app.ari.channels import ORIGINATE_WITH_ID, START_MOH, STOP_MOH
-from ari_app.ari.events import parse_event
-from ari_app.ari.operations import Operation
-from audiosocket import FrameClock
+from ari_app.line.asterisk.ari.events import parse_event
+from ari_app.line.asterisk.ari.resources import (
+    ORIGINATE_WITH_ID,
+    REMOVE_CHANNEL,
+    START_MOH,
+    STOP_MOH,
+    SUBSCRIBE,
+)
+from ari_app.line.asterisk.ari.rest import Operation
 from lab.load.events import Channel, Json, event
 from lab.load.world import Refused
+from linekit.clock import FrameClock
 from tests.unit.call.fake_ari import (
     APP,
     CONTINUE,
-    CREATE_WITH_ID,
+    CREATE_BRIDGE,
     EXTERNAL_MEDIA,
     HANGUP,
     NOW,
@@ -27,7 +31,7 @@ from tests.unit.call.fake_ari import (
 )
 
 _RING_SECONDS = 0.5
-_MAKES = (CREATE_WITH_ID, EXTERNAL_MEDIA, ORIGINATE_WITH_ID)
+_MAKES = (CREATE_BRIDGE, EXTERNAL_MEDIA, ORIGINATE_WITH_ID)
 
 
 class FullAsterisk(FakeAsterisk):

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ari_app.ari.operations import Operation
-from tests.unit.call.fake_ari import (
-    ADD_CHANNEL,
-    ANSWER,
-    CREATE_WITH_ID,
-    EXTERNAL_MEDIA,
-    RING,
-)
+from ari_app.line.asterisk.ari.rest import Operation
+from tests.unit.call.fake_ari import ADD_CHANNEL, ANSWER, CREATE_BRIDGE, EXTERNAL_MEDIA, RING
 
 SET_UP: list[tuple[str, Operation[Any], int]] = [
     ("ring", RING, 1),
-    ("make the bridge", CREATE_WITH_ID, 1),
+    ("make the bridge", CREATE_BRIDGE, 1),
     ("open the media channel", EXTERNAL_MEDIA, 1),
     ("join the media channel", ADD_CHANNEL, 1),
     ("answer", ANSWER, 1),

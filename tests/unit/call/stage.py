@@ -12,17 +12,21 @@ from typing import Any, Self
 
 import numpy as np
 
-from ari_app.ari import Channel
+from ari_app.agent.elevenlabs.client_messages import Initiation
+from ari_app.agent.elevenlabs.closing import AgentClose
 from ari_app.audio.sound_file import SoundFile
-from ari_app.call.arguments import CallArguments
+from ari_app.call.call import CallSession
+from ari_app.call.calls import SessionManager
 from ari_app.call.hearing import ResponseTime
-from ari_app.call.manager import SessionManager
-from ari_app.call.observer import SessionObserver, TranscriptLine
 from ari_app.call.plan import CallPlan, Services
-from ari_app.call.session import CallSession
 from ari_app.call.states import State
-from ari_app.elevenlabs import AgentClose, Initiation
-from audiosocket import SLIN, AudioSocketClient, AudioSocketServer, FrameClock
+from ari_app.line.asterisk.ari.models import Channel
+from ari_app.line.asterisk.dialplan import CallArguments
+from ari_app.records.events import SessionObserver, TranscriptLine
+from audiosocket.frames import SLIN
+from audiosocket.server import AudioSocketServer
+from lab.load.audiosocket_client import AudioSocketClient
+from linekit.clock import FrameClock
 from tests.unit.call.fake_agents import FakeAgent, FakeAgents
 from tests.unit.call.fake_ari import APP, FakeAsterisk, FakeClient, Landed, Moment
 from tests.unit.virtual_loop import make_entrance
@@ -238,7 +242,7 @@ async def until(condition: Callable[[], bool]) -> None:
             if condition():
                 return
             await asyncio.sleep(0)
-        while not condition():  # noqa: ASYNC110 - the condition is the test's, and has no event
+        while not condition():
             await asyncio.sleep(0.001)
 
 

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ari_app.ari.channels import START_MOH
+from ari_app.agent.elevenlabs.closing import AgentClose, CloseKind
+from ari_app.agent.elevenlabs.errors import AgentRefused, AgentUnavailable
 from ari_app.audio.sound_file import SoundFile
-from ari_app.call.resume import GO_ON
-from ari_app.call.session import CallSession
+from ari_app.call.call import CallSession
+from ari_app.call.conversation import GO_ON
 from ari_app.call.states import State
-from ari_app.elevenlabs import AgentClose, CloseKind
-from ari_app.elevenlabs.errors import AgentRefused, AgentUnavailable
+from ari_app.line.asterisk.ari.resources import START_MOH
 from lab.softphone.sounds import babble
 from tests.unit.call.stage import Stage, heard_ms, now, sound, until
 

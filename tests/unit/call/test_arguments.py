@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ari_app.call.arguments import CallArguments, parse_arguments
+from ari_app.line.asterisk.dialplan import CallArguments, parse_arguments
 
 
 def test_agent_wait_and_variables() -> None:

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ari_app.call.attention import Attention
-from ari_app.call.bounded import MAX_LINE_BYTES, MAX_SAID_BYTES, Bounded, shortened
-from ari_app.call.feed import SessionFeed
+from ari_app.call.conversation import Attention
+from ari_app.records.bounded import MAX_LINE_BYTES, MAX_SAID_BYTES, Bounded, shortened
+from ari_app.records.journal import SessionFeed
 from tests.unit.call.stage import Stage
 
 

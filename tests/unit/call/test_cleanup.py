@@ -9,20 +9,11 @@ from typing import cast
 import pytest
 from structlog.testing import capture_logs
 
-from ari_app.ari import (
-    Application,
-    AriNotFound,
-    AriServerError,
-    AriUnavailable,
-    Bridge,
-    Channel,
-    ChannelEnteredBridge,
-    ChannelStateChange,
-    Client,
-    DialplanCEP,
-    StasisStart,
-)
-from ari_app.call.cleanup import (
+from ari_app.line.asterisk.ari.client import Client
+from ari_app.line.asterisk.ari.errors import AriNotFound, AriServerError, AriUnavailable
+from ari_app.line.asterisk.ari.events import ChannelEnteredBridge, ChannelStateChange, StasisStart
+from ari_app.line.asterisk.ari.models import Application, Bridge, Channel, DialplanCEP
+from ari_app.line.asterisk.cleanup import (
     LOST,
     Differences,
     Held,
@@ -32,7 +23,7 @@ from ari_app.call.cleanup import (
     compare,
     missed,
 )
-from ari_app.call.owner import BridgeName, Owner, bridge_name
+from ari_app.line.asterisk.names import BridgeName, Owner, bridge_name
 from tests.unit.call.stage import now
 
 APP = "app"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ari_app.call.digits import KEYS, DigitCollector, DigitMode, for_record
+from ari_app.call.keypad import KEYS, DigitCollector, DigitMode, for_record
 
 
 def collector(**options: object) -> DigitCollector:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ari_app.audio.convert import make_converter
 from ari_app.audio.formats import AudioFormat
-from ari_app.call.downlink import Downlink
+from ari_app.call.sound import Downlink
 
 LINE = AudioFormat.pcm(8000)
 NOISE = np.random.default_rng(5).integers(-9000, 9000, 1600).astype("<i2").tobytes()

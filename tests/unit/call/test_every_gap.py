@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 import pytest
 import structlog
 
-from ari_app.call.arguments import CallArguments
-from ari_app.call.legs import Party, Placement
-from ari_app.call.session import CallSession
-from ari_app.call.signals import ConsultRequested, EndRequested, HoldRequested, Outcome, Status
+from ari_app.agent.elevenlabs.closing import CloseKind
+from ari_app.call.call import CallSession
+from ari_app.call.signals import ConsultRequested, EndRequested, HoldRequested
 from ari_app.call.states import State
-from ari_app.elevenlabs import CloseKind
+from ari_app.line.asterisk.dialplan import CallArguments
+from ari_app.line.asterisk.line import Party, Placement
+from ari_app.line.interface import Outcome, Status
 from tests.unit.call.full_asterisk import FullAsterisk
 from tests.unit.call.stage import Notes, Stage
 

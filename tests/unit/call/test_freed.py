@@ -14,11 +14,12 @@ from contextlib import contextmanager
 
 import pytest
 
-from ari_app.call import manager
-from ari_app.call.session import CallSession
-from ari_app.call.signals import EndRequested, Outcome, Status
+from ari_app.agent.elevenlabs.closing import CloseKind
+from ari_app.call import calls as manager
+from ari_app.call.call import CallSession
+from ari_app.call.signals import EndRequested
 from ari_app.call.states import State
-from ari_app.elevenlabs import CloseKind
+from ari_app.line.interface import Outcome, Status
 from tests.unit.call.full_asterisk import FullAsterisk
 from tests.unit.call.stage import Stage
 
@@ -106,7 +107,7 @@ async def refused(stage: Stage) -> CallSession:
 
 @pytest.fixture
 async def stage() -> AsyncIterator[Stage]:
-    asterisk = lambda clock: FullAsterisk(clock, lambda moment: None)  # noqa: E731
+    asterisk = lambda clock: FullAsterisk(clock, lambda moment: None)
     async with Stage(asterisk=asterisk) as stage:
         yield stage
 

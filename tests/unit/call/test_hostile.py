@@ -13,17 +13,21 @@ from typing import Any
 
 import pytest
 
-from ari_app.ari.channels import CONTINUE, EXTERNAL_MEDIA, ORIGINATE_WITH_ID
-from ari_app.call.arguments import CallArguments, parse_arguments
-from ari_app.call.control import ControlRefused, Initiate, NotPossible, SessionNotFound
-from ari_app.call.dispatcher import Dispatcher
-from ari_app.call.legs import Party
-from ari_app.call.plan import CallPlan
-from ari_app.call.policy import CallPolicy
-from ari_app.call.session import CallSession
+from ari_app.call.call import CallSession
+from ari_app.call.plan import CallPlan, CallPolicy
 from ari_app.call.states import State
+from ari_app.control.control import (
+    ControlRefused,
+    Dispatcher,
+    Initiate,
+    NotPossible,
+    SessionNotFound,
+)
+from ari_app.line.asterisk.ari.resources import CONTINUE, EXTERNAL_MEDIA, ORIGINATE_WITH_ID
+from ari_app.line.asterisk.dialplan import CallArguments, parse_arguments
+from ari_app.line.asterisk.line import Party
 from ari_app.patterns import LinearPattern
-from tests.unit.call.fake_ari import ADD_CHANNEL, CREATE_WITH_ID, SET_VARIABLE, Seen
+from tests.unit.call.fake_ari import ADD_CHANNEL, CREATE_BRIDGE, SET_VARIABLE, Seen
 from tests.unit.call.stage import Stage, until
 from tests.unit.hostile import HOSTILE
 
@@ -34,7 +38,7 @@ ENDPOINT = re.compile(r"PJSIP/[0-9A-Za-z+*._-]{1,40}@trunk")
 RULES: dict[Any, dict[str, re.Pattern[str]]] = {
     SET_VARIABLE: {"variable": re.compile(r"AGENT_[A-Z_]+|TOPIC"), "value": TEXT},
     ORIGINATE_WITH_ID: {"endpoint": ENDPOINT, "callerId": CALLER},
-    CREATE_WITH_ID: {"name": re.compile(r"[A-Za-z0-9 _.-]+")},
+    CREATE_BRIDGE: {"name": re.compile(r"[A-Za-z0-9 _.-]+")},
     EXTERNAL_MEDIA: {"external_host": re.compile(r"[0-9.]+:[0-9]+")},
     CONTINUE: {"context": re.compile(r"voice-agent-(after|amd)"), "extension": re.compile("s")},
     ADD_CHANNEL: {},

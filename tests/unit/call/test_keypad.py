@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import asyncio
 
-from ari_app.call.digits import DigitMode
-from ari_app.call.keypad import Keypad
-from ari_app.call.policy import CallPolicy
+from ari_app.call.keypad import DigitMode, Keypad
+from ari_app.call.plan import CallPolicy
 
 
 async def test_an_entry_is_complete_at_the_terminator() -> None:

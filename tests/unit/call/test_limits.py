@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ari_app.call.limits import TokenBucket
+from ari_app.call.admission import TokenBucket
 
 
 def test_no_rate_lets_everything_through() -> None:

@@ -10,24 +10,15 @@ import numpy as np
 import pytest
 
 from ari_app.audio.formats import AudioFormat
-from ari_app.audio.recording import Recordings, RecordingStats
-from ari_app.audio_interface import Cleared
 from ari_app.call.hearing import ResponseTime
-from ari_app.call.line_audio import LineAudio
+from ari_app.call.sound import Cleared, LineAudio
 from ari_app.errors import LineError
-from audiosocket import (
-    SLIN,
-    SLIN16,
-    Audio,
-    AudioSocketClient,
-    AudioSocketServer,
-    FrameClock,
-    LineFormat,
-    encode,
-    pcm_source,
-    tone_source,
-)
+from ari_app.records.recording import Recordings, RecordingStats
+from audiosocket.frames import SLIN, SLIN16, Audio, LineFormat, encode
+from audiosocket.server import AudioSocketServer
+from lab.load.audiosocket_client import AudioSocketClient, pcm_source, tone_source
 from lab.softphone.sounds import babble
+from linekit.clock import FrameClock
 from tests.unit.call.stage import until
 from tests.unit.virtual_loop import make_entrance
 

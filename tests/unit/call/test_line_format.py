@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ari_app.audio.formats import AudioFormat
-from ari_app.call.line_format import (
+from ari_app.line.asterisk.line import (
     DEFAULT_AGENT_FORMATS,
     AgentFormats,
     choose_line_format,

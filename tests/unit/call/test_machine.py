@@ -45,7 +45,6 @@ from ari_app.call.signals import (
     MediaLost,
     OnMachine,
     OpenMedia,
-    Outcome,
     PhoneHeld,
     PlaceCall,
     PlayedOut,
@@ -62,7 +61,6 @@ from ari_app.call.signals import (
     SilenceHeard,
     SpeechHeard,
     StartAudio,
-    Status,
     TargetAnswered,
     TargetJoined,
     TargetLost,
@@ -72,6 +70,7 @@ from ari_app.call.signals import (
     WatchSpeech,
 )
 from ari_app.call.states import IllegalStep, State
+from ari_app.line.interface import Outcome, Status
 
 DONE = Outcome(Status.COMPLETED, "agent_ended")
 LOST = Outcome(Status.FAILED, "lost")

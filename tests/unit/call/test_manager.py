@@ -7,16 +7,16 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
-from ari_app.ari import parse_event
-from ari_app.ari.operations import Operation
-from ari_app.call import manager as manager_module
-from ari_app.call.session import CallSession
-from ari_app.call.signals import Outcome, Status
+from ari_app.call import calls as manager_module
+from ari_app.call.call import CallSession
 from ari_app.call.states import State
+from ari_app.line.asterisk.ari.events import parse_event
+from ari_app.line.asterisk.ari.rest import Operation
+from ari_app.line.interface import Outcome, Status
 from tests.unit.call.fake_ari import (
     CONTINUE,
-    CREATE_WITH_ID,
-    DESTROY,
+    CREATE_BRIDGE,
+    DESTROY_BRIDGE,
     GET_APPLICATION,
     HANGUP,
     LIST_BRIDGES,
@@ -37,7 +37,7 @@ def now() -> float:
 
 def outage(stage: Stage, trouble: Moment) -> None:
     """Asterisk cannot be reached; the lines are up."""
-    for operation in (SET_VARIABLE, CONTINUE, HANGUP, DESTROY):
+    for operation in (SET_VARIABLE, CONTINUE, HANGUP, DESTROY_BRIDGE):
         stage.asterisk.before[operation] = trouble
     stage.services.ari.link.set(False)
 
@@ -85,7 +85,7 @@ async def test_a_refused_call_asks_asterisk_for_nothing_but_its_way_on(stage: St
     landed = await refused(stage)
     assert (landed.status, landed.reason) == ("REJECTED", "draining")
     asked = {seen.operation for seen in stage.asterisk.seen}
-    assert asked <= {SET_VARIABLE, CONTINUE, HANGUP, DESTROY}
+    assert asked <= {SET_VARIABLE, CONTINUE, HANGUP, DESTROY_BRIDGE}
 
 
 async def test_a_typing_error_in_the_dialplan_is_logged_and_costs_no_call(stage: Stage) -> None:
@@ -272,7 +272,7 @@ async def test_draining_without_calls_takes_no_time(stage: Stage) -> None:
 
 async def test_draining_waits_for_asterisk_only_so_long(stage: Stage) -> None:
     await stage.talk()
-    for operation in (SET_VARIABLE, CONTINUE, HANGUP, DESTROY):
+    for operation in (SET_VARIABLE, CONTINUE, HANGUP, DESTROY_BRIDGE):
         stage.asterisk.before[operation] = never
     began = now()
     await stage.manager.drain(0)
@@ -606,7 +606,7 @@ async def test_a_bridge_that_comes_when_all_is_over_is_found_by_a_sweep(stage: S
     async def late() -> None:
         await asyncio.sleep(7)
 
-    stage.asterisk.before[CREATE_WITH_ID] = late
+    stage.asterisk.before[CREATE_BRIDGE] = late
     session = await stage.enter()
     await session.ended.wait()
     await asyncio.sleep(3)
@@ -617,7 +617,7 @@ async def test_a_bridge_that_comes_when_all_is_over_is_found_by_a_sweep(stage: S
 
 async def test_what_could_not_be_given_back_is_found_by_a_sweep(stage: Stage) -> None:
     session = await stage.talk()
-    for operation in (CONTINUE, HANGUP, DESTROY):
+    for operation in (CONTINUE, HANGUP, DESTROY_BRIDGE):
         stage.asterisk.before[operation] = status(500)
     stage.agent().closes()
     await session.ended.wait()

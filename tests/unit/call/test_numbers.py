@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ari_app.call.numbers import (
+from ari_app.line.numbers import (
     check_caller,
     check_endpoint,
     check_number,

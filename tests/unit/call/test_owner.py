@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from ari_app.call.owner import BridgeName, Owner, bridge_name
+from ari_app.line.asterisk.names import BridgeName, Owner, bridge_name
 
 
 def ourselves() -> Owner:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ari_app.call.policy import CallPolicy
+from ari_app.call.plan import CallPolicy
 from ari_app.call.signals import OnMachine
 from ari_app.patterns import LinearPattern
 

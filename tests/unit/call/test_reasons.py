@@ -7,17 +7,17 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ari_app.ari.errors import AriError
-from ari_app.call.results import Result
-from ari_app.elevenlabs import CloseKind
+from ari_app.agent.elevenlabs.closing import CloseKind
+from ari_app.agent.precall import PreCallError
 from ari_app.errors import AgentError, AppError
-from ari_app.precall import PreCallError
+from ari_app.line.asterisk.ari.errors import AriError
+from ari_app.line.interface import Result
 
 ROOT = Path(__file__).parents[3]
 SAYS_WHY = {"AgentFailed", "ControlFailed", "MediaLost", "CallerLeft", "CalleeLost", "end_all"}
 # Where the code of an error becomes a reason, and how.
-FAILING = ("ari_app/elevenlabs", "ari_app/precall.py", "ari_app/ari/errors.py")
-NOT_OF_A_CALL = {"ari_app/ari/swagger.py"}
+FAILING = ("ari_app/elevenlabs", "ari_app/agent/precall.py", "ari_app/line/asterisk/ari/errors.py")
+NOT_OF_A_CALL = {"lab/asterisk/ari_description.py"}
 
 
 def documented() -> list[str]:

@@ -21,7 +21,6 @@ from ari_app.call.signals import (
     Event,
     JoinCaller,
     MediaJoined,
-    Outcome,
     PlayedOut,
     PlayKept,
     PlayMusic,
@@ -33,12 +32,12 @@ from ari_app.call.signals import (
     SetTimer,
     SilenceHeard,
     StartAudio,
-    Status,
     TellTarget,
     Timer,
     TimerFired,
 )
 from ari_app.call.states import State
+from ari_app.line.interface import Outcome, Status
 from tests.unit.call.test_machine import DONE, LOST, TO_TALKING, WAYS_TO, run, state_of
 
 LOSS = AgentLost(LOST)

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 import pytest
 from structlog.testing import capture_logs
 
-from ari_app.ari import AriNotFound
-from ari_app.ari.operations import Operation
-from ari_app.call.release import bridge_id, give_back_caller, media_channel_id, quietly
-from ari_app.call.signals import Outcome, Status
+from ari_app.line.asterisk.ari.errors import AriNotFound
+from ari_app.line.asterisk.ari.rest import Operation
+from ari_app.line.asterisk.line import bridge_id, give_back_caller, media_channel_id, quietly
+from ari_app.line.interface import Outcome, Status
 from tests.unit.call.fake_ari import (
     CONTINUE,
     SET_VARIABLE,

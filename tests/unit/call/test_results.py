@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ari_app.call.results import Result, result_of
+from ari_app.line.interface import Result, result_of
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,20 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ari_app.call.observer import TranscriptLine
-from ari_app.call.resume import (
+from ari_app.agent.elevenlabs.client_messages import (
+    AgentOverride,
+    ConfigOverride,
+    Initiation,
+    TtsOverride,
+)
+from ari_app.call.conversation import (
     LEFT_OUT,
     MAX_CHARACTERS,
     context,
     initiation_for,
     transcript_text,
 )
-from ari_app.elevenlabs import Initiation
-from ari_app.elevenlabs.client_messages import AgentOverride, ConfigOverride, TtsOverride
+from ari_app.records.events import TranscriptLine
 
 
 def lines(*said: tuple[str, str]) -> list[TranscriptLine]:

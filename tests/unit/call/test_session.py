@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from ari_app.call.session import CallSession
-from ari_app.call.signals import EndRequested, Outcome, Status
+from ari_app.agent.elevenlabs.closing import CloseKind
+from ari_app.call.call import CallSession
+from ari_app.call.signals import EndRequested
 from ari_app.call.states import State
-from ari_app.elevenlabs import CloseKind
-from audiosocket import SLIN, pcm_source, tone_source
+from ari_app.line.interface import Outcome, Status
+from audiosocket.frames import SLIN
+from lab.load.audiosocket_client import pcm_source, tone_source
 from lab.softphone.sounds import babble
 from tests.unit.call.fake_ari import (
     ANSWER,
     CONTINUE,
-    DESTROY,
+    DESTROY_BRIDGE,
     HANGUP,
     RING,
     SET_VARIABLE,
@@ -337,7 +339,7 @@ async def test_a_release_asked_for_twice_happens_once(stage: Stage) -> None:
         stage.agent().closes()
     await session.ended.wait()
     await stage.settle()
-    assert len(stage.asterisk.requests(HANGUP)) == len(stage.asterisk.requests(DESTROY)) == 1
+    assert len(stage.asterisk.requests(HANGUP)) == len(stage.asterisk.requests(DESTROY_BRIDGE)) == 1
     assert stage.notes.states[-2:] == RELEASED
 
 
@@ -348,7 +350,7 @@ async def test_the_line_ends_before_asterisk_is_asked_for_anything(stage: Stage)
     def look() -> None:
         ended.append(stage.media(session).close_reason)
 
-    for operation in (SET_VARIABLE, CONTINUE, HANGUP, DESTROY):
+    for operation in (SET_VARIABLE, CONTINUE, HANGUP, DESTROY_BRIDGE):
         stage.asterisk.before[operation] = look
     stage.agent().closes()
     await session.ended.wait()

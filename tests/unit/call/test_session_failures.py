@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from ari_app.ari.operations import Operation
-from ari_app.call.signals import Outcome, Status
+from ari_app.agent.elevenlabs.closing import CloseKind
 from ari_app.call.states import State
-from ari_app.elevenlabs import CloseKind
 from ari_app.errors import AgentError
+from ari_app.line.asterisk.ari.rest import Operation
+from ari_app.line.interface import Outcome, Status
 from tests.unit.call.fake_ari import (
     ANSWER,
     CONTINUE,
-    DESTROY,
+    DESTROY_BRIDGE,
     EXTERNAL_MEDIA,
     HANGUP,
     RING,
@@ -183,7 +183,7 @@ async def test_the_caller_goes_on_though_a_variable_cannot_be_set(stage: Stage) 
     }
 
 
-@pytest.mark.parametrize("operation", [CONTINUE, HANGUP, DESTROY], ids=str)
+@pytest.mark.parametrize("operation", [CONTINUE, HANGUP, DESTROY_BRIDGE], ids=str)
 async def test_what_is_given_back_is_given_back_twice_if_need_be(
     stage: Stage, operation: Operation[Any]
 ) -> None:
@@ -198,7 +198,7 @@ async def test_what_is_given_back_is_given_back_twice_if_need_be(
 
 async def test_a_call_ends_though_asterisk_answers_nothing_any_more(stage: Stage) -> None:
     session = await stage.talk()
-    for operation in (SET_VARIABLE, CONTINUE, HANGUP, DESTROY):
+    for operation in (SET_VARIABLE, CONTINUE, HANGUP, DESTROY_BRIDGE):
         stage.asterisk.before[operation] = never
     began = now()
     stage.agent().closes()

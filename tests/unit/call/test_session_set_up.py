@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from ari_app.ari.operations import Operation
-from ari_app.call.owner import bridge_name
-from ari_app.call.signals import Outcome, Status
 from ari_app.call.states import State
+from ari_app.line.asterisk.ari.rest import Operation
+from ari_app.line.asterisk.names import bridge_name
+from ari_app.line.interface import Outcome, Status
 from tests.unit.call.fake_ari import (
     ADD_CHANNEL,
     ANSWER,
     CONTINUE,
-    CREATE_WITH_ID,
-    DESTROY,
+    CREATE_BRIDGE,
+    DESTROY_BRIDGE,
     EXTERNAL_MEDIA,
     HANGUP,
     RING,
@@ -41,7 +41,7 @@ class Gates:
         self._stage = stage
         self._answers = {step: asyncio.Event() for step in self.STEPS[:2]}
         asterisk = stage.asterisk
-        asterisk.after[CREATE_WITH_ID] = self._answers["bridge answered"].wait
+        asterisk.after[CREATE_BRIDGE] = self._answers["bridge answered"].wait
         asterisk.after[EXTERNAL_MEDIA] = self._answers["media answered"].wait
         asterisk.withheld |= {"StasisStart of media", "ChannelEnteredBridge of media"}
         stage.agents.ready.clear()
@@ -83,7 +83,7 @@ async def test_every_order_of_set_up_leads_to_a_conversation(
     asked = [seen.operation for seen in asterisk.seen]
     assert asked.count(ADD_CHANNEL) == 2
     assert asked.count(RING) == asked.count(ANSWER) == (0 if answered else 1)
-    assert asked.count(CREATE_WITH_ID) == asked.count(EXTERNAL_MEDIA) == 1
+    assert asked.count(CREATE_BRIDGE) == asked.count(EXTERNAL_MEDIA) == 1
     asterisk.hang_up(session.call_id)
     await session.ended.wait()
     await stage.settle()
@@ -104,7 +104,7 @@ async def test_names_are_known_before_asterisk_hears_of_them(stage: Stage) -> No
         "slin",
         "audiosocket",
     )
-    (made,) = stage.asterisk.requests(CREATE_WITH_ID)
+    (made,) = stage.asterisk.requests(CREATE_BRIDGE)
     assert made.parameters == {"type": "mixing", "name": bridge_name(session.call_id)}
 
 
@@ -237,7 +237,7 @@ async def test_the_caller_hangs_up_in_the_conversation(stage: Stage, state: Stat
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize(
     ("operation", "number"),
-    [(SET_VARIABLE, 1), (SET_VARIABLE, 4), (CONTINUE, 1), (HANGUP, 1), (DESTROY, 1)],
+    [(SET_VARIABLE, 1), (SET_VARIABLE, 4), (CONTINUE, 1), (HANGUP, 1), (DESTROY_BRIDGE, 1)],
     ids=str,
 )
 async def test_the_caller_hangs_up_while_being_given_back(

@@ -5,10 +5,11 @@ import asyncio
 import numpy as np
 import pytest
 
-from ari_app.call.session import CallSession
-from ari_app.call.silence import SilenceWatch, Verdict
-from ari_app.elevenlabs.tool_messages import AgentToolRequest
-from audiosocket import SLIN, pcm_source
+from ari_app.agent.elevenlabs.server_messages import AgentToolRequest
+from ari_app.call.call import CallSession
+from ari_app.call.conversation import SilenceWatch, Verdict
+from audiosocket.frames import SLIN
+from lab.load.audiosocket_client import pcm_source
 from lab.softphone.sounds import babble, silence
 from tests.unit.call.stage import Stage, now
 

@@ -8,8 +8,7 @@ import pytest
 
 from ari_app.audio.formats import AudioFormat
 from ari_app.audio.g711 import pcm_to_ulaw
-from ari_app.audio_interface import AudioInterface, Cleared
-from ari_app.call.streamer import ConversationStreamer
+from ari_app.call.sound import AudioInterface, Cleared, ConversationStreamer
 from ari_app.errors import LineError
 
 

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ari_app.call.policy import CallPolicy
-from ari_app.call.signals import Outcome, Status
+from ari_app.call.plan import CallPolicy
 from ari_app.call.states import State
 from ari_app.call.tools import (
     AskElsewhere,
@@ -17,6 +16,7 @@ from ari_app.call.tools import (
     not_now,
     read_tool_call,
 )
+from ari_app.line.interface import Outcome, Status
 
 POLICY = CallPolicy(settable_variables=frozenset({"TOPIC"}))
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ari_app.audio.convert import Converter, make_converter
 from ari_app.audio.formats import AGENT_FORMATS, AudioFormat
-from ari_app.call.uplink import Uplink
+from ari_app.call.sound import Uplink
 
 RATE_HZ = 8000
 FRAME_SAMPLES = 160

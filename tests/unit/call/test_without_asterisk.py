@@ -8,15 +8,13 @@ from typing import Any
 
 import pytest
 
-from ari_app.ari.bridges import REMOVE_CHANNEL
-from ari_app.ari.channels import START_MOH, STOP_MOH
-from ari_app.ari.operations import Operation
-from ari_app.call.control import NotPossible
-from ari_app.call.dispatcher import Dispatcher
-from ari_app.call.session import CallSession
+from ari_app.agent.elevenlabs.closing import CloseKind
+from ari_app.call.call import CallSession
 from ari_app.call.signals import HoldRequested
 from ari_app.call.states import State
-from ari_app.elevenlabs import CloseKind
+from ari_app.control.control import Dispatcher, NotPossible
+from ari_app.line.asterisk.ari.resources import REMOVE_CHANNEL, START_MOH, STOP_MOH
+from ari_app.line.asterisk.ari.rest import Operation
 from tests.unit.call.fake_ari import ADD_CHANNEL, status
 from tests.unit.call.stage import Stage, heard_ms
 

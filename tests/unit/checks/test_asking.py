@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from ari_app.ari import Client
-from ari_app.ari.events import parse_event
 from ari_app.checks import Finding, Verdict
 from ari_app.checks.asking import Listener, check_questions, judge_clock
 from ari_app.checks.conf_rules import Said, demands, judge
+from ari_app.line.asterisk.ari.client import Client
+from ari_app.line.asterisk.ari.events import parse_event
 from ari_app.settings import load_settings
-from tests.unit.ari.fake_ari import PASSWORD, USERNAME, Answer, FakeAri, json_answer
+from tests.unit.line.asterisk.ari.fake_ari import PASSWORD, USERNAME, Answer, FakeAri, json_answer
 
 CHANNEL = {"id": "ask", "name": "Local/s@default-1;1", "state": "Down"}
 BOTH = ("func_dialplan.so", "func_config.so")

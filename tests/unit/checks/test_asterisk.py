@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from ari_app.ari import AsteriskInfo, Client
 from ari_app.checks import Finding, Verdict, asterisk
 from ari_app.checks.asterisk import (
     check_asterisk_side,
@@ -14,9 +13,11 @@ from ari_app.checks.asterisk import (
     judge_limits,
     judge_transport,
 )
+from ari_app.line.asterisk.ari.client import Client
+from ari_app.line.asterisk.ari.models import AsteriskInfo
 from ari_app.settings import Settings, load_settings
-from tests.unit.ari.fake_ari import PASSWORD, USERNAME, Answer, FakeAri, json_answer
-from tests.unit.ari.samples import ASTERISK_INFO
+from tests.unit.line.asterisk.ari.fake_ari import PASSWORD, USERNAME, Answer, FakeAri, json_answer
+from tests.unit.line.asterisk.ari.samples import ASTERISK_INFO
 
 APPLICATION = {"name": "voice-agent", "channel_ids": [], "bridge_ids": []}
 

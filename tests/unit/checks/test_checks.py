@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ari_app.ari import Client
+from ari_app.agent.elevenlabs.client import AgentClient
 from ari_app.checks import (
     Finding,
     Verdict,
@@ -19,11 +19,10 @@ from ari_app.checks import (
     what_works,
 )
 from ari_app.checks.asterisk import REQUIRED, TIMING, USEFUL, judge_version
-from ari_app.elevenlabs import AgentClient
+from ari_app.line.asterisk.ari.client import Client
 from ari_app.settings import Settings, load_settings
 from lab.load.server import LoadServer
-from tests.unit.ari.fake_ari import PASSWORD, USERNAME, Answer, FakeAri, json_answer
-from tests.unit.ari.samples import ASTERISK_INFO
+from tests.unit.agent.elevenlabs.fake_agent import API_KEY, FakeAgent
 from tests.unit.call.fake_ari import (
     GET_INFO,
     LIST_MODULES,
@@ -33,7 +32,8 @@ from tests.unit.call.fake_ari import (
     never,
     status,
 )
-from tests.unit.elevenlabs.fake_agent import API_KEY, FakeAgent
+from tests.unit.line.asterisk.ari.fake_ari import PASSWORD, USERNAME, Answer, FakeAri, json_answer
+from tests.unit.line.asterisk.ari.samples import ASTERISK_INFO
 
 MODULES = (*REQUIRED, *USEFUL, TIMING[1])
 Make = Callable[..., Settings]

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ari_app.api.models import Readiness
+from ari_app.control.http.models import Readiness
 from lab.asterisk import LabError
 from lab.demo import parts
 from lab.demo.parts import ready

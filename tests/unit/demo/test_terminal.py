@@ -9,9 +9,9 @@ from typing import Any, cast
 import pytest
 from rich.console import Console
 
-from ari_app.call.session import CallSession, TranscriptLine
-from ari_app.call.signals import Outcome, Status
+from ari_app.call.call import CallSession, TranscriptLine
 from ari_app.call.states import State
+from ari_app.line.interface import Outcome, Status
 from lab.demo.progress import Steps
 from lab.demo.transcript import Entry, LiveTranscript, clock, render
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from audiosocket import SLIN, Audio, Dtmf, Hangup, Identify, Kind, encode
+from audiosocket.frames import SLIN, Audio, Dtmf, Hangup, Identify, Kind, encode
 from lab.load.line import LoadLine
 
 NAME = UUID("40325ec2-5efd-4bd3-805f-53576e581d13")
@@ -43,7 +43,7 @@ async def a_line() -> AsyncIterator[tuple[LoadLine, Peer, list[str]]]:
 
 async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while not holds():  # noqa: ASYNC110
+        while not holds():
             await asyncio.sleep(0.001)
 
 

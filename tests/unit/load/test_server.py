@@ -10,13 +10,22 @@ from uuid import uuid4
 import aiohttp
 import pytest
 
-from ari_app.ari import AriConflict, AriNotFound, AriServerError, AriUnauthorized, Client
-from ari_app.ari import Event as AriEvent
-from ari_app.ari.events import ApplicationReplaced
-from ari_app.ari.socket import EventSocket
-from audiosocket import SLIN, AudioSocketServer, FrameClock, Kind, Line
+from ari_app.line.asterisk.ari.client import Client
+from ari_app.line.asterisk.ari.errors import (
+    AriConflict,
+    AriNotFound,
+    AriServerError,
+    AriUnauthorized,
+)
+from ari_app.line.asterisk.ari.events import ApplicationReplaced
+from ari_app.line.asterisk.ari.events import AriEvent as AriEvent
+from ari_app.line.asterisk.ari.socket import EventSocket
+from audiosocket.connection import AudioSocketConnection
+from audiosocket.frames import SLIN, Kind
+from audiosocket.server import AudioSocketServer
 from lab.load.server import LoadServer
 from lab.load.voice import TalkPattern
+from linekit.clock import FrameClock
 
 APP, USER, PASSWORD = "voice-agent", "load", "secret"
 PATTERN = TalkPattern(talk_seconds=0.1, pause_seconds=0.1)
@@ -26,11 +35,11 @@ class Ear:
     """Our side of a line: counts what comes, says nothing."""
 
     def __init__(self) -> None:
-        self.line: Line | None = None
+        self.line: AudioSocketConnection | None = None
         self.frames = 0
         self.lost: list[str] = []
 
-    def line_connected(self, line: Line) -> None:
+    def line_connected(self, line: AudioSocketConnection) -> None:
         self.line = line
 
     def audio_received(self, payload: bytes, kind: Kind) -> None:
@@ -55,7 +64,7 @@ class Bench:
 
     async def wait_for(self, holds: Callable[[], object]) -> None:
         async with asyncio.timeout(5):
-            while not holds():  # noqa: ASYNC110
+            while not holds():
                 await asyncio.sleep(0.002)
 
     def kinds(self) -> list[str]:

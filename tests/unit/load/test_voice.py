@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from audiosocket import SLIN, SLIN16, Audio, Decoder, LineFormat
+from audiosocket.frames import SLIN, SLIN16, Audio, Decoder, LineFormat
 from lab.load.voice import TalkPattern, render_messages
 
 PATTERN = TalkPattern(talk_seconds=1.0, pause_seconds=2.0)

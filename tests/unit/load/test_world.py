@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from ari_app.ari.events import UnknownEvent, parse_event
+from ari_app.line.asterisk.ari.events import UnknownEvent, parse_event
 from lab.load.events import Json, asterisk_info
 from lab.load.world import Refused, World
 

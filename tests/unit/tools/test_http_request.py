@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ari_app.tools.http_config import HttpTool
-from ari_app.tools.http_request import CallFacts, build_request
+from ari_app.tools.http_tools import CallFacts, build_request
 
 FACTS = CallFacts(session_id="s1", caller_number="+4930123456")
 

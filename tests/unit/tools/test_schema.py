@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ari_app.tools.schema import ParameterSchema
+from ari_app.tools.tool import ParameterSchema
 
 
 def of(required: list[str] | None = None, **properties: Any) -> ParameterSchema:

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from ari_app.api.metrics import Metrics
+from ari_app.records.metrics import Metrics
 from benchmarks.soak.gaps import GapBook
 from benchmarks.soak.hearing import Hearing
 from benchmarks.soak.scrape import parse_metrics

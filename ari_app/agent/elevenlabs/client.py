@@ -1,0 +1,367 @@
+"""Opening a conversation: the signed URL, the socket, the initiation, the metadata."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import aiohttp
+import structlog
+from pydantic import SecretStr
+from websockets.exceptions import ConnectionClosed
+
+from ari_app.agent.elevenlabs.client_messages import Initiation, SourceInfo
+from ari_app.agent.elevenlabs.codec import MAX_MESSAGE_BYTES, encode
+from ari_app.agent.elevenlabs.connection import (
+    AgentConnection,
+    AgentHandler,
+    AgentSocket,
+    how_it_ended,
+    open_socket,
+)
+from ari_app.agent.elevenlabs.errors import (
+    AgentNotFound,
+    AgentRateLimited,
+    AgentRefused,
+    AgentRejected,
+    AgentTimeout,
+    AgentUnauthorized,
+    AgentUnavailable,
+    ConnectError,
+)
+from ari_app.agent.elevenlabs.protocol import AgentEvent, AgentProtocol
+from ari_app.agent.elevenlabs.signed_url import (
+    _is_loopback_url,
+    fetch_signed_url,
+    parse_base_url,
+    public_url,
+)
+from ari_app.errors import ConfigError
+from ari_app.process.network import trusting
+
+_AT_ONCE_SECONDS: Final = 0.2
+_RATE_LIMITED_SECONDS: Final = 1.0
+_ATTEMPT_SECONDS: Final = 0.5
+"""What is left for less than this is no attempt."""
+
+
+def wait_before_retry(error: ConnectError, seconds_left: float) -> float | None:
+    """Seconds to wait before the second attempt; None when there is to be none.
+
+    A wait that the service asked for is kept to, or the attempt is left out where that does not
+    fit into what is left of the deadline: asking earlier would only be refused again, and the
+    caller rings on for nothing.
+
+    Args:
+        error: Why the first attempt failed.
+        seconds_left: Until the deadline.
+    """
+    if not error.retryable:
+        return None
+    if error.retry_after is not None:
+        wait = error.retry_after
+    elif isinstance(error, AgentRateLimited):
+        wait = _RATE_LIMITED_SECONDS
+    else:
+        wait = _AT_ONCE_SECONDS
+    return wait if wait + _ATTEMPT_SECONDS <= seconds_left else None
+
+
+log = structlog.get_logger(__name__)
+
+
+class KeyStatus:
+    """Refused from the first 401 on until an answer shows that the key is taken; out of reach from
+    the first connection that fails until there is any answer.
+
+    An answer that says nothing of the key changes nothing about it: 429, 5xx, none at all. Nor does
+    403, which may be about one agent.
+
+    Attributes:
+        agent_id: The agent for which it was refused, or not reached, last.
+        unreachable: Why no connection came about; empty when one did.
+    """
+
+    def __init__(self) -> None:
+        self.agent_id = ""
+        self.unreachable = ""
+        self.refused = False
+        self._failing = asyncio.Event()
+
+    @property
+    def problem(self) -> str:
+        """Why every new call would fail; empty when none would."""
+        return "ElevenLabs refuses the key" if self.refused else self.unreachable
+
+    def accepted(self) -> None:
+        """A signed URL was given, or the socket opened without one."""
+        if self.refused:
+            log.info("agent_key_accepted")
+        self._now(refused=False)
+
+    def failed(self, agent_id: str, error: ConnectError) -> None:
+        """None was given."""
+        match error:
+            case AgentUnauthorized(http_status=401):
+                if not self.refused:
+                    log.error("agent_key_refused", error=str(error))
+                self.agent_id = agent_id
+                self._now(refused=True)
+            case AgentNotFound() | AgentRejected():
+                self.accepted()
+            case AgentUnavailable(http_status=None):
+                self.agent_id = agent_id
+                self._now(refused=self.refused, unreachable=str(error))
+            case ConnectError(http_status=int()):
+                self._now(refused=self.refused)
+
+    def _now(self, *, refused: bool, unreachable: str = "") -> None:
+        if bool(unreachable) is not bool(self.unreachable):
+            if unreachable:
+                log.error("agent_unreachable", error=unreachable)
+            else:
+                log.info("agent_reached")
+        self.refused, self.unreachable = refused, unreachable
+        if self.problem:
+            self._failing.set()
+        else:
+            self._failing.clear()
+
+    async def until_failing(self) -> None:
+        """Wait until there is a problem."""
+        await self._failing.wait()
+
+
+__all__ = ["AgentClient", "AgentConnection", "AgentHandler"]
+
+
+_VERSION = importlib.metadata.version("ari-app")
+_KEY_SECONDS = 30.0
+_UNREACHABLE_SECONDS = 5.0
+
+
+class AgentClient:
+    """Opens conversations with agents of one ElevenLabs service.
+
+    `base_url` is `https://api.elevenlabs.io`, a residency host, or the practice agent's `http://`
+    address. With an `api_key` each conversation gets a signed URL; without one only public agents
+    answer. `ca_file` (PEM) replaces the system's trusted certificates; they are always checked.
+    `connect_timeout` covers everything up to the agent's metadata, in seconds, a second attempt
+    included (`retry`). An agent that answers no ping for `dead_after` seconds counts as lost.
+
+    Close it after its last conversation. Raises `ConfigError`.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | SecretStr | None = None,
+        *,
+        connect_timeout: float = 8.0,
+        close_timeout: float = 1.0,
+        dead_after: float = 4.0,
+        ca_file: str | Path | None = None,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+    ) -> None:
+        self._base_url = parse_base_url(base_url)
+        # Wrapped so that no traceback with local variables can show it.
+        if isinstance(api_key, str):
+            api_key = SecretStr(api_key)
+        self._api_key = api_key if api_key and api_key.get_secret_value() else None
+        self._connect_timeout = connect_timeout
+        self._close_timeout = close_timeout
+        self._dead_after = dead_after
+        self._max_message_bytes = max_message_bytes
+        self._tls: ssl.SSLContext | None = None
+        if self._base_url.scheme == "https":
+            self._tls = trusting(ca_file, "ELEVENLABS_CA_FILE")
+        elif self._api_key is not None and not _is_loopback_url(self._base_url):
+            log.warning("agent_key_unencrypted", host=self._base_url.host)
+        self._session: aiohttp.ClientSession | None = None
+        self.key = KeyStatus()
+
+    def __repr__(self) -> str:
+        return f"AgentClient({str(self._base_url)!r})"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def connect(
+        self, agent_id: str, initiation: Initiation | None = None, *, handler: AgentHandler
+    ) -> AgentConnection:
+        """Begin a conversation with `agent_id` and wait until the agent is there.
+
+        Raises `ConnectError` or `UnsupportedFormat`; then no socket is left and `handler` is
+        never called.
+        """
+        if not agent_id:
+            raise ConfigError("no agent is named")
+        initiation = initiation or Initiation()
+        if initiation.source_info is None:
+            source = SourceInfo(version=f"ari-app {_VERSION}"[:50])
+            initiation = initiation.model_copy(update={"source_info": source})
+        began = asyncio.get_running_loop().time()
+        async with self._deadline():
+            connection = await self._connect_or_retry(
+                agent_id, initiation, handler, began + self._connect_timeout
+            )
+        took_s = asyncio.get_running_loop().time() - began
+        log.debug(
+            "agent_connected",
+            conversation_id=connection.conversation_id,
+            input_format=connection.input_format,
+            output_format=connection.output_format,
+            took_ms=round(took_s * 1000),
+        )
+        return connection
+
+    async def check(self, agent_id: str) -> None:
+        """Find out whether `agent_id` can be reached, without beginning a conversation.
+
+        With a key: whether a signed URL is given. Without one: whether the socket opens, which
+        says nothing about the agent. Raises a `ConnectError`.
+        """
+        async with self._deadline():
+            url = await self._url(agent_id, Initiation())
+            if self._api_key is None:
+                socket = await self._open(url, agent_id)
+                await socket.abort()
+
+    async def watch_key(self) -> None:
+        """While the key is refused, or nobody is reached, ask again and again, until cancelled.
+
+        Beside the next call that succeeds this is what ends `key.problem`: nobody may call for
+        hours, and somebody may not send calls here before it has ended.
+        """
+        while True:
+            await self.key.until_failing()
+            await asyncio.sleep(_KEY_SECONDS if self.key.refused else _UNREACHABLE_SECONDS)
+            if self.key.problem:
+                with suppress(ConnectError):
+                    await self.check(self.key.agent_id)
+
+    async def close(self) -> None:
+        """Free the HTTP connections. Running conversations are not touched."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _connect_or_retry(
+        self, agent_id: str, initiation: Initiation, handler: AgentHandler, deadline: float
+    ) -> AgentConnection:
+        try:
+            return await self._connect(agent_id, initiation, handler)
+        except ConnectError as error:
+            left = deadline - asyncio.get_running_loop().time()
+            wait = wait_before_retry(error, left)
+            if wait is None:
+                raise
+            log.info("agent_connect_retried", code=error.code, error=str(error), wait_s=wait)
+        await asyncio.sleep(wait)
+        return await self._connect(agent_id, initiation, handler)
+
+    async def _connect(
+        self, agent_id: str, initiation: Initiation, handler: AgentHandler
+    ) -> AgentConnection:
+        first = encode(initiation)
+        url = await self._url(agent_id, initiation)
+        socket = await self._open(url, agent_id)
+        protocol = AgentProtocol()
+        try:
+            received = await _begin(socket, protocol, first)
+        except BaseException:
+            await socket.abort()
+            raise
+        assert protocol.started is not None
+        return AgentConnection(
+            socket,
+            protocol,
+            protocol.started,
+            handler,
+            received,
+            close_timeout=self._close_timeout,
+            dead_after=self._dead_after,
+        )
+
+    @asynccontextmanager
+    async def _deadline(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                yield
+        except TimeoutError:
+            raise AgentTimeout(
+                f"no answer from the agent within {self._connect_timeout:g} s"
+            ) from None
+
+    async def _open(self, url: SecretStr, agent_id: str) -> AgentSocket:
+        try:
+            socket = await open_socket(
+                url,
+                user_agent=f"ari-app/{_VERSION}",
+                max_message_bytes=self._max_message_bytes,
+                close_timeout=self._close_timeout,
+                tls=self._tls,
+            )
+        except AgentUnavailable as error:
+            # With a key the request for the URL has shown that the service is there.
+            if self._api_key is None:
+                self.key.failed(agent_id, error)
+            raise
+        if self._api_key is None:
+            self.key.accepted()
+        return socket
+
+    async def _url(self, agent_id: str, initiation: Initiation) -> SecretStr:
+        if self._api_key is None:
+            return public_url(self._base_url, agent_id, environment=initiation.environment)
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"User-Agent": f"ari-app/{_VERSION}"},
+                trust_env=not _is_loopback_url(self._base_url),
+            )
+        try:
+            url = await fetch_signed_url(
+                self._session,
+                self._base_url,
+                self._api_key,
+                agent_id,
+                environment=initiation.environment,
+                branch_id=initiation.branch_id,
+                tls=self._tls,
+            )
+        except ConnectError as error:
+            self.key.failed(agent_id, error)
+            raise
+        self.key.accepted()
+        return url
+
+
+async def _begin(socket: AgentSocket, protocol: AgentProtocol, first: bytes) -> list[AgentEvent]:
+    """Send the initiation and read until the metadata; return what came with them."""
+    socket.send_now(first)
+    protocol.stats.messages_out += 1
+    try:
+        while True:
+            received = protocol.receive(await socket.recv(decode=False))
+            for owed in protocol.data_to_send():
+                socket.send_now(owed)
+                protocol.stats.messages_out += 1
+            if protocol.started is not None:
+                return received
+    except ConnectionClosed as error:
+        raise AgentRefused(protocol.closed(*how_it_ended(error))) from None

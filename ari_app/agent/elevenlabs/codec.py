@@ -1,0 +1,129 @@
+"""JSON and base64: between bytes on the socket and messages. Pure.
+
+Two messages are hot, and both are mostly base64: the caller's audio goes out by joining bytes,
+the agent's comes in without a model validating megabytes of text.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pybase64
+from pydantic import ValidationError
+
+from ari_app.agent.elevenlabs.client_messages import ClientMessage
+from ari_app.agent.elevenlabs.errors import MalformedMessage
+from ari_app.agent.elevenlabs.server_messages import (
+    SERVER_MESSAGES,
+    Audio,
+    ServerMessage,
+    Unknown,
+    tolerant_alignment,
+)
+
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+"""What a message may hold at most; the official SDKs receive as much."""
+
+_MAX_VALUES = 100_000
+"""That a message may hold. Text costs little, however long it is; but each value is an object, and
+a million of them would hold up all calls for a second."""
+_MAX_TYPE_LENGTH = 64
+_AUDIO_HEAD = b'{"user_audio_chunk":"'
+_AUDIO_TAIL = b'"}'
+
+
+def encode_audio(data: bytes) -> bytes:
+    """`{"user_audio_chunk": …}` as UTF-8 JSON; `data` is in the agent's input format."""
+    return _AUDIO_HEAD + pybase64.b64encode(data) + _AUDIO_TAIL
+
+
+def encode(message: ClientMessage | ServerMessage) -> bytes:
+    """`message` as UTF-8 JSON. Fields that are `None` are left out.
+
+    Raises `ValueError` when a free field (`custom_llm_extra_body`, …) holds what JSON cannot
+    carry, such as an integer above 64 bits.
+    """
+    if isinstance(message, ServerMessage):
+        tree = message.to_wire()
+    else:
+        tree = message.model_dump(mode="json", exclude_none=True)
+    try:
+        return orjson.dumps(tree)
+    except orjson.JSONEncodeError as error:
+        raise ValueError(f"{type(message).__name__} cannot be written as JSON: {error}") from None
+
+
+def decode(data: bytes | str) -> ServerMessage | Unknown:
+    """One message from the agent.
+
+    Old forms are understood: a payload directly in the message instead of under its key, ids as
+    text, `null` for absent, missing optional fields. Raises `MalformedMessage` and nothing else,
+    whatever `data` holds.
+    """
+    if _values(data) > _MAX_VALUES:
+        raise MalformedMessage("too_many_values")
+    try:
+        tree = orjson.loads(data)
+    except ValueError:
+        raise MalformedMessage("not_json") from None
+    if not isinstance(tree, dict):
+        raise MalformedMessage("not_an_object")
+    kind = tree.pop("type", None)
+    if not isinstance(kind, str):
+        raise MalformedMessage("no_type")
+    model = SERVER_MESSAGES.get(kind)
+    if model is None:
+        return Unknown(kind[:_MAX_TYPE_LENGTH])
+    payload = tree.get(model.payload_key)
+    if payload is None:
+        payload = tree
+    elif not isinstance(payload, dict):
+        raise MalformedMessage("bad_payload", f"{kind}: the payload is no object")
+    if model is Audio:
+        audio = _fast_audio(payload)
+        if audio is not None:
+            return audio
+    try:
+        return model.model_validate(payload)
+    except ValidationError as error:
+        raise MalformedMessage("bad_payload", f"{kind}: {_where(error)}") from None
+
+
+def _values(data: bytes | str) -> int:
+    """How many values a message holds, at most; 0 for one that is too short for many."""
+    if len(data) <= _MAX_VALUES:
+        return 0
+    if isinstance(data, str):
+        data = data.encode(errors="replace")
+    return data.count(b",") + data.count(b"[") + data.count(b"{")
+
+
+def _fast_audio(payload: dict[str, Any]) -> Audio | None:
+    """The audio message in its usual form, checked by hand; `None` leaves it to the model."""
+    match payload:
+        case {"audio_base_64": str(text), "event_id": int(event_id)} if type(event_id) is int:
+            pass
+        case _:
+            return None
+    is_final = payload.get("is_final")
+    if not (is_final is None or isinstance(is_final, bool)) or not -(2**63) <= event_id < 2**63:
+        return None
+    try:
+        data = pybase64.b64decode(text, validate=True)
+    except ValueError:
+        raise MalformedMessage("bad_audio", "audio: no valid base64") from None
+    return Audio.model_construct(
+        data=data,
+        event_id=event_id,
+        is_final=is_final is True,
+        alignment=tolerant_alignment(payload.get("alignment")),
+    )
+
+
+def _where(error: ValidationError) -> str:
+    # Names of fields and kinds of error only: values may be personal.
+    return ", ".join(
+        f"{'.'.join(map(str, item['loc'])) or 'message'} ({item['type']})"
+        for item in error.errors(include_url=False, include_context=False, include_input=False)[:3]
+    )[:200]

@@ -1,0 +1,392 @@
+"""The rules of a conversation with an agent, with no socket and no clock.
+
+Give `AgentProtocol.receive` each message, act on the events it returns, and send what
+`data_to_send` holds::
+
+    protocol = AgentProtocol()
+    socket.send(encode(initiation))
+    for message in socket:
+        events = protocol.receive(message)
+        for data in protocol.data_to_send():
+            socket.send(data)
+        ...
+    close = protocol.closed(code, reason)
+
+Three rules are kept here. Nothing is reported before the metadata, which say what the audio is;
+what came earlier is held, within bounds. Audio whose id is not above the last interruption's is
+dropped, as in the official Python SDK. And one message that makes no sense never ends a call.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from ari_app.agent.elevenlabs import server_messages
+from ari_app.agent.elevenlabs.client_messages import Pong
+from ari_app.agent.elevenlabs.closing import AgentClose, ServiceError, classify
+from ari_app.agent.elevenlabs.codec import decode, encode
+from ari_app.agent.elevenlabs.errors import MalformedMessage, UnsupportedFormat
+from ari_app.agent.elevenlabs.server_messages import Alignment, ServerMessage, Unknown
+from ari_app.audio.formats import AGENT_FORMATS
+
+MAX_UNKNOWN_TYPES = 32
+
+
+@dataclass(slots=True)
+class ConversationStats:
+    """Counts only ever grow. Bytes are of audio as the codec carries it, without base64."""
+
+    messages_in: int = 0
+    messages_out: int = 0
+    audio_bytes_in: int = 0
+    audio_bytes_out: int = 0
+
+    malformed: int = 0
+    unknown: Counter[str] = field(default_factory=Counter)
+    """Messages of unknown types, by type; `…` stands for all beyond the first 32 types."""
+    repeated_metadata: int = 0
+    handler_errors: int = 0
+    """Callbacks of ours that raised."""
+
+    overtaken_audio_messages: int = 0
+    """Agent audio dropped because an interruption came first."""
+    overtaken_audio_bytes: int = 0
+    dropped_early_events: int = 0
+    """Dropped because too much came before the metadata."""
+    dropped_late_messages: int = 0
+    """Caller audio dropped because the agent did not read in time."""
+    dropped_late_bytes: int = 0
+
+    ping_ms: float | None = None
+    """The last round trip that the agent measured."""
+
+    def count_unknown(self, kind: str) -> None:
+        """Count a message of unknown type `kind`; a peer's whims cannot fill the memory."""
+        if kind not in self.unknown and len(self.unknown) >= MAX_UNKNOWN_TYPES:
+            kind = "…"
+        self.unknown[kind] += 1
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationStarted:
+    """The agent is there. Comes before every other event, and once."""
+
+    conversation_id: str
+    input_format: str
+    """What it wants to hear: `pcm_16000`, `ulaw_8000`, …"""
+    output_format: str
+    """What it will send."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioReceived:
+    """A chunk of the agent's voice that no interruption has overtaken."""
+
+    event_id: int
+    data: bytes = field(repr=False)
+    """Any length, in the output format."""
+    is_final: bool = False
+    """The last chunk of this response."""
+    alignment: Alignment | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """The caller spoke over the agent: what is not yet played must not be heard."""
+
+    event_id: int
+    """Audio up to and including this id is overtaken."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserSaid:
+    """The transcript of one turn of the caller."""
+
+    text: str
+    event_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSaid:
+    """The text of a response as it was meant, before or after its audio."""
+
+    text: str
+    event_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentCorrected:
+    """The text of an interrupted response as far as it was heard."""
+
+    original: str
+    corrected: str
+    event_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseCompleted:
+    """All audio of this response has been sent."""
+
+    event_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCalled:
+    """The agent asks for one of our tools."""
+
+    name: str
+    call_id: str
+    parameters: dict[str, Any] = field(repr=False)
+    expects_response: bool
+    event_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolFinished:
+    """A tool has run. `status`: success, error, blocked, skipped, or what older servers imply."""
+
+    name: str
+    call_id: str
+    status: str
+    is_error: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnding:
+    """The agent's `end_call` succeeded: play out what is queued, then hang up. Comes once."""
+
+    call_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """A message with no event of its own, known or not."""
+
+    message: ServerMessage | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Garbled:
+    """A message was dropped because it could not be understood."""
+
+    reason: str
+    """A slug: not_json, not_an_object, no_type, bad_payload, bad_audio,
+    too_many_values."""
+    detail: str
+
+
+AgentEvent = (
+    ConversationStarted
+    | AudioReceived
+    | Interrupted
+    | UserSaid
+    | AgentSaid
+    | AgentCorrected
+    | ResponseCompleted
+    | ToolCalled
+    | ToolFinished
+    | CallEnding
+    | Other
+    | Garbled
+)
+
+
+_MAX_ID_LENGTH = 128
+_SHORT_BYTES = 4096
+
+
+class AgentProtocol:
+    """One conversation, from the first message to the close.
+
+    Before the metadata at most `max_held_events` events and `max_held_bytes` of them are held;
+    what comes beyond is dropped and counted in `stats.dropped_early_events`.
+    """
+
+    def __init__(
+        self, *, max_held_events: int = 256, max_held_bytes: int = 4 * 1024 * 1024
+    ) -> None:
+        self.stats = ConversationStats()
+        self.started: ConversationStarted | None = None
+        self.call_ending = False
+        """The agent's `end_call` has succeeded; the close will follow."""
+
+        self._max_held_events = max_held_events
+        self._max_held_bytes = max_held_bytes
+        self._held: list[AgentEvent] = []
+        self._held_bytes = 0
+        self._to_send: list[bytes] = []
+
+        self._interrupted_up_to: int | None = None
+        self._latest_audio_id = 0
+        self._last_tool_call_id: str | None = None
+
+        # What the close will be explained by. An error that the agent has spoken after is past.
+        self._error: ServiceError | None = None
+        self._queue_timed_out = False
+
+    def receive(self, data: bytes | str) -> list[AgentEvent]:
+        """Take one message and return what happened, in order.
+
+        Raises `UnsupportedFormat` when the metadata announce a format that nobody documented.
+        """
+        self.stats.messages_in += 1
+        events: list[AgentEvent]
+        try:
+            events = self._handle(decode(data))
+        except MalformedMessage as error:
+            self.stats.malformed += 1
+            events = [Garbled(error.reason, str(error))]
+        return events if self.started else self._hold(events, len(data))
+
+    def data_to_send(self) -> list[bytes]:
+        """Messages that the protocol itself owes (pongs), as JSON, once."""
+        data, self._to_send = self._to_send, []
+        return data
+
+    def closed(self, code: int, reason: str = "", *, local: bool = False) -> AgentClose:
+        """What the end means. `local`: we closed first."""
+        return classify(
+            code,
+            reason,
+            error=self._error,
+            call_ending=self.call_ending,
+            queue_timed_out=self._queue_timed_out,
+            local=local,
+        )
+
+    def _handle(
+        self, message: server_messages.ServerMessage | server_messages.Unknown
+    ) -> list[AgentEvent]:
+        match message:
+            case server_messages.Audio():
+                return self._audio(message)
+            case server_messages.Ping():
+                self.stats.ping_ms = message.ping_ms
+                self._to_send.append(encode(Pong(event_id=message.event_id)))
+                return []
+            case server_messages.Interruption():
+                return [self._interruption(message.event_id)]
+            case server_messages.UserTranscript():
+                return [UserSaid(message.user_transcript, message.event_id)]
+            case server_messages.AgentResponse():
+                self._error = None
+                return [AgentSaid(message.agent_response, message.event_id)]
+            case server_messages.AgentResponseCorrection():
+                return [
+                    AgentCorrected(
+                        message.original_agent_response,
+                        message.corrected_agent_response,
+                        message.event_id,
+                    )
+                ]
+            case server_messages.AgentResponseComplete():
+                return [ResponseCompleted(message.event_id)]
+            case server_messages.ClientToolCall():
+                return [
+                    ToolCalled(
+                        message.tool_name,
+                        message.tool_call_id,
+                        message.parameters,
+                        message.expects_response,
+                        message.event_id,
+                    )
+                ]
+            case server_messages.AgentToolResponse():
+                return self._tool_response(message)
+            case server_messages.InitiationMetadata():
+                return self._metadata(message)
+            case server_messages.ClientError() | server_messages.Error():
+                self._error = ServiceError(message.code, message.text)
+            case server_messages.QueueStatus():
+                self._queue_timed_out = message.status == "timed_out"
+            case server_messages.Unknown():
+                self.stats.count_unknown(message.type)
+        return [Other(message)]
+
+    def _audio(self, message: server_messages.Audio) -> list[AgentEvent]:
+        self.stats.audio_bytes_in += len(message.data)
+        event_id = message.event_id
+        if event_id is None:
+            # Nothing says that it is overtaken, so it must not look so further down either.
+            event_id = max(self._latest_audio_id, self._first_valid_id())
+        elif event_id < self._first_valid_id():
+            self.stats.overtaken_audio_messages += 1
+            self.stats.overtaken_audio_bytes += len(message.data)
+            return []
+        self._error = None
+        self._latest_audio_id = event_id
+        return [AudioReceived(event_id, message.data, message.is_final, message.alignment)]
+
+    def _first_valid_id(self) -> int:
+        return -(2**63) if self._interrupted_up_to is None else self._interrupted_up_to + 1
+
+    def _interruption(self, event_id: int | None) -> Interrupted:
+        # The old form has no id: it means all that has been sent.
+        if event_id is None:
+            event_id = max(self._latest_audio_id, self._first_valid_id() - 1)
+        self._interrupted_up_to = event_id
+        return Interrupted(event_id)
+
+    def _tool_response(self, message: server_messages.AgentToolResponse) -> list[AgentEvent]:
+        # An agent may be set to send both the short and the full form of each response.
+        if message.tool_call_id == self._last_tool_call_id:
+            return [Other(message)]
+        self._last_tool_call_id = message.tool_call_id
+        status = message.status or ("error" if message.is_error else "success")
+        events: list[AgentEvent] = [
+            ToolFinished(message.tool_name, message.tool_call_id, status, message.is_error)
+        ]
+        if message.tool_name == "end_call" and message.succeeded and not self.call_ending:
+            self.call_ending = True
+            events.append(CallEnding(message.tool_call_id))
+        return events
+
+    def _metadata(self, message: server_messages.InitiationMetadata) -> list[AgentEvent]:
+        if self.started is not None:
+            self.stats.repeated_metadata += 1
+            return []
+        for name in (message.user_input_audio_format, message.agent_output_audio_format):
+            if name not in AGENT_FORMATS:
+                raise UnsupportedFormat(
+                    f"the agent announced the audio format {name[:32]!r}; known are "
+                    f"{', '.join(sorted(AGENT_FORMATS))}"
+                )
+        self.started = ConversationStarted(
+            message.conversation_id[:_MAX_ID_LENGTH],
+            message.user_input_audio_format,
+            message.agent_output_audio_format,
+        )
+        held, self._held, self._held_bytes = self._held, [], 0
+        return [self.started, Other(message), *held]
+
+    def _hold(self, events: list[AgentEvent], message_bytes: int) -> list[AgentEvent]:
+        for event in events:
+            if isinstance(event, AudioReceived):
+                size = len(event.data)
+            else:
+                # Short ones are bounded by their number.
+                size = message_bytes if message_bytes > _SHORT_BYTES else 0
+            if isinstance(event, Interrupted):
+                self._drop_held_audio(event.event_id)
+            if (
+                len(self._held) >= self._max_held_events
+                or self._held_bytes + size > self._max_held_bytes
+            ):
+                self.stats.dropped_early_events += 1
+                continue
+            self._held.append(event)
+            self._held_bytes += size
+        return []
+
+    def _drop_held_audio(self, up_to: int) -> None:
+        kept: list[AgentEvent] = []
+        for event in self._held:
+            if isinstance(event, AudioReceived) and event.event_id <= up_to:
+                self.stats.overtaken_audio_messages += 1
+                self.stats.overtaken_audio_bytes += len(event.data)
+                self._held_bytes -= len(event.data)
+            else:
+                kept.append(event)
+        self._held = kept

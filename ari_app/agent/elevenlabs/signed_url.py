@@ -1,0 +1,131 @@
+"""Where to open the conversation's socket: the public address, or a signed one asked for by REST.
+
+Source: https://elevenlabs.io/docs/eleven-agents/customization/authentication
+"""
+
+from __future__ import annotations
+
+import ssl
+
+import aiohttp
+import orjson
+from pydantic import SecretStr
+from yarl import URL
+
+from ari_app.agent.elevenlabs.errors import (
+    AgentTimeout,
+    AgentUnavailable,
+    error_from_status,
+    untrusted,
+)
+from ari_app.errors import ConfigError
+from ari_app.process.network import is_loopback, why_unreachable
+
+_SOCKET_PATH = "v1/convai/conversation"
+_SIGNED_URL_PATH = "v1/convai/conversation/get-signed-url"
+_MAX_ANSWER_BYTES = 64 * 1024
+
+
+def parse_base_url(text: str) -> URL:
+    """The service's base address, checked. Raises `ConfigError`."""
+    try:
+        url = URL(text)
+    except ValueError:
+        raise ConfigError("the agent's base URL cannot be read") from None
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ConfigError("the agent's base URL must begin with https:// (or http:// in a lab)")
+    if url.user is not None or url.password is not None:
+        raise ConfigError("the agent's base URL must not hold a user or a password")
+    return url.with_query(None).with_fragment(None)
+
+
+def _is_loopback_url(url: URL) -> bool:
+    """Whether `url` stays on this machine."""
+    return is_loopback(url.host or "")
+
+
+def public_url(base_url: URL, agent_id: str, *, environment: str | None = None) -> SecretStr:
+    """The socket's address of an agent that needs no key: https becomes wss, http becomes ws."""
+    query = {"agent_id": agent_id}
+    if environment is not None:
+        query["environment"] = environment
+    scheme = "wss" if base_url.scheme == "https" else "ws"
+    return SecretStr(str((base_url / _SOCKET_PATH).with_scheme(scheme).with_query(query)))
+
+
+async def fetch_signed_url(
+    session: aiohttp.ClientSession,
+    base_url: URL,
+    api_key: SecretStr,
+    agent_id: str,
+    *,
+    environment: str | None = None,
+    branch_id: str | None = None,
+    tls: ssl.SSLContext | None = None,
+) -> SecretStr:
+    """Ask for a signed URL, good for 15 minutes; treat it as a password.
+
+    Raises a `ConnectError`. Has no deadline of its own.
+    """
+    query = {"agent_id": agent_id}
+    if environment is not None:
+        query["environment"] = environment
+    if branch_id is not None:
+        query["branch_id"] = branch_id
+    try:
+        async with session.get(
+            (base_url / _SIGNED_URL_PATH).with_query(query),
+            headers={"xi-api-key": api_key.get_secret_value()},
+            ssl=tls or True,
+            # A redirect would take the key elsewhere.
+            allow_redirects=False,
+        ) as response:
+            status = response.status
+            retry_after = response.headers.get("Retry-After")
+            body = await _read(response)
+    except TimeoutError:
+        raise AgentTimeout("the agent's service did not answer the request for a URL") from None
+    except aiohttp.ClientConnectorCertificateError as error:
+        raise untrusted(error.certificate_error) from None
+    except aiohttp.ClientError as error:
+        raise AgentUnavailable(
+            f"the agent's service cannot be reached: {why_unreachable(error)}"
+        ) from None
+    if status != 200:
+        raise error_from_status(status, _status_word(body, api_key), retry_after=retry_after)
+    return _signed_url(body, secure=base_url.scheme == "https")
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > _MAX_ANSWER_BYTES:
+            raise AgentUnavailable("the agent's service sent too long an answer")
+    return bytes(body)
+
+
+def _status_word(body: bytes, api_key: SecretStr) -> str:
+    """What the service calls its refusal; empty when it says nothing, or repeats the key."""
+    match _json(body):
+        case {"detail": {"status": str(word)}} if api_key.get_secret_value() not in word:
+            return word
+        case _:
+            return ""
+
+
+def _signed_url(body: bytes, *, secure: bool) -> SecretStr:
+    match _json(body):
+        case {"signed_url": str(text)} if text.startswith(
+            "wss://" if secure else ("ws://", "wss://")
+        ):
+            return SecretStr(text)
+        case _:
+            raise AgentUnavailable("the agent's service answered without a usable signed URL")
+
+
+def _json(body: bytes) -> object:
+    try:
+        return orjson.loads(body)
+    except ValueError:
+        return None

@@ -1,0 +1,697 @@
+"""The agent's side of one call: its connection, what it says and hears, and its tools."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from enum import Enum, auto
+from typing import Any, Final, Protocol
+
+import structlog
+
+from ari_app.agent.elevenlabs.client import AgentClient
+from ari_app.agent.elevenlabs.client_messages import Initiation
+from ari_app.agent.elevenlabs.closing import AgentClose, CloseKind
+from ari_app.agent.elevenlabs.connection import AgentConnection
+from ari_app.agent.elevenlabs.errors import AgentRefused
+from ari_app.agent.elevenlabs.server_messages import AgentToolRequest
+from ari_app.call.plan import CallPolicy
+from ari_app.call.signals import (
+    AgentClosed,
+    AgentEnding,
+    AgentFailed,
+    AgentLost,
+    AgentReady,
+    AgentResumed,
+    Event,
+    HoldRequested,
+)
+from ari_app.call.sound import AgentAudio, Cleared, ConversationStreamer, LineAudio
+from ari_app.call.states import State
+from ari_app.call.tools import MAX_RUNNING, TOO_MANY, ToolAnswer, ToolRunner
+from ari_app.errors import AgentError
+from ari_app.line.interface import Outcome, Status
+from ari_app.records.events import TranscriptLine
+
+# After the agent has said that it ends the call: how long it may stay silent, and how long it may
+# take.
+QUIET_SECONDS: Final = 1.5
+_QUIET_LIMIT_SECONDS: Final = 20.0
+# Between two pieces of one sentence.
+_SENTENCE_SECONDS: Final = 0.4
+# What the agent says while the caller is on the way back from the music. A minute in the widest
+# format is 6 MB; of what comes beyond it the caller hears nothing, so that no word is cut out of
+# the middle.
+_MAX_KEPT_CHUNKS: Final = 500
+_MAX_KEPT_BYTES: Final = 8_000_000
+# Until it is known whether what is heard is a voice.
+_UNSURE_SECONDS: Final = 0.5
+
+
+class AgentSpeech:
+    """What one call's agents say, one after the other, on the way to the line.
+
+    Args:
+        audio: The line.
+
+    Attributes:
+        streamer: Carries the sound, once there is an agent.
+        heard_until: When the caller will have heard all of it, or has; on the loop's clock.
+        last_word: When somebody said something in another way: keys, a transcript.
+    """
+
+    def __init__(self, audio: LineAudio) -> None:
+        self._audio = audio
+        self._loop = asyncio.get_running_loop()
+        self._last_audio = 0.0
+        self._quiet_deadline = 0.0
+        self._kept: list[tuple[int, bytes, bool]] = []
+        self._kept_bytes = 0
+        self.streamer: ConversationStreamer | None = None
+        self.heard_until = 0.0
+        self.last_word = self._loop.time()
+
+    def carry(self, agent: AgentAudio) -> None:
+        """Take an agent's voice from now on, and let it hear the line."""
+        if self.streamer is None:
+            self.streamer = ConversationStreamer(self._audio, agent)
+        else:
+            self.streamer.replace(agent)
+
+    # --- what it says
+
+    def take(self, event_id: int, data: bytes, is_final: bool, *, keep: bool = False) -> None:
+        """Take a piece of a response: for the line, or kept behind what is kept already."""
+        self._last_audio = self._loop.time()
+        if keep or self._kept:
+            self._keep(event_id, data, is_final)
+        else:
+            self._play(event_id, data, is_final)
+
+    def play_kept(self) -> None:
+        """The caller can hear the agent: what was kept is heard now."""
+        kept = self._take_kept()
+        for event_id, data, is_final in kept:
+            self._play(event_id, data, is_final)
+
+    def interrupt(self) -> Cleared | None:
+        """The caller speaks over it."""
+        self.last_word = self.heard_until = self._loop.time()
+        self._take_kept()
+        return None if self.streamer is None else self.streamer.interrupt()
+
+    def _keep(self, event_id: int, data: bytes, is_final: bool) -> None:
+        self._kept_bytes += len(data)
+        if len(self._kept) < _MAX_KEPT_CHUNKS and self._kept_bytes <= _MAX_KEPT_BYTES:
+            self._kept.append((event_id, data, is_final))
+
+    def _take_kept(self) -> list[tuple[int, bytes, bool]]:
+        kept, self._kept, self._kept_bytes = self._kept, [], 0
+        return kept
+
+    def end_response(self) -> None:
+        """Nothing more comes of the last response."""
+        if self.streamer is not None:
+            self.streamer.response_complete()
+
+    def _play(self, event_id: int, data: bytes, is_final: bool) -> None:
+        if self.streamer is not None:
+            self.streamer.agent_audio(event_id, data, is_final=is_final)
+            self.heard_until = self._loop.time() + self.queued_seconds
+
+    # --- silence
+
+    @property
+    def queued_seconds(self) -> float:
+        """How much the caller has still to hear."""
+        return self._audio.playout.pending_ms / 1000
+
+    def begin_quiet(self) -> float:
+        """Start to wait for the agent's silence; seconds until the first look."""
+        self._quiet_deadline = self._loop.time() + _QUIET_LIMIT_SECONDS
+        return QUIET_SECONDS
+
+    def still_speaking(self) -> float:
+        """Seconds until the agent, who wants to end, counts as silent; 0 when it is."""
+        now = self._loop.time()
+        if now >= self._quiet_deadline:
+            return 0.0
+        return min(self._silent_in(QUIET_SECONDS), self._quiet_deadline - now)
+
+    def somebody_spoke(self) -> None:
+        """Take note that somebody has said something just now, in whichever way."""
+        self.last_word = self._loop.time()
+
+    def silence_lacks(self, seconds: float) -> float:
+        """Seconds that a silence of so many lacks, or less where what is heard may be noise."""
+        now, hearing = self._loop.time(), self._audio.hearing
+        heard = max(self.heard_until, self.last_word, hearing.last_speech_at)
+        lacks = seconds - max(0.0, now - heard)
+        return min(lacks, _UNSURE_SECONDS) if hearing.is_unsure(now) else lacks
+
+    async def silent(self, quiet_seconds: float = _SENTENCE_SECONDS) -> None:
+        """Wait until all that the agent said has been heard, for 20 s at most."""
+        deadline = self._loop.time() + _QUIET_LIMIT_SECONDS
+        while (left := self._silent_in(quiet_seconds)) > 0 and self._loop.time() < deadline:
+            await asyncio.sleep(left)
+
+    def will_speak(self) -> None:
+        """Count as speaking from now on: it is about to say something."""
+        self._last_audio = max(self._last_audio, self._loop.time())
+
+    def _silent_in(self, quiet_seconds: float) -> float:
+        now, queued = self._loop.time(), self.queued_seconds
+        quiet = max(self._last_audio, now) if queued else self._last_audio
+        return max(0.0, quiet + queued + quiet_seconds - now)
+
+
+MAX_CHARACTERS: Final = 4000
+"""Of the transcript, from its end: some four minutes of talk."""
+
+GO_ON: Final = (
+    "(The connection was lost for a moment and is back. Go on where you stopped, in one short "
+    "sentence, and do not greet again.)"
+)
+_CONTEXT: Final = (
+    "This call has been going on for a while. The connection to you was lost, and you take it up "
+    "again: do not greet and do not ask again what you know. What was said so far:\n"
+)
+_NOTHING: Final = "(nothing)"
+LEFT_OUT: Final = "(The beginning is left out.)\n"
+_SPEAKERS: Final = {"agent": "Agent", "caller": "Caller", "dtmf": "Keys", "tool": "Tool"}
+
+
+def transcript_text(lines: Iterable[TranscriptLine], limit: int = MAX_CHARACTERS) -> str:
+    """What was said, a line each, as far as it was heard; the last ``limit`` characters.
+
+    A longer one is cut between two lines, or between two words of the last, and says so.
+    """
+    said: list[tuple[str, str]] = []
+    for line in lines:
+        if line.who == "correction":
+            agent = next((at for at in reversed(range(len(said))) if said[at][0] == "agent"), None)
+            if agent is not None:
+                said[agent] = ("agent", line.text)
+        elif line.who in _SPEAKERS:
+            said.append((line.who, line.text))
+    text = "\n".join(f"{_SPEAKERS[who]}: {words}" for who, words in said if words)
+    if len(text) > limit:
+        note = LEFT_OUT if limit > len(LEFT_OUT) else ""
+        end = text[len(note) - limit :]
+        text = note + (end.partition("\n")[2] or end.partition(" ")[2] or end)
+    return text or _NOTHING
+
+
+def context(transcript: str) -> str:
+    """The contextual update for the new conversation."""
+    return _CONTEXT + transcript
+
+
+def initiation_for(
+    initiation: Initiation, transcript: str, conversation_id: str, first_message: str | None
+) -> Initiation:
+    """The first message to the new agent.
+
+    Args:
+        initiation: What the lost one was told.
+        transcript: See :func:`transcript_text`.
+        conversation_id: The lost one's.
+        first_message: What the new one says first; empty: it waits to be told. None leaves its own
+            greeting, for an agent that allows no override.
+    """
+    variables = {
+        **(initiation.dynamic_variables or {}),
+        "resumed_from": conversation_id,
+        "transcript_so_far": transcript,
+    }
+    overrides = initiation.conversation_config_override
+    if first_message is not None:
+        agent = (overrides or {}).get("agent")
+        said = {**(agent if isinstance(agent, dict) else {}), "first_message": first_message}
+        overrides = {**(overrides or {}), "agent": said}
+    return initiation.model_copy(
+        update={"dynamic_variables": variables, "conversation_config_override": overrides}
+    )
+
+
+_PAUSE: Final = 0.2
+"""Part of the limit for which the caller must have paused: who is still speaking is not waiting."""
+
+
+class Verdict(Enum):
+    """What is to be done about the agent's silence."""
+
+    TELL = auto()
+    """Tell the agent, once."""
+    GIVE_UP = auto()
+    """It has been told, and said nothing."""
+
+
+class SilenceWatch:
+    """Watches one call. All times are seconds on the clock of ``now``.
+
+    Args:
+        limit_seconds: How long the caller waits until the agent is told; 0: for ever.
+    """
+
+    def __init__(self, limit_seconds: float) -> None:
+        self._limit = limit_seconds
+        self._since: float | None = None
+        self._told = False
+
+    def look(
+        self, now: float, *, spoke_at: float, answered_at: float, excused: bool
+    ) -> Verdict | None:
+        """Take a look; once a second is often enough.
+
+        The time runs from the first word of the caller's that was not answered: one who asks
+        "hello?" again and again does not begin it anew.
+
+        Args:
+            now: The time.
+            spoke_at: When the caller last stopped speaking.
+            answered_at: When the caller last heard the agent.
+            excused: Something explains the silence: a tool is running, the caller is on hold.
+        """
+        if spoke_at <= answered_at or not self._limit:
+            self._since, self._told = None, False
+            return None
+        if excused or self._since is None:
+            self._since = now if excused else spoke_at
+            return None
+        if now - self._since < self._limit or now - spoke_at < self._limit * _PAUSE:
+            return None
+        if self._told:
+            return Verdict.GIVE_UP
+        self._since, self._told = now, True
+        return Verdict.TELL
+
+
+log = structlog.get_logger(__name__)
+
+_LOOK_SECONDS = 1.0
+# A tool of ElevenLabs' own may take so long, where its request does not say.
+_THEIR_TOOL_SECONDS = 60.0
+# More at once no conversation needs; of them those are forgotten that end first.
+_MAX_THEIR_TOOLS = 64
+_ID_CHARACTERS = 128
+
+
+class Attention:
+    """Knows what the agent owes the caller.
+
+    Args:
+        audio: The line, on which the caller is heard.
+        speech: What the caller hears of the agent.
+        limit_seconds: See :class:`~ari_app.call.conversation.SilenceWatch`.
+    """
+
+    def __init__(self, audio: LineAudio, speech: AgentSpeech, limit_seconds: float) -> None:
+        self._audio = audio
+        self._speech = speech
+        self._limit_seconds = limit_seconds
+        self._watch = SilenceWatch(limit_seconds)
+        self._loop = asyncio.get_running_loop()
+        self._their_tools: dict[str, float] = {}
+        self._said_at = self._meant_at = 0.0
+
+    @property
+    def tools_under_way(self) -> int:
+        """How many tools of ElevenLabs' own have begun, and not ended."""
+        return len(self._their_tools)
+
+    async def watch(self, *, excused: Callable[[], bool], tell: Callable[[], None]) -> None:
+        """Watch until the agent has failed; for ever where there is no limit.
+
+        Args:
+            excused: Whether something explains a silence now.
+            tell: Tells the agent that it owes an answer.
+        """
+        while self._limit_seconds:
+            await asyncio.sleep(_LOOK_SECONDS)
+            now = self._loop.time()
+            verdict = self._watch.look(
+                now,
+                spoke_at=max(self._said_at, self._audio.hearing.last_utterance_at),
+                answered_at=max(self._speech.heard_until, self._meant_at),
+                excused=excused() or any(until > now for until in self._their_tools.values()),
+            )
+            if verdict is Verdict.TELL:
+                tell()
+            elif verdict is Verdict.GIVE_UP:
+                return
+        await self._loop.create_future()
+
+    def caller_said(self) -> None:
+        """The agent has understood something."""
+        # This may come after the answer has begun; the line knows better when the caller spoke.
+        self._said_at = self._audio.hearing.last_speech_at or self._loop.time()
+
+    def tool_begins(self, call_id: str, seconds: float | None) -> None:
+        """A tool of ElevenLabs' own runs, for so long at most."""
+        tools = self._their_tools
+        tools[_key(call_id)] = self._loop.time() + (seconds or _THEIR_TOOL_SECONDS)
+        if len(tools) > _MAX_THEIR_TOOLS:
+            del tools[min(tools, key=tools.__getitem__)]
+
+    def tool_ended(self, call_id: str, name: str) -> None:
+        """It has run; one of them means that the agent is silent on purpose."""
+        self._their_tools.pop(_key(call_id), None)
+        if name == "skip_turn":
+            self._meant_at = self._loop.time()
+
+    def forget(self) -> None:
+        """The agent is another one."""
+        self._their_tools.clear()
+
+
+def _key(call_id: str) -> str:
+    """As much of an id as tells it from others, whoever chose it."""
+    return call_id[:_ID_CHARACTERS]
+
+
+# ElevenLabs lets an agent ask "are you there?" after 7 s by default; it shall not while it cannot
+# be heard.
+_PATIENCE_SECONDS = 3.0
+_NOT_HEARD = frozenset(
+    {
+        State.RINGING,
+        State.CONNECTING,
+        State.JOINING,
+        State.GREETING,
+        State.HOLDING,
+        State.CONSULTING,
+    }
+)
+# Every other close means that the agent was lost.
+_CLOSE_STATUS = {
+    CloseKind.AGENT_ENDED: Status.COMPLETED,
+    CloseKind.MAX_DURATION: Status.TIMEOUT,
+}
+# As much of a tool's name as the agent is told back.
+_NAME_CHARACTERS = 64
+_NOT_ANSWERED = "(The caller has spoken, and hears no answer. Please answer now.)"
+
+
+class OfAgent(Protocol):
+    """What the agent's side needs of its call."""
+
+    @property
+    def state(self) -> State:
+        """Where the call is."""
+        ...
+
+    @property
+    def on_hold(self) -> bool:
+        """Whether the caller's phone has put us on hold."""
+        ...
+
+    @property
+    def conversation_id(self) -> str:
+        """The last agent's conversation."""
+        ...
+
+    @property
+    def transcript(self) -> Iterable[TranscriptLine]:
+        """What was said so far."""
+        ...
+
+    def post(self, event: Event) -> None:
+        """Feed the machine."""
+        ...
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a task that the call waits for."""
+        ...
+
+    def say(self, who: str, text: str) -> None:
+        """Add to the transcript."""
+        ...
+
+    def agent_is_there(self) -> None:
+        """The agent is ready."""
+        ...
+
+    def agent_is_gone(self, close: AgentClose) -> None:
+        """The agent's socket has closed."""
+        ...
+
+    def agent_not_reached(self, code: str) -> None:
+        """No conversation came about."""
+        ...
+
+
+class AgentSide:
+    """An :class:`~ari_app.elevenlabs.AgentHandler`, and all that belongs to it.
+
+    Args:
+        call: The call.
+        audio: Its line.
+        policy: Whether a lost agent is replaced, and how long one may be silent.
+        has_phrase: There is a phrase to cover the gap that a lost agent leaves.
+
+    Attributes:
+        speech: When it speaks.
+        connection: The conversation, once the agent is there.
+        interruptions: How often the caller interrupted.
+        waited_seconds: How long nothing had come from a lost agent before that was found.
+    """
+
+    def __init__(
+        self, call: OfAgent, audio: LineAudio, policy: CallPolicy, *, has_phrase: bool
+    ) -> None:
+        self._call = call
+        self._audio = audio
+        self._policy = policy
+        self._has_phrase = has_phrase
+        self._dialling: asyncio.Task[None] | None = None
+        self._patience: asyncio.Task[None] | None = None
+        self._waits_for_silence: asyncio.Task[None] | None = None
+        self._running: set[asyncio.Task[None]] = set()
+        self._too_many_told = False
+        self._holds = False
+        self.speech = AgentSpeech(audio)
+        self._attention = Attention(audio, self.speech, policy.silence_timeout_seconds)
+        self.waited_seconds = 0.0
+        self.tools: ToolRunner | None = None
+        self.connection: AgentConnection | None = None
+        self.interruptions = 0
+
+    # --- life
+
+    def dial(self, agents: AgentClient, agent_id: str, initiation: Initiation) -> None:
+        """Begin the conversation; AgentReady or AgentFailed follows."""
+        self._dialling = self._call.spawn(self._connect(agents, agent_id, initiation))
+
+    def dial_again(self, agents: AgentClient, agent_id: str, initiation: Initiation) -> None:
+        """Begin another one in place of the lost one, whose words the caller has heard."""
+        self._dialling = self._call.spawn(self._reconnect(agents, agent_id, initiation))
+
+    async def _connect(self, agents: AgentClient, agent_id: str, initiation: Initiation) -> None:
+        try:
+            connection = await agents.connect(agent_id, initiation, handler=self)
+        except AgentError as error:
+            self._not_reached(error)
+        else:
+            self._begin(connection)
+            self._call.post(AgentReady())
+
+    async def _reconnect(self, agents: AgentClient, agent_id: str, initiation: Initiation) -> None:
+        said = transcript_text(self._call.transcript)
+        lost = self._call.conversation_id
+        first_message: str | None = self._policy.resume_message
+        try:
+            try:
+                told = initiation_for(initiation, said, lost, first_message)
+                connection = await agents.connect(agent_id, told, handler=self)
+            except AgentRefused as error:
+                if error.close.kind is not CloseKind.OVERRIDE_ERROR:
+                    raise
+                log.warning("agent_allows_no_first_message", agent=agent_id)
+                first_message = None
+                told = initiation_for(initiation, said, lost, None)
+                connection = await agents.connect(agent_id, told, handler=self)
+        except AgentError as error:
+            self._not_reached(error)
+            return
+        self._begin(connection)
+        connection.send_contextual_update(context(said), context_id="resumed")
+        self._call.post(AgentReady())
+        if first_message == "":
+            self.prompt()
+
+    def _not_reached(self, error: AgentError) -> None:
+        log.warning("agent_not_reached", code=error.code, error=str(error))
+        self._call.agent_not_reached(error.code)
+        self._call.post(AgentFailed(error.code))
+
+    def _begin(self, connection: AgentConnection) -> None:
+        self.connection = connection
+        self.speech.carry(connection)
+        self._call.agent_is_there()
+        self._patience = self._call.spawn(self._be_patient(connection))
+
+    def prompt(self) -> None:
+        """Ask an agent that has taken a lost one's place to go on."""
+        if self.connection is not None:
+            self.connection.send_user_message(GO_ON)
+
+    async def close(self) -> None:
+        """End the conversation, also one that is being begun."""
+        own = (self._dialling, self._patience, self._waits_for_silence, *self._running)
+        # A task that was cancelled keeps the frames in which it was, and they keep this.
+        self._dialling = self._patience = self._waits_for_silence = None
+        tasks = [task for task in own if task is not None and not task.done()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        if self.connection is not None:
+            await self.connection.close()
+
+    async def _be_patient(self, connection: AgentConnection) -> None:
+        while connection.is_open:
+            await asyncio.sleep(_PATIENCE_SECONDS)
+            if self._call.state in _NOT_HEARD:
+                connection.send_user_activity()
+
+    # --- silence
+
+    async def attend(self) -> None:
+        """See to it that the caller is answered, for as long as the call lasts."""
+        await self._attention.watch(excused=self._silence_is_excused, tell=self._tell_to_answer)
+        self._call.post(AgentFailed("agent_silent"))
+
+    def _silence_is_excused(self) -> bool:
+        call = self._call
+        return call.state is not State.TALKING or call.on_hold or bool(self._running)
+
+    def _tell_to_answer(self) -> None:
+        log.warning("agent_silent", conversation=self._call.conversation_id)
+        self._call.say("note", "the agent does not answer, and is told so")
+        if self.connection is not None:
+            self.connection.send_user_message(_NOT_ANSWERED)
+
+    def hold_when_silent(self) -> None:
+        """Give the caller music once the agent is silent, until it speaks again."""
+        if self._waits_for_silence is None or self._waits_for_silence.done():
+            self._waits_for_silence = self._call.spawn(self._hold_when_silent())
+
+    async def _hold_when_silent(self) -> None:
+        # What the agent says about the tool's result is still for the caller.
+        self.speech.will_speak()
+        await self.speech.silent(QUIET_SECONDS)
+        self._holds = True
+        self._call.post(HoldRequested(on=True))
+
+    # --- ari_app.elevenlabs.AgentHandler
+
+    def audio(self, event_id: int, data: bytes, is_final: bool) -> None:
+        """A piece of a response."""
+        match self._call.state:
+            case State.HOLDING if self._holds:
+                self._holds = False
+                back: Event = HoldRequested(on=False)
+            case State.RECOVERING:
+                back = AgentResumed()
+            case _:
+                self.speech.take(event_id, data, is_final)
+                return
+        self.speech.take(event_id, data, is_final, keep=True)
+        self._call.post(back)
+
+    def interruption(self, event_id: int) -> None:
+        """The caller has interrupted the agent."""
+        self.interruptions += 1
+        cleared = self.speech.interrupt()
+        if cleared is not None:
+            self._call.say(
+                "interruption",
+                f"after {cleared.heard_ms:.0f} ms, {cleared.dropped_ms:.0f} ms unheard",
+            )
+
+    def response_complete(self, event_id: int | None) -> None:
+        """All of a response has been received."""
+        self.speech.end_response()
+
+    def user_transcript(self, text: str, event_id: int | None) -> None:
+        """What the caller said."""
+        self.speech.somebody_spoke()
+        self._attention.caller_said()
+        self._call.say("caller", text)
+
+    def agent_response(self, text: str, event_id: int | None) -> None:
+        """What the agent says."""
+        self._call.say("agent", text)
+
+    def agent_response_correction(
+        self, original: str, corrected: str, event_id: int | None
+    ) -> None:
+        """What the agent has really said before it was interrupted."""
+        self._call.say("correction", corrected)
+
+    def tool_call(
+        self, name: str, call_id: str, parameters: dict[str, Any], expects_response: bool
+    ) -> None:
+        """The agent calls one of our tools."""
+        if len(self._running) >= MAX_RUNNING:
+            # Thousands may come at once. Each is answered, and the transcript tells of the first.
+            if not self._too_many_told:
+                self._too_many_told = True
+                self._note_tool(name, TOO_MANY)
+            if expects_response and self.connection is not None:
+                self.connection.send_tool_result(call_id, TOO_MANY.text, is_error=True)
+            return
+        self._too_many_told = False
+        task = self._call.spawn(self._run_tool(name, call_id, parameters, expects_response))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _run_tool(
+        self, name: str, call_id: str, parameters: dict[str, Any], expects_response: bool
+    ) -> None:
+        assert self.tools is not None, "a call has its tools before its agent"
+        asked_by = self.connection
+        answer = await self.tools.run(name, parameters)
+        self._note_tool(name, answer)
+        # An agent that has come in the place of the one that asked knows nothing of it.
+        if expects_response and asked_by is not None:
+            asked_by.send_tool_result(call_id, answer.text, is_error=answer.is_error)
+        if answer.ends_with is not None:
+            self._call.post(AgentEnding(answer.ends_with))
+
+    def _note_tool(self, name: str, answer: ToolAnswer) -> None:
+        self._call.say("tool", f"{name[:_NAME_CHARACTERS]}: {answer.text}")
+
+    def tool_response(self, name: str, call_id: str, status: str, is_error: bool) -> None:
+        """One of ElevenLabs' own tools has run."""
+        self._attention.tool_ended(call_id, name)
+        if name == "end_call" and status == "success":
+            self._call.post(AgentEnding(Outcome(Status.COMPLETED, "agent_ended")))
+
+    def other(self, message: object) -> None:
+        """Messages that have no call of their own: of them, only that a tool of theirs runs."""
+        if isinstance(message, AgentToolRequest):
+            self._attention.tool_begins(message.tool_call_id, message.response_timeout_secs)
+
+    def closed(self, reason: AgentClose) -> None:
+        """The agent's socket has closed."""
+        self._call.agent_is_gone(reason)
+        status = _CLOSE_STATUS.get(reason.kind, Status.FAILED)
+        outcome = Outcome(status, reason.kind.value)
+        if reason.retryable and self._policy.replace_lost_agent:
+            self._forget()
+            self._call.post(AgentLost(outcome, phrase=self._has_phrase))
+        else:
+            self._call.post(AgentClosed(outcome))
+
+    def _forget(self) -> None:
+        """Drop what was true of the lost agent only."""
+        if self.connection is not None:
+            self.waited_seconds = self.connection.dead_seconds
+        if self._waits_for_silence is not None:
+            self._waits_for_silence.cancel()
+        self._holds = False
+        self._attention.forget()
+        self._audio.hearing.forget()
+        self.speech.end_response()

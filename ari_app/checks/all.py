@@ -1,0 +1,69 @@
+"""All checks, in the order in which one builds on the other."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from ari_app.checks.agent import check_agent_key
+from ari_app.checks.asking import check_dial_back, check_questions
+from ari_app.checks.asterisk import CONNECTION, check_asterisk, check_asterisk_side
+from ari_app.checks.conf import check_conf
+from ari_app.checks.finding import EVERYTHING, Finding, Verdict, told_once, warning
+from ari_app.checks.here import check_here, check_settings
+from ari_app.clients import agent_client, ari_client
+from ari_app.line.asterisk.ari.errors import AriError
+from ari_app.settings import Settings
+
+
+async def check_all(settings: Settings, conf: Path | None = None) -> AsyncIterator[Finding]:
+    """All checks, each reported when it is done; those of one subject come one after the other.
+
+    Args:
+        settings: What ``serve`` would run with.
+        conf: The folder of Asterisk's files, when this is Asterisk's own machine.
+    """
+    told: set[str] = set()
+    findings = check_settings(settings)
+    for finding in findings:
+        yield finding
+    if all(finding.verdict is not Verdict.FAILED for finding in findings):
+        for finding in await check_here(settings):
+            yield finding
+        async with agent_client(settings) as agents:
+            yield await check_agent_key(agents, settings)
+        async for finding in _asterisk(settings, configuration=conf is None):
+            for kept in told_once([finding], told):
+                yield kept
+    if conf is not None:
+        for finding in check_conf(conf, settings, told):
+            yield finding
+
+
+async def _asterisk(settings: Settings, *, configuration: bool) -> AsyncIterator[Finding]:
+    """Asterisk as the way in; each way in has such a part."""
+    async with AsyncExitStack() as stack:
+        ari = await stack.enter_async_context(ari_client(settings, app=f"{settings.ari_app}-check"))
+        findings = await check_asterisk(ari, settings)
+        for finding in findings:
+            yield finding
+        if any(finding.verdict is Verdict.FAILED for finding in findings):
+            return
+        try:
+            findings = await check_asterisk_side(ari, settings)
+        except AriError as error:
+            yield warning(
+                CONNECTION,
+                f"Asterisk stopped answering in the middle ({error}), so not everything was "
+                "looked at. Try again.",
+                uses=EVERYTHING,
+            )
+            return
+        for finding in findings:
+            yield finding
+        audio = await check_dial_back(ari, settings)
+        yield audio
+        if audio.verdict is not Verdict.FAILED:
+            for finding in await check_questions(ari, settings, configuration=configuration):
+                yield finding

@@ -1,0 +1,342 @@
+"""The handlers of the operations: body in, call control, answer out."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Protocol
+
+import orjson
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
+from pydantic import BaseModel
+
+from ari_app.call.call import CallSession
+from ari_app.call.calls import SessionManager
+from ari_app.control.control import CallControl, SessionNotFound
+from ari_app.control.http.middleware import (
+    IdempotentAnswers,
+    RequestRates,
+    add_headers,
+    authentication,
+    problems,
+    rate_limits,
+    request_ids,
+)
+from ari_app.control.http.models import (
+    ActionResponse,
+    EndCallResponse,
+    InitiateCallResponse,
+    Liveness,
+    Readiness,
+    SessionList,
+    call_id,
+    detail,
+    summary,
+)
+from ari_app.control.http.openapi import docs_page, openapi_document, sign_in
+from ari_app.control.http.operations import EVENTS_PATH, IDEMPOTENCY_KEY, OPEN_PATHS, OPERATIONS
+from ari_app.control.http.requests import (
+    DtmfRequest,
+    EndCallRequest,
+    InitiateCallRequest,
+    MuteRequest,
+    SayToAgentRequest,
+    TransferRequest,
+    read_model,
+    read_nothing,
+)
+from ari_app.control.http.server import mark_heads
+from ari_app.control.http.streams import stream_events
+from ari_app.records.journal import SessionFeed
+from ari_app.records.metrics import CONTENT_TYPE, Metrics
+
+
+class ServiceView(Protocol):
+    """What the interface shows of the service."""
+
+    @property
+    def manager(self) -> SessionManager:
+        """The calls."""
+        ...
+
+    @property
+    def control(self) -> CallControl:
+        """What may be asked of them."""
+        ...
+
+    @property
+    def feed(self) -> SessionFeed:
+        """What happens in them."""
+        ...
+
+    @property
+    def metrics(self) -> Metrics:
+        """The metrics."""
+        ...
+
+    def readiness(self) -> Readiness:
+        """Whether new calls are taken."""
+        ...
+
+
+class Handlers:
+    """One method for each operation.
+
+    Args:
+        service: What is shown and acted on.
+        keyed: The service asks for an API key.
+        public_url: How others reach the interface; None: as the request at hand did.
+        number_pattern: What a number to call must match; None is E.164.
+    """
+
+    def __init__(
+        self,
+        service: ServiceView,
+        *,
+        keyed: bool,
+        public_url: str | None = None,
+        number_pattern: str | None = None,
+    ) -> None:
+        self._service = service
+        self._public_url = public_url
+        self._openapi = orjson.dumps(openapi_document(keyed=keyed, number_pattern=number_pattern))
+        self._initiated: IdempotentAnswers[InitiateCallResponse] = IdempotentAnswers(
+            lambda: asyncio.get_running_loop().time()
+        )
+
+    def by_name(self) -> Mapping[str, Handler]:
+        """The handlers by the names of :data:`ari_app.control.http.operations.OPERATIONS`."""
+        return {
+            "initiate_call": self.initiate_call,
+            "end_call": self.end_call,
+            "list_sessions": self.list_sessions,
+            "get_session": self.get_session,
+            "follow_session": self.follow_session,
+            "transfer": self.transfer,
+            "dtmf": self.dtmf,
+            "hold": self.hold,
+            "unhold": self.unhold,
+            "say_to_agent": self.say_to_agent,
+            "mute": self.mute,
+            "live": self.live,
+            "ready": self.ready,
+            "metrics": self.metrics,
+            "openapi": self.openapi,
+            "docs": self.docs,
+        }
+
+    # --- calls
+
+    async def initiate_call(self, request: web.Request) -> web.Response:
+        """Begin a call; once for each Idempotency-Key."""
+        body = await read_model(request, InitiateCallRequest)
+        key = request.headers.get(IDEMPOTENCY_KEY)
+        if key is None:
+            return _json(await self._initiate(request, body))
+        answer, replayed = await self._initiated.answer(
+            key, _fingerprint(body), lambda: self._initiate(request, body)
+        )
+        response = _json(answer)
+        if replayed:
+            response.headers["Idempotent-Replayed"] = "true"
+        return response
+
+    async def _initiate(
+        self, request: web.Request, body: InitiateCallRequest
+    ) -> InitiateCallResponse:
+        wish = body.to_initiate()
+        session = await self._service.control.initiate(wish)
+        message = "gets the agent" if wish.called_number is None else "is called"
+        return InitiateCallResponse(
+            success=True,
+            session_id=session.session_id,
+            websocket_url=self._websocket_url(request, session.session_id),
+            message=f"Call initiated successfully: the other side {message}.",
+            call_id=wish.call_id,
+        )
+
+    def _websocket_url(self, request: web.Request, session_id: str) -> str:
+        base = self._public_url or f"{request.scheme}://{request.host}"
+        path = EVENTS_PATH.format(session_id=session_id)
+        return "ws" + base.removeprefix("http").rstrip("/") + path
+
+    async def end_call(self, request: web.Request) -> web.Response:
+        """End a call, and wait until it is over."""
+        body = await read_model(request, EndCallRequest)
+        over = self._session(body.session_id).ended.is_set()
+        session = await self._service.control.end(body.session_id, body.reason)
+        return _json(
+            EndCallResponse(
+                success=True,
+                session_id=session.session_id,
+                call_id=call_id(session),
+                duration=round(session.duration(), 3),
+                message="The call had ended already." if over else "Call ended.",
+            )
+        )
+
+    # --- sessions
+
+    async def list_sessions(self, request: web.Request) -> web.Response:
+        """All calls."""
+        manager = self._service.manager
+        return _json(
+            SessionList(
+                active_sessions=manager.get_active_sessions_count(),
+                max_concurrent_calls=manager.max_concurrent_calls,
+                sessions=[summary(session) for session in manager.sessions.values()],
+            )
+        )
+
+    async def get_session(self, request: web.Request) -> web.Response:
+        """One call."""
+        return _json(detail(self._session(_session_id(request))))
+
+    async def follow_session(self, request: web.Request) -> web.StreamResponse:
+        """One call's events, until it has ended."""
+        return await stream_events(request, self._service.feed, self._session(_session_id(request)))
+
+    async def transfer(self, request: web.Request) -> web.Response:
+        """Pass the caller on."""
+        body = await read_model(request, TransferRequest)
+        await self._service.control.transfer(_session_id(request), body.to, body.mode)
+        return _done(request, "The transfer has begun.")
+
+    async def dtmf(self, request: web.Request) -> web.Response:
+        """Press keys."""
+        body = await read_model(request, DtmfRequest)
+        await self._service.control.send_dtmf(_session_id(request), body.digits.upper())
+        return _done(request, "The keys are sent.")
+
+    async def hold(self, request: web.Request) -> web.Response:
+        """Give the caller music."""
+        await read_nothing(request)
+        await self._service.control.hold(_session_id(request))
+        return _done(request, "The caller is on hold.")
+
+    async def unhold(self, request: web.Request) -> web.Response:
+        """Give the caller the agent again."""
+        await read_nothing(request)
+        await self._service.control.unhold(_session_id(request))
+        return _done(request, "The caller is back with the agent.")
+
+    async def say_to_agent(self, request: web.Request) -> web.Response:
+        """Tell the agent something."""
+        body = await read_model(request, SayToAgentRequest)
+        await self._service.control.say_to_agent(_session_id(request), body.kind, body.text)
+        return _done(request, "The agent has been told.")
+
+    async def mute(self, request: web.Request) -> web.Response:
+        """Let the agent not hear the caller, or hear again."""
+        body = await read_model(request, MuteRequest)
+        await self._service.control.mute(_session_id(request), body.muted)
+        return _done(
+            request,
+            "The agent hears silence." if body.muted else "The agent hears the caller again.",
+        )
+
+    # --- service
+
+    async def live(self, request: web.Request) -> web.Response:
+        """The process turns."""
+        return web.json_response(Liveness().model_dump())
+
+    async def ready(self, request: web.Request) -> web.Response:
+        """New calls are taken."""
+        readiness = self._service.readiness()
+        ok = not readiness.problems
+        return _json(readiness, HTTPStatus.OK if ok else HTTPStatus.SERVICE_UNAVAILABLE)
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """Prometheus' text format."""
+        return web.Response(
+            body=self._service.metrics.render(), headers={"Content-Type": CONTENT_TYPE}
+        )
+
+    async def openapi(self, request: web.Request) -> web.Response:
+        """The description of this interface."""
+        return web.Response(body=self._openapi, content_type="application/json")
+
+    async def docs(self, request: web.Request) -> web.Response:
+        """The description as a page."""
+        return docs_page()
+
+    def _session(self, session_id: str) -> CallSession:
+        session = self._service.manager.get_session(session_id)
+        if session is None:
+            raise SessionNotFound(session_id)
+        return session
+
+
+def _session_id(request: web.Request) -> str:
+    return request.match_info["session_id"]
+
+
+def _fingerprint(body: BaseModel) -> bytes:
+    value = orjson.dumps(body.model_dump(), option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(value).digest()
+
+
+def _json(model: BaseModel, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
+    return web.Response(
+        status=status.value, text=model.model_dump_json(), content_type="application/json"
+    )
+
+
+def _done(request: web.Request, message: str) -> web.Response:
+    return _json(ActionResponse(success=True, session_id=_session_id(request), message=message))
+
+
+_MAX_BODY_BYTES = 64 * 1024
+
+
+def build_web_app(
+    service: ServiceView,
+    *,
+    api_key: str | None,
+    public_url: str | None = None,
+    number_pattern: str | None = None,
+    rates: RequestRates | None = None,
+) -> web.Application:
+    """The aiohttp application.
+
+    Args:
+        service: What is shown and acted on.
+        api_key: Asked for on everything but health and metrics; None asks for nothing.
+        public_url: How others reach the interface, for the URLs in its answers; None: as the
+            request at hand did.
+        number_pattern: What a number to call must match as a whole; None is E.164.
+        rates: How often each address may ask; None is any number of times.
+    """
+    on_refused = service.metrics.http_was_refused
+    app = web.Application(
+        middlewares=[
+            mark_heads,
+            request_ids,
+            problems,
+            rate_limits(rates or RequestRates(), on_refused),
+            authentication(api_key, OPEN_PATHS, sign_in, on_refused),
+        ],
+        client_max_size=_MAX_BODY_BYTES,
+    )
+    app.on_response_prepare.append(add_headers)
+
+    async def end_streams(_: web.Application) -> None:
+        service.feed.close()
+
+    app.on_shutdown.append(end_streams)
+    handlers = Handlers(
+        service,
+        keyed=api_key is not None,
+        public_url=public_url,
+        number_pattern=number_pattern,
+    ).by_name()
+    for operation in OPERATIONS:
+        app.router.add_route(operation.method, operation.path, handlers[operation.name])
+        if operation.is_open:
+            # What watches a service often asks so.
+            app.router.add_route(hdrs.METH_HEAD, operation.path, handlers[operation.name])
+    return app

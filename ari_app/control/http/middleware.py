@@ -1,0 +1,373 @@
+"""What every request passes: a request id, problem details, and who may ask."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import re
+import uuid
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final, Generic, TypeVar
+from urllib.parse import urlsplit
+
+import structlog
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
+
+from ari_app.call.admission import TokenBucket
+from ari_app.control.control import ControlRefused, NotPossible, SessionNotFound
+from ari_app.control.http.problems import Problem
+from ari_app.process.network import is_loopback
+
+_MOST_CLIENTS = 4096
+_READING_TIMES = 4.0
+_BURST_SECONDS = 2.0
+_WRONG_KEYS_PER_SECOND = 1.0
+_WRONG_KEYS_AT_ONCE = 10.0
+
+
+class ClientRates:
+    """A token bucket for each client. The 4096 that asked last are remembered.
+
+    Args:
+        per_second: The rate; 0 lets everything through.
+        burst: How many may come at once after a pause; None: those of two seconds.
+    """
+
+    def __init__(self, per_second: float, burst: float | None = None) -> None:
+        self._per_second = per_second
+        self._burst = max(1.0, per_second * _BURST_SECONDS) if burst is None else burst
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def take(self, client: str, now: float) -> float:
+        """Let one request through: 0; or the seconds until one may pass."""
+        if not self._per_second:
+            return 0.0
+        bucket = self._buckets.get(client)
+        if bucket is None:
+            bucket = self._buckets[client] = TokenBucket(self._per_second, self._burst)
+            if len(self._buckets) > _MOST_CLIENTS:
+                self._buckets.popitem(last=False)
+        self._buckets.move_to_end(client)
+        return 0.0 if bucket.take(now) else bucket.wait(now)
+
+    def wait(self, client: str, now: float) -> float:
+        """Seconds until a request of this client may pass; 0 when one may pass now."""
+        bucket = self._buckets.get(client)
+        return 0.0 if bucket is None else bucket.wait(now)
+
+
+class RequestRates:
+    """How many requests each client may make a second, and how many of them may change something.
+
+    Args:
+        changes_per_second: Requests that change something; four times as many of all kinds, new
+            connections included. Twice as many may come at once. 0: any number.
+    """
+
+    def __init__(self, changes_per_second: float = 0.0) -> None:
+        every = changes_per_second * _READING_TIMES
+        self._changes = ClientRates(
+            changes_per_second, max(1.0, changes_per_second * _BURST_SECONDS)
+        )
+        self._every = ClientRates(every, max(1.0, every * _BURST_SECONDS))
+
+    def take(self, client: str, now: float, *, changes: bool) -> float:
+        """Let one request through: 0; or the seconds until one may pass."""
+        wait = self._every.take(client, now)
+        return max(wait, self._changes.take(client, now)) if changes else wait
+
+
+class WrongKeys:
+    """Slows down whoever guesses keys.
+
+    A client that has brought ten wrong keys may bring one a second, and the right one counts for
+    nothing in between; unless it has brought the right one before, for it may share its address
+    with one that guesses, as behind a proxy.
+    """
+
+    def __init__(self) -> None:
+        self._wrong = ClientRates(_WRONG_KEYS_PER_SECOND, _WRONG_KEYS_AT_ONCE)
+        self._trusted: OrderedDict[str, None] = OrderedDict()
+
+    def wait(self, client: str, now: float) -> float:
+        """Seconds until a client may bring a key again; 0 when it may now."""
+        return 0.0 if client in self._trusted else self._wrong.wait(client, now)
+
+    def right(self, client: str) -> None:
+        """A client has brought the right key."""
+        self._trusted[client] = None
+        self._trusted.move_to_end(client)
+        if len(self._trusted) > _MOST_CLIENTS:
+            self._trusted.popitem(last=False)
+
+    def wrong(self, client: str, now: float) -> None:
+        """A client has brought a wrong key."""
+        self._wrong.take(client, now)
+
+
+Answer = TypeVar("Answer")
+
+_KEEP_SECONDS = 24 * 3600.0
+_MAX_KEYS = 10_000
+MAX_KEY_LENGTH = 255
+
+
+@dataclass(slots=True)
+class _Entry(Generic[Answer]):
+    fingerprint: bytes
+    began: float
+    answer: asyncio.Future[Answer]
+
+
+class IdempotentAnswers(Generic[Answer]):
+    """The answers to requests that carried a key.
+
+    Args:
+        now: Seconds on a clock that never goes back.
+        max_keys: So many are kept; the oldest makes room for one more.
+        keep_seconds: For so long.
+    """
+
+    def __init__(
+        self,
+        now: Callable[[], float],
+        *,
+        max_keys: int = _MAX_KEYS,
+        keep_seconds: float = _KEEP_SECONDS,
+    ) -> None:
+        self._now = now
+        self._max_keys = max_keys
+        self._keep_seconds = keep_seconds
+        self._entries: dict[str, _Entry[Answer]] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    async def answer(
+        self, key: str, fingerprint: bytes, work: Callable[[], Awaitable[Answer]]
+    ) -> tuple[Answer, bool]:
+        """The first answer to a request with this key, doing ``work`` when there is none.
+
+        Args:
+            key: What the client calls the request.
+            fingerprint: Tells requests apart that differ.
+            work: Grants the request, or raises.
+
+        Returns:
+            The answer, and whether it was there already.
+
+        Raises:
+            Problem: ``idempotency_mismatch``, or ``invalid_header`` for a key that is empty, too
+                long or not printable ASCII.
+            Exception: What ``work`` raised; every waiting repetition gets the same.
+        """
+        if not 0 < len(key) <= MAX_KEY_LENGTH or not (key.isascii() and key.isprintable()):
+            raise Problem(
+                "invalid_header",
+                f"Idempotency-Key must be 1 to {MAX_KEY_LENGTH} printable ASCII characters.",
+            )
+        self._forget_old()
+        entry = self._entries.get(key)
+        if entry is not None:
+            if entry.fingerprint != fingerprint:
+                raise Problem("idempotency_mismatch")
+            return await asyncio.shield(entry.answer), True
+        if len(self._entries) >= self._max_keys:
+            del self._entries[next(iter(self._entries))]
+        entry = self._entries[key] = _Entry(
+            fingerprint, self._now(), asyncio.get_running_loop().create_future()
+        )
+        try:
+            answer = await work()
+        except BaseException as error:
+            if self._entries.get(key) is entry:
+                del self._entries[key]
+            _pass_on(entry.answer, error)
+            raise
+        entry.answer.set_result(answer)
+        return answer, False
+
+    def _forget_old(self) -> None:
+        oldest = self._now() - self._keep_seconds
+        while self._entries:
+            key, entry = next(iter(self._entries.items()))
+            if entry.began > oldest:
+                return
+            del self._entries[key]
+
+
+def _pass_on(answer: asyncio.Future[Answer], error: BaseException) -> None:
+    if not isinstance(error, Exception):
+        answer.cancel()
+        return
+    answer.set_exception(error)
+    answer.exception()  # It is raised here as well: nobody need wait for it.
+
+
+log = structlog.get_logger(__name__)
+
+REQUEST_ID_HEADER: Final = "X-Request-ID"
+REQUEST_ID: Final = web.RequestKey("request_id", str)
+
+OnRefused = Callable[[str], None]
+"""Called with the code of what was refused."""
+
+_READING: Final = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
+_USABLE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
+# Asked every few seconds by machines.
+_QUIET_PATHS: Final = frozenset({"/health/live", "/health/ready", "/metrics"})
+
+
+# Spelled out, for Python renames statuses now and then (413 in 3.13), and these codes are stable.
+_CODES = {
+    HTTPStatus.BAD_REQUEST: "bad_request",
+    HTTPStatus.NOT_FOUND: "not_found",
+    HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "body_too_large",
+}
+
+
+@web.middleware
+async def request_ids(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give every request an id, the client's own where it is usable, and log the request."""
+    given = request.headers.get(REQUEST_ID_HEADER, "")
+    request_id = given if _USABLE_ID.match(given) else uuid.uuid4().hex
+    request[REQUEST_ID] = request_id
+    with structlog.contextvars.bound_contextvars(request=request_id):
+        response = await handler(request)
+        # Whoever asks too often would fill the log as well; the metrics count it.
+        quiet = request.path in _QUIET_PATHS or response.status == HTTPStatus.TOO_MANY_REQUESTS
+        write = log.debug if quiet else log.info
+        write("http_request", method=request.method, path=request.path, status=response.status)
+    return response
+
+
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Headers of every answer; a signal, because a stream's are sent before its handler ends."""
+    # A request that was not even HTTP has passed no middleware.
+    response.headers[REQUEST_ID_HEADER] = request.get(REQUEST_ID) or uuid.uuid4().hex
+    response.headers.setdefault("Cache-Control", "no-store")
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+
+
+@web.middleware
+async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer every failure with problem details."""
+    try:
+        return await handler(request)
+    except Problem as problem:
+        found = problem
+    except ControlRefused as error:
+        found = Problem(error.code, str(error), retry_after=error.retry_after)
+    except (SessionNotFound, NotPossible) as error:
+        found = Problem(error.code, str(error))
+    except web.HTTPException as error:
+        status = HTTPStatus(error.status)
+        headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
+        code = _CODES.get(status, f"http_{status.value}")
+        found = Problem(code, status=status, headers=headers)
+    except Exception:
+        log.exception("http_request_failed", method=request.method, path=request.path)
+        found = Problem("internal")
+    return found.response(request[REQUEST_ID])
+
+
+def rate_limits(rates: RequestRates, on_refused: OnRefused) -> Middleware:
+    """Refuse what comes too often from one address, and close its connection.
+
+    Args:
+        rates: How often is too often.
+        on_refused: Told of each.
+    """
+
+    @web.middleware
+    async def limit(request: web.Request, handler: Handler) -> web.StreamResponse:
+        now, changes = asyncio.get_running_loop().time(), request.method not in _READING
+        if (wait := rates.take(client_of(request), now, changes=changes)) > 0:
+            raise _too_often(wait, on_refused)
+        return await handler(request)
+
+    return limit
+
+
+def _too_often(wait: float, on_refused: OnRefused) -> Problem:
+    on_refused("rate_limited")
+    # It comes back through the door, where turning it away costs next to nothing.
+    return Problem("rate_limited", retry_after=wait, closes=True)
+
+
+def client_of(request: web.Request) -> str:
+    """The address that a request came from: the last one, which cannot be made up."""
+    return request.remote or ""
+
+
+def authentication(
+    api_key: str | None,
+    open_paths: frozenset[str],
+    sign_in: Callable[[web.Request], web.Response | None],
+    on_refused: OnRefused,
+) -> Middleware:
+    """Ask for the key, compared in constant time, on all but ``open_paths``.
+
+    Without a key only programs of this machine can ask, but so can every page in its browser:
+    those are recognised by ``Origin``, or by a ``Host`` that is not this machine, on every path.
+
+    Args:
+        api_key: The key; None asks for none.
+        open_paths: Where none is asked for.
+        sign_in: What a browser is answered that has brought no key; None answers as to everybody.
+        on_refused: Told of each that is refused.
+    """
+    wanted = None if api_key is None else api_key.encode()
+    wrong_keys = WrongKeys()
+
+    @web.middleware
+    async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if wanted is None:
+            if not _is_from_here(request):
+                on_refused("forbidden_origin")
+                raise Problem("forbidden_origin")
+        elif request.path not in open_paths:
+            client, now = client_of(request), asyncio.get_running_loop().time()
+            given = given_key(request)
+            if given and (wait := wrong_keys.wait(client, now)) > 0:
+                raise _too_often(wait, on_refused)
+            if not hmac.compare_digest(given, wanted):
+                if (page := sign_in(request)) is not None:
+                    return page
+                on_refused("unauthorized")
+                if given:
+                    wrong_keys.wrong(client, now)
+                raise Problem(
+                    "unauthorized",
+                    "Send the API key as X-API-Key, or as Authorization: Bearer.",
+                    headers={"WWW-Authenticate": "Bearer"},
+                )
+            wrong_keys.right(client)
+        return await handler(request)
+
+    return authenticate
+
+
+def given_key(request: web.Request) -> bytes:
+    """The key that a request brings; empty when it brings none."""
+    scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
+    given = request.headers.get("X-API-Key") or (bearer if scheme.lower() == "bearer" else "")
+    return given.strip().encode("utf-8", "surrogateescape")
+
+
+def _is_from_here(request: web.Request) -> bool:
+    origin = request.headers.get("Origin")
+    try:
+        host = urlsplit(f"//{request.host}").hostname or ""
+        same = origin is None or urlsplit(origin).netloc == request.host
+    except ValueError:
+        return False
+    return same and is_loopback(host)

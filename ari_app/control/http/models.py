@@ -1,0 +1,207 @@
+"""The answers of the HTTP interface."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ari_app.call.call import CallSession
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class InitiateCallResponse(_Model):
+    """A call has begun; its events tell how it goes on."""
+
+    success: bool
+    session_id: str
+    websocket_url: str = Field(description="The session's events, as a WebSocket.")
+    message: str
+    timestamp: datetime = Field(default_factory=_now)
+    call_id: str | None = Field(default=None, description="Dialer's call identifier.")
+
+
+class EndCallResponse(_Model):
+    """Response for ended call."""
+
+    success: bool
+    session_id: str
+    call_id: str | None
+    duration: float = Field(description="Call duration in seconds.")
+    message: str
+    timestamp: datetime = Field(default_factory=_now)
+
+
+class ActionResponse(_Model):
+    """What was asked for has been done, or has begun."""
+
+    success: bool
+    session_id: str
+    message: str
+    timestamp: datetime = Field(default_factory=_now)
+
+
+class Liveness(_Model):
+    """The process turns."""
+
+    status: Literal["live"] = "live"
+
+
+class SpokenLine(_Model):
+    """Something that was said."""
+
+    at_seconds: float = Field(description="Since the call entered the application.")
+    who: str = Field(description="agent, caller, interruption, correction or tool.")
+    text: str
+
+
+class SessionSummary(_Model):
+    """A call, as a list shows it."""
+
+    session_id: str
+    call_id: str = Field(
+        description="The dialer's own reference; the channel in Asterisk when it gave none."
+    )
+    channel_id: str = Field(description="The channel in Asterisk.")
+    agent_id: str
+    caller_number: str
+    called_number: str
+    status: str = Field(description="initializing, active or ended.")
+    state: str = Field(description="The state of the call's machine.")
+    duration: float = Field(description="Seconds.")
+    started_at: datetime
+    ended_at: datetime | None
+    conversation_id: str = Field(description="ElevenLabs' id; empty before the agent is there.")
+    agent_status: str | None = Field(description="AGENT_STATUS, once it is decided.")
+    end_reason: str | None = Field(description="AGENT_REASON, once it is decided.")
+    result: str | None = Field(
+        description="answered, busy, no_answer, rejected, unreachable, invalid_number or failed."
+    )
+    hangup_cause: int | None = Field(description="Q.850 cause of the call's end.")
+    sip_code: int | None = Field(description="SIP status of the call's end.")
+
+
+class SoundReport(_Model):
+    """What became of a call's sound, in ms where not said otherwise."""
+
+    heard_by_agent_ms: float
+    silence_filled_ms: float
+    surplus_ms: float = Field(
+        description="What the phone sent beyond the time that has passed, silence first; dropped."
+    )
+    said_to_caller_ms: float
+    dropped_ms: float
+    queued_ms: float
+    underruns: int
+    interruptions: int
+    frames_not_read: int
+
+
+class SessionDetail(SessionSummary):
+    """A call, with what was said."""
+
+    agent_input_format: str | None
+    agent_output_format: str | None
+    line_format: str
+    sound: SoundReport
+    metadata: dict[str, Any] = Field(
+        description="What initiate-call brought, and what became known since, such as amd."
+    )
+    response_times: list[float] = Field(
+        description="Seconds from the end of the caller's speech to the first sound of each answer."
+    )
+    transcript: list[SpokenLine] = Field(
+        description="The last 500 lines, of 256 KiB in all. One over 8 KiB is cut, and says so."
+    )
+    transcript_left_out: int = Field(
+        default=0, description="Lines before these that are not kept any more."
+    )
+
+
+class SessionList(_Model):
+    """All calls that run, and those that ended in the last minute."""
+
+    active_sessions: int
+    max_concurrent_calls: int
+    sessions: list[SessionSummary]
+
+
+class Readiness(_Model):
+    """Whether new calls are taken, and what is missing otherwise."""
+
+    status: str = Field(description="ready or not_ready.")
+    problems: list[str]
+    active_sessions: int
+    asterisk_version: str | None
+
+
+def call_id(session: CallSession) -> str:
+    """What the dialer calls the call; the channel in Asterisk where it gave no name."""
+    return session.reference or session.call_id
+
+
+def summary(session: CallSession) -> SessionSummary:
+    """A call, as a list shows it."""
+    return SessionSummary(**_summary_fields(session))
+
+
+def _summary_fields(session: CallSession) -> dict[str, object]:
+    outcome = session.outcome
+    return {
+        "session_id": session.session_id,
+        "call_id": call_id(session),
+        "channel_id": session.call_id,
+        "agent_id": session.agent_id,
+        "caller_number": session.caller_number,
+        "called_number": session.called_number,
+        "status": session.status,
+        "state": session.state.value,
+        "duration": round(session.duration(), 3),
+        "started_at": session.started_at,
+        "ended_at": session.ended_at,
+        "conversation_id": session.conversation_id,
+        "agent_status": outcome.status.value if outcome else None,
+        "end_reason": outcome.reason if outcome else None,
+        "result": session.result,
+        "hangup_cause": session.hangup_cause,
+        "sip_code": session.sip_code,
+    }
+
+
+def detail(session: CallSession) -> SessionDetail:
+    """A call, with what was said and what became of its sound."""
+    audio = session.audio_interface
+    samples_per_ms = audio.rate_hz / 1000
+    uplink, playout = audio.uplink_stats, audio.playout.stats
+    return SessionDetail(
+        **_summary_fields(session),
+        agent_input_format=session.agent.input_format if session.agent else None,
+        agent_output_format=session.agent.output_format if session.agent else None,
+        line_format=session.line_format,
+        sound=SoundReport(
+            heard_by_agent_ms=uplink.received_samples / samples_per_ms,
+            silence_filled_ms=uplink.filled_samples / samples_per_ms,
+            surplus_ms=uplink.all_surplus_samples / samples_per_ms,
+            said_to_caller_ms=playout.samples_played / samples_per_ms,
+            dropped_ms=playout.samples_dropped / samples_per_ms,
+            queued_ms=audio.playout.pending_ms,
+            underruns=playout.underruns,
+            interruptions=session.interruptions,
+            frames_not_read=audio.line.stats.frames_skipped_backpressure if audio.line else 0,
+        ),
+        metadata=dict(session.metadata),
+        response_times=[round(turn.seconds, 3) for turn in audio.hearing.responses],
+        transcript=[
+            SpokenLine(at_seconds=line.at_seconds, who=line.who, text=line.text)
+            for line in session.transcript
+        ],
+        transcript_left_out=session.transcript.forgotten,
+    )

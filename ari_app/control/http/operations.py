@@ -1,0 +1,287 @@
+"""The operations of the HTTP interface as a table.
+
+The routes and the OpenAPI document are both made from it, so neither can have what the other lacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from ari_app.control.http.middleware import MAX_KEY_LENGTH
+from ari_app.control.http.models import (
+    ActionResponse,
+    EndCallResponse,
+    InitiateCallResponse,
+    Liveness,
+    Readiness,
+    SessionDetail,
+    SessionList,
+)
+from ari_app.control.http.requests import (
+    DtmfRequest,
+    EndCallRequest,
+    InitiateCallRequest,
+    MuteRequest,
+    SayToAgentRequest,
+    TransferRequest,
+)
+from ari_app.control.http.streams import EVENT_STREAM, LAST_EVENT_ID
+
+IDEMPOTENCY_KEY: Final = "Idempotency-Key"
+_JSON: Final = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderField:
+    """A request header that an operation knows."""
+
+    name: str
+    description: str
+    schema: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One operation.
+
+    Attributes:
+        name: Of the handler, and the ``operationId``.
+        body: What it takes; None takes nothing.
+        answer: What it answers with 200; None for what is no model of ours.
+        media_type: Of that answer.
+        problems: The codes that it can fail with, beside those of every operation.
+        also: More statuses of success, and what they mean.
+        headers: That it knows.
+        is_open: No key is asked for.
+    """
+
+    method: str
+    path: str
+    name: str
+    tag: str
+    summary: str
+    description: str = ""
+    body: type[BaseModel] | None = None
+    answer: type[BaseModel] | None = None
+    media_type: str = _JSON
+    problems: tuple[str, ...] = ()
+    also: Mapping[int, str] = field(default_factory=dict)
+    headers: tuple[HeaderField, ...] = ()
+    is_open: bool = False
+
+
+TAGS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "calls": "Begin and end calls.",
+        "sessions": "See calls, and act on them.",
+        "service": "Health, metrics and this description.",
+    }
+)
+EVENTS_PATH: Final = "/sessions/{session_id}/events"
+
+_READS_BODY = ("body_too_large", "body_too_late", "unsupported_media_type", "invalid_request")
+_TAKES_BODY = ("bad_request", "invalid_json", *_READS_BODY)
+_ACTS = ("session_not_found", "not_talking", "already_transferring", "busy", "asterisk")
+
+
+def _action(
+    name: str,
+    summary: str,
+    body: type[BaseModel] | None = None,
+    *problems: str,
+    description: str = "",
+) -> Operation:
+    return Operation(
+        method="POST",
+        path=f"/sessions/{{session_id}}/{name.replace('_', '-')}",
+        name=name,
+        tag="sessions",
+        summary=summary,
+        description=description,
+        body=body,
+        answer=ActionResponse,
+        problems=(
+            *_ACTS,
+            *problems,
+            *(_TAKES_BODY if body is not None else _READS_BODY),
+        ),
+    )
+
+
+OPERATIONS: Final = (
+    Operation(
+        method="POST",
+        path="/webhook/initiate-call",
+        name="initiate_call",
+        tag="calls",
+        summary="Call a number, or give a waiting channel its agent",
+        description=(
+            "With `called_number` a call is placed through Asterisk. Without it, `call_id` names a "
+            "channel that waits in the application (`wait=30` in the dialplan). The answer comes "
+            "before the call is answered: follow the session's events, or ask for the session."
+        ),
+        body=InitiateCallRequest,
+        answer=InitiateCallResponse,
+        problems=(
+            *_TAKES_BODY,
+            "invalid_header",
+            "idempotency_mismatch",
+            "invalid_number",
+            "no_agent_id",
+            "no_such_channel",
+            "session_exists",
+            "rate_limited",
+            "capacity",
+            "queue_timeout",
+            "draining",
+            "not_connected",
+        ),
+        headers=(
+            HeaderField(
+                IDEMPOTENCY_KEY,
+                "Makes a repetition safe: within 24 hours the same key with the same body gets the "
+                "first answer again, with the header `Idempotent-Replayed: true`, and no second "
+                "call. What was refused is not kept.",
+                # No spaces at the ends: HTTP takes them for its own.
+                {
+                    "type": "string",
+                    "pattern": "^[!-~]+$",
+                    "minLength": 1,
+                    "maxLength": MAX_KEY_LENGTH,
+                },
+            ),
+        ),
+    ),
+    Operation(
+        method="POST",
+        path="/webhook/end-call",
+        name="end_call",
+        tag="calls",
+        summary="End a call",
+        description="Answers when everything has been given back. Ending a call that has ended "
+        "already changes nothing.",
+        body=EndCallRequest,
+        answer=EndCallResponse,
+        problems=(*_TAKES_BODY, "session_not_found"),
+    ),
+    Operation(
+        method="GET",
+        path="/sessions",
+        name="list_sessions",
+        tag="sessions",
+        summary="All calls, also those that ended in the last minute",
+        answer=SessionList,
+    ),
+    Operation(
+        method="GET",
+        path="/sessions/{session_id}",
+        name="get_session",
+        tag="sessions",
+        summary="One call, with what was said",
+        answer=SessionDetail,
+        problems=("session_not_found",),
+    ),
+    Operation(
+        method="GET",
+        path=EVENTS_PATH,
+        name="follow_session",
+        tag="sessions",
+        summary="A call's events as they happen",
+        description=(
+            "As server-sent events, or as WebSocket messages when the request asks for an upgrade; "
+            "a message is the JSON of an event's `data`. It begins with the call's first event and "
+            "ends after `ended`. A client that comes back sends the last `seq` that it saw as "
+            "`Last-Event-ID` (or `?last_event_id=`) and misses nothing that is still kept, which "
+            "is the last 1000 events."
+        ),
+        media_type=EVENT_STREAM,
+        problems=(
+            "session_not_found",
+            "not_acceptable",
+            "invalid_header",
+            "bad_request",
+            "too_many_streams",
+        ),
+        also={
+            101: "The events come as WebSocket messages.",
+            204: "The call has ended, and nothing more will come.",
+        },
+        headers=(
+            HeaderField(
+                LAST_EVENT_ID,
+                "The `seq` of the last event that was seen.",
+                {"type": "string", "pattern": "^[0-9]{0,18}$"},
+            ),
+        ),
+    ),
+    _action(
+        "transfer",
+        "Pass the caller on",
+        TransferRequest,
+        "bad_target",
+        "invalid_number",
+        description="After what the agent is saying. With `attended` the caller hears music while "
+        "the target is rung and briefed by the agent.",
+    ),
+    _action("dtmf", "Press keys on the caller's line", DtmfRequest, "bad_digits"),
+    _action("hold", "Give the caller music instead of the agent"),
+    _action("unhold", "Give the caller the agent again"),
+    _action(
+        "say_to_agent",
+        "Tell the agent something",
+        SayToAgentRequest,
+        description="`context` is something to know, `user` is answered as if the caller had said "
+        "it.",
+    ),
+    _action("mute", "Let the agent not hear the caller", MuteRequest),
+    Operation(
+        method="GET",
+        path="/health/live",
+        name="live",
+        tag="service",
+        summary="The process turns",
+        answer=Liveness,
+        is_open=True,
+    ),
+    Operation(
+        method="GET",
+        path="/health/ready",
+        name="ready",
+        tag="service",
+        summary="Whether new calls are taken",
+        answer=Readiness,
+        also={503: "New calls are not taken; `problems` says why."},
+        is_open=True,
+    ),
+    Operation(
+        method="GET",
+        path="/metrics",
+        name="metrics",
+        tag="service",
+        summary="Metrics in Prometheus' text format",
+        media_type="text/plain",
+        is_open=True,
+    ),
+    Operation(
+        method="GET",
+        path="/openapi.json",
+        name="openapi",
+        tag="service",
+        summary="This description",
+        media_type=_JSON,
+    ),
+    Operation(
+        method="GET",
+        path="/docs",
+        name="docs",
+        tag="service",
+        summary="A page that shows this description and lets you try it",
+        media_type="text/html",
+    ),
+)
+OPEN_PATHS: Final = frozenset(operation.path for operation in OPERATIONS if operation.is_open)

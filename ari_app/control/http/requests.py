@@ -1,0 +1,367 @@
+"""The bodies that the HTTP interface takes.
+
+They are read strictly: a number in quotes is no number, and a field that is not named here is
+refused, except within ``metadata``. Null is as good as nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from itertools import islice
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from aiohttp import web
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from ari_app.control.control import Initiate, Variable
+from ari_app.control.http.problems import FieldError, Problem
+from ari_app.json_text import NotJson, read_json
+
+Model = TypeVar("Model", bound=BaseModel)
+
+_JSON = "application/json"
+_READ_SECONDS = 10.0
+_MAX_ERRORS = 20
+
+
+async def read_model(request: web.Request, model: type[Model]) -> Model:
+    """The body of ``request``.
+
+    Raises:
+        Problem: ``unsupported_media_type``, ``body_too_large``, ``body_too_late``,
+            ``bad_request``, ``invalid_json`` or ``invalid_request``, which names every field that
+            is wrong. Values are not repeated: they may be personal.
+    """
+    if request.content_type != _JSON:
+        raise Problem("unsupported_media_type", f"Send the body as {_JSON}.")
+    try:
+        value = read_json(await _read(request))
+    except NotJson as error:
+        raise Problem("invalid_json", f"The body cannot be read: {error}.") from None
+    return validate(value, model)
+
+
+async def read_nothing(request: web.Request) -> None:
+    """Make sure that the body is empty or ``{}``.
+
+    Raises:
+        Problem: It is not.
+    """
+    if (await _read(request)).strip() not in (b"", b"{}"):
+        raise Problem("invalid_request", "This operation takes no body.")
+
+
+async def _read(request: web.Request) -> bytes:
+    encoding = request.headers.get("Content-Encoding", "identity")
+    if encoding.lower() != "identity":
+        raise Problem(
+            "unsupported_media_type",
+            "Send the body uncompressed.",
+            headers={"Accept-Encoding": "identity"},
+        )
+    try:
+        async with asyncio.timeout(_READ_SECONDS):
+            return await request.read()
+    except TimeoutError:
+        raise Problem("body_too_late") from None
+    except web.HTTPRequestEntityTooLarge:
+        raise Problem("body_too_large") from None
+    except (web.RequestPayloadError, ConnectionError):
+        raise Problem("bad_request", "The body did not arrive as announced.") from None
+
+
+def validate(value: object, model: type[Model]) -> Model:
+    """``value``, as JSON gave it, as a model.
+
+    Raises:
+        Problem: ``invalid_request``.
+    """
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False, include_context=False)
+    unknown = [_name(item["loc"]) for item in found if item["type"] == "extra_forbidden"]
+    # An alternative of a union fails for itself; the field is named once.
+    wrong: dict[str, str] = {}
+    for item in found:
+        wrong.setdefault(_name(item["loc"]), item["msg"].removeprefix("Value error, "))
+    errors = [
+        FieldError(field=name, message=message)
+        for name, message in islice(wrong.items(), _MAX_ERRORS)
+    ]
+    sentences = [
+        f"{error.field or 'body'}: {error.message}."
+        for error in errors
+        if error.field not in unknown
+    ]
+    if unknown:
+        sentences.insert(0, f"There is no field {', '.join(unknown[:_MAX_ERRORS])}.")
+    raise Problem("invalid_request", " ".join(sentences), errors=errors)
+
+
+_ALTERNATIVES = frozenset({"str", "int", "float", "bool", "constrained-str", "[key]"})
+
+
+def _name(location: tuple[int | str, ...]) -> str:
+    """A field's name, with dots; without the name that pydantic gives a union's alternative."""
+    parts = [str(part)[:64] for part in location]
+    if len(parts) > 1 and parts[-1] in _ALTERNATIVES:
+        parts.pop()
+    return ".".join(parts)
+
+
+_MAX_VARIABLES = 100
+
+AgentId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,128}$")]
+SessionId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+# Asterisk's own limit for a channel's id is 150 characters.
+CallId = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,149}$")]
+Reason = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
+# As people write and paste it. What it may have in it is decided in ari_app.line.numbers: what may
+# be called, by the settings.
+Number = Annotated[str, StringConstraints(min_length=1, max_length=80)]
+
+
+def _not_reserved(name: str) -> str:
+    if name.startswith("system__"):
+        raise ValueError("names that begin with system__ belong to ElevenLabs")
+    return name
+
+
+VariableName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$"),
+    AfterValidator(_not_reserved),
+]
+VariableValue = (
+    Annotated[str, StringConstraints(max_length=4096)]
+    | int
+    | Annotated[float, Field(allow_inf_nan=False)]
+    | bool
+    | None
+)
+
+Variables = Annotated[
+    dict[VariableName, VariableValue],
+    Field(
+        max_length=_MAX_VARIABLES,
+        json_schema_extra={
+            "additionalProperties": False,
+            "propertyNames": {"not": {"pattern": "^system__"}},
+        },
+    ),
+]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, body: Any) -> Any:
+        if not isinstance(body, dict):
+            return body
+        # A name that does not exist is told, whatever its value.
+        return {
+            name: value
+            for name, value in body.items()
+            if value is not None or name not in cls.model_fields
+        }
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler(core_schema)
+        for name, field in cls.model_fields.items():
+            told = handler.resolve_ref_schema(schema)["properties"][name]
+            if not field.is_required() and "anyOf" not in told:
+                kept = ("default", "description", "title")
+                rest = {key: told.pop(key) for key in [*told] if key not in kept}
+                told["anyOf"] = [rest, {"type": "null"}]
+        return schema
+
+
+class CallMetadata(BaseModel):
+    """What a dialer wants to keep with a call. Three names are ours, all others are free."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    call_id: CallId | None = Field(default=None, description="As at the top level, which wins.")
+    caller_number: Number | None = Field(
+        default=None, description="As at the top level, which wins."
+    )
+    dynamic_variables: Variables | None = Field(
+        default=None, description="As at the top level, which wins name by name."
+    )
+
+
+def _has(name: str, schema: JsonSchemaValue) -> JsonSchemaValue:
+    return {"required": [name], "properties": {name: schema}}
+
+
+class InitiateCallRequest(_Request):
+    """A wish for an agent: for a number to call, or for a channel that waits."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                _has("called_number", {"type": "string"}),
+                _has("call_id", {"type": "string"}),
+                _has("metadata", _has("call_id", {"type": "string"})),
+            ],
+            "examples": [
+                {
+                    "called_number": "+4930123456",
+                    "caller_number": "+4930654321",
+                    "dynamic_variables": {"customer_name": "Jane"},
+                    "ring_timeout_seconds": 25,
+                },
+                {
+                    "agent_id": "agent_7",
+                    "metadata": {
+                        "call_id": "1700000000.42",
+                        "dynamic_variables": {"customer_name": "Jane"},
+                    },
+                },
+            ],
+        }
+    )
+
+    agent_id: AgentId | None = Field(
+        default=None, description="The agent at ElevenLabs; the one of the settings when left out."
+    )
+    session_id: SessionId | None = Field(
+        default=None, description="A name for the session; chosen for you when left out."
+    )
+    metadata: CallMetadata | None = Field(
+        default=None, description="Kept with the session and shown."
+    )
+    call_id: CallId | None = Field(
+        default=None,
+        description="Without called_number: the id of the channel that waits in the application. "
+        "With it: the dialer's own reference.",
+    )
+    caller_number: Number | None = Field(
+        default=None, description="The number that the callee sees."
+    )
+    called_number: Number | None = Field(default=None, description="The number to call.")
+    dynamic_variables: Variables | None = Field(
+        default=None, description="For the agent's prompt and first message."
+    )
+    conversation_config_override: dict[str, Any] | None = Field(
+        default=None, description="Passed on to ElevenLabs as it is."
+    )
+    ring_timeout_seconds: float = Field(
+        default=30, ge=1, le=300, description="How long it may ring."
+    )
+    amd: bool = Field(
+        default=False, description="Let answering machine detection run before the agent joins."
+    )
+    wait_seconds: float = Field(
+        default=0, ge=0, le=300, description="How long to wait for room; 0 refuses at once."
+    )
+
+    @model_validator(mode="after")
+    def _somebody(self) -> Self:
+        if self.called_number is None and self._channel is None:
+            raise ValueError(
+                "called_number is needed, a number to call, or call_id, the channel that waits in "
+                "the application"
+            )
+        return self
+
+    @property
+    def _channel(self) -> str | None:
+        return self.call_id or (self.metadata.call_id if self.metadata is not None else None)
+
+    def to_initiate(self) -> Initiate:
+        """The wish, with the names of the guide and the newer ones brought together."""
+        metadata = self.metadata or CallMetadata()
+        given = {**(metadata.dynamic_variables or {}), **(self.dynamic_variables or {})}
+        variables: dict[str, Variable] = {
+            name: value for name, value in given.items() if value is not None
+        }
+        extra: Mapping[str, Any] = metadata.model_extra or {}
+        return Initiate(
+            agent_id=self.agent_id,
+            session_id=self.session_id,
+            call_id=self._channel,
+            caller_number=self.caller_number or metadata.caller_number,
+            called_number=self.called_number,
+            variables=variables,
+            overrides=self.conversation_config_override,
+            ring_timeout_seconds=self.ring_timeout_seconds,
+            amd=self.amd,
+            wait_seconds=self.wait_seconds,
+            metadata=dict(extra),
+        )
+
+
+class EndCallRequest(_Request):
+    """Request to end an active call."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"session_id": "lead-4711", "reason": "customer has paid"}]}
+    )
+
+    session_id: SessionId = Field(description="Session to terminate.")
+    reason: Reason | None = Field(default=None, description="Reason for ending call.")
+
+
+class TransferRequest(_Request):
+    """Where the caller is to go."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"to": "2000"}]})
+
+    to: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(
+        description="A number, or an extension of the dialplan."
+    )
+    mode: Literal["blind", "attended"] = Field(
+        default="blind",
+        description="blind: at once; attended: the target is rung first, and may refuse.",
+    )
+
+
+class DtmfRequest(_Request):
+    """Keys to press."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"digits": "123#"}]})
+
+    digits: Annotated[str, StringConstraints(pattern=r"^[0-9A-Da-d*#]{1,32}$")] = Field(
+        description="0 to 9, A to D, * and #."
+    )
+
+
+class SayToAgentRequest(_Request):
+    """Words for the agent, which the caller does not hear."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"kind": "context", "text": "The customer has paid."}]}
+    )
+
+    kind: Literal["context", "user"] = Field(
+        default="context",
+        description="context: something to know; user: as if the caller had said it.",
+    )
+    text: Annotated[str, StringConstraints(min_length=1, max_length=4000)]
+
+
+class MuteRequest(_Request):
+    """Whether the agent hears the caller."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"muted": True}]})
+
+    muted: bool = Field(default=True, description="true: the agent hears silence.")

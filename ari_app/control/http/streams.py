@@ -1,0 +1,137 @@
+"""The events of a session as server-sent events and as WebSocket messages."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from http import HTTPStatus
+from typing import Annotated, Final
+
+import structlog
+from aiohttp import WSCloseCode, web
+from pydantic import Field, TypeAdapter
+
+from ari_app.call.call import CallSession
+from ari_app.control.http.problems import Problem
+from ari_app.records.journal import FeedEvent, Follower, SessionFeed, TooManyFollowers
+
+log = structlog.get_logger(__name__)
+
+EVENT: Final[TypeAdapter[FeedEvent]] = TypeAdapter(
+    Annotated[FeedEvent, Field(discriminator="type")]
+)
+EVENT_STREAM: Final = "text/event-stream"
+LAST_EVENT_ID: Final = "Last-Event-ID"
+
+# Proxies close a connection on which nothing comes for a minute.
+_KEEP_ALIVE_SECONDS = 15.0
+# A client that reads nothing for so long is gone.
+_WRITE_SECONDS = 10.0
+_CLOSE_SECONDS = 2.0
+_MAX_MESSAGE_BYTES = 4096
+
+
+async def stream_events(
+    request: web.Request, feed: SessionFeed, session: CallSession
+) -> web.StreamResponse:
+    """Follow ``session`` until it has ended, in the form that the request asks for.
+
+    Raises:
+        Problem: ``not_acceptable``, ``invalid_header`` or ``too_many_streams``.
+    """
+    after = _last_event_id(request)
+    try:
+        follower = feed.follow(session, after)
+    except TooManyFollowers as error:
+        raise Problem(error.code, str(error)) from None
+    with follower:
+        if request.headers.get("Upgrade", "").lower() == "websocket":
+            return await _web_socket(request, follower)
+        if not _accepts_event_stream(request):
+            raise Problem(
+                "not_acceptable", f"Events come as {EVENT_STREAM}, or through a WebSocket."
+            )
+        if not follower.has_more:
+            # What tells an EventSource not to come back.
+            return web.Response(status=HTTPStatus.NO_CONTENT)
+        return await _server_sent(request, follower)
+
+
+def _last_event_id(request: web.Request) -> int:
+    text = request.headers.get(LAST_EVENT_ID) or request.query.get("last_event_id") or "0"
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise Problem(
+            "invalid_header", f"{LAST_EVENT_ID} must be the number of an event of this stream."
+        )
+    return int(text)
+
+
+def _accepts_event_stream(request: web.Request) -> bool:
+    accept = request.headers.get("Accept") or "*/*"
+    kinds = {part.partition(";")[0].strip().lower() for part in accept.split(",")}
+    return not kinds.isdisjoint({EVENT_STREAM, "text/*", "*/*"})
+
+
+async def _server_sent(request: web.Request, follower: Follower) -> web.StreamResponse:
+    response = web.StreamResponse(
+        headers={
+            "Content-Type": f"{EVENT_STREAM}; charset=utf-8",
+            # nginx gathers a response otherwise.
+            "X-Accel-Buffering": "no",
+        }
+    )
+    await response.prepare(request)
+    with contextlib.suppress(ConnectionError, TimeoutError):
+        while (piece := await _next_piece(follower)) is not None:
+            async with asyncio.timeout(_WRITE_SECONDS):
+                await response.write(piece)
+        async with asyncio.timeout(_WRITE_SECONDS):
+            await response.write_eof()
+    return response
+
+
+def _as_sse(event: FeedEvent) -> bytes:
+    head = f"id: {event.seq}\nevent: {event.type}\ndata: ".encode()
+    return head + EVENT.dump_json(event) + b"\n\n"
+
+
+async def _next_piece(follower: Follower) -> bytes | None:
+    """The next event, a comment when nothing has come for a while, None after the last one."""
+    try:
+        async with asyncio.timeout(_KEEP_ALIVE_SECONDS):
+            event = await anext(follower, None)
+    except TimeoutError:
+        return b": keep-alive\n\n"
+    return None if event is None else _as_sse(event)
+
+
+async def _web_socket(request: web.Request, follower: Follower) -> web.StreamResponse:
+    # Permessage deflate would cost 300 KiB a client for a few hundred bytes a second.
+    socket = web.WebSocketResponse(
+        timeout=_CLOSE_SECONDS,
+        heartbeat=_KEEP_ALIVE_SECONDS,
+        compress=False,
+        max_msg_size=_MAX_MESSAGE_BYTES,
+    )
+    if not socket.can_prepare(request).ok:
+        raise Problem("bad_request", "The request is no WebSocket handshake (RFC 6455).")
+    await socket.prepare(request)
+    sending = asyncio.create_task(_send_events(socket, follower), name="session-events")
+    try:
+        # Reading is what answers pings and sees the client go; what it says means nothing here.
+        async for _ in socket:
+            pass
+    finally:
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+    return socket
+
+
+async def _send_events(socket: web.WebSocketResponse, follower: Follower) -> None:
+    try:
+        async for event in follower:
+            async with asyncio.timeout(_WRITE_SECONDS):
+                await socket.send_str(EVENT.dump_json(event).decode())
+        await socket.close()
+    except (ConnectionError, TimeoutError):
+        await socket.close(code=WSCloseCode.TRY_AGAIN_LATER, drain=False)

@@ -1,0 +1,304 @@
+"""The events of ARI's event socket, and how their text becomes an object.
+
+Asterisk names an event's class in its `type`; each class here bears that name. A type that is not
+in the table becomes an :class:`UnknownEvent`: newer versions add types, and a filter is not ours to
+set. Sources: rest-api/api-docs/events.json, res/ari/resource_events.c.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+import orjson
+from pydantic import Field, ValidationError
+
+from ari_app.line.asterisk.ari.errors import AriMalformed
+from ari_app.line.asterisk.ari.models import (
+    Bridge,
+    Channel,
+    Playback,
+    ReferredBy,
+    ReferTo,
+    Resource,
+)
+
+
+class AriEvent(Resource):
+    """What all events have.
+
+    Attributes:
+        type: The name of the event's class.
+        application: The Stasis application that it was sent to.
+        asterisk_id: Which Asterisk sent it.
+    """
+
+    type: str
+    application: str = ""
+    timestamp: datetime | None = None
+    asterisk_id: str = ""
+
+
+class UnknownEvent(AriEvent):
+    """An event whose type is not in the table. Nothing of its content is kept."""
+
+
+class StasisStart(AriEvent):
+    """A channel entered the application.
+
+    Attributes:
+        args: What the dialplan gave to `Stasis()` after the application's name, or `appArgs`; for
+            an externalMedia channel its `data`.
+        replace_channel: The channel whose place it takes, after an attended transfer.
+    """
+
+    channel: Channel
+    args: tuple[str, ...] = Field(default=(), repr=False)
+    replace_channel: Channel | None = None
+
+
+class StasisEnd(AriEvent):
+    """A channel left the application: it hung up, went on in the dialplan or was moved."""
+
+    channel: Channel
+
+
+class ChannelCreated(AriEvent):
+    """A channel exists."""
+
+    channel: Channel
+
+
+class ChannelStateChange(AriEvent):
+    """A channel's `state` is now another."""
+
+    channel: Channel
+
+
+class ChannelHangupRequest(AriEvent):
+    """Somebody asked to hang a channel up. An AudioSocket peer that closes does not send this.
+
+    Attributes:
+        cause: The Q.850 cause, if one was given.
+        tech_cause: The protocol's own: for PJSIP the SIP status.
+        soft: The request came from within Asterisk.
+    """
+
+    channel: Channel
+    cause: int | None = None
+    tech_cause: int | None = None
+    soft: bool = False
+
+
+class ChannelDestroyed(AriEvent):
+    """A channel is gone. For an outbound call that was not answered, `cause` says why.
+
+    Attributes:
+        cause: The Q.850 cause; 0 when none was set.
+        tech_cause: The protocol's own (see :class:`~ari_app.line.asterisk.ari.version.Capabilities`).
+    """
+
+    channel: Channel
+    cause: int = 0
+    cause_txt: str = ""
+    tech_cause: int | None = None
+
+
+class ChannelDtmfReceived(AriEvent):
+    """A key was pressed; sent at its end. `duration_ms` is how long it was held."""
+
+    channel: Channel
+    digit: str = Field(repr=False)
+    duration_ms: int = 0
+
+
+class ChannelVarset(AriEvent):
+    """A variable was set; a global one has no channel."""
+
+    variable: str
+    value: str = Field(default="", repr=False)
+    channel: Channel | None = None
+
+
+class ChannelUserevent(AriEvent):
+    """The dialplan's `UserEvent()`, or a user event sent through ARI."""
+
+    eventname: str
+    userevent: dict[str, object] = Field(default_factory=dict, repr=False)
+    channel: Channel | None = None
+    bridge: Bridge | None = None
+
+
+class ChannelEnteredBridge(AriEvent):
+    """A channel is in a bridge: from now on it hears and is heard."""
+
+    bridge: Bridge
+    channel: Channel | None = None
+
+
+class ChannelLeftBridge(AriEvent):
+    """A channel is no longer in a bridge."""
+
+    bridge: Bridge
+    channel: Channel
+
+
+class ChannelHold(AriEvent):
+    """The party put us on hold."""
+
+    channel: Channel
+    musicclass: str | None = None
+
+
+class ChannelUnhold(AriEvent):
+    """The party took us off hold."""
+
+    channel: Channel
+
+
+class ChannelTalkingStarted(AriEvent):
+    """`TALK_DETECT()` on the channel heard speech begin."""
+
+    channel: Channel
+
+
+class ChannelTalkingFinished(AriEvent):
+    """`TALK_DETECT()` on the channel heard speech end. `duration` is in milliseconds."""
+
+    channel: Channel
+    duration: int = 0
+
+
+class ChannelTransfer(AriEvent):
+    """The party asked for a transfer and `PJSIP_TRANSFER_HANDLING()` leaves it to us.
+
+    Attributes:
+        state: How far the transfer has come; None when it is asked for.
+    """
+
+    refer_to: ReferTo
+    referred_by: ReferredBy
+    state: str | None = None
+
+
+class BridgeCreated(AriEvent):
+    """A bridge exists."""
+
+    bridge: Bridge
+
+
+class BridgeDestroyed(AriEvent):
+    """A bridge is gone. Its channels may not be."""
+
+    bridge: Bridge
+
+
+class Dial(AriEvent):
+    """How far a call that Asterisk places has come.
+
+    Attributes:
+        peer: The channel being called.
+        dialstatus: Empty at first, then `PROCEEDING`, `PROGRESS`, `RINGING`, and at last `ANSWER`,
+            `BUSY`, `CONGESTION`, `CHANUNAVAIL`, `NOANSWER` or `CANCEL`. The last is coarse
+            (main/dial.c): `ChannelDestroyed.cause` says more.
+    """
+
+    peer: Channel
+    dialstatus: str = ""
+    caller: Channel | None = None
+    dialstring: str = Field(default="", repr=False)
+    forward: str = Field(default="", repr=False)
+    forwarded: Channel | None = None
+
+
+class PlaybackStarted(AriEvent):
+    """A prompt began."""
+
+    playback: Playback
+
+
+class PlaybackFinished(AriEvent):
+    """A prompt ended; its `state` says whether it was heard."""
+
+    playback: Playback
+
+
+class ApplicationMoveFailed(AriEvent):
+    """A channel could not be moved to another application, and is still ours.
+
+    Attributes:
+        destination: The application that was not active.
+    """
+
+    channel: Channel
+    destination: str = ""
+    args: tuple[str, ...] = Field(default=(), repr=False)
+
+
+class ApplicationReplaced(AriEvent):
+    """Another client registered our application. This socket will get nothing more."""
+
+
+EVENTS: Final[dict[str, type[AriEvent]]] = {
+    event.__name__: event
+    for event in (
+        ApplicationMoveFailed,
+        ApplicationReplaced,
+        BridgeCreated,
+        BridgeDestroyed,
+        ChannelCreated,
+        ChannelDestroyed,
+        ChannelDtmfReceived,
+        ChannelEnteredBridge,
+        ChannelHangupRequest,
+        ChannelHold,
+        ChannelLeftBridge,
+        ChannelStateChange,
+        ChannelTalkingFinished,
+        ChannelTalkingStarted,
+        ChannelTransfer,
+        ChannelUnhold,
+        ChannelUserevent,
+        ChannelVarset,
+        Dial,
+        PlaybackFinished,
+        PlaybackStarted,
+        StasisEnd,
+        StasisStart,
+    )
+}
+"""Every event that this application understands, by its `type`."""
+
+
+# No event of Asterisk's has a longer name; an error shall not repeat whatever came instead.
+_MAX_KIND = 64
+
+
+def parse_event(text: str | bytes) -> AriEvent:
+    """Turn one message of the event socket into an event.
+
+    Raises:
+        AriMalformed: It is not JSON, not an object, has no `type`, or lacks what its type needs.
+            The message names the fields but holds none of their values.
+    """
+    try:
+        message = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise AriMalformed(f"event is not JSON: {error.msg} at {error.pos}") from None
+    if not isinstance(message, dict):
+        raise AriMalformed("event is not a JSON object")
+    kind = message.get("type")
+    if not isinstance(kind, str):
+        raise AriMalformed("event has no type")
+    try:
+        return EVENTS.get(kind, UnknownEvent).model_validate(message)
+    except ValidationError as error:
+        raise AriMalformed(f"event {kind[:_MAX_KIND]}: {describe(error)}") from None
+
+
+def describe(error: ValidationError) -> str:
+    """Which fields do not fit, and how; without their values, which may be personal data."""
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(
+        f"{'.'.join(map(str, problem['loc'])) or 'value'}: {problem['msg']}" for problem in problems
+    )

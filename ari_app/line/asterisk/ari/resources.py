@@ -1,0 +1,588 @@
+"""`/channels`: the legs of calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+from ari_app.line.asterisk.ari.models import (
+    Application,
+    AsteriskInfo,
+    Bridge,
+    Channel,
+    Endpoint,
+    Module,
+    Playback,
+    Variable,
+)
+from ari_app.line.asterisk.ari.rest import Operation, Parameter, Sender
+
+T = TypeVar("T")
+
+
+class ResourceClient:
+    """A group of operations.
+
+    Args:
+        sender: Sends them.
+        app: Our Stasis application.
+        timeout: Seconds for each request.
+    """
+
+    def __init__(self, sender: Sender, app: str, timeout: float) -> None:
+        self._sender = sender
+        self._app = app
+        self._timeout = timeout
+
+    async def _call(self, operation: Operation[T], *ids: str, **parameters: Parameter) -> T:
+        return await self._sender.call(operation, ids, parameters, self._timeout)
+
+
+LIST_BRIDGES = Operation[tuple[Bridge, ...]]("GET", "/bridges", tuple[Bridge, ...])
+GET_BRIDGE = Operation[Bridge]("GET", "/bridges/{bridgeId}", Bridge)
+CREATE_BRIDGE = Operation[Bridge](
+    "POST", "/bridges/{bridgeId}", Bridge, ("type", "name"), found_by=GET_BRIDGE
+)
+DESTROY_BRIDGE = Operation[None]("DELETE", "/bridges/{bridgeId}")
+# Doing it twice makes the channel leave and enter again.
+ADD_CHANNEL = Operation[None](
+    "POST",
+    "/bridges/{bridgeId}/addChannel",
+    parameters=("channel", "role", "absorbDTMF", "mute"),
+    repeatable=True,
+)
+REMOVE_CHANNEL = Operation[None](
+    "POST", "/bridges/{bridgeId}/removeChannel", parameters=("channel",)
+)
+START_BRIDGE_MOH = Operation[None](
+    "POST", "/bridges/{bridgeId}/moh", parameters=("mohClass",), repeatable=True
+)
+STOP_BRIDGE_MOH = Operation[None]("DELETE", "/bridges/{bridgeId}/moh")
+
+
+class BridgesResource(ResourceClient):
+    """`client.bridges`.
+
+    Where a bridge is named by its id, AriNotFound says that it does not exist and AriConflict (409)
+    that it was not made through ARI.
+    """
+
+    async def list(self) -> tuple[Bridge, ...]:
+        """All bridges of this Asterisk, whoever made them."""
+        return await self._call(LIST_BRIDGES)
+
+    async def get(self, bridge_id: str) -> Bridge:
+        """One bridge."""
+        return await self._call(GET_BRIDGE, bridge_id)
+
+    async def create_with_id(
+        self, bridge_id: str, *, type: str = "mixing", name: str | None = None
+    ) -> Bridge:
+        """Make a bridge.
+
+        Args:
+            bridge_id: Chosen by us.
+            type: `mixing` or `holding`, or a comma-separated list with `dtmf_events` or
+                `proxy_media` after `mixing`.
+            name: For people.
+
+        Raises:
+            AriConflict: There is one of this id (an AriServerError in some versions before 22).
+        """
+        return await self._call(CREATE_BRIDGE, bridge_id, type=type, name=name)
+
+    async def destroy(self, bridge_id: str) -> None:
+        """Shut a bridge down. Its channels stay in Stasis."""
+        await self._call(DESTROY_BRIDGE, bridge_id)
+
+    async def add_channel(
+        self,
+        bridge_id: str,
+        channel_id: str | Sequence[str],
+        *,
+        role: str | None = None,
+        absorb_dtmf: bool | None = None,
+        mute: bool | None = None,
+    ) -> None:
+        """Put channels into a bridge.
+
+        Success does not prove that they are in it: `ChannelEnteredBridge` does.
+
+        Raises:
+            AriBadRequest: A channel does not exist (400, where one would expect 404).
+            AriConflict: A channel is not in Stasis (422), or is being recorded (409).
+        """
+        await self._call(
+            ADD_CHANNEL,
+            bridge_id,
+            channel=_one_or_many(channel_id),
+            role=role,
+            absorbDTMF=absorb_dtmf,
+            mute=mute,
+        )
+
+    async def remove_channel(self, bridge_id: str, channel_id: str | Sequence[str]) -> None:
+        """Take channels out of a bridge; they stay in Stasis.
+
+        Raises:
+            AriBadRequest: A channel does not exist.
+            AriConflict: A channel is not in this bridge (422).
+        """
+        await self._call(REMOVE_CHANNEL, bridge_id, channel=_one_or_many(channel_id))
+
+    async def start_moh(self, bridge_id: str, moh_class: str | None = None) -> None:
+        """Play music on hold to all in the bridge."""
+        await self._call(START_BRIDGE_MOH, bridge_id, mohClass=moh_class)
+
+    async def stop_moh(self, bridge_id: str) -> None:
+        """Stop the music."""
+        await self._call(STOP_BRIDGE_MOH, bridge_id)
+
+
+def _one_or_many(channel_id: str | Sequence[str]) -> str | tuple[str, ...]:
+    return channel_id if isinstance(channel_id, str) else tuple(channel_id)
+
+
+LIST_APPLICATIONS = Operation[tuple[Application, ...]](
+    "GET", "/applications", tuple[Application, ...]
+)
+GET_APPLICATION = Operation[Application]("GET", "/applications/{applicationName}", Application)
+SUBSCRIBE = Operation[Application](
+    "POST",
+    "/applications/{applicationName}/subscription",
+    Application,
+    ("eventSource",),
+    repeatable=True,
+)
+
+
+class ApplicationsResource(ResourceClient):
+    """`client.applications`."""
+
+    async def list(self) -> tuple[Application, ...]:
+        """All applications that are registered, or still hold channels."""
+        return await self._call(LIST_APPLICATIONS)
+
+    async def get(self, name: str | None = None) -> Application:
+        """One application: its channels and bridges. Ours when no name is given.
+
+        Raises:
+            AriNotFound: It is not registered.
+        """
+        return await self._call(GET_APPLICATION, name or self._app)
+
+    async def subscribe(self, event_source: str, name: str | None = None) -> Application:
+        """Have the events of a channel or bridge sent to an application, ours by default.
+
+        Args:
+            event_source: `channel:ID` or `bridge:ID`. Not `deviceState:` (asterisk#2170).
+            name: The application.
+
+        Raises:
+            AriBadRequest: The source is not of this form.
+            AriNotFound: The application does not exist.
+            AriConflict: The source does not exist.
+        """
+        return await self._call(SUBSCRIBE, name or self._app, eventSource=event_source)
+
+
+GET_INFO = Operation[AsteriskInfo]("GET", "/asterisk/info", AsteriskInfo)
+LIST_MODULES = Operation[tuple[Module, ...]]("GET", "/asterisk/modules", tuple[Module, ...])
+GET_MODULE = Operation[Module]("GET", "/asterisk/modules/{moduleName}", Module)
+
+
+class AsteriskResource(ResourceClient):
+    """`client.asterisk`."""
+
+    async def get_info(self) -> AsteriskInfo:
+        """Version, build, limits and start time."""
+        return await self._call(GET_INFO)
+
+    async def list_modules(self) -> tuple[Module, ...]:
+        """All modules, loaded or not."""
+        return await self._call(LIST_MODULES)
+
+    async def get_module(self, name: str) -> Module:
+        """One module, `chan_audiosocket.so` for example.
+
+        Raises:
+            AriNotFound: There is no such file, or it is not loaded.
+            AriConflict: Asterisk could not say.
+        """
+        return await self._call(GET_MODULE, name)
+
+
+GET_ENDPOINT = Operation[Endpoint]("GET", "/endpoints/{tech}/{resource}", Endpoint)
+
+
+class EndpointsResource(ResourceClient):
+    """`client.endpoints`."""
+
+    async def get(self, tech: str, resource: str) -> Endpoint:
+        """One endpoint: `get("PJSIP", "trunk")`.
+
+        Raises:
+            AriNotFound: There is none of this name, or no such technology.
+        """
+        return await self._call(GET_ENDPOINT, tech, resource)
+
+
+GET_PLAYBACK = Operation[Playback]("GET", "/playbacks/{playbackId}", Playback)
+STOP_PLAYBACK = Operation[None]("DELETE", "/playbacks/{playbackId}")
+
+
+class PlaybacksResource(ResourceClient):
+    """`client.playbacks`. AriNotFound: the prompt has ended, or never was."""
+
+    async def get(self, playback_id: str) -> Playback:
+        """How far a prompt has come."""
+        return await self._call(GET_PLAYBACK, playback_id)
+
+    async def stop(self, playback_id: str) -> None:
+        """Stop a prompt. `PlaybackFinished` follows; of several media, the next one instead."""
+        await self._call(STOP_PLAYBACK, playback_id)
+
+
+_ID = "/channels/{channelId}"
+
+LIST_CHANNELS = Operation[tuple[Channel, ...]]("GET", "/channels", tuple[Channel, ...])
+GET_CHANNEL = Operation[Channel]("GET", _ID, Channel)
+CREATE = Operation[Channel](
+    "POST",
+    "/channels/create",
+    Channel,
+    ("endpoint", "app", "appArgs", "channelId", "otherChannelId", "variables"),
+)
+ORIGINATE_WITH_ID = Operation[Channel](
+    "POST",
+    _ID,
+    Channel,
+    ("endpoint", "app", "appArgs", "callerId", "timeout", "otherChannelId", "variables"),
+)
+_EXTERNAL_MEDIA = ("channelId", "app", "external_host", "encapsulation", "transport", "format")
+EXTERNAL_MEDIA = Operation[Channel](
+    "POST",
+    "/channels/externalMedia",
+    Channel,
+    (*_EXTERNAL_MEDIA, "data", "variables"),
+    found_by=GET_CHANNEL,
+)
+DIAL = Operation[None]("POST", f"{_ID}/dial", parameters=("caller", "timeout"))
+ANSWER = Operation[None]("POST", f"{_ID}/answer", repeatable=True)
+RING = Operation[None]("POST", f"{_ID}/ring", repeatable=True)
+RING_STOP = Operation[None]("DELETE", f"{_ID}/ring")
+HANGUP = Operation[None]("DELETE", _ID, parameters=("reason", "reason_code"))
+CONTINUE = Operation[None](
+    "POST", f"{_ID}/continue", parameters=("context", "extension", "priority", "label")
+)
+MOVE = Operation[None]("POST", f"{_ID}/move", parameters=("app", "appArgs"))
+REDIRECT = Operation[None]("POST", f"{_ID}/redirect", parameters=("endpoint",))
+GET_VARIABLE = Operation[Variable]("GET", f"{_ID}/variable", Variable, ("variable",))
+SET_VARIABLE = Operation[None](
+    "POST", f"{_ID}/variable", parameters=("variable", "value"), repeatable=True
+)
+SEND_DTMF = Operation[None](
+    "POST", f"{_ID}/dtmf", parameters=("dtmf", "before", "between", "duration", "after")
+)
+HOLD = Operation[None]("POST", f"{_ID}/hold", repeatable=True)
+UNHOLD = Operation[None]("DELETE", f"{_ID}/hold")
+START_MOH = Operation[None]("POST", f"{_ID}/moh", parameters=("mohClass",), repeatable=True)
+STOP_MOH = Operation[None]("DELETE", f"{_ID}/moh")
+PLAY_WITH_ID = Operation[Playback](
+    "POST",
+    f"{_ID}/play/{{playbackId}}",
+    Playback,
+    ("media", "lang", "offsetms", "skipms"),
+)
+
+
+class ChannelsResource(ResourceClient):
+    """`client.channels`.
+
+    Where a channel is named by its id, AriNotFound says that it does not exist, AriConflict that it
+    is not in Stasis (409) or, called by us, has not been answered (412). Only `list`, `get` and
+    `hangup` work outside Stasis.
+    """
+
+    async def list(self) -> tuple[Channel, ...]:
+        """All channels of this Asterisk, in our application or not."""
+        return await self._call(LIST_CHANNELS)
+
+    async def get(self, channel_id: str) -> Channel:
+        """One channel."""
+        return await self._call(GET_CHANNEL, channel_id)
+
+    async def create(
+        self,
+        channel_id: str,
+        endpoint: str,
+        *,
+        app: str | None = None,
+        app_args: str | None = None,
+        other_channel_id: str | None = None,
+        variables: Mapping[str, str] | None = None,
+    ) -> Channel:
+        """Make a channel that is in Stasis at once and not yet dialled: see :meth:`dial`.
+
+        Args:
+            channel_id: Chosen by us.
+            endpoint: `PJSIP/number@trunk`, `Local/exten@context/n`.
+            app: Ours by default.
+            app_args: Become `StasisStart.args`, split at commas.
+            other_channel_id: The id of a Local channel's second half.
+            variables: Set before anything happens.
+
+        Raises:
+            AriConflict: The id is taken.
+        """
+        return await self._call(
+            CREATE,
+            endpoint=endpoint,
+            app=app or self._app,
+            appArgs=app_args,
+            channelId=channel_id,
+            otherChannelId=other_channel_id,
+            variables=variables,
+        )
+
+    async def originate(
+        self,
+        channel_id: str,
+        endpoint: str,
+        *,
+        app: str | None = None,
+        app_args: str | None = None,
+        caller_id: str | None = None,
+        ring_seconds: int | None = None,
+        other_channel_id: str | None = None,
+        variables: Mapping[str, str] | None = None,
+    ) -> Channel:
+        """Place a call, which enters an application when it is answered.
+
+        The answer comes at once; `Dial` events and at last `StasisStart` or `ChannelDestroyed`
+        follow.
+
+        Args:
+            channel_id: Chosen by us.
+            endpoint: `PJSIP/number@trunk`, `Local/exten@context/n`.
+            app: Ours by default.
+            app_args: Become `StasisStart.args`, split at commas.
+            caller_id: `Name <number>`; caller and connected line of the new channel.
+            ring_seconds: Give up after so long; Asterisk's default is 30, -1 is never.
+            other_channel_id: The id of a Local channel's second half.
+            variables: Set on the new channel.
+
+        Raises:
+            AriConflict: The id is taken. Asterisk (18 to 22) keeps that reason in the thread of the
+                connection and may give it for a later call that fails for another.
+            AriServerError: The endpoint cannot be called at all ("Allocation failed").
+        """
+        return await self._call(
+            ORIGINATE_WITH_ID,
+            channel_id,
+            endpoint=endpoint,
+            app=app or self._app,
+            appArgs=app_args,
+            callerId=caller_id,
+            timeout=ring_seconds,
+            otherChannelId=other_channel_id,
+            variables=variables,
+        )
+
+    async def external_media(
+        self,
+        channel_id: str,
+        external_host: str,
+        *,
+        format: str,
+        app: str | None = None,
+        encapsulation: str = "audiosocket",
+        transport: str = "tcp",
+        data: str | None = None,
+        variables: Mapping[str, str] | None = None,
+    ) -> Channel:
+        """Make a channel whose media go to a server of ours; it enters `app` by itself.
+
+        For AudioSocket, Asterisk connects within this request, and both the connection's UUID and
+        `StasisStart` may arrive before the answer: make them known first. Put the channel into a
+        bridge at its `StasisStart`, not at the answer (res/ari/resource_channels.c).
+
+        Args:
+            channel_id: Chosen by us; at most 149 characters.
+            external_host: `host:port`; a name is looked up while Asterisk waits, so use an address.
+            format: `slin`, `slin16`, ...
+            app: Ours by default.
+            encapsulation: `audiosocket` (with `tcp`) or `rtp` (with `udp`).
+            transport: See `encapsulation`.
+            data: The UUID for AudioSocket, which needs one. Also becomes `StasisStart.args`.
+            variables: Set on the new channel.
+
+        Raises:
+            AriServerError: Since 22.3 and 20.13 any of: the connection was refused or took over
+                2 s, the name was not found, the UUID is none, the format is unknown, the id is
+                taken. Asterisk does not say which; its log does.
+            AriBadRequest: Encapsulation and transport do not fit each other, or `data` is missing.
+        """
+        return await self._call(
+            EXTERNAL_MEDIA,
+            channelId=channel_id,
+            app=app or self._app,
+            external_host=external_host,
+            encapsulation=encapsulation,
+            transport=transport,
+            format=format,
+            data=data,
+            variables=variables,
+        )
+
+    async def dial(
+        self, channel_id: str, *, caller: str | None = None, ring_seconds: int | None = None
+    ) -> None:
+        """Dial a channel made by :meth:`create`. `caller` is the channel that it is for."""
+        await self._call(DIAL, channel_id, caller=caller, timeout=ring_seconds)
+
+    async def answer(self, channel_id: str) -> None:
+        """Answer."""
+        await self._call(ANSWER, channel_id)
+
+    async def ring(self, channel_id: str) -> None:
+        """Indicate ringing to the caller."""
+        await self._call(RING, channel_id)
+
+    async def ring_stop(self, channel_id: str) -> None:
+        """Stop indicating it."""
+        await self._call(RING_STOP, channel_id)
+
+    async def hangup(
+        self, channel_id: str, *, reason: str | None = None, reason_code: int | None = None
+    ) -> None:
+        """Hang up.
+
+        Args:
+            channel_id: Any channel, in Stasis or not.
+            reason: `normal`, `busy`, `congestion`, `no_answer`, `rejected`, ...
+            reason_code: A Q.850 cause instead.
+
+        Raises:
+            ValueError: Both were given.
+        """
+        if reason is not None and reason_code is not None:
+            raise ValueError("reason and reason_code exclude each other")
+        await self._call(HANGUP, channel_id, reason=reason, reason_code=reason_code)
+
+    async def continue_in_dialplan(
+        self,
+        channel_id: str,
+        *,
+        context: str | None = None,
+        extension: str | None = None,
+        priority: int | None = None,
+        label: str | None = None,
+    ) -> None:
+        """Leave Stasis: go on after `Stasis()`, or at the place given."""
+        await self._call(
+            CONTINUE,
+            channel_id,
+            context=context,
+            extension=extension,
+            priority=priority,
+            label=label,
+        )
+
+    async def move(self, channel_id: str, app: str, *, app_args: str | None = None) -> None:
+        """Hand a channel to another application.
+
+        If that one is not active the channel stays, and `ApplicationMoveFailed` says so.
+        """
+        await self._call(MOVE, channel_id, app=app, appArgs=app_args)
+
+    async def redirect(self, channel_id: str, endpoint: str) -> None:
+        """Tell the party to call elsewhere (SIP 302, or REFER once answered).
+
+        Raises:
+            AriConflict: `endpoint` is of another technology, or the channel cannot (422).
+        """
+        await self._call(REDIRECT, channel_id, endpoint=endpoint)
+
+    async def get_channel_var(self, channel_id: str, variable: str) -> str:
+        """The value of a variable or function.
+
+        Raises:
+            AriNotFound: No such channel, or no such variable.
+        """
+        return (await self._call(GET_VARIABLE, channel_id, variable=variable)).value
+
+    async def set_channel_var(self, channel_id: str, variable: str, value: str) -> None:
+        """Set a variable, or write a function such as `TALK_DETECT(set)`.
+
+        The channel does so in its own time (18: up to 200 ms), but before whatever is asked of it
+        next: `continue_in_dialplan` may follow at once, while `get_channel_var` may come too early.
+        """
+        await self._call(SET_VARIABLE, channel_id, variable=variable, value=value)
+
+    async def send_dtmf(
+        self,
+        channel_id: str,
+        dtmf: str,
+        *,
+        before_ms: int | None = None,
+        between_ms: int | None = None,
+        duration_ms: int | None = None,
+        after_ms: int | None = None,
+    ) -> None:
+        """Send keys to the party; Asterisk's defaults are 100 ms each, 100 ms apart."""
+        await self._call(
+            SEND_DTMF,
+            channel_id,
+            dtmf=dtmf,
+            before=before_ms,
+            between=between_ms,
+            duration=duration_ms,
+            after=after_ms,
+        )
+
+    async def hold(self, channel_id: str) -> None:
+        """Put the party on hold."""
+        await self._call(HOLD, channel_id)
+
+    async def unhold(self, channel_id: str) -> None:
+        """Take the party off hold."""
+        await self._call(UNHOLD, channel_id)
+
+    async def start_moh(self, channel_id: str, moh_class: str | None = None) -> None:
+        """Play music on hold to the channel."""
+        await self._call(START_MOH, channel_id, mohClass=moh_class)
+
+    async def stop_moh(self, channel_id: str) -> None:
+        """Stop the music."""
+        await self._call(STOP_MOH, channel_id)
+
+    async def play(
+        self,
+        channel_id: str,
+        playback_id: str,
+        media: str | Sequence[str],
+        *,
+        lang: str | None = None,
+        offset_ms: int | None = None,
+        skip_ms: int | None = None,
+    ) -> Playback:
+        """Play prompts to the channel; `PlaybackFinished` tells the end.
+
+        Args:
+            channel_id: The channel.
+            playback_id: Chosen by us.
+            media: `sound:hello`, `recording:name`, `tone:ring`, ...; several play in turn.
+            lang: For `sound:`.
+            offset_ms: Where in the first one to begin.
+            skip_ms: How far a forward or reverse goes.
+        """
+        return await self._call(
+            PLAY_WITH_ID,
+            channel_id,
+            playback_id,
+            media=media if isinstance(media, str) else tuple(media),
+            lang=lang,
+            offsetms=offset_ms,
+            skipms=skip_ms,
+        )

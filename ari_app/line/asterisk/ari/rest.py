@@ -1,0 +1,522 @@
+"""Sends one request to Asterisk over HTTP, within a deadline.
+
+Asterisk's HTTP server (main/http.c) closes an idle connection after 15 s, serves at most 100 at a
+time with a thread for each, takes a request line of at most 4096 bytes and a body of 40960.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Generic, Literal, Protocol, TypeVar
+from urllib.parse import quote
+
+import aiohttp
+import orjson
+import structlog
+from pydantic import TypeAdapter, ValidationError
+from yarl import URL
+
+from ari_app.errors import ConfigError
+from ari_app.line.asterisk.ari.errors import (
+    AriConflict,
+    AriError,
+    AriMalformed,
+    AriNotFound,
+    AriServerError,
+    AriTimeout,
+    AriUnavailable,
+    AriUnreached,
+    error_for_status,
+    untrusted,
+)
+from ari_app.line.asterisk.ari.events import describe
+from ari_app.process.network import is_loopback, trusting
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Exponential delays with jitter.
+
+    The delay before attempt n (0 is the first repetition) lies between half of
+    `first_seconds * 2**n` and all of it, and never above `most_seconds`: many clients of one
+    Asterisk do not come back in step.
+    """
+
+    first_seconds: float = 0.2
+    most_seconds: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.first_seconds <= self.most_seconds:
+            raise ValueError("0 < first_seconds <= most_seconds is needed")
+
+    def delay(self, attempt: int, chance: float) -> float:
+        """Seconds to wait.
+
+        Args:
+            attempt: How many attempts have failed since the last good connection, from 0.
+            chance: A random number in [0, 1).
+        """
+        # Beyond 2**64 the power says nothing new, and far beyond it overflows.
+        ceiling = min(self.most_seconds, self.first_seconds * 2.0 ** min(attempt, 64))
+        return ceiling * (0.5 + chance / 2)
+
+
+T = TypeVar("T")
+Method = Literal["GET", "POST", "DELETE"]
+Parameter = str | int | bool | Sequence[str] | Mapping[str, str] | None
+"""A parameter's value; None leaves it out."""
+
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+
+
+@dataclass(frozen=True)
+class Operation(Generic[T]):
+    """A request of ARI.
+
+    Attributes:
+        method: The HTTP method.
+        path: Below `/ari`, with the placeholders as Asterisk names them.
+        returns: What a 2xx holds: a model, a tuple of models, or None for nothing.
+        parameters: The names of all parameters that we may send beside those of the path.
+        repeatable: Doing it twice is doing it once, so it may be sent again when a connection
+            turns out to be stale. GET and DELETE are; a POST says so itself.
+        found_by: What it makes has a name that we have chosen, the last of the ids or `channelId`:
+            so this tells whether an earlier attempt has made it.
+    """
+
+    method: Method
+    path: str
+    returns: Any = None
+    parameters: tuple[str, ...] = ()
+    repeatable: bool = False
+    found_by: Operation[T] | None = None
+    _answer: TypeAdapter[T] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_answer", TypeAdapter(self.returns))
+        if self.method != "POST":
+            object.__setattr__(self, "repeatable", True)
+
+    @property
+    def placeholders(self) -> tuple[str, ...]:
+        """The names in the path, in order."""
+        return tuple(_PLACEHOLDER.findall(self.path))
+
+    def fill_path(self, ids: Sequence[str]) -> str:
+        """The path with its placeholders filled in order, each id quoted as one segment.
+
+        Raises:
+            ValueError: There are more or fewer ids than placeholders, or an id is empty or one
+                that would lead to another resource.
+        """
+        names = self.placeholders
+        if len(ids) != len(names):
+            raise ValueError(f"{self.path} takes {len(names)} ids, not {len(ids)}")
+        if {"", ".", ".."} & set(ids):
+            # A path that ends in "/" is another resource, or none; dots are not quoted, and whoever
+            # stands between may resolve them.
+            raise ValueError(f"{self.path}: an id is empty, or leads elsewhere")
+        values = iter(ids)
+        return _PLACEHOLDER.sub(lambda _: quote(next(values), safe=""), self.path)
+
+    def select(self, given: Mapping[str, Parameter]) -> dict[str, Parameter]:
+        """The parameters to send: those that are not None.
+
+        Raises:
+            ValueError: One of them is not declared.
+        """
+        if undeclared := set(given) - set(self.parameters):
+            raise ValueError(f"{self.method} {self.path} declares no {sorted(undeclared)}")
+        return {
+            name: dict(value) if isinstance(value, Mapping) else value
+            for name, value in given.items()
+            if value is not None
+        }
+
+    def read(self, body: bytes) -> T:
+        """Turn the body of a 2xx into what the operation returns.
+
+        Raises:
+            AriMalformed: The body is not what Asterisk's own description says.
+        """
+        try:
+            return self._answer.validate_json(b"null" if self.returns is None else body)
+        except ValidationError as error:
+            raise AriMalformed(
+                f"the answer does not fit: {describe(error)}", method=self.method, path=self.path
+            ) from None
+
+
+log = structlog.get_logger(__name__)
+
+
+# How long requests that fail are repeated while events arrive: then it is not the way to Asterisk
+# that is broken.
+_PATIENCE_SECONDS: Final = 10.0
+_BACKOFF: Final = Backoff(0.1, 2.0)
+
+
+class Sender(Protocol):
+    """Does one request; :class:`~ari_app.line.asterisk.ari.rest.Rest` is one."""
+
+    async def call(
+        self,
+        operation: Operation[T],
+        ids: tuple[str, ...],
+        given: dict[str, Parameter],
+        deadline: float,
+    ) -> T:
+        """See :meth:`ari_app.line.asterisk.ari.rest.Rest.call`."""
+        ...
+
+
+class Link:
+    """The way to Asterisk, as the event socket knows it.
+
+    Attributes:
+        up: Events arrive. True until the event socket has said otherwise.
+        outages: How often it went down.
+        abandoned: Nobody waits for it any more.
+    """
+
+    def __init__(self) -> None:
+        self.up = True
+        self.outages = 0
+        self.abandoned = False
+        self._news = asyncio.Event()
+
+    def set(self, up: bool) -> None:
+        """Say whether events arrive."""
+        if self.up and not up:
+            self.outages += 1
+        self.up = up
+        self._tell()
+
+    def abandon(self) -> None:
+        """Let all that wait give up, now and from now on."""
+        self.abandoned = True
+        self._tell()
+
+    async def news(self) -> None:
+        """Wait until there is something new."""
+        await self._news.wait()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+
+class Errand:
+    """What requests are for: they are repeated for as long as it is wanted.
+
+    Attributes:
+        wanted: It still is. A request that is under way is waited for all the same.
+        in_doubt: The answer to a request was lost that may have been done.
+    """
+
+    def __init__(self) -> None:
+        self.wanted = True
+        self.in_doubt = False
+        self._pauses: set[asyncio.Timeout] = set()
+
+    def drop(self) -> None:
+        """Nobody wants it any more."""
+        self.wanted = False
+        for pause in self._pauses:
+            pause.reschedule(asyncio.get_running_loop().time())
+
+    async def pause(self, link: Link, seconds: float) -> None:
+        """Wait so long, or until there is something new about the link or the errand."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds if self.wanted else 0) as pause:
+                self._pauses.add(pause)
+                try:
+                    await link.news()
+                finally:
+                    self._pauses.discard(pause)
+
+
+class Persistent:
+    """Sends requests again and again while Asterisk cannot be reached.
+
+    It is for one purpose, such as giving one call back: while the link is up, all of its requests
+    together are repeated for ten seconds at most. While it is down there is no limit but
+    :meth:`Errand.drop` and :meth:`Link.abandon`. An answer of Asterisk's, whichever it is, is never
+    asked for again.
+
+    A request whose answer was lost may have been done already, so only what may be done twice
+    belongs here, or what is found under the name that we gave it.
+    """
+
+    def __init__(self, sender: Sender, link: Link, errand: Errand | None = None) -> None:
+        self._sender = sender
+        self._link = link
+        self._errand = errand or Errand()
+        self._failing_since: float | None = None
+        self._outage = link.outages
+        self._told = False
+
+    async def call(
+        self,
+        operation: Operation[T],
+        ids: tuple[str, ...],
+        given: dict[str, Parameter],
+        deadline: float,
+    ) -> T:
+        """Do a request.
+
+        Raises:
+            AriUnavailable: There is no sense in waiting any longer.
+            AriError: What Asterisk said.
+        """
+        failures, in_doubt = 0, False
+        while not self._hopeless():
+            try:
+                return await self._sender.call(operation, ids, given, deadline)
+            except (AriUnavailable, AriTimeout) as error:
+                if not isinstance(error, AriUnavailable) or error.may_be_done:
+                    in_doubt = self._errand.in_doubt = True
+                self._failed(operation)
+            except (AriConflict, AriServerError):
+                if not in_doubt or operation.found_by is None:
+                    raise
+                named = ids or (str(given["channelId"]),)
+                with suppress(AriNotFound):
+                    return await self.call(operation.found_by, named, {}, deadline)
+                raise
+            await self._errand.pause(self._link, _BACKOFF.delay(failures, 1.0))
+            failures += 1
+        raise AriUnavailable("given up", method=operation.method, path=operation.path)
+
+    def _hopeless(self) -> bool:
+        if not self._link.up or self._outage != self._link.outages:
+            # What failed in an outage says nothing about what comes after it.
+            self._outage, self._failing_since = self._link.outages, None
+        if self._link.abandoned or not self._errand.wanted:
+            return True
+        if self._failing_since is None:
+            return False
+        return asyncio.get_running_loop().time() - self._failing_since >= _PATIENCE_SECONDS
+
+    def _failed(self, operation: Operation[Any]) -> None:
+        if self._failing_since is None:
+            self._failing_since = asyncio.get_running_loop().time()
+        if not self._told:
+            self._told = True
+            log.warning("ari_request_waits", method=operation.method, path=operation.path)
+
+
+Observer = Callable[[Operation[Any], float, str], None]
+"""Told of every request: the operation, its duration in seconds, `ok` or the error's code."""
+
+# Below Asterisk's session_keep_alive of 15 s.
+KEEPALIVE_SECONDS: Final = 10.0
+# Asterisk's words are for a log line, not for a page.
+_LONGEST_REASON: Final = 200
+
+
+class Rest:
+    """A pool of connections to one Asterisk, and the credentials for it.
+
+    The pool is made at the first request, inside the running loop.
+
+    Args:
+        base_url: Where Asterisk's HTTP server is, without `/ari`: `http://127.0.0.1:8088`, or with
+            the `prefix` of http.conf as its path.
+        username: A user of ari.conf.
+        password: Sent in a header only, never in a URL.
+        max_connections: Further requests wait for a free one; their deadline runs meanwhile.
+        observe: Called after every request.
+        ca_file: For https: certificates (PEM) to trust instead of the system's.
+
+    Raises:
+        ConfigError: The URL is not http(s), or holds credentials, a query or a fragment; the
+            username holds a colon; or the file of certificates cannot be used.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        username: str,
+        password: str,
+        *,
+        max_connections: int = 50,
+        observe: Observer | None = None,
+        ca_file: str | Path | None = None,
+    ) -> None:
+        self.root = _root(base_url)
+        self._tls: ssl.SSLContext | bool = True
+        if self.root.startswith("https:"):
+            self._tls = trusting(ca_file, "ARI_CA_FILE")
+        elif not is_loopback(URL(self.root).host or ""):
+            log.warning("ari_password_unencrypted", url=self.root)
+        try:
+            self._authorization = aiohttp.encode_basic_auth(username, password, encoding="utf-8")
+        except ValueError:
+            raise ConfigError("the user of Asterisk's ari.conf must not hold a colon") from None
+        self._max_connections = max_connections
+        self._observe = observe
+        self._session: aiohttp.ClientSession | None = None
+        self.closed = False
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """The pool, which puts the credentials into the header of every request.
+
+        Raises:
+            AriUnavailable: :meth:`close` was called.
+        """
+        if self.closed:
+            raise AriUnavailable("the client is closed", code="ari_closed")
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                headers={"Authorization": self._authorization},
+                connector=aiohttp.TCPConnector(
+                    limit=self._max_connections,
+                    keepalive_timeout=KEEPALIVE_SECONDS,
+                    ssl=self._tls,
+                ),
+                # The deadline is asyncio's: it holds for waiting in the pool and repeating, too.
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+            )
+        return self._session
+
+    async def close(self) -> None:
+        """Close all connections. May be called twice."""
+        self.closed = True
+        if self._session is not None:
+            await self._session.close()
+
+    def url(self, path: str) -> URL:
+        """The address of a path whose segments are quoted already."""
+        return URL(f"{self.root}{path}", encoded=True)
+
+    async def call(
+        self,
+        operation: Operation[T],
+        ids: tuple[str, ...],
+        given: dict[str, Parameter],
+        deadline: float,
+    ) -> T:
+        """Do an operation.
+
+        Args:
+            operation: What to ask.
+            ids: For the path's placeholders, in order.
+            given: Parameters by their names on the wire; None leaves one out.
+            deadline: Seconds for all of it.
+
+        Raises:
+            AriError: See `errors.py`.
+            ValueError: The operation does not declare what was given.
+        """
+        path = operation.fill_path(ids)
+        parameters = operation.select(given)
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        outcome = "cancelled"
+        try:
+            async with asyncio.timeout(deadline):
+                answer = operation.read(await self._exchange(operation, path, parameters))
+            outcome = "ok"
+            return answer
+        except TimeoutError:
+            outcome = AriTimeout.default_code
+            raise AriTimeout(
+                # What has been seen to hold up a healthy Asterisk, and shows nowhere in its log.
+                f"no answer within {deadline:g} s (does it know its own name? docs/asterisk.md)",
+                method=operation.method,
+                path=path,
+            ) from None
+        except AriError as error:
+            outcome = error.code
+            raise
+        finally:
+            if self._observe is not None:
+                self._observe(operation, loop.time() - started, outcome)
+
+    async def _exchange(
+        self, operation: Operation[T], path: str, parameters: dict[str, Parameter]
+    ) -> bytes:
+        may_be_done = False
+        try:
+            try:
+                return await self._send(operation, path, parameters)
+            except aiohttp.ClientConnectorError:
+                raise
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                # Asterisk closed a pooled connection as we wrote to it.
+                if not operation.repeatable:
+                    raise
+                may_be_done = True
+                log.debug("ari_request_repeated", method=operation.method, path=operation.path)
+                return await self._send(operation, path, parameters)
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise untrusted(error, method=operation.method, path=path) from None
+        except aiohttp.ClientConnectorError as error:
+            kind = AriUnavailable if may_be_done else AriUnreached
+            raise kind(str(error), method=operation.method, path=path) from error
+        except aiohttp.ClientError as error:
+            raise AriUnavailable(
+                str(error) or type(error).__name__, method=operation.method, path=path
+            ) from error
+
+    async def _send(
+        self, operation: Operation[T], path: str, parameters: dict[str, Parameter]
+    ) -> bytes:
+        # Asterisk takes every parameter from a JSON body as well as from the query, and a body is
+        # not bound to the length of a request line.
+        query: dict[str, str] | None = None
+        data: bytes | None = None
+        headers: dict[str, str] = {}
+        if operation.method == "POST":
+            if parameters:
+                data = orjson.dumps(parameters)
+                headers["Content-Type"] = "application/json"
+        elif parameters:
+            query = {name: str(value) for name, value in parameters.items()}
+        async with self.session.request(
+            operation.method,
+            self.url(path),
+            params=query,
+            data=data,
+            headers=headers,
+            allow_redirects=False,
+        ) as response:
+            body = await response.read()
+            if response.status >= 300:
+                reason = _reason(body) or response.reason or ""
+                raise error_for_status(response.status, reason, method=operation.method, path=path)
+            return body
+
+
+def _root(base_url: str) -> str:
+    try:
+        url = URL(base_url)
+    except ValueError:
+        raise ConfigError("the URL of Asterisk is not a URL") from None
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ConfigError("the URL of Asterisk must look like http://host:8088")
+    if url.user is not None or url.password is not None:
+        raise ConfigError("the URL of Asterisk must not hold a user or a password")
+    if url.query_string or url.fragment:
+        raise ConfigError("the URL of Asterisk must not hold a query or a fragment")
+    return f"{url.origin()}{url.raw_path.rstrip('/')}/ari"
+
+
+def _reason(body: bytes) -> str:
+    """Asterisk's own words: `{"message": ...}`, or `{"error": ...}` from the HTTP server."""
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return ""
+    if not isinstance(answer, dict):
+        return ""
+    said = answer.get("message") or answer.get("error")
+    return said[:_LONGEST_REASON] if isinstance(said, str) else ""

@@ -1,0 +1,699 @@
+"""Cleaning up: what no call holds any more is given back to Asterisk, and what was missed is told.
+
+A *look* (:meth:`Mender.look`) compares what Asterisk holds with the calls that we know. It is
+needed when a process has died (:meth:`Mender.mend`), after every connection of the event socket,
+for events in between are lost (:meth:`Sweeper.catch_up`), and now and then in between, for a
+request that failed leaves something behind (:meth:`Sweeper.sweep_forever`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping, Set
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import structlog
+
+from ari_app.call.signals import AriEvent as CallEvent
+from ari_app.call.signals import CallerLeft, MediaLost, TargetLost
+from ari_app.call.states import OVER
+from ari_app.line.asterisk.ari.client import Client
+from ari_app.line.asterisk.ari.errors import AriError, AriMalformed, AriNotFound, AriServerError
+from ari_app.line.asterisk.ari.events import (
+    AriEvent,
+    ChannelEnteredBridge,
+    ChannelStateChange,
+    StasisStart,
+)
+from ari_app.line.asterisk.ari.models import Bridge, Channel
+from ari_app.line.asterisk.line import (
+    bridge_id,
+    give_back_caller,
+    media_channel_id,
+    placed_channel_id,
+    quietly,
+    target_channel_id,
+)
+from ari_app.line.asterisk.names import BridgeName
+from ari_app.line.interface import Outcome, Status
+
+if TYPE_CHECKING:
+    from ari_app.call.calls import Registry
+    from ari_app.call.plan import Services
+
+log = structlog.get_logger(__name__)
+
+LOST: Final = Outcome(Status.FAILED, "session_lost")
+WORKER_LOST: Final = Outcome(Status.FAILED, "worker_lost")
+
+GIVE_BACK_SECONDS: Final = 22.0
+"""How long giving all calls back may take where Asterisk does not answer: see
+:meth:`ari_app.call.calls.SessionManager.drain`."""
+
+T = TypeVar("T")
+
+_LOOK_AGAIN_SECONDS = 0.2
+_MEND_SECONDS = 3.0
+# How many are given back at once, each with five requests: Asterisk queues ten new connections
+# (`listen` in main/tcptls.c), and one more would be tried again only after a second. So it begins
+# with two, and each one that is done makes room for another, while its connections are kept.
+_AT_FIRST, _AT_ONCE = 2, 10
+_SWEEP_SECONDS = 15.0
+# In between only the names in our application are looked at: a caller whose entrance was not
+# reported hears nothing until somebody finds them.
+_WATCH_SECONDS = 2.0
+_WATCH_AGAIN_SECONDS = 0.5
+# Between two sweeps, however many reasons there are.
+_PAUSE_SECONDS = 0.5
+# What looks left behind may be on its way: only what is so at two looks in a row is given back.
+_CONFIRM_SECONDS = 1.0
+
+
+# --- what a look sees, and what does not fit: pure
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What one call that has not ended holds in Asterisk.
+
+    Attributes:
+        session_id: The call.
+        caller, media, bridge, target: Names, whether or not the thing is there.
+        caller_expected: The caller must be there, or has hung up.
+        media_expected: The media channel must be there, or is lost.
+        target_expected: The target of a transfer must be there, or has hung up.
+    """
+
+    session_id: str
+    caller: str
+    media: str
+    bridge: str
+    caller_expected: bool
+    media_expected: bool
+    target: str = ""
+    target_expected: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Prefixes:
+    """What the ids of our things begin with; the session's id follows.
+
+    Attributes:
+        media, bridge: Media channels and bridges.
+        placed: Channels to those whom we call.
+        target: Channels to the targets of transfers; after the session's id comes `.` and a number.
+    """
+
+    media: str
+    bridge: str
+    placed: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What Asterisk holds.
+
+    Attributes:
+        channels: The ids of all channels.
+        bridges: The ids of all bridges, each with the ids of the channels in it.
+        in_application: The ids of the channels that are in our application.
+        on_the_way: The ids of the channels that we have placed and that have not entered it yet:
+            they ring, or are in the dialplan for answering machine detection.
+        callers: The ids of our bridges, each with the caller that its name tells.
+        lost: The ids of our bridges whose process is known to have ended.
+    """
+
+    channels: frozenset[str]
+    bridges: Mapping[str, frozenset[str]]
+    in_application: frozenset[str]
+    on_the_way: frozenset[str] = frozenset()
+    callers: Mapping[str, str] = field(default_factory=dict)
+    lost: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """What does not fit.
+
+    Attributes:
+        callers_gone: Sessions whose caller is no longer there.
+        media_gone: Sessions whose media channel had been there and is no longer.
+        targets_gone: Sessions whose transfer's target is no longer there.
+        stray_media: Media channels of ours without a call.
+        stray_bridges: Bridges of ours without a call.
+        stray_legs: Channels that we have placed, without a call.
+        stray_callers: Channels that wait in our application for nobody.
+        elsewhere: Channels of calls that others serve.
+        handed_over: Sessions of others whose caller speaks with the target of a transfer.
+        sessions: The session of each stray caller of whom a bridge tells it.
+        strangers: Channels in our application that are no call's of ours, stray or not.
+    """
+
+    callers_gone: frozenset[str]
+    media_gone: frozenset[str]
+    targets_gone: frozenset[str]
+    stray_media: frozenset[str]
+    stray_bridges: frozenset[str]
+    stray_legs: frozenset[str]
+    stray_callers: frozenset[str]
+    elsewhere: frozenset[str]
+    handed_over: frozenset[str]
+    sessions: Mapping[str, str]
+    strangers: frozenset[str]
+
+    @property
+    def strays(self) -> bool:
+        """Whether anything is left behind."""
+        return bool(self.stray_media or self.stray_bridges or self.stray_legs or self.stray_callers)
+
+    def confirmed_by(self, earlier: Differences) -> Differences:
+        """The same, with the strays that were so at an earlier look too."""
+        return replace(
+            self,
+            stray_media=self.stray_media & earlier.stray_media,
+            stray_bridges=self.stray_bridges & earlier.stray_bridges,
+            stray_legs=self.stray_legs & earlier.stray_legs,
+            stray_callers=self.stray_callers & earlier.stray_callers,
+        )
+
+
+def compare(snapshot: Snapshot, calls: Collection[Held], prefixes: Prefixes) -> Differences:
+    """Say what does not fit.
+
+    A bridge of ours that holds a live media channel is no stray, though we do not know it: another
+    process serves that call, unless that process is known to have ended. (Had it died, Asterisk
+    would have ended the media channel with its connection; before 20.14 and 22.4 only once it had
+    something to send.) Nor is its caller, who may hear music outside, or wait to be put into it.
+    Nor is a bridge that holds a caller and the target of a transfer: they speak.
+
+    Args:
+        snapshot: What Asterisk holds.
+        calls: All calls that have not ended.
+        prefixes: What the ids of our things begin with.
+    """
+    ours = {name for call in calls for name in (call.caller, call.media, call.target)}
+
+    def beginning_with(prefix: str) -> set[str]:
+        return {channel for channel in snapshot.channels if channel.startswith(prefix)}
+
+    media = beginning_with(prefixes.media)
+    targets = beginning_with(prefixes.target)
+    legs = targets | beginning_with(prefixes.placed)
+    strange = {
+        bridge: members
+        for bridge, members in snapshot.bridges.items()
+        if bridge.startswith(prefixes.bridge) and bridge not in {call.bridge for call in calls}
+    }
+    session_of = {bridge: bridge.removeprefix(prefixes.bridge) for bridge in strange}
+    handed_over = {
+        bridge
+        for bridge, members in strange.items()
+        if members & targets and members - targets and not members & media
+    }
+    served = handed_over | {
+        bridge
+        for bridge, members in strange.items()
+        if members & media and bridge not in snapshot.lost
+    }
+    served_sessions = {session_of[bridge] for bridge in served}
+    elsewhere = {channel for bridge in served for channel in strange[bridge]}
+    elsewhere |= {snapshot.callers[bridge] for bridge in served if bridge in snapshot.callers}
+    elsewhere |= {
+        target
+        for target in targets
+        if target.removeprefix(prefixes.target).rpartition(".")[0] in served_sessions
+    }
+    in_application = snapshot.in_application & snapshot.channels
+    known = ours | elsewhere
+    sessions = {
+        channel: session_of[bridge] for bridge, members in strange.items() for channel in members
+    }
+    sessions |= {
+        caller: session_of[bridge]
+        for bridge, caller in snapshot.callers.items()
+        if bridge in strange
+    }
+    return Differences(
+        callers_gone=frozenset(
+            call.session_id
+            for call in calls
+            if call.caller_expected and call.caller not in snapshot.channels
+        ),
+        media_gone=frozenset(
+            call.session_id
+            for call in calls
+            if call.media_expected and call.media not in snapshot.channels
+        ),
+        targets_gone=frozenset(
+            call.session_id
+            for call in calls
+            if call.target_expected and call.target not in snapshot.channels
+        ),
+        stray_media=frozenset(media - known),
+        stray_bridges=frozenset(strange.keys() - served),
+        stray_legs=frozenset((in_application | snapshot.on_the_way) & legs - known),
+        stray_callers=frozenset(in_application - media - legs - known),
+        elsewhere=frozenset(elsewhere),
+        handed_over=frozenset(session_of[bridge] for bridge in handed_over),
+        sessions=sessions,
+        strangers=in_application - ours,
+    )
+
+
+def missed(
+    channels: Collection[Channel], bridges: Collection[Bridge], app: str
+) -> Iterator[tuple[str, AriEvent]]:
+    """What has come about while nobody listened, in the order in which it can have happened.
+
+    Events that occur while the event socket is down are lost, but their effect can be seen: which
+    channel has entered the application, which rings, which is answered, which is in a bridge. It is
+    told again as if it had just happened; the calls' machine ignores what it knows already. What is
+    gone is found by :func:`compare`. Keys, and a phone's hold, leave no trace.
+
+    Args:
+        channels: All that there are.
+        bridges: All that there are.
+        app: Our application.
+
+    Yields:
+        A channel's id, and an event of that channel.
+    """
+    by_id = {channel.id: channel for channel in channels}
+    for channel in channels:
+        if channel.state in ("Ringing", "Up"):
+            yield channel.id, ChannelStateChange(type="ChannelStateChange", channel=channel)
+        name, *args = channel.dialplan.app_data.split(",")
+        if channel.dialplan.app_name == "Stasis" and name == app:
+            yield (
+                channel.id,
+                StasisStart(type="StasisStart", application=app, channel=channel, args=tuple(args)),
+            )
+    for bridge in bridges:
+        for channel_id in bridge.channels:
+            if (inside := by_id.get(channel_id)) is not None:
+                yield (
+                    channel_id,
+                    ChannelEnteredBridge(
+                        type="ChannelEnteredBridge", bridge=bridge, channel=inside
+                    ),
+                )
+
+
+# --- giving back
+
+_INDESCRIBABLE: Final = (AriServerError, AriMalformed)
+"""Asterisk is there, and fails to put it into words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """What Asterisk says that it holds.
+
+    Attributes:
+        channels, bridges: What it could describe.
+        obscure: The ids of channels that are there, and that it could not describe.
+        listed: The ids of the channels that our application names.
+    """
+
+    channels: tuple[Channel, ...]
+    obscure: frozenset[str]
+    bridges: tuple[Bridge, ...]
+    listed: frozenset[str]
+
+
+class _Described(dict[str, T]):
+    """Things by their ids, and the ids of those that are there without a description."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.obscure: set[str] = set()
+
+
+class Mender:
+    """Finds what is left behind in Asterisk, and gives it back.
+
+    Args:
+        ari: Asterisk.
+        app: Our application.
+        amd_context: Where channels that we have placed go for answering machine detection.
+    """
+
+    def __init__(self, ari: Client, app: str, amd_context: str) -> None:
+        self._ari = ari
+        self._app = app
+        self._amd_context = amd_context
+        self._prefixes = Prefixes(
+            media=media_channel_id(app, ""),
+            bridge=bridge_id(app, ""),
+            placed=placed_channel_id(app, ""),
+            target=target_channel_id(app, ""),
+        )
+
+    async def mend(self, *, expected: bool = False, patience: float | None = None) -> None:
+        """Give back all that a process has left that ended without doing so itself.
+
+        To be done before the events are subscribed to: then nothing can enter the application
+        meanwhile, and whatever is there without live media belongs to nobody. Looks until nothing
+        is found twice in a row, for requests of the lost process may still be at work. Never
+        raises for Asterisk's sake.
+
+        Args:
+            expected: Such a process is known to have been; otherwise one clean look is enough.
+            patience: For how long it is tried, also where Asterisk cannot be asked. None: there is
+                a sweep that finds what is left, so it is tried for 3 s, and not without Asterisk.
+        """
+        until = asyncio.get_running_loop().time() + (patience or _MEND_SECONDS)
+        wanted = 2 if expected else 1
+        clean, told = 0, False
+        while True:
+            try:
+                found = await self.look((), frozenset())
+            except AriError as error:
+                clean = 0
+                if not told:
+                    told = True
+                    log.warning("mending_failed", code=error.code, error=str(error))
+                if patience is None:
+                    return
+            else:
+                clean = 0 if found.strays else clean + 1
+                if found.strays:
+                    wanted = 2
+                    log.warning(
+                        "left_behind",
+                        callers=len(found.stray_callers),
+                        placed=len(found.stray_legs),
+                        media=len(found.stray_media),
+                        bridges=len(found.stray_bridges),
+                    )
+                    await self.give_back(found, WORKER_LOST)
+            if clean >= wanted or asyncio.get_running_loop().time() >= until:
+                return
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+
+    async def look(self, calls: Collection[Held], arriving: Set[str]) -> Differences:
+        """Compare what Asterisk holds with the calls that we know.
+
+        Args:
+            calls: All calls that have not ended, as they were before this was called.
+            arriving: Channels that have entered and are about to become calls.
+
+        Raises:
+            AriError: Asterisk could not be asked.
+        """
+        stock = await self.take_stock(calls)
+        names = {
+            bridge.id: BridgeName.parse(bridge.name)
+            for bridge in stock.bridges
+            if bridge.id.startswith(self._prefixes.bridge)
+        }
+        snapshot = Snapshot(
+            channels=stock.obscure.union(channel.id for channel in stock.channels),
+            bridges={bridge.id: frozenset(bridge.channels) for bridge in stock.bridges},
+            in_application=stock.listed.union(filter(None, map(self._entered, stock.channels)))
+            - arriving,
+            on_the_way=frozenset(filter(None, map(self._on_the_way, stock.channels))),
+            callers={bridge: name.caller for bridge, name in names.items() if name.caller},
+            lost=frozenset(
+                bridge for bridge, name in names.items() if name.owner and name.owner.is_gone
+            ),
+        )
+        return compare(snapshot, calls, self._prefixes)
+
+    async def take_stock(self, calls: Collection[Held]) -> Stock:
+        """Ask Asterisk what it holds.
+
+        Its lists are all or nothing: one thing that Asterisk cannot describe, wherever it comes
+        from, and there is no list for as long as that lives. Then each thing is asked for alone
+        that our application, our bridges or our calls name.
+
+        Args:
+            calls: All calls that have not ended.
+
+        Raises:
+            AriError: Asterisk could not be asked.
+        """
+        listed, bridge_ids = await self.listed()
+        try:
+            bridges = await self._ari.bridges.list()
+        except _INDESCRIBABLE as error:
+            log.warning("list_of_bridges_failed", code=error.code, error=str(error))
+            named = bridge_ids.union(call.bridge for call in calls)
+            # One that cannot be described is none of ours.
+            bridges = tuple((await self._each(self._ari.bridges.get, named)).values())
+        obscure: Set[str] = frozenset()
+        try:
+            channels = await self._ari.channels.list()
+        except _INDESCRIBABLE as error:
+            log.warning("list_of_channels_failed", code=error.code, error=str(error))
+            named = listed | self._named_by(bridges)
+            named |= {name for call in calls for name in (call.caller, call.media, call.target)}
+            found = await self._each(self._ari.channels.get, named - {""})
+            channels = tuple(found.values())
+            obscure = found.obscure
+        return Stock(channels, frozenset(obscure), bridges, listed)
+
+    async def listed(self) -> tuple[frozenset[str], frozenset[str]]:
+        """The ids of the channels and of the bridges in our application.
+
+        Raises:
+            AriError: Asterisk could not be asked.
+        """
+        try:
+            ours = await self._ari.applications.get(self._app)
+        except AriNotFound:
+            # Without subscriber, channels and bridges there is none.
+            return frozenset(), frozenset()
+        return frozenset(ours.channel_ids), frozenset(ours.bridge_ids)
+
+    def _named_by(self, bridges: Collection[Bridge]) -> frozenset[str]:
+        named: set[str] = set()
+        for bridge in bridges:
+            if bridge.id.startswith(self._prefixes.bridge):
+                session = bridge.id.removeprefix(self._prefixes.bridge)
+                caller = BridgeName.parse(bridge.name).caller
+                named |= {*bridge.channels, caller, f"{self._prefixes.media}{session}"}
+        return frozenset(named)
+
+    async def _each(
+        self, get: Callable[[str], Awaitable[T]], ids: Collection[str]
+    ) -> _Described[T]:
+        found = _Described[T]()
+
+        async def one(name: str) -> None:
+            try:
+                found[name] = await get(name)
+            except AriNotFound:
+                pass
+            except _INDESCRIBABLE:
+                found.obscure.add(name)
+
+        await _all([one(name) for name in ids])
+        return found
+
+    async def give_back(
+        self, found: Differences, outcome: Outcome, transferred: Set[str] = frozenset()
+    ) -> None:
+        """Give back all strays.
+
+        Args:
+            found: The strays.
+            outcome: What their callers are told.
+            transferred: Sessions that had handed their caller over: for them all went well.
+        """
+        ari = self._ari
+        await _all(
+            [
+                *map(self.remove_channel, found.stray_media | found.stray_legs),
+                *map(self._remove_bridge, found.stray_bridges),
+            ]
+        )
+        releases = []
+        for caller in found.stray_callers:
+            session = found.sessions.get(caller, "")
+            told = Outcome(Status.COMPLETED, "transferred") if session in transferred else outcome
+            log.warning("stray_caller_released", call=caller, session=session, reason=told.reason)
+            releases.append(give_back_caller(ari, caller, told, session_id=session))
+        await _all(releases)
+
+    async def remove_channel(self, channel_id: str) -> None:
+        """Hang up a channel of ours whose call is over."""
+        log.warning("stray_channel_removed", channel=channel_id)
+        await quietly(partial(self._ari.channels.hangup, channel_id))
+
+    async def _remove_bridge(self, bridge: str) -> None:
+        log.warning("stray_bridge_removed", bridge=bridge)
+        await quietly(partial(self._ari.bridges.destroy, bridge))
+
+    def _entered(self, channel: Channel) -> str | None:
+        place = channel.dialplan
+        ours = place.app_name == "Stasis" and place.app_data.partition(",")[0] == self._app
+        return channel.id if ours else None
+
+    def _on_the_way(self, channel: Channel) -> str | None:
+        placed = channel.id.startswith((self._prefixes.placed, self._prefixes.target))
+        # Up and elsewhere in the dialplan is one whom we have passed on.
+        on_the_way = channel.state != "Up" or channel.dialplan.context == self._amd_context
+        return channel.id if placed and on_the_way else None
+
+
+async def _all(work: Collection[Coroutine[Any, Any, object]]) -> None:
+    room, places = asyncio.Semaphore(_AT_FIRST), _AT_FIRST
+
+    async def one(step: Coroutine[Any, Any, object]) -> None:
+        nonlocal places
+        async with room:
+            await step
+        if places < _AT_ONCE:
+            places += 1
+            room.release()
+
+    await asyncio.gather(*map(one, work))
+
+
+class Sweeper:
+    """Keeps Asterisk and the calls that we know alike.
+
+    Args:
+        services: What every call uses.
+        registry: All calls; it is looked at, not changed.
+        tell: Takes an event of Asterisk's.
+    """
+
+    def __init__(
+        self, services: Services, registry: Registry, tell: Callable[[AriEvent], None]
+    ) -> None:
+        self._mender = Mender(services.ari, services.app, services.policy.amd_context)
+        self._app = services.app
+        self._link = services.ari.link
+        self._registry = registry
+        self._tell = tell
+        self._replaced = False
+        self._elsewhere: frozenset[str] = frozenset()
+        self._handed_over: frozenset[str] = frozenset()
+        self._strangers: frozenset[str] = frozenset()
+        self._wanted = asyncio.Event()
+        self._reconciling = asyncio.Lock()
+
+    @property
+    def replaced(self) -> bool:
+        """Another process has the application: its calls are none of ours to clean up."""
+        return self._replaced
+
+    @replaced.setter
+    def replaced(self, replaced: bool) -> None:
+        self._replaced = replaced
+        self._wanted.set()
+
+    def channel_gone(self, channel_id: str) -> None:
+        """A channel that is no call's of ours has left; look soon if another process served it."""
+        if channel_id in self._elsewhere:
+            self._wanted.set()
+
+    async def sweep_forever(self) -> None:
+        """Look for what is left behind now and then, until cancelled."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + _SWEEP_SECONDS
+        while True:
+            next_look = min(loop.time() + _WATCH_SECONDS, due)
+            await asyncio.sleep(_PAUSE_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(next_look):
+                    await self._wanted.wait()
+            try:
+                # Without events a sweep is the only way to see that a caller has hung up.
+                if (
+                    self._wanted.is_set()
+                    or self._replaced
+                    or loop.time() >= due
+                    or await self._sees_strangers()
+                ):
+                    self._wanted.clear()
+                    due = loop.time() + _SWEEP_SECONDS
+                    await self.reconcile()
+            except Exception:
+                log.exception("sweep_failed")
+
+    async def reconcile(self) -> None:
+        """Compare Asterisk with the calls that we know and mend what differs.
+
+        Never raises for Asterisk's sake: what fails now is found again by the next sweep.
+        """
+        async with self._reconciling:
+            try:
+                first = await self._look()
+                self._end_lost_calls(first)
+                if self._replaced or not first.strays:
+                    return
+                await asyncio.sleep(_CONFIRM_SECONDS)
+                second = await self._look()
+            except AriError as error:
+                log.warning("reconcile_failed", code=error.code, error=str(error))
+                return
+            await self._mender.give_back(second.confirmed_by(first), LOST, self._handed_over)
+
+    async def catch_up(self) -> None:
+        """Find out what happened to the calls while no events came, then mend what differs."""
+        try:
+            stock = await self._mender.take_stock(self._held())
+        except AriError as error:
+            log.warning("catch_up_failed", code=error.code, error=str(error))
+        else:
+            for channel_id, event in missed(stock.channels, stock.bridges, self._app):
+                session = self._registry.of_channel(channel_id)
+                # A caller who is being given back has not entered anew.
+                if session is not None and session.state not in OVER:
+                    self._tell(event)
+        await self.reconcile()
+
+    async def remove_channel(self, channel_id: str) -> None:
+        """Hang up a channel of ours whose call is over."""
+        await self._mender.remove_channel(channel_id)
+
+    async def _sees_strangers(self) -> bool:
+        """Whether somebody is in our application whom no sweep has seen, and stays there."""
+        if not self._link.up:
+            return False
+        try:
+            if strangers := (await self._mender.listed())[0] - self._known() - self._strangers:
+                await asyncio.sleep(_WATCH_AGAIN_SECONDS)
+                strangers &= (await self._mender.listed())[0] - self._known()
+        except AriError as error:
+            log.debug("watch_failed", code=error.code, error=str(error))
+            return False
+        return bool(strangers)
+
+    def _known(self) -> frozenset[str]:
+        names = {name for held in self._held() for name in (held.caller, held.media, held.target)}
+        return self._elsewhere.union(names, self._registry.arriving)
+
+    def _held(self) -> list[Held]:
+        return [session.held for session in self._registry.not_ended()]
+
+    def _end_lost_calls(self, differences: Differences) -> None:
+        lost: tuple[tuple[frozenset[str], CallEvent], ...] = (
+            (differences.callers_gone, CallerLeft("caller_hung_up")),
+            (differences.media_gone, MediaLost("media_channel_gone")),
+            (differences.targets_gone, TargetLost("hung_up")),
+        )
+        for session_ids, event in lost:
+            for session_id in session_ids:
+                # One that waited may have got another name meanwhile.
+                if (session := self._registry.sessions.get(session_id)) is not None:
+                    session.post(event)
+
+    async def _look(self) -> Differences:
+        # Taken before Asterisk is asked: a call that begins meanwhile can only look stray, and
+        # strays are confirmed by a second look.
+        found = await self._mender.look(self._held(), self._registry.arriving)
+        self._elsewhere = found.elsewhere
+        self._strangers = found.strangers
+        # One who is no longer there needs no memory.
+        self._handed_over = found.handed_over | (
+            self._handed_over & frozenset(found.sessions.values())
+        )
+        return found

@@ -1,0 +1,168 @@
+"""What of others' choosing may reach Asterisk: the values of variables, and a caller's id. Pure.
+
+A dialplan may put a variable anywhere: into an expression (`$["${X}" = "y"]`), an argument of
+`Dial()`, `System()`, `EVAL()`. Whatever has a meaning in one of these places stays outside, so that
+a caller, an agent or a dialer can choose words and nothing else. See also
+:mod:`ari_app.line.numbers` for what is dialled.
+
+Source: README-SERIOUSLY.bestpractices of Asterisk, on dialplan injection.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
+_AGENT_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+_MAX_WAIT_SECONDS = 3600.0
+# What they say is ours, or the agent believes it to be.
+_OWN = frozenset({"agent_id", "wait", "caller_id", "called_number", "call_sid"})
+_ANYWHERE = ("own_names", "anywhere")
+
+
+@dataclass(frozen=True, slots=True)
+class CallArguments:
+    """What the dialplan says about a call.
+
+    Attributes:
+        agent_id: The agent to talk with; None leaves it to the settings.
+        wait_seconds: Wait so long for ``initiate-call`` to name the channel; None: talk at once.
+        variables: Dynamic variables for the agent.
+        problems: What could not be used, a sentence each; values are not repeated, they may be
+            personal.
+    """
+
+    agent_id: str | None = None
+    wait_seconds: float | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+
+def parse_arguments(args: Sequence[str]) -> CallArguments:
+    """Read the arguments as Asterisk split them, at commas.
+
+    A variable's text may be a caller's own, such as a name with a comma in it. So what comes after
+    the first variable cannot set our own names, unless ``own_names=anywhere`` stands before it;
+    and what is not ``name=value`` is taken as more of the variable before it.
+
+    Never raises: a caller is not lost over a typing error in the dialplan. What is wrong is left
+    out and named in ``problems``.
+    """
+    agent_id: str | None = None
+    wait_seconds: float | None = None
+    variables: dict[str, str] = {}
+    problems: list[str] = []
+    given: set[str] = set()
+    anywhere = False
+    last: str | None = None
+    for position, argument in enumerate(args, start=1):
+        name, equals, value = argument.partition("=")
+        name, value = name.strip(), value.strip()
+        before, last = last, None
+        if not argument.strip():
+            continue
+        if before is not None and not (equals and _NAME.match(name)):
+            variables[before] = f"{variables[before]},{argument.rstrip()}"
+            problems.append(
+                f"argument {position} is taken as more of {before}: put its value in quotes"
+            )
+            last = before
+            continue
+        if not equals:
+            problems.append(f"argument {position} is not name=value")
+        elif not _NAME.match(name):
+            problems.append(f"argument {position} has a name that is not letters, digits and _")
+        elif name in given:
+            # A value that somebody else chose, with a comma in it, cannot take back what the
+            # dialplan has said before it.
+            problems.append(f"{name} is given twice: the first counts")
+        elif name in _OWN and variables and not anywhere:
+            problems.append(
+                f"{name} comes after {next(iter(variables))}, whose text may bring names of its "
+                f"own, and is left out: put {name} before it"
+            )
+            continue
+        elif name == "agent_id" and value and not _AGENT_ID.fullmatch(value):
+            problems.append("agent_id is not letters, digits and _ . : -, 128 at most")
+        elif name == "agent_id":
+            agent_id = value or None
+        elif name == "wait":
+            wait_seconds = _seconds(value)
+            if wait_seconds is None:
+                problems.append(
+                    f"wait is not a number of seconds from 0 to {_MAX_WAIT_SECONDS:.0f}"
+                )
+        elif (name, value) == _ANYWHERE and not variables:
+            anywhere = True
+        elif name.startswith("system__"):
+            problems.append(f"{name}: names that begin with system__ belong to ElevenLabs")
+        else:
+            variables[name] = value
+            last = None if name in _OWN else name
+        given.add(name)
+    return CallArguments(agent_id, wait_seconds, variables, tuple(problems))
+
+
+def _seconds(value: str) -> float | None:
+    if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,3})?", value, re.ASCII):
+        return None
+    seconds = float(value)
+    return seconds if seconds <= _MAX_WAIT_SECONDS else None
+
+
+TARGET_PATTERN: Final = "^[A-Za-z0-9+*#._@-]{1,80}$"
+"""Where a caller may be transferred to: a number, or the name of an extension."""
+CALLER_ID_PATTERN: Final = "^[0-9A-Za-z+*#._ -]{1,40}$"
+"""No quotes and no angle brackets: Asterisk would read a name and a number out of them."""
+TEXT_RULE: Final = (
+    'one line of 1000 characters at most, without any of " \\ ` $ { } ; | & < > and without '
+    "control characters"
+)
+# Nor separators of lines, marks of direction or private signs.
+TEXT_PATTERN: Final = (
+    "^[^\\u0000-\\u001f\\u007f-\\u009f\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff"
+    '\\ue000-\\uf8ff"\\\\`${};|&<>]{0,1000}$'
+)
+"""Text that means nothing but itself. Like the others, for Python and for JSON Schema."""
+
+# A `$` would also match before a last line feed.
+# Halves of characters, which Python's texts may have in them, JSON has not.
+_TEXT: Final = re.compile(TEXT_PATTERN[1:-1].replace("\\ue000", "\\ud800"))
+_WORD: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+_CALLER_ID: Final = re.compile(CALLER_ID_PATTERN[1:-1])
+_TARGET: Final = re.compile(TARGET_PATTERN[1:-1])
+
+
+def text_value(text: str) -> str:
+    """Check free text that becomes the value of a variable.
+
+    Returns:
+        The text, byte for byte.
+
+    Raises:
+        ValueError: It has something in it that a dialplan could take for more than text.
+    """
+    if not _TEXT.fullmatch(text):
+        raise ValueError(f"the value must be {TEXT_RULE}")
+    return text
+
+
+def word(text: str) -> str:
+    """A name or a reason as the value of a variable; empty when it is no word."""
+    return text if _WORD.fullmatch(text) else ""
+
+
+def transfer_target(text: str) -> str:
+    """A transfer's target as the value of a variable; empty when it is none."""
+    return text if _TARGET.fullmatch(text) else ""
+
+
+def caller_id(text: str) -> str | None:
+    """A number as the caller's id of a call that we place; None when it is none.
+
+    The number of somebody who calls is what their telephone says, not what anybody has checked.
+    """
+    return text if _CALLER_ID.fullmatch(text) else None

@@ -1,0 +1,71 @@
+"""File descriptors: every connection is one, and a process without any takes no calls."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import resource
+from typing import Final
+
+from ari_app.settings import Settings
+
+_M_MMAP_THRESHOLD = -3
+"""The name of a parameter of glibc's mallopt (malloc.h)."""
+_LARGE_BYTES = 192 * 1024
+"""More than any message of an agent's, less than the 256 KiB of a TLS connection (uvloop)."""
+
+
+def settle_memory() -> bool:
+    """Prepare for serving: to be called when all that lives as long as the process is there.
+
+    Garbage collection looks away from what there is now. What is left of an ended call are circles,
+    which only a full collection frees; it comes the more often and takes the shorter, and does not
+    wait until those weigh a quarter of what there was before: the second collection lets it forget
+    that.
+
+    The buffers of TLS connections are given back to the system as calls end. By itself glibc takes
+    them into its heap once one was freed, and the heap grows with every new arrangement of them.
+
+    Returns:
+        Whether the C library could be told; musl cannot.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(700, 10, 3)
+    gc.collect()
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    return mallopt is not None and mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES) == 1
+
+
+_OUR_OWN: Final = 200
+"""Log, database, timers, the connections to Asterisk, to pre-call services and to tools."""
+_PER_CALL: Final = 3
+"""The agent's socket, the request for its address, a recording; the line counts by its limit."""
+_MOST: Final = 1 << 20
+
+
+def needed(settings: Settings) -> int:
+    """How many this process may need at most."""
+    return (
+        _OUR_OWN
+        + _PER_CALL * settings.max_concurrent_calls
+        + settings.audiosocket_limits().connections
+        + settings.api_limits().connections
+    )
+
+
+def available() -> int:
+    """How many this process may have, if it asks for them."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST if hard == resource.RLIM_INFINITY else hard
+
+
+def raise_limit() -> int:
+    """Ask for as many as this process may have; how many it has got.
+
+    The usual 1024 are a limit for programs that use `select(2)`, which this is not.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < available():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (available(), hard))
+    return available()

@@ -1,0 +1,159 @@
+"""Names of hosts to addresses, in threads of its own.
+
+The loop's own look-ups share a few threads: two names whose servers do not answer would hold up
+all others, the agent's among them. So whoever asks hosts that somebody else names (tools, a service
+before the call) brings a resolver along, and only holds up itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import os
+import socket
+import ssl
+import threading
+from pathlib import Path
+from typing import Any, Final
+
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from ari_app.errors import ConfigError
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` stays on this machine: nobody else can reach a listener on it."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_unspecified(host: str) -> bool:
+    """Whether ``host`` is a wildcard such as 0.0.0.0, which can be bound but not dialled."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
+def why_unreachable(error: BaseException) -> str:
+    """Why nobody could be connected to, in a few words: an unknown name, a refusal, no way there.
+
+    Args:
+        error: What connecting failed with; aiohttp wraps the system's in `os_error`.
+    """
+    error = getattr(error, "os_error", error)
+    if isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, socket.gaierror):
+        return "this name is not known here"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, OSError):
+        # Several addresses of one host were tried, and asyncio has put their errors into words.
+        if error.errno is None:
+            refused = os.strerror(errno.ECONNREFUSED)
+            return refused.lower() if "refused" in str(error).lower() else str(error)
+        return os.strerror(error.errno).lower()
+    return str(error) or type(error).__name__
+
+
+def trusting(ca_file: str | Path | None, setting: str) -> ssl.SSLContext:
+    """A client's TLS, with the system's certificates, or with those of a PEM file alone.
+
+    Args:
+        ca_file: The file; None for the system's.
+        setting: What names the file, for the error.
+
+    Raises:
+        ConfigError: The file cannot be read, or holds no certificate.
+    """
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except ssl.SSLError:
+        why = "holds no certificate in PEM form"
+    except OSError as error:
+        why = f"cannot be read: {error.strerror}"
+    raise ConfigError(f"{setting} {ca_file} {why}.")
+
+
+def why_untrusted(error: BaseException) -> str:
+    """What is wrong with a server's certificate: its issuer, its time, or its name.
+
+    Args:
+        error: What the handshake failed with.
+    """
+    return error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else str(error)
+
+
+_NUMERIC: Final = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+
+
+class OwnThreadResolver(AbstractResolver):
+    """Looks each name up in a thread, which nobody waits for when the answer comes too late.
+
+    Args:
+        max_lookups: One more at a time fails at once.
+    """
+
+    def __init__(self, *, max_lookups: int = 8) -> None:
+        self._max_lookups = max_lookups
+        self._under_way = 0
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """The addresses of a host. Has no deadline of its own.
+
+        Raises:
+            OSError: There is none, or too many names are being looked up.
+        """
+        if self._under_way >= self._max_lookups:
+            raise OSError("too many names are being looked up")
+        loop = asyncio.get_running_loop()
+        found: asyncio.Future[list[Any]] = loop.create_future()
+
+        def settle(infos: list[Any] | OSError) -> None:
+            self._under_way -= 1
+            if found.done():
+                return
+            if isinstance(infos, OSError):
+                found.set_exception(infos)
+            else:
+                found.set_result(infos)
+
+        def look_up() -> None:
+            infos: list[Any] | OSError
+            try:
+                infos = socket.getaddrinfo(
+                    host, port, family, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG
+                )
+            except OSError as error:
+                infos = error
+            except UnicodeError:
+                infos = OSError("not the name of a host")
+            try:
+                loop.call_soon_threadsafe(settle, infos)
+            except RuntimeError:
+                return  # The loop has ended, and nobody waits.
+
+        self._under_way += 1
+        threading.Thread(target=look_up, name="resolver", daemon=True).start()
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address[0],
+                port=address[1],
+                family=kind,
+                proto=proto,
+                flags=_NUMERIC,
+            )
+            for kind, _, proto, _, address in await found
+        ]
+
+    async def close(self) -> None:
+        """Nothing to do: a look-up that is under way ends by itself."""

@@ -1,0 +1,284 @@
+"""What Prometheus is told. Labels hold slugs and codes, never a number or a name of a person."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from collections.abc import Callable, Iterator
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
+
+from ari_app.agent.elevenlabs.closing import AgentClose
+from ari_app.call.call import CallSession, SessionObserver, TranscriptLine
+from ari_app.call.hearing import ResponseTime
+from ari_app.call.states import State
+from ari_app.line.interface import Outcome, Status
+from ari_app.process import logs
+from ari_app.records.recording import RecordingStats
+
+_LATE_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+_CONNECT_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
+_RESPONSE_SECONDS = (0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0)
+# Each reason is a time series of its own, for ever.
+_MAX_REASONS = 50
+_SLUG = re.compile(r"[a-z]+(_[a-z]+)*")
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class _CountedElsewhere(Collector):
+    """A counter that others keep, also in threads of theirs."""
+
+    def __init__(self, name: str, documentation: str, read: Callable[[], float]) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._read = read
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        yield CounterMetricFamily(self._name, self._documentation, self._read())
+
+
+class Metrics(SessionObserver):
+    """The service's metrics, in a registry of their own; a :class:`SessionObserver`."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry(auto_describe=True)
+        ProcessCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        Gauge(
+            "ari_app_tasks", "Tasks of the event loop that are not done.", registry=self.registry
+        ).set_function(_count_tasks)
+        Gauge(
+            "ari_app_allocated_blocks",
+            "Memory blocks that Python has allocated.",
+            registry=self.registry,
+        ).set_function(sys.getallocatedblocks)
+        self.lines = Gauge(
+            "ari_app_audiosocket_lines",
+            "AudioSocket connections of calls, and those that are expected.",
+            registry=self.registry,
+        )
+        self.calls = Gauge("ari_app_calls", "Calls by state.", ["state"], registry=self.registry)
+        self.calls_total = Counter(
+            "ari_app_calls_ended",
+            "Calls that have ended, by AGENT_STATUS and reason.",
+            ["status", "reason"],
+            registry=self.registry,
+        )
+        self.call_seconds = Counter(
+            "ari_app_call_seconds", "Seconds that ended calls have lasted.", registry=self.registry
+        )
+        self.refused = Counter(
+            "ari_app_audiosocket_refused",
+            "AudioSocket connections that were refused, by reason.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.http_refused = Counter(
+            "ari_app_http_refused",
+            "HTTP connections and requests that were refused, by reason.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.frame_lateness = Histogram(
+            "ari_app_frame_lateness_seconds",
+            "How late the clock wrote the frames of all calls.",
+            buckets=_LATE_SECONDS,
+            registry=self.registry,
+        )
+        self.ticks_skipped = Counter(
+            "ari_app_frame_ticks_skipped",
+            "Frame times that a stall of this process has swallowed.",
+            registry=self.registry,
+        )
+        self.underruns = Counter(
+            "ari_app_playout_underruns",
+            "Times that a response ran dry in its middle.",
+            registry=self.registry,
+        )
+        self.backpressure = Counter(
+            "ari_app_frames_not_read",
+            "Frames that were left out because Asterisk did not read.",
+            registry=self.registry,
+        )
+        self.filled_seconds = Counter(
+            "ari_app_uplink_filled_seconds",
+            "Silence given to agents where phones sent nothing.",
+            registry=self.registry,
+        )
+        self.surplus_seconds = Counter(
+            "ari_app_uplink_surplus_seconds",
+            "Sound that phones sent beyond the time that had passed, which was dropped.",
+            registry=self.registry,
+        )
+        self.interruptions = Counter(
+            "ari_app_interruptions",
+            "Times that callers interrupted agents.",
+            registry=self.registry,
+        )
+        self.response = Histogram(
+            "ari_app_response_seconds",
+            "From the end of a caller's speech to the first sound of the answer.",
+            buckets=_RESPONSE_SECONDS,
+            registry=self.registry,
+        )
+        self.agent_connect = Histogram(
+            "ari_app_agent_connect_seconds",
+            "From a call's start to the agent being ready.",
+            buckets=_CONNECT_SECONDS,
+            registry=self.registry,
+        )
+        self.agent_connect_failures = Counter(
+            "ari_app_agent_connect_failures",
+            "Conversations that did not come about, by reason; second attempts are not counted.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.agent_lost_total = Counter(
+            "ari_app_agent_losses",
+            "Calls whose agent was lost in their middle and for which another was dialled.",
+            registry=self.registry,
+        )
+        self.agent_gap = Histogram(
+            "ari_app_agent_gap_seconds",
+            "From the loss of an agent to the first word of the one in its place.",
+            buckets=_CONNECT_SECONDS,
+            registry=self.registry,
+        )
+        self.agent_closed_total = Counter(
+            "ari_app_agent_closes",
+            "Closed agent sockets by WebSocket close code and what it stands for.",
+            ["code", "kind"],
+            registry=self.registry,
+        )
+        self.ari_connected = Gauge(
+            "ari_app_ari_connected",
+            "Whether Asterisk's event socket is connected.",
+            registry=self.registry,
+        )
+        self.restarts = Counter(
+            "ari_app_worker_restarts",
+            "Times that a worker was started in place of one that was lost.",
+            registry=self.registry,
+        )
+        Gauge(
+            "ari_app_start_time_seconds",
+            "When this worker started, as Unix time.",
+            registry=self.registry,
+        ).set_to_current_time()
+        self._watch(
+            "ari_app_log_lines_dropped", "Lines of the log that nobody took.", logs.lines_dropped
+        )
+        self._reasons: dict[Status, set[str]] = {status: set() for status in Status}
+        self._states: dict[CallSession, State] = {}
+        for state in State:
+            if state not in (State.NEW, State.ENDED):
+                self.calls.labels(state.value).set(0)
+
+    def _watch(self, name: str, documentation: str, read: Callable[[], float]) -> None:
+        self.registry.register(_CountedElsewhere(name, documentation, read))
+
+    def watch_recordings(self, stats: RecordingStats) -> None:
+        """Show what becomes of the recordings, too."""
+        self._watch("ari_app_recordings_saved", "Complete recordings.", lambda: stats.saved)
+        self._watch(
+            "ari_app_recordings_incomplete",
+            "Recordings that lack something, or all.",
+            lambda: stats.incomplete,
+        )
+        self._watch(
+            "ari_app_recording_lost_seconds",
+            "Audio of both voices that is in no recording.",
+            lambda: stats.lost_seconds,
+        )
+
+    def render(self) -> bytes:
+        """Everything in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def clock_ticked(self, late_seconds: float, skipped: int) -> None:
+        """The clock has written one frame to every line."""
+        self.frame_lateness.observe(late_seconds)
+        if skipped:
+            self.ticks_skipped.inc(skipped)
+
+    def connection_refused(self, reason: str) -> None:
+        """The AudioSocket server has refused a connection."""
+        self.refused.labels(reason).inc()
+
+    def http_was_refused(self, reason: str) -> None:
+        """An HTTP connection or request was refused."""
+        self.http_refused.labels(reason).inc()
+
+    # --- SessionObserver
+
+    def call_changed(self, session: CallSession, state: State) -> None:
+        before = self._states.pop(session, None)
+        if before is not None:
+            self.calls.labels(before.value).dec()
+        if state is State.ENDED:
+            self._ended(session)
+            return
+        self._states[session] = state
+        self.calls.labels(state.value).inc()
+
+    def call_said(self, session: CallSession, line: TranscriptLine) -> None:
+        if line.who == "interruption":
+            self.interruptions.inc()
+
+    def call_responded(self, session: CallSession, response: ResponseTime) -> None:
+        self.response.observe(response.seconds)
+
+    def agent_connected(self, session: CallSession, seconds: float) -> None:
+        self.agent_connect.observe(seconds)
+
+    def agent_not_reached(self, session: CallSession, code: str) -> None:
+        self.agent_connect_failures.labels(code).inc()
+
+    def agent_lost(self, session: CallSession) -> None:
+        self.agent_lost_total.inc()
+
+    def agent_resumed(self, session: CallSession, seconds: float) -> None:
+        self.agent_gap.observe(seconds)
+
+    def agent_closed(self, session: CallSession, close: AgentClose) -> None:
+        self.agent_closed_total.labels(str(close.code), close.kind.value).inc()
+
+    def _reason(self, outcome: Outcome) -> str:
+        """The reason as a label. Who ends a call may give any word for it, or a number."""
+        reason, known = outcome.reason, self._reasons[outcome.status]
+        if reason not in known:
+            if not _SLUG.fullmatch(reason) or len(known) >= _MAX_REASONS:
+                return "other"
+            known.add(reason)
+        return reason
+
+    def _ended(self, session: CallSession) -> None:
+        outcome = session.outcome
+        if outcome is not None:
+            self.calls_total.labels(outcome.status.value, self._reason(outcome)).inc()
+        self.call_seconds.inc(session.duration())
+        audio = session.audio_interface
+        self.underruns.inc(audio.playout.stats.underruns)
+        self.filled_seconds.inc(audio.uplink_stats.filled_samples / audio.rate_hz)
+        self.surplus_seconds.inc(audio.uplink_stats.all_surplus_samples / audio.rate_hz)
+        if audio.line is not None:
+            self.backpressure.inc(audio.line.stats.frames_skipped_backpressure)
+
+
+def _count_tasks() -> int:
+    try:
+        return len(asyncio.all_tasks())
+    except RuntimeError:
+        # No loop runs: the metrics are looked at from outside of it.
+        return 0

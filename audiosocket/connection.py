@@ -1,0 +1,357 @@
+"""One identified connection: Asterisk's media channel on one side, a handler on the other."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, Protocol, cast
+from uuid import UUID
+
+import structlog
+
+from audiosocket.frames import (
+    FORMATS,
+    HEADER_BYTES,
+    SAMPLE_BYTES,
+    Audio,
+    Decoder,
+    Dtmf,
+    Error,
+    FrameSizeError,
+    Hangup,
+    Kind,
+    LineFormat,
+    Message,
+    ProtocolError,
+    UnexpectedKind,
+    audio_header,
+    encode,
+)
+from lab.load.audiosocket_client import FrameSource
+
+_HEADROOM: Final = 10.0
+"""So many streams at once: 500 packets a second."""
+_BURST_SECONDS: Final = 30.0
+"""What may come at once after a hold-up, of the network's or of our own."""
+
+
+class Pace:
+    """Allows sound at some times the pace of speech, and what was held up to come at once."""
+
+    def __init__(self, *, now: float) -> None:
+        self._allowed = _BURST_SECONDS
+        self._at = now
+        self._seen = 0.0
+
+    def keeps(self, spoken_seconds: float, *, now: float) -> bool:
+        """Whether a peer that has sent so much sound in all, in seconds of it, is no flood."""
+        left = self._allowed + (now - self._at) * _HEADROOM - (spoken_seconds - self._seen)
+        self._allowed = min(_BURST_SECONDS, left)
+        self._at, self._seen = now, spoken_seconds
+        return left >= 0
+
+
+log = structlog.get_logger(__name__)
+
+HANGUP: Final = encode(Hangup())
+ABORT_SECONDS: Final = 1.0
+"""How long the peer may take to close, once we have."""
+MAX_FRAMES_AHEAD: Final = 3
+"""Frames that may wait for a peer that does not read: 60 ms."""
+_BYTES_PER_SECOND: Final = {fmt.kind: fmt.rate_hz * SAMPLE_BYTES for fmt in FORMATS}
+
+
+class ConnectionHandler(Protocol):
+    """What an application does with a line.
+
+    All methods are called on the event loop, in order, and must not block. What they raise is
+    logged and ends the line, and no other.
+    """
+
+    def line_connected(self, line: AudioSocketConnection) -> None:
+        """The expected UUID has connected. Silence goes out until `line.next_frame` is set."""
+
+    def audio_received(self, payload: bytes, kind: Kind) -> None:
+        """PCM from Asterisk: 16-bit little endian, mono, of any duration."""
+
+    def digit_received(self, digit: str) -> None:
+        """A key was released."""
+
+    def tick(self, frames_due: int) -> None:
+        """20 ms (times `frames_due`) have passed; just before as many frames are written."""
+
+    def line_lost(self, reason: str) -> None:
+        """The line is gone: once for each `line_connected`.
+
+        `reason` is what was given to `Line.hang_up`, or one of `peer_closed` (end of stream or
+        reset), `peer_hangup`, `peer_error`, `malformed`, `too_fast` (a flood:
+        ten times more sound than time has passed), `stalled` (the peer does not read),
+        `handler_error` and `server_closed`.
+        """
+
+
+@dataclass(slots=True)
+class ConnectionStats:
+    """Counters of one line."""
+
+    frames_sent: int = 0
+    """With the silent ones."""
+    silence_frames_sent: int = 0
+    frames_skipped_backpressure: int = 0
+    """Not written, because three frames were still waiting for the peer to read."""
+    bytes_sent: int = 0
+    frames_received: int = 0
+    bytes_received: int = 0
+    """Audio payload only."""
+    digits_received: int = 0
+
+
+def silence() -> None:
+    """The source of a line that has nothing to say."""
+    return
+
+
+class AudioSocketConnection(asyncio.Protocol):
+    """Writes one frame per tick to Asterisk, from its UUID on until the end.
+
+    Asterisk 22 waits for the next header with the channel locked, so an idle server blocks the
+    channel (asterisk#2089): silence is written when there is nothing else. Each message is a
+    single write, for Asterisk hangs up when the pieces of one come more than 5 ms apart
+    (`res_audiosocket.c`). Reading never stops: a full socket makes Asterisk hang up. A peer that
+    floods the line is hung up on; one that sends a few times too much is left to the handler.
+    """
+
+    _transport: asyncio.Transport
+
+    def __init__(
+        self,
+        *,
+        uuid: UUID,
+        fmt: LineFormat,
+        handler: ConnectionHandler,
+        on_open: Callable[[AudioSocketConnection], None],
+        on_refused: Callable[[str], None],
+        on_closed: Callable[[AudioSocketConnection], None],
+        stall_timeout: float,
+    ) -> None:
+        self.uuid = uuid
+        self.format = fmt
+        self.peer = "unknown"
+        self.next_frame: FrameSource = silence
+        """Gives exactly one frame of 20 ms, or None for silence; may be replaced at any time."""
+        self.stats = ConnectionStats()
+
+        self._handler = handler
+        self._loop = asyncio.get_running_loop()
+        # The UUID has been read already: a second one is a fault.
+        self._decoder = Decoder(expect_identify=False)
+        self._pace = Pace(now=self._loop.time())
+        self._spoken_seconds = 0.0
+        self._on_open = on_open
+        self._on_refused = on_refused
+        self._on_closed = on_closed
+        self._header = audio_header(fmt.kind, fmt.frame_bytes)
+        self._silence = self._header + bytes(fmt.frame_bytes)
+        self._max_waiting = MAX_FRAMES_AHEAD * len(self._silence)
+        self._stall_timeout = stall_timeout
+        self._stalled_since: float | None = None
+        self._lost_reason: str | None = None
+        self._abort_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def closing(self) -> bool:
+        """Whether the end has begun: nothing is written or handed over any more."""
+        return self._lost_reason is not None
+
+    def hang_up(self, reason: str = "hung_up") -> None:
+        """Tell Asterisk that the call is over (0x00) and close; `line_lost(reason)` follows.
+
+        It follows when the peer has closed too, or after a second, when the connection is
+        aborted. May be called twice; the first reason counts.
+        """
+        if not self.closing:
+            self._begin_end(reason)
+            say_goodbye(self._transport)
+
+    def write_frames(self, frames_due: int) -> None:
+        """The clock's tick: let the handler act, then write the frames that are due."""
+        if self.closing:
+            return
+        if not self._pace.keeps(self._spoken_seconds, now=self._loop.time()):
+            log.warning("line too fast", peer=self.peer, seconds=round(self._spoken_seconds, 1))
+            self._end_as_refused("too_fast")
+            return
+        try:
+            self._handler.tick(frames_due)
+            for _ in range(frames_due):
+                self._write_frame()
+        except Exception:
+            self._handler_failed("tick")
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self.peer = peer_name(self._transport)
+        set_no_delay(self._transport)
+        _limit_unsent(self._transport, self._max_waiting)
+        self._on_open(self)
+        try:
+            self._handler.line_connected(self)
+        except Exception:
+            self._handler_failed("line_connected")
+
+    def data_received(self, data: bytes) -> None:
+        if self.closing:
+            return
+        if (
+            len(data) == len(self._silence)
+            and data.startswith(self._header)
+            and not self._decoder.buffered
+        ):
+            # Nearly always: one whole frame of 20 ms. The decoder would come to the same.
+            self._deliver_audio(data[HEADER_BYTES:], self.format.kind)
+            return
+        try:
+            messages = self._decoder.feed(data)
+        except ProtocolError as error:
+            self._deliver(error.before)
+            self._malformed(error)
+        else:
+            self._deliver(messages)
+
+    def eof_received(self) -> None:
+        # Returning None makes the transport close once it has written what is left.
+        if not self.closing:
+            self._begin_end("peer_closed")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._abort_timer is not None:
+            self._abort_timer.cancel()
+        reason = self._lost_reason = self._lost_reason or "peer_closed"
+        self._on_closed(self)
+        log.debug("line lost", peer=self.peer, reason=reason, error=exc and repr(exc))
+        try:
+            self._handler.line_lost(reason)
+        except Exception:
+            log.exception("line handler failed", call="line_lost", peer=self.peer)
+        # The handler keeps the line, for its counters: the two would keep each other.
+        del self._handler
+        self.next_frame = silence
+
+    def _deliver(self, messages: list[Message] | tuple[Message, ...]) -> None:
+        stats = self.stats
+        for message in messages:
+            if self.closing:
+                return
+            try:
+                match message:
+                    case Audio(kind, payload):
+                        self._deliver_audio(payload, kind)
+                    case Dtmf(digit):
+                        stats.digits_received += 1
+                        self._handler.digit_received(digit)
+                    case Hangup():
+                        self.hang_up("peer_hangup")
+                    case Error(code):
+                        log.warning("line error reported", peer=self.peer, code=code)
+                        self.hang_up("peer_error")
+                    case _:
+                        self._malformed(UnexpectedKind("a second UUID"))
+            except Exception:
+                self._handler_failed(type(message).__name__)
+
+    def _deliver_audio(self, payload: bytes, kind: Kind) -> None:
+        stats = self.stats
+        stats.frames_received += 1
+        stats.bytes_received += len(payload)
+        self._spoken_seconds += len(payload) / _BYTES_PER_SECOND[kind]
+        try:
+            self._handler.audio_received(payload, kind)
+        except Exception:
+            self._handler_failed("audio_received")
+
+    def _write_frame(self) -> None:
+        transport, stats = self._transport, self.stats
+        if self.closing or transport.is_closing():
+            return
+        if transport.get_write_buffer_size() > self._max_waiting:
+            stats.frames_skipped_backpressure += 1
+            self._check_stall()
+            return
+        self._stalled_since = None
+        frame = self.next_frame()
+        if frame is None:
+            message = self._silence
+            stats.silence_frames_sent += 1
+        else:
+            message = self._header + frame
+            if len(message) != len(self._silence):
+                raise FrameSizeError(f"a frame is {self.format.frame_bytes} bytes")
+        transport.write(message)
+        stats.frames_sent += 1
+        stats.bytes_sent += len(message) - HEADER_BYTES
+
+    def _check_stall(self) -> None:
+        now = self._loop.time()
+        if self._stalled_since is None:
+            self._stalled_since = now
+        elif now - self._stalled_since >= self._stall_timeout:
+            log.warning("line stalled", peer=self.peer, seconds=round(now - self._stalled_since, 1))
+            self.hang_up("stalled")
+
+    def _malformed(self, error: ProtocolError) -> None:
+        if not self.closing:
+            log.warning("line malformed", peer=self.peer, reason=error.reason, detail=str(error))
+            self._end_as_refused("malformed")
+
+    def _end_as_refused(self, reason: str) -> None:
+        self._on_refused(reason)
+        self.hang_up(reason)
+
+    def _handler_failed(self, call: str) -> None:
+        log.exception("line handler failed", call=call, peer=self.peer)
+        self.hang_up("handler_error")
+
+    def _begin_end(self, reason: str) -> None:
+        self._lost_reason = reason
+        self._abort_timer = self._loop.call_later(ABORT_SECONDS, self._transport.abort)
+
+
+def peer_name(transport: asyncio.Transport) -> str:
+    """`host:port` of the other end, for logs."""
+    match transport.get_extra_info("peername"):
+        case (host, port, *_):
+            return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        case _:
+            return "unknown"
+
+
+def say_goodbye(transport: asyncio.Transport) -> None:
+    """Write 0x00 and end our side of the stream, so that the peer closes its own.
+
+    What still arrives has to be read until then: closing over unread data would reset the
+    connection, and could overtake the 0x00.
+    """
+    transport.write(HANGUP)
+    # A reset that has not been reported yet; connection_lost is on its way.
+    with suppress(OSError):
+        transport.write_eof()
+
+
+def set_no_delay(transport: asyncio.Transport) -> None:
+    """Let the kernel send each message at once."""
+    sock = transport.get_extra_info("socket")
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _limit_unsent(transport: asyncio.Transport, unsent_bytes: int) -> None:
+    """Keep no more than this in the kernel once the peer's window is full.
+
+    Without it the kernel would take seconds of audio before the write buffer tells us that the
+    peer does not read, and play them late.
+    """
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        sock = transport.get_extra_info("socket")
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, unsent_bytes)

@@ -1,0 +1,352 @@
+"""The queue between an agent that speaks in bursts and a line that takes one frame per tick.
+
+Pure: no clock, no socket. The agent's audio comes faster than it is spoken, so a whole response
+can wait here, minutes of it; `next_frame` gives it out in frames of 20 ms. Every sample that
+went in was played, dropped or is pending, and the counters say which.
+
+How a sound ends decides what is done about it:
+
+* The response is complete (`end_response`): the last frame is filled up with silence.
+* It ran dry in mid-response: what is left fades out over a few milliseconds. If audio of the
+  same response follows, that was an underrun: it is counted, and the audio fades in.
+* It was interrupted (`flush`): the rest is dropped, but for a few milliseconds that fade out in
+  the next frame.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import cos, pi
+from typing import Final
+
+from audiosocket.frames import SAMPLE_BYTES
+
+
+def fade_out(pcm: bytes) -> bytes:
+    """The same samples, from full gain down to almost nothing. `pcm` is whole samples."""
+    count = len(pcm) // 2
+    samples = struct.unpack(f"<{count}h", pcm)
+    return struct.pack(
+        f"<{count}h", *(round(sample * _gain(i, count)) for i, sample in enumerate(samples))
+    )
+
+
+def fade_in(pcm: bytes) -> bytes:
+    """The same samples, from almost nothing up to full gain. `pcm` is whole samples."""
+    count = len(pcm) // 2
+    samples = struct.unpack(f"<{count}h", pcm)
+    last = count - 1
+    return struct.pack(
+        f"<{count}h", *(round(sample * _gain(last - i, count)) for i, sample in enumerate(samples))
+    )
+
+
+def glide(level: int, count: int) -> bytes:
+    """`count` samples from `level` down to almost nothing: silence after sound, without a step."""
+    return struct.pack(f"<{count}h", *(round(level * _gain(i, count)) for i in range(count)))
+
+
+def last_sample(pcm: bytes) -> int:
+    """The value of the last sample."""
+    return int.from_bytes(pcm[-2:], "little", signed=True)
+
+
+def _gain(step: int, count: int) -> float:
+    return 0.5 + 0.5 * cos(pi * step / count)
+
+
+_AUDIBLE_STEP: Final = 32
+"""A jump from this level to silence is 60 dB below full scale: it needs no fade."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlushResult:
+    """What an interruption cut short."""
+
+    played_ms: float
+    """How much of the current response the caller hears, the fade-out included."""
+    dropped_ms: float
+    """How much of the current response is thrown away."""
+    tag: int | None
+    """Which response that is: the one due next, or else the one heard last; None before any."""
+    others_dropped_ms: float = 0.0
+    """What later responses were waiting behind it, and are thrown away with it."""
+
+
+@dataclass(slots=True)
+class PlayoutStats:
+    """Counters since the buffer was made.
+
+    `samples_in == samples_played + samples_dropped + pending samples`, always.
+    """
+
+    samples_in: int = 0
+    samples_played: int = 0
+    samples_dropped: int = 0
+    """Flushed or refused."""
+    samples_refused: int = 0
+    """Those among the dropped that came when the buffer was full."""
+    samples_padded: int = 0
+    """Silence, or decay into it, that fills up frames: frames given * samples per frame is
+    `samples_played + samples_padded`."""
+    silence_frames: int = 0
+    """Calls of `next_frame` that had nothing to give."""
+    underruns: int = 0
+    """How often a response ran dry and then went on."""
+    underrun_frames: int = 0
+    """Whole frames of silence that the caller heard within a response because of it."""
+    flushes: int = 0
+
+
+class _Response:
+    __slots__ = ("played_bytes", "tag")
+
+    def __init__(self, tag: int) -> None:
+        self.tag = tag
+        self.played_bytes = 0
+
+
+class PlayoutBuffer:
+    """Holds PCM (16-bit little endian, mono) and gives it out frame by frame."""
+
+    def __init__(
+        self,
+        frame_bytes: int,
+        rate_hz: int,
+        *,
+        fade_ms: float = 5.0,
+        max_seconds: float = 300.0,
+        refill: Callable[[], bytes] | None = None,
+    ) -> None:
+        """`max_seconds`: when that much is queued, the newest audio is refused and counted.
+
+        `refill`: asked once each time the queue runs short, for PCM of the same response that
+        is still on its way (what a resampler holds back).
+
+        Raises ValueError when the frame is no whole number of samples, or the fade is longer
+        than the frame.
+        """
+        if frame_bytes <= 0 or frame_bytes % SAMPLE_BYTES:
+            raise ValueError(f"a frame of {frame_bytes} bytes")
+        self._frame_bytes = frame_bytes
+        self._bytes_per_ms = rate_hz * SAMPLE_BYTES / 1000
+        self._fade_bytes = int(rate_hz * fade_ms / 1000) * SAMPLE_BYTES
+        if not 0 <= self._fade_bytes <= frame_bytes:
+            raise ValueError(f"a fade of {fade_ms} ms in a frame of {frame_bytes} bytes")
+        self._max_bytes = int(rate_hz * max_seconds) * SAMPLE_BYTES
+        self.refill = refill
+        self.stats = PlayoutStats()
+
+        # The queue: whole chunks as they came, the first one read up to `_offset`.
+        self._chunks: deque[tuple[bytes, _Response]] = deque()
+        self._offset = 0
+        self._pending = 0
+        self._odd_byte = b""
+
+        self._writing: _Response | None = None
+        self._complete = True
+        self._playing: _Response | None = None
+        self._may_refill = False
+
+        # What the caller's ear is at: `_sounding` is the last frame, if sound filled it to its
+        # end; `_dry_frames` counts silence since a response ran dry, -1 when none did.
+        self._sounding: bytes | None = None
+        self._dry_frames = -1
+        self._fade_in_due = False
+        self._closing_frame: bytes | None = None
+
+    @property
+    def pending_ms(self) -> float:
+        """Queued and not yet given out; a fade-out under way is not counted."""
+        return self._pending / self._bytes_per_ms
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is queued, and nothing is fading."""
+        return not self._pending and self._closing_frame is None
+
+    def played_ms(self, tag: int) -> float:
+        """How much of the response being heard, or heard last, was given out; 0 for others."""
+        playing = self._playing
+        if playing is None or playing.tag != tag:
+            return 0.0
+        return playing.played_bytes / self._bytes_per_ms
+
+    def write(self, pcm: bytes, *, tag: int = 0) -> int:
+        """Append PCM of the response `tag`; the bytes thrown away because the queue is full.
+
+        An odd byte at the end waits for the next write of the same response.
+        """
+        response = self._writing
+        if response is None or response.tag != tag:
+            response = self._writing = _Response(tag)
+            self._odd_byte = b""
+            self._dry_frames = -1
+            self._fade_in_due = False
+        if self._odd_byte:
+            pcm = self._odd_byte + pcm
+            self._odd_byte = b""
+        if len(pcm) % SAMPLE_BYTES:
+            self._odd_byte = pcm[-1:]
+            pcm = pcm[:-1]
+        if not pcm:
+            return 0
+        self._complete = False
+        self._may_refill = True
+        if self._dry_frames >= 0:
+            self.stats.underruns += 1
+            self.stats.underrun_frames += self._dry_frames
+            self._dry_frames = -1
+            self._fade_in_due = True
+        return self._append(pcm, response)
+
+    def end_response(self) -> None:
+        """The response written last is complete: running dry is its end, and no underrun."""
+        self._complete = True
+        self._odd_byte = b""
+        self._dry_frames = -1
+
+    def next_frame(self) -> bytes | None:
+        """Exactly one frame, or None when there is nothing but silence."""
+        if self._closing_frame is not None:
+            frame, self._closing_frame = self._closing_frame, None
+            return frame
+        if self._pending < self._frame_bytes:
+            if self._may_refill and self.refill is not None and self._writing is not None:
+                self._may_refill = False
+                tail = self.refill()
+                self._append(tail[: len(tail) // SAMPLE_BYTES * SAMPLE_BYTES], self._writing)
+            if self._pending < self._frame_bytes:
+                return self._short_frame()
+        frame = self._take(self._frame_bytes)
+        if self._fade_in_due:
+            frame = self._faded_in(frame)
+        self._sounding = frame
+        return frame
+
+    def flush(self) -> FlushResult:
+        """Interrupt: drop what is queued, but for the fade-out that the next frame is.
+
+        Nothing fades when nothing was being heard: then silence simply goes on.
+        """
+        current = self._chunks[0][1] if self._chunks else self._playing
+        if self._sounding is not None:
+            self._closing_frame = self._faded_to_silence(self._sounding)
+        dropped = others_dropped = 0
+        while self._chunks:
+            chunk, response = self._chunks.popleft()
+            rest = len(chunk) - self._offset
+            self._offset = 0
+            if response is current:
+                dropped += rest
+            else:
+                others_dropped += rest
+        self._pending = 0
+        self._sounding = None
+        self._fade_in_due = False
+        self._may_refill = False
+        self._writing = None
+        self.end_response()
+        self.stats.samples_dropped += (dropped + others_dropped) // SAMPLE_BYTES
+        self.stats.flushes += 1
+        if current is None:
+            return FlushResult(0.0, 0.0, None)
+        self._playing = current
+        return FlushResult(
+            played_ms=current.played_bytes / self._bytes_per_ms,
+            dropped_ms=dropped / self._bytes_per_ms,
+            tag=current.tag,
+            others_dropped_ms=others_dropped / self._bytes_per_ms,
+        )
+
+    def _append(self, pcm: bytes, response: _Response) -> int:
+        refused = max(0, self._pending + len(pcm) - self._max_bytes)
+        self.stats.samples_in += len(pcm) // SAMPLE_BYTES
+        if refused:
+            self.stats.samples_dropped += refused // SAMPLE_BYTES
+            self.stats.samples_refused += refused // SAMPLE_BYTES
+            pcm = pcm[:-refused]
+        if pcm:
+            self._chunks.append((pcm, response))
+            self._pending += len(pcm)
+        return refused
+
+    def _take(self, count: int) -> bytes:
+        """The next `count` bytes, of those pending: a plain slice unless they span chunks."""
+        chunk, response = self._chunks[0]
+        start = self._offset
+        stop = start + count
+        if stop < len(chunk):
+            taken = chunk[start:stop]
+            self._offset = stop
+            response.played_bytes += count
+            self._playing = response
+        else:
+            taken = self._take_across_chunks(count)
+        self._pending -= count
+        self.stats.samples_played += count // SAMPLE_BYTES
+        return taken
+
+    def _take_across_chunks(self, count: int) -> bytes:
+        pieces: list[bytes] = []
+        while count:
+            chunk, response = self._chunks[0]
+            piece = chunk[self._offset : self._offset + count]
+            self._offset += len(piece)
+            if self._offset == len(chunk):
+                self._chunks.popleft()
+                self._offset = 0
+            response.played_bytes += len(piece)
+            self._playing = response
+            pieces.append(piece)
+            count -= len(piece)
+        return b"".join(pieces)
+
+    def _short_frame(self) -> bytes | None:
+        """Less than a frame is left."""
+        sounding, self._sounding = self._sounding, None
+        if self._pending:
+            pcm = self._take(self._pending)
+            if self._fade_in_due:
+                pcm = self._faded_in(pcm)
+            if not self._complete:
+                self._dry_frames = 0
+                whole = max(0, len(pcm) - self._fade_bytes)
+                pcm = pcm[:whole] + fade_out(pcm[whole:])
+            return self._padded(pcm)
+        if self._dry_frames >= 0:
+            self._dry_frames += 1
+        elif not self._complete:
+            # The last frame was full and has left at full gain.
+            self._dry_frames = 0
+            if sounding is not None and (tail := self._glide_from(sounding)):
+                return self._padded(tail)
+            self._dry_frames = 1
+        self.stats.silence_frames += 1
+        return None
+
+    def _faded_in(self, pcm: bytes) -> bytes:
+        self._fade_in_due = False
+        return fade_in(pcm[: self._fade_bytes]) + pcm[self._fade_bytes :]
+
+    def _faded_to_silence(self, sounding: bytes) -> bytes | None:
+        """A last frame: what comes after `sounding`, or else its last level, faded out."""
+        count = min(self._fade_bytes, self._pending)
+        tail = fade_out(self._take(count)) if count else self._glide_from(sounding)
+        return self._padded(tail) if tail else None
+
+    def _glide_from(self, sounding: bytes) -> bytes:
+        level = last_sample(sounding)
+        if abs(level) < _AUDIBLE_STEP:
+            return b""
+        samples = self._fade_bytes // SAMPLE_BYTES
+        self.stats.samples_padded += samples
+        return glide(level, samples)
+
+    def _padded(self, pcm: bytes) -> bytes:
+        padding = self._frame_bytes - len(pcm)
+        self.stats.samples_padded += padding // SAMPLE_BYTES
+        return pcm + bytes(padding)

@@ -1,0 +1,255 @@
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any, get_args
+
+import jsonschema
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from ari_app.agent.elevenlabs import client_messages as m
+from ari_app.agent.elevenlabs.codec import encode, encode_audio
+from tests.unit.agent.elevenlabs.client_schema import CLIENT_MESSAGE
+
+VALIDATOR = jsonschema.Draft202012Validator(CLIENT_MESSAGE)
+
+text = st.text(max_size=20)
+maybe_text = st.none() | text
+texts = st.none() | st.lists(text, max_size=3).map(tuple)
+number = st.none() | st.floats(allow_nan=False, allow_infinity=False)
+int64 = st.integers(-(2**63), 2**63 - 1)
+free = st.none() | st.dictionaries(
+    text,
+    st.recursive(
+        st.none() | st.booleans() | int64 | st.floats(allow_nan=False, allow_infinity=False) | text,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
+        max_leaves=5,
+    ),
+    max_size=3,
+)
+frees = st.none() | st.lists(free.map(lambda value: value or {}), max_size=2).map(tuple)
+
+
+def choice(literal: Any) -> st.SearchStrategy[Any]:
+    return st.none() | st.sampled_from(get_args(literal))
+
+
+override = st.builds(
+    m.ConfigOverride,
+    agent=st.none()
+    | st.builds(
+        m.AgentOverride,
+        first_message=maybe_text,
+        language=maybe_text,
+        max_conversation_duration_message=maybe_text,
+        prompt=st.none()
+        | st.builds(
+            m.PromptOverride,
+            prompt=maybe_text,
+            llm=maybe_text,
+            tool_ids=texts,
+            native_mcp_server_ids=texts,
+            knowledge_base=frees,
+        ),
+    ),
+    asr=st.none() | st.builds(m.AsrOverride, keywords=texts),
+    turn=st.none()
+    | st.builds(
+        m.TurnOverride,
+        soft_timeout_config=st.none()
+        | st.builds(
+            m.SoftTimeoutOverride,
+            message=maybe_text,
+            additional_soft_timeout_messages=texts,
+        ),
+    ),
+    tts=st.none()
+    | st.builds(
+        m.TtsOverride,
+        voice_id=maybe_text,
+        model_id=maybe_text,
+        stability=number,
+        speed=number,
+        similarity_boost=number,
+    ),
+    conversation=st.none()
+    | st.builds(
+        m.ConversationOverride,
+        text_only=st.none() | st.booleans(),
+        max_duration_seconds=st.none() | st.integers(1, 2**31 - 1),
+        client_events=st.none()
+        | st.lists(st.sampled_from(get_args(m.ClientEventName)), max_size=3).map(tuple),
+    ),
+)
+
+user_message = st.builds(
+    m.UserMessage,
+    text=maybe_text,
+    source_medium=choice(m.SourceMedium),
+    id=maybe_text,
+    user_identifier=maybe_text,
+)
+
+client_message: st.SearchStrategy[m.ClientMessage] = st.one_of(
+    st.builds(
+        m.Initiation,
+        conversation_config_override=st.none() | override,
+        custom_llm_extra_body=free,
+        dynamic_variables=st.none()
+        | st.dictionaries(
+            text,
+            text | st.booleans() | int64 | st.floats(allow_nan=False, allow_infinity=False),
+            max_size=4,
+        ),
+        user_id=maybe_text,
+        branch_id=maybe_text,
+        environment=maybe_text,
+        starting_workflow_node_id=maybe_text,
+        procedure_ids=texts,
+        start_procedure_ids=texts,
+        tool_mock_config=st.none()
+        | st.builds(
+            m.ToolMockConfig,
+            mocking_strategy=st.sampled_from([None, "none", "all", "selected"]),
+            mocked_tool_names=texts,
+            fallback_strategy=st.sampled_from([None, "raise_error", "call_real_tool"]),
+        ),
+        source_info=st.none()
+        | st.builds(
+            m.SourceInfo,
+            source=st.sampled_from(get_args(m.Source)),
+            version=st.none() | st.text(max_size=50),
+        ),
+    ),
+    st.builds(
+        m.EnclaveSetup,
+        agent_config_dict=free,
+        override_agent_config_list=frees,
+        tools_config_list=frees,
+        post_call_transcription_webhook_url=maybe_text,
+        post_call_audio_webhook_url=maybe_text,
+        post_call_transcription_webhook=free,
+        post_call_audio_webhook=free,
+        prompt_knowledge_base=texts,
+        bedrock_inference_profile=maybe_text,
+    ),
+    st.builds(
+        m.UserAudioChunk,
+        user_audio_chunk=st.binary(max_size=64).map(lambda data: base64.b64encode(data).decode()),
+    ),
+    st.builds(m.Pong, event_id=int64),
+    user_message,
+    st.builds(m.UserActivity),
+    st.builds(m.ContextualUpdate, text=text, context_id=maybe_text),
+    st.builds(m.Feedback, event_id=int64, score=st.sampled_from(["like", "dislike"])),
+    st.builds(
+        m.ToolResult,
+        tool_call_id=text,
+        result=text,
+        is_error=st.booleans(),
+        error_type=choice(m.ToolErrorType),
+    ),
+    st.builds(m.McpApproval, tool_call_id=text, is_approved=st.booleans()),
+    st.builds(
+        m.MultimodalMessage,
+        text=user_message,
+        files=st.none()
+        | st.lists(st.builds(m.FileInput, file_id=text), min_size=1, max_size=5).map(tuple),
+    ),
+)
+
+
+@settings(max_examples=400)
+@given(client_message)
+def test_every_message_fits_the_contract_and_survives_the_wire(message: m.ClientMessage) -> None:
+    data = encode(message)
+    VALIDATOR.validate(json.loads(data))
+    assert type(message).model_validate_json(data) == message
+
+
+@given(st.binary(max_size=4000))
+def test_the_fast_audio_message_is_the_slow_one(data: bytes) -> None:
+    fast = encode_audio(data)
+    VALIDATOR.validate(json.loads(fast))
+    slow = encode(m.UserAudioChunk(user_audio_chunk=base64.b64encode(data).decode()))
+    assert fast == slow
+
+
+def test_the_example_of_the_documentation_is_spelled_the_same() -> None:
+    example = {
+        "type": "conversation_initiation_client_data",
+        "conversation_config_override": {
+            "agent": {
+                "first_message": "Hello, Jane.",
+                "language": "en",
+                "prompt": {"prompt": "You are…", "llm": "gemini-2.5-flash", "tool_ids": []},
+            },
+            "asr": {"keywords": ["Acme"]},
+            "turn": {"soft_timeout_config": {"message": "One moment…"}},
+            "tts": {"voice_id": "v", "stability": 0.5},
+            "conversation": {"text_only": False, "max_duration_seconds": 600},
+        },
+        "custom_llm_extra_body": {"temperature": 0.3, "stop": None},
+        "dynamic_variables": {"caller_name": "Jane", "tier": 2, "vip": True, "score": 1.5},
+        "user_id": "crm-42",
+        "source_info": {"source": "sip_trunk", "version": "1.0"},
+    }
+    VALIDATOR.validate(example)
+    assert json.loads(encode(m.Initiation.model_validate(example))) == example
+
+
+def test_dynamic_variables_keep_their_types() -> None:
+    values = {"text": "1", "whole": 1, "part": 1.0, "flag": True}
+    sent = json.loads(encode(m.Initiation.model_validate({"dynamic_variables": values})))
+    assert {name: type(value) for name, value in sent["dynamic_variables"].items()} == {
+        "text": str,
+        "whole": int,
+        "part": float,
+        "flag": bool,
+    }
+
+
+def test_a_reserved_dynamic_variable_is_refused_by_name_without_its_value() -> None:
+    with pytest.raises(ValidationError) as caught:
+        m.Initiation(dynamic_variables={"ok": 1, "system__caller_id": "+4930123456"})
+    assert "system__caller_id" in str(caught.value)
+    assert "ElevenLabs keeps for itself" in str(caught.value)
+    assert "+4930123456" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [None, [], {}, float("nan"), float("inf"), 2**63, b"x"])
+def test_a_dynamic_variable_of_another_type_is_refused(value: Any) -> None:
+    with pytest.raises(ValidationError):
+        m.Initiation(dynamic_variables={"name": value})
+
+
+@pytest.mark.parametrize(
+    ("model", "fields"),
+    [
+        (m.Initiation, {"dynamic_variable": {}}),
+        (m.SourceInfo, {"source": "telephone"}),
+        (m.SourceInfo, {"version": "x" * 51}),
+        (m.MultimodalMessage, {}),
+        (m.MultimodalMessage, {"files": [{"file_id": "f"}] * 6}),
+        (m.UserMessage, {"text": "5", "source_medium": "keypad"}),
+        (m.ToolResult, {"tool_call_id": "t", "result": {"not": "text"}}),
+    ],
+)
+def test_what_the_contract_does_not_allow_is_refused(model: type[Any], fields: Any) -> None:
+    with pytest.raises(ValidationError):
+        model.model_validate(fields)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        m.Initiation(custom_llm_extra_body={"big": 2**70}),
+        m.UserMessage(text="half a pair: \ud800"),
+    ],
+)
+def test_what_json_cannot_carry_is_a_value_error(message: m.ClientMessage) -> None:
+    with pytest.raises(ValueError, match="cannot be written as JSON"):
+        encode(message)

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import asyncio
+import re
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from ari_app.call.states import State
+from ari_app.line.interface import Outcome, Status
+from ari_app.records.metrics import Metrics
+from tests.unit.call.stage import Stage
+from tests.unit.virtual_loop import VirtualLoop
+
+
+def samples(metrics: Metrics) -> dict[str, float]:
+    """Every sample by its name and labels."""
+    families = text_string_to_metric_families(metrics.render().decode())
+    return {
+        sample.name
+        + "".join(f" {name}={value}" for name, value in sorted(sample.labels.items())): (
+            sample.value
+        )
+        for family in families
+        for sample in family.samples
+        if not sample.name.endswith("_created")
+    }
+
+
+NAMES = {
+    "ari_app_calls",
+    "ari_app_calls_ended",
+    "ari_app_call_seconds",
+    "ari_app_audiosocket_refused",
+    "ari_app_frame_lateness_seconds",
+    "ari_app_frame_ticks_skipped",
+    "ari_app_playout_underruns",
+    "ari_app_frames_not_read",
+    "ari_app_uplink_filled_seconds",
+    "ari_app_uplink_surplus_seconds",
+    "ari_app_interruptions",
+    "ari_app_response_seconds",
+    "ari_app_agent_connect_seconds",
+    "ari_app_agent_connect_failures",
+    "ari_app_agent_losses",
+    "ari_app_agent_gap_seconds",
+    "ari_app_agent_closes",
+    "ari_app_ari_connected",
+    "ari_app_tasks",
+    "ari_app_allocated_blocks",
+    "ari_app_audiosocket_lines",
+    "ari_app_log_lines_dropped",
+}
+
+
+def test_every_metric_is_there_from_the_start_and_has_a_sentence() -> None:
+    text = Metrics().render().decode()
+    described = dict(re.findall(r"^# HELP (\w+) (.+)$", text, re.MULTILINE))
+    described = {
+        name.removesuffix("_total"): said
+        for name, said in described.items()
+        if not name.endswith("_created")
+    }
+    assert set(described) >= NAMES
+    assert all(said.endswith(".") for name, said in described.items() if name in NAMES)
+
+
+def test_every_state_of_a_running_call_is_there_from_the_start() -> None:
+    shown = samples(Metrics())
+    for state in State:
+        running = state not in (State.NEW, State.ENDED)
+        assert (f"ari_app_calls state={state}" in shown) == running
+
+
+def test_two_services_in_one_process_do_not_meet() -> None:
+    one, other = Metrics(), Metrics()
+    one.connection_refused("malformed")
+    assert samples(one)["ari_app_audiosocket_refused_total reason=malformed"] == 1
+    assert "ari_app_audiosocket_refused_total reason=malformed" not in samples(other)
+
+
+def test_the_clock() -> None:
+    metrics = Metrics()
+    metrics.clock_ticked(0.0007, 0)
+    metrics.clock_ticked(0.3, 5)
+    shown = samples(metrics)
+    assert shown["ari_app_frame_lateness_seconds_count"] == 2
+    assert shown["ari_app_frame_lateness_seconds_bucket le=0.001"] == 1
+    assert shown["ari_app_frame_ticks_skipped_total"] == 5
+
+
+async def a_call(metrics: Metrics) -> dict[str, float]:
+    """A call of ten seconds; what is shown in its middle."""
+    async with Stage(observer=metrics) as stage:
+        session = await stage.talk()
+        stage.media(session).sending = False
+        agent = stage.agent()
+        agent.says(3000)
+        await asyncio.sleep(1)
+        agent.handler.interruption(1)
+        agent.handler.agent_response("Hello.", 1)
+        agent.says(100, event_id=2)
+        await asyncio.sleep(1)
+        agent.says(100, event_id=2)
+        await asyncio.sleep(8)
+        middle = samples(metrics)
+        stage.agent().closes()
+        await session.ended.wait()
+        assert session.outcome == Outcome(Status.COMPLETED, "agent_ended")
+    return middle
+
+
+def test_a_call_from_its_beginning_to_its_end() -> None:
+    metrics = Metrics()
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        middle = runner.run(a_call(metrics))
+    assert middle["ari_app_calls state=talking"] == 1
+    assert middle["ari_app_agent_connect_seconds_count"] == 1
+    shown = samples(metrics)
+    assert all(value == 0 for name, value in shown.items() if name.startswith("ari_app_calls "))
+    assert shown["ari_app_calls_ended_total reason=agent_ended status=COMPLETED"] == 1
+    assert shown["ari_app_call_seconds_total"] == pytest.approx(10, abs=0.1)
+    assert shown["ari_app_interruptions_total"] == 1
+    assert shown["ari_app_playout_underruns_total"] == 1
+    assert shown["ari_app_uplink_filled_seconds_total"] == pytest.approx(10, abs=0.2)
+    assert shown["ari_app_frames_not_read_total"] == 0
+    assert shown["ari_app_agent_closes_total code=1000 kind=agent_ended"] == 1
+
+
+def test_a_refused_call_never_counts_as_running() -> None:
+    metrics = Metrics()
+
+    async def refuse() -> None:
+        async with Stage(observer=metrics, max_calls=0) as stage:
+            session = await stage.enter()
+            await session.ended.wait()
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(refuse())
+    shown = samples(metrics)
+    assert shown["ari_app_calls_ended_total reason=at_capacity status=REJECTED"] == 1
+    assert all(value == 0 for name, value in shown.items() if name.startswith("ari_app_calls "))
+
+
+async def test_what_the_process_holds_can_be_watched() -> None:
+    before = samples(Metrics())
+    task = asyncio.create_task(asyncio.sleep(60))
+    after = samples(Metrics())
+    assert after["ari_app_tasks"] == before["ari_app_tasks"] + 1
+    assert after["ari_app_allocated_blocks"] > 1000
+    assert after["process_resident_memory_bytes"] > 1e6
+    assert after["process_open_fds"] > 0
+    assert "python_gc_collections_total generation=2" in after
+    task.cancel()
+
+
+def test_metrics_can_be_read_without_a_loop() -> None:
+    assert samples(Metrics())["ari_app_tasks"] == 0

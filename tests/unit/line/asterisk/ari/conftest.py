@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+
+import pytest
+
+from ari_app.line.asterisk.ari.client import Client
+from tests.unit.line.asterisk.ari.fake_ari import APP, PASSWORD, USERNAME, FakeAri
+from tests.unit.virtual_loop import VirtualLoop
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Waiting is tested in virtual time, sockets are real."""
+    if item.path.name == "test_link.py":
+        return {"virtual": VirtualLoop}
+    return {"real": asyncio.new_event_loop}
+
+
+@pytest.fixture
+async def ari() -> AsyncIterator[FakeAri]:
+    async with FakeAri() as fake:
+        yield fake
+
+
+@pytest.fixture
+async def client(ari: FakeAri) -> AsyncIterator[Client]:
+    async with Client(ari.url, USERNAME, PASSWORD, APP) as made:
+        yield made
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port that is taken and refuses every connection."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]

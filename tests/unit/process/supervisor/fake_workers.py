@@ -1,0 +1,70 @@
+"""`python -m tests.unit.process.supervisor.fake_workers NAME...`: a parent whose workers behave as named,
+one after the other, the last again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+
+from ari_app.process.logs import set_up_logging
+from ari_app.process.supervisor import Duty, Limits, Mode, Order, Parent, ParentLink, Standing
+from ari_app.process.supervisor.parent import unblock_signals
+
+LIMITS = Limits(stall=1.0, start=10.0, end=1.0, back_off=0.05, most_back_off=0.2)
+
+
+async def work(duty: Duty, behaviour: str) -> int:
+    """Beat, do as named, and take orders."""
+    done = asyncio.Event()
+    link = ParentLink(duty.channel, lambda order: obey(order, done), done.set)
+    with link:
+        if behaviour == "refuse":
+            return 2
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: None)
+        unblock_signals()
+        link.stand(Standing.REPLACED if behaviour == "replaced" else Standing.SERVING)
+        sys.stdout.write(f"{duty.mode.value} {os.getpid()}\n")
+        sys.stdout.flush()
+        match behaviour:
+            case "die" | "replaced":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "stop":
+                os.kill(os.getpid(), signal.SIGSTOP)
+            case "spin":
+                while True:
+                    pass
+            case "fail":
+                return 3
+            case "linger":
+                pass
+            case _:
+                await done.wait()
+    if behaviour == "linger":
+        time.sleep(60)
+    return 0
+
+
+def obey(order: Order, done: asyncio.Event) -> None:
+    sys.stdout.write(f"{order.name}\n")
+    sys.stdout.flush()
+    if order is Order.END:
+        done.set()
+
+
+def main(behaviours: list[str]) -> int:
+    """The exit code of whichever process this is in the end."""
+    set_up_logging("INFO", "json", in_thread=False)
+    duty = Parent(LIMITS).run()
+    if isinstance(duty, int):
+        return duty
+    if duty.mode is Mode.MEND:
+        sys.stdout.write("mend\n")
+        return 0
+    return asyncio.run(work(duty, behaviours[min(duty.restarts, len(behaviours) - 1)]))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,176 @@
+"""A real parent with real, small workers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Started = Callable[..., "Family"]
+
+
+class Family:
+    """A parent and its workers, each a process."""
+
+    def __init__(self, *behaviours: str, folder: Path) -> None:
+        command = [sys.executable, "-m", "tests.unit.process.supervisor.fake_workers", *behaviours]
+        self._out, self._log = folder / "out", folder / "log"
+        with self._out.open("wb") as out, self._log.open("wb") as log:
+            self.process = subprocess.Popen(command, stdout=out, stderr=log)
+
+    def lines(self) -> list[str]:
+        return self._out.read_text().splitlines()
+
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self._log.read_text().splitlines()]
+
+    def names(self) -> list[str]:
+        return [entry["event"] for entry in self.events()]
+
+    @property
+    def workers(self) -> list[int]:
+        return [entry["pid"] for entry in self.events() if entry["event"] == "worker_started"]
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < deadline, (self.lines(), self.events())
+            time.sleep(0.01)
+
+    def until_served(self, times: int) -> None:
+        """Wait for that many workers that have said something; parent and worker both tell."""
+        self.until(lambda: len(self.lines()) == times and len(self.workers) >= times)
+
+    def tell(self, number: signal.Signals = signal.SIGTERM) -> None:
+        self.process.send_signal(number)
+
+    def ends(self) -> int:
+        return self.process.wait(60)
+
+    def clean_up(self) -> None:
+        for pid in [*self.workers, self.process.pid]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Started]:
+    families: list[Family] = []
+
+    def start(*behaviours: str) -> Family:
+        families.append(Family(*behaviours, folder=tmp_path))
+        return families[-1]
+
+    yield start
+    for family in families:
+        family.clean_up()
+
+
+def test_orders_reach_the_worker_and_its_end_is_the_end(start: Started) -> None:
+    family = start("serve")
+    family.until_served(1)
+    family.tell()
+    family.until(lambda: family.lines()[1:] == ["DRAIN"])
+    family.tell(signal.SIGINT)
+    assert family.ends() == 0
+    assert family.lines()[1:] == ["DRAIN", "END"]
+    assert family.names() == ["worker_started", "signal_received", "signal_received"]
+
+
+def test_the_parent_is_one_thread_and_the_worker_has_a_session_of_its_own(start: Started) -> None:
+    family = start("serve")
+    family.until_served(1)
+    assert len(os.listdir(f"/proc/{family.process.pid}/task")) == 1
+    (worker,) = family.workers
+    assert os.getsid(worker) == os.getpgid(worker) == worker != os.getsid(family.process.pid)
+
+
+def test_a_worker_that_dies_is_replaced(start: Started) -> None:
+    family = start("die", "serve")
+    family.until_served(2)
+    assert [line.split()[0] for line in family.lines()] == ["first", "again"]
+    (died,) = [entry for entry in family.events() if entry["event"] == "worker_died"]
+    assert (died["pid"], died["signal"]) == (family.workers[0], "SIGKILL")
+
+
+@pytest.mark.parametrize("behaviour", ["stop", "spin", "linger"])
+def test_a_worker_that_stalls_is_killed_and_replaced(start: Started, behaviour: str) -> None:
+    family = start(behaviour, "serve")
+    family.until_served(2)
+    assert family.names()[:4] == [
+        "worker_started",
+        "worker_stalled",
+        "worker_died",
+        "worker_started",
+    ]
+
+
+def test_what_the_first_worker_refuses_is_the_end(start: Started) -> None:
+    family = start("refuse")
+    assert family.ends() == 2
+    assert family.names() == ["worker_started"]
+
+
+def test_what_a_later_worker_refuses_is_tried_again(start: Started) -> None:
+    family = start("fail", "refuse", "refuse", "serve")
+    family.until_served(2)
+    died = [entry["code"] for entry in family.events() if entry["event"] == "worker_died"]
+    assert died == [3, 2, 2]
+    waits = [e["seconds"] for e in family.events() if e["event"] == "worker_restart_waits"]
+    assert len(waits) == 2
+
+
+def test_calls_of_a_worker_that_dies_while_it_drains_are_given_back(start: Started) -> None:
+    family = start("serve")
+    family.until_served(1)
+    family.tell()
+    family.until(lambda: "DRAIN" in family.lines())
+    os.kill(family.workers[0], signal.SIGKILL)
+    assert family.ends() == 1
+    assert family.lines()[-1] == "mend"
+
+
+def test_an_application_that_another_has_is_not_taken_back(start: Started) -> None:
+    family = start("replaced")
+    assert family.ends() == 1
+    assert family.names() == ["worker_started", "worker_died"]
+
+
+def test_a_worker_survives_its_parent_and_learns_of_its_end(start: Started) -> None:
+    family = start("serve")
+    family.until_served(1)
+    (worker,) = family.workers
+    family.process.kill()
+    family.process.wait()
+
+    def gone() -> bool:
+        try:
+            # It has become init's: a zombie until that has noticed.
+            return " Z " in Path(f"/proc/{worker}/stat").read_text()
+        except OSError:
+            return True
+
+    family.until(gone)
+
+
+def test_a_stop_signal_that_is_ignored_stays_ignored(start: Started) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        family = start("serve")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    family.until_served(1)
+    family.tell(signal.SIGHUP)
+    family.tell()
+    family.until(lambda: family.lines()[1:] == ["DRAIN"])
+    assert [e["signal"] for e in family.events() if e["event"] == "signal_received"] == ["SIGTERM"]

@@ -30,7 +30,9 @@ from ari_app.call.keypad import DigitMode
 from ari_app.call.plan import CallPolicy
 from ari_app.call.signals import OnMachine
 from ari_app.errors import ConfigError
-from ari_app.line.numbers import check_endpoint, number_pattern
+from ari_app.line.asterisk.dialplan import check_endpoint
+from ari_app.line.asterisk.line import AsteriskOptions
+from ari_app.line.numbers import number_pattern
 from ari_app.patterns import LinearPattern
 from ari_app.process.logs import NumberStyle
 from ari_app.process.network import is_loopback, is_unspecified
@@ -272,12 +274,8 @@ class Settings(BaseSettings):
             return None if text is None else number_pattern(text)
 
         return CallPolicy(
-            outbound_endpoint=self.outbound_endpoint,
-            transfer_endpoint=self.transfer_endpoint or self.outbound_endpoint,
             number_pattern=compiled(self.number_pattern),
             target_pattern=compiled(self.transfer_pattern),
-            transfer_context=self.transfer_context,
-            amd_context=self.amd_context,
             on_machine=self.amd_on_machine,
             consult_ring_seconds=self.transfer_ring_seconds,
             no_speech_timeout_seconds=self.no_speech_timeout_seconds,
@@ -291,6 +289,22 @@ class Settings(BaseSettings):
             digit_terminator=self.dtmf_terminator,
             max_digits=self.dtmf_max_digits,
             digits_are_sensitive=self.dtmf_sensitive,
+        )
+
+    def asterisk_options(self, audiosocket_target: str) -> AsteriskOptions:
+        """How calls go through Asterisk.
+
+        Args:
+            audiosocket_target: What Asterisk dials for sound: `host:port`.
+        """
+        return AsteriskOptions(
+            app=self.ari_app,
+            audiosocket_target=audiosocket_target,
+            audiosocket_format=self.audiosocket_format,
+            outbound_endpoint=self.outbound_endpoint,
+            transfer_endpoint=self.transfer_endpoint or self.outbound_endpoint,
+            transfer_context=self.transfer_context,
+            amd_context=self.amd_context,
         )
 
     def require_serving(self) -> None:

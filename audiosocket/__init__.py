@@ -7,14 +7,16 @@ A server that echoes. Asterisk is told to connect by
 ```python
 from uuid import UUID
 
-from audiosocket import SLIN, AudioSocketServer, FrameClock, Kind, Line, PlayoutBuffer
+from audiosocket import SLIN, AudioSocketConnection, AudioSocketServer, Kind
+from linekit.clock import FrameClock
+from linekit.playout import PlayoutBuffer
 
 
 class Echo:
     def __init__(self) -> None:
         self.playout = PlayoutBuffer(SLIN.frame_bytes, SLIN.rate_hz)
 
-    def line_connected(self, line: Line) -> None:
+    def line_connected(self, line: AudioSocketConnection) -> None:
         self.line = line
         line.next_frame = self.playout.next_frame
 
@@ -41,9 +43,8 @@ async def serve(host: str, port: int) -> AudioSocketServer:
     return server
 ```
 
-`frames`, `codec`, `playout`, `schedule`, `fade`, `sources`, `expectations`, `census`, `networks`,
-`pace` and `refusals` are pure: they touch no socket and read no clock. `clock`, `listener`,
-`entrance`, `line`, `server` and `client` are thin shells around them for asyncio and uvloop.
+`frames` is pure: it touches no socket and reads no clock. `connection` and `server` are thin shells
+around it for asyncio and uvloop, with the clock, the playout buffer and the listener of `linekit`.
 """
 
 from audiosocket.connection import AudioSocketConnection, ConnectionHandler, ConnectionStats
@@ -80,68 +81,40 @@ from audiosocket.frames import (
     encode,
 )
 from audiosocket.server import AudioSocketServer
-from lab.load.audiosocket_client import (
-    AudioSocketClient,
-    ClientStats,
-    FrameSource,
-    Heard,
-    pcm_source,
-    silence_source,
-    tone_source,
-)
-from linekit.clock import Due, FrameClock, Schedule
-from linekit.listener import ConnectionLimits, Listener, Networks
-from linekit.playout import FlushResult, PlayoutBuffer, PlayoutStats
 
 __all__ = [
+    "Audio",
+    "AudioSocketConnection",
+    "AudioSocketError",
+    "AudioSocketServer",
+    "ConnectionHandler",
+    "ConnectionStats",
+    "Decoder",
+    "Dtmf",
+    "Error",
     "FORMATS",
     "FRAME_MS",
+    "FrameSizeError",
+    "Hangup",
+    "Identify",
+    "InvalidDigit",
+    "Kind",
+    "LineFormat",
+    "Message",
+    "NotIdentified",
+    "ProtocolError",
     "SLIN",
     "SLIN12",
     "SLIN16",
+    "SLIN192",
     "SLIN24",
     "SLIN32",
     "SLIN44",
     "SLIN48",
     "SLIN96",
-    "SLIN192",
-    "Audio",
-    "AudioSocketClient",
-    "AudioSocketError",
-    "AudioSocketServer",
-    "ClientStats",
-    "ConnectionLimits",
-    "Decoder",
-    "Dtmf",
-    "Due",
-    "Error",
-    "FlushResult",
-    "FrameClock",
-    "FrameSizeError",
-    "FrameSource",
-    "Hangup",
-    "Heard",
-    "Identify",
-    "InvalidDigit",
-    "Kind",
-    "Line",
-    "LineFormat",
-    "LineHandler",
-    "LineStats",
-    "Listener",
-    "Message",
-    "Networks",
-    "NotIdentified",
-    "PlayoutBuffer",
-    "PlayoutStats",
-    "ProtocolError",
-    "Schedule",
     "UnexpectedKind",
     "UnknownKind",
     "WrongLength",
     "audio_header",
     "encode",
-    "pcm_source",
-    "silence_source",
-    "tone_source",
 ]

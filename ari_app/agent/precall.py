@@ -66,10 +66,17 @@ class PreCallAnswer:
     initiation: Initiation = field(default_factory=Initiation)
     failure: str | None = None
 
-    def initiation_with(self, variables: Mapping[str, DynamicValue]) -> Initiation:
-        """The initiation with the call's own ``variables`` beside it; the service's win."""
-        merged = {**variables, **(self.initiation.dynamic_variables or {})}
-        return self.initiation.model_copy(update={"dynamic_variables": merged})
+    @property
+    def variables(self) -> Mapping[str, DynamicValue]:
+        """The dynamic variables that the service has given."""
+        return self.initiation.dynamic_variables or {}
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What else the agent is told, for `ari_app.agent.interface.Briefing`."""
+        return self.initiation.model_dump(
+            mode="json", exclude_none=True, exclude={"dynamic_variables", "type"}
+        )
 
 
 class PreCall:

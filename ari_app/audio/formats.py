@@ -102,3 +102,20 @@ class SampleAligner:
     def reset(self) -> None:
         """Forgets half a sample."""
         self._odd = b""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentFormats:
+    """The sound formats of an agent.
+
+    Attributes:
+        hears: What it wants to hear.
+        speaks: What it sends.
+    """
+
+    hears: AudioFormat
+    speaks: AudioFormat
+
+
+DEFAULT_AGENT_FORMATS: Final = AgentFormats(AudioFormat.pcm(16000), AudioFormat.pcm(16000))
+"""ElevenLabs' default for both, assumed of an agent that has not been met yet."""

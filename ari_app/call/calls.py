@@ -1,338 +1,384 @@
-"""All calls: takes them in, hands events to them, and keeps the limit."""
+"""All calls: takes arrivals in, lets callers wait for an agent, keeps the limit, ends them all."""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-import weakref
-from collections.abc import Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import structlog
 
 from ari_app.call.admission import Admission
-from ari_app.call.call import CallSession
+from ari_app.call.call import Call
 from ari_app.call.plan import CallPlan, Services
-from ari_app.call.signals import CallerEntered, CallerWaits, CallWanted, EndRequested, Refused
-from ari_app.call.states import State
+from ari_app.call.signals import EndRequested
 from ari_app.errors import AppError
-from ari_app.line.asterisk.ari.events import AriEvent, StasisStart
-from ari_app.line.asterisk.ari.models import Channel
-from ari_app.line.asterisk.cleanup import GIVE_BACK_SECONDS, Sweeper
-from ari_app.line.asterisk.dialplan import CallArguments, parse_arguments
-from ari_app.line.asterisk.gateway import EventRouter
-from ari_app.line.asterisk.line import Party, give_back_caller, placed_channel_id, target_channel_id
-from ari_app.line.interface import Outcome, Status
+from ari_app.line.interface import (
+    Arrival,
+    CallEnd,
+    Ended,
+    Line,
+    LineEvent,
+    LineFailed,
+    Outcome,
+    Status,
+)
 from ari_app.process.logs import Number
-
-
-class Registry:
-    """Finds calls.
-
-    Args:
-        app: Our Stasis application.
-
-    Attributes:
-        sessions: By session id; ended ones are there until they are forgotten.
-        arriving: Channels that have entered and are about to become calls.
-    """
-
-    def __init__(self, app: str) -> None:
-        self.sessions: dict[str, CallSession] = {}
-        self.arriving: set[str] = set()
-        self._by_channel: dict[str, CallSession] = {}
-        self._target_prefix = target_channel_id(app, "")
-
-    def add(self, session: CallSession) -> None:
-        """Know a call."""
-        self.sessions[session.session_id] = session
-        self._by_channel[session.call_id] = session
-        self._by_channel[session.media_id] = session
-
-    def rename(self, session: CallSession, plan: CallPlan, session_id: str) -> None:
-        """Give a waiting call its agent, under another name."""
-        self.sessions.pop(session.session_id, None)
-        self._by_channel.pop(session.media_id, None)
-        session.assign(plan, session_id)
-        self.sessions[session_id] = session
-        self._by_channel[session.media_id] = session
-
-    def release_channels(self, session: CallSession) -> None:
-        """Its channels are another's now: a caller who comes back is another session's."""
-        for channel_id in (session.call_id, session.media_id):
-            if self._by_channel.get(channel_id) is session:
-                del self._by_channel[channel_id]
-
-    def forget_ended(self, most: int) -> None:
-        """Forget the oldest of those that have ended, if there are more."""
-        ended = [key for key, held in self.sessions.items() if held.ended.is_set()]
-        for key in ended[:-most]:
-            del self.sessions[key]
-
-    def not_ended(self) -> list[CallSession]:
-        """The calls that are not over."""
-        return [session for session in self.sessions.values() if not session.ended.is_set()]
-
-    def of_caller(self, channel_id: str) -> CallSession | None:
-        """The call whose caller, or callee, has this channel."""
-        session = self._by_channel.get(channel_id)
-        return session if session is not None and session.call_id == channel_id else None
-
-    def of_channel(self, channel_id: str) -> CallSession | None:
-        """The call to which a channel belongs: the caller's, the media channel, or a target's."""
-        session = self._by_channel.get(channel_id)
-        if session is None and channel_id.startswith(self._target_prefix):
-            name = channel_id.removeprefix(self._target_prefix).rpartition(".")[0]
-            session = self.sessions.get(name)
-            # One that has been given up may still report.
-            return session if session is not None and session.target_id == channel_id else None
-        return session
-
+from ari_app.records.events import CallEnded, StateChanged
+from ari_app.records.record import CallRecord
 
 log = structlog.get_logger(__name__)
 
-# An ended session stays visible for so long.
+# An ended call stays visible for so long.
 _KEEP_ENDED_SECONDS = 60.0
 _MAX_ENDED = 1000
-# Giving a call back takes 16 s where Asterisk does not answer: see `ari_app.line.asterisk.ari.rest.Persistent`.
+# Giving a call back takes 16 s where the far end does not answer (Asterisk:
+# `ari_app.line.asterisk.ari.rest.Persistent`).
 _RELEASE_SECONDS = 16.0
 # After that its requests are given up, and each has a deadline of its own.
-_GIVE_UP_SECONDS = GIVE_BACK_SECONDS - _RELEASE_SECONDS
-# Whoever asks for a call's end waits no longer, though Asterisk may be away.
+_GIVE_UP_SECONDS = 6.0
+# Whoever asks for a call's end waits no longer, though the far end may be away.
 _END_SECONDS = 10.0
 
-_AMD = frozenset({"amd_status", "amd_cause"})
+_WAIT_TIMEOUT = Outcome(Status.FAILED, "wait_timeout")
+_DRAINING = Outcome(Status.REJECTED, "draining")
 
 
-class CallPlanner(Protocol):
-    """Decides about calls that come in."""
+class ArrivalPlanner(Protocol):
+    """Decides about calls that come in; `ari_app.control.planner` does."""
 
-    async def for_caller(
-        self, session_id: str, channel: Channel, arguments: CallArguments
-    ) -> CallPlan:
-        """Plan for a call; raises an AppError when that fails."""
+    async def for_arrival(self, record: CallRecord, arrival: Arrival) -> CallPlan:
+        """Plan for a call, and prepare its line.
+
+        Raises:
+            AppError: It cannot be made.
+        """
         ...
 
-    def for_waiting(self, session_id: str, arguments: CallArguments) -> CallPlan:
-        """Plan for a call that waits until somebody names an agent."""
+    def for_refusal(self, arrival: Arrival) -> CallPlan:
+        """Plan for a call that is given back at once."""
         ...
 
 
-class SessionManager:
-    """Manages multiple concurrent call sessions.
+class Waiting:
+    """A caller who waits for somebody to name an agent: no call yet, but its record shows it.
 
     Args:
         services: What every call uses.
-        planner: Decides about a call.
-        max_concurrent_calls: One more is ``REJECTED``.
-        calls_per_second: How many we may place; 0: any number.
-        queue_size: How many requests may wait for room.
+        arrival: The caller.
+        record: Its record.
 
     Attributes:
+        ended: Set once the caller is no longer here, or has become a call.
+    """
+
+    def __init__(self, services: Services, arrival: Arrival, record: CallRecord) -> None:
+        self.arrival = arrival
+        self.record = record
+        self.ended = asyncio.Event()
+        self._journal = services.journal
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[None] | None = None
+        self._timer = self._loop.call_later(arrival.wait_seconds or 0.0, self.end, _WAIT_TIMEOUT)
+        line = arrival.line
+        line.listen(self._on_line)
+        self._state("waiting", "initializing")
+        # It may have ended meanwhile.
+        if self._task is None:
+            if line.answered:
+                line.music()
+            else:
+                line.ring()
+
+    @property
+    def waits(self) -> bool:
+        """Whether an agent can still be named."""
+        return self._task is None and not self.ended.is_set()
+
+    def refresh(self) -> None:
+        """Nothing of it is measured."""
+
+    def become_call(self) -> Line:
+        """Wait no more: an agent has been named. The line is the call's."""
+        self._timer.cancel()
+        self.ended.set()
+        return self.arrival.line
+
+    def end(self, outcome: Outcome) -> None:
+        """Give the caller back."""
+        if self.waits:
+            self._timer.cancel()
+            self.record.agent_status, self.record.end_reason = outcome.status.value, outcome.reason
+            self._state("releasing", "active")
+            self._task = self._loop.create_task(
+                self._close(outcome), name=f"call {self.record.line_id}"
+            )
+
+    def _on_line(self, event: LineEvent) -> None:
+        match event:
+            case Ended(reason):
+                self.end(Outcome(Status.COMPLETED, reason))
+            case LineFailed(reason):
+                self.end(Outcome(Status.FAILED, reason))
+            case _:
+                pass
+
+    async def _close(self, outcome: Outcome) -> None:
+        record, line = self.record, self.arrival.line
+        await line.close(outcome, CallEnd(record.session_id))
+        now = self._loop.time()
+        record.seconds, record.ended_at = record.duration(now), datetime.now(UTC)
+        record.hangup_cause, record.sip_code = line.cause.hangup_cause, line.cause.sip_code
+        self._state("ended", "ended")
+        self._journal.note(
+            record,
+            CallEnded(record.agent_status, record.end_reason, round(record.seconds, 3)),
+        )
+        self.ended.set()
+
+    def _state(self, state: str, status: str) -> None:
+        self.record.state, self.record.status = state, status
+        self._journal.note(self.record, StateChanged(state, status))
+
+
+class Calls:
+    """Manages all calls of this process.
+
+    Args:
+        services: What every call uses.
+        planner: Decides about a call that comes in.
+        max_concurrent_calls: One more is `REJECTED`.
+        calls_per_second: How many we may place; 0: any number.
+        queue_size: How many requests may wait for room.
+        give_up: Gives up what still waits for a far end that is away.
+
+    Attributes:
+        records: By session id: the calls that run, those who wait, and those that ended in the last
+            minute.
         admission: The places of the calls.
-        draining: New calls are ``REJECTED``.
+        draining: New calls are `REJECTED`.
     """
 
     def __init__(
         self,
         services: Services,
-        planner: CallPlanner,
+        planner: ArrivalPlanner,
         *,
         max_concurrent_calls: int,
         calls_per_second: float = 0.0,
         queue_size: int = 100,
+        give_up: Callable[[], None] = lambda: None,
     ) -> None:
         self.max_concurrent_calls = max_concurrent_calls
         self.admission = Admission(
             max_concurrent_calls,
-            self.get_active_sessions_count,
+            self.count,
             per_second=calls_per_second,
             max_waiting=queue_size,
         )
+        self.records: dict[str, CallRecord] = {}
         self.draining = False
         self._services = services
         self._planner = planner
-        self._registry = Registry(services.app)
+        self._give_up = give_up
+        self._live: dict[str, Call | Waiting] = {}
+        self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._taking_in: set[asyncio.Task[None]] = set()
-        self._sweeper = Sweeper(services, self._registry, self.handle)
-        self._router = EventRouter(
-            self._registry,
-            services.app,
-            services.policy,
-            on_caller=self._take_in,
-            on_late=self._remove_late,
-            on_foreign=self._sweeper.channel_gone,
-        )
 
-    @property
-    def sessions(self) -> dict[str, CallSession]:
-        """All calls by their ids, those of the last minute among them."""
-        return self._registry.sessions
+    # --- calls come and go
 
-    @property
-    def replaced(self) -> bool:
-        """Another process has the application: its calls are none of ours to clean up."""
-        return self._sweeper.replaced
+    def take(self, arrival: Arrival) -> None:
+        """Take an arrival in, or refuse it: a refused one goes on elsewhere at once."""
+        task = self._spawn(self._begin(arrival))
+        self._taking_in.add(task)
+        task.add_done_callback(self._taking_in.discard)
 
-    @replaced.setter
-    def replaced(self, replaced: bool) -> None:
-        self._sweeper.replaced = replaced
+    async def _begin(self, arrival: Arrival) -> None:
+        record = self._record(uuid.uuid4().hex, arrival.line)
+        try:
+            await self._take_in(arrival, record)
+        except Exception:
+            log.exception("call_not_taken_in", call=arrival.line.id)
+            failed = Outcome(Status.FAILED, "internal_error")
+            await arrival.line.close(failed, CallEnd(record.session_id))
 
-    # --- sessions
-
-    async def create_session(
-        self, channel: Channel, arguments: CallArguments
-    ) -> CallSession | None:
-        """Take a call in, or refuse it: a refused one goes on in the dialplan at once.
-
-        Returns:
-            The call; None when the caller hung up before it could be taken in.
-        """
-        for problem in arguments.problems:
-            log.warning("bad_stasis_argument", call=channel.id, problem=problem)
-        if arguments.wait_seconds:
-            return self._let_wait(channel, arguments)
-        session_id = uuid.uuid4().hex
-        self._registry.arriving.add(channel.id)
+    async def _take_in(self, arrival: Arrival, record: CallRecord) -> None:
+        line = arrival.line
+        for problem in arrival.problems:
+            log.warning("bad_stasis_argument", call=line.id, problem=problem)
+        line.name(record.session_id)
+        if arrival.wait_seconds:
+            self._let_wait(arrival, record)
+            return
+        gone: list[Ended] = []
+        line.listen(lambda event: gone.append(event) if isinstance(event, Ended) else None)
         failure: str | None = None
         try:
-            plan = await self._planner.for_caller(session_id, channel, arguments)
+            plan = await self._planner.for_arrival(record, arrival)
         except AppError as error:
-            plan, failure = self._planner.for_waiting(session_id, arguments), error.code
-        finally:
-            arrived = channel.id in self._registry.arriving
-            self._registry.arriving.discard(channel.id)
-        if not arrived:
-            return None
+            plan, failure = self._planner.for_refusal(arrival), error.code
+        if gone:
+            # The caller hung up before the call could be taken in.
+            await line.close(Outcome(Status.COMPLETED, gone[0].reason), CallEnd(record.session_id))
+            return
         log.info(
             "call_entered",
-            call=channel.id,
-            session=session_id,
-            caller=Number(channel.caller.number),
-            called=Number(channel.dialplan.exten),
+            call=line.id,
+            session=record.session_id,
+            caller=Number(line.caller),
+            called=Number(line.called),
         )
         refusal = self._refusal(plan) if failure is None else Outcome(Status.FAILED, failure)
-        session = self._add(plan, _party(channel), session_id)
+        call = self._add(plan, line, record)
         if refusal is None:
-            status = arguments.variables.get("amd_status", "")
-            session.metadata.update(
-                {name: text for name, text in arguments.variables.items() if name in _AMD}
-            )
-            on_machine = self._services.policy.on_amd_status(status)
-            session.post(CallerEntered(channel.state == "Up", on_machine))
+            on_machine = self._services.policy.on_amd(arrival.screened)
+            if arrival.screened is not None:
+                record.metadata.update(
+                    amd_status=arrival.screened.status, amd_cause=arrival.screened.cause
+                )
+            call.arrive(on_machine)
         else:
-            log.warning("call_refused", call=channel.id, reason=refusal.reason)
-            session.post(Refused(refusal))
-        return session
+            log.warning("call_refused", call=line.id, reason=refusal.reason)
+            call.refuse(refusal)
 
-    def _let_wait(self, channel: Channel, arguments: CallArguments) -> CallSession:
-        session_id = uuid.uuid4().hex
-        plan = self._planner.for_waiting(session_id, arguments)
-        session = self._add(plan, _party(channel), session_id)
+    def _let_wait(self, arrival: Arrival, record: CallRecord) -> None:
+        waiting = Waiting(self._services, arrival, record)
+        self._keep(waiting)
         if self.draining:
-            session.post(Refused(Outcome(Status.REJECTED, "draining")))
-        else:
-            session.post(CallerWaits(answered=channel.state == "Up"))
-        return session
+            waiting.end(_DRAINING)
 
-    def place_call(
-        self,
-        plan: CallPlan,
-        party: Party,
-        session_id: str,
-        *,
-        reference: str | None,
-        metadata: Mapping[str, Any],
-    ) -> CallSession:
+    def place(
+        self, plan: CallPlan, line: Line, record: CallRecord, *, screened: bool = False
+    ) -> CallRecord:
         """Call somebody. The place for it must have been taken."""
-        session = self._add(plan, party, session_id)
-        session.reference = reference
-        session.metadata.update(metadata)
-        assert party.placement is not None, "a call that is placed says how"
-        session.post(CallWanted(party.placement.screened))
-        return session
+        self._add(plan, line, record).place(screened=screened)
+        return record
 
-    def assign(self, session: CallSession, plan: CallPlan, session_id: str) -> None:
-        """Give a waiting call its agent, under the name ``session_id``."""
-        self._registry.rename(session, plan, session_id)
+    def assign(self, waiting: Waiting, plan: CallPlan, session_id: str) -> CallRecord:
+        """Give a waiting caller its agent, under the name `session_id`."""
+        record, line = waiting.record, waiting.become_call()
+        for held in (self.records, self._live):
+            held.pop(record.session_id, None)
+        record.session_id = session_id
+        line.name(session_id)
+        self._add(plan, line, record).arrive()
+        return record
 
-    def waiting_call(self, channel_id: str) -> CallSession | None:
-        """The call that waits for an agent on a channel."""
-        session = self._registry.of_caller(channel_id)
-        return session if session is not None and session.state is State.WAITING else None
+    def _record(self, session_id: str, line: Line) -> CallRecord:
+        return CallRecord(
+            session_id,
+            line.id,
+            self._loop.time(),
+            placed=line.placed,
+            caller_number=line.caller,
+            called_number=line.called,
+        )
 
-    def placed_channel(self, session_id: str) -> str:
-        """The id of the channel to somebody whom a session calls."""
-        return placed_channel_id(self._services.app, session_id)
+    def _add(self, plan: CallPlan, line: Line, record: CallRecord) -> Call:
+        call = Call(self._services, plan, line, record)
+        self._keep(call)
+        return call
 
-    def _add(self, plan: CallPlan, party: Party, session_id: str) -> CallSession:
-        session = CallSession(self._services, plan, party, session_id=session_id)
-        self._registry.add(session)
-        self._spawn(self._retire(session))
-        return session
+    def _keep(self, live: Call | Waiting) -> None:
+        name = live.record.session_id
+        self.records[name] = live.record
+        self._live[name] = live
+        self._spawn(self._retire(live.record, live.ended))
 
-    def get_session(self, session_id: str) -> CallSession | None:
-        """Get a session by its id; an ended one is there for another 60 seconds."""
-        return self.sessions.get(session_id)
+    async def _retire(self, record: CallRecord, ended: asyncio.Event) -> None:
+        await ended.wait()
+        if record.ended_at is None:
+            return  # somebody who waited, and has become a call
+        self._live.pop(record.session_id, None)
+        self.admission.changed()
+        over = [name for name, kept in self.records.items() if kept.ended_at is not None]
+        for name in over[:-_MAX_ENDED]:
+            del self.records[name]
+        await asyncio.sleep(_KEEP_ENDED_SECONDS)
+        # Another call may have taken the name of one that went.
+        if self.records.get(record.session_id) is record:
+            del self.records[record.session_id]
 
-    async def end_session(self, session_id: str, reason: str = "end_requested") -> None:
+    # --- who is here
+
+    def call(self, session_id: str) -> Call | None:
+        """The call of this name that has not ended."""
+        live = self._live.get(session_id)
+        return live if isinstance(live, Call) else None
+
+    def record(self, session_id: str) -> CallRecord | None:
+        """The record of a call, up to date; an ended one is there for another 60 seconds."""
+        if (live := self._live.get(session_id)) is not None:
+            live.refresh()
+        return self.records.get(session_id)
+
+    def waiting_on(self, line_id: str) -> Waiting | None:
+        """The caller who waits for an agent on a line."""
+        return next(
+            (
+                live
+                for live in self._live.values()
+                if isinstance(live, Waiting) and live.waits and live.record.line_id == line_id
+            ),
+            None,
+        )
+
+    def count(self) -> int:
+        """How many calls hold an agent, or are about to."""
+        return sum(1 for live in self._live.values() if isinstance(live, Call) and live.counts)
+
+    # --- ends
+
+    async def end(self, session_id: str, reason: str = "end_requested") -> None:
         """End a call and wait until everything has been given back, for ten seconds at most.
 
-        While Asterisk cannot be reached the call stays ``releasing``, and is given back later.
+        While the far end cannot be reached the call stays `releasing`, and is given back later.
 
         Raises:
-            KeyError: There is no such session.
+            KeyError: There is no such call.
         """
-        session = self.sessions[session_id]
-        session.post(EndRequested(Outcome(Status.COMPLETED, reason)))
-        await _all_ended([session], _END_SECONDS)
+        if session_id not in self.records:
+            raise KeyError(session_id)
+        if (live := self._live.get(session_id)) is not None:
+            _end(live, Outcome(Status.COMPLETED, reason))
+            await _all_ended([live], _END_SECONDS)
 
-    def get_active_sessions_count(self) -> int:
-        """How many calls hold an agent, or are about to."""
-        return sum(1 for session in self.sessions.values() if session.counts)
+    def end_all(self, reason: str) -> None:
+        """End every call now; the callers go on elsewhere as `FAILED`."""
+        for live in tuple(self._live.values()):
+            _end(live, Outcome(Status.FAILED, reason))
 
     async def drain(self, timeout: float) -> None:
-        """Refuse new calls, let the running ones finish, and after ``timeout`` seconds end them.
+        """Refuse new calls, let the running ones finish, and after `timeout` seconds end them.
 
-        Returns within another 22 s, also where Asterisk cannot be reached.
+        Returns within another 22 s, also where the far end cannot be reached.
         """
         self.draining = True
-        for session in self._registry.not_ended():
-            if session.state is State.WAITING:
-                session.post(EndRequested(Outcome(Status.REJECTED, "draining")))
-        running = self._registry.not_ended()
-        if running:
+        self.admission.close()
+        for live in tuple(self._live.values()):
+            if isinstance(live, Waiting):
+                live.end(_DRAINING)
+        if running := tuple(self._live.values()):
             log.info("draining", calls=len(running), limit_seconds=timeout)
             if not await _all_ended(running, timeout):
                 self.end_all("shutting_down")
         with suppress(TimeoutError):
             async with asyncio.timeout(_RELEASE_SECONDS):
-                # Who came meanwhile was refused, and is on the way back to the dialplan.
+                # Who came meanwhile was refused, and is on the way back.
                 if self._taking_in:
                     await asyncio.wait(self._taking_in)
-                await _all_ended(self._registry.not_ended(), None)
-        if left := self._registry.not_ended():
+                await _all_ended(tuple(self._live.values()), None)
+        if left := tuple(self._live.values()):
             log.error("calls_not_given_back", calls=len(left))
-            self._services.ari.link.abandon()
+            self._give_up()
             await _all_ended(left, _GIVE_UP_SECONDS)
 
-    def end_all(self, reason: str) -> None:
-        """End every call now; the callers go on in the dialplan as ``FAILED``."""
-        for session in self._registry.not_ended():
-            session.post(EndRequested(Outcome(Status.FAILED, reason)))
-
-    async def sweep_forever(self) -> None:
-        """Look for what is left behind now and then, until cancelled."""
-        await self._sweeper.sweep_forever()
-
-    async def reconcile(self) -> None:
-        """Compare Asterisk with the calls that we know and mend what differs."""
-        await self._sweeper.reconcile()
-
     async def close(self) -> None:
-        """Stop what runs in the background. Calls must have ended: see :meth:`drain`."""
+        """Stop what runs in the background. Calls must have ended: see `drain`."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -340,67 +386,30 @@ class SessionManager:
 
     def _refusal(self, plan: CallPlan) -> Outcome | None:
         if self.draining:
-            return Outcome(Status.REJECTED, "draining")
+            return _DRAINING
         if self.admission.full:
             return Outcome(Status.REJECTED, "at_capacity")
-        if not plan.agent_id:
+        if not plan.briefing.agent_id:
             return Outcome(Status.FAILED, "no_agent_id")
         return None
 
-    async def _retire(self, session: CallSession) -> None:
-        await session.ended.wait()
-        self.admission.changed()
-        self._registry.release_channels(session)
-        self._registry.forget_ended(_MAX_ENDED)
-        # Not kept by this task: where many end, the oldest go before their time.
-        name, ended = session.session_id, weakref.ref(session)
-        del session
-        await asyncio.sleep(_KEEP_ENDED_SECONDS)
-        # Another call may have taken the name of one that went.
-        if self.sessions.get(name) is ended():
-            self.sessions.pop(name, None)
-
-    # --- Asterisk's events
-
-    def handle(self, event: AriEvent) -> None:
-        """Hand one of Asterisk's events to the call that it concerns."""
-        self._router.handle(event)
-
-    async def catch_up(self) -> None:
-        """Find out what happened to the calls while no events came, then mend what differs."""
-        await self._sweeper.catch_up()
-
-    def _take_in(self, event: StasisStart) -> None:
-        task = self._spawn(self._begin(event))
-        self._taking_in.add(task)
-        task.add_done_callback(self._taking_in.discard)
-
-    async def _begin(self, event: StasisStart) -> None:
-        channel = event.channel
-        try:
-            await self.create_session(channel, parse_arguments(event.args))
-        except Exception:
-            log.exception("call_not_taken_in", call=channel.id)
-            failed = Outcome(Status.FAILED, "internal_error")
-            await give_back_caller(self._services.ari, channel.id, failed)
-
-    def _remove_late(self, channel_id: str) -> None:
-        self._spawn(self._sweeper.remove_channel(channel_id))
-
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
+        task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
 
-def _party(channel: Channel) -> Party:
-    return Party(channel.id, channel.caller.number, channel.dialplan.exten)
+def _end(live: Call | Waiting, outcome: Outcome) -> None:
+    if isinstance(live, Waiting):
+        live.end(outcome)
+    else:
+        live.context.post(EndRequested(outcome))
 
 
-async def _all_ended(sessions: Collection[CallSession], timeout: float | None) -> bool:
+async def _all_ended(calls: Collection[Call | Waiting], timeout: float | None) -> bool:
     """Wait for calls to end, so long at most; whether they have."""
-    waiting = [asyncio.ensure_future(session.ended.wait()) for session in sessions]
+    waiting = [asyncio.ensure_future(call.ended.wait()) for call in calls]
     if not waiting:
         return True
     try:

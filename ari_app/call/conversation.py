@@ -1,21 +1,35 @@
-"""The agent's side of one call: its connection, what it says and hears, and its tools."""
+"""The agent's side of one call: its conversations, what it says and when it is silent, its tools."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+import dataclasses
+from collections.abc import Callable, Iterable
 from enum import Enum, auto
-from typing import Any, Final, Protocol
+from typing import Final
 
 import structlog
 
-from ari_app.agent.elevenlabs.client import AgentClient
-from ari_app.agent.elevenlabs.client_messages import Initiation
-from ari_app.agent.elevenlabs.closing import AgentClose, CloseKind
-from ari_app.agent.elevenlabs.connection import AgentConnection
-from ari_app.agent.elevenlabs.errors import AgentRefused
-from ari_app.agent.elevenlabs.server_messages import AgentToolRequest
-from ari_app.call.plan import CallPolicy
+from ari_app.agent.interface import (
+    AgentCorrected,
+    AgentEvent,
+    Agents,
+    AgentSaid,
+    Briefing,
+    CallerSaid,
+    Closed,
+    Conversation,
+    EndedBy,
+    Ending,
+    Interrupted,
+    ResponseComplete,
+    Resumed,
+    Spoke,
+    TheirToolBegan,
+    TheirToolEnded,
+    ToolCalled,
+)
+from ari_app.call.context import CallContext
 from ari_app.call.signals import (
     AgentClosed,
     AgentEnding,
@@ -26,12 +40,15 @@ from ari_app.call.signals import (
     Event,
     HoldRequested,
 )
-from ari_app.call.sound import AgentAudio, Cleared, ConversationStreamer, LineAudio
+from ari_app.call.sound import CallSound, Cleared
 from ari_app.call.states import State
-from ari_app.call.tools import MAX_RUNNING, TOO_MANY, ToolAnswer, ToolRunner
+from ari_app.call.tools import MAX_RUNNING, TOO_MANY, ToolRunner
 from ari_app.errors import AgentError
 from ari_app.line.interface import Outcome, Status
-from ari_app.records.events import TranscriptLine
+from ari_app.records import events
+from ari_app.records.events import AgentConnected, AgentNotReached
+from ari_app.records.record import TranscriptLine
+from ari_app.tools.tool import ToolAnswer
 
 # After the agent has said that it ends the call: how long it may stay silent, and how long it may
 # take.
@@ -52,31 +69,22 @@ class AgentSpeech:
     """What one call's agents say, one after the other, on the way to the line.
 
     Args:
-        audio: The line.
+        sound: The call's sound.
 
     Attributes:
-        streamer: Carries the sound, once there is an agent.
         heard_until: When the caller will have heard all of it, or has; on the loop's clock.
         last_word: When somebody said something in another way: keys, a transcript.
     """
 
-    def __init__(self, audio: LineAudio) -> None:
-        self._audio = audio
+    def __init__(self, sound: CallSound) -> None:
+        self._sound = sound
         self._loop = asyncio.get_running_loop()
         self._last_audio = 0.0
         self._quiet_deadline = 0.0
         self._kept: list[tuple[int, bytes, bool]] = []
         self._kept_bytes = 0
-        self.streamer: ConversationStreamer | None = None
         self.heard_until = 0.0
         self.last_word = self._loop.time()
-
-    def carry(self, agent: AgentAudio) -> None:
-        """Take an agent's voice from now on, and let it hear the line."""
-        if self.streamer is None:
-            self.streamer = ConversationStreamer(self._audio, agent)
-        else:
-            self.streamer.replace(agent)
 
     # --- what it says
 
@@ -94,11 +102,11 @@ class AgentSpeech:
         for event_id, data, is_final in kept:
             self._play(event_id, data, is_final)
 
-    def interrupt(self) -> Cleared | None:
+    def interrupt(self) -> Cleared:
         """The caller speaks over it."""
         self.last_word = self.heard_until = self._loop.time()
         self._take_kept()
-        return None if self.streamer is None else self.streamer.interrupt()
+        return self._sound.clear()
 
     def _keep(self, event_id: int, data: bytes, is_final: bool) -> None:
         self._kept_bytes += len(data)
@@ -111,20 +119,18 @@ class AgentSpeech:
 
     def end_response(self) -> None:
         """Nothing more comes of the last response."""
-        if self.streamer is not None:
-            self.streamer.response_complete()
+        self._sound.end_response()
 
     def _play(self, event_id: int, data: bytes, is_final: bool) -> None:
-        if self.streamer is not None:
-            self.streamer.agent_audio(event_id, data, is_final=is_final)
-            self.heard_until = self._loop.time() + self.queued_seconds
+        self._sound.say(event_id, data, is_final=is_final)
+        self.heard_until = self._loop.time() + self.queued_seconds
 
     # --- silence
 
     @property
     def queued_seconds(self) -> float:
         """How much the caller has still to hear."""
-        return self._audio.playout.pending_ms / 1000
+        return self._sound.playout.pending_ms / 1000
 
     def begin_quiet(self) -> float:
         """Start to wait for the agent's silence; seconds until the first look."""
@@ -144,7 +150,7 @@ class AgentSpeech:
 
     def silence_lacks(self, seconds: float) -> float:
         """Seconds that a silence of so many lacks, or less where what is heard may be noise."""
-        now, hearing = self._loop.time(), self._audio.hearing
+        now, hearing = self._loop.time(), self._sound.hearing
         heard = max(self.heard_until, self.last_word, hearing.last_speech_at)
         lacks = seconds - max(0.0, now - heard)
         return min(lacks, _UNSURE_SECONDS) if hearing.is_unsure(now) else lacks
@@ -205,33 +211,6 @@ def transcript_text(lines: Iterable[TranscriptLine], limit: int = MAX_CHARACTERS
 def context(transcript: str) -> str:
     """The contextual update for the new conversation."""
     return _CONTEXT + transcript
-
-
-def initiation_for(
-    initiation: Initiation, transcript: str, conversation_id: str, first_message: str | None
-) -> Initiation:
-    """The first message to the new agent.
-
-    Args:
-        initiation: What the lost one was told.
-        transcript: See :func:`transcript_text`.
-        conversation_id: The lost one's.
-        first_message: What the new one says first; empty: it waits to be told. None leaves its own
-            greeting, for an agent that allows no override.
-    """
-    variables = {
-        **(initiation.dynamic_variables or {}),
-        "resumed_from": conversation_id,
-        "transcript_so_far": transcript,
-    }
-    overrides = initiation.conversation_config_override
-    if first_message is not None:
-        agent = (overrides or {}).get("agent")
-        said = {**(agent if isinstance(agent, dict) else {}), "first_message": first_message}
-        overrides = {**(overrides or {}), "agent": said}
-    return initiation.model_copy(
-        update={"dynamic_variables": variables, "conversation_config_override": overrides}
-    )
 
 
 _PAUSE: Final = 0.2
@@ -301,13 +280,13 @@ class Attention:
     """Knows what the agent owes the caller.
 
     Args:
-        audio: The line, on which the caller is heard.
+        sound: The call's sound, in which the caller is heard.
         speech: What the caller hears of the agent.
         limit_seconds: See :class:`~ari_app.call.conversation.SilenceWatch`.
     """
 
-    def __init__(self, audio: LineAudio, speech: AgentSpeech, limit_seconds: float) -> None:
-        self._audio = audio
+    def __init__(self, sound: CallSound, speech: AgentSpeech, limit_seconds: float) -> None:
+        self._sound = sound
         self._speech = speech
         self._limit_seconds = limit_seconds
         self._watch = SilenceWatch(limit_seconds)
@@ -332,7 +311,7 @@ class Attention:
             now = self._loop.time()
             verdict = self._watch.look(
                 now,
-                spoke_at=max(self._said_at, self._audio.hearing.last_utterance_at),
+                spoke_at=max(self._said_at, self._sound.hearing.last_utterance_at),
                 answered_at=max(self._speech.heard_until, self._meant_at),
                 excused=excused() or any(until > now for until in self._their_tools.values()),
             )
@@ -345,7 +324,7 @@ class Attention:
     def caller_said(self) -> None:
         """The agent has understood something."""
         # This may come after the answer has begun; the line knows better when the caller spoke.
-        self._said_at = self._audio.hearing.last_speech_at or self._loop.time()
+        self._said_at = self._sound.hearing.last_speech_at or self._loop.time()
 
     def tool_begins(self, call_id: str, seconds: float | None) -> None:
         """A tool of ElevenLabs' own runs, for so long at most."""
@@ -383,158 +362,120 @@ _NOT_HEARD = frozenset(
         State.CONSULTING,
     }
 )
-# Every other close means that the agent was lost.
-_CLOSE_STATUS = {
-    CloseKind.AGENT_ENDED: Status.COMPLETED,
-    CloseKind.MAX_DURATION: Status.TIMEOUT,
-}
+_STATUS = {EndedBy.AGENT: Status.COMPLETED, EndedBy.TIME: Status.TIMEOUT}
+"""How a call ends with its agent; a lost one has `FAILED` it."""
 # As much of a tool's name as the agent is told back.
 _NAME_CHARACTERS = 64
 _NOT_ANSWERED = "(The caller has spoken, and hears no answer. Please answer now.)"
 
 
-class OfAgent(Protocol):
-    """What the agent's side needs of its call."""
-
-    @property
-    def state(self) -> State:
-        """Where the call is."""
-        ...
-
-    @property
-    def on_hold(self) -> bool:
-        """Whether the caller's phone has put us on hold."""
-        ...
-
-    @property
-    def conversation_id(self) -> str:
-        """The last agent's conversation."""
-        ...
-
-    @property
-    def transcript(self) -> Iterable[TranscriptLine]:
-        """What was said so far."""
-        ...
-
-    def post(self, event: Event) -> None:
-        """Feed the machine."""
-        ...
-
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run a task that the call waits for."""
-        ...
-
-    def say(self, who: str, text: str) -> None:
-        """Add to the transcript."""
-        ...
-
-    def agent_is_there(self) -> None:
-        """The agent is ready."""
-        ...
-
-    def agent_is_gone(self, close: AgentClose) -> None:
-        """The agent's socket has closed."""
-        ...
-
-    def agent_not_reached(self, code: str) -> None:
-        """No conversation came about."""
-        ...
-
-
 class AgentSide:
-    """An :class:`~ari_app.elevenlabs.AgentHandler`, and all that belongs to it.
+    """The agent's side of one call: its conversations, what it says, its tools.
 
     Args:
-        call: The call.
-        audio: Its line.
-        policy: Whether a lost agent is replaced, and how long one may be silent.
+        context: What the parts of the call share.
+        sound: The call's sound.
+        tools: Runs the tools; it is given what it needs of this.
         has_phrase: There is a phrase to cover the gap that a lost agent leaves.
 
     Attributes:
         speech: When it speaks.
-        connection: The conversation, once the agent is there.
-        interruptions: How often the caller interrupted.
         waited_seconds: How long nothing had come from a lost agent before that was found.
     """
 
     def __init__(
-        self, call: OfAgent, audio: LineAudio, policy: CallPolicy, *, has_phrase: bool
+        self, context: CallContext, sound: CallSound, tools: ToolRunner, *, has_phrase: bool
     ) -> None:
-        self._call = call
-        self._audio = audio
-        self._policy = policy
+        self._context = context
+        self._sound = sound
+        self._tools = tools
         self._has_phrase = has_phrase
+        self._conversation: Conversation | None = None
         self._dialling: asyncio.Task[None] | None = None
         self._patience: asyncio.Task[None] | None = None
         self._waits_for_silence: asyncio.Task[None] | None = None
         self._running: set[asyncio.Task[None]] = set()
         self._too_many_told = False
         self._holds = False
-        self.speech = AgentSpeech(audio)
-        self._attention = Attention(audio, self.speech, policy.silence_timeout_seconds)
+        self.speech = AgentSpeech(sound)
+        self._attention = Attention(sound, self.speech, context.policy.silence_timeout_seconds)
         self.waited_seconds = 0.0
-        self.tools: ToolRunner | None = None
-        self.connection: AgentConnection | None = None
-        self.interruptions = 0
 
     # --- life
 
-    def dial(self, agents: AgentClient, agent_id: str, initiation: Initiation) -> None:
+    def dial(self, agents: Agents, briefing: Briefing) -> None:
         """Begin the conversation; AgentReady or AgentFailed follows."""
-        self._dialling = self._call.spawn(self._connect(agents, agent_id, initiation))
+        self._dialling = self._context.spawn(self._connect(agents, briefing))
 
-    def dial_again(self, agents: AgentClient, agent_id: str, initiation: Initiation) -> None:
-        """Begin another one in place of the lost one, whose words the caller has heard."""
-        self._dialling = self._call.spawn(self._reconnect(agents, agent_id, initiation))
+    def replace(self, agents: Agents, briefing: Briefing, *, heard: bool) -> None:
+        """Begin another conversation in place of a lost one; AgentReady or AgentFailed follows.
 
-    async def _connect(self, agents: AgentClient, agent_id: str, initiation: Initiation) -> None:
-        try:
-            connection = await agents.connect(agent_id, initiation, handler=self)
-        except AgentError as error:
-            self._not_reached(error)
-        else:
-            self._begin(connection)
-            self._call.post(AgentReady())
-
-    async def _reconnect(self, agents: AgentClient, agent_id: str, initiation: Initiation) -> None:
-        said = transcript_text(self._call.transcript)
-        lost = self._call.conversation_id
-        first_message: str | None = self._policy.resume_message
-        try:
-            try:
-                told = initiation_for(initiation, said, lost, first_message)
-                connection = await agents.connect(agent_id, told, handler=self)
-            except AgentRefused as error:
-                if error.close.kind is not CloseKind.OVERRIDE_ERROR:
-                    raise
-                log.warning("agent_allows_no_first_message", agent=agent_id)
-                first_message = None
-                told = initiation_for(initiation, said, lost, None)
-                connection = await agents.connect(agent_id, told, handler=self)
-        except AgentError as error:
-            self._not_reached(error)
+        Args:
+            agents, briefing: As for `dial`.
+            heard: The caller has heard the lost agent: the new one is told what was said, and does
+                not greet.
+        """
+        if not heard:
+            # What the lost one has said is queued, and would be heard before the new greeting.
+            self.speech.interrupt()
+            self.dial(agents, briefing)
             return
-        self._begin(connection)
-        connection.send_contextual_update(context(said), context_id="resumed")
-        self._call.post(AgentReady())
-        if first_message == "":
+        record, policy = self._context.record, self._context.policy
+        said = transcript_text(record.transcript)
+        resumed = Resumed(record.conversation_id, said, policy.resume_message)
+        self._dialling = self._context.spawn(
+            self._connect(agents, dataclasses.replace(briefing, resumed=resumed))
+        )
+
+    async def _connect(self, agents: Agents, briefing: Briefing) -> None:
+        try:
+            conversation = await agents.connect(briefing, self._on_agent)
+        except AgentError as error:
+            log.warning("agent_not_reached", code=error.code, error=str(error))
+            self._context.note(AgentNotReached(error.code))
+            self._context.post(AgentFailed(error.code))
+            return
+        self._begin(conversation)
+        if briefing.resumed is not None:
+            conversation.tell(context(briefing.resumed.transcript), about="resumed")
+        self._context.post(AgentReady())
+        if conversation.waits:
             self.prompt()
 
-    def _not_reached(self, error: AgentError) -> None:
-        log.warning("agent_not_reached", code=error.code, error=str(error))
-        self._call.agent_not_reached(error.code)
-        self._call.post(AgentFailed(error.code))
+    def _begin(self, conversation: Conversation) -> None:
+        context, record = self._context, self._context.record
+        self._conversation = conversation
+        self._sound.carry(conversation)
+        record.converses(conversation.id)
+        record.agent_hears, record.agent_speaks = conversation.hears.name, conversation.speaks.name
+        context.log.info(
+            "agent_connected",
+            conversation=conversation.id,
+            hears=record.agent_hears,
+            speaks=record.agent_speaks,
+        )
+        if context.state is not State.RECOVERING:
+            context.note(AgentConnected(conversation.id, round(context.duration(), 3)))
+        self._patience = context.spawn(self._be_patient(conversation))
 
-    def _begin(self, connection: AgentConnection) -> None:
-        self.connection = connection
-        self.speech.carry(connection)
-        self._call.agent_is_there()
-        self._patience = self._call.spawn(self._be_patient(connection))
+    @property
+    def is_there(self) -> bool:
+        """Whether there is an agent that can be told something."""
+        return self._conversation is not None and self._conversation.is_open
+
+    def tell(self, text: str, *, about: str | None = None) -> None:
+        """Tell the agent something to know, if there is one."""
+        if self._conversation is not None:
+            self._conversation.tell(text, about=about)
+
+    def ask(self, text: str, *, keys: bool = False) -> None:
+        """Say something to the agent as the caller would, if there is one."""
+        if self._conversation is not None:
+            self._conversation.ask(text, keys=keys)
 
     def prompt(self) -> None:
         """Ask an agent that has taken a lost one's place to go on."""
-        if self.connection is not None:
-            self.connection.send_user_message(GO_ON)
+        self.ask(GO_ON)
 
     async def close(self) -> None:
         """End the conversation, also one that is being begun."""
@@ -546,49 +487,75 @@ class AgentSide:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        if self.connection is not None:
-            await self.connection.close()
+        if self._conversation is not None:
+            await self._conversation.close()
 
-    async def _be_patient(self, connection: AgentConnection) -> None:
-        while connection.is_open:
+    async def _be_patient(self, conversation: Conversation) -> None:
+        while conversation.is_open:
             await asyncio.sleep(_PATIENCE_SECONDS)
-            if self._call.state in _NOT_HEARD:
-                connection.send_user_activity()
+            if self._context.state in _NOT_HEARD:
+                conversation.still_here()
 
     # --- silence
 
     async def attend(self) -> None:
         """See to it that the caller is answered, for as long as the call lasts."""
         await self._attention.watch(excused=self._silence_is_excused, tell=self._tell_to_answer)
-        self._call.post(AgentFailed("agent_silent"))
+        self._context.post(AgentFailed("agent_silent"))
 
     def _silence_is_excused(self) -> bool:
-        call = self._call
-        return call.state is not State.TALKING or call.on_hold or bool(self._running)
+        context = self._context
+        return context.state is not State.TALKING or context.on_hold or bool(self._running)
 
     def _tell_to_answer(self) -> None:
-        log.warning("agent_silent", conversation=self._call.conversation_id)
-        self._call.say("note", "the agent does not answer, and is told so")
-        if self.connection is not None:
-            self.connection.send_user_message(_NOT_ANSWERED)
+        log.warning("agent_silent", conversation=self._context.record.conversation_id)
+        self._context.say("note", "the agent does not answer, and is told so")
+        self.ask(_NOT_ANSWERED)
 
     def hold_when_silent(self) -> None:
         """Give the caller music once the agent is silent, until it speaks again."""
         if self._waits_for_silence is None or self._waits_for_silence.done():
-            self._waits_for_silence = self._call.spawn(self._hold_when_silent())
+            self._waits_for_silence = self._context.spawn(self._hold_when_silent())
 
     async def _hold_when_silent(self) -> None:
         # What the agent says about the tool's result is still for the caller.
         self.speech.will_speak()
         await self.speech.silent(QUIET_SECONDS)
         self._holds = True
-        self._call.post(HoldRequested(on=True))
+        self._context.post(HoldRequested(on=True))
 
-    # --- ari_app.elevenlabs.AgentHandler
+    # --- what the agent tells
 
-    def audio(self, event_id: int, data: bytes, is_final: bool) -> None:
-        """A piece of a response."""
-        match self._call.state:
+    def _on_agent(self, event: AgentEvent) -> None:
+        say = self._context.say
+        match event:
+            case Spoke(event_id, data, is_final):
+                self._spoke(event_id, data, is_final)
+            case Interrupted():
+                self._interrupted()
+            case ResponseComplete():
+                self.speech.end_response()
+            case CallerSaid(text):
+                self.speech.somebody_spoke()
+                self._attention.caller_said()
+                say("caller", text)
+            case AgentSaid(text):
+                say("agent", text)
+            case AgentCorrected(_, corrected):
+                say("correction", corrected)
+            case ToolCalled():
+                self._tool_called(event)
+            case TheirToolBegan(_, call_id, seconds):
+                self._attention.tool_begins(call_id, seconds)
+            case TheirToolEnded(name, call_id):
+                self._attention.tool_ended(call_id, name)
+            case Ending():
+                self._context.post(AgentEnding(Outcome(Status.COMPLETED, "agent_ended")))
+            case Closed():
+                self._closed(event)
+
+    def _spoke(self, event_id: int, data: bytes, is_final: bool) -> None:
+        match self._context.state:
             case State.HOLDING if self._holds:
                 self._holds = False
                 back: Event = HoldRequested(on=False)
@@ -598,100 +565,63 @@ class AgentSide:
                 self.speech.take(event_id, data, is_final)
                 return
         self.speech.take(event_id, data, is_final, keep=True)
-        self._call.post(back)
+        self._context.post(back)
 
-    def interruption(self, event_id: int) -> None:
-        """The caller has interrupted the agent."""
-        self.interruptions += 1
+    def _interrupted(self) -> None:
+        self._sound.interruptions += 1
         cleared = self.speech.interrupt()
-        if cleared is not None:
-            self._call.say(
-                "interruption",
-                f"after {cleared.heard_ms:.0f} ms, {cleared.dropped_ms:.0f} ms unheard",
-            )
+        self._context.say(
+            "interruption",
+            f"after {cleared.heard_ms:.0f} ms, {cleared.dropped_ms:.0f} ms unheard",
+        )
 
-    def response_complete(self, event_id: int | None) -> None:
-        """All of a response has been received."""
-        self.speech.end_response()
-
-    def user_transcript(self, text: str, event_id: int | None) -> None:
-        """What the caller said."""
-        self.speech.somebody_spoke()
-        self._attention.caller_said()
-        self._call.say("caller", text)
-
-    def agent_response(self, text: str, event_id: int | None) -> None:
-        """What the agent says."""
-        self._call.say("agent", text)
-
-    def agent_response_correction(
-        self, original: str, corrected: str, event_id: int | None
-    ) -> None:
-        """What the agent has really said before it was interrupted."""
-        self._call.say("correction", corrected)
-
-    def tool_call(
-        self, name: str, call_id: str, parameters: dict[str, Any], expects_response: bool
-    ) -> None:
-        """The agent calls one of our tools."""
+    def _tool_called(self, call: ToolCalled) -> None:
         if len(self._running) >= MAX_RUNNING:
             # Thousands may come at once. Each is answered, and the transcript tells of the first.
             if not self._too_many_told:
                 self._too_many_told = True
-                self._note_tool(name, TOO_MANY)
-            if expects_response and self.connection is not None:
-                self.connection.send_tool_result(call_id, TOO_MANY.text, is_error=True)
+                self._note_tool(call.name, TOO_MANY)
+            if call.expects_response and self._conversation is not None:
+                self._conversation.answer_tool(call.call_id, TOO_MANY.text, is_error=True)
             return
         self._too_many_told = False
-        task = self._call.spawn(self._run_tool(name, call_id, parameters, expects_response))
+        task = self._context.spawn(self._run_tool(call))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def _run_tool(
-        self, name: str, call_id: str, parameters: dict[str, Any], expects_response: bool
-    ) -> None:
-        assert self.tools is not None, "a call has its tools before its agent"
-        asked_by = self.connection
-        answer = await self.tools.run(name, parameters)
-        self._note_tool(name, answer)
+    async def _run_tool(self, call: ToolCalled) -> None:
+        asked_by = self._conversation
+        answer = await self._tools.run(
+            call.name,
+            call.parameters,
+            silent=self.speech.silent,
+            hold_when_silent=self.hold_when_silent,
+        )
+        self._note_tool(call.name, answer)
         # An agent that has come in the place of the one that asked knows nothing of it.
-        if expects_response and asked_by is not None:
-            asked_by.send_tool_result(call_id, answer.text, is_error=answer.is_error)
+        if call.expects_response and asked_by is not None:
+            asked_by.answer_tool(call.call_id, answer.text, is_error=answer.is_error)
         if answer.ends_with is not None:
-            self._call.post(AgentEnding(answer.ends_with))
+            self._context.post(AgentEnding(answer.ends_with))
 
     def _note_tool(self, name: str, answer: ToolAnswer) -> None:
-        self._call.say("tool", f"{name[:_NAME_CHARACTERS]}: {answer.text}")
+        self._context.say("tool", f"{name[:_NAME_CHARACTERS]}: {answer.text}")
 
-    def tool_response(self, name: str, call_id: str, status: str, is_error: bool) -> None:
-        """One of ElevenLabs' own tools has run."""
-        self._attention.tool_ended(call_id, name)
-        if name == "end_call" and status == "success":
-            self._call.post(AgentEnding(Outcome(Status.COMPLETED, "agent_ended")))
-
-    def other(self, message: object) -> None:
-        """Messages that have no call of their own: of them, only that a tool of theirs runs."""
-        if isinstance(message, AgentToolRequest):
-            self._attention.tool_begins(message.tool_call_id, message.response_timeout_secs)
-
-    def closed(self, reason: AgentClose) -> None:
-        """The agent's socket has closed."""
-        self._call.agent_is_gone(reason)
-        status = _CLOSE_STATUS.get(reason.kind, Status.FAILED)
-        outcome = Outcome(status, reason.kind.value)
-        if reason.retryable and self._policy.replace_lost_agent:
-            self._forget()
-            self._call.post(AgentLost(outcome, phrase=self._has_phrase))
+    def _closed(self, close: Closed) -> None:
+        self._context.note(events.AgentClosed(close.code, close.reason))
+        outcome = Outcome(_STATUS.get(close.by, Status.FAILED), close.reason)
+        if close.retryable and self._context.policy.replace_lost_agent:
+            self._forget(close)
+            self._context.post(AgentLost(outcome, phrase=self._has_phrase))
         else:
-            self._call.post(AgentClosed(outcome))
+            self._context.post(AgentClosed(outcome))
 
-    def _forget(self) -> None:
+    def _forget(self, close: Closed) -> None:
         """Drop what was true of the lost agent only."""
-        if self.connection is not None:
-            self.waited_seconds = self.connection.dead_seconds
+        self.waited_seconds = close.silent_seconds
         if self._waits_for_silence is not None:
             self._waits_for_silence.cancel()
         self._holds = False
         self._attention.forget()
-        self._audio.hearing.forget()
+        self._sound.hearing.forget()
         self.speech.end_response()

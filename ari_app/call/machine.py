@@ -1,12 +1,25 @@
-"""The call's machine: events in, effects out. It knows neither sockets nor clocks.
+"""The call's machine: events in, effects out. It knows neither sockets nor clocks, nor any kind of
+line.
 
-The order in which Asterisk, the line and the agent report is theirs to choose; the machine takes
-any order. An event that comes too late to matter (the agent answers a call that is being released)
-changes nothing.
+The order in which the line and the agent report is theirs to choose; the machine takes any order.
+An event that comes too late to matter (the agent answers a call that is being released) changes
+nothing. `Course` is where one call is; below it stand, in the order in which a call meets them, the
+way in, hold and attended transfer, the loss of an agent, and at the end the machine itself.
 
-:mod:`ari_app.call.machine` decides on the way in, :mod:`ari_app.call.machine` while the caller
-hears music, :mod:`ari_app.call.machine` when the agent was lost; the middle and the way out are
-here.
+What becomes of a call whose agent is lost:
+
+========================  ==========================================================================
+ringing, connecting       another is dialled; the caller rings on
+joining, greeting         the same as while talking, once the caller is there
+talking                   what is queued is heard, then a phrase or music, then the new agent
+holding                   the music goes on until the new agent speaks
+consulting                the target is given up; the music goes on until the new agent speaks
+briefing                  caller and target are connected, as if the agent had said all
+closing, draining         it had ended the call: nothing is lost; the same before the caller is
+                          there, if it has ended the call already
+========================  ==========================================================================
+
+A call gets one other agent. When that is lost too, or does not come, the call has `FAILED`.
 """
 
 from __future__ import annotations
@@ -18,42 +31,24 @@ from ari_app.call.signals import (
     AgentEnding,
     AgentFailed,
     AgentLost,
-    AgentNamed,
     AgentReady,
     AgentResumed,
-    AnswerCaller,
-    BridgeMade,
-    CalleeAnswered,
-    CalleeLost,
-    CalleeRings,
     CalleeScreened,
-    CallerAnswered,
-    CallerEntered,
-    CallerJoined,
-    CallerLeft,
-    CallerWaits,
+    CallerArrived,
     CallTarget,
     CallWanted,
     CancelTimer,
     ConnectAgent,
+    ConnectCaller,
     ConsultRequested,
-    ControlFailed,
-    DropAgent,
     DropTarget,
     Effect,
     EndRequested,
     Event,
+    HandOver,
     HoldRequested,
-    JoinCaller,
-    JoinMedia,
-    JoinTarget,
-    MakeBridge,
-    MediaEntered,
-    MediaJoined,
-    MediaLost,
     OnMachine,
-    OpenMedia,
-    PhoneHeld,
+    OpenLine,
     PlaceCall,
     PlayedOut,
     PlayKept,
@@ -71,16 +66,27 @@ from ari_app.call.signals import (
     SilenceHeard,
     SpeechHeard,
     StartAudio,
-    TargetAnswered,
-    TargetJoined,
-    TargetLost,
     TellTarget,
     Timer,
     TimerFired,
     WatchSpeech,
 )
 from ari_app.call.states import OVER, State, Step, advance
-from ari_app.line.interface import Outcome, Result, Status
+from ari_app.line.interface import (
+    Answered,
+    Connected,
+    Ended,
+    LineFailed,
+    Opened,
+    Outcome,
+    PhoneHeld,
+    Result,
+    Rings,
+    SoundLost,
+    Status,
+    TargetConnected,
+    TargetLost,
+)
 
 
 class Course:
@@ -92,7 +98,8 @@ class Course:
         answered: The caller's channel is up.
         screened: Whom we call is to be screened for machines.
         on_machine: What to do, for a machine has answered; ``TALK`` for a person.
-        prepared: Bridge and media channel have been asked for.
+        prepared: A way for sound has been asked for.
+        opened: It is there.
         music: The caller hears music.
         agent_wanted: The agent has been dialled.
         agent_ready: It is there.
@@ -102,7 +109,6 @@ class Course:
         replaced: That has been done; a call gets no third agent.
         together: The caller is with the target of a transfer.
         phrase: There is a phrase to cover the gap, and it has not been played.
-        bridge_made, media_entered, media_joined: What Asterisk has done.
     """
 
     def __init__(self) -> None:
@@ -121,9 +127,7 @@ class Course:
         self.replaced = False
         self.phrase = False
         self.together = False
-        self.bridge_made = False
-        self.media_entered = False
-        self.media_joined = False
+        self.opened = False
 
     def step(self, step: Step) -> None:
         """Go on.
@@ -138,10 +142,10 @@ class Course:
         assert self.outcome is not None, f"a call that is {self.state} knows how it ends"
         return self.outcome
 
-    def join_caller(self) -> JoinCaller:
-        """Put the caller into the bridge; the music, if any, ends."""
+    def connect_caller(self) -> ConnectCaller:
+        """Let the caller hear the agent; the music, if any, ends."""
         self.music = False
-        return JoinCaller()
+        return ConnectCaller()
 
     def agent_ends(self, outcome: Outcome) -> Iterator[Effect]:
         """The agent has said that it ends the call; its last words are waited for."""
@@ -157,16 +161,16 @@ class Course:
         yield PlayOut()
 
     def stop(self, outcome: Outcome) -> Iterator[Effect]:
-        """End now; the caller may still be there."""
-        yield from self.release(Step.STOP, outcome, caller_present=True)
+        """End now."""
+        yield from self.release(Step.STOP, outcome)
 
-    def release(self, step: Step, outcome: Outcome, *, caller_present: bool) -> Iterator[Effect]:
+    def release(self, step: Step, outcome: Outcome) -> Iterator[Effect]:
         """Give everything back."""
         self.step(step)
         self.outcome = outcome
         for timer in Timer:
             yield CancelTimer(timer)
-        yield Release(outcome, caller_present)
+        yield Release(outcome)
 
 
 _HANDED_OVER = Outcome(Status.COMPLETED, "transferred")
@@ -181,29 +185,25 @@ def hold(course: Course, *, on: bool) -> Iterator[Effect]:
             yield PlayMusic()
         case State.HOLDING, False:
             course.step(Step.UNHOLD)
-            yield course.join_caller()
+            yield course.connect_caller()
         case _:
             pass
 
 
 def consult(
-    course: Course, event: ConsultRequested | TargetAnswered | TargetJoined | TargetLost
+    course: Course, event: ConsultRequested | TargetConnected | TargetLost
 ) -> Iterator[Effect]:
     """Something of an attended transfer has happened."""
     match event, course.state:
-        case ConsultRequested(endpoint), State.TALKING:
+        case ConsultRequested(target), State.TALKING:
             course.step(Step.CONSULT)
             course.music = True
             yield PlayMusic()
             yield SetTimer(Timer.CONSULT)
-            yield CallTarget(endpoint)
-        case TargetAnswered(), State.CONSULTING:
-            course.step(Step.TARGET_ANSWERED)
+            yield CallTarget(target)
+        case TargetConnected(), State.CONSULTING:
+            course.step(Step.TARGET_CONNECTED)
             yield CancelTimer(Timer.CONSULT)
-            yield SetTimer(Timer.JOIN)
-            yield JoinTarget()
-        case TargetJoined(), State.BRIEFING:
-            yield CancelTimer(Timer.JOIN)
             yield TellTarget(None)
             yield SetTimer(Timer.BRIEF)
         case TargetLost(result), State.CONSULTING | State.BRIEFING:
@@ -219,8 +219,6 @@ def transfer_time_is_up(course: Course, timer: Timer) -> Iterator[Effect]:
     match timer, course.state:
         case Timer.CONSULT, State.CONSULTING:
             yield from _target_lost(course, Result.NO_ANSWER.value)
-        case Timer.JOIN, State.BRIEFING:
-            yield from _target_lost(course, Result.FAILED.value)
         case Timer.BRIEF, State.BRIEFING:
             yield from hand_over(course)
         case _:
@@ -230,18 +228,18 @@ def transfer_time_is_up(course: Course, timer: Timer) -> Iterator[Effect]:
 def hand_over(course: Course) -> Iterator[Effect]:
     """Caller and target go on without the agent."""
     course.step(Step.HAND_OVER)
-    for timer in (Timer.JOIN, Timer.BRIEF, Timer.CALL, Timer.SPEECH, Timer.HOLD):
+    for timer in (Timer.BRIEF, Timer.CALL, Timer.SPEECH, Timer.HOLD):
         yield CancelTimer(timer)
-    yield course.join_caller()
-    yield DropAgent()
+    course.music = False
+    yield HandOver()
 
 
 def _target_lost(course: Course, result: str) -> Iterator[Effect]:
     course.step(Step.TARGET_LOST)
-    for timer in (Timer.CONSULT, Timer.JOIN, Timer.BRIEF):
+    for timer in (Timer.CONSULT, Timer.BRIEF):
         yield CancelTimer(timer)
     yield DropTarget()
-    yield course.join_caller()
+    yield course.connect_caller()
     yield TellTarget(result)
 
 
@@ -289,7 +287,7 @@ def agent_resumed(course: Course) -> Iterator[Effect]:
     course.step(Step.AGENT_RESUMED)
     for timer in (Timer.RECONNECT, Timer.COVER, Timer.RESUME):
         yield CancelTimer(timer)
-    yield course.join_caller() if course.music else PlayKept()
+    yield course.connect_caller() if course.music else PlayKept()
 
 
 def recovery_failed(course: Course) -> Iterator[Effect]:
@@ -333,17 +331,16 @@ def _recover(course: Course, event: AgentLost) -> Iterator[Effect]:
 
 _PLACED = (State.DIALLING, State.RINGING)
 _MACHINE = Outcome(Status.COMPLETED, "machine_detected")
-_WAIT_TIMEOUT = Outcome(Status.FAILED, "wait_timeout")
 _SCREEN_TIMEOUT = Outcome(Status.FAILED, "screening_timeout")
 _AGENT_TIMEOUT = Outcome(Status.FAILED, "agent_timeout")
 _CONNECT_TIMEOUT = Outcome(Status.FAILED, "connect_timeout")
 _JOIN_TIMEOUT = Outcome(Status.FAILED, "join_timeout")
 
 
-def begin(course: Course, event: CallerEntered | CallerWaits | CallWanted) -> Iterator[Effect]:
+def begin(course: Course, event: CallerArrived | CallWanted) -> Iterator[Effect]:
     """Take the first event of a call."""
     match event:
-        case CallerEntered(answered, on_machine):
+        case CallerArrived(answered, on_machine):
             course.step(Step.START)
             course.answered = answered
             if on_machine is OnMachine.HANG_UP:
@@ -355,11 +352,6 @@ def begin(course: Course, event: CallerEntered | CallerWaits | CallWanted) -> It
             if not answered:
                 yield RingCaller()
             yield from _prepare(course)
-        case CallerWaits(answered):
-            course.step(Step.WAIT)
-            course.answered = course.music = answered
-            yield SetTimer(Timer.WAIT)
-            yield PlayMusic() if answered else RingCaller()
         case CallWanted(screened):
             course.step(Step.PLACE)
             course.screened = screened
@@ -367,25 +359,15 @@ def begin(course: Course, event: CallerEntered | CallerWaits | CallWanted) -> It
             yield PlaceCall()
 
 
-def arrive(
-    course: Course,
-    event: AgentNamed | CalleeRings | CalleeAnswered | CalleeScreened | CalleeLost,
-) -> Iterator[Effect]:
-    """A waiting caller gets an agent, or whom we call is heard of."""
+def arrive(course: Course, event: Rings | Answered | CalleeScreened) -> Iterator[Effect]:
+    """Whom we call is heard of."""
     match event:
-        case AgentNamed():
-            if course.state is State.WAITING:
-                course.step(Step.START)
-                yield CancelTimer(Timer.WAIT)
-                yield SetTimer(Timer.CALL)
-                yield SetTimer(Timer.CONNECT)
-                yield from _prepare(course)
-        case CalleeRings():
+        case Rings():
             if course.state is State.DIALLING:
                 course.step(Step.RINGS)
                 # The agent is told who answered, so it cannot be dialled before that is known.
                 yield from _prepare(course, agent=not course.screened)
-        case CalleeAnswered():
+        case Answered():
             if course.state in _PLACED:
                 yield CancelTimer(Timer.RING)
                 yield SetTimer(Timer.CALL)
@@ -403,45 +385,25 @@ def arrive(
                 else:
                     course.on_machine = on_machine
                     yield from _callee_there(course)
-        case CalleeLost(result, present):
-            if course.state in _PLACED:
-                outcome = Outcome(Status.FAILED, result)
-                yield from course.release(Step.CALLER_GONE, outcome, caller_present=present)
 
 
-def join(
-    course: Course,
-    event: BridgeMade | MediaEntered | MediaJoined | AgentReady | CallerAnswered | CallerJoined,
-) -> Iterator[Effect]:
+def join(course: Course, event: Opened | AgentReady | Connected) -> Iterator[Effect]:
     """One of the things has happened without which caller and agent cannot be together."""
     match event:
-        case BridgeMade() if not course.bridge_made:
-            course.bridge_made = True
-            if course.media_entered:
-                yield JoinMedia()
-        case MediaEntered() if not course.media_entered:
-            course.media_entered = True
-            if course.bridge_made:
-                yield JoinMedia()
-        case MediaJoined():
-            course.media_joined = True
+        case Opened():
+            course.opened = True
             yield from _join_when_ready(course)
         case AgentReady():
             course.agent_ready = True
             yield from _join_when_ready(course)
-        case CallerAnswered():
-            if course.state is State.JOINING and not course.answered:
-                course.answered = True
-                yield course.join_caller()
-        case CallerJoined():
+        case Connected():
+            course.answered = True
             if course.state is State.JOINING:
                 yield from _joined(course)
             elif course.state in (State.TALKING, State.CLOSING):
                 yield PlayKept()
             elif course.state is State.HANDED_OVER:
                 course.together = True
-        case _:
-            pass  # said twice
 
 
 def greeting(course: Course, event: SpeechHeard | SilenceHeard) -> Iterator[Effect]:
@@ -458,8 +420,6 @@ def greeting(course: Course, event: SpeechHeard | SilenceHeard) -> Iterator[Effe
 def arrival_time_is_up(course: Course, timer: Timer) -> Iterator[Effect]:
     """One of the timers of the way in has run out."""
     match timer, course.state:
-        case Timer.WAIT, State.WAITING:
-            yield from course.stop(_WAIT_TIMEOUT)
         case Timer.RING, State.DIALLING | State.RINGING:
             rang = course.state is State.RINGING
             result = Result.NO_ANSWER if rang else Result.UNREACHABLE
@@ -490,17 +450,16 @@ def _prepare(course: Course, *, agent: bool = True) -> Iterator[Effect]:
         yield ConnectAgent()
     if not course.prepared:
         course.prepared = True
-        yield MakeBridge()
-        yield OpenMedia()
+        yield OpenLine()
 
 
 def _join_when_ready(course: Course) -> Iterator[Effect]:
-    if course.state is not State.CONNECTING or not (course.agent_ready and course.media_joined):
+    if course.state is not State.CONNECTING or not (course.agent_ready and course.opened):
         return
     course.step(Step.READY)
     yield CancelTimer(Timer.CONNECT)
     yield SetTimer(Timer.JOIN)
-    yield course.join_caller() if course.answered else AnswerCaller()
+    yield course.connect_caller()
 
 
 def _joined(course: Course) -> Iterator[Effect]:
@@ -573,7 +532,7 @@ class CallMachine:
         match event:
             case Released():
                 course.step(Step.RELEASED)
-            case CallerEntered() | CallerWaits() | CallWanted():
+            case CallerArrived() | CallWanted():
                 yield from begin(course, event)
             case Refused(outcome):
                 yield from course.stop(outcome)
@@ -591,11 +550,9 @@ class CallMachine:
                 pass  # what it had to say is queued
             case AgentLost() if replaceable(course):
                 yield from agent_lost(course, event)
-            case (
-                BridgeMade() | MediaEntered() | MediaJoined() | AgentReady() | CallerAnswered()
-            ) | CallerJoined():
+            case Opened() | AgentReady() | Connected():
                 yield from join(course, event)
-            case AgentNamed() | CalleeRings() | CalleeAnswered() | CalleeScreened() | CalleeLost():
+            case Rings() | Answered() | CalleeScreened():
                 yield from arrive(course, event)
             case SpeechHeard() | SilenceHeard():
                 yield from greeting(course, event)
@@ -605,7 +562,7 @@ class CallMachine:
                 pass  # that is between the two
             case PhoneHeld(on):
                 yield SetTimer(Timer.HOLD) if on else CancelTimer(Timer.HOLD)
-            case ConsultRequested() | TargetAnswered() | TargetJoined() | TargetLost():
+            case ConsultRequested() | TargetConnected() | TargetLost():
                 yield from consult(course, event)
             case AgentEnding(outcome):
                 yield from self._agent_ending(outcome)
@@ -614,19 +571,19 @@ class CallMachine:
             case PlayedOut():
                 if course.state is State.DRAINING:
                     outcome = course.decided()
-                    yield from course.release(Step.PLAYED_OUT, outcome, caller_present=True)
+                    yield from course.release(Step.PLAYED_OUT, outcome)
             case TimerFired(timer):
                 yield from self._timer_fired(timer)
-            case CallerLeft(reason):
-                outcome = Outcome(Status.COMPLETED, reason)
-                yield from course.release(Step.CALLER_GONE, outcome, caller_present=False)
-            case MediaLost() | AgentFailed() if course.state is State.HANDED_OVER:
+            case Ended(reason, result):
+                status = Status.COMPLETED if result is None else Status.FAILED
+                yield from course.release(Step.CALLER_GONE, Outcome(status, reason))
+            case SoundLost() | AgentFailed() if course.state is State.HANDED_OVER:
                 pass  # the agent's part has been given back
-            case ControlFailed() if course.together:
+            case LineFailed() if course.together:
                 pass  # the two speak, and nothing more is needed for it
-            case MediaLost() if course.state is State.BRIEFING:
+            case SoundLost() if course.state is State.BRIEFING:
                 yield from hand_over(course)
-            case MediaLost(reason) | ControlFailed(reason) | AgentFailed(reason):
+            case SoundLost(reason) | LineFailed(reason) | AgentFailed(reason):
                 yield from course.stop(Outcome(Status.FAILED, reason))
             case EndRequested(outcome):
                 yield from course.stop(outcome)
@@ -679,7 +636,7 @@ class CallMachine:
                 yield from course.stop(_HELD_TOO_LONG)
             case Timer.CALL, _:
                 yield from course.stop(_CALL_TIMEOUT)
-            case (Timer.CONSULT, _) | (Timer.BRIEF, _) | (Timer.JOIN, State.BRIEFING):
+            case (Timer.CONSULT, _) | (Timer.BRIEF, _):
                 yield from transfer_time_is_up(course, timer)
             case (Timer.RECONNECT, _) | (Timer.COVER, _) | (Timer.RESUME, _):
                 yield from recovery_time_is_up(course, timer)

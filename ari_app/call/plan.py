@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ari_app.agent.elevenlabs.client import AgentClient
-from ari_app.agent.elevenlabs.client_messages import Initiation
+from ari_app.agent.interface import Agents, Briefing
 from ari_app.audio.sound_file import SoundFile
 from ari_app.call.keypad import DigitMode
 from ari_app.call.signals import OnMachine
-from ari_app.line.asterisk.ari.client import Client
-from ari_app.line.numbers import check_number, check_target, dial_string
+from ari_app.line.interface import LineFormat, Screened
+from ari_app.line.numbers import check_number, check_target
 from ari_app.patterns import LinearPattern
-from ari_app.records.events import SessionObserver
+from ari_app.records.journal import Journal
 from ari_app.records.recording import Recordings
 from ari_app.tools.http_tools import HttpTools
-from audiosocket.frames import LineFormat
-from audiosocket.server import AudioSocketServer
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +22,9 @@ class CallPolicy:
     """What holds for every call.
 
     Attributes:
-        outbound_endpoint: How a number is dialled, with ``{number}`` in it.
-        transfer_endpoint: How the target of an attended transfer is dialled.
         number_pattern: What a number must match; None is E.164.
         target_pattern: What the target of a transfer must match; None: that of an attended one
             is a number, that of a blind one is for the dialplan to judge.
-        transfer_context: Where a call that we placed goes on (extension ``s``) when its agent
-            transfers it blindly.
-        amd_context: Where a call is screened for machines (extension ``s``).
         on_machine: What to do when a machine has answered.
         consult_ring_seconds: How long the target of an attended transfer may ring.
         no_speech_timeout_seconds: A call in which nobody speaks for so long ends; 0: never.
@@ -47,12 +38,8 @@ class CallPolicy:
         digits_are_sensitive: Keys stay out of transcripts, events and logs.
     """
 
-    outbound_endpoint: str = "PJSIP/{number}@trunk"
-    transfer_endpoint: str = "PJSIP/{number}@trunk"
     number_pattern: LinearPattern | None = None
     target_pattern: LinearPattern | None = None
-    transfer_context: str = "voice-agent-after"
-    amd_context: str = "voice-agent-amd"
     on_machine: OnMachine = OnMachine.TALK
     consult_ring_seconds: float = 30.0
     no_speech_timeout_seconds: float = 0.0
@@ -75,34 +62,26 @@ class CallPolicy:
         """
         return check_number(text, self.number_pattern)
 
-    def callee(self, number: str) -> str:
-        """How Asterisk dials a number.
-
-        Raises:
-            ValueError: As for :meth:`number`.
-        """
-        return dial_string(self.outbound_endpoint, self.number(number))
-
     def target(self, number: str) -> str:
-        """How Asterisk dials the target of an attended transfer.
+        """The number of an attended transfer's target as it is dialled.
 
         Raises:
-            ValueError: As for :meth:`number`.
+            ValueError: As for `number`.
         """
-        pattern = self.target_pattern or self.number_pattern
-        return dial_string(self.transfer_endpoint, check_number(number, pattern))
+        return check_number(number, self.target_pattern or self.number_pattern)
 
     def blind_target(self, to: str) -> str:
         """Check the target of a blind transfer, which the dialplan carries out.
 
         Raises:
-            ValueError: As for :meth:`number`.
+            ValueError: As for `number`.
         """
         return check_target(to, self.target_pattern)
 
-    def on_amd_status(self, amd_status: str) -> OnMachine:
-        """What to do with what AMD() has found (``AMDSTATUS``)."""
-        return self.on_machine if amd_status.upper() == "MACHINE" else OnMachine.TALK
+    def on_amd(self, found: Screened | None) -> OnMachine:
+        """What to do with what is known of who has answered."""
+        machine = found is not None and found.status.upper() == "MACHINE"
+        return self.on_machine if machine else OnMachine.TALK
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +89,11 @@ class Services:
     """What every call uses.
 
     Attributes:
-        app: The application's name in Asterisk.
-        audiosocket_target: What Asterisk is told to dial.
         loss_sound: The phrase that covers the gap when an agent is lost; None: there is music.
     """
 
-    ari: Client
-    lines: AudioSocketServer
-    agents: AgentClient
-    app: str
-    audiosocket_target: str
-    observer: SessionObserver
+    agents: Agents
+    journal: Journal
     policy: CallPolicy = field(default_factory=CallPolicy)
     http_tools: HttpTools | None = None
     loss_sound: SoundFile | None = None
@@ -132,22 +105,17 @@ class CallPlan:
     """What is decided about a call before it starts.
 
     Attributes:
-        agent_id: The agent to talk with.
-        initiation: What it is told at the start: variables, overrides.
-        line_format: What is spoken on the line.
+        briefing: Which agent, and what it is told.
+        line_format: The sound of the line.
+        ring_seconds: How long it may ring at somebody whom we call.
+        uplink_chunk_ms: How much sound the agent is given at once.
         recording_path: Where both sides are written to; None does not record.
     """
 
-    agent_id: str
-    initiation: Initiation
+    briefing: Briefing
     line_format: LineFormat
     call_timeout_seconds: float
     connect_timeout_seconds: float
-    wait_seconds: float
     uplink_chunk_ms: int
+    ring_seconds: float = 0.0
     recording_path: Path | None = None
-
-    def with_variables(self, variables: Mapping[str, str]) -> Initiation:
-        """The initiation with more dynamic variables."""
-        merged = {**(self.initiation.dynamic_variables or {}), **variables}
-        return self.initiation.model_copy(update={"dynamic_variables": merged})

@@ -5,17 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ari_app.line.interface import Outcome
+from ari_app.line.interface import (
+    Answered,
+    Connected,
+    Ended,
+    LineFailed,
+    Opened,
+    Outcome,
+    PhoneHeld,
+    Rings,
+    SoundLost,
+    TargetConnected,
+    TargetLost,
+)
 
 
 class Timer(StrEnum):
     """The timers that a call can hold; one of each."""
 
-    CONNECT = "connect"  # from the start to both the agent and the media channel being there
-    JOIN = "join"  # from then to the caller being in the bridge
+    CONNECT = "connect"  # from the start to both the agent and the way for sound being there
+    JOIN = "join"  # from then to the caller hearing the agent
     CLOSE = "close"  # from the agent's end_call to its closing
     CALL = "call"  # the whole call, from its start or from the callee's answer
-    WAIT = "wait"  # until somebody names an agent
     RING = "ring"  # until the callee answers
     SCREEN = "screen"  # until it is known whether a machine answered
     QUIET = "quiet"  # a machine that says nothing: its greeting is over already
@@ -40,43 +51,28 @@ class ConnectAgent:
 
 
 @dataclass(frozen=True, slots=True)
-class MakeBridge:
-    """Make the bridge; answered by BridgeMade or ControlFailed."""
+class OpenLine:
+    """Make a way for sound; answered by Opened or LineFailed."""
 
 
 @dataclass(frozen=True, slots=True)
-class OpenMedia:
-    """Have Asterisk dial our AudioSocket server; answered by MediaEntered or ControlFailed."""
-
-
-@dataclass(frozen=True, slots=True)
-class JoinMedia:
-    """Put the media channel into the bridge; answered by MediaJoined or ControlFailed."""
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerCaller:
-    """Answer the caller; answered by CallerAnswered or ControlFailed."""
-
-
-@dataclass(frozen=True, slots=True)
-class JoinCaller:
-    """Put the caller into the bridge; answered by CallerJoined or ControlFailed."""
+class ConnectCaller:
+    """Let caller and agent hear each other; answered by Connected or LineFailed."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlayMusic:
-    """Let the caller hear music; one in the bridge leaves it first."""
+    """Let the caller hear music instead of the agent."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlaceCall:
-    """Call the callee; answered by CalleeRings, CalleeAnswered or CalleeLost."""
+    """Call the callee; answered by Rings, Answered or Ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScreenCall:
-    """Let the dialplan find out who answered; answered by CalleeScreened."""
+    """Find out who answered; answered by CalleeScreened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +82,9 @@ class WatchSpeech:
 
 @dataclass(frozen=True, slots=True)
 class CallTarget:
-    """Call a transfer's target; answered by TargetAnswered or TargetLost."""
+    """Call a transfer's target; answered by TargetConnected or TargetLost."""
 
-    endpoint: str
-
-
-@dataclass(frozen=True, slots=True)
-class JoinTarget:
-    """Put the target into the bridge; answered by TargetJoined or TargetLost."""
+    target: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +97,15 @@ class TellTarget:
     """Tell the agent how the call to the target went.
 
     Attributes:
-        lost: Why there is no target; None: it is in the bridge and hears the agent.
+        lost: Why there is no target; None: it hears the agent.
     """
 
     lost: str | None
 
 
 @dataclass(frozen=True, slots=True)
-class DropAgent:
-    """End the agent's part; caller and target go on without."""
+class HandOver:
+    """Join caller and target, and end the agent's part; answered by Connected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,14 +147,14 @@ class PlayOut:
 
 @dataclass(frozen=True, slots=True)
 class SetTimer:
-    """Fire ``timer`` after its time."""
+    """Fire `timer` after its time."""
 
     timer: Timer
 
 
 @dataclass(frozen=True, slots=True)
 class CancelTimer:
-    """Forget ``timer``."""
+    """Forget `timer`."""
 
     timer: Timer
 
@@ -173,12 +164,10 @@ class Release:
     """Give everything back; answered by Released.
 
     Attributes:
-        outcome: What the dialplan is told.
-        caller_present: The caller is still in the application and goes on in the dialplan.
+        outcome: What whoever goes on with the caller is told.
     """
 
     outcome: Outcome
-    caller_present: bool
 
 
 Effect = (
@@ -188,20 +177,16 @@ Effect = (
     | ScreenCall
     | WatchSpeech
     | CallTarget
-    | JoinTarget
     | DropTarget
     | TellTarget
-    | DropAgent
+    | HandOver
     | ConnectAgent
     | ReplaceAgent
     | PlayPhrase
     | PromptAgent
     | PlayKept
-    | MakeBridge
-    | OpenMedia
-    | JoinMedia
-    | AnswerCaller
-    | JoinCaller
+    | OpenLine
+    | ConnectCaller
     | StartAudio
     | PlayOut
     | SetTimer
@@ -211,7 +196,7 @@ Effect = (
 
 
 class OnMachine(StrEnum):
-    """What to do when a machine has answered; ``TALK`` also stands for a person."""
+    """What to do when a machine has answered; `TALK` also stands for a person."""
 
     TALK = "talk"
     LEAVE_MESSAGE = "leave_message"
@@ -219,32 +204,16 @@ class OnMachine(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class CallerEntered:
-    """The caller's channel entered the application (``StasisStart``).
+class CallerArrived:
+    """A caller has come in.
 
     Attributes:
-        answered: The channel is already up: a dialer answered it, or the dialplan did.
-        on_machine: What to do, if the dialplan says that a machine has answered.
+        answered: The line is up already: a dialer answered it, or the dialplan did.
+        on_machine: What to do, if a machine has answered.
     """
 
     answered: bool
     on_machine: OnMachine = OnMachine.TALK
-
-
-@dataclass(frozen=True, slots=True)
-class CallerWaits:
-    """The caller's channel entered the application, to wait for an agent to be named.
-
-    Attributes:
-        answered: As for :class:`CallerEntered`.
-    """
-
-    answered: bool
-
-
-@dataclass(frozen=True, slots=True)
-class AgentNamed:
-    """A waiting caller gets an agent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,37 +228,14 @@ class CallWanted:
 
 
 @dataclass(frozen=True, slots=True)
-class CalleeRings:
-    """It rings at the callee's, or there is early sound from there."""
-
-
-@dataclass(frozen=True, slots=True)
-class CalleeAnswered:
-    """The callee's channel entered the application."""
-
-
-@dataclass(frozen=True, slots=True)
 class CalleeScreened:
-    """The dialplan has listened, and the callee's channel has entered again.
+    """It is known who has answered.
 
     Attributes:
-        on_machine: What to do; ``TALK`` for a person.
+        on_machine: What to do; `TALK` for a person.
     """
 
     on_machine: OnMachine
-
-
-@dataclass(frozen=True, slots=True)
-class CalleeLost:
-    """The callee did not answer.
-
-    Attributes:
-        result: See :mod:`ari_app.line.interface`.
-        present: The channel may still be there.
-    """
-
-    result: str
-    present: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,42 +256,14 @@ class HoldRequested:
 
 
 @dataclass(frozen=True, slots=True)
-class PhoneHeld:
-    """The caller's phone has put us on hold, or taken us back."""
-
-    on: bool
-
-
-@dataclass(frozen=True, slots=True)
 class ConsultRequested:
     """A transfer's target is to be asked first.
 
     Attributes:
-        endpoint: Whom to call, as Asterisk dials it.
+        target: Whom to call: a checked number.
     """
 
-    endpoint: str
-
-
-@dataclass(frozen=True, slots=True)
-class TargetAnswered:
-    """The target's channel entered the application."""
-
-
-@dataclass(frozen=True, slots=True)
-class TargetJoined:
-    """The target's channel is in the bridge."""
-
-
-@dataclass(frozen=True, slots=True)
-class TargetLost:
-    """The target did not answer, or hung up.
-
-    Attributes:
-        result: See :mod:`ari_app.line.interface`.
-    """
-
-    result: str
+    target: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,52 +271,6 @@ class Refused:
     """The call cannot be taken at all: no room, draining, or no agent is named."""
 
     outcome: Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class BridgeMade:
-    """The bridge exists."""
-
-
-@dataclass(frozen=True, slots=True)
-class MediaEntered:
-    """The media channel entered the application; only now may it be bridged."""
-
-
-@dataclass(frozen=True, slots=True)
-class MediaJoined:
-    """The media channel is in the bridge (``ChannelEnteredBridge``)."""
-
-
-@dataclass(frozen=True, slots=True)
-class CallerAnswered:
-    """The caller's channel is up."""
-
-
-@dataclass(frozen=True, slots=True)
-class CallerJoined:
-    """The caller's channel is in the bridge (``ChannelEnteredBridge``)."""
-
-
-@dataclass(frozen=True, slots=True)
-class CallerLeft:
-    """The caller hung up, or was taken away by somebody else."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class MediaLost:
-    """The media channel or its AudioSocket connection is gone."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class ControlFailed:
-    """A request to Asterisk failed without which the call cannot go on."""
-
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -474,31 +346,24 @@ class Released:
 
 
 Event = (
-    CallerEntered
-    | CallerWaits
-    | AgentNamed
+    Rings
+    | Answered
+    | Opened
+    | Connected
+    | PhoneHeld
+    | TargetConnected
+    | TargetLost
+    | SoundLost
+    | LineFailed
+    | Ended
+    | CallerArrived
     | CallWanted
-    | CalleeRings
-    | CalleeAnswered
     | CalleeScreened
-    | CalleeLost
     | SpeechHeard
     | SilenceHeard
     | HoldRequested
-    | PhoneHeld
     | ConsultRequested
-    | TargetAnswered
-    | TargetJoined
-    | TargetLost
     | Refused
-    | BridgeMade
-    | MediaEntered
-    | MediaJoined
-    | CallerAnswered
-    | CallerJoined
-    | CallerLeft
-    | MediaLost
-    | ControlFailed
     | AgentReady
     | AgentFailed
     | AgentEnding

@@ -1,25 +1,41 @@
-"""A call's line as an :class:`AudioInterface`: the AudioSocket connection that Asterisk opened to
-us."""
+"""A call's sound: everything between a line's frames and an agent's audio.
+
+`CallSound` is what the line drives: it pulls the agent's voice frame by frame and brings the
+caller's. `Downlink` is the agent's voice on its way to the line, `Uplink` the caller's on its way to
+the agent. A line delivers nothing while the phone sends nothing (voice activity detection, hold, a
+lost packet) and Asterisk adds nothing either. The agent decides that a turn has ended by hearing
+silence, so silence is made here, by the wall clock.
+
+A phone may also send more than there is time for: after a hold some send two or three streams at
+once, most of it silence. An agent that got all of it would hear the caller at twice the speed. So
+what puts the stream ahead of the clock and is not late is surplus: silence is dropped at once,
+anything else when it is more than packets that come early. Where one of the streams is silent, as
+it mostly is, just the voice is left. Two voices at once cannot be told apart, for nothing says
+which packet is whose; the agent then hears pieces of both, in real time.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-import structlog
-
 from ari_app.audio.convert import Converter, make_converter
 from ari_app.audio.formats import SAMPLE_BYTES, AudioFormat
 from ari_app.call.hearing import Hearing, ResponseTime
-from ari_app.errors import LineError
+from ari_app.records.record import SoundReport
 from ari_app.records.recording import StereoRecorder
-from audiosocket.connection import AudioSocketConnection
-from audiosocket.frames import Kind, LineFormat
 from linekit.playout import PlayoutBuffer
+
+
+class AgentVoice(Protocol):
+    """What sound needs of an agent's conversation."""
+
+    hears: AudioFormat
+    speaks: AudioFormat
+
+    def hear(self, data: bytes) -> None: ...
 
 
 @dataclass(slots=True)
@@ -275,7 +291,7 @@ class Cleared:
 
     Attributes:
         response_id: The response that was playing; 0 when none was.
-        heard_ms: How much of it had been played.
+        heard_ms: How much of it had been heard.
         dropped_ms: How much will never be heard.
     """
 
@@ -284,365 +300,198 @@ class Cleared:
     dropped_ms: float
 
 
-class AudioInterface(ABC):
-    """Abstract interface for audio input and output.
-
-    Attributes:
-        rate_hz: Samples a second on the line, where audio is 16-bit PCM, little endian, mono.
-        on_dry: Asked once for the last samples of a response whose end was not announced, when
-            playing runs out of them.
-        on_chunk: Where it is set, an interface that can do so hands over each chunk the moment that
-            it is complete. :meth:`read_audio_chunk` then only waits for the end: to wake a task for
-            every chunk of every call is a good part of what a call costs.
-    """
-
-    rate_hz: int
-    on_dry: Callable[[], bytes] | None = None
-    on_chunk: Callable[[bytes], None] | None = None
-
-    @abstractmethod
-    def start(self, heard_as: AudioFormat) -> None:
-        """Begin to listen and to play; what was written before is played from its first sample.
-
-        Called again, it goes on in another format.
-
-        Args:
-            heard_as: The format that :meth:`read_audio_chunk` returns.
-        """
-
-    @abstractmethod
-    async def read_audio_chunk(self) -> bytes:
-        """Wait for the next chunk from the source, in the format that was given to :meth:`start`.
-
-        Chunks follow the wall clock: where the source pauses they hold silence, so that a listener
-        who counts samples knows the time.
-
-        Raises:
-            LineError: The interface has been closed.
-        """
-
-    @abstractmethod
-    def write_audio_chunk(self, audio: bytes, response_id: int = 0) -> None:
-        """Queue audio for playing; returns at once, for a queue holds minutes.
-
-        Args:
-            audio: PCM at ``rate_hz``, any length.
-            response_id: Which of the agent's responses it belongs to.
-        """
-
-    @abstractmethod
-    def end_response(self) -> None:
-        """Say that what was written last completes a response."""
-
-    @abstractmethod
-    def clear(self) -> Cleared:
-        """Throw away what is queued and fall silent, without a click."""
-
-    @abstractmethod
-    async def drained(self) -> None:
-        """Wait until all that was written has been played; on a closed interface not at all."""
-
-    @abstractmethod
-    async def close(self) -> None:
-        """Close audio streams. May be called twice."""
-
-
-class AgentAudio(Protocol):
-    """What the streamer needs of :class:`ari_app.agent.elevenlabs.client.AgentConnection`."""
-
-    @property
-    def input_format(self) -> str:
-        """The format that the agent wants to hear, as announced."""
-        ...
-
-    @property
-    def output_format(self) -> str:
-        """The format that the agent speaks, as announced."""
-        ...
-
-    def send_audio(self, data: bytes) -> None:
-        """Send audio in the input format; never waits."""
-        ...
-
-
-class ConversationStreamer:
-    """Uplink and downlink of one conversation.
-
-    The uplink is :meth:`run`, a task; the downlink is driven by the agent's messages.
-
-    Args:
-        audio_interface: The line.
-        agent: The agent's connection; its announced formats are obeyed, each direction for itself.
-    """
-
-    def __init__(self, audio_interface: AudioInterface, agent: AgentAudio) -> None:
-        self.audio_interface = audio_interface
-        self._runs = False
-        self._carry(agent)
-
-    def _carry(self, agent: AgentAudio) -> None:
-        audio = self.audio_interface
-        self._agent = agent
-        self._agent_hears = AudioFormat.parse(agent.input_format)
-        self._downlink = Downlink(
-            make_converter(AudioFormat.parse(agent.output_format), AudioFormat.pcm(audio.rate_hz)),
-            audio.write_audio_chunk,
-        )
-        audio.on_dry = self._downlink.tail
-
-    def replace(self, agent: AgentAudio) -> None:
-        """Go on with another agent, in its formats; what is queued of the last one is still played.
-
-        Raises:
-            ValueError: It announces a format that cannot be.
-        """
-        self._carry(agent)
-        if self._runs:
-            self._listen()
-
-    def _listen(self) -> None:
-        self.audio_interface.on_chunk = self._agent.send_audio
-        self.audio_interface.start(self._agent_hears)
-
-    async def run(self) -> None:
-        """Let the line begin, and send what it hears to the agent until it is closed."""
-        self._runs = True
-        self._listen()
-        read = self.audio_interface.read_audio_chunk
-        try:
-            while True:
-                chunk = await read()
-                self._agent.send_audio(chunk)
-        except LineError:
-            return
-
-    def agent_audio(self, response_id: int, data: bytes, *, is_final: bool) -> None:
-        """Queue a piece of the agent's response, in the agent's output format."""
-        self._downlink.audio(response_id, data)
-        if is_final:
-            self.response_complete()
-
-    def response_complete(self) -> None:
-        """Take note that nothing more of the response will come whose audio came last."""
-        self._downlink.end_of_response()
-        self.audio_interface.end_response()
-
-    def interrupt(self) -> Cleared:
-        """Fall silent: the caller speaks."""
-        self._downlink.reset()
-        return self.audio_interface.clear()
-
-
-log = structlog.get_logger(__name__)
-
-# What a reader that has fallen behind may still get: older sound than this is of no use to a
-# listener.
-_MAX_WAITING_CHUNKS = 50
-
-# Asterisk hands a frame to RTP at once, and the phone's jitter buffer takes the rest: a channel
-# that is taken away in the same moment as its last frame was written would cut it.
+# A line hands a frame on at once, and the phone's jitter buffer takes the rest: a line that is
+# closed in the same moment as its last frame was taken would cut it.
 _TAIL_SECONDS = 0.06
 
 
-class LineAudio(AudioInterface):
-    """One AudioSocket connection, before, while and after it is there.
+class CallSound:
+    """Everything between a line's frames and an agent's audio; the `LineSound` of one call.
 
-    It is handed to :meth:`audiosocket.AudioSocketServer.expect`; from then on the server calls the
-    methods of :class:`audiosocket.LineHandler` on it. The line carries silence until :meth:`start`.
+    The line drives it: what it brings goes to the agent at once, and it pulls the agent's voice
+    frame by frame. It carries silence until `start`.
 
     Args:
-        line_format: What is spoken on the line.
-        chunk_ms: How much :meth:`read_audio_chunk` returns.
-        on_lost: Called once with a reason when the connection ends without our doing.
+        rate_hz: Of the line's 16-bit PCM.
+        chunk_ms: How much the agent is given at once.
         on_response: Called when an answer begins to sound, with the caller's wait for it.
+        take_back: Throws away what the line has taken ahead of time and not yet played; how much,
+            in ms.
 
     Attributes:
-        hearing: What is known of the caller's voice, from :meth:`start` on.
-        recorder: Gets both sides as they sound on the line, from :meth:`start` on.
-        muted: Silence is heard instead of the line.
-        overhear: Gets what the line brings until :meth:`start`, with the time.
+        hearing: When the caller speaks, and how long answers take.
+        recorder: Gets both sides as they sound on the line, from `start` on.
+        muted: The agent hears silence instead of the caller.
+        overhear: Gets what the line brings until `start`, with the time.
     """
 
     def __init__(
         self,
-        line_format: LineFormat,
+        rate_hz: int,
         *,
         chunk_ms: int,
-        on_lost: Callable[[str], None],
-        on_response: Callable[[ResponseTime], None],
+        on_response: Callable[[ResponseTime], None] = lambda response: None,
+        take_back: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        self.rate_hz = line_format.rate_hz
-        self.playout = PlayoutBuffer(line_format.frame_bytes, line_format.rate_hz)
-        self._uplink: Uplink | None = None
-        self._chunk_ms = chunk_ms
-        self._kind: Kind = line_format.kind
-        self._on_lost = on_lost
-        self._on_response = on_response
-        self.hearing = Hearing(line_format.rate_hz)
+        self.rate_hz = rate_hz
+        self.playout = PlayoutBuffer(rate_hz * _FILL_MS // 1000 * SAMPLE_BYTES, rate_hz)
+        self.hearing = Hearing(rate_hz)
         self.recorder: StereoRecorder | None = None
         self.muted = False
         self.overhear: Callable[[bytes, float], None] | None = None
+        self.interruptions = 0
+        self._chunk_ms = chunk_ms
+        self._on_response = on_response
+        self._take_back = take_back
         self._loop = asyncio.get_running_loop()
-        self._line: AudioSocketConnection | None = None
-        self._closed = False
-        self._chunks: deque[bytes] = deque(maxlen=_MAX_WAITING_CHUNKS)
-        self._reader: asyncio.Future[None] | None = None
+        self._uplink: Uplink | None = None
+        self._downlink: Downlink | None = None
+        self._agent_hears: AudioFormat | None = None
+        self._to_agent: Callable[[bytes], None] = lambda chunk: None
+        self._stopped = False
         self._drained: asyncio.Event | None = None
-        self.foreign_frames = 0
 
-    @property
-    def line(self) -> AudioSocketConnection | None:
-        """The connection, once Asterisk has made it."""
-        return self._line
+    # --- the agent
+
+    def carry(self, agent: AgentVoice) -> None:
+        """Give an agent the line, in its own formats; what is queued of a last one is still heard."""
+        playout = self.playout
+        self._downlink = Downlink(
+            make_converter(agent.speaks, AudioFormat.pcm(self.rate_hz)),
+            lambda pcm, response_id: playout.write(pcm, tag=response_id),
+        )
+        self.playout.refill = self._downlink.tail
+        self._agent_hears, self._to_agent = agent.hears, agent.hear
+        if self._uplink is not None:
+            self._uplink.convert_with(self._converter(agent.hears))
+
+    def start(self) -> None:
+        """Let sound flow both ways, from the agent's first sample; the agent must be there."""
+        assert self._agent_hears is not None, "the agent is there before sound flows"
+        if self._uplink is None and not self._stopped:
+            self._uplink = Uplink(self.rate_hz, self._converter(self._agent_hears), self._chunk_ms)
+            self._uplink.start(self._loop.time())
+
+    def say(self, response_id: int, data: bytes, *, is_final: bool = False) -> None:
+        """Queue a piece of the agent's response, in the agent's format."""
+        if self._downlink is not None and not self._stopped:
+            self._downlink.audio(response_id, data)
+            if is_final:
+                self.end_response()
+
+    def play(self, pcm: bytes) -> None:
+        """Queue sound of our own, at the line's rate."""
+        if not self._stopped:
+            self.playout.write(pcm)
+            self.playout.end_response()
+
+    def end_response(self) -> None:
+        """Nothing more comes of the response whose audio came last."""
+        if self._downlink is not None:
+            self._downlink.end_of_response()
+        self.playout.end_response()
+
+    def interrupt(self) -> Cleared:
+        """Fall silent: the caller speaks."""
+        self.interruptions += 1
+        return self.clear()
+
+    def clear(self) -> Cleared:
+        """Throw away all that is queued."""
+        if self._downlink is not None:
+            self._downlink.reset()
+        taken_ms = self._take_back()
+        result = self.playout.flush()
+        return Cleared(
+            result.tag or 0,
+            max(0.0, result.played_ms - taken_ms),
+            result.dropped_ms + result.others_dropped_ms + taken_ms,
+        )
+
+    async def drained(self) -> None:
+        """Wait until all that is queued has been heard, or the sound has stopped."""
+        if self._stopped or (self._uplink is not None and self.playout.idle):
+            return
+        if self._drained is None or self._drained.is_set():
+            self._drained = asyncio.Event()
+        await self._drained.wait()
+        if not self._stopped:
+            await asyncio.sleep(_TAIL_SECONDS)
+
+    def stop(self) -> None:
+        """Carry nothing any more. May be called twice."""
+        self._stopped = True
+        self._to_agent = lambda chunk: None
+        self.overhear = None
+        self.playout.refill = None
+        if self.recorder is not None:
+            self.recorder.finish()
+        if self._drained is not None:
+            self._drained.set()
+
+    def report(self, frames_not_read: int = 0) -> SoundReport:
+        """What has become of the sound so far."""
+        samples_per_ms = self.rate_hz / 1000
+        uplink, playout = self.uplink_stats, self.playout.stats
+        return SoundReport(
+            heard_by_agent_ms=uplink.received_samples / samples_per_ms,
+            silence_filled_ms=uplink.filled_samples / samples_per_ms,
+            surplus_ms=uplink.all_surplus_samples / samples_per_ms,
+            said_to_caller_ms=playout.samples_played / samples_per_ms,
+            dropped_ms=playout.samples_dropped / samples_per_ms,
+            queued_ms=self.playout.pending_ms,
+            underruns=playout.underruns,
+            interruptions=self.interruptions,
+            frames_not_read=frames_not_read,
+        )
 
     @property
     def uplink_stats(self) -> UplinkStats:
         """What was heard, and what was filled with silence; at the line's rate."""
         return UplinkStats() if self._uplink is None else self._uplink.stats
 
-    # --- AudioInterface
+    # --- ari_app.line.interface.LineSound
 
-    def start(self, heard_as: AudioFormat) -> None:
-        if self._closed:
-            return
-        converter = make_converter(AudioFormat.pcm(self.rate_hz), heard_as)
-        if self._uplink is None:
-            self._uplink = Uplink(self.rate_hz, converter, self._chunk_ms)
-            self._uplink.start(self._loop.time())
-        else:
-            self._uplink.convert_with(converter)
-
-    async def read_audio_chunk(self) -> bytes:
-        while not self._chunks:
-            if self._closed:
-                raise LineError("the line is closed", code="line_closed")
-            self._reader = self._loop.create_future()
-            try:
-                await self._reader
-            finally:
-                self._reader = None
-        return self._chunks.popleft()
-
-    def write_audio_chunk(self, audio: bytes, response_id: int = 0) -> None:
-        if audio and not self._closed:
-            self.playout.write(audio, tag=response_id)
-
-    def end_response(self) -> None:
-        self.playout.end_response()
-
-    def clear(self) -> Cleared:
-        result = self.playout.flush()
-        return Cleared(
-            result.tag or 0, result.played_ms, result.dropped_ms + result.others_dropped_ms
-        )
-
-    async def drained(self) -> None:
-        if self._closed or (self._uplink is not None and self.playout.idle):
-            return
-        if self._drained is None or self._drained.is_set():
-            self._drained = asyncio.Event()
-        await self._drained.wait()
-        if not self._closed:
-            await asyncio.sleep(_TAIL_SECONDS)
-
-    async def close(self) -> None:
-        self.hang_up()
-
-    def hang_up(self) -> None:
-        """Close the line now: Asterisk is told so first, which also frees a thread of its that
-        reads."""
-        self._let_go()
-        if self._closed:
-            return
-        self._closed = True
-        if self._line is not None:
-            self._line.hang_up()
-        self._wake()
-
-    # --- audiosocket.LineHandler
-
-    def line_connected(self, line: AudioSocketConnection) -> None:
-        if self._closed:
-            line.hang_up()
-            return
-        self._line = line
-        self.playout.refill = self._refill
-        line.next_frame = self._next_frame
-
-    def audio_received(self, payload: bytes, kind: Kind) -> None:
-        if self._uplink is None or self._closed:
-            if self.overhear is not None and kind is self._kind:
-                self.overhear(payload, self._loop.time())
-            return
-        if kind is not self._kind:
-            # Sound of another rate would be heard at the wrong speed.
-            self.foreign_frames += 1
-            return
+    def heard(self, pcm: bytes) -> None:
+        uplink = self._uplink
         now = self._loop.time()
-        uplink, hearing = self._uplink, self.hearing
-        if uplink.ends_at > now and uplink.is_surplus(payload, now, hearing.is_quiet):
+        if uplink is None or self._stopped:
+            if self.overhear is not None:
+                self.overhear(pcm, now)
+            return
+        hearing = self.hearing
+        if uplink.ends_at > now and uplink.is_surplus(pcm, now, hearing.is_quiet):
             return
         if self.recorder is not None:
-            self.recorder.add_caller(payload, now)
+            self.recorder.add_caller(pcm, now)
         if self.muted:
-            payload = bytes(len(payload))
-        hearing.heard(payload, now)
-        self._deliver(uplink.push(payload, now))
+            pcm = bytes(len(pcm))
+        hearing.heard(pcm, now)
+        for chunk in uplink.push(pcm, now):
+            self._to_agent(chunk)
 
-    def digit_received(self, digit: str) -> None:
-        """Keys count by ARI's event alone: Asterisk reports each of them both ways."""
-
-    def tick(self, frames_due: int) -> None:
-        if self._uplink is not None and not self._closed:
+    def tick(self) -> None:
+        if self._uplink is not None and not self._stopped:
             now = self._loop.time()
             if filled := self._uplink.tick(now):
                 self.hearing.quiet(now)
-                self._deliver(filled)
+                for chunk in filled:
+                    self._to_agent(chunk)
 
-    def line_lost(self, reason: str) -> None:
-        self._let_go()
-        if not self._closed:
-            self._closed = True
-            self._wake()
-            self._on_lost(reason)
-
-    # --- inside
-
-    def _next_frame(self) -> bytes | None:
+    def next_frame(self) -> bytes | None:
         if self._uplink is None:
             return None
         frame = self.playout.next_frame()
         if frame is None:
             if self._drained is not None:
                 self._drained.set()
-        else:
-            now = self._loop.time()
-            if (response := self.hearing.said(frame, now)) is not None:
-                self._on_response(response)
-            if self.recorder is not None:
-                self.recorder.add_agent(frame, now)
+            return None
+        now = self._loop.time()
+        if (response := self.hearing.said(frame, now)) is not None:
+            self._on_response(response)
+        if self.recorder is not None:
+            self.recorder.add_agent(frame, now)
         return frame
 
-    def _let_go(self) -> None:
-        """Forget who hears and who speaks: they know this line, and none would free the other."""
-        self.on_dry = self.on_chunk = self.playout.refill = self.overhear = None
-
-    def _refill(self) -> bytes:
-        return self.on_dry() if self.on_dry is not None else b""
-
-    def _deliver(self, chunks: list[bytes]) -> None:
-        if not chunks:
-            return
-        if self.on_chunk is not None:
-            for chunk in chunks:
-                self.on_chunk(chunk)
-        else:
-            self._chunks.extend(chunks)
-            if self._reader is not None and not self._reader.done():
-                self._reader.set_result(None)
-
-    def _wake(self) -> None:
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
-        if self._drained is not None:
-            self._drained.set()
+    def _converter(self, heard_as: AudioFormat) -> Converter:
+        return make_converter(AudioFormat.pcm(self.rate_hz), heard_as)

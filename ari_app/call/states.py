@@ -20,7 +20,6 @@ class State(StrEnum):
     """Where a call is."""
 
     NEW = "new"
-    WAITING = "waiting"  # the caller waits until somebody names an agent
     DIALLING = "dialling"  # we call somebody, and nothing has been heard of them yet
     RINGING = "ringing"  # it rings there; agent and media channel are made meanwhile
     SCREENING = "screening"  # answered; the dialplan listens whether that is a machine
@@ -43,7 +42,6 @@ class Step(StrEnum):
     """What moves a call on."""
 
     START = "start"
-    WAIT = "wait"
     PLACE = "place"
     RINGS = "rings"
     ANSWERED = "answered"
@@ -55,7 +53,7 @@ class Step(StrEnum):
     HOLD = "hold"
     UNHOLD = "unhold"
     CONSULT = "consult"
-    TARGET_ANSWERED = "target_answered"
+    TARGET_CONNECTED = "target_connected"
     TARGET_LOST = "target_lost"
     HAND_OVER = "hand_over"
     AGENT_LOST = "agent_lost"
@@ -68,16 +66,15 @@ class Step(StrEnum):
     RELEASED = "released"
 
 
-_LIVE: Final = tuple(
+LIVE: Final = tuple(
     state for state in State if state not in (State.NEW, State.RELEASING, State.ENDED)
 )
+"""Neither before its beginning nor on its way out."""
 
 TRANSITIONS: Final[Mapping[tuple[State, Step], State]] = MappingProxyType(
     {
         (State.NEW, Step.START): State.CONNECTING,
         (State.NEW, Step.STOP): State.RELEASING,  # no room, no agent named
-        (State.NEW, Step.WAIT): State.WAITING,
-        (State.WAITING, Step.START): State.CONNECTING,
         (State.NEW, Step.PLACE): State.DIALLING,
         (State.DIALLING, Step.RINGS): State.RINGING,
         (State.DIALLING, Step.ANSWERED): State.CONNECTING,
@@ -92,7 +89,7 @@ TRANSITIONS: Final[Mapping[tuple[State, Step], State]] = MappingProxyType(
         (State.TALKING, Step.HOLD): State.HOLDING,
         (State.HOLDING, Step.UNHOLD): State.TALKING,
         (State.TALKING, Step.CONSULT): State.CONSULTING,
-        (State.CONSULTING, Step.TARGET_ANSWERED): State.BRIEFING,
+        (State.CONSULTING, Step.TARGET_CONNECTED): State.BRIEFING,
         (State.CONSULTING, Step.TARGET_LOST): State.TALKING,
         (State.BRIEFING, Step.TARGET_LOST): State.TALKING,
         (State.BRIEFING, Step.HAND_OVER): State.HANDED_OVER,
@@ -104,38 +101,22 @@ TRANSITIONS: Final[Mapping[tuple[State, Step], State]] = MappingProxyType(
         (State.TALKING, Step.AGENT_DONE): State.DRAINING,
         (State.CLOSING, Step.AGENT_DONE): State.DRAINING,
         (State.DRAINING, Step.PLAYED_OUT): State.RELEASING,
-        **{(state, Step.CALLER_GONE): State.RELEASING for state in _LIVE},
-        **{(state, Step.STOP): State.RELEASING for state in _LIVE},
+        **{(state, Step.CALLER_GONE): State.RELEASING for state in LIVE},
+        **{(state, Step.STOP): State.RELEASING for state in LIVE},
         (State.RELEASING, Step.RELEASED): State.ENDED,
     }
 )
 
 
-IDLE: Final = frozenset({State.NEW, State.WAITING, State.HANDED_OVER, State.RELEASING, State.ENDED})
+IDLE: Final = frozenset({State.NEW, State.HANDED_OVER, State.RELEASING, State.ENDED})
 """The call holds no agent, and is not about to."""
 
 OVER: Final = frozenset({State.RELEASING, State.ENDED})
 """Whatever happens now changes nothing."""
 
-JOINED: Final = frozenset(
-    {
-        State.JOINING,
-        State.GREETING,
-        State.TALKING,
-        State.HOLDING,
-        State.CONSULTING,
-        State.BRIEFING,
-        State.RECOVERING,
-        State.CLOSING,
-        State.DRAINING,
-    }
-)
-"""The media channel is in the bridge."""
-
 INITIALIZING: Final = frozenset(
     {
         State.NEW,
-        State.WAITING,
         State.DIALLING,
         State.RINGING,
         State.SCREENING,

@@ -7,21 +7,21 @@ agent can speak about; it never ends the conversation.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import structlog
 
+from ari_app.call.context import CallContext
 from ari_app.call.plan import CallPolicy
 from ari_app.call.states import State
-from ari_app.line.asterisk.ari.client import Client
-from ari_app.line.asterisk.ari.errors import AriError
-from ari_app.line.asterisk.dialplan import TEXT_PATTERN, TEXT_RULE, text_value
-from ari_app.line.interface import Outcome, Status
-from ari_app.tools.http_tools import CallFacts, HttpTools
-from ari_app.tools.tool import JsonSchema, ParameterSchema
+from ari_app.errors import LineError
+from ari_app.line.interface import Ability, Line, Outcome, Status
+from ari_app.line.numbers import TEXT_PATTERN, TEXT_RULE
+from ari_app.tools.http_tools import HttpTools
+from ari_app.tools.tool import JsonSchema, ParameterSchema, ToolAnswer
 
 # What ElevenLabs' form knows about one parameter (LiteralJsonSchemaProperty of its API).
 _FORM_KEYWORDS: Final = ("type", "description", "enum")
@@ -162,29 +162,14 @@ def markdown() -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class ToolAnswer:
-    """What a tool did.
-
-    Attributes:
-        text: For the agent.
-        is_error: The tool did not do what it was asked.
-        ends_with: The call ends so, after the agent's last words; None: it goes on.
-    """
-
-    text: str
-    is_error: bool = False
-    ends_with: Outcome | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Consult:
     """Ask a transfer's target first.
 
     Attributes:
-        endpoint: As Asterisk dials it.
+        target: A checked number.
     """
 
-    endpoint: str
+    target: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +197,14 @@ class AskElsewhere:
     """Run one of the HTTP tools."""
 
 
+_NEEDS: Final = MappingProxyType(
+    {
+        "transfer_call": Ability.TRANSFER,
+        "send_dtmf": Ability.SEND_KEYS,
+        "hold": Ability.MUSIC,
+        "set_variable": Ability.SET_VARIABLE,
+    }
+)
 _NOT_NOW: Final = MappingProxyType(
     {
         State.CONSULTING: "a transfer is under way, and its result comes first",
@@ -253,13 +246,22 @@ def read_tool_call(
     parameters: Mapping[str, object],
     policy: CallPolicy,
     http_tools: Sequence[str] = (),
+    abilities: Ability = ~Ability.NOTHING,
 ) -> Action:
-    """Say what is to be done for a call of the tool ``name``; an answer, when that is nothing."""
-    tool = BUILT_IN.get(name)
+    """Say what is to be done for a call of the tool `name`; an answer, when that is nothing.
+
+    Args:
+        name, parameters: What the agent asks for.
+        policy: What is allowed.
+        http_tools: The names of the HTTP tools.
+        abilities: What the line can do; a tool that needs more is not there.
+    """
+    offered = [tool for tool in BUILT_IN if _NEEDS.get(tool, Ability.NOTHING) in abilities]
+    tool = BUILT_IN[name] if name in offered else None
     if tool is None:
         if name in http_tools:
             return AskElsewhere()
-        known = ", ".join((*BUILT_IN, *http_tools))
+        known = ", ".join((*offered, *http_tools))
         return ToolAnswer(
             f"There is no tool {name[:64]!r} on this line. There are: {known}.", is_error=True
         )
@@ -306,107 +308,90 @@ TOO_MANY: Final = ToolAnswer(
 """The answer to one more."""
 
 
-class ToolsCall(Protocol):
-    """What a tool may do with the call."""
-
-    @property
-    def call_id(self) -> str:
-        """The caller's channel."""
-        ...
-
-    @property
-    def state(self) -> State:
-        """Where the call is."""
-        ...
-
-    @property
-    def ends(self) -> bool:
-        """Whether it is decided that the call ends."""
-        ...
-
-    def facts(self) -> CallFacts:
-        """What HTTP tools may be told about the call."""
-        ...
-
-    async def agent_silent(self) -> None:
-        """Wait until the agent has finished its sentence."""
-        ...
-
-    async def consult(self, endpoint: str) -> str | None:
-        """Call a transfer's target; None when it hears the agent, otherwise why it does not."""
-        ...
-
-    def hold_when_silent(self) -> None:
-        """Give the caller music once the agent is silent, until it speaks again."""
-        ...
-
-
 class ToolRunner:
     """Runs the tools of one call.
 
     Args:
-        call: The call.
-        ari: Asterisk.
-        policy: What is allowed.
+        context: What the parts of the call share.
+        line: The way to the caller.
+        consult: Calls a transfer's target; None when it hears the agent, otherwise why it does not.
         http_tools: The HTTP tools; None: there are none.
     """
 
     def __init__(
-        self, call: ToolsCall, ari: Client, policy: CallPolicy, http_tools: HttpTools | None
+        self,
+        context: CallContext,
+        line: Line,
+        consult: Callable[[str], Awaitable[str | None]],
+        http_tools: HttpTools | None,
     ) -> None:
-        self._call = call
-        self._ari = ari
-        self._policy = policy
+        self._context = context
+        self._line = line
+        self._consult_target = consult
         self._http_tools = http_tools
 
-    async def run(self, name: str, parameters: Mapping[str, object]) -> ToolAnswer:
-        """Run a tool; what goes wrong is said in the answer."""
+    async def run(
+        self,
+        name: str,
+        parameters: Mapping[str, object],
+        *,
+        silent: Callable[[], Awaitable[None]],
+        hold_when_silent: Callable[[], None],
+    ) -> ToolAnswer:
+        """Run a tool; what goes wrong is said in the answer.
+
+        Args:
+            name, parameters: What the agent asks for.
+            silent: Waits until the agent has finished its sentence.
+            hold_when_silent: Gives the caller music once the agent is silent, until it speaks.
+        """
         elsewhere = () if self._http_tools is None else self._http_tools.names
         try:
-            action = read_tool_call(name, parameters, self._policy, elsewhere)
+            action = read_tool_call(
+                name, parameters, self._context.policy, elsewhere, self._line.abilities
+            )
             if (refusal := self._not_now(name, action)) is not None:
                 return refusal
             match action:
                 case ToolAnswer() as answer:
                     return answer
-                case Consult(endpoint):
-                    return await self._consult(endpoint)
+                case Consult(target):
+                    return await self._consult(target, silent)
                 case PressKeys(digits):
-                    await self._ari.channels.send_dtmf(self._call.call_id, digits)
+                    await self._line.send_keys(digits)
                     return ToolAnswer("The keys are pressed.")
                 case SetVariable(variable, value):
-                    await self._ari.channels.set_channel_var(
-                        self._call.call_id, variable, text_value(value)
-                    )
+                    await self._line.set_variable(variable, value)
                     return ToolAnswer("The variable is set.")
                 case HoldCaller():
-                    self._call.hold_when_silent()
+                    hold_when_silent()
                     return ToolAnswer(
                         "As soon as you are silent the caller hears music, until you speak again."
                     )
                 case AskElsewhere():
                     assert self._http_tools is not None, "it has named the tool"
-                    return await self._http_tools.call(name, parameters, self._call.facts())
-        except AriError as error:
+                    facts = self._context.record.facts()
+                    return await self._http_tools.call(name, parameters, facts)
+        except LineError as error:
             log.warning("tool_failed", tool=name, code=error.code, error=str(error))
             return ToolAnswer(
                 f"{BUILT_IN[name].not_done}: the telephone system refused it.", is_error=True
             )
 
     def _not_now(self, name: str, action: Action) -> ToolAnswer | None:
-        call, reachable = self._call, self._ari.link.up
-        problem = not_now(action, call.state, ends=call.ends, reachable=reachable)
+        context = self._context
+        problem = not_now(action, context.state, ends=context.ends, reachable=self._line.reachable)
         if problem is None:
             return None
         return ToolAnswer(f"{BUILT_IN[name].not_done}: {problem}.", is_error=True)
 
-    async def _consult(self, endpoint: str) -> ToolAnswer:
-        await self._call.agent_silent()
+    async def _consult(self, target: str, silent: Callable[[], Awaitable[None]]) -> ToolAnswer:
+        await silent()
         # Much may have happened meanwhile.
-        refusal = self._not_now("transfer_call", Consult(endpoint))
+        refusal = self._not_now("transfer_call", Consult(target))
         if refusal is not None:
             return refusal
-        lost = await self._call.consult(endpoint)
+        lost = await self._consult_target(target)
         if lost is None:
             return ToolAnswer(
                 "The target has answered and hears you now; the caller hears music. Say in a "

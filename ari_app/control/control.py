@@ -1,75 +1,59 @@
 """What may be asked of calls from outside: begin one, end one, act on one.
 
-The HTTP interface is one way in; nothing here knows of HTTP.
+The HTTP interface is one way in; nothing here knows of HTTP, nor of any kind of line.
 """
 
 from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol
+from collections.abc import Callable
+from typing import Final, Literal
 
 import structlog
 
 from ari_app.call.admission import NoRoom
-from ari_app.call.call import CallSession
-from ari_app.call.calls import SessionManager
-from ari_app.call.plan import CallPlan, Services
+from ari_app.call.call import Call
+from ari_app.call.calls import Calls, Waiting
+from ari_app.call.plan import CallPlan, CallPolicy
 from ari_app.call.signals import AgentEnding, ConsultRequested, HoldRequested
 from ari_app.call.states import State
 from ari_app.call.tools import BUILT_IN
-from ari_app.errors import AppError
-from ari_app.line.asterisk.ari.errors import AriError
-from ari_app.line.asterisk.line import Party, Placement
-from ari_app.line.interface import Outcome, Status
+from ari_app.control.planner import Planner, Wish
+from ari_app.errors import AppError, LineError
+from ari_app.line.interface import Ability, Gateway, Line, Outcome, Placing, Status
 from ari_app.line.numbers import check_caller
+from ari_app.records.record import CallRecord
 
-Variable = str | int | float | bool
+log = structlog.get_logger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class Initiate:
-    """A wish for an agent.
-
-    Attributes:
-        agent_id: The agent; None leaves it to the settings.
-        session_id: A name for the session; None lets us choose.
-        call_id: Without a called number: the channel that waits in our application. With one: the
-            dialer's own reference.
-        caller_number: Whom the callee sees; for a waiting channel, what the agent is told in place
-            of the channel's own caller.
-        called_number: Whom to call; None takes the waiting channel.
-        variables: Dynamic variables for the agent.
-        overrides: ``conversation_config_override`` for the agent; None for none.
-        ring_timeout_seconds: How long it may ring.
-        amd: Let answering machine detection run before the agent joins.
-        wait_seconds: How long to wait for room; 0 refuses at once.
-        metadata: Kept with the session and shown, never read.
-    """
-
-    agent_id: str | None = None
-    session_id: str | None = None
-    call_id: str | None = None
-    caller_number: str | None = None
-    called_number: str | None = None
-    variables: Mapping[str, Variable] = field(default_factory=dict)
-    overrides: Mapping[str, Any] | None = None
-    ring_timeout_seconds: float = 30.0
-    amd: bool = False
-    wait_seconds: float = 0.0
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+_SESSION_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_REASON: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_DRAINING: Final = "The service is shutting down: no new calls."
+_NO_ROOM: Final = {
+    "capacity": "All places for calls are taken.",
+    "rate_limited": "More calls a second are asked for than may be placed.",
+    "queue_timeout": "No place for a call became free in time.",
+    "draining": _DRAINING,
+}
+_JOINED: Final = (
+    State.GREETING,
+    State.TALKING,
+    State.HOLDING,
+    State.CONSULTING,
+    State.BRIEFING,
+    State.RECOVERING,
+    State.CLOSING,
+)
 
 
 class ControlRefused(AppError):
     """A wish for an agent was not granted.
 
     Attributes:
-        code: ``capacity``, ``draining``, ``rate_limited``, ``queue_timeout``, ``invalid_number``,
-            ``invalid_session_id``, ``no_agent_id``, ``no_such_channel``,
-            ``session_exists``, ``not_connected``, or a code of
-            :class:`~ari_app.agent.precall.PreCallError`.
+        code: `capacity`, `draining`, `rate_limited`, `queue_timeout`, `invalid_number`,
+            `invalid_session_id`, `no_agent_id`, `no_such_channel`, `session_exists`,
+            `not_connected`, or a code of `ari_app.agent.precall.PreCallError`.
         retry_after: Seconds after which it may be granted; None: asking again is of no use.
     """
 
@@ -89,182 +73,152 @@ class SessionNotFound(AppError):
 
 
 class NotPossible(AppError):
-    """The call is not in a state for this, or Asterisk refused it.
+    """The call is not in a state for this, or its line refused it.
 
     Attributes:
-        code: ``not_talking``, ``bad_target``, ``bad_digits`` or ``asterisk``.
+        code: `not_talking`, `bad_target`, `bad_digits` or `asterisk`.
     """
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message, code=code)
 
 
-class CallControl(Protocol):
+class CallControl:
     """Begins calls and acts on them.
 
-    The methods that act on a call raise :class:`SessionNotFound` and :class:`NotPossible`.
-    """
-
-    async def initiate(self, request: Initiate) -> CallSession:
-        """Begin a call, or give the agent to a waiting one; returns before it is answered.
-
-        Raises:
-            ControlRefused: It was not granted.
-        """
-        ...
-
-    async def end(self, session_id: str, reason: str | None = None) -> CallSession:
-        """End a call and wait until everything is given back; an ended one is returned as it is.
-
-        Raises:
-            SessionNotFound: There is no such session.
-        """
-        ...
-
-    async def transfer(
-        self, session_id: str, to: str, mode: Literal["blind", "attended"] = "blind"
-    ) -> None:
-        """Pass the caller on, after what the agent is saying."""
-        ...
-
-    async def send_dtmf(self, session_id: str, digits: str) -> None:
-        """Send keys (0 to 9, A to D, * and #) to the caller's side."""
-        ...
-
-    async def hold(self, session_id: str) -> None:
-        """Give the caller music instead of the agent."""
-        ...
-
-    async def unhold(self, session_id: str) -> None:
-        """Give the caller the agent again."""
-        ...
-
-    async def say_to_agent(
-        self, session_id: str, kind: Literal["context", "user"], text: str
-    ) -> None:
-        """Send the agent a contextual update, or a message as if the caller had said it."""
-        ...
-
-    async def mute(self, session_id: str, muted: bool) -> None:
-        """Let the agent hear silence instead of the caller, or the caller again."""
-        ...
-
-
-log = structlog.get_logger(__name__)
-
-_SESSION_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_REASON: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_NO_ROOM: Final = {
-    "capacity": "All places for calls are taken.",
-    "rate_limited": "More calls a second are asked for than may be placed.",
-    "queue_timeout": "No place for a call became free in time.",
-}
-
-
-class RequestPlanner(Protocol):
-    """Decides about calls that are asked for."""
-
-    async def for_request(
-        self, session_id: str, party: Party, request: Initiate, waiting: CallPlan | None
-    ) -> CallPlan:
-        """Plan for a call; raises an AppError when that fails."""
-        ...
-
-
-class Dispatcher:
-    """The :class:`~ari_app.control.control.CallControl` of the service.
+    The methods that act on a call raise `SessionNotFound` and `NotPossible`.
 
     Args:
-        manager: The calls.
-        services: What every call uses.
+        calls: All calls.
+        gateway: The way out.
         planner: Decides about a call.
-        connected: Whether Asterisk can be told to call.
+        policy: What is allowed.
+        now: The event loop's clock.
     """
 
     def __init__(
         self,
-        manager: SessionManager,
-        services: Services,
-        planner: RequestPlanner,
-        connected: Callable[[], bool],
+        calls: Calls,
+        gateway: Gateway,
+        planner: Planner,
+        policy: CallPolicy,
+        now: Callable[[], float],
     ) -> None:
-        self._manager = manager
-        self._services = services
+        self._calls = calls
+        self._gateway = gateway
         self._planner = planner
-        self._connected = connected
+        self._policy = policy
+        self._now = now
 
     # --- begin and end
 
-    async def initiate(self, request: Initiate) -> CallSession:
-        """Begin a call, or give the agent to a waiting one; returns before it is answered.
+    async def initiate(self, wish: Wish) -> CallRecord:
+        """Begin a call, or give the agent to a waiting caller; returns before it is answered.
 
         Raises:
             ControlRefused: It was not granted.
         """
-        session_id = self._session_id(request)
-        waiting = None
-        if request.called_number is None:
-            waiting = self._waiting(request)
-            party = Party(
-                waiting.call_id,
-                self._caller(request) or waiting.caller_number,
-                waiting.called_number,
-            )
-        else:
-            party = self._callee(request, session_id)
-        self._check_open()
+        session_id = self._session_id(wish)
+        if wish.called_number is None:
+            return await self._assign(wish, session_id)
+        return await self._place(wish, session_id)
+
+    async def _place(self, wish: Wish, session_id: str) -> CallRecord:
+        caller = self._caller(wish)
         try:
-            await self._manager.admission.enter(
-                paced=waiting is None, wait_seconds=request.wait_seconds
+            number = self._policy.number(wish.called_number or "")
+        except ValueError as error:
+            raise ControlRefused("invalid_number", f"called_number: {error}") from None
+        placing = Placing(caller, wish.ring_timeout_seconds, wish.amd)
+        self._check_open()
+        await self._enter(wish, paced=True)
+        with self._calls.admission.reserved():
+            line = self._gateway.place(session_id, number, placing)
+            record = CallRecord(
+                session_id,
+                line.id,
+                self._now(),
+                placed=True,
+                caller_number=caller,
+                called_number=number,
+                reference=wish.reference,
+                metadata=dict(wish.metadata),
             )
-        except NoRoom as full:
-            raise ControlRefused(full.code, _NO_ROOM[full.code], full.retry_after) from None
-        with self._manager.admission.reserved():
-            plan = await self._plan(
-                session_id, party, request, None if waiting is None else waiting.plan
-            )
+            line.name(session_id)
+            plan = await self._plan(record, line, wish, None)
             # Much may have happened meanwhile.
             self._check_open()
-            self._check_free(session_id, waiting)
-            if waiting is None:
-                return self._manager.place_call(
-                    plan, party, session_id, reference=request.call_id, metadata=request.metadata
-                )
-            self._waiting(request)
-            waiting.metadata.update(request.metadata)
-            self._manager.assign(waiting, plan, session_id)
-            return waiting
+            self._check_free(session_id, None)
+            return self._calls.place(plan, line, record, screened=wish.amd)
 
-    async def end(self, session_id: str, reason: str | None = None) -> CallSession:
+    async def _assign(self, wish: Wish, session_id: str) -> CallRecord:
+        caller = self._caller(wish)
+        waiting = self._waiting(wish)
+        self._check_open()
+        await self._enter(wish, paced=False)
+        with self._calls.admission.reserved():
+            record, arrival = waiting.record, waiting.arrival
+            if caller:
+                record.caller_number = caller
+            plan = await self._plan(record, arrival.line, wish, waiting)
+            self._check_open()
+            self._check_free(session_id, waiting)
+            self._waiting(wish)
+            record.metadata.update(wish.metadata)
+            return self._calls.assign(waiting, plan, session_id)
+
+    async def _enter(self, wish: Wish, *, paced: bool) -> None:
+        try:
+            await self._calls.admission.enter(paced=paced, wait_seconds=wish.wait_seconds)
+        except NoRoom as full:
+            raise ControlRefused(full.code, _NO_ROOM[full.code], full.retry_after) from None
+
+    async def _plan(
+        self, record: CallRecord, line: Line, wish: Wish, waiting: Waiting | None
+    ) -> CallPlan:
+        try:
+            plan = await self._planner.for_wish(
+                record, line, wish, None if waiting is None else waiting.arrival
+            )
+        except AppError as error:
+            retry_after = 1.0 if error.retryable else None
+            raise ControlRefused(error.code, str(error), retry_after) from None
+        if not plan.briefing.agent_id:
+            raise ControlRefused(
+                "no_agent_id", "No agent is named, and ELEVENLABS_AGENT_ID is not set."
+            )
+        return plan
+
+    async def end(self, session_id: str, reason: str | None = None) -> CallRecord:
         """End a call and wait until everything is given back; an ended one is returned as it is.
 
         Raises:
             SessionNotFound: There is no such session.
         """
-        session = self._session(session_id)
+        record = self.record(session_id)
         known = reason is not None and _REASON.fullmatch(reason)
-        await self._manager.end_session(session_id, reason if known and reason else "end_requested")
-        return session
+        await self._calls.end(session_id, reason if known and reason else "end_requested")
+        return record
 
-    async def _plan(
-        self, session_id: str, party: Party, request: Initiate, waiting: CallPlan | None
-    ) -> CallPlan:
-        try:
-            return await self._planner.for_request(session_id, party, request, waiting)
-        except ControlRefused:
-            raise
-        except AppError as error:
-            retry_after = 1.0 if error.retryable else None
-            raise ControlRefused(error.code, str(error), retry_after) from None
+    def record(self, session_id: str) -> CallRecord:
+        """A call's record, up to date.
+
+        Raises:
+            SessionNotFound: There is no such session.
+        """
+        record = self._calls.record(session_id)
+        if record is None:
+            raise SessionNotFound(session_id)
+        return record
 
     def _check_open(self) -> None:
-        if self._manager.draining:
-            raise ControlRefused("draining", "The service is shutting down: no new calls.", 30.0)
-        if not self._connected():
+        if self._calls.draining:
+            raise ControlRefused("draining", _DRAINING, 30.0)
+        if not self._gateway.connected:
             raise ControlRefused("not_connected", "Asterisk is not connected.", 5.0)
 
-    def _session_id(self, request: Initiate) -> str:
-        session_id = request.session_id or uuid.uuid4().hex
+    def _session_id(self, wish: Wish) -> str:
+        session_id = wish.session_id or uuid.uuid4().hex
         if not _SESSION_ID.fullmatch(session_id):
             raise ControlRefused(
                 "invalid_session_id",
@@ -273,40 +227,26 @@ class Dispatcher:
         self._check_free(session_id, None)
         return session_id
 
-    def _check_free(self, session_id: str, waiting: CallSession | None) -> None:
-        held = self._manager.sessions.get(session_id)
-        if held is not None and held is not waiting:
+    def _check_free(self, session_id: str, waiting: Waiting | None) -> None:
+        held = self._calls.records.get(session_id)
+        if held is not None and (waiting is None or held is not waiting.record):
             raise ControlRefused("session_exists", "There is a session of this name already.")
 
-    def _waiting(self, request: Initiate) -> CallSession:
-        session = self._manager.waiting_call(request.call_id or "")
-        if session is None:
+    def _waiting(self, wish: Wish) -> Waiting:
+        waiting = self._calls.waiting_on(wish.reference or "")
+        if waiting is None:
             raise ControlRefused(
                 "no_such_channel",
                 "No channel of this name waits in the application: give called_number to place "
                 "a call, or let the channel enter Stasis() with wait=SECONDS first.",
             )
-        return session
+        return waiting
 
-    def _callee(self, request: Initiate, session_id: str) -> Party:
-        caller = self._caller(request)
-        try:
-            number = self._services.policy.number(request.called_number or "")
-            endpoint = self._services.policy.callee(number)
-        except ValueError as error:
-            raise ControlRefused("invalid_number", f"called_number: {error}") from None
-        return Party(
-            self._manager.placed_channel(session_id),
-            caller_number=caller,
-            called_number=number,
-            placement=Placement(endpoint, caller, request.ring_timeout_seconds, request.amd),
-        )
-
-    def _caller(self, request: Initiate) -> str:
-        if not request.caller_number:
+    def _caller(self, wish: Wish) -> str:
+        if not wish.caller_number:
             return ""
         try:
-            return check_caller(request.caller_number)
+            return check_caller(wish.caller_number)
         except ValueError as error:
             raise ControlRefused("invalid_number", f"caller_number: {error}") from None
 
@@ -316,94 +256,74 @@ class Dispatcher:
         self, session_id: str, to: str, mode: Literal["blind", "attended"] = "blind"
     ) -> None:
         """Pass the caller on, after what the agent is saying."""
-        session = self._talking(session_id)
-        self._check_reachable()
+        call = self._talking(
+            session_id, Ability.CONSULT if mode == "attended" else Ability.TRANSFER
+        )
+        self._check_reachable(call)
         if (problem := BUILT_IN["transfer_call"].refusal({"to": to})) is not None:
             raise NotPossible("bad_target", problem)
-        policy = self._services.policy
         try:
             if mode == "blind":
                 outcome = Outcome(
-                    Status.TRANSFER, "transfer_requested", transfer_to=policy.blind_target(to)
+                    Status.TRANSFER, "transfer_requested", transfer_to=self._policy.blind_target(to)
                 )
-                session.post(AgentEnding(outcome))
+                call.context.post(AgentEnding(outcome))
                 return
-            endpoint = policy.target(to)
+            target = self._policy.target(to)
         except ValueError as error:
             raise NotPossible("bad_target", str(error)) from None
-        await session.agent_silent()
-        session = self._talking(session_id)
-        self._check_reachable()
-        session.post(ConsultRequested(endpoint))
+        await call.side.speech.silent()
+        call = self._talking(session_id)
+        self._check_reachable(call)
+        call.context.post(ConsultRequested(target))
 
     async def send_dtmf(self, session_id: str, digits: str) -> None:
         """Send keys to the caller's side."""
-        session = self._joined(session_id)
+        call = self._in(session_id, *_JOINED, ability=Ability.SEND_KEYS)
         if (problem := BUILT_IN["send_dtmf"].refusal({"digits": digits})) is not None:
             raise NotPossible("bad_digits", problem)
         try:
-            await self._services.ari.channels.send_dtmf(session.call_id, digits)
-        except AriError as error:
+            await call.line.send_keys(digits)
+        except LineError as error:
             raise NotPossible("asterisk", f"Asterisk refused it ({error.code}).") from None
 
-    async def hold(self, session_id: str) -> None:
-        """Give the caller music instead of the agent."""
-        session = self._in(session_id, State.TALKING, State.HOLDING)
-        self._check_reachable()
-        session.post(HoldRequested(on=True))
-
-    async def unhold(self, session_id: str) -> None:
-        """Give the caller the agent again."""
-        session = self._in(session_id, State.TALKING, State.HOLDING)
-        self._check_reachable()
-        session.post(HoldRequested(on=False))
+    async def hold(self, session_id: str, *, on: bool) -> None:
+        """Give the caller music instead of the agent, or the agent again."""
+        call = self._in(session_id, State.TALKING, State.HOLDING, ability=Ability.MUSIC)
+        self._check_reachable(call)
+        call.context.post(HoldRequested(on=on))
 
     async def say_to_agent(
         self, session_id: str, kind: Literal["context", "user"], text: str
     ) -> None:
-        """Send the agent a contextual update, or a message as if the caller had said it."""
-        agent = self._joined(session_id).agent
-        if agent is None or not agent.is_open:
+        """Tell the agent something to know, or something as if the caller had said it."""
+        side = self._in(session_id, *_JOINED).side
+        if not side.is_there:
             raise NotPossible("not_talking", "The agent is not there.")
         if kind == "context":
-            agent.send_contextual_update(text)
+            side.tell(text)
         else:
-            agent.send_user_message(text)
+            side.ask(text)
 
     async def mute(self, session_id: str, muted: bool) -> None:
         """Let the agent hear silence instead of the caller, or the caller again."""
-        self._joined(session_id).mute(muted)
+        self._in(session_id, *_JOINED).mute(muted)
 
-    def _check_reachable(self) -> None:
-        # What is begun is carried out, however long Asterisk stays away; so it is not begun.
-        if not self._services.ari.link.up:
+    def _check_reachable(self, call: Call) -> None:
+        # What is begun is carried out, however long the far end stays away; so it is not begun.
+        if not call.line.reachable:
             raise NotPossible("asterisk", "Asterisk cannot be reached just now; the call goes on.")
 
-    def _session(self, session_id: str) -> CallSession:
-        session = self._manager.get_session(session_id)
-        if session is None:
-            raise SessionNotFound(session_id)
-        return session
-
-    def _in(self, session_id: str, *states: State) -> CallSession:
-        session = self._session(session_id)
-        if session.state not in states:
+    def _in(self, session_id: str, *states: State, ability: Ability = Ability.NOTHING) -> Call:
+        record = self.record(session_id)
+        call = self._calls.call(session_id)
+        if call is None or call.state not in states:
             raise NotPossible(
-                "not_talking", f"The call is {session.state.value}; this cannot be done now."
+                "not_talking", f"The call is {record.state}; this cannot be done now."
             )
-        return session
+        if ability not in call.line.abilities:
+            raise NotPossible("not_talking", "This line cannot do that.")
+        return call
 
-    def _talking(self, session_id: str) -> CallSession:
-        return self._in(session_id, State.TALKING)
-
-    def _joined(self, session_id: str) -> CallSession:
-        return self._in(
-            session_id,
-            State.GREETING,
-            State.TALKING,
-            State.HOLDING,
-            State.CONSULTING,
-            State.BRIEFING,
-            State.RECOVERING,
-            State.CLOSING,
-        )
+    def _talking(self, session_id: str, ability: Ability = Ability.NOTHING) -> Call:
+        return self._in(session_id, State.TALKING, ability=ability)

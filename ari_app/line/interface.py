@@ -1,11 +1,53 @@
-"""How a call ends, in the dialplan's words."""
+"""The port through which calls meet telephones: what a line is, can do, and tells.
+
+A `Gateway` is one way in and out (Asterisk, the microphone of this machine), a `Line` one caller's
+way to us. `ari_app.call` knows these and nothing behind them; a new way in is a new pair of them.
+
+The order of things on a line:
+
+- `listen` comes first: whoever takes the line is told what happens on it from then on.
+- A line that was placed is `dial`led; `Rings`, `Answered` or `Ended` follow. `screen` finds out
+  who has answered; `Screened` follows.
+- `open` makes a way for sound; `Opened` or `LineFailed` follows. The far side still hears ringing.
+- `connect` lets both hear each other; `Connected` or `LineFailed` follows. After `music` it does
+  so again.
+- `close` gives everything back. It is the last that is asked of a line.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Flag, StrEnum, auto
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Protocol
+
+from ari_app.audio.formats import AgentFormats
+
+
+class Status(StrEnum):
+    """``AGENT_STATUS``: what the dialplan is told when the agent's part has ended."""
+
+    COMPLETED = "COMPLETED"
+    TRANSFER = "TRANSFER"
+    TIMEOUT = "TIMEOUT"
+    REJECTED = "REJECTED"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a call ended.
+
+    Attributes:
+        status: For the dialplan.
+        reason: A stable slug such as ``agent_ended`` or ``agent_timeout``.
+        transfer_to: Where the agent wants the caller to go; only with ``TRANSFER``.
+    """
+
+    status: Status
+    reason: str
+    transfer_to: str | None = None
 
 
 class Result(StrEnum):
@@ -58,26 +100,395 @@ def result_of(cause: int | None, sip_code: int | None, *, rang: bool) -> Result:
     return _BY_CAUSE.get(cause or 0, Result.FAILED)
 
 
-class Status(StrEnum):
-    """``AGENT_STATUS``: what the dialplan is told when the agent's part has ended."""
+# --- what a line can do
 
-    COMPLETED = "COMPLETED"
-    TRANSFER = "TRANSFER"
-    TIMEOUT = "TIMEOUT"
-    REJECTED = "REJECTED"
-    FAILED = "FAILED"
+
+class Ability(Flag):
+    """What may be asked of a line beyond sound; what it cannot do is not offered to the agent."""
+
+    NOTHING = 0
+    RING = auto()
+    """Let the caller hear ringing before it is answered."""
+    MUSIC = auto()
+    """Let the caller hear music instead of us."""
+    SEND_KEYS = auto()
+    SET_VARIABLE = auto()
+    """Note something for the systems that go on with the caller."""
+    TRANSFER = auto()
+    """Pass the caller on when it is closed, to where `Outcome.transfer_to` says."""
+    CONSULT = auto()
+    """Call a third party, let it hear us, and join the caller with it."""
+    SCREEN = auto()
+    """Find out whether a person or a machine has answered."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a call ended.
+class LineFormat:
+    """The sound of a line: 16-bit linear PCM, mono.
 
     Attributes:
-        status: For the dialplan.
-        reason: A stable slug such as ``agent_ended`` or ``agent_timeout``.
-        transfer_to: Where the agent wants the caller to go; only with ``TRANSFER``.
+        name: What the line calls it, for people.
+        rate_hz: Samples a second.
     """
 
-    status: Status
+    name: str
+    rate_hz: int
+
+
+# --- what a line tells
+
+
+@dataclass(frozen=True, slots=True)
+class Rings:
+    """It rings at whom we call, or there is early sound from there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """Whom we call has answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """It is known who has answered, after `Line.screen`.
+
+    Attributes:
+        status: `HUMAN`, `MACHINE`, `NOTSURE`, `HANGUP`, or empty.
+        cause: What told so, for the record.
+    """
+
+    status: str
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Sound can flow; the caller may still hear ringing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The caller is answered and hears us, for the first time or again."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPressed:
+    """The caller has pressed a key.
+
+    Attributes:
+        digit: One of `0` to `9`, `*`, `#`, `A` to `D`.
+    """
+
+    digit: str
+
+
+@dataclass(frozen=True, slots=True)
+class PhoneHeld:
+    """The caller's phone has put us on hold, or taken us back."""
+
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TargetConnected:
+    """The third party has answered and hears us."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetLost:
+    """The third party did not answer, or hung up.
+
+    Attributes:
+        result: A `Result`, or `hung_up`.
+    """
+
+    result: str
+
+
+@dataclass(frozen=True, slots=True)
+class SoundLost:
+    """The way for sound is gone, though the caller may still be there.
+
+    Attributes:
+        reason: As for `LineFailed`.
+    """
+
     reason: str
-    transfer_to: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LineFailed:
+    """Something without which the call cannot go on was not done; the caller may still be there.
+
+    Attributes:
+        reason: A stable slug, which becomes `AGENT_REASON`.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The far side has gone: it hung up, was taken away by somebody else, or never answered.
+
+    Attributes:
+        reason: A stable slug, such as `caller_hung_up`.
+        result: Of a line that was placed and not answered: why.
+    """
+
+    reason: str
+    result: Result | None = None
+
+
+LineEvent = (
+    Rings
+    | Answered
+    | Screened
+    | Opened
+    | Connected
+    | KeyPressed
+    | PhoneHeld
+    | TargetConnected
+    | TargetLost
+    | SoundLost
+    | LineFailed
+    | Ended
+)
+Tell = Callable[[LineEvent], None]
+
+
+class LineSound(Protocol):
+    """A call's sound, as its line sees it. The line drives it; nothing here waits."""
+
+    def heard(self, pcm: bytes) -> None:
+        """Take the caller's sound: whole samples at the line's rate, any number of them."""
+        ...
+
+    def next_frame(self) -> bytes | None:
+        """Give the agent's next 20 ms at the line's rate; None is silence."""
+        ...
+
+    def tick(self) -> None:
+        """20 ms have passed, whatever has come; comes before the frame of the same moment."""
+        ...
+
+
+# --- a line and what it is made with
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnd:
+    """What the far side may be told about a call that is over.
+
+    Attributes:
+        session_id: The call.
+        conversation_id: The conversation with the agent, the last one; empty if there was none.
+    """
+
+    session_id: str
+    conversation_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EndCause:
+    """Why the far side's channel has ended, as far as its network says.
+
+    Attributes:
+        hangup_cause: ITU-T Q.850.
+        sip_code: SIP status.
+    """
+
+    hangup_cause: int | None = None
+    sip_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Placing:
+    """How somebody is to be called.
+
+    Attributes:
+        caller_id: Whom they see; empty leaves it to the line.
+        ring_seconds: How long it may ring.
+        screened: Find out first whether a machine answers.
+    """
+
+    caller_id: str = ""
+    ring_seconds: float = 30.0
+    screened: bool = False
+
+
+class Line(Protocol):
+    """One caller's way to us, or one way to somebody whom we call.
+
+    Every method that is not a coroutine returns at once; what came of it is told as a `LineEvent`.
+    """
+
+    id: str
+    """The line's own name for the call: a channel of Asterisk's, a SID of Twilio's."""
+    caller: str
+    called: str
+    answered: bool
+    """The far side is up already."""
+    placed: bool
+    """We call; otherwise the call came in."""
+
+    @property
+    def abilities(self) -> Ability:
+        """What may be asked of it beyond sound."""
+        ...
+
+    def listen(self, tell: Tell) -> None:
+        """Tell `tell` what happens from now on, and nobody else; an end that has come already is
+        told at once."""
+        ...
+
+    def name(self, session_id: str) -> None:
+        """Take the name of the call, before `open`, `dial` and `consult`."""
+        ...
+
+    async def prepare(self, agent: AgentFormats) -> LineFormat:
+        """Decide on the sound of the line. Never raises."""
+        ...
+
+    def ring(self) -> None:
+        """Let the caller hear ringing, until it is answered."""
+        ...
+
+    def dial(self) -> None:
+        """Call; `Rings`, `Answered` or `Ended` follow."""
+        ...
+
+    def screen(self) -> None:
+        """Find out who has answered; `Screened` follows."""
+        ...
+
+    def open(self, sound: LineSound, seconds: float) -> None:
+        """Make a way for sound within `seconds`; `Opened` or `LineFailed` follows."""
+        ...
+
+    def connect(self) -> None:
+        """Answer, and let both hear each other; `Connected` follows. Ends music."""
+        ...
+
+    def music(self) -> None:
+        """Let the caller hear music instead of us, until `connect`."""
+        ...
+
+    def consult(self, target: str, ring_seconds: float) -> None:
+        """Call a third party, who hears us then; `TargetConnected` or `TargetLost` follows.
+
+        The caller hears music meanwhile, which has been asked for.
+        """
+        ...
+
+    def drop_target(self) -> None:
+        """Give up the third party."""
+        ...
+
+    def hand_over(self) -> None:
+        """Join caller and third party, without us. `TargetLost` or `Ended` tells that one left."""
+        ...
+
+    def take_back(self) -> float:
+        """Throw away what was taken ahead of time and is not yet heard; how much, in ms."""
+        ...
+
+    async def send_keys(self, keys: str) -> None:
+        """Press keys towards the caller.
+
+        Raises:
+            LineError: It was refused.
+        """
+        ...
+
+    async def set_variable(self, name: str, value: str) -> None:
+        """Note something for the systems that go on with the caller.
+
+        Raises:
+            LineError: It was refused.
+        """
+        ...
+
+    @property
+    def reachable(self) -> bool:
+        """Whether something may be asked of the far end just now."""
+        ...
+
+    @property
+    def cause(self) -> EndCause:
+        """Why the far side has ended, as far as it is known."""
+        ...
+
+    @property
+    def frames_not_read(self) -> int:
+        """How many frames were left out because the far end did not read."""
+        ...
+
+    async def close(self, outcome: Outcome, end: CallEnd) -> None:
+        """Stop the sound at once, then give everything back; never raises.
+
+        Args:
+            outcome: How the call ended, for whoever goes on with the caller.
+            end: What that one may be told.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Somebody has come in and wants an agent.
+
+    Attributes:
+        line: The way to them.
+        agent_id: The agent that is named; None leaves it to the settings.
+        variables: Dynamic variables for the agent.
+        wait_seconds: Wait so long for a request that names this line; None: talk at once.
+        screened: What is known about who has answered, where somebody else has called them.
+        problems: What of the arrival could not be used: a sentence each.
+    """
+
+    line: Line
+    agent_id: str | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
+    wait_seconds: float | None = None
+    screened: Screened | None = None
+    problems: tuple[str, ...] = ()
+
+
+class Gateway(Protocol):
+    """One way in and out."""
+
+    name: str
+
+    async def run(self, take: Callable[[Arrival], None]) -> None:
+        """Take calls in until cancelled; each is handed to `take`, which never raises.
+
+        Raises:
+            ConfigError: It cannot be used at all.
+        """
+        ...
+
+    def place(self, session_id: str, number: str, how: Placing) -> Line:
+        """Make a line to somebody; `Line.dial` calls them. The number has been checked."""
+        ...
+
+    @property
+    def connected(self) -> bool:
+        """Whether calls can be placed now."""
+        ...
+
+    def problems(self) -> list[str]:
+        """Say why no call can come in or go out now; empty when all is well."""
+        ...
+
+    async def mend(self, *, expected: bool) -> None:
+        """Give back what a lost process has left, before `run`.
+
+        Args:
+            expected: There was such a process.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Stop everything. Lines must have been closed."""
+        ...

@@ -12,12 +12,11 @@ import re
 import unicodedata
 from typing import Final
 
-from ari_app.line.asterisk.dialplan import caller_id, transfer_target
 from ari_app.patterns import LinearPattern
 
 _MAX_TEXT: Final = 40
 _MAX_TARGET: Final = 80
-_SAFE_NUMBER: Final = re.compile(r"[0-9A-Za-z+*._-]{1,40}")
+SAFE_NUMBER: Final = re.compile(r"[0-9A-Za-z+*._-]{1,40}")
 _E164: Final = re.compile(r"\+[1-9][0-9]{6,14}")
 _SEPARATORS: Final = re.compile(r"[ ()./-]")
 _LETTER: Final = re.compile(r"[A-Za-z]")
@@ -26,10 +25,6 @@ _MINUS: Final = "\u2212"
 # It turns the order of what a person reads.
 _RIGHT_TO_LEFT_OVERRIDE: Final = "\u202e"
 _CONTROLS: Final = {"\t": "TAB", "\n": "LINE FEED", "\r": "CARRIAGE RETURN"}
-
-_PLACE: Final = "{number}"
-_TEMPLATE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*/[A-Za-z0-9+*._:;=@/{}-]+")
-_MAX_TEMPLATE: Final = 200
 
 
 def check_number(text: str, pattern: LinearPattern | None = None) -> str:
@@ -53,7 +48,7 @@ def check_number(text: str, pattern: LinearPattern | None = None) -> str:
     for number in spellings:
         if pattern is None and _E164.fullmatch(number):
             return number
-        if pattern is not None and _SAFE_NUMBER.fullmatch(number) and pattern.fullmatch(number):
+        if pattern is not None and SAFE_NUMBER.fullmatch(number) and pattern.fullmatch(number):
             return number
     if pattern is None:
         _only(_SEPARATORS.sub("", text), r"[0-9+]", "number")
@@ -150,31 +145,61 @@ def number_pattern(text: str) -> LinearPattern:
         raise ValueError(f"must be a regular expression: {error}") from None
 
 
-def check_endpoint(template: str) -> str:
-    """Check how numbers are dialled, such as ``PJSIP/{number}@trunk``.
+TARGET_PATTERN: Final = "^[A-Za-z0-9+*#._@-]{1,80}$"
+"""Where a caller may be transferred to: a number, or the name of an extension."""
+
+
+CALLER_ID_PATTERN: Final = "^[0-9A-Za-z+*#._ -]{1,40}$"
+"""No quotes and no angle brackets: Asterisk would read a name and a number out of them."""
+
+
+TEXT_RULE: Final = (
+    'one line of 1000 characters at most, without any of " \\ ` $ { } ; | & < > and without '
+    "control characters"
+)
+
+
+# Nor separators of lines, marks of direction or private signs.
+TEXT_PATTERN: Final = (
+    "^[^\\u0000-\\u001f\\u007f-\\u009f\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff"
+    '\\ue000-\\uf8ff"\\\\`${};|&<>]{0,1000}$'
+)
+"""Text that means nothing but itself. Like the others, for Python and for JSON Schema."""
+
+
+# A `$` would also match before a last line feed.
+# Halves of characters, which Python's texts may have in them, JSON has not.
+_TEXT: Final = re.compile(TEXT_PATTERN[1:-1].replace("\\ue000", "\\ud800"))
+
+
+_CALLER_ID: Final = re.compile(CALLER_ID_PATTERN[1:-1])
+
+
+_TARGET: Final = re.compile(TARGET_PATTERN[1:-1])
+
+
+def text_value(text: str) -> str:
+    """Check free text that becomes the value of a variable.
 
     Returns:
-        The template.
+        The text, byte for byte.
 
     Raises:
-        ValueError: It has not exactly one ``{number}``, or is not of the form technology/resource.
+        ValueError: It has something in it that a dialplan could take for more than text.
     """
-    if len(template) > _MAX_TEMPLATE:
-        raise ValueError(f"must not be longer than {_MAX_TEMPLATE} characters")
-    if template.count(_PLACE) != 1:
-        raise ValueError("must have {number} in it exactly once, such as PJSIP/{number}@trunk")
-    if not _TEMPLATE.fullmatch(template) or set("{}") & set(template.replace(_PLACE, "")):
-        raise ValueError("must be technology/resource, such as PJSIP/{number}@trunk")
-    return template
+    if not _TEXT.fullmatch(text):
+        raise ValueError(f"the value must be {TEXT_RULE}")
+    return text
 
 
-def dial_string(template: str, number: str) -> str:
-    """Put a checked number into its place.
+def transfer_target(text: str) -> str:
+    """A transfer's target as the value of a variable; empty when it is none."""
+    return text if _TARGET.fullmatch(text) else ""
 
-    Raises:
-        ValueError: The template or the number has not been checked.
+
+def caller_id(text: str) -> str | None:
+    """A number as the caller's id of a call that we place; None when it is none.
+
+    The number of somebody who calls is what their telephone says, not what anybody has checked.
     """
-    check_endpoint(template)
-    if not _SAFE_NUMBER.fullmatch(number):
-        raise ValueError("The number has characters in it that cannot be dialled.")
-    return template.replace(_PLACE, number)
+    return text if _CALLER_ID.fullmatch(text) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import (
     CollectorRegistry,
@@ -19,12 +19,20 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from ari_app.agent.elevenlabs.closing import AgentClose
-from ari_app.call.call import CallSession, SessionObserver, TranscriptLine
-from ari_app.call.hearing import ResponseTime
-from ari_app.call.states import State
-from ari_app.line.interface import Outcome, Status
 from ari_app.process import logs
+from ari_app.records.events import (
+    AgentClosed,
+    AgentConnected,
+    AgentLost,
+    AgentNotReached,
+    AgentResumed,
+    CallEnded,
+    CallerInterrupted,
+    CallEvent,
+    Responded,
+    StateChanged,
+)
+from ari_app.records.record import CallRecord
 from ari_app.records.recording import RecordingStats
 
 _LATE_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -48,10 +56,14 @@ class _CountedElsewhere(Collector):
         yield CounterMetricFamily(self._name, self._documentation, self._read())
 
 
-class Metrics(SessionObserver):
-    """The service's metrics, in a registry of their own; a :class:`SessionObserver`."""
+class Metrics:
+    """The service's metrics, in a registry of their own; `heard` is a listener of the journal.
 
-    def __init__(self) -> None:
+    Args:
+        states: The states that a call can be in, for gauges that begin at 0.
+    """
+
+    def __init__(self, states: Iterable[str] = ()) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
@@ -179,11 +191,10 @@ class Metrics(SessionObserver):
         self._watch(
             "ari_app_log_lines_dropped", "Lines of the log that nobody took.", logs.lines_dropped
         )
-        self._reasons: dict[Status, set[str]] = {status: set() for status in Status}
-        self._states: dict[CallSession, State] = {}
-        for state in State:
-            if state not in (State.NEW, State.ENDED):
-                self.calls.labels(state.value).set(0)
+        self._reasons: dict[str, set[str]] = {}
+        self._states: dict[CallRecord, str] = {}
+        for state in states:
+            self.calls.labels(state).set(0)
 
     def _watch(self, name: str, documentation: str, read: Callable[[], float]) -> None:
         self.registry.register(_CountedElsewhere(name, documentation, read))
@@ -220,60 +231,59 @@ class Metrics(SessionObserver):
         """An HTTP connection or request was refused."""
         self.http_refused.labels(reason).inc()
 
-    # --- SessionObserver
+    # --- a listener of the journal
 
-    def call_changed(self, session: CallSession, state: State) -> None:
-        before = self._states.pop(session, None)
+    def heard(self, record: CallRecord, event: CallEvent) -> None:
+        """Count what has happened in a call."""
+        match event:
+            case StateChanged(state):
+                self._state_changed(record, state)
+            case CallerInterrupted():
+                self.interruptions.inc()
+            case Responded(seconds):
+                self.response.observe(seconds)
+            case AgentConnected(_, seconds):
+                self.agent_connect.observe(seconds)
+            case AgentNotReached(reason):
+                self.agent_connect_failures.labels(reason).inc()
+            case AgentLost():
+                self.agent_lost_total.inc()
+            case AgentResumed(_, seconds):
+                self.agent_gap.observe(seconds)
+            case AgentClosed(code, reason):
+                self.agent_closed_total.labels(str(code), reason).inc()
+            case CallEnded():
+                self._ended(record)
+            case _:
+                pass
+
+    def _state_changed(self, record: CallRecord, state: str) -> None:
+        before = self._states.pop(record, None)
         if before is not None:
-            self.calls.labels(before.value).dec()
-        if state is State.ENDED:
-            self._ended(session)
-            return
-        self._states[session] = state
-        self.calls.labels(state.value).inc()
+            self.calls.labels(before).dec()
+        if state != "ended":
+            self._states[record] = state
+            self.calls.labels(state).inc()
 
-    def call_said(self, session: CallSession, line: TranscriptLine) -> None:
-        if line.who == "interruption":
-            self.interruptions.inc()
-
-    def call_responded(self, session: CallSession, response: ResponseTime) -> None:
-        self.response.observe(response.seconds)
-
-    def agent_connected(self, session: CallSession, seconds: float) -> None:
-        self.agent_connect.observe(seconds)
-
-    def agent_not_reached(self, session: CallSession, code: str) -> None:
-        self.agent_connect_failures.labels(code).inc()
-
-    def agent_lost(self, session: CallSession) -> None:
-        self.agent_lost_total.inc()
-
-    def agent_resumed(self, session: CallSession, seconds: float) -> None:
-        self.agent_gap.observe(seconds)
-
-    def agent_closed(self, session: CallSession, close: AgentClose) -> None:
-        self.agent_closed_total.labels(str(close.code), close.kind.value).inc()
-
-    def _reason(self, outcome: Outcome) -> str:
+    def _reason(self, status: str, reason: str) -> str:
         """The reason as a label. Who ends a call may give any word for it, or a number."""
-        reason, known = outcome.reason, self._reasons[outcome.status]
+        known = self._reasons.setdefault(status, set())
         if reason not in known:
             if not _SLUG.fullmatch(reason) or len(known) >= _MAX_REASONS:
                 return "other"
             known.add(reason)
         return reason
 
-    def _ended(self, session: CallSession) -> None:
-        outcome = session.outcome
-        if outcome is not None:
-            self.calls_total.labels(outcome.status.value, self._reason(outcome)).inc()
-        self.call_seconds.inc(session.duration())
-        audio = session.audio_interface
-        self.underruns.inc(audio.playout.stats.underruns)
-        self.filled_seconds.inc(audio.uplink_stats.filled_samples / audio.rate_hz)
-        self.surplus_seconds.inc(audio.uplink_stats.all_surplus_samples / audio.rate_hz)
-        if audio.line is not None:
-            self.backpressure.inc(audio.line.stats.frames_skipped_backpressure)
+    def _ended(self, record: CallRecord) -> None:
+        if record.agent_status is not None and record.end_reason is not None:
+            reason = self._reason(record.agent_status, record.end_reason)
+            self.calls_total.labels(record.agent_status, reason).inc()
+        self.call_seconds.inc(record.seconds or 0.0)
+        sound = record.sound
+        self.underruns.inc(sound.underruns)
+        self.filled_seconds.inc(sound.silence_filled_ms / 1000)
+        self.surplus_seconds.inc(sound.surplus_ms / 1000)
+        self.backpressure.inc(sound.frames_not_read)
 
 
 def _count_tasks() -> int:

@@ -1,95 +1,131 @@
-"""What is kept of one call for others to see."""
+"""A call's record: plain data, which can be stored, sent and shown."""
 
 from __future__ import annotations
 
-import asyncio
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from ari_app.line.asterisk.line import Party
-from ari_app.records.bounded import Bounded, shortened
-from ari_app.records.events import TranscriptLine
-from ari_app.tools.http_tools import CallFacts
-
-_MAX_TRANSCRIPT = 500
+from ari_app.records.bounded import Bounded
 
 
-class CallRecord:
-    """The course of a call, as data.
+@dataclass(frozen=True, slots=True)
+class TranscriptLine:
+    """Something that was said.
 
     Attributes:
-        session_id: Ours; ``AGENT_SESSION_ID`` in the dialplan.
-        call_id: The channel of the caller, or of the callee where we call.
-        agent_id: The agent that was asked for.
-        conversation_id: The conversation with it, the last one; ``AGENT_CONVERSATION_ID``.
-        line_format: What is spoken on the line.
-        reference: A dialer's own name for the call.
-        metadata: What the request brought along, and what became known: ``amd_status``; and
-            ``first_conversation_id``, when the agent was lost and ``conversation_id`` is another's.
-        started_at, answered_at, ended_at: When it entered the application, when sound began, and
-            when everything had been given back.
-        hangup_cause, sip_code: Why the caller's channel ended, once it has, where Asterisk says.
-        caller_hung_up: Asterisk has reported a hang-up.
-        transcript: What was said: the last 500 lines, of 256 KiB in all and 8 KiB each.
-        ended: Set once everything has been given back.
+        at_seconds: Since the call began.
+        who: `agent`, `caller`, `interruption`, `correction`, `tool`, `dtmf` or `note`.
+        text: The words.
     """
 
-    def __init__(self, party: Party, *, session_id: str) -> None:
-        self.session_id = session_id
-        self.call_id = party.channel_id
-        self.caller_number = party.caller_number
-        self.called_number = party.called_number
-        self.agent_id = ""
-        self.conversation_id = ""
-        self.line_format = ""
-        self.reference: str | None = None
-        self.metadata: dict[str, Any] = {}
-        self.started_at = datetime.now(UTC)
-        self.answered_at: datetime | None = None
-        self.ended_at: datetime | None = None
-        self.hangup_cause: int | None = None
-        self.sip_code: int | None = None
-        self.caller_hung_up = False
-        self.transcript: Bounded[TranscriptLine] = Bounded(_MAX_TRANSCRIPT)
-        self.ended = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
-        self._started = self._loop.time()
-        self._duration: float | None = None
+    at_seconds: float
+    who: str
+    text: str
 
-    def duration(self) -> float:
-        """Seconds from entering the application to the end, or to now."""
-        return self._loop.time() - self._started if self._duration is None else self._duration
+
+@dataclass(frozen=True, slots=True)
+class SoundReport:
+    """What became of a call's sound, in ms where not said otherwise."""
+
+    heard_by_agent_ms: float = 0.0
+    silence_filled_ms: float = 0.0
+    surplus_ms: float = 0.0
+    said_to_caller_ms: float = 0.0
+    dropped_ms: float = 0.0
+    queued_ms: float = 0.0
+    underruns: int = 0
+    interruptions: int = 0
+    frames_not_read: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CallFacts:
+    """What is known about a call: the values that `from_call` in a file of HTTP tools may name."""
+
+    session_id: str = ""
+    call_id: str = ""
+    conversation_id: str = ""
+    agent_id: str = ""
+    caller_number: str = ""
+    called_number: str = ""
+
+
+@dataclass(slots=True, eq=False, weakref_slot=True)
+class CallRecord:
+    """The course of a call.
+
+    Attributes:
+        session_id: Ours; `AGENT_SESSION_ID` in the dialplan.
+        line_id: The line's own name for the call: in Asterisk the caller's or callee's channel.
+        began: When it began, on the event loop's clock.
+        placed: We call; otherwise the call came in.
+        agent_id: The agent that was asked for.
+        conversation_id: The conversation with it, the last one; `AGENT_CONVERSATION_ID`.
+        agent_hears, agent_speaks: Its sound formats, once it is there.
+        line_format: What is spoken on the line.
+        reference: A dialer's own name for the call.
+        metadata: What the request brought along, and what became known: `amd_status`; and
+            `first_conversation_id`, when the agent was lost and `conversation_id` is another's.
+        state: Of the call's machine.
+        status: `initializing`, `active` or `ended`.
+        agent_status, end_reason: `AGENT_STATUS` and `AGENT_REASON`, once they are decided.
+        result: What became of a call that we place; None while it is not known.
+        hangup_cause, sip_code: Why the far side's channel ended, where that is told.
+        started_at, answered_at, ended_at: When it began, when sound began to flow, and when
+            everything had been given back.
+        seconds: How long it lasted, once it is over.
+        transcript: What was said: the last 500 lines, of 256 KiB in all and 8 KiB each.
+        response_times: Seconds from the end of the caller's speech to the first sound of each
+            answer.
+        sound: What became of the sound, as far as it was looked at.
+    """
+
+    session_id: str
+    line_id: str
+    began: float
+    placed: bool = False
+    caller_number: str = ""
+    called_number: str = ""
+    agent_id: str = ""
+    conversation_id: str = ""
+    agent_hears: str | None = None
+    agent_speaks: str | None = None
+    line_format: str = ""
+    reference: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    state: str = "new"
+    status: str = "initializing"
+    agent_status: str | None = None
+    end_reason: str | None = None
+    result: str | None = None
+    hangup_cause: int | None = None
+    sip_code: int | None = None
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    answered_at: datetime | None = None
+    ended_at: datetime | None = None
+    seconds: float | None = None
+    transcript: Bounded[TranscriptLine] = field(default_factory=lambda: Bounded(_MAX_TRANSCRIPT))
+    response_times: list[float] = field(default_factory=list)
+    sound: SoundReport = SoundReport()
+
+    def duration(self, now: float) -> float:
+        """Seconds from the beginning to the end, or to `now` on the event loop's clock."""
+        return now - self.began if self.seconds is None else self.seconds
 
     def facts(self) -> CallFacts:
         """What HTTP tools may be told about the call."""
         return CallFacts(
             session_id=self.session_id,
-            call_id=self.call_id,
+            call_id=self.line_id,
             conversation_id=self.conversation_id,
             agent_id=self.agent_id,
             caller_number=self.caller_number,
             called_number=self.called_number,
         )
 
-    def caller_ended(self, cause: int | None, sip_code: int | None) -> None:
-        """Keep why the caller's channel has ended, as far as it is known."""
-        self.hangup_cause = cause or self.hangup_cause
-        self.sip_code = sip_code or self.sip_code
-
     def converses(self, conversation_id: str) -> None:
-        """Keep which conversation it is now; the first one stays in ``metadata``."""
+        """Keep which conversation it is now; the first one stays in `metadata`."""
         if self.conversation_id:
             self.metadata.setdefault("first_conversation_id", self.conversation_id)
         self.conversation_id = conversation_id
-
-    def add_line(self, who: str, text: str) -> TranscriptLine:
-        """Add to the transcript."""
-        line = TranscriptLine(round(self.duration(), 3), who, shortened(text))
-        self.transcript.append(line, line.text)
-        return line
-
-    def finish(self) -> None:
-        """The call is over."""
-        self.ended_at = datetime.now(UTC)
-        self._duration = self.duration()
-        self.ended.set()

@@ -15,27 +15,15 @@ import orjson
 import structlog
 from yarl import URL
 
-from ari_app.call.tools import ToolAnswer
 from ari_app.json_text import NotJson, read_json
 from ari_app.process.network import OwnThreadResolver
+from ari_app.records.record import CallFacts
 from ari_app.tools.http_config import HttpTool, load_http_tools, process_environment
-from ari_app.tools.tool import ParameterSchema
+from ari_app.tools.tool import ParameterSchema, ToolAnswer
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _SEPARATOR: Final = re.compile(r"[/\\]")
 _MAX_SEGMENT: Final = 200
-
-
-@dataclass(frozen=True, slots=True)
-class CallFacts:
-    """What is known about a call: the values that ``from_call`` may name."""
-
-    session_id: str = ""
-    call_id: str = ""
-    conversation_id: str = ""
-    agent_id: str = ""
-    caller_number: str = ""
-    called_number: str = ""
 
 
 @dataclass(frozen=True, slots=True)

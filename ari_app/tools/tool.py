@@ -6,6 +6,7 @@ Problems are sentences for the agent, which can call again or speak about them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from jsonschema.exceptions import SchemaError, ValidationError, best_match
 from jsonschema.validators import extend
 from referencing import Registry
 
+from ari_app.line.interface import Outcome
 from ari_app.patterns import LinearPattern
 
 JsonSchema = Mapping[str, Any]
@@ -133,3 +135,18 @@ def _is_pattern(value: object) -> bool:
     if isinstance(value, str):
         _linear(value)
     return True
+
+
+@dataclass(frozen=True, slots=True)
+class ToolAnswer:
+    """What a tool did.
+
+    Attributes:
+        text: For the agent.
+        is_error: The tool did not do what it was asked.
+        ends_with: The call ends so, after the agent's last words; None: it goes on.
+    """
+
+    text: str
+    is_error: bool = False
+    ends_with: Outcome | None = None

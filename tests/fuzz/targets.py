@@ -19,7 +19,7 @@ from ari_app.agent.elevenlabs.protocol import AgentProtocol
 from ari_app.agent.elevenlabs.server_messages import ServerMessage
 from ari_app.agent.precall import PreCallError, parse_answer
 from ari_app.call.plan import CallPolicy
-from ari_app.call.tools import SetVariable, ToolAnswer, read_tool_call
+from ari_app.call.tools import SetVariable, read_tool_call
 from ari_app.control.control import Initiate
 from ari_app.control.http.operations import OPERATIONS
 from ari_app.control.http.problems import Problem
@@ -29,8 +29,10 @@ from ari_app.line.asterisk.ari.errors import AriMalformed
 from ari_app.line.asterisk.ari.events import EVENTS, UnknownEvent, parse_event
 from ari_app.line.asterisk.dialplan import parse_arguments
 from ari_app.line.numbers import check_caller
+from ari_app.records.record import CallFacts
 from ari_app.tools.http_config import HttpTool
-from ari_app.tools.http_tools import CallFacts, build_request
+from ari_app.tools.http_tools import build_request
+from ari_app.tools.tool import ToolAnswer
 from audiosocket import frames as codec
 from audiosocket.frames import Audio, Dtmf, Hangup, Identify, Kind, Message, ProtocolError
 from lab.softphone.errors import SdpError, SipError

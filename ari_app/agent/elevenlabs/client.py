@@ -16,11 +16,14 @@ import structlog
 from pydantic import SecretStr
 from websockets.exceptions import ConnectionClosed
 
-from ari_app.agent.elevenlabs.client_messages import Initiation, SourceInfo
+from ari_app.agent.elevenlabs.client_messages import (
+    Initiation,
+    SourceInfo,
+)
+from ari_app.agent.elevenlabs.closing import CloseKind
 from ari_app.agent.elevenlabs.codec import MAX_MESSAGE_BYTES, encode
 from ari_app.agent.elevenlabs.connection import (
     AgentConnection,
-    AgentHandler,
     AgentSocket,
     how_it_ended,
     open_socket,
@@ -35,13 +38,15 @@ from ari_app.agent.elevenlabs.errors import (
     AgentUnavailable,
     ConnectError,
 )
-from ari_app.agent.elevenlabs.protocol import AgentEvent, AgentProtocol
+from ari_app.agent.elevenlabs.protocol import AgentProtocol, ProtocolEvent
 from ari_app.agent.elevenlabs.signed_url import (
     _is_loopback_url,
     fetch_signed_url,
     parse_base_url,
     public_url,
 )
+from ari_app.agent.interface import Briefing, TellAgentEvent
+from ari_app.audio.formats import DEFAULT_AGENT_FORMATS, AgentFormats
 from ari_app.errors import ConfigError
 from ari_app.process.network import trusting
 
@@ -138,12 +143,10 @@ class KeyStatus:
         await self._failing.wait()
 
 
-__all__ = ["AgentClient", "AgentConnection", "AgentHandler"]
-
-
 _VERSION = importlib.metadata.version("ari-app")
 _KEY_SECONDS = 30.0
 _UNREACHABLE_SECONDS = 5.0
+_MAX_KNOWN_AGENTS = 1000
 
 
 class AgentClient:
@@ -185,6 +188,7 @@ class AgentClient:
             log.warning("agent_key_unencrypted", host=self._base_url.host)
         self._session: aiohttp.ClientSession | None = None
         self.key = KeyStatus()
+        self._formats: dict[str, AgentFormats] = {}
 
     def __repr__(self) -> str:
         return f"AgentClient({str(self._base_url)!r})"
@@ -200,34 +204,76 @@ class AgentClient:
     ) -> None:
         await self.close()
 
-    async def connect(
-        self, agent_id: str, initiation: Initiation | None = None, *, handler: AgentHandler
-    ) -> AgentConnection:
-        """Begin a conversation with `agent_id` and wait until the agent is there.
+    # --- ari_app.agent.interface.Agents
 
-        Raises `ConnectError` or `UnsupportedFormat`; then no socket is left and `handler` is
-        never called.
+    async def connect(self, briefing: Briefing, tell: TellAgentEvent) -> AgentConnection:
+        """Begin a conversation and wait until the agent is there.
+
+        A conversation that takes up a lost one says `Resumed.first_message`, or what the agent
+        always says first where its settings allow no other.
+
+        Raises:
+            AgentError: There is none; then no socket is left and nothing was told.
+            ConfigError: No agent is named.
         """
-        if not agent_id:
+        if not briefing.agent_id:
             raise ConfigError("no agent is named")
-        initiation = initiation or Initiation()
-        if initiation.source_info is None:
-            source = SourceInfo(version=f"ari-app {_VERSION}"[:50])
-            initiation = initiation.model_copy(update={"source_info": source})
+        try:
+            connection = await self._converse(briefing, initiation_for(briefing), tell)
+        except AgentRefused as error:
+            if briefing.resumed is None or error.close.kind is not CloseKind.OVERRIDE_ERROR:
+                raise
+            log.warning("agent_allows_no_first_message", agent=briefing.agent_id)
+            plain = initiation_for(briefing, greets_as_always=True)
+            return await self._converse(briefing, plain, tell)
+        connection.waits = briefing.resumed is not None and not briefing.resumed.first_message
+        return connection
+
+    def formats_of(self, agent_id: str) -> AgentFormats:
+        """Say what an agent's formats are likely to be: as it announced them last."""
+        return self._formats.get(agent_id, DEFAULT_AGENT_FORMATS)
+
+    def problems(self) -> list[str]:
+        """Say why no conversation can come about now; empty when all is well."""
+        return [self.key.problem] if self.key.problem else []
+
+    async def watch(self) -> None:
+        """While the key is refused, or nobody is reached, ask again and again, until cancelled.
+
+        Beside the next call that succeeds this is what ends `key.problem`: nobody may call for
+        hours, and somebody may not send calls here before it has ended.
+        """
+        while True:
+            await self.key.until_failing()
+            await asyncio.sleep(_KEY_SECONDS if self.key.refused else _UNREACHABLE_SECONDS)
+            if self.key.problem:
+                with suppress(ConnectError):
+                    await self.check(self.key.agent_id)
+
+    async def _converse(
+        self, briefing: Briefing, initiation: Initiation, tell: TellAgentEvent
+    ) -> AgentConnection:
         began = asyncio.get_running_loop().time()
         async with self._deadline():
             connection = await self._connect_or_retry(
-                agent_id, initiation, handler, began + self._connect_timeout
+                briefing.agent_id, initiation, tell, began + self._connect_timeout
             )
+        self._keep_formats(briefing.agent_id, connection)
         took_s = asyncio.get_running_loop().time() - began
         log.debug(
             "agent_connected",
-            conversation_id=connection.conversation_id,
-            input_format=connection.input_format,
-            output_format=connection.output_format,
+            conversation_id=connection.id,
+            input_format=connection.hears.name,
+            output_format=connection.speaks.name,
             took_ms=round(took_s * 1000),
         )
         return connection
+
+    def _keep_formats(self, agent_id: str, connection: AgentConnection) -> None:
+        self._formats.pop(agent_id, None)
+        self._formats[agent_id] = AgentFormats(connection.hears, connection.speaks)
+        while len(self._formats) > _MAX_KNOWN_AGENTS:
+            del self._formats[next(iter(self._formats))]
 
     async def check(self, agent_id: str) -> None:
         """Find out whether `agent_id` can be reached, without beginning a conversation.
@@ -241,19 +287,6 @@ class AgentClient:
                 socket = await self._open(url, agent_id)
                 await socket.abort()
 
-    async def watch_key(self) -> None:
-        """While the key is refused, or nobody is reached, ask again and again, until cancelled.
-
-        Beside the next call that succeeds this is what ends `key.problem`: nobody may call for
-        hours, and somebody may not send calls here before it has ended.
-        """
-        while True:
-            await self.key.until_failing()
-            await asyncio.sleep(_KEY_SECONDS if self.key.refused else _UNREACHABLE_SECONDS)
-            if self.key.problem:
-                with suppress(ConnectError):
-                    await self.check(self.key.agent_id)
-
     async def close(self) -> None:
         """Free the HTTP connections. Running conversations are not touched."""
         session, self._session = self._session, None
@@ -261,10 +294,10 @@ class AgentClient:
             await session.close()
 
     async def _connect_or_retry(
-        self, agent_id: str, initiation: Initiation, handler: AgentHandler, deadline: float
+        self, agent_id: str, initiation: Initiation, tell: TellAgentEvent, deadline: float
     ) -> AgentConnection:
         try:
-            return await self._connect(agent_id, initiation, handler)
+            return await self._connect(agent_id, initiation, tell)
         except ConnectError as error:
             left = deadline - asyncio.get_running_loop().time()
             wait = wait_before_retry(error, left)
@@ -272,10 +305,10 @@ class AgentClient:
                 raise
             log.info("agent_connect_retried", code=error.code, error=str(error), wait_s=wait)
         await asyncio.sleep(wait)
-        return await self._connect(agent_id, initiation, handler)
+        return await self._connect(agent_id, initiation, tell)
 
     async def _connect(
-        self, agent_id: str, initiation: Initiation, handler: AgentHandler
+        self, agent_id: str, initiation: Initiation, tell: TellAgentEvent
     ) -> AgentConnection:
         first = encode(initiation)
         url = await self._url(agent_id, initiation)
@@ -291,7 +324,7 @@ class AgentClient:
             socket,
             protocol,
             protocol.started,
-            handler,
+            tell,
             received,
             close_timeout=self._close_timeout,
             dead_after=self._dead_after,
@@ -351,7 +384,7 @@ class AgentClient:
         return url
 
 
-async def _begin(socket: AgentSocket, protocol: AgentProtocol, first: bytes) -> list[AgentEvent]:
+async def _begin(socket: AgentSocket, protocol: AgentProtocol, first: bytes) -> list[ProtocolEvent]:
     """Send the initiation and read until the metadata; return what came with them."""
     socket.send_now(first)
     protocol.stats.messages_out += 1
@@ -365,3 +398,36 @@ async def _begin(socket: AgentSocket, protocol: AgentProtocol, first: bytes) -> 
                 return received
     except ConnectionClosed as error:
         raise AgentRefused(protocol.closed(*how_it_ended(error))) from None
+
+
+def initiation_for(briefing: Briefing, *, greets_as_always: bool = False) -> Initiation:
+    """The first message of a conversation.
+
+    Args:
+        briefing: What the agent is to be told.
+        greets_as_always: Leave the first message to the agent, also where a lost conversation is
+            taken up.
+
+    Raises:
+        ValidationError: The options do not fit; see `AgentClient.problem_with`.
+    """
+    initiation = Initiation.model_validate(briefing.options)
+    variables = {**(initiation.dynamic_variables or {}), **briefing.variables}
+    overrides = initiation.conversation_config_override
+    if (resumed := briefing.resumed) is not None:
+        variables["resumed_from"] = resumed.conversation_id
+        variables["transcript_so_far"] = resumed.transcript
+        if not greets_as_always:
+            agent = (overrides or {}).get("agent")
+            said = {
+                **(agent if isinstance(agent, dict) else {}),
+                "first_message": resumed.first_message,
+            }
+            overrides = {**(overrides or {}), "agent": said}
+    return initiation.model_copy(
+        update={
+            "dynamic_variables": variables or None,
+            "conversation_config_override": overrides,
+            "source_info": initiation.source_info or SourceInfo(version=f"ari-app {_VERSION}"[:50]),
+        }
+    )

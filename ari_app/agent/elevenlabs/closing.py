@@ -14,6 +14,8 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from ari_app.agent.interface import Closed, EndedBy
+
 MAX_TEXT_LENGTH = 300
 
 
@@ -79,6 +81,8 @@ RETRYABLE = frozenset(
         CloseKind.SPEECH_ERROR,
     }
 )
+
+_ENDED_BY = {CloseKind.AGENT_ENDED: EndedBy.AGENT, CloseKind.MAX_DURATION: EndedBy.TIME}
 
 _NAMES = {
     "max_duration_exceeded": CloseKind.MAX_DURATION,
@@ -167,6 +171,11 @@ class AgentClose:
     kind: CloseKind
     retryable: bool
     """A new conversation may succeed at once. The old one can never be resumed."""
+
+    def told(self, *, silent_seconds: float = 0.0) -> Closed:
+        """The end as the port tells it: every close but two means that the agent was lost."""
+        by = _ENDED_BY.get(self.kind, EndedBy.LOSS)
+        return Closed(self.kind.value, by, self.retryable, self.code, silent_seconds)
 
 
 def classify(

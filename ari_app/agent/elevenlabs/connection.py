@@ -11,7 +11,7 @@ import struct
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import structlog
 from pydantic import SecretStr
@@ -23,8 +23,6 @@ from yarl import URL
 from ari_app.agent.elevenlabs.client_messages import (
     ClientMessage,
     ContextualUpdate,
-    SourceMedium,
-    ToolErrorType,
     ToolResult,
     UserActivity,
     UserMessage,
@@ -38,24 +36,20 @@ from ari_app.agent.elevenlabs.errors import (
     untrusted,
 )
 from ari_app.agent.elevenlabs.protocol import (
-    AgentCorrected,
-    AgentEvent,
     AgentProtocol,
-    AgentSaid,
-    AudioReceived,
-    CallEnding,
     ConversationStarted,
     ConversationStats,
     Garbled,
-    Interrupted,
     Other,
-    ResponseCompleted,
-    ToolCalled,
-    ToolFinished,
-    UserSaid,
+    ProtocolEvent,
 )
-from ari_app.agent.elevenlabs.server_messages import ServerMessage, Unknown
 from ari_app.agent.elevenlabs.signed_url import _is_loopback_url
+from ari_app.agent.interface import (
+    AgentEvent,
+    Ending,
+    TellAgentEvent,
+)
+from ari_app.audio.formats import AudioFormat
 from ari_app.process.network import why_unreachable
 
 try:
@@ -357,49 +351,6 @@ _MAX_LOGGED_MALFORMED = 5
 _TURN_SECONDS = 0.002
 
 
-class AgentHandler(Protocol):
-    """Who is told what the agent says. All calls come on the event loop, in order.
-
-    No call comes before `AgentClient.connect` has returned to whoever awaits it. The first call
-    is always `other` with the `InitiationMetadata`, the last one `closed`. A call that raises is
-    logged and counted; the conversation goes on.
-    """
-
-    def audio(self, event_id: int, data: bytes, is_final: bool) -> None:
-        """A chunk of voice, any length, in the output format; never overtaken audio."""
-
-    def interruption(self, event_id: int) -> None:
-        """The caller spoke: throw away what is not yet played."""
-
-    def user_transcript(self, text: str, event_id: int | None) -> None:
-        """What the caller said in one turn."""
-
-    def agent_response(self, text: str, event_id: int | None) -> None:
-        """The text of a response as it was meant."""
-
-    def agent_response_correction(
-        self, original: str, corrected: str, event_id: int | None
-    ) -> None:
-        """The text of an interrupted response as far as it was heard."""
-
-    def response_complete(self, event_id: int | None) -> None:
-        """All audio of this response is here."""
-
-    def tool_call(
-        self, name: str, call_id: str, parameters: dict[str, Any], expects_response: bool
-    ) -> None:
-        """The agent wants one of our tools; answer with `AgentConnection.send_tool_result`."""
-
-    def tool_response(self, name: str, call_id: str, status: str, is_error: bool) -> None:
-        """A tool has run. After `end_call` with success: play out, then hang up."""
-
-    def other(self, message: ServerMessage | Unknown) -> None:
-        """Any message that has no call of its own."""
-
-    def closed(self, reason: AgentClose) -> None:
-        """The conversation is over. Exactly once, and nothing after it."""
-
-
 class AgentConnection:
     """One running conversation. Made by `AgentClient.connect`.
 
@@ -414,19 +365,20 @@ class AgentConnection:
         socket: AgentSocket,
         protocol: AgentProtocol,
         started: ConversationStarted,
-        handler: AgentHandler,
-        first_events: list[AgentEvent],
+        tell: TellAgentEvent,
+        first_events: list[ProtocolEvent],
         *,
         close_timeout: float,
         dead_after: float = 4.0,
     ) -> None:
-        self.conversation_id = started.conversation_id
-        self.input_format = started.input_format
-        self.output_format = started.output_format
+        self.id = started.conversation_id
+        self.hears = AudioFormat.parse(started.input_format)
+        self.speaks = AudioFormat.parse(started.output_format)
+        self.waits = False
 
         self._socket = socket
         self._protocol = protocol
-        self._handler = handler
+        self._tell = tell
         self._close_timeout = close_timeout
         self._log = log.bind(conversation_id=started.conversation_id)
         self._loop = asyncio.get_running_loop()
@@ -434,8 +386,7 @@ class AgentConnection:
         self._open = True
         self._closing = False
 
-        self.dead_seconds = 0.0
-        """How long nothing had come when the peer was taken for dead; 0 for any other end."""
+        self._dead_seconds = 0.0
         self._pulse = Pulse()
         self._look_seconds = dead_after / LOOKS
         self._next_look = self._loop.call_later(self._look_seconds, self._look)
@@ -458,8 +409,8 @@ class AgentConnection:
         """Whether what is sent may still arrive."""
         return self._open and not self._closing
 
-    def send_audio(self, data: bytes) -> None:
-        """Send the caller's sound, in `input_format`; 20 to 250 ms at a time are sensible."""
+    def hear(self, data: bytes) -> None:
+        """Send the caller's sound, in the format `hears`; 20 to 250 ms at a time are sensible."""
         if not data or not self.is_open:
             return
         if self._socket.writable and not self._outbox:
@@ -480,35 +431,24 @@ class AgentConnection:
         if self.is_open:
             self._send_control(payload)
 
-    def send_tool_result(
-        self,
-        call_id: str,
-        result: str,
-        *,
-        is_error: bool = False,
-        error_type: ToolErrorType | None = None,
-    ) -> None:
-        """Answer a `tool_call`; `result` is text for the model."""
-        self.send(
-            ToolResult(
-                tool_call_id=call_id, result=result, is_error=is_error, error_type=error_type
-            )
-        )
+    def answer_tool(self, tool_call_id: str, text: str, *, is_error: bool = False) -> None:
+        """Answer a `ToolCalled`; `text` is for the model."""
+        self.send(ToolResult(tool_call_id=tool_call_id, result=text, is_error=is_error))
 
-    def send_user_message(self, text: str, *, source_medium: SourceMedium | None = None) -> None:
-        """Text as though the caller had said it; keys are `source_medium="dtmf"`."""
-        self.send(UserMessage(text=text, source_medium=source_medium))
+    def ask(self, text: str, *, keys: bool = False) -> None:
+        """Text as though the caller had said it, or pressed it as keys."""
+        self.send(UserMessage(text=text, source_medium="dtmf" if keys else None))
 
-    def send_contextual_update(self, text: str, *, context_id: str | None = None) -> None:
-        """Something to know, not to answer; a later one with the same id replaces it."""
-        self.send(ContextualUpdate(text=text, context_id=context_id))
+    def tell(self, text: str, *, about: str | None = None) -> None:
+        """Something to know, not to answer; a later one about the same replaces it."""
+        self.send(ContextualUpdate(text=text, context_id=about))
 
-    def send_user_activity(self) -> None:
+    def still_here(self) -> None:
         """Begin the turn's time-out anew."""
         self.send(UserActivity())
 
     async def close(self) -> None:
-        """End the conversation, within the close time-out; `closed` has been called after it.
+        """End the conversation, within the close time-out; `Closed` has been told after it.
 
         May be called at any time, any number of times.
         """
@@ -527,7 +467,7 @@ class AgentConnection:
                 raise
         await asyncio.wait([self._reader])
 
-    async def _read(self, first_events: list[AgentEvent]) -> AgentClose:
+    async def _read(self, first_events: list[ProtocolEvent]) -> AgentClose:
         busy = 0.0
         try:
             self._dispatch(first_events)
@@ -567,52 +507,35 @@ class AgentConnection:
         # ended is kept for a minute.
         del self._socket.on_writable, self._socket
         self._log.info("agent_closed", kind=reason.kind.value, code=reason.code)
-        self._call(self._handler.closed, reason)
-        # The handler keeps the connection: the two would keep each other.
-        del self._handler
+        self._told(reason.told(silent_seconds=self._dead_seconds))
+        # Who is told keeps the connection: the two would keep each other.
+        del self._tell
 
-    def _dispatch(self, received: list[AgentEvent]) -> None:
+    def _dispatch(self, received: list[ProtocolEvent]) -> None:
         for event in received:
             if self._closing:
                 return
             self._dispatch_one(event)
 
-    def _dispatch_one(self, event: AgentEvent) -> None:
-        handler = self._handler
+    def _dispatch_one(self, event: ProtocolEvent) -> None:
         match event:
-            case AudioReceived(event_id, data, is_final):
-                self._call(handler.audio, event_id, data, is_final)
-            case Interrupted(event_id):
-                self._call(handler.interruption, event_id)
-            case UserSaid(text, turn_id):
-                self._call(handler.user_transcript, text, turn_id)
-            case AgentSaid(text, turn_id):
-                self._call(handler.agent_response, text, turn_id)
-            case AgentCorrected(original, corrected, turn_id):
-                self._call(handler.agent_response_correction, original, corrected, turn_id)
-            case ResponseCompleted(turn_id):
-                self._call(handler.response_complete, turn_id)
-            case ToolCalled(name, call_id, parameters, expects_response):
-                self._call(handler.tool_call, name, call_id, parameters, expects_response)
-            case ToolFinished(name, call_id, status, is_error):
-                self._call(handler.tool_response, name, call_id, status, is_error)
-            case Other(message):
-                self._call(handler.other, message)
+            case ConversationStarted() | Other():
+                pass
             case Garbled(reason, detail):
                 if self.stats.malformed <= _MAX_LOGGED_MALFORMED:
                     self._log.warning("agent_message_malformed", reason=reason, detail=detail)
-            case CallEnding():
+            case Ending():
                 self._log.info("agent_ends_call")
-            case ConversationStarted():
-                pass
+                self._told(event)
+            case _:
+                self._told(event)
 
-    def _call(self, callback: Callable[..., None], *arguments: object) -> None:
+    def _told(self, event: AgentEvent) -> None:
         try:
-            callback(*arguments)
+            self._tell(event)
         except Exception:
             self.stats.handler_errors += 1
-            name = getattr(callback, "__name__", type(callback).__name__)
-            self._log.exception("agent_handler_failed", callback=name)
+            self._log.exception("agent_handler_failed", callback=type(event).__name__)
 
     def _send_control(self, payload: bytes) -> None:
         if self._socket.writable and not self._outbox:
@@ -648,7 +571,7 @@ class AgentConnection:
             self._socket.ping_now()
             self._next_look = self._loop.call_later(self._look_seconds, self._look)
         else:
-            self.dead_seconds = self._look_seconds * LOOKS
+            self._dead_seconds = self._look_seconds * LOOKS
             self._give_up()
 
     def _note_drops(self) -> None:
@@ -656,7 +579,7 @@ class AgentConnection:
         self.stats.dropped_late_bytes = self._outbox.dropped_bytes
 
     def _give_up(self) -> None:
-        self._log.warning("agent_stalled", silent_s=self.dead_seconds)
+        self._log.warning("agent_stalled", silent_s=self._dead_seconds)
         self._open = False
         self._outbox.clear()
         self._socket.transport.abort()

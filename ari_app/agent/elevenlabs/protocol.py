@@ -21,14 +21,26 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
 
 from ari_app.agent.elevenlabs import server_messages
 from ari_app.agent.elevenlabs.client_messages import Pong
 from ari_app.agent.elevenlabs.closing import AgentClose, ServiceError, classify
 from ari_app.agent.elevenlabs.codec import decode, encode
 from ari_app.agent.elevenlabs.errors import MalformedMessage, UnsupportedFormat
-from ari_app.agent.elevenlabs.server_messages import Alignment, ServerMessage, Unknown
+from ari_app.agent.elevenlabs.server_messages import ServerMessage, Unknown
+from ari_app.agent.interface import (
+    AgentCorrected,
+    AgentEvent,
+    AgentSaid,
+    CallerSaid,
+    Ending,
+    Interrupted,
+    ResponseComplete,
+    Spoke,
+    TheirToolBegan,
+    TheirToolEnded,
+    ToolCalled,
+)
 from ari_app.audio.formats import AGENT_FORMATS
 
 MAX_UNKNOWN_TYPES = 32
@@ -81,86 +93,6 @@ class ConversationStarted:
 
 
 @dataclass(frozen=True, slots=True)
-class AudioReceived:
-    """A chunk of the agent's voice that no interruption has overtaken."""
-
-    event_id: int
-    data: bytes = field(repr=False)
-    """Any length, in the output format."""
-    is_final: bool = False
-    """The last chunk of this response."""
-    alignment: Alignment | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Interrupted:
-    """The caller spoke over the agent: what is not yet played must not be heard."""
-
-    event_id: int
-    """Audio up to and including this id is overtaken."""
-
-
-@dataclass(frozen=True, slots=True)
-class UserSaid:
-    """The transcript of one turn of the caller."""
-
-    text: str
-    event_id: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class AgentSaid:
-    """The text of a response as it was meant, before or after its audio."""
-
-    text: str
-    event_id: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class AgentCorrected:
-    """The text of an interrupted response as far as it was heard."""
-
-    original: str
-    corrected: str
-    event_id: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class ResponseCompleted:
-    """All audio of this response has been sent."""
-
-    event_id: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCalled:
-    """The agent asks for one of our tools."""
-
-    name: str
-    call_id: str
-    parameters: dict[str, Any] = field(repr=False)
-    expects_response: bool
-    event_id: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class ToolFinished:
-    """A tool has run. `status`: success, error, blocked, skipped, or what older servers imply."""
-
-    name: str
-    call_id: str
-    status: str
-    is_error: bool
-
-
-@dataclass(frozen=True, slots=True)
-class CallEnding:
-    """The agent's `end_call` succeeded: play out what is queued, then hang up. Comes once."""
-
-    call_id: str
-
-
-@dataclass(frozen=True, slots=True)
 class Other:
     """A message with no event of its own, known or not."""
 
@@ -177,20 +109,8 @@ class Garbled:
     detail: str
 
 
-AgentEvent = (
-    ConversationStarted
-    | AudioReceived
-    | Interrupted
-    | UserSaid
-    | AgentSaid
-    | AgentCorrected
-    | ResponseCompleted
-    | ToolCalled
-    | ToolFinished
-    | CallEnding
-    | Other
-    | Garbled
-)
+ProtocolEvent = ConversationStarted | Other | Garbled | AgentEvent
+"""What comes of a message: what the port tells, and what only the shell needs."""
 
 
 _MAX_ID_LENGTH = 128
@@ -214,7 +134,7 @@ class AgentProtocol:
 
         self._max_held_events = max_held_events
         self._max_held_bytes = max_held_bytes
-        self._held: list[AgentEvent] = []
+        self._held: list[ProtocolEvent] = []
         self._held_bytes = 0
         self._to_send: list[bytes] = []
 
@@ -226,13 +146,13 @@ class AgentProtocol:
         self._error: ServiceError | None = None
         self._queue_timed_out = False
 
-    def receive(self, data: bytes | str) -> list[AgentEvent]:
+    def receive(self, data: bytes | str) -> list[ProtocolEvent]:
         """Take one message and return what happened, in order.
 
         Raises `UnsupportedFormat` when the metadata announce a format that nobody documented.
         """
         self.stats.messages_in += 1
-        events: list[AgentEvent]
+        events: list[ProtocolEvent]
         try:
             events = self._handle(decode(data))
         except MalformedMessage as error:
@@ -258,7 +178,7 @@ class AgentProtocol:
 
     def _handle(
         self, message: server_messages.ServerMessage | server_messages.Unknown
-    ) -> list[AgentEvent]:
+    ) -> list[ProtocolEvent]:
         match message:
             case server_messages.Audio():
                 return self._audio(message)
@@ -269,7 +189,7 @@ class AgentProtocol:
             case server_messages.Interruption():
                 return [self._interruption(message.event_id)]
             case server_messages.UserTranscript():
-                return [UserSaid(message.user_transcript, message.event_id)]
+                return [CallerSaid(message.user_transcript, message.event_id)]
             case server_messages.AgentResponse():
                 self._error = None
                 return [AgentSaid(message.agent_response, message.event_id)]
@@ -282,7 +202,7 @@ class AgentProtocol:
                     )
                 ]
             case server_messages.AgentResponseComplete():
-                return [ResponseCompleted(message.event_id)]
+                return [ResponseComplete(message.event_id)]
             case server_messages.ClientToolCall():
                 return [
                     ToolCalled(
@@ -291,6 +211,12 @@ class AgentProtocol:
                         message.parameters,
                         message.expects_response,
                         message.event_id,
+                    )
+                ]
+            case server_messages.AgentToolRequest():
+                return [
+                    TheirToolBegan(
+                        message.tool_name, message.tool_call_id, message.response_timeout_secs
                     )
                 ]
             case server_messages.AgentToolResponse():
@@ -305,7 +231,7 @@ class AgentProtocol:
                 self.stats.count_unknown(message.type)
         return [Other(message)]
 
-    def _audio(self, message: server_messages.Audio) -> list[AgentEvent]:
+    def _audio(self, message: server_messages.Audio) -> list[ProtocolEvent]:
         self.stats.audio_bytes_in += len(message.data)
         event_id = message.event_id
         if event_id is None:
@@ -317,7 +243,7 @@ class AgentProtocol:
             return []
         self._error = None
         self._latest_audio_id = event_id
-        return [AudioReceived(event_id, message.data, message.is_final, message.alignment)]
+        return [Spoke(event_id, message.data, message.is_final)]
 
     def _first_valid_id(self) -> int:
         return -(2**63) if self._interrupted_up_to is None else self._interrupted_up_to + 1
@@ -329,21 +255,21 @@ class AgentProtocol:
         self._interrupted_up_to = event_id
         return Interrupted(event_id)
 
-    def _tool_response(self, message: server_messages.AgentToolResponse) -> list[AgentEvent]:
+    def _tool_response(self, message: server_messages.AgentToolResponse) -> list[ProtocolEvent]:
         # An agent may be set to send both the short and the full form of each response.
         if message.tool_call_id == self._last_tool_call_id:
             return [Other(message)]
         self._last_tool_call_id = message.tool_call_id
         status = message.status or ("error" if message.is_error else "success")
-        events: list[AgentEvent] = [
-            ToolFinished(message.tool_name, message.tool_call_id, status, message.is_error)
+        events: list[ProtocolEvent] = [
+            TheirToolEnded(message.tool_name, message.tool_call_id, status, message.is_error)
         ]
         if message.tool_name == "end_call" and message.succeeded and not self.call_ending:
             self.call_ending = True
-            events.append(CallEnding(message.tool_call_id))
+            events.append(Ending())
         return events
 
-    def _metadata(self, message: server_messages.InitiationMetadata) -> list[AgentEvent]:
+    def _metadata(self, message: server_messages.InitiationMetadata) -> list[ProtocolEvent]:
         if self.started is not None:
             self.stats.repeated_metadata += 1
             return []
@@ -361,9 +287,9 @@ class AgentProtocol:
         held, self._held, self._held_bytes = self._held, [], 0
         return [self.started, Other(message), *held]
 
-    def _hold(self, events: list[AgentEvent], message_bytes: int) -> list[AgentEvent]:
+    def _hold(self, events: list[ProtocolEvent], message_bytes: int) -> list[ProtocolEvent]:
         for event in events:
-            if isinstance(event, AudioReceived):
+            if isinstance(event, Spoke):
                 size = len(event.data)
             else:
                 # Short ones are bounded by their number.
@@ -381,9 +307,9 @@ class AgentProtocol:
         return []
 
     def _drop_held_audio(self, up_to: int) -> None:
-        kept: list[AgentEvent] = []
+        kept: list[ProtocolEvent] = []
         for event in self._held:
-            if isinstance(event, AudioReceived) and event.event_id <= up_to:
+            if isinstance(event, Spoke) and event.event_id <= up_to:
                 self.stats.overtaken_audio_messages += 1
                 self.stats.overtaken_audio_bytes += len(event.data)
                 self._held_bytes -= len(event.data)

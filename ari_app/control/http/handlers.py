@@ -13,9 +13,8 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 from pydantic import BaseModel
 
-from ari_app.call.call import CallSession
-from ari_app.call.calls import SessionManager
-from ari_app.control.control import CallControl, SessionNotFound
+from ari_app.call.calls import Calls
+from ari_app.control.control import CallControl
 from ari_app.control.http.middleware import (
     IdempotentAnswers,
     RequestRates,
@@ -50,7 +49,7 @@ from ari_app.control.http.requests import (
 )
 from ari_app.control.http.server import mark_heads
 from ari_app.control.http.streams import stream_events
-from ari_app.records.journal import SessionFeed
+from ari_app.records.journal import Journal
 from ari_app.records.metrics import CONTENT_TYPE, Metrics
 
 
@@ -58,7 +57,7 @@ class ServiceView(Protocol):
     """What the interface shows of the service."""
 
     @property
-    def manager(self) -> SessionManager:
+    def calls(self) -> Calls:
         """The calls."""
         ...
 
@@ -68,7 +67,7 @@ class ServiceView(Protocol):
         ...
 
     @property
-    def feed(self) -> SessionFeed:
+    def journal(self) -> Journal:
         """What happens in them."""
         ...
 
@@ -147,15 +146,15 @@ class Handlers:
     async def _initiate(
         self, request: web.Request, body: InitiateCallRequest
     ) -> InitiateCallResponse:
-        wish = body.to_initiate()
-        session = await self._service.control.initiate(wish)
+        wish = body.to_wish()
+        record = await self._service.control.initiate(wish)
         message = "gets the agent" if wish.called_number is None else "is called"
         return InitiateCallResponse(
             success=True,
-            session_id=session.session_id,
-            websocket_url=self._websocket_url(request, session.session_id),
+            session_id=record.session_id,
+            websocket_url=self._websocket_url(request, record.session_id),
             message=f"Call initiated successfully: the other side {message}.",
-            call_id=wish.call_id,
+            call_id=wish.reference,
         )
 
     def _websocket_url(self, request: web.Request, session_id: str) -> str:
@@ -166,14 +165,15 @@ class Handlers:
     async def end_call(self, request: web.Request) -> web.Response:
         """End a call, and wait until it is over."""
         body = await read_model(request, EndCallRequest)
-        over = self._session(body.session_id).ended.is_set()
-        session = await self._service.control.end(body.session_id, body.reason)
+        control = self._service.control
+        over = control.record(body.session_id).ended_at is not None
+        record = await control.end(body.session_id, body.reason)
         return _json(
             EndCallResponse(
                 success=True,
-                session_id=session.session_id,
-                call_id=call_id(session),
-                duration=round(session.duration(), 3),
+                session_id=record.session_id,
+                call_id=call_id(record),
+                duration=round(record.duration(asyncio.get_running_loop().time()), 3),
                 message="The call had ended already." if over else "Call ended.",
             )
         )
@@ -182,22 +182,23 @@ class Handlers:
 
     async def list_sessions(self, request: web.Request) -> web.Response:
         """All calls."""
-        manager = self._service.manager
+        calls, control = self._service.calls, self._service.control
         return _json(
             SessionList(
-                active_sessions=manager.get_active_sessions_count(),
-                max_concurrent_calls=manager.max_concurrent_calls,
-                sessions=[summary(session) for session in manager.sessions.values()],
+                active_sessions=calls.count(),
+                max_concurrent_calls=calls.max_concurrent_calls,
+                sessions=[summary(control.record(name)) for name in tuple(calls.records)],
             )
         )
 
     async def get_session(self, request: web.Request) -> web.Response:
         """One call."""
-        return _json(detail(self._session(_session_id(request))))
+        return _json(detail(self._service.control.record(_session_id(request))))
 
     async def follow_session(self, request: web.Request) -> web.StreamResponse:
         """One call's events, until it has ended."""
-        return await stream_events(request, self._service.feed, self._session(_session_id(request)))
+        record = self._service.control.record(_session_id(request))
+        return await stream_events(request, self._service.journal, record)
 
     async def transfer(self, request: web.Request) -> web.Response:
         """Pass the caller on."""
@@ -214,13 +215,13 @@ class Handlers:
     async def hold(self, request: web.Request) -> web.Response:
         """Give the caller music."""
         await read_nothing(request)
-        await self._service.control.hold(_session_id(request))
+        await self._service.control.hold(_session_id(request), on=True)
         return _done(request, "The caller is on hold.")
 
     async def unhold(self, request: web.Request) -> web.Response:
         """Give the caller the agent again."""
         await read_nothing(request)
-        await self._service.control.unhold(_session_id(request))
+        await self._service.control.hold(_session_id(request), on=False)
         return _done(request, "The caller is back with the agent.")
 
     async def say_to_agent(self, request: web.Request) -> web.Response:
@@ -263,12 +264,6 @@ class Handlers:
     async def docs(self, request: web.Request) -> web.Response:
         """The description as a page."""
         return docs_page()
-
-    def _session(self, session_id: str) -> CallSession:
-        session = self._service.manager.get_session(session_id)
-        if session is None:
-            raise SessionNotFound(session_id)
-        return session
 
 
 def _session_id(request: web.Request) -> str:
@@ -325,7 +320,7 @@ def build_web_app(
     app.on_response_prepare.append(add_headers)
 
     async def end_streams(_: web.Application) -> None:
-        service.feed.close()
+        service.journal.close()
 
     app.on_shutdown.append(end_streams)
     handlers = Handlers(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ari_app.call.call import CallSession
+from ari_app.records.record import CallRecord
 
 
 class _Model(BaseModel):
@@ -143,65 +145,51 @@ class Readiness(_Model):
     asterisk_version: str | None
 
 
-def call_id(session: CallSession) -> str:
-    """What the dialer calls the call; the channel in Asterisk where it gave no name."""
-    return session.reference or session.call_id
+def call_id(record: CallRecord) -> str:
+    """What the dialer calls the call; the line's own name where it gave none."""
+    return record.reference or record.line_id
 
 
-def summary(session: CallSession) -> SessionSummary:
+def summary(record: CallRecord) -> SessionSummary:
     """A call, as a list shows it."""
-    return SessionSummary(**_summary_fields(session))
+    return SessionSummary(**_summary_fields(record))
 
 
-def _summary_fields(session: CallSession) -> dict[str, object]:
-    outcome = session.outcome
+def _summary_fields(record: CallRecord) -> dict[str, Any]:
     return {
-        "session_id": session.session_id,
-        "call_id": call_id(session),
-        "channel_id": session.call_id,
-        "agent_id": session.agent_id,
-        "caller_number": session.caller_number,
-        "called_number": session.called_number,
-        "status": session.status,
-        "state": session.state.value,
-        "duration": round(session.duration(), 3),
-        "started_at": session.started_at,
-        "ended_at": session.ended_at,
-        "conversation_id": session.conversation_id,
-        "agent_status": outcome.status.value if outcome else None,
-        "end_reason": outcome.reason if outcome else None,
-        "result": session.result,
-        "hangup_cause": session.hangup_cause,
-        "sip_code": session.sip_code,
+        "session_id": record.session_id,
+        "call_id": call_id(record),
+        "channel_id": record.line_id,
+        "agent_id": record.agent_id,
+        "caller_number": record.caller_number,
+        "called_number": record.called_number,
+        "status": record.status,
+        "state": record.state,
+        "duration": round(record.duration(asyncio.get_running_loop().time()), 3),
+        "started_at": record.started_at,
+        "ended_at": record.ended_at,
+        "conversation_id": record.conversation_id,
+        "agent_status": record.agent_status,
+        "end_reason": record.end_reason,
+        "result": record.result,
+        "hangup_cause": record.hangup_cause,
+        "sip_code": record.sip_code,
     }
 
 
-def detail(session: CallSession) -> SessionDetail:
+def detail(record: CallRecord) -> SessionDetail:
     """A call, with what was said and what became of its sound."""
-    audio = session.audio_interface
-    samples_per_ms = audio.rate_hz / 1000
-    uplink, playout = audio.uplink_stats, audio.playout.stats
     return SessionDetail(
-        **_summary_fields(session),
-        agent_input_format=session.agent.input_format if session.agent else None,
-        agent_output_format=session.agent.output_format if session.agent else None,
-        line_format=session.line_format,
-        sound=SoundReport(
-            heard_by_agent_ms=uplink.received_samples / samples_per_ms,
-            silence_filled_ms=uplink.filled_samples / samples_per_ms,
-            surplus_ms=uplink.all_surplus_samples / samples_per_ms,
-            said_to_caller_ms=playout.samples_played / samples_per_ms,
-            dropped_ms=playout.samples_dropped / samples_per_ms,
-            queued_ms=audio.playout.pending_ms,
-            underruns=playout.underruns,
-            interruptions=session.interruptions,
-            frames_not_read=audio.line.stats.frames_skipped_backpressure if audio.line else 0,
-        ),
-        metadata=dict(session.metadata),
-        response_times=[round(turn.seconds, 3) for turn in audio.hearing.responses],
+        **_summary_fields(record),
+        agent_input_format=record.agent_hears,
+        agent_output_format=record.agent_speaks,
+        line_format=record.line_format,
+        sound=SoundReport(**dataclasses.asdict(record.sound)),
+        metadata=dict(record.metadata),
+        response_times=record.response_times,
         transcript=[
             SpokenLine(at_seconds=line.at_seconds, who=line.who, text=line.text)
-            for line in session.transcript
+            for line in record.transcript
         ],
-        transcript_left_out=session.transcript.forgotten,
+        transcript_left_out=record.transcript.forgotten,
     )

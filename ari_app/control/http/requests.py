@@ -25,8 +25,9 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from ari_app.control.control import Initiate, Variable
+from ari_app.agent.interface import Variable
 from ari_app.control.http.problems import FieldError, Problem
+from ari_app.control.planner import Wish
 from ari_app.json_text import NotJson, read_json
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -287,7 +288,7 @@ class InitiateCallRequest(_Request):
     def _channel(self) -> str | None:
         return self.call_id or (self.metadata.call_id if self.metadata is not None else None)
 
-    def to_initiate(self) -> Initiate:
+    def to_wish(self) -> Wish:
         """The wish, with the names of the guide and the newer ones brought together."""
         metadata = self.metadata or CallMetadata()
         given = {**(metadata.dynamic_variables or {}), **(self.dynamic_variables or {})}
@@ -295,10 +296,10 @@ class InitiateCallRequest(_Request):
             name: value for name, value in given.items() if value is not None
         }
         extra: Mapping[str, Any] = metadata.model_extra or {}
-        return Initiate(
+        return Wish(
             agent_id=self.agent_id,
             session_id=self.session_id,
-            call_id=self._channel,
+            reference=self._channel,
             caller_number=self.caller_number or metadata.caller_number,
             called_number=self.called_number,
             variables=variables,

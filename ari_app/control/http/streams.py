@@ -4,22 +4,60 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+from collections.abc import Iterator
+from datetime import datetime
+from functools import reduce
 from http import HTTPStatus
-from typing import Annotated, Final
+from operator import or_
+from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
 
+import orjson
 import structlog
 from aiohttp import WSCloseCode, web
-from pydantic import Field, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter, create_model
 
-from ari_app.call.call import CallSession
 from ari_app.control.http.problems import Problem
-from ari_app.records.journal import FeedEvent, Follower, SessionFeed, TooManyFollowers
+from ari_app.records.events import AgentClosed, AgentNotReached, CallEvent
+from ari_app.records.journal import Entry, Follower, Journal, TooManyFollowers
+from ari_app.records.record import CallRecord
 
 log = structlog.get_logger(__name__)
 
-EVENT: Final[TypeAdapter[FeedEvent]] = TypeAdapter(
-    Annotated[FeedEvent, Field(discriminator="type")]
-)
+_UNTOLD: Final = (AgentClosed, AgentNotReached)
+
+
+def _on_the_wire(event: type[Any]) -> type[BaseModel]:
+    """The JSON of an entry of the journal: its number, its time, its kind, then what it holds."""
+    held: dict[str, Any] = {field.name: (hint, ...) for field, hint in _fields(event)}
+    model: type[BaseModel] = create_model(
+        event.__name__,
+        __doc__=event.__doc__,
+        seq=(int, ...),
+        at=(datetime, ...),
+        type=(Literal[event.kind], event.kind),
+        **held,
+    )
+    return model
+
+
+def _fields(event: type[Any]) -> Iterator[tuple[dataclasses.Field[Any], Any]]:
+    hints = get_type_hints(event)
+    return ((field, hints[field.name]) for field in dataclasses.fields(event))
+
+
+_WIRE: Final = {event: _on_the_wire(event) for event in get_args(CallEvent) if event not in _UNTOLD}
+_ANY: Any = reduce(or_, _WIRE.values())
+EVENT: Final[TypeAdapter[Any]] = TypeAdapter(Annotated[_ANY, Field(discriminator="type")])
+"""Whatever an event stream tells."""
+
+
+def as_json(entry: Entry) -> bytes:
+    """An entry of the journal as the event streams tell it."""
+    told = {"seq": entry.seq, "at": entry.at, "type": entry.event.kind}
+    return orjson.dumps(told | dataclasses.asdict(entry.event))
+
+
 EVENT_STREAM: Final = "text/event-stream"
 LAST_EVENT_ID: Final = "Last-Event-ID"
 
@@ -32,16 +70,16 @@ _MAX_MESSAGE_BYTES = 4096
 
 
 async def stream_events(
-    request: web.Request, feed: SessionFeed, session: CallSession
+    request: web.Request, journal: Journal, record: CallRecord
 ) -> web.StreamResponse:
-    """Follow ``session`` until it has ended, in the form that the request asks for.
+    """Follow a call until it has ended, in the form that the request asks for.
 
     Raises:
         Problem: ``not_acceptable``, ``invalid_header`` or ``too_many_streams``.
     """
     after = _last_event_id(request)
     try:
-        follower = feed.follow(session, after)
+        follower = journal.follow(record, after)
     except TooManyFollowers as error:
         raise Problem(error.code, str(error)) from None
     with follower:
@@ -90,19 +128,19 @@ async def _server_sent(request: web.Request, follower: Follower) -> web.StreamRe
     return response
 
 
-def _as_sse(event: FeedEvent) -> bytes:
-    head = f"id: {event.seq}\nevent: {event.type}\ndata: ".encode()
-    return head + EVENT.dump_json(event) + b"\n\n"
+def _as_sse(entry: Entry) -> bytes:
+    head = f"id: {entry.seq}\nevent: {entry.event.kind}\ndata: ".encode()
+    return head + as_json(entry) + b"\n\n"
 
 
 async def _next_piece(follower: Follower) -> bytes | None:
     """The next event, a comment when nothing has come for a while, None after the last one."""
     try:
         async with asyncio.timeout(_KEEP_ALIVE_SECONDS):
-            event = await anext(follower, None)
+            entry = await anext(follower, None)
     except TimeoutError:
         return b": keep-alive\n\n"
-    return None if event is None else _as_sse(event)
+    return None if entry is None else _as_sse(entry)
 
 
 async def _web_socket(request: web.Request, follower: Follower) -> web.StreamResponse:
@@ -129,9 +167,9 @@ async def _web_socket(request: web.Request, follower: Follower) -> web.StreamRes
 
 async def _send_events(socket: web.WebSocketResponse, follower: Follower) -> None:
     try:
-        async for event in follower:
+        async for entry in follower:
             async with asyncio.timeout(_WRITE_SECONDS):
-                await socket.send_str(EVENT.dump_json(event).decode())
+                await socket.send_str(as_json(entry).decode())
         await socket.close()
     except (ConnectionError, TimeoutError):
         await socket.close(code=WSCloseCode.TRY_AGAIN_LATER, drain=False)

@@ -13,13 +13,10 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 
-from ari_app.call.signals import AriEvent as CallEvent
-from ari_app.call.signals import CallerLeft, MediaLost, TargetLost
-from ari_app.call.states import OVER
 from ari_app.line.asterisk.ari.client import Client
 from ari_app.line.asterisk.ari.errors import AriError, AriMalformed, AriNotFound, AriServerError
 from ari_app.line.asterisk.ari.events import (
@@ -29,20 +26,15 @@ from ari_app.line.asterisk.ari.events import (
     StasisStart,
 )
 from ari_app.line.asterisk.ari.models import Bridge, Channel
-from ari_app.line.asterisk.line import (
+from ari_app.line.asterisk.line import AsteriskLine, Held, give_back_caller, quietly
+from ari_app.line.asterisk.names import (
+    BridgeName,
     bridge_id,
-    give_back_caller,
     media_channel_id,
     placed_channel_id,
-    quietly,
     target_channel_id,
 )
-from ari_app.line.asterisk.names import BridgeName
 from ari_app.line.interface import Outcome, Status
-
-if TYPE_CHECKING:
-    from ari_app.call.calls import Registry
-    from ari_app.call.plan import Services
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +43,7 @@ WORKER_LOST: Final = Outcome(Status.FAILED, "worker_lost")
 
 GIVE_BACK_SECONDS: Final = 22.0
 """How long giving all calls back may take where Asterisk does not answer: see
-:meth:`ari_app.call.calls.SessionManager.drain`."""
+:meth:`ari_app.call.calls.Calls.drain`."""
 
 T = TypeVar("T")
 
@@ -73,28 +65,6 @@ _CONFIRM_SECONDS = 1.0
 
 
 # --- what a look sees, and what does not fit: pure
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What one call that has not ended holds in Asterisk.
-
-    Attributes:
-        session_id: The call.
-        caller, media, bridge, target: Names, whether or not the thing is there.
-        caller_expected: The caller must be there, or has hung up.
-        media_expected: The media channel must be there, or is lost.
-        target_expected: The target of a transfer must be there, or has hung up.
-    """
-
-    session_id: str
-    caller: str
-    media: str
-    bridge: str
-    caller_expected: bool
-    media_expected: bool
-    target: str = ""
-    target_expected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,17 +209,17 @@ def compare(snapshot: Snapshot, calls: Collection[Held], prefixes: Prefixes) -> 
     }
     return Differences(
         callers_gone=frozenset(
-            call.session_id
+            call.line_id
             for call in calls
             if call.caller_expected and call.caller not in snapshot.channels
         ),
         media_gone=frozenset(
-            call.session_id
+            call.line_id
             for call in calls
             if call.media_expected and call.media not in snapshot.channels
         ),
         targets_gone=frozenset(
-            call.session_id
+            call.line_id
             for call in calls
             if call.target_expected and call.target not in snapshot.channels
         ),
@@ -371,7 +341,7 @@ class Mender:
         clean, told = 0, False
         while True:
             try:
-                found = await self.look((), frozenset())
+                found = await self.look(())
             except AriError as error:
                 clean = 0
                 if not told:
@@ -395,12 +365,11 @@ class Mender:
                 return
             await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
-    async def look(self, calls: Collection[Held], arriving: Set[str]) -> Differences:
+    async def look(self, calls: Collection[Held]) -> Differences:
         """Compare what Asterisk holds with the calls that we know.
 
         Args:
             calls: All calls that have not ended, as they were before this was called.
-            arriving: Channels that have entered and are about to become calls.
 
         Raises:
             AriError: Asterisk could not be asked.
@@ -414,8 +383,7 @@ class Mender:
         snapshot = Snapshot(
             channels=stock.obscure.union(channel.id for channel in stock.channels),
             bridges={bridge.id: frozenset(bridge.channels) for bridge in stock.bridges},
-            in_application=stock.listed.union(filter(None, map(self._entered, stock.channels)))
-            - arriving,
+            in_application=stock.listed.union(filter(None, map(self._entered, stock.channels))),
             on_the_way=frozenset(filter(None, map(self._on_the_way, stock.channels))),
             callers={bridge: name.caller for bridge, name in names.items() if name.caller},
             lost=frozenset(
@@ -556,21 +524,26 @@ async def _all(work: Collection[Coroutine[Any, Any, object]]) -> None:
 
 
 class Sweeper:
-    """Keeps Asterisk and the calls that we know alike.
+    """Keeps Asterisk and the lines that we know alike.
 
     Args:
-        services: What every call uses.
-        registry: All calls; it is looked at, not changed.
+        mender: Looks, and gives back.
+        ari: Asterisk.
+        lines: Each line by its channels; it is looked at, not changed.
         tell: Takes an event of Asterisk's.
     """
 
     def __init__(
-        self, services: Services, registry: Registry, tell: Callable[[AriEvent], None]
+        self,
+        mender: Mender,
+        ari: Client,
+        lines: Mapping[str, AsteriskLine],
+        tell: Callable[[AriEvent], None],
     ) -> None:
-        self._mender = Mender(services.ari, services.app, services.policy.amd_context)
-        self._app = services.app
-        self._link = services.ari.link
-        self._registry = registry
+        self._mender = mender
+        self._app = ari.app
+        self._link = ari.link
+        self._lines = lines
         self._tell = tell
         self._replaced = False
         self._elsewhere: frozenset[str] = frozenset()
@@ -644,9 +617,9 @@ class Sweeper:
             log.warning("catch_up_failed", code=error.code, error=str(error))
         else:
             for channel_id, event in missed(stock.channels, stock.bridges, self._app):
-                session = self._registry.of_channel(channel_id)
+                line = self._lines.get(channel_id)
                 # A caller who is being given back has not entered anew.
-                if session is not None and session.state not in OVER:
+                if line is not None and not line.closing:
                     self._tell(event)
         await self.reconcile()
 
@@ -668,28 +641,26 @@ class Sweeper:
         return bool(strangers)
 
     def _known(self) -> frozenset[str]:
-        names = {name for held in self._held() for name in (held.caller, held.media, held.target)}
-        return self._elsewhere.union(names, self._registry.arriving)
+        return self._elsewhere.union(self._lines)
 
     def _held(self) -> list[Held]:
-        return [session.held for session in self._registry.not_ended()]
+        return [line.held for line in {line.id: line for line in self._lines.values()}.values()]
 
     def _end_lost_calls(self, differences: Differences) -> None:
-        lost: tuple[tuple[frozenset[str], CallEvent], ...] = (
-            (differences.callers_gone, CallerLeft("caller_hung_up")),
-            (differences.media_gone, MediaLost("media_channel_gone")),
-            (differences.targets_gone, TargetLost("hung_up")),
-        )
-        for session_ids, event in lost:
-            for session_id in session_ids:
-                # One that waited may have got another name meanwhile.
-                if (session := self._registry.sessions.get(session_id)) is not None:
-                    session.post(event)
+        for line_id in differences.callers_gone:
+            if (line := self._lines.get(line_id)) is not None:
+                line.gone()
+        for line_id in differences.media_gone:
+            if (line := self._lines.get(line_id)) is not None:
+                line.media_gone()
+        for line_id in differences.targets_gone:
+            if (line := self._lines.get(line_id)) is not None:
+                line.target_gone(None, None)
 
     async def _look(self) -> Differences:
         # Taken before Asterisk is asked: a call that begins meanwhile can only look stray, and
         # strays are confirmed by a second look.
-        found = await self._mender.look(self._held(), self._registry.arriving)
+        found = await self._mender.look(self._held())
         self._elsewhere = found.elsewhere
         self._strangers = found.strangers
         # One who is no longer there needs no memory.

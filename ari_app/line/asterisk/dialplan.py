@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from ari_app.line.numbers import SAFE_NUMBER
+
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
 _AGENT_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _MAX_WAIT_SECONDS = 3600.0
@@ -113,41 +115,7 @@ def _seconds(value: str) -> float | None:
     return seconds if seconds <= _MAX_WAIT_SECONDS else None
 
 
-TARGET_PATTERN: Final = "^[A-Za-z0-9+*#._@-]{1,80}$"
-"""Where a caller may be transferred to: a number, or the name of an extension."""
-CALLER_ID_PATTERN: Final = "^[0-9A-Za-z+*#._ -]{1,40}$"
-"""No quotes and no angle brackets: Asterisk would read a name and a number out of them."""
-TEXT_RULE: Final = (
-    'one line of 1000 characters at most, without any of " \\ ` $ { } ; | & < > and without '
-    "control characters"
-)
-# Nor separators of lines, marks of direction or private signs.
-TEXT_PATTERN: Final = (
-    "^[^\\u0000-\\u001f\\u007f-\\u009f\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff"
-    '\\ue000-\\uf8ff"\\\\`${};|&<>]{0,1000}$'
-)
-"""Text that means nothing but itself. Like the others, for Python and for JSON Schema."""
-
-# A `$` would also match before a last line feed.
-# Halves of characters, which Python's texts may have in them, JSON has not.
-_TEXT: Final = re.compile(TEXT_PATTERN[1:-1].replace("\\ue000", "\\ud800"))
 _WORD: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
-_CALLER_ID: Final = re.compile(CALLER_ID_PATTERN[1:-1])
-_TARGET: Final = re.compile(TARGET_PATTERN[1:-1])
-
-
-def text_value(text: str) -> str:
-    """Check free text that becomes the value of a variable.
-
-    Returns:
-        The text, byte for byte.
-
-    Raises:
-        ValueError: It has something in it that a dialplan could take for more than text.
-    """
-    if not _TEXT.fullmatch(text):
-        raise ValueError(f"the value must be {TEXT_RULE}")
-    return text
 
 
 def word(text: str) -> str:
@@ -155,14 +123,40 @@ def word(text: str) -> str:
     return text if _WORD.fullmatch(text) else ""
 
 
-def transfer_target(text: str) -> str:
-    """A transfer's target as the value of a variable; empty when it is none."""
-    return text if _TARGET.fullmatch(text) else ""
+_PLACE: Final = "{number}"
 
 
-def caller_id(text: str) -> str | None:
-    """A number as the caller's id of a call that we place; None when it is none.
+_TEMPLATE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*/[A-Za-z0-9+*._:;=@/{}-]+")
 
-    The number of somebody who calls is what their telephone says, not what anybody has checked.
+
+_MAX_TEMPLATE: Final = 200
+
+
+def check_endpoint(template: str) -> str:
+    """Check how numbers are dialled, such as ``PJSIP/{number}@trunk``.
+
+    Returns:
+        The template.
+
+    Raises:
+        ValueError: It has not exactly one ``{number}``, or is not of the form technology/resource.
     """
-    return text if _CALLER_ID.fullmatch(text) else None
+    if len(template) > _MAX_TEMPLATE:
+        raise ValueError(f"must not be longer than {_MAX_TEMPLATE} characters")
+    if template.count(_PLACE) != 1:
+        raise ValueError("must have {number} in it exactly once, such as PJSIP/{number}@trunk")
+    if not _TEMPLATE.fullmatch(template) or set("{}") & set(template.replace(_PLACE, "")):
+        raise ValueError("must be technology/resource, such as PJSIP/{number}@trunk")
+    return template
+
+
+def dial_string(template: str, number: str) -> str:
+    """Put a checked number into its place.
+
+    Raises:
+        ValueError: The template or the number has not been checked.
+    """
+    check_endpoint(template)
+    if not SAFE_NUMBER.fullmatch(number):
+        raise ValueError("The number has characters in it that cannot be dialled.")
+    return template.replace(_PLACE, number)

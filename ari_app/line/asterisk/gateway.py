@@ -1,26 +1,15 @@
-"""Hands Asterisk's events to the calls that they concern."""
+"""The way in and out through an Asterisk: its events become lines and what happens on them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
-from ari_app.call.call import CallSession
-from ari_app.call.calls import Registry
-from ari_app.call.plan import CallPolicy
-from ari_app.call.signals import (
-    CalleeAnswered,
-    CalleeRings,
-    CalleeScreened,
-    CallerAnswered,
-    CallerLeft,
-    MediaEntered,
-    MediaJoined,
-    MediaLost,
-    TargetAnswered,
-    TargetJoined,
-)
-from ari_app.call.states import State
+import structlog
+
+from ari_app.line.asterisk.ari.client import Client
+from ari_app.line.asterisk.ari.errors import AriError
 from ari_app.line.asterisk.ari.events import (
     AriEvent,
     ChannelDestroyed,
@@ -35,165 +24,240 @@ from ari_app.line.asterisk.ari.events import (
     StasisStart,
 )
 from ari_app.line.asterisk.ari.models import Channel
+from ari_app.line.asterisk.ari.socket import EventSocket
+from ari_app.line.asterisk.ari.version import assess
+from ari_app.line.asterisk.cleanup import Mender, Sweeper
 from ari_app.line.asterisk.dialplan import parse_arguments
-from ari_app.line.asterisk.line import media_channel_id, placed_channel_id, target_channel_id
+from ari_app.line.asterisk.line import Asterisk, AsteriskLine, AsteriskOptions, give_back_caller
+from ari_app.line.asterisk.names import media_channel_id, placed_channel_id, target_channel_id
+from ari_app.line.interface import Arrival, Outcome, Placing, Screened, Status
+from audiosocket.server import AudioSocketServer
+
+log = structlog.get_logger(__name__)
 
 _RINGING: Final = frozenset({"RINGING", "PROGRESS"})
+_NOT_CONNECTED: Final = "not connected yet"
 
 
-class EventRouter:
-    """Turns what Asterisk reports into what happens to a call.
+class AsteriskGateway:
+    """One Stasis application.
 
     Args:
-        registry: The calls.
-        app: Our Stasis application.
-        policy: What an answering machine's result means.
-        on_caller: A caller has entered.
-        on_late: A channel of ours has entered whose call is over.
-        on_foreign: A channel has left that belongs to no call of ours.
+        ari: Asterisk's REST interface.
+        server: Where Asterisk's sound comes in.
+        options: How calls go through Asterisk.
+        on_state: Told of the event socket's state: `connected`, `replaced`, or what it waits for.
     """
+
+    name = "asterisk"
 
     def __init__(
         self,
-        registry: Registry,
-        app: str,
-        policy: CallPolicy,
+        ari: Client,
+        server: AudioSocketServer,
+        options: AsteriskOptions,
         *,
-        on_caller: Callable[[StasisStart], None],
-        on_late: Callable[[str], None],
-        on_foreign: Callable[[str], None],
+        on_state: Callable[[str], None] = lambda state: None,
     ) -> None:
-        self._registry = registry
-        self._policy = policy
-        self._on_caller = on_caller
-        self._on_late = on_late
-        self._on_foreign = on_foreign
+        self._ari = ari
+        self._server = server
+        self._app = options.app
+        self._on_state = on_state
+        self._state = _NOT_CONNECTED
+        self.asterisk = Asterisk(ari, server, options)
+        self._lines = self.asterisk.lines
+        self._take: Callable[[Arrival], None] = self._refuse
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._mender = Mender(ari, self._app, options.amd_context)
+        self._sweeper = Sweeper(self._mender, ari, self._lines, self.handle)
         self._ours = (
-            media_channel_id(app, ""),
-            placed_channel_id(app, ""),
-            target_channel_id(app, ""),
+            media_channel_id(self._app, ""),
+            placed_channel_id(self._app, ""),
+            target_channel_id(self._app, ""),
         )
 
+    # --- ari_app.line.interface.Gateway
+
+    async def run(self, take: Callable[[Arrival], None]) -> None:
+        """Take calls in until cancelled.
+
+        Raises:
+            AriUnauthorized: Asterisk refuses our name or password.
+        """
+        self._take = take
+        socket = EventSocket(self._ari, self.handle, self._state_changed)
+        sweep = asyncio.create_task(self._sweeper.sweep_forever(), name="sweep")
+        try:
+            await socket.run()
+        finally:
+            sweep.cancel()
+            await asyncio.gather(sweep, return_exceptions=True)
+
+    async def reconcile(self) -> None:
+        """Compare Asterisk with the lines that we know and mend what differs."""
+        await self._sweeper.reconcile()
+
+    def place(self, session_id: str, number: str, how: Placing) -> AsteriskLine:
+        """Make a line to somebody."""
+        return AsteriskLine(
+            self.asterisk,
+            placed_channel_id(self._app, session_id),
+            caller=how.caller_id,
+            called=number,
+            placing=how,
+        )
+
+    def problems(self) -> list[str]:
+        """Say why no call can come in or go out now; empty when all is well."""
+        problems = []
+        if self._state != "connected":
+            problems.append(f"Asterisk's event socket is {self._state}")
+        elif self.asterisk.version is None:
+            problems.append("Asterisk has not said its version yet")
+        if not self._server.listening:
+            problems.append("the AudioSocket server does not listen")
+        return problems
+
+    async def mend(self, *, expected: bool) -> None:
+        """Give back what a process that is no more has left in Asterisk, before `run`."""
+        await self._mender.mend(expected=expected)
+
+    def abandon(self) -> None:
+        """Give up the requests that wait for Asterisk's return."""
+        self._ari.link.abandon()
+
+    async def close(self) -> None:
+        """Stop what runs in the background."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    @property
+    def connected(self) -> bool:
+        """Whether Asterisk can be told to call."""
+        return self._state == "connected"
+
+    # --- Asterisk's events
+
     def handle(self, event: AriEvent) -> None:
-        """Take one event, of any kind."""
+        """Hand one of Asterisk's events to the line that it concerns."""
         match event:
             case StasisStart():
                 self._entered(event)
-            case ChannelEnteredBridge(channel=Channel() as channel):
-                session = self._registry.of_channel(channel.id)
-                if session is not None and event.bridge.id == session.bridge_id:
-                    _joined(session, channel.id)
+            case ChannelEnteredBridge(channel=Channel(id=channel_id)):
+                if (line := self._lines.get(channel_id)) is not None:
+                    line.in_bridge(channel_id, event.bridge.id)
             case ChannelHangupRequest(channel=channel):
-                if (session := self._registry.of_caller(channel.id)) is not None:
-                    session.caller_hung_up = True
-                    session.caller_ended(event.cause, event.tech_cause)
+                if (line := self._line_of_caller(channel.id)) is not None:
+                    line.hung_up = True
+                    line.keep_cause(event.cause, event.tech_cause)
             case Dial(peer=channel):
-                if event.dialstatus in _RINGING:
-                    self._rings(channel.id)
+                if event.dialstatus in _RINGING and (line := self._lines.get(channel.id)):
+                    line.rings(channel.id)
             case StasisEnd(channel=channel):
-                self._left(channel.id)
-            case ChannelDestroyed():
-                self._destroyed(event)
+                if (line := self._lines.get(channel.id)) is not None:
+                    line.left(channel.id)
+                else:
+                    self._sweeper.channel_gone(channel.id)
+            case ChannelDestroyed(channel=channel):
+                if (line := self._lines.get(channel.id)) is not None:
+                    line.destroyed(channel.id, event.cause, event.tech_cause)
             case ChannelStateChange(channel=Channel(state="Ringing") as channel):
-                self._rings(channel.id)
+                if (line := self._lines.get(channel.id)) is not None:
+                    line.rings(channel.id)
             case ChannelStateChange(channel=Channel(state="Up") as channel):
-                if (session := self._registry.of_caller(channel.id)) is not None:
-                    session.post(CallerAnswered())
+                if (line := self._line_of_caller(channel.id)) is not None:
+                    line.is_up()
             case ChannelDtmfReceived(channel=channel):
-                if (session := self._registry.of_caller(channel.id)) is not None:
-                    session.key_pressed(event.digit)
+                if (line := self._line_of_caller(channel.id)) is not None:
+                    line.key_pressed(event.digit)
             case ChannelHold(channel=channel) | ChannelUnhold(channel=channel):
-                if (session := self._registry.of_caller(channel.id)) is not None:
-                    session.held_by_phone(isinstance(event, ChannelHold))
+                if (line := self._line_of_caller(channel.id)) is not None:
+                    line.held_by_phone(isinstance(event, ChannelHold))
             case _:
                 pass
 
     def _entered(self, event: StasisStart) -> None:
         channel = event.channel
-        session = self._registry.of_channel(channel.id)
-        if session is not None and not session.ended.is_set():
-            if _came_back(session, channel.id):
-                self._on_caller(event)
-            else:
-                self._entered_again(session, event)
+        line = self._lines.get(channel.id)
+        # A dialplan may bring a caller back before all of the last call has been given back: it
+        # passes them from one agent to the next.
+        if line is not None and not (line.closing and channel.id == line.id):
+            line.entered(channel.id, _screened(event))
         elif channel.id.startswith(self._ours):
             # Its call ended while Asterisk was making it.
-            self._on_late(channel.id)
+            self._spawn(self._mender.remove_channel(channel.id))
         else:
-            self._on_caller(event)
+            self._arrived(event)
 
-    def _entered_again(self, session: CallSession, event: StasisStart) -> None:
-        channel_id = event.channel.id
-        if channel_id == session.media_id:
-            session.post(MediaEntered())
-        elif channel_id == session.target_id:
-            session.target_answered()
-            session.post(TargetAnswered())
-        elif session.state is State.SCREENING:
-            found = parse_arguments(event.args).variables
-            status = found.get("amd_status", "")
-            session.callee_screened(status, found.get("amd_cause", ""))
-            session.post(CalleeScreened(self._policy.on_amd_status(status)))
-        elif session.placed_by_us:
-            session.callee_answered()
-            session.post(CalleeAnswered())
+    def _arrived(self, event: StasisStart) -> None:
+        channel, arguments = event.channel, parse_arguments(event.args)
+        line = AsteriskLine(
+            self.asterisk,
+            channel.id,
+            caller=channel.caller.number,
+            called=channel.dialplan.exten,
+            answered=channel.state == "Up",
+        )
+        self._take(
+            Arrival(
+                line,
+                agent_id=arguments.agent_id,
+                variables=arguments.variables,
+                wait_seconds=arguments.wait_seconds,
+                screened=_screened(event),
+                problems=arguments.problems,
+            )
+        )
 
-    def _rings(self, channel_id: str) -> None:
-        session = self._registry.of_channel(channel_id)
-        if session is None:
-            return
-        if channel_id == session.target_id:
-            session.target_rings()
-        elif session.placed_by_us:
-            session.post(CalleeRings())
+    def _refuse(self, arrival: Arrival) -> None:
+        """Nobody takes calls yet."""
+        failed = Outcome(Status.FAILED, "internal_error")
+        self._spawn(_given_back(self._ari, arrival.line.id, failed))
 
-    def _left(self, channel_id: str) -> None:
-        self._registry.arriving.discard(channel_id)
-        session = self._registry.of_channel(channel_id)
-        if session is None:
-            self._on_foreign(channel_id)
-        elif session.state is State.SCREENING:
-            pass  # the dialplan has it for a while
-        elif channel_id == session.call_id:
-            # Without a hang-up somebody else has taken the caller: a transfer from outside, a
-            # redirect.
-            session.post(CallerLeft("caller_hung_up" if session.caller_hung_up else "caller_left"))
-        elif channel_id == session.media_id:
-            session.post(MediaLost("media_channel_gone"))
+    def _line_of_caller(self, channel_id: str) -> AsteriskLine | None:
+        """The line whose caller, or callee, has this channel."""
+        line = self._lines.get(channel_id)
+        return line if line is not None and line.id == channel_id else None
+
+    # --- the way to Asterisk
+
+    def _state_changed(self, state: str) -> None:
+        self._state = state
+        if state == "replaced":
+            self._sweeper.replaced = True
+        if state == "connected":
+            self._spawn(self._connected())
+        self._on_state(state)
+
+    async def _connected(self) -> None:
+        try:
+            info = await self._ari.asterisk.get_info()
+        except AriError as error:
+            log.warning("asterisk_version_unknown", code=error.code, error=str(error))
+            self.asterisk.version = self.asterisk.version or assess("")
         else:
-            session.post(session.target_ended(None, None))
+            self.asterisk.version = assess(info.version)
+            log.info("asterisk_connected", version=info.version, app=self._app)
+        await self._sweeper.catch_up()
 
-    def _destroyed(self, event: ChannelDestroyed) -> None:
-        channel_id = event.channel.id
-        self._registry.arriving.discard(channel_id)
-        session = self._registry.of_channel(channel_id)
-        if session is None:
-            return
-        if channel_id == session.target_id:
-            session.post(session.target_ended(event.cause, event.tech_cause))
-        elif channel_id == session.media_id:
-            session.post(MediaLost("media_channel_gone"))
-        else:
-            session.caller_ended(event.cause, event.tech_cause)
-            if session.state in (State.DIALLING, State.RINGING):
-                session.post(session.callee_lost())
-            else:
-                session.post(CallerLeft("caller_hung_up"))
+    def _spawn(self, work: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.get_running_loop().create_task(_quiet(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
 
-def _joined(session: CallSession, channel_id: str) -> None:
-    match channel_id:
-        case session.media_id:
-            session.post(MediaJoined())
-        case session.call_id:
-            session.caller_joined()
-        case _:
-            session.post(TargetJoined())
+def _screened(event: StasisStart) -> Screened | None:
+    found = parse_arguments(event.args).variables
+    if "amd_status" not in found:
+        return None
+    return Screened(found["amd_status"], found.get("amd_cause", ""))
 
 
-def _came_back(session: CallSession, channel_id: str) -> bool:
-    """Whether a dialplan brings a caller back before all of the last call has been given back.
+async def _quiet(work: Coroutine[Any, Any, object]) -> None:
+    await work
 
-    It may pass them from one agent to the next.
-    """
-    return channel_id == session.call_id and session.state is State.RELEASING
+
+async def _given_back(ari: Client, channel_id: str, outcome: Outcome) -> None:
+    await give_back_caller(ari, channel_id, outcome)

@@ -1,7 +1,8 @@
-"""The legs of a call in Asterisk: the caller's (or callee's), and that of a transfer's target.
+"""One caller in Asterisk: their channel, the bridge, the media channel, music, a transfer's target,
+and the giving back of all that.
 
-Each method makes requests in the order in which they must take effect, and raises what the ARI
-client raises.
+Asterisk reports in any order and more than once; the flags of `AsteriskLine` say what has happened.
+Nothing here knows what a call is about: `ari_app.call` asks, and is told `LineEvent`s.
 """
 
 from __future__ import annotations
@@ -10,17 +11,14 @@ import asyncio
 import contextlib
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import structlog
 
-from ari_app.audio.formats import AudioFormat
-from ari_app.call.hearing import GreetingEar
-from ari_app.call.plan import CallPolicy
-from ari_app.call.signals import CalleeLost, ConsultRequested, SilenceHeard, SpeechHeard, TargetLost
-from ari_app.call.states import State
+from ari_app.audio.formats import AgentFormats
+from ari_app.errors import LineError
 from ari_app.line.asterisk.ari.client import Client
 from ari_app.line.asterisk.ari.errors import (
     AriConflict,
@@ -31,179 +29,781 @@ from ari_app.line.asterisk.ari.errors import (
     AriUnavailable,
 )
 from ari_app.line.asterisk.ari.rest import Errand
-from ari_app.line.asterisk.dialplan import caller_id as as_caller_id
-from ari_app.line.asterisk.dialplan import transfer_target, word
-from ari_app.line.interface import Outcome, Result, Status, result_of
-from audiosocket.frames import SLIN, SLIN16, SLIN24, LineFormat
-
-if TYPE_CHECKING:
-    from ari_app.call.call import CallSession
-
+from ari_app.line.asterisk.ari.version import Assessment
+from ari_app.line.asterisk.dialplan import dial_string, word
+from ari_app.line.asterisk.media import AudioSocketMedia, choose_line_format
+from ari_app.line.asterisk.names import (
+    bridge_id,
+    bridge_name,
+    media_channel_id,
+    target_channel_id,
+)
+from ari_app.line.interface import (
+    Ability,
+    Answered,
+    CallEnd,
+    Connected,
+    EndCause,
+    Ended,
+    KeyPressed,
+    LineEvent,
+    LineFailed,
+    LineFormat,
+    LineSound,
+    Opened,
+    Outcome,
+    PhoneHeld,
+    Placing,
+    Result,
+    Rings,
+    Screened,
+    SoundLost,
+    Status,
+    TargetConnected,
+    TargetLost,
+    Tell,
+    result_of,
+)
+from ari_app.line.numbers import caller_id as as_caller_id
+from ari_app.line.numbers import text_value, transfer_target
+from audiosocket.frames import SLIN
+from audiosocket.frames import LineFormat as WireFormat
+from audiosocket.server import AudioSocketServer
 
 log = structlog.get_logger(__name__)
 
-_LISTEN_SECONDS = 0.05
+# We watch the ringing ourselves, for Asterisk did not say "no answer" before 20.18 and 22.8; its
+# own limit is for the case that we are gone.
+_SPARE_RING_SECONDS = 5
+# Somebody who has answered does not sit in silence for longer.
+_TARGET_SECONDS = 5.0
 
-
-class Callee:
-    """Whom a call goes to.
-
-    Args:
-        call: The call.
-
-    Attributes:
-        answered: They have.
-    """
-
-    def __init__(self, call: CallSession) -> None:
-        self._call = call
-        self._placing: asyncio.Task[None] | None = None
-        self.answered = False
-
-    def place(self) -> None:
-        """Call them; CalleeRings, CalleeAnswered or CalleeLost follows."""
-        self._placing = self._call.spawn(self._place())
-
-    async def placed(self) -> None:
-        """Wait until Asterisk has been told: a channel that is being made cannot be hung up."""
-        placing, self._placing = self._placing, None
-        if placing is not None:
-            await asyncio.wait([placing])
-
-    async def listen_to_greeting(self) -> None:
-        """Report when a machine speaks, and when it has ended."""
-        call = self._call
-        ear, said = GreetingEar(call.audio_interface.rate_hz), False
-        call.audio_interface.overhear = ear.heard
-        while call.state is State.GREETING:
-            await asyncio.sleep(_LISTEN_SECONDS)
-            if ear.spoke and not said:
-                said = True
-                call.post(SpeechHeard())
-            if ear.over(asyncio.get_running_loop().time()):
-                call.post(SilenceHeard())
-        call.audio_interface.overhear = None
-
-    def lost(self) -> CalleeLost:
-        """Say why their channel, which has ended, was never answered."""
-        call = self._call
-        rang = call.state is State.RINGING
-        return CalleeLost(result_of(call.hangup_cause, call.sip_code, rang=rang).value)
-
-    def result(self) -> str | None:
-        """What became of the call; None while it is not known."""
-        if self.answered:
-            return Result.ANSWERED.value
-        outcome = self._call.outcome
-        if outcome is None:
-            return None
-        # A reason that somebody gave for ending the call may be any word.
-        known = outcome.status is Status.FAILED and outcome.reason in set(Result)
-        return outcome.reason if known else Result.FAILED.value
-
-    async def _place(self) -> None:
-        call = self._call
-        try:
-            await call.caller.place()
-        except AriServerError as error:
-            # "Allocation failed": the endpoint is not known, or nobody is registered there.
-            log.info("callee_not_dialled", code=error.code, error=str(error))
-            call.post(CalleeLost(Result.UNREACHABLE.value))
-        except AriError as error:
-            log.warning("callee_not_dialled", code=error.code, error=str(error))
-            call.post(CalleeLost(Result.FAILED.value, present=True))
-
-
-_CANDIDATES: Final = (SLIN, SLIN16, SLIN24)
-
-# Asterisk's names of the codecs that carry more than 8 kHz (main/codec_builtin.c). What is not here
-# counts as 8 kHz.
-_WIDE_CODECS_HZ: Final = {
-    "g722": 16000,
-    "siren7": 16000,
-    "speex16": 16000,
-    "silk16": 16000,
-    "slin16": 16000,
-    "slin24": 24000,
-    "silk24": 24000,
-    "siren14": 32000,
-    "speex32": 32000,
-    "slin32": 32000,
-    "slin44": 44100,
-    "opus": 48000,
-    "slin48": 48000,
-    "slin96": 96000,
-    "slin192": 192000,
-}
+ABILITIES: Final = (
+    Ability.RING
+    | Ability.MUSIC
+    | Ability.SEND_KEYS
+    | Ability.SET_VARIABLE
+    | Ability.TRANSFER
+    | Ability.CONSULT
+    | Ability.SCREEN
+)
 
 
 @dataclass(frozen=True, slots=True)
-class AgentFormats:
-    """What an agent announced the last time.
+class Held:
+    """What one line holds in Asterisk.
 
     Attributes:
-        hears: Its input format.
-        speaks: Its output format.
+        line_id: The line.
+        caller, media, bridge, target: Names, whether or not the thing is there.
+        caller_expected: The caller must be there, or has hung up.
+        media_expected: The media channel must be there, or is lost.
+        target_expected: The target of a transfer must be there, or has hung up.
     """
 
-    hears: AudioFormat
-    speaks: AudioFormat
+    line_id: str
+    caller: str
+    media: str
+    bridge: str
+    caller_expected: bool
+    media_expected: bool
+    target: str = ""
+    target_expected: bool = False
 
 
-# ElevenLabs' default for both, assumed of an agent that has not been met yet.
-DEFAULT_AGENT_FORMATS: Final = AgentFormats(AudioFormat.pcm(16000), AudioFormat.pcm(16000))
+@dataclass(frozen=True, slots=True)
+class AsteriskOptions:
+    """How calls go through Asterisk.
+
+    Attributes:
+        app: The name of our Stasis application.
+        audiosocket_target: What Asterisk dials for sound: `host:port`.
+        audiosocket_format: What is spoken on lines: a format's name, or `auto`.
+        outbound_endpoint: How a number is dialled, with `{number}` in it.
+        transfer_endpoint: How the target of an attended transfer is dialled.
+        transfer_context: Where a call that we placed goes on (extension `s`) when it is
+            transferred blindly.
+        amd_context: Where a call is screened for machines (extension `s`).
+    """
+
+    app: str
+    audiosocket_target: str
+    audiosocket_format: str = "slin"
+    outbound_endpoint: str = "PJSIP/{number}@trunk"
+    transfer_endpoint: str = "PJSIP/{number}@trunk"
+    transfer_context: str = "agent-transfer"
+    amd_context: str = "agent-amd"
 
 
-def codec_rate_hz(codec: str) -> int:
-    """The rate of one of Asterisk's codecs, such as `ulaw`, `g722` or `(opus)`."""
-    return _WIDE_CODECS_HZ.get(codec.strip().strip("()").lower(), 8000)
+@dataclass(slots=True)
+class Asterisk:
+    """What the lines of one Asterisk share.
+
+    Attributes:
+        version: What this Asterisk can do; None while that is not known.
+        forget: Called with a line whose channels are another's from now on.
+    """
+
+    ari: Client
+    server: AudioSocketServer
+    options: AsteriskOptions
+    lines: dict[str, AsteriskLine] = field(default_factory=dict)
+    version: Assessment | None = None
 
 
-def choose_line_format(
-    wanted: str, *, wide: bool, caller_codec: str, agent: AgentFormats
-) -> LineFormat:
-    """Decide what is spoken on a call's line.
+class _Where(Enum):
+    NEITHER = auto()
+    JOINING = auto()  # on the way into the bridge
+    BRIDGE = auto()
+    MUSIC = auto()
+    UNKNOWN = auto()  # an answer was lost
+
+
+class CallerChannel:
+    """The channel of whoever speaks with the agent.
+
+    It hears music or is in the bridge. Whatever is wished last is brought about as soon as Asterisk
+    can be reached, and a wish of which nothing has been begun until the next one costs nothing.
 
     Args:
-        wanted: `AUDIOSOCKET_FORMAT`: a name, or `auto`.
-        wide: This Asterisk has more than `slin`; an older one would label 16 kHz as 8 kHz.
-        caller_codec: Asterisk's name of what the caller sends; empty when it is not known.
-        agent: What the agent announced the last time.
+        ari: Asterisk.
+        channel_id: The channel.
     """
-    if not wide:
-        return SLIN
-    if wanted != "auto":
-        return LineFormat.by_name(wanted)
-    caller_hz = codec_rate_hz(caller_codec)
-    possible = [line for line in _CANDIDATES if line.rate_hz <= caller_hz]
 
-    def effort(line: LineFormat) -> tuple[int, int]:
-        conversions = sum(line.rate_hz != side.rate_hz for side in (agent.hears, agent.speaks))
-        # At equal effort the better sound wins, up to what the agent can make use of.
-        useful = min(line.rate_hz, max(agent.hears.rate_hz, agent.speaks.rate_hz))
-        return conversions, -useful
+    def __init__(self, ari: Client, channel_id: str) -> None:
+        self._ari = ari
+        self._id = channel_id
+        self._where = _Where.NEITHER
+        # Music and bridge exclude each other, so each change waits for the one before it.
+        self._changing = asyncio.Lock()
+        self._wish = Errand()
 
-    return min(possible, key=effort)
+    async def join(self, bridge_id: str) -> bool:
+        """Put the channel into a bridge; the music, if any, ends.
+
+        Returns:
+            Whether Asterisk may have nothing to report of it, for the channel was there before.
+
+        Raises:
+            AriError: It cannot be done.
+        """
+        async with self._wishing() as wish:
+            if not wish.wanted:
+                return False
+            if self._where is _Where.BRIDGE:
+                return True
+            unsure = self._where is _Where.UNKNOWN
+            ari = self._ari.persistent(wish)
+            if self._where is not _Where.NEITHER:
+                await ari.channels.stop_moh(self._id)
+            self._where = _Where.JOINING
+            try:
+                await ari.bridges.add_channel(bridge_id, self._id)
+            except AriError:
+                if self._where is _Where.JOINING:
+                    self._where = _Where.UNKNOWN if wish.in_doubt else _Where.NEITHER
+                raise
+            self._where = _Where.BRIDGE
+            return unsure or wish.in_doubt
+
+    def joined(self) -> None:
+        """Take note that the channel is in the bridge, whatever becomes of the answer."""
+        if self._where is _Where.JOINING:
+            self._where = _Where.BRIDGE
+            self._wish.drop()
+
+    async def music(self, bridge_id: str) -> None:
+        """Play music; a channel in the bridge leaves it first.
+
+        Raises:
+            AriError: It cannot be done.
+        """
+        async with self._wishing() as wish:
+            if not wish.wanted or self._where is _Where.MUSIC:
+                return
+            ari = self._ari.persistent(wish)
+            try:
+                if self._where is not _Where.NEITHER:
+                    await self._leave_bridge(ari, bridge_id, wish)
+                await ari.channels.start_moh(self._id)
+            except AriError:
+                if wish.in_doubt:
+                    self._where = _Where.UNKNOWN
+                raise
+            self._where = _Where.MUSIC
+
+    async def end_music(self, ari: Client) -> None:
+        """End the music, for a channel that goes elsewhere; never raises for Asterisk's sake."""
+        async with self._wishing():
+            if self._where in (_Where.MUSIC, _Where.UNKNOWN):
+                await quietly(lambda: ari.channels.stop_moh(self._id))
+
+    async def _leave_bridge(self, ari: Client, bridge_id: str, wish: Errand) -> None:
+        try:
+            await ari.bridges.remove_channel(bridge_id, self._id)
+        except AriConflict:
+            if self._where is _Where.BRIDGE and not wish.in_doubt:
+                raise
+            # It has left it: only the answer was lost.
+        self._where = _Where.NEITHER
+
+    @contextlib.asynccontextmanager
+    async def _wishing(self) -> AsyncIterator[Errand]:
+        """Take the place of the last wish; what of it is under way is waited for."""
+        self._wish.drop()
+        wish = self._wish = Errand()
+        async with self._changing:
+            try:
+                yield wish
+            except AriError:
+                # Of a wish that has been overtaken nobody needs to hear.
+                if wish.wanted:
+                    raise
 
 
-def media_channel_id(app: str, session_id: str) -> str:
-    """The media channel of a session. Named by us, so that a later start can tell what is ours."""
-    return f"{app}-media-{session_id}"
+class AsteriskLine:
+    """A caller's, or a callee's, channel and all that belongs to it.
 
+    Args:
+        asterisk: What it shares with the others.
+        channel_id: The caller's channel, or the name that the callee's will have.
+        caller: The caller's number, as their telephone says.
+        called: The number that was called.
+        answered: The channel is up.
+        placing: How the callee is called; None: the caller came in.
+    """
 
-def placed_channel_id(app: str, session_id: str) -> str:
-    """The channel of somebody whom we call."""
-    return f"{app}-out-{session_id}"
+    abilities = ABILITIES
 
+    def __init__(
+        self,
+        asterisk: Asterisk,
+        channel_id: str,
+        *,
+        caller: str = "",
+        called: str = "",
+        answered: bool = False,
+        placing: Placing | None = None,
+    ) -> None:
+        self.id = channel_id
+        self.caller = caller
+        self.called = called
+        self.answered = answered
+        self.placed = placing is not None
+        self.cause = EndCause()
+        self.hung_up = False
+        """Asterisk has reported a hang-up."""
+        self.session_id = ""
+        self.media_id = self.bridge_id = self.target_id = ""
+        self._asterisk = asterisk
+        self._ari = asterisk.ari
+        self._placing = placing
+        self._tell: Tell | None = None
+        self._ended: Ended | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wire_format: WireFormat = SLIN
+        self._media: AudioSocketMedia | None = None
+        self._closing = False
+        # What Asterisk has been told of and may still be making: it cannot be removed before.
+        self._making: list[asyncio.Task[None]] = []
+        self._placing_task: asyncio.Task[None] | None = None
+        self._there = not self.placed
+        self._rang = self._entered = self._screening = False
+        self._bridge_made = self._media_entered = self._opened = self._handed_over = False
+        self._channel = CallerChannel(self._ari, channel_id)
+        self._rang_here = self._wanted = False
+        # What is asked for until caller and agent are together; then nobody needs it any more.
+        self._set_up = Errand()
+        self._target_joining = Errand()
+        self._calling_target: asyncio.Task[None] | None = None
+        asterisk.lines[channel_id] = self
+        self._target_count = 0
+        self._target_rang = self._target_answered = self._target_joined = False
 
-def target_channel_id(app: str, session_id: str) -> str:
-    """What the ids of the channels to a session's transfer targets begin with."""
-    return f"{app}-target-{session_id}"
+    # --- ari_app.line.interface.Line
 
+    def listen(self, tell: Tell) -> None:
+        self._tell = tell
+        if self._ended is not None:
+            tell(self._ended)
 
-def bridge_id(app: str, session_id: str) -> str:
-    """The bridge of a session."""
-    return f"{app}-bridge-{session_id}"
+    def name(self, session_id: str) -> None:
+        app = self._asterisk.options.app
+        self.session_id = session_id
+        self._asterisk.lines.pop(self.media_id, None)
+        self.media_id = media_channel_id(app, session_id)
+        self.bridge_id = bridge_id(app, session_id)
+        self._asterisk.lines[self.media_id] = self
+
+    async def prepare(self, agent: AgentFormats) -> LineFormat:
+        options, version = self._asterisk.options, self._asterisk.version
+        wide = version is not None and version.capabilities.slin_wide
+        codec = ""
+        # Of somebody whom we are about to call, nothing is known yet.
+        if wide and options.audiosocket_format == "auto" and not self.placed:
+            try:
+                codec = await self._ari.channels.get_channel_var(
+                    self.id, "CHANNEL(audioreadformat)"
+                )
+            except AriError as error:
+                log.info("caller_codec_unknown", call=self.id, code=error.code)
+        self._wire_format = choose_line_format(
+            options.audiosocket_format, wide=wide, caller_codec=codec, agent=agent
+        )
+        return LineFormat(self._wire_format.name, self._wire_format.rate_hz)
+
+    def ring(self) -> None:
+        if not self._rang_here:
+            self._rang_here = True
+            self._request(self._ari.channels.ring(self.id), essential=False)
+
+    def dial(self) -> None:
+        self._placing_task = self._spawn(self._dial())
+
+    def screen(self) -> None:
+        self._screening = True
+        self._request(self._screen())
+
+    def open(self, sound: LineSound, seconds: float) -> None:
+        # Both names are known to us before Asterisk hears of them: the connection and StasisStart
+        # may come before the answer to these requests.
+        self._media = AudioSocketMedia(
+            self._asterisk.server, self._wire_format, sound, seconds, self._media_lost
+        )
+        ari = self._ari.persistent(self._set_up)
+        self._making += [
+            self._request(
+                ari.bridges.create_with_id(
+                    self.bridge_id, type="mixing", name=bridge_name(self.id)
+                ),
+                then=self._bridge_is_made,
+                errand=self._set_up,
+            ),
+            self._request(
+                ari.channels.external_media(
+                    self.media_id,
+                    self._asterisk.options.audiosocket_target,
+                    format=self._wire_format.name,
+                    data=str(self._media.uuid),
+                ),
+                errand=self._set_up,
+            ),
+        ]
+
+    def connect(self) -> None:
+        self._wanted = True
+        if self.answered:
+            self._request(self._join())
+        else:
+            ari = self._ari.persistent(self._set_up)
+            self._request(ari.channels.answer(self.id), then=self.is_up, errand=self._set_up)
+
+    def music(self) -> None:
+        self._wanted = False
+        self._request(self._channel.music(self.bridge_id))
+
+    def consult(self, target: str, ring_seconds: float) -> None:
+        self._target_count += 1
+        prefix = target_channel_id(self._asterisk.options.app, self.session_id)
+        self.target_id = f"{prefix}.{self._target_count}"
+        self._asterisk.lines[self.target_id] = self
+        self._target_rang = self._target_answered = self._target_joined = False
+        self._calling_target = self._spawn(self._call_target(self.target_id, target, ring_seconds))
+
+    def drop_target(self) -> None:
+        self._spawn(self._drop_target())
+
+    def hand_over(self) -> None:
+        self._handed_over = True
+        self._hang_up_media()
+        self.connect()
+        self._spawn(self._remove_media())
+
+    @property
+    def reachable(self) -> bool:
+        return self._ari.link.up
+
+    def take_back(self) -> float:
+        return 0.0  # Asterisk plays what it has at once
+
+    async def send_keys(self, keys: str) -> None:
+        await self._ask(self._ari.channels.send_dtmf(self.id, keys))
+
+    async def set_variable(self, name: str, value: str) -> None:
+        await self._ask(self._ari.channels.set_channel_var(self.id, name, text_value(value)))
+
+    @property
+    def frames_not_read(self) -> int:
+        return 0 if self._media is None else self._media.frames_not_read
+
+    async def close(self, outcome: Outcome, end: CallEnd) -> None:
+        # The sound goes first: a thread of Asterisk's that waits for our next frame holds the
+        # channel's lock, and the requests below would wait with it (asterisk#2078).
+        self._closing = True
+        self._tell = None
+        self._hang_up_media()
+        self._set_up.drop()
+        parts: list[Coroutine[Any, Any, object]] = [self._remove_resources(), self._drop_target()]
+        if self._ended is None:
+            parts.append(self._give_back(outcome, end))
+        for failure in await asyncio.gather(*parts, return_exceptions=True):
+            if isinstance(failure, BaseException):
+                log.error("release_part_failed", call=self.id, exc_info=failure)
+        # Requests that nobody needs an answer to any more.
+        others = self._tasks - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        if others:
+            await asyncio.wait(others)
+        # A caller who comes back has another line.
+        lines = self._asterisk.lines
+        for channel_id in (self.id, self.media_id):
+            if lines.get(channel_id) is self:
+                del lines[channel_id]
+
+    # --- what Asterisk reports, by way of the gateway
+
+    @property
+    def closing(self) -> bool:
+        """It is being given back, or has been."""
+        return self._closing
+
+    @property
+    def screening(self) -> bool:
+        """The dialplan has the channel for a while, and brings it back."""
+        return self._screening
+
+    @property
+    def held(self) -> Held:
+        """What the line holds in Asterisk."""
+        return Held(
+            self.id,
+            caller=self.id,
+            media=self.media_id,
+            bridge=self.bridge_id,
+            caller_expected=self._there and not self._closing,
+            media_expected=self._opened and not self._handed_over and not self._closing,
+            target=self.target_id,
+            target_expected=self._target_joined and not self._closing,
+        )
+
+    def entered(self, channel_id: str, found: Screened | None = None) -> None:
+        """A channel has entered the application, for the first time or again.
+
+        Args:
+            channel_id: The caller's, the media channel, or the target's.
+            found: What the dialplan says of who has answered.
+        """
+        if channel_id == self.media_id:
+            if not self._media_entered:
+                self._media_entered = True
+                self._join_media()
+        elif channel_id == self.target_id:
+            if not self._target_answered:
+                self._target_answered = True
+                self._spawn(self._join_target())
+        elif self._screening:
+            self._screening = False
+            self._told(found or Screened(""))
+        elif self.placed and not self._entered:
+            self._entered = self.answered = True
+            self._told(Answered())
+
+    def in_bridge(self, channel_id: str, bridge: str) -> None:
+        """A channel is in a bridge."""
+        if bridge != self.bridge_id:
+            return
+        if channel_id == self.media_id:
+            if not self._opened:
+                self._opened = True
+                self._told(Opened())
+        elif channel_id == self.id:
+            self._channel.joined()
+            self._connected()
+        elif channel_id == self.target_id and not self._target_joined:
+            self._target_joined = True
+            self._told(TargetConnected())
+
+    def rings(self, channel_id: str) -> None:
+        """It rings at a channel of ours."""
+        if channel_id == self.target_id:
+            self._target_rang = True
+        elif self.placed and not self._entered:
+            self._rang = True
+            self._told(Rings())
+
+    def is_up(self) -> None:
+        """The caller's channel is up."""
+        if not self.answered:
+            self.answered = True
+            if self._wanted:
+                self._request(self._join())
+
+    def key_pressed(self, digit: str) -> None:
+        """The caller has pressed a key."""
+        self._told(KeyPressed(digit))
+
+    def held_by_phone(self, on: bool) -> None:
+        """The caller's phone has put us on hold, or taken us back."""
+        self._told(PhoneHeld(on))
+
+    def keep_cause(self, hangup_cause: int | None, sip_code: int | None) -> None:
+        """Keep why the caller's channel ends, as far as it is known."""
+        self.cause = EndCause(
+            hangup_cause or self.cause.hangup_cause, sip_code or self.cause.sip_code
+        )
+
+    def left(self, channel_id: str) -> None:
+        """A channel has left the application."""
+        if channel_id == self.media_id:
+            self._media_lost("media_channel_gone")
+        elif channel_id == self.target_id:
+            self.target_gone(None, None)
+        elif not self._screening:
+            # Without a hang-up somebody else has taken the caller: a transfer from outside, a
+            # redirect.
+            self._caller_gone("caller_hung_up" if self.hung_up else "caller_left")
+
+    def destroyed(self, channel_id: str, cause: int | None, sip_code: int | None) -> None:
+        """A channel is no more."""
+        if channel_id == self.media_id:
+            self._media_lost("media_channel_gone")
+        elif channel_id == self.target_id:
+            self.target_gone(cause, sip_code)
+        else:
+            self.keep_cause(cause, sip_code)
+            self._caller_gone("caller_hung_up")
+
+    def gone(self) -> None:
+        """The caller's channel is found to be no more."""
+        self._caller_gone("caller_hung_up")
+
+    def media_gone(self) -> None:
+        """The media channel is found to be no more."""
+        self._media_lost("media_channel_gone")
+
+    def target_gone(self, cause: int | None, sip_code: int | None) -> None:
+        """The target of a transfer has gone, or never answered."""
+        if self._target_answered:
+            result = "hung_up"
+        else:
+            result = result_of(cause, sip_code, rang=self._target_rang).value
+        self._told(TargetLost(result))
+
+    # --- inside
+
+    def _told(self, event: LineEvent) -> None:
+        if self._tell is not None and not self._closing:
+            self._tell(event)
+
+    def _caller_gone(self, reason: str) -> None:
+        if self._ended is not None:
+            return
+        result = None
+        if self.placed and not self._entered:
+            cause = self.cause
+            result = result_of(cause.hangup_cause, cause.sip_code, rang=self._rang)
+            reason = result.value
+        self._ended = Ended(reason, result)
+        self._there = False
+        self._told(self._ended)
+
+    def _media_lost(self, reason: str) -> None:
+        if not self._handed_over:
+            self._told(SoundLost(reason))
+
+    def _connected(self) -> None:
+        if self._wanted:
+            self._set_up.drop()
+            self._told(Connected())
+
+    def _bridge_is_made(self) -> None:
+        if not self._bridge_made:
+            self._bridge_made = True
+            self._join_media()
+
+    def _join_media(self) -> None:
+        if self._bridge_made and self._media_entered:
+            ari = self._ari.persistent(self._set_up)
+            self._request(
+                ari.bridges.add_channel(self.bridge_id, self.media_id), errand=self._set_up
+            )
+
+    async def _join(self) -> None:
+        if await self._channel.join(self.bridge_id):
+            self._connected()
+
+    async def _dial(self) -> None:
+        placing = self._placing
+        assert placing is not None, "only a line of ours is dialled"
+        try:
+            await self._ari.channels.originate(
+                self.id,
+                dial_string(self._asterisk.options.outbound_endpoint, self.called),
+                caller_id=as_caller_id(placing.caller_id),
+                ring_seconds=math.ceil(placing.ring_seconds) + _SPARE_RING_SECONDS,
+            )
+        except AriServerError as error:
+            # "Allocation failed": the endpoint is not known, or nobody is registered there.
+            log.warning("callee_not_dialled", call=self.id, code=error.code, error=str(error))
+            self._not_dialled(Result.UNREACHABLE)
+        except AriError as error:
+            log.warning("callee_not_dialled", call=self.id, code=error.code, error=str(error))
+            # After a time-out it may have been dialled all the same.
+            self._there = isinstance(error, AriTimeout) or (
+                isinstance(error, AriUnavailable) and error.may_be_done
+            )
+            self._not_dialled(Result.FAILED)
+        else:
+            self._there = True
+
+    def _not_dialled(self, result: Result) -> None:
+        if not self._there:
+            self._ended = Ended(result.value, result)
+        self._told(Ended(result.value, result))
+
+    async def _screen(self) -> None:
+        ari = self._ari.persistent(self._set_up)
+        await ari.applications.subscribe(f"channel:{self.id}")
+        try:
+            await ari.channels.continue_in_dialplan(
+                self.id, context=self._asterisk.options.amd_context, extension="s", priority=1
+            )
+        except AriConflict:
+            if not self._set_up.in_doubt:
+                raise
+            # It is in the dialplan: only the answer was lost.
+
+    async def _call_target(self, channel_id: str, target: str, ring_seconds: float) -> None:
+        try:
+            await self._ari.channels.originate(
+                channel_id,
+                dial_string(self._asterisk.options.transfer_endpoint, target),
+                caller_id=as_caller_id(self.caller),
+                ring_seconds=math.ceil(ring_seconds) + _SPARE_RING_SECONDS,
+            )
+        except AriError as error:
+            log.info("target_not_dialled", call=self.id, code=error.code, error=str(error))
+            self._target_lost(channel_id, Result.UNREACHABLE)
+
+    async def _join_target(self) -> None:
+        target = self.target_id
+        ari = self._ari.persistent(self._target_joining)
+        try:
+            async with asyncio.timeout(_TARGET_SECONDS):
+                await ari.bridges.add_channel(self.bridge_id, target)
+        except TimeoutError:
+            self._target_lost(target, Result.FAILED)
+        except AriError as error:
+            log.info("target_not_joined", call=self.id, code=error.code, error=str(error))
+            self._target_lost(target, Result.FAILED)
+
+    def _target_lost(self, channel_id: str, result: Result) -> None:
+        # The next one is not lost with it.
+        if channel_id == self.target_id:
+            self._told(TargetLost(result.value))
+
+    def _drop_target(self) -> Coroutine[Any, Any, None]:
+        """Hang the target up, if there is one; the next one may be called meanwhile."""
+        self._target_joining.drop()
+        self._target_joining = Errand()
+        channel_id, self.target_id = self.target_id, ""
+        # One that has been given up may still report.
+        self._asterisk.lines.pop(channel_id, None)
+        self._target_joined = False
+        return self._hang_up_target(channel_id, self._calling_target)
+
+    async def _hang_up_target(self, channel_id: str, calling: asyncio.Task[None] | None) -> None:
+        # A channel that is still being made cannot be hung up.
+        if calling is not None:
+            await asyncio.wait([calling])
+        if channel_id:
+            ari = self._ari.persistent()
+            await quietly(lambda: ari.channels.hangup(channel_id), attempts=2)
+
+    def _hang_up_media(self) -> None:
+        if self._media is not None:
+            self._media.hang_up()
+
+    async def _remove_media(self) -> None:
+        ari = self._ari.persistent()
+        await quietly(lambda: ari.channels.hangup(self.media_id), attempts=2)
+
+    async def _remove_resources(self) -> None:
+        if self._media is None:
+            return
+        # What is still being made must be there before it can be removed; every request has a
+        # deadline.
+        await asyncio.wait(self._making)
+        ari = self._ari.persistent()
+        await asyncio.gather(
+            self._remove_media(),
+            quietly(lambda: ari.bridges.destroy(self.bridge_id), attempts=2),
+        )
+
+    async def _give_back(self, outcome: Outcome, end: CallEnd) -> None:
+        """Let a caller go on in the dialplan; hang up on somebody whom we have called.
+
+        One whom we have called and who is to be transferred goes on in the dialplan too.
+        """
+        ari = self._ari.persistent()
+        if self._placing_task is not None:
+            # A channel that is being made cannot be hung up.
+            await asyncio.wait([self._placing_task])
+        if self.placed and not self._there:
+            return
+        if self.placed and outcome.status is not Status.TRANSFER:
+            reason = "no_answer" if outcome.reason == Result.NO_ANSWER else "normal"
+            await quietly(lambda: ari.channels.hangup(self.id, reason=reason), attempts=2)
+            return
+        await self._channel.end_music(ari)
+        await give_back_caller(
+            ari,
+            self.id,
+            outcome,
+            session_id=end.session_id,
+            conversation_id=end.conversation_id,
+            context=self._asterisk.options.transfer_context if self.placed else None,
+        )
+
+    async def _ask(self, request: Awaitable[object]) -> None:
+        try:
+            await request
+        except AriError as error:
+            raise LineError(str(error), code=error.code) from None
+
+    def _request(
+        self,
+        request: Coroutine[Any, Any, object],
+        *,
+        then: Callable[[], None] | None = None,
+        essential: bool = True,
+        errand: Errand | None = None,
+    ) -> asyncio.Task[None]:
+        async def request_of_line() -> None:
+            try:
+                await request
+            except AriError as error:
+                log.info("ari_request_failed", call=self.id, code=error.code, error=str(error))
+                if essential and (errand is None or errand.wanted):
+                    self._told(LineFailed(error.code))
+            else:
+                if then is not None:
+                    then()
+
+        return self._spawn(request_of_line())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work, name=f"call {self.id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+        return task
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("call_task_failed", call=self.id, exc_info=error)
+            self._told(LineFailed("internal_error"))
 
 
 async def quietly(request: Callable[[], Awaitable[object]], *, attempts: int = 1) -> bool:
@@ -288,359 +888,3 @@ async def _set_variable(ari: Client, channel_id: str, name: str, value: str) -> 
         # Going on without a variable is better than not going on.
         log.warning("variable_not_set", variable=name, code=error.code, error=str(error))
     return True
-
-
-# We watch the ringing ourselves, for Asterisk did not say "no answer" before 20.18 and 22.8; its
-# own limit is for the case that we are gone.
-_SPARE_RING_SECONDS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """A call that we place.
-
-    Attributes:
-        endpoint: Whom, as Asterisk dials it.
-        caller_id: Whom the callee sees; empty leaves it to the endpoint.
-        ring_seconds: How long it may ring.
-        screened: AMD listens first.
-    """
-
-    endpoint: str
-    caller_id: str = ""
-    ring_seconds: float = 30.0
-    screened: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Party:
-    """Who is on the line.
-
-    Attributes:
-        channel_id: The channel in Asterisk.
-        placement: How we place the call; None: it came in.
-    """
-
-    channel_id: str
-    caller_number: str = ""
-    called_number: str = ""
-    placement: Placement | None = None
-
-
-class _Where(Enum):
-    NEITHER = auto()
-    JOINING = auto()  # on the way into the bridge
-    BRIDGE = auto()
-    MUSIC = auto()
-    UNKNOWN = auto()  # an answer was lost
-
-
-class CallerLeg:
-    """The channel of whoever speaks with the agent.
-
-    It hears music or is in the bridge. Whatever is wished last is brought about as soon as Asterisk
-    can be reached, and a wish of which nothing has been begun until the next one costs nothing.
-
-    Attributes:
-        bridge_id: The call's bridge.
-        placed: Asterisk has been told to call; the channel exists, or has existed.
-    """
-
-    def __init__(self, ari: Client, party: Party, bridge_id: str, policy: CallPolicy) -> None:
-        self._ari = ari
-        self._party = party
-        self._id = party.channel_id
-        self.bridge_id = bridge_id
-        self._policy = policy
-        self._where = _Where.NEITHER
-        self.placed = party.placement is None
-        # Music and bridge exclude each other, so each change waits for the one before it.
-        self._changing = asyncio.Lock()
-        self._wish = Errand()
-
-    async def place(self) -> None:
-        """Call the callee; the channel enters the application when it is answered."""
-        placement = self._party.placement
-        assert placement is not None, "only a call of ours is placed"
-        try:
-            await self._ari.channels.originate(
-                self._id,
-                placement.endpoint,
-                caller_id=as_caller_id(placement.caller_id),
-                ring_seconds=math.ceil(placement.ring_seconds) + _SPARE_RING_SECONDS,
-            )
-        except AriTimeout:
-            self.placed = True  # as far as anybody knows
-            raise
-        except AriUnavailable as error:
-            self.placed = error.may_be_done
-            raise
-        self.placed = True
-
-    async def screen(self, errand: Errand) -> None:
-        """Send the channel through the dialplan's AMD context, and go on hearing of it."""
-        ari = self._ari.persistent(errand)
-        await ari.applications.subscribe(f"channel:{self._id}")
-        try:
-            await ari.channels.continue_in_dialplan(
-                self._id, context=self._policy.amd_context, extension="s", priority=1
-            )
-        except AriConflict:
-            if not errand.in_doubt:
-                raise
-            # It is in the dialplan: only the answer was lost.
-
-    async def join(self) -> bool:
-        """Put the channel into the bridge; the music, if any, ends.
-
-        Returns:
-            Whether Asterisk may have nothing to report of it, for the channel was there before.
-        """
-        async with self._wishing() as wish:
-            if not wish.wanted:
-                return False
-            if self._where is _Where.BRIDGE:
-                return True
-            unsure = self._where is _Where.UNKNOWN
-            ari = self._ari.persistent(wish)
-            if self._where is not _Where.NEITHER:
-                await ari.channels.stop_moh(self._id)
-            self._where = _Where.JOINING
-            try:
-                await ari.bridges.add_channel(self.bridge_id, self._id)
-            except AriError:
-                if self._where is _Where.JOINING:
-                    self._where = _Where.UNKNOWN if wish.in_doubt else _Where.NEITHER
-                raise
-            self._where = _Where.BRIDGE
-            return unsure or wish.in_doubt
-
-    def joined(self) -> None:
-        """Take note that the channel is in the bridge, whatever becomes of the answer."""
-        if self._where is _Where.JOINING:
-            self._where = _Where.BRIDGE
-            self._wish.drop()
-
-    async def music(self) -> None:
-        """Play music; a channel in the bridge leaves it first."""
-        async with self._wishing() as wish:
-            if not wish.wanted or self._where is _Where.MUSIC:
-                return
-            ari = self._ari.persistent(wish)
-            try:
-                if self._where is not _Where.NEITHER:
-                    await self._leave_bridge(ari, wish)
-                await ari.channels.start_moh(self._id)
-            except AriError:
-                if wish.in_doubt:
-                    self._where = _Where.UNKNOWN
-                raise
-            self._where = _Where.MUSIC
-
-    async def _leave_bridge(self, ari: Client, wish: Errand) -> None:
-        try:
-            await ari.bridges.remove_channel(self.bridge_id, self._id)
-        except AriConflict:
-            if self._where is _Where.BRIDGE and not wish.in_doubt:
-                raise
-            # It has left it: only the answer was lost.
-        self._where = _Where.NEITHER
-
-    @contextlib.asynccontextmanager
-    async def _wishing(self) -> AsyncIterator[Errand]:
-        """Take the place of the last wish; what of it is under way is waited for."""
-        self._wish.drop()
-        wish = self._wish = Errand()
-        async with self._changing:
-            try:
-                yield wish
-            except AriError:
-                # Of a wish that has been overtaken nobody needs to hear.
-                if wish.wanted:
-                    raise
-
-    async def give_back(self, outcome: Outcome, *, session_id: str, conversation_id: str) -> None:
-        """Let a caller go on in the dialplan; hang up on somebody whom we have called.
-
-        One whom we have called and who is to be transferred goes on in the dialplan too.
-        """
-        placement, ari = self._party.placement, self._ari.persistent()
-        if placement is not None and outcome.status is not Status.TRANSFER:
-            if self.placed:
-                no_answer = outcome.reason == Result.NO_ANSWER
-                reason = "no_answer" if no_answer else "normal"
-                await quietly(lambda: ari.channels.hangup(self._id, reason=reason), attempts=2)
-            return
-        async with self._wishing():
-            if self._where in (_Where.MUSIC, _Where.UNKNOWN):
-                await quietly(lambda: ari.channels.stop_moh(self._id))
-        await give_back_caller(
-            ari,
-            self._id,
-            outcome,
-            session_id=session_id,
-            conversation_id=conversation_id,
-            context=None if placement is None else self._policy.transfer_context,
-        )
-
-
-class TargetLeg:
-    """The channel of somebody to whom an attended transfer is to go; one after another.
-
-    Attributes:
-        channel_id: The present one; empty when there is none.
-        rang: It rings, or has rung.
-        answered: It has entered the application.
-    """
-
-    def __init__(self, ari: Client, prefix: str, bridge_id: str) -> None:
-        self._ari = ari
-        self._prefix = prefix
-        self._bridge_id = bridge_id
-        self._count = 0
-        self.channel_id = ""
-        self.rang = False
-        self.answered = False
-
-    def next(self) -> str:
-        """The id of the channel to another target, which is the present one from now on."""
-        self._count += 1
-        self.channel_id = f"{self._prefix}.{self._count}"
-        self.rang = self.answered = False
-        return self.channel_id
-
-    def forget(self) -> str:
-        """There is no target any more; the id of the last one."""
-        last, self.channel_id = self.channel_id, ""
-        return last
-
-    async def call(
-        self, channel_id: str, endpoint: str, *, caller_id: str, ring_seconds: float
-    ) -> None:
-        """Call a target; its channel enters the application when it is answered."""
-        await self._ari.channels.originate(
-            channel_id,
-            endpoint,
-            caller_id=as_caller_id(caller_id),
-            ring_seconds=math.ceil(ring_seconds) + _SPARE_RING_SECONDS,
-        )
-
-    async def join(self, errand: Errand) -> None:
-        """Put the target into the bridge."""
-        ari = self._ari.persistent(errand)
-        await ari.bridges.add_channel(self._bridge_id, self.channel_id)
-
-    async def hang_up(self, channel_id: str) -> None:
-        """Hang a target up."""
-        ari = self._ari.persistent()
-        await quietly(lambda: ari.channels.hangup(channel_id), attempts=2)
-
-
-_TARGET_THERE = (
-    "The caller is being transferred and hears music. The person who takes the call hears you now; "
-    "the two are connected when you are silent."
-)
-_TARGET_LOST = "The transfer came to nothing. The caller hears you again."
-
-
-class Consultation:
-    """The targets of one call's transfers, one after another.
-
-    Args:
-        call: The call.
-    """
-
-    def __init__(self, call: CallSession) -> None:
-        self._call = call
-        prefix = target_channel_id(call.services.app, call.session_id)
-        self._leg = TargetLeg(call.services.ari, prefix, call.bridge_id)
-        self._asked: asyncio.Future[str | None] | None = None
-        self._calling: asyncio.Task[None] | None = None
-        self._joining = Errand()
-
-    @property
-    def channel_id(self) -> str:
-        """The target's channel; empty when there is none."""
-        return self._leg.channel_id
-
-    async def ask(self, endpoint: str) -> str | None:
-        """Call a target; None when it hears the agent, otherwise why it does not."""
-        if self._call.state is not State.TALKING:
-            return "not_possible_now"
-        self._asked = asyncio.get_running_loop().create_future()
-        self._call.post(ConsultRequested(endpoint))
-        return await self._asked
-
-    # --- effects
-
-    def dial(self, endpoint: str) -> None:
-        """Call the target; TargetAnswered or TargetLost follows."""
-        self._calling = self._call.spawn(self._dial(self._leg.next(), endpoint))
-
-    async def join(self) -> None:
-        """Put the target into the bridge; TargetJoined or TargetLost follows."""
-        target = self.channel_id
-        try:
-            await self._leg.join(self._joining)
-        except AriError as error:
-            log.info("target_not_joined", code=error.code, error=str(error))
-            self._lost(target, Result.FAILED)
-
-    def drop(self) -> Coroutine[Any, Any, None]:
-        """Hang the target up, if there is one; the next one may be called meanwhile."""
-        self._joining.drop()
-        self._joining = Errand()
-        target, calling = self._leg.forget(), self._calling
-        return self._drop(target, calling)
-
-    async def _drop(self, target: str, calling: asyncio.Task[None] | None) -> None:
-        # A channel that is still being made cannot be hung up.
-        if calling is not None:
-            await asyncio.wait([calling])
-        if target:
-            await self._leg.hang_up(target)
-
-    def tell(self, lost: str | None) -> None:
-        """Tell the agent that the target hears it, or why there is none."""
-        if self._asked is not None and not self._asked.done():
-            self._asked.set_result(lost)
-        elif (agent := self._call.agent) is not None:
-            # Nobody waits for an answer: the transfer was asked for from outside, or the target
-            # has hung up after it was there.
-            agent.send_contextual_update(
-                _TARGET_THERE if lost is None else _TARGET_LOST, context_id="transfer"
-            )
-
-    # --- what Asterisk reports
-
-    def rings(self) -> None:
-        """Take note that it rings at the target."""
-        self._leg.rang = True
-
-    def answered(self) -> None:
-        """Take note that the target has answered."""
-        self._leg.answered = True
-
-    def ended(self, cause: int | None, sip_code: int | None) -> TargetLost:
-        """Say why the target has gone."""
-        if self._leg.answered:
-            return TargetLost("hung_up")
-        return TargetLost(result_of(cause, sip_code, rang=self._leg.rang).value)
-
-    async def _dial(self, target: str, endpoint: str) -> None:
-        call = self._call
-        try:
-            await self._leg.call(
-                target,
-                endpoint,
-                caller_id=call.caller_number,
-                ring_seconds=call.services.policy.consult_ring_seconds,
-            )
-        except AriError as error:
-            log.info("target_not_dialled", code=error.code, error=str(error))
-            self._lost(target, Result.UNREACHABLE)
-
-    def _lost(self, target: str, result: Result) -> None:
-        # The next one is not lost with it.
-        if target == self.channel_id:
-            self._call.post(TargetLost(result.value))

@@ -1,4 +1,7 @@
-"""Whose bridge it is: the caller and the process that serves the call, told by the bridge's name.
+"""The names by which what is ours in Asterisk is known, and what a bridge's name tells.
+
+Ids are chosen by us, so that a later start can tell what is ours. A bridge's name tells its caller
+and the process that serves the call.
 
 A process that has died cannot give its calls back, and whoever does so for it must not touch those
 of another that lives. So a process writes its own name, which nobody else can have or get later,
@@ -108,3 +111,23 @@ def _stat(pid: int) -> list[str]:
 
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 20
+
+
+def media_channel_id(app: str, session_id: str) -> str:
+    """The media channel of a call."""
+    return f"{app}-media-{session_id}"
+
+
+def placed_channel_id(app: str, session_id: str) -> str:
+    """The channel of somebody whom we call."""
+    return f"{app}-out-{session_id}"
+
+
+def target_channel_id(app: str, session_id: str) -> str:
+    """What the ids of the channels to a call's transfer targets begin with."""
+    return f"{app}-target-{session_id}"
+
+
+def bridge_id(app: str, session_id: str) -> str:
+    """The bridge of a call."""
+    return f"{app}-bridge-{session_id}"

@@ -7,14 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ari_app.line.numbers import (
-    check_caller,
-    check_endpoint,
-    check_number,
-    check_target,
-    dial_string,
-    number_pattern,
-)
+from ari_app.line.asterisk.dialplan import check_endpoint, dial_string
+from ari_app.line.numbers import check_caller, check_number, check_target, number_pattern
 from ari_app.patterns import LinearPattern
 
 ANYTHING = number_pattern(r"[\s\S]*")

@@ -12,11 +12,11 @@ from ari_app.call.tools import (
     HoldCaller,
     PressKeys,
     SetVariable,
-    ToolAnswer,
     not_now,
     read_tool_call,
 )
 from ari_app.line.interface import Outcome, Status
+from ari_app.tools.tool import ToolAnswer
 
 POLICY = CallPolicy(settable_variables=frozenset({"TOPIC"}))
 

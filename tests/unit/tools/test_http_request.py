@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ari_app.records.record import CallFacts
 from ari_app.tools.http_config import HttpTool
-from ari_app.tools.http_tools import CallFacts, build_request
+from ari_app.tools.http_tools import build_request
 
 FACTS = CallFacts(session_id="s1", caller_number="+4930123456")
 

@@ -9,10 +9,11 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
-from ari_app.call.tools import ToolAnswer
 from ari_app.errors import ConfigError
+from ari_app.records.record import CallFacts
 from ari_app.tools.http_config import HttpTool
-from ari_app.tools.http_tools import CallFacts, HttpTools
+from ari_app.tools.http_tools import HttpTools
+from ari_app.tools.tool import ToolAnswer
 from tests.unit.tools.conftest import FakeService
 
 FACTS = CallFacts(session_id="s1", caller_number="+4930123456")

@@ -91,11 +91,11 @@ def test_what_comes_before_the_metadata_is_held_in_order() -> None:
     assert protocol.receive("garbage") == []
     _, _, *held = protocol.receive(metadata())
     assert held == [
-        e.AudioReceived(1, b"\1\2"),
-        e.UserSaid("hi", 1),
+        e.Spoke(1, b"\1\2"),
+        e.CallerSaid("hi", 1),
         e.Garbled("not_json", "malformed message from the agent: not_json"),
     ]
-    assert protocol.receive(audio(2)) == [e.AudioReceived(2, b"\1\2")]
+    assert protocol.receive(audio(2)) == [e.Spoke(2, b"\1\2")]
 
 
 def test_a_ping_before_the_metadata_is_answered_at_once() -> None:
@@ -110,7 +110,7 @@ def test_an_interruption_overtakes_held_audio() -> None:
     for message in (audio(1), audio(2), interruption(1)):
         protocol.receive(message)
     _, _, *held = protocol.receive(metadata())
-    assert held == [e.AudioReceived(2, b"\1\2"), e.Interrupted(1)]
+    assert held == [e.Spoke(2, b"\1\2"), e.Interrupted(1)]
     assert protocol.stats.overtaken_audio_messages == 1
     assert protocol.stats.overtaken_audio_bytes == 2
 
@@ -123,9 +123,9 @@ def test_what_is_held_is_bounded_by_bytes() -> None:
     protocol.receive(audio(4))
     _, _, *held = protocol.receive(metadata())
     assert held == [
-        e.AudioReceived(2, b"\1\2"),
+        e.Spoke(2, b"\1\2"),
         e.Interrupted(1),
-        e.AudioReceived(4, b"\1\2"),
+        e.Spoke(4, b"\1\2"),
     ]
     assert protocol.stats.dropped_early_events == 1
 
@@ -152,11 +152,11 @@ def test_what_is_held_is_bounded_by_number() -> None:
 
 def test_audio_up_to_the_interruption_is_overtaken() -> None:
     protocol = running()
-    assert protocol.receive(audio(4)) == [e.AudioReceived(4, b"\1\2")]
+    assert protocol.receive(audio(4)) == [e.Spoke(4, b"\1\2")]
     assert protocol.receive(interruption(5)) == [e.Interrupted(5)]
     assert protocol.receive(audio(4)) == []
     assert protocol.receive(audio(5, b"123")) == []
-    assert protocol.receive(audio(6)) == [e.AudioReceived(6, b"\1\2")]
+    assert protocol.receive(audio(6)) == [e.Spoke(6, b"\1\2")]
     assert protocol.stats.overtaken_audio_messages == 2
     assert protocol.stats.overtaken_audio_bytes == 5
     assert protocol.stats.audio_bytes_in == 9
@@ -164,15 +164,15 @@ def test_audio_up_to_the_interruption_is_overtaken() -> None:
 
 def test_without_an_interruption_no_id_is_too_low() -> None:
     protocol = running()
-    assert protocol.receive(audio(0)) == [e.AudioReceived(0, b"\1\2")]
-    assert protocol.receive(audio(-3)) == [e.AudioReceived(-3, b"\1\2")]
+    assert protocol.receive(audio(0)) == [e.Spoke(0, b"\1\2")]
+    assert protocol.receive(audio(-3)) == [e.Spoke(-3, b"\1\2")]
 
 
 def test_a_later_interruption_replaces_an_earlier_one() -> None:
     protocol = running()
     protocol.receive(interruption(9))
     protocol.receive(interruption(3))
-    assert protocol.receive(audio(4)) == [e.AudioReceived(4, b"\1\2")]
+    assert protocol.receive(audio(4)) == [e.Spoke(4, b"\1\2")]
 
 
 def test_an_interruption_without_an_id_means_all_so_far() -> None:
@@ -187,11 +187,11 @@ def test_an_interruption_without_an_id_means_all_so_far() -> None:
 
 def test_audio_without_an_id_never_looks_overtaken() -> None:
     protocol = running()
-    assert protocol.receive(audio(None)) == [e.AudioReceived(0, b"\1\2")]
+    assert protocol.receive(audio(None)) == [e.Spoke(0, b"\1\2")]
     protocol.receive(audio(6))
-    assert protocol.receive(audio(None)) == [e.AudioReceived(6, b"\1\2")]
+    assert protocol.receive(audio(None)) == [e.Spoke(6, b"\1\2")]
     protocol.receive(interruption(9))
-    assert protocol.receive(audio(None)) == [e.AudioReceived(10, b"\1\2")]
+    assert protocol.receive(audio(None)) == [e.Spoke(10, b"\1\2")]
 
 
 def test_every_ping_gets_its_pong_and_ping_ms_is_kept() -> None:
@@ -210,14 +210,14 @@ def test_every_ping_gets_its_pong_and_ping_ms_is_kept() -> None:
 @pytest.mark.parametrize(
     ("kind", "event"),
     [
-        ("user_transcript", e.UserSaid("Hello", 4)),
+        ("user_transcript", e.CallerSaid("Hello", 4)),
         ("agent_response", e.AgentSaid("Hi, how can I help?", 5)),
         ("agent_response_correction", e.AgentCorrected("A long text", "A long", 5)),
-        ("agent_response_complete", e.ResponseCompleted(5)),
+        ("agent_response_complete", e.ResponseComplete(5)),
         ("client_tool_call", e.ToolCalled("transfer_call", "tc1", {"to": "200"}, True, 6)),
         (
             "audio",
-            e.AudioReceived(
+            e.Spoke(
                 3,
                 b"\x00\x01\x02\xff",
                 True,
@@ -226,7 +226,7 @@ def test_every_ping_gets_its_pong_and_ping_ms_is_kept() -> None:
                 ),
             ),
         ),
-        ("agent_tool_response_full_payload", e.ToolFinished("lookup", "tc2", "error", True)),
+        ("agent_tool_response_full_payload", e.TheirToolEnded("lookup", "tc2", "error", True)),
     ],
 )
 def test_messages_with_an_event_of_their_own(kind: str, event: e.AgentEvent) -> None:
@@ -256,12 +256,12 @@ def test_all_others_are_passed_on_whole(kind: str) -> None:
 def test_end_call_is_announced_once_after_the_tools_own_event() -> None:
     protocol = running()
     assert protocol.receive(json.dumps(BY_TYPE["agent_tool_response"])) == [
-        e.ToolFinished("end_call", "end_1", "success", False),
-        e.CallEnding("end_1"),
+        e.TheirToolEnded("end_call", "end_1", "success", False),
+        e.Ending("end_1"),
     ]
     assert protocol.call_ending
     assert protocol.receive(tool_response(tool_call_id="again", status="success")) == [
-        e.ToolFinished("end_call", "again", "success", False)
+        e.TheirToolEnded("end_call", "again", "success", False)
     ]
     assert protocol.closed(1006).kind is CloseKind.AGENT_ENDED
 
@@ -293,7 +293,7 @@ def test_the_full_form_of_the_same_response_is_not_reported_twice() -> None:
 def test_only_a_successful_end_call_ends(fields: dict[str, Any], status: str, ends: bool) -> None:
     protocol = running()
     first, *rest = protocol.receive(tool_response(**fields))
-    assert isinstance(first, e.ToolFinished)
+    assert isinstance(first, e.TheirToolEnded)
     assert first.status == status
     assert bool(rest) is ends is protocol.call_ending
 
@@ -301,7 +301,7 @@ def test_only_a_successful_end_call_ends(fields: dict[str, Any], status: str, en
 def test_another_tool_ends_nothing() -> None:
     protocol = running()
     assert protocol.receive(tool_response("skip_turn", status="success")) == [
-        e.ToolFinished("skip_turn", "t1", "success", False)
+        e.TheirToolEnded("skip_turn", "t1", "success", False)
     ]
     assert not protocol.call_ending
 
@@ -322,7 +322,7 @@ def test_garbage_is_counted_and_survived() -> None:
     (event,) = protocol.receive(b"\xff")
     assert isinstance(event, e.Garbled)
     assert protocol.stats.malformed == 1
-    assert protocol.receive(audio(1)) == [e.AudioReceived(1, b"\1\2")]
+    assert protocol.receive(audio(1)) == [e.Spoke(1, b"\1\2")]
     assert protocol.stats.messages_in == 3
 
 
@@ -407,7 +407,7 @@ def test_no_order_of_messages_breaks_the_rules(steps: list[tuple[str, int, bytes
     for event in seen:
         if isinstance(event, e.Interrupted):
             last = event.event_id
-        elif isinstance(event, e.AudioReceived):
+        elif isinstance(event, e.Spoke):
             assert last is None or event.event_id > last
             heard += len(event.data)
     if protocol.stats.dropped_early_events == 0:

@@ -1,0 +1,162 @@
+"""What the parts of one call share: its record, its machine and events, its tasks, its journal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+
+from ari_app.call.machine import CallMachine
+from ari_app.call.plan import CallPolicy
+from ari_app.call.signals import Effect, Event
+from ari_app.call.states import IDLE, INITIALIZING, OVER, State
+from ari_app.line.interface import LineFailed, Outcome
+from ari_app.records.bounded import shortened
+from ari_app.records.events import CallEvent, StateChanged, words
+from ari_app.records.journal import Journal
+from ari_app.records.record import CallRecord, TranscriptLine
+
+log = structlog.get_logger(__name__)
+
+
+class CallContext:
+    """The ground that a call stands on.
+
+    `perform` and `changed` lead back to the call. `let_go` cuts them, so that a call that is over
+    is freed at once and not with the next full garbage collection.
+
+    Args:
+        record: The call's record.
+        policy: What holds for every call.
+        journal: Where its events go.
+
+    Attributes:
+        on_hold: The caller's phone has put us on hold.
+        perform: Carries out an effect of the machine's; never waits.
+        changed: Told of the state that was before, when it has changed.
+    """
+
+    def __init__(self, record: CallRecord, policy: CallPolicy, journal: Journal) -> None:
+        self.record = record
+        self.policy = policy
+        self.on_hold = False
+        self.perform: Callable[[Effect], None] = _ignore
+        self.changed: Callable[[State], None] = _ignore
+        self.log = log.bind(session=record.session_id, call=record.line_id)
+        self._journal = journal
+        self._machine = CallMachine()
+        self._loop = asyncio.get_running_loop()
+        self._events: deque[Event] = deque()
+        self._handling = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # --- the machine
+
+    @property
+    def state(self) -> State:
+        """Where the call is."""
+        return self._machine.state
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How the call ends, once that is decided."""
+        return self._machine.outcome
+
+    @property
+    def ends(self) -> bool:
+        """Whether it is decided that the call ends, now or once what was said has been heard."""
+        return self._machine.ends
+
+    @property
+    def over(self) -> bool:
+        """Whether everything is being given back, or has been."""
+        return self._machine.state in OVER
+
+    @property
+    def counts(self) -> bool:
+        """Whether the call holds an agent or is about to: it counts against the limit."""
+        return self._machine.state not in IDLE
+
+    def post(self, event: Event) -> None:
+        """Feed one event to the machine and carry out what it asks for, in order."""
+        self._events.append(event)
+        if self._handling:
+            return
+        self._handling = True
+        try:
+            while self._events:
+                before = self._machine.state
+                for effect in self._machine.handle(self._events.popleft()):
+                    self.perform(effect)
+                if self._machine.state is not before:
+                    self._state_changed(before)
+        finally:
+            self._handling = False
+
+    def _state_changed(self, before: State) -> None:
+        state, record = self._machine.state, self.record
+        self.log.debug("call_state", state=state.value)
+        record.state = state.value
+        if state in INITIALIZING:
+            record.status = "initializing"
+        else:
+            record.status = "ended" if state is State.ENDED else "active"
+        if (outcome := self._machine.outcome) is not None:
+            record.agent_status, record.end_reason = outcome.status.value, outcome.reason
+        self.changed(before)
+
+    # --- the journal
+
+    def note(self, event: CallEvent) -> None:
+        """Tell everybody who watches."""
+        self._journal.note(self.record, event)
+
+    def note_state(self) -> None:
+        """Tell where the call is now."""
+        self.note(StateChanged(self.record.state, self.record.status))
+
+    def say(self, who: str, text: str) -> None:
+        """Add a line to the transcript."""
+        text = shortened(text)
+        line = TranscriptLine(round(self.duration(), 3), who, text)
+        self.record.transcript.append(line, text)
+        self.note(words(who, text))
+
+    def duration(self) -> float:
+        """Seconds that the call has lasted."""
+        return self.record.duration(self._loop.time())
+
+    # --- tasks
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a task of this call; one that fails ends the call."""
+        task = self._loop.create_task(work, name=f"call {self.record.line_id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+        return task
+
+    async def stop_tasks(self) -> None:
+        """Cancel all tasks but the one that asks, and wait until they have ended."""
+        others = self._tasks - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        if others:
+            await asyncio.wait(others)
+
+    def let_go(self) -> None:
+        """Lead back to the call no more: it is over."""
+        self.perform = self.changed = _ignore
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.log.error("call_task_failed", exc_info=error)
+            if not self.over:
+                self.post(LineFailed("internal_error"))
+
+
+def _ignore(told: object) -> None:
+    """Nobody is told."""

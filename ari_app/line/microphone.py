@@ -1,0 +1,423 @@
+"""This machine's microphone and loudspeaker as a telephone.
+
+The sound card's callback drives the line: it runs in a thread of PortAudio's, hands what it has
+recorded to the event loop, and takes what is to be played from a short queue that the loop keeps
+filled a little ahead. `MicrophoneLine.take_back` empties that queue, so that an interruption cuts
+inside a piece of speech.
+
+PortAudio has to be given a block size (with 0, blocks of one sample come), and its callback may
+stop without a word; both are seen to here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import numpy as np
+import structlog
+
+from ari_app.audio.formats import SAMPLE_BYTES, AgentFormats
+from ari_app.errors import ConfigError, LineError
+from ari_app.line.interface import (
+    Ability,
+    Answered,
+    Arrival,
+    CallEnd,
+    Connected,
+    EndCause,
+    Ended,
+    LineEvent,
+    LineFailed,
+    LineFormat,
+    LineSound,
+    Opened,
+    Outcome,
+    Placing,
+    Result,
+    Tell,
+)
+
+log = structlog.get_logger(__name__)
+
+FRAME_MS: Final = 20
+LEAD_FRAMES: Final = 3
+"""Frames that wait for the loudspeaker: what a busy event loop may be late."""
+STALL_SECONDS: Final = 2.0
+"""A callback that has not come for so long has stopped."""
+_RATES_HZ: Final = (16000, 48000, 24000, 8000)
+_FULL_SCALE: Final = 32768.0
+_SILENT_DBFS: Final = -96.0
+
+
+class Stream(Protocol):
+    """An open sound card, as `sounddevice.RawStream` is one."""
+
+    def start(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+Callback = Callable[[Any, Any, int, Any, Any], None]
+"""Called by the sound card with what was recorded and room for what is to be played."""
+
+
+class SoundCard(Protocol):
+    """Where streams come from; `PortAudio` is the real one."""
+
+    def rate_hz(self, wanted: int) -> int:
+        """Say at which rate the devices work, `wanted` if they can.
+
+        Raises:
+            ConfigError: They cannot be used: a sentence.
+        """
+        ...
+
+    def open(self, rate_hz: int, block: int, callback: Callback) -> Stream:
+        """Open the devices, for 16-bit mono in blocks of `block` samples.
+
+        Raises:
+            ConfigError: They cannot be used: a sentence.
+        """
+        ...
+
+
+class PortAudio:
+    """The sound cards of this machine.
+
+    Args:
+        device: Part of a device's name, or its number in the list; None: the system's own choice.
+    """
+
+    def __init__(self, device: str | None = None) -> None:
+        self._device: str | int | None = (
+            int(device) if device is not None and device.isdecimal() else device
+        )
+
+    def rate_hz(self, wanted: int) -> int:
+        portaudio = _portaudio()
+        problem: Exception | None = None
+        for rate in (wanted, *(rate for rate in _RATES_HZ if rate != wanted)):
+            settings = {"device": self._device, "channels": 1, "dtype": "int16", "samplerate": rate}
+            try:
+                portaudio.check_input_settings(**settings)
+                portaudio.check_output_settings(**settings)
+            except (ValueError, portaudio.PortAudioError) as error:
+                problem = problem or error
+            else:
+                return rate
+        raise ConfigError(_unusable(problem))
+
+    def open(self, rate_hz: int, block: int, callback: Callback) -> Stream:
+        portaudio = _portaudio()
+        try:
+            stream: Stream = portaudio.RawStream(
+                samplerate=rate_hz,
+                blocksize=block,
+                device=self._device,
+                channels=1,
+                dtype="int16",
+                latency="low",
+                callback=callback,
+            )
+        except (ValueError, portaudio.PortAudioError) as error:
+            raise ConfigError(_unusable(error)) from None
+        return stream
+
+
+def devices() -> list[str]:
+    """List the sound devices, a line each, as `--device` takes them.
+
+    Raises:
+        ConfigError: PortAudio is missing.
+    """
+    return [
+        f"{number}: {device['name']} "
+        f"(in {device['max_input_channels']}, out {device['max_output_channels']})"
+        for number, device in enumerate(_portaudio().query_devices())
+    ]
+
+
+def _portaudio() -> Any:
+    try:
+        import sounddevice
+    except OSError:
+        raise ConfigError(
+            "PortAudio is missing, which brings microphone and loudspeaker: "
+            "apt-get install libportaudio2"
+        ) from None
+    return sounddevice
+
+
+def _unusable(error: Exception | None) -> str:
+    return (
+        f"microphone and loudspeaker cannot be used: {error}. `ari-app talk --list-devices` shows "
+        "what this machine has; on a server there may be none."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """How loud both sides are, in dB below full scale."""
+
+    microphone: float = _SILENT_DBFS
+    loudspeaker: float = _SILENT_DBFS
+
+
+class MicrophoneLine:
+    """One talk at this machine.
+
+    Args:
+        gateway: What it belongs to; only one line of it can be open.
+        line_id: Its name.
+        placed: It was asked for as a call to somebody.
+    """
+
+    abilities = Ability.NOTHING
+    cause = EndCause()
+    frames_not_read = 0
+    reachable = True
+
+    def __init__(self, gateway: MicrophoneGateway, line_id: str, *, placed: bool = False) -> None:
+        self.id = line_id
+        self.caller = "microphone"
+        self.called = ""
+        self.placed = placed
+        self.answered = not placed
+        self.levels = Levels()
+        self._gateway = gateway
+        self._loop = asyncio.get_running_loop()
+        self._tell: Tell | None = None
+        self._ended: Ended | None = None
+        self._sound: LineSound | None = None
+        self._stream: Stream | None = None
+        self._rate_hz = _RATES_HZ[0]
+        self._frame_bytes = 0
+        self._connected = self._closed = False
+        # Shared with the sound card's thread: deque's ends are safe.
+        self._ahead: deque[bytes] = deque()
+        self._called_at = 0.0
+        self._watch: asyncio.TimerHandle | None = None
+
+    # --- ari_app.line.interface.Line
+
+    def listen(self, tell: Tell) -> None:
+        self._tell = tell
+        if self._ended is not None:
+            tell(self._ended)
+
+    def name(self, session_id: str) -> None:
+        """Nothing of it is named after a call."""
+
+    async def prepare(self, agent: AgentFormats) -> LineFormat:
+        try:
+            self._rate_hz = self._gateway.card.rate_hz(agent.hears.rate_hz)
+        except ConfigError as error:
+            log.warning("microphone_unusable", error=str(error))
+        return LineFormat(f"microphone {self._rate_hz}", self._rate_hz)
+
+    def ring(self) -> None:
+        """Nobody waits for the sound of ringing at this machine."""
+
+    def dial(self) -> None:
+        self.answered = True
+        self._loop.call_soon(self._told, Answered())
+
+    def screen(self) -> None:
+        raise LineError("a microphone is never a machine", code="not_possible")
+
+    def open(self, sound: LineSound, seconds: float) -> None:
+        if not self._gateway.occupy(self):
+            self._fail("microphone_in_use", Result.BUSY)
+            return
+        self._sound = sound
+        block = self._rate_hz * FRAME_MS // 1000
+        self._frame_bytes = block * SAMPLE_BYTES
+        try:
+            self._stream = self._gateway.card.open(self._rate_hz, block, self._callback)
+            self._stream.start()
+        except Exception as error:
+            log.warning("microphone_unusable", error=str(error))
+            self._fail("microphone_unusable", Result.UNREACHABLE)
+            return
+        self._called_at = self._loop.time()
+        self._look()
+        self._loop.call_soon(self._told, Opened())
+
+    def connect(self) -> None:
+        self._connected = True
+        self._loop.call_soon(self._told, Connected())
+
+    def music(self) -> None:
+        raise LineError("a microphone has no music", code="not_possible")
+
+    def consult(self, target: str, ring_seconds: float) -> None:
+        raise LineError("a microphone calls nobody", code="not_possible")
+
+    def drop_target(self) -> None:
+        """There is none."""
+
+    def hand_over(self) -> None:
+        raise LineError("a microphone calls nobody", code="not_possible")
+
+    def take_back(self) -> float:
+        frames = len(self._ahead)
+        self._ahead.clear()
+        return float(frames * FRAME_MS)
+
+    async def send_keys(self, keys: str) -> None:
+        raise LineError("a microphone takes no keys", code="not_possible")
+
+    async def set_variable(self, name: str, value: str) -> None:
+        raise LineError("a microphone has no variables", code="not_possible")
+
+    async def close(self, outcome: Outcome, end: CallEnd) -> None:
+        self._closed = True
+        self._tell = None
+        self._sound = None
+        if self._watch is not None:
+            self._watch.cancel()
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            # It waits for the callback that is running, so not on the loop.
+            await asyncio.to_thread(_close, stream)
+        self._gateway.leave(self)
+
+    # --- what the person at the machine does
+
+    def hang_up(self) -> None:
+        """End the talk."""
+        if self._ended is None and not self._closed:
+            self._ended = Ended("caller_hung_up")
+            self._told(self._ended)
+
+    # --- inside
+
+    def _told(self, event: LineEvent) -> None:
+        if self._tell is not None and not self._closed:
+            self._tell(event)
+
+    def _fail(self, reason: str, result: Result) -> None:
+        self._loop.call_soon(self._told, LineFailed(reason))
+        log.info("microphone_refused", call=self.id, reason=reason, result=result.value)
+
+    def _callback(self, recorded: Any, played: Any, frames: int, time: Any, status: Any) -> None:
+        # In the sound card's thread, which must not wait.
+        try:
+            frame = self._ahead.popleft()
+        except IndexError:
+            frame = b""
+        played[:] = frame.ljust(len(played), b"\0")[: len(played)]
+        # Once the loop has been closed nobody listens.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._beat, bytes(recorded), frame)
+
+    def _beat(self, recorded: bytes, played: bytes) -> None:
+        if self._closed or self._sound is None:
+            return
+        self._called_at = self._loop.time()
+        self.levels = Levels(_dbfs(recorded), _dbfs(played))
+        sound = self._sound
+        sound.heard(recorded)
+        sound.tick()
+        while len(self._ahead) < LEAD_FRAMES:
+            frame = sound.next_frame() if self._connected else None
+            if frame is None and self._ahead:
+                break
+            self._ahead.append(frame or bytes(self._frame_bytes))
+            if frame is None:
+                break
+
+    def _look(self) -> None:
+        if self._closed:
+            return
+        if self._loop.time() - self._called_at >= STALL_SECONDS:
+            log.warning("microphone_stopped", call=self.id, seconds=STALL_SECONDS)
+            self._told(LineFailed("microphone_stopped"))
+            return
+        self._watch = self._loop.call_later(STALL_SECONDS / 4, self._look)
+
+
+class MicrophoneGateway:
+    """The way in and out through this machine's own sound.
+
+    Args:
+        card: Where its streams come from.
+    """
+
+    name = "microphone"
+    connected = True
+
+    def __init__(self, card: SoundCard | None = None) -> None:
+        self.card: SoundCard = card or PortAudio()
+        self._take: Callable[[Arrival], None] | None = None
+        self._line: MicrophoneLine | None = None
+        self._count = 0
+
+    async def run(self, take: Callable[[Arrival], None]) -> None:
+        """Take calls in until cancelled: whoever sits here begins them with `talk`."""
+        self._take = take
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self._take = None
+
+    def talk(
+        self, agent_id: str | None = None, variables: Mapping[str, str] | None = None
+    ) -> MicrophoneLine:
+        """Begin a talk, while `run` runs."""
+        assert self._take is not None, "talks begin while the gateway runs"
+        line = MicrophoneLine(self, self._name())
+        self._take(Arrival(line, agent_id=agent_id, variables=variables or {}))
+        return line
+
+    def place(self, session_id: str, number: str, how: Placing) -> MicrophoneLine:
+        """Make a line to whoever sits here, whatever the number."""
+        line = MicrophoneLine(self, self._name(), placed=True)
+        line.called = number
+        return line
+
+    def problems(self) -> list[str]:
+        """Say why nobody can talk now; empty when all is well."""
+        return []
+
+    async def mend(self, *, expected: bool) -> None:
+        """Nothing of it outlives its process."""
+
+    async def close(self) -> None:
+        """Nothing runs in the background."""
+
+    def occupy(self, line: MicrophoneLine) -> bool:
+        """Take the sound card for a line; False: another one has it."""
+        if self._line is not None and self._line is not line:
+            return False
+        self._line = line
+        return True
+
+    def leave(self, line: MicrophoneLine) -> None:
+        """Give the sound card back."""
+        if self._line is line:
+            self._line = None
+
+    def _name(self) -> str:
+        self._count += 1
+        return f"microphone-{self._count}"
+
+
+def _close(stream: Stream) -> None:
+    stream.abort()
+    stream.close()
+
+
+def _dbfs(pcm: bytes) -> float:
+    if not pcm:
+        return _SILENT_DBFS
+    samples = np.frombuffer(pcm, np.int16).astype(np.float32)
+    rms = float(np.sqrt(np.mean(samples * samples)))
+    return _SILENT_DBFS if rms < 1 else 20 * float(np.log10(rms / _FULL_SCALE))

@@ -30,7 +30,6 @@ from audiosocket.frames import (
     audio_header,
     encode,
 )
-from lab.load.audiosocket_client import FrameSource
 
 _HEADROOM: Final = 10.0
 """So many streams at once: 500 packets a second."""
@@ -56,6 +55,8 @@ class Pace:
 
 log = structlog.get_logger(__name__)
 
+FrameSource = Callable[[], bytes | None]
+"""Gives exactly one frame, or None for silence."""
 HANGUP: Final = encode(Hangup())
 ABORT_SECONDS: Final = 1.0
 """How long the peer may take to close, once we have."""

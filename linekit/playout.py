@@ -22,8 +22,6 @@ from dataclasses import dataclass
 from math import cos, pi
 from typing import Final
 
-from audiosocket.frames import SAMPLE_BYTES
-
 
 def fade_out(pcm: bytes) -> bytes:
     """The same samples, from full gain down to almost nothing. `pcm` is whole samples."""
@@ -58,6 +56,7 @@ def _gain(step: int, count: int) -> float:
     return 0.5 + 0.5 * cos(pi * step / count)
 
 
+SAMPLE_BYTES: Final = 2
 _AUDIBLE_STEP: Final = 32
 """A jump from this level to silence is 60 dB below full scale: it needs no fade."""
 

@@ -137,7 +137,7 @@ class Call:
         self.side = AgentSide(
             context, self.sound, tools, has_phrase=services.loss_sound is not None
         )
-        self.keypad = Keypad(services.policy, self._entered)
+        self.keypad = Keypad(services.policy.digit_collector(), self._entered)
         line.listen(self.on_line)
 
     # --- how it begins

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from ari_app.call.plan import CallPolicy
-import asyncio
+from typing import Final
 
 KEYS: Final = frozenset("0123456789*#ABCD")
 """What a telephone's keypad has (ITU-T Q.23)."""
@@ -105,17 +102,12 @@ class Keypad:
     """Collects one call's keys.
 
     Args:
-        policy: How they are collected.
+        collector: Makes entries of them.
         on_entry: Gets each complete entry.
     """
 
-    def __init__(self, policy: CallPolicy, on_entry: Callable[[str], None]) -> None:
-        self._collector = DigitCollector(
-            policy.digit_mode,
-            inter_digit_timeout=policy.digit_timeout_seconds,
-            terminator=policy.digit_terminator,
-            max_digits=policy.max_digits,
-        )
+    def __init__(self, collector: DigitCollector, on_entry: Callable[[str], None]) -> None:
+        self._collector = collector
         self._on_entry = on_entry
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None

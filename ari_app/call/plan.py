@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ari_app.agent.interface import Agents, Briefing
 from ari_app.audio.sound_file import SoundFile
-from ari_app.call.keypad import DigitMode
+from ari_app.call.keypad import DigitCollector, DigitMode
 from ari_app.call.signals import OnMachine
 from ari_app.line.interface import LineFormat, Screened
 from ari_app.line.numbers import check_number, check_target
@@ -77,6 +77,15 @@ class CallPolicy:
             ValueError: As for `number`.
         """
         return check_target(to, self.target_pattern)
+
+    def digit_collector(self) -> DigitCollector:
+        """What makes entries of a caller's keys."""
+        return DigitCollector(
+            self.digit_mode,
+            inter_digit_timeout=self.digit_timeout_seconds,
+            terminator=self.digit_terminator,
+            max_digits=self.max_digits,
+        )
 
     def on_amd(self, found: Screened | None) -> OnMachine:
         """What to do with what is known of who has answered."""

@@ -215,7 +215,13 @@ def judge_room(folder: Path, free_bytes: int, settings: Settings) -> Finding:
 
 def check_descriptors(settings: Settings) -> Finding:
     """Whether this process may open as many files and connections as the settings let it."""
-    may, might = available(), needed(settings)
+    may, might = (
+        available(),
+        needed(
+            settings.max_concurrent_calls,
+            settings.audiosocket_limits().connections + settings.api_limits().connections,
+        ),
+    )
     if may < might:
         return warning(
             _MACHINE,

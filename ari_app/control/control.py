@@ -18,12 +18,12 @@ from ari_app.call.calls import Calls, Waiting
 from ari_app.call.plan import CallPlan, CallPolicy
 from ari_app.call.signals import AgentEnding, ConsultRequested, HoldRequested
 from ari_app.call.states import State
-from ari_app.call.tools import BUILT_IN
 from ari_app.control.planner import Planner, Wish
 from ari_app.errors import AppError, LineError
 from ari_app.line.interface import Ability, Gateway, Line, Outcome, Placing, Status
 from ari_app.line.numbers import check_caller
 from ari_app.records.record import CallRecord
+from ari_app.tools.built_in import BUILT_IN
 
 log = structlog.get_logger(__name__)
 

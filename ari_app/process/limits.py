@@ -1,4 +1,4 @@
-"""File descriptors: every connection is one, and a process without any takes no calls."""
+"""What the system lets this process have: file descriptors and memory."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import ctypes
 import gc
 import resource
 from typing import Final
-
-from ari_app.settings import Settings
 
 _M_MMAP_THRESHOLD = -3
 """The name of a parameter of glibc's mallopt (malloc.h)."""
@@ -44,18 +42,20 @@ _PER_CALL: Final = 3
 _MOST: Final = 1 << 20
 
 
-def needed(settings: Settings) -> int:
-    """How many this process may need at most."""
-    return (
-        _OUR_OWN
-        + _PER_CALL * settings.max_concurrent_calls
-        + settings.audiosocket_limits().connections
-        + settings.api_limits().connections
-    )
+def needed(calls: int, connections: int) -> int:
+    """How many file descriptors this process may need at most.
+
+    Every connection is one, and a process without any takes no calls.
+
+    Args:
+        calls: How many may run at once.
+        connections: How many may come in from outside at once.
+    """
+    return _OUR_OWN + _PER_CALL * calls + connections
 
 
 def available() -> int:
-    """How many this process may have, if it asks for them."""
+    """How many file descriptors this process may have, if it asks for them."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _MOST if hard == resource.RLIM_INFINITY else hard
 

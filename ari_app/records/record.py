@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from ari_app.records.bounded import Bounded
+
+_MAX_TRANSCRIPT: Final = 500
 
 
 @dataclass(frozen=True, slots=True)

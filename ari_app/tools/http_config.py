@@ -13,8 +13,8 @@ import yaml
 from dotenv import dotenv_values
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ari_app.call.tools import BUILT_IN
 from ari_app.errors import ConfigError
+from ari_app.tools.built_in import BUILT_IN
 from ari_app.tools.secrets import hide_secrets
 from ari_app.tools.tool import ParameterSchema
 

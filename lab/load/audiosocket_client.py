@@ -12,7 +12,7 @@ from math import pi, sin
 from typing import Final, cast
 from uuid import UUID
 
-from audiosocket.connection import set_no_delay
+from audiosocket.connection import FrameSource, set_no_delay
 from audiosocket.frames import (
     FRAME_MS,
     HEADER_BYTES,
@@ -32,7 +32,6 @@ from audiosocket.frames import (
 )
 from linekit.clock import FrameClock
 
-FrameSource = Callable[[], bytes | None]
 """Gives one frame each time, or None for nothing (on a server's line: silence)."""
 
 

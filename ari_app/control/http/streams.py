@@ -30,12 +30,12 @@ _UNTOLD: Final = (AgentClosed, AgentNotReached)
 def _on_the_wire(event: type[Any]) -> type[BaseModel]:
     """The JSON of an entry of the journal: its number, its time, its kind, then what it holds."""
     held: dict[str, Any] = {field.name: (hint, ...) for field, hint in _fields(event)}
+    held["type"] = (Literal[event.kind], event.kind)
     model: type[BaseModel] = create_model(
         event.__name__,
         __doc__=event.__doc__,
         seq=(int, ...),
         at=(datetime, ...),
-        type=(Literal[event.kind], event.kind),
         **held,
     )
     return model

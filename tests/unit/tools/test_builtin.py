@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from elevenlabs.types import ClientToolConfigInput
 
-from ari_app.call.tools import BUILT_IN, ClientTool
+from ari_app.tools.built_in import BUILT_IN, ClientTool
 
 
 def test_the_tools_of_the_line() -> None:

@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from ari_app.call.tools import BUILT_IN, markdown
+from ari_app.tools.built_in import BUILT_IN, markdown
 from ari_app.tools.http_config import HttpTool, parse_http_tools
 
 TEXT = (Path(__file__).parents[3] / "docs" / "agent-tools.md").read_text(encoding="utf-8")

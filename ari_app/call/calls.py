@@ -310,6 +310,10 @@ class Calls:
         live = self._live.get(session_id)
         return live if isinstance(live, Call) else None
 
+    def live(self, session_id: str) -> Call | Waiting | None:
+        """The call, or the waiting caller, of this name that has not ended."""
+        return self._live.get(session_id)
+
     def record(self, session_id: str) -> CallRecord | None:
         """The record of a call, up to date; an ended one is there for another 60 seconds."""
         if (live := self._live.get(session_id)) is not None:

@@ -42,6 +42,9 @@ _NOT_CONNECTED: Final = "not connected yet"
 class AsteriskGateway:
     """One Stasis application.
 
+    Attributes:
+        take: Takes arrivals; `run` sets it.
+
     Args:
         ari: Asterisk's REST interface.
         server: Where Asterisk's sound comes in.
@@ -66,7 +69,7 @@ class AsteriskGateway:
         self._state = _NOT_CONNECTED
         self.asterisk = Asterisk(ari, server, options)
         self._lines = self.asterisk.lines
-        self._take: Callable[[Arrival], None] = self._refuse
+        self.take: Callable[[Arrival], None] = self._refuse
         self._tasks: set[asyncio.Task[None]] = set()
         self._mender = Mender(ari, self._app, options.amd_context)
         self._sweeper = Sweeper(self._mender, ari, self._lines, self.handle)
@@ -84,7 +87,7 @@ class AsteriskGateway:
         Raises:
             AriUnauthorized: Asterisk refuses our name or password.
         """
-        self._take = take
+        self.take = take
         socket = EventSocket(self._ari, self.handle, self._state_changed)
         sweep = asyncio.create_task(self._sweeper.sweep_forever(), name="sweep")
         try:
@@ -200,7 +203,7 @@ class AsteriskGateway:
             called=channel.dialplan.exten,
             answered=channel.state == "Up",
         )
-        self._take(
+        self.take(
             Arrival(
                 line,
                 agent_id=arguments.agent_id,

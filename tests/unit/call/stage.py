@@ -12,18 +12,37 @@ from typing import Any, Self
 
 import numpy as np
 
-from ari_app.agent.elevenlabs.client_messages import Initiation
-from ari_app.agent.elevenlabs.closing import AgentClose
+from ari_app.agent.interface import Briefing
+from ari_app.audio.formats import DEFAULT_AGENT_FORMATS
 from ari_app.audio.sound_file import SoundFile
-from ari_app.call.call import CallSession
-from ari_app.call.calls import SessionManager
-from ari_app.call.hearing import ResponseTime
+from ari_app.call.call import Call
+from ari_app.call.calls import Calls, Waiting
 from ari_app.call.plan import CallPlan, Services
+from ari_app.call.signals import Event
+from ari_app.call.sound import CallSound
 from ari_app.call.states import State
-from ari_app.line.asterisk.ari.models import Channel
-from ari_app.line.asterisk.dialplan import CallArguments
-from ari_app.records.events import SessionObserver, TranscriptLine
-from audiosocket.frames import SLIN
+from ari_app.line.asterisk.gateway import AsteriskGateway
+from ari_app.line.asterisk.line import AsteriskLine, AsteriskOptions
+from ari_app.line.asterisk.names import bridge_id, media_channel_id
+from ari_app.line.interface import Arrival, LineEvent, LineFormat, Outcome
+from ari_app.records.bounded import Bounded
+from ari_app.records.events import (
+    AgentClosed,
+    AgentConnected,
+    AgentLost,
+    AgentNotReached,
+    AgentResumed,
+    CallerInterrupted,
+    CallEvent,
+    KeysPressed,
+    Noted,
+    Responded,
+    Said,
+    StateChanged,
+    ToolRan,
+)
+from ari_app.records.journal import Journal
+from ari_app.records.record import CallRecord, TranscriptLine
 from audiosocket.server import AudioSocketServer
 from lab.load.audiosocket_client import AudioSocketClient
 from linekit.clock import FrameClock
@@ -33,41 +52,127 @@ from tests.unit.virtual_loop import make_entrance
 
 
 @dataclass
-class Notes(SessionObserver):
-    """Writes down what it is told."""
+class Notes:
+    """Writes down what the journal is told."""
 
-    states: list[State] = field(default_factory=list)
+    states: list[str] = field(default_factory=list)
     said: list[TranscriptLine] = field(default_factory=list)
     connected: list[float] = field(default_factory=list)
-    closes: list[AgentClose] = field(default_factory=list)
-    responses: list[ResponseTime] = field(default_factory=list)
+    closes: list[AgentClosed] = field(default_factory=list)
+    responses: list[float] = field(default_factory=list)
     not_reached: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     resumed: list[float] = field(default_factory=list)
 
-    def call_changed(self, session: CallSession, state: State) -> None:
-        self.states.append(state)
+    def heard(self, record: CallRecord, event: CallEvent) -> None:
+        match event:
+            case StateChanged(state):
+                self.states.append(state)
+            case AgentConnected(_, seconds):
+                self.connected.append(seconds)
+            case AgentNotReached(reason):
+                self.not_reached.append(reason)
+            case AgentLost(conversation):
+                self.lost.append(conversation)
+            case AgentResumed(_, seconds):
+                self.resumed.append(seconds)
+            case AgentClosed():
+                self.closes.append(event)
+            case Responded(seconds):
+                self.responses.append(seconds)
+            case Said() | CallerInterrupted() | ToolRan() | KeysPressed() | Noted():
+                self.said.append(record.transcript[-1])
+            case _:
+                pass
 
-    def call_said(self, session: CallSession, line: TranscriptLine) -> None:
-        self.said.append(line)
 
-    def call_responded(self, session: CallSession, response: ResponseTime) -> None:
-        self.responses.append(response)
+class Session:
+    """A call as tests look at it, from its arrival to its end."""
 
-    def agent_connected(self, session: CallSession, seconds: float) -> None:
-        self.connected.append(seconds)
+    def __init__(self, calls: Calls, live: Call | Waiting) -> None:
+        self._calls = calls
+        self._last = live
+        self.record = live.record
 
-    def agent_not_reached(self, session: CallSession, code: str) -> None:
-        self.not_reached.append(code)
+    @property
+    def _live(self) -> Call | Waiting:
+        live = self._calls.call(self.record.session_id)
+        if live is not None:
+            self._last = live
+        return self._last
 
-    def agent_lost(self, session: CallSession) -> None:
-        self.lost.append(session.conversation_id)
+    @property
+    def call(self) -> Call:
+        live = self._live
+        assert isinstance(live, Call), "it has become a call"
+        return live
 
-    def agent_resumed(self, session: CallSession, seconds: float) -> None:
-        self.resumed.append(seconds)
+    @property
+    def line(self) -> AsteriskLine:
+        live = self._live
+        line = live.line if isinstance(live, Call) else live.arrival.line
+        assert isinstance(line, AsteriskLine)
+        return line
 
-    def agent_closed(self, session: CallSession, close: AgentClose) -> None:
-        self.closes.append(close)
+    @property
+    def state(self) -> str:
+        return self.record.state
+
+    @property
+    def ended(self) -> asyncio.Event:
+        return self._live.ended
+
+    @property
+    def call_id(self) -> str:
+        return self.record.line_id
+
+    @property
+    def session_id(self) -> str:
+        return self.record.session_id
+
+    @property
+    def conversation_id(self) -> str:
+        return self.record.conversation_id
+
+    @property
+    def media_id(self) -> str:
+        return media_channel_id(APP, self.record.session_id)
+
+    @property
+    def bridge_id(self) -> str:
+        return bridge_id(APP, self.record.session_id)
+
+    @property
+    def target_id(self) -> str:
+        return self.line.target_id
+
+    @property
+    def transcript(self) -> Bounded[TranscriptLine]:
+        return self.record.transcript
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        return self.record.metadata
+
+    @property
+    def outcome(self) -> Outcome | None:
+        return self.call.context.outcome
+
+    @property
+    def sound(self) -> CallSound:
+        return self.call.sound
+
+    def post(self, event: Event) -> None:
+        """Something happens to the call."""
+        self.call.context.post(event)
+
+    def tells(self, event: LineEvent) -> None:
+        """Something happens on its line."""
+        self.call.on_line(event)
+
+    def refresh(self) -> CallRecord:
+        """Its record, up to date."""
+        return self._calls.record(self.record.session_id) or self.record
 
 
 class Stage:
@@ -76,7 +181,6 @@ class Stage:
     Args:
         max_calls: The limit.
         ticking: Whether the clock of all lines runs: without it ten minutes are a single step.
-        observer: Who is told how calls go, instead of `notes`.
         asterisk: Makes another Asterisk than the usual one.
         plan: What differs from the usual plan of a call.
     """
@@ -86,7 +190,6 @@ class Stage:
         *,
         max_calls: int = 10,
         ticking: bool = True,
-        observer: SessionObserver | None = None,
         asterisk: Callable[[FrameClock], FakeAsterisk] | None = None,
         **plan: Any,
     ) -> None:
@@ -95,7 +198,6 @@ class Stage:
         self.ticking = ticking
         self.planned = plan
         self.plan_moment: Moment | None = None
-        self._observer = observer or self.notes
         self._make_asterisk = asterisk or (lambda clock: FakeAsterisk(clock=clock))
         self._names = (f"sip-{number}" for number in count(1))
 
@@ -108,16 +210,12 @@ class Stage:
         host, port = await self.lines.start("127.0.0.1", 0)
         self.asterisk = self._make_asterisk(self.clock)
         self.agents = FakeAgents()
-        self.services = Services(
-            ari=FakeClient(self.asterisk),
-            lines=self.lines,
-            agents=self.agents.client,
-            app=APP,
-            audiosocket_target=f"{host}:{port}",
-            observer=self._observer,
-        )
-        self.manager = self.another_manager()
-        self.asterisk.on_event = self.manager.handle
+        self.target = f"{host}:{port}"
+        self.journal = Journal()
+        self.journal.listen(self.notes.heard)
+        self.services = Services(agents=self.agents, journal=self.journal)
+        self.options = AsteriskOptions(APP, self.target)
+        self.calls = self.another()
         return self
 
     async def __aexit__(
@@ -130,9 +228,10 @@ class Stage:
         self.asterisk.after.clear()
         self.asterisk.withheld.clear()
         self.agents.ready.set()
-        self.manager.end_all("over")
-        await self.manager.drain(30)
-        await self.manager.close()
+        self.calls.end_all("over")
+        await self.calls.drain(30)
+        await self.calls.close()
+        await self.gateway.close()
         await self.asterisk.close()
         await self.lines.close()
         await self.services.recordings.close()
@@ -147,32 +246,39 @@ class Stage:
         self.services = replace(
             self.services, policy=replace(self.services.policy, **policy), loss_sound=loss_sound
         )
-        self.manager = self.another_manager()
-        self.asterisk.on_event = self.manager.handle
+        self.calls = self.another()
 
-    def another_manager(self) -> SessionManager:
-        """A manager of the same Asterisk and agents, as another process would have."""
-        return SessionManager(self.services, self, max_concurrent_calls=self.max_calls)
+    def another(self) -> Calls:
+        """All calls of the same Asterisk and agents, as another process would have them."""
+        self.gateway = gateway = AsteriskGateway(
+            FakeClient(self.asterisk), self.lines, self.options
+        )
+        calls = Calls(
+            self.services,
+            self,
+            max_concurrent_calls=self.max_calls,
+            give_up=gateway.abandon,
+        )
+        gateway.take = calls.take
+        self.asterisk.on_event = gateway.handle
+        return calls
 
-    # --- CallPlanner
+    # --- ArrivalPlanner
 
-    async def for_caller(
-        self, session_id: str, channel: Channel, arguments: CallArguments
-    ) -> CallPlan:
+    async def for_arrival(self, record: CallRecord, arrival: Arrival) -> CallPlan:
         if self.plan_moment is not None and (waiting := self.plan_moment()) is not None:
             await waiting
-        plan = self.for_waiting(session_id, arguments)
-        told = plan.with_variables({"call_sid": channel.id, **arguments.variables})
-        return replace(plan, **{"initiation": told, **self.planned})
+        await arrival.line.prepare(DEFAULT_AGENT_FORMATS)
+        plan = self.for_refusal(arrival)
+        told = {"call_sid": arrival.line.id, **arrival.variables}
+        return replace(plan, **{"briefing": plan.briefing.with_variables(told), **self.planned})
 
-    def for_waiting(self, session_id: str, arguments: CallArguments) -> CallPlan:
+    def for_refusal(self, arrival: Arrival) -> CallPlan:
         return CallPlan(
-            agent_id=arguments.agent_id or "agent_default",
-            initiation=Initiation(),
-            line_format=SLIN,
+            briefing=Briefing(arrival.agent_id or "agent_default"),
+            line_format=LineFormat("slin", 8000),
             call_timeout_seconds=600,
             connect_timeout_seconds=8,
-            wait_seconds=arguments.wait_seconds or 0.0,
             uplink_chunk_ms=40,
         )
 
@@ -182,27 +288,33 @@ class Stage:
         """The name of a new caller's channel."""
         return next(self._names)
 
-    async def enter(self, *args: str, answered: bool = False) -> CallSession:
+    async def enter(self, *args: str, answered: bool = False) -> Session:
         """A caller enters the application; the session that it gets, which has just begun."""
         name = self.caller()
         self.asterisk.enter(name, *args, answered=answered)
-        await until(lambda: any(s.call_id == name for s in self.manager.sessions.values()))
+        await until(lambda: any(r.line_id == name for r in self.calls.records.values()))
         return self.session_of(name)
 
-    async def talk(self, *args: str, answered: bool = False) -> CallSession:
+    async def talk(self, *args: str, answered: bool = False) -> Session:
         """A call in which caller and agent hear each other."""
         session = await self.enter(*args, answered=answered)
         await self.until(session, State.TALKING)
         return session
 
-    def session_of(self, channel: str) -> CallSession:
+    def session_of(self, channel: str) -> Session:
         """The session that a caller got last."""
-        *_, session = (s for s in self.manager.sessions.values() if s.call_id == channel)
-        return session
+        *_, record = (r for r in self.calls.records.values() if r.line_id == channel)
+        return self.session(record.session_id)
 
-    async def until(self, session: CallSession, state: State) -> None:
+    def session(self, session_id: str) -> Session:
+        """The session of this name, which has not ended."""
+        live = self.calls.live(session_id)
+        assert live is not None, "it has not ended"
+        return Session(self.calls, live)
+
+    async def until(self, session: Session, state: State) -> None:
         """Wait for a state."""
-        await until(lambda: session.state is state)
+        await until(lambda: session.state == state)
 
     async def settle(self) -> None:
         """Let everything happen that takes no time."""
@@ -212,11 +324,11 @@ class Stage:
         """The agent that was connected last."""
         return self.agents.conversations[-1]
 
-    def media(self, session: CallSession) -> AudioSocketClient:
+    def media(self, session: Session) -> AudioSocketClient:
         """Asterisk's end of a call's line."""
         return self.asterisk.media[session.media_id]
 
-    def landed(self, session: CallSession) -> Landed:
+    def landed(self, session: Session) -> Landed:
         """How a caller went on in the dialplan; exactly once."""
         (landed,) = (each for each in self.asterisk.landed if each.channel == session.call_id)
         return landed

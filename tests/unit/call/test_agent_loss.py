@@ -11,12 +11,11 @@ import pytest
 from ari_app.agent.elevenlabs.closing import AgentClose, CloseKind
 from ari_app.agent.elevenlabs.errors import AgentRefused, AgentUnavailable
 from ari_app.audio.sound_file import SoundFile
-from ari_app.call.call import CallSession
 from ari_app.call.conversation import GO_ON
 from ari_app.call.states import State
 from ari_app.line.asterisk.ari.resources import START_MOH
 from lab.softphone.sounds import babble
-from tests.unit.call.stage import Stage, heard_ms, now, sound, until
+from tests.unit.call.stage import Session, Stage, heard_ms, now, sound, until
 
 PHRASE = SoundFile(np.full(4000, 5000, "<i2").tobytes(), 8000)  # half a second
 
@@ -25,7 +24,7 @@ def lose(stage: Stage, kind: CloseKind = CloseKind.LOST) -> None:
     stage.agent().closes(kind, 1006)
 
 
-async def resumed(stage: Stage, session: CallSession) -> None:
+async def resumed(stage: Stage, session: Session) -> None:
     """Lose the agent, and let the new one speak."""
     lose(stage)
     await stage.settle()
@@ -68,8 +67,8 @@ async def test_the_call_goes_on_with_the_new_agent(stage: Stage) -> None:
     second.handler.tool_call("send_dtmf", "t1", {"digits": "5"}, True)
     await asyncio.sleep(0.1)
     assert second.results == [("t1", "The keys are pressed.", False)]
-    session.key_pressed("7")
-    session.key_pressed("#")
+    session.tells(KeyPressed("7"))
+    session.tells(KeyPressed("#"))
     assert second.told[-1] == ("dtmf", "7")
     second.handler.interruption(1)
     assert session.interruptions == 1
@@ -124,7 +123,7 @@ async def test_who_has_waited_already_waits_no_longer(stage: Stage) -> None:
     await stage.until(session, State.TALKING)
 
 
-async def begin(stage: Stage) -> CallSession:
+async def begin(stage: Stage) -> Session:
     """A call whose second agent waits for `ready`."""
     stage.agents.ready.set()
     session = await stage.talk()
@@ -266,7 +265,7 @@ async def test_keys_that_are_pressed_in_the_gap_are_not_lost(stage: Stage) -> No
     session = await begin(stage)
     lose(stage)
     for key in "12#":
-        session.key_pressed(key)
+        session.tells(KeyPressed(key))
     stage.agents.ready.set()
     await asyncio.sleep(0.1)
     _, context = stage.agent().told[0]
@@ -307,12 +306,12 @@ async def test_before_the_caller_is_there_the_new_agent_greets(stage: Stage) -> 
     second = stage.agent()
     assert second.initiation.conversation_config_override is None
     assert second.told == []
-    assert session.audio_interface.playout.pending_ms == 0, "one greeting is enough"
+    assert session.sound.playout.pending_ms == 0, "one greeting is enough"
 
 
 async def test_the_response_time_does_not_count_the_gap(stage: Stage) -> None:
     session = await stage.talk()
-    hearing = session.audio_interface.hearing
+    hearing = session.sound.hearing
     hearing.heard(babble(1000), now())
     await resumed(stage, session)
     await asyncio.sleep(0.5)

@@ -72,7 +72,7 @@ async def test_an_agent_that_speaks_in_megabytes(stage: Stage) -> None:
 
 async def test_tools_that_begin_and_never_end(stage: Stage) -> None:
     session = await stage.talk()
-    attention = Attention(session.audio_interface, session.agent_side.speech, 5.0)
+    attention = Attention(session.sound, session.call.side.speech, 5.0)
     for number in range(1_000):
         attention.tool_begins(f"{number} " + "x" * 10_000, 30 + number)
     assert attention.tools_under_way == 64

@@ -16,14 +16,13 @@ import pytest
 import structlog
 
 from ari_app.agent.elevenlabs.closing import CloseKind
-from ari_app.call.call import CallSession
 from ari_app.call.signals import ConsultRequested, EndRequested, HoldRequested
 from ari_app.call.states import State
 from ari_app.line.asterisk.dialplan import CallArguments
 from ari_app.line.asterisk.line import Party, Placement
 from ari_app.line.interface import Outcome, Status
 from tests.unit.call.full_asterisk import FullAsterisk
-from tests.unit.call.stage import Notes, Stage
+from tests.unit.call.stage import Notes, Session, Stage
 
 CALLER = "sip-1"
 ENDED = Outcome(Status.COMPLETED, "end_requested")
@@ -75,7 +74,7 @@ class Run:
             self.asterisk.slow = self.slow
             self.stage.agents.before = lambda: self.point("the agent is dialled")
             await scenario(self)
-            for session in list(self.stage.manager.sessions.values()):
+            for session in list(self.stage.calls.sessions.values()):
                 async with asyncio.timeout(60):
                     await session.ended.wait()
             if self.reconnecting is not None:
@@ -96,9 +95,9 @@ class Run:
         return self.stage.asterisk
 
     @property
-    def session(self) -> CallSession | None:
+    def session(self) -> Session | None:
         """The call, once there is one."""
-        return next(iter(self.stage.manager.sessions.values()), None)
+        return next(iter(self.stage.calls.sessions.values()), None)
 
     async def reaches(self, *states: State) -> bool:
         """Wait for one of these states; whether the call gets there."""
@@ -120,11 +119,11 @@ class Observed(Notes):
         super().__init__()
         self._run = run
 
-    def call_changed(self, session: CallSession, state: State) -> None:
+    def call_changed(self, session: Session, state: State) -> None:
         self._run.changed.set()
         self._run.point(f"the call is {state.value}")
 
-    def agent_connected(self, session: CallSession, seconds: float) -> None:
+    def agent_connected(self, session: Session, seconds: float) -> None:
         self._run.point("the agent is there")
 
 
@@ -148,7 +147,7 @@ async def answered_before(run: Run) -> None:
 
 
 async def refused(run: Run) -> None:
-    run.stage.manager.draining = True
+    run.stage.calls.draining = True
     run.asterisk.enter(CALLER)
     await run.reaches(State.ENDED)
 
@@ -157,7 +156,7 @@ async def waiting(run: Run) -> None:
     run.asterisk.enter(CALLER, "wait=30", answered=True)
     if await run.reaches(State.WAITING) and (session := run.session) is not None:
         plan = run.stage.for_waiting("named", CallArguments())
-        run.stage.manager.assign(session, plan, "named")
+        run.stage.calls.assign(session, plan, "named")
         await talk(run)
 
 
@@ -183,7 +182,7 @@ async def transferred(run: Run) -> None:
 
 
 async def placed(run: Run, *, screened: bool = False) -> None:
-    manager = run.stage.manager
+    manager = run.stage.calls
     placement = Placement(ENDPOINT, ring_seconds=20, screened=screened)
     party = Party(manager.placed_channel("out"), called_number="1", placement=placement)
     plan = run.stage.for_waiting("out", CallArguments())
@@ -249,7 +248,7 @@ def events_are_lost(run: Run) -> None:
         await asyncio.sleep(0.1)
         run.asterisk.deaf = run.asterisk.away = False
         run.stage.services.ari.link.set(True)
-        await run.stage.manager.catch_up()
+        await run.stage.calls.catch_up()
 
     run.asterisk.deaf = True
     run.stage.services.ari.link.set(False)

@@ -16,35 +16,34 @@ import pytest
 
 from ari_app.agent.elevenlabs.closing import CloseKind
 from ari_app.call import calls as manager
-from ari_app.call.call import CallSession
 from ari_app.call.signals import EndRequested
 from ari_app.call.states import State
 from ari_app.line.interface import Outcome, Status
 from tests.unit.call.full_asterisk import FullAsterisk
-from tests.unit.call.stage import Stage
+from tests.unit.call.stage import Session, Stage
 
-CALLS: list[Callable[[Stage], Awaitable[CallSession]]] = []
+CALLS: list[Callable[[Stage], Awaitable[Session]]] = []
 
 
-def call(do: Callable[[Stage], Awaitable[CallSession]]) -> None:
+def call(do: Callable[[Stage], Awaitable[Session]]) -> None:
     CALLS.append(do)
 
 
 @call
-async def hung_up(stage: Stage) -> CallSession:
+async def hung_up(stage: Stage) -> Session:
     session = await stage.talk()
     agent = stage.agent()
     agent.says(400)
     agent.handler.user_transcript("Good morning.", 1)
     agent.handler.interruption(1)
-    session.key_pressed("1")
+    session.tells(KeyPressed("1"))
     await asyncio.sleep(1)
     stage.asterisk.hang_up(session.call_id)
     return session
 
 
 @call
-async def ended_by_the_agent(stage: Stage) -> CallSession:
+async def ended_by_the_agent(stage: Stage) -> Session:
     session = await stage.talk()
     stage.agent().says(400)
     stage.agent().closes(CloseKind.AGENT_ENDED)
@@ -52,7 +51,7 @@ async def ended_by_the_agent(stage: Stage) -> CallSession:
 
 
 @call
-async def with_tools(stage: Stage) -> CallSession:
+async def with_tools(stage: Stage) -> Session:
     session = await stage.talk()
     tools = stage.agent().handler
     tools.tool_call("send_dtmf", "1", {"digits": "1"}, True)
@@ -64,7 +63,7 @@ async def with_tools(stage: Stage) -> CallSession:
 
 
 @call
-async def lost_its_agent(stage: Stage) -> CallSession:
+async def lost_its_agent(stage: Stage) -> Session:
     session = await stage.talk()
     stage.agent().closes(CloseKind.LOST, 1006)
     await asyncio.sleep(1)
@@ -75,7 +74,7 @@ async def lost_its_agent(stage: Stage) -> CallSession:
 
 
 @call
-async def never_reached_its_agent(stage: Stage) -> CallSession:
+async def never_reached_its_agent(stage: Stage) -> Session:
     stage.agents.ready.clear()
     session = await stage.enter()
     await asyncio.sleep(10)
@@ -83,7 +82,7 @@ async def never_reached_its_agent(stage: Stage) -> CallSession:
 
 
 @call
-async def ended_while_the_target_rings(stage: Stage) -> CallSession:
+async def ended_while_the_target_rings(stage: Stage) -> Session:
     session = await stage.talk()
     tools = stage.agent().handler
     tools.tool_call("transfer_call", "1", {"to": "+4930123456", "mode": "attended"}, True)
@@ -93,15 +92,15 @@ async def ended_while_the_target_rings(stage: Stage) -> CallSession:
 
 
 @call
-async def waited_for_an_agent(stage: Stage) -> CallSession:
+async def waited_for_an_agent(stage: Stage) -> Session:
     session = await stage.enter("wait=5")
     await asyncio.sleep(6)
     return session
 
 
 @call
-async def refused(stage: Stage) -> CallSession:
-    stage.manager.draining = True
+async def refused(stage: Stage) -> Session:
+    stage.calls.draining = True
     return await stage.enter()
 
 
@@ -134,7 +133,7 @@ def only_for_the_collector() -> Counter[str]:
 
 @pytest.mark.parametrize("happens", CALLS, ids=[each.__name__ for each in CALLS])
 async def test_an_ended_call_needs_no_collector(
-    stage: Stage, happens: Callable[[Stage], Awaitable[CallSession]]
+    stage: Stage, happens: Callable[[Stage], Awaitable[Session]]
 ) -> None:
     with no_collector():
         session = await happens(stage)
@@ -144,7 +143,7 @@ async def test_an_ended_call_needs_no_collector(
             del agent.handler  # as the connection does that it stands for
         stage.agents.conversations.clear()
         await asyncio.sleep(61)
-        assert not stage.manager.sessions
+        assert not stage.calls.sessions
         assert not only_for_the_collector()
 
 
@@ -152,7 +151,7 @@ async def test_one_that_makes_room_for_others_goes_at_once(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(manager, "_MAX_ENDED", 1)
-    ended: list[weakref.ref[CallSession]] = []
+    ended: list[weakref.ref[Session]] = []
     with no_collector():
         for _ in range(2):
             session = await stage.talk()

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from ari_app.call.call import CallSession
 from ari_app.call.plan import CallPlan, CallPolicy
 from ari_app.call.states import State
 from ari_app.control.control import (
@@ -28,7 +27,7 @@ from ari_app.line.asterisk.dialplan import CallArguments, parse_arguments
 from ari_app.line.asterisk.line import Party
 from ari_app.patterns import LinearPattern
 from tests.unit.call.fake_ari import ADD_CHANNEL, CREATE_BRIDGE, SET_VARIABLE, Seen
-from tests.unit.call.stage import Stage, until
+from tests.unit.call.stage import Session, Stage, until
 from tests.unit.hostile import HOSTILE
 
 TEXT = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028-\u202e\ud800-\udfff\"\\`${};|&<>]{0,1000}")
@@ -84,7 +83,7 @@ class Scene(Stage):
     ) -> CallPlan:
         return self.for_waiting(session_id, CallArguments(request.agent_id))
 
-    async def use(self, session: CallSession, tool: str, **parameters: object) -> None:
+    async def use(self, session: Session, tool: str, **parameters: object) -> None:
         """The agent calls a tool and is answered."""
         agent = self.agent()
         agent.handler.tool_call(tool, "c1", parameters, True)
@@ -121,7 +120,7 @@ async def arguments_of_stasis(scene: Scene, text: str) -> None:
     assert all(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) for name in variables(session))
 
 
-def variables(session: CallSession) -> dict[str, object]:
+def variables(session: Session) -> dict[str, object]:
     return dict(session.plan.initiation.dynamic_variables or {})
 
 

@@ -8,7 +8,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from ari_app.call import calls as manager_module
-from ari_app.call.call import CallSession
 from ari_app.call.states import State
 from ari_app.line.asterisk.ari.events import parse_event
 from ari_app.line.asterisk.ari.rest import Operation
@@ -28,7 +27,7 @@ from tests.unit.call.fake_ari import (
     never,
     status,
 )
-from tests.unit.call.stage import Stage, until
+from tests.unit.call.stage import Session, Stage, until
 
 
 def now() -> float:
@@ -57,14 +56,14 @@ async def refused(stage: Stage, *args: str) -> Landed:
 async def test_one_call_too_many_is_rejected() -> None:
     async with Stage(max_calls=2) as stage:
         first, _ = await stage.talk(), await stage.talk()
-        assert stage.manager.get_active_sessions_count() == 2
+        assert stage.calls.get_active_sessions_count() == 2
         landed = await refused(stage)
         assert (landed.status, landed.reason) == ("REJECTED", "at_capacity")
         assert landed.variables["AGENT_SESSION_ID"]
         stage.asterisk.hang_up(first.call_id)
         # The first need not be gone altogether: its agent is free.
         await stage.talk()
-        assert stage.manager.get_active_sessions_count() == 2
+        assert stage.calls.get_active_sessions_count() == 2
 
 
 async def test_calls_count_from_their_first_moment() -> None:
@@ -81,7 +80,7 @@ async def test_a_call_without_an_agent() -> None:
 
 
 async def test_a_refused_call_asks_asterisk_for_nothing_but_its_way_on(stage: Stage) -> None:
-    stage.manager.draining = True
+    stage.calls.draining = True
     landed = await refused(stage)
     assert (landed.status, landed.reason) == ("REJECTED", "draining")
     asked = {seen.operation for seen in stage.asterisk.seen}
@@ -109,7 +108,7 @@ async def test_who_hangs_up_before_being_taken_in_is_nobodys_call(stage: Stage) 
     stage.asterisk.hang_up(caller)
     gate.set()
     await stage.settle()
-    assert stage.manager.sessions == {}
+    assert stage.calls.sessions == {}
     assert stage.asterisk.seen == []
 
 
@@ -181,7 +180,7 @@ async def test_events_of_others_are_none_of_our_business(stage: Stage) -> None:
         {"type": "ChannelHangupRequest", "channel": world.channels[session.media_id].to_json()},
         {"type": "SomethingNew"},
     ):
-        stage.manager.handle(parse_event(orjson.dumps(event)))
+        stage.calls.handle(parse_event(orjson.dumps(event)))
     await stage.settle()
     assert session.state is State.TALKING
     assert not session.caller_hung_up
@@ -193,7 +192,7 @@ async def test_a_media_channel_without_a_call_is_removed(stage: Stage) -> None:
     world.open_media("voice-agent-media-of-old", "127.0.0.1:1", "uuid", NOW)
     with capture_logs() as logs:
         for event in world.media_starts("voice-agent-media-of-old", NOW):
-            stage.manager.handle(parse_event(orjson.dumps(event)))
+            stage.calls.handle(parse_event(orjson.dumps(event)))
         await stage.settle()
     assert world.channels == {}
     assert "stray_channel_removed" in [entry["event"] for entry in logs]
@@ -204,45 +203,45 @@ async def test_a_media_channel_without_a_call_is_removed(stage: Stage) -> None:
 
 async def test_ending_a_session_waits_until_everything_is_given_back(stage: Stage) -> None:
     session = await stage.talk()
-    await stage.manager.end_session(session.session_id)
+    await stage.calls.end_session(session.session_id)
     assert session.ended.is_set()
     assert (stage.landed(session).status, stage.landed(session).reason) == (
         "COMPLETED",
         "end_requested",
     )
     assert stage.left_behind() == []
-    await stage.manager.end_session(session.session_id, "again")
+    await stage.calls.end_session(session.session_id, "again")
     assert stage.landed(session).reason == "end_requested"
     with pytest.raises(KeyError):
-        await stage.manager.end_session("nobody")
+        await stage.calls.end_session("nobody")
 
 
 async def test_an_ended_session_is_seen_for_a_minute(stage: Stage) -> None:
     session = await stage.talk()
-    await stage.manager.end_session(session.session_id)
+    await stage.calls.end_session(session.session_id)
     await asyncio.sleep(59.9)
-    assert stage.manager.get_session(session.session_id) is session
+    assert stage.calls.get_session(session.session_id) is session
     await asyncio.sleep(0.2)
-    assert stage.manager.get_session(session.session_id) is None
-    assert stage.manager.sessions == {}
+    assert stage.calls.get_session(session.session_id) is None
+    assert stage.calls.sessions == {}
 
 
 async def test_ended_sessions_are_kept_in_bounds(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(manager_module, "_MAX_ENDED", 3)
-    stage.manager.draining = True
+    stage.calls.draining = True
     for _ in range(6):
         last = await stage.enter()
         await last.ended.wait()
     await stage.settle()
-    assert len(stage.manager.sessions) == 3
-    assert last.session_id in stage.manager.sessions
+    assert len(stage.calls.sessions) == 3
+    assert last.session_id in stage.calls.sessions
 
 
 async def test_draining_lets_calls_finish_and_refuses_new_ones(stage: Stage) -> None:
     session = await stage.talk()
-    draining = asyncio.create_task(stage.manager.drain(600))
+    draining = asyncio.create_task(stage.calls.drain(600))
     await asyncio.sleep(100)
     assert not draining.done()
     assert (await refused(stage)).reason == "draining"
@@ -256,7 +255,7 @@ async def test_draining_lets_calls_finish_and_refuses_new_ones(stage: Stage) -> 
 async def test_draining_ends_calls_at_last(stage: Stage) -> None:
     sessions = [await stage.talk(), await stage.talk()]
     began = now()
-    await stage.manager.drain(60)
+    await stage.calls.drain(60)
     assert now() - began == pytest.approx(60, abs=0.1)
     assert {stage.landed(session).status for session in sessions} == {"FAILED"}
     assert {stage.landed(session).reason for session in sessions} == {"shutting_down"}
@@ -265,9 +264,9 @@ async def test_draining_ends_calls_at_last(stage: Stage) -> None:
 
 async def test_draining_without_calls_takes_no_time(stage: Stage) -> None:
     began = now()
-    await stage.manager.drain(60)
+    await stage.calls.drain(60)
     assert now() == began
-    assert stage.manager.draining
+    assert stage.calls.draining
 
 
 async def test_draining_waits_for_asterisk_only_so_long(stage: Stage) -> None:
@@ -275,7 +274,7 @@ async def test_draining_waits_for_asterisk_only_so_long(stage: Stage) -> None:
     for operation in (SET_VARIABLE, CONTINUE, HANGUP, DESTROY_BRIDGE):
         stage.asterisk.before[operation] = never
     began = now()
-    await stage.manager.drain(0)
+    await stage.calls.drain(0)
     assert 10 <= now() - began <= 16
 
 
@@ -285,7 +284,7 @@ async def test_draining_in_an_outage_has_an_end(stage: Stage, trouble: Moment) -
     outage(stage, trouble)
     began = now()
     with capture_logs() as logs:
-        await stage.manager.drain(0)
+        await stage.calls.drain(0)
     assert session.ended.is_set()
     assert stage.asterisk.landed == []
     assert 16 <= now() - began <= 22
@@ -302,7 +301,7 @@ async def test_a_call_that_ends_in_an_outage_lands_as_it_ended(
     await asyncio.sleep(600)
     assert session.state is State.RELEASING
     assert (stage.lines.lines, stage.agent().is_open) == (0, False)
-    assert stage.manager.get_active_sessions_count() == 0
+    assert stage.calls.get_active_sessions_count() == 0
     stage.asterisk.before.clear()
     stage.services.ari.link.set(True)
     await session.ended.wait()
@@ -314,7 +313,7 @@ async def test_who_asks_for_an_end_in_an_outage_does_not_wait_for_its_end(stage:
     session = await stage.talk()
     outage(stage, status(503))
     began = now()
-    await stage.manager.end_session(session.session_id)
+    await stage.calls.end_session(session.session_id)
     assert now() - began == 10
     assert session.state is State.RELEASING
     assert session.end_reason == "end_requested"
@@ -325,7 +324,7 @@ async def test_who_was_refused_while_draining_is_given_back_before_it_ends(
     stage: Stage, planning: bool
 ) -> None:
     running = await stage.talk()
-    draining = asyncio.create_task(stage.manager.drain(600))
+    draining = asyncio.create_task(stage.calls.drain(600))
     await stage.settle()
 
     async def slowly() -> None:
@@ -345,9 +344,9 @@ async def test_who_was_refused_while_draining_is_given_back_before_it_ends(
 
 async def test_ending_all_calls_ends_each_of_them_once(stage: Stage) -> None:
     sessions = [await stage.talk() for _ in range(3)]
-    await stage.manager.end_session(sessions[0].session_id)
-    stage.manager.end_all("shutting_down")
-    stage.manager.end_all("again")
+    await stage.calls.end_session(sessions[0].session_id)
+    stage.calls.end_all("shutting_down")
+    stage.calls.end_all("again")
     for session in sessions:
         await session.ended.wait()
     assert [stage.landed(session).reason for session in sessions] == [
@@ -369,7 +368,7 @@ async def test_all_is_well(stage: Stage) -> None:
     session = await stage.talk()
     asked = len(stage.asterisk.seen)
     began = now()
-    await stage.manager.reconcile()
+    await stage.calls.reconcile()
     assert [seen.operation for seen in stage.asterisk.seen[asked:]] == [
         GET_APPLICATION,
         LIST_BRIDGES,
@@ -385,7 +384,7 @@ async def test_a_caller_who_hung_up_while_nobody_listened(stage: Stage) -> None:
     stage.asterisk.hang_up(session.call_id)
     await asyncio.sleep(1)
     assert session.state is State.TALKING
-    await stage.manager.reconcile()
+    await stage.calls.reconcile()
     await session.ended.wait()
     assert session.outcome == Outcome(Status.COMPLETED, "caller_hung_up")
     assert stage.left_behind() == []
@@ -396,7 +395,7 @@ async def test_a_media_channel_that_ended_while_nobody_listened(stage: Stage) ->
     await lost_sight(stage)
     # Its connection stays open: Asterisk's end is stuck, say.
     stage.asterisk.world.channel_ends(session.media_id, NOW)
-    await stage.manager.reconcile()
+    await stage.calls.reconcile()
     await session.ended.wait()
     assert session.outcome == Outcome(Status.FAILED, "media_channel_gone")
 
@@ -412,7 +411,7 @@ async def test_what_a_killed_process_left_behind_is_given_back(stage: Stage) -> 
     leave_behind(stage)
     stage.asterisk.add("sip-in-another-bridge", bridge="somebody-elses")
     began = now()
-    await stage.manager.reconcile()
+    await stage.calls.reconcile()
     assert now() - began == pytest.approx(1, abs=0.01), "confirmed by a second look"
     assert set(stage.asterisk.world.bridges) == {session.bridge_id, "somebody-elses"}
     left = {landed.channel: landed for landed in stage.asterisk.landed}
@@ -424,7 +423,7 @@ async def test_what_a_killed_process_left_behind_is_given_back(stage: Stage) -> 
 
 async def test_what_is_gone_at_the_second_look_is_left_alone(stage: Stage) -> None:
     leave_behind(stage)
-    sweeping = asyncio.create_task(stage.manager.reconcile())
+    sweeping = asyncio.create_task(stage.calls.reconcile())
     await asyncio.sleep(0.5)
     stage.asterisk.world.channels.clear()
     stage.asterisk.world.bridges.clear()
@@ -436,7 +435,7 @@ async def test_what_is_gone_at_the_second_look_is_left_alone(stage: Stage) -> No
 
 async def test_a_call_that_begins_between_two_looks_is_no_stray(stage: Stage) -> None:
     leave_behind(stage)
-    sweeping = asyncio.create_task(stage.manager.reconcile())
+    sweeping = asyncio.create_task(stage.calls.reconcile())
     await asyncio.sleep(0.5)
     session = await stage.talk()
     await sweeping
@@ -451,17 +450,17 @@ async def test_a_caller_who_is_being_taken_in_is_no_stray(stage: Stage) -> None:
     stage.asterisk.enter(caller)
     await asyncio.sleep(0.1)
     began = now()
-    await stage.manager.reconcile()
+    await stage.calls.reconcile()
     assert now() == began
     gate.set()
-    await until(lambda: bool(stage.manager.sessions))
+    await until(lambda: bool(stage.calls.sessions))
     await stage.until(stage.session_of(caller), State.TALKING)
 
 
 async def test_a_call_that_another_process_serves_is_left_alone(stage: Stage) -> None:
     stage.asterisk.add("sip-x", bridge="voice-agent-bridge-x")
     stage.asterisk.add("voice-agent-media-x", bridge="voice-agent-bridge-x")
-    await stage.manager.reconcile()
+    await stage.calls.reconcile()
     assert set(stage.asterisk.world.channels) == {"sip-x", "voice-agent-media-x"}
     stage.asterisk.world.channels.clear()
     stage.asterisk.world.bridges.clear()
@@ -470,10 +469,10 @@ async def test_a_call_that_another_process_serves_is_left_alone(stage: Stage) ->
 async def test_who_was_replaced_cleans_up_nothing_but_its_own_calls(stage: Stage) -> None:
     session = await stage.talk()
     leave_behind(stage)
-    stage.manager.replaced = True
+    stage.calls.replaced = True
     await lost_sight(stage)
     stage.asterisk.hang_up(session.call_id)
-    await stage.manager.reconcile()
+    await stage.calls.reconcile()
     await session.ended.wait()
     assert session.outcome == Outcome(Status.COMPLETED, "caller_hung_up")
     assert set(stage.asterisk.world.channels) == {"sip-x", "voice-agent-media-y"}
@@ -487,7 +486,7 @@ async def test_a_sweep_that_fails_is_made_good_by_the_next(
     stage: Stage, operation: Operation[Any], look: int
 ) -> None:
     leave_behind(stage)
-    sweeping = asyncio.create_task(stage.manager.reconcile())
+    sweeping = asyncio.create_task(stage.calls.reconcile())
     if look == 2:
         await asyncio.sleep(0.5)
     stage.asterisk.before[operation] = status(503)
@@ -496,17 +495,17 @@ async def test_a_sweep_that_fails_is_made_good_by_the_next(
     assert [entry["event"] for entry in logs] == ["reconcile_failed"]
     assert "sip-x" in stage.asterisk.world.channels
     stage.asterisk.before.clear()
-    await stage.manager.reconcile()
+    await stage.calls.reconcile()
     assert stage.left_behind() == []
 
 
 async def test_sweeps_come_now_and_then_and_oftener_without_events(stage: Stage) -> None:
-    sweep = asyncio.create_task(stage.manager.sweep_forever())
+    sweep = asyncio.create_task(stage.calls.sweep_forever())
     await asyncio.sleep(46)
     assert [seen.at % 1000 for seen in stage.asterisk.requests(LIST_CHANNELS)] == pytest.approx(
         [15, 30, 45], abs=0.5
     )
-    stage.manager.replaced = True
+    stage.calls.replaced = True
     await asyncio.sleep(15)
     before = len(stage.asterisk.requests(LIST_CHANNELS))
     await asyncio.sleep(20)
@@ -523,13 +522,13 @@ async def test_one_that_asterisk_cannot_describe_stops_no_sweep(stage: Stage) ->
     stage.asterisk.world.create_bridge("somebody-elses", "", NOW)
     stage.asterisk.obscure |= {"sip-odd", "somebody-elses"}
     stage.asterisk.hang_up(other.call_id)
-    await stage.manager.reconcile()
+    await stage.calls.reconcile()
     await other.ended.wait()
     assert good.state is State.TALKING
     assert {landed.channel for landed in stage.asterisk.landed} == {"sip-x", "sip-odd"}
     assert set(stage.asterisk.world.channels) == {good.call_id, good.media_id}
     del stage.asterisk.world.bridges["somebody-elses"]
-    stage.asterisk.on_event = stage.manager.handle
+    stage.asterisk.on_event = stage.calls.handle
 
 
 async def test_one_that_asterisk_cannot_describe_hides_nothing_that_was_missed(
@@ -542,16 +541,16 @@ async def test_one_that_asterisk_cannot_describe_hides_nothing_that_was_missed(
     await lost_sight(stage)
     stage.asterisk.add("sip-odd")
     stage.asterisk.obscure.add("sip-odd")
-    await stage.manager.catch_up()
+    await stage.calls.catch_up()
     await stage.until(session, State.TALKING)
     assert [landed.channel for landed in stage.asterisk.landed] == ["sip-odd"]
-    stage.asterisk.on_event = stage.manager.handle
+    stage.asterisk.on_event = stage.calls.handle
 
 
 async def test_a_caller_whose_entrance_nobody_reported_is_found_soon(stage: Stage) -> None:
     await stage.talk()
     stage.asterisk.obscure.add("sip-odd")
-    sweep = asyncio.create_task(stage.manager.sweep_forever())
+    sweep = asyncio.create_task(stage.calls.sweep_forever())
     await asyncio.sleep(1)
     stage.asterisk.enter("sip-odd")
     await asyncio.sleep(5)
@@ -569,13 +568,13 @@ async def test_a_call_that_another_process_lost_is_found_soon(stage: Stage) -> N
     world = stage.asterisk.world
     stage.asterisk.add("sip-x", bridge="voice-agent-bridge-x")
     stage.asterisk.add("voice-agent-media-x", bridge="voice-agent-bridge-x")
-    sweep = asyncio.create_task(stage.manager.sweep_forever())
+    sweep = asyncio.create_task(stage.calls.sweep_forever())
     await asyncio.sleep(16)
     assert "sip-x" in world.channels, "another process serves it"
     gone = world.channels.pop("voice-agent-media-x")
     world.bridges["voice-agent-bridge-x"].channels.remove("voice-agent-media-x")
     event = orjson.dumps({"type": "StasisEnd", "channel": gone.to_json()})
-    stage.manager.handle(parse_event(event))
+    stage.calls.handle(parse_event(event))
     await asyncio.sleep(2)
     assert [landed.channel for landed in stage.asterisk.landed] == ["sip-x"]
     sweep.cancel()
@@ -590,10 +589,10 @@ async def test_a_sweep_outlives_what_goes_wrong_in_one_of_them(
     def fail(event: object) -> None:
         raise RuntimeError("unforeseen")
 
-    monkeypatch.setattr(CallSession, "post", fail)
+    monkeypatch.setattr(Session, "post", fail)
     await lost_sight(stage)
     stage.asterisk.hang_up(session.call_id)
-    sweep = asyncio.create_task(stage.manager.sweep_forever())
+    sweep = asyncio.create_task(stage.calls.sweep_forever())
     await asyncio.sleep(16)
     monkeypatch.undo()
     await asyncio.sleep(15)
@@ -611,7 +610,7 @@ async def test_a_bridge_that_comes_when_all_is_over_is_found_by_a_sweep(stage: S
     await session.ended.wait()
     await asyncio.sleep(3)
     assert stage.left_behind() == [f"bridge {session.bridge_id}"]
-    await stage.manager.reconcile()
+    await stage.calls.reconcile()
     assert stage.left_behind() == []
 
 
@@ -623,6 +622,6 @@ async def test_what_could_not_be_given_back_is_found_by_a_sweep(stage: Stage) ->
     await session.ended.wait()
     assert stage.asterisk.landed == []
     stage.asterisk.before.clear()
-    await stage.manager.reconcile()
+    await stage.calls.reconcile()
     assert stage.landed(session).reason == "session_lost"
     assert stage.left_behind() == []

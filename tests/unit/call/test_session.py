@@ -10,7 +10,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from ari_app.agent.elevenlabs.closing import CloseKind
-from ari_app.call.call import CallSession
 from ari_app.call.signals import EndRequested
 from ari_app.call.states import State
 from ari_app.line.interface import Outcome, Status
@@ -26,7 +25,7 @@ from tests.unit.call.fake_ari import (
     SET_VARIABLE,
     never,
 )
-from tests.unit.call.stage import Notes, Stage, heard_ms, now
+from tests.unit.call.stage import Notes, Session, Stage, heard_ms, now
 
 LEVEL = 8000
 RELEASED = [State.RELEASING, State.ENDED]
@@ -93,7 +92,7 @@ class TestTheAgentEndsTheCall:
         assert session.state is State.DRAINING
         await session.ended.wait()
         assert heard_ms(stage.media(session)) == 1000
-        assert session.duration() == pytest.approx(1 + 0.06, abs=0.05)
+        assert session.call.context.duration() == pytest.approx(1 + 0.06, abs=0.05)
 
     async def test_it_goes_on_and_on(self, stage: Stage) -> None:
         session = await stage.talk()
@@ -151,7 +150,7 @@ async def test_a_response_that_is_complete_is_played_to_its_end(stage: Stage) ->
     stage.agent().handler.response_complete(1)
     await asyncio.sleep(1)
     assert heard_ms(stage.media(session)) == pytest.approx(500, abs=2)
-    assert session.audio_interface.playout.stats.underruns == 0
+    assert session.sound.playout.stats.underruns == 0
 
 
 async def test_an_interruption_silences_the_agent_and_is_counted(stage: Stage) -> None:
@@ -317,7 +316,7 @@ async def test_no_task_of_a_call_outlives_it(stage: Stage) -> None:
 
 async def test_an_observer_may_end_the_call_that_it_is_told_of() -> None:
     class Impatient(Notes):
-        def call_changed(self, session: CallSession, state: State) -> None:
+        def call_changed(self, session: Session, state: State) -> None:
             super().call_changed(session, state)
             if state is State.TALKING:
                 session.post(EndRequested(Outcome(Status.COMPLETED, "seen_enough")))
@@ -335,7 +334,7 @@ async def test_a_release_asked_for_twice_happens_once(stage: Stage) -> None:
     session = await stage.talk()
     for _ in range(2):
         stage.asterisk.hang_up(session.call_id)
-        stage.manager.end_all("twice")
+        stage.calls.end_all("twice")
         stage.agent().closes()
     await session.ended.wait()
     await stage.settle()

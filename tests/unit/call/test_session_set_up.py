@@ -139,14 +139,14 @@ async def test_what_others_see_of_a_call(stage: Stage) -> None:
     await stage.until(session, State.TALKING)
     assert seen() == ("active", True, True, True, False)
     await asyncio.sleep(3)
-    assert session.duration() == pytest.approx(3, abs=0.01)
+    assert session.call.context.duration() == pytest.approx(3, abs=0.01)
     stage.asterisk.hang_up(session.call_id)
     assert seen() == ("active", False, False, False, True), "it is being released"
     await session.ended.wait()
     assert seen() == ("ended", False, False, False, True)
-    lasted = session.duration()
+    lasted = session.call.context.duration()
     await asyncio.sleep(5)
-    assert session.duration() == lasted
+    assert session.call.context.duration() == lasted
     assert session.outcome == Outcome(Status.COMPLETED, "caller_hung_up")
     assert session.answered_at is not None and session.ended_at is not None
     assert session.started_at <= session.answered_at <= session.ended_at <= datetime.now(UTC)

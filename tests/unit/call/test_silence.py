@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from ari_app.agent.elevenlabs.server_messages import AgentToolRequest
-from ari_app.call.call import CallSession
 from ari_app.call.conversation import SilenceWatch, Verdict
 from audiosocket.frames import SLIN
 from lab.load.audiosocket_client import pcm_source
 from lab.softphone.sounds import babble, silence
-from tests.unit.call.stage import Stage, now
+from tests.unit.call.stage import Session, Stage, now
 
 
 class Watched:
@@ -107,9 +106,9 @@ async def watched(stage: Stage) -> Stage:
     return stage
 
 
-def speak(session: CallSession, seconds: float = 1.0) -> None:
+def speak(session: Session, seconds: float = 1.0) -> None:
     """The line has carried speech until now."""
-    session.audio_interface.hearing.heard(babble(seconds * 1000), now())
+    session.sound.hearing.heard(babble(seconds * 1000), now())
 
 
 def nudges(stage: Stage) -> int:

@@ -9,14 +9,13 @@ from typing import Any
 import pytest
 
 from ari_app.agent.elevenlabs.closing import CloseKind
-from ari_app.call.call import CallSession
 from ari_app.call.signals import HoldRequested
 from ari_app.call.states import State
 from ari_app.control.control import Dispatcher, NotPossible
 from ari_app.line.asterisk.ari.resources import REMOVE_CHANNEL, START_MOH, STOP_MOH
 from ari_app.line.asterisk.ari.rest import Operation
 from tests.unit.call.fake_ari import ADD_CHANNEL, status
-from tests.unit.call.stage import Stage, heard_ms
+from tests.unit.call.stage import Session, Stage, heard_ms
 
 
 async def away(stage: Stage, seconds: float) -> None:
@@ -28,11 +27,11 @@ async def away(stage: Stage, seconds: float) -> None:
     stage.services.ari.link.set(True)
 
 
-def in_bridge(stage: Stage, session: CallSession) -> bool:
+def in_bridge(stage: Stage, session: Session) -> bool:
     return session.call_id in stage.asterisk.world.bridges[session.bridge_id].channels
 
 
-async def lose_agent(stage: Stage) -> CallSession:
+async def lose_agent(stage: Stage) -> Session:
     """The agent is lost, and the new one takes its time."""
     session = await stage.talk()
     stage.agents.ready.clear()
@@ -129,7 +128,7 @@ async def test_what_is_asked_from_outside_is_refused_and_the_call_goes_on(
     stage: Stage, what: str
 ) -> None:
     session = await stage.talk()
-    asked = Dispatcher(stage.manager, stage.services, None, lambda: False)  # type: ignore[arg-type]
+    asked = Dispatcher(stage.calls, stage.services, None, lambda: False)  # type: ignore[arg-type]
     outage = asyncio.create_task(away(stage, 5))
     await stage.settle()
     with pytest.raises(NotPossible) as refusal:

@@ -6,17 +6,16 @@ import asyncio
 import contextlib
 import errno
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 
 import structlog
 
+from ari_app.agent.elevenlabs.closing import KNOWN_CODES
 from ari_app.agent.precall import PreCall
-from ari_app.audio.sound_file import SoundFile
 from ari_app.call.calls import Calls
 from ari_app.call.plan import Services
 from ari_app.call.states import LIVE
 from ari_app.checks.asterisk import unauthorized
-from ari_app.checks.here import require_recordings
+from ari_app.checks.here import require_recordings, require_sound
 from ari_app.clients import agent_client, ari_client
 from ari_app.control.control import CallControl
 from ari_app.control.http.handlers import build_web_app
@@ -60,7 +59,7 @@ class VoiceBridge:
         on_replaced: Callable[[], None] = lambda: None,
     ) -> None:
         self.settings = settings
-        self.metrics = Metrics(("waiting", *(state.value for state in LIVE)))
+        self.metrics = Metrics(("waiting", *(state.value for state in LIVE)), KNOWN_CODES)
         self.audiosocket_address = ("", 0)
         self.api_address = ("", 0)
         self.journal = Journal()
@@ -143,7 +142,7 @@ class VoiceBridge:
             journal=self.journal,
             policy=settings.call_policy(),
             http_tools=http_tools,
-            loss_sound=_load_sound(settings.agent_loss_sound),
+            loss_sound=require_sound(settings.agent_loss_sound),
             recordings=self.recordings,
         )
         self.calls = Calls(
@@ -291,21 +290,6 @@ class VoiceBridge:
             active_sessions=self.calls.count(),
             asterisk_version=version.version.text if version and version.version else None,
         )
-
-
-def _load_sound(path: Path | None) -> SoundFile | None:
-    if path is None:
-        return None
-    try:
-        return SoundFile.load(path)
-    except OSError as error:
-        problem = error.strerror or type(error).__name__
-    except ValueError as error:
-        problem = str(error)
-    raise ConfigError(
-        f"AGENT_LOSS_SOUND {path} cannot be used: {problem}. Give a WAV file of 16-bit PCM, or "
-        "empty the setting."
-    )
 
 
 async def _listen(

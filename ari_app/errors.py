@@ -15,7 +15,8 @@ Every exception carries a stable `code`, which logs, metrics and HTTP answers us
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 
 class AppError(Exception):
@@ -58,3 +59,51 @@ class AgentError(AppError):
     """The agent's service refused, failed or went away."""
 
     default_code = "agent"
+
+
+def in_words(problem: Mapping[str, Any]) -> str:
+    """What pydantic found wrong with a value that a person wrote, to follow the value's name.
+
+    Args:
+        problem: One of `ValidationError.errors()`, with its input, which is not repeated.
+    """
+    allowed = problem.get("ctx", {})
+    words: str
+    match problem["type"]:
+        case "value_error":
+            words = problem["msg"].removeprefix("Value error, ").rstrip(".")
+        case _ if problem.get("input") == "":
+            words = "is empty"
+        case "missing":
+            words = "is missing"
+        case "extra_forbidden":
+            words = "is not known here"
+        case "int_parsing" | "int_type" | "int_from_float":
+            words = "must be a whole number"
+        case "float_parsing" | "float_type" | "finite_number":
+            words = "must be a number"
+        case "bool_parsing" | "bool_type":
+            words = "must be true or false"
+        case "string_type":
+            words = "must be a text"
+        case "dict_type":
+            words = "must be names with values"
+        case "list_type":
+            words = "must be a list"
+        case "greater_than_equal":
+            words = f"must be at least {allowed['ge']:g}"
+        case "greater_than":
+            words = f"must be more than {allowed['gt']:g}"
+        case "less_than_equal":
+            words = f"must be at most {allowed['le']:g}"
+        case "multiple_of":
+            words = f"must be a multiple of {allowed['multiple_of']:g}"
+        case "string_too_long":
+            words = f"must be at most {allowed['max_length']} characters long"
+        case "literal_error" | "enum":
+            words = f"must be {allowed['expected'].replace(chr(39), '')}"
+        case "string_pattern_mismatch":
+            words = f"does not have the form {allowed['pattern']}"
+        case _:
+            words = str(problem["msg"]).rstrip(".")
+    return words

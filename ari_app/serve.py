@@ -26,6 +26,7 @@ from ari_app.errors import ConfigError
 from ari_app.line.asterisk.cleanup import GIVE_BACK_SECONDS, Mender
 from ari_app.process.limits import raise_limit
 from ari_app.process.logs import set_up_logging
+from ari_app.process.network import page_url
 from ari_app.process.supervisor import Duty, Limits, Mode, Order, Parent, ParentLink, Standing
 from ari_app.process.supervisor.parent import unblock_signals
 from ari_app.settings import Settings
@@ -109,6 +110,7 @@ async def serve(settings: Settings, duty: Duty | None = None) -> None:
                 app=settings.ari_app,
                 audiosocket="{}:{}".format(*bridge.audiosocket_address),
                 api="{}:{}".format(*bridge.api_address),
+                page=settings.api_public_url or page_url(*bridge.api_address),
             )
             if link is not None:
                 link.stand(Standing.SERVING)

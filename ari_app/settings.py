@@ -8,6 +8,7 @@ repeats a secret.
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,7 +30,7 @@ from ari_app.agent.precall import OnFailure
 from ari_app.call.keypad import DigitMode
 from ari_app.call.plan import CallPolicy
 from ari_app.call.signals import OnMachine
-from ari_app.errors import ConfigError
+from ari_app.errors import ConfigError, in_words
 from ari_app.line.asterisk.dialplan import check_endpoint
 from ari_app.line.asterisk.line import AsteriskOptions
 from ari_app.line.numbers import number_pattern
@@ -43,6 +44,9 @@ _ALIKE: Final = 0.89
 _SHORTEST_BEGINNING: Final = 7
 _PREFIXES: Final = ("ARI_", "AUDIOSOCKET_", "ELEVENLABS_", "PRECALL_", "DTMF_")
 """What begins like this in our own file is meant for us."""
+
+# What it cannot read is in `doubtful_names`.
+logging.getLogger("dotenv").setLevel(logging.CRITICAL)
 
 LineFormatName = Literal["slin", "slin16", "slin24", "auto"]
 
@@ -60,17 +64,13 @@ _SHAPES: Final = {
 
 
 def _http_url(value: str) -> str:
-    if not value:
-        raise ValueError(
-            "is empty. Write a URL such as http://127.0.0.1:8088, or take the line out"
-        )
     try:
         parts = urlsplit(value)
-        parts.port
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
-        raise ValueError("must be a URL such as http://127.0.0.1:8088") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("must be a URL such as http://127.0.0.1:8088")
+        usable = False
+    if not usable:
+        raise ValueError("must be a URL with http:// or https://")
     if parts.username or parts.password:
         raise ValueError("must not carry a user name or password; they have settings of their own")
     if parts.query or parts.fragment:
@@ -127,7 +127,8 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_file=".env",
-        env_file_encoding="utf-8",
+        # Some editors put a byte order mark before the first name.
+        env_file_encoding="utf-8-sig",
         extra="ignore",
         frozen=True,
         hide_input_in_errors=True,
@@ -360,37 +361,22 @@ def load_settings(env_file: str | None = ".env", **overrides: object) -> Setting
 
 def _sentence(item: Mapping[str, Any]) -> str:
     """What is wrong with a setting, without its value, which may be a secret in the wrong place."""
-    name = ".".join(str(part) for part in item["loc"])
-    allowed = item.get("ctx", {})
-    match item["type"]:
-        case _ if item["input"] == "":
-            words = "is empty. Write a value, or take the line out"
-        case "int_parsing" | "int_from_float":
-            words = "must be a whole number"
-        case "float_parsing" | "finite_number":
-            words = "must be a number"
-        case "bool_parsing":
-            words = "must be true or false"
-        case "greater_than_equal":
-            words = f"must be at least {allowed['ge']:g}"
-        case "greater_than":
-            words = f"must be more than {allowed['gt']:g}"
-        case "less_than_equal":
-            words = f"must be at most {allowed['le']:g}"
-        case "multiple_of":
-            words = f"must be a multiple of {allowed['multiple_of']:g}"
-        case "string_too_long":
-            words = f"must be at most {allowed['max_length']} characters long"
-        case "literal_error" | "enum":
-            words = f"must be {allowed['expected'].replace(chr(39), '')}"
-        case "string_pattern_mismatch":
-            words = _SHAPES[name]
-        case _:
-            words = item["msg"].removeprefix("Value error, ")
-    number = item["type"].startswith(("int_", "float_", "greater", "less", "multiple"))
-    default = Settings.model_fields[name].default if number else None
-    such = f", such as {default:g}" if default is not None and item["input"] != "" else ""
-    return f"{name.upper()}: {words.rstrip('.')}{such}."
+    name = str(item["loc"][0])
+    default = Settings.model_fields[name].default
+    such = ""
+    if isinstance(default, bool):
+        such = f" such as {str(default).lower()}"
+    elif isinstance(default, int | float):
+        such = f" such as {default:g}"
+    elif isinstance(default, str) and default:
+        such = f" such as {default}"
+    if item["input"] == "":
+        return f"{name.upper()}: is empty. Write a value{such}, or take the line out."
+    words = _SHAPES[name] if item["type"] == "string_pattern_mismatch" else in_words(item)
+    exemplary = item["type"].startswith(("int_", "float_", "greater", "less", "multiple"))
+    if such and (exemplary or words.endswith("https://")):
+        words += f",{such}"
+    return f"{name.upper()}: {words}."
 
 
 def doubtful_names(env_file: str | None) -> list[str]:
@@ -423,7 +409,7 @@ def doubtful_names(env_file: str | None) -> list[str]:
 def _bindings(env_file: str | None) -> list[Any]:
     if env_file is None or not Path(env_file).is_file():
         return []
-    with Path(env_file).open(encoding="utf-8") as file:
+    with Path(env_file).open(encoding="utf-8-sig") as file:
         return list(parse_stream(file))
 
 

@@ -228,8 +228,15 @@ class Conversation(Protocol):
 class Agents(Protocol):
     """The service that agents live in."""
 
-    async def connect(self, briefing: Briefing, tell: TellAgentEvent) -> Conversation:
+    async def connect(
+        self, briefing: Briefing, tell: TellAgentEvent, named: Callable[[str], None]
+    ) -> Conversation:
         """Begin a conversation. Nothing is told before this has returned.
+
+        Args:
+            briefing: Which agent, and what it is told.
+            tell: Told what happens.
+            named: Gets the id of each conversation that is tried, where it is known before.
 
         Raises:
             AgentError: It did not come about.

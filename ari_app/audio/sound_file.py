@@ -51,6 +51,14 @@ class SoundFile:
             raise ValueError("there is no sound in it")
         return cls(np.mean(samples, axis=1).round().astype("<i2").tobytes(), rate_hz)
 
+    @classmethod
+    def tone(cls, hz: float, seconds: float, level: float) -> Self:
+        """A tone that comes and goes softly; `level` is its highest sample, up to 32767."""
+        rate_hz = 8000
+        count = round(seconds * rate_hz)
+        wave_form = np.sin(2 * np.pi * hz * np.arange(count) / rate_hz) * np.hanning(count)
+        return cls((level * wave_form).round().astype("<i2").tobytes(), rate_hz)
+
     def _at(self, rate_hz: int) -> bytes:
         if rate_hz == self._rate_hz:
             return self._pcm

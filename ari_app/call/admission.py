@@ -42,6 +42,10 @@ class TokenBucket:
             self._tokens = max(0.0, self._tokens - 1.0)
         return True
 
+    def give_back(self) -> None:
+        """Count one less as let through."""
+        self._tokens = min(self._burst, self._tokens + 1.0)
+
     def _fill(self, now: float) -> None:
         if self._at is not None:
             gained = max(0.0, now - self._at) * self._per_second
@@ -51,15 +55,17 @@ class TokenBucket:
 
 # When the limit is reached nobody knows when a call ends.
 _RETRY_SECONDS = 5.0
+_DRAINING_RETRY_SECONDS = 30.0
 # Room also comes without being announced, as when an agent hands a call over.
 _LOOK_AGAIN_SECONDS = 0.5
+_SOON_SECONDS = 0.001
 
 
 class NoRoom(Exception):
     """There is no room.
 
     Attributes:
-        code: ``capacity``, ``rate_limited`` or ``queue_timeout``.
+        code: ``capacity``, ``rate_limited``, ``queue_timeout`` or ``draining``.
         retry_after: Seconds after which there may be.
     """
 
@@ -69,8 +75,29 @@ class NoRoom(Exception):
         self.retry_after = retry_after
 
 
+class _Wish:
+    """Somebody who wants a place.
+
+    Attributes:
+        paced: It also waits for its turn in the calls a second.
+        granted: Done when it has a place; raises :class:`NoRoom` when it will get none.
+    """
+
+    def __init__(self, paced: bool) -> None:
+        self.paced = paced
+        self.granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def has_place(self) -> bool:
+        done = self.granted.done() and not self.granted.cancelled()
+        return done and self.granted.exception() is None
+
+
 class Admission:
     """Gives out the places of the calls, to those who ask to wait in the order of asking.
+
+    While only the limit in calls a second holds a wish up, those pass it to whom that does not
+    apply: a caller who waits for an agent is not kept by a call that we are to place.
 
     Args:
         max_calls: How many at once.
@@ -91,16 +118,16 @@ class Admission:
         self._running = running
         self._bucket = TokenBucket(per_second)
         self._max_waiting = max_waiting
-        self._waiting = 0
+        self._wishes: list[_Wish] = []
         self._reserved = 0
-        self._turn = asyncio.Lock()
-        self._changed = asyncio.Event()
+        self._closed = False
+        self._next_look: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
     @property
     def waiting(self) -> int:
         """How many wait for a place."""
-        return self._waiting
+        return len(self._wishes)
 
     @property
     def full(self) -> bool:
@@ -109,7 +136,12 @@ class Admission:
 
     def changed(self) -> None:
         """Look again: a call has ended."""
-        self._changed.set()
+        self._serve()
+
+    def close(self) -> None:
+        """Refuse all who wait, and whoever asks from now on."""
+        self._closed = True
+        self._serve()
 
     @contextlib.contextmanager
     def reserved(self) -> Iterator[None]:
@@ -117,8 +149,7 @@ class Admission:
         try:
             yield
         finally:
-            self._reserved -= 1
-            self.changed()
+            self._give_back()
 
     async def enter(self, *, paced: bool, wait_seconds: float) -> None:
         """Take a place; use it in ``with reserved()``.
@@ -130,34 +161,57 @@ class Admission:
         Raises:
             NoRoom: There is none.
         """
-        if not self._turn.locked() and self._try(paced) is None:
-            return
-        if wait_seconds <= 0 or self._waiting >= self._max_waiting:
-            raise self._refusal(paced)
-        self._waiting += 1
+        wish = _Wish(paced)
+        self._wishes.append(wish)
         try:
-            async with asyncio.timeout(wait_seconds):
-                await self._wait(paced)
+            self._serve()
+            if not wish.granted.done() and (
+                wait_seconds <= 0 or len(self._wishes) > self._max_waiting
+            ):
+                raise self._refusal(paced)
+            async with asyncio.timeout(wait_seconds or None):
+                await wish.granted
         except TimeoutError:
-            raise NoRoom("queue_timeout", self._refusal(paced).retry_after) from None
+            # The place may have come in the same moment.
+            if not wish.has_place:
+                raise NoRoom("queue_timeout", self._refusal(paced).retry_after) from None
+        except asyncio.CancelledError:
+            if wish.has_place:
+                self._give_back()
+            raise
         finally:
-            self._waiting -= 1
+            if wish in self._wishes:
+                self._wishes.remove(wish)
 
-    async def _wait(self, paced: bool) -> None:
-        # The lock is given on in the order of asking.
-        async with self._turn:
-            while self._try(paced) is not None:
-                self._changed.clear()
-                pause = self._bucket.wait(self._loop.time()) if paced and not self.full else 0.0
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(pause or _LOOK_AGAIN_SECONDS):
-                        await self._changed.wait()
+    def _give_back(self) -> None:
+        self._reserved -= 1
+        self._serve()
 
-    def _try(self, paced: bool) -> NoRoom | None:
-        if self.full or (paced and not self._bucket.take(self._loop.time())):
-            return self._refusal(paced)
-        self._reserved += 1
-        return None
+    def _serve(self) -> None:
+        """Give places to those who can have one; look again later where some wait on."""
+        if self._next_look is not None:
+            self._next_look.cancel()
+            self._next_look = None
+        now, pace_allows = self._loop.time(), True
+        for wish in tuple(self._wishes):
+            if wish.granted.done():
+                continue  # It has given up, and will be gone in a moment.
+            if self._closed:
+                wish.granted.set_exception(NoRoom("draining", _DRAINING_RETRY_SECONDS))
+            elif self.full:
+                break
+            elif wish.paced and not (pace_allows and self._bucket.take(now)):
+                pace_allows = False
+                continue
+            else:
+                self._reserved += 1
+                wish.granted.set_result(None)
+            self._wishes.remove(wish)
+        if self._wishes:
+            pause = _LOOK_AGAIN_SECONDS if pace_allows else self._bucket.wait(now)
+            self._next_look = self._loop.call_later(
+                min(max(pause, _SOON_SECONDS), _LOOK_AGAIN_SECONDS), self._serve
+            )
 
     def _refusal(self, paced: bool) -> NoRoom:
         if self.full or not paced:

@@ -84,6 +84,8 @@ _BRIEF_SECONDS = 4.0
 # no cover.
 _COVER_SECONDS = 1.0
 _AT_ONCE_SECONDS = 0.01
+# The far end is back, and what has waited for it is done at once.
+_OUTAGE_SECONDS = 1.0
 # How long a model may take for its first word.
 _RESUME_SECONDS = 4.0
 _LISTEN_SECONDS = 0.05
@@ -464,6 +466,9 @@ class Call:
                 # Whoever is on hold need not speak.
                 waits = self.context.on_hold or self.state is not State.TALKING
                 return limit if waits else speech.silence_lacks(limit)
+            case Timer.CONNECT | Timer.JOIN if not self.line.reachable:
+                # Whatever it is that has not come, the caller cannot go on elsewhere either.
+                return _OUTAGE_SECONDS
             case Timer.COVER:
                 queued = speech.queued_seconds
                 return queued + _COVER_SECONDS if queued else 0.0

@@ -429,7 +429,9 @@ class AgentSide:
 
     async def _connect(self, agents: Agents, briefing: Briefing) -> None:
         try:
-            conversation = await agents.connect(briefing, self._on_agent)
+            conversation = await agents.connect(
+                briefing, self._on_agent, self._context.record.tries
+            )
         except AgentError as error:
             log.warning("agent_not_reached", code=error.code, error=str(error))
             self._context.note(AgentNotReached(error.code))

@@ -479,7 +479,7 @@ class CallSound:
                     self._to_agent(chunk)
 
     def next_frame(self) -> bytes | None:
-        if self._uplink is None:
+        if self._uplink is None or self._stopped:
             return None
         frame = self.playout.next_frame()
         if frame is None:

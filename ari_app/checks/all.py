@@ -10,9 +10,10 @@ from ari_app.checks.agent import check_agent_key
 from ari_app.checks.asking import check_dial_back, check_questions
 from ari_app.checks.asterisk import CONNECTION, check_asterisk, check_asterisk_side
 from ari_app.checks.conf import check_conf
-from ari_app.checks.finding import EVERYTHING, Finding, Verdict, told_once, warning
+from ari_app.checks.finding import EVERYTHING, Finding, Verdict, failed, told_once, warning
 from ari_app.checks.here import check_here, check_settings
 from ari_app.clients import agent_client, ari_client
+from ari_app.errors import ConfigError
 from ari_app.line.asterisk.ari.errors import AriError
 from ari_app.settings import Settings
 
@@ -31,8 +32,11 @@ async def check_all(settings: Settings, conf: Path | None = None) -> AsyncIterat
     if all(finding.verdict is not Verdict.FAILED for finding in findings):
         for finding in await check_here(settings):
             yield finding
-        async with agent_client(settings) as agents:
-            yield await check_agent_key(agents, settings)
+        try:
+            async with agent_client(settings) as agents:
+                yield await check_agent_key(agents, settings)
+        except ConfigError as error:
+            yield failed("Agent", str(error))
         async for finding in _asterisk(settings, configuration=conf is None):
             for kept in told_once([finding], told):
                 yield kept
@@ -44,7 +48,12 @@ async def check_all(settings: Settings, conf: Path | None = None) -> AsyncIterat
 async def _asterisk(settings: Settings, *, configuration: bool) -> AsyncIterator[Finding]:
     """Asterisk as the way in; each way in has such a part."""
     async with AsyncExitStack() as stack:
-        ari = await stack.enter_async_context(ari_client(settings, app=f"{settings.ari_app}-check"))
+        try:
+            app = f"{settings.ari_app}-check"
+            ari = await stack.enter_async_context(ari_client(settings, app=app))
+        except ConfigError as error:
+            yield failed("Asterisk", str(error))
+            return
         findings = await check_asterisk(ari, settings)
         for finding in findings:
             yield finding

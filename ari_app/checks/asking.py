@@ -8,6 +8,7 @@ AudioSocket port, and one Local channel that is never dialled; both are removed.
 from __future__ import annotations
 
 import asyncio
+import errno
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -25,7 +26,7 @@ from ari_app.checks.conf_rules import (
     needed_contexts,
 )
 from ari_app.checks.finding import CALLS_IN, NOTHING, Finding, failed, ok, warning
-from ari_app.checks.here import is_serving
+from ari_app.checks.here import is_serving, not_to_be_had
 from ari_app.line.asterisk.ari.client import Client
 from ari_app.line.asterisk.ari.errors import (
     AriError,
@@ -111,13 +112,9 @@ async def check_dial_back(ari: Client, settings: Settings) -> Finding:
         called: _Called | None = _Called()
         try:
             bound = await server.start(host, port)
-        except OSError:
-            if not await is_serving(settings):
-                return warning(
-                    _AUDIO,
-                    f"Port {settings.audiosocket_bind} is taken, so Asterisk was not asked to dial "
-                    "it. If that is not `ari-app serve`, choose another AUDIOSOCKET_BIND.",
-                )
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or not await is_serving(settings):
+                return not_to_be_had(_AUDIO, "AUDIOSOCKET_BIND", settings.audiosocket_bind, error)
             called, bound = None, (host, port)
         else:
             stack.push_async_callback(server.close)

@@ -85,8 +85,9 @@ def unauthorized(settings: Settings) -> str:
     """What to say when Asterisk refuses our name or password."""
     return (
         f"Asterisk at {settings.ari_url} refuses the user {settings.ari_username!r}. Compare "
-        "ARI_USERNAME and ARI_PASSWORD with its ari.conf; `asterisk -rx 'ari show users'` "
-        "lists the users."
+        "ARI_USERNAME and ARI_PASSWORD with its ari.conf. If they agree, Asterisk has not read the "
+        "file since: `asterisk -rx 'module reload res_ari.so'`, then `asterisk -rx 'ari show "
+        "users'` lists the users."
     )
 
 
@@ -282,6 +283,7 @@ def judge_limits(info: AsteriskInfo, calls: int) -> list[Finding]:
                 LIMITS,
                 f"maxfiles is {config.max_open_files} in asterisk.conf; {calls} calls need about "
                 f"{files} open files. Write maxfiles = 65536.",
+                about="open files",
             )
         )
     return findings or [ok(LIMITS, f"Asterisk's leave room for {calls} calls")]

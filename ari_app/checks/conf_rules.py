@@ -353,18 +353,27 @@ def _address(general: Section, ari_url: str) -> Iterator[Finding]:
     """Whether ARI_URL leads to where http.conf puts ARI."""
     url = urlsplit(ari_url)
     prefix = general.get("prefix")
-    wanted = "" if prefix is None or not prefix.value else f"/{prefix.value.strip('/')}"
+    bare = "" if prefix is None else prefix.value.strip("/")
+    wanted = f"/{bare}" if bare else ""
+    if prefix is not None and prefix.value != bare:
+        yield _failed(
+            f"{prefix.where} says prefix = {prefix.value}, and Asterisk adds a slash of its own. "
+            f"Write `prefix = {bare}`."
+        )
+    # From elsewhere a proxy may lead here, with a path and a port of its own.
+    if not is_loopback(url.hostname or ""):
+        return
     if url.path.rstrip("/") != wanted:
         stands = (
             f"{prefix.where} says prefix = {prefix.value}"
             if wanted and prefix
-            else (f"{general.file} has no prefix")
+            else f"{general.file} has no prefix"
         )
         right = url._replace(path=wanted).geturl()
         yield _failed(f"{stands}, and ARI_URL is {ari_url}. Write ARI_URL={right}.")
     port = general.value("bindport", "8088")
-    # Over https the port is in tlsbindaddr, and from elsewhere another one may lead here.
-    if url.scheme == "http" and is_loopback(url.hostname or "") and str(url.port or 80) != port:
+    # Over https the port is in tlsbindaddr.
+    if url.scheme == "http" and str(url.port or 80) != port:
         entry = general.get("bindport")
         stands = f"{entry.where} says" if entry else f"{general.file} says nothing else than"
         yield _failed(
@@ -385,6 +394,11 @@ def _ari(conf: ConfFile | None, needs: Needs) -> Iterator[Finding]:
             f"ari.conf has no user {needs.username} (ARI_USERNAME). Write a section "
             f"[{needs.username}] with `type = user`, `read_only = no`, `password_format = crypt` "
             "and a password."
+        )
+    elif not user.value("password"):
+        yield _failed(
+            f"{user.where}: the user {needs.username} has no password, so Asterisk refuses it. "
+            "Write a long random one, and the same to ARI_PASSWORD."
         )
 
 
@@ -458,12 +472,16 @@ def _pjsip(conf: ConfFile | None, needs: Needs) -> Iterator[Finding]:
             pass
     endless = [s for s in endpoints if s.value("rtp_timeout", "0") in ("", "0")]
     if endless:
-        named = ", ".join(f"[{s.name}] ({s.where})" for s in endless[:_MOST_NAMED])
-        more = "" if len(endless) <= _MOST_NAMED else f" and {len(endless) - _MOST_NAMED} more"
+        named = _several([f"[{s.name}] ({s.where})" for s in endless])
         yield _warning(
-            f"{named}{more}: when such a phone vanishes without a word, its call goes on until "
+            f"{named}: when such a phone vanishes without a word, its call goes on until "
             "CALL_TIMEOUT_SECONDS. Write `rtp_timeout = 30` and `rtp_timeout_hold = 300`."
         )
+
+
+def _several(places: list[str]) -> str:
+    more = "" if len(places) <= _MOST_NAMED else f" and {len(places) - _MOST_NAMED} more"
+    return ", ".join(places[:_MOST_NAMED]) + more
 
 
 def _dialplan(conf: ConfFile | None, needs: Needs, other_dialplan: str) -> Iterator[Finding]:
@@ -479,15 +497,15 @@ def _dialplan(conf: ConfFile | None, needs: Needs, other_dialplan: str) -> Itera
         yield ok(DIALPLAN, f"{other_dialplan} hands calls to Stasis({needs.app})")
     else:
         yield _no_hand_over(calls_in, plan, needs)
-    for hand_over in ours:
-        if not plan.catches(hand_over):
-            yield warning(
-                DIALPLAN,
-                f"{hand_over.where}: after Stasis({needs.app}) nothing looks at STASISSTATUS or "
-                "takes the caller, so callers are hung up on when the application is down. Write "
-                '`same => n,GotoIf($["${STASISSTATUS}" = "FAILED"]?...)` with a place where a '
-                "person answers.",
-            )
+    lost = [hand_over.where for hand_over in ours if not plan.catches(hand_over)]
+    if lost:
+        yield warning(
+            DIALPLAN,
+            f"{_several(lost)}: after Stasis({needs.app}) nothing looks at STASISSTATUS or "
+            "takes the caller, so callers are hung up on when the application is down. Write "
+            '`same => n,GotoIf($["${STASISSTATUS}" = "FAILED"]?...)` with a place where a '
+            "person answers.",
+        )
     for needed in needs.contexts:
         if not plan.has(needed.context, "s"):
             yield needed.missing("extensions.conf has")
@@ -536,5 +554,6 @@ def judge_process_limit(soft_limit: int, calls: int) -> Finding | None:
         f"The running Asterisk may open {soft_limit} files; {calls} calls need about {needed}. "
         "Write `LimitNOFILE=65536` under [Service] in "
         "/etc/systemd/system/asterisk.service.d/limits.conf, then `systemctl daemon-reload` and "
-        "restart it."
+        "restart it.",
+        about="open files",
     )

@@ -14,7 +14,8 @@ _STEP: Final = re.compile(
     r"\s*(?P<priority>[^,(]+?)\s*(?:\((?P<label>[^),]*)\))?\s*,\s*(?P<text>.*)"
 )
 _APPLICATION: Final = re.compile(r"(?P<name>\w+)(?:\((?P<data>.*)\))?[^)]*")
-_STASIS: Final = re.compile(r"\bStasis(?P<gap>\s*)\((?P<data>.*)\)", re.IGNORECASE)
+# Asterisk has no application `Stasis ` with a space in its name.
+_NO_STASIS: Final = re.compile(r"\s*Stasis\s+\(.*", re.IGNORECASE)
 _GLOBAL: Final = re.compile(r"\$\{(\w+)\}")
 # Such a condition does not hold while the application is down, for AGENT_STATUS is empty then.
 _AGENT_SAID: Final = re.compile(r'\$\["?\$\{AGENT_\w+\}"?\s*=+\s*"?\w+"?\]\s*')
@@ -73,7 +74,10 @@ class Extension:
         """Whether it is dialled by this number."""
         if not self.pattern.startswith("_"):
             return self.pattern == number
-        return re.fullmatch(_as_regex(self.pattern[1:]), number) is not None
+        try:
+            return re.fullmatch(_as_regex(self.pattern[1:]), number) is not None
+        except re.error:
+            return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,15 +137,10 @@ class Dialplan:
     def hand_overs(self) -> list[HandOver]:
         """Every step that hands a call to an application."""
         return [
-            HandOver(
-                extension,
-                place,
-                # Asterisk has no application `Stasis ` with a space in its name.
-                "" if found["gap"] else _first_argument(self._resolved(found["data"])),
-            )
+            HandOver(extension, place, app)
             for extension in self._extensions
             for place, step in enumerate(extension.steps)
-            if (found := _STASIS.search(step.text))
+            if (app := _handed_to(self._resolved(step.text))) is not None
         ]
 
     def catches(self, hand_over: HandOver) -> bool:
@@ -227,6 +226,14 @@ def _extensions(context: str, entries: list[Entry]) -> Iterator[Extension]:
         step = Step(number, match["label"] or "", match["text"], entry.where)
         found.setdefault(current, Extension(context, current)).steps.append(step)
     yield from found.values()
+
+
+def _handed_to(text: str) -> str | None:
+    """The application that a step hands calls to, as Asterisk reads it; None: to none."""
+    if _NO_STASIS.fullmatch(text):
+        return ""
+    given = (data for name, data in _applications(text) if name == "stasis")
+    return next((_first_argument(data) for data in given), None)
 
 
 def _applications(text: str) -> Iterator[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import shutil
 import socket
 import ssl
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from ari_app.audio.sound_file import SoundFile
 from ari_app.checks.finding import EVERYTHING, NOTHING, Finding, failed, ok, warning
 from ari_app.errors import ConfigError
 from ari_app.process.limits import available, needed
@@ -93,7 +95,9 @@ async def check_here(settings: Settings) -> list[Finding]:
     findings = [
         *_tools(settings),
         *_recordings(settings),
+        *_loss_sound(settings),
         check_descriptors(settings),
+        *await _http(settings),
         *await _own_name(settings),
     ]
     if settings.precall_url is not None:
@@ -131,6 +135,27 @@ def judge_own_name(name: str, *, known: bool, seconds: float) -> list[Finding]:
             f"`127.0.1.1 {name}` into /etc/hosts.",
         )
     ]
+
+
+async def _http(settings: Settings) -> list[Finding]:
+    """Whether the port of our HTTP can be had; while `serve` runs it is where it should be."""
+    host, port = split_host_port(settings.api_bind)
+    try:
+        (await asyncio.get_running_loop().create_server(asyncio.Protocol, host, port)).close()
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE or not await is_serving(settings):
+            return [not_to_be_had(_MACHINE, "API_BIND", settings.api_bind, error)]
+    return []
+
+
+def not_to_be_had(what: str, setting: str, address: str, error: OSError) -> Finding:
+    """What to say of an address that we cannot listen on."""
+    hint = (
+        "another program has this port. Stop it, or choose another port"
+        if error.errno == errno.EADDRINUSE
+        else "choose an address of this machine"
+    )
+    return failed(what, f"{setting} {address} cannot be used: {hint}.")
 
 
 async def is_serving(settings: Settings) -> bool:
@@ -174,6 +199,34 @@ def _recordings(settings: Settings) -> list[Finding]:
     except OSError as error:
         return [failed(_RECORDINGS, _not_writable(folder, error))]
     return [judge_room(folder, free, settings)]
+
+
+def _loss_sound(settings: Settings) -> list[Finding]:
+    try:
+        require_sound(settings.agent_loss_sound)
+    except ConfigError as error:
+        return [failed(_MACHINE, str(error))]
+    return []
+
+
+def require_sound(path: Path | None) -> SoundFile | None:
+    """Read the sound for callers whose agent was lost, if there is to be one.
+
+    Raises:
+        ConfigError: It cannot be used.
+    """
+    if path is None:
+        return None
+    try:
+        return SoundFile.load(path)
+    except OSError as error:
+        problem = error.strerror or type(error).__name__
+    except ValueError as error:
+        problem = str(error)
+    raise ConfigError(
+        f"AGENT_LOSS_SOUND {path} cannot be used: {problem}. Give a WAV file of 16-bit PCM, or "
+        "empty the setting."
+    )
 
 
 def require_recordings(folder: Path) -> int:

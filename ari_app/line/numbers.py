@@ -20,7 +20,7 @@ SAFE_NUMBER: Final = re.compile(r"[0-9A-Za-z+*._-]{1,40}")
 _E164: Final = re.compile(r"\+[1-9][0-9]{6,14}")
 _SEPARATORS: Final = re.compile(r"[ ()./-]")
 _LETTER: Final = re.compile(r"[A-Za-z]")
-_TRUNK_ZERO: Final = "(0)"
+_TRUNK_ZERO: Final = re.compile(r"\( *0 *\)")
 _MINUS: Final = "\u2212"
 # It turns the order of what a person reads.
 _RIGHT_TO_LEFT_OVERRIDE: Final = "\u202e"
@@ -54,7 +54,7 @@ def check_number(text: str, pattern: LinearPattern | None = None) -> str:
         _only(_SEPARATORS.sub("", text), r"[0-9+]", "number")
         raise ValueError(
             "The number is not in international form: + and country code, 7 to 15 digits, such as "
-            "+493023125000."
+            "+493023125001."
         )
     _only(spellings[-1], r"[0-9A-Za-z+*._-]", "number")
     raise ValueError("The number does not match the pattern that is set for numbers.")
@@ -117,11 +117,14 @@ def _spellings(text: str, what: str) -> tuple[str, ...]:
     """``text``, and without separators when it has no letters."""
     if _LETTER.search(text):
         return (text,)
-    if _TRUNK_ZERO in text:
+    if _TRUNK_ZERO.search(text):
         raise ValueError(
             f"The {what} has a (0) in it, which is not dialled from abroad: leave it out."
         )
-    return text, _SEPARATORS.sub("", text)
+    bare = _SEPARATORS.sub("", text)
+    if not bare:
+        raise ValueError(f"The {what} is empty.")
+    return text, bare
 
 
 def _only(text: str, allowed: str, what: str) -> None:

@@ -16,10 +16,10 @@ _LARGE_BYTES = 192 * 1024
 def settle_memory() -> bool:
     """Prepare for serving: to be called when all that lives as long as the process is there.
 
-    Garbage collection looks away from what there is now. What is left of an ended call are circles,
-    which only a full collection frees; it comes the more often and takes the shorter, and does not
-    wait until those weigh a quarter of what there was before: the second collection lets it forget
-    that.
+    Garbage collection looks away from what there is now, so a full one takes the shorter. An ended
+    call needs none, but what libraries leave of a broken connection are circles: full collections
+    come the more often, and do not wait until those weigh a quarter of what there was before. The
+    second collection lets it forget that.
 
     The buffers of TLS connections are given back to the system as calls end. By itself glibc takes
     them into its heap once one was freed, and the heap grows with every new arrangement of them.

@@ -247,8 +247,8 @@ _handler: _LineHandler | None = None
 def mask_number(number: str) -> str:
     """A phone number as the log may show it: its last three digits.
 
-    >>> mask_number("+4930123456")
-    '*456'
+    >>> mask_number("+493023125001")
+    '*001'
     """
     digits = [character for character in number if character.isdigit()]
     return "*" + "".join(digits[-3:]) if len(digits) > 4 else number[:_MAX_NUMBER]

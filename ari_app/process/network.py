@@ -40,6 +40,19 @@ def is_unspecified(host: str) -> bool:
         return False
 
 
+def page_url(host: str, port: int) -> str:
+    """Where a browser on this machine finds what listens on ``host``.
+
+    >>> page_url("0.0.0.0", 8080)
+    'http://127.0.0.1:8080/'
+    """
+    if is_unspecified(host):
+        host = "[::1]" if ":" in host else "127.0.0.1"
+    elif ":" in host:
+        host = f"[{host}]"
+    return f"http://{host}:{port}/"
+
+
 def why_unreachable(error: BaseException) -> str:
     """Why nobody could be connected to, in a few words: an unknown name, a refusal, no way there.
 
@@ -51,6 +64,8 @@ def why_unreachable(error: BaseException) -> str:
         error = error.exceptions[0]
     if isinstance(error, socket.gaierror):
         return "this name is not known here"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS fails ({(error.reason or 'no reason given').replace('_', ' ').lower()})"
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, OSError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 
 from prometheus_client import (
     CollectorRegistry,
@@ -61,9 +61,11 @@ class Metrics:
 
     Args:
         states: The states that a call can be in, for gauges that begin at 0.
+        close_codes: The close codes of agents that are counted each for itself.
     """
 
-    def __init__(self, states: Iterable[str] = ()) -> None:
+    def __init__(self, states: Iterable[str] = (), close_codes: Container[int] = ()) -> None:
+        self._close_codes = close_codes
         self.registry = CollectorRegistry(auto_describe=True)
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
@@ -251,7 +253,9 @@ class Metrics:
             case AgentResumed(_, seconds):
                 self.agent_gap.observe(seconds)
             case AgentClosed(code, reason):
-                self.agent_closed_total.labels(str(code), reason).inc()
+                # The peer chooses it, and each is a time series of its own, for ever.
+                known = str(code) if code in self._close_codes else "other"
+                self.agent_closed_total.labels(known, reason).inc()
             case CallEnded():
                 self._ended(record)
             case _:

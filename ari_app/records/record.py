@@ -63,7 +63,9 @@ class CallRecord:
         began: When it began, on the event loop's clock.
         placed: We call; otherwise the call came in.
         agent_id: The agent that was asked for.
-        conversation_id: The conversation with it, the last one; `AGENT_CONVERSATION_ID`.
+        conversation_id: The conversation with it, the last one; `AGENT_CONVERSATION_ID`. Of a
+            call whose agent never came, the one that was tried.
+        has_conversed: There has been a conversation.
         agent_hears, agent_speaks: Its sound formats, once it is there.
         line_format: What is spoken on the line.
         reference: A dialer's own name for the call.
@@ -73,6 +75,7 @@ class CallRecord:
         status: `initializing`, `active` or `ended`.
         agent_status, end_reason: `AGENT_STATUS` and `AGENT_REASON`, once they are decided.
         result: What became of a call that we place; None while it is not known.
+        detail: Why a call that we placed could not be dialled, a sentence; None: it could.
         hangup_cause, sip_code: Why the far side's channel ended, where that is told.
         started_at, answered_at, ended_at: When it began, when sound began to flow, and when
             everything had been given back.
@@ -91,6 +94,7 @@ class CallRecord:
     called_number: str = ""
     agent_id: str = ""
     conversation_id: str = ""
+    has_conversed: bool = False
     agent_hears: str | None = None
     agent_speaks: str | None = None
     line_format: str = ""
@@ -103,6 +107,7 @@ class CallRecord:
     result: str | None = None
     hangup_cause: int | None = None
     sip_code: int | None = None
+    detail: str | None = None
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     answered_at: datetime | None = None
     ended_at: datetime | None = None
@@ -126,8 +131,14 @@ class CallRecord:
             called_number=self.called_number,
         )
 
+    def tries(self, conversation_id: str) -> None:
+        """Keep the id of a conversation that is tried, unless there has been one."""
+        if not self.has_conversed:
+            self.conversation_id = conversation_id
+
     def converses(self, conversation_id: str) -> None:
         """Keep which conversation it is now; the first one stays in `metadata`."""
-        if self.conversation_id:
+        if self.has_conversed:
             self.metadata.setdefault("first_conversation_id", self.conversation_id)
         self.conversation_id = conversation_id
+        self.has_conversed = True

@@ -13,7 +13,7 @@ import yaml
 from dotenv import dotenv_values
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ari_app.errors import ConfigError
+from ari_app.errors import ConfigError, in_words
 from ari_app.tools.built_in import BUILT_IN
 from ari_app.tools.secrets import hide_secrets
 from ari_app.tools.tool import ParameterSchema
@@ -120,7 +120,7 @@ class _File(BaseModel):
 
 def process_environment(env_file: str | None = ".env") -> Mapping[str, str]:
     """The variables that headers may name: the environment, and those of ``env_file`` beside it."""
-    from_file = dotenv_values(env_file) if env_file else {}
+    from_file = dotenv_values(env_file, encoding="utf-8-sig") if env_file else {}
     return {name: value for name, value in from_file.items() if value is not None} | os.environ
 
 
@@ -212,8 +212,7 @@ def _sentence(item: Any, data: Mapping[str, Any]) -> str:
             location = [_tool_name(data["tools"][index], index), *rest]
         case _:
             pass
-    message = item["msg"].removeprefix("Value error, ")
-    return f"{'.'.join(str(part) for part in location)}: {message.rstrip('.')}."
+    return f"{'.'.join(str(part) for part in location)}: {in_words(item)}."
 
 
 def _tool_name(tool: object, index: int) -> str:

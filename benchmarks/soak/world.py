@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.soak.plan import AGENT_FORMATS, CallPlan, Kind
 
 WAIT_SECONDS = 20
-TARGET_NUMBER = "+49304000000"
+TARGET_NUMBER = "+493023125040"
 """Who is asked in an attended transfer."""
 CALLEE_PREFIX = "+493010"
 """Placed calls go to this and the plan's number, six digits."""

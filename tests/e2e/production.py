@@ -61,7 +61,7 @@ def production_files(installation: Installation, carrier_port: int = 5060) -> di
             "sip.carrier.example": CARRIER,
             "sip:192.0.2.10:5060": f"sip:{OTHER_CARRIER}:5060",
             "192.0.2.10": OTHER_CARRIER,
-            "4930123456": CARRIER_USER,
+            "493023125001": CARRIER_USER,
             "PUT-THE-CARRIERS-PASSWORD-HERE": CARRIER_PASSWORD,
             "PUT-THE-PHONES-PASSWORD-HERE": PHONE_PASSWORD,
         },

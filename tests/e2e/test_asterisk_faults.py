@@ -5,26 +5,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from ari_app.call.call import CallSession
+from ari_app.call.signals import HoldRequested
 from ari_app.call.states import State
 from ari_app.records.events import SessionObserver
 from lab.asterisk import Installation, LabAsterisk
 from lab.faults import TcpProxy
-from lab.practice_agent import ConversationRecord
+from lab.practice_agent import AgentBook, ConversationRecord
 from lab.softphone.call import Call
 from lab.softphone.sounds import tone, tone_dbfs
 from tests.e2e.harness import HUMAN_HZ, Bench, bench, book, loud_seconds, until
+from tests.e2e.test_agent_faults import MUSIC_HZ, dead_air
 
 pytestmark = pytest.mark.e2e
 
 QUIET = {"dialogue": {"first_message": "", "turns": []}}
 LOUD = -35.0
-TONE_HZ = 1000
+TONE_HZ, STAND_IN_HZ = 1000, 425
 
 
 @pytest.fixture
@@ -36,13 +39,13 @@ async def own(installation: Installation) -> AsyncIterator[LabAsterisk]:
 
 @contextlib.asynccontextmanager
 async def proxied(
-    asterisk: LabAsterisk, *observers: SessionObserver
+    asterisk: LabAsterisk, *observers: SessionObserver, agents: AgentBook | None = None
 ) -> AsyncIterator[tuple[Bench, TcpProxy]]:
-    """A bench whose way to ARI can be disturbed; an agent that says nothing."""
+    """A bench whose way to ARI can be disturbed; without `agents` one that says nothing."""
     host, _, port = asterisk.ari_url.removeprefix("http://").rpartition(":")
     async with (
         TcpProxy(host, int(port), mark=b"GET /ari/events") as proxy,
-        bench(asterisk, book(**QUIET), observers, ari_url=f"http://{proxy.address}") as b,
+        bench(asterisk, agents or book(**QUIET), observers, ari_url=f"http://{proxy.address}") as b,
     ):
         yield b, proxy
 
@@ -136,7 +139,10 @@ async def test_calls_go_on_without_ari_and_end_as_they_ended(own: LabAsterisk, o
         heard = conversation(b, session)
         await until(lambda: loud_seconds(heard) > 0.9)
         await until(lambda: conversation(b, over).closing is not None)
-        await until(lambda: not ended.is_up or b.bridge.lines.lines == 2)
+        if outage == "all refused":
+            await until(lambda: bool(tone_dbfs(ended.heard_pcm()[-3200:], STAND_IN_HZ) > -40))
+        else:
+            await until(lambda: not ended.is_up or b.bridge.lines.lines == 2)
         assert not over.counts, "it holds no place"
 
         await until(lambda: b.bridge.readiness().status == "not_ready", 10)
@@ -175,6 +181,54 @@ async def test_calls_go_on_without_ari_and_end_as_they_ended(own: LabAsterisk, o
         await until(session.ended.is_set, 2)
         another, _ = await talking(b)
         await another.hang_up()
+        await b.all_gone()
+
+
+DYING = {
+    "faults": {"times": 1, "close": {"code": 1006, "mid_response": True, "after_ms": 500}},
+    "delivery": {"think_ms": 2500},
+}
+
+
+@pytest.mark.parametrize(("at", "seconds"), [(0.7, 0.6), (0.1, 6.0)], ids=["music", "all the gap"])
+async def test_the_agent_is_lost_while_ari_is_away(
+    own: LabAsterisk, at: float, seconds: float
+) -> None:
+    async with proxied(own, agents=book(**DYING)) as (b, proxy):
+        call, session = await talking(b)
+        first = await b.conversation(0)
+        await until(lambda: first.closing is not None)
+        died = time.monotonic()
+        await asyncio.sleep(at)
+        await proxy.refuse()
+        await asyncio.sleep(seconds)
+        await proxy.restore()
+        await until(lambda: len(b.agent.conversations) == 2)
+        await until(lambda: session.state is State.TALKING)
+        record = conversation(b, session)
+        await until(lambda: record.agent_audio_seconds > 0)
+        await asyncio.sleep(1)
+        assert dead_air(call, died) < 5
+        await until(lambda: b.bridge.readiness().status == "ready")
+        assert session.state is State.TALKING
+        await call.hang_up()
+        await b.all_gone()
+
+
+async def test_one_reset_ends_no_hold(own: LabAsterisk) -> None:
+    async with proxied(own) as (b, proxy):
+        call, session = await talking(b)
+        for on, state in ((True, State.HOLDING), (False, State.TALKING)):
+            proxy.cut()
+            session.post(HoldRequested(on=on))
+            await until(lambda: b.bridge.readiness().status == "ready")
+            assert session.state is state
+            if on:
+                await hears(call, MUSIC_HZ)
+        said = loud_seconds(conversation(b, session))
+        await call.play(tone(TONE_HZ, 500, -20))
+        await until(lambda: loud_seconds(conversation(b, session)) > said + 0.4)
+        await call.hang_up()
         await b.all_gone()
 
 

@@ -1,4 +1,4 @@
-"""The dialplans of docs/dialers.md, with a Local channel in the dialer's place."""
+"""The dialplans of docs/dialers.md and docs/vicidial.md, with a Local channel as the dialer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from tests.e2e.harness import Bench, bench, book, until
 
 pytestmark = pytest.mark.e2e
 
-TEXT = (Path(__file__).parents[2] / "docs" / "dialers.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+TEXT = "".join((DOCS / name).read_text(encoding="utf-8") for name in ("dialers.md", "vicidial.md"))
 LOUD = -35.0
 
 # What a dialer has: a way out, and a context for DIDs.
@@ -75,8 +76,8 @@ class Dialer:
         extension: str,
         *,
         context: str = "voice-agent-handover",
-        to: str = "4930123456@outbound",
-        caller: str = "4711 <4930654321>",
+        to: str = "493023125001@outbound",
+        caller: str = "4711 <493023125002>",
     ) -> None:
         """Originate as AMI's action of that name does."""
         a = self.asterisk
@@ -170,9 +171,9 @@ async def test_the_agent_ends_the_call(asterisk: LabAsterisk) -> None:
 @pytest.mark.parametrize(
     ("to", "result", "did"),
     [
-        ("billing", "result=TRANSFER reason=agent_transfer", "did 5552000"),
-        ("900123456", "result=TRANSFER reason=agent_transfer", "did 5551000"),
-        ("+", "result=TRANSFER reason=agent_transfer", "did 5551000"),
+        ("billing", "result=TRANSFER reason=agent_transfer", "did 5550101"),
+        ("900123456", "result=TRANSFER reason=agent_transfer", "did 5550100"),
+        ("+", "result=TRANSFER reason=agent_transfer", "did 5550100"),
     ],
     ids=["known", "unknown goes to a person", "nothing left of it"],
 )
@@ -197,7 +198,7 @@ async def test_a_person_takes_over_when_the_service_has_no_room(asterisk: LabAst
         await d.place("8500")
         second = await d.callee.incoming(10)
         await d.log("result=REJECTED reason=at_capacity")
-        await d.log("did 5551000 for lead 4711")
+        await d.log("did 5550100 for lead 4711")
         assert second.is_up
         await second.hang_up()
         await first.hang_up()
@@ -212,7 +213,7 @@ async def test_a_person_takes_over_when_the_service_does_not_run(asterisk: LabAs
         await d.place("8500")
         call = await d.callee.incoming(10)
         await d.log("result=DOWN")
-        await d.log("did 5551000 for lead 4711")
+        await d.log("did 5550100 for lead 4711")
         await call.hang_up()
 
 
@@ -275,7 +276,7 @@ async def test_a_call_that_nobody_names_goes_to_a_person(asterisk: LabAsterisk) 
         await d.place("8502", context="voice-agent-wait")
         call = await d.callee.incoming(10)
         await d.log("result=FAILED reason=wait_timeout")
-        await d.log("did 5551000 for lead 4711")
+        await d.log("did 5550100 for lead 4711")
         await call.hang_up()
         await d.bench.all_gone()
 
@@ -331,7 +332,7 @@ async def test_a_remote_agent_of_vicidial(
         assert url in dialplan
         await asterisk.add_dialplan("dialers", dialplan + DIALER.replace("@PORT@", port))
         await d.place(
-            "867001", context="voice-agent-remote", caller="Y0315201639000402027 <4930654321>"
+            "867001", context="voice-agent-remote", caller="Y0315201639000402027 <493023125002>"
         )
         call = await (d.answered() if tool else d.callee.incoming(10))
         if tool:

@@ -31,7 +31,7 @@ from tests.e2e.production import (
 pytestmark = pytest.mark.e2e
 
 LOUD = -35.0
-NUMBER = "+4930123456"
+NUMBER = "+493023125001"
 
 # What an agent asks for is never dialled as it is, whatever it is.
 CRAFTED = """
@@ -151,6 +151,23 @@ async def test_the_application_is_down(box: LabAsterisk) -> None:
             await taken(phone)
         await call.hang_up()
     await box.wait_until_empty()
+
+
+@pytest.mark.parametrize("name", ["trunk", "trunk-by-address", "nobody"])
+async def test_the_name_of_a_trunk_lets_nobody_in(box: LabAsterisk, name: str) -> None:
+    """From an address that the ACL lets through, and that is no carrier's."""
+    async with Phone("127.0.0.4", username=name) as stranger:
+        with pytest.raises(CallFailed, match="401"):
+            await stranger.call(f"sip:4930555@{box.sip_host}:{box.sip_port}", timeout=20)
+    assert await box.ari("GET", "channels") == []
+
+
+async def test_only_digits_reach_the_application(box: LabAsterisk) -> None:
+    async with bench(box) as b:
+        call = await b.call("+4930,555,2")
+        assert (await b.session()).called_number == "49305552"
+        await call.hang_up()
+        await b.all_gone()
 
 
 async def test_nobody_is_there_either(box: LabAsterisk) -> None:

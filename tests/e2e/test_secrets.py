@@ -33,7 +33,7 @@ pytestmark = pytest.mark.e2e
 
 LOUD = -35.0
 DIGITS = "7391824650"
-CALLER, CALLEE = "4917012345678", "+4930987654321"
+CALLER, CALLEE = "4915228817386", "+493023125003"
 
 
 def _planted(what: str) -> str:

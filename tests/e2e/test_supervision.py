@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 
 from lab.asterisk import LabAsterisk
+from lab.faults import TcpProxy
 from lab.practice_agent import PracticeAgent
 from lab.softphone import Answer, Call, Phone, Ring
 from lab.softphone.sounds import tone, tone_dbfs
@@ -317,5 +318,30 @@ async def test_the_worker_is_lost_while_it_drains(asterisk: LabAsterisk) -> None
             await all_landed(asterisk, len(calls), mark, WITHIN_SECONDS)
             assert await asyncio.wait_for(service.process.wait(), 10) == 1
             await nothing_of_ours_left(asterisk)
+        await hang_up(*calls)
+    await asterisk.wait_until_empty(2)
+
+
+async def test_the_worker_is_lost_while_it_drains_and_ari_is_away(asterisk: LabAsterisk) -> None:
+    host, _, port = asterisk.ari_url.removeprefix("http://").rpartition(":")
+    async with (
+        PracticeAgent(practice_config()) as agent,
+        Phone() as phone,
+        TcpProxy(host, int(port)) as proxy,
+        serving(asterisk, agent, ARI_URL=f"http://{proxy.address}") as service,
+    ):
+        calls = await talking(phone, asterisk, 2)
+        service.process.send_signal(signal.SIGTERM)
+        await until(lambda: bool(service.said("draining")))
+        mark = asterisk.log_size()
+        await proxy.refuse()
+        os.kill(service.worker, signal.SIGKILL)
+        await until(lambda: bool(service.said("mending_failed")))
+        await asyncio.sleep(2)
+        assert service.process.returncode is None, "somebody has still to be given back"
+        await proxy.restore()
+        await all_landed(asterisk, len(calls), mark, WITHIN_SECONDS)
+        assert await asyncio.wait_for(service.process.wait(), 10) == 1
+        await nothing_of_ours_left(asterisk)
         await hang_up(*calls)
     await asterisk.wait_until_empty(2)

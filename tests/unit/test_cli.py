@@ -121,7 +121,10 @@ def test_what_is_no_command(run: Run, arguments: list[str]) -> None:
     [
         ({"UPLINK_CHUNK_MS": "15"}, "UPLINK_CHUNK_MS: "),
         ({"MAX_CONCURRENT_CALLS": "many"}, "MAX_CONCURRENT_CALLS: "),
-        ({"ARI_URL": "127.0.0.1:8088"}, "ARI_URL: must be a URL such as http://127.0.0.1:8088."),
+        (
+            {"ARI_URL": "127.0.0.1:8088"},
+            "ARI_URL: must be a URL with http:// or https://, such as http://127.",
+        ),
         ({"ARI_URL": f"http://u:{PASSWORD}@h"}, "ARI_URL: must not carry a user name or password"),
         ({"AUDIOSOCKET_BIND": "9092"}, "such as 127.0.0.1:9092 or [::1]:9092."),
         ({"LOG_LEVEL": "LOUD"}, "LOG_LEVEL: "),

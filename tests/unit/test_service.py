@@ -66,6 +66,7 @@ async def test_it_serves_until_a_signal(number: signal.Signals) -> None:
     said = {entry["event"]: entry for entry in logs}
     assert said["serving"]["app"] == "voice-agent"
     assert said["serving"]["audiosocket"].startswith("127.0.0.1:")
+    assert said["serving"]["page"] == f"http://{said['serving']['api']}/"
     assert said["signal_received"]["signal"] == number.name
     assert list(said)[-1] == "stopped"
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
@@ -104,7 +105,7 @@ async def test_what_may_be_over_in_a_minute_is_only_a_warning() -> None:
     await asterisk.close()
     (warning,) = (entry for entry in logs if entry["event"] == "check")
     assert (warning["log_level"], warning["what"]) == ("warning", "Agent")
-    assert "could not be asked" in warning["found"]
+    assert "cannot be reached" in warning["found"]
 
 
 # --- under a parent

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from ari_app.errors import ConfigError
-from ari_app.process.network import is_loopback, is_unspecified
+from ari_app.process.network import is_loopback, is_unspecified, page_url
 from ari_app.settings import Settings, doubtful_names, load_settings, split_host_port
+from ari_app.tools.http_config import process_environment
 from linekit.listener import ConnectionLimits
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +54,11 @@ def test_the_environment_wins_over_the_file(
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("ari_url", "127.0.0.1:8088", "ARI_URL: must be a URL such as http://127.0.0.1:8088."),
+        (
+            "ari_url",
+            "127.0.0.1:8088",
+            "ARI_URL: must be a URL with http:// or https://, such as http",
+        ),
         ("ari_url", "http://u:hunter2@h", "ARI_URL: must not carry a user name or password"),
         ("ari_url", "http://h/?a=b", "ARI_URL: must not carry a query or a fragment."),
         ("audiosocket_bind", "9092", "AUDIOSOCKET_BIND: must be host:port"),
@@ -74,19 +79,44 @@ def test_the_environment_wins_over_the_file(
         ("max_concurrent_calls", "0", "MAX_CONCURRENT_CALLS: must be at least 1, such as 10."),
         ("call_timeout_seconds", "soon", "CALL_TIMEOUT_SECONDS: must be a number, such as 600."),
         ("max_concurrent_calls", "many", "MAX_CONCURRENT_CALLS: must be a whole number, such as"),
-        ("max_concurrent_calls", "", "MAX_CONCURRENT_CALLS: is empty. Write a value, or take the"),
+        (
+            "max_concurrent_calls",
+            "",
+            "MAX_CONCURRENT_CALLS: is empty. Write a value such as 10, or",
+        ),
         ("max_concurrent_calls", "99999", "MAX_CONCURRENT_CALLS: must be at most 10000, such as"),
         ("dtmf_sensitive", "maybe", "DTMF_SENSITIVE: must be true or false."),
         ("amd_on_machine", "scream", "AMD_ON_MACHINE: must be "),
         ("agent_resume_message", "x" * 501, "AGENT_RESUME_MESSAGE: must be at most 500 characters"),
-        ("ari_url", "", "ARI_URL: is empty. Write a value, or take the line out."),
-        ("ari_url", "http://h:many", "ARI_URL: must be a URL such as http://127.0.0.1:8088."),
+        (
+            "ari_url",
+            "",
+            "ARI_URL: is empty. Write a value such as http://127.0.0.1:8088, or take",
+        ),
+        (
+            "ari_url",
+            "http://h:many",
+            "ARI_URL: must be a URL with http:// or https://, such as http",
+        ),
         ("amd_context", "a b", "AMD_CONTEXT: must be the name of a context"),
         ("transfer_context", "a b", "TRANSFER_CONTEXT: must be the name of a context"),
         ("dtmf_terminator", "##", "DTMF_TERMINATOR: must be one key"),
         ("agent_variables", "a-b", "AGENT_VARIABLES: must be names of variables"),
         ("precall_header", "a b", "PRECALL_HEADER: must be the name of an HTTP header"),
         ("ari_app", "a b", "ARI_APP: must be 1 to 64 letters, digits"),
+        ("audiosocket_max_half_open", "-1", "AUDIOSOCKET_MAX_HALF_OPEN: Input should be greater"),
+        ("api_requests_per_second", "-1", "API_REQUESTS_PER_SECOND: Input should be greater"),
+        ("audiosocket_format", "mp3", "AUDIOSOCKET_FORMAT: Input should be 'slin', 'slin16'"),
+        ("uplink_chunk_ms", "50", "UPLINK_CHUNK_MS: Input should be a multiple of 20."),
+        ("max_concurrent_calls", "0", "MAX_CONCURRENT_CALLS: Input should be greater than"),
+        ("call_timeout_seconds", "soon", "CALL_TIMEOUT_SECONDS: Input should be a valid number"),
+        ("ari_app", "a b", "ARI_APP: String should match pattern"),
+        ("number_pattern", "[0-9", "NUMBER_PATTERN: must be a regular expression: unclosed"),
+        (
+            "transfer_pattern",
+            r"(?!900)[0-9]+",
+            "TRANSFER_PATTERN: must be a regular expression: look",
+        ),
     ],
 )
 def test_a_bad_setting_is_one_sentence(name: str, value: str, sentence: str) -> None:
@@ -161,6 +191,15 @@ def test_what_is_misspelt_is_named(tmp_path: Path, line: str, words: str) -> Non
     assert all(words in sentence for sentence in told), told
 
 
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
+    env_file = tmp_path / "env"
+    env_file.write_bytes(b"\xef\xbb\xbfARI_APP=other\r\nARI_USERNAME=u\r\n")
+    settings = load_settings(str(env_file))
+    assert (settings.ari_app, settings.ari_username) == ("other", "u")
+    assert doubtful_names(str(env_file)) == []
+    assert process_environment(str(env_file))["ARI_APP"] == "other"
+
+
 def test_what_is_misspelt_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     # Kubernetes has variables for each of its services, whose names anybody may choose.
     monkeypatch.setenv("ARI_PORT", "tcp://10.0.0.1")
@@ -184,6 +223,19 @@ def test_addresses() -> None:
     assert not is_loopback("example.org")
     assert is_unspecified("::")
     assert not is_unspecified("example.org")
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("10.0.0.1", "http://10.0.0.1:8080/"),
+        ("0.0.0.0", "http://127.0.0.1:8080/"),
+        ("::", "http://[::1]:8080/"),
+        ("fd00::1", "http://[fd00::1]:8080/"),
+    ],
+)
+def test_where_a_browser_finds_a_listener(host: str, url: str) -> None:
+    assert page_url(host, 8080) == url
     assert load_settings(None).audiosocket_target == "127.0.0.1:9092"
 
 

@@ -17,7 +17,7 @@ STAMPS = {
     "ari_app/records/journal.py": "when an event was",
     "ari_app/call/call.py": "when a call was answered",
     "ari_app/records/record.py": "when a call began and ended",
-    "ari_app/checks/listening.py": "how far Asterisk's clock is from ours, which is the question",
+    "ari_app/checks/asking.py": "how far Asterisk's clock is from ours, which is the question",
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -41,6 +41,7 @@ from ari_app.agent.elevenlabs.errors import (
 from ari_app.agent.elevenlabs.protocol import AgentProtocol, ProtocolEvent
 from ari_app.agent.elevenlabs.signed_url import (
     _is_loopback_url,
+    conversation_in,
     fetch_signed_url,
     parse_base_url,
     public_url,
@@ -206,11 +207,22 @@ class AgentClient:
 
     # --- ari_app.agent.interface.Agents
 
-    async def connect(self, briefing: Briefing, tell: TellAgentEvent) -> AgentConnection:
+    async def connect(
+        self,
+        briefing: Briefing,
+        tell: TellAgentEvent,
+        named: Callable[[str], None] = lambda conversation_id: None,
+    ) -> AgentConnection:
         """Begin a conversation and wait until the agent is there.
 
         A conversation that takes up a lost one says `Resumed.first_message`, or what the agent
         always says first where its settings allow no other.
+
+        Args:
+            briefing: Which agent, and what it is told.
+            tell: Told what happens.
+            named: Gets the id of each conversation that is tried, before its socket is opened; only
+                signed URLs tell it.
 
         Raises:
             AgentError: There is none; then no socket is left and nothing was told.
@@ -219,13 +231,13 @@ class AgentClient:
         if not briefing.agent_id:
             raise ConfigError("no agent is named")
         try:
-            connection = await self._converse(briefing, initiation_for(briefing), tell)
+            connection = await self._converse(briefing, initiation_for(briefing), tell, named)
         except AgentRefused as error:
             if briefing.resumed is None or error.close.kind is not CloseKind.OVERRIDE_ERROR:
                 raise
             log.warning("agent_allows_no_first_message", agent=briefing.agent_id)
             plain = initiation_for(briefing, greets_as_always=True)
-            return await self._converse(briefing, plain, tell)
+            return await self._converse(briefing, plain, tell, named)
         connection.waits = briefing.resumed is not None and not briefing.resumed.first_message
         return connection
 
@@ -251,12 +263,16 @@ class AgentClient:
                     await self.check(self.key.agent_id)
 
     async def _converse(
-        self, briefing: Briefing, initiation: Initiation, tell: TellAgentEvent
+        self,
+        briefing: Briefing,
+        initiation: Initiation,
+        tell: TellAgentEvent,
+        named: Callable[[str], None],
     ) -> AgentConnection:
         began = asyncio.get_running_loop().time()
         async with self._deadline():
             connection = await self._connect_or_retry(
-                briefing.agent_id, initiation, tell, began + self._connect_timeout
+                briefing.agent_id, initiation, tell, named, began + self._connect_timeout
             )
         self._keep_formats(briefing.agent_id, connection)
         took_s = asyncio.get_running_loop().time() - began
@@ -282,7 +298,7 @@ class AgentClient:
         says nothing about the agent. Raises a `ConnectError`.
         """
         async with self._deadline():
-            url = await self._url(agent_id, Initiation())
+            url = await self._url(agent_id, Initiation(), names_conversation=False)
             if self._api_key is None:
                 socket = await self._open(url, agent_id)
                 await socket.abort()
@@ -294,10 +310,15 @@ class AgentClient:
             await session.close()
 
     async def _connect_or_retry(
-        self, agent_id: str, initiation: Initiation, tell: TellAgentEvent, deadline: float
+        self,
+        agent_id: str,
+        initiation: Initiation,
+        tell: TellAgentEvent,
+        named: Callable[[str], None],
+        deadline: float,
     ) -> AgentConnection:
         try:
-            return await self._connect(agent_id, initiation, tell)
+            return await self._connect(agent_id, initiation, tell, named)
         except ConnectError as error:
             left = deadline - asyncio.get_running_loop().time()
             wait = wait_before_retry(error, left)
@@ -305,13 +326,19 @@ class AgentClient:
                 raise
             log.info("agent_connect_retried", code=error.code, error=str(error), wait_s=wait)
         await asyncio.sleep(wait)
-        return await self._connect(agent_id, initiation, tell)
+        return await self._connect(agent_id, initiation, tell, named)
 
     async def _connect(
-        self, agent_id: str, initiation: Initiation, tell: TellAgentEvent
+        self,
+        agent_id: str,
+        initiation: Initiation,
+        tell: TellAgentEvent,
+        named: Callable[[str], None],
     ) -> AgentConnection:
         first = encode(initiation)
-        url = await self._url(agent_id, initiation)
+        url = await self._url(agent_id, initiation, names_conversation=True)
+        if conversation_id := conversation_in(url):
+            named(conversation_id)
         socket = await self._open(url, agent_id)
         protocol = AgentProtocol()
         try:
@@ -358,7 +385,9 @@ class AgentClient:
             self.key.accepted()
         return socket
 
-    async def _url(self, agent_id: str, initiation: Initiation) -> SecretStr:
+    async def _url(
+        self, agent_id: str, initiation: Initiation, *, names_conversation: bool
+    ) -> SecretStr:
         if self._api_key is None:
             return public_url(self._base_url, agent_id, environment=initiation.environment)
         if self._session is None:
@@ -375,6 +404,7 @@ class AgentClient:
                 agent_id,
                 environment=initiation.environment,
                 branch_id=initiation.branch_id,
+                names_conversation=names_conversation,
                 tls=self._tls,
             )
         except ConnectError as error:

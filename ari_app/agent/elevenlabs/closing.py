@@ -148,6 +148,9 @@ _CODES = {
     4300: CloseKind.QUEUE_TIMEOUT,
 }
 
+KNOWN_CODES = frozenset(_CODES)
+"""The close codes that are documented. A peer may send any other of 1000 to 4999."""
+
 # With these codes nobody said anything, so that a hang-up announced before still counts.
 _SILENT = frozenset({1000, 1001, 1005, 1006})
 

@@ -120,6 +120,14 @@ class AgentSocket(ClientConnection):
         self.heard = True
         super().data_received(data)
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        # What reads the messages, and what ended the reading, know the protocol through their
+        # frames: it would wait for the garbage collector.
+        self.protocol.parser.close()
+        if self.protocol.parser_exc is not None:
+            self.protocol.parser_exc.__traceback__ = None
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self.writable = False

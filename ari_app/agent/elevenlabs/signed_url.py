@@ -5,6 +5,7 @@ Source: https://elevenlabs.io/docs/eleven-agents/customization/authentication
 
 from __future__ import annotations
 
+import re
 import ssl
 
 import aiohttp
@@ -24,6 +25,7 @@ from ari_app.process.network import is_loopback, why_unreachable
 _SOCKET_PATH = "v1/convai/conversation"
 _SIGNED_URL_PATH = "v1/convai/conversation/get-signed-url"
 _MAX_ANSWER_BYTES = 64 * 1024
+_CONVERSATION_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
 def parse_base_url(text: str) -> URL:
@@ -61,13 +63,19 @@ async def fetch_signed_url(
     *,
     environment: str | None = None,
     branch_id: str | None = None,
+    names_conversation: bool = False,
     tls: ssl.SSLContext | None = None,
 ) -> SecretStr:
     """Ask for a signed URL, good for 15 minutes; treat it as a password.
 
+    With `names_conversation` it holds the conversation's id (`conversation_in`), and opens that
+    one only.
+
     Raises a `ConnectError`. Has no deadline of its own.
     """
     query = {"agent_id": agent_id}
+    if names_conversation:
+        query["include_conversation_id"] = "true"
     if environment is not None:
         query["environment"] = environment
     if branch_id is not None:
@@ -94,6 +102,15 @@ async def fetch_signed_url(
     if status != 200:
         raise error_from_status(status, _status_word(body, api_key), retry_after=retry_after)
     return _signed_url(body, secure=base_url.scheme == "https")
+
+
+def conversation_in(url: SecretStr) -> str:
+    """The id of the conversation that a signed URL opens; empty when it does not say."""
+    try:
+        named = URL(url.get_secret_value()).query.get("conversation_id", "")
+    except ValueError:
+        return ""
+    return named if _CONVERSATION_ID.fullmatch(named) else ""
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

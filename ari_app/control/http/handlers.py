@@ -35,7 +35,7 @@ from ari_app.control.http.models import (
     detail,
     summary,
 )
-from ari_app.control.http.openapi import docs_page, openapi_document, sign_in
+from ari_app.control.http.openapi import DOCS_PATH, docs_page, openapi_document, sign_in
 from ari_app.control.http.operations import EVENTS_PATH, IDEMPOTENCY_KEY, OPEN_PATHS, OPERATIONS
 from ari_app.control.http.requests import (
     DtmfRequest,
@@ -47,7 +47,7 @@ from ari_app.control.http.requests import (
     read_model,
     read_nothing,
 )
-from ari_app.control.http.server import mark_heads
+from ari_app.control.http.server import ClientGone, mark_heads, when_gone
 from ari_app.control.http.streams import stream_events
 from ari_app.records.journal import Journal
 from ari_app.records.metrics import CONTENT_TYPE, Metrics
@@ -134,7 +134,7 @@ class Handlers:
         body = await read_model(request, InitiateCallRequest)
         key = request.headers.get(IDEMPOTENCY_KEY)
         if key is None:
-            return _json(await self._initiate(request, body))
+            return _json(await self._initiate_while_there(request, body))
         answer, replayed = await self._initiated.answer(
             key, _fingerprint(body), lambda: self._initiate(request, body)
         )
@@ -142,6 +142,23 @@ class Handlers:
         if replayed:
             response.headers["Idempotent-Replayed"] = "true"
         return response
+
+    async def _initiate_while_there(
+        self, request: web.Request, body: InitiateCallRequest
+    ) -> InitiateCallResponse:
+        """Begin a call, unless the client hangs up before it begins.
+
+        It would not know that there is a call, nor could it find out: it has no key to ask with
+        again.
+        """
+        work = asyncio.ensure_future(self._initiate(request, body))
+        with when_gone(request, work.cancel):
+            try:
+                return await work
+            except asyncio.CancelledError:
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    raise
+                raise ClientGone from None
 
     async def _initiate(
         self, request: web.Request, body: InitiateCallRequest
@@ -242,7 +259,7 @@ class Handlers:
     # --- service
 
     async def live(self, request: web.Request) -> web.Response:
-        """The process turns."""
+        """Say that the process runs."""
         return web.json_response(Liveness().model_dump())
 
     async def ready(self, request: web.Request) -> web.Response:
@@ -286,6 +303,7 @@ def _done(request: web.Request, message: str) -> web.Response:
 
 
 _MAX_BODY_BYTES = 64 * 1024
+_START = "/"
 
 
 def build_web_app(
@@ -312,8 +330,8 @@ def build_web_app(
             mark_heads,
             request_ids,
             problems,
-            rate_limits(rates or RequestRates(), on_refused),
-            authentication(api_key, OPEN_PATHS, sign_in, on_refused),
+            rate_limits(rates or RequestRates(), on_refused, keyless=api_key is None),
+            authentication(api_key, OPEN_PATHS | {_START}, sign_in, on_refused),
         ],
         client_max_size=_MAX_BODY_BYTES,
     )
@@ -334,4 +352,13 @@ def build_web_app(
         if operation.is_open:
             # What watches a service often asks so.
             app.router.add_route(hdrs.METH_HEAD, operation.path, handlers[operation.name])
+    app.router.add_get(_START, _to_docs)
     return app
+
+
+async def _to_docs(_: web.Request) -> web.Response:
+    """Lead a browser that knows no more than our address to the page."""
+    # Relative, so that it also holds behind a proxy that serves us under a path of its own.
+    return web.Response(
+        status=HTTPStatus.FOUND.value, headers={hdrs.LOCATION: DOCS_PATH.removeprefix("/")}
+    )

@@ -20,6 +20,7 @@ from aiohttp.typedefs import Handler, Middleware
 from ari_app.call.admission import TokenBucket
 from ari_app.control.control import ControlRefused, NotPossible, SessionNotFound
 from ari_app.control.http.problems import Problem
+from ari_app.control.http.server import ClientGone, opens_connection
 from ari_app.process.network import is_loopback
 
 _MOST_CLIENTS = 4096
@@ -57,6 +58,11 @@ class ClientRates:
         self._buckets.move_to_end(client)
         return 0.0 if bucket.take(now) else bucket.wait(now)
 
+    def give_back(self, client: str) -> None:
+        """Count the last request of this client as another's."""
+        if (bucket := self._buckets.get(client)) is not None:
+            bucket.give_back()
+
     def wait(self, client: str, now: float) -> float:
         """Seconds until a request of this client may pass; 0 when one may pass now."""
         bucket = self._buckets.get(client)
@@ -82,6 +88,10 @@ class RequestRates:
         """Let one request through: 0; or the seconds until one may pass."""
         wait = self._every.take(client, now)
         return max(wait, self._changes.take(client, now)) if changes else wait
+
+    def give_back(self, client: str) -> None:
+        """Count the last connection of this client as another's."""
+        self._every.give_back(client)
 
 
 class WrongKeys:
@@ -215,6 +225,7 @@ log = structlog.get_logger(__name__)
 
 REQUEST_ID_HEADER: Final = "X-Request-ID"
 REQUEST_ID: Final = web.RequestKey("request_id", str)
+_FOREIGN_PAGE: Final = web.RequestKey("foreign_page", bool)
 
 OnRefused = Callable[[str], None]
 """Called with the code of what was refused."""
@@ -268,6 +279,9 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         found = Problem(error.code, str(error), retry_after=error.retry_after)
     except (SessionNotFound, NotPossible) as error:
         found = Problem(error.code, str(error))
+    except ClientGone:
+        log.info("http_client_gone", method=request.method, path=request.path)
+        raise
     except web.HTTPException as error:
         status = HTTPStatus(error.status)
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
@@ -279,17 +293,25 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     return found.response(request[REQUEST_ID])
 
 
-def rate_limits(rates: RequestRates, on_refused: OnRefused) -> Middleware:
+def rate_limits(rates: RequestRates, on_refused: OnRefused, *, keyless: bool) -> Middleware:
     """Refuse what comes too often from one address, and close its connection.
+
+    A page of another site, in a browser at that address, is somebody else: whatever it does uses
+    up nothing of what the programs there may ask.
 
     Args:
         rates: How often is too often.
         on_refused: Told of each.
+        keyless: Only programs of this machine are to ask.
     """
 
     @web.middleware
     async def limit(request: web.Request, handler: Handler) -> web.StreamResponse:
         now, changes = asyncio.get_running_loop().time(), request.method not in _READING
+        request[_FOREIGN_PAGE] = foreign = _is_foreign_page(request, keyless=keyless)
+        if foreign and opens_connection(request):
+            # It was taken for one of the address' own when it connected.
+            rates.give_back(address_of(request))
         if (wait := rates.take(client_of(request), now, changes=changes)) > 0:
             raise _too_often(wait, on_refused)
         return await handler(request)
@@ -303,9 +325,15 @@ def _too_often(wait: float, on_refused: OnRefused) -> Problem:
     return Problem("rate_limited", retry_after=wait, closes=True)
 
 
-def client_of(request: web.Request) -> str:
+def address_of(request: web.Request) -> str:
     """The address that a request came from: the last one, which cannot be made up."""
     return request.remote or ""
+
+
+def client_of(request: web.Request) -> str:
+    """Who asks: an address, or the foreign pages in the browsers at an address."""
+    address = address_of(request)
+    return f"{address} page" if request.get(_FOREIGN_PAGE) else address
 
 
 def authentication(
@@ -316,8 +344,7 @@ def authentication(
 ) -> Middleware:
     """Ask for the key, compared in constant time, on all but ``open_paths``.
 
-    Without a key only programs of this machine can ask, but so can every page in its browser:
-    those are recognised by ``Origin``, or by a ``Host`` that is not this machine, on every path.
+    Without a key only programs of this machine can ask, and no page of another site.
 
     Args:
         api_key: The key; None asks for none.
@@ -331,9 +358,10 @@ def authentication(
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
         if wanted is None:
-            if not _is_from_here(request):
+            if request[_FOREIGN_PAGE]:
                 on_refused("forbidden_origin")
-                raise Problem("forbidden_origin")
+                # Connections that it left idle would be missing to others.
+                raise Problem("forbidden_origin", closes=True)
         elif request.path not in open_paths:
             client, now = client_of(request), asyncio.get_running_loop().time()
             given = given_key(request)
@@ -361,6 +389,28 @@ def given_key(request: web.Request) -> bytes:
     scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
     given = request.headers.get("X-API-Key") or (bearer if scheme.lower() == "bearer" else "")
     return given.strip().encode("utf-8", "surrogateescape")
+
+
+def _is_foreign_page(request: web.Request, *, keyless: bool) -> bool:
+    """Whether a page of another site asks, through a browser.
+
+    The browser says so itself (``Sec-Fetch-Site``), to every address of this machine and to every
+    ``https`` one. Where only this machine is to ask, it also shows in an ``Origin``, or in a
+    ``Host`` that is not this machine. Elsewhere those two may be a proxy's.
+    """
+    if request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
+        return not _is_visit(request)
+    return keyless and not _is_from_here(request)
+
+
+def _is_visit(request: web.Request) -> bool:
+    """Whether somebody follows a link to here: nothing of the answer reaches the page before."""
+    return (
+        request.method in _READING
+        and request.headers.get("Sec-Fetch-Mode") == "navigate"
+        and request.headers.get("Sec-Fetch-Dest") == "document"
+        and "Origin" not in request.headers
+    )
 
 
 def _is_from_here(request: web.Request) -> bool:

@@ -174,6 +174,7 @@ def _summary_fields(record: CallRecord) -> dict[str, Any]:
         "result": record.result,
         "hangup_cause": record.hangup_cause,
         "sip_code": record.sip_code,
+        "detail": record.detail,
     }
 
 

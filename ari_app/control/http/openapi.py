@@ -72,7 +72,8 @@ _EXAMPLES: Final = {"session_id": "lead-4711"}
 _EVERYWHERE: Final = ("internal", "rate_limited", "head_too_late", "too_many_connections")
 _EVENT_NAME: Final = "SessionEvent"
 # What ari_app.line.numbers takes; brackets as well, which are left out here for legibility.
-_E164: Final = r"^\+[1-9]([ .-]?[0-9]){6,14}$"
+# Between the digits may stand whatever people paste; what it may be, the service decides.
+_E164: Final = r"^[^0-9A-Za-z]*\+(?:[^0-9A-Za-z]*[0-9]){7,15}[^0-9A-Za-z]*$"
 
 _Models = list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]]
 
@@ -91,7 +92,10 @@ def openapi_document(*, keyed: bool, number_pattern: str | None = None) -> dict[
     # A union has no name of its own, so it is not among the definitions.
     schemas[_EVENT_NAME] = references[_EVENT_NAME, "serialization"]
     number = schemas["InitiateCallRequest"]["properties"]["called_number"]["anyOf"][0]
-    number["pattern"] = _E164 if number_pattern is None else f"^(?:{number_pattern})$"
+    if number_pattern is None:
+        number["pattern"] = _E164
+    else:
+        number["description"] = f"Without separators it must match {number_pattern}"
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         described = _operation(operation, keyed=keyed)

@@ -119,11 +119,11 @@ OPERATIONS: Final = (
         path="/webhook/initiate-call",
         name="initiate_call",
         tag="calls",
-        summary="Call a number, or give a waiting channel its agent",
+        summary="Call a number, or connect a waiting caller with an agent",
         description=(
             "With `called_number` a call is placed through Asterisk. Without it, `call_id` names a "
-            "channel that waits in the application (`wait=30` in the dialplan). The answer comes "
-            "before the call is answered: follow the session's events, or ask for the session."
+            "channel that waits in the application (`wait=30` in the dialplan). You get the answer "
+            "before the callee answers: follow the session's events, or ask for the session."
         ),
         body=InitiateCallRequest,
         answer=InitiateCallResponse,
@@ -138,15 +138,20 @@ OPERATIONS: Final = (
             "rate_limited",
             "capacity",
             "queue_timeout",
+            "precall_timeout",
+            "precall_unreachable",
+            "precall_status",
+            "precall_too_long",
+            "precall_malformed",
             "draining",
             "not_connected",
         ),
         headers=(
             HeaderField(
                 IDEMPOTENCY_KEY,
-                "Makes a repetition safe: within 24 hours the same key with the same body gets the "
-                "first answer again, with the header `Idempotent-Replayed: true`, and no second "
-                "call. What was refused is not kept.",
+                "Makes it safe to repeat the request: within 24 hours the same key with the same "
+                "body gets the first answer again, with the header `Idempotent-Replayed: true`, "
+                "and nobody is called twice. A refusal is not remembered.",
                 # No spaces at the ends: HTTP takes them for its own.
                 {
                     "type": "string",
@@ -163,8 +168,8 @@ OPERATIONS: Final = (
         name="end_call",
         tag="calls",
         summary="End a call",
-        description="Answers when everything has been given back. Ending a call that has ended "
-        "already changes nothing.",
+        description="Answers when everything of the call has been cleaned up. Ending a call that "
+        "has ended already changes nothing.",
         body=EndCallRequest,
         answer=EndCallResponse,
         problems=(*_TAKES_BODY, "session_not_found"),
@@ -195,9 +200,8 @@ OPERATIONS: Final = (
         description=(
             "As server-sent events, or as WebSocket messages when the request asks for an upgrade; "
             "a message is the JSON of an event's `data`. It begins with the call's first event and "
-            "ends after `ended`. A client that comes back sends the last `seq` that it saw as "
-            "`Last-Event-ID` (or `?last_event_id=`) and misses nothing that is still kept, which "
-            "is the last 1000 events."
+            "ends after `ended`. If the connection breaks, connect again and send the last `seq` "
+            "that you saw as `Last-Event-ID` (or `?last_event_id=`): the last 1000 events are kept."
         ),
         media_type=EVENT_STREAM,
         problems=(
@@ -221,12 +225,12 @@ OPERATIONS: Final = (
     ),
     _action(
         "transfer",
-        "Pass the caller on",
+        "Transfer the caller",
         TransferRequest,
         "bad_target",
         "invalid_number",
-        description="After what the agent is saying. With `attended` the caller hears music while "
-        "the target is rung and briefed by the agent.",
+        description="Once the agent has finished its sentence. With `attended` the caller hears "
+        "music while the target is called and the agent tells it what the call is about.",
     ),
     _action("dtmf", "Press keys on the caller's line", DtmfRequest, "bad_digits"),
     _action("hold", "Give the caller music instead of the agent"),
@@ -238,13 +242,13 @@ OPERATIONS: Final = (
         description="`context` is something to know, `user` is answered as if the caller had said "
         "it.",
     ),
-    _action("mute", "Let the agent not hear the caller", MuteRequest),
+    _action("mute", "Keep the caller's voice from the agent, or let it through again", MuteRequest),
     Operation(
         method="GET",
         path="/health/live",
         name="live",
         tag="service",
-        summary="The process turns",
+        summary="Whether the process runs",
         answer=Liveness,
         is_open=True,
     ),

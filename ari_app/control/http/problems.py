@@ -15,6 +15,7 @@ MEDIA_TYPE: Final = "application/problem+json"
 
 _BAD, _NOT_FOUND, _CONFLICT = (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
 _UNUSABLE, _LATER = HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE
+_UPSTREAM = HTTPStatus.BAD_GATEWAY
 
 CODES: Final[Mapping[str, tuple[HTTPStatus, str]]] = {
     "bad_request": (_BAD, "The request is not well-formed HTTP."),
@@ -24,13 +25,13 @@ CODES: Final[Mapping[str, tuple[HTTPStatus, str]]] = {
     "forbidden_origin": (HTTPStatus.FORBIDDEN, "A page of another site must not use this."),
     "not_found": (_NOT_FOUND, "There is nothing at this path."),
     "session_not_found": (_NOT_FOUND, "There is no such session, or it ended a minute ago."),
-    "no_such_channel": (_NOT_FOUND, "No channel with this id waits in the application."),
+    "no_such_channel": (_NOT_FOUND, "No channel with this id is waiting in the application."),
     "method_not_allowed": (HTTPStatus.METHOD_NOT_ALLOWED, "The path has no such method."),
-    "not_acceptable": (HTTPStatus.NOT_ACCEPTABLE, "The answer cannot have the form asked for."),
-    "session_exists": (_CONFLICT, "There is a session with this id already."),
-    "not_talking": (_CONFLICT, "The call is not in a state for this."),
-    "already_transferring": (_CONFLICT, "The call is being transferred already."),
-    "busy": (_CONFLICT, "The call is busy with something that excludes this."),
+    "not_acceptable": (HTTPStatus.NOT_ACCEPTABLE, "The service has no answer in that format."),
+    "session_exists": (_CONFLICT, "There already is a session with this id."),
+    "not_talking": (_CONFLICT, "The call is not in a state in which this is possible."),
+    "already_transferring": (_CONFLICT, "The call is already being transferred."),
+    "busy": (_CONFLICT, "The call is doing something else that has to end first."),
     "asterisk": (_CONFLICT, "Asterisk refused it."),
     "body_too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is over 64 KiB."),
     "body_too_late": (HTTPStatus.REQUEST_TIMEOUT, "The body did not arrive within 10 seconds."),
@@ -45,17 +46,22 @@ CODES: Final[Mapping[str, tuple[HTTPStatus, str]]] = {
     "invalid_request": (_UNUSABLE, "Fields are missing, unknown or have values out of range."),
     "invalid_number": (_UNUSABLE, "The number cannot be called."),
     "bad_target": (_UNUSABLE, "The call cannot be transferred to this."),
-    "bad_digits": (_UNUSABLE, "There are other keys than 0 to 9, A to D, * and #."),
+    "bad_digits": (_UNUSABLE, "Keys are 0 to 9, A to D, * and #."),
     "no_agent_id": (_CONFLICT, "No agent is named, and the settings have none."),
     "idempotency_mismatch": (_CONFLICT, "The Idempotency-Key was used with another body."),
     "rate_limited": (HTTPStatus.TOO_MANY_REQUESTS, "Too many requests, or calls, per second."),
     "internal": (HTTPStatus.INTERNAL_SERVER_ERROR, "The request failed; the log says why."),
-    "capacity": (_LATER, "As many calls are running as may."),
-    "queue_timeout": (_LATER, "No room came free within wait_seconds."),
+    "capacity": (_LATER, "All places for calls are taken."),
+    "queue_timeout": (_LATER, "No place became free within wait_seconds."),
+    "precall_timeout": (_LATER, "The pre-call service did not answer in time."),
+    "precall_unreachable": (_LATER, "The pre-call service cannot be reached."),
+    "precall_status": (_UPSTREAM, "The pre-call service answered with an error."),
+    "precall_too_long": (_UPSTREAM, "The pre-call service's answer is too long."),
+    "precall_malformed": (_UPSTREAM, "The pre-call service's answer cannot be used."),
     "draining": (_LATER, "The service is stopping."),
     "not_connected": (_LATER, "Asterisk is not connected."),
-    "too_many_connections": (_LATER, "As many connections are open as may."),
-    "too_many_streams": (_LATER, "As many streams of the session are open as may."),
+    "too_many_connections": (_LATER, "All connections that the service allows are open."),
+    "too_many_streams": (_LATER, "All streams that a session may have are open."),
 }
 """Every code with its HTTP status and what it means.
 

@@ -35,6 +35,9 @@ Model = TypeVar("Model", bound=BaseModel)
 _JSON = "application/json"
 _READ_SECONDS = 10.0
 _MAX_ERRORS = 20
+# Of lists and objects within each other. What is taken can be written again: JSON writers give up
+# at 255.
+_MAX_DEPTH = 64
 
 
 async def read_model(request: web.Request, model: type[Model]) -> Model:
@@ -43,15 +46,36 @@ async def read_model(request: web.Request, model: type[Model]) -> Model:
     Raises:
         Problem: ``unsupported_media_type``, ``body_too_large``, ``body_too_late``,
             ``bad_request``, ``invalid_json`` or ``invalid_request``, which names every field that
-            is wrong. Values are not repeated: they may be personal.
+            is wrong, or says that the body is nested too deep. Values are not repeated: they may
+            be personal.
     """
     if request.content_type != _JSON:
         raise Problem("unsupported_media_type", f"Send the body as {_JSON}.")
     try:
-        value = read_json(await _read(request))
+        body = await _read(request)
+        value = read_json(body)
     except NotJson as error:
         raise Problem("invalid_json", f"The body cannot be read: {error}.") from None
+    if _is_deeper(body, value, _MAX_DEPTH):
+        raise Problem("invalid_request", f"The body is nested more than {_MAX_DEPTH} levels deep.")
     return validate(value, model)
+
+
+def _is_deeper(body: bytes, value: object, levels: int) -> bool:
+    if body.count(b"[") + body.count(b"{") <= levels:
+        return False
+    level = [value]
+    for _ in range(levels):
+        inner: list[object] = []
+        for each in level:
+            if isinstance(each, dict):
+                inner += each.values()
+            elif isinstance(each, list):
+                inner += each
+        if not inner:
+            return False
+        level = inner
+    return any(isinstance(each, dict | list) for each in level)
 
 
 async def read_nothing(request: web.Request) -> None:
@@ -210,7 +234,8 @@ class CallMetadata(BaseModel):
 
 
 def _has(name: str, schema: JsonSchemaValue) -> JsonSchemaValue:
-    return {"required": [name], "properties": {name: schema}}
+    # With the type: null, which is no object, lacks nothing.
+    return {"type": "object", "required": [name], "properties": {name: schema}}
 
 
 class InitiateCallRequest(_Request):
@@ -225,8 +250,8 @@ class InitiateCallRequest(_Request):
             ],
             "examples": [
                 {
-                    "called_number": "+4930123456",
-                    "caller_number": "+4930654321",
+                    "called_number": "+493023125001",
+                    "caller_number": "+493023125002",
                     "dynamic_variables": {"customer_name": "Jane"},
                     "ring_timeout_seconds": 25,
                 },
@@ -241,24 +266,21 @@ class InitiateCallRequest(_Request):
         }
     )
 
+    called_number: Number | None = Field(default=None, description="The number to call.")
+    call_id: CallId | None = Field(
+        default=None,
+        description="Without called_number: the id of the channel that waits in the application. "
+        "With it: the dialer's own reference.",
+    )
     agent_id: AgentId | None = Field(
         default=None, description="The agent at ElevenLabs; the one of the settings when left out."
     )
     session_id: SessionId | None = Field(
         default=None, description="A name for the session; chosen for you when left out."
     )
-    metadata: CallMetadata | None = Field(
-        default=None, description="Kept with the session and shown."
-    )
-    call_id: CallId | None = Field(
-        default=None,
-        description="Without called_number: the id of the channel that waits in the application. "
-        "With it: the dialer's own reference.",
-    )
     caller_number: Number | None = Field(
         default=None, description="The number that the callee sees."
     )
-    called_number: Number | None = Field(default=None, description="The number to call.")
     dynamic_variables: Variables | None = Field(
         default=None, description="For the agent's prompt and first message."
     )
@@ -273,6 +295,9 @@ class InitiateCallRequest(_Request):
     )
     wait_seconds: float = Field(
         default=0, ge=0, le=300, description="How long to wait for room; 0 refuses at once."
+    )
+    metadata: CallMetadata | None = Field(
+        default=None, description="Kept with the session and shown."
     )
 
     @model_validator(mode="after")
@@ -350,14 +375,16 @@ class SayToAgentRequest(_Request):
     """Words for the agent, which the caller does not hear."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"kind": "context", "text": "The customer has paid."}]}
+        json_schema_extra={"examples": [{"text": "The customer has paid.", "kind": "context"}]}
     )
 
+    text: Annotated[str, StringConstraints(min_length=1, max_length=4000)] = Field(
+        description="What the agent is told."
+    )
     kind: Literal["context", "user"] = Field(
         default="context",
         description="context: something to know; user: as if the caller had said it.",
     )
-    text: Annotated[str, StringConstraints(min_length=1, max_length=4000)]
 
 
 class MuteRequest(_Request):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import math
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Final
 
@@ -50,8 +51,37 @@ async def mark_heads(request: web.Request, handler: Handler) -> web.StreamRespon
         connection.request_ended()
 
 
+class ClientGone(ConnectionError):
+    """Nobody is there any more to be answered."""
+
+
+def opens_connection(request: web.Request) -> bool:
+    """Whether a request is the first of its connection."""
+    connection = request.protocol
+    return isinstance(connection, Connection) and connection.requests == 1
+
+
+@contextmanager
+def when_gone(request: web.Request, do: Callable[[], object]) -> Iterator[None]:
+    """Call ``do`` when the client hangs up meanwhile."""
+    connection = request.protocol
+    if not isinstance(connection, Connection):
+        yield
+        return
+    connection.on_gone = do
+    try:
+        yield
+    finally:
+        connection.on_gone = None
+
+
 class Connection(web.RequestHandler):
-    """One connection of a client's, with a deadline for each head and for each answer's reading."""
+    """One connection of a client's, with a deadline for each head and for each answer's reading.
+
+    Attributes:
+        requests: How many have come.
+        on_gone: See :func:`when_gone`.
+    """
 
     def __init__(
         self,
@@ -72,12 +102,15 @@ class Connection(web.RequestHandler):
         self._on_lost = on_lost
         self._on_refused = on_refused
         self._in_request = False
+        self.requests = 0
+        self.on_gone: Callable[[], object] | None = None
         self._head_timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
 
     def head_arrived(self) -> None:
         """A request begins."""
         self._in_request = True
+        self.requests += 1
         self._stop_head_timer()
 
     def request_ended(self) -> None:
@@ -98,6 +131,8 @@ class Connection(web.RequestHandler):
         self._stop_unread_timer()
         super().connection_lost(exc)
         self._on_lost(self)
+        if self.on_gone is not None:
+            self.on_gone()
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -295,14 +295,6 @@ class Stock:
     listed: frozenset[str]
 
 
-class _Described(dict[str, T]):
-    """Things by their ids, and the ids of those that are there without a description."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.obscure: set[str] = set()
-
-
 class Mender:
     """Finds what is left behind in Asterisk, and gives it back.
 
@@ -412,18 +404,16 @@ class Mender:
             log.warning("list_of_bridges_failed", code=error.code, error=str(error))
             named = bridge_ids.union(call.bridge for call in calls)
             # One that cannot be described is none of ours.
-            bridges = tuple((await self._each(self._ari.bridges.get, named)).values())
-        obscure: Set[str] = frozenset()
+            bridges, _ = await self._each(self._ari.bridges.get, named)
+        obscure: frozenset[str] = frozenset()
         try:
             channels = await self._ari.channels.list()
         except _INDESCRIBABLE as error:
             log.warning("list_of_channels_failed", code=error.code, error=str(error))
             named = listed | self._named_by(bridges)
             named |= {name for call in calls for name in (call.caller, call.media, call.target)}
-            found = await self._each(self._ari.channels.get, named - {""})
-            channels = tuple(found.values())
-            obscure = found.obscure
-        return Stock(channels, frozenset(obscure), bridges, listed)
+            channels, obscure = await self._each(self._ari.channels.get, named - {""})
+        return Stock(channels, obscure, bridges, listed)
 
     async def listed(self) -> tuple[frozenset[str], frozenset[str]]:
         """The ids of the channels and of the bridges in our application.
@@ -449,19 +439,21 @@ class Mender:
 
     async def _each(
         self, get: Callable[[str], Awaitable[T]], ids: Collection[str]
-    ) -> _Described[T]:
-        found = _Described[T]()
+    ) -> tuple[tuple[T, ...], frozenset[str]]:
+        """Ask for each alone: what is described, and the ids of what is there and is not."""
+        found: list[T] = []
+        obscure: set[str] = set()
 
         async def one(name: str) -> None:
             try:
-                found[name] = await get(name)
+                found.append(await get(name))
             except AriNotFound:
                 pass
             except _INDESCRIBABLE:
-                found.obscure.add(name)
+                obscure.add(name)
 
         await _all([one(name) for name in ids])
-        return found
+        return tuple(found), frozenset(obscure)
 
     async def give_back(
         self, found: Differences, outcome: Outcome, transferred: Set[str] = frozenset()

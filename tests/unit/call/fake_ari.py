@@ -321,7 +321,7 @@ class FakeAsterisk(Rest):
         channel_id: str,
         *args: str,
         answered: bool = False,
-        number: str = "4930123456",
+        number: str = "493023125001",
         exten: str = "100",
     ) -> None:
         """A caller reaches `Stasis()`."""

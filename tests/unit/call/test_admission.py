@@ -99,3 +99,46 @@ async def test_the_rate_holds_for_calls_of_ours_alone() -> None:
     assert refused.value.code == "rate_limited"
     await admission.enter(paced=False, wait_seconds=0)
     await admission.enter(paced=True, wait_seconds=5)
+
+
+async def test_one_who_waits_for_the_pace_keeps_no_caller() -> None:
+    admission = Admission(10, Calls(), per_second=0.1)
+    await admission.enter(paced=True, wait_seconds=0)
+    waiting = [asyncio.create_task(admission.enter(paced=True, wait_seconds=60)) for _ in range(2)]
+    await asyncio.sleep(0)
+    await admission.enter(paced=False, wait_seconds=0)
+    began = asyncio.get_running_loop().time()
+    await waiting[0]
+    assert asyncio.get_running_loop().time() - began == pytest.approx(10, abs=0.01)
+    assert not waiting[1].done()
+    await waiting[1]
+
+
+async def test_who_waits_is_refused_when_the_service_drains() -> None:
+    admission = Admission(1, Calls(running=1))
+    waiting = asyncio.create_task(admission.enter(paced=False, wait_seconds=300))
+    await asyncio.sleep(0)
+    admission.close()
+    with pytest.raises(NoRoom, match="draining"):
+        async with asyncio.timeout(1):
+            await waiting
+    with pytest.raises(NoRoom, match="draining"):
+        await admission.enter(paced=False, wait_seconds=0)
+    assert admission.waiting == 0
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_who_gives_up_leaves_the_place_to_the_next(late: bool) -> None:
+    calls = Calls(running=1)
+    admission = Admission(1, calls)
+    gives_up = asyncio.create_task(admission.enter(paced=False, wait_seconds=60))
+    waits_on = asyncio.create_task(admission.enter(paced=False, wait_seconds=60))
+    await asyncio.sleep(0)
+    calls.running = 0
+    if late:
+        # Its place comes first, and it is gone before it knows.
+        admission.changed()
+    gives_up.cancel()
+    await waits_on
+    assert gives_up.cancelled()
+    assert (admission.waiting, admission.full) == (0, True)

@@ -275,7 +275,9 @@ async def test_keys_that_are_pressed_in_the_gap_are_not_lost(stage: Stage) -> No
 async def test_a_tool_that_runs_on_is_answered_to_nobody(stage: Stage) -> None:
     session = await stage.talk()
     first = stage.agent()
-    first.handler.tool_call("transfer_call", "t1", {"to": "+4930123456", "mode": "attended"}, True)
+    first.handler.tool_call(
+        "transfer_call", "t1", {"to": "+493023125001", "mode": "attended"}, True
+    )
     await stage.until(session, State.CONSULTING)
     lose(stage)
     await asyncio.sleep(0.5)

@@ -26,7 +26,7 @@ from tests.unit.call.stage import Notes, Session, Stage
 
 CALLER = "sip-1"
 ENDED = Outcome(Status.COMPLETED, "end_requested")
-ENDPOINT = "PJSIP/4930123456@trunk"
+ENDPOINT = "PJSIP/493023125001@trunk"
 
 
 @dataclass

@@ -85,7 +85,7 @@ async def never_reached_its_agent(stage: Stage) -> Session:
 async def ended_while_the_target_rings(stage: Stage) -> Session:
     session = await stage.talk()
     tools = stage.agent().handler
-    tools.tool_call("transfer_call", "1", {"to": "+4930123456", "mode": "attended"}, True)
+    tools.tool_call("transfer_call", "1", {"to": "+493023125001", "mode": "attended"}, True)
     await stage.until(session, State.CONSULTING)
     session.post(EndRequested(Outcome(Status.COMPLETED, "end_requested")))
     return session

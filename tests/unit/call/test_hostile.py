@@ -45,7 +45,7 @@ RULES: dict[Any, dict[str, re.Pattern[str]]] = {
 # Words, but for the target of a transfer, which may name a context.
 VARIABLES = {"AGENT_TRANSFER_TO": re.compile(r"[A-Za-z0-9+*#._@-]{0,80}"), "TOPIC": TEXT}
 
-NUMBER = "+4930123456"
+NUMBER = "+493023125001"
 
 
 def look_at(seen: list[Seen]) -> Iterator[str]:
@@ -230,12 +230,12 @@ WAYS: list[Way] = [
     what_the_agent_is_told,
 ]
 HARMLESS: dict[Way, str] = {
-    number_of_the_caller: "4930123456",
+    number_of_the_caller: "493023125001",
     name_of_the_conversation: "conv_01j",
     blind_transfer: "sales@office",
     value_of_a_variable: "O'Brien, Müller (7) 😀",
-    called_number: "4930123456",
-    number_that_the_callee_sees: "4930123456",
+    called_number: "493023125001",
+    number_that_the_callee_sees: "493023125001",
     reason_to_end: "customer_paid",
 }
 

@@ -8,6 +8,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from ari_app.call import calls as manager_module
+from ari_app.call.admission import NoRoom
+from ari_app.call.call import CallSession
 from ari_app.call.states import State
 from ari_app.line.asterisk.ari.events import parse_event
 from ari_app.line.asterisk.ari.rest import Operation
@@ -27,7 +29,7 @@ from tests.unit.call.fake_ari import (
     never,
     status,
 )
-from tests.unit.call.stage import Session, Stage, until
+from tests.unit.call.stage import Stage, heard_ms, until
 
 
 def now() -> float:
@@ -89,7 +91,7 @@ async def test_a_refused_call_asks_asterisk_for_nothing_but_its_way_on(stage: St
 
 async def test_a_typing_error_in_the_dialplan_is_logged_and_costs_no_call(stage: Stage) -> None:
     with capture_logs() as logs:
-        session = await stage.talk("nonsense", "customer_name=Jane", "wait=soon")
+        session = await stage.talk("nonsense", "wait=soon", "customer_name=Jane")
     problems = [entry["problem"] for entry in logs if entry["event"] == "bad_stasis_argument"]
     assert problems == [
         "argument 1 is not name=value",
@@ -300,13 +302,16 @@ async def test_a_call_that_ends_in_an_outage_lands_as_it_ended(
     stage.agent().closes()
     await asyncio.sleep(600)
     assert session.state is State.RELEASING
-    assert (stage.lines.lines, stage.agent().is_open) == (0, False)
-    assert stage.calls.get_active_sessions_count() == 0
+    assert not stage.agent().is_open
+    assert heard_ms(stage.media(session)) > 300 * 100, "somebody is there"
+    assert stage.manager.get_active_sessions_count() == 0
     stage.asterisk.before.clear()
     stage.services.ari.link.set(True)
     await session.ended.wait()
     (landed,) = stage.asterisk.landed
     assert (landed.status, landed.reason) == ("COMPLETED", "agent_ended")
+    await stage.settle()
+    assert stage.left_behind() == []
 
 
 async def test_who_asks_for_an_end_in_an_outage_does_not_wait_for_its_end(stage: Stage) -> None:
@@ -625,3 +630,17 @@ async def test_what_could_not_be_given_back_is_found_by_a_sweep(stage: Stage) ->
     await stage.calls.reconcile()
     assert stage.landed(session).reason == "session_lost"
     assert stage.left_behind() == []
+
+
+async def test_draining_keeps_no_wish_waiting(stage: Stage) -> None:
+    running = [await stage.talk() for _ in range(stage.max_calls)]
+    admission = stage.manager.admission
+    wish = asyncio.create_task(admission.enter(paced=True, wait_seconds=300))
+    await stage.settle()
+    draining = asyncio.create_task(stage.manager.drain(60))
+    began = now()
+    with pytest.raises(NoRoom, match="draining"):
+        await wish
+    assert now() == began
+    await draining
+    assert all(session.ended.is_set() for session in running)

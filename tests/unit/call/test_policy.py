@@ -11,8 +11,8 @@ def test_a_number_becomes_a_dial_string() -> None:
     policy = CallPolicy(
         outbound_endpoint="PJSIP/{number}@trunk", transfer_endpoint="Local/{number}@internal"
     )
-    assert policy.callee("+49 30 123456") == "PJSIP/+4930123456@trunk"
-    assert policy.target("+4930123456") == "Local/+4930123456@internal"
+    assert policy.callee("+49 30 23125001") == "PJSIP/+493023125001@trunk"
+    assert policy.target("+493023125001") == "Local/+493023125001@internal"
 
 
 def test_the_target_of_a_transfer_may_have_a_pattern_of_its_own() -> None:

@@ -10,7 +10,10 @@ from structlog.testing import capture_logs
 from ari_app.agent.elevenlabs.closing import CloseKind
 from ari_app.call.states import State
 from ari_app.errors import AgentError
+from ari_app.line.asterisk.ari.resources import ORIGINATE_WITH_ID
 from ari_app.line.asterisk.ari.rest import Operation
+from ari_app.line.asterisk.dialplan import CallArguments
+from ari_app.line.asterisk.line import Party, Placement
 from ari_app.line.interface import Outcome, Status
 from tests.unit.call.fake_ari import (
     ANSWER,
@@ -208,6 +211,35 @@ async def test_a_call_ends_though_asterisk_answers_nothing_any_more(stage: Stage
     assert stage.agent().end is not None
 
 
+@pytest.mark.parametrize(
+    ("code", "result", "why"),
+    [
+        (500, "unreachable", "does not know this endpoint, or nobody is registered there"),
+        (400, "failed", "did not take it"),
+    ],
+)
+async def test_an_endpoint_that_cannot_be_dialled_is_named(
+    stage: Stage, code: int, result: str, why: str
+) -> None:
+    stage.asterisk.before[ORIGINATE_WITH_ID] = status(code)
+    placement = Placement("PJSIP/+15550100199@trunk", ring_seconds=20)
+    party = Party(
+        stage.manager.placed_channel("out"), called_number="+15550100199", placement=placement
+    )
+    with capture_logs() as logs:
+        session = stage.manager.place_call(
+            stage.for_waiting("out", CallArguments()), party, "out", reference=None, metadata={}
+        )
+        await session.ended.wait()
+    assert session.result == result
+    assert session.detail is not None
+    assert session.detail.startswith("OUTBOUND_ENDPOINT is PJSIP/{number}@trunk: Asterisk ")
+    assert why in session.detail
+    (told,) = (entry for entry in logs if entry["event"] == "callee_not_dialled")
+    assert (told["log_level"], told["endpoint"]) == ("warning", "PJSIP/{number}@trunk")
+    assert "5550100199" not in str(told) + session.detail
+
+
 # --- the agent fails
 
 
@@ -227,6 +259,26 @@ async def test_the_agent_cannot_be_reached(stage: Stage) -> None:
     }
     assert stage.left_behind() == []
     assert stage.asterisk.requests(ANSWER) == [], "who is not answered is not billed"
+
+
+async def test_a_conversation_that_never_began_is_named(stage: Stage) -> None:
+    def refuse() -> None:
+        raise AgentError("no", code="agent_timeout")
+
+    stage.agents.names, stage.agents.before = "conv_tried", refuse
+    session = await stage.enter()
+    await session.ended.wait()
+    assert session.conversation_id == "conv_tried_1"
+    assert stage.landed(session).variables["AGENT_CONVERSATION_ID"] == "conv_tried_1"
+
+
+async def test_one_that_has_begun_takes_the_name_of_the_tried_one(stage: Stage) -> None:
+    stage.agents.names = "conv_tried"
+    session = await stage.talk()
+    assert session.conversation_id == "conv_of_agent_default"
+    assert session.metadata == {}
+    session.conversation_named("conv_later")
+    assert session.conversation_id == "conv_of_agent_default"
 
 
 async def test_an_unforeseen_failure_is_a_failed_call_and_no_more(stage: Stage) -> None:

@@ -134,7 +134,7 @@ async def test_what_others_see_of_a_call(stage: Stage) -> None:
     stage.agents.ready.clear()
     session = await stage.enter()
     assert seen() == ("initializing", True, True, False, False)
-    assert (session.caller_number, session.called_number) == ("4930123456", "100")
+    assert (session.caller_number, session.called_number) == ("493023125001", "100")
     stage.agents.ready.set()
     await stage.until(session, State.TALKING)
     assert seen() == ("active", True, True, True, False)

@@ -14,8 +14,8 @@ from ari_app.call.states import State
 from ari_app.control.control import Dispatcher, NotPossible
 from ari_app.line.asterisk.ari.resources import REMOVE_CHANNEL, START_MOH, STOP_MOH
 from ari_app.line.asterisk.ari.rest import Operation
-from tests.unit.call.fake_ari import ADD_CHANNEL, status
-from tests.unit.call.stage import Session, Stage, heard_ms
+from tests.unit.call.fake_ari import ADD_CHANNEL, ANSWER, CREATE_BRIDGE, EXTERNAL_MEDIA, status
+from tests.unit.call.stage import Stage, heard_ms
 
 
 async def away(stage: Stage, seconds: float) -> None:
@@ -59,10 +59,28 @@ async def test_the_music_over_a_lost_agent_waits_for_asterisk(stage: Stage) -> N
     assert heard_ms(stage.media(session)) == pytest.approx(500, abs=1)
 
 
+async def test_while_music_cannot_begin_the_caller_hears_that_somebody_is_there(
+    stage: Stage,
+) -> None:
+    session = await lose_agent(stage)
+    outage = asyncio.create_task(away(stage, 8))
+    heard = [0.0]
+    for _ in range(2):
+        await asyncio.sleep(3.5)
+        heard.append(heard_ms(stage.media(session)))
+        assert heard[-1] - heard[-2] > 300
+    await outage
+    await asyncio.sleep(1)
+    assert len(stage.asterisk.requests(START_MOH)) == 1
+    heard.append(heard_ms(stage.media(session)))
+    await asyncio.sleep(1)
+    assert heard_ms(stage.media(session)) == heard[-1]
+
+
 async def test_an_agent_that_is_back_before_asterisk_is_heard_at_once(stage: Stage) -> None:
     session = await lose_agent(stage)
     outage = asyncio.create_task(away(stage, 60))
-    await asyncio.sleep(3)
+    await asyncio.sleep(2.5)
     await agent_is_back(stage)
     await asyncio.sleep(1)
     assert heard_ms(stage.media(session)) == pytest.approx(500, abs=1)
@@ -71,6 +89,26 @@ async def test_an_agent_that_is_back_before_asterisk_is_heard_at_once(stage: Sta
     assert session.state is State.TALKING
     assert in_bridge(stage, session)
     assert stage.asterisk.requests(START_MOH) == [], "nobody wants it any more"
+
+
+@pytest.mark.parametrize("seconds", [1, 30])
+@pytest.mark.parametrize("operation", [CREATE_BRIDGE, EXTERNAL_MEDIA, ADD_CHANNEL, ANSWER], ids=str)
+async def test_a_call_is_set_up_once_asterisk_is_back(
+    stage: Stage, operation: Operation[Any], seconds: int
+) -> None:
+    outage: list[asyncio.Task[None]] = []
+
+    def begins() -> None:
+        if not outage:
+            outage.append(asyncio.create_task(away(stage, seconds)))
+
+    stage.asterisk.before[operation] = begins
+    session = await stage.enter()
+    await asyncio.sleep(seconds)
+    assert stage.notes.states[-1] in (State.CONNECTING, State.JOINING)
+    await asyncio.sleep(1)
+    assert session.state is State.TALKING
+    assert in_bridge(stage, session)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -118,7 +156,7 @@ ASKED: dict[str, Callable[[Dispatcher, str], Awaitable[object]]] = {
     "hold": lambda asked, name: asked.hold(name),
     "unhold": lambda asked, name: asked.unhold(name),
     "blind": lambda asked, name: asked.transfer(name, "200"),
-    "attended": lambda asked, name: asked.transfer(name, "+4930123456", "attended"),
+    "attended": lambda asked, name: asked.transfer(name, "+493023125001", "attended"),
     "keys": lambda asked, name: asked.send_dtmf(name, "1"),
 }
 
@@ -144,7 +182,7 @@ async def test_what_is_asked_from_outside_is_refused_and_the_call_goes_on(
     [
         ("hold", {}),
         ("transfer_call", {"to": "200"}),
-        ("transfer_call", {"to": "+4930123456", "mode": "attended"}),
+        ("transfer_call", {"to": "+493023125001", "mode": "attended"}),
         ("send_dtmf", {"digits": "1"}),
     ],
 )

@@ -404,7 +404,9 @@ async def test_our_port_is_taken(make: Make) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         bind = f"127.0.0.1:{taken.getsockname()[1]}"
         finding = await dialled(make(ari_url="http://127.0.0.1:1", audiosocket_bind=bind))
-    assert says(finding, Verdict.WARNING, f"Port {bind} is taken", "ari-app serve")
+    assert says(finding, Verdict.FAILED, f"AUDIOSOCKET_BIND {bind}", "another program has")
+    finding = await dialled(make(audiosocket_bind="192.0.2.1:9092"))
+    assert says(finding, Verdict.FAILED, "choose an address of this machine")
 
 
 @pytest.mark.usefixtures("impatient")

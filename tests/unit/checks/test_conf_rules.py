@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ari_app.checks import Finding, Use, Verdict, check_conf, what_works
 from ari_app.checks.conf_file import parse_conf
@@ -57,6 +61,13 @@ BROKEN = [
     ("ari.conf", ";allowed_origins =", "allowed_origins = *", "warning", ["every web page"]),
     ("ari.conf", "enabled = yes", "enabled = no", "failed", ["ARI is off", "enabled = yes"]),
     ("ari.conf", "[voice-agent]", "[somebody]", "failed", ["no user voice-agent", "type = user"]),
+    (
+        "ari.conf",
+        "password = PUT-THE-HASH-HERE",
+        "password =",
+        "failed",
+        ["ari.conf:", "the user voice-agent has no password", "ARI_PASSWORD"],
+    ),
     ("ari.conf", "type = user", "type = other", "failed", ["no user voice-agent"]),
     ("http.conf", "enabled = yes", "enabled = no", "failed", ["HTTP server is off"]),
     ("http.conf", "bindaddr = 127.0.0.1", "", "failed", ["Write `bindaddr = 127.0.0.1`"]),
@@ -73,6 +84,13 @@ BROKEN = [
         "[general](+)",
         "failed",
         ["http.conf:", "no section general before it"],
+    ),
+    (
+        "http.conf",
+        "sessionlimit = 200",
+        "prefix = /pbx",
+        "failed",
+        ["says prefix = /pbx", "Write `prefix = pbx`"],
     ),
     ("http.conf", "sessionlimit = 200", "sessionlimit = 20", "warning", ["sessionlimit = 200`"]),
     ("http.conf", "session_keep_alive = 15000", "session_keep_alive = 1000", "warning", ["10 s"]),
@@ -133,6 +151,7 @@ def test_what_is_wrong_is_named(
         ("Stasis( voice-agent)", "failed", ["x.conf:2 says Stasis( voice-agent)"]),
         ("Stasis (voice-agent)", "failed", ["x.conf:2 says Stasis (voice-agent)"]),
         ("Stasis('voice-agent')", "failed", ["x.conf:2 says"]),
+        ("NoOp(was Stasis(voice-agent))", "failed", ["hands no call to Stasis(voice-agent)"]),
         ("Stasis(ivr)", "failed", ["hands no call", "x.conf:2 says Stasis(ivr)"]),
         ("Stasis(${WHICH})", "warning", ["only a call will tell"]),
         ("Dial(PJSIP/1)", "failed", ["hands no call to Stasis(voice-agent)"]),
@@ -172,7 +191,7 @@ def test_whoever_only_places_calls_needs_no_hand_over() -> None:
         ("prefix = pbx", "http://127.0.0.1:8088", "http://127.0.0.1:8088/pbx"),
         ("", "http://127.0.0.1:8088/ari", "http://127.0.0.1:8088"),
         ("bindport = 8090", "http://localhost:8088", "http://localhost:8090"),
-        ("bindport = 8090", "http://gateway.example:80", ""),
+        ("bindport = 8090", "http://gateway.example:80/asterisk", ""),
         ("", "https://127.0.0.1:8089", ""),
     ],
 )
@@ -248,6 +267,22 @@ exten => s,1,Goto(in,5555,1)
     assert plan.catches(hand_over) is caught
     assert plan.has("there", "s")
     assert not plan.has("in", "s")
+
+
+_WORDS = st.sampled_from(
+    [
+        *'(){}[]"\\?:,;$ 1n\n',
+        *("exten => ", "same => ", "include => a", "[a]", "_[9-1]X", "voice-agent"),
+        *("Goto", "GotoIf", "ExecIf", "Stasis", "Hangup", "${X}", "${AGENT_STATUS} = "),
+    ]
+)
+
+
+@given(st.lists(_WORDS).map("".join))
+def test_any_dialplan_can_be_read(text: str) -> None:
+    text = f"[in]\nexten => 1,1,Stasis(voice-agent)\n same => n,Goto(a,7,1)\n{text}"
+    plan = Dialplan(parse_conf("extensions.conf", text, lambda pattern: ()))
+    assert any(plan.catches(hand_over) in (True, False) for hand_over in plan.hand_overs())
 
 
 def test_callers_who_would_be_hung_up_on_are_named() -> None:
@@ -351,3 +386,22 @@ def test_a_limit_of_open_files() -> None:
     assert finding is not None
     assert "1024 files; 100 calls need about 1300" in finding.detail
     assert "LimitNOFILE=65536" in finding.detail
+
+
+def test_a_set_up_by_the_page_leaves_nothing_to_look_into(tmp_path: Path) -> None:
+    """docs/first-call.md to the letter, on files as a package brings them."""
+    page = (template_dir().parent / "docs/first-call.md").read_text()
+    section = page.partition("## With your Asterisk")[2]
+    for name in ("http.conf", "ari.conf"):
+        added = re.search(rf"cat >> /etc/asterisk/{name} <<END\n(.*?)\n *END", section, re.DOTALL)
+        assert added is not None
+        (tmp_path / name).write_text("[general]\n" + textwrap.dedent(added[1]))
+    dialplan = re.search(r"```asterisk\n(.*?)```", section, re.DOTALL)
+    assert dialplan is not None
+    (tmp_path / "extensions.conf").write_text(textwrap.dedent(dialplan[1]))
+    (tmp_path / "modules.conf").write_text("[modules]\nautoload = yes\n")
+    for name in ("pjsip.conf", "rtp.conf", "asterisk.conf"):
+        (tmp_path / name).touch()
+    found = check_conf(tmp_path, SETTINGS)
+    assert {finding.verdict for finding in found} == {Verdict.OK, Verdict.NOTE}, found
+    assert what_works(found).startswith("Calls in: yes. Calls out: not set up")

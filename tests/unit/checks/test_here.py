@@ -30,7 +30,7 @@ async def named(settings: Settings, what: str) -> list[Finding]:
 
 
 async def test_what_is_not_used_is_not_looked_at() -> None:
-    (finding,) = await check_here(load_settings(None))
+    (finding,) = await check_here(load_settings(None, api_bind="127.0.0.1:0"))
     assert finding.what == "This machine"
 
 
@@ -126,6 +126,20 @@ def test_room(line: str, calls: int, free: int, hours: int, verdict: Verdict) ->
     finding = judge_room(Path("/calls"), free, settings)
     assert finding.verdict is verdict
     assert f"/calls has room for {hours} hours of {calls} calls" in finding.detail
+
+
+async def test_what_serve_could_not_start_with_is_told(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        bind = f"127.0.0.1:{taken.getsockname()[1]}"
+        sound = tmp_path / "none.wav"
+        settings = load_settings(None, api_bind=bind, agent_loss_sound=sound)
+        told = [f.detail for f in await check_here(settings) if f.verdict is Verdict.FAILED]
+    assert told == [
+        f"AGENT_LOSS_SOUND {sound} cannot be used: No such file or directory. Give a WAV file of "
+        "16-bit PCM, or empty the setting.",
+        f"API_BIND {bind} cannot be used: another program has this port. Stop it, or choose "
+        "another port.",
+    ]
 
 
 async def test_a_precall_service_is_only_connected_to() -> None:

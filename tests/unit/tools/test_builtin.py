@@ -14,7 +14,7 @@ def test_the_tools_of_the_line() -> None:
     ("name", "parameters"),
     [
         ("transfer_call", {"to": "support"}),
-        ("transfer_call", {"to": "+4930123456", "mode": "attended"}),
+        ("transfer_call", {"to": "+493023125001", "mode": "attended"}),
         ("transfer_call", {"to": "6001@office", "mode": "blind"}),
         ("hang_up", {}),
         ("hang_up", {"reason": "models like to give reasons"}),

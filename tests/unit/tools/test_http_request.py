@@ -12,7 +12,7 @@ from ari_app.records.record import CallFacts
 from ari_app.tools.http_config import HttpTool
 from ari_app.tools.http_tools import build_request
 
-FACTS = CallFacts(session_id="s1", caller_number="+4930123456")
+FACTS = CallFacts(session_id="s1", caller_number="+493023125001")
 
 
 def tool(**changes: Any) -> HttpTool:
@@ -38,7 +38,7 @@ def test_a_body_carries_what_the_path_does_not() -> None:
     )
     assert request.method == "POST"
     assert str(request.url) == "https://crm.example/orders/A%207%2F8"
-    assert orjson.loads(request.body or b"") == {"q": [1, None], "phone": "+4930123456"}
+    assert orjson.loads(request.body or b"") == {"q": [1, None], "phone": "+493023125001"}
 
 
 def test_a_query_carries_what_the_path_does_not() -> None:

@@ -20,6 +20,11 @@ def of(required: list[str] | None = None, **properties: Any) -> ParameterSchema:
         ({"type": "string"}, "type object"),
         ({"type": "object", "properties": {"a": {"type": "text"}}}, r"no JSON Schema at \$\.prop"),
         ({"type": "object", "properties": {"a": {"pattern": "["}}}, "no JSON Schema at"),
+        (
+            {"type": "object", "properties": {"a": {"anyOf": [{"pattern": "(?=a)"}]}}},
+            r"at \$\.properties\.a\.anyOf\[0\]\.pattern: look-around and back references",
+        ),
+        ({"type": "object", "patternProperties": {"^a": {}}}, "must not have patternProperties"),
         ({"type": "object", "properties": {"a": {"$ref": "http://127.0.0.1/"}}}, r"a \$ref"),
         ({"type": "object", "allOf": [{"$dynamicRef": "#a"}]}, r"a \$ref"),
     ],
@@ -27,6 +32,12 @@ def of(required: list[str] | None = None, **properties: Any) -> ParameterSchema:
 def test_schemas_that_cannot_be_used(schema: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         ParameterSchema(schema)
+
+
+def test_no_value_keeps_a_pattern_busy() -> None:
+    """Python's engine would take longer than anybody waits."""
+    schema = of(p={"pattern": "^(([a-z])+.)+[A-Z]([a-z])+$", "description": "A name."})
+    assert schema.problem({"p": "a" * 10_000}) == "'p' does not fit its description: A name."
 
 
 def test_what_fits_has_no_problem() -> None:

@@ -266,6 +266,7 @@ EXTERNAL_MEDIA = Operation[Channel](
     Channel,
     (*_EXTERNAL_MEDIA, "data", "variables"),
     found_by=GET_CHANNEL,
+    needs_events=True,
 )
 DIAL = Operation[None]("POST", f"{_ID}/dial", parameters=("caller", "timeout"))
 ANSWER = Operation[None]("POST", f"{_ID}/answer", repeatable=True)

@@ -88,6 +88,7 @@ class Operation(Generic[T]):
             turns out to be stale. GET and DELETE are; a POST says so itself.
         found_by: What it makes has a name that we have chosen, the last of the ids or `channelId`:
             so this tells whether an earlier attempt has made it.
+        needs_events: What it makes ends at once where nobody listens to our application's events.
     """
 
     method: Method
@@ -96,6 +97,7 @@ class Operation(Generic[T]):
     parameters: tuple[str, ...] = ()
     repeatable: bool = False
     found_by: Operation[T] | None = None
+    needs_events: bool = False
     _answer: TypeAdapter[T] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -277,6 +279,9 @@ class Persistent:
         """
         failures, in_doubt = 0, False
         while not self._hopeless():
+            if operation.needs_events and not self._link.up:
+                await self._errand.pause(self._link, _BACKOFF.most_seconds)
+                continue
             try:
                 return await self._sender.call(operation, ids, given, deadline)
             except (AriUnavailable, AriTimeout) as error:

@@ -49,7 +49,12 @@ async def test_with_a_key_the_signed_url_is_used(handler: RecordingHandler) -> N
     assert connection.conversation_id == "conv_fake"
     (path, query, headers), (_, socket_query, socket_headers) = agent.requests
     assert path == "/v1/convai/conversation/get-signed-url"
-    assert query == {"agent_id": ["agent 7&x"], "environment": ["staging"], "branch_id": ["b1"]}
+    assert query == {
+        "agent_id": ["agent 7&x"],
+        "environment": ["staging"],
+        "branch_id": ["b1"],
+        "include_conversation_id": ["true"],
+    }
     assert headers["xi-api-key"] == API_KEY
     assert socket_query == {"agent_id": ["a"], "conversation_signature": [SIGNATURE]}
     assert "xi-api-key" not in socket_headers
@@ -170,9 +175,30 @@ async def test_nobody_listens(handler: RecordingHandler, key: str | None) -> Non
     assert caught.value.retryable
 
 
+@pytest.mark.parametrize(
+    ("query", "ids"),
+    [("conversation_id=conv_1&", ["conv_1"]), ("conversation_id=a%20b&", []), ("", [])],
+)
+async def test_a_signed_url_names_the_conversation_before_it_begins(
+    handler: RecordingHandler, query: str, ids: list[str]
+) -> None:
+    named: list[str] = []
+    async with FakeAgent() as agent, AgentClient(agent.base_url, API_KEY) as client:
+
+        async def signed() -> tuple[int, str]:
+            url = f"{agent.socket_url}?{query}conversation_signature={SIGNATURE}"
+            return 200, json.dumps({"signed_url": url})
+
+        agent.signed, agent.upgrade_status = signed, 404
+        with pytest.raises(errors.AgentNotFound):
+            await client.connect("a", handler=handler, named=named.append)
+    assert named == ids
+
+
 async def test_a_check_with_a_key_asks_for_a_url_only(handler: RecordingHandler) -> None:
     async with FakeAgent() as agent, AgentClient(agent.base_url, API_KEY) as client:
         await client.check("a")
+        assert agent.requests[0][1] == {"agent_id": ["a"]}, "of a conversation it asks nothing"
     assert [path for path, _, _ in agent.requests] == ["/v1/convai/conversation/get-signed-url"]
 
 

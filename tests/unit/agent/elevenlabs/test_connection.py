@@ -8,6 +8,7 @@ import gc
 import json
 import time
 import weakref
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 import structlog
 import uvloop
+from websockets.client import ClientProtocol
 
 from ari_app.agent.elevenlabs import client_messages, server_messages
 from ari_app.agent.elevenlabs import connection as connection_module
@@ -489,16 +491,22 @@ async def test_a_process_that_was_held_up_takes_nobody_for_dead(handler: Recordi
         assert connection.is_open
 
 
-async def test_an_ended_conversation_lets_go_of_its_socket(handler: RecordingHandler) -> None:
-    def sockets() -> int:
-        return sum(type(found) is AgentSocket for found in gc.get_objects())
+@pytest.mark.parametrize("breaks", [False, True], ids=["closed", "broken"])
+async def test_an_ended_conversation_lets_go_of_its_socket(
+    handler: RecordingHandler, breaks: bool
+) -> None:
+    def sockets() -> Counter[type]:
+        kinds = (AgentSocket, ClientProtocol)
+        return Counter(type(found) for found in gc.get_objects() if type(found) in kinds)
 
     gc.collect()
     before = sockets()
     gc.disable()
     try:
         async with conversation(quiet, handler) as (_, connection):
-            assert sockets() == before + 1
+            assert sockets() - before == {AgentSocket: 1, ClientProtocol: 1}
+            if breaks:
+                connection._socket.transport.abort()
             await connection.close()
             await asyncio.sleep(0.05)
             assert sockets() == before, "it goes by itself, not when the collector comes"

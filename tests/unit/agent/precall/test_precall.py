@@ -18,7 +18,7 @@ from tests.unit.tools.conftest import FakeService, service
 
 __all__ = ["service"]
 
-REQUEST = PreCallRequest("+4930123456", "agent_1", "100", "1700000000.1")
+REQUEST = PreCallRequest("+493023125001", "agent_1", "100", "1700000000.1")
 ANSWER: dict[str, Any] = {
     "type": "conversation_initiation_client_data",
     "dynamic_variables": {"customer_name": "Jane", "tier": 2, "vip": True, "debt": 0.5},
@@ -43,7 +43,7 @@ async def test_the_request_and_the_answer_are_those_of_elevenlabs(service: FakeS
     assert (seen.method, seen.path_qs) == ("POST", "/hook")
     assert seen.headers["X-Secret"] == "s3cret"
     assert orjson.loads(seen.body) == {
-        "caller_id": "+4930123456",
+        "caller_id": "+493023125001",
         "agent_id": "agent_1",
         "called_number": "100",
         "call_sid": "1700000000.1",
@@ -246,7 +246,7 @@ async def test_the_call_goes_on_when_it_shall(service: FakeService) -> None:
     assert logs[0]["event"] == "precall_failed"
     assert logs[0]["code"] == "precall_status"
     assert "s3cret" not in str(logs)
-    assert "+4930123456" not in str(logs)
+    assert "+493023125001" not in str(logs)
 
 
 async def test_it_must_be_opened_and_can_be_closed_twice(service: FakeService) -> None:

@@ -40,8 +40,8 @@ class FakeSession:
         self.call_id = call_id
         self.reference = reference
         self.agent_id = "agent_7"
-        self.caller_number = "+4930654321"
-        self.called_number = "+4930123456"
+        self.caller_number = "+493023125002"
+        self.called_number = "+493023125001"
         self.status = "active"
         self.state = State.TALKING
         self.started_at = datetime(2025, 1, 1, tzinfo=UTC)
@@ -51,6 +51,7 @@ class FakeSession:
         self.result: str | None = None
         self.hangup_cause: int | None = None
         self.sip_code: int | None = None
+        self.detail: str | None = None
         self.metadata = dict(metadata or {})
         self.agent: object = None
         self.line_format = "slin"

@@ -21,7 +21,7 @@ from ari_app.control.http.middleware import RequestRates
 from ari_app.control.http.server import HttpServer
 from linekit.listener import ConnectionLimits
 from tests.unit.control.http.conftest import KEY
-from tests.unit.control.http.fake_service import FakeService
+from tests.unit.control.http.fake_service import FakeService, Http
 
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 MANY = ConnectionLimits()
@@ -66,12 +66,16 @@ class Raw:
 
 @asynccontextmanager
 async def serving(
-    service: FakeService, *, limits: ConnectionLimits = MANY, per_second: float = 0.0
+    service: FakeService,
+    *,
+    limits: ConnectionLimits = MANY,
+    per_second: float = 0.0,
+    api_key: str | None = KEY,
 ) -> AsyncIterator[Bench]:
     refused: list[str] = []
     rates, loop = RequestRates(per_second), asyncio.get_running_loop()
     server = HttpServer(
-        build_web_app(service, api_key=KEY, rates=rates),
+        build_web_app(service, api_key=api_key, rates=rates),
         limits=limits,
         take=lambda address: rates.take(address, loop.time(), changes=False),
         on_refused=refused.append,
@@ -187,7 +191,7 @@ async def test_a_request_may_take_longer_than_its_head(
 ) -> None:
     monkeypatch.setattr(connections, "_HEAD_SECONDS", 0.05)
     service.control.gate.clear()
-    body = b'{"called_number": "+4930123456"}'
+    body = b'{"called_number": "+493023125001"}'
     head = f"Host: x\r\nX-API-Key: {KEY}\r\nContent-Type: application/json\r\n"
     async with serving(service) as bench:
         client = await bench.dial()
@@ -289,7 +293,7 @@ async def test_closing_lets_a_request_end(service: FakeService) -> None:
     async with ClientSession() as http, serving(service) as bench:
         url = "http://{}:{}/webhook/initiate-call".format(*bench.address)
         request = asyncio.create_task(
-            http.post(url, json={"called_number": "+4930123456"}, headers={"X-API-Key": KEY})
+            http.post(url, json={"called_number": "+493023125001"}, headers={"X-API-Key": KEY})
         )
         await service.control.asked.wait()
         closing = asyncio.create_task(bench.server.close())
@@ -297,3 +301,67 @@ async def test_closing_lets_a_request_end(service: FakeService) -> None:
         service.control.gate.set()
         assert (await request).status == 200
         await closing
+
+
+WISH = b"""POST /webhook/initiate-call HTTP/1.1\r
+Host: 127.0.0.1\r
+X-API-Key: key-of-the-tests\r
+Content-Type: application/json\r
+Content-Length: 33\r
+"""
+BODY = b'\r\n{"called_number":"+49302312500178"}'
+
+
+@pytest.mark.parametrize("key", [b"", b"Idempotency-Key: k1\r\n"], ids=["without", "with a key"])
+async def test_a_wish_whose_client_has_gone(bench: Bench, service: FakeService, key: bytes) -> None:
+    service.control.gate.clear()
+    client = await bench.dial()
+    client.writer.write(WISH + key + BODY)
+    await service.control.asked.wait()
+    await client.close()
+    await until(lambda: bench.server.connections == 0)
+    service.control.gate.set()
+    await asyncio.sleep(0.01)
+    assert bool(service.manager.sessions) is bool(key), "with a key it comes back for the answer"
+
+
+@pytest.mark.parametrize("api_key", [KEY, None])
+@pytest.mark.parametrize(
+    "says",
+    [
+        b"Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors\r\n",
+        b"Sec-Fetch-Site: same-site\r\nOrigin: http://127.0.0.1:3000\r\n",
+    ],
+)
+async def test_a_foreign_page_uses_up_nothing(
+    service: FakeService, api_key: str | None, says: bytes
+) -> None:
+    async with serving(service, per_second=1.0, api_key=api_key) as bench:
+        for _ in range(30):
+            page = await bench.dial()
+            status, _, _ = await page.ask(
+                b"POST /webhook/end-call HTTP/1.1\r\nHost: 127.0.0.1\r\n" + says + b"\r\n"
+            )
+            assert status in (401, 403, 429)
+            await page.close()
+        dialer = await bench.dial()
+        status, _, _ = await dialer.ask(WISH + BODY)
+        assert status == 200
+        await dialer.close()
+
+
+async def test_a_foreign_page_keeps_no_connection(service: FakeService) -> None:
+    async with serving(service, api_key=None) as bench:
+        page = await bench.dial()
+        request = LIVE.replace(b"Host: x", b"Host: 127.0.0.1\r\nOrigin: https://evil.example")
+        assert (await page.ask(request))[0] == 403
+        assert await page.closed()
+        await page.close()
+
+
+async def test_a_link_may_be_followed(keyless: Http) -> None:
+    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "document"}
+    visit = headers | {"Sec-Fetch-Mode": "navigate"}
+    assert (await keyless.get("/docs", headers=visit)).status == 200
+    assert (await keyless.get("/docs", headers=headers)).status == 403
+    assert (await keyless.post("/webhook/end-call", headers=visit)).status == 403

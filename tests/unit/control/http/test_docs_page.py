@@ -19,6 +19,16 @@ async def test_the_page_needs_nothing_from_elsewhere(http: Http) -> None:
     assert "innerHTML" not in text, "what callers say must never become markup"
 
 
+async def test_what_changes_something_is_asked_about_first(http: Http) -> None:
+    script = (await (await http.get("/docs")).text()).split("<script>")[1]
+    uses = re.findall(r"onclick: (.*?\bsend\b.*?) }, (\".*?\")", script)
+    assert uses == [
+        ("() => { forget(); send(); }", '"Yes, send it"'),
+        ('method === "GET" ? send : ask', '"Send"'),
+    ]
+    assert len(re.findall(r"\bsend\b", script)) == 4, "these, its definition, and the label"
+
+
 async def test_the_policy_allows_this_script_only(http: Http) -> None:
     response = await http.get("/docs")
     policy = response.headers["Content-Security-Policy"]
@@ -41,3 +51,11 @@ async def test_a_browser_without_the_key_is_asked_for_it_by_the_page(stranger: H
 async def test_without_a_key_nothing_is_asked(keyless: Http) -> None:
     assert (await keyless.get("/docs", headers=BROWSER)).status == 200
     assert "security" not in await (await keyless.get("/openapi.json")).json()
+
+
+async def test_the_start_leads_to_the_page(http: Http, stranger: Http) -> None:
+    for client in (http, stranger):
+        response = await client.get("/", headers=BROWSER, allow_redirects=False)
+        # Relative: a proxy may serve us under a path of its own.
+        assert (response.status, response.headers["Location"]) == (302, "docs")
+    assert (await stranger.get("/", headers=BROWSER)).content_type == "text/html"

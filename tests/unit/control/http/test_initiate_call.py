@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ari_app.control.control import ControlRefused, Initiate
+from ari_app.control.http.problems import CODES
 from ari_app.control.http.requests import InitiateCallRequest
 from tests.unit.control.http.fake_service import FakeService, Http
 
@@ -20,8 +23,8 @@ async def test_a_number_is_called(http: Http, service: FakeService) -> None:
             "agent_id": "agent_7",
             "session_id": "lead-1",
             "call_id": "crm-9",
-            "caller_number": "+4930654321",
-            "called_number": "+4930123456",
+            "caller_number": "+493023125002",
+            "called_number": "+493023125001",
             "dynamic_variables": {"name": "Jane", "age": 41, "score": 0.5, "vip": True},
             "conversation_config_override": {"agent": {"language": "de"}},
             "ring_timeout_seconds": 12,
@@ -45,8 +48,8 @@ async def test_a_number_is_called(http: Http, service: FakeService) -> None:
             agent_id="agent_7",
             session_id="lead-1",
             call_id="crm-9",
-            caller_number="+4930654321",
-            called_number="+4930123456",
+            caller_number="+493023125002",
+            called_number="+493023125001",
             variables={"name": "Jane", "age": 41, "score": 0.5, "vip": True},
             overrides={"agent": {"language": "de"}},
             ring_timeout_seconds=12,
@@ -66,7 +69,7 @@ async def test_the_names_of_the_guide_work_within_metadata(
             "agent_id": "agent_7",
             "metadata": {
                 "call_id": "1700000000.42",
-                "caller_number": "+4930654321",
+                "caller_number": "+493023125002",
                 "dynamic_variables": {"name": "Jane"},
                 "campaign": "spring",
             },
@@ -79,7 +82,7 @@ async def test_the_names_of_the_guide_work_within_metadata(
         Initiate(
             agent_id="agent_7",
             call_id="1700000000.42",
-            caller_number="+4930654321",
+            caller_number="+493023125002",
             variables={"name": "Jane"},
             metadata={"campaign": "spring"},
         )
@@ -234,6 +237,8 @@ async def test_latin_1_is_told_so_and_a_byte_order_mark_is_passed_over(http: Htt
         ("no_agent_id", None, 409, None),
         ("no_such_channel", None, 404, None),
         ("session_exists", None, 409, None),
+        ("precall_timeout", 1, 503, "1"),
+        ("precall_malformed", None, 502, None),
         ("something_new", None, 409, None),
     ],
 )
@@ -294,3 +299,30 @@ async def test_a_refusal_is_not_kept(http: Http, service: FakeService) -> None:
 async def test_a_key_that_cannot_be_used(http: Http, key: str) -> None:
     response = await http.post(PATH, json=WAITING, headers={"Idempotency-Key": key})
     assert (response.status, (await response.json())["code"]) == (400, "invalid_header")
+
+
+def nested(levels: int) -> bytes:
+    """A wish whose whole is so many lists and objects deep."""
+    inner = b"[" * (levels - 2) + b"]" * (levels - 2)
+    return b'{"session_id":"deep","called_number":"+493023125001","metadata":{"a":%s}}' % inner
+
+
+@pytest.mark.parametrize("key", [{}, {"Idempotency-Key": "k"}])
+@pytest.mark.parametrize(("levels", "status"), [(64, 200), (65, 422), (300, 422), (1000, 422)])
+async def test_what_is_taken_can_be_shown(
+    http: Http, key: dict[str, str], levels: int, status: int
+) -> None:
+    headers = {"Content-Type": "application/json", **key}
+    response = await http.post(PATH, data=nested(levels), headers=headers)
+    assert response.status == status
+    if status == 200:
+        assert (await http.get("/sessions/deep")).status == 200
+    else:
+        assert "64 levels" in (await response.json())["detail"]
+
+
+def test_every_failure_of_the_service_that_is_asked_first_has_a_status_of_its_own() -> None:
+    text = (Path(__file__).parents[3] / "ari_app" / "precall.py").read_text(encoding="utf-8")
+    codes = set(re.findall(r'code="(precall_\w+)"', text))
+    assert len(codes) == 5
+    assert codes <= CODES.keys()

@@ -2,10 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+from pathlib import Path
+from typing import cast
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from ari_app.agent.elevenlabs.closing import AgentClose, CloseKind
+from ari_app.call.call import CallSession
 from ari_app.call.states import State
 from ari_app.line.interface import Outcome, Status
 from ari_app.records.metrics import Metrics
@@ -25,6 +29,17 @@ def samples(metrics: Metrics) -> dict[str, float]:
         for sample in family.samples
         if not sample.name.endswith("_created")
     }
+
+
+def test_what_an_alert_counts_is_there_before_it_happens() -> None:
+    """increase() counts from a series' first sample on, so a first event would go unseen."""
+    page = (Path(__file__).parents[3] / "docs" / "operations.md").read_text(encoding="utf-8")
+    asked = re.findall(r"increase\((\w+)(?:\{(\w+)=\"(\w+)\"\})?\[", page)
+    found = samples(Metrics())
+    assert len(asked) >= 3
+    for name, label, value in asked:
+        wanted = f" {label}={value}" if label else ""
+        assert any(key.startswith(name) and wanted in key for key in found), name
 
 
 NAMES = {
@@ -156,3 +171,12 @@ async def test_what_the_process_holds_can_be_watched() -> None:
 
 def test_metrics_can_be_read_without_a_loop() -> None:
     assert samples(Metrics())["ari_app_tasks"] == 0
+
+
+def test_a_close_code_that_nobody_knows_makes_no_series_of_its_own() -> None:
+    metrics = Metrics()
+    for code in range(4000, 4999):
+        metrics.agent_closed(
+            cast(CallSession, None), AgentClose(code, "", CloseKind.REJECTED, False)
+        )
+    assert metrics.render().count(b"ari_app_agent_closes_total{") == 2, "4300 is known"

@@ -88,7 +88,7 @@ async def test_a_page_of_another_site_cannot_act(keyless: Http, service: FakeSer
         {"Origin": "https://evil.example", "Content-Type": "application/json"},
         {"Origin": f"http://{keyless.host}:1", "Content-Type": "text/plain"},
     ):
-        body = '{"called_number": "+4930123456"}'
+        body = '{"called_number": "+493023125001"}'
         response = await keyless.post("/webhook/initiate-call", data=body, headers=headers)
         assert response.status == 403
     assert service.control.wishes == []

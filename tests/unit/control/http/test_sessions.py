@@ -13,8 +13,8 @@ SUMMARY = {
     "call_id": "1700000000.1",
     "channel_id": "1700000000.1",
     "agent_id": "agent_7",
-    "caller_number": "+4930654321",
-    "called_number": "+4930123456",
+    "caller_number": "+493023125002",
+    "called_number": "+493023125001",
     "status": "active",
     "state": "talking",
     "duration": 12.346,
@@ -26,6 +26,7 @@ SUMMARY = {
     "result": None,
     "hangup_cause": None,
     "sip_code": None,
+    "detail": None,
 }
 
 
@@ -52,6 +53,7 @@ async def test_one_session(http: Http, service: FakeService) -> None:
         "result": "answered",
         "hangup_cause": 16,
         "sip_code": 200,
+        "detail": None,
         "metadata": {"campaign": "spring", "amd": "human"},
         "agent_input_format": None,
         "agent_output_format": None,

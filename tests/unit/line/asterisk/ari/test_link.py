@@ -147,6 +147,18 @@ async def test_what_is_under_way_is_waited_for_though_nobody_wants_it_any_more()
     assert await asking == "done"
 
 
+async def test_what_needs_events_waits_for_them() -> None:
+    asterisk, link = Asterisk(), Link()
+    link.set(False)
+    sender = Persistent(asterisk, link)
+    asking = asyncio.create_task(sender.call(EXTERNAL_MEDIA, (), {"channelId": "m"}, 5.0))
+    await asyncio.sleep(100)
+    assert asterisk.asked == 0
+    link.set(True)
+    await asking
+    assert asterisk.asked == 1
+
+
 class Maker:
     """Loses the answer to the first request to make something, and refuses to make it again."""
 

@@ -175,6 +175,7 @@ class Call:
         record.response_times = [round(turn.seconds, 3) for turn in self.sound.hearing.responses]
         cause = self.line.cause
         record.hangup_cause, record.sip_code = cause.hangup_cause, cause.sip_code
+        record.detail = cause.detail
         if self.line.placed:
             record.result = self._result()
 

@@ -296,10 +296,12 @@ class EndCause:
     Attributes:
         hangup_cause: ITU-T Q.850.
         sip_code: SIP status.
+        detail: Why somebody could not be called at all: a sentence.
     """
 
     hangup_cause: int | None = None
     sip_code: int | None = None
+    detail: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

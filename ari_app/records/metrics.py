@@ -89,6 +89,9 @@ class Metrics:
             ["status", "reason"],
             registry=self.registry,
         )
+        # increase() does not see what a series begins with, so that the first one would raise no
+        # alert: what docs/operations.md asks for by name is there as 0 from the start.
+        self.calls_total.labels("REJECTED", "at_capacity")
         self.call_seconds = Counter(
             "ari_app_call_seconds", "Seconds that ended calls have lasted.", registry=self.registry
         )
@@ -171,7 +174,7 @@ class Metrics:
         )
         self.agent_closed_total = Counter(
             "ari_app_agent_closes",
-            "Closed agent sockets by WebSocket close code and what it stands for.",
+            "Closed agent sockets by WebSocket close code, if it is known, and what it means.",
             ["code", "kind"],
             registry=self.registry,
         )

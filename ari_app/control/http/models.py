@@ -23,12 +23,12 @@ def _now() -> datetime:
 class InitiateCallResponse(_Model):
     """A call has begun; its events tell how it goes on."""
 
-    success: bool
-    session_id: str
+    success: bool = Field(description="Always true; a failure is a problem.")
+    session_id: str = Field(description="The name of the call in every further request.")
     websocket_url: str = Field(description="The session's events, as a WebSocket.")
-    message: str
-    timestamp: datetime = Field(default_factory=_now)
-    call_id: str | None = Field(default=None, description="Dialer's call identifier.")
+    message: str = Field(description="For people.")
+    timestamp: datetime = Field(default_factory=_now, description="When this was answered.")
+    call_id: str | None = Field(default=None, description="The dialer's own reference.")
 
 
 class EndCallResponse(_Model):
@@ -52,7 +52,7 @@ class ActionResponse(_Model):
 
 
 class Liveness(_Model):
-    """The process turns."""
+    """The process runs."""
 
     status: Literal["live"] = "live"
 
@@ -89,6 +89,9 @@ class SessionSummary(_Model):
     )
     hangup_cause: int | None = Field(description="Q.850 cause of the call's end.")
     sip_code: int | None = Field(description="SIP status of the call's end.")
+    detail: str | None = Field(
+        description="Why a number could not be dialled at all, as a sentence."
+    )
 
 
 class SoundReport(_Model):

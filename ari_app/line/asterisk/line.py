@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Any, Final
 
@@ -75,6 +75,8 @@ log = structlog.get_logger(__name__)
 # We watch the ringing ourselves, for Asterisk did not say "no answer" before 20.18 and 22.8; its
 # own limit is for the case that we are gone.
 _SPARE_RING_SECONDS = 5
+_NOT_KNOWN = "Asterisk does not know this endpoint, or nobody is registered there"
+_REFUSED = "Asterisk did not take it"
 # Somebody who has answered does not sit in silence for longer.
 _TARGET_SECONDS = 5.0
 
@@ -177,6 +179,11 @@ class CallerChannel:
         # Music and bridge exclude each other, so each change waits for the one before it.
         self._changing = asyncio.Lock()
         self._wish = Errand()
+
+    @property
+    def in_bridge(self) -> bool:
+        """Whether it is known to be in the bridge, and hears the line."""
+        return self._where is _Where.BRIDGE
 
     async def join(self, bridge_id: str) -> bool:
         """Put the channel into a bridge; the music, if any, ends.
@@ -400,7 +407,7 @@ class AsteriskLine:
 
     def music(self) -> None:
         self._wanted = False
-        self._request(self._channel.music(self.bridge_id))
+        self._request(self._play_music())
 
     def consult(self, target: str, ring_seconds: float) -> None:
         self._target_count += 1
@@ -437,15 +444,21 @@ class AsteriskLine:
         return 0 if self._media is None else self._media.frames_not_read
 
     async def close(self, outcome: Outcome, end: CallEnd) -> None:
-        # The sound goes first: a thread of Asterisk's that waits for our next frame holds the
-        # channel's lock, and the requests below would wait with it (asterisk#2078).
+        # The sound goes first where it can: a thread of Asterisk's that waits for our next frame
+        # holds the channel's lock, and the requests below would wait with it (asterisk#2078).
         self._closing = True
         self._tell = None
-        self._hang_up_media()
         self._set_up.drop()
-        parts: list[Coroutine[Any, Any, object]] = [self._remove_resources(), self._drop_target()]
-        if self._ended is None:
-            parts.append(self._give_back(outcome, end))
+        parts: list[Coroutine[Any, Any, object]] = [self._drop_target()]
+        present = self._ended is None
+        if present and self._channel.in_bridge and not self.reachable:
+            # Nobody else can take care of the caller yet.
+            parts.append(self._keep_company(self._give_back(outcome, end)))
+        else:
+            self._hang_up_media()
+            if present:
+                parts.append(self._give_back(outcome, end))
+            parts.append(self._remove_resources())
         for failure in await asyncio.gather(*parts, return_exceptions=True):
             if isinstance(failure, BaseException):
                 log.error("release_part_failed", call=self.id, exc_info=failure)
@@ -549,8 +562,10 @@ class AsteriskLine:
 
     def keep_cause(self, hangup_cause: int | None, sip_code: int | None) -> None:
         """Keep why the caller's channel ends, as far as it is known."""
-        self.cause = EndCause(
-            hangup_cause or self.cause.hangup_cause, sip_code or self.cause.sip_code
+        self.cause = replace(
+            self.cause,
+            hangup_cause=hangup_cause or self.cause.hangup_cause,
+            sip_code=sip_code or self.cause.sip_code,
         )
 
     def left(self, channel_id: str) -> None:
@@ -629,6 +644,26 @@ class AsteriskLine:
                 ari.bridges.add_channel(self.bridge_id, self.media_id), errand=self._set_up
             )
 
+    async def _play_music(self) -> None:
+        # While music cannot begin, the caller hears now and then that somebody is there.
+        if self._media is not None and self._channel.in_bridge:
+            self._media.keeps_company = True
+        try:
+            await self._channel.music(self.bridge_id)
+        finally:
+            if self._media is not None:
+                self._media.keeps_company = False
+
+    async def _keep_company(self, giving_back: Coroutine[Any, Any, None]) -> None:
+        """Hold the line until the caller goes on."""
+        if self._media is not None:
+            self._media.keeps_company = True
+        try:
+            await giving_back
+        finally:
+            self._hang_up_media()
+            await self._remove_resources()
+
     async def _join(self) -> None:
         if await self._channel.join(self.bridge_id):
             self._connected()
@@ -645,19 +680,27 @@ class AsteriskLine:
             )
         except AriServerError as error:
             # "Allocation failed": the endpoint is not known, or nobody is registered there.
-            log.warning("callee_not_dialled", call=self.id, code=error.code, error=str(error))
-            self._not_dialled(Result.UNREACHABLE)
+            self._not_dialled(Result.UNREACHABLE, error, _NOT_KNOWN)
         except AriError as error:
-            log.warning("callee_not_dialled", call=self.id, code=error.code, error=str(error))
             # After a time-out it may have been dialled all the same.
             self._there = isinstance(error, AriTimeout) or (
                 isinstance(error, AriUnavailable) and error.may_be_done
             )
-            self._not_dialled(Result.FAILED)
+            self._not_dialled(Result.FAILED, error, _REFUSED)
         else:
             self._there = True
 
-    def _not_dialled(self, result: Result) -> None:
+    def _not_dialled(self, result: Result, error: AriError, why: str) -> None:
+        endpoint = self._asterisk.options.outbound_endpoint
+        log.warning(
+            "callee_not_dialled",
+            call=self.id,
+            endpoint=endpoint,
+            code=error.code,
+            error=str(error),
+        )
+        detail = f"OUTBOUND_ENDPOINT is {endpoint}: {why} ({error.code})."
+        self.cause = replace(self.cause, detail=detail)
         if not self._there:
             self._ended = Ended(result.value, result)
         self._told(Ended(result.value, result))
@@ -683,7 +726,13 @@ class AsteriskLine:
                 ring_seconds=math.ceil(ring_seconds) + _SPARE_RING_SECONDS,
             )
         except AriError as error:
-            log.info("target_not_dialled", call=self.id, code=error.code, error=str(error))
+            log.warning(
+                "target_not_dialled",
+                call=self.id,
+                endpoint=self._asterisk.options.transfer_endpoint,
+                code=error.code,
+                error=str(error),
+            )
             self._target_lost(channel_id, Result.UNREACHABLE)
 
     async def _join_target(self) -> None:

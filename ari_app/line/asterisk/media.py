@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import repeat
 from typing import Final
 from uuid import uuid4
 
 import structlog
 
 from ari_app.audio.formats import AgentFormats
+from ari_app.audio.sound_file import SoundFile
 from ari_app.line.interface import LineSound
 from audiosocket.connection import AudioSocketConnection
 from audiosocket.frames import SLIN, SLIN16, SLIN24, Kind, LineFormat
@@ -30,6 +32,8 @@ class AudioSocketMedia:
 
     Attributes:
         uuid: What Asterisk identifies the connection by.
+        keeps_company: While there is nothing else to be heard, a tone is, now and then: somebody is
+            still there.
     """
 
     def __init__(
@@ -41,6 +45,8 @@ class AudioSocketMedia:
         on_lost: Callable[[str], None],
     ) -> None:
         self.uuid = uuid4()
+        self.keeps_company = False
+        self._tone: Iterator[bytes | None] = _now_and_then(line_format)
         self._server = server
         self._kind = line_format.kind
         self._sound = sound
@@ -71,7 +77,11 @@ class AudioSocketMedia:
             line.hang_up()
             return
         self._connection = line
-        line.next_frame = self._sound.next_frame
+        line.next_frame = self._next_frame
+
+    def _next_frame(self) -> bytes | None:
+        frame = self._sound.next_frame()
+        return next(self._tone) if frame is None and self.keeps_company else frame
 
     def audio_received(self, payload: bytes, kind: Kind) -> None:
         # Sound of another rate would be heard at the wrong speed.
@@ -89,6 +99,19 @@ class AudioSocketMedia:
         if not self._closed:
             self._closed = True
             self._on_lost(f"line_{reason}")
+
+
+_COMPANY_FRAMES: Final = 100
+_COMPANY: Final = SoundFile.tone(425, 0.4, 3000)
+
+
+def _now_and_then(line_format: LineFormat) -> Iterator[bytes | None]:
+    """A tone every two seconds, frame by frame; not at once."""
+    pcm, size = _COMPANY.at(line_format.rate_hz), line_format.frame_bytes
+    tone = [pcm[at : at + size].ljust(size, b"\0") for at in range(0, len(pcm), size)]
+    while True:
+        yield from repeat(None, _COMPANY_FRAMES - len(tone))
+        yield from tone
 
 
 _CANDIDATES: Final = (SLIN, SLIN16, SLIN24)

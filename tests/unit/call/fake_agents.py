@@ -174,7 +174,12 @@ class FakeAgents:
     def _conversations_of(self, agent_id: str) -> int:
         return sum(agent.agent_id == agent_id for agent in self.conversations)
 
-    async def connect(self, briefing: Briefing, tell: TellAgentEvent) -> FakeAgent:
+    async def connect(
+        self,
+        briefing: Briefing,
+        tell: TellAgentEvent,
+        named: Callable[[str], None] = lambda conversation_id: None,
+    ) -> FakeAgent:
         self.dialled.append(briefing.agent_id)
         try:
             await asyncio.sleep(0)

@@ -115,8 +115,9 @@ class Session:
         return line
 
     @property
-    def state(self) -> str:
-        return self.record.state
+    def state(self) -> State | str:
+        state = self.record.state
+        return state if state in ("new", "waiting") else State(state)
 
     @property
     def ended(self) -> asyncio.Event:
@@ -314,7 +315,7 @@ class Stage:
 
     async def until(self, session: Session, state: State) -> None:
         """Wait for a state."""
-        await until(lambda: session.state == state)
+        await until(lambda: session.state is state)
 
     async def settle(self) -> None:
         """Let everything happen that takes no time."""

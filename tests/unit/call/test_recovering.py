@@ -12,9 +12,11 @@ from ari_app.call.signals import (
     AgentReady,
     AgentResumed,
     CancelTimer,
+    ConnectCaller,
     DropTarget,
     EndRequested,
     Event,
+    HandOver,
     PlayedOut,
     PlayKept,
     PlayMusic,
@@ -31,7 +33,7 @@ from ari_app.call.signals import (
     TimerFired,
 )
 from ari_app.call.states import State
-from ari_app.line.interface import Connected, Opened, Outcome, Status
+from ari_app.line.interface import Answered, Connected, Opened, Outcome, Status
 from tests.unit.call.test_machine import DONE, LOST, TO_TALKING, WAYS_TO, run, state_of
 
 LOSS = AgentLost(LOST)

@@ -493,15 +493,16 @@ class AsteriskLine:
     @property
     def held(self) -> Held:
         """What the line holds in Asterisk."""
+        lives = self._ended is None and not self._closing
         return Held(
             self.id,
             caller=self.id,
             media=self.media_id,
             bridge=self.bridge_id,
-            caller_expected=self._there and not self._closing,
-            media_expected=self._opened and not self._handed_over and not self._closing,
+            caller_expected=lives and self._there,
+            media_expected=lives and self._opened and not self._handed_over,
             target=self.target_id,
-            target_expected=self._target_joined and not self._closing,
+            target_expected=lives and self._target_joined,
         )
 
     def entered(self, channel_id: str, found: Screened | None = None) -> None:

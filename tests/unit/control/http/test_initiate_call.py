@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from ari_app.control.control import ControlRefused, Initiate
+from ari_app.control.control import ControlRefused
 from ari_app.control.http.problems import CODES
 from ari_app.control.http.requests import InitiateCallRequest
+from ari_app.control.planner import Wish
 from tests.unit.control.http.fake_service import FakeService, Http
 
 PATH = "/webhook/initiate-call"
@@ -44,10 +45,10 @@ async def test_a_number_is_called(http: Http, service: FakeService) -> None:
         "call_id": "crm-9",
     }
     assert service.control.wishes == [
-        Initiate(
+        Wish(
             agent_id="agent_7",
             session_id="lead-1",
-            call_id="crm-9",
+            reference="crm-9",
             caller_number="+493023125002",
             called_number="+493023125001",
             variables={"name": "Jane", "age": 41, "score": 0.5, "vip": True},
@@ -79,9 +80,9 @@ async def test_the_names_of_the_guide_work_within_metadata(
     assert (response.status, answer["call_id"]) == (200, "1700000000.42")
     assert "gets the agent" in answer["message"]
     assert service.control.wishes == [
-        Initiate(
+        Wish(
             agent_id="agent_7",
-            call_id="1700000000.42",
+            reference="1700000000.42",
             caller_number="+493023125002",
             variables={"name": "Jane"},
             metadata={"campaign": "spring"},
@@ -104,7 +105,7 @@ async def test_the_top_level_wins_over_metadata(http: Http, service: FakeService
         },
     )
     (wish,) = service.control.wishes
-    assert (wish.call_id, wish.caller_number) == ("new", "1")
+    assert (wish.reference, wish.caller_number) == ("new", "1")
     assert wish.variables == {"name": "Jane", "city": "Ulm"}
 
 
@@ -118,8 +119,8 @@ async def test_null_is_as_good_as_nothing(http: Http, service: FakeService) -> N
     )
     assert response.status == 200
     assert service.control.wishes == [
-        Initiate(
-            call_id="1700000000.42",
+        Wish(
+            reference="1700000000.42",
             variables={"name": "Jane", "tier": 2},
             metadata={"note": None},
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+import weakref
 from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -298,10 +299,13 @@ class Calls:
         over = [name for name, kept in self.records.items() if kept.ended_at is not None]
         for name in over[:-_MAX_ENDED]:
             del self.records[name]
+        # Not kept by this task: where many end, the oldest go before their time.
+        name, kept_record = record.session_id, weakref.ref(record)
+        del record
         await asyncio.sleep(_KEEP_ENDED_SECONDS)
         # Another call may have taken the name of one that went.
-        if self.records.get(record.session_id) is record:
-            del self.records[record.session_id]
+        if self.records.get(name) is kept_record():
+            self.records.pop(name, None)
 
     # --- who is here
 

@@ -421,9 +421,11 @@ class CallSound:
     def stop(self) -> None:
         """Carry nothing any more. May be called twice."""
         self._stopped = True
+        self.overhear = self.playout.refill = self._downlink = None
+        # Line and call have this: it must not have them when they end.
         self._to_agent = lambda chunk: None
-        self.overhear = None
-        self.playout.refill = None
+        self._on_response = lambda response: None
+        self._take_back = lambda: 0.0
         if self.recorder is not None:
             self.recorder.finish()
         if self._drained is not None:

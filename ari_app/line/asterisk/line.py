@@ -760,7 +760,8 @@ class AsteriskLine:
         # One that has been given up may still report.
         self._asterisk.lines.pop(channel_id, None)
         self._target_joined = False
-        return self._hang_up_target(channel_id, self._calling_target)
+        calling, self._calling_target = self._calling_target, None
+        return self._hang_up_target(channel_id, calling)
 
     async def _hang_up_target(self, channel_id: str, calling: asyncio.Task[None] | None) -> None:
         # A channel that is still being made cannot be hung up.
@@ -783,7 +784,8 @@ class AsteriskLine:
             return
         # What is still being made must be there before it can be removed; every request has a
         # deadline.
-        await asyncio.wait(self._making)
+        making, self._making = self._making, []
+        await asyncio.wait(making)
         ari = self._ari.persistent()
         await asyncio.gather(
             self._remove_media(),
@@ -796,9 +798,10 @@ class AsteriskLine:
         One whom we have called and who is to be transferred goes on in the dialplan too.
         """
         ari = self._ari.persistent()
-        if self._placing_task is not None:
+        placing, self._placing_task = self._placing_task, None
+        if placing is not None:
             # A channel that is being made cannot be hung up.
-            await asyncio.wait([self._placing_task])
+            await asyncio.wait([placing])
         if self.placed and not self._there:
             return
         if self.placed and outcome.status is not Status.TRANSFER:

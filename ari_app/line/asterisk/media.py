@@ -12,7 +12,7 @@ import structlog
 from ari_app.audio.formats import AgentFormats
 from ari_app.audio.sound_file import SoundFile
 from ari_app.line.interface import LineSound
-from audiosocket.connection import AudioSocketConnection
+from audiosocket.connection import AudioSocketConnection, ConnectionStats, silence
 from audiosocket.frames import SLIN, SLIN16, SLIN24, Kind, LineFormat
 from audiosocket.server import AudioSocketServer
 
@@ -52,14 +52,14 @@ class AudioSocketMedia:
         self._sound = sound
         self._on_lost = on_lost
         self._connection: AudioSocketConnection | None = None
+        self._stats = ConnectionStats()
         self._closed = False
         server.expect(self.uuid, self, line_format, ttl=seconds)
 
     @property
     def frames_not_read(self) -> int:
         """How many frames were left out because Asterisk did not read."""
-        connection = self._connection
-        return 0 if connection is None else connection.stats.frames_skipped_backpressure
+        return self._stats.frames_skipped_backpressure
 
     def hang_up(self) -> None:
         """Close now: Asterisk is told so first, which also frees a thread of its that reads."""
@@ -67,8 +67,16 @@ class AudioSocketMedia:
             return
         self._closed = True
         self._server.forget(self.uuid)
-        if self._connection is not None:
-            self._connection.hang_up()
+        self._let_go(hang_up=True)
+
+    def _let_go(self, *, hang_up: bool = False) -> None:
+        # Nobody is told any more, and nobody kept.
+        self._on_lost = lambda reason: None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.next_frame = silence
+            if hang_up:
+                connection.hang_up()
 
     # --- audiosocket.ConnectionHandler
 
@@ -77,6 +85,7 @@ class AudioSocketMedia:
             line.hang_up()
             return
         self._connection = line
+        self._stats = line.stats
         line.next_frame = self._next_frame
 
     def _next_frame(self) -> bytes | None:
@@ -98,7 +107,9 @@ class AudioSocketMedia:
     def line_lost(self, reason: str) -> None:
         if not self._closed:
             self._closed = True
-            self._on_lost(f"line_{reason}")
+            tell = self._on_lost
+            self._let_go()
+            tell(f"line_{reason}")
 
 
 _COMPANY_FRAMES: Final = 100

@@ -18,7 +18,8 @@ from ari_app.agent.elevenlabs.closing import CloseKind
 from ari_app.call import calls as manager
 from ari_app.call.signals import EndRequested
 from ari_app.call.states import State
-from ari_app.line.interface import Outcome, Status
+from ari_app.line.interface import KeyPressed, Outcome, Status
+from ari_app.records.record import CallRecord
 from tests.unit.call.full_asterisk import FullAsterisk
 from tests.unit.call.stage import Session, Stage
 
@@ -143,7 +144,7 @@ async def test_an_ended_call_needs_no_collector(
             del agent.handler  # as the connection does that it stands for
         stage.agents.conversations.clear()
         await asyncio.sleep(61)
-        assert not stage.calls.sessions
+        assert not stage.calls.records
         assert not only_for_the_collector()
 
 
@@ -151,14 +152,14 @@ async def test_one_that_makes_room_for_others_goes_at_once(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(manager, "_MAX_ENDED", 1)
-    ended: list[weakref.ref[Session]] = []
+    ended: list[weakref.ref[CallRecord]] = []
     with no_collector():
         for _ in range(2):
             session = await stage.talk()
             stage.agent().closes(CloseKind.AGENT_ENDED)
             await stage.until(session, State.ENDED)
             del stage.agent().handler
-            ended.append(weakref.ref(session))
+            ended.append(weakref.ref(session.record))
             del session
         await stage.settle()
         assert [each() is None for each in ended] == [True, False]

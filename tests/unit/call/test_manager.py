@@ -9,7 +9,6 @@ from structlog.testing import capture_logs
 
 from ari_app.call import calls as manager_module
 from ari_app.call.admission import NoRoom
-from ari_app.call.call import CallSession
 from ari_app.call.states import State
 from ari_app.line.asterisk.ari.events import parse_event
 from ari_app.line.asterisk.ari.rest import Operation

@@ -11,16 +11,12 @@ from ari_app.call.signals import (
     AgentLost,
     AgentReady,
     AgentResumed,
-    CalleeAnswered,
-    CallerAnswered,
-    CallerJoined,
     CancelTimer,
-    DropAgent,
+    ConnectCaller,
     DropTarget,
     EndRequested,
     Event,
-    JoinCaller,
-    MediaJoined,
+    HandOver,
     PlayedOut,
     PlayKept,
     PlayMusic,
@@ -37,12 +33,12 @@ from ari_app.call.signals import (
     TimerFired,
 )
 from ari_app.call.states import State
-from ari_app.line.interface import Outcome, Status
+from ari_app.line.interface import Answered, Connected, Opened, Outcome, Status
 from tests.unit.call.test_machine import DONE, LOST, TO_TALKING, WAYS_TO, run, state_of
 
 LOSS = AgentLost(LOST)
 CRASHED = Outcome(Status.FAILED, "crashed")
-FAILED = Release(LOST, caller_present=True)
+FAILED = Release(LOST)
 
 
 def test_what_is_queued_is_heard_then_music_then_the_new_agent() -> None:
@@ -55,9 +51,9 @@ def test_what_is_queued_is_heard_then_music_then_the_new_agent() -> None:
     ]
     assert machine.handle(TimerFired(Timer.COVER)) == [PlayMusic()]
     assert machine.handle(AgentReady()) == [CancelTimer(Timer.RECONNECT), SetTimer(Timer.RESUME)]
-    assert machine.handle(AgentResumed())[-1] == JoinCaller()
+    assert machine.handle(AgentResumed())[-1] == ConnectCaller()
     assert state_of(machine) is State.TALKING
-    assert machine.handle(CallerJoined()) == [PlayKept()]
+    assert machine.handle(Connected()) == [PlayKept()]
 
 
 def test_a_phrase_goes_before_the_music() -> None:
@@ -102,14 +98,14 @@ def test_a_call_whose_agent_does_not_return_has_failed_with_the_first_reason(eve
 def test_a_second_loss_ends_the_call_after_what_is_queued() -> None:
     machine, effects = run(*TO_TALKING, LOSS, AgentReady(), AgentResumed(), AgentLost(CRASHED))
     assert effects == [CancelTimer(Timer.CLOSE), PlayOut()]
-    assert machine.handle(PlayedOut())[-1] == Release(CRASHED, caller_present=True)
+    assert machine.handle(PlayedOut())[-1] == Release(CRASHED)
 
 
 def test_a_caller_on_hold_hears_music_until_the_new_agent_speaks() -> None:
     machine, effects = run(*WAYS_TO[State.HOLDING], LOSS)
     assert effects == [SetTimer(Timer.RECONNECT), ReplaceAgent(heard=True)]
     machine.handle(AgentReady())
-    assert machine.handle(AgentResumed())[-1] == JoinCaller()
+    assert machine.handle(AgentResumed())[-1] == ConnectCaller()
 
 
 def test_a_consultation_is_given_up() -> None:
@@ -127,7 +123,7 @@ def test_a_consultation_is_given_up() -> None:
 def test_caller_and_target_are_connected_when_the_agent_is_lost_between_them() -> None:
     machine, effects = run(*WAYS_TO[State.BRIEFING], LOSS)
     assert state_of(machine) is State.HANDED_OVER
-    assert effects[-1] == DropAgent()
+    assert effects[-1] == HandOver()
 
 
 def test_an_agent_that_has_said_good_bye_is_not_lost() -> None:
@@ -141,7 +137,7 @@ def test_an_agent_that_has_said_good_bye_is_not_lost() -> None:
 def test_before_the_caller_is_there_another_one_is_dialled_and_may_greet() -> None:
     machine, effects = run(*WAYS_TO[State.CONNECTING], AgentReady(), LOSS)
     assert effects == [ReplaceAgent(heard=False)]
-    assert machine.handle(MediaJoined()) == [], "nobody is there to talk with"
+    assert machine.handle(Opened()) == [], "nobody is there to talk with"
     machine.handle(AgentReady())
     assert state_of(machine) is State.JOINING
     _, effects = run(*WAYS_TO[State.CONNECTING], AgentReady(), LOSS, AgentReady(), LOSS)
@@ -151,14 +147,14 @@ def test_before_the_caller_is_there_another_one_is_dialled_and_may_greet() -> No
 def test_while_it_rings_too() -> None:
     machine, effects = run(*WAYS_TO[State.RINGING], AgentReady(), LOSS)
     assert effects == [ReplaceAgent(heard=False)]
-    machine.handle(CalleeAnswered())
+    machine.handle(Answered())
     assert state_of(machine) is State.CONNECTING
 
 
 @pytest.mark.parametrize(
     ("state", "joined"),
     [
-        (State.JOINING, (CallerAnswered(), CallerJoined())),
+        (State.JOINING, (Connected(),)),
         (State.GREETING, (SilenceHeard(),)),
     ],
 )
@@ -183,7 +179,7 @@ def test_a_tool_that_ends_the_call_still_does() -> None:
 
 def test_whoever_ends_the_call_meanwhile_ends_it() -> None:
     _, effects = run(*TO_TALKING, LOSS, EndRequested(DONE))
-    assert effects[-1] == Release(DONE, caller_present=True)
+    assert effects[-1] == Release(DONE)
 
 
 @pytest.mark.parametrize("timer", [Timer.COVER, Timer.RECONNECT, Timer.RESUME])

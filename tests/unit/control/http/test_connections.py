@@ -309,7 +309,7 @@ X-API-Key: key-of-the-tests\r
 Content-Type: application/json\r
 Content-Length: 33\r
 """
-BODY = b'\r\n{"called_number":"+49302312500178"}'
+BODY = b'\r\n{"called_number":"+493023125001"}'
 
 
 @pytest.mark.parametrize("key", [b"", b"Idempotency-Key: k1\r\n"], ids=["without", "with a key"])

@@ -203,7 +203,7 @@ async def test_a_heap_of_mistakes_is_not_listed_whole(http: Http) -> None:
         (b'{"wait_seconds": NaN}', "application/json", 400, "invalid_json"),
         (b'{"session_id": "\\ud800"}', "application/json", 400, "invalid_json"),
         (b"\xff\xfe", "application/json", 400, "invalid_json"),
-        (b'{"x":' * 101 + b"1" + b"}" * 101, "application/json", 400, "invalid_json"),
+        (b'{"x":' * 101 + b"1" + b"}" * 101, "application/json", 422, "invalid_request"),
         (b"{}", "text/plain", 415, "unsupported_media_type"),
         (b"a=b", "application/x-www-form-urlencoded", 415, "unsupported_media_type"),
         (b'{"agent_id":"' + b"x" * 70_000 + b'"}', "application/json", 413, "body_too_large"),
@@ -323,7 +323,7 @@ async def test_what_is_taken_can_be_shown(
 
 
 def test_every_failure_of_the_service_that_is_asked_first_has_a_status_of_its_own() -> None:
-    text = (Path(__file__).parents[3] / "ari_app" / "precall.py").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[4] / "ari_app" / "agent" / "precall.py").read_text(encoding="utf-8")
     codes = set(re.findall(r'code="(precall_\w+)"', text))
     assert len(codes) == 5
     assert codes <= CODES.keys()

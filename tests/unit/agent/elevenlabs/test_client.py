@@ -25,6 +25,7 @@ from ari_app.agent.elevenlabs.client import AgentClient
 from ari_app.agent.elevenlabs.closing import CloseKind
 from ari_app.agent.elevenlabs.signed_url import _is_loopback_url, parse_base_url, public_url
 from ari_app.agent.interface import Briefing, Closed, Spoke
+from ari_app.audio.formats import DEFAULT_AGENT_FORMATS
 from ari_app.errors import ConfigError
 from tests.unit.agent.elevenlabs.fake_agent import (
     API_KEY,
@@ -643,6 +644,33 @@ async def test_a_wait_that_does_not_fit_is_not_begun(told: Told, where: str) -> 
             await client.connect(Briefing("a"), told)
     assert refused.value.retry_after == 60
     assert len(agent.requests) == 1
+
+
+# --- the formats
+
+
+async def test_the_formats_of_an_agent_are_known_once_it_has_announced_them(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "_MAX_KNOWN_AGENTS", 2)
+    narrow = {
+        "conversation_id": "c",
+        "agent_output_audio_format": "ulaw_8000",
+        "user_input_audio_format": "pcm_8000",
+    }
+
+    async def script(peer: FakeConversation) -> None:
+        await peer.receive()
+        await peer.send({**METADATA, "conversation_initiation_metadata_event": narrow})
+        await peer.until_closed()
+
+    async with FakeAgent(script) as agent, AgentClient(agent.base_url) as client:
+        for agent_id in ("a", "b", "c"):
+            assert client.formats_of(agent_id) == DEFAULT_AGENT_FORMATS
+            await (await client.connect(Briefing(agent_id), Told())).close()
+            formats = client.formats_of(agent_id)
+            assert (formats.input.name, formats.output.name) == ("pcm_8000", "ulaw_8000")
+        assert client.formats_of("a") == DEFAULT_AGENT_FORMATS, "the oldest is forgotten"
 
 
 # --- the key

@@ -13,7 +13,7 @@ from ari_app.agent.elevenlabs.closing import KNOWN_CODES
 from ari_app.agent.precall import PreCall
 from ari_app.call.calls import Calls
 from ari_app.call.plan import Services
-from ari_app.call.states import LIVE
+from ari_app.call.states import State
 from ari_app.checks.asterisk import unauthorized
 from ari_app.checks.here import require_recordings, require_sound
 from ari_app.clients import agent_client, ari_client
@@ -61,7 +61,8 @@ class VoiceBridge:
         on_replaced: Callable[[], None] = lambda: None,
     ) -> None:
         self.settings = settings
-        self.metrics = Metrics(("waiting", *(state.value for state in LIVE)), KNOWN_CODES)
+        running = (state.value for state in State if state not in (State.NEW, State.ENDED))
+        self.metrics = Metrics(("waiting", *running), KNOWN_CODES)
         self.audiosocket_address = ("", 0)
         self.api_address = ("", 0)
         self.journal = Journal()

@@ -86,7 +86,7 @@ async def test_what_no_call_could_be_served_without_is_said_at_once() -> None:
 async def test_an_asterisk_that_comes_later_is_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(bridge, "_ASK_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(app, "_ASK_AGAIN_SECONDS", 0.01)
     async with FakeAgent() as agent, FakeAri() as ari:
         ari.answer("GET", "/asterisk/info", Answer(503))
         with capture_logs() as logs:

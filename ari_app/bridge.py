@@ -25,7 +25,7 @@ from ari_app.control.http.server import HttpServer
 from ari_app.control.planner import Planner, PlannerOptions
 from ari_app.errors import ConfigError
 from ari_app.line.asterisk.ari.client import Client
-from ari_app.line.asterisk.ari.errors import AriUnauthorized
+from ari_app.line.asterisk.ari.errors import AriError, AriUnauthorized
 from ari_app.line.asterisk.gateway import AsteriskGateway
 from ari_app.line.interface import Gateway
 from ari_app.line.microphone import MicrophoneGateway, PortAudio, SoundCard
@@ -41,6 +41,8 @@ from linekit.clock import FrameClock
 from linekit.listener import Networks
 
 log = structlog.get_logger(__name__)
+
+_ASK_AGAIN_SECONDS = 1.0
 
 
 class VoiceBridge:
@@ -186,6 +188,29 @@ class VoiceBridge:
             settings.asterisk_options(self._target()),
             on_state=self._ari_changed,
         )
+
+    async def asterisk_answers(self) -> bool:
+        """Wait until Asterisk answers, be it with a refusal; False when `stop` comes first.
+
+        To be done before `run`; without Asterisk there is nothing to wait for.
+        """
+        if self.settings.is_local:
+            return not self._stopping.is_set()
+        said = False
+        while not self._stopping.is_set():
+            try:
+                await self.ari.asterisk.get_info()
+            except AriError as error:
+                if not error.retryable:
+                    return True
+                if not said:
+                    log.warning("asterisk_awaited", url=self.settings.ari_url, error=str(error))
+                    said = True
+            else:
+                return True
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), _ASK_AGAIN_SECONDS)
+        return False
 
     async def run(self) -> None:
         """Take calls until `stop`; then refuse new ones and let the running ones finish.

@@ -178,6 +178,42 @@ def check(
         raise typer.Exit(2)
 
 
+@app.command()
+def talk(
+    env_file: EnvFile = _ENV_FILE,
+    agent: Annotated[
+        str | None, typer.Option(help="The agent's id, instead of ELEVENLABS_AGENT_ID.")
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="Part of a sound device's name, or its number in the list."),
+    ] = None,
+    list_devices: Annotated[
+        bool, typer.Option("--list-devices", help="Show the sound devices and stop.")
+    ] = False,
+) -> None:
+    """Talk to an agent with this machine's microphone and loudspeaker; no Asterisk is needed."""
+    from ari_app.line.microphone import devices
+    from ari_app.process.logs import set_up_logging
+    from ari_app.talk import talk
+
+    # What is to be said is said in the terminal.
+    set_up_logging("CRITICAL")
+    console = Console()
+    if list_devices:
+        listed = devices()
+        if not listed:
+            raise ConfigError("This machine has no sound device that can be used.")
+        for line in listed:
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
+        return
+    settings = _settings(env_file)
+    changes = {"local_audio_device": device or settings.local_audio_device}
+    if agent:
+        changes["elevenlabs_agent_id"] = agent
+    uvloop.run(talk(settings.model_copy(update=changes), console))
+
+
 def _settings(env_file: Path) -> Settings:
     if env_file != _ENV_FILE and not env_file.exists():
         raise ConfigError(f"There is no {env_file}.")

@@ -12,14 +12,14 @@ MAX_DEPTH: Final = 100
 
 
 class NotJson(ValueError):
-    """It cannot be read. The text is a clause, such as ``it is not JSON: line 1, column 5``."""
+    """It cannot be read. The text is a clause, such as `it is not JSON: line 1, column 5`."""
 
 
 def read_json(text: bytes) -> Any:
     """Read JSON in UTF-8; a byte order mark before it is passed over.
 
     Raises:
-        NotJson: It is not JSON, not UTF-8, or deeper than :data:`MAX_DEPTH`. What stands in it is
+        NotJson: It is not JSON, not UTF-8, or deeper than `MAX_DEPTH`. What stands in it is
             not repeated: it may be personal.
     """
     text = text.removeprefix(codecs.BOM_UTF8)

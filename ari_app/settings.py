@@ -1,7 +1,7 @@
-"""Settings of the service, from the environment or a ``.env`` file.
+"""Settings of the service, from the environment or a `.env` file.
 
-Every field is described in ``.env.example``; a test holds the two against each other. A value that
-does not fit ends in :class:`ari_app.errors.ConfigError` with one sentence a line, which never
+Every field is described in `.env.example`; a test holds the two against each other. A value that
+does not fit ends in `ari_app.errors.ConfigError` with one sentence a line, which never
 repeats a secret.
 """
 
@@ -79,7 +79,7 @@ def _http_url(value: str) -> str:
 
 
 def split_host_port(value: str) -> tuple[str, int]:
-    """Split ``host:port`` or ``[v6]:port``.
+    """Split `host:port` or `[v6]:port`.
 
     Raises:
         ValueError: No port, no host, or a port outside 0 to 65535.
@@ -225,7 +225,7 @@ class Settings(BaseSettings):
 
     @property
     def audiosocket_target(self) -> str:
-        """``host:port`` that Asterisk is told to dial."""
+        """`host:port` that Asterisk is told to dial."""
         return self.audiosocket_advertise or self.audiosocket_bind
 
     @property
@@ -309,7 +309,7 @@ class Settings(BaseSettings):
         )
 
     def require_serving(self) -> None:
-        """Check what ``serve`` cannot run without.
+        """Check what `serve` cannot run without.
 
         Raises:
             ConfigError: Credentials of ARI are missing, or the HTTP service would be open to the
@@ -345,7 +345,7 @@ class Settings(BaseSettings):
 
 
 def load_settings(env_file: str | None = ".env", **overrides: object) -> Settings:
-    """Read the settings from the environment and ``env_file``; ``overrides`` win.
+    """Read the settings from the environment and `env_file`; `overrides` win.
 
     Raises:
         ConfigError: One sentence for each setting that does not fit.

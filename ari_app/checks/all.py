@@ -22,7 +22,7 @@ async def check_all(settings: Settings, conf: Path | None = None) -> AsyncIterat
     """All checks, each reported when it is done; those of one subject come one after the other.
 
     Args:
-        settings: What ``serve`` would run with.
+        settings: What `serve` would run with.
         conf: The folder of Asterisk's files, when this is Asterisk's own machine.
     """
     told: set[str] = set()

@@ -102,7 +102,7 @@ async def listening(ari: Client) -> AsyncIterator[Listener]:
 async def check_dial_back(ari: Client, settings: Settings) -> Finding:
     """Whether Asterisk reaches our AudioSocket port.
 
-    While ``serve`` has the port, Asterisk is made to dial that; it closes the connection, whose
+    While `serve` has the port, Asterisk is made to dial that; it closes the connection, whose
     UUID it does not know, and no call notices.
     """
     async with AsyncExitStack() as stack:

@@ -320,9 +320,9 @@ async def _trunks(ari: Client, settings: Settings) -> list[Finding]:
 
 
 def endpoint_of(template: str) -> tuple[str, str] | None:
-    """The technology and the name in a dial string such as ``PJSIP/{number}@trunk``. Pure.
+    """The technology and the name in a dial string such as `PJSIP/{number}@trunk`. Pure.
 
-    None where the name depends on the number, or nothing has one (``Local/...``).
+    None where the name depends on the number, or nothing has one (`Local/...`).
     """
     technology, _, rest = template.partition("/")
     if technology == "Local":

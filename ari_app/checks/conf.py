@@ -36,7 +36,7 @@ _OTHERS: Final = ("extensions.ael", "extensions.lua")
 
 
 def check_conf(folder: Path, settings: Settings, told: set[str] | None = None) -> list[Finding]:
-    """Compare the files in a folder such as ``/etc/asterisk`` with what calls need.
+    """Compare the files in a folder such as `/etc/asterisk` with what calls need.
 
     Args:
         folder: Where they are.

@@ -59,7 +59,7 @@ class Said:
 
     Attributes:
         value: As it stands there.
-        where: ``http.conf:12``, or only the file.
+        where: `http.conf:12`, or only the file.
     """
 
     value: str

@@ -42,7 +42,7 @@ class Step:
     Attributes:
         number: Its priority.
         text: The application and what it is given.
-        where: ``extensions.conf:12``.
+        where: `extensions.conf:12`.
     """
 
     number: int
@@ -94,7 +94,7 @@ class HandOver:
 
     @property
     def where(self) -> str:
-        """``extensions.conf:12``."""
+        """`extensions.conf:12`."""
         return self.extension.steps[self.place].where
 
     @property

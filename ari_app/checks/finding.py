@@ -105,7 +105,7 @@ def told_once(findings: Iterable[Finding], told: set[str]) -> list[Finding]:
 
 
 def what_works(findings: Iterable[Finding]) -> str:
-    """What can be used, in one line: ``Calls in: yes. Calls out: no, see Agent. ...``."""
+    """What can be used, in one line: `Calls in: yes. Calls out: no, see Agent. ...`."""
     worst = dict.fromkeys(Use, Finding("", Verdict.OK, ""))
     for finding in findings:
         for use in finding.uses:

@@ -159,7 +159,7 @@ def not_to_be_had(what: str, setting: str, address: str, error: OSError) -> Find
 
 
 async def is_serving(settings: Settings) -> bool:
-    """Whether ``ari-app serve`` runs here with these settings: its own HTTP says so."""
+    """Whether `ari-app serve` runs here with these settings: its own HTTP says so."""
     host, port = split_host_port(settings.api_bind)
     if port == 0:
         return False
@@ -304,7 +304,7 @@ async def connect_problem(url: str, timeout_seconds: float) -> str:
 
 
 def host_and_port(url: str) -> str:
-    """``host:port`` of a URL, with the port that its scheme stands for."""
+    """`host:port` of a URL, with the port that its scheme stands for."""
     parts = urlsplit(url)
     return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
 

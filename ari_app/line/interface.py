@@ -26,7 +26,7 @@ from ari_app.audio.formats import AgentFormats
 
 
 class Status(StrEnum):
-    """``AGENT_STATUS``: what the dialplan is told when the agent's part has ended."""
+    """`AGENT_STATUS`: what the dialplan is told when the agent's part has ended."""
 
     COMPLETED = "COMPLETED"
     TRANSFER = "TRANSFER"
@@ -41,8 +41,8 @@ class Outcome:
 
     Attributes:
         status: For the dialplan.
-        reason: A stable slug such as ``agent_ended`` or ``agent_timeout``.
-        transfer_to: Where the agent wants the caller to go; only with ``TRANSFER``.
+        reason: A stable slug such as `agent_ended` or `agent_timeout`.
+        transfer_to: Where the agent wants the caller to go; only with `TRANSFER`.
     """
 
     status: Status

@@ -1,7 +1,7 @@
 """Logging: structlog, on standard error, as coloured lines for people or as JSON for machines.
 
 A line is put together where it is logged, and written by a thread (see
-:mod:`ari_app.process.logs`), so that nothing waits for whoever reads the log.
+`ari_app.process.logs`), so that nothing waits for whoever reads the log.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class LineWriter:
         return self._dropped
 
     def put(self, line: bytes) -> None:
-        """Write a line some time soon, or drop it. Never waits; after :meth:`close` it drops."""
+        """Write a line some time soon, or drop it. Never waits; after `close` it drops."""
         with self._news:
             if self._closed or self._waiting_bytes + len(line) > self._max_waiting_bytes:
                 self._dropped += 1
@@ -256,7 +256,7 @@ def mask_number(number: str) -> str:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Number:
-    """A phone number in a log call: shown masked, unless ``LOG_NUMBERS`` says otherwise."""
+    """A phone number in a log call: shown masked, unless `LOG_NUMBERS` says otherwise."""
 
     full: str
 
@@ -332,7 +332,7 @@ def set_up_logging(
 def close_log() -> None:
     """Write what waits, for two seconds at most. Lines that come later are dropped.
 
-    The interpreter does so at its end; a process that ends by ``os._exit`` has to.
+    The interpreter does so at its end; a process that ends by `os._exit` has to.
     """
     if _handler is not None:
         _handler.close()

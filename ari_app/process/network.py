@@ -23,7 +23,7 @@ from ari_app.errors import ConfigError
 
 
 def is_loopback(host: str) -> bool:
-    """Whether ``host`` stays on this machine: nobody else can reach a listener on it."""
+    """Whether `host` stays on this machine: nobody else can reach a listener on it."""
     if host == "localhost":
         return True
     try:
@@ -33,7 +33,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_unspecified(host: str) -> bool:
-    """Whether ``host`` is a wildcard such as 0.0.0.0, which can be bound but not dialled."""
+    """Whether `host` is a wildcard such as 0.0.0.0, which can be bound but not dialled."""
     try:
         return ipaddress.ip_address(host).is_unspecified
     except ValueError:
@@ -41,7 +41,7 @@ def is_unspecified(host: str) -> bool:
 
 
 def page_url(host: str, port: int) -> str:
-    """Where a browser on this machine finds what listens on ``host``.
+    """Where a browser on this machine finds what listens on `host`.
 
     >>> page_url("0.0.0.0", 8080)
     'http://127.0.0.1:8080/'

@@ -107,7 +107,7 @@ _MAX_DATA_BYTES: Final = 2**32 - 1 - _HEADER.size
 class GrowingWav:
     """A new file of 16-bit PCM, which only its owner may read.
 
-    Until :meth:`finish` it is named `NAME.wav.part`. Where there is a `NAME.wav` already, or one
+    Until `finish` it is named `NAME.wav.part`. Where there is a `NAME.wav` already, or one
     that grows, it becomes `NAME-2.wav` and so on: nothing is ever overwritten.
 
     Args:
@@ -267,7 +267,7 @@ class Recordings:
         """Begin a recording.
 
         Args:
-            path: The file, see :class:`~ari_app.records.recording.GrowingWav`.
+            path: The file, see `GrowingWav`.
             rate_hz: Rate of both voices, 16-bit mono PCM.
             now: The time (seconds, monotonic) of the file's first sample.
             session_id: For the log.

@@ -18,7 +18,7 @@ _NAMED_ENTITIES: Final = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "(
 
 
 def hide_secrets(text: str, headers: Iterable[str]) -> str:
-    """A server's words without what stands in the ``headers`` that were sent to it.
+    """A server's words without what stands in the `headers` that were sent to it.
 
     An error may repeat the request; the agent, the transcript and whoever reads it shall not see
     the key: neither as it was sent, nor escaped as in JSON, a URL or HTML, nor in hexadecimal or
@@ -44,7 +44,7 @@ def _words(header: str) -> Iterator[str]:
 
 
 def _within(word: str) -> Iterator[str]:
-    """What a word says in base64, such as the password in ``Basic dXNlcjpwYXNzd29yZA==``."""
+    """What a word says in base64, such as the password in `Basic dXNlcjpwYXNzd29yZA==`."""
     try:
         plain = base64.b64decode(word, altchars=b"-_", validate=True).decode("ascii")
     except (binascii.Error, ValueError):

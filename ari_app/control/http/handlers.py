@@ -107,7 +107,7 @@ class Handlers:
         )
 
     def by_name(self) -> Mapping[str, Handler]:
-        """The handlers by the names of :data:`ari_app.control.http.operations.OPERATIONS`."""
+        """The handlers by the names of `ari_app.control.http.operations.OPERATIONS`."""
         return {
             "initiate_call": self.initiate_call,
             "end_call": self.end_call,

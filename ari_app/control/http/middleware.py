@@ -163,7 +163,7 @@ class IdempotentAnswers(Generic[Answer]):
     async def answer(
         self, key: str, fingerprint: bytes, work: Callable[[], Awaitable[Answer]]
     ) -> tuple[Answer, bool]:
-        """The first answer to a request with this key, doing ``work`` when there is none.
+        """The first answer to a request with this key, doing `work` when there is none.
 
         Args:
             key: What the client calls the request.
@@ -174,9 +174,9 @@ class IdempotentAnswers(Generic[Answer]):
             The answer, and whether it was there already.
 
         Raises:
-            Problem: ``idempotency_mismatch``, or ``invalid_header`` for a key that is empty, too
+            Problem: `idempotency_mismatch`, or `invalid_header` for a key that is empty, too
                 long or not printable ASCII.
-            Exception: What ``work`` raised; every waiting repetition gets the same.
+            Exception: What `work` raised; every waiting repetition gets the same.
         """
         if not 0 < len(key) <= MAX_KEY_LENGTH or not (key.isascii() and key.isprintable()):
             raise Problem(
@@ -342,7 +342,7 @@ def authentication(
     sign_in: Callable[[web.Request], web.Response | None],
     on_refused: OnRefused,
 ) -> Middleware:
-    """Ask for the key, compared in constant time, on all but ``open_paths``.
+    """Ask for the key, compared in constant time, on all but `open_paths`.
 
     Without a key only programs of this machine can ask, and no page of another site.
 
@@ -394,9 +394,9 @@ def given_key(request: web.Request) -> bytes:
 def _is_foreign_page(request: web.Request, *, keyless: bool) -> bool:
     """Whether a page of another site asks, through a browser.
 
-    The browser says so itself (``Sec-Fetch-Site``), to every address of this machine and to every
-    ``https`` one. Where only this machine is to ask, it also shows in an ``Origin``, or in a
-    ``Host`` that is not this machine. Elsewhere those two may be a proxy's.
+    The browser says so itself (`Sec-Fetch-Site`), to every address of this machine and to every
+    `https` one. Where only this machine is to ask, it also shows in an `Origin`, or in a
+    `Host` that is not this machine. Elsewhere those two may be a proxy's.
     """
     if request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
         return not _is_visit(request)

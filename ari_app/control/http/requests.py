@@ -1,7 +1,7 @@
 """The bodies that the HTTP interface takes.
 
 They are read strictly: a number in quotes is no number, and a field that is not named here is
-refused, except within ``metadata``. Null is as good as nothing.
+refused, except within `metadata`. Null is as good as nothing.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ _MAX_DEPTH = 64
 
 
 async def read_model(request: web.Request, model: type[Model]) -> Model:
-    """The body of ``request``.
+    """The body of `request`.
 
     Raises:
-        Problem: ``unsupported_media_type``, ``body_too_large``, ``body_too_late``,
-            ``bad_request``, ``invalid_json`` or ``invalid_request``, which names every field that
+        Problem: `unsupported_media_type`, `body_too_large`, `body_too_late`,
+            `bad_request`, `invalid_json` or `invalid_request`, which names every field that
             is wrong, or says that the body is nested too deep. Values are not repeated: they may
             be personal.
     """
@@ -79,7 +79,7 @@ def _is_deeper(body: bytes, value: object, levels: int) -> bool:
 
 
 async def read_nothing(request: web.Request) -> None:
-    """Make sure that the body is empty or ``{}``.
+    """Make sure that the body is empty or `{}`.
 
     Raises:
         Problem: It is not.
@@ -108,10 +108,10 @@ async def _read(request: web.Request) -> bytes:
 
 
 def validate(value: object, model: type[Model]) -> Model:
-    """``value``, as JSON gave it, as a model.
+    """`value`, as JSON gave it, as a model.
 
     Raises:
-        Problem: ``invalid_request``.
+        Problem: `invalid_request`.
     """
     try:
         return model.model_validate(value)

@@ -63,7 +63,7 @@ def opens_connection(request: web.Request) -> bool:
 
 @contextmanager
 def when_gone(request: web.Request, do: Callable[[], object]) -> Iterator[None]:
-    """Call ``do`` when the client hangs up meanwhile."""
+    """Call `do` when the client hangs up meanwhile."""
     connection = request.protocol
     if not isinstance(connection, Connection):
         yield
@@ -80,7 +80,7 @@ class Connection(web.RequestHandler):
 
     Attributes:
         requests: How many have come.
-        on_gone: See :func:`when_gone`.
+        on_gone: See `when_gone`.
     """
 
     def __init__(

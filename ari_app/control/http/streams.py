@@ -75,7 +75,7 @@ async def stream_events(
     """Follow a call until it has ended, in the form that the request asks for.
 
     Raises:
-        Problem: ``not_acceptable``, ``invalid_header`` or ``too_many_streams``.
+        Problem: `not_acceptable`, `invalid_header` or `too_many_streams`.
     """
     after = _last_event_id(request)
     try:

@@ -1,9 +1,9 @@
 """Cleaning up: what no call holds any more is given back to Asterisk, and what was missed is told.
 
-A *look* (:meth:`Mender.look`) compares what Asterisk holds with the calls that we know. It is
-needed when a process has died (:meth:`Mender.mend`), after every connection of the event socket,
-for events in between are lost (:meth:`Sweeper.catch_up`), and now and then in between, for a
-request that failed leaves something behind (:meth:`Sweeper.sweep_forever`).
+A *look* (`Mender.look`) compares what Asterisk holds with the calls that we know. It is
+needed when a process has died (`Mender.mend`), after every connection of the event socket,
+for events in between are lost (`Sweeper.catch_up`), and now and then in between, for a
+request that failed leaves something behind (`Sweeper.sweep_forever`).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ WORKER_LOST: Final = Outcome(Status.FAILED, "worker_lost")
 
 GIVE_BACK_SECONDS: Final = 22.0
 """How long giving all calls back may take where Asterisk does not answer: see
-:meth:`ari_app.call.calls.Calls.drain`."""
+`ari_app.call.calls.Calls.drain`."""
 
 T = TypeVar("T")
 
@@ -242,7 +242,7 @@ def missed(
     Events that occur while the event socket is down are lost, but their effect can be seen: which
     channel has entered the application, which rings, which is answered, which is in a bridge. It is
     told again as if it had just happened; the calls' machine ignores what it knows already. What is
-    gone is found by :func:`compare`. Keys, and a phone's hold, leave no trace.
+    gone is found by `compare`. Keys, and a phone's hold, leave no trace.
 
     Args:
         channels: All that there are.

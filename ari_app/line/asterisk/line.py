@@ -892,7 +892,7 @@ async def give_back_caller(
         channel_id: The channel.
         outcome: How the agent's part ended.
         session_id, conversation_id: Ours, and ElevenLabs'.
-        context: Go on there, at the extension ``s``; None: after ``Stasis()``.
+        context: Go on there, at the extension `s`; None: after `Stasis()`.
 
     Returns:
         Whether the channel has left us; one that has hung up has, and one that is no longer in

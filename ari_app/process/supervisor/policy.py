@@ -1,7 +1,7 @@
 """What the parent does when: start a worker, kill it, give up. Pure.
 
-`now` is in seconds of a clock that never goes back. :meth:`Supervision.next_action` says what is to
-be done; whoever does it comes back at :attr:`Supervision.deadline` at the latest.
+`now` is in seconds of a clock that never goes back. `Supervision.next_action` says what is to
+be done; whoever does it comes back at `Supervision.deadline` at the latest.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Start a worker, and say :meth:`Supervision.started`."""
+    """Start a worker, and say `Supervision.started`."""
 
     mode: Mode
     restarts: int
@@ -142,7 +142,7 @@ class Supervision:
 
     @property
     def deadline(self) -> float | None:
-        """When :meth:`next_action` is to be asked again at the latest; None: when something has
+        """When `next_action` is to be asked again at the latest; None: when something has
         happened."""
         match self._phase:
             case _Phase.DOWN:
@@ -177,7 +177,7 @@ class Supervision:
     # --- what has happened
 
     def started(self, now: float) -> None:
-        """The worker of the last :class:`Start` is there."""
+        """The worker of the last `Start` is there."""
         self._phase = _Phase.UP
         self._excused = False
         self._serving_since = None

@@ -323,7 +323,7 @@ class ChannelsResource(ResourceClient):
         other_channel_id: str | None = None,
         variables: Mapping[str, str] | None = None,
     ) -> Channel:
-        """Make a channel that is in Stasis at once and not yet dialled: see :meth:`dial`.
+        """Make a channel that is in Stasis at once and not yet dialled: see `dial`.
 
         Args:
             channel_id: Chosen by us.
@@ -439,7 +439,7 @@ class ChannelsResource(ResourceClient):
     async def dial(
         self, channel_id: str, *, caller: str | None = None, ring_seconds: int | None = None
     ) -> None:
-        """Dial a channel made by :meth:`create`. `caller` is the channel that it is for."""
+        """Dial a channel made by `create`. `caller` is the channel that it is for."""
         await self._call(DIAL, channel_id, caller=caller, timeout=ring_seconds)
 
     async def answer(self, channel_id: str) -> None:

@@ -165,7 +165,7 @@ _BACKOFF: Final = Backoff(0.1, 2.0)
 
 
 class Sender(Protocol):
-    """Does one request; :class:`~ari_app.line.asterisk.ari.rest.Rest` is one."""
+    """Does one request; `Rest` is one."""
 
     async def call(
         self,
@@ -174,7 +174,7 @@ class Sender(Protocol):
         given: dict[str, Parameter],
         deadline: float,
     ) -> T:
-        """See :meth:`ari_app.line.asterisk.ari.rest.Rest.call`."""
+        """See `ari_app.line.asterisk.ari.rest.Rest.call`."""
         ...
 
 
@@ -249,7 +249,7 @@ class Persistent:
 
     It is for one purpose, such as giving one call back: while the link is up, all of its requests
     together are repeated for ten seconds at most. While it is down there is no limit but
-    :meth:`Errand.drop` and :meth:`Link.abandon`. An answer of Asterisk's, whichever it is, is never
+    `Errand.drop` and `Link.abandon`. An answer of Asterisk's, whichever it is, is never
     asked for again.
 
     A request whose answer was lost may have been done already, so only what may be done twice
@@ -375,7 +375,7 @@ class Rest:
         """The pool, which puts the credentials into the header of every request.
 
         Raises:
-            AriUnavailable: :meth:`close` was called.
+            AriUnavailable: `close` was called.
         """
         if self.closed:
             raise AriUnavailable("the client is closed", code="ari_closed")

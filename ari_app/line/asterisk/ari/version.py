@@ -100,7 +100,7 @@ class KnownBug:
     Attributes:
         reference: Where it is described.
         effect: What a user sees of it.
-        since: The first release of each series that has it, as in :meth:`AsteriskVersion.has`.
+        since: The first release of each series that has it, as in `AsteriskVersion.has`.
         mended: The first release of each series that does not have it any more.
     """
 

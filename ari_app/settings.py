@@ -210,7 +210,8 @@ class Settings(BaseSettings):
     log_numbers: NumberStyle = "masked"
 
     def chunk_ms(self, active_calls: int) -> int:
-        """How much user audio a message to the agent holds, in ms, for a call that begins now.
+        """Return how much user audio a message to the agent holds, in ms, for a call that begins
+        now.
 
         A message costs much the same whatever is in it, so a busy process sends fewer.
         """
@@ -234,7 +235,7 @@ class Settings(BaseSettings):
         return self.api_key is None and not is_loopback(split_host_port(self.api_bind)[0])
 
     def audiosocket_limits(self) -> ConnectionLimits:
-        """How many AudioSocket connections there may be; 0 in the settings: by the calls.
+        """Return how many AudioSocket connections there may be; 0 in the settings: by the calls.
 
         Asterisk is usually one address, so one address may have them all. A call has one
         connection, and for a second or two another one: that of the call before in its place.
@@ -253,7 +254,7 @@ class Settings(BaseSettings):
         )
 
     def api_limits(self) -> ConnectionLimits:
-        """How many HTTP connections there may be; 0 in the settings: by the calls.
+        """Return how many HTTP connections there may be; 0 in the settings: by the calls.
 
         Each call may be followed by a few streams. One address leaves some for others, such as
         for whatever watches the service.
@@ -269,7 +270,7 @@ class Settings(BaseSettings):
         )
 
     def call_policy(self) -> CallPolicy:
-        """What holds for every call."""
+        """Return what holds for every call."""
 
         def compiled(text: str | None) -> LinearPattern | None:
             return None if text is None else number_pattern(text)
@@ -293,7 +294,7 @@ class Settings(BaseSettings):
         )
 
     def asterisk_options(self, audiosocket_target: str) -> AsteriskOptions:
-        """How calls go through Asterisk.
+        """Return how calls go through Asterisk.
 
         Args:
             audiosocket_target: What Asterisk dials for sound: `host:port`.
@@ -360,7 +361,8 @@ def load_settings(env_file: str | None = ".env", **overrides: object) -> Setting
 
 
 def _sentence(item: Mapping[str, Any]) -> str:
-    """What is wrong with a setting, without its value, which may be a secret in the wrong place."""
+    """Say what is wrong with a setting, without its value, which may be a secret in the wrong
+    place."""
     name = str(item["loc"][0])
     default = Settings.model_fields[name].default
     such = ""
@@ -380,7 +382,7 @@ def _sentence(item: Mapping[str, Any]) -> str:
 
 
 def doubtful_names(env_file: str | None) -> list[str]:
-    """What in the file and in the environment looks like a setting and is none.
+    """Say what in the file and in the environment looks like a setting and is none.
 
     Returns:
         A sentence each. Names that are like none of ours are somebody else's and are not told.
@@ -414,7 +416,7 @@ def _bindings(env_file: str | None) -> list[Any]:
 
 
 def _meant(name: str, settings: set[str], *, loosely: bool) -> str | None:
-    """The setting that somebody meant who wrote this name; None: none that can be told.
+    """Return the setting that somebody meant who wrote this name; None: none that can be told.
 
     Args:
         name: What was written.

@@ -155,7 +155,7 @@ class LineFormat:
 
     @staticmethod
     def by_name(name: str) -> LineFormat:
-        """The format that Asterisk calls `name` (`slin`, `slin16`, …).
+        """Return the format that Asterisk calls `name` (`slin`, `slin16`, …).
 
         Raises ValueError for any other name.
         """
@@ -167,7 +167,8 @@ class LineFormat:
 
     @staticmethod
     def by_kind(kind: Kind) -> LineFormat:
-        """The format of audio messages of this kind. Raises ValueError when it is no audio."""
+        """Return the format of audio messages of this kind. Raises ValueError when it is no
+        audio."""
         try:
             return _BY_KIND[kind]
         except KeyError:
@@ -200,7 +201,7 @@ _RULES: Final[tuple[tuple[Kind, int | None] | None, ...]] = tuple(
 
 
 def audio_header(kind: Kind, length: int) -> bytes:
-    """The three bytes before `length` bytes of audio of this kind.
+    """Return the three bytes before `length` bytes of audio of this kind.
 
     Raises ValueError when the kind is no audio, or the length is odd, zero or over 65535.
     """
@@ -212,7 +213,7 @@ def audio_header(kind: Kind, length: int) -> bytes:
 
 
 def encode(message: Message) -> bytes:
-    """One message as bytes. Raises ValueError for content that the protocol cannot carry."""
+    """Encode one message. Raises ValueError for content that the protocol cannot carry."""
     match message:
         case Audio(kind, payload):
             return audio_header(kind, len(payload)) + payload
@@ -249,7 +250,7 @@ class Decoder:
         return len(self._rest)
 
     def feed(self, data: bytes) -> list[Message]:
-        """The messages that `data` completes, in order.
+        """Return the messages that `data` completes, in order.
 
         Raises ProtocolError at the first fault, with the messages before it in `before`; every
         later call raises the same error again, without them.

@@ -215,7 +215,7 @@ class _Guest:
 
 
 def peer_address(host: str, port: int) -> str:
-    """`host:port` for logs."""
+    """Return `host:port` for logs."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -252,7 +252,7 @@ class Expectations(Generic[T]):
         self._expected[uuid] = _Expected(value, now + ttl)
 
     def take(self, uuid: UUID, *, now: float) -> T | Refusal:
-        """What was registered under `uuid`, which is used up now; or why not."""
+        """Return what was registered under `uuid`, which is used up now; or why not."""
         self._sweep(now)
         expected = self._expected.pop(uuid, None)
         if expected is None:
@@ -265,7 +265,7 @@ class Expectations(Generic[T]):
         return self._expected.pop(uuid, None) is not None
 
     def count(self, *, now: float) -> int:
-        """How many UUIDs are expected."""
+        """Return how many UUIDs are expected."""
         self._sweep(now)
         return len(self._expected)
 
@@ -302,7 +302,7 @@ class RefusalLog:
         self._window_ends = float("-inf")
 
     def add(self, reason: str, *, now: float) -> bool:
-        """One more. Whether to tell of it by itself; if not, it is told with others later."""
+        """Count one more; whether to tell of it by itself. If not, it is told with others later."""
         if now >= self._window_ends and not self._untold:
             self._window_ends, self._told = now + WINDOW_SECONDS, 0
         if self._told < self._told_one_by_one:
@@ -317,7 +317,8 @@ class RefusalLog:
         return self._window_ends if self._untold else None
 
     def take_untold(self, *, now: float) -> dict[str, int]:
-        """Those that were not told yet, by reason. The second that begins is told as a whole."""
+        """Return those that were not told yet, by reason. The second that begins is told as a
+        whole."""
         untold, self._untold = dict(self._untold), Counter()
         self._window_ends, self._told = now + WINDOW_SECONDS, self._told_one_by_one
         return untold

@@ -86,7 +86,7 @@ class _TimerSpec(ctypes.Structure):
 
 
 def is_coarse(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether a loop's own timers are too coarse, and this machine has better ones."""
+    """Return whether a loop's own timers are too coarse, and this machine has better ones."""
     return sys.platform == "linux" and type(loop).__module__.partition(".")[0] == "uvloop"
 
 
@@ -106,7 +106,7 @@ class KernelTimer:
         loop.add_reader(self._fd, self._fired)
 
     def time(self) -> float:
-        """Seconds on the clock that the timer goes by."""
+        """Return the seconds on the clock that the timer goes by."""
         return time.monotonic()
 
     def call_at(self, when: float, callback: Callable[[], None], /) -> Self:

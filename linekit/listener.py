@@ -59,7 +59,7 @@ class Census(Generic[Key]):
         self._half_open_by_address: dict[str, OrderedDict[Key, None]] = {}
 
     def __len__(self) -> int:
-        """How many connections there are."""
+        """Return how many connections there are."""
         return len(self._addresses)
 
     @property
@@ -73,7 +73,7 @@ class Census(Generic[Key]):
         return next(iter(self._half_open.values()), None)
 
     def arrive(self, key: Key, address: str, *, now: float) -> Arrival[Key]:
-        """A connection has come. What `made_room` names has left."""
+        """Note that a connection has come. What `made_room` names has left."""
         limits = self._limits
         here = self._half_open_by_address.get(address, OrderedDict())
         over: OverLimit | None = None
@@ -99,7 +99,8 @@ class Census(Generic[Key]):
         return Arrival(made_room=made_room)
 
     def identify(self, key: Key) -> None:
-        """A connection has said who it is, and stays. Has no effect on one that has left."""
+        """Note that a connection has said who it is, and stays. Has no effect on one that has
+        left."""
         if self._half_open.pop(key, None) is not None:
             address = self._addresses[key]
             here = self._half_open_by_address[address]
@@ -108,7 +109,7 @@ class Census(Generic[Key]):
                 del self._half_open_by_address[address]
 
     def leave(self, key: Key) -> None:
-        """A connection is gone. May be told twice."""
+        """Note that a connection is gone. May be told twice."""
         self.identify(key)
         address = self._addresses.pop(key, None)
         if address is not None:
@@ -117,7 +118,7 @@ class Census(Generic[Key]):
                 del self._per_address[address]
 
     def take_late(self, now: float) -> list[Key]:
-        """The connections that have been half-open for too long; they have left."""
+        """Return the connections that have been half-open for too long; they have left."""
         late = []
         for key, deadline in self._half_open.items():
             if deadline > now:
@@ -150,7 +151,7 @@ class Networks:
         self._holds = lru_cache(maxsize=1024)(self._look_up)
 
     def __contains__(self, host: str) -> bool:
-        """Whether an address, as a socket gives it, is in one of the networks."""
+        """Return whether an address, as a socket gives it, is in one of the networks."""
         return not self._networks or self._holds(host)
 
     def _look_up(self, host: str) -> bool:
@@ -162,7 +163,7 @@ class Networks:
 
 
 def plain_address(host: str) -> IPv4Address | IPv6Address:
-    """An address, without the IPv6 around an IPv4 one. Raises ValueError."""
+    """Read an address, without the IPv6 around an IPv4 one. Raises ValueError."""
     address = ip_address(host)
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped

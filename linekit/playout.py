@@ -24,7 +24,7 @@ from typing import Final
 
 
 def fade_out(pcm: bytes) -> bytes:
-    """The same samples, from full gain down to almost nothing. `pcm` is whole samples."""
+    """Fade samples from full gain down to almost nothing. `pcm` is whole samples."""
     count = len(pcm) // 2
     samples = struct.unpack(f"<{count}h", pcm)
     return struct.pack(
@@ -33,7 +33,7 @@ def fade_out(pcm: bytes) -> bytes:
 
 
 def fade_in(pcm: bytes) -> bytes:
-    """The same samples, from almost nothing up to full gain. `pcm` is whole samples."""
+    """Fade samples from almost nothing up to full gain. `pcm` is whole samples."""
     count = len(pcm) // 2
     samples = struct.unpack(f"<{count}h", pcm)
     last = count - 1
@@ -43,12 +43,13 @@ def fade_in(pcm: bytes) -> bytes:
 
 
 def glide(level: int, count: int) -> bytes:
-    """`count` samples from `level` down to almost nothing: silence after sound, without a step."""
+    """Make `count` samples from `level` down to almost nothing: silence after sound, without a
+    step."""
     return struct.pack(f"<{count}h", *(round(level * _gain(i, count)) for i in range(count)))
 
 
 def last_sample(pcm: bytes) -> int:
-    """The value of the last sample."""
+    """Return the value of the last sample."""
     return int.from_bytes(pcm[-2:], "little", signed=True)
 
 
@@ -168,7 +169,8 @@ class PlayoutBuffer:
         return not self._pending and self._closing_frame is None
 
     def played_ms(self, tag: int) -> float:
-        """How much of the response being heard, or heard last, was given out; 0 for others."""
+        """Return how much of the response being heard, or heard last, was given out; 0 for
+        others."""
         playing = self._playing
         if playing is None or playing.tag != tag:
             return 0.0
@@ -203,13 +205,13 @@ class PlayoutBuffer:
         return self._append(pcm, response)
 
     def end_response(self) -> None:
-        """The response written last is complete: running dry is its end, and no underrun."""
+        """Complete the response written last: running dry is its end then, and no underrun."""
         self._complete = True
         self._odd_byte = b""
         self._dry_frames = -1
 
     def next_frame(self) -> bytes | None:
-        """Exactly one frame, or None when there is nothing but silence."""
+        """Take exactly one frame, or None when there is nothing but silence."""
         if self._closing_frame is not None:
             frame, self._closing_frame = self._closing_frame, None
             return frame
@@ -227,7 +229,7 @@ class PlayoutBuffer:
         return frame
 
     def flush(self) -> FlushResult:
-        """Interrupt: drop what is queued, but for the fade-out that the next frame is.
+        """Drop what is queued, but for the fade-out that the next frame is: an interruption.
 
         Nothing fades when nothing was being heard: then silence simply goes on.
         """
@@ -274,7 +276,7 @@ class PlayoutBuffer:
         return refused
 
     def _take(self, count: int) -> bytes:
-        """The next `count` bytes, of those pending: a plain slice unless they span chunks."""
+        """Take the next `count` bytes, of those pending: a plain slice unless they span chunks."""
         chunk, response = self._chunks[0]
         start = self._offset
         stop = start + count
@@ -305,7 +307,7 @@ class PlayoutBuffer:
         return b"".join(pieces)
 
     def _short_frame(self) -> bytes | None:
-        """Less than a frame is left."""
+        """Take what is left, less than a frame."""
         sounding, self._sounding = self._sounding, None
         if self._pending:
             pcm = self._take(self._pending)
@@ -332,7 +334,7 @@ class PlayoutBuffer:
         return fade_in(pcm[: self._fade_bytes]) + pcm[self._fade_bytes :]
 
     def _faded_to_silence(self, sounding: bytes) -> bytes | None:
-        """A last frame: what comes after `sounding`, or else its last level, faded out."""
+        """Make a last frame: what comes after `sounding`, or else its last level, faded out."""
         count = min(self._fade_bytes, self._pending)
         tail = fade_out(self._take(count)) if count else self._glide_from(sounding)
         return self._padded(tail) if tail else None

@@ -182,7 +182,7 @@ class Briefing:
     resumed: Resumed | None = None
 
     def with_variables(self, variables: Mapping[str, Variable]) -> Briefing:
-        """The same with more variables."""
+        """Return the same briefing with more variables."""
         return replace(self, variables={**self.variables, **variables})
 
 

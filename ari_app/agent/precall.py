@@ -242,7 +242,7 @@ def _without_nulls(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fitting(answer: dict[str, Any]) -> _Answer:
-    """The answer without what does not fit; `answer` is changed."""
+    """Return the answer without what does not fit; `answer` is changed."""
     unknown: list[str] = []
     unfit: list[str] = []
     while True:
@@ -269,7 +269,7 @@ def _fitting(answer: dict[str, Any]) -> _Answer:
 
 
 def _place(tree: Any, location: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    """The part of a pydantic location that is a way into `tree`.
+    """Return the part of a pydantic location that is a way into `tree`.
 
     What follows in it names the alternative of a union, or a key.
     """

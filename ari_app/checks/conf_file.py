@@ -57,11 +57,11 @@ class Section:
         return f"{self.file}:{self.line}"
 
     def get(self, key: str) -> Entry | None:
-        """The last entry of this key, which is the one that counts."""
+        """Return the last entry of this key, which is the one that counts."""
         return next((entry for entry in reversed(self.entries) if _same(entry.key, key)), None)
 
     def value(self, key: str, default: str = "") -> str:
-        """Its value."""
+        """Return the last value of this key."""
         entry = self.get(key)
         return default if entry is None else entry.value
 
@@ -79,11 +79,11 @@ class ConfFile:
     broken: list[str] = field(default_factory=list)
 
     def named(self, name: str) -> list[Section]:
-        """All sections of this name that are no templates."""
+        """Return all sections of this name that are no templates."""
         return [s for s in self.sections if _same(s.name, name) and not s.is_template]
 
     def first(self, name: str) -> Section | None:
-        """The one that Asterisk looks at where only one is to be."""
+        """Return the section that Asterisk looks at where only one is to be."""
         return next(iter(self.named(name)), None)
 
 
@@ -157,7 +157,7 @@ class _Parser:
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:
-    """The lines that say something, without comments, with their numbers."""
+    """Return the lines that say something, without comments, with their numbers."""
     in_block = False
     for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
         kept, in_block = _without_comments(line, in_block)

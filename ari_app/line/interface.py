@@ -269,7 +269,7 @@ class LineSound(Protocol):
         ...
 
     def tick(self) -> None:
-        """20 ms have passed, whatever has come; comes before the frame of the same moment."""
+        """Count 20 ms, whatever has come; called before the frame of the same moment."""
         ...
 
 

@@ -95,7 +95,7 @@ def check_caller(text: str) -> str:
 
 
 def _plain(text: str, what: str, longest: int = _MAX_TEXT) -> str:
-    """`text` with plain spaces and hyphens and without marks that nobody sees."""
+    """Return `text` with plain spaces and hyphens and without marks that nobody sees."""
     seen = (
         " "
         if unicodedata.category(character) == "Zs"
@@ -114,7 +114,7 @@ def _plain(text: str, what: str, longest: int = _MAX_TEXT) -> str:
 
 
 def _spellings(text: str, what: str) -> tuple[str, ...]:
-    """`text`, and without separators when it has no letters."""
+    """Return `text`, and without separators when it has no letters."""
     if _LETTER.search(text):
         return (text,)
     if _TRUNK_ZERO.search(text):
@@ -196,12 +196,12 @@ def text_value(text: str) -> str:
 
 
 def transfer_target(text: str) -> str:
-    """A transfer's target as the value of a variable; empty when it is none."""
+    """Return a transfer's target as the value of a variable; empty when it is none."""
     return text if _TARGET.fullmatch(text) else ""
 
 
 def caller_id(text: str) -> str | None:
-    """A number as the caller's id of a call that we place; None when it is none.
+    """Return a number as the caller's id of a call that we place; None when it is none.
 
     The number of somebody who calls is what their telephone says, not what anybody has checked.
     """

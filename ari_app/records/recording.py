@@ -59,7 +59,7 @@ class StereoTimeline:
         self._waiting: tuple[deque[tuple[int, _Samples]], ...] = (deque(), deque())
 
     def add(self, side: Side, pcm: bytes, now: float) -> None:
-        """Places PCM that ended at `now` (the caller's) or begins at `now` (the agent's)."""
+        """Place PCM that ended at `now` (the caller's) or begins at `now` (the agent's)."""
         samples = np.frombuffer(pcm, "<i2", len(pcm) // SAMPLE_BYTES)
         position = round((now - self._started_at) * self._rate_hz)
         if side is Side.CALLER:
@@ -70,11 +70,12 @@ class StereoTimeline:
         self._waiting[side].append((start, samples))
 
     def take(self, now: float) -> Iterator[bytes]:
-        """Stereo PCM, in blocks of up to a second, as far as no frame after `now` can change it."""
+        """Yield stereo PCM, in blocks of up to a second, as far as no frame after `now` can change
+        it."""
         return self._give(round((now - self._started_at) * self._rate_hz) - self._hold)
 
     def finish(self) -> Iterator[bytes]:
-        """All the rest, up to the end of the last frame."""
+        """Yield all the rest, up to the end of the last frame."""
         return self._give(max(self._ends))
 
     def _give(self, until: int) -> Iterator[bytes]:
@@ -88,7 +89,7 @@ class StereoTimeline:
 
 
 def _lay(channel: _Samples, waiting: deque[tuple[int, _Samples]], start: int) -> None:
-    """Moves samples from `waiting` to their places in a `channel` that begins at `start`."""
+    """Move samples from `waiting` to their places in a `channel` that begins at `start`."""
     end = start + len(channel)
     while waiting and waiting[0][0] < end:
         position, samples = waiting.popleft()
@@ -350,15 +351,16 @@ class StereoRecorder:
         self._finished = False
 
     def add_caller(self, pcm: bytes, now: float) -> None:
-        """Adds what the caller said up to `now` (seconds, monotonic). Nothing once finished."""
+        """Add what the caller said up to `now` (seconds, monotonic). Nothing once finished."""
         self._add(Side.CALLER, pcm, now)
 
     def add_agent(self, pcm: bytes, now: float) -> None:
-        """Adds what the caller hears of the agent from `now` on. Nothing once finished."""
+        """Add what the caller hears of the agent from `now` on. Nothing once finished."""
         self._add(Side.AGENT, pcm, now)
 
     def finish(self) -> None:
-        """No more will come. Waits for nothing: the writer does the rest. May be called twice."""
+        """End it: no more will come. Waits for nothing: the writer does the rest. May be called
+        twice."""
         if not self._finished:
             self._finished = True
             self._hand_over()

@@ -123,7 +123,7 @@ class HttpTools:
 
     @classmethod
     def load(cls, path: Path | None, environment: Mapping[str, str] | None = None) -> Self:
-        """The tools of a file; None: there are none.
+        """Load the tools of a file; None: there are none.
 
         Args:
             environment: The variables that headers may name; those of the process and of `.env`
@@ -248,7 +248,7 @@ async def _send(session: aiohttp.ClientSession, tool: HttpTool, request: ToolReq
 
 
 def _text(response: aiohttp.ClientResponse, body: bytes) -> str | None:
-    """The answer as text; None when it is none, such as a picture."""
+    """Return the answer as text; None when it is none, such as a picture."""
     kind = response.content_type
     if not body:
         return ""

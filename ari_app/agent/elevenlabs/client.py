@@ -58,7 +58,7 @@ _ATTEMPT_SECONDS: Final = 0.5
 
 
 def wait_before_retry(error: ConnectError, seconds_left: float) -> float | None:
-    """Seconds to wait before the second attempt; None when there is to be none.
+    """Return the seconds to wait before the second attempt; None when there is to be none.
 
     A wait that the service asked for is kept to, or the attempt is left out where that does not
     fit into what is left of the deadline: asking earlier would only be refused again, and the
@@ -106,13 +106,13 @@ class KeyStatus:
         return "ElevenLabs refuses the key" if self.refused else self.unreachable
 
     def accepted(self) -> None:
-        """A signed URL was given, or the socket opened without one."""
+        """Note that a signed URL was given, or the socket opened without one."""
         if self.refused:
             log.info("agent_key_accepted")
         self._now(refused=False)
 
     def failed(self, agent_id: str, error: ConnectError) -> None:
-        """None was given."""
+        """Note that no signed URL was given."""
         match error:
             case AgentUnauthorized(http_status=401):
                 if not self.refused:
@@ -250,7 +250,7 @@ class AgentClient:
         return [self.key.problem] if self.key.problem else []
 
     async def watch(self) -> None:
-        """While the key is refused, or nobody is reached, ask again and again, until cancelled.
+        """Ask again and again while the key is refused, or nobody is reached, until cancelled.
 
         Beside the next call that succeeds this is what ends `key.problem`: nobody may call for
         hours, and somebody may not send calls here before it has ended.
@@ -431,7 +431,7 @@ async def _begin(socket: AgentSocket, protocol: AgentProtocol, first: bytes) -> 
 
 
 def initiation_for(briefing: Briefing, *, greets_as_always: bool = False) -> Initiation:
-    """The first message of a conversation.
+    """Return the first message of a conversation.
 
     Args:
         briefing: What the agent is to be told.

@@ -91,12 +91,12 @@ _masks = _Masks()
 
 
 def ping_frame(mask: bytes) -> bytes:
-    """A ping without data, from a client (RFC 6455, section 5.5.2)."""
+    """Make a ping without data, from a client (RFC 6455, section 5.5.2)."""
     return struct.pack("!BB", 0x89, 0x80) + mask
 
 
 def text_frame(payload: bytes, mask: bytes) -> bytes:
-    """A whole, final text frame from a client (RFC 6455, section 5.2)."""
+    """Make a whole, final text frame from a client (RFC 6455, section 5.2)."""
     size = len(payload)
     if size < 126:
         head = struct.pack("!BB", 0x81, 0x80 | size)
@@ -218,7 +218,8 @@ async def open_socket(
 
 
 def how_it_ended(error: ConnectionClosed) -> tuple[int, str]:
-    """Code and reason of a close, as `closing.classify` wants them; 1006 without a close frame."""
+    """Return code and reason of a close, as `closing.classify` wants them; 1006 without a close
+    frame."""
     if error.sent is not None and error.sent.code == _TOO_BIG and not error.rcvd_then_sent:
         return error.sent.code, error.sent.reason
     if error.rcvd is not None:
@@ -297,7 +298,7 @@ class Outbox:
         self._expire(now)
 
     def pop(self, now: float) -> Waiting | None:
-        """The next message to send, or `None`."""
+        """Return the next message to send, or `None`."""
         self._moved_at = now
         if self._control:
             waiting = self._control.popleft()
@@ -444,11 +445,11 @@ class AgentConnection:
         self.send(ToolResult(tool_call_id=tool_call_id, result=text, is_error=is_error))
 
     def ask(self, text: str, *, keys: bool = False) -> None:
-        """Text as though the caller had said it, or pressed it as keys."""
+        """Say `text` as though the caller had said it, or pressed it as keys."""
         self.send(UserMessage(text=text, source_medium="dtmf" if keys else None))
 
     def tell(self, text: str, *, about: str | None = None) -> None:
-        """Something to know, not to answer; a later one about the same replaces it."""
+        """Tell something to know, not to answer; a later one about the same replaces it."""
         self.send(ContextualUpdate(text=text, context_id=about))
 
     def still_here(self) -> None:

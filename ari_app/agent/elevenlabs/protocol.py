@@ -161,12 +161,12 @@ class AgentProtocol:
         return events if self.started else self._hold(events, len(data))
 
     def data_to_send(self) -> list[bytes]:
-        """Messages that the protocol itself owes (pongs), as JSON, once."""
+        """Return the messages that the protocol itself owes (pongs), as JSON, once."""
         data, self._to_send = self._to_send, []
         return data
 
     def closed(self, code: int, reason: str = "", *, local: bool = False) -> AgentClose:
-        """What the end means. `local`: we closed first."""
+        """Say what the end means. `local`: we closed first."""
         return classify(
             code,
             reason,

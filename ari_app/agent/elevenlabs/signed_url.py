@@ -29,7 +29,7 @@ _CONVERSATION_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
 def parse_base_url(text: str) -> URL:
-    """The service's base address, checked. Raises `ConfigError`."""
+    """Return the service's base address, checked. Raises `ConfigError`."""
     try:
         url = URL(text)
     except ValueError:
@@ -42,12 +42,13 @@ def parse_base_url(text: str) -> URL:
 
 
 def _is_loopback_url(url: URL) -> bool:
-    """Whether `url` stays on this machine."""
+    """Return whether `url` stays on this machine."""
     return is_loopback(url.host or "")
 
 
 def public_url(base_url: URL, agent_id: str, *, environment: str | None = None) -> SecretStr:
-    """The socket's address of an agent that needs no key: https becomes wss, http becomes ws."""
+    """Return the socket's address of an agent that needs no key: https becomes wss, http becomes
+    ws."""
     query = {"agent_id": agent_id}
     if environment is not None:
         query["environment"] = environment
@@ -105,7 +106,7 @@ async def fetch_signed_url(
 
 
 def conversation_in(url: SecretStr) -> str:
-    """The id of the conversation that a signed URL opens; empty when it does not say."""
+    """Return the id of the conversation that a signed URL opens; empty when it does not say."""
     try:
         named = URL(url.get_secret_value()).query.get("conversation_id", "")
     except ValueError:
@@ -123,7 +124,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _status_word(body: bytes, api_key: SecretStr) -> str:
-    """What the service calls its refusal; empty when it says nothing, or repeats the key."""
+    """Say what the service calls its refusal; empty when it says nothing, or repeats the key."""
     match _json(body):
         case {"detail": {"status": str(word)}} if api_key.get_secret_value() not in word:
             return word

@@ -139,7 +139,7 @@ class Problem(Exception):
         super().__init__(self.detail)
 
     def body(self, request_id: str) -> bytes:
-        """The problem details as JSON."""
+        """Return the problem details as JSON."""
         body: dict[str, object] = {
             "type": "about:blank",
             "title": self.status.phrase,
@@ -153,7 +153,7 @@ class Problem(Exception):
         return orjson.dumps(body)
 
     def response(self, request_id: str) -> web.Response:
-        """The `application/problem+json` answer."""
+        """Return the `application/problem+json` answer."""
         response = web.Response(
             status=self.status.value,
             body=self.body(request_id),

@@ -41,7 +41,7 @@ _MAX_DEPTH = 64
 
 
 async def read_model(request: web.Request, model: type[Model]) -> Model:
-    """The body of `request`.
+    """Return the body of `request`.
 
     Raises:
         Problem: `unsupported_media_type`, `body_too_large`, `body_too_late`,
@@ -108,7 +108,7 @@ async def _read(request: web.Request) -> bytes:
 
 
 def validate(value: object, model: type[Model]) -> Model:
-    """`value`, as JSON gave it, as a model.
+    """Return `value`, as JSON gave it, as a model.
 
     Raises:
         Problem: `invalid_request`.
@@ -140,7 +140,8 @@ _ALTERNATIVES = frozenset({"str", "int", "float", "bool", "constrained-str", "[k
 
 
 def _name(location: tuple[int | str, ...]) -> str:
-    """A field's name, with dots; without the name that pydantic gives a union's alternative."""
+    """Return a field's name, with dots; without the name that pydantic gives a union's
+    alternative."""
     parts = [str(part)[:64] for part in location]
     if len(parts) > 1 and parts[-1] in _ALTERNATIVES:
         parts.pop()
@@ -314,7 +315,7 @@ class InitiateCallRequest(_Request):
         return self.call_id or (self.metadata.call_id if self.metadata is not None else None)
 
     def to_wish(self) -> Wish:
-        """The wish, with the names of the guide and the newer ones brought together."""
+        """Return the wish, with the names of the guide and the newer ones brought together."""
         metadata = self.metadata or CallMetadata()
         given = {**(metadata.dynamic_variables or {}), **(self.dynamic_variables or {})}
         variables: dict[str, Variable] = {

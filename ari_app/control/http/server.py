@@ -56,7 +56,7 @@ class ClientGone(ConnectionError):
 
 
 def opens_connection(request: web.Request) -> bool:
-    """Whether a request is the first of its connection."""
+    """Return whether a request is the first of its connection."""
     connection = request.protocol
     return isinstance(connection, Connection) and connection.requests == 1
 
@@ -108,13 +108,13 @@ class Connection(web.RequestHandler):
         self._unread_timer: asyncio.TimerHandle | None = None
 
     def head_arrived(self) -> None:
-        """A request begins."""
+        """Note that a request begins."""
         self._in_request = True
         self.requests += 1
         self._stop_head_timer()
 
     def request_ended(self) -> None:
-        """The request is over but for the sending of its answer."""
+        """Note that the request is over but for the sending of its answer."""
         self._in_request = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -276,7 +276,7 @@ class HttpServer:
 
 @lru_cache(maxsize=256)
 def _last_words(code: str, retry_seconds: int | None = None) -> bytes:
-    """An answer for a connection that is closed after it."""
+    """Return an answer for a connection that is closed after it."""
     problem = Problem(code, retry_after=retry_seconds)
     body = problem.body(_NOBODY)
     headers = {

@@ -119,7 +119,7 @@ _WORD: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 
 def word(text: str) -> str:
-    """A name or a reason as the value of a variable; empty when it is no word."""
+    """Return a name or a reason as the value of a variable; empty when it is no word."""
     return text if _WORD.fullmatch(text) else ""
 
 

@@ -274,4 +274,4 @@ def unblock_signals() -> None:
 
 
 def _nothing(number: int, frame: FrameType | None) -> None:
-    """The wake-up socket tells."""
+    """Ignore a signal: the wake-up socket tells."""

@@ -88,13 +88,14 @@ class Client:
         self.playbacks = PlaybacksResource(sender, app, timeout)
 
     def within(self, seconds: float) -> Client:
-        """The same client with another deadline: `client.within(1).channels.hangup(id)`."""
+        """Return the same client with another deadline: `client.within(1).channels.hangup(id)`."""
         view = Client.__new__(Client)
         view._arrange(self.rest, self.app, seconds, link=self.link)
         return view
 
     def persistent(self, errand: Errand | None = None) -> Client:
-        """The same client for what may be done twice: its requests wait for Asterisk's return.
+        """Return the same client for what may be done twice: its requests wait for Asterisk's
+        return.
 
         See `Persistent`.
 

@@ -297,7 +297,7 @@ def parse_event(text: str | bytes) -> AriEvent:
 
 
 def describe(error: ValidationError) -> str:
-    """Which fields do not fit, and how; without their values, which may be personal data."""
+    """Say which fields do not fit, and how; without their values, which may be personal data."""
     problems = error.errors(include_url=False, include_context=False, include_input=False)
     return "; ".join(
         f"{'.'.join(map(str, problem['loc'])) or 'value'}: {problem['msg']}" for problem in problems

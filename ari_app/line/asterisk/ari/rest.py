@@ -56,7 +56,7 @@ class Backoff:
             raise ValueError("0 < first_seconds <= most_seconds is needed")
 
     def delay(self, attempt: int, chance: float) -> float:
-        """Seconds to wait.
+        """Return the seconds to wait.
 
         Args:
             attempt: How many attempts have failed since the last good connection, from 0.
@@ -111,7 +111,7 @@ class Operation(Generic[T]):
         return tuple(_PLACEHOLDER.findall(self.path))
 
     def fill_path(self, ids: Sequence[str]) -> str:
-        """The path with its placeholders filled in order, each id quoted as one segment.
+        """Return the path with its placeholders filled in order, each id quoted as one segment.
 
         Raises:
             ValueError: There are more or fewer ids than placeholders, or an id is empty or one
@@ -128,7 +128,7 @@ class Operation(Generic[T]):
         return _PLACEHOLDER.sub(lambda _: quote(next(values), safe=""), self.path)
 
     def select(self, given: Mapping[str, Parameter]) -> dict[str, Parameter]:
-        """The parameters to send: those that are not None.
+        """Return the parameters to send: those that are not None.
 
         Raises:
             ValueError: One of them is not declared.
@@ -228,7 +228,7 @@ class Errand:
         self._pauses: set[asyncio.Timeout] = set()
 
     def drop(self) -> None:
-        """Nobody wants it any more."""
+        """Give it up: nobody wants it any more."""
         self.wanted = False
         for pause in self._pauses:
             pause.reschedule(asyncio.get_running_loop().time())
@@ -399,7 +399,7 @@ class Rest:
             await self._session.close()
 
     def url(self, path: str) -> URL:
-        """The address of a path whose segments are quoted already."""
+        """Return the address of a path whose segments are quoted already."""
         return URL(f"{self.root}{path}", encoded=True)
 
     async def call(
@@ -516,7 +516,7 @@ def _root(base_url: str) -> str:
 
 
 def _reason(body: bytes) -> str:
-    """Asterisk's own words: `{"message": ...}`, or `{"error": ...}` from the HTTP server."""
+    """Return Asterisk's own words: `{"message": ...}`, or `{"error": ...}` from the HTTP server."""
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError:

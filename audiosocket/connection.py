@@ -88,7 +88,7 @@ class ConnectionHandler(Protocol):
     def line_lost(self, reason: str) -> None:
         """Handle the line being gone: once for each `line_connected`.
 
-        `reason` is what was given to `Line.hang_up`, or one of `peer_closed` (end of stream or
+        `reason` is what was given to `AudioSocketConnection.hang_up`, or one of `peer_closed` (end of stream or
         reset), `peer_hangup`, `peer_error`, `malformed`, `too_fast` (a flood:
         ten times more sound than time has passed), `stalled` (the peer does not read),
         `handler_error` and `server_closed`.

@@ -46,10 +46,14 @@ class Arrival(Generic[Key]):
 
 
 class Census(Generic[Key]):
-    """Counts connections, in all and by address."""
+    """Counts connections, in all and by address.
+
+    Args:
+        limits: How many there may be.
+        identify_seconds: How long a connection may be half-open.
+    """
 
     def __init__(self, limits: ConnectionLimits, *, identify_seconds: float) -> None:
-        """`identify_seconds`: how long a connection may be half-open."""
         self._limits = limits
         self._identify_seconds = identify_seconds
         self._addresses: dict[Key, str] = {}
@@ -138,13 +142,15 @@ class Networks:
 
     An IPv4 address counts as itself also where it comes written as IPv6 (`::ffff:192.0.2.1`,
     RFC 4291), as it does from a socket that takes both.
+
+    Args:
+        text: Networks (`10.0.0.0/8`) and addresses, separated by commas or spaces.
+
+    Raises:
+        ValueError: A sentence that names what is none.
     """
 
     def __init__(self, text: str = "") -> None:
-        """`text`: networks (`10.0.0.0/8`) and addresses, separated by commas or spaces.
-
-        Raises ValueError with a sentence that names what is none.
-        """
         self.text = text
         self._networks = [_network(word) for word in _SEPARATORS.split(text.strip()) if word]
         # A flood asks for the same few addresses again and again.
@@ -163,7 +169,11 @@ class Networks:
 
 
 def plain_address(host: str) -> IPv4Address | IPv6Address:
-    """Read an address, without the IPv6 around an IPv4 one. Raises ValueError."""
+    """Read an address, without the IPv6 around an IPv4 one.
+
+    Raises:
+        ValueError: It is none.
+    """
     address = ip_address(host)
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
@@ -198,7 +208,15 @@ _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.
 
 
 class Listener:
-    """Listens on one address, which may be a name with several."""
+    """Listens on one address, which may be a name with several.
+
+    Args:
+        accepted: Takes each connection.
+        exhausted: Called when this process or machine has no descriptor or memory left for another
+            connection, at most once a second; those that come meanwhile wait in the kernel.
+        backlog: How many the kernel holds until they are accepted.
+        batch: How many are accepted in one turn of the loop.
+    """
 
     def __init__(
         self,
@@ -208,10 +226,6 @@ class Listener:
         backlog: int = BACKLOG,
         batch: int = _BATCH,
     ) -> None:
-        """`exhausted`: called when this process or machine has no descriptor or memory left for
-        another connection, at most once a second; those that come meanwhile wait in the kernel.
-        `batch`: how many are accepted in one turn of the loop.
-        """
         self._accepted = accepted
         self._exhausted = exhausted
         self._backlog = backlog
@@ -225,9 +239,11 @@ class Listener:
         return bool(self._sockets)
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
-        """Listen; the first address, with the port that port 0 turned into.
+        """Listen, and return the first address, with the port that port 0 turned into.
 
-        Raises OSError when an address cannot be had, RuntimeError when already started.
+        Raises:
+            OSError: An address cannot be had.
+            RuntimeError: It listens already.
         """
         if self._sockets:
             raise RuntimeError("it listens already")

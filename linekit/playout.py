@@ -110,7 +110,19 @@ class _Response:
 
 
 class PlayoutBuffer:
-    """Holds PCM (16-bit little endian, mono) and gives it out frame by frame."""
+    """Holds PCM (16-bit little endian, mono) and gives it out frame by frame.
+
+    Args:
+        frame_bytes: The size of a frame.
+        rate_hz: Samples a second.
+        fade_ms: How long sound takes to fade in or out.
+        max_seconds: When that much is queued, the newest audio is refused and counted.
+        refill: Asked once each time the queue runs short, for PCM of the same response that is
+            still on its way (what a resampler holds back).
+
+    Raises:
+        ValueError: The frame is no whole number of samples, or the fade is longer than the frame.
+    """
 
     def __init__(
         self,
@@ -121,14 +133,6 @@ class PlayoutBuffer:
         max_seconds: float = 300.0,
         refill: Callable[[], bytes] | None = None,
     ) -> None:
-        """`max_seconds`: when that much is queued, the newest audio is refused and counted.
-
-        `refill`: asked once each time the queue runs short, for PCM of the same response that
-        is still on its way (what a resampler holds back).
-
-        Raises ValueError when the frame is no whole number of samples, or the fade is longer
-        than the frame.
-        """
         if frame_bytes <= 0 or frame_bytes % SAMPLE_BYTES:
             raise ValueError(f"a frame of {frame_bytes} bytes")
         self._frame_bytes = frame_bytes
@@ -177,7 +181,7 @@ class PlayoutBuffer:
         return playing.played_bytes / self._bytes_per_ms
 
     def write(self, pcm: bytes, *, tag: int = 0) -> int:
-        """Append PCM of the response `tag`; the bytes thrown away because the queue is full.
+        """Append PCM of the response `tag`, and return how many bytes found no room.
 
         An odd byte at the end waits for the next write of the same response.
         """

@@ -153,13 +153,21 @@ _MAX_KNOWN_AGENTS = 1000
 class AgentClient:
     """Opens conversations with agents of one ElevenLabs service.
 
-    `base_url` is `https://api.elevenlabs.io`, a residency host, or the practice agent's `http://`
-    address. With an `api_key` each conversation gets a signed URL; without one only public agents
-    answer. `ca_file` (PEM) replaces the system's trusted certificates; they are always checked.
-    `connect_timeout` covers everything up to the agent's metadata, in seconds, a second attempt
-    included (`retry`). An agent that answers no ping for `dead_after` seconds counts as lost.
+    Close it after its last conversation.
 
-    Close it after its last conversation. Raises `ConfigError`.
+    Args:
+        base_url: `https://api.elevenlabs.io`, a residency host, or the practice agent's `http://`
+            address.
+        api_key: With one each conversation gets a signed URL; without, only public agents answer.
+        connect_timeout: Seconds for everything up to the agent's metadata, a second attempt
+            included.
+        close_timeout: Seconds that an agent may take to close its side.
+        dead_after: An agent that answers no ping for so many seconds counts as lost.
+        ca_file: Certificates (PEM) in place of the system's; they are always checked.
+        max_message_bytes: A larger message ends the conversation.
+
+    Raises:
+        ConfigError: An address or a file cannot be used.
     """
 
     def __init__(
@@ -295,7 +303,10 @@ class AgentClient:
         """Find out whether `agent_id` can be reached, without beginning a conversation.
 
         With a key: whether a signed URL is given. Without one: whether the socket opens, which
-        says nothing about the agent. Raises a `ConnectError`.
+        says nothing about the agent.
+
+        Raises:
+            ConnectError: It cannot.
         """
         async with self._deadline():
             url = await self._url(agent_id, Initiation(), names_conversation=False)

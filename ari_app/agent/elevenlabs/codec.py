@@ -41,8 +41,9 @@ def encode_audio(data: bytes) -> bytes:
 def encode(message: ClientMessage | ServerMessage) -> bytes:
     """Encode `message` as UTF-8 JSON. Fields that are `None` are left out.
 
-    Raises `ValueError` when a free field (`custom_llm_extra_body`, …) holds what JSON cannot
-    carry, such as an integer above 64 bits.
+    Raises:
+        ValueError: A free field (`custom_llm_extra_body`, …) holds what JSON cannot carry, such as
+            an integer above 64 bits.
     """
     if isinstance(message, ServerMessage):
         tree = message.to_wire()
@@ -58,8 +59,10 @@ def decode(data: bytes | str) -> ServerMessage | Unknown:
     """Decode one message from the agent.
 
     Old forms are understood: a payload directly in the message instead of under its key, ids as
-    text, `null` for absent, missing optional fields. Raises `MalformedMessage` and nothing else,
-    whatever `data` holds.
+    text, `null` for absent, missing optional fields.
+
+    Raises:
+        MalformedMessage: It is none; nothing else is raised, whatever `data` holds.
     """
     if _values(data) > _MAX_VALUES:
         raise MalformedMessage("too_many_values")

@@ -168,8 +168,18 @@ async def open_socket(
     """Open the WebSocket at `url`.
 
     Without compression: it would double the cost of each message, and base64 of speech hardly
-    shrinks. Proxies of the environment are honoured, except for this machine. `tls` replaces the
-    system's trusted certificates. Raises a `ConnectError`; has no deadline of its own.
+    shrinks. Proxies of the environment are honoured, except for this machine. Has no deadline of
+    its own.
+
+    Args:
+        url: Signed, or of a public agent.
+        user_agent: What we call ourselves.
+        max_message_bytes: A larger message closes the socket.
+        close_timeout: Seconds that the peer may take to close its side.
+        tls: In place of the system's trusted certificates.
+
+    Raises:
+        ConnectError: It does not open.
     """
     options: dict[str, Any] = {}
     if tls is not None and url.get_secret_value().startswith("wss:"):
@@ -282,7 +292,11 @@ class Outbox:
         return len(self._control) + len(self._audio)
 
     def push_control(self, payload: bytes, now: float) -> None:
-        """Add a control message. Raises `PeerStalled`."""
+        """Add a control message.
+
+        Raises:
+            PeerStalled: The peer has read nothing for too long.
+        """
         self._check_stall(now)
         size = self._control_bytes + len(payload)
         if len(self._control) >= self.max_control or size > self.max_control_bytes:
@@ -291,7 +305,11 @@ class Outbox:
         self._control_bytes = size
 
     def push_audio(self, payload: bytes, now: float) -> None:
-        """Add audio, dropping what is too old or too much. Raises `PeerStalled`."""
+        """Add audio, dropping what is too old or too much.
+
+        Raises:
+            PeerStalled: As for `push_control`.
+        """
         self._check_stall(now)
         self._audio.append(Waiting(payload, True, now))
         self._audio_bytes += len(payload)
@@ -434,7 +452,8 @@ class AgentConnection:
     def send(self, message: ClientMessage) -> None:
         """Send any other message.
 
-        Raises `ValueError` when a free field of it cannot be written as JSON.
+        Raises:
+            ValueError: A free field of it cannot be written as JSON.
         """
         payload = encode(message)
         if self.is_open:

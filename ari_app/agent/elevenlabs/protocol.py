@@ -149,7 +149,8 @@ class AgentProtocol:
     def receive(self, data: bytes | str) -> list[ProtocolEvent]:
         """Take one message and return what happened, in order.
 
-        Raises `UnsupportedFormat` when the metadata announce a format that nobody documented.
+        Raises:
+            UnsupportedFormat: The metadata announce a format that nobody documented.
         """
         self.stats.messages_in += 1
         events: list[ProtocolEvent]

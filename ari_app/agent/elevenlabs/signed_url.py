@@ -29,7 +29,11 @@ _CONVERSATION_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
 def parse_base_url(text: str) -> URL:
-    """Return the service's base address, checked. Raises `ConfigError`."""
+    """Return the service's base address, checked.
+
+    Raises:
+        ConfigError: It is none.
+    """
     try:
         url = URL(text)
     except ValueError:
@@ -70,9 +74,10 @@ async def fetch_signed_url(
     """Ask for a signed URL, good for 15 minutes; treat it as a password.
 
     With `names_conversation` it holds the conversation's id (`conversation_in`), and opens that
-    one only.
+    one only. Has no deadline of its own.
 
-    Raises a `ConnectError`. Has no deadline of its own.
+    Raises:
+        ConnectError: There is none.
     """
     query = {"agent_id": agent_id}
     if names_conversation:

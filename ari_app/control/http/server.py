@@ -222,7 +222,11 @@ class HttpServer:
         return len(self._census)
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
-        """Listen; the address. Raises OSError when it cannot be had."""
+        """Listen, and return the address.
+
+        Raises:
+            OSError: It cannot be had.
+        """
         if self._runner.server is None:
             await self._runner.setup()
         return await self._listener.start(host, port)

@@ -88,26 +88,30 @@ class ConnectionHandler(Protocol):
     def line_lost(self, reason: str) -> None:
         """Handle the line being gone: once for each `line_connected`.
 
-        `reason` is what was given to `AudioSocketConnection.hang_up`, or one of `peer_closed` (end of stream or
-        reset), `peer_hangup`, `peer_error`, `malformed`, `too_fast` (a flood:
-        ten times more sound than time has passed), `stalled` (the peer does not read),
-        `handler_error` and `server_closed`.
+        `reason` is what was given to `AudioSocketConnection.hang_up`, or one of `peer_closed` (end
+        of stream or reset), `peer_hangup`, `peer_error`, `malformed`, `too_fast` (a flood: ten
+        times more sound than time has passed), `stalled` (the peer does not read), `handler_error`
+        and `server_closed`.
         """
 
 
 @dataclass(slots=True)
 class ConnectionStats:
-    """Counters of one line."""
+    """Counters of one line.
+
+    Attributes:
+        frames_sent: With the silent ones.
+        frames_skipped_backpressure: Not written, because three frames were still waiting for the
+            peer to read.
+        bytes_received: Audio payload only.
+    """
 
     frames_sent: int = 0
-    """With the silent ones."""
     silence_frames_sent: int = 0
     frames_skipped_backpressure: int = 0
-    """Not written, because three frames were still waiting for the peer to read."""
     bytes_sent: int = 0
     frames_received: int = 0
     bytes_received: int = 0
-    """Audio payload only."""
     digits_received: int = 0
 
 

@@ -384,6 +384,10 @@ class AudioSocketServer:
         stall_timeout: Seconds without reading after which a peer is given up.
         on_refused: Told why a connection was refused.
         entrance: Makes the place where connections come in.
+
+    Attributes:
+        address: Where it listens; None before `start`.
+        refusals: How many connections were refused, by reason.
     """
 
     def __init__(
@@ -398,9 +402,7 @@ class AudioSocketServer:
         entrance: MakeEntrance = TcpEntrance,
     ) -> None:
         self.address: tuple[str, int] | None = None
-        """Where it listens; None before `start`."""
         self.refusals: Counter[str] = Counter()
-        """How many connections were refused, by reason."""
         self._clock = clock
         self._stall_timeout = stall_timeout
         self._on_refused = on_refused

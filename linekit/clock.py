@@ -21,14 +21,17 @@ EARLY_SECONDS = 0.002
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What a wake-up has to do."""
+    """What a wake-up has to do.
+
+    Attributes:
+        frames: Frames to write now; 0 when the wake-up came too early.
+        skipped: Frames given up, because the wake-up came so late that they would be a burst.
+        late_seconds: How long after its deadline the wake-up came; never negative.
+    """
 
     frames: int
-    """Frames to write now; 0 when the wake-up came too early."""
     skipped: int
-    """Frames given up, because the wake-up came so late that they would be a burst."""
     late_seconds: float
-    """How long after its deadline the wake-up came; never negative."""
 
 
 class Schedule:

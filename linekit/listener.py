@@ -24,25 +24,32 @@ OverLimit = Literal["limit", "address_limit"]
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """How many connections there may be at once."""
+    """How many connections there may be at once.
+
+    Attributes:
+        connections: In all.
+        connections_per_address: From one address. Asterisk is usually one, so it has to hold all
+            calls.
+        half_open: Those that have not said who they are.
+    """
 
     connections: int = 2000
-    """In all."""
     connections_per_address: int = 2000
-    """From one address. Asterisk is usually one, so it has to hold all calls."""
     half_open: int = 400
-    """Those that have not said who they are."""
     half_open_per_address: int = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival(Generic[Key]):
-    """What becomes of a new connection."""
+    """What becomes of a new connection.
+
+    Attributes:
+        refused: Why it is refused; None when it is let in.
+        made_room: A half-open connection that has to go instead, and why.
+    """
 
     refused: OverLimit | None = None
-    """Why it is refused; None when it is let in."""
     made_room: tuple[Key, OverLimit] | None = None
-    """A half-open connection that has to go instead, and why."""
 
 
 class Census(Generic[Key]):

@@ -64,16 +64,19 @@ _AUDIBLE_STEP: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class FlushResult:
-    """What an interruption cut short."""
+    """What an interruption cut short.
+
+    Attributes:
+        played_ms: How much of the current response the caller hears, the fade-out included.
+        dropped_ms: How much of the current response is thrown away.
+        tag: Which response that is: the one due next, or else the one heard last; None before any.
+        others_dropped_ms: What later responses were waiting behind it, and are thrown away with it.
+    """
 
     played_ms: float
-    """How much of the current response the caller hears, the fade-out included."""
     dropped_ms: float
-    """How much of the current response is thrown away."""
     tag: int | None
-    """Which response that is: the one due next, or else the one heard last; None before any."""
     others_dropped_ms: float = 0.0
-    """What later responses were waiting behind it, and are thrown away with it."""
 
 
 @dataclass(slots=True)
@@ -81,23 +84,26 @@ class PlayoutStats:
     """Counters since the buffer was made.
 
     `samples_in == samples_played + samples_dropped + pending samples`, always.
+
+    Attributes:
+        samples_dropped: Flushed or refused.
+        samples_refused: Those among the dropped that came when the buffer was full.
+        samples_padded: Silence, or decay into it, that fills up frames: frames given * samples per
+            frame is `samples_played + samples_padded`.
+        silence_frames: Calls of `next_frame` that had nothing to give.
+        underruns: How often a response ran dry and then went on.
+        underrun_frames: Whole frames of silence that the caller heard within a response because of
+            it.
     """
 
     samples_in: int = 0
     samples_played: int = 0
     samples_dropped: int = 0
-    """Flushed or refused."""
     samples_refused: int = 0
-    """Those among the dropped that came when the buffer was full."""
     samples_padded: int = 0
-    """Silence, or decay into it, that fills up frames: frames given * samples per frame is
-    `samples_played + samples_padded`."""
     silence_frames: int = 0
-    """Calls of `next_frame` that had nothing to give."""
     underruns: int = 0
-    """How often a response ran dry and then went on."""
     underrun_frames: int = 0
-    """Whole frames of silence that the caller heard within a response because of it."""
     flushes: int = 0
 
 

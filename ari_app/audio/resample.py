@@ -45,16 +45,19 @@ _LOWEST, _HIGHEST = np.float32(-32768), np.float32(32767)
 
 @dataclass(frozen=True, slots=True)
 class _Bank:
-    """What all resamplers between the same two rates share."""
+    """What all resamplers between the same two rates share.
+
+    Attributes:
+        lookahead: Inputs that an output needs after its own instant.
+        matrix: (`block_in + 2 * lookahead - 1`, `block_out`): inputs around a block to its outputs.
+    """
 
     up: int
     down: int
     block_in: int
     block_out: int
     lookahead: int
-    """Inputs that an output needs after its own instant."""
     matrix: _Floats
-    """(`block_in + 2 * lookahead - 1`, `block_out`): inputs around a block to its outputs."""
 
 
 @functools.lru_cache(maxsize=64)

@@ -323,16 +323,18 @@ class Line(Protocol):
     """One caller's way to us, or one way to somebody whom we call.
 
     Every method that is not a coroutine returns at once; what came of it is told as a `LineEvent`.
+
+    Attributes:
+        id: The line's own name for the call: a channel of Asterisk's, a SID of Twilio's.
+        answered: The far side is up already.
+        placed: We call; otherwise the call came in.
     """
 
     id: str
-    """The line's own name for the call: a channel of Asterisk's, a SID of Twilio's."""
     caller: str
     called: str
     answered: bool
-    """The far side is up already."""
     placed: bool
-    """We call; otherwise the call came in."""
 
     @property
     def abilities(self) -> Ability:

@@ -215,14 +215,17 @@ _Work = Callable[[], None]
 
 @dataclass(slots=True)
 class RecordingStats:
-    """What became of the recordings of a process."""
+    """What became of the recordings of a process.
+
+    Attributes:
+        saved: Complete and under their own name.
+        incomplete: Something of them is missing, or all.
+        lost_seconds: Audio, of both voices added up, that is in no file.
+    """
 
     saved: int = 0
-    """Complete and under their own name."""
     incomplete: int = 0
-    """Something of them is missing, or all."""
     lost_seconds: float = 0.0
-    """Audio, of both voices added up, that is in no file."""
 
 
 class Recordings:

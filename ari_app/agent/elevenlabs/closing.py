@@ -165,15 +165,18 @@ class ServiceError:
 
 @dataclass(frozen=True, slots=True)
 class AgentClose:
-    """The end of a conversation."""
+    """The end of a conversation.
+
+    Attributes:
+        code: The WebSocket close code; 1006 when the connection broke.
+        reason_text: For people: what the service said, cut to 300 characters.
+        retryable: A new conversation may succeed at once. The old one can never be resumed.
+    """
 
     code: int
-    """The WebSocket close code; 1006 when the connection broke."""
     reason_text: str
-    """For people: what the service said, cut to 300 characters."""
     kind: CloseKind
     retryable: bool
-    """A new conversation may succeed at once. The old one can never be resumed."""
 
     def told(self, *, silent_seconds: float = 0.0) -> Closed:
         """Return the end as the port tells it: every close but two means that the agent was

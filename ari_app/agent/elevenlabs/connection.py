@@ -108,13 +108,16 @@ def text_frame(payload: bytes, mask: bytes) -> bytes:
 
 
 class AgentSocket(ClientConnection):
-    """A client connection that says whether it can be written to, and writes without waiting."""
+    """A client connection that says whether it can be written to, and writes without waiting.
+
+    Attributes:
+        heard: Something has arrived, be it only a pong; whoever looks sets it back.
+        on_writable: Called when writing makes sense again.
+    """
 
     writable = True
     heard = False
-    """Something has arrived, be it only a pong; whoever looks sets it back."""
     on_writable: Callable[[], None] = staticmethod(lambda: None)
-    """Called when writing makes sense again."""
 
     def data_received(self, data: bytes) -> None:
         self.heard = True

@@ -24,7 +24,7 @@ from ari_app.control.http.models import Readiness
 from ari_app.control.http.server import HttpServer
 from ari_app.control.planner import Planner, PlannerOptions
 from ari_app.errors import ConfigError
-from ari_app.line.asterisk.ari.errors import AriUnauthorized
+from ari_app.line.asterisk.ari.errors import AriError, AriUnauthorized
 from ari_app.line.asterisk.gateway import AsteriskGateway
 from ari_app.process.limits import settle_memory
 from ari_app.records.journal import Journal, Listener
@@ -38,6 +38,8 @@ from linekit.clock import FrameClock
 from linekit.listener import Networks
 
 log = structlog.get_logger(__name__)
+
+_ASK_AGAIN_SECONDS = 1.0
 
 
 class VoiceBridge:
@@ -162,6 +164,27 @@ class VoiceBridge:
             asyncio.get_running_loop().time,
         )
         await self._start_http()
+
+    async def asterisk_answers(self) -> bool:
+        """Wait until Asterisk answers, be it with a refusal; False when `stop` comes first.
+
+        To be done before `run`.
+        """
+        said = False
+        while not self._stopping.is_set():
+            try:
+                await self.ari.asterisk.get_info()
+            except AriError as error:
+                if not error.retryable:
+                    return True
+                if not said:
+                    log.warning("asterisk_awaited", url=self.settings.ari_url, error=str(error))
+                    said = True
+            else:
+                return True
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), _ASK_AGAIN_SECONDS)
+        return False
 
     async def run(self) -> None:
         """Take calls until `stop`; then refuse new ones and let the running ones finish.

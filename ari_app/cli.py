@@ -64,7 +64,12 @@ def _root(
 
 
 @app.command()
-def serve(env_file: EnvFile = _ENV_FILE) -> None:
+def serve(
+    env_file: EnvFile = _ENV_FILE,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for an Asterisk that does not answer yet.")
+    ] = False,
+) -> None:
     """Take calls until told to stop: SIGTERM lets running calls finish, a second one ends them."""
     # Frames are too small for several threads, and what forks must have one only.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -72,7 +77,7 @@ def serve(env_file: EnvFile = _ENV_FILE) -> None:
 
     settings = _settings(env_file)
     settings.require_serving()
-    raise typer.Exit(supervise(settings))
+    raise typer.Exit(supervise(settings, wait=wait))
 
 
 @app.command()

@@ -36,8 +36,12 @@ log = structlog.get_logger(__name__)
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def supervise(settings: Settings) -> int:
+def supervise(settings: Settings, *, wait: bool = False) -> int:
     """Serve under a parent until told to stop; returns in the parent and in each worker.
+
+    Args:
+        settings: What it is told from outside.
+        wait: An Asterisk that does not answer yet is waited for.
 
     Returns:
         The exit code of this process.
@@ -52,7 +56,7 @@ def supervise(settings: Settings) -> int:
         return duty
     set_up_logging(*log_as)
     _call_ourselves("ari-app-worker")
-    work = mend(settings, duty) if duty.mode is Mode.MEND else serve(settings, duty)
+    work = mend(settings, duty) if duty.mode is Mode.MEND else serve(settings, duty, wait=wait)
     return _run(work, duty.mode)
 
 
@@ -68,7 +72,7 @@ def _run(work: Coroutine[Any, Any, None], mode: Mode) -> int:
     return 0
 
 
-async def serve(settings: Settings, duty: Duty | None = None) -> None:
+async def serve(settings: Settings, duty: Duty | None = None, *, wait: bool = False) -> None:
     """Take calls until SIGTERM or SIGINT.
 
     Alone, the first signal lets running calls finish and the second ends them. Under a parent every
@@ -78,6 +82,7 @@ async def serve(settings: Settings, duty: Duty | None = None) -> None:
     Args:
         settings: What it is told from outside.
         duty: What the parent wants; None: there is none.
+        wait: An Asterisk that does not answer yet is waited for.
 
     Raises:
         ConfigError: Something that no call could be served without is missing.
@@ -97,6 +102,8 @@ async def serve(settings: Settings, duty: Duty | None = None) -> None:
             bridge.metrics.restarts.inc(duty.restarts)
             link = stack.enter_context(_linked(duty, bridge))
         async with bridge, contextlib.AsyncExitStack() as beside:
+            if wait and first and not await bridge.asterisk_answers():
+                return
             if first:
                 await _check_line(bridge, fatal=True)
             await bridge.mend(expected=not first)

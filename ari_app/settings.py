@@ -184,6 +184,9 @@ class Settings(BaseSettings):
     outbound_queue_size: int = Field(default=100, ge=0, le=10_000)
     amd_context: DialplanContext = "voice-agent-amd"
     amd_on_machine: OnMachine = OnMachine.TALK
+    amd_on_words: Annotated[OnMachine | None, BeforeValidator(_empty_is_none)] = None
+    amd_on_silence: OnMachine = OnMachine.TALK
+    amd_on_notsure: OnMachine = OnMachine.TALK
     transfer_endpoint: Annotated[Endpoint | None, BeforeValidator(_empty_is_none)] = None
     transfer_pattern: Pattern = None
     transfer_context: DialplanContext = "voice-agent-after"
@@ -279,6 +282,9 @@ class Settings(BaseSettings):
             number_pattern=compiled(self.number_pattern),
             target_pattern=compiled(self.transfer_pattern),
             on_machine=self.amd_on_machine,
+            on_words=self.amd_on_words,
+            on_silence=self.amd_on_silence,
+            on_notsure=self.amd_on_notsure,
             consult_ring_seconds=self.transfer_ring_seconds,
             no_speech_timeout_seconds=self.no_speech_timeout_seconds,
             hold_timeout_seconds=self.hold_timeout_seconds,

@@ -59,7 +59,7 @@ ARG APT_OPTIONS=""
 RUN apt-get ${APT_OPTIONS} update \
     && apt-get ${APT_OPTIONS} install -y --no-install-recommends espeak-ng \
     && rm -rf /var/lib/apt/lists/* \
-    && install -d -o ari-app -g ari-app -m 0750 /lab /asterisk /phone /load
+    && install -d -o ari-app -g ari-app -m 0750 /lab /service /agent /caller /asterisk /phone /load
 RUN dpkg-query -f '${source:Package} ${source:Version}\n' -W | sort -u > /usr/share/doc/debian-sources
 COPY --from=lab-all /opt/ari-app /opt/ari-app
 COPY deploy/health.py /usr/local/lib/health.py

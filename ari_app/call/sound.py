@@ -214,8 +214,6 @@ class Uplink:
 
     def _comes_late(self, samples: int, now: float) -> bool:
         """Whether audio is part of a burst, in the place of which silence was filled in."""
-        if self._in_gap:
-            return self._gap_samples >= samples
         came = (self.stats.received_samples - self._burst_from) / self._rate_hz
         fast = came >= _BURST_SPEED * (now - self._burst_began)
         return fast and self._late_samples >= samples

@@ -62,6 +62,30 @@ class Result(StrEnum):
     FAILED = "failed"
 
 
+@dataclass(slots=True)
+class Route:
+    """What became of the calls that a dialplan makes behind a Local channel, of the last of them.
+
+    Attributes:
+        dial_status: How its Dial() ended, or the one that called the Local channel.
+        cause, sip_code: Why the channel that it called has ended, where that is known.
+    """
+
+    dial_status: str = ""
+    cause: int | None = None
+    sip_code: int | None = None
+
+    def why(self, cause: int | None, sip_code: int | None) -> tuple[int | None, int | None]:
+        """Say why a leg has ended: by its own cause and SIP status, or the route's if it has none.
+
+        A Local channel ends without a cause, or by a normal one, whatever its dialplan went
+        through.
+        """
+        own = cause if cause not in _SAY_NOTHING else self.cause or cause
+        return own, sip_code or self.sip_code
+
+
+_SAY_NOTHING: Final = frozenset({None, 0, 16, 31})
 _BY_SIP_CODE: Final = MappingProxyType(
     {
         **dict.fromkeys((486, 600), Result.BUSY),
@@ -80,19 +104,35 @@ _BY_CAUSE: Final = MappingProxyType(
         **dict.fromkeys((2, 3, 20, 27, 34, 38, 41, 42, 44), Result.UNREACHABLE),
     }
 )
+# What a Dial() says at its end. It is coarse: a number that does not exist is `NOANSWER`, too.
+_BY_DIAL_STATUS: Final = MappingProxyType(
+    {
+        "BUSY": Result.BUSY,
+        "CONGESTION": Result.UNREACHABLE,
+        "CHANUNAVAIL": Result.UNREACHABLE,
+    }
+)
 # Nobody took the call: where it rang, nobody was there; where it did not, nobody can be.
 _NOBODY_SIP: Final = frozenset({408, 480})
 _NOBODY_CAUSES: Final = frozenset({18, 19, 102})
 
 
-def result_of(cause: int | None, sip_code: int | None, *, rang: bool) -> Result:
+def result_of(
+    cause: int | None, sip_code: int | None, *, rang: bool, dial_status: str = ""
+) -> Result:
     """Say why a call was not answered.
 
     Args:
         cause: The Q.850 cause; 0 or None when none was set.
         sip_code: The SIP status, where Asterisk tells it.
         rang: It rang, or something was heard from there.
+        dial_status: How the Dial() of the route behind a Local channel ended; it counts where
+            there is neither a cause that says something nor a SIP status.
     """
+    if cause in _SAY_NOTHING and not sip_code:
+        if dial_status == "NOANSWER":
+            return Result.NO_ANSWER if rang else Result.UNREACHABLE
+        return _BY_DIAL_STATUS.get(dial_status, Result.FAILED)
     if sip_code in _NOBODY_SIP or (not sip_code and cause in _NOBODY_CAUSES):
         return Result.NO_ANSWER if rang else Result.UNREACHABLE
     if sip_code and (by_code := _BY_SIP_CODE.get(sip_code)) is not None:
@@ -159,6 +199,12 @@ class Screened:
 
     status: str
     cause: str = ""
+
+    @property
+    def known(self) -> dict[str, str]:
+        """What there is of it, for the record and the agent."""
+        found = {"amd_status": self.status, "amd_cause": self.cause}
+        return {name: text for name, text in found.items() if text}
 
 
 @dataclass(frozen=True, slots=True)

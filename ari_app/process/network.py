@@ -115,16 +115,18 @@ class OwnThreadResolver(AbstractResolver):
 
     Args:
         max_lookups: One more at a time fails at once.
+        seconds: A name that nobody has told in this time is not known; None waits without end.
     """
 
-    def __init__(self, *, max_lookups: int = 8) -> None:
+    def __init__(self, *, max_lookups: int = 8, seconds: float | None = None) -> None:
         self._max_lookups = max_lookups
+        self._seconds = seconds
         self._under_way = 0
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Look up the addresses of a host. Has no deadline of its own.
+        """Look up the addresses of a host.
 
         Raises:
             OSError: There is none, or too many names are being looked up.
@@ -160,6 +162,13 @@ class OwnThreadResolver(AbstractResolver):
 
         self._under_way += 1
         threading.Thread(target=look_up, name="resolver", daemon=True).start()
+        try:
+            async with asyncio.timeout(self._seconds):
+                addresses = await found
+        except TimeoutError:
+            raise socket.gaierror(
+                socket.EAI_AGAIN, f"no name server has answered within {self._seconds:g} s"
+            ) from None
         return [
             ResolveResult(
                 hostname=host,
@@ -169,7 +178,7 @@ class OwnThreadResolver(AbstractResolver):
                 proto=proto,
                 flags=_NUMERIC,
             )
-            for kind, _, proto, _, address in await found
+            for kind, _, proto, _, address in addresses
         ]
 
     async def close(self) -> None:

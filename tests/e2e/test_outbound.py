@@ -17,7 +17,7 @@ from lab.asterisk import LabAsterisk
 from lab.practice_agent import AgentBook
 from lab.softphone import Answer, Phone, Reject, Ring
 from lab.softphone.policy import Policy
-from lab.softphone.sounds import babble, level_dbfs, tone_dbfs
+from lab.softphone.sounds import babble, level_dbfs, silence, tone_dbfs
 from tests.e2e.harness import TRANSFER_HZ, Bench, bench, book, until
 from tests.session_view import Session
 
@@ -219,6 +219,40 @@ async def test_a_local_channel_in_the_trunks_place(asterisk: LabAsterisk, endpoi
         await b.all_gone()
 
 
+ROUTES = """
+[from-internal]
+exten => _+X.,1,Dial(PJSIP/lab/sip:${EXTEN}@127.0.0.1:@PORT@,2)
+ same => n,%s
+"""
+
+
+@pytest.mark.parametrize(
+    ("policy", "then", "result"),
+    [
+        (Reject(486, after_s=0.3), "Busy(5)", "busy"),
+        (Reject(486, after_s=0.3), "Congestion(5)", "busy"),
+        (Reject(486, after_s=0.3), "Hangup()", "busy"),
+        (Ring(), "Busy(5)", "no_answer"),
+        (Ring(), "Hangup()", "no_answer"),
+        (Reject(503, after_s=0.3), "Congestion(5)", "unreachable"),
+        (Reject(404, after_s=0.3), "Congestion(5)", "invalid_number"),
+        (Reject(603, after_s=0.3), "Busy(5)", "rejected"),
+    ],
+    ids=str,
+)
+async def test_a_callee_behind_the_dialplan_of_a_pbx(
+    asterisk: LabAsterisk, policy: Policy, then: str, result: str
+) -> None:
+    async with Phone(on_incoming=policy) as callee:
+        dialplan = (ROUTES % then).replace("@PORT@", str(callee.address.port))
+        await asterisk.add_dialplan("routes.conf", dialplan)
+        async with bench(asterisk, outbound_endpoint="Local/{number}@from-internal") as b:
+            session = await b.bridge.control.initiate(Initiate(called_number=NUMBER))
+            await ended(session)
+            assert session.result == result
+            await b.all_gone(10)
+
+
 @pytest.mark.parametrize(
     "number", ["", "12", "+49 30 12&PJSIP/1", "+493023125001,tT", "${EXTEN}", "+49\n3023125001"]
 )
@@ -312,6 +346,43 @@ async def test_a_machine_answers(asterisk: LabAsterisk, on_machine: str) -> None
             await call.wait_for_sound(LOUD, since=0)
             await call.hang_up()
         assert session.record.result == "answered"
+        await b.all_gone()
+
+
+@pytest.mark.parametrize(
+    ("says", "status", "cause"),
+    [
+        (b"", "MACHINE", "INITIALSILENCE-"),
+        (babble(400, -20) + silence(200) + babble(400, -20), "HUMAN", "HUMAN-"),
+        ((babble(200, -20) + silence(100)) * 3, "HUMAN", "HUMAN-"),
+        ((babble(200, -20) + silence(100)) * 8, "MACHINE", "MAXWORDS-"),
+        (None, "NOTSURE", "TOOLONG-"),
+    ],
+    ids=["silent", "two words", "three words", "many words", "no sound"],
+)
+async def test_no_person_is_hung_up_on_though_machines_are(
+    asterisk: LabAsterisk, says: bytes | None, status: str, cause: str
+) -> None:
+    async with callee_and_bench(asterisk, Answer(after_s=0.3), amd_on_machine="hang_up") as (
+        callee,
+        b,
+    ):
+        session = await b.bridge.control.initiate(Initiate(called_number=NUMBER, amd=True))
+        call = await callee.incoming(5)
+        call.mute_rtp(says is None)
+        await call.answered()
+        if says:
+            call.send(says)
+        await until(lambda: "amd_status" in session.metadata, 10)
+        assert session.metadata["amd_status"] == status
+        assert session.metadata["amd_cause"].startswith(cause)
+        if cause == "MAXWORDS-":
+            await ended(session)
+            assert session.end_reason == "machine_detected"
+        else:
+            call.mute_rtp(False)
+            await call.wait_for_sound(LOUD, since=0)
+            await call.hang_up()
         await b.all_gone()
 
 

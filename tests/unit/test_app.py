@@ -19,7 +19,7 @@ from ari_app.bridge import Observers, VoiceBridge
 from ari_app.call.call import CallSession, SessionObserver
 from ari_app.call.states import State
 from ari_app.control import planner as planning
-from ari_app.errors import ConfigError
+from ari_app.errors import AgentError, ConfigError
 from ari_app.line.asterisk.ari.models import Channel
 from ari_app.line.asterisk.ari.socket import EventSocket
 from ari_app.line.asterisk.ari.version import assess
@@ -116,6 +116,18 @@ async def test_it_starts_serves_and_stops(asterisk: LoadServer, make: Make) -> N
     with pytest.raises(OSError):
         await asyncio.open_connection(*bridge.api_address)
     assert asyncio.all_tasks() - before == set()
+
+
+async def test_an_agent_that_cannot_be_reached_is_a_problem(
+    asterisk: LoadServer, make: Make
+) -> None:
+    settings = make(ari_url=url_of(asterisk), elevenlabs_base_url="http://127.0.0.1:1")
+    async with VoiceBridge(settings) as bridge, running(bridge):
+        with pytest.raises(AgentError):
+            await bridge.agents.check("agent_default")
+        assert bridge.readiness().problems == [
+            "the agent's service cannot be reached: connection refused"
+        ]
 
 
 @pytest.mark.parametrize("setting", ["audiosocket_bind", "api_bind"])

@@ -182,7 +182,7 @@ def test_serve_reads_the_file_and_ends_as_it_is_told(
 ) -> None:
     served: list[Settings] = []
 
-    def supervise(settings: Settings) -> int:
+    def supervise(settings: Settings, *, wait: bool) -> int:
         served.append(settings)
         return code
 
@@ -198,7 +198,7 @@ def test_serve_reads_the_file_and_ends_as_it_is_told(
 def test_a_failure_with_a_name_is_one_sentence(
     run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def supervise(settings: Settings) -> int:
+    def supervise(settings: Settings, *, wait: bool) -> int:
         raise error
 
     monkeypatch.setattr(service, "supervise", supervise)
@@ -208,7 +208,7 @@ def test_a_failure_with_a_name_is_one_sentence(
 
 
 def test_an_interrupted_command(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def supervise(settings: Settings) -> int:
+    def supervise(settings: Settings, *, wait: bool) -> int:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(service, "supervise", supervise)

@@ -49,7 +49,7 @@ from ari_app.agent.elevenlabs.signed_url import (
 from ari_app.agent.interface import Briefing, TellAgentEvent
 from ari_app.audio.formats import DEFAULT_AGENT_FORMATS, AgentFormats
 from ari_app.errors import ConfigError
-from ari_app.process.network import trusting
+from ari_app.process.network import OwnThreadResolver, trusting
 
 _AT_ONCE_SECONDS: Final = 0.2
 _RATE_LIMITED_SECONDS: Final = 1.0
@@ -148,6 +148,7 @@ _VERSION = importlib.metadata.version("ari-app")
 _KEY_SECONDS = 30.0
 _UNREACHABLE_SECONDS = 5.0
 _MAX_KNOWN_AGENTS = 1000
+_OF_IT_FOR_THE_NAME = 0.4
 
 
 class AgentClient:
@@ -403,6 +404,10 @@ class AgentClient:
             return public_url(self._base_url, agent_id, environment=initiation.environment)
         if self._session is None:
             self._session = aiohttp.ClientSession(
+                # So that a name server which does not answer is told from an agent which does not.
+                connector=aiohttp.TCPConnector(
+                    resolver=OwnThreadResolver(seconds=self._connect_timeout * _OF_IT_FOR_THE_NAME)
+                ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": f"ari-app/{_VERSION}"},
                 trust_env=not _is_loopback_url(self._base_url),

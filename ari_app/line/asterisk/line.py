@@ -56,6 +56,7 @@ from ari_app.line.interface import (
     Placing,
     Result,
     Rings,
+    Route,
     Screened,
     SoundLost,
     Status,
@@ -326,6 +327,8 @@ class AsteriskLine:
         asterisk.lines[channel_id] = self
         self._target_count = 0
         self._target_rang = self._target_answered = self._target_joined = False
+        # What is known of the ways that lead through a dialplan, behind a Local channel.
+        self._route, self._target_route = Route(), Route()
 
     # --- ari_app.line.interface.Line
 
@@ -415,6 +418,7 @@ class AsteriskLine:
         self.target_id = f"{prefix}.{self._target_count}"
         self._asterisk.lines[self.target_id] = self
         self._target_rang = self._target_answered = self._target_joined = False
+        self._target_route = Route()
         self._calling_target = self._spawn(self._call_target(self.target_id, target, ring_seconds))
 
     def drop_target(self) -> None:
@@ -602,10 +606,29 @@ class AsteriskLine:
         if self._target_answered:
             result = "hung_up"
         else:
-            result = result_of(cause, sip_code, rang=self._target_rang).value
+            route, rang = self._target_route, self._target_rang
+            cause, sip_code = route.why(cause, sip_code)
+            result = result_of(cause, sip_code, rang=rang, dial_status=route.dial_status).value
         self._told(TargetLost(result))
 
+    def route_to(self, channel_id: str) -> Route | None:
+        """What is known of the way to a channel that we call; None for any other."""
+        if channel_id == self.target_id:
+            return self._target_route
+        return self._route if self.placed and channel_id == self.id else None
+
+    def follow(self, channel_id: str) -> None:
+        """Hear what becomes of a channel that a dialplan calls for us."""
+        self._spawn(self._follow(channel_id))
+
     # --- inside
+
+    async def _follow(self, channel_id: str) -> None:
+        try:
+            await self._ari.applications.subscribe(f"channel:{channel_id}")
+        except AriError as error:
+            # It has ended already; how the Dial() went is told in any case.
+            log.debug("route_not_followed", call=self.id, code=error.code)
 
     def _told(self, event: LineEvent) -> None:
         if self._tell is not None and not self._closing:
@@ -616,8 +639,10 @@ class AsteriskLine:
             return
         result = None
         if self.placed and not self._entered:
-            cause = self.cause
-            result = result_of(cause.hangup_cause, cause.sip_code, rang=self._rang)
+            route = self._route
+            cause, sip_code = route.why(self.cause.hangup_cause, self.cause.sip_code)
+            self.cause = replace(self.cause, hangup_cause=cause, sip_code=sip_code)
+            result = result_of(cause, sip_code, rang=self._rang, dial_status=route.dial_status)
             reason = result.value
         self._ended = Ended(reason, result)
         self._there = False

@@ -157,9 +157,8 @@ class Stage:
 
     def another(self) -> Calls:
         """All calls of the same Asterisk and agents, as another process would have them."""
-        self.gateway = gateway = AsteriskGateway(
-            FakeClient(self.asterisk), self.lines, self.options
-        )
+        self.ari = FakeClient(self.asterisk)
+        self.gateway = gateway = AsteriskGateway(self.ari, self.lines, self.options)
         calls = Calls(
             self.services,
             self,

@@ -5,6 +5,7 @@ import pytest
 from ari_app.call.plan import CallPolicy
 from ari_app.call.signals import OnMachine
 from ari_app.patterns import LinearPattern
+from ari_app.settings import load_settings
 
 
 def test_a_number_becomes_a_dial_string() -> None:
@@ -40,14 +41,35 @@ def test_nothing_else_is_dialled(number: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("amd_status", "action"),
+    ("status", "cause", "action"),
     [
-        ("MACHINE", OnMachine.HANG_UP),
-        ("machine", OnMachine.HANG_UP),
-        ("HUMAN", OnMachine.TALK),
-        ("NOTSURE", OnMachine.TALK),
-        ("", OnMachine.TALK),
+        ("MACHINE", "LONGGREETING-2000-2000", OnMachine.HANG_UP),
+        ("MACHINE", "MAXWORDS-5-4", OnMachine.HANG_UP),
+        ("MACHINE", "MAXWORDLENGTH-5000", OnMachine.HANG_UP),
+        ("machine", "", OnMachine.HANG_UP),
+        ("MACHINE", "INITIALSILENCE-2000-2000", OnMachine.TALK),
+        ("HUMAN", "HUMAN-1000-1000", OnMachine.TALK),
+        ("NOTSURE", "TOOLONG-4920", OnMachine.TALK),
+        ("HANGUP", "", OnMachine.TALK),
+        ("", "", OnMachine.TALK),
     ],
 )
-def test_only_a_machine_is_treated_as_one(amd_status: str, action: OnMachine) -> None:
-    assert CallPolicy(on_machine=OnMachine.HANG_UP).on_amd_status(amd_status) is action
+def test_only_who_speaks_like_a_machine_is_treated_as_one(
+    status: str, cause: str, action: OnMachine
+) -> None:
+    assert CallPolicy(on_machine=OnMachine.HANG_UP).on_amd(status, cause) is action
+
+
+@pytest.mark.parametrize(
+    ("status", "cause", "action"),
+    [
+        ("MACHINE", "MAXWORDS-5-4", OnMachine.TALK),
+        ("MACHINE", "INITIALSILENCE-2000-2000", OnMachine.HANG_UP),
+        ("NOTSURE", "TOOLONG-4920", OnMachine.LEAVE_MESSAGE),
+    ],
+)
+def test_the_others_have_settings_of_their_own(status: str, cause: str, action: OnMachine) -> None:
+    policy = load_settings(
+        None, amd_on_words="talk", amd_on_silence="hang_up", amd_on_notsure="leave_message"
+    ).call_policy()
+    assert policy.on_amd(status, cause) is action

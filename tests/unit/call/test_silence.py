@@ -184,7 +184,7 @@ async def test_noise_is_no_speech(stage: Stage, line: str) -> None:
     began = now()
     stage.media(session).source = pcm_source(SLIN, LINES[line])
     await session.ended.wait()
-    assert now() - began == pytest.approx(6, abs=1.2)
+    assert now() - began == pytest.approx(6, abs=0.8)
     assert stage.landed(session).reason == "no_speech"
 
 

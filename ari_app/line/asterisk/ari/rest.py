@@ -19,7 +19,7 @@ from urllib.parse import quote
 import aiohttp
 import orjson
 import structlog
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from yarl import URL
 
 from ari_app.errors import ConfigError
@@ -101,7 +101,9 @@ class Operation(Generic[T]):
     _answer: TypeAdapter[T] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_answer", TypeAdapter(self.returns))
+        # A model says this itself.
+        of_many = None if isinstance(self.returns, type) else ConfigDict(cache_strings="keys")
+        object.__setattr__(self, "_answer", TypeAdapter(self.returns, config=of_many))
         if self.method != "POST":
             object.__setattr__(self, "repeatable", True)
 

@@ -7,6 +7,7 @@ import json
 import logging
 import socket
 import ssl
+import threading
 import traceback
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +37,25 @@ from tests.unit.agent.elevenlabs.fake_agent import (
     quiet,
 )
 from tests.unit.agent.elevenlabs.recording_handler import RecordingHandler
+
+
+async def test_a_name_server_that_is_silent_is_no_agent_that_is(
+    handler: RecordingHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine without a network: the name is what is missing."""
+    silent = threading.Event()
+
+    def look_up(*_: object) -> None:
+        silent.wait()
+        raise socket.gaierror(socket.EAI_AGAIN, "too late")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    try:
+        async with AgentClient("https://api.example", API_KEY, connect_timeout=1) as client:
+            with pytest.raises(errors.AgentUnavailable, match="cannot be reached"):
+                await client.connect("agent_1", handler=handler)
+    finally:
+        silent.set()
 
 
 async def test_with_a_key_the_signed_url_is_used(handler: RecordingHandler) -> None:

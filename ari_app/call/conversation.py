@@ -1,4 +1,5 @@
-"""The agent's side of one call: its conversations, what it says and when it is silent, its tools."""
+"""The agent's side of one call: its conversations, what it says and when it is silent, its
+tools."""
 
 from __future__ import annotations
 

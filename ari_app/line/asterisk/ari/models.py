@@ -2,7 +2,8 @@
 
 Only the fields that this application uses, or is about to, are named; whatever else Asterisk sends
 is ignored, so that a newer Asterisk does no harm. A field is required here only if every supported
-version sends it. `lab.asterisk.ari_description` compares all of this with the description that a running
+version sends it. `lab.asterisk.ari_description` compares all of this with the description that a
+running
 Asterisk serves.
 """
 

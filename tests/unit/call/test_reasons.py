@@ -14,10 +14,12 @@ from ari_app.line.asterisk.ari.errors import AriError
 from ari_app.line.interface import Result
 
 ROOT = Path(__file__).parents[3]
-SAYS_WHY = {"AgentFailed", "ControlFailed", "MediaLost", "CallerLeft", "CalleeLost", "end_all"}
+SAYS_WHY = {
+    *("AgentFailed", "LineFailed", "SoundLost", "Ended", "end_all"),
+    *("_media_lost", "_caller_gone", "_fail"),
+}
 # Where the code of an error becomes a reason, and how.
-FAILING = ("ari_app/elevenlabs", "ari_app/agent/precall.py", "ari_app/line/asterisk/ari/errors.py")
-NOT_OF_A_CALL = {"lab/asterisk/ari_description.py"}
+FAILING = ("ari_app/agent/elevenlabs", "ari_app/agent/precall.py", "ari_app/line/asterisk/ari/errors.py")
 
 
 def documented() -> list[str]:
@@ -58,8 +60,8 @@ def codes_in(path: Path) -> Iterator[str]:
 
 
 def line_reasons() -> Iterator[str]:
-    """Why a line is lost that we did not end: what `Line` gives its handler."""
-    tree = ast.parse((ROOT / "audiosocket" / "line.py").read_text(encoding="utf-8"))
+    """Why a connection is lost that we did not end: what it gives its handler."""
+    tree = ast.parse((ROOT / "audiosocket" / "connection.py").read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         match node:
             case ast.Call(

@@ -1,16 +1,7 @@
-"""Async tests here run in virtual time; those of `ari` say for themselves."""
+"""Async tests here run in virtual time, on the stage of a call."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping
+from tests.unit.call.conftest import pytest_asyncio_loop_factories, stage
 
-import pytest
-
-from tests.unit.virtual_loop import VirtualLoop
-
-
-def pytest_asyncio_loop_factories(
-    config: pytest.Config, item: pytest.Item
-) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    return {"virtual": VirtualLoop}
+__all__ = ["pytest_asyncio_loop_factories", "stage"]

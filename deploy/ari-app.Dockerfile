@@ -30,6 +30,7 @@ COPY pyproject.toml README.md LICENSE THIRD-PARTY.md ./
 COPY asterisk-conf asterisk-conf
 COPY ari_app ari_app
 COPY audiosocket audiosocket
+COPY linekit linekit
 COPY benchmarks benchmarks
 COPY lab lab
 RUN sh deploy/pip.sh wheel --no-deps --no-build-isolation --no-index --wheel-dir /wheel .

@@ -48,7 +48,7 @@ def readings(source: str) -> Iterator[str]:
 def test_only_stamps_are_read_from_the_wall_clock() -> None:
     found = {
         str(path.relative_to(ROOT))
-        for package in ("ari_app", "audiosocket")
+        for package in ("ari_app", "audiosocket", "linekit")
         for path in (ROOT / package).rglob("*.py")
         if list(readings(path.read_text()))
     }

@@ -689,7 +689,7 @@ async def test_the_formats_of_an_agent_are_known_once_it_has_announced_them(
             assert client.formats_of(agent_id) == DEFAULT_AGENT_FORMATS
             await (await client.connect(Briefing(agent_id), Told())).close()
             formats = client.formats_of(agent_id)
-            assert (formats.input.name, formats.output.name) == ("pcm_8000", "ulaw_8000")
+            assert (formats.hears.name, formats.speaks.name) == ("pcm_8000", "ulaw_8000")
         assert client.formats_of("a") == DEFAULT_AGENT_FORMATS, "the oldest is forgotten"
 
 

@@ -330,7 +330,7 @@ class VoiceBridge:
     # --- ServiceView
 
     def readiness(self) -> Readiness:
-        """Whether new calls are taken."""
+        """Say whether new calls are taken."""
         problems = [*self.gateway.problems(), *self.agents.problems()]
         if self.calls.draining:
             problems.append("draining: new calls are refused")

@@ -30,7 +30,13 @@ from ari_app.records.record import CallRecord
 Kind = Literal["agent", "caller", "heard", "interruption", "correction", "tool", "call"]
 
 MAX_ENTRIES = 2000
-_SPEAKERS: dict[str, Kind] = {"agent": "agent", "caller": "heard", "correction": "correction"}
+_KINDS: dict[str, Kind] = {
+    "agent": "agent",
+    "caller": "heard",
+    "interruption": "interruption",
+    "correction": "correction",
+    "tool": "tool",
+}
 _LOOKS: dict[Kind, tuple[str, str, str]] = {
     "agent": ("agent", "bold cyan", ""),
     "caller": ("caller", "bold yellow", ""),

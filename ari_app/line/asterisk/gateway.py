@@ -244,12 +244,12 @@ class AsteriskGateway:
         )
 
     def _refuse(self, arrival: Arrival) -> None:
-        """Nobody takes calls yet."""
+        """Ignore an arrival: nobody takes calls yet."""
         failed = Outcome(Status.FAILED, "internal_error")
         self._spawn(_given_back(self._ari, arrival.line.id, failed))
 
     def _line_of_caller(self, channel_id: str) -> AsteriskLine | None:
-        """The line whose caller, or callee, has this channel."""
+        """Return the line whose caller, or callee, has this channel."""
         line = self._lines.get(channel_id)
         return line if line is not None and line.id == channel_id else None
 

@@ -507,7 +507,7 @@ class AsteriskLine:
         )
 
     def entered(self, channel_id: str, found: Screened | None = None) -> None:
-        """A channel has entered the application, for the first time or again.
+        """Handle a channel that has entered the application, for the first time or again.
 
         Args:
             channel_id: The caller's, the media channel, or the target's.
@@ -529,7 +529,7 @@ class AsteriskLine:
             self._told(Answered())
 
     def in_bridge(self, channel_id: str, bridge: str) -> None:
-        """A channel is in a bridge."""
+        """Handle a channel that is in a bridge."""
         if bridge != self.bridge_id:
             return
         if channel_id == self.media_id:
@@ -544,7 +544,7 @@ class AsteriskLine:
             self._told(TargetConnected())
 
     def rings(self, channel_id: str) -> None:
-        """It rings at a channel of ours."""
+        """Handle a channel of ours that rings."""
         if channel_id == self.target_id:
             self._target_rang = True
         elif self.placed and not self._entered:
@@ -552,18 +552,18 @@ class AsteriskLine:
             self._told(Rings())
 
     def is_up(self) -> None:
-        """The caller's channel is up."""
+        """Handle the caller's channel being up."""
         if not self.answered:
             self.answered = True
             if self._wanted:
                 self._request(self._join())
 
     def key_pressed(self, digit: str) -> None:
-        """The caller has pressed a key."""
+        """Handle a key that the caller has pressed."""
         self._told(KeyPressed(digit))
 
     def held_by_phone(self, on: bool) -> None:
-        """The caller's phone has put us on hold, or taken us back."""
+        """Handle the caller's phone having put us on hold, or taken us back."""
         self._told(PhoneHeld(on))
 
     def keep_cause(self, hangup_cause: int | None, sip_code: int | None) -> None:
@@ -575,7 +575,7 @@ class AsteriskLine:
         )
 
     def left(self, channel_id: str) -> None:
-        """A channel has left the application."""
+        """Handle a channel that has left the application."""
         if channel_id == self.media_id:
             self._media_lost("media_channel_gone")
         elif channel_id == self.target_id:
@@ -586,7 +586,7 @@ class AsteriskLine:
             self._caller_gone("caller_hung_up" if self.hung_up else "caller_left")
 
     def destroyed(self, channel_id: str, cause: int | None, sip_code: int | None) -> None:
-        """A channel is no more."""
+        """Handle a channel that is no more."""
         if channel_id == self.media_id:
             self._media_lost("media_channel_gone")
         elif channel_id == self.target_id:
@@ -596,15 +596,15 @@ class AsteriskLine:
             self._caller_gone("caller_hung_up")
 
     def gone(self) -> None:
-        """The caller's channel is found to be no more."""
+        """Handle the caller's channel being found to be no more."""
         self._caller_gone("caller_hung_up")
 
     def media_gone(self) -> None:
-        """The media channel is found to be no more."""
+        """Handle the media channel being found to be no more."""
         self._media_lost("media_channel_gone")
 
     def target_gone(self, cause: int | None, sip_code: int | None) -> None:
-        """The target of a transfer has gone, or never answered."""
+        """Handle a target of a transfer that has gone, or never answered."""
         if self._target_answered:
             result = "hung_up"
         else:
@@ -919,7 +919,7 @@ async def give_back_caller(
         channel_id: The channel.
         outcome: How the agent's part ended.
         session_id, conversation_id: Ours, and ElevenLabs'.
-        context: Go on there, at the extension ``s``; None: after ``Stasis()``.
+        context: Go on there, at the extension `s`; None: after `Stasis()`.
 
     Returns:
         Whether the channel has left us; one that has hung up has, and one that is no longer in

@@ -22,8 +22,9 @@ from ari_app.call.states import State
 from ari_app.line.interface import Outcome, Status
 from ari_app.records.events import AgentConnected, CallEvent, StateChanged
 from ari_app.records.record import CallRecord
+from tests.session_view import Session
 from tests.unit.call.full_asterisk import FullAsterisk
-from tests.unit.call.stage import Session, Stage
+from tests.unit.call.stage import Stage
 
 CALLER = "sip-1"
 ENDED = Outcome(Status.COMPLETED, "end_requested")

@@ -689,7 +689,7 @@ async def test_the_formats_of_an_agent_are_known_once_it_has_announced_them(
             assert client.formats_of(agent_id) == DEFAULT_AGENT_FORMATS
             await (await client.connect(Briefing(agent_id), Told())).close()
             formats = client.formats_of(agent_id)
-            assert (formats.input.name, formats.output.name) == ("pcm_8000", "ulaw_8000")
+            assert (formats.hears.name, formats.speaks.name) == ("pcm_8000", "ulaw_8000")
         assert client.formats_of("a") == DEFAULT_AGENT_FORMATS, "the oldest is forgotten"
 
 
@@ -709,7 +709,7 @@ async def test_a_service_out_of_reach_is_known_and_asked_about_until_it_is_there
         assert client.key.problem == "the agent's service cannot be reached: connection refused"
         watching = asyncio.create_task(client.watch())
         async with FakeAgent(port=port):
-            while client.key.problem:
+            while client.key.problem:  # noqa: ASYNC110
                 await asyncio.sleep(0)
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
@@ -730,11 +730,11 @@ async def test_a_refused_key_is_known_and_asked_about_until_it_is_taken(
         with pytest.raises(errors.AgentUnauthorized):
             await client.connect(Briefing("a"), told)
         refused = [client.key.refused]
-        while len(agent.requests) < 3:
+        while len(agent.requests) < 3:  # noqa: ASYNC110
             await asyncio.sleep(0)
         refused.append(client.key.refused)
         status[0] = 200
-        while client.key.refused:
+        while client.key.refused:  # noqa: ASYNC110
             await asyncio.sleep(0)
         assert refused == [True, True]
         asked = len(agent.requests)

@@ -12,7 +12,7 @@ MAX_DEPTH: Final = 100
 
 
 class NotJson(ValueError):
-    """It cannot be read. The text is a clause, such as ``it is not JSON: line 1, column 5``."""
+    """It cannot be read. The text is a clause, such as `it is not JSON: line 1, column 5`."""
 
 
 class TooDeep(NotJson):

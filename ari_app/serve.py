@@ -19,11 +19,13 @@ from ari_app.checks import (
     check_agent_key,
     check_asterisk,
     check_descriptors,
+    check_microphone,
     check_settings,
 )
 from ari_app.clients import ari_client
 from ari_app.errors import ConfigError
 from ari_app.line.asterisk.cleanup import GIVE_BACK_SECONDS, Mender
+from ari_app.line.microphone import MicrophoneGateway
 from ari_app.process.limits import raise_limit
 from ari_app.process.logs import set_up_logging
 from ari_app.process.network import page_url
@@ -36,8 +38,12 @@ log = structlog.get_logger(__name__)
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def supervise(settings: Settings) -> int:
+def supervise(settings: Settings, *, wait: bool = False) -> int:
     """Serve under a parent until told to stop; returns in the parent and in each worker.
+
+    Args:
+        settings: What it is told from outside.
+        wait: An Asterisk that does not answer yet is waited for.
 
     Returns:
         The exit code of this process.
@@ -52,7 +58,7 @@ def supervise(settings: Settings) -> int:
         return duty
     set_up_logging(*log_as)
     _call_ourselves("ari-app-worker")
-    work = mend(settings, duty) if duty.mode is Mode.MEND else serve(settings, duty)
+    work = mend(settings, duty) if duty.mode is Mode.MEND else serve(settings, duty, wait=wait)
     return _run(work, duty.mode)
 
 
@@ -68,7 +74,7 @@ def _run(work: Coroutine[Any, Any, None], mode: Mode) -> int:
     return 0
 
 
-async def serve(settings: Settings, duty: Duty | None = None) -> None:
+async def serve(settings: Settings, duty: Duty | None = None, *, wait: bool = False) -> None:
     """Take calls until SIGTERM or SIGINT.
 
     Alone, the first signal lets running calls finish and the second ends them. Under a parent every
@@ -78,6 +84,7 @@ async def serve(settings: Settings, duty: Duty | None = None) -> None:
     Args:
         settings: What it is told from outside.
         duty: What the parent wants; None: there is none.
+        wait: An Asterisk that does not answer yet is waited for.
 
     Raises:
         ConfigError: Something that no call could be served without is missing.
@@ -97,6 +104,8 @@ async def serve(settings: Settings, duty: Duty | None = None) -> None:
             bridge.metrics.restarts.inc(duty.restarts)
             link = stack.enter_context(_linked(duty, bridge))
         async with bridge, contextlib.AsyncExitStack() as beside:
+            if wait and first and not await bridge.asterisk_answers():
+                return
             if first:
                 await _check_line(bridge, fatal=True)
             await bridge.mend(expected=not first)
@@ -107,8 +116,7 @@ async def serve(settings: Settings, duty: Duty | None = None) -> None:
                 beside.push_async_callback(_cancel, asyncio.create_task(_check_again(bridge)))
             log.info(
                 "serving",
-                app=settings.ari_app,
-                audiosocket="{}:{}".format(*bridge.audiosocket_address),
+                **_way_in(bridge),
                 api="{}:{}".format(*bridge.api_address),
                 page=settings.api_public_url or page_url(*bridge.api_address),
             )
@@ -124,6 +132,8 @@ async def mend(settings: Settings, duty: Duty) -> None:
     Nobody comes after it, so it takes as long as that worker might have taken; the stop signals
     stay blocked meanwhile.
     """
+    if settings.is_local:
+        return  # a sound card goes with its process
     with ParentLink(duty.channel, lambda order: None, lambda: None):
         async with ari_client(settings) as ari:
             await Mender(ari, settings.ari_app, settings.amd_context).mend(
@@ -131,13 +141,22 @@ async def mend(settings: Settings, duty: Duty) -> None:
             )
 
 
+def _way_in(bridge: VoiceBridge) -> dict[str, str]:
+    if bridge.settings.is_local:
+        return {"sound": bridge.settings.local_audio_device or "this machine's"}
+    return {
+        "app": bridge.settings.ari_app,
+        "audiosocket": "{}:{}".format(*bridge.audiosocket_address),
+    }
+
+
 async def _check_line(bridge: VoiceBridge, *, fatal: bool) -> None:
     settings = bridge.settings
-    found = [
-        *check_settings(settings),
-        check_descriptors(settings),
-        *await check_asterisk(bridge.ari, settings),
-    ]
+    found = [*check_settings(settings), check_descriptors(settings)]
+    if isinstance(bridge.gateway, MicrophoneGateway):
+        found.append(await check_microphone(bridge.gateway.card))
+    else:
+        found += await check_asterisk(bridge.ari, settings)
     _judge(found, fatal=fatal)
 
 
@@ -157,8 +176,8 @@ async def _cancel(task: asyncio.Task[None]) -> None:
 
 @contextlib.contextmanager
 def _linked(duty: Duty, bridge: VoiceBridge) -> Iterator[ParentLink]:
-    """The line to the parent. Should the parent be lost, the running calls are finished, and the
-    ports are left to whoever is started next."""
+    """Link with the parent. Should it be lost, the running calls are finished, and the ports are
+    left to whoever is started next."""
 
     def ordered(order: Order) -> None:
         match order:

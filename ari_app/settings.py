@@ -1,7 +1,7 @@
-"""Settings of the service, from the environment or a ``.env`` file.
+"""Settings of the service, from the environment or a `.env` file.
 
-Every field is described in ``.env.example``; a test holds the two against each other. A value that
-does not fit ends in :class:`ari_app.errors.ConfigError` with one sentence a line, which never
+Every field is described in `.env.example`; a test holds the two against each other. A value that
+does not fit ends in `ari_app.errors.ConfigError` with one sentence a line, which never
 repeats a secret.
 """
 
@@ -79,7 +79,7 @@ def _http_url(value: str) -> str:
 
 
 def split_host_port(value: str) -> tuple[str, int]:
-    """Split ``host:port`` or ``[v6]:port``.
+    """Split `host:port` or `[v6]:port`.
 
     Raises:
         ValueError: No port, no host, or a port outside 0 to 65535.
@@ -136,6 +136,10 @@ class Settings(BaseSettings):
 
     _read_from: str | None = PrivateAttr(default=".env")
 
+    dialer_type: Literal["asterisk", "local"] = "asterisk"
+    use_dialer_audio: bool = True
+    local_audio_device: OptionalText = None
+
     ari_url: HttpUrl = "http://127.0.0.1:8088"
     ari_username: str = ""
     ari_password: SecretStr = SecretStr("")
@@ -184,6 +188,9 @@ class Settings(BaseSettings):
     outbound_queue_size: int = Field(default=100, ge=0, le=10_000)
     amd_context: DialplanContext = "voice-agent-amd"
     amd_on_machine: OnMachine = OnMachine.TALK
+    amd_on_words: Annotated[OnMachine | None, BeforeValidator(_empty_is_none)] = None
+    amd_on_silence: OnMachine = OnMachine.TALK
+    amd_on_notsure: OnMachine = OnMachine.TALK
     transfer_endpoint: Annotated[Endpoint | None, BeforeValidator(_empty_is_none)] = None
     transfer_pattern: Pattern = None
     transfer_context: DialplanContext = "voice-agent-after"
@@ -210,7 +217,8 @@ class Settings(BaseSettings):
     log_numbers: NumberStyle = "masked"
 
     def chunk_ms(self, active_calls: int) -> int:
-        """How much user audio a message to the agent holds, in ms, for a call that begins now.
+        """Return how much user audio a message to the agent holds, in ms, for a call that begins
+        now.
 
         A message costs much the same whatever is in it, so a busy process sends fewer.
         """
@@ -224,8 +232,13 @@ class Settings(BaseSettings):
         return self._read_from
 
     @property
+    def is_local(self) -> bool:
+        """Whether callers sit at this machine's microphone, and no Asterisk is needed."""
+        return not self.use_dialer_audio or self.dialer_type == "local"
+
+    @property
     def audiosocket_target(self) -> str:
-        """``host:port`` that Asterisk is told to dial."""
+        """`host:port` that Asterisk is told to dial."""
         return self.audiosocket_advertise or self.audiosocket_bind
 
     @property
@@ -234,7 +247,7 @@ class Settings(BaseSettings):
         return self.api_key is None and not is_loopback(split_host_port(self.api_bind)[0])
 
     def audiosocket_limits(self) -> ConnectionLimits:
-        """How many AudioSocket connections there may be; 0 in the settings: by the calls.
+        """Return how many AudioSocket connections there may be; 0 in the settings: by the calls.
 
         Asterisk is usually one address, so one address may have them all. A call has one
         connection, and for a second or two another one: that of the call before in its place.
@@ -253,7 +266,7 @@ class Settings(BaseSettings):
         )
 
     def api_limits(self) -> ConnectionLimits:
-        """How many HTTP connections there may be; 0 in the settings: by the calls.
+        """Return how many HTTP connections there may be; 0 in the settings: by the calls.
 
         Each call may be followed by a few streams. One address leaves some for others, such as
         for whatever watches the service.
@@ -269,7 +282,7 @@ class Settings(BaseSettings):
         )
 
     def call_policy(self) -> CallPolicy:
-        """What holds for every call."""
+        """Return what holds for every call."""
 
         def compiled(text: str | None) -> LinearPattern | None:
             return None if text is None else number_pattern(text)
@@ -278,6 +291,9 @@ class Settings(BaseSettings):
             number_pattern=compiled(self.number_pattern),
             target_pattern=compiled(self.transfer_pattern),
             on_machine=self.amd_on_machine,
+            on_words=self.amd_on_words,
+            on_silence=self.amd_on_silence,
+            on_notsure=self.amd_on_notsure,
             consult_ring_seconds=self.transfer_ring_seconds,
             no_speech_timeout_seconds=self.no_speech_timeout_seconds,
             hold_timeout_seconds=self.hold_timeout_seconds,
@@ -293,7 +309,7 @@ class Settings(BaseSettings):
         )
 
     def asterisk_options(self, audiosocket_target: str) -> AsteriskOptions:
-        """How calls go through Asterisk.
+        """Return how calls go through Asterisk.
 
         Args:
             audiosocket_target: What Asterisk dials for sound: `host:port`.
@@ -309,12 +325,23 @@ class Settings(BaseSettings):
         )
 
     def require_serving(self) -> None:
-        """Check what ``serve`` cannot run without.
+        """Check what `serve` cannot run without.
 
         Raises:
             ConfigError: Credentials of ARI are missing, or the HTTP service would be open to the
                 network without a key.
         """
+        if not self.is_local:
+            self._require_credentials()
+        if self.api_is_open:
+            raise ConfigError(
+                f"API_BIND is {self.api_bind}, which others can reach, but API_KEY is not set. "
+                "Set API_KEY, or bind to 127.0.0.1."
+            )
+        if not self.is_local:
+            self._require_target()
+
+    def _require_credentials(self) -> None:
         missing = [
             name
             for name, value in (
@@ -329,11 +356,8 @@ class Settings(BaseSettings):
                 "Write the name of the user's section in Asterisk's ari.conf to ARI_USERNAME in "
                 ".env, and its password to ARI_PASSWORD (asterisk-conf/ shows such a user)."
             )
-        if self.api_is_open:
-            raise ConfigError(
-                f"API_BIND is {self.api_bind}, which others can reach, but API_KEY is not set. "
-                "Set API_KEY, or bind to 127.0.0.1."
-            )
+
+    def _require_target(self) -> None:
         advertised, port = split_host_port(self.audiosocket_target)
         if is_unspecified(advertised):
             raise ConfigError(
@@ -345,7 +369,7 @@ class Settings(BaseSettings):
 
 
 def load_settings(env_file: str | None = ".env", **overrides: object) -> Settings:
-    """Read the settings from the environment and ``env_file``; ``overrides`` win.
+    """Read the settings from the environment and `env_file`; `overrides` win.
 
     Raises:
         ConfigError: One sentence for each setting that does not fit.
@@ -360,7 +384,8 @@ def load_settings(env_file: str | None = ".env", **overrides: object) -> Setting
 
 
 def _sentence(item: Mapping[str, Any]) -> str:
-    """What is wrong with a setting, without its value, which may be a secret in the wrong place."""
+    """Say what is wrong with a setting, without its value, which may be a secret in the wrong
+    place."""
     name = str(item["loc"][0])
     default = Settings.model_fields[name].default
     such = ""
@@ -380,7 +405,7 @@ def _sentence(item: Mapping[str, Any]) -> str:
 
 
 def doubtful_names(env_file: str | None) -> list[str]:
-    """What in the file and in the environment looks like a setting and is none.
+    """Say what in the file and in the environment looks like a setting and is none.
 
     Returns:
         A sentence each. Names that are like none of ours are somebody else's and are not told.
@@ -414,7 +439,7 @@ def _bindings(env_file: str | None) -> list[Any]:
 
 
 def _meant(name: str, settings: set[str], *, loosely: bool) -> str | None:
-    """The setting that somebody meant who wrote this name; None: none that can be told.
+    """Return the setting that somebody meant who wrote this name; None: none that can be told.
 
     Args:
         name: What was written.

@@ -27,13 +27,17 @@ RUN --mount=type=secret,id=ca --mount=type=secret,id=pip_conf \
 
 FROM build AS wheel
 COPY pyproject.toml README.md LICENSE THIRD-PARTY.md ./
-COPY asterisk-conf asterisk-conf
 COPY ari_app ari_app
 COPY audiosocket audiosocket
 COPY linekit linekit
+RUN sh deploy/pip.sh wheel --no-deps --no-build-isolation --no-index --wheel-dir /wheel .
+
+FROM build AS lab-wheel
+COPY LICENSE ./
+COPY asterisk-conf asterisk-conf
 COPY benchmarks benchmarks
 COPY lab lab
-RUN sh deploy/pip.sh wheel --no-deps --no-build-isolation --no-index --wheel-dir /wheel .
+RUN sh deploy/pip.sh wheel --no-deps --no-build-isolation --no-index --wheel-dir /wheel ./lab
 
 FROM build AS serve-packages
 COPY deploy/serve.lock deploy/
@@ -53,14 +57,15 @@ RUN --mount=type=secret,id=ca --mount=type=secret,id=pip_conf \
 
 FROM lab-packages AS lab-all
 RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
-    sh deploy/pip.sh --python /opt/ari-app install --no-deps --no-index /wheel/*.whl
+    --mount=type=bind,from=lab-wheel,source=/wheel,target=/lab-wheel \
+    sh deploy/pip.sh --python /opt/ari-app install --no-deps --no-index /wheel/*.whl /lab-wheel/*.whl
 
 FROM python AS lab
 ARG APT_OPTIONS=""
 RUN apt-get ${APT_OPTIONS} update \
     && apt-get ${APT_OPTIONS} install -y --no-install-recommends espeak-ng \
     && rm -rf /var/lib/apt/lists/* \
-    && install -d -o ari-app -g ari-app -m 0750 /lab /asterisk /phone /load
+    && install -d -o ari-app -g ari-app -m 0750 /lab /service /agent /caller /asterisk /phone /load
 RUN dpkg-query -f '${source:Package} ${source:Version}\n' -W | sort -u > /usr/share/doc/debian-sources
 COPY --from=lab-all /opt/ari-app /opt/ari-app
 COPY deploy/health.py /usr/local/lib/health.py

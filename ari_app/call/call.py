@@ -223,7 +223,7 @@ class Call:
         self.context.say("note", "the caller holds" if on else "the caller is back")
 
     def _screened(self, found: Screened) -> None:
-        known = {"amd_status": found.status, "amd_cause": found.cause}
+        known = found.known
         self.record.metadata.update(known)
         self.plan = replace(self.plan, briefing=self.plan.briefing.with_variables(known))
         self.context.post(CalleeScreened(self.services.policy.on_amd(found)))

@@ -236,9 +236,7 @@ class Calls:
         if refusal is None:
             on_machine = self._services.policy.on_amd(arrival.screened)
             if arrival.screened is not None:
-                record.metadata.update(
-                    amd_status=arrival.screened.status, amd_cause=arrival.screened.cause
-                )
+                record.metadata.update(arrival.screened.known)
             call.arrive(on_machine)
         else:
             log.warning("call_refused", call=line.id, reason=refusal.reason)

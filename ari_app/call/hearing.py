@@ -3,8 +3,8 @@
 This is the one place that tells speech from noise. Speech is what stands out from the line's own
 noise for longer than a click, and does not stay as it is: noise that begins in mid-call stands out
 as well, but a voice rises and falls several times a second. So sound is taken for speech at once,
-and for noise in retrospect, when it has not changed for a second; what it had moved is then put
-back. Hum, hiss, comfort noise and a held tone are all noise by this measure.
+and for noise in retrospect, when it has not changed for a second and a half; what it had moved is
+then put back. Hum, hiss, comfort noise and a held tone are all noise by this measure.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _MAX_PAUSE_SECONDS: Final = 0.3
 _UTTERANCE_SECONDS: Final = 0.5
 """Shorter speech than this asks for no answer: a cough, a slammed door."""
 
-_STEADY_SECONDS: Final = 1.0
+_STEADY_SECONDS: Final = 1.5
 """What stays within `_STEADY` of its mean for so long is no voice."""
 _STEADY: Final = 2.0
 _VARIES: Final = 0.32

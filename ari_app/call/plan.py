@@ -26,6 +26,9 @@ class CallPolicy:
         target_pattern: What the target of a transfer must match; None: that of an attended one
             is a number, that of a blind one is for the dialplan to judge.
         on_machine: What to do when a machine has answered.
+        on_silence: What to do with whom AMD() has not heard to speak, and so calls a machine.
+        on_words: What to do with who says many words without a pause; None: as with a machine.
+        on_notsure: What to do with whom AMD() could not judge in its time.
         consult_ring_seconds: How long the target of an attended transfer may ring.
         no_speech_timeout_seconds: A call in which nobody speaks for so long ends; 0: never.
         hold_timeout_seconds: A call whose caller holds us for so long ends; 0: never.
@@ -41,6 +44,9 @@ class CallPolicy:
     number_pattern: LinearPattern | None = None
     target_pattern: LinearPattern | None = None
     on_machine: OnMachine = OnMachine.TALK
+    on_silence: OnMachine = OnMachine.TALK
+    on_words: OnMachine | None = None
+    on_notsure: OnMachine = OnMachine.TALK
     consult_ring_seconds: float = 30.0
     no_speech_timeout_seconds: float = 0.0
     hold_timeout_seconds: float = 0.0
@@ -88,9 +94,20 @@ class CallPolicy:
         )
 
     def on_amd(self, found: Screened | None) -> OnMachine:
-        """What to do with what is known of who has answered."""
-        machine = found is not None and found.status.upper() == "MACHINE"
-        return self.on_machine if machine else OnMachine.TALK
+        """What to do with what is known of who has answered, and why AMD() says so."""
+        if found is None:
+            return OnMachine.TALK
+        match found.status.upper(), found.cause.upper().partition("-")[0]:
+            case "MACHINE", "INITIALSILENCE":
+                return self.on_silence
+            case "MACHINE", "MAXWORDS":
+                return self.on_words or self.on_machine
+            case "MACHINE", _:
+                return self.on_machine
+            case "NOTSURE", _:
+                return self.on_notsure
+            case _:
+                return OnMachine.TALK
 
 
 @dataclass(frozen=True, slots=True)

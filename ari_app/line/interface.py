@@ -26,7 +26,7 @@ from ari_app.audio.formats import AgentFormats
 
 
 class Status(StrEnum):
-    """``AGENT_STATUS``: what the dialplan is told when the agent's part has ended."""
+    """`AGENT_STATUS`: what the dialplan is told when the agent's part has ended."""
 
     COMPLETED = "COMPLETED"
     TRANSFER = "TRANSFER"
@@ -41,8 +41,8 @@ class Outcome:
 
     Attributes:
         status: For the dialplan.
-        reason: A stable slug such as ``agent_ended`` or ``agent_timeout``.
-        transfer_to: Where the agent wants the caller to go; only with ``TRANSFER``.
+        reason: A stable slug such as `agent_ended` or `agent_timeout`.
+        transfer_to: Where the agent wants the caller to go; only with `TRANSFER`.
     """
 
     status: Status
@@ -62,6 +62,30 @@ class Result(StrEnum):
     FAILED = "failed"
 
 
+@dataclass(slots=True)
+class Route:
+    """What became of the calls that a dialplan makes behind a Local channel, of the last of them.
+
+    Attributes:
+        dial_status: How its Dial() ended, or the one that called the Local channel.
+        cause, sip_code: Why the channel that it called has ended, where that is known.
+    """
+
+    dial_status: str = ""
+    cause: int | None = None
+    sip_code: int | None = None
+
+    def why(self, cause: int | None, sip_code: int | None) -> tuple[int | None, int | None]:
+        """Say why a leg has ended: by its own cause and SIP status, or the route's if it has none.
+
+        A Local channel ends without a cause, or by a normal one, whatever its dialplan went
+        through.
+        """
+        own = cause if cause not in _SAY_NOTHING else self.cause or cause
+        return own, sip_code or self.sip_code
+
+
+_SAY_NOTHING: Final = frozenset({None, 0, 16, 31})
 _BY_SIP_CODE: Final = MappingProxyType(
     {
         **dict.fromkeys((486, 600), Result.BUSY),
@@ -80,19 +104,35 @@ _BY_CAUSE: Final = MappingProxyType(
         **dict.fromkeys((2, 3, 20, 27, 34, 38, 41, 42, 44), Result.UNREACHABLE),
     }
 )
+# What a Dial() says at its end. It is coarse: a number that does not exist is `NOANSWER`, too.
+_BY_DIAL_STATUS: Final = MappingProxyType(
+    {
+        "BUSY": Result.BUSY,
+        "CONGESTION": Result.UNREACHABLE,
+        "CHANUNAVAIL": Result.UNREACHABLE,
+    }
+)
 # Nobody took the call: where it rang, nobody was there; where it did not, nobody can be.
 _NOBODY_SIP: Final = frozenset({408, 480})
 _NOBODY_CAUSES: Final = frozenset({18, 19, 102})
 
 
-def result_of(cause: int | None, sip_code: int | None, *, rang: bool) -> Result:
+def result_of(
+    cause: int | None, sip_code: int | None, *, rang: bool, dial_status: str = ""
+) -> Result:
     """Say why a call was not answered.
 
     Args:
         cause: The Q.850 cause; 0 or None when none was set.
         sip_code: The SIP status, where Asterisk tells it.
         rang: It rang, or something was heard from there.
+        dial_status: How the Dial() of the route behind a Local channel ended; it counts where
+            there is neither a cause that says something nor a SIP status.
     """
+    if cause in _SAY_NOTHING and not sip_code:
+        if dial_status == "NOANSWER":
+            return Result.NO_ANSWER if rang else Result.UNREACHABLE
+        return _BY_DIAL_STATUS.get(dial_status, Result.FAILED)
     if sip_code in _NOBODY_SIP or (not sip_code and cause in _NOBODY_CAUSES):
         return Result.NO_ANSWER if rang else Result.UNREACHABLE
     if sip_code and (by_code := _BY_SIP_CODE.get(sip_code)) is not None:
@@ -159,6 +199,12 @@ class Screened:
 
     status: str
     cause: str = ""
+
+    @property
+    def known(self) -> dict[str, str]:
+        """What there is of it, for the record and the agent."""
+        found = {"amd_status": self.status, "amd_cause": self.cause}
+        return {name: text for name, text in found.items() if text}
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +315,7 @@ class LineSound(Protocol):
         ...
 
     def tick(self) -> None:
-        """20 ms have passed, whatever has come; comes before the frame of the same moment."""
+        """Count 20 ms, whatever has come; called before the frame of the same moment."""
         ...
 
 
@@ -323,16 +369,18 @@ class Line(Protocol):
     """One caller's way to us, or one way to somebody whom we call.
 
     Every method that is not a coroutine returns at once; what came of it is told as a `LineEvent`.
+
+    Attributes:
+        id: The line's own name for the call: a channel of Asterisk's, a SID of Twilio's.
+        answered: The far side is up already.
+        placed: We call; otherwise the call came in.
     """
 
     id: str
-    """The line's own name for the call: a channel of Asterisk's, a SID of Twilio's."""
     caller: str
     called: str
     answered: bool
-    """The far side is up already."""
     placed: bool
-    """We call; otherwise the call came in."""
 
     @property
     def abilities(self) -> Ability:
@@ -471,7 +519,10 @@ class Gateway(Protocol):
         ...
 
     def place(self, session_id: str, number: str, how: Placing) -> Line:
-        """Make a line to somebody; `Line.dial` calls them. The number has been checked."""
+        """Make a line to somebody, whose number has been checked.
+
+        `Line.dial` calls them; one that is never dialled holds nothing, and need not be closed.
+        """
         ...
 
     @property

@@ -119,7 +119,10 @@ class Sampler:
 
     async def _scrape(self) -> Scrape:
         timeout = aiohttp.ClientTimeout(total=2)
-        async with self._http.get(f"{self._service.api_url}/metrics", timeout=timeout) as response:
+        # A connection that stays is a task and a file of the service's, and would be counted.
+        async with self._http.get(
+            f"{self._service.api_url}/metrics", timeout=timeout, headers={"Connection": "close"}
+        ) as response:
             return parse_metrics(await response.text())
 
 

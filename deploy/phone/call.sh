@@ -4,6 +4,10 @@ set -eu
 number=${1:-100}
 seconds=${2:-40}
 home=/tmp/baresip
+if ! [ -r /phone/accounts ]; then
+    echo 'The lab has never been up: `docker compose up -d --wait` first.'
+    exit 1
+fi
 mkdir -p "$home"
 cp /usr/local/share/baresip/config /phone/accounts "$home/"
 domain=$(sed -n 's/^<sip:[^@]*@\([^;>]*\).*/\1/p' "$home/accounts")

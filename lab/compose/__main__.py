@@ -15,10 +15,12 @@ from lab.compose.caller import Round, keep_calling
 from lab.compose.card import show_card
 from lab.compose.configuration import Places, write_all
 from lab.compose.options import read_options
-from lab.compose.state import keep_state, read_state
+from lab.compose.state import keep_state, read_caller_state, read_state
 from lab.compose.watch import Watcher
 
 _WIDTH = 100
+_OWN = Path("/lab")
+"""Where every container finds what is for it, and for nobody else."""
 
 app = typer.Typer(help="The lab in Docker.", add_completion=False, no_args_is_help=True)
 
@@ -35,13 +37,13 @@ def setup() -> None:
         console.print(f"The agent: {options.elevenlabs_agent_id} at {options.agent_url}")
     else:
         console.print("The agent: the practice agent. ELEVENLABS_API_KEY switches to a real one.")
-    show_card(console, options, state)
+    show_card(console, state)
 
 
 @app.command()
 def card() -> None:
     """Show the account for a softphone again."""
-    show_card(Console(), read_options(), read_state(Places().lab))
+    show_card(Console(), read_state(Places().lab))
 
 
 @app.command()
@@ -60,10 +62,10 @@ async def _call(target: str, api: str, pause: float, heartbeat: Path) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    state = read_state(Places().lab)
+    state = read_caller_state(_OWN)
     plan = Round(target, pause, state.calls_cost_money, heartbeat)
     async with Watcher(api, state.api_key.get_secret_value()) as watcher:
-        password = state.caller_password.get_secret_value()
+        password = state.password.get_secret_value()
         await keep_calling(plan, password, watcher, Console(width=_WIDTH), stop)
 
 

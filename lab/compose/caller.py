@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from lab.asterisk import LabError
-from lab.compose.watch import Watcher
+from lab.compose.watch import NoAnswer, Watcher
 from lab.demo import scene
 from lab.demo.caller import ScriptedCaller
 from lab.demo.transcript import Entry, Kind, render
@@ -25,6 +25,7 @@ USERNAME = "caller"
 ANSWER_SECONDS = 15.0
 _END_SECONDS = 10.0
 _BEAT_SECONDS = 10.0
+_ATTEMPTS = 3
 _KINDS: dict[str, Kind] = {"agent": "agent", "caller": "heard", "correction": "correction"}
 
 
@@ -35,40 +36,50 @@ class Round:
     Attributes:
         target: Whom it calls, as a SIP URI.
         pause_seconds: From the end of one call to the next.
-        once: Call only once, then stay.
+        costs_money: Rest after the first call that reached an agent, however it ended, and give
+            up after three in a row that did not.
         heartbeat: A file that is touched as long as the last call went well, and not there
             otherwise.
     """
 
     target: str
     pause_seconds: float
-    once: bool
+    costs_money: bool
     heartbeat: Path
 
 
 @dataclass(slots=True)
 class Report:
-    """What the service said of one call."""
+    """What the service said of one call.
+
+    Attributes:
+        reached_agent: An agent was there, or nobody can tell: then it may have been.
+    """
 
     status: str = ""
     reason: str = ""
+    reached_agent: bool = False
     response_seconds: list[float] = field(default_factory=list)
 
 
 async def keep_calling(
     plan: Round, password: str, watcher: Watcher, console: Console, stop: asyncio.Event
 ) -> None:
-    """Hold one call after another until `stop` is set. A call that fails is shown, no more."""
+    """Hold one call after another until `stop` is set, or as many as may be paid for. A call that
+    fails is shown, no more."""
     voice = caller_voice()
     sounds = await asyncio.to_thread(lambda: [spoken(voice, line.text) for line in scene.CALLER])
     heart = Heart(plan.heartbeat)
     beating = asyncio.create_task(heart.beat())
+    in_vain = 0
     try:
         while not stop.is_set():
-            well = await _one_call(plan, password, sounds, watcher, console, stop)
+            report = Report()
+            well = await _one_call(plan, password, sounds, watcher, console, stop, report)
             heart.set(well)
-            if plan.once and well:
-                console.print("A call to a real agent costs money: this was the only one.")
+            in_vain = 0 if report.reached_agent else in_vain + 1
+            if rest := why_rest(plan, report, in_vain):
+                console.print(rest)
                 console.print("`docker compose restart caller` calls again.")
                 await stop.wait()
             with contextlib.suppress(TimeoutError):
@@ -78,6 +89,20 @@ async def keep_calling(
         await asyncio.gather(beating, return_exceptions=True)
 
 
+def why_rest(plan: Round, report: Report, in_vain: int) -> str:
+    """Why no further call is placed, in a sentence; empty when one is.
+
+    `in_vain` is the number of calls until now, one after another, that reached no agent.
+    """
+    if not plan.costs_money:
+        return ""
+    if report.reached_agent:
+        return "A call to a real agent costs money: this was the only one."
+    if in_vain >= _ATTEMPTS:
+        return f"{in_vain} calls have reached no agent: no further one is placed."
+    return ""
+
+
 async def _one_call(
     plan: Round,
     password: str,
@@ -85,8 +110,9 @@ async def _one_call(
     watcher: Watcher,
     console: Console,
     stop: asyncio.Event,
+    report: Report,
 ) -> bool:
-    talk = asyncio.create_task(_talk(plan, password, sounds, watcher, console))
+    talk = asyncio.create_task(_talk(plan, password, sounds, watcher, console, report))
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({talk, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -104,7 +130,12 @@ async def _one_call(
 
 
 async def _talk(
-    plan: Round, password: str, sounds: list[bytes], watcher: Watcher, console: Console
+    plan: Round,
+    password: str,
+    sounds: list[bytes],
+    watcher: Watcher,
+    console: Console,
+    report: Report,
 ) -> None:
     known = await watcher.session_ids(USERNAME)
     async with Phone(
@@ -120,7 +151,6 @@ async def _talk(
         caller = ScriptedCaller(
             call, scene.CALLER, sounds, on_speaking=lambda text: show("caller", text)
         )
-        report = Report()
         following = asyncio.create_task(follow(watcher, known, report, show))
         try:
             await _within(ANSWER_SECONDS, call.answered(), "It was not answered")
@@ -168,7 +198,14 @@ async def follow(
     Raises:
         LabError: there is none, or its events cannot be had.
     """
-    session_id = await watcher.new_session(USERNAME, known)
+    try:
+        session_id = await watcher.new_session(USERNAME, known)
+    except NoAnswer:
+        report.reached_agent = True
+        raise
+    # Until the service says otherwise.
+    report.reached_agent = True
+    agent_was_there = False
     async for event in watcher.events(session_id):
         match event:
             case {"type": "transcript", "who": who, "text": text} if who in _KINDS:
@@ -176,11 +213,13 @@ async def follow(
             case {"type": "interruption" | "tool" as kind, "text": text}:
                 show(kind, text)
             case {"type": "agent", "connect_seconds": seconds}:
+                agent_was_there = True
                 show("call", f"the agent is ready after {seconds * 1000:.0f} ms")
             case {"type": "response_time", "seconds": seconds}:
                 report.response_seconds.append(seconds)
             case {"type": "ended", "agent_status": status, "end_reason": reason}:
                 report.status, report.reason = status or "", reason or ""
+                report.reached_agent = agent_was_there
 
 
 def _summary(report: Report, seconds: float, packets: int) -> Text:

@@ -8,27 +8,26 @@ import segno
 from rich.console import Console
 from rich.table import Table
 
-from lab.compose.options import Options
 from lab.compose.state import State
 
 NUMBERS = {"100": "the agent", "600": "hear yourself", "601": "a tone", "605": "music"}
 """What a person may dial; all of `asterisk-conf/extensions.conf` is there."""
 
 
-def uri(options: Options, state: State) -> str:
+def uri(state: State) -> str:
     """The account as one SIP URI (RFC 3261, section 19.1.1: the password belongs to it)."""
-    user, password = options.lab_phone_user, state.phone_password.get_secret_value()
-    return f"sip:{user}:{password}@{options.address}:{options.lab_sip_port};transport=udp"
+    password = state.phone_password.get_secret_value()
+    return f"sip:{state.phone_user}:{password}@{state.address}:{state.sip_port};transport=udp"
 
 
-def show_card(console: Console, options: Options, state: State) -> None:
+def show_card(console: Console, state: State) -> None:
     """Print the fields that softphones ask for, and the QR code."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column(style="bold")
     for name, value in (
-        ("Domain, server", f"{options.address}:{options.lab_sip_port}"),
-        ("User name", options.lab_phone_user),
+        ("Domain, server", f"{state.address}:{state.sip_port}"),
+        ("User name", state.phone_user),
         ("Password", state.phone_password.get_secret_value()),
         ("Transport", "UDP"),
         ("Proxy, STUN, ICE", "none"),
@@ -39,7 +38,7 @@ def show_card(console: Console, options: Options, state: State) -> None:
     console.print()
     console.print(table)
     console.print()
-    console.print(qr(uri(options, state)), highlight=False, markup=False, soft_wrap=True)
+    console.print(qr(uri(state)), highlight=False, markup=False, soft_wrap=True)
 
 
 def qr(text: str) -> str:

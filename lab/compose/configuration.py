@@ -18,7 +18,7 @@ from lab.asterisk import LabError
 from lab.asterisk.config import write_config
 from lab.asterisk.music import write_music
 from lab.compose.options import Options
-from lab.compose.state import State, write_private
+from lab.compose.state import CALLER_FILE, CallerState, State, write_private
 from lab.demo import scene
 from lab.demo.voice import caller_voice, spoken
 from lab.softphone.codec import RATE_HZ, SAMPLE_BYTES
@@ -42,6 +42,10 @@ class Places:
     """Where what goes; each is a volume of its own, so that nobody reads another's secrets."""
 
     lab: Path = Path("/lab")
+    """All secrets: for `setup` alone."""
+    service: Path = Path("/service")
+    agent: Path = Path("/agent")
+    caller: Path = Path("/caller")
     asterisk: Path = HOME
     phone: Path = Path("/phone")
     load: Path = Path("/load")
@@ -57,10 +61,12 @@ def write_all(places: Places, options: Options, state: State) -> None:
     """
     try:
         _write_asterisk(places, options, state)
-        write_private(places.lab / "ari-app.env", service_env(options, state))
-        write_private(places.lab / "dialogue.yaml", dialogue())
+        write_private(places.service / "ari-app.env", service_env(options, state))
+        write_private(places.agent / "dialogue.yaml", dialogue())
+        write_private(places.caller / CALLER_FILE, _caller_state(options, state))
         speech = _speech()
         write_private(places.load / "accounts.csv", _sipp_account(state))
+        write_private(places.load / "api.key", state.api_key.get_secret_value())
         (places.load / "speech.ulaw").write_bytes(pcm_to_ulaw(speech))
         write_private(places.phone / "accounts", _baresip_account(options, state))
         with wave.open(str(places.phone / "speech.wav"), "wb") as file:
@@ -121,6 +127,8 @@ def service_env(options: Options, state: State) -> str:
         "AUDIOSOCKET_BIND": f"0.0.0.0:{AUDIOSOCKET_PORT}",
         "AUDIOSOCKET_ADVERTISE": f"ari-app:{AUDIOSOCKET_PORT}",
         "API_KEY": state.api_key.get_secret_value(),
+        "ELEVENLABS_API_KEY": options.agent_key,
+        "ELEVENLABS_AGENT_ID": options.elevenlabs_agent_id or scene.AGENT_ID,
         "ELEVENLABS_BASE_URL": options.agent_url,
         # initiate-call with the name of an account rings that phone.
         "OUTBOUND_ENDPOINT": "PJSIP/{number}",
@@ -133,6 +141,14 @@ def dialogue() -> str:
     """The practice agent's book as YAML: its own agents, and the automatic caller's partner."""
     book = scene.agents().model_dump(mode="json", exclude_defaults=True)
     return yaml.safe_dump(book, sort_keys=False, allow_unicode=True)
+
+
+def _caller_state(options: Options, state: State) -> str:
+    return CallerState(
+        password=state.caller_password,
+        api_key=state.api_key,
+        calls_cost_money=options.is_real,
+    ).model_dump_json(indent=1)
 
 
 def _baresip_account(options: Options, state: State) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import (
@@ -19,6 +21,8 @@ from lab.asterisk import LabError
 
 ELEVENLABS_URL = "https://api.elevenlabs.io"
 PRACTICE_URL = "http://practice-agent:8765"
+_PRACTICE_KEY = "practice"
+_KEY_FILE = Path("/run/secrets/elevenlabs_api_key")
 
 
 def _empty_is_none(value: object) -> object:
@@ -59,6 +63,12 @@ class Options(BaseSettings):
         return str(self.lab_address or self.lab_bind)
 
     @property
+    def agent_key(self) -> str:
+        """ELEVENLABS_API_KEY of the service; the practice agent takes any."""
+        key = self.elevenlabs_api_key
+        return key.get_secret_value() if key else _PRACTICE_KEY
+
+    @property
     def is_real(self) -> bool:
         """Whether calls go to ElevenLabs, where they cost money."""
         return self.elevenlabs_api_key is not None
@@ -95,11 +105,13 @@ def _fit_for_asterisk(password: str) -> bool:
 
 
 def read_options(**overrides: object) -> Options:
-    """Read them from the environment; `overrides` win.
+    """Read them from the environment; `overrides` win. The key may be in a file instead.
 
     Raises:
         LabError: one sentence for each that does not fit.
     """
+    if not os.environ.get("ELEVENLABS_API_KEY") and (key := _key_in_file(_KEY_FILE)):
+        overrides.setdefault("elevenlabs_api_key", key)
     try:
         return Options(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
@@ -110,6 +122,23 @@ def read_options(**overrides: object) -> Options:
             for item in error.errors(include_input=False, include_url=False)
         ]
         raise LabError("Bad setting. " + " ".join(problems)) from None
+
+
+def _key_in_file(path: Path) -> str:
+    """What the file of ELEVENLABS_API_KEY_FILE holds; empty when there is none.
+
+    Raises:
+        LabError: it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeError):
+        raise LabError(
+            "The file that ELEVENLABS_API_KEY_FILE names cannot be read here: user 10001 must "
+            "be allowed to read it."
+        ) from None
 
 
 def _sentence(message: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import aiohttp
 
@@ -12,6 +12,12 @@ from lab.asterisk import LabError
 
 _POLL_SECONDS = 0.2
 _REQUEST_SECONDS = 5.0
+
+
+class NoAnswer(LabError):
+    """The service does not answer as it should: what it does with calls is not known."""
+
+    default_code: ClassVar[str] = "no_answer"
 
 
 class Watcher:
@@ -34,7 +40,7 @@ class Watcher:
         """The calls of this caller that are there now.
 
         Raises:
-            LabError: the service does not answer as it should.
+            NoAnswer: the service does not answer as it should.
         """
         try:
             async with (
@@ -43,7 +49,7 @@ class Watcher:
             ):
                 listed = await answer.json()
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise LabError(f"The service at {self._url} does not answer: {error!r}.") from None
+            raise NoAnswer(f"The service at {self._url} does not answer: {error!r}.") from None
         return {
             session["session_id"]
             for session in listed["sessions"]
@@ -55,6 +61,7 @@ class Watcher:
 
         Raises:
             LabError: there is none within `timeout` seconds.
+            NoAnswer: the service does not answer as it should.
         """
         try:
             async with asyncio.timeout(timeout):

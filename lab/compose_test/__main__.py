@@ -30,6 +30,8 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("baresip", checks.foreign_phone),
     ("caller", checks.transcript),
     ("load", checks.load),
+    ("no agent", checks.unserved),
+    ("secrets", checks.secrets_apart),
     ("rights", checks.unprivileged),
     ("production", checks.production_image),
     ("SIGTERM", checks.draining),

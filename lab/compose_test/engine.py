@@ -22,6 +22,8 @@ _START_SECONDS = 60.0
 _STOP_SECONDS = 40.0
 _POLL_SECONDS = 0.2
 _INSTALL_SECONDS = 600.0
+# Another apt may be at work, such as the daily upgrade.
+_APT = ("apt-get", "-q", "-o", "DPkg::Lock::Timeout=300")
 _PACKAGES = ("docker.io", "iptables", "mmdebstrap")
 
 
@@ -69,12 +71,8 @@ def _install(may_install: bool, progress: Progress) -> None:
     progress("Installing Docker Engine")
     env = {"DEBIAN_FRONTEND": "noninteractive"}
     try:
-        run(["apt-get", "-q", "update"], env=env, timeout=_INSTALL_SECONDS)
-        run(
-            ["apt-get", "-q", "-y", "--no-install-recommends", "install", *_PACKAGES],
-            env=env,
-            timeout=_INSTALL_SECONDS,
-        )
+        for what in (["update"], ["-y", "--no-install-recommends", "install", *_PACKAGES]):
+            run([*_APT, *what], env=env, timeout=_INSTALL_SECONDS)
     except CheckFailed as error:
         raise NoEngineError(f"Docker Engine cannot be installed: {error}") from None
 

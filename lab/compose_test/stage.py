@@ -32,6 +32,7 @@ class Stage:
     def __init__(self, engine: Engine, images: dict[str, str], ports: PortWindow) -> None:
         self.api_key = secrets.token_urlsafe(16)
         self.project = f"ari-app-test-{secrets.token_hex(3)}"
+        self._production = f"{self.project}-prod"
         self.api_url = f"http://127.0.0.1:{ports.http_port}"
         self._engine = engine
         # What a person has set for a lab of their own must not reach this one.
@@ -56,13 +57,31 @@ class Stage:
 
     def compose(self, *arguments: str, timeout: float = 120.0) -> str:
         """Run `docker compose` and return what it prints. Raises CheckFailed."""
+        return self._run("docker-compose.yml", self.project, *arguments, timeout=timeout)
+
+    def production(self, *arguments: str, timeout: float = 120.0) -> str:
+        """The same with the file for production, as a project of its own."""
+        return self._run("docker-compose.prod.yml", self._production, *arguments, timeout=timeout)
+
+    def _run(self, file: str, project: str, *arguments: str, timeout: float) -> str:
         command = ("docker", "compose", "--env-file", "/dev/null", "--progress", "plain")
         return run(
-            [*command, "--project-name", self.project, *arguments],
+            [*command, "--file", file, "--project-name", project, *arguments],
             env=self._env,
             timeout=timeout,
             cwd=ROOT,
         )
+
+    def fails(self, *arguments: str, timeout: float = 120.0) -> str:
+        """Run `docker compose`, which must end with another code than 0; return its last lines.
+
+        Raises CheckFailed when it ends well.
+        """
+        try:
+            said = self.compose(*arguments, timeout=timeout)
+        except CheckFailed as error:
+            return str(error)
+        raise CheckFailed(f"{' '.join(arguments)} should have failed, but said:\n{said}")
 
     def docker(self, *arguments: str) -> str:
         """Run `docker` and return what it prints. Raises CheckFailed."""
@@ -83,17 +102,18 @@ class Stage:
         return {row["Service"]: row for row in rows}
 
     def remains(self) -> list[str]:
-        """Containers, networks and volumes that this project has."""
-        label = f"label=com.docker.compose.project={self.project}"
+        """Containers, networks and volumes that the two projects have."""
         kinds: Sequence[Sequence[str]] = (
             ("container", "ls", "--all"),
             ("network", "ls"),
             ("volume", "ls"),
         )
         found = []
-        for kind in kinds:
-            listed = self.docker(*kind, "--quiet", "--filter", label).split()
-            found += [f"{kind[0]} {name}" for name in listed]
+        for project in (self.project, self._production):
+            label = f"label=com.docker.compose.project={project}"
+            for kind in kinds:
+                listed = self.docker(*kind, "--quiet", "--filter", label).split()
+                found += [f"{kind[0]} {name}" for name in listed]
         return found
 
     def file_of(self, volume: str, name: str) -> bytes:
@@ -110,8 +130,9 @@ class Stage:
             self.docker("rm", container)
 
     def take_down(self) -> None:
-        """Remove all that the project has. Raises CheckFailed when something stays."""
-        profiles = [word for name in ("load", "phone", "prod") for word in ("--profile", name)]
+        """Remove all that the projects have. Raises CheckFailed when something stays."""
+        self.production("down", "--volumes", timeout=_DOWN_SECONDS)
+        profiles = [word for name in ("load", "phone") for word in ("--profile", name)]
         self.compose(*profiles, "down", "--volumes", "--remove-orphans", timeout=_DOWN_SECONDS)
         if remains := self.remains():
             raise CheckFailed(f"Still there after `down`: {', '.join(remains)}.")

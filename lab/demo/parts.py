@@ -18,6 +18,7 @@ from lab.asterisk import LabAsterisk, LabError
 from lab.demo import scene
 from lab.demo.progress import Steps
 from lab.demo.transcript import LiveTranscript
+from lab.demo.voice import agent_voice
 from lab.practice_agent import PracticeAgent, PracticeConfig
 from lab.softphone import Phone
 
@@ -62,8 +63,9 @@ async def running(agent_id: str, console: Console) -> AsyncIterator[Parts]:
                 f"{release(asterisk.version)}, SIP on {asterisk.sip_host}:{asterisk.sip_port}"
             )
         with steps.step("Practice agent") as step:
+            voice = agent_voice()
             config = PracticeConfig(book=scene.agents(), api_key=SecretStr(_API_KEY))
-            agent = await stack.enter_async_context(PracticeAgent(config))
+            agent = await stack.enter_async_context(PracticeAgent(config, voice=voice))
             step.result = agent.base_url
         with steps.step("Voice bridge") as step:
             settings = bridge_settings(asterisk, agent.base_url, agent_id)

@@ -17,8 +17,9 @@ from matplotlib.ticker import MultipleLocator
 from lab.demo.analysis import Analysis, BargeIn, Reply, Samples, Span
 from lab.demo.captions import Caption
 
-WIDTH_PX = 1600
-HEIGHT_PX = 700
+WIDTH_PX = 1700
+HEIGHT_PX = 960
+"""Twice the width that a repository's page has for it: read there, every letter is half as high."""
 MAX_LINES = 5
 """Of a caption; what is longer ends in an ellipsis."""
 
@@ -27,16 +28,19 @@ _INK, _GREY, _LINE = "#222a33", "#67717d", "#c9d0d8"
 _ALARM, _GOOD = "#c0262d", "#2b7a4b"
 
 # The vertical axis has no unit: the lanes' middles, their half height, and what lies between.
-_AGENT_Y, _CALLER_Y, _REACH = 4.4, 0.0, 1.0
+_AGENT_Y, _CALLER_Y, _REACH = 4.5, 0.0, 1.0
 _REPLY_Y = 1.45
-_FIRST_MARK_Y, _MARK_STEP = 7.0, 0.34
-_TOP, _BOTTOM = 7.25, -1.95
-_LEFT, _RIGHT, _AXES_BOTTOM, _AXES_TOP = 0.062, 0.985, 0.06, 0.905
+_MARK_Y = 6.75
+_TOP, _BOTTOM = 7.0, -2.45
+_LEFT, _RIGHT, _AXES_BOTTOM, _AXES_TOP = 0.083, 0.985, 0.055, 0.9
 
 _AXES_PX = (_RIGHT - _LEFT) * WIDTH_PX
-_CHARACTER_PX = 6.5
-_NARROWEST_PX = 170
+_TEXT_PT = 15.0
+_CHARACTER_PX = 10.9
+_NARROWEST_PX = 290
 _COLUMNS = 1400
+_TOGETHER = 0.02
+"""Of the width: marks that are nearer to each other have one line and one label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +82,11 @@ class _Lane:
     spans: Sequence[Span]
     words: Sequence[Caption]
     limits: Sequence[float]
-    """Where words must not go on: at the next words, or where something is drawn over them."""
+    """Where words must not go on: at the next words."""
 
 
 def draw(picture: CallPicture, path: Path) -> None:
-    """Write the picture as a PNG of 1600 x 700 pixels.
+    """Write the picture as a PNG of 1700 x 960 pixels.
 
     Raises:
         OSError: the file cannot be written.
@@ -91,14 +95,13 @@ def draw(picture: CallPicture, path: Path) -> None:
     FigureCanvasAgg(figure)
     axes = figure.add_axes((_LEFT, _AXES_BOTTOM, _RIGHT - _LEFT, _AXES_TOP - _AXES_BOTTOM))
     _prepare(axes, picture.seconds)
-    figure.text(0.012, 0.945, picture.title, fontsize=15, fontweight="bold", color=_INK)
-    figure.text(_RIGHT, 0.945, picture.subtitle, fontsize=10.5, color=_GREY, ha="right")
+    figure.text(0.012, 0.957, picture.title, fontsize=20, fontweight="bold", color=_INK)
+    figure.text(0.012, 0.92, picture.subtitle, fontsize=_TEXT_PT, color=_GREY)
     analysis = picture.analysis
-    agent_starts = [caption.at_s for caption in picture.agent_words]
     agent = _Lane(
         *("agent", "heard by\nthe phone", _AGENT_Y, "#2563a8", "#e6eef8"),
         *(picture.heard, analysis.agent, picture.agent_words),
-        [*agent_starts, *(barge_in.at_s for barge_in in analysis.barge_ins)],
+        [caption.at_s for caption in picture.agent_words],
     )
     caller = _Lane(
         *("caller", "said by\nthe phone", _CALLER_Y, "#c2691c", "#fbeee0"),
@@ -111,7 +114,7 @@ def draw(picture: CallPicture, path: Path) -> None:
     for barge_in in analysis.barge_ins:
         _draw_barge_in(axes, barge_in)
     if analysis.replies:
-        _label(axes, _REPLY_Y, "response", _GOOD, size=10)
+        _label(axes, _REPLY_Y, "response", _GOOD, size=16)
     for reply in analysis.replies:
         _draw_reply(axes, reply)
     _draw_marks(axes, picture.marks, picture.seconds)
@@ -147,8 +150,8 @@ def _prepare(axes: Axes, seconds: float) -> None:
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(_LINE)
     axes.set_yticks([])
-    axes.tick_params(axis="x", colors=_GREY, labelsize=9, length=3)
-    step = next((step for step in (1, 2, 5, 10, 30, 60) if seconds / step <= 20), 300)
+    axes.tick_params(axis="x", colors=_GREY, labelsize=_TEXT_PT, length=4)
+    step = next((step for step in (1, 2, 5, 10, 30, 60) if seconds / step <= 14), 300)
     axes.xaxis.set_major_locator(MultipleLocator(step))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g} s")
 
@@ -165,8 +168,8 @@ def _draw_voice(axes: Axes, lane: _Lane, seconds: float) -> None:
         at, lane.y + low * scale, lane.y + high * scale, color=lane.colour, linewidth=0.5
     )
     axes.axhline(lane.y, color=lane.colour, linewidth=0.7, alpha=0.6)
-    _label(axes, lane.y + 0.2, lane.name, lane.colour, size=13)
-    _label(axes, lane.y - 0.3, lane.note, _GREY, size=8.5, weight="normal")
+    _label(axes, lane.y + 0.22, lane.name, lane.colour, size=19)
+    _label(axes, lane.y - 0.33, lane.note, _GREY, size=13.5, weight="normal")
 
 
 def _label(
@@ -192,16 +195,19 @@ def _draw_words(axes: Axes, lane: _Lane, seconds: float) -> None:
         until = min((at_s for at_s in lane.limits if at_s > start), default=seconds)
         spoken = next((span.end_s for span in lane.spans if span.end_s > start), start) - start
         width_px = min((until - start) * px_per_s - 10, max(spoken * px_per_s, _NARROWEST_PX))
-        axes.plot((start, start), (bottom - 0.5, bottom), color=lane.colour, linewidth=1.4)
+        axes.plot((start, start), (bottom - 0.5, bottom), color=lane.colour, linewidth=2)
         axes.annotate(
             wrap(caption.text, width_px),
             (start, bottom),
-            xytext=(5, -4),
+            xytext=(6, -5),
             textcoords="offset points",
             va="top",
-            fontsize=9,
-            linespacing=1.25,
+            fontsize=_TEXT_PT,
+            linespacing=1.2,
             color=_INK,
+            # Above the lines that lead from lane to lane.
+            bbox={"boxstyle": "square,pad=0.1", "color": "white", "alpha": 0.85},
+            zorder=5,
         )
 
 
@@ -210,13 +216,13 @@ def _draw_barge_in(axes: Axes, barge_in: BargeIn) -> None:
     axes.fill_between(
         (barge_in.at_s, barge_in.silent_s), bottom, top, color=_ALARM, alpha=0.22, linewidth=0
     )
-    axes.plot((barge_in.at_s,) * 2, (bottom, top + 0.1), color=_ALARM, linewidth=1.2)
+    axes.plot((barge_in.at_s,) * 2, (bottom, top + 0.1), color=_ALARM, linewidth=1.6)
     axes.annotate(
-        f"caller interrupts · silence after {_ms(barge_in.seconds)}",
+        f"caller interrupts · agent silent after {_ms(barge_in.seconds)}",
         (barge_in.at_s, top + 0.1),
         xytext=(-3, 3),
         textcoords="offset points",
-        fontsize=10,
+        fontsize=_TEXT_PT,
         fontweight="bold",
         color=_ALARM,
     )
@@ -225,7 +231,7 @@ def _draw_barge_in(axes: Axes, barge_in: BargeIn) -> None:
 def _draw_reply(axes: Axes, reply: Reply) -> None:
     start, end = reply.caller.end_s, reply.answer.start_s
     for at, y in ((start, _CALLER_Y), (end, _AGENT_Y)):
-        axes.plot((at, at), (y, _REPLY_Y), color=_GOOD, linewidth=0.9, linestyle=(0, (3, 2)))
+        axes.plot((at, at), (y, _REPLY_Y), color=_GOOD, linewidth=1.4, linestyle=(0, (3, 2)))
     axes.annotate(
         "",
         (end, _REPLY_Y),
@@ -233,7 +239,7 @@ def _draw_reply(axes: Axes, reply: Reply) -> None:
         arrowprops={
             "arrowstyle": "-|>",
             "color": _GOOD,
-            "linewidth": 1.6,
+            "linewidth": 2.4,
             "shrinkA": 0,
             "shrinkB": 0,
         },
@@ -241,30 +247,38 @@ def _draw_reply(axes: Axes, reply: Reply) -> None:
     axes.annotate(
         _ms(reply.seconds),
         (end, _REPLY_Y),
-        xytext=(5, 0),
+        xytext=(6, 0),
         textcoords="offset points",
         va="center",
-        fontsize=10,
+        fontsize=_TEXT_PT,
         fontweight="bold",
         color=_GOOD,
     )
 
 
+def together(marks: Sequence[Mark], seconds: float) -> list[Mark]:
+    """Make one mark of those that the eye could not tell apart. Pure."""
+    found: list[Mark] = []
+    for mark in sorted(marks, key=lambda mark: mark.at_s):
+        if found and mark.at_s - found[-1].at_s < seconds * _TOGETHER:
+            found[-1] = Mark(found[-1].at_s, f"{found[-1].text} · {mark.text}")
+        else:
+            found.append(mark)
+    return found
+
+
 def _draw_marks(axes: Axes, marks: Sequence[Mark], seconds: float) -> None:
-    """Stack the labels, the earliest on top, so that none is crossed by a later one's line."""
-    top = _AGENT_Y + _REACH
-    for row, mark in enumerate(sorted(marks, key=lambda mark: mark.at_s)):
+    for mark in together(marks, seconds):
         at_the_end = mark.at_s > seconds * 0.8
-        y = _FIRST_MARK_Y - (0 if at_the_end else row) * _MARK_STEP
-        axes.plot((mark.at_s, mark.at_s), (top - _REACH, y + 0.1), color=_GREY, linewidth=0.9)
+        axes.plot((mark.at_s,) * 2, (_AGENT_Y, _MARK_Y + 0.1), color=_GREY, linewidth=1.2)
         axes.annotate(
             mark.text,
-            (mark.at_s, y),
-            xytext=(-5 if at_the_end else 5, 0),
+            (mark.at_s, _MARK_Y),
+            xytext=(-6 if at_the_end else 6, 0),
             textcoords="offset points",
             ha="right" if at_the_end else "left",
             va="center",
-            fontsize=9.5,
+            fontsize=_TEXT_PT,
             color=_INK,
         )
 

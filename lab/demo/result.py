@@ -35,18 +35,18 @@ class DemoResult:
     ended_s: float
     ending: Ending
     agent_delay_s: float
-    """What the agent itself takes of every response time."""
+    """How much silence the agent itself waits for before it answers."""
     transcript: tuple[Entry, ...] = field(repr=False)
 
     def marks(self) -> list[Mark]:
         """The moments of set-up and end, for the picture."""
         moments = [
-            (0.0, "INVITE"),
-            (self.ringing_s, "ringing"),
-            (self.answered_s, "answered"),
-            (self.analysis.greeting_s, "greeting is heard"),
+            (0.0, "INVITE at"),
+            (self.ringing_s, "ringing after"),
+            (self.answered_s, "answered after"),
+            (self.analysis.greeting_s, "greeting heard after"),
         ]
-        marks = [Mark(at_s, f"{_ms(at_s)}  {name}") for at_s, name in moments if at_s is not None]
+        marks = [Mark(at_s, f"{name} {_ms(at_s)}") for at_s, name in moments if at_s is not None]
         return [*marks, Mark(self.ended_s, _ENDED_BY[self.ending.by])]
 
     def figures(self) -> list[tuple[str, str]]:
@@ -59,8 +59,10 @@ class DemoResult:
             rows.append(("answer to greeting", _ms(analysis.greeting_s - self.answered_s)))
         rows += _each("response time", responses)
         if analysis.replies:
-            rows.append(("of which the agent takes", _ms(self.agent_delay_s)))
-        rows += _each("interruption to silence", silences)
+            rows.append(("the agent answers after", f"{_ms(self.agent_delay_s)} of silence"))
+        # From the caller's mouth, so the agent's own time to notice is in it: not what a benchmark
+        # measures, which begins with the agent's word that it was interrupted.
+        rows += _each("caller's first sound to silence", silences)
         return [
             *rows,
             (

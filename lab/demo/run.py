@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,12 +73,30 @@ async def run_demo(options: DemoOptions, console: Console) -> DemoResult:
         log.touch()
     except OSError as error:
         raise LabError(f"{options.out_dir} cannot be written: {error.strerror}.") from None
+    console.print(_opening(options), soft_wrap=True)
     with log_to(log):
         async with running(options.agent_id, console) as parts:
             result = await _demonstrate(parts, options, console)
             if options.keep:
                 await _stay(parts, console)
+    console.print(_closing(options), soft_wrap=True)
     return result
+
+
+def _opening(options: DemoOptions) -> Text:
+    return Text.assemble(
+        ("A telephone calls an agent, through a real Asterisk.\n", "bold"),
+        "You read what both say and find a recording and a picture of it in "
+        f"{options.out_dir}/ (1 MB).\n"
+        "It takes 40 seconds and costs nothing: everything runs on this machine, on 127.0.0.1, and "
+        "is gone afterwards.\nBoth voices are a computer's, espeak-ng.\n",
+    )
+
+
+def _closing(options: DemoOptions) -> Text:
+    program = sys.argv[0] if Path(sys.argv[0]).name == "ari-app" else "ari-app"
+    talk = "" if options.keep else f" Talk with it yourself:  {program} demo --keep\n"
+    return Text(f"\n{talk} With ElevenLabs:        docs/first-call.md")
 
 
 async def _demonstrate(parts: Parts, options: DemoOptions, console: Console) -> DemoResult:
@@ -175,8 +194,8 @@ def write_results(result: DemoResult, said: Samples, heard: Samples, asterisk: s
         draw(
             CallPicture(
                 title="A call with an agent, as the phone heard it",
-                subtitle=f"softphone ↔ Asterisk {asterisk} ↔ ari-app ↔ practice agent, which takes "
-                f"{result.agent_delay_s * 1000:.0f} ms of every response itself",
+                subtitle=f"softphone ↔ Asterisk {asterisk} ↔ ari-app ↔ practice agent, which "
+                f"answers after {result.agent_delay_s * 1000:.0f} ms of silence",
                 rate_hz=RATE_HZ,
                 said=said,
                 heard=heard,

@@ -44,6 +44,16 @@ AGENT = Dialogue(
 )
 
 
+def agent_texts() -> list[str]:
+    """All that the agent says."""
+    return [AGENT.first_message, *(turn.say for turn in AGENT.turns)]
+
+
+def caller_texts() -> list[str]:
+    """All that the caller says."""
+    return [line.text for line in CALLER]
+
+
 def agents() -> AgentBook:
     """The practice agent's own agents, and the one of this scene."""
     book = AgentBook.built_in()

@@ -1,18 +1,30 @@
-"""The caller's voice, which must not be taken for the agent's."""
+"""The voices of the demonstration: the scene's sentences, as espeak-ng has read them once, so that
+they are words also where it is not installed. `python -m scripts.demo_voices` makes them anew.
+"""
 
 from __future__ import annotations
 
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
+import soxr
 
+from ari_app.audio.g711 import ulaw_to_pcm
 from lab.demo.analysis import Samples, speech_spans
 from lab.practice_agent.syllables import speak_syllables
-from lab.practice_agent.voice import ESPEAK, EspeakVoice, Voice, finish
+from lab.practice_agent.voice import ESPEAK, EspeakVoice, Voice, find_voice, finish
 from lab.softphone.codec import RATE_HZ
 
-_ESPEAK_VOICE = "en-us+f3"
+FOLDER = Path(__file__).parent / "spoken"
+"""µ-law at 8 kHz without a header: what a telephone line leaves of a voice. Nobody owns what
+espeak-ng reads out; its licence is about the program."""
+
+AGENT_VOICE, CALLER_VOICE = "en", "en-us+f3"
+"""Of espeak-ng's."""
 _HIGHER = 1.45
+_NAME_LENGTH = 40
 
 
 class HigherVoice:
@@ -24,10 +36,39 @@ class HigherVoice:
         return finish(samples, round(native_hz * _HIGHER), rate_hz)
 
 
+class KeptVoice:
+    """Sentences that are kept in `folder`; `otherwise` speaks all others."""
+
+    def __init__(self, otherwise: Voice, folder: Path = FOLDER) -> None:
+        self._otherwise = otherwise
+        self._folder = folder
+
+    def speak(self, text: str, rate_hz: int) -> Samples:
+        """Return mono samples at `rate_hz`."""
+        try:
+            ulaw = (self._folder / file_name(text)).read_bytes()
+        except OSError:
+            return self._otherwise.speak(text, rate_hz)
+        samples = np.frombuffer(ulaw_to_pcm(ulaw), "<i2")
+        if rate_hz != RATE_HZ:
+            samples = soxr.resample(samples, RATE_HZ, rate_hz, quality="HQ")
+        return np.asarray(samples, np.int16)
+
+
+def file_name(text: str) -> str:
+    """Where a sentence is kept: the beginning of its letters."""
+    return re.sub("[^a-z]+", "-", text.lower())[:_NAME_LENGTH].strip("-") + ".ulaw"
+
+
+def agent_voice() -> Voice:
+    """The agent's voice; what the scene does not have is spoken as the practice agent does."""
+    return KeptVoice(find_voice())
+
+
 def caller_voice() -> Voice:
-    """`espeak-ng` with a woman's voice where it is installed, otherwise syllables."""
+    """The caller's voice, which must not be taken for the agent's."""
     program = shutil.which(ESPEAK)
-    return EspeakVoice(program, voice=_ESPEAK_VOICE) if program else HigherVoice()
+    return KeptVoice(EspeakVoice(program, voice=CALLER_VOICE) if program else HigherVoice())
 
 
 def spoken(voice: Voice, text: str) -> bytes:

@@ -12,8 +12,8 @@ import numpy as np
 from pydantic import SecretStr
 
 from ari_app.bridge import VoiceBridge
-from ari_app.call.call import CallSession
-from ari_app.records.events import SessionObserver
+from ari_app.control.planner import Wish
+from ari_app.records.journal import Listener
 from ari_app.settings import Settings, load_settings
 from lab.asterisk import LabAsterisk
 from lab.practice_agent import (
@@ -25,6 +25,7 @@ from lab.practice_agent import (
 )
 from lab.softphone import Call, Phone
 from lab.softphone.sounds import level_dbfs
+from tests.session_view import Session
 
 KEY = "sk_of_the_lab"
 HUMAN_HZ, TRANSFER_HZ = 480, 620
@@ -50,13 +51,22 @@ class Bench:
         uri = f"sip:{extension}@{self.asterisk.sip_host}:{self.asterisk.sip_port}"
         return await self.phone.dial(uri)
 
-    def sessions(self) -> list[CallSession]:
-        return list(self.bridge.manager.sessions.values())
+    def sessions(self) -> list[Session]:
+        calls = self.bridge.calls
+        return [Session(calls, record) for record in calls.records.values()]
 
-    async def session(self) -> CallSession:
+    async def session(self) -> Session:
         """The session that began last."""
         await until(lambda: bool(self.sessions()))
         return self.sessions()[-1]
+
+    def named(self, session_id: str) -> Session:
+        """The session of this name."""
+        return Session(self.bridge.calls, self.bridge.calls.records[session_id])
+
+    async def initiate(self, wish: Wish) -> Session:
+        """Ask for a call."""
+        return Session(self.bridge.calls, await self.bridge.control.initiate(wish))
 
     async def conversation(self, index: int = -1) -> ConversationRecord:
         await until(lambda: bool(self.agent.conversations))
@@ -118,14 +128,14 @@ CHATTY = {
 async def bench(
     asterisk: LabAsterisk,
     book: AgentBook | None = None,
-    observers: Sequence[SessionObserver] = (),
+    listeners: Sequence[Listener] = (),
     /,
     **changes: object,
 ) -> AsyncIterator[Bench]:
     """A bench that is ready for calls; everything is stopped and checked at the end."""
     async with (
         PracticeAgent(practice_config(book)) as agent,
-        VoiceBridge(settings_for(asterisk, agent, **changes), observers) as bridge,
+        VoiceBridge(settings_for(asterisk, agent, **changes), listeners) as bridge,
         Phone() as phone,
     ):
         running = asyncio.create_task(bridge.run())

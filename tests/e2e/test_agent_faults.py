@@ -13,7 +13,6 @@ import aiohttp
 import numpy as np
 import pytest
 
-from ari_app.call.call import CallSession
 from ari_app.call.states import State
 from lab.asterisk import LabAsterisk
 from lab.practice_agent import AgentBook, ConversationRecord
@@ -21,6 +20,7 @@ from lab.softphone.call import Call
 from lab.softphone.sounds import babble, level_dbfs, tone_dbfs
 from tests.e2e.conftest import Logged
 from tests.e2e.harness import HUMAN_HZ, Bench, bench, book, profile, until
+from tests.session_view import Session
 
 pytestmark = pytest.mark.e2e
 
@@ -53,7 +53,7 @@ async def metrics(b: Bench) -> str:
         return await answer.text()
 
 
-async def talking(b: Bench) -> tuple[Call, CallSession]:
+async def talking(b: Bench) -> tuple[Call, Session]:
     call = await b.call()
     session = await b.session()
     await until(lambda: session.state is State.TALKING)
@@ -95,7 +95,7 @@ async def test_the_caller_rings_on_and_then_gets_a_human(
         await call.rung()
         session = await b.session()
         await session.ended.wait()
-        assert session.answered_at is None
+        assert session.record.answered_at is None
         line = await logged("landed=human", 5)
         took = time.monotonic() - began
         assert "agent=FAILED" in line
@@ -155,13 +155,13 @@ async def lost(b: Bench) -> float:
     return time.monotonic()
 
 
-async def back(b: Bench, call: Call, session: CallSession) -> ConversationRecord:
+async def back(b: Bench, call: Call, session: Session) -> ConversationRecord:
     """Wait until the second agent is heard; its conversation."""
     await until(lambda: len(b.agent.conversations) == 2)
     await until(lambda: session.state is State.TALKING)
     record = await b.conversation(1)
     await until(lambda: record.agent_audio_seconds > 0)
-    await until(lambda: session.audio_interface.playout.idle)
+    await until(lambda: session.sound.playout.idle)
     await asyncio.sleep(0.2)
     return record
 
@@ -219,7 +219,7 @@ async def test_what_was_queued_is_heard_to_its_end(asterisk: LabAsterisk) -> Non
     async with bench(asterisk, mortal(dialogue=story)) as b:
         call, session = await talking(b)
         died = await lost(b)
-        queued = session.audio_interface.playout.pending_ms / 1000
+        queued = session.sound.playout.pending_ms / 1000
         assert queued > 2
         await back(b, call, session)
         assert dead_air(call, died) < 2
@@ -259,7 +259,7 @@ async def test_an_agent_that_allows_no_override_greets_again(asterisk: LabAsteri
         died = await lost(b)
         await until(lambda: len(b.agent.conversations) == 3)
         await until(lambda: session.state is State.TALKING)
-        await until(lambda: session.audio_interface.playout.idle)
+        await until(lambda: session.sound.playout.idle)
         refused, third = await b.conversation(1), await b.conversation(2)
         assert refused.error is not None
         assert refused.error.startswith("override_error")
@@ -276,7 +276,7 @@ async def test_a_caller_on_hold_hears_music_until_the_new_agent_speaks(
     dying = {"times": 1, "close": {"code": 1006, "after_ms": 3500}}
     async with bench(asterisk, book(faults=dying, delivery={"think_ms": 1000})) as b:
         call, session = await talking(b)
-        await b.bridge.control.hold(session.session_id)
+        await b.bridge.control.hold(session.session_id, on=True)
         await until(lambda: hears(call, MUSIC_HZ))
         died = await lost(b)
         await back(b, call, session)

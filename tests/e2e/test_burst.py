@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 import structlog
 
-from ari_app.call.call import CallSession
 from ari_app.call.states import State
 from ari_app.line.asterisk.ari.resources import CONTINUE, SET_VARIABLE
 from ari_app.line.asterisk.ari.rest import Operation
-from ari_app.records.events import SessionObserver
+from ari_app.records.events import CallEvent
+from ari_app.records.record import CallRecord
 from lab.asterisk import LabAsterisk
 from lab.softphone import Phone
 from tests.e2e.harness import Bench, bench, book, until
@@ -50,16 +50,16 @@ _LINE = re.compile(
 )
 
 
-class Places(SessionObserver):
+class Places:
     """Counts how many hold one, at each change."""
 
     def __init__(self) -> None:
         self.most = 0
         self.bench: Bench | None = None
 
-    def call_changed(self, session: CallSession, state: State) -> None:
+    def heard(self, record: CallRecord, event: CallEvent) -> None:
         if self.bench is not None:
-            taken = self.bench.bridge.manager.get_active_sessions_count()
+            taken = self.bench.bridge.calls.count()
             self.most = max(self.most, taken)
 
 
@@ -69,7 +69,7 @@ def went_on(asterisk: LabAsterisk, since: int) -> dict[str, tuple[str, str, floa
     entered: dict[str, datetime] = {}
     found: dict[str, tuple[str, str, float]] = {}
     for line in _LINE.finditer(text):
-        at = datetime.strptime(line["at"], "%Y-%m-%d %H:%M:%S.%f")
+        at = datetime.fromisoformat(line["at"])
         if line["what"] == "entered":
             entered[line["id"]] = at
         else:
@@ -99,7 +99,7 @@ async def test_a_burst_takes_all_places_and_not_one_more(asterisk: LabAsterisk) 
             bench(
                 asterisk,
                 book(**QUIET),
-                [places],
+                [places.heard],
                 max_concurrent_calls=PLACES,
                 agent_connect_timeout_seconds=20,
             )

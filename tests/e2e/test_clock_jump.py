@@ -56,8 +56,8 @@ async def test_a_call_does_not_notice_that_the_clock_jumps(
             jump(seconds)
             heard, packets = loud_seconds(record), len(call.ear.arrivals)
             await call.play(tone(1000, 500, -20))
-            await until(lambda: loud_seconds(record) > heard + 0.45)
-            await until(lambda: len(call.ear.arrivals) > packets + 20)
+            await until(lambda: loud_seconds(record) > heard + 0.45)  # noqa: B023
+            await until(lambda: len(call.ear.arrivals) > packets + 20)  # noqa: B023
             assert session.state is State.TALKING
         stats = call.ear.stats()
         assert (stats.lost, stats.duplicated) == (0, 0)
@@ -65,10 +65,10 @@ async def test_a_call_does_not_notice_that_the_clock_jumps(
         jump(3600)
         await call.hang_up()
         await asyncio.wait_for(session.ended.wait(), 5)
-        assert session.duration() < time.monotonic() - began
-        assert session.ended_at is not None
-        assert session.ended_at - datetime.now(UTC) > timedelta(minutes=59)
-        assert b.bridge.manager.get_session(session.session_id) is session
+        assert (session.record.seconds or 0) < time.monotonic() - began
+        assert session.record.ended_at is not None
+        assert session.record.ended_at - datetime.now(UTC) > timedelta(minutes=59)
+        assert b.named(session.session_id) == session
         await b.all_gone()
         again = await b.call()
         await again.hang_up()

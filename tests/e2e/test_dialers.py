@@ -208,7 +208,7 @@ async def test_a_person_takes_over_when_the_service_has_no_room(asterisk: LabAst
 async def test_a_person_takes_over_when_the_service_does_not_run(asterisk: LabAsterisk) -> None:
     async with dialer(asterisk) as d:
         d.bench.bridge.stop()
-        await until(lambda: d.bench.bridge.manager.draining)
+        await until(lambda: d.bench.bridge.calls.draining)
         await without_application(asterisk)
         await d.place("8500")
         call = await d.callee.incoming(10)

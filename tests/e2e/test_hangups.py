@@ -18,18 +18,20 @@ from typing import Any
 import pytest
 import structlog
 
-from ari_app.call.call import CallSession
 from ari_app.call.states import State
-from ari_app.control.control import Initiate, NotPossible
+from ari_app.control.control import NotPossible
+from ari_app.control.planner import Wish
 from ari_app.line.asterisk.ari import resources as bridges
 from ari_app.line.asterisk.ari import resources as channels
 from ari_app.line.asterisk.ari.rest import Operation
-from ari_app.records.events import SessionObserver
+from ari_app.records.events import AgentConnected, CallEvent, StateChanged
+from ari_app.records.record import CallRecord
 from lab.asterisk import LabAsterisk
 from lab.softphone import Answer, CallFailed, Phone
 from lab.softphone.call import Call
 from lab.softphone.incoming import IncomingLeg
 from tests.e2e.harness import Bench, bench, book, until
+from tests.session_view import Session
 
 pytestmark = pytest.mark.e2e
 
@@ -104,30 +106,34 @@ class Plan:
     by_phone: bool
     delay: float
     hit: asyncio.Event = field(default_factory=asyncio.Event)
-    session: CallSession | None = None
+    session: Session | None = None
 
 
-class Moments(SessionObserver):
+class Moments:
     """Sees each moment of each call, and tells the one whose plan it is."""
 
     def __init__(self) -> None:
         self.plans: dict[str, Plan] = {}
         self.hits: Counter[tuple[str, str]] = Counter()
         self._by_id: dict[str, Plan] = {}
+        self._bench: Bench | None = None
 
-    def call_changed(self, session: CallSession, state: State) -> None:
-        plan = self.plans.get(session.called_number.removeprefix("+"))
-        if plan is not None:
-            plan.session = session
-            for name in (session.call_id, session.media_id, session.bridge_id):
-                self._by_id[name] = plan
-            self._came(plan, state.value)
-
-    def agent_connected(self, session: CallSession, seconds: float) -> None:
-        self._came(self._by_id.get(session.call_id), "agent connected")
+    def heard(self, record: CallRecord, event: CallEvent) -> None:
+        plan = self.plans.get(record.called_number.removeprefix("+"))
+        if plan is None or self._bench is None:
+            return
+        session = plan.session = Session(self._bench.bridge.calls, record)
+        for name in (session.call_id, session.media_id, session.bridge_id):
+            self._by_id[name] = plan
+        match event:
+            case StateChanged(state):
+                self._came(plan, state)
+            case AgentConnected():
+                self._came(plan, "agent connected")
 
     def watch(self, b: Bench) -> None:
         """See the requests too."""
+        self._bench = b
         rest = b.bridge.ari.rest
         send = rest.call
 
@@ -185,8 +191,8 @@ class Crowd:
 
     async def _begin(self, plan: Plan) -> Call | None:
         if plan.kind == "out":
-            asked = Initiate(called_number=f"+{plan.number}")
-            await self.b.bridge.control.initiate(asked)
+            asked = Wish(called_number=f"+{plan.number}")
+            await self.b.initiate(asked)
             return None
         asterisk = self.b.asterisk
         target = f"sip:{plan.number}@{asterisk.sip_host}:{asterisk.sip_port}"
@@ -202,13 +208,13 @@ class Crowd:
         session = plan.session
         assert session is not None
         if plan.kind == "wait" and plan.moment != "waiting":
-            await until(lambda: session.state is not State.NEW, 20)
-            await control.initiate(Initiate(call_id=session.call_id))
+            await until(lambda: session.state != "new", 20)
+            await control.initiate(Wish(reference=session.call_id))
         if plan.moment in IN_THE_MIDDLE + ON_THE_WAY_OUT:
             await until(lambda: session.state is State.TALKING or session.ended.is_set(), 20)
             with contextlib.suppress(NotPossible):
                 if plan.moment in IN_THE_MIDDLE:
-                    await control.hold(session.session_id)
+                    await control.hold(session.session_id, on=True)
                 else:
                     await control.transfer(session.session_id, "9876")
 
@@ -241,7 +247,7 @@ async def crowd(asterisk: LabAsterisk) -> AsyncIterator[Crowd]:
             bench(
                 asterisk,
                 book(**BRIEF),
-                [moments],
+                [moments.heard],
                 max_concurrent_calls=2 * AT_ONCE,
                 outbound_endpoint=f"PJSIP/lab/sip:{{number}}@127.0.0.1:{callee.address.port}",
             )

@@ -66,7 +66,7 @@ async def one_call(b: Bench, logged: Logged, extension: str, text: str) -> bool:
     async with Phone(username=user, display=text) as phone:
         call = await phone.call(uri, headers=headers, timeout=30)
         (session,) = (s for s in b.sessions() if s.agent_id == f"agent_{extension}")
-        told = dict(session.plan.initiation.dynamic_variables or {})
+        told = dict(session.call.plan.briefing.variables)
         assert not any(name.startswith("system__") for name in told)
         assert told["note"] == "x"
         (record,) = (r for r in b.agent.conversations if r.agent_id == f"agent_{extension}")

@@ -105,7 +105,7 @@ async def test_a_call_from_beginning_to_end(asterisk: LabAsterisk) -> None:
             assert (greeting["who"], greeting["text"]) == ("agent", "Hello Jane.")
 
             session = d.bench.sessions()[0]
-            await until(lambda: session.audio_interface.playout.idle)
+            await until(lambda: session.sound.playout.idle)
             await call.play(babble(1000))
             answer = await until_event(socket, "transcript", who="agent")
             assert answer["text"].startswith("Thank you")

@@ -12,7 +12,6 @@ import pytest
 from aiohttp import web
 
 from ari_app.audio.g711 import ulaw_to_pcm
-from ari_app.call.call import CallSession
 from ari_app.call.states import State
 from ari_app.control.control import NotPossible, SessionNotFound
 from lab.asterisk import LabAsterisk
@@ -20,6 +19,7 @@ from lab.practice_agent import AgentBook, ConversationRecord
 from lab.softphone.call import Call
 from lab.softphone.sounds import babble, level_dbfs, tone, tone_dbfs
 from tests.e2e.harness import HUMAN_HZ, Bench, bench, book, profile, until
+from tests.session_view import Session
 
 pytestmark = pytest.mark.e2e
 
@@ -28,7 +28,7 @@ MUSIC_HZ = 440
 QUIET = {"dialogue": {"first_message": "", "turns": []}}
 
 
-async def talking(b: Bench, extension: str = "100") -> tuple[Call, CallSession]:
+async def talking(b: Bench, extension: str = "100") -> tuple[Call, Session]:
     call = await b.call(extension)
     session = await b.session()
     await until(lambda: session.state is State.TALKING)
@@ -50,7 +50,7 @@ def tool(tool_name: str, /, **parameters: object) -> AgentBook:
     )
 
 
-async def use_tool(b: Bench) -> tuple[Call, CallSession, ConversationRecord]:
+async def use_tool(b: Bench) -> tuple[Call, Session, ConversationRecord]:
     call, session = await talking(b)
     await call.wait_for_sound(LOUD, since=0)
     await call.wait_for_silence(500)
@@ -202,13 +202,13 @@ tools:
 async def test_hold_from_outside(asterisk: LabAsterisk) -> None:
     async with bench(asterisk, book(**QUIET)) as b:
         call, session = await talking(b)
-        await b.bridge.control.hold(session.session_id)
+        await b.bridge.control.hold(session.session_id, on=True)
         await until(lambda: heard(call, MUSIC_HZ))
         assert session.state is State.HOLDING
-        await b.bridge.control.unhold(session.session_id)
+        await b.bridge.control.hold(session.session_id, on=False)
         await until(lambda: session.state is State.TALKING)
         await until(lambda: level_dbfs(call.heard_pcm()[-1600:]) < -60)
-        await b.bridge.control.hold(session.session_id)
+        await b.bridge.control.hold(session.session_id, on=True)
         await until(lambda: heard(call, MUSIC_HZ))
         await b.bridge.control.end(session.session_id)
         await asyncio.wait_for(call.ended, 5)
@@ -287,10 +287,10 @@ async def test_something_is_said_to_the_agent(asterisk: LabAsterisk) -> None:
         await call.hang_up()
         await b.all_gone()
         with pytest.raises(NotPossible):
-            await b.bridge.control.hold(session.session_id)
+            await b.bridge.control.hold(session.session_id, on=True)
         with pytest.raises(SessionNotFound):
             await b.bridge.control.mute("nobody", True)
-        assert await b.bridge.control.end(session.session_id) is session
+        assert await b.bridge.control.end(session.session_id) is session.record
 
 
 # --- time-outs
@@ -307,7 +307,7 @@ async def test_nobody_says_anything(asterisk: LabAsterisk) -> None:
         line = await asterisk.wait_for_log(f"session={session.session_id}", 10)
         assert "agent=TIMEOUT reason=no_speech" in line
         await until(lambda: heard(call, HUMAN_HZ))
-        assert session.duration() > 3
+        assert (session.record.seconds or 0) > 3
         await call.hang_up()
         await b.all_gone()
 

@@ -10,15 +10,16 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from ari_app.call.call import CallSession
 from ari_app.call.states import State
-from ari_app.control.control import ControlRefused, Initiate
+from ari_app.control.control import ControlRefused
+from ari_app.control.planner import Wish
 from lab.asterisk import LabAsterisk
 from lab.practice_agent import AgentBook
 from lab.softphone import Answer, Phone, Reject, Ring
 from lab.softphone.policy import Policy
-from lab.softphone.sounds import babble, level_dbfs, tone_dbfs
+from lab.softphone.sounds import babble, level_dbfs, silence, tone_dbfs
 from tests.e2e.harness import TRANSFER_HZ, Bench, bench, book, until
+from tests.session_view import Session
 
 pytestmark = pytest.mark.e2e
 
@@ -40,33 +41,33 @@ async def callee_and_bench(
             yield callee, b
 
 
-def result_of(session: CallSession) -> str | None:
+def result_of(session: Session) -> str | None:
     """The result now; the type checker would hold on to what it was."""
-    return session.result
+    return session.record.result
 
 
-async def ended(session: CallSession, within: float = 15.0) -> CallSession:
+async def ended(session: Session, within: float = 15.0) -> Session:
     await asyncio.wait_for(session.ended.wait(), within)
     return session
 
 
 async def test_the_agent_speaks_as_soon_as_the_call_is_answered(asterisk: LabAsterisk) -> None:
     async with callee_and_bench(asterisk, Answer(after_s=1.5)) as (callee, b):
-        session = await b.bridge.control.initiate(
-            Initiate(
+        session = await b.initiate(
+            Wish(
                 called_number=NUMBER,
                 caller_number="+4989111",
-                call_id="lead-7",
+                reference="lead-7",
                 variables={"customer_name": "Jane"},
                 metadata={"campaign": "spring"},
             )
         )
-        assert session.status == "initializing"
-        assert session.reference == "lead-7"
+        assert session.record.status == "initializing"
+        assert session.record.reference == "lead-7"
         assert session.metadata == {"campaign": "spring"}
         call = await callee.incoming(5)
         await until(lambda: session.state is State.RINGING)
-        await until(lambda: session.agent is not None)
+        await until(lambda: session.record.has_conversed)
         assert result_of(session) is None
         await call.answered()
         answered = time.monotonic()
@@ -81,19 +82,17 @@ async def test_the_agent_speaks_as_soon_as_the_call_is_answered(asterisk: LabAst
             "call_sid": session.call_id,
             "customer_name": "Jane",
         }
-        assert session.result == "answered"
+        assert session.record.result == "answered"
         await call.hang_up()
         await b.all_gone()
-    assert session.result == "answered"
+    assert session.record.result == "answered"
     assert session.end_reason == "caller_hung_up"
-    assert session.hangup_cause == 16
+    assert session.record.hangup_cause == 16
 
 
 async def test_the_callee_sees_the_caller_id(asterisk: LabAsterisk) -> None:
     async with callee_and_bench(asterisk, Ring()) as (callee, b):
-        session = await b.bridge.control.initiate(
-            Initiate(called_number=NUMBER, caller_number="+4989111")
-        )
+        session = await b.initiate(Wish(called_number=NUMBER, caller_number="+4989111"))
         call = await callee.incoming(5)
         channel = await asterisk.ari("GET", f"channels/{session.call_id}")
         assert isinstance(channel, dict)
@@ -101,14 +100,14 @@ async def test_the_callee_sees_the_caller_id(asterisk: LabAsterisk) -> None:
         assert call.is_incoming
         await b.bridge.control.end(session.session_id, "changed_my_mind")
         assert session.end_reason == "changed_my_mind"
-        assert session.result == "failed"
+        assert session.record.result == "failed"
         await b.all_gone()
 
 
 async def test_a_call_of_ours_is_hung_up_when_the_agent_ends_it(asterisk: LabAsterisk) -> None:
     talk = {"first_message": "Hello.", "turns": [{"say": "Good bye.", "end_call": True}]}
     async with callee_and_bench(asterisk, Answer(), book(dialogue=talk)) as (callee, b):
-        session = await b.bridge.control.initiate(Initiate(called_number=NUMBER))
+        session = await b.initiate(Wish(called_number=NUMBER))
         call = await callee.incoming(5)
         await call.wait_for_sound(LOUD, since=0)
         await call.wait_for_silence(500)
@@ -117,27 +116,27 @@ async def test_a_call_of_ours_is_hung_up_when_the_agent_ends_it(asterisk: LabAst
         assert ending.by == "far"
         await b.all_gone()
     assert session.end_reason == "agent_ended"
-    assert session.result == "answered"
+    assert session.record.result == "answered"
 
 
 async def test_a_callee_who_answers_without_ringing(asterisk: LabAsterisk) -> None:
     async with callee_and_bench(asterisk, Answer()) as (callee, b):
-        session = await b.bridge.control.initiate(Initiate(called_number=NUMBER))
+        session = await b.initiate(Wish(called_number=NUMBER))
         call = await callee.incoming(5)
         await call.wait_for_sound(LOUD, since=0)
         await call.hang_up()
         await b.all_gone()
-    assert session.result == "answered"
+    assert session.record.result == "answered"
 
 
 async def test_early_media_is_not_an_answer(asterisk: LabAsterisk) -> None:
     policy = Answer(after_s=1.0, early_media=True)
     async with callee_and_bench(asterisk, policy) as (callee, b):
-        session = await b.bridge.control.initiate(Initiate(called_number=NUMBER))
+        session = await b.initiate(Wish(called_number=NUMBER))
         call = await callee.incoming(5)
         await until(lambda: session.state is State.RINGING)
         await asyncio.sleep(0.5)
-        assert session.answered_at is None
+        assert session.record.answered_at is None
         await call.answered()
         await call.wait_for_sound(LOUD, since=0)
         await call.hang_up()
@@ -165,27 +164,25 @@ async def test_a_callee_who_does_not_take_the_call(
     asterisk: LabAsterisk, policy: Policy, result: str, sip_code: int
 ) -> None:
     async with callee_and_bench(asterisk, policy) as (_, b):
-        session = await b.bridge.control.initiate(Initiate(called_number=NUMBER))
+        session = await b.initiate(Wish(called_number=NUMBER))
         await ended(session)
-        assert session.result == result
+        assert session.record.result == result
         assert session.end_reason == result
-        assert session.sip_code in (sip_code, None), "older versions do not tell it"
-        assert session.hangup_cause
+        assert session.record.sip_code in (sip_code, None), "older versions do not tell it"
+        assert session.record.hangup_cause
         await b.all_gone()
 
 
 async def test_nobody_answers(asterisk: LabAsterisk) -> None:
     async with callee_and_bench(asterisk, Ring()) as (callee, b):
         began = time.monotonic()
-        session = await b.bridge.control.initiate(
-            Initiate(called_number=NUMBER, ring_timeout_seconds=1.5)
-        )
+        session = await b.initiate(Wish(called_number=NUMBER, ring_timeout_seconds=1.5))
         call = await callee.incoming(5)
         ending = await asyncio.wait_for(call.ended, 5)
         assert ending.by == "far"
         await ended(session)
         assert 1.4 < time.monotonic() - began < 3
-        assert session.result == "no_answer"
+        assert session.record.result == "no_answer"
         await b.all_gone()
 
 
@@ -194,34 +191,66 @@ async def test_nothing_is_there(asterisk: LabAsterisk) -> None:
         silent.bind(("127.0.0.1", 0))
         endpoint = f"PJSIP/lab/sip:{{number}}@127.0.0.1:{silent.getsockname()[1]}"
         async with bench(asterisk, outbound_endpoint=endpoint) as b:
-            session = await b.bridge.control.initiate(
-                Initiate(called_number=NUMBER, ring_timeout_seconds=2)
-            )
+            session = await b.initiate(Wish(called_number=NUMBER, ring_timeout_seconds=2))
             await ended(session)
-            assert session.result == "unreachable"
+            assert session.record.result == "unreachable"
             await b.all_gone(20)
 
 
 async def test_a_trunk_that_nobody_has_registered(asterisk: LabAsterisk) -> None:
     async with bench(asterisk) as b:
-        session = await b.bridge.control.initiate(Initiate(called_number=NUMBER))
+        session = await b.initiate(Wish(called_number=NUMBER))
         await ended(session)
-        assert session.result == "unreachable"
+        assert session.record.result == "unreachable"
         await b.all_gone()
 
 
 @pytest.mark.parametrize("endpoint", ["Local/{number}@callees"])
 async def test_a_local_channel_in_the_trunks_place(asterisk: LabAsterisk, endpoint: str) -> None:
     async with bench(asterisk, outbound_endpoint=endpoint, number_pattern="[a-z]+") as b:
-        session = await b.bridge.control.initiate(Initiate(called_number="busy"))
+        session = await b.initiate(Wish(called_number="busy"))
         await ended(session)
-        assert session.result == "busy"
-        assert session.hangup_cause == 17
-        session = await b.bridge.control.initiate(Initiate(called_number="echo"))
+        assert session.record.result == "busy"
+        assert session.record.hangup_cause == 17
+        session = await b.initiate(Wish(called_number="echo"))
         await until(lambda: session.state is State.TALKING)
         await b.bridge.control.end(session.session_id)
-        assert session.result == "answered"
+        assert session.record.result == "answered"
         await b.all_gone()
+
+
+ROUTES = """
+[from-internal]
+exten => _+X.,1,Dial(PJSIP/lab/sip:${EXTEN}@127.0.0.1:@PORT@,2)
+ same => n,%s
+"""
+
+
+@pytest.mark.parametrize(
+    ("policy", "then", "result"),
+    [
+        (Reject(486, after_s=0.3), "Busy(5)", "busy"),
+        (Reject(486, after_s=0.3), "Congestion(5)", "busy"),
+        (Reject(486, after_s=0.3), "Hangup()", "busy"),
+        (Ring(), "Busy(5)", "no_answer"),
+        (Ring(), "Hangup()", "no_answer"),
+        (Reject(503, after_s=0.3), "Congestion(5)", "unreachable"),
+        (Reject(404, after_s=0.3), "Congestion(5)", "invalid_number"),
+        (Reject(603, after_s=0.3), "Busy(5)", "rejected"),
+    ],
+    ids=str,
+)
+async def test_a_callee_behind_the_dialplan_of_a_pbx(
+    asterisk: LabAsterisk, policy: Policy, then: str, result: str
+) -> None:
+    async with Phone(on_incoming=policy) as callee:
+        dialplan = (ROUTES % then).replace("@PORT@", str(callee.address.port))
+        await asterisk.add_dialplan("routes.conf", dialplan)
+        async with bench(asterisk, outbound_endpoint="Local/{number}@from-internal") as b:
+            session = await b.initiate(Wish(called_number=NUMBER))
+            await ended(session)
+            assert session.record.result == result
+            await b.all_gone(10)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +259,7 @@ async def test_a_local_channel_in_the_trunks_place(asterisk: LabAsterisk, endpoi
 async def test_nothing_but_a_number_is_dialled(asterisk: LabAsterisk, number: str) -> None:
     async with bench(asterisk) as b:
         with pytest.raises(ControlRefused) as refused:
-            await b.bridge.control.initiate(Initiate(called_number=number))
+            await b.initiate(Wish(called_number=number))
         assert refused.value.code == "invalid_number"
         assert b.sessions() == []
 
@@ -238,31 +267,31 @@ async def test_nothing_but_a_number_is_dialled(asterisk: LabAsterisk, number: st
 async def test_the_callee_gives_up_while_the_agent_is_being_reached(asterisk: LabAsterisk) -> None:
     slow = book(faults={"metadata_delay_ms": 3000})
     async with callee_and_bench(asterisk, Answer(), slow) as (callee, b):
-        session = await b.bridge.control.initiate(Initiate(called_number=NUMBER))
+        session = await b.initiate(Wish(called_number=NUMBER))
         call = await callee.incoming(5)
         await call.answered()
         await until(lambda: session.state is State.CONNECTING)
         await call.hang_up()
         await ended(session)
-        assert session.result == "answered"
+        assert session.record.result == "answered"
         await b.all_gone()
 
 
 async def test_an_agent_that_cannot_be_reached_ends_the_ringing(asterisk: LabAsterisk) -> None:
     broken = book(faults={"signed_url_status": 500})
     async with callee_and_bench(asterisk, Ring(), broken) as (callee, b):
-        session = await b.bridge.control.initiate(Initiate(called_number=NUMBER))
+        session = await b.initiate(Wish(called_number=NUMBER))
         call = await callee.incoming(5)
         await asyncio.wait_for(call.ended, 5)
         await ended(session)
         assert session.end_reason == "agent_unavailable"
-        assert session.result == "failed"
+        assert session.record.result == "failed"
         await b.all_gone()
 
 
 async def test_a_call_of_ours_is_transferred_into_the_dialplan(asterisk: LabAsterisk) -> None:
     async with callee_and_bench(asterisk, Answer()) as (callee, b):
-        session = await b.bridge.control.initiate(Initiate(called_number=NUMBER))
+        session = await b.initiate(Wish(called_number=NUMBER))
         call = await callee.incoming(5)
         await call.wait_for_sound(LOUD, since=0)
         await until(lambda: session.state is State.TALKING)
@@ -276,7 +305,7 @@ async def test_a_call_of_ours_is_transferred_into_the_dialplan(asterisk: LabAste
 
 async def test_a_person_is_told_from_a_machine(asterisk: LabAsterisk) -> None:
     async with callee_and_bench(asterisk, Answer(after_s=0.3)) as (callee, b):
-        session = await b.bridge.control.initiate(Initiate(called_number=NUMBER, amd=True))
+        session = await b.initiate(Wish(called_number=NUMBER, amd=True))
         call = await callee.incoming(5)
         await call.answered()
         await until(lambda: session.state is State.SCREENING)
@@ -296,7 +325,7 @@ async def test_a_machine_answers(asterisk: LabAsterisk, on_machine: str) -> None
         callee,
         b,
     ):
-        session = await b.bridge.control.initiate(Initiate(called_number=NUMBER, amd=True))
+        session = await b.initiate(Wish(called_number=NUMBER, amd=True))
         call = await callee.incoming(5)
         await call.answered()
         greeting = asyncio.create_task(call.play(babble(6500, -15)))
@@ -316,13 +345,50 @@ async def test_a_machine_answers(asterisk: LabAsterisk, on_machine: str) -> None
         else:
             await call.wait_for_sound(LOUD, since=0)
             await call.hang_up()
-        assert session.result == "answered"
+        assert session.record.result == "answered"
+        await b.all_gone()
+
+
+@pytest.mark.parametrize(
+    ("says", "status", "cause"),
+    [
+        (b"", "MACHINE", "INITIALSILENCE-"),
+        (babble(400, -20) + silence(200) + babble(400, -20), "HUMAN", "HUMAN-"),
+        ((babble(200, -20) + silence(100)) * 3, "HUMAN", "HUMAN-"),
+        ((babble(200, -20) + silence(100)) * 8, "MACHINE", "MAXWORDS-"),
+        (None, "NOTSURE", "TOOLONG-"),
+    ],
+    ids=["silent", "two words", "three words", "many words", "no sound"],
+)
+async def test_no_person_is_hung_up_on_though_machines_are(
+    asterisk: LabAsterisk, says: bytes | None, status: str, cause: str
+) -> None:
+    async with callee_and_bench(asterisk, Answer(after_s=0.3), amd_on_machine="hang_up") as (
+        callee,
+        b,
+    ):
+        session = await b.initiate(Wish(called_number=NUMBER, amd=True))
+        call = await callee.incoming(5)
+        call.mute_rtp(says is None)
+        await call.answered()
+        if says:
+            call.send(says)
+        await until(lambda: "amd_status" in session.metadata, 10)
+        assert session.metadata["amd_status"] == status
+        assert session.metadata["amd_cause"].startswith(cause)
+        if cause == "MAXWORDS-":
+            await ended(session)
+            assert session.end_reason == "machine_detected"
+        else:
+            call.mute_rtp(False)
+            await call.wait_for_sound(LOUD, since=0)
+            await call.hang_up()
         await b.all_gone()
 
 
 async def test_the_callee_hangs_up_while_the_dialplan_listens(asterisk: LabAsterisk) -> None:
     async with callee_and_bench(asterisk, Answer()) as (callee, b):
-        session = await b.bridge.control.initiate(Initiate(called_number=NUMBER, amd=True))
+        session = await b.initiate(Wish(called_number=NUMBER, amd=True))
         call = await callee.incoming(5)
         await call.answered()
         await until(lambda: session.state is State.SCREENING)
@@ -335,18 +401,16 @@ async def test_the_callee_hangs_up_while_the_dialplan_listens(asterisk: LabAster
 
 async def test_one_more_than_the_limit_is_refused_or_waits(asterisk: LabAsterisk) -> None:
     async with callee_and_bench(asterisk, Answer(), max_concurrent_calls=1) as (callee, b):
-        first = await b.bridge.control.initiate(Initiate(called_number=NUMBER))
+        first = await b.initiate(Wish(called_number=NUMBER))
         call = await callee.incoming(5)
         with pytest.raises(ControlRefused) as refused:
-            await b.bridge.control.initiate(Initiate(called_number=NUMBER))
+            await b.initiate(Wish(called_number=NUMBER))
         assert refused.value.code == "capacity"
         assert refused.value.retry_after
         with pytest.raises(ControlRefused) as late:
-            await b.bridge.control.initiate(Initiate(called_number=NUMBER, wait_seconds=0.3))
+            await b.initiate(Wish(called_number=NUMBER, wait_seconds=0.3))
         assert late.value.code == "queue_timeout"
-        waiting = asyncio.create_task(
-            b.bridge.control.initiate(Initiate(called_number=NUMBER, wait_seconds=10))
-        )
+        waiting = asyncio.create_task(b.initiate(Wish(called_number=NUMBER, wait_seconds=10)))
         await asyncio.sleep(0.2)
         assert not waiting.done()
         await call.hang_up()
@@ -360,18 +424,15 @@ async def test_one_more_than_the_limit_is_refused_or_waits(asterisk: LabAsterisk
 
 async def test_calls_a_second_are_limited(asterisk: LabAsterisk) -> None:
     async with callee_and_bench(asterisk, Reject(486), outbound_calls_per_second=2) as (_, b):
-        await b.bridge.control.initiate(Initiate(called_number=NUMBER))
+        await b.initiate(Wish(called_number=NUMBER))
         with pytest.raises(ControlRefused) as refused:
-            await b.bridge.control.initiate(Initiate(called_number=NUMBER))
+            await b.initiate(Wish(called_number=NUMBER))
         assert refused.value.code == "rate_limited"
         assert refused.value.retry_after is not None
         assert 0 < refused.value.retry_after <= 0.5
         began = time.monotonic()
         await asyncio.gather(
-            *(
-                b.bridge.control.initiate(Initiate(called_number=NUMBER, wait_seconds=10))
-                for _ in range(3)
-            )
+            *(b.initiate(Wish(called_number=NUMBER, wait_seconds=10)) for _ in range(3))
         )
         assert 1.3 < time.monotonic() - began < 2.5
         await b.all_gone()
@@ -379,13 +440,11 @@ async def test_calls_a_second_are_limited(asterisk: LabAsterisk) -> None:
 
 async def test_a_name_is_given_once(asterisk: LabAsterisk) -> None:
     async with callee_and_bench(asterisk, Ring()) as (callee, b):
-        session = await b.bridge.control.initiate(
-            Initiate(called_number=NUMBER, session_id="mine-1")
-        )
+        session = await b.initiate(Wish(called_number=NUMBER, session_id="mine-1"))
         assert session.session_id == "mine-1"
         await callee.incoming(5)
         with pytest.raises(ControlRefused) as refused:
-            await b.bridge.control.initiate(Initiate(called_number=NUMBER, session_id="mine-1"))
+            await b.initiate(Wish(called_number=NUMBER, session_id="mine-1"))
         assert refused.value.code == "session_exists"
         await b.bridge.control.end("mine-1")
         await b.all_gone()
@@ -396,7 +455,7 @@ async def test_a_call_is_taken_back_in_the_moment_that_it_is_placed(
 ) -> None:
     async with callee_and_bench(asterisk, Ring()) as (callee, b):
         for _ in range(5):
-            session = await b.bridge.control.initiate(Initiate(called_number=NUMBER))
+            session = await b.initiate(Wish(called_number=NUMBER))
             await b.bridge.control.end(session.session_id)
             await b.all_gone()
         await until(lambda: not callee.calls)
@@ -404,7 +463,7 @@ async def test_a_call_is_taken_back_in_the_moment_that_it_is_placed(
 
 async def test_a_call_is_taken_back_while_the_dialplan_listens(asterisk: LabAsterisk) -> None:
     async with callee_and_bench(asterisk, Answer()) as (callee, b):
-        session = await b.bridge.control.initiate(Initiate(called_number=NUMBER, amd=True))
+        session = await b.initiate(Wish(called_number=NUMBER, amd=True))
         call = await callee.incoming(5)
         await until(lambda: session.state is State.SCREENING)
         await asyncio.sleep(0.3)

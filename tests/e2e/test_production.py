@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from ari_app.call.states import State
-from ari_app.control.control import Initiate
+from ari_app.control.planner import Wish
 from lab.asterisk import Installation, LabAsterisk
 from lab.softphone import Answer, CallFailed, Phone
 from lab.softphone.call import Call
@@ -165,7 +165,7 @@ async def test_the_name_of_a_trunk_lets_nobody_in(box: LabAsterisk, name: str) -
 async def test_only_digits_reach_the_application(box: LabAsterisk) -> None:
     async with bench(box) as b:
         call = await b.call("+4930,555,2")
-        assert (await b.session()).called_number == "49305552"
+        assert (await b.session()).record.called_number == "49305552"
         await call.hang_up()
         await b.all_gone()
 
@@ -270,7 +270,7 @@ async def test_a_call_of_ours_with_answering_machine_detection(box: LabAsterisk)
     async with Phone(OTHER_CARRIER, on_incoming=Answer(after_s=0.2)) as callee:
         endpoint = f"PJSIP/trunk-by-address/sip:{{number}}@{OTHER_CARRIER}:{callee.address.port}"
         async with bench(box, outbound_endpoint=endpoint) as b:
-            session = await b.bridge.control.initiate(Initiate(called_number=NUMBER, amd=True))
+            session = await b.initiate(Wish(called_number=NUMBER, amd=True))
             call = await callee.incoming(5)
             await call.answered()
             await until(lambda: session.state is State.SCREENING)

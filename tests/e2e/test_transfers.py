@@ -74,7 +74,7 @@ async def test_the_target_is_briefed_and_joined(asterisk: LabAsterisk) -> None:
         await target.wait_for_sound(LOUD, since=0)
         assert heard(call, MUSIC_HZ), "the caller does not hear the briefing"
         await until(lambda: session.state is State.HANDED_OVER, 15)
-        assert b.bridge.manager.get_active_sessions_count() == 0, "the agent is free"
+        assert b.bridge.calls.count() == 0, "the agent is free"
         record = await b.conversation()
         assert record.tools[0].is_error is False
         await until(lambda: record.closing is not None)

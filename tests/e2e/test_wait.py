@@ -6,12 +6,13 @@ import asyncio
 
 import pytest
 
-from ari_app.call.call import CallSession
 from ari_app.call.states import State
-from ari_app.control.control import ControlRefused, Initiate
+from ari_app.control.control import ControlRefused
+from ari_app.control.planner import Wish
 from lab.asterisk import LabAsterisk
 from lab.softphone.sounds import tone_dbfs
 from tests.e2e.harness import HUMAN_HZ, Bench, bench, book, until
+from tests.session_view import Session
 
 pytestmark = pytest.mark.e2e
 
@@ -19,9 +20,9 @@ LOUD = -35.0
 MUSIC_HZ = 440
 
 
-async def waiting(b: Bench) -> CallSession:
+async def waiting(b: Bench) -> Session:
     session = await b.session()
-    await until(lambda: session.state is State.WAITING)
+    await until(lambda: session.state == "waiting")
     return session
 
 
@@ -30,21 +31,21 @@ async def test_a_caller_rings_until_an_agent_is_named(asterisk: LabAsterisk) -> 
         call = await b.dial("103")
         await call.rung()
         session = await waiting(b)
-        assert session.status == "initializing"
-        assert b.bridge.manager.get_active_sessions_count() == 0, "no agent is held yet"
+        assert session.record.status == "initializing"
+        assert b.bridge.calls.count() == 0, "no agent is held yet"
         await asyncio.sleep(0.3)
         assert len(b.agent.conversations) == 0
-        given = await b.bridge.control.initiate(
-            Initiate(
-                call_id=session.call_id,
+        given = await b.initiate(
+            Wish(
+                reference=session.call_id,
                 session_id="crm-17",
                 agent_id="agent_7",
                 variables={"customer_name": "Jane"},
             )
         )
-        assert given is session
+        assert given == session
         assert session.session_id == "crm-17"
-        assert b.bridge.manager.get_session("crm-17") is session
+        assert b.named("crm-17") == session
         await call.answered()
         await call.wait_for_sound(LOUD, since=0)
         record = await b.conversation()
@@ -66,7 +67,7 @@ async def test_a_caller_who_is_answered_hears_music(asterisk: LabAsterisk) -> No
         call = await b.call("104")
         session = await waiting(b)
         await until(lambda: tone_dbfs(call.heard_pcm()[-1600:], MUSIC_HZ) > -40)
-        await b.bridge.control.initiate(Initiate(call_id=session.call_id))
+        await b.initiate(Wish(reference=session.call_id))
         await until(lambda: session.state is State.TALKING)
         await asyncio.sleep(0.5)
         assert tone_dbfs(call.heard_pcm()[-1600:], MUSIC_HZ) < -45, "the music has ended"
@@ -82,7 +83,7 @@ async def test_nobody_names_an_agent(asterisk: LabAsterisk) -> None:
         assert "landed=human stasis=SUCCESS agent=FAILED reason=wait_timeout" in line
         await until(lambda: tone_dbfs(call.heard_pcm()[-1600:], HUMAN_HZ) > -40)
         with pytest.raises(ControlRefused) as refused:
-            await b.bridge.control.initiate(Initiate(call_id=session.call_id))
+            await b.initiate(Wish(reference=session.call_id))
         assert refused.value.code == "no_such_channel"
         await call.hang_up()
         await b.all_gone()
@@ -104,7 +105,7 @@ async def test_a_channel_that_does_not_wait(asterisk: LabAsterisk) -> None:
         session = await b.session()
         for name in (session.call_id, "nothing", None):
             with pytest.raises(ControlRefused) as refused:
-                await b.bridge.control.initiate(Initiate(call_id=name))
+                await b.initiate(Wish(reference=name))
             assert refused.value.code == "no_such_channel"
         await call.hang_up()
         await b.all_gone()
@@ -118,11 +119,9 @@ async def test_a_waiting_caller_at_the_limit(asterisk: LabAsterisk) -> None:
         await until(lambda: len(b.sessions()) == 2)
         session = await waiting(b)
         with pytest.raises(ControlRefused) as refused:
-            await b.bridge.control.initiate(Initiate(call_id=session.call_id))
+            await b.initiate(Wish(reference=session.call_id))
         assert refused.value.code == "capacity"
-        queued = asyncio.create_task(
-            b.bridge.control.initiate(Initiate(call_id=session.call_id, wait_seconds=10))
-        )
+        queued = asyncio.create_task(b.initiate(Wish(reference=session.call_id, wait_seconds=10)))
         await asyncio.sleep(0.1)
         await first.hang_up()
         assert await queued is session

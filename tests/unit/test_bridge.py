@@ -17,10 +17,11 @@ from structlog.testing import capture_logs
 from ari_app.audio.formats import DEFAULT_AGENT_FORMATS, AgentFormats, AudioFormat
 from ari_app.bridge import VoiceBridge
 from ari_app.call.states import State
-from ari_app.errors import ConfigError
+from ari_app.errors import AgentError, ConfigError
 from ari_app.line.asterisk.ari.socket import EventSocket
 from ari_app.line.asterisk.ari.version import assess
-from ari_app.line.asterisk.line import AsteriskLine
+from ari_app.line.asterisk.gateway import AsteriskGateway
+from ari_app.line.asterisk.line import Asterisk, AsteriskLine
 from ari_app.settings import Settings, load_settings
 from lab.load.server import LoadServer
 from tests.unit.agent.elevenlabs.fake_agent import API_KEY, FakeAgent
@@ -96,7 +97,7 @@ async def test_it_starts_serves_and_stops(asterisk: LoadServer, make: Make) -> N
         assert bridge.readiness().problems == ["Asterisk's event socket is not connected yet"]
         url = "http://{}:{}".format(*bridge.api_address)
         async with running(bridge), aiohttp.ClientSession() as session:
-            await until(lambda: bridge.gateway.asterisk.version is not None)
+            await until(lambda: asterisk_of(bridge).version is not None)
             async with session.get(f"{url}/health/ready") as response:
                 assert response.status == 200
                 body = await response.json()
@@ -112,6 +113,18 @@ async def test_it_starts_serves_and_stops(asterisk: LoadServer, make: Make) -> N
     with pytest.raises(OSError):
         await asyncio.open_connection(*bridge.api_address)
     assert asyncio.all_tasks() - before == set()
+
+
+async def test_an_agent_that_cannot_be_reached_is_a_problem(
+    asterisk: LoadServer, make: Make
+) -> None:
+    settings = make(ari_url=url_of(asterisk), elevenlabs_base_url="http://127.0.0.1:1")
+    async with VoiceBridge(settings) as bridge, running(bridge):
+        with pytest.raises(AgentError):
+            await bridge.agents.check("agent_default")
+        assert bridge.readiness().problems == [
+            "the agent's service cannot be reached: connection refused"
+        ]
 
 
 @pytest.mark.parametrize("setting", ["audiosocket_bind", "api_bind"])
@@ -257,7 +270,7 @@ async def test_a_version_that_is_not_told(make: Make) -> None:
             with capture_logs() as logs:
                 async with running(bridge):
                     await until(lambda: "reconcile_failed" in [entry["event"] for entry in logs])
-            version = bridge.gateway.asterisk.version
+            version = asterisk_of(bridge).version
             assert version is not None
             assert version.version is None, "it counts as the oldest"
             assert bridge.readiness().asterisk_version is None
@@ -284,8 +297,13 @@ async def test_after_each_connection_it_looks_for_what_was_missed(make: Make) ->
 # --- the sound of a line
 
 
+def asterisk_of(bridge: VoiceBridge) -> Asterisk:
+    assert isinstance(bridge.gateway, AsteriskGateway)
+    return bridge.gateway.asterisk
+
+
 async def line_format(bridge: VoiceBridge, agent: AgentFormats = DEFAULT_AGENT_FORMATS) -> str:
-    line = AsteriskLine(bridge.gateway.asterisk, "sip-1", caller="12025550123", called="100")
+    line = AsteriskLine(asterisk_of(bridge), "sip-1", caller="12025550123", called="100")
     return (await line.prepare(agent)).name
 
 
@@ -309,7 +327,7 @@ async def test_the_format_of_the_line(
         answer = Answer(404) if codec is None else json_answer({"value": codec})
         ari.answer("GET", "/channels/sip-1/variable", answer)
         async with VoiceBridge(make(ari_url=ari.url, audiosocket_format=wanted)) as bridge:
-            bridge.gateway.asterisk.version = None if version is None else assess(version)
+            asterisk_of(bridge).version = None if version is None else assess(version)
             assert await line_format(bridge) == chosen
 
 
@@ -318,7 +336,7 @@ async def test_the_format_follows_what_the_agent_announced(make: Make) -> None:
     async with FakeAri() as ari:
         ari.answer("GET", "/channels/sip-1/variable", json_answer({"value": "g722"}))
         async with VoiceBridge(make(ari_url=ari.url, audiosocket_format="auto")) as bridge:
-            bridge.gateway.asterisk.version = assess("22.10.1")
+            asterisk_of(bridge).version = assess("22.10.1")
             assert await line_format(bridge) == "slin16"
             assert await line_format(bridge, AgentFormats(narrow, narrow)) == "slin"
 

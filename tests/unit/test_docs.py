@@ -138,7 +138,7 @@ def test_a_shell_understands_what_is_to_be_typed(block: Block) -> None:
 
 
 def _known_variables() -> set[str]:
-    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+    compose = [yaml.safe_load(path.read_text()) for path in ROOT.glob("docker-compose*.yml")]
     named = set(re.findall(r"\$\{([A-Z_]+)", yaml.safe_dump(compose)))
     models = {name.upper() for name in [*Settings.model_fields, *Options.model_fields]}
     tests = "".join(path.read_text() for path in (ROOT / "tests" / "e2e").glob("*.py"))
@@ -179,7 +179,8 @@ def _wrong_in(command: str) -> str | None:
     words = command.split()
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)
-    target = group if words[0].startswith("-") else group.commands.get(words[0])
+    context = typer.Context(group)
+    target = group if words[0].startswith("-") else group.get_command(context, words[0])
     if target is None:
         return f"no command {words[0]}"
     known = {name for part in target.params for name in (*part.opts, *part.secondary_opts)}

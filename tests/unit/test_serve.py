@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
+from ari_app import bridge as app
 from ari_app import serve as service
 from ari_app.errors import ConfigError
 from ari_app.process.supervisor import Duty, Mode, Order, Standing
@@ -80,6 +81,32 @@ async def test_what_no_call_could_be_served_without_is_said_at_once() -> None:
         with pytest.raises(ConfigError, match="has no ARI there"):
             await serve(settings_for(ari.url, agent.base_url))
         assert ari.handshakes == [], "no call was taken"
+
+
+async def test_an_asterisk_that_comes_later_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(app, "_ASK_AGAIN_SECONDS", 0.01)
+    async with FakeAgent() as agent, FakeAri() as ari:
+        ari.answer("GET", "/asterisk/info", Answer(503))
+        with capture_logs() as logs:
+            serving = asyncio.create_task(serve(settings_for(ari.url, agent.base_url), wait=True))
+            await until(lambda: "asterisk_awaited" in [entry["event"] for entry in logs])
+            ari.answer("GET", "/asterisk/info", Answer(404))
+            with pytest.raises(ConfigError, match="has no /ari"):
+                await serving
+    assert [entry["event"] for entry in logs].count("asterisk_awaited") == 1
+
+
+async def test_the_wait_for_asterisk_ends_with_a_signal() -> None:
+    async with FakeAgent() as agent, FakeAri() as ari:
+        ari.answer("GET", "/asterisk/info", Answer(503))
+        with capture_logs() as logs:
+            serving = asyncio.create_task(serve(settings_for(ari.url, agent.base_url), wait=True))
+            await until(lambda: "asterisk_awaited" in [entry["event"] for entry in logs])
+            os.kill(os.getpid(), signal.SIGTERM)
+            await serving
+    assert "serving" not in [entry["event"] for entry in logs]
 
 
 async def test_a_key_that_is_refused_is_said_at_once() -> None:

@@ -49,7 +49,7 @@ from ari_app.agent.elevenlabs.signed_url import (
 from ari_app.agent.interface import Briefing, TellAgentEvent
 from ari_app.audio.formats import DEFAULT_AGENT_FORMATS, AgentFormats
 from ari_app.errors import ConfigError
-from ari_app.process.network import trusting
+from ari_app.process.network import OwnThreadResolver, trusting
 
 _AT_ONCE_SECONDS: Final = 0.2
 _RATE_LIMITED_SECONDS: Final = 1.0
@@ -58,7 +58,7 @@ _ATTEMPT_SECONDS: Final = 0.5
 
 
 def wait_before_retry(error: ConnectError, seconds_left: float) -> float | None:
-    """Seconds to wait before the second attempt; None when there is to be none.
+    """Return the seconds to wait before the second attempt; None when there is to be none.
 
     A wait that the service asked for is kept to, or the attempt is left out where that does not
     fit into what is left of the deadline: asking earlier would only be refused again, and the
@@ -106,13 +106,13 @@ class KeyStatus:
         return "ElevenLabs refuses the key" if self.refused else self.unreachable
 
     def accepted(self) -> None:
-        """A signed URL was given, or the socket opened without one."""
+        """Note that a signed URL was given, or the socket opened without one."""
         if self.refused:
             log.info("agent_key_accepted")
         self._now(refused=False)
 
     def failed(self, agent_id: str, error: ConnectError) -> None:
-        """None was given."""
+        """Note that no signed URL was given."""
         match error:
             case AgentUnauthorized(http_status=401):
                 if not self.refused:
@@ -148,18 +148,27 @@ _VERSION = importlib.metadata.version("ari-app")
 _KEY_SECONDS = 30.0
 _UNREACHABLE_SECONDS = 5.0
 _MAX_KNOWN_AGENTS = 1000
+_OF_IT_FOR_THE_NAME = 0.4
 
 
 class AgentClient:
     """Opens conversations with agents of one ElevenLabs service.
 
-    `base_url` is `https://api.elevenlabs.io`, a residency host, or the practice agent's `http://`
-    address. With an `api_key` each conversation gets a signed URL; without one only public agents
-    answer. `ca_file` (PEM) replaces the system's trusted certificates; they are always checked.
-    `connect_timeout` covers everything up to the agent's metadata, in seconds, a second attempt
-    included (`retry`). An agent that answers no ping for `dead_after` seconds counts as lost.
+    Close it after its last conversation.
 
-    Close it after its last conversation. Raises `ConfigError`.
+    Args:
+        base_url: `https://api.elevenlabs.io`, a residency host, or the practice agent's `http://`
+            address.
+        api_key: With one each conversation gets a signed URL; without, only public agents answer.
+        connect_timeout: Seconds for everything up to the agent's metadata, a second attempt
+            included.
+        close_timeout: Seconds that an agent may take to close its side.
+        dead_after: An agent that answers no ping for so many seconds counts as lost.
+        ca_file: Certificates (PEM) in place of the system's; they are always checked.
+        max_message_bytes: A larger message ends the conversation.
+
+    Raises:
+        ConfigError: An address or a file cannot be used.
     """
 
     def __init__(
@@ -250,7 +259,7 @@ class AgentClient:
         return [self.key.problem] if self.key.problem else []
 
     async def watch(self) -> None:
-        """While the key is refused, or nobody is reached, ask again and again, until cancelled.
+        """Ask again and again while the key is refused, or nobody is reached, until cancelled.
 
         Beside the next call that succeeds this is what ends `key.problem`: nobody may call for
         hours, and somebody may not send calls here before it has ended.
@@ -295,7 +304,10 @@ class AgentClient:
         """Find out whether `agent_id` can be reached, without beginning a conversation.
 
         With a key: whether a signed URL is given. Without one: whether the socket opens, which
-        says nothing about the agent. Raises a `ConnectError`.
+        says nothing about the agent.
+
+        Raises:
+            ConnectError: It cannot.
         """
         async with self._deadline():
             url = await self._url(agent_id, Initiation(), names_conversation=False)
@@ -392,6 +404,10 @@ class AgentClient:
             return public_url(self._base_url, agent_id, environment=initiation.environment)
         if self._session is None:
             self._session = aiohttp.ClientSession(
+                # So that a name server which does not answer is told from an agent which does not.
+                connector=aiohttp.TCPConnector(
+                    resolver=OwnThreadResolver(seconds=self._connect_timeout * _OF_IT_FOR_THE_NAME)
+                ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": f"ari-app/{_VERSION}"},
                 trust_env=not _is_loopback_url(self._base_url),
@@ -431,7 +447,7 @@ async def _begin(socket: AgentSocket, protocol: AgentProtocol, first: bytes) -> 
 
 
 def initiation_for(briefing: Briefing, *, greets_as_always: bool = False) -> Initiation:
-    """The first message of a conversation.
+    """Return the first message of a conversation.
 
     Args:
         briefing: What the agent is to be told.

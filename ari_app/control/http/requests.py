@@ -1,7 +1,7 @@
 """The bodies that the HTTP interface takes.
 
 They are read strictly: a number in quotes is no number, and a field that is not named here is
-refused, except within ``metadata``. Null is as good as nothing.
+refused, except within `metadata`. Null is as good as nothing.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ _MAX_DEPTH = 64
 
 
 async def read_model(request: web.Request, model: type[Model]) -> Model:
-    """The body of ``request``.
+    """Return the body of `request`.
 
     Raises:
-        Problem: ``unsupported_media_type``, ``body_too_large``, ``body_too_late``,
-            ``bad_request``, ``invalid_json`` or ``invalid_request``, which names every field that
+        Problem: `unsupported_media_type`, `body_too_large`, `body_too_late`,
+            `bad_request`, `invalid_json` or `invalid_request`, which names every field that
             is wrong, or says that the body is nested too deep. Values are not repeated: they may
             be personal.
     """
@@ -64,7 +64,7 @@ async def read_model(request: web.Request, model: type[Model]) -> Model:
 
 
 async def read_nothing(request: web.Request) -> None:
-    """Make sure that the body is empty or ``{}``.
+    """Make sure that the body is empty or `{}`.
 
     Raises:
         Problem: It is not.
@@ -93,10 +93,10 @@ async def _read(request: web.Request) -> bytes:
 
 
 def validate(value: object, model: type[Model]) -> Model:
-    """``value``, as JSON gave it, as a model.
+    """Return `value`, as JSON gave it, as a model.
 
     Raises:
-        Problem: ``invalid_request``.
+        Problem: `invalid_request`.
     """
     try:
         return model.model_validate(value)
@@ -125,7 +125,8 @@ _ALTERNATIVES = frozenset({"str", "int", "float", "bool", "constrained-str", "[k
 
 
 def _name(location: tuple[int | str, ...]) -> str:
-    """A field's name, with dots; without the name that pydantic gives a union's alternative."""
+    """Return a field's name, with dots; without the name that pydantic gives a union's
+    alternative."""
     parts = [str(part)[:64] for part in location]
     if len(parts) > 1 and parts[-1] in _ALTERNATIVES:
         parts.pop()
@@ -299,7 +300,7 @@ class InitiateCallRequest(_Request):
         return self.call_id or (self.metadata.call_id if self.metadata is not None else None)
 
     def to_wish(self) -> Wish:
-        """The wish, with the names of the guide and the newer ones brought together."""
+        """Return the wish, with the names of the guide and the newer ones brought together."""
         metadata = self.metadata or CallMetadata()
         given = {**(metadata.dynamic_variables or {}), **(self.dynamic_variables or {})}
         variables: dict[str, Variable] = {

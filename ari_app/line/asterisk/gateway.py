@@ -30,12 +30,14 @@ from ari_app.line.asterisk.cleanup import Mender, Sweeper
 from ari_app.line.asterisk.dialplan import parse_arguments
 from ari_app.line.asterisk.line import Asterisk, AsteriskLine, AsteriskOptions, give_back_caller
 from ari_app.line.asterisk.names import media_channel_id, placed_channel_id, target_channel_id
-from ari_app.line.interface import Arrival, Outcome, Placing, Screened, Status
+from ari_app.line.interface import Arrival, Outcome, Placing, Route, Screened, Status
 from audiosocket.server import AudioSocketServer
 
 log = structlog.get_logger(__name__)
 
 _RINGING: Final = frozenset({"RINGING", "PROGRESS"})
+_FAILED: Final = frozenset({"BUSY", "NOANSWER", "CONGESTION", "CHANUNAVAIL"})
+_OTHER_HALF: Final = ";2"
 _NOT_CONNECTED: Final = "not connected yet"
 
 
@@ -70,6 +72,8 @@ class AsteriskGateway:
         self.asterisk = Asterisk(ari, server, options)
         self._lines = self.asterisk.lines
         self.take: Callable[[Arrival], None] = self._refuse
+        # Channels that a dialplan calls for us, and the channel of ours that each is for.
+        self._routes: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._mender = Mender(ari, self._app, options.amd_context)
         self._sweeper = Sweeper(self._mender, ari, self._lines, self.handle)
@@ -82,19 +86,16 @@ class AsteriskGateway:
     # --- ari_app.line.interface.Gateway
 
     async def run(self, take: Callable[[Arrival], None]) -> None:
-        """Take calls in until cancelled.
+        """Take calls in until cancelled, or until another process has the application.
 
         Raises:
             AriUnauthorized: Asterisk refuses our name or password.
         """
         self.take = take
-        socket = EventSocket(self._ari, self.handle, self._state_changed)
-        sweep = asyncio.create_task(self._sweeper.sweep_forever(), name="sweep")
-        try:
-            await socket.run()
-        finally:
-            sweep.cancel()
-            await asyncio.gather(sweep, return_exceptions=True)
+        # Goes on until `close`: once another process gets the events, a look is the only way to
+        # see that a caller of ours has hung up.
+        self._spawn(self._sweeper.sweep_forever())
+        await EventSocket(self._ari, self.handle, self._state_changed).run()
 
     async def reconcile(self) -> None:
         """Compare Asterisk with the lines that we know and mend what differs."""
@@ -155,14 +156,16 @@ class AsteriskGateway:
                 if (line := self._line_of_caller(channel.id)) is not None:
                     line.hung_up = True
                     line.keep_cause(event.cause, event.tech_cause)
-            case Dial(peer=channel):
-                if event.dialstatus in _RINGING and (line := self._lines.get(channel.id)):
-                    line.rings(channel.id)
+            case Dial():
+                self._dials(event)
             case StasisEnd(channel=channel):
                 if (line := self._lines.get(channel.id)) is not None:
                     line.left(channel.id)
                 else:
                     self._sweeper.channel_gone(channel.id)
+            case ChannelDestroyed(channel=Channel(id=channel_id)) if channel_id in self._routes:
+                if (route := self._route_to(self._routes.pop(channel_id))) is not None:
+                    route.cause, route.sip_code = event.cause, event.tech_cause
             case ChannelDestroyed(channel=channel):
                 if (line := self._lines.get(channel.id)) is not None:
                     line.destroyed(channel.id, event.cause, event.tech_cause)
@@ -180,6 +183,32 @@ class AsteriskGateway:
                     line.held_by_phone(isinstance(event, ChannelHold))
             case _:
                 pass
+
+    def _dials(self, event: Dial) -> None:
+        """A channel is being called: by us, or by the dialplan behind a Local channel of ours."""
+        status, peer = event.dialstatus, event.peer.id
+        if status in _RINGING:
+            if (line := self._lines.get(peer)) is not None:
+                line.rings(peer)
+            return
+        # The other half of a Local channel runs the dialplan that is the route.
+        ours = peer if event.caller is None else event.caller.id.removesuffix(_OTHER_HALF)
+        if (route := self._route_to(ours)) is None:
+            return
+        if status in _FAILED:
+            # Of our own channel Asterisk knows only what the dialplan made of it.
+            if ours != peer or not route.dial_status:
+                route.dial_status = status
+        elif not status and ours != peer:
+            self._routes = {
+                called: leg for called, leg in self._routes.items() if leg in self._lines
+            }
+            self._routes[peer] = ours
+            self._lines[ours].follow(peer)
+
+    def _route_to(self, ours: str) -> Route | None:
+        line = self._lines.get(ours)
+        return None if line is None else line.route_to(ours)
 
     def _entered(self, event: StasisStart) -> None:
         channel = event.channel
@@ -215,12 +244,12 @@ class AsteriskGateway:
         )
 
     def _refuse(self, arrival: Arrival) -> None:
-        """Nobody takes calls yet."""
+        """Ignore an arrival: nobody takes calls yet."""
         failed = Outcome(Status.FAILED, "internal_error")
         self._spawn(_given_back(self._ari, arrival.line.id, failed))
 
     def _line_of_caller(self, channel_id: str) -> AsteriskLine | None:
-        """The line whose caller, or callee, has this channel."""
+        """Return the line whose caller, or callee, has this channel."""
         line = self._lines.get(channel_id)
         return line if line is not None and line.id == channel_id else None
 

@@ -158,6 +158,7 @@ class FakeAgents:
         ready: Set it, and `connect` returns; set from the start.
         before: What happens when an agent is dialled; what it raises, `connect` raises.
         conversation_id: What they call their conversations; None: by the agent's name.
+        names: How the ids begin that are told before a conversation; empty: they are not told.
     """
 
     def __init__(self) -> None:
@@ -170,6 +171,7 @@ class FakeAgents:
         self.input_format = "pcm_8000"
         self.output_format = "pcm_8000"
         self.conversation_id: str | None = None
+        self.names = ""
 
     def _conversations_of(self, agent_id: str) -> int:
         return sum(agent.agent_id == agent_id for agent in self.conversations)
@@ -183,6 +185,8 @@ class FakeAgents:
         self.dialled.append(briefing.agent_id)
         try:
             await asyncio.sleep(0)
+            if self.names:
+                named(f"{self.names}_{len(self.dialled)}")
             if self.before is not None and (waiting := self.before()) is not None:
                 await waiting
             await self.ready.wait()

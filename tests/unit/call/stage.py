@@ -15,17 +15,12 @@ import numpy as np
 from ari_app.agent.interface import Briefing
 from ari_app.audio.formats import DEFAULT_AGENT_FORMATS
 from ari_app.audio.sound_file import SoundFile
-from ari_app.call.call import Call
-from ari_app.call.calls import Calls, Waiting
+from ari_app.call.calls import Calls
 from ari_app.call.plan import CallPlan, Services
-from ari_app.call.signals import Event
-from ari_app.call.sound import CallSound
 from ari_app.call.states import State
 from ari_app.line.asterisk.gateway import AsteriskGateway
-from ari_app.line.asterisk.line import AsteriskLine, AsteriskOptions
-from ari_app.line.asterisk.names import bridge_id, media_channel_id
-from ari_app.line.interface import Arrival, LineEvent, LineFormat, Outcome
-from ari_app.records.bounded import Bounded
+from ari_app.line.asterisk.line import AsteriskOptions
+from ari_app.line.interface import Arrival, LineFormat, Placing
 from ari_app.records.events import (
     AgentClosed,
     AgentConnected,
@@ -46,6 +41,7 @@ from ari_app.records.record import CallRecord, TranscriptLine
 from audiosocket.server import AudioSocketServer
 from lab.load.audiosocket_client import AudioSocketClient
 from linekit.clock import FrameClock
+from tests.session_view import Session
 from tests.unit.call.fake_agents import FakeAgent, FakeAgents
 from tests.unit.call.fake_ari import APP, FakeAsterisk, FakeClient, Landed, Moment
 from tests.unit.virtual_loop import make_entrance
@@ -84,96 +80,6 @@ class Notes:
                 self.said.append(record.transcript[-1])
             case _:
                 pass
-
-
-class Session:
-    """A call as tests look at it, from its arrival to its end."""
-
-    def __init__(self, calls: Calls, live: Call | Waiting) -> None:
-        self._calls = calls
-        self._last = live
-        self.record = live.record
-
-    @property
-    def _live(self) -> Call | Waiting:
-        live = self._calls.call(self.record.session_id)
-        if live is not None:
-            self._last = live
-        return self._last
-
-    @property
-    def call(self) -> Call:
-        live = self._live
-        assert isinstance(live, Call), "it has become a call"
-        return live
-
-    @property
-    def line(self) -> AsteriskLine:
-        live = self._live
-        line = live.line if isinstance(live, Call) else live.arrival.line
-        assert isinstance(line, AsteriskLine)
-        return line
-
-    @property
-    def state(self) -> State | str:
-        state = self.record.state
-        return state if state in ("new", "waiting") else State(state)
-
-    @property
-    def ended(self) -> asyncio.Event:
-        return self._live.ended
-
-    @property
-    def call_id(self) -> str:
-        return self.record.line_id
-
-    @property
-    def session_id(self) -> str:
-        return self.record.session_id
-
-    @property
-    def conversation_id(self) -> str:
-        return self.record.conversation_id
-
-    @property
-    def media_id(self) -> str:
-        return media_channel_id(APP, self.record.session_id)
-
-    @property
-    def bridge_id(self) -> str:
-        return bridge_id(APP, self.record.session_id)
-
-    @property
-    def target_id(self) -> str:
-        return self.line.target_id
-
-    @property
-    def transcript(self) -> Bounded[TranscriptLine]:
-        return self.record.transcript
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        return self.record.metadata
-
-    @property
-    def outcome(self) -> Outcome | None:
-        return self.call.context.outcome
-
-    @property
-    def sound(self) -> CallSound:
-        return self.call.sound
-
-    def post(self, event: Event) -> None:
-        """Something happens to the call."""
-        self.call.context.post(event)
-
-    def tells(self, event: LineEvent) -> None:
-        """Something happens on its line."""
-        self.call.on_line(event)
-
-    def refresh(self) -> CallRecord:
-        """Its record, up to date."""
-        return self._calls.record(self.record.session_id) or self.record
 
 
 class Stage:
@@ -251,9 +157,8 @@ class Stage:
 
     def another(self) -> Calls:
         """All calls of the same Asterisk and agents, as another process would have them."""
-        self.gateway = gateway = AsteriskGateway(
-            FakeClient(self.asterisk), self.lines, self.options
-        )
+        self.ari = FakeClient(self.asterisk)
+        self.gateway = gateway = AsteriskGateway(self.ari, self.lines, self.options)
         calls = Calls(
             self.services,
             self,
@@ -275,8 +180,12 @@ class Stage:
         return replace(plan, **{"briefing": plan.briefing.with_variables(told), **self.planned})
 
     def for_refusal(self, arrival: Arrival) -> CallPlan:
+        return self.plan(arrival.agent_id)
+
+    def plan(self, agent_id: str | None = None) -> CallPlan:
+        """The usual plan of a call."""
         return CallPlan(
-            briefing=Briefing(arrival.agent_id or "agent_default"),
+            briefing=Briefing(agent_id or "agent_default"),
             line_format=LineFormat("slin", 8000),
             call_timeout_seconds=600,
             connect_timeout_seconds=8,
@@ -302,6 +211,14 @@ class Stage:
         await self.until(session, State.TALKING)
         return session
 
+    def place(self, number: str = "1", *, screened: bool = False) -> Session:
+        """Call somebody; the session, named `out`, which has just begun."""
+        line = self.gateway.place("out", number, Placing("", 20, screened))
+        line.name("out")
+        record = CallRecord("out", line.id, now(), placed=True, called_number=number)
+        self.calls.place(self.plan(), line, record, screened=screened)
+        return self.session("out")
+
     def session_of(self, channel: str) -> Session:
         """The session that a caller got last."""
         *_, record = (r for r in self.calls.records.values() if r.line_id == channel)
@@ -311,7 +228,7 @@ class Stage:
         """The session of this name, which has not ended."""
         live = self.calls.live(session_id)
         assert live is not None, "it has not ended"
-        return Session(self.calls, live)
+        return Session(self.calls, live.record)
 
     async def until(self, session: Session, state: State) -> None:
         """Wait for a state."""
@@ -355,7 +272,7 @@ async def until(condition: Callable[[], bool]) -> None:
             if condition():
                 return
             await asyncio.sleep(0)
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 
 

@@ -15,7 +15,8 @@ from ari_app.call.conversation import GO_ON
 from ari_app.call.states import State
 from ari_app.line.asterisk.ari.resources import START_MOH
 from lab.softphone.sounds import babble
-from tests.unit.call.stage import Session, Stage, heard_ms, now, sound, until
+from tests.session_view import Session
+from tests.unit.call.stage import Stage, heard_ms, now, sound, until
 
 PHRASE = SoundFile(np.full(4000, 5000, "<i2").tobytes(), 8000)  # half a second
 

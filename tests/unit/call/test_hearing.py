@@ -389,7 +389,7 @@ def test_a_greeting_on_a_noisy_line_ends_too() -> None:
 
 def test_noise_alone_does_not_hold_the_agent_up() -> None:
     ear = GreetingEar(RATE)
-    assert ear.over(listen(ear, pcm(noise(3, -40)), 0.0))
+    assert ear.over(listen(ear, pcm(noise(3.5, -40)), 0.0))
 
 
 def test_a_phone_that_sends_nothing_in_silence_is_as_good() -> None:

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ari_app.line.asterisk.ari.events import parse_event
+from ari_app.line.asterisk.ari.resources import SUBSCRIBE
 from ari_app.line.interface import Result, result_of
+from ari_app.records.record import CallRecord
+from tests.unit.call.stage import Stage
+from tests.unit.line.asterisk.ari.samples import channel, event
 
 
 @pytest.mark.parametrize(
@@ -57,8 +63,106 @@ def test_a_status_that_says_nothing_leaves_it_to_the_cause() -> None:
     assert result_of(17, 500, rang=True) is Result.BUSY
 
 
-@given(st.none() | st.integers(0, 127), st.none() | st.integers(0, 699), st.booleans())
+@given(st.none() | st.integers(0, 127), st.none() | st.integers(0, 699), st.booleans(), st.text())
 def test_a_call_that_was_not_answered_never_counts_as_answered(
-    cause: int | None, sip_code: int | None, rang: bool
+    cause: int | None, sip_code: int | None, rang: bool, status: str
 ) -> None:
-    assert result_of(cause, sip_code, rang=rang) is not Result.ANSWERED
+    result = result_of(cause, sip_code, rang=rang, dial_status=status)
+    assert result is not Result.ANSWERED
+
+
+# --- behind a Local channel
+
+
+class Route:
+    """A call that we place by a Local channel, whose other half runs a dialplan."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.session = stage.place()
+        self.ours = self.session.call_id
+
+    def tell(self, kind: str, **content: object) -> None:
+        self.stage.gateway.handle(parse_event(orjson.dumps(event(kind, **content))))
+
+    def dials(self, status: str, peer: str = "trunk-1") -> None:
+        """The dialplan's Dial() reports."""
+        other_half = channel(f"{self.ours};2")
+        self.tell("Dial", caller=other_half, peer=channel(peer), dialstatus=status)
+
+    def ends(self, peer: str = "trunk-1", **why: object) -> None:
+        self.tell("ChannelDestroyed", channel=channel(peer), cause_txt="", **why)
+
+    async def over(self, said: str, cause: int = 0) -> CallRecord:
+        """The dialplan says something to our half, which then ends."""
+        self.tell("Dial", peer=channel(self.ours), dialstatus=said)
+        self.ends(self.ours, cause=cause)
+        await self.session.ended.wait()
+        return self.session.record
+
+
+@pytest.mark.parametrize("rang", [True, False])
+@pytest.mark.parametrize(
+    ("status", "result"),
+    [
+        ("BUSY", "busy"),
+        ("NOANSWER", "no_answer"),
+        ("CONGESTION", "unreachable"),
+        ("CHANUNAVAIL", "unreachable"),
+    ],
+)
+async def test_what_the_dialplan_says_of_the_callee_counts(
+    stage: Stage, status: str, result: str, rang: bool
+) -> None:
+    route = Route(stage)
+    if rang:
+        route.tell("Dial", peer=channel(route.ours), dialstatus="RINGING")
+    session = await route.over(status)
+    assert session.result == (result if rang or result != "no_answer" else "unreachable")
+
+
+async def test_the_dial_behind_it_counts_more(stage: Stage) -> None:
+    route = Route(stage)
+    for status in ("", "PROCEEDING", "CHANUNAVAIL"):
+        route.dials(status, "trunk-1")
+    for status in ("", "PROCEEDING", "BUSY"):
+        route.dials(status, "trunk-2")
+    assert (await route.over("CONGESTION")).result == "busy"
+
+
+async def test_why_the_callees_channel_ended_counts_most(stage: Stage) -> None:
+    route = Route(stage)
+    route.dials("")
+    await stage.settle()
+    (asked,) = stage.asterisk.requests(SUBSCRIBE)
+    assert asked.parameters == {"eventSource": "channel:trunk-1"}
+    route.dials("NOANSWER")
+    route.ends(cause=1, tech_cause=404)
+    session = await route.over("CONGESTION")
+    assert session.result == "invalid_number"
+    assert (session.hangup_cause, session.sip_code) == (1, 404)
+
+
+@pytest.mark.parametrize("cause", [0, 16, 31])
+async def test_a_cause_that_says_nothing_leaves_it_to_the_dial(stage: Stage, cause: int) -> None:
+    route = Route(stage)
+    route.dials("")
+    route.tell("Dial", peer=channel(route.ours), dialstatus="RINGING")
+    route.dials("NOANSWER")
+    route.ends(cause=16)
+    assert (await route.over("NOANSWER", cause=cause)).result == "no_answer"
+
+
+async def test_what_our_own_channel_says_comes_first(stage: Stage) -> None:
+    route = Route(stage)
+    route.dials("")
+    route.dials("NOANSWER")
+    assert (await route.over("NOANSWER", cause=21)).result == "rejected"
+
+
+async def test_the_dials_of_others_are_none_of_ours(stage: Stage) -> None:
+    route = Route(stage)
+    route.tell("Dial", caller=channel("other;2"), peer=channel("trunk-1"), dialstatus="BUSY")
+    route.tell("Dial", caller=channel(""), peer=channel("trunk-1"), dialstatus="")
+    assert (await route.over("")).result == "failed"
+    assert stage.asterisk.requests(SUBSCRIBE) == []

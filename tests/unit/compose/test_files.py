@@ -17,23 +17,31 @@ from lab.compose.options import Options
 ROOT = Path(__file__).parents[3]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+PRODUCTION: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.prod.yml").read_text())
+EVERY = [*SERVICES.items(), *PRODUCTION["services"].items()]
 ENDS_BY_ITSELF = {"setup", "phone", "load"}
 
 
-@pytest.mark.parametrize("name", SERVICES)
-def test_every_service_is_locked_down(name: str) -> None:
-    service = SERVICES[name]
+@pytest.mark.parametrize(("name", "service"), EVERY)
+def test_every_service_is_locked_down(name: str, service: dict[str, Any]) -> None:
     assert service["user"] == "10001:10001"
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert not {"privileged", "cap_add", "devices", "pid", "ipc"} & set(service)
     assert service["logging"]["options"]["max-size"]
+    assert service["pids_limit"] == 1024
 
 
-@pytest.mark.parametrize("name", SERVICES)
-def test_every_service_that_stays_is_watched(name: str) -> None:
-    check = SERVICES[name]["healthcheck"]
+@pytest.mark.parametrize(("name", "service"), EVERY)
+def test_what_is_built_is_built_from_this_checkout(name: str, service: dict[str, Any]) -> None:
+    """After `git pull` old images with new configuration would be something nobody has tested."""
+    assert service["pull_policy"] == ("build" if "build" in service else "never")
+
+
+@pytest.mark.parametrize(("name", "service"), EVERY)
+def test_every_service_that_stays_is_watched(name: str, service: dict[str, Any]) -> None:
+    check = service["healthcheck"]
     assert ("test" in check) is (name not in ENDS_BY_ITSELF)
     assert check.get("disable", False) is (name in ENDS_BY_ITSELF)
 
@@ -46,16 +54,35 @@ def test_without_a_profile_it_is_the_lab() -> None:
     assert {name: found for name, found in profiles.items() if found} == {
         "phone": ["phone"],
         "load": ["load"],
-        "prod": ["prod"],
     }
 
 
 def test_production_has_nothing_of_the_lab() -> None:
-    production = SERVICES["prod"]
+    [production] = PRODUCTION["services"].values()
     assert "depends_on" not in production
     assert production["volumes"] == ["recordings:/recordings"]
     assert production["image"] == SERVICES["ari-app"]["image"]
     assert production["build"] == SERVICES["ari-app"]["build"]
+    assert production["mem_limit"]
+
+
+def test_nothing_that_is_done_to_the_lab_touches_production() -> None:
+    """`docker compose down --volumes` ends and removes all that its project has."""
+    assert PRODUCTION["name"] != COMPOSE["name"]
+    assert PRODUCTION["volumes"].keys().isdisjoint(COMPOSE["volumes"])
+
+
+@pytest.mark.parametrize("name", ["load", "phone"])
+def test_a_call_by_hand_makes_nobody_anew(name: str) -> None:
+    """`docker compose run` brings what a service depends on to what the environment says now."""
+    assert "depends_on" not in SERVICES[name]
+
+
+def test_the_practice_agent_reaches_the_service_alone() -> None:
+    assert COMPOSE["networks"]["agent"] == {"internal": True}
+    inside = {name for name, service in SERVICES.items() if "agent" in service.get("networks", [])}
+    assert inside == {"practice-agent", "ari-app"}
+    assert SERVICES["practice-agent"]["networks"] == ["agent"]
 
 
 def test_ports_are_published_on_loopback_unless_said_otherwise() -> None:
@@ -65,15 +92,26 @@ def test_ports_are_published_on_loopback_unless_said_otherwise() -> None:
 
 
 def test_only_setup_writes_secrets_and_nobody_else_sees_all_of_them() -> None:
+    own = {"practice-agent": "agent", "ari-app": "service", "caller": "caller"}
     for name, service in SERVICES.items():
         kept = [
-            v for v in service.get("volumes", []) if v.split(":")[0] in ("lab", "phone", "load")
+            volume
+            for volume in service.get("volumes", [])
+            if volume.split(":")[0] in {*COMPOSE["volumes"]} - {"asterisk", "heard"}
         ]
         if name == "setup":
-            assert len(kept) == 3
+            assert len(kept) == 6
+        elif name == "asterisk":
+            assert kept == []
         else:
-            assert len(kept) <= 1
-            assert all(volume.endswith(":ro") for volume in kept)
+            place = "/lab" if name in own else f"/{name}"
+            assert kept == [f"{own.get(name, name)}:{place}:ro"]
+
+
+def test_no_secret_is_in_the_environment_of_a_container_that_stays() -> None:
+    told = {name: set(service.get("environment", {})) for name, service in SERVICES.items()}
+    del told["setup"]
+    assert not [name for names in told.values() for name in names if re.search("KEY|PASSW", name)]
 
 
 def test_setup_is_told_every_option() -> None:
@@ -86,7 +124,8 @@ def test_setup_is_told_every_option() -> None:
 
 
 def test_every_variable_is_described() -> None:
-    used = set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()))
+    files = [*ROOT.glob("docker-compose*.yml")]
+    used = {name for path in files for name in re.findall(r"\$\{(\w+)", path.read_text())}
     described = set(re.findall(r"`(\w+)`", (ROOT / "docs/docker.md").read_text()))
     assert used - described == set()
 
@@ -105,15 +144,10 @@ def test_production_packages_are_a_part_of_the_labs() -> None:
     assert not any(key.startswith(("matplotlib==", "segno==")) for key in serve)
 
 
-PRODUCT = {"ari_app", "audiosocket", "linekit"}
-
-
 def test_production_packages_are_all_that_the_service_imports() -> None:
-    files = [path for name in PRODUCT for path in (ROOT / name).rglob("*.py")]
-    # They belong to commands that say what they lack.
-    others = {"benchmarks", "lab", "sounddevice"}
-    used = {name for path in files for name in imports(path)} - PRODUCT - others
-    used -= sys.stdlib_module_names
+    ours = {"ari_app", "audiosocket", "linekit"}
+    files = [path for name in ours for path in (ROOT / name).rglob("*.py")]
+    used = {name for path in files for name in imports(path)} - ours - sys.stdlib_module_names
     serve = {key.partition("==")[0] for key in stanzas(ROOT / "deploy/serve.lock")}
     distributions = packages_distributions()
     assert used

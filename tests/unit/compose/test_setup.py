@@ -14,7 +14,7 @@ from lab.asterisk import LabError
 from lab.compose.card import qr, uri
 from lab.compose.configuration import Places, dialogue, service_env, write_all
 from lab.compose.options import Options, read_options
-from lab.compose.state import State, keep_state, read_state
+from lab.compose.state import State, keep_state, read_caller_state, read_state
 from lab.demo import scene
 from lab.demo.voice import HigherVoice
 from lab.practice_agent import AgentBook
@@ -35,13 +35,16 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 def places(tmp_path: Path) -> Places:
     found = Places(
         lab=tmp_path / "lab",
+        service=tmp_path / "service",
+        agent=tmp_path / "agent",
+        caller=tmp_path / "caller",
         asterisk=tmp_path / "asterisk",
         phone=tmp_path / "phone",
         load=tmp_path / "load",
         templates=(ROOT / "asterisk-conf", ROOT / "deploy/asterisk"),
     )
-    for folder in (found.lab, found.asterisk, found.phone, found.load):
-        folder.mkdir()
+    for name in ("lab", "service", "agent", "caller", "asterisk", "phone", "load"):
+        (tmp_path / name).mkdir()
     return found
 
 
@@ -77,8 +80,10 @@ def test_secrets_are_for_their_owner_only(places: Places) -> None:
     write_all(places, read_options(), read_state(places.lab))
     private = [
         places.lab / "state.json",
-        places.lab / "ari-app.env",
+        places.service / "ari-app.env",
+        places.caller / "caller.json",
         places.load / "accounts.csv",
+        places.load / "api.key",
         places.phone / "accounts",
     ]
     assert {stat.S_IMODE(path.stat().st_mode) for path in private} == {0o600}
@@ -127,10 +132,9 @@ def test_a_damaged_state_says_what_to_do(tmp_path: Path) -> None:
 def test_the_service_can_be_served_with_what_it_is_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("API_BIND", "ELEVENLABS_API_KEY"):
-        monkeypatch.setenv(name, {"API_BIND": "0.0.0.0:8080"}.get(name, "practice"))
+    monkeypatch.setenv("API_BIND", "0.0.0.0:8080")
     env = tmp_path / "env"
-    env.write_text(service_env(read_options(elevenlabs_api_key=None), State()))
+    env.write_text(service_env(read_options(), State()))
     settings = load_settings(str(env))
     settings.require_serving()
     assert settings.elevenlabs_base_url == "http://practice-agent:8765"
@@ -147,6 +151,38 @@ def test_a_key_switches_to_elevenlabs() -> None:
     assert real.agent_url == "https://api.elevenlabs.io"
     assert own.agent_url == "http://other:1"
     assert "ELEVENLABS_BASE_URL='https://api.elevenlabs.io'" in service_env(real, State())
+
+
+def test_the_key_may_be_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "key"
+    monkeypatch.setattr("lab.compose.options._KEY_FILE", file)
+    monkeypatch.setenv("ELEVENLABS_AGENT_ID", "agent_1")
+    assert not read_options().is_real
+    file.write_text("sk_in_a_file\n")
+    options = read_options()
+    assert options.is_real
+    assert "ELEVENLABS_API_KEY='sk_in_a_file'" in service_env(options, State())
+    monkeypatch.setenv("ELEVENLABS_API_KEY", "sk_1")
+    assert read_options().agent_key == "sk_1"
+
+
+def test_a_key_file_that_cannot_be_read_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lab.compose.options._KEY_FILE", tmp_path)
+    with pytest.raises(LabError, match="user 10001 must be allowed to read it"):
+        read_options()
+
+
+def test_the_caller_is_told_what_it_needs_and_no_more(places: Places) -> None:
+    state = State()
+    write_all(places, read_options(elevenlabs_api_key="sk_1", elevenlabs_agent_id="a"), state)
+    told = read_caller_state(places.caller)
+    assert (told.password, told.api_key) == (state.caller_password, state.api_key)
+    assert told.calls_cost_money
+    text = (places.caller / "caller.json").read_text()
+    assert state.ari_password.get_secret_value() not in text
+    assert "sk_1" not in text
 
 
 def test_the_practice_agent_knows_the_callers_partner() -> None:
@@ -181,10 +217,12 @@ def test_phones_are_told_the_address_that_is_published() -> None:
     assert everywhere.address == "192.0.2.8"
 
 
-def test_the_card_holds_the_whole_account() -> None:
-    state = State()
+def test_the_card_holds_the_whole_account(tmp_path: Path) -> None:
+    keep_state(tmp_path, read_options(lab_bind="192.0.2.7", lab_sip_port="5080"))
+    # Shown again later, without what was said on the first command line.
+    state = read_state(tmp_path)
     password = state.phone_password.get_secret_value()
-    text = uri(read_options(lab_bind="192.0.2.7", lab_sip_port="5080"), state)
+    text = uri(state)
     assert text == f"sip:phone:{password}@192.0.2.7:5080;transport=udp"
     picture = qr(text)
     assert picture != qr(text.replace("5080", "5081"))

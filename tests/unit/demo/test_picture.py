@@ -10,7 +10,17 @@ from matplotlib.image import imread
 
 from lab.demo.analysis import Samples, analyse
 from lab.demo.captions import Caption
-from lab.demo.picture import HEIGHT_PX, MAX_LINES, WIDTH_PX, CallPicture, Mark, draw, envelope, wrap
+from lab.demo.picture import (
+    HEIGHT_PX,
+    MAX_LINES,
+    WIDTH_PX,
+    CallPicture,
+    Mark,
+    draw,
+    envelope,
+    together,
+    wrap,
+)
 from tests.unit.demo.signals import RATE_HZ, voice
 
 
@@ -61,6 +71,15 @@ def test_a_call_of_any_length_without_words_can_be_drawn(tmp_path: Path, seconds
     path = tmp_path / "call.png"
     draw(picture(voice(seconds), voice(seconds), words=False), path)
     assert imread(path).shape[:2] == (HEIGHT_PX, WIDTH_PX)
+
+
+def test_marks_that_fall_together_have_one_label() -> None:
+    marks = [Mark(9.9, "the end"), Mark(0.1, "answered"), Mark(0.0, "INVITE"), Mark(4.0, "later")]
+    assert together(marks, 10.0) == [
+        Mark(0.0, "INVITE · answered"),
+        Mark(4.0, "later"),
+        Mark(9.9, "the end"),
+    ]
 
 
 @given(st.lists(st.integers(-32768, 32767), max_size=300), st.integers(1, 100))

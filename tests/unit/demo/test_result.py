@@ -38,8 +38,8 @@ def test_the_figures() -> None:
         "INVITE to answer": "200 ms",
         "answer to greeting": "100 ms",
         "response time": "median 900 ms, longest 1,000 ms",
-        "of which the agent takes": "750 ms",
-        "interruption to silence": "125 ms",
+        "the agent answers after": "750 ms of silence",
+        "caller's first sound to silence": "125 ms",
         "frame gap at the phone": "p50 20.0 ms, p99 21.2 ms",
         "frames heard, lost": "1,500, 2",
     }
@@ -59,10 +59,10 @@ def test_the_table_holds_every_figure() -> None:
 
 def test_the_marks_of_the_picture() -> None:
     assert RESULT.marks() == [
-        Mark(0.0, "0 ms  INVITE"),
-        Mark(0.01, "10 ms  ringing"),
-        Mark(0.2, "200 ms  answered"),
-        Mark(0.3, "300 ms  greeting is heard"),
+        Mark(0.0, "INVITE at 0 ms"),
+        Mark(0.01, "ringing after 10 ms"),
+        Mark(0.2, "answered after 200 ms"),
+        Mark(0.3, "greeting heard after 300 ms"),
         Mark(9.0, "the agent hangs up"),
     ]
 
@@ -70,7 +70,7 @@ def test_the_marks_of_the_picture() -> None:
 def test_marks_of_a_call_that_neither_rang_nor_spoke() -> None:
     quiet = replace(RESULT, ringing_s=None, analysis=EMPTY, ending=Ending("us", 200, "OK"))
     assert [mark.text for mark in quiet.marks()] == [
-        "0 ms  INVITE",
-        "200 ms  answered",
+        "INVITE at 0 ms",
+        "answered after 200 ms",
         "the caller hangs up",
     ]

@@ -8,19 +8,20 @@ import os
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import structlog
 from rich.console import Console
 
 from lab.asterisk import LabError
 from lab.demo import DemoOptions, run_demo, scene
-from lab.demo.analysis import speech_spans
+from lab.demo.analysis import Samples, speech_spans
 from lab.demo.keep import until_told_to_stop
 from lab.demo.logfile import log_to
 from lab.demo.parts import release
 from lab.demo.tracks import Piece, lay_out
-from lab.demo.voice import HigherVoice, caller_voice, spoken
-from lab.practice_agent.voice import EspeakVoice
+from lab.demo.voice import FOLDER, HigherVoice, KeptVoice, file_name, spoken
+from lab.practice_agent.voice import Voice
 
 
 def test_the_agent_has_an_answer_to_every_line() -> None:
@@ -39,26 +40,48 @@ def test_what_the_agent_takes_itself() -> None:
     assert scene.own_delay_s(scene.AGENT_ID) == 0.75
 
 
-@pytest.mark.parametrize("line", scene.CALLER)
-def test_every_line_is_one_turn_of_the_built_in_voice(line: scene.Line) -> None:
-    pcm = spoken(HigherVoice(), line.text)
+class Mute:
+    """Says nothing: what is heard comes from what is kept."""
+
+    def speak(self, text: str, rate_hz: int) -> Samples:
+        return np.zeros(0, np.int16)
+
+
+@pytest.mark.parametrize("voice", [KeptVoice(Mute()), HigherVoice()], ids=["kept", "syllables"])
+@pytest.mark.parametrize("text", [*scene.caller_texts(), *scene.agent_texts()])
+def test_every_line_is_one_turn(text: str, voice: Voice) -> None:
+    pcm = spoken(voice, text)
     seconds = len(pcm) / 2 / 8000
-    assert 1.0 < seconds < 6.0
+    assert 1.0 < seconds < 8.0
     # The agent takes 600 ms of silence for the end of a turn.
     [span] = speech_spans(lay_out([Piece(0.0, pcm)], seconds), 8000, join_ms=400)
     assert span.start_s == 0
     assert span.end_s == pytest.approx(seconds, abs=0.02)
 
 
+def test_what_is_kept_is_what_is_said_and_no_more() -> None:
+    texts = [*scene.caller_texts(), *scene.agent_texts()]
+    assert {path.name for path in FOLDER.iterdir()} == {file_name(text) for text in texts}
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 300_000
+
+
+def test_a_kept_sentence_has_the_rate_that_is_asked_for() -> None:
+    at_8, at_24 = (KeptVoice(Mute()).speak(scene.AGENT.first_message, hz) for hz in (8000, 24000))
+    assert len(at_24) == pytest.approx(3 * len(at_8), abs=3)
+    assert np.sqrt(np.mean(np.square(at_24, dtype=float))) == pytest.approx(
+        np.sqrt(np.mean(np.square(at_8, dtype=float))), rel=0.02
+    )
+
+
+def test_what_is_not_kept_is_spoken_by_another_voice() -> None:
+    text = "Whatever else there is to say."
+    assert np.array_equal(
+        KeptVoice(HigherVoice()).speak(text, 8000), HigherVoice().speak(text, 8000)
+    )
+
+
 def test_a_text_without_sound_is_silence() -> None:
     assert spoken(HigherVoice(), "...") == b""
-
-
-def test_the_callers_voice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
-    assert isinstance(caller_voice(), EspeakVoice)
-    monkeypatch.setattr("shutil.which", lambda name: None)
-    assert isinstance(caller_voice(), HigherVoice)
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,14 @@ async def test_a_deadline_ends_the_wait(silent_name: threading.Event) -> None:
                 await session.get("http://silent.example/")
 
 
+async def test_a_name_that_nobody_tells_in_time_is_not_known(
+    silent_name: threading.Event,
+) -> None:
+    resolver = OwnThreadResolver(seconds=0.01)
+    with pytest.raises(socket.gaierror, match="no name server has answered within"):
+        await resolver.resolve("silent.example")
+
+
 async def test_an_answer_after_the_end_of_the_loop_disturbs_nobody(
     silent_name: threading.Event,
 ) -> None:

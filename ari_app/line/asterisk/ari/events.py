@@ -1,7 +1,7 @@
 """The events of ARI's event socket, and how their text becomes an object.
 
 Asterisk names an event's class in its `type`; each class here bears that name. A type that is not
-in the table becomes an :class:`UnknownEvent`: newer versions add types, and a filter is not ours to
+in the table becomes an `UnknownEvent`: newer versions add types, and a filter is not ours to
 set. Sources: rest-api/api-docs/events.json, res/ari/resource_events.c.
 """
 
@@ -95,7 +95,7 @@ class ChannelDestroyed(AriEvent):
 
     Attributes:
         cause: The Q.850 cause; 0 when none was set.
-        tech_cause: The protocol's own (see :class:`~ari_app.line.asterisk.ari.version.Capabilities`).
+        tech_cause: The protocol's own (see `Capabilities`).
     """
 
     channel: Channel
@@ -297,7 +297,7 @@ def parse_event(text: str | bytes) -> AriEvent:
 
 
 def describe(error: ValidationError) -> str:
-    """Which fields do not fit, and how; without their values, which may be personal data."""
+    """Say which fields do not fit, and how; without their values, which may be personal data."""
     problems = error.errors(include_url=False, include_context=False, include_input=False)
     return "; ".join(
         f"{'.'.join(map(str, problem['loc'])) or 'value'}: {problem['msg']}" for problem in problems

@@ -68,11 +68,11 @@ class BridgesResource(ResourceClient):
     """
 
     async def list(self) -> tuple[Bridge, ...]:
-        """All bridges of this Asterisk, whoever made them."""
+        """List all bridges of this Asterisk, whoever made them."""
         return await self._call(LIST_BRIDGES)
 
     async def get(self, bridge_id: str) -> Bridge:
-        """One bridge."""
+        """Get one bridge."""
         return await self._call(GET_BRIDGE, bridge_id)
 
     async def create_with_id(
@@ -160,11 +160,11 @@ class ApplicationsResource(ResourceClient):
     """`client.applications`."""
 
     async def list(self) -> tuple[Application, ...]:
-        """All applications that are registered, or still hold channels."""
+        """List all applications that are registered, or still hold channels."""
         return await self._call(LIST_APPLICATIONS)
 
     async def get(self, name: str | None = None) -> Application:
-        """One application: its channels and bridges. Ours when no name is given.
+        """Get one application, its channels and bridges; ours when no name is given.
 
         Raises:
             AriNotFound: It is not registered.
@@ -195,15 +195,15 @@ class AsteriskResource(ResourceClient):
     """`client.asterisk`."""
 
     async def get_info(self) -> AsteriskInfo:
-        """Version, build, limits and start time."""
+        """Get version, build, limits and start time."""
         return await self._call(GET_INFO)
 
     async def list_modules(self) -> tuple[Module, ...]:
-        """All modules, loaded or not."""
+        """List all modules, loaded or not."""
         return await self._call(LIST_MODULES)
 
     async def get_module(self, name: str) -> Module:
-        """One module, `chan_audiosocket.so` for example.
+        """Get one module, `chan_audiosocket.so` for example.
 
         Raises:
             AriNotFound: There is no such file, or it is not loaded.
@@ -219,7 +219,7 @@ class EndpointsResource(ResourceClient):
     """`client.endpoints`."""
 
     async def get(self, tech: str, resource: str) -> Endpoint:
-        """One endpoint: `get("PJSIP", "trunk")`.
+        """Get one endpoint: `get("PJSIP", "trunk")`.
 
         Raises:
             AriNotFound: There is none of this name, or no such technology.
@@ -235,7 +235,7 @@ class PlaybacksResource(ResourceClient):
     """`client.playbacks`. AriNotFound: the prompt has ended, or never was."""
 
     async def get(self, playback_id: str) -> Playback:
-        """How far a prompt has come."""
+        """Say how far a prompt has come."""
         return await self._call(GET_PLAYBACK, playback_id)
 
     async def stop(self, playback_id: str) -> None:
@@ -306,11 +306,11 @@ class ChannelsResource(ResourceClient):
     """
 
     async def list(self) -> tuple[Channel, ...]:
-        """All channels of this Asterisk, in our application or not."""
+        """List all channels of this Asterisk, in our application or not."""
         return await self._call(LIST_CHANNELS)
 
     async def get(self, channel_id: str) -> Channel:
-        """One channel."""
+        """Get one channel."""
         return await self._call(GET_CHANNEL, channel_id)
 
     async def create(
@@ -323,7 +323,7 @@ class ChannelsResource(ResourceClient):
         other_channel_id: str | None = None,
         variables: Mapping[str, str] | None = None,
     ) -> Channel:
-        """Make a channel that is in Stasis at once and not yet dialled: see :meth:`dial`.
+        """Make a channel that is in Stasis at once and not yet dialled: see `dial`.
 
         Args:
             channel_id: Chosen by us.
@@ -439,7 +439,7 @@ class ChannelsResource(ResourceClient):
     async def dial(
         self, channel_id: str, *, caller: str | None = None, ring_seconds: int | None = None
     ) -> None:
-        """Dial a channel made by :meth:`create`. `caller` is the channel that it is for."""
+        """Dial a channel made by `create`. `caller` is the channel that it is for."""
         await self._call(DIAL, channel_id, caller=caller, timeout=ring_seconds)
 
     async def answer(self, channel_id: str) -> None:
@@ -506,7 +506,7 @@ class ChannelsResource(ResourceClient):
         await self._call(REDIRECT, channel_id, endpoint=endpoint)
 
     async def get_channel_var(self, channel_id: str, variable: str) -> str:
-        """The value of a variable or function.
+        """Return the value of a variable or function.
 
         Raises:
             AriNotFound: No such channel, or no such variable.

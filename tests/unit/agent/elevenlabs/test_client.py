@@ -7,6 +7,7 @@ import json
 import logging
 import socket
 import ssl
+import threading
 import traceback
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +37,25 @@ from tests.unit.agent.elevenlabs.fake_agent import (
     quiet,
 )
 from tests.unit.agent.elevenlabs.told import Told
+
+
+async def test_a_name_server_that_is_silent_is_no_agent_that_is(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine without a network: the name is what is missing."""
+    silent = threading.Event()
+
+    def look_up(*_: object) -> None:
+        silent.wait()
+        raise socket.gaierror(socket.EAI_AGAIN, "too late")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    try:
+        async with AgentClient("https://api.example", API_KEY, connect_timeout=1) as client:
+            with pytest.raises(errors.AgentUnavailable, match="cannot be reached"):
+                await client.connect(Briefing("agent_1"), told)
+    finally:
+        silent.set()
 
 
 async def test_with_a_key_the_signed_url_is_used(told: Told) -> None:
@@ -689,7 +709,7 @@ async def test_a_service_out_of_reach_is_known_and_asked_about_until_it_is_there
         assert client.key.problem == "the agent's service cannot be reached: connection refused"
         watching = asyncio.create_task(client.watch())
         async with FakeAgent(port=port):
-            while client.key.problem:
+            while client.key.problem:  # noqa: ASYNC110
                 await asyncio.sleep(0)
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
@@ -710,11 +730,11 @@ async def test_a_refused_key_is_known_and_asked_about_until_it_is_taken(
         with pytest.raises(errors.AgentUnauthorized):
             await client.connect(Briefing("a"), told)
         refused = [client.key.refused]
-        while len(agent.requests) < 3:
+        while len(agent.requests) < 3:  # noqa: ASYNC110
             await asyncio.sleep(0)
         refused.append(client.key.refused)
         status[0] = 200
-        while client.key.refused:
+        while client.key.refused:  # noqa: ASYNC110
             await asyncio.sleep(0)
         assert refused == [True, True]
         asked = len(agent.requests)

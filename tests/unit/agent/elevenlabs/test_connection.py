@@ -491,7 +491,7 @@ async def test_one_that_answers_pings_and_says_nothing_is_not(told: Told) -> Non
 async def test_a_process_that_was_held_up_takes_nobody_for_dead(told: Told) -> None:
     async with conversation(quiet, told, dead_after=0.2) as (_, connection):
         for _ in range(3):
-            time.sleep(0.5)
+            time.sleep(0.5)  # noqa: ASYNC251
             await asyncio.sleep(0.02)
         assert connection.is_open
 

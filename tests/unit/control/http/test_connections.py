@@ -97,7 +97,7 @@ async def bench(service: FakeService) -> AsyncIterator[Bench]:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 
 

@@ -323,7 +323,9 @@ async def test_what_is_taken_can_be_shown(
 
 
 def test_every_failure_of_the_service_that_is_asked_first_has_a_status_of_its_own() -> None:
-    text = (Path(__file__).parents[4] / "ari_app" / "agent" / "precall.py").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[4] / "ari_app" / "agent" / "precall.py").read_text(
+        encoding="utf-8"
+    )
     codes = set(re.findall(r'code="(precall_\w+)"', text))
     assert len(codes) == 5
     assert codes <= CODES.keys()

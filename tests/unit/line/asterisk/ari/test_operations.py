@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,3 +64,15 @@ def test_what_may_be_repeated() -> None:
     assert not by_name["POST", "/channels/externalMedia"]
     assert not by_name["POST", "/channels/{channelId}/dtmf"]
     assert not by_name["POST", "/channels/{channelId}/continue"]
+
+
+@pytest.mark.parametrize(
+    ("returns", "answer"),
+    [(Variable, '{"value":"%019d"}'), (tuple[Variable, ...], '[{"value":"m%018d"}]')],
+)
+def test_no_answer_is_kept(returns: object, answer: str) -> None:
+    get = Operation[object]("GET", "/x", returns)
+    before = sys.getallocatedblocks()
+    for number in range(3000):
+        get.read((answer % number).encode())
+    assert sys.getallocatedblocks() - before < 1000

@@ -1,54 +1,15 @@
+"""What a call keeps of an agent that says too much."""
+
 from __future__ import annotations
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from ari_app.call.conversation import Attention
-from ari_app.records.bounded import MAX_LINE_BYTES, MAX_SAID_BYTES, Bounded, shortened
-from ari_app.records.journal import SessionFeed
+from ari_app.records.bounded import MAX_SAID_BYTES
+from ari_app.records.events import Overflowed
 from tests.unit.call.stage import Stage
-
-
-@pytest.mark.parametrize("text", ["", "short", "ä" * (MAX_LINE_BYTES // 2)])
-def test_what_fits_stays_as_it_is(text: str) -> None:
-    assert shortened(text) == text
-
-
-def test_the_cut_is_after_a_word_and_says_what_is_missing() -> None:
-    text = "so it is " * 1_000
-    cut = shortened(text, 100)
-    kept, _, note = cut.partition(" … ")
-    assert text.startswith(f"{kept} ")
-    assert note == f"({len(text) - len(kept)} more characters)"
-
-
-def test_without_spaces_it_is_between_characters() -> None:
-    kept = shortened("\N{GRINNING FACE}" * 1_000, 101).partition(" …")[0]
-    assert kept == "\N{GRINNING FACE}" * 13
-
-
-@given(st.text(), st.integers(64, 500))
-def test_never_more_bytes_than_may_be(text: str, most: int) -> None:
-    assert len(shortened(text * 20, most).encode(errors="replace")) <= most
-
-
-def test_the_oldest_are_forgotten_and_counted() -> None:
-    kept: Bounded[int] = Bounded(max_entries=4, max_bytes=10)
-    for number in range(6):
-        kept.append(number)
-    assert (list(kept), kept.forgotten, len(kept)) == ([2, 3, 4, 5], 2, 4)
-    kept.append(6, "ä" * 5)
-    assert (list(kept), kept.forgotten) == ([3, 4, 5, 6], 3)
-    kept.append(7, "x")
-    assert (list(kept), kept[-1]) == ([7], 7)
-    kept.append(8, "much too long")
-    assert (list(kept), kept.forgotten) == ([8], 8)
 
 
 async def test_an_agent_that_speaks_in_megabytes(stage: Stage) -> None:
     """Each of its messages may be 16 MiB; what a call keeps of them is bounded as a whole."""
-    feed = SessionFeed()
     session = await stage.talk()
     agent = stage.agent().handler
     flood = "word " * 200_000
@@ -58,15 +19,13 @@ async def test_an_agent_that_speaks_in_megabytes(stage: Stage) -> None:
         agent.user_transcript(flood, number)
         agent.tool_call(flood, flood, {"to": flood}, True)
         await stage.settle()
-    for line in stage.notes.said:
-        feed.call_said(session, line)
     assert sum(len(line.text) for line in session.transcript) <= MAX_SAID_BYTES
     assert session.transcript.forgotten > 0
     cut = [line for line in session.transcript if line.who != "tool"]
     assert all(line.text.endswith("more characters)") for line in cut)
-    with feed.follow(session) as events:
-        missed = await anext(events)
-        assert missed.type == "overflow" and missed.missed > 0
+    with stage.journal.follow(session.record) as events:
+        missed = (await anext(events)).event
+        assert isinstance(missed, Overflowed) and missed.missed > 0
     assert all(len(text) < 1_000 for _, text, _ in stage.agent().results)
 
 

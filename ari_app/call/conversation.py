@@ -440,7 +440,9 @@ class AgentSide:
             return
         self._begin(conversation)
         if briefing.resumed is not None:
-            conversation.tell(context(briefing.resumed.transcript), about="resumed")
+            # Keys may have been pressed while it was dialled.
+            said = transcript_text(self._context.record.transcript)
+            conversation.tell(context(said), about="resumed")
         self._context.post(AgentReady())
         if conversation.waits:
             self.prompt()

@@ -22,7 +22,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import structlog
 
-from ari_app.audio.formats import SAMPLE_BYTES, AgentFormats
+from ari_app.audio.formats import AgentFormats
 from ari_app.errors import ConfigError, LineError
 from ari_app.line.interface import (
     Ability,
@@ -217,7 +217,6 @@ class MicrophoneLine:
         self._sound: LineSound | None = None
         self._stream: Stream | None = None
         self._rate_hz = _RATES_HZ[0]
-        self._frame_bytes = 0
         self._hears_us = self._closed = False
         self._opening: asyncio.Task[None] | None = None
         # Shared with the sound card's thread: deque's ends are safe.
@@ -325,7 +324,6 @@ class MicrophoneLine:
 
     async def _open(self) -> None:
         block = self._rate_hz * FRAME_MS // 1000
-        self._frame_bytes = block * SAMPLE_BYTES
         card = self._gateway.card
 
         def opened() -> Stream:
@@ -395,9 +393,6 @@ class MicrophoneLine:
         while len(self._ahead) < LEAD_FRAMES:
             frame = sound.next_frame()
             if frame is None or not self._hears_us:
-                # Something to begin with, so that the next frame is in time.
-                if not self._ahead:
-                    self._ahead.append(bytes(self._frame_bytes))
                 break
             self._ahead.append(frame)
 

@@ -268,7 +268,6 @@ _EVENTS = [
         "ChannelEnteredBridge", channel=ari_samples.channel(), bridge=ari_samples.bridge()
     ),
     ari_samples.event("Dial", peer=ari_samples.channel(), dialstatus="RINGING"),
-    ari_samples.event("PlaybackFinished", playback=ari_samples.playback()),
     ari_samples.event("ApplicationReplaced"),
     ari_samples.event("Unheard"),
 ]

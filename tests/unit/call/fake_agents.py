@@ -159,6 +159,7 @@ class FakeAgents:
         before: What happens when an agent is dialled; what it raises, `connect` raises.
         conversation_id: What they call their conversations; None: by the agent's name.
         names: How the ids begin that are told before a conversation; empty: they are not told.
+        greets_always: They let nobody choose their first message.
     """
 
     def __init__(self) -> None:
@@ -172,6 +173,7 @@ class FakeAgents:
         self.output_format = "pcm_8000"
         self.conversation_id: str | None = None
         self.names = ""
+        self.greets_always = False
 
     def _conversations_of(self, agent_id: str) -> int:
         return sum(agent.agent_id == agent_id for agent in self.conversations)
@@ -201,7 +203,7 @@ class FakeAgents:
             or f"conv_of_{agent_id}" + "_again" * self._conversations_of(agent_id),
             input_format=self.input_format,
             output_format=self.output_format,
-            waits=resumed is not None and not resumed.first_message,
+            waits=(resumed is not None and not resumed.first_message and not self.greets_always),
         )
         self.conversations.append(agent)
         return agent

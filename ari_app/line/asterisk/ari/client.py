@@ -16,7 +16,6 @@ from ari_app.line.asterisk.ari.resources import (
     BridgesResource,
     ChannelsResource,
     EndpointsResource,
-    PlaybacksResource,
 )
 from ari_app.line.asterisk.ari.rest import Errand, Link, Observer, Persistent, Rest, Sender
 
@@ -85,7 +84,6 @@ class Client:
         self.bridges = BridgesResource(sender, app, timeout)
         self.channels = ChannelsResource(sender, app, timeout)
         self.endpoints = EndpointsResource(sender, app, timeout)
-        self.playbacks = PlaybacksResource(sender, app, timeout)
 
     def within(self, seconds: float) -> Client:
         """Return the same client with another deadline: `client.within(1).channels.hangup(id)`."""

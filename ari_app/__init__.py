@@ -1,7 +1,7 @@
 """Voice bridge between Asterisk and ElevenLabs agents.
 
 A call enters the ARI application, gets an AudioSocket channel back to this process, and talks with
-an agent over its WebSocket. ``docs/architecture.md`` shows the way of one sound through the
+an agent over its WebSocket. `docs/architecture.md` shows the way of one sound through the
 modules.
 """
 

@@ -1,4 +1,4 @@
-"""``python -m ari_app`` is the ``ari-app`` command."""
+"""`python -m ari_app` is the `ari-app` command."""
 
 from ari_app.cli import main
 

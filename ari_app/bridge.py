@@ -13,7 +13,7 @@ from ari_app.agent.elevenlabs.closing import KNOWN_CODES
 from ari_app.agent.precall import PreCall
 from ari_app.call.calls import Calls
 from ari_app.call.plan import Services
-from ari_app.call.states import LIVE
+from ari_app.call.states import State
 from ari_app.checks.asterisk import unauthorized
 from ari_app.checks.here import require_recordings, require_sound
 from ari_app.clients import agent_client, ari_client
@@ -75,9 +75,10 @@ class VoiceBridge:
         http: bool = True,
     ) -> None:
         self.settings = settings
+        running = (state.value for state in State if state not in (State.NEW, State.ENDED))
+        self.metrics = Metrics(("waiting", *running), KNOWN_CODES)
         self._card = card
         self._with_http = http
-        self.metrics = Metrics(("waiting", *(state.value for state in LIVE)), KNOWN_CODES)
         self.audiosocket_address = ("", 0)
         self.api_address = ("", 0)
         self.journal = Journal()
@@ -329,7 +330,7 @@ class VoiceBridge:
     # --- ServiceView
 
     def readiness(self) -> Readiness:
-        """Whether new calls are taken."""
+        """Say whether new calls are taken."""
         problems = [*self.gateway.problems(), *self.agents.problems()]
         if self.calls.draining:
             problems.append("draining: new calls are refused")

@@ -8,7 +8,7 @@ from ari_app.settings import Settings
 
 
 def ari_client(settings: Settings, app: str | None = None) -> Client:
-    """A client of Asterisk's, not yet open.
+    """Return a client of Asterisk's, not yet open.
 
     Args:
         settings: Where Asterisk is, who we are there, and whose certificates are trusted.
@@ -24,7 +24,7 @@ def ari_client(settings: Settings, app: str | None = None) -> Client:
 
 
 def agent_client(settings: Settings) -> AgentClient:
-    """A client of the agent's service, not yet open."""
+    """Return a client of the agent's service, not yet open."""
     return AgentClient(
         settings.elevenlabs_base_url,
         settings.elevenlabs_api_key,

@@ -62,7 +62,7 @@ class AgentError(AppError):
 
 
 def in_words(problem: Mapping[str, Any]) -> str:
-    """What pydantic found wrong with a value that a person wrote, to follow the value's name.
+    """Say what pydantic found wrong with a value that a person wrote, to follow the value's name.
 
     Args:
         problem: One of `ValidationError.errors()`, with its input, which is not repeated.

@@ -2,9 +2,9 @@
 
 Python's own engine tries alternatives one after the other: with some patterns a text of 30
 characters keeps it busy for seconds, and every call with it. So these are matched by the engine
-that pydantic brings along (Rust's ``regex``), whose time grows with the text's length and no
+that pydantic brings along (Rust's `regex`), whose time grows with the text's length and no
 faster; it knows neither look-around nor back references. They are read as in JSON Schema and
-ECMA-262: ``$`` is the very end, and ``\\d`` and ``\\w`` are ASCII.
+ECMA-262: `$` is the very end, and `\\d` and `\\w` are ASCII.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class LinearPattern:
         self._whole = _matcher(f"^(?:{expression})$")
 
     def search(self, text: str) -> bool:
-        """Whether it is found anywhere in ``text``."""
+        """Return whether it is found anywhere in `text`."""
         return _fits(self._found, text)
 
     def fullmatch(self, text: str) -> bool:
-        """Whether it matches the whole of ``text``."""
+        """Return whether it matches the whole of `text`."""
         return _fits(self._whole, text)
 
     def __eq__(self, other: object) -> bool:
@@ -68,7 +68,7 @@ class LinearPattern:
 
 
 def _spelled(found: re.Match[str]) -> str:
-    """A token as Rust's engine spells it: there, classes may stand in classes."""
+    """Return a token as Rust's engine spells it: there, classes may stand in classes."""
     token = found[0]
     if not token.startswith("["):
         return _ASCII.get(token, token)

@@ -176,8 +176,8 @@ async def _cancel(task: asyncio.Task[None]) -> None:
 
 @contextlib.contextmanager
 def _linked(duty: Duty, bridge: VoiceBridge) -> Iterator[ParentLink]:
-    """The line to the parent. Should the parent be lost, the running calls are finished, and the
-    ports are left to whoever is started next."""
+    """Link with the parent. Should it be lost, the running calls are finished, and the ports are
+    left to whoever is started next."""
 
     def ordered(order: Order) -> None:
         match order:

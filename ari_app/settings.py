@@ -1,7 +1,7 @@
-"""Settings of the service, from the environment or a ``.env`` file.
+"""Settings of the service, from the environment or a `.env` file.
 
-Every field is described in ``.env.example``; a test holds the two against each other. A value that
-does not fit ends in :class:`ari_app.errors.ConfigError` with one sentence a line, which never
+Every field is described in `.env.example`; a test holds the two against each other. A value that
+does not fit ends in `ari_app.errors.ConfigError` with one sentence a line, which never
 repeats a secret.
 """
 
@@ -79,7 +79,7 @@ def _http_url(value: str) -> str:
 
 
 def split_host_port(value: str) -> tuple[str, int]:
-    """Split ``host:port`` or ``[v6]:port``.
+    """Split `host:port` or `[v6]:port`.
 
     Raises:
         ValueError: No port, no host, or a port outside 0 to 65535.
@@ -217,7 +217,8 @@ class Settings(BaseSettings):
     log_numbers: NumberStyle = "masked"
 
     def chunk_ms(self, active_calls: int) -> int:
-        """How much user audio a message to the agent holds, in ms, for a call that begins now.
+        """Return how much user audio a message to the agent holds, in ms, for a call that begins
+        now.
 
         A message costs much the same whatever is in it, so a busy process sends fewer.
         """
@@ -237,7 +238,7 @@ class Settings(BaseSettings):
 
     @property
     def audiosocket_target(self) -> str:
-        """``host:port`` that Asterisk is told to dial."""
+        """`host:port` that Asterisk is told to dial."""
         return self.audiosocket_advertise or self.audiosocket_bind
 
     @property
@@ -246,7 +247,7 @@ class Settings(BaseSettings):
         return self.api_key is None and not is_loopback(split_host_port(self.api_bind)[0])
 
     def audiosocket_limits(self) -> ConnectionLimits:
-        """How many AudioSocket connections there may be; 0 in the settings: by the calls.
+        """Return how many AudioSocket connections there may be; 0 in the settings: by the calls.
 
         Asterisk is usually one address, so one address may have them all. A call has one
         connection, and for a second or two another one: that of the call before in its place.
@@ -265,7 +266,7 @@ class Settings(BaseSettings):
         )
 
     def api_limits(self) -> ConnectionLimits:
-        """How many HTTP connections there may be; 0 in the settings: by the calls.
+        """Return how many HTTP connections there may be; 0 in the settings: by the calls.
 
         Each call may be followed by a few streams. One address leaves some for others, such as
         for whatever watches the service.
@@ -281,7 +282,7 @@ class Settings(BaseSettings):
         )
 
     def call_policy(self) -> CallPolicy:
-        """What holds for every call."""
+        """Return what holds for every call."""
 
         def compiled(text: str | None) -> LinearPattern | None:
             return None if text is None else number_pattern(text)
@@ -308,7 +309,7 @@ class Settings(BaseSettings):
         )
 
     def asterisk_options(self, audiosocket_target: str) -> AsteriskOptions:
-        """How calls go through Asterisk.
+        """Return how calls go through Asterisk.
 
         Args:
             audiosocket_target: What Asterisk dials for sound: `host:port`.
@@ -324,7 +325,7 @@ class Settings(BaseSettings):
         )
 
     def require_serving(self) -> None:
-        """Check what ``serve`` cannot run without.
+        """Check what `serve` cannot run without.
 
         Raises:
             ConfigError: Credentials of ARI are missing, or the HTTP service would be open to the
@@ -368,7 +369,7 @@ class Settings(BaseSettings):
 
 
 def load_settings(env_file: str | None = ".env", **overrides: object) -> Settings:
-    """Read the settings from the environment and ``env_file``; ``overrides`` win.
+    """Read the settings from the environment and `env_file`; `overrides` win.
 
     Raises:
         ConfigError: One sentence for each setting that does not fit.
@@ -383,7 +384,8 @@ def load_settings(env_file: str | None = ".env", **overrides: object) -> Setting
 
 
 def _sentence(item: Mapping[str, Any]) -> str:
-    """What is wrong with a setting, without its value, which may be a secret in the wrong place."""
+    """Say what is wrong with a setting, without its value, which may be a secret in the wrong
+    place."""
     name = str(item["loc"][0])
     default = Settings.model_fields[name].default
     such = ""
@@ -403,7 +405,7 @@ def _sentence(item: Mapping[str, Any]) -> str:
 
 
 def doubtful_names(env_file: str | None) -> list[str]:
-    """What in the file and in the environment looks like a setting and is none.
+    """Say what in the file and in the environment looks like a setting and is none.
 
     Returns:
         A sentence each. Names that are like none of ours are somebody else's and are not told.
@@ -437,7 +439,7 @@ def _bindings(env_file: str | None) -> list[Any]:
 
 
 def _meant(name: str, settings: set[str], *, loosely: bool) -> str | None:
-    """The setting that somebody meant who wrote this name; None: none that can be told.
+    """Return the setting that somebody meant who wrote this name; None: none that can be told.
 
     Args:
         name: What was written.

@@ -46,7 +46,7 @@ class Pace:
         self._seen = 0.0
 
     def keeps(self, spoken_seconds: float, *, now: float) -> bool:
-        """Whether a peer that has sent so much sound in all, in seconds of it, is no flood."""
+        """Say whether a peer that has sent so much sound in all, in seconds of it, is no flood."""
         left = self._allowed + (now - self._at) * _HEADROOM - (spoken_seconds - self._seen)
         self._allowed = min(_BURST_SECONDS, left)
         self._at, self._seen = now, spoken_seconds
@@ -73,45 +73,50 @@ class ConnectionHandler(Protocol):
     """
 
     def line_connected(self, line: AudioSocketConnection) -> None:
-        """The expected UUID has connected. Silence goes out until `line.next_frame` is set."""
+        """Handle the expected UUID having connected. Silence goes out until `line.next_frame` is
+        set."""
 
     def audio_received(self, payload: bytes, kind: Kind) -> None:
-        """PCM from Asterisk: 16-bit little endian, mono, of any duration."""
+        """Take PCM from Asterisk: 16-bit little endian, mono, of any duration."""
 
     def digit_received(self, digit: str) -> None:
-        """A key was released."""
+        """Take a key, once it is released."""
 
     def tick(self, frames_due: int) -> None:
-        """20 ms (times `frames_due`) have passed; just before as many frames are written."""
+        """Count 20 ms (times `frames_due`), just before as many frames are written."""
 
     def line_lost(self, reason: str) -> None:
-        """The line is gone: once for each `line_connected`.
+        """Handle the line being gone: once for each `line_connected`.
 
-        `reason` is what was given to `Line.hang_up`, or one of `peer_closed` (end of stream or
-        reset), `peer_hangup`, `peer_error`, `malformed`, `too_fast` (a flood:
-        ten times more sound than time has passed), `stalled` (the peer does not read),
-        `handler_error` and `server_closed`.
+        `reason` is what was given to `AudioSocketConnection.hang_up`, or one of `peer_closed` (end
+        of stream or reset), `peer_hangup`, `peer_error`, `malformed`, `too_fast` (a flood: ten
+        times more sound than time has passed), `stalled` (the peer does not read), `handler_error`
+        and `server_closed`.
         """
 
 
 @dataclass(slots=True)
 class ConnectionStats:
-    """Counters of one line."""
+    """Counters of one line.
+
+    Attributes:
+        frames_sent: With the silent ones.
+        frames_skipped_backpressure: Not written, because three frames were still waiting for the
+            peer to read.
+        bytes_received: Audio payload only.
+    """
 
     frames_sent: int = 0
-    """With the silent ones."""
     silence_frames_sent: int = 0
     frames_skipped_backpressure: int = 0
-    """Not written, because three frames were still waiting for the peer to read."""
     bytes_sent: int = 0
     frames_received: int = 0
     bytes_received: int = 0
-    """Audio payload only."""
     digits_received: int = 0
 
 
 def silence() -> None:
-    """The source of a line that has nothing to say."""
+    """Return None: the source of a line that has nothing to say."""
     return
 
 
@@ -178,7 +183,7 @@ class AudioSocketConnection(asyncio.Protocol):
             say_goodbye(self._transport)
 
     def write_frames(self, frames_due: int) -> None:
-        """The clock's tick: let the handler act, then write the frames that are due."""
+        """Let the handler act, then write the frames that are due; called by the clock."""
         if self.closing:
             return
         if not self._pace.keeps(self._spoken_seconds, now=self._loop.time()):
@@ -321,7 +326,7 @@ class AudioSocketConnection(asyncio.Protocol):
 
 
 def peer_name(transport: asyncio.Transport) -> str:
-    """`host:port` of the other end, for logs."""
+    """Return `host:port` of the other end, for logs."""
     match transport.get_extra_info("peername"):
         case (host, port, *_):
             return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -155,9 +155,10 @@ class LineFormat:
 
     @staticmethod
     def by_name(name: str) -> LineFormat:
-        """The format that Asterisk calls `name` (`slin`, `slin16`, …).
+        """Return the format that Asterisk calls `name` (`slin`, `slin16`, …).
 
-        Raises ValueError for any other name.
+        Raises:
+            ValueError: There is no such format.
         """
         try:
             return _BY_NAME[name]
@@ -167,7 +168,11 @@ class LineFormat:
 
     @staticmethod
     def by_kind(kind: Kind) -> LineFormat:
-        """The format of audio messages of this kind. Raises ValueError when it is no audio."""
+        """Return the format of audio messages of this kind.
+
+        Raises:
+            ValueError: It is no audio.
+        """
         try:
             return _BY_KIND[kind]
         except KeyError:
@@ -200,9 +205,10 @@ _RULES: Final[tuple[tuple[Kind, int | None] | None, ...]] = tuple(
 
 
 def audio_header(kind: Kind, length: int) -> bytes:
-    """The three bytes before `length` bytes of audio of this kind.
+    """Return the three bytes before `length` bytes of audio of this kind.
 
-    Raises ValueError when the kind is no audio, or the length is odd, zero or over 65535.
+    Raises:
+        ValueError: The kind is no audio, or the length is odd, zero or over 65535.
     """
     if not kind.is_audio:
         raise ValueError(f"kind 0x{kind:02x} carries no audio")
@@ -212,7 +218,11 @@ def audio_header(kind: Kind, length: int) -> bytes:
 
 
 def encode(message: Message) -> bytes:
-    """One message as bytes. Raises ValueError for content that the protocol cannot carry."""
+    """Encode one message.
+
+    Raises:
+        ValueError: The protocol cannot carry its content.
+    """
     match message:
         case Audio(kind, payload):
             return audio_header(kind, len(payload)) + payload
@@ -234,10 +244,12 @@ class Decoder:
     Any split of the stream gives the same messages and, if there is one, the same error. A bad
     header is refused as soon as it is there; its payload is not waited for. What is held back
     is at most one message (64 KiB).
+
+    Args:
+        expect_identify: The first message must be the UUID, as a server demands.
     """
 
     def __init__(self, expect_identify: bool = True) -> None:
-        """`expect_identify`: the first message must be the UUID, as a server demands."""
         self._must_identify = expect_identify
         self._rest = bytearray()
         self._needed = HEADER_BYTES
@@ -249,10 +261,11 @@ class Decoder:
         return len(self._rest)
 
     def feed(self, data: bytes) -> list[Message]:
-        """The messages that `data` completes, in order.
+        """Return the messages that `data` completes, in order.
 
-        Raises ProtocolError at the first fault, with the messages before it in `before`; every
-        later call raises the same error again, without them.
+        Raises:
+            ProtocolError: At the first fault, with the messages before it in `before`; every later
+                call raises the same error again, without them.
         """
         if self._error is not None:
             raise type(self._error)(str(self._error))

@@ -43,7 +43,12 @@ class Entrance(Protocol):
         ...
 
     async def open(self, host: str, port: int) -> tuple[str, int]:
-        """Listen; the address. Raises OSError or RuntimeError."""
+        """Listen, and return the address.
+
+        Raises:
+            OSError: It cannot be had.
+            RuntimeError: It listens already.
+        """
         ...
 
     def stop_listening(self) -> None:
@@ -60,6 +65,13 @@ class TcpEntrance:
 
     Until a connection has sent its UUID it is a bare socket, from which exactly these 19 bytes are
     read: no transport, no task, no timer of its own. What is refused gets 0x00 and is closed.
+
+    Args:
+        admit: Turns a connection with its UUID into a line, or says why not.
+        refused: Told of each connection that is refused.
+        allow: Who may connect.
+        limits: How many connections there may be.
+        identify_timeout: Seconds until the UUID has to be there.
     """
 
     def __init__(
@@ -71,7 +83,6 @@ class TcpEntrance:
         limits: ConnectionLimits,
         identify_timeout: float,
     ) -> None:
-        """`allow`: who may connect. `identify_timeout`: seconds until the UUID has to be there."""
         self._admit = admit
         self._refused = refused
         self._allow = allow
@@ -92,7 +103,12 @@ class TcpEntrance:
         return self._listener.listening
 
     async def open(self, host: str, port: int) -> tuple[str, int]:
-        """Listen; the address. Raises OSError or RuntimeError."""
+        """Listen, and return the address.
+
+        Raises:
+            OSError: It cannot be had.
+            RuntimeError: It listens already.
+        """
         return await self._listener.start(host, port)
 
     def stop_listening(self) -> None:
@@ -215,7 +231,7 @@ class _Guest:
 
 
 def peer_address(host: str, port: int) -> str:
-    """`host:port` for logs."""
+    """Return `host:port` for logs."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -244,7 +260,11 @@ class Expectations(Generic[T]):
         self._past: OrderedDict[UUID, Refusal] = OrderedDict()
 
     def add(self, uuid: UUID, value: T, *, now: float, ttl: float) -> None:
-        """Expect `uuid` for `ttl` seconds. Raises ValueError when it is expected already."""
+        """Expect `uuid` for `ttl` seconds.
+
+        Raises:
+            ValueError: It is expected already.
+        """
         self._sweep(now)
         if uuid in self._expected:
             raise ValueError("this UUID is expected already")
@@ -252,7 +272,7 @@ class Expectations(Generic[T]):
         self._expected[uuid] = _Expected(value, now + ttl)
 
     def take(self, uuid: UUID, *, now: float) -> T | Refusal:
-        """What was registered under `uuid`, which is used up now; or why not."""
+        """Return what was registered under `uuid`, which is used up now; or why not."""
         self._sweep(now)
         expected = self._expected.pop(uuid, None)
         if expected is None:
@@ -265,7 +285,7 @@ class Expectations(Generic[T]):
         return self._expected.pop(uuid, None) is not None
 
     def count(self, *, now: float) -> int:
-        """How many UUIDs are expected."""
+        """Return how many UUIDs are expected."""
         self._sweep(now)
         return len(self._expected)
 
@@ -302,7 +322,7 @@ class RefusalLog:
         self._window_ends = float("-inf")
 
     def add(self, reason: str, *, now: float) -> bool:
-        """One more. Whether to tell of it by itself; if not, it is told with others later."""
+        """Count one more; whether to tell of it by itself. If not, it is told with others later."""
         if now >= self._window_ends and not self._untold:
             self._window_ends, self._told = now + WINDOW_SECONDS, 0
         if self._told < self._told_one_by_one:
@@ -317,7 +337,8 @@ class RefusalLog:
         return self._window_ends if self._untold else None
 
     def take_untold(self, *, now: float) -> dict[str, int]:
-        """Those that were not told yet, by reason. The second that begins is told as a whole."""
+        """Return those that were not told yet, by reason. The second that begins is told as a
+        whole."""
         untold, self._untold = dict(self._untold), Counter()
         self._window_ends, self._told = now + WINDOW_SECONDS, self._told_one_by_one
         return untold
@@ -354,6 +375,19 @@ class AudioSocketServer:
     There is no authentication in AudioSocket but the knowledge of a UUID, so each is good for
     one connection within a limited time. What is refused gets 0x00 and is closed at once; the
     lines that are up notice nothing, however many there are of it.
+
+    Args:
+        clock: Gives the pace; its owner starts and stops it.
+        allow: Who may connect; everybody when None.
+        limits: How many connections there may be.
+        identify_timeout: Seconds that a connection has to send its UUID.
+        stall_timeout: Seconds without reading after which a peer is given up.
+        on_refused: Told why a connection was refused.
+        entrance: Makes the place where connections come in.
+
+    Attributes:
+        address: Where it listens; None before `start`.
+        refusals: How many connections were refused, by reason.
     """
 
     def __init__(
@@ -367,17 +401,8 @@ class AudioSocketServer:
         on_refused: OnRefused | None = None,
         entrance: MakeEntrance = TcpEntrance,
     ) -> None:
-        """`clock`: gives the pace; its owner starts and stops it.
-
-        `allow`: who may connect; everybody when None. `limits`: how many connections.
-        `identify_timeout`: seconds that a connection has to send its UUID.
-        `stall_timeout`: seconds without reading after which a peer is given up.
-        `entrance`: where connections come in.
-        """
         self.address: tuple[str, int] | None = None
-        """Where it listens; None before `start`."""
         self.refusals: Counter[str] = Counter()
-        """How many connections were refused, by reason."""
         self._clock = clock
         self._stall_timeout = stall_timeout
         self._on_refused = on_refused
@@ -415,9 +440,11 @@ class AudioSocketServer:
         return self._entrance.listening
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
-        """Listen; the address, with the port that port 0 turned into.
+        """Listen, and return the address, with the port that port 0 turned into.
 
-        Raises OSError when the address cannot be had, RuntimeError when already started.
+        Raises:
+            OSError: The address cannot be had.
+            RuntimeError: It listens already.
         """
         self.address = bound = await self._entrance.open(host, port)
         log.info("audiosocket server listening", host=bound[0], port=bound[1])
@@ -443,9 +470,17 @@ class AudioSocketServer:
     ) -> None:
         """Accept one connection with this UUID within `ttl` seconds.
 
-        `fmt` is what the channel was created with; frames go out in it. Call this before
-        Asterisk is asked for the channel: the connection can come before the answer does.
-        Raises ValueError when the UUID is expected already.
+        Call this before Asterisk is asked for the channel: the connection can come before the
+        answer does.
+
+        Args:
+            uuid: What the connection identifies itself by.
+            handler: Takes what comes on the line.
+            fmt: What the channel was created with; frames go out in it.
+            ttl: Seconds that the connection is waited for.
+
+        Raises:
+            ValueError: The UUID is expected already.
         """
         now = asyncio.get_running_loop().time()
         self._expectations.add(uuid, _Registration(handler, fmt), now=now, ttl=ttl)

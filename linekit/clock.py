@@ -21,14 +21,17 @@ EARLY_SECONDS = 0.002
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What a wake-up has to do."""
+    """What a wake-up has to do.
+
+    Attributes:
+        frames: Frames to write now; 0 when the wake-up came too early.
+        skipped: Frames given up, because the wake-up came so late that they would be a burst.
+        late_seconds: How long after its deadline the wake-up came; never negative.
+    """
 
     frames: int
-    """Frames to write now; 0 when the wake-up came too early."""
     skipped: int
-    """Frames given up, because the wake-up came so late that they would be a burst."""
     late_seconds: float
-    """How long after its deadline the wake-up came; never negative."""
 
 
 class Schedule:
@@ -37,13 +40,17 @@ class Schedule:
     A stall of up to `max_catch_up` periods is made good at once, since Asterisk has no jitter
     buffer and the phone's own can take that much. After a longer one a single frame goes out
     and the rest is skipped: a burst would be lost on its way, or heard late for ever.
+
+    Args:
+        start: The first deadline is one `period` after it.
+        period: Seconds between deadlines.
+        max_catch_up: How many periods are made good at once.
+
+    Raises:
+        ValueError: `period` is not above 0, or `max_catch_up` below 1.
     """
 
     def __init__(self, start: float, period: float = 0.02, max_catch_up: int = 3) -> None:
-        """The first deadline is one `period` (seconds) after `start`.
-
-        Raises ValueError unless `period` is above 0 and `max_catch_up` at least 1.
-        """
         if period <= 0:
             raise ValueError(f"a period of {period} s")
         if max_catch_up < 1:
@@ -86,14 +93,15 @@ class _TimerSpec(ctypes.Structure):
 
 
 def is_coarse(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether a loop's own timers are too coarse, and this machine has better ones."""
+    """Return whether a loop's own timers are too coarse, and this machine has better ones."""
     return sys.platform == "linux" and type(loop).__module__.partition(".")[0] == "uvloop"
 
 
 class KernelTimer:
     """One timer of the kernel's, awaited by an event loop. What a clock needs of a loop.
 
-    Raises OSError when the kernel gives no timer.
+    Raises:
+        OSError: The kernel gives no timer.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -106,7 +114,7 @@ class KernelTimer:
         loop.add_reader(self._fd, self._fired)
 
     def time(self) -> float:
-        """Seconds on the clock that the timer goes by."""
+        """Return the seconds on the clock that the timer goes by."""
         return time.monotonic()
 
     def call_at(self, when: float, callback: Callable[[], None], /) -> Self:
@@ -180,7 +188,14 @@ class FrameClock:
     """Calls every callback once per period with the number of frames due.
 
     That number is 1, or up to `max_catch_up` after a stall (see `Schedule`). All callbacks run
-    in the same wake-up: a hundred calls cost one timer. Without callbacks there is no timer.
+    in the same wake-up: a hundred calls cost one timer. Without callbacks there is no timer. On
+    uvloop a timer of the kernel's takes the place of the loop's (`KernelTimer`).
+
+    Args:
+        period: Seconds between ticks.
+        max_catch_up: As for `Schedule`.
+        on_tick: Told of each tick.
+        loop: Where the timer runs; the running event loop at `start` when None.
     """
 
     def __init__(
@@ -191,10 +206,6 @@ class FrameClock:
         on_tick: OnTick | None = None,
         loop: TimerLoop | None = None,
     ) -> None:
-        """`loop`: where the timer runs; the running event loop at `start()` when None.
-
-        On uvloop a timer of the kernel's takes the place of its own (see `kernel_timer.py`).
-        """
         self.period = period
         self.max_catch_up = max_catch_up
         self.on_tick = on_tick
@@ -214,7 +225,8 @@ class FrameClock:
     def start(self) -> None:
         """Begin to tick, from now on. No effect when already started.
 
-        Raises RuntimeError when no loop was given and none is running.
+        Raises:
+            RuntimeError: No loop was given and none is running.
         """
         if self._running_on is None:
             self._running_on = self._loop or self._best_timer()

@@ -24,32 +24,43 @@ OverLimit = Literal["limit", "address_limit"]
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """How many connections there may be at once."""
+    """How many connections there may be at once.
+
+    Attributes:
+        connections: In all.
+        connections_per_address: From one address. Asterisk is usually one, so it has to hold all
+            calls.
+        half_open: Those that have not said who they are.
+    """
 
     connections: int = 2000
-    """In all."""
     connections_per_address: int = 2000
-    """From one address. Asterisk is usually one, so it has to hold all calls."""
     half_open: int = 400
-    """Those that have not said who they are."""
     half_open_per_address: int = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival(Generic[Key]):
-    """What becomes of a new connection."""
+    """What becomes of a new connection.
+
+    Attributes:
+        refused: Why it is refused; None when it is let in.
+        made_room: A half-open connection that has to go instead, and why.
+    """
 
     refused: OverLimit | None = None
-    """Why it is refused; None when it is let in."""
     made_room: tuple[Key, OverLimit] | None = None
-    """A half-open connection that has to go instead, and why."""
 
 
 class Census(Generic[Key]):
-    """Counts connections, in all and by address."""
+    """Counts connections, in all and by address.
+
+    Args:
+        limits: How many there may be.
+        identify_seconds: How long a connection may be half-open.
+    """
 
     def __init__(self, limits: ConnectionLimits, *, identify_seconds: float) -> None:
-        """`identify_seconds`: how long a connection may be half-open."""
         self._limits = limits
         self._identify_seconds = identify_seconds
         self._addresses: dict[Key, str] = {}
@@ -59,7 +70,7 @@ class Census(Generic[Key]):
         self._half_open_by_address: dict[str, OrderedDict[Key, None]] = {}
 
     def __len__(self) -> int:
-        """How many connections there are."""
+        """Return how many connections there are."""
         return len(self._addresses)
 
     @property
@@ -73,7 +84,7 @@ class Census(Generic[Key]):
         return next(iter(self._half_open.values()), None)
 
     def arrive(self, key: Key, address: str, *, now: float) -> Arrival[Key]:
-        """A connection has come. What `made_room` names has left."""
+        """Note that a connection has come. What `made_room` names has left."""
         limits = self._limits
         here = self._half_open_by_address.get(address, OrderedDict())
         over: OverLimit | None = None
@@ -99,7 +110,8 @@ class Census(Generic[Key]):
         return Arrival(made_room=made_room)
 
     def identify(self, key: Key) -> None:
-        """A connection has said who it is, and stays. Has no effect on one that has left."""
+        """Note that a connection has said who it is, and stays. Has no effect on one that has
+        left."""
         if self._half_open.pop(key, None) is not None:
             address = self._addresses[key]
             here = self._half_open_by_address[address]
@@ -108,7 +120,7 @@ class Census(Generic[Key]):
                 del self._half_open_by_address[address]
 
     def leave(self, key: Key) -> None:
-        """A connection is gone. May be told twice."""
+        """Note that a connection is gone. May be told twice."""
         self.identify(key)
         address = self._addresses.pop(key, None)
         if address is not None:
@@ -117,7 +129,7 @@ class Census(Generic[Key]):
                 del self._per_address[address]
 
     def take_late(self, now: float) -> list[Key]:
-        """The connections that have been half-open for too long; they have left."""
+        """Return the connections that have been half-open for too long; they have left."""
         late = []
         for key, deadline in self._half_open.items():
             if deadline > now:
@@ -137,20 +149,22 @@ class Networks:
 
     An IPv4 address counts as itself also where it comes written as IPv6 (`::ffff:192.0.2.1`,
     RFC 4291), as it does from a socket that takes both.
+
+    Args:
+        text: Networks (`10.0.0.0/8`) and addresses, separated by commas or spaces.
+
+    Raises:
+        ValueError: A sentence that names what is none.
     """
 
     def __init__(self, text: str = "") -> None:
-        """`text`: networks (`10.0.0.0/8`) and addresses, separated by commas or spaces.
-
-        Raises ValueError with a sentence that names what is none.
-        """
         self.text = text
         self._networks = [_network(word) for word in _SEPARATORS.split(text.strip()) if word]
         # A flood asks for the same few addresses again and again.
         self._holds = lru_cache(maxsize=1024)(self._look_up)
 
     def __contains__(self, host: str) -> bool:
-        """Whether an address, as a socket gives it, is in one of the networks."""
+        """Return whether an address, as a socket gives it, is in one of the networks."""
         return not self._networks or self._holds(host)
 
     def _look_up(self, host: str) -> bool:
@@ -162,7 +176,11 @@ class Networks:
 
 
 def plain_address(host: str) -> IPv4Address | IPv6Address:
-    """An address, without the IPv6 around an IPv4 one. Raises ValueError."""
+    """Read an address, without the IPv6 around an IPv4 one.
+
+    Raises:
+        ValueError: It is none.
+    """
     address = ip_address(host)
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
@@ -197,7 +215,15 @@ _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.
 
 
 class Listener:
-    """Listens on one address, which may be a name with several."""
+    """Listens on one address, which may be a name with several.
+
+    Args:
+        accepted: Takes each connection.
+        exhausted: Called when this process or machine has no descriptor or memory left for another
+            connection, at most once a second; those that come meanwhile wait in the kernel.
+        backlog: How many the kernel holds until they are accepted.
+        batch: How many are accepted in one turn of the loop.
+    """
 
     def __init__(
         self,
@@ -207,10 +233,6 @@ class Listener:
         backlog: int = BACKLOG,
         batch: int = _BATCH,
     ) -> None:
-        """`exhausted`: called when this process or machine has no descriptor or memory left for
-        another connection, at most once a second; those that come meanwhile wait in the kernel.
-        `batch`: how many are accepted in one turn of the loop.
-        """
         self._accepted = accepted
         self._exhausted = exhausted
         self._backlog = backlog
@@ -224,9 +246,11 @@ class Listener:
         return bool(self._sockets)
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
-        """Listen; the first address, with the port that port 0 turned into.
+        """Listen, and return the first address, with the port that port 0 turned into.
 
-        Raises OSError when an address cannot be had, RuntimeError when already started.
+        Raises:
+            OSError: An address cannot be had.
+            RuntimeError: It listens already.
         """
         if self._sockets:
             raise RuntimeError("it listens already")

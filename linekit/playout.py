@@ -24,7 +24,7 @@ from typing import Final
 
 
 def fade_out(pcm: bytes) -> bytes:
-    """The same samples, from full gain down to almost nothing. `pcm` is whole samples."""
+    """Fade samples from full gain down to almost nothing. `pcm` is whole samples."""
     count = len(pcm) // 2
     samples = struct.unpack(f"<{count}h", pcm)
     return struct.pack(
@@ -33,7 +33,7 @@ def fade_out(pcm: bytes) -> bytes:
 
 
 def fade_in(pcm: bytes) -> bytes:
-    """The same samples, from almost nothing up to full gain. `pcm` is whole samples."""
+    """Fade samples from almost nothing up to full gain. `pcm` is whole samples."""
     count = len(pcm) // 2
     samples = struct.unpack(f"<{count}h", pcm)
     last = count - 1
@@ -43,12 +43,13 @@ def fade_in(pcm: bytes) -> bytes:
 
 
 def glide(level: int, count: int) -> bytes:
-    """`count` samples from `level` down to almost nothing: silence after sound, without a step."""
+    """Make `count` samples from `level` down to almost nothing: silence after sound, without a
+    step."""
     return struct.pack(f"<{count}h", *(round(level * _gain(i, count)) for i in range(count)))
 
 
 def last_sample(pcm: bytes) -> int:
-    """The value of the last sample."""
+    """Return the value of the last sample."""
     return int.from_bytes(pcm[-2:], "little", signed=True)
 
 
@@ -63,16 +64,19 @@ _AUDIBLE_STEP: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class FlushResult:
-    """What an interruption cut short."""
+    """What an interruption cut short.
+
+    Attributes:
+        played_ms: How much of the current response the caller hears, the fade-out included.
+        dropped_ms: How much of the current response is thrown away.
+        tag: Which response that is: the one due next, or else the one heard last; None before any.
+        others_dropped_ms: What later responses were waiting behind it, and are thrown away with it.
+    """
 
     played_ms: float
-    """How much of the current response the caller hears, the fade-out included."""
     dropped_ms: float
-    """How much of the current response is thrown away."""
     tag: int | None
-    """Which response that is: the one due next, or else the one heard last; None before any."""
     others_dropped_ms: float = 0.0
-    """What later responses were waiting behind it, and are thrown away with it."""
 
 
 @dataclass(slots=True)
@@ -80,23 +84,26 @@ class PlayoutStats:
     """Counters since the buffer was made.
 
     `samples_in == samples_played + samples_dropped + pending samples`, always.
+
+    Attributes:
+        samples_dropped: Flushed or refused.
+        samples_refused: Those among the dropped that came when the buffer was full.
+        samples_padded: Silence, or decay into it, that fills up frames: frames given * samples per
+            frame is `samples_played + samples_padded`.
+        silence_frames: Calls of `next_frame` that had nothing to give.
+        underruns: How often a response ran dry and then went on.
+        underrun_frames: Whole frames of silence that the caller heard within a response because of
+            it.
     """
 
     samples_in: int = 0
     samples_played: int = 0
     samples_dropped: int = 0
-    """Flushed or refused."""
     samples_refused: int = 0
-    """Those among the dropped that came when the buffer was full."""
     samples_padded: int = 0
-    """Silence, or decay into it, that fills up frames: frames given * samples per frame is
-    `samples_played + samples_padded`."""
     silence_frames: int = 0
-    """Calls of `next_frame` that had nothing to give."""
     underruns: int = 0
-    """How often a response ran dry and then went on."""
     underrun_frames: int = 0
-    """Whole frames of silence that the caller heard within a response because of it."""
     flushes: int = 0
 
 
@@ -109,7 +116,19 @@ class _Response:
 
 
 class PlayoutBuffer:
-    """Holds PCM (16-bit little endian, mono) and gives it out frame by frame."""
+    """Holds PCM (16-bit little endian, mono) and gives it out frame by frame.
+
+    Args:
+        frame_bytes: The size of a frame.
+        rate_hz: Samples a second.
+        fade_ms: How long sound takes to fade in or out.
+        max_seconds: When that much is queued, the newest audio is refused and counted.
+        refill: Asked once each time the queue runs short, for PCM of the same response that is
+            still on its way (what a resampler holds back).
+
+    Raises:
+        ValueError: The frame is no whole number of samples, or the fade is longer than the frame.
+    """
 
     def __init__(
         self,
@@ -120,14 +139,6 @@ class PlayoutBuffer:
         max_seconds: float = 300.0,
         refill: Callable[[], bytes] | None = None,
     ) -> None:
-        """`max_seconds`: when that much is queued, the newest audio is refused and counted.
-
-        `refill`: asked once each time the queue runs short, for PCM of the same response that
-        is still on its way (what a resampler holds back).
-
-        Raises ValueError when the frame is no whole number of samples, or the fade is longer
-        than the frame.
-        """
         if frame_bytes <= 0 or frame_bytes % SAMPLE_BYTES:
             raise ValueError(f"a frame of {frame_bytes} bytes")
         self._frame_bytes = frame_bytes
@@ -168,14 +179,15 @@ class PlayoutBuffer:
         return not self._pending and self._closing_frame is None
 
     def played_ms(self, tag: int) -> float:
-        """How much of the response being heard, or heard last, was given out; 0 for others."""
+        """Return how much of the response being heard, or heard last, was given out; 0 for
+        others."""
         playing = self._playing
         if playing is None or playing.tag != tag:
             return 0.0
         return playing.played_bytes / self._bytes_per_ms
 
     def write(self, pcm: bytes, *, tag: int = 0) -> int:
-        """Append PCM of the response `tag`; the bytes thrown away because the queue is full.
+        """Append PCM of the response `tag`, and return how many bytes found no room.
 
         An odd byte at the end waits for the next write of the same response.
         """
@@ -203,13 +215,13 @@ class PlayoutBuffer:
         return self._append(pcm, response)
 
     def end_response(self) -> None:
-        """The response written last is complete: running dry is its end, and no underrun."""
+        """Complete the response written last: running dry is its end then, and no underrun."""
         self._complete = True
         self._odd_byte = b""
         self._dry_frames = -1
 
     def next_frame(self) -> bytes | None:
-        """Exactly one frame, or None when there is nothing but silence."""
+        """Take exactly one frame, or None when there is nothing but silence."""
         if self._closing_frame is not None:
             frame, self._closing_frame = self._closing_frame, None
             return frame
@@ -227,7 +239,7 @@ class PlayoutBuffer:
         return frame
 
     def flush(self) -> FlushResult:
-        """Interrupt: drop what is queued, but for the fade-out that the next frame is.
+        """Drop what is queued, but for the fade-out that the next frame is: an interruption.
 
         Nothing fades when nothing was being heard: then silence simply goes on.
         """
@@ -274,7 +286,7 @@ class PlayoutBuffer:
         return refused
 
     def _take(self, count: int) -> bytes:
-        """The next `count` bytes, of those pending: a plain slice unless they span chunks."""
+        """Take the next `count` bytes, of those pending: a plain slice unless they span chunks."""
         chunk, response = self._chunks[0]
         start = self._offset
         stop = start + count
@@ -305,7 +317,7 @@ class PlayoutBuffer:
         return b"".join(pieces)
 
     def _short_frame(self) -> bytes | None:
-        """Less than a frame is left."""
+        """Take what is left, less than a frame."""
         sounding, self._sounding = self._sounding, None
         if self._pending:
             pcm = self._take(self._pending)
@@ -332,7 +344,7 @@ class PlayoutBuffer:
         return fade_in(pcm[: self._fade_bytes]) + pcm[self._fade_bytes :]
 
     def _faded_to_silence(self, sounding: bytes) -> bytes | None:
-        """A last frame: what comes after `sounding`, or else its last level, faded out."""
+        """Make a last frame: what comes after `sounding`, or else its last level, faded out."""
         count = min(self._fade_bytes, self._pending)
         tail = fade_out(self._take(count)) if count else self._glide_from(sounding)
         return self._padded(tail) if tail else None

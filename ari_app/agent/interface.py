@@ -20,13 +20,16 @@ Variable = str | int | float | bool
 
 @dataclass(frozen=True, slots=True)
 class Spoke:
-    """A chunk of the agent's voice that no interruption has overtaken."""
+    """A chunk of the agent's voice that no interruption has overtaken.
+
+    Attributes:
+        data: Any length, in the output format.
+        is_final: The last chunk of this response.
+    """
 
     event_id: int
     data: bytes = field(repr=False)
-    """Any length, in the output format."""
     is_final: bool = False
-    """The last chunk of this response."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,17 +121,21 @@ class EndedBy(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The conversation is over."""
+    """The conversation is over.
+
+    Attributes:
+        reason: A stable slug.
+        retryable: Another conversation may succeed at once.
+        code: The close code of the connection, for the metrics.
+        silent_seconds: How long nothing had come from an agent that was taken for dead; 0 for any
+            other end.
+    """
 
     reason: str
-    """A stable slug."""
     by: EndedBy
     retryable: bool
-    """Another conversation may succeed at once."""
     code: int = 1000
-    """The close code of the connection, for the metrics."""
     silent_seconds: float = 0.0
-    """How long nothing had come from an agent that was taken for dead; 0 for any other end."""
 
 
 AgentEvent = (
@@ -182,7 +189,7 @@ class Briefing:
     resumed: Resumed | None = None
 
     def with_variables(self, variables: Mapping[str, Variable]) -> Briefing:
-        """The same with more variables."""
+        """Return the same briefing with more variables."""
         return replace(self, variables={**self.variables, **variables})
 
 

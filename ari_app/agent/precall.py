@@ -2,7 +2,7 @@
 
 The request and its answer are those of ElevenLabs' conversation initiation webhook, so a service
 that was written for calls which ElevenLabs takes serves ours as well. The answer may name an
-``agent_id`` besides; that is ours.
+`agent_id` besides; that is ours.
 
 Source: https://elevenlabs.io/docs/eleven-agents/customization/personalization/twilio-personalization
 """
@@ -35,8 +35,8 @@ _TYPE: Final = "conversation_initiation_client_data"
 class PreCallError(AppError):
     """The service said nothing that could be used.
 
-    ``code`` is ``precall_timeout``, ``precall_unreachable``, ``precall_status``,
-    ``precall_too_long`` or ``precall_malformed``.
+    `code` is `precall_timeout`, `precall_unreachable`, `precall_status`,
+    `precall_too_long` or `precall_malformed`.
     """
 
     default_code = "precall"
@@ -80,15 +80,15 @@ class PreCallAnswer:
 
 
 class PreCall:
-    """The service that is asked, over one shared session. Open it with ``async with``.
+    """The service that is asked, over one shared session. Open it with `async with`.
 
     Args:
         url: Where it answers.
         secret: The value of the header that proves who asks; None: no such header.
         header: That header's name.
         timeout_seconds: The deadline of a request, from its start to the last byte.
-        on_failure: ``go_on``: the call is made as if nothing had been said; ``fail``: the caller
-            of :meth:`ask` has to give the call up.
+        on_failure: `go_on`: the call is made as if nothing had been said; `fail`: the caller
+            of `ask` has to give the call up.
     """
 
     def __init__(
@@ -129,8 +129,8 @@ class PreCall:
         """Ask about a call.
 
         Raises:
-            PreCallError: Nothing usable was said, and ``on_failure`` is ``fail``.
-            RuntimeError: Used outside ``async with``.
+            PreCallError: Nothing usable was said, and `on_failure` is `fail`.
+            RuntimeError: Used outside `async with`.
         """
         if self._session is None:
             raise RuntimeError("PreCall must be opened with `async with`")
@@ -209,7 +209,7 @@ def parse_answer(body: bytes) -> PreCallAnswer:
     shall not cost the good ones.
 
     Raises:
-        PreCallError: ``precall_malformed``: it is no JSON object, or has nothing of an answer in
+        PreCallError: `precall_malformed`: it is no JSON object, or has nothing of an answer in
             it. Values are never repeated.
     """
     try:
@@ -242,7 +242,7 @@ def _without_nulls(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fitting(answer: dict[str, Any]) -> _Answer:
-    """The answer without what does not fit; ``answer`` is changed."""
+    """Return the answer without what does not fit; `answer` is changed."""
     unknown: list[str] = []
     unfit: list[str] = []
     while True:
@@ -269,7 +269,7 @@ def _fitting(answer: dict[str, Any]) -> _Answer:
 
 
 def _place(tree: Any, location: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    """The part of a pydantic location that is a way into ``tree``.
+    """Return the part of a pydantic location that is a way into `tree`.
 
     What follows in it names the alternative of a union, or a key.
     """

@@ -39,7 +39,7 @@ class Converter:
         return self._resampler.delay_ms if self._resampler else 0.0
 
     def prime(self) -> None:
-        """Begins anew with as much silence as is held back.
+        """Begin anew with as much silence as is held back.
 
         From then on each piece of input gives its whole share of output at once, `delay_ms` late in
         the stream. Without it the first piece gives less, by `delay_ms`.
@@ -49,7 +49,7 @@ class Converter:
             self._resampler.process(bytes(self._resampler.lookahead_samples * SAMPLE_BYTES))
 
     def process(self, data: bytes) -> bytes:
-        """Converts the next piece of the stream; may return less than came, or nothing."""
+        """Convert the next piece of the stream; may return less than came, or nothing."""
         if self._decode:
             data = ulaw_to_pcm(data)
         if self._resampler is not None:
@@ -59,7 +59,7 @@ class Converter:
         return pcm_to_ulaw(data) if self._encode else data
 
     def flush(self) -> bytes:
-        """What was held back, as if silence followed. The next `process` begins anew.
+        """Return what was held back, as if silence followed. The next `process` begins anew.
 
         Only half a sample is kept, for a sender that paused in the middle of one.
         """
@@ -67,7 +67,7 @@ class Converter:
         return pcm_to_ulaw(tail) if self._encode else tail
 
     def reset(self) -> None:
-        """Forgets the stream, as after an interruption. The next `process` begins anew."""
+        """Forget the stream, as after an interruption. The next `process` begins anew."""
         if self._resampler is not None:
             self._resampler.reset()
         elif self._aligner is not None:
@@ -75,5 +75,5 @@ class Converter:
 
 
 def make_converter(src: AudioFormat, dst: AudioFormat) -> Converter:
-    """A converter for one direction of one stream; see `Converter`."""
+    """Make a converter for one direction of one stream; see `Converter`."""
     return Converter(src, dst)

@@ -29,12 +29,12 @@ class AudioFormat:
 
     @classmethod
     def pcm(cls, rate_hz: int) -> Self:
-        """Linear PCM at `rate_hz`: what Asterisk calls slin."""
+        """Return linear PCM at `rate_hz`: what Asterisk calls slin."""
         return cls(Encoding.PCM, rate_hz)
 
     @classmethod
     def parse(cls, name: str) -> Self:
-        """The format that ElevenLabs calls `name`, for example `pcm_16000` or `ulaw_8000`.
+        """Return the format that ElevenLabs calls `name`, for example `pcm_16000` or `ulaw_8000`.
 
         The names are those of `agent_output_audio_format` and `user_input_audio_format` in
         `conversation_initiation_metadata`.
@@ -58,7 +58,7 @@ class AudioFormat:
         return SAMPLE_BYTES if self.encoding is Encoding.PCM else 1
 
     def duration_ms(self, size: int) -> float:
-        """How long `size` bytes last."""
+        """Return how long `size` bytes last."""
         return size * 1000 / (self.sample_bytes * self.rate_hz)
 
 
@@ -87,7 +87,7 @@ class SampleAligner:
         self._odd = b""
 
     def align(self, data: bytes) -> bytes:
-        """Whole samples: the byte that was kept, then `data`, less its own odd byte.
+        """Return whole samples: the byte that was kept, then `data`, less its own odd byte.
 
         In the usual case nothing is kept and `data` itself is returned.
         """
@@ -100,7 +100,7 @@ class SampleAligner:
         return data
 
     def reset(self) -> None:
-        """Forgets half a sample."""
+        """Forget half a sample."""
         self._odd = b""
 
 

@@ -18,22 +18,30 @@ _SIGN: Final = 0x80
 
 
 def ulaw_to_pcm(data: bytes) -> bytes:
-    """µ-law, one byte a sample, to 16-bit PCM."""
+    """Convert µ-law, one byte a sample, to 16-bit PCM."""
     return _decode(_ULAW_VALUES, data)
 
 
 def alaw_to_pcm(data: bytes) -> bytes:
-    """A-law, one byte a sample, to 16-bit PCM."""
+    """Convert A-law, one byte a sample, to 16-bit PCM."""
     return _decode(_ALAW_VALUES, data)
 
 
 def pcm_to_ulaw(pcm: bytes) -> bytes:
-    """16-bit PCM to µ-law. Raises ValueError on half a sample."""
+    """Convert 16-bit PCM to µ-law.
+
+    Raises:
+        ValueError: There is half a sample.
+    """
     return _encode(_ULAW_CODES, pcm)
 
 
 def pcm_to_alaw(pcm: bytes) -> bytes:
-    """16-bit PCM to A-law. Raises ValueError on half a sample."""
+    """Convert 16-bit PCM to A-law.
+
+    Raises:
+        ValueError: There is half a sample.
+    """
     return _encode(_ALAW_CODES, pcm)
 
 
@@ -46,7 +54,7 @@ def _encode(codes: npt.NDArray[np.uint8], pcm: bytes) -> bytes:
 
 
 def _ulaw_values() -> npt.NDArray[np.int16]:
-    """The linear value of each of the 256 µ-law codes."""
+    """Return the linear value of each of the 256 µ-law codes."""
     code = ~np.arange(256) & 0xFF
     exponent, mantissa = code >> 4 & 7, code & 0xF
     magnitude = ((mantissa << 3) + _ULAW_BIAS << exponent) - _ULAW_BIAS
@@ -54,7 +62,7 @@ def _ulaw_values() -> npt.NDArray[np.int16]:
 
 
 def _alaw_values() -> npt.NDArray[np.int16]:
-    """The linear value of each of the 256 A-law codes."""
+    """Return the linear value of each of the 256 A-law codes."""
     code = np.arange(256) ^ _ALAW_TOGGLE
     exponent, mantissa = code >> 4 & 7, code & 0xF
     linear = (mantissa << 4) + 8
@@ -63,7 +71,8 @@ def _alaw_values() -> npt.NDArray[np.int16]:
 
 
 def _ulaw_codes() -> npt.NDArray[np.uint8]:
-    """The µ-law code of each 16-bit sample, indexed by the sample's bits read as unsigned."""
+    """Return the µ-law code of each 16-bit sample, indexed by the sample's bits read as
+    unsigned."""
     sample, magnitude = _samples()
     biased = np.minimum(magnitude, 0x7FFF - _ULAW_BIAS) + _ULAW_BIAS
     exponent = _segment(biased)
@@ -72,7 +81,8 @@ def _ulaw_codes() -> npt.NDArray[np.uint8]:
 
 
 def _alaw_codes() -> npt.NDArray[np.uint8]:
-    """The A-law code of each 16-bit sample, indexed by the sample's bits read as unsigned."""
+    """Return the A-law code of each 16-bit sample, indexed by the sample's bits read as
+    unsigned."""
     sample, magnitude = _samples()
     exponent = _segment(magnitude)
     # The lowest two segments share one step size.
@@ -82,13 +92,14 @@ def _alaw_codes() -> npt.NDArray[np.uint8]:
 
 
 def _samples() -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Every 16-bit sample in the order of its bits, and its magnitude in one's complement."""
+    """Return every 16-bit sample in the order of its bits, and its magnitude in one's
+    complement."""
     sample = np.arange(0x10000).astype(np.uint16).view(np.int16).astype(np.int32)
     return sample, np.where(sample < 0, ~sample, sample)
 
 
 def _segment(magnitude: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """The number of the segment: 0 below 256, then one more for each doubling."""
+    """Return the number of the segment: 0 below 256, then one more for each doubling."""
     first_of_segment = 2 ** np.arange(8, 15, dtype=np.int32)
     return np.searchsorted(first_of_segment, magnitude, side="right").astype(np.int32)
 

@@ -45,16 +45,19 @@ _LOWEST, _HIGHEST = np.float32(-32768), np.float32(32767)
 
 @dataclass(frozen=True, slots=True)
 class _Bank:
-    """What all resamplers between the same two rates share."""
+    """What all resamplers between the same two rates share.
+
+    Attributes:
+        lookahead: Inputs that an output needs after its own instant.
+        matrix: (`block_in + 2 * lookahead - 1`, `block_out`): inputs around a block to its outputs.
+    """
 
     up: int
     down: int
     block_in: int
     block_out: int
     lookahead: int
-    """Inputs that an output needs after its own instant."""
     matrix: _Floats
-    """(`block_in + 2 * lookahead - 1`, `block_out`): inputs around a block to its outputs."""
 
 
 @functools.lru_cache(maxsize=64)
@@ -151,7 +154,7 @@ class Resampler:
         return self._bank.lookahead * 1000 / self.from_hz
 
     def process(self, pcm: bytes) -> bytes:
-        """Takes the next piece of the stream, of any size, and returns what it determines.
+        """Take the next piece of the stream, of any size, and return what it determines.
 
         `pcm` may end in the middle of a sample. Levels beyond 16 bits saturate.
         """
@@ -164,7 +167,7 @@ class Resampler:
         )
 
     def flush(self) -> bytes:
-        """The samples held back, as if silence followed. The next `process` begins anew.
+        """Return the samples held back, as if silence followed. The next `process` begins anew.
 
         Only half a sample is kept, for a sender that paused in the middle of one.
         """
@@ -176,7 +179,7 @@ class Resampler:
         return tail
 
     def reset(self) -> None:
-        """Forgets the stream, as after an interruption. The next `process` begins anew."""
+        """Forget the stream, as after an interruption. The next `process` begins anew."""
         self._aligner.reset()
         self._rewind()
 
@@ -202,7 +205,7 @@ class Resampler:
         return output
 
     def _emit(self, end: int) -> bytes:
-        """The outputs from `_skip` up to `end`, counted from the current block's first.
+        """Return the outputs from `_skip` up to `end`, counted from the current block's first.
 
         A block that is not complete is computed whole: its matrix has zeros wherever an output
         that is wanted meets an input that has not come.

@@ -53,7 +53,7 @@ class SoundFile:
 
     @classmethod
     def tone(cls, hz: float, seconds: float, level: float) -> Self:
-        """A tone that comes and goes softly; `level` is its highest sample, up to 32767."""
+        """Make a tone that comes and goes softly; `level` is its highest sample, up to 32767."""
         rate_hz = 8000
         count = round(seconds * rate_hz)
         wave_form = np.sin(2 * np.pi * hz * np.arange(count) / rate_hz) * np.hanning(count)

@@ -1,7 +1,8 @@
 """A call's sound: everything between a line's frames and an agent's audio.
 
 `CallSound` is what the line drives: it pulls the agent's voice frame by frame and brings the
-caller's. `Downlink` is the agent's voice on its way to the line, `Uplink` the caller's on its way to
+caller's. `Downlink` is the agent's voice on its way to the line, `Uplink` the caller's on its way
+to
 the agent. A line delivers nothing while the phone sends nothing (voice activity detection, hold, a
 lost packet) and Asterisk adds nothing either. The agent decides that a turn has ended by hearing
 silence, so silence is made here, by the wall clock.
@@ -352,7 +353,8 @@ class CallSound:
     # --- the agent
 
     def carry(self, agent: AgentVoice) -> None:
-        """Give an agent the line, in its own formats; what is queued of a last one is still heard."""
+        """Give an agent the line, in its own formats; what is queued of a last one is still
+        heard."""
         playout = self.playout
         self._downlink = Downlink(
             make_converter(agent.speaks, AudioFormat.pcm(self.rate_hz)),

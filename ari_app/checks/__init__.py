@@ -1,16 +1,16 @@
 """Finds out what is wrong with a set-up, and says how to mend it.
 
-``serve`` asks :func:`check_asterisk` and :func:`check_agent_key` before it takes calls; ``ari-app
-check`` runs all of them (:func:`check_all`). One module for each subject:
+`serve` asks `check_asterisk` and `check_agent_key` before it takes calls; `ari-app
+check` runs all of them (`check_all`). One module for each subject:
 
-* :mod:`~ari_app.checks.here`: this machine: settings, files, folders, limits.
-* :mod:`~ari_app.checks.agent`: the key and the agent.
-* :mod:`~ari_app.checks.asterisk`: what ARI tells: version, modules, limits, trunks.
-* :mod:`~ari_app.checks.asking`: what a channel tells: the way back to us, clock, dialplan.
-* :mod:`~ari_app.checks.microphone`: this machine's sound devices, where they are the way in.
-* :mod:`~ari_app.checks.conf`: Asterisk's own files, on its own machine.
+* `here`: this machine: settings, files, folders, limits.
+* `agent`: the key and the agent.
+* `asterisk`: what ARI tells: version, modules, limits, trunks.
+* `asking`: what a channel tells: the way back to us, clock, dialplan.
+* `microphone`: this machine's sound devices, where they are the way in.
+* `conf`: Asterisk's own files, on its own machine.
 
-A way in that is no Asterisk gets a part of its own in :mod:`~ari_app.checks.all`.
+A way in that is no Asterisk gets a part of its own in `all`.
 """
 
 from ari_app.checks.agent import check_agent_key

@@ -17,7 +17,7 @@ _OFFICIAL_HOST: Final = "elevenlabs.io"
 
 
 async def check_agent_key(agents: AgentClient, settings: Settings) -> Finding:
-    """Whether ElevenLabs accepts the key, asked with the default agent."""
+    """Check whether ElevenLabs accepts the key, asked with the default agent."""
     host = urlsplit(settings.elevenlabs_base_url).hostname or ""
     official = host == _OFFICIAL_HOST or host.endswith("." + _OFFICIAL_HOST)
     if settings.elevenlabs_api_key is None:

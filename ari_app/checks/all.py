@@ -21,10 +21,11 @@ from ari_app.settings import Settings
 
 
 async def check_all(settings: Settings, conf: Path | None = None) -> AsyncIterator[Finding]:
-    """All checks, each reported when it is done; those of one subject come one after the other.
+    """Make all checks, and report each when it is done; those of one subject come one after the
+    other.
 
     Args:
-        settings: What ``serve`` would run with.
+        settings: What `serve` would run with.
         conf: The folder of Asterisk's files, when this is Asterisk's own machine.
     """
     told: set[str] = set()
@@ -51,7 +52,7 @@ async def check_all(settings: Settings, conf: Path | None = None) -> AsyncIterat
 
 
 async def _asterisk(settings: Settings, *, configuration: bool) -> AsyncIterator[Finding]:
-    """Asterisk as the way in; each way in has such a part."""
+    """Check Asterisk as the way in; each way in has such a part."""
     async with AsyncExitStack() as stack:
         try:
             app = f"{settings.ari_app}-check"

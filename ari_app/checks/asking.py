@@ -100,9 +100,9 @@ async def listening(ari: Client) -> AsyncIterator[Listener]:
 
 
 async def check_dial_back(ari: Client, settings: Settings) -> Finding:
-    """Whether Asterisk reaches our AudioSocket port.
+    """Check whether Asterisk reaches our AudioSocket port.
 
-    While ``serve`` has the port, Asterisk is made to dial that; it closes the connection, whose
+    While `serve` has the port, Asterisk is made to dial that; it closes the connection, whose
     UUID it does not know, and no call notices.
     """
     async with AsyncExitStack() as stack:
@@ -180,16 +180,16 @@ class _Called:
         line.hang_up()
 
     def audio_received(self, payload: bytes, kind: Kind) -> None:
-        """Nobody listens."""
+        """Ignore it: nobody listens."""
 
     def digit_received(self, digit: str) -> None:
-        """Nobody listens."""
+        """Ignore it: nobody listens."""
 
     def tick(self, frames_due: int) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def line_lost(self, reason: str) -> None:
-        """As it should be."""
+        """Do nothing: it ends as it should."""
 
 
 async def check_questions(
@@ -230,7 +230,7 @@ async def _channel(ari: Client) -> AsyncIterator[str]:
 
 
 async def _read(ari: Client, channel: str, function: str) -> str | None:
-    """The value of a function; None where it has none."""
+    """Return the value of a function; None where it has none."""
     try:
         return await ari.channels.get_channel_var(channel, function)
     except (AriNotFound, AriServerError):
@@ -238,7 +238,7 @@ async def _read(ari: Client, channel: str, function: str) -> str | None:
 
 
 def judge_clock(ahead_seconds: float) -> Finding:
-    """Whether the logs of both sides can be laid side by side. Pure."""
+    """Judge whether the logs of both sides can be laid side by side."""
     if abs(ahead_seconds) <= _CLOCK_SECONDS:
         return ok(_CLOCK, "Asterisk's and this machine's agree")
     word = "ahead of" if ahead_seconds > 0 else "behind"

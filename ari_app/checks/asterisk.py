@@ -73,7 +73,7 @@ TIMING: Final = ("res_timing_timerfd.so", "res_timing_pthread.so", "res_timing_d
 
 
 async def check_asterisk(ari: Client, settings: Settings) -> list[Finding]:
-    """Whether Asterisk answers, knows us, and has what a call needs."""
+    """Check whether Asterisk answers, knows us, and has what a call needs."""
     try:
         info = await ari.asterisk.get_info()
     except AriError as error:
@@ -82,7 +82,7 @@ async def check_asterisk(ari: Client, settings: Settings) -> list[Finding]:
 
 
 def unauthorized(settings: Settings) -> str:
-    """What to say when Asterisk refuses our name or password."""
+    """Say that Asterisk refuses our name or password, and how to mend it."""
     return (
         f"Asterisk at {settings.ari_url} refuses the user {settings.ari_username!r}. Compare "
         "ARI_USERNAME and ARI_PASSWORD with its ari.conf. If they agree, Asterisk has not read the "
@@ -137,7 +137,7 @@ def _no_ari(url: str) -> str:
 
 
 def judge_version(text: str) -> list[Finding]:
-    """What this version can do, and what goes wrong in it. Pure."""
+    """Judge what this version can do, and what goes wrong in it."""
     found = assess(text)
     if found.version is None:
         return [warning(_WHAT, f"{found.message} If it is a build of your own, this is harmless.")]
@@ -173,7 +173,7 @@ async def _modules(ari: Client) -> list[Finding]:
 
 
 def load_or_install(name: str) -> str:
-    """How to get a module, as a sentence."""
+    """Say how to get a module, as a sentence."""
     return (
         f"Try `asterisk -rx 'module load {name}'`; where Asterisk is a package of Debian's or "
         "Ubuntu's, asterisk-modules has it. Then see that modules.conf loads it."
@@ -214,7 +214,7 @@ def judge_modules(running: Iterable[str]) -> list[Finding]:
 
 
 async def check_asterisk_side(ari: Client, settings: Settings) -> list[Finding]:
-    """The connection, the limits, the application's name and the trunks.
+    """Check the connection, the limits, the application's name and the trunks.
 
     Raises:
         AriError: Asterisk cannot be asked any more.
@@ -229,7 +229,7 @@ async def check_asterisk_side(ari: Client, settings: Settings) -> list[Finding]:
 
 
 def judge_transport(ari_url: str) -> list[Finding]:
-    """Whether the password crosses a network in the clear. Pure."""
+    """Judge whether the password crosses a network in the clear."""
     parts = urlsplit(ari_url)
     if parts.scheme == "https" or is_loopback(parts.hostname or ""):
         return []
@@ -244,7 +244,8 @@ def judge_transport(ari_url: str) -> list[Finding]:
 
 
 async def _latency(ari: Client) -> Finding:
-    """The median time of a request. It is paid several times before a caller hears anything."""
+    """Measure the median time of a request. It is paid several times before a caller hears
+    anything."""
     took = []
     for _ in range(_REQUESTS):
         started = time.perf_counter()
@@ -262,7 +263,7 @@ async def _latency(ari: Client) -> Finding:
 
 
 def judge_limits(info: AsteriskInfo, calls: int) -> list[Finding]:
-    """Whether Asterisk's own limits leave room for so many calls. Pure."""
+    """Judge whether Asterisk's own limits leave room for so many calls."""
     config = info.config
     if config is None:
         return []
@@ -320,9 +321,9 @@ async def _trunks(ari: Client, settings: Settings) -> list[Finding]:
 
 
 def endpoint_of(template: str) -> tuple[str, str] | None:
-    """The technology and the name in a dial string such as ``PJSIP/{number}@trunk``. Pure.
+    """Return the technology and the name in a dial string such as `PJSIP/{number}@trunk`. Pure.
 
-    None where the name depends on the number, or nothing has one (``Local/...``).
+    None where the name depends on the number, or nothing has one (`Local/...`).
     """
     technology, _, rest = template.partition("/")
     if technology == "Local":

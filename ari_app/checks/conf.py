@@ -36,7 +36,7 @@ _OTHERS: Final = ("extensions.ael", "extensions.lua")
 
 
 def check_conf(folder: Path, settings: Settings, told: set[str] | None = None) -> list[Finding]:
-    """Compare the files in a folder such as ``/etc/asterisk`` with what calls need.
+    """Compare the files in a folder such as `/etc/asterisk` with what calls need.
 
     Args:
         folder: Where they are.
@@ -87,12 +87,14 @@ class _Reader:
         return None if text is None else parse_conf(name, text, self._included)
 
     def other(self, app: str) -> str:
-        """The file in another language of the dialplan that names the application; or empty."""
+        """Return the file in another language of the dialplan that names the application; or
+        empty."""
         stasis = re.compile(rf"(?i:stasis)\W+{re.escape(app)}\b")
         return next((name for name in _OTHERS if stasis.search(self._quietly(name))), "")
 
     def open_to_all(self, name: str) -> list[Finding]:
-        """Whether users of the machine who have nothing to do with Asterisk can read a file."""
+        """Return whether users of the machine who have nothing to do with Asterisk can read a
+        file."""
         path = self._folder / name
         if not others_may_open(path):
             return []
@@ -145,12 +147,12 @@ class _Reader:
 
 
 def _unseen(path: Path) -> frozenset[Use]:
-    """What nobody knows while this file has not been read."""
+    """Return what nobody knows while this file has not been read."""
     return CALLS_IN if path.name.startswith("extensions") else NOTHING
 
 
 def _process(conf: ConfFile | None, calls: int) -> list[Finding]:
-    """The limit of the Asterisk that these files are of, if it runs here."""
+    """Return the limit of the Asterisk that these files are of, if it runs here."""
     section = None if conf is None else conf.first("directories")
     run_dir = Path(_RUN_DIR if section is None else section.value("astrundir", _RUN_DIR))
     try:

@@ -1,9 +1,9 @@
 """Reads Asterisk's configuration files: the dialect of ini that `main/config.c` reads. Pure.
 
-Understood are comments (``;``, ``\\;``, ``;-- --;``), sections with templates (``[a](!)``,
-``[b](a)``, ``[a](+)``), ``key = value`` and ``key => value``, ``#include`` and ``#tryinclude`` with
+Understood are comments (`;`, `\\;`, `;-- --;`), sections with templates (`[a](!)`,
+`[b](a)`, `[a](+)`), `key = value` and `key => value`, `#include` and `#tryinclude` with
 wildcards. A byte order mark at a file's beginning is passed over, and only a line feed ends a line.
-``#exec`` runs a program, so it is passed over. A section's head that cannot be understood ends the
+`#exec` runs a program, so it is passed over. A section's head that cannot be understood ends the
 reading of its file, as it does in Asterisk.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 Read = Callable[[str], Sequence[tuple[str, str]]]
-"""The files that the name in an ``#include`` stands for: their names and their texts."""
+"""The files that the name in an `#include` stands for: their names and their texts."""
 
 _SECTION: Final = re.compile(r"\[(?P<name>[^\]]*)\]\s*(?:\((?P<options>[^)]*)\))?")
 _INCLUDE: Final = re.compile(r"#(?:try)?include\s+[\"<]?(?P<name>[^\">]+)[\">]?", re.IGNORECASE)
@@ -24,7 +24,7 @@ _DEEPEST_INCLUDE: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One ``key = value``, and where it stands."""
+    """One `key = value`, and where it stands."""
 
     key: str
     value: str
@@ -33,7 +33,7 @@ class Entry:
 
     @property
     def where(self) -> str:
-        """``extensions.conf:12``."""
+        """`extensions.conf:12`."""
         return f"{self.file}:{self.line}"
 
 
@@ -42,7 +42,7 @@ class Section:
     """A section with what it inherits before what is its own.
 
     Attributes:
-        is_template: Marked with ``(!)``: it is nothing by itself.
+        is_template: Marked with `(!)`: it is nothing by itself.
     """
 
     name: str
@@ -53,15 +53,15 @@ class Section:
 
     @property
     def where(self) -> str:
-        """``pjsip.conf:40``."""
+        """`pjsip.conf:40`."""
         return f"{self.file}:{self.line}"
 
     def get(self, key: str) -> Entry | None:
-        """The last entry of this key, which is the one that counts."""
+        """Return the last entry of this key, which is the one that counts."""
         return next((entry for entry in reversed(self.entries) if _same(entry.key, key)), None)
 
     def value(self, key: str, default: str = "") -> str:
-        """Its value."""
+        """Return the last value of this key."""
         entry = self.get(key)
         return default if entry is None else entry.value
 
@@ -79,11 +79,11 @@ class ConfFile:
     broken: list[str] = field(default_factory=list)
 
     def named(self, name: str) -> list[Section]:
-        """All sections of this name that are no templates."""
+        """Return all sections of this name that are no templates."""
         return [s for s in self.sections if _same(s.name, name) and not s.is_template]
 
     def first(self, name: str) -> Section | None:
-        """The one that Asterisk looks at where only one is to be."""
+        """Return the section that Asterisk looks at where only one is to be."""
         return next(iter(self.named(name)), None)
 
 
@@ -93,7 +93,7 @@ def parse_conf(name: str, text: str, read: Read) -> ConfFile:
     Args:
         name: How places in it are called.
         text: What it holds.
-        read: Called for each ``#include``; one that finds nothing includes nothing.
+        read: Called for each `#include`; one that finds nothing includes nothing.
     """
     conf = ConfFile()
     _Parser(conf, read).take(name, text, 0)
@@ -157,7 +157,7 @@ class _Parser:
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:
-    """The lines that say something, without comments, with their numbers."""
+    """Return the lines that say something, without comments, with their numbers."""
     in_block = False
     for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
         kept, in_block = _without_comments(line, in_block)

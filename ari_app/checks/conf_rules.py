@@ -49,7 +49,7 @@ _TRUE: Final = frozenset({"yes", "true", "y", "t", "1", "on"})
 
 
 def is_true(value: str) -> bool:
-    """Whether Asterisk reads this as yes."""
+    """Return whether Asterisk reads this as yes."""
     return value.strip().lower() in _TRUE
 
 
@@ -59,7 +59,7 @@ class Said:
 
     Attributes:
         value: As it stands there.
-        where: ``http.conf:12``, or only the file.
+        where: `http.conf:12`, or only the file.
     """
 
     value: str
@@ -102,7 +102,7 @@ def _is_false(value: str) -> bool:
 
 
 def demands(username: str) -> tuple[Demand, ...]:
-    """All of them, for this user of ari.conf."""
+    """Return all demands, for this user of ari.conf."""
     return (
         Demand(
             "ari.conf",
@@ -215,7 +215,7 @@ class NeededContext:
     uses: frozenset[Use] = NOTHING
 
     def missing(self, who: str) -> Finding:
-        """What to say when nobody has it."""
+        """Return what to say when nobody has it."""
         say = warning if self.chosen else note
         return say(
             DIALPLAN,
@@ -227,7 +227,7 @@ class NeededContext:
 
 
 def needed_contexts(settings: Settings) -> tuple[NeededContext, ...]:
-    """All of them."""
+    """Return all contexts that a dialplan needs."""
     chosen = settings.model_fields_set
     return (
         NeededContext(
@@ -350,7 +350,7 @@ def _http(conf: ConfFile | None, needs: Needs) -> Iterator[Finding]:
 
 
 def _address(general: Section, ari_url: str) -> Iterator[Finding]:
-    """Whether ARI_URL leads to where http.conf puts ARI."""
+    """Judge whether ARI_URL leads to where http.conf puts ARI."""
     url = urlsplit(ari_url)
     prefix = general.get("prefix")
     bare = "" if prefix is None else prefix.value.strip("/")
@@ -512,7 +512,8 @@ def _dialplan(conf: ConfFile | None, needs: Needs, other_dialplan: str) -> Itera
 
 
 def _no_hand_over(calls_in: list[HandOver], plan: Dialplan, needs: Needs) -> Finding:
-    """What to say where no call comes to us: what stands there instead, if it looks like us."""
+    """Return what to say where no call comes to us: what stands there instead, if it looks like
+    us."""
 
     def likeness(hand_over: HandOver) -> float:
         said = hand_over.app or hand_over.text
@@ -546,7 +547,7 @@ def _no_hand_over(calls_in: list[HandOver], plan: Dialplan, needs: Needs) -> Fin
 
 
 def judge_process_limit(soft_limit: int, calls: int) -> Finding | None:
-    """Whether a running Asterisk may open enough files."""
+    """Judge whether a running Asterisk may open enough files."""
     needed = 100 + FILES_PER_CALL * calls
     if soft_limit >= needed:
         return None

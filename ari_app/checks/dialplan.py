@@ -42,7 +42,7 @@ class Step:
     Attributes:
         number: Its priority.
         text: The application and what it is given.
-        where: ``extensions.conf:12``.
+        where: `extensions.conf:12`.
     """
 
     number: int
@@ -60,7 +60,7 @@ class Extension:
     steps: list[Step] = field(default_factory=list)
 
     def place(self, priority: str) -> int | None:
-        """Where the step of a number or a label stands; None: nowhere."""
+        """Find where the step of a number or a label stands; None: nowhere."""
         return next(
             (
                 place
@@ -71,7 +71,7 @@ class Extension:
         )
 
     def fits(self, number: str) -> bool:
-        """Whether it is dialled by this number."""
+        """Return whether it is dialled by this number."""
         if not self.pattern.startswith("_"):
             return self.pattern == number
         try:
@@ -94,7 +94,7 @@ class HandOver:
 
     @property
     def where(self) -> str:
-        """``extensions.conf:12``."""
+        """`extensions.conf:12`."""
         return self.extension.steps[self.place].where
 
     @property
@@ -131,11 +131,11 @@ class Dialplan:
         )
 
     def has(self, context: str, pattern: str) -> bool:
-        """Whether a context has an extension of exactly this pattern."""
+        """Return whether a context has an extension of exactly this pattern."""
         return any(e.context == context and e.pattern == pattern for e in self._extensions)
 
     def hand_overs(self) -> list[HandOver]:
-        """Every step that hands a call to an application."""
+        """Return every step that hands a call to an application."""
         return [
             HandOver(extension, place, app)
             for extension in self._extensions
@@ -144,7 +144,8 @@ class Dialplan:
         ]
 
     def catches(self, hand_over: HandOver) -> bool:
-        """Whether somebody takes care of a caller who comes back because the application is down.
+        """Return whether somebody takes care of a caller who comes back because the application is
+        down.
 
         That is so where a step looks at STASISSTATUS, or an application takes the caller: a queue,
         a telephone, an announcement. Where only the call will tell how it goes on, it counts.
@@ -175,7 +176,7 @@ class Dialplan:
         return False
 
     def _places(self, here: Extension, target: str) -> list[tuple[Extension, int]] | None:
-        """Where `[[context,]extension,]priority` leads; None: only the call will tell."""
+        """Find where `[[context,]extension,]priority` leads; None: only the call will tell."""
         if "${" in target or "$[" in target:
             return None
         *names, priority = (part.strip() for part in target.split(","))
@@ -229,7 +230,7 @@ def _extensions(context: str, entries: list[Entry]) -> Iterator[Extension]:
 
 
 def _handed_to(text: str) -> str | None:
-    """The application that a step hands calls to, as Asterisk reads it; None: to none."""
+    """Return the application that a step hands calls to, as Asterisk reads it; None: to none."""
     if _NO_STASIS.fullmatch(text):
         return ""
     given = (data for name, data in _applications(text) if name == "stasis")
@@ -237,7 +238,8 @@ def _handed_to(text: str) -> str | None:
 
 
 def _applications(text: str) -> Iterator[tuple[str, str]]:
-    """The applications of a step with what they are given: more than one where it has a choice."""
+    """Return the applications of a step with what they are given: more than one where it has a
+    choice."""
     found = _APPLICATION.fullmatch(text.strip())
     if found is None:
         # Not to be read: whoever wrote it will know.
@@ -268,7 +270,7 @@ def _targets(name: str, data: str) -> list[str]:
 
 
 def _choices(data: str) -> list[str]:
-    """What `condition?this:that` may come to while the application is down."""
+    """Say what `condition?this:that` may come to while the application is down."""
     condition, question, rest = _halves(data, "?")
     if not question:
         return []
@@ -278,12 +280,13 @@ def _choices(data: str) -> list[str]:
 
 
 def _without_arguments(target: str) -> str:
-    """Gosub's target without what the routine is given: `context,s,1(a,b)`."""
+    """Return Gosub's target without what the routine is given: `context,s,1(a,b)`."""
     return re.sub(r"\(.*\)\s*$", "", target)
 
 
 def _first_argument(data: str) -> str:
-    """The first argument as Asterisk reads it: without quotes and backslashes, with its spaces."""
+    """Return the first argument as Asterisk reads it: without quotes and backslashes, with its
+    spaces."""
     return re.sub(r'\\(.)|"', lambda found: found[1] or "", _split(data, ",")[0])
 
 
@@ -316,7 +319,8 @@ def _split(text: str, mark: str) -> list[str]:
 
 
 def _as_regex(pattern: str) -> str:
-    """A regular expression for what stands behind the `_` of a pattern: X, Z, N, [1-5], . and !."""
+    """Return a regular expression for what stands behind the `_` of a pattern: X, Z, N, [1-5], .
+    and !."""
     known = {"X": "[0-9]", "Z": "[1-9]", "N": "[2-9]", ".": ".+", "!": ".*", "-": ""}
     parts = re.findall(r"\[[^\]]*\]|.", pattern)
     return "".join(

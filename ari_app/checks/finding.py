@@ -62,17 +62,17 @@ class Finding:
 
 
 def ok(what: str, detail: str) -> Finding:
-    """All is well."""
+    """Report that all is well."""
     return Finding(what, Verdict.OK, detail)
 
 
 def note(what: str, detail: str, *, uses: frozenset[Use] = NOTHING, about: str = "") -> Finding:
-    """Something is not set up that nobody asked for, or could be better than it need be."""
+    """Report what nobody asked for and is not set up, or what could be better than it need be."""
     return Finding(what, Verdict.NOTE, detail, uses, about)
 
 
 def warning(what: str, detail: str, *, uses: frozenset[Use] = NOTHING, about: str = "") -> Finding:
-    """Calls can be taken, and something about them will be worse than it need be."""
+    """Report that calls can be taken, and something about them will be worse than it need be."""
     return Finding(what, Verdict.WARNING, detail, uses, about)
 
 
@@ -84,7 +84,7 @@ def failed(
     about: str = "",
     may_pass: bool = False,
 ) -> Finding:
-    """Some or all calls cannot be taken."""
+    """Report that some or all calls cannot be taken."""
     return Finding(what, Verdict.FAILED, detail, uses, about, may_pass)
 
 
@@ -105,7 +105,7 @@ def told_once(findings: Iterable[Finding], told: set[str]) -> list[Finding]:
 
 
 def what_works(findings: Iterable[Finding]) -> str:
-    """What can be used, in one line: ``Calls in: yes. Calls out: no, see Agent. ...``."""
+    """Say what can be used, in one line: `Calls in: yes. Calls out: no, see Agent. ...`."""
     worst = dict.fromkeys(Use, Finding("", Verdict.OK, ""))
     for finding in findings:
         for use in finding.uses:

@@ -41,7 +41,7 @@ _PATIENCE_SECONDS: Final = 6.0
 
 
 def check_settings(settings: Settings) -> list[Finding]:
-    """Whether the settings are complete, and are what was meant."""
+    """Check whether the settings are complete, and are what was meant."""
     findings = [warning(SETTINGS, sentence) for sentence in doubtful_names(settings.env_file)]
     findings += judge_secrets(settings)
     try:
@@ -55,7 +55,7 @@ def check_settings(settings: Settings) -> list[Finding]:
 
 
 def judge_secrets(settings: Settings) -> list[Finding]:
-    """Whether others can read our keys, or guess them."""
+    """Judge whether others can read our keys, or guess them."""
     findings = []
     file = None if settings.env_file is None else Path(settings.env_file)
     if file is not None and others_may_open(file):
@@ -80,7 +80,7 @@ def judge_secrets(settings: Settings) -> list[Finding]:
 
 
 def others_may_open(file: Path) -> bool:
-    """Whether users who have nothing to do with it can read or change a file."""
+    """Return whether users who have nothing to do with it can read or change a file."""
     try:
         folders = file.resolve().parents
         return bool(file.stat().st_mode & 0o006) and all(
@@ -91,7 +91,7 @@ def others_may_open(file: Path) -> bool:
 
 
 async def check_here(settings: Settings) -> list[Finding]:
-    """All that can be seen from here, but for the settings themselves."""
+    """Check all that can be seen from here, but for the settings themselves."""
     findings = [
         *_tools(settings),
         *_recordings(settings),
@@ -106,7 +106,7 @@ async def check_here(settings: Settings) -> list[Finding]:
 
 
 async def _own_name(settings: Settings) -> list[Finding]:
-    """Whether this machine knows its own name, where Asterisk runs on it."""
+    """Check whether this machine knows its own name, where Asterisk runs on it."""
     if settings.is_local or not is_loopback(urlsplit(settings.ari_url).hostname or ""):
         return []
     name = socket.gethostname()
@@ -123,7 +123,7 @@ async def _own_name(settings: Settings) -> list[Finding]:
 
 
 def judge_own_name(name: str, *, known: bool, seconds: float) -> list[Finding]:
-    """Whether looking up the machine's own name holds up calls. Pure."""
+    """Judge whether looking up the machine's own name holds up calls."""
     if known and seconds < _NAME_SECONDS:
         return []
     found = f"takes {seconds:.1f} s to find" if known else "is not known here"
@@ -138,7 +138,8 @@ def judge_own_name(name: str, *, known: bool, seconds: float) -> list[Finding]:
 
 
 async def _http(settings: Settings) -> list[Finding]:
-    """Whether the port of our HTTP can be had; while `serve` runs it is where it should be."""
+    """Check whether the port of our HTTP can be had; while `serve` runs it is where it should
+    be."""
     host, port = split_host_port(settings.api_bind)
     try:
         (await asyncio.get_running_loop().create_server(asyncio.Protocol, host, port)).close()
@@ -149,7 +150,7 @@ async def _http(settings: Settings) -> list[Finding]:
 
 
 def not_to_be_had(what: str, setting: str, address: str, error: OSError) -> Finding:
-    """What to say of an address that we cannot listen on."""
+    """Return what to say of an address that we cannot listen on."""
     hint = (
         "another program has this port. Stop it, or choose another port"
         if error.errno == errno.EADDRINUSE
@@ -159,7 +160,7 @@ def not_to_be_had(what: str, setting: str, address: str, error: OSError) -> Find
 
 
 async def is_serving(settings: Settings) -> bool:
-    """Whether ``ari-app serve`` runs here with these settings: its own HTTP says so."""
+    """Return whether `ari-app serve` runs here with these settings: its own HTTP says so."""
     host, port = split_host_port(settings.api_bind)
     if port == 0:
         return False
@@ -255,7 +256,7 @@ def _not_writable(folder: Path, error: OSError) -> str:
 
 
 def judge_room(folder: Path, free_bytes: int, settings: Settings) -> Finding:
-    """Whether a day of all calls has room. Pure."""
+    """Judge whether a day of all calls has room."""
     rate = _RATE_HZ[settings.audiosocket_format] * _STEREO_BYTES * settings.max_concurrent_calls
     hours = free_bytes / rate / 3600
     text = f"{folder} has room for {hours:.0f} hours of {settings.max_concurrent_calls} calls"
@@ -267,7 +268,7 @@ def judge_room(folder: Path, free_bytes: int, settings: Settings) -> Finding:
 
 
 def check_descriptors(settings: Settings) -> Finding:
-    """Whether this process may open as many files and connections as the settings let it."""
+    """Check whether this process may open as many files and connections as the settings let it."""
     may, might = (
         available(),
         needed(
@@ -304,7 +305,7 @@ async def connect_problem(url: str, timeout_seconds: float) -> str:
 
 
 def host_and_port(url: str) -> str:
-    """``host:port`` of a URL, with the port that its scheme stands for."""
+    """Return `host:port` of a URL, with the port that its scheme stands for."""
     parts = urlsplit(url)
     return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
 

@@ -201,7 +201,7 @@ class CallControl:
         return record
 
     def record(self, session_id: str) -> CallRecord:
-        """A call's record, up to date.
+        """Return a call's record, up to date.
 
         Raises:
             SessionNotFound: There is no such session.

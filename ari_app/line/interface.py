@@ -26,7 +26,7 @@ from ari_app.audio.formats import AgentFormats
 
 
 class Status(StrEnum):
-    """``AGENT_STATUS``: what the dialplan is told when the agent's part has ended."""
+    """`AGENT_STATUS`: what the dialplan is told when the agent's part has ended."""
 
     COMPLETED = "COMPLETED"
     TRANSFER = "TRANSFER"
@@ -41,8 +41,8 @@ class Outcome:
 
     Attributes:
         status: For the dialplan.
-        reason: A stable slug such as ``agent_ended`` or ``agent_timeout``.
-        transfer_to: Where the agent wants the caller to go; only with ``TRANSFER``.
+        reason: A stable slug such as `agent_ended` or `agent_timeout`.
+        transfer_to: Where the agent wants the caller to go; only with `TRANSFER`.
     """
 
     status: Status
@@ -315,7 +315,7 @@ class LineSound(Protocol):
         ...
 
     def tick(self) -> None:
-        """20 ms have passed, whatever has come; comes before the frame of the same moment."""
+        """Count 20 ms, whatever has come; called before the frame of the same moment."""
         ...
 
 
@@ -369,16 +369,18 @@ class Line(Protocol):
     """One caller's way to us, or one way to somebody whom we call.
 
     Every method that is not a coroutine returns at once; what came of it is told as a `LineEvent`.
+
+    Attributes:
+        id: The line's own name for the call: a channel of Asterisk's, a SID of Twilio's.
+        answered: The far side is up already.
+        placed: We call; otherwise the call came in.
     """
 
     id: str
-    """The line's own name for the call: a channel of Asterisk's, a SID of Twilio's."""
     caller: str
     called: str
     answered: bool
-    """The far side is up already."""
     placed: bool
-    """We call; otherwise the call came in."""
 
     @property
     def abilities(self) -> Ability:
@@ -517,7 +519,10 @@ class Gateway(Protocol):
         ...
 
     def place(self, session_id: str, number: str, how: Placing) -> Line:
-        """Make a line to somebody; `Line.dial` calls them. The number has been checked."""
+        """Make a line to somebody, whose number has been checked.
+
+        `Line.dial` calls them; one that is never dialled holds nothing, and need not be closed.
+        """
         ...
 
     @property

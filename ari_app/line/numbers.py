@@ -1,7 +1,7 @@
 """Telephone numbers from requests, and the dial strings that are made of them. Pure.
 
-A dial string is a small language of Asterisk's (``&`` dials a second destination, ``/`` and ``@``
-choose the way, ``,`` begins options). A number therefore consists of a fixed set of characters
+A dial string is a small language of Asterisk's (`&` dials a second destination, `/` and `@`
+choose the way, `,` begins options). A number therefore consists of a fixed set of characters
 which mean nothing there, whatever pattern a setting allows. No sentence repeats a number; one that
 stands in its way is named.
 """
@@ -33,7 +33,7 @@ def check_number(text: str, pattern: LinearPattern | None = None) -> str:
     Args:
         text: The number as people write and paste it: spaces, hyphens and dashes, dots, slashes,
             brackets and marks that nobody sees may stand between its digits.
-        pattern: What the whole number must match, see :func:`number_pattern`: as it was given or,
+        pattern: What the whole number must match, see `number_pattern`: as it was given or,
             when it has no letters, without separators. None is E.164 (ITU-T E.164: +, country
             code, 15 digits at most).
 
@@ -64,7 +64,7 @@ def check_target(text: str, pattern: LinearPattern | None = None) -> str:
     """Check the target of a transfer that the dialplan carries out: a number, or an extension.
 
     Args:
-        text: As for :func:`check_number`. The names of extensions have letters in them and stay
+        text: As for `check_number`. The names of extensions have letters in them and stay
             as they are.
         pattern: What the whole target must match; None leaves it to the dialplan.
 
@@ -83,7 +83,7 @@ def check_target(text: str, pattern: LinearPattern | None = None) -> str:
 
 
 def check_caller(text: str) -> str:
-    """Check the number that a callee is shown, written as for :func:`check_number`.
+    """Check the number that a callee is shown, written as for `check_number`.
 
     Raises:
         ValueError: With a sentence that says what it may have in it.
@@ -95,7 +95,7 @@ def check_caller(text: str) -> str:
 
 
 def _plain(text: str, what: str, longest: int = _MAX_TEXT) -> str:
-    """``text`` with plain spaces and hyphens and without marks that nobody sees."""
+    """Return `text` with plain spaces and hyphens and without marks that nobody sees."""
     seen = (
         " "
         if unicodedata.category(character) == "Zs"
@@ -114,7 +114,7 @@ def _plain(text: str, what: str, longest: int = _MAX_TEXT) -> str:
 
 
 def _spellings(text: str, what: str) -> tuple[str, ...]:
-    """``text``, and without separators when it has no letters."""
+    """Return `text`, and without separators when it has no letters."""
     if _LETTER.search(text):
         return (text,)
     if _TRUNK_ZERO.search(text):
@@ -196,12 +196,12 @@ def text_value(text: str) -> str:
 
 
 def transfer_target(text: str) -> str:
-    """A transfer's target as the value of a variable; empty when it is none."""
+    """Return a transfer's target as the value of a variable; empty when it is none."""
     return text if _TARGET.fullmatch(text) else ""
 
 
 def caller_id(text: str) -> str | None:
-    """A number as the caller's id of a call that we place; None when it is none.
+    """Return a number as the caller's id of a call that we place; None when it is none.
 
     The number of somebody who calls is what their telephone says, not what anybody has checked.
     """

@@ -43,7 +43,7 @@ _MOST: Final = 1 << 20
 
 
 def needed(calls: int, connections: int) -> int:
-    """How many file descriptors this process may need at most.
+    """Return how many file descriptors this process may need at most.
 
     Every connection is one, and a process without any takes no calls.
 
@@ -55,7 +55,7 @@ def needed(calls: int, connections: int) -> int:
 
 
 def available() -> int:
-    """How many file descriptors this process may have, if it asks for them."""
+    """Return how many file descriptors this process may have, if it asks for them."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _MOST if hard == resource.RLIM_INFINITY else hard
 

@@ -1,7 +1,7 @@
 """Logging: structlog, on standard error, as coloured lines for people or as JSON for machines.
 
 A line is put together where it is logged, and written by a thread (see
-:mod:`ari_app.process.logs`), so that nothing waits for whoever reads the log.
+`ari_app.process.logs`), so that nothing waits for whoever reads the log.
 """
 
 from __future__ import annotations
@@ -88,11 +88,11 @@ class DirectWriter:
         self._untold += 1
 
     def flush(self, timeout_seconds: float) -> bool:
-        """Nothing ever waits."""
+        """Do nothing: no line ever waits."""
         return True
 
     def close(self, timeout_seconds: float = 2.0) -> bool:
-        """Nothing ever waits."""
+        """Do nothing: no line ever waits."""
         return True
 
 
@@ -137,7 +137,7 @@ class LineWriter:
         return self._dropped
 
     def put(self, line: bytes) -> None:
-        """Write a line some time soon, or drop it. Never waits; after :meth:`close` it drops."""
+        """Write a line some time soon, or drop it. Never waits; after `close` it drops."""
         with self._news:
             if self._closed or self._waiting_bytes + len(line) > self._max_waiting_bytes:
                 self._dropped += 1
@@ -184,7 +184,7 @@ class LineWriter:
                 self._news.notify_all()
 
     def _next_batch(self) -> list[bytes] | None:
-        """The lines to write next; None when the writer is closed and nothing is left."""
+        """Return the lines to write next; None when the writer is closed and nothing is left."""
         with self._news:
             self._news.wait_for(lambda: self._lines or self._closed)
             batch: list[bytes] = []
@@ -204,14 +204,14 @@ class LineWriter:
 
 
 def writable(descriptor: int) -> bool:
-    """Whether a short line can be written to a pipe or a socket without waiting."""
+    """Return whether a short line can be written to a pipe or a socket without waiting."""
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
     return bool(poll.poll(0))
 
 
 def write_to(descriptor: int) -> Write:
-    """A function that writes all of its bytes to a file descriptor.
+    """Make a function that writes all of its bytes to a file descriptor.
 
     It goes past the interpreter's own streams: their locks would be held by a thread that is stuck,
     and the interpreter waits for them when it ends.
@@ -245,7 +245,7 @@ _handler: _LineHandler | None = None
 
 
 def mask_number(number: str) -> str:
-    """A phone number as the log may show it: its last three digits.
+    """Return a phone number as the log may show it: its last three digits.
 
     >>> mask_number("+493023125001")
     '*001'
@@ -256,7 +256,7 @@ def mask_number(number: str) -> str:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Number:
-    """A phone number in a log call: shown masked, unless ``LOG_NUMBERS`` says otherwise."""
+    """A phone number in a log call: shown masked, unless `LOG_NUMBERS` says otherwise."""
 
     full: str
 
@@ -332,7 +332,7 @@ def set_up_logging(
 def close_log() -> None:
     """Write what waits, for two seconds at most. Lines that come later are dropped.
 
-    The interpreter does so at its end; a process that ends by ``os._exit`` has to.
+    The interpreter does so at its end; a process that ends by `os._exit` has to.
     """
     if _handler is not None:
         _handler.close()
@@ -344,7 +344,7 @@ def flush_log(timeout_seconds: float = 2.0) -> bool:
 
 
 def lines_dropped() -> int:
-    """How many lines of this process's log were lost, since nobody took them."""
+    """Return how many lines of this process's log were lost, since nobody took them."""
     return 0 if _handler is None else _handler.lines.dropped
 
 

@@ -23,7 +23,7 @@ from ari_app.errors import ConfigError
 
 
 def is_loopback(host: str) -> bool:
-    """Whether ``host`` stays on this machine: nobody else can reach a listener on it."""
+    """Return whether `host` stays on this machine: nobody else can reach a listener on it."""
     if host == "localhost":
         return True
     try:
@@ -33,7 +33,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_unspecified(host: str) -> bool:
-    """Whether ``host`` is a wildcard such as 0.0.0.0, which can be bound but not dialled."""
+    """Return whether `host` is a wildcard such as 0.0.0.0, which can be bound but not dialled."""
     try:
         return ipaddress.ip_address(host).is_unspecified
     except ValueError:
@@ -41,7 +41,7 @@ def is_unspecified(host: str) -> bool:
 
 
 def page_url(host: str, port: int) -> str:
-    """Where a browser on this machine finds what listens on ``host``.
+    """Find where a browser on this machine finds what listens on `host`.
 
     >>> page_url("0.0.0.0", 8080)
     'http://127.0.0.1:8080/'
@@ -54,7 +54,8 @@ def page_url(host: str, port: int) -> str:
 
 
 def why_unreachable(error: BaseException) -> str:
-    """Why nobody could be connected to, in a few words: an unknown name, a refusal, no way there.
+    """Say why nobody could be connected to, in a few words: an unknown name, a refusal, no way
+    there.
 
     Args:
         error: What connecting failed with; aiohttp wraps the system's in `os_error`.
@@ -78,7 +79,8 @@ def why_unreachable(error: BaseException) -> str:
 
 
 def trusting(ca_file: str | Path | None, setting: str) -> ssl.SSLContext:
-    """A client's TLS, with the system's certificates, or with those of a PEM file alone.
+    """Make a client's TLS context, with the system's certificates, or with those of a PEM file
+    alone.
 
     Args:
         ca_file: The file; None for the system's.
@@ -97,7 +99,7 @@ def trusting(ca_file: str | Path | None, setting: str) -> ssl.SSLContext:
 
 
 def why_untrusted(error: BaseException) -> str:
-    """What is wrong with a server's certificate: its issuer, its time, or its name.
+    """Say what is wrong with a server's certificate: its issuer, its time, or its name.
 
     Args:
         error: What the handshake failed with.
@@ -124,7 +126,7 @@ class OwnThreadResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """The addresses of a host.
+        """Look up the addresses of a host.
 
         Raises:
             OSError: There is none, or too many names are being looked up.
@@ -180,4 +182,4 @@ class OwnThreadResolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing to do: a look-up that is under way ends by itself."""
+        """Do nothing: a look-up that is under way ends by itself."""

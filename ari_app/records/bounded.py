@@ -20,7 +20,7 @@ _WORD_CHARACTERS = 64
 
 
 def shortened(text: str, max_bytes: int = MAX_LINE_BYTES) -> str:
-    """``text`` in so many bytes of UTF-8: cut after a word, with how much is missing."""
+    """Shorten `text` to so many bytes of UTF-8: cut after a word, with how much is missing."""
     if 4 * len(text) <= max_bytes or _size(text, max_bytes) <= max_bytes:
         return text
     room = max(0, max_bytes - _NOTE_BYTES)
@@ -33,7 +33,7 @@ def shortened(text: str, max_bytes: int = MAX_LINE_BYTES) -> str:
 
 
 def _size(text: str, enough: int) -> int:
-    """The bytes of a text, or at least more than ``enough``."""
+    """Return the bytes of a text, or at least more than `enough`."""
     return len(text) if len(text) > enough else len(text.encode(errors="replace"))
 
 
@@ -56,7 +56,7 @@ class Bounded(Generic[T]):
         self.forgotten = 0
 
     def append(self, entry: T, text: str = "") -> None:
-        """Add an entry, which holds ``text``."""
+        """Add an entry, which holds `text`."""
         size = len(text.encode(errors="replace"))
         self._kept.append((entry, size))
         self._bytes += size

@@ -219,21 +219,21 @@ class Metrics:
         )
 
     def render(self) -> bytes:
-        """Everything in Prometheus' text format."""
+        """Return everything in Prometheus' text format."""
         return generate_latest(self.registry)
 
     def clock_ticked(self, late_seconds: float, skipped: int) -> None:
-        """The clock has written one frame to every line."""
+        """Count a tick of the clock, which has written one frame to every line."""
         self.frame_lateness.observe(late_seconds)
         if skipped:
             self.ticks_skipped.inc(skipped)
 
     def connection_refused(self, reason: str) -> None:
-        """The AudioSocket server has refused a connection."""
+        """Count a connection that the AudioSocket server has refused."""
         self.refused.labels(reason).inc()
 
     def http_was_refused(self, reason: str) -> None:
-        """An HTTP connection or request was refused."""
+        """Count an HTTP connection or request that was refused."""
         self.http_refused.labels(reason).inc()
 
     # --- a listener of the journal
@@ -273,7 +273,7 @@ class Metrics:
             self.calls.labels(state).inc()
 
     def _reason(self, status: str, reason: str) -> str:
-        """The reason as a label. Who ends a call may give any word for it, or a number."""
+        """Return the reason as a label. Who ends a call may give any word for it, or a number."""
         known = self._reasons.setdefault(status, set())
         if reason not in known:
             if not _SLUG.fullmatch(reason) or len(known) >= _MAX_REASONS:

@@ -117,11 +117,17 @@ class CallRecord:
     sound: SoundReport = SoundReport()
 
     def duration(self, now: float) -> float:
-        """Seconds from the beginning to the end, or to `now` on the event loop's clock."""
+        """Return the seconds from the beginning to the end, or to `now` on the event loop's
+        clock."""
         return now - self.began if self.seconds is None else self.seconds
 
+    def has_ended(self, now: float) -> float:
+        """Keep when the call ended, `now` on the event loop's clock; how long it has lasted."""
+        self.seconds, self.ended_at = self.duration(now), datetime.now(UTC)
+        return self.seconds
+
     def facts(self) -> CallFacts:
-        """What HTTP tools may be told about the call."""
+        """Return what HTTP tools may be told about the call."""
         return CallFacts(
             session_id=self.session_id,
             call_id=self.line_id,

@@ -59,7 +59,7 @@ class StereoTimeline:
         self._waiting: tuple[deque[tuple[int, _Samples]], ...] = (deque(), deque())
 
     def add(self, side: Side, pcm: bytes, now: float) -> None:
-        """Places PCM that ended at `now` (the caller's) or begins at `now` (the agent's)."""
+        """Place PCM that ended at `now` (the caller's) or begins at `now` (the agent's)."""
         samples = np.frombuffer(pcm, "<i2", len(pcm) // SAMPLE_BYTES)
         position = round((now - self._started_at) * self._rate_hz)
         if side is Side.CALLER:
@@ -70,11 +70,12 @@ class StereoTimeline:
         self._waiting[side].append((start, samples))
 
     def take(self, now: float) -> Iterator[bytes]:
-        """Stereo PCM, in blocks of up to a second, as far as no frame after `now` can change it."""
+        """Yield stereo PCM, in blocks of up to a second, as far as no frame after `now` can change
+        it."""
         return self._give(round((now - self._started_at) * self._rate_hz) - self._hold)
 
     def finish(self) -> Iterator[bytes]:
-        """All the rest, up to the end of the last frame."""
+        """Yield all the rest, up to the end of the last frame."""
         return self._give(max(self._ends))
 
     def _give(self, until: int) -> Iterator[bytes]:
@@ -88,7 +89,7 @@ class StereoTimeline:
 
 
 def _lay(channel: _Samples, waiting: deque[tuple[int, _Samples]], start: int) -> None:
-    """Moves samples from `waiting` to their places in a `channel` that begins at `start`."""
+    """Move samples from `waiting` to their places in a `channel` that begins at `start`."""
     end = start + len(channel)
     while waiting and waiting[0][0] < end:
         position, samples = waiting.popleft()
@@ -107,7 +108,7 @@ _MAX_DATA_BYTES: Final = 2**32 - 1 - _HEADER.size
 class GrowingWav:
     """A new file of 16-bit PCM, which only its owner may read.
 
-    Until :meth:`finish` it is named `NAME.wav.part`. Where there is a `NAME.wav` already, or one
+    Until `finish` it is named `NAME.wav.part`. Where there is a `NAME.wav` already, or one
     that grows, it becomes `NAME-2.wav` and so on: nothing is ever overwritten.
 
     Args:
@@ -214,14 +215,17 @@ _Work = Callable[[], None]
 
 @dataclass(slots=True)
 class RecordingStats:
-    """What became of the recordings of a process."""
+    """What became of the recordings of a process.
+
+    Attributes:
+        saved: Complete and under their own name.
+        incomplete: Something of them is missing, or all.
+        lost_seconds: Audio, of both voices added up, that is in no file.
+    """
 
     saved: int = 0
-    """Complete and under their own name."""
     incomplete: int = 0
-    """Something of them is missing, or all."""
     lost_seconds: float = 0.0
-    """Audio, of both voices added up, that is in no file."""
 
 
 class Recordings:
@@ -267,7 +271,7 @@ class Recordings:
         """Begin a recording.
 
         Args:
-            path: The file, see :class:`~ari_app.records.recording.GrowingWav`.
+            path: The file, see `GrowingWav`.
             rate_hz: Rate of both voices, 16-bit mono PCM.
             now: The time (seconds, monotonic) of the file's first sample.
             session_id: For the log.
@@ -350,15 +354,16 @@ class StereoRecorder:
         self._finished = False
 
     def add_caller(self, pcm: bytes, now: float) -> None:
-        """Adds what the caller said up to `now` (seconds, monotonic). Nothing once finished."""
+        """Add what the caller said up to `now` (seconds, monotonic). Nothing once finished."""
         self._add(Side.CALLER, pcm, now)
 
     def add_agent(self, pcm: bytes, now: float) -> None:
-        """Adds what the caller hears of the agent from `now` on. Nothing once finished."""
+        """Add what the caller hears of the agent from `now` on. Nothing once finished."""
         self._add(Side.AGENT, pcm, now)
 
     def finish(self) -> None:
-        """No more will come. Waits for nothing: the writer does the rest. May be called twice."""
+        """End it: no more will come. Waits for nothing: the writer does the rest. May be called
+        twice."""
         if not self._finished:
             self._finished = True
             self._hand_over()

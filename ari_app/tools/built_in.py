@@ -38,12 +38,12 @@ class ClientTool:
     response_timeout_seconds: int = 10
 
     def refusal(self, parameters: Mapping[str, object]) -> str | None:
-        """The sentence for a call with parameters that do not fit; None when they do."""
+        """Return the sentence for a call with parameters that do not fit; None when they do."""
         problem = self.parameters.problem(parameters)
         return None if problem is None else f"{self.not_done}: {problem.rstrip('.')}."
 
     def for_elevenlabs(self) -> dict[str, Any]:
-        """The tool as ElevenLabs' API and the JSON view of its form take it."""
+        """Return the tool as ElevenLabs' API and the JSON view of its form take it."""
         schema = self.parameters.schema
         return {
             "type": "client",
@@ -147,7 +147,7 @@ BUILT_IN: Final[Mapping[str, ClientTool]] = MappingProxyType({tool.name: tool fo
 
 
 def markdown() -> str:
-    """The tools for the documentation: each one ready to be pasted into ElevenLabs."""
+    """Return the tools for the documentation: each one ready to be pasted into ElevenLabs."""
     return "\n\n".join(
         f"### {tool.name}\n\n```json\n{json.dumps(tool.for_elevenlabs(), indent=2)}\n```"
         for tool in _TOOLS

@@ -56,9 +56,9 @@ class HttpTool(BaseModel):
 
     Attributes:
         name, description: As the agent knows the tool.
-        url: Where to. ``{name}`` in its path stands for a parameter.
+        url: Where to. `{name}` in its path stands for a parameter.
         method: GET and DELETE carry the other parameters in the query, the rest in a JSON body.
-        headers: With ``${NAME}`` already replaced; secret.
+        headers: With `${NAME}` already replaced; secret.
         timeout_seconds: For the whole request.
         max_result_bytes: The longest answer.
         parameters: JSON Schema of what the agent gives.
@@ -85,7 +85,7 @@ class HttpTool(BaseModel):
         return tuple(_PLACE.findall(urlsplit(self.url).path))
 
     def without_secrets(self, text: str) -> str:
-        """A server's words without what stands in the headers that were sent to it."""
+        """Return a server's words without what stands in the headers that were sent to it."""
         return hide_secrets(text, self.headers.values())
 
     @property
@@ -119,7 +119,8 @@ class _File(BaseModel):
 
 
 def process_environment(env_file: str | None = ".env") -> Mapping[str, str]:
-    """The variables that headers may name: the environment, and those of ``env_file`` beside it."""
+    """Return the variables that headers may name: the environment, and those of `env_file` beside
+    it."""
     from_file = dotenv_values(env_file, encoding="utf-8-sig") if env_file else {}
     return {name: value for name, value in from_file.items() if value is not None} | os.environ
 

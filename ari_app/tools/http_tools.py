@@ -48,7 +48,7 @@ def build_request(
     Parameters that the schema does not name are left out.
 
     Raises:
-        ValueError: A value cannot stand in a path; a clause such as ``'id' cannot be used``.
+        ValueError: A value cannot stand in a path; a clause such as `'id' cannot be used`.
     """
     known = tool.parameters.get("properties", {})
     values = {name: value for name, value in parameters.items() if name in known}
@@ -108,13 +108,13 @@ class _Failed(Exception):
 
 
 class HttpTools:
-    """Carries out HTTP tools over one shared session, which opens with the first ``async with``.
+    """Carries out HTTP tools over one shared session, which opens with the first `async with`.
 
     Nothing of one call reaches another: cookies are not kept. Redirects are not followed, so no
     server can send a request, with its headers, to a place that the file does not name.
 
     Args:
-        tools: See :func:`ari_app.tools.http_config.load_http_tools`.
+        tools: See `ari_app.tools.http_config.load_http_tools`.
     """
 
     def __init__(self, tools: Sequence[HttpTool] = ()) -> None:
@@ -123,10 +123,10 @@ class HttpTools:
 
     @classmethod
     def load(cls, path: Path | None, environment: Mapping[str, str] | None = None) -> Self:
-        """The tools of a file; None: there are none.
+        """Load the tools of a file; None: there are none.
 
         Args:
-            environment: The variables that headers may name; those of the process and of ``.env``
+            environment: The variables that headers may name; those of the process and of `.env`
                 when it is not given.
 
         Raises:
@@ -169,7 +169,7 @@ class HttpTools:
 
         Raises:
             KeyError: There is no such tool.
-            RuntimeError: Used outside ``async with``.
+            RuntimeError: Used outside `async with`.
         """
         tool, schema = self._tools[name]
         if self._session is None:
@@ -248,7 +248,7 @@ async def _send(session: aiohttp.ClientSession, tool: HttpTool, request: ToolReq
 
 
 def _text(response: aiohttp.ClientResponse, body: bytes) -> str | None:
-    """The answer as text; None when it is none, such as a picture."""
+    """Return the answer as text; None when it is none, such as a picture."""
     kind = response.content_type
     if not body:
         return ""

@@ -18,7 +18,7 @@ _NAMED_ENTITIES: Final = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "(
 
 
 def hide_secrets(text: str, headers: Iterable[str]) -> str:
-    """A server's words without what stands in the ``headers`` that were sent to it.
+    """Return a server's words without what stands in the `headers` that were sent to it.
 
     An error may repeat the request; the agent, the transcript and whoever reads it shall not see
     the key: neither as it was sent, nor escaped as in JSON, a URL or HTML, nor in hexadecimal or
@@ -44,7 +44,7 @@ def _words(header: str) -> Iterator[str]:
 
 
 def _within(word: str) -> Iterator[str]:
-    """What a word says in base64, such as the password in ``Basic dXNlcjpwYXNzd29yZA==``."""
+    """Return what a word says in base64, such as the password in `Basic dXNlcjpwYXNzd29yZA==`."""
     try:
         plain = base64.b64decode(word, altchars=b"-_", validate=True).decode("ascii")
     except (binascii.Error, ValueError):
@@ -64,7 +64,8 @@ def _spellings(secret: str) -> Iterator[str]:
 
 
 def _in_base64(secret: str, before: int) -> str:
-    """The signs that are the same whatever stands around it, after so many bytes modulo 3."""
+    """Return the signs that are the same whatever stands around it, after so many bytes modulo
+    3."""
     data = bytes(before) + secret.encode()
     signs = base64.b64encode(data).decode().rstrip("=")
     first = (before * 8 + 5) // 6
@@ -73,7 +74,7 @@ def _in_base64(secret: str, before: int) -> str:
 
 
 def _character(character: str) -> str:
-    """A pattern for one character in any spelling, also escaped more than once."""
+    """Return a pattern for one character in any spelling, also escaped more than once."""
     code = f"{ord(character):02x}"
     hexadecimal = "".join(f"[{digit}{digit.upper()}]" for digit in code)
     ways = [

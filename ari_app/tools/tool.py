@@ -37,7 +37,7 @@ class ParameterSchema:
     """The JSON Schema (draft 2020-12) of a tool's parameters.
 
     Args:
-        schema: An object's schema. It stands for itself: a ``$ref`` could make the validator
+        schema: An object's schema. It stands for itself: a `$ref` could make the validator
             fetch what is not ours.
 
     Raises:
@@ -70,7 +70,7 @@ class ParameterSchema:
         return frozenset(self.schema.get("properties", {}))
 
     def problem(self, parameters: Mapping[str, object]) -> str | None:
-        """What is wrong with ``parameters``, as a clause such as ``'to' is missing``.
+        """Say what is wrong with `parameters`, as a clause such as `'to' is missing`.
 
         None when they fit. Values are not repeated.
         """
@@ -131,7 +131,7 @@ _PATTERNS: Final = FormatChecker(formats=())
 
 @_PATTERNS.checks("regex", raises=ValueError)
 def _is_pattern(value: object) -> bool:
-    """Whether a pattern, at each place where the schema of schemas has one, can be used."""
+    """Return whether a pattern, at each place where the schema of schemas has one, can be used."""
     if isinstance(value, str):
         _linear(value)
     return True

@@ -58,7 +58,7 @@ _ATTEMPT_SECONDS: Final = 0.5
 
 
 def wait_before_retry(error: ConnectError, seconds_left: float) -> float | None:
-    """Seconds to wait before the second attempt; None when there is to be none.
+    """Return the seconds to wait before the second attempt; None when there is to be none.
 
     A wait that the service asked for is kept to, or the attempt is left out where that does not
     fit into what is left of the deadline: asking earlier would only be refused again, and the
@@ -106,13 +106,13 @@ class KeyStatus:
         return "ElevenLabs refuses the key" if self.refused else self.unreachable
 
     def accepted(self) -> None:
-        """A signed URL was given, or the socket opened without one."""
+        """Note that a signed URL was given, or the socket opened without one."""
         if self.refused:
             log.info("agent_key_accepted")
         self._now(refused=False)
 
     def failed(self, agent_id: str, error: ConnectError) -> None:
-        """None was given."""
+        """Note that no signed URL was given."""
         match error:
             case AgentUnauthorized(http_status=401):
                 if not self.refused:
@@ -154,13 +154,21 @@ _OF_IT_FOR_THE_NAME = 0.4
 class AgentClient:
     """Opens conversations with agents of one ElevenLabs service.
 
-    `base_url` is `https://api.elevenlabs.io`, a residency host, or the practice agent's `http://`
-    address. With an `api_key` each conversation gets a signed URL; without one only public agents
-    answer. `ca_file` (PEM) replaces the system's trusted certificates; they are always checked.
-    `connect_timeout` covers everything up to the agent's metadata, in seconds, a second attempt
-    included (`retry`). An agent that answers no ping for `dead_after` seconds counts as lost.
+    Close it after its last conversation.
 
-    Close it after its last conversation. Raises `ConfigError`.
+    Args:
+        base_url: `https://api.elevenlabs.io`, a residency host, or the practice agent's `http://`
+            address.
+        api_key: With one each conversation gets a signed URL; without, only public agents answer.
+        connect_timeout: Seconds for everything up to the agent's metadata, a second attempt
+            included.
+        close_timeout: Seconds that an agent may take to close its side.
+        dead_after: An agent that answers no ping for so many seconds counts as lost.
+        ca_file: Certificates (PEM) in place of the system's; they are always checked.
+        max_message_bytes: A larger message ends the conversation.
+
+    Raises:
+        ConfigError: An address or a file cannot be used.
     """
 
     def __init__(
@@ -251,7 +259,7 @@ class AgentClient:
         return [self.key.problem] if self.key.problem else []
 
     async def watch(self) -> None:
-        """While the key is refused, or nobody is reached, ask again and again, until cancelled.
+        """Ask again and again while the key is refused, or nobody is reached, until cancelled.
 
         Beside the next call that succeeds this is what ends `key.problem`: nobody may call for
         hours, and somebody may not send calls here before it has ended.
@@ -296,7 +304,10 @@ class AgentClient:
         """Find out whether `agent_id` can be reached, without beginning a conversation.
 
         With a key: whether a signed URL is given. Without one: whether the socket opens, which
-        says nothing about the agent. Raises a `ConnectError`.
+        says nothing about the agent.
+
+        Raises:
+            ConnectError: It cannot.
         """
         async with self._deadline():
             url = await self._url(agent_id, Initiation(), names_conversation=False)
@@ -436,7 +447,7 @@ async def _begin(socket: AgentSocket, protocol: AgentProtocol, first: bytes) -> 
 
 
 def initiation_for(briefing: Briefing, *, greets_as_always: bool = False) -> Initiation:
-    """The first message of a conversation.
+    """Return the first message of a conversation.
 
     Args:
         briefing: What the agent is to be told.
@@ -444,7 +455,7 @@ def initiation_for(briefing: Briefing, *, greets_as_always: bool = False) -> Ini
             taken up.
 
     Raises:
-        ValidationError: The options do not fit; see `AgentClient.problem_with`.
+        ValidationError: The options do not fit.
     """
     initiation = Initiation.model_validate(briefing.options)
     variables = {**(initiation.dynamic_variables or {}), **briefing.variables}

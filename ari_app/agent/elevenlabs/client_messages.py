@@ -186,7 +186,7 @@ class Initiation(ClientMessage):
     """`conversation_initiation_client_data`: the first message of a conversation.
 
     `conversation_config_override` goes out as it is, for the service may know more of it than
-    :class:`ConfigOverride`, which may be given for it.
+    `ConfigOverride`, which may be given for it.
     """
 
     type: Literal["conversation_initiation_client_data"] = "conversation_initiation_client_data"

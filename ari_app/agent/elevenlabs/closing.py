@@ -165,18 +165,22 @@ class ServiceError:
 
 @dataclass(frozen=True, slots=True)
 class AgentClose:
-    """The end of a conversation."""
+    """The end of a conversation.
+
+    Attributes:
+        code: The WebSocket close code; 1006 when the connection broke.
+        reason_text: For people: what the service said, cut to 300 characters.
+        retryable: A new conversation may succeed at once. The old one can never be resumed.
+    """
 
     code: int
-    """The WebSocket close code; 1006 when the connection broke."""
     reason_text: str
-    """For people: what the service said, cut to 300 characters."""
     kind: CloseKind
     retryable: bool
-    """A new conversation may succeed at once. The old one can never be resumed."""
 
     def told(self, *, silent_seconds: float = 0.0) -> Closed:
-        """The end as the port tells it: every close but two means that the agent was lost."""
+        """Return the end as the port tells it: every close but two means that the agent was
+        lost."""
         by = _ENDED_BY.get(self.kind, EndedBy.LOSS)
         return Closed(self.kind.value, by, self.retryable, self.code, silent_seconds)
 
@@ -190,7 +194,7 @@ def classify(
     queue_timed_out: bool = False,
     local: bool = False,
 ) -> AgentClose:
-    """What a close with `code` and `reason` means.
+    """Say what a close with `code` and `reason` means.
 
     `error` is the last error that the agent reported and did not recover from; `call_ending`
     that its `end_call` had succeeded; `queue_timed_out` that it had said so; `local` that we

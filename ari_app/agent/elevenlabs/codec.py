@@ -34,15 +34,16 @@ _AUDIO_TAIL = b'"}'
 
 
 def encode_audio(data: bytes) -> bytes:
-    """`{"user_audio_chunk": …}` as UTF-8 JSON; `data` is in the agent's input format."""
+    """Encode `data`, in the agent's input format, as `{"user_audio_chunk": …}` in UTF-8 JSON."""
     return _AUDIO_HEAD + pybase64.b64encode(data) + _AUDIO_TAIL
 
 
 def encode(message: ClientMessage | ServerMessage) -> bytes:
-    """`message` as UTF-8 JSON. Fields that are `None` are left out.
+    """Encode `message` as UTF-8 JSON. Fields that are `None` are left out.
 
-    Raises `ValueError` when a free field (`custom_llm_extra_body`, …) holds what JSON cannot
-    carry, such as an integer above 64 bits.
+    Raises:
+        ValueError: A free field (`custom_llm_extra_body`, …) holds what JSON cannot carry, such as
+            an integer above 64 bits.
     """
     if isinstance(message, ServerMessage):
         tree = message.to_wire()
@@ -55,11 +56,13 @@ def encode(message: ClientMessage | ServerMessage) -> bytes:
 
 
 def decode(data: bytes | str) -> ServerMessage | Unknown:
-    """One message from the agent.
+    """Decode one message from the agent.
 
     Old forms are understood: a payload directly in the message instead of under its key, ids as
-    text, `null` for absent, missing optional fields. Raises `MalformedMessage` and nothing else,
-    whatever `data` holds.
+    text, `null` for absent, missing optional fields.
+
+    Raises:
+        MalformedMessage: It is none; nothing else is raised, whatever `data` holds.
     """
     if _values(data) > _MAX_VALUES:
         raise MalformedMessage("too_many_values")
@@ -91,7 +94,7 @@ def decode(data: bytes | str) -> ServerMessage | Unknown:
 
 
 def _values(data: bytes | str) -> int:
-    """How many values a message holds, at most; 0 for one that is too short for many."""
+    """Return how many values a message holds, at most; 0 for one that is too short for many."""
     if len(data) <= _MAX_VALUES:
         return 0
     if isinstance(data, str):
@@ -100,7 +103,8 @@ def _values(data: bytes | str) -> int:
 
 
 def _fast_audio(payload: dict[str, Any]) -> Audio | None:
-    """The audio message in its usual form, checked by hand; `None` leaves it to the model."""
+    """Return the audio message in its usual form, checked by hand; `None` leaves it to the
+    model."""
     match payload:
         case {"audio_base_64": str(text), "event_id": int(event_id)} if type(event_id) is int:
             pass

@@ -91,12 +91,12 @@ _masks = _Masks()
 
 
 def ping_frame(mask: bytes) -> bytes:
-    """A ping without data, from a client (RFC 6455, section 5.5.2)."""
+    """Make a ping without data, from a client (RFC 6455, section 5.5.2)."""
     return struct.pack("!BB", 0x89, 0x80) + mask
 
 
 def text_frame(payload: bytes, mask: bytes) -> bytes:
-    """A whole, final text frame from a client (RFC 6455, section 5.2)."""
+    """Make a whole, final text frame from a client (RFC 6455, section 5.2)."""
     size = len(payload)
     if size < 126:
         head = struct.pack("!BB", 0x81, 0x80 | size)
@@ -108,13 +108,16 @@ def text_frame(payload: bytes, mask: bytes) -> bytes:
 
 
 class AgentSocket(ClientConnection):
-    """A client connection that says whether it can be written to, and writes without waiting."""
+    """A client connection that says whether it can be written to, and writes without waiting.
+
+    Attributes:
+        heard: Something has arrived, be it only a pong; whoever looks sets it back.
+        on_writable: Called when writing makes sense again.
+    """
 
     writable = True
     heard = False
-    """Something has arrived, be it only a pong; whoever looks sets it back."""
     on_writable: Callable[[], None] = staticmethod(lambda: None)
-    """Called when writing makes sense again."""
 
     def data_received(self, data: bytes) -> None:
         self.heard = True
@@ -168,8 +171,18 @@ async def open_socket(
     """Open the WebSocket at `url`.
 
     Without compression: it would double the cost of each message, and base64 of speech hardly
-    shrinks. Proxies of the environment are honoured, except for this machine. `tls` replaces the
-    system's trusted certificates. Raises a `ConnectError`; has no deadline of its own.
+    shrinks. Proxies of the environment are honoured, except for this machine. Has no deadline of
+    its own.
+
+    Args:
+        url: Signed, or of a public agent.
+        user_agent: What we call ourselves.
+        max_message_bytes: A larger message closes the socket.
+        close_timeout: Seconds that the peer may take to close its side.
+        tls: In place of the system's trusted certificates.
+
+    Raises:
+        ConnectError: It does not open.
     """
     options: dict[str, Any] = {}
     if tls is not None and url.get_secret_value().startswith("wss:"):
@@ -218,7 +231,8 @@ async def open_socket(
 
 
 def how_it_ended(error: ConnectionClosed) -> tuple[int, str]:
-    """Code and reason of a close, as `closing.classify` wants them; 1006 without a close frame."""
+    """Return code and reason of a close, as `closing.classify` wants them; 1006 without a close
+    frame."""
     if error.sent is not None and error.sent.code == _TOO_BIG and not error.rcvd_then_sent:
         return error.sent.code, error.sent.reason
     if error.rcvd is not None:
@@ -281,7 +295,11 @@ class Outbox:
         return len(self._control) + len(self._audio)
 
     def push_control(self, payload: bytes, now: float) -> None:
-        """Add a control message. Raises `PeerStalled`."""
+        """Add a control message.
+
+        Raises:
+            PeerStalled: The peer has read nothing for too long.
+        """
         self._check_stall(now)
         size = self._control_bytes + len(payload)
         if len(self._control) >= self.max_control or size > self.max_control_bytes:
@@ -290,14 +308,18 @@ class Outbox:
         self._control_bytes = size
 
     def push_audio(self, payload: bytes, now: float) -> None:
-        """Add audio, dropping what is too old or too much. Raises `PeerStalled`."""
+        """Add audio, dropping what is too old or too much.
+
+        Raises:
+            PeerStalled: As for `push_control`.
+        """
         self._check_stall(now)
         self._audio.append(Waiting(payload, True, now))
         self._audio_bytes += len(payload)
         self._expire(now)
 
     def pop(self, now: float) -> Waiting | None:
-        """The next message to send, or `None`."""
+        """Return the next message to send, or `None`."""
         self._moved_at = now
         if self._control:
             waiting = self._control.popleft()
@@ -433,7 +455,8 @@ class AgentConnection:
     def send(self, message: ClientMessage) -> None:
         """Send any other message.
 
-        Raises `ValueError` when a free field of it cannot be written as JSON.
+        Raises:
+            ValueError: A free field of it cannot be written as JSON.
         """
         payload = encode(message)
         if self.is_open:
@@ -444,11 +467,11 @@ class AgentConnection:
         self.send(ToolResult(tool_call_id=tool_call_id, result=text, is_error=is_error))
 
     def ask(self, text: str, *, keys: bool = False) -> None:
-        """Text as though the caller had said it, or pressed it as keys."""
+        """Say `text` as though the caller had said it, or pressed it as keys."""
         self.send(UserMessage(text=text, source_medium="dtmf" if keys else None))
 
     def tell(self, text: str, *, about: str | None = None) -> None:
-        """Something to know, not to answer; a later one about the same replaces it."""
+        """Tell something to know, not to answer; a later one about the same replaces it."""
         self.send(ContextualUpdate(text=text, context_id=about))
 
     def still_here(self) -> None:

@@ -112,7 +112,7 @@ class AgentRefused(ConnectError):
 
 
 def untrusted(error: BaseException) -> AgentUnavailable:
-    """The error for a certificate that does not hold, `agent_untrusted`."""
+    """Return the error for a certificate that does not hold, `agent_untrusted`."""
     return AgentUnavailable(
         f"the certificate of the agent's service is not trusted: {why_untrusted(error)}",
         code="agent_untrusted",
@@ -126,7 +126,7 @@ _STATUS_WORD = re.compile(r"[a-z][a-z0-9_]{0,63}")
 def error_from_status(
     status: int, word: object = None, *, retry_after: str | None = None
 ) -> ConnectError:
-    """The error for an HTTP `status` other than success, from REST or from the handshake.
+    """Return the error for an HTTP `status` other than success, from REST or from the handshake.
 
     `word` is `detail.status` of the answer's JSON; it is quoted when it is a plain slug.
     `retry_after` is the header of that name; only its form in seconds counts (RFC 9110, 10.2.3).

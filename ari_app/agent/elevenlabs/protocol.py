@@ -48,7 +48,16 @@ MAX_UNKNOWN_TYPES = 32
 
 @dataclass(slots=True)
 class ConversationStats:
-    """Counts only ever grow. Bytes are of audio as the codec carries it, without base64."""
+    """Counts only ever grow. Bytes are of audio as the codec carries it, without base64.
+
+    Attributes:
+        unknown: Messages of unknown types, by type; `…` stands for all beyond the first 32 types.
+        handler_errors: Callbacks of ours that raised.
+        overtaken_audio_messages: Agent audio dropped because an interruption came first.
+        dropped_early_events: Dropped because too much came before the metadata.
+        dropped_late_messages: Caller audio dropped because the agent did not read in time.
+        ping_ms: The last round trip that the agent measured.
+    """
 
     messages_in: int = 0
     messages_out: int = 0
@@ -57,22 +66,16 @@ class ConversationStats:
 
     malformed: int = 0
     unknown: Counter[str] = field(default_factory=Counter)
-    """Messages of unknown types, by type; `…` stands for all beyond the first 32 types."""
     repeated_metadata: int = 0
     handler_errors: int = 0
-    """Callbacks of ours that raised."""
 
     overtaken_audio_messages: int = 0
-    """Agent audio dropped because an interruption came first."""
     overtaken_audio_bytes: int = 0
     dropped_early_events: int = 0
-    """Dropped because too much came before the metadata."""
     dropped_late_messages: int = 0
-    """Caller audio dropped because the agent did not read in time."""
     dropped_late_bytes: int = 0
 
     ping_ms: float | None = None
-    """The last round trip that the agent measured."""
 
     def count_unknown(self, kind: str) -> None:
         """Count a message of unknown type `kind`; a peer's whims cannot fill the memory."""
@@ -83,13 +86,16 @@ class ConversationStats:
 
 @dataclass(frozen=True, slots=True)
 class ConversationStarted:
-    """The agent is there. Comes before every other event, and once."""
+    """The agent is there. Comes before every other event, and once.
+
+    Attributes:
+        input_format: What it wants to hear: `pcm_16000`, `ulaw_8000`, …
+        output_format: What it will send.
+    """
 
     conversation_id: str
     input_format: str
-    """What it wants to hear: `pcm_16000`, `ulaw_8000`, …"""
     output_format: str
-    """What it will send."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +155,8 @@ class AgentProtocol:
     def receive(self, data: bytes | str) -> list[ProtocolEvent]:
         """Take one message and return what happened, in order.
 
-        Raises `UnsupportedFormat` when the metadata announce a format that nobody documented.
+        Raises:
+            UnsupportedFormat: The metadata announce a format that nobody documented.
         """
         self.stats.messages_in += 1
         events: list[ProtocolEvent]
@@ -161,12 +168,12 @@ class AgentProtocol:
         return events if self.started else self._hold(events, len(data))
 
     def data_to_send(self) -> list[bytes]:
-        """Messages that the protocol itself owes (pongs), as JSON, once."""
+        """Return the messages that the protocol itself owes (pongs), as JSON, once."""
         data, self._to_send = self._to_send, []
         return data
 
     def closed(self, code: int, reason: str = "", *, local: bool = False) -> AgentClose:
-        """What the end means. `local`: we closed first."""
+        """Say what the end means. `local`: we closed first."""
         return classify(
             code,
             reason,

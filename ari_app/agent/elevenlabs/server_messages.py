@@ -81,7 +81,7 @@ class ServerMessage(Part):
     payload_key: ClassVar[str]
 
     def to_wire(self) -> dict[str, Any]:
-        """The message as the server writes it, before JSON."""
+        """Return the message as the server writes it, before JSON."""
         payload = self.model_dump(mode="json", by_alias=True, exclude_none=True)
         return {"type": self.wire_type, self.payload_key: payload}
 
@@ -216,7 +216,7 @@ class Alignment(Part):
 
 
 def tolerant_alignment(tree: object) -> Alignment | None:
-    """`tree` as an `Alignment`, or `None`: the voice matters more than its subtitles."""
+    """Return `tree` as an `Alignment`, or `None`: the voice matters more than its subtitles."""
     if tree is None:
         return None
     try:

@@ -29,7 +29,11 @@ _CONVERSATION_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
 def parse_base_url(text: str) -> URL:
-    """The service's base address, checked. Raises `ConfigError`."""
+    """Return the service's base address, checked.
+
+    Raises:
+        ConfigError: It is none.
+    """
     try:
         url = URL(text)
     except ValueError:
@@ -42,12 +46,13 @@ def parse_base_url(text: str) -> URL:
 
 
 def _is_loopback_url(url: URL) -> bool:
-    """Whether `url` stays on this machine."""
+    """Return whether `url` stays on this machine."""
     return is_loopback(url.host or "")
 
 
 def public_url(base_url: URL, agent_id: str, *, environment: str | None = None) -> SecretStr:
-    """The socket's address of an agent that needs no key: https becomes wss, http becomes ws."""
+    """Return the socket's address of an agent that needs no key: https becomes wss, http becomes
+    ws."""
     query = {"agent_id": agent_id}
     if environment is not None:
         query["environment"] = environment
@@ -69,9 +74,10 @@ async def fetch_signed_url(
     """Ask for a signed URL, good for 15 minutes; treat it as a password.
 
     With `names_conversation` it holds the conversation's id (`conversation_in`), and opens that
-    one only.
+    one only. Has no deadline of its own.
 
-    Raises a `ConnectError`. Has no deadline of its own.
+    Raises:
+        ConnectError: There is none.
     """
     query = {"agent_id": agent_id}
     if names_conversation:
@@ -105,7 +111,7 @@ async def fetch_signed_url(
 
 
 def conversation_in(url: SecretStr) -> str:
-    """The id of the conversation that a signed URL opens; empty when it does not say."""
+    """Return the id of the conversation that a signed URL opens; empty when it does not say."""
     try:
         named = URL(url.get_secret_value()).query.get("conversation_id", "")
     except ValueError:
@@ -123,7 +129,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _status_word(body: bytes, api_key: SecretStr) -> str:
-    """What the service calls its refusal; empty when it says nothing, or repeats the key."""
+    """Say what the service calls its refusal; empty when it says nothing, or repeats the key."""
     match _json(body):
         case {"detail": {"status": str(word)}} if api_key.get_secret_value() not in word:
             return word

@@ -77,7 +77,7 @@ class ServiceView(Protocol):
         ...
 
     def readiness(self) -> Readiness:
-        """Whether new calls are taken."""
+        """Say whether new calls are taken."""
         ...
 
 
@@ -107,7 +107,7 @@ class Handlers:
         )
 
     def by_name(self) -> Mapping[str, Handler]:
-        """The handlers by the names of :data:`ari_app.control.http.operations.OPERATIONS`."""
+        """Return the handlers by the names of `ari_app.control.http.operations.OPERATIONS`."""
         return {
             "initiate_call": self.initiate_call,
             "end_call": self.end_call,
@@ -198,7 +198,7 @@ class Handlers:
     # --- sessions
 
     async def list_sessions(self, request: web.Request) -> web.Response:
-        """All calls."""
+        """List all calls."""
         calls, control = self._service.calls, self._service.control
         return _json(
             SessionList(
@@ -209,11 +209,11 @@ class Handlers:
         )
 
     async def get_session(self, request: web.Request) -> web.Response:
-        """One call."""
+        """Show one call."""
         return _json(detail(self._service.control.record(_session_id(request))))
 
     async def follow_session(self, request: web.Request) -> web.StreamResponse:
-        """One call's events, until it has ended."""
+        """Stream one call's events, until it has ended."""
         record = self._service.control.record(_session_id(request))
         return await stream_events(request, self._service.journal, record)
 
@@ -263,23 +263,23 @@ class Handlers:
         return web.json_response(Liveness().model_dump())
 
     async def ready(self, request: web.Request) -> web.Response:
-        """New calls are taken."""
+        """Say whether new calls are taken."""
         readiness = self._service.readiness()
         ok = not readiness.problems
         return _json(readiness, HTTPStatus.OK if ok else HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def metrics(self, request: web.Request) -> web.Response:
-        """Prometheus' text format."""
+        """Answer in Prometheus' text format."""
         return web.Response(
             body=self._service.metrics.render(), headers={"Content-Type": CONTENT_TYPE}
         )
 
     async def openapi(self, request: web.Request) -> web.Response:
-        """The description of this interface."""
+        """Describe this interface."""
         return web.Response(body=self._openapi, content_type="application/json")
 
     async def docs(self, request: web.Request) -> web.Response:
-        """The description as a page."""
+        """Show the description as a page."""
         return docs_page()
 
 
@@ -314,7 +314,7 @@ def build_web_app(
     number_pattern: str | None = None,
     rates: RequestRates | None = None,
 ) -> web.Application:
-    """The aiohttp application.
+    """Build the aiohttp application.
 
     Args:
         service: What is shown and acted on.

@@ -64,7 +64,7 @@ class ClientRates:
             bucket.give_back()
 
     def wait(self, client: str, now: float) -> float:
-        """Seconds until a request of this client may pass; 0 when one may pass now."""
+        """Return the seconds until a request of this client may pass; 0 when one may pass now."""
         bucket = self._buckets.get(client)
         return 0.0 if bucket is None else bucket.wait(now)
 
@@ -107,18 +107,18 @@ class WrongKeys:
         self._trusted: OrderedDict[str, None] = OrderedDict()
 
     def wait(self, client: str, now: float) -> float:
-        """Seconds until a client may bring a key again; 0 when it may now."""
+        """Return the seconds until a client may bring a key again; 0 when it may now."""
         return 0.0 if client in self._trusted else self._wrong.wait(client, now)
 
     def right(self, client: str) -> None:
-        """A client has brought the right key."""
+        """Note that a client has brought the right key."""
         self._trusted[client] = None
         self._trusted.move_to_end(client)
         if len(self._trusted) > _MOST_CLIENTS:
             self._trusted.popitem(last=False)
 
     def wrong(self, client: str, now: float) -> None:
-        """A client has brought a wrong key."""
+        """Note that a client has brought a wrong key."""
         self._wrong.take(client, now)
 
 
@@ -163,7 +163,7 @@ class IdempotentAnswers(Generic[Answer]):
     async def answer(
         self, key: str, fingerprint: bytes, work: Callable[[], Awaitable[Answer]]
     ) -> tuple[Answer, bool]:
-        """The first answer to a request with this key, doing ``work`` when there is none.
+        """Return the first answer to a request with this key, doing `work` when there is none.
 
         Args:
             key: What the client calls the request.
@@ -174,9 +174,9 @@ class IdempotentAnswers(Generic[Answer]):
             The answer, and whether it was there already.
 
         Raises:
-            Problem: ``idempotency_mismatch``, or ``invalid_header`` for a key that is empty, too
+            Problem: `idempotency_mismatch`, or `invalid_header` for a key that is empty, too
                 long or not printable ASCII.
-            Exception: What ``work`` raised; every waiting repetition gets the same.
+            Exception: What `work` raised; every waiting repetition gets the same.
         """
         if not 0 < len(key) <= MAX_KEY_LENGTH or not (key.isascii() and key.isprintable()):
             raise Problem(
@@ -261,7 +261,8 @@ async def request_ids(request: web.Request, handler: Handler) -> web.StreamRespo
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Headers of every answer; a signal, because a stream's are sent before its handler ends."""
+    """Add the headers of every answer; a signal, because a stream's are sent before its handler
+    ends."""
     # A request that was not even HTTP has passed no middleware.
     response.headers[REQUEST_ID_HEADER] = request.get(REQUEST_ID) or uuid.uuid4().hex
     response.headers.setdefault("Cache-Control", "no-store")
@@ -326,12 +327,12 @@ def _too_often(wait: float, on_refused: OnRefused) -> Problem:
 
 
 def address_of(request: web.Request) -> str:
-    """The address that a request came from: the last one, which cannot be made up."""
+    """Return the address that a request came from: the last one, which cannot be made up."""
     return request.remote or ""
 
 
 def client_of(request: web.Request) -> str:
-    """Who asks: an address, or the foreign pages in the browsers at an address."""
+    """Say who asks: an address, or the foreign pages in the browsers at an address."""
     address = address_of(request)
     return f"{address} page" if request.get(_FOREIGN_PAGE) else address
 
@@ -342,7 +343,7 @@ def authentication(
     sign_in: Callable[[web.Request], web.Response | None],
     on_refused: OnRefused,
 ) -> Middleware:
-    """Ask for the key, compared in constant time, on all but ``open_paths``.
+    """Ask for the key, compared in constant time, on all but `open_paths`.
 
     Without a key only programs of this machine can ask, and no page of another site.
 
@@ -385,18 +386,18 @@ def authentication(
 
 
 def given_key(request: web.Request) -> bytes:
-    """The key that a request brings; empty when it brings none."""
+    """Return the key that a request brings; empty when it brings none."""
     scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
     given = request.headers.get("X-API-Key") or (bearer if scheme.lower() == "bearer" else "")
     return given.strip().encode("utf-8", "surrogateescape")
 
 
 def _is_foreign_page(request: web.Request, *, keyless: bool) -> bool:
-    """Whether a page of another site asks, through a browser.
+    """Return whether a page of another site asks, through a browser.
 
-    The browser says so itself (``Sec-Fetch-Site``), to every address of this machine and to every
-    ``https`` one. Where only this machine is to ask, it also shows in an ``Origin``, or in a
-    ``Host`` that is not this machine. Elsewhere those two may be a proxy's.
+    The browser says so itself (`Sec-Fetch-Site`), to every address of this machine and to every
+    `https` one. Where only this machine is to ask, it also shows in an `Origin`, or in a
+    `Host` that is not this machine. Elsewhere those two may be a proxy's.
     """
     if request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
         return not _is_visit(request)
@@ -404,7 +405,8 @@ def _is_foreign_page(request: web.Request, *, keyless: bool) -> bool:
 
 
 def _is_visit(request: web.Request) -> bool:
-    """Whether somebody follows a link to here: nothing of the answer reaches the page before."""
+    """Return whether somebody follows a link to here: nothing of the answer reaches the page
+    before."""
     return (
         request.method in _READING
         and request.headers.get("Sec-Fetch-Mode") == "navigate"

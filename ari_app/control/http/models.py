@@ -149,12 +149,12 @@ class Readiness(_Model):
 
 
 def call_id(record: CallRecord) -> str:
-    """What the dialer calls the call; the line's own name where it gave none."""
+    """Say what the dialer calls the call; the line's own name where it gave none."""
     return record.reference or record.line_id
 
 
 def summary(record: CallRecord) -> SessionSummary:
-    """A call, as a list shows it."""
+    """Show a call as a list does."""
     return SessionSummary(**_summary_fields(record))
 
 
@@ -182,7 +182,7 @@ def _summary_fields(record: CallRecord) -> dict[str, Any]:
 
 
 def detail(record: CallRecord) -> SessionDetail:
-    """A call, with what was said and what became of its sound."""
+    """Show a call, with what was said and what became of its sound."""
     return SessionDetail(
         **_summary_fields(record),
         agent_input_format=record.agent_hears,

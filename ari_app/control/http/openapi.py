@@ -24,7 +24,7 @@ DOCS_PATH = "/docs"
 
 
 def docs_page(status: HTTPStatus = HTTPStatus.OK) -> web.Response:
-    """The page."""
+    """Return the page."""
     text, policy = _page()
     return web.Response(
         status=status.value,
@@ -35,7 +35,7 @@ def docs_page(status: HTTPStatus = HTTPStatus.OK) -> web.Response:
 
 
 def sign_in(request: web.Request) -> web.Response | None:
-    """The page, for a browser that wants it and has brought no key."""
+    """Return the page, for a browser that wants it and has brought no key."""
     if request.path != DOCS_PATH or "text/html" not in request.headers.get("Accept", ""):
         return None
     return docs_page(HTTPStatus.UNAUTHORIZED)
@@ -43,7 +43,8 @@ def sign_in(request: web.Request) -> web.Response | None:
 
 @cache
 def _page() -> tuple[str, str]:
-    """The page and its Content-Security-Policy, which allows this one script and no other."""
+    """Return the page and its Content-Security-Policy, which allows this one script and no
+    other."""
     text = resources.files(__package__).joinpath("docs.html").read_text(encoding="utf-8")
     parts = {
         name: base64.b64encode(
@@ -79,7 +80,7 @@ _Models = list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]]
 
 
 def openapi_document(*, keyed: bool, number_pattern: str | None = None) -> dict[str, Any]:
-    """The description of the interface.
+    """Return the description of the interface.
 
     Args:
         keyed: The service asks for an API key.

@@ -50,7 +50,7 @@ class Operation:
     """One operation.
 
     Attributes:
-        name: Of the handler, and the ``operationId``.
+        name: Of the handler, and the `operationId`.
         body: What it takes; None takes nothing.
         answer: What it answers with 200; None for what is no model of ours.
         media_type: Of that answer.

@@ -1,4 +1,4 @@
-"""Errors of the HTTP interface as problem details (RFC 9457), each with a stable ``code``."""
+"""Errors of the HTTP interface as problem details (RFC 9457), each with a stable `code`."""
 
 from __future__ import annotations
 
@@ -106,9 +106,9 @@ class Problem(Exception):
     """A request cannot be granted.
 
     Args:
-        code: One of :data:`CODES`; any other is answered with ``status``.
+        code: One of `CODES`; any other is answered with `status`.
         detail: A sentence for people; None takes the code's own.
-        status: For a code that is not in :data:`CODES`.
+        status: For a code that is not in `CODES`.
         retry_after: Seconds after which it may be granted.
         headers: More headers for the answer.
         errors: What is wrong with which field.
@@ -139,7 +139,7 @@ class Problem(Exception):
         super().__init__(self.detail)
 
     def body(self, request_id: str) -> bytes:
-        """The problem details as JSON."""
+        """Return the problem details as JSON."""
         body: dict[str, object] = {
             "type": "about:blank",
             "title": self.status.phrase,
@@ -153,7 +153,7 @@ class Problem(Exception):
         return orjson.dumps(body)
 
     def response(self, request_id: str) -> web.Response:
-        """The ``application/problem+json`` answer."""
+        """Return the `application/problem+json` answer."""
         response = web.Response(
             status=self.status.value,
             body=self.body(request_id),

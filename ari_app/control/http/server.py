@@ -56,14 +56,14 @@ class ClientGone(ConnectionError):
 
 
 def opens_connection(request: web.Request) -> bool:
-    """Whether a request is the first of its connection."""
+    """Return whether a request is the first of its connection."""
     connection = request.protocol
     return isinstance(connection, Connection) and connection.requests == 1
 
 
 @contextmanager
 def when_gone(request: web.Request, do: Callable[[], object]) -> Iterator[None]:
-    """Call ``do`` when the client hangs up meanwhile."""
+    """Call `do` when the client hangs up meanwhile."""
     connection = request.protocol
     if not isinstance(connection, Connection):
         yield
@@ -80,7 +80,7 @@ class Connection(web.RequestHandler):
 
     Attributes:
         requests: How many have come.
-        on_gone: See :func:`when_gone`.
+        on_gone: See `when_gone`.
     """
 
     def __init__(
@@ -108,13 +108,13 @@ class Connection(web.RequestHandler):
         self._unread_timer: asyncio.TimerHandle | None = None
 
     def head_arrived(self) -> None:
-        """A request begins."""
+        """Note that a request begins."""
         self._in_request = True
         self.requests += 1
         self._stop_head_timer()
 
     def request_ended(self) -> None:
-        """The request is over but for the sending of its answer."""
+        """Note that the request is over but for the sending of its answer."""
         self._in_request = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -222,7 +222,11 @@ class HttpServer:
         return len(self._census)
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
-        """Listen; the address. Raises OSError when it cannot be had."""
+        """Listen, and return the address.
+
+        Raises:
+            OSError: It cannot be had.
+        """
         if self._runner.server is None:
             await self._runner.setup()
         return await self._listener.start(host, port)
@@ -276,7 +280,7 @@ class HttpServer:
 
 @lru_cache(maxsize=256)
 def _last_words(code: str, retry_seconds: int | None = None) -> bytes:
-    """An answer for a connection that is closed after it."""
+    """Return an answer for a connection that is closed after it."""
     problem = Problem(code, retry_after=retry_seconds)
     body = problem.body(_NOBODY)
     headers = {

@@ -28,7 +28,8 @@ _UNTOLD: Final = (AgentClosed, AgentNotReached)
 
 
 def _on_the_wire(event: type[Any]) -> type[BaseModel]:
-    """The JSON of an entry of the journal: its number, its time, its kind, then what it holds."""
+    """Return the JSON of an entry of the journal: its number, its time, its kind, then what it
+    holds."""
     held: dict[str, Any] = {field.name: (hint, ...) for field, hint in _fields(event)}
     held["type"] = (Literal[event.kind], event.kind)
     model: type[BaseModel] = create_model(
@@ -53,9 +54,9 @@ EVENT: Final[TypeAdapter[Any]] = TypeAdapter(Annotated[_ANY, Field(discriminator
 
 
 def as_json(entry: Entry) -> bytes:
-    """An entry of the journal as the event streams tell it."""
+    """Return an entry of the journal as the event streams tell it."""
     told = {"seq": entry.seq, "at": entry.at, "type": entry.event.kind}
-    return orjson.dumps(told | dataclasses.asdict(entry.event))
+    return orjson.dumps(told | dataclasses.asdict(entry.event), option=orjson.OPT_UTC_Z)
 
 
 EVENT_STREAM: Final = "text/event-stream"
@@ -75,7 +76,7 @@ async def stream_events(
     """Follow a call until it has ended, in the form that the request asks for.
 
     Raises:
-        Problem: ``not_acceptable``, ``invalid_header`` or ``too_many_streams``.
+        Problem: `not_acceptable`, `invalid_header` or `too_many_streams`.
     """
     after = _last_event_id(request)
     try:
@@ -134,7 +135,8 @@ def _as_sse(entry: Entry) -> bytes:
 
 
 async def _next_piece(follower: Follower) -> bytes | None:
-    """The next event, a comment when nothing has come for a while, None after the last one."""
+    """Return the next event, a comment when nothing has come for a while, None after the last
+    one."""
     try:
         async with asyncio.timeout(_KEEP_ALIVE_SECONDS):
             entry = await anext(follower, None)

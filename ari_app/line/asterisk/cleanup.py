@@ -1,9 +1,9 @@
 """Cleaning up: what no call holds any more is given back to Asterisk, and what was missed is told.
 
-A *look* (:meth:`Mender.look`) compares what Asterisk holds with the calls that we know. It is
-needed when a process has died (:meth:`Mender.mend`), after every connection of the event socket,
-for events in between are lost (:meth:`Sweeper.catch_up`), and now and then in between, for a
-request that failed leaves something behind (:meth:`Sweeper.sweep_forever`).
+A *look* (`Mender.look`) compares what Asterisk holds with the calls that we know. It is
+needed when a process has died (`Mender.mend`), after every connection of the event socket,
+for events in between are lost (`Sweeper.catch_up`), and now and then in between, for a
+request that failed leaves something behind (`Sweeper.sweep_forever`).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ WORKER_LOST: Final = Outcome(Status.FAILED, "worker_lost")
 
 GIVE_BACK_SECONDS: Final = 22.0
 """How long giving all calls back may take where Asterisk does not answer: see
-:meth:`ari_app.call.calls.Calls.drain`."""
+`ari_app.call.calls.Calls.drain`."""
 
 T = TypeVar("T")
 
@@ -141,7 +141,7 @@ class Differences:
         return bool(self.stray_media or self.stray_bridges or self.stray_legs or self.stray_callers)
 
     def confirmed_by(self, earlier: Differences) -> Differences:
-        """The same, with the strays that were so at an earlier look too."""
+        """Return the same, with the strays that were so at an earlier look too."""
         return replace(
             self,
             stray_media=self.stray_media & earlier.stray_media,
@@ -237,12 +237,12 @@ def compare(snapshot: Snapshot, calls: Collection[Held], prefixes: Prefixes) -> 
 def missed(
     channels: Collection[Channel], bridges: Collection[Bridge], app: str
 ) -> Iterator[tuple[str, AriEvent]]:
-    """What has come about while nobody listened, in the order in which it can have happened.
+    """Return what has happened while nobody listened, in the order in which it can have happened.
 
     Events that occur while the event socket is down are lost, but their effect can be seen: which
     channel has entered the application, which rings, which is answered, which is in a bridge. It is
     told again as if it had just happened; the calls' machine ignores what it knows already. What is
-    gone is found by :func:`compare`. Keys, and a phone's hold, leave no trace.
+    gone is found by `compare`. Keys, and a phone's hold, leave no trace.
 
     Args:
         channels: All that there are.
@@ -416,7 +416,7 @@ class Mender:
         return Stock(channels, obscure, bridges, listed)
 
     async def listed(self) -> tuple[frozenset[str], frozenset[str]]:
-        """The ids of the channels and of the bridges in our application.
+        """Return the ids of the channels and of the bridges in our application.
 
         Raises:
             AriError: Asterisk could not be asked.
@@ -555,7 +555,8 @@ class Sweeper:
         self._wanted.set()
 
     def channel_gone(self, channel_id: str) -> None:
-        """A channel that is no call's of ours has left; look soon if another process served it."""
+        """Look soon if a channel that is no call's of ours has left, and another process served
+        it."""
         if channel_id in self._elsewhere:
             self._wanted.set()
 
@@ -620,7 +621,7 @@ class Sweeper:
         await self._mender.remove_channel(channel_id)
 
     async def _sees_strangers(self) -> bool:
-        """Whether somebody is in our application whom no sweep has seen, and stays there."""
+        """Return whether somebody is in our application whom no sweep has seen, and stays there."""
         if not self._link.up:
             return False
         try:

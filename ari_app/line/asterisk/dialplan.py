@@ -3,7 +3,7 @@
 A dialplan may put a variable anywhere: into an expression (`$["${X}" = "y"]`), an argument of
 `Dial()`, `System()`, `EVAL()`. Whatever has a meaning in one of these places stays outside, so that
 a caller, an agent or a dialer can choose words and nothing else. See also
-:mod:`ari_app.line.numbers` for what is dialled.
+`ari_app.line.numbers` for what is dialled.
 
 Source: README-SERIOUSLY.bestpractices of Asterisk, on dialplan injection.
 """
@@ -31,7 +31,7 @@ class CallArguments:
 
     Attributes:
         agent_id: The agent to talk with; None leaves it to the settings.
-        wait_seconds: Wait so long for ``initiate-call`` to name the channel; None: talk at once.
+        wait_seconds: Wait so long for `initiate-call` to name the channel; None: talk at once.
         variables: Dynamic variables for the agent.
         problems: What could not be used, a sentence each; values are not repeated, they may be
             personal.
@@ -47,11 +47,11 @@ def parse_arguments(args: Sequence[str]) -> CallArguments:
     """Read the arguments as Asterisk split them, at commas.
 
     A variable's text may be a caller's own, such as a name with a comma in it. So what comes after
-    the first variable cannot set our own names, unless ``own_names=anywhere`` stands before it;
-    and what is not ``name=value`` is taken as more of the variable before it.
+    the first variable cannot set our own names, unless `own_names=anywhere` stands before it;
+    and what is not `name=value` is taken as more of the variable before it.
 
     Never raises: a caller is not lost over a typing error in the dialplan. What is wrong is left
-    out and named in ``problems``.
+    out and named in `problems`.
     """
     agent_id: str | None = None
     wait_seconds: float | None = None
@@ -119,7 +119,7 @@ _WORD: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 
 def word(text: str) -> str:
-    """A name or a reason as the value of a variable; empty when it is no word."""
+    """Return a name or a reason as the value of a variable; empty when it is no word."""
     return text if _WORD.fullmatch(text) else ""
 
 
@@ -133,13 +133,13 @@ _MAX_TEMPLATE: Final = 200
 
 
 def check_endpoint(template: str) -> str:
-    """Check how numbers are dialled, such as ``PJSIP/{number}@trunk``.
+    """Check how numbers are dialled, such as `PJSIP/{number}@trunk`.
 
     Returns:
         The template.
 
     Raises:
-        ValueError: It has not exactly one ``{number}``, or is not of the form technology/resource.
+        ValueError: It has not exactly one `{number}`, or is not of the form technology/resource.
     """
     if len(template) > _MAX_TEMPLATE:
         raise ValueError(f"must not be longer than {_MAX_TEMPLATE} characters")

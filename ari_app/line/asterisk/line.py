@@ -324,7 +324,8 @@ class AsteriskLine:
         self._set_up = Errand()
         self._target_joining = Errand()
         self._calling_target: asyncio.Task[None] | None = None
-        asterisk.lines[channel_id] = self
+        if not self.placed:
+            asterisk.lines[channel_id] = self
         self._target_count = 0
         self._target_rang = self._target_answered = self._target_joined = False
         # What is known of the ways that lead through a dialplan, behind a Local channel.
@@ -340,10 +341,8 @@ class AsteriskLine:
     def name(self, session_id: str) -> None:
         app = self._asterisk.options.app
         self.session_id = session_id
-        self._asterisk.lines.pop(self.media_id, None)
         self.media_id = media_channel_id(app, session_id)
         self.bridge_id = bridge_id(app, session_id)
-        self._asterisk.lines[self.media_id] = self
 
     async def prepare(self, agent: AgentFormats) -> LineFormat:
         options, version = self._asterisk.options, self._asterisk.version
@@ -368,6 +367,7 @@ class AsteriskLine:
             self._request(self._ari.channels.ring(self.id), essential=False)
 
     def dial(self) -> None:
+        self._asterisk.lines[self.id] = self
         self._placing_task = self._spawn(self._dial())
 
     def screen(self) -> None:
@@ -377,6 +377,7 @@ class AsteriskLine:
     def open(self, sound: LineSound, seconds: float) -> None:
         # Both names are known to us before Asterisk hears of them: the connection and StasisStart
         # may come before the answer to these requests.
+        self._asterisk.lines[self.media_id] = self
         self._media = AudioSocketMedia(
             self._asterisk.server, self._wire_format, sound, seconds, self._media_lost
         )
@@ -493,19 +494,20 @@ class AsteriskLine:
     @property
     def held(self) -> Held:
         """What the line holds in Asterisk."""
+        lives = self._ended is None and not self._closing
         return Held(
             self.id,
             caller=self.id,
             media=self.media_id,
             bridge=self.bridge_id,
-            caller_expected=self._there and not self._closing,
-            media_expected=self._opened and not self._handed_over and not self._closing,
+            caller_expected=lives and self._there,
+            media_expected=lives and self._opened and not self._handed_over,
             target=self.target_id,
-            target_expected=self._target_joined and not self._closing,
+            target_expected=lives and self._target_joined,
         )
 
     def entered(self, channel_id: str, found: Screened | None = None) -> None:
-        """A channel has entered the application, for the first time or again.
+        """Handle a channel that has entered the application, for the first time or again.
 
         Args:
             channel_id: The caller's, the media channel, or the target's.
@@ -527,7 +529,7 @@ class AsteriskLine:
             self._told(Answered())
 
     def in_bridge(self, channel_id: str, bridge: str) -> None:
-        """A channel is in a bridge."""
+        """Handle a channel that is in a bridge."""
         if bridge != self.bridge_id:
             return
         if channel_id == self.media_id:
@@ -542,7 +544,7 @@ class AsteriskLine:
             self._told(TargetConnected())
 
     def rings(self, channel_id: str) -> None:
-        """It rings at a channel of ours."""
+        """Handle a channel of ours that rings."""
         if channel_id == self.target_id:
             self._target_rang = True
         elif self.placed and not self._entered:
@@ -550,18 +552,18 @@ class AsteriskLine:
             self._told(Rings())
 
     def is_up(self) -> None:
-        """The caller's channel is up."""
+        """Handle the caller's channel being up."""
         if not self.answered:
             self.answered = True
             if self._wanted:
                 self._request(self._join())
 
     def key_pressed(self, digit: str) -> None:
-        """The caller has pressed a key."""
+        """Handle a key that the caller has pressed."""
         self._told(KeyPressed(digit))
 
     def held_by_phone(self, on: bool) -> None:
-        """The caller's phone has put us on hold, or taken us back."""
+        """Handle the caller's phone having put us on hold, or taken us back."""
         self._told(PhoneHeld(on))
 
     def keep_cause(self, hangup_cause: int | None, sip_code: int | None) -> None:
@@ -573,7 +575,7 @@ class AsteriskLine:
         )
 
     def left(self, channel_id: str) -> None:
-        """A channel has left the application."""
+        """Handle a channel that has left the application."""
         if channel_id == self.media_id:
             self._media_lost("media_channel_gone")
         elif channel_id == self.target_id:
@@ -584,7 +586,7 @@ class AsteriskLine:
             self._caller_gone("caller_hung_up" if self.hung_up else "caller_left")
 
     def destroyed(self, channel_id: str, cause: int | None, sip_code: int | None) -> None:
-        """A channel is no more."""
+        """Handle a channel that is no more."""
         if channel_id == self.media_id:
             self._media_lost("media_channel_gone")
         elif channel_id == self.target_id:
@@ -594,15 +596,15 @@ class AsteriskLine:
             self._caller_gone("caller_hung_up")
 
     def gone(self) -> None:
-        """The caller's channel is found to be no more."""
+        """Handle the caller's channel being found to be no more."""
         self._caller_gone("caller_hung_up")
 
     def media_gone(self) -> None:
-        """The media channel is found to be no more."""
+        """Handle the media channel being found to be no more."""
         self._media_lost("media_channel_gone")
 
     def target_gone(self, cause: int | None, sip_code: int | None) -> None:
-        """The target of a transfer has gone, or never answered."""
+        """Handle a target of a transfer that has gone, or never answered."""
         if self._target_answered:
             result = "hung_up"
         else:
@@ -917,7 +919,7 @@ async def give_back_caller(
         channel_id: The channel.
         outcome: How the agent's part ended.
         session_id, conversation_id: Ours, and ElevenLabs'.
-        context: Go on there, at the extension ``s``; None: after ``Stasis()``.
+        context: Go on there, at the extension `s`; None: after `Stasis()`.
 
     Returns:
         Whether the channel has left us; one that has hung up has, and one that is no longer in

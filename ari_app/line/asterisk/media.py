@@ -117,7 +117,7 @@ _COMPANY: Final = SoundFile.tone(425, 0.4, 3000)
 
 
 def _now_and_then(line_format: LineFormat) -> Iterator[bytes | None]:
-    """A tone every two seconds, frame by frame; not at once."""
+    """Make a tone every two seconds, frame by frame; not at once."""
     pcm, size = _COMPANY.at(line_format.rate_hz), line_format.frame_bytes
     tone = [pcm[at : at + size].ljust(size, b"\0") for at in range(0, len(pcm), size)]
     while True:
@@ -149,7 +149,7 @@ _WIDE_CODECS_HZ: Final = {
 
 
 def codec_rate_hz(codec: str) -> int:
-    """The rate of one of Asterisk's codecs, such as `ulaw`, `g722` or `(opus)`."""
+    """Return the rate of one of Asterisk's codecs, such as `ulaw`, `g722` or `(opus)`."""
     return _WIDE_CODECS_HZ.get(codec.strip().strip("()").lower(), 8000)
 
 

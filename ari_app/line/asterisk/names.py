@@ -74,7 +74,7 @@ class BridgeName:
 
 
 def bridge_name(caller: str) -> str:
-    """The name of a bridge that this process makes for a caller."""
+    """Make the name of a bridge that this process makes for a caller."""
     return str(BridgeName(caller, _this_process(os.getpid())))
 
 
@@ -92,7 +92,7 @@ def _place() -> str:
 
 
 def _began(pid: int) -> int | None:
-    """When a process began; None when that cannot be known."""
+    """Find when a process began; None when that cannot be known."""
     fields = _stat(pid)
     return int(fields[19]) if fields else None
 
@@ -102,7 +102,8 @@ def _is_zombie(pid: int) -> bool:
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields of proc_pid_stat(5) from the third, the state, on; none when it is not there."""
+    """Return the fields of proc_pid_stat(5) from the third, the state, on; none when it is not
+    there."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -114,20 +115,20 @@ def _is_number(text: str) -> bool:
 
 
 def media_channel_id(app: str, session_id: str) -> str:
-    """The media channel of a call."""
+    """Return the id of a call's media channel."""
     return f"{app}-media-{session_id}"
 
 
 def placed_channel_id(app: str, session_id: str) -> str:
-    """The channel of somebody whom we call."""
+    """Return the id of the channel of somebody whom we call."""
     return f"{app}-out-{session_id}"
 
 
 def target_channel_id(app: str, session_id: str) -> str:
-    """What the ids of the channels to a call's transfer targets begin with."""
+    """Return what the ids of the channels to a call's transfer targets begin with."""
     return f"{app}-target-{session_id}"
 
 
 def bridge_id(app: str, session_id: str) -> str:
-    """The bridge of a call."""
+    """Return the id of a call's bridge."""
     return f"{app}-bridge-{session_id}"

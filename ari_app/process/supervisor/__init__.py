@@ -1,7 +1,7 @@
 """A small parent that outlives the worker which serves the calls.
 
-:mod:`~ari_app.process.supervisor.policy` decides (pure), :mod:`~ari_app.process.supervisor.parent` forks, polls and
-kills, :mod:`~ari_app.process.supervisor.parent` is the worker's end of the line between the two.
+`policy` decides (pure), `parent` forks, polls and
+kills, `parent` is the worker's end of the line between the two.
 """
 
 from ari_app.process.supervisor.parent import Parent, ParentLink

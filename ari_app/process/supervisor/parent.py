@@ -113,7 +113,7 @@ _CAUGHT = {*_STOP_SIGNALS, signal.SIGCHLD}
 
 
 class Parent:
-    """Keeps a worker running until told to stop: see :meth:`run`.
+    """Keeps a worker running until told to stop: see `run`.
 
     SIGTERM, SIGINT and SIGHUP let the worker drain; a second one ends its calls.
 
@@ -129,7 +129,7 @@ class Parent:
         self._pid = 0
 
     def run(self) -> int | Duty:
-        """Fork workers until one has ended for good. As :func:`os.fork` it returns in each process.
+        """Fork workers until one has ended for good. As `os.fork` it returns in each process.
 
         Everything that workers use should have been imported before: they share it, and start in
         milliseconds.
@@ -137,7 +137,7 @@ class Parent:
         Returns:
             In the parent the exit code, in a worker what it is to do. A worker has a session of its
             own, so that Ctrl-C reaches the parent alone, and the stop signals are blocked in it
-            until it unblocks them (:func:`unblock_signals`).
+            until it unblocks them (`unblock_signals`).
         """
         self._signals, wake_up = socket.socketpair()
         self._signals.setblocking(False)
@@ -274,4 +274,4 @@ def unblock_signals() -> None:
 
 
 def _nothing(number: int, frame: FrameType | None) -> None:
-    """The wake-up socket tells."""
+    """Ignore a signal: the wake-up socket tells."""

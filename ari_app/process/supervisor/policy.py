@@ -1,7 +1,7 @@
 """What the parent does when: start a worker, kill it, give up. Pure.
 
-`now` is in seconds of a clock that never goes back. :meth:`Supervision.next_action` says what is to
-be done; whoever does it comes back at :attr:`Supervision.deadline` at the latest.
+`now` is in seconds of a clock that never goes back. `Supervision.next_action` says what is to
+be done; whoever does it comes back at `Supervision.deadline` at the latest.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Start a worker, and say :meth:`Supervision.started`."""
+    """Start a worker, and say `Supervision.started`."""
 
     mode: Mode
     restarts: int
@@ -142,7 +142,7 @@ class Supervision:
 
     @property
     def deadline(self) -> float | None:
-        """When :meth:`next_action` is to be asked again at the latest; None: when something has
+        """When `next_action` is to be asked again at the latest; None: when something has
         happened."""
         match self._phase:
             case _Phase.DOWN:
@@ -153,7 +153,7 @@ class Supervision:
                 return None
 
     def next_action(self, now: float) -> Action | None:
-        """What is to be done now."""
+        """Say what is to be done now."""
         match self._phase:
             case _Phase.DONE:
                 return Exit(self._code)
@@ -177,14 +177,14 @@ class Supervision:
     # --- what has happened
 
     def started(self, now: float) -> None:
-        """The worker of the last :class:`Start` is there."""
+        """Note that the worker of the last `Start` is there."""
         self._phase = _Phase.UP
         self._excused = False
         self._serving_since = None
         self._beat_due = now + self._limits.start if self._limits.stall else None
 
     def beat(self, standing: Standing, now: float) -> None:
-        """The worker says that its loop turns."""
+        """Note that the worker's loop turns."""
         self._excused = False
         if self._limits.stall:
             self._beat_due = now + self._limits.stall
@@ -194,11 +194,11 @@ class Supervision:
             self._mode = Mode.AGAIN
 
     def closed(self, now: float) -> None:
-        """The worker has closed its line: it is about to end."""
+        """Note that the worker has closed its line: it is about to end."""
         self._beat_due = now + self._limits.end if self._limits.stall else None
 
     def stop(self, now: float) -> Order | None:
-        """The parent was told to stop; again: at once.
+        """Stop, for the parent was told to; told again: at once.
 
         Returns:
             What the worker is to be told.
@@ -211,7 +211,8 @@ class Supervision:
         return None
 
     def ended(self, code: int, now: float) -> bool:
-        """The worker is gone; `code` as `os.waitstatus_to_exitcode` says it: -9 for SIGKILL.
+        """Note that the worker is gone; `code` as `os.waitstatus_to_exitcode` says it: -9 for
+        SIGKILL.
 
         Returns:
             Whether it was lost, rather than done.
@@ -252,7 +253,7 @@ class Supervision:
 
 
 def name_of_end(code: int) -> dict[str, int | str]:
-    """How a worker ended, for the log: `{"signal": "SIGKILL"}` or `{"code": 2}`."""
+    """Say how a worker ended, for the log: `{"signal": "SIGKILL"}` or `{"code": 2}`."""
     if code >= 0:
         return {"code": code}
     try:

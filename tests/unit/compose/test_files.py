@@ -144,10 +144,12 @@ def test_production_packages_are_a_part_of_the_labs() -> None:
     assert not any(key.startswith(("matplotlib==", "segno==")) for key in serve)
 
 
+PRODUCT = {"ari_app", "audiosocket", "linekit"}
+
+
 def test_production_packages_are_all_that_the_service_imports() -> None:
-    ours = {"ari_app", "audiosocket", "linekit"}
-    files = [path for name in ours for path in (ROOT / name).rglob("*.py")]
-    used = {name for path in files for name in imports(path)} - ours - sys.stdlib_module_names
+    files = [path for name in PRODUCT for path in (ROOT / name).rglob("*.py")]
+    used = {name for path in files for name in imports(path)} - PRODUCT - sys.stdlib_module_names
     serve = {key.partition("==")[0] for key in stanzas(ROOT / "deploy/serve.lock")}
     distributions = packages_distributions()
     assert used

@@ -1,7 +1,7 @@
 """The client of Asterisk's REST interface, worded as ari-py words it: `client.channels.answer(id)`.
 
 Ids go in and frozen models come out; there are no live handles, for what a handle knows is out of
-date as soon as it is read. Events come from :class:`ari_app.line.asterisk.ari.socket.EventSocket`.
+date as soon as it is read. Events come from `ari_app.line.asterisk.ari.socket.EventSocket`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from ari_app.line.asterisk.ari.resources import (
     BridgesResource,
     ChannelsResource,
     EndpointsResource,
-    PlaybacksResource,
 )
 from ari_app.line.asterisk.ari.rest import Errand, Link, Observer, Persistent, Rest, Sender
 
@@ -24,7 +23,7 @@ from ari_app.line.asterisk.ari.rest import Errand, Link, Observer, Persistent, R
 class Client:
     """Asterisk, as one Stasis application sees it.
 
-    Every method raises an :class:`~ari_app.line.asterisk.ari.errors.AriError` when Asterisk does not do what it
+    Every method raises an `AriError` when Asterisk does not do what it
     was asked, and does so within `timeout` seconds.
 
     Attributes:
@@ -85,18 +84,18 @@ class Client:
         self.bridges = BridgesResource(sender, app, timeout)
         self.channels = ChannelsResource(sender, app, timeout)
         self.endpoints = EndpointsResource(sender, app, timeout)
-        self.playbacks = PlaybacksResource(sender, app, timeout)
 
     def within(self, seconds: float) -> Client:
-        """The same client with another deadline: `client.within(1).channels.hangup(id)`."""
+        """Return the same client with another deadline: `client.within(1).channels.hangup(id)`."""
         view = Client.__new__(Client)
         view._arrange(self.rest, self.app, seconds, link=self.link)
         return view
 
     def persistent(self, errand: Errand | None = None) -> Client:
-        """The same client for what may be done twice: its requests wait for Asterisk's return.
+        """Return the same client for what may be done twice: its requests wait for Asterisk's
+        return.
 
-        See :class:`~ari_app.line.asterisk.ari.rest.Persistent`.
+        See `Persistent`.
 
         Args:
             errand: What they are for, if that may come to nothing meanwhile.

@@ -124,13 +124,13 @@ class AriMalformed(AriError):
 
 
 def untrusted(error: BaseException, *, method: str, path: str) -> AriUntrusted:
-    """The exception for what a handshake failed with."""
+    """Return the exception for what a handshake failed with."""
     why = why_untrusted(getattr(error, "certificate_error", error))
     return AriUntrusted(f"its certificate is not trusted: {why}", method=method, path=path)
 
 
 def error_for_status(status: int, reason: str, *, method: str, path: str) -> AriError:
-    """The exception that stands for an HTTP status.
+    """Return the exception that stands for an HTTP status.
 
     Below 400 it is one that ARI has no use for: a redirection, or no WebSocket where one was asked.
     """

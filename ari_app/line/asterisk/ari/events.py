@@ -1,7 +1,7 @@
 """The events of ARI's event socket, and how their text becomes an object.
 
 Asterisk names an event's class in its `type`; each class here bears that name. A type that is not
-in the table becomes an :class:`UnknownEvent`: newer versions add types, and a filter is not ours to
+in the table becomes an `UnknownEvent`: newer versions add types, and a filter is not ours to
 set. Sources: rest-api/api-docs/events.json, res/ari/resource_events.c.
 """
 
@@ -17,9 +17,6 @@ from ari_app.line.asterisk.ari.errors import AriMalformed
 from ari_app.line.asterisk.ari.models import (
     Bridge,
     Channel,
-    Playback,
-    ReferredBy,
-    ReferTo,
     Resource,
 )
 
@@ -30,13 +27,11 @@ class AriEvent(Resource):
     Attributes:
         type: The name of the event's class.
         application: The Stasis application that it was sent to.
-        asterisk_id: Which Asterisk sent it.
     """
 
     type: str
     application: str = ""
     timestamp: datetime | None = None
-    asterisk_id: str = ""
 
 
 class UnknownEvent(AriEvent):
@@ -49,22 +44,14 @@ class StasisStart(AriEvent):
     Attributes:
         args: What the dialplan gave to `Stasis()` after the application's name, or `appArgs`; for
             an externalMedia channel its `data`.
-        replace_channel: The channel whose place it takes, after an attended transfer.
     """
 
     channel: Channel
     args: tuple[str, ...] = Field(default=(), repr=False)
-    replace_channel: Channel | None = None
 
 
 class StasisEnd(AriEvent):
     """A channel left the application: it hung up, went on in the dialplan or was moved."""
-
-    channel: Channel
-
-
-class ChannelCreated(AriEvent):
-    """A channel exists."""
 
     channel: Channel
 
@@ -95,12 +82,11 @@ class ChannelDestroyed(AriEvent):
 
     Attributes:
         cause: The Q.850 cause; 0 when none was set.
-        tech_cause: The protocol's own (see :class:`~ari_app.line.asterisk.ari.version.Capabilities`).
+        tech_cause: The protocol's own (see `Capabilities`).
     """
 
     channel: Channel
     cause: int = 0
-    cause_txt: str = ""
     tech_cause: int | None = None
 
 
@@ -112,23 +98,6 @@ class ChannelDtmfReceived(AriEvent):
     duration_ms: int = 0
 
 
-class ChannelVarset(AriEvent):
-    """A variable was set; a global one has no channel."""
-
-    variable: str
-    value: str = Field(default="", repr=False)
-    channel: Channel | None = None
-
-
-class ChannelUserevent(AriEvent):
-    """The dialplan's `UserEvent()`, or a user event sent through ARI."""
-
-    eventname: str
-    userevent: dict[str, object] = Field(default_factory=dict, repr=False)
-    channel: Channel | None = None
-    bridge: Bridge | None = None
-
-
 class ChannelEnteredBridge(AriEvent):
     """A channel is in a bridge: from now on it hears and is heard."""
 
@@ -136,61 +105,16 @@ class ChannelEnteredBridge(AriEvent):
     channel: Channel | None = None
 
 
-class ChannelLeftBridge(AriEvent):
-    """A channel is no longer in a bridge."""
-
-    bridge: Bridge
-    channel: Channel
-
-
 class ChannelHold(AriEvent):
     """The party put us on hold."""
 
     channel: Channel
-    musicclass: str | None = None
 
 
 class ChannelUnhold(AriEvent):
     """The party took us off hold."""
 
     channel: Channel
-
-
-class ChannelTalkingStarted(AriEvent):
-    """`TALK_DETECT()` on the channel heard speech begin."""
-
-    channel: Channel
-
-
-class ChannelTalkingFinished(AriEvent):
-    """`TALK_DETECT()` on the channel heard speech end. `duration` is in milliseconds."""
-
-    channel: Channel
-    duration: int = 0
-
-
-class ChannelTransfer(AriEvent):
-    """The party asked for a transfer and `PJSIP_TRANSFER_HANDLING()` leaves it to us.
-
-    Attributes:
-        state: How far the transfer has come; None when it is asked for.
-    """
-
-    refer_to: ReferTo
-    referred_by: ReferredBy
-    state: str | None = None
-
-
-class BridgeCreated(AriEvent):
-    """A bridge exists."""
-
-    bridge: Bridge
-
-
-class BridgeDestroyed(AriEvent):
-    """A bridge is gone. Its channels may not be."""
-
-    bridge: Bridge
 
 
 class Dial(AriEvent):
@@ -207,32 +131,6 @@ class Dial(AriEvent):
     dialstatus: str = ""
     caller: Channel | None = None
     dialstring: str = Field(default="", repr=False)
-    forward: str = Field(default="", repr=False)
-    forwarded: Channel | None = None
-
-
-class PlaybackStarted(AriEvent):
-    """A prompt began."""
-
-    playback: Playback
-
-
-class PlaybackFinished(AriEvent):
-    """A prompt ended; its `state` says whether it was heard."""
-
-    playback: Playback
-
-
-class ApplicationMoveFailed(AriEvent):
-    """A channel could not be moved to another application, and is still ours.
-
-    Attributes:
-        destination: The application that was not active.
-    """
-
-    channel: Channel
-    destination: str = ""
-    args: tuple[str, ...] = Field(default=(), repr=False)
 
 
 class ApplicationReplaced(AriEvent):
@@ -242,27 +140,15 @@ class ApplicationReplaced(AriEvent):
 EVENTS: Final[dict[str, type[AriEvent]]] = {
     event.__name__: event
     for event in (
-        ApplicationMoveFailed,
         ApplicationReplaced,
-        BridgeCreated,
-        BridgeDestroyed,
-        ChannelCreated,
         ChannelDestroyed,
         ChannelDtmfReceived,
         ChannelEnteredBridge,
         ChannelHangupRequest,
         ChannelHold,
-        ChannelLeftBridge,
         ChannelStateChange,
-        ChannelTalkingFinished,
-        ChannelTalkingStarted,
-        ChannelTransfer,
         ChannelUnhold,
-        ChannelUserevent,
-        ChannelVarset,
         Dial,
-        PlaybackFinished,
-        PlaybackStarted,
         StasisEnd,
         StasisStart,
     )
@@ -297,7 +183,7 @@ def parse_event(text: str | bytes) -> AriEvent:
 
 
 def describe(error: ValidationError) -> str:
-    """Which fields do not fit, and how; without their values, which may be personal data."""
+    """Say which fields do not fit, and how; without their values, which may be personal data."""
     problems = error.errors(include_url=False, include_context=False, include_input=False)
     return "; ".join(
         f"{'.'.join(map(str, problem['loc'])) or 'value'}: {problem['msg']}" for problem in problems

@@ -1,4 +1,4 @@
-"""`/channels`: the legs of calls."""
+"""What is asked of Asterisk: the operations that this application uses, by resource."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from ari_app.line.asterisk.ari.models import (
     Channel,
     Endpoint,
     Module,
-    Playback,
     Variable,
 )
 from ari_app.line.asterisk.ari.rest import Operation, Parameter, Sender
@@ -54,10 +53,6 @@ ADD_CHANNEL = Operation[None](
 REMOVE_CHANNEL = Operation[None](
     "POST", "/bridges/{bridgeId}/removeChannel", parameters=("channel",)
 )
-START_BRIDGE_MOH = Operation[None](
-    "POST", "/bridges/{bridgeId}/moh", parameters=("mohClass",), repeatable=True
-)
-STOP_BRIDGE_MOH = Operation[None]("DELETE", "/bridges/{bridgeId}/moh")
 
 
 class BridgesResource(ResourceClient):
@@ -68,11 +63,11 @@ class BridgesResource(ResourceClient):
     """
 
     async def list(self) -> tuple[Bridge, ...]:
-        """All bridges of this Asterisk, whoever made them."""
+        """List all bridges of this Asterisk, whoever made them."""
         return await self._call(LIST_BRIDGES)
 
     async def get(self, bridge_id: str) -> Bridge:
-        """One bridge."""
+        """Get one bridge."""
         return await self._call(GET_BRIDGE, bridge_id)
 
     async def create_with_id(
@@ -130,22 +125,11 @@ class BridgesResource(ResourceClient):
         """
         await self._call(REMOVE_CHANNEL, bridge_id, channel=_one_or_many(channel_id))
 
-    async def start_moh(self, bridge_id: str, moh_class: str | None = None) -> None:
-        """Play music on hold to all in the bridge."""
-        await self._call(START_BRIDGE_MOH, bridge_id, mohClass=moh_class)
-
-    async def stop_moh(self, bridge_id: str) -> None:
-        """Stop the music."""
-        await self._call(STOP_BRIDGE_MOH, bridge_id)
-
 
 def _one_or_many(channel_id: str | Sequence[str]) -> str | tuple[str, ...]:
     return channel_id if isinstance(channel_id, str) else tuple(channel_id)
 
 
-LIST_APPLICATIONS = Operation[tuple[Application, ...]](
-    "GET", "/applications", tuple[Application, ...]
-)
 GET_APPLICATION = Operation[Application]("GET", "/applications/{applicationName}", Application)
 SUBSCRIBE = Operation[Application](
     "POST",
@@ -159,12 +143,8 @@ SUBSCRIBE = Operation[Application](
 class ApplicationsResource(ResourceClient):
     """`client.applications`."""
 
-    async def list(self) -> tuple[Application, ...]:
-        """All applications that are registered, or still hold channels."""
-        return await self._call(LIST_APPLICATIONS)
-
     async def get(self, name: str | None = None) -> Application:
-        """One application: its channels and bridges. Ours when no name is given.
+        """Get one application, its channels and bridges; ours when no name is given.
 
         Raises:
             AriNotFound: It is not registered.
@@ -188,28 +168,18 @@ class ApplicationsResource(ResourceClient):
 
 GET_INFO = Operation[AsteriskInfo]("GET", "/asterisk/info", AsteriskInfo)
 LIST_MODULES = Operation[tuple[Module, ...]]("GET", "/asterisk/modules", tuple[Module, ...])
-GET_MODULE = Operation[Module]("GET", "/asterisk/modules/{moduleName}", Module)
 
 
 class AsteriskResource(ResourceClient):
     """`client.asterisk`."""
 
     async def get_info(self) -> AsteriskInfo:
-        """Version, build, limits and start time."""
+        """Get version, build, limits and start time."""
         return await self._call(GET_INFO)
 
     async def list_modules(self) -> tuple[Module, ...]:
-        """All modules, loaded or not."""
+        """List all modules, loaded or not."""
         return await self._call(LIST_MODULES)
-
-    async def get_module(self, name: str) -> Module:
-        """One module, `chan_audiosocket.so` for example.
-
-        Raises:
-            AriNotFound: There is no such file, or it is not loaded.
-            AriConflict: Asterisk could not say.
-        """
-        return await self._call(GET_MODULE, name)
 
 
 GET_ENDPOINT = Operation[Endpoint]("GET", "/endpoints/{tech}/{resource}", Endpoint)
@@ -219,28 +189,12 @@ class EndpointsResource(ResourceClient):
     """`client.endpoints`."""
 
     async def get(self, tech: str, resource: str) -> Endpoint:
-        """One endpoint: `get("PJSIP", "trunk")`.
+        """Get one endpoint: `get("PJSIP", "trunk")`.
 
         Raises:
             AriNotFound: There is none of this name, or no such technology.
         """
         return await self._call(GET_ENDPOINT, tech, resource)
-
-
-GET_PLAYBACK = Operation[Playback]("GET", "/playbacks/{playbackId}", Playback)
-STOP_PLAYBACK = Operation[None]("DELETE", "/playbacks/{playbackId}")
-
-
-class PlaybacksResource(ResourceClient):
-    """`client.playbacks`. AriNotFound: the prompt has ended, or never was."""
-
-    async def get(self, playback_id: str) -> Playback:
-        """How far a prompt has come."""
-        return await self._call(GET_PLAYBACK, playback_id)
-
-    async def stop(self, playback_id: str) -> None:
-        """Stop a prompt. `PlaybackFinished` follows; of several media, the next one instead."""
-        await self._call(STOP_PLAYBACK, playback_id)
 
 
 _ID = "/channels/{channelId}"
@@ -268,16 +222,12 @@ EXTERNAL_MEDIA = Operation[Channel](
     found_by=GET_CHANNEL,
     needs_events=True,
 )
-DIAL = Operation[None]("POST", f"{_ID}/dial", parameters=("caller", "timeout"))
 ANSWER = Operation[None]("POST", f"{_ID}/answer", repeatable=True)
 RING = Operation[None]("POST", f"{_ID}/ring", repeatable=True)
-RING_STOP = Operation[None]("DELETE", f"{_ID}/ring")
 HANGUP = Operation[None]("DELETE", _ID, parameters=("reason", "reason_code"))
 CONTINUE = Operation[None](
     "POST", f"{_ID}/continue", parameters=("context", "extension", "priority", "label")
 )
-MOVE = Operation[None]("POST", f"{_ID}/move", parameters=("app", "appArgs"))
-REDIRECT = Operation[None]("POST", f"{_ID}/redirect", parameters=("endpoint",))
 GET_VARIABLE = Operation[Variable]("GET", f"{_ID}/variable", Variable, ("variable",))
 SET_VARIABLE = Operation[None](
     "POST", f"{_ID}/variable", parameters=("variable", "value"), repeatable=True
@@ -285,16 +235,8 @@ SET_VARIABLE = Operation[None](
 SEND_DTMF = Operation[None](
     "POST", f"{_ID}/dtmf", parameters=("dtmf", "before", "between", "duration", "after")
 )
-HOLD = Operation[None]("POST", f"{_ID}/hold", repeatable=True)
-UNHOLD = Operation[None]("DELETE", f"{_ID}/hold")
 START_MOH = Operation[None]("POST", f"{_ID}/moh", parameters=("mohClass",), repeatable=True)
 STOP_MOH = Operation[None]("DELETE", f"{_ID}/moh")
-PLAY_WITH_ID = Operation[Playback](
-    "POST",
-    f"{_ID}/play/{{playbackId}}",
-    Playback,
-    ("media", "lang", "offsetms", "skipms"),
-)
 
 
 class ChannelsResource(ResourceClient):
@@ -306,11 +248,11 @@ class ChannelsResource(ResourceClient):
     """
 
     async def list(self) -> tuple[Channel, ...]:
-        """All channels of this Asterisk, in our application or not."""
+        """List all channels of this Asterisk, in our application or not."""
         return await self._call(LIST_CHANNELS)
 
     async def get(self, channel_id: str) -> Channel:
-        """One channel."""
+        """Get one channel."""
         return await self._call(GET_CHANNEL, channel_id)
 
     async def create(
@@ -323,7 +265,7 @@ class ChannelsResource(ResourceClient):
         other_channel_id: str | None = None,
         variables: Mapping[str, str] | None = None,
     ) -> Channel:
-        """Make a channel that is in Stasis at once and not yet dialled: see :meth:`dial`.
+        """Make a channel that is in Stasis at once and not yet dialled.
 
         Args:
             channel_id: Chosen by us.
@@ -436,12 +378,6 @@ class ChannelsResource(ResourceClient):
             variables=variables,
         )
 
-    async def dial(
-        self, channel_id: str, *, caller: str | None = None, ring_seconds: int | None = None
-    ) -> None:
-        """Dial a channel made by :meth:`create`. `caller` is the channel that it is for."""
-        await self._call(DIAL, channel_id, caller=caller, timeout=ring_seconds)
-
     async def answer(self, channel_id: str) -> None:
         """Answer."""
         await self._call(ANSWER, channel_id)
@@ -449,10 +385,6 @@ class ChannelsResource(ResourceClient):
     async def ring(self, channel_id: str) -> None:
         """Indicate ringing to the caller."""
         await self._call(RING, channel_id)
-
-    async def ring_stop(self, channel_id: str) -> None:
-        """Stop indicating it."""
-        await self._call(RING_STOP, channel_id)
 
     async def hangup(
         self, channel_id: str, *, reason: str | None = None, reason_code: int | None = None
@@ -490,23 +422,8 @@ class ChannelsResource(ResourceClient):
             label=label,
         )
 
-    async def move(self, channel_id: str, app: str, *, app_args: str | None = None) -> None:
-        """Hand a channel to another application.
-
-        If that one is not active the channel stays, and `ApplicationMoveFailed` says so.
-        """
-        await self._call(MOVE, channel_id, app=app, appArgs=app_args)
-
-    async def redirect(self, channel_id: str, endpoint: str) -> None:
-        """Tell the party to call elsewhere (SIP 302, or REFER once answered).
-
-        Raises:
-            AriConflict: `endpoint` is of another technology, or the channel cannot (422).
-        """
-        await self._call(REDIRECT, channel_id, endpoint=endpoint)
-
     async def get_channel_var(self, channel_id: str, variable: str) -> str:
-        """The value of a variable or function.
+        """Return the value of a variable or function.
 
         Raises:
             AriNotFound: No such channel, or no such variable.
@@ -542,14 +459,6 @@ class ChannelsResource(ResourceClient):
             after=after_ms,
         )
 
-    async def hold(self, channel_id: str) -> None:
-        """Put the party on hold."""
-        await self._call(HOLD, channel_id)
-
-    async def unhold(self, channel_id: str) -> None:
-        """Take the party off hold."""
-        await self._call(UNHOLD, channel_id)
-
     async def start_moh(self, channel_id: str, moh_class: str | None = None) -> None:
         """Play music on hold to the channel."""
         await self._call(START_MOH, channel_id, mohClass=moh_class)
@@ -557,33 +466,3 @@ class ChannelsResource(ResourceClient):
     async def stop_moh(self, channel_id: str) -> None:
         """Stop the music."""
         await self._call(STOP_MOH, channel_id)
-
-    async def play(
-        self,
-        channel_id: str,
-        playback_id: str,
-        media: str | Sequence[str],
-        *,
-        lang: str | None = None,
-        offset_ms: int | None = None,
-        skip_ms: int | None = None,
-    ) -> Playback:
-        """Play prompts to the channel; `PlaybackFinished` tells the end.
-
-        Args:
-            channel_id: The channel.
-            playback_id: Chosen by us.
-            media: `sound:hello`, `recording:name`, `tone:ring`, ...; several play in turn.
-            lang: For `sound:`.
-            offset_ms: Where in the first one to begin.
-            skip_ms: How far a forward or reverse goes.
-        """
-        return await self._call(
-            PLAY_WITH_ID,
-            channel_id,
-            playback_id,
-            media=media if isinstance(media, str) else tuple(media),
-            lang=lang,
-            offsetms=offset_ms,
-            skipms=skip_ms,
-        )

@@ -56,7 +56,7 @@ class Backoff:
             raise ValueError("0 < first_seconds <= most_seconds is needed")
 
     def delay(self, attempt: int, chance: float) -> float:
-        """Seconds to wait.
+        """Return the seconds to wait.
 
         Args:
             attempt: How many attempts have failed since the last good connection, from 0.
@@ -113,7 +113,7 @@ class Operation(Generic[T]):
         return tuple(_PLACEHOLDER.findall(self.path))
 
     def fill_path(self, ids: Sequence[str]) -> str:
-        """The path with its placeholders filled in order, each id quoted as one segment.
+        """Return the path with its placeholders filled in order, each id quoted as one segment.
 
         Raises:
             ValueError: There are more or fewer ids than placeholders, or an id is empty or one
@@ -130,7 +130,7 @@ class Operation(Generic[T]):
         return _PLACEHOLDER.sub(lambda _: quote(next(values), safe=""), self.path)
 
     def select(self, given: Mapping[str, Parameter]) -> dict[str, Parameter]:
-        """The parameters to send: those that are not None.
+        """Return the parameters to send: those that are not None.
 
         Raises:
             ValueError: One of them is not declared.
@@ -167,7 +167,7 @@ _BACKOFF: Final = Backoff(0.1, 2.0)
 
 
 class Sender(Protocol):
-    """Does one request; :class:`~ari_app.line.asterisk.ari.rest.Rest` is one."""
+    """Does one request; `Rest` is one."""
 
     async def call(
         self,
@@ -176,7 +176,7 @@ class Sender(Protocol):
         given: dict[str, Parameter],
         deadline: float,
     ) -> T:
-        """See :meth:`ari_app.line.asterisk.ari.rest.Rest.call`."""
+        """See `ari_app.line.asterisk.ari.rest.Rest.call`."""
         ...
 
 
@@ -230,7 +230,7 @@ class Errand:
         self._pauses: set[asyncio.Timeout] = set()
 
     def drop(self) -> None:
-        """Nobody wants it any more."""
+        """Give it up: nobody wants it any more."""
         self.wanted = False
         for pause in self._pauses:
             pause.reschedule(asyncio.get_running_loop().time())
@@ -251,7 +251,7 @@ class Persistent:
 
     It is for one purpose, such as giving one call back: while the link is up, all of its requests
     together are repeated for ten seconds at most. While it is down there is no limit but
-    :meth:`Errand.drop` and :meth:`Link.abandon`. An answer of Asterisk's, whichever it is, is never
+    `Errand.drop` and `Link.abandon`. An answer of Asterisk's, whichever it is, is never
     asked for again.
 
     A request whose answer was lost may have been done already, so only what may be done twice
@@ -377,7 +377,7 @@ class Rest:
         """The pool, which puts the credentials into the header of every request.
 
         Raises:
-            AriUnavailable: :meth:`close` was called.
+            AriUnavailable: `close` was called.
         """
         if self.closed:
             raise AriUnavailable("the client is closed", code="ari_closed")
@@ -401,7 +401,7 @@ class Rest:
             await self._session.close()
 
     def url(self, path: str) -> URL:
-        """The address of a path whose segments are quoted already."""
+        """Return the address of a path whose segments are quoted already."""
         return URL(f"{self.root}{path}", encoded=True)
 
     async def call(
@@ -518,7 +518,7 @@ def _root(base_url: str) -> str:
 
 
 def _reason(body: bytes) -> str:
-    """Asterisk's own words: `{"message": ...}`, or `{"error": ...}` from the HTTP server."""
+    """Return Asterisk's own words: `{"message": ...}`, or `{"error": ...}` from the HTTP server."""
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError:

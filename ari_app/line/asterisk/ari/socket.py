@@ -67,7 +67,7 @@ class SocketStats:
 
 
 class EventSocket:
-    """Receives the events of the client's application for as long as :meth:`run` runs.
+    """Receives the events of the client's application for as long as `run` runs.
 
     Args:
         client: Where, who, and which application; its `timeout` limits the handshake.
@@ -120,7 +120,7 @@ class EventSocket:
     async def run(self) -> None:
         """Connect, and connect again whenever the socket is lost.
 
-        Returns when :meth:`close` is called or the application was replaced.
+        Returns when `close` is called or the application was replaced.
 
         Raises:
             AriUnauthorized: Asterisk does not accept the user or the password; trying again would
@@ -142,7 +142,7 @@ class EventSocket:
             worker.result()
 
     async def close(self) -> None:
-        """Close the socket for good and let :meth:`run` return. May be called twice."""
+        """Close the socket for good and let `run` return. May be called twice."""
         self._closed = True
         if self._worker is not None:
             await _cancel(self._worker)

@@ -72,7 +72,7 @@ class AsteriskVersion:
         return None
 
     def has(self, first: dict[int, tuple[int, int]]) -> bool:
-        """Whether a change is in this version.
+        """Return whether a change is in this version.
 
         Args:
             first: The first release of the change in each series, as major: (minor, patch). A
@@ -100,7 +100,7 @@ class KnownBug:
     Attributes:
         reference: Where it is described.
         effect: What a user sees of it.
-        since: The first release of each series that has it, as in :meth:`AsteriskVersion.has`.
+        since: The first release of each series that has it, as in `AsteriskVersion.has`.
         mended: The first release of each series that does not have it any more.
     """
 
@@ -110,7 +110,7 @@ class KnownBug:
     mended: dict[int, tuple[int, int]]
 
     def affects(self, version: AsteriskVersion) -> bool:
-        """Whether a version has it."""
+        """Return whether a version has it."""
         return version.has(self.since) and not version.has(self.mended)
 
 
@@ -160,12 +160,13 @@ _UNUSABLE: Final = frozenset({(20, 21, 0, 1), (22, 11, 0, 1), (23, 5, 0, 1)})
 
 
 def known_bugs(version: AsteriskVersion) -> tuple[KnownBug, ...]:
-    """What goes wrong in a version. A certified one may have a fix and not be known to."""
+    """Return what goes wrong in a version. A certified one may have a fix and not be known to."""
     return tuple(bug for bug in _BUGS if bug.affects(version))
 
 
 def release_to_install(version: AsteriskVersion) -> str:
-    """The release of the same series in which nothing that is known goes wrong; else of 22."""
+    """Return the release of the same series in which nothing that is known goes wrong; else of
+    22."""
     mended = _ADVISORIES.get(version.major)
     major, (minor, patch) = (22, _ADVISORIES[22]) if mended is None else (version.major, mended)
     return f"{major}.{minor}.{patch}"

@@ -40,16 +40,6 @@ def bridge(bridge_id: str = "bridge-1", **changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def playback(playback_id: str = "play-1", **changes: Any) -> dict[str, Any]:
-    return {
-        "id": playback_id,
-        "media_uri": "sound:hello-world",
-        "target_uri": "channel:1754480000.1",
-        "language": "en",
-        "state": "playing",
-    } | changes
-
-
 def event(kind: str, **fields: Any) -> dict[str, Any]:
     return {
         "type": kind,

@@ -15,54 +15,28 @@ from ari_app.line.asterisk.ari.events import (
     AriEvent,
     ChannelDestroyed,
     ChannelEnteredBridge,
-    ChannelTransfer,
     Dial,
     StasisStart,
     UnknownEvent,
     parse_event,
 )
-from tests.unit.line.asterisk.ari.samples import bridge, channel, event, playback
+from tests.unit.line.asterisk.ari.samples import bridge, channel, event
 
 # The fields of each event as Asterisk sends them, beside those that all have.
 FIELDS: dict[str, dict[str, Any]] = {
-    "ApplicationMoveFailed": {"channel": channel(), "destination": "other", "args": ["x"]},
     "ApplicationReplaced": {},
-    "BridgeCreated": {"bridge": bridge()},
-    "BridgeDestroyed": {"bridge": bridge(channels=[])},
-    "ChannelCreated": {"channel": channel()},
     "ChannelDestroyed": {
         "channel": channel(),
         "cause": 17,
-        "cause_txt": "User busy",
         "tech_cause": 486,
     },
     "ChannelDtmfReceived": {"channel": channel(), "digit": "5", "duration_ms": 120},
     "ChannelEnteredBridge": {"bridge": bridge(), "channel": channel()},
     "ChannelHangupRequest": {"channel": channel(), "cause": 16, "soft": True},
-    "ChannelHold": {"channel": channel(), "musicclass": "default"},
-    "ChannelLeftBridge": {"bridge": bridge(), "channel": channel()},
+    "ChannelHold": {"channel": channel()},
     "ChannelStateChange": {"channel": channel(state="Up")},
-    "ChannelTalkingFinished": {"channel": channel(), "duration": 1480},
-    "ChannelTalkingStarted": {"channel": channel()},
-    "ChannelTransfer": {
-        "refer_to": {
-            "requested_destination": {
-                "protocol_id": "a84b4c76",
-                "destination": "200",
-                "additional_protocol_params": [
-                    {"parameter_name": "from", "parameter_value": "tag-1"}
-                ],
-            },
-            "destination_channel": channel("2"),
-        },
-        "referred_by": {"source_channel": channel(), "bridge": bridge()},
-    },
     "ChannelUnhold": {"channel": channel()},
-    "ChannelUserevent": {"eventname": "survey", "userevent": {"eventname": "survey", "score": "5"}},
-    "ChannelVarset": {"variable": "AGENT_STATUS", "value": "COMPLETED", "channel": channel()},
     "Dial": {"peer": channel("2"), "dialstring": "phone", "dialstatus": "RINGING"},
-    "PlaybackFinished": {"playback": playback(state="done")},
-    "PlaybackStarted": {"playback": playback()},
     "StasisEnd": {"channel": channel()},
     "StasisStart": {"channel": channel(), "args": ["agent_id=agent_7", "wait=30"]},
 }
@@ -79,7 +53,6 @@ def test_every_event_becomes_its_class(kind: str) -> None:
     assert type(parsed) is EVENTS[kind]
     assert parsed.type == kind
     assert parsed.application == "voice-agent"
-    assert parsed.asterisk_id == "00:16:3e:00:00:01"
     assert parsed.timestamp == datetime(2026, 8, 6, 12, 34, 56, 900_000, tzinfo=UTC)
     # Every field that was sent under a name of ours arrived.
     assert set(FIELDS[kind]) <= parsed.model_fields_set
@@ -92,37 +65,29 @@ def test_text_is_as_good_as_bytes() -> None:
 
 def test_contents() -> None:
     match parse_event(orjson.dumps(event("StasisStart", **FIELDS["StasisStart"]))):
-        case StasisStart(channel=entered, args=args, replace_channel=None):
+        case StasisStart(channel=entered, args=args):
             assert args == ("agent_id=agent_7", "wait=30")
             assert entered.id == "1754480000.1"
             assert entered.caller.number == "12025550123"
             assert entered.dialplan.exten == "100"
-            assert entered.creationtime == datetime(2026, 8, 6, 12, 34, 56, 789_000, tzinfo=UTC)
         case other:
             pytest.fail(f"not a StasisStart: {other}")
     match parse_event(orjson.dumps(event("ChannelDestroyed", **FIELDS["ChannelDestroyed"]))):
-        case ChannelDestroyed(cause=17, cause_txt="User busy", tech_cause=486):
+        case ChannelDestroyed(cause=17, tech_cause=486):
             pass
         case other:
             pytest.fail(f"not the ChannelDestroyed that was sent: {other}")
-    transfer = parse_event(orjson.dumps(event("ChannelTransfer", **FIELDS["ChannelTransfer"])))
-    assert isinstance(transfer, ChannelTransfer)
-    assert transfer.state is None
-    assert transfer.refer_to.requested_destination.destination == "200"
-    assert transfer.referred_by.source_channel is not None
 
 
 def test_what_an_old_asterisk_leaves_out_has_a_default() -> None:
     sent = channel()
-    for newer in ("protocol_id", "language", "accountcode"):
-        del sent[newer]
+    del sent["dialplan"]
     parsed = parse_event(orjson.dumps(event("ChannelEnteredBridge", bridge={"id": "b"})))
     assert isinstance(parsed, ChannelEnteredBridge)
     assert parsed.channel is None
     gone = parse_event(orjson.dumps(event("ChannelDestroyed", channel=sent, cause=0)))
     assert isinstance(gone, ChannelDestroyed)
     assert gone.tech_cause is None
-    assert gone.channel.protocol_id == ""
     dial = parse_event(orjson.dumps(event("Dial", peer=sent, dialstatus="")))
     assert isinstance(dial, Dial)
     assert dial.caller is None
@@ -178,7 +143,7 @@ def test_events_cannot_be_changed() -> None:
     parsed = parse_event(orjson.dumps(event("ApplicationReplaced")))
     assert isinstance(parsed, ApplicationReplaced)
     with pytest.raises(ValueError, match="frozen"):
-        setattr(parsed, "application", "other")
+        parsed.application = "other"
 
 
 _JSON = st.recursive(
@@ -201,7 +166,7 @@ def test_an_endless_type_is_not_repeated() -> None:
         lambda kind, fields: orjson.dumps(fields | {"type": kind}),
         st.sampled_from(sorted(EVENTS)),
         st.dictionaries(
-            st.sampled_from(["channel", "bridge", "args", "cause", "timestamp", "playback"]), _JSON
+            st.sampled_from(["channel", "bridge", "args", "cause", "timestamp"]), _JSON
         ),
     )
 )

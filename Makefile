@@ -43,6 +43,7 @@ lint: setup-dev  ## Format, lint, types, licences and documentation, without cha
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
+	.venv/bin/lint-imports --no-cache --no-show-timings
 	$(PYTHON) -m scripts.third_party --check
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
 
@@ -58,10 +59,10 @@ format: setup-dev  ## Put the code into its form
 COMPILE = $$(command -v uv || echo .cache/uv/bin/uv) pip compile --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --no-header --quiet
 
-lock: setup-dev  ## Write requirements.lock and the other lock files anew from pyproject.toml
-	$(COMPILE) pyproject.toml --extra lab --group dev -o requirements.lock
+lock: setup-dev  ## Write requirements.lock and the other lock files anew from what pyproject.toml and lab/pyproject.toml ask for
+	$(COMPILE) pyproject.toml lab/pyproject.toml --group dev -o requirements.lock
 	$(COMPILE) pyproject.toml -c requirements.lock -o deploy/serve.lock
-	$(COMPILE) pyproject.toml --extra lab -c requirements.lock -o deploy/lab.lock
+	$(COMPILE) pyproject.toml lab/pyproject.toml -c requirements.lock -o deploy/lab.lock
 	echo hatchling | $(COMPILE) - -c requirements.lock -o deploy/build.lock
 	echo uv | $(COMPILE) - -o scripts/uv.lock
 	$(PYTHON) -m scripts.third_party
@@ -69,9 +70,10 @@ lock: setup-dev  ## Write requirements.lock and the other lock files anew from p
 notice: setup-dev  ## Write THIRD-PARTY.md anew: whose work is in the packages and images
 	$(PYTHON) -m scripts.third_party
 
-wheel: setup  ## Build dist/ari_app-VERSION.whl, to install elsewhere
-	@rm -f dist/ari_app-*.whl
+wheel: setup  ## Build ari-app's wheel and the lab's into dist/, to install elsewhere
+	@rm -f dist/ari_app-*.whl dist/ari_app_lab-*.whl
 	@$(PYTHON) -m hatchling build -t wheel
+	@cd lab && ../$(PYTHON) -m hatchling build -t wheel -d ../dist
 
 serve: setup  ## Take calls, with the settings of .env
 	@.venv/bin/ari-app serve

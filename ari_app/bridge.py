@@ -13,7 +13,7 @@ from ari_app.agent.elevenlabs.closing import KNOWN_CODES
 from ari_app.agent.precall import PreCall
 from ari_app.call.calls import Calls
 from ari_app.call.plan import Services
-from ari_app.call.states import LIVE
+from ari_app.call.states import State
 from ari_app.checks.asterisk import unauthorized
 from ari_app.checks.here import require_recordings, require_sound
 from ari_app.clients import agent_client, ari_client
@@ -24,8 +24,11 @@ from ari_app.control.http.models import Readiness
 from ari_app.control.http.server import HttpServer
 from ari_app.control.planner import Planner, PlannerOptions
 from ari_app.errors import ConfigError
+from ari_app.line.asterisk.ari.client import Client
 from ari_app.line.asterisk.ari.errors import AriError, AriUnauthorized
 from ari_app.line.asterisk.gateway import AsteriskGateway
+from ari_app.line.interface import Gateway
+from ari_app.line.microphone import MicrophoneGateway, PortAudio, SoundCard
 from ari_app.process.limits import settle_memory
 from ari_app.records.journal import Journal, Listener
 from ari_app.records.metrics import Metrics
@@ -51,7 +54,16 @@ class VoiceBridge:
         settings: What it is told from outside.
         listeners: Who wants to know how calls go, beside the metrics.
         on_replaced: Called when another process has taken the application.
+        card: The sound card, where calls are held with this machine's; None: a real one.
+        http: Whether there is an HTTP interface.
+
+    Attributes:
+        gateway: The way in and out.
+        ari, lines: Asterisk, and where its sound comes in; only where it is the way in.
     """
+
+    ari: Client
+    lines: AudioSocketServer
 
     def __init__(
         self,
@@ -59,9 +71,14 @@ class VoiceBridge:
         listeners: Sequence[Listener] = (),
         *,
         on_replaced: Callable[[], None] = lambda: None,
+        card: SoundCard | None = None,
+        http: bool = True,
     ) -> None:
         self.settings = settings
-        self.metrics = Metrics(("waiting", *(state.value for state in LIVE)), KNOWN_CODES)
+        running = (state.value for state in State if state not in (State.NEW, State.ENDED))
+        self.metrics = Metrics(("waiting", *running), KNOWN_CODES)
+        self._card = card
+        self._with_http = http
         self.audiosocket_address = ("", 0)
         self.api_address = ("", 0)
         self.journal = Journal()
@@ -76,12 +93,10 @@ class VoiceBridge:
     # --- life
 
     async def __aenter__(self) -> VoiceBridge:
-        """Bind both ports, and make sure that Asterisk can be used.
+        """Bind the ports, and make what `run` needs.
 
         Raises:
-            ConfigError: A port is taken, a folder cannot be written, or Asterisk refuses us or
-                lacks
-                what we need.
+            ConfigError: A port is taken, a folder cannot be written, or a setting cannot be used.
         """
         try:
             await self._start()
@@ -96,30 +111,15 @@ class VoiceBridge:
         if settings.recordings_dir is not None:
             require_recordings(settings.recordings_dir)
 
-        clock = FrameClock(on_tick=self.metrics.clock_ticked)
-        clock.start()
-        self._exit.callback(clock.stop)
-
-        self.lines = AudioSocketServer(
-            clock,
-            allow=Networks(settings.audiosocket_allow),
-            limits=settings.audiosocket_limits(),
-            on_refused=self.metrics.connection_refused,
-        )
-        self.metrics.lines.set_function(lambda: self.lines.lines + self.lines.expected)
-        self.audiosocket_address = await _listen(
-            self.lines.start, settings.audiosocket_bind, "AUDIOSOCKET_BIND"
-        )
-        self._exit.push_async_callback(self.lines.close)
-
-        self.ari = await self._exit.enter_async_context(ari_client(settings))
         self.agents = await self._exit.enter_async_context(agent_client(settings))
-        self.gateway = AsteriskGateway(
-            self.ari,
-            self.lines,
-            settings.asterisk_options(self._target()),
-            on_state=self._ari_changed,
-        )
+        self.gateway: Gateway
+        if settings.is_local:
+            give_up = _nothing
+            card = self._card or PortAudio(settings.local_audio_device)
+            self.gateway = MicrophoneGateway(card)
+        else:
+            self.gateway = asterisk = await self._asterisk()
+            give_up = asterisk.abandon
         self._exit.push_async_callback(self.gateway.close)
         http_tools = await self._exit.enter_async_context(
             HttpTools.load(settings.tools_file, process_environment(settings.env_file))
@@ -153,7 +153,7 @@ class VoiceBridge:
             max_concurrent_calls=settings.max_concurrent_calls,
             calls_per_second=settings.outbound_calls_per_second,
             queue_size=settings.outbound_queue_size,
-            give_up=self.gateway.abandon,
+            give_up=give_up,
         )
         self._exit.push_async_callback(self.calls.close)
         self.control = CallControl(
@@ -163,13 +163,40 @@ class VoiceBridge:
             services.policy,
             asyncio.get_running_loop().time,
         )
-        await self._start_http()
+        if self._with_http:
+            await self._start_http()
+
+    async def _asterisk(self) -> AsteriskGateway:
+        settings = self.settings
+        clock = FrameClock(on_tick=self.metrics.clock_ticked)
+        clock.start()
+        self._exit.callback(clock.stop)
+        self.lines = AudioSocketServer(
+            clock,
+            allow=Networks(settings.audiosocket_allow),
+            limits=settings.audiosocket_limits(),
+            on_refused=self.metrics.connection_refused,
+        )
+        self.metrics.lines.set_function(lambda: self.lines.lines + self.lines.expected)
+        self.audiosocket_address = await _listen(
+            self.lines.start, settings.audiosocket_bind, "AUDIOSOCKET_BIND"
+        )
+        self._exit.push_async_callback(self.lines.close)
+        self.ari = await self._exit.enter_async_context(ari_client(settings))
+        return AsteriskGateway(
+            self.ari,
+            self.lines,
+            settings.asterisk_options(self._target()),
+            on_state=self._ari_changed,
+        )
 
     async def asterisk_answers(self) -> bool:
         """Wait until Asterisk answers, be it with a refusal; False when `stop` comes first.
 
-        To be done before `run`.
+        To be done before `run`; without Asterisk there is nothing to wait for.
         """
+        if self.settings.is_local:
+            return not self._stopping.is_set()
         said = False
         while not self._stopping.is_set():
             try:
@@ -231,12 +258,13 @@ class VoiceBridge:
     def leave_ports(self) -> None:
         """Stop listening, so that another process can; the lines that are up stay."""
         if self._running:
-            self.lines.stop_listening()
-            self._http.stop_listening()
+            if not self.settings.is_local:
+                self.lines.stop_listening()
+            if self._with_http:
+                self._http.stop_listening()
 
     async def mend(self, *, expected: bool) -> None:
-        """Give back what a process that is no more has left in Asterisk; to be done before
-        `run`.
+        """Give back what a process that is no more has left; to be done before `run`.
 
         Args:
             expected: There was one.
@@ -306,13 +334,18 @@ class VoiceBridge:
         problems = [*self.gateway.problems(), *self.agents.problems()]
         if self.calls.draining:
             problems.append("draining: new calls are refused")
-        version = self.gateway.asterisk.version
+        gateway = self.gateway
+        version = gateway.asterisk.version if isinstance(gateway, AsteriskGateway) else None
         return Readiness(
             status="not_ready" if problems else "ready",
             problems=problems,
             active_sessions=self.calls.count(),
             asterisk_version=version.version.text if version and version.version else None,
         )
+
+
+def _nothing() -> None:
+    """Nothing waits for a far end that is away."""
 
 
 async def _listen(

@@ -1,4 +1,7 @@
-"""The ``ari-app`` command.
+"""The `ari-app` command.
+
+Other distributions bring commands as entry points of the group `ari_app.commands`, each a function
+as Typer takes it: `agent`, `bench`, `demo` and `soak` come so from `lab/pyproject.toml`.
 
 Exit codes: 0 all went well; 1 a soak has missed a goal; 2 something outside the program is wrong,
 said in a sentence; 130 interrupted.
@@ -6,32 +9,83 @@ said in a sentence; 130 interrupted.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
+import functools
 import os
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn
 
 import typer
 import uvloop
 from rich.console import Console
 from rich.markup import escape
+from typer.core import TyperGroup
 
 from ari_app import __version__
 from ari_app.errors import AppError, ConfigError
 from ari_app.settings import Settings, load_settings
 
+_GROUP = "ari_app.commands"
+_OF_THE_LAB = frozenset({"agent", "bench", "demo", "soak"})
+
+
+class _Commands(TyperGroup):
+    """Our own commands, and those of other distributions, which are loaded when asked for."""
+
+    @functools.cached_property
+    def _brought(self) -> dict[str, EntryPoint]:
+        return {entry.name: entry for entry in sorted(entry_points(group=_GROUP))}
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*super().list_commands(ctx), *self._brought]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        own = super().get_command(ctx, cmd_name)
+        if own is not None:
+            return own
+        if cmd_name in self._brought:
+            return _brought_command(self._brought[cmd_name])
+        if cmd_name in _OF_THE_LAB:
+            raise _not_installed(f"{cmd_name} is a command of ari-app's lab")
+        return None
+
+
+def _brought_command(entry: EntryPoint) -> Any:
+    try:
+        function: Callable[..., None] = entry.load()
+    except ModuleNotFoundError as error:
+        raise _not_installed(f"{entry.name} needs {error.name}") from None
+
+    @functools.wraps(function)
+    def run(*args: Any, **options: Any) -> None:
+        try:
+            function(*args, **options)
+        except ModuleNotFoundError as error:
+            raise _not_installed(f"{entry.name} needs {error.name}") from None
+
+    alone = typer.Typer(add_completion=False)
+    alone.command(entry.name)(run)
+    return typer.main.get_command(alone)
+
+
+def _not_installed(what: str) -> ConfigError:
+    return ConfigError(
+        f"{what}, which is not installed: in ari-app's checkout, run make setup; or pip install . "
+        "./lab there, into an environment of your own."
+    )
+
+
 app = typer.Typer(
     name="ari-app",
+    cls=_Commands,
     help="Voice bridge between Asterisk and ElevenLabs agents.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 _errors = Console(stderr=True)
-_Result = TypeVar("_Result")
 
 EnvFile = Annotated[
     Path, typer.Option("--env-file", help="Where the settings are, beside the environment.")
@@ -115,7 +169,7 @@ def check(
             console.print(line, soft_wrap=True, highlight=False)
         return findings
 
-    findings = _run(run)
+    findings = uvloop.run(run())
     verdicts = [finding.verdict for finding in findings]
     bad, doubtful = verdicts.count(Verdict.FAILED), verdicts.count(Verdict.WARNING)
     console.print(f"\n{len(verdicts)} looked at: {bad} failed, {doubtful} to look into.")
@@ -125,99 +179,39 @@ def check(
 
 
 @app.command()
-def agent(
-    bind: Annotated[str, typer.Option(help="host:port to listen on.")] = "127.0.0.1:8765",
-    dialogue: Annotated[
-        Path | None, typer.Option(help="A YAML file of what it says, instead of its own.")
+def talk(
+    env_file: EnvFile = _ENV_FILE,
+    agent: Annotated[
+        str | None, typer.Option(help="The agent's id, instead of ELEVENLABS_AGENT_ID.")
     ] = None,
-    key: Annotated[
+    device: Annotated[
         str | None,
-        typer.Option(envvar="PRACTICE_AGENT_KEY", help="The key it demands; any when empty."),
+        typer.Option(help="Part of a sound device's name, or its number in the list."),
     ] = None,
-) -> None:
-    """Run the practice agent alone: an ElevenLabs-compatible server that needs no account."""
-    from ari_app.process.logs import set_up_logging
-
-    with _lab_extra():
-        from lab.practice_agent.command import run_practice_agent
-    set_up_logging("WARNING")
-    _run(lambda: run_practice_agent(bind, dialogue, key, Console()))
-
-
-@app.command()
-def demo(
-    out: Annotated[Path, typer.Option(help="Where the recording and the picture go.")] = Path(
-        "demo-output"
-    ),
-    keep: Annotated[
-        bool, typer.Option(help="Go on afterwards, so that your own softphone can call.")
+    list_devices: Annotated[
+        bool, typer.Option("--list-devices", help="Show the sound devices and stop.")
     ] = False,
 ) -> None:
-    """Place a real call through a real Asterisk to the practice agent, and show it."""
+    """Talk to an agent with this machine's microphone and loudspeaker; no Asterisk is needed."""
+    from ari_app.line.microphone import devices
     from ari_app.process.logs import set_up_logging
+    from ari_app.talk import talk
 
-    with _lab_extra():
-        from lab.demo import DemoOptions, run_demo
-    set_up_logging("WARNING")
-    _run(lambda: run_demo(DemoOptions(out_dir=out, keep=keep), Console()))
-
-
-@app.command()
-def bench(
-    names: Annotated[
-        list[str] | None, typer.Argument(help="parts, bridge, ear, stall, flood or all.")
-    ] = None,
-    quick: Annotated[bool, typer.Option(help="Fewer steps, shorter ones.")] = False,
-    out: Annotated[Path, typer.Option(help="Where figures and pictures go.")] = Path(
-        "bench-output"
-    ),
-    formats: Annotated[
-        list[str] | None, typer.Option("--format", help="bridge: only this format of the agent.")
-    ] = None,
-    calls: Annotated[
-        list[int] | None, typer.Option(help="bridge, flood: only this many calls at once.")
-    ] = None,
-) -> None:
-    """Measure what a call costs and what it sounds like; see docs/performance.md."""
-    with _lab_extra():
-        from benchmarks.command import Options, run
-
-    options = Options(quick, out, tuple(formats or ()), tuple(calls or ()))
-    _run(lambda: run(names or ["all"], options, Console()))
-
-
-@app.command()
-def soak(
-    minutes: Annotated[float, typer.Option(min=0.2, help="How long the mix lasts.")] = 10.0,
-    capacity: Annotated[
-        int | None,
-        typer.Option(min=1, help="Calls that this machine carries; measured if left out."),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same calls and faults.")] = 1,
-    out: Annotated[Path, typer.Option(help="Where figures and the picture go.")] = Path(
-        "bench-output/soak"
-    ),
-    faults: Annotated[
-        list[str] | None, typer.Option("--fault", help="Only this fault; none for no fault at all.")
-    ] = None,
-    restart_asterisk: Annotated[
-        bool, typer.Option(help="Kill Asterisk, too, and start it again.")
-    ] = False,
-    plant: Annotated[
-        list[str] | None,
-        typer.Option(help="Plant a 'stranded' caller or an 'orphan', to see that it is found."),
-    ] = None,
-) -> None:
-    """Mixed calls and faults for a long time; exit code 1 when something leaks or is stranded."""
-    with _lab_extra():
-        from benchmarks.soak.command import soak as run_soak
-        from benchmarks.soak.options import soak_options
-
-    options = soak_options(
-        minutes, capacity, seed, out, faults, restart_asterisk=restart_asterisk, plant=plant
-    )
-    if not _run(lambda: run_soak(options, Console())):
-        raise typer.Exit(1)
+    # What is to be said is said in the terminal.
+    set_up_logging("CRITICAL")
+    console = Console()
+    if list_devices:
+        listed = devices()
+        if not listed:
+            raise ConfigError("This machine has no sound device that can be used.")
+        for line in listed:
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
+        return
+    settings = _settings(env_file)
+    changes = {"local_audio_device": device or settings.local_audio_device}
+    if agent:
+        changes["elevenlabs_agent_id"] = agent
+    uvloop.run(talk(settings.model_copy(update=changes), console))
 
 
 def _settings(env_file: Path) -> Settings:
@@ -227,19 +221,3 @@ def _settings(env_file: Path) -> Settings:
         return load_settings(str(env_file))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{env_file} cannot be read: {error}.") from None
-
-
-@contextlib.contextmanager
-def _lab_extra() -> Iterator[None]:
-    try:
-        yield
-    except ImportError as error:
-        raise ConfigError(
-            f"This command needs {error.name}, which is not installed: in ari-app's checkout, run "
-            "make setup; or pip install '.[lab]' there, into an environment of your own."
-        ) from None
-
-
-def _run(work: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(work())

@@ -15,12 +15,17 @@ class NotJson(ValueError):
     """It cannot be read. The text is a clause, such as `it is not JSON: line 1, column 5`."""
 
 
-def read_json(text: bytes) -> Any:
+class TooDeep(NotJson):
+    """Lists and objects stand in each other deeper than is taken."""
+
+
+def read_json(text: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
     """Read JSON in UTF-8; a byte order mark before it is passed over.
 
     Raises:
-        NotJson: It is not JSON, not UTF-8, or deeper than `MAX_DEPTH`. What stands in it is
-            not repeated: it may be personal.
+        TooDeep: It is deeper than `max_depth`.
+        NotJson: It is not JSON, or not UTF-8. What stands in it is not repeated: it may be
+            personal.
     """
     text = text.removeprefix(codecs.BOM_UTF8)
     try:
@@ -36,20 +41,23 @@ def read_json(text: bytes) -> Any:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise NotJson(f"it is not JSON: line {error.lineno}, column {error.colno}") from None
-    if _is_deeper(value, MAX_DEPTH):
-        raise NotJson(f"lists and objects stand in each other more than {MAX_DEPTH} deep in it")
+    if _is_deeper(text, value, max_depth):
+        raise TooDeep(f"lists and objects stand in each other more than {max_depth} deep in it")
     return value
 
 
-def _is_deeper(value: Any, depth: int) -> bool:
+def _is_deeper(text: bytes, value: object, depth: int) -> bool:
+    if text.count(b"[") + text.count(b"{") <= depth:
+        return False
     level = [value]
-    for _ in range(depth + 1):
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, dict | list)
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-        if not level:
+    for _ in range(depth):
+        inner: list[object] = []
+        for each in level:
+            if isinstance(each, dict):
+                inner += each.values()
+            elif isinstance(each, list):
+                inner += each
+        if not inner:
             return False
-    return True
+        level = inner
+    return any(isinstance(each, dict | list) for each in level)

@@ -19,11 +19,13 @@ from ari_app.checks import (
     check_agent_key,
     check_asterisk,
     check_descriptors,
+    check_microphone,
     check_settings,
 )
 from ari_app.clients import ari_client
 from ari_app.errors import ConfigError
 from ari_app.line.asterisk.cleanup import GIVE_BACK_SECONDS, Mender
+from ari_app.line.microphone import MicrophoneGateway
 from ari_app.process.limits import raise_limit
 from ari_app.process.logs import set_up_logging
 from ari_app.process.network import page_url
@@ -114,8 +116,7 @@ async def serve(settings: Settings, duty: Duty | None = None, *, wait: bool = Fa
                 beside.push_async_callback(_cancel, asyncio.create_task(_check_again(bridge)))
             log.info(
                 "serving",
-                app=settings.ari_app,
-                audiosocket="{}:{}".format(*bridge.audiosocket_address),
+                **_way_in(bridge),
                 api="{}:{}".format(*bridge.api_address),
                 page=settings.api_public_url or page_url(*bridge.api_address),
             )
@@ -131,6 +132,8 @@ async def mend(settings: Settings, duty: Duty) -> None:
     Nobody comes after it, so it takes as long as that worker might have taken; the stop signals
     stay blocked meanwhile.
     """
+    if settings.is_local:
+        return  # a sound card goes with its process
     with ParentLink(duty.channel, lambda order: None, lambda: None):
         async with ari_client(settings) as ari:
             await Mender(ari, settings.ari_app, settings.amd_context).mend(
@@ -138,13 +141,22 @@ async def mend(settings: Settings, duty: Duty) -> None:
             )
 
 
+def _way_in(bridge: VoiceBridge) -> dict[str, str]:
+    if bridge.settings.is_local:
+        return {"sound": bridge.settings.local_audio_device or "this machine's"}
+    return {
+        "app": bridge.settings.ari_app,
+        "audiosocket": "{}:{}".format(*bridge.audiosocket_address),
+    }
+
+
 async def _check_line(bridge: VoiceBridge, *, fatal: bool) -> None:
     settings = bridge.settings
-    found = [
-        *check_settings(settings),
-        check_descriptors(settings),
-        *await check_asterisk(bridge.ari, settings),
-    ]
+    found = [*check_settings(settings), check_descriptors(settings)]
+    if isinstance(bridge.gateway, MicrophoneGateway):
+        found.append(await check_microphone(bridge.gateway.card))
+    else:
+        found += await check_asterisk(bridge.ari, settings)
     _judge(found, fatal=fatal)
 
 

@@ -136,6 +136,10 @@ class Settings(BaseSettings):
 
     _read_from: str | None = PrivateAttr(default=".env")
 
+    dialer_type: Literal["asterisk", "local"] = "asterisk"
+    use_dialer_audio: bool = True
+    local_audio_device: OptionalText = None
+
     ari_url: HttpUrl = "http://127.0.0.1:8088"
     ari_username: str = ""
     ari_password: SecretStr = SecretStr("")
@@ -226,6 +230,11 @@ class Settings(BaseSettings):
     def env_file(self) -> str | None:
         """The file beside the environment that the settings were read from; None: no file."""
         return self._read_from
+
+    @property
+    def is_local(self) -> bool:
+        """Whether callers sit at this machine's microphone, and no Asterisk is needed."""
+        return not self.use_dialer_audio or self.dialer_type == "local"
 
     @property
     def audiosocket_target(self) -> str:
@@ -322,6 +331,17 @@ class Settings(BaseSettings):
             ConfigError: Credentials of ARI are missing, or the HTTP service would be open to the
                 network without a key.
         """
+        if not self.is_local:
+            self._require_credentials()
+        if self.api_is_open:
+            raise ConfigError(
+                f"API_BIND is {self.api_bind}, which others can reach, but API_KEY is not set. "
+                "Set API_KEY, or bind to 127.0.0.1."
+            )
+        if not self.is_local:
+            self._require_target()
+
+    def _require_credentials(self) -> None:
         missing = [
             name
             for name, value in (
@@ -336,11 +356,8 @@ class Settings(BaseSettings):
                 "Write the name of the user's section in Asterisk's ari.conf to ARI_USERNAME in "
                 ".env, and its password to ARI_PASSWORD (asterisk-conf/ shows such a user)."
             )
-        if self.api_is_open:
-            raise ConfigError(
-                f"API_BIND is {self.api_bind}, which others can reach, but API_KEY is not set. "
-                "Set API_KEY, or bind to 127.0.0.1."
-            )
+
+    def _require_target(self) -> None:
         advertised, port = split_host_port(self.audiosocket_target)
         if is_unspecified(advertised):
             raise ConfigError(

@@ -27,12 +27,17 @@ RUN --mount=type=secret,id=ca --mount=type=secret,id=pip_conf \
 
 FROM build AS wheel
 COPY pyproject.toml README.md LICENSE THIRD-PARTY.md ./
-COPY asterisk-conf asterisk-conf
 COPY ari_app ari_app
 COPY audiosocket audiosocket
+COPY linekit linekit
+RUN sh deploy/pip.sh wheel --no-deps --no-build-isolation --no-index --wheel-dir /wheel .
+
+FROM build AS lab-wheel
+COPY LICENSE ./
+COPY asterisk-conf asterisk-conf
 COPY benchmarks benchmarks
 COPY lab lab
-RUN sh deploy/pip.sh wheel --no-deps --no-build-isolation --no-index --wheel-dir /wheel .
+RUN sh deploy/pip.sh wheel --no-deps --no-build-isolation --no-index --wheel-dir /wheel ./lab
 
 FROM build AS serve-packages
 COPY deploy/serve.lock deploy/
@@ -52,7 +57,8 @@ RUN --mount=type=secret,id=ca --mount=type=secret,id=pip_conf \
 
 FROM lab-packages AS lab-all
 RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
-    sh deploy/pip.sh --python /opt/ari-app install --no-deps --no-index /wheel/*.whl
+    --mount=type=bind,from=lab-wheel,source=/wheel,target=/lab-wheel \
+    sh deploy/pip.sh --python /opt/ari-app install --no-deps --no-index /wheel/*.whl /lab-wheel/*.whl
 
 FROM python AS lab
 ARG APT_OPTIONS=""

@@ -86,7 +86,7 @@ case $size in
     *) fail "$size is neither use nor dev." ;;
 esac
 # shellcheck disable=SC2086
-wanted="$size $(cat $locks pyproject.toml | cksum)"
+wanted="$size $(cat $locks pyproject.toml lab/pyproject.toml | cksum)"
 # The import fails where the system's Python has become another one.
 if [ "$made" = "$wanted" ] && .venv/bin/python -P -c 'import ari_app' 2>/dev/null; then
     exit 0
@@ -110,5 +110,6 @@ say "Installing what .venv needs ..."
 rm -f .venv/.locked
 # shellcheck disable=SC2086
 quietly "$uv" pip sync --python .venv/bin/python --require-hashes $locks || give_up "What .venv needs"
-quietly "$uv" pip install --python .venv/bin/python --no-deps --no-build-isolation --editable . || give_up "ari-app"
+quietly "$uv" pip install --python .venv/bin/python --no-deps --no-build-isolation --editable . --editable ./lab ||
+    give_up "ari-app"
 printf '%s' "$wanted" > .venv/.locked

@@ -12,7 +12,7 @@ from ari_app.call.sound import CallSound
 from ari_app.call.states import State
 from ari_app.line.asterisk.line import AsteriskLine
 from ari_app.line.asterisk.names import bridge_id, media_channel_id
-from ari_app.line.interface import LineEvent, Outcome, Status
+from ari_app.line.interface import Line, LineEvent, Outcome, Status
 from ari_app.records.bounded import Bounded
 from ari_app.records.record import CallRecord, TranscriptLine
 
@@ -30,6 +30,7 @@ class Session:
     def __init__(self, calls: Calls, record: CallRecord) -> None:
         self._calls = calls
         self._last: Call | Waiting | None = None
+        self._line: Line | None = None
         self.record = record
         _ = self.live
 
@@ -56,10 +57,12 @@ class Session:
     @property
     def line(self) -> AsteriskLine:
         live = self.live
-        assert live is not None
-        line = live.line if isinstance(live, Call) else live.arrival.line
-        assert isinstance(line, AsteriskLine)
-        return line
+        if isinstance(live, Waiting):
+            self._line = live.arrival.line
+        elif live is not None and not live.ended.is_set():
+            self._line = live.line
+        assert isinstance(self._line, AsteriskLine)
+        return self._line
 
     @property
     def state(self) -> State | str:
@@ -124,7 +127,8 @@ class Session:
 
     @property
     def target_id(self) -> str:
-        return self.line.target_id
+        """The present target's channel; none of a call that has ended."""
+        return "" if self.ended.is_set() else self.line.target_id
 
     @property
     def transcript(self) -> Bounded[TranscriptLine]:

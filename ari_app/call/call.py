@@ -322,9 +322,7 @@ class Call:
 
     def _finish(self) -> None:
         self.refresh()
-        record = self.record
-        record.seconds = self.context.duration()
-        record.ended_at = datetime.now(UTC)
+        self.record.has_ended(self._loop.time())
 
     # --- sound
 

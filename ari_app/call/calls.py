@@ -7,7 +7,6 @@ import uuid
 import weakref
 from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import structlog
@@ -130,13 +129,12 @@ class Waiting:
     async def _close(self, outcome: Outcome) -> None:
         record, line = self.record, self.arrival.line
         await line.close(outcome, CallEnd(record.session_id))
-        now = self._loop.time()
-        record.seconds, record.ended_at = record.duration(now), datetime.now(UTC)
+        seconds = record.has_ended(self._loop.time())
         record.hangup_cause, record.sip_code = line.cause.hangup_cause, line.cause.sip_code
         self._state("ended", "ended")
         self._journal.note(
             record,
-            CallEnded(record.agent_status, record.end_reason, round(record.seconds, 3)),
+            CallEnded(record.agent_status, record.end_reason, round(seconds, 3)),
         )
         self.ended.set()
 

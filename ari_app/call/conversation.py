@@ -159,7 +159,7 @@ class AgentSpeech:
     async def silent(self, quiet_seconds: float = _SENTENCE_SECONDS) -> None:
         """Wait until all that the agent said has been heard, for 20 s at most."""
         deadline = self._loop.time() + _QUIET_LIMIT_SECONDS
-        while (left := self._silent_in(quiet_seconds)) > 0 and self._loop.time() < deadline:
+        while (left := self._silent_in(quiet_seconds)) > 0 and self._loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(left)
 
     def will_speak(self) -> None:
@@ -440,7 +440,9 @@ class AgentSide:
             return
         self._begin(conversation)
         if briefing.resumed is not None:
-            conversation.tell(context(briefing.resumed.transcript), about="resumed")
+            # Keys may have been pressed while it was dialled.
+            said = transcript_text(self._context.record.transcript)
+            conversation.tell(context(said), about="resumed")
         self._context.post(AgentReady())
         if conversation.waits:
             self.prompt()

@@ -12,9 +12,11 @@ from ari_app.checks.asterisk import CONNECTION, check_asterisk, check_asterisk_s
 from ari_app.checks.conf import check_conf
 from ari_app.checks.finding import EVERYTHING, Finding, Verdict, failed, told_once, warning
 from ari_app.checks.here import check_here, check_settings
+from ari_app.checks.microphone import check_microphone
 from ari_app.clients import agent_client, ari_client
 from ari_app.errors import ConfigError
 from ari_app.line.asterisk.ari.errors import AriError
+from ari_app.line.microphone import PortAudio
 from ari_app.settings import Settings
 
 
@@ -38,9 +40,12 @@ async def check_all(settings: Settings, conf: Path | None = None) -> AsyncIterat
                 yield await check_agent_key(agents, settings)
         except ConfigError as error:
             yield failed("Agent", str(error))
-        async for finding in _asterisk(settings, configuration=conf is None):
-            for kept in told_once([finding], told):
-                yield kept
+        if settings.is_local:
+            yield await check_microphone(PortAudio(settings.local_audio_device))
+        else:
+            async for finding in _asterisk(settings, configuration=conf is None):
+                for kept in told_once([finding], told):
+                    yield kept
     if conf is not None:
         for finding in check_conf(conf, settings, told):
             yield finding

@@ -519,7 +519,10 @@ class Gateway(Protocol):
         ...
 
     def place(self, session_id: str, number: str, how: Placing) -> Line:
-        """Make a line to somebody; `Line.dial` calls them. The number has been checked."""
+        """Make a line to somebody, whose number has been checked.
+
+        `Line.dial` calls them; one that is never dialled holds nothing, and need not be closed.
+        """
         ...
 
     @property

@@ -3,10 +3,11 @@
 The sound card's callback drives the line: it runs in a thread of PortAudio's, hands what it has
 recorded to the event loop, and takes what is to be played from a short queue that the loop keeps
 filled a little ahead. `MicrophoneLine.take_back` empties that queue, so that an interruption cuts
-inside a piece of speech.
+inside a piece of speech. Whatever may wait for the sound card is done in a thread.
 
 PortAudio has to be given a block size (with 0, blocks of one sample come), and its callback may
-stop without a word; both are seen to here.
+stop without a word; both are seen to here. Nothing takes the loudspeaker's sound out of the
+microphone: with a headset there is none in it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import structlog
 
-from ari_app.audio.formats import SAMPLE_BYTES, AgentFormats
+from ari_app.audio.formats import AgentFormats
 from ari_app.errors import ConfigError, LineError
 from ari_app.line.interface import (
     Ability,
@@ -39,6 +40,8 @@ from ari_app.line.interface import (
     Outcome,
     Placing,
     Result,
+    Screened,
+    TargetLost,
     Tell,
 )
 
@@ -102,6 +105,11 @@ class PortAudio:
 
     def rate_hz(self, wanted: int) -> int:
         portaudio = _portaudio()
+        if not len(portaudio.query_devices()):
+            raise ConfigError(
+                "this machine has no sound device that can be used. Plug in a headset; on a server "
+                "without one, talk over a telephone."
+            )
         problem: Exception | None = None
         for rate in (wanted, *(rate for rate in _RATES_HZ if rate != wanted)):
             settings = {"device": self._device, "channels": 1, "dtype": "int16", "samplerate": rate}
@@ -149,16 +157,18 @@ def _portaudio() -> Any:
         import sounddevice
     except OSError:
         raise ConfigError(
-            "PortAudio is missing, which brings microphone and loudspeaker: "
-            "apt-get install libportaudio2"
+            "PortAudio is missing, which brings microphone and loudspeaker. Install it: "
+            "`apt-get install libportaudio2`."
         ) from None
     return sounddevice
 
 
 def _unusable(error: Exception | None) -> str:
+    # Where a name fits several devices it lists them, a line each.
+    why, *_ = str(error).splitlines() or [""]
     return (
-        f"microphone and loudspeaker cannot be used: {error}. `ari-app talk --list-devices` shows "
-        "what this machine has; on a server there may be none."
+        f"microphone and loudspeaker cannot be used: {why.rstrip('.:')}. `ari-app talk "
+        "--list-devices` shows what this machine has; name one by its number."
     )
 
 
@@ -177,6 +187,12 @@ class MicrophoneLine:
         gateway: What it belongs to; only one line of it can be open.
         line_id: Its name.
         placed: It was asked for as a call to somebody.
+
+    Attributes:
+        levels: How loud both sides are just now.
+        problem: Why there is no sound: a sentence; empty where there is, or may be.
+        outcome: How the call ended; None while it has not.
+        closed: Set when everything has been given back.
     """
 
     abilities = Ability.NOTHING
@@ -191,6 +207,9 @@ class MicrophoneLine:
         self.placed = placed
         self.answered = not placed
         self.levels = Levels()
+        self.problem = ""
+        self.outcome: Outcome | None = None
+        self.closed = asyncio.Event()
         self._gateway = gateway
         self._loop = asyncio.get_running_loop()
         self._tell: Tell | None = None
@@ -198,8 +217,8 @@ class MicrophoneLine:
         self._sound: LineSound | None = None
         self._stream: Stream | None = None
         self._rate_hz = _RATES_HZ[0]
-        self._frame_bytes = 0
-        self._connected = self._closed = False
+        self._hears_us = self._closed = False
+        self._opening: asyncio.Task[None] | None = None
         # Shared with the sound card's thread: deque's ends are safe.
         self._ahead: deque[bytes] = deque()
         self._called_at = 0.0
@@ -217,9 +236,10 @@ class MicrophoneLine:
 
     async def prepare(self, agent: AgentFormats) -> LineFormat:
         try:
-            self._rate_hz = self._gateway.card.rate_hz(agent.hears.rate_hz)
+            self._rate_hz = await asyncio.to_thread(self._gateway.card.rate_hz, agent.hears.rate_hz)
         except ConfigError as error:
-            log.warning("microphone_unusable", error=str(error))
+            # `open` fails for the same reason.
+            self._gateway.problem = self.problem = str(error)
         return LineFormat(f"microphone {self._rate_hz}", self._rate_hz)
 
     def ring(self) -> None:
@@ -230,41 +250,34 @@ class MicrophoneLine:
         self._loop.call_soon(self._told, Answered())
 
     def screen(self) -> None:
-        raise LineError("a microphone is never a machine", code="not_possible")
+        self._loop.call_soon(self._told, Screened("HUMAN", "microphone"))
 
     def open(self, sound: LineSound, seconds: float) -> None:
         if not self._gateway.occupy(self):
-            self._fail("microphone_in_use", Result.BUSY)
+            self.problem = "Somebody talks at this machine already."
+            self._fail("microphone_in_use")
             return
         self._sound = sound
-        block = self._rate_hz * FRAME_MS // 1000
-        self._frame_bytes = block * SAMPLE_BYTES
-        try:
-            self._stream = self._gateway.card.open(self._rate_hz, block, self._callback)
-            self._stream.start()
-        except Exception as error:
-            log.warning("microphone_unusable", error=str(error))
-            self._fail("microphone_unusable", Result.UNREACHABLE)
-            return
-        self._called_at = self._loop.time()
-        self._look()
-        self._loop.call_soon(self._told, Opened())
+        self._opening = self._loop.create_task(self._open(), name=f"call {self.id}")
+        self._watch = self._loop.call_later(seconds, self._too_late)
 
     def connect(self) -> None:
-        self._connected = True
+        self._hears_us = True
         self._loop.call_soon(self._told, Connected())
 
     def music(self) -> None:
-        raise LineError("a microphone has no music", code="not_possible")
+        # There is none: silence, until `connect`.
+        self._hears_us = False
+        self._ahead.clear()
 
     def consult(self, target: str, ring_seconds: float) -> None:
-        raise LineError("a microphone calls nobody", code="not_possible")
+        self._loop.call_soon(self._told, TargetLost(Result.FAILED.value))
 
     def drop_target(self) -> None:
         """There is none."""
 
     def hand_over(self) -> None:
-        raise LineError("a microphone calls nobody", code="not_possible")
+        """There is nobody to join with."""
 
     def take_back(self) -> float:
         frames = len(self._ahead)
@@ -278,16 +291,18 @@ class MicrophoneLine:
         raise LineError("a microphone has no variables", code="not_possible")
 
     async def close(self, outcome: Outcome, end: CallEnd) -> None:
+        self.outcome = outcome
         self._closed = True
         self._tell = None
         self._sound = None
-        if self._watch is not None:
-            self._watch.cancel()
+        self._ahead.clear()
+        self._watched()
         stream, self._stream = self._stream, None
         if stream is not None:
-            # It waits for the callback that is running, so not on the loop.
-            await asyncio.to_thread(_close, stream)
-        self._gateway.leave(self)
+            await self._give_back(stream)
+        elif self._opening is None or self._opening.done():
+            self._gateway.leave(self)
+        self.closed.set()
 
     # --- what the person at the machine does
 
@@ -303,9 +318,58 @@ class MicrophoneLine:
         if self._tell is not None and not self._closed:
             self._tell(event)
 
-    def _fail(self, reason: str, result: Result) -> None:
+    def _fail(self, reason: str) -> None:
+        log.warning(reason, call=self.id, problem=self.problem)
         self._loop.call_soon(self._told, LineFailed(reason))
-        log.info("microphone_refused", call=self.id, reason=reason, result=result.value)
+
+    async def _open(self) -> None:
+        block = self._rate_hz * FRAME_MS // 1000
+        card = self._gateway.card
+
+        def opened() -> Stream:
+            stream = card.open(self._rate_hz, block, self._callback)
+            try:
+                stream.start()
+            except Exception:
+                stream.close()
+                raise
+            return stream
+
+        try:
+            stream = await asyncio.to_thread(opened)
+        except Exception as error:
+            if self._closed:
+                self._gateway.leave(self)
+            else:
+                self._watched()
+                self._gateway.problem = self.problem = str(error)
+                self._fail("microphone_unusable")
+            return
+        self._gateway.problem = ""
+        if self._closed:
+            await self._give_back(stream)
+            return
+        self._stream = stream
+        self._watched()
+        self._called_at = self._loop.time()
+        self._look()
+        self._told(Opened())
+
+    async def _give_back(self, stream: Stream) -> None:
+        """Close the sound card, which waits for the callback that is running; who wants the card
+        next waits for that, and nobody else for longer than it takes a sound card that is well."""
+        closing = self._loop.create_task(asyncio.to_thread(_close, stream))
+        closing.add_done_callback(lambda _: self._gateway.leave(self))
+        await asyncio.wait({closing}, timeout=STALL_SECONDS)
+
+    def _watched(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+    def _too_late(self) -> None:
+        self.problem = "The sound card does not open."
+        self._fail("microphone_unusable")
 
     def _callback(self, recorded: Any, played: Any, frames: int, time: Any, status: Any) -> None:
         # In the sound card's thread, which must not wait.
@@ -327,19 +391,17 @@ class MicrophoneLine:
         sound.heard(recorded)
         sound.tick()
         while len(self._ahead) < LEAD_FRAMES:
-            frame = sound.next_frame() if self._connected else None
-            if frame is None and self._ahead:
+            frame = sound.next_frame()
+            if frame is None or not self._hears_us:
                 break
-            self._ahead.append(frame or bytes(self._frame_bytes))
-            if frame is None:
-                break
+            self._ahead.append(frame)
 
     def _look(self) -> None:
         if self._closed:
             return
         if self._loop.time() - self._called_at >= STALL_SECONDS:
-            log.warning("microphone_stopped", call=self.id, seconds=STALL_SECONDS)
-            self._told(LineFailed("microphone_stopped"))
+            self.problem = f"The sound card has stopped: nothing came for {STALL_SECONDS:g} s."
+            self._fail("microphone_stopped")
             return
         self._watch = self._loop.call_later(STALL_SECONDS / 4, self._look)
 
@@ -349,6 +411,9 @@ class MicrophoneGateway:
 
     Args:
         card: Where its streams come from.
+
+    Attributes:
+        problem: Why the last talk had no sound: a sentence; empty where it had.
     """
 
     name = "microphone"
@@ -356,25 +421,25 @@ class MicrophoneGateway:
 
     def __init__(self, card: SoundCard | None = None) -> None:
         self.card: SoundCard = card or PortAudio()
-        self._take: Callable[[Arrival], None] | None = None
+        self._take: asyncio.Future[Callable[[Arrival], None]] = (
+            asyncio.get_running_loop().create_future()
+        )
+        self.problem = ""
         self._line: MicrophoneLine | None = None
         self._count = 0
 
     async def run(self, take: Callable[[Arrival], None]) -> None:
         """Take calls in until cancelled: whoever sits here begins them with `talk`."""
-        self._take = take
-        try:
-            await asyncio.get_running_loop().create_future()
-        finally:
-            self._take = None
+        self._take.set_result(take)
+        await asyncio.get_running_loop().create_future()
 
-    def talk(
+    async def talk(
         self, agent_id: str | None = None, variables: Mapping[str, str] | None = None
     ) -> MicrophoneLine:
-        """Begin a talk, while `run` runs."""
-        assert self._take is not None, "talks begin while the gateway runs"
+        """Begin a talk, as soon as `run` runs."""
+        take = await self._take
         line = MicrophoneLine(self, self._name())
-        self._take(Arrival(line, agent_id=agent_id, variables=variables or {}))
+        take(Arrival(line, agent_id=agent_id, variables=variables or {}))
         return line
 
     def place(self, session_id: str, number: str, how: Placing) -> MicrophoneLine:
@@ -385,7 +450,7 @@ class MicrophoneGateway:
 
     def problems(self) -> list[str]:
         """Say why nobody can talk now; empty when all is well."""
-        return []
+        return [self.problem] if self.problem else []
 
     async def mend(self, *, expected: bool) -> None:
         """Nothing of it outlives its process."""
@@ -411,8 +476,11 @@ class MicrophoneGateway:
 
 
 def _close(stream: Stream) -> None:
-    stream.abort()
-    stream.close()
+    # What has been unplugged refuses both.
+    with contextlib.suppress(Exception):
+        stream.abort()
+    with contextlib.suppress(Exception):
+        stream.close()
 
 
 def _dbfs(pcm: bytes) -> float:

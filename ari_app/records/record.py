@@ -121,6 +121,11 @@ class CallRecord:
         clock."""
         return now - self.began if self.seconds is None else self.seconds
 
+    def has_ended(self, now: float) -> float:
+        """Keep when the call ended, `now` on the event loop's clock; how long it has lasted."""
+        self.seconds, self.ended_at = self.duration(now), datetime.now(UTC)
+        return self.seconds
+
     def facts(self) -> CallFacts:
         """Return what HTTP tools may be told about the call."""
         return CallFacts(

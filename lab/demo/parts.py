@@ -102,7 +102,7 @@ def release(version: str) -> str:
 
 @asynccontextmanager
 async def _serving(settings: Settings, transcript: LiveTranscript) -> AsyncIterator[VoiceBridge]:
-    async with VoiceBridge(settings, [transcript]) as bridge:
+    async with VoiceBridge(settings, [transcript.heard]) as bridge:
         serving = asyncio.create_task(bridge.run(), name="voice-bridge")
         try:
             await ready(bridge, serving)

@@ -155,10 +155,10 @@ async def _converse(caller: ScriptedCaller, transcript: LiveTranscript, log: Pat
     try:
         await asyncio.wait({talk, ended}, return_when=asyncio.FIRST_COMPLETED)
         outcome = transcript.outcome
-        if not talk.done() and outcome is not None and outcome.status in _FAILURES:
+        if not talk.done() and outcome is not None and outcome.agent_status in _FAILURES:
             # The dialplan goes on with the call: whatever is heard now is not the agent.
             raise LabError(
-                f"The call with the agent {outcome.status} ({outcome.reason}); see {log}."
+                f"The call with the agent {outcome.agent_status} ({outcome.end_reason}); see {log}."
             )
         return await talk
     finally:

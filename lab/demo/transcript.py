@@ -13,9 +13,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ari_app.call.call import CallSession, SessionObserver, TranscriptLine
 from ari_app.call.states import State
-from ari_app.line.interface import Outcome
+from ari_app.records.events import (
+    AgentConnected,
+    CallEnded,
+    CallerInterrupted,
+    CallEvent,
+    KeysPressed,
+    Noted,
+    Said,
+    StateChanged,
+    ToolRan,
+)
+from ari_app.records.record import CallRecord
 
 Kind = Literal["agent", "caller", "heard", "interruption", "correction", "tool", "call"]
 
@@ -75,8 +85,8 @@ def clock(seconds: float) -> str:
     return f"{tenths // 600}:{tenths % 600 / 10:04.1f}"
 
 
-class LiveTranscript(SessionObserver):
-    """Prints what is said as it is said, and keeps it; observes the service's calls.
+class LiveTranscript:
+    """Prints what is said as it is said, and keeps it; `heard` is a listener of the journal.
 
     Times count from the start of the call, or from `start_at` when that has been called.
     """
@@ -86,7 +96,7 @@ class LiveTranscript(SessionObserver):
         """The oldest go first."""
         self.ended = asyncio.Event()
         """A call has ended."""
-        self.outcome: Outcome | None = None
+        self.outcome: CallEnded | None = None
         """How the last call ended."""
         self._console = console
         self._now = now
@@ -100,28 +110,26 @@ class LiveTranscript(SessionObserver):
         """The scripted caller begins to say this."""
         self._add(0.0, "caller", text)
 
-    def call_changed(self, session: CallSession, state: State) -> None:
-        """The call has reached a state."""
-        match state:
-            case State.CONNECTING:
+    def heard(self, record: CallRecord, event: CallEvent) -> None:
+        """Show what has happened in a call."""
+        match event:
+            case StateChanged(State.CONNECTING):
                 self._add(0.0, "call", "the call has reached the service")
-            case State.TALKING:
-                self._add(
-                    session.duration(), "call", "answered; the caller and the agent are joined"
-                )
-            case State.ENDED:
-                self.outcome = outcome = session.outcome
+            case StateChanged(State.TALKING):
+                at_s = record.duration(asyncio.get_running_loop().time())
+                self._add(at_s, "call", "answered; the caller and the agent are joined")
+            case AgentConnected(_, seconds):
+                self._add(seconds, "call", f"the agent is ready after {seconds * 1000:.0f} ms")
+            case Said() | CallerInterrupted() | ToolRan() | KeysPressed() | Noted():
+                line = record.transcript[-1]
+                self._add(line.at_seconds, _KINDS.get(line.who, "call"), line.text)
+            case CallEnded(status, reason, duration):
+                self.outcome = event
                 self.ended.set()
-                how = f": {outcome.status}, {outcome.reason}" if outcome else ""
-                self._add(session.duration(), "call", f"the service has let the call go{how}")
-
-    def call_said(self, session: CallSession, line: TranscriptLine) -> None:
-        """One side said something, or the agent was interrupted."""
-        self._add(line.at_seconds, _KINDS.get(line.who, "call"), line.text)
-
-    def agent_connected(self, session: CallSession, seconds: float) -> None:
-        """The agent is ready."""
-        self._add(seconds, "call", f"the agent is ready after {seconds * 1000:.0f} ms")
+                how = f": {status}, {reason}" if status else ""
+                self._add(duration, "call", f"the service has let the call go{how}")
+            case _:
+                pass
 
     def _add(self, at_s: float, kind: Kind, text: str) -> None:
         entry = Entry(at_s if self._origin is None else self._now() - self._origin, kind, text)

@@ -127,7 +127,7 @@ class Connection:
 
     async def _freeze(self) -> None:
         # The transport has no event for its end that would do without reading.
-        while self._transport is not None and not self._transport.is_closing():
+        while self._transport is not None and not self._transport.is_closing():  # noqa: ASYNC110
             await asyncio.sleep(FROZEN_LOOK_S)
 
     async def _send(self, frame: bytes, kind: Literal[WSMsgType.TEXT, WSMsgType.BINARY]) -> None:

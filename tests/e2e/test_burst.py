@@ -69,7 +69,7 @@ def went_on(asterisk: LabAsterisk, since: int) -> dict[str, tuple[str, str, floa
     entered: dict[str, datetime] = {}
     found: dict[str, tuple[str, str, float]] = {}
     for line in _LINE.finditer(text):
-        at = datetime.strptime(line["at"], "%Y-%m-%d %H:%M:%S.%f")
+        at = datetime.fromisoformat(line["at"])
         if line["what"] == "entered":
             entered[line["id"]] = at
         else:

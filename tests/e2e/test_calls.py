@@ -136,7 +136,7 @@ async def test_both_voices_on_a_line_of_another_rate(
         assert session.record.line_format == line
         await call.wait_for_sound(LOUD, since=0)
         await call.wait_for_silence(500)
-        await call.play(tone(1000, 1000, -10))
+        await call.play(tone(1000, 800, -10))  # longer is noise
         await call.wait_for_sound(LOUD)
         record = await b.conversation()
         pcm = b"".join(arrival.payload for arrival in record.user_audio)
@@ -145,8 +145,8 @@ async def test_both_voices_on_a_line_of_another_rate(
     windows = [pcm[at : at + 6400] for at in range(0, len(pcm) - 6400, 6400)]
     loudest = max(windows, key=level_dbfs)
     assert tone_dbfs(loudest, 1000, 16000) == pytest.approx(-10, abs=0.5)
-    (response,) = session.sound.hearing.responses
-    assert 0.5 < response.seconds < 3
+    (seconds,) = session.record.response_times
+    assert 0.5 < seconds < 3
 
 
 async def test_variables_from_the_dialplan_arrive_at_the_named_agent(
@@ -221,7 +221,7 @@ async def test_a_conversation_with_turns_and_an_interruption(asterisk: LabAsteri
         assert f"conversation={session.conversation_id}" in line
         assert [entry.who for entry in session.transcript].count("caller") == 2
         await b.all_gone()
-    assert session.sound.playout.stats.underruns == 0
+    assert session.record.sound.underruns == 0
 
 
 async def test_the_last_words_are_heard_before_the_call_ends(

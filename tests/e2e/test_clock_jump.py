@@ -56,8 +56,8 @@ async def test_a_call_does_not_notice_that_the_clock_jumps(
             jump(seconds)
             heard, packets = loud_seconds(record), len(call.ear.arrivals)
             await call.play(tone(1000, 500, -20))
-            await until(lambda: loud_seconds(record) > heard + 0.45)
-            await until(lambda: len(call.ear.arrivals) > packets + 20)
+            await until(lambda: loud_seconds(record) > heard + 0.45)  # noqa: B023
+            await until(lambda: len(call.ear.arrivals) > packets + 20)  # noqa: B023
             assert session.state is State.TALKING
         stats = call.ear.stats()
         assert (stats.lost, stats.duplicated) == (0, 0)

@@ -247,9 +247,9 @@ async def test_a_callee_behind_the_dialplan_of_a_pbx(
         dialplan = (ROUTES % then).replace("@PORT@", str(callee.address.port))
         await asterisk.add_dialplan("routes.conf", dialplan)
         async with bench(asterisk, outbound_endpoint="Local/{number}@from-internal") as b:
-            session = await b.bridge.control.initiate(Initiate(called_number=NUMBER))
+            session = await b.initiate(Wish(called_number=NUMBER))
             await ended(session)
-            assert session.result == result
+            assert session.record.result == result
             await b.all_gone(10)
 
 
@@ -367,7 +367,7 @@ async def test_no_person_is_hung_up_on_though_machines_are(
         callee,
         b,
     ):
-        session = await b.bridge.control.initiate(Initiate(called_number=NUMBER, amd=True))
+        session = await b.initiate(Wish(called_number=NUMBER, amd=True))
         call = await callee.incoming(5)
         call.mute_rtp(says is None)
         await call.answered()

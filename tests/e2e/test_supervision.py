@@ -117,7 +117,7 @@ async def serving(
 async def test_the_worker_is_lost_in_the_middle_of_calls(
     asterisk: LabAsterisk, number: signal.Signals
 ) -> None:
-    async with PracticeAgent(practice_config()) as agent, Phone() as phone:
+    async with PracticeAgent(practice_config()) as agent, Phone() as phone:  # noqa: SIM117
         async with serving(asterisk, agent) as service:
             threads = os.listdir(f"/proc/{service.process.pid}/task")
             assert len(threads) == 1, "what forks has one thread"

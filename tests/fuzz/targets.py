@@ -13,23 +13,24 @@ from uuid import UUID
 import orjson
 from pydantic import BaseModel
 
+from ari_app.agent.elevenlabs.client import initiation_for
 from ari_app.agent.elevenlabs.codec import decode, encode
 from ari_app.agent.elevenlabs.errors import MalformedMessage, UnsupportedFormat
 from ari_app.agent.elevenlabs.protocol import AgentProtocol
 from ari_app.agent.elevenlabs.server_messages import ServerMessage
+from ari_app.agent.interface import Briefing
 from ari_app.agent.precall import PreCallError, parse_answer
 from ari_app.call.plan import CallPolicy
 from ari_app.call.tools import SetVariable, read_tool_call
-from ari_app.control.control import Initiate
 from ari_app.control.http.operations import OPERATIONS
 from ari_app.control.http.problems import Problem
 from ari_app.control.http.requests import InitiateCallRequest, validate
+from ari_app.control.planner import Wish
 from ari_app.json_text import NotJson, read_json
-from ari_app.line.asterisk import dialplan
 from ari_app.line.asterisk.ari.errors import AriMalformed
 from ari_app.line.asterisk.ari.events import EVENTS, UnknownEvent, parse_event
-from ari_app.line.asterisk.dialplan import parse_arguments
-from ari_app.line.numbers import check_caller
+from ari_app.line.asterisk.dialplan import dial_string, parse_arguments
+from ari_app.line.numbers import caller_id, check_caller, text_value, transfer_target
 from ari_app.records.record import CallFacts
 from ari_app.tools.http_config import HttpTool
 from ari_app.tools.http_tools import build_request
@@ -144,16 +145,17 @@ def http_bodies(data: bytes) -> None:
             continue
         taken.model_dump_json()
         if isinstance(taken, InitiateCallRequest):
-            _initiates(taken.to_initiate())
+            _initiates(taken.to_wish())
 
 
-def _initiates(wish: Initiate) -> None:
+def _initiates(wish: Wish) -> None:
     if wish.called_number is not None:
         with suppress(ValueError):
-            assert re.fullmatch(r"PJSIP/[0-9A-Za-z+*._-]+@trunk", POLICY.callee(wish.called_number))
+            dialled = dial_string("PJSIP/{number}@trunk", POLICY.number(wish.called_number))
+            assert re.fullmatch(r"PJSIP/[0-9A-Za-z+*._-]+@trunk", dialled)
     if wish.caller_number is not None:
         with suppress(ValueError):
-            assert dialplan.caller_id(check_caller(wish.caller_number))
+            assert caller_id(check_caller(wish.caller_number))
 
 
 def stasis_arguments(data: bytes) -> None:
@@ -181,7 +183,8 @@ def precall_answers(data: bytes) -> None:
         assert error.code == "precall_malformed"
         assert len(str(error)) < 2000
         return
-    encode(answer.initiation_with({"call_sid": "1"}))
+    told = Briefing("agent_7", {"call_sid": "1", **answer.variables}, answer.options)
+    encode(initiation_for(told))
 
 
 def tool_calls(data: bytes) -> None:
@@ -195,11 +198,11 @@ def tool_calls(data: bytes) -> None:
     for name in ("transfer_call", "send_dtmf", "set_variable", "hold", str(parameters)):
         match read_tool_call(name, parameters, POLICY):
             case SetVariable(_, value):
-                assert dialplan.text_value(value) == value
+                assert text_value(value) == value
                 assert not set('\n\r\0"\\`${};|&<>') & set(value)
             case ToolAnswer(ends_with=outcome) if outcome is not None:
                 to = outcome.transfer_to or ""
-                assert dialplan.transfer_target(to) == to
+                assert transfer_target(to) == to
     _calls_http_tool(parameters)
 
 

@@ -18,7 +18,12 @@ class Machine:
     def __init__(self, folder: Path) -> None:
         self.checkout, self.path = folder / "checkout", folder / "bin"
         self.asked = folder / "asked"
-        for name in ("scripts/bootstrap.sh", "scripts/uv.lock", "pyproject.toml"):
+        for name in (
+            "scripts/bootstrap.sh",
+            "scripts/uv.lock",
+            "pyproject.toml",
+            "lab/pyproject.toml",
+        ):
             (self.checkout / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, self.checkout / name)
         (self.checkout / "deploy").mkdir()

@@ -5,13 +5,13 @@ import runpy
 import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from importlib.metadata import EntryPoints
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 import ari_app
-import lab.demo
 from ari_app import checks, cli
 from ari_app import serve as service
 from ari_app.checks import Finding, Verdict
@@ -21,6 +21,7 @@ from ari_app.settings import Settings
 from benchmarks.soak.options import SoakOptions
 from lab.practice_agent import command
 
+LABS = ("agent", "bench", "demo", "soak")
 KEY, PASSWORD = "sk_of_nobody", "a-secret-word"
 SERVING = {"ARI_USERNAME": "app", "ARI_PASSWORD": PASSWORD, "ELEVENLABS_API_KEY": KEY}
 
@@ -96,8 +97,8 @@ def test_the_version(run: Run) -> None:
 def test_help_names_every_command(run: Run) -> None:
     ran = run("--help")
     assert ran.code == 0
-    for name in ("serve", "check", "agent", "demo"):
-        assert name in ran.out
+    for name in ("serve", "check", *LABS):
+        assert f"│ {name} " in ran.out
 
 
 def test_without_a_command_there_is_help(run: Run) -> None:
@@ -282,19 +283,39 @@ def test_the_practice_agents_options(run: Run, monkeypatch: pytest.MonkeyPatch) 
     ]
 
 
-@pytest.mark.parametrize("name", ["agent", "demo"])
-def test_a_command_whose_parts_are_not_installed(
+@pytest.mark.parametrize("name", LABS)
+def test_without_the_lab_its_commands_say_where_they_come_from(
     run: Run, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    for module in ("lab.practice_agent.command", "lab.demo"):
-        monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr(cli, "entry_points", lambda group: EntryPoints())
+    ran = run(name, "--any", "option")
+    assert is_one_sentence(ran)
+    assert f"{name} is a command of ari-app's lab, which is not installed: in ari-app" in ran.err
+    assert f"│ {name} " not in run("--help").out
+
+
+@pytest.mark.parametrize(
+    ("name", "module"), [("agent", "lab.practice_agent.command"), ("demo", "lab.cli")]
+)
+def test_a_command_whose_parts_are_not_installed(
+    run: Run, monkeypatch: pytest.MonkeyPatch, name: str, module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
     ran = run(name)
-    assert ran.code == 2
-    assert "which is not installed: in ari-app's checkout, run make setup" in ran.err
-    assert "Traceback" not in ran.err
+    assert is_one_sentence(ran)
+    assert f"{name} needs {module}, which is not installed: in ari-app's checkout" in ran.err
+
+
+def test_a_lab_that_is_broken_hinders_no_service(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lab.cli", None)
+    monkeypatch.setitem(sys.modules, "benchmarks.cli", None)
+    monkeypatch.setattr(service, "supervise", lambda settings: 0)
+    assert run("serve", **SERVING).code == 0
 
 
 def test_the_demos_options(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    import lab.demo
+
     given: list[object] = []
 
     async def demo(options: object, console: Console) -> None:

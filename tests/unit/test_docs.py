@@ -179,7 +179,8 @@ def _wrong_in(command: str) -> str | None:
     words = command.split()
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)
-    target = group if words[0].startswith("-") else group.commands.get(words[0])
+    context = typer.Context(group)
+    target = group if words[0].startswith("-") else group.get_command(context, words[0])
     if target is None:
         return f"no command {words[0]}"
     known = {name for part in target.params for name in (*part.opts, *part.secondary_opts)}

@@ -104,13 +104,6 @@ def test_the_environment_wins_over_the_file(
         ("agent_variables", "a-b", "AGENT_VARIABLES: must be names of variables"),
         ("precall_header", "a b", "PRECALL_HEADER: must be the name of an HTTP header"),
         ("ari_app", "a b", "ARI_APP: must be 1 to 64 letters, digits"),
-        ("audiosocket_max_half_open", "-1", "AUDIOSOCKET_MAX_HALF_OPEN: Input should be greater"),
-        ("api_requests_per_second", "-1", "API_REQUESTS_PER_SECOND: Input should be greater"),
-        ("audiosocket_format", "mp3", "AUDIOSOCKET_FORMAT: Input should be 'slin', 'slin16'"),
-        ("uplink_chunk_ms", "50", "UPLINK_CHUNK_MS: Input should be a multiple of 20."),
-        ("max_concurrent_calls", "0", "MAX_CONCURRENT_CALLS: Input should be greater than"),
-        ("call_timeout_seconds", "soon", "CALL_TIMEOUT_SECONDS: Input should be a valid number"),
-        ("ari_app", "a b", "ARI_APP: String should match pattern"),
         ("number_pattern", "[0-9", "NUMBER_PATTERN: must be a regular expression: unclosed"),
         (
             "transfer_pattern",

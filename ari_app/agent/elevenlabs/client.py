@@ -455,7 +455,7 @@ def initiation_for(briefing: Briefing, *, greets_as_always: bool = False) -> Ini
             taken up.
 
     Raises:
-        ValidationError: The options do not fit; see `AgentClient.problem_with`.
+        ValidationError: The options do not fit.
     """
     initiation = Initiation.model_validate(briefing.options)
     variables = {**(initiation.dynamic_variables or {}), **briefing.variables}

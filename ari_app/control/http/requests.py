@@ -28,7 +28,7 @@ from pydantic_core import CoreSchema
 from ari_app.agent.interface import Variable
 from ari_app.control.http.problems import FieldError, Problem
 from ari_app.control.planner import Wish
-from ari_app.json_text import NotJson, read_json
+from ari_app.json_text import NotJson, TooDeep, read_json
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -53,29 +53,14 @@ async def read_model(request: web.Request, model: type[Model]) -> Model:
         raise Problem("unsupported_media_type", f"Send the body as {_JSON}.")
     try:
         body = await _read(request)
-        value = read_json(body)
+        value = read_json(body, max_depth=_MAX_DEPTH)
+    except TooDeep:
+        raise Problem(
+            "invalid_request", f"The body is nested more than {_MAX_DEPTH} levels deep."
+        ) from None
     except NotJson as error:
         raise Problem("invalid_json", f"The body cannot be read: {error}.") from None
-    if _is_deeper(body, value, _MAX_DEPTH):
-        raise Problem("invalid_request", f"The body is nested more than {_MAX_DEPTH} levels deep.")
     return validate(value, model)
-
-
-def _is_deeper(body: bytes, value: object, levels: int) -> bool:
-    if body.count(b"[") + body.count(b"{") <= levels:
-        return False
-    level = [value]
-    for _ in range(levels):
-        inner: list[object] = []
-        for each in level:
-            if isinstance(each, dict):
-                inner += each.values()
-            elif isinstance(each, list):
-                inner += each
-        if not inner:
-            return False
-        level = inner
-    return any(isinstance(each, dict | list) for each in level)
 
 
 async def read_nothing(request: web.Request) -> None:

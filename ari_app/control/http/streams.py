@@ -56,7 +56,7 @@ EVENT: Final[TypeAdapter[Any]] = TypeAdapter(Annotated[_ANY, Field(discriminator
 def as_json(entry: Entry) -> bytes:
     """Return an entry of the journal as the event streams tell it."""
     told = {"seq": entry.seq, "at": entry.at, "type": entry.event.kind}
-    return orjson.dumps(told | dataclasses.asdict(entry.event))
+    return orjson.dumps(told | dataclasses.asdict(entry.event), option=orjson.OPT_UTC_Z)
 
 
 EVENT_STREAM: Final = "text/event-stream"

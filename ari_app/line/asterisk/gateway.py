@@ -86,19 +86,16 @@ class AsteriskGateway:
     # --- ari_app.line.interface.Gateway
 
     async def run(self, take: Callable[[Arrival], None]) -> None:
-        """Take calls in until cancelled.
+        """Take calls in until cancelled, or until another process has the application.
 
         Raises:
             AriUnauthorized: Asterisk refuses our name or password.
         """
         self.take = take
-        socket = EventSocket(self._ari, self.handle, self._state_changed)
-        sweep = asyncio.create_task(self._sweeper.sweep_forever(), name="sweep")
-        try:
-            await socket.run()
-        finally:
-            sweep.cancel()
-            await asyncio.gather(sweep, return_exceptions=True)
+        # Goes on until `close`: once another process gets the events, a look is the only way to
+        # see that a caller of ours has hung up.
+        self._spawn(self._sweeper.sweep_forever())
+        await EventSocket(self._ari, self.handle, self._state_changed).run()
 
     async def reconcile(self) -> None:
         """Compare Asterisk with the lines that we know and mend what differs."""

@@ -324,7 +324,8 @@ class AsteriskLine:
         self._set_up = Errand()
         self._target_joining = Errand()
         self._calling_target: asyncio.Task[None] | None = None
-        asterisk.lines[channel_id] = self
+        if not self.placed:
+            asterisk.lines[channel_id] = self
         self._target_count = 0
         self._target_rang = self._target_answered = self._target_joined = False
         # What is known of the ways that lead through a dialplan, behind a Local channel.
@@ -340,10 +341,8 @@ class AsteriskLine:
     def name(self, session_id: str) -> None:
         app = self._asterisk.options.app
         self.session_id = session_id
-        self._asterisk.lines.pop(self.media_id, None)
         self.media_id = media_channel_id(app, session_id)
         self.bridge_id = bridge_id(app, session_id)
-        self._asterisk.lines[self.media_id] = self
 
     async def prepare(self, agent: AgentFormats) -> LineFormat:
         options, version = self._asterisk.options, self._asterisk.version
@@ -368,6 +367,7 @@ class AsteriskLine:
             self._request(self._ari.channels.ring(self.id), essential=False)
 
     def dial(self) -> None:
+        self._asterisk.lines[self.id] = self
         self._placing_task = self._spawn(self._dial())
 
     def screen(self) -> None:
@@ -377,6 +377,7 @@ class AsteriskLine:
     def open(self, sound: LineSound, seconds: float) -> None:
         # Both names are known to us before Asterisk hears of them: the connection and StasisStart
         # may come before the answer to these requests.
+        self._asterisk.lines[self.media_id] = self
         self._media = AudioSocketMedia(
             self._asterisk.server, self._wire_format, sound, seconds, self._media_lost
         )
@@ -493,15 +494,16 @@ class AsteriskLine:
     @property
     def held(self) -> Held:
         """What the line holds in Asterisk."""
+        lives = self._ended is None and not self._closing
         return Held(
             self.id,
             caller=self.id,
             media=self.media_id,
             bridge=self.bridge_id,
-            caller_expected=self._there and not self._closing,
-            media_expected=self._opened and not self._handed_over and not self._closing,
+            caller_expected=lives and self._there,
+            media_expected=lives and self._opened and not self._handed_over,
             target=self.target_id,
-            target_expected=self._target_joined and not self._closing,
+            target_expected=lives and self._target_joined,
         )
 
     def entered(self, channel_id: str, found: Screened | None = None) -> None:

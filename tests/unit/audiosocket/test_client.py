@@ -34,7 +34,7 @@ async def test_a_call(bench: Bench) -> None:
     for _ in range(5):
         exchanged = len(heard) + 1
         bench.tick()
-        await until(lambda: len(handler.audio) == len(heard) == exchanged)
+        await until(lambda: len(handler.audio) == len(heard) == exchanged)  # noqa: B023
     source = tone_source(SLIN)
     assert handler.audio == [(Kind.SLIN8, source()) for _ in range(5)]
     assert list(client.heard) == heard[-3:]

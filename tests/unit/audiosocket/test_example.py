@@ -9,7 +9,7 @@ from uuid import UUID
 import audiosocket
 from audiosocket.frames import SLIN
 from audiosocket.server import AudioSocketServer
-from lab.load.audiosocket_client import AudioSocketClient, pcm_source
+from lab.load.audiosocket_client import AudioSocketClient, Heard, pcm_source
 
 
 async def test_the_echo_server() -> None:
@@ -29,7 +29,7 @@ async def test_the_echo_server() -> None:
     echoed = asyncio.Event()
     heard: list[bytes] = []
 
-    def listen(frame: audiosocket.Heard) -> None:
+    def listen(frame: Heard) -> None:
         if any(frame.payload):
             heard.append(frame.payload)
             echoed.set()

@@ -158,6 +158,8 @@ class FakeAgents:
         ready: Set it, and `connect` returns; set from the start.
         before: What happens when an agent is dialled; what it raises, `connect` raises.
         conversation_id: What they call their conversations; None: by the agent's name.
+        names: How the ids begin that are told before a conversation; empty: they are not told.
+        greets_always: They let nobody choose their first message.
     """
 
     def __init__(self) -> None:
@@ -170,6 +172,8 @@ class FakeAgents:
         self.input_format = "pcm_8000"
         self.output_format = "pcm_8000"
         self.conversation_id: str | None = None
+        self.names = ""
+        self.greets_always = False
 
     def _conversations_of(self, agent_id: str) -> int:
         return sum(agent.agent_id == agent_id for agent in self.conversations)
@@ -183,6 +187,8 @@ class FakeAgents:
         self.dialled.append(briefing.agent_id)
         try:
             await asyncio.sleep(0)
+            if self.names:
+                named(f"{self.names}_{len(self.dialled)}")
             if self.before is not None and (waiting := self.before()) is not None:
                 await waiting
             await self.ready.wait()
@@ -197,7 +203,7 @@ class FakeAgents:
             or f"conv_of_{agent_id}" + "_again" * self._conversations_of(agent_id),
             input_format=self.input_format,
             output_format=self.output_format,
-            waits=resumed is not None and not resumed.first_message,
+            waits=(resumed is not None and not resumed.first_message and not self.greets_always),
         )
         self.conversations.append(agent)
         return agent

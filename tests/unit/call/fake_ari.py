@@ -1,7 +1,7 @@
 """Asterisk behind its REST interface, in memory: the load bench's model of it, with trouble on
 request.
 
-A request is a real :class:`~ari_app.line.asterisk.ari.rest.Operation`, so that nothing can be asked for
+A request is a real `Operation`, so that nothing can be asked for
 that Asterisk does not offer. What was begun is done even when nobody waits for the answer any more,
 as in Asterisk.
 """

@@ -20,7 +20,7 @@ from ari_app.call.plan import CallPlan, Services
 from ari_app.call.states import State
 from ari_app.line.asterisk.gateway import AsteriskGateway
 from ari_app.line.asterisk.line import AsteriskOptions
-from ari_app.line.interface import Arrival, LineFormat
+from ari_app.line.interface import Arrival, LineFormat, Placing
 from ari_app.records.events import (
     AgentClosed,
     AgentConnected,
@@ -180,8 +180,12 @@ class Stage:
         return replace(plan, **{"briefing": plan.briefing.with_variables(told), **self.planned})
 
     def for_refusal(self, arrival: Arrival) -> CallPlan:
+        return self.plan(arrival.agent_id)
+
+    def plan(self, agent_id: str | None = None) -> CallPlan:
+        """The usual plan of a call."""
         return CallPlan(
-            briefing=Briefing(arrival.agent_id or "agent_default"),
+            briefing=Briefing(agent_id or "agent_default"),
             line_format=LineFormat("slin", 8000),
             call_timeout_seconds=600,
             connect_timeout_seconds=8,
@@ -206,6 +210,14 @@ class Stage:
         session = await self.enter(*args, answered=answered)
         await self.until(session, State.TALKING)
         return session
+
+    def place(self, number: str = "1", *, screened: bool = False) -> Session:
+        """Call somebody; the session, named `out`, which has just begun."""
+        line = self.gateway.place("out", number, Placing("", 20, screened))
+        line.name("out")
+        record = CallRecord("out", line.id, now(), placed=True, called_number=number)
+        self.calls.place(self.plan(), line, record, screened=screened)
+        return self.session("out")
 
     def session_of(self, channel: str) -> Session:
         """The session that a caller got last."""
@@ -260,7 +272,7 @@ async def until(condition: Callable[[], bool]) -> None:
             if condition():
                 return
             await asyncio.sleep(0)
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from ari_app.agent.elevenlabs.closing import AgentClose, CloseKind
 from ari_app.agent.elevenlabs.errors import AgentRefused, AgentUnavailable
+from ari_app.agent.interface import Resumed
 from ari_app.audio.sound_file import SoundFile
 from ari_app.call.conversation import GO_ON
 from ari_app.call.states import State
+from ari_app.errors import AgentError
 from ari_app.line.asterisk.ari.resources import START_MOH
+from ari_app.line.interface import KeyPressed
 from lab.softphone.sounds import babble
-from tests.unit.call.stage import Session, Stage, heard_ms, now, sound, until
+from tests.session_view import Session
+from tests.unit.call.stage import Stage, heard_ms, now, sound, until
 
 PHRASE = SoundFile(np.full(4000, 5000, "<i2").tobytes(), 8000)  # half a second
 
@@ -41,14 +45,15 @@ async def test_a_new_agent_is_told_what_was_said_and_not_to_greet(stage: Stage) 
     await resumed(stage, session)
     second = stage.agent()
     assert second is not first
-    variables = dict(second.initiation.dynamic_variables or {})
-    assert variables["customer_name"] == "Jane"
-    assert variables["resumed_from"] == "conv_of_agent_default"
-    assert variables["transcript_so_far"] == (
-        "Agent: Hello, how can I help?\nCaller: My bicycle was stolen."
+    assert second.briefing == replace(
+        first.briefing,
+        resumed=Resumed(
+            "conv_of_agent_default",
+            "Agent: Hello, how can I help?\nCaller: My bicycle was stolen.",
+            first_message="",
+        ),
     )
-    overrides = second.initiation.conversation_config_override
-    assert overrides == {"agent": {"first_message": ""}}
+    assert second.briefing.variables["customer_name"] == "Jane"
     (way, context), prompt = second.told
     assert way == "context"
     assert "Caller: My bicycle was stolen." in context
@@ -71,7 +76,7 @@ async def test_the_call_goes_on_with_the_new_agent(stage: Stage) -> None:
     session.tells(KeyPressed("#"))
     assert second.told[-1] == ("dtmf", "7")
     second.handler.interruption(1)
-    assert session.interruptions == 1
+    assert session.refresh().sound.interruptions == 1
     second.says(100, event_id=2)
     notes = [line.text for line in session.transcript if line.who == "note"]
     assert notes == ["the agent was lost", "the agent is back"]
@@ -167,47 +172,39 @@ async def test_a_message_of_ones_own(stage: Stage) -> None:
     stage.with_policy(resume_message="I am back.")
     session = await stage.talk()
     await resumed(stage, session)
-    overrides = stage.agent().initiation.conversation_config_override
-    assert overrides == {"agent": {"first_message": "I am back."}}
+    told = stage.agent().briefing.resumed
+    assert told is not None and told.first_message == "I am back."
     assert [way for way, _ in stage.agent().told] == ["context"]
 
 
-def refusing(stage: Stage, *failures: Exception | None) -> None:
-    """What becomes of the attempts from now on."""
-    left = list(failures)
+def refusing(stage: Stage, failure: AgentError) -> None:
+    """No attempt succeeds from now on."""
 
-    def next_one() -> None:
-        failure = left.pop(0) if left else None
-        if failure is not None:
-            raise failure
+    def fail() -> None:
+        raise failure
 
-    stage.agents.before = next_one
+    stage.agents.before = fail
 
 
-OVERRIDE = AgentRefused(AgentClose(1008, "", CloseKind.OVERRIDE_ERROR, retryable=False))
 QUOTA = AgentRefused(AgentClose(1008, "", CloseKind.QUOTA, retryable=False))
 
 
 async def test_an_agent_that_allows_no_override_greets_but_knows(stage: Stage) -> None:
     session = await stage.talk()
-    refusing(stage, OVERRIDE)
+    stage.agents.greets_always = True
     await resumed(stage, session)
-    second = stage.agent()
-    assert second.initiation.conversation_config_override is None
-    assert [way for way, _ in second.told] == ["context"]
+    assert [way for way, _ in stage.agent().told] == ["context"]
 
 
-@pytest.mark.parametrize(
-    "failures", [(AgentUnavailable("no"),), (QUOTA,), (OVERRIDE, AgentUnavailable("no"))], ids=str
-)
-async def test_no_other_agent_is_to_be_had(stage: Stage, failures: tuple[Any, ...]) -> None:
+@pytest.mark.parametrize("failure", [AgentUnavailable("no"), QUOTA], ids=str)
+async def test_no_other_agent_is_to_be_had(stage: Stage, failure: AgentError) -> None:
     session = await stage.talk()
-    refusing(stage, *failures)
+    refusing(stage, failure)
     lose(stage, CloseKind.CRASHED)
     await session.ended.wait()
     landed = stage.landed(session)
     assert (landed.status, landed.reason) == ("FAILED", "crashed")
-    assert stage.notes.not_reached == [failures[-1].code]
+    assert stage.notes.not_reached == [failure.code]
     assert stage.left_behind() == []
 
 
@@ -264,12 +261,14 @@ async def test_a_caller_who_hangs_up_in_the_gap(stage: Stage) -> None:
 async def test_keys_that_are_pressed_in_the_gap_are_not_lost(stage: Stage) -> None:
     session = await begin(stage)
     lose(stage)
-    for key in "12#":
-        session.tells(KeyPressed(key))
+    for keys in ("12#", "34#"):
+        for key in keys:
+            session.tells(KeyPressed(key))
+        await asyncio.sleep(0.5)
     stage.agents.ready.set()
     await asyncio.sleep(0.1)
     _, context = stage.agent().told[0]
-    assert "Keys: 12" in context
+    assert context.endswith("Keys: 12\nKeys: 34")
 
 
 async def test_a_tool_that_runs_on_is_answered_to_nobody(stage: Stage) -> None:
@@ -301,12 +300,13 @@ async def test_before_the_caller_is_there_the_new_agent_greets(stage: Stage) -> 
     stage.asterisk.withheld.add("ChannelEnteredBridge of media")
     session = await stage.enter()
     await stage.settle()
-    stage.agent().says(400)
+    first = stage.agent()
+    first.says(400)
     lose(stage)
     await stage.settle()
     assert session.state is State.CONNECTING
     second = stage.agent()
-    assert second.initiation.conversation_config_override is None
+    assert second.briefing == replace(first.briefing, resumed=None)
     assert second.told == []
     assert session.sound.playout.pending_ms == 0, "one greeting is enough"
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ari_app.call.conversation import Attention
 from ari_app.records.bounded import MAX_LINE_BYTES, MAX_SAID_BYTES, Bounded, shortened
-from ari_app.records.journal import SessionFeed
+from ari_app.records.events import Overflowed
 from tests.unit.call.stage import Stage
 
 
@@ -48,7 +48,6 @@ def test_the_oldest_are_forgotten_and_counted() -> None:
 
 async def test_an_agent_that_speaks_in_megabytes(stage: Stage) -> None:
     """Each of its messages may be 16 MiB; what a call keeps of them is bounded as a whole."""
-    feed = SessionFeed()
     session = await stage.talk()
     agent = stage.agent().handler
     flood = "word " * 200_000
@@ -58,15 +57,13 @@ async def test_an_agent_that_speaks_in_megabytes(stage: Stage) -> None:
         agent.user_transcript(flood, number)
         agent.tool_call(flood, flood, {"to": flood}, True)
         await stage.settle()
-    for line in stage.notes.said:
-        feed.call_said(session, line)
     assert sum(len(line.text) for line in session.transcript) <= MAX_SAID_BYTES
     assert session.transcript.forgotten > 0
     cut = [line for line in session.transcript if line.who != "tool"]
     assert all(line.text.endswith("more characters)") for line in cut)
-    with feed.follow(session) as events:
-        missed = await anext(events)
-        assert missed.type == "overflow" and missed.missed > 0
+    with stage.journal.follow(session.record) as entries:
+        first = await anext(entries)
+        assert isinstance(first.event, Overflowed) and first.event.missed > 0
     assert all(len(text) < 1_000 for _, text, _ in stage.agent().results)
 
 

@@ -16,17 +16,19 @@ import pytest
 import structlog
 
 from ari_app.agent.elevenlabs.closing import CloseKind
+from ari_app.call.calls import Waiting
 from ari_app.call.signals import ConsultRequested, EndRequested, HoldRequested
 from ari_app.call.states import State
-from ari_app.line.asterisk.dialplan import CallArguments
-from ari_app.line.asterisk.line import Party, Placement
 from ari_app.line.interface import Outcome, Status
+from ari_app.records.events import AgentConnected, CallEvent, StateChanged
+from ari_app.records.record import CallRecord
+from tests.session_view import Session
 from tests.unit.call.full_asterisk import FullAsterisk
-from tests.unit.call.stage import Notes, Session, Stage
+from tests.unit.call.stage import Stage
 
 CALLER = "sip-1"
 ENDED = Outcome(Status.COMPLETED, "end_requested")
-ENDPOINT = "PJSIP/493023125001@trunk"
+TARGET = "+493023125001"
 
 
 @dataclass
@@ -52,6 +54,7 @@ class Run:
     reconnecting: asyncio.Task[None] | None = None
     outcome: Outcome | None = None
     stage: Stage = field(init=False)
+    _session: Session | None = None
 
     def point(self, name: str) -> None:
         """A moment has come."""
@@ -66,17 +69,17 @@ class Run:
     async def of(self, scenario: Callable[[Run], Awaitable[None]]) -> list[str]:
         """Run to the end; the points that were passed."""
         self.stage = Stage(
-            observer=Observed(self),
             ticking=False,
             asterisk=lambda clock: FullAsterisk(clock, self.point),
         )
         async with self.stage:
+            self.stage.journal.listen(self._told)
             self.asterisk.slow = self.slow
             self.stage.agents.before = lambda: self.point("the agent is dialled")
             await scenario(self)
-            for session in list(self.stage.calls.sessions.values()):
+            for record in list(self.stage.calls.records.values()):
                 async with asyncio.timeout(60):
-                    await session.ended.wait()
+                    await Session(self.stage.calls, record).ended.wait()
             if self.reconnecting is not None:
                 await self.reconnecting
             # At once, and also after what Asterisk was still about to do.
@@ -97,9 +100,19 @@ class Run:
     @property
     def session(self) -> Session | None:
         """The call, once there is one."""
-        return next(iter(self.stage.calls.sessions.values()), None)
+        if self._session is None and (records := self.stage.calls.records):
+            self._session = Session(self.stage.calls, next(iter(records.values())))
+        return self._session
 
-    async def reaches(self, *states: State) -> bool:
+    def _told(self, record: CallRecord, event: CallEvent) -> None:
+        match event:
+            case StateChanged(state):
+                self.changed.set()
+                self.point(f"the call is {state}")
+            case AgentConnected():
+                self.point("the agent is there")
+
+    async def reaches(self, *states: State | str) -> bool:
         """Wait for one of these states; whether the call gets there."""
         while self.session is None or self.session.state not in (*states, State.ENDED):
             self.changed.clear()
@@ -110,21 +123,6 @@ class Run:
                 assert self.session is None, "a call goes on or ends"
                 return False
         return self.session.state in states
-
-
-class Observed(Notes):
-    """Makes a point of each change."""
-
-    def __init__(self, run: Run) -> None:
-        super().__init__()
-        self._run = run
-
-    def call_changed(self, session: Session, state: State) -> None:
-        self._run.changed.set()
-        self._run.point(f"the call is {state.value}")
-
-    def agent_connected(self, session: Session, seconds: float) -> None:
-        self._run.point("the agent is there")
 
 
 # --- what a call goes through
@@ -154,9 +152,11 @@ async def refused(run: Run) -> None:
 
 async def waiting(run: Run) -> None:
     run.asterisk.enter(CALLER, "wait=30", answered=True)
-    if await run.reaches(State.WAITING) and (session := run.session) is not None:
-        plan = run.stage.for_waiting("named", CallArguments())
-        run.stage.calls.assign(session, plan, "named")
+    if await run.reaches("waiting") and (session := run.session) is not None:
+        waiting = session.live
+        assert isinstance(waiting, Waiting)
+        if waiting.waits:
+            run.stage.calls.assign(waiting, run.stage.plan(), "named")
         await talk(run)
 
 
@@ -174,7 +174,7 @@ async def holding(run: Run) -> None:
 async def transferred(run: Run) -> None:
     run.asterisk.enter(CALLER)
     if await run.reaches(State.TALKING) and run.session is not None:
-        run.session.post(ConsultRequested(ENDPOINT))
+        run.session.post(ConsultRequested(TARGET))
         # The target may be lost.
         await run.reaches(State.HANDED_OVER, State.TALKING)
         target_hangs_up(run)
@@ -182,11 +182,7 @@ async def transferred(run: Run) -> None:
 
 
 async def placed(run: Run, *, screened: bool = False) -> None:
-    manager = run.stage.calls
-    placement = Placement(ENDPOINT, ring_seconds=20, screened=screened)
-    party = Party(manager.placed_channel("out"), called_number="1", placement=placement)
-    plan = run.stage.for_waiting("out", CallArguments())
-    manager.place_call(plan, party, "out", reference=None, metadata={})
+    run.stage.place(screened=screened)
     await talk(run)
 
 
@@ -206,7 +202,11 @@ def caller_hangs_up(run: Run) -> None:
 
 def end_is_requested(run: Run) -> None:
     if (session := run.session) is not None:
-        session.post(EndRequested(ENDED))
+        live = session.live
+        if isinstance(live, Waiting):
+            live.end(ENDED)
+        else:
+            session.post(EndRequested(ENDED))
 
 
 def agent_is_lost(run: Run) -> None:
@@ -247,11 +247,11 @@ def events_are_lost(run: Run) -> None:
     async def back() -> None:
         await asyncio.sleep(0.1)
         run.asterisk.deaf = run.asterisk.away = False
-        run.stage.services.ari.link.set(True)
-        await run.stage.calls.catch_up()
+        run.stage.ari.link.set(True)
+        await run.stage.gateway._sweeper.catch_up()
 
     run.asterisk.deaf = True
-    run.stage.services.ari.link.set(False)
+    run.stage.ari.link.set(False)
     run.reconnecting = loop.create_task(back())
 
 
@@ -351,6 +351,6 @@ async def test_no_call_ends_because_of_a_moment_without_asterisk(
         assert run.outcome is not None and undisturbed.outcome is not None
         if disturb is events_are_lost:
             assert run.outcome == undisturbed.outcome, point
-        elif not (run.session.placed_by_us and point[0] in NOT_DONE_TWICE):
+        elif not (run.session.record.placed and point[0] in NOT_DONE_TWICE):
             # A target that was not called is a sentence of the agent's.
             assert run.outcome.status is undisturbed.outcome.status, point

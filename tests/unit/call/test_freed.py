@@ -20,8 +20,10 @@ from ari_app.call.signals import EndRequested
 from ari_app.call.states import State
 from ari_app.line.interface import KeyPressed, Outcome, Status
 from ari_app.records.record import CallRecord
+from linekit.clock import FrameClock
+from tests.session_view import Session
 from tests.unit.call.full_asterisk import FullAsterisk
-from tests.unit.call.stage import Session, Stage
+from tests.unit.call.stage import Stage
 
 CALLS: list[Callable[[Stage], Awaitable[Session]]] = []
 
@@ -107,7 +109,9 @@ async def refused(stage: Stage) -> Session:
 
 @pytest.fixture
 async def stage() -> AsyncIterator[Stage]:
-    asterisk = lambda clock: FullAsterisk(clock, lambda moment: None)
+    def asterisk(clock: FrameClock) -> FullAsterisk:
+        return FullAsterisk(clock, lambda moment: None)
+
     async with Stage(asterisk=asterisk) as stage:
         yield stage
 

@@ -13,21 +13,16 @@ from typing import Any
 
 import pytest
 
-from ari_app.call.plan import CallPlan, CallPolicy
+from ari_app.call.plan import CallPolicy
 from ari_app.call.states import State
-from ari_app.control.control import (
-    ControlRefused,
-    Dispatcher,
-    Initiate,
-    NotPossible,
-    SessionNotFound,
-)
+from ari_app.control.control import CallControl, ControlRefused, NotPossible, SessionNotFound
+from ari_app.control.planner import Planner, PlannerOptions, Wish
 from ari_app.line.asterisk.ari.resources import CONTINUE, EXTERNAL_MEDIA, ORIGINATE_WITH_ID
-from ari_app.line.asterisk.dialplan import CallArguments, parse_arguments
-from ari_app.line.asterisk.line import Party
+from ari_app.line.asterisk.dialplan import parse_arguments
 from ari_app.patterns import LinearPattern
+from tests.session_view import Session
 from tests.unit.call.fake_ari import ADD_CHANNEL, CREATE_BRIDGE, SET_VARIABLE, Seen
-from tests.unit.call.stage import Session, Stage, until
+from tests.unit.call.stage import Stage, now, until
 from tests.unit.hostile import HOSTILE
 
 TEXT = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028-\u202e\ud800-\udfff\"\\`${};|&<>]{0,1000}")
@@ -73,15 +68,16 @@ class Scene(Stage):
             settable_variables=frozenset({"TOPIC"}), number_pattern=LinearPattern("[0-9A-Za-z+]+")
         )
         self.services = replace(self.services, policy=policy)
-        self.manager = self.another_manager()
-        self.asterisk.on_event = self.manager.handle
-        self.dispatcher = Dispatcher(self.manager, self.services, self, lambda: True)
+        self.calls = self.another()
+        planner = Planner(
+            PlannerOptions("agent_default", 600, 8, lambda calls: 40),
+            self.agents,
+            None,
+            self.calls.count,
+        )
+        self.gateway._state = "connected"
+        self.control = CallControl(self.calls, self.gateway, planner, policy, now)
         return self
-
-    async def for_request(
-        self, session_id: str, party: Party, request: Initiate, waiting: CallPlan | None
-    ) -> CallPlan:
-        return self.for_waiting(session_id, CallArguments(request.agent_id))
 
     async def use(self, session: Session, tool: str, **parameters: object) -> None:
         """The agent calls a tool and is answered."""
@@ -107,7 +103,7 @@ Way = Callable[[Scene, str], Awaitable[object]]
 async def number_of_the_caller(scene: Scene, text: str) -> None:
     name = scene.caller()
     scene.asterisk.enter(name, number=text, exten=text)
-    await until(lambda: bool(scene.manager.sessions))
+    await until(lambda: bool(scene.calls.records))
     session = scene.session_of(name)
     await scene.until(session, State.TALKING)
     scene.agent().handler.tool_call("transfer_call", "c1", {"to": NUMBER, "mode": "attended"}, True)
@@ -121,7 +117,7 @@ async def arguments_of_stasis(scene: Scene, text: str) -> None:
 
 
 def variables(session: Session) -> dict[str, object]:
-    return dict(session.plan.initiation.dynamic_variables or {})
+    return dict(session.call.plan.briefing.variables)
 
 
 async def name_of_the_conversation(scene: Scene, text: str) -> None:
@@ -158,53 +154,53 @@ async def name_of_a_tool(scene: Scene, text: str) -> None:
 
 
 async def called_number(scene: Scene, text: str) -> None:
-    await scene.dispatcher.initiate(Initiate(called_number=text))
+    await scene.control.initiate(Wish(called_number=text))
 
 
 async def number_that_the_callee_sees(scene: Scene, text: str) -> None:
-    await scene.dispatcher.initiate(Initiate(called_number=NUMBER, caller_number=text))
+    await scene.control.initiate(Wish(called_number=NUMBER, caller_number=text))
 
 
 async def name_of_a_session(scene: Scene, text: str) -> None:
-    await scene.dispatcher.initiate(Initiate(called_number=NUMBER, session_id=text))
+    await scene.control.initiate(Wish(called_number=NUMBER, session_id=text))
 
 
 async def reference_of_a_dialer(scene: Scene, text: str) -> None:
-    await scene.dispatcher.initiate(Initiate(called_number=NUMBER, call_id=text))
+    await scene.control.initiate(Wish(called_number=NUMBER, reference=text))
 
 
 async def waiting_channel(scene: Scene, text: str) -> None:
     await scene.enter("wait=30")
-    await scene.dispatcher.initiate(Initiate(call_id=text, agent_id=text))
+    await scene.control.initiate(Wish(reference=text, agent_id=text))
 
 
 async def reason_to_end(scene: Scene, text: str) -> None:
     session = await scene.talk()
-    await scene.dispatcher.end(session.session_id, text)
+    await scene.control.end(session.session_id, text)
 
 
 async def end_of_a_session(scene: Scene, text: str) -> None:
-    await scene.dispatcher.end(text)
+    await scene.control.end(text)
 
 
 async def transfer_from_outside(scene: Scene, text: str) -> None:
     session = await scene.talk()
-    await scene.dispatcher.transfer(session.session_id, text)
+    await scene.control.transfer(session.session_id, text)
 
 
 async def attended_transfer_from_outside(scene: Scene, text: str) -> None:
     session = await scene.talk()
-    await scene.dispatcher.transfer(session.session_id, text, "attended")
+    await scene.control.transfer(session.session_id, text, "attended")
 
 
 async def keys_from_outside(scene: Scene, text: str) -> None:
     session = await scene.talk()
-    await scene.dispatcher.send_dtmf(session.session_id, text)
+    await scene.control.send_dtmf(session.session_id, text)
 
 
 async def what_the_agent_is_told(scene: Scene, text: str) -> None:
     session = await scene.talk()
-    await scene.dispatcher.say_to_agent(session.session_id, "context", text)
+    await scene.control.say_to_agent(session.session_id, "context", text)
 
 
 WAYS: list[Way] = [
@@ -251,8 +247,8 @@ async def test_nothing_hostile_reaches_asterisk(scene: Scene, way: Way, text: st
         text = text.encode("utf-8", "replace").decode()
     with contextlib.suppress(ControlRefused, NotPossible, SessionNotFound):
         await way(scene, text)
-    scene.manager.end_all("over")
-    await scene.manager.drain(30)
+    scene.calls.end_all("over")
+    await scene.calls.drain(30)
     assert list(look_at(scene.asterisk.seen)) == []
 
 
@@ -260,7 +256,7 @@ async def test_nothing_hostile_reaches_asterisk(scene: Scene, way: Way, text: st
 async def test_what_is_harmless_arrives_as_it_is(scene: Scene, way: Way) -> None:
     text = HARMLESS[way]
     await way(scene, text)
-    await scene.manager.drain(60)
+    await scene.calls.drain(60)
     given = [str(value) for seen in scene.asterisk.seen for value in seen.parameters.values()]
     assert [value for value in given if text in value]
 

@@ -4,38 +4,31 @@ import pytest
 
 from ari_app.call.plan import CallPolicy
 from ari_app.call.signals import OnMachine
+from ari_app.line.interface import Screened
 from ari_app.patterns import LinearPattern
 from ari_app.settings import load_settings
 
 
-def test_a_number_becomes_a_dial_string() -> None:
-    policy = CallPolicy(
-        outbound_endpoint="PJSIP/{number}@trunk", transfer_endpoint="Local/{number}@internal"
-    )
-    assert policy.callee("+49 30 23125001") == "PJSIP/+493023125001@trunk"
-    assert policy.target("+493023125001") == "Local/+493023125001@internal"
-
-
 def test_the_target_of_a_transfer_may_have_a_pattern_of_its_own() -> None:
     policy = CallPolicy(target_pattern=LinearPattern("[0-9]{3}"))
-    assert policy.target("200") == "PJSIP/200@trunk"
+    assert policy.target("200") == "200"
     with pytest.raises(ValueError, match="international"):
-        policy.callee("200")
+        policy.number("200")
 
 
 @pytest.mark.parametrize("spelling", ["+1 (555) 010-0199", "\u202d+1\u00a0555/010.0199\u202c\n"])
 def test_a_target_is_written_as_any_number(spelling: str) -> None:
     policy = CallPolicy()
-    assert policy.callee(spelling) == policy.target(spelling) == "PJSIP/+15550100199@trunk"
+    assert policy.number(spelling) == policy.target(spelling) == "+15550100199"
     assert policy.blind_target(spelling) == "+15550100199"
     extensions = CallPolicy(target_pattern=LinearPattern("1[0-9]{3}"))
-    assert extensions.target(" 10-01") == "PJSIP/1001@trunk"
+    assert extensions.target(" 10-01") == "1001"
     assert extensions.blind_target("1 001\t") == "1001"
 
 
 @pytest.mark.parametrize("number", ["1", "+49301&2", "${X}"])
 def test_nothing_else_is_dialled(number: str) -> None:
-    for dial in (CallPolicy().callee, CallPolicy().target):
+    for dial in (CallPolicy().number, CallPolicy().target):
         with pytest.raises(ValueError, match="number"):
             dial(number)
 
@@ -57,7 +50,12 @@ def test_nothing_else_is_dialled(number: str) -> None:
 def test_only_who_speaks_like_a_machine_is_treated_as_one(
     status: str, cause: str, action: OnMachine
 ) -> None:
-    assert CallPolicy(on_machine=OnMachine.HANG_UP).on_amd(status, cause) is action
+    assert CallPolicy(on_machine=OnMachine.HANG_UP).on_amd(Screened(status, cause)) is action
+
+
+def test_with_whom_nothing_is_known_of_the_agent_talks() -> None:
+    policy = CallPolicy(on_machine=OnMachine.HANG_UP, on_notsure=OnMachine.HANG_UP)
+    assert policy.on_amd(None) is OnMachine.TALK
 
 
 @pytest.mark.parametrize(
@@ -72,4 +70,4 @@ def test_the_others_have_settings_of_their_own(status: str, cause: str, action: 
     policy = load_settings(
         None, amd_on_words="talk", amd_on_silence="hang_up", amd_on_notsure="leave_message"
     ).call_policy()
-    assert policy.on_amd(status, cause) is action
+    assert policy.on_amd(Screened(status, cause)) is action

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import ari_app.agent.elevenlabs.errors  # noqa: F401 -- its classes count as AgentError's
 from ari_app.agent.elevenlabs.closing import CloseKind
 from ari_app.agent.precall import PreCallError
 from ari_app.errors import AgentError, AppError
@@ -14,10 +15,15 @@ from ari_app.line.asterisk.ari.errors import AriError
 from ari_app.line.interface import Result
 
 ROOT = Path(__file__).parents[3]
-SAYS_WHY = {"AgentFailed", "ControlFailed", "MediaLost", "CallerLeft", "CalleeLost", "end_all"}
+EVENTS = {"AgentFailed", "Ended", "LineFailed", "SoundLost"}
+# And what puts a reason into one of them.
+SAYS_WHY = EVENTS | {"_caller_gone", "_media_lost", "_fail", "end_all"}
 # Where the code of an error becomes a reason, and how.
-FAILING = ("ari_app/elevenlabs", "ari_app/agent/precall.py", "ari_app/line/asterisk/ari/errors.py")
-NOT_OF_A_CALL = {"lab/asterisk/ari_description.py"}
+FAILING = (
+    "ari_app/agent/elevenlabs",
+    "ari_app/agent/precall.py",
+    "ari_app/line/asterisk/ari/errors.py",
+)
 
 
 def documented() -> list[str]:
@@ -58,8 +64,8 @@ def codes_in(path: Path) -> Iterator[str]:
 
 
 def line_reasons() -> Iterator[str]:
-    """Why a line is lost that we did not end: what `Line` gives its handler."""
-    tree = ast.parse((ROOT / "audiosocket" / "line.py").read_text(encoding="utf-8"))
+    """Why a line is lost that we did not end: what a connection tells its handler."""
+    tree = ast.parse((ROOT / "audiosocket" / "connection.py").read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         match node:
             case ast.Call(
@@ -80,14 +86,16 @@ def in_the_code() -> set[str]:
     found = {reason for path in modules for reason in said_by(path)}
     for place in FAILING:
         path = ROOT / place
-        for module in [path] if path.is_file() else sorted(path.glob("*.py")):
+        modules = [path] if path.is_file() else sorted(path.glob("*.py"))
+        assert modules, place
+        for module in modules:
             found |= set(codes_in(module))
     for root in (AgentError, AriError, PreCallError):
         found |= set(codes_of(root))
     found |= set(Result)
     for kind in CloseKind:
         found |= {kind.value, f"agent_{kind.value}"}
-    # The dispatcher's word for an end that is asked for without one.
+    # The control's word for an end that is asked for without one.
     return found | set(line_reasons()) | {"end_requested"}
 
 

@@ -5,12 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ari_app.call.call import CallSession
 from ari_app.line.asterisk.ari.events import parse_event
 from ari_app.line.asterisk.ari.resources import SUBSCRIBE
-from ari_app.line.asterisk.dialplan import CallArguments
-from ari_app.line.asterisk.line import Party, Placement
 from ari_app.line.interface import Result, result_of
+from ari_app.records.record import CallRecord
 from tests.unit.call.stage import Stage
 from tests.unit.line.asterisk.ari.samples import channel, event
 
@@ -81,13 +79,11 @@ class Route:
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
-        self.ours = stage.manager.placed_channel("out")
-        party = Party(self.ours, called_number="1", placement=Placement("Local/1@from-internal"))
-        plan = stage.for_waiting("out", CallArguments())
-        self.session = stage.manager.place_call(plan, party, "out", reference=None, metadata={})
+        self.session = stage.place()
+        self.ours = self.session.call_id
 
     def tell(self, kind: str, **content: object) -> None:
-        self.stage.manager.handle(parse_event(orjson.dumps(event(kind, **content))))
+        self.stage.gateway.handle(parse_event(orjson.dumps(event(kind, **content))))
 
     def dials(self, status: str, peer: str = "trunk-1") -> None:
         """The dialplan's Dial() reports."""
@@ -97,12 +93,12 @@ class Route:
     def ends(self, peer: str = "trunk-1", **why: object) -> None:
         self.tell("ChannelDestroyed", channel=channel(peer), cause_txt="", **why)
 
-    async def over(self, said: str, cause: int = 0) -> CallSession:
+    async def over(self, said: str, cause: int = 0) -> CallRecord:
         """The dialplan says something to our half, which then ends."""
         self.tell("Dial", peer=channel(self.ours), dialstatus=said)
         self.ends(self.ours, cause=cause)
         await self.session.ended.wait()
-        return self.session
+        return self.session.record
 
 
 @pytest.mark.parametrize("rang", [True, False])

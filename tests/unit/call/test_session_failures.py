@@ -12,8 +12,6 @@ from ari_app.call.states import State
 from ari_app.errors import AgentError
 from ari_app.line.asterisk.ari.resources import ORIGINATE_WITH_ID
 from ari_app.line.asterisk.ari.rest import Operation
-from ari_app.line.asterisk.dialplan import CallArguments
-from ari_app.line.asterisk.line import Party, Placement
 from ari_app.line.interface import Outcome, Status
 from tests.unit.call.fake_ari import (
     ANSWER,
@@ -222,22 +220,16 @@ async def test_an_endpoint_that_cannot_be_dialled_is_named(
     stage: Stage, code: int, result: str, why: str
 ) -> None:
     stage.asterisk.before[ORIGINATE_WITH_ID] = status(code)
-    placement = Placement("PJSIP/+15550100199@trunk", ring_seconds=20)
-    party = Party(
-        stage.manager.placed_channel("out"), called_number="+15550100199", placement=placement
-    )
     with capture_logs() as logs:
-        session = stage.manager.place_call(
-            stage.for_waiting("out", CallArguments()), party, "out", reference=None, metadata={}
-        )
+        session = stage.place("+15550100199")
         await session.ended.wait()
-    assert session.result == result
-    assert session.detail is not None
-    assert session.detail.startswith("OUTBOUND_ENDPOINT is PJSIP/{number}@trunk: Asterisk ")
-    assert why in session.detail
+    assert session.record.result == result
+    assert session.record.detail is not None
+    assert session.record.detail.startswith("OUTBOUND_ENDPOINT is PJSIP/{number}@trunk: Asterisk ")
+    assert why in session.record.detail
     (told,) = (entry for entry in logs if entry["event"] == "callee_not_dialled")
     assert (told["log_level"], told["endpoint"]) == ("warning", "PJSIP/{number}@trunk")
-    assert "5550100199" not in str(told) + session.detail
+    assert "5550100199" not in str(told) + session.record.detail
 
 
 # --- the agent fails
@@ -277,7 +269,7 @@ async def test_one_that_has_begun_takes_the_name_of_the_tried_one(stage: Stage) 
     session = await stage.talk()
     assert session.conversation_id == "conv_of_agent_default"
     assert session.metadata == {}
-    session.conversation_named("conv_later")
+    session.record.tries("conv_later")
     assert session.conversation_id == "conv_of_agent_default"
 
 
@@ -332,13 +324,13 @@ async def test_a_greeting_is_heard_though_the_agent_closed_while_the_caller_was_
     await session.ended.wait()
     assert heard_ms(stage.media(session)) == 1000
     assert stage.landed(session).status == "COMPLETED"
-    assert session.answered_at is not None
+    assert session.record.answered_at is not None
     assert stage.left_behind() == []
 
 
 async def test_the_caller_cannot_be_joined_in_time(stage: Stage) -> None:
     stage.asterisk.before[ANSWER] = never
-    stage.services.ari.channels._timeout = 60
+    stage.ari.channels._timeout = 60
     began = now()
     session = await stage.enter()
     await session.ended.wait()
@@ -364,7 +356,7 @@ async def test_what_the_end_of_the_agent_is_for_the_dialplan(
     stage.agent().closes(kind)
     await session.ended.wait()
     assert (stage.landed(session).status, stage.landed(session).reason) == (expected, kind.value)
-    assert [close.kind for close in stage.notes.closes] == [kind]
+    assert [close.reason for close in stage.notes.closes] == [kind]
 
 
 async def test_an_agent_that_cannot_be_closed_holds_up_nothing_else(stage: Stage) -> None:

@@ -99,7 +99,7 @@ async def test_names_are_known_before_asterisk_hears_of_them(stage: Stage) -> No
         == f"voice-agent-media-{session.session_id}"
     )
     assert session.bridge_id == f"voice-agent-bridge-{session.session_id}"
-    assert request.parameters["external_host"] == stage.services.audiosocket_target
+    assert request.parameters["external_host"] == stage.target
     assert (request.parameters["format"], request.parameters["encapsulation"]) == (
         "slin",
         "audiosocket",
@@ -118,7 +118,7 @@ async def test_the_agent_gets_the_variables_and_the_handler(stage: Stage) -> Non
     session = await stage.talk("agent_id=agent_7", "customer_name=Jane")
     agent = stage.agent()
     assert agent.agent_id == session.agent_id == "agent_7"
-    assert agent.initiation.dynamic_variables == {
+    assert agent.briefing.variables == {
         "call_sid": session.call_id,
         "customer_name": "Jane",
     }
@@ -128,13 +128,19 @@ async def test_the_agent_gets_the_variables_and_the_handler(stage: Stage) -> Non
 
 async def test_what_others_see_of_a_call(stage: Stage) -> None:
     def seen() -> tuple[str, bool, bool, bool, bool]:
-        held, decided = session.held, session.outcome is not None
-        return session.status, session.counts, held.caller_expected, held.media_expected, decided
+        held, decided = session.line.held, session.outcome is not None
+        return (
+            session.record.status,
+            session.counts,
+            held.caller_expected,
+            held.media_expected,
+            decided,
+        )
 
     stage.agents.ready.clear()
     session = await stage.enter()
     assert seen() == ("initializing", True, True, False, False)
-    assert (session.caller_number, session.called_number) == ("493023125001", "100")
+    assert (session.record.caller_number, session.record.called_number) == ("493023125001", "100")
     stage.agents.ready.set()
     await stage.until(session, State.TALKING)
     assert seen() == ("active", True, True, True, False)
@@ -148,8 +154,9 @@ async def test_what_others_see_of_a_call(stage: Stage) -> None:
     await asyncio.sleep(5)
     assert session.call.context.duration() == lasted
     assert session.outcome == Outcome(Status.COMPLETED, "caller_hung_up")
-    assert session.answered_at is not None and session.ended_at is not None
-    assert session.started_at <= session.answered_at <= session.ended_at <= datetime.now(UTC)
+    record = session.record
+    assert record.answered_at is not None and record.ended_at is not None
+    assert record.started_at <= record.answered_at <= record.ended_at <= datetime.now(UTC)
     assert stage.notes.states == [State.CONNECTING, State.JOINING, State.TALKING, *RELEASED]
 
 

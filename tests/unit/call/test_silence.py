@@ -5,12 +5,13 @@ import asyncio
 import numpy as np
 import pytest
 
-from ari_app.agent.elevenlabs.server_messages import AgentToolRequest
 from ari_app.call.conversation import SilenceWatch, Verdict
+from ari_app.line.interface import PhoneHeld
 from audiosocket.frames import SLIN
 from lab.load.audiosocket_client import pcm_source
 from lab.softphone.sounds import babble, silence
-from tests.unit.call.stage import Session, Stage, now
+from tests.session_view import Session
+from tests.unit.call.stage import Stage, now
 
 
 class Watched:
@@ -193,9 +194,7 @@ async def test_a_tool_of_theirs_explains_the_silence(watched: Stage) -> None:
     handler = watched.agent().handler
     speak(session)
     await asyncio.sleep(1)
-    handler.other(
-        AgentToolRequest(tool_name="look_up", tool_call_id="t1", response_timeout_secs=30)
-    )
+    handler.their_tool_begins("look_up", "t1", 30)
     await asyncio.sleep(25)
     assert nudges(watched) == 0
     handler.tool_response("look_up", "t1", "success", False)
@@ -216,9 +215,9 @@ async def test_a_silence_that_is_meant_is_none(watched: Stage) -> None:
 async def test_a_caller_whose_phone_holds_us_waits_for_nothing(watched: Stage) -> None:
     session = await watched.talk()
     speak(session)
-    session.held_by_phone(True)
+    session.tells(PhoneHeld(True))
     await asyncio.sleep(60)
     assert nudges(watched) == 0
-    session.held_by_phone(False)
+    session.tells(PhoneHeld(False))
     await asyncio.sleep(12)
     assert nudges(watched) == 1

@@ -15,7 +15,7 @@ from ari_app.call.tools import (
     not_now,
     read_tool_call,
 )
-from ari_app.line.interface import Outcome, Status
+from ari_app.line.interface import Ability, Outcome, Status
 from ari_app.tools.tool import ToolAnswer
 
 POLICY = CallPolicy(settable_variables=frozenset({"TOPIC"}))
@@ -44,7 +44,7 @@ def test_an_end_is_refused_where_it_could_not_be_kept(name: str) -> None:
 
 
 def test_what_needs_asterisk_is_refused_without_it() -> None:
-    for action in (ENDS["transfer_call"], Consult("PJSIP/1"), HoldCaller()):
+    for action in (ENDS["transfer_call"], Consult("+493023125001"), HoldCaller()):
         assert not_now(action, State.TALKING, ends=False, reachable=True) is None
         assert not_now(action, State.TALKING, ends=False, reachable=False)
     assert not_now(ENDS["hang_up"], State.TALKING, ends=False, reachable=False) is None
@@ -71,7 +71,7 @@ def test_a_transfer_names_its_target(to: str) -> None:
 
 def test_the_target_of_an_attended_transfer_is_dialled() -> None:
     action = read_tool_call("transfer_call", {"to": "+493023125001", "mode": "attended"}, POLICY)
-    assert action == Consult("PJSIP/+493023125001@trunk")
+    assert action == Consult("+493023125001")
 
 
 @pytest.mark.parametrize(
@@ -114,6 +114,15 @@ def test_a_tool_from_the_file_is_asked_elsewhere() -> None:
     unknown = read_tool_call("look_down", {}, POLICY, ("look_up",))
     assert isinstance(unknown, ToolAnswer)
     assert "look_up" in unknown.text
+
+
+def test_what_the_line_cannot_do_is_not_there() -> None:
+    for name in ("send_dtmf", "hold", "set_variable", "transfer_call"):
+        action = read_tool_call(name, {"to": "200"}, POLICY, (), Ability.NOTHING)
+        assert isinstance(action, ToolAnswer) and action.is_error
+        assert action.text == f"There is no tool {name!r} on this line. There are: hang_up."
+    assert read_tool_call("hang_up", {}, POLICY, (), Ability.NOTHING) == ENDS["hang_up"]
+    assert read_tool_call("hold", {}, POLICY, (), Ability.MUSIC) == HoldCaller()
 
 
 @given(st.text(), st.dictionaries(st.text(), st.integers()))

@@ -139,7 +139,7 @@ def test_the_service_can_be_served_with_what_it_is_given(
     settings.require_serving()
     assert settings.elevenlabs_base_url == "http://practice-agent:8765"
     assert settings.audiosocket_target == "ari-app:9092"
-    assert settings.call_policy().outbound_endpoint == "PJSIP/{number}"
+    assert settings.asterisk_options("").outbound_endpoint == "PJSIP/{number}"
 
 
 def test_a_key_switches_to_elevenlabs() -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from rich.console import Console
 
-from ari_app.call.call import CallSession, TranscriptLine
-from ari_app.call.states import State
-from ari_app.line.interface import Outcome, Status
+from ari_app.records.events import AgentConnected, CallEnded, StateChanged, words
+from ari_app.records.record import CallRecord, TranscriptLine
 from lab.demo.progress import Steps
 from lab.demo.transcript import Entry, LiveTranscript, clock, render
 
@@ -34,9 +33,10 @@ class Clock:
         return self.now
 
 
-def session(**attributes: Any) -> CallSession:
-    fake = SimpleNamespace(duration=lambda: 7.0, outcome=None, **attributes)
-    return cast(CallSession, fake)
+def says(transcript: LiveTranscript, at_seconds: float, who: str, text: str) -> None:
+    record = CallRecord("s1", "sip-1", 0.0)
+    record.transcript.append(TranscriptLine(at_seconds, who, text))
+    transcript.heard(record, words(who, text))
 
 
 @pytest.mark.parametrize(
@@ -71,9 +71,9 @@ def test_times_count_from_the_start_of_the_call() -> None:
     transcript.start_at(100.0)
     now.now = 102.5
     transcript.caller_speaks("Hello.")
-    transcript.call_said(session(), TranscriptLine(2.1, "agent", "Good morning."))
+    says(transcript, 2.1, "agent", "Good morning.")
     transcript.start_at(None)
-    transcript.call_said(session(), TranscriptLine(2.1, "caller", "(spoke)"))
+    says(transcript, 2.1, "caller", "(spoke)")
     assert list(transcript.entries) == [
         Entry(2.5, "caller", "Hello."),
         Entry(2.5, "agent", "Good morning."),
@@ -82,19 +82,21 @@ def test_times_count_from_the_start_of_the_call() -> None:
     assert "Good morning." in seen(console)
 
 
-def test_the_life_of_a_call_is_told() -> None:
+async def test_the_life_of_a_call_is_told() -> None:
     console = terminal()
     transcript = LiveTranscript(console)
-    transcript.call_changed(session(), State.CONNECTING)
-    transcript.agent_connected(session(), 0.0123)
-    transcript.call_changed(session(), State.JOINING)
-    transcript.call_changed(session(), State.TALKING)
+    record = CallRecord("s1", "sip-1", asyncio.get_running_loop().time() - 7.0)
+    transcript.heard(record, StateChanged("connecting", "active"))
+    transcript.heard(record, AgentConnected("conv_1", 0.0123))
+    transcript.heard(record, StateChanged("joining", "active"))
+    transcript.heard(record, StateChanged("talking", "active"))
     assert not transcript.ended.is_set()
-    over = session()
-    over.outcome = outcome = Outcome(Status.COMPLETED, "agent_ended")  # type: ignore[misc]
-    transcript.call_changed(over, State.ENDED)
+    transcript.heard(record, StateChanged("ended", "ended"))
+    outcome = CallEnded("COMPLETED", "agent_ended", 9.0)
+    transcript.heard(record, outcome)
     assert transcript.ended.is_set()
     assert transcript.outcome is outcome
+    assert [round(entry.at_s, 1) for entry in transcript.entries] == [0.0, 0.0, 7.0, 9.0]
     assert [entry.text for entry in transcript.entries] == [
         "the call has reached the service",
         "the agent is ready after 12 ms",

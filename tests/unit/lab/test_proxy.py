@@ -86,7 +86,7 @@ async def test_it_passes_everything_on_and_ends_with_its_sides() -> None:
         client.writer.write_eof()
         assert await client.reader.read() == b""
         await client.closes()
-        while proxy.connections:
+        while proxy.connections:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         assert proxy.accepted == 1
 

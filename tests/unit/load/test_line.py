@@ -43,7 +43,7 @@ async def a_line() -> AsyncIterator[tuple[LoadLine, Peer, list[str]]]:
 
 async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while not holds():
+        while not holds():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 
 

@@ -64,7 +64,7 @@ class Bench:
 
     async def wait_for(self, holds: Callable[[], object]) -> None:
         async with asyncio.timeout(5):
-            while not holds():
+            while not holds():  # noqa: ASYNC110
                 await asyncio.sleep(0.002)
 
     def kinds(self) -> list[str]:

@@ -15,9 +15,10 @@ import pytest
 from rich.console import Console
 
 from ari_app.agent.elevenlabs.client import AgentClient
+from ari_app.agent.interface import Briefing
 from ari_app.errors import ConfigError
 from lab.practice_agent.command import run_practice_agent
-from tests.unit.agent.elevenlabs.recording_handler import RecordingHandler
+from tests.unit.agent.elevenlabs.told import Told
 
 
 @asynccontextmanager
@@ -57,9 +58,9 @@ async def test_what_is_said_is_shown(tmp_path: Path) -> None:
         running(dialogue=dialogue) as (url, screen),
         AgentClient(url, "any key") as client,
     ):
-        connection = await client.connect("agent_default", handler=RecordingHandler())
+        connection = await client.connect(Briefing("agent_default"), Told())
         async with asyncio.timeout(10):
-            while "Hello" not in screen.getvalue():
+            while "Hello" not in screen.getvalue():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         await connection.close()
         assert re.search(r"^\w{6} +\d+\.\d\d  agent  Hello \[you\]\.$", screen.getvalue(), re.M)
@@ -120,7 +121,7 @@ async def test_nothing_is_left_when_it_is_cancelled() -> None:
     screen = io.StringIO()
     task = asyncio.create_task(run_practice_agent("127.0.0.1:0", None, None, Console(file=screen)))
     async with asyncio.timeout(10):
-        while "listens" not in screen.getvalue():
+        while "listens" not in screen.getvalue():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

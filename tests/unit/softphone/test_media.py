@@ -90,7 +90,7 @@ async def test_what_comes_before_the_agreement_is_heard(far_end: socket.socket) 
         packet = RtpPacket(0, index, index * 160, 1, bytes(160))
         far_end.sendto(packet.encode(), stream.address)
     async with asyncio.timeout(20):
-        while stream.ear.stats().packets < 100:
+        while stream.ear.stats().packets < 100:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     stream.close()
     assert len(stream.ear.arrivals) == 100

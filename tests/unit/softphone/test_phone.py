@@ -58,7 +58,7 @@ async def connect(caller: Phone, called: Phone, **options: Any) -> tuple[Call, C
 
 async def until(happened: Callable[[], bool]) -> None:
     async with asyncio.timeout(GENEROUS_S):
-        while not happened():
+        while not happened():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 

@@ -5,14 +5,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.unit.agent.elevenlabs.recording_handler import RecordingHandler
+from tests.unit.agent.elevenlabs.told import Told
 
 
 @pytest.fixture
-async def handler() -> AsyncIterator[RecordingHandler]:
-    """A recording handler, in a loop in which no task may be left over."""
+async def told() -> AsyncIterator[Told]:
+    """Takes down what is told, in a loop in which no task may be left over."""
     before = asyncio.all_tasks()
-    yield RecordingHandler()
+    yield Told()
     for _ in range(3):
         await asyncio.sleep(0)
     assert asyncio.all_tasks() - before - {asyncio.current_task()} == set()

@@ -23,10 +23,10 @@ from ari_app.agent.elevenlabs import client as client_module
 from ari_app.agent.elevenlabs import connection as agent_socket
 from ari_app.agent.elevenlabs import errors
 from ari_app.agent.elevenlabs.client import AgentClient
-from ari_app.agent.elevenlabs.client_messages import Initiation, SourceInfo
 from ari_app.agent.elevenlabs.closing import CloseKind
-from ari_app.agent.elevenlabs.server_messages import InitiationMetadata
 from ari_app.agent.elevenlabs.signed_url import _is_loopback_url, parse_base_url, public_url
+from ari_app.agent.interface import Briefing, Closed, Spoke
+from ari_app.audio.formats import DEFAULT_AGENT_FORMATS
 from ari_app.errors import ConfigError
 from tests.unit.agent.elevenlabs.fake_agent import (
     API_KEY,
@@ -36,11 +36,11 @@ from tests.unit.agent.elevenlabs.fake_agent import (
     FakeConversation,
     quiet,
 )
-from tests.unit.agent.elevenlabs.recording_handler import RecordingHandler
+from tests.unit.agent.elevenlabs.told import Told
 
 
 async def test_a_name_server_that_is_silent_is_no_agent_that_is(
-    handler: RecordingHandler, monkeypatch: pytest.MonkeyPatch
+    told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A machine without a network: the name is what is missing."""
     silent = threading.Event()
@@ -53,20 +53,20 @@ async def test_a_name_server_that_is_silent_is_no_agent_that_is(
     try:
         async with AgentClient("https://api.example", API_KEY, connect_timeout=1) as client:
             with pytest.raises(errors.AgentUnavailable, match="cannot be reached"):
-                await client.connect("agent_1", handler=handler)
+                await client.connect(Briefing("agent_1"), told)
     finally:
         silent.set()
 
 
-async def test_with_a_key_the_signed_url_is_used(handler: RecordingHandler) -> None:
-    initiation = Initiation(
-        dynamic_variables={"caller_id": "+49"}, environment="staging", branch_id="b1"
+async def test_with_a_key_the_signed_url_is_used(told: Told) -> None:
+    briefing = Briefing(
+        "agent 7&x", {"caller_id": "+49"}, options={"environment": "staging", "branch_id": "b1"}
     )
     async with FakeAgent() as agent, AgentClient(agent.base_url, API_KEY) as client:
-        connection = await client.connect("agent 7&x", initiation, handler=handler)
-        assert handler.calls == []
+        connection = await client.connect(briefing, told)
+        assert told.events == []
         await connection.close()
-    assert connection.conversation_id == "conv_fake"
+    assert connection.id == "conv_fake"
     (path, query, headers), (_, socket_query, socket_headers) = agent.requests
     assert path == "/v1/convai/conversation/get-signed-url"
     assert query == {
@@ -89,11 +89,11 @@ async def test_with_a_key_the_signed_url_is_used(handler: RecordingHandler) -> N
 
 @pytest.mark.parametrize("key", [None, "", SecretStr("")])
 async def test_without_a_key_the_public_url_is_used(
-    handler: RecordingHandler, key: str | SecretStr | None
+    told: Told, key: str | SecretStr | None
 ) -> None:
-    initiation = Initiation(environment="staging", source_info=SourceInfo(source="sip_trunk"))
+    options = {"environment": "staging", "source_info": {"source": "sip_trunk"}}
     async with FakeAgent() as agent, AgentClient(agent.base_url + "/", key) as client:
-        connection = await client.connect("a7", initiation, handler=handler)
+        connection = await client.connect(Briefing("a7", options=options), told)
         await connection.close()
     ((path, query, _),) = agent.requests
     assert path == "/v1/convai/conversation"
@@ -102,19 +102,19 @@ async def test_without_a_key_the_public_url_is_used(
     assert sent["source_info"] == {"source": "sip_trunk"}
 
 
-async def test_two_conversations_share_a_client(handler: RecordingHandler) -> None:
+async def test_two_conversations_share_a_client(told: Told) -> None:
     async with FakeAgent() as agent, AgentClient(agent.base_url, API_KEY) as client:
-        first = await client.connect("a", handler=handler)
-        second = await client.connect("a", handler=RecordingHandler())
+        first = await client.connect(Briefing("a"), told)
+        second = await client.connect(Briefing("a"), Told())
         await first.close()
         assert second.is_open
         await second.close()
         await client.close()
-        third = await client.connect("a", handler=RecordingHandler())
+        third = await client.connect(Briefing("a"), Told())
         await third.close()
 
 
-async def test_events_before_the_metadata_come_after_connect(handler: RecordingHandler) -> None:
+async def test_events_before_the_metadata_come_after_connect(told: Told) -> None:
     async def script(conversation: FakeConversation) -> None:
         await conversation.receive()
         await conversation.send(
@@ -126,12 +126,11 @@ async def test_events_before_the_metadata_come_after_connect(handler: RecordingH
         await conversation.until_closed()
 
     async with FakeAgent(script) as agent, AgentClient(agent.base_url) as client:
-        connection = await client.connect("a", handler=handler)
-        assert handler.calls == []
-        await handler.until_called("audio")
+        connection = await client.connect(Briefing("a"), told)
+        assert told.events == []
+        await told.until_told(Spoke)
         await connection.close()
-    assert handler.names == ["other", "audio", "closed"]
-    assert isinstance(handler.calls[0][1], InitiationMetadata)
+    assert told.kinds == [Spoke, Closed]
     assert connection.stats.messages_out == 2
 
 
@@ -154,7 +153,7 @@ async def test_events_before_the_metadata_come_after_connect(handler: RecordingH
     ],
 )
 async def test_answers_that_are_no_signed_url(
-    handler: RecordingHandler, status: int, body: str, expected: type[errors.ConnectError]
+    told: Told, status: int, body: str, expected: type[errors.ConnectError]
 ) -> None:
     async def signed() -> tuple[int, str]:
         return status, body
@@ -162,9 +161,9 @@ async def test_answers_that_are_no_signed_url(
     async with FakeAgent() as agent, AgentClient(agent.base_url, API_KEY) as client:
         agent.signed = signed
         with pytest.raises(expected) as refused:
-            await client.connect("a", handler=handler)
+            await client.connect(Briefing("a"), told)
     assert len(agent.requests) == (2 if refused.value.retryable else 1)
-    assert handler.calls == []
+    assert told.events == []
 
 
 @pytest.mark.parametrize(
@@ -177,21 +176,21 @@ async def test_answers_that_are_no_signed_url(
     ],
 )
 async def test_a_refused_handshake(
-    handler: RecordingHandler, status: int, expected: type[errors.ConnectError]
+    told: Told, status: int, expected: type[errors.ConnectError]
 ) -> None:
     async with FakeAgent() as agent, AgentClient(agent.base_url) as client:
         agent.upgrade_status = status
         with pytest.raises(expected):
-            await client.connect("a", handler=handler)
+            await client.connect(Briefing("a"), told)
 
 
 @pytest.mark.parametrize("key", [None, API_KEY])
-async def test_nobody_listens(handler: RecordingHandler, key: str | None) -> None:
+async def test_nobody_listens(told: Told, key: str | None) -> None:
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         async with AgentClient(f"http://127.0.0.1:{reserved.getsockname()[1]}", key) as client:
             with pytest.raises(errors.AgentUnavailable, match="cannot be") as caught:
-                await client.connect("a", handler=handler)
+                await client.connect(Briefing("a"), told)
     assert caught.value.retryable
 
 
@@ -200,7 +199,7 @@ async def test_nobody_listens(handler: RecordingHandler, key: str | None) -> Non
     [("conversation_id=conv_1&", ["conv_1"]), ("conversation_id=a%20b&", []), ("", [])],
 )
 async def test_a_signed_url_names_the_conversation_before_it_begins(
-    handler: RecordingHandler, query: str, ids: list[str]
+    told: Told, query: str, ids: list[str]
 ) -> None:
     named: list[str] = []
     async with FakeAgent() as agent, AgentClient(agent.base_url, API_KEY) as client:
@@ -211,11 +210,11 @@ async def test_a_signed_url_names_the_conversation_before_it_begins(
 
         agent.signed, agent.upgrade_status = signed, 404
         with pytest.raises(errors.AgentNotFound):
-            await client.connect("a", handler=handler, named=named.append)
+            await client.connect(Briefing("a"), told, named=named.append)
     assert named == ids
 
 
-async def test_a_check_with_a_key_asks_for_a_url_only(handler: RecordingHandler) -> None:
+async def test_a_check_with_a_key_asks_for_a_url_only(told: Told) -> None:
     async with FakeAgent() as agent, AgentClient(agent.base_url, API_KEY) as client:
         await client.check("a")
         assert agent.requests[0][1] == {"agent_id": ["a"]}, "of a conversation it asks nothing"
@@ -223,7 +222,7 @@ async def test_a_check_with_a_key_asks_for_a_url_only(handler: RecordingHandler)
 
 
 async def test_a_check_without_a_key_opens_the_socket_and_says_nothing(
-    handler: RecordingHandler,
+    told: Told,
 ) -> None:
     async with FakeAgent() as agent, AgentClient(agent.base_url) as client:
         await client.check("a")
@@ -233,7 +232,7 @@ async def test_a_check_without_a_key_opens_the_socket_and_says_nothing(
     assert [conversation.frames for conversation in agent.conversations] == [[]]
 
 
-async def test_a_check_has_the_same_deadline(handler: RecordingHandler) -> None:
+async def test_a_check_has_the_same_deadline(told: Told) -> None:
     tired = asyncio.Event()
 
     async def signed() -> tuple[int, str]:
@@ -259,7 +258,7 @@ async def test_a_check_has_the_same_deadline(handler: RecordingHandler) -> None:
     ],
 )
 async def test_rare_failures_to_open_the_socket(
-    handler: RecordingHandler,
+    told: Told,
     monkeypatch: pytest.MonkeyPatch,
     failure: Exception,
     expected: type[errors.ConnectError],
@@ -270,12 +269,12 @@ async def test_rare_failures_to_open_the_socket(
     monkeypatch.setattr(agent_socket, "connect", fail)
     async with AgentClient("https://localhost") as client:
         with pytest.raises(expected) as caught:
-            await client.connect("a", handler=handler)
+            await client.connect(Briefing("a"), told)
     assert "secret" not in str(caught.value)
 
 
 async def test_a_connection_that_the_system_gives_up_on(
-    handler: RecordingHandler, monkeypatch: pytest.MonkeyPatch
+    told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
         raise aiohttp.ConnectionTimeoutError
@@ -283,10 +282,10 @@ async def test_a_connection_that_the_system_gives_up_on(
     monkeypatch.setattr(aiohttp.ClientSession, "get", fail)
     async with AgentClient("https://localhost", API_KEY) as client:
         with pytest.raises(errors.AgentTimeout):
-            await client.connect("a", handler=handler)
+            await client.connect(Briefing("a"), told)
 
 
-async def test_a_server_that_speaks_something_else(handler: RecordingHandler) -> None:
+async def test_a_server_that_speaks_something_else(told: Told) -> None:
     async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 mail.example ESMTP\r\n")
         await writer.drain()
@@ -297,7 +296,7 @@ async def test_a_server_that_speaks_something_else(handler: RecordingHandler) ->
     port = server.sockets[0].getsockname()[1]
     async with server, AgentClient(f"http://127.0.0.1:{port}") as client:
         with pytest.raises(errors.AgentUnavailable):
-            await client.connect("a", handler=handler)
+            await client.connect(Briefing("a"), told)
 
 
 @pytest.mark.parametrize(
@@ -311,7 +310,7 @@ async def test_a_server_that_speaks_something_else(handler: RecordingHandler) ->
     ],
 )
 async def test_a_close_before_the_metadata(
-    handler: RecordingHandler, code: int, reason: str, slug: str, retryable: bool
+    told: Told, code: int, reason: str, slug: str, retryable: bool
 ) -> None:
     async def script(conversation: FakeConversation) -> None:
         await conversation.receive()
@@ -319,13 +318,13 @@ async def test_a_close_before_the_metadata(
 
     async with FakeAgent(script) as agent, AgentClient(agent.base_url) as client:
         with pytest.raises(errors.AgentRefused) as caught:
-            await client.connect("a", handler=handler)
+            await client.connect(Briefing("a"), told)
     assert (caught.value.code, caught.value.retryable) == (slug, retryable)
     assert caught.value.close.code == code
-    assert handler.calls == []
+    assert told.events == []
 
 
-async def test_an_error_message_before_the_close_is_heard(handler: RecordingHandler) -> None:
+async def test_an_error_message_before_the_close_is_heard(told: Told) -> None:
     async def script(conversation: FakeConversation) -> None:
         await conversation.receive()
         await conversation.send({"type": "error", "message": "This exceeds your quota limit"})
@@ -333,11 +332,11 @@ async def test_an_error_message_before_the_close_is_heard(handler: RecordingHand
 
     async with FakeAgent(script) as agent, AgentClient(agent.base_url) as client:
         with pytest.raises(errors.AgentRefused) as caught:
-            await client.connect("a", handler=handler)
+            await client.connect(Briefing("a"), told)
     assert caught.value.close.kind is CloseKind.QUOTA
 
 
-async def test_an_unknown_format_ends_the_attempt(handler: RecordingHandler) -> None:
+async def test_an_unknown_format_ends_the_attempt(told: Told) -> None:
     gone = asyncio.Event()
 
     async def script(conversation: FakeConversation) -> None:
@@ -354,12 +353,12 @@ async def test_an_unknown_format_ends_the_attempt(handler: RecordingHandler) -> 
 
     async with FakeAgent(script) as agent, AgentClient(agent.base_url) as client:
         with pytest.raises(errors.UnsupportedFormat, match="opus_48000"):
-            await client.connect("a", handler=handler)
+            await client.connect(Briefing("a"), told)
         await gone.wait()
-    assert handler.calls == []
+    assert told.events == []
 
 
-async def test_one_deadline_covers_a_silent_agent(handler: RecordingHandler) -> None:
+async def test_one_deadline_covers_a_silent_agent(told: Told) -> None:
     gone = asyncio.Event()
 
     async def script(conversation: FakeConversation) -> None:
@@ -371,12 +370,12 @@ async def test_one_deadline_covers_a_silent_agent(handler: RecordingHandler) -> 
         AgentClient(agent.base_url, connect_timeout=0.05) as client,
     ):
         with pytest.raises(errors.AgentTimeout, match=r"within 0\.05 s"):
-            await client.connect("a", handler=handler)
+            await client.connect(Briefing("a"), told)
         await gone.wait()
-    assert handler.calls == []
+    assert told.events == []
 
 
-async def test_one_deadline_covers_a_silent_rest(handler: RecordingHandler) -> None:
+async def test_one_deadline_covers_a_silent_rest(told: Told) -> None:
     tired = asyncio.Event()
 
     async def signed() -> tuple[int, str]:
@@ -389,12 +388,12 @@ async def test_one_deadline_covers_a_silent_rest(handler: RecordingHandler) -> N
     ):
         agent.signed = signed
         with pytest.raises(errors.AgentTimeout) as caught:
-            await client.connect("a", handler=handler)
+            await client.connect(Briefing("a"), told)
         tired.set()
     assert caught.value.retryable
 
 
-async def test_a_cancelled_connect_leaves_nothing(handler: RecordingHandler) -> None:
+async def test_a_cancelled_connect_leaves_nothing(told: Told) -> None:
     here, gone = asyncio.Event(), asyncio.Event()
 
     async def script(conversation: FakeConversation) -> None:
@@ -404,25 +403,25 @@ async def test_a_cancelled_connect_leaves_nothing(handler: RecordingHandler) -> 
         gone.set()
 
     async with FakeAgent(script) as agent, AgentClient(agent.base_url) as client:
-        task = asyncio.create_task(client.connect("a", handler=handler))
+        task = asyncio.create_task(client.connect(Briefing("a"), told))
         await here.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         await gone.wait()
-    assert handler.calls == []
+    assert told.events == []
 
 
 async def test_an_initiation_that_json_cannot_carry_opens_no_socket(
-    handler: RecordingHandler,
+    told: Told,
 ) -> None:
     async with FakeAgent() as agent, AgentClient(agent.base_url) as client:
         with pytest.raises(ValueError, match="cannot be written"):
             await client.connect(
-                "a", Initiation(custom_llm_extra_body={"n": 2**70}), handler=handler
+                Briefing("a", options={"custom_llm_extra_body": {"n": 2**70}}), told
             )
         with pytest.raises(ConfigError, match="no agent is named"):
-            await client.connect("", handler=handler)
+            await client.connect(Briefing(""), told)
     assert agent.requests == []
 
 
@@ -447,32 +446,32 @@ def ca_file(authority: trustme.CA, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("key", [None, API_KEY])
 async def test_https_becomes_wss(
-    handler: RecordingHandler, tls: ssl.SSLContext, ca_file: Path, key: str | None
+    told: Told, tls: ssl.SSLContext, ca_file: Path, key: str | None
 ) -> None:
     async with (
         FakeAgent(tls=tls) as agent,
         AgentClient(agent.base_url, key, ca_file=ca_file) as client,
     ):
-        connection = await client.connect("a", handler=handler)
-        connection.send_audio(b"\0" * 640)
+        connection = await client.connect(Briefing("a"), told)
+        connection.hear(b"\0" * 640)
         await connection.close()
     assert connection.stats.audio_bytes_out == 640
 
 
 @pytest.mark.parametrize("key", [None, API_KEY])
 async def test_an_unknown_authority_is_refused(
-    handler: RecordingHandler, tls: ssl.SSLContext, key: str | None
+    told: Told, tls: ssl.SSLContext, key: str | None
 ) -> None:
     async with FakeAgent(tls=tls) as agent, AgentClient(agent.base_url, key) as client:
         with pytest.raises(errors.AgentUnavailable, match=r"not trusted: unable to get") as caught:
-            await client.connect("a", handler=handler)
+            await client.connect(Briefing("a"), told)
     assert not caught.value.retryable
     assert caught.value.code == "agent_untrusted"
 
 
 @pytest.mark.parametrize("key", [None, API_KEY])
 async def test_a_certificate_for_another_name_is_refused(
-    handler: RecordingHandler, authority: trustme.CA, ca_file: Path, key: str | None
+    told: Told, authority: trustme.CA, ca_file: Path, key: str | None
 ) -> None:
     others = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("other.example").configure_cert(others)
@@ -481,13 +480,13 @@ async def test_a_certificate_for_another_name_is_refused(
         AgentClient(agent.base_url, key, ca_file=ca_file) as client,
     ):
         with pytest.raises(errors.AgentUnavailable, match="Hostname mismatch") as caught:
-            await client.connect("a", handler=handler)
+            await client.connect(Briefing("a"), told)
     assert caught.value.code == "agent_untrusted"
 
 
 @pytest.mark.parametrize("key", [None, API_KEY])
 async def test_a_certificate_that_has_expired_is_refused(
-    handler: RecordingHandler, authority: trustme.CA, ca_file: Path, key: str | None
+    told: Told, authority: trustme.CA, ca_file: Path, key: str | None
 ) -> None:
     old = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     past = datetime(2020, 1, 1, tzinfo=UTC)
@@ -497,11 +496,11 @@ async def test_a_certificate_that_has_expired_is_refused(
         AgentClient(agent.base_url, key, ca_file=ca_file) as client,
     ):
         with pytest.raises(errors.AgentUnavailable, match="expired"):
-            await client.connect("a", handler=handler)
+            await client.connect(Briefing("a"), told)
 
 
 async def test_a_signed_url_may_not_fall_back_to_plain(
-    handler: RecordingHandler, tls: ssl.SSLContext, ca_file: Path
+    told: Told, tls: ssl.SSLContext, ca_file: Path
 ) -> None:
     async with (
         FakeAgent() as plain,
@@ -514,7 +513,7 @@ async def test_a_signed_url_may_not_fall_back_to_plain(
 
         agent.signed = signed
         with pytest.raises(errors.AgentUnavailable, match="usable signed URL"):
-            await client.connect("a", handler=handler)
+            await client.connect(Briefing("a"), told)
     assert plain.requests == []
 
 
@@ -575,7 +574,7 @@ def test_a_key_over_plain_http_to_another_machine_is_warned_of() -> None:
 
 
 async def test_secrets_stay_out_of_logs_errors_and_representations(
-    handler: RecordingHandler, caplog: pytest.LogCaptureFixture
+    told: Told, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     said: list[str] = []
@@ -590,14 +589,14 @@ async def test_secrets_stay_out_of_logs_errors_and_representations(
 
     with structlog.testing.capture_logs() as logs:
         async with FakeAgent(script) as agent, AgentClient(agent.base_url, API_KEY) as client:
-            connection = await client.connect("a", Initiation(), handler=handler)
+            connection = await client.connect(Briefing("a"), told)
             said += [repr(client), repr(connection), repr(vars(client)), repr(vars(connection))]
             await connection.close()
             refused = True
             for upgrade in (None, 401):
                 agent.upgrade_status = upgrade
                 with pytest.raises(errors.ConnectError) as caught:
-                    await client.connect("a", handler=handler)
+                    await client.connect(Briefing("a"), told)
                 frames = traceback.TracebackException.from_exception(
                     caught.value, capture_locals=True
                 )
@@ -619,7 +618,7 @@ async def test_secrets_stay_out_of_logs_errors_and_representations(
 # --- the second attempt
 
 
-async def test_the_second_attempt_may_succeed(handler: RecordingHandler) -> None:
+async def test_the_second_attempt_may_succeed(told: Told) -> None:
     answers = [503]
 
     async def signed() -> tuple[int, str]:
@@ -629,7 +628,7 @@ async def test_the_second_attempt_may_succeed(handler: RecordingHandler) -> None
 
     async with FakeAgent() as agent, AgentClient(agent.base_url, API_KEY) as client:
         agent.signed = signed
-        connection = await client.connect("a", handler=handler)
+        connection = await client.connect(Briefing("a"), told)
         await connection.close()
     assert [path for path, _, _ in agent.requests] == [
         "/v1/convai/conversation/get-signed-url",
@@ -639,7 +638,7 @@ async def test_the_second_attempt_may_succeed(handler: RecordingHandler) -> None
 
 
 async def test_a_socket_that_breaks_before_the_conversation_is_opened_again(
-    handler: RecordingHandler,
+    told: Told,
 ) -> None:
     async def script(peer: FakeConversation) -> None:
         if len(agent.conversations) == 1:
@@ -648,13 +647,13 @@ async def test_a_socket_that_breaks_before_the_conversation_is_opened_again(
             await quiet(peer)
 
     async with FakeAgent(script) as agent, AgentClient(agent.base_url) as client:
-        connection = await client.connect("a", handler=handler)
+        connection = await client.connect(Briefing("a"), told)
         await connection.close()
     assert len(agent.conversations) == 2
 
 
 @pytest.mark.parametrize("where", ["rest", "handshake"])
-async def test_a_wait_that_does_not_fit_is_not_begun(handler: RecordingHandler, where: str) -> None:
+async def test_a_wait_that_does_not_fit_is_not_begun(told: Told, where: str) -> None:
     async def signed() -> tuple[int, str]:
         return 429, ""
 
@@ -662,9 +661,36 @@ async def test_a_wait_that_does_not_fit_is_not_begun(handler: RecordingHandler, 
     async with FakeAgent() as agent, AgentClient(agent.base_url, key) as client:
         agent.signed, agent.upgrade_status, agent.retry_after = signed, 429, "60"
         with pytest.raises(errors.AgentRateLimited) as refused:
-            await client.connect("a", handler=handler)
+            await client.connect(Briefing("a"), told)
     assert refused.value.retry_after == 60
     assert len(agent.requests) == 1
+
+
+# --- the formats
+
+
+async def test_the_formats_of_an_agent_are_known_once_it_has_announced_them(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "_MAX_KNOWN_AGENTS", 2)
+    narrow = {
+        "conversation_id": "c",
+        "agent_output_audio_format": "ulaw_8000",
+        "user_input_audio_format": "pcm_8000",
+    }
+
+    async def script(peer: FakeConversation) -> None:
+        await peer.receive()
+        await peer.send({**METADATA, "conversation_initiation_metadata_event": narrow})
+        await peer.until_closed()
+
+    async with FakeAgent(script) as agent, AgentClient(agent.base_url) as client:
+        for agent_id in ("a", "b", "c"):
+            assert client.formats_of(agent_id) == DEFAULT_AGENT_FORMATS
+            await (await client.connect(Briefing(agent_id), Told())).close()
+            formats = client.formats_of(agent_id)
+            assert (formats.hears.name, formats.speaks.name) == ("pcm_8000", "ulaw_8000")
+        assert client.formats_of("a") == DEFAULT_AGENT_FORMATS, "the oldest is forgotten"
 
 
 # --- the key
@@ -681,16 +707,16 @@ async def test_a_service_out_of_reach_is_known_and_asked_about_until_it_is_there
         with pytest.raises(errors.AgentUnavailable):
             await client.check("a")
         assert client.key.problem == "the agent's service cannot be reached: connection refused"
-        watching = asyncio.create_task(client.watch_key())
+        watching = asyncio.create_task(client.watch())
         async with FakeAgent(port=port):
-            while client.key.problem:
+            while client.key.problem:  # noqa: ASYNC110
                 await asyncio.sleep(0)
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
 
 
 async def test_a_refused_key_is_known_and_asked_about_until_it_is_taken(
-    handler: RecordingHandler, monkeypatch: pytest.MonkeyPatch
+    told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_module, "_KEY_SECONDS", 0.0)
     status = [401]
@@ -700,15 +726,15 @@ async def test_a_refused_key_is_known_and_asked_about_until_it_is_taken(
 
     async with FakeAgent() as agent, AgentClient(agent.base_url, API_KEY) as client:
         agent.signed = signed
-        watching = asyncio.create_task(client.watch_key())
+        watching = asyncio.create_task(client.watch())
         with pytest.raises(errors.AgentUnauthorized):
-            await client.connect("a", handler=handler)
+            await client.connect(Briefing("a"), told)
         refused = [client.key.refused]
-        while len(agent.requests) < 3:
+        while len(agent.requests) < 3:  # noqa: ASYNC110
             await asyncio.sleep(0)
         refused.append(client.key.refused)
         status[0] = 200
-        while client.key.refused:
+        while client.key.refused:  # noqa: ASYNC110
             await asyncio.sleep(0)
         assert refused == [True, True]
         asked = len(agent.requests)

@@ -1,4 +1,4 @@
-"""A running conversation: callbacks, sending, a peer that does not read, every way to end."""
+"""A running conversation: what it tells, sending, a peer that does not read, every way to end."""
 
 from __future__ import annotations
 
@@ -19,25 +19,39 @@ import structlog
 import uvloop
 from websockets.client import ClientProtocol
 
-from ari_app.agent.elevenlabs import client_messages, server_messages
+from ari_app.agent.elevenlabs import client_messages
 from ari_app.agent.elevenlabs import connection as connection_module
-from ari_app.agent.elevenlabs.client import AgentClient, AgentConnection
+from ari_app.agent.elevenlabs.client import AgentClient
 from ari_app.agent.elevenlabs.closing import CloseKind
-from ari_app.agent.elevenlabs.connection import AgentSocket, Outbox
+from ari_app.agent.elevenlabs.connection import AgentConnection, AgentSocket, Outbox
 from ari_app.agent.elevenlabs.protocol import AgentProtocol
+from ari_app.agent.interface import (
+    AgentCorrected,
+    AgentEvent,
+    AgentSaid,
+    Briefing,
+    CallerSaid,
+    Closed,
+    Ending,
+    Interrupted,
+    ResponseComplete,
+    Spoke,
+    TheirToolEnded,
+    ToolCalled,
+)
 from tests.unit.agent.elevenlabs.fake_agent import FakeAgent, FakeConversation, Script, quiet
-from tests.unit.agent.elevenlabs.recording_handler import RecordingHandler
 from tests.unit.agent.elevenlabs.samples import BY_TYPE
+from tests.unit.agent.elevenlabs.told import Told
 
 GREETING = b"\1\2" * 400
 
 
 @asynccontextmanager
 async def conversation(
-    script: Script, handler: RecordingHandler, **options: Any
+    script: Script, told: Told, **options: Any
 ) -> AsyncIterator[tuple[FakeAgent, AgentConnection]]:
     async with FakeAgent(script) as agent, AgentClient(agent.base_url, **options) as client:
-        connection = await client.connect("a", handler=handler)
+        connection = await client.connect(Briefing("a"), told)
         try:
             yield agent, connection
         finally:
@@ -53,7 +67,7 @@ def audio(event_id: int, data: bytes = GREETING, *, is_final: bool = False) -> d
     return {"type": "audio", "audio_event": event}
 
 
-async def test_every_event_reaches_its_callback_in_order(handler: RecordingHandler) -> None:
+async def test_every_event_is_told_in_order(told: Told) -> None:
     async def script(peer: FakeConversation) -> None:
         await peer.begin()
         await peer.send(
@@ -72,55 +86,48 @@ async def test_every_event_reaches_its_callback_in_order(handler: RecordingHandl
         )
         await peer.socket.close()
 
-    async with conversation(script, handler) as (_, connection):
-        await handler.until_called("closed")
-    metadata, *calls, closed = handler.calls
-    assert metadata[0] == "other"
-    assert isinstance(metadata[1], server_messages.InitiationMetadata)
-    assert calls == [
-        ("audio", 1, GREETING, False),
-        ("user_transcript", "Hello", 4),
-        ("agent_response", "Hi, how can I help?", 5),
-        ("interruption", 5),
-        ("agent_response_correction", "A long text", "A long", 5),
-        ("audio", 6, GREETING, True),
-        ("response_complete", 5),
-        ("tool_call", "transfer_call", "tc1", {"to": "200"}, True),
-        ("other", server_messages.VadScore(vad_score=0.75)),
-        ("other", server_messages.Unknown("brand_new")),
-        ("tool_response", "end_call", "end_1", "success", False),
+    async with conversation(script, told) as (_, connection):
+        await told.until_told(Closed)
+    *events, closed = told.events
+    assert events == [
+        Spoke(1, GREETING, False),
+        CallerSaid("Hello", 4),
+        AgentSaid("Hi, how can I help?", 5),
+        Interrupted(5),
+        AgentCorrected("A long text", "A long", 5),
+        Spoke(6, GREETING, True),
+        ResponseComplete(5),
+        ToolCalled("transfer_call", "tc1", {"to": "200"}, True, 6),
+        TheirToolEnded("end_call", "end_1", "success", False),
+        Ending(),
     ]
-    assert closed == ("closed", handler.end)
-    assert handler.end.kind is CloseKind.AGENT_ENDED
+    assert closed == told.end
+    assert told.end.reason == CloseKind.AGENT_ENDED
     assert connection.call_ending
     assert not connection.is_open
     assert connection.stats.overtaken_audio_messages == 1
     assert connection.stats.unknown == {"brand_new": 1}
 
 
-async def test_everything_that_can_be_sent_arrives_as_text(handler: RecordingHandler) -> None:
-    async with conversation(quiet, handler) as (agent, connection):
-        connection.send_audio(b"\0\1\2\3")
-        connection.send_audio(b"")
-        connection.send_tool_result("t1", "done")
-        connection.send_tool_result("t2", "no", is_error=True, error_type="user_rejected")
-        connection.send_user_message("12#", source_medium="dtmf")
-        connection.send_contextual_update("on hold", context_id="line")
-        connection.send_user_activity()
+async def test_everything_that_can_be_sent_arrives_as_text(told: Told) -> None:
+    async with conversation(quiet, told) as (agent, connection):
+        connection.hear(b"\0\1\2\3")
+        connection.hear(b"")
+        connection.answer_tool("t1", "done")
+        connection.answer_tool("t2", "no", is_error=True)
+        connection.ask("12#", keys=True)
+        connection.ask("yes")
+        connection.tell("on hold", about="line")
+        connection.still_here()
         connection.send(client_messages.Feedback(event_id=3, score="like"))
-        assert connection.stats.messages_out == 8
+        assert connection.stats.messages_out == 9
     frames = agent.conversations[0].frames
     assert [json.loads(frame) for frame in frames[1:]] == [
         {"user_audio_chunk": "AAECAw=="},
         {"type": "client_tool_result", "tool_call_id": "t1", "result": "done", "is_error": False},
-        {
-            "type": "client_tool_result",
-            "tool_call_id": "t2",
-            "result": "no",
-            "is_error": True,
-            "error_type": "user_rejected",
-        },
+        {"type": "client_tool_result", "tool_call_id": "t2", "result": "no", "is_error": True},
         {"type": "user_message", "text": "12#", "source_medium": "dtmf"},
+        {"type": "user_message", "text": "yes"},
         {"type": "contextual_update", "text": "on hold", "context_id": "line"},
         {"type": "user_activity"},
         {"type": "feedback", "event_id": 3, "score": "like"},
@@ -128,7 +135,7 @@ async def test_everything_that_can_be_sent_arrives_as_text(handler: RecordingHan
     assert connection.stats.audio_bytes_out == 4
 
 
-async def test_pings_are_answered(handler: RecordingHandler) -> None:
+async def test_pings_are_answered(told: Told) -> None:
     answered = asyncio.Event()
 
     async def script(peer: FakeConversation) -> None:
@@ -139,12 +146,12 @@ async def test_pings_are_answered(handler: RecordingHandler) -> None:
         answered.set()
         await peer.until_closed()
 
-    async with conversation(script, handler) as (_, connection):
+    async with conversation(script, told) as (_, connection):
         await answered.wait()
         assert connection.stats.ping_ms == 7
 
 
-async def test_garbage_does_not_end_the_conversation(handler: RecordingHandler) -> None:
+async def test_garbage_does_not_end_the_conversation(told: Told) -> None:
     garbage: list[str | bytes] = [
         "",
         "{",
@@ -163,37 +170,37 @@ async def test_garbage_does_not_end_the_conversation(handler: RecordingHandler) 
         await peer.until_closed()
 
     with structlog.testing.capture_logs() as logs:
-        async with conversation(script, handler) as (_, connection):
-            await handler.until_called("audio")
+        async with conversation(script, told) as (_, connection):
+            await told.until_told(Spoke)
             assert connection.is_open
     assert connection.stats.malformed == len(garbage) + 1
     assert [log["event"] for log in logs].count("agent_message_malformed") == 5
 
 
-async def test_a_binary_frame_with_json_is_understood(handler: RecordingHandler) -> None:
+async def test_a_binary_frame_with_json_is_understood(told: Told) -> None:
     async def script(peer: FakeConversation) -> None:
         await peer.begin()
         await peer.send(json.dumps(audio(2)).encode())
         await peer.until_closed()
 
-    async with conversation(script, handler):
-        await handler.until_called("audio")
+    async with conversation(script, told):
+        await told.until_told(Spoke)
 
 
-async def test_a_failing_handler_is_counted_and_told_the_rest(handler: RecordingHandler) -> None:
+async def test_whoever_fails_is_counted_and_told_the_rest(told: Told) -> None:
     async def script(peer: FakeConversation) -> None:
         await peer.begin()
         await peer.send(audio(1), audio(2))
         await peer.socket.close()
 
-    handler.failing = True
+    told.failing = True
     with structlog.testing.capture_logs() as logs:
-        async with conversation(script, handler) as (_, connection):
-            await handler.until_called("closed")
-    assert handler.names == ["other", "audio", "audio", "closed"]
-    assert connection.stats.handler_errors == 4
+        async with conversation(script, told) as (_, connection):
+            await told.until_told(Closed)
+    assert told.kinds == [Spoke, Spoke, Closed]
+    assert connection.stats.handler_errors == 3
     failed = [log["callback"] for log in logs if log["event"] == "agent_handler_failed"]
-    assert failed == handler.names
+    assert failed == ["Spoke", "Spoke", "Closed"]
 
 
 @pytest.mark.parametrize(
@@ -206,90 +213,89 @@ async def test_a_failing_handler_is_counted_and_told_the_rest(handler: Recording
         (4300, "", CloseKind.QUEUE_TIMEOUT),
     ],
 )
-async def test_the_agent_closes(
-    handler: RecordingHandler, code: int, reason: str, kind: CloseKind
-) -> None:
+async def test_the_agent_closes(told: Told, code: int, reason: str, kind: CloseKind) -> None:
     async def script(peer: FakeConversation) -> None:
         await peer.begin()
         await peer.socket.close(code, reason)
 
-    async with conversation(script, handler) as (_, connection):
-        await handler.until_called("closed")
-        connection.send_audio(b"\0\0")
-        connection.send_user_activity()
+    async with conversation(script, told) as (_, connection):
+        await told.until_told(Closed)
+        connection.hear(b"\0\0")
+        connection.still_here()
         assert not connection.is_open
-    assert handler.names.count("closed") == 1
-    assert (handler.end.code, handler.end.reason_text) == (code, reason)
-    assert handler.end.kind is kind
+    assert told.kinds.count(Closed) == 1
+    assert told.end.code == code
+    assert told.end.reason == kind
     assert connection.stats.messages_out == 1
 
 
-async def test_the_line_breaks(handler: RecordingHandler) -> None:
+async def test_the_line_breaks(told: Told) -> None:
     async def script(peer: FakeConversation) -> None:
         await peer.begin()
         peer.socket.transport.abort()
 
-    async with conversation(script, handler):
-        await handler.until_called("closed")
-    assert (handler.end.code, handler.end.kind) == (1006, CloseKind.LOST)
-    assert handler.end.retryable
+    async with conversation(script, told):
+        await told.until_told(Closed)
+    assert (told.end.code, told.end.reason) == (1006, CloseKind.LOST)
+    assert told.end.retryable
 
 
-async def test_a_message_above_the_limit_ends_the_conversation(handler: RecordingHandler) -> None:
+async def test_a_message_above_the_limit_ends_the_conversation(told: Told) -> None:
     async def script(peer: FakeConversation) -> None:
         await peer.begin()
         await peer.send(audio(1, bytes(5000)))
         await peer.until_closed()
 
-    async with conversation(script, handler, max_message_bytes=4096):
-        await handler.until_called("closed")
-    assert (handler.end.code, handler.end.kind) == (1009, CloseKind.TOO_BIG)
+    async with conversation(script, told, max_message_bytes=4096):
+        await told.until_told(Closed)
+    assert (told.end.code, told.end.reason) == (1009, CloseKind.TOO_BIG)
 
 
-async def test_all_audio_before_the_close_is_delivered(handler: RecordingHandler) -> None:
+async def test_all_audio_before_the_close_is_delivered(told: Told) -> None:
     async def script(peer: FakeConversation) -> None:
         await peer.begin()
         await peer.send(*(audio(number, bytes(40_000)) for number in range(60)))
         await peer.socket.close()
 
-    async with conversation(script, handler) as (_, connection):
-        await handler.until_called("closed")
-    assert [call[1] for call in handler.calls if call[0] == "audio"] == list(range(60))
+    async with conversation(script, told) as (_, connection):
+        await told.until_told(Closed)
+    assert [event.event_id for event in told.events if isinstance(event, Spoke)] == list(range(60))
     assert connection.stats.audio_bytes_in == 60 * 40_000
 
 
-async def test_close_says_goodbye_and_may_be_repeated(handler: RecordingHandler) -> None:
-    async with conversation(quiet, handler) as (agent, connection):
+async def test_close_says_goodbye_and_may_be_repeated(told: Told) -> None:
+    async with conversation(quiet, told) as (agent, connection):
         await asyncio.gather(connection.close(), connection.close())
         await connection.close()
-        assert handler.names.count("closed") == 1
-        assert handler.end.kind is CloseKind.LOCAL
+        assert told.kinds.count(Closed) == 1
+        assert told.end.reason == CloseKind.LOCAL
         await agent.conversations[0].socket.wait_closed()
         assert agent.conversations[0].socket.close_code == 1000
 
 
-async def test_after_close_nothing_but_closed_is_called(handler: RecordingHandler) -> None:
+async def test_after_close_nothing_but_closed_is_told(told: Told) -> None:
     async def script(peer: FakeConversation) -> None:
         await peer.begin()
         while True:
             await peer.send(audio(1))
 
-    async with conversation(script, handler) as (_, connection):
-        await handler.until_called("audio")
+    async with conversation(script, told) as (_, connection):
+        await told.until_told(Spoke)
         closing = asyncio.create_task(connection.close())
         await asyncio.sleep(0)
-        heard = len(handler.calls)
+        heard = len(told.events)
         await closing
-    assert handler.names[heard:] == ["closed"]
+    assert told.kinds[heard:] == [Closed]
 
 
-async def test_close_from_a_callback(handler: RecordingHandler) -> None:
+async def test_close_by_whoever_is_told(told: Told) -> None:
     closing: list[asyncio.Task[None]] = []
 
-    class Closing(RecordingHandler):
-        def audio(self, event_id: int, data: bytes, is_final: bool) -> None:
-            super().audio(event_id, data, is_final)
-            closing.append(asyncio.create_task(connection.close()))
+    class Closing(Told):
+        def __call__(self, event: AgentEvent) -> None:
+            super().__call__(event)
+            if isinstance(event, Spoke):
+                closing.append(asyncio.create_task(connection.close()))
 
     async def script(peer: FakeConversation) -> None:
         await peer.begin()
@@ -298,20 +304,20 @@ async def test_close_from_a_callback(handler: RecordingHandler) -> None:
 
     own = Closing()
     async with conversation(script, own) as (_, connection):
-        await own.until_called("closed")
+        await own.until_told(Closed)
         await asyncio.gather(*closing)
-    assert own.end.kind is CloseKind.LOCAL
+    assert own.end.reason == CloseKind.LOCAL
 
 
-async def test_a_close_of_the_agent_wins_over_ours(handler: RecordingHandler) -> None:
+async def test_a_close_of_the_agent_wins_over_ours(told: Told) -> None:
     async def script(peer: FakeConversation) -> None:
         await peer.begin()
         await peer.socket.close(1002, "llm_timeout")
 
-    async with conversation(script, handler) as (agent, connection):
+    async with conversation(script, told) as (agent, connection):
         await agent.conversations[0].socket.wait_closed()
         await connection.close()
-    assert handler.end.kind is CloseKind.LLM_TIMEOUT
+    assert told.end.reason == CloseKind.LLM_TIMEOUT
 
 
 async def deaf(peer: FakeConversation) -> None:
@@ -329,13 +335,13 @@ def overfill(connection: AgentConnection) -> int:
     """Send until audio is dropped, without giving the loop a turn; returns how many chunks."""
     sent = 0
     while connection.stats.dropped_late_messages == 0:
-        connection.send_audio(chunk(sent))
+        connection.hear(chunk(sent))
         sent += 1
         assert sent < 10_000
     return sent
 
 
-async def send_to_a_deaf_agent(handler: RecordingHandler) -> None:
+async def send_to_a_deaf_agent(told: Told) -> None:
     heed, news = asyncio.Event(), asyncio.Event()
     texts: list[str] = []
     chunks: list[int] = []
@@ -355,9 +361,9 @@ async def send_to_a_deaf_agent(handler: RecordingHandler) -> None:
                 assert data == chunk(chunks[-1])
             news.set()
 
-    async with conversation(script, handler) as (_, connection):
+    async with conversation(script, told) as (_, connection):
         sent = overfill(connection)
-        connection.send_user_message("never dropped")
+        connection.ask("never dropped")
         heed.set()
         while sent - 1 not in chunks:
             await news.wait()
@@ -375,87 +381,86 @@ async def send_to_a_deaf_agent(handler: RecordingHandler) -> None:
 
 
 async def test_while_the_agent_does_not_read_old_audio_is_dropped(
-    handler: RecordingHandler,
+    told: Told,
 ) -> None:
-    await send_to_a_deaf_agent(handler)
+    await send_to_a_deaf_agent(told)
 
 
 def test_the_same_on_uvloop() -> None:
     async def main() -> None:
-        await send_to_a_deaf_agent(RecordingHandler())
+        await send_to_a_deaf_agent(Told())
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())
 
 
-async def test_little_waits_in_the_kernel_for_a_deaf_agent(handler: RecordingHandler) -> None:
-    async with conversation(deaf, handler, close_timeout=0.05) as (_, connection):
+async def test_little_waits_in_the_kernel_for_a_deaf_agent(told: Told) -> None:
+    async with conversation(deaf, told, close_timeout=0.05) as (_, connection):
         for number in range(1000):
-            connection.send_audio(chunk(number))
+            connection.hear(chunk(number))
             await asyncio.sleep(0)
         # What fits into the agent's receive buffer and little more. With the kernel's own idea of
         # how much may be unsent it would be about 3 MB: a minute and a half of pcm_16000.
         assert connection.stats.audio_bytes_out < 1_000_000
 
 
-async def test_close_is_bounded_when_the_agent_does_not_read(handler: RecordingHandler) -> None:
-    async with conversation(deaf, handler, close_timeout=0.05) as (_, connection):
+async def test_close_is_bounded_when_the_agent_does_not_read(told: Told) -> None:
+    async with conversation(deaf, told, close_timeout=0.05) as (_, connection):
         overfill(connection)
         await asyncio.wait_for(connection.close(), 5)
-    assert handler.end.kind is CloseKind.LOCAL
+    assert told.end.reason == CloseKind.LOCAL
 
 
-async def test_close_is_bounded_when_the_agent_does_not_answer(handler: RecordingHandler) -> None:
-    async with conversation(deaf, handler, close_timeout=0.05) as (_, connection):
+async def test_close_is_bounded_when_the_agent_does_not_answer(told: Told) -> None:
+    async with conversation(deaf, told, close_timeout=0.05) as (_, connection):
         await asyncio.wait_for(connection.close(), 5)
-    assert handler.end.kind is CloseKind.LOCAL
+    assert told.end.reason == CloseKind.LOCAL
 
 
-async def test_a_cancelled_close_still_ends(handler: RecordingHandler) -> None:
-    async with conversation(deaf, handler, close_timeout=60.0) as (_, connection):
+async def test_a_cancelled_close_still_ends(told: Told) -> None:
+    async with conversation(deaf, told, close_timeout=60.0) as (_, connection):
         closing = asyncio.create_task(connection.close())
         await asyncio.sleep(0)
         closing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await closing
         await connection.close()
-    assert handler.end.kind is CloseKind.LOCAL
+    assert told.end.reason == CloseKind.LOCAL
 
 
 @pytest.mark.parametrize("control", [False, True])
 async def test_an_agent_that_never_reads_again_is_lost(
-    handler: RecordingHandler, monkeypatch: pytest.MonkeyPatch, control: bool
+    told: Told, monkeypatch: pytest.MonkeyPatch, control: bool
 ) -> None:
     monkeypatch.setattr(connection_module, "Outbox", lambda: Outbox(max_stall_s=-1.0))
-    async with conversation(deaf, handler) as (_, connection):
+    async with conversation(deaf, told) as (_, connection):
         while connection.is_open:
             if control:
-                connection.send_user_message("x" * 10_000)
+                connection.ask("x" * 10_000)
             else:
-                connection.send_audio(bytes(10_000))
-        await handler.until_called("closed")
-    assert (handler.end.code, handler.end.kind) == (1006, CloseKind.LOST)
+                connection.hear(bytes(10_000))
+        await told.until_told(Closed)
+    assert (told.end.code, told.end.reason) == (1006, CloseKind.LOST)
 
 
-async def test_a_cancelled_reader_still_reports_the_end(handler: RecordingHandler) -> None:
-    async with conversation(quiet, handler) as (_, connection):
+async def test_a_cancelled_reader_still_reports_the_end(told: Told) -> None:
+    async with conversation(quiet, told) as (_, connection):
         (reader,) = (task for task in asyncio.all_tasks() if task.get_name() == "agent-reader")
         reader.cancel()
-        await handler.until_called("closed")
+        await told.until_told(Closed)
         assert not connection.is_open
-    assert handler.end.kind is CloseKind.LOCAL
+    assert told.end.reason == CloseKind.LOCAL
 
 
-async def test_a_fault_of_our_own_does_not_leave_the_handler_waiting(
-    handler: RecordingHandler, monkeypatch: pytest.MonkeyPatch
+async def test_a_fault_of_our_own_leaves_nobody_waiting(
+    told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with structlog.testing.capture_logs() as logs:
-        async with conversation(quiet, handler) as (agent, _):
-            await handler.until_called("other")
+        async with conversation(quiet, told) as (agent, _):
             monkeypatch.setattr(AgentProtocol, "receive", lambda *_: 1 // 0)
             await agent.conversations[0].send(audio(1))
-            await handler.until_called("closed")
-    assert handler.end.kind is CloseKind.LOST
+            await told.until_told(Closed)
+    assert told.end.reason == CloseKind.LOST
     assert "agent_reader_failed" in [log["event"] for log in logs]
 
 
@@ -466,35 +471,33 @@ async def frozen(peer: FakeConversation) -> None:
     await asyncio.get_running_loop().create_future()
 
 
-async def test_an_agent_that_answers_no_ping_is_lost(handler: RecordingHandler) -> None:
+async def test_an_agent_that_answers_no_ping_is_lost(told: Told) -> None:
     loop = asyncio.get_running_loop()
-    async with conversation(frozen, handler, dead_after=0.2) as (_, connection):
+    async with conversation(frozen, told, dead_after=0.2) as (_, connection):
         began = loop.time()
-        await handler.until_called("closed")
+        await told.until_told(Closed)
         assert loop.time() - began >= 0.2
         assert not connection.is_open
-        assert connection.dead_seconds == pytest.approx(0.2)
-    assert (handler.end.code, handler.end.kind) == (1006, CloseKind.LOST)
+        assert told.end.silent_seconds == pytest.approx(0.2)
+    assert (told.end.code, told.end.reason) == (1006, CloseKind.LOST)
 
 
-async def test_one_that_answers_pings_and_says_nothing_is_not(handler: RecordingHandler) -> None:
-    async with conversation(quiet, handler, dead_after=0.1) as (_, connection):
+async def test_one_that_answers_pings_and_says_nothing_is_not(told: Told) -> None:
+    async with conversation(quiet, told, dead_after=0.1) as (_, connection):
         await asyncio.sleep(1)
         assert connection.is_open
 
 
-async def test_a_process_that_was_held_up_takes_nobody_for_dead(handler: RecordingHandler) -> None:
-    async with conversation(quiet, handler, dead_after=0.2) as (_, connection):
+async def test_a_process_that_was_held_up_takes_nobody_for_dead(told: Told) -> None:
+    async with conversation(quiet, told, dead_after=0.2) as (_, connection):
         for _ in range(3):
-            time.sleep(0.5)
+            time.sleep(0.5)  # noqa: ASYNC251
             await asyncio.sleep(0.02)
         assert connection.is_open
 
 
 @pytest.mark.parametrize("breaks", [False, True], ids=["closed", "broken"])
-async def test_an_ended_conversation_lets_go_of_its_socket(
-    handler: RecordingHandler, breaks: bool
-) -> None:
+async def test_an_ended_conversation_lets_go_of_its_socket(told: Told, breaks: bool) -> None:
     def sockets() -> Counter[type]:
         kinds = (AgentSocket, ClientProtocol)
         return Counter(type(found) for found in gc.get_objects() if type(found) in kinds)
@@ -503,29 +506,29 @@ async def test_an_ended_conversation_lets_go_of_its_socket(
     before = sockets()
     gc.disable()
     try:
-        async with conversation(quiet, handler) as (_, connection):
+        async with conversation(quiet, told) as (_, connection):
             assert sockets() - before == {AgentSocket: 1, ClientProtocol: 1}
             if breaks:
                 connection._socket.transport.abort()
             await connection.close()
             await asyncio.sleep(0.05)
             assert sockets() == before, "it goes by itself, not when the collector comes"
-            connection.send_audio(b"\0" * 640)
-            connection.send_user_activity()
+            connection.hear(b"\0" * 640)
+            connection.still_here()
             assert not connection.is_open
     finally:
         gc.enable()
 
 
-async def test_an_ended_conversation_and_its_handler_do_not_keep_each_other() -> None:
-    class Side(RecordingHandler):
+async def test_an_ended_conversation_and_whoever_was_told_do_not_keep_each_other() -> None:
+    class Side(Told):
         connection: AgentConnection
 
     async with FakeAgent(quiet) as agent, AgentClient(agent.base_url) as client:
         gc.disable()
         try:
             side = Side()
-            side.connection = await client.connect("a", handler=side)
+            side.connection = await client.connect(Briefing("a"), side)
             await side.connection.close()
             gone = weakref.ref(side)
             del side
@@ -536,7 +539,7 @@ async def test_an_ended_conversation_and_its_handler_do_not_keep_each_other() ->
 
 
 async def test_others_get_their_turn_between_many_messages(
-    handler: RecordingHandler, monkeypatch: pytest.MonkeyPatch
+    told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection_module, "_TURN_SECONDS", 0.0)
     turns: list[int] = []
@@ -548,11 +551,11 @@ async def test_others_get_their_turn_between_many_messages(
 
     async def count() -> None:
         while True:
-            turns.append(handler.names.count("agent_response"))
+            turns.append(told.kinds.count(AgentSaid))
             await asyncio.sleep(0)
 
-    async with conversation(script, handler):
+    async with conversation(script, told):
         counting = asyncio.create_task(count())
-        await handler.until_called("agent_response", 400)
+        await told.until_told(AgentSaid, 400)
         counting.cancel()
     assert max(after - before for before, after in pairwise(turns)) <= 2

@@ -57,19 +57,14 @@ async def test_without_a_secret_there_is_no_such_header(service: FakeService) ->
     assert "Authorization" not in service.seen[0].headers
 
 
-def test_the_services_variables_win_over_the_calls_own() -> None:
+def test_what_the_answer_means_for_the_agent() -> None:
     answer = parse_answer(orjson.dumps(ANSWER))
-    merged = answer.initiation_with({"customer_name": "?", "caller_id": "1"})
-    assert merged.dynamic_variables == {
-        "customer_name": "Jane",
-        "caller_id": "1",
-        "tier": 2,
-        "vip": True,
-        "debt": 0.5,
+    assert answer.variables == ANSWER["dynamic_variables"]
+    assert answer.options == {
+        "conversation_config_override": ANSWER["conversation_config_override"],
+        "user_id": "crm-42",
     }
-    assert merged.conversation_config_override == answer.initiation.conversation_config_override
-    assert merged.user_id == "crm-42"
-    assert PreCallAnswer().initiation_with({"a": 1}).dynamic_variables == {"a": 1}
+    assert (PreCallAnswer().variables, PreCallAnswer().options) == ({}, {})
 
 
 def test_little_is_enough() -> None:

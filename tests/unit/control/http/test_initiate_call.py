@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from ari_app.control.control import ControlRefused, Initiate
+from ari_app.control.control import ControlRefused
 from ari_app.control.http.problems import CODES
 from ari_app.control.http.requests import InitiateCallRequest
+from ari_app.control.planner import Wish
 from tests.unit.control.http.fake_service import FakeService, Http
 
 PATH = "/webhook/initiate-call"
@@ -44,10 +45,10 @@ async def test_a_number_is_called(http: Http, service: FakeService) -> None:
         "call_id": "crm-9",
     }
     assert service.control.wishes == [
-        Initiate(
+        Wish(
             agent_id="agent_7",
             session_id="lead-1",
-            call_id="crm-9",
+            reference="crm-9",
             caller_number="+493023125002",
             called_number="+493023125001",
             variables={"name": "Jane", "age": 41, "score": 0.5, "vip": True},
@@ -79,9 +80,9 @@ async def test_the_names_of_the_guide_work_within_metadata(
     assert (response.status, answer["call_id"]) == (200, "1700000000.42")
     assert "gets the agent" in answer["message"]
     assert service.control.wishes == [
-        Initiate(
+        Wish(
             agent_id="agent_7",
-            call_id="1700000000.42",
+            reference="1700000000.42",
             caller_number="+493023125002",
             variables={"name": "Jane"},
             metadata={"campaign": "spring"},
@@ -104,7 +105,7 @@ async def test_the_top_level_wins_over_metadata(http: Http, service: FakeService
         },
     )
     (wish,) = service.control.wishes
-    assert (wish.call_id, wish.caller_number) == ("new", "1")
+    assert (wish.reference, wish.caller_number) == ("new", "1")
     assert wish.variables == {"name": "Jane", "city": "Ulm"}
 
 
@@ -118,8 +119,8 @@ async def test_null_is_as_good_as_nothing(http: Http, service: FakeService) -> N
     )
     assert response.status == 200
     assert service.control.wishes == [
-        Initiate(
-            call_id="1700000000.42",
+        Wish(
+            reference="1700000000.42",
             variables={"name": "Jane", "tier": 2},
             metadata={"note": None},
         )
@@ -202,7 +203,7 @@ async def test_a_heap_of_mistakes_is_not_listed_whole(http: Http) -> None:
         (b'{"wait_seconds": NaN}', "application/json", 400, "invalid_json"),
         (b'{"session_id": "\\ud800"}', "application/json", 400, "invalid_json"),
         (b"\xff\xfe", "application/json", 400, "invalid_json"),
-        (b'{"x":' * 101 + b"1" + b"}" * 101, "application/json", 400, "invalid_json"),
+        (b'{"x":' * 101 + b"1" + b"}" * 101, "application/json", 422, "invalid_request"),
         (b"{}", "text/plain", 415, "unsupported_media_type"),
         (b"a=b", "application/x-www-form-urlencoded", 415, "unsupported_media_type"),
         (b'{"agent_id":"' + b"x" * 70_000 + b'"}', "application/json", 413, "body_too_large"),
@@ -322,7 +323,9 @@ async def test_what_is_taken_can_be_shown(
 
 
 def test_every_failure_of_the_service_that_is_asked_first_has_a_status_of_its_own() -> None:
-    text = (Path(__file__).parents[3] / "ari_app" / "precall.py").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[4] / "ari_app" / "agent" / "precall.py").read_text(
+        encoding="utf-8"
+    )
     codes = set(re.findall(r'code="(precall_\w+)"', text))
     assert len(codes) == 5
     assert codes <= CODES.keys()

@@ -6,23 +6,20 @@ import inspect
 from collections.abc import Iterator
 from typing import Any, cast
 
+import orjson
 import pytest
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
-from ari_app.call.hearing import ResponseTime
-from ari_app.call.states import State
 from ari_app.control.http.handlers import Handlers, ServiceView
 from ari_app.control.http.openapi import openapi_document
 from ari_app.control.http.operations import OPERATIONS
 from ari_app.control.http.problems import CODES
-from ari_app.control.http.streams import EVENT
-from ari_app.line.interface import Status
+from ari_app.control.http.streams import as_json
 from ari_app.line.numbers import check_number
-from ari_app.records.events import TranscriptLine
-from ari_app.records.journal import SessionFeed
-from tests.unit.control.http.fake_service import FakeService, FakeSession, Http, as_session
-from tests.unit.control.http.test_feed import AT
+from ari_app.records.events import AgentConnected, Responded, words
+from ari_app.records.journal import Journal
+from tests.unit.control.http.fake_service import FakeService, Http, end, note_end, talking
 from tests.unit.control.http.test_sessions import ACTIONS
 
 DOCUMENT = openapi_document(keyed=True)
@@ -167,7 +164,7 @@ async def test_answers_fit_what_is_told(
     http: Http, service: FakeService, request_: tuple[str, str, str, Any]
 ) -> None:
     method, path, template, body = request_
-    service.add("s1", metadata={"x": [1]}).end(Status.COMPLETED, "agent_ended")
+    end(service.add("s1", metadata={"x": [1]}))
     response = await (
         http.request(method, path) if body is None else http.request(method, path, json=body)
     )
@@ -177,17 +174,15 @@ async def test_answers_fit_what_is_told(
 
 
 async def test_events_fit_what_is_told() -> None:
-    feed, fake = SessionFeed(now=lambda: AT), FakeSession("s1")
-    session = as_session(fake)
-    feed.agent_connected(session, 0.1)
+    journal, record = Journal(), talking("s1")
+    journal.note(record, AgentConnected("conv_1", 0.1))
     for who in ("agent", "interruption", "tool", "dtmf", "note"):
-        feed.call_said(session, TranscriptLine(0.0, who, who))
-    feed.call_responded(session, ResponseTime(1.0, 0.5))
-    fake.end(Status.COMPLETED, "agent_ended")
-    feed.call_changed(session, State.ENDED)
+        journal.note(record, words(who, who))
+    journal.note(record, Responded(0.5))
+    note_end(journal, record)
     check = validator({"$ref": "#/components/schemas/SessionEvent"})
-    with feed.follow(session) as events:
-        async for event in events:
-            check.validate(EVENT.dump_python(event, mode="json"))
+    with journal.follow(record) as entries:
+        async for entry in entries:
+            check.validate(orjson.loads(as_json(entry)))
     with pytest.raises(ValidationError):
         check.validate({"type": "unheard_of"})

@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from ari_app.control.control import NotPossible
-from ari_app.line.interface import Status
-from tests.unit.control.http.fake_service import FakeService, Http
+from tests.unit.control.http.fake_service import FakeService, Http, end
 
 SUMMARY = {
     "session_id": "s1",
@@ -40,9 +39,9 @@ async def test_the_list(http: Http, service: FakeService) -> None:
 
 
 async def test_one_session(http: Http, service: FakeService) -> None:
-    fake = service.add("s1", metadata={"campaign": "spring", "amd": "human"})
-    fake.result, fake.hangup_cause, fake.sip_code = "answered", 16, 200
-    fake.end(Status.COMPLETED, "agent_ended")
+    record = service.add("s1", metadata={"campaign": "spring", "amd": "human"})
+    record.result, record.hangup_cause, record.sip_code = "answered", 16, 200
+    end(record)
     assert await (await http.get("/sessions/s1")).json() == {
         **SUMMARY,
         "status": "ended",
@@ -66,8 +65,8 @@ async def test_one_session(http: Http, service: FakeService) -> None:
             "dropped_ms": 10.0,
             "queued_ms": 20.0,
             "underruns": 1,
-            "interruptions": 0,
-            "frames_not_read": 0,
+            "interruptions": 2,
+            "frames_not_read": 3,
         },
         "response_times": [0.812],
         "transcript": [{"at_seconds": 1.5, "who": "agent", "text": "Hello."}],

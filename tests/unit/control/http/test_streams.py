@@ -7,27 +7,21 @@ import aiohttp
 import orjson
 import pytest
 
-from ari_app.call.states import State
 from ari_app.control.http import streams
-from ari_app.line.interface import Status
-from ari_app.records.events import TranscriptLine
-from tests.unit.control.http.fake_service import FakeService, FakeSession, Http, as_session
+from ari_app.records.events import Said
+from ari_app.records.record import CallRecord
+from tests.unit.control.http.fake_service import FakeService, Http, note_end
 
 PATH = "/sessions/s1/events"
 
 
 @pytest.fixture
-def fake(service: FakeService) -> FakeSession:
+def record(service: FakeService) -> CallRecord:
     return service.add("s1")
 
 
-def say(service: FakeService, fake: FakeSession, text: str) -> None:
-    service.feed.call_said(as_session(fake), TranscriptLine(0.0, "caller", text))
-
-
-def end(service: FakeService, fake: FakeSession) -> None:
-    fake.end(Status.COMPLETED, "agent_ended")
-    service.feed.call_changed(as_session(fake), State.ENDED)
+def say(service: FakeService, record: CallRecord, text: str) -> None:
+    service.journal.note(record, Said("caller", text))
 
 
 async def next_event(response: aiohttp.ClientResponse) -> dict[str, Any]:
@@ -41,8 +35,8 @@ async def next_event(response: aiohttp.ClientResponse) -> dict[str, Any]:
     return event
 
 
-async def test_server_sent_events(http: Http, service: FakeService, fake: FakeSession) -> None:
-    say(service, fake, "one\ntwo")
+async def test_server_sent_events(http: Http, service: FakeService, record: CallRecord) -> None:
+    say(service, record, "one\ntwo")
     headers = {"Accept": "text/event-stream", "X-Request-ID": "r1"}
     async with http.get(PATH, headers=headers) as response:
         assert response.status == 200
@@ -52,9 +46,9 @@ async def test_server_sent_events(http: Http, service: FakeService, fake: FakeSe
         first = await next_event(response)
         assert first.pop("at").endswith("Z")
         assert first == {"seq": 1, "type": "transcript", "who": "caller", "text": "one\ntwo"}
-        say(service, fake, "three")
+        say(service, record, "three")
         assert (await next_event(response))["text"] == "three"
-        end(service, fake)
+        note_end(service.journal, record)
         assert (await next_event(response))["state"] == "ended"
         last = await next_event(response)
         assert (last["type"], last["end_reason"]) == ("ended", "agent_ended")
@@ -63,22 +57,22 @@ async def test_server_sent_events(http: Http, service: FakeService, fake: FakeSe
 
 @pytest.mark.parametrize("accept", ["*/*", "text/*;q=0.5", "a/b, Text/Event-Stream"])
 async def test_what_a_client_may_accept(
-    http: Http, service: FakeService, fake: FakeSession, accept: str
+    http: Http, service: FakeService, record: CallRecord, accept: str
 ) -> None:
-    end(service, fake)
+    note_end(service.journal, record)
     assert (await http.get(PATH, headers={"Accept": accept})).status == 200
 
 
-async def test_what_a_client_must_not_ask_for(http: Http, fake: FakeSession) -> None:
+async def test_what_a_client_must_not_ask_for(http: Http, record: CallRecord) -> None:
     response = await http.get(PATH, headers={"Accept": "application/json"})
     assert (response.status, (await response.json())["code"]) == (406, "not_acceptable")
 
 
 async def test_a_stream_is_taken_up_again(
-    http: Http, service: FakeService, fake: FakeSession
+    http: Http, service: FakeService, record: CallRecord
 ) -> None:
-    say(service, fake, "one")
-    end(service, fake)
+    say(service, record, "one")
+    note_end(service.journal, record)
     for request in (
         {"headers": {"Last-Event-ID": "2"}},
         {"params": {"last_event_id": "2"}},
@@ -90,27 +84,27 @@ async def test_a_stream_is_taken_up_again(
 
 
 @pytest.mark.parametrize("value", ["-1", "abc", "1" * 19, "\u0663"])
-async def test_a_last_event_that_cannot_be(http: Http, fake: FakeSession, value: str) -> None:
+async def test_a_last_event_that_cannot_be(http: Http, record: CallRecord, value: str) -> None:
     response = await http.get(PATH, params={"last_event_id": value})
     assert (response.status, (await response.json())["code"]) == (400, "invalid_header")
 
 
 async def test_a_quiet_stream_is_kept_alive(
-    http: Http, fake: FakeSession, monkeypatch: pytest.MonkeyPatch
+    http: Http, record: CallRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streams, "_KEEP_ALIVE_SECONDS", 0.01)
     async with http.get(PATH) as response:
         assert await response.content.readline() == b": keep-alive\n"
 
 
-async def test_a_web_socket(http: Http, service: FakeService, fake: FakeSession) -> None:
-    say(service, fake, "one")
+async def test_a_web_socket(http: Http, service: FakeService, record: CallRecord) -> None:
+    say(service, record, "one")
     async with http.ws_connect(PATH) as socket:
         assert (await socket.receive_json())["text"] == "one"
         await socket.send_str("this means nothing")
-        say(service, fake, "two")
+        say(service, record, "two")
         assert (await socket.receive_json())["text"] == "two"
-        end(service, fake)
+        note_end(service.journal, record)
         assert (await socket.receive_json())["state"] == "ended"
         assert (await socket.receive_json())["type"] == "ended"
         assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
@@ -118,23 +112,23 @@ async def test_a_web_socket(http: Http, service: FakeService, fake: FakeSession)
 
 
 async def test_a_web_socket_is_taken_up_again(
-    http: Http, service: FakeService, fake: FakeSession
+    http: Http, service: FakeService, record: CallRecord
 ) -> None:
-    say(service, fake, "one")
-    say(service, fake, "two")
+    say(service, record, "one")
+    say(service, record, "two")
     async with http.ws_connect(PATH, headers={"Last-Event-ID": "1"}) as socket:
         assert (await socket.receive_json())["text"] == "two"
 
 
-async def test_an_upgrade_that_is_none(http: Http, fake: FakeSession) -> None:
+async def test_an_upgrade_that_is_none(http: Http, record: CallRecord) -> None:
     response = await http.get(PATH, headers={"Upgrade": "websocket"})
     assert (response.status, (await response.json())["code"]) == (400, "bad_request")
 
 
 async def test_a_client_that_leaves_makes_room(
-    http: Http, service: FakeService, fake: FakeSession
+    http: Http, service: FakeService, record: CallRecord
 ) -> None:
-    follow = service.feed.follow
+    follow = service.journal.follow
     sockets = [await http.ws_connect(PATH) for _ in range(16)]
     response = await http.get(PATH)
     assert (response.status, (await response.json())["code"]) == (503, "too_many_streams")
@@ -143,20 +137,20 @@ async def test_a_client_that_leaves_makes_room(
         await socket.close()
     for _ in range(100):
         await asyncio.sleep(0)
-    assert follow(as_session(fake)).has_more
+    assert follow(record).has_more
 
 
 async def test_streams_end_with_the_service(
-    http: Http, service: FakeService, fake: FakeSession
+    http: Http, service: FakeService, record: CallRecord
 ) -> None:
     async with http.get(PATH) as response, http.ws_connect(PATH) as socket:
-        service.feed.close()
+        service.journal.close()
         assert await response.content.read() == b""
         assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
 
 
 async def test_a_client_that_does_not_read_is_given_up(
-    http: Http, service: FakeService, fake: FakeSession, monkeypatch: pytest.MonkeyPatch
+    http: Http, service: FakeService, record: CallRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streams, "_WRITE_SECONDS", 0.05)
     monkeypatch.setattr(streams, "_CLOSE_SECONDS", 0.05)
@@ -164,13 +158,15 @@ async def test_a_client_that_does_not_read_is_given_up(
         response.connection.transport.pause_reading()  # type: ignore[union-attr]
         socket._conn.transport.pause_reading()  # type: ignore[union-attr]
         async with asyncio.timeout(20):
-            while service.feed._history(as_session(fake)).followers:
-                say(service, fake, "x" * 1_000_000)
+            while service.journal._history(record).followers:
+                say(service, record, "x" * 1_000_000)
                 await asyncio.sleep(0.01)
         socket._conn.transport.resume_reading()  # type: ignore[union-attr]
 
 
-async def test_what_a_client_says_means_nothing_and_is_short(http: Http, fake: FakeSession) -> None:
+async def test_what_a_client_says_means_nothing_and_is_short(
+    http: Http, record: CallRecord
+) -> None:
     async with http.ws_connect(PATH) as socket:
         await socket.send_str("x" * 4000)
         await socket.send_bytes(b"\xff" * 4000)

@@ -1,5 +1,7 @@
-"""`python -m tests.unit.process.supervisor.fake_workers NAME...`: a parent whose workers behave as named,
-one after the other, the last again and again."""
+"""A parent whose workers behave as named, one after the other, the last again and again.
+
+`python -m tests.unit.process.supervisor.fake_workers NAME...`
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,7 @@ async def work(duty: Duty, behaviour: str) -> int:
             case _:
                 await done.wait()
     if behaviour == "linger":
-        time.sleep(60)
+        time.sleep(60)  # noqa: ASYNC251
     return 0
 
 

@@ -143,7 +143,7 @@ def test_events_cannot_be_changed() -> None:
     parsed = parse_event(orjson.dumps(event("ApplicationReplaced")))
     assert isinstance(parsed, ApplicationReplaced)
     with pytest.raises(ValueError, match="frozen"):
-        setattr(parsed, "application", "other")
+        parsed.application = "other"
 
 
 _JSON = st.recursive(

@@ -16,13 +16,13 @@ from ari_app.line.asterisk.ari.models import Application, Bridge, Channel, Dialp
 from ari_app.line.asterisk.cleanup import (
     LOST,
     Differences,
-    Held,
     Mender,
     Prefixes,
     Snapshot,
     compare,
     missed,
 )
+from ari_app.line.asterisk.line import Held
 from ari_app.line.asterisk.names import BridgeName, Owner, bridge_name
 from tests.unit.call.stage import now
 
@@ -250,7 +250,7 @@ async def test_what_another_process_serves_is_left_alone() -> None:
     )
     await mender(ari).mend(expected=True)
     assert len(ari.there) == 9 and len(ari.joined) == 4
-    found = await mender(ari).look((), frozenset())
+    found = await mender(ari).look(())
     assert found.elsewhere == {c.id for c in ari.there}
     assert found.handed_over == {"d"}
 
@@ -308,7 +308,7 @@ async def test_mending_waits_for_asterisk_where_nobody_comes_after_it() -> None:
 
 async def test_whose_target_has_hung_up_was_transferred() -> None:
     ari = FakeAri([channel("a"), channel("b")], [bridge("a", "a"), bridge("b", "b")])
-    found = await mender(ari).look((), frozenset())
+    found = await mender(ari).look(())
     await mender(ari).give_back(found, LOST, {"a"})
     assert {caller: told["AGENT_STATUS"] for caller, told in ari.told.items()} == {
         "a": "COMPLETED",
@@ -317,9 +317,11 @@ async def test_whose_target_has_hung_up_was_transferred() -> None:
     assert ari.told["a"]["AGENT_REASON"] == "transferred"
 
 
-async def test_one_who_is_arriving_is_no_stray() -> None:
+async def test_one_who_has_just_come_is_no_stray() -> None:
     ari = FakeAri([channel("a"), channel("b")])
-    found = await mender(ari).look((), frozenset({"a"}))
+    line = Held("a", "a", "app-media-", "app-bridge-", caller_expected=True, media_expected=False)
+    found = await mender(ari).look([line])
+    assert not found.callers_gone
     assert found.stray_callers == {"b"}
 
 

@@ -250,7 +250,7 @@ async def test_a_fault_of_ours_in_one_recording_does_not_end_the_others(
 
 def test_a_process_that_is_killed_leaves_what_can_be_played(tmp_path: Path) -> None:
     program = (
-        "import sys, time, pathlib; from tests.unit.audio.test_recording import *\n"
+        "import sys, time, pathlib; from tests.unit.records.test_recording import *\n"
         "recorder = begin(Recordings(), pathlib.Path(sys.argv[1]))\n"
         "speak(recorder, 10)\n"
         "time.sleep(60)\n"

@@ -2,13 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from ari_app.audio.formats import AudioFormat
-from ari_app.line.asterisk.line import (
-    DEFAULT_AGENT_FORMATS,
-    AgentFormats,
-    choose_line_format,
-    codec_rate_hz,
-)
+from ari_app.audio.formats import DEFAULT_AGENT_FORMATS, AgentFormats, AudioFormat
+from ari_app.line.asterisk.media import choose_line_format, codec_rate_hz
 
 
 def agent(hears: str, speaks: str) -> AgentFormats:

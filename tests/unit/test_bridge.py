@@ -1,36 +1,33 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import gc
+import re
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
-from ari_app.agent.elevenlabs.closing import AgentClose
-from ari_app.bridge import Observers, VoiceBridge
-from ari_app.call.call import CallSession, SessionObserver
+from ari_app.audio.formats import DEFAULT_AGENT_FORMATS, AgentFormats, AudioFormat
+from ari_app.bridge import VoiceBridge
 from ari_app.call.states import State
-from ari_app.control import planner as planning
 from ari_app.errors import AgentError, ConfigError
-from ari_app.line.asterisk.ari.models import Channel
 from ari_app.line.asterisk.ari.socket import EventSocket
 from ari_app.line.asterisk.ari.version import assess
-from ari_app.line.asterisk.dialplan import CallArguments
+from ari_app.line.asterisk.gateway import AsteriskGateway
+from ari_app.line.asterisk.line import Asterisk, AsteriskLine
 from ari_app.settings import Settings, load_settings
-from audiosocket.frames import SLIN, SLIN16
 from lab.load.server import LoadServer
 from tests.unit.agent.elevenlabs.fake_agent import API_KEY, FakeAgent
 from tests.unit.call.stage import Notes, until
 from tests.unit.line.asterisk.ari.fake_ari import PASSWORD, USERNAME, Answer, FakeAri, json_answer
-from tests.unit.line.asterisk.ari.samples import ASTERISK_INFO, channel
+from tests.unit.line.asterisk.ari.samples import ASTERISK_INFO
 
 Make = Callable[..., Settings]
 URLS: WeakKeyDictionary[LoadServer, str] = WeakKeyDictionary()
@@ -100,7 +97,7 @@ async def test_it_starts_serves_and_stops(asterisk: LoadServer, make: Make) -> N
         assert bridge.readiness().problems == ["Asterisk's event socket is not connected yet"]
         url = "http://{}:{}".format(*bridge.api_address)
         async with running(bridge), aiohttp.ClientSession() as session:
-            await until(lambda: bridge.asterisk is not None)
+            await until(lambda: asterisk_of(bridge).version is not None)
             async with session.get(f"{url}/health/ready") as response:
                 assert response.status == 200
                 body = await response.json()
@@ -195,16 +192,16 @@ async def test_a_call(asterisk: LoadServer, make: Make, tmp_path: Path) -> None:
             elevenlabs_base_url=agent.base_url,
             recordings_dir=str(tmp_path / "recordings"),
         )
-        async with VoiceBridge(settings, [notes]) as bridge, running(bridge):
+        async with VoiceBridge(settings, [notes.heard]) as bridge, running(bridge):
             await asterisk.generator.start_calls(1, 100, ("customer_name=Jane",))
             await until(lambda: State.TALKING in notes.states)
-            (session,) = bridge.manager.sessions.values()
+            (record,) = bridge.calls.records.values()
             assert bridge.readiness().active_sessions == 1
             asterisk.generator.end_calls()
-            await session.ended.wait()
+            await until(lambda: record.ended_at is not None)
             metrics = bridge.metrics.render().decode()
         (recording,) = (tmp_path / "recordings").iterdir()
-        assert recording.name == f"{session.session_id}.wav"
+        assert recording.name == f"{record.session_id}.wav"
     assert 'ari_app_calls_ended_total{reason="caller_hung_up",status="COMPLETED"} 1.0' in metrics
     assert asterisk.generator.world.channels == {}
     assert asterisk.generator.world.bridges == {}
@@ -216,19 +213,19 @@ async def test_stopping_lets_calls_finish_and_stopping_twice_ends_them(
     notes = Notes()
     async with FakeAgent() as agent:
         settings = make(ari_url=url_of(asterisk), elevenlabs_base_url=agent.base_url)
-        async with VoiceBridge(settings, [notes]) as bridge:
+        async with VoiceBridge(settings, [notes.heard]) as bridge:
             run = asyncio.create_task(bridge.run())
             await until(lambda: not bridge.readiness().problems)
             await asterisk.generator.start_calls(1, 100)
             await until(lambda: State.TALKING in notes.states)
             bridge.stop()
-            await until(lambda: bridge.manager.draining)
+            await until(lambda: bridge.calls.draining)
             assert bridge.readiness().problems == ["draining: new calls are refused"]
-            (session,) = bridge.manager.sessions.values()
-            assert session.state is State.TALKING
+            (record,) = bridge.calls.records.values()
+            assert record.state == State.TALKING
             bridge.stop()
             await run
-    assert session.outcome is not None and session.outcome.reason == "shutting_down"
+    assert (record.agent_status, record.end_reason) == ("FAILED", "shutting_down")
 
 
 # --- Asterisk
@@ -262,7 +259,6 @@ async def test_another_client_takes_the_application(asterisk: LoadServer, make: 
             async with VoiceBridge(make(ari_url=url_of(asterisk))) as second, running(second):
                 await run
                 assert second.readiness().problems == []
-        assert first.manager.replaced
         assert "Asterisk's event socket is replaced" in first.readiness().problems
     assert "ari_application_replaced" in [entry["event"] for entry in logs]
 
@@ -274,8 +270,9 @@ async def test_a_version_that_is_not_told(make: Make) -> None:
             with capture_logs() as logs:
                 async with running(bridge):
                     await until(lambda: "reconcile_failed" in [entry["event"] for entry in logs])
-            assert bridge.asterisk is not None
-            assert bridge.asterisk.version is None, "it counts as the oldest"
+            version = asterisk_of(bridge).version
+            assert version is not None
+            assert version.version is None, "it counts as the oldest"
             assert bridge.readiness().asterisk_version is None
     assert "asterisk_version_unknown" in [entry["event"] for entry in logs]
 
@@ -297,78 +294,51 @@ async def test_after_each_connection_it_looks_for_what_was_missed(make: Make) ->
             await until(lambda: looks() == 4)
 
 
-# --- the plan of a call
-
-CALLER = Channel.model_validate(channel("sip-1"))
+# --- the sound of a line
 
 
-async def planned(bridge: VoiceBridge, **arguments: Any) -> Any:
-    return await bridge._planner.for_caller("the-session", CALLER, CallArguments(**arguments))
+def asterisk_of(bridge: VoiceBridge) -> Asterisk:
+    assert isinstance(bridge.gateway, AsteriskGateway)
+    return bridge.gateway.asterisk
 
 
-async def test_what_the_agent_is_told_of_a_caller(make: Make) -> None:
-    async with VoiceBridge(make()) as bridge:
-        plan = await planned(bridge, variables={"customer_name": "Jane"})
-        assert plan.initiation.dynamic_variables == {
-            "caller_id": "12025550123",
-            "called_number": "100",
-            "call_sid": "sip-1",
-            "customer_name": "Jane",
-        }
-        assert (plan.agent_id, plan.recording_path, plan.uplink_chunk_ms) == (
-            "agent_default",
-            None,
-            40,
-        )
-        assert (plan.call_timeout_seconds, plan.connect_timeout_seconds) == (600, 8)
-        assert (await planned(bridge, agent_id="agent_7")).agent_id == "agent_7"
-    async with VoiceBridge(make(elevenlabs_agent_id="")) as bridge:
-        assert (await planned(bridge)).agent_id == ""
+async def line_format(bridge: VoiceBridge, agent: AgentFormats = DEFAULT_AGENT_FORMATS) -> str:
+    line = AsteriskLine(asterisk_of(bridge), "sip-1", caller="12025550123", called="100")
+    return (await line.prepare(agent)).name
 
 
 @pytest.mark.parametrize(
     ("wanted", "version", "codec", "chosen"),
     [
-        ("slin", "22.10.1", "(g722)", SLIN),
-        ("slin16", "22.10.1", "(ulaw)", SLIN16),
-        ("slin16", "20.16.0", "(g722)", SLIN),
-        ("slin16", None, "(g722)", SLIN),
-        ("auto", "22.10.1", "(g722)", SLIN16),
-        ("auto", "22.10.1", "(ulaw)", SLIN),
-        ("auto", "22.10.1", None, SLIN),
-        ("auto", "18.26.4", "(g722)", SLIN),
+        ("slin", "22.10.1", "(g722)", "slin"),
+        ("slin16", "22.10.1", "(ulaw)", "slin16"),
+        ("slin16", "20.16.0", "(g722)", "slin"),
+        ("slin16", None, "(g722)", "slin"),
+        ("auto", "22.10.1", "(g722)", "slin16"),
+        ("auto", "22.10.1", "(ulaw)", "slin"),
+        ("auto", "22.10.1", None, "slin"),
+        ("auto", "18.26.4", "(g722)", "slin"),
     ],
 )
 async def test_the_format_of_the_line(
-    make: Make, wanted: str, version: str | None, codec: str | None, chosen: object
+    make: Make, wanted: str, version: str | None, codec: str | None, chosen: str
 ) -> None:
     async with FakeAri() as ari:
         answer = Answer(404) if codec is None else json_answer({"value": codec})
         ari.answer("GET", "/channels/sip-1/variable", answer)
         async with VoiceBridge(make(ari_url=ari.url, audiosocket_format=wanted)) as bridge:
-            bridge.asterisk = None if version is None else assess(version)
-            assert (await planned(bridge)).line_format is chosen
+            asterisk_of(bridge).version = None if version is None else assess(version)
+            assert await line_format(bridge) == chosen
 
 
 async def test_the_format_follows_what_the_agent_announced(make: Make) -> None:
-    class Spoken:
-        input_format = output_format = "ulaw_8000"
-
-    class Session:
-        agent_id, agent = "agent_default", Spoken()
-
+    narrow = AudioFormat.parse("ulaw_8000")
     async with FakeAri() as ari:
         ari.answer("GET", "/channels/sip-1/variable", json_answer({"value": "g722"}))
         async with VoiceBridge(make(ari_url=ari.url, audiosocket_format="auto")) as bridge:
-            bridge.asterisk = assess("22.10.1")
-            assert (await planned(bridge)).line_format is SLIN16
-            session = cast(CallSession, Session())
-            bridge._agent_formats.agent_connected(session, 0.1)
-            assert (await planned(bridge)).line_format is SLIN
-            for number in range(planning._MAX_KNOWN_AGENTS):
-                Session.agent_id = f"agent_{number}"
-                bridge._agent_formats.agent_connected(session, 0.1)
-            assert (await planned(bridge)).line_format is SLIN16, "the oldest is forgotten"
+            asterisk_of(bridge).version = assess("22.10.1")
+            assert await line_format(bridge) == "slin16"
+            assert await line_format(bridge, AgentFormats(narrow, narrow)) == "slin"
 
 
 @pytest.mark.parametrize(
@@ -393,34 +363,13 @@ async def test_a_server_that_does_not_listen_is_told(make: Make) -> None:
         assert "the AudioSocket server does not listen" in bridge.readiness().problems
 
 
-# --- observers
+# --- metrics
 
 
-class Broken(SessionObserver):
-    def call_changed(self, session: CallSession, state: State) -> None:
-        raise OSError(errno.ENOSPC, "disk full")
-
-    def agent_closed(self, session: CallSession, close: AgentClose) -> None:
-        raise ZeroDivisionError
-
-
-def test_an_observer_that_fails_disturbs_no_other() -> None:
-    notes = Notes()
-    observers = Observers([Broken(), notes, SessionObserver()])
-    session = cast(CallSession, object())
-    close = cast(AgentClose, object())
-    with capture_logs() as logs:
-        observers.call_changed(session, State.TALKING)
-        observers.agent_closed(session, close)
-        observers.agent_connected(session, 0.5)
-        observers.call_said(session, cast(Any, "line"))
-        observers.call_responded(session, cast(Any, "response"))
-    assert notes == Notes(
-        [State.TALKING], [cast(Any, "line")], [0.5], [close], [cast(Any, "response")]
-    )
-    assert [(entry["event"], entry["observer"]) for entry in logs] == [
-        ("observer_failed", "Broken")
-    ] * 2
+def test_every_state_of_a_running_call_is_there_from_the_start(make: Make) -> None:
+    shown = VoiceBridge(make()).metrics.render().decode()
+    states = set(re.findall(r'^ari_app_calls\{state="(\w+)"\} 0', shown, re.MULTILINE))
+    assert states == {"waiting", *State} - {State.NEW, State.ENDED}
 
 
 # --- the agent's settings

@@ -1,0 +1,64 @@
+"""The commands that the benchmarks bring to `ari-app`, see `lab/pyproject.toml`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvloop
+from rich.console import Console
+
+
+def bench(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="parts, bridge, ear, stall, flood or all.")
+    ] = None,
+    quick: Annotated[bool, typer.Option(help="Fewer steps, shorter ones.")] = False,
+    out: Annotated[Path, typer.Option(help="Where figures and pictures go.")] = Path(
+        "bench-output"
+    ),
+    formats: Annotated[
+        list[str] | None, typer.Option("--format", help="bridge: only this format of the agent.")
+    ] = None,
+    calls: Annotated[
+        list[int] | None, typer.Option(help="bridge, flood: only this many calls at once.")
+    ] = None,
+) -> None:
+    """Measure what a call costs and what it sounds like; see docs/performance.md."""
+    from benchmarks.command import Options, run
+
+    options = Options(quick, out, tuple(formats or ()), tuple(calls or ()))
+    uvloop.run(run(names or ["all"], options, Console()))
+
+
+def soak(
+    minutes: Annotated[float, typer.Option(min=0.2, help="How long the mix lasts.")] = 10.0,
+    capacity: Annotated[
+        int | None,
+        typer.Option(min=1, help="Calls that this machine carries; measured if left out."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same calls and faults.")] = 1,
+    out: Annotated[Path, typer.Option(help="Where figures and the picture go.")] = Path(
+        "bench-output/soak"
+    ),
+    faults: Annotated[
+        list[str] | None, typer.Option("--fault", help="Only this fault; none for no fault at all.")
+    ] = None,
+    restart_asterisk: Annotated[
+        bool, typer.Option(help="Kill Asterisk, too, and start it again.")
+    ] = False,
+    plant: Annotated[
+        list[str] | None,
+        typer.Option(help="Plant a 'stranded' caller or an 'orphan', to see that it is found."),
+    ] = None,
+) -> None:
+    """Mixed calls and faults for a long time; exit code 1 when something leaks or is stranded."""
+    from benchmarks.soak.command import soak as run_soak
+    from benchmarks.soak.options import soak_options
+
+    options = soak_options(
+        minutes, capacity, seed, out, faults, restart_asterisk=restart_asterisk, plant=plant
+    )
+    if not uvloop.run(run_soak(options, Console())):
+        raise typer.Exit(1)

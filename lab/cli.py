@@ -1,0 +1,44 @@
+"""The commands that the lab brings to `ari-app`, see `lab/pyproject.toml`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvloop
+from rich.console import Console
+
+
+def agent(
+    bind: Annotated[str, typer.Option(help="host:port to listen on.")] = "127.0.0.1:8765",
+    dialogue: Annotated[
+        Path | None, typer.Option(help="A YAML file of what it says, instead of its own.")
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(envvar="PRACTICE_AGENT_KEY", help="The key it demands; any when empty."),
+    ] = None,
+) -> None:
+    """Run the practice agent alone: an ElevenLabs-compatible server that needs no account."""
+    from ari_app.process.logs import set_up_logging
+    from lab.practice_agent.command import run_practice_agent
+
+    set_up_logging("WARNING")
+    uvloop.run(run_practice_agent(bind, dialogue, key, Console()))
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Where the recording and the picture go.")] = Path(
+        "demo-output"
+    ),
+    keep: Annotated[
+        bool, typer.Option(help="Go on afterwards, so that your own softphone can call.")
+    ] = False,
+) -> None:
+    """Place a real call through a real Asterisk to the practice agent, and show it."""
+    from ari_app.process.logs import set_up_logging
+    from lab.demo import DemoOptions, run_demo
+
+    set_up_logging("WARNING")
+    uvloop.run(run_demo(DemoOptions(out_dir=out, keep=keep), Console()))

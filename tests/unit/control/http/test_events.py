@@ -1,0 +1,76 @@
+"""The JSON that an event stream tells."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import orjson
+import pytest
+
+from ari_app.control.http.streams import EVENT, as_json
+from ari_app.records.events import (
+    AgentConnected,
+    AgentLost,
+    AgentResumed,
+    CallEnded,
+    CallEvent,
+    Overflowed,
+    Responded,
+    StateChanged,
+    words,
+)
+from ari_app.records.journal import Entry
+
+AT = datetime(2025, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("event", "told"),
+    [
+        (
+            StateChanged("talking", "active"),
+            {"type": "state", "state": "talking", "status": "active"},
+        ),
+        (
+            AgentConnected("conv_1", 0.123),
+            {"type": "agent", "conversation_id": "conv_1", "connect_seconds": 0.123},
+        ),
+        (AgentLost("conv_1"), {"type": "agent_lost", "conversation_id": "conv_1"}),
+        (
+            AgentResumed("conv_2", 1.235),
+            {"type": "agent_resumed", "conversation_id": "conv_2", "gap_seconds": 1.235},
+        ),
+        *(
+            (words(who, "x"), {"type": "transcript", "who": who, "text": "x"})
+            for who in ("agent", "caller", "correction")
+        ),
+        *(
+            (words(who, "x"), {"type": who, "text": "x"})
+            for who in ("interruption", "tool", "dtmf", "note")
+        ),
+        (Responded(0.812), {"type": "response_time", "seconds": 0.812}),
+        (
+            CallEnded("TRANSFER", "agent_transfer", 12.346),
+            {
+                "type": "ended",
+                "agent_status": "TRANSFER",
+                "end_reason": "agent_transfer",
+                "duration": 12.346,
+            },
+        ),
+        (
+            CallEnded(None, None, 0.5),
+            {"type": "ended", "agent_status": None, "end_reason": None, "duration": 0.5},
+        ),
+        (Overflowed(2), {"type": "overflow", "missed": 2}),
+    ],
+    ids=lambda value: value.kind if hasattr(value, "kind") else "",
+)
+def test_an_event_on_the_wire(event: CallEvent, told: dict[str, object]) -> None:
+    written = as_json(Entry(7, AT, event))
+    found = orjson.loads(written)
+    at = found.pop("at")
+    assert datetime.fromisoformat(at) == AT
+    assert at.endswith("Z")
+    assert found == {"seq": 7, **told}
+    assert EVENT.validate_json(written).type == told["type"]

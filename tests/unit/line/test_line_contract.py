@@ -1,0 +1,491 @@
+"""What every line keeps to, whatever is behind it: see `ari_app.line.interface`.
+
+A new way in gets a `FarSide` here, and has to pass.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Protocol
+
+import numpy as np
+import pytest
+
+from ari_app.audio.formats import DEFAULT_AGENT_FORMATS
+from ari_app.errors import LineError
+from ari_app.line.asterisk.gateway import AsteriskGateway
+from ari_app.line.asterisk.line import AsteriskOptions
+from ari_app.line.interface import (
+    Ability,
+    Answered,
+    Arrival,
+    CallEnd,
+    Connected,
+    Ended,
+    Gateway,
+    Line,
+    LineEvent,
+    Opened,
+    Outcome,
+    Placing,
+    Screened,
+    Status,
+    TargetLost,
+)
+from ari_app.line.microphone import MicrophoneGateway, MicrophoneLine
+from audiosocket.server import AudioSocketServer
+from linekit.clock import FrameClock
+from tests.unit.call.fake_ari import APP, FakeAsterisk, FakeClient
+from tests.unit.call.stage import until
+from tests.unit.line.fake_card import BLOCK_SECONDS, FakeCard
+from tests.unit.line.fake_line import FakeGateway, FakeLine
+from tests.unit.virtual_loop import make_entrance
+
+OVER = Outcome(Status.COMPLETED, "agent_ended")
+END = CallEnd("session-1", "conv-1")
+LEVEL = 1000
+SOON = 1.0
+
+
+class FarSide(Protocol):
+    """A way in, and what happens at its other end. Sound flows by itself while a line is open."""
+
+    gateway: Gateway
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def arrives(self) -> Line:
+        """Somebody comes in."""
+        ...
+
+    async def answers(self, line: Line) -> None:
+        """Whom we call answers, if nobody does so by themselves."""
+        ...
+
+    def hangs_up(self, line: Line) -> None: ...
+
+    def heard(self, line: Line) -> bytes:
+        """All that the far side has heard of the line."""
+        ...
+
+    def left(self) -> list[str]:
+        """What is still held there."""
+        ...
+
+
+class FakeSide:
+    """The fake that the tests of `call` use."""
+
+    def __init__(self) -> None:
+        self.gateway = FakeGateway()
+        self._lines: list[FakeLine] = []
+
+    async def start(self) -> None:
+        self._beat = asyncio.create_task(self._beats())
+
+    async def stop(self) -> None:
+        self._beat.cancel()
+
+    async def _beats(self) -> None:
+        while True:
+            await asyncio.sleep(BLOCK_SECONDS)
+            for line in (*self._lines, *self.gateway.lines):
+                if line.sound is not None:
+                    line.beats()
+
+    async def arrives(self) -> Line:
+        self._lines.append(FakeLine(f"line-{len(self._lines)}"))
+        return self._lines[-1]
+
+    async def answers(self, line: Line) -> None:
+        """It does so by itself."""
+
+    def hangs_up(self, line: Line) -> None:
+        assert isinstance(line, FakeLine)
+        line.tells(Ended("caller_hung_up"))
+
+    def heard(self, line: Line) -> bytes:
+        assert isinstance(line, FakeLine)
+        return b"".join(frame or b"" for frame in line.heard)
+
+    def left(self) -> list[str]:
+        return [line.id for line in self._lines if line.sound is not None]
+
+
+class MicrophoneSide:
+    """The microphone of this machine, with a fake sound card."""
+
+    def __init__(self) -> None:
+        self.card = FakeCard(16000)
+        self.gateway = MicrophoneGateway(self.card)
+
+    async def start(self) -> None:
+        self._arrivals: asyncio.Queue[Arrival] = asyncio.Queue()
+        run = asyncio.create_task(self.gateway.run(self._arrivals.put_nowait))
+        self._tasks = [run, asyncio.create_task(self._beats())]
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    async def _beats(self) -> None:
+        while True:
+            await asyncio.sleep(BLOCK_SECONDS)
+            self.card.beat()
+
+    async def arrives(self) -> Line:
+        await self.gateway.talk()
+        return (await self._arrivals.get()).line
+
+    async def answers(self, line: Line) -> None:
+        """Whoever sits here has asked for it."""
+
+    def hangs_up(self, line: Line) -> None:
+        assert isinstance(line, MicrophoneLine)
+        line.hang_up()
+
+    def heard(self, line: Line) -> bytes:
+        return b"".join(self.card.played)
+
+    def left(self) -> list[str]:
+        return ["stream"] * self.card.open_streams
+
+
+class AsteriskSide:
+    """A fake Asterisk, whose sound comes over a real AudioSocket server."""
+
+    async def start(self) -> None:
+        self._clock = FrameClock()
+        self._clock.start()
+        self._server = AudioSocketServer(self._clock, entrance=make_entrance)
+        host, port = await self._server.start("127.0.0.1", 0)
+        self.asterisk = FakeAsterisk(clock=self._clock)
+        self.gateway = AsteriskGateway(
+            FakeClient(self.asterisk), self._server, AsteriskOptions(APP, f"{host}:{port}")
+        )
+        self._arrivals: asyncio.Queue[Arrival] = asyncio.Queue()
+        self.gateway.take = self._arrivals.put_nowait
+        self.asterisk.on_event = self.gateway.handle
+        self._count = 0
+
+    async def stop(self) -> None:
+        await self.gateway.close()
+        await self.asterisk.close()
+        await self._server.close()
+        self._clock.stop()
+
+    async def arrives(self) -> Line:
+        self._count += 1
+        self.asterisk.enter(f"sip-{self._count}")
+        return (await self._arrivals.get()).line
+
+    async def answers(self, line: Line) -> None:
+        await asyncio.sleep(0.1)
+        self.asterisk.enter(line.id, answered=True)
+
+    def hangs_up(self, line: Line) -> None:
+        self.asterisk.hang_up(line.id)
+
+    def heard(self, line: Line) -> bytes:
+        media = [client for name, client in self.asterisk.media.items() if "session-1" in name]
+        return b"".join(frame.payload for client in media for frame in client.heard)
+
+    def left(self) -> list[str]:
+        world = self.asterisk.world
+        lines = ["line"] * (self._server.lines + self._server.expected)
+        return [*world.channels, *world.bridges, *lines]
+
+
+class Sound:
+    """A call's sound: `plays` is what the agent says."""
+
+    def __init__(self, rate_hz: int) -> None:
+        self.frame = np.full(rate_hz // 50, LEVEL, "<i2").tobytes()
+        self.bytes_heard = 0
+        self.ticks = 0
+        self.pulled = 0
+        self.plays = 0
+
+    def heard(self, pcm: bytes) -> None:
+        assert len(pcm) % 2 == 0, "whole samples"
+        self.bytes_heard += len(pcm)
+
+    def next_frame(self) -> bytes | None:
+        if self.pulled == self.plays:
+            return None
+        self.pulled += 1
+        return self.frame
+
+    def tick(self) -> None:
+        self.ticks += 1
+
+
+@pytest.fixture(params=[FakeSide, MicrophoneSide, AsteriskSide], ids=["fake", "mic", "asterisk"])
+async def side(request: pytest.FixtureRequest) -> AsyncIterator[FarSide]:
+    before = asyncio.all_tasks()
+    side: FarSide = request.param()
+    await side.start()
+    yield side
+    await side.stop()
+    await asyncio.sleep(0.1)
+    left = {task for task in asyncio.all_tasks() - before if not task.done()}
+    assert left <= {asyncio.current_task()}, left
+
+
+class Talk:
+    """A line, what it tells, and the sound that it was given."""
+
+    def __init__(self, side: FarSide, line: Line) -> None:
+        self.side, self.line = side, line
+        self.told: list[LineEvent] = []
+        self.line.name("session-1")
+        self.line.listen(self.told.append)
+
+    async def opens(self) -> None:
+        line_format = await self.line.prepare(DEFAULT_AGENT_FORMATS)
+        self.rate_hz = line_format.rate_hz
+        self.sound = Sound(self.rate_hz)
+        self.line.open(self.sound, 5)
+        await self.until(Opened)
+
+    async def connects(self) -> None:
+        self.line.connect()
+        await self.until(Connected)
+
+    async def until(self, kind: type[Any]) -> None:
+        """Wait until the last that was told is of a kind."""
+        await until(lambda: bool(self.told) and isinstance(self.told[-1], kind))
+
+    async def closes(self) -> None:
+        await self.line.close(OVER, END)
+
+    def frames_audible(self) -> float:
+        samples = np.frombuffer(self.side.heard(self.line), "<i2")
+        return float(np.count_nonzero(samples == LEVEL) / (self.rate_hz // 50))
+
+
+async def arrived(side: FarSide) -> Talk:
+    return Talk(side, await side.arrives())
+
+
+async def talking(side: FarSide) -> Talk:
+    talk = await arrived(side)
+    await talk.opens()
+    await talk.connects()
+    return talk
+
+
+# --- coming up
+
+
+async def test_it_opens_and_connects_and_tells_each_once(side: FarSide) -> None:
+    talk = await arrived(side)
+    assert not talk.line.placed
+    await talk.opens()
+    assert talk.rate_hz in (8000, 16000, 24000, 48000)
+    await talk.connects()
+    assert talk.line.answered
+    await asyncio.sleep(SOON)
+    assert talk.told == [Opened(), Connected()]
+    assert talk.line.reachable
+    await talk.closes()
+
+
+async def test_nothing_is_told_before_the_call_that_asked_has_returned(side: FarSide) -> None:
+    talk = await arrived(side)
+    await talk.line.prepare(DEFAULT_AGENT_FORMATS)
+    talk.line.open(Sound(8000), 5)
+    assert talk.told == []
+    await talk.until(Opened)
+    talk.line.connect()
+    assert talk.told == [Opened()]
+    await talk.closes()
+
+
+async def test_whom_we_call_answers(side: FarSide) -> None:
+    placed = side.gateway.place("session-1", "+15550100002", Placing(caller_id="+15550100001"))
+    assert (placed.placed, placed.answered) == (True, False)
+    assert placed.called == "+15550100002"
+    talk = Talk(side, placed)
+    talk.line.dial()
+    assert talk.told == []
+    await side.answers(placed)
+    await talk.until(Answered)
+    assert placed.answered
+    await talk.opens()
+    await talk.connects()
+    await talk.closes()
+    assert side.left() == []
+
+
+async def test_each_line_has_a_name_of_its_own(side: FarSide) -> None:
+    lines = [await side.arrives(), await side.arrives()]
+    assert lines[0].id != lines[1].id
+    for number, line in enumerate(lines):
+        line.name(f"session-{number}")
+        await line.close(OVER, END)
+
+
+# --- sound
+
+
+async def test_sound_flows_both_ways_in_real_time(side: FarSide) -> None:
+    talk = await talking(side)
+    before = talk.sound.ticks, talk.sound.bytes_heard
+    talk.sound.plays = 50
+    await asyncio.sleep(2)
+    assert talk.sound.ticks - before[0] == pytest.approx(100, abs=3)
+    seconds = (talk.sound.bytes_heard - before[1]) / 2 / talk.rate_hz
+    assert seconds == pytest.approx(2, abs=0.06)
+    assert talk.sound.pulled == 50
+    assert talk.frames_audible() == 50, "neither lost nor heard twice"
+    await talk.closes()
+
+
+async def test_it_is_no_more_than_60_ms_ahead(side: FarSide) -> None:
+    talk = await talking(side)
+    talk.sound.plays = 1000
+    await asyncio.sleep(1)
+    assert talk.sound.pulled - talk.frames_audible() <= 4
+    await talk.closes()
+
+
+async def test_what_is_taken_back_is_not_heard(side: FarSide) -> None:
+    talk = await talking(side)
+    talk.sound.plays = 1000
+    await asyncio.sleep(1)
+    talk.sound.plays = talk.sound.pulled
+    frames = talk.line.take_back() / 20
+    await asyncio.sleep(1)
+    assert talk.frames_audible() == talk.sound.pulled - frames
+    assert talk.line.take_back() == 0
+    await talk.closes()
+
+
+async def test_music_is_instead_of_us_until_connect(side: FarSide) -> None:
+    talk = await talking(side)
+    talk.line.music()
+    await asyncio.sleep(0.5)
+    assert talk.told == [Opened(), Connected()], "nothing follows"
+    assert talk.sound.ticks > 20, "time goes on"
+    talk.told.clear()
+    await talk.connects()
+    talk.sound.plays = 10
+    before = talk.frames_audible()
+    await asyncio.sleep(1)
+    assert talk.frames_audible() - before == 10
+    await talk.closes()
+
+
+# --- the end
+
+
+async def test_an_end_is_told_once(side: FarSide) -> None:
+    talk = await talking(side)
+    side.hangs_up(talk.line)
+    await asyncio.sleep(SOON)
+    assert talk.told[2:] == [Ended("caller_hung_up")]
+    await talk.closes()
+    assert side.left() == []
+
+
+async def test_who_listens_late_is_told_of_the_end_at_once(side: FarSide) -> None:
+    line = await side.arrives()
+    line.name("session-1")
+    line.listen(lambda event: None)
+    side.hangs_up(line)
+    await asyncio.sleep(SOON)
+    told: list[LineEvent] = []
+    line.listen(told.append)
+    assert told == [Ended("caller_hung_up")]
+    await line.close(OVER, END)
+
+
+MOMENTS: dict[str, Callable[[Talk], Any]] = {
+    "before it is opened": lambda talk: asyncio.sleep(0),
+    "while it opens": lambda talk: opening(talk),
+    "opened": lambda talk: talk.opens(),
+    "while it connects": lambda talk: connecting(talk),
+    "connected": lambda talk: both(talk),
+    "in music": lambda talk: in_music(talk),
+    "after its end": lambda talk: ended(talk),
+}
+
+
+async def opening(talk: Talk) -> None:
+    await talk.line.prepare(DEFAULT_AGENT_FORMATS)
+    talk.sound = Sound(8000)
+    talk.line.open(talk.sound, 5)
+
+
+async def connecting(talk: Talk) -> None:
+    await talk.opens()
+    talk.line.connect()
+
+
+async def both(talk: Talk) -> None:
+    await talk.opens()
+    await talk.connects()
+
+
+async def in_music(talk: Talk) -> None:
+    await both(talk)
+    talk.line.music()
+
+
+async def ended(talk: Talk) -> None:
+    await both(talk)
+    talk.side.hangs_up(talk.line)
+    await talk.until(Ended)
+
+
+@pytest.mark.parametrize("moment", MOMENTS, ids=lambda name: name.replace(" ", "-"))
+async def test_a_closed_line_is_silent_and_leaves_nothing(side: FarSide, moment: str) -> None:
+    talk = await arrived(side)
+    await MOMENTS[moment](talk)
+    closing = asyncio.create_task(talk.closes())
+    await asyncio.sleep(0)
+    talk.told.clear()
+    await closing
+    sound = getattr(talk, "sound", Sound(8000))
+    before = sound.ticks, sound.bytes_heard
+    side.hangs_up(talk.line)
+    await asyncio.sleep(5)
+    assert talk.told == []
+    assert (sound.ticks, sound.bytes_heard) == before
+    assert side.left() == []
+    again = await arrived(side)
+    await again.opens()
+    await again.connects()
+    await again.closes()
+
+
+# --- what it cannot do
+
+
+async def test_what_it_cannot_do_is_answered_and_never_raised(side: FarSide) -> None:
+    talk = await talking(side)
+    can = talk.line.abilities
+    if Ability.RING not in can:
+        talk.line.ring()
+    if Ability.SCREEN not in can:
+        talk.line.screen()
+        await talk.until(Screened)
+        assert talk.told[-1].status == "HUMAN"  # type: ignore[union-attr]
+    if Ability.CONSULT not in can:
+        talk.line.consult("+15550100003", 30)
+        await talk.until(TargetLost)
+        talk.line.drop_target()
+    if Ability.SEND_KEYS not in can:
+        with pytest.raises(LineError):
+            await talk.line.send_keys("1")
+    if Ability.SET_VARIABLE not in can:
+        with pytest.raises(LineError):
+            await talk.line.set_variable("TOPIC", "rain")
+    talk.sound.plays = 5
+    await asyncio.sleep(0.5)
+    assert talk.frames_audible() == 5, "the call goes on"
+    await talk.closes()

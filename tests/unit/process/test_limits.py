@@ -1,0 +1,126 @@
+"""What the system lets a process have: file descriptors and memory."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from ari_app.checks import Verdict, check_descriptors
+from ari_app.process import limits
+from ari_app.settings import load_settings
+
+
+class Kernel:
+    """Limits that a test may set without setting its own process'."""
+
+    def __init__(self, soft: int, hard: int) -> None:
+        self.limits = (soft, hard)
+
+    def getrlimit(self, which: int) -> tuple[int, int]:
+        assert which == resource.RLIMIT_NOFILE
+        return self.limits
+
+    def setrlimit(self, which: int, wanted: tuple[int, int]) -> None:
+        assert which == resource.RLIMIT_NOFILE
+        self.limits = wanted
+
+
+INFINITE = resource.RLIM_INFINITY
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "got"),
+    [
+        ((1024, 4096), (4096, 4096), 4096),
+        ((4096, 4096), (4096, 4096), 4096),
+        ((1024, INFINITE), (1 << 20, INFINITE), 1 << 20),
+        ((INFINITE, INFINITE), (INFINITE, INFINITE), 1 << 20),
+    ],
+)
+def test_as_many_as_may_be(
+    monkeypatch: pytest.MonkeyPatch, before: tuple[int, int], after: tuple[int, int], got: int
+) -> None:
+    kernel = Kernel(*before)
+    monkeypatch.setattr(resource, "getrlimit", kernel.getrlimit)
+    monkeypatch.setattr(resource, "setrlimit", kernel.setrlimit)
+    assert limits.raise_limit() == got
+    assert kernel.limits == after
+
+
+def test_too_few_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(1024, 1024)
+    monkeypatch.setattr(resource, "getrlimit", kernel.getrlimit)
+    few = load_settings(None, max_concurrent_calls=10)
+    many = load_settings(None, max_concurrent_calls=1000)
+    assert check_descriptors(few).verdict is Verdict.OK
+    finding = check_descriptors(many)
+    assert finding.verdict is Verdict.WARNING
+    assert "may have 1024" in finding.detail
+
+
+def test_what_is_needed_grows_with_calls_and_connections() -> None:
+    least = limits.needed(10, 100)
+    assert limits.needed(11, 100) > least
+    assert limits.needed(10, 101) == least + 1
+
+
+# --- memory, each in a process of its own, as it is for good
+
+GROWING = """
+import ctypes, gc, sys
+from ari_app.process.limits import settle_memory
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+
+def mapped():
+    with open("/proc/self/smaps_rollup") as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith("Rss"))
+
+if sys.argv[1] == "settled" and not settle_memory():
+    sys.exit(77)
+# One block that is freed teaches glibc that blocks of this size belong into the heap.
+libc.free(libc.malloc(256 * 1024))
+blocks = []
+for _ in range(200):
+    large = libc.malloc(256 * 1024)
+    ctypes.memset(large, 1, 256 * 1024)
+    blocks.append(large)
+    # Small ones in between keep the heap from shrinking.
+    ctypes.memset(libc.malloc(1024), 1, 1024)
+held = mapped()
+for block in blocks:
+    libc.free(block)
+print(held - mapped())
+"""
+
+
+def given_back_kb(how: str) -> int:
+    done = subprocess.run(
+        [sys.executable, "-c", GROWING, how], capture_output=True, text=True, timeout=60
+    )
+    if done.returncode == 77:
+        pytest.skip("this C library has no mallopt")
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
+def test_large_buffers_go_back_to_the_system() -> None:
+    assert given_back_kb("settled") > 45_000
+    assert given_back_kb("as it is") < 5_000, "glibc does it by itself: the setting can go"
+
+
+def test_what_lives_for_ever_is_out_of_the_collectors_sight() -> None:
+    code = (
+        "import gc; from ari_app.process.limits import settle_memory; "
+        "import ari_app.bridge; settle_memory();"
+        "print(gc.get_freeze_count() > 10_000, len(gc.get_objects()) < 1000, gc.get_threshold()[2])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split() == ["True", "True", "3"]

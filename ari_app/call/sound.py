@@ -39,35 +39,21 @@ class AgentVoice(Protocol):
     def hear(self, data: bytes) -> None: ...
 
 
-@dataclass(slots=True)
-class DownlinkStats:
-    """What came from the agent and what was made of it."""
-
-    chunks: int = 0
-    bytes_in: int = 0
-    """In the agent's format."""
-    bytes_out: int = 0
-    """In the line's format."""
-
-
 class Downlink:
     """One call's stream from the agent.
 
     Args:
-        converter: from the agent's format to the line's; this stream's own.
-        write: takes the line's PCM and the id of the response that it belongs to.
+        converter: From the agent's format to the line's; this stream's own.
+        write: Takes the line's PCM and the id of the response that it belongs to.
     """
 
     def __init__(self, converter: Converter, write: Callable[[bytes, int], object]) -> None:
         self._converter = converter
         self._write = write
         self._response_id = 0
-        self.stats = DownlinkStats()
 
     def audio(self, response_id: int, data: bytes) -> None:
         """Converts a chunk in the agent's format and hands it over."""
-        self.stats.chunks += 1
-        self.stats.bytes_in += len(data)
         self._response_id = response_id
         self._hand_over(self._converter.process(data))
 
@@ -78,9 +64,7 @@ class Downlink:
 
     def tail(self) -> bytes:
         """The samples held back, for a buffer that runs dry before the response has ended."""
-        tail = self._converter.flush()
-        self.stats.bytes_out += len(tail)
-        return tail
+        return self._converter.flush()
 
     def reset(self) -> None:
         """Forgets the samples held back: an interruption has overtaken them."""
@@ -88,7 +72,6 @@ class Downlink:
 
     def _hand_over(self, pcm: bytes) -> None:
         if pcm:
-            self.stats.bytes_out += len(pcm)
             self._write(pcm, self._response_id)
 
 
@@ -114,8 +97,6 @@ class UplinkStats:
 
     received_samples: int = 0
     filled_samples: int = 0
-    gaps: int = 0
-    """Stretches of filling without any audio between."""
     surplus_quiet_samples: int = 0
     surplus_samples: int = 0
     """Dropped, for there was no time for them, silence and anything else; not among those
@@ -262,7 +243,6 @@ class Uplink:
             self._in_gap = True
             self._gap_samples = 0
             self._late_seconds = 0.0
-            stats.gaps += 1
         self._gap_samples += filled
         self._pending += bytes(filled * SAMPLE_BYTES)
         return self._chunks()

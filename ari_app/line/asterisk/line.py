@@ -487,11 +487,6 @@ class AsteriskLine:
         return self._closing
 
     @property
-    def screening(self) -> bool:
-        """The dialplan has the channel for a while, and brings it back."""
-        return self._screening
-
-    @property
     def held(self) -> Held:
         """What the line holds in Asterisk."""
         lives = self._ended is None and not self._closing

@@ -609,7 +609,7 @@ class AsteriskLine:
         self._told(TargetLost(result))
 
     def route_to(self, channel_id: str) -> Route | None:
-        """What is known of the way to a channel that we call; None for any other."""
+        """Return what is known of the way to a channel that we call; None for any other."""
         if channel_id == self.target_id:
             return self._target_route
         return self._route if self.placed and channel_id == self.id else None

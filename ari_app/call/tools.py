@@ -1,6 +1,6 @@
 """What the agent's tool calls mean for the call. Pure.
 
-A tool that is unknown or is called wrongly is answered with ``is_error`` and a sentence that the
+A tool that is unknown or is called wrongly is answered with `is_error` and a sentence that the
 agent can speak about; it never ends the conversation.
 """
 
@@ -79,7 +79,7 @@ _UNREACHABLE: Final = "the telephone system cannot be reached just now"
 
 
 def not_now(action: Action, state: State, *, ends: bool, reachable: bool) -> str | None:
-    """Why something cannot be done at this point of the call; None: it can, or will be soon.
+    """Say why something cannot be done at this point of the call; None: it can, or will be soon.
 
     Args:
         action: What the tool asks for.

@@ -26,7 +26,8 @@ from ari_app.line.asterisk.ari.events import (
     StasisStart,
 )
 from ari_app.line.asterisk.ari.models import Bridge, Channel
-from ari_app.line.asterisk.line import AsteriskLine, Held, give_back_caller, quietly
+from ari_app.line.asterisk.channels import give_back_caller, quietly
+from ari_app.line.asterisk.line import AsteriskLine, Held
 from ari_app.line.asterisk.names import (
     BridgeName,
     bridge_id,

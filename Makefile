@@ -43,7 +43,7 @@ lint: setup-dev  ## Format, lint, types, licences and documentation, without cha
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
-	.venv/bin/lint-imports --no-cache --no-show-timings
+	.venv/bin/lint-imports --no-cache --no-logo
 	$(PYTHON) -m scripts.third_party --check
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
 

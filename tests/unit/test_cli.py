@@ -21,7 +21,7 @@ from ari_app.settings import Settings
 from benchmarks.soak.options import SoakOptions
 from lab.practice_agent import command
 
-LABS = ("agent", "bench", "demo", "soak")
+LABS = sorted(cli.LAB_COMMANDS)
 KEY, PASSWORD = "sk_of_nobody", "a-secret-word"
 SERVING = {"ARI_USERNAME": "app", "ARI_PASSWORD": PASSWORD, "ELEVENLABS_API_KEY": KEY}
 
@@ -309,7 +309,7 @@ def test_a_command_whose_parts_are_not_installed(
 def test_a_lab_that_is_broken_hinders_no_service(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lab.cli", None)
     monkeypatch.setitem(sys.modules, "benchmarks.cli", None)
-    monkeypatch.setattr(service, "supervise", lambda settings: 0)
+    monkeypatch.setattr(service, "supervise", lambda settings, wait=False: 0)
     assert run("serve", **SERVING).code == 0
 
 

@@ -185,7 +185,8 @@ class AsteriskGateway:
                 pass
 
     def _dials(self, event: Dial) -> None:
-        """A channel is being called: by us, or by the dialplan behind a Local channel of ours."""
+        """Handle a channel being called: by us, or by the dialplan behind a Local channel of
+        ours."""
         status, peer = event.dialstatus, event.peer.id
         if status in _RINGING:
             if (line := self._lines.get(peer)) is not None:

@@ -487,11 +487,6 @@ class AsteriskLine:
         return self._closing
 
     @property
-    def screening(self) -> bool:
-        """The dialplan has the channel for a while, and brings it back."""
-        return self._screening
-
-    @property
     def held(self) -> Held:
         """What the line holds in Asterisk."""
         lives = self._ended is None and not self._closing
@@ -614,7 +609,7 @@ class AsteriskLine:
         self._told(TargetLost(result))
 
     def route_to(self, channel_id: str) -> Route | None:
-        """What is known of the way to a channel that we call; None for any other."""
+        """Return what is known of the way to a channel that we call; None for any other."""
         if channel_id == self.target_id:
             return self._target_route
         return self._route if self.placed and channel_id == self.id else None

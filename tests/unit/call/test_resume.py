@@ -3,20 +3,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ari_app.agent.elevenlabs.client_messages import (
-    AgentOverride,
-    ConfigOverride,
-    Initiation,
-    TtsOverride,
-)
 from ari_app.call.conversation import (
     LEFT_OUT,
     MAX_CHARACTERS,
     context,
-    initiation_for,
     transcript_text,
 )
-from ari_app.records.events import TranscriptLine
+from ari_app.records.record import TranscriptLine
 
 
 def lines(*said: tuple[str, str]) -> list[TranscriptLine]:
@@ -73,25 +66,3 @@ def test_a_long_one_begins_with_a_whole_line() -> None:
 def test_one_long_line_begins_with_a_whole_word() -> None:
     text = transcript_text(lines(("agent", "certainly " * 1000)))
     assert text.startswith(LEFT_OUT + "certainly certainly ")
-
-
-def test_other_overrides_and_variables_stay() -> None:
-    first = Initiation(
-        dynamic_variables={"customer": "Jane"},
-        conversation_config_override=ConfigOverride(
-            agent=AgentOverride(first_message="Hello!", language="en"),
-            tts=TtsOverride(voice_id="v1"),
-        ),
-    )
-    told = initiation_for(first, "Caller: yes", "conv_1", "")
-    assert told.dynamic_variables == {
-        "customer": "Jane",
-        "resumed_from": "conv_1",
-        "transcript_so_far": "Caller: yes",
-    }
-    assert told.conversation_config_override == {
-        "agent": {"first_message": "", "language": "en"},
-        "tts": {"voice_id": "v1"},
-    }
-    again = initiation_for(first, "Caller: yes", "conv_1", None)
-    assert again.conversation_config_override == first.conversation_config_override

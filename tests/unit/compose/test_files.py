@@ -149,10 +149,7 @@ PRODUCT = {"ari_app", "audiosocket", "linekit"}
 
 def test_production_packages_are_all_that_the_service_imports() -> None:
     files = [path for name in PRODUCT for path in (ROOT / name).rglob("*.py")]
-    # They belong to commands that say what they lack.
-    others = {"benchmarks", "lab", "sounddevice"}
-    used = {name for path in files for name in imports(path)} - PRODUCT - others
-    used -= sys.stdlib_module_names
+    used = {name for path in files for name in imports(path)} - PRODUCT - sys.stdlib_module_names
     serve = {key.partition("==")[0] for key in stanzas(ROOT / "deploy/serve.lock")}
     distributions = packages_distributions()
     assert used

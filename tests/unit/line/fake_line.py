@@ -150,12 +150,14 @@ class FakeGateway:
 
     Attributes:
         lines: All that were placed.
+        slow: What they do not do by themselves.
     """
 
     name = "fake"
 
     def __init__(self) -> None:
         self.connected = True
+        self.slow: frozenset[str] = frozenset()
         self.lines: list[FakeLine] = []
         self.take: Callable[[Arrival], None] | None = None
 
@@ -164,7 +166,7 @@ class FakeGateway:
         await asyncio.get_running_loop().create_future()
 
     def place(self, session_id: str, number: str, how: Placing) -> FakeLine:
-        line = FakeLine(f"out-{session_id}", placed=True)
+        line = FakeLine(f"out-{session_id}", placed=True, slow=self.slow)
         line.caller, line.called = how.caller_id, number
         self.lines.append(line)
         return line

@@ -11,20 +11,21 @@ import pytest
 from ari_app.agent.elevenlabs.closing import CloseKind
 from ari_app.call.signals import HoldRequested
 from ari_app.call.states import State
-from ari_app.control.control import Dispatcher, NotPossible
+from ari_app.control.control import CallControl, NotPossible
 from ari_app.line.asterisk.ari.resources import REMOVE_CHANNEL, START_MOH, STOP_MOH
 from ari_app.line.asterisk.ari.rest import Operation
+from tests.session_view import Session
 from tests.unit.call.fake_ari import ADD_CHANNEL, ANSWER, CREATE_BRIDGE, EXTERNAL_MEDIA, status
-from tests.unit.call.stage import Stage, heard_ms
+from tests.unit.call.stage import Stage, heard_ms, now
 
 
 async def away(stage: Stage, seconds: float) -> None:
     """Connections are refused for so long."""
     stage.asterisk.away = True
-    stage.services.ari.link.set(False)
+    stage.ari.link.set(False)
     await asyncio.sleep(seconds)
     stage.asterisk.away = False
-    stage.services.ari.link.set(True)
+    stage.ari.link.set(True)
 
 
 def in_bridge(stage: Stage, session: Session) -> bool:
@@ -152,9 +153,9 @@ async def test_a_call_that_is_over_waits_for_no_music(stage: Stage) -> None:
     assert stage.landed(session).reason == "agent_ended"
 
 
-ASKED: dict[str, Callable[[Dispatcher, str], Awaitable[object]]] = {
-    "hold": lambda asked, name: asked.hold(name),
-    "unhold": lambda asked, name: asked.unhold(name),
+ASKED: dict[str, Callable[[CallControl, str], Awaitable[object]]] = {
+    "hold": lambda asked, name: asked.hold(name, on=True),
+    "unhold": lambda asked, name: asked.hold(name, on=False),
     "blind": lambda asked, name: asked.transfer(name, "200"),
     "attended": lambda asked, name: asked.transfer(name, "+493023125001", "attended"),
     "keys": lambda asked, name: asked.send_dtmf(name, "1"),
@@ -166,7 +167,7 @@ async def test_what_is_asked_from_outside_is_refused_and_the_call_goes_on(
     stage: Stage, what: str
 ) -> None:
     session = await stage.talk()
-    asked = Dispatcher(stage.calls, stage.services, None, lambda: False)  # type: ignore[arg-type]
+    asked = CallControl(stage.calls, stage.gateway, None, stage.services.policy, now)  # type: ignore[arg-type]
     outage = asyncio.create_task(away(stage, 5))
     await stage.settle()
     with pytest.raises(NotPossible) as refusal:

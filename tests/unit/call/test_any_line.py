@@ -1,0 +1,226 @@
+"""Whole calls over a line that is no Asterisk: nothing of it is even imported."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ari_app.agent.elevenlabs.closing import CloseKind
+from ari_app.call.calls import Calls
+from ari_app.call.plan import Services
+from ari_app.call.states import State
+from ari_app.control.control import CallControl, NotPossible
+from ari_app.control.planner import Planner, PlannerOptions, Wish
+from ari_app.line.interface import (
+    Ability,
+    Arrival,
+    CallEnd,
+    Ended,
+    Gateway,
+    KeyPressed,
+    Outcome,
+    Result,
+    Status,
+)
+from ari_app.line.microphone import MicrophoneGateway
+from ari_app.records.journal import Journal
+from ari_app.records.record import CallRecord
+from tests.unit.call.fake_agents import FakeAgent, FakeAgents
+from tests.unit.line.fake_card import FakeCard
+from tests.unit.line.fake_line import FRAME, FakeGateway, FakeLine
+
+
+class House:
+    """Calls, agents, and a way in."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.agents = FakeAgents()
+        options = PlannerOptions("agent_default", 600, 8, lambda active: 40)
+        planner = Planner(options, self.agents, None, lambda: self.calls.count())
+        services = Services(agents=self.agents, journal=Journal())
+        self.calls = Calls(services, planner, max_concurrent_calls=2)
+        now = asyncio.get_running_loop().time
+        self.control = CallControl(self.calls, gateway, planner, services.policy, now)
+
+    @property
+    def agent(self) -> FakeAgent:
+        return self.agents.conversations[-1]
+
+    @property
+    def record(self) -> CallRecord:
+        return list(self.calls.records.values())[-1]
+
+    async def until(self, state: State) -> None:
+        async with asyncio.timeout(10):
+            while not self.calls.records or self.record.state != state:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+
+    async def talks(self, line: FakeLine) -> None:
+        self.calls.take(Arrival(line))
+        await self.until(State.TALKING)
+
+
+@asynccontextmanager
+async def house(gateway: Gateway | None = None) -> AsyncIterator[House]:
+    made = House(gateway or FakeGateway())
+    raised: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context))
+    yield made
+    assert raised == []
+    await made.calls.drain(0)
+    await made.calls.close()
+
+
+async def flows(line: FakeLine, seconds: float, pcm: bytes = FRAME) -> None:
+    """Time passes, and sound with it."""
+    for _ in range(round(seconds * 50)):
+        line.beats(1, pcm)
+        await asyncio.sleep(0.02)
+
+
+def audible(line: FakeLine) -> int:
+    """How many frames the caller heard."""
+    return sum(frame is not None and any(frame) for frame in line.heard)
+
+
+async def test_a_whole_call() -> None:
+    async with house() as home:
+        line = FakeLine()
+        await home.talks(line)
+        home.agent.says(200, final=True)
+        await flows(line, 0.52, np.full(160, 1000, "<i2").tobytes())
+        assert audible(line) == 10
+        assert sum(map(len, home.agent.heard)) == 26 * 320, "to the last sample"
+        home.agent.closes(CloseKind.AGENT_ENDED)
+        await flows(line, 0.02)
+        await home.until(State.ENDED)
+        assert line.outcome == Outcome(Status.COMPLETED, "agent_ended")
+        assert line.end == CallEnd(line.session_id, "conv_of_agent_default")
+        assert line.asked == ["ring", "open", "connect"]
+        assert home.agent.briefing.variables == {
+            "caller_id": "+15550100001",
+            "called_number": "8500",
+            "call_sid": "line-1",
+        }
+
+
+async def test_a_caller_who_hangs_up_leaves_no_agent_behind() -> None:
+    async with house() as home:
+        line = FakeLine()
+        await home.talks(line)
+        line.tells(Ended("caller_hung_up"))
+        await home.until(State.ENDED)
+        assert home.agent.end is CloseKind.LOCAL
+        assert line.outcome == Outcome(Status.COMPLETED, "caller_hung_up")
+
+
+async def test_a_call_that_we_place() -> None:
+    gateway = FakeGateway()
+    async with house(gateway) as home:
+        await home.control.initiate(Wish(called_number="+15550100002"))
+        await home.until(State.TALKING)
+        (line,) = gateway.lines
+        assert line.asked == ["dial", "open", "connect"]
+        line.tells(Ended("caller_hung_up"))
+        await home.until(State.ENDED)
+        assert home.record.result == "answered"
+
+
+async def test_a_call_that_nobody_answers() -> None:
+    gateway = FakeGateway()
+    gateway.slow = frozenset({"dial"})
+    async with house(gateway) as home:
+        await home.control.initiate(Wish(called_number="+15550100002"))
+        gateway.lines[0].tells(Ended("busy", Result.BUSY))
+        await home.until(State.ENDED)
+        assert (home.record.result, home.agents.dialled) == ("busy", [])
+
+
+async def test_what_was_taken_ahead_counts_as_unheard() -> None:
+    async with house() as home:
+        line = FakeLine()
+        await home.talks(line)
+        home.agent.says(2000)
+        await flows(line, 1)
+        line.ahead_ms = 60
+        home.agent.handler.interruption(1)
+        (said,) = (each.text for each in home.record.transcript if each.who == "interruption")
+        # It fades out for 5 ms.
+        assert said == "after 945 ms, 1055 ms unheard"
+
+
+async def test_the_caller_is_held_and_presses_keys() -> None:
+    async with house() as home:
+        line = FakeLine()
+        await home.talks(line)
+        for key in "42#":
+            line.tells(KeyPressed(key))
+        assert home.agent.told == [("dtmf", "42")]
+        await home.control.hold(home.record.session_id, on=True)
+        await home.control.send_dtmf(home.record.session_id, "1")
+        await home.control.hold(home.record.session_id, on=False)
+        assert line.asked[3:] == ["music", "keys 1", "connect"]
+
+
+@pytest.mark.parametrize(
+    ("what", "arguments"),
+    [
+        ("hold", {"on": True}),
+        ("send_dtmf", {"digits": "1"}),
+        ("transfer", {"to": "+15550100003"}),
+    ],
+)
+async def test_what_the_line_cannot_do_is_refused(what: str, arguments: dict[str, Any]) -> None:
+    async with house() as home:
+        line = FakeLine(abilities=Ability.NOTHING)
+        await home.talks(line)
+        with pytest.raises(NotPossible, match="This line cannot do that"):
+            await getattr(home.control, what)(home.record.session_id, **arguments)
+        assert line.asked == ["ring", "open", "connect"]
+
+
+async def test_a_talk_at_the_microphone_outlives_its_agent() -> None:
+    card = FakeCard(16000)
+    gateway = MicrophoneGateway(card)
+
+    async def beats() -> None:
+        while True:
+            await asyncio.sleep(0.02)
+            card.beat()
+
+    async with house(gateway) as home:
+        tasks = [asyncio.create_task(beats()), asyncio.create_task(gateway.run(home.calls.take))]
+        line = await gateway.talk()
+        await home.until(State.TALKING)
+        home.agents.ready.clear()
+        home.agent.closes(CloseKind.LOST, 1006)
+        await asyncio.sleep(2)
+        home.agents.ready.set()
+        await asyncio.sleep(0.1)
+        before = len(card.played)
+        home.agent.says(200, event_id=1, final=True)
+        await asyncio.sleep(1)
+        assert home.record.state == State.TALKING
+        assert sum(any(block) for block in card.played[before:]) >= 10, "and is heard"
+        line.hang_up()
+        await home.until(State.ENDED)
+        assert line.outcome == Outcome(Status.COMPLETED, "caller_hung_up")
+        assert card.open_streams == 0
+        for task in tasks:
+            task.cancel()
+
+
+def test_nothing_of_asterisk_is_imported() -> None:
+    code = (
+        f"import sys, {__name__}\n"
+        "print([name for name in sys.modules if 'asterisk' in name or 'audiosocket' in name])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"

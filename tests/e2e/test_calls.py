@@ -135,7 +135,7 @@ async def test_both_voices_on_a_line_of_another_rate(
         assert session.record.line_format == line
         await call.wait_for_sound(LOUD, since=0)
         await call.wait_for_silence(500)
-        await call.play(tone(1000, 800, -10))  # longer is noise
+        await call.play(tone(1000, 1000, -10))
         await call.wait_for_sound(LOUD)
         record = await b.conversation()
         pcm = b"".join(arrival.payload for arrival in record.user_audio)

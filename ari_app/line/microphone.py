@@ -52,6 +52,7 @@ LEAD_FRAMES: Final = 3
 """Frames that wait for the loudspeaker: what a busy event loop may be late."""
 STALL_SECONDS: Final = 2.0
 """A callback that has not come for so long has stopped."""
+_LOOK_AGAIN_SECONDS: Final = 5.0
 _RATES_HZ: Final = (16000, 48000, 24000, 8000)
 _FULL_SCALE: Final = 32768.0
 _SILENT_DBFS: Final = -96.0
@@ -413,7 +414,8 @@ class MicrophoneGateway:
         card: Where its streams come from.
 
     Attributes:
-        problem: Why the last talk had no sound: a sentence; empty where it had.
+        problem: Why there was no sound when it was looked for last: a sentence; empty where there
+            was.
     """
 
     name = "microphone"
@@ -431,7 +433,18 @@ class MicrophoneGateway:
     async def run(self, take: Callable[[Arrival], None]) -> None:
         """Take calls in until cancelled: whoever sits here begins them with `talk`."""
         self._take.set_result(take)
-        await asyncio.get_running_loop().create_future()
+        while True:
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+            # Who watches `problems` begins no talk that would show that all is well again.
+            if self.problem and self._line is None:
+                self.problem = await asyncio.to_thread(self._why_not)
+
+    def _why_not(self) -> str:
+        try:
+            self.card.rate_hz(_RATES_HZ[0])
+        except ConfigError as error:
+            return str(error)
+        return ""
 
     async def talk(
         self, agent_id: str | None = None, variables: Mapping[str, str] | None = None

@@ -9,6 +9,7 @@ import io
 import os
 import re
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from ari_app import cli
+from ari_app import talk as talk_module
 from ari_app.bridge import VoiceBridge
 from ari_app.checks import Verdict, check_all
 from ari_app.errors import ConfigError
+from ari_app.line import microphone
 from ari_app.line.microphone import Levels, PortAudio
+from ari_app.process import logs
 from ari_app.settings import Settings, load_settings
 from ari_app.talk import TalkFailed, meters, talk
 from tests.unit.agent.elevenlabs.fake_agent import API_KEY, FakeAgent, FakeConversation
@@ -171,6 +176,52 @@ async def test_an_agent_that_fails_is_said(make: Make, card: FakeCard) -> None:
     async with FakeAgent(refuses) as agent:
         with pytest.raises(TalkFailed, match=r"The talk has ended: agent_\w+; see docs/agent\.md"):
             await talk(make(elevenlabs_base_url=agent.base_url), screen(), card)
+
+
+# --- the command
+
+
+@pytest.fixture
+def run(
+    make: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int | str | None, str]]:
+    """Run `ari-app talk`: its exit code, and what it said."""
+    monkeypatch.setattr(logs, "set_up_logging", lambda *given: None)
+
+    def run(*arguments: str) -> tuple[int | str | None, str]:
+        monkeypatch.setattr(sys, "argv", ["ari-app", "talk", *arguments])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return end.value.code, "".join(capsys.readouterr())
+
+    return run
+
+
+def test_the_command_lists_devices(
+    run: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(microphone, "devices", lambda: ["0: head [set] (in 1, out 2)"])
+    assert run("--list-devices") == (0, "0: head [set] (in 1, out 2)\n")
+    monkeypatch.setattr(microphone, "devices", list)
+    code, said = run("--list-devices")
+    assert (code, said.count("\n")) == (2, 1)
+    assert said.startswith("ari-app: This machine has no sound device")
+
+
+def test_the_command_names_agent_and_device(
+    run: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[str | None, str | None]] = []
+
+    async def talk(settings: Settings, console: Console) -> None:
+        given.append((settings.elevenlabs_agent_id, settings.local_audio_device))
+
+    monkeypatch.setattr(talk_module, "talk", talk)
+    monkeypatch.setenv("ELEVENLABS_AGENT_ID", "agent_1")
+    monkeypatch.setenv("LOCAL_AUDIO_DEVICE", "3")
+    assert run() == (0, "")
+    assert run("--agent", "agent_2", "--device", "Jabra") == (0, "")
+    assert given == [("agent_1", "3"), ("agent_2", "Jabra")]
 
 
 # --- serve and check

@@ -85,6 +85,20 @@ async def test_a_card_that_is_not_there_fails_the_call_and_is_told_until_one_is(
     await again.closes()
 
 
+async def test_a_card_that_is_back_is_found_without_a_talk() -> None:
+    gateway = MicrophoneGateway(FakeCard())
+    run = asyncio.create_task(gateway.run(lambda arrival: None))
+    talk = Talk(gateway)
+    await talk.opens()
+    await talk.closes()
+    await asyncio.sleep(60)
+    assert gateway.problems() == ["this machine has no sound device that can be used"]
+    gateway.card = FakeCard(48000)
+    await asyncio.sleep(6)
+    assert gateway.problems() == []
+    run.cancel()
+
+
 async def test_a_card_that_refuses_to_start_is_given_back() -> None:
     card = FakeCard(16000)
 

@@ -303,6 +303,7 @@ class CallSound:
         recorder: Gets both sides as they sound on the line, from `start` on.
         muted: The agent hears silence instead of the caller.
         overhear: Gets what the line brings until `start`, with the time.
+        interruptions: How often the caller has spoken over the agent; counted by who is told.
     """
 
     def __init__(
@@ -371,11 +372,6 @@ class CallSound:
         if self._downlink is not None:
             self._downlink.end_of_response()
         self.playout.end_response()
-
-    def interrupt(self) -> Cleared:
-        """Fall silent: the caller speaks."""
-        self.interruptions += 1
-        return self.clear()
 
     def clear(self) -> Cleared:
         """Throw away all that is queued."""

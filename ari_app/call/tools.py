@@ -75,6 +75,7 @@ _NOT_NOW: Final = MappingProxyType(
     }
 )
 _NOT_HOLDING: Final = "the caller does not hear you at present"
+_ONLY_BLIND: Final = "on this line only the mode `blind` is possible"
 _UNREACHABLE: Final = "the telephone system cannot be reached just now"
 
 
@@ -139,6 +140,8 @@ def read_tool_call(
             to = str(parameters["to"])
             try:
                 if parameters.get("mode", "blind") == "attended":
+                    if Ability.CONSULT not in abilities:
+                        return ToolAnswer(f"{tool.not_done}: {_ONLY_BLIND}.", is_error=True)
                     return Consult(policy.target(to))
                 outcome = Outcome(
                     Status.TRANSFER, "agent_transfer", transfer_to=policy.blind_target(to)

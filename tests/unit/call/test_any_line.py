@@ -70,7 +70,10 @@ class House:
 @asynccontextmanager
 async def house(gateway: Gateway | None = None) -> AsyncIterator[House]:
     made = House(gateway or FakeGateway())
+    raised: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context))
     yield made
+    assert raised == []
     await made.calls.drain(0)
     await made.calls.close()
 

@@ -1,0 +1,246 @@
+"""`ari-app talk`, and serving without Asterisk, at a sound card of our own."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gc
+import io
+import os
+import re
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import numpy as np
+import pytest
+from rich.console import Console
+
+from ari_app.bridge import VoiceBridge
+from ari_app.checks import Verdict, check_all
+from ari_app.errors import ConfigError
+from ari_app.line.microphone import Levels, PortAudio
+from ari_app.settings import Settings, load_settings
+from ari_app.talk import TalkFailed, meters, talk
+from tests.unit.agent.elevenlabs.fake_agent import API_KEY, FakeAgent, FakeConversation
+from tests.unit.call.stage import until
+from tests.unit.line.fake_card import BLOCK_SECONDS, FakeCard
+
+Make = Callable[..., Settings]
+
+
+@pytest.fixture(autouse=True)
+def _memory_as_it_was() -> Iterator[None]:
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Make:
+    """Settings for this machine's microphone; nothing is said of an Asterisk."""
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+
+    def make(**changes: Any) -> Settings:
+        complete = {
+            "use_dialer_audio": False,
+            "api_bind": "127.0.0.1:0",
+            "elevenlabs_api_key": API_KEY,
+            "elevenlabs_agent_id": "agent_default",
+        }
+        return load_settings(None, **(complete | changes))
+
+    return make
+
+
+@pytest.fixture
+async def card() -> AsyncIterator[FakeCard]:
+    """A sound card that runs."""
+    card = FakeCard(16000)
+
+    async def beats() -> None:
+        while True:
+            await asyncio.sleep(BLOCK_SECONDS)
+            card.beat(2000)
+
+    running = asyncio.create_task(beats())
+    yield card
+    running.cancel()
+    assert card.open_streams == 0
+
+
+def screen() -> Console:
+    return Console(file=io.StringIO(), width=100)
+
+
+def shown(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+async def greets(conversation: FakeConversation) -> None:
+    """Say half a second, and go on listening."""
+    await conversation.begin()
+    sound = base64.b64encode(np.full(8000, 3000, "<i2").tobytes()).decode()
+    await conversation.send(
+        {"type": "audio", "audio_event": {"audio_base_64": sound, "event_id": 1}},
+        {"type": "agent_response", "agent_response_event": {"agent_response": "Hello there"}},
+    )
+
+
+async def greets_and_ends(conversation: FakeConversation) -> None:
+    await greets(conversation)
+    await conversation.socket.close(1000)
+
+
+async def greets_and_listens(conversation: FakeConversation) -> None:
+    await greets(conversation)
+    await conversation.until_closed()
+
+
+# --- talk
+
+
+async def test_a_talk_is_heard_shown_and_ended_by_the_agent(make: Make, card: FakeCard) -> None:
+    console = screen()
+    async with FakeAgent(greets_and_ends) as agent:
+        # Whatever the settings say, a talk is at this machine, and needs no port.
+        settings = make(
+            elevenlabs_base_url=agent.base_url, use_dialer_audio=True, api_bind="0.0.0.0:1"
+        )
+        await talk(settings, console, card)
+    out = shown(console)
+    assert "Use a headset" in out
+    assert "agent: Hello there\n" in out
+    assert re.search(r"\nThe talk has ended: agent_ended, \d+ s\.\n$", out)
+    heard = b"".join(card.played)
+    # The last samples of an end fade out.
+    assert np.count_nonzero(np.frombuffer(heard, "<i2") == 3000) == pytest.approx(8000, abs=200)
+
+
+async def test_ctrl_c_hangs_up(make: Make, card: FakeCard) -> None:
+    console = screen()
+    async with FakeAgent(greets_and_listens) as agent:
+        talking = asyncio.create_task(talk(make(elevenlabs_base_url=agent.base_url), console, card))
+        await until(lambda: any(any(block) for block in card.played))
+        os.kill(os.getpid(), signal.SIGINT)
+        await talking
+    assert "The talk has ended: caller_hung_up" in shown(console)
+
+
+async def test_levels_move_in_a_terminal(make: Make, card: FakeCard) -> None:
+    console = Console(file=io.StringIO(), width=100, force_terminal=True)
+    async with FakeAgent(greets_and_ends) as agent:
+        await talk(make(elevenlabs_base_url=agent.base_url), console, card)
+    # 2000 of 32768 is -24 dB, and 3000 is -21.
+    assert "-24 dB" in shown(console)
+    assert "-21 dB" in shown(console)
+
+
+def test_the_meters() -> None:
+    quiet, full = "░" * 24, "█" * 24
+    assert meters(Levels()).plain == f"you   {quiet}  quiet    agent {quiet}  quiet"
+    assert meters(Levels(0.0, -30.0)).plain.startswith(f"you   {full}   0 dB    agent {'█' * 12}░")
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"elevenlabs_api_key": ""}, "ELEVENLABS_API_KEY is not set."),
+        ({"elevenlabs_agent_id": ""}, "No agent is named. .* `ari-app talk --agent ID`"),
+    ],
+)
+async def test_what_is_missing_is_said(make: Make, changes: Any, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{sentence}"):
+        await talk(make(**changes), screen(), FakeCard(16000))
+
+
+async def test_without_a_sound_device_nothing_is_begun(make: Make) -> None:
+    with pytest.raises(ConfigError, match=r"^This machine has no sound device"):
+        await talk(make(), screen(), FakeCard())
+
+
+async def test_an_agent_that_fails_is_said(make: Make, card: FakeCard) -> None:
+    async def refuses(conversation: FakeConversation) -> None:
+        await conversation.receive()
+        await conversation.socket.close(1008, "quota exceeded")
+
+    async with FakeAgent(refuses) as agent:
+        with pytest.raises(TalkFailed, match=r"The talk has ended: agent_\w+; see docs/agent\.md"):
+            await talk(make(elevenlabs_base_url=agent.base_url), screen(), card)
+
+
+# --- serve and check
+
+
+async def test_a_dialer_begins_a_talk_without_asterisk(make: Make, card: FakeCard) -> None:
+    async with FakeAgent(greets_and_listens) as agent:
+        settings = make(elevenlabs_base_url=agent.base_url)
+        async with VoiceBridge(settings, card=card) as bridge:
+            run = asyncio.create_task(bridge.run())
+            url = "http://{}:{}".format(*bridge.api_address)
+            async with aiohttp.ClientSession() as session:
+                async with session.get(f"{url}/health/ready") as response:
+                    assert (response.status, (await response.json())["problems"]) == (200, [])
+                wish = {"agent_id": "agent_7", "called_number": "+15550100001"}
+                async with session.post(f"{url}/webhook/initiate-call", json=wish) as response:
+                    assert response.status == 200
+            await until(lambda: any(any(block) for block in card.played))
+            bridge.stop()
+            bridge.stop()
+            await run
+
+
+async def test_a_microphone_that_failed_makes_the_service_not_ready(make: Make) -> None:
+    async with VoiceBridge(make(), card=FakeCard()) as bridge:
+        bridge.gateway.problem = "It is gone."  # type: ignore[attr-defined]
+        assert bridge.readiness().problems == ["It is gone."]
+
+
+async def test_check_asks_for_no_asterisk(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PortAudio, "rate_hz", FakeCard(48000).rate_hz)
+    async with FakeAgent() as agent:
+        found = [each async for each in check_all(make(elevenlabs_base_url=agent.base_url))]
+    assert {each.verdict for each in found} == {Verdict.OK}
+    assert "Microphone" in {each.what for each in found}
+    assert not {"Asterisk", "Connection"} & {each.what for each in found}
+    assert any("at 48000 Hz" in each.detail for each in found)
+
+
+async def test_check_says_that_there_is_no_device(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PortAudio, "rate_hz", FakeCard().rate_hz)
+    async with FakeAgent() as agent:
+        found = [each async for each in check_all(make(elevenlabs_base_url=agent.base_url))]
+    (failed,) = (each for each in found if each.verdict is Verdict.FAILED)
+    assert failed.detail.startswith("This machine has no sound device")
+
+
+@pytest.mark.parametrize(
+    ("changes", "local"),
+    [
+        ({}, False),
+        ({"dialer_type": "asterisk"}, False),
+        ({"dialer_type": "local"}, True),
+        ({"use_dialer_audio": "false"}, True),
+        ({"use_dialer_audio": "false", "dialer_type": "asterisk"}, True),
+        ({"use_dialer_audio": "true", "dialer_type": "local"}, True),
+    ],
+)
+def test_which_way_in_there_is(make: Make, changes: Any, local: bool) -> None:
+    settings = make(**{"use_dialer_audio": True, **changes})
+    assert settings.is_local is local
+    if local:
+        settings.require_serving()
+    else:
+        with pytest.raises(ConfigError, match="ARI_USERNAME and ARI_PASSWORD"):
+            settings.require_serving()
+
+
+def test_a_way_in_that_is_none(make: Make) -> None:
+    with pytest.raises(ConfigError, match=r"^DIALER_TYPE: "):
+        make(dialer_type="carrier-pigeon")

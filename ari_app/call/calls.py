@@ -35,8 +35,7 @@ log = structlog.get_logger(__name__)
 # An ended call stays visible for so long.
 _KEEP_ENDED_SECONDS = 60.0
 _MAX_ENDED = 1000
-# Giving a call back takes 16 s where the far end does not answer (Asterisk:
-# `ari_app.line.asterisk.ari.rest.Persistent`).
+# A line may take so long to give everything back where its far end does not answer.
 _RELEASE_SECONDS = 16.0
 # After that its requests are given up, and each has a deadline of its own.
 _GIVE_UP_SECONDS = 6.0

@@ -271,7 +271,7 @@ class SilenceWatch:
 log = structlog.get_logger(__name__)
 
 _LOOK_SECONDS = 1.0
-# A tool of ElevenLabs' own may take so long, where its request does not say.
+# A tool of the agent's own service may take so long, where its request does not say.
 _THEIR_TOOL_SECONDS = 60.0
 # More at once no conversation needs; of them those are forgotten that end first.
 _MAX_THEIR_TOOLS = 64
@@ -298,7 +298,7 @@ class Attention:
 
     @property
     def tools_under_way(self) -> int:
-        """How many tools of ElevenLabs' own have begun, and not ended."""
+        """How many tools of the agent's own service have begun, and not ended."""
         return len(self._their_tools)
 
     async def watch(self, *, excused: Callable[[], bool], tell: Callable[[], None]) -> None:
@@ -351,8 +351,8 @@ def _key(call_id: str) -> str:
     return call_id[:_ID_CHARACTERS]
 
 
-# ElevenLabs lets an agent ask "are you there?" after 7 s by default; it shall not while it cannot
-# be heard.
+# An agent may ask "are you there?" after a few seconds of silence (by default after 7 s); it shall
+# not while it cannot be heard.
 _PATIENCE_SECONDS = 3.0
 _NOT_HEARD = frozenset(
     {

@@ -305,7 +305,7 @@ class GreetingEar:
     """Hears an answering machine's greeting: speech with pauses, and often a beep behind it.
 
     After a beep a short silence is enough; after speech the silence must be longer than a pause.
-    TALK_DETECT() would know the silence as well, but not every Asterisk has its module loaded.
+    It is heard here, since not every line can tell.
 
     Args:
         rate_hz: Of the 16-bit PCM that it hears.

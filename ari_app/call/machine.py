@@ -95,7 +95,7 @@ class Course:
     Attributes:
         state: Where the call is.
         outcome: How it ends; known from the moment that it is decided, None before.
-        answered: The caller's channel is up.
+        answered: The caller is up.
         screened: Whom we call is to be screened for machines.
         on_machine: What to do, for a machine has answered; `TALK` for a person.
         prepared: A way for sound has been asked for.

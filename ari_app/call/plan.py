@@ -36,7 +36,7 @@ class CallPolicy:
         resume_message: What that one says first; empty: it goes on in its own words.
         silence_timeout_seconds: An agent that does not answer for so long is told so, and has
             failed after the same time again; 0: never.
-        settable_variables: The channel variables that an agent may set.
+        settable_variables: The line's variables that an agent may set.
         digit_mode, digit_timeout_seconds, digit_terminator, max_digits: How keys are collected.
         digits_are_sensitive: Keys stay out of transcripts, events and logs.
     """

@@ -2,10 +2,9 @@
 
 `CallSound` is what the line drives: it pulls the agent's voice frame by frame and brings the
 caller's. `Downlink` is the agent's voice on its way to the line, `Uplink` the caller's on its way
-to
-the agent. A line delivers nothing while the phone sends nothing (voice activity detection, hold, a
-lost packet) and Asterisk adds nothing either. The agent decides that a turn has ended by hearing
-silence, so silence is made here, by the wall clock.
+to the agent. A line delivers nothing while the phone sends nothing (voice activity detection, hold,
+a lost packet). The agent decides that a turn has ended by hearing silence, so silence is made here,
+by the loop's clock.
 
 A phone may also send more than there is time for: after a hold some send two or three streams at
 once, most of it silence. An agent that got all of it would hear the caller at twice the speed. So

@@ -5,7 +5,7 @@ table cannot happen: `advance` raises and changes nothing. `docs/architecture.md
 diagram from this table, and a test holds the two together.
 
 `RELEASING` is where every call passes on its way out, whoever ended it, so there is one place
-that gives back the line, the agent, the media channel, the bridge and the caller.
+that gives back the line and the agent.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class State(StrEnum):
 
     NEW = "new"
     DIALLING = "dialling"  # we call somebody, and nothing has been heard of them yet
-    RINGING = "ringing"  # it rings there; agent and media channel are made meanwhile
-    SCREENING = "screening"  # answered; the dialplan listens whether that is a machine
-    CONNECTING = "connecting"  # the agent is dialled, the media channel is made; the caller rings
-    JOINING = "joining"  # both are there; the caller is answered and put into the bridge
+    RINGING = "ringing"  # it rings there; the agent is dialled and the line opened meanwhile
+    SCREENING = "screening"  # answered; the line finds out whether by a machine
+    CONNECTING = "connecting"  # the agent is dialled, the line is opened; the caller rings
+    JOINING = "joining"  # both are there; the caller is answered
     GREETING = "greeting"  # an answering machine speaks; the agent waits for its end
     TALKING = "talking"
     HOLDING = "holding"  # the caller hears music instead of the agent

@@ -48,7 +48,7 @@ class HoldCaller:
 
 @dataclass(frozen=True, slots=True)
 class SetVariable:
-    """Set a variable of the caller's channel."""
+    """Set a variable of the line."""
 
     name: str
     value: str
@@ -86,7 +86,7 @@ def not_now(action: Action, state: State, *, ends: bool, reachable: bool) -> str
         action: What the tool asks for.
         state: Where the call is.
         ends: It is decided that the call ends.
-        reachable: Asterisk can be asked.
+        reachable: The line's far end can be asked.
     """
     match action:
         case ToolAnswer(ends_with=Outcome() as outcome):

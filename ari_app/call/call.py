@@ -179,8 +179,6 @@ class Call:
         cause = self.line.cause
         record.hangup_cause, record.sip_code = cause.hangup_cause, cause.sip_code
         record.detail = cause.detail
-        if self.line.placed:
-            record.result = self._result()
 
     def _result(self) -> str | None:
         if self._was_answered:
@@ -296,6 +294,8 @@ class Call:
     def _changed(self, before: State) -> None:
         context, record, now = self.context, self.record, self._loop.time()
         state = context.state
+        if self.line.placed:
+            record.result = self._result()
         if state is State.RECOVERING:
             self._lost_at = now
             context.log.warning("agent_lost", conversation=record.conversation_id)

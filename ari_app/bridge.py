@@ -345,7 +345,7 @@ class VoiceBridge:
 
 
 def _nothing() -> None:
-    """Nothing waits for a far end that is away."""
+    """Do nothing: nothing waits for a far end that is away."""
 
 
 async def _listen(

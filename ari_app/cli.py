@@ -28,7 +28,7 @@ from ari_app.errors import AppError, ConfigError
 from ari_app.settings import Settings, load_settings
 
 _GROUP = "ari_app.commands"
-_OF_THE_LAB = frozenset({"agent", "bench", "demo", "soak"})
+LAB_COMMANDS = frozenset({"agent", "bench", "demo", "soak"})
 
 
 class _Commands(TyperGroup):
@@ -47,7 +47,7 @@ class _Commands(TyperGroup):
             return own
         if cmd_name in self._brought:
             return _brought_command(self._brought[cmd_name])
-        if cmd_name in _OF_THE_LAB:
+        if cmd_name in LAB_COMMANDS:
             raise _not_installed(f"{cmd_name} is a command of ari-app's lab")
         return None
 

@@ -97,7 +97,7 @@ def _judge(finding: Finding) -> None:
 
 @contextlib.contextmanager
 def _hanging_up(line: MicrophoneLine, bridge: VoiceBridge) -> Iterator[None]:
-    """The first signal hangs up; one more does not wait for what is then still to be done."""
+    """Hang up at the first signal; one more does not wait for what is then still to be done."""
     loop, times = asyncio.get_running_loop(), [0]
 
     def received() -> None:

@@ -103,16 +103,10 @@ class ConnectionStats:
         frames_sent: With the silent ones.
         frames_skipped_backpressure: Not written, because three frames were still waiting for the
             peer to read.
-        bytes_received: Audio payload only.
     """
 
     frames_sent: int = 0
-    silence_frames_sent: int = 0
     frames_skipped_backpressure: int = 0
-    bytes_sent: int = 0
-    frames_received: int = 0
-    bytes_received: int = 0
-    digits_received: int = 0
 
 
 def silence() -> None:
@@ -247,7 +241,6 @@ class AudioSocketConnection(asyncio.Protocol):
         self.next_frame = silence
 
     def _deliver(self, messages: list[Message] | tuple[Message, ...]) -> None:
-        stats = self.stats
         for message in messages:
             if self.closing:
                 return
@@ -256,7 +249,6 @@ class AudioSocketConnection(asyncio.Protocol):
                     case Audio(kind, payload):
                         self._deliver_audio(payload, kind)
                     case Dtmf(digit):
-                        stats.digits_received += 1
                         self._handler.digit_received(digit)
                     case Hangup():
                         self.hang_up("peer_hangup")
@@ -269,9 +261,6 @@ class AudioSocketConnection(asyncio.Protocol):
                 self._handler_failed(type(message).__name__)
 
     def _deliver_audio(self, payload: bytes, kind: Kind) -> None:
-        stats = self.stats
-        stats.frames_received += 1
-        stats.bytes_received += len(payload)
         self._spoken_seconds += len(payload) / _BYTES_PER_SECOND[kind]
         try:
             self._handler.audio_received(payload, kind)
@@ -290,14 +279,12 @@ class AudioSocketConnection(asyncio.Protocol):
         frame = self.next_frame()
         if frame is None:
             message = self._silence
-            stats.silence_frames_sent += 1
         else:
             message = self._header + frame
             if len(message) != len(self._silence):
                 raise FrameSizeError(f"a frame is {self.format.frame_bytes} bytes")
         transport.write(message)
         stats.frames_sent += 1
-        stats.bytes_sent += len(message) - HEADER_BYTES
 
     def _check_stall(self) -> None:
         now = self._loop.time()

@@ -87,24 +87,16 @@ class PlayoutStats:
 
     Attributes:
         samples_dropped: Flushed or refused.
-        samples_refused: Those among the dropped that came when the buffer was full.
         samples_padded: Silence, or decay into it, that fills up frames: frames given * samples per
             frame is `samples_played + samples_padded`.
-        silence_frames: Calls of `next_frame` that had nothing to give.
         underruns: How often a response ran dry and then went on.
-        underrun_frames: Whole frames of silence that the caller heard within a response because of
-            it.
     """
 
     samples_in: int = 0
     samples_played: int = 0
     samples_dropped: int = 0
-    samples_refused: int = 0
     samples_padded: int = 0
-    silence_frames: int = 0
     underruns: int = 0
-    underrun_frames: int = 0
-    flushes: int = 0
 
 
 class _Response:
@@ -162,9 +154,9 @@ class PlayoutBuffer:
         self._may_refill = False
 
         # What the caller's ear is at: `_sounding` is the last frame, if sound filled it to its
-        # end; `_dry_frames` counts silence since a response ran dry, -1 when none did.
+        # end; `_dry`: a response ran dry, and has not gone on.
         self._sounding: bytes | None = None
-        self._dry_frames = -1
+        self._dry = False
         self._fade_in_due = False
         self._closing_frame: bytes | None = None
 
@@ -195,7 +187,7 @@ class PlayoutBuffer:
         if response is None or response.tag != tag:
             response = self._writing = _Response(tag)
             self._odd_byte = b""
-            self._dry_frames = -1
+            self._dry = False
             self._fade_in_due = False
         if self._odd_byte:
             pcm = self._odd_byte + pcm
@@ -207,10 +199,9 @@ class PlayoutBuffer:
             return 0
         self._complete = False
         self._may_refill = True
-        if self._dry_frames >= 0:
+        if self._dry:
             self.stats.underruns += 1
-            self.stats.underrun_frames += self._dry_frames
-            self._dry_frames = -1
+            self._dry = False
             self._fade_in_due = True
         return self._append(pcm, response)
 
@@ -218,7 +209,7 @@ class PlayoutBuffer:
         """Complete the response written last: running dry is its end then, and no underrun."""
         self._complete = True
         self._odd_byte = b""
-        self._dry_frames = -1
+        self._dry = False
 
     def next_frame(self) -> bytes | None:
         """Take exactly one frame, or None when there is nothing but silence."""
@@ -262,7 +253,6 @@ class PlayoutBuffer:
         self._writing = None
         self.end_response()
         self.stats.samples_dropped += (dropped + others_dropped) // SAMPLE_BYTES
-        self.stats.flushes += 1
         if current is None:
             return FlushResult(0.0, 0.0, None)
         self._playing = current
@@ -278,7 +268,6 @@ class PlayoutBuffer:
         self.stats.samples_in += len(pcm) // SAMPLE_BYTES
         if refused:
             self.stats.samples_dropped += refused // SAMPLE_BYTES
-            self.stats.samples_refused += refused // SAMPLE_BYTES
             pcm = pcm[:-refused]
         if pcm:
             self._chunks.append((pcm, response))
@@ -324,19 +313,15 @@ class PlayoutBuffer:
             if self._fade_in_due:
                 pcm = self._faded_in(pcm)
             if not self._complete:
-                self._dry_frames = 0
+                self._dry = True
                 whole = max(0, len(pcm) - self._fade_bytes)
                 pcm = pcm[:whole] + fade_out(pcm[whole:])
             return self._padded(pcm)
-        if self._dry_frames >= 0:
-            self._dry_frames += 1
-        elif not self._complete:
+        if not self._dry and not self._complete:
             # The last frame was full and has left at full gain.
-            self._dry_frames = 0
+            self._dry = True
             if sounding is not None and (tail := self._glide_from(sounding)):
                 return self._padded(tail)
-            self._dry_frames = 1
-        self.stats.silence_frames += 1
         return None
 
     def _faded_in(self, pcm: bytes) -> bytes:

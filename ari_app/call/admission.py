@@ -27,7 +27,7 @@ class TokenBucket:
         self._at: float | None = None
 
     def wait(self, now: float) -> float:
-        """Seconds until one may pass; 0 when one may pass now."""
+        """Return the seconds until one may pass; 0 when one may pass now."""
         if not self._per_second:
             return 0.0
         self._fill(now)
@@ -65,7 +65,7 @@ class NoRoom(Exception):
     """There is no room.
 
     Attributes:
-        code: ``capacity``, ``rate_limited``, ``queue_timeout`` or ``draining``.
+        code: `capacity`, `rate_limited`, `queue_timeout` or `draining`.
         retry_after: Seconds after which there may be.
     """
 
@@ -80,7 +80,7 @@ class _Wish:
 
     Attributes:
         paced: It also waits for its turn in the calls a second.
-        granted: Done when it has a place; raises :class:`NoRoom` when it will get none.
+        granted: Done when it has a place; raises `NoRoom` when it will get none.
     """
 
     def __init__(self, paced: bool) -> None:
@@ -145,14 +145,14 @@ class Admission:
 
     @contextlib.contextmanager
     def reserved(self) -> Iterator[None]:
-        """Keep the place that :meth:`enter` has given until the call itself counts."""
+        """Keep the place that `enter` has given until the call itself counts."""
         try:
             yield
         finally:
             self._give_back()
 
     async def enter(self, *, paced: bool, wait_seconds: float) -> None:
-        """Take a place; use it in ``with reserved()``.
+        """Take a place; use it in `with reserved()`.
 
         Args:
             paced: The call is placed by us, so the limit in calls a second holds.

@@ -146,7 +146,7 @@ class Call:
     # --- how it begins
 
     def arrive(self, on_machine: OnMachine = OnMachine.TALK) -> None:
-        """The caller has come in."""
+        """Begin, for the caller has come in."""
         self.context.post(CallerArrived(self.line.answered, on_machine))
 
     def place(self, *, screened: bool) -> None:
@@ -378,7 +378,7 @@ class Call:
     # --- the way out
 
     async def _hand_over(self) -> None:
-        """Caller and target go on without the agent and without us."""
+        """Let caller and target go on without the agent and without us."""
         self.sound.stop()
         self.keypad.close()
         self.line.hand_over()
@@ -462,7 +462,7 @@ class Call:
             self.context.post(TimerFired(timer))
 
     def _too_early(self, timer: Timer) -> float:
-        """Seconds that a timer has to wait on, for what it waits for goes on."""
+        """Return the seconds that a timer has to wait on, for what it waits for goes on."""
         speech = self.side.speech
         match timer:
             case Timer.CLOSE | Timer.BRIEF:

@@ -35,8 +35,7 @@ log = structlog.get_logger(__name__)
 # An ended call stays visible for so long.
 _KEEP_ENDED_SECONDS = 60.0
 _MAX_ENDED = 1000
-# Giving a call back takes 16 s where the far end does not answer (Asterisk:
-# `ari_app.line.asterisk.ari.rest.Persistent`).
+# A line may take so long to give everything back where its far end does not answer.
 _RELEASE_SECONDS = 16.0
 # After that its requests are given up, and each has a deadline of its own.
 _GIVE_UP_SECONDS = 6.0
@@ -99,7 +98,7 @@ class Waiting:
         return self._task is None and not self.ended.is_set()
 
     def refresh(self) -> None:
-        """Nothing of it is measured."""
+        """Do nothing: nothing of it is measured."""
 
     def become_call(self) -> Line:
         """Wait no more: an agent has been named. The line is the call's."""
@@ -306,22 +305,22 @@ class Calls:
     # --- who is here
 
     def call(self, session_id: str) -> Call | None:
-        """The call of this name that has not ended."""
+        """Return the call of this name that has not ended."""
         live = self._live.get(session_id)
         return live if isinstance(live, Call) else None
 
     def live(self, session_id: str) -> Call | Waiting | None:
-        """The call, or the waiting caller, of this name that has not ended."""
+        """Return the call, or the waiting caller, of this name that has not ended."""
         return self._live.get(session_id)
 
     def record(self, session_id: str) -> CallRecord | None:
-        """The record of a call, up to date; an ended one is there for another 60 seconds."""
+        """Return the record of a call, up to date; an ended one is there for another 60 seconds."""
         if (live := self._live.get(session_id)) is not None:
             live.refresh()
         return self.records.get(session_id)
 
     def waiting_on(self, line_id: str) -> Waiting | None:
-        """The caller who waits for an agent on a line."""
+        """Return the caller who waits for an agent on a line."""
         return next(
             (
                 live
@@ -332,7 +331,7 @@ class Calls:
         )
 
     def count(self) -> int:
-        """How many calls hold an agent, or are about to."""
+        """Return how many calls hold an agent, or are about to."""
         return sum(1 for live in self._live.values() if isinstance(live, Call) and live.counts)
 
     # --- ends

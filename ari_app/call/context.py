@@ -126,7 +126,7 @@ class CallContext:
         self.note(words(who, text))
 
     def duration(self) -> float:
-        """Seconds that the call has lasted."""
+        """Return the seconds that the call has lasted."""
         return self.record.duration(self._loop.time())
 
     # --- tasks
@@ -159,4 +159,4 @@ class CallContext:
 
 
 def _ignore(told: object) -> None:
-    """Nobody is told."""
+    """Tell nobody."""

@@ -98,13 +98,13 @@ class AgentSpeech:
             self._play(event_id, data, is_final)
 
     def play_kept(self) -> None:
-        """The caller can hear the agent: what was kept is heard now."""
+        """Let what was kept be heard now, for the caller can hear the agent."""
         kept = self._take_kept()
         for event_id, data, is_final in kept:
             self._play(event_id, data, is_final)
 
     def interrupt(self) -> Cleared:
-        """The caller speaks over it."""
+        """Fall silent, for the caller speaks over it."""
         self.last_word = self.heard_until = self._loop.time()
         self._take_kept()
         return self._sound.clear()
@@ -119,7 +119,7 @@ class AgentSpeech:
         return kept
 
     def end_response(self) -> None:
-        """Nothing more comes of the last response."""
+        """Complete the last response: nothing more comes of it."""
         self._sound.end_response()
 
     def _play(self, event_id: int, data: bytes, is_final: bool) -> None:
@@ -139,7 +139,7 @@ class AgentSpeech:
         return QUIET_SECONDS
 
     def still_speaking(self) -> float:
-        """Seconds until the agent, who wants to end, counts as silent; 0 when it is."""
+        """Return the seconds until the agent, who wants to end, counts as silent; 0 when it is."""
         now = self._loop.time()
         if now >= self._quiet_deadline:
             return 0.0
@@ -150,7 +150,8 @@ class AgentSpeech:
         self.last_word = self._loop.time()
 
     def silence_lacks(self, seconds: float) -> float:
-        """Seconds that a silence of so many lacks, or less where what is heard may be noise."""
+        """Return the seconds that a silence of so many lacks, or less where what is heard may be
+        noise."""
         now, hearing = self._loop.time(), self._sound.hearing
         heard = max(self.heard_until, self.last_word, hearing.last_speech_at)
         lacks = seconds - max(0.0, now - heard)
@@ -189,7 +190,7 @@ _SPEAKERS: Final = {"agent": "Agent", "caller": "Caller", "dtmf": "Keys", "tool"
 
 
 def transcript_text(lines: Iterable[TranscriptLine], limit: int = MAX_CHARACTERS) -> str:
-    """What was said, a line each, as far as it was heard; the last ``limit`` characters.
+    """Write down what was said, a line each, as far as it was heard; the last `limit` characters.
 
     A longer one is cut between two lines, or between two words of the last, and says so.
     """
@@ -210,7 +211,7 @@ def transcript_text(lines: Iterable[TranscriptLine], limit: int = MAX_CHARACTERS
 
 
 def context(transcript: str) -> str:
-    """The contextual update for the new conversation."""
+    """Make the contextual update for the new conversation."""
     return _CONTEXT + transcript
 
 
@@ -228,7 +229,7 @@ class Verdict(Enum):
 
 
 class SilenceWatch:
-    """Watches one call. All times are seconds on the clock of ``now``.
+    """Watches one call. All times are seconds on the clock of `now`.
 
     Args:
         limit_seconds: How long the caller waits until the agent is told; 0: for ever.
@@ -270,7 +271,7 @@ class SilenceWatch:
 log = structlog.get_logger(__name__)
 
 _LOOK_SECONDS = 1.0
-# A tool of ElevenLabs' own may take so long, where its request does not say.
+# A tool of the agent's own service may take so long, where its request does not say.
 _THEIR_TOOL_SECONDS = 60.0
 # More at once no conversation needs; of them those are forgotten that end first.
 _MAX_THEIR_TOOLS = 64
@@ -283,7 +284,7 @@ class Attention:
     Args:
         sound: The call's sound, in which the caller is heard.
         speech: What the caller hears of the agent.
-        limit_seconds: See :class:`~ari_app.call.conversation.SilenceWatch`.
+        limit_seconds: See `SilenceWatch`.
     """
 
     def __init__(self, sound: CallSound, speech: AgentSpeech, limit_seconds: float) -> None:
@@ -297,7 +298,7 @@ class Attention:
 
     @property
     def tools_under_way(self) -> int:
-        """How many tools of ElevenLabs' own have begun, and not ended."""
+        """How many tools of the agent's own service have begun, and not ended."""
         return len(self._their_tools)
 
     async def watch(self, *, excused: Callable[[], bool], tell: Callable[[], None]) -> None:
@@ -323,35 +324,35 @@ class Attention:
         await self._loop.create_future()
 
     def caller_said(self) -> None:
-        """The agent has understood something."""
+        """Note that the agent has understood something."""
         # This may come after the answer has begun; the line knows better when the caller spoke.
         self._said_at = self._sound.hearing.last_speech_at or self._loop.time()
 
     def tool_begins(self, call_id: str, seconds: float | None) -> None:
-        """A tool of ElevenLabs' own runs, for so long at most."""
+        """Note that a tool of the agent's own service runs, for so long at most."""
         tools = self._their_tools
         tools[_key(call_id)] = self._loop.time() + (seconds or _THEIR_TOOL_SECONDS)
         if len(tools) > _MAX_THEIR_TOOLS:
             del tools[min(tools, key=tools.__getitem__)]
 
     def tool_ended(self, call_id: str, name: str) -> None:
-        """It has run; one of them means that the agent is silent on purpose."""
+        """Note that a tool has run; one of them means that the agent is silent on purpose."""
         self._their_tools.pop(_key(call_id), None)
         if name == "skip_turn":
             self._meant_at = self._loop.time()
 
     def forget(self) -> None:
-        """The agent is another one."""
+        """Begin anew, for the agent is another one."""
         self._their_tools.clear()
 
 
 def _key(call_id: str) -> str:
-    """As much of an id as tells it from others, whoever chose it."""
+    """Return as much of an id as tells it from others, whoever chose it."""
     return call_id[:_ID_CHARACTERS]
 
 
-# ElevenLabs lets an agent ask "are you there?" after 7 s by default; it shall not while it cannot
-# be heard.
+# An agent may ask "are you there?" after a few seconds of silence (by default after 7 s); it shall
+# not while it cannot be heard.
 _PATIENCE_SECONDS = 3.0
 _NOT_HEARD = frozenset(
     {

@@ -59,7 +59,7 @@ _KEPT: Final = 500
 
 
 def _swing(dbfs: float) -> float:
-    """From the lowest to the highest sample of a sine of this level."""
+    """Return the way from the lowest to the highest sample of a sine of this level."""
     return float(2 * 32768 * 10 ** (dbfs / 20))
 
 
@@ -84,7 +84,7 @@ class ResponseTime:
 
 @lru_cache(maxsize=32)
 def _some_of(size: int) -> struct.Struct:
-    """Reads a few samples of a frame of `size` bytes.
+    """Read a few samples of a frame of `size` bytes.
 
     They tell loud from quiet nearly as well as all of them, and these distances a tone of any
     frequency as well as hiss: whatever its phase, they see a third of its swing at least.
@@ -100,7 +100,7 @@ def _some_of(size: int) -> struct.Struct:
 
 
 def _swing_of(pcm: bytes) -> int:
-    """From the lowest to the highest of some samples."""
+    """Return the way from the lowest to the highest of some samples."""
     some = _some_of(len(pcm)).unpack_from(pcm)
     return max(some) - min(some) if some else 0
 
@@ -180,11 +180,11 @@ class Hearing:
         self._whole = -1 if left else size
 
     def is_quiet(self, pcm: bytes) -> bool:
-        """Whether PCM, which this does not hear, is no more than the line's noise."""
+        """Return whether PCM, which this does not hear, is no more than the line's noise."""
         return _swing_of(pcm) < self._floor * _HOLDS
 
     def is_unsure(self, now: float) -> bool:
-        """Whether the caller seems to speak, and it may yet turn out to be noise."""
+        """Return whether the caller seems to speak, and it may yet turn out to be noise."""
         self.quiet(now)
         return self._speaks and not self._varies
 
@@ -305,7 +305,7 @@ class GreetingEar:
     """Hears an answering machine's greeting: speech with pauses, and often a beep behind it.
 
     After a beep a short silence is enough; after speech the silence must be longer than a pause.
-    TALK_DETECT() would know the silence as well, but not every Asterisk has its module loaded.
+    It is heard here, since not every line can tell.
 
     Args:
         rate_hz: Of the 16-bit PCM that it hears.
@@ -341,7 +341,7 @@ class GreetingEar:
         self._tone_at = now
 
     def over(self, now: float) -> bool:
-        """Whether the greeting has ended at `now`."""
+        """Return whether the greeting has ended at `now`."""
         if not self.spoke:
             return False
         hearing = self._hearing
@@ -350,7 +350,7 @@ class GreetingEar:
         return now - last >= (_AFTER_BEEP_SECONDS if beeped else _AFTER_SPEECH_SECONDS)
 
     def _tone(self, samples: np.ndarray) -> float | None:
-        """The frequency of a frame that is one tone."""
+        """Return the frequency of a frame that is one tone."""
         power = np.abs(np.fft.rfft(samples * np.hanning(samples.size))) ** 2
         top = int(np.argmax(power))
         hz = top * self._rate_hz / samples.size

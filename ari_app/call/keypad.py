@@ -22,7 +22,7 @@ class DigitMode(StrEnum):
 class DigitCollector:
     """Turns keys into entries.
 
-    In the mode ``collect`` an entry is complete when the terminator is pressed (it is not part of
+    In the mode `collect` an entry is complete when the terminator is pressed (it is not part of
     the entry), when it is as long as it may be, or when no further key has come for a while. The
     terminator pressed alone is an entry of its own: the caller has been asked to press it.
 
@@ -60,7 +60,7 @@ class DigitCollector:
 
     @property
     def next_deadline(self) -> float | None:
-        """When :meth:`timer` has something to do; None while nothing is waiting."""
+        """When `timer` has something to do; None while nothing is waiting."""
         return self._deadline
 
     def digit(self, digit: str, now: float) -> str | None:
@@ -82,19 +82,20 @@ class DigitCollector:
         return None
 
     def timer(self, now: float) -> str | None:
-        """The entry, when the time for its next key is over at ``now``."""
+        """Return the entry, when the time for its next key is over at `now`."""
         if self._deadline is None or now < self._deadline:
             return None
         return self.finish()
 
     def finish(self) -> str | None:
-        """The entry as far as it has come; None when there is none."""
+        """Return the entry as far as it has come; None when there is none."""
         entry, self._entry, self._deadline = self._entry, "", None
         return entry or None
 
 
 def for_record(digits: str, *, sensitive: bool) -> str:
-    """An entry as logs and transcripts may show it; a sensitive one shows not even its length."""
+    """Return an entry as logs and transcripts may show it; of a sensitive one not even its
+    length."""
     return "[digits]" if sensitive else digits
 
 

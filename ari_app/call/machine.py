@@ -95,9 +95,9 @@ class Course:
     Attributes:
         state: Where the call is.
         outcome: How it ends; known from the moment that it is decided, None before.
-        answered: The caller's channel is up.
+        answered: The caller is up.
         screened: Whom we call is to be screened for machines.
-        on_machine: What to do, for a machine has answered; ``TALK`` for a person.
+        on_machine: What to do, for a machine has answered; `TALK` for a person.
         prepared: A way for sound has been asked for.
         opened: It is there.
         music: The caller hears music.
@@ -138,7 +138,7 @@ class Course:
         self.state = advance(self.state, step)
 
     def decided(self) -> Outcome:
-        """How the call ends, where that must be known."""
+        """Return how the call ends, where that must be known."""
         assert self.outcome is not None, f"a call that is {self.state} knows how it ends"
         return self.outcome
 
@@ -148,13 +148,13 @@ class Course:
         return ConnectCaller()
 
     def agent_ends(self, outcome: Outcome) -> Iterator[Effect]:
-        """The agent has said that it ends the call; its last words are waited for."""
+        """Wait for the agent's last words: it has said that it ends the call."""
         self.step(Step.AGENT_ENDING)
         self.outcome = outcome
         yield SetTimer(Timer.CLOSE)
 
     def agent_done(self, outcome: Outcome) -> Iterator[Effect]:
-        """Nothing more comes from the agent; what is queued is played out."""
+        """Play out what is queued: nothing more comes from the agent."""
         self.step(Step.AGENT_DONE)
         self.outcome = outcome
         yield CancelTimer(Timer.CLOSE)
@@ -177,7 +177,7 @@ _HANDED_OVER = Outcome(Status.COMPLETED, "transferred")
 
 
 def hold(course: Course, *, on: bool) -> Iterator[Effect]:
-    """The caller is to hear music, or the agent again."""
+    """Let the caller hear music, or the agent again."""
     match course.state, on:
         case State.TALKING, True:
             course.step(Step.HOLD)
@@ -193,7 +193,7 @@ def hold(course: Course, *, on: bool) -> Iterator[Effect]:
 def consult(
     course: Course, event: ConsultRequested | TargetConnected | TargetLost
 ) -> Iterator[Effect]:
-    """Something of an attended transfer has happened."""
+    """Handle what happens in an attended transfer."""
     match event, course.state:
         case ConsultRequested(target), State.TALKING:
             course.step(Step.CONSULT)
@@ -215,7 +215,7 @@ def consult(
 
 
 def transfer_time_is_up(course: Course, timer: Timer) -> Iterator[Effect]:
-    """One of a transfer's timers has run out."""
+    """Handle the end of one of a transfer's timers."""
     match timer, course.state:
         case Timer.CONSULT, State.CONSULTING:
             yield from _target_lost(course, Result.NO_ANSWER.value)
@@ -226,7 +226,7 @@ def transfer_time_is_up(course: Course, timer: Timer) -> Iterator[Effect]:
 
 
 def hand_over(course: Course) -> Iterator[Effect]:
-    """Caller and target go on without the agent."""
+    """Let caller and target go on without the agent."""
     course.step(Step.HAND_OVER)
     for timer in (Timer.BRIEF, Timer.CALL, Timer.SPEECH, Timer.HOLD):
         yield CancelTimer(timer)
@@ -257,13 +257,13 @@ _WITH_AGENT = frozenset(
 
 
 def replaceable(course: Course) -> bool:
-    """Whether a lost agent is replaced now."""
+    """Return whether a lost agent is replaced now."""
     # One that has ended the call has said all that it had to say.
     return course.state in _WITH_AGENT and not course.replaced and course.ending is None
 
 
 def agent_lost(course: Course, event: AgentLost) -> Iterator[Effect]:
-    """The agent has gone, and :func:`possible` says that another may come."""
+    """Handle the loss of the agent, where `replaceable` says that another may come."""
     match course.state:
         case State.RINGING | State.CONNECTING:
             course.replaced, course.agent_ready = True, False
@@ -275,13 +275,13 @@ def agent_lost(course: Course, event: AgentLost) -> Iterator[Effect]:
 
 
 def agent_ready(course: Course) -> Iterator[Effect]:
-    """The new agent is there; the gap lasts until it speaks."""
+    """Handle the new agent being there; the gap lasts until it speaks."""
     yield CancelTimer(Timer.RECONNECT)
     yield SetTimer(Timer.RESUME)
 
 
 def agent_resumed(course: Course) -> Iterator[Effect]:
-    """The caller hears the agent again."""
+    """Let the caller hear the agent again."""
     if course.state is not State.RECOVERING:
         return
     course.step(Step.AGENT_RESUMED)
@@ -291,13 +291,13 @@ def agent_resumed(course: Course) -> Iterator[Effect]:
 
 
 def recovery_failed(course: Course) -> Iterator[Effect]:
-    """There is no other agent: the call ends as it would have with the loss of the first."""
+    """End the call as it would have ended with the loss of the first agent: there is no other."""
     assert course.agent_lost is not None, "a call that recovers has lost its agent"
     yield from course.stop(course.agent_lost.outcome)
 
 
 def recovery_time_is_up(course: Course, timer: Timer) -> Iterator[Effect]:
-    """One of the timers of this part has run out."""
+    """Handle the end of one of the timers of this part."""
     if course.state is not State.RECOVERING:
         return
     match timer:
@@ -360,7 +360,7 @@ def begin(course: Course, event: CallerArrived | CallWanted) -> Iterator[Effect]
 
 
 def arrive(course: Course, event: Rings | Answered | CalleeScreened) -> Iterator[Effect]:
-    """Whom we call is heard of."""
+    """Handle what is heard of whom we call."""
     match event:
         case Rings():
             if course.state is State.DIALLING:
@@ -388,7 +388,7 @@ def arrive(course: Course, event: Rings | Answered | CalleeScreened) -> Iterator
 
 
 def join(course: Course, event: Opened | AgentReady | Connected) -> Iterator[Effect]:
-    """One of the things has happened without which caller and agent cannot be together."""
+    """Handle one of the things without which caller and agent cannot be together."""
     match event:
         case Opened():
             course.opened = True
@@ -407,7 +407,7 @@ def join(course: Course, event: Opened | AgentReady | Connected) -> Iterator[Eff
 
 
 def greeting(course: Course, event: SpeechHeard | SilenceHeard) -> Iterator[Effect]:
-    """A machine speaks, or has said all."""
+    """Handle a machine that speaks, or has said all."""
     match event, course.state:
         case SpeechHeard(), State.GREETING:
             yield CancelTimer(Timer.QUIET)
@@ -418,7 +418,7 @@ def greeting(course: Course, event: SpeechHeard | SilenceHeard) -> Iterator[Effe
 
 
 def arrival_time_is_up(course: Course, timer: Timer) -> Iterator[Effect]:
-    """One of the timers of the way in has run out."""
+    """Handle the end of one of the timers of the way in."""
     match timer, course.state:
         case Timer.RING, State.DIALLING | State.RINGING:
             rang = course.state is State.RINGING

@@ -36,7 +36,7 @@ class CallPolicy:
         resume_message: What that one says first; empty: it goes on in its own words.
         silence_timeout_seconds: An agent that does not answer for so long is told so, and has
             failed after the same time again; 0: never.
-        settable_variables: The channel variables that an agent may set.
+        settable_variables: The line's variables that an agent may set.
         digit_mode, digit_timeout_seconds, digit_terminator, max_digits: How keys are collected.
         digits_are_sensitive: Keys stay out of transcripts, events and logs.
     """
@@ -61,7 +61,7 @@ class CallPolicy:
     digits_are_sensitive: bool = False
 
     def number(self, text: str) -> str:
-        """The number of a callee as it is dialled.
+        """Check the number of a callee; return it as it is dialled.
 
         Raises:
             ValueError: It may not be dialled; a sentence that does not repeat it.
@@ -69,7 +69,7 @@ class CallPolicy:
         return check_number(text, self.number_pattern)
 
     def target(self, number: str) -> str:
-        """The number of an attended transfer's target as it is dialled.
+        """Check the number of an attended transfer's target; return it as it is dialled.
 
         Raises:
             ValueError: As for `number`.
@@ -85,7 +85,7 @@ class CallPolicy:
         return check_target(to, self.target_pattern)
 
     def digit_collector(self) -> DigitCollector:
-        """What makes entries of a caller's keys."""
+        """Make what turns a caller's keys into entries."""
         return DigitCollector(
             self.digit_mode,
             inter_digit_timeout=self.digit_timeout_seconds,
@@ -94,7 +94,7 @@ class CallPolicy:
         )
 
     def on_amd(self, found: Screened | None) -> OnMachine:
-        """What to do with what is known of who has answered, and why AMD() says so."""
+        """Decide what to do by what is known of who has answered, and why AMD() says so."""
         if found is None:
             return OnMachine.TALK
         match found.status.upper(), found.cause.upper().partition("-")[0]:

@@ -240,7 +240,7 @@ class CalleeScreened:
 
 @dataclass(frozen=True, slots=True)
 class SpeechHeard:
-    """The machine speaks, after :class:`WatchSpeech`."""
+    """The machine speaks, after `WatchSpeech`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,9 @@
 
 `CallSound` is what the line drives: it pulls the agent's voice frame by frame and brings the
 caller's. `Downlink` is the agent's voice on its way to the line, `Uplink` the caller's on its way
-to
-the agent. A line delivers nothing while the phone sends nothing (voice activity detection, hold, a
-lost packet) and Asterisk adds nothing either. The agent decides that a turn has ended by hearing
-silence, so silence is made here, by the wall clock.
+to the agent. A line delivers nothing while the phone sends nothing (voice activity detection, hold,
+a lost packet). The agent decides that a turn has ended by hearing silence, so silence is made here,
+by the loop's clock.
 
 A phone may also send more than there is time for: after a hold some send two or three streams at
 once, most of it silence. An agent that got all of it would hear the caller at twice the speed. So
@@ -39,56 +38,40 @@ class AgentVoice(Protocol):
     def hear(self, data: bytes) -> None: ...
 
 
-@dataclass(slots=True)
-class DownlinkStats:
-    """What came from the agent and what was made of it."""
-
-    chunks: int = 0
-    bytes_in: int = 0
-    """In the agent's format."""
-    bytes_out: int = 0
-    """In the line's format."""
-
-
 class Downlink:
     """One call's stream from the agent.
 
     Args:
-        converter: from the agent's format to the line's; this stream's own.
-        write: takes the line's PCM and the id of the response that it belongs to.
+        converter: From the agent's format to the line's; this stream's own.
+        write: Takes the line's PCM and the id of the response that it belongs to.
     """
 
     def __init__(self, converter: Converter, write: Callable[[bytes, int], object]) -> None:
         self._converter = converter
         self._write = write
         self._response_id = 0
-        self.stats = DownlinkStats()
 
     def audio(self, response_id: int, data: bytes) -> None:
-        """Converts a chunk in the agent's format and hands it over."""
-        self.stats.chunks += 1
-        self.stats.bytes_in += len(data)
+        """Convert a chunk in the agent's format and hand it over."""
         self._response_id = response_id
         self._hand_over(self._converter.process(data))
 
     def end_of_response(self) -> None:
-        """Hands over the last samples of the response; the next chunk begins a new stream."""
+        """Hand over the last samples of the response; the next chunk begins a new stream."""
         self._hand_over(self._converter.flush())
         self._converter.reset()
 
     def tail(self) -> bytes:
-        """The samples held back, for a buffer that runs dry before the response has ended."""
-        tail = self._converter.flush()
-        self.stats.bytes_out += len(tail)
-        return tail
+        """Return the samples held back, for a buffer that runs dry before the response has
+        ended."""
+        return self._converter.flush()
 
     def reset(self) -> None:
-        """Forgets the samples held back: an interruption has overtaken them."""
+        """Forget the samples held back: an interruption has overtaken them."""
         self._converter.reset()
 
     def _hand_over(self, pcm: bytes) -> None:
         if pcm:
-            self.stats.bytes_out += len(pcm)
             self._write(pcm, self._response_id)
 
 
@@ -114,8 +97,6 @@ class UplinkStats:
 
     received_samples: int = 0
     filled_samples: int = 0
-    gaps: int = 0
-    """Stretches of filling without any audio between."""
     surplus_quiet_samples: int = 0
     surplus_samples: int = 0
     """Dropped, for there was no time for them, silence and anything else; not among those
@@ -166,7 +147,7 @@ class Uplink:
         self.stats = UplinkStats()
 
     def start(self, now: float) -> None:
-        """Begins the stream: from `now` (seconds, monotonic) on every moment is heard by the agent.
+        """Begin the stream: from `now` (seconds, monotonic) on every moment is heard by the agent.
 
         The converter is primed, so that the first chunk is as long as every other.
         """
@@ -174,12 +155,12 @@ class Uplink:
         self._converter.prime()
 
     def convert_with(self, converter: Converter) -> None:
-        """Goes on in another format; what has not been handed out yet comes in that one."""
+        """Go on in another format; what has not been handed out yet comes in that one."""
         converter.prime()
         self._converter = converter
 
     def is_surplus(self, pcm: bytes, now: float, is_quiet: Callable[[bytes], bool]) -> bool:
-        """Whether there is no time for this audio: it is counted, and not to be pushed.
+        """Return whether there is no time for this audio: it is counted, and not to be pushed.
 
         Args:
             pcm: The caller's audio, whole samples of any number.
@@ -213,13 +194,13 @@ class Uplink:
         return True
 
     def _comes_late(self, samples: int, now: float) -> bool:
-        """Whether audio is part of a burst, in the place of which silence was filled in."""
+        """Return whether audio is part of a burst, in whose place silence was filled in."""
         came = (self.stats.received_samples - self._burst_from) / self._rate_hz
         fast = came >= _BURST_SPEED * (now - self._burst_began)
         return fast and self._late_samples >= samples
 
     def push(self, pcm: bytes, now: float) -> list[bytes]:
-        """Takes the caller's audio, whole samples of any number; returns the chunks it completes.
+        """Take the caller's audio, whole samples of any number; return the chunks it completes.
 
         The first audio begins the stream if `start` has not.
         """
@@ -236,7 +217,7 @@ class Uplink:
         return self._chunks()
 
     def tick(self, now: float) -> list[bytes]:
-        """Fills what is missing at `now`; returns the chunks it completes. Called every 20 ms.
+        """Fill what is missing at `now`; return the chunks it completes. Called every 20 ms.
 
         A tick that is itself late tells that this process was held up, and what came meanwhile is
         still to be read. It goes by the time of the tick before. The next tick may come at once,
@@ -262,13 +243,13 @@ class Uplink:
             self._in_gap = True
             self._gap_samples = 0
             self._late_seconds = 0.0
-            stats.gaps += 1
         self._gap_samples += filled
         self._pending += bytes(filled * SAMPLE_BYTES)
         return self._chunks()
 
     def finish(self) -> list[bytes]:
-        """Ends the stream: the rest, shorter than a chunk, if there is any. May be called twice."""
+        """End the stream, and return the rest, shorter than a chunk, if any. May be called
+        twice."""
         if self._started is None:
             return []
         self._started = None
@@ -322,6 +303,7 @@ class CallSound:
         recorder: Gets both sides as they sound on the line, from `start` on.
         muted: The agent hears silence instead of the caller.
         overhear: Gets what the line brings until `start`, with the time.
+        interruptions: How often the caller has spoken over the agent; counted by who is told.
     """
 
     def __init__(
@@ -386,15 +368,10 @@ class CallSound:
             self.playout.end_response()
 
     def end_response(self) -> None:
-        """Nothing more comes of the response whose audio came last."""
+        """Complete the response whose audio came last: nothing more comes of it."""
         if self._downlink is not None:
             self._downlink.end_of_response()
         self.playout.end_response()
-
-    def interrupt(self) -> Cleared:
-        """Fall silent: the caller speaks."""
-        self.interruptions += 1
-        return self.clear()
 
     def clear(self) -> Cleared:
         """Throw away all that is queued."""
@@ -432,7 +409,7 @@ class CallSound:
             self._drained.set()
 
     def report(self, frames_not_read: int = 0) -> SoundReport:
-        """What has become of the sound so far."""
+        """Report what has become of the sound so far."""
         samples_per_ms = self.rate_hz / 1000
         uplink, playout = self.uplink_stats, self.playout.stats
         return SoundReport(

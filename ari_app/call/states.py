@@ -1,11 +1,11 @@
 """The life of a call as a table.
 
 A call moves by *steps*. Each row says: in this state, this step leads there. What is not in the
-table cannot happen: :func:`advance` raises and changes nothing. ``docs/architecture.md`` draws its
+table cannot happen: `advance` raises and changes nothing. `docs/architecture.md` draws its
 diagram from this table, and a test holds the two together.
 
-``RELEASING`` is where every call passes on its way out, whoever ended it, so there is one place
-that gives back the line, the agent, the media channel, the bridge and the caller.
+`RELEASING` is where every call passes on its way out, whoever ended it, so there is one place
+that gives back the line and the agent.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class State(StrEnum):
 
     NEW = "new"
     DIALLING = "dialling"  # we call somebody, and nothing has been heard of them yet
-    RINGING = "ringing"  # it rings there; agent and media channel are made meanwhile
-    SCREENING = "screening"  # answered; the dialplan listens whether that is a machine
-    CONNECTING = "connecting"  # the agent is dialled, the media channel is made; the caller rings
-    JOINING = "joining"  # both are there; the caller is answered and put into the bridge
+    RINGING = "ringing"  # it rings there; the agent is dialled and the line opened meanwhile
+    SCREENING = "screening"  # answered; the line finds out whether by a machine
+    CONNECTING = "connecting"  # the agent is dialled, the line is opened; the caller rings
+    JOINING = "joining"  # both are there; the caller is answered
     GREETING = "greeting"  # an answering machine speaks; the agent waits for its end
     TALKING = "talking"
     HOLDING = "holding"  # the caller hears music instead of the agent
@@ -137,7 +137,7 @@ class IllegalStep(Exception):
 
 
 def advance(state: State, step: Step) -> State:
-    """Return the state that ``step`` leads to.
+    """Return the state that `step` leads to.
 
     Raises:
         IllegalStep: The table has no such row.
@@ -149,7 +149,7 @@ def advance(state: State, step: Step) -> State:
 
 
 def mermaid() -> str:
-    """The table as a Mermaid state diagram, for the documentation."""
+    """Draw the table as a Mermaid state diagram, for the documentation."""
     lines = ["stateDiagram-v2", "    [*] --> new"]
     rows: dict[tuple[State, State], list[str]] = {}
     for (state, step), target in TRANSITIONS.items():

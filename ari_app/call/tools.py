@@ -1,6 +1,6 @@
 """What the agent's tool calls mean for the call. Pure.
 
-A tool that is unknown or is called wrongly is answered with ``is_error`` and a sentence that the
+A tool that is unknown or is called wrongly is answered with `is_error` and a sentence that the
 agent can speak about; it never ends the conversation.
 """
 
@@ -48,7 +48,7 @@ class HoldCaller:
 
 @dataclass(frozen=True, slots=True)
 class SetVariable:
-    """Set a variable of the caller's channel."""
+    """Set a variable of the line."""
 
     name: str
     value: str
@@ -75,17 +75,18 @@ _NOT_NOW: Final = MappingProxyType(
     }
 )
 _NOT_HOLDING: Final = "the caller does not hear you at present"
+_ONLY_BLIND: Final = "on this line only the mode `blind` is possible"
 _UNREACHABLE: Final = "the telephone system cannot be reached just now"
 
 
 def not_now(action: Action, state: State, *, ends: bool, reachable: bool) -> str | None:
-    """Why something cannot be done at this point of the call; None: it can, or will be soon.
+    """Say why something cannot be done at this point of the call; None: it can, or will be soon.
 
     Args:
         action: What the tool asks for.
         state: Where the call is.
         ends: It is decided that the call ends.
-        reachable: Asterisk can be asked.
+        reachable: The line's far end can be asked.
     """
     match action:
         case ToolAnswer(ends_with=Outcome() as outcome):
@@ -139,6 +140,8 @@ def read_tool_call(
             to = str(parameters["to"])
             try:
                 if parameters.get("mode", "blind") == "attended":
+                    if Ability.CONSULT not in abilities:
+                        return ToolAnswer(f"{tool.not_done}: {_ONLY_BLIND}.", is_error=True)
                     return Consult(policy.target(to))
                 outcome = Outcome(
                     Status.TRANSFER, "agent_transfer", transfer_to=policy.blind_target(to)

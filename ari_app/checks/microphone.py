@@ -14,7 +14,7 @@ _RATE_HZ: Final = 16000
 
 
 async def check_microphone(card: SoundCard) -> Finding:
-    """Whether the sound devices can be opened; nothing is recorded."""
+    """Return whether the sound devices can be opened; nothing is recorded."""
     try:
         rate_hz = await asyncio.to_thread(card.rate_hz, _RATE_HZ)
     except ConfigError as error:

@@ -233,7 +233,7 @@ class MicrophoneLine:
             tell(self._ended)
 
     def name(self, session_id: str) -> None:
-        """Nothing of it is named after a call."""
+        """Do nothing: nothing of it is named after a call."""
 
     async def prepare(self, agent: AgentFormats) -> LineFormat:
         try:
@@ -244,7 +244,7 @@ class MicrophoneLine:
         return LineFormat(f"microphone {self._rate_hz}", self._rate_hz)
 
     def ring(self) -> None:
-        """Nobody waits for the sound of ringing at this machine."""
+        """Do nothing: nobody waits for the sound of ringing at this machine."""
 
     def dial(self) -> None:
         self.answered = True
@@ -275,10 +275,10 @@ class MicrophoneLine:
         self._loop.call_soon(self._told, TargetLost(Result.FAILED.value))
 
     def drop_target(self) -> None:
-        """There is none."""
+        """Do nothing: there is no third party."""
 
     def hand_over(self) -> None:
-        """There is nobody to join with."""
+        """Do nothing: there is nobody to join with."""
 
     def take_back(self) -> float:
         frames = len(self._ahead)
@@ -466,10 +466,10 @@ class MicrophoneGateway:
         return [self.problem] if self.problem else []
 
     async def mend(self, *, expected: bool) -> None:
-        """Nothing of it outlives its process."""
+        """Do nothing: nothing of it outlives its process."""
 
     async def close(self) -> None:
-        """Nothing runs in the background."""
+        """Do nothing: nothing runs in the background."""
 
     def occupy(self, line: MicrophoneLine) -> bool:
         """Take the sound card for a line; False: another one has it."""

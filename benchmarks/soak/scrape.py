@@ -32,7 +32,7 @@ def parse_metrics(text: str) -> Scrape:
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             sums[sample.name] += sample.value
-            if sample.name == "ari_app_calls_ended_total":
+            if sample.name == "ari_app_calls_ended_total" and sample.value:
                 ended["{status} {reason}".format(**sample.labels)] = int(sample.value)
     return Scrape(
         tasks=int(sums["ari_app_tasks"]),

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ari_app.agent.elevenlabs.connection import AgentConnection
 from ari_app.audio.g711 import ulaw_to_pcm
 from ari_app.call.sound import CallSound
 from ari_app.call.states import State
@@ -136,7 +135,7 @@ async def test_both_voices_on_a_line_of_another_rate(
         assert session.record.line_format == line
         await call.wait_for_sound(LOUD, since=0)
         await call.wait_for_silence(500)
-        await call.play(tone(1000, 800, -10))  # longer is noise
+        await call.play(tone(1000, 1000, -10))
         await call.wait_for_sound(LOUD)
         record = await b.conversation()
         pcm = b"".join(arrival.payload for arrival in record.user_audio)
@@ -373,9 +372,6 @@ async def test_late_audio_of_an_interrupted_response_is_not_heard(asterisk: LabA
         await asyncio.sleep(1.5)
         late = [a for a in call.ear.arrivals if a.at > interrupted + 0.06]
         assert max(level_dbfs(a.pcm) for a in late) < -60
-        agent = session.call.side._conversation
-        assert isinstance(agent, AgentConnection)
-        assert agent.stats.overtaken_audio_messages == 3
         await call.hang_up()
         await b.all_gone()
 

@@ -21,7 +21,7 @@ from ari_app.settings import Settings
 from benchmarks.soak.options import SoakOptions
 from lab.practice_agent import command
 
-LABS = ("agent", "bench", "demo", "soak")
+LABS = sorted(cli.LAB_COMMANDS)
 KEY, PASSWORD = "sk_of_nobody", "a-secret-word"
 SERVING = {"ARI_USERNAME": "app", "ARI_PASSWORD": PASSWORD, "ELEVENLABS_API_KEY": KEY}
 

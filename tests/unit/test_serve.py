@@ -93,7 +93,7 @@ async def test_an_asterisk_that_comes_later_is_waited_for(
             serving = asyncio.create_task(serve(settings_for(ari.url, agent.base_url), wait=True))
             await until(lambda: "asterisk_awaited" in [entry["event"] for entry in logs])
             ari.answer("GET", "/asterisk/info", Answer(404))
-            with pytest.raises(ConfigError, match="has no /ari"):
+            with pytest.raises(ConfigError, match="has no ARI there"):
                 await serving
     assert [entry["event"] for entry in logs].count("asterisk_awaited") == 1
 

@@ -433,13 +433,11 @@ class AgentClient:
 async def _begin(socket: AgentSocket, protocol: AgentProtocol, first: bytes) -> list[ProtocolEvent]:
     """Send the initiation and read until the metadata; return what came with them."""
     socket.send_now(first)
-    protocol.stats.messages_out += 1
     try:
         while True:
             received = protocol.receive(await socket.recv(decode=False))
             for owed in protocol.data_to_send():
                 socket.send_now(owed)
-                protocol.stats.messages_out += 1
             if protocol.started is not None:
                 return received
     except ConnectionClosed as error:

@@ -8,7 +8,7 @@ Source: https://elevenlabs.io/docs/eleven-agents/api-reference/eleven-agents/web
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -17,11 +17,8 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
-    SerializerFunctionWrapHandler,
     StrictBool,
     StrictStr,
-    model_serializer,
-    model_validator,
 )
 
 RESERVED_PREFIX = "system__"
@@ -207,27 +204,6 @@ class Initiation(ClientMessage):
     source_info: SourceInfo | None = None
 
 
-class EnclaveSetup(ClientMessage):
-    """`enclave_setup_config`: goes before the initiation, to an installation on premises only."""
-
-    type: Literal["enclave_setup_config"] = "enclave_setup_config"
-    agent_config_dict: dict[str, JsonValue] | None = None
-    override_agent_config_list: tuple[dict[str, JsonValue], ...] | None = None
-    tools_config_list: tuple[dict[str, JsonValue], ...] | None = None
-    post_call_transcription_webhook_url: str | None = None
-    post_call_audio_webhook_url: str | None = None
-    post_call_transcription_webhook: dict[str, JsonValue] | None = None
-    post_call_audio_webhook: dict[str, JsonValue] | None = None
-    prompt_knowledge_base: tuple[str, ...] | None = None
-    bedrock_inference_profile: str | None = None
-
-
-class UserAudioChunk(ClientMessage):
-    """The caller's sound as base64. Has no `type`. The hot path is `codec.encode_audio`."""
-
-    user_audio_chunk: str
-
-
 class Pong(ClientMessage):
     """The answer to a `ping`, with its id."""
 
@@ -259,18 +235,6 @@ class ContextualUpdate(ClientMessage):
     context_id: str | None = None
 
 
-class Feedback(ClientMessage):
-    """What the user thought of a response. `score` is always sent, also when it is null."""
-
-    type: Literal["feedback"] = "feedback"
-    event_id: int = Field(ge=-(2**63), lt=2**63)
-    score: Literal["like", "dislike"] | None
-
-    @model_serializer(mode="wrap")
-    def _with_score(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {**handler(self), "score": self.score}
-
-
 class ToolResult(ClientMessage):
     """`client_tool_result`: what a client tool came to. `result` is text on the wire."""
 
@@ -279,32 +243,3 @@ class ToolResult(ClientMessage):
     result: str
     is_error: bool = False
     error_type: ToolErrorType | None = None
-
-
-class McpApproval(ClientMessage):
-    """`mcp_tool_approval_result`: may the agent use that MCP tool?"""
-
-    type: Literal["mcp_tool_approval_result"] = "mcp_tool_approval_result"
-    tool_call_id: str
-    is_approved: bool
-
-
-class FileInput(_Part):
-    """A file that was uploaded before."""
-
-    type: Literal["file_input"] = "file_input"
-    file_id: str
-
-
-class MultimodalMessage(ClientMessage):
-    """Text, up to five files, or both. (`file`, in the singular, is deprecated and not sent.)"""
-
-    type: Literal["multimodal_message"] = "multimodal_message"
-    text: UserMessage | None = None
-    files: tuple[FileInput, ...] | None = Field(default=None, min_length=1, max_length=5)
-
-    @model_validator(mode="after")
-    def _not_empty(self) -> Self:
-        if self.text is None and self.files is None:
-            raise ValueError("a multimodal message needs a text or a file")
-        return self

@@ -19,7 +19,6 @@ from ari_app.agent.elevenlabs.server_messages import (
     Audio,
     ServerMessage,
     Unknown,
-    tolerant_alignment,
 )
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
@@ -121,7 +120,6 @@ def _fast_audio(payload: dict[str, Any]) -> Audio | None:
         data=data,
         event_id=event_id,
         is_final=is_final is True,
-        alignment=tolerant_alignment(payload.get("alignment")),
     )
 
 

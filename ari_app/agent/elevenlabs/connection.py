@@ -38,7 +38,6 @@ from ari_app.agent.elevenlabs.errors import (
 from ari_app.agent.elevenlabs.protocol import (
     AgentProtocol,
     ConversationStarted,
-    ConversationStats,
     Garbled,
     Other,
     ProtocolEvent,
@@ -425,11 +424,6 @@ class AgentConnection:
         self._reader.add_done_callback(self._reader_ended)
 
     @property
-    def stats(self) -> ConversationStats:
-        """The conversation's counters; they stay after the end."""
-        return self._protocol.stats
-
-    @property
     def call_ending(self) -> bool:
         """The agent's `end_call` has succeeded; it will close soon."""
         return self._protocol.call_ending
@@ -450,7 +444,6 @@ class AgentConnection:
             self._outbox.push_audio(data, self._loop.time())
         except PeerStalled:
             self._give_up()
-        self._note_drops()
 
     def send(self, message: ClientMessage) -> None:
         """Send any other message.
@@ -553,7 +546,7 @@ class AgentConnection:
             case ConversationStarted() | Other():
                 pass
             case Garbled(reason, detail):
-                if self.stats.malformed <= _MAX_LOGGED_MALFORMED:
+                if self._protocol.malformed <= _MAX_LOGGED_MALFORMED:
                     self._log.warning("agent_message_malformed", reason=reason, detail=detail)
             case Ending():
                 self._log.info("agent_ends_call")
@@ -565,7 +558,6 @@ class AgentConnection:
         try:
             self._tell(event)
         except Exception:
-            self.stats.handler_errors += 1
             self._log.exception("agent_handler_failed", callback=type(event).__name__)
 
     def _send_control(self, payload: bytes) -> None:
@@ -586,15 +578,12 @@ class AgentConnection:
                 self._write_audio(waiting.payload)
             else:
                 self._write(waiting.payload)
-        self._note_drops()
 
     def _write_audio(self, data: bytes) -> None:
         self._write(encode_audio(data))
-        self.stats.audio_bytes_out += len(data)
 
     def _write(self, payload: bytes) -> None:
         self._socket.send_now(payload)
-        self.stats.messages_out += 1
 
     def _look(self) -> None:
         heard, self._socket.heard = self._socket.heard, False
@@ -604,10 +593,6 @@ class AgentConnection:
         else:
             self._dead_seconds = self._look_seconds * LOOKS
             self._give_up()
-
-    def _note_drops(self) -> None:
-        self.stats.dropped_late_messages = self._outbox.dropped_messages
-        self.stats.dropped_late_bytes = self._outbox.dropped_bytes
 
     def _give_up(self) -> None:
         self._log.warning("agent_stalled", silent_s=self._dead_seconds)

@@ -19,8 +19,7 @@ dropped, as in the official Python SDK. And one message that makes no sense neve
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ari_app.agent.elevenlabs import server_messages
 from ari_app.agent.elevenlabs.client_messages import Pong
@@ -42,46 +41,6 @@ from ari_app.agent.interface import (
     ToolCalled,
 )
 from ari_app.audio.formats import AGENT_FORMATS
-
-MAX_UNKNOWN_TYPES = 32
-
-
-@dataclass(slots=True)
-class ConversationStats:
-    """Counts only ever grow. Bytes are of audio as the codec carries it, without base64.
-
-    Attributes:
-        unknown: Messages of unknown types, by type; `…` stands for all beyond the first 32 types.
-        handler_errors: Callbacks of ours that raised.
-        overtaken_audio_messages: Agent audio dropped because an interruption came first.
-        dropped_early_events: Dropped because too much came before the metadata.
-        dropped_late_messages: Caller audio dropped because the agent did not read in time.
-        ping_ms: The last round trip that the agent measured.
-    """
-
-    messages_in: int = 0
-    messages_out: int = 0
-    audio_bytes_in: int = 0
-    audio_bytes_out: int = 0
-
-    malformed: int = 0
-    unknown: Counter[str] = field(default_factory=Counter)
-    repeated_metadata: int = 0
-    handler_errors: int = 0
-
-    overtaken_audio_messages: int = 0
-    overtaken_audio_bytes: int = 0
-    dropped_early_events: int = 0
-    dropped_late_messages: int = 0
-    dropped_late_bytes: int = 0
-
-    ping_ms: float | None = None
-
-    def count_unknown(self, kind: str) -> None:
-        """Count a message of unknown type `kind`; a peer's whims cannot fill the memory."""
-        if kind not in self.unknown and len(self.unknown) >= MAX_UNKNOWN_TYPES:
-            kind = "…"
-        self.unknown[kind] += 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +86,13 @@ class AgentProtocol:
     """One conversation, from the first message to the close.
 
     Before the metadata at most `max_held_events` events and `max_held_bytes` of them are held;
-    what comes beyond is dropped and counted in `stats.dropped_early_events`.
+    what comes beyond is dropped.
     """
 
     def __init__(
         self, *, max_held_events: int = 256, max_held_bytes: int = 4 * 1024 * 1024
     ) -> None:
-        self.stats = ConversationStats()
+        self.malformed = 0
         self.started: ConversationStarted | None = None
         self.call_ending = False
         """The agent's `end_call` has succeeded; the close will follow."""
@@ -158,12 +117,11 @@ class AgentProtocol:
         Raises:
             UnsupportedFormat: The metadata announce a format that nobody documented.
         """
-        self.stats.messages_in += 1
         events: list[ProtocolEvent]
         try:
             events = self._handle(decode(data))
         except MalformedMessage as error:
-            self.stats.malformed += 1
+            self.malformed += 1
             events = [Garbled(error.reason, str(error))]
         return events if self.started else self._hold(events, len(data))
 
@@ -190,7 +148,6 @@ class AgentProtocol:
             case server_messages.Audio():
                 return self._audio(message)
             case server_messages.Ping():
-                self.stats.ping_ms = message.ping_ms
                 self._to_send.append(encode(Pong(event_id=message.event_id)))
                 return []
             case server_messages.Interruption():
@@ -234,19 +191,14 @@ class AgentProtocol:
                 self._error = ServiceError(message.code, message.text)
             case server_messages.QueueStatus():
                 self._queue_timed_out = message.status == "timed_out"
-            case server_messages.Unknown():
-                self.stats.count_unknown(message.type)
         return [Other(message)]
 
     def _audio(self, message: server_messages.Audio) -> list[ProtocolEvent]:
-        self.stats.audio_bytes_in += len(message.data)
         event_id = message.event_id
         if event_id is None:
             # Nothing says that it is overtaken, so it must not look so further down either.
             event_id = max(self._latest_audio_id, self._first_valid_id())
         elif event_id < self._first_valid_id():
-            self.stats.overtaken_audio_messages += 1
-            self.stats.overtaken_audio_bytes += len(message.data)
             return []
         self._error = None
         self._latest_audio_id = event_id
@@ -278,7 +230,6 @@ class AgentProtocol:
 
     def _metadata(self, message: server_messages.InitiationMetadata) -> list[ProtocolEvent]:
         if self.started is not None:
-            self.stats.repeated_metadata += 1
             return []
         for name in (message.user_input_audio_format, message.agent_output_audio_format):
             if name not in AGENT_FORMATS:
@@ -307,7 +258,6 @@ class AgentProtocol:
                 len(self._held) >= self._max_held_events
                 or self._held_bytes + size > self._max_held_bytes
             ):
-                self.stats.dropped_early_events += 1
                 continue
             self._held.append(event)
             self._held_bytes += size
@@ -317,8 +267,6 @@ class AgentProtocol:
         kept: list[ProtocolEvent] = []
         for event in self._held:
             if isinstance(event, Spoke) and event.event_id <= up_to:
-                self.stats.overtaken_audio_messages += 1
-                self.stats.overtaken_audio_bytes += len(event.data)
                 self._held_bytes -= len(event.data)
             else:
                 kept.append(event)

@@ -1,4 +1,6 @@
-"""What the agent may say to us: every server message of the Agents WebSocket.
+"""What the agent may say to us: the server messages of the Agents WebSocket that we act on.
+
+All others are `Unknown`, which is no fault.
 
 On the wire a message is `{"type": wire_type, payload_key: {…}}`; a model here is the inner
 object. Unknown fields are ignored, `null` counts as absent, and enumerations stay plain strings,
@@ -20,7 +22,6 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
-    ValidationError,
     model_validator,
 )
 
@@ -53,7 +54,6 @@ def _base64(value: object) -> object:
 _Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 EventId = Annotated[_Int64, BeforeValidator(_integer)]
 OptionalInt = Annotated[_Int64 | None, BeforeValidator(_integer_or_none)]
-TextId = Annotated[_Int64 | str | None, Field(union_mode="left_to_right")]
 Base64 = Annotated[
     bytes,
     BeforeValidator(_base64),
@@ -153,41 +153,6 @@ class AgentToolResponseFullPayload(AgentToolResponse):
     truncated: bool | None = None
 
 
-class McpToolCall(ServerMessage):
-    """An MCP tool: loading, awaiting_approval, success or failure."""
-
-    wire_type = "mcp_tool_call"
-    payload_key = "mcp_tool_call"
-
-    service_id: str
-    tool_call_id: str
-    tool_name: str
-    parameters: dict[str, Any] = Field(default_factory=dict)
-    state: str | None = None
-    approval_timeout_secs: float = 300.0
-    result: tuple[Any, ...] = ()
-    error_message: str | None = None
-    event_id: OptionalInt = None
-
-
-class McpIntegration(Part):
-    """One MCP server of the agent."""
-
-    integration_id: str | None = None
-    integration_type: str | None = None
-    is_connected: bool | None = None
-    tool_count: OptionalInt = None
-
-
-class McpConnectionStatus(ServerMessage):
-    """Which MCP servers are there."""
-
-    wire_type = "mcp_connection_status"
-    payload_key = "mcp_connection_status"
-
-    integrations: tuple[McpIntegration, ...] = ()
-
-
 class InitiationMetadata(ServerMessage):
     """The first message. Formats: signed 16-bit little-endian mono PCM, or mu-law."""
 
@@ -199,32 +164,6 @@ class InitiationMetadata(ServerMessage):
     user_input_audio_format: str = "pcm_16000"
 
 
-class AsrInitiationMetadata(ServerMessage):
-    """About the recogniser; a free object."""
-
-    model_config = ConfigDict(extra="allow")
-    wire_type = "asr_initiation_metadata"
-    payload_key = "asr_initiation_metadata_event"
-
-
-class Alignment(Part):
-    """When each character of an audio chunk is heard, in ms from the chunk's start."""
-
-    chars: tuple[str, ...] = ()
-    char_start_times_ms: tuple[float, ...] = ()
-    char_durations_ms: tuple[float, ...] = ()
-
-
-def tolerant_alignment(tree: object) -> Alignment | None:
-    """Return `tree` as an `Alignment`, or `None`: the voice matters more than its subtitles."""
-    if tree is None:
-        return None
-    try:
-        return Alignment.model_validate(tree)
-    except ValidationError:
-        return None
-
-
 class Audio(ServerMessage):
     """A chunk of the agent's voice in the announced output format."""
 
@@ -234,7 +173,6 @@ class Audio(ServerMessage):
     data: Base64 = Field(alias="audio_base_64")
     event_id: OptionalInt = None
     is_final: bool = False
-    alignment: Annotated[Alignment | None, BeforeValidator(tolerant_alignment)] = None
 
 
 class UserTranscript(ServerMessage):
@@ -242,16 +180,6 @@ class UserTranscript(ServerMessage):
 
     wire_type = "user_transcript"
     payload_key = "user_transcription_event"
-
-    user_transcript: str
-    event_id: OptionalInt = None
-
-
-class TentativeUserTranscript(ServerMessage):
-    """What the caller seems to be saying."""
-
-    wire_type = "tentative_user_transcript"
-    payload_key = "tentative_user_transcription_event"
 
     user_transcript: str
     event_id: OptionalInt = None
@@ -292,39 +220,6 @@ class AgentResponseComplete(ServerMessage):
     event_id: OptionalInt = None
 
 
-class AgentResponseMetadata(ServerMessage):
-    """What a custom model sent along."""
-
-    wire_type = "agent_response_metadata"
-    payload_key = "agent_response_metadata_event"
-
-    metadata: dict[str, Any] = Field(default_factory=dict)
-    event_id: OptionalInt = None
-
-
-class AgentChatResponsePart(ServerMessage):
-    """A piece of the response's text while it is written: `start`, `delta` or `stop`."""
-
-    wire_type = "agent_chat_response_part"
-    payload_key = "text_response_part"
-
-    text: str = ""
-    type: str = "delta"
-    event_id: TextId = None
-    response_id: str | None = None
-
-
-class AgentReasoningResponsePart(ServerMessage):
-    """A piece of the model's reasoning; its ids are text."""
-
-    wire_type = "agent_reasoning_response_part"
-    payload_key = "reasoning_response_part"
-
-    text: str = ""
-    type: str = "delta"
-    event_id: TextId = None
-
-
 class Interruption(ServerMessage):
     """The caller spoke over the agent. Older servers gave a `reason` and no id."""
 
@@ -345,15 +240,6 @@ class Ping(ServerMessage):
     ping_ms: float | None = None
 
 
-class VadScore(ServerMessage):
-    """How much the caller's sound is like speech, 0 to 1."""
-
-    wire_type = "vad_score"
-    payload_key = "vad_score_event"
-
-    vad_score: float
-
-
 class QueueStatus(ServerMessage):
     """At the limit of concurrent calls: waiting, admitted or timed_out."""
 
@@ -361,18 +247,6 @@ class QueueStatus(ServerMessage):
     payload_key = "queue_status_event"
 
     status: str
-
-
-class ContextUsage(ServerMessage):
-    """How full the model's context is."""
-
-    wire_type = "context_usage"
-    payload_key = "context_usage_event"
-
-    event_id: OptionalInt = None
-    model: str | None = None
-    context_tokens: OptionalInt = None
-    context_limit_tokens: OptionalInt = None
 
 
 class _ErrorMessage(ServerMessage):
@@ -411,79 +285,12 @@ class Error(_ErrorMessage):
         return ": ".join(part for part in (self.error_type, self.reason, self.message) if part)
 
 
-class GuardrailTriggered(ServerMessage):
-    """A guardrail stepped in. Some servers send the bare type."""
-
-    wire_type = "guardrail_triggered"
-    payload_key = "guardrail_triggered_event"
-
-    guardrail_name: str | None = None
-
-
-class _FreeForm(ServerMessage):
-    model_config = ConfigDict(extra="allow")
-
-
-class AgentTyping(_FreeForm):
-    """Chat: somebody types."""
-
-    wire_type = "agent_typing"
-    payload_key = "agent_typing_event"
-
-
-class ExternalAgentConnected(_FreeForm):
-    """Chat: a person took over."""
-
-    wire_type = "external_agent_connected"
-    payload_key = "external_agent_connected_event"
-
-
-class ExternalAgentDisconnected(_FreeForm):
-    """Chat: the person left."""
-
-    wire_type = "external_agent_disconnected"
-    payload_key = "external_agent_disconnected_event"
-
-
-class RichContent(_FreeForm):
-    """Chat: buttons, cards."""
-
-    wire_type = "rich_content"
-    payload_key = "rich_content"
-
-
-class DtmfRequest(_FreeForm):
-    """Named in the SDKs' list of events; its payload is not published."""
-
-    wire_type = "dtmf_request"
-    payload_key = "dtmf_request_event"
-
-
-class InternalTurnProbability(_FreeForm):
-    """Not for public use."""
-
-    wire_type = "internal_turn_probability"
-    payload_key = "turn_probability_internal_event"
-
-
-class InternalTentativeAgentResponse(_FreeForm):
-    """Not for public use."""
-
-    wire_type = "internal_tentative_agent_response"
-    payload_key = "tentative_agent_response_internal_event"
-
-
 SERVER_MESSAGES: dict[str, type[ServerMessage]] = {
     model.wire_type: model
     for model in (
-        InitiationMetadata, AsrInitiationMetadata, Audio, UserTranscript,
-        TentativeUserTranscript, AgentResponse, AgentResponseCorrection,
-        AgentResponseComplete, AgentResponseMetadata, AgentChatResponsePart,
-        AgentReasoningResponsePart, Interruption, Ping, VadScore, ClientToolCall,
-        AgentToolRequest, AgentToolResponse, AgentToolResponseFullPayload, McpToolCall,
-        McpConnectionStatus, QueueStatus, ContextUsage, ClientError, Error,
-        GuardrailTriggered, AgentTyping, ExternalAgentConnected, ExternalAgentDisconnected,
-        RichContent, DtmfRequest, InternalTurnProbability, InternalTentativeAgentResponse,
+        InitiationMetadata, Audio, UserTranscript, AgentResponse, AgentResponseCorrection,
+        AgentResponseComplete, Interruption, Ping, ClientToolCall, AgentToolRequest,
+        AgentToolResponse, AgentToolResponseFullPayload, QueueStatus, ClientError, Error,
     )
 }  # fmt: skip
-"""Every known server message by its `type` on the wire."""
+"""Every server message that means something to us, by its `type` on the wire."""

@@ -26,7 +26,8 @@ from ari_app.line.asterisk.ari.events import (
     StasisStart,
 )
 from ari_app.line.asterisk.ari.models import Bridge, Channel
-from ari_app.line.asterisk.line import AsteriskLine, Held, give_back_caller, quietly
+from ari_app.line.asterisk.channels import give_back_caller, quietly
+from ari_app.line.asterisk.line import AsteriskLine, Held
 from ari_app.line.asterisk.names import (
     BridgeName,
     bridge_id,
@@ -637,7 +638,8 @@ class Sweeper:
         return self._elsewhere.union(self._lines)
 
     def _held(self) -> list[Held]:
-        return [line.held for line in {line.id: line for line in self._lines.values()}.values()]
+        # Two may have one caller: who has come back before all of their last call was given back.
+        return [line.held for line in dict.fromkeys(self._lines.values())]
 
     def _end_lost_calls(self, differences: Differences) -> None:
         for line_id in differences.callers_gone:

@@ -26,9 +26,10 @@ from ari_app.line.asterisk.ari.events import (
 from ari_app.line.asterisk.ari.models import Channel
 from ari_app.line.asterisk.ari.socket import EventSocket
 from ari_app.line.asterisk.ari.version import assess
+from ari_app.line.asterisk.channels import give_back_caller
 from ari_app.line.asterisk.cleanup import Mender, Sweeper
 from ari_app.line.asterisk.dialplan import parse_arguments
-from ari_app.line.asterisk.line import Asterisk, AsteriskLine, AsteriskOptions, give_back_caller
+from ari_app.line.asterisk.line import Asterisk, AsteriskLine, AsteriskOptions
 from ari_app.line.asterisk.names import media_channel_id, placed_channel_id, target_channel_id
 from ari_app.line.interface import Arrival, Outcome, Placing, Route, Screened, Status
 from audiosocket.server import AudioSocketServer
@@ -185,7 +186,8 @@ class AsteriskGateway:
                 pass
 
     def _dials(self, event: Dial) -> None:
-        """A channel is being called: by us, or by the dialplan behind a Local channel of ours."""
+        """Handle a channel being called: by us, or by the dialplan behind a Local channel of
+        ours."""
         status, peer = event.dialstatus, event.peer.id
         if status in _RINGING:
             if (line := self._lines.get(peer)) is not None:

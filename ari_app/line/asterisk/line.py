@@ -8,11 +8,9 @@ Nothing here knows what a call is about: `ari_app.call` asks, and is told `LineE
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
-from enum import Enum, auto
 from typing import Any, Final
 
 import structlog
@@ -23,14 +21,20 @@ from ari_app.line.asterisk.ari.client import Client
 from ari_app.line.asterisk.ari.errors import (
     AriConflict,
     AriError,
-    AriNotFound,
     AriServerError,
     AriTimeout,
     AriUnavailable,
 )
 from ari_app.line.asterisk.ari.rest import Errand
 from ari_app.line.asterisk.ari.version import Assessment
-from ari_app.line.asterisk.dialplan import dial_string, word
+from ari_app.line.asterisk.channels import (
+    SPARE_RING_SECONDS,
+    CallerChannel,
+    TargetChannel,
+    give_back_caller,
+    quietly,
+)
+from ari_app.line.asterisk.dialplan import dial_string
 from ari_app.line.asterisk.media import AudioSocketMedia, choose_line_format
 from ari_app.line.asterisk.names import (
     bridge_id,
@@ -66,20 +70,15 @@ from ari_app.line.interface import (
     result_of,
 )
 from ari_app.line.numbers import caller_id as as_caller_id
-from ari_app.line.numbers import text_value, transfer_target
+from ari_app.line.numbers import text_value
 from audiosocket.frames import SLIN
 from audiosocket.frames import LineFormat as WireFormat
 from audiosocket.server import AudioSocketServer
 
 log = structlog.get_logger(__name__)
 
-# We watch the ringing ourselves, for Asterisk did not say "no answer" before 20.18 and 22.8; its
-# own limit is for the case that we are gone.
-_SPARE_RING_SECONDS = 5
 _NOT_KNOWN = "Asterisk does not know this endpoint, or nobody is registered there"
 _REFUSED = "Asterisk did not take it"
-# Somebody who has answered does not sit in silence for longer.
-_TARGET_SECONDS = 5.0
 
 ABILITIES: Final = (
     Ability.RING
@@ -143,8 +142,8 @@ class Asterisk:
     """What the lines of one Asterisk share.
 
     Attributes:
+        lines: Each line by the names of its channels.
         version: What this Asterisk can do; None while that is not known.
-        forget: Called with a line whose channels are another's from now on.
     """
 
     ari: Client
@@ -152,121 +151,6 @@ class Asterisk:
     options: AsteriskOptions
     lines: dict[str, AsteriskLine] = field(default_factory=dict)
     version: Assessment | None = None
-
-
-class _Where(Enum):
-    NEITHER = auto()
-    JOINING = auto()  # on the way into the bridge
-    BRIDGE = auto()
-    MUSIC = auto()
-    UNKNOWN = auto()  # an answer was lost
-
-
-class CallerChannel:
-    """The channel of whoever speaks with the agent.
-
-    It hears music or is in the bridge. Whatever is wished last is brought about as soon as Asterisk
-    can be reached, and a wish of which nothing has been begun until the next one costs nothing.
-
-    Args:
-        ari: Asterisk.
-        channel_id: The channel.
-    """
-
-    def __init__(self, ari: Client, channel_id: str) -> None:
-        self._ari = ari
-        self._id = channel_id
-        self._where = _Where.NEITHER
-        # Music and bridge exclude each other, so each change waits for the one before it.
-        self._changing = asyncio.Lock()
-        self._wish = Errand()
-
-    @property
-    def in_bridge(self) -> bool:
-        """Whether it is known to be in the bridge, and hears the line."""
-        return self._where is _Where.BRIDGE
-
-    async def join(self, bridge_id: str) -> bool:
-        """Put the channel into a bridge; the music, if any, ends.
-
-        Returns:
-            Whether Asterisk may have nothing to report of it, for the channel was there before.
-
-        Raises:
-            AriError: It cannot be done.
-        """
-        async with self._wishing() as wish:
-            if not wish.wanted:
-                return False
-            if self._where is _Where.BRIDGE:
-                return True
-            unsure = self._where is _Where.UNKNOWN
-            ari = self._ari.persistent(wish)
-            if self._where is not _Where.NEITHER:
-                await ari.channels.stop_moh(self._id)
-            self._where = _Where.JOINING
-            try:
-                await ari.bridges.add_channel(bridge_id, self._id)
-            except AriError:
-                if self._where is _Where.JOINING:
-                    self._where = _Where.UNKNOWN if wish.in_doubt else _Where.NEITHER
-                raise
-            self._where = _Where.BRIDGE
-            return unsure or wish.in_doubt
-
-    def joined(self) -> None:
-        """Take note that the channel is in the bridge, whatever becomes of the answer."""
-        if self._where is _Where.JOINING:
-            self._where = _Where.BRIDGE
-            self._wish.drop()
-
-    async def music(self, bridge_id: str) -> None:
-        """Play music; a channel in the bridge leaves it first.
-
-        Raises:
-            AriError: It cannot be done.
-        """
-        async with self._wishing() as wish:
-            if not wish.wanted or self._where is _Where.MUSIC:
-                return
-            ari = self._ari.persistent(wish)
-            try:
-                if self._where is not _Where.NEITHER:
-                    await self._leave_bridge(ari, bridge_id, wish)
-                await ari.channels.start_moh(self._id)
-            except AriError:
-                if wish.in_doubt:
-                    self._where = _Where.UNKNOWN
-                raise
-            self._where = _Where.MUSIC
-
-    async def end_music(self, ari: Client) -> None:
-        """End the music, for a channel that goes elsewhere; never raises for Asterisk's sake."""
-        async with self._wishing():
-            if self._where in (_Where.MUSIC, _Where.UNKNOWN):
-                await quietly(lambda: ari.channels.stop_moh(self._id))
-
-    async def _leave_bridge(self, ari: Client, bridge_id: str, wish: Errand) -> None:
-        try:
-            await ari.bridges.remove_channel(bridge_id, self._id)
-        except AriConflict:
-            if self._where is _Where.BRIDGE and not wish.in_doubt:
-                raise
-            # It has left it: only the answer was lost.
-        self._where = _Where.NEITHER
-
-    @contextlib.asynccontextmanager
-    async def _wishing(self) -> AsyncIterator[Errand]:
-        """Take the place of the last wish; what of it is under way is waited for."""
-        self._wish.drop()
-        wish = self._wish = Errand()
-        async with self._changing:
-            try:
-                yield wish
-            except AriError:
-                # Of a wish that has been overtaken nobody needs to hear.
-                if wish.wanted:
-                    raise
 
 
 class AsteriskLine:
@@ -302,7 +186,7 @@ class AsteriskLine:
         self.hung_up = False
         """Asterisk has reported a hang-up."""
         self.session_id = ""
-        self.media_id = self.bridge_id = self.target_id = ""
+        self.media_id = self.bridge_id = ""
         self._asterisk = asterisk
         self._ari = asterisk.ari
         self._placing = placing
@@ -322,14 +206,12 @@ class AsteriskLine:
         self._rang_here = self._wanted = False
         # What is asked for until caller and agent are together; then nobody needs it any more.
         self._set_up = Errand()
-        self._target_joining = Errand()
-        self._calling_target: asyncio.Task[None] | None = None
+        self._target: TargetChannel | None = None
+        self._target_count = 0
         if not self.placed:
             asterisk.lines[channel_id] = self
-        self._target_count = 0
-        self._target_rang = self._target_answered = self._target_joined = False
-        # What is known of the ways that lead through a dialplan, behind a Local channel.
-        self._route, self._target_route = Route(), Route()
+        # What is known of the way to a callee, where a Local channel leads it through a dialplan.
+        self._route = Route()
 
     # --- ari_app.line.interface.Line
 
@@ -415,12 +297,15 @@ class AsteriskLine:
 
     def consult(self, target: str, ring_seconds: float) -> None:
         self._target_count += 1
-        prefix = target_channel_id(self._asterisk.options.app, self.session_id)
-        self.target_id = f"{prefix}.{self._target_count}"
-        self._asterisk.lines[self.target_id] = self
-        self._target_rang = self._target_answered = self._target_joined = False
-        self._target_route = Route()
-        self._calling_target = self._spawn(self._call_target(self.target_id, target, ring_seconds))
+        options = self._asterisk.options
+        channel = self._target = TargetChannel(
+            self._ari,
+            f"{target_channel_id(options.app, self.session_id)}.{self._target_count}",
+            dial_string(options.transfer_endpoint, target),
+        )
+        self._asterisk.lines[channel.id] = self
+        calling = channel.call(self.caller, ring_seconds, options.transfer_endpoint)
+        channel.calling = self._spawn(self._unless_lost(channel, calling))
 
     def drop_target(self) -> None:
         self._spawn(self._drop_target())
@@ -487,9 +372,9 @@ class AsteriskLine:
         return self._closing
 
     @property
-    def screening(self) -> bool:
-        """The dialplan has the channel for a while, and brings it back."""
-        return self._screening
+    def target_id(self) -> str:
+        """The channel of a transfer's target; empty when there is none."""
+        return "" if self._target is None else self._target.id
 
     @property
     def held(self) -> Held:
@@ -503,7 +388,7 @@ class AsteriskLine:
             caller_expected=lives and self._there,
             media_expected=lives and self._opened and not self._handed_over,
             target=self.target_id,
-            target_expected=lives and self._target_joined,
+            target_expected=lives and self._target is not None and self._target.joined,
         )
 
     def entered(self, channel_id: str, found: Screened | None = None) -> None:
@@ -517,10 +402,10 @@ class AsteriskLine:
             if not self._media_entered:
                 self._media_entered = True
                 self._join_media()
-        elif channel_id == self.target_id:
-            if not self._target_answered:
-                self._target_answered = True
-                self._spawn(self._join_target())
+        elif (target := self._target) is not None and channel_id == target.id:
+            if not target.answered:
+                target.answered = True
+                self._spawn(self._unless_lost(target, target.join(self.bridge_id)))
         elif self._screening:
             self._screening = False
             self._told(found or Screened(""))
@@ -539,14 +424,14 @@ class AsteriskLine:
         elif channel_id == self.id:
             self._channel.joined()
             self._connected()
-        elif channel_id == self.target_id and not self._target_joined:
-            self._target_joined = True
+        elif (target := self._target) and channel_id == target.id and not target.joined:
+            target.joined = True
             self._told(TargetConnected())
 
     def rings(self, channel_id: str) -> None:
         """Handle a channel of ours that rings."""
-        if channel_id == self.target_id:
-            self._target_rang = True
+        if (target := self._target) is not None and channel_id == target.id:
+            target.rang = True
         elif self.placed and not self._entered:
             self._rang = True
             self._told(Rings())
@@ -605,18 +490,13 @@ class AsteriskLine:
 
     def target_gone(self, cause: int | None, sip_code: int | None) -> None:
         """Handle a target of a transfer that has gone, or never answered."""
-        if self._target_answered:
-            result = "hung_up"
-        else:
-            route, rang = self._target_route, self._target_rang
-            cause, sip_code = route.why(cause, sip_code)
-            result = result_of(cause, sip_code, rang=rang, dial_status=route.dial_status).value
-        self._told(TargetLost(result))
+        if self._target is not None:
+            self._told(TargetLost(self._target.why_gone(cause, sip_code)))
 
     def route_to(self, channel_id: str) -> Route | None:
-        """What is known of the way to a channel that we call; None for any other."""
-        if channel_id == self.target_id:
-            return self._target_route
+        """Return what is known of the way to a channel that we call; None for any other."""
+        if (target := self._target) is not None and channel_id == target.id:
+            return target.route
         return self._route if self.placed and channel_id == self.id else None
 
     def follow(self, channel_id: str) -> None:
@@ -703,7 +583,7 @@ class AsteriskLine:
                 self.id,
                 dial_string(self._asterisk.options.outbound_endpoint, self.called),
                 caller_id=as_caller_id(placing.caller_id),
-                ring_seconds=math.ceil(placing.ring_seconds) + _SPARE_RING_SECONDS,
+                ring_seconds=math.ceil(placing.ring_seconds) + SPARE_RING_SECONDS,
             )
         except AriServerError as error:
             # "Allocation failed": the endpoint is not known, or nobody is registered there.
@@ -744,59 +624,23 @@ class AsteriskLine:
                 raise
             # It is in the dialplan: only the answer was lost.
 
-    async def _call_target(self, channel_id: str, target: str, ring_seconds: float) -> None:
-        try:
-            await self._ari.channels.originate(
-                channel_id,
-                dial_string(self._asterisk.options.transfer_endpoint, target),
-                caller_id=as_caller_id(self.caller),
-                ring_seconds=math.ceil(ring_seconds) + _SPARE_RING_SECONDS,
-            )
-        except AriError as error:
-            log.warning(
-                "target_not_dialled",
-                call=self.id,
-                endpoint=self._asterisk.options.transfer_endpoint,
-                code=error.code,
-                error=str(error),
-            )
-            self._target_lost(channel_id, Result.UNREACHABLE)
-
-    async def _join_target(self) -> None:
-        target = self.target_id
-        ari = self._ari.persistent(self._target_joining)
-        try:
-            async with asyncio.timeout(_TARGET_SECONDS):
-                await ari.bridges.add_channel(self.bridge_id, target)
-        except TimeoutError:
-            self._target_lost(target, Result.FAILED)
-        except AriError as error:
-            log.info("target_not_joined", call=self.id, code=error.code, error=str(error))
-            self._target_lost(target, Result.FAILED)
-
-    def _target_lost(self, channel_id: str, result: Result) -> None:
+    async def _unless_lost(
+        self, target: TargetChannel, step: Coroutine[Any, Any, Result | None]
+    ) -> None:
+        result = await step
         # The next one is not lost with it.
-        if channel_id == self.target_id:
+        if result is not None and self._target is target:
             self._told(TargetLost(result.value))
 
     def _drop_target(self) -> Coroutine[Any, Any, None]:
         """Hang the target up, if there is one; the next one may be called meanwhile."""
-        self._target_joining.drop()
-        self._target_joining = Errand()
-        channel_id, self.target_id = self.target_id, ""
+        target, self._target = self._target, None
+        if target is None:
+            return asyncio.sleep(0)
         # One that has been given up may still report.
-        self._asterisk.lines.pop(channel_id, None)
-        self._target_joined = False
-        calling, self._calling_target = self._calling_target, None
-        return self._hang_up_target(channel_id, calling)
-
-    async def _hang_up_target(self, channel_id: str, calling: asyncio.Task[None] | None) -> None:
-        # A channel that is still being made cannot be hung up.
-        if calling is not None:
-            await asyncio.wait([calling])
-        if channel_id:
-            ari = self._ari.persistent()
-            await quietly(lambda: ari.channels.hangup(channel_id), attempts=2)
+        self._asterisk.lines.pop(target.id, None)
+        target.give_up()
+        return target.hang_up()
 
     def _hang_up_media(self) -> None:
         if self._media is not None:
@@ -883,87 +727,3 @@ class AsteriskLine:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("call_task_failed", call=self.id, exc_info=error)
             self._told(LineFailed("internal_error"))
-
-
-async def quietly(request: Callable[[], Awaitable[object]], *, attempts: int = 1) -> bool:
-    """Make a request that removes something; what is gone already counts as removed.
-
-    Returns:
-        Whether it is gone. A failure is logged; the manager's sweep finds what is left.
-    """
-    for _ in range(attempts):
-        try:
-            await request()
-        except AriNotFound:
-            return True
-        except AriError as error:
-            log.warning("release_request_failed", code=error.code, error=str(error))
-        else:
-            return True
-    return False
-
-
-async def give_back_caller(
-    ari: Client,
-    channel_id: str,
-    outcome: Outcome,
-    *,
-    session_id: str = "",
-    conversation_id: str = "",
-    context: str | None = None,
-) -> bool:
-    """Let a channel go on in the dialplan, and tell it there how the agent's part ended.
-
-    Args:
-        ari: Asterisk.
-        channel_id: The channel.
-        outcome: How the agent's part ended.
-        session_id, conversation_id: Ours, and ElevenLabs'.
-        context: Go on there, at the extension `s`; None: after `Stasis()`.
-
-    Returns:
-        Whether the channel has left us; one that has hung up has, and one that is no longer in
-        Stasis (409).
-    """
-    variables = {
-        "AGENT_STATUS": outcome.status.value,
-        "AGENT_REASON": word(outcome.reason),
-        "AGENT_SESSION_ID": word(session_id),
-        # The agent's service has chosen it.
-        "AGENT_CONVERSATION_ID": word(conversation_id),
-    }
-    if outcome.transfer_to is not None:
-        variables["AGENT_TRANSFER_TO"] = transfer_target(outcome.transfer_to)
-    # Asterisk sets them one after the other, in the channel's own thread; nobody waits for each.
-    there = await asyncio.gather(
-        *(_set_variable(ari, channel_id, name, value) for name, value in variables.items())
-    )
-    if not all(there):
-        return True
-    extension = None if context is None else "s"
-
-    async def let_go() -> None:
-        try:
-            await ari.channels.continue_in_dialplan(
-                channel_id, context=context, extension=extension
-            )
-        except AriConflict:
-            # It is in the dialplan: only the answer to the first attempt was lost.
-            return
-
-    left = await quietly(let_go, attempts=2)
-    if not left:
-        log.error("caller_not_released", call=channel_id)
-    return left
-
-
-async def _set_variable(ari: Client, channel_id: str, name: str, value: str) -> bool:
-    """Set a variable of a channel. Returns whether the channel is still there, and in Stasis."""
-    try:
-        await ari.channels.set_channel_var(channel_id, name, value)
-    except (AriNotFound, AriConflict):
-        return False
-    except AriError as error:
-        # Going on without a variable is better than not going on.
-        log.warning("variable_not_set", variable=name, code=error.code, error=str(error))
-    return True

@@ -39,8 +39,7 @@ async def test_silence_from_the_uuid_on(bench: Bench) -> None:
     bench.tick(3)
     assert await peer.messages(3) == [SILENCE] * 3
     assert handler.ticks == [1, 1, 1]
-    assert (line.stats.frames_sent, line.stats.silence_frames_sent) == (3, 3)
-    assert line.stats.bytes_sent == 960
+    assert line.stats.frames_sent == 3
     sock = peer.writer.get_extra_info("sockname")
     assert line.peer == f"127.0.0.1:{sock[1]}"
 
@@ -56,7 +55,6 @@ async def test_frames_from_the_source(bench: Bench) -> None:
         Audio(Kind.SLIN16, bytes(640)),
         Audio(Kind.SLIN16, b"\x02\x00" * 320),
     ]
-    assert line.stats.silence_frames_sent == 1
 
 
 async def test_a_stall_is_made_good(bench: Bench) -> None:
@@ -97,9 +95,6 @@ async def test_what_asterisk_sends_arrives_in_order(bench: Bench) -> None:
         "audio_received",
         "digit_received",
     ]
-    assert handler.line is not None
-    stats = handler.line.stats
-    assert (stats.frames_received, stats.bytes_received, stats.digits_received) == (3, 1280, 2)
 
 
 async def test_everything_in_one_segment(bench: Bench) -> None:

@@ -1,49 +1,11 @@
+"""What a call keeps of an agent that says too much."""
+
 from __future__ import annotations
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from ari_app.call.conversation import Attention
-from ari_app.records.bounded import MAX_LINE_BYTES, MAX_SAID_BYTES, Bounded, shortened
+from ari_app.records.bounded import MAX_SAID_BYTES
 from ari_app.records.events import Overflowed
 from tests.unit.call.stage import Stage
-
-
-@pytest.mark.parametrize("text", ["", "short", "ä" * (MAX_LINE_BYTES // 2)])
-def test_what_fits_stays_as_it_is(text: str) -> None:
-    assert shortened(text) == text
-
-
-def test_the_cut_is_after_a_word_and_says_what_is_missing() -> None:
-    text = "so it is " * 1_000
-    cut = shortened(text, 100)
-    kept, _, note = cut.partition(" … ")
-    assert text.startswith(f"{kept} ")
-    assert note == f"({len(text) - len(kept)} more characters)"
-
-
-def test_without_spaces_it_is_between_characters() -> None:
-    kept = shortened("\N{GRINNING FACE}" * 1_000, 101).partition(" …")[0]
-    assert kept == "\N{GRINNING FACE}" * 13
-
-
-@given(st.text(), st.integers(64, 500))
-def test_never_more_bytes_than_may_be(text: str, most: int) -> None:
-    assert len(shortened(text * 20, most).encode(errors="replace")) <= most
-
-
-def test_the_oldest_are_forgotten_and_counted() -> None:
-    kept: Bounded[int] = Bounded(max_entries=4, max_bytes=10)
-    for number in range(6):
-        kept.append(number)
-    assert (list(kept), kept.forgotten, len(kept)) == ([2, 3, 4, 5], 2, 4)
-    kept.append(6, "ä" * 5)
-    assert (list(kept), kept.forgotten) == ([3, 4, 5, 6], 3)
-    kept.append(7, "x")
-    assert (list(kept), kept[-1]) == ([7], 7)
-    kept.append(8, "much too long")
-    assert (list(kept), kept.forgotten) == ([8], 8)
 
 
 async def test_an_agent_that_speaks_in_megabytes(stage: Stage) -> None:
@@ -61,9 +23,9 @@ async def test_an_agent_that_speaks_in_megabytes(stage: Stage) -> None:
     assert session.transcript.forgotten > 0
     cut = [line for line in session.transcript if line.who != "tool"]
     assert all(line.text.endswith("more characters)") for line in cut)
-    with stage.journal.follow(session.record) as entries:
-        first = await anext(entries)
-        assert isinstance(first.event, Overflowed) and first.event.missed > 0
+    with stage.journal.follow(session.record) as events:
+        missed = (await anext(events)).event
+        assert isinstance(missed, Overflowed) and missed.missed > 0
     assert all(len(text) < 1_000 for _, text, _ in stage.agent().results)
 
 

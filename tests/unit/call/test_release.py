@@ -8,7 +8,8 @@ from structlog.testing import capture_logs
 
 from ari_app.line.asterisk.ari.errors import AriNotFound
 from ari_app.line.asterisk.ari.rest import Operation
-from ari_app.line.asterisk.line import bridge_id, give_back_caller, media_channel_id, quietly
+from ari_app.line.asterisk.channels import give_back_caller, quietly
+from ari_app.line.asterisk.names import bridge_id, media_channel_id
 from ari_app.line.interface import Outcome, Status
 from tests.unit.call.fake_ari import (
     CONTINUE,

@@ -254,10 +254,9 @@ async def test_what_the_line_had_taken_ahead_was_not_heard(phone: Phone) -> None
     phone.sound.say(3, pcm(500))
     await asyncio.sleep(0.21)
     phone.ahead_ms = 60.0
-    cleared = phone.sound.interrupt()
+    cleared = phone.sound.clear()
     assert cleared.heard_ms == pytest.approx(140, abs=20)
     assert cleared.heard_ms + cleared.dropped_ms == 500
-    assert phone.sound.interruptions == 1
 
 
 @pytest.mark.parametrize("announced", ["with the last chunk", "alone"])
@@ -284,7 +283,7 @@ async def test_a_response_whose_end_is_not_announced_is_asked_for_its_tail(phone
 async def test_an_interruption_forgets_what_is_held_back(phone: Phone) -> None:
     phone.carry(Voice(speaks="pcm_16000"))
     phone.sound.say(1, ramp(1600))
-    phone.sound.interrupt()
+    phone.sound.clear()
     before = queued(phone.sound)
     phone.sound.end_response()
     assert queued(phone.sound) == before
@@ -401,7 +400,8 @@ async def test_it_is_reported_what_became_of_it(phone: Phone) -> None:
     phone.source = pcm_source(SLIN, babble(1000))
     phone.sound.say(1, pcm(500))
     await asyncio.sleep(0.21)
-    phone.sound.interrupt()
+    phone.sound.clear()
+    phone.sound.interruptions += 1
     phone.sound.say(2, pcm(500), is_final=True)
     await asyncio.sleep(0.11)
     report = phone.sound.report(frames_not_read=7)

@@ -125,6 +125,16 @@ def test_what_the_line_cannot_do_is_not_there() -> None:
     assert read_tool_call("hold", {}, POLICY, (), Ability.MUSIC) == HoldCaller()
 
 
+def test_a_line_that_can_call_nobody_else_transfers_blindly() -> None:
+    to = {"to": "+493023125001"}
+    said = read_tool_call("transfer_call", to, POLICY, (), Ability.TRANSFER)
+    assert isinstance(said, ToolAnswer) and not said.is_error
+    attended = {**to, "mode": "attended"}
+    refused = read_tool_call("transfer_call", attended, POLICY, (), Ability.TRANSFER)
+    assert isinstance(refused, ToolAnswer) and refused.is_error
+    assert "blind" in refused.text
+
+
 @given(st.text(), st.dictionaries(st.text(), st.integers()))
 def test_unknown_tools_never_raise(name: str, parameters: dict[str, object]) -> None:
     action = read_tool_call(name, parameters, POLICY)

@@ -82,7 +82,7 @@ class ChannelDestroyed(AriEvent):
 
     Attributes:
         cause: The Q.850 cause; 0 when none was set.
-        tech_cause: The protocol's own (see `Capabilities`).
+        tech_cause: The protocol's own; from 20.17, 22.7 and 23.1 on.
     """
 
     channel: Channel

@@ -12,7 +12,6 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from enum import StrEnum
 
 import aiohttp
@@ -52,18 +51,7 @@ class SocketState(StrEnum):
     """Another client has our application. Final: to take it back would start a fight."""
 
 
-@dataclass(slots=True)
-class SocketStats:
-    """What the socket has seen since it was made."""
-
-    connections: int = 0
-    failed_connections: int = 0
-    events: int = 0
-    unknown_events: int = 0
-    malformed_events: int = 0
-    failed_callbacks: int = 0
-    unknown_types: set[str] = field(default_factory=set)
-    """At most 64 of them: for a person to look at."""
+_MAX_UNKNOWN_TYPES = 64
 
 
 class EventSocket:
@@ -99,7 +87,7 @@ class EventSocket:
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.state = SocketState.DISCONNECTED
-        self.stats = SocketStats()
+        self._unknown_types: set[str] = set()
         self._client = client
         self._on_event = on_event
         self._on_state = on_state
@@ -160,7 +148,6 @@ class EventSocket:
             except AriUnauthorized:
                 raise
             except AriError as error:
-                self.stats.failed_connections += 1
                 # An outage is told once; the rest of it is for whoever looks closely.
                 say = log.debug if failures else log.warning
                 say("ari_events_unavailable", code=error.code, error=str(error))
@@ -171,7 +158,6 @@ class EventSocket:
     async def _receive(self) -> bool:
         """Connect and take events until the socket closes. Returns whether we were replaced."""
         async with self._connect() as socket:
-            self.stats.connections += 1
             log.info("ari_events_connected", app=self._client.app)
             self._enter(SocketState.CONNECTED)
             left_as = SocketState.DISCONNECTED
@@ -225,21 +211,20 @@ class EventSocket:
         try:
             event = parse_event(text)
         except AriMalformed as error:
-            self.stats.malformed_events += 1
             log.warning("ari_event_malformed", error=str(error))
             return False
-        self.stats.events += 1
         if isinstance(event, UnknownEvent):
-            self.stats.unknown_events += 1
-            if event.type not in self.stats.unknown_types and len(self.stats.unknown_types) < 64:
-                self.stats.unknown_types.add(event.type)
-                log.debug("ari_event_unknown", type=event.type)
+            self._tell_of_unknown(event.type)
         try:
             self._on_event(event)
         except Exception:
-            self.stats.failed_callbacks += 1
             log.exception("ari_event_handler_failed", type=event.type)
         return isinstance(event, ApplicationReplaced)
+
+    def _tell_of_unknown(self, kind: str) -> None:
+        if kind not in self._unknown_types and len(self._unknown_types) < _MAX_UNKNOWN_TYPES:
+            self._unknown_types.add(kind)
+            log.debug("ari_event_unknown", type=kind)
 
     def _enter(self, state: SocketState) -> None:
         self.state = state
@@ -247,7 +232,6 @@ class EventSocket:
         try:
             self._on_state(state)
         except Exception:
-            self.stats.failed_callbacks += 1
             log.exception("ari_state_handler_failed", state=state.value)
 
 

@@ -84,12 +84,8 @@ class AsteriskVersion:
 
 
 # The sources of each row: asterisk/asterisk, `git tag --contains`.
-_STRICT_AUDIOSOCKET = {20: (14, 0), 21: (9, 0), 22: (4, 0), 23: (0, 0)}
 _WIDE_SLIN = {20: (17, 0), 21: (12, 0), 22: (7, 0), 23: (1, 0)}
 _OTHER_FRAMES = {20: (20, 0), 22: (10, 0), 23: (4, 0)}
-_TECH_CAUSE = {20: (17, 0), 22: (7, 0), 23: (1, 0)}
-_TRANSFER_EVENTS = {20: (13, 0), 21: (8, 0), 22: (3, 0), 23: (0, 0)}
-_CALL_BROADCAST = {20: (20, 0), 22: (10, 0), 23: (4, 0)}
 _ADVISORIES = {20: (20, 1), 22: (10, 1), 23: (4, 1)}
 
 
@@ -178,44 +174,16 @@ class Capabilities:
 
     Attributes:
         audiosocket: AudioSocket channels exist.
-        dtmf_frames: Keys arrive as kind 0x03 on the AudioSocket connection.
         slin_wide: Kinds 0x11 to 0x18 exist; without them only `slin` (8 kHz) is usable.
-        hangup_before_close_required: A connection closed without 0x00 makes Asterisk spin
-            (asterisk#234).
-        other_frames_tolerated: A frame that AudioSocket cannot carry (comfort noise, say) no longer
-            ends the call (asterisk PR #1890).
-        tech_cause: `ChannelDestroyed` and `ChannelHangupRequest` carry the SIP status.
-        transfer_events: `PJSIP_TRANSFER_HANDLING()` and `ChannelTransfer` exist.
-        call_broadcast: `StasisBroadcast()` and `POST /events/claim` exist.
-        advisories_fixed: GHSA-vrfp-mg3q-3959 and GHSA-wcvv-g26m-wx5c (ARI) are known to be fixed; a
-            certified version may have the fixes and not be known to.
     """
 
     audiosocket: bool = False
-    dtmf_frames: bool = False
     slin_wide: bool = False
-    hangup_before_close_required: bool = True
-    other_frames_tolerated: bool = False
-    tech_cause: bool = False
-    transfer_events: bool = False
-    call_broadcast: bool = False
-    advisories_fixed: bool = False
 
     @classmethod
     def of(cls, version: AsteriskVersion) -> Capabilities:
         """Decide what a version can do. Total: a version that is too old can do nothing."""
-        strict = version.has(_STRICT_AUDIOSOCKET)
-        return cls(
-            audiosocket=version.major >= OLDEST_MAJOR,
-            dtmf_frames=strict,
-            slin_wide=version.has(_WIDE_SLIN),
-            hangup_before_close_required=not strict,
-            other_frames_tolerated=version.has(_OTHER_FRAMES),
-            tech_cause=version.has(_TECH_CAUSE),
-            transfer_events=version.has(_TRANSFER_EVENTS),
-            call_broadcast=version.has(_CALL_BROADCAST),
-            advisories_fixed=version.has(_ADVISORIES),
-        )
+        return cls(audiosocket=version.major >= OLDEST_MAJOR, slin_wide=version.has(_WIDE_SLIN))
 
 
 FLOOR: Final = Capabilities(audiosocket=True)

@@ -131,7 +131,6 @@ async def test_events_before_the_metadata_come_after_connect(told: Told) -> None
         await told.until_told(Spoke)
         await connection.close()
     assert told.kinds == [Spoke, Closed]
-    assert connection.stats.messages_out == 2
 
 
 @pytest.mark.parametrize(
@@ -453,9 +452,8 @@ async def test_https_becomes_wss(
         AgentClient(agent.base_url, key, ca_file=ca_file) as client,
     ):
         connection = await client.connect(Briefing("a"), told)
-        connection.hear(b"\0" * 640)
+        assert connection.is_open
         await connection.close()
-    assert connection.stats.audio_bytes_out == 640
 
 
 @pytest.mark.parametrize("key", [None, API_KEY])

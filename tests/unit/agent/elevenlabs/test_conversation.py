@@ -82,10 +82,9 @@ def test_an_unknown_format_is_a_clear_error(output: str, user: str) -> None:
     assert caught.value.code == "agent_unsupported_format"
 
 
-def test_second_metadata_are_counted_and_change_nothing() -> None:
+def test_second_metadata_change_nothing() -> None:
     protocol = running()
     assert protocol.receive(metadata("opus_48000")) == []
-    assert protocol.stats.repeated_metadata == 1
     assert protocol.started == ConversationStarted("conv_1", "pcm_16000", "pcm_16000")
 
 
@@ -117,8 +116,6 @@ def test_an_interruption_overtakes_held_audio() -> None:
         protocol.receive(message)
     _, _, *held = protocol.receive(metadata())
     assert held == [e.Spoke(2, b"\1\2"), e.Interrupted(1)]
-    assert protocol.stats.overtaken_audio_messages == 1
-    assert protocol.stats.overtaken_audio_bytes == 2
 
 
 def test_what_is_held_is_bounded_by_bytes() -> None:
@@ -133,7 +130,6 @@ def test_what_is_held_is_bounded_by_bytes() -> None:
         e.Interrupted(1),
         e.Spoke(4, b"\1\2"),
     ]
-    assert protocol.stats.dropped_early_events == 1
 
 
 def test_long_texts_that_are_held_count_as_well() -> None:
@@ -145,15 +141,14 @@ def test_long_texts_that_are_held_count_as_well() -> None:
         }
         protocol.receive(json.dumps(said))
     _, _, *held = protocol.receive(metadata())
-    assert (len(held), protocol.stats.dropped_early_events) == (2, 1)
+    assert len(held) == 2
 
 
 def test_what_is_held_is_bounded_by_number() -> None:
     protocol = AgentProtocol(max_held_events=2)
     for _ in range(5):
-        protocol.receive(wire("vad_score", vad_score=0.5))
+        protocol.receive(wire("queue_status", status="waiting"))
     assert len(protocol.receive(metadata())) == 2 + 2
-    assert protocol.stats.dropped_early_events == 3
 
 
 def test_audio_up_to_the_interruption_is_overtaken() -> None:
@@ -163,9 +158,6 @@ def test_audio_up_to_the_interruption_is_overtaken() -> None:
     assert protocol.receive(audio(4)) == []
     assert protocol.receive(audio(5, b"123")) == []
     assert protocol.receive(audio(6)) == [e.Spoke(6, b"\1\2")]
-    assert protocol.stats.overtaken_audio_messages == 2
-    assert protocol.stats.overtaken_audio_bytes == 5
-    assert protocol.stats.audio_bytes_in == 9
 
 
 def test_without_an_interruption_no_id_is_too_low() -> None:
@@ -200,13 +192,10 @@ def test_audio_without_an_id_never_looks_overtaken() -> None:
     assert protocol.receive(audio(None)) == [e.Spoke(10, b"\1\2")]
 
 
-def test_every_ping_gets_its_pong_and_ping_ms_is_kept() -> None:
+def test_every_ping_gets_its_pong() -> None:
     protocol = running()
-    measured = []
     for event_id, ping_ms in ((1, None), ("2", 35)):
         assert protocol.receive(wire("ping", event_id=event_id, ping_ms=ping_ms)) == []
-        measured.append(protocol.stats.ping_ms)
-    assert measured == [None, 35]
     assert [json.loads(data) for data in protocol.data_to_send()] == [
         {"type": "pong", "event_id": 1},
         {"type": "pong", "event_id": 2},
@@ -235,14 +224,9 @@ def test_messages_with_an_event_of_their_own(kind: str, event: e.AgentEvent) -> 
 @pytest.mark.parametrize(
     "kind",
     [
-        "vad_score",
         "queue_status",
         "client_error",
         "error",
-        "mcp_tool_call",
-        "tentative_user_transcript",
-        "dtmf_request",
-        "guardrail_triggered",
     ],
 )
 def test_all_others_are_passed_on_whole(kind: str) -> None:
@@ -304,24 +288,17 @@ def test_another_tool_ends_nothing() -> None:
     assert not protocol.call_ending
 
 
-def test_unknown_types_are_counted_and_bounded() -> None:
-    protocol = running()
-    for number in range(40):
-        (event,) = protocol.receive(json.dumps({"type": f"new_{number}"}))
-        assert event == Other(server_messages.Unknown(f"new_{number}"))
-    protocol.receive('{"type":"new_0"}')
-    assert protocol.stats.unknown["new_0"] == 2
-    assert protocol.stats.unknown["…"] == 8
-    assert len(protocol.stats.unknown) == 33
+def test_an_unknown_type_is_passed_on_by_its_name() -> None:
+    (event,) = running().receive('{"type":"new"}')
+    assert event == Other(server_messages.Unknown("new"))
 
 
 def test_garbage_is_counted_and_survived() -> None:
     protocol = running()
     (event,) = protocol.receive(b"\xff")
     assert isinstance(event, Garbled)
-    assert protocol.stats.malformed == 1
+    assert protocol.malformed == 1
     assert protocol.receive(audio(1)) == [e.Spoke(1, b"\1\2")]
-    assert protocol.stats.messages_in == 3
 
 
 @pytest.mark.parametrize(
@@ -367,46 +344,56 @@ def test_an_error_without_words_has_an_empty_text() -> None:
     assert server_messages.ClientError(code=1).text == ""
 
 
+# All but audio, interruption and the metadata, which the test makes itself.
+_OTHERS = [sample for sample in SAMPLES[1:] if sample["type"] not in ("audio", "interruption")]
+
+
 @given(
     st.lists(
         st.one_of(
             st.tuples(st.just("audio"), st.integers(0, 6), st.binary(max_size=6)),
             st.tuples(st.just("interruption"), st.integers(0, 6), st.just(b"")),
             st.tuples(st.just("metadata"), st.just(0), st.just(b"")),
-            st.tuples(st.just("sample"), st.integers(1, len(SAMPLES) - 1), st.just(b"")),
+            st.tuples(st.just("sample"), st.integers(0, len(_OTHERS) - 1), st.just(b"")),
             st.tuples(st.just("garbage"), st.just(0), st.binary(max_size=6)),
         ),
         max_size=30,
     )
 )
 def test_no_order_of_messages_breaks_the_rules(steps: list[tuple[str, int, bytes]]) -> None:
-    protocol = AgentProtocol(max_held_bytes=12, max_held_events=8)
+    protocol, narrow = AgentProtocol(), AgentProtocol(max_held_bytes=12, max_held_events=8)
     seen: list[ProtocolEvent] = []
+    seen_narrowly: list[ProtocolEvent] = []
+    due: list[e.Spoke] = []
+    overtaken = -1
     for kind, number, data in steps:
         match kind:
             case "audio":
                 message: str | bytes = audio(number, data)
+                if number > overtaken:
+                    due.append(e.Spoke(number, data))
             case "interruption":
-                message = interruption(number)
+                message, overtaken = interruption(number), number
+                if protocol.started is None:
+                    due = [spoke for spoke in due if spoke.event_id > number]
             case "metadata":
                 message = metadata()
             case "sample":
-                message = json.dumps(SAMPLES[number])
+                message = json.dumps(_OTHERS[number])
             case _:
                 message = data
         seen += protocol.receive(message)
+        seen_narrowly += narrow.receive(message)
     if protocol.started is None:
-        assert seen == []
+        assert seen == seen_narrowly == []
         return
-    assert isinstance(seen[0], ConversationStarted)
-    assert sum(isinstance(event, ConversationStarted) for event in seen) == 1
-    last = None
-    heard = 0
-    for event in seen:
-        if isinstance(event, e.Interrupted):
-            last = event.event_id
-        elif isinstance(event, e.Spoke):
-            assert last is None or event.event_id > last
-            heard += len(event.data)
-    if protocol.stats.dropped_early_events == 0:
-        assert heard + protocol.stats.overtaken_audio_bytes == protocol.stats.audio_bytes_in
+    assert [event for event in seen if isinstance(event, e.Spoke)] == due
+    for events in (seen, seen_narrowly):
+        assert isinstance(events[0], ConversationStarted)
+        assert sum(isinstance(event, ConversationStarted) for event in events) == 1
+        last = None
+        for event in events:
+            if isinstance(event, e.Interrupted):
+                last = event.event_id
+            elif isinstance(event, e.Spoke):
+                assert last is None or event.event_id > last

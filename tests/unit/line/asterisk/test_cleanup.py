@@ -19,10 +19,11 @@ from ari_app.line.asterisk.cleanup import (
     Mender,
     Prefixes,
     Snapshot,
+    Sweeper,
     compare,
     missed,
 )
-from ari_app.line.asterisk.line import Held
+from ari_app.line.asterisk.line import AsteriskLine, Held
 from ari_app.line.asterisk.names import BridgeName, Owner, bridge_name
 from tests.unit.call.stage import now
 
@@ -81,6 +82,8 @@ class _Client:
         self.channels = _Channels(ari)
         self.bridges = _Bridges(ari)
         self.applications = _Applications(ari)
+        self.app = APP
+        self.link = None
 
 
 @dataclass
@@ -425,6 +428,62 @@ def test_a_target_that_has_hung_up_unseen() -> None:
     call = Held("a", "sip-a", "app-media-a", "app-bridge-a", True, False, "app-target-a.1", True)
     assert compared([call], channels={"sip-a"}).targets_gone == {"a"}
     assert not compared([call], channels={"sip-a", "app-target-a.1"}).targets_gone
+
+
+# --- sweeping
+
+
+@dataclass(eq=False)
+class FakeLine:
+    """What a sweeper asks of a line; it writes down what it is told."""
+
+    held: Held
+    closing: bool = False
+    told: list[str] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        return self.held.caller
+
+    def gone(self) -> None:
+        self.told.append("caller")
+
+    def media_gone(self) -> None:
+        self.told.append("media")
+
+    def target_gone(self, hangup_cause: int | None, sip_code: int | None) -> None:
+        self.told.append("target")
+
+
+def line(name: str) -> FakeLine:
+    return FakeLine(replace(held(name), line_id=f"sip-{name}"))
+
+
+def sweeper(ari: FakeAri, *lines: FakeLine) -> Sweeper:
+    by_channel = {name: line for line in lines for name in (line.id, line.held.media)}
+    return Sweeper(
+        mender(ari), ari.client, cast(Mapping[str, AsteriskLine], by_channel), lambda event: None
+    )
+
+
+async def test_lines_are_told_what_they_have_lost() -> None:
+    ari = FakeAri([channel("sip-b"), channel("sip-c"), channel("app-media-c")])
+    a, b, c = map(line, "abc")
+    await sweeper(ari, a, b, c).reconcile()
+    assert (a.told, b.told, c.told) == (["caller", "media"], ["media"], [])
+
+
+async def test_of_two_lines_to_one_caller_neither_is_a_stray() -> None:
+    ari = FakeAri(
+        [channel("sip-a"), channel("app-media-old"), channel("app-media-a")],
+        [bridge("old"), bridge("a", "sip-a", "app-media-a", caller="sip-a")],
+    )
+    old = Held("sip-a", "sip-a", "app-media-old", "app-bridge-old", False, False)
+    last, new = FakeLine(old, closing=True), line("a")
+    for lines in ((last, new), (new, last)):
+        await sweeper(ari, *lines).reconcile()
+        assert len(ari.there) == 3 and len(ari.joined) == 2
+    assert last.told == new.told == []
 
 
 # --- what was missed

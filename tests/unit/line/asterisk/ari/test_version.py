@@ -42,16 +42,16 @@ def test_builds_from_a_branch() -> None:
     master = AsteriskVersion.parse("GIT-master-f0c1c1a7")
     assert master is not None
     assert master.tip
-    assert Capabilities.of(master).call_broadcast
+    assert Capabilities.of(master).slin_wide
 
     branch = AsteriskVersion.parse("Asterisk GIT-22-f0c1c1a7M")
     assert branch == AsteriskVersion(22, tip=True, text="Asterisk GIT-22-f0c1c1a7M")
-    assert Capabilities.of(branch).advisories_fixed
+    assert Capabilities.of(branch).slin_wide
 
     # No release of this series ever had it, so neither has its branch.
     old = AsteriskVersion.parse("GIT-18-0123456")
     assert old is not None
-    assert not Capabilities.of(old).dtmf_frames
+    assert not Capabilities.of(old).slin_wide
 
 
 @pytest.mark.parametrize(
@@ -79,34 +79,20 @@ def test_the_floor_is_the_first_version_that_can_serve_a_call() -> None:
     assert found.problem is None
     assert found.message == ""
     assert found.capabilities == FLOOR
-    assert found.capabilities.hangup_before_close_required
     assert not found.capabilities.slin_wide
 
 
 def test_the_main_version_has_everything() -> None:
     assert assess("22.10.1~dfsg+~cs6.15.60671435-1").capabilities == Capabilities(
         audiosocket=True,
-        dtmf_frames=True,
         slin_wide=True,
-        hangup_before_close_required=False,
-        other_frames_tolerated=True,
-        tech_cause=True,
-        transfer_events=True,
-        call_broadcast=True,
-        advisories_fixed=True,
     )
 
 
 @pytest.mark.parametrize(
     ("capability", "first", "last_without"),
     [
-        ("dtmf_frames", ["20.14.0", "21.9.0", "22.4.0", "23.0.0"], ["20.13.9", "21.8.0", "22.3.0"]),
         ("slin_wide", ["20.17.0", "21.12.0", "22.7.0", "23.1.0"], ["20.16.0", "22.6.9", "23.0.9"]),
-        ("other_frames_tolerated", ["20.20.0", "22.10.0", "23.4.0"], ["20.19.9", "21.12.0"]),
-        ("tech_cause", ["20.17.0", "22.7.0", "23.1.0"], ["20.16.0", "22.6.0", "19.99.0"]),
-        ("transfer_events", ["20.13.0", "21.8.0", "22.3.0", "23.0.0"], ["20.12.0", "18.26.4"]),
-        ("call_broadcast", ["20.20.0", "22.10.0", "23.4.0", "24.0.0"], ["22.9.9", "23.3.9"]),
-        ("advisories_fixed", ["20.20.1", "22.10.1", "23.4.1"], ["20.20.0", "22.10.0", "18.26.4"]),
     ],
 )
 def test_first_releases(capability: str, first: list[str], last_without: list[str]) -> None:
@@ -125,8 +111,6 @@ def test_a_series_only_gains(major: int, earlier: tuple[int, int], later: tuple[
     earlier, later = sorted([earlier, later])
     before = asdict(Capabilities.of(AsteriskVersion(major, *earlier)))
     after = asdict(Capabilities.of(AsteriskVersion(major, *later)))
-    # The one that speaks of a defect goes away instead.
-    assert after.pop("hangup_before_close_required") <= before.pop("hangup_before_close_required")
     assert all(after[name] >= before[name] for name in before)
 
 

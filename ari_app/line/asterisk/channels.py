@@ -1,0 +1,315 @@
+"""Channels in Asterisk: the caller's and that of a transfer's target, and how each is let go.
+
+A wish that cannot be carried out now is carried out once Asterisk can be reached, unless another
+has taken its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
+from enum import Enum, auto
+from typing import Final
+
+import structlog
+
+from ari_app.line.asterisk.ari.client import Client
+from ari_app.line.asterisk.ari.errors import AriConflict, AriError, AriNotFound
+from ari_app.line.asterisk.ari.rest import Errand
+from ari_app.line.asterisk.dialplan import word
+from ari_app.line.interface import Outcome, Result, Route, result_of
+from ari_app.line.numbers import caller_id as as_caller_id
+from ari_app.line.numbers import transfer_target
+
+log = structlog.get_logger(__name__)
+
+# We watch the ringing ourselves, for Asterisk did not say "no answer" before 20.18 and 22.8; its
+# own limit is for the case that we are gone.
+SPARE_RING_SECONDS: Final = 5
+# Somebody who has answered does not sit in silence for longer.
+_JOIN_SECONDS: Final = 5.0
+
+
+class _Where(Enum):
+    NEITHER = auto()
+    JOINING = auto()  # on the way into the bridge
+    BRIDGE = auto()
+    MUSIC = auto()
+    UNKNOWN = auto()  # an answer was lost
+
+
+class CallerChannel:
+    """The channel of whoever speaks with the agent.
+
+    It hears music or is in the bridge. Whatever is wished last is brought about as soon as Asterisk
+    can be reached, and a wish of which nothing has been begun until the next one costs nothing.
+
+    Args:
+        ari: Asterisk.
+        channel_id: The channel.
+    """
+
+    def __init__(self, ari: Client, channel_id: str) -> None:
+        self._ari = ari
+        self._id = channel_id
+        self._where = _Where.NEITHER
+        # Music and bridge exclude each other, so each change waits for the one before it.
+        self._changing = asyncio.Lock()
+        self._wish = Errand()
+
+    @property
+    def in_bridge(self) -> bool:
+        """Whether it is known to be in the bridge, and hears the line."""
+        return self._where is _Where.BRIDGE
+
+    async def join(self, bridge_id: str) -> bool:
+        """Put the channel into a bridge; the music, if any, ends.
+
+        Returns:
+            Whether Asterisk may have nothing to report of it, for the channel was there before.
+
+        Raises:
+            AriError: It cannot be done.
+        """
+        async with self._wishing() as wish:
+            if not wish.wanted:
+                return False
+            if self._where is _Where.BRIDGE:
+                return True
+            unsure = self._where is _Where.UNKNOWN
+            ari = self._ari.persistent(wish)
+            if self._where is not _Where.NEITHER:
+                await ari.channels.stop_moh(self._id)
+            self._where = _Where.JOINING
+            try:
+                await ari.bridges.add_channel(bridge_id, self._id)
+            except AriError:
+                if self._where is _Where.JOINING:
+                    self._where = _Where.UNKNOWN if wish.in_doubt else _Where.NEITHER
+                raise
+            self._where = _Where.BRIDGE
+            return unsure or wish.in_doubt
+
+    def joined(self) -> None:
+        """Take note that the channel is in the bridge, whatever becomes of the answer."""
+        if self._where is _Where.JOINING:
+            self._where = _Where.BRIDGE
+            self._wish.drop()
+
+    async def music(self, bridge_id: str) -> None:
+        """Play music; a channel in the bridge leaves it first.
+
+        Raises:
+            AriError: It cannot be done.
+        """
+        async with self._wishing() as wish:
+            if not wish.wanted or self._where is _Where.MUSIC:
+                return
+            ari = self._ari.persistent(wish)
+            try:
+                if self._where is not _Where.NEITHER:
+                    await self._leave_bridge(ari, bridge_id, wish)
+                await ari.channels.start_moh(self._id)
+            except AriError:
+                if wish.in_doubt:
+                    self._where = _Where.UNKNOWN
+                raise
+            self._where = _Where.MUSIC
+
+    async def end_music(self, ari: Client) -> None:
+        """End the music, for a channel that goes elsewhere; never raises for Asterisk's sake."""
+        async with self._wishing():
+            if self._where in (_Where.MUSIC, _Where.UNKNOWN):
+                await quietly(lambda: ari.channels.stop_moh(self._id))
+
+    async def _leave_bridge(self, ari: Client, bridge_id: str, wish: Errand) -> None:
+        try:
+            await ari.bridges.remove_channel(bridge_id, self._id)
+        except AriConflict:
+            if self._where is _Where.BRIDGE and not wish.in_doubt:
+                raise
+            # It has left it: only the answer was lost.
+        self._where = _Where.NEITHER
+
+    @contextlib.asynccontextmanager
+    async def _wishing(self) -> AsyncIterator[Errand]:
+        """Take the place of the last wish; what of it is under way is waited for."""
+        self._wish.drop()
+        wish = self._wish = Errand()
+        async with self._changing:
+            try:
+                yield wish
+            except AriError:
+                # Of a wish that has been overtaken nobody needs to hear.
+                if wish.wanted:
+                    raise
+
+
+class TargetChannel:
+    """The channel of the one to whom a caller is transferred, from the call to the hang-up.
+
+    Args:
+        ari: Asterisk.
+        channel_id: The name that it will have.
+        dialled: What Asterisk dials.
+
+    Attributes:
+        rang, answered, joined: What has been heard of it: it rings, it is in our application, it is
+            in the bridge.
+        route: What is known of the way to it that leads through a dialplan.
+        calling: The request that makes it, while that is under way.
+    """
+
+    def __init__(self, ari: Client, channel_id: str, dialled: str) -> None:
+        self.id = channel_id
+        self.rang = self.answered = self.joined = False
+        self.route = Route()
+        self.calling: asyncio.Task[None] | None = None
+        self._ari = ari
+        self._dialled = dialled
+        self._joining = Errand()
+
+    async def call(self, caller: str, ring_seconds: float, endpoint: str) -> Result | None:
+        """Call it; why it cannot be called, or None.
+
+        Args:
+            caller: The number that it sees.
+            ring_seconds: How long it may ring.
+            endpoint: The setting that it is dialled by, for the log.
+        """
+        try:
+            await self._ari.channels.originate(
+                self.id,
+                self._dialled,
+                caller_id=as_caller_id(caller),
+                ring_seconds=math.ceil(ring_seconds) + SPARE_RING_SECONDS,
+            )
+        except AriError as error:
+            log.warning(
+                "target_not_dialled",
+                channel=self.id,
+                endpoint=endpoint,
+                code=error.code,
+                error=str(error),
+            )
+            return Result.UNREACHABLE
+        return None
+
+    async def join(self, bridge_id: str) -> Result | None:
+        """Put it into a bridge; why it cannot be put there, or None."""
+        ari = self._ari.persistent(self._joining)
+        try:
+            async with asyncio.timeout(_JOIN_SECONDS):
+                await ari.bridges.add_channel(bridge_id, self.id)
+        except TimeoutError:
+            return Result.FAILED
+        except AriError as error:
+            log.info("target_not_joined", channel=self.id, code=error.code, error=str(error))
+            return Result.FAILED
+        return None
+
+    def give_up(self) -> None:
+        """Join it no more."""
+        self._joining.drop()
+
+    async def hang_up(self) -> None:
+        """Hang up; never raises for Asterisk's sake."""
+        # A channel that is still being made cannot be hung up.
+        if self.calling is not None:
+            await asyncio.wait([self.calling])
+        ari = self._ari.persistent()
+        await quietly(lambda: ari.channels.hangup(self.id), attempts=2)
+
+    def why_gone(self, cause: int | None, sip_code: int | None) -> str:
+        """Say why it is no longer there: `hung_up`, or why it never answered."""
+        if self.answered:
+            return "hung_up"
+        route = self.route
+        cause, sip_code = route.why(cause, sip_code)
+        return result_of(cause, sip_code, rang=self.rang, dial_status=route.dial_status).value
+
+
+async def quietly(request: Callable[[], Awaitable[object]], *, attempts: int = 1) -> bool:
+    """Make a request that removes something; what is gone already counts as removed.
+
+    Returns:
+        Whether it is gone. A failure is logged; the manager's sweep finds what is left.
+    """
+    for _ in range(attempts):
+        try:
+            await request()
+        except AriNotFound:
+            return True
+        except AriError as error:
+            log.warning("release_request_failed", code=error.code, error=str(error))
+        else:
+            return True
+    return False
+
+
+async def give_back_caller(
+    ari: Client,
+    channel_id: str,
+    outcome: Outcome,
+    *,
+    session_id: str = "",
+    conversation_id: str = "",
+    context: str | None = None,
+) -> bool:
+    """Let a channel go on in the dialplan, and tell it there how the agent's part ended.
+
+    Args:
+        ari: Asterisk.
+        channel_id: The channel.
+        outcome: How the agent's part ended.
+        session_id, conversation_id: Ours, and ElevenLabs'.
+        context: Go on there, at the extension `s`; None: after `Stasis()`.
+
+    Returns:
+        Whether the channel has left us; one that has hung up has, and one that is no longer in
+        Stasis (409).
+    """
+    variables = {
+        "AGENT_STATUS": outcome.status.value,
+        "AGENT_REASON": word(outcome.reason),
+        "AGENT_SESSION_ID": word(session_id),
+        # The agent's service has chosen it.
+        "AGENT_CONVERSATION_ID": word(conversation_id),
+    }
+    if outcome.transfer_to is not None:
+        variables["AGENT_TRANSFER_TO"] = transfer_target(outcome.transfer_to)
+    # Asterisk sets them one after the other, in the channel's own thread; nobody waits for each.
+    there = await asyncio.gather(
+        *(_set_variable(ari, channel_id, name, value) for name, value in variables.items())
+    )
+    if not all(there):
+        return True
+    extension = None if context is None else "s"
+
+    async def let_go() -> None:
+        try:
+            await ari.channels.continue_in_dialplan(
+                channel_id, context=context, extension=extension
+            )
+        except AriConflict:
+            # It is in the dialplan: only the answer to the first attempt was lost.
+            return
+
+    left = await quietly(let_go, attempts=2)
+    if not left:
+        log.error("caller_not_released", call=channel_id)
+    return left
+
+
+async def _set_variable(ari: Client, channel_id: str, name: str, value: str) -> bool:
+    """Set a variable of a channel. Returns whether the channel is still there, and in Stasis."""
+    try:
+        await ari.channels.set_channel_var(channel_id, name, value)
+    except (AriNotFound, AriConflict):
+        return False
+    except AriError as error:
+        # Going on without a variable is better than not going on.
+        log.warning("variable_not_set", variable=name, code=error.code, error=str(error))
+    return True

@@ -117,9 +117,7 @@ class AgentToolRequest(ServerMessage):
     tool_type: str | None = None
     event_id: OptionalInt = None
     expects_response: bool | None = None
-    disable_interruptions: bool | None = None
     response_timeout_secs: float | None = None
-    execution_mode: str | None = None
 
 
 class AgentToolResponse(ServerMessage):
@@ -133,8 +131,6 @@ class AgentToolResponse(ServerMessage):
     tool_type: str | None = None
     is_error: bool = False
     event_id: OptionalInt = None
-    is_called: bool | None = None
-    is_blocked: bool | None = None
     status: str | None = None
 
     @property
@@ -148,9 +144,6 @@ class AgentToolResponseFullPayload(AgentToolResponse):
 
     wire_type = "agent_tool_response_full_payload"
     payload_key = "agent_tool_response_full_payload"
-
-    full_tool_result: str | None = None
-    truncated: bool | None = None
 
 
 class InitiationMetadata(ServerMessage):
@@ -194,9 +187,6 @@ class AgentResponse(ServerMessage):
     agent_response: str
     event_id: OptionalInt = None
     response_id: str | None = None
-    in_response_to_ids: tuple[Any, ...] = ()
-    response_type: str | None = None
-    attachments: tuple[Any, ...] = ()
 
 
 class AgentResponseCorrection(ServerMessage):
@@ -276,7 +266,6 @@ class Error(_ErrorMessage):
 
     error_type: str | None = None
     reason: str | None = None
-    debug_message: str | None = None
     details: Any = None
 
     @property

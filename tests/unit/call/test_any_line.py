@@ -121,6 +121,16 @@ async def test_a_caller_who_hangs_up_leaves_no_agent_behind() -> None:
         assert line.outcome == Outcome(Status.COMPLETED, "caller_hung_up")
 
 
+async def test_nobody_begins_to_wait_for_a_service_that_stops() -> None:
+    async with house() as home:
+        await home.calls.drain(0)
+        line = FakeLine()
+        home.calls.take(Arrival(line, wait_seconds=60))
+        await home.until(State.ENDED)
+        assert line.outcome == Outcome(Status.REJECTED, "draining")
+        assert line.asked == []
+
+
 async def test_a_call_that_we_place() -> None:
     gateway = FakeGateway()
     async with house(gateway) as home:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,9 +41,9 @@ from tests.unit.line.fake_line import FRAME, FakeGateway, FakeLine
 class House:
     """Calls, agents, and a way in."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, recordings: Path | None) -> None:
         self.agents = FakeAgents()
-        options = PlannerOptions("agent_default", 600, 8, lambda active: 40)
+        options = PlannerOptions("agent_default", 600, 8, lambda active: 40, recordings)
         planner = Planner(options, self.agents, None, lambda: self.calls.count())
         services = Services(agents=self.agents, journal=Journal())
         self.calls = Calls(services, planner, max_concurrent_calls=2)
@@ -68,8 +69,10 @@ class House:
 
 
 @asynccontextmanager
-async def house(gateway: Gateway | None = None) -> AsyncIterator[House]:
-    made = House(gateway or FakeGateway())
+async def house(
+    gateway: Gateway | None = None, recordings: Path | None = None
+) -> AsyncIterator[House]:
+    made = House(gateway or FakeGateway(), recordings)
     raised: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context))
     yield made
@@ -119,6 +122,22 @@ async def test_a_caller_who_hangs_up_leaves_no_agent_behind() -> None:
         await home.until(State.ENDED)
         assert home.agent.end is CloseKind.LOCAL
         assert line.outcome == Outcome(Status.COMPLETED, "caller_hung_up")
+
+
+async def test_a_waiting_caller_is_planned_for_under_the_name_of_the_request(
+    tmp_path: Path,
+) -> None:
+    async with house(recordings=tmp_path) as home:
+        home.agents.ready.clear()
+        home.calls.take(Arrival(FakeLine(), wait_seconds=60))
+        await asyncio.sleep(0.01)
+        wish = Wish(reference="line-1", session_id="crm-17", caller_number="+15550100009")
+        record = await home.control.initiate(wish)
+        call = home.calls.call("crm-17")
+        assert call is not None
+        assert call.plan.recording_path == tmp_path / "crm-17.wav"
+        assert call.plan.briefing.variables["caller_id"] == "+15550100009"
+        assert record.caller_number == "+15550100001", "who is on the line stays the same"
 
 
 async def test_nobody_begins_to_wait_for_a_service_that_stops() -> None:

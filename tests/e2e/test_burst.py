@@ -111,7 +111,7 @@ async def test_a_burst_takes_all_places_and_not_one_more(asterisk: LabAsterisk) 
             requests[operation] += 1
             return await send(operation, *rest)
 
-        b.bridge.ari.rest.call = counted  # type: ignore[method-assign]
+        b.bridge.ari.rest.call = counted  # type: ignore[assignment, method-assign]
         phones = [await stack.enter_async_context(Phone()) for _ in range(PHONES)]
 
         async def call(number: int) -> None:

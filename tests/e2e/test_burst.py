@@ -89,7 +89,9 @@ def few_logs() -> Iterator[None]:
         structlog.configure(**usual)
 
 
-async def test_a_burst_takes_all_places_and_not_one_more(asterisk: LabAsterisk) -> None:
+async def test_a_burst_takes_all_places_and_not_one_more(
+    asterisk: LabAsterisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await asterisk.add_dialplan("burst", DIALPLAN)
     mark, places, requests = asterisk.log_size(), Places(), Counter[Operation[Any]]()
     async with contextlib.AsyncExitStack() as stack:
@@ -105,7 +107,14 @@ async def test_a_burst_takes_all_places_and_not_one_more(asterisk: LabAsterisk) 
             )
         )
         places.bench = b
-        b.bridge.ari.rest._observe = lambda operation, *_: requests.update([operation])
+        rest = b.bridge.ari.rest
+        ask = rest.call
+
+        async def counted(operation: Operation[Any], *rest_of_it: Any) -> Any:
+            requests[operation] += 1
+            return await ask(operation, *rest_of_it)
+
+        monkeypatch.setattr(rest, "call", counted)
         phones = [await stack.enter_async_context(Phone()) for _ in range(PHONES)]
 
         async def call(number: int) -> None:

@@ -30,7 +30,7 @@ from linekit.playout import PlayoutBuffer
 
 
 class AgentVoice(Protocol):
-    """What sound needs of an agent's conversation."""
+    """The part of a conversation that sound needs."""
 
     hears: AudioFormat
     speaks: AudioFormat
@@ -93,7 +93,7 @@ _FORGOTTEN_BY_HALF_SECONDS: Final = 30.0
 
 @dataclass(slots=True)
 class UplinkStats:
-    """What went into the stream, at the line's rate."""
+    """Counters of the caller's stream, at the line's rate."""
 
     received_samples: int = 0
     filled_samples: int = 0
@@ -267,7 +267,7 @@ class Uplink:
 
 @dataclass(frozen=True, slots=True)
 class Cleared:
-    """What an interruption left of a response.
+    """The result of an interruption.
 
     Attributes:
         response_id: The response that was playing; 0 when none was.

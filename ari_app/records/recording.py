@@ -215,7 +215,7 @@ _Work = Callable[[], None]
 
 @dataclass(slots=True)
 class RecordingStats:
-    """What became of the recordings of a process.
+    """Counters of a process's recordings.
 
     Attributes:
         saved: Complete and under their own name.

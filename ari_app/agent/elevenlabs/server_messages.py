@@ -1,4 +1,4 @@
-"""What the agent may say to us: the server messages of the Agents WebSocket that we act on.
+"""The messages of an agent, over the Agents WebSocket, that we act on.
 
 All others are `Unknown`, which is no fault.
 
@@ -169,7 +169,7 @@ class Audio(ServerMessage):
 
 
 class UserTranscript(ServerMessage):
-    """What the caller said, once it is certain."""
+    """The caller's words, once they are certain."""
 
     wire_type = "user_transcript"
     payload_key = "user_transcription_event"
@@ -190,7 +190,7 @@ class AgentResponse(ServerMessage):
 
 
 class AgentResponseCorrection(ServerMessage):
-    """What of an interrupted response was spoken, by the server's reckoning."""
+    """The part of an interrupted response that was spoken, by the server's reckoning."""
 
     wire_type = "agent_response_correction"
     payload_key = "agent_response_correction_event"

@@ -216,7 +216,7 @@ class Link:
 
 
 class Errand:
-    """What requests are for: they are repeated for as long as it is wanted.
+    """The purpose of requests, which are repeated for as long as it is wanted.
 
     Attributes:
         wanted: It still is. A request that is under way is waited for all the same.

@@ -157,10 +157,16 @@ class CallControl:
         self._check_open()
         await self._enter(wish, paced=False)
         with self._calls.admission.reserved():
-            record, arrival = waiting.record, waiting.arrival
-            if caller:
-                record.caller_number = caller
-            plan = await self._plan(record, arrival.line, wish, waiting)
+            record = waiting.record
+            # What waits keeps its own name and number, whatever comes of the wish.
+            wished = CallRecord(
+                session_id,
+                record.line_id,
+                record.began,
+                caller_number=caller or record.caller_number,
+                called_number=record.called_number,
+            )
+            plan = await self._plan(wished, waiting.arrival.line, wish, waiting)
             self._check_open()
             self._check_free(session_id, waiting)
             self._waiting(wish)

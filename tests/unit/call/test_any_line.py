@@ -17,7 +17,7 @@ from ari_app.agent.elevenlabs.closing import CloseKind
 from ari_app.call.calls import Calls
 from ari_app.call.plan import Services
 from ari_app.call.states import State
-from ari_app.control.control import CallControl, NotPossible
+from ari_app.control.control import CallControl, ControlRefused, NotPossible
 from ari_app.control.planner import Planner, PlannerOptions, Wish
 from ari_app.line.interface import (
     Ability,
@@ -171,6 +171,30 @@ async def test_a_call_that_nobody_answers() -> None:
         gateway.lines[0].tells(Ended("busy", Result.BUSY))
         await home.until(State.ENDED)
         assert (home.record.result, home.agents.dialled) == ("busy", [])
+
+
+async def test_two_wishes_for_one_caller_who_waits() -> None:
+    async with house(recordings=Path("recordings")) as home:
+        line = FakeLine()
+        home.calls.take(Arrival(line, wait_seconds=30))
+        await asyncio.sleep(0)
+        record = home.record
+        wishes = [
+            Wish(reference=line.id, session_id=name, caller_number=number)
+            for name, number in (("crm-1", "+15550100007"), ("crm-2", "+15550100008"))
+        ]
+        first, second = await asyncio.gather(
+            *map(home.control.initiate, wishes), return_exceptions=True
+        )
+        assert first is record
+        assert isinstance(second, ControlRefused)
+        assert second.code == "no_such_channel"
+        assert (record.session_id, record.caller_number) == ("crm-1", "+15550100001")
+        call = home.calls.call("crm-1")
+        assert call is not None
+        assert call.plan.recording_path == Path("recordings/crm-1.wav")
+        assert call.plan.briefing.variables["caller_id"] == "+15550100007"
+        await home.control.end("crm-1")
 
 
 async def test_what_was_taken_ahead_counts_as_unheard() -> None:

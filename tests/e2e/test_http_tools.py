@@ -119,19 +119,3 @@ async def test_a_tool_that_fails_is_spoken_about(asterisk: LabAsterisk, tools_fi
             assert call.is_up
             await call.hang_up()
             await b.all_gone()
-
-
-async def test_a_caller_who_leaves_ends_the_request(
-    asterisk: LabAsterisk, tools_file: Path
-) -> None:
-    async with crm(seconds=3) as (url, asked):
-        describe(url, tools_file)
-        agents = asking("look_up_order", order_id="A-1")
-        async with bench(asterisk, agents, tools_file=tools_file) as b:
-            call = await b.call()
-            await call.wait_for_sound(LOUD, since=0)
-            await call.wait_for_silence(500)
-            await call.play(babble(1000, -20))
-            await until(lambda: bool(asked))
-            await call.hang_up()
-            await b.all_gone()

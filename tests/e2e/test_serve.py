@@ -186,19 +186,6 @@ async def test_a_second_signal_ends_the_calls(asterisk: LabAsterisk, logged: Log
         await call.hang_up()
 
 
-async def test_check_finds_a_set_up_that_works(asterisk: LabAsterisk) -> None:
-    async with PracticeAgent(practice_config()) as agent:
-        process = await start(
-            environment(asterisk, agent.base_url), "check", "--env-file", "/dev/null"
-        )
-        output, _ = await asyncio.wait_for(process.communicate(), 30)
-    text = output.decode()
-    assert process.returncode == 0, text
-    for found in ("complete", "accepts the key", "Asterisk 22", "are running", "Asterisk reaches"):
-        assert found in text
-    await asterisk.wait_until_empty(2)
-
-
 @pytest.mark.parametrize("command", ["serve", "check"])
 @pytest.mark.parametrize(
     ("changes", "sentence"),
@@ -230,28 +217,3 @@ async def test_bad_input_is_one_sentence_and_exit_code_2(
     assert sentence in text
     assert "Traceback" not in text
     assert "sk_wrong" not in text
-
-
-@pytest.mark.parametrize("setting", ["AUDIOSOCKET_BIND", "API_BIND"])
-async def test_a_port_that_is_taken(asterisk: LabAsterisk, setting: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        async with PracticeAgent(practice_config()) as agent:
-            env = environment(asterisk, agent.base_url, **{setting: f"127.0.0.1:{port}"})
-            process = await start(env, "serve", "--env-file", "/dev/null")
-            output, _ = await asyncio.wait_for(process.communicate(), 30)
-    assert process.returncode == 2
-    assert f"{setting} 127.0.0.1:{port} cannot be used: another program" in output.decode()
-
-
-async def test_an_asterisk_without_audiosocket(asterisk: LabAsterisk) -> None:
-    await asterisk.cli("module unload chan_audiosocket.so")
-    try:
-        async with PracticeAgent(practice_config()) as agent:
-            env = environment(asterisk, agent.base_url)
-            process = await start(env, "serve", "--env-file", "/dev/null")
-            output, _ = await asyncio.wait_for(process.communicate(), 30)
-    finally:
-        await asterisk.cli("module load chan_audiosocket.so")
-    assert process.returncode == 2
-    assert "has not loaded chan_audiosocket.so" in output.decode()

@@ -10,7 +10,17 @@ from ari_app.checks.agent import check_agent_key
 from ari_app.checks.asking import check_dial_back, check_questions
 from ari_app.checks.asterisk import CONNECTION, check_asterisk, check_asterisk_side
 from ari_app.checks.conf import check_conf
-from ari_app.checks.finding import EVERYTHING, Finding, Verdict, failed, told_once, warning
+from ari_app.checks.finding import (
+    AMD,
+    CALLS_IN,
+    EVERYTHING,
+    Finding,
+    Verdict,
+    failed,
+    note,
+    told_once,
+    warning,
+)
 from ari_app.checks.here import check_here, check_settings
 from ari_app.checks.microphone import check_microphone
 from ari_app.clients import agent_client, ari_client
@@ -42,6 +52,11 @@ async def check_all(settings: Settings, conf: Path | None = None) -> AsyncIterat
             yield failed("Agent", str(error))
         if settings.is_local:
             yield await check_microphone(PortAudio(settings.local_audio_device))
+            yield note(
+                "Telephone",
+                "none: `initiate-call` begins a talk with this machine's microphone",
+                uses=CALLS_IN | AMD,
+            )
         else:
             async for finding in _asterisk(settings, configuration=conf is None):
                 for kept in told_once([finding], told):

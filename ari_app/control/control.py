@@ -1,4 +1,4 @@
-"""What may be asked of calls from outside: begin one, end one, act on one.
+"""The control of calls from outside: begin one, end one, act on one.
 
 The HTTP interface is one way in; nothing here knows of HTTP, nor of any kind of line.
 """

@@ -124,7 +124,7 @@ async def test_a_waiting_caller_at_the_limit(asterisk: LabAsterisk) -> None:
         queued = asyncio.create_task(b.initiate(Wish(reference=session.call_id, wait_seconds=10)))
         await asyncio.sleep(0.1)
         await first.hang_up()
-        assert await queued is session
+        assert await queued == session
         await second.answered()
         await second.hang_up()
         await b.all_gone()

@@ -128,6 +128,7 @@ async def test_a_call_that_we_place() -> None:
         await home.until(State.TALKING)
         (line,) = gateway.lines
         assert line.asked == ["dial", "open", "connect"]
+        assert home.record.result == "answered", "whoever looks at the record meanwhile is told"
         line.tells(Ended("caller_hung_up"))
         await home.until(State.ENDED)
         assert home.record.result == "answered"

@@ -19,8 +19,9 @@ from lab.practice_agent import AgentBook, ConversationRecord
 from lab.softphone.call import Call
 from lab.softphone.sounds import babble, level_dbfs, tone_dbfs
 from tests.e2e.conftest import Logged
-from tests.e2e.harness import HUMAN_HZ, Bench, bench, book, profile, until
+from tests.e2e.harness import HUMAN_HZ, Bench, bench, book, profile
 from tests.session_view import Session
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 

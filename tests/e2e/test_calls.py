@@ -25,8 +25,8 @@ from tests.e2e.harness import (
     bench,
     book,
     profile,
-    until,
 )
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 

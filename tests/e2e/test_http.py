@@ -18,7 +18,8 @@ from lab.practice_agent import AgentBook
 from lab.softphone import Answer, Phone
 from lab.softphone.policy import Policy
 from lab.softphone.sounds import babble
-from tests.e2e.harness import Bench, bench, book, until
+from tests.e2e.harness import Bench, bench, book
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 

@@ -15,7 +15,9 @@ from aiohttp import web
 from lab.asterisk import LabAsterisk
 from lab.practice_agent import AgentBook
 from lab.softphone.sounds import babble
-from tests.e2e.harness import bench, book, until
+from tests.e2e.harness import bench, book
+from tests.waiting import until
+from tests.web import serving
 
 pytestmark = pytest.mark.e2e
 
@@ -40,14 +42,8 @@ async def crm(seconds: float = 0.0) -> AsyncIterator[tuple[str, list[dict[str, o
     app = web.Application()
     app.router.add_get("/orders/{id}", order)
     app.router.add_post("/callbacks", call_back)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    host, port = runner.addresses[0][:2]
-    try:
-        yield f"http://{host}:{port}", asked
-    finally:
-        await runner.cleanup()
+    async with serving(app) as url:
+        yield url, asked
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ import pytest
 from benchmarks.stage import GREETING_SECONDS, Stage, running_stage
 from lab.asterisk import LabAsterisk
 from tests.e2e.conftest import Logged
-from tests.e2e.harness import bench, until
+from tests.e2e.harness import bench
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 

@@ -15,8 +15,10 @@ from lab.asterisk import LabAsterisk
 from lab.practice_agent import AgentBook, ConversationRecord
 from lab.softphone.call import Call
 from lab.softphone.sounds import babble, level_dbfs, tone, tone_dbfs
-from tests.e2e.harness import HUMAN_HZ, Bench, bench, book, profile, until
+from tests.e2e.harness import HUMAN_HZ, Bench, bench, book, profile
 from tests.session_view import Session
+from tests.waiting import until
+from tests.web import serving
 
 pytestmark = pytest.mark.e2e
 
@@ -173,13 +175,8 @@ async def service(answer: object, delay: float = 0.0) -> AsyncIterator[tuple[str
 
     app = web.Application()
     app.router.add_post("/before", handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/before", asked
-    finally:
-        await runner.cleanup()
+    async with serving(app) as url:
+        yield f"{url}/before", asked
 
 
 async def test_a_service_chooses_the_agent(asterisk: LabAsterisk) -> None:

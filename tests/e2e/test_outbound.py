@@ -18,8 +18,9 @@ from lab.practice_agent import AgentBook
 from lab.softphone import Answer, Phone, Reject, Ring
 from lab.softphone.policy import Policy
 from lab.softphone.sounds import babble, level_dbfs, silence, tone_dbfs
-from tests.e2e.harness import TRANSFER_HZ, Bench, bench, book, until
+from tests.e2e.harness import TRANSFER_HZ, Bench, bench, book
 from tests.session_view import Session
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 

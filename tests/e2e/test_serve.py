@@ -22,7 +22,8 @@ from lab.asterisk import LabAsterisk
 from lab.practice_agent import AgentBook, PracticeAgent, PracticeConfig
 from lab.softphone import Phone
 from tests.e2e.conftest import Logged
-from tests.e2e.harness import KEY, book, practice_config, until
+from tests.e2e.harness import KEY, book, practice_config
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 

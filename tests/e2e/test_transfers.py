@@ -16,7 +16,8 @@ from lab.softphone import Answer, Phone, Reject, Ring
 from lab.softphone.call import Call
 from lab.softphone.policy import Policy
 from lab.softphone.sounds import babble, level_dbfs, tone, tone_dbfs
-from tests.e2e.harness import Bench, bench, book, until
+from tests.e2e.harness import Bench, bench, book
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 

@@ -11,8 +11,9 @@ from ari_app.control.control import ControlRefused
 from ari_app.control.planner import Wish
 from lab.asterisk import LabAsterisk
 from lab.softphone.sounds import tone_dbfs
-from tests.e2e.harness import HUMAN_HZ, Bench, bench, book, until
+from tests.e2e.harness import HUMAN_HZ, Bench, bench, book
 from tests.session_view import Session
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 

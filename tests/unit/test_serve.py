@@ -22,8 +22,8 @@ from ari_app.serve import serve, supervise
 from ari_app.settings import Settings, load_settings
 from lab.load.server import LoadServer
 from tests.unit.agent.elevenlabs.fake_agent import API_KEY, FakeAgent
-from tests.unit.call.stage import until
 from tests.unit.line.asterisk.ari.fake_ari import PASSWORD, USERNAME, Answer, FakeAri
+from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)

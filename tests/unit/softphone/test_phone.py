@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from lab.softphone.fields import Address
 from lab.softphone.rtp import RtpPacket
 from lab.softphone.sip import Request, build_response, parse
 from lab.softphone.sounds import babble, level_dbfs, silence, tone, tone_dbfs, write_wav
+from tests.waiting import until
 
 QUICK = Timers(t1=0.002, t2=0.008, t4=0.01)
 GENEROUS_S = 20.0
@@ -54,12 +55,6 @@ async def connect(caller: Phone, called: Phone, **options: Any) -> tuple[Call, C
     other = await called.incoming(GENEROUS_S)
     await other.answered()
     return call, other
-
-
-async def until(happened: Callable[[], bool]) -> None:
-    async with asyncio.timeout(GENEROUS_S):
-        while not happened():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("codec", ["PCMU", "PCMA"])

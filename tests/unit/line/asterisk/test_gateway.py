@@ -25,7 +25,8 @@ from tests.unit.call.fake_ari import (
     NOW,
     status,
 )
-from tests.unit.call.stage import Stage, until
+from tests.unit.call.stage import Stage
+from tests.waiting import until
 
 
 def now() -> float:

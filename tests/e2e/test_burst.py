@@ -26,7 +26,8 @@ from ari_app.records.events import CallEvent
 from ari_app.records.record import CallRecord
 from lab.asterisk import LabAsterisk
 from lab.softphone import Phone
-from tests.e2e.harness import Bench, bench, book, until
+from tests.e2e.harness import Bench, bench, book
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 

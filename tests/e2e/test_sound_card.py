@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from lab.practice_agent import PracticeAgent, PracticeConfig
-from tests.e2e.harness import until
+from tests.waiting import until
 
 NEEDED = ("dbus-run-session", "pipewire", "pipewire-media-session", "pw-cli", "pw-record")
 MISSING = [name for name in NEEDED if shutil.which(name) is None]

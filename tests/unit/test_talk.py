@@ -30,8 +30,8 @@ from ari_app.process import logs
 from ari_app.settings import Settings, load_settings
 from ari_app.talk import TalkFailed, meters, talk
 from tests.unit.agent.elevenlabs.fake_agent import API_KEY, FakeAgent, FakeConversation
-from tests.unit.call.stage import until
 from tests.unit.line.fake_card import BLOCK_SECONDS, FakeCard
+from tests.waiting import until
 
 Make = Callable[..., Settings]
 

@@ -179,6 +179,7 @@ async def test_two_wishes_for_one_caller_who_waits() -> None:
         home.calls.take(Arrival(line, wait_seconds=30))
         await asyncio.sleep(0)
         record = home.record
+        assert record.agent_id == "agent_default", "whoever asks sees which agent it would be"
         wishes = [
             Wish(reference=line.id, session_id=name, caller_number=number)
             for name, number in (("crm-1", "+15550100007"), ("crm-2", "+15550100008"))

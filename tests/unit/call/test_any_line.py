@@ -147,6 +147,20 @@ async def test_a_call_is_looked_at_in_the_moment_of_its_end() -> None:
         assert seen == [call.record]
 
 
+async def test_a_transfer_that_was_asked_for_waits_for_nobody_who_has_gone() -> None:
+    async with house() as home:
+        line = FakeLine()
+        await home.talks(line)
+        home.agent.says(10_000)
+        asked = asyncio.create_task(
+            home.control.transfer(home.record.session_id, "+15550100003", "attended")
+        )
+        await asyncio.sleep(0.1)
+        line.tells(Ended("caller_hung_up"))
+        with pytest.raises(NotPossible):
+            await asyncio.wait_for(asked, 3)
+
+
 async def test_a_call_that_we_place() -> None:
     gateway = FakeGateway()
     async with house(gateway) as home:

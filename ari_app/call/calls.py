@@ -58,7 +58,7 @@ class ArrivalPlanner(Protocol):
         ...
 
     def for_refusal(self, arrival: Arrival) -> CallPlan:
-        """Plan for a call that is given back at once."""
+        """Plan for a caller who gets no agent now: given back at once, or left to wait."""
         ...
 
 
@@ -85,6 +85,10 @@ class Waiting:
         line = arrival.line
         line.listen(self._on_line)
         self._state("waiting", "initializing")
+
+    def begin(self) -> None:
+        """Let the caller hear that somebody is there."""
+        line = self.arrival.line
         # It may have ended meanwhile.
         if self._task is None:
             if line.answered:
@@ -242,10 +246,14 @@ class Calls:
             call.refuse(refusal)
 
     def _let_wait(self, arrival: Arrival, record: CallRecord) -> None:
+        # The agent of whoever names no other.
+        record.agent_id = self._planner.for_refusal(arrival).briefing.agent_id
         waiting = Waiting(self._services, arrival, record)
         self._keep(waiting)
         if self.draining:
             waiting.end(_DRAINING)
+        else:
+            waiting.begin()
 
     def place(
         self, plan: CallPlan, line: Line, record: CallRecord, *, screened: bool = False

@@ -710,26 +710,30 @@ class AsteriskLine:
                 await request
             except AriError as error:
                 log.info("ari_request_failed", call=self.id, code=error.code, error=str(error))
-                if essential and (errand is None or errand.wanted):
-                    await self._failed(error)
+                if not essential:
+                    return
+                if await self._caller_is_gone(error):
+                    self.gone()
+                elif errand is None or errand.wanted:
+                    self._told(LineFailed(error.code))
             else:
                 if then is not None:
                     then()
 
         return self._spawn(request_of_line())
 
-    async def _failed(self, error: AriError) -> None:
-        """Tell why there can be no call. A caller who has hung up is no fault of Asterisk's: the
-        refusal may come before the event."""
-        if isinstance(error, AriNotFound | AriBadRequest) and self._there:
-            try:
-                await self._ari.channels.get(self.id)
-            except AriNotFound:
-                self.gone()
-                return
-            except AriError:
-                pass  # the refusal is what is known
-        self._told(LineFailed(error.code))
+    async def _caller_is_gone(self, refusal: AriError) -> bool:
+        """Whether something was refused because the caller has hung up: that may come before the
+        event which tells of it."""
+        if not self._there or not isinstance(refusal, AriNotFound | AriBadRequest):
+            return False
+        try:
+            await self._ari.channels.get(self.id)
+        except AriNotFound:
+            return True
+        except AriError:
+            pass
+        return False
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work, name=f"call {self.id}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -39,6 +40,8 @@ log = structlog.get_logger(__name__)
 _RINGING: Final = frozenset({"RINGING", "PROGRESS"})
 _FAILED: Final = frozenset({"BUSY", "NOANSWER", "CONGESTION", "CHANUNAVAIL"})
 _OTHER_HALF: Final = ";2"
+_ROUTE_SECONDS: Final = 0.3
+_LOOK_SECONDS: Final = 0.02
 _NOT_CONNECTED: Final = "not connected yet"
 
 
@@ -168,7 +171,11 @@ class AsteriskGateway:
                 if (route := self._route_to(self._routes.pop(channel_id))) is not None:
                     route.cause, route.sip_code = event.cause, event.tech_cause
             case ChannelDestroyed(channel=channel):
-                if (line := self._lines.get(channel.id)) is not None:
+                if (line := self._lines.get(channel.id)) is None:
+                    pass
+                elif channel.id in self._routes.values() and not line.has_answered(channel.id):
+                    self._spawn(self._end_after_route(line, event))
+                else:
                     line.destroyed(channel.id, event.cause, event.tech_cause)
             case ChannelStateChange(channel=Channel(state="Ringing") as channel):
                 if (line := self._lines.get(channel.id)) is not None:
@@ -207,6 +214,19 @@ class AsteriskGateway:
             }
             self._routes[peer] = ours
             self._lines[ours].follow(peer)
+
+    async def _end_after_route(self, line: AsteriskLine, event: ChannelDestroyed) -> None:
+        """End a channel that a dialplan was to connect, once it is known why it did not.
+
+        Asterisk tells the end of the channel that was dialled and of ours in no fixed order.
+        """
+        ours = event.channel.id
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ROUTE_SECONDS):
+                while ours in self._routes.values():  # noqa: ASYNC110 - no event of its own
+                    await asyncio.sleep(_LOOK_SECONDS)
+        if self._lines.get(ours) is line:
+            line.destroyed(ours, event.cause, event.tech_cause)
 
     def _route_to(self, ours: str) -> Route | None:
         line = self._lines.get(ours)

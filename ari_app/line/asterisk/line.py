@@ -501,6 +501,12 @@ class AsteriskLine:
             return target.route
         return self._route if self.placed and channel_id == self.id else None
 
+    def has_answered(self, channel_id: str) -> bool:
+        """Return whether a channel that we called has been answered."""
+        if (target := self._target) is not None and channel_id == target.id:
+            return target.answered
+        return self._entered
+
     def follow(self, channel_id: str) -> None:
         """Hear what becomes of a channel that a dialplan calls for us."""
         self._spawn(self._follow(channel_id))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+
 import orjson
 import pytest
 from hypothesis import given
@@ -141,6 +143,30 @@ async def test_why_the_callees_channel_ended_counts_most(stage: Stage) -> None:
     session = await route.over("CONGESTION")
     assert session.result == "invalid_number"
     assert (session.hangup_cause, session.sip_code) == (1, 404)
+
+
+async def test_why_the_callees_channel_ended_may_be_told_after_the_end_of_ours(
+    stage: Stage,
+) -> None:
+    route = Route(stage)
+    route.dials("")
+    await stage.settle()
+    route.dials("NOANSWER")
+    ended = asyncio.create_task(route.over("BUSY"))
+    await asyncio.sleep(0.1)
+    route.ends(cause=21, tech_cause=603)
+    assert (await ended).result == "rejected"
+
+
+async def test_the_end_of_a_callees_channel_that_nobody_tells_is_not_waited_for(
+    stage: Stage,
+) -> None:
+    route = Route(stage)
+    route.dials("")
+    route.dials("CHANUNAVAIL")
+    began = asyncio.get_running_loop().time()
+    assert (await route.over("CONGESTION")).result == "unreachable"
+    assert asyncio.get_running_loop().time() - began < 0.5
 
 
 @pytest.mark.parametrize("cause", [0, 16, 31])

@@ -10,6 +10,7 @@ from ari_app.checks.agent import check_agent_key
 from ari_app.checks.asking import check_dial_back, check_questions
 from ari_app.checks.asterisk import CONNECTION, check_asterisk, check_asterisk_side
 from ari_app.checks.conf import check_conf
+from ari_app.checks.dialer import check_dialer
 from ari_app.checks.finding import EVERYTHING, Finding, Verdict, failed, told_once, warning
 from ari_app.checks.here import check_here, check_settings
 from ari_app.checks.microphone import check_microphone
@@ -40,9 +41,11 @@ async def check_all(settings: Settings, conf: Path | None = None) -> AsyncIterat
                 yield await check_agent_key(agents, settings)
         except ConfigError as error:
             yield failed("Agent", str(error))
-        if settings.is_local:
+        if "local" in settings.ways_in:
             yield await check_microphone(PortAudio(settings.local_audio_device))
-        else:
+        if "custom" in settings.ways_in:
+            yield check_dialer(settings)
+        if settings.has_asterisk:
             async for finding in _asterisk(settings, configuration=conf is None):
                 for kept in told_once([finding], told):
                     yield kept

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Final, Protocol
 
 import structlog
-from aiohttp import WSCloseCode, WSMessage, WSMsgType
+from aiohttp import WebSocketError, WSCloseCode, WSMessage, WSMsgType
 
 from ari_app.audio.formats import AgentFormats
 from ari_app.errors import LineError
@@ -255,6 +255,8 @@ class DialerLine:
                 self._read(message.data)
             elif message.type is WSMsgType.BINARY:
                 self._hear(message.data)
+            elif message.type is WSMsgType.ERROR:
+                raise _unreadable(message.data)
         except BadInput as error:
             self._refuse(error.reason, str(error))
 
@@ -289,12 +291,6 @@ class DialerLine:
     def _gone(self, code: int | None) -> None:
         if code in _GONE_WELL:
             self.hang_up()
-        elif code == WSCloseCode.MESSAGE_TOO_BIG:
-            self._refuse(
-                "oversized", f"A message had more than {protocol.MAX_MESSAGE_BYTES} bytes."
-            )
-        elif code in (WSCloseCode.PROTOCOL_ERROR, WSCloseCode.INVALID_TEXT):
-            self._refuse("malformed", "What came is no WebSocket message (RFC 6455).")
         else:
             self._fail(SoundLost("line_lost"))
 
@@ -383,3 +379,10 @@ class DialerLine:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None if then is None else self._loop.call_later(seconds, then)
+
+
+def _unreadable(error: object) -> BadInput:
+    """Return what is wrong with what aiohttp could not read; it has closed the socket."""
+    if isinstance(error, WebSocketError) and error.code == WSCloseCode.MESSAGE_TOO_BIG:
+        return BadInput("oversized", f"A message had over {protocol.MAX_MESSAGE_BYTES} bytes.")
+    return BadInput("malformed", "What came is no WebSocket message (RFC 6455).")

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any
 
-from aiohttp import WSMessage, WSMsgType
+from aiohttp import WebSocketError, WSMessage, WSMsgType
 
 from ari_app.line.dialer.protocol import clear
 
@@ -61,6 +61,11 @@ class FakeSocket:
     def says(self, kind: str, **parts: object) -> None:
         """Send a text message as the protocol wants it."""
         self.sends(json.dumps({"type": kind, **parts}))
+
+    def breaks(self, code: int) -> None:
+        """Send what aiohttp cannot read, and therefore closes."""
+        self._messages.put_nowait(WSMessage(WSMsgType.ERROR, WebSocketError(code, ""), None))
+        self.drops(code)
 
     def drops(self, code: int) -> None:
         """Close it."""

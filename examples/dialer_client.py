@@ -62,10 +62,10 @@ async def hold_call(said: bytes) -> tuple[bytes, dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    with wave.open(sys.argv[1], "rb") as file:
-        voice = file.readframes(file.getnframes())
+    with wave.open(sys.argv[1], "rb") as caller:
+        voice = caller.readframes(caller.getnframes())
     sound, words = asyncio.run(hold_call(voice))
-    with wave.open(sys.argv[2], "wb") as file:
-        file.setparams((1, 2, 16000, 0, "NONE", ""))
-        file.writeframes(sound)
+    with wave.open(sys.argv[2], "wb") as listener:
+        listener.setparams((1, 2, 16000, 0, "NONE", ""))
+        listener.writeframes(sound)
     sys.exit(0 if words.get("status") == "COMPLETED" else 1)

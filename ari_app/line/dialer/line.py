@@ -51,6 +51,11 @@ from linekit.clock import FrameClock
 log = structlog.get_logger(__name__)
 
 SILENT_SECONDS: Final = 10.0
+_FASTEST: Final = 10.0
+_BURST_SECONDS: Final = 30.0
+"""So much may come at once after a hold-up, and so many times as fast as it is spoken."""
+_TEXT_SECONDS: Final = 0.02
+"""What a text message counts for."""
 _LAST_WORDS_SECONDS: Final = 0.5
 _MOST_UNSENT: Final = 4
 """Messages that wait because the dialer does not read; more frames are left out."""
@@ -122,6 +127,7 @@ class DialerLine:
         self._hears_us = self._is_ready = self._holds = self._may_clear = False
         self._timer: asyncio.TimerHandle | None = None
         self._unsent: asyncio.Queue[bytes | str | None] = asyncio.Queue()
+        self._came_at = self._seconds_came = 0.0
         self._socket: Socket | None = None
         self._sending: asyncio.Task[None] | None = None
         self._reading: asyncio.Event | None = None
@@ -233,6 +239,7 @@ class DialerLine:
         self._wait(0, None)
         self._socket, self._reading = socket, asyncio.Event()
         self._sending = self._loop.create_task(self._send(socket), name=f"call {self.id} sends")
+        self._came_at = self._loop.time()
         self.answered = True
         self._told(Answered())
         try:
@@ -252,6 +259,7 @@ class DialerLine:
             return
         try:
             if message.type is WSMsgType.TEXT:
+                self._came(_TEXT_SECONDS)
                 self._read(message.data)
             elif message.type is WSMsgType.BINARY:
                 self._hear(message.data)
@@ -264,9 +272,15 @@ class DialerLine:
         pcm = self._coding.read(data)
         if not self._is_ready:
             raise BadInput("too_early", "Sound came before `ready`.")
+        self._came(len(pcm) / 2 / self._coding.rate_hz)
         self._expect_sound()
         if self._sound is not None:
             self._sound.heard(pcm)
+
+    def _came(self, seconds: float) -> None:
+        self._seconds_came += seconds
+        if self._seconds_came > _BURST_SECONDS + _FASTEST * (self._loop.time() - self._came_at):
+            raise BadInput("too_fast", f"Over {_FASTEST:g} times as much came as time has passed.")
 
     def _read(self, text: str) -> None:
         said = protocol.read_text(text)

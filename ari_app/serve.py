@@ -1,4 +1,4 @@
-"""What `ari-app serve` does: a parent that supervises, and workers that serve."""
+"""The command `ari-app serve`: a parent that supervises, and workers that serve."""
 
 from __future__ import annotations
 

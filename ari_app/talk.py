@@ -1,4 +1,4 @@
-"""What `ari-app talk` does: one call with this machine's microphone and loudspeaker."""
+"""The command `ari-app talk`: one call with this machine's microphone and loudspeaker."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _hanging_up(line: MicrophoneLine, bridge: VoiceBridge) -> Iterator[None]:
 
 
 class _Screen:
-    """What is said, and below it how loud both sides are.
+    """Shows what is said, and below it how loud both sides are.
 
     Attributes:
         seconds: How long the talk was.

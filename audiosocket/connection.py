@@ -66,7 +66,7 @@ _BYTES_PER_SECOND: Final = {fmt.kind: fmt.rate_hz * SAMPLE_BYTES for fmt in FORM
 
 
 class ConnectionHandler(Protocol):
-    """What an application does with a line.
+    """The application's side of a line.
 
     All methods are called on the event loop, in order, and must not block. What they raise is
     logged and ends the line, and no other.

@@ -30,7 +30,7 @@ _GREETING_BYTES: Final = len(encode(Identify(UUID(int=0))))
 
 
 class Entrance(Protocol):
-    """What a server needs of the place where connections come in."""
+    """The place where connections come in, as a server needs it."""
 
     @property
     def half_open(self) -> int:

@@ -1,1 +1,1 @@
-"""What every line of sound in real time needs: a clock, a playout buffer, a guarded listener."""
+"""The parts of every line of sound in real time: a clock, a playout buffer, a guarded listener."""

@@ -21,7 +21,7 @@ EARLY_SECONDS = 0.002
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What a wake-up has to do.
+    """The work of a wake-up.
 
     Attributes:
         frames: Frames to write now; 0 when the wake-up came too early.
@@ -163,7 +163,7 @@ OnTick = Callable[[float, int], None]
 
 
 class Timer(Protocol):
-    """What `call_at` returns."""
+    """A timer, as `call_at` returns it."""
 
     def cancel(self) -> None: ...
 

@@ -24,7 +24,7 @@ OverLimit = Literal["limit", "address_limit"]
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """How many connections there may be at once.
+    """The limits of connections at once.
 
     Attributes:
         connections: In all.
@@ -41,7 +41,7 @@ class ConnectionLimits:
 
 @dataclass(frozen=True, slots=True)
 class Arrival(Generic[Key]):
-    """What becomes of a new connection.
+    """The fate of a new connection.
 
     Attributes:
         refused: Why it is refused; None when it is let in.

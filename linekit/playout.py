@@ -64,7 +64,7 @@ _AUDIBLE_STEP: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class FlushResult:
-    """What an interruption cut short.
+    """The result of an interruption.
 
     Attributes:
         played_ms: How much of the current response the caller hears, the fade-out included.

@@ -109,7 +109,7 @@ class TheirToolBegan:
 
 
 class EndedBy(Enum):
-    """What ended a conversation."""
+    """The causes of a conversation's end."""
 
     AGENT = auto()
     """The agent, as agents do."""
@@ -158,7 +158,7 @@ TellAgentEvent = Callable[[AgentEvent], None]
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """What a new conversation is told that takes up a lost one.
+    """A lost conversation, for the new one that takes it up.
 
     Attributes:
         conversation_id: The lost one.
@@ -174,7 +174,7 @@ class Resumed:
 
 @dataclass(frozen=True, slots=True)
 class Briefing:
-    """What an agent is told before a conversation.
+    """The instructions of an agent before a conversation.
 
     Attributes:
         agent_id: Which agent.

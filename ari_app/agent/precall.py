@@ -44,7 +44,7 @@ class PreCallError(AppError):
 
 @dataclass(frozen=True, slots=True)
 class PreCallRequest:
-    """What the service is told, under the names that ElevenLabs uses."""
+    """A request to the service, under the names that ElevenLabs uses."""
 
     caller_id: str
     agent_id: str
@@ -54,7 +54,7 @@ class PreCallRequest:
 
 @dataclass(frozen=True, slots=True)
 class PreCallAnswer:
-    """What the service has decided.
+    """The service's decision.
 
     Attributes:
         agent_id: The agent to talk with; None leaves it as it was.

@@ -1,4 +1,4 @@
-"""What one direction of a conversation sounds like on the wire: an encoding and a rate."""
+"""Audio formats: an encoding and a rate for one direction of a conversation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SAMPLE_BYTES: Final = 2
 
 
 class Encoding(enum.Enum):
-    """How one sample is written. The value is ElevenLabs' word for it."""
+    """The encoding of a sample. The value is ElevenLabs' word for it."""
 
     PCM = "pcm"
     ULAW = "ulaw"

@@ -45,7 +45,7 @@ _LOWEST, _HIGHEST = np.float32(-32768), np.float32(32767)
 
 @dataclass(frozen=True, slots=True)
 class _Bank:
-    """What all resamplers between the same two rates share.
+    """The filter that all resamplers between the same two rates share.
 
     Attributes:
         lookahead: Inputs that an output needs after its own instant.

@@ -97,7 +97,9 @@ _TARGET_THERE = (
     "The caller is being transferred and hears music. The person who takes the call hears you now; "
     "the two are connected when you are silent."
 )
-_TARGET_LOST = "The transfer came to nothing. The caller hears you again."
+_TARGET_LOST = (
+    "(The transfer came to nothing. The caller hears you again: tell them, in one short sentence.)"
+)
 
 
 class Call:
@@ -177,8 +179,6 @@ class Call:
         cause = self.line.cause
         record.hangup_cause, record.sip_code = cause.hangup_cause, cause.sip_code
         record.detail = cause.detail
-        if self.line.placed:
-            record.result = self._result()
 
     def _result(self) -> str | None:
         if self._was_answered:
@@ -294,6 +294,8 @@ class Call:
     def _changed(self, before: State) -> None:
         context, record, now = self.context, self.record, self._loop.time()
         state = context.state
+        if self.line.placed:
+            record.result = self._result()
         if state is State.RECOVERING:
             self._lost_at = now
             context.log.warning("agent_lost", conversation=record.conversation_id)
@@ -370,10 +372,13 @@ class Call:
     def _tell_target(self, lost: str | None) -> None:
         if self._asked is not None and not self._asked.done():
             self._asked.set_result(lost)
+        # Nobody waits for an answer: the transfer was asked for from outside, or the target was
+        # there and has hung up.
+        elif lost is None:
+            self.side.tell(_TARGET_THERE, about="transfer")
         else:
-            # Nobody waits for an answer: the transfer was asked for from outside, or the target
-            # has hung up after it was there.
-            self.side.tell(_TARGET_THERE if lost is None else _TARGET_LOST, about="transfer")
+            # What an agent is only told it does not answer, and the caller would hear silence.
+            self.side.ask(_TARGET_LOST)
 
     # --- the way out
 

@@ -85,6 +85,10 @@ class Waiting:
         line = arrival.line
         line.listen(self._on_line)
         self._state("waiting", "initializing")
+
+    def begin(self) -> None:
+        """Let the caller hear that somebody is there."""
+        line = self.arrival.line
         # It may have ended meanwhile.
         if self._task is None:
             if line.answered:
@@ -246,6 +250,8 @@ class Calls:
         self._keep(waiting)
         if self.draining:
             waiting.end(_DRAINING)
+        else:
+            waiting.begin()
 
     def place(
         self, plan: CallPlan, line: Line, record: CallRecord, *, screened: bool = False

@@ -1,4 +1,4 @@
-"""What the parts of one call share: its record, its machine and events, its tasks, its journal."""
+"""The context that the parts of a call share: record, machine and events, tasks, journal."""
 
 from __future__ import annotations
 

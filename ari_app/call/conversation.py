@@ -67,7 +67,7 @@ _UNSURE_SECONDS: Final = 0.5
 
 
 class AgentSpeech:
-    """What one call's agents say, one after the other, on the way to the line.
+    """The speech of one call's agents, one after the other, on the way to the line.
 
     Args:
         sound: The call's sound.
@@ -220,7 +220,7 @@ _PAUSE: Final = 0.2
 
 
 class Verdict(Enum):
-    """What is to be done about the agent's silence."""
+    """The decision about an agent's silence."""
 
     TELL = auto()
     """Tell the agent, once."""

@@ -1,4 +1,4 @@
-"""What is heard on a line: speech, noise, beeps, and how long the caller waits for an answer. Pure.
+"""Detects speech, noise and beeps on a line, and measures the wait for an answer. Pure.
 
 This is the one place that tells speech from noise. Speech is what stands out from the line's own
 noise for longer than a click, and does not stay as it is: noise that begins in mid-call stands out

@@ -12,7 +12,7 @@ KEYS: Final = frozenset("0123456789*#ABCD")
 
 
 class DigitMode(StrEnum):
-    """What happens with keys."""
+    """The ways to handle keys."""
 
     OFF = "off"
     EACH = "each"  # every key is told at once

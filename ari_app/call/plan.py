@@ -1,4 +1,4 @@
-"""What a call is made with: what all calls share, and what is decided about each."""
+"""The ingredients of a call: what all calls share, and what is decided about each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ari_app.tools.http_tools import HttpTools
 
 @dataclass(frozen=True, slots=True)
 class CallPolicy:
-    """What holds for every call.
+    """The rules of every call.
 
     Attributes:
         number_pattern: What a number must match; None is E.164.
@@ -112,7 +112,7 @@ class CallPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What every call uses.
+    """The services that every call uses.
 
     Attributes:
         loss_sound: The phrase that covers the gap when an agent is lost; None: there is music.
@@ -128,7 +128,7 @@ class Services:
 
 @dataclass(frozen=True, slots=True)
 class CallPlan:
-    """What is decided about a call before it starts.
+    """The decisions about a call before it starts.
 
     Attributes:
         briefing: Which agent, and what it is told.

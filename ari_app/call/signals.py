@@ -1,4 +1,4 @@
-"""What goes into the call's machine: what happened, in the past tense."""
+"""The events that a call's machine takes, in the past tense."""
 
 from __future__ import annotations
 

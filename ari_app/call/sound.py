@@ -30,7 +30,7 @@ from linekit.playout import PlayoutBuffer
 
 
 class AgentVoice(Protocol):
-    """What sound needs of an agent's conversation."""
+    """The part of a conversation that sound needs."""
 
     hears: AudioFormat
     speaks: AudioFormat
@@ -93,7 +93,7 @@ _FORGOTTEN_BY_HALF_SECONDS: Final = 30.0
 
 @dataclass(slots=True)
 class UplinkStats:
-    """What went into the stream, at the line's rate."""
+    """Counters of the caller's stream, at the line's rate."""
 
     received_samples: int = 0
     filled_samples: int = 0
@@ -214,7 +214,7 @@ class Uplink:
             self._late_samples = min(self._gap_samples, round(_MAX_LATE_SECONDS * self._rate_hz))
             self._burst_began, self._burst_from = now, stats.received_samples
         self._pending += pcm
-        return self._chunks()
+        return self._chunks() if len(self._pending) >= self._chunk_bytes else []
 
     def tick(self, now: float) -> list[bytes]:
         """Fill what is missing at `now`; return the chunks it completes. Called every 20 ms.
@@ -232,8 +232,8 @@ class Uplink:
         elif now < self._reading_until:
             return []
         self._ticked = now
-        missing = round((wall - self.ends_at - self._slack_seconds) * self._rate_hz)
-        if missing <= 0:
+        behind = wall - self.ends_at - self._slack_seconds
+        if behind <= 0 or not (missing := round(behind * self._rate_hz)):
             return []
         stats = self.stats
         filled = -(-missing // self._fill_samples) * self._fill_samples
@@ -267,7 +267,7 @@ class Uplink:
 
 @dataclass(frozen=True, slots=True)
 class Cleared:
-    """What an interruption left of a response.
+    """The result of an interruption.
 
     Attributes:
         response_id: The response that was playing; 0 when none was.

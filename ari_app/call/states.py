@@ -17,7 +17,7 @@ from typing import Final
 
 
 class State(StrEnum):
-    """Where a call is."""
+    """The states of a call."""
 
     NEW = "new"
     DIALLING = "dialling"  # we call somebody, and nothing has been heard of them yet
@@ -39,7 +39,7 @@ class State(StrEnum):
 
 
 class Step(StrEnum):
-    """What moves a call on."""
+    """The steps between the states."""
 
     START = "start"
     PLACE = "place"

@@ -1,4 +1,4 @@
-"""What the agent's tool calls mean for the call. Pure.
+"""Carries out the tool calls of the agent.
 
 A tool that is unknown or is called wrongly is answered with `is_error` and a sentence that the
 agent can speak about; it never ends the conversation.

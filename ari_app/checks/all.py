@@ -5,13 +5,24 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Final
 
 from ari_app.checks.agent import check_agent_key
 from ari_app.checks.asking import check_dial_back, check_questions
 from ari_app.checks.asterisk import CONNECTION, check_asterisk, check_asterisk_side
 from ari_app.checks.conf import check_conf
 from ari_app.checks.dialer import check_dialer
-from ari_app.checks.finding import EVERYTHING, Finding, Verdict, failed, told_once, warning
+from ari_app.checks.finding import (
+    AMD,
+    CALLS_IN,
+    EVERYTHING,
+    Finding,
+    Verdict,
+    failed,
+    note,
+    told_once,
+    warning,
+)
 from ari_app.checks.here import check_here, check_settings
 from ari_app.checks.microphone import check_microphone
 from ari_app.clients import agent_client, ari_client
@@ -19,6 +30,11 @@ from ari_app.errors import ConfigError
 from ari_app.line.asterisk.ari.errors import AriError
 from ari_app.line.microphone import PortAudio
 from ari_app.settings import Settings
+
+_NO_ASTERISK: Final = {
+    "local": "none: `initiate-call` begins a talk with this machine's microphone",
+    "custom": "none: a dialer holds each call, and asks for its agent by `initiate-call`",
+}
 
 
 async def check_all(settings: Settings, conf: Path | None = None) -> AsyncIterator[Finding]:
@@ -49,6 +65,8 @@ async def check_all(settings: Settings, conf: Path | None = None) -> AsyncIterat
             async for finding in _asterisk(settings, configuration=conf is None):
                 for kept in told_once([finding], told):
                     yield kept
+        else:
+            yield note("Telephone", _NO_ASTERISK[settings.ways_in[0]], uses=CALLS_IN | AMD)
     if conf is not None:
         for finding in check_conf(conf, settings, told):
             yield finding

@@ -55,7 +55,7 @@ _CLOCK_SECONDS: Final = 1.0
 
 @dataclass(slots=True)
 class Listener:
-    """What was heard on the event socket.
+    """A listener on the event socket.
 
     Attributes:
         clock_ahead_seconds: How far Asterisk's clock is ahead of ours, from the first event that

@@ -1,4 +1,4 @@
-"""What Asterisk's files have to say for calls to work. Pure.
+"""The rules that Asterisk's files must keep for calls to work. Pure.
 
 Single settings are demands, wherever they are read from; the rest looks at whole files.
 `asterisk-conf/production` fits all of it.
@@ -55,7 +55,7 @@ def is_true(value: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a file says.
+    """A statement of a file.
 
     Attributes:
         value: As it stands there.
@@ -248,7 +248,7 @@ def needed_contexts(settings: Settings) -> tuple[NeededContext, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What of our settings Asterisk's have to fit.
+    """The settings of ours that Asterisk's must fit.
 
     Attributes:
         trunk: Its technology and name, where OUTBOUND_ENDPOINT tells.

@@ -104,7 +104,7 @@ class HandOver:
 
 
 class Dialplan:
-    """What extensions.conf says, as far as the questions here go."""
+    """The dialplan of extensions.conf, as far as the questions here go."""
 
     def __init__(self, conf: ConfFile) -> None:
         found = conf.first("globals")

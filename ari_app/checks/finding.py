@@ -1,4 +1,4 @@
-"""What a check says."""
+"""The findings of checks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 
 class Verdict(StrEnum):
-    """What a check found."""
+    """The verdict of a check."""
 
     OK = "ok"
     NOTE = "note"
@@ -18,7 +18,7 @@ class Verdict(StrEnum):
 
 
 class Use(StrEnum):
-    """What the service is used for."""
+    """The uses of the service."""
 
     CALLS_IN = "Calls in"
     CALLS_OUT = "Calls out"

@@ -1,4 +1,4 @@
-"""What may be asked of calls from outside: begin one, end one, act on one.
+"""The control of calls from outside: begin one, end one, act on one.
 
 The HTTP interface is one way in; nothing here knows of HTTP, nor of any kind of line.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final, Literal
 
 import structlog
@@ -158,10 +159,12 @@ class CallControl:
         self._check_open(*self._gateways)
         await self._enter(wish, paced=False)
         with self._calls.admission.reserved():
-            record, arrival = waiting.record, waiting.arrival
-            if caller:
-                record.caller_number = caller
-            plan = await self._plan(record, arrival.line, wish, waiting)
+            record = waiting.record
+            # As the agent is to know it; it is not so yet.
+            asked = replace(
+                record, session_id=session_id, caller_number=caller or record.caller_number
+            )
+            plan = await self._plan(asked, waiting.arrival.line, wish, waiting)
             self._check_open(*self._gateways)
             self._check_free(session_id, waiting)
             self._waiting(wish)

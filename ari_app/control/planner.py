@@ -16,7 +16,7 @@ from ari_app.records.record import CallRecord
 
 @dataclass(frozen=True, slots=True)
 class PlannerOptions:
-    """What holds for every plan.
+    """The options of every plan.
 
     Attributes:
         agent_id: The agent of whoever names none; None: there is none.

@@ -38,7 +38,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a call ended.
+    """The end of a call.
 
     Attributes:
         status: For the dialplan.
@@ -52,7 +52,7 @@ class Outcome:
 
 
 class Result(StrEnum):
-    """What became of a call that we placed."""
+    """The result of a call that we placed."""
 
     ANSWERED = "answered"
     BUSY = "busy"
@@ -145,7 +145,7 @@ def result_of(
 
 
 class Ability(Flag):
-    """What may be asked of a line beyond sound; what it cannot do is not offered to the agent."""
+    """The abilities of a line beyond sound; what it cannot do is not offered to the agent."""
 
     NOTHING = 0
     RING = auto()
@@ -186,7 +186,7 @@ class Rings:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """Whom we call has answered."""
+    """The callee has answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,7 +325,7 @@ class LineSound(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CallEnd:
-    """What the far side may be told about a call that is over.
+    """The facts that the far side may be told about a call that is over.
 
     Attributes:
         session_id: The call.
@@ -338,7 +338,7 @@ class CallEnd:
 
 @dataclass(frozen=True, slots=True)
 class EndCause:
-    """Why the far side's channel has ended, as far as its network says.
+    """The cause of the far side's end, as far as its network says.
 
     Attributes:
         hangup_cause: ITU-T Q.850.
@@ -377,7 +377,7 @@ class OwnAudio:
 
 @dataclass(frozen=True, slots=True)
 class Placing:
-    """How somebody is to be called.
+    """The way in which somebody is to be called.
 
     Attributes:
         caller_id: Whom they see; empty leaves it to the line.

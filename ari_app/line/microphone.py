@@ -73,7 +73,7 @@ Callback = Callable[[Any, Any, int, Any, Any], None]
 
 
 class SoundCard(Protocol):
-    """Where streams come from; `PortAudio` is the real one."""
+    """A source of streams; `PortAudio` is the real one."""
 
     def rate_hz(self, wanted: int) -> int:
         """Say at which rate the devices work, `wanted` if they can.
@@ -175,7 +175,7 @@ def _unusable(error: Exception | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """How loud both sides are, in dB below full scale."""
+    """The levels of both sides, in dB below full scale."""
 
     microphone: float = _SILENT_DBFS
     loudspeaker: float = _SILENT_DBFS

@@ -1,4 +1,4 @@
-"""What the system lets this process have: file descriptors and memory."""
+"""The limits of this process: file descriptors and memory."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ _MAX_BATCH_BYTES: Final = 64 * 1024
 
 
 class Lines(Protocol):
-    """What takes a log's lines."""
+    """A sink of a log's lines."""
 
     @property
     def dropped(self) -> int:

@@ -1,4 +1,4 @@
-"""What a call keeps of what others say: so many entries, so many bytes, and whole words. Pure."""
+"""Bounds for what a call keeps of others' words: entries, bytes, whole words. Pure."""
 
 from __future__ import annotations
 

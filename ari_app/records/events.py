@@ -1,4 +1,4 @@
-"""What happens in a call, for everybody who watches: one vocabulary.
+"""The events of a call, for everybody who watches: one vocabulary.
 
 Metrics, event streams, the terminal of the demo and whatever keeps or sends records are told these,
 by way of `ari_app.records.journal`.

@@ -1,4 +1,4 @@
-"""What Prometheus is told. Labels hold slugs and codes, never a number or a name of a person."""
+"""The metrics for Prometheus. Labels hold slugs and codes, never a number or a name of a person."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class TranscriptLine:
 
 @dataclass(frozen=True, slots=True)
 class SoundReport:
-    """What became of a call's sound, in ms where not said otherwise."""
+    """The report on a call's sound, in ms where not said otherwise."""
 
     heard_by_agent_ms: float = 0.0
     silence_filled_ms: float = 0.0
@@ -43,7 +43,7 @@ class SoundReport:
 
 @dataclass(frozen=True, slots=True)
 class CallFacts:
-    """What is known about a call: the values that `from_call` in a file of HTTP tools may name."""
+    """The facts about a call: the values that `from_call` in a file of HTTP tools may name."""
 
     session_id: str = ""
     call_id: str = ""

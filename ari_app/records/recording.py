@@ -44,8 +44,8 @@ class StereoTimeline:
     after the last. A burst of late packets is therefore complete, and as long as it is.
 
     Args:
-        rate_hz: rate of both voices, 16-bit mono PCM.
-        started_at: the time (seconds, monotonic) of the first sample.
+        rate_hz: Rate of both voices, 16-bit mono PCM.
+        started_at: The time (seconds, monotonic) of the first sample.
     """
 
     def __init__(self, rate_hz: int, started_at: float) -> None:
@@ -215,7 +215,7 @@ _Work = Callable[[], None]
 
 @dataclass(slots=True)
 class RecordingStats:
-    """What became of the recordings of a process.
+    """Counters of a process's recordings.
 
     Attributes:
         saved: Complete and under their own name.

@@ -139,7 +139,7 @@ def _is_pattern(value: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ToolAnswer:
-    """What a tool did.
+    """The answer of a tool.
 
     Attributes:
         text: For the agent.

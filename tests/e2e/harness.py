@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,6 +25,7 @@ from lab.practice_agent import (
 from lab.softphone import Call, Phone
 from lab.softphone.sounds import level_dbfs
 from tests.session_view import Session
+from tests.waiting import until
 
 KEY = "sk_of_the_lab"
 HUMAN_HZ, TRANSFER_HZ = 480, 620
@@ -147,15 +147,6 @@ async def bench(
             bridge.stop()
             await running
     await asterisk.wait_until_empty(2)
-
-
-async def until(condition: Callable[[], bool], timeout: float = 10.0) -> None:
-    """Wait until `condition` holds. Raises TimeoutError."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError("it did not come true in time")
-        await asyncio.sleep(0.01)
 
 
 def profile(**parts: object) -> AgentProfile:

@@ -19,14 +19,14 @@ from lab.practice_agent import AgentBook, ConversationRecord
 from lab.softphone.call import Call
 from lab.softphone.sounds import babble, level_dbfs, tone_dbfs
 from tests.e2e.conftest import Logged
-from tests.e2e.harness import HUMAN_HZ, Bench, bench, book, profile, until
+from tests.e2e.harness import HUMAN_HZ, Bench, bench, book, profile
 from tests.session_view import Session
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 
 LOUD = -35.0
 MUSIC_HZ = 440
-STORY = "Please hold on while I read you the whole of our terms and conditions, one by one, now."
 
 
 def dead_air(call: Call, since: float) -> float:
@@ -108,37 +108,6 @@ async def test_the_caller_rings_on_and_then_gets_a_human(
         await b.all_gone()
 
 
-async def test_one_refusal_is_nothing_that_the_caller_notices(asterisk: LabAsterisk) -> None:
-    async with bench(asterisk, book(faults={"times": 1, "signed_url_status": 500})) as b:
-        call, session = await talking(b)
-        await call.wait_for_sound(LOUD, since=0)
-        assert session.outcome is None
-        assert "ari_app_agent_connect_failures_total{" not in await metrics(b)
-        await call.hang_up()
-        await b.all_gone()
-
-
-async def test_a_refused_key_is_reported_until_it_is_taken_again(
-    asterisk: LabAsterisk, logged: Logged
-) -> None:
-    async with bench(asterisk, book(faults={"signed_url_status": 401})) as b:
-        assert b.bridge.readiness().problems == []
-        call = await b.call()
-        await logged("reason=agent_unauthorized", 5)
-        host, port = b.bridge.api_address
-        url = f"http://{host}:{port}/health/ready"
-        async with aiohttp.ClientSession() as http, http.get(url) as answer:
-            assert answer.status == 503
-            assert (await answer.json())["problems"] == ["ElevenLabs refuses the key"]
-        await call.hang_up()
-        await b.all_gone()
-        b.agent.set_profile("agent_default", profile())
-        call, _ = await talking(b)
-        assert b.bridge.readiness().problems == []
-        await call.hang_up()
-        await b.all_gone()
-
-
 # --- it is lost in the middle
 
 
@@ -195,38 +164,6 @@ async def test_another_agent_takes_the_call_and_knows_what_was_said(asterisk: La
         await b.all_gone()
 
 
-@pytest.mark.parametrize(
-    "close",
-    [
-        {"code": 1011, "error": "client_error", "reason": "unknown_websocket_crash"},
-        {"code": 1001},
-    ],
-    ids=["crashed", "going away"],
-)
-async def test_whichever_way_it_dies(asterisk: LabAsterisk, close: dict[str, Any]) -> None:
-    dying = {"times": 1, "close": {"mid_response": True, "after_ms": 100, **close}}
-    async with bench(asterisk, book(faults=dying)) as b:
-        call, session = await talking(b)
-        died = await lost(b)
-        await back(b, call, session)
-        assert dead_air(call, died) < 2
-        await call.hang_up()
-        await b.all_gone()
-
-
-async def test_what_was_queued_is_heard_to_its_end(asterisk: LabAsterisk) -> None:
-    story = {"first_message": STORY, "turns": [{"say": "Where was I?"}]}
-    async with bench(asterisk, mortal(dialogue=story)) as b:
-        call, session = await talking(b)
-        died = await lost(b)
-        queued = session.sound.playout.pending_ms / 1000
-        assert queued > 2
-        await back(b, call, session)
-        assert dead_air(call, died) < 2
-        await call.hang_up()
-        await b.all_gone()
-
-
 @pytest.mark.parametrize("phrase", [False, True], ids=["music", "phrase"])
 async def test_a_long_gap_is_covered(asterisk: LabAsterisk, tmp_path: Path, phrase: bool) -> None:
     settings: dict[str, Any] = {}
@@ -270,21 +207,6 @@ async def test_an_agent_that_allows_no_override_greets_again(asterisk: LabAsteri
         await b.all_gone()
 
 
-async def test_a_caller_on_hold_hears_music_until_the_new_agent_speaks(
-    asterisk: LabAsterisk,
-) -> None:
-    dying = {"times": 1, "close": {"code": 1006, "after_ms": 3500}}
-    async with bench(asterisk, book(faults=dying, delivery={"think_ms": 1000})) as b:
-        call, session = await talking(b)
-        await b.bridge.control.hold(session.session_id, on=True)
-        await until(lambda: hears(call, MUSIC_HZ))
-        died = await lost(b)
-        await back(b, call, session)
-        assert dead_air(call, died) < 2
-        await call.hang_up()
-        await b.all_gone()
-
-
 async def test_no_other_agent_is_to_be_had(asterisk: LabAsterisk, logged: Logged) -> None:
     async with bench(asterisk, mortal()) as b:
         call, _ = await talking(b)
@@ -295,35 +217,6 @@ async def test_no_other_agent_is_to_be_had(asterisk: LabAsterisk, logged: Logged
         assert (await b.conversation(0)).conversation_id in line
         await until(lambda: hears(call, HUMAN_HZ))
         assert dead_air(call, died) < 2
-        await call.hang_up()
-        await b.all_gone()
-
-
-async def test_a_second_loss_is_the_end(asterisk: LabAsterisk, logged: Logged) -> None:
-    dying = {"times": 2, "close": {"code": 1006, "mid_response": True, "after_ms": 300}}
-    async with bench(asterisk, book(faults=dying)) as b:
-        call, _ = await talking(b)
-        died = await lost(b)
-        line = await logged("landed=human", 10)
-        assert "agent=FAILED reason=lost" in line
-        assert (await b.conversation(1)).conversation_id in line
-        await until(lambda: hears(call, HUMAN_HZ))
-        assert dead_air(call, died) < 2
-        assert len(b.agent.conversations) == 2
-        await call.hang_up()
-        await b.all_gone()
-
-
-async def test_the_dialplan_gets_the_caller_where_that_is_set(
-    asterisk: LabAsterisk, logged: Logged
-) -> None:
-    async with bench(asterisk, mortal(), agent_on_loss="dialplan") as b:
-        call, _ = await talking(b)
-        died = await lost(b)
-        assert "agent=FAILED reason=lost" in await logged("landed=human", 5)
-        await until(lambda: hears(call, HUMAN_HZ))
-        assert dead_air(call, died) < 2
-        assert len(b.agent.conversations) == 1
         await call.hang_up()
         await b.all_gone()
 
@@ -343,23 +236,6 @@ async def test_an_agent_that_is_frozen_is_found(asterisk: LabAsterisk) -> None:
 
 
 # --- it is there and says nothing
-
-
-async def test_an_agent_that_does_not_answer_is_told_so(asterisk: LabAsterisk) -> None:
-    async with bench(asterisk, book(faults={"deaf": True}), agent_silence_timeout_seconds=2) as b:
-        call, session = await talking(b)
-        await call.wait_for_sound(LOUD, since=0)
-        await call.wait_for_silence(500)
-        spoke = await call.play(babble(1000, -20))
-        assert spoke is not None
-        await call.wait_for_sound(LOUD, timeout=8)
-        record = await b.conversation()
-        told = [m for m in record.messages if m.get("type") == "user_message"]
-        assert len(told) == 1
-        await asyncio.sleep(3)
-        assert session.outcome is None
-        await call.hang_up()
-        await b.all_gone()
 
 
 async def test_one_that_stays_silent_has_failed(asterisk: LabAsterisk, logged: Logged) -> None:

@@ -21,9 +21,10 @@ from lab.faults import TcpProxy
 from lab.practice_agent import AgentBook, ConversationRecord
 from lab.softphone.call import Call
 from lab.softphone.sounds import tone, tone_dbfs
-from tests.e2e.harness import HUMAN_HZ, Bench, bench, book, loud_seconds, until
+from tests.e2e.harness import HUMAN_HZ, Bench, bench, book, loud_seconds
 from tests.e2e.test_agent_faults import MUSIC_HZ, dead_air
 from tests.session_view import Session
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 

@@ -26,7 +26,8 @@ from ari_app.records.events import CallEvent
 from ari_app.records.record import CallRecord
 from lab.asterisk import LabAsterisk
 from lab.softphone import Phone
-from tests.e2e.harness import Bench, bench, book, until
+from tests.e2e.harness import Bench, bench, book
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 
@@ -105,7 +106,13 @@ async def test_a_burst_takes_all_places_and_not_one_more(asterisk: LabAsterisk) 
             )
         )
         places.bench = b
-        b.bridge.ari.rest._observe = lambda operation, *_: requests.update([operation])
+        send = b.bridge.ari.rest.call
+
+        async def counted(operation: Operation[Any], *rest: Any) -> Any:
+            requests[operation] += 1
+            return await send(operation, *rest)
+
+        b.bridge.ari.rest.call = counted  # type: ignore[assignment, method-assign]
         phones = [await stack.enter_async_context(Phone()) for _ in range(PHONES)]
 
         async def call(number: int) -> None:

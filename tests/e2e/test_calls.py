@@ -17,16 +17,12 @@ from lab.asterisk import LabAsterisk
 from lab.practice_agent import AgentBook
 from lab.softphone import CallOver, Phone
 from lab.softphone.sounds import babble, level_dbfs, tone, tone_dbfs
-from tests.e2e.conftest import Logged
 from tests.e2e.harness import (
-    CHATTY,
-    HUMAN_HZ,
-    TRANSFER_HZ,
     bench,
     book,
     profile,
-    until,
 )
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 
@@ -241,188 +237,15 @@ async def test_the_last_words_are_heard_before_the_call_ends(
     assert heard[at : at + said.size].size == said.size, "the last word was cut"
 
 
-async def test_the_caller_hangs_up_in_the_middle_of_a_word(asterisk: LabAsterisk) -> None:
-    async with bench(asterisk) as b:
-        for _ in range(10):
-            call = await b.call()
-            await call.wait_for_sound(LOUD, since=0)
-            await call.hang_up()
-            await b.all_gone()
-        assert len(b.sessions()) == 10
-        for session in b.sessions():
-            assert session.outcome is not None
-            assert session.outcome.reason == "caller_hung_up"
-        assert {c.closing.code for c in b.agent.conversations if c.closing} == {1000}
-
-
-async def test_the_caller_gives_up_while_it_rings(asterisk: LabAsterisk) -> None:
-    async with bench(asterisk, book(faults={"metadata_delay_ms": 3000})) as b:
-        call = await b.dial()
-        await call.rung()
-        await asyncio.sleep(0.2)
-        await call.hang_up()
-        await b.all_gone()
-
-
-async def test_ten_calls_at_once(asterisk: LabAsterisk, logged: Logged) -> None:
-    async with bench(asterisk) as b:
-        calls = await asyncio.gather(*(b.call() for _ in range(10)))
-        assert b.bridge.calls.count() == 10
-        await asyncio.gather(*(call.wait_for_sound(LOUD, since=0) for call in calls))
-        eleventh = await b.call()
-        await eleventh.wait_for_sound(LOUD, since=0)
-        assert tone_dbfs(eleventh.heard_pcm()[-800:], HUMAN_HZ) > -40
-        await logged("landed=human stasis=SUCCESS agent=REJECTED reason=at_capacity")
-        await asyncio.gather(*(call.hang_up() for call in (*calls, eleventh)))
-        await b.all_gone()
-
-
-@pytest.mark.parametrize(
-    ("faults", "reason"),
-    [
-        ({"signed_url_status": 500}, "agent_unavailable"),
-        ({"signed_url_status": 401}, "agent_unauthorized"),
-        ({"signed_url_status": 429}, "agent_rate_limited"),
-        ({"handshake_status": 503}, "agent_unavailable"),
-        ({"no_metadata": True}, "agent_timeout"),
-        ({"close": {"code": 1008, "reason": "override_error"}}, "agent_override_error"),
-        (
-            {"close": {"code": 1002, "reason": "This request exceeds your quota limit."}},
-            "agent_quota",
-        ),
-    ],
-    ids=str,
-)
-async def test_an_agent_that_cannot_be_reached(
-    asterisk: LabAsterisk, faults: dict[str, object], reason: str
-) -> None:
-    settings = {"agent_connect_timeout_seconds": 1}
-    async with bench(asterisk, book(faults=faults), **settings) as b:
-        call = await b.call()
-        assert call.progress[0].status == 180, "the caller heard ringing, not dead air"
-        await call.wait_for_sound(LOUD, since=0)
-        session = await b.session()
-        line = await asterisk.wait_for_log(f"session={session.session_id}")
-        assert f"landed=human stasis=SUCCESS agent=FAILED reason={reason} " in line
-        await call.hang_up()
-        await b.all_gone()
-
-
-@pytest.mark.parametrize(
-    ("close", "reason"),
-    [
-        ({"code": 1006, "after_ms": 1000}, "lost"),
-        ({"code": 1002, "reason": "llm_timeout", "after_ms": 1000, "error": "client_error"}, None),
-        ({"code": 1011, "after_ms": 1000}, "crashed"),
-    ],
-    ids=str,
-)
-async def test_an_agent_that_is_lost_in_the_middle(
-    asterisk: LabAsterisk, close: dict[str, object], reason: str | None
-) -> None:
-    async with bench(asterisk, book(faults={"close": close})) as b:
-        call = await b.call()
-        session = await b.session()
-        line = await asterisk.wait_for_log(f"session={session.session_id}", 10)
-        assert "landed=human stasis=SUCCESS agent=FAILED" in line
-        if reason is not None:
-            assert f"reason={reason} " in line
-        await until(lambda: tone_dbfs(call.heard_pcm()[-1600:], HUMAN_HZ) > -40)
-        await call.hang_up()
-        await b.all_gone()
-
-
-@pytest.mark.parametrize(
-    "faults",
-    [
-        {"garbage": "json"},
-        {"garbage": "binary"},
-        {"garbage": "list"},
-        {"unknown_messages": True, "null_alignment": True, "empty_audio": True},
-        {"omit_event_ids": True},
-        {"metadata_twice": True},
-        {"torn_samples": True},
-    ],
-    ids=str,
-)
-async def test_what_an_agent_may_send_without_ending_the_call(
-    asterisk: LabAsterisk, faults: dict[str, object]
-) -> None:
+async def test_what_an_agent_may_send_without_ending_the_call(asterisk: LabAsterisk) -> None:
+    odd = ("unknown_messages", "null_alignment", "empty_audio", "metadata_twice", "torn_samples")
+    faults = {"garbage": "list", **dict.fromkeys(odd, True)}
     async with bench(asterisk, book(faults=faults)) as b:
         call = await b.call()
         await call.wait_for_sound(LOUD, since=0)
         await call.wait_for_silence(500)
         await call.play(babble(1000, -20))
         await call.wait_for_sound(LOUD)
-        assert call.is_up
-        await call.hang_up()
-        await b.all_gone()
-
-
-async def test_late_audio_of_an_interrupted_response_is_not_heard(asterisk: LabAsterisk) -> None:
-    talk = {"first_message": "This goes on and on. " * 12, "turns": []}
-    async with bench(asterisk, book(dialogue=talk, faults={"late_audio_chunks": 3})) as b:
-        call = await b.call()
-        session = await b.session()
-        await call.wait_for_sound(LOUD, since=0)
-        await asyncio.sleep(0.5)
-        call.send(babble(800, -20))
-        await until(lambda: session.sound.interruptions == 1)
-        interrupted = time.monotonic()
-        await asyncio.sleep(1.5)
-        late = [a for a in call.ear.arrivals if a.at > interrupted + 0.06]
-        assert max(level_dbfs(a.pcm) for a in late) < -60
-        await call.hang_up()
-        await b.all_gone()
-
-
-async def test_a_call_that_lasts_too_long(asterisk: LabAsterisk, logged: Logged) -> None:
-    async with bench(asterisk, call_timeout_seconds=1.5) as b:
-        call = await b.call()
-        await logged("landed=human stasis=SUCCESS agent=TIMEOUT reason=call_timeout")
-        await until(lambda: tone_dbfs(call.heard_pcm()[-1600:], HUMAN_HZ) > -40)
-        await call.hang_up()
-        await b.all_gone()
-
-
-async def test_the_agent_transfers_the_caller(asterisk: LabAsterisk, logged: Logged) -> None:
-    transfer = {"name": "transfer_call", "parameters": {"to": "support"}}
-    talk = {
-        "first_message": "Hello.",
-        "turns": [
-            {
-                "say": "I will put you through.",
-                "tool": {**transfer, "say_on_success": "One moment please."},
-            }
-        ],
-    }
-    async with bench(asterisk, book(dialogue=talk)) as b:
-        call = await b.call()
-        await call.wait_for_sound(LOUD, since=0)
-        await call.wait_for_silence(500)
-        await call.play(babble(1000, -20))
-        line = await logged("landed=transfer to=support reason=agent_transfer", 15)
-        session = await b.session()
-        assert f"session={session.session_id}" in line
-        await until(lambda: tone_dbfs(call.heard_pcm()[-1600:], TRANSFER_HZ) > -40)
-        record = await b.conversation()
-        assert record.tools[0].is_error is False
-        await call.hang_up()
-        await b.all_gone()
-
-
-async def test_an_unknown_tool_is_answered_and_the_call_goes_on(asterisk: LabAsterisk) -> None:
-    tool = {"name": "open_door", "say_on_error": "I cannot open the door."}
-    talk = {"first_message": "Hello.", "turns": [{"tool": tool}]}
-    async with bench(asterisk, book(dialogue=talk)) as b:
-        call = await b.call()
-        await call.wait_for_sound(LOUD, since=0)
-        await call.wait_for_silence(500)
-        await call.play(babble(1000, -20))
-        await call.wait_for_sound(LOUD)
-        record = await b.conversation()
-        assert record.tools[0].is_error is True
-        assert "open_door" in str(record.tools[0].result)
         assert call.is_up
         await call.hang_up()
         await b.all_gone()
@@ -441,40 +264,6 @@ async def test_a_phone_that_sends_nothing_is_heard_as_silence(asterisk: LabAster
         assert session.sound.uplink_stats.filled_samples > 8000
         await call.hang_up()
         await b.all_gone()
-
-
-async def test_strangers_on_the_audio_port_disturb_nobody(asterisk: LabAsterisk) -> None:
-    async with bench(asterisk, book(**CHATTY)) as b:
-        call = await b.call()
-        await call.wait_for_sound(LOUD, since=0)
-        host, port = b.bridge.audiosocket_address
-        for hello in (
-            b"",
-            b"GET / HTTP/1.1\r\n\r\n",
-            b"\x01\x00\x10" + bytes(16),
-            b"\x10\x01\x40" + bytes(320),
-        ):
-            reader, writer = await asyncio.open_connection(host, port)
-            writer.write(hello)
-            assert await asyncio.wait_for(reader.read(), 3) in (b"", b"\x00\x00\x00")
-            writer.close()
-            await writer.wait_closed()
-        assert b.bridge.lines.refusals == {"no_uuid_in_time": 1, "malformed": 2, "unknown_uuid": 1}
-        assert call.is_up
-        stats = call.stats()
-        assert (stats.lost, stats.duplicated) == (0, 0)
-        await call.hang_up()
-        await b.all_gone()
-
-
-async def test_while_the_application_is_down_callers_go_on(
-    asterisk: LabAsterisk, logged: Logged
-) -> None:
-    async with Phone() as phone:
-        call = await phone.call(f"sip:100@{asterisk.sip_host}:{asterisk.sip_port}")
-        await logged("landed=human stasis=FAILED agent= reason=")
-        await call.hang_up()
-    await asterisk.wait_until_empty()
 
 
 async def test_calls_survive_the_loss_of_the_event_socket(asterisk: LabAsterisk) -> None:

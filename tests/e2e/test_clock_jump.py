@@ -13,7 +13,8 @@ import pytest
 from ari_app.call.states import State
 from lab.asterisk import LabAsterisk
 from lab.softphone.sounds import tone
-from tests.e2e.harness import bench, book, loud_seconds, until
+from tests.e2e.harness import bench, book, loud_seconds
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 

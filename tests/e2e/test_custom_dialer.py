@@ -15,7 +15,8 @@ from ari_app.bridge import VoiceBridge
 from ari_app.settings import load_settings
 from lab.practice_agent import PracticeAgent
 from lab.softphone.sounds import babble, level_dbfs, read_wav, silence, write_wav
-from tests.e2e.harness import KEY, book, loud_seconds, practice_config, until
+from tests.e2e.harness import KEY, book, loud_seconds, practice_config
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 

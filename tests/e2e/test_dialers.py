@@ -19,7 +19,9 @@ from lab.asterisk import LabAsterisk
 from lab.practice_agent import AgentBook
 from lab.softphone import Answer, Call, Phone
 from lab.softphone.sounds import babble
-from tests.e2e.harness import Bench, bench, book, until
+from tests.e2e.harness import Bench, bench, book
+from tests.waiting import until
+from tests.web import serving
 
 pytestmark = pytest.mark.e2e
 
@@ -292,14 +294,8 @@ async def vicidial_api() -> AsyncIterator[tuple[str, list[dict[str, str]]]]:
 
     app = web.Application()
     app.router.add_post("/agc/api.php", handle)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    host, port = runner.addresses[0][:2]
-    try:
-        yield f"http://{host}:{port}/agc/api.php", asked
-    finally:
-        await runner.cleanup()
+    async with serving(app) as url:
+        yield f"{url}/agc/api.php", asked
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,9 @@ from lab.asterisk import LabAsterisk
 from lab.softphone import Answer, CallFailed, Phone
 from lab.softphone.call import Call
 from lab.softphone.incoming import IncomingLeg
-from tests.e2e.harness import Bench, bench, book, until
+from tests.e2e.harness import Bench, bench, book
 from tests.session_view import Session
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 

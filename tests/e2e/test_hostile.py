@@ -13,7 +13,8 @@ from lab.practice_agent import AgentBook, AgentProfile
 from lab.softphone import Phone
 from lab.softphone.sounds import babble
 from tests.e2e.conftest import Logged
-from tests.e2e.harness import Bench, bench, profile, until
+from tests.e2e.harness import Bench, bench, profile
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 

@@ -15,10 +15,11 @@ import pytest
 from ari_app.call.states import State
 from lab.asterisk import LabAsterisk
 from lab.practice_agent import AgentBook
-from lab.softphone import Answer, Phone, Reject
+from lab.softphone import Answer, Phone
 from lab.softphone.policy import Policy
 from lab.softphone.sounds import babble
-from tests.e2e.harness import Bench, bench, book, until
+from tests.e2e.harness import Bench, bench, book
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 
@@ -188,38 +189,6 @@ async def test_actions_reach_the_call(asterisk: LabAsterisk) -> None:
         assert (status, problem["code"]) == (409, "not_talking")
 
 
-async def test_a_repeated_wish_calls_once(asterisk: LabAsterisk) -> None:
-    async with dialer(asterisk, Answer()) as d:
-        wish = {"called_number": NUMBER}
-        answers = await asyncio.gather(
-            *(
-                d.post("/webhook/initiate-call", wish, **{"Idempotency-Key": "order-1"})
-                for _ in range(3)
-            )
-        )
-        assert [status for status, _ in answers] == [200, 200, 200]
-        assert len({answer["session_id"] for _, answer in answers}) == 1
-        call = await d.callee.incoming(5)
-        await call.answered()
-        with pytest.raises(TimeoutError):
-            await d.callee.incoming(0.5)
-        assert len(d.bench.sessions()) == 1
-        await d.post("/webhook/end-call", {"session_id": answers[0][1]["session_id"]})
-        await d.bench.all_gone()
-
-
-async def test_a_busy_callee_is_told_as_such(asterisk: LabAsterisk) -> None:
-    async with dialer(asterisk, Reject(486)) as d:
-        _, begun = await d.post("/webhook/initiate-call", {"called_number": NUMBER})
-        path = f"/sessions/{begun['session_id']}"
-        async with d.http.get(f"{path}/events") as stream:
-            events = await read_events(stream)
-        assert events[-1]["type"] == "ended"
-        _, shown = await d.get(path)
-        assert (shown["status"], shown["result"], shown["hangup_cause"]) == ("ended", "busy", 17)
-        await d.bench.all_gone()
-
-
 async def test_at_the_limit_a_wish_is_refused_or_waits(asterisk: LabAsterisk) -> None:
     async with dialer(asterisk, Answer(), max_concurrent_calls=1) as d:
         _, first = await d.post("/webhook/initiate-call", {"called_number": NUMBER})
@@ -237,22 +206,3 @@ async def test_at_the_limit_a_wish_is_refused_or_waits(asterisk: LabAsterisk) ->
         assert status == 200
         await d.post("/webhook/end-call", {"session_id": second["session_id"]})
         await d.bench.all_gone()
-
-
-@pytest.mark.parametrize(
-    ("body", "status", "code"),
-    [
-        ({"called_number": "12345"}, 422, "invalid_number"),
-        ({"called_number": "+493023125001&PJSIP/evil"}, 422, "invalid_number"),
-        ({"called_number": "+493023125@evil"}, 422, "invalid_number"),
-        ({"call_id": "1700000000.1"}, 404, "no_such_channel"),
-        ({"called_number": NUMBER, "number": "1"}, 422, "invalid_request"),
-    ],
-)
-async def test_a_wish_that_cannot_be_granted(
-    asterisk: LabAsterisk, body: dict[str, str], status: int, code: str
-) -> None:
-    async with dialer(asterisk, Answer()) as d:
-        got, problem = await d.post("/webhook/initiate-call", body)
-        assert (got, problem["code"]) == (status, code)
-        assert d.bench.sessions() == []

@@ -13,7 +13,8 @@ import pytest
 from benchmarks.stage import GREETING_SECONDS, Stage, running_stage
 from lab.asterisk import LabAsterisk
 from tests.e2e.conftest import Logged
-from tests.e2e.harness import bench, until
+from tests.e2e.harness import bench
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 
@@ -86,25 +87,4 @@ async def test_an_asterisk_that_is_not_on_the_list(asterisk: LabAsterisk, logged
         assert b.bridge.lines.refusals["not_allowed"] >= 1
         await call.hang_up()
         await until(lambda: b.bridge.lines.half_open == 0)
-        await b.all_gone()
-
-
-async def test_who_asks_too_often_is_told_when_to_come_back(asterisk: LabAsterisk) -> None:
-    async with bench(asterisk, api_key="key", api_requests_per_second=2) as b:
-        url = "http://{}:{}".format(*b.bridge.api_address)
-        call = await b.call()
-        async with aiohttp.ClientSession(url, headers={"X-API-Key": "key"}) as http:
-            statuses = []
-            for _ in range(10):
-                async with http.post("/webhook/end-call", json={"session_id": "none"}) as response:
-                    statuses.append(response.status)
-                    retry_after = response.headers.get("Retry-After")
-            assert statuses[:4] == [404] * 4
-            assert statuses[-1] == 429
-            assert retry_after == "1"
-            await asyncio.sleep(float(retry_after))
-            async with http.post("/webhook/end-call", json={"session_id": "none"}) as response:
-                assert response.status == 404
-        assert not b.bridge.readiness().problems
-        await call.hang_up()
         await b.all_gone()

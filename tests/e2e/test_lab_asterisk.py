@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import numpy as np
 import pytest
 
 from lab.asterisk import Installation, LabAsterisk, LabError
@@ -128,26 +127,12 @@ def mounts() -> list[str]:
     return [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
 
 
-async def test_answers_for_itself(asterisk: LabAsterisk) -> None:
-    info = await asterisk.ari("GET", "asterisk/info")
-    assert info["system"]["version"] == asterisk.version
-    assert await asterisk.cli("core show version") >= f"Asterisk {asterisk.version}"
-    assert await asterisk.channels() == []
-    assert await asterisk.bridges() == []
-
-
 async def test_refuses_strangers(asterisk: LabAsterisk) -> None:
     async with (
         aiohttp.ClientSession() as session,
         session.get(f"{asterisk.ari_url}/ari/asterisk/info") as response,
     ):
         assert response.status == 401
-
-
-@pytest.mark.parametrize("module", ["chan_audiosocket", "res_audiosocket", "chan_pjsip", "app_amd"])
-async def test_has_the_modules(asterisk: LabAsterisk, module: str) -> None:
-    answer = await asterisk.ari("GET", f"asterisk/modules/{module}.so")
-    assert answer["status"] == "Running"
 
 
 async def test_starts_without_a_complaint(installation: Installation) -> None:
@@ -226,58 +211,6 @@ async def test_ends_when_its_owner_is_killed(
     assert os.listdir(tmp_path) == []
 
 
-async def test_a_call_reaches_a_person_when_the_application_is_down(asterisk: LabAsterisk) -> None:
-    mark = asterisk.log_size()
-    async with caller(asterisk, "100"):
-        line = await asterisk.wait_for_log("landed=human stasis=FAILED", since=mark)
-        assert "agent= " in line
-
-
-@pytest.mark.parametrize(
-    ("extension", "args", "state"),
-    [
-        ("100", [], "Ring"),
-        ("101", [], "Up"),
-        ("102", ["agent_id=agent_7", "customer_name=Jane"], "Ring"),
-        ("103", ["wait=30"], "Ring"),
-        ("104", ["wait=30"], "Up"),
-        ("106", ["wait=2"], "Ring"),
-        ("4930555", [], "Ring"),
-    ],
-)
-async def test_a_call_reaches_the_application(
-    asterisk: LabAsterisk, extension: str, args: list[str], state: str
-) -> None:
-    async with application(asterisk) as app, Phone(username="1001") as phone:
-        call = await phone.dial(f"sip:{extension}@{asterisk.sip_host}:{asterisk.sip_port}")
-        start = await app.event("StasisStart")
-        assert start["args"] == args
-        assert start["channel"]["state"] == state
-        assert start["channel"]["name"].startswith("PJSIP/lab-")
-        assert start["channel"]["caller"]["number"] == "1001"
-        await call.hang_up()
-    await asterisk.wait_until_empty()
-
-
-@pytest.mark.parametrize(
-    ("extension", "heard_hz"), [("601", 1004), ("605", 440), ("100", 480)], ids=str
-)
-async def test_where_a_call_ends_up_can_be_heard(
-    asterisk: LabAsterisk, extension: str, heard_hz: int
-) -> None:
-    async with Phone() as phone:
-        call = await phone.call(f"sip:{extension}@{asterisk.sip_host}:{asterisk.sip_port}")
-        await call.wait_for_sound(timeout=5)
-        await asyncio.sleep(0.6)
-        sound = np.frombuffer(call.heard_pcm(), np.int16)[-4000:]
-        await call.hang_up()
-    spectrum = np.abs(np.fft.rfft(sound * np.hanning(len(sound))))
-    assert np.fft.rfftfreq(len(sound), 1 / 8000)[spectrum.argmax()] == pytest.approx(
-        heard_hz, abs=3
-    )
-    await asterisk.wait_until_empty()
-
-
 async def test_calls_phones_that_register(asterisk: LabAsterisk) -> None:
     registrar = f"sip:{asterisk.sip_host}:{asterisk.sip_port}"
     for name, endpoint in (("phone1", "PJSIP/phone1"), ("trunk", "PJSIP/4930555@trunk")):
@@ -289,77 +222,6 @@ async def test_calls_phones_that_register(asterisk: LabAsterisk) -> None:
                 await call.answered()
             await call.hang_up()
         await asterisk.wait_until_empty()
-
-
-async def test_calls_phones_by_address(asterisk: LabAsterisk) -> None:
-    async with Phone() as phone:
-        for endpoint in ("lab", "wideband"):
-            target = f"PJSIP/{endpoint}/sip:1000@{phone.address.host}:{phone.address.port}"
-            await asterisk.ari("POST", "channels", endpoint=target, **TEST_TONE)
-            async with asyncio.timeout(5):
-                call = await phone.incoming()
-                await call.answered()
-            await call.hang_up()
-    await asterisk.wait_until_empty()
-
-
-@pytest.mark.parametrize(
-    ("variables", "landed"),
-    [
-        ({"AGENT_STATUS": "COMPLETED", "AGENT_REASON": "done"}, "landed=bye reason=done "),
-        (
-            {"AGENT_STATUS": "TRANSFER", "AGENT_TRANSFER_TO": "2001"},
-            "landed=transfer to=2001 ",
-        ),
-        (
-            {"AGENT_STATUS": "TIMEOUT", "AGENT_SESSION_ID": "s1", "AGENT_CONVERSATION_ID": "c1"},
-            "landed=human stasis=SUCCESS agent=TIMEOUT reason= session=s1 conversation=c1",
-        ),
-        ({"AGENT_STATUS": "REJECTED"}, "landed=human stasis=SUCCESS agent=REJECTED "),
-        ({"AGENT_STATUS": "FAILED"}, "landed=human stasis=SUCCESS agent=FAILED "),
-        ({}, "landed=human stasis=SUCCESS agent= "),
-    ],
-    ids=["completed", "transfer", "timeout", "rejected", "failed", "none"],
-)
-async def test_a_call_goes_on_in_the_dialplan(
-    asterisk: LabAsterisk, variables: dict[str, str], landed: str
-) -> None:
-    mark = asterisk.log_size()
-    async with application(asterisk) as app, caller(asterisk, "101"):
-        start = await app.event("StasisStart")
-        await app.send_back(start["channel"]["id"], **variables)
-        assert landed in await asterisk.wait_for_log("landed=", since=mark)
-
-
-async def test_media_comes_over_audiosocket(asterisk: LabAsterisk) -> None:
-    wanted = uuid.uuid4()
-    first: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        first.set_result(await reader.readexactly(19))
-        writer.write(b"\x00\x00\x00")
-        writer.close()
-        await writer.wait_closed()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server, application(asterisk) as app:
-        host, port = server.sockets[0].getsockname()
-        channel = await asterisk.ari(
-            "POST",
-            "channels/externalMedia",
-            app=asterisk.app,
-            external_host=f"{host}:{port}",
-            encapsulation="audiosocket",
-            transport="tcp",
-            format="slin",
-            data=str(wanted),
-        )
-        start = await app.event("StasisStart")
-        assert start["channel"]["id"] == channel["id"]
-        assert start["channel"]["name"].startswith("AudioSocket/")
-        assert await first == b"\x01\x00\x10" + wanted.bytes
-        assert (await app.event("StasisEnd"))["channel"]["id"] == channel["id"]
-    await asterisk.wait_until_empty()
 
 
 async def test_takes_more_dialplan_and_more_phones(installation: Installation) -> None:

@@ -5,21 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from ari_app.audio.g711 import ulaw_to_pcm
 from ari_app.call.states import State
-from ari_app.control.control import NotPossible, SessionNotFound
 from lab.asterisk import LabAsterisk
 from lab.practice_agent import AgentBook, ConversationRecord
 from lab.softphone.call import Call
 from lab.softphone.sounds import babble, level_dbfs, tone, tone_dbfs
-from tests.e2e.harness import HUMAN_HZ, Bench, bench, book, profile, until
+from tests.e2e.harness import HUMAN_HZ, Bench, bench, book, profile
 from tests.session_view import Session
+from tests.waiting import until
+from tests.web import serving
 
 pytestmark = pytest.mark.e2e
 
@@ -90,39 +89,11 @@ async def test_keys_reach_the_agent_once(
         await b.all_gone()
 
 
-async def test_sensitive_keys_are_not_written_down(
-    asterisk: LabAsterisk, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
-) -> None:
-    async with bench(asterisk, book(**QUIET), dtmf_sensitive=True) as b:
-        call, session = await talking(b)
-        await call.send_digits("739182#")
-        record = await b.conversation()
-        await until(lambda: bool(sent(record, "user_message")))
-        assert sent(record, "user_message")[0]["text"] == "739182"
-        assert [line.text for line in session.transcript] == ["[digits]"]
-        await call.hang_up()
-        await b.all_gone()
-    printed = capsys.readouterr()
-    assert "739182" not in printed.out + printed.err + caplog.text
-
-
 async def test_the_agent_presses_keys(asterisk: LabAsterisk) -> None:
     async with bench(asterisk, tool("send_dtmf", digits="12#")) as b:
         call, _, record = await use_tool(b)
         assert record.tools[0].is_error is False
         await until(lambda: "".join(d.digit for d in call.ear.digits) == "12#")
-        await call.hang_up()
-        await b.all_gone()
-
-
-async def test_keys_from_outside(asterisk: LabAsterisk) -> None:
-    async with bench(asterisk) as b:
-        call, session = await talking(b)
-        with pytest.raises(NotPossible) as refused:
-            await b.bridge.control.send_dtmf(session.session_id, "12x")
-        assert refused.value.code == "bad_digits"
-        await b.bridge.control.send_dtmf(session.session_id, "98")
-        await until(lambda: "".join(d.digit for d in call.ear.digits) == "98")
         await call.hang_up()
         await b.all_gone()
 
@@ -137,17 +108,6 @@ async def test_the_agent_sets_a_variable_that_it_may(asterisk: LabAsterisk) -> N
         assert record.tools[0].is_error is False
         value = await b.bridge.ari.channels.get_channel_var(session.call_id, "TOPIC")
         assert value == "invoice 17, urgent"
-        await call.hang_up()
-        await b.all_gone()
-
-
-async def test_the_agent_sets_a_variable_that_it_may_not(asterisk: LabAsterisk) -> None:
-    agents = tool("set_variable", name="CALLERID", value="x")
-    async with bench(asterisk, agents, agent_variables="TOPIC") as b:
-        call, _, record = await use_tool(b)
-        assert record.tools[0].is_error is True
-        assert "not among those" in str(record.tools[0].result)
-        await call.wait_for_sound(LOUD)
         await call.hang_up()
         await b.all_gone()
 
@@ -168,51 +128,7 @@ async def test_the_agent_puts_the_caller_on_hold_until_it_speaks(asterisk: LabAs
         await b.all_gone()
 
 
-async def test_a_tool_of_the_file_answers_the_agent(asterisk: LabAsterisk, tmp_path: Path) -> None:
-    async with service({"state": "shipped"}) as (url, asked):
-        file = tmp_path / "tools.yaml"
-        file.write_text(
-            f"""
-tools:
-  - name: look_up_order
-    description: Looks up an order.
-    url: {url}
-    method: POST
-    parameters:
-      type: object
-      required: [order]
-      properties:
-        order: {{type: string}}
-    from_call:
-      phone: caller_number
-"""
-        )
-        async with bench(asterisk, tool("look_up_order", order="17"), tools_file=file) as b:
-            call, _, record = await use_tool(b)
-            assert record.tools[0].is_error is False
-            assert "shipped" in str(record.tools[0].result)
-            assert asked[0][0] == {"order": "17", "phone": "phone"}
-            await call.hang_up()
-            await b.all_gone()
-
-
 # --- hold
-
-
-async def test_hold_from_outside(asterisk: LabAsterisk) -> None:
-    async with bench(asterisk, book(**QUIET)) as b:
-        call, session = await talking(b)
-        await b.bridge.control.hold(session.session_id, on=True)
-        await until(lambda: heard(call, MUSIC_HZ))
-        assert session.state is State.HOLDING
-        await b.bridge.control.hold(session.session_id, on=False)
-        await until(lambda: session.state is State.TALKING)
-        await until(lambda: level_dbfs(call.heard_pcm()[-1600:]) < -60)
-        await b.bridge.control.hold(session.session_id, on=True)
-        await until(lambda: heard(call, MUSIC_HZ))
-        await b.bridge.control.end(session.session_id)
-        await asyncio.wait_for(call.ended, 5)
-        await b.all_gone()
 
 
 async def test_the_phone_holds_us(asterisk: LabAsterisk) -> None:
@@ -239,77 +155,10 @@ async def test_the_phone_holds_us(asterisk: LabAsterisk) -> None:
         await b.all_gone()
 
 
-async def test_the_phone_holds_us_too_long(asterisk: LabAsterisk) -> None:
-    async with bench(asterisk, book(**QUIET), hold_timeout_seconds=0.8) as b:
-        call, session = await talking(b)
-        await call.hold()
-        await asyncio.sleep(0.3)
-        await call.unhold()
-        await asyncio.sleep(0.8)
-        assert session.state is State.TALKING
-        await call.hold()
-        line = await asterisk.wait_for_log(f"session={session.session_id}")
-        assert "agent=TIMEOUT reason=hold_timeout" in line
-        await call.hang_up()
-        await b.all_gone()
-
-
-async def test_the_agent_hears_nothing_while_the_caller_is_muted(asterisk: LabAsterisk) -> None:
-    formats = {"user_input": "ulaw_8000", "agent_output": "ulaw_8000"}
-    async with bench(asterisk, book(formats=formats, **QUIET)) as b:
-        call, session = await talking(b)
-        record = await b.conversation()
-        await b.bridge.control.mute(session.session_id, True)
-        await call.play(tone(1000, 600, -10))
-        muted = len(record.user_audio)
-        pcm = ulaw_to_pcm(b"".join(arrival.payload for arrival in record.user_audio[:muted]))
-        assert level_dbfs(pcm) < -60
-        await b.bridge.control.mute(session.session_id, False)
-        await call.play(tone(1000, 600, -10))
-        pcm = ulaw_to_pcm(b"".join(arrival.payload for arrival in record.user_audio[muted:]))
-        assert level_dbfs(pcm) > -30
-        await call.hang_up()
-        await b.all_gone()
-
-
 # --- from outside
 
 
-async def test_something_is_said_to_the_agent(asterisk: LabAsterisk) -> None:
-    async with bench(asterisk, book(**QUIET)) as b:
-        call, session = await talking(b)
-        await b.bridge.control.say_to_agent(session.session_id, "context", "A good customer.")
-        await b.bridge.control.say_to_agent(session.session_id, "user", "Hello?")
-        record = await b.conversation()
-        await until(lambda: bool(sent(record, "user_message")))
-        assert sent(record, "contextual_update")[0]["text"] == "A good customer."
-        assert sent(record, "user_message")[0]["text"] == "Hello?"
-        await call.hang_up()
-        await b.all_gone()
-        with pytest.raises(NotPossible):
-            await b.bridge.control.hold(session.session_id, on=True)
-        with pytest.raises(SessionNotFound):
-            await b.bridge.control.mute("nobody", True)
-        assert await b.bridge.control.end(session.session_id) is session.record
-
-
 # --- time-outs
-
-
-async def test_nobody_says_anything(asterisk: LabAsterisk) -> None:
-    async with bench(asterisk, no_speech_timeout_seconds=1.5) as b:
-        call, session = await talking(b)
-        await call.wait_for_sound(LOUD, since=0)
-        await call.wait_for_silence(500)
-        await call.play(babble(2500, -20))
-        await call.wait_for_sound(LOUD)
-        assert session.state is State.TALKING
-        line = await asterisk.wait_for_log(f"session={session.session_id}", 10)
-        assert "agent=TIMEOUT reason=no_speech" in line
-        await until(lambda: heard(call, HUMAN_HZ))
-        assert (session.record.seconds or 0) > 3
-        await call.hang_up()
-        await b.all_gone()
 
 
 # --- before the call
@@ -326,13 +175,8 @@ async def service(answer: object, delay: float = 0.0) -> AsyncIterator[tuple[str
 
     app = web.Application()
     app.router.add_post("/before", handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/before", asked
-    finally:
-        await runner.cleanup()
+    async with serving(app) as url:
+        yield f"{url}/before", asked
 
 
 async def test_a_service_chooses_the_agent(asterisk: LabAsterisk) -> None:

@@ -18,8 +18,9 @@ from lab.practice_agent import AgentBook
 from lab.softphone import Answer, Phone, Reject, Ring
 from lab.softphone.policy import Policy
 from lab.softphone.sounds import babble, level_dbfs, silence, tone_dbfs
-from tests.e2e.harness import TRANSFER_HZ, Bench, bench, book, until
+from tests.e2e.harness import TRANSFER_HZ, Bench, bench, book
 from tests.session_view import Session
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 
@@ -116,16 +117,6 @@ async def test_a_call_of_ours_is_hung_up_when_the_agent_ends_it(asterisk: LabAst
         assert ending.by == "far"
         await b.all_gone()
     assert session.end_reason == "agent_ended"
-    assert session.record.result == "answered"
-
-
-async def test_a_callee_who_answers_without_ringing(asterisk: LabAsterisk) -> None:
-    async with callee_and_bench(asterisk, Answer()) as (callee, b):
-        session = await b.initiate(Wish(called_number=NUMBER))
-        call = await callee.incoming(5)
-        await call.wait_for_sound(LOUD, since=0)
-        await call.hang_up()
-        await b.all_gone()
     assert session.record.result == "answered"
 
 
@@ -253,42 +244,6 @@ async def test_a_callee_behind_the_dialplan_of_a_pbx(
             await b.all_gone(10)
 
 
-@pytest.mark.parametrize(
-    "number", ["", "12", "+49 30 12&PJSIP/1", "+493023125001,tT", "${EXTEN}", "+49\n3023125001"]
-)
-async def test_nothing_but_a_number_is_dialled(asterisk: LabAsterisk, number: str) -> None:
-    async with bench(asterisk) as b:
-        with pytest.raises(ControlRefused) as refused:
-            await b.initiate(Wish(called_number=number))
-        assert refused.value.code == "invalid_number"
-        assert b.sessions() == []
-
-
-async def test_the_callee_gives_up_while_the_agent_is_being_reached(asterisk: LabAsterisk) -> None:
-    slow = book(faults={"metadata_delay_ms": 3000})
-    async with callee_and_bench(asterisk, Answer(), slow) as (callee, b):
-        session = await b.initiate(Wish(called_number=NUMBER))
-        call = await callee.incoming(5)
-        await call.answered()
-        await until(lambda: session.state is State.CONNECTING)
-        await call.hang_up()
-        await ended(session)
-        assert session.record.result == "answered"
-        await b.all_gone()
-
-
-async def test_an_agent_that_cannot_be_reached_ends_the_ringing(asterisk: LabAsterisk) -> None:
-    broken = book(faults={"signed_url_status": 500})
-    async with callee_and_bench(asterisk, Ring(), broken) as (callee, b):
-        session = await b.initiate(Wish(called_number=NUMBER))
-        call = await callee.incoming(5)
-        await asyncio.wait_for(call.ended, 5)
-        await ended(session)
-        assert session.end_reason == "agent_unavailable"
-        assert session.record.result == "failed"
-        await b.all_gone()
-
-
 async def test_a_call_of_ours_is_transferred_into_the_dialplan(asterisk: LabAsterisk) -> None:
     async with callee_and_bench(asterisk, Answer()) as (callee, b):
         session = await b.initiate(Wish(called_number=NUMBER))
@@ -399,29 +354,6 @@ async def test_the_callee_hangs_up_while_the_dialplan_listens(asterisk: LabAster
         await b.all_gone()
 
 
-async def test_one_more_than_the_limit_is_refused_or_waits(asterisk: LabAsterisk) -> None:
-    async with callee_and_bench(asterisk, Answer(), max_concurrent_calls=1) as (callee, b):
-        first = await b.initiate(Wish(called_number=NUMBER))
-        call = await callee.incoming(5)
-        with pytest.raises(ControlRefused) as refused:
-            await b.initiate(Wish(called_number=NUMBER))
-        assert refused.value.code == "capacity"
-        assert refused.value.retry_after
-        with pytest.raises(ControlRefused) as late:
-            await b.initiate(Wish(called_number=NUMBER, wait_seconds=0.3))
-        assert late.value.code == "queue_timeout"
-        waiting = asyncio.create_task(b.initiate(Wish(called_number=NUMBER, wait_seconds=10)))
-        await asyncio.sleep(0.2)
-        assert not waiting.done()
-        await call.hang_up()
-        second = await waiting
-        assert second is not first
-        call = await callee.incoming(5)
-        await call.wait_for_sound(LOUD, since=0)
-        await call.hang_up()
-        await b.all_gone()
-
-
 async def test_calls_a_second_are_limited(asterisk: LabAsterisk) -> None:
     async with callee_and_bench(asterisk, Reject(486), outbound_calls_per_second=2) as (_, b):
         await b.initiate(Wish(called_number=NUMBER))
@@ -436,29 +368,6 @@ async def test_calls_a_second_are_limited(asterisk: LabAsterisk) -> None:
         )
         assert 1.3 < time.monotonic() - began < 2.5
         await b.all_gone()
-
-
-async def test_a_name_is_given_once(asterisk: LabAsterisk) -> None:
-    async with callee_and_bench(asterisk, Ring()) as (callee, b):
-        session = await b.initiate(Wish(called_number=NUMBER, session_id="mine-1"))
-        assert session.session_id == "mine-1"
-        await callee.incoming(5)
-        with pytest.raises(ControlRefused) as refused:
-            await b.initiate(Wish(called_number=NUMBER, session_id="mine-1"))
-        assert refused.value.code == "session_exists"
-        await b.bridge.control.end("mine-1")
-        await b.all_gone()
-
-
-async def test_a_call_is_taken_back_in_the_moment_that_it_is_placed(
-    asterisk: LabAsterisk,
-) -> None:
-    async with callee_and_bench(asterisk, Ring()) as (callee, b):
-        for _ in range(5):
-            session = await b.initiate(Wish(called_number=NUMBER))
-            await b.bridge.control.end(session.session_id)
-            await b.all_gone()
-        await until(lambda: not callee.calls)
 
 
 async def test_a_call_is_taken_back_while_the_dialplan_listens(asterisk: LabAsterisk) -> None:

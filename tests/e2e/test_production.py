@@ -16,7 +16,7 @@ from lab.asterisk import Installation, LabAsterisk
 from lab.softphone import Answer, CallFailed, Phone
 from lab.softphone.call import Call
 from lab.softphone.sounds import babble
-from tests.e2e.harness import Bench, bench, book, until
+from tests.e2e.harness import Bench, bench, book
 from tests.e2e.production import (
     CARRIER_USER,
     CUSTOMER,
@@ -27,6 +27,7 @@ from tests.e2e.production import (
     production_asterisk,
     production_files,
 )
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 

@@ -26,8 +26,10 @@ from lab.asterisk import LabAsterisk
 from lab.practice_agent import AgentBook, PracticeAgent, PracticeConfig
 from lab.softphone import Phone
 from lab.softphone.sounds import babble
-from tests.e2e.harness import profile, until
+from tests.e2e.harness import profile
 from tests.e2e.test_serve import Served, environment, served
+from tests.waiting import until
+from tests.web import serving
 
 pytestmark = pytest.mark.e2e
 
@@ -70,13 +72,8 @@ async def outside(known: Secrets) -> AsyncIterator[tuple[str, list[str]]]:
 
     app = web.Application()
     app.router.add_route("*", "/{path}", handle)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}", urls
-    finally:
-        await runner.cleanup()
+    async with serving(app) as url:
+        yield url, urls
 
 
 def tools_yaml(url: str) -> str:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
 
 from lab.asterisk import LabAsterisk
-from lab.softphone import Call, CallFailed, CallOver, Phone
-from lab.softphone.sdp import Direction
+from lab.softphone import CallFailed, Phone
 from lab.softphone.sounds import babble, level_dbfs, tone, tone_dbfs
 
 pytestmark = pytest.mark.e2e
@@ -59,59 +56,6 @@ async def test_other_packet_lengths(asterisk: LabAsterisk, phone: Phone, ptime_m
     await call.hang_up()
 
 
-async def test_a_tone_from_asterisk(asterisk: LabAsterisk, phone: Phone) -> None:
-    call = await phone.call(uri(asterisk, "601"), timeout=PATIENCE_S)
-    await call.wait_for_sound(timeout=PATIENCE_S)
-    await asyncio.sleep(0.5)
-    assert tone_dbfs(call.heard_pcm()[320:], 1004) > -6
-    await call.hang_up()
-
-
-async def test_digits_come_back_from_echo(asterisk: LabAsterisk, phone: Phone) -> None:
-    call = await phone.call(uri(asterisk, "600"), timeout=PATIENCE_S)
-    await call.send_digits("159*D")
-    assert await call.wait_for_digits(5, PATIENCE_S) == "159*D"
-    await call.hang_up()
-
-
-async def test_asterisk_hangs_up(asterisk: LabAsterisk, phone: Phone) -> None:
-    call = await phone.call(uri(asterisk, "600"), timeout=PATIENCE_S)
-    # Echo() ends on this key, most likely before we are done with it.
-    with contextlib.suppress(CallOver):
-        await call.send_digits("#")
-    ending = await asyncio.wait_for(call.ended, PATIENCE_S)
-    assert (ending.by, ending.status, ending.cause) == ("far", 200, 16)
-
-
-def directions(call: Call) -> tuple[Direction | None, bool]:
-    return call.agreement.direction if call.agreement else None, call.mouth.paused
-
-
-async def test_hold_and_unhold(asterisk: LabAsterisk, phone: Phone) -> None:
-    call = await phone.call(uri(asterisk, "601"), timeout=PATIENCE_S)
-    await call.wait_for_sound(timeout=PATIENCE_S)
-    await call.hold()
-    assert directions(call) == (Direction.SEND, True)
-    await call.unhold()
-    assert directions(call) == (Direction.BOTH, False)
-    await call.wait_for_sound(timeout=PATIENCE_S)
-    await call.hang_up()
-
-
-async def test_cancel_while_it_rings(asterisk: LabAsterisk, phone: Phone) -> None:
-    call = await phone.dial(uri(asterisk, "604"))
-    assert (await call.rung()).status == 180
-    ending = await call.hang_up()
-    assert (ending.by, ending.status) == ("us", 487)
-
-
-@pytest.mark.parametrize(("extension", "status"), [("nobody", 404), ("603", 486), ("606", 503)])
-async def test_refusals(asterisk: LabAsterisk, phone: Phone, extension: str, status: int) -> None:
-    with pytest.raises(CallFailed) as failure:
-        await phone.call(uri(asterisk, extension), timeout=PATIENCE_S)
-    assert failure.value.status == status
-
-
 async def test_asterisk_calls_a_phone_that_has_registered(asterisk: LabAsterisk) -> None:
     async with Phone(username="phone1") as phone:
         await phone.register(f"sip:{asterisk.sip_host}:{asterisk.sip_port}")
@@ -148,14 +92,3 @@ async def test_digest(asterisk: LabAsterisk, password: str) -> None:
             (asterisk.run_dir / "etc/pjsip.d/guarded.conf").unlink()
     await asterisk.cli("module reload res_pjsip.so")
     await asterisk.wait_until_empty(PATIENCE_S)
-
-
-async def test_ten_calls_at_once(asterisk: LabAsterisk, phone: Phone) -> None:
-    calls = await asyncio.gather(
-        *(phone.call(uri(asterisk, "600"), timeout=PATIENCE_S) for _ in range(10))
-    )
-    await asyncio.gather(*(call.play(tone(440, 300)) for call in calls))
-    for call in calls:
-        await call.wait_for_sound(since=call.started_at, timeout=PATIENCE_S)
-    await asyncio.gather(*(call.hang_up() for call in calls))
-    assert phone.agent.malformed == 0

@@ -29,8 +29,9 @@ from lab.practice_agent import PracticeAgent
 from lab.softphone import Phone
 from lab.softphone.call import Call
 from lab.softphone.sounds import babble
-from tests.e2e.harness import bench, book, practice_config, until
+from tests.e2e.harness import bench, book, practice_config
 from tests.e2e.test_serve import environment
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 

@@ -18,8 +18,9 @@ from lab.faults import TcpProxy
 from lab.practice_agent import PracticeAgent
 from lab.softphone import Answer, Call, Phone, Ring
 from lab.softphone.sounds import tone, tone_dbfs
-from tests.e2e.harness import HUMAN_HZ, practice_config, until
+from tests.e2e.harness import HUMAN_HZ, practice_config
 from tests.e2e.test_serve import Served, environment, is_worker, served
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 

@@ -25,9 +25,10 @@ from ari_app.line.asterisk.line import Asterisk, AsteriskLine
 from ari_app.settings import Settings, load_settings
 from lab.load.server import LoadServer
 from tests.unit.agent.elevenlabs.fake_agent import API_KEY, FakeAgent
-from tests.unit.call.stage import Notes, until
+from tests.unit.call.stage import Notes
 from tests.unit.line.asterisk.ari.fake_ari import PASSWORD, USERNAME, Answer, FakeAri, json_answer
 from tests.unit.line.asterisk.ari.samples import ASTERISK_INFO
+from tests.waiting import until
 
 Make = Callable[..., Settings]
 URLS: WeakKeyDictionary[LoadServer, str] = WeakKeyDictionary()

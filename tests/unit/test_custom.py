@@ -23,8 +23,9 @@ from ari_app.errors import ConfigError
 from ari_app.settings import Settings, load_settings
 from lab.load.server import LoadServer
 from tests.unit.agent.elevenlabs.fake_agent import API_KEY, FakeAgent, FakeConversation
-from tests.unit.call.stage import Notes, until
+from tests.unit.call.stage import Notes
 from tests.unit.line.asterisk.ari.fake_ari import PASSWORD, USERNAME
+from tests.waiting import until
 
 Make = Callable[..., Settings]
 KEY = {"X-API-Key": "key-of-the-dialer"}

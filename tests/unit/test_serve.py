@@ -22,8 +22,8 @@ from ari_app.serve import serve, supervise
 from ari_app.settings import Settings, load_settings
 from lab.load.server import LoadServer
 from tests.unit.agent.elevenlabs.fake_agent import API_KEY, FakeAgent
-from tests.unit.call.stage import until
 from tests.unit.line.asterisk.ari.fake_ari import PASSWORD, USERNAME, Answer, FakeAri
+from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -53,17 +53,22 @@ def settings_for(ari_url: str, agent_url: str, **changes: Any) -> Settings:
     return load_settings(None, **(complete | changes))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_it_serves_until_a_signal(number: signal.Signals) -> None:
+@pytest.fixture
+async def url() -> AsyncIterator[str]:
+    """An Asterisk's address."""
     asterisk = LoadServer("voice-agent", USERNAME, PASSWORD)
-    url = await asterisk.start()
+    yield await asterisk.start()
+    await asterisk.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_it_serves_until_a_signal(url: str, number: signal.Signals) -> None:
     async with FakeAgent() as agent:
         with capture_logs() as logs:
             serving = asyncio.create_task(serve(settings_for(url, agent.base_url)))
             await until(lambda: "asterisk_connected" in [entry["event"] for entry in logs])
             os.kill(os.getpid(), number)
             await serving
-    await asterisk.close()
     said = {entry["event"]: entry for entry in logs}
     assert said["serving"]["app"] == "voice-agent"
     assert said["serving"]["audiosocket"].startswith("127.0.0.1:")
@@ -109,19 +114,14 @@ async def test_the_wait_for_asterisk_ends_with_a_signal() -> None:
     assert "serving" not in [entry["event"] for entry in logs]
 
 
-async def test_a_key_that_is_refused_is_said_at_once() -> None:
-    asterisk = LoadServer("voice-agent", USERNAME, PASSWORD)
-    url = await asterisk.start()
+async def test_a_key_that_is_refused_is_said_at_once(url: str) -> None:
     async with FakeAgent() as agent:
         settings = settings_for(url, agent.base_url, elevenlabs_api_key="sk_wrong")
         with pytest.raises(ConfigError, match="refuses ELEVENLABS_API_KEY"):
             await serve(settings)
-    await asterisk.close()
 
 
-async def test_what_may_be_over_in_a_minute_is_only_a_warning() -> None:
-    asterisk = LoadServer("voice-agent", USERNAME, PASSWORD)
-    url = await asterisk.start()
+async def test_what_may_be_over_in_a_minute_is_only_a_warning(url: str) -> None:
     with socket.socket() as closed, capture_logs() as logs:
         closed.bind(("127.0.0.1", 0))
         agent_url = f"http://127.0.0.1:{closed.getsockname()[1]}"
@@ -129,7 +129,6 @@ async def test_what_may_be_over_in_a_minute_is_only_a_warning() -> None:
         await until(lambda: "asterisk_connected" in [entry["event"] for entry in logs])
         os.kill(os.getpid(), signal.SIGTERM)
         await serving
-    await asterisk.close()
     (warning,) = (entry for entry in logs if entry["event"] == "check")
     assert (warning["log_level"], warning["what"]) == ("warning", "Agent")
     assert "cannot be reached" in warning["found"]
@@ -208,10 +207,8 @@ async def test_a_worker_that_is_orphaned_drains(line: tuple[socket.socket, socke
 
 
 async def test_a_worker_tells_that_the_application_is_anothers(
-    line: tuple[socket.socket, socket.socket],
+    url: str, line: tuple[socket.socket, socket.socket]
 ) -> None:
-    asterisk = LoadServer("voice-agent", USERNAME, PASSWORD)
-    url = await asterisk.start()
     async with FakeAgent() as agent:
         settings = settings_for(url, agent.base_url)
         with capture_logs() as logs:
@@ -224,7 +221,6 @@ async def test_a_worker_tells_that_the_application_is_anothers(
             assert standing(line[0]) is Standing.REPLACED
             theirs.close()
             await new
-    await asterisk.close()
 
 
 async def test_restarts_are_counted(line: tuple[socket.socket, socket.socket]) -> None:
@@ -239,10 +235,8 @@ async def test_restarts_are_counted(line: tuple[socket.socket, socket.socket]) -
 
 
 async def test_what_is_wrong_at_a_restart_may_pass(
-    line: tuple[socket.socket, socket.socket],
+    url: str, line: tuple[socket.socket, socket.socket]
 ) -> None:
-    asterisk = LoadServer("voice-agent", USERNAME, PASSWORD)
-    url = await asterisk.start()
     async with FakeAgent() as agent:
         settings = settings_for(url, agent.base_url, elevenlabs_api_key="sk_wrong")
         with capture_logs() as logs:
@@ -251,7 +245,6 @@ async def test_what_is_wrong_at_a_restart_may_pass(
             await until(lambda: "check" in [entry["event"] for entry in logs])
             line[0].send(Order.DRAIN.value)
             await task
-    await asterisk.close()
     (finding,) = [entry for entry in logs if entry["event"] == "check"]
     assert "refuses ELEVENLABS_API_KEY" in finding["found"]
 

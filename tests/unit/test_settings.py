@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from ari_app.call.keypad import DigitMode
+from ari_app.call.plan import CallPolicy
+from ari_app.call.signals import OnMachine
 from ari_app.errors import ConfigError
 from ari_app.process.network import is_loopback, is_unspecified, page_url
 from ari_app.settings import Settings, doubtful_names, load_settings, split_host_port
@@ -264,3 +267,44 @@ def test_limits_of_connections_may_be_set() -> None:
     assert settings.audiosocket_limits() == ConnectionLimits(7, 6, 5, 4)
     limits = settings.api_limits()
     assert (limits.connections, limits.connections_per_address) == (3, 2)
+
+
+def test_what_is_set_holds_for_every_call() -> None:
+    said = {
+        "amd_on_machine": "leave_message",
+        "amd_on_words": "talk",
+        "amd_on_silence": "hang_up",
+        "amd_on_notsure": "hang_up",
+        "transfer_ring_seconds": 11.0,
+        "no_speech_timeout_seconds": 12.0,
+        "hold_timeout_seconds": 13.0,
+        "agent_resume_message": "Again.",
+        "agent_silence_timeout_seconds": 14.0,
+        "dtmf_mode": "each",
+        "dtmf_timeout_seconds": 1.5,
+        "dtmf_terminator": "*",
+        "dtmf_max_digits": 7,
+        "dtmf_sensitive": True,
+    }
+    policy = load_settings(
+        None, **said, agent_on_loss="dialplan", agent_variables="A, B"
+    ).call_policy()
+    assert policy == CallPolicy(
+        number_pattern=policy.number_pattern,
+        on_machine=OnMachine.LEAVE_MESSAGE,
+        on_words=OnMachine.TALK,
+        on_silence=OnMachine.HANG_UP,
+        on_notsure=OnMachine.HANG_UP,
+        consult_ring_seconds=11,
+        no_speech_timeout_seconds=12,
+        hold_timeout_seconds=13,
+        replace_lost_agent=False,
+        resume_message="Again.",
+        silence_timeout_seconds=14,
+        settable_variables=frozenset("AB"),
+        digit_mode=DigitMode.EACH,
+        digit_timeout_seconds=1.5,
+        digit_terminator="*",
+        max_digits=7,
+        digits_are_sensitive=True,
+    )

@@ -22,7 +22,7 @@ from rich.console import Console
 from ari_app import cli
 from ari_app import talk as talk_module
 from ari_app.bridge import VoiceBridge
-from ari_app.checks import Verdict, check_all
+from ari_app.checks import Verdict, check_all, what_works
 from ari_app.errors import ConfigError
 from ari_app.line import microphone
 from ari_app.line.microphone import Levels, MicrophoneGateway, PortAudio
@@ -30,8 +30,8 @@ from ari_app.process import logs
 from ari_app.settings import Settings, load_settings
 from ari_app.talk import TalkFailed, meters, talk
 from tests.unit.agent.elevenlabs.fake_agent import API_KEY, FakeAgent, FakeConversation
-from tests.unit.call.stage import until
 from tests.unit.line.fake_card import BLOCK_SECONDS, FakeCard
+from tests.waiting import until
 
 Make = Callable[..., Settings]
 
@@ -257,7 +257,11 @@ async def test_check_asks_for_no_asterisk(make: Make, monkeypatch: pytest.Monkey
     monkeypatch.setattr(PortAudio, "rate_hz", FakeCard(48000).rate_hz)
     async with FakeAgent() as agent:
         found = [each async for each in check_all(make(elevenlabs_base_url=agent.base_url))]
-    assert {each.verdict for each in found} == {Verdict.OK}
+    assert {each.verdict for each in found} == {Verdict.OK, Verdict.NOTE}
+    assert what_works(found) == (
+        "Calls in: not set up, see Telephone. Calls out: yes. "
+        "Answering machine detection: not set up, see Telephone."
+    )
     assert "Microphone" in {each.what for each in found}
     assert not {"Asterisk", "Connection"} & {each.what for each in found}
     assert any("at 48000 Hz" in each.detail for each in found)

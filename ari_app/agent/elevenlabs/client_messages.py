@@ -1,4 +1,4 @@
-"""What we may say to the agent: every client message of the Agents WebSocket.
+"""The messages that we send to an agent over the Agents WebSocket.
 
 Field names are the wire's. `None` means that the field is left out. Unknown fields are refused,
 because here a slip would be our own.

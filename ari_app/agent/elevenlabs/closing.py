@@ -1,4 +1,4 @@
-"""What the end of a conversation means: close codes and reasons as one small vocabulary. Pure.
+"""Close codes and reasons of a conversation, as one small vocabulary. Pure.
 
 The service closes with few codes and many words. The words are looked at first: a documented
 error name (`override_error`) in the reason or in the last error message, then phrases that are
@@ -20,7 +20,7 @@ MAX_TEXT_LENGTH = 300
 
 
 class CloseKind(StrEnum):
-    """Why a conversation ended, as a stable slug."""
+    """The kinds of end of a conversation, each a stable slug."""
 
     AGENT_ENDED = "agent_ended"
     """The agent ended it, as agents do."""

@@ -1,4 +1,4 @@
-"""What can go wrong with the agent, and whether another attempt may help.
+"""The errors of the agent's side; each says whether another attempt may help.
 
 ::
 

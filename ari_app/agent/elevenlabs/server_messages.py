@@ -1,4 +1,4 @@
-"""What the agent may say to us: the server messages of the Agents WebSocket that we act on.
+"""The messages of an agent, over the Agents WebSocket, that we act on.
 
 All others are `Unknown`, which is no fault.
 
@@ -117,9 +117,7 @@ class AgentToolRequest(ServerMessage):
     tool_type: str | None = None
     event_id: OptionalInt = None
     expects_response: bool | None = None
-    disable_interruptions: bool | None = None
     response_timeout_secs: float | None = None
-    execution_mode: str | None = None
 
 
 class AgentToolResponse(ServerMessage):
@@ -133,8 +131,6 @@ class AgentToolResponse(ServerMessage):
     tool_type: str | None = None
     is_error: bool = False
     event_id: OptionalInt = None
-    is_called: bool | None = None
-    is_blocked: bool | None = None
     status: str | None = None
 
     @property
@@ -148,9 +144,6 @@ class AgentToolResponseFullPayload(AgentToolResponse):
 
     wire_type = "agent_tool_response_full_payload"
     payload_key = "agent_tool_response_full_payload"
-
-    full_tool_result: str | None = None
-    truncated: bool | None = None
 
 
 class InitiationMetadata(ServerMessage):
@@ -176,7 +169,7 @@ class Audio(ServerMessage):
 
 
 class UserTranscript(ServerMessage):
-    """What the caller said, once it is certain."""
+    """The caller's words, once they are certain."""
 
     wire_type = "user_transcript"
     payload_key = "user_transcription_event"
@@ -194,13 +187,10 @@ class AgentResponse(ServerMessage):
     agent_response: str
     event_id: OptionalInt = None
     response_id: str | None = None
-    in_response_to_ids: tuple[Any, ...] = ()
-    response_type: str | None = None
-    attachments: tuple[Any, ...] = ()
 
 
 class AgentResponseCorrection(ServerMessage):
-    """What of an interrupted response was spoken, by the server's reckoning."""
+    """The part of an interrupted response that was spoken, by the server's reckoning."""
 
     wire_type = "agent_response_correction"
     payload_key = "agent_response_correction_event"
@@ -276,7 +266,6 @@ class Error(_ErrorMessage):
 
     error_type: str | None = None
     reason: str | None = None
-    debug_message: str | None = None
     details: Any = None
 
     @property

@@ -1,4 +1,4 @@
-"""Where to open the conversation's socket: the public address, or a signed one asked for by REST.
+"""The address of a conversation's socket: the public one, or a signed one asked for by REST.
 
 Source: https://elevenlabs.io/docs/eleven-agents/customization/authentication
 """

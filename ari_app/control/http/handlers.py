@@ -54,7 +54,7 @@ from ari_app.records.metrics import CONTENT_TYPE, Metrics
 
 
 class ServiceView(Protocol):
-    """What the interface shows of the service."""
+    """The parts of the service that the interface shows."""
 
     @property
     def calls(self) -> Calls:

@@ -1,4 +1,4 @@
-"""What every request passes: a request id, problem details, and who may ask."""
+"""The middleware of every request: request ids, problem details, keys and rates."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class ClientRates:
 
 
 class RequestRates:
-    """How many requests each client may make a second, and how many of them may change something.
+    """Limits the requests of each client a second, and those of them that change something.
 
     Args:
         changes_per_second: Requests that change something; four times as many of all kinds, new

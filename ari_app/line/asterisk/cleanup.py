@@ -70,7 +70,7 @@ _CONFIRM_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Prefixes:
-    """What the ids of our things begin with; the session's id follows.
+    """The prefixes of the ids of our things; the session's id follows.
 
     Attributes:
         media, bridge: Media channels and bridges.
@@ -86,7 +86,7 @@ class Prefixes:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What Asterisk holds.
+    """A snapshot of the things in Asterisk.
 
     Attributes:
         channels: The ids of all channels.
@@ -108,7 +108,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Differences:
-    """What does not fit.
+    """The differences between Asterisk and our lines.
 
     Attributes:
         callers_gone: Sessions whose caller is no longer there.
@@ -282,7 +282,7 @@ _INDESCRIBABLE: Final = (AriServerError, AriMalformed)
 
 @dataclass(frozen=True, slots=True)
 class Stock:
-    """What Asterisk says that it holds.
+    """The lists of things that Asterisk gives.
 
     Attributes:
         channels, bridges: What it could describe.

@@ -27,7 +27,7 @@ _ANYWHERE = ("own_names", "anywhere")
 
 @dataclass(frozen=True, slots=True)
 class CallArguments:
-    """What the dialplan says about a call.
+    """The arguments of the dialplan for a call.
 
     Attributes:
         agent_id: The agent to talk with; None leaves it to the settings.

@@ -93,7 +93,7 @@ ABILITIES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What one line holds in Asterisk.
+    """The things that one line holds in Asterisk.
 
     Attributes:
         line_id: The line.
@@ -115,7 +115,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class AsteriskOptions:
-    """How calls go through Asterisk.
+    """The settings of calls through Asterisk.
 
     Attributes:
         app: The name of our Stasis application.
@@ -139,7 +139,7 @@ class AsteriskOptions:
 
 @dataclass(slots=True)
 class Asterisk:
-    """What the lines of one Asterisk share.
+    """An Asterisk, as its lines share it.
 
     Attributes:
         lines: Each line by the names of its channels.

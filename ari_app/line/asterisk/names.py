@@ -54,7 +54,7 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class BridgeName:
-    """What the name of a bridge tells; empty and None where it was not one of ours."""
+    """The parts of a bridge's name; empty and None where it was not one of ours."""
 
     caller: str = ""
     owner: Owner | None = None

@@ -1,4 +1,4 @@
-"""What the parent does when: start a worker, kill it, give up. Pure.
+"""The decisions of the parent: start a worker, kill it, give up. Pure.
 
 `now` is in seconds of a clock that never goes back. `Supervision.next_action` says what is to
 be done; whoever does it comes back at `Supervision.deadline` at the latest.
@@ -16,7 +16,7 @@ BEAT_SECONDS: Final = 0.2
 
 
 class Mode(StrEnum):
-    """What a worker is for."""
+    """The purposes of a worker."""
 
     FIRST = "first"
     """Serve. Nothing has been served yet: what is wrong with the set-up ends the command."""
@@ -27,7 +27,7 @@ class Mode(StrEnum):
 
 
 class Standing(bytes, Enum):
-    """How a worker stands: what its beats say."""
+    """The standing of a worker, which its beats tell."""
 
     STARTING = b"s"
     SERVING = b"u"
@@ -36,7 +36,7 @@ class Standing(bytes, Enum):
 
 
 class Order(bytes, Enum):
-    """What a parent wants."""
+    """The orders of a parent."""
 
     DRAIN = b"d"
     """Refuse new calls, let the running ones finish, and end."""
@@ -46,7 +46,7 @@ class Order(bytes, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Duty:
-    """What a worker is told at its birth.
+    """The duty that a worker gets at its start.
 
     Attributes:
         mode: What it is for.
@@ -61,7 +61,7 @@ class Duty:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How patient the parent is, in seconds.
+    """The patience of the parent, in seconds.
 
     Attributes:
         stall: A worker without a beat for so long is killed; 0: never.

@@ -15,6 +15,7 @@ from audiosocket.connection import AudioSocketConnection
 from audiosocket.frames import SLIN, Decoder, Identify, Kind, LineFormat, Message, encode
 from audiosocket.server import AudioSocketServer
 from linekit.clock import FrameClock
+from tests.waiting import until
 
 
 @dataclass(order=True)
@@ -188,10 +189,3 @@ class Bench:
         for peer in self.peers:
             await peer.close()
         await self.server.close()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Let the loop run until something is so."""
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.001)

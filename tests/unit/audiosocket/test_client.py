@@ -12,7 +12,8 @@ import pytest
 from audiosocket.frames import SLIN, SLIN192, Audio, Dtmf, Error, Hangup, Identify, Kind, encode
 from lab.load.audiosocket_client import AudioSocketClient, Heard, pcm_source, tone_source
 from linekit.clock import FrameClock
-from tests.unit.audiosocket.doubles import Bench, Handler, ManualLoop, Peer, until
+from tests.unit.audiosocket.doubles import Bench, Handler, ManualLoop, Peer
+from tests.waiting import until
 
 TONE = b"\x01\x02" * 160
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from linekit.listener import Listener
-from tests.unit.audiosocket.doubles import until
+from tests.waiting import until
 
 
 class Door:

@@ -25,7 +25,8 @@ from audiosocket.server import AudioSocketServer
 from lab.load.audiosocket_client import tone_source
 from linekit.clock import FrameClock
 from linekit.listener import ConnectionLimits, Networks
-from tests.unit.audiosocket.doubles import Bench, Handler, Peer, until
+from tests.unit.audiosocket.doubles import Bench, Handler, Peer
+from tests.waiting import until
 
 SILENCE = Audio(Kind.SLIN8, bytes(320))
 TONE = Audio(Kind.SLIN8, b"\x01\x02" * 160)

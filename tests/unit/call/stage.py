@@ -45,6 +45,7 @@ from tests.session_view import Session
 from tests.unit.call.fake_agents import FakeAgent, FakeAgents
 from tests.unit.call.fake_ari import APP, FakeAsterisk, FakeClient, Landed, Moment
 from tests.unit.virtual_loop import make_entrance
+from tests.waiting import until
 
 
 @dataclass
@@ -263,17 +264,6 @@ class Stage:
         left += [f"agent {agent.agent_id}" for agent in self.agents.conversations if not agent.end]
         left += [f"task {name}" for name in _call_tasks()]
         return left
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until something is so, for ten seconds at most; as long as possible without any."""
-    async with asyncio.timeout(10):
-        for _ in range(20):
-            if condition():
-                return
-            await asyncio.sleep(0)
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
 
 
 def _call_tasks() -> list[str]:

@@ -19,7 +19,8 @@ from ari_app.line.asterisk.ari.resources import START_MOH
 from ari_app.line.interface import KeyPressed
 from lab.softphone.sounds import babble
 from tests.session_view import Session
-from tests.unit.call.stage import Stage, heard_ms, now, sound, until
+from tests.unit.call.stage import Stage, heard_ms, now, sound
+from tests.waiting import until
 
 PHRASE = SoundFile(np.full(4000, 5000, "<i2").tobytes(), 8000)  # half a second
 

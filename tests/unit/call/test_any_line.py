@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from ari_app.agent.elevenlabs.closing import CloseKind
 from ari_app.call.calls import Calls
 from ari_app.call.plan import Services
 from ari_app.call.states import State
-from ari_app.control.control import CallControl, NotPossible
+from ari_app.control.control import CallControl, ControlRefused, NotPossible
 from ari_app.control.planner import Planner, PlannerOptions, Wish
 from ari_app.line.interface import (
     Ability,
@@ -40,9 +41,9 @@ from tests.unit.line.fake_line import FRAME, FakeGateway, FakeLine
 class House:
     """Calls, agents, and a way in."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, recordings: Path | None) -> None:
         self.agents = FakeAgents()
-        options = PlannerOptions("agent_default", 600, 8, lambda active: 40)
+        options = PlannerOptions("agent_default", 600, 8, lambda active: 40, recordings)
         planner = Planner(options, self.agents, None, lambda: self.calls.count())
         services = Services(agents=self.agents, journal=Journal())
         self.calls = Calls(services, planner, max_concurrent_calls=2)
@@ -68,8 +69,10 @@ class House:
 
 
 @asynccontextmanager
-async def house(gateway: Gateway | None = None) -> AsyncIterator[House]:
-    made = House(gateway or FakeGateway())
+async def house(
+    gateway: Gateway | None = None, recordings: Path | None = None
+) -> AsyncIterator[House]:
+    made = House(gateway or FakeGateway(), recordings)
     raised: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context))
     yield made
@@ -121,6 +124,32 @@ async def test_a_caller_who_hangs_up_leaves_no_agent_behind() -> None:
         assert line.outcome == Outcome(Status.COMPLETED, "caller_hung_up")
 
 
+async def test_a_waiting_caller_is_planned_for_under_the_name_of_the_request(
+    tmp_path: Path,
+) -> None:
+    async with house(recordings=tmp_path) as home:
+        home.agents.ready.clear()
+        home.calls.take(Arrival(FakeLine(), wait_seconds=60))
+        await asyncio.sleep(0.01)
+        wish = Wish(reference="line-1", session_id="crm-17", caller_number="+15550100009")
+        record = await home.control.initiate(wish)
+        call = home.calls.call("crm-17")
+        assert call is not None
+        assert call.plan.recording_path == tmp_path / "crm-17.wav"
+        assert call.plan.briefing.variables["caller_id"] == "+15550100009"
+        assert record.caller_number == "+15550100001", "who is on the line stays the same"
+
+
+async def test_nobody_begins_to_wait_for_a_service_that_stops() -> None:
+    async with house() as home:
+        await home.calls.drain(0)
+        line = FakeLine()
+        home.calls.take(Arrival(line, wait_seconds=60))
+        await home.until(State.ENDED)
+        assert line.outcome == Outcome(Status.REJECTED, "draining")
+        assert line.asked == []
+
+
 async def test_a_call_that_we_place() -> None:
     gateway = FakeGateway()
     async with house(gateway) as home:
@@ -128,6 +157,7 @@ async def test_a_call_that_we_place() -> None:
         await home.until(State.TALKING)
         (line,) = gateway.lines
         assert line.asked == ["dial", "open", "connect"]
+        assert home.record.result == "answered", "whoever looks at the record meanwhile is told"
         line.tells(Ended("caller_hung_up"))
         await home.until(State.ENDED)
         assert home.record.result == "answered"
@@ -141,6 +171,30 @@ async def test_a_call_that_nobody_answers() -> None:
         gateway.lines[0].tells(Ended("busy", Result.BUSY))
         await home.until(State.ENDED)
         assert (home.record.result, home.agents.dialled) == ("busy", [])
+
+
+async def test_two_wishes_for_one_caller_who_waits() -> None:
+    async with house(recordings=Path("recordings")) as home:
+        line = FakeLine()
+        home.calls.take(Arrival(line, wait_seconds=30))
+        await asyncio.sleep(0)
+        record = home.record
+        wishes = [
+            Wish(reference=line.id, session_id=name, caller_number=number)
+            for name, number in (("crm-1", "+15550100007"), ("crm-2", "+15550100008"))
+        ]
+        first, second = await asyncio.gather(
+            *map(home.control.initiate, wishes), return_exceptions=True
+        )
+        assert first is record
+        assert isinstance(second, ControlRefused)
+        assert second.code == "no_such_channel"
+        assert (record.session_id, record.caller_number) == ("crm-1", "+15550100001")
+        call = home.calls.call("crm-1")
+        assert call is not None
+        assert call.plan.recording_path == Path("recordings/crm-1.wav")
+        assert call.plan.briefing.variables["caller_id"] == "+15550100007"
+        await home.control.end("crm-1")
 
 
 async def test_what_was_taken_ahead_counts_as_unheard() -> None:

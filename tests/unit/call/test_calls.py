@@ -22,7 +22,8 @@ from tests.unit.call.fake_ari import (
     never,
     status,
 )
-from tests.unit.call.stage import Stage, heard_ms, until
+from tests.unit.call.stage import Stage, heard_ms
+from tests.waiting import until
 
 
 def now() -> float:

@@ -22,8 +22,9 @@ from ari_app.line.asterisk.dialplan import parse_arguments
 from ari_app.patterns import LinearPattern
 from tests.session_view import Session
 from tests.unit.call.fake_ari import ADD_CHANNEL, CREATE_BRIDGE, SET_VARIABLE, Seen
-from tests.unit.call.stage import Stage, now, until
+from tests.unit.call.stage import Stage, now
 from tests.unit.hostile import HOSTILE
+from tests.waiting import until
 
 TEXT = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028-\u202e\ud800-\udfff\"\\`${};|&<>]{0,1000}")
 WORD = re.compile(r"[A-Za-z0-9_.:-]{0,128}")

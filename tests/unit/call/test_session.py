@@ -10,9 +10,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from ari_app.agent.elevenlabs.closing import CloseKind
-from ari_app.call.signals import EndRequested
+from ari_app.call.signals import ConsultRequested, EndRequested
 from ari_app.call.states import State
-from ari_app.line.interface import Outcome, Status
+from ari_app.line.interface import Outcome, Status, TargetLost
 from ari_app.records.events import CallEvent, StateChanged
 from ari_app.records.record import CallRecord
 from audiosocket.frames import SLIN
@@ -258,6 +258,17 @@ async def test_a_tool_that_expects_no_answer_gets_none(stage: Stage) -> None:
     assert stage.agent().results == []
     await session.ended.wait()
     assert stage.landed(session).reason == "agent_hung_up"
+
+
+async def test_an_agent_is_made_to_speak_when_a_transfer_from_outside_comes_to_nothing(
+    stage: Stage,
+) -> None:
+    session = await stage.talk()
+    session.post(ConsultRequested("+493023125001"))
+    await stage.settle()
+    session.tells(TargetLost("busy"))
+    way, text = stage.agent().told[-1]
+    assert (way, "came to nothing" in text) == ("text", True)
 
 
 async def test_a_failing_tool_does_not_end_the_call(stage: Stage) -> None:

@@ -24,7 +24,6 @@ from tests.unit.call.fake_ari import (
     SET_VARIABLE,
     never,
 )
-from tests.unit.call.set_up import SET_UP
 from tests.unit.call.stage import Stage, nth
 
 RELEASED = [State.RELEASING, State.ENDED]
@@ -161,84 +160,6 @@ async def test_what_others_see_of_a_call(stage: Stage) -> None:
 
 
 # --- the caller is gone
-
-
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize(("step", "operation", "number"), SET_UP, ids=lambda value: str(value)[:24])
-async def test_the_caller_hangs_up_while_asterisk_does_what_it_was_asked(
-    stage: Stage, step: str, operation: Operation[Any], number: int, when: str
-) -> None:
-    asterisk = stage.asterisk
-    gone: list[str] = []
-
-    def hang_up() -> None:
-        gone.extend(name for name in asterisk.world.channels if name.startswith("sip"))
-        asterisk.hang_up(gone[0])
-
-    getattr(asterisk, when)[operation] = nth(number, hang_up)
-    session = await stage.enter()
-    await session.ended.wait()
-    await stage.settle()
-    assert gone == [session.call_id]
-    assert session.outcome == Outcome(Status.COMPLETED, "caller_hung_up")
-    assert stage.left_behind() == []
-    assert asterisk.requests(CONTINUE) == []
-
-
-@pytest.mark.parametrize("held", [operation for _, operation, _ in SET_UP], ids=str)
-async def test_nothing_is_left_though_the_answer_comes_after_the_caller_is_gone(
-    stage: Stage, held: Operation[Any]
-) -> None:
-    gate = asyncio.Event()
-    stage.asterisk.after[held] = gate.wait
-    session = await stage.enter()
-    await asyncio.sleep(1)
-    stage.asterisk.hang_up(session.call_id)
-    await stage.settle()
-    gate.set()
-    await session.ended.wait()
-    await stage.settle()
-    assert stage.left_behind() == []
-
-
-async def test_the_caller_hangs_up_while_the_agent_is_dialled(stage: Stage) -> None:
-    stage.agents.ready.clear()
-    session = await stage.enter()
-    await asyncio.sleep(1)
-    stage.asterisk.hang_up(session.call_id)
-    await session.ended.wait()
-    assert stage.agents.given_up == 1
-    assert stage.agents.conversations == []
-    assert stage.left_behind() == []
-
-
-async def test_the_agent_is_there_in_the_moment_that_the_caller_is_gone(stage: Stage) -> None:
-    stage.agents.ready.clear()
-    session = await stage.enter()
-    await stage.settle()
-    stage.agents.ready.set()
-    stage.asterisk.hang_up(session.call_id)
-    await session.ended.wait()
-    await stage.settle()
-    assert stage.left_behind() == []
-
-
-@pytest.mark.parametrize("state", [State.TALKING, State.CLOSING, State.DRAINING])
-async def test_the_caller_hangs_up_in_the_conversation(stage: Stage, state: State) -> None:
-    session = await stage.talk()
-    agent = stage.agent()
-    agent.says(5000)
-    if state is State.CLOSING:
-        agent.handler.tool_response("end_call", "1", "success", False)
-    elif state is State.DRAINING:
-        agent.closes()
-    await asyncio.sleep(0.5)
-    assert session.state is state
-    stage.asterisk.hang_up(session.call_id)
-    await session.ended.wait()
-    await stage.settle()
-    assert session.outcome == Outcome(Status.COMPLETED, "caller_hung_up")
-    assert stage.left_behind() == []
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

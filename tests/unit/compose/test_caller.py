@@ -17,7 +17,8 @@ from lab.compose import caller
 from lab.compose.caller import Heart, Report, Round, follow, keep_calling, own_address, why_rest
 from lab.compose.watch import Watcher
 from lab.demo.voice import HigherVoice
-from tests.unit.call.stage import until
+from tests.waiting import until
+from tests.web import serving
 
 EVENTS: list[dict[str, Any]] = [
     {"type": "state", "state": "connecting"},
@@ -63,12 +64,8 @@ async def service() -> AsyncIterator[tuple[Service, str]]:
     app = web.Application()
     app.router.add_get("/sessions", fake.sessions)
     app.router.add_get("/sessions/{id}/events", fake.events)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    yield fake, f"http://127.0.0.1:{runner.addresses[0][1]}"
-    await runner.cleanup()
+    async with serving(app) as url:
+        yield fake, url
 
 
 async def test_shows_what_the_service_says_of_its_own_new_call(

@@ -41,11 +41,11 @@ from ari_app.line.microphone import MicrophoneGateway, MicrophoneLine
 from audiosocket.server import AudioSocketServer
 from linekit.clock import FrameClock
 from tests.unit.call.fake_ari import APP, FakeAsterisk, FakeClient
-from tests.unit.call.stage import until
 from tests.unit.line.fake_card import BLOCK_SECONDS, FakeCard
 from tests.unit.line.fake_line import FakeGateway, FakeLine
 from tests.unit.line.fake_socket import Player
 from tests.unit.virtual_loop import make_entrance
+from tests.waiting import until
 
 OVER = Outcome(Status.COMPLETED, "agent_ended")
 END = CallEnd("session-1", "conv-1")

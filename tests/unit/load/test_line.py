@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import UUID
 
@@ -11,6 +11,7 @@ import pytest
 
 from audiosocket.frames import SLIN, Audio, Dtmf, Hangup, Identify, Kind, encode
 from lab.load.line import LoadLine
+from tests.waiting import until
 
 NAME = UUID("40325ec2-5efd-4bd3-805f-53576e581d13")
 FRAME = encode(Audio(SLIN.kind, b"\x01\x00" * 160))
@@ -39,12 +40,6 @@ async def a_line() -> AsyncIterator[tuple[LoadLine, Peer, list[str]]]:
         writer.close()
         server.close()
         await server.wait_closed()
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not holds():  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
 
 
 async def test_it_says_its_name_and_then_its_messages_in_turn() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,6 @@ from typing import Any
 import pytest
 
 from lab.softphone import (
-    BUSY,
-    DECLINE,
     Answer,
     Call,
     CallFailed,
@@ -21,7 +19,6 @@ from lab.softphone import (
     Ending,
     Impairment,
     Phone,
-    Reject,
     Ring,
     SoftphoneError,
     Timers,
@@ -31,6 +28,7 @@ from lab.softphone.fields import Address
 from lab.softphone.rtp import RtpPacket
 from lab.softphone.sip import Request, build_response, parse
 from lab.softphone.sounds import babble, level_dbfs, silence, tone, tone_dbfs, write_wav
+from tests.waiting import until
 
 QUICK = Timers(t1=0.002, t2=0.008, t4=0.01)
 GENEROUS_S = 20.0
@@ -54,12 +52,6 @@ async def connect(caller: Phone, called: Phone, **options: Any) -> tuple[Call, C
     other = await called.incoming(GENEROUS_S)
     await other.answered()
     return call, other
-
-
-async def until(happened: Callable[[], bool]) -> None:
-    async with asyncio.timeout(GENEROUS_S):
-        while not happened():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("codec", ["PCMU", "PCMA"])
@@ -105,12 +97,6 @@ async def test_ringing_and_hanging_up(alice: Phone, bob: Phone) -> None:
     assert alice.calls == bob.calls == ()
 
 
-async def test_answering_after_a_while(alice: Phone, bob: Phone) -> None:
-    bob.on_incoming = Answer(after_s=0.05)
-    call, _ = await connect(alice, bob)
-    assert [progress.status for progress in call.progress] == [180]
-
-
 async def test_answering_by_hand_before_that(alice: Phone, bob: Phone) -> None:
     bob.on_incoming = Answer(after_s=0.05)
     call = await alice.dial(bob.uri)
@@ -118,30 +104,6 @@ async def test_answering_by_hand_before_that(alice: Phone, bob: Phone) -> None:
     await other.answer()
     await asyncio.sleep(0.1)
     assert (call.is_up, other.is_up) == (True, True)
-
-
-async def test_early_media(alice: Phone, bob: Phone) -> None:
-    bob.on_incoming = Ring(early_media=True)
-    call = await alice.dial(bob.uri)
-    other = await bob.incoming(GENEROUS_S)
-    other.send(tone(440, 100))
-    await call.wait_for_sound(timeout=GENEROUS_S)
-    assert (await call.rung(183)).early_media
-    assert not call.is_up
-    await other.answer()
-    await call.answered()
-
-
-@pytest.mark.parametrize(
-    ("policy", "status"),
-    [(BUSY, 486), (DECLINE, 603), (Reject(404), 404), (Reject(480, after_s=0.02), 480)],
-)
-async def test_refusals(alice: Phone, bob: Phone, policy: Reject, status: int) -> None:
-    bob.on_incoming = policy
-    with pytest.raises(CallFailed) as failure:
-        await alice.call(bob.uri)
-    assert failure.value.status == status
-    assert alice.calls == bob.calls == ()
 
 
 async def test_refusing_by_hand(alice: Phone, bob: Phone) -> None:
@@ -155,16 +117,6 @@ async def test_refusing_by_hand(alice: Phone, bob: Phone) -> None:
         await call.answered()
     with pytest.raises(CallFailed, match="486"):
         await call.rung(183)
-
-
-async def test_cancelling(alice: Phone, bob: Phone) -> None:
-    bob.on_incoming = Ring()
-    call = await alice.dial(bob.uri)
-    other = await bob.incoming(GENEROUS_S)
-    assert (await call.hang_up()).status == 487
-    assert await other.ended == Ending("far", 487, "cancelled")
-    with pytest.raises(RuntimeError, match="waiting"):
-        await other.answer()
 
 
 async def test_a_caller_without_patience(alice: Phone, bob: Phone) -> None:
@@ -184,14 +136,6 @@ async def test_a_caller_who_is_cancelled(alice: Phone, bob: Phone) -> None:
     assert (await other.ended).status == 487
     with pytest.raises(asyncio.CancelledError):
         await calling
-
-
-async def test_nobody_there() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
-        silent.bind(("127.0.0.1", 0))
-        async with Phone(timers=QUICK) as alice:
-            with pytest.raises(CallFailed, match="408"):
-                await alice.call(f"sip:x@127.0.0.1:{silent.getsockname()[1]}", timeout=GENEROUS_S)
 
 
 async def test_digits_both_ways(alice: Phone, bob: Phone) -> None:
@@ -224,13 +168,6 @@ async def test_hold_and_unhold(alice: Phone, bob: Phone) -> None:
         await held.wait_for_sound(-100, GENEROUS_S)
         await holder.wait_for_sound(-100, GENEROUS_S)
         assert (holder.is_held_by_far_end, held.is_held_by_far_end) == (False, False)
-
-
-async def test_a_hold_that_is_refused(alice: Phone, bob: Phone) -> None:
-    call, other = await connect(alice, bob)
-    results = await asyncio.gather(call.hold(), other.hold(), return_exceptions=True)
-    assert [getattr(result, "status", None) for result in results] == [491, 491]
-    assert call.is_up
 
 
 async def test_what_a_call_cannot_do_any_more(alice: Phone, bob: Phone) -> None:
@@ -289,14 +226,6 @@ async def test_waiting_in_vain(alice: Phone, bob: Phone) -> None:
     await call.wait_for_silence(100, timeout=GENEROUS_S)
 
 
-async def test_a_source_that_speaks(alice: Phone, bob: Phone) -> None:
-    call, other = await connect(alice, bob)
-    call.speak_from(lambda samples: tone(440, samples / 8))
-    await other.wait_for_sound(timeout=GENEROUS_S)
-    call.speak_from(None)
-    await other.wait_for_silence(100, timeout=GENEROUS_S)
-
-
 async def test_wav_files(alice: Phone, bob: Phone, tmp_path: Path) -> None:
     write_wav(tmp_path / "said.wav", tone(440, 100))
     call, other = await connect(alice, bob)
@@ -348,13 +277,6 @@ async def test_calls_that_nobody_takes_are_bounded(alice: Phone) -> None:
         await alice.call(bob.uri)
         with pytest.raises(CallFailed, match="486"):
             await alice.call(bob.uri)
-
-
-async def test_many_calls_at_once(alice: Phone, bob: Phone) -> None:
-    calls = await asyncio.gather(*(alice.call(bob.uri) for _ in range(10)))
-    others = [await bob.incoming(GENEROUS_S) for _ in calls]
-    assert {call.id for call in calls} == {other.id for other in others}
-    assert len({other.stream.address for other in others}) == 10
 
 
 async def test_switching_off_ends_everything(alice: Phone) -> None:

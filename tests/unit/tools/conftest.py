@@ -8,6 +8,8 @@ import pytest
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
+from tests.web import serving
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -74,11 +76,6 @@ async def service() -> AsyncIterator[FakeService]:
     fake = FakeService()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", fake.handle)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    host, port = runner.addresses[0][:2]
-    fake.url = f"http://{host}:{port}"
-    yield fake
-    fake.over.set()
-    await runner.cleanup()
+    async with serving(app) as fake.url:
+        yield fake
+        fake.over.set()

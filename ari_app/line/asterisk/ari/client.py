@@ -17,7 +17,7 @@ from ari_app.line.asterisk.ari.resources import (
     ChannelsResource,
     EndpointsResource,
 )
-from ari_app.line.asterisk.ari.rest import Errand, Link, Observer, Persistent, Rest, Sender
+from ari_app.line.asterisk.ari.rest import Errand, Link, Persistent, Rest, Sender
 
 
 class Client:
@@ -36,7 +36,6 @@ class Client:
         app: Our Stasis application; the default wherever an application is to be named.
         timeout: Seconds for each request, waiting for a free connection included.
         max_connections: Well below Asterisk's `sessionlimit` of 100, which WebSockets share.
-        observe: Called after every request.
         ca_file: For https: certificates (PEM) to trust instead of the system's.
 
     Raises:
@@ -52,7 +51,6 @@ class Client:
         *,
         timeout: float = 5.0,
         max_connections: int = 50,
-        observe: Observer | None = None,
         ca_file: str | Path | None = None,
     ) -> None:
         rest = Rest(
@@ -60,7 +58,6 @@ class Client:
             username,
             password,
             max_connections=max_connections,
-            observe=observe,
             ca_file=ca_file,
         )
         self._arrange(rest, app, timeout)

@@ -1,4 +1,4 @@
-"""What can go wrong between this application and Asterisk.
+"""The errors between this application and Asterisk.
 
 ::
 

@@ -22,7 +22,7 @@ from ari_app.line.asterisk.ari.models import (
 
 
 class AriEvent(Resource):
-    """What all events have.
+    """The base of all events.
 
     Attributes:
         type: The name of the event's class.
@@ -118,7 +118,7 @@ class ChannelUnhold(AriEvent):
 
 
 class Dial(AriEvent):
-    """How far a call that Asterisk places has come.
+    """The progress of a call that Asterisk places.
 
     Attributes:
         peer: The channel being called.

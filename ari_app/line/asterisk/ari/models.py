@@ -53,7 +53,7 @@ class Channel(Resource):
 
 
 class Bridge(Resource):
-    """What joins the media of channels.
+    """A bridge, which joins the media of channels.
 
     Attributes:
         technology: What mixes at present: `simple_bridge` for two, `softmix` for more.

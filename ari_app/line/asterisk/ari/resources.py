@@ -1,4 +1,4 @@
-"""What is asked of Asterisk: the operations that this application uses, by resource."""
+"""The operations of ARI that this application uses, by resource."""
 
 from __future__ import annotations
 

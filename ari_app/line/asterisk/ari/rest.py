@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,6 @@ from yarl import URL
 from ari_app.errors import ConfigError
 from ari_app.line.asterisk.ari.errors import (
     AriConflict,
-    AriError,
     AriMalformed,
     AriNotFound,
     AriServerError,
@@ -217,7 +216,7 @@ class Link:
 
 
 class Errand:
-    """What requests are for: they are repeated for as long as it is wanted.
+    """The purpose of requests, which are repeated for as long as it is wanted.
 
     Attributes:
         wanted: It still is. A request that is under way is waited for all the same.
@@ -319,9 +318,6 @@ class Persistent:
             log.warning("ari_request_waits", method=operation.method, path=operation.path)
 
 
-Observer = Callable[[Operation[Any], float, str], None]
-"""Told of every request: the operation, its duration in seconds, `ok` or the error's code."""
-
 # Below Asterisk's session_keep_alive of 15 s.
 KEEPALIVE_SECONDS: Final = 10.0
 # Asterisk's words are for a log line, not for a page.
@@ -339,7 +335,6 @@ class Rest:
         username: A user of ari.conf.
         password: Sent in a header only, never in a URL.
         max_connections: Further requests wait for a free one; their deadline runs meanwhile.
-        observe: Called after every request.
         ca_file: For https: certificates (PEM) to trust instead of the system's.
 
     Raises:
@@ -354,7 +349,6 @@ class Rest:
         password: str,
         *,
         max_connections: int = 50,
-        observe: Observer | None = None,
         ca_file: str | Path | None = None,
     ) -> None:
         self.root = _root(base_url)
@@ -368,7 +362,6 @@ class Rest:
         except ValueError:
             raise ConfigError("the user of Asterisk's ari.conf must not hold a colon") from None
         self._max_connections = max_connections
-        self._observe = observe
         self._session: aiohttp.ClientSession | None = None
         self.closed = False
 
@@ -425,28 +418,16 @@ class Rest:
         """
         path = operation.fill_path(ids)
         parameters = operation.select(given)
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        outcome = "cancelled"
         try:
             async with asyncio.timeout(deadline):
-                answer = operation.read(await self._exchange(operation, path, parameters))
-            outcome = "ok"
-            return answer
+                return operation.read(await self._exchange(operation, path, parameters))
         except TimeoutError:
-            outcome = AriTimeout.default_code
             raise AriTimeout(
                 # What has been seen to hold up a healthy Asterisk, and shows nowhere in its log.
                 f"no answer within {deadline:g} s (does it know its own name? docs/asterisk.md)",
                 method=operation.method,
                 path=path,
             ) from None
-        except AriError as error:
-            outcome = error.code
-            raise
-        finally:
-            if self._observe is not None:
-                self._observe(operation, loop.time() - started, outcome)
 
     async def _exchange(
         self, operation: Operation[T], path: str, parameters: dict[str, Parameter]

@@ -41,7 +41,7 @@ EVENT_SOCKET = Operation[None]("GET", "/events", parameters=("app",))
 
 
 class SocketState(StrEnum):
-    """Where the event socket stands."""
+    """The states of the event socket."""
 
     DISCONNECTED = "disconnected"
     """There is none; another attempt follows."""

@@ -1,4 +1,4 @@
-"""What the Asterisk at the other end can do, decided once from its version. Pure.
+"""The abilities of an Asterisk, decided once from its version. Pure.
 
 The version comes from `GET /asterisk/info` (`system.version`). The first releases of each change
 were read from the tags of asterisk/asterisk.
@@ -170,7 +170,7 @@ def release_to_install(version: AsteriskVersion) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What differs between versions, as far as this application cares.
+    """The differences between versions, as far as this application cares.
 
     Attributes:
         audiosocket: AudioSocket channels exist.
@@ -192,7 +192,7 @@ FLOOR: Final = Capabilities(audiosocket=True)
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """What is known about the Asterisk at the other end.
+    """The assessment of the Asterisk at the other end.
 
     Attributes:
         version: None when the text could not be read.

@@ -11,6 +11,7 @@ import threading
 import traceback
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -231,23 +232,6 @@ async def test_a_check_without_a_key_opens_the_socket_and_says_nothing(
     assert [conversation.frames for conversation in agent.conversations] == [[]]
 
 
-async def test_a_check_has_the_same_deadline(told: Told) -> None:
-    tired = asyncio.Event()
-
-    async def signed() -> tuple[int, str]:
-        await tired.wait()
-        return 200, ""
-
-    async with (
-        FakeAgent() as agent,
-        AgentClient(agent.base_url, API_KEY, connect_timeout=0.05) as client,
-    ):
-        agent.signed = signed
-        with pytest.raises(errors.AgentTimeout):
-            await client.check("a")
-        tired.set()
-
-
 @pytest.mark.parametrize(
     ("failure", "expected"),
     [
@@ -374,7 +358,8 @@ async def test_one_deadline_covers_a_silent_agent(told: Told) -> None:
     assert told.events == []
 
 
-async def test_one_deadline_covers_a_silent_rest(told: Told) -> None:
+@pytest.mark.parametrize("checks", [False, True])
+async def test_one_deadline_covers_a_silent_rest(told: Told, checks: bool) -> None:
     tired = asyncio.Event()
 
     async def signed() -> tuple[int, str]:
@@ -387,7 +372,7 @@ async def test_one_deadline_covers_a_silent_rest(told: Told) -> None:
     ):
         agent.signed = signed
         with pytest.raises(errors.AgentTimeout) as caught:
-            await client.connect(Briefing("a"), told)
+            await (client.check("a") if checks else client.connect(Briefing("a"), told))
         tired.set()
     assert caught.value.retryable
 
@@ -456,45 +441,38 @@ async def test_https_becomes_wss(
         await connection.close()
 
 
-@pytest.mark.parametrize("key", [None, API_KEY])
-async def test_an_unknown_authority_is_refused(
-    told: Told, tls: ssl.SSLContext, key: str | None
-) -> None:
-    async with FakeAgent(tls=tls) as agent, AgentClient(agent.base_url, key) as client:
-        with pytest.raises(errors.AgentUnavailable, match=r"not trusted: unable to get") as caught:
-            await client.connect(Briefing("a"), told)
-    assert not caught.value.retryable
-    assert caught.value.code == "agent_untrusted"
+PAST = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("key", [None, API_KEY])
-async def test_a_certificate_for_another_name_is_refused(
-    told: Told, authority: trustme.CA, ca_file: Path, key: str | None
+@pytest.mark.parametrize(
+    ("name", "issued", "known", "why"),
+    [
+        ("localhost", {}, False, r"not trusted: unable to get"),
+        ("other.example", {}, True, "Hostname mismatch"),
+        ("localhost", {"not_before": PAST, "not_after": PAST}, True, "expired"),
+    ],
+    ids=["an unknown authority", "another name", "expired"],
+)
+async def test_a_certificate_that_does_not_hold_is_refused(
+    told: Told,
+    authority: trustme.CA,
+    ca_file: Path,
+    name: str,
+    issued: dict[str, Any],
+    known: bool,
+    why: str,
+    key: str | None,
 ) -> None:
-    others = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("other.example").configure_cert(others)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name, **issued).configure_cert(context)
     async with (
-        FakeAgent(tls=others) as agent,
-        AgentClient(agent.base_url, key, ca_file=ca_file) as client,
+        FakeAgent(tls=context) as agent,
+        AgentClient(agent.base_url, key, ca_file=ca_file if known else None) as client,
     ):
-        with pytest.raises(errors.AgentUnavailable, match="Hostname mismatch") as caught:
+        with pytest.raises(errors.AgentUnavailable, match=why) as caught:
             await client.connect(Briefing("a"), told)
-    assert caught.value.code == "agent_untrusted"
-
-
-@pytest.mark.parametrize("key", [None, API_KEY])
-async def test_a_certificate_that_has_expired_is_refused(
-    told: Told, authority: trustme.CA, ca_file: Path, key: str | None
-) -> None:
-    old = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    past = datetime(2020, 1, 1, tzinfo=UTC)
-    authority.issue_cert("localhost", not_before=past, not_after=past).configure_cert(old)
-    async with (
-        FakeAgent(tls=old) as agent,
-        AgentClient(agent.base_url, key, ca_file=ca_file) as client,
-    ):
-        with pytest.raises(errors.AgentUnavailable, match="expired"):
-            await client.connect(Briefing("a"), told)
+    assert (caught.value.code, caught.value.retryable) == ("agent_untrusted", False)
 
 
 async def test_a_signed_url_may_not_fall_back_to_plain(

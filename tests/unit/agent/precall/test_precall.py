@@ -1,18 +1,14 @@
 from __future__ import annotations
 
 import socket
-from contextlib import suppress
 from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from ari_app.agent.elevenlabs.client_messages import Initiation
-from ari_app.agent.elevenlabs.codec import encode
 from ari_app.agent.precall import PreCall, PreCallAnswer, PreCallError, PreCallRequest, parse_answer
 from tests.unit.tools.conftest import FakeService, service
 
@@ -160,32 +156,6 @@ def test_what_is_dropped_is_dropped_alone(more: dict[str, Any], event: str, fiel
     assert initiation.dynamic_variables == {"name": "Jane"}
     (told,) = logs
     assert (told["event"], told["fields"]) == (f"precall_fields_{event}", [field])
-
-
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=5,
-)
-OVERRIDES = st.fixed_dictionaries(
-    {}, optional={"agent": VALUES, "tts": VALUES, "conversation": VALUES}
-)
-
-
-@given(
-    st.binary(max_size=30)
-    | st.fixed_dictionaries(
-        {},
-        optional={
-            **dict.fromkeys(Initiation.model_fields, VALUES),
-            "agent_id": VALUES,
-            "conversation_config_override": VALUES | OVERRIDES,
-        },
-    ).map(orjson.dumps)
-)
-def test_every_answer_is_taken_or_refused(body: bytes) -> None:
-    with suppress(PreCallError):
-        encode(parse_answer(body).initiation)
 
 
 async def fails(precall: PreCall) -> PreCallError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -22,6 +22,7 @@ from ari_app.control.http.server import HttpServer
 from linekit.listener import ConnectionLimits
 from tests.unit.control.http.conftest import KEY
 from tests.unit.control.http.fake_service import FakeService, Http
+from tests.waiting import until
 
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 MANY = ConnectionLimits()
@@ -93,12 +94,6 @@ async def serving(
 async def bench(service: FakeService) -> AsyncIterator[Bench]:
     async with serving(service) as made:
         yield made
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
 
 
 async def test_requests_are_answered_one_after_the_other(bench: Bench) -> None:

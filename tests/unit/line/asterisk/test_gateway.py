@@ -25,7 +25,8 @@ from tests.unit.call.fake_ari import (
     NOW,
     status,
 )
-from tests.unit.call.stage import Stage, until
+from tests.unit.call.stage import Stage
+from tests.waiting import until
 
 
 def now() -> float:
@@ -94,18 +95,6 @@ async def test_all_is_well(stage: Stage) -> None:
     assert session.state is State.TALKING
 
 
-async def test_a_caller_who_hung_up_while_nobody_listened(stage: Stage) -> None:
-    session = await stage.talk()
-    await lost_sight(stage)
-    stage.asterisk.hang_up(session.call_id)
-    await asyncio.sleep(1)
-    assert session.state is State.TALKING
-    await stage.gateway.reconcile()
-    await session.ended.wait()
-    assert session.outcome == Outcome(Status.COMPLETED, "caller_hung_up")
-    assert stage.left_behind() == []
-
-
 async def test_a_media_channel_that_ended_while_nobody_listened(stage: Stage) -> None:
     session = await stage.talk()
     await lost_sight(stage)
@@ -171,15 +160,6 @@ async def test_a_caller_who_is_being_taken_in_is_no_stray(stage: Stage) -> None:
     gate.set()
     await until(lambda: bool(stage.calls.records))
     await stage.until(stage.session_of(caller), State.TALKING)
-
-
-async def test_a_call_that_another_process_serves_is_left_alone(stage: Stage) -> None:
-    stage.asterisk.add("sip-x", bridge="voice-agent-bridge-x")
-    stage.asterisk.add("voice-agent-media-x", bridge="voice-agent-bridge-x")
-    await stage.gateway.reconcile()
-    assert set(stage.asterisk.world.channels) == {"sip-x", "voice-agent-media-x"}
-    stage.asterisk.world.channels.clear()
-    stage.asterisk.world.bridges.clear()
 
 
 async def test_who_was_replaced_cleans_up_nothing_but_its_own_calls(stage: Stage) -> None:

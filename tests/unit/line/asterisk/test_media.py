@@ -11,8 +11,8 @@ from audiosocket.frames import SLIN, SLIN16, Audio, LineFormat, encode
 from audiosocket.server import AudioSocketServer
 from lab.load.audiosocket_client import AudioSocketClient
 from linekit.clock import FrameClock
-from tests.unit.call.stage import until
 from tests.unit.virtual_loop import make_entrance
+from tests.waiting import until
 
 LOUD = b"\x11\x11" * 160
 

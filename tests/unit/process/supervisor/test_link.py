@@ -8,7 +8,7 @@ import pytest
 
 from ari_app.process.supervisor.parent import ParentLink
 from ari_app.process.supervisor.policy import BEAT_SECONDS, Order, Standing
-from tests.unit.call.stage import until
+from tests.waiting import until
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from ari_app.line.asterisk.ari.errors import (
     AriUnavailable,
     AriUnreached,
 )
-from ari_app.line.asterisk.ari.rest import KEEPALIVE_SECONDS, Operation
+from ari_app.line.asterisk.ari.rest import KEEPALIVE_SECONDS
 from tests.unit.line.asterisk.ari.fake_ari import (
     APP,
     PASSWORD,
@@ -184,34 +184,6 @@ async def test_idle_connections_are_dropped_before_asterisk_drops_them(client: C
     connector: Any = client.rest.session.connector
     assert connector._keepalive_timeout == KEEPALIVE_SECONDS
     assert connector.limit < 100
-
-
-async def test_every_request_is_observed(ari: FakeAri) -> None:
-    told: list[tuple[str, str, str]] = []
-
-    def observe(operation: Operation[Any], seconds: float, outcome: str) -> None:
-        assert seconds >= 0
-        told.append((operation.method, operation.path, outcome))
-
-    ari.answer("GET", "/channels/x", Answer(404))
-    ari.answer("GET", "/channels", Answer(never=True))
-    async with Client(ari.url, USERNAME, PASSWORD, APP, observe=observe) as client:
-        await client.channels.answer("1")
-        with pytest.raises(AriNotFound):
-            await client.channels.get("x")
-        with pytest.raises(AriTimeout):
-            await client.within(0.05).channels.list()
-        stuck = asyncio.create_task(client.channels.list())
-        await asyncio.sleep(0)
-        stuck.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await stuck
-    assert told == [
-        ("POST", "/channels/{channelId}/answer", "ok"),
-        ("GET", "/channels/{channelId}", "ari_not_found"),
-        ("GET", "/channels", "ari_timeout"),
-        ("GET", "/channels", "cancelled"),
-    ]
 
 
 async def test_a_closed_client(ari: FakeAri) -> None:

@@ -1,0 +1,225 @@
+"""What is asked of calls from outside, over a line that is no Asterisk."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from ari_app.agent.elevenlabs.closing import CloseKind
+from ari_app.call.states import State
+from ari_app.control.control import ControlRefused, NotPossible, SessionNotFound
+from ari_app.control.planner import Wish
+from ari_app.line.interface import Arrival, Ended, Outcome, Status
+from tests.unit.call.test_any_line import House, flows, house
+from tests.unit.line.fake_line import FakeGateway, FakeLine
+
+NUMBER = "+493023125001"
+
+
+async def refused(home: House, **wish: Any) -> ControlRefused:
+    """Ask for what cannot be had; why not."""
+    known = set(home.calls.records)
+    with pytest.raises(ControlRefused) as refusal:
+        await home.control.initiate(Wish(**wish))
+    assert set(home.calls.records) == known
+    return refusal.value
+
+
+async def waits(home: House, *, answered: bool = False) -> FakeLine:
+    """A caller who waits, for ten seconds."""
+    line = FakeLine(answered=answered)
+    home.calls.take(Arrival(line, "agent_7", {"customer_name": "Jane"}, wait_seconds=10))
+    await asyncio.sleep(0.01)
+    assert home.record.state == "waiting"
+    return line
+
+
+# --- calls that are placed
+
+
+@pytest.mark.parametrize(
+    ("wish", "code"),
+    [
+        ({"called_number": ""}, "invalid_number"),
+        ({"called_number": "12"}, "invalid_number"),
+        ({"called_number": "+49 30 12&PJSIP/1"}, "invalid_number"),
+        ({"called_number": f"{NUMBER},tT"}, "invalid_number"),
+        ({"called_number": "${EXTEN}"}, "invalid_number"),
+        ({"called_number": "+49\n3023125001"}, "invalid_number"),
+        ({"called_number": "+493023125@evil"}, "invalid_number"),
+        ({"called_number": NUMBER, "caller_number": "a<b>"}, "invalid_number"),
+        ({"called_number": NUMBER, "session_id": "../x"}, "invalid_session_id"),
+        ({"reference": "1700000000.1"}, "no_such_channel"),
+        ({}, "no_such_channel"),
+    ],
+    ids=str,
+)
+async def test_a_wish_that_cannot_be_granted(wish: dict[str, Any], code: str) -> None:
+    gateway = FakeGateway()
+    async with house(gateway) as home:
+        assert (await refused(home, **wish)).code == code
+        assert gateway.lines == []
+
+
+async def test_a_name_is_given_once() -> None:
+    async with house() as home:
+        await home.control.initiate(Wish(called_number=NUMBER, session_id="mine-1"))
+        again = await refused(home, called_number=NUMBER, session_id="mine-1")
+        assert again.code == "session_exists"
+
+
+async def test_no_call_without_a_way_out_or_while_the_service_stops() -> None:
+    gateway = FakeGateway()
+    async with house(gateway) as home:
+        gateway.connected = False
+        assert (await refused(home, called_number=NUMBER)).code == "not_connected"
+        gateway.connected = True
+        home.calls.draining = True
+        assert (await refused(home, called_number=NUMBER)).code == "draining"
+
+
+async def test_at_the_limit_a_wish_is_refused_or_waits() -> None:
+    async with house() as home:
+        for name in "ab":
+            await home.control.initiate(Wish(called_number=NUMBER, session_id=name))
+        full = await refused(home, called_number=NUMBER)
+        assert (full.code, full.retry_after) == ("capacity", 5)
+        late = await refused(home, called_number=NUMBER, wait_seconds=0.3)
+        assert late.code == "queue_timeout"
+        wish = Wish(called_number=NUMBER, session_id="c", wait_seconds=10)
+        waiting = asyncio.create_task(home.control.initiate(wish))
+        await asyncio.sleep(0.2)
+        assert not waiting.done()
+        await home.control.end("a", "changed_my_mind")
+        assert home.calls.records["a"].end_reason == "changed_my_mind"
+        assert (await waiting).session_id == "c"
+
+
+# --- callers who wait
+
+
+@pytest.mark.parametrize(("answered", "asked"), [(False, "ring"), (True, "music")])
+async def test_a_waiting_caller_gets_the_agent_that_is_named(answered: bool, asked: str) -> None:
+    async with house() as home:
+        line = await waits(home, answered=answered)
+        assert (line.asked, home.agents.dialled) == ([asked], [])
+        record = await home.control.initiate(
+            Wish("agent_8", "mine", line.id, "+15550100009", metadata={"campaign": "spring"})
+        )
+        await home.until(State.TALKING)
+        assert record is home.calls.records["mine"]
+        assert (record.metadata["campaign"], list(home.calls.records)) == ("spring", ["mine"])
+        assert home.agent.agent_id == "agent_8"
+        assert home.agent.briefing.variables["customer_name"] == "Jane"
+        assert home.agent.briefing.variables["caller_id"] == "+15550100009"
+        assert (await refused(home, reference=line.id)).code == "no_such_channel"
+
+
+async def test_nobody_names_an_agent() -> None:
+    async with house() as home:
+        line = await waits(home)
+        await asyncio.sleep(10)
+        assert line.outcome == Outcome(Status.FAILED, "wait_timeout")
+        assert (await refused(home, reference=line.id)).code == "no_such_channel"
+
+
+async def test_a_waiting_caller_hangs_up_or_is_sent_on_when_the_service_stops() -> None:
+    async with house() as home:
+        first = await waits(home)
+        first.tells(Ended("caller_hung_up"))
+        await home.until(State.ENDED)
+        assert home.record.end_reason == "caller_hung_up"
+        second = await waits(home)
+        await home.calls.drain(10)
+        assert second.outcome == Outcome(Status.REJECTED, "draining")
+        assert home.agents.dialled == []
+
+
+async def test_a_waiting_caller_at_the_limit() -> None:
+    async with house() as home:
+        for name in "ab":
+            await home.control.initiate(Wish(called_number=NUMBER, session_id=name))
+        line = await waits(home)
+        assert (await refused(home, reference=line.id)).code == "capacity"
+        wish = Wish(reference=line.id, wait_seconds=5)
+        queued = asyncio.create_task(home.control.initiate(wish))
+        await asyncio.sleep(0.1)
+        await home.control.end("a")
+        assert (await queued).line_id == line.id
+
+
+# --- a call in its middle
+
+
+async def test_what_is_said_to_the_agent_and_what_the_line_refuses() -> None:
+    async with house() as home:
+        await home.talks(FakeLine())
+        name, control = home.record.session_id, home.control
+        await control.say_to_agent(name, "context", "A good customer.")
+        await control.say_to_agent(name, "user", "Hello?")
+        assert home.agent.told == [("context", "A good customer."), ("text", "Hello?")]
+        for wrong, code in (
+            (control.send_dtmf(name, "12x"), "bad_digits"),
+            (control.transfer(name, "x&y"), "bad_target"),
+            (control.transfer(name, "support", "attended"), "bad_target"),
+        ):
+            with pytest.raises(NotPossible) as refusal:
+                await wrong
+            assert refusal.value.code == code
+        assert home.record.state == State.TALKING
+
+
+async def test_a_caller_is_passed_on() -> None:
+    async with house() as home:
+        blind, attended = FakeLine("blind"), FakeLine("attended", slow=frozenset({"consult"}))
+        await home.talks(blind)
+        await home.control.transfer(home.record.session_id, "support")
+        await flows(blind, 0.1)
+        await asyncio.sleep(2)
+        assert blind.outcome is not None
+        assert (blind.outcome.reason, blind.outcome.transfer_to) == (
+            "transfer_requested",
+            "support",
+        )
+        await home.talks(attended)
+        await home.control.transfer(home.record.session_id, NUMBER, "attended")
+        assert attended.asked[-1] == f"consult {NUMBER}"
+        assert home.record.state == State.CONSULTING
+
+
+async def test_a_caller_who_is_muted_is_heard_as_silence() -> None:
+    async with house() as home:
+        line, loud = FakeLine(), b"\x10\x10" * 160
+        await home.talks(line)
+        for muted in (True, False):
+            await home.control.mute(home.record.session_id, muted)
+            home.agent.heard.clear()
+            await flows(line, 0.2, loud)
+            assert any(b"".join(home.agent.heard)) is not muted
+
+
+async def test_a_call_that_ends_on_hold() -> None:
+    async with house() as home:
+        line = FakeLine()
+        await home.talks(line)
+        await home.control.hold(home.record.session_id, on=True)
+        assert home.record.state == State.HOLDING
+        await home.control.end(home.record.session_id)
+        assert line.outcome == Outcome(Status.COMPLETED, "end_requested")
+
+
+async def test_when_the_call_is_over() -> None:
+    async with house() as home:
+        await home.talks(FakeLine())
+        record, control = home.record, home.control
+        home.agent.closes(CloseKind.LOCAL)
+        assert await control.end(record.session_id) is record
+        assert await control.end(record.session_id) is record, "it ends once"
+        with pytest.raises(NotPossible, match="The call is ended"):
+            await control.hold(record.session_id, on=True)
+        with pytest.raises(SessionNotFound):
+            await control.mute("nobody", True)
+        with pytest.raises(SessionNotFound):
+            await control.end("nobody")

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import gc
 import json
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -247,6 +248,31 @@ async def test_it_is_closed_within_two_seconds_and_nothing_else_is_disturbed(
         while not np.any(np.frombuffer((await good.receive_bytes(timeout=2)), "<i2")):
             pass
         assert not good.closed
+
+
+async def test_a_dialer_that_does_not_read_is_ended_all_the_same(make: Make) -> None:
+    loop = asyncio.get_running_loop()
+    async with FakeAgent(speaks) as agent, serving(make(elevenlabs_base_url=agent.base_url)) as it:
+        status, answer = await it.initiate()
+        assert status == 200
+        with socket.socket() as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            deaf.setblocking(False)
+            await loop.sock_connect(deaf, it.bridge.api_address)
+            path = answer["audio_url"].partition("/dialer")[2]
+            head = (
+                f"GET /dialer{path} HTTP/1.1\r\nHost: dialer\r\nUpgrade: websocket\r\n"
+                "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+            )
+            await loop.sock_sendall(deaf, head.encode())
+            session_id = answer["session_id"]
+            control = it.bridge.control
+            await until(lambda: control.record(session_id).sound.frames_not_read > 5)
+            before = loop.time()
+            record = await control.end(session_id)
+            assert record.ended_at is not None
+            assert loop.time() - before < 2
 
 
 # --- several ways in

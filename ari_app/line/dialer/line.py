@@ -57,6 +57,7 @@ _BURST_SECONDS: Final = 30.0
 _TEXT_SECONDS: Final = 0.02
 """What a text message counts for."""
 _LAST_WORDS_SECONDS: Final = 0.5
+_CLOSE_SECONDS: Final = 1.0
 _MOST_UNSENT: Final = 4
 """Messages that wait because the dialer does not read; more frames are left out."""
 _GONE_WELL: Final = (WSCloseCode.OK, WSCloseCode.GOING_AWAY)
@@ -129,6 +130,7 @@ class DialerLine:
         self._unsent: asyncio.Queue[bytes | str | None] = asyncio.Queue()
         self._came_at = self._seconds_came = 0.0
         self._socket: Socket | None = None
+        self._abort: Callable[[], None] = lambda: None
         self._sending: asyncio.Task[None] | None = None
         self._reading: asyncio.Event | None = None
 
@@ -179,7 +181,6 @@ class DialerLine:
     def music(self) -> None:
         # There is none: silence, until `connect`.
         self._hears_us = False
-        self.take_back()
 
     def consult(self, target: str, ring_seconds: float) -> None:
         self._soon(TargetLost(Result.FAILED.value))
@@ -221,16 +222,23 @@ class DialerLine:
         # A dialer that does not read gets them late, or never.
         await asyncio.wait({self._sending}, timeout=_LAST_WORDS_SECONDS)
         code = WSCloseCode.POLICY_VIOLATION if self._over and self._ended is None else None
-        with contextlib.suppress(ConnectionError):
-            await self._socket.close(
-                code=code or WSCloseCode.OK, message=f"{outcome.status}: {outcome.reason}".encode()
-            )
+        words = f"{outcome.status}: {outcome.reason}".encode()
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self._socket.close(code=code or WSCloseCode.OK, message=words)
+        if not self._reading.is_set():
+            self._abort()
         await self._reading.wait()
 
     # --- the dialer
 
-    async def serve(self, socket: Socket) -> None:
-        """Hold the call over a WebSocket that has come for it; returns when that is closed."""
+    async def serve(self, socket: Socket, abort: Callable[[], None]) -> None:
+        """Hold the call over a WebSocket that has come for it; returns when that is closed.
+
+        Args:
+            socket: What has come.
+            abort: Ends it at once, also where its far end does not read.
+        """
         if self._closed or self._over:
             # It has ended while the handshake was answered.
             await socket.close(code=WSCloseCode.TRY_AGAIN_LATER, message=b"the call has ended")
@@ -239,6 +247,7 @@ class DialerLine:
         self._wait(0, None)
         self._socket, self._reading = socket, asyncio.Event()
         self._sending = self._loop.create_task(self._send(socket), name=f"call {self.id} sends")
+        self._abort = abort
         self._came_at = self._loop.time()
         self.answered = True
         self._told(Answered())

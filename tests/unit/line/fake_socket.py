@@ -44,6 +44,7 @@ class FakeSocket:
         self.got.append(data)
 
     async def close(self, *, code: int = 1000, message: bytes = b"") -> bool:
+        await self.reads.wait()
         self.drops(code)
         return True
 
@@ -66,6 +67,10 @@ class FakeSocket:
         """Send what aiohttp cannot read, and therefore closes."""
         self._messages.put_nowait(WSMessage(WSMsgType.ERROR, WebSocketError(code, ""), None))
         self.drops(code)
+
+    def aborts(self) -> None:
+        """End it at once."""
+        self.drops(1006)
 
     def drops(self, code: int) -> None:
         """Close it."""

@@ -72,7 +72,7 @@ class Scene:
 
     async def comes(self) -> None:
         """The dialer connects."""
-        self.serving = asyncio.create_task(self.line.serve(self.socket))
+        self.serving = asyncio.create_task(self.line.serve(self.socket, self.socket.aborts))
         await asyncio.sleep(0.01)
 
     async def talks(self) -> None:
@@ -355,7 +355,8 @@ async def test_a_dialer_that_neither_reads_nor_closes_holds_up_nothing() -> None
     scene.socket.reads.clear()
     before = asyncio.get_running_loop().time()
     await scene.closes()
-    assert asyncio.get_running_loop().time() - before <= 1
+    assert asyncio.get_running_loop().time() - before <= 1.6
+    assert scene.socket.close_code == 1006
 
 
 @pytest.mark.parametrize("text", ['{"type": "hang_up", "reason": "%s"}' % ("x" * 201), "\ud800"])

@@ -263,7 +263,7 @@ class DialerSide:
     async def answers(self, line: Line) -> None:
         assert isinstance(line, DialerLine)
         player = self._players[line.id] = Player(theirs=self.theirs)
-        self._serving.append(asyncio.create_task(line.serve(player.socket)))
+        self._serving.append(asyncio.create_task(line.serve(player.socket, player.socket.aborts)))
         await asyncio.sleep(0)
 
     def hangs_up(self, line: Line) -> None:

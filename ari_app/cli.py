@@ -217,6 +217,9 @@ def talk(
 def _settings(env_file: Path) -> Settings:
     if env_file != _ENV_FILE and not env_file.exists():
         raise ConfigError(f"There is no {env_file}.")
+    if env_file.is_dir():
+        # Docker makes a folder of a file that is not there.
+        raise ConfigError(f"{env_file} is a folder, and should be the file of the settings.")
     try:
         return load_settings(str(env_file))
     except (OSError, UnicodeDecodeError) as error:

@@ -12,7 +12,7 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from dotenv.parser import parse_stream
@@ -28,16 +28,19 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ari_app.agent.precall import OnFailure
 from ari_app.call.keypad import DigitMode
-from ari_app.call.plan import CallPolicy
 from ari_app.call.signals import OnMachine
 from ari_app.errors import ConfigError, in_words
 from ari_app.line.asterisk.dialplan import check_endpoint
-from ari_app.line.asterisk.line import AsteriskOptions
 from ari_app.line.numbers import number_pattern
 from ari_app.patterns import LinearPattern
 from ari_app.process.logs import NumberStyle
 from ari_app.process.network import is_loopback, is_unspecified
 from linekit.listener import ConnectionLimits, Networks
+
+if TYPE_CHECKING:
+    # Who makes them needs all of a call; every command reads settings, and most carry no calls.
+    from ari_app.call.plan import CallPolicy
+    from ari_app.line.asterisk.line import AsteriskOptions
 
 _BUSY_CALLS = 50
 _ALIKE: Final = 0.89
@@ -298,6 +301,7 @@ class Settings(BaseSettings):
 
     def call_policy(self) -> CallPolicy:
         """Return what holds for every call."""
+        from ari_app.call.plan import CallPolicy
 
         def compiled(text: str | None) -> LinearPattern | None:
             return None if text is None else number_pattern(text)
@@ -329,6 +333,8 @@ class Settings(BaseSettings):
         Args:
             audiosocket_target: What Asterisk dials for sound: `host:port`.
         """
+        from ari_app.line.asterisk.line import AsteriskOptions
+
         return AsteriskOptions(
             app=self.ari_app,
             audiosocket_target=audiosocket_target,

@@ -1,4 +1,4 @@
-"""Waiting until something is so, on a loop of any time."""
+"""What a loop of any time still has to do."""
 
 from __future__ import annotations
 
@@ -19,3 +19,12 @@ async def until(condition: Callable[[], object], timeout: float = 10.0) -> None:
             await asyncio.sleep(0)
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
+
+
+def call_tasks() -> list[str]:
+    """What still runs for a call."""
+    return [
+        f"{task.get_name()}: {getattr(task.get_coro(), '__qualname__', '')}"
+        for task in asyncio.all_tasks()
+        if not task.done() and task.get_name().startswith("call ")
+    ]

@@ -172,7 +172,9 @@ class Call:
         return self.context.counts
 
     def refresh(self) -> None:
-        """Bring the record up to date with what is measured all the time."""
+        """Bring the record up to date with what is measured all the time, while there is a call."""
+        if self.ended.is_set():
+            return
         record = self.record
         record.sound = self.sound.report(self.line.frames_not_read)
         record.response_times = [round(turn.seconds, 3) for turn in self.sound.hearing.responses]

@@ -58,7 +58,7 @@ class ArrivalPlanner(Protocol):
         ...
 
     def for_refusal(self, arrival: Arrival) -> CallPlan:
-        """Plan for a call that is given back at once."""
+        """Plan for a caller who gets no agent now: given back at once, or left to wait."""
         ...
 
 
@@ -246,6 +246,8 @@ class Calls:
             call.refuse(refusal)
 
     def _let_wait(self, arrival: Arrival, record: CallRecord) -> None:
+        # The agent of whoever names no other.
+        record.agent_id = self._planner.for_refusal(arrival).briefing.agent_id
         waiting = Waiting(self._services, arrival, record)
         self._keep(waiting)
         if self.draining:

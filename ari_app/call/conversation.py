@@ -55,6 +55,8 @@ from ari_app.tools.tool import ToolAnswer
 # take.
 QUIET_SECONDS: Final = 1.5
 _QUIET_LIMIT_SECONDS: Final = 20.0
+# How often whoever waits for silence looks anew.
+_SILENCE_LOOK_SECONDS: Final = 0.1
 # Between two pieces of one sentence.
 _SENTENCE_SECONDS: Final = 0.4
 # What the agent says while the caller is on the way back from the music. A minute in the widest
@@ -131,7 +133,7 @@ class AgentSpeech:
     @property
     def queued_seconds(self) -> float:
         """How much the caller has still to hear."""
-        return self._sound.playout.pending_ms / 1000
+        return self._sound.queued_seconds
 
     def begin_quiet(self) -> float:
         """Start to wait for the agent's silence; seconds until the first look."""
@@ -161,7 +163,8 @@ class AgentSpeech:
         """Wait until all that the agent said has been heard, for 20 s at most."""
         deadline = self._loop.time() + _QUIET_LIMIT_SECONDS
         while (left := self._silent_in(quiet_seconds)) > 0 and self._loop.time() < deadline:  # noqa: ASYNC110
-            await asyncio.sleep(left)
+            # The caller may interrupt meanwhile, or hang up.
+            await asyncio.sleep(min(left, _SILENCE_LOOK_SECONDS))
 
     def will_speak(self) -> None:
         """Count as speaking from now on: it is about to say something."""

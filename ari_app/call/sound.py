@@ -385,6 +385,11 @@ class CallSound:
             result.dropped_ms + result.others_dropped_ms + taken_ms,
         )
 
+    @property
+    def queued_seconds(self) -> float:
+        """How much the caller has still to hear; nothing, once the sound has stopped."""
+        return 0.0 if self._stopped else self.playout.pending_ms / 1000
+
     async def drained(self) -> None:
         """Wait until all that is queued has been heard, or the sound has stopped."""
         if self._stopped or (self._uplink is not None and self.playout.idle):

@@ -97,7 +97,7 @@ class Planner:
         return await self._plan(record, arrival.line, arrival.agent_id, arrival.variables, None)
 
     def for_refusal(self, arrival: Arrival) -> CallPlan:
-        """Plan for a call that is given back at once."""
+        """Plan for a caller who gets no agent now: given back at once, or left to wait."""
         agent_id = arrival.agent_id or self._options.agent_id or ""
         return self._with(Briefing(agent_id), LineFormat("none", 8000), "")
 

@@ -32,8 +32,13 @@ async def run_practice_agent(
     """
     try:
         host, port = split_host_port(bind)
+    except ValueError:
+        raise ConfigError(
+            "The practice agent cannot start: --bind must be host:port, such as 127.0.0.1:8765."
+        ) from None
+    try:
         book = AgentBook.built_in() if dialogue is None else AgentBook.from_file(dialogue)
-    except (ValueError, PracticeAgentError) as error:
+    except PracticeAgentError as error:
         raise ConfigError(f"The practice agent cannot start: {error}") from None
     config = PracticeConfig(
         host=host, port=port, api_key=SecretStr(key) if key else None, book=book

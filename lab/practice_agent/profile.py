@@ -215,7 +215,8 @@ class AgentBook(Model):
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise PracticeAgentError(f"{path} cannot be read: {error}") from error
+            why = error.strerror if isinstance(error, OSError) else error
+            raise PracticeAgentError(f"{path} cannot be read: {why}.") from error
         return cls.from_yaml(text, name=str(path))
 
     @classmethod

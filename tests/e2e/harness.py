@@ -25,7 +25,7 @@ from lab.practice_agent import (
 from lab.softphone import Call, Phone
 from lab.softphone.sounds import level_dbfs
 from tests.session_view import Session
-from tests.waiting import until
+from tests.waiting import call_tasks, until
 
 KEY = "sk_of_the_lab"
 HUMAN_HZ, TRANSFER_HZ = 480, 620
@@ -79,15 +79,7 @@ class Bench:
         assert self.bridge.lines.lines == 0
         assert self.bridge.lines.expected == 0
         await until(lambda: all(c.closing is not None for c in self.agent.conversations))
-        await until(lambda: not _call_tasks())
-
-
-def _call_tasks() -> list[str]:
-    return [
-        f"{task.get_name()}: {getattr(task.get_coro(), '__qualname__', '')}"
-        for task in asyncio.all_tasks()
-        if task.get_name().startswith("call ")
-    ]
+        await until(lambda: not call_tasks())
 
 
 def settings_for(asterisk: LabAsterisk, agent: PracticeAgent, **changes: object) -> Settings:

@@ -187,22 +187,3 @@ async def test_actions_reach_the_call(asterisk: LabAsterisk) -> None:
         await d.bench.all_gone()
         status, problem = await d.post("/sessions/s/hold")
         assert (status, problem["code"]) == (409, "not_talking")
-
-
-async def test_at_the_limit_a_wish_is_refused_or_waits(asterisk: LabAsterisk) -> None:
-    async with dialer(asterisk, Answer(), max_concurrent_calls=1) as d:
-        _, first = await d.post("/webhook/initiate-call", {"called_number": NUMBER})
-        async with d.http.post("/webhook/initiate-call", json={"called_number": NUMBER}) as refused:
-            assert refused.status == 503
-            assert (await refused.json(content_type=None))["code"] == "capacity"
-            assert int(refused.headers["Retry-After"]) >= 1
-        waiting = asyncio.create_task(
-            d.post("/webhook/initiate-call", {"called_number": NUMBER, "wait_seconds": 10})
-        )
-        await asyncio.sleep(0.2)
-        assert not waiting.done()
-        await d.post("/webhook/end-call", {"session_id": first["session_id"]})
-        status, second = await waiting
-        assert status == 200
-        await d.post("/webhook/end-call", {"session_id": second["session_id"]})
-        await d.bench.all_gone()

@@ -8,7 +8,7 @@ import pytest
 
 from lab.asterisk import LabAsterisk
 from lab.softphone import CallFailed, Phone
-from lab.softphone.sounds import babble, level_dbfs, tone, tone_dbfs
+from lab.softphone.sounds import level_dbfs, tone, tone_dbfs
 
 pytestmark = pytest.mark.e2e
 
@@ -46,29 +46,6 @@ async def test_echo_brings_our_own_tone_back(
     assert (stats.lost, stats.duplicated, call.stream.strangers) == (0, 0, 0)
     ending = await call.hang_up()
     assert (ending.by, ending.status) == ("us", 200)
-
-
-@pytest.mark.parametrize("ptime_ms", [10, 30])
-async def test_other_packet_lengths(asterisk: LabAsterisk, phone: Phone, ptime_ms: int) -> None:
-    call = await phone.call(uri(asterisk, "600"), ptime_ms=ptime_ms, timeout=PATIENCE_S)
-    await call.play(babble(300))
-    await call.wait_for_sound(since=call.started_at, timeout=PATIENCE_S)
-    await call.hang_up()
-
-
-async def test_asterisk_calls_a_phone_that_has_registered(asterisk: LabAsterisk) -> None:
-    async with Phone(username="phone1") as phone:
-        await phone.register(f"sip:{asterisk.sip_host}:{asterisk.sip_port}")
-        await asterisk.ari(
-            "POST", "channels", endpoint="PJSIP/phone1", context="from-phones", extension="601"
-        )
-        call = await phone.incoming(PATIENCE_S)
-        await call.answered()
-        await call.wait_for_sound(timeout=PATIENCE_S)
-        assert call.is_incoming
-        await call.hang_up()
-    assert phone.uri.partition("sip:")[2] not in await asterisk.cli("pjsip show contacts")
-    await asterisk.wait_until_empty(PATIENCE_S)
 
 
 @pytest.mark.parametrize("password", ["right", "wrong"])

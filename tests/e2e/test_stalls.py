@@ -32,6 +32,7 @@ from lab.softphone.sounds import babble
 from tests.e2e.harness import bench, book, practice_config
 from tests.e2e.test_serve import environment
 from tests.waiting import until
+from tests.web import serving
 
 pytestmark = pytest.mark.e2e
 
@@ -168,14 +169,11 @@ async def slow_service() -> AsyncIterator[tuple[str, list[str]]]:
 
     app = web.Application()
     app.router.add_route("*", "/{path}", answer)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}", asked
-    finally:
-        over.set()
-        await runner.cleanup()
+    async with serving(app) as url:
+        try:
+            yield url, asked
+        finally:
+            over.set()
 
 
 async def test_a_slow_tool_and_a_slow_service_before_a_call_beside_one_that_talks(

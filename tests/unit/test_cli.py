@@ -174,6 +174,13 @@ def test_a_file_of_settings_that_cannot_be_read(run: Run, tmp_path: Path) -> Non
     assert ".env cannot be read" in ran.err
 
 
+def test_a_folder_in_the_place_of_the_settings(run: Run, tmp_path: Path) -> None:
+    (tmp_path / ".env").mkdir()
+    ran = run("serve", **SERVING)
+    assert is_one_sentence(ran), ran
+    assert ".env is a folder" in ran.err
+
+
 # --- serve
 
 

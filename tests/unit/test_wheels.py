@@ -6,6 +6,7 @@ import configparser
 import zipfile
 from pathlib import Path
 
+import pytest
 from hatchling.builders.wheel import WheelBuilder
 
 from ari_app.cli import LAB_COMMANDS
@@ -13,8 +14,8 @@ from ari_app.cli import LAB_COMMANDS
 ROOT = Path(__file__).parents[2]
 
 
-def wheel_of(project: Path, folder: Path) -> zipfile.ZipFile:
-    (path,) = WheelBuilder(str(project)).build(directory=str(folder), versions=["standard"])
+def wheel_of(project: Path, folder: Path, version: str = "standard") -> zipfile.ZipFile:
+    (path,) = WheelBuilder(str(project)).build(directory=str(folder), versions=[version])
     return zipfile.ZipFile(path)
 
 
@@ -41,3 +42,10 @@ def test_the_lab_brings_its_commands_and_its_configuration(tmp_path: Path) -> No
     assert packages(wheel) == {"lab", "benchmarks"}
     assert {"lab/asterisk_conf/pjsip.conf", "lab/LICENSE"} <= set(wheel.namelist())
     assert set(entry_points(wheel)["ari_app.commands"]) == LAB_COMMANDS
+
+
+@pytest.mark.parametrize("project", [ROOT, ROOT / "lab"], ids=["service", "lab"])
+def test_a_checkout_runs_its_own_files(project: Path, tmp_path: Path) -> None:
+    wheel = wheel_of(project, tmp_path, "editable")
+    (name,) = packages(wheel)
+    assert wheel.read(name).decode() == str(ROOT), "no copies beside the way to the checkout"

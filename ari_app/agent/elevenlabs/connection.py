@@ -67,7 +67,7 @@ _MAX_UNSENT_BYTES = 32 * 1024
 _TOO_BIG = 1009
 
 # At DEBUG `websockets` logs the request line, which holds the signature of a signed URL.
-_wire_log = logging.getLogger("ari_app.elevenlabs.websocket")
+_wire_log = logging.getLogger("ari_app.agent.elevenlabs.websocket")
 _wire_log.setLevel(logging.INFO)
 
 

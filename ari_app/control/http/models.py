@@ -66,7 +66,7 @@ class SpokenLine(_Model):
     """Something that was said."""
 
     at_seconds: float = Field(description="Since the call entered the application.")
-    who: str = Field(description="agent, caller, interruption, correction or tool.")
+    who: str = Field(description="agent, caller, correction, interruption, tool, dtmf or note.")
     text: str
 
 

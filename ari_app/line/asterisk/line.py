@@ -19,8 +19,10 @@ from ari_app.audio.formats import AgentFormats
 from ari_app.errors import LineError
 from ari_app.line.asterisk.ari.client import Client
 from ari_app.line.asterisk.ari.errors import (
+    AriBadRequest,
     AriConflict,
     AriError,
+    AriNotFound,
     AriServerError,
     AriTimeout,
     AriUnavailable,
@@ -709,12 +711,25 @@ class AsteriskLine:
             except AriError as error:
                 log.info("ari_request_failed", call=self.id, code=error.code, error=str(error))
                 if essential and (errand is None or errand.wanted):
-                    self._told(LineFailed(error.code))
+                    await self._failed(error)
             else:
                 if then is not None:
                     then()
 
         return self._spawn(request_of_line())
+
+    async def _failed(self, error: AriError) -> None:
+        """Tell why there can be no call. A caller who has hung up is no fault of Asterisk's: the
+        refusal may come before the event."""
+        if isinstance(error, AriNotFound | AriBadRequest) and self._there:
+            try:
+                await self._ari.channels.get(self.id)
+            except AriNotFound:
+                self.gone()
+                return
+            except AriError:
+                pass  # the refusal is what is known
+        self._told(LineFailed(error.code))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work, name=f"call {self.id}")

@@ -45,7 +45,7 @@ from tests.session_view import Session
 from tests.unit.call.fake_agents import FakeAgent, FakeAgents
 from tests.unit.call.fake_ari import APP, FakeAsterisk, FakeClient, Landed, Moment
 from tests.unit.virtual_loop import make_entrance
-from tests.waiting import until
+from tests.waiting import call_tasks, until
 
 
 @dataclass
@@ -262,16 +262,8 @@ class Stage:
         left += [f"line {number}" for number in range(self.lines.lines)]
         left += [f"expected line {number}" for number in range(self.lines.expected)]
         left += [f"agent {agent.agent_id}" for agent in self.agents.conversations if not agent.end]
-        left += [f"task {name}" for name in _call_tasks()]
+        left += [f"task {name}" for name in call_tasks()]
         return left
-
-
-def _call_tasks() -> list[str]:
-    return [
-        f"{task.get_name()}: {getattr(task.get_coro(), '__qualname__', '')}"
-        for task in asyncio.all_tasks()
-        if not task.done() and task.get_name().startswith("call ")
-    ]
 
 
 def now() -> float:

@@ -89,17 +89,6 @@ async def test_the_call_goes_on_with_the_new_agent(stage: Stage) -> None:
     assert stage.left_behind() == []
 
 
-async def test_what_was_queued_is_heard_before_anything_else(stage: Stage) -> None:
-    session = await stage.talk()
-    stage.agent().says(3000, final=True)
-    await asyncio.sleep(0.1)
-    lose(stage)
-    await asyncio.sleep(2)
-    assert stage.asterisk.requests(START_MOH) == []
-    await asyncio.sleep(1)
-    assert heard_ms(stage.media(session)) == pytest.approx(3000, abs=1)
-
-
 async def test_music_covers_a_gap_of_more_than_a_second(stage: Stage) -> None:
     stage.agents.ready.clear()
     session = await begin(stage)
@@ -149,14 +138,6 @@ async def test_a_phrase_covers_it_and_after_that_music() -> None:
         assert stage.asterisk.requests(START_MOH) == []
         await asyncio.sleep(1.3)
         assert len(stage.asterisk.requests(START_MOH)) == 1
-
-
-async def test_an_agent_that_is_back_at_once_is_heard_without_a_cover(stage: Stage) -> None:
-    session = await stage.talk()
-    await resumed(stage, session)
-    await asyncio.sleep(3)
-    assert stage.asterisk.requests(START_MOH) == []
-    assert heard_ms(stage.media(session)) == 200
 
 
 async def test_a_new_agent_without_a_word_is_asked_again(stage: Stage) -> None:
@@ -220,16 +201,6 @@ async def test_the_other_agent_takes_too_long(stage: Stage) -> None:
     assert stage.left_behind() == []
 
 
-async def test_a_call_gets_no_third_agent(stage: Stage) -> None:
-    session = await stage.talk()
-    await resumed(stage, session)
-    lose(stage, CloseKind.LLM_ERROR)
-    await session.ended.wait()
-    assert (stage.landed(session).status, stage.landed(session).reason) == ("FAILED", "llm_error")
-    assert len(stage.agents.dialled) == 2
-    assert stage.left_behind() == []
-
-
 @pytest.mark.parametrize(
     "kind", [CloseKind.AGENT_ENDED, CloseKind.MAX_DURATION, CloseKind.QUOTA, CloseKind.SAFETY]
 )
@@ -238,25 +209,6 @@ async def test_what_is_no_loss(stage: Stage, kind: CloseKind) -> None:
     stage.agent().closes(kind)
     await session.ended.wait()
     assert len(stage.agents.dialled) == 1
-
-
-async def test_the_dialplan_may_have_the_caller_instead(stage: Stage) -> None:
-    stage.with_policy(replace_lost_agent=False)
-    session = await stage.talk()
-    lose(stage)
-    await session.ended.wait()
-    assert stage.landed(session).reason == "lost"
-    assert len(stage.agents.dialled) == 1
-
-
-async def test_a_caller_who_hangs_up_in_the_gap(stage: Stage) -> None:
-    session = await begin(stage)
-    lose(stage)
-    await asyncio.sleep(2)
-    stage.asterisk.hang_up(session.call_id)
-    await session.ended.wait()
-    assert stage.agents.given_up == 1
-    assert stage.left_behind() == []
 
 
 async def test_keys_that_are_pressed_in_the_gap_are_not_lost(stage: Stage) -> None:

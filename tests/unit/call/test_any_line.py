@@ -31,6 +31,7 @@ from ari_app.line.interface import (
     Status,
 )
 from ari_app.line.microphone import MicrophoneGateway
+from ari_app.records.events import CallEnded, CallEvent
 from ari_app.records.journal import Journal
 from ari_app.records.record import CallRecord
 from tests.unit.call.fake_agents import FakeAgent, FakeAgents
@@ -150,6 +151,42 @@ async def test_nobody_begins_to_wait_for_a_service_that_stops() -> None:
         assert line.asked == []
 
 
+async def test_a_call_is_looked_at_in_the_moment_of_its_end() -> None:
+    async with house() as home:
+        line = FakeLine()
+        await home.talks(line)
+        call = home.calls.call(home.record.session_id)
+        assert call is not None
+        seen: list[CallRecord | None] = []
+
+        def look() -> None:
+            seen.append(home.calls.record(call.record.session_id))
+
+        def heard(record: CallRecord, event: CallEvent) -> None:
+            if isinstance(event, CallEnded):
+                asyncio.get_running_loop().call_soon(look)
+
+        call.services.journal.listen(heard)
+        line.tells(Ended("caller_hung_up"))
+        await home.until(State.ENDED)
+        await asyncio.sleep(0)
+        assert seen == [call.record]
+
+
+async def test_a_transfer_that_was_asked_for_waits_for_nobody_who_has_gone() -> None:
+    async with house() as home:
+        line = FakeLine()
+        await home.talks(line)
+        home.agent.says(10_000)
+        asked = asyncio.create_task(
+            home.control.transfer(home.record.session_id, "+15550100003", "attended")
+        )
+        await asyncio.sleep(0.1)
+        line.tells(Ended("caller_hung_up"))
+        with pytest.raises(NotPossible):
+            await asyncio.wait_for(asked, 3)
+
+
 async def test_a_call_that_we_place() -> None:
     gateway = FakeGateway()
     async with house(gateway) as home:
@@ -179,6 +216,7 @@ async def test_two_wishes_for_one_caller_who_waits() -> None:
         home.calls.take(Arrival(line, wait_seconds=30))
         await asyncio.sleep(0)
         record = home.record
+        assert record.agent_id == "agent_default", "whoever asks sees which agent it would be"
         wishes = [
             Wish(reference=line.id, session_id=name, caller_number=number)
             for name, number in (("crm-1", "+15550100007"), ("crm-2", "+15550100008"))

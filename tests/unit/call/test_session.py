@@ -19,7 +19,6 @@ from audiosocket.frames import SLIN
 from lab.load.audiosocket_client import pcm_source, tone_source
 from lab.softphone.sounds import babble
 from tests.unit.call.fake_ari import (
-    ANSWER,
     CONTINUE,
     DESTROY_BRIDGE,
     HANGUP,
@@ -115,34 +114,6 @@ class TestTheAgentEndsTheCall:
 
 
 # --- the conversation
-
-
-async def test_sound_goes_both_ways(stage: Stage) -> None:
-    session = await stage.talk()
-    media = stage.media(session)
-    media.source = tone_source(SLIN, 400)
-    stage.agent().says(500, final=True)
-    await asyncio.sleep(1)
-    heard = b"".join(stage.agent().heard)
-    assert len(heard) / 16 == pytest.approx(1000, abs=80)
-    assert {len(chunk) for chunk in stage.agent().heard} == {40 * 16}
-    assert heard_ms(media) == 500
-    assert media.stats.late_frames == 0
-
-
-async def test_what_the_agent_says_while_the_caller_rings_is_heard_from_its_first_sample(
-    stage: Stage,
-) -> None:
-    gate = asyncio.Event()
-    stage.asterisk.before[ANSWER] = gate.wait
-    session = await stage.enter()
-    await stage.until(session, State.JOINING)
-    stage.agent().says(700, final=True)
-    await asyncio.sleep(2)
-    assert heard_ms(stage.media(session)) == 0
-    gate.set()
-    await asyncio.sleep(1)
-    assert heard_ms(stage.media(session)) == 700
 
 
 async def test_a_response_that_is_complete_is_played_to_its_end(stage: Stage) -> None:

@@ -162,6 +162,20 @@ async def test_what_others_see_of_a_call(stage: Stage) -> None:
 # --- the caller is gone
 
 
+@pytest.mark.parametrize(("operation", "number"), [(ANSWER, 1), (ADD_CHANNEL, 2)])
+async def test_a_refusal_that_comes_before_the_hang_up_is_told(
+    stage: Stage, operation: Operation[Any], number: int
+) -> None:
+    asterisk = stage.asterisk
+    asterisk.withheld = {"ChannelHangupRequest of caller", "StasisEnd of caller"}
+    asterisk.before[operation] = nth(number, lambda: asterisk.hang_up(session.call_id))
+    session = await stage.enter()
+    await session.ended.wait()
+    assert session.outcome == Outcome(Status.COMPLETED, "caller_hung_up")
+    await stage.settle()
+    assert stage.left_behind() == []
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize(
     ("operation", "number"),

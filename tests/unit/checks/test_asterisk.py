@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from ari_app.line.asterisk.ari.models import AsteriskInfo
 from ari_app.settings import Settings, load_settings
 from tests.unit.line.asterisk.ari.fake_ari import PASSWORD, USERNAME, Answer, FakeAri, json_answer
 from tests.unit.line.asterisk.ari.samples import ASTERISK_INFO
+from tests.web import serving
 
 APPLICATION = {"name": "voice-agent", "channel_ids": [], "bridge_ids": []}
 
@@ -100,37 +102,28 @@ async def test_somebody_else_has_the_application(ari: FakeAri) -> None:
     assert "Another program has registered 'voice-agent'" in told
 
 
-@pytest.mark.parametrize(("health", "serves"), [(200, True), (404, False)])
+@pytest.mark.parametrize(("status", "serves"), [(200, True), (404, False)])
 async def test_the_service_itself_has_the_application(
-    ari: FakeAri, health: int, serves: bool
+    ari: FakeAri, status: int, serves: bool
 ) -> None:
     ari.answer("GET", "/applications/voice-agent", json_answer(APPLICATION))
-    async with Health(health) as bind:
+    async with serve_health(status) as bind:
         found = await findings(ari, api_bind=bind)
     assert ("registered by `ari-app serve` here" in details(found, Verdict.OK)) is serves
     assert ("Another program" in details(found, Verdict.WARNING)) is not serves
 
 
-class Health:
-    """What `ari-app serve` has at /health/live."""
+@asynccontextmanager
+async def serve_health(status: int) -> AsyncIterator[str]:
+    """What `ari-app serve` has at /health/live; where."""
 
-    def __init__(self, status: int) -> None:
-        self._status = status
+    async def live(request: web.Request) -> web.Response:
+        return web.Response(status=status)
 
-    async def __aenter__(self) -> str:
-        async def live(request: web.Request) -> web.Response:
-            return web.Response(status=self._status)
-
-        app = web.Application()
-        app.router.add_get("/health/live", live)
-        self._runner = web.AppRunner(app)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        host, port = self._runner.addresses[0][:2]
-        return f"{host}:{port}"
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self._runner.cleanup()
+    app = web.Application()
+    app.router.add_get("/health/live", live)
+    async with serving(app) as url:
+        yield url.removeprefix("http://")
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from lab.asterisk import Installation, LabAsterisk, LabError, config, installati
 from lab.asterisk.config import fill_in, keep_available, template_dir, write_config
 from lab.asterisk.folder import RunFolder
 from lab.asterisk.music import write_music
-from lab.asterisk.ports import FIRST_PORT, LOOPBACK, WINDOW, WINDOWS, PortWindow, claim_ports
+from lab.asterisk.ports import FIRST_PORT, LOOPBACK, WINDOW, PortWindow, claim_ports
 from lab.asterisk.process import end, spawn
 
 MODULES = ["chan_audiosocket.so", "res_ari.so"]
@@ -123,10 +123,6 @@ def claim_free() -> PortWindow:
     window = claim_ports()
     window.release()
     return window
-
-
-def test_there_is_room_for_parallel_sessions() -> None:
-    assert WINDOWS * WINDOW + FIRST_PORT <= 32_768
 
 
 @pytest.fixture
@@ -292,12 +288,6 @@ def test_knows_nothing_of_itself_before_the_start() -> None:
     for name in ("pid", "run_dir", "ari_url", "sip_port", "version", "log_path"):
         with pytest.raises(LabError, match="has not been started"):
             getattr(asterisk, name)
-
-
-async def test_stopping_what_never_started_is_nothing() -> None:
-    asterisk = LabAsterisk()
-    await asterisk.stop()
-    await asterisk.stop()
 
 
 def test_every_instance_has_a_password_of_its_own() -> None:

@@ -78,8 +78,8 @@ async def test_it_asks_for_the_key_that_it_was_given() -> None:
 @pytest.mark.parametrize(
     ("bind", "sentence"),
     [
-        ("8765", "The practice agent cannot start: must be host:port"),
-        ("127.0.0.1:99999", "The practice agent cannot start: must be host:port"),
+        ("8765", "The practice agent cannot start: --bind must be host:port"),
+        ("127.0.0.1:99999", "The practice agent cannot start: --bind must be host:port"),
         ("192.0.2.1:8765", r"^192.0.2.1:8765 cannot be used: Cannot assign requested address\."),
     ],
 )

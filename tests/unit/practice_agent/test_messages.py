@@ -114,16 +114,3 @@ def test_every_message_has_the_fields_of_the_schema() -> None:
         assert message[key].keys() == fields.keys()
         for name, kind in fields.items():
             assert isinstance(message[key][name], kind), (message, name)
-
-
-def test_event_ids_never_fall_and_rise_above_an_interruption() -> None:
-    highest, barred = 0, -1
-    for message in a_full_conversation():
-        if message["type"] == "interruption":
-            barred = message["interruption_event"]["event_id"]
-        if message["type"] == "audio":
-            event_id = message["audio_event"]["event_id"]
-            assert event_id >= highest
-            assert event_id > barred
-            highest = event_id
-    assert barred > 0

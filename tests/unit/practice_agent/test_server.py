@@ -9,7 +9,6 @@ from typing import Any
 
 import aiohttp
 import numpy as np
-import pybase64
 import pytest
 import trustme
 from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType, WSServerHandshakeError
@@ -97,41 +96,6 @@ async def closing(socket: ClientWebSocketResponse) -> int | None:
     ):
         pass
     return socket.close_code
-
-
-async def test_a_whole_conversation(agent: PracticeAgent, http: ClientSession) -> None:
-    async with http.ws_connect(f"{agent.socket_url}?agent_id=x&source=test") as socket:
-        await socket.send_json(INITIATION)
-        metadata = await socket.receive_json()
-        assert metadata["type"] == "conversation_initiation_metadata"
-        response = await until(socket, "agent_response")
-        assert response["agent_response_event"]["agent_response"] == "Hello J"
-        for amplitude, seconds in ((8000, 1), (0, 1)):
-            samples = np.full(16000 * seconds, amplitude, np.int16)
-            chunk = pybase64.b64encode_as_string(samples.tobytes())
-            await socket.send_json({"user_audio_chunk": chunk})
-        response = await until(socket, "agent_response")
-        assert response["agent_response_event"]["agent_response"] == "yes"
-        await socket.close(code=1000, message=b"done")
-    record = await agent.conversation(ended=True)
-    assert (
-        record.conversation_id
-        == metadata["conversation_initiation_metadata_event"]["conversation_id"]
-    )
-    assert record.agent_id == "x"
-    assert record.authorization == "public"
-    assert record.query == {"agent_id": "x", "source": "test"}
-    assert record.initiation == INITIATION
-    assert record.dynamic_variables == {"name": "J"}
-    assert record.user_audio_seconds == 2.0
-    assert len(record.user_audio) == 2
-    assert record.sent["agent_response"] == 2
-    assert record.closing is not None
-    assert (record.closing.code, record.closing.reason, record.closing.by) == (
-        1000,
-        "done",
-        "client",
-    )
 
 
 @pytest.mark.parametrize("path", [SIGN, SIGN.replace("-", "_")])
@@ -246,28 +210,6 @@ async def test_websocket_pings_are_answered(agent: PracticeAgent, http: ClientSe
         await socket.ping(b"there?")
         message = await socket.receive()
         assert (message.type, message.data) == (WSMsgType.PONG, b"there?")
-
-
-async def test_the_agent_hangs_up(agent: PracticeAgent, http: ClientSession) -> None:
-    async with http.ws_connect(f"{agent.socket_url}?agent_id=ends") as socket:
-        await socket.send_json(INITIATION)
-        await socket.send_json({"type": "user_message", "text": "bye"})
-        await until(socket, "conversation_initiation_metadata")
-        await socket.send_json({"type": "user_message", "text": "bye"})
-        assert await closing(socket) == 1000
-    record = await agent.conversation(ended=True)
-    assert record.closing is not None
-    assert record.closing.by == "agent"
-
-
-async def test_garbage_is_closed_with_1008(agent: PracticeAgent, http: ClientSession) -> None:
-    async with http.ws_connect(f"{agent.socket_url}?agent_id=x") as socket:
-        await socket.send_str("{")
-        assert (await until(socket, "client_error"))["error_event"]["code"] == 1008
-        assert await closing(socket) == 1008
-    async with http.ws_connect(f"{agent.socket_url}?agent_id=x") as socket:
-        await socket.send_bytes(b"123")
-        assert await closing(socket) == 1008
 
 
 async def test_a_drop_has_no_close_frame(agent: PracticeAgent, http: ClientSession) -> None:

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from ari_app.agent.elevenlabs import client_messages as m
 from ari_app.agent.elevenlabs.codec import encode, encode_audio
@@ -33,108 +33,50 @@ free = st.none() | st.dictionaries(
 frees = st.none() | st.lists(free.map(lambda value: value or {}), max_size=2).map(tuple)
 
 
-def choice(literal: Any) -> st.SearchStrategy[Any]:
-    return st.none() | st.sampled_from(get_args(literal))
+# By the type of a field, and by its name where the type does not say all.
+TYPES: dict[Any, st.SearchStrategy[Any]] = {
+    str: text,
+    str | None: maybe_text,
+    float | None: number,
+    tuple[str, ...] | None: texts,
+    dict[str, JsonValue] | None: free,
+    tuple[dict[str, JsonValue], ...] | None: frees,
+}
+NAMES: dict[str, st.SearchStrategy[Any]] = {
+    "event_id": int64,
+    "version": st.none() | st.text(max_size=50),
+    "max_duration_seconds": st.none() | st.integers(1, 2**31 - 1),
+    "conversation_config_override": st.deferred(lambda: st.none() | some(m.ConfigOverride)),
+    "dynamic_variables": st.none()
+    | st.dictionaries(
+        text,
+        text | st.booleans() | int64 | st.floats(allow_nan=False, allow_infinity=False),
+        max_size=4,
+    ),
+}
 
 
-override = st.builds(
-    m.ConfigOverride,
-    agent=st.none()
-    | st.builds(
-        m.AgentOverride,
-        first_message=maybe_text,
-        language=maybe_text,
-        max_conversation_duration_message=maybe_text,
-        prompt=st.none()
-        | st.builds(
-            m.PromptOverride,
-            prompt=maybe_text,
-            llm=maybe_text,
-            tool_ids=texts,
-            native_mcp_server_ids=texts,
-            knowledge_base=frees,
-        ),
-    ),
-    asr=st.none() | st.builds(m.AsrOverride, keywords=texts),
-    turn=st.none()
-    | st.builds(
-        m.TurnOverride,
-        soft_timeout_config=st.none()
-        | st.builds(
-            m.SoftTimeoutOverride,
-            message=maybe_text,
-            additional_soft_timeout_messages=texts,
-        ),
-    ),
-    tts=st.none()
-    | st.builds(
-        m.TtsOverride,
-        voice_id=maybe_text,
-        model_id=maybe_text,
-        stability=number,
-        speed=number,
-        similarity_boost=number,
-    ),
-    conversation=st.none()
-    | st.builds(
-        m.ConversationOverride,
-        text_only=st.none() | st.booleans(),
-        max_duration_seconds=st.none() | st.integers(1, 2**31 - 1),
-        client_events=st.none()
-        | st.lists(st.sampled_from(get_args(m.ClientEventName)), max_size=3).map(tuple),
-    ),
-)
+def some(model: type[BaseModel]) -> st.SearchStrategy[Any]:
+    """Messages, or parts of one, with any of their fields."""
+    return st.builds(
+        model,
+        **{
+            name: NAMES[name] if name in NAMES else of(field.annotation)
+            for name, field in model.model_fields.items()
+        },
+    )
 
-user_message = st.builds(
-    m.UserMessage,
-    text=maybe_text,
-    source_medium=choice(m.SourceMedium),
-    id=maybe_text,
-    user_identifier=maybe_text,
-)
+
+def of(kind: Any) -> st.SearchStrategy[Any]:
+    known = TYPES.get(kind)
+    if known is not None:
+        return known
+    parts = [part for part in get_args(kind) if isinstance(part, type(BaseModel))]
+    return st.none() | some(*parts) if parts else st.from_type(kind)
+
 
 client_message: st.SearchStrategy[m.ClientMessage] = st.one_of(
-    st.builds(
-        m.Initiation,
-        conversation_config_override=st.none() | override,
-        custom_llm_extra_body=free,
-        dynamic_variables=st.none()
-        | st.dictionaries(
-            text,
-            text | st.booleans() | int64 | st.floats(allow_nan=False, allow_infinity=False),
-            max_size=4,
-        ),
-        user_id=maybe_text,
-        branch_id=maybe_text,
-        environment=maybe_text,
-        starting_workflow_node_id=maybe_text,
-        procedure_ids=texts,
-        start_procedure_ids=texts,
-        tool_mock_config=st.none()
-        | st.builds(
-            m.ToolMockConfig,
-            mocking_strategy=st.sampled_from([None, "none", "all", "selected"]),
-            mocked_tool_names=texts,
-            fallback_strategy=st.sampled_from([None, "raise_error", "call_real_tool"]),
-        ),
-        source_info=st.none()
-        | st.builds(
-            m.SourceInfo,
-            source=st.sampled_from(get_args(m.Source)),
-            version=st.none() | st.text(max_size=50),
-        ),
-    ),
-    st.builds(m.Pong, event_id=int64),
-    user_message,
-    st.builds(m.UserActivity),
-    st.builds(m.ContextualUpdate, text=text, context_id=maybe_text),
-    st.builds(
-        m.ToolResult,
-        tool_call_id=text,
-        result=text,
-        is_error=st.booleans(),
-        error_type=choice(m.ToolErrorType),
-    ),
+    *map(some, m.ClientMessage.__subclasses__())
 )
 
 

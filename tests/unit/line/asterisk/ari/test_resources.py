@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from ari_app.line.asterisk.ari.client import Client
 from ari_app.line.asterisk.ari.models import (
@@ -46,72 +48,68 @@ ENDPOINT = {
 }
 
 
+USUAL = {"{channelId}": "1", "{bridgeId}": "b", "{applicationName}": "voice-agent"}
+
+
 @dataclass
 class Case:
+    """One request.
+
+    Attributes:
+        operation: Its method and the path that it is declared with.
+        path: The path on the wire; empty: with the usual ids.
+        reads: What is made of the answer, or of each in it; None: `returns` says it.
+    """
+
     call: Callable[[Client], Awaitable[Any]]
-    method: str
-    template: str
-    path: str
+    operation: str
+    path: str = ""
     query: dict[str, str] = field(default_factory=dict)
     body: dict[str, Any] | None = None
     answer: Any = None
+    reads: type[BaseModel] | None = None
     returns: Any = None
 
+    def __post_init__(self) -> None:
+        self.method, _, self.template = self.operation.partition(" ")
+        self.path = self.path or re.sub(r"{\w+}", lambda m: USUAL.get(m[0], ""), self.template)
+        if self.reads is not None:
+            read = self.reads.model_validate
+            many = isinstance(self.answer, list)
+            self.returns = tuple(map(read, self.answer)) if many else read(self.answer)
 
-CHANNEL = Channel.model_validate(channel())
-BRIDGE = Bridge.model_validate(bridge())
-CH = "/channels/{channelId}"
-BR = "/bridges/{bridgeId}"
 
 CASES = [
     Case(
         lambda c: c.asterisk.get_info(),
-        "GET",
-        "/asterisk/info",
-        "/asterisk/info",
+        "GET /asterisk/info",
         answer=ASTERISK_INFO,
-        returns=AsteriskInfo.model_validate(ASTERISK_INFO),
+        reads=AsteriskInfo,
     ),
     Case(
-        lambda c: c.asterisk.list_modules(),
-        "GET",
-        "/asterisk/modules",
-        "/asterisk/modules",
-        answer=[MODULE],
-        returns=(Module.model_validate(MODULE),),
+        lambda c: c.asterisk.list_modules(), "GET /asterisk/modules", answer=[MODULE], reads=Module
     ),
     Case(
         lambda c: c.applications.get(),
-        "GET",
-        "/applications/{applicationName}",
-        "/applications/voice-agent",
+        "GET /applications/{applicationName}",
         answer=APPLICATION,
-        returns=Application.model_validate(APPLICATION),
+        reads=Application,
     ),
     Case(
         lambda c: c.applications.subscribe("channel:1", "other"),
-        "POST",
-        "/applications/{applicationName}/subscription",
-        "/applications/other/subscription",
+        "POST /applications/{applicationName}/subscription",
+        path="/applications/other/subscription",
         body={"eventSource": "channel:1"},
         answer=APPLICATION,
-        returns=Application.model_validate(APPLICATION),
+        reads=Application,
     ),
-    Case(
-        lambda c: c.channels.list(),
-        "GET",
-        "/channels",
-        "/channels",
-        answer=[channel()],
-        returns=(CHANNEL,),
-    ),
+    Case(lambda c: c.channels.list(), "GET /channels", answer=[channel()], reads=Channel),
     Case(
         lambda c: c.channels.get("1754480000.1"),
-        "GET",
-        CH,
-        "/channels/1754480000.1",
+        "GET /channels/{channelId}",
+        path="/channels/1754480000.1",
         answer=channel(),
-        returns=CHANNEL,
+        reads=Channel,
     ),
     Case(
         lambda c: c.channels.create(
@@ -121,9 +119,7 @@ CASES = [
             other_channel_id="out-2",
             variables={"X": "1"},
         ),
-        "POST",
-        "/channels/create",
-        "/channels/create",
+        "POST /channels/create",
         body={
             "endpoint": "PJSIP/200@trunk",
             "app": "voice-agent",
@@ -133,7 +129,7 @@ CASES = [
             "variables": {"X": "1"},
         },
         answer=channel(),
-        returns=CHANNEL,
+        reads=Channel,
     ),
     Case(
         lambda c: c.channels.originate(
@@ -144,9 +140,8 @@ CASES = [
             ring_seconds=20,
             variables={"X": "1"},
         ),
-        "POST",
-        CH,
-        "/channels/out-1",
+        "POST /channels/{channelId}",
+        path="/channels/out-1",
         body={
             "endpoint": "PJSIP/200@trunk",
             "app": "voice-agent",
@@ -156,15 +151,13 @@ CASES = [
             "variables": {"X": "1"},
         },
         answer=channel(),
-        returns=CHANNEL,
+        reads=Channel,
     ),
     Case(
         lambda c: c.channels.external_media(
             "media-1", "127.0.0.1:9092", format="slin", data="u-u-i-d", app="other"
         ),
-        "POST",
-        "/channels/externalMedia",
-        "/channels/externalMedia",
+        "POST /channels/externalMedia",
         body={
             "channelId": "media-1",
             "app": "other",
@@ -175,126 +168,90 @@ CASES = [
             "data": "u-u-i-d",
         },
         answer=channel(),
-        returns=CHANNEL,
+        reads=Channel,
     ),
-    Case(lambda c: c.channels.answer("1"), "POST", f"{CH}/answer", "/channels/1/answer"),
-    Case(lambda c: c.channels.ring("1"), "POST", f"{CH}/ring", "/channels/1/ring"),
+    Case(lambda c: c.channels.answer("1"), "POST /channels/{channelId}/answer"),
+    Case(lambda c: c.channels.ring("1"), "POST /channels/{channelId}/ring"),
     Case(
         lambda c: c.channels.hangup("1", reason="busy"),
-        "DELETE",
-        CH,
-        "/channels/1",
+        "DELETE /channels/{channelId}",
         query={"reason": "busy"},
     ),
     Case(
         lambda c: c.channels.hangup("1", reason_code=21),
-        "DELETE",
-        CH,
-        "/channels/1",
+        "DELETE /channels/{channelId}",
         query={"reason_code": "21"},
     ),
-    Case(
-        lambda c: c.channels.continue_in_dialplan("1"),
-        "POST",
-        f"{CH}/continue",
-        "/channels/1/continue",
-    ),
+    Case(lambda c: c.channels.continue_in_dialplan("1"), "POST /channels/{channelId}/continue"),
     Case(
         lambda c: c.channels.continue_in_dialplan(
             "1", context="in", extension="s", priority=3, label="l"
         ),
-        "POST",
-        f"{CH}/continue",
-        "/channels/1/continue",
+        "POST /channels/{channelId}/continue",
         body={"context": "in", "extension": "s", "priority": 3, "label": "l"},
     ),
     Case(
         lambda c: c.channels.get_channel_var("1", "CHANNEL(rtp,dest) + ü"),
-        "GET",
-        f"{CH}/variable",
-        "/channels/1/variable",
+        "GET /channels/{channelId}/variable",
         query={"variable": "CHANNEL(rtp,dest) + ü"},
         answer={"value": "127.0.0.1:4000"},
         returns="127.0.0.1:4000",
     ),
     Case(
         lambda c: c.channels.set_channel_var("1", "AGENT_REASON", "a=b&c + ü"),
-        "POST",
-        f"{CH}/variable",
-        "/channels/1/variable",
+        "POST /channels/{channelId}/variable",
         body={"variable": "AGENT_REASON", "value": "a=b&c + ü"},
     ),
     Case(
         lambda c: c.channels.send_dtmf(
             "1", "12#", before_ms=1, between_ms=2, duration_ms=3, after_ms=4
         ),
-        "POST",
-        f"{CH}/dtmf",
-        "/channels/1/dtmf",
+        "POST /channels/{channelId}/dtmf",
         body={"dtmf": "12#", "before": 1, "between": 2, "duration": 3, "after": 4},
     ),
     Case(
         lambda c: c.channels.start_moh("1", "jazz"),
-        "POST",
-        f"{CH}/moh",
-        "/channels/1/moh",
+        "POST /channels/{channelId}/moh",
         body={"mohClass": "jazz"},
     ),
-    Case(lambda c: c.channels.stop_moh("1"), "DELETE", f"{CH}/moh", "/channels/1/moh"),
-    Case(
-        lambda c: c.bridges.list(),
-        "GET",
-        "/bridges",
-        "/bridges",
-        answer=[bridge()],
-        returns=(BRIDGE,),
-    ),
+    Case(lambda c: c.channels.stop_moh("1"), "DELETE /channels/{channelId}/moh"),
+    Case(lambda c: c.bridges.list(), "GET /bridges", answer=[bridge()], reads=Bridge),
     Case(
         lambda c: c.bridges.get("b/1"),
-        "GET",
-        BR,
-        "/bridges/b%2F1",
+        "GET /bridges/{bridgeId}",
+        path="/bridges/b%2F1",
         answer=bridge(),
-        returns=BRIDGE,
+        reads=Bridge,
     ),
     Case(
         lambda c: c.bridges.create_with_id("b", name="call 1"),
-        "POST",
-        BR,
-        "/bridges/b",
+        "POST /bridges/{bridgeId}",
         body={"type": "mixing", "name": "call 1"},
         answer=bridge(),
-        returns=BRIDGE,
+        reads=Bridge,
     ),
-    Case(lambda c: c.bridges.destroy("b"), "DELETE", BR, "/bridges/b"),
+    Case(lambda c: c.bridges.destroy("b"), "DELETE /bridges/{bridgeId}"),
     Case(
         lambda c: c.bridges.add_channel("b", "1"),
-        "POST",
-        f"{BR}/addChannel",
-        "/bridges/b/addChannel",
+        "POST /bridges/{bridgeId}/addChannel",
         body={"channel": "1"},
     ),
     Case(
         lambda c: c.bridges.add_channel("b", ["1", "2"], role="r", absorb_dtmf=True, mute=False),
-        "POST",
-        f"{BR}/addChannel",
-        "/bridges/b/addChannel",
+        "POST /bridges/{bridgeId}/addChannel",
         body={"channel": ["1", "2"], "role": "r", "absorbDTMF": True, "mute": False},
     ),
     Case(
         lambda c: c.bridges.remove_channel("b", "1"),
-        "POST",
-        f"{BR}/removeChannel",
-        "/bridges/b/removeChannel",
+        "POST /bridges/{bridgeId}/removeChannel",
         body={"channel": "1"},
     ),
     Case(
         lambda c: c.endpoints.get("PJSIP", "my trunk"),
-        "GET",
-        "/endpoints/{tech}/{resource}",
-        "/endpoints/PJSIP/my%20trunk",
+        "GET /endpoints/{tech}/{resource}",
+        path="/endpoints/PJSIP/my%20trunk",
         answer=ENDPOINT,
-        returns=Endpoint.model_validate(ENDPOINT),
+        reads=Endpoint,
     ),
 ]
 

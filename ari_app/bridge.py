@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 import structlog
 
@@ -27,6 +28,7 @@ from ari_app.errors import ConfigError
 from ari_app.line.asterisk.ari.client import Client
 from ari_app.line.asterisk.ari.errors import AriError, AriUnauthorized
 from ari_app.line.asterisk.gateway import AsteriskGateway
+from ari_app.line.dialer.gateway import DialerGateway
 from ari_app.line.interface import Gateway
 from ari_app.line.microphone import MicrophoneGateway, PortAudio, SoundCard
 from ari_app.process.limits import settle_memory
@@ -44,6 +46,8 @@ log = structlog.get_logger(__name__)
 
 _ASK_AGAIN_SECONDS = 1.0
 
+Way = TypeVar("Way", bound=Gateway)
+
 
 class VoiceBridge:
     """The service: ways in and out, the agents' client, the calls, the HTTP interface.
@@ -58,8 +62,8 @@ class VoiceBridge:
         http: Whether there is an HTTP interface.
 
     Attributes:
-        gateway: The way in and out.
-        ari, lines: Asterisk, and where its sound comes in; only where it is the way in.
+        gateways: The ways in and out.
+        ari, lines: Asterisk, and where its sound comes in; only where it is a way in.
     """
 
     ari: Client
@@ -84,6 +88,7 @@ class VoiceBridge:
         self.journal = Journal()
         for listener in (self.metrics.heard, *listeners):
             self.journal.listen(listener)
+        self._ticks: FrameClock | None = None
         self._exit = contextlib.AsyncExitStack()
         self._stopping = asyncio.Event()
         self._ending = False
@@ -112,15 +117,12 @@ class VoiceBridge:
             require_recordings(settings.recordings_dir)
 
         self.agents = await self._exit.enter_async_context(agent_client(settings))
-        self.gateway: Gateway
-        if settings.is_local:
-            give_up = _nothing
-            card = self._card or PortAudio(settings.local_audio_device)
-            self.gateway = MicrophoneGateway(card)
-        else:
-            self.gateway = asterisk = await self._asterisk()
-            give_up = asterisk.abandon
-        self._exit.push_async_callback(self.gateway.close)
+        self.gateways: list[Gateway] = []
+        for name in settings.ways_in:
+            gateway = await self._gateway(name)
+            self._exit.push_async_callback(gateway.close)
+            self.gateways.append(gateway)
+        asterisk = self.way_in(AsteriskGateway)
         http_tools = await self._exit.enter_async_context(
             HttpTools.load(settings.tools_file, process_environment(settings.env_file))
         )
@@ -153,12 +155,12 @@ class VoiceBridge:
             max_concurrent_calls=settings.max_concurrent_calls,
             calls_per_second=settings.outbound_calls_per_second,
             queue_size=settings.outbound_queue_size,
-            give_up=give_up,
+            give_up=_nothing if asterisk is None else asterisk.abandon,
         )
         self._exit.push_async_callback(self.calls.close)
         self.control = CallControl(
             self.calls,
-            self.gateway,
+            self.gateways,
             planner,
             services.policy,
             asyncio.get_running_loop().time,
@@ -166,13 +168,32 @@ class VoiceBridge:
         if self._with_http:
             await self._start_http()
 
+    async def _gateway(self, name: str) -> Gateway:
+        match name:
+            case "local":
+                card = self._card or PortAudio(self.settings.local_audio_device)
+                return MicrophoneGateway(card)
+            case "custom":
+                return DialerGateway(self._clock(), self.metrics.dialer_refused)
+            case _:
+                return await self._asterisk()
+
+    def way_in(self, kind: type[Way]) -> Way | None:
+        """Return the way in of this kind; None: there is none."""
+        return next((each for each in self.gateways if isinstance(each, kind)), None)
+
+    def _clock(self) -> FrameClock:
+        """Return the one clock of all lines."""
+        if self._ticks is None:
+            self._ticks = FrameClock(on_tick=self.metrics.clock_ticked)
+            self._ticks.start()
+            self._exit.callback(self._ticks.stop)
+        return self._ticks
+
     async def _asterisk(self) -> AsteriskGateway:
         settings = self.settings
-        clock = FrameClock(on_tick=self.metrics.clock_ticked)
-        clock.start()
-        self._exit.callback(clock.stop)
         self.lines = AudioSocketServer(
-            clock,
+            self._clock(),
             allow=Networks(settings.audiosocket_allow),
             limits=settings.audiosocket_limits(),
             on_refused=self.metrics.connection_refused,
@@ -195,7 +216,7 @@ class VoiceBridge:
 
         To be done before `run`; without Asterisk there is nothing to wait for.
         """
-        if self.settings.is_local:
+        if not self.settings.has_asterisk:
             return not self._stopping.is_set()
         said = False
         while not self._stopping.is_set():
@@ -219,21 +240,26 @@ class VoiceBridge:
         Raises:
             ConfigError: Asterisk refuses our name or password.
         """
-        events = asyncio.create_task(self.gateway.run(self.calls.take), name="gateway")
+        ways = [
+            asyncio.create_task(gateway.run(self.calls.take), name=f"way in: {gateway.name}")
+            for gateway in self.gateways
+        ]
         stop = asyncio.create_task(self._stopping.wait(), name="stop")
         agents = asyncio.create_task(self.agents.watch(), name="agents")
         settle_memory()
         self._running = True
         try:
-            await asyncio.wait([events, stop], return_when=asyncio.FIRST_COMPLETED)
-            if events.done() and (error := events.exception()) is not None:
+            await asyncio.wait([*ways, stop], return_when=asyncio.FIRST_COMPLETED)
+            for error in [way.exception() for way in ways if way.done()]:
+                if error is None:
+                    continue
                 await self.calls.drain(0)
                 if isinstance(error, AriUnauthorized):
                     raise ConfigError(unauthorized(self.settings)) from None
                 raise error
             await self.calls.drain(0 if self._ending else self.settings.drain_timeout_seconds)
         finally:
-            background = (stop, agents, events)
+            background = (stop, agents, *ways)
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
@@ -258,7 +284,7 @@ class VoiceBridge:
     def leave_ports(self) -> None:
         """Stop listening, so that another process can; the lines that are up stay."""
         if self._running:
-            if not self.settings.is_local:
+            if self.settings.has_asterisk:
                 self.lines.stop_listening()
             if self._with_http:
                 self._http.stop_listening()
@@ -269,7 +295,8 @@ class VoiceBridge:
         Args:
             expected: There was one.
         """
-        await self.gateway.mend(expected=expected)
+        for gateway in self.gateways:
+            await gateway.mend(expected=expected)
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self._exit.aclose()
@@ -291,12 +318,14 @@ class VoiceBridge:
     async def _start_http(self) -> None:
         key = self.settings.api_key
         rates = RequestRates(self.settings.api_requests_per_second)
+        dialers = self.way_in(DialerGateway)
         app = build_web_app(
             self,
             api_key=None if key is None else key.get_secret_value(),
             public_url=self.settings.api_public_url,
             number_pattern=self.settings.number_pattern,
             rates=rates,
+            routes=[] if dialers is None else dialers.routes,
         )
         loop = asyncio.get_running_loop()
         server = self._http = HttpServer(
@@ -331,11 +360,12 @@ class VoiceBridge:
 
     def readiness(self) -> Readiness:
         """Say whether new calls are taken."""
-        problems = [*self.gateway.problems(), *self.agents.problems()]
+        problems = [text for gateway in self.gateways for text in gateway.problems()]
+        problems += self.agents.problems()
         if self.calls.draining:
             problems.append("draining: new calls are refused")
-        gateway = self.gateway
-        version = gateway.asterisk.version if isinstance(gateway, AsteriskGateway) else None
+        asterisk = self.way_in(AsteriskGateway)
+        version = None if asterisk is None else asterisk.asterisk.version
         return Readiness(
             status="not_ready" if problems else "ready",
             problems=problems,

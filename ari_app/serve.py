@@ -19,6 +19,7 @@ from ari_app.checks import (
     check_agent_key,
     check_asterisk,
     check_descriptors,
+    check_dialer,
     check_microphone,
     check_settings,
 )
@@ -132,8 +133,8 @@ async def mend(settings: Settings, duty: Duty) -> None:
     Nobody comes after it, so it takes as long as that worker might have taken; the stop signals
     stay blocked meanwhile.
     """
-    if settings.is_local:
-        return  # a sound card goes with its process
+    if not settings.has_asterisk:
+        return  # nothing else outlives its process
     with ParentLink(duty.channel, lambda order: None, lambda: None):
         async with ari_client(settings) as ari:
             await Mender(ari, settings.ari_app, settings.amd_context).mend(
@@ -142,20 +143,24 @@ async def mend(settings: Settings, duty: Duty) -> None:
 
 
 def _way_in(bridge: VoiceBridge) -> dict[str, str]:
-    if bridge.settings.is_local:
-        return {"sound": bridge.settings.local_audio_device or "this machine's"}
-    return {
-        "app": bridge.settings.ari_app,
-        "audiosocket": "{}:{}".format(*bridge.audiosocket_address),
-    }
+    settings = bridge.settings
+    told = {"ways_in": ",".join(settings.ways_in)}
+    if "local" in settings.ways_in:
+        told["sound"] = settings.local_audio_device or "this machine's"
+    if settings.has_asterisk:
+        told["app"] = settings.ari_app
+        told["audiosocket"] = "{}:{}".format(*bridge.audiosocket_address)
+    return told
 
 
 async def _check_line(bridge: VoiceBridge, *, fatal: bool) -> None:
     settings = bridge.settings
     found = [*check_settings(settings), check_descriptors(settings)]
-    if isinstance(bridge.gateway, MicrophoneGateway):
-        found.append(await check_microphone(bridge.gateway.card))
-    else:
+    if (microphone := bridge.way_in(MicrophoneGateway)) is not None:
+        found.append(await check_microphone(microphone.card))
+    if "custom" in settings.ways_in:
+        found.append(check_dialer(settings))
+    if settings.has_asterisk:
         found += await check_asterisk(bridge.ari, settings)
     _judge(found, fatal=fatal)
 

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 _BUSY_CALLS = 50
 _ALIKE: Final = 0.89
 _SHORTEST_BEGINNING: Final = 7
+_WAYS_IN: Final = ("asterisk", "custom", "local")
 _PREFIXES: Final = ("ARI_", "AUDIOSOCKET_", "ELEVENLABS_", "PRECALL_", "DTMF_")
 """What begins like this in our own file is meant for us."""
 
@@ -109,6 +110,15 @@ def _empty_is_none(value: object) -> object:
     return None if value == "" else value
 
 
+def _ways_in(value: str) -> str:
+    names = [name.strip() for name in value.split(",")]
+    if not set(names) <= set(_WAYS_IN) or len(set(names)) < len(names):
+        raise ValueError(f"must be one or several of {', '.join(_WAYS_IN)}, with commas")
+    if "local" in names and len(names) > 1:
+        raise ValueError("local stands alone: this machine's microphone is the only way in then")
+    return ",".join(names)
+
+
 def _networks(value: str) -> str:
     Networks(value)
     return value
@@ -139,7 +149,7 @@ class Settings(BaseSettings):
 
     _read_from: str | None = PrivateAttr(default=".env")
 
-    dialer_type: Literal["asterisk", "local"] = "asterisk"
+    dialer_type: Annotated[str, AfterValidator(_ways_in)] = "asterisk"
     use_dialer_audio: bool = True
     local_audio_device: OptionalText = None
 
@@ -235,9 +245,14 @@ class Settings(BaseSettings):
         return self._read_from
 
     @property
-    def is_local(self) -> bool:
-        """Whether callers sit at this machine's microphone, and no Asterisk is needed."""
-        return not self.use_dialer_audio or self.dialer_type == "local"
+    def ways_in(self) -> tuple[str, ...]:
+        """Where callers come from; a call that is placed takes the first that can."""
+        return tuple(self.dialer_type.split(",")) if self.use_dialer_audio else ("local",)
+
+    @property
+    def has_asterisk(self) -> bool:
+        """Whether Asterisk is one of the ways in."""
+        return "asterisk" in self.ways_in
 
     @property
     def audiosocket_target(self) -> str:
@@ -337,14 +352,14 @@ class Settings(BaseSettings):
             ConfigError: Credentials of ARI are missing, or the HTTP service would be open to the
                 network without a key.
         """
-        if not self.is_local:
+        if self.has_asterisk:
             self._require_credentials()
         if self.api_is_open:
             raise ConfigError(
                 f"API_BIND is {self.api_bind}, which others can reach, but API_KEY is not set. "
                 "Set API_KEY, or bind to 127.0.0.1."
             )
-        if not self.is_local:
+        if self.has_asterisk:
             self._require_target()
 
     def _require_credentials(self) -> None:

@@ -61,8 +61,8 @@ async def talk(settings: Settings, console: Console, card: SoundCard | None = No
     settings = settings.model_copy(update=local)
     screen = _Screen(console)
     async with VoiceBridge(settings, [screen.heard], card=card, http=False) as bridge:
-        gateway = bridge.gateway
-        assert isinstance(gateway, MicrophoneGateway), "the way in is local"
+        gateway = bridge.way_in(MicrophoneGateway)
+        assert gateway is not None, "the way in is local"
         for finding in (
             await check_microphone(gateway.card),
             await check_agent_key(bridge.agents, settings),

@@ -7,6 +7,7 @@ check` runs all of them (`check_all`). One module for each subject:
 * `agent`: the key and the agent.
 * `asterisk`: what ARI tells: version, modules, limits, trunks.
 * `asking`: what a channel tells: the way back to us, clock, dialplan.
+* `dialer`: the address for a dialer of one's own.
 * `microphone`: this machine's sound devices, where they are the way in.
 * `conf`: Asterisk's own files, on its own machine.
 
@@ -18,6 +19,7 @@ from ari_app.checks.all import check_all
 from ari_app.checks.asking import check_dial_back
 from ari_app.checks.asterisk import check_asterisk
 from ari_app.checks.conf import check_conf
+from ari_app.checks.dialer import check_dialer
 from ari_app.checks.finding import Finding, Use, Verdict, what_works
 from ari_app.checks.here import check_descriptors, check_settings
 from ari_app.checks.microphone import check_microphone
@@ -32,6 +34,7 @@ __all__ = [
     "check_conf",
     "check_descriptors",
     "check_dial_back",
+    "check_dialer",
     "check_microphone",
     "check_settings",
     "what_works",

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Final
 
 from ari_app.checks.agent import check_agent_key
 from ari_app.checks.asking import check_dial_back, check_questions
 from ari_app.checks.asterisk import CONNECTION, check_asterisk, check_asterisk_side
 from ari_app.checks.conf import check_conf
+from ari_app.checks.dialer import check_dialer
 from ari_app.checks.finding import (
     AMD,
     CALLS_IN,
@@ -28,6 +30,11 @@ from ari_app.errors import ConfigError
 from ari_app.line.asterisk.ari.errors import AriError
 from ari_app.line.microphone import PortAudio
 from ari_app.settings import Settings
+
+_NO_ASTERISK: Final = {
+    "local": "none: `initiate-call` begins a talk with this machine's microphone",
+    "custom": "none: a dialer holds each call, and asks for its agent by `initiate-call`",
+}
 
 
 async def check_all(settings: Settings, conf: Path | None = None) -> AsyncIterator[Finding]:
@@ -50,17 +57,16 @@ async def check_all(settings: Settings, conf: Path | None = None) -> AsyncIterat
                 yield await check_agent_key(agents, settings)
         except ConfigError as error:
             yield failed("Agent", str(error))
-        if settings.is_local:
+        if "local" in settings.ways_in:
             yield await check_microphone(PortAudio(settings.local_audio_device))
-            yield note(
-                "Telephone",
-                "none: `initiate-call` begins a talk with this machine's microphone",
-                uses=CALLS_IN | AMD,
-            )
-        else:
+        if "custom" in settings.ways_in:
+            yield check_dialer(settings)
+        if settings.has_asterisk:
             async for finding in _asterisk(settings, configuration=conf is None):
                 for kept in told_once([finding], told):
                     yield kept
+        else:
+            yield note("Telephone", _NO_ASTERISK[settings.ways_in[0]], uses=CALLS_IN | AMD)
     if conf is not None:
         for finding in check_conf(conf, settings, told):
             yield finding

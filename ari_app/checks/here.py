@@ -107,7 +107,7 @@ async def check_here(settings: Settings) -> list[Finding]:
 
 async def _own_name(settings: Settings) -> list[Finding]:
     """Check whether this machine knows its own name, where Asterisk runs on it."""
-    if settings.is_local or not is_loopback(urlsplit(settings.ari_url).hostname or ""):
+    if not settings.has_asterisk or not is_loopback(urlsplit(settings.ari_url).hostname or ""):
         return []
     name = socket.gethostname()
     started = time.perf_counter()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final, Literal
 
@@ -31,6 +31,8 @@ log = structlog.get_logger(__name__)
 _SESSION_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _REASON: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _DRAINING: Final = "The service is shutting down: no new calls."
+_NO_WAY: Final = "None of the ways in that DIALER_TYPE names can call a number."
+_NO_DIALER: Final = "A call with audio of its own needs custom in DIALER_TYPE."
 _NO_ROOM: Final = {
     "capacity": "All places for calls are taken.",
     "rate_limited": "More calls a second are asked for than may be placed.",
@@ -53,8 +55,8 @@ class ControlRefused(AppError):
 
     Attributes:
         code: `capacity`, `draining`, `rate_limited`, `queue_timeout`, `invalid_number`,
-            `invalid_session_id`, `no_agent_id`, `no_such_channel`, `session_exists`,
-            `not_connected`, or a code of `ari_app.agent.precall.PreCallError`.
+            `invalid_session_id`, `no_agent_id`, `no_such_channel`, `no_such_way`,
+            `session_exists`, `not_connected`, or a code of `ari_app.agent.precall.PreCallError`.
         retry_after: Seconds after which it may be granted; None: asking again is of no use.
     """
 
@@ -91,7 +93,7 @@ class CallControl:
 
     Args:
         calls: All calls.
-        gateway: The way out.
+        gateways: The ways out; a call takes the first that serves it.
         planner: Decides about a call.
         policy: What is allowed.
         now: The event loop's clock.
@@ -100,13 +102,13 @@ class CallControl:
     def __init__(
         self,
         calls: Calls,
-        gateway: Gateway,
+        gateways: Sequence[Gateway],
         planner: Planner,
         policy: CallPolicy,
         now: Callable[[], float],
     ) -> None:
         self._calls = calls
-        self._gateway = gateway
+        self._gateways = gateways
         self._planner = planner
         self._policy = policy
         self._now = now
@@ -120,21 +122,20 @@ class CallControl:
             ControlRefused: It was not granted.
         """
         session_id = self._session_id(wish)
-        if wish.called_number is None:
+        if wish.called_number is None and wish.audio is None:
             return await self._assign(wish, session_id)
         return await self._place(wish, session_id)
 
     async def _place(self, wish: Wish, session_id: str) -> CallRecord:
-        caller = self._caller(wish)
-        try:
-            number = self._policy.number(wish.called_number or "")
-        except ValueError as error:
-            raise ControlRefused("invalid_number", f"called_number: {error}") from None
-        placing = Placing(caller, wish.ring_timeout_seconds, wish.amd)
-        self._check_open()
-        await self._enter(wish, paced=True)
+        caller, number = self._caller(wish), self._number(wish)
+        placing = Placing(caller, wish.ring_timeout_seconds, wish.amd, wish.audio)
+        gateway = next((each for each in self._gateways if each.serves(placing)), None)
+        if gateway is None:
+            raise ControlRefused("no_such_way", _NO_WAY if wish.audio is None else _NO_DIALER)
+        self._check_open(gateway)
+        await self._enter(wish, paced=wish.audio is None)
         with self._calls.admission.reserved():
-            line = self._gateway.place(session_id, number, placing)
+            line = gateway.place(session_id, number, placing)
             record = CallRecord(
                 session_id,
                 line.id,
@@ -148,14 +149,14 @@ class CallControl:
             line.name(session_id)
             plan = await self._plan(record, line, wish, None)
             # Much may have happened meanwhile.
-            self._check_open()
+            self._check_open(gateway)
             self._check_free(session_id, None)
             return self._calls.place(plan, line, record, screened=wish.amd)
 
     async def _assign(self, wish: Wish, session_id: str) -> CallRecord:
         caller = self._caller(wish)
         waiting = self._waiting(wish)
-        self._check_open()
+        self._check_open(*self._gateways)
         await self._enter(wish, paced=False)
         with self._calls.admission.reserved():
             record = waiting.record
@@ -164,7 +165,7 @@ class CallControl:
                 record, session_id=session_id, caller_number=caller or record.caller_number
             )
             plan = await self._plan(asked, waiting.arrival.line, wish, waiting)
-            self._check_open()
+            self._check_open(*self._gateways)
             self._check_free(session_id, waiting)
             self._waiting(wish)
             record.metadata.update(wish.metadata)
@@ -214,10 +215,11 @@ class CallControl:
             raise SessionNotFound(session_id)
         return record
 
-    def _check_open(self) -> None:
+    def _check_open(self, *gateways: Gateway) -> None:
+        """Make sure that calls are taken, and that one of the ways for it can be used now."""
         if self._calls.draining:
             raise ControlRefused("draining", _DRAINING, 30.0)
-        if not self._gateway.connected:
+        if not any(gateway.connected for gateway in gateways):
             raise ControlRefused("not_connected", "Asterisk is not connected.", 5.0)
 
     def _session_id(self, wish: Wish) -> str:
@@ -244,6 +246,16 @@ class CallControl:
                 "a call, or let the channel enter Stasis() with wait=SECONDS first.",
             )
         return waiting
+
+    def _number(self, wish: Wish) -> str:
+        number = wish.called_number or ""
+        try:
+            if wish.audio is None:
+                return self._policy.number(number)
+            # Nobody is called: it is what the agent is told.
+            return check_caller(number) if number else ""
+        except ValueError as error:
+            raise ControlRefused("invalid_number", f"called_number: {error}") from None
 
     def _caller(self, wish: Wish) -> str:
         if not wish.caller_number:

@@ -10,7 +10,7 @@ from typing import Any
 from ari_app.agent.interface import Agents, Briefing, Variable
 from ari_app.agent.precall import PreCall, PreCallRequest
 from ari_app.call.plan import CallPlan
-from ari_app.line.interface import Arrival, Line, LineFormat
+from ari_app.line.interface import Arrival, Line, LineFormat, OwnAudio
 from ari_app.records.record import CallRecord
 
 
@@ -48,6 +48,7 @@ class Wish:
         ring_timeout_seconds: How long it may ring.
         amd: Let answering machine detection run before the agent joins.
         wait_seconds: How long to wait for room; 0 refuses at once.
+        audio: Whoever wishes has called them already, and brings this sound.
         metadata: Kept with the call and shown, never read.
     """
 
@@ -61,6 +62,7 @@ class Wish:
     ring_timeout_seconds: float = 30.0
     amd: bool = False
     wait_seconds: float = 0.0
+    audio: OwnAudio | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 

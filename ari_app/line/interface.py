@@ -16,11 +16,12 @@ The order of things on a line:
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Flag, StrEnum, auto
 from types import MappingProxyType
-from typing import Final, Protocol
+from typing import ClassVar, Final, Protocol
 
 from ari_app.audio.formats import AgentFormats
 
@@ -351,6 +352,30 @@ class EndCause:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnAudio:
+    """Sound that whoever asks for a call brings themselves, over a WebSocket to our HTTP server.
+
+    Attributes:
+        format: What it is written in: `pcm_16000`, `pcm_8000`, `ulaw_8000` or `alaw_8000`.
+        theirs: They set the pace of what we send; otherwise our clock does.
+        token: What they come with, once; nobody else knows it.
+        seconds: How long they may take to come.
+    """
+
+    PATH: ClassVar[str] = "/dialer/audio/{token}"
+
+    format: str
+    theirs: bool = False
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False, compare=False)
+    seconds: float = 30.0
+
+    @property
+    def path(self) -> str:
+        """Where they come to."""
+        return self.PATH.format(token=self.token)
+
+
+@dataclass(frozen=True, slots=True)
 class Placing:
     """The way in which somebody is to be called.
 
@@ -358,11 +383,13 @@ class Placing:
         caller_id: Whom they see; empty leaves it to the line.
         ring_seconds: How long it may ring.
         screened: Find out first whether a machine answers.
+        audio: They are called already, and this is their sound; None: we call.
     """
 
     caller_id: str = ""
     ring_seconds: float = 30.0
     screened: bool = False
+    audio: OwnAudio | None = None
 
 
 class Line(Protocol):
@@ -518,8 +545,12 @@ class Gateway(Protocol):
         """
         ...
 
+    def serves(self, how: Placing) -> bool:
+        """Whether it is a way out for a call that is placed like this."""
+        ...
+
     def place(self, session_id: str, number: str, how: Placing) -> Line:
-        """Make a line to somebody, whose number has been checked.
+        """Make a line to somebody, whose number has been checked, where it `serves`.
 
         `Line.dial` calls them; one that is never dialled holds nothing, and need not be closed.
         """

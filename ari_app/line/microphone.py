@@ -455,6 +455,10 @@ class MicrophoneGateway:
         take(Arrival(line, agent_id=agent_id, variables=variables or {}))
         return line
 
+    def serves(self, how: Placing) -> bool:
+        """Whether we are the ones who call."""
+        return how.audio is None
+
     def place(self, session_id: str, number: str, how: Placing) -> MicrophoneLine:
         """Make a line to whoever sits here, whatever the number."""
         line = MicrophoneLine(self, self._name(), placed=True)

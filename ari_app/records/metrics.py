@@ -101,6 +101,12 @@ class Metrics:
             ["reason"],
             registry=self.registry,
         )
+        self.dialer_refused_total = Counter(
+            "ari_app_dialer_refused",
+            "WebSockets of dialers that were refused or closed for what they sent, by reason.",
+            ["reason"],
+            registry=self.registry,
+        )
         self.http_refused = Counter(
             "ari_app_http_refused",
             "HTTP connections and requests that were refused, by reason.",
@@ -231,6 +237,10 @@ class Metrics:
     def connection_refused(self, reason: str) -> None:
         """Count a connection that the AudioSocket server has refused."""
         self.refused.labels(reason).inc()
+
+    def dialer_refused(self, reason: str) -> None:
+        """Count a dialer's WebSocket that was refused, or closed for what it has sent."""
+        self.dialer_refused_total.labels(reason).inc()
 
     def http_was_refused(self, reason: str) -> None:
         """Count an HTTP connection or request that was refused."""

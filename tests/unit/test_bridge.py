@@ -299,8 +299,9 @@ async def test_after_each_connection_it_looks_for_what_was_missed(make: Make) ->
 
 
 def asterisk_of(bridge: VoiceBridge) -> Asterisk:
-    assert isinstance(bridge.gateway, AsteriskGateway)
-    return bridge.gateway.asterisk
+    gateway = bridge.way_in(AsteriskGateway)
+    assert gateway is not None
+    return gateway.asterisk
 
 
 async def line_format(bridge: VoiceBridge, agent: AgentFormats = DEFAULT_AGENT_FORMATS) -> str:

@@ -25,7 +25,7 @@ from ari_app.bridge import VoiceBridge
 from ari_app.checks import Verdict, check_all, what_works
 from ari_app.errors import ConfigError
 from ari_app.line import microphone
-from ari_app.line.microphone import Levels, PortAudio
+from ari_app.line.microphone import Levels, MicrophoneGateway, PortAudio
 from ari_app.process import logs
 from ari_app.settings import Settings, load_settings
 from ari_app.talk import TalkFailed, meters, talk
@@ -247,7 +247,9 @@ async def test_a_dialer_begins_a_talk_without_asterisk(make: Make, card: FakeCar
 
 async def test_a_microphone_that_failed_makes_the_service_not_ready(make: Make) -> None:
     async with VoiceBridge(make(), card=FakeCard()) as bridge:
-        bridge.gateway.problem = "It is gone."  # type: ignore[attr-defined]
+        gateway = bridge.way_in(MicrophoneGateway)
+        assert gateway is not None
+        gateway.problem = "It is gone."
         assert bridge.readiness().problems == ["It is gone."]
 
 
@@ -288,7 +290,7 @@ async def test_check_says_that_there_is_no_device(
 )
 def test_which_way_in_there_is(make: Make, changes: Any, local: bool) -> None:
     settings = make(**{"use_dialer_audio": True, **changes})
-    assert settings.is_local is local
+    assert (settings.ways_in == ("local",)) is local
     if local:
         settings.require_serving()
     else:

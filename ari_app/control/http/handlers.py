@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Protocol
 
@@ -165,18 +165,23 @@ class Handlers:
     ) -> InitiateCallResponse:
         wish = body.to_wish()
         record = await self._service.control.initiate(wish)
-        message = "gets the agent" if wish.called_number is None else "is called"
+        audio = wish.audio
+        if audio is not None:
+            message = "gets the agent when you bring its sound"
+        else:
+            message = "gets the agent" if wish.called_number is None else "is called"
+        events = EVENTS_PATH.format(session_id=record.session_id)
         return InitiateCallResponse(
             success=True,
             session_id=record.session_id,
-            websocket_url=self._websocket_url(request, record.session_id),
+            websocket_url=self._websocket_url(request, events),
             message=f"Call initiated successfully: the other side {message}.",
             call_id=wish.reference,
+            audio_url=None if audio is None else self._websocket_url(request, audio.path),
         )
 
-    def _websocket_url(self, request: web.Request, session_id: str) -> str:
+    def _websocket_url(self, request: web.Request, path: str) -> str:
         base = self._public_url or f"{request.scheme}://{request.host}"
-        path = EVENTS_PATH.format(session_id=session_id)
         return "ws" + base.removeprefix("http").rstrip("/") + path
 
     async def end_call(self, request: web.Request) -> web.Response:
@@ -313,6 +318,7 @@ def build_web_app(
     public_url: str | None = None,
     number_pattern: str | None = None,
     rates: RequestRates | None = None,
+    routes: Sequence[web.RouteDef] = (),
 ) -> web.Application:
     """Build the aiohttp application.
 
@@ -323,6 +329,7 @@ def build_web_app(
             request at hand did.
         number_pattern: What a number to call must match as a whole; None is E.164.
         rates: How often each address may ask; None is any number of times.
+        routes: What ways in serve here, where they check by themselves who comes.
     """
     on_refused = service.metrics.http_was_refused
     app = web.Application(
@@ -331,7 +338,12 @@ def build_web_app(
             request_ids,
             problems,
             rate_limits(rates or RequestRates(), on_refused, keyless=api_key is None),
-            authentication(api_key, OPEN_PATHS | {_START}, sign_in, on_refused),
+            authentication(
+                api_key,
+                OPEN_PATHS | {_START} | {route.path for route in routes},
+                sign_in,
+                on_refused,
+            ),
         ],
         client_max_size=_MAX_BODY_BYTES,
     )
@@ -352,6 +364,7 @@ def build_web_app(
         if operation.is_open:
             # What watches a service often asks so.
             app.router.add_route(hdrs.METH_HEAD, operation.path, handlers[operation.name])
+    app.router.add_routes(routes)
     app.router.add_get(_START, _to_docs)
     return app
 

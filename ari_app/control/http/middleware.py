@@ -256,7 +256,9 @@ async def request_ids(request: web.Request, handler: Handler) -> web.StreamRespo
         # Whoever asks too often would fill the log as well; the metrics count it.
         quiet = request.path in _QUIET_PATHS or response.status == HTTPStatus.TOO_MANY_REQUESTS
         write = log.debug if quiet else log.info
-        write("http_request", method=request.method, path=request.path, status=response.status)
+        # A token in a path is a secret for as long as nobody has come with it.
+        path = _path_served(request) if "token" in request.match_info else request.path
+        write("http_request", method=request.method, path=path, status=response.status)
     return response
 
 
@@ -349,7 +351,7 @@ def authentication(
 
     Args:
         api_key: The key; None asks for none.
-        open_paths: Where none is asked for.
+        open_paths: Where none is asked for, as they were registered.
         sign_in: What a browser is answered that has brought no key; None answers as to everybody.
         on_refused: Told of each that is refused.
     """
@@ -363,7 +365,7 @@ def authentication(
                 on_refused("forbidden_origin")
                 # Connections that it left idle would be missing to others.
                 raise Problem("forbidden_origin", closes=True)
-        elif request.path not in open_paths:
+        elif _path_served(request) not in open_paths:
             client, now = client_of(request), asyncio.get_running_loop().time()
             given = given_key(request)
             if given and (wait := wrong_keys.wait(client, now)) > 0:
@@ -383,6 +385,12 @@ def authentication(
         return await handler(request)
 
     return authenticate
+
+
+def _path_served(request: web.Request) -> str | None:
+    """Return the path as it was registered, with the names of its parts; None: there is none."""
+    resource = request.match_info.route.resource
+    return None if resource is None else resource.canonical
 
 
 def given_key(request: web.Request) -> bytes:

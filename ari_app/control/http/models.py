@@ -29,6 +29,11 @@ class InitiateCallResponse(_Model):
     message: str = Field(description="For people.")
     timestamp: datetime = Field(default_factory=_now, description="When this was answered.")
     call_id: str | None = Field(default=None, description="The dialer's own reference.")
+    audio_url: str | None = Field(
+        default=None,
+        description="With audio: the WebSocket for the call's sound, for one connection within 30 "
+        "seconds.",
+    )
 
 
 class EndCallResponse(_Model):

@@ -122,8 +122,9 @@ OPERATIONS: Final = (
         summary="Call a number, or connect a waiting caller with an agent",
         description=(
             "With `called_number` a call is placed through Asterisk. Without it, `call_id` names a "
-            "channel that waits in the application (`wait=30` in the dialplan). You get the answer "
-            "before the callee answers: follow the session's events, or ask for the session."
+            "channel that waits in the application (`wait=30` in the dialplan). With `audio` you "
+            "hold the call, and bring its sound to `audio_url`. You get the answer before the "
+            "callee answers: follow the session's events, or ask for the session."
         ),
         body=InitiateCallRequest,
         answer=InitiateCallResponse,
@@ -134,6 +135,7 @@ OPERATIONS: Final = (
             "invalid_number",
             "no_agent_id",
             "no_such_channel",
+            "no_such_way",
             "session_exists",
             "rate_limited",
             "capacity",

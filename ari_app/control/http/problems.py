@@ -48,6 +48,7 @@ CODES: Final[Mapping[str, tuple[HTTPStatus, str]]] = {
     "bad_target": (_UNUSABLE, "The call cannot be transferred to this."),
     "bad_digits": (_UNUSABLE, "Keys are 0 to 9, A to D, * and #."),
     "no_agent_id": (_CONFLICT, "No agent is named, and the settings have none."),
+    "no_such_way": (_CONFLICT, "None of the service's ways in can do this."),
     "idempotency_mismatch": (_CONFLICT, "The Idempotency-Key was used with another body."),
     "rate_limited": (HTTPStatus.TOO_MANY_REQUESTS, "Too many requests, or calls, per second."),
     "internal": (HTTPStatus.INTERNAL_SERVER_ERROR, "The request failed; the log says why."),

@@ -29,6 +29,7 @@ from ari_app.agent.interface import Variable
 from ari_app.control.http.problems import FieldError, Problem
 from ari_app.control.planner import Wish
 from ari_app.json_text import NotJson, TooDeep, read_json
+from ari_app.line.interface import OwnAudio
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -224,6 +225,23 @@ def _has(name: str, schema: JsonSchemaValue) -> JsonSchemaValue:
     return {"type": "object", "required": [name], "properties": {name: schema}}
 
 
+class CallAudio(_Request):
+    """The sound of a call that a dialer of one's own holds."""
+
+    format: Literal["pcm_16000", "pcm_8000", "ulaw_8000", "alaw_8000"] = Field(
+        description="How it is written, both ways: samples of 16 bits, little-endian, or G.711."
+    )
+    pacing: Literal["ours", "theirs"] = Field(
+        default="ours",
+        description="ours: a message of 20 ms every 20 ms; theirs: up to a second ahead of what "
+        "the dialer says it has played.",
+    )
+
+    def own(self) -> OwnAudio:
+        """Return it with a token of its own."""
+        return OwnAudio(self.format, theirs=self.pacing == "theirs")
+
+
 class InitiateCallRequest(_Request):
     """A wish for an agent: for a number to call, or for a channel that waits."""
 
@@ -233,6 +251,7 @@ class InitiateCallRequest(_Request):
                 _has("called_number", {"type": "string"}),
                 _has("call_id", {"type": "string"}),
                 _has("metadata", _has("call_id", {"type": "string"})),
+                _has("audio", {"type": "object"}),
             ],
             "examples": [
                 {
@@ -282,13 +301,17 @@ class InitiateCallRequest(_Request):
     wait_seconds: float = Field(
         default=0, ge=0, le=300, description="How long to wait for room; 0 refuses at once."
     )
+    audio: CallAudio | None = Field(
+        default=None,
+        description="The dialer has the call already, and brings its sound to `audio_url`.",
+    )
     metadata: CallMetadata | None = Field(
         default=None, description="Kept with the session and shown."
     )
 
     @model_validator(mode="after")
     def _somebody(self) -> Self:
-        if self.called_number is None and self._channel is None:
+        if self.called_number is None and self._channel is None and self.audio is None:
             raise ValueError(
                 "called_number is needed, a number to call, or call_id, the channel that waits in "
                 "the application"
@@ -318,6 +341,7 @@ class InitiateCallRequest(_Request):
             ring_timeout_seconds=self.ring_timeout_seconds,
             amd=self.amd,
             wait_seconds=self.wait_seconds,
+            audio=None if self.audio is None else self.audio.own(),
             metadata=dict(extra),
         )
 

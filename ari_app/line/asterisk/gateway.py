@@ -105,6 +105,10 @@ class AsteriskGateway:
         """Compare Asterisk with the lines that we know and mend what differs."""
         await self._sweeper.reconcile()
 
+    def serves(self, how: Placing) -> bool:
+        """Whether we are the ones who call."""
+        return how.audio is None
+
     def place(self, session_id: str, number: str, how: Placing) -> AsteriskLine:
         """Make a line to somebody."""
         return AsteriskLine(

@@ -49,7 +49,7 @@ class House:
         services = Services(agents=self.agents, journal=Journal())
         self.calls = Calls(services, planner, max_concurrent_calls=2)
         now = asyncio.get_running_loop().time
-        self.control = CallControl(self.calls, gateway, planner, services.policy, now)
+        self.control = CallControl(self.calls, [gateway], planner, services.policy, now)
 
     @property
     def agent(self) -> FakeAgent:

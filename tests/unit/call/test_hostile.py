@@ -77,7 +77,7 @@ class Scene(Stage):
             self.calls.count,
         )
         self.gateway._state = "connected"
-        self.control = CallControl(self.calls, self.gateway, planner, policy, now)
+        self.control = CallControl(self.calls, [self.gateway], planner, policy, now)
         return self
 
     async def use(self, session: Session, tool: str, **parameters: object) -> None:

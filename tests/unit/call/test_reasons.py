@@ -75,6 +75,18 @@ def line_reasons() -> Iterator[str]:
                 yield from (f"line_{text}" for text in literals(reason))
 
 
+def dialer_reasons() -> Iterator[str]:
+    """Why a dialer of one's own is refused."""
+    for path in sorted((ROOT / "ari_app" / "line" / "dialer").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(
+                    func=ast.Name(id="BadInput") | ast.Attribute(attr="_refuse"),
+                    args=[reason, *_],
+                ):
+                    yield from (f"dialer_{text}" for text in literals(reason))
+
+
 def codes_of(root: type[AppError]) -> Iterator[str]:
     yield root.default_code
     for each in root.__subclasses__():
@@ -96,7 +108,7 @@ def in_the_code() -> set[str]:
     for kind in CloseKind:
         found |= {kind.value, f"agent_{kind.value}"}
     # The control's word for an end that is asked for without one.
-    return found | set(line_reasons()) | {"end_requested"}
+    return found | set(line_reasons()) | set(dialer_reasons()) | {"end_requested"}
 
 
 def test_every_reason_is_on_the_page_once_and_no_other() -> None:

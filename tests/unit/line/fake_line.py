@@ -165,6 +165,9 @@ class FakeGateway:
         self.take = take
         await asyncio.get_running_loop().create_future()
 
+    def serves(self, how: Placing) -> bool:
+        return how.audio is None
+
     def place(self, session_id: str, number: str, how: Placing) -> FakeLine:
         line = FakeLine(f"out-{session_id}", placed=True, slow=self.slow)
         line.caller, line.called = how.caller_id, number

@@ -43,6 +43,7 @@ async def test_a_number_is_called(http: Http, service: FakeService) -> None:
         "websocket_url": f"ws://{http.host}:{http.port}/sessions/lead-1/events",
         "message": "Call initiated successfully: the other side is called.",
         "call_id": "crm-9",
+        "audio_url": None,
     }
     assert service.control.wishes == [
         Wish(

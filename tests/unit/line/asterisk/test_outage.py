@@ -167,7 +167,7 @@ async def test_what_is_asked_from_outside_is_refused_and_the_call_goes_on(
     stage: Stage, what: str
 ) -> None:
     session = await stage.talk()
-    asked = CallControl(stage.calls, stage.gateway, None, stage.services.policy, now)  # type: ignore[arg-type]
+    asked = CallControl(stage.calls, [stage.gateway], None, stage.services.policy, now)  # type: ignore[arg-type]
     outage = asyncio.create_task(away(stage, 5))
     await stage.settle()
     with pytest.raises(NotPossible) as refusal:

@@ -1,0 +1,365 @@
+"""A dialer of one's own: what it may send, what it is told, and who may come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from ari_app.audio.formats import DEFAULT_AGENT_FORMATS
+from ari_app.line.dialer.gateway import DialerGateway
+from ari_app.line.dialer.protocol import CODINGS, BadInput, Lead, read_text
+from ari_app.line.interface import (
+    Answered,
+    CallEnd,
+    Connected,
+    Ended,
+    KeyPressed,
+    LineEvent,
+    LineFailed,
+    Opened,
+    Outcome,
+    OwnAudio,
+    PhoneHeld,
+    Placing,
+    Result,
+    SoundLost,
+    Status,
+)
+from linekit.clock import FrameClock
+from tests.unit.line.fake_socket import FakeSocket
+
+END = CallEnd("session-1", "conv-1")
+OVER = Outcome(Status.COMPLETED, "agent_ended")
+TOLD = [Answered(), Opened(), Connected()]
+
+
+class Sound:
+    """A call's sound."""
+
+    def __init__(self) -> None:
+        self.bytes_heard = b""
+        self.frames: list[bytes] = []
+
+    def heard(self, pcm: bytes) -> None:
+        self.bytes_heard += pcm
+
+    def next_frame(self) -> bytes | None:
+        return self.frames.pop(0) if self.frames else None
+
+    def tick(self) -> None:
+        """Nothing counts it here."""
+
+
+class Scene:
+    """A line whose dialer has come, or will."""
+
+    def __init__(self, audio_format: str = "pcm_8000", *, theirs: bool = False) -> None:
+        self.refused: list[str] = []
+        self.clock = FrameClock()
+        self.clock.start()
+        self.gateway = DialerGateway(self.clock, self.refused.append)
+        self.told: list[LineEvent] = []
+        self.sound = Sound()
+        self.socket = FakeSocket()
+        how = Placing(audio=OwnAudio(audio_format, theirs=theirs))
+        self.line = self.gateway.place("session-1", "", how)
+        self.line.name("session-1")
+        self.line.listen(self.told.append)
+        self.line.dial()
+
+    async def comes(self) -> None:
+        """The dialer connects."""
+        self.serving = asyncio.create_task(self.line.serve(self.socket, self.socket.aborts))
+        await asyncio.sleep(0.01)
+
+    async def talks(self) -> None:
+        """It is with the agent."""
+        await self.comes()
+        await self.line.prepare(DEFAULT_AGENT_FORMATS)
+        self.line.open(self.sound, 5)
+        self.line.connect()
+        await asyncio.sleep(0.01)
+
+    async def closes(self, outcome: Outcome = OVER) -> None:
+        await self.line.close(outcome, END)
+        self.clock.stop()
+
+
+# --- what it may send
+
+
+@pytest.mark.parametrize("name", CODINGS)
+async def test_sound_of_any_length_goes_both_ways(name: str) -> None:
+    coding = CODINGS[name]
+    loud = np.tile(np.array([8000, -8000], "<i2"), coding.rate_hz // 100).tobytes()
+    scene = Scene(name)
+    await scene.talks()
+    written = coding.encode(loud)
+    for piece in (written[: coding.sample_bytes], written[coding.sample_bytes :], written * 30):
+        scene.socket.sends(piece)
+    scene.sound.frames.append(loud)
+    await asyncio.sleep(0.05)
+    assert scene.sound.bytes_heard == coding.decode(written) * 31
+    assert written in scene.socket.frames
+    assert {len(frame) for frame in scene.socket.frames} == {
+        coding.rate_hz // 50 * coding.sample_bytes
+    }
+    await scene.closes()
+    assert scene.refused == []
+
+
+async def test_keys_and_hold_are_told() -> None:
+    scene = Scene()
+    await scene.talks()
+    scene.socket.says("digit", digit="7")
+    scene.socket.says("hold")
+    await asyncio.sleep(60)
+    assert scene.told == [*TOLD, KeyPressed("7"), PhoneHeld(True)], "who holds may be silent"
+    scene.socket.says("unhold")
+    await asyncio.sleep(9.9)
+    assert scene.told[5:] == [PhoneHeld(False)]
+    await asyncio.sleep(0.2)
+    assert scene.told[6:] == [LineFailed("dialer_silent")]
+    await scene.closes()
+
+
+async def test_a_socket_that_is_closed_is_a_caller_who_hung_up() -> None:
+    for code, event in ((1000, Ended("caller_hung_up")), (1001, Ended("caller_hung_up"))):
+        scene = Scene()
+        await scene.talks()
+        scene.socket.drops(code)
+        await asyncio.sleep(0.01)
+        assert scene.told == [*TOLD, event]
+        await scene.closes()
+
+
+async def test_a_socket_that_breaks_is_no_hang_up() -> None:
+    scene = Scene()
+    await scene.talks()
+    scene.socket.drops(1006)
+    await asyncio.sleep(0.01)
+    assert scene.told == [*TOLD, SoundLost("line_lost")]
+    assert scene.refused == []
+    await scene.closes()
+
+
+async def test_it_may_hang_up_before_it_is_ready() -> None:
+    scene = Scene()
+    await scene.comes()
+    scene.socket.says("hang_up", reason="the callee has gone")
+    await asyncio.sleep(0.01)
+    assert scene.told == [Answered(), Ended("caller_hung_up")]
+    await scene.closes()
+
+
+# --- what it is told
+
+
+async def test_it_is_told_when_to_begin_and_how_it_ended() -> None:
+    scene = Scene("ulaw_8000")
+    await scene.talks()
+    await scene.line.send_keys("12#")
+    await scene.closes(Outcome(Status.TRANSFER, "transfer_requested", "+15550100009"))
+    assert scene.socket.told() == [
+        {
+            "type": "ready",
+            "session_id": "session-1",
+            "format": "ulaw_8000",
+            "frame_ms": 20,
+            "pacing": "ours",
+        },
+        {"type": "send_digits", "digits": "12#"},
+        {"type": "transfer", "to": "+15550100009", "mode": "blind"},
+        {
+            "type": "hang_up",
+            "status": "TRANSFER",
+            "reason": "transfer_requested",
+            "session_id": "session-1",
+            "conversation_id": "conv-1",
+        },
+    ]
+    assert scene.socket.close_code == 1000
+    await asyncio.wait_for(scene.serving, 1)
+
+
+async def test_an_interruption_is_told_at_once_and_only_where_something_was_said() -> None:
+    scene = Scene()
+    await scene.talks()
+    assert scene.line.take_back() == 0
+    await asyncio.sleep(0.1)
+    assert scene.socket.told("clear") == []
+    scene.sound.frames += [b"\1\0" * 160] * 50
+    await asyncio.sleep(0.1)
+    scene.sound.frames.clear()
+    scene.line.take_back()
+    await asyncio.sleep(0)
+    assert scene.socket.got[-1] == '{"type":"clear"}'
+    await asyncio.sleep(0.1)
+    scene.line.take_back()
+    await asyncio.sleep(0.1)
+    assert len(scene.socket.told("clear")) == 1
+    await scene.closes()
+
+
+async def test_a_dialer_that_does_not_read_gets_no_burst_later() -> None:
+    scene = Scene()
+    await scene.talks()
+    scene.socket.reads.clear()
+    before = len(scene.socket.frames)
+    for _ in range(20):
+        scene.socket.sends(bytes(320))
+        await asyncio.sleep(0.1)
+    scene.socket.reads.set()
+    await asyncio.sleep(0.01)
+    assert len(scene.socket.frames) - before <= 6
+    assert scene.line.frames_not_read == pytest.approx(96, abs=3)
+    await scene.closes()
+
+
+async def test_one_that_paces_gets_no_more_than_a_second_ahead_until_it_says_what_it_played() -> (
+    None
+):
+    scene = Scene(theirs=True)
+    await scene.talks()
+    scene.sound.frames += [b"\1\0" * 160] * 200
+    await asyncio.sleep(0.1)
+    assert len(scene.socket.frames) == 50
+    scene.socket.says("mark", name=scene.socket.told("mark")[4]["name"])
+    await asyncio.sleep(0.1)
+    assert len(scene.socket.frames) == 60
+    assert scene.line.take_back() == 50 * 20
+    await scene.closes()
+
+
+def test_a_mark_from_before_a_clear_says_nothing() -> None:
+    lead = Lead()
+    names = [lead.sent(last=False) for _ in range(6)]
+    assert names == [None, "2", None, "4", None, "6"]
+    assert lead.sent(last=True) is None
+    lead.sent(last=False)
+    assert lead.sent(last=True) == "7"
+    lead.heard("4")
+    assert lead.clear() == 3
+    lead.sent(last=False)
+    lead.heard("6")
+    assert lead.frames == 1
+    with pytest.raises(BadInput):
+        lead.heard("8")
+
+
+# --- bad input
+
+
+Bad = Callable[[FakeSocket], None]
+BAD: dict[str, tuple[str, Bad]] = {
+    "no json": ("malformed", lambda socket: socket.sends("hello")),
+    "no object": ("malformed", lambda socket: socket.sends("[]")),
+    "nested deep": ("malformed", lambda socket: socket.sends("[" * 60_000)),
+    "no type": ("malformed", lambda socket: socket.sends("{}")),
+    "another type": ("malformed", lambda socket: socket.says("sing")),
+    "another field": ("malformed", lambda socket: socket.says("hold", on=True)),
+    "no key": ("malformed", lambda socket: socket.says("digit", digit="10")),
+    "a key that is a number": ("malformed", lambda socket: socket.says("digit", digit=1)),
+    "half a sample": ("audio_length", lambda socket: socket.sends(bytes(321))),
+    "nothing": ("audio_length", lambda socket: socket.sends(b"")),
+    "a sound file": ("audio_with_header", lambda socket: socket.sends(b"RIFF" + bytes(316))),
+    "a mark of nobody's": ("unknown_mark", lambda socket: socket.says("mark", name="1")),
+    "too long": ("oversized", lambda socket: socket.breaks(1009)),
+    "no websocket frame": ("malformed", lambda socket: socket.breaks(1002)),
+}
+
+
+@pytest.mark.parametrize("what", BAD, ids=lambda name: name.replace(" ", "-"))
+@pytest.mark.parametrize("theirs", [False, True], ids=["ours", "theirs"])
+async def test_what_cannot_be_used_ends_the_call_and_is_counted(what: str, theirs: bool) -> None:
+    reason, sends = BAD[what]
+    scene = Scene(theirs=theirs)
+    await scene.talks()
+    sends(scene.socket)
+    sends(scene.socket)
+    await asyncio.sleep(0.01)
+    assert scene.told == [*TOLD, LineFailed(f"dialer_{reason}")]
+    assert scene.refused == [reason]
+    await scene.closes(Outcome(Status.FAILED, f"dialer_{reason}"))
+    if scene.socket.close_code not in (1009, 1002):
+        assert scene.socket.told()[-1]["reason"] == f"dialer_{reason}"
+        assert scene.socket.close_code == 1008
+
+
+@pytest.mark.parametrize("sends", ["sound", "digit"])
+async def test_what_comes_too_early(sends: str) -> None:
+    scene = Scene()
+    await scene.comes()
+    if sends == "sound":
+        scene.socket.sends(bytes(320))
+    else:
+        scene.socket.says("digit", digit="1")
+    await asyncio.sleep(0.01)
+    assert scene.told == [Answered(), LineFailed("dialer_too_early")]
+    assert scene.refused == ["too_early"]
+    await scene.closes()
+
+
+@pytest.mark.parametrize("kind", ["sound", "text"])
+async def test_a_flood_is_ended_and_a_burst_is_not(kind: str) -> None:
+    scene = Scene()
+    await scene.talks()
+
+    def sends(seconds: float) -> None:
+        for _ in range(round(seconds * 50)):
+            if kind == "sound":
+                scene.socket.sends(bytes(320))
+            else:
+                scene.socket.says("unhold")
+
+    sends(29)
+    await asyncio.sleep(0.1)
+    assert scene.refused == []
+    await asyncio.sleep(1)
+    sends(15)
+    await asyncio.sleep(0.1)
+    assert scene.told[-1] == LineFailed("dialer_too_fast")
+    assert scene.refused == ["too_fast"]
+    await scene.closes()
+
+
+async def test_silence_after_ready_ends_the_call_after_ten_seconds() -> None:
+    scene = Scene()
+    await scene.talks()
+    await asyncio.sleep(9.9)
+    assert scene.told == TOLD
+    await asyncio.sleep(0.2)
+    assert scene.told == [*TOLD, LineFailed("dialer_silent")]
+    assert scene.refused == ["silent"]
+    await scene.closes()
+
+
+async def test_a_dialer_that_does_not_come() -> None:
+    scene = Scene()
+    await asyncio.sleep(29.9)
+    assert scene.told == [] and scene.gateway.expected == 1
+    await asyncio.sleep(0.2)
+    assert scene.told == [Ended("no_answer", Result.NO_ANSWER)]
+    assert scene.refused == ["never_came"] and scene.gateway.expected == 0
+    await scene.comes()
+    assert scene.socket.close_code == 1013, "it came too late, while the handshake was answered"
+    await scene.closes()
+
+
+async def test_a_dialer_that_neither_reads_nor_closes_holds_up_nothing() -> None:
+    scene = Scene()
+    await scene.talks()
+    scene.socket.reads.clear()
+    before = asyncio.get_running_loop().time()
+    await scene.closes()
+    assert asyncio.get_running_loop().time() - before <= 1.6
+    assert scene.socket.close_code == 1006
+
+
+@pytest.mark.parametrize("text", ['{"type": "hang_up", "reason": "%s"}' % ("x" * 201), "\ud800"])
+def test_a_text_that_says_nothing(text: str) -> None:
+    with pytest.raises(BadInput):
+        read_text(text)

@@ -211,7 +211,7 @@ class Calls:
     async def _take_in(self, arrival: Arrival, record: CallRecord) -> None:
         line = arrival.line
         for problem in arrival.problems:
-            log.warning("bad_stasis_argument", call=line.id, problem=problem)
+            log.warning("bad_argument", call=line.id, problem=problem)
         line.name(record.session_id)
         if arrival.wait_seconds:
             self._let_wait(arrival, record)

@@ -86,7 +86,7 @@ async def test_a_refused_call_asks_asterisk_for_nothing_but_its_way_on(stage: St
 async def test_a_typing_error_in_the_dialplan_is_logged_and_costs_no_call(stage: Stage) -> None:
     with capture_logs() as logs:
         session = await stage.talk("nonsense", "wait=soon", "customer_name=Jane")
-    problems = [entry["problem"] for entry in logs if entry["event"] == "bad_stasis_argument"]
+    problems = [entry["problem"] for entry in logs if entry["event"] == "bad_argument"]
     assert problems == [
         "argument 1 is not name=value",
         "wait is not a number of seconds from 0 to 3600",

@@ -263,9 +263,9 @@ _FICTION = re.compile(
 
 def test_no_number_is_somebodys() -> None:
     """Whatever looks like a telephone number, anywhere, is one that is reserved for fiction."""
-    told = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
-    if told.returncode:
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
         pytest.skip("this is no checkout")
+    told = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
     somebodys = {
         f"{name}: {found}"
         for name in told.stdout.splitlines()

@@ -7,10 +7,10 @@ has taken its place.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from enum import Enum, auto
+from types import TracebackType
 from typing import Final
 
 import structlog
@@ -49,6 +49,10 @@ class CallerChannel:
     Args:
         ari: Asterisk.
         channel_id: The channel.
+
+    Attributes:
+        wish: The last one.
+        changing: Held while one is carried out.
     """
 
     def __init__(self, ari: Client, channel_id: str) -> None:
@@ -56,8 +60,8 @@ class CallerChannel:
         self._id = channel_id
         self._where = _Where.NEITHER
         # Music and bridge exclude each other, so each change waits for the one before it.
-        self._changing = asyncio.Lock()
-        self._wish = Errand()
+        self.changing = asyncio.Lock()
+        self.wish = Errand()
 
     @property
     def in_bridge(self) -> bool:
@@ -73,7 +77,7 @@ class CallerChannel:
         Raises:
             AriError: It cannot be done.
         """
-        async with self._wishing() as wish:
+        async with _Wishing(self) as wish:
             if not wish.wanted:
                 return False
             if self._where is _Where.BRIDGE:
@@ -91,12 +95,13 @@ class CallerChannel:
                 raise
             self._where = _Where.BRIDGE
             return unsure or wish.in_doubt
+        return False  # another wish has taken its place
 
     def joined(self) -> None:
         """Take note that the channel is in the bridge, whatever becomes of the answer."""
         if self._where is _Where.JOINING:
             self._where = _Where.BRIDGE
-            self._wish.drop()
+            self.wish.drop()
 
     async def music(self, bridge_id: str) -> None:
         """Play music; a channel in the bridge leaves it first.
@@ -104,7 +109,7 @@ class CallerChannel:
         Raises:
             AriError: It cannot be done.
         """
-        async with self._wishing() as wish:
+        async with _Wishing(self) as wish:
             if not wish.wanted or self._where is _Where.MUSIC:
                 return
             ari = self._ari.persistent(wish)
@@ -120,7 +125,7 @@ class CallerChannel:
 
     async def end_music(self, ari: Client) -> None:
         """End the music, for a channel that goes elsewhere; never raises for Asterisk's sake."""
-        async with self._wishing():
+        async with _Wishing(self):
             if self._where in (_Where.MUSIC, _Where.UNKNOWN):
                 await quietly(lambda: ari.channels.stop_moh(self._id))
 
@@ -133,18 +138,33 @@ class CallerChannel:
             # It has left it: only the answer was lost.
         self._where = _Where.NEITHER
 
-    @contextlib.asynccontextmanager
-    async def _wishing(self) -> AsyncIterator[Errand]:
-        """Take the place of the last wish; what of it is under way is waited for."""
-        self._wish.drop()
-        wish = self._wish = Errand()
-        async with self._changing:
-            try:
-                yield wish
-            except AriError:
-                # Of a wish that has been overtaken nobody needs to hear.
-                if wish.wanted:
-                    raise
+
+class _Wishing:
+    """Takes the place of a channel's last wish; what of that is under way is waited for.
+
+    Not made of a generator: `contextlib` then keeps an error that is passed over for the collector
+    (CPython 3.13.0).
+    """
+
+    def __init__(self, channel: CallerChannel) -> None:
+        self._channel = channel
+
+    async def __aenter__(self) -> Errand:
+        channel = self._channel
+        channel.wish.drop()
+        self._wish = channel.wish = Errand()
+        await channel.changing.acquire()
+        return self._wish
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        self._channel.changing.release()
+        # Of a wish that has been overtaken nobody needs to hear.
+        return isinstance(error, AriError) and not self._wish.wanted
 
 
 class TargetChannel:

@@ -21,6 +21,7 @@ from lab.asterisk.folder import RunFolder
 from lab.asterisk.music import write_music
 from lab.asterisk.ports import FIRST_PORT, LOOPBACK, WINDOW, PortWindow, claim_ports
 from lab.asterisk.process import end, spawn
+from tests.waiting import until
 
 MODULES = ["chan_audiosocket.so", "res_ari.so"]
 
@@ -227,6 +228,8 @@ def test_ends_a_process_that_does_not_listen(tmp_path: Path) -> None:
 
 async def test_a_cancelled_end_still_ends_it(tmp_path: Path) -> None:
     process = spawn(["sh", "-c", "trap '' TERM; kill -STOP $$"], {}, tmp_path / "console")
+    stat = Path(f"/proc/{process.pid}/stat")
+    await until(lambda: stat.read_text().split()[2] == "T")
     ending = asyncio.create_task(end(process, patience=60))
     await asyncio.sleep(0)
     ending.cancel()

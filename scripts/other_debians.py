@@ -130,7 +130,8 @@ def command(root: Path) -> list[str]:
         *("bash", "-c", _ENTER, "enter", str(root), str(packages)),
         *(f"{name}={text}" for name, text in settings.items()),
         # Fuzzing tries inputs, not Pythons.
-        *("FUZZ_TEST_SECONDS=4", "make", "-C", "/root/ari-app", "lint", "unit"),
+        *("FUZZ_TEST_SECONDS=4", "make", "--no-print-directory", "-C", "/root/ari-app"),
+        *("lint", "unit"),
     ]
 
 

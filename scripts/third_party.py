@@ -249,7 +249,7 @@ def notice(
             "These and all that they need are Debian's packages, unchanged. In each image",
             "`/usr/share/doc/debian-sources` lists them as source packages with versions, and",
             "`/usr/share/doc/NAME/copyright` has the terms of each. Debian has the sources:",
-            "`apt-get source NAME=VERSION`, or <https://snapshot.debian.org> for old ones.",
+            "`apt-get source NAME=VERSION`, and its snapshot archive keeps the old ones.",
             "",
         ]
     )

@@ -4,10 +4,9 @@ import asyncio
 import gc
 import re
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import aiohttp
@@ -22,37 +21,30 @@ from ari_app.line.asterisk.ari.socket import EventSocket
 from ari_app.line.asterisk.ari.version import assess
 from ari_app.line.asterisk.gateway import AsteriskGateway
 from ari_app.line.asterisk.line import Asterisk, AsteriskLine
-from ari_app.settings import Settings, load_settings
 from lab.load.server import LoadServer
 from tests.unit.agent.elevenlabs.fake_agent import API_KEY, FakeAgent
 from tests.unit.call.stage import Notes
 from tests.unit.line.asterisk.ari.fake_ari import PASSWORD, USERNAME, Answer, FakeAri, json_answer
 from tests.unit.line.asterisk.ari.samples import ASTERISK_INFO
+from tests.unit.settings_maker import Make, settings_maker
 from tests.waiting import until
 
-Make = Callable[..., Settings]
 URLS: WeakKeyDictionary[LoadServer, str] = WeakKeyDictionary()
 
 
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Make:
     """Settings that are complete, with these changes."""
-    monkeypatch.chdir(tmp_path)
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
-
-    def make(**changes: Any) -> Settings:
-        complete = {
-            "ari_username": USERNAME,
-            "ari_password": PASSWORD,
-            "audiosocket_bind": "127.0.0.1:0",
-            "api_bind": "127.0.0.1:0",
-            "elevenlabs_api_key": API_KEY,
-            "elevenlabs_agent_id": "agent_default",
-        }
-        return load_settings(None, **(complete | changes))
-
-    return make
+    return settings_maker(
+        monkeypatch,
+        tmp_path,
+        ari_username=USERNAME,
+        ari_password=PASSWORD,
+        audiosocket_bind="127.0.0.1:0",
+        api_bind="127.0.0.1:0",
+        elevenlabs_api_key=API_KEY,
+        elevenlabs_agent_id="agent_default",
+    )
 
 
 @pytest.fixture(autouse=True)

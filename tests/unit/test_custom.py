@@ -21,14 +21,14 @@ from ari_app.bridge import VoiceBridge
 from ari_app.call.states import State
 from ari_app.checks import Verdict, check_dialer
 from ari_app.errors import ConfigError
-from ari_app.settings import Settings, load_settings
+from ari_app.settings import Settings
 from lab.load.server import LoadServer
 from tests.unit.agent.elevenlabs.fake_agent import API_KEY, FakeAgent, FakeConversation
 from tests.unit.call.stage import Notes
 from tests.unit.line.asterisk.ari.fake_ari import PASSWORD, USERNAME
+from tests.unit.settings_maker import Make, settings_maker
 from tests.waiting import until
 
-Make = Callable[..., Settings]
 KEY = {"X-API-Key": "key-of-the-dialer"}
 SAID = np.arange(1000, 1000 + 3 * 320, dtype="<i2")
 WISH = {"call_id": "crm-1", "caller_number": "100", "audio": {"format": "pcm_16000"}}
@@ -43,21 +43,15 @@ def _memory_as_it_was() -> Iterator[None]:
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Make:
     """Settings for a dialer of one's own; nothing is said of an Asterisk."""
-    monkeypatch.chdir(tmp_path)
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
-
-    def make(**changes: Any) -> Settings:
-        complete = {
-            "dialer_type": "custom",
-            "api_bind": "127.0.0.1:0",
-            "api_key": KEY["X-API-Key"],
-            "elevenlabs_api_key": API_KEY,
-            "elevenlabs_agent_id": "agent_default",
-        }
-        return load_settings(None, **(complete | changes))
-
-    return make
+    return settings_maker(
+        monkeypatch,
+        tmp_path,
+        dialer_type="custom",
+        api_bind="127.0.0.1:0",
+        api_key=KEY["X-API-Key"],
+        elevenlabs_api_key=API_KEY,
+        elevenlabs_agent_id="agent_default",
+    )
 
 
 async def speaks(conversation: FakeConversation) -> None:

@@ -27,13 +27,12 @@ from ari_app.errors import ConfigError
 from ari_app.line import microphone
 from ari_app.line.microphone import Levels, MicrophoneGateway, PortAudio
 from ari_app.process import logs
-from ari_app.settings import Settings, load_settings
+from ari_app.settings import Settings
 from ari_app.talk import TalkFailed, meters, talk
 from tests.unit.agent.elevenlabs.fake_agent import API_KEY, FakeAgent, FakeConversation
 from tests.unit.line.fake_card import BLOCK_SECONDS, FakeCard
+from tests.unit.settings_maker import Make, settings_maker
 from tests.waiting import until
-
-Make = Callable[..., Settings]
 
 
 @pytest.fixture(autouse=True)
@@ -45,20 +44,14 @@ def _memory_as_it_was() -> Iterator[None]:
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Make:
     """Settings for this machine's microphone; nothing is said of an Asterisk."""
-    monkeypatch.chdir(tmp_path)
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
-
-    def make(**changes: Any) -> Settings:
-        complete = {
-            "use_dialer_audio": False,
-            "api_bind": "127.0.0.1:0",
-            "elevenlabs_api_key": API_KEY,
-            "elevenlabs_agent_id": "agent_default",
-        }
-        return load_settings(None, **(complete | changes))
-
-    return make
+    return settings_maker(
+        monkeypatch,
+        tmp_path,
+        use_dialer_audio=False,
+        api_bind="127.0.0.1:0",
+        elevenlabs_api_key=API_KEY,
+        elevenlabs_agent_id="agent_default",
+    )
 
 
 @pytest.fixture

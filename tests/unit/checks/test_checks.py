@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,7 +19,7 @@ from ari_app.checks import (
 )
 from ari_app.checks.asterisk import REQUIRED, TIMING, USEFUL, judge_version
 from ari_app.line.asterisk.ari.client import Client
-from ari_app.settings import Settings, load_settings
+from ari_app.settings import Settings
 from lab.load.server import LoadServer
 from tests.unit.agent.elevenlabs.fake_agent import API_KEY, FakeAgent
 from tests.unit.call.fake_ari import (
@@ -34,29 +33,23 @@ from tests.unit.call.fake_ari import (
 )
 from tests.unit.line.asterisk.ari.fake_ari import PASSWORD, USERNAME, Answer, FakeAri, json_answer
 from tests.unit.line.asterisk.ari.samples import ASTERISK_INFO
+from tests.unit.settings_maker import Make, settings_maker
 
 MODULES = (*REQUIRED, *USEFUL, TIMING[1])
-Make = Callable[..., Settings]
 
 
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Make:
     """Settings that are complete, with these changes."""
-    monkeypatch.chdir(tmp_path)
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
-
-    def make(**changes: Any) -> Settings:
-        complete = {
-            "ari_username": USERNAME,
-            "ari_password": PASSWORD,
-            "audiosocket_bind": "127.0.0.1:0",
-            "elevenlabs_api_key": API_KEY,
-            "elevenlabs_agent_id": "agent_default",
-        }
-        return load_settings(None, **(complete | changes))
-
-    return make
+    return settings_maker(
+        monkeypatch,
+        tmp_path,
+        ari_username=USERNAME,
+        ari_password=PASSWORD,
+        audiosocket_bind="127.0.0.1:0",
+        elevenlabs_api_key=API_KEY,
+        elevenlabs_agent_id="agent_default",
+    )
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from pydantic import Field, SecretStr, ValidationError
 from ari_app.agent.elevenlabs.client_messages import ConfigOverride, DynamicValue, Initiation
 from ari_app.errors import AppError
 from ari_app.json_text import NotJson, read_json
-from ari_app.process.network import OwnThreadResolver
+from ari_app.process.network import session_for_others
 
 log = structlog.get_logger(__name__)
 
@@ -109,11 +109,7 @@ class PreCall:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(resolver=OwnThreadResolver()),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None),
-        )
+        self._session = session_for_others()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:

@@ -17,6 +17,7 @@ import threading
 from pathlib import Path
 from typing import Any, Final
 
+import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from ari_app.errors import ConfigError
@@ -183,3 +184,15 @@ class OwnThreadResolver(AbstractResolver):
 
     async def close(self) -> None:
         """Do nothing: a look-up that is under way ends by itself."""
+
+
+def session_for_others(*, max_connections: int = 100) -> aiohttp.ClientSession:
+    """Make a session for hosts that somebody else names; each request brings its own deadline.
+
+    It keeps no cookies, and a name server that is silent holds up nobody but itself.
+    """
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=max_connections, resolver=OwnThreadResolver()),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None),
+    )

@@ -16,7 +16,7 @@ import structlog
 from yarl import URL
 
 from ari_app.json_text import NotJson, read_json
-from ari_app.process.network import OwnThreadResolver
+from ari_app.process.network import session_for_others
 from ari_app.records.record import CallFacts
 from ari_app.tools.http_config import HttpTool, load_http_tools, process_environment
 from ari_app.tools.tool import ParameterSchema, ToolAnswer
@@ -143,12 +143,7 @@ class HttpTools:
         return tuple(self._tools)
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=_MAX_CONNECTIONS, resolver=OwnThreadResolver()),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            # Each tool has its own deadline.
-            timeout=aiohttp.ClientTimeout(total=None),
-        )
+        self._session = session_for_others(max_connections=_MAX_CONNECTIONS)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:

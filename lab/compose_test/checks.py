@@ -130,7 +130,7 @@ def production_image(stage: Stage) -> str:
     said = stage.production(
         "run", "--rm", "-T", "--no-deps", "--entrypoint", "sh", "ari-app", "-c", script
     )
-    _expect(said, "ARI_USERNAME and ARI_PASSWORD are not set", "code 2", "No module named")
+    _expect(said, "ARI_USERNAME and ARI_PASSWORD are empty or not set", "code 2", "No module named")
     return "one sentence and exit code 2 without settings"
 
 

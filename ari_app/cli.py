@@ -15,17 +15,17 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-import uvloop
-from rich.console import Console
-from rich.markup import escape
 from typer.core import TyperGroup
 
 from ari_app import __version__
 from ari_app.errors import AppError, ConfigError
-from ari_app.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    # What a command needs is imported in it: help and completion must not wait for all of it.
+    from ari_app.settings import Settings
 
 _GROUP = "ari_app.commands"
 LAB_COMMANDS = frozenset({"agent", "bench", "demo", "soak"})
@@ -65,7 +65,7 @@ def _brought_command(entry: EntryPoint) -> Any:
         except ModuleNotFoundError as error:
             raise _not_installed(f"{entry.name} needs {error.name}") from None
 
-    alone = typer.Typer(add_completion=False)
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
     alone.command(entry.name)(run)
     return typer.main.get_command(alone)
 
@@ -84,8 +84,9 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    # Boxes cost as much time as all the rest of the help.
+    rich_markup_mode=None,
 )
-_errors = Console(stderr=True)
 
 EnvFile = Annotated[
     Path, typer.Option("--env-file", help="Where the settings are, beside the environment.")
@@ -104,7 +105,12 @@ def main() -> None:
 
 
 def _fail(sentence: str) -> NoReturn:
-    _errors.print(f"[bold red]ari-app:[/] {escape(sentence)}", soft_wrap=True, highlight=False)
+    from rich.console import Console
+    from rich.markup import escape
+
+    Console(stderr=True).print(
+        f"[bold red]ari-app:[/] {escape(sentence)}", soft_wrap=True, highlight=False
+    )
     sys.exit(2)
 
 
@@ -145,6 +151,10 @@ def check(
     ] = None,
 ) -> None:
     """Find out what is wrong with a set-up, and say how to mend it."""
+    import uvloop
+    from rich.console import Console
+    from rich.markup import escape
+
     from ari_app.checks import Finding, Verdict, check_all, what_works
     from ari_app.process.logs import set_up_logging
 
@@ -193,6 +203,9 @@ def talk(
     ] = False,
 ) -> None:
     """Talk to an agent with this machine's microphone and loudspeaker; no Asterisk is needed."""
+    import uvloop
+    from rich.console import Console
+
     from ari_app.line.microphone import devices
     from ari_app.process.logs import set_up_logging
     from ari_app.talk import talk
@@ -220,6 +233,8 @@ def _settings(env_file: Path) -> Settings:
     if env_file.is_dir():
         # Docker makes a folder of a file that is not there.
         raise ConfigError(f"{env_file} is a folder, and should be the file of the settings.")
+    from ari_app.settings import load_settings
+
     try:
         return load_settings(str(env_file))
     except (OSError, UnicodeDecodeError) as error:

@@ -98,7 +98,7 @@ def test_help_names_every_command(run: Run) -> None:
     ran = run("--help")
     assert ran.code == 0
     for name in ("serve", "check", *LABS):
-        assert f"│ {name} " in ran.out
+        assert f"\n  {name} " in ran.out
 
 
 def test_without_a_command_there_is_help(run: Run) -> None:

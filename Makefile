@@ -22,10 +22,11 @@ demo: asterisk  ## Place a real call through a real Asterisk to the practice age
 	@.venv/bin/ari-app demo
 
 test: lint asterisk  ## Format, types and all tests, also those with the real Asterisk
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n auto --dist worksteal -m 'not e2e'
+	$(PYTHON) -m pytest -m e2e
 
 unit: setup-dev  ## The tests that need no Asterisk
-	$(PYTHON) -m pytest -m 'not e2e'
+	$(PYTHON) -m pytest -n auto --dist worksteal -m 'not e2e'
 
 e2e: setup-dev asterisk  ## The tests with the real Asterisk
 	$(PYTHON) -m pytest -m e2e

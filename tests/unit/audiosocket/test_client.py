@@ -5,7 +5,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -135,7 +135,7 @@ async def raw_server() -> AsyncIterator[tuple[Connect, asyncio.Queue[Peer]]]:
         (b"\x55", "unknown_kind"),
         (b"\x10\x00\x00", "wrong_length"),
         (encode(Dtmf("1")), "unexpected_kind"),
-        (encode(Identify(uuid4())), "unexpected_kind"),
+        (encode(Identify(UUID(int=1))), "unexpected_kind"),
         (encode(Error(1)), "unexpected_kind"),
         (b"", "eof"),
     ],

@@ -75,7 +75,9 @@ async def test_who_has_hung_up_has_left(asterisk: FakeAsterisk) -> None:
     assert not asterisk.requests(CONTINUE)
 
 
-@pytest.mark.parametrize("failure", [status(400), status(500), status(503)], ids=str)
+@pytest.mark.parametrize(
+    "failure", [status(400), status(500), status(503)], ids=["400", "500", "503"]
+)
 async def test_going_on_without_a_variable_is_better_than_not_going_on(
     asterisk: FakeAsterisk, failure: Moment
 ) -> None:

@@ -19,6 +19,7 @@ from ari_app.checks.asterisk import unauthorized
 from ari_app.checks.here import require_recordings, require_sound
 from ari_app.clients import agent_client, ari_client
 from ari_app.control.control import CallControl
+from ari_app.control.http.access import Keys
 from ari_app.control.http.handlers import build_web_app
 from ari_app.control.http.middleware import RequestRates
 from ari_app.control.http.models import Readiness
@@ -316,12 +317,16 @@ class VoiceBridge:
         )
 
     async def _start_http(self) -> None:
-        key = self.settings.api_key
+        secret = self.settings.api_key
+        keys = Keys.of(
+            None if secret is None else secret.get_secret_value(), self.settings.api_keys_file
+        )
         rates = RequestRates(self.settings.api_requests_per_second)
         dialers = self.way_in(DialerGateway)
         app = build_web_app(
             self,
-            api_key=None if key is None else key.get_secret_value(),
+            keys=keys,
+            sign_in_seconds=self.settings.page_sign_in_hours * 3600,
             public_url=self.settings.api_public_url,
             number_pattern=self.settings.number_pattern,
             rates=rates,
@@ -338,7 +343,7 @@ class VoiceBridge:
         self.api_address = await _listen(server.start, self.settings.api_bind, "API_BIND")
         # Streams of events end before the server waits for its requests to end.
         self._exit.callback(self.journal.close)
-        if key is None:
+        if not keys:
             log.info(
                 "api_without_key", note="only this machine can reach it", at=self.settings.api_bind
             )

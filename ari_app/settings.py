@@ -175,6 +175,8 @@ class Settings(BaseSettings):
 
     api_bind: HostPort = "127.0.0.1:8080"
     api_key: OptionalSecret = None
+    api_keys_file: OptionalPath = None
+    page_sign_in_hours: float = Field(default=12, gt=0, le=720)
     api_max_connections: int = Field(default=0, ge=0, le=60_000)
     api_max_connections_per_address: int = Field(default=0, ge=0, le=60_000)
     api_requests_per_second: float = Field(default=50, ge=0, le=10_000)
@@ -262,7 +264,8 @@ class Settings(BaseSettings):
     @property
     def api_is_open(self) -> bool:
         """Whether others than this machine could use the HTTP interface without a key."""
-        return self.api_key is None and not is_loopback(split_host_port(self.api_bind)[0])
+        keyless = self.api_key is None and self.api_keys_file is None
+        return keyless and not is_loopback(split_host_port(self.api_bind)[0])
 
     def audiosocket_limits(self) -> ConnectionLimits:
         """Return how many AudioSocket connections there may be; 0 in the settings: by the calls.

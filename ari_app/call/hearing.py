@@ -10,6 +10,7 @@ then put back. Hum, hiss, comfort noise and a held tone are all noise by this me
 from __future__ import annotations
 
 import itertools
+import math
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
@@ -103,6 +104,15 @@ def _swing_of(pcm: bytes) -> int:
     """Return the way from the lowest to the highest of some samples."""
     some = _some_of(len(pcm)).unpack_from(pcm)
     return max(some) - min(some) if some else 0
+
+
+_LOWEST_DBFS: Final = -60
+
+
+def level_dbfs(pcm: bytes) -> int:
+    """Return how loud PCM is, as the level of a sine that swings as far; -60 at least."""
+    swing = _swing_of(pcm)
+    return max(_LOWEST_DBFS, round(20 * math.log10(swing / 65536))) if swing else _LOWEST_DBFS
 
 
 class Hearing:

@@ -23,7 +23,7 @@ from typing import Final, Protocol
 
 from ari_app.audio.convert import Converter, make_converter
 from ari_app.audio.formats import SAMPLE_BYTES, AudioFormat
-from ari_app.call.hearing import Hearing, ResponseTime
+from ari_app.call.hearing import Hearing, ResponseTime, level_dbfs
 from ari_app.records.record import SoundReport
 from ari_app.records.recording import StereoRecorder
 from linekit.playout import PlayoutBuffer
@@ -331,6 +331,8 @@ class CallSound:
         self._to_agent: Callable[[bytes], None] = lambda chunk: None
         self._stopped = False
         self._drained: asyncio.Event | None = None
+        self._last_heard = b""
+        self._last_said: bytes | None = None
 
     # --- the agent
 
@@ -429,6 +431,12 @@ class CallSound:
             frames_not_read=frames_not_read,
         )
 
+    def levels(self) -> tuple[int, int]:
+        """Return how loud caller and agent are just now, in dBFS; for somebody who looks on."""
+        # What has not been replaced until the next look is no longer there.
+        heard, self._last_heard = self._last_heard, b""
+        return level_dbfs(heard), level_dbfs(self._last_said or b"")
+
     @property
     def uplink_stats(self) -> UplinkStats:
         """What was heard, and what was filled with silence; at the line's rate."""
@@ -443,6 +451,7 @@ class CallSound:
             if self.overhear is not None:
                 self.overhear(pcm, now)
             return
+        self._last_heard = pcm
         hearing = self.hearing
         if uplink.ends_at > now and uplink.is_surplus(pcm, now, hearing.is_quiet):
             return
@@ -465,7 +474,7 @@ class CallSound:
     def next_frame(self) -> bytes | None:
         if self._uplink is None or self._stopped:
             return None
-        frame = self.playout.next_frame()
+        frame = self._last_said = self.playout.next_frame()
         if frame is None:
             if self._drained is not None:
                 self._drained.set()

@@ -15,11 +15,11 @@ from pydantic import BaseModel
 
 from ari_app.call.calls import Calls
 from ari_app.control.control import CallControl
+from ari_app.control.http.access import Access, Keys
 from ari_app.control.http.middleware import (
     IdempotentAnswers,
     RequestRates,
     add_headers,
-    authentication,
     problems,
     rate_limits,
     request_ids,
@@ -35,8 +35,9 @@ from ari_app.control.http.models import (
     detail,
     summary,
 )
-from ari_app.control.http.openapi import DOCS_PATH, docs_page, openapi_document, sign_in
+from ari_app.control.http.openapi import docs_page, openapi_document, sign_in
 from ari_app.control.http.operations import EVENTS_PATH, IDEMPOTENCY_KEY, OPEN_PATHS, OPERATIONS
+from ari_app.control.http.page import PAGE_PATHS, Watch, page_routes
 from ari_app.control.http.requests import (
     DtmfRequest,
     EndCallRequest,
@@ -308,54 +309,61 @@ def _done(request: web.Request, message: str) -> web.Response:
 
 
 _MAX_BODY_BYTES = 64 * 1024
-_START = "/"
 
 
 def build_web_app(
     service: ServiceView,
     *,
-    api_key: str | None,
+    keys: Keys,
     public_url: str | None = None,
     number_pattern: str | None = None,
     rates: RequestRates | None = None,
     routes: Sequence[web.RouteDef] = (),
+    sign_in_seconds: float = 12 * 3600.0,
 ) -> web.Application:
     """Build the aiohttp application.
 
     Args:
         service: What is shown and acted on.
-        api_key: Asked for on everything but health and metrics; None asks for nothing.
+        keys: One of them is asked for on everything but health and metrics; none asks for nothing.
         public_url: How others reach the interface, for the URLs in its answers; None: as the
             request at hand did.
         number_pattern: What a number to call must match as a whole; None is E.164.
         rates: How often each address may ask; None is any number of times.
         routes: What ways in serve here, where they check by themselves who comes.
+        sign_in_seconds: How long a browser stays signed in to the page.
     """
     on_refused = service.metrics.http_was_refused
+    features = {"log": False, "recordings": False}
+    access = Access(
+        keys,
+        open_paths=OPEN_PATHS | PAGE_PATHS | {route.path for route in routes},
+        page=sign_in,
+        on_refused=on_refused,
+        sign_in_seconds=sign_in_seconds,
+    )
     app = web.Application(
         middlewares=[
             mark_heads,
             request_ids,
             problems,
-            rate_limits(rates or RequestRates(), on_refused, keyless=api_key is None),
-            authentication(
-                api_key,
-                OPEN_PATHS | {_START} | {route.path for route in routes},
-                sign_in,
-                on_refused,
-            ),
+            rate_limits(rates or RequestRates(), on_refused, keyless=not keys),
+            access.middleware(),
         ],
         client_max_size=_MAX_BODY_BYTES,
     )
     app.on_response_prepare.append(add_headers)
 
+    watch = Watch(service)
+
     async def end_streams(_: web.Application) -> None:
         service.journal.close()
+        watch.stop()
 
     app.on_shutdown.append(end_streams)
     handlers = Handlers(
         service,
-        keyed=api_key is not None,
+        keyed=bool(keys),
         public_url=public_url,
         number_pattern=number_pattern,
     ).by_name()
@@ -365,13 +373,5 @@ def build_web_app(
             # What watches a service often asks so.
             app.router.add_route(hdrs.METH_HEAD, operation.path, handlers[operation.name])
     app.router.add_routes(routes)
-    app.router.add_get(_START, _to_docs)
+    app.router.add_routes(page_routes(access, watch, features=features))
     return app
-
-
-async def _to_docs(_: web.Request) -> web.Response:
-    """Lead a browser that knows no more than our address to the page."""
-    # Relative, so that it also holds behind a proxy that serves us under a path of its own.
-    return web.Response(
-        status=HTTPStatus.FOUND.value, headers={hdrs.LOCATION: DOCS_PATH.removeprefix("/")}
-    )

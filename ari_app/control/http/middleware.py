@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import re
 import uuid
 from collections import OrderedDict
@@ -23,11 +22,9 @@ from ari_app.control.http.problems import Problem
 from ari_app.control.http.server import ClientGone, opens_connection
 from ari_app.process.network import is_loopback
 
-_MOST_CLIENTS = 4096
+MOST_CLIENTS = 4096
 _READING_TIMES = 4.0
 _BURST_SECONDS = 2.0
-_WRONG_KEYS_PER_SECOND = 1.0
-_WRONG_KEYS_AT_ONCE = 10.0
 
 
 class ClientRates:
@@ -53,7 +50,7 @@ class ClientRates:
         bucket = self._buckets.get(client)
         if bucket is None:
             bucket = self._buckets[client] = TokenBucket(self._per_second, self._burst)
-            if len(self._buckets) > _MOST_CLIENTS:
+            if len(self._buckets) > MOST_CLIENTS:
                 self._buckets.popitem(last=False)
         self._buckets.move_to_end(client)
         return 0.0 if bucket.take(now) else bucket.wait(now)
@@ -92,34 +89,6 @@ class RequestRates:
     def give_back(self, client: str) -> None:
         """Count the last connection of this client as another's."""
         self._every.give_back(client)
-
-
-class WrongKeys:
-    """Slows down whoever guesses keys.
-
-    A client that has brought ten wrong keys may bring one a second, and the right one counts for
-    nothing in between; unless it has brought the right one before, for it may share its address
-    with one that guesses, as behind a proxy.
-    """
-
-    def __init__(self) -> None:
-        self._wrong = ClientRates(_WRONG_KEYS_PER_SECOND, _WRONG_KEYS_AT_ONCE)
-        self._trusted: OrderedDict[str, None] = OrderedDict()
-
-    def wait(self, client: str, now: float) -> float:
-        """Return the seconds until a client may bring a key again; 0 when it may now."""
-        return 0.0 if client in self._trusted else self._wrong.wait(client, now)
-
-    def right(self, client: str) -> None:
-        """Note that a client has brought the right key."""
-        self._trusted[client] = None
-        self._trusted.move_to_end(client)
-        if len(self._trusted) > _MOST_CLIENTS:
-            self._trusted.popitem(last=False)
-
-    def wrong(self, client: str, now: float) -> None:
-        """Note that a client has brought a wrong key."""
-        self._wrong.take(client, now)
 
 
 Answer = TypeVar("Answer")
@@ -225,12 +194,14 @@ log = structlog.get_logger(__name__)
 
 REQUEST_ID_HEADER: Final = "X-Request-ID"
 REQUEST_ID: Final = web.RequestKey("request_id", str)
-_FOREIGN_PAGE: Final = web.RequestKey("foreign_page", bool)
+KEY_NAME: Final = web.RequestKey("key_name", str)
+"""Whose key a request came with, once it is known."""
+FOREIGN_PAGE: Final = web.RequestKey("foreign_page", bool)
 
 OnRefused = Callable[[str], None]
 """Called with the code of what was refused."""
 
-_READING: Final = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
+READING: Final = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
 _USABLE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
 # Asked every few seconds by machines.
 _QUIET_PATHS: Final = frozenset({"/health/live", "/health/ready", "/metrics"})
@@ -257,8 +228,9 @@ async def request_ids(request: web.Request, handler: Handler) -> web.StreamRespo
         quiet = request.path in _QUIET_PATHS or response.status == HTTPStatus.TOO_MANY_REQUESTS
         write = log.debug if quiet else log.info
         # A token in a path is a secret for as long as nobody has come with it.
-        path = _path_served(request) if "token" in request.match_info else request.path
-        write("http_request", method=request.method, path=path, status=response.status)
+        path = path_served(request) if "token" in request.match_info else request.path
+        who = {"key": request[KEY_NAME]} if KEY_NAME in request else {}
+        write("http_request", method=request.method, path=path, status=response.status, **who)
     return response
 
 
@@ -310,19 +282,19 @@ def rate_limits(rates: RequestRates, on_refused: OnRefused, *, keyless: bool) ->
 
     @web.middleware
     async def limit(request: web.Request, handler: Handler) -> web.StreamResponse:
-        now, changes = asyncio.get_running_loop().time(), request.method not in _READING
-        request[_FOREIGN_PAGE] = foreign = _is_foreign_page(request, keyless=keyless)
+        now, changes = asyncio.get_running_loop().time(), request.method not in READING
+        request[FOREIGN_PAGE] = foreign = _is_foreign_page(request, keyless=keyless)
         if foreign and opens_connection(request):
             # It was taken for one of the address' own when it connected.
             rates.give_back(address_of(request))
         if (wait := rates.take(client_of(request), now, changes=changes)) > 0:
-            raise _too_often(wait, on_refused)
+            raise too_often(wait, on_refused)
         return await handler(request)
 
     return limit
 
 
-def _too_often(wait: float, on_refused: OnRefused) -> Problem:
+def too_often(wait: float, on_refused: OnRefused) -> Problem:
     on_refused("rate_limited")
     # It comes back through the door, where turning it away costs next to nothing.
     return Problem("rate_limited", retry_after=wait, closes=True)
@@ -336,68 +308,13 @@ def address_of(request: web.Request) -> str:
 def client_of(request: web.Request) -> str:
     """Say who asks: an address, or the foreign pages in the browsers at an address."""
     address = address_of(request)
-    return f"{address} page" if request.get(_FOREIGN_PAGE) else address
+    return f"{address} page" if request.get(FOREIGN_PAGE) else address
 
 
-def authentication(
-    api_key: str | None,
-    open_paths: frozenset[str],
-    sign_in: Callable[[web.Request], web.Response | None],
-    on_refused: OnRefused,
-) -> Middleware:
-    """Ask for the key, compared in constant time, on all but `open_paths`.
-
-    Without a key only programs of this machine can ask, and no page of another site.
-
-    Args:
-        api_key: The key; None asks for none.
-        open_paths: Where none is asked for, as they were registered.
-        sign_in: What a browser is answered that has brought no key; None answers as to everybody.
-        on_refused: Told of each that is refused.
-    """
-    wanted = None if api_key is None else api_key.encode()
-    wrong_keys = WrongKeys()
-
-    @web.middleware
-    async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if wanted is None:
-            if request[_FOREIGN_PAGE]:
-                on_refused("forbidden_origin")
-                # Connections that it left idle would be missing to others.
-                raise Problem("forbidden_origin", closes=True)
-        elif _path_served(request) not in open_paths:
-            client, now = client_of(request), asyncio.get_running_loop().time()
-            given = given_key(request)
-            if given and (wait := wrong_keys.wait(client, now)) > 0:
-                raise _too_often(wait, on_refused)
-            if not hmac.compare_digest(given, wanted):
-                if (page := sign_in(request)) is not None:
-                    return page
-                on_refused("unauthorized")
-                if given:
-                    wrong_keys.wrong(client, now)
-                raise Problem(
-                    "unauthorized",
-                    "Send the API key as X-API-Key, or as Authorization: Bearer.",
-                    headers={"WWW-Authenticate": "Bearer"},
-                )
-            wrong_keys.right(client)
-        return await handler(request)
-
-    return authenticate
-
-
-def _path_served(request: web.Request) -> str | None:
+def path_served(request: web.Request) -> str | None:
     """Return the path as it was registered, with the names of its parts; None: there is none."""
     resource = request.match_info.route.resource
     return None if resource is None else resource.canonical
-
-
-def given_key(request: web.Request) -> bytes:
-    """Return the key that a request brings; empty when it brings none."""
-    scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
-    given = request.headers.get("X-API-Key") or (bearer if scheme.lower() == "bearer" else "")
-    return given.strip().encode("utf-8", "surrogateescape")
 
 
 def _is_foreign_page(request: web.Request, *, keyless: bool) -> bool:
@@ -416,7 +333,7 @@ def _is_visit(request: web.Request) -> bool:
     """Return whether somebody follows a link to here: nothing of the answer reaches the page
     before."""
     return (
-        request.method in _READING
+        request.method in READING
         and request.headers.get("Sec-Fetch-Mode") == "navigate"
         and request.headers.get("Sec-Fetch-Dest") == "document"
         and "Origin" not in request.headers

@@ -22,6 +22,7 @@ CODES: Final[Mapping[str, tuple[HTTPStatus, str]]] = {
     "invalid_json": (_BAD, "The body is not JSON."),
     "invalid_header": (_BAD, "A header has a value that cannot be used."),
     "unauthorized": (HTTPStatus.UNAUTHORIZED, "The API key is missing or wrong."),
+    "forbidden": (HTTPStatus.FORBIDDEN, "The API key's scope does not allow this."),
     "forbidden_origin": (HTTPStatus.FORBIDDEN, "A page of another site must not use this."),
     "not_found": (_NOT_FOUND, "There is nothing at this path."),
     "session_not_found": (_NOT_FOUND, "There is no such session, or it ended a minute ago."),

@@ -147,7 +147,10 @@ class FakeService:
         self.calls = cast(
             Calls,
             SimpleNamespace(
-                records=self.records, max_concurrent_calls=10, count=lambda: len(self.records)
+                records=self.records,
+                max_concurrent_calls=10,
+                count=lambda: len(self.records),
+                call=lambda session_id: None,
             ),
         )
 

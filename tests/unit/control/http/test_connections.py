@@ -16,6 +16,7 @@ from aiohttp.http_exceptions import BadHttpMessage
 from structlog.testing import capture_logs
 
 from ari_app.control.http import server as connections
+from ari_app.control.http.access import Keys
 from ari_app.control.http.handlers import build_web_app
 from ari_app.control.http.middleware import RequestRates
 from ari_app.control.http.server import HttpServer
@@ -76,7 +77,7 @@ async def serving(
     refused: list[str] = []
     rates, loop = RequestRates(per_second), asyncio.get_running_loop()
     server = HttpServer(
-        build_web_app(service, api_key=api_key, rates=rates),
+        build_web_app(service, keys=Keys.of(api_key), rates=rates),
         limits=limits,
         take=lambda address: rates.take(address, loop.time(), changes=False),
         on_refused=refused.append,
@@ -273,7 +274,7 @@ async def test_garbage_leaves_nothing_in_memory(bench: Bench) -> None:
 
 async def test_a_port_that_is_taken(bench: Bench, service: FakeService) -> None:
     other = HttpServer(
-        build_web_app(service, api_key=KEY),
+        build_web_app(service, keys=Keys.of(KEY)),
         limits=MANY,
         take=lambda address: 0.0,
         on_refused=lambda reason: None,

@@ -51,11 +51,3 @@ async def test_a_browser_without_the_key_is_asked_for_it_by_the_page(stranger: H
 async def test_without_a_key_nothing_is_asked(keyless: Http) -> None:
     assert (await keyless.get("/docs", headers=BROWSER)).status == 200
     assert "security" not in await (await keyless.get("/openapi.json")).json()
-
-
-async def test_the_start_leads_to_the_page(http: Http, stranger: Http) -> None:
-    for client in (http, stranger):
-        response = await client.get("/", headers=BROWSER, allow_redirects=False)
-        # Relative: a proxy may serve us under a path of its own.
-        assert (response.status, response.headers["Location"]) == (302, "docs")
-    assert (await stranger.get("/", headers=BROWSER)).content_type == "text/html"

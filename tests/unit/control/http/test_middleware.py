@@ -10,6 +10,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from structlog.testing import capture_logs
 
 from ari_app.control.http import requests as body
+from ari_app.control.http.access import Keys
 from ari_app.control.http.handlers import build_web_app
 from ari_app.control.http.middleware import RequestRates
 from ari_app.control.http.operations import OPERATIONS
@@ -95,7 +96,7 @@ async def test_a_page_of_another_site_cannot_act(keyless: Http, service: FakeSer
 
 
 async def test_too_many_wishes_are_refused_and_reading_goes_on(service: FakeService) -> None:
-    app = build_web_app(service, api_key=KEY, rates=RequestRates(0.5))
+    app = build_web_app(service, keys=Keys.of(KEY), rates=RequestRates(0.5))
     async with TestClient(TestServer(app), headers={"X-API-Key": KEY}) as client:
         statuses = [(await client.post("/webhook/end-call", json={})).status for _ in range(2)]
         assert statuses == [422, 429]

@@ -1,0 +1,395 @@
+"""Who may ask for what: API keys with scopes, and the sign-in of the page in a browser.
+
+A browser that has signed in brings a cookie in place of a key. It holds the key's name and an end,
+signed with the key itself: nothing of it is kept here, so it lives through a restart, and dies with
+its key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import enum
+import hashlib
+import hmac
+import re
+import stat
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+import yaml
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
+
+from ari_app.control.http.middleware import (
+    FOREIGN_PAGE,
+    KEY_NAME,
+    MOST_CLIENTS,
+    READING,
+    ClientRates,
+    OnRefused,
+    client_of,
+    path_served,
+    too_often,
+)
+from ari_app.control.http.problems import Problem
+from ari_app.errors import ConfigError
+
+log = structlog.get_logger(__name__)
+
+_WRONG_KEYS_PER_SECOND: Final = 1.0
+_WRONG_KEYS_AT_ONCE: Final = 10.0
+
+
+class Scope(enum.IntEnum):
+    """How much a key may do; each may do what those before it may."""
+
+    READ = 1
+    """See calls, records and settings of the interface."""
+    OPERATE = 2
+    """Begin calls, end them, and act on them."""
+    ADMIN = 3
+    """Delete what is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key, and whom it was given to.
+
+    Attributes:
+        name: For the log; never secret.
+        secret: What requests bring.
+    """
+
+    name: str
+    scope: Scope
+    secret: bytes = field(repr=False)
+
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_MIN_SECRET: Final = 16
+_FIELDS: Final = frozenset({"name", "scope", "key"})
+ONLY_KEY: Final = "API_KEY"
+"""The name of the key of the settings."""
+HERE: Final = "local"
+"""The name of whoever asks where no key is demanded: a program of this machine."""
+
+
+class Keys:
+    """All keys that are known.
+
+    Args:
+        keys: No two of the same name or secret; none: only programs of this machine may ask.
+    """
+
+    def __init__(self, keys: Sequence[ApiKey] = ()) -> None:
+        self._keys = tuple(keys)
+        self._by_name = {key.name: key for key in keys}
+
+    def __bool__(self) -> bool:
+        return bool(self._keys)
+
+    def owner(self, secret: bytes) -> ApiKey | None:
+        """Return the key with this secret; takes as long whichever it is."""
+        found = None
+        for key in self._keys:
+            if hmac.compare_digest(key.secret, secret):
+                found = key
+        return found
+
+    def named(self, name: str) -> ApiKey | None:
+        """Return the key of this name."""
+        return self._by_name.get(name)
+
+    @staticmethod
+    def of(api_key: str | None, file: Path | None = None) -> Keys:
+        """Take the key of the settings, which may do everything, and those of a file.
+
+        Raises:
+            ConfigError: The file cannot be read, others may read it, or a key in it cannot be used.
+        """
+        keys = [] if api_key is None else [ApiKey(ONLY_KEY, Scope.ADMIN, api_key.encode())]
+        if file is not None:
+            keys += _read_keys(file)
+        for what, values in (
+            ("name", [key.name for key in keys]),
+            ("key", [key.secret for key in keys]),
+        ):
+            if len(set(values)) < len(keys):
+                raise ConfigError(f"API_KEYS_FILE {file}: two keys have the same {what}.")
+        return Keys(keys)
+
+
+def _read_keys(file: Path) -> list[ApiKey]:
+    try:
+        mode = file.stat().st_mode
+        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"API_KEYS_FILE {file} cannot be read: {error}.") from None
+    except yaml.YAMLError:
+        # What stands there may be a key, and the error would repeat it.
+        raise ConfigError(f"API_KEYS_FILE {file} is not YAML.") from None
+    if mode & stat.S_IROTH:
+        raise ConfigError(f"API_KEYS_FILE {file} can be read by everybody: chmod 640 it.")
+    if not isinstance(data, list):
+        raise ConfigError(f"API_KEYS_FILE {file} must be a list of name, scope and key.")
+    return [_read_key(entry, f"API_KEYS_FILE {file}, entry {n}") for n, entry in enumerate(data, 1)]
+
+
+def _read_key(entry: Any, where: str) -> ApiKey:
+    match entry:
+        case {"name": str(name), "scope": str(scope), "key": str(key)} if set(entry) == _FIELDS:
+            pass
+        case _:
+            raise ConfigError(f"{where} must have name, scope and key, each a text, and no more.")
+    if not _NAME.fullmatch(name) or name in (ONLY_KEY, HERE):
+        raise ConfigError(
+            f"{where}: a name is 1 to 64 letters, digits, dots, hyphens and underscores, "
+            f"and neither {ONLY_KEY} nor {HERE}."
+        )
+    if scope.upper() not in Scope.__members__:
+        raise ConfigError(f"{where} ({name}): scope must be read, operate or admin.")
+    if len(key) < _MIN_SECRET or not (key.isascii() and key.isprintable() and " " not in key):
+        raise ConfigError(
+            f"{where} ({name}): a key has at least {_MIN_SECRET} characters, none of them blank "
+            "or outside ASCII."
+        )
+    return ApiKey(name, Scope[scope.upper()], key.encode())
+
+
+class WrongKeys:
+    """Slows down whoever guesses keys.
+
+    A client that has brought ten wrong keys may bring one a second, and the right one counts for
+    nothing in between; unless it has brought the right one before, for it may share its address
+    with one that guesses, as behind a proxy.
+    """
+
+    def __init__(self) -> None:
+        self._wrong = ClientRates(_WRONG_KEYS_PER_SECOND, _WRONG_KEYS_AT_ONCE)
+        self._trusted: OrderedDict[str, None] = OrderedDict()
+
+    def wait(self, client: str, now: float) -> float:
+        """Return the seconds until a client may bring a key again; 0 when it may now."""
+        return 0.0 if client in self._trusted else self._wrong.wait(client, now)
+
+    def right(self, client: str) -> None:
+        """Note that a client has brought the right key."""
+        self._trusted[client] = None
+        self._trusted.move_to_end(client)
+        if len(self._trusted) > MOST_CLIENTS:
+            self._trusted.popitem(last=False)
+
+    def wrong(self, client: str, now: float) -> None:
+        """Note that a client has brought a wrong key."""
+        self._wrong.take(client, now)
+
+
+COOKIE: Final = "ari_app_sign_in"
+PAGE_HEADER: Final = "X-Ari-App-Page"
+"""What the page sends with each change: another site's page cannot, without asking us first."""
+_MAX_TOKEN: Final = 256
+
+
+def sign(key: ApiKey, until: int) -> str:
+    """Make the token of a browser that has brought `key`, good until `until` (Unix seconds)."""
+    return f"{key.name}:{until}:{_signature(key, until)}"
+
+
+def _signature(key: ApiKey, until: int) -> str:
+    text = f"ari-app sign-in {key.name} {until}".encode()
+    digest = hmac.new(key.secret, text, hashlib.sha256).digest()
+    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+def read_token(token: str, keys: Keys, now: float) -> ApiKey | None:
+    """Return the key that a token was made with; None: it is none of ours, or over."""
+    if len(token) > _MAX_TOKEN or not token.isascii():
+        return None
+    name, _, rest = token.partition(":")
+    until, _, signature = rest.partition(":")
+    key = keys.named(name)
+    if key is None or not until.isdigit() or len(until) > 12 or int(until) <= now:
+        return None
+    return key if hmac.compare_digest(signature, _signature(key, int(until))) else None
+
+
+def given_key(request: web.Request) -> bytes:
+    """Return the key that a request brings; empty when it brings none."""
+    scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
+    given = request.headers.get("X-API-Key") or (bearer if scheme.lower() == "bearer" else "")
+    return given.strip().encode("utf-8", "surrogateescape")
+
+
+def needed_for(method: str) -> Scope:
+    """Say what a request with this method needs."""
+    if method in READING:
+        return Scope.READ
+    return Scope.ADMIN if method == hdrs.METH_DELETE else Scope.OPERATE
+
+
+REQUEST_KEY: Final = web.RequestKey("api_key", ApiKey)
+_LOCAL: Final = ApiKey(HERE, Scope.ADMIN, b"")
+
+
+def _time_of_day() -> float:
+    # What a browser keeps outlives this process, so no other clock can say when it ends.
+    return datetime.now(UTC).timestamp()  # noqa: TID251
+
+
+class Access:
+    """Decides who may ask for what.
+
+    Without a key only programs of this machine can ask, and no page of another site.
+
+    Args:
+        keys: Those that are known.
+        open_paths: Where none is asked for, as they were registered.
+        page: What a browser is answered that wants a page and has brought no key; None answers as
+            to everybody.
+        on_refused: Told of each that is refused.
+        sign_in_seconds: How long a browser stays signed in.
+        now: The time of day, Unix seconds.
+    """
+
+    def __init__(
+        self,
+        keys: Keys,
+        *,
+        open_paths: frozenset[str],
+        page: Callable[[web.Request], web.Response | None],
+        on_refused: OnRefused,
+        sign_in_seconds: float = 12 * 3600.0,
+        now: Callable[[], float] = _time_of_day,
+    ) -> None:
+        self._keys = keys
+        self._open_paths = open_paths
+        self._page = page
+        self._on_refused = on_refused
+        self._sign_in_seconds = sign_in_seconds
+        self._now = now
+        self._wrong_keys = WrongKeys()
+
+    def middleware(self) -> Middleware:
+        """Return what stands before every handler."""
+
+        @web.middleware
+        async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
+            path = path_served(request)
+            if not self._keys:
+                if request[FOREIGN_PAGE]:
+                    self._on_refused("forbidden_origin")
+                    # Connections that it left idle would be missing to others.
+                    raise Problem("forbidden_origin", closes=True)
+                request[REQUEST_KEY], request[KEY_NAME] = _LOCAL, HERE
+            elif path not in self._open_paths:
+                key = self._key(request)
+                if key is None:
+                    if (page := self._page(request)) is not None:
+                        return page
+                    self._on_refused("unauthorized")
+                    raise Problem(
+                        "unauthorized",
+                        "Send the API key as X-API-Key, or as Authorization: Bearer.",
+                        headers={"WWW-Authenticate": "Bearer"},
+                    )
+                request[REQUEST_KEY], request[KEY_NAME] = key, key.name
+                self._check_scope(key, request.method)
+            response = await handler(request)
+            if request.method not in READING and REQUEST_KEY in request and path is not None:
+                # Who has changed what; the request's id and its call are in the same line.
+                log.info(
+                    "http_change",
+                    key=request[KEY_NAME],
+                    operation=f"{request.method} {path}",
+                    session=request.match_info.get("session_id"),
+                    status=response.status,
+                )
+            return response
+
+        return authenticate
+
+    def _check_scope(self, key: ApiKey, method: str) -> None:
+        needed = needed_for(method)
+        if key.scope < needed:
+            self._on_refused("forbidden")
+            raise Problem("forbidden", f"This needs a key with the scope {needed.name.lower()}.")
+
+    def _key(self, request: web.Request) -> ApiKey | None:
+        given = given_key(request)
+        if not given:
+            return self._signed_in(request)
+        return self._check(request, given)
+
+    def _check(self, request: web.Request, given: bytes) -> ApiKey | None:
+        """Return the key with this secret.
+
+        Raises:
+            Problem: `rate_limited`, for one who guesses.
+        """
+        client, now = client_of(request), asyncio.get_running_loop().time()
+        if (wait := self._wrong_keys.wait(client, now)) > 0:
+            raise too_often(wait, self._on_refused)
+        key = self._keys.owner(given)
+        if key is None:
+            self._wrong_keys.wrong(client, now)
+        else:
+            self._wrong_keys.right(client)
+        return key
+
+    def _signed_in(self, request: web.Request) -> ApiKey | None:
+        token = request.cookies.get(COOKIE)
+        if not token or request[FOREIGN_PAGE]:
+            return None
+        if request.method not in READING and PAGE_HEADER not in request.headers:
+            return None
+        return read_token(token, self._keys, self._now())
+
+    # --- the page's own requests
+
+    async def sign_in(self, request: web.Request) -> web.Response:
+        """Take a key from the page, and give its browser a cookie."""
+        given = given_key(request)
+        key: ApiKey | None = _LOCAL
+        if self._keys:
+            if request[FOREIGN_PAGE]:
+                self._on_refused("forbidden_origin")
+                raise Problem("forbidden_origin", closes=True)
+            key = self._check(request, given) if given else None
+        if key is None:
+            self._on_refused("unauthorized")
+            raise Problem("unauthorized", "This key is not known here.")
+        response = who(key)
+        if self._keys:
+            until = int(self._now() + self._sign_in_seconds)
+            # Without an end of its own it ends with the browser, and with `until` at the latest.
+            response.set_cookie(
+                COOKIE,
+                sign(key, until),
+                httponly=True,
+                samesite="Strict",
+                secure=_is_https(request),
+                path="/",
+            )
+            log.info("signed_in", key=key.name)
+        return response
+
+    async def sign_out(self, request: web.Request) -> web.Response:
+        """Take the cookie back."""
+        response = web.Response(status=204)
+        response.del_cookie(COOKIE, path="/", httponly=True, samesite="Strict")
+        return response
+
+
+def who(key: ApiKey) -> web.Response:
+    """Answer with whose key it is, and what it may do."""
+    return web.json_response({"name": key.name, "scope": key.scope.name.lower()})
+
+
+def _is_https(request: web.Request) -> bool:
+    return request.secure or request.headers.get("X-Forwarded-Proto", "").lower() == "https"

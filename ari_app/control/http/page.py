@@ -1,0 +1,247 @@
+"""The page at `/`: its files, and what it asks for beside the interface that everybody has.
+
+Its files lie in `ari_app/control/page`; they are read once, and kept compressed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import hashlib
+import mimetypes
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from http import HTTPStatus
+from importlib import resources
+from typing import Any, Final, Protocol
+
+import orjson
+from aiohttp import hdrs, web
+
+from ari_app import __version__
+from ari_app.call.calls import Calls
+from ari_app.control.control import CallControl
+from ari_app.control.http.access import REQUEST_KEY, Access
+from ari_app.control.http.models import Readiness, call_id
+from ari_app.control.http.problems import Problem
+from ari_app.records.record import CallRecord
+
+_FILES: Final = "ari_app.control.page"
+_INDEX: Final = "index.html"
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; media-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+PAGE_PATHS: Final = frozenset({"/", "/page/{file}", "/page/sign-in", "/page/sign-out"})
+"""Where no key is asked for: there is nothing of any call in them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file of the page, as it is sent.
+
+    Attributes:
+        packed: With gzip.
+        tag: Changes with its content.
+    """
+
+    content: bytes
+    packed: bytes
+    kind: str
+    tag: str
+
+
+@cache
+def _file(name: str) -> _File | None:
+    folder = resources.files(_FILES)
+    # Looked for among those that there are: a name from outside never becomes a path.
+    entry = next((file for file in folder.iterdir() if file.name == name), None)
+    kind, _ = mimetypes.guess_type(name)
+    if entry is None or kind is None or name.endswith(".py") or not entry.is_file():
+        return None
+    content = entry.read_bytes()
+    tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
+    return _File(content, gzip.compress(content, 9, mtime=0), kind, tag)
+
+
+def _send(request: web.Request, name: str) -> web.Response:
+    file = _file(name)
+    if file is None:
+        raise web.HTTPNotFound
+    headers = {
+        hdrs.ETAG: file.tag,
+        # Asked for again each time, and answered in a few bytes: an upgrade is seen at once.
+        hdrs.CACHE_CONTROL: "no-cache",
+        hdrs.VARY: "Accept-Encoding",
+        "Content-Security-Policy": _POLICY,
+        "Referrer-Policy": "no-referrer",
+    }
+    if request.headers.get(hdrs.IF_NONE_MATCH) == file.tag:
+        return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
+    content = file.content
+    if "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, ""):
+        headers[hdrs.CONTENT_ENCODING] = "gzip"
+        content = file.packed
+    headers[hdrs.CONTENT_TYPE] = f"{file.kind}; charset=utf-8"
+    return web.Response(body=content, headers=headers)
+
+
+class Watched(Protocol):
+    """The parts of the service that the page shows while they change."""
+
+    @property
+    def calls(self) -> Calls:
+        """The calls."""
+        ...
+
+    @property
+    def control(self) -> CallControl:
+        """What may be asked of them."""
+        ...
+
+    def readiness(self) -> Readiness:
+        """Say whether new calls are taken."""
+        ...
+
+
+_EVERY_SECONDS: Final = 0.5
+_WRITE_SECONDS: Final = 10.0
+_MOST_WATCHERS: Final = 32
+
+
+class Watch:
+    """Tells pages, as server-sent events, what changes among all calls, twice a second.
+
+    Args:
+        service: What is watched.
+        most: How many may watch at once.
+    """
+
+    def __init__(self, service: Watched, most: int = _MOST_WATCHERS) -> None:
+        self._service = service
+        self._most = most
+        self._watchers = 0
+        self._stopping = False
+
+    def stop(self) -> None:
+        """End all streams: nothing more will come."""
+        self._stopping = True
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        """Stream until the client goes."""
+        if self._watchers >= self._most:
+            raise Problem(
+                "too_many_streams", f"{self._most} pages watch already, which is the limit."
+            )
+        self._watchers += 1
+        try:
+            return await self._stream(request)
+        finally:
+            self._watchers -= 1
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(
+            headers={
+                hdrs.CONTENT_TYPE: "text/event-stream; charset=utf-8",
+                # nginx gathers a response otherwise.
+                "X-Accel-Buffering": "no",
+            }
+        )
+        await response.prepare(request)
+        seen: dict[str, dict[str, Any]] = {}
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            while not self._stopping:
+                news = orjson.dumps(self._news(seen), option=orjson.OPT_UTC_Z)
+                async with asyncio.timeout(_WRITE_SECONDS):
+                    await response.write(b"data: " + news + b"\n\n")
+                await asyncio.sleep(_EVERY_SECONDS)
+        return response
+
+    def _news(self, seen: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """Return what has changed since `seen`, which is brought up to date."""
+        service = self._service
+        rows = {row["id"]: row for row in self._rows()}
+        changed = [row for key, row in rows.items() if seen.get(key) != row]
+        gone = [key for key in seen if key not in rows]
+        seen.clear()
+        seen.update(rows)
+        readiness = service.readiness()
+        return {
+            "calls": changed,
+            "gone": gone,
+            "levels": self._levels(),
+            "running": readiness.active_sessions,
+            "limit": service.calls.max_concurrent_calls,
+            "problems": readiness.problems,
+        }
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        for name in tuple(self._service.calls.records):
+            yield _row(self._service.control.record(name))
+
+    def _levels(self) -> dict[str, tuple[int, int]]:
+        levels = {}
+        for session_id in self._service.calls.records:
+            call = self._service.calls.call(session_id)
+            if call is not None and call.counts:
+                levels[session_id] = call.sound.levels()
+        return levels
+
+
+def _row(record: CallRecord) -> dict[str, Any]:
+    """Return one call as the list on the page shows it; it changes only when the call does."""
+    return {
+        "id": record.session_id,
+        "call": call_id(record),
+        "out": record.placed,
+        "caller": record.caller_number,
+        "called": record.called_number,
+        "agent": record.agent_id,
+        "state": record.state,
+        "status": record.status,
+        "outcome": record.agent_status,
+        "reason": record.end_reason,
+        "result": record.result,
+        "started": record.started_at,
+        "seconds": None if record.seconds is None else round(record.seconds, 1),
+        "response": record.response_times[-1] if record.response_times else None,
+    }
+
+
+def page_routes(access: Access, watch: Watch, *, features: dict[str, bool]) -> list[web.RouteDef]:
+    """Return what is served for the page.
+
+    Args:
+        access: Who may ask.
+        watch: What tells it of all calls.
+        features: What this service has: `log` and `recordings`.
+    """
+
+    async def index(request: web.Request) -> web.Response:
+        return _send(request, _INDEX)
+
+    async def file(request: web.Request) -> web.Response:
+        return _send(request, request.match_info["file"])
+
+    async def me(request: web.Request) -> web.Response:
+        key = request[REQUEST_KEY]
+        return web.json_response(
+            {
+                "name": key.name,
+                "scope": key.scope.name.lower(),
+                "version": __version__,
+                "features": features,
+            }
+        )
+
+    return [
+        web.get("/", index),
+        web.post("/page/sign-in", access.sign_in),
+        web.post("/page/sign-out", access.sign_out),
+        web.get("/page/me", me),
+        web.get("/page/watch", watch.serve),
+        web.get("/page/{file}", file),
+    ]

@@ -1,0 +1,96 @@
+// The history: found by filters; a call opened shows what was said, drawn and heard.
+
+import { act, ask, cell, clock, el, facts, field, seconds, t, table, time, word } from "./kit.js";
+import { drawCall } from "./picture.js";
+
+const FILTERS = ["text", "number", "agent_id", "status", "direction", "from", "to"];
+
+export async function showCalls(main, me, [id]) {
+  return id ? await showOne(main, me, id) : await showList(main);
+}
+
+async function showList(main) {
+  const inputs = Object.fromEntries(FILTERS.map((name) => [name, input(name)]));
+  const button = el("button", {}, t("search"));
+  const more = el("button", { class: "plain", type: "button", hidden: true }, t("more"));
+  const heads = [t("when"), t("caller"), t("called"), t("agent"), t("outcome"), t("duration"), t("sound")];
+  const list = table(heads, []);
+  const body = list.querySelector("tbody");
+  const none = el("p", { class: "soft", hidden: true }, t("nothing_found"));
+  let cursor = null;
+
+  async function load(anew) {
+    const query = new URLSearchParams({ limit: "50" });
+    for (const [name, one] of Object.entries(inputs)) {
+      if (one.value) query.set(name, one.type === "datetime-local" ? new Date(one.value).toISOString() : one.value);
+    }
+    if (!anew && cursor) query.set("cursor", cursor);
+    const page = await ask(`calls?${query}`);
+    if (anew) body.replaceChildren();
+    body.append(...page.calls.map(row));
+    cursor = page.next_cursor ?? null;
+    more.hidden = !cursor;
+    none.hidden = body.children.length > 0;
+    list.hidden = !none.hidden;
+  }
+
+  more.addEventListener("click", () => act(more, () => load(false)));
+  main.append(el("h1", {}, t("calls")), el("form", { class: "row", role: "search", onsubmit: (event) => { event.preventDefault(); act(button, () => load(true)); } },
+    FILTERS.map((name) => field(t(`filter.${name}`), inputs[name])), button), none, list, el("p", {}, more));
+  await load(true);
+}
+
+function input(name) {
+  const choices = { status: ["COMPLETED", "TRANSFER", "TIMEOUT", "REJECTED", "FAILED"], direction: ["in", "out"] }[name];
+  if (choices) return el("select", {}, el("option", { value: "" }, t("any")), choices.map((value) => el("option", { value }, word(name, value))));
+  return el("input", { type: name === "from" || name === "to" ? "datetime-local" : "search", autocomplete: "off" });
+}
+
+function row(call) {
+  return el("tr", {},
+    cell(t("when"), el("a", { href: `#calls/${encodeURIComponent(call.session_id)}` }, time(call.started_at))),
+    cell(t("caller"), call.caller_number || t("unknown")), cell(t("called"), call.called_number), cell(t("agent"), call.agent_id),
+    cell(t("outcome"), word("status", call.status), el("div", { class: "soft" }, call.reason ?? call.result ?? "")),
+    cell(t("duration"), clock(call.seconds)),
+    cell(t("sound"), call.score ? String(call.score.value) : ""));
+}
+
+async function showOne(main, me, id) {
+  const path = `calls/${encodeURIComponent(id)}`;
+  const call = await ask(path);
+  const recordings = call.recordings ?? [];
+  const player = me.features.recordings && recordings.length
+    ? el("audio", { controls: true, preload: "metadata", src: `${path}/recording`, "aria-label": t("recording") }) : null;
+  const picture = drawCall(call, player);
+  const said = el("div", { class: "said", tabindex: "0", "aria-label": t("transcript") }, (call.turns ?? []).map((turn) => {
+    const line = el("p", { class: turn.who }, el("time", {}, clock(turn.at)), el("b", {}, `${word("who", turn.who)}: `),
+      turn.text, turn.interrupted ? el("span", { class: "soft" }, ` (${t("interrupted")}${turn.heard ? `: ${turn.heard}` : ""})`) : null);
+    if (player) line.addEventListener("click", () => { player.currentTime = turn.at; player.play(); });
+    return line;
+  }));
+  if (player) {
+    player.addEventListener("timeupdate", () => {
+      (call.turns ?? []).forEach((turn, n) => said.children[n].classList.toggle("at",
+        player.currentTime >= turn.at && player.currentTime < (turn.until ?? turn.at + 1)));
+    });
+  }
+  const forget = el("button", { class: "bad", type: "button" }, t("delete"));
+  forget.addEventListener("click", () => {
+    if (confirm(t("delete_sure"))) act(forget, async () => { await ask(path, { method: "DELETE" }); location.hash = "#calls"; }, t("deleted"));
+  });
+  main.append(el("p", {}, el("a", { href: "#calls" }, t("back"))),
+    el("h1", {}, `${call.caller_number || t("unknown")} → ${call.called_number}`), picture, player ?? "",
+    el("div", { class: "split" },
+      el("section", { class: "card" }, el("h2", {}, t("transcript")), said,
+        el("p", {}, ["txt", "vtt", "json"].map((kind) => [el("a", { href: `${path}/transcript?format=${kind}`, download: true }, kind), " "]))),
+      el("section", { class: "card" }, el("h2", {}, t("why")),
+        facts([[t("outcome"), `${word("status", call.status)} · ${call.reason ?? ""}`], [t("transfer_to"), call.transfer_to], [t("result"), word("result", call.result)],
+          [t("cause"), call.hangup_cause], ["SIP", call.sip_code], [t("detail"), call.detail], [t("when"), time(call.started_at)], [t("duration"), clock(call.seconds)],
+          [t("agent"), call.agent_id], [t("conversation"), call.conversation_id], [t("session"), call.session_id], [t("way"), call.way], [t("hidden"), (call.hidden ?? []).join(", ")]]),
+        el("h2", {}, t("sound")), call.score ? el("p", {}, `${call.score.value} / 100`) : null,
+        el("ul", {}, (call.score?.reasons ?? []).map((reason) => el("li", {}, reason))),
+        el("h2", {}, t("tools")), (call.tools ?? []).length ? el("ul", {}, call.tools.map((tool) => el("li", { class: tool.is_error ? "bad" : "" },
+          `${clock(tool.at)} ${tool.name} · ${seconds(tool.seconds)} s · ${tool.result ?? ""}`))) : el("p", { class: "soft" }, t("none")),
+        (call.webhooks ?? []).length ? [el("h2", {}, t("webhooks")), el("ul", {}, call.webhooks.map((one) => el("li", {}, `${one.event ?? one.type ?? ""} · ${one.state ?? one.status ?? ""}`)))] : null,
+        el("p", {}, player ? el("a", { href: `${path}/recording`, download: true }, t("download")) : null, " ", me.scope === "admin" ? forget : null))));
+}

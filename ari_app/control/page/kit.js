@@ -1,0 +1,91 @@
+// What every view needs: elements, words, requests. Text only ever enters the page as text.
+
+let words = {};
+
+export async function speak(language) {
+  words = await (await fetch(`page/words.${language}.json`)).json();
+  document.documentElement.lang = language;
+  for (const element of document.querySelectorAll("[data-t]")) element.textContent = t(element.dataset.t);
+}
+
+// A word of the chosen language; {name} is replaced.
+export function t(name, values = {}) {
+  return (words[name] ?? name).replace(/\{(\w+)\}/g, (_, key) => values[key] ?? "");
+}
+
+// A word for one of many values, such as a state; the value itself where there is none.
+export const word = (kind, value) => value ? words[`${kind}.${value}`] ?? value : "";
+
+export function el(tag, attributes = {}, ...children) {
+  const element = tag.startsWith("svg:")
+    ? document.createElementNS("http://www.w3.org/2000/svg", tag.slice(4)) : document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === undefined || value === null || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name === "value") element.value = value;
+    else element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+export class Refused extends Error {
+  constructor(status, detail) { super(detail); this.status = status; }
+}
+
+// Ask for JSON. Errors carry the sentence of the service's problem details.
+export async function ask(path, { method = "GET", body, key } = {}) {
+  const headers = { Accept: "application/json" };
+  if (method !== "GET") headers["X-Ari-App-Page"] = "1";
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  if (key) headers["X-API-Key"] = key;
+  let response;
+  try {
+    response = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
+  } catch {
+    throw new Refused(0, t("no_answer"));
+  }
+  const text = await response.text();
+  let data = null;
+  try { data = text ? JSON.parse(text) : null; } catch { /* no JSON */ }
+  if (!response.ok) throw new Refused(response.status, data?.detail ?? `HTTP ${response.status}`);
+  return data;
+}
+
+let silence;
+export function say(text, bad = false) {
+  const box = document.getElementById("says");
+  box.textContent = text;
+  box.classList.toggle("bad-says", bad);
+  clearTimeout(silence);
+  silence = setTimeout(() => { box.textContent = ""; }, bad ? 10000 : 4000);
+}
+
+// Do something for a button: locked meanwhile, and what went wrong is said.
+export async function act(button, work, done) {
+  button.disabled = true;
+  try { await work(); if (done) say(done); } catch (error) { say(error.message, true); }
+  button.disabled = false;
+}
+
+export const locale = () => document.documentElement.lang;
+export const time = (text) => text ? new Date(text).toLocaleString(locale(), { dateStyle: "short", timeStyle: "medium" }) : "";
+export const seconds = (value) => value === null || value === undefined ? "" : value.toLocaleString(locale(), { maximumFractionDigits: 2 });
+export function clock(value) {
+  const whole = Math.max(0, Math.round(value ?? 0));
+  return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
+}
+
+export function field(label, input) { return el("label", {}, el("span", {}, label), input); }
+
+export function table(heads, rows) {
+  return el("table", {}, el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col" }, head)))),
+    el("tbody", {}, rows));
+}
+
+export const cell = (name, ...children) => el("td", { "data-name": name }, el("div", {}, ...children));
+
+export function facts(pairs) {
+  return el("dl", {}, pairs.filter(([, value]) => value !== null && value !== undefined && value !== "")
+    .map(([name, value]) => [el("dt", {}, name), el("dd", {}, String(value))]));
+}

@@ -1,0 +1,77 @@
+// The page: who is signed in, which view is shown.
+
+import { act, ask, el, field, say, speak, t } from "./kit.js";
+import { showNow } from "./now.js";
+import { showCalls } from "./calls.js";
+import { showCall } from "./call.js";
+import { showNumbers } from "./numbers.js";
+
+const main = document.getElementById("main");
+const views = { now: showNow, calls: showCalls, call: showCall, numbers: showNumbers };
+let me = null;
+let leave = () => {};
+
+async function show() {
+  leave();
+  leave = () => {};
+  const [name, ...rest] = location.hash.slice(1).split("/");
+  const view = views[name] ? name : "now";
+  for (const link of document.querySelectorAll("#nav a"))
+    link.toggleAttribute("aria-current", link.getAttribute("href") === `#${view}`);
+  main.replaceChildren();
+  document.title = `${t(view)} · ari-app`;
+  try {
+    leave = await views[view](main, me, rest.map(decodeURIComponent)) ?? (() => {});
+  } catch (error) {
+    if (error.status === 401) { me = null; askForKey(); } else main.append(el("p", { class: "bad" }, error.message));
+  }
+}
+
+function askForKey() {
+  leave();
+  document.getElementById("nav").hidden = document.getElementById("sign-out").hidden = true;
+  document.getElementById("who").textContent = "";
+  const key = el("input", { type: "password", autocomplete: "current-password", required: true });
+  const button = el("button", {}, t("sign_in"));
+  main.replaceChildren(el("h1", {}, t("sign_in")), el("form", {
+    class: "row",
+    onsubmit: (event) => {
+      event.preventDefault();
+      act(button, async () => { await ask("page/sign-in", { method: "POST", key: key.value }); await enter(); });
+    },
+  }, field(t("key"), key), button), el("p", { class: "soft" }, t("key_where")));
+  key.focus();
+}
+
+async function enter() {
+  me = await ask("page/me");
+  document.getElementById("version").textContent = me.version;
+  document.getElementById("who").textContent = me.name;
+  document.getElementById("nav").hidden = false;
+  document.getElementById("sign-out").hidden = me.name === "local";
+  document.getElementById("nav-call").hidden = me.scope === "read";
+  document.getElementById("nav-calls").hidden = document.getElementById("nav-numbers").hidden = !me.features.log;
+  await show();
+}
+
+const kept = () => { try { return localStorage.getItem("language"); } catch { return null; } };
+
+async function begin() {
+  const choice = document.getElementById("language");
+  choice.value = kept() ?? (navigator.language.startsWith("de") ? "de" : "en");
+  await speak(choice.value);
+  choice.addEventListener("change", async () => {
+    try { localStorage.setItem("language", choice.value); } catch { /* not kept */ }
+    await speak(choice.value);
+    if (me) await show(); else askForKey();
+  });
+  document.getElementById("sign-out").addEventListener("click", async () => {
+    await ask("page/sign-out", { method: "POST" });
+    me = null;
+    askForKey();
+  });
+  addEventListener("hashchange", () => { if (me) show().then(() => main.focus()); });
+  try { await enter(); } catch (error) { if (error.status === 401) askForKey(); else say(error.message, true); }
+}
+
+begin();

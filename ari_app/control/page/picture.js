@@ -1,0 +1,53 @@
+// Pictures: a call over time, and bars.
+
+import { clock, el, t, word } from "./kit.js";
+
+const WIDTH = 1000;
+
+// Both voices, interruptions, tools and keys of a call over its time; a line follows the player.
+export function drawCall(call, player) {
+  const length = Math.max(1, call.seconds ?? 0, ...(call.turns ?? []).map((turn) => turn.until ?? turn.at));
+  const x = (at) => 60 + (at / length) * (WIDTH - 70);
+  const parts = [];
+  const step = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800].find((one) => length / one <= 12) ?? 3600;
+  for (let at = 0; at <= length; at += step) {
+    parts.push(el("svg:line", { class: "axis", x1: x(at), x2: x(at), y1: 12, y2: 104 }), el("svg:text", { x: x(at) + 2, y: 118 }, clock(at)));
+  }
+  for (const [who, y] of [["caller", 20], ["agent", 58]]) {
+    parts.push(el("svg:text", { x: 2, y: y + 18 }, word("who", who)));
+    for (const turn of (call.turns ?? []).filter((one) => one.who === who)) {
+      const until = turn.until ?? turn.at + 0.4;
+      parts.push(el("svg:rect", { class: who, x: x(turn.at), y, width: Math.max(2, x(until) - x(turn.at)), height: 28, rx: 3 },
+        el("svg:title", {}, `${clock(turn.at)} ${turn.text}`)));
+      if (turn.interrupted) parts.push(el("svg:rect", { class: "cut", x: x(until) - 2, y: y - 3, width: 4, height: 34 }, el("svg:title", {}, t("interrupted"))));
+    }
+  }
+  for (const tool of call.tools ?? []) {
+    parts.push(el("svg:line", { class: "mark", x1: x(tool.at), x2: x(tool.at), y1: 90, y2: 104 }), el("svg:text", { x: x(tool.at) + 3, y: 101 }, tool.name));
+  }
+  for (const key of call.keys ?? []) parts.push(el("svg:text", { x: x(key.at), y: 10 }, key.digits));
+  const place = el("svg:line", { class: "place", x1: x(0), x2: x(0), y1: 10, y2: 104, visibility: player ? "visible" : "hidden" });
+  const picture = el("svg:svg", { class: "picture", viewBox: `0 0 ${WIDTH} 124`, role: "img", "aria-label": t("picture_of", { seconds: clock(length) }) }, parts, place);
+  if (player) {
+    const follow = () => { for (const end of ["x1", "x2"]) place.setAttribute(end, x(player.currentTime)); };
+    player.addEventListener("timeupdate", follow);
+    picture.addEventListener("click", (event) => {
+      const box = picture.getBoundingClientRect();
+      player.currentTime = Math.max(0, (((event.clientX - box.left) / box.width) * WIDTH - 60) / (WIDTH - 70) * length);
+      follow();
+    });
+  }
+  return picture;
+}
+
+// Bars with their names: [[name, value, bad]].
+export function drawBars(title, bars, unit = "") {
+  const most = Math.max(1e-9, ...bars.map(([, value]) => value));
+  const height = 24 * bars.length + 6;
+  return el("svg:svg", { class: "picture", viewBox: `0 0 520 ${height}`, role: "img", "aria-label": `${title}: ${bars.map(([name, value]) => `${name} ${value}${unit}`).join(", ")}` },
+    bars.map(([name, value, bad], n) => [
+      el("svg:text", { x: 4, y: 24 * n + 19 }, String(name).slice(0, 22)),
+      el("svg:rect", { class: bad ? "bar bad" : "bar", x: 160, y: 24 * n + 6, width: Math.max(1, (value / most) * 280), height: 16, rx: 3 }),
+      el("svg:text", { x: 166 + (value / most) * 280, y: 24 * n + 19 }, `${value}${unit}`),
+    ]));
+}

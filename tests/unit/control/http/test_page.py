@@ -1,0 +1,108 @@
+"""The page's files, and the stream of all calls that it watches."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib import resources
+
+import orjson
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from ari_app.call.states import State
+from ari_app.control.http.access import Keys
+from ari_app.control.http.handlers import build_web_app
+from ari_app.control.http.middleware import problems, request_ids
+from ari_app.control.http.page import Watch
+from ari_app.line.interface import Result, Status
+from tests.unit.control.http.conftest import KEY
+from tests.unit.control.http.fake_service import FakeService, Http, end
+
+FILES = {file.name: file for file in resources.files("ari_app.control.page").iterdir()}
+SCRIPTS = {name: file.read_text("utf-8") for name, file in FILES.items() if name.endswith(".js")}
+LANGUAGES = {
+    name: json.loads(file.read_text("utf-8"))
+    for name, file in FILES.items()
+    if name.startswith("words.")
+}
+
+
+async def test_the_page_is_there_for_everybody_and_tells_nothing(stranger: Http) -> None:
+    sent = 0
+    for path in ("/", *(f"/page/{name}" for name in FILES if "__" not in name)):
+        answer = await stranger.get(path, headers={"Accept-Encoding": "gzip"})
+        assert answer.status == 200, path
+        assert answer.headers["Content-Encoding"] == "gzip"
+        assert "unsafe" not in answer.headers["Content-Security-Policy"]
+        sent += int(answer.headers["Content-Length"])
+        again = await stranger.get(path, headers={"If-None-Match": answer.headers["ETag"]})
+        assert again.status == 304
+    assert sent < 100_000
+
+
+@pytest.mark.parametrize("name", ["__init__.py", "%2e%2e%2fhttp%2fdocs.html", "none.js"])
+async def test_nothing_else_is_served(stranger: Http, name: str) -> None:
+    assert (await stranger.get(f"/page/{name}")).status in (401, 404)
+
+
+def test_there_is_nothing_that_the_policy_forbids() -> None:
+    html = FILES["index.html"].read_text("utf-8")
+    assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\son\w+=|\sstyle=|https?://", html)
+    for name, script in SCRIPTS.items():
+        assert "innerHTML" not in script, name
+        assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", script), name
+
+
+def test_both_languages_have_every_word() -> None:
+    english, german = LANGUAGES["words.en.json"], LANGUAGES["words.de.json"]
+    assert english.keys() == german.keys()
+    html = FILES["index.html"].read_text("utf-8")
+    used = set(re.findall(r'data-t="(\w+)"', html))
+    for script in SCRIPTS.values():
+        used |= set(re.findall(r'\bt\("([\w.]+)"', script))
+    assert used <= english.keys()
+    for kind, values in (
+        ("state", [state.value for state in State]),
+        ("status", [status.value for status in Status]),
+        ("result", [result.value for result in Result]),
+    ):
+        assert {f"{kind}.{value}" for value in values} <= english.keys()
+    for name, text in english.items():
+        placeholders = set(re.findall(r"\{\w+\}", text))
+        assert placeholders == set(re.findall(r"\{\w+\}", german[name])), name
+
+
+async def test_watching_tells_what_changes_and_what_goes(service: FakeService) -> None:
+    app = build_web_app(service, keys=Keys.of(KEY))
+    service.add("s1")
+    service.add("s2")
+    async with (
+        TestClient(TestServer(app), headers={"X-API-Key": KEY}) as client,
+        client.get("/page/watch") as stream,
+    ):
+
+        async def news() -> dict[str, object]:
+            line = await stream.content.readline()
+            await stream.content.readline()
+            told: dict[str, object] = orjson.loads(line.removeprefix(b"data: "))
+            return told
+
+        first = await news()
+        assert [row["id"] for row in first["calls"]] == ["s1", "s2"]  # type: ignore[attr-defined]
+        assert (first["limit"], first["running"], first["problems"]) == (10, 2, [])
+        end(service.records["s1"])
+        del service.records["s2"]
+        second = await news()
+        assert [(row["id"], row["status"]) for row in second["calls"]] == [("s1", "ended")]  # type: ignore[attr-defined]
+        assert second["gone"] == ["s2"]
+        assert (await news())["calls"] == []
+
+
+async def test_no_more_watch_than_there_is_room_for(service: FakeService) -> None:
+    app = web.Application(middlewares=[request_ids, problems])
+    app.router.add_get("/watch", Watch(service, most=0).serve)
+    async with TestClient(TestServer(app)) as client:
+        answer = await client.get("/watch")
+        assert (answer.status, (await answer.json())["code"]) == (503, "too_many_streams")

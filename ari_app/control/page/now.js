@@ -19,6 +19,7 @@ export async function showNow(main, me, [chosen]) {
     for (const row of rows.values()) row.element.classList.toggle("chosen", row.call.id === call.id);
     history.replaceState(null, "", `#now/${encodeURIComponent(call.id)}`);
     close = follow(opened, call, me);
+    if (matchMedia("(max-width: 60rem)").matches) opened.scrollIntoView({ block: "start" });
   }
 
   function draw(call) {

@@ -1,0 +1,132 @@
+"""The page, opened in a real Chromium while a real call runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_core_python.async_playwright import Axe  # type: ignore[import-untyped]
+from playwright.async_api import Page, async_playwright
+
+from lab.asterisk import LabAsterisk
+from tests.e2e.harness import Bench, bench
+from tests.waiting import until
+
+KEY = "key-of-the-page-0123456789"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+PICTURES = Path(os.environ.get("ARI_APP_SCREENSHOTS", ".cache/screenshots"))
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here: apt install chromium"),
+]
+
+
+class Browser:
+    """A page of the browser, and what went wrong in it."""
+
+    def __init__(self, page: Page, address: str) -> None:
+        self.page = page
+        self.address = address
+        self.errors: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("request", self._requested)
+
+    def _requested(self, request: Any) -> None:
+        if not request.url.startswith((self.address, "data:")):
+            self.errors.append(f"asked for {request.url}")
+
+    async def sign_in(self) -> None:
+        await self.page.goto(self.address)
+        await self.page.fill("input[type=password]", KEY)
+        await self.page.click("main button")
+        await self.page.wait_for_selector("#nav:not([hidden])")
+
+    async def picture(self, name: str) -> None:
+        os.makedirs(PICTURES, exist_ok=True)
+        await self.page.screenshot(path=PICTURES / f"{name}.png")
+
+    async def has_no_barriers(self) -> None:
+        """Nothing that WCAG 2.2 AA forbids is found."""
+        found = await Axe().run(
+            self.page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"]}
+        )
+        told = [
+            (each["id"], [node["html"] for node in each["nodes"]][:3])
+            for each in found["violations"]
+        ]
+        assert told == []
+
+    async def fits(self) -> None:
+        """Nothing has to be scrolled to sideways."""
+        wide = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+        assert not await self.page.evaluate(wide)
+
+
+@pytest.fixture
+async def stage(asterisk: LabAsterisk) -> AsyncIterator[tuple[Bench, Browser]]:
+    async with (
+        bench(asterisk, api_key=KEY) as b,
+        async_playwright() as playwright,
+        await playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"]
+        ) as chromium,
+    ):
+        host, port = b.bridge.api_address
+        page = await chromium.new_page(viewport={"width": 1280, "height": 800})
+        yield b, Browser(page, f"http://{host}:{port}/")
+
+
+async def test_a_call_is_seen_heard_of_and_ended(stage: tuple[Bench, Browser]) -> None:
+    b, browser = stage
+    page = browser.page
+    await browser.sign_in()
+    await page.get_by_text("No call is running.").wait_for()
+    await browser.has_no_barriers()
+    call = await b.call()
+    await page.locator("tbody tr").wait_for()
+    await page.locator("tbody tr button").click()
+    said = page.get_by_role("log")
+    await said.get_by_text("Hello, how can I help you today?").wait_for()
+    levels = page.locator("tbody .meter.agent i")
+    await until(lambda: bool(b.sessions()[0].call.sound.levels()))
+    await levels.wait_for(state="attached")
+    await browser.has_no_barriers()
+    await browser.picture("now")
+    await page.set_viewport_size({"width": 360, "height": 740})
+    await browser.fits()
+    await browser.picture("now-phone")
+    await page.select_option("#language", "de")
+    await page.get_by_role("button", name="Auflegen").click()
+    await call.ended
+    assert b.sessions()[0].record.end_reason == "page"
+    assert browser.errors == []
+
+
+async def test_a_call_is_placed_from_the_page(stage: tuple[Bench, Browser]) -> None:
+    b, browser = stage
+    page = browser.page
+    await browser.sign_in()
+    await page.click("#nav-call")
+    await page.get_by_label("Number to call").fill("not a number")
+    await page.get_by_role("button", name="Place call").click()
+    await page.locator("#says").get_by_text("called_number").wait_for()
+    await browser.has_no_barriers()
+    await browser.picture("call")
+    assert browser.errors == []
+    assert not b.sessions()
+
+
+async def test_a_wrong_key_is_told_and_opens_nothing(stage: tuple[Bench, Browser]) -> None:
+    _, browser = stage
+    page = browser.page
+    await page.goto(browser.address)
+    await page.fill("input[type=password]", "wrong")
+    await page.keyboard.press("Enter")
+    await page.locator("#says").get_by_text("This key is not known here.").wait_for()
+    assert await page.locator("#nav").is_hidden()
+    await browser.has_no_barriers()

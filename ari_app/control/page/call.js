@@ -4,7 +4,7 @@ import { act, ask, el, field, t } from "./kit.js";
 import { follow } from "./now.js";
 
 export async function showCall(main, me) {
-  const number = el("input", { type: "tel", required: true, autocomplete: "off", placeholder: "+493012345678" });
+  const number = el("input", { type: "tel", required: true, autocomplete: "off", placeholder: "+493023125001" });
   const caller = el("input", { type: "tel", autocomplete: "off" });
   const agent = el("input", { autocomplete: "off" });
   const variables = el("textarea", { rows: 4, placeholder: "customer_name=Jane", spellcheck: "false" });

@@ -91,8 +91,8 @@ export function follow(place, call, me) {
     const transfer = el("button", {}, t("transfer"));
     const tell = el("button", {}, t("tell"));
     actions.push(
-      el("div", { class: "row" }, button("hold", () => post("hold")), " ", button("unhold", () => post("unhold")), " ",
-        button("mute", () => post("mute", { muted: true })), " ", button("unmute", () => post("mute", { muted: false })), " ",
+      el("div", { class: "row" }, button("hold", () => post("hold")), button("unhold", () => post("unhold")),
+        button("mute", () => post("mute", { muted: true })), button("unmute", () => post("mute", { muted: false })),
         button("hang_up", () => ask("webhook/end-call", { method: "POST", body: { session_id: call.id, reason: "page" } }), "bad")),
       el("form", { class: "row", onsubmit: (event) => { event.preventDefault(); act(tell, async () => { await post("say-to-agent", { kind: "context", text: telling.value }); telling.value = ""; }, t("done")); } },
         field(t("tell_agent"), telling), tell),

@@ -35,6 +35,7 @@ from ari_app.line.numbers import number_pattern
 from ari_app.patterns import LinearPattern
 from ari_app.process.logs import NumberStyle
 from ari_app.process.network import is_loopback, is_unspecified
+from ari_app.records.hiding import what_to_hide
 from linekit.listener import ConnectionLimits, Networks
 
 if TYPE_CHECKING:
@@ -124,6 +125,11 @@ def _networks(value: str) -> str:
     return value
 
 
+def _what_to_hide(value: str) -> str:
+    what_to_hide(value)
+    return value
+
+
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 HostPort = Annotated[str, AfterValidator(_host_port)]
 OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_empty_is_none)]
@@ -196,6 +202,7 @@ class Settings(BaseSettings):
     recordings_dir: OptionalPath = None
     no_speech_timeout_seconds: float = Field(default=0, ge=0, le=86_400)
     hold_timeout_seconds: float = Field(default=0, ge=0, le=86_400)
+    records_hide: Annotated[str, AfterValidator(_what_to_hide)] = "nothing"
 
     outbound_endpoint: Endpoint = "PJSIP/{number}@trunk"
     number_pattern: Pattern = None
@@ -245,6 +252,11 @@ class Settings(BaseSettings):
     def env_file(self) -> str | None:
         """The file beside the environment that the settings were read from; None: no file."""
         return self._read_from
+
+    @property
+    def hidden(self) -> frozenset[str]:
+        """What the call log must not hold: `numbers`, `words`."""
+        return what_to_hide(self.records_hide)
 
     @property
     def ways_in(self) -> tuple[str, ...]:

@@ -207,6 +207,11 @@ class Conversation(Protocol):
         """Whether what is sent may still arrive."""
         ...
 
+    @property
+    def not_sent_bytes(self) -> int:
+        """How much of the caller's sound came too late to be sent, in the format `hears`."""
+        ...
+
     def hear(self, data: bytes) -> None:
         """Let the agent hear the caller, in the format `hears`."""
         ...

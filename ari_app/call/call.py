@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -58,6 +58,9 @@ from ari_app.call.tools import ToolRunner
 from ari_app.line.interface import (
     Answered,
     CallEnd,
+    Connected,
+    EndCause,
+    Ended,
     KeyPressed,
     Line,
     LineEvent,
@@ -66,9 +69,18 @@ from ari_app.line.interface import (
     Result,
     Screened,
     Status,
+    TargetConnected,
+    TargetLost,
 )
-from ari_app.records.events import AgentLost, AgentResumed, CallEnded, Responded
-from ari_app.records.record import CallRecord
+from ari_app.records.events import (
+    AgentLost,
+    AgentResumed,
+    CallEnded,
+    KeysPressed,
+    Noted,
+    Responded,
+)
+from ari_app.records.record import CallRecord, Leg
 
 # The agent's client has the same deadline, and its error says more than this timer.
 _SPARE_SECONDS = 0.2
@@ -89,6 +101,7 @@ _OUTAGE_SECONDS = 1.0
 # How long a model may take for its first word.
 _RESUME_SECONDS = 4.0
 _LISTEN_SECONDS = 0.05
+_MAX_LEGS = 50
 
 _HEARS_KEYS = (State.TALKING, State.GREETING, State.RECOVERING, State.CLOSING)
 _HELD_BY_PHONE = "The caller has put you on hold and hears nothing until they come back."
@@ -131,6 +144,14 @@ class Call:
         context = self.context = CallContext(record, services.policy, services.journal)
         context.perform, context.changed = self._perform, self._changed
         record.agent_id = plan.briefing.agent_id
+        record.way = line.way
+        self._leg = Leg(
+            "callee" if line.placed else "caller",
+            record.called_number if line.placed else record.caller_number,
+            answered=0.0 if line.answered else None,
+        )
+        self._target: Leg | None = None
+        record.legs = [self._leg]
         record.line_format = plan.line_format.name
         self.sound = CallSound(
             plan.line_format.rate_hz,
@@ -176,8 +197,12 @@ class Call:
         if self.ended.is_set():
             return
         record = self.record
-        record.sound = self.sound.report(self.line.frames_not_read)
-        record.response_times = [round(turn.seconds, 3) for turn in self.sound.hearing.responses]
+        rtp = self.line.rtp
+        record.sound = replace(
+            self.sound.report(self.line.frames_not_read),
+            not_sent_ms=self.side.not_sent_ms,
+            rtp=None if rtp is None else asdict(rtp),
+        )
         cause = self.line.cause
         record.hangup_cause, record.sip_code = cause.hangup_cause, cause.sip_code
         record.detail = cause.detail
@@ -211,6 +236,15 @@ class Call:
                 self._held_by_phone(on)
             case Answered():
                 self._was_answered = True
+                self._leg_answered(self._leg)
+            case Connected():
+                self._leg_answered(self._leg)
+            case TargetConnected():
+                self._leg_answered(self._target)
+            case TargetLost(result, cause):
+                self._leg_ended(self._target, result, cause)
+            case Ended():
+                self._leg_ended(self._leg)
             case Screened():
                 self._screened(event)
                 return
@@ -222,7 +256,22 @@ class Call:
         self.context.on_hold = on
         self.sound.muted = self._muted or on
         self.side.tell(_HELD_BY_PHONE if on else _TAKEN_BACK, about="hold")
-        self.context.say("note", "the caller holds" if on else "the caller is back")
+        self.context.say(Noted("the caller holds" if on else "the caller is back"))
+
+    def _leg_answered(self, leg: Leg | None) -> None:
+        if leg is not None and leg.answered is None:
+            leg.answered = self.context.duration()
+
+    def _leg_ended(
+        self, leg: Leg | None, result: str | None = None, cause: EndCause | None = None
+    ) -> None:
+        if leg is None or leg.ended is not None:
+            return
+        leg.ended = self.context.duration()
+        if result is not None:
+            leg.result = result if leg.answered is None else Result.ANSWERED.value
+        if cause is not None:
+            leg.cause, leg.sip_code = cause.hangup_cause, cause.sip_code
 
     def _screened(self, found: Screened) -> None:
         known = found.known
@@ -277,12 +326,15 @@ class Call:
             case WatchSpeech():
                 self.context.spawn(self._listen_to_greeting())
             case CallTarget(target):
+                self._target = self._add_leg(target)
                 line.consult(target, self.services.policy.consult_ring_seconds)
             case DropTarget():
                 line.drop_target()
             case TellTarget(lost):
                 self._tell_target(lost)
             case HandOver():
+                if self._target is not None:
+                    self.record.transfer_to = self._target.number
                 self.context.spawn(self._hand_over())
             case PlayOut():
                 self.context.spawn(self._play_out())
@@ -301,12 +353,12 @@ class Call:
         if state is State.RECOVERING:
             self._lost_at = now
             context.log.warning("agent_lost", conversation=record.conversation_id)
-            context.say("note", "the agent was lost")
+            context.say(Noted("the agent was lost"))
             context.note(AgentLost(record.conversation_id))
         elif before is State.RECOVERING and state in (State.TALKING, State.CLOSING):
             seconds = round(now - self._lost_at, 3)
             context.log.info("agent_resumed", conversation=record.conversation_id, seconds=seconds)
-            context.say("note", "the agent is back")
+            context.say(Noted("the agent is back"))
             context.note(AgentResumed(record.conversation_id, seconds))
         if state is State.ENDED:
             self._finish()
@@ -318,6 +370,13 @@ class Call:
             self._let_go()
             self.ended.set()
 
+    def _add_leg(self, target: str) -> Leg:
+        leg = Leg("target", target, self.context.duration())
+        legs = self.record.legs
+        if len(legs) < _MAX_LEGS:
+            legs.append(leg)
+        return leg
+
     def _let_go(self) -> None:
         """Cut the circle of parts, so that they are freed now and not by the next full garbage
         collection, which holds up every call."""
@@ -326,7 +385,12 @@ class Call:
 
     def _finish(self) -> None:
         self.refresh()
-        self.record.has_ended(self._loop.time())
+        record = self.record
+        self._leg_ended(self._leg)
+        self._leg_ended(self._target, Result.FAILED.value)
+        leg = self._leg
+        leg.result, leg.cause, leg.sip_code = record.result, record.hangup_cause, record.sip_code
+        record.has_ended(self._loop.time())
 
     # --- sound
 
@@ -338,6 +402,8 @@ class Call:
                 path, self.sound.rate_hz, now, session_id=self.record.session_id
             )
         self.side.speech.somebody_spoke()
+        if not self.sound.flows:
+            self.record.chronicle.sound_began(self.context.duration())
         self.sound.start()
         self.context.spawn(self.side.attend())
 
@@ -369,9 +435,11 @@ class Call:
     def _entered(self, digits: str) -> None:
         self.side.ask(digits, keys=True)
         sensitive = self.services.policy.digits_are_sensitive
-        self.context.say("dtmf", for_record(digits, sensitive=sensitive))
+        self.context.say(KeysPressed(for_record(digits, sensitive=sensitive)))
 
     def _tell_target(self, lost: str | None) -> None:
+        if lost is not None:
+            self._leg_ended(self._target, lost)
         if self._asked is not None and not self._asked.done():
             self._asked.set_result(lost)
         # Nobody waits for an answer: the transfer was asked for from outside, or the target was
@@ -384,9 +452,13 @@ class Call:
 
     # --- the way out
 
+    def _stop_sound(self) -> None:
+        self.record.chronicle.ended(self.context.duration())
+        self.sound.stop()
+
     async def _hand_over(self) -> None:
         """Let caller and target go on without the agent and without us."""
-        self.sound.stop()
+        self._stop_sound()
         self.keypad.close()
         self.line.hand_over()
         await self.side.close()
@@ -394,7 +466,7 @@ class Call:
     async def _release(self, outcome: Outcome) -> None:
         """Give everything back; each part for itself, so that one that fails holds up no other."""
         record, context = self.record, self.context
-        self.sound.stop()
+        self._stop_sound()
         self.keypad.close()
         parts: list[Coroutine[Any, Any, object]] = [
             self.line.close(outcome, CallEnd(record.session_id, record.conversation_id)),

@@ -277,6 +277,7 @@ class Calls:
             session_id,
             line.id,
             self._loop.time(),
+            way=line.way,
             placed=line.placed,
             caller_number=line.caller,
             called_number=line.called,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -15,9 +16,9 @@ from ari_app.call.signals import Effect, Event
 from ari_app.call.states import IDLE, INITIALIZING, OVER, State
 from ari_app.line.interface import LineFailed, Outcome
 from ari_app.records.bounded import shortened
-from ari_app.records.events import CallEvent, StateChanged, words
+from ari_app.records.events import CallEvent, StateChanged, Words
 from ari_app.records.journal import Journal
-from ari_app.records.record import CallRecord, TranscriptLine
+from ari_app.records.record import CallRecord
 
 log = structlog.get_logger(__name__)
 
@@ -106,24 +107,29 @@ class CallContext:
             record.status = "ended" if state is State.ENDED else "active"
         if (outcome := self._machine.outcome) is not None:
             record.agent_status, record.end_reason = outcome.status.value, outcome.reason
+            if outcome.transfer_to is not None:
+                record.transfer_to = outcome.transfer_to
         self.changed(before)
 
     # --- the journal
 
     def note(self, event: CallEvent) -> None:
-        """Tell everybody who watches."""
+        """Keep it in the record, and tell everybody who watches."""
+        self.record.fold(event, round(self.duration(), 3))
         self._journal.note(self.record, event)
 
     def note_state(self) -> None:
         """Tell where the call is now."""
         self.note(StateChanged(self.record.state, self.record.status))
 
-    def say(self, who: str, text: str) -> None:
-        """Add a line to the transcript."""
-        text = shortened(text)
-        line = TranscriptLine(round(self.duration(), 3), who, text)
-        self.record.transcript.append(line, text)
-        self.note(words(who, text))
+    def say(self, event: Words) -> None:
+        """Add to the transcript, as much as it may hold of one thing that was said."""
+        text = shortened(event.text)
+        self.note(event if text is event.text else replace(event, text=text))
+
+    def loop_time(self) -> float:
+        """Return the time on the event loop's clock."""
+        return self._loop.time()
 
     def duration(self) -> float:
         """Return the seconds that the call has lasted."""

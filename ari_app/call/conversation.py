@@ -47,8 +47,17 @@ from ari_app.call.tools import MAX_RUNNING, TOO_MANY, ToolRunner
 from ari_app.errors import AgentError
 from ari_app.line.interface import Outcome, Status
 from ari_app.records import events
-from ari_app.records.events import AgentConnected, AgentNotReached
-from ari_app.records.record import TranscriptLine
+from ari_app.records.bounded import shortened
+from ari_app.records.events import (
+    AgentConnected,
+    AgentNotReached,
+    CallerInterrupted,
+    Noted,
+    Said,
+    ToolRan,
+    bounded_arguments,
+)
+from ari_app.records.record import CallRecord, TranscriptLine
 from ari_app.tools.tool import ToolAnswer
 
 # After the agent has said that it ends the call: how long it may stay silent, and how long it may
@@ -73,14 +82,16 @@ class AgentSpeech:
 
     Args:
         sound: The call's sound.
+        record: Told when it is heard.
 
     Attributes:
         heard_until: When the caller will have heard all of it, or has; on the loop's clock.
         last_word: When somebody said something in another way: keys, a transcript.
     """
 
-    def __init__(self, sound: CallSound) -> None:
+    def __init__(self, sound: CallSound, record: CallRecord) -> None:
         self._sound = sound
+        self._record = record
         self._loop = asyncio.get_running_loop()
         self._last_audio = 0.0
         self._quiet_deadline = 0.0
@@ -123,10 +134,18 @@ class AgentSpeech:
     def end_response(self) -> None:
         """Complete the last response: nothing more comes of it."""
         self._sound.end_response()
+        self._record.chronicle.response_over()
 
     def _play(self, event_id: int, data: bytes, is_final: bool) -> None:
-        self._sound.say(event_id, data, is_final=is_final)
-        self.heard_until = self._loop.time() + self.queued_seconds
+        sound, chronicle, before = self._sound, self._record.chronicle, self.queued_seconds
+        sound.say(event_id, data, is_final=is_final)
+        now, queued = self._loop.time(), self.queued_seconds
+        self.heard_until = now + queued
+        if queued > before:
+            since = now - self._record.began if sound.flows else 0.0
+            chronicle.hears(event_id, since + before, since + queued)
+        if is_final:
+            chronicle.response_over()
 
     # --- silence
 
@@ -402,7 +421,8 @@ class AgentSide:
         self._running: set[asyncio.Task[None]] = set()
         self._too_many_told = False
         self._holds = False
-        self.speech = AgentSpeech(sound)
+        self.speech = AgentSpeech(sound, context.record)
+        self._not_sent_ms = 0.0
         self._attention = Attention(sound, self.speech, context.policy.silence_timeout_seconds)
         self.waited_seconds = 0.0
 
@@ -423,6 +443,7 @@ class AgentSide:
         if not heard:
             # What the lost one has said is queued, and would be heard before the new greeting.
             self.speech.interrupt()
+            self._context.record.chronicle.ended(self._context.duration())
             self.dial(agents, briefing)
             return
         record, policy = self._context.record, self._context.policy
@@ -453,8 +474,10 @@ class AgentSide:
 
     def _begin(self, conversation: Conversation) -> None:
         context, record = self._context, self._context.record
+        self._not_sent_ms = self.not_sent_ms
         self._conversation = conversation
         self._sound.carry(conversation)
+        record.chronicle.another_agent()
         record.converses(conversation.id)
         record.agent_hears, record.agent_speaks = conversation.hears.name, conversation.speaks.name
         context.log.info(
@@ -466,6 +489,14 @@ class AgentSide:
         if context.state is not State.RECOVERING:
             context.note(AgentConnected(conversation.id, round(context.duration(), 3)))
         self._patience = context.spawn(self._be_patient(conversation))
+
+    @property
+    def not_sent_ms(self) -> float:
+        """How much of the caller's sound the agents were never sent."""
+        agent = self._conversation
+        if agent is None:
+            return self._not_sent_ms
+        return self._not_sent_ms + agent.hears.duration_ms(agent.not_sent_bytes)
 
     @property
     def is_there(self) -> bool:
@@ -518,7 +549,7 @@ class AgentSide:
 
     def _tell_to_answer(self) -> None:
         log.warning("agent_silent", conversation=self._context.record.conversation_id)
-        self._context.say("note", "the agent does not answer, and is told so")
+        self._context.say(Noted("the agent does not answer, and is told so"))
         self.ask(_NOT_ANSWERED)
 
     def hold_when_silent(self) -> None:
@@ -540,18 +571,18 @@ class AgentSide:
         match event:
             case Spoke(event_id, data, is_final):
                 self._spoke(event_id, data, is_final)
-            case Interrupted():
-                self._interrupted()
+            case Interrupted(event_id):
+                self._interrupted(event_id)
             case ResponseComplete():
                 self.speech.end_response()
             case CallerSaid(text):
                 self.speech.somebody_spoke()
                 self._attention.caller_said()
-                say("caller", text)
-            case AgentSaid(text):
-                say("agent", text)
-            case AgentCorrected(_, corrected):
-                say("correction", corrected)
+                say(self._caller_said(text))
+            case AgentSaid(text, event_id):
+                say(Said("agent", text, event_id=event_id))
+            case AgentCorrected(original, corrected):
+                say(Said("correction", corrected, original=shortened(original)))
             case ToolCalled():
                 self._tool_called(event)
             case TheirToolBegan(_, call_id, seconds):
@@ -576,12 +607,22 @@ class AgentSide:
         self.speech.take(event_id, data, is_final, keep=True)
         self._context.post(back)
 
-    def _interrupted(self) -> None:
+    def _caller_said(self, text: str) -> Said:
+        now, began = self._context.loop_time(), self._context.record.began
+        turn = self._sound.hearing.take_turn(now)
+        if turn is None:
+            return Said("caller", text)
+        return Said("caller", text, began=turn[0] - began, until=turn[1] - began)
+
+    def _interrupted(self, event_id: int) -> None:
         self._sound.interruptions += 1
         cleared = self.speech.interrupt()
-        self._context.say(
-            "interruption",
-            f"after {cleared.heard_ms:.0f} ms, {cleared.dropped_ms:.0f} ms unheard",
+        context = self._context
+        context.record.chronicle.interrupted(context.duration(), event_id)
+        context.say(
+            CallerInterrupted(
+                f"after {cleared.heard_ms:.0f} ms, {cleared.dropped_ms:.0f} ms unheard"
+            )
         )
 
     def _tool_called(self, call: ToolCalled) -> None:
@@ -589,7 +630,7 @@ class AgentSide:
             # Thousands may come at once. Each is answered, and the transcript tells of the first.
             if not self._too_many_told:
                 self._too_many_told = True
-                self._note_tool(call.name, TOO_MANY)
+                self._note_tool(call, TOO_MANY)
             if call.expects_response and self._conversation is not None:
                 self._conversation.answer_tool(call.call_id, TOO_MANY.text, is_error=True)
             return
@@ -599,22 +640,31 @@ class AgentSide:
         task.add_done_callback(self._running.discard)
 
     async def _run_tool(self, call: ToolCalled) -> None:
-        asked_by = self._conversation
+        asked_by, began = self._conversation, self._context.duration()
         answer = await self._tools.run(
             call.name,
             call.parameters,
             silent=self.speech.silent,
             hold_when_silent=self.hold_when_silent,
         )
-        self._note_tool(call.name, answer)
+        self._note_tool(call, answer, self._context.duration() - began)
         # An agent that has come in the place of the one that asked knows nothing of it.
         if call.expects_response and asked_by is not None:
             asked_by.answer_tool(call.call_id, answer.text, is_error=answer.is_error)
         if answer.ends_with is not None:
             self._context.post(AgentEnding(answer.ends_with))
 
-    def _note_tool(self, name: str, answer: ToolAnswer) -> None:
-        self._context.say("tool", f"{name[:_NAME_CHARACTERS]}: {answer.text}")
+    def _note_tool(self, call: ToolCalled, answer: ToolAnswer, seconds: float = 0.0) -> None:
+        name = call.name[:_NAME_CHARACTERS]
+        ran = ToolRan(
+            f"{name}: {answer.text}",
+            name=name,
+            arguments=bounded_arguments(call.parameters),
+            result=shortened(answer.text),
+            is_error=answer.is_error,
+            seconds=round(seconds, 3),
+        )
+        self._context.say(ran)
 
     def _closed(self, close: Closed) -> None:
         self._context.note(events.AgentClosed(close.code, close.reason))

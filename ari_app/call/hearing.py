@@ -35,6 +35,8 @@ _SPEECH_FRAMES: Final = 4
 """What ends after fewer was a click."""
 _MAX_PAUSE_SECONDS: Final = 0.3
 """A pause within a sentence; shorter than what any agent takes for the end of a turn."""
+_TURN_PAUSE_SECONDS: Final = 3.0
+"""Whoever says something after a longer pause begins another turn."""
 _UTTERANCE_SECONDS: Final = 0.5
 """Shorter speech than this asks for no answer: a cough, a slammed door."""
 
@@ -155,6 +157,7 @@ class Hearing:
         self.last_utterance_at = 0.0
         self.noise_at = 0.0
         self._waiting_since: float | None = None
+        self._turn_began = self._turn_before = 0.0
 
     # --- the caller
 
@@ -189,6 +192,15 @@ class Hearing:
         self._rest = pcm[len(pcm) - left :]
         self._whole = -1 if left else size
 
+    def take_turn(self, now: float) -> tuple[float, float] | None:
+        """Return when the caller's turn, whose words are known now, began and ended.
+
+        None: nothing was heard since the last one. Whoever still speaks has begun the next.
+        """
+        self.quiet(now)
+        began, self._turn_began = self._turn_began, now if self._speaks else 0.0
+        return (began, self.last_speech_at) if began else None
+
     def is_quiet(self, pcm: bytes) -> bool:
         """Return whether PCM, which this does not hear, is no more than the line's noise."""
         return _swing_of(pcm) < self._floor * _HOLDS
@@ -218,6 +230,7 @@ class Hearing:
     def _ends(self) -> None:
         if self._frames < _SPEECH_FRAMES:
             self.last_speech_at, self.last_utterance_at, self._waiting_since = self._before
+            self._turn_began = self._turn_before
         self._speaks = False
 
     def _begins(self, swing: int, now: float) -> None:
@@ -225,6 +238,9 @@ class Hearing:
         self._speaks, self._odd = True, False
         self._frames = _BEGIN_FRAMES
         self._began = self._steady_since = now - _BEGIN_FRAMES * _FRAME_SECONDS
+        self._turn_before = self._turn_began
+        if not self._turn_began or now - self.last_speech_at > _TURN_PAUSE_SECONDS:
+            self._turn_began = self._began
         self._mean = self._peak = (swing + self._last) / 2
         self._holds = max(self._floor * _HOLDS, self._peak * _WITHIN_REACH)
         self._varies = False
@@ -268,6 +284,8 @@ class Hearing:
             spoke, waits = end, None if self._waiting_since is None else end
             if end - self._began >= _UTTERANCE_SECONDS:
                 uttered = end
+        else:
+            self._turn_began = self._turn_before
         self.last_speech_at, self.last_utterance_at, self._waiting_since = spoke, uttered, waits
         self._speaks = False
         self.noise_at = now

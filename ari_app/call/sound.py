@@ -86,6 +86,8 @@ _AHEAD_SECONDS: Final = 0.04
 _BURST_SPEED: Final = 5
 """What was held up comes so many times faster than speech at least; three streams do not."""
 _MAX_LATE_SECONDS: Final = 5.0
+_SHORT_GAP_SECONDS: Final = 0.5
+"""Nothing for longer is no loss: the phone is silent, or holds us."""
 _KEPT_AHEAD_SECONDS: Final = 0.3
 """So far a line that holds packets up may stay ahead: then the next hold-up makes no gap."""
 _FORGOTTEN_BY_HALF_SECONDS: Final = 30.0
@@ -101,6 +103,12 @@ class UplinkStats:
     surplus_samples: int = 0
     """Dropped, for there was no time for them, silence and anything else; not among those
     received."""
+    gaps: int = 0
+    short_gap_samples: int = 0
+    longest_gap_samples: int = 0
+    late_ticks: int = 0
+    latest_seconds: float = 0.0
+    """How often, and how much at most, a tick came too late by more than the slack allows."""
 
     @property
     def all_surplus_samples(self) -> int:
@@ -211,6 +219,8 @@ class Uplink:
         self.ends_at += len(pcm) / self._bytes_per_second
         if self._in_gap:
             self._in_gap = False
+            if self._gap_samples <= _SHORT_GAP_SECONDS * self._rate_hz:
+                stats.short_gap_samples += self._gap_samples
             self._late_samples = min(self._gap_samples, round(_MAX_LATE_SECONDS * self._rate_hz))
             self._burst_began, self._burst_from = now, stats.received_samples
         self._pending += pcm
@@ -229,6 +239,9 @@ class Uplink:
         if now - self._ticked > self._slack_seconds:
             wall = self._ticked
             self._reading_until = now + _FILL_MS / 1000
+            self.stats.late_ticks += 1
+            late = now - self._ticked - _FILL_MS / 1000
+            self.stats.latest_seconds = max(self.stats.latest_seconds, late)
         elif now < self._reading_until:
             return []
         self._ticked = now
@@ -243,7 +256,9 @@ class Uplink:
             self._in_gap = True
             self._gap_samples = 0
             self._late_seconds = 0.0
+            stats.gaps += 1
         self._gap_samples += filled
+        stats.longest_gap_samples = max(stats.longest_gap_samples, self._gap_samples)
         self._pending += bytes(filled * SAMPLE_BYTES)
         return self._chunks()
 
@@ -283,6 +298,7 @@ class Cleared:
 # A line hands a frame on at once, and the phone's jitter buffer takes the rest: a line that is
 # closed in the same moment as its last frame was taken would cut it.
 _TAIL_SECONDS = 0.06
+_MAX_BARGE_INS: Final = 1000
 
 
 class CallSound:
@@ -333,6 +349,10 @@ class CallSound:
         self._drained: asyncio.Event | None = None
         self._last_heard = b""
         self._last_said: bytes | None = None
+        self._cleared_at: float | None = None
+        self._barge_in_ms: list[float] = []
+        # Whether somebody wants to know of the next silence.
+        self._awaits_silence = False
 
     # --- the agent
 
@@ -359,6 +379,8 @@ class CallSound:
     def say(self, response_id: int, data: bytes, *, is_final: bool = False) -> None:
         """Queue a piece of the agent's response, in the agent's format."""
         if self._downlink is not None and not self._stopped:
+            if self._cleared_at is not None:
+                self._barged_in()
             self._downlink.audio(response_id, data)
             if is_final:
                 self.end_response()
@@ -380,12 +402,19 @@ class CallSound:
         if self._downlink is not None:
             self._downlink.reset()
         taken_ms = self._take_back()
+        if (taken_ms or not self.playout.idle) and self._uplink is not None:
+            self._cleared_at, self._awaits_silence = self._loop.time(), True
         result = self.playout.flush()
         return Cleared(
             result.tag or 0,
             max(0.0, result.played_ms - taken_ms),
             result.dropped_ms + result.others_dropped_ms + taken_ms,
         )
+
+    @property
+    def flows(self) -> bool:
+        """Whether the caller hears what is queued, or has to wait for `start`."""
+        return self._uplink is not None
 
     @property
     def queued_seconds(self) -> float:
@@ -398,6 +427,7 @@ class CallSound:
             return
         if self._drained is None or self._drained.is_set():
             self._drained = asyncio.Event()
+            self._awaits_silence = True
         await self._drained.wait()
         if not self._stopped:
             await asyncio.sleep(_TAIL_SECONDS)
@@ -429,6 +459,12 @@ class CallSound:
             underruns=playout.underruns,
             interruptions=self.interruptions,
             frames_not_read=frames_not_read,
+            gaps=uplink.gaps,
+            short_gaps_ms=uplink.short_gap_samples / samples_per_ms,
+            longest_gap_ms=uplink.longest_gap_samples / samples_per_ms,
+            late_ticks=uplink.late_ticks,
+            latest_ms=round(uplink.latest_seconds * 1000, 1),
+            barge_in_ms=tuple(self._barge_in_ms),
         )
 
     def levels(self) -> tuple[int, int]:
@@ -476,8 +512,8 @@ class CallSound:
             return None
         frame = self._last_said = self.playout.next_frame()
         if frame is None:
-            if self._drained is not None:
-                self._drained.set()
+            if self._awaits_silence:
+                self._fell_silent()
             return None
         now = self._loop.time()
         if (response := self.hearing.said(frame, now)) is not None:
@@ -485,6 +521,18 @@ class CallSound:
         if self.recorder is not None:
             self.recorder.add_agent(frame, now)
         return frame
+
+    def _fell_silent(self) -> None:
+        self._awaits_silence = False
+        if self._cleared_at is not None:
+            self._barged_in()
+        if self._drained is not None:
+            self._drained.set()
+
+    def _barged_in(self) -> None:
+        if self._cleared_at is not None and len(self._barge_in_ms) < _MAX_BARGE_INS:
+            self._barge_in_ms.append(round((self._loop.time() - self._cleared_at) * 1000, 1))
+        self._cleared_at = None
 
     def _converter(self, heard_as: AudioFormat) -> Converter:
         return make_converter(AudioFormat.pcm(self.rate_hz), heard_as)

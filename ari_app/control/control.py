@@ -140,6 +140,7 @@ class CallControl:
                 session_id,
                 line.id,
                 self._now(),
+                way=line.way,
                 placed=True,
                 caller_number=caller,
                 called_number=number,

@@ -247,9 +247,11 @@ class TargetLost:
 
     Attributes:
         result: A `Result`, or `hung_up`.
+        cause: Why its leg has ended, as far as that is known.
     """
 
     result: str
+    cause: EndCause | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,6 +354,29 @@ class EndCause:
 
 
 @dataclass(frozen=True, slots=True)
+class RtpReport:
+    """The report on a telephone's packets, by whoever exchanges them with it.
+
+    Attributes:
+        received, sent: Packets from the telephone, and to it.
+        received_lost: So many from it were lost on the way; None where the call was too short for
+            that to be known.
+        received_jitter_ms: How unevenly they came.
+        rtcp: The telephone reported what it received. Without such reports nothing is known of
+            `sent_lost`, `sent_jitter_ms` (the same, of what was sent to it) and `round_trip_ms`.
+    """
+
+    received: int
+    sent: int
+    received_lost: int | None
+    received_jitter_ms: float
+    rtcp: bool
+    sent_lost: int | None = None
+    sent_jitter_ms: float | None = None
+    round_trip_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class OwnAudio:
     """Sound that whoever asks for a call brings themselves, over a WebSocket to our HTTP server.
 
@@ -398,11 +423,13 @@ class Line(Protocol):
     Every method that is not a coroutine returns at once; what came of it is told as a `LineEvent`.
 
     Attributes:
+        way: The way in or out, by the name that `DIALER_TYPE` has for it.
         id: The line's own name for the call: a channel of Asterisk's, a SID of Twilio's.
         answered: The far side is up already.
         placed: We call; otherwise the call came in.
     """
 
+    way: str
     id: str
     caller: str
     called: str
@@ -499,6 +526,11 @@ class Line(Protocol):
     @property
     def frames_not_read(self) -> int:
         """How many frames were left out because the far end did not read."""
+        ...
+
+    @property
+    def rtp(self) -> RtpReport | None:
+        """What is known of the telephone's packets, once the line has been closed."""
         ...
 
     async def close(self, outcome: Outcome, end: CallEnd) -> None:

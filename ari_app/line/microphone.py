@@ -196,7 +196,9 @@ class MicrophoneLine:
         closed: Set when everything has been given back.
     """
 
+    way = "local"
     abilities = Ability.NOTHING
+    rtp = None
     cause = EndCause()
     frames_not_read = 0
     reachable = True

@@ -55,9 +55,8 @@ class Bounded(Generic[T]):
         self._kept: deque[tuple[T, int]] = deque()
         self.forgotten = 0
 
-    def append(self, entry: T, text: str = "") -> None:
-        """Add an entry, which holds `text`."""
-        size = len(text.encode(errors="replace"))
+    def append(self, entry: T, size: int = 0) -> None:
+        """Add an entry of so many bytes."""
         self._kept.append((entry, size))
         self._bytes += size
         while len(self._kept) > self._max_entries or (

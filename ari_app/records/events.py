@@ -6,8 +6,25 @@ by way of `ari_app.records.journal`.
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
+
+from ari_app.records.bounded import shortened
+
+_TOLD = "told"
+
+
+def _kept(**default: Any) -> Any:
+    """Make a field that records keep, and streams of events do not tell."""
+    return dataclasses.field(kw_only=True, repr=False, metadata={_TOLD: False}, **default)
+
+
+def told_fields(event: type[Any]) -> tuple[dataclasses.Field[Any], ...]:
+    """Return the fields of a kind of event that are told to whoever follows a call."""
+    return tuple(each for each in dataclasses.fields(event) if each.metadata.get(_TOLD, True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +81,22 @@ class AgentClosed:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One side said something; a correction is what the agent has really said."""
+    """One side said something; a correction is what the agent has really said.
+
+    Attributes:
+        who: `agent`, `caller` or `correction`.
+        event_id: What an agent's words and its voice have in common.
+        began, until: When the caller spoke, in seconds since the call began.
+        original: The words that are corrected.
+    """
 
     kind: ClassVar[str] = "transcript"
     who: str
     text: str
+    event_id: int | None = _kept(default=None)
+    began: float | None = _kept(default=None)
+    until: float | None = _kept(default=None)
+    original: str = _kept(default="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +109,15 @@ class CallerInterrupted:
 
 @dataclass(frozen=True, slots=True)
 class ToolRan:
-    """The agent has called a tool."""
+    """The agent has called a tool, which took `seconds`; `text` is its name and its result."""
 
     kind: ClassVar[str] = "tool"
     text: str
+    name: str = _kept(default="")
+    arguments: Mapping[str, Any] = _kept(default_factory=dict)
+    result: str = _kept(default="")
+    is_error: bool = _kept(default=False)
+    seconds: float = _kept(default=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +130,11 @@ class KeysPressed:
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """Something else that belongs to the course of the call."""
+    """Something else that belongs to the course of the call; `words`: it repeats somebody's."""
 
     kind: ClassVar[str] = "note"
     text: str
+    words: bool = _kept(default=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,21 +184,32 @@ Words = Said | CallerInterrupted | ToolRan | KeysPressed | Noted
 """What stands in the transcript."""
 
 
-def words(who: str, text: str) -> Words:
-    """Make the event for a line of the transcript.
+def speaker(event: Words) -> str:
+    """Say whose line it is in the transcript: `agent`, `caller`, `correction`, `interruption`,
+    `tool`, `dtmf` or `note`."""
+    return event.who if isinstance(event, Said) else event.kind
 
-    Args:
-        who: `agent`, `caller`, `correction`, `interruption`, `tool`, `dtmf` or `note`.
-        text: The words.
-    """
-    match who:
-        case "interruption":
-            return CallerInterrupted(text)
-        case "tool":
-            return ToolRan(text)
-        case "dtmf":
-            return KeysPressed(text)
-        case "note":
-            return Noted(text)
+
+def bounded_arguments(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a tool's arguments as records keep them: longer ones than 8 KiB as the beginning of
+    their JSON, named `cut`."""
+    text = json.dumps(arguments, ensure_ascii=False, default=str)
+    kept = shortened(text)
+    return arguments if kept is text else {"cut": kept}
+
+
+def size_of(event: CallEvent) -> int:
+    """Return how many bytes the words in an event have."""
+    size = _bytes(getattr(event, "text", ""))
+    match event:
+        case Said():
+            return size + _bytes(event.original)
+        case ToolRan():
+            arguments = json.dumps(event.arguments, ensure_ascii=False, default=str)
+            return size + _bytes(arguments) + _bytes(event.result)
         case _:
-            return Said(who, text)
+            return size
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode(errors="replace"))

@@ -19,7 +19,14 @@ import structlog
 
 from ari_app.errors import AppError
 from ari_app.records.bounded import Bounded
-from ari_app.records.events import AgentClosed, AgentNotReached, CallEnded, CallEvent, Overflowed
+from ari_app.records.events import (
+    AgentClosed,
+    AgentNotReached,
+    CallEnded,
+    CallEvent,
+    Overflowed,
+    size_of,
+)
 from ari_app.records.record import CallRecord
 
 log = structlog.get_logger(__name__)
@@ -155,7 +162,7 @@ class Journal:
         history = self._history(record)
         if not history.over and not isinstance(event, _UNTOLD):
             entry = Entry(history.last_seq + 1, self._now(), event)
-            history.entries.append(entry, getattr(event, "text", ""))
+            history.entries.append(entry, size_of(event))
             history.over = isinstance(event, CallEnded)
             history.wake()
         for listener in self._listeners:

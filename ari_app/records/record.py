@@ -7,8 +7,20 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from ari_app.records.bounded import Bounded
+from ari_app.records.chronicle import Chronicle
+from ari_app.records.events import (
+    CallerInterrupted,
+    CallEvent,
+    KeysPressed,
+    Noted,
+    Responded,
+    Said,
+    ToolRan,
+    speaker,
+)
 
 _MAX_TRANSCRIPT: Final = 500
+_MAX_RESPONSE_TIMES: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +40,26 @@ class TranscriptLine:
 
 @dataclass(frozen=True, slots=True)
 class SoundReport:
-    """The report on a call's sound, in ms where not said otherwise."""
+    """The report on a call's sound, in ms where not said otherwise.
+
+    Attributes:
+        heard_by_agent_ms: The caller's sound that the line brought.
+        silence_filled_ms: The line brought nothing for so long, and the agent heard silence.
+        surplus_ms: The line brought more than there was time for; dropped.
+        said_to_caller_ms, dropped_ms, queued_ms: The agent's sound that was played, that was
+            thrown away when it was interrupted, and that still waits.
+        underruns: How often the agent's voice broke off in the middle of a response.
+        interruptions: How often the caller spoke over it.
+        frames_not_read: Frames that were left out, since the line's far end did not read.
+        gaps, longest_gap_ms: How often the line brought nothing, and how long at most.
+        short_gaps_ms: Of these, those that were too short to be meant: half a second at most.
+        late_ticks, latest_ms: How often our own clock was more than 40 ms late, and how much at
+            most.
+        not_sent_ms: The caller's sound that the agent was not sent, for its connection was slow.
+        barge_in_ms: Of each interruption: from the agent's word of it to silence on the line.
+        rtp: What the line knows of the telephone's packets, as `ari_app.line.interface.RtpReport`
+            has it; None: nothing.
+    """
 
     heard_by_agent_ms: float = 0.0
     silence_filled_ms: float = 0.0
@@ -39,6 +70,34 @@ class SoundReport:
     underruns: int = 0
     interruptions: int = 0
     frames_not_read: int = 0
+    gaps: int = 0
+    short_gaps_ms: float = 0.0
+    longest_gap_ms: float = 0.0
+    late_ticks: int = 0
+    latest_ms: float = 0.0
+    not_sent_ms: float = 0.0
+    barge_in_ms: tuple[float, ...] = ()
+    rtp: dict[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class Leg:
+    """One of the telephones of a call; times are seconds since the call began.
+
+    Attributes:
+        kind: `caller`, `callee`, or `target` of an attended transfer.
+        result: What became of calling it; None of a caller.
+        cause, sip_code: Why it ended, where that is told.
+    """
+
+    kind: str
+    number: str
+    began: float = 0.0
+    answered: float | None = None
+    ended: float | None = None
+    result: str | None = None
+    cause: int | None = None
+    sip_code: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +119,14 @@ class CallRecord:
     Attributes:
         session_id: Ours; `AGENT_SESSION_ID` in the dialplan.
         line_id: The line's own name for the call: in Asterisk the caller's or callee's channel.
+        way: The way in or out, by the name that `DIALER_TYPE` has for it.
         began: When it began, on the event loop's clock.
         placed: We call; otherwise the call came in.
         agent_id: The agent that was asked for.
         conversation_id: The conversation with it, the last one; `AGENT_CONVERSATION_ID`. Of a
             call whose agent never came, the one that was tried.
         has_conversed: There has been a conversation.
+        conversation_ids: All conversations, in their order.
         agent_hears, agent_speaks: Its sound formats, once it is there.
         line_format: What is spoken on the line.
         reference: A dialer's own name for the call.
@@ -74,27 +135,32 @@ class CallRecord:
         state: Of the call's machine.
         status: `initializing`, `active` or `ended`.
         agent_status, end_reason: `AGENT_STATUS` and `AGENT_REASON`, once they are decided.
+        transfer_to: To whom the caller was passed on.
         result: What became of a call that we place; None while it is not known.
         detail: Why a call that we placed could not be dialled, a sentence; None: it could.
         hangup_cause, sip_code: Why the far side's channel ended, where that is told.
         started_at, answered_at, ended_at: When it began, when sound began to flow, and when
             everything had been given back.
         seconds: How long it lasted, once it is over.
+        legs: The caller or callee, then the targets of attended transfers.
         transcript: What was said: the last 500 lines, of 256 KiB in all and 8 KiB each.
+        chronicle: All that happened, as far as 4 MiB hold it.
         response_times: Seconds from the end of the caller's speech to the first sound of each
-            answer.
+            answer; the last 20,000.
         sound: What became of the sound, as far as it was looked at.
     """
 
     session_id: str
     line_id: str
     began: float
+    way: str = ""
     placed: bool = False
     caller_number: str = ""
     called_number: str = ""
     agent_id: str = ""
     conversation_id: str = ""
     has_conversed: bool = False
+    conversation_ids: list[str] = field(default_factory=list)
     agent_hears: str | None = None
     agent_speaks: str | None = None
     line_format: str = ""
@@ -104,6 +170,7 @@ class CallRecord:
     status: str = "initializing"
     agent_status: str | None = None
     end_reason: str | None = None
+    transfer_to: str | None = None
     result: str | None = None
     hangup_cause: int | None = None
     sip_code: int | None = None
@@ -112,9 +179,24 @@ class CallRecord:
     answered_at: datetime | None = None
     ended_at: datetime | None = None
     seconds: float | None = None
+    legs: list[Leg] = field(default_factory=list)
     transcript: Bounded[TranscriptLine] = field(default_factory=lambda: Bounded(_MAX_TRANSCRIPT))
+    chronicle: Chronicle = field(default_factory=Chronicle)
     response_times: list[float] = field(default_factory=list)
     sound: SoundReport = SoundReport()
+
+    def fold(self, event: CallEvent, at: float) -> None:
+        """Keep what has happened, `at` so many seconds since the call began."""
+        match event:
+            case Said() | CallerInterrupted() | ToolRan() | KeysPressed() | Noted():
+                line = TranscriptLine(at, speaker(event), event.text)
+                self.transcript.append(line, len(event.text.encode(errors="replace")))
+            case Responded(seconds):
+                self.response_times.append(seconds)
+                del self.response_times[:-_MAX_RESPONSE_TIMES]
+            case _:
+                pass
+        self.chronicle.take(event, at)
 
     def duration(self, now: float) -> float:
         """Return the seconds from the beginning to the end, or to `now` on the event loop's
@@ -147,4 +229,5 @@ class CallRecord:
         if self.has_conversed:
             self.metadata.setdefault("first_conversation_id", self.conversation_id)
         self.conversation_id = conversation_id
+        self.conversation_ids.append(conversation_id)
         self.has_conversed = True

@@ -433,6 +433,11 @@ class AgentConnection:
         """Whether what is sent may still arrive."""
         return self._open and not self._closing
 
+    @property
+    def not_sent_bytes(self) -> int:
+        """How much of the caller's sound came too late to be sent."""
+        return self._outbox.dropped_bytes
+
     def hear(self, data: bytes) -> None:
         """Send the caller's sound, in the format `hears`; 20 to 250 ms at a time are sensible."""
         if not data or not self.is_open:

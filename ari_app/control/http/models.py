@@ -113,6 +113,22 @@ class SoundReport(_Model):
     underruns: int
     interruptions: int
     frames_not_read: int
+    gaps: int = Field(description="How often the line brought nothing.")
+    short_gaps_ms: float = Field(
+        description="Of these, those of half a second at most: sound that was lost."
+    )
+    longest_gap_ms: float
+    late_ticks: int = Field(description="How often our own clock was more than 40 ms late.")
+    latest_ms: float
+    not_sent_ms: float = Field(
+        description="The caller's sound that the agent was not sent, for its connection was slow."
+    )
+    barge_in_ms: list[float] = Field(
+        description="Of each interruption: from the agent's word of it to silence on the line."
+    )
+    rtp: dict[str, Any] | None = Field(
+        description="What the line knows of the telephone's packets; null where it knows nothing."
+    )
 
 
 class SessionDetail(SessionSummary):

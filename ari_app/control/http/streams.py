@@ -18,7 +18,7 @@ from aiohttp import WSCloseCode, web
 from pydantic import BaseModel, Field, TypeAdapter, create_model
 
 from ari_app.control.http.problems import Problem
-from ari_app.records.events import AgentClosed, AgentNotReached, CallEvent
+from ari_app.records.events import AgentClosed, AgentNotReached, CallEvent, told_fields
 from ari_app.records.journal import Entry, Follower, Journal, TooManyFollowers
 from ari_app.records.record import CallRecord
 
@@ -44,10 +44,11 @@ def _on_the_wire(event: type[Any]) -> type[BaseModel]:
 
 def _fields(event: type[Any]) -> Iterator[tuple[dataclasses.Field[Any], Any]]:
     hints = get_type_hints(event)
-    return ((field, hints[field.name]) for field in dataclasses.fields(event))
+    return ((field, hints[field.name]) for field in told_fields(event))
 
 
 _WIRE: Final = {event: _on_the_wire(event) for event in get_args(CallEvent) if event not in _UNTOLD}
+_NAMES: Final = {event: [field.name for field in told_fields(event)] for event in _WIRE}
 _ANY: Any = reduce(or_, _WIRE.values())
 EVENT: Final[TypeAdapter[Any]] = TypeAdapter(Annotated[_ANY, Field(discriminator="type")])
 """Whatever an event stream tells."""
@@ -55,8 +56,10 @@ EVENT: Final[TypeAdapter[Any]] = TypeAdapter(Annotated[_ANY, Field(discriminator
 
 def as_json(entry: Entry) -> bytes:
     """Return an entry of the journal as the event streams tell it."""
-    told = {"seq": entry.seq, "at": entry.at, "type": entry.event.kind}
-    return orjson.dumps(told | dataclasses.asdict(entry.event), option=orjson.OPT_UTC_Z)
+    event = entry.event
+    told = {"seq": entry.seq, "at": entry.at, "type": event.kind}
+    held = {name: getattr(event, name) for name in _NAMES[type(event)]}
+    return orjson.dumps(told | held, option=orjson.OPT_UTC_Z)
 
 
 EVENT_STREAM: Final = "text/event-stream"

@@ -19,7 +19,7 @@ from ari_app.line.asterisk.ari.client import Client
 from ari_app.line.asterisk.ari.errors import AriConflict, AriError, AriNotFound
 from ari_app.line.asterisk.ari.rest import Errand
 from ari_app.line.asterisk.dialplan import word
-from ari_app.line.interface import Outcome, Result, Route, result_of
+from ari_app.line.interface import Outcome, Result, Route, RtpReport, result_of
 from ari_app.line.numbers import caller_id as as_caller_id
 from ari_app.line.numbers import transfer_target
 
@@ -30,6 +30,11 @@ log = structlog.get_logger(__name__)
 SPARE_RING_SECONDS: Final = 5
 # Somebody who has answered does not sit in silence for longer.
 _JOIN_SECONDS: Final = 5.0
+# No hang-up waits longer for what the channel's RTP has counted; Asterisk answers in 2 ms.
+_RTP_SECONDS: Final = 0.2
+# Asterisk counts what was lost with each of its own reports to the telephone.
+_RTCP_SECONDS: Final = 5.0
+_PACKETS_A_SECOND: Final = 50
 
 
 class _Where(Enum):
@@ -333,3 +338,29 @@ async def _set_variable(ari: Client, channel_id: str, name: str, value: str) -> 
         # Going on without a variable is better than not going on.
         log.warning("variable_not_set", variable=name, code=error.code, error=str(error))
     return True
+
+
+async def rtp_report(ari: Client, channel_id: str) -> RtpReport | None:
+    """Ask what a channel's RTP has counted; what Asterisk cannot know is None, and not 0.
+
+    Returns:
+        None: It is a channel without RTP, or gone already, or there was no answer in time.
+    """
+    try:
+        told = await ari.within(_RTP_SECONDS).channels.rtp_statistics(channel_id)
+    except AriError as error:
+        log.debug("rtp_not_known", call=channel_id, code=error.code)
+        return None
+    # Of a telephone that reports nothing, all that it would have reported is 0.
+    rtcp = bool(told.rtt or told.maxrtt or told.txjitter or told.txploss)
+    lost_is_known = told.rxploss or told.rxcount > _RTCP_SECONDS * _PACKETS_A_SECOND
+    return RtpReport(
+        received=told.rxcount,
+        sent=told.txcount,
+        received_lost=told.rxploss if lost_is_known else None,
+        received_jitter_ms=round(told.rxjitter * 1000, 2),
+        rtcp=rtcp,
+        sent_lost=told.txploss if rtcp else None,
+        sent_jitter_ms=round(told.txjitter * 1000, 2) if rtcp else None,
+        round_trip_ms=round(told.rtt * 1000, 2) if rtcp else None,
+    )

@@ -162,7 +162,7 @@ class AsteriskGateway:
                     line.in_bridge(channel_id, event.bridge.id)
             case ChannelHangupRequest(channel=channel):
                 if (line := self._line_of_caller(channel.id)) is not None:
-                    line.hung_up = True
+                    line.hangs_up()
                     line.keep_cause(event.cause, event.tech_cause)
             case Dial():
                 self._dials(event)

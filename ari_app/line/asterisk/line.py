@@ -35,6 +35,7 @@ from ari_app.line.asterisk.channels import (
     TargetChannel,
     give_back_caller,
     quietly,
+    rtp_report,
 )
 from ari_app.line.asterisk.dialplan import dial_string
 from ari_app.line.asterisk.media import AudioSocketMedia, choose_line_format
@@ -63,6 +64,7 @@ from ari_app.line.interface import (
     Result,
     Rings,
     Route,
+    RtpReport,
     Screened,
     SoundLost,
     Status,
@@ -167,6 +169,7 @@ class AsteriskLine:
         placing: How the callee is called; None: the caller came in.
     """
 
+    way = "asterisk"
     abilities = ABILITIES
 
     def __init__(
@@ -185,6 +188,7 @@ class AsteriskLine:
         self.answered = answered
         self.placed = placing is not None
         self.cause = EndCause()
+        self.rtp: RtpReport | None = None
         self.hung_up = False
         """Asterisk has reported a hang-up."""
         self.session_id = ""
@@ -210,6 +214,7 @@ class AsteriskLine:
         self._set_up = Errand()
         self._target: TargetChannel | None = None
         self._target_count = 0
+        self._reading_rtp: asyncio.Task[None] | None = None
         if not self.placed:
             asterisk.lines[channel_id] = self
         # What is known of the way to a callee, where a Local channel leads it through a dialplan.
@@ -341,6 +346,7 @@ class AsteriskLine:
         self._closing = True
         self._tell = None
         self._set_up.drop()
+        reading = self._read_rtp()
         parts: list[Coroutine[Any, Any, object]] = [self._drop_target()]
         present = self._ended is None
         if present and self._channel.in_bridge and not self.reachable:
@@ -354,6 +360,7 @@ class AsteriskLine:
         for failure in await asyncio.gather(*parts, return_exceptions=True):
             if isinstance(failure, BaseException):
                 log.error("release_part_failed", call=self.id, exc_info=failure)
+        await asyncio.wait([reading])
         # Requests that nobody needs an answer to any more.
         others = self._tasks - {asyncio.current_task()}
         for task in others:
@@ -445,6 +452,11 @@ class AsteriskLine:
             if self._wanted:
                 self._request(self._join())
 
+    def hangs_up(self) -> None:
+        """Handle the caller's hang-up, which Asterisk announces: their channel is still there."""
+        self.hung_up = True
+        self._read_rtp()
+
     def key_pressed(self, digit: str) -> None:
         """Handle a key that the caller has pressed."""
         self._told(KeyPressed(digit))
@@ -493,7 +505,8 @@ class AsteriskLine:
     def target_gone(self, cause: int | None, sip_code: int | None) -> None:
         """Handle a target of a transfer that has gone, or never answered."""
         if self._target is not None:
-            self._told(TargetLost(self._target.why_gone(cause, sip_code)))
+            why = EndCause(hangup_cause=cause, sip_code=sip_code)
+            self._told(TargetLost(self._target.why_gone(cause, sip_code), why))
 
     def route_to(self, channel_id: str) -> Route | None:
         """Return what is known of the way to a channel that we call; None for any other."""
@@ -578,6 +591,17 @@ class AsteriskLine:
         finally:
             self._hang_up_media()
             await self._remove_resources()
+
+    def _read_rtp(self) -> asyncio.Task[None]:
+        """Ask for what the caller's RTP has counted; once, while the channel is still there."""
+        if self._reading_rtp is None:
+            self._reading_rtp = self._spawn(self._ask_for_rtp())
+        return self._reading_rtp
+
+    async def _ask_for_rtp(self) -> None:
+        # Whoever was never with us has nothing to be told of.
+        if self._opened and self.reachable:
+            self.rtp = await rtp_report(self._ari, self.id)
 
     async def _join(self) -> None:
         if await self._channel.join(self.bridge_id):
@@ -683,6 +707,8 @@ class AsteriskLine:
             await asyncio.wait([placing])
         if self.placed and not self._there:
             return
+        # With the channel goes what its RTP has counted.
+        await asyncio.wait([self._read_rtp()])
         if self.placed and outcome.status is not Status.TRANSFER:
             reason = "no_answer" if outcome.reason == Result.NO_ANSWER else "normal"
             await quietly(lambda: ari.channels.hangup(self.id, reason=reason), attempts=2)

@@ -92,7 +92,9 @@ class DialerLine:
         on_refused: Called with a reason when the dialer has sent what cannot be used.
     """
 
+    way = "custom"
     abilities = Ability.SEND_KEYS | Ability.TRANSFER
+    rtp = None
     cause = EndCause()
 
     def __init__(

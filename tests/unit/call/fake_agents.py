@@ -94,6 +94,7 @@ class FakeAgent:
         self.speaks = AudioFormat.parse(output_format)
         self.waits = waits
         self.heard: list[bytes] = []
+        self.not_sent_bytes = 0
         self.results: list[tuple[str, str, bool]] = []
         self.told: list[tuple[str, str]] = []
         self.end: CloseKind | None = None

@@ -9,10 +9,11 @@ from typing import cast
 import pytest
 from rich.console import Console
 
-from ari_app.records.events import AgentConnected, CallEnded, StateChanged, words
+from ari_app.records.events import AgentConnected, CallEnded, StateChanged
 from ari_app.records.record import CallRecord, TranscriptLine
 from lab.demo.progress import Steps
 from lab.demo.transcript import Entry, LiveTranscript, clock, render
+from tests.unit.words import words
 
 
 def terminal(*, live: bool = False) -> Console:

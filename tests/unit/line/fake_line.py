@@ -41,6 +41,9 @@ class FakeLine:
         outcome, end: How it was closed; None while it is open.
     """
 
+    way = "fake"
+    rtp = None
+
     def __init__(
         self,
         line_id: str = "line-1",

@@ -72,6 +72,23 @@ class Variable(Resource):
     value: str = Field(repr=False)
 
 
+class RTPstat(Resource):
+    """What a channel's RTP has counted. Times are in seconds; "tx" is what Asterisk sent, "rx" what
+    it received.
+
+    What only the far end can know, it reports by RTCP: while it does not, those fields are 0.
+    """
+
+    rxcount: int
+    txcount: int
+    rxploss: int
+    txploss: int
+    rxjitter: float = 0.0
+    txjitter: float = 0.0
+    rtt: float = 0.0
+    maxrtt: float = 0.0
+
+
 class Endpoint(Resource):
     """A party that can be dialled: a trunk, a phone.
 

@@ -12,6 +12,7 @@ from ari_app.line.asterisk.ari.models import (
     Channel,
     Endpoint,
     Module,
+    RTPstat,
     Variable,
 )
 from ari_app.line.asterisk.ari.rest import Operation, Parameter, Sender
@@ -229,6 +230,7 @@ CONTINUE = Operation[None](
     "POST", f"{_ID}/continue", parameters=("context", "extension", "priority", "label")
 )
 GET_VARIABLE = Operation[Variable]("GET", f"{_ID}/variable", Variable, ("variable",))
+RTP_STATISTICS = Operation[RTPstat]("GET", f"{_ID}/rtp_statistics", RTPstat)
 SET_VARIABLE = Operation[None](
     "POST", f"{_ID}/variable", parameters=("variable", "value"), repeatable=True
 )
@@ -429,6 +431,15 @@ class ChannelsResource(ResourceClient):
             AriNotFound: No such channel, or no such variable.
         """
         return (await self._call(GET_VARIABLE, channel_id, variable=variable)).value
+
+    async def rtp_statistics(self, channel_id: str) -> RTPstat:
+        """Return what a channel's RTP has counted so far.
+
+        Raises:
+            AriForbidden: It is no channel with RTP.
+            AriNotFound: No such channel, or it has no RTP yet.
+        """
+        return await self._call(RTP_STATISTICS, channel_id)
 
     async def set_channel_var(self, channel_id: str, variable: str, value: str) -> None:
         """Set a variable, or write a function such as `TALK_DETECT(set)`.

@@ -17,9 +17,9 @@ from ari_app.records.events import (
     Overflowed,
     Responded,
     StateChanged,
-    words,
 )
 from ari_app.records.journal import Entry
+from tests.unit.words import words
 
 AT = datetime(2025, 1, 1, tzinfo=UTC)
 

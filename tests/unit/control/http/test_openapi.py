@@ -17,10 +17,11 @@ from ari_app.control.http.operations import OPERATIONS
 from ari_app.control.http.problems import CODES
 from ari_app.control.http.streams import as_json
 from ari_app.line.numbers import check_number
-from ari_app.records.events import AgentConnected, Responded, words
+from ari_app.records.events import AgentConnected, Responded
 from ari_app.records.journal import Journal
 from tests.unit.control.http.fake_service import FakeService, Http, end, note_end, talking
 from tests.unit.control.http.test_sessions import ACTIONS
+from tests.unit.words import words
 
 DOCUMENT = openapi_document(keyed=True)
 

@@ -18,6 +18,7 @@ from ari_app.line.asterisk.ari.models import (
     Channel,
     Endpoint,
     Module,
+    RTPstat,
 )
 from ari_app.line.asterisk.ari.socket import EVENT_SOCKET
 from lab.asterisk.ari_description import operations
@@ -39,6 +40,21 @@ MODULE = {
     "use_count": 0,
     "status": "Running",
     "support_level": "extended",
+}
+RTP_STATISTICS = {
+    "txcount": 310,
+    "rxcount": 300,
+    "txjitter": 0.00125,
+    "rxjitter": 0.0005,
+    "txploss": 2,
+    "rxploss": 1,
+    "rtt": 0.0312,
+    "maxrtt": 0.04,
+    "local_ssrc": 1,
+    "remote_ssrc": 2,
+    "txoctetcount": 49600,
+    "rxoctetcount": 48000,
+    "channel_uniqueid": "1754480000.1",
 }
 ENDPOINT = {
     "technology": "PJSIP",
@@ -196,6 +212,12 @@ CASES = [
         query={"variable": "CHANNEL(rtp,dest) + ü"},
         answer={"value": "127.0.0.1:4000"},
         returns="127.0.0.1:4000",
+    ),
+    Case(
+        lambda c: c.channels.rtp_statistics("1"),
+        "GET /channels/{channelId}/rtp_statistics",
+        answer=RTP_STATISTICS,
+        reads=RTPstat,
     ),
     Case(
         lambda c: c.channels.set_channel_var("1", "AGENT_REASON", "a=b&c + ü"),

@@ -1,0 +1,173 @@
+"""What the call log must not hold: telephone numbers, and what people say. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final
+
+from ari_app.process.logs import mask_number
+
+NUMBERS: Final = "numbers"
+WORDS: Final = "words"
+_NOTHING: Final = "nothing"
+_KINDS: Final = (NUMBERS, WORDS)
+
+# What may stand between the digits of a number that somebody has written down.
+_BETWEEN: Final = r"[\s().,/_\-\u2010-\u2015\u2212\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]"
+_LIKE_A_NUMBER: Final = re.compile(rf"\d(?:{_BETWEEN}{{0,3}}\d){{6,}}")
+_FEWEST_DIGITS: Final = 7
+_FEWEST_OWN_DIGITS: Final = 5
+
+_FREE: Final = ("reference", "reason", "detail", "metadata", "tools", "keys", "notes", "turns")
+"""Where anything may stand that somebody has said or sent."""
+_LINE_ID: Final = "line_id"
+
+_PLAIN_OF_REPORT: Final = frozenset(
+    {
+        "agent_id",
+        "agent_name",
+        "authorization_method",
+        "branch_id",
+        "call_successful",
+        "conversation_id",
+        "conversation_initiation_source",
+        "criteria_id",
+        "data_collection_id",
+        "environment",
+        "main_language",
+        "result",
+        "source",
+        "status",
+        "termination_reason",
+        "type",
+        "version_id",
+    }
+)
+"""What the agent's service says about a conversation in words of its own."""
+_SAID_OF_REPORT: Final = frozenset(
+    {"transcript", "value", "rationale", "dynamic_variables", "conversation_initiation_client_data"}
+)
+
+Change = Callable[[str], str]
+
+
+def what_to_hide(text: str) -> frozenset[str]:
+    """Read `RECORDS_HIDE`.
+
+    Raises:
+        ValueError: It is none of what it may be; a clause.
+    """
+    names = [name.strip() for name in text.split(",")]
+    if names == [_NOTHING]:
+        return frozenset()
+    if not set(names) <= set(_KINDS) or len(set(names)) < len(names):
+        raise ValueError(f"must be {_NOTHING}, or one or both of {', '.join(_KINDS)}, with a comma")
+    return frozenset(names)
+
+
+def hide(document: dict[str, Any], what: Collection[str]) -> dict[str, Any]:
+    """Return the document of a call without what must not be in it; `hidden` says what is missing.
+
+    Args:
+        document: As `ari_app.records.document` makes it.
+        what: `numbers`, `words`, both or neither.
+    """
+    if WORDS in what:
+        document = {
+            **document,
+            "turns": [{**turn, "text": "", "heard": None} for turn in document["turns"]],
+            "tools": [{**tool, "arguments": {}, "result": ""} for tool in document["tools"]],
+            "notes": [
+                {**note, "text": "" if note["words"] else note["text"]}
+                for note in document["notes"]
+            ],
+        }
+    if NUMBERS in what:
+        document = _without_numbers(document)
+    return {**document, "hidden": [kind for kind in _KINDS if kind in what]}
+
+
+def hide_in_part(part: str, value: Any, what: Collection[str]) -> Any:
+    """Return a part that comes later without what must not be in it.
+
+    Args:
+        part: Its name, such as `agent_report`. In `recordings` there is nothing to hide.
+        value: Plain JSON.
+        what: As for `hide`.
+    """
+    if part != "agent_report":
+        return value
+    if WORDS in what:
+        value = _wordless(value)
+    return _changed(value, _masked(())) if NUMBERS in what else value
+
+
+def _without_numbers(document: dict[str, Any]) -> dict[str, Any]:
+    legs = document["legs"]
+    fields = ("caller_number", "called_number", "transfer_to")
+    own = [document[field] or "" for field in fields] + [leg["number"] for leg in legs]
+    change = _masked(own)
+    result = {**document, "legs": [{**leg, "number": mask_number(leg["number"])} for leg in legs]}
+    for field in fields:
+        number = document[field]
+        result[field] = mask_number(number) if number else number
+    for field in _FREE:
+        result[field] = _changed(document[field], change)
+    result[_LINE_ID] = _masked(own, only_own=True)(document[_LINE_ID])
+    return result
+
+
+def _masked(own: Collection[str], *, only_own: bool = False) -> Change:
+    """Return what masks the call's own numbers in a text, and whatever looks like one."""
+    digits = sorted({_digits(number) for number in own}, key=len, reverse=True)
+    patterns = [
+        re.compile(rf"{_BETWEEN}{{0,3}}".join(each))
+        for each in digits
+        if len(each) >= _FEWEST_OWN_DIGITS
+    ]
+    if not only_own:
+        patterns.append(_LIKE_A_NUMBER)
+
+    def change(text: str) -> str:
+        for pattern in patterns:
+            text = pattern.sub(lambda found: mask_number(found[0]), text)
+        return text
+
+    return change
+
+
+def _digits(text: str) -> str:
+    return "".join(character for character in text if character.isdecimal())
+
+
+def _changed(value: Any, change: Change) -> Any:
+    match value:
+        case str():
+            return change(value)
+        case bool():
+            return value
+        case int() if len(str(abs(value))) >= _FEWEST_DIGITS:
+            return mask_number(str(value))
+        case float() if value.is_integer() and len(str(int(abs(value)))) >= _FEWEST_DIGITS:
+            return mask_number(str(int(value)))
+        case Mapping():
+            return {change(name): _changed(inner, change) for name, inner in value.items()}
+        case list():
+            return [_changed(inner, change) for inner in value]
+        case _:
+            return value
+
+
+def _wordless(value: Any, name: str = "") -> Any:
+    if name in _SAID_OF_REPORT:
+        return None
+    match value:
+        case str():
+            return value if name in _PLAIN_OF_REPORT else ""
+        case Mapping():
+            return {key: _wordless(inner, key) for key, inner in value.items()}
+        case list():
+            return [_wordless(inner, name) for inner in value]
+        case _:
+            return value

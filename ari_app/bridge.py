@@ -33,9 +33,12 @@ from ari_app.line.dialer.gateway import DialerGateway
 from ari_app.line.interface import Gateway
 from ari_app.line.microphone import MicrophoneGateway, PortAudio, SoundCard
 from ari_app.process.limits import settle_memory
+from ari_app.records.document import call_document
 from ari_app.records.journal import Journal, Listener
 from ari_app.records.metrics import Metrics
 from ari_app.records.recording import Recordings
+from ari_app.records.store import CallLog
+from ari_app.records.store.listener import Keeping
 from ari_app.settings import Settings, split_host_port
 from ari_app.tools.http_config import process_environment
 from ari_app.tools.http_tools import HttpTools
@@ -65,6 +68,7 @@ class VoiceBridge:
     Attributes:
         gateways: The ways in and out.
         ari, lines: Asterisk, and where its sound comes in; only where it is a way in.
+        call_log: What is kept of calls; None: nothing is.
     """
 
     ari: Client
@@ -82,6 +86,7 @@ class VoiceBridge:
         self.settings = settings
         running = (state.value for state in State if state not in (State.NEW, State.ENDED))
         self.metrics = Metrics(("waiting", *running), KNOWN_CODES)
+        self.call_log: CallLog | None = None
         self._card = card
         self._with_http = http
         self.audiosocket_address = ("", 0)
@@ -116,6 +121,8 @@ class VoiceBridge:
         settings.require_serving()
         if settings.recordings_dir is not None:
             require_recordings(settings.recordings_dir)
+        if settings.database_url:
+            self.call_log = await self._open_call_log()
 
         self.agents = await self._exit.enter_async_context(agent_client(settings))
         self.gateways: list[Gateway] = []
@@ -168,6 +175,17 @@ class VoiceBridge:
         )
         if self._with_http:
             await self._start_http()
+
+    async def _open_call_log(self) -> CallLog:
+        settings = self.settings
+        call_log = CallLog(
+            settings.database_url,
+            journal=settings.records_journal_dir,
+            keep_days=settings.records_keep_days,
+        )
+        self.journal.listen(Keeping(call_log, call_document).heard)
+        self.metrics.watch_call_log(call_log.counts)
+        return await self._exit.enter_async_context(call_log)
 
     async def _gateway(self, name: str) -> Gateway:
         match name:
@@ -367,6 +385,8 @@ class VoiceBridge:
         """Say whether new calls are taken."""
         problems = [text for gateway in self.gateways for text in gateway.problems()]
         problems += self.agents.problems()
+        if self.call_log is not None:
+            problems += self.call_log.problems()
         if self.calls.draining:
             problems.append("draining: new calls are refused")
         asterisk = self.way_in(AsteriskGateway)
@@ -374,6 +394,7 @@ class VoiceBridge:
         return Readiness(
             status="not_ready" if problems else "ready",
             problems=problems,
+            warnings=[] if self.call_log is None else self.call_log.warnings(),
             active_sessions=self.calls.count(),
             asterisk_version=version.version.text if version and version.version else None,
         )

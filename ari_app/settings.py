@@ -36,6 +36,7 @@ from ari_app.patterns import LinearPattern
 from ari_app.process.logs import NumberStyle
 from ari_app.process.network import is_loopback, is_unspecified
 from ari_app.records.hiding import what_to_hide
+from ari_app.records.store.address import read_address
 from linekit.listener import ConnectionLimits, Networks
 
 if TYPE_CHECKING:
@@ -130,6 +131,12 @@ def _what_to_hide(value: str) -> str:
     return value
 
 
+def _database(value: str) -> str:
+    if value:
+        read_address(value)
+    return value
+
+
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 HostPort = Annotated[str, AfterValidator(_host_port)]
 OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_empty_is_none)]
@@ -203,6 +210,12 @@ class Settings(BaseSettings):
     no_speech_timeout_seconds: float = Field(default=0, ge=0, le=86_400)
     hold_timeout_seconds: float = Field(default=0, ge=0, le=86_400)
     records_hide: Annotated[str, AfterValidator(_what_to_hide)] = "nothing"
+
+    database_url: Annotated[str, AfterValidator(_database)] = Field(
+        default="sqlite+aiosqlite:///./calls.db", repr=False
+    )
+    records_journal_dir: OptionalPath = None
+    records_keep_days: int = Field(default=0, ge=0, le=36_500)
 
     outbound_endpoint: Endpoint = "PJSIP/{number}@trunk"
     number_pattern: Pattern = None

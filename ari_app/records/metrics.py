@@ -34,6 +34,7 @@ from ari_app.records.events import (
 )
 from ari_app.records.record import CallRecord
 from ari_app.records.recording import RecordingStats
+from ari_app.records.store.spool import Counts
 
 _LATE_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _CONNECT_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
@@ -222,6 +223,18 @@ class Metrics:
             "ari_app_recording_lost_seconds",
             "Audio of both voices that is in no recording.",
             lambda: stats.lost_seconds,
+        )
+
+    def watch_call_log(self, counts: Counts) -> None:
+        """Show what becomes of the records of calls, too."""
+        Gauge(
+            "ari_app_records_backlog",
+            "Records of calls, and what was told of them later, that the database does not have.",
+            registry=self.registry,
+        ).set_function(lambda: counts.backlog)
+        self._watch("ari_app_records_written", "Calls that were kept.", lambda: counts.written)
+        self._watch(
+            "ari_app_records_lost", "Calls that could be kept nowhere.", lambda: counts.lost
         )
 
     def render(self) -> bytes:

@@ -91,6 +91,7 @@ def bridge_settings(asterisk: LabAsterisk, agent_url: str, agent_id: str) -> Set
         "elevenlabs_api_key": _API_KEY,
         "elevenlabs_agent_id": agent_id,
         "drain_timeout_seconds": _DRAIN_SECONDS,
+        "database_url": "",
     }
     return load_settings(None, **(defaults | ours))
 

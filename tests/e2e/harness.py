@@ -94,6 +94,7 @@ def settings_for(asterisk: LabAsterisk, agent: PracticeAgent, **changes: object)
             "elevenlabs_base_url": agent.base_url,
             "elevenlabs_api_key": KEY,
             "elevenlabs_agent_id": "agent_default",
+            "database_url": "",
             **changes,
         },
     )

@@ -48,6 +48,7 @@ async def test_the_example_holds_a_whole_call(tmp_path: Path) -> None:
             elevenlabs_base_url=agent.base_url,
             elevenlabs_api_key=KEY,
             elevenlabs_agent_id="agent_default",
+            database_url="",
         )
         async with VoiceBridge(settings) as bridge:
             running = asyncio.create_task(bridge.run())

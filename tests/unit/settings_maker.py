@@ -14,12 +14,13 @@ Make = Callable[..., Settings]
 
 
 def settings_maker(monkeypatch: pytest.MonkeyPatch, folder: Path, **complete: Any) -> Make:
-    """Make a maker of settings, `complete` with the changes that it is called with."""
+    """Make a maker of settings, `complete` with the changes that it is called with; no call is
+    kept unless they say where."""
     monkeypatch.chdir(folder)
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
 
     def make(**changes: Any) -> Settings:
-        return load_settings(None, **(complete | changes))
+        return load_settings(None, **({"database_url": ""} | complete | changes))
 
     return make

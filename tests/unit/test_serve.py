@@ -49,6 +49,7 @@ def settings_for(ari_url: str, agent_url: str, **changes: Any) -> Settings:
         "elevenlabs_base_url": agent_url,
         "elevenlabs_api_key": API_KEY,
         "elevenlabs_agent_id": "agent_default",
+        "database_url": "",
     }
     return load_settings(None, **(complete | changes))
 

@@ -165,6 +165,10 @@ class Readiness(_Model):
 
     status: str = Field(description="ready or not_ready.")
     problems: list[str]
+    warnings: list[str] = Field(
+        default_factory=list,
+        description="What is wrong and keeps no call away, such as a database that is not there.",
+    )
     active_sessions: int
     asterisk_version: str | None
 

@@ -1,0 +1,320 @@
+"""The call log's database: connections, transactions, its version, and its faults in sentences."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import ssl
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from ari_app.errors import AppError, ConfigError
+from ari_app.records.store.address import Address
+from ari_app.records.store.schema import REVISION
+
+_CONNECT_SECONDS: Final = 10.0
+_BUSY_MS: Final = 5000
+_MIGRATIONS: Final = Path(__file__).with_name("migrations")
+_LOCK: Final = 0x617269_617070
+"""The number of the lock that PostgreSQL gives to one writer at a time: `ariapp`."""
+
+
+class WrongVersion(ConfigError):
+    """The tables are older or newer than this program; the text says what to do."""
+
+
+class Database:
+    """A database, which need not be there yet.
+
+    It belongs to the event loop that uses it first.
+
+    Args:
+        address: Where it is.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.is_sqlite = address.kind == "sqlite"
+        self._engine: AsyncEngine | None = None
+
+    async def close(self) -> None:
+        """Close all connections. May be called twice."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await engine.dispose()
+
+    @contextlib.asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """Open a transaction that only reads."""
+        async with self._connected().connect() as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """Open a transaction that writes, the only one anywhere; it is committed at the end."""
+        engine = self._connected().execution_options(ari_app_writes=True)
+        async with engine.begin() as connection:
+            if not self.is_sqlite:
+                # Should this process stall, or its machine vanish, the others wait so long only.
+                await connection.execute(
+                    sa.text(
+                        "SELECT set_config('idle_in_transaction_session_timeout', '30s', true),"
+                        " set_config('lock_timeout', '20s', true),"
+                        " set_config('statement_timeout', '120s', true)"
+                    )
+                )
+                await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+            yield connection
+
+    def _connected(self) -> AsyncEngine:
+        if self._engine is None:
+            self._engine = self._sqlite() if self.is_sqlite else self._postgresql()
+        return self._engine
+
+    def _sqlite(self) -> AsyncEngine:
+        path = self.address.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # What callers say is nobody else's; the files that SQLite puts beside it follow this one.
+        with contextlib.suppress(OSError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        engine = create_async_engine(
+            sa.URL.create("sqlite+aiosqlite", database=str(path)),
+            pool_size=2,
+            max_overflow=2,
+            pool_timeout=_CONNECT_SECONDS,
+            **_JSON,
+        )
+
+        @sa.event.listens_for(engine.sync_engine, "connect")
+        def _connected(connection: Any, _: object) -> None:
+            # We say when a transaction begins; by itself the driver would not for CREATE TABLE.
+            connection.isolation_level = None
+            cursor = connection.cursor()
+            for pragma in (
+                f"busy_timeout={_BUSY_MS}",
+                "journal_mode=WAL",
+                "synchronous=NORMAL",
+                "foreign_keys=ON",
+                "secure_delete=ON",
+                # A WAL that has once grown does not stay large.
+                "journal_size_limit=4194304",
+            ):
+                cursor.execute(f"PRAGMA {pragma}")
+            cursor.close()
+
+        @sa.event.listens_for(engine.sync_engine, "begin")
+        def _begins(connection: sa.Connection) -> None:
+            writes = connection.get_execution_options().get("ari_app_writes")
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+        return engine
+
+    def _postgresql(self) -> AsyncEngine:
+        async def connect(**options: Any) -> Any:
+            import asyncpg
+
+            return await asyncpg.connect(
+                self.address.dsn, timeout=_CONNECT_SECONDS, command_timeout=150, **options
+            )
+
+        return create_async_engine(
+            "postgresql+asyncpg://",
+            connect_args={
+                "async_creator_fn": connect,
+                # Behind a pgbouncer the next statement may find itself at another server.
+                "statement_cache_size": 0,
+                "prepared_statement_cache_size": 0,
+                "prepared_statement_name_func": lambda: f"ari_app_{uuid.uuid4().hex}",
+            },
+            pool_size=2,
+            max_overflow=2,
+            pool_timeout=_CONNECT_SECONDS,
+            pool_pre_ping=True,
+            pool_recycle=600,
+            **_JSON,
+        )
+
+    # --- its version
+
+    async def revision(self) -> str | None:
+        """Return which migration was the last; None: the database is empty."""
+        async with self.reading() as connection:
+            return await connection.run_sync(_revision)
+
+    async def require_version(self) -> None:
+        """See that the tables are those of this program; those of SQLite are made so.
+
+        Raises:
+            WrongVersion: They are not.
+            DBAPIError: The database cannot be used just now.
+        """
+        revision = await self.revision()
+        if revision == REVISION:
+            return
+        if self.is_sqlite:
+            await self.upgrade()
+        elif revision is None:
+            raise WrongVersion(
+                f"The call log's database ({self.address.shown}) has no tables yet. Run "
+                "`ari-app db upgrade` once."
+            )
+        elif revision in revisions():
+            raise WrongVersion(
+                f"The call log's database ({self.address.shown}) is of an older ari-app. Run "
+                "`ari-app db upgrade`; what is running meanwhile goes on."
+            )
+        else:
+            raise self._newer()
+
+    async def upgrade(self) -> tuple[str | None, str]:
+        """Bring the tables up to date: from and to which revision.
+
+        Raises:
+            WrongVersion: They are of a newer program.
+            DBAPIError: The database cannot be used just now.
+        """
+        async with self.writing() as connection:
+            # Another process may just have done it.
+            before = await connection.run_sync(_revision)
+            if before is not None and before not in revisions():
+                raise self._newer()
+            if before != REVISION:
+                await connection.run_sync(_migrate)
+        return before, REVISION
+
+    def _newer(self) -> WrongVersion:
+        return WrongVersion(
+            f"The call log's database ({self.address.shown}) is of a newer ari-app, which this one "
+            "cannot read. Install that one, or name another database in DATABASE_URL."
+        )
+
+    async def tidy(self) -> None:
+        """Leave nothing of what was deleted in SQLite's files. PostgreSQL sees to its own."""
+        if not self.is_sqlite:
+            return
+        async with self.writing() as connection:
+            # Words that were deleted stay in the index until its parts are merged.
+            await connection.exec_driver_sql(
+                "INSERT INTO calls_words (calls_words) VALUES ('optimize')"
+            )
+        async with self._connected().connect() as connection:
+            raw = await connection.get_raw_connection()
+            driver: Any = raw.driver_connection
+            await (await driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")).close()
+
+    # --- its faults
+
+    def explain(self, error: BaseException) -> str:
+        """Say in a sentence why the database could not be used."""
+        if isinstance(error, AppError):
+            return str(error)
+        shown = self.address.shown
+        cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
+        text = str(cause).strip().partition("\n")[0]
+        if self.is_sqlite:
+            return _explain_sqlite(shown, text)
+        return _explain_postgresql(shown, _innermost(cause), text)
+
+
+_JSON: Final[dict[str, Any]] = {
+    "json_serializer": lambda value: orjson.dumps(value).decode(),
+    "json_deserializer": orjson.loads,
+}
+
+
+def is_at_fault(error: BaseException) -> bool:
+    """Return whether it is what was to be written that the database refuses, and not the
+    database that fails."""
+    if isinstance(error, DBAPIError):
+        return isinstance(error, DataError | IntegrityError)
+    return isinstance(error, StatementError | ValueError | TypeError | OverflowError)
+
+
+def revisions() -> Sequence[str]:
+    """Return all revisions that this program knows, the oldest first."""
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory.from_config(_configuration())
+    return [script.revision for script in scripts.walk_revisions()][::-1]
+
+
+def _configuration() -> Any:
+    from alembic.config import Config
+
+    configuration = Config()
+    configuration.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    return configuration
+
+
+def _revision(connection: sa.Connection) -> str | None:
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+    return None if found is None else str(found)
+
+
+def _migrate(connection: sa.Connection, revision: str = REVISION) -> None:
+    from alembic import command
+
+    configuration = _configuration()
+    configuration.attributes["connection"] = connection
+    command.upgrade(configuration, revision)
+
+
+def _explain_sqlite(path: str, text: str) -> str:
+    lower = text.lower()
+    if "locked" in lower or "busy" in lower:
+        what = "is held locked by another program; end it, or let it finish"
+    elif "readonly" in lower or "read-only" in lower:
+        what = "is read-only; make the file and its folder writable for this user"
+    elif "full" in lower:
+        what = "cannot grow: the disk is full"
+    elif "unable to open" in lower:
+        what = "cannot be opened; see whether its folder is there and writable for this user"
+    elif "not a database" in lower or "malformed" in lower:
+        what = "is no SQLite database, or is damaged; name another file, or put a copy in its place"
+    elif "disk i/o" in lower:
+        what = "cannot be read or written: the disk reports an error"
+    else:
+        what = f"cannot be used: {text or 'no reason was given'}"
+    return f"The call log's database {path} {what}."
+
+
+def _explain_postgresql(shown: str, cause: BaseException, text: str) -> str:
+    name = type(cause).__name__
+    if isinstance(cause, TimeoutError | asyncio.CancelledError) or "Timeout" in name:
+        what = "does not answer in time"
+    elif name in ("InvalidPasswordError", "InvalidAuthorizationSpecificationError"):
+        what = "refuses our name or password; compare them with DATABASE_URL"
+    elif name == "InvalidCatalogNameError":
+        what = "has no such database; make it with createdb, or name another"
+    elif name in ("TooManyConnectionsError", "CannotConnectNowError"):
+        what = "takes no connection just now"
+    elif name == "ReadOnlySQLTransactionError":
+        what = "is read-only, as a standby is; name the primary"
+    elif name == "DiskFullError":
+        what = "cannot grow: its disk is full"
+    elif name == "InsufficientPrivilegeError":
+        what = "does not let this user do that; see that it owns the tables"
+    elif isinstance(cause, ssl.SSLError) or "SSL" in text:
+        what = f"cannot be reached securely: {text}; see sslmode in DATABASE_URL"
+    elif isinstance(cause, OSError):
+        what = f"cannot be reached: {cause.strerror or text}"
+    else:
+        what = f"cannot be used: {text or name}"
+    return f"The call log's database ({shown}) {what}."
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """Return the driver's own error; SQLAlchemy's adapter wraps it."""
+    while isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    return error

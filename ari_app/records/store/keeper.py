@@ -1,0 +1,317 @@
+"""Brings the journal into the database, whatever that takes. Runs in a loop of its own thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import structlog
+
+from ari_app.records.store import tables
+from ari_app.records.store.database import Database, WrongVersion, is_at_fault
+from ari_app.records.store.spool import (
+    BEGAN,
+    KEEP,
+    Counts,
+    Left,
+    Segment,
+    Spool,
+    adopt,
+    decode_line,
+)
+
+log = structlog.get_logger(__name__)
+
+_BATCH_BYTES: Final = 1024 * 1024
+_BATCH_LINES: Final = 500
+_WRITE_SECONDS: Final = 120.0
+_FIRST_PAUSE: Final = 0.5
+_LONGEST_PAUSE: Final = 15.0
+_LOOK_AGAIN_SECONDS: Final = 15.0
+"""So often journals of other processes are looked for, which may have ended."""
+_QUIET_SECONDS: Final = 1.0
+"""After so long without anything new, a file that the database has is removed."""
+_LARGE_BYTES: Final = 256 * 1024
+
+
+class Keeper:
+    """Reads journals and writes batches until it is told to stop.
+
+    Args:
+        database: Where to.
+        spool: The journal of this process.
+        counts: To be kept.
+
+    Attributes:
+        problem: Why nothing can be written just now, a sentence; None: it can.
+        looked: Set when the database has been tried for the first time.
+        refusal: Said of a database that is of another version.
+    """
+
+    def __init__(self, database: Database, spool: Spool, counts: Counts) -> None:
+        self.problem: str | None = None
+        self.refusal: WrongVersion | None = None
+        self.looked = asyncio.Event()
+        self._database = database
+        self._spool = spool
+        self._counts = counts
+        self._left: list[Left] = []
+        self._news = asyncio.Event()
+        self._progress = asyncio.Condition()
+        self._stopping = False
+        self._fits = False
+
+    def wake(self) -> None:
+        """Look again: there is something new."""
+        self._news.set()
+
+    async def settled(self, given: int) -> None:
+        """Wait until the first `given` entries are in the database, or are lost."""
+        async with self._progress:
+            await self._progress.wait_for(lambda: self._counts.settled >= given)
+
+    def stop(self) -> None:
+        """Go on until all is written, and end then. A failure ends it, too."""
+        self._stopping = True
+        self._news.set()
+
+    async def run(self, *, writes: bool = True) -> None:
+        """Write until `stop`.
+
+        Args:
+            writes: There is something to write; otherwise it only waits.
+        """
+        if not writes:
+            self.looked.set()
+            while not self._stopping:
+                await self._wait(_LOOK_AGAIN_SECONDS, for_news=False)
+            return
+        pause = _FIRST_PAUSE
+        look_again = 0.0
+        clock = asyncio.get_running_loop().time
+        while True:
+            self._news.clear()
+            try:
+                if not self._fits:
+                    await self._database.require_version()
+                    self._fits = True
+                if clock() >= look_again and not self._stopping:
+                    self._left += self._adopt()
+                    look_again = clock() + _LOOK_AGAIN_SECONDS
+                more = await self._write_some()
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                self._failed(error)
+                if self._stopping:
+                    break
+                await self._wait(pause, for_news=False)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+                continue
+            finally:
+                self.looked.set()
+            self._works()
+            pause = _FIRST_PAUSE
+            if more:
+                continue
+            if self._stopping:
+                break
+            quiet = not await self._wait(_QUIET_SECONDS, for_news=True)
+            self._scrub(quiet=quiet)
+            if quiet:
+                await self._wait(_LOOK_AGAIN_SECONDS - _QUIET_SECONDS, for_news=True)
+        for left in self._left:
+            left.leave()
+        self._left.clear()
+
+    async def _wait(self, seconds: float, *, for_news: bool) -> bool:
+        """Wait so long at most; whether there are news. `stop` always ends it."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        while not self._stopping:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._news.wait()
+            except TimeoutError:
+                return False
+            if for_news:
+                return True
+            self._news.clear()
+        return True
+
+    def _failed(self, error: Exception) -> None:
+        problem = self._database.explain(error)
+        if problem != self.problem:
+            log.error("call_log_not_written", problem=problem, waiting=self._counts.backlog)
+        self.problem = problem
+        self.refusal = error if isinstance(error, WrongVersion) else None
+        self._fits = False
+
+    def _works(self) -> None:
+        if self.problem is not None:
+            log.info("call_log_written_again", waiting=self._counts.backlog)
+        self.problem = self.refusal = None
+
+    def _adopt(self) -> list[Left]:
+        left = adopt(self._spool.folder, self._spool.own)
+        if left:
+            log.info("call_log_journals_found", journals=len(left))
+        return left
+
+    def _scrub(self, *, quiet: bool) -> None:
+        """Have a file removed that holds what the database has."""
+        segments = self._spool.segments
+        if not segments:
+            return
+        last = segments[-1]
+        holds_more = last.is_done and not last.sealed and last.size > last.begins
+        if holds_more and (quiet or last.size > _LARGE_BYTES):
+            self._spool.seal()
+
+    # --- sources
+
+    async def _write_some(self) -> bool:
+        """Write a batch of each source; whether there may be more."""
+        more = False
+        for left in list(self._left):
+            more = await self._write_left(left) or more
+        more = await self._write_own() or more
+        return await self._write_held() or more
+
+    async def _write_own(self) -> bool:
+        segments = self._spool.segments
+        while segments and segments[0].is_done and segments[0].sealed:
+            segments[0].path.unlink(missing_ok=True)
+            segments.popleft()
+        for segment in list(segments):
+            if not segment.is_done:
+                await self._write_segment(segment, None)
+                return True
+        return False
+
+    async def _write_left(self, left: Left) -> bool:
+        for segment in left.segments:
+            if not segment.is_done:
+                await self._write_segment(segment, left)
+                return True
+        lost: dict[str, Mapping[str, Any]] = {
+            session_id: _lost(document, left.last_seen)
+            for session_id, document in left.began.items()
+        }
+        if lost:
+            async with asyncio.timeout(_WRITE_SECONDS), self._database.writing() as connection:
+                found = await tables.write(connection, tables.Batch(lost=lost), _now())
+            self._counts.written += found
+            self._counts.found_lost += found
+            log.warning("call_log_lost_calls_found", calls=found)
+        left.finished()
+        self._left.remove(left)
+        return False
+
+    async def _write_segment(self, segment: Segment, left: Left | None) -> None:
+        try:
+            lines, end = segment.read(_BATCH_BYTES)
+        except OSError as error:
+            # Nobody can read it now; leave it for a person.
+            log.error("call_log_journal_not_read", path=str(segment.path), error=error.strerror)
+            segment.read_to = segment.size
+            return
+        entries = []
+        for line in lines:
+            entry = decode_line(line)
+            if entry is None:
+                log.error("call_log_journal_damaged", path=str(segment.path))
+            elif entry[0] == BEGAN:
+                if left is not None:
+                    left.began[str(entry[1]["session_id"])] = entry[1]
+            else:
+                entries.append(entry)
+        if left is not None:
+            self._counts.adopted += len(entries)
+        try:
+            await self._write(entries)
+        except BaseException:
+            if left is not None:
+                self._counts.adopted -= len(entries)
+            raise
+        if left is not None:
+            for entry in entries:
+                if entry[0] == KEEP:
+                    left.began.pop(str(entry[1]["session_id"]), None)
+        segment.read_to = end
+
+    async def _write_held(self) -> bool:
+        held = self._spool.held
+        count = min(len(held), _BATCH_LINES)
+        if not count:
+            return False
+        entries = [decode_line(held[n][:-1]) for n in range(count)]
+        await self._write([entry for entry in entries if entry is not None])
+        self._spool.read_held(count)
+        return True
+
+    # --- writing
+
+    async def _write(self, entries: Sequence[list[Any]]) -> None:
+        if not entries:
+            return
+        try:
+            await self._write_together(entries)
+        except Exception as error:
+            if not is_at_fault(error):
+                raise
+            if len(entries) == 1:
+                self._refuse(entries[0], error)
+            else:
+                middle = len(entries) // 2
+                await self._write(entries[:middle])
+                await self._write(entries[middle:])
+                return
+        self._counts.settled += len(entries)
+        async with self._progress:
+            self._progress.notify_all()
+
+    async def _write_together(self, entries: Sequence[list[Any]]) -> None:
+        batch = tables.Batch()
+        for kind, *parts in entries:
+            match kind, parts:
+                case ("keep", [dict() as document]):
+                    session_id = str(document["session_id"])
+                    batch.documents.pop(session_id, None)
+                    batch.documents[session_id] = document
+                case ("amend", [str() as key, str() as part, value]):
+                    amendment = tables.Amendment(tables.SESSION, key, part, value)
+                    batch.amendments[tables.SESSION, key, part] = amendment
+                case ("amend_conversation", [str() as key, str() as part, value]):
+                    amendment = tables.Amendment(tables.CONVERSATION, key, part, value)
+                    batch.amendments[tables.CONVERSATION, key, part] = amendment
+                case _:
+                    log.error("call_log_journal_unknown", kind=str(kind)[:40])
+        async with asyncio.timeout(_WRITE_SECONDS), self._database.writing() as connection:
+            self._counts.written += await tables.write(connection, batch, _now())
+
+    def _refuse(self, entry: list[Any], error: Exception) -> None:
+        """Give up something that no database will take."""
+        if entry[0] == KEEP:
+            self._counts.lost_refused += 1
+        # The error's own text repeats what was said in the call.
+        log.error("call_log_refused", kind=str(entry[0])[:40], error=type(error).__name__)
+
+
+def _lost(document: Mapping[str, Any], last_seen: float) -> dict[str, Any]:
+    """Return the document of a call whose process was lost, from what was known when it began."""
+    started_at = datetime.fromisoformat(str(document["started_at"]))
+    ended_at = max(datetime.fromtimestamp(last_seen, UTC), started_at)
+    return {
+        **document,
+        "status": "FAILED",
+        "reason": "worker_lost",
+        "detail": "The process that carried the call was lost; what was said is not known.",
+        "ended_at": ended_at.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "seconds": round((ended_at - started_at).total_seconds(), 3),
+    }
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,420 @@
+"""The call log as others hold it, on their event loop; what it does is done in other threads."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import structlog
+
+from ari_app.errors import AppError
+from ari_app.records.store.address import read_address
+from ari_app.records.store.asking import CallFilter, CallPage, Place
+from ari_app.records.store.spool import AMEND, AMEND_CONVERSATION, BEGAN, KEEP, Counts, Spool
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from ari_app.records.store.database import Database
+    from ari_app.records.store.keeper import Keeper
+
+log = structlog.get_logger(__name__)
+
+_FIRST_LOOK_SECONDS: Final = 5.0
+_ASK_SECONDS: Final = 30.0
+_SETTLE_SECONDS: Final = 5.0
+_CLOSE_SECONDS: Final = 5.0
+_MOST_AT_ONCE: Final = 1000
+_PAGE_BYTES: Final = 16 * 1024 * 1024
+_EXPORT_CALLS: Final = 200
+_EXPORT_BYTES: Final = 2 * 1024 * 1024
+_RETENTION_SECONDS: Final = 3600.0
+_FIRST_RETENTION_SECONDS: Final = 60.0
+_DELETE_AT_ONCE: Final = 50
+_BREATH_SECONDS: Final = 0.1
+_CLOCK_SECONDS: Final = 3600.0
+_LOSS_SECONDS: Final = 300.0
+
+T = TypeVar("T")
+OnDelete = Callable[[str, Mapping[str, Any]], Awaitable[None]]
+"""Called on the loop before a call is deleted, with its session and its document. Where it raises,
+the call stays, and is deleted at the next try."""
+
+
+class CallLogUnavailable(AppError):
+    """The call log cannot be read just now; the text says why."""
+
+    default_code = "call_log_unavailable"
+    default_retryable = True
+
+
+class CallLog:
+    """The call log: `async with CallLog(url) as call_log`.
+
+    What is told by `began`, `keep`, `amend` and `amend_conversation` is plain data, which nobody
+    changes any more; these neither wait nor raise.
+
+    Args:
+        url: The database, as in `DATABASE_URL`.
+        journal: The folder of the journal; None: beside SQLite's file, or `calls.journal`.
+        keep_days: Calls that ended before so many days are deleted; 0: none.
+        on_delete: Who else has something of a call.
+        writes: Whether calls are kept; otherwise it is there for asking, and for `delete`.
+
+    Attributes:
+        counts: What has become of what was told.
+        on_delete: See above.
+        folder: The folder of the journal.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        journal: Path | None = None,
+        keep_days: float = 0,
+        on_delete: Sequence[OnDelete] = (),
+        writes: bool = True,
+    ) -> None:
+        self.counts = Counts()
+        self.on_delete = list(on_delete)
+        self._address = read_address(url)
+        self.folder = journal or self._address.journal
+        self._keep = timedelta(days=keep_days)
+        self._writes = writes
+        self._spool = Spool(self.folder, self.counts, self._wake)
+        self._database: Database | None = None
+        self._keeper: Keeper | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ready: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._thread = threading.Thread(target=self._run, name="call log", daemon=True)
+        self._retention: asyncio.Task[None] | None = None
+        self._lost_before = 0
+        self._lost_until = 0.0
+        self._clock = (time.time(), time.monotonic())
+
+    # --- life
+
+    async def open(self) -> None:
+        """Start, and look whether the database is of this version.
+
+        One that cannot be reached is no failure: the journal takes what comes.
+
+        Raises:
+            ConfigError: It is of another version.
+        """
+        self._thread.start()
+        if self._writes:
+            self._spool.start()
+        await asyncio.wrap_future(self._ready)
+        keeper = self._keeper
+        assert keeper is not None, "it is made before it is ready"
+        if not self._writes:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_LOOK_SECONDS):
+                await self._in_thread(keeper.looked.wait())
+        if keeper.refusal is not None:
+            raise keeper.refusal
+        self._retention = asyncio.create_task(self._retain(), name="call log retention")
+
+    async def __aenter__(self) -> CallLog:
+        try:
+            await self.open()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Bring what there is into the database, for some seconds at most; the journal keeps what
+        is not there then for the next start. May be called twice."""
+        if self._retention is not None:
+            self._retention.cancel()
+            await asyncio.gather(self._retention, return_exceptions=True)
+            self._retention = None
+        if not self._thread.is_alive() or self._loop is None:
+            return
+        if self._writes and not await asyncio.to_thread(self._spool.close, _CLOSE_SECONDS):
+            log.error("call_log_journal_stuck", waiting=self.counts.backlog)
+        loop = self._loop
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(self._stop)
+        await asyncio.to_thread(self._thread.join, 2 * _CLOSE_SECONDS)
+        self._spool.give_back()
+        if self.counts.backlog:
+            log.warning("call_log_left_for_next_start", waiting=self.counts.backlog)
+
+    # --- what is told: on the event loop
+
+    def began(self, document: Mapping[str, Any]) -> None:
+        """Take down that a call has begun. Should this process be lost before `keep`, the next one
+        keeps the call as `FAILED`, `worker_lost`. The same call again replaces what was said."""
+        self._spool.put(BEGAN, document)
+
+    def keep(self, document: Mapping[str, Any]) -> None:
+        """Keep a call that has ended; the same `session_id` again replaces it."""
+        if not self._spool.put(KEEP, document):
+            self.counts.lost_waiting += 1
+
+    def amend(self, session_id: str, part: str, value: Any) -> None:
+        """Set a part of a call's document, which may be kept only later."""
+        self._spool.put(AMEND, session_id, part, value)
+
+    def amend_conversation(self, conversation_id: str, part: str, value: Any) -> None:
+        """Set a part of the document of the call that has had a conversation; it may be kept only
+        later."""
+        self._spool.put(AMEND_CONVERSATION, conversation_id, part, value)
+
+    # --- what is asked
+
+    async def find(self, session_id: str) -> dict[str, Any] | None:
+        """Return the document of a call; None: it is not kept.
+
+        Raises:
+            CallLogUnavailable: The database cannot be read just now; so with all that is asked.
+        """
+        from ari_app.records.store import tables
+
+        return await self._read(lambda connection: tables.find(connection, session_id))
+
+    async def find_conversation(self, conversation_id: str) -> dict[str, Any] | None:
+        """Return the document of the call that has had a conversation; None: none that is kept."""
+        from ari_app.records.store import tables
+
+        return await self._read(
+            lambda connection: tables.find_conversation(connection, conversation_id)
+        )
+
+    async def page(
+        self, wanted: CallFilter, limit: int = 50, cursor: str | None = None
+    ) -> CallPage:
+        """Return some calls, the newest first.
+
+        Args:
+            wanted: Which calls.
+            limit: So many at most; there may be fewer even though there is a next page.
+            cursor: Of the page before; None: begin with the newest.
+
+        Raises:
+            BadCursor: No page has given it.
+        """
+        place = None if cursor is None else Place.read(cursor)
+        calls, last = await self._some(wanted, place, limit, _PAGE_BYTES)
+        return CallPage(calls, None if last is None else last.cursor())
+
+    async def export(self, wanted: CallFilter) -> AsyncIterator[dict[str, Any]]:
+        """Yield all calls, the newest first, a few at a time."""
+        place: Place | None = None
+        while True:
+            calls, place = await self._some(wanted, place, _EXPORT_CALLS, _EXPORT_BYTES)
+            for call in calls:
+                yield call
+            if place is None:
+                return
+
+    async def delete(self, session_id: str) -> bool:
+        """Delete a call, all that was told of it, and what the others have of it; False: it is not
+        kept. What is told of it later is not kept either."""
+        await self.settle()
+        if not await self._delete(session_id):
+            return False
+        await self._tidy()
+        return True
+
+    async def settle(self) -> None:
+        """Wait until the database has what was told so far, for some seconds at most."""
+        keeper = self._keeper
+        if not self._writes or keeper is None:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SETTLE_SECONDS):
+                await self._in_thread(keeper.settled(self.counts.given))
+
+    def problems(self) -> list[str]:
+        """Say what is lost, in sentences: for `/health/ready`."""
+        lost, now = self.counts.lost, time.monotonic()
+        if lost > self._lost_before:
+            self._lost_before, self._lost_until = lost, now + _LOSS_SECONDS
+        if now >= self._lost_until:
+            return []
+        why = " ".join(filter(None, (self._spool.problem, *self.warnings())))
+        return [f"The call log has lost calls, {lost} so far. {why}".rstrip()]
+
+    def warnings(self) -> list[str]:
+        """Say what is wrong and loses nothing yet, in sentences."""
+        keeper = self._keeper
+        said = [] if keeper is None or keeper.problem is None else [keeper.problem]
+        if said and self._spool.problem is None and self.counts.backlog:
+            said[0] += f" The journal keeps {self.counts.backlog} entries meanwhile."
+        return said if self._spool.problem is None else [*said, self._spool.problem]
+
+    # --- retention
+
+    async def _retain(self) -> None:
+        await asyncio.sleep(_FIRST_RETENTION_SECONDS)
+        while True:
+            try:
+                await self.forget_old()
+            except Exception as error:
+                log.warning("call_log_retention_failed", error=str(error))
+            await asyncio.sleep(_RETENTION_SECONDS)
+
+    async def forget_old(self) -> int:
+        """Delete the calls that are too old, a few at a time: how many.
+
+        Raises:
+            CallLogUnavailable: The database cannot be used just now.
+        """
+        from ari_app.records.store import tables
+
+        now = datetime.now(UTC)
+        await self._write(lambda connection: tables.forget_late(connection, now))
+        if not self._keep or not self._clock_is_steady():
+            return 0
+        before = now - self._keep
+        deleted, failed = 0, set[str]()
+        while True:
+            old = await self._read(
+                lambda connection: tables.older_than(
+                    connection, before, _DELETE_AT_ONCE + len(failed)
+                )
+            )
+            ids = [str(each["session_id"]) for each in old]
+            ids = [each for each in ids if each not in failed]
+            if not ids:
+                break
+            for session_id in ids:
+                try:
+                    deleted += await self._delete(session_id)
+                except CallLogUnavailable:
+                    raise
+                except Exception as error:
+                    failed.add(session_id)
+                    log.warning(
+                        "call_log_not_deleted", session=session_id, error=type(error).__name__
+                    )
+            await asyncio.sleep(_BREATH_SECONDS)
+        if deleted:
+            await self._tidy()
+            log.info("call_log_forgot_old_calls", calls=deleted)
+        return deleted
+
+    def _clock_is_steady(self) -> bool:
+        """Return whether the time of day has gone on as it should: one that has jumped may make
+        all calls seem old. It is believed the next time."""
+        wall, steady = self._clock
+        self._clock = (time.time(), time.monotonic())
+        jump = self._clock[0] - wall - (self._clock[1] - steady)
+        if abs(jump) > _CLOCK_SECONDS:
+            log.warning("call_log_clock_jumped", seconds=round(jump))
+            return False
+        return True
+
+    async def _delete(self, session_id: str) -> bool:
+        from ari_app.records.store import tables
+
+        document = await self.find(session_id)
+        if document is None:
+            return False
+        for hook in self.on_delete:
+            await hook(session_id, document)
+        now = datetime.now(UTC)
+        return await self._write(lambda connection: tables.delete(connection, session_id, now))
+
+    async def _tidy(self) -> None:
+        if self._writes:
+            self._spool.seal()
+        await self._ask(lambda database: database.tidy())
+
+    # --- the other thread
+
+    async def _some(
+        self, wanted: CallFilter, place: Place | None, limit: int, max_bytes: int
+    ) -> tuple[list[dict[str, Any]], Place | None]:
+        from ari_app.records.store import tables
+
+        limit = max(1, min(limit, _MOST_AT_ONCE))
+        return await self._read(
+            lambda connection: tables.some(connection, wanted, place, limit, max_bytes)
+        )
+
+    async def _read(self, work: Callable[[AsyncConnection], Coroutine[Any, Any, T]]) -> T:
+        async def read(database: Database) -> T:
+            async with database.reading() as connection:
+                return await work(connection)
+
+        return await self._ask(read)
+
+    async def _write(self, work: Callable[[AsyncConnection], Coroutine[Any, Any, T]]) -> T:
+        async def write(database: Database) -> T:
+            async with database.writing() as connection:
+                return await work(connection)
+
+        return await self._ask(write)
+
+    async def _ask(self, work: Callable[[Database], Coroutine[Any, Any, T]]) -> T:
+        await asyncio.wrap_future(self._ready)
+        assert self._database is not None, "it is made before it is ready"
+        return await self._in_thread(self._asked(self._database, work))
+
+    async def _asked(
+        self, database: Database, work: Callable[[Database], Coroutine[Any, Any, T]]
+    ) -> T:
+        try:
+            async with asyncio.timeout(_ASK_SECONDS):
+                return await work(database)
+        except AppError:
+            raise
+        except Exception as error:
+            raise CallLogUnavailable(database.explain(error)) from None
+
+    async def _in_thread(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._loop is None or not self._thread.is_alive():
+            work.close()
+            raise CallLogUnavailable("The call log is closed.")
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+
+    def _wake(self) -> None:
+        loop, keeper = self._loop, self._keeper
+        if loop is not None and keeper is not None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(keeper.wake)
+
+    def _stop(self) -> None:
+        assert self._keeper is not None, "it is made before it is ready"
+        self._keeper.stop()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._work())
+        except BaseException as error:
+            if not self._ready.done():
+                self._ready.set_exception(error)
+                return
+            log.exception("call_log_failed")
+
+    async def _work(self) -> None:
+        from ari_app.records.store.database import Database
+        from ari_app.records.store.keeper import Keeper
+
+        database = self._database = Database(self._address)
+        keeper = self._keeper = Keeper(database, self._spool, self.counts)
+        self._loop = asyncio.get_running_loop()
+        self._ready.set_result(None)
+        try:
+            await keeper.run(writes=self._writes)
+        finally:
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await database.close()

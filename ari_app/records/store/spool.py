@@ -1,0 +1,476 @@
+"""The journal on disk: all that is to go into the database, a line each, until it is there.
+
+Each process has a folder of its own, which it holds locked, with files that grow one after the
+other. A line carries a checksum, so what a kill or a full disk has torn is known as such. A file
+that the database has all of is removed; the calls that still run stand at the top of the next one.
+Who finds a folder that nobody holds finishes what its process has left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import queue
+import threading
+import uuid
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+import structlog
+
+log = structlog.get_logger(__name__)
+
+BEGAN: Final = "began"
+KEEP: Final = "keep"
+AMEND: Final = "amend"
+AMEND_CONVERSATION: Final = "amend_conversation"
+
+_MAX_WAITING: Final = 4000
+"""Entries that may wait for a disk that does not answer, before they are text."""
+_MAX_HELD_BYTES: Final = 64 * 1024 * 1024
+"""Text that may wait in memory for the database, where the disk does not take it."""
+_MAX_FILE_BYTES: Final = 16 * 1024 * 1024
+_AT_ONCE: Final = 500
+_HEARTBEAT_SECONDS: Final = 5.0
+_MAX_DEPTH: Final = 50
+_LOCK: Final = "lock"
+_SUFFIX: Final = ".calls"
+
+
+@dataclass(slots=True)
+class Counts:
+    """What has become of what was given; each is counted by one thread only.
+
+    Attributes:
+        given: Documents and amendments that were taken.
+        adopted: Those that other processes have left.
+        settled: Those that the database has, or that are lost.
+        written: Calls that the database has got.
+        found_lost: Calls whose process was lost, of these.
+        lost_waiting: Calls that are not kept since too many waited for the disk.
+        lost_room: Since neither the disk took them nor the database.
+        lost_refused: Since the database does not take what is in them.
+    """
+
+    given: int = 0
+    adopted: int = 0
+    settled: int = 0
+    written: int = 0
+    found_lost: int = 0
+    lost_waiting: int = 0
+    lost_room: int = 0
+    lost_refused: int = 0
+
+    @property
+    def backlog(self) -> int:
+        """How many the database does not have yet."""
+        return max(self.given + self.adopted - self.settled, 0)
+
+    @property
+    def lost(self) -> int:
+        """How many calls are kept nowhere."""
+        return self.lost_waiting + self.lost_room + self.lost_refused
+
+
+# --- lines: pure
+
+
+def encode_line(kind: str, *parts: Any) -> bytes:
+    """Write an entry as a line. What JSON has no word for becomes a text; it never fails."""
+    entry = [kind, *parts]
+    try:
+        text = orjson.dumps(entry)
+        if b"\\u0000" in text:  # PostgreSQL has no such character
+            text = orjson.dumps(_clean(entry, 0))
+    except (orjson.JSONEncodeError, RecursionError):
+        text = orjson.dumps(_clean(entry, 0))
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def decode_line(line: bytes) -> list[Any] | None:
+    """Read a line without its end; None: it is torn, or none of ours."""
+    checksum, _, text = line.partition(b" ")
+    if checksum != b"%08x" % zlib.crc32(text):
+        return None
+    try:
+        entry = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    return entry if isinstance(entry, list) and len(entry) > 1 else None
+
+
+def _clean(value: Any, depth: int) -> Any:
+    """Return what JSON can hold of a value: half characters and what is too deep become others."""
+    match value:
+        case None | bool() | float():
+            return value
+        case int():
+            return value if -(2**63) <= value < 2**64 else str(value)
+        case str():
+            text = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            return text.replace("\0", "\ufffd")
+        case Mapping() if depth < _MAX_DEPTH:
+            return {
+                _clean(str(name), depth): _clean(each, depth + 1) for name, each in value.items()
+            }
+        case list() | tuple() if depth < _MAX_DEPTH:
+            return [_clean(each, depth + 1) for each in value]
+        case Mapping() | list() | tuple():
+            return "too deep to be kept"
+        case _:
+            return _clean(str(value), depth)
+
+
+# --- files
+
+
+class Segment:
+    """One file of the journal, as its reader sees it.
+
+    Attributes:
+        path: Where it is.
+        size: So much of it has been written whole.
+        begins: Up to here it repeats calls that had begun before.
+        read_to: So much of it the database has.
+        sealed: Nothing more will be added.
+    """
+
+    def __init__(self, path: Path, size: int = 0, *, sealed: bool = False) -> None:
+        self.path = path
+        self.size = size
+        self.begins = 0
+        self.read_to = 0
+        self.sealed = sealed
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the database has all of it."""
+        return self.read_to >= self.size
+
+    def read(self, max_bytes: int) -> tuple[list[bytes], int]:
+        """Return whole lines from `read_to` on, and where they end.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
+        size = self.size
+        with self.path.open("rb") as file:
+            file.seek(self.read_to)
+            data = file.read(min(max_bytes, size - self.read_to))
+            if data and b"\n" not in data:
+                data += file.read(size - self.read_to - len(data))
+        end = data.rfind(b"\n") + 1
+        if not end:
+            return [], size  # the last line of a process that was killed
+        return data[: end - 1].split(b"\n"), self.read_to + end
+
+
+class _File:
+    """The file that is being written."""
+
+    def __init__(self, path: Path, lines: list[bytes]) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        self._file = os.open(path, flags, 0o600)
+        self.segment = Segment(path)
+        try:
+            if lines:
+                self.append(b"".join(lines))
+            self.segment.begins = self.segment.size
+        except OSError:
+            self.close()
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
+
+    def append(self, data: bytes) -> None:
+        """Add lines, all of them or, with an OSError, none."""
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+            os.fdatasync(self._file)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, self.segment.size)
+            raise
+        self.segment.size += len(data)
+
+    def touch(self) -> None:
+        """Show that its process lives."""
+        with contextlib.suppress(OSError):
+            os.utime(self._file)
+
+    def close(self) -> None:
+        """Add nothing more."""
+        self.segment.sealed = True
+        with contextlib.suppress(OSError):
+            os.close(self._file)
+
+
+class _Order:
+    """What the thread is told beside entries."""
+
+    SEAL: Final = object()
+    CLOSE: Final = object()
+
+
+class Spool:
+    """The journal of this process, and the thread that writes it.
+
+    Args:
+        folder: Where all processes have theirs.
+        counts: To be kept.
+        wake: Called in the thread when there is something new to be read.
+
+    Attributes:
+        problem: Why the disk takes nothing, a sentence; None: it does.
+        segments: The files, the oldest first; the reader removes what the database has.
+        held: Lines that the disk did not take, the oldest first; the reader removes them as well.
+    """
+
+    def __init__(self, folder: Path, counts: Counts, wake: Callable[[], None]) -> None:
+        self.folder = folder
+        self.own = folder / uuid.uuid4().hex
+        self.problem: str | None = None
+        self.segments: deque[Segment] = deque()
+        self.held: deque[bytes] = deque()
+        self._held_bytes = 0
+        self._counts = counts
+        self._wake = wake
+        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._running: dict[str, bytes] = {}
+        self._file: _File | None = None
+        self._number = 0
+        self._lock: int | None = None
+        self._thread = threading.Thread(target=self._run, name="call log journal", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def put(self, kind: str, *parts: Any) -> bool:
+        """Take an entry; False when too many wait. What is given must not be changed any more."""
+        if self._queue.qsize() >= _MAX_WAITING:
+            return False
+        if kind != BEGAN:
+            self._counts.given += 1
+        self._queue.put((kind, parts))
+        return True
+
+    def seal(self) -> None:
+        """Go on in a new file, so that the one so far can be removed."""
+        self._queue.put(_Order.SEAL)
+
+    def close(self, seconds: float) -> bool:
+        """Write all that was given, for so long at most; whether that was enough."""
+        self._queue.put(_Order.CLOSE)
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def read_held(self, lines: int) -> None:
+        """Forget so many held lines, the oldest: the database has them."""
+        for _ in range(lines):
+            self._held_bytes -= len(self.held.popleft())
+
+    def give_back(self) -> None:
+        """Remove the folder, if the database has all; to be called after `close`."""
+        if self._lock is not None:
+            if not self._running and not self.segments:
+                _remove(self.own)
+            os.close(self._lock)
+            self._lock = None
+
+    # --- in the thread
+
+    def _run(self) -> None:
+        while True:
+            orders: set[object] = set()
+            lines = []
+            for each in self._some():
+                if isinstance(each, tuple):
+                    lines.append(self._line(*each))
+                else:
+                    orders.add(each)
+            if lines:
+                self._write(lines)
+                self._wake()
+            elif self._file is not None and self._running:
+                self._file.touch()
+            if orders:
+                self._seal()
+                self._wake()
+            if _Order.CLOSE in orders:
+                return
+
+    def _some(self) -> Iterator[Any]:
+        try:
+            yield self._queue.get(timeout=_HEARTBEAT_SECONDS)
+            for _ in range(_AT_ONCE - 1):
+                yield self._queue.get_nowait()
+        except queue.Empty:
+            pass
+
+    def _line(self, kind: str, parts: tuple[Any, ...]) -> tuple[str, bytes]:
+        line = encode_line(kind, *parts)
+        if kind == BEGAN:
+            self._running[str(parts[0]["session_id"])] = line
+        elif kind == KEEP:
+            self._running.pop(str(parts[0]["session_id"]), None)
+        return kind, line
+
+    def _write(self, lines: list[tuple[str, bytes]]) -> None:
+        try:
+            if self._file is not None and self._file.segment.size > _MAX_FILE_BYTES:
+                self._seal()
+            if self._file is None:
+                # The calls that run are at its top, those that have just begun among them.
+                self._file = self._open()
+                lines = [each for each in lines if each[0] != BEGAN]
+            if lines:
+                self._file.append(b"".join(line for _, line in lines))
+        except OSError as error:
+            self._not_written(lines, error)
+        else:
+            if self.problem is not None:
+                log.info("call_log_journal_written_again")
+            self.problem = None
+
+    def _not_written(self, lines: list[tuple[str, bytes]], error: OSError) -> None:
+        problem = f"The call log's journal {self.folder} cannot be written: {error.strerror}."
+        if self.problem != problem:
+            log.error("call_log_journal_not_written", problem=problem)
+        self.problem = problem
+        if self._file is not None:
+            self._seal()
+        for kind, line in lines:
+            if kind == BEGAN:
+                continue
+            if self._held_bytes + len(line) <= _MAX_HELD_BYTES:
+                self._held_bytes += len(line)
+                self.held.append(line)
+            else:
+                self._counts.settled += 1
+                if kind == KEEP:
+                    self._counts.lost_room += 1
+
+    def _open(self) -> _File:
+        if self._lock is None:
+            self.own.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = _locked(self.own)
+        self._number += 1
+        path = self.own / f"{self._number:08}{_SUFFIX}"
+        file = _File(path, list(self._running.values()))
+        with contextlib.suppress(OSError):
+            _sync_folder(self.own)
+        self.segments.append(file.segment)
+        return file
+
+    def _seal(self) -> None:
+        """End the file; the calls that still run are written into another one first."""
+        before, self._file = self._file, None
+        if before is None:
+            return
+        if self._running:
+            try:
+                self._file = self._open()
+            except OSError as error:
+                # As good as before: what runs stands in the old one.
+                self._file = before if self.problem is None else None
+                log.warning("call_log_journal_not_begun", error=error.strerror)
+        if self._file is not before:
+            before.close()
+
+
+# --- what other processes have left
+
+
+class Left:
+    """The journal of a process that is no more; held locked until it is `finished`.
+
+    Attributes:
+        segments: Its files, the oldest first; the reader removes what the database has.
+        began: Documents of calls that had begun, by session; the reader removes those that ended.
+        last_seen: When the process still lived, as Unix time.
+    """
+
+    def __init__(self, own: Path, lock: int) -> None:
+        self._own = own
+        self._lock = lock
+        paths = sorted(own.glob(f"*{_SUFFIX}"))
+        stats = [path.stat() for path in paths]
+        self.segments = deque(
+            Segment(path, stat.st_size, sealed=True)
+            for path, stat in zip(paths, stats, strict=True)
+        )
+        self.last_seen = max((stat.st_mtime for stat in stats), default=0.0)
+        self.began: dict[str, Mapping[str, Any]] = {}
+        self._paths = paths
+
+    def finished(self) -> None:
+        """Remove it: the database has all."""
+        _remove(self._own)
+        os.close(self._lock)
+
+    def leave(self) -> None:
+        """Leave it to somebody else."""
+        os.close(self._lock)
+
+
+def adopt(folder: Path, own: Path) -> list[Left]:
+    """Take over the journals that nobody holds.
+
+    Args:
+        folder: Where all processes have theirs.
+        own: That of this process.
+    """
+    found = []
+    with contextlib.suppress(OSError):
+        for each in sorted(folder.iterdir()):
+            if each == own or not each.is_dir():
+                continue
+            try:
+                found.append(Left(each, _locked(each, make=False)))
+            except OSError:
+                continue  # somebody holds it, or has just finished it
+    return found
+
+
+def _locked(folder: Path, *, make: bool = True) -> int:
+    """Lock a process' folder.
+
+    Raises:
+        OSError: Somebody holds it, or it is not there any more.
+    """
+    path = folder / _LOCK
+    flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if make else 0)
+    lock = os.open(path, flags, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(lock).st_ino != path.stat().st_ino:
+            raise FileNotFoundError(path)
+    except OSError:
+        os.close(lock)
+        raise
+    return lock
+
+
+def _remove(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        for path in folder.glob(f"*{_SUFFIX}"):
+            path.unlink()
+        (folder / _LOCK).unlink()
+        folder.rmdir()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

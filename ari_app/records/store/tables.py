@@ -1,0 +1,379 @@
+"""What is done in the call log's tables: keeping, telling more, finding, deleting.
+
+Each function works in a transaction of its caller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ari_app.records.store.asking import (
+    CallFilter,
+    Place,
+    number_to_find,
+    numbers_of,
+    terms,
+    words_of,
+)
+from ari_app.records.store.schema import calls, conversations, deleted_calls, early_parts
+
+_MAX_WORDS_BYTES: Final = 400_000
+"""PostgreSQL's index of a call's words takes 1 MiB, and holds more than the words."""
+_LATE: Final = timedelta(days=7)
+"""For so long something is kept that was told of a call which has not come."""
+_ASKED_AT_ONCE: Final = 500
+
+SESSION: Final = "session"
+CONVERSATION: Final = "conversation"
+
+
+@dataclass(frozen=True, slots=True)
+class Amendment:
+    """Something that was told of a call later.
+
+    Attributes:
+        of: `session` or `conversation`: what `key` is the id of.
+        part: Its name in the document.
+    """
+
+    of: str
+    key: str
+    part: str
+    value: Any
+
+
+@dataclass(slots=True)
+class Batch:
+    """What is written together: documents by session, in the order of their coming.
+
+    Attributes:
+        documents: Those of ended calls.
+        lost: Those of calls whose process is gone; one that is kept already wins.
+        amendments: By what they are about; the last one of each.
+    """
+
+    documents: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    lost: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    amendments: dict[tuple[str, str, str], Amendment] = field(default_factory=dict)
+
+
+def columns_of(document: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """Return the row of a call.
+
+    Args:
+        document: Its document; what is missing in it, or of another kind, is no reason not to
+            keep it.
+        now: Stands in for a beginning that cannot be read.
+    """
+    started_at = _moment(document.get("started_at"))
+    ended_at = _moment(document.get("ended_at"))
+    seconds = document.get("seconds")
+    return {
+        "session_id": str(document["session_id"]),
+        **{
+            name: _text(document.get(name))
+            for name in ("direction", "status", "reason", "result", "agent_id", "campaign_id")
+        },
+        "started_at": started_at or ended_at or now,
+        "ended_at": ended_at,
+        "seconds": float(seconds) if isinstance(seconds, int | float) else None,
+        "numbers": numbers_of(document),
+        "words": words_of(document, _MAX_WORDS_BYTES),
+        "document": dict(document),
+    }
+
+
+def conversation_ids(document: Mapping[str, Any]) -> list[str]:
+    """Return the ids of all conversations of a call."""
+    named = [document.get("conversation_id"), *(document.get("conversation_ids") or ())]
+    return list(dict.fromkeys(str(each) for each in named if each))
+
+
+async def write(connection: AsyncConnection, batch: Batch, now: datetime) -> int:
+    """Write a batch: how many calls are new."""
+    wanted = batch.lost | batch.documents
+    keys = {*wanted, *(amendment.key for amendment in batch.amendments.values())}
+    for document in wanted.values():
+        keys.update(conversation_ids(document))
+    gone = await _among(connection, deleted_calls.c.key, keys)
+    known = await _among(connection, calls.c.session_id, wanted)
+    ids: dict[str, int] = {}
+    for session_id, document in wanted.items():
+        if session_id in gone or (session_id not in batch.documents and session_id in known):
+            continue
+        ids[session_id] = await _keep(connection, document, now)
+    if ids:
+        await _join_early(connection, {each: wanted[each] for each in ids}, ids)
+    for amendment in batch.amendments.values():
+        if amendment.key not in gone:
+            await _amend(connection, amendment, now)
+    return len(ids.keys() - known)
+
+
+async def _among(
+    connection: AsyncConnection, column: sa.Column[str], values: Iterable[str]
+) -> set[str]:
+    found: set[str] = set()
+    for some in _chunks(sorted(values)):
+        found.update((await connection.scalars(sa.select(column).where(column.in_(some)))).all())
+    return found
+
+
+def _chunks(values: Sequence[str]) -> Iterable[Sequence[str]]:
+    return (values[n : n + _ASKED_AT_ONCE] for n in range(0, len(values), _ASKED_AT_ONCE))
+
+
+def _insert(connection: AsyncConnection, table: sa.Table) -> Any:
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    return dialect.insert(table)
+
+
+async def _keep(connection: AsyncConnection, document: Mapping[str, Any], now: datetime) -> int:
+    row = columns_of(document, now)
+    insert = _insert(connection, calls).values(row)
+    update = {name: insert.excluded[name] for name in row if name != "session_id"}
+    statement = insert.on_conflict_do_update(index_elements=["session_id"], set_=update)
+    number = int((await connection.execute(statement.returning(calls.c.id))).scalar_one())
+    await connection.execute(sa.delete(conversations).where(conversations.c.call_id == number))
+    named = [{"conversation_id": each, "call_id": number} for each in conversation_ids(document)]
+    if named:
+        await connection.execute(sa.insert(conversations), named)
+    return number
+
+
+async def _join_early(
+    connection: AsyncConnection,
+    documents: Mapping[str, Mapping[str, Any]],
+    ids: Mapping[str, int],
+) -> None:
+    """Give calls that have come now what was told of them before."""
+    owners: dict[str, int] = {}
+    for session_id, document in documents.items():
+        owners[session_id] = ids[session_id]
+        owners.update(dict.fromkeys(conversation_ids(document), ids[session_id]))
+    for some in _chunks(list(owners)):
+        early = sa.select(early_parts).where(early_parts.c.key.in_(some)).order_by(early_parts.c.at)
+        found = (await connection.execute(early)).all()
+        for row in found:
+            await _add_part(connection, owners[row.key], row.part, row.value)
+        if found:
+            await connection.execute(sa.delete(early_parts).where(early_parts.c.key.in_(some)))
+
+
+async def _amend(connection: AsyncConnection, amendment: Amendment, now: datetime) -> None:
+    if amendment.of == SESSION:
+        owner = sa.select(calls.c.id).where(calls.c.session_id == amendment.key)
+    else:
+        owner = (
+            sa.select(conversations.c.call_id)
+            .where(conversations.c.conversation_id == amendment.key)
+            .order_by(conversations.c.call_id.desc())
+            .limit(1)
+        )
+    number = (await connection.execute(owner)).scalar()
+    if number is not None:
+        await _add_part(connection, number, amendment.part, amendment.value)
+        return
+    insert = _insert(connection, early_parts).values(
+        of=amendment.of, key=amendment.key, part=amendment.part, value=amendment.value, at=now
+    )
+    await connection.execute(
+        insert.on_conflict_do_update(
+            index_elements=["of", "key", "part"],
+            set_={"value": insert.excluded.value, "at": insert.excluded.at},
+        )
+    )
+
+
+async def _add_part(connection: AsyncConnection, number: int, part: str, value: Any) -> None:
+    before = await connection.scalar(sa.select(calls.c.parts).where(calls.c.id == number))
+    parts = {**(before or {}), part: value}
+    await connection.execute(sa.update(calls).where(calls.c.id == number).values(parts=parts))
+
+
+# --- reading
+
+
+async def find(connection: AsyncConnection, session_id: str) -> dict[str, Any] | None:
+    """Return the document of a call; None: it is not kept."""
+    wanted = sa.select(calls.c.document, calls.c.parts).where(calls.c.session_id == session_id)
+    row = (await connection.execute(wanted)).first()
+    return None if row is None else _whole(row)
+
+
+async def find_conversation(
+    connection: AsyncConnection, conversation_id: str
+) -> dict[str, Any] | None:
+    """Return the document of the call that had a conversation; None: none that is kept."""
+    wanted = (
+        sa.select(calls.c.document, calls.c.parts)
+        .join(conversations, conversations.c.call_id == calls.c.id)
+        .where(conversations.c.conversation_id == conversation_id)
+        .order_by(calls.c.id.desc())
+        .limit(1)
+    )
+    row = (await connection.execute(wanted)).first()
+    return None if row is None else _whole(row)
+
+
+async def some(
+    connection: AsyncConnection,
+    wanted: CallFilter,
+    after: Place | None,
+    limit: int,
+    max_bytes: int,
+) -> tuple[list[dict[str, Any]], Place | None]:
+    """Return calls, the newest first, and the place after them.
+
+    A call that is added, replaced or deleted meanwhile moves no other one, so going on at the place
+    misses none and repeats none.
+
+    Args:
+        connection: In a transaction.
+        wanted: Which calls.
+        after: Where to begin; None: with the newest.
+        limit: So many at most.
+        max_bytes: So much of documents, after which no further call is taken.
+
+    Returns:
+        The place is None when there are no more.
+    """
+    query = (
+        sa.select(
+            calls.c.id,
+            calls.c.started_at,
+            calls.c.parts,
+            sa.cast(calls.c.document, sa.Text).label("text"),
+        )
+        .order_by(calls.c.started_at.desc(), calls.c.id.desc())
+        .limit(limit + 1)
+    )
+    for condition in _conditions(connection, wanted):
+        query = query.where(condition)
+    if after is not None:
+        query = query.where(
+            sa.tuple_(calls.c.started_at, calls.c.id)
+            < sa.tuple_(
+                sa.literal(after.started_at, calls.c.started_at.type), sa.literal(after.row)
+            )
+        )
+    found: list[dict[str, Any]] = []
+    last: Place | None = None
+    taken = 0
+    async with connection.stream(query.execution_options(yield_per=20)) as rows:
+        async for row in rows:
+            if len(found) == limit or taken > max_bytes:
+                return found, last
+            taken += len(row.text)
+            found.append(orjson.loads(row.text) | (row.parts or {}))
+            last = Place(row.started_at, row.id)
+    return found, None
+
+
+def _conditions(connection: AsyncConnection, wanted: CallFilter) -> list[sa.ColumnElement[bool]]:
+    conditions: list[sa.ColumnElement[bool]] = []
+    if wanted.from_ is not None:
+        conditions.append(calls.c.started_at >= wanted.from_)
+    if wanted.to is not None:
+        conditions.append(calls.c.started_at < wanted.to)
+    for name in ("status", "result", "agent_id", "direction", "campaign_id"):
+        value = getattr(wanted, name)
+        if value is not None:
+            conditions.append(calls.c[name] == _text(value))
+    if wanted.number is not None:
+        number = number_to_find(wanted.number)
+        conditions.append(calls.c.numbers.contains(number, autoescape=True) if number else _NONE)
+    if wanted.text is not None:
+        looked_for = terms(wanted.text)
+        if connection.dialect.name == "sqlite":
+            conditions.append(_by_fts5(looked_for))
+        else:
+            conditions += [_by_tsvector(term) for term in looked_for] or [_NONE]
+    return conditions
+
+
+_NONE: Final = sa.false()
+
+
+def _by_fts5(looked_for: Sequence[str]) -> sa.ColumnElement[bool]:
+    if not looked_for:
+        return _NONE
+    index = sa.table("calls_words", sa.column("rowid"), sa.column("calls_words"))
+    phrases = " ".join('"' + term.replace('"', '""') + '"' for term in looked_for)
+    matching = sa.select(index.c.rowid).where(index.c.calls_words.op("MATCH")(phrases))
+    return calls.c.id.in_(matching)
+
+
+def _by_tsvector(term: str) -> sa.ColumnElement[bool]:
+    search: sa.ColumnClause[Any] = sa.column("search", _selectable=calls)
+    return search.op("@@", return_type=sa.Boolean())(
+        sa.func.phraseto_tsquery(sa.literal_column("'simple'::regconfig"), term)
+    )
+
+
+def _whole(row: Any) -> dict[str, Any]:
+    return {**row.document, **(row.parts or {})}
+
+
+# --- deleting
+
+
+async def delete(connection: AsyncConnection, session_id: str, now: datetime) -> bool:
+    """Delete a call, and all that was told of it; False: it is not kept."""
+    wanted = sa.select(calls.c.id, calls.c.document).where(calls.c.session_id == session_id)
+    row = (await connection.execute(wanted)).first()
+    if row is None:
+        return False
+    keys = {session_id, *conversation_ids(row.document)}
+    await connection.execute(sa.delete(calls).where(calls.c.id == row.id))
+    await connection.execute(sa.delete(early_parts).where(early_parts.c.key.in_(keys)))
+    insert = _insert(connection, deleted_calls)
+    await connection.execute(
+        insert.on_conflict_do_nothing(), [{"key": each, "at": now} for each in keys]
+    )
+    return True
+
+
+async def older_than(
+    connection: AsyncConnection, moment: datetime, limit: int
+) -> list[dict[str, Any]]:
+    """Return some of the calls that ended before a moment, the oldest first."""
+    ended = sa.func.coalesce(calls.c.ended_at, calls.c.started_at)
+    wanted = (
+        sa.select(calls.c.document, calls.c.parts)
+        .where(calls.c.started_at < moment, ended < sa.literal(moment, calls.c.ended_at.type))
+        .order_by(calls.c.started_at, calls.c.id)
+        .limit(limit)
+    )
+    return [_whole(row) for row in await connection.execute(wanted)]
+
+
+async def forget_late(connection: AsyncConnection, now: datetime) -> None:
+    """Forget what was told of calls that never came, and which calls were deleted long ago."""
+    await connection.execute(sa.delete(early_parts).where(early_parts.c.at < now - _LATE))
+    await connection.execute(sa.delete(deleted_calls).where(deleted_calls.c.at < now - 5 * _LATE))
+
+
+# --- values
+
+
+def _moment(value: Any) -> datetime | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value).replace("\0", "")

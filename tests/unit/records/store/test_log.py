@@ -1,0 +1,228 @@
+"""The call log over both databases: what is told and what is asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ari_app.records.store import BadCursor, CallFilter, CallLog
+from ari_app.records.store.address import read_address
+from ari_app.records.store.database import Database
+from tests.unit.records.store.documents import NOON, call, turns
+
+
+async def upgraded(url: str) -> str:
+    database = Database(read_address(url))
+    await database.upgrade()
+    await database.close()
+    return url
+
+
+@pytest.fixture
+async def log(url: str, tmp_path: Path) -> AsyncIterator[CallLog]:
+    async with CallLog(await upgraded(url), journal=tmp_path / "journal") as call_log:
+        yield call_log
+
+
+async def kept(log: CallLog, *documents: dict[str, Any]) -> None:
+    for document in documents:
+        log.keep(document)
+    await log.settle()
+
+
+async def ids(log: CallLog, wanted: CallFilter | None = None) -> list[str]:
+    return [each["session_id"] async for each in log.export(wanted or CallFilter())]
+
+
+async def test_a_kept_call_is_found(log: CallLog) -> None:
+    document = call(turns=turns("Zwölf Boxkämpfer", "🙂"), metadata={"b": 1, "a": [None, 0.5]})
+    await kept(log, document)
+    assert await log.find("s1") == document
+    assert list((await log.find("s1") or {})["metadata"]) == ["b", "a"]
+    assert await log.find_conversation("conv_s1") == document
+    assert await log.find("s2") is None
+    assert await log.find_conversation("conv_s2") is None
+    assert (log.counts.written, log.counts.backlog, log.problems()) == (1, 0, [])
+
+
+async def test_the_same_call_again_replaces_it_and_what_was_told_later_stays(log: CallLog) -> None:
+    await kept(log, call(turns=turns("before")))
+    log.amend("s1", "recordings", [{"path": "a.wav"}])
+    await kept(
+        log, call(turns=turns("after"), conversation_ids=["conv_2"], conversation_id="conv_2")
+    )
+    found = await log.find("s1") or {}
+    assert (found["turns"][0]["text"], found["recordings"]) == ("after", [{"path": "a.wav"}])
+    assert await ids(log) == ["s1"]
+    assert await ids(log, CallFilter(text="before")) == []
+    assert await ids(log, CallFilter(text="after")) == ["s1"]
+    assert await log.find_conversation("conv_s1") is None
+    assert await log.find_conversation("conv_2") == found
+    assert log.counts.written == 1
+
+
+async def test_what_is_told_before_its_call_waits_for_it(log: CallLog) -> None:
+    log.amend("s1", "recordings", [])
+    log.amend_conversation("conv_s1", "agent_report", {"cost": 1})
+    log.amend_conversation("conv_s1", "agent_report", {"cost": 2})
+    log.amend_conversation("conv_other", "agent_report", {"cost": 3})
+    await log.settle()
+    await kept(log, call())
+    assert await log.find("s1") == call() | {"recordings": [], "agent_report": {"cost": 2}}
+    log.amend_conversation("conv_s1", "agent_report", {"cost": 4})
+    log.amend("s1", "webhook", None)
+    await log.settle()
+    found = await log.find("s1")
+    assert found == call() | {"recordings": [], "agent_report": {"cost": 4}, "webhook": None}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (CallFilter(), ["s3", "s2", "s1"]),
+        (CallFilter(from_=NOON.replace(minute=1)), ["s3", "s2"]),
+        (CallFilter(to=NOON.replace(minute=1)), ["s1"]),
+        (CallFilter(status="FAILED"), ["s2"]),
+        (CallFilter(result="busy"), ["s3"]),
+        (CallFilter(agent_id="agent_2"), ["s2"]),
+        (CallFilter(direction="out"), ["s3"]),
+        (CallFilter(campaign_id="spring"), ["s3"]),
+        (CallFilter(direction="in", status="COMPLETED"), ["s1"]),
+        (CallFilter(number="030 / 23125-0"), ["s3", "s2", "s1"]),
+        (CallFilter(number="0049 30 23125000"), ["s3", "s2", "s1"]),
+        (CallFilter(number="sip:Alice"), []),
+        (CallFilter(number="ALICE"), ["s2"]),
+        (CallFilter(number="_"), []),
+        (CallFilter(text="strasse MULLER"), ["s1"]),
+        (CallFilter(text='"muller strasse"'), []),
+        (CallFilter(text='"der müller'), ["s1"]),
+        (CallFilter(text="don't"), ["s2"]),
+        (CallFilter(text='x" OR words : y* NEAR('), []),
+        (CallFilter(text="!?"), []),
+        (CallFilter(text=""), []),
+        (CallFilter(text="invoice"), ["s3"]),
+        (CallFilter(text="a\0b"), []),
+        (CallFilter(status="a\0b"), []),
+    ],
+)
+async def test_filters(log: CallLog, wanted: CallFilter, found: list[str]) -> None:
+    await kept(
+        log,
+        call("s1", 0, turns=turns("Straße, sagt der Müller")),
+        call(
+            "s2",
+            1,
+            status="FAILED",
+            agent_id="agent_2",
+            turns=turns("Please don't."),
+            legs=[{"number": "alice"}],
+        ),
+        call(
+            "s3",
+            2,
+            direction="out",
+            result="busy",
+            campaign_id="spring",
+            notes=[{"text": "Asked about an invoice"}],
+        ),
+    )
+    assert await ids(log, wanted) == found
+
+
+async def test_pages_stay_right_while_calls_are_added_replaced_and_deleted(log: CallLog) -> None:
+    # Two began at the same moment.
+    await kept(log, *(call(f"s{n}", n // 2) for n in range(10)))
+    seen: list[str] = []
+    cursor: str | None = None
+    for turn in range(20):
+        page = await log.page(CallFilter(), 3, cursor)
+        seen += [each["session_id"] for each in page.calls]
+        await kept(log, call(f"new{turn}", 100 + turn), call("s0", 0, status="FAILED"))
+        await log.delete(seen[0])
+        cursor = page.cursor
+        if cursor is None:
+            break
+    assert seen == [f"s{n}" for n in reversed(range(10))]
+
+
+@pytest.mark.parametrize(
+    "cursor", ["", "x", "AAAA", "MTIzLjQ=", "MTIzLi00", "ä", "MC45OTk5OTk5OTk5OTk5OTk5OTk5OTk5"]
+)
+async def test_a_cursor_that_no_page_has_given(log: CallLog, cursor: str) -> None:
+    with pytest.raises(BadCursor, match="Begin without one"):
+        await log.page(CallFilter(), 3, cursor)
+
+
+async def test_a_deleted_call_leaves_nothing_and_nothing_comes_back(log: CallLog) -> None:
+    told: list[tuple[str, Any]] = []
+
+    async def forget(session_id: str, document: Any) -> None:
+        told.append((session_id, document["recordings"]))
+
+    log.on_delete.append(forget)
+    log.keep(call(turns=turns("confidential")))
+    log.amend("s1", "recordings", ["a.wav"])
+    assert await log.delete("s1")
+    assert told == [("s1", ["a.wav"])]
+    assert not await log.delete("s1")
+    log.amend_conversation("conv_s1", "agent_report", {"late": True})
+    log.keep(call())
+    await log.settle()
+    assert await ids(log) == []
+    assert await log.find_conversation("conv_s1") is None
+
+
+async def test_a_call_stays_when_its_recording_cannot_be_deleted(log: CallLog) -> None:
+    async def fail(session_id: str, document: Any) -> None:
+        raise PermissionError
+
+    await kept(log, call())
+    log.on_delete.append(fail)
+    with pytest.raises(PermissionError):
+        await log.delete("s1")
+    assert await ids(log) == ["s1"]
+
+
+async def test_whatever_stands_in_a_document_is_kept(log: CallLog) -> None:
+    deep: Any = "end"
+    for _ in range(1000):
+        deep = [deep]
+    odd = {
+        "nul": "a\0b",
+        "half": "\ud800",
+        "nan": float("nan"),
+        "big": 10**40,
+        "deep": deep,
+        "object": object,
+        1: "number",
+    }
+    await kept(log, call("odd", metadata=odd), call("next", 1))
+    await kept(
+        log, {"session_id": "bare"}, call("bent", turns=[1], legs="x", started_at=7, status=4)
+    )
+    assert set(await ids(log)) == {"next", "odd", "bare", "bent"}
+    metadata = (await log.find("odd") or {})["metadata"]
+    assert (metadata["nul"], metadata["half"], metadata["nan"]) == ("a\ufffdb", "\ufffd", None)
+    assert log.counts.lost == 0
+
+
+async def test_a_call_of_10_000_turns_is_kept_and_found_by_what_was_said(log: CallLog) -> None:
+    words = [f"turn{n} " + " ".join(f"w{n}x{m}" for m in range(20)) for n in range(10_000)]
+    await kept(log, call(turns=turns(*words)))
+    assert len((await log.find("s1") or {})["turns"]) == 10_000
+    assert await ids(log, CallFilter(text="turn7")) == ["s1"]
+
+
+async def test_many_ask_and_tell_at_once(log: CallLog) -> None:
+    async def one(n: int) -> None:
+        log.began(call(f"s{n}"))
+        log.keep(call(f"s{n}", n))
+        await log.page(CallFilter(), 5)
+
+    await asyncio.gather(*(one(n) for n in range(100)))
+    await log.settle()
+    assert await ids(log) == [f"s{n}" for n in reversed(range(100))]

@@ -340,7 +340,6 @@ class VoiceBridge:
             None if secret is None else secret.get_secret_value(), self.settings.api_keys_file
         )
         rates = RequestRates(self.settings.api_requests_per_second)
-        dialers = self.way_in(DialerGateway)
         app = build_web_app(
             self,
             keys=keys,
@@ -348,7 +347,7 @@ class VoiceBridge:
             public_url=self.settings.api_public_url,
             number_pattern=self.settings.number_pattern,
             rates=rates,
-            routes=[] if dialers is None else dialers.routes,
+            routes=[route for gateway in self.gateways for route in gateway.routes],
         )
         loop = asyncio.get_running_loop()
         server = self._http = HttpServer(

@@ -170,6 +170,11 @@ class PlayoutBuffer:
         """Nothing is queued, and nothing is fading."""
         return not self._pending and self._closing_frame is None
 
+    @property
+    def has_frame(self) -> bool:
+        """The next frame is there, whole: asked for it now, the queue does not run dry."""
+        return self._closing_frame is not None or self._pending >= self._frame_bytes
+
     def played_ms(self, tag: int) -> float:
         """Return how much of the response being heard, or heard last, was given out; 0 for
         others."""

@@ -507,6 +507,10 @@ class CallSound:
                 for chunk in filled:
                     self._to_agent(chunk)
 
+    @property
+    def has_frame(self) -> bool:
+        return self._uplink is not None and not self._stopped and self.playout.has_frame
+
     def next_frame(self) -> bytes | None:
         if self._uplink is None or self._stopped:
             return None

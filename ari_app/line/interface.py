@@ -17,13 +17,16 @@ The order of things on a line:
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Flag, StrEnum, auto
 from types import MappingProxyType
-from typing import ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 from ari_app.audio.formats import AgentFormats
+
+if TYPE_CHECKING:
+    from aiohttp.web import RouteDef
 
 
 class Status(StrEnum):
@@ -317,6 +320,11 @@ class LineSound(Protocol):
         """Give the agent's next 20 ms at the line's rate; None is silence."""
         ...
 
+    @property
+    def has_frame(self) -> bool:
+        """Whether the next 20 ms are there, whole: they may be taken before their time."""
+        ...
+
     def tick(self) -> None:
         """Count 20 ms, whatever has come; called before the frame of the same moment."""
         ...
@@ -565,9 +573,18 @@ class Arrival:
 
 
 class Gateway(Protocol):
-    """One way in and out."""
+    """One way in and out.
+
+    Attributes:
+        name: Its name in the log.
+    """
 
     name: str
+
+    @property
+    def routes(self) -> Sequence[RouteDef]:
+        """What it serves on the HTTP server, where it checks by itself who comes."""
+        ...
 
     async def run(self, take: Callable[[Arrival], None]) -> None:
         """Take calls in until cancelled; each is handed to `take`, which never raises.

@@ -421,6 +421,7 @@ class MicrophoneGateway:
     """
 
     name = "microphone"
+    routes = ()
     connected = True
 
     def __init__(self, card: SoundCard | None = None) -> None:

@@ -59,6 +59,7 @@ class AsteriskGateway:
     """
 
     name = "asterisk"
+    routes = ()
 
     def __init__(
         self,

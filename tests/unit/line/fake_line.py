@@ -157,6 +157,7 @@ class FakeGateway:
     """
 
     name = "fake"
+    routes = ()
 
     def __init__(self) -> None:
         self.connected = True

@@ -46,6 +46,10 @@ class Sound:
     def heard(self, pcm: bytes) -> None:
         self.bytes_heard += pcm
 
+    @property
+    def has_frame(self) -> bool:
+        return False
+
     def next_frame(self) -> bytes | None:
         return self.frames.pop(0) if self.frames else None
 

@@ -298,6 +298,10 @@ class Sound:
         assert len(pcm) % 2 == 0, "whole samples"
         self.bytes_heard += len(pcm)
 
+    @property
+    def has_frame(self) -> bool:
+        return self.pulled < self.plays
+
     def next_frame(self) -> bytes | None:
         if self.pulled == self.plays:
             return None

@@ -33,6 +33,10 @@ class Sound:
     def heard(self, pcm: bytes) -> None:
         self.came.append(pcm)
 
+    @property
+    def has_frame(self) -> bool:
+        return False
+
     def next_frame(self) -> bytes | None:
         self.asked += 1
         return self.frame

@@ -1,8 +1,9 @@
 """What a call costs: `ari-app serve` between a load generator and a practice agent over TLS.
 
-Three processes. The generator behaves like an Asterisk with N calls and has the kernel note when
-each frame arrives; the agent speaks half of the time; the service in the middle is what is
-measured, by its own CPU clock. N grows until a limit breaks.
+Three processes. The generator behaves like the far end of a line with N calls, such as an Asterisk,
+and notes when each frame arrives, or is played where the far end paces. The agent speaks half of
+the time. The service in the middle is what is measured, by its own CPU clock. N grows until a limit
+breaks.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.lines import way
 from benchmarks.processes import (
     Agent,
     BenchmarkError,
@@ -22,7 +24,6 @@ from benchmarks.processes import (
     Service,
     busy_seconds,
     running_agent,
-    running_load,
     running_service,
     scratch_folder,
 )
@@ -49,6 +50,7 @@ Report = Callable[[str], None]
 class Step:
     """One number of calls, measured."""
 
+    line: str
     agent_format: str
     calls: int
     cpu_percent_per_call: float
@@ -113,8 +115,9 @@ class Conservation:
 
 @dataclass(frozen=True, slots=True)
 class BridgeRun:
-    """All steps with one format of the agent's."""
+    """All steps with one format of the agent's over one kind of line."""
 
+    line: str
     agent_format: str
     steps: list[Step]
     conservation: Conservation | None
@@ -136,11 +139,13 @@ async def measure_format(
     window_seconds: float,
     say: Report,
     *,
+    line: str = "audiosocket",
     settings: dict[str, str] | None = None,
     on_step: Callable[[Service, int], None] | None = None,
 ) -> BridgeRun:
     """Grow the number of calls step by step, and stop after the first step that breaks a limit."""
-    cores = Cores.split()
+    cores, far_end = Cores.split(), way(line)
+    what = f"{line}, {agent_format}"
     done: list[Step] = []
     conservation: Conservation | None = None
     because = "the last step was reached"
@@ -149,14 +154,13 @@ async def measure_format(
         agent = await stack.enter_async_context(
             running_agent(folder, agent_profile(agent_format), cores=cores.others)
         )
-        load = await stack.enter_async_context(running_load(folder, cores=cores.others))
+        load = await stack.enter_async_context(far_end.start(folder, cores.others))
         service = await stack.enter_async_context(
             running_service(
                 folder,
                 {
-                    "ARI_URL": load.url,
-                    "ARI_USERNAME": load.username,
-                    "ARI_PASSWORD": load.password,
+                    **far_end.settings,
+                    **far_end.reach(load),
                     "ELEVENLABS_BASE_URL": agent.url,
                     "ELEVENLABS_CA_FILE": str(agent.authority),
                     "ELEVENLABS_API_KEY": "practice-key",
@@ -169,9 +173,10 @@ async def measure_format(
                 cores=cores.measured,
             )
         )
+        await far_end.meet(load, service)
         running = 0
         for count in steps:
-            say(f"{agent_format}: {count} calls")
+            say(f"{what}: {count} calls")
             await load.post("calls", count=count - running, per_second=_CALLS_PER_SECOND)
             running = count
             joined = await _joined(load, count)
@@ -182,17 +187,19 @@ async def measure_format(
             if on_step is not None:
                 on_step(service, count)
             first = done[0] if done else None
-            step = await _measure(agent_format, count, window_seconds, service, load, agent, first)
+            step = await _measure(
+                line, agent_format, count, window_seconds, service, load, agent, first
+            )
             done.append(step)
             if not step.holds:
                 because = _why(step)
                 break
         if done and done[-1].holds:
-            say(f"{agent_format}: counting what was heard")
+            say(f"{what}: counting what was heard")
             conservation = await _conserve(load, agent)
         await load.end_calls()
         await asyncio.sleep(1.0)
-    return BridgeRun(agent_format, done, conservation, because)
+    return BridgeRun(line, agent_format, done, conservation, because)
 
 
 def _why(step: Step) -> str:
@@ -219,6 +226,7 @@ def _last_words(service: Service) -> str:
 
 
 async def _measure(
+    line: str,
     agent_format: str,
     count: int,
     seconds: float,
@@ -244,6 +252,7 @@ async def _measure(
     memory = service.process.memory_mb()
     per_call = (memory - first.memory_mb) / (count - first.calls) if first else 0.0
     return Step(
+        line=line,
         agent_format=agent_format,
         calls=count,
         cpu_percent_per_call=round(percent[0] / count, 4),

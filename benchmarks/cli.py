@@ -24,11 +24,19 @@ def bench(
     calls: Annotated[
         list[int] | None, typer.Option(help="bridge, flood: only this many calls at once.")
     ] = None,
+    lines: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--line", help="bridge, ear, stall: this way in (audiosocket, websocket); bridge: each."
+        ),
+    ] = None,
 ) -> None:
     """Measure what a call costs and what it sounds like; see docs/performance.md."""
     from benchmarks.command import Options, run
 
-    options = Options(quick, out, tuple(formats or ()), tuple(calls or ()))
+    options = Options(
+        quick, out, tuple(formats or ()), tuple(calls or ()), tuple(lines or ("audiosocket",))
+    )
     uvloop.run(run(names or ["all"], options, Console()))
 
 

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from benchmarks import bridge, ear, flood, parts, stall
 from benchmarks.flood_process import KINDS
+from benchmarks.lines import way
 from benchmarks.machine import describe_machine
 from benchmarks.pictures import draw
 from benchmarks.processes import BenchmarkError
@@ -34,13 +35,15 @@ class Options:
     """How to measure.
 
     `formats` and `calls` narrow *bridge* to some formats and numbers of calls; `calls` is also how
-    many *flood* lets run.
+    many *flood* lets run. `lines` are the ways in that *bridge*, *ear* and *stall* measure; ear and
+    stall take the first.
     """
 
     quick: bool = False
     out: Path = Path("bench-output")
     formats: tuple[str, ...] = ()
     calls: tuple[int, ...] = ()
+    lines: tuple[str, ...] = ("audiosocket",)
 
 
 async def run(
@@ -52,6 +55,8 @@ async def run(
     program does not start; LabError where no Asterisk is to be had.
     """
     options, console = options or Options(), console or Console()
+    for name in options.lines:
+        way(name)
     wanted = NAMES if "all" in names else tuple(dict.fromkeys(names))
     if unknown := [name for name in wanted if name not in NAMES]:
         raise BenchmarkError(f"No benchmark {unknown[0]!r}; there are {', '.join(NAMES)} and all.")
@@ -90,8 +95,9 @@ async def _measure_parts(options: Options, say: Say) -> tuple[Any, str]:
 async def _measure_bridge(options: Options, say: Say) -> tuple[Any, str]:
     window = _QUICK_WINDOW_SECONDS if options.quick else _WINDOW_SECONDS
     runs = [
-        await bridge.measure_format(name, _bridge_steps(options), window, say)
+        await bridge.measure_format(name, _bridge_steps(options), window, say, line=line)
         for name in _formats(options)
+        for line in options.lines
     ]
     plain = _plain(runs)
     for run_, measured in zip(plain, runs, strict=True):
@@ -103,14 +109,18 @@ async def _measure_bridge(options: Options, say: Say) -> tuple[Any, str]:
 
 
 async def _measure_ear(options: Options, say: Say) -> tuple[Any, str]:
-    steps, version = await ear.measure_ear(ear.QUICK_STEPS if options.quick else ear.STEPS, say)
+    steps, version = await ear.measure_ear(
+        ear.QUICK_STEPS if options.quick else ear.STEPS, say, line=options.lines[0]
+    )
     return {"steps": _plain(steps)}, version
 
 
 async def _measure_stall(options: Options, say: Say) -> tuple[Any, str]:
     async with LabAsterisk() as asterisk:
         version = asterisk.version
-    stalls = await stall.measure_stall(_STALL_CALLS, _stall_rounds(options), say)
+    stalls = await stall.measure_stall(
+        _STALL_CALLS, _stall_rounds(options), say, line=options.lines[0]
+    )
     return {"stalls": _plain(stalls)}, version
 
 
@@ -147,7 +157,9 @@ _BENCHMARKS: dict[str, Measure] = {
 }
 _STEPS: dict[str, Callable[[Options], int]] = {
     "parts": lambda options: parts.count_steps(options.quick),
-    "bridge": lambda options: len(_formats(options)) * (len(_bridge_steps(options)) + 1),
+    "bridge": lambda options: (
+        len(options.lines) * len(_formats(options)) * (len(_bridge_steps(options)) + 1)
+    ),
     "ear": lambda options: len(ear.QUICK_STEPS if options.quick else ear.STEPS),
     "stall": _stall_rounds,
     "flood": lambda options: len(KINDS) + 1,

@@ -60,14 +60,17 @@ class EarStep:
 
 
 async def measure_ear(
-    steps: Sequence[tuple[int, float]], say: Callable[[str], None]
+    steps: Sequence[tuple[int, float]],
+    say: Callable[[str], None],
+    *,
+    line: str = "audiosocket",
 ) -> tuple[list[EarStep], str]:
     """Measure each number of calls; the steps, and the version of Asterisk."""
     done: list[EarStep] = []
     version = ""
     for calls, seconds in steps:
         say(f"{calls} calls, {seconds:g} s")
-        async with running_stage(RESPONSES, max_calls=calls + 1) as stage:
+        async with running_stage(RESPONSES, max_calls=calls + 1, line=line) as stage:
             version = stage.asterisk.version
             # A collection in this process would look like a gap at the phones.
             gc.collect()

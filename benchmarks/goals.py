@@ -26,7 +26,7 @@ def goal_rows(results: Mapping[str, Json]) -> Rows:
 
 
 def _bridge_lines(runs: list[Json]) -> Iterator[Line]:
-    by_format = {run["agent_format"]: run["steps"] for run in runs}
+    by_format = {run["agent_format"]: run["steps"] for run in runs if run["line"] == "audiosocket"}
     goals = {"pcm_16000": 0.40, "pcm_8000": 0.30, "ulaw_8000": 0.30}
     for name, goal in goals.items():
         found = [step for step in by_format.get(name, []) if step["calls"] == 100]

@@ -48,7 +48,7 @@ def _bridge(results: Json) -> Figure:
     figure = Figure(figsize=(11, 9))
     (cpu, late), (gaps, memory) = figure.subplots(2, 2)
     for run in results["runs"]:
-        steps, name = run["steps"], run["agent_format"]
+        steps, name = run["steps"], f"{run['line']}, {run['agent_format']}"
         calls = [step["calls"] for step in steps]
         many = [step for step in steps if step["calls"] >= 10]
         cpu.plot(

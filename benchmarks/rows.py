@@ -48,16 +48,45 @@ def bridge_rows(results: Json) -> list[Rows]:
     """The tables of *bridge*."""
     steps = Rows(
         "Bridge: one process, TLS to the agent",
-        ("agent", "calls", "CPU/call", "gaps", "lateness", "lost", "MB/call", "others", "holds"),
+        (
+            "line",
+            "agent",
+            "calls",
+            "CPU/call",
+            "gaps",
+            "lateness",
+            "lost",
+            "MB/call",
+            "others",
+            "holds",
+        ),
         [_step_line(step) for run in results["runs"] for step in run["steps"]],
         "Gaps and lateness in ms: p50/p99/max. Others: how much of its core other programs used.",
     )
     sound = Rows(
         "Bridge: sound of whole conversations, in seconds",
-        ("agent", "it spoke", "callers heard", "worst loss", "callers spoke", "it heard"),
+        ("line", "agent", "it spoke", "callers heard", "worst loss", "callers spoke", "it heard"),
         [_conserved_line(run) for run in results["runs"] if run["conservation"]],
     )
-    return [steps, sound]
+    return [steps, sound, *_compared(results["runs"])]
+
+
+def _compared(runs: list[Json]) -> list[Rows]:
+    """A table of what each line costs against the first, where there are several."""
+    costs: dict[tuple[str, int], dict[str, float]] = {}
+    for run in runs:
+        for step in run["steps"]:
+            of_line = costs.setdefault((run["agent_format"], step["calls"]), {})
+            of_line[run["line"]] = step["cpu_percent_per_call"]
+    first = runs[0]["line"]
+    lines: list[tuple[str, ...]] = [
+        (name, agent, str(calls), f"{cost / of_line[first]:.2f}")
+        for (agent, calls), of_line in costs.items()
+        for name, cost in of_line.items()
+        if name != first and of_line.get(first)
+    ]
+    title = f"Bridge: CPU of a call as a part of what it costs over {first}"
+    return [Rows(title, ("line", "agent", "calls", "part"), lines)] if lines else []
 
 
 def ear_rows(results: Json) -> list[Rows]:
@@ -180,6 +209,7 @@ def _resampler_line(figures: Json) -> tuple[str, ...]:
 def _step_line(step: Json) -> tuple[str, ...]:
     lost = step["missing_frames"] + step["surplus_frames"] + step["lost_lines"]
     return (
+        step["line"],
         step["agent_format"],
         str(step["calls"]),
         f"{step['cpu_percent_per_call']:.3f} %",
@@ -203,6 +233,7 @@ def _verdict(step: Json) -> str:
 def _conserved_line(run: Json) -> tuple[str, ...]:
     sound = run["conservation"]
     return (
+        run["line"],
         run["agent_format"],
         f"{sound['agent_spoke_seconds']:.2f}",
         f"{sound['callers_heard_seconds']:.2f}",

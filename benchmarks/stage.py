@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.heard import Packets
+from benchmarks.lines import way
 from benchmarks.marked import MarkedVoice, sweep
 from benchmarks.processes import (
     BenchmarkError,
@@ -109,8 +110,14 @@ async def running_stage(
     *,
     agent_format: str = "pcm_16000",
     max_calls: int = 60,
+    line: str = "audiosocket",
 ) -> AsyncIterator[Stage]:
-    """Start everything; the agent gives responses of these lengths in turn, again and again."""
+    """Start everything; the agent gives responses of these lengths in turn, again and again.
+
+    Raises BenchmarkError for a line that no Asterisk has.
+    """
+    if not way(line).in_asterisk:
+        raise BenchmarkError(f"Asterisk is not the far end of {line!r}.")
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(scratch_folder())
         certificate = make_certificate(folder)
@@ -131,6 +138,7 @@ async def running_stage(
             running_service(
                 folder,
                 {
+                    **way(line).settings,
                     "ARI_URL": asterisk.ari_url,
                     "ARI_USERNAME": asterisk.ari_username,
                     "ARI_PASSWORD": asterisk.ari_password,

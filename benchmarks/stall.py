@@ -42,10 +42,12 @@ class Stall:
     """Sound that the agent has received less than the time asks for, at the end."""
 
 
-async def measure_stall(calls: int, rounds: int, say: Callable[[str], None]) -> list[Stall]:
+async def measure_stall(
+    calls: int, rounds: int, say: Callable[[str], None], *, line: str = "audiosocket"
+) -> list[Stall]:
     """Let some calls talk, and stall the service once in each round."""
     found: list[Stall] = []
-    async with running_stage((RESPONSE_SECONDS,), max_calls=calls + 1) as stage:
+    async with running_stage((RESPONSE_SECONDS,), max_calls=calls + 1, line=line) as stage:
         gc.collect()
         gc.freeze()
         callers = [await stage.call(number) for number in range(calls)]

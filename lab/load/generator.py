@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from array import array
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
-from uuid import UUID
+from typing import Any, Protocol
+from uuid import UUID, uuid4
 
 import numpy as np
 
 from audiosocket.frames import FRAME_MS, LineFormat
 from lab.load.events import Channel, Json
 from lab.load.line import LoadLine
+from lab.load.media_socket import MediaChannel
 from lab.load.ticker import Ticker
 from lab.load.timing import spread, summarise
-from lab.load.voice import TalkPattern, render_messages
+from lab.load.voice import TalkPattern, render_frames, render_messages
+from lab.load.websocket_line import WebSocketLine
 from lab.load.world import Refused, World
 
 _SPREAD_STEP = 0.618034
@@ -25,12 +28,38 @@ _SPREAD_STEP = 0.618034
 _MAX_CALLS = 5000
 
 
+class Line(Protocol):
+    """One call's media at the far end, of whatever kind.
+
+    Attributes:
+        arrivals: When each frame came, or was played where the far end paces, in ns on the wall
+            clock, since `begin_window`.
+        voiced_frames, frames_sent: Frames heard that were not silence, and frames said.
+        talking: The caller is heard.
+    """
+
+    arrivals: array[int]
+    voiced_frames: int
+    frames_sent: int
+    talking: bool
+
+    def talk(self) -> None: ...
+
+    def be_quiet(self) -> None: ...
+
+    def begin_window(self) -> None: ...
+
+    def tick(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
 @dataclass(slots=True)
 class Call:
     """One caller."""
 
     channel_id: str
-    line: LoadLine | None = None
+    line: Line | None = None
     released: bool = False
     """The application has let it go on in the dialplan."""
 
@@ -53,7 +82,9 @@ class LoadGenerator:
         self._publish = publish
         self._pattern = pattern or TalkPattern()
         self._voices: dict[LineFormat, tuple[bytes, ...]] = {}
-        self._lines: dict[str, LoadLine] = {}
+        self._frames: dict[int, tuple[bytes, ...]] = {}
+        self._lines: dict[str, Line] = {}
+        self._sockets: dict[str, MediaChannel] = {}
         self._closed_lines: Counter[str] = Counter()
         self._started = 0
         self._ticker = Ticker()
@@ -169,6 +200,38 @@ class LoadGenerator:
         )
         return channel
 
+    def await_media(self, channel_id: str, fmt: LineFormat) -> tuple[Channel, str]:
+        """`POST /channels/externalMedia` for chan_websocket: wait for the application.
+
+        Returns:
+            The channel, and the id that its WebSocket is asked for by.
+        """
+        world = self.world
+        channel = world.await_media(channel_id, timestamp())
+        connection_id = str(uuid4())
+        socket = MediaChannel(
+            channel_id,
+            connection_id,
+            format=fmt.name,
+            frame_bytes=fmt.frame_bytes,
+            connected=lambda: self._publish(world.media_starts(channel_id, timestamp())),
+            ended=lambda cause: self._socket_ended(socket, cause),
+        )
+        self._sockets[connection_id] = socket
+        if (frames := self._frames.get(fmt.rate_hz)) is None:
+            frames = self._frames[fmt.rate_hz] = render_frames(self._pattern, fmt.rate_hz)
+        line = self._lines[channel_id] = WebSocketLine(socket, frames, offset=self._offset())
+        self._ticker.add(channel_id, line.tick)
+        return channel, connection_id
+
+    def find_socket(self, connection_id: str) -> MediaChannel | None:
+        """Return the channel whose WebSocket has this id."""
+        return self._sockets.get(connection_id)
+
+    def _socket_ended(self, socket: MediaChannel, cause: int) -> None:
+        self._sockets.pop(socket.connection_id, None)
+        self._line_closed(socket.channel_id, f"cause_{cause}", cause)
+
     def joined(self, channel_id: str) -> None:
         """A channel has entered a bridge: when both are in it, the caller is heard."""
         ids = {channel_id, *(peer.id for peer in self.world.peers(channel_id))}
@@ -210,12 +273,12 @@ class LoadGenerator:
             self._voices[fmt] = render_messages(self._pattern, fmt)
         return self._voices[fmt]
 
-    def _line_closed(self, channel_id: str, reason: str) -> None:
+    def _line_closed(self, channel_id: str, reason: str, cause: int = 16) -> None:
         self._closed_lines[reason] += 1
         self._ticker.remove(channel_id)
         self._lines.pop(channel_id, None)
         if channel_id in self.world.channels:
-            self._publish(self.world.channel_ends(channel_id, timestamp()))
+            self._publish(self.world.channel_ends(channel_id, timestamp(), cause))
 
 
 def timestamp() -> str:

@@ -7,7 +7,7 @@ import base64
 import hmac
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import orjson
 from aiohttp import WSMsgType, web
@@ -16,13 +16,14 @@ from ari_app.checks.asterisk import REQUIRED, TIMING, USEFUL
 from audiosocket.frames import LineFormat
 from lab.load.events import Json, asterisk_info, event, module_json
 from lab.load.generator import LoadGenerator, timestamp
+from lab.load.media_socket import MEDIA_PATH, MediaChannel, MediaSocket
 from lab.load.voice import TalkPattern
 from lab.load.world import Refused
 
 Socket = web.WebSocketResponse[Literal[False]]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-MODULES = (*REQUIRED, *USEFUL, TIMING[0])
+MODULES = (*REQUIRED, *USEFUL, TIMING[0], "chan_websocket.so", "res_websocket_client.so")
 
 _MAX_WAITING_EVENTS = 100_000
 
@@ -42,6 +43,7 @@ class LoadServer:
         self._authorization = f"Basic {token}".encode()
         self._pattern = pattern
         self._runner: web.AppRunner | None = None
+        self._listening: asyncio.Server | None = None
         self._listener: asyncio.Queue[bytes] | None = None
         self._sockets: set[Socket] = set()
         self._starting: set[asyncio.Task[None]] = set()
@@ -61,14 +63,20 @@ class LoadServer:
         app.add_routes(self._routes())
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
-        await web.TCPSite(self._runner, host, port, backlog=1024).start()
-        return f"http://{host}:{self._runner.addresses[0][1]}"
+        http, generator = self._runner.server, self._generator
+        assert http is not None, "it has been set up"
+        self._listening = await asyncio.get_running_loop().create_server(
+            lambda: _Door(http, generator.find_socket), host, port, backlog=1024
+        )
+        return f"http://{host}:{self._listening.sockets[0].getsockname()[1]}"
 
     async def close(self) -> None:
         """End every call and stop. May be called twice."""
         runner, self._runner = self._runner, None
         if runner is None:
             return
+        if self._listening is not None:
+            self._listening.close()
         for task in tuple(self._starting):
             task.cancel()
         await asyncio.gather(*self._starting, return_exceptions=True)
@@ -162,6 +170,13 @@ class LoadServer:
             fmt = LineFormat.by_name(given.get("format", ""))
         except ValueError:
             raise Refused(500, "An internal error prevented this request") from None
+        if given.get("transport") == "websocket":
+            if given.get("connection_type") != "server" or given.get("transport_data") != "f(json)":
+                raise Refused(400, "external_host must be a valid websocket_client connection id.")
+            waiting, name = self.generator.await_media(given.get("channelId", ""), fmt)
+            return _json(
+                waiting.to_json() | {"channelvars": {"MEDIA_WEBSOCKET_CONNECTION_ID": name}}
+            )
         channel = await self.generator.open_media(
             given.get("channelId", ""), given.get("external_host", ""), fmt, given.get("data", "")
         )
@@ -261,6 +276,32 @@ class LoadServer:
         # The figures cost some hundred milliseconds, in which callers would fall silent.
         report = await asyncio.to_thread(self.generator.report())
         return _json(report | {"cpu_seconds": time.process_time()})
+
+
+class _Door(asyncio.Protocol):
+    """Asterisk has ARI and media at one port: the first line of a connection says which it is.
+
+    Args:
+        http: Makes the protocol of a connection of ARI's.
+        find: Finds the channel that a WebSocket is for.
+    """
+
+    def __init__(
+        self,
+        http: Callable[[], asyncio.BaseProtocol],
+        find: Callable[[str], MediaChannel | None],
+    ) -> None:
+        self._http, self._find = http, find
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        is_media = data.startswith(f"GET {MEDIA_PATH}".encode())
+        inside = MediaSocket(self._find) if is_media else cast(asyncio.Protocol, self._http())
+        self._transport.set_protocol(inside)
+        inside.connection_made(self._transport)
+        inside.data_received(data)
 
 
 async def _send_events(socket: Socket, queue: asyncio.Queue[bytes]) -> None:

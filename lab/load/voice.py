@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from audiosocket.frames import FRAME_MS, LineFormat, audio_header
+from audiosocket.frames import FRAME_MS, SAMPLE_BYTES, LineFormat, audio_header
 from lab.practice_agent.voice import BuiltInVoice
 
 _TEXT = "I would like to know when my parcel will arrive, it was sent on Monday morning. "
@@ -30,16 +30,22 @@ class TalkPattern:
 def render_messages(pattern: TalkPattern, fmt: LineFormat) -> tuple[bytes, ...]:
     """One period as AudioSocket messages of 20 ms, ready to be written."""
     header = audio_header(fmt.kind, fmt.frame_bytes)
+    return tuple(header + frame for frame in render_frames(pattern, fmt.rate_hz))
+
+
+def render_frames(pattern: TalkPattern, rate_hz: int) -> tuple[bytes, ...]:
+    """One period as 16-bit PCM, in frames of 20 ms."""
+    samples = rate_hz * FRAME_MS // 1000
     generator = np.random.default_rng(1)
     frames = [round(seconds * 1000 / FRAME_MS) for seconds in _parts(pattern)]
     pause = generator.integers(
-        -_NOISE_AMPLITUDE, _NOISE_AMPLITUDE, frames[0] * fmt.frame_samples, endpoint=True
+        -_NOISE_AMPLITUDE, _NOISE_AMPLITUDE, frames[0] * samples, endpoint=True
     ).astype("<i2")
-    speech = BuiltInVoice().speak(_TEXT, fmt.rate_hz)
-    talk = np.resize(speech, frames[1] * fmt.frame_samples).astype("<i2")
+    speech = BuiltInVoice().speak(_TEXT, rate_hz)
+    talk = np.resize(speech, frames[1] * samples).astype("<i2")
     pcm = pause.tobytes() + talk.tobytes()
-    size = fmt.frame_bytes
-    return tuple(header + pcm[start : start + size] for start in range(0, len(pcm), size))
+    size = samples * SAMPLE_BYTES
+    return tuple(pcm[start : start + size] for start in range(0, len(pcm), size))
 
 
 def _parts(pattern: TalkPattern) -> tuple[float, float]:

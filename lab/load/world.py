@@ -12,6 +12,7 @@ from lab.load.events import Bridge, Channel, Json, event
 
 _AST_CAUSE_NORMAL = 16
 _SOFT_HANGUP_BY_REQUEST = 32
+_CAUSES = {16: "Normal Clearing", 19: "User alerting, no answer", 38: "Network out of order"}
 
 
 class Refused(Exception):
@@ -106,7 +107,7 @@ class World:
         )
         return [request, *self.channel_ends(channel_id, now)]
 
-    def channel_ends(self, channel_id: str, now: str) -> list[Json]:
+    def channel_ends(self, channel_id: str, now: str, cause: int = _AST_CAUSE_NORMAL) -> list[Json]:
         """A channel ends by itself, as a media channel does when its server closes."""
         channel = self.channels.get(channel_id)
         if channel is None:
@@ -119,8 +120,8 @@ class World:
             self._event(
                 "ChannelDestroyed",
                 now,
-                cause=_AST_CAUSE_NORMAL,
-                cause_txt="Normal Clearing",
+                cause=cause,
+                cause_txt=_CAUSES.get(cause, "Unknown"),
                 channel=channel,
             )
         )
@@ -169,18 +170,18 @@ class World:
         return self._leave_bridge(channel, now)
 
     def open_media(self, channel_id: str, target: str, uuid: str, now: str) -> Channel:
-        """Make a media channel, which is not in Stasis before `media_starts`."""
+        """Make an AudioSocket channel, which is not in Stasis before `media_starts`."""
+        return self._open_media(channel_id, f"AudioSocket/{target}-{uuid}", (uuid,), now)
+
+    def await_media(self, channel_id: str, now: str) -> Channel:
+        """Make a chan_websocket channel, which is not in Stasis before `media_starts`."""
+        # The name is an address in memory, and comes again.
+        return self._open_media(channel_id, "WebSocket/INCOMING/0x7f8d34002970", (), now)
+
+    def _open_media(self, channel_id: str, name: str, args: tuple[str, ...], now: str) -> Channel:
         if channel_id in self.channels:
             raise Refused(500, "An internal error prevented this request from being handled")
-        channel = Channel(
-            channel_id,
-            f"AudioSocket/{target}-{uuid}",
-            "Down",
-            now,
-            self.app,
-            args=(uuid,),
-            is_media=True,
-        )
+        channel = Channel(channel_id, name, "Down", now, self.app, args=args, is_media=True)
         self.channels[channel_id] = channel
         return channel
 
@@ -189,8 +190,10 @@ class World:
         channel = self.channels.get(channel_id)
         if channel is None:
             return []
-        uuid = channel.args[0]
-        dialstring = channel.name.removeprefix("AudioSocket/").replace(f"-{uuid}", f"/{uuid}")
+        _, _, dialstring = channel.name.partition("/")
+        if channel.args:
+            uuid = channel.args[0]
+            dialstring = dialstring.replace(f"-{uuid}", f"/{uuid}")
         dial: Json = {"forward": "", "dialstring": dialstring}
         events = [self._event("Dial", now, dialstatus="", **dial, peer=channel)]
         channel.state = "Up"

@@ -30,6 +30,7 @@ MACHINE = {
 
 def a_step(agent_format: str = "pcm_16000", calls: int = 100, **changes: Any) -> Step:
     values: dict[str, Any] = {
+        "line": "audiosocket",
         "agent_format": agent_format,
         "calls": calls,
         "cpu_percent_per_call": 0.25,
@@ -65,8 +66,10 @@ def as_json(step: Step) -> dict[str, Any]:
 
 def bridge(*steps: Step) -> dict[str, Any]:
     chosen = steps or (a_step(calls=1), a_step())
-    run = BridgeRun("pcm_16000", [], Conservation(10.0, 10.0, 20.0, 20.0, 0.0, 0), "done")
-    quiet = BridgeRun("ulaw_8000", [], None, "a limit broke")
+    run = BridgeRun(
+        "audiosocket", "pcm_16000", [], Conservation(10.0, 10.0, 20.0, 20.0, 0.0, 0), "done"
+    )
+    quiet = BridgeRun("audiosocket", "ulaw_8000", [], None, "a limit broke")
     return {
         "runs": [
             asdict(run) | {"steps": [as_json(step) for step in chosen]},

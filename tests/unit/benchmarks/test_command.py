@@ -5,6 +5,7 @@ import io
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +45,17 @@ async def test_a_run_shows_a_table_and_leaves_json_and_a_picture(
 async def test_a_name_that_there_is_not_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BenchmarkError, match="parts, bridge, ear, stall, flood"):
         await run(["speed"], Options(out=tmp_path))
+    with pytest.raises(BenchmarkError, match="audiosocket, websocket"):
+        await run(["bridge"], Options(out=tmp_path, lines=("smoke",)))
 
 
 def test_each_benchmark_says_how_many_steps_it_takes() -> None:
     for quick in (True, False):
         for name in command.NAMES:
             assert command._STEPS[name](Options(quick=quick)) > 0
-    assert command._STEPS["bridge"](Options(formats=("pcm_8000",), calls=(1, 2))) == 3
+    one = Options(formats=("pcm_8000",), calls=(1, 2))
+    assert command._STEPS["bridge"](one) == 3
+    assert command._STEPS["bridge"](replace(one, lines=("audiosocket", "websocket"))) == 6
     assert count_steps(quick=True) < count_steps(quick=False)
 
 

@@ -47,6 +47,15 @@ def test_a_limit_that_the_load_broke_is_not_ours() -> None:
     assert samples.a_step(generator_late_p99_ms=6.0).generator_is_bottleneck
 
 
+def test_lines_are_compared_with_the_first() -> None:
+    results = samples.bridge()
+    assert len(ROWS["bridge"](results)) == 2, "nothing to compare"
+    other = results["runs"][0] | {"line": "websocket"}
+    other["steps"] = [step | {"cpu_percent_per_call": 0.15} for step in other["steps"]]
+    table = ROWS["bridge"](results | {"runs": [*results["runs"], other]})[-1]
+    assert ("websocket", "pcm_16000", "100", "0.60") in table.lines
+
+
 def test_a_flood_that_calls_notice_is_told() -> None:
     noticed = samples.a_flood(gap_p99_ms=30.0)
     disturbed = samples.a_flood("garbage", gap_p99_ms=31.0, others_percent=80.0)

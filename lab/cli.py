@@ -35,10 +35,13 @@ def demo(
     keep: Annotated[
         bool, typer.Option(help="Go on afterwards, so that your own softphone can call.")
     ] = False,
+    way: Annotated[
+        str, typer.Option(help="Who brings the caller, as in DIALER_TYPE: asterisk.")
+    ] = "asterisk",
 ) -> None:
     """Place a real call through a real Asterisk to the practice agent, and show it."""
     from ari_app.process.logs import set_up_logging
     from lab.demo import DemoOptions, run_demo
 
     set_up_logging("WARNING")
-    uvloop.run(run_demo(DemoOptions(out_dir=out, keep=keep), Console()))
+    uvloop.run(run_demo(DemoOptions(out_dir=out, keep=keep, way=way), Console()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,16 +14,14 @@ from rich.console import Console
 from ari_app.bridge import VoiceBridge
 from ari_app.control.http.models import Readiness
 from ari_app.settings import Settings, load_settings
-from lab.asterisk import LabAsterisk, LabError
+from lab.asterisk import LabError
 from lab.demo import scene
 from lab.demo.progress import Steps
 from lab.demo.transcript import LiveTranscript
 from lab.demo.voice import agent_voice
+from lab.demo.ways import Way
 from lab.practice_agent import PracticeAgent, PracticeConfig
-from lab.softphone import Phone
 
-EXTENSION = "100"
-"""Leads to the application in the lab's dialplan."""
 READY_SECONDS = 10.0
 
 _API_KEY = "practice"
@@ -35,57 +33,41 @@ _DRAIN_SECONDS = 2.0
 class Parts:
     """What the demonstration drives and watches."""
 
-    asterisk: LabAsterisk
+    way: Way
     bridge: VoiceBridge
-    phone: Phone
     transcript: LiveTranscript
-
-    @property
-    def target(self) -> str:
-        """What a phone dials to reach the agent."""
-        return f"sip:{EXTENSION}@{self.asterisk.sip_host}:{self.asterisk.sip_port}"
 
 
 @asynccontextmanager
-async def running(agent_id: str, console: Console) -> AsyncIterator[Parts]:
+async def running(way: Way, agent_id: str, console: Console) -> AsyncIterator[Parts]:
     """Start everything, and stop it in any case.
 
     Raises:
-        LabError: Asterisk cannot be had or does not start, or the service does not find it.
+        LabError: What brings the caller cannot be had or does not start, or the service does not
+            find it.
         AppError: The service cannot be set up.
     """
     steps = Steps(console)
     async with AsyncExitStack() as stack:
         transcript = LiveTranscript(console)
-        with steps.step("Asterisk") as step:
-            asterisk = await stack.enter_async_context(LabAsterisk(progress=step.report))
-            step.result = (
-                f"{release(asterisk.version)}, SIP on {asterisk.sip_host}:{asterisk.sip_port}"
-            )
+        ways_settings = await way.prepare(stack, steps)
         with steps.step("Practice agent") as step:
             voice = agent_voice()
             config = PracticeConfig(book=scene.agents(), api_key=SecretStr(_API_KEY))
             agent = await stack.enter_async_context(PracticeAgent(config, voice=voice))
             step.result = agent.base_url
         with steps.step("Voice bridge") as step:
-            settings = bridge_settings(asterisk, agent.base_url, agent_id)
+            settings = bridge_settings(ways_settings, agent.base_url, agent_id)
             bridge = await stack.enter_async_context(_serving(settings, transcript))
-            step.result = "AudioSocket on {}:{}".format(*bridge.audiosocket_address)
-        with steps.step("Softphone") as step:
-            phone = await stack.enter_async_context(Phone(username="caller"))
-            step.result = phone.uri
-        yield Parts(asterisk, bridge, phone, transcript)
+            step.result = way.listens(bridge)
+        await way.connect(bridge, stack, steps)
+        yield Parts(way, bridge, transcript)
 
 
-def bridge_settings(asterisk: LabAsterisk, agent_url: str, agent_id: str) -> Settings:
+def bridge_settings(ways_settings: Mapping[str, object], agent_url: str, agent_id: str) -> Settings:
     """Settings that owe nothing to the environment, where a real account may be set up."""
     defaults = {name: field.default for name, field in Settings.model_fields.items()}
     ours = {
-        "ari_url": asterisk.ari_url,
-        "ari_username": asterisk.ari_username,
-        "ari_password": asterisk.ari_password,
-        "ari_app": asterisk.app,
-        "audiosocket_bind": "127.0.0.1:0",
         "api_bind": "127.0.0.1:0",
         "elevenlabs_base_url": agent_url,
         "elevenlabs_api_key": _API_KEY,
@@ -93,12 +75,7 @@ def bridge_settings(asterisk: LabAsterisk, agent_url: str, agent_id: str) -> Set
         "drain_timeout_seconds": _DRAIN_SECONDS,
         "database_url": "",
     }
-    return load_settings(None, **(defaults | ours))
-
-
-def release(version: str) -> str:
-    """The short form of Asterisk's version: `22.10.1` of `22.10.1+dfsg`."""
-    return version.partition("+")[0].partition("~")[0]
+    return load_settings(None, **(defaults | ours | dict(ways_settings)))
 
 
 @asynccontextmanager

@@ -22,7 +22,7 @@ _ENDED_BY = {
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """What the call left behind. Times are seconds since the INVITE."""
+    """What the call left behind. Times are seconds since it was dialled."""
 
     recording: Path
     """Stereo: the caller on the left, the agent on the right."""
@@ -37,11 +37,13 @@ class DemoResult:
     agent_delay_s: float
     """How much silence the agent itself waits for before it answers."""
     transcript: tuple[Entry, ...] = field(repr=False)
+    begins: str = "INVITE"
+    """What dialling sends."""
 
     def marks(self) -> list[Mark]:
         """The moments of set-up and end, for the picture."""
         moments = [
-            (0.0, "INVITE at"),
+            (0.0, f"{self.begins} at"),
             (self.ringing_s, "ringing after"),
             (self.answered_s, "answered after"),
             (self.analysis.greeting_s, "greeting heard after"),
@@ -54,7 +56,7 @@ class DemoResult:
         analysis, heard = self.analysis, self.heard
         responses = (reply.seconds for reply in analysis.replies)
         silences = (barge_in.seconds for barge_in in analysis.barge_ins)
-        rows = [("INVITE to answer", _ms(self.answered_s))]
+        rows = [(f"{self.begins} to answer", _ms(self.answered_s))]
         if analysis.greeting_s is not None:
             rows.append(("answer to greeting", _ms(analysis.greeting_s - self.answered_s)))
         rows += _each("response time", responses)

@@ -18,13 +18,14 @@ from lab.demo.caller import ScriptedCaller
 from lab.demo.captions import agent_captions, caller_captions
 from lab.demo.keep import until_told_to_stop
 from lab.demo.logfile import log_to
-from lab.demo.parts import Parts, release, running
+from lab.demo.parts import Parts, running
 from lab.demo.picture import CallPicture, draw
 from lab.demo.result import DemoResult
 from lab.demo.tracks import heard_pieces, lay_out, said_pieces, write_stereo
 from lab.demo.transcript import LiveTranscript
 from lab.demo.voice import caller_voice, spoken
-from lab.softphone import Call, CallFailed, Ending
+from lab.demo.ways import Telephone, Way, way_named
+from lab.softphone import CallFailed, Ending
 from lab.softphone.codec import RATE_HZ
 
 ANSWER_SECONDS = 15.0
@@ -43,12 +44,14 @@ class DemoOptions:
             after the last one; when there are fewer, the caller does.
         agent_id: An agent of the practice agent's book, or the scene's own.
         keep: Keep everything running after the call, for a person's own softphone, until Ctrl-C.
+        way: Who brings the caller, by its name in `DIALER_TYPE`.
     """
 
     out_dir: Path = Path("demo-output")
     turns: int | None = None
     agent_id: str = scene.AGENT_ID
     keep: bool = False
+    way: str = "asterisk"
 
     def __post_init__(self) -> None:
         if self.turns is not None and not 1 <= self.turns <= len(scene.CALLER):
@@ -66,6 +69,7 @@ async def run_demo(options: DemoOptions, console: Console) -> DemoResult:
         AppError: The service cannot be set up.
     """
     recording, picture, log = (options.out_dir / name for name in RESULTS)
+    way = way_named(options.way)
     try:
         options.out_dir.mkdir(parents=True, exist_ok=True)
         for path in (recording, picture, log):
@@ -73,9 +77,9 @@ async def run_demo(options: DemoOptions, console: Console) -> DemoResult:
         log.touch()
     except OSError as error:
         raise LabError(f"{options.out_dir} cannot be written: {error.strerror}.") from None
-    console.print(_opening(options), soft_wrap=True)
+    console.print(_opening(way, options), soft_wrap=True)
     with log_to(log):
-        async with running(options.agent_id, console) as parts:
+        async with running(way, options.agent_id, console) as parts:
             result = await _demonstrate(parts, options, console)
             if options.keep:
                 await _stay(parts, console)
@@ -83,9 +87,9 @@ async def run_demo(options: DemoOptions, console: Console) -> DemoResult:
     return result
 
 
-def _opening(options: DemoOptions) -> Text:
+def _opening(way: Way, options: DemoOptions) -> Text:
     return Text.assemble(
-        ("A telephone calls an agent, through a real Asterisk.\n", "bold"),
+        (f"{way.opening}\n", "bold"),
         "You read what both say and find a recording and a picture of it in "
         f"{options.out_dir}/ (1 MB).\n"
         "It takes 40 seconds and costs nothing: everything runs on this machine, on 127.0.0.1, and "
@@ -106,11 +110,11 @@ async def _demonstrate(parts: Parts, options: DemoOptions, console: Console) -> 
     voice = caller_voice()
     sounds = await asyncio.to_thread(lambda: [spoken(voice, line.text) for line in lines])
 
-    console.print(Text(f"\nCalling {parts.target}\n", style="bold"))
-    call = await parts.phone.dial(parts.target)
+    console.print(Text(f"\nCalling {parts.way.number}\n", style="bold"))
+    call = await parts.way.dial()
     transcript.start_at(call.started_at)
     caller = ScriptedCaller(call, lines, sounds, on_speaking=transcript.caller_speaks)
-    await _answered(call, log)
+    await _answered(call, parts.way, log)
     ending = await _converse(caller, transcript, log)
     await _service_ended(transcript, log)
     transcript.start_at(None)
@@ -124,24 +128,25 @@ async def _demonstrate(parts: Parts, options: DemoOptions, console: Console) -> 
         log=log,
         analysis=analyse(said, heard, RATE_HZ),
         heard=call.stats(),
-        ringing_s=next((p.at - call.started_at for p in call.progress), None),
+        ringing_s=None if call.rung_at is None else call.rung_at - call.started_at,
         answered_s=call.answered_at - call.started_at,
         ended_s=seconds,
         ending=ending,
         agent_delay_s=scene.own_delay_s(options.agent_id),
         transcript=tuple(transcript.entries),
+        begins=parts.way.begins,
     )
-    await asyncio.to_thread(write_results, result, said, heard, release(parts.asterisk.version))
+    await asyncio.to_thread(write_results, result, said, heard, parts.way.chain)
     _show(result, console)
     return result
 
 
-async def _answered(call: Call, log: Path) -> None:
+async def _answered(call: Telephone, way: Way, log: Path) -> None:
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             await call.answered()
     except CallFailed as error:
-        raise LabError(f"Asterisk did not connect the call ({error}); see {log}.") from None
+        raise LabError(f"{way.far_side} did not connect the call ({error}); see {log}.") from None
     except TimeoutError:
         raise LabError(
             f"The call was not answered within {ANSWER_SECONDS:g} s; see {log}."
@@ -176,14 +181,13 @@ async def _service_ended(transcript: LiveTranscript, log: Path) -> None:
         raise LabError(f"The service did not let the call go; see {log}.") from None
 
 
-def _tracks(call: Call, caller: ScriptedCaller, seconds: float) -> tuple[Samples, Samples]:
-    assert call.agreement is not None
-    origin, codec = call.started_at, call.agreement.codec
-    said = said_pieces((line.utterance for line in caller.spoken), codec, origin)
+def _tracks(call: Telephone, caller: ScriptedCaller, seconds: float) -> tuple[Samples, Samples]:
+    origin = call.started_at
+    said = said_pieces((line.utterance for line in caller.spoken), call.codec, origin)
     return lay_out(said, seconds), lay_out(heard_pieces(call.ear.arrivals, origin), seconds)
 
 
-def write_results(result: DemoResult, said: Samples, heard: Samples, asterisk: str) -> None:
+def write_results(result: DemoResult, said: Samples, heard: Samples, chain: str) -> None:
     """Write the recording and the picture.
 
     Raises:
@@ -194,7 +198,7 @@ def write_results(result: DemoResult, said: Samples, heard: Samples, asterisk: s
         draw(
             CallPicture(
                 title="A call with an agent, as the phone heard it",
-                subtitle=f"softphone ↔ Asterisk {asterisk} ↔ ari-app ↔ practice agent, which "
+                subtitle=f"{chain} ↔ ari-app ↔ practice agent, which "
                 f"answers after {result.agent_delay_s * 1000:.0f} ms of silence",
                 rate_hz=RATE_HZ,
                 said=said,
@@ -224,14 +228,9 @@ def _show(result: DemoResult, console: Console) -> None:
 
 
 async def _stay(parts: Parts, console: Console) -> None:
-    console.print(
-        Text.assemble(
-            ("\nEverything keeps running. ", "bold"),
-            "Call it with a softphone on this machine (UDP, no registration, no password):\n\n    ",
-            (parts.target, "bold cyan"),
-            "\n\nCtrl-C ends it.\n",
-        ),
-        soft_wrap=True,
-    )
+    told = Text("\nEverything keeps running. ", style="bold")
+    if parts.way.invitation is not None:
+        told += Text.assemble(f"{parts.way.invitation}:\n\n    ", (parts.way.number, "bold cyan"))
+    console.print(told + Text("\n\nCtrl-C ends it.\n"), soft_wrap=True)
     await until_told_to_stop()
     console.print("Stopping …")

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.softphone.codec import Codec
 from lab.softphone.errors import CallFailed, CallOver
 from lab.softphone.events import (
     Answered,
@@ -75,6 +76,22 @@ class Call(Listener):
     def progress(self) -> tuple[Progress, ...]:
         """Every provisional answer beyond 100 that came, in order."""
         return tuple(self._progress)
+
+    @property
+    def rung_at(self) -> float | None:
+        """When the first of them came, in monotonic seconds; None: none did."""
+        return self._progress[0].at if self._progress else None
+
+    @property
+    def codec(self) -> Codec:
+        """What was agreed on.
+
+        Raises:
+            RuntimeError: Nothing has been yet.
+        """
+        if self.agreement is None:
+            raise RuntimeError("nothing has been agreed on yet")
+        return self.agreement.codec
 
     @property
     def mouth(self) -> Mouth:

@@ -18,7 +18,7 @@ from matplotlib.image import imread
 from rich.console import Console
 
 from lab.asterisk import LabError
-from lab.demo import DemoOptions, DemoResult, parts, run_demo, scene
+from lab.demo import DemoOptions, DemoResult, run_demo, scene, ways
 from lab.demo.picture import HEIGHT_PX, WIDTH_PX
 from lab.practice_agent import AgentBook
 
@@ -160,7 +160,7 @@ def test_an_agent_that_cannot_be_reached_is_said_in_a_sentence(
 def test_a_call_that_is_refused_is_said_in_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parts, "EXTENSION", "603")
+    monkeypatch.setattr(ways, "EXTENSION", "603")
     with pytest.raises(LabError, match=r"did not connect the call \(486 .*\); see .*demo.log"):
         run(run_demo(DemoOptions(out_dir=tmp_path), console()))
 

@@ -79,4 +79,4 @@ async def test_a_service_that_fails() -> None:
 def test_results_that_cannot_be_written() -> None:
     result = replace(RESULT, recording=RESULT.recording.parent / "missing" / "call.wav")
     with pytest.raises(LabError, match=r"missing cannot be written: No such file"):
-        write_results(result, np.zeros(8, np.int16), np.zeros(8, np.int16), "22.10.1")
+        write_results(result, np.zeros(8, np.int16), np.zeros(8, np.int16), "softphone")

@@ -18,9 +18,9 @@ from lab.demo import DemoOptions, run_demo, scene
 from lab.demo.analysis import Samples, speech_spans
 from lab.demo.keep import until_told_to_stop
 from lab.demo.logfile import log_to
-from lab.demo.parts import release
 from lab.demo.tracks import Piece, lay_out
 from lab.demo.voice import FOLDER, HigherVoice, KeptVoice, file_name, spoken
+from lab.demo.ways import release
 from lab.practice_agent.voice import Voice
 
 

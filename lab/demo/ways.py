@@ -1,0 +1,170 @@
+"""Who brings the caller of the demonstration: one way in of the service, and the far side of it.
+
+A way starts what must be there before the service, says with which settings that is reached, and
+dials. All else (service, agent, conversation, recording, picture) is the same for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from typing import Protocol
+
+from ari_app.bridge import VoiceBridge
+from lab.asterisk import LabAsterisk, LabError
+from lab.demo.caller import Handset
+from lab.demo.progress import Steps
+from lab.softphone import Arrival, Ending, HeardStats, Phone
+from lab.softphone.codec import Codec
+
+EXTENSION = "100"
+"""Leads to the application in the lab's dialplan."""
+
+
+class Ear(Protocol):
+    """What a telephone has heard."""
+
+    @property
+    def arrivals(self) -> tuple[Arrival, ...]: ...
+
+
+class Telephone(Handset, Protocol):
+    """A call as the caller has it; a `lab.softphone.Call` is one. Times are monotonic seconds."""
+
+    started_at: float
+    answered_at: float | None
+    ended_at: float | None
+    ending: Ending | None
+
+    @property
+    def rung_at(self) -> float | None:
+        """When it first rang at the far end; None: that was not told."""
+        ...
+
+    @property
+    def codec(self) -> Codec:
+        """What the voices travel as, once it is answered."""
+        ...
+
+    @property
+    def ear(self) -> Ear: ...
+
+    async def answered(self) -> None:
+        """Wait until the call is up.
+
+        Raises:
+            CallFailed: It ended first.
+        """
+        ...
+
+    def stats(self) -> HeardStats: ...
+
+
+class Way(Protocol):
+    """A way for the caller.
+
+    Attributes:
+        opening: What happens, in a sentence; told before it begins.
+        far_side: Who connects the call, for the error when it does not.
+        begins: What is sent first, for the figures: an INVITE, a request.
+        number: What is dialled; known when the service runs.
+        chain: What the sound passes on its way to the service, for the picture.
+        invitation: How a person takes the caller's place with `--keep`; None: they cannot.
+    """
+
+    opening: str
+    far_side: str
+    begins: str
+
+    @property
+    def number(self) -> str: ...
+
+    @property
+    def chain(self) -> str: ...
+
+    @property
+    def invitation(self) -> str | None: ...
+
+    async def prepare(self, stack: AsyncExitStack, steps: Steps) -> Mapping[str, object]:
+        """Start what the service needs; return the settings by which it is found.
+
+        Raises:
+            LabError: It cannot be had or does not start.
+        """
+        ...
+
+    def listens(self, bridge: VoiceBridge) -> str:
+        """Say where the service waits for calls of this way."""
+        ...
+
+    async def connect(self, bridge: VoiceBridge, stack: AsyncExitStack, steps: Steps) -> None:
+        """Start what needs the service: the caller's side."""
+        ...
+
+    async def dial(self) -> Telephone:
+        """Place the call."""
+        ...
+
+
+class AsteriskWay:
+    """A softphone calls through a real Asterisk."""
+
+    opening = "A telephone calls an agent, through a real Asterisk."
+    far_side = "Asterisk"
+    begins = "INVITE"
+    invitation = "Call it with a softphone on this machine (UDP, no registration, no password)"
+    _asterisk: LabAsterisk
+    _phone: Phone
+
+    @property
+    def number(self) -> str:
+        return f"sip:{EXTENSION}@{self._asterisk.sip_host}:{self._asterisk.sip_port}"
+
+    @property
+    def chain(self) -> str:
+        return f"softphone ↔ Asterisk {release(self._asterisk.version)}"
+
+    async def prepare(self, stack: AsyncExitStack, steps: Steps) -> Mapping[str, object]:
+        with steps.step("Asterisk") as step:
+            asterisk = await stack.enter_async_context(LabAsterisk(progress=step.report))
+            step.result = (
+                f"{release(asterisk.version)}, SIP on {asterisk.sip_host}:{asterisk.sip_port}"
+            )
+        self._asterisk = asterisk
+        return {
+            "ari_url": asterisk.ari_url,
+            "ari_username": asterisk.ari_username,
+            "ari_password": asterisk.ari_password,
+            "ari_app": asterisk.app,
+            "audiosocket_bind": "127.0.0.1:0",
+        }
+
+    def listens(self, bridge: VoiceBridge) -> str:
+        return "AudioSocket on {}:{}".format(*bridge.audiosocket_address)
+
+    async def connect(self, bridge: VoiceBridge, stack: AsyncExitStack, steps: Steps) -> None:
+        with steps.step("Softphone") as step:
+            self._phone = await stack.enter_async_context(Phone(username="caller"))
+            step.result = self._phone.uri
+
+    async def dial(self) -> Telephone:
+        return await self._phone.dial(self.number)
+
+
+WAYS: Mapping[str, type[Way]] = {"asterisk": AsteriskWay}
+
+
+def way_named(name: str) -> Way:
+    """Return a way by its name in `DIALER_TYPE`.
+
+    Raises:
+        LabError: There is none of this name.
+    """
+    if name not in WAYS:
+        raise LabError(f"The demonstration knows the ways {', '.join(WAYS)}, not {name}.")
+    return WAYS[name]()
+
+
+def release(version: str) -> str:
+    """The short form of Asterisk's version: `22.10.1` of `22.10.1+dfsg`."""
+    return version.partition("+")[0].partition("~")[0]

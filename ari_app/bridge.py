@@ -39,6 +39,7 @@ from ari_app.records.metrics import Metrics
 from ari_app.records.recording import Recordings
 from ari_app.records.store import CallLog
 from ari_app.records.store.listener import Keeping
+from ari_app.records.webhooks.outbox import Outbox
 from ari_app.settings import Settings, split_host_port
 from ari_app.tools.http_config import process_environment
 from ari_app.tools.http_tools import HttpTools
@@ -124,6 +125,7 @@ class VoiceBridge:
         if settings.database_url:
             self.call_log = await self._open_call_log()
 
+        self.outbox = await self._open_outbox()
         self.agents = await self._exit.enter_async_context(agent_client(settings))
         self.gateways: list[Gateway] = []
         for name in settings.ways_in:
@@ -320,6 +322,15 @@ class VoiceBridge:
     async def __aexit__(self, *exc_info: object) -> None:
         await self._exit.aclose()
 
+    async def _open_outbox(self) -> Outbox | None:
+        options = self.settings.outbox_options()
+        if options is None:
+            return None
+        outbox = await self._exit.enter_async_context(Outbox(options))
+        self.journal.listen(outbox.heard)
+        self.metrics.watch_webhooks(outbox)
+        return outbox
+
     async def _open_precall(self) -> PreCall | None:
         settings = self.settings
         if settings.precall_url is None:
@@ -386,6 +397,8 @@ class VoiceBridge:
         problems += self.agents.problems()
         if self.call_log is not None:
             problems += self.call_log.problems()
+        if self.outbox is not None:
+            problems += self.outbox.problems()
         if self.calls.draining:
             problems.append("draining: new calls are refused")
         asterisk = self.way_in(AsteriskGateway)

@@ -227,6 +227,63 @@ def talk(
     uvloop.run(talk(settings.model_copy(update=changes), console))
 
 
+_webhooks = typer.Typer(
+    help="What others are told of calls: what waits, what was given up, and sending it again."
+)
+app.add_typer(_webhooks, name="webhooks")
+_CallOrEvent = typer.Argument(help="The id of a call, or of an event.", show_default=False)
+
+
+@_webhooks.callback(invoke_without_command=True)
+def webhooks(
+    context: typer.Context,
+    env_file: EnvFile = _ENV_FILE,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Show so many.")] = 50,
+) -> None:
+    """List what is not delivered, the newest first."""
+    from ari_app.webhooks import list_undelivered
+
+    if context.invoked_subcommand is None:
+        list_undelivered(_settings(env_file), limit, Console())
+
+
+@_webhooks.command("show")
+def show_webhooks(
+    name: Annotated[str, _CallOrEvent],
+    env_file: EnvFile = _ENV_FILE,
+) -> None:
+    """Show what became of each event of a call, and what is still to be sent."""
+    from ari_app.webhooks import show
+
+    show(_settings(env_file), name, Console())
+
+
+@_webhooks.command("retry")
+def retry_webhooks(
+    name: Annotated[str | None, _CallOrEvent] = None,
+    every: Annotated[bool, typer.Option("--all", help="Everything that is not delivered.")] = False,
+    env_file: EnvFile = _ENV_FILE,
+) -> None:
+    """Send again what was given up, and at once what waits; serve does the sending."""
+    from ari_app.webhooks import retry
+
+    if (name is None) is not every:
+        raise ConfigError("Name a call or an event, or say --all.")
+    retry(_settings(env_file), name, Console())
+
+
+@_webhooks.command("test")
+def test_webhooks(env_file: EnvFile = _ENV_FILE) -> None:
+    """Send a test event to each receiver, and say what it answers."""
+    from ari_app.process.logs import set_up_logging
+    from ari_app.webhooks import test
+
+    settings = _settings(env_file)
+    set_up_logging("CRITICAL")
+    if not uvloop.run(test(settings, Console())):
+        raise typer.Exit(2)
+
+
 def _settings(env_file: Path) -> Settings:
     if env_file != _ENV_FILE and not env_file.exists():
         raise ConfigError(f"There is no {env_file}.")

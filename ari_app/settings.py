@@ -8,6 +8,7 @@ repeats a secret.
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import logging
 import os
 from collections.abc import Mapping
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     # Who makes them needs all of a call; every command reads settings, and most carry no calls.
     from ari_app.call.plan import CallPolicy
     from ari_app.line.asterisk.line import AsteriskOptions
+    from ari_app.records.webhooks.outbox import OutboxOptions
 
 _BUSY_CALLS = 50
 _ALIKE: Final = 0.89
@@ -82,6 +84,40 @@ def _http_url(value: str) -> str:
     if parts.query or parts.fragment:
         raise ValueError("must not carry a query or a fragment")
     return value.rstrip("/")
+
+
+_PRIVATE_NAMES: Final = (".local", ".internal", ".lan", ".home.arpa")
+_MAX_RECEIVERS: Final = 8
+
+
+def _webhook_urls(value: str) -> str:
+    urls = [each.strip() for each in value.split(",")]
+    if len(urls) > _MAX_RECEIVERS:
+        raise ValueError(f"must be at most {_MAX_RECEIVERS} URLs")
+    for url in urls:
+        try:
+            parts = urlsplit(url)
+            usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable or not url.isascii() or " " in url:
+            raise ValueError("must be a URL with https://, or several with commas")
+        if parts.username or parts.password or parts.fragment:
+            raise ValueError("must not carry a user name, a password or a fragment")
+        if parts.scheme == "http" and not _is_near(parts.hostname or ""):
+            raise ValueError(
+                "must begin with https://: what is said in calls would cross the internet for "
+                "everybody to read; http:// is for this machine and private networks"
+            )
+    return ",".join(urls)
+
+
+def _is_near(host: str) -> bool:
+    """Return whether a host is this machine or in a private network, as far as its name tells."""
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return "." not in host.rstrip(".") or host.rstrip(".").endswith(_PRIVATE_NAMES)
 
 
 def split_host_port(value: str) -> tuple[str, int]:
@@ -245,6 +281,17 @@ class Settings(BaseSettings):
     precall_timeout_seconds: float = Field(default=3, gt=0, le=30)
     precall_on_failure: OnFailure = "go_on"
 
+    webhook_url: Annotated[
+        str | None,
+        AfterValidator(lambda value: value and _webhook_urls(value)),
+        BeforeValidator(_empty_is_none),
+    ] = None
+    webhook_secret: OptionalSecret = None
+    webhook_ca_file: OptionalPath = None
+    webhook_spool: Path = Path("webhooks.db")
+    elevenlabs_webhook_secret: OptionalSecret = None
+    elevenlabs_fetch_reports: bool = False
+
     worker_stall_seconds: float = Field(default=2, ge=0, le=60)
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -327,6 +374,24 @@ class Settings(BaseSettings):
             half_open_per_address=connections,
         )
 
+    @property
+    def webhook_urls(self) -> tuple[str, ...]:
+        """Who is told of calls."""
+        return tuple(self.webhook_url.split(",")) if self.webhook_url else ()
+
+    def outbox_options(self) -> OutboxOptions | None:
+        """Return who is told of calls, and how; None: nobody is."""
+        from ari_app.records.webhooks.outbox import OutboxOptions
+
+        if not self.webhook_urls or self.webhook_secret is None:
+            return None
+        return OutboxOptions(
+            urls=self.webhook_urls,
+            secret=self.webhook_secret.get_secret_value(),
+            spool=self.webhook_spool,
+            ca_file=self.webhook_ca_file,
+        )
+
     def call_policy(self) -> CallPolicy:
         """Return what holds for every call."""
         from ari_app.call.plan import CallPolicy
@@ -386,6 +451,12 @@ class Settings(BaseSettings):
             raise ConfigError(
                 f"API_BIND is {self.api_bind}, which others can reach, but API_KEY is not set. "
                 "Set API_KEY, or bind to 127.0.0.1."
+            )
+        if self.webhook_urls and self.webhook_secret is None:
+            raise ConfigError(
+                "WEBHOOK_URL is set, but WEBHOOK_SECRET is not, so receivers could not tell our "
+                "events from anybody's. `python3 -c 'import secrets; print(secrets.token_hex(32))'`"
+                " makes one; give it to the receivers, too."
             )
         if self.has_asterisk:
             self._require_target()

@@ -186,12 +186,19 @@ class OwnThreadResolver(AbstractResolver):
         """Do nothing: a look-up that is under way ends by itself."""
 
 
-def session_for_others(*, max_connections: int = 100) -> aiohttp.ClientSession:
+def session_for_others(
+    *, max_connections: int = 100, decompress: bool = True
+) -> aiohttp.ClientSession:
     """Make a session for hosts that somebody else names; each request brings its own deadline.
 
     It keeps no cookies, and a name server that is silent holds up nobody but itself.
+
+    Args:
+        max_connections: So many at once, to all hosts.
+        decompress: Answers are unpacked, where they are packed.
     """
     return aiohttp.ClientSession(
+        auto_decompress=decompress,
         connector=aiohttp.TCPConnector(limit=max_connections, resolver=OwnThreadResolver()),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None),

@@ -6,6 +6,7 @@ import asyncio
 import re
 import sys
 from collections.abc import Callable, Container, Iterable, Iterator
+from functools import partial
 
 from prometheus_client import (
     CollectorRegistry,
@@ -35,6 +36,8 @@ from ari_app.records.events import (
 from ari_app.records.record import CallRecord
 from ari_app.records.recording import RecordingStats
 from ari_app.records.store.spool import Counts
+
+from ari_app.records.webhooks.outbox import Outbox
 
 _LATE_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _CONNECT_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
@@ -106,6 +109,12 @@ class Metrics:
             "ari_app_dialer_refused",
             "WebSockets of dialers that were refused or closed for what they sent, by reason.",
             ["reason"],
+            registry=self.registry,
+        )
+        self.agent_webhooks_total = Counter(
+            "ari_app_agent_webhooks",
+            "Webhooks of the agent's service: kept, ignored, or why they were refused.",
+            ["result"],
             registry=self.registry,
         )
         self.http_refused = Counter(
@@ -237,6 +246,23 @@ class Metrics:
             "ari_app_records_lost", "Calls that could be kept nowhere.", lambda: counts.lost
         )
 
+    def watch_webhooks(self, outbox: Outbox) -> None:
+        """Show what becomes of our webhooks, too."""
+        stats = outbox.stats
+        for name, documentation, read in (
+            ("delivered", "Webhooks that a receiver has taken.", lambda: stats.delivered),
+            ("failed", "Attempts to deliver a webhook that failed.", lambda: stats.failed),
+            ("given_up", "Webhooks that were given up.", lambda: stats.dead),
+            ("lost", "Webhooks that could not be kept, and were never sent.", lambda: outbox.lost),
+        ):
+            self._watch(f"ari_app_webhooks_{name}", documentation, read)
+        for state in ("waiting", "dead"):
+            Gauge(
+                f"ari_app_webhooks_{state}",
+                f"Webhooks in the spool that are {state}.",
+                registry=self.registry,
+            ).set_function(partial(getattr, outbox.counts, state))
+
     def render(self) -> bytes:
         """Return everything in Prometheus' text format."""
         return generate_latest(self.registry)
@@ -254,6 +280,10 @@ class Metrics:
     def dialer_refused(self, reason: str) -> None:
         """Count a dialer's WebSocket that was refused, or closed for what it has sent."""
         self.dialer_refused_total.labels(reason).inc()
+
+    def agent_webhook(self, result: str) -> None:
+        """Count a webhook of the agent's service by what became of it."""
+        self.agent_webhooks_total.labels(result).inc()
 
     def http_was_refused(self, reason: str) -> None:
         """Count an HTTP connection or request that was refused."""

@@ -39,6 +39,7 @@ from ari_app.agent.elevenlabs.errors import (
     ConnectError,
 )
 from ari_app.agent.elevenlabs.protocol import AgentProtocol, ProtocolEvent
+from ari_app.agent.elevenlabs.rest import ask, json_or_none
 from ari_app.agent.elevenlabs.signed_url import (
     _is_loopback_url,
     conversation_in,
@@ -51,6 +52,9 @@ from ari_app.audio.formats import DEFAULT_AGENT_FORMATS, AgentFormats
 from ari_app.errors import ConfigError
 from ari_app.process.network import OwnThreadResolver, trusting
 
+_CONVERSATIONS_PATH: Final = "v1/convai/conversations"
+_REPORT_SECONDS: Final = 20.0
+_MAX_REPORT_BYTES: Final = 4 * 1024 * 1024
 _AT_ONCE_SECONDS: Final = 0.2
 _RATE_LIMITED_SECONDS: Final = 1.0
 _ATTEMPT_SECONDS: Final = 0.5
@@ -254,6 +258,24 @@ class AgentClient:
         """Say what an agent's formats are likely to be: as it announced them last."""
         return self._formats.get(agent_id, DEFAULT_AGENT_FORMATS)
 
+    async def conversation(self, conversation_id: str) -> object:
+        """Ask for what the service knows of a conversation, after it.
+
+        Raises:
+            AgentError: It does not say, or there is no key to ask with.
+        """
+        if self._api_key is None:
+            raise AgentUnauthorized("a conversation is told only to whoever has a key")
+        url = self._base_url / _CONVERSATIONS_PATH / conversation_id
+        try:
+            async with asyncio.timeout(_REPORT_SECONDS):
+                body = await ask(
+                    self._rest(), url, self._api_key, tls=self._tls, max_bytes=_MAX_REPORT_BYTES
+                )
+        except TimeoutError:
+            raise AgentTimeout("the agent's service did not answer in time") from None
+        return await asyncio.to_thread(json_or_none, body)
+
     def problems(self) -> list[str]:
         """Say why no conversation can come about now; empty when all is well."""
         return [self.key.problem] if self.key.problem else []
@@ -402,19 +424,9 @@ class AgentClient:
     ) -> SecretStr:
         if self._api_key is None:
             return public_url(self._base_url, agent_id, environment=initiation.environment)
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                # So that a name server which does not answer is told from an agent which does not.
-                connector=aiohttp.TCPConnector(
-                    resolver=OwnThreadResolver(seconds=self._connect_timeout * _OF_IT_FOR_THE_NAME)
-                ),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers={"User-Agent": f"ari-app/{_VERSION}"},
-                trust_env=not _is_loopback_url(self._base_url),
-            )
         try:
             url = await fetch_signed_url(
-                self._session,
+                self._rest(),
                 self._base_url,
                 self._api_key,
                 agent_id,
@@ -428,6 +440,19 @@ class AgentClient:
             raise
         self.key.accepted()
         return url
+
+    def _rest(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                # So that a name server which does not answer is told from an agent which does not.
+                connector=aiohttp.TCPConnector(
+                    resolver=OwnThreadResolver(seconds=self._connect_timeout * _OF_IT_FOR_THE_NAME)
+                ),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"User-Agent": f"ari-app/{_VERSION}"},
+                trust_env=not _is_loopback_url(self._base_url),
+            )
+        return self._session
 
 
 async def _begin(socket: AgentSocket, protocol: AgentProtocol, first: bytes) -> list[ProtocolEvent]:

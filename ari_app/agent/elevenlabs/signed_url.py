@@ -9,22 +9,16 @@ import re
 import ssl
 
 import aiohttp
-import orjson
 from pydantic import SecretStr
 from yarl import URL
 
-from ari_app.agent.elevenlabs.errors import (
-    AgentTimeout,
-    AgentUnavailable,
-    error_from_status,
-    untrusted,
-)
+from ari_app.agent.elevenlabs.errors import AgentUnavailable
+from ari_app.agent.elevenlabs.rest import ask, json_or_none
 from ari_app.errors import ConfigError
-from ari_app.process.network import is_loopback, why_unreachable
+from ari_app.process.network import is_loopback
 
 _SOCKET_PATH = "v1/convai/conversation"
 _SIGNED_URL_PATH = "v1/convai/conversation/get-signed-url"
-_MAX_ANSWER_BYTES = 64 * 1024
 _CONVERSATION_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
@@ -86,27 +80,8 @@ async def fetch_signed_url(
         query["environment"] = environment
     if branch_id is not None:
         query["branch_id"] = branch_id
-    try:
-        async with session.get(
-            (base_url / _SIGNED_URL_PATH).with_query(query),
-            headers={"xi-api-key": api_key.get_secret_value()},
-            ssl=tls or True,
-            # A redirect would take the key elsewhere.
-            allow_redirects=False,
-        ) as response:
-            status = response.status
-            retry_after = response.headers.get("Retry-After")
-            body = await _read(response)
-    except TimeoutError:
-        raise AgentTimeout("the agent's service did not answer the request for a URL") from None
-    except aiohttp.ClientConnectorCertificateError as error:
-        raise untrusted(error.certificate_error) from None
-    except aiohttp.ClientError as error:
-        raise AgentUnavailable(
-            f"the agent's service cannot be reached: {why_unreachable(error)}"
-        ) from None
-    if status != 200:
-        raise error_from_status(status, _status_word(body, api_key), retry_after=retry_after)
+    url = (base_url / _SIGNED_URL_PATH).with_query(query)
+    body = await ask(session, url, api_key, tls=tls)
     return _signed_url(body, secure=base_url.scheme == "https")
 
 
@@ -119,36 +94,11 @@ def conversation_in(url: SecretStr) -> str:
     return named if _CONVERSATION_ID.fullmatch(named) else ""
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > _MAX_ANSWER_BYTES:
-            raise AgentUnavailable("the agent's service sent too long an answer")
-    return bytes(body)
-
-
-def _status_word(body: bytes, api_key: SecretStr) -> str:
-    """Say what the service calls its refusal; empty when it says nothing, or repeats the key."""
-    match _json(body):
-        case {"detail": {"status": str(word)}} if api_key.get_secret_value() not in word:
-            return word
-        case _:
-            return ""
-
-
 def _signed_url(body: bytes, *, secure: bool) -> SecretStr:
-    match _json(body):
+    match json_or_none(body):
         case {"signed_url": str(text)} if text.startswith(
             "wss://" if secure else ("ws://", "wss://")
         ):
             return SecretStr(text)
         case _:
             raise AgentUnavailable("the agent's service answered without a usable signed URL")
-
-
-def _json(body: bytes) -> object:
-    try:
-        return orjson.loads(body)
-    except ValueError:
-        return None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import structlog
 
@@ -16,7 +16,12 @@ from ari_app.call.calls import Calls
 from ari_app.call.plan import Services
 from ari_app.call.states import State
 from ari_app.checks.asterisk import unauthorized
-from ari_app.checks.here import require_recordings, require_sound
+from ari_app.checks.here import (
+    require_encoder,
+    require_recordings,
+    require_sound,
+    room_of_an_hour,
+)
 from ari_app.clients import agent_client, ari_client
 from ari_app.control.control import CallControl
 from ari_app.control.http.access import Keys
@@ -36,7 +41,7 @@ from ari_app.process.limits import settle_memory
 from ari_app.records.document import call_document
 from ari_app.records.journal import Journal, Listener
 from ari_app.records.metrics import Metrics
-from ari_app.records.recording import Recordings
+from ari_app.records.recording.archive import RecordingArchive
 from ari_app.records.store import CallLog
 from ari_app.records.store.listener import Keeping
 from ari_app.records.webhooks.outbox import Outbox
@@ -120,10 +125,10 @@ class VoiceBridge:
     async def _start(self) -> None:
         settings = self.settings
         settings.require_serving()
-        if settings.recordings_dir is not None:
-            require_recordings(settings.recordings_dir)
         if settings.database_url:
             self.call_log = await self._open_call_log()
+        self.recordings = await self._open_recordings()
+        records = self.recordings is not None and settings.record_calls != "none"
 
         self.outbox = await self._open_outbox()
         self.agents = await self._exit.enter_async_context(agent_client(settings))
@@ -142,22 +147,20 @@ class VoiceBridge:
                 call_timeout_seconds=settings.call_timeout_seconds,
                 connect_timeout_seconds=settings.agent_connect_timeout_seconds,
                 chunk_ms=settings.chunk_ms,
-                recordings_dir=settings.recordings_dir,
+                recorded=settings.record_calls == "all",
             ),
             self.agents,
             await self._open_precall(),
             lambda: self.calls.count(),
         )
-        self.recordings = Recordings()
-        self._exit.push_async_callback(self.recordings.close)
-        self.metrics.watch_recordings(self.recordings.stats)
         services = Services(
             agents=self.agents,
             journal=self.journal,
             policy=settings.call_policy(),
             http_tools=http_tools,
             loss_sound=require_sound(settings.agent_loss_sound),
-            recordings=self.recordings,
+            recordings=self.recordings if records else None,
+            recording_sound=require_sound(settings.recording_sound, "RECORDING_SOUND"),
         )
         self.calls = Calls(
             services,
@@ -188,6 +191,23 @@ class VoiceBridge:
         self.journal.listen(Keeping(call_log, call_document).heard)
         self.metrics.watch_call_log(call_log.counts)
         return await self._exit.enter_async_context(call_log)
+
+    async def _open_recordings(self) -> RecordingArchive | None:
+        settings = self.settings
+        if settings.recordings_dir is None:
+            return None
+        require_recordings(settings.recordings_dir)
+        require_encoder(settings.recordings_format)
+        recordings = RecordingArchive(
+            settings.recordings_dir,
+            kind=settings.recordings_format,
+            warn_below_bytes=room_of_an_hour(settings),
+        )
+        self._exit.push_async_callback(recordings.close)
+        self.metrics.watch_recordings(recordings)
+        watching = asyncio.create_task(recordings.run(), name="recordings")
+        self._exit.push_async_callback(_cancelled, watching)
+        return recordings
 
     async def _gateway(self, name: str) -> Gateway:
         match name:
@@ -331,6 +351,10 @@ class VoiceBridge:
         self.metrics.watch_webhooks(outbox)
         return outbox
 
+    async def find_call(self, session_id: str) -> Mapping[str, Any] | None:
+        """Return the document of a call that has ended; None where nothing keeps them."""
+        return None if self.call_log is None else await self.call_log.find(session_id)
+
     async def _open_precall(self) -> PreCall | None:
         settings = self.settings
         if settings.precall_url is None:
@@ -406,10 +430,18 @@ class VoiceBridge:
         return Readiness(
             status="not_ready" if problems else "ready",
             problems=problems,
-            warnings=[] if self.call_log is None else self.call_log.warnings(),
+            warnings=[
+                *([] if self.call_log is None else self.call_log.warnings()),
+                *([] if self.recordings is None else self.recordings.warnings()),
+            ],
             active_sessions=self.calls.count(),
             asterisk_version=version.version.text if version and version.version else None,
         )
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _nothing() -> None:

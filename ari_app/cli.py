@@ -228,7 +228,8 @@ def talk(
 
 
 _webhooks = typer.Typer(
-    help="What others are told of calls: what waits, what was given up, and sending it again."
+    help="What others are told of calls: what waits, what was given up, and sending it again.",
+    rich_markup_mode=None,
 )
 app.add_typer(_webhooks, name="webhooks")
 _CallOrEvent = typer.Argument(help="The id of a call, or of an event.", show_default=False)
@@ -241,6 +242,8 @@ def webhooks(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Show so many.")] = 50,
 ) -> None:
     """List what is not delivered, the newest first."""
+    from rich.console import Console
+
     from ari_app.webhooks import list_undelivered
 
     if context.invoked_subcommand is None:
@@ -253,6 +256,8 @@ def show_webhooks(
     env_file: EnvFile = _ENV_FILE,
 ) -> None:
     """Show what became of each event of a call, and what is still to be sent."""
+    from rich.console import Console
+
     from ari_app.webhooks import show
 
     show(_settings(env_file), name, Console())
@@ -265,6 +270,8 @@ def retry_webhooks(
     env_file: EnvFile = _ENV_FILE,
 ) -> None:
     """Send again what was given up, and at once what waits; serve does the sending."""
+    from rich.console import Console
+
     from ari_app.webhooks import retry
 
     if (name is None) is not every:
@@ -275,6 +282,9 @@ def retry_webhooks(
 @_webhooks.command("test")
 def test_webhooks(env_file: EnvFile = _ENV_FILE) -> None:
     """Send a test event to each receiver, and say what it answers."""
+    import uvloop
+    from rich.console import Console
+
     from ari_app.process.logs import set_up_logging
     from ari_app.webhooks import test
 

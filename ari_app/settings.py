@@ -243,6 +243,9 @@ class Settings(BaseSettings):
     uplink_chunk_ms: int = Field(default=40, ge=20, le=250, multiple_of=20)
     uplink_busy_chunk_ms: int = Field(default=60, ge=20, le=250, multiple_of=20)
     recordings_dir: OptionalPath = None
+    recordings_format: Literal["wav", "flac", "opus"] = "wav"
+    record_calls: Literal["all", "asked", "none"] = "all"
+    recording_sound: OptionalPath = None
     no_speech_timeout_seconds: float = Field(default=0, ge=0, le=86_400)
     hold_timeout_seconds: float = Field(default=0, ge=0, le=86_400)
     records_hide: Annotated[str, AfterValidator(_what_to_hide)] = "nothing"

@@ -38,6 +38,10 @@ NOTES = {
     "and GCC has the source.",
     "orjson": "Parts are under the MPL 2.0: their source, changed or not, is to be had under it. "
     "It is used unchanged; its source is the archive of that version at its home page.",
+    "soundfile": "Holds libsndfile, and LAME and mpg123 in it, under the LGPL 2.1 or later, as a "
+    "library that can be replaced: install another build of `soundfile`, or the one without "
+    "libsndfile and the system's own. It is used unchanged; its source is the archive of that "
+    "version at its home page.",
     "soxr": "Holds libsoxr under the LGPL 2.1 or later, as a library that can be replaced: "
     "install another build of `soxr` into the same environment. It is used unchanged; its source "
     "is the archive of that version at its home page.",

@@ -159,7 +159,17 @@ class Call:
             on_response=self._responded,
             take_back=line.take_back,
         )
-        tools = ToolRunner(context, line, self.consult, services.http_tools)
+        self._recorded = plan.recorded and services.recordings is not None
+        self._audio_began = self._announced = False
+        if self._recorded:
+            self._announce_recording()
+        tools = ToolRunner(
+            context,
+            line,
+            self.consult,
+            services.http_tools,
+            None if services.recordings is None else self.set_recording,
+        )
         self.side = AgentSide(
             context, self.sound, tools, has_phrase=services.loss_sound is not None
         )
@@ -294,6 +304,61 @@ class Call:
         self.context.post(ConsultRequested(target))
         return await self._asked
 
+    def set_recording(self, on: bool) -> str | None:
+        """Record the call from now on, pause, or go on; None: done, otherwise why it is not."""
+        if self.services.recordings is None:
+            return "calls are not recorded here"
+        if self.context.over or self.state is State.HANDED_OVER:
+            return "the caller does not speak with the agent any more"
+        if on is self._recorded and (not on or not self._audio_began or self._is_recording):
+            return None
+        self._recorded = on
+        if on:
+            self._announce_recording()
+        if not self._audio_began:
+            return None
+        recorder, now = self.sound.recorder, self._loop.time()
+        if not on:
+            if recorder is not None:
+                recorder.pause(now)
+            self.context.say(Noted("the recording pauses"))
+        elif recorder is not None and recorder.lives:
+            recorder.resume(now)
+            self.context.say(Noted("the recording goes on"))
+        elif not self._begin_recording(now):
+            self._recorded = False
+            self.context.say(Noted("the recording could not begin"))
+            return "there is no room for a recording just now"
+        else:
+            self.context.say(Noted("the recording begins"))
+        self.record.recording = "on" if on else "paused"
+        return None
+
+    def _announce_recording(self) -> None:
+        sound = self.services.recording_sound
+        if sound is None or self._announced:
+            return
+        self._announced = True
+        pcm = sound.at(self.sound.rate_hz)
+        if self._audio_began:
+            self.sound.play(pcm)
+        else:
+            # Before anything that the agent says.
+            self.sound.announce(pcm)
+
+    @property
+    def _is_recording(self) -> bool:
+        recorder = self.sound.recorder
+        return recorder is not None and recorder.lives and not recorder.paused
+
+    def _begin_recording(self, now: float) -> bool:
+        recordings = self.services.recordings
+        assert recordings is not None, "nobody asks where calls are not recorded"
+        if (before := self.sound.recorder) is not None:
+            before.finish(now)
+        self.sound.recorder = recordings.start(self.record, self.sound.rate_hz, now)
+        return self.sound.recorder is not None
+
     # --- the machine's effects
 
     def _perform(self, effect: Effect) -> None:
@@ -395,12 +460,10 @@ class Call:
     # --- sound
 
     def _start_audio(self) -> None:
-        now, path = self._loop.time(), self.plan.recording_path
         self.record.answered_at = datetime.now(UTC)
-        if path is not None:
-            self.sound.recorder = self.services.recordings.start(
-                path, self.sound.rate_hz, now, session_id=self.record.session_id
-            )
+        self._audio_began = True
+        if self._recorded and self._begin_recording(self._loop.time()):
+            self.record.recording = "on"
         self.side.speech.somebody_spoke()
         if not self.sound.flows:
             self.record.chronicle.sound_began(self.context.duration())

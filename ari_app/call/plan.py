@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from ari_app.agent.interface import Agents, Briefing
 from ari_app.audio.sound_file import SoundFile
@@ -13,7 +12,7 @@ from ari_app.line.interface import LineFormat, Screened
 from ari_app.line.numbers import check_number, check_target
 from ari_app.patterns import LinearPattern
 from ari_app.records.journal import Journal
-from ari_app.records.recording import Recordings
+from ari_app.records.recording.archive import RecordingArchive
 from ari_app.tools.http_tools import HttpTools
 
 
@@ -116,6 +115,8 @@ class Services:
 
     Attributes:
         loss_sound: The phrase that covers the gap when an agent is lost; None: there is music.
+        recordings: Where calls are recorded; None: no call is.
+        recording_sound: What a caller hears before they are recorded; None: nothing.
     """
 
     agents: Agents
@@ -123,7 +124,8 @@ class Services:
     policy: CallPolicy = field(default_factory=CallPolicy)
     http_tools: HttpTools | None = None
     loss_sound: SoundFile | None = None
-    recordings: Recordings = field(default_factory=Recordings)
+    recordings: RecordingArchive | None = None
+    recording_sound: SoundFile | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ class CallPlan:
         line_format: The sound of the line.
         ring_seconds: How long it may ring at somebody whom we call.
         uplink_chunk_ms: How much sound the agent is given at once.
-        recording_path: Where both sides are written to; None does not record.
+        recorded: It is recorded from its beginning, where that is possible.
     """
 
     briefing: Briefing
@@ -144,4 +146,4 @@ class CallPlan:
     connect_timeout_seconds: float
     uplink_chunk_ms: int
     ring_seconds: float = 0.0
-    recording_path: Path | None = None
+    recorded: bool = False

@@ -17,6 +17,7 @@ which packet is whose; the agent then hears pieces of both, in real time.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -25,7 +26,7 @@ from ari_app.audio.convert import Converter, make_converter
 from ari_app.audio.formats import SAMPLE_BYTES, AudioFormat
 from ari_app.call.hearing import Hearing, ResponseTime, level_dbfs
 from ari_app.records.record import SoundReport
-from ari_app.records.recording import StereoRecorder
+from ari_app.records.recording.writer import StereoRecorder
 from linekit.playout import PlayoutBuffer
 
 
@@ -353,6 +354,7 @@ class CallSound:
         self._barge_in_ms: list[float] = []
         # Whether somebody wants to know of the next silence.
         self._awaits_silence = False
+        self._announced: deque[bytes] = deque()
 
     # --- the agent
 
@@ -391,6 +393,13 @@ class CallSound:
             self.playout.write(pcm)
             self.playout.end_response()
 
+    def announce(self, pcm: bytes) -> None:
+        """Let the caller hear sound of our own, at the line's rate, before all that is queued; no
+        interruption cuts it."""
+        size = self.rate_hz * _FILL_MS // 1000 * SAMPLE_BYTES
+        pcm += bytes(-len(pcm) % size)
+        self._announced.extend(pcm[at : at + size] for at in range(0, len(pcm), size))
+
     def end_response(self) -> None:
         """Complete the response whose audio came last: nothing more comes of it."""
         if self._downlink is not None:
@@ -419,11 +428,14 @@ class CallSound:
     @property
     def queued_seconds(self) -> float:
         """How much the caller has still to hear; nothing, once the sound has stopped."""
-        return 0.0 if self._stopped else self.playout.pending_ms / 1000
+        if self._stopped:
+            return 0.0
+        return (self.playout.pending_ms + len(self._announced) * _FILL_MS) / 1000
 
     async def drained(self) -> None:
         """Wait until all that is queued has been heard, or the sound has stopped."""
-        if self._stopped or (self._uplink is not None and self.playout.idle):
+        idle = self.playout.idle and not self._announced
+        if self._stopped or (self._uplink is not None and idle):
             return
         if self._drained is None or self._drained.is_set():
             self._drained = asyncio.Event()
@@ -441,7 +453,7 @@ class CallSound:
         self._on_response = lambda response: None
         self._take_back = lambda: 0.0
         if self.recorder is not None:
-            self.recorder.finish()
+            self.recorder.finish(self._loop.time())
         if self._drained is not None:
             self._drained.set()
 
@@ -514,6 +526,11 @@ class CallSound:
     def next_frame(self) -> bytes | None:
         if self._uplink is None or self._stopped:
             return None
+        if self._announced:
+            announced = self._announced.popleft()
+            if self.recorder is not None:
+                self.recorder.add_agent(announced, self._loop.time())
+            return announced
         frame = self._last_said = self.playout.next_frame()
         if frame is None:
             if self._awaits_silence:

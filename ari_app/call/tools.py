@@ -55,6 +55,13 @@ class SetVariable:
 
 
 @dataclass(frozen=True, slots=True)
+class Record:
+    """Record the call from now on, or pause."""
+
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
 class AskElsewhere:
     """Run one of the HTTP tools."""
 
@@ -101,7 +108,7 @@ def not_now(action: Action, state: State, *, ends: bool, reachable: bool) -> str
             return None
 
 
-Action = ToolAnswer | Consult | PressKeys | HoldCaller | SetVariable | AskElsewhere
+Action = ToolAnswer | Consult | PressKeys | HoldCaller | SetVariable | Record | AskElsewhere
 
 
 def read_tool_call(
@@ -110,6 +117,8 @@ def read_tool_call(
     policy: CallPolicy,
     http_tools: Sequence[str] = (),
     abilities: Ability = ~Ability.NOTHING,
+    *,
+    recordable: bool = True,
 ) -> Action:
     """Say what is to be done for a call of the tool `name`; an answer, when that is nothing.
 
@@ -118,8 +127,13 @@ def read_tool_call(
         policy: What is allowed.
         http_tools: The names of the HTTP tools.
         abilities: What the line can do; a tool that needs more is not there.
+        recordable: Calls can be recorded.
     """
-    offered = [tool for tool in BUILT_IN if _NEEDS.get(tool, Ability.NOTHING) in abilities]
+    offered = [
+        tool
+        for tool in BUILT_IN
+        if _NEEDS.get(tool, Ability.NOTHING) in abilities and (recordable or tool != "record_call")
+    ]
     tool = BUILT_IN[name] if name in offered else None
     if tool is None:
         if name in http_tools:
@@ -159,6 +173,8 @@ def read_tool_call(
                     is_error=True,
                 )
             return SetVariable(variable, str(parameters["value"]))
+        case "record_call":
+            return Record(bool(parameters["on"]))
         case _:
             return HoldCaller()
 
@@ -181,6 +197,8 @@ class ToolRunner:
         line: The way to the caller.
         consult: Calls a transfer's target; None when it hears the agent, otherwise why it does not.
         http_tools: The HTTP tools; None: there are none.
+        record: Records from now on, or pauses; None when it does, otherwise why not. None where no
+            call is recorded.
     """
 
     def __init__(
@@ -189,11 +207,13 @@ class ToolRunner:
         line: Line,
         consult: Callable[[str], Awaitable[str | None]],
         http_tools: HttpTools | None,
+        record: Callable[[bool], str | None] | None = None,
     ) -> None:
         self._context = context
         self._line = line
         self._consult_target = consult
         self._http_tools = http_tools
+        self._record = record
 
     async def run(
         self,
@@ -213,7 +233,12 @@ class ToolRunner:
         elsewhere = () if self._http_tools is None else self._http_tools.names
         try:
             action = read_tool_call(
-                name, parameters, self._context.policy, elsewhere, self._line.abilities
+                name,
+                parameters,
+                self._context.policy,
+                elsewhere,
+                self._line.abilities,
+                recordable=self._record is not None,
             )
             if (refusal := self._not_now(name, action)) is not None:
                 return refusal
@@ -228,6 +253,8 @@ class ToolRunner:
                 case SetVariable(variable, value):
                     await self._line.set_variable(variable, value)
                     return ToolAnswer("The variable is set.")
+                case Record(on):
+                    return self._set_recording(on)
                 case HoldCaller():
                     hold_when_silent()
                     return ToolAnswer(
@@ -249,6 +276,14 @@ class ToolRunner:
         if problem is None:
             return None
         return ToolAnswer(f"{BUILT_IN[name].not_done}: {problem}.", is_error=True)
+
+    def _set_recording(self, on: bool) -> ToolAnswer:
+        assert self._record is not None, "the tool is not there otherwise"
+        if (why := self._record(on)) is not None:
+            return ToolAnswer(f"{BUILT_IN['record_call'].not_done}: {why}.", is_error=True)
+        return ToolAnswer(
+            "The call is recorded from now on." if on else "Nothing is recorded until you go on."
+        )
 
     async def _consult(self, target: str, silent: Callable[[], Awaitable[None]]) -> ToolAnswer:
         await silent()

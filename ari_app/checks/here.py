@@ -199,19 +199,65 @@ def _recordings(settings: Settings) -> list[Finding]:
         free = _writable(there)
     except OSError as error:
         return [failed(_RECORDINGS, _not_writable(folder, error))]
-    return [judge_room(folder, free, settings)]
+    return [judge_room(folder, free, settings), *_encoder(settings)]
+
+
+def _encoder(settings: Settings) -> list[Finding]:
+    try:
+        require_encoder(settings.recordings_format)
+    except ConfigError as error:
+        return [failed(_RECORDINGS, str(error))]
+    return []
+
+
+def require_encoder(kind: str) -> None:
+    """Make sure that recordings can be encoded.
+
+    Args:
+        kind: `wav`, `flac` or `opus`.
+
+    Raises:
+        ConfigError: They cannot.
+    """
+    if kind == "wav":
+        return
+    try:
+        import soundfile
+    except (ImportError, OSError) as error:
+        problem = f"soundfile cannot be loaded ({error})"
+    else:
+        container, coding = ("FLAC", "PCM_16") if kind == "flac" else ("OGG", "OPUS")
+        if soundfile.check_format(container, coding):
+            return
+        problem = f"this machine's libsndfile {soundfile.__libsndfile_version__} has none"
+    raise ConfigError(
+        f"RECORDINGS_FORMAT {kind} cannot be made: {problem}. Install the package soundfile for "
+        "this Python, or set RECORDINGS_FORMAT=wav."
+    )
+
+
+def room_of_an_hour(settings: Settings) -> int:
+    """Return the bytes that an hour of all calls takes while it is recorded."""
+    return (
+        _STEREO_BYTES * _RATE_HZ[settings.audiosocket_format] * settings.max_concurrent_calls * 3600
+    )
 
 
 def _loss_sound(settings: Settings) -> list[Finding]:
     try:
         require_sound(settings.agent_loss_sound)
+        require_sound(settings.recording_sound, "RECORDING_SOUND")
     except ConfigError as error:
         return [failed(_MACHINE, str(error))]
     return []
 
 
-def require_sound(path: Path | None) -> SoundFile | None:
-    """Read the sound for callers whose agent was lost, if there is to be one.
+def require_sound(path: Path | None, setting: str = "AGENT_LOSS_SOUND") -> SoundFile | None:
+    """Read a sound for callers, if there is to be one.
+
+    Args:
+        path: The file.
+        setting: What names it.
 
     Raises:
         ConfigError: It cannot be used.
@@ -225,7 +271,7 @@ def require_sound(path: Path | None) -> SoundFile | None:
     except ValueError as error:
         problem = str(error)
     raise ConfigError(
-        f"AGENT_LOSS_SOUND {path} cannot be used: {problem}. Give a WAV file of 16-bit PCM, or "
+        f"{setting} {path} cannot be used: {problem}. Give a WAV file of 16-bit PCM, or "
         "empty the setting."
     )
 
@@ -237,7 +283,7 @@ def require_recordings(folder: Path) -> int:
         ConfigError: It cannot.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return _writable(folder)
     except OSError as error:
         raise ConfigError(_not_writable(folder, error)) from None
@@ -257,8 +303,7 @@ def _not_writable(folder: Path, error: OSError) -> str:
 
 def judge_room(folder: Path, free_bytes: int, settings: Settings) -> Finding:
     """Judge whether a day of all calls has room."""
-    rate = _RATE_HZ[settings.audiosocket_format] * _STEREO_BYTES * settings.max_concurrent_calls
-    hours = free_bytes / rate / 3600
+    hours = free_bytes / room_of_an_hour(settings)
     text = f"{folder} has room for {hours:.0f} hours of {settings.max_concurrent_calls} calls"
     if hours < _HOURS_TO_KEEP:
         return warning(

@@ -18,7 +18,7 @@ from ari_app.call.call import Call
 from ari_app.call.calls import Calls, Waiting
 from ari_app.call.plan import CallPlan, CallPolicy
 from ari_app.call.signals import AgentEnding, ConsultRequested, HoldRequested
-from ari_app.call.states import State
+from ari_app.call.states import OVER, State
 from ari_app.control.planner import Planner, Wish
 from ari_app.errors import AppError, LineError
 from ari_app.line.interface import Ability, Gateway, Line, Outcome, Placing, Status
@@ -79,7 +79,7 @@ class NotPossible(AppError):
     """The call is not in a state for this, or its line refused it.
 
     Attributes:
-        code: `not_talking`, `bad_target`, `bad_digits` or `asterisk`.
+        code: `not_talking`, `bad_target`, `bad_digits`, `not_recorded` or `asterisk`.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -324,6 +324,12 @@ class CallControl:
     async def mute(self, session_id: str, muted: bool) -> None:
         """Let the agent hear silence instead of the caller, or the caller again."""
         self._in(session_id, *_JOINED).mute(muted)
+
+    async def record_call(self, session_id: str, on: bool) -> None:
+        """Record a call from now on, pause, or go on."""
+        call = self._in(session_id, *(state for state in State if state not in OVER))
+        if (why := call.set_recording(on)) is not None:
+            raise NotPossible("not_recorded", f"{why[0].upper()}{why[1:]}.")
 
     def _check_reachable(self, call: Call) -> None:
         # What is begun is carried out, however long the far end stays away; so it is not begun.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ari_app.agent.interface import Agents, Briefing, Variable
@@ -21,14 +20,14 @@ class PlannerOptions:
     Attributes:
         agent_id: The agent of whoever names none; None: there is none.
         chunk_ms: How much sound an agent is given at once, at so many running calls.
-        recordings_dir: Where calls are recorded; None: they are not.
+        recorded: Calls are recorded, unless it is said of one that it shall not be.
     """
 
     agent_id: str | None
     call_timeout_seconds: float
     connect_timeout_seconds: float
     chunk_ms: Callable[[int], int]
-    recordings_dir: Path | None = None
+    recorded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +48,8 @@ class Wish:
         amd: Let answering machine detection run before the agent joins.
         wait_seconds: How long to wait for room; 0 refuses at once.
         audio: Whoever wishes has called them already, and brings this sound.
+        recorded: Whether the call is recorded from its beginning; None leaves it to the line that
+            waits, or the settings.
         metadata: Kept with the call and shown, never read.
     """
 
@@ -63,6 +64,7 @@ class Wish:
     amd: bool = False
     wait_seconds: float = 0.0
     audio: OwnAudio | None = None
+    recorded: bool | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -94,12 +96,19 @@ class Planner:
         Raises:
             PreCallError: The service that is asked first failed, and that matters.
         """
-        return await self._plan(record, arrival.line, arrival.agent_id, arrival.variables, None)
+        return await self._plan(
+            record,
+            arrival.line,
+            arrival.agent_id,
+            arrival.variables,
+            None,
+            recorded=arrival.recorded,
+        )
 
     def for_refusal(self, arrival: Arrival) -> CallPlan:
         """Plan for a caller who gets no agent now: given back at once, or left to wait."""
         agent_id = arrival.agent_id or self._options.agent_id or ""
-        return self._with(Briefing(agent_id), LineFormat("none", 8000), "")
+        return self._with(Briefing(agent_id), LineFormat("none", 8000))
 
     async def for_wish(
         self, record: CallRecord, line: Line, wish: Wish, arrival: Arrival | None
@@ -117,8 +126,17 @@ class Planner:
         """
         told = {} if arrival is None else arrival.variables
         agent_id = wish.agent_id or (None if arrival is None else arrival.agent_id)
+        recorded = wish.recorded
+        if recorded is None and arrival is not None:
+            recorded = arrival.recorded
         return await self._plan(
-            record, line, agent_id, {**told, **wish.variables}, wish.overrides, wish=wish
+            record,
+            line,
+            agent_id,
+            {**told, **wish.variables},
+            wish.overrides,
+            wish=wish,
+            recorded=recorded,
         )
 
     async def _plan(
@@ -129,6 +147,8 @@ class Planner:
         variables: Mapping[str, Variable],
         overrides: Mapping[str, Any] | None,
         wish: Wish | None = None,
+        *,
+        recorded: bool | None,
     ) -> CallPlan:
         agent_id = agent_id or self._options.agent_id or ""
         told: dict[str, Variable] = {
@@ -159,18 +179,18 @@ class Planner:
         line_format = await line.prepare(self._agents.formats_of(agent_id))
         ring_seconds = 0.0 if wish is None else wish.ring_timeout_seconds
         return self._with(
-            Briefing(agent_id, told, options), line_format, record.session_id, ring_seconds
+            Briefing(agent_id, told, options), line_format, ring_seconds, recorded=recorded
         )
 
     def _with(
         self,
         briefing: Briefing,
         line_format: LineFormat,
-        session_id: str,
         ring_seconds: float = 0.0,
+        *,
+        recorded: bool | None = None,
     ) -> CallPlan:
         options = self._options
-        folder = options.recordings_dir
         return CallPlan(
             briefing=briefing,
             line_format=line_format,
@@ -178,5 +198,5 @@ class Planner:
             connect_timeout_seconds=options.connect_timeout_seconds,
             ring_seconds=ring_seconds,
             uplink_chunk_ms=options.chunk_ms(self._active_calls()),
-            recording_path=None if folder is None else folder / f"{session_id}.wav",
+            recorded=options.recorded if recorded is None else recorded,
         )

@@ -560,6 +560,7 @@ class Arrival:
         agent_id: The agent that is named; None leaves it to the settings.
         variables: Dynamic variables for the agent.
         wait_seconds: Wait so long for a request that names this line; None: talk at once.
+        recorded: Whether the call is recorded from its beginning; None leaves it to the settings.
         screened: What is known about who has answered, where somebody else has called them.
         problems: What of the arrival could not be used: a sentence each.
     """
@@ -568,6 +569,7 @@ class Arrival:
     agent_id: str | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
     wait_seconds: float | None = None
+    recorded: bool | None = None
     screened: Screened | None = None
     problems: tuple[str, ...] = ()
 

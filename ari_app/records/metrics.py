@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import sys
 from collections.abc import Callable, Container, Iterable, Iterator
@@ -17,7 +18,7 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from ari_app.process import logs
@@ -34,9 +35,8 @@ from ari_app.records.events import (
     StateChanged,
 )
 from ari_app.records.record import CallRecord
-from ari_app.records.recording import RecordingStats
+from ari_app.records.recording.archive import RecordingArchive
 from ari_app.records.store.spool import Counts
-
 from ari_app.records.webhooks.outbox import Outbox
 
 _LATE_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -48,16 +48,23 @@ _SLUG = re.compile(r"[a-z]+(_[a-z]+)*")
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class _CountedElsewhere(Collector):
-    """A counter that others keep, also in threads of theirs."""
+class _KeptElsewhere(Collector):
+    """A number that others keep, also in threads of theirs."""
 
-    def __init__(self, name: str, documentation: str, read: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        family: type[CounterMetricFamily] | type[GaugeMetricFamily],
+        name: str,
+        documentation: str,
+        read: Callable[[], float],
+    ) -> None:
+        self._family = family
         self._name = name
         self._documentation = documentation
         self._read = read
 
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        yield CounterMetricFamily(self._name, self._documentation, self._read())
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        yield self._family(self._name, self._documentation, self._read())
 
 
 class Metrics:
@@ -218,10 +225,14 @@ class Metrics:
             self.calls.labels(state).set(0)
 
     def _watch(self, name: str, documentation: str, read: Callable[[], float]) -> None:
-        self.registry.register(_CountedElsewhere(name, documentation, read))
+        self.registry.register(_KeptElsewhere(CounterMetricFamily, name, documentation, read))
 
-    def watch_recordings(self, stats: RecordingStats) -> None:
+    def _measure(self, name: str, documentation: str, read: Callable[[], float]) -> None:
+        self.registry.register(_KeptElsewhere(GaugeMetricFamily, name, documentation, read))
+
+    def watch_recordings(self, recordings: RecordingArchive) -> None:
         """Show what becomes of the recordings, too."""
+        stats, encoder = recordings.stats, recordings.encoder
         self._watch("ari_app_recordings_saved", "Complete recordings.", lambda: stats.saved)
         self._watch(
             "ari_app_recordings_incomplete",
@@ -233,6 +244,22 @@ class Metrics:
             "Audio of both voices that is in no recording.",
             lambda: stats.lost_seconds,
         )
+        self._measure(
+            "ari_app_recordings_free_bytes",
+            "Room for recordings, as it was last looked at.",
+            lambda: math.nan if stats.free_bytes is None else stats.free_bytes,
+        )
+        if encoder is not None:
+            self._watch(
+                "ari_app_recordings_not_encoded",
+                "Recordings that stay WAV files, for they could not be encoded.",
+                lambda: encoder.failed,
+            )
+            self._measure(
+                "ari_app_recordings_to_encode",
+                "Recordings that wait to be encoded.",
+                lambda: encoder.waiting,
+            )
 
     def watch_call_log(self, counts: Counts) -> None:
         """Show what becomes of the records of calls, too."""

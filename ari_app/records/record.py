@@ -134,6 +134,7 @@ class CallRecord:
             `first_conversation_id`, when the agent was lost and `conversation_id` is another's.
         state: Of the call's machine.
         status: `initializing`, `active` or `ended`.
+        recording: `off`, `on` or `paused`; of a call that is over, how it was last.
         agent_status, end_reason: `AGENT_STATUS` and `AGENT_REASON`, once they are decided.
         transfer_to: To whom the caller was passed on.
         result: What became of a call that we place; None while it is not known.
@@ -168,6 +169,7 @@ class CallRecord:
     metadata: dict[str, Any] = field(default_factory=dict)
     state: str = "new"
     status: str = "initializing"
+    recording: str = "off"
     agent_status: str | None = None
     end_reason: str | None = None
     transfer_to: str | None = None

@@ -120,6 +120,19 @@ _TOOLS: Final = (
         "The caller was not put on hold",
     ),
     ClientTool(
+        "record_call",
+        "Pauses the recording of the call, begins it, or goes on with it. Pause it before the "
+        "caller says a card number or a password, and go on when it has been said.",
+        _parameters(
+            ("on",),
+            on={
+                "type": "boolean",
+                "description": "true: record from now on. false: keep nothing of what is said.",
+            },
+        ),
+        "The recording was not changed",
+    ),
+    ClientTool(
         "set_variable",
         "Notes something about the call for the systems that go on with it. Only the names that "
         "your instructions mention can be set.",

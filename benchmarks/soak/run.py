@@ -317,7 +317,7 @@ class _Soak:
 
     def _remove_old_recordings(self) -> None:
         oldest = time.time() - _KEPT_RECORDINGS_SECONDS
-        for path in self._stage.recordings.glob("*.wav"):
+        for path in self._stage.recordings.glob("*/*.wav"):
             if path.stat().st_mtime < oldest:
                 path.unlink()
 

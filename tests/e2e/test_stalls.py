@@ -133,6 +133,11 @@ def stalled_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     turns.set()
 
 
+def recorded(folder: Path) -> list[Path]:
+    """The finished recordings."""
+    return list(folder.glob("*/*.wav"))
+
+
 async def test_a_disk_that_stalls_under_a_recording(
     asterisk: LabAsterisk, tmp_path: Path, stalled_disk: threading.Event
 ) -> None:
@@ -144,12 +149,15 @@ async def test_a_disk_that_stalls_under_a_recording(
         await call.hang_up()
         await b.all_gone()
         session = await b.session()
-        assert b.bridge.recordings.unfinished == 1
-        path = tmp_path / f"{session.session_id}.wav"
-        assert not path.exists()
+        assert b.bridge.recordings is not None
+        writer = b.bridge.recordings.writer
+        assert writer.unfinished == 1
+        assert recorded(tmp_path) == []
         stalled_disk.set()
-        await until(lambda: b.bridge.recordings.unfinished == 0)
-        assert b.bridge.recordings.stats.saved == 1
+        await until(lambda: writer.unfinished == 0)
+        assert writer.stats.saved == 1
+        (path,) = recorded(tmp_path)
+        assert path.name.endswith(f"-{session.session_id}.wav")
         with wave.open(str(path)) as wav:
             assert wav.getnframes() / wav.getframerate() > 4
 

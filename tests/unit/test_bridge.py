@@ -193,8 +193,8 @@ async def test_a_call(asterisk: LoadServer, make: Make, tmp_path: Path) -> None:
             asterisk.generator.end_calls()
             await until(lambda: record.ended_at is not None)
             metrics = bridge.metrics.render().decode()
-        (recording,) = (tmp_path / "recordings").iterdir()
-        assert recording.name == f"{record.session_id}.wav"
+        (recording,) = (tmp_path / "recordings").glob("*/*")
+        assert recording.name.endswith(f"-{record.session_id}.wav")
     assert 'ari_app_calls_ended_total{reason="caller_hung_up",status="COMPLETED"} 1.0' in metrics
     assert asterisk.generator.world.channels == {}
     assert asterisk.generator.world.bridges == {}

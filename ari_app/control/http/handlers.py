@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Protocol
+from typing import Any, Protocol
 
 import orjson
 from aiohttp import hdrs, web
@@ -38,11 +38,13 @@ from ari_app.control.http.models import (
 from ari_app.control.http.openapi import docs_page, openapi_document, sign_in
 from ari_app.control.http.operations import EVENTS_PATH, IDEMPOTENCY_KEY, OPEN_PATHS, OPERATIONS
 from ari_app.control.http.page import PAGE_PATHS, Watch, page_routes
+from ari_app.control.http.recording import recording_of
 from ari_app.control.http.requests import (
     DtmfRequest,
     EndCallRequest,
     InitiateCallRequest,
     MuteRequest,
+    RecordingRequest,
     SayToAgentRequest,
     TransferRequest,
     read_model,
@@ -52,6 +54,7 @@ from ari_app.control.http.server import ClientGone, mark_heads, when_gone
 from ari_app.control.http.streams import stream_events
 from ari_app.records.journal import Journal
 from ari_app.records.metrics import CONTENT_TYPE, Metrics
+from ari_app.records.recording.archive import RecordingArchive
 
 
 class ServiceView(Protocol):
@@ -75,6 +78,15 @@ class ServiceView(Protocol):
     @property
     def metrics(self) -> Metrics:
         """The metrics."""
+        ...
+
+    @property
+    def recordings(self) -> RecordingArchive | None:
+        """The recordings of calls."""
+        ...
+
+    async def find_call(self, session_id: str) -> Mapping[str, Any] | None:
+        """Return the document of a call that has ended, where it is kept."""
         ...
 
     def readiness(self) -> Readiness:
@@ -121,6 +133,8 @@ class Handlers:
             "unhold": self.unhold,
             "say_to_agent": self.say_to_agent,
             "mute": self.mute,
+            "recording": self.recording,
+            "get_recording": self.get_recording,
             "live": self.live,
             "ready": self.ready,
             "metrics": self.metrics,
@@ -262,6 +276,16 @@ class Handlers:
             "The agent hears silence." if body.muted else "The agent hears the caller again.",
         )
 
+    async def recording(self, request: web.Request) -> web.Response:
+        """Record a call, pause, or go on."""
+        body = await read_model(request, RecordingRequest)
+        await self._service.control.record_call(_session_id(request), body.on)
+        return _done(request, "The call is recorded." if body.on else "The recording pauses.")
+
+    async def get_recording(self, request: web.Request) -> web.StreamResponse:
+        """Give out the recording of a call that has ended."""
+        return await recording_of(request, self._service, _session_id(request))
+
     # --- service
 
     async def live(self, request: web.Request) -> web.Response:
@@ -369,7 +393,7 @@ def build_web_app(
     ).by_name()
     for operation in OPERATIONS:
         app.router.add_route(operation.method, operation.path, handlers[operation.name])
-        if operation.is_open:
+        if operation.is_open or operation.has_head:
             # What watches a service often asks so.
             app.router.add_route(hdrs.METH_HEAD, operation.path, handlers[operation.name])
     app.router.add_routes(routes)

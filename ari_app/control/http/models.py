@@ -84,6 +84,9 @@ class SessionSummary(_Model):
     status: str = Field(description="initializing, active or ended.")
     state: str = Field(description="The state of the call's machine.")
     duration: float = Field(description="Seconds.")
+    recording: str = Field(
+        description="off, on or paused; of a call that is over, how it was last."
+    )
     started_at: datetime
     ended_at: datetime | None
     conversation_id: str = Field(description="ElevenLabs' id; empty before the agent is there.")
@@ -194,6 +197,7 @@ def _summary_fields(record: CallRecord) -> dict[str, Any]:
         "status": record.status,
         "state": record.state,
         "duration": round(record.duration(asyncio.get_running_loop().time()), 3),
+        "recording": record.recording,
         "started_at": record.started_at,
         "ended_at": record.ended_at,
         "conversation_id": record.conversation_id,

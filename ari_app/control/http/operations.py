@@ -27,6 +27,7 @@ from ari_app.control.http.requests import (
     EndCallRequest,
     InitiateCallRequest,
     MuteRequest,
+    RecordingRequest,
     SayToAgentRequest,
     TransferRequest,
 )
@@ -58,6 +59,7 @@ class Operation:
         also: More statuses of success, and what they mean.
         headers: That it knows.
         is_open: No key is asked for.
+        has_head: HEAD is answered, too; it is of all that are open.
     """
 
     method: str
@@ -73,6 +75,7 @@ class Operation:
     also: Mapping[int, str] = field(default_factory=dict)
     headers: tuple[HeaderField, ...] = ()
     is_open: bool = False
+    has_head: bool = False
 
 
 TAGS: Final[Mapping[str, str]] = MappingProxyType(
@@ -243,6 +246,26 @@ OPERATIONS: Final = (
         SayToAgentRequest,
         description="`context` is something to know, `user` is answered as if the caller had said "
         "it.",
+    ),
+    _action(
+        "recording",
+        "Record the call from now on, pause, or go on",
+        RecordingRequest,
+        "not_recorded",
+        description="Of what is said in a pause nothing is kept: there is silence in its place.",
+    ),
+    Operation(
+        method="GET",
+        path="/calls/{session_id}/recording",
+        name="get_recording",
+        tag="calls",
+        summary="The recording of a call that has ended",
+        description="The caller is left, what they heard is right. Ranges of bytes are served. "
+        "Of a recording in several files `?part=2` is the second.",
+        media_type="audio/*",
+        has_head=True,
+        problems=("no_recording", "not_finished", "bad_request"),
+        also={206: "A range of bytes.", 304: "It is as it was.", 416: "There are no such bytes."},
     ),
     _action("mute", "Keep the caller's voice from the agent, or let it through again", MuteRequest),
     Operation(

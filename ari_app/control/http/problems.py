@@ -35,6 +35,9 @@ CODES: Final[Mapping[str, tuple[HTTPStatus, str]]] = {
     "already_transferring": (_CONFLICT, "The call is already being transferred."),
     "busy": (_CONFLICT, "The call is doing something else that has to end first."),
     "asterisk": (_CONFLICT, "Asterisk refused it."),
+    "not_recorded": (_CONFLICT, "Calls are not recorded, or there is no room for it."),
+    "not_finished": (_CONFLICT, "The call is still going on, or its recording is being finished."),
+    "no_recording": (_NOT_FOUND, "There is no recording of such a call."),
     "body_too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is over 64 KiB."),
     "body_too_late": (HTTPStatus.REQUEST_TIMEOUT, "The body did not arrive within 10 seconds."),
     "head_too_late": (

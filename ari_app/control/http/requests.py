@@ -305,6 +305,11 @@ class InitiateCallRequest(_Request):
         default=None,
         description="The dialer has the call already, and brings its sound to `audio_url`.",
     )
+    record: bool | None = Field(
+        default=None,
+        description="Whether the call is recorded from its beginning; as RECORD_CALLS says when "
+        "left out.",
+    )
     metadata: CallMetadata | None = Field(
         default=None, description="Kept with the session and shown."
     )
@@ -342,6 +347,7 @@ class InitiateCallRequest(_Request):
             amd=self.amd,
             wait_seconds=self.wait_seconds,
             audio=None if self.audio is None else self.audio.own(),
+            recorded=self.record,
             metadata=dict(extra),
         )
 
@@ -403,3 +409,11 @@ class MuteRequest(_Request):
     model_config = ConfigDict(json_schema_extra={"examples": [{"muted": True}]})
 
     muted: bool = Field(default=True, description="true: the agent hears silence.")
+
+
+class RecordingRequest(_Request):
+    """Whether a call is recorded."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"on": False}]})
+
+    on: bool = Field(description="true: from now on; false: pause, which is silence in the file.")

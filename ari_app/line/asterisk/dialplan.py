@@ -21,7 +21,8 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
 _AGENT_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _MAX_WAIT_SECONDS = 3600.0
 # What they say is ours, or the agent believes it to be.
-_OWN = frozenset({"agent_id", "wait", "caller_id", "called_number", "call_sid"})
+_OWN = frozenset({"agent_id", "wait", "record", "caller_id", "called_number", "call_sid"})
+_YES_OR_NO = {"yes": True, "no": False}
 _ANYWHERE = ("own_names", "anywhere")
 
 
@@ -32,6 +33,7 @@ class CallArguments:
     Attributes:
         agent_id: The agent to talk with; None leaves it to the settings.
         wait_seconds: Wait so long for `initiate-call` to name the channel; None: talk at once.
+        recorded: Whether the call is recorded from its beginning; None leaves it to the settings.
         variables: Dynamic variables for the agent.
         problems: What could not be used, a sentence each; values are not repeated, they may be
             personal.
@@ -39,6 +41,7 @@ class CallArguments:
 
     agent_id: str | None = None
     wait_seconds: float | None = None
+    recorded: bool | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
 
@@ -55,6 +58,7 @@ def parse_arguments(args: Sequence[str]) -> CallArguments:
     """
     agent_id: str | None = None
     wait_seconds: float | None = None
+    recorded: bool | None = None
     variables: dict[str, str] = {}
     problems: list[str] = []
     given: set[str] = set()
@@ -97,6 +101,10 @@ def parse_arguments(args: Sequence[str]) -> CallArguments:
                 problems.append(
                     f"wait is not a number of seconds from 0 to {_MAX_WAIT_SECONDS:.0f}"
                 )
+        elif name == "record":
+            recorded = _YES_OR_NO.get(value.lower())
+            if recorded is None:
+                problems.append("record is not yes or no")
         elif (name, value) == _ANYWHERE and not variables:
             anywhere = True
         elif name.startswith("system__"):
@@ -105,7 +113,7 @@ def parse_arguments(args: Sequence[str]) -> CallArguments:
             variables[name] = value
             last = None if name in _OWN else name
         given.add(name)
-    return CallArguments(agent_id, wait_seconds, variables, tuple(problems))
+    return CallArguments(agent_id, wait_seconds, recorded, variables, tuple(problems))
 
 
 def _seconds(value: str) -> float | None:

@@ -265,6 +265,7 @@ class AsteriskGateway:
                 agent_id=arguments.agent_id,
                 variables=arguments.variables,
                 wait_seconds=arguments.wait_seconds,
+                recorded=arguments.recorded,
                 screened=_screened(event),
                 problems=arguments.problems,
             )

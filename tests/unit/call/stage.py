@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import count
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -38,6 +39,7 @@ from ari_app.records.events import (
 )
 from ari_app.records.journal import Journal
 from ari_app.records.record import CallRecord, TranscriptLine
+from ari_app.records.recording.archive import RecordingArchive
 from audiosocket.server import AudioSocketServer
 from lab.load.audiosocket_client import AudioSocketClient
 from linekit.clock import FrameClock
@@ -90,6 +92,8 @@ class Stage:
         max_calls: The limit.
         ticking: Whether the clock of all lines runs: without it ten minutes are a single step.
         asterisk: Makes another Asterisk than the usual one.
+        recordings: Where calls are recorded.
+        announcement: What a caller hears before that.
         plan: What differs from the usual plan of a call.
     """
 
@@ -99,12 +103,16 @@ class Stage:
         max_calls: int = 10,
         ticking: bool = True,
         asterisk: Callable[[FrameClock], FakeAsterisk] | None = None,
+        recordings: Path | None = None,
+        announcement: SoundFile | None = None,
         **plan: Any,
     ) -> None:
         self.notes = Notes()
         self.max_calls = max_calls
         self.ticking = ticking
         self.planned = plan
+        self.recordings = recordings
+        self.announcement = announcement
         self.plan_moment: Moment | None = None
         self._make_asterisk = asterisk or (lambda clock: FakeAsterisk(clock=clock))
         self._names = (f"sip-{number}" for number in count(1))
@@ -121,7 +129,12 @@ class Stage:
         self.target = f"{host}:{port}"
         self.journal = Journal()
         self.journal.listen(self.notes.heard)
-        self.services = Services(agents=self.agents, journal=self.journal)
+        self.services = Services(
+            agents=self.agents,
+            journal=self.journal,
+            recordings=None if self.recordings is None else RecordingArchive(self.recordings),
+            recording_sound=self.announcement,
+        )
         self.options = AsteriskOptions(APP, self.target)
         self.calls = self.another()
         return self
@@ -142,7 +155,8 @@ class Stage:
         await self.gateway.close()
         await self.asterisk.close()
         await self.lines.close()
-        await self.services.recordings.close()
+        if self.services.recordings is not None:
+            await self.services.recordings.close()
         self.clock.stop()
         await asyncio.sleep(0.001)
         if kind is None:

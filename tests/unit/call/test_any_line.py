@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,9 +41,9 @@ from tests.unit.line.fake_line import FRAME, FakeGateway, FakeLine
 class House:
     """Calls, agents, and a way in."""
 
-    def __init__(self, gateway: Gateway, recordings: Path | None) -> None:
+    def __init__(self, gateway: Gateway) -> None:
         self.agents = FakeAgents()
-        options = PlannerOptions("agent_default", 600, 8, lambda active: 40, recordings)
+        options = PlannerOptions("agent_default", 600, 8, lambda active: 40)
         planner = Planner(options, self.agents, None, lambda: self.calls.count())
         services = Services(agents=self.agents, journal=Journal())
         self.calls = Calls(services, planner, max_concurrent_calls=2)
@@ -71,9 +70,9 @@ class House:
 
 @asynccontextmanager
 async def house(
-    gateway: Gateway | None = None, recordings: Path | None = None
+    gateway: Gateway | None = None,
 ) -> AsyncIterator[House]:
-    made = House(gateway or FakeGateway(), recordings)
+    made = House(gateway or FakeGateway())
     raised: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context))
     yield made
@@ -125,10 +124,8 @@ async def test_a_caller_who_hangs_up_leaves_no_agent_behind() -> None:
         assert line.outcome == Outcome(Status.COMPLETED, "caller_hung_up")
 
 
-async def test_a_waiting_caller_is_planned_for_under_the_name_of_the_request(
-    tmp_path: Path,
-) -> None:
-    async with house(recordings=tmp_path) as home:
+async def test_a_waiting_caller_is_planned_for_under_the_name_of_the_request() -> None:
+    async with house() as home:
         home.agents.ready.clear()
         home.calls.take(Arrival(FakeLine(), wait_seconds=60))
         await asyncio.sleep(0.01)
@@ -136,7 +133,6 @@ async def test_a_waiting_caller_is_planned_for_under_the_name_of_the_request(
         record = await home.control.initiate(wish)
         call = home.calls.call("crm-17")
         assert call is not None
-        assert call.plan.recording_path == tmp_path / "crm-17.wav"
         assert call.plan.briefing.variables["caller_id"] == "+15550100009"
         assert record.caller_number == "+15550100001", "who is on the line stays the same"
 
@@ -211,7 +207,7 @@ async def test_a_call_that_nobody_answers() -> None:
 
 
 async def test_two_wishes_for_one_caller_who_waits() -> None:
-    async with house(recordings=Path("recordings")) as home:
+    async with house() as home:
         line = FakeLine()
         home.calls.take(Arrival(line, wait_seconds=30))
         await asyncio.sleep(0)
@@ -230,7 +226,6 @@ async def test_two_wishes_for_one_caller_who_waits() -> None:
         assert (record.session_id, record.caller_number) == ("crm-1", "+15550100001")
         call = home.calls.call("crm-1")
         assert call is not None
-        assert call.plan.recording_path == Path("recordings/crm-1.wav")
         assert call.plan.briefing.variables["caller_id"] == "+15550100007"
         await home.control.end("crm-1")
 

@@ -9,7 +9,13 @@ from ari_app.line.asterisk.dialplan import CallArguments, parse_arguments
 
 def test_agent_wait_and_variables() -> None:
     arguments = parse_arguments(["agent_id=agent_7", " wait = 30 ", "customer_name=Jane = J", ""])
-    assert arguments == CallArguments("agent_7", 30.0, {"customer_name": "Jane = J"})
+    assert arguments == CallArguments("agent_7", 30.0, None, {"customer_name": "Jane = J"})
+
+
+@pytest.mark.parametrize(("said", "recorded"), [("yes", True), ("No", False)])
+def test_whether_the_call_is_recorded(said: str, recorded: bool) -> None:
+    arguments = parse_arguments([f"record={said}", "tier=2"])
+    assert arguments == CallArguments(recorded=recorded, variables={"tier": "2"})
 
 
 def test_nothing_given() -> None:
@@ -24,6 +30,7 @@ def test_nothing_given() -> None:
         ("two words=1", "argument 1 has a name that is not letters, digits and _"),
         ("wait=soon", "wait is not a number of seconds from 0 to 3600"),
         ("wait=3601", "wait is not a number of seconds from 0 to 3600"),
+        ("record=perhaps", "record is not yes or no"),
         ("system__time=1", "system__time: names that begin with system__ belong to ElevenLabs"),
     ],
 )
@@ -42,7 +49,14 @@ def test_a_name_with_a_comma_is_kept_whole() -> None:
     )
 
 
-OWN = ["agent_id=agent_evil", "wait=20", "caller_id=1", "called_number=2", "call_sid=3"]
+OWN = [
+    "agent_id=agent_evil",
+    "wait=20",
+    "record=no",
+    "caller_id=1",
+    "called_number=2",
+    "call_sid=3",
+]
 
 
 @pytest.mark.parametrize("argument", OWN)
@@ -50,7 +64,7 @@ def test_what_comes_after_a_variable_cannot_set_our_own_names(argument: str) -> 
     name, _, value = argument.partition("=")
     arguments = parse_arguments(["customer_name=DOE", argument, "tier=2"])
     assert arguments.variables == {"customer_name": "DOE", "tier": "2"}
-    assert (arguments.agent_id, arguments.wait_seconds) == (None, None)
+    assert (arguments.agent_id, arguments.wait_seconds, arguments.recorded) == (None, None, None)
     (problem,) = arguments.problems
     assert problem.startswith(f"{name} comes after customer_name")
     assert value not in problem.replace(name, "")

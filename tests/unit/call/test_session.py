@@ -253,15 +253,19 @@ async def test_a_failing_tool_does_not_end_the_call(stage: Stage) -> None:
 # --- recording
 
 
+def recorded(folder: Path) -> list[Path]:
+    return list(folder.glob("*/*"))
+
+
 async def test_both_sides_are_recorded(tmp_path: Path) -> None:
-    path = tmp_path / "call.wav"
-    async with Stage(recording_path=path) as stage:
+    async with Stage(recordings=tmp_path, recorded=True) as stage:
         session = await stage.talk()
         stage.media(session).source = tone_source(SLIN, 400)
         stage.agent().says(1000, final=True)
         await asyncio.sleep(2)
         stage.asterisk.hang_up(session.call_id)
         await session.ended.wait()
+    (path,) = recorded(tmp_path)
     with wave.open(str(path)) as wav:
         assert (wav.getnchannels(), wav.getsampwidth(), wav.getframerate()) == (2, 2, 8000)
         frames = np.frombuffer(wav.readframes(wav.getnframes()), "<i2").reshape(-1, 2)
@@ -270,16 +274,18 @@ async def test_both_sides_are_recorded(tmp_path: Path) -> None:
     assert np.count_nonzero(abs(agent) == LEVEL) == pytest.approx(8000, abs=80)
     assert np.sqrt(np.mean(caller.astype(float) ** 2)) > 3000
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
 async def test_a_call_goes_well_though_its_recording_does_not(tmp_path: Path) -> None:
-    async with Stage(recording_path=tmp_path / "missing" / "call.wav") as stage:
+    async with Stage(recordings=tmp_path / "missing", recorded=True) as stage:
         with capture_logs() as logs:
             session = await stage.talk()
             stage.agent().says(500, final=True)
             stage.agent().closes()
             await session.ended.wait()
             assert stage.landed(session).status == "COMPLETED"
+            assert stage.services.recordings is not None
             await stage.services.recordings.close()
     (incomplete,) = (entry for entry in logs if entry["event"] == "recording_incomplete")
     assert "No such file" in incomplete["failure"]

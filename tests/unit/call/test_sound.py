@@ -12,7 +12,7 @@ from ari_app.audio.formats import AudioFormat
 from ari_app.audio.g711 import pcm_to_ulaw
 from ari_app.call.hearing import ResponseTime
 from ari_app.call.sound import CallSound, Cleared
-from ari_app.records.recording import Recordings, RecordingStats
+from ari_app.records.recording.writer import Recordings, RecordingStats
 from audiosocket.connection import FrameSource
 from audiosocket.frames import SLIN, SLIN16
 from lab.load.audiosocket_client import pcm_source, tone_source

@@ -11,6 +11,7 @@ from ari_app.call.tools import (
     Consult,
     HoldCaller,
     PressKeys,
+    Record,
     SetVariable,
     not_now,
     read_tool_call,
@@ -117,12 +118,17 @@ def test_a_tool_from_the_file_is_asked_elsewhere() -> None:
 
 
 def test_what_the_line_cannot_do_is_not_there() -> None:
-    for name in ("send_dtmf", "hold", "set_variable", "transfer_call"):
-        action = read_tool_call(name, {"to": "200"}, POLICY, (), Ability.NOTHING)
+    for name in ("send_dtmf", "hold", "set_variable", "transfer_call", "record_call"):
+        action = read_tool_call(
+            name, {"to": "200", "on": True}, POLICY, (), Ability.NOTHING, recordable=False
+        )
         assert isinstance(action, ToolAnswer) and action.is_error
         assert action.text == f"There is no tool {name!r} on this line. There are: hang_up."
     assert read_tool_call("hang_up", {}, POLICY, (), Ability.NOTHING) == ENDS["hang_up"]
     assert read_tool_call("hold", {}, POLICY, (), Ability.MUSIC) == HoldCaller()
+    assert read_tool_call("record_call", {"on": False}, POLICY, (), Ability.NOTHING) == Record(
+        False
+    )
 
 
 def test_a_line_that_can_call_nobody_else_transfers_blindly() -> None:

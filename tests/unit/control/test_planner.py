@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -45,13 +44,18 @@ class FakeLine:
 LINE = cast(Line, FakeLine())
 
 
-def planner(agent_id: str | None = "agent_default", precall: PreCall | None = None) -> Planner:
+def planner(
+    agent_id: str | None = "agent_default",
+    precall: PreCall | None = None,
+    *,
+    recorded: bool = False,
+) -> Planner:
     options = PlannerOptions(
         agent_id=agent_id,
         call_timeout_seconds=600,
         connect_timeout_seconds=8,
         chunk_ms=lambda calls: 40 if calls < 10 else 100,
-        recordings_dir=Path("recordings"),
+        recorded=recorded,
     )
     agents = cast(Agents, SimpleNamespace(formats_of=lambda agent_id: DEFAULT_AGENT_FORMATS))
     return Planner(options, agents, precall, lambda: 9)
@@ -74,7 +78,7 @@ async def test_what_the_agent_is_told_of_a_caller() -> None:
     assert plan.briefing.agent_id == "agent_default"
     assert plan.briefing.variables == {**OWN, "customer_name": "Jane"}
     assert plan.briefing.options == {}
-    assert (plan.recording_path, plan.uplink_chunk_ms) == (Path("recordings/s1.wav"), 40)
+    assert (plan.recorded, plan.uplink_chunk_ms) == (False, 40)
     assert (plan.call_timeout_seconds, plan.connect_timeout_seconds) == (600, 8)
     assert plan.line_format == LineFormat("slin16", 16000)
 
@@ -89,6 +93,19 @@ async def test_which_agent_it_is() -> None:
         {**OWN, "a": "1", "b": 3},
     )
     assert (await wished(planner(), waits, agent_id="agent_8")).briefing.agent_id == "agent_8"
+
+
+@pytest.mark.parametrize("usual", [True, False])
+async def test_whether_it_is_recorded(usual: bool) -> None:
+    plans = planner(recorded=usual)
+    assert (await arrived(plans)).recorded is usual
+    assert (await wished(plans)).recorded is usual
+    for said in (True, False):
+        assert (await arrived(plans, recorded=said)).recorded is said
+        assert (await wished(plans, recorded=said)).recorded is said
+        waits = Arrival(LINE, recorded=said)
+        assert (await wished(plans, waits)).recorded is said
+        assert (await wished(plans, waits, recorded=not said)).recorded is not said
 
 
 async def test_the_line_knows_the_agents_formats() -> None:

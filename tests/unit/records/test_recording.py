@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import numpy.typing as npt
 import pytest
 from structlog.testing import capture_logs
 
-from ari_app.records.recording import Recordings, RecordingStats, StereoRecorder
+from ari_app.records.recording.writer import Recordings, RecordingStats, StereoRecorder
 
 RATE_HZ = 8000
 START = 50.0
@@ -210,8 +211,8 @@ async def test_a_full_disk_ends_one_recording_and_nothing_else(tmp_path: Path, d
     assert recordings.stats.lost_seconds == pytest.approx(4, abs=1)
     (told,) = (entry for entry in logs if entry["event"] == "recording_incomplete")
     assert told["failure"] == "No space left on device"
-    assert told["file"] == "call.wav.part"
-    assert len(read(tmp_path / "call.wav.part")) / RATE_HZ == pytest.approx(told["seconds"], 0.1)
+    assert told["file"] == "call.wav"
+    assert len(read(tmp_path / "call.wav")) / RATE_HZ == pytest.approx(told["seconds"], 0.1)
     assert len(read(tmp_path / "other.wav")) == RATE_HZ
 
 
@@ -219,14 +220,13 @@ async def test_a_folder_that_goes_away_in_the_middle(tmp_path: Path) -> None:
     folder = tmp_path / "recordings"
     folder.mkdir()
     recordings = Recordings()
-    recorder = begin(recordings, folder / "call.wav")
+    recorder = begin(recordings, folder / "day" / "call.wav")
     speak(recorder, 1)
     await caught_up(recordings)
-    (folder / "call.wav.part").unlink()
-    folder.rmdir()
+    shutil.rmtree(folder)
     speak(recorder, 1, begin=START + 1)
     recorder.finish()
-    begin(recordings, folder / "next.wav").finish()
+    begin(recordings, folder / "day" / "next.wav").finish()
     await recordings.close()
     assert recordings.stats.incomplete == 2
 

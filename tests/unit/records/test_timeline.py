@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ari_app.records.recording import Side, StereoTimeline
+from ari_app.records.recording.timeline import Side, StereoTimeline
 
 RATE_HZ = 8000
 START = 1000.0

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ari_app.records import recording as wav
-from ari_app.records.recording import GrowingWav
+from ari_app.records.recording import wav
+from ari_app.records.recording.wav import GrowingWav
 
 PCM = b"\x01\x02\x03\x04" * 100
 
@@ -44,8 +44,8 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
         file.append(PCM)
         file.finish()
     assert path.read_bytes() == b"precious"
-    assert [file.path.name for file in files] == ["call-2.wav", "call-3.wav", "call-4.wav"]
-    assert sorted(os.listdir(tmp_path)) == ["call-2.wav", "call-3.wav", "call-4.wav", "call.wav"]
+    assert [file.path.name for file in files] == ["call.2.wav", "call.3.wav", "call.4.wav"]
+    assert sorted(os.listdir(tmp_path)) == ["call.2.wav", "call.3.wav", "call.4.wav", "call.wav"]
 
 
 def test_a_full_disk_leaves_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,14 @@ from ari_app.tools.built_in import BUILT_IN, ClientTool
 
 
 def test_the_tools_of_the_line() -> None:
-    assert list(BUILT_IN) == ["transfer_call", "hang_up", "send_dtmf", "hold", "set_variable"]
+    assert list(BUILT_IN) == [
+        "transfer_call",
+        "hang_up",
+        "send_dtmf",
+        "hold",
+        "record_call",
+        "set_variable",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -21,6 +28,7 @@ def test_the_tools_of_the_line() -> None:
         ("send_dtmf", {"digits": "12w#*aD"}),
         ("hold", {}),
         ("set_variable", {"name": "CUSTOMER_MOOD", "value": "glad, äöü"}),
+        ("record_call", {"on": False}),
         ("set_variable", {"name": "_x", "value": ""}),
     ],
 )
@@ -41,6 +49,7 @@ def test_calls_that_fit(name: str, parameters: dict[str, object]) -> None:
         ),
         ("send_dtmf", {"digits": "12f"}, "No keys were pressed: 'digits' does not fit"),
         ("send_dtmf", {"digits": ""}, "No keys were pressed: 'digits' does not fit"),
+        ("record_call", {"on": "no"}, "The recording was not changed: 'on' must be"),
         ("set_variable", {"name": "A(1)", "value": "x"}, "The variable was not set: 'name' does"),
         ("set_variable", {"name": "A", "value": "x\ny"}, "The variable was not set: 'value' does"),
         ("set_variable", {"name": "A"}, "The variable was not set: 'value' is missing."),

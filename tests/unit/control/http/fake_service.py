@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, Literal, cast
@@ -19,6 +19,7 @@ from ari_app.records.events import CallEnded, StateChanged
 from ari_app.records.journal import Journal
 from ari_app.records.metrics import Metrics
 from ari_app.records.record import CallRecord, SoundReport, TranscriptLine
+from ari_app.records.recording.archive import RecordingArchive
 
 Http = TestClient[web.Request, web.Application]
 
@@ -124,6 +125,9 @@ class FakeControl(CallControl):
     ) -> None:
         self._act("say_to_agent", session_id, kind, text)
 
+    async def record_call(self, session_id: str, on: bool) -> None:
+        self._act("recording", session_id, on)
+
     async def mute(self, session_id: str, muted: bool) -> None:
         self._act("mute", session_id, muted)
 
@@ -144,6 +148,8 @@ class FakeService:
         self.journal = Journal()
         self.metrics = Metrics()
         self.problems: list[str] = []
+        self.recordings: RecordingArchive | None = None
+        self.documents: dict[str, Mapping[str, Any]] = {}
         self.calls = cast(
             Calls,
             SimpleNamespace(
@@ -157,6 +163,9 @@ class FakeService:
     def add(self, session_id: str, **details: Any) -> CallRecord:
         record = self.records[session_id] = talking(session_id, **details)
         return record
+
+    async def find_call(self, session_id: str) -> Mapping[str, Any] | None:
+        return self.documents.get(session_id)
 
     def readiness(self) -> Readiness:
         return Readiness(

@@ -17,6 +17,7 @@ SUMMARY = {
     "status": "active",
     "state": "talking",
     "duration": 12.346,
+    "recording": "off",
     "started_at": "2025-01-01T00:00:00Z",
     "ended_at": None,
     "conversation_id": "conv_1",
@@ -120,6 +121,8 @@ ACTIONS = [
     ("say-to-agent", {"kind": "user", "text": "Hi"}, ("user", "Hi")),
     ("mute", {}, (True,)),
     ("mute", {"muted": False}, (False,)),
+    ("recording", {"on": True}, (True,)),
+    ("recording", {"on": False}, (False,)),
 ]
 
 
@@ -177,6 +180,8 @@ async def test_a_session_that_is_not_there(http: Http, method: str, path: str, b
         ("say-to-agent", {"text": "x", "kind": "shout"}, "kind"),
         ("mute", {"muted": 1}, "muted"),
         ("mute", {"on": True}, "on"),
+        ("recording", {}, "on"),
+        ("recording", {"on": "yes"}, "on"),
     ],
 )
 async def test_an_action_with_a_bad_body(

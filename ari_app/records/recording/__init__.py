@@ -1,0 +1,1 @@
+"""Recordings of calls: written as the call goes, compressed after it, found again by its name."""

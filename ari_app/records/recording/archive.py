@@ -1,0 +1,349 @@
+"""All recordings of a service: begun, kept, compressed, found again, removed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+import structlog
+
+from ari_app.process.logs import mask_number
+from ari_app.records.record import CallRecord
+from ari_app.records.recording.encoder import Encoded, Encoder
+from ari_app.records.recording.names import FORMATS, recording_name, session_of
+from ari_app.records.recording.wav import PART, mend, remove_unless_written
+from ari_app.records.recording.writer import Recordings, RecordingStats, StereoRecorder, Written
+
+log = structlog.get_logger(__name__)
+
+_LOOK_SECONDS: Final = 30.0
+_FLOOR_BYTES: Final = 100_000_000
+_KEPT_SESSIONS: Final = 1000
+"""Of so many calls it is known without a call log what was recorded."""
+_PARTS: Final = tuple(f".{kind}{PART}" for kind in FORMATS)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingPart:
+    """One file of a call's recording.
+
+    Attributes:
+        path: Below the folder of all.
+        seconds: How long it is.
+        size: In bytes.
+        complete: Nothing is missing.
+        begins: At which second of the call; None: not known.
+        pauses: From when to when, in seconds of the file, it is silent on purpose.
+    """
+
+    path: PurePosixPath
+    seconds: float
+    size: int
+    complete: bool
+    begins: float | None
+    pauses: tuple[tuple[float, float], ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        """Return it as a call's document has it."""
+        found: dict[str, Any] = {
+            "path": str(self.path),
+            "format": self.path.suffix.removeprefix("."),
+            "seconds": round(self.seconds, 3),
+            "bytes": self.size,
+            "complete": self.complete,
+            "from": None if self.begins is None else round(self.begins, 3),
+        }
+        if self.pauses:
+            found["pauses"] = [[round(since, 3), round(until, 3)] for since, until in self.pauses]
+        return found
+
+
+OnChange = Callable[[str, list[dict[str, Any]], bool], None]
+"""Told of a call's id, its recordings as its document has them, and whether they stay so."""
+
+
+class RecordingArchive:
+    """The folder of all recordings, and what is done with them.
+
+    Args:
+        folder: Where they are; it exists.
+        kind: What they are in the end: `wav`, `flac` or `opus`.
+        on_change: See `OnChange`; called on the event loop.
+        hides_numbers: Files are not named by whole numbers.
+        warn_below_bytes: With less room than that there is a warning.
+        floor_bytes: With less room than that nothing is recorded.
+
+    Attributes:
+        folder: As given.
+        writer: Writes them.
+        encoder: Compresses them; None: they stay WAV.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        kind: str = "wav",
+        on_change: OnChange = lambda session_id, parts, ready: None,
+        hides_numbers: bool = False,
+        warn_below_bytes: int = 0,
+        floor_bytes: int = _FLOOR_BYTES,
+    ) -> None:
+        self.folder = folder
+        self._on_change = on_change
+        self._hides_numbers = hides_numbers
+        self._warn_below_bytes = warn_below_bytes
+        self._loop = asyncio.get_running_loop()
+        self.writer = Recordings(
+            folder=folder, floor_bytes=floor_bytes, on_written=self._from_thread(self._written)
+        )
+        self.encoder = None if kind == "wav" else Encoder(kind, self._from_thread(self._encoded))
+        self._began: dict[str, float] = {}
+        # What was written of a call, also the last one that is not in order yet.
+        self._parts: OrderedDict[str, list[RecordingPart]] = OrderedDict()
+        # How many files of a call are being written or encoded.
+        self._busy: dict[str, int] = {}
+        self._deleted: OrderedDict[str, None] = OrderedDict()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def _from_thread(self, take: Callable[[Any], None]) -> Callable[[Any], None]:
+        def told(what: Any) -> None:
+            # The loop has ended where a disk stalled longer than anybody waits.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(take, what)
+
+        return told
+
+    @property
+    def stats(self) -> RecordingStats:
+        """What has become of them."""
+        return self.writer.stats
+
+    # --- a call
+
+    def start(self, record: CallRecord, rate_hz: int, now: float) -> StereoRecorder | None:
+        """Begin a recording of a call.
+
+        Args:
+            record: The call.
+            rate_hz: Rate of both voices, 16-bit mono PCM.
+            now: The time (seconds, monotonic) of the first sample.
+
+        Returns:
+            None when there is no room, or the disk is too far behind; that is logged and counted.
+        """
+        number = record.called_number if record.placed else record.caller_number
+        if self._hides_numbers:
+            number = mask_number(number).replace("*", "x")
+        session_id = record.session_id
+        name = recording_name(record.started_at.astimezone(), number, session_id)
+        recorder = self.writer.start(self.folder / name, rate_hz, now, session_id=session_id)
+        if recorder is not None:
+            self._began[session_id] = record.began
+            self._busy[session_id] = self._busy.get(session_id, 0) + 1
+        return recorder
+
+    def is_busy(self, session_id: str) -> bool:
+        """Whether a recording of this call is being written."""
+        return session_id in self._busy and not self._parts.get(session_id)
+
+    def parts(self, session_id: str) -> list[dict[str, Any]]:
+        """Return what is known of a call's recordings without asking the call log."""
+        return [part.document() for part in self._parts.get(session_id, ())]
+
+    def _written(self, written: Written) -> None:
+        session_id, path = written.session_id, written.path
+        began = self._began.pop(session_id, written.began)
+        if path is None or not written.seconds:
+            self._done(session_id)
+            return
+        part = RecordingPart(
+            self._relative(path),
+            written.seconds,
+            written.size,
+            written.complete,
+            written.began - began,
+            written.pauses,
+        )
+        self._keep(session_id, part)
+        self._encode_or_done(session_id, path)
+
+    def _encode_or_done(self, session_id: str, path: Path) -> None:
+        if self.encoder is not None and path.suffix == ".wav" and self.encoder.put(path):
+            self._tell(session_id)
+        else:
+            self._done(session_id)
+
+    def _encoded(self, encoded: Encoded) -> None:
+        session_id = session_of(encoded.wav.name) or ""
+        if encoded.path is not None:
+            was, now = self._relative(encoded.wav), self._relative(encoded.path)
+            parts = self._parts.get(session_id, [])
+            for at, part in enumerate(parts):
+                if part.path == was:
+                    parts[at] = replace(part, path=now, size=encoded.size)
+        self._done(session_id)
+
+    def _keep(self, session_id: str, part: RecordingPart) -> None:
+        self._parts.setdefault(session_id, []).append(part)
+        self._parts.move_to_end(session_id)
+        if len(self._parts) > _KEPT_SESSIONS:
+            self._parts.popitem(last=False)
+
+    def _done(self, session_id: str) -> None:
+        """Note that a file of a call stays as it is."""
+        left = self._busy.pop(session_id, 1) - 1
+        if left > 0:
+            self._busy[session_id] = left
+        self._tell(session_id)
+
+    def _tell(self, session_id: str) -> None:
+        if session_id in self._deleted:
+            # It was deleted while it was being written.
+            task = self._loop.create_task(self.delete(session_id))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        elif parts := self.parts(session_id):
+            self._on_change(session_id, parts, session_id not in self._busy)
+
+    def _relative(self, path: Path) -> PurePosixPath:
+        return PurePosixPath(path.relative_to(self.folder))
+
+    # --- what is there
+
+    def find(self, path: str) -> tuple[Path, os.stat_result] | None:
+        """Find a file of the archive; it asks the disk, so call it in a thread.
+
+        Args:
+            path: As a call's document has it. One that has been encoded since is found, too.
+
+        Returns:
+            None where there is none, or it is not a file of this folder.
+        """
+        named = PurePosixPath(path)
+        if named.is_absolute() or ".." in named.parts or session_of(named.name) is None:
+            return None
+        wanted = self.folder / named
+        for each in (wanted, *(wanted.with_suffix(f".{kind}") for kind in FORMATS)):
+            with suppress(OSError):
+                found = each.lstat()
+                inside = each.resolve().is_relative_to(self.folder.resolve())
+                if stat.S_ISREG(found.st_mode) and inside:
+                    return each, found
+        return None
+
+    async def delete(self, session_id: str, document: Mapping[str, Any] | None = None) -> None:
+        """Remove all recordings of a call, also one that is only now being finished.
+
+        Args:
+            session_id: The call.
+            document: Its document, which names them.
+
+        Raises:
+            OSError: One cannot be removed.
+        """
+        self._deleted[session_id] = None
+        if len(self._deleted) > _KEPT_SESSIONS:
+            self._deleted.popitem(last=False)
+        told = [*(document or {}).get("recordings", ()), *self.parts(session_id)]
+        self._parts.pop(session_id, None)
+        await asyncio.to_thread(self._remove, {str(part["path"]) for part in told})
+
+    def _remove(self, paths: set[str]) -> None:
+        for path in paths:
+            while (found := self.find(path)) is not None:
+                found[0].unlink(missing_ok=True)
+                if found[0].parent != self.folder:
+                    # The day's last one; or there are others.
+                    with suppress(OSError):
+                        found[0].parent.rmdir()
+
+    # --- in the background
+
+    async def run(self) -> None:
+        """Finish what a lost process has left, then watch the room on the disk until cancelled."""
+        try:
+            await self._recover()
+        except OSError as error:
+            log.error("recordings_not_mended", error=error.strerror or str(error))
+        while True:
+            self.writer.look()
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _recover(self) -> None:
+        mended, to_encode = await asyncio.to_thread(self._mend_all)
+        for session_id, part in mended:
+            self._keep(session_id, part)
+            log.warning("recording_mended", session=session_id, file=part.path.name)
+        for session_id, path in to_encode:
+            self._busy[session_id] = self._busy.get(session_id, 0) + 1
+            self._encode_or_done(session_id, path)
+        for session_id in {session_id for session_id, _ in mended}:
+            if session_id not in self._busy:
+                self._tell(session_id)
+
+    def _mend_all(self) -> tuple[list[tuple[str, RecordingPart]], list[tuple[str, Path]]]:
+        """Return what was finished; and what is to be encoded, for it was not."""
+        mended: list[tuple[str, RecordingPart]] = []
+        to_encode: list[tuple[str, Path]] = []
+        for part in self._lost():
+            session_id = session_of(part.name)
+            if session_id is None:
+                continue
+            try:
+                if part.name.endswith(f".wav{PART}"):
+                    if (found := mend(part)) is None:
+                        continue
+                    path, seconds = found
+                    size = path.stat().st_size
+                    mended.append(
+                        (
+                            session_id,
+                            RecordingPart(self._relative(path), seconds, size, False, None),
+                        )
+                    )
+                elif remove_unless_written(part):
+                    path = part.with_suffix("").with_suffix(".wav")
+                else:
+                    continue
+            except OSError as error:
+                log.error(
+                    "recording_not_mended", file=part.name, error=error.strerror or str(error)
+                )
+                continue
+            if self.encoder is not None and path.exists():
+                to_encode.append((session_id, path))
+        return mended, to_encode
+
+    def _lost(self) -> Iterator[Path]:
+        """Give the files that are not finished, of this folder and of its days."""
+        for folder in (self.folder, *(each for each in self.folder.iterdir() if each.is_dir())):
+            with suppress(OSError), os.scandir(folder) as entries:
+                yield from [Path(each.path) for each in entries if each.name.endswith(_PARTS)]
+
+    def warnings(self) -> list[str]:
+        """Say what will go wrong, or does, with recordings; no call is refused for it."""
+        free = self.stats.free_bytes
+        if free is None or free >= self._warn_below_bytes:
+            return []
+        left = f"{free / 1e9:.1f} GB are left in RECORDINGS_DIR"
+        if self.writer.no_room:
+            return [f"calls are not recorded: {left}"]
+        return [f"recordings will end soon: {left}"]
+
+    async def close(self, timeout_seconds: float = 5.0) -> None:
+        """Wait until all is written, for so long at most. May be called twice."""
+        await self.writer.close(timeout_seconds)
+        if self.encoder is not None:
+            await asyncio.to_thread(self.encoder.close)
+        # What the threads have told last.
+        await asyncio.sleep(0)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=timeout_seconds)

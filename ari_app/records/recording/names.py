@@ -1,0 +1,40 @@
+"""The names of recordings, made so that a person finds one and a program knows whose it is. Pure.
+
+`2026-11-28/153012-+49301234567-ID.wav`: the day and the time at which the call began, here; the
+other party's number; the call. A second one of the same call is `…-ID.2.wav`.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import Final
+
+FORMATS: Final = {"wav": "audio/wav", "flac": "audio/flac", "opus": "audio/ogg"}
+"""The formats, which are the ends of names too, with their media types."""
+
+_NOT_IN_A_NUMBER: Final = re.compile(r"[^0-9A-Za-z+]+")
+_MAX_NUMBER: Final = 32
+_NAME: Final = re.compile(
+    r"(?:[0-9]{6}-[0-9A-Za-z+]+-)?(?P<session_id>[A-Za-z0-9_-]{1,64})(?:\.[0-9]+)?"
+    r"\.(?:wav|flac|opus)(?:\.part)?"
+)
+
+
+def recording_name(began: datetime, number: str, session_id: str) -> PurePosixPath:
+    """Make the path of a call's recording, below the folder of all.
+
+    Args:
+        began: When the call began, in local time.
+        number: The other party; what a file's name should not have in it is left out.
+        session_id: The call: letters, digits, `_` and `-`.
+    """
+    known = _NOT_IN_A_NUMBER.sub("", number)[:_MAX_NUMBER] or "unknown"
+    return PurePosixPath(f"{began:%Y-%m-%d}", f"{began:%H%M%S}-{known}-{session_id}.wav")
+
+
+def session_of(name: str) -> str | None:
+    """Return the call that a file of this name is a recording of; None: it is none of ours."""
+    found = _NAME.fullmatch(name)
+    return None if found is None else found["session_id"]

@@ -1,0 +1,133 @@
+"""Where each frame of a recording belongs. Pure: times come in, stereo PCM comes out."""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ari_app.audio.formats import SAMPLE_BYTES
+
+_Samples = npt.NDArray[np.int16]
+
+_SLACK_MS: Final = 60
+"""A frame up to this much later than the end of the last one follows it without a hole."""
+_HOLD_MS: Final = 200
+"""How far behind the newest frame the time line is settled; more than slack and a frame."""
+_BLOCK_MS: Final = 1000
+_WATCHED_FRAMES: Final = 50
+_BEHIND_MS: Final = 10
+"""A voice of which so many frames in a row come later than this has fallen behind: its clock is
+slower than ours. It is put right by a hole of that length."""
+
+
+class Side(enum.IntEnum):
+    """A voice; the value is its channel."""
+
+    CALLER = 0
+    AGENT = 1
+
+
+class StereoTimeline:
+    """Places frames by their time and gives out what is settled.
+
+    Within one voice frames never overlap and never change order: one that comes early is played
+    after the last. A burst of late packets is therefore complete, and as long as it is.
+
+    Args:
+        rate_hz: Rate of both voices, 16-bit mono PCM.
+        started_at: The time (seconds, monotonic) of the first sample.
+    """
+
+    def __init__(self, rate_hz: int, started_at: float) -> None:
+        self._rate_hz = rate_hz
+        self._started_at = started_at
+        self._hold = rate_hz * _HOLD_MS // 1000
+        self._block = rate_hz * _BLOCK_MS // 1000
+        self._given = 0
+        self._voices = (_Voice(rate_hz), _Voice(rate_hz))
+
+    def add(self, side: Side, pcm: bytes, now: float) -> None:
+        """Place PCM that ended at `now` (the caller's) or begins at `now` (the agent's)."""
+        samples = len(pcm) // SAMPLE_BYTES
+        position = round((now - self._started_at) * self._rate_hz)
+        if side is Side.CALLER:
+            position -= samples
+        self._voices[side].add(pcm[: samples * SAMPLE_BYTES], position, self._given)
+
+    def reach(self, now: float) -> None:
+        """Be silent up to `now`, where nothing has been placed so late."""
+        self._voices[Side.AGENT].reach(round((now - self._started_at) * self._rate_hz))
+
+    def take(self, now: float) -> Iterator[bytes]:
+        """Yield stereo PCM, in blocks of up to a second, as far as no frame after `now` can change
+        it."""
+        return self._give(round((now - self._started_at) * self._rate_hz) - self._hold)
+
+    def finish(self) -> Iterator[bytes]:
+        """Yield all the rest, up to the end of the last frame."""
+        return self._give(max(voice.end for voice in self._voices))
+
+    def _give(self, until: int) -> Iterator[bytes]:
+        while self._given < until:
+            start = self._given
+            self._given = end = min(until, start + self._block)
+            stereo = np.zeros((end - start, len(self._voices)), "<i2")
+            for side, voice in enumerate(self._voices):
+                voice.lay(stereo[:, side], start)
+            yield stereo.tobytes()
+
+
+class _Voice:
+    """One voice: what of it has not been given yet, in runs without a hole.
+
+    Attributes:
+        end: Behind its last sample.
+    """
+
+    def __init__(self, rate_hz: int) -> None:
+        self._slack = rate_hz * _SLACK_MS // 1000
+        self._behind = rate_hz * _BEHIND_MS // 1000
+        self._runs: deque[tuple[int, bytearray]] = deque()
+        self._watched = 0
+        self._least_late = self._slack
+        self.end = 0
+
+    def add(self, pcm: bytes, position: int, given: int) -> None:
+        end = self.end
+        late = position - end
+        self._watched += 1
+        self._least_late = min(self._least_late, late)
+        if late <= self._slack:
+            late = 0
+            if self._watched >= _WATCHED_FRAMES and self._least_late > self._behind:
+                late = self._least_late
+        start = max(end + late, given)
+        if late or self._watched >= _WATCHED_FRAMES:
+            self._watched, self._least_late = 0, self._slack
+        if start == end and self._runs:
+            self._runs[-1][1].extend(pcm)
+        else:
+            self._runs.append((start, bytearray(pcm)))
+        self.end = start + len(pcm) // SAMPLE_BYTES
+
+    def reach(self, position: int) -> None:
+        if position > self.end:
+            self.end = position
+            self._runs.append((position, bytearray()))
+
+    def lay(self, channel: _Samples, start: int) -> None:
+        """Move samples to their places in a `channel` that begins at `start`."""
+        end = start + len(channel)
+        runs = self._runs
+        while runs and runs[0][0] < end:
+            position, pcm = runs.popleft()
+            fits = (end - position) * SAMPLE_BYTES
+            samples = np.frombuffer(pcm[:fits], "<i2")
+            channel[position - start : position - start + len(samples)] = samples
+            if len(pcm) > fits:
+                runs.appendleft((end, pcm[fits:]))

@@ -1,6 +1,6 @@
 """The names of recordings, made so that a person finds one and a program knows whose it is. Pure.
 
-`2026-11-28/153012-+49301234567-ID.wav`: the day and the time at which the call began, here; the
+`2026-11-28/153012-+493023125001-ID.wav`: the day and the time at which the call began, here; the
 other party's number; the call. A second one of the same call is `…-ID.2.wav`.
 """
 

@@ -14,7 +14,7 @@ BEGAN = datetime(2026, 11, 28, 15, 30, 12, tzinfo=UTC)
 @pytest.mark.parametrize(
     ("number", "in_name"),
     [
-        ("+49301234567", "+49301234567"),
+        ("+493023125001", "+493023125001"),
         ("0049 (30) 1234-567", "0049301234567"),
         ("../../etc/passwd", "etcpasswd"),
         ("", "unknown"),

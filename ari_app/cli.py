@@ -227,6 +227,24 @@ def talk(
     uvloop.run(talk(settings.model_copy(update=changes), console))
 
 
+database = typer.Typer(help="The call log's database.", no_args_is_help=True)
+app.add_typer(database, name="db")
+
+
+@database.command("upgrade")
+def upgrade_database(env_file: EnvFile = _ENV_FILE) -> None:
+    """Make the tables of the call log, or bring them up to date. Running calls need not end."""
+    import uvloop
+
+    from ari_app.records.store.address import read_address
+    from ari_app.records.store.upgrade import upgrade
+
+    settings = _settings(env_file)
+    if not settings.database_url:
+        raise ConfigError("DATABASE_URL is empty, so there is no call log.")
+    typer.echo(uvloop.run(upgrade(read_address(settings.database_url))))
+
+
 _webhooks = typer.Typer(
     help="What others are told of calls: what waits, what was given up, and sending it again.",
     rich_markup_mode=None,

@@ -21,6 +21,7 @@ from ari_app.checks import (
     check_descriptors,
     check_dialer,
     check_microphone,
+    check_open_log,
     check_settings,
 )
 from ari_app.clients import ari_client
@@ -52,6 +53,11 @@ def supervise(settings: Settings, *, wait: bool = False) -> int:
     Raises:
         ConfigError: In the first worker: something that no call could be served without is missing.
     """
+    if settings.database_url:
+        # It takes as long as the rest of the program, and a worker that takes another's place has
+        # callers waiting: read once, it is there in all of them.
+        import ari_app.records.store.keeper  # noqa: F401
+
     log_as = (settings.log_level, settings.log_format, settings.log_numbers)
     set_up_logging(*log_as, in_thread=False)
     duty = Parent(Limits(stall=settings.worker_stall_seconds)).run()
@@ -160,6 +166,8 @@ async def _check_line(bridge: VoiceBridge, *, fatal: bool) -> None:
         found.append(await check_microphone(microphone.card))
     if "custom" in settings.ways_in:
         found.append(check_dialer(settings))
+    if bridge.call_log is not None:
+        found += await check_open_log(bridge.call_log)
     if settings.has_asterisk:
         found += await check_asterisk(bridge.ari, settings)
     _judge(found, fatal=fatal)

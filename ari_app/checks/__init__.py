@@ -3,6 +3,7 @@
 `serve` asks `check_asterisk` and `check_agent_key` before it takes calls; `ari-app
 check` runs all of them (`check_all`). One module for each subject:
 
+* `call_log`: where ended calls are kept.
 * `here`: this machine: settings, files, folders, limits.
 * `agent`: the key and the agent.
 * `asterisk`: what ARI tells: version, modules, limits, trunks.
@@ -18,6 +19,7 @@ from ari_app.checks.agent import check_agent_key
 from ari_app.checks.all import check_all
 from ari_app.checks.asking import check_dial_back
 from ari_app.checks.asterisk import check_asterisk
+from ari_app.checks.call_log import check_open_log
 from ari_app.checks.conf import check_conf
 from ari_app.checks.dialer import check_dialer
 from ari_app.checks.finding import Finding, Use, Verdict, what_works
@@ -36,6 +38,7 @@ __all__ = [
     "check_dial_back",
     "check_dialer",
     "check_microphone",
+    "check_open_log",
     "check_settings",
     "what_works",
 ]

@@ -10,6 +10,7 @@ from typing import Final
 from ari_app.checks.agent import check_agent_key
 from ari_app.checks.asking import check_dial_back, check_questions
 from ari_app.checks.asterisk import CONNECTION, check_asterisk, check_asterisk_side
+from ari_app.checks.call_log import check_call_log
 from ari_app.checks.conf import check_conf
 from ari_app.checks.dialer import check_dialer
 from ari_app.checks.finding import (
@@ -50,7 +51,7 @@ async def check_all(settings: Settings, conf: Path | None = None) -> AsyncIterat
     for finding in findings:
         yield finding
     if all(finding.verdict is not Verdict.FAILED for finding in findings):
-        for finding in await check_here(settings):
+        for finding in [*await check_here(settings), *await check_call_log(settings)]:
             yield finding
         try:
             async with agent_client(settings) as agents:

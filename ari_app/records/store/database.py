@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from ari_app.errors import AppError, ConfigError
 from ari_app.records.store.address import Address
-from ari_app.records.store.schema import REVISION
+from ari_app.records.store.schema import REVISION, calls
 
 _CONNECT_SECONDS: Final = 10.0
 _BUSY_MS: Final = 5000
@@ -149,8 +149,11 @@ class Database:
         async with self.reading() as connection:
             return await connection.run_sync(_revision)
 
-    async def require_version(self) -> None:
-        """See that the tables are those of this program; those of SQLite are made so.
+    async def require_version(self, *, upgrade: bool = True) -> None:
+        """See that the tables are those of this program; those of SQLite can be made so.
+
+        Args:
+            upgrade: Bring those of SQLite up to date.
 
         Raises:
             WrongVersion: They are not.
@@ -159,8 +162,11 @@ class Database:
         revision = await self.revision()
         if revision == REVISION:
             return
-        if self.is_sqlite:
+        if self.is_sqlite and upgrade:
             await self.upgrade()
+        elif self.is_sqlite:
+            if revision is not None and revision not in revisions():
+                raise self._newer()
         elif revision is None:
             raise WrongVersion(
                 f"The call log's database ({self.address.shown}) has no tables yet. Run "
@@ -173,6 +179,13 @@ class Database:
             )
         else:
             raise self._newer()
+
+    async def count_calls(self) -> int | None:
+        """Return how many calls are kept; None: the tables are not those of this program."""
+        if await self.revision() != REVISION:
+            return None
+        async with self.reading() as connection:
+            return await connection.scalar(sa.select(sa.func.count()).select_from(calls))
 
     async def upgrade(self) -> tuple[str | None, str]:
         """Bring the tables up to date: from and to which revision.
@@ -219,6 +232,8 @@ class Database:
         shown = self.address.shown
         cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
         text = str(cause).strip().partition("\n")[0]
+        if isinstance(error, TimeoutError):
+            return f"The call log's database ({shown}) does not answer in time."
         if self.is_sqlite:
             return _explain_sqlite(shown, text)
         return _explain_postgresql(shown, _innermost(cause), text)
@@ -285,7 +300,7 @@ def _explain_sqlite(path: str, text: str) -> str:
         what = "cannot be read or written: the disk reports an error"
     else:
         what = f"cannot be used: {text or 'no reason was given'}"
-    return f"The call log's database {path} {what}."
+    return f"The call log's database ({path}) {what}."
 
 
 def _explain_postgresql(shown: str, cause: BaseException, text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 import structlog
@@ -58,6 +59,7 @@ class Keeper:
         self._spool = spool
         self._counts = counts
         self._left: list[Left] = []
+        self._closed: set[Path] = set()
         self._news = asyncio.Event()
         self._progress = asyncio.Condition()
         self._stopping = False
@@ -69,8 +71,9 @@ class Keeper:
 
     async def settled(self, given: int) -> None:
         """Wait until the first `given` entries are in the database, or are lost."""
+        counts = self._counts
         async with self._progress:
-            await self._progress.wait_for(lambda: self._counts.settled >= given)
+            await self._progress.wait_for(lambda: counts.settled + counts.dropped >= given)
 
     def stop(self) -> None:
         """Go on until all is written, and end then. A failure ends it, too."""
@@ -154,9 +157,13 @@ class Keeper:
         self.problem = self.refusal = None
 
     def _adopt(self) -> list[Left]:
-        left = adopt(self._spool.folder, self._spool.own)
-        if left:
-            log.info("call_log_journals_found", journals=len(left))
+        left, closed = adopt(self._spool.folder, self._spool.own)
+        for each in left:
+            log.info("call_log_journal_found", path=str(each.path), entries=each.entries)
+            self._counts.left += each.entries
+        for path in set(closed) - self._closed:
+            self._closed.add(path)
+            log.error("call_log_journal_of_another_user", path=str(path))
         return left
 
     def _scrub(self, *, quiet: bool) -> None:
@@ -181,9 +188,11 @@ class Keeper:
 
     async def _write_own(self) -> bool:
         segments = self._spool.segments
+        # The last one goes when what still runs stands in another.
         while segments and segments[0].is_done and segments[0].sealed:
-            segments[0].path.unlink(missing_ok=True)
-            segments.popleft()
+            if len(segments) == 1 and not self._spool.is_idle:
+                break
+            segments.popleft().path.unlink(missing_ok=True)
         for segment in list(segments):
             if not segment.is_done:
                 await self._write_segment(segment, None)
@@ -205,6 +214,7 @@ class Keeper:
             self._counts.written += found
             self._counts.found_lost += found
             log.warning("call_log_lost_calls_found", calls=found)
+        self._counts.left -= left.entries
         left.finished()
         self._left.remove(left)
         return False
@@ -227,19 +237,16 @@ class Keeper:
                     left.began[str(entry[1]["session_id"])] = entry[1]
             else:
                 entries.append(entry)
-        if left is not None:
-            self._counts.adopted += len(entries)
-        try:
-            await self._write(entries)
-        except BaseException:
-            if left is not None:
-                self._counts.adopted -= len(entries)
-            raise
-        if left is not None:
-            for entry in entries:
-                if entry[0] == KEEP:
-                    left.began.pop(str(entry[1]["session_id"]), None)
+        await self._write(entries)
         segment.read_to = end
+        if left is None:
+            await self._settle(len(entries))
+            return
+        for entry in entries:
+            if entry[0] == KEEP:
+                left.began.pop(str(entry[1]["session_id"]), None)
+        left.entries -= len(entries)
+        self._counts.left -= len(entries)
 
     async def _write_held(self) -> bool:
         held = self._spool.held
@@ -249,7 +256,13 @@ class Keeper:
         entries = [decode_line(held[n][:-1]) for n in range(count)]
         await self._write([entry for entry in entries if entry is not None])
         self._spool.read_held(count)
+        await self._settle(count)
         return True
+
+    async def _settle(self, entries: int) -> None:
+        self._counts.settled += entries
+        async with self._progress:
+            self._progress.notify_all()
 
     # --- writing
 
@@ -267,10 +280,6 @@ class Keeper:
                 middle = len(entries) // 2
                 await self._write(entries[:middle])
                 await self._write(entries[middle:])
-                return
-        self._counts.settled += len(entries)
-        async with self._progress:
-            self._progress.notify_all()
 
     async def _write_together(self, entries: Sequence[list[Any]]) -> None:
         batch = tables.Batch()

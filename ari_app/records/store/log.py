@@ -102,36 +102,27 @@ class CallLog:
 
     # --- life
 
-    async def open(self) -> None:
-        """Start, and look whether the database is of this version.
-
-        One that cannot be reached is no failure: the journal takes what comes.
-
-        Raises:
-            ConfigError: It is of another version.
-        """
+    async def __aenter__(self) -> CallLog:
         self._thread.start()
         if self._writes:
             self._spool.start()
-        await asyncio.wrap_future(self._ready)
-        keeper = self._keeper
-        assert keeper is not None, "it is made before it is ready"
-        if not self._writes:
-            return
+            self._retention = asyncio.create_task(self._retain(), name="call log retention")
+        return self
+
+    async def looked(self) -> AppError | None:
+        """Wait, for some seconds at most, until the database has been tried; what is wrong with it.
+
+        Returns:
+            A `ConfigError` where it is of another version, so that nothing will be written until
+            somebody does something; None where all is well, or nothing is known yet.
+        """
+        keeper = await self._opened()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_LOOK_SECONDS):
                 await self._in_thread(keeper.looked.wait())
-        if keeper.refusal is not None:
-            raise keeper.refusal
-        self._retention = asyncio.create_task(self._retain(), name="call log retention")
-
-    async def __aenter__(self) -> CallLog:
-        try:
-            await self.open()
-        except BaseException:
-            await self.close()
-            raise
-        return self
+        if keeper.refusal is None and keeper.problem is not None:
+            return CallLogUnavailable(keeper.problem)
+        return keeper.refusal
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
@@ -143,13 +134,15 @@ class CallLog:
             self._retention.cancel()
             await asyncio.gather(self._retention, return_exceptions=True)
             self._retention = None
-        if not self._thread.is_alive() or self._loop is None:
+        if not self._thread.is_alive():
             return
+        with contextlib.suppress(Exception):
+            await asyncio.shield(asyncio.wrap_future(self._ready))
         if self._writes and not await asyncio.to_thread(self._spool.close, _CLOSE_SECONDS):
             log.error("call_log_journal_stuck", waiting=self.counts.backlog)
-        loop = self._loop
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(self._stop)
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._stop)
         await asyncio.to_thread(self._thread.join, 2 * _CLOSE_SECONDS)
         self._spool.give_back()
         if self.counts.backlog:
@@ -234,12 +227,13 @@ class CallLog:
 
     async def settle(self) -> None:
         """Wait until the database has what was told so far, for some seconds at most."""
-        keeper = self._keeper
-        if not self._writes or keeper is None:
+        if not self._writes:
             return
+        given = self.counts.given
+        keeper = await self._opened()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_SETTLE_SECONDS):
-                await self._in_thread(keeper.settled(self.counts.given))
+                await self._in_thread(keeper.settled(given))
 
     def problems(self) -> list[str]:
         """Say what is lost, in sentences: for `/health/ready`."""
@@ -364,7 +358,7 @@ class CallLog:
         return await self._ask(write)
 
     async def _ask(self, work: Callable[[Database], Coroutine[Any, Any, T]]) -> T:
-        await asyncio.wrap_future(self._ready)
+        await asyncio.shield(asyncio.wrap_future(self._ready))
         assert self._database is not None, "it is made before it is ready"
         return await self._in_thread(self._asked(self._database, work))
 
@@ -384,6 +378,11 @@ class CallLog:
             work.close()
             raise CallLogUnavailable("The call log is closed.")
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+
+    async def _opened(self) -> Keeper:
+        await asyncio.shield(asyncio.wrap_future(self._ready))
+        assert self._keeper is not None, "it is made before it is ready"
+        return self._keeper
 
     def _wake(self) -> None:
         loop, keeper = self._loop, self._keeper

@@ -49,8 +49,9 @@ class Counts:
 
     Attributes:
         given: Documents and amendments that were taken.
-        adopted: Those that other processes have left.
-        settled: Those that the database has, or that are lost.
+        settled: Those of them that the database has, or does not take.
+        dropped: Those of them that neither the disk nor the memory could hold.
+        left: Those that other processes have left, and that the database does not have.
         written: Calls that the database has got.
         found_lost: Calls whose process was lost, of these.
         lost_waiting: Calls that are not kept since too many waited for the disk.
@@ -59,8 +60,9 @@ class Counts:
     """
 
     given: int = 0
-    adopted: int = 0
     settled: int = 0
+    dropped: int = 0
+    left: int = 0
     written: int = 0
     found_lost: int = 0
     lost_waiting: int = 0
@@ -70,7 +72,7 @@ class Counts:
     @property
     def backlog(self) -> int:
         """How many the database does not have yet."""
-        return max(self.given + self.adopted - self.settled, 0)
+        return self.given - self.settled - self.dropped + self.left
 
     @property
     def lost(self) -> int:
@@ -250,6 +252,11 @@ class Spool:
         self._lock: int | None = None
         self._thread = threading.Thread(target=self._run, name="call log journal", daemon=True)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no call runs whose beginning must stand somewhere."""
+        return not self._running
+
     def start(self) -> None:
         """Begin to write."""
         self._thread.start()
@@ -280,8 +287,10 @@ class Spool:
 
     def give_back(self) -> None:
         """Remove the folder, if the database has all; to be called after `close`."""
+        if self.held:
+            log.error("call_log_lost_at_end", entries=len(self.held))
         if self._lock is not None:
-            if not self._running and not self.segments:
+            if self.is_idle and not self.segments:
                 _remove(self.own)
             os.close(self._lock)
             self._lock = None
@@ -355,7 +364,7 @@ class Spool:
                 self._held_bytes += len(line)
                 self.held.append(line)
             else:
-                self._counts.settled += 1
+                self._counts.dropped += 1
                 if kind == KEEP:
                     self._counts.lost_room += 1
 
@@ -394,13 +403,15 @@ class Left:
     """The journal of a process that is no more; held locked until it is `finished`.
 
     Attributes:
+        path: Its folder.
         segments: Its files, the oldest first; the reader removes what the database has.
         began: Documents of calls that had begun, by session; the reader removes those that ended.
         last_seen: When the process still lived, as Unix time.
+        entries: How many there are in the files, beside what had begun.
     """
 
     def __init__(self, own: Path, lock: int) -> None:
-        self._own = own
+        self.path = own
         self._lock = lock
         paths = sorted(own.glob(f"*{_SUFFIX}"))
         stats = [path.stat() for path in paths]
@@ -410,11 +421,11 @@ class Left:
         )
         self.last_seen = max((stat.st_mtime for stat in stats), default=0.0)
         self.began: dict[str, Mapping[str, Any]] = {}
-        self._paths = paths
+        self.entries = sum(_count_entries(path) for path in paths)
 
     def finished(self) -> None:
         """Remove it: the database has all."""
-        _remove(self._own)
+        _remove(self.path)
         os.close(self._lock)
 
     def leave(self) -> None:
@@ -422,23 +433,34 @@ class Left:
         os.close(self._lock)
 
 
-def adopt(folder: Path, own: Path) -> list[Left]:
+def adopt(folder: Path, own: Path) -> tuple[list[Left], list[Path]]:
     """Take over the journals that nobody holds.
 
     Args:
         folder: Where all processes have theirs.
         own: That of this process.
+
+    Returns:
+        Those, and the folders that another user has left, which cannot be read.
     """
-    found = []
-    with contextlib.suppress(OSError):
+    found, closed = [], []
+    with contextlib.suppress(FileNotFoundError):
         for each in sorted(folder.iterdir()):
             if each == own or not each.is_dir():
                 continue
             try:
                 found.append(Left(each, _locked(each, make=False)))
+            except PermissionError:
+                closed.append(each)
             except OSError:
                 continue  # somebody holds it, or has just finished it
-    return found
+    return found, closed
+
+
+def _count_entries(path: Path) -> int:
+    began = b' ["%s"' % BEGAN.encode()
+    with path.open("rb") as file:
+        return sum(line[8 : 8 + len(began)] != began for line in file)
 
 
 def _locked(folder: Path, *, make: bool = True) -> int:

@@ -1,0 +1,102 @@
+"""The call log: its database, the journal's folder, and room for both."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from ari_app.checks.finding import EVERYTHING, NOTHING, Finding, failed, note, ok, warning
+from ari_app.errors import ConfigError
+from ari_app.records.store import CallLog
+from ari_app.records.store.address import Address, read_address
+from ari_app.settings import Settings
+
+CALL_LOG: Final = "Call log"
+_LITTLE_BYTES: Final = 1024**3
+
+
+async def check_open_log(call_log: CallLog) -> list[Finding]:
+    """Check whether what `serve` has opened can be written."""
+    error = await call_log.looked()
+    if error is None:
+        return []
+    if isinstance(error, ConfigError):
+        return [failed(CALL_LOG, str(error))]
+    meanwhile = "Until it can be used, the journal keeps the calls"
+    return [failed(CALL_LOG, f"{error} {meanwhile}.", uses=NOTHING, may_pass=True)]
+
+
+async def check_call_log(settings: Settings) -> list[Finding]:
+    """Check all that can be seen while nothing is open; nothing is made or changed."""
+    if not settings.database_url:
+        return [note(CALL_LOG, "none: DATABASE_URL is empty, so ended calls are not kept")]
+    address = read_address(settings.database_url)
+    journal = settings.records_journal_dir or address.journal
+    return [await _database(address), *_folder("RECORDS_JOURNAL_DIR", journal)]
+
+
+async def _database(address: Address) -> Finding:
+    from ari_app.records.store.database import Database, WrongVersion
+
+    if address.kind == "sqlite" and not address.path.exists():
+        problem = _not_writable(_there(address.path.parent))
+        if problem:
+            return failed(
+                CALL_LOG,
+                f"DATABASE_URL: {address.path} cannot be made: {problem}. Name a file in a folder "
+                "that this user may write.",
+                uses=NOTHING,
+            )
+        return ok(CALL_LOG, f"{address.path} will be made")
+    database = Database(address)
+    try:
+        await database.require_version(upgrade=False)
+        count = await database.count_calls()
+    except WrongVersion as error:
+        return failed(CALL_LOG, str(error), uses=EVERYTHING)
+    except Exception as error:
+        return failed(CALL_LOG, database.explain(error), uses=NOTHING, may_pass=True)
+    finally:
+        await database.close()
+    if count is None:
+        return ok(CALL_LOG, f"{address.shown} will be brought up to date by `serve`")
+    return ok(CALL_LOG, f"{address.shown} has {count} calls")
+
+
+def _folder(setting: str, folder: Path) -> list[Finding]:
+    there = _there(folder)
+    problem = _not_writable(there)
+    if problem:
+        return [
+            failed(
+                CALL_LOG,
+                f"The journal's folder {folder} cannot be written: {problem}. Make it writable for "
+                f"this user, or name another in {setting}.",
+                uses=NOTHING,
+            )
+        ]
+    free = shutil.disk_usage(there).free
+    if free < _LITTLE_BYTES:
+        return [
+            warning(
+                CALL_LOG,
+                f"There are {free / 1024**2:.0f} MiB free where {folder} is, and calls wait there "
+                "while the database is away. Make room.",
+            )
+        ]
+    return []
+
+
+def _there(folder: Path) -> Path:
+    """Return the folder, or the nearest one above that is there."""
+    return next(each for each in (folder, *folder.absolute().parents) if each.exists())
+
+
+def _not_writable(folder: Path) -> str:
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return ""
+    except OSError as error:
+        return error.strerror or type(error).__name__

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -188,7 +189,8 @@ class VoiceBridge:
             journal=settings.records_journal_dir,
             keep_days=settings.records_keep_days,
         )
-        self.journal.listen(Keeping(call_log, call_document).heard)
+        document = functools.partial(call_document, what_to_hide=settings.hidden)
+        self.journal.listen(Keeping(call_log, document).heard)
         self.metrics.watch_call_log(call_log.counts)
         return await self._exit.enter_async_context(call_log)
 

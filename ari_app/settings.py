@@ -248,13 +248,13 @@ class Settings(BaseSettings):
     recording_sound: OptionalPath = None
     no_speech_timeout_seconds: float = Field(default=0, ge=0, le=86_400)
     hold_timeout_seconds: float = Field(default=0, ge=0, le=86_400)
-    records_hide: Annotated[str, AfterValidator(_what_to_hide)] = "nothing"
 
     database_url: Annotated[str, AfterValidator(_database)] = Field(
         default="sqlite+aiosqlite:///./calls.db", repr=False
     )
     records_journal_dir: OptionalPath = None
     records_keep_days: int = Field(default=0, ge=0, le=36_500)
+    records_hide: Annotated[str, AfterValidator(_what_to_hide)] = "nothing"
 
     outbound_endpoint: Endpoint = "PJSIP/{number}@trunk"
     number_pattern: Pattern = None

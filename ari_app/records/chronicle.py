@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from ari_app.records.bounded import Bounded
 from ari_app.records.events import CallEvent, KeysPressed, Noted, Said, ToolRan, size_of
+from ari_app.records.plain import plain_json, plain_text
 
 MAX_BYTES: Final = 4 * 1024 * 1024
 """Of all that is kept of one call; the oldest is forgotten, and counted."""
@@ -46,6 +47,17 @@ class Turn:
     interrupted: bool = False
     heard: str | None = None
 
+    def as_json(self) -> dict[str, Any]:
+        """Return it as a document has it."""
+        return {
+            "at": self.at,
+            "until": self.until,
+            "who": self.who,
+            "text": self.text,
+            "interrupted": self.interrupted,
+            "heard": self.heard,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class ToolUse:
@@ -58,6 +70,17 @@ class ToolUse:
     is_error: bool
     seconds: float
 
+    def as_json(self) -> dict[str, Any]:
+        """Return it as a document has it."""
+        return {
+            "at": self.at,
+            "name": self.name,
+            "arguments": self.arguments,
+            "result": self.result,
+            "is_error": self.is_error,
+            "seconds": self.seconds,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Keys:
@@ -65,6 +88,10 @@ class Keys:
 
     at: float
     digits: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as a document has it."""
+        return {"at": self.at, "digits": self.digits}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +101,10 @@ class Note:
     at: float
     text: str
     words: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as a document has it."""
+        return {"at": self.at, "text": self.text, "words": self.words}
 
 
 Entry = Turn | ToolUse | Keys | Note
@@ -143,19 +174,23 @@ class Chronicle:
             case Said("caller", text):
                 began = at if event.began is None else event.began
                 until = at if event.until is None else event.until
-                self._keep(Turn(round(began, 3), "caller", text, round(until, 3)), event)
+                turn = Turn(round(began, 3), "caller", plain_text(text), round(until, 3))
+                self._keep(turn, event)
             case Said("agent", text):
-                self._said(event, Turn(at, "agent", text))
+                self._said(event, Turn(at, "agent", plain_text(text)))
             case Said(_, text):
-                self._corrected(event.original, text)
+                self._corrected(plain_text(event.original), plain_text(text))
             case ToolRan():
                 began = round(at - event.seconds, 3)
-                use = (event.name, event.arguments, event.result, event.is_error, event.seconds)
-                self._keep(ToolUse(began, *use), event)
+                name, result = plain_text(event.name), plain_text(event.result)
+                arguments = plain_json(event.arguments)
+                self._keep(
+                    ToolUse(began, name, arguments, result, event.is_error, event.seconds), event
+                )
             case KeysPressed(text):
-                self._keep(Keys(at, text), event)
+                self._keep(Keys(at, plain_text(text)), event)
             case Noted(text):
-                self._keep(Note(at, text, event.words), event)
+                self._keep(Note(at, plain_text(text), event.words), event)
             case _:
                 pass
 

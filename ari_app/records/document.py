@@ -7,22 +7,18 @@ means.
 from __future__ import annotations
 
 import dataclasses
-import math
-import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any, Final
 
-from ari_app.records.chronicle import Keys, Note, ToolUse, Turn
+from ari_app.records.chronicle import Chronicle, Entry, Keys, Note, ToolUse, Turn
 from ari_app.records.hiding import hide
-from ari_app.records.record import CallRecord, Leg
+from ari_app.records.plain import plain_json
+from ari_app.records.record import CallRecord, Leg, SoundReport
 from ari_app.records.score import score
 
 VERSION: Final = 1
-_MAX_DEPTH: Final = 64
-_MAX_INTEGER: Final = 2**53
-# What no database takes: halves of characters, and the character that ends texts in C.
-_NO_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
 
 
 def call_document(record: CallRecord, what_to_hide: Collection[str] = ()) -> dict[str, Any]:
@@ -32,34 +28,34 @@ def call_document(record: CallRecord, what_to_hide: Collection[str] = ()) -> dic
         record: The call, which has ended.
         what_to_hide: What must not be in it: `numbers`, `words`.
     """
-    turns: list[Turn] = []
-    tools: list[ToolUse] = []
-    keys: list[Keys] = []
-    notes: list[Note] = []
-    for entry in record.chronicle:
-        match entry:
-            case Turn():
-                turns.append(entry)
-            case ToolUse():
-                tools.append(entry)
-            case Keys():
-                keys.append(entry)
-            case Note():
-                notes.append(entry)
+    turns, tools, keys, notes = _of_each_kind(record.chronicle)
     document = {
-        **_facts(record),
+        **plain_json(_facts(record)),
         "legs": [_leg(leg) for leg in record.legs or [_only_leg(record)]],
-        "turns": [dataclasses.asdict(turn) for turn in sorted(turns, key=lambda turn: turn.at)],
-        "tools": [dataclasses.asdict(tool) for tool in sorted(tools, key=lambda tool: tool.at)],
-        "keys": [dataclasses.asdict(each) for each in keys],
-        "notes": [dataclasses.asdict(note) for note in notes],
+        "turns": turns,
+        "tools": tools,
+        "keys": keys,
+        "notes": notes,
         "left_out": record.chronicle.forgotten,
         "response_times": list(record.response_times),
-        "sound": _rounded(dataclasses.asdict(record.sound)),
+        "sound": _report(record.sound),
     }
     document["score"] = score(document)
-    plain: dict[str, Any] = _plain(document)
-    return hide(plain, what_to_hide)
+    return hide(document, what_to_hide)
+
+
+_Entries = list[dict[str, Any]]
+
+
+def _of_each_kind(chronicle: Chronicle) -> tuple[_Entries, _Entries, _Entries, _Entries]:
+    # There may be 10,000 of them, and calls wait meanwhile.
+    found: dict[type[Entry], _Entries] = {Turn: [], ToolUse: [], Keys: [], Note: []}
+    for entry in chronicle:
+        found[type(entry)].append(entry.as_json())
+    for kind in (Turn, ToolUse):
+        # They are kept when they are told of, which is not when they began.
+        found[kind].sort(key=itemgetter("at"))
+    return found[Turn], found[ToolUse], found[Keys], found[Note]
 
 
 def _facts(record: CallRecord) -> dict[str, Any]:
@@ -116,36 +112,16 @@ def _only_leg(record: CallRecord) -> Leg:
 
 def _leg(leg: Leg) -> dict[str, Any]:
     times = {name: _seconds(getattr(leg, name)) for name in ("began", "answered", "ended")}
-    return {**dataclasses.asdict(leg), **times}
+    return {**plain_json(dataclasses.asdict(leg)), **times}
 
 
 def _seconds(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 3)
 
 
-def _rounded(report: dict[str, Any]) -> dict[str, Any]:
+def _report(sound: SoundReport) -> dict[str, Any]:
+    report = plain_json(dataclasses.asdict(sound))
     return {
         name: round(value, 1) if isinstance(value, float) else value
         for name, value in report.items()
     }
-
-
-def _plain(value: Any, depth: int = 0) -> Any:
-    """Make JSON of it that every database and every reader takes, whatever somebody has sent."""
-    match value:
-        case None | bool():
-            return value
-        case str():
-            return _NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", value)
-        case int():
-            return value if abs(value) <= _MAX_INTEGER else str(value)
-        case float():
-            return value if math.isfinite(value) else None
-        case _ if depth >= _MAX_DEPTH:
-            return "…"
-        case Mapping():
-            return {_plain(str(name)): _plain(each, depth + 1) for name, each in value.items()}
-        case list() | tuple():
-            return [_plain(each, depth + 1) for each in value]
-        case _:
-            return _plain(str(value))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from ari_app.process.logs import mask_number
@@ -15,11 +16,20 @@ _KINDS: Final = (NUMBERS, WORDS)
 
 # What may stand between the digits of a number that somebody has written down.
 _BETWEEN: Final = r"[\s().,/_\-\u2010-\u2015\u2212\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]"
-_LIKE_A_NUMBER: Final = re.compile(rf"\d(?:{_BETWEEN}{{0,3}}\d){{6,}}")
+_LIKE_A_NUMBER: Final = rf"\d(?:{_BETWEEN}{{0,3}}\d){{6,}}"
+_DIGIT: Final = re.compile(r"\d")
 _FEWEST_DIGITS: Final = 7
 _FEWEST_OWN_DIGITS: Final = 5
 
-_FREE: Final = ("reference", "reason", "detail", "metadata", "tools", "keys", "notes", "turns")
+_FREE: Final = ("reference", "reason", "detail", "metadata")
+_SAID: Final = MappingProxyType(
+    {
+        "turns": ("text", "heard"),
+        "tools": ("name", "arguments", "result"),
+        "keys": ("digits",),
+        "notes": ("text",),
+    }
+)
 """Where anything may stand that somebody has said or sent."""
 _LINE_ID: Final = "line_id"
 
@@ -114,6 +124,11 @@ def _without_numbers(document: dict[str, Any]) -> dict[str, Any]:
         result[field] = mask_number(number) if number else number
     for field in _FREE:
         result[field] = _changed(document[field], change)
+    for field, names in _SAID.items():
+        result[field] = [
+            {**each, **{name: _changed(each[name], change) for name in names}}
+            for each in document[field]
+        ]
     result[_LINE_ID] = _masked(own, only_own=True)(document[_LINE_ID])
     return result
 
@@ -122,16 +137,19 @@ def _masked(own: Collection[str], *, only_own: bool = False) -> Change:
     """Return what masks the call's own numbers in a text, and whatever looks like one."""
     digits = sorted({_digits(number) for number in own}, key=len, reverse=True)
     patterns = [
-        re.compile(rf"{_BETWEEN}{{0,3}}".join(each))
-        for each in digits
-        if len(each) >= _FEWEST_OWN_DIGITS
+        f"{_BETWEEN}{{0,3}}".join(each) for each in digits if len(each) >= _FEWEST_OWN_DIGITS
     ]
     if not only_own:
         patterns.append(_LIKE_A_NUMBER)
+    if not patterns:
+        return lambda text: text
+    numbers = [re.compile(pattern) for pattern in patterns]
 
     def change(text: str) -> str:
-        for pattern in patterns:
-            text = pattern.sub(lambda found: mask_number(found[0]), text)
+        # Most of what is said has few digits, and there may be hours of it.
+        if len(_DIGIT.findall(text)) >= _FEWEST_OWN_DIGITS:
+            for number in numbers:
+                text = number.sub(lambda found: mask_number(found[0]), text)
         return text
 
     return change

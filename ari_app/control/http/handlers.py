@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from ari_app.call.calls import Calls
 from ari_app.control.control import CallControl
 from ari_app.control.http.access import Access, Keys
+from ari_app.control.http.calls import CallHandlers
 from ari_app.control.http.middleware import (
     IdempotentAnswers,
     RequestRates,
@@ -55,6 +56,7 @@ from ari_app.control.http.streams import stream_events
 from ari_app.records.journal import Journal
 from ari_app.records.metrics import CONTENT_TYPE, Metrics
 from ari_app.records.recording.archive import RecordingArchive
+from ari_app.records.store import CallLog
 
 
 class ServiceView(Protocol):
@@ -68,6 +70,11 @@ class ServiceView(Protocol):
     @property
     def control(self) -> CallControl:
         """What may be asked of them."""
+        ...
+
+    @property
+    def call_log(self) -> CallLog | None:
+        """What is kept of calls; None: nothing is."""
         ...
 
     @property
@@ -113,6 +120,7 @@ class Handlers:
         number_pattern: str | None = None,
     ) -> None:
         self._service = service
+        self._calls = CallHandlers(service)
         self._public_url = public_url
         self._openapi = orjson.dumps(openapi_document(keyed=keyed, number_pattern=number_pattern))
         self._initiated: IdempotentAnswers[InitiateCallResponse] = IdempotentAnswers(
@@ -135,6 +143,7 @@ class Handlers:
             "mute": self.mute,
             "recording": self.recording,
             "get_recording": self.get_recording,
+            **self._calls.by_name(),
             "live": self.live,
             "ready": self.ready,
             "metrics": self.metrics,

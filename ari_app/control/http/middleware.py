@@ -21,6 +21,7 @@ from ari_app.control.control import ControlRefused, NotPossible, SessionNotFound
 from ari_app.control.http.problems import Problem
 from ari_app.control.http.server import ClientGone, opens_connection
 from ari_app.process.network import is_loopback
+from ari_app.records.store import BadCursor, CallLogUnavailable
 
 MOST_CLIENTS = 4096
 _READING_TIMES = 4.0
@@ -252,7 +253,9 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         found = problem
     except ControlRefused as error:
         found = Problem(error.code, str(error), retry_after=error.retry_after)
-    except (SessionNotFound, NotPossible) as error:
+    except CallLogUnavailable as error:
+        found = Problem(error.code, str(error))
+    except (BadCursor, SessionNotFound, NotPossible) as error:
         found = Problem(error.code, str(error))
     except ClientGone:
         log.info("http_client_gone", method=request.method, path=request.path)

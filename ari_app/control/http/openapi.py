@@ -156,6 +156,7 @@ def _operation(operation: Operation, *, keyed: bool) -> dict[str, Any]:
         described["security"] = []
     described["parameters"] = [
         *(_path_parameter(name) for name in _PATH_PARAMETER.findall(operation.path)),
+        *_query_parameters(operation.query),
         *(_header(header) for header in (*operation.headers, _REQUEST_ID)),
     ]
     if operation.body is not None:
@@ -170,8 +171,11 @@ def _operation(operation: Operation, *, keyed: bool) -> dict[str, Any]:
 def _responses(operation: Operation, *, keyed: bool) -> dict[str, Any]:
     responses: dict[str, Any] = {
         "200": {
-            "description": "Done." if operation.method == "POST" else "Here it is.",
-            "content": {operation.media_type: {"schema": _answer_schema(operation)}},
+            "description": "Here it is." if operation.method == "GET" else "Done.",
+            "content": {
+                operation.media_type: {"schema": _answer_schema(operation)},
+                **{each: {"schema": {"type": "string"}} for each in operation.media_types},
+            },
         }
     }
     for status, meaning in operation.also.items():
@@ -257,6 +261,24 @@ def _path_parameter(name: str) -> dict[str, Any]:
         "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"},
         "example": _EXAMPLES[name],
     }
+
+
+def _query_parameters(query: type[BaseModel] | None) -> Iterable[dict[str, Any]]:
+    if query is None:
+        return
+    for name, schema in query.model_json_schema()["properties"].items():
+        # What is not said has no value: null cannot be written in a URL.
+        told = {key: value for key, value in schema.items() if key not in ("title", "description")}
+        kinds = [each for each in told.pop("anyOf", ()) if each != {"type": "null"}]
+        if told.get("default", ...) is None:
+            del told["default"]
+        yield {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": schema["description"],
+            "schema": {**told, **(kinds[0] if kinds else {})},
+        }
 
 
 def _header(header: HeaderField) -> dict[str, Any]:

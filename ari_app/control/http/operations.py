@@ -12,6 +12,18 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from ari_app.control.http.call_models import (
+    CSV,
+    JSON_LINES,
+    TEXT,
+    VTT,
+    CallDocument,
+    CallList,
+    CallsQuery,
+    ExportQuery,
+    Transcript,
+    TranscriptQuery,
+)
 from ari_app.control.http.middleware import MAX_KEY_LENGTH
 from ari_app.control.http.models import (
     ActionResponse,
@@ -53,8 +65,10 @@ class Operation:
     Attributes:
         name: Of the handler, and the `operationId`.
         body: What it takes; None takes nothing.
+        query: What may stand after the path's question mark; None: nothing that counts.
         answer: What it answers with 200; None for what is no model of ours.
         media_type: Of that answer.
+        media_types: Others in which it can be had, as a text.
         problems: The codes that it can fail with, beside those of every operation.
         also: More statuses of success, and what they mean.
         headers: That it knows.
@@ -69,8 +83,10 @@ class Operation:
     summary: str
     description: str = ""
     body: type[BaseModel] | None = None
+    query: type[BaseModel] | None = None
     answer: type[BaseModel] | None = None
     media_type: str = _JSON
+    media_types: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     also: Mapping[int, str] = field(default_factory=dict)
     headers: tuple[HeaderField, ...] = ()
@@ -82,6 +98,7 @@ TAGS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "calls": "Begin and end calls.",
         "sessions": "See calls, and act on them.",
+        "call log": "Calls that have ended.",
         "service": "Health, metrics and this description.",
     }
 )
@@ -89,6 +106,7 @@ EVENTS_PATH: Final = "/sessions/{session_id}/events"
 
 _READS_BODY = ("body_too_large", "body_too_late", "unsupported_media_type", "invalid_request")
 _TAKES_BODY = ("bad_request", "invalid_json", *_READS_BODY)
+_READS_LOG = ("no_call_log", "call_log_unavailable")
 _ACTS = ("session_not_found", "not_talking", "already_transferring", "busy", "asterisk")
 
 
@@ -268,6 +286,67 @@ OPERATIONS: Final = (
         also={206: "A range of bytes.", 304: "It is as it was.", 416: "There are no such bytes."},
     ),
     _action("mute", "Keep the caller's voice from the agent, or let it through again", MuteRequest),
+    Operation(
+        method="GET",
+        path="/calls",
+        name="list_calls",
+        tag="call log",
+        summary="Calls that have ended, the newest first",
+        description="A page of them; `cursor` leads to the next one, also while calls are added.",
+        query=CallsQuery,
+        answer=CallList,
+        problems=(*_READS_LOG, "invalid_request", "invalid_cursor"),
+    ),
+    Operation(
+        method="GET",
+        path="/calls/export",
+        name="export_calls",
+        tag="call log",
+        summary="All calls that fit, as a table or as JSON, a line each",
+        description="CSV has a summary of each call, JSON lines all that is kept. An answer that "
+        "breaks off before its end is not complete.",
+        query=ExportQuery,
+        media_type=CSV,
+        media_types=(JSON_LINES,),
+        problems=(*_READS_LOG, "invalid_request", "not_acceptable", "too_many_exports"),
+    ),
+    Operation(
+        method="GET",
+        path="/calls/{session_id}",
+        name="get_call",
+        tag="call log",
+        summary="All that is kept of a call",
+        answer=CallDocument,
+        problems=(*_READS_LOG, "call_not_found", "call_running"),
+    ),
+    Operation(
+        method="GET",
+        path="/calls/{session_id}/transcript",
+        name="get_transcript",
+        tag="call log",
+        summary="What was said in a call",
+        description="As JSON, as text to read, or as subtitles (WebVTT) for its recording: by "
+        "`format`, or else by `Accept`.",
+        query=TranscriptQuery,
+        answer=Transcript,
+        media_types=(TEXT, VTT),
+        problems=(
+            *_READS_LOG,
+            "call_not_found",
+            "call_running",
+            "invalid_request",
+            "not_acceptable",
+        ),
+    ),
+    Operation(
+        method="DELETE",
+        path="/calls/{session_id}",
+        name="delete_call",
+        tag="call log",
+        summary="Remove all that is kept of a call, its recording too",
+        answer=ActionResponse,
+        problems=(*_READS_LOG, "call_not_found", "call_running"),
+    ),
     Operation(
         method="GET",
         path="/health/live",

@@ -22,11 +22,13 @@ CODES: Final[Mapping[str, tuple[HTTPStatus, str]]] = {
     "invalid_json": (_BAD, "The body is not JSON."),
     "invalid_header": (_BAD, "A header has a value that cannot be used."),
     "webhook_refused": (_BAD, "This is no webhook that is taken here."),
+    "invalid_cursor": (_BAD, "The cursor is none that a page has given."),
     "unauthorized": (HTTPStatus.UNAUTHORIZED, "The API key is missing or wrong."),
     "forbidden": (HTTPStatus.FORBIDDEN, "The API key's scope does not allow this."),
     "forbidden_origin": (HTTPStatus.FORBIDDEN, "A page of another site must not use this."),
     "not_found": (_NOT_FOUND, "There is nothing at this path."),
     "session_not_found": (_NOT_FOUND, "There is no such session, or it ended a minute ago."),
+    "call_not_found": (_NOT_FOUND, "The call log has no such call."),
     "no_such_channel": (_NOT_FOUND, "No channel with this id is waiting in the application."),
     "method_not_allowed": (HTTPStatus.METHOD_NOT_ALLOWED, "The path has no such method."),
     "not_acceptable": (HTTPStatus.NOT_ACCEPTABLE, "The service has no answer in that format."),
@@ -54,6 +56,8 @@ CODES: Final[Mapping[str, tuple[HTTPStatus, str]]] = {
     "bad_digits": (_UNUSABLE, "Keys are 0 to 9, A to D, * and #."),
     "no_agent_id": (_CONFLICT, "No agent is named, and the settings have none."),
     "no_such_way": (_CONFLICT, "None of the service's ways in can do this."),
+    "no_call_log": (_CONFLICT, "No calls are kept: DATABASE_URL is empty."),
+    "call_running": (_CONFLICT, "The call has not ended yet."),
     "idempotency_mismatch": (_CONFLICT, "The Idempotency-Key was used with another body."),
     "rate_limited": (HTTPStatus.TOO_MANY_REQUESTS, "Too many requests, or calls, per second."),
     "internal": (HTTPStatus.INTERNAL_SERVER_ERROR, "The request failed; the log says why."),
@@ -66,6 +70,8 @@ CODES: Final[Mapping[str, tuple[HTTPStatus, str]]] = {
     "precall_malformed": (_UPSTREAM, "The pre-call service's answer cannot be used."),
     "draining": (_LATER, "The service is stopping."),
     "not_connected": (_LATER, "Asterisk is not connected."),
+    "call_log_unavailable": (_LATER, "The call log cannot be read just now."),
+    "too_many_exports": (_LATER, "As many exports run as may at once."),
     "too_many_connections": (_LATER, "All connections that the service allows are open."),
     "too_many_streams": (_LATER, "All streams that a session may have are open."),
 }
@@ -76,6 +82,8 @@ What it allows, but not as things are now, is 409.
 """
 
 _RETRY_SECONDS: Final = {
+    "call_log_unavailable": 5.0,
+    "too_many_exports": 10.0,
     "too_many_streams": 5.0,
     "too_many_connections": 5.0,
     "capacity": 5.0,

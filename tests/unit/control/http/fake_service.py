@@ -20,6 +20,7 @@ from ari_app.records.journal import Journal
 from ari_app.records.metrics import Metrics
 from ari_app.records.record import CallRecord, SoundReport, TranscriptLine
 from ari_app.records.recording.archive import RecordingArchive
+from ari_app.records.store import CallLog
 
 Http = TestClient[web.Request, web.Application]
 
@@ -150,6 +151,7 @@ class FakeService:
         self.problems: list[str] = []
         self.recordings: RecordingArchive | None = None
         self.documents: dict[str, Mapping[str, Any]] = {}
+        self.call_log: CallLog | None = None
         self.calls = cast(
             Calls,
             SimpleNamespace(

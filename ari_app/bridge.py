@@ -182,6 +182,30 @@ class VoiceBridge:
         if self._with_http:
             await self._start_http()
 
+    async def _open_recordings(self) -> RecordingArchive | None:
+        settings = self.settings
+        if settings.recordings_dir is None:
+            return None
+        require_recordings(settings.recordings_dir)
+        require_encoder(settings.recordings_format)
+        recordings = RecordingArchive(
+            settings.recordings_dir,
+            kind=settings.recordings_format,
+            on_change=self._recorded,
+            warn_below_bytes=room_of_an_hour(settings),
+        )
+        if self.call_log is not None:
+            self.call_log.on_delete.append(recordings.delete)
+        self._exit.push_async_callback(recordings.close)
+        self.metrics.watch_recordings(recordings)
+        watching = asyncio.create_task(recordings.run(), name="recordings")
+        self._exit.push_async_callback(_cancelled, watching)
+        return recordings
+
+    def _recorded(self, session_id: str, parts: list[dict[str, Any]], ready: bool) -> None:
+        if self.call_log is not None:
+            self.call_log.amend(session_id, "recordings", parts)
+
     async def _open_call_log(self) -> CallLog:
         settings = self.settings
         call_log = CallLog(
@@ -193,23 +217,6 @@ class VoiceBridge:
         self.journal.listen(Keeping(call_log, document).heard)
         self.metrics.watch_call_log(call_log.counts)
         return await self._exit.enter_async_context(call_log)
-
-    async def _open_recordings(self) -> RecordingArchive | None:
-        settings = self.settings
-        if settings.recordings_dir is None:
-            return None
-        require_recordings(settings.recordings_dir)
-        require_encoder(settings.recordings_format)
-        recordings = RecordingArchive(
-            settings.recordings_dir,
-            kind=settings.recordings_format,
-            warn_below_bytes=room_of_an_hour(settings),
-        )
-        self._exit.push_async_callback(recordings.close)
-        self.metrics.watch_recordings(recordings)
-        watching = asyncio.create_task(recordings.run(), name="recordings")
-        self._exit.push_async_callback(_cancelled, watching)
-        return recordings
 
     async def _gateway(self, name: str) -> Gateway:
         match name:
@@ -354,7 +361,7 @@ class VoiceBridge:
         return outbox
 
     async def find_call(self, session_id: str) -> Mapping[str, Any] | None:
-        """Return the document of a call that has ended; None where nothing keeps them."""
+        """Return the document of a call that has ended; None where nothing keeps it."""
         return None if self.call_log is None else await self.call_log.find(session_id)
 
     async def _open_precall(self) -> PreCall | None:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 from collections.abc import Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -15,6 +16,7 @@ from aiohttp.web_request import BaseRequest
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from ari_app.control.http.problems import Problem
+from ari_app.errors import AppError
 from ari_app.records.record import CallRecord
 from ari_app.records.recording.archive import RecordingArchive
 from ari_app.records.recording.names import FORMATS
@@ -61,7 +63,7 @@ async def recording_of(
     parts = recordings.parts(session_id)
     if not parts and recordings.is_busy(session_id):
         raise Problem("not_finished", "It is being finished.", retry_after=_RETRY_SECONDS)
-    parts = parts or list((await service.find_call(session_id) or {}).get("recordings", ()))
+    parts = parts or await _kept_parts(service, session_id)
     if not parts:
         raise Problem("no_recording")
     if int(number) > len(parts):
@@ -71,6 +73,19 @@ async def recording_of(
     if found is None:
         raise Problem("no_recording", "The file is no longer there.")
     return _RecordingFile(*found)
+
+
+async def _kept_parts(service: _Service, session_id: str) -> list[dict[str, Any]]:
+    try:
+        document = await service.find_call(session_id)
+    except AppError as error:
+        raise Problem(
+            error.code,
+            str(error),
+            status=HTTPStatus.SERVICE_UNAVAILABLE,
+            retry_after=_RETRY_SECONDS,
+        ) from None
+    return list((document or {}).get("recordings", ()))
 
 
 class _RecordingFile(web.FileResponse):

@@ -8,7 +8,7 @@ import stat
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 _LOOK_SECONDS: Final = 30.0
 _FLOOR_BYTES: Final = 100_000_000
-_KEPT_SESSIONS: Final = 1000
+_KEPT_CALLS: Final = 1000
 """Of so many calls it is known without a call log what was recorded."""
 _PARTS: Final = tuple(f".{kind}{PART}" for kind in FORMATS)
 
@@ -63,6 +63,23 @@ class RecordingPart:
         if self.pauses:
             found["pauses"] = [[round(since, 3), round(until, 3)] for since, until in self.pauses]
         return found
+
+
+@dataclass(slots=True)
+class _Call:
+    """What is known of a call's recordings.
+
+    Attributes:
+        began: When it began, on the event loop's clock; None: before this process.
+        parts: What was written.
+        busy: How many files are being written or encoded.
+        deleted: What was written, or will be, is to go.
+    """
+
+    began: float | None
+    parts: list[RecordingPart] = field(default_factory=list)
+    busy: int = 0
+    deleted: bool = False
 
 
 OnChange = Callable[[str, list[dict[str, Any]], bool], None]
@@ -105,12 +122,7 @@ class RecordingArchive:
             folder=folder, floor_bytes=floor_bytes, on_written=self._from_thread(self._written)
         )
         self.encoder = None if kind == "wav" else Encoder(kind, self._from_thread(self._encoded))
-        self._began: dict[str, float] = {}
-        # What was written of a call, also the last one that is not in order yet.
-        self._parts: OrderedDict[str, list[RecordingPart]] = OrderedDict()
-        # How many files of a call are being written or encoded.
-        self._busy: dict[str, int] = {}
-        self._deleted: OrderedDict[str, None] = OrderedDict()
+        self._calls: OrderedDict[str, _Call] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def _from_thread(self, take: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -146,33 +158,47 @@ class RecordingArchive:
         name = recording_name(record.started_at.astimezone(), number, session_id)
         recorder = self.writer.start(self.folder / name, rate_hz, now, session_id=session_id)
         if recorder is not None:
-            self._began[session_id] = record.began
-            self._busy[session_id] = self._busy.get(session_id, 0) + 1
+            self._call(session_id, record.began).busy += 1
         return recorder
 
     def is_busy(self, session_id: str) -> bool:
-        """Whether a recording of this call is being written."""
-        return session_id in self._busy and not self._parts.get(session_id)
+        """Whether a recording of this call is being written, or encoded."""
+        return (call := self._calls.get(session_id)) is not None and call.busy > 0
 
     def parts(self, session_id: str) -> list[dict[str, Any]]:
         """Return what is known of a call's recordings without asking the call log."""
-        return [part.document() for part in self._parts.get(session_id, ())]
+        call = self._calls.get(session_id)
+        return [] if call is None else [part.document() for part in call.parts]
+
+    def _call(self, session_id: str, began: float | None = None) -> _Call:
+        """Return what is known of a call, also where that is nothing yet."""
+        call = self._calls.get(session_id)
+        # Another call may take a name.
+        if call is None or (began is not None and call.began != began):
+            call = self._calls[session_id] = _Call(began)
+        self._calls.move_to_end(session_id)
+        if len(self._calls) > _KEPT_CALLS:
+            oldest = next(iter(self._calls))
+            if not self._calls[oldest].busy:
+                del self._calls[oldest]
+        return call
 
     def _written(self, written: Written) -> None:
         session_id, path = written.session_id, written.path
-        began = self._began.pop(session_id, written.began)
+        call = self._call(session_id)
         if path is None or not written.seconds:
             self._done(session_id)
             return
+        begins = None if call.began is None else written.began - call.began
         part = RecordingPart(
             self._relative(path),
             written.seconds,
             written.size,
             written.complete,
-            written.began - began,
+            begins,
             written.pauses,
         )
-        self._keep(session_id, part)
+        call.parts.append(part)
         self._encode_or_done(session_id, path)
 
     def _encode_or_done(self, session_id: str, path: Path) -> None:
@@ -185,33 +211,26 @@ class RecordingArchive:
         session_id = session_of(encoded.wav.name) or ""
         if encoded.path is not None:
             was, now = self._relative(encoded.wav), self._relative(encoded.path)
-            parts = self._parts.get(session_id, [])
+            parts = self._call(session_id).parts
             for at, part in enumerate(parts):
                 if part.path == was:
                     parts[at] = replace(part, path=now, size=encoded.size)
         self._done(session_id)
 
-    def _keep(self, session_id: str, part: RecordingPart) -> None:
-        self._parts.setdefault(session_id, []).append(part)
-        self._parts.move_to_end(session_id)
-        if len(self._parts) > _KEPT_SESSIONS:
-            self._parts.popitem(last=False)
-
     def _done(self, session_id: str) -> None:
         """Note that a file of a call stays as it is."""
-        left = self._busy.pop(session_id, 1) - 1
-        if left > 0:
-            self._busy[session_id] = left
+        self._call(session_id).busy -= 1
         self._tell(session_id)
 
     def _tell(self, session_id: str) -> None:
-        if session_id in self._deleted:
-            # It was deleted while it was being written.
+        call = self._call(session_id)
+        if call.deleted:
+            # That was said while it was being written.
             task = self._loop.create_task(self.delete(session_id))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        elif parts := self.parts(session_id):
-            self._on_change(session_id, parts, session_id not in self._busy)
+        elif call.parts:
+            self._on_change(session_id, self.parts(session_id), call.busy <= 0)
 
     def _relative(self, path: Path) -> PurePosixPath:
         return PurePosixPath(path.relative_to(self.folder))
@@ -249,11 +268,10 @@ class RecordingArchive:
         Raises:
             OSError: One cannot be removed.
         """
-        self._deleted[session_id] = None
-        if len(self._deleted) > _KEPT_SESSIONS:
-            self._deleted.popitem(last=False)
+        call = self._call(session_id)
+        call.deleted = True
         told = [*(document or {}).get("recordings", ()), *self.parts(session_id)]
-        self._parts.pop(session_id, None)
+        call.parts.clear()
         await asyncio.to_thread(self._remove, {str(part["path"]) for part in told})
 
     def _remove(self, paths: set[str]) -> None:
@@ -280,13 +298,13 @@ class RecordingArchive:
     async def _recover(self) -> None:
         mended, to_encode = await asyncio.to_thread(self._mend_all)
         for session_id, part in mended:
-            self._keep(session_id, part)
+            self._call(session_id).parts.append(part)
             log.warning("recording_mended", session=session_id, file=part.path.name)
         for session_id, path in to_encode:
-            self._busy[session_id] = self._busy.get(session_id, 0) + 1
+            self._call(session_id).busy += 1
             self._encode_or_done(session_id, path)
         for session_id in {session_id for session_id, _ in mended}:
-            if session_id not in self._busy:
+            if not self.is_busy(session_id):
                 self._tell(session_id)
 
     def _mend_all(self) -> tuple[list[tuple[str, RecordingPart]], list[tuple[str, Path]]]:

@@ -19,10 +19,12 @@ _SLACK_MS: Final = 60
 _HOLD_MS: Final = 200
 """How far behind the newest frame the time line is settled; more than slack and a frame."""
 _BLOCK_MS: Final = 1000
-_WATCHED_FRAMES: Final = 50
-_BEHIND_MS: Final = 10
-"""A voice of which so many frames in a row come later than this has fallen behind: its clock is
-slower than ours. It is put right by a hole of that length."""
+_WATCHED_FRAMES: Final = 25
+_OFF_MS: Final = 10
+"""A voice of which so many frames in a row come later than this has a slower clock than ours: a
+hole of that length puts it right. Where they come earlier, its clock is faster, or it was held up:
+as much of its silence is left out."""
+_QUIET_LEVEL: Final = 200
 
 
 class Side(enum.IntEnum):
@@ -36,7 +38,8 @@ class StereoTimeline:
     """Places frames by their time and gives out what is settled.
 
     Within one voice frames never overlap and never change order: one that comes early is played
-    after the last. A burst of late packets is therefore complete, and as long as it is.
+    after the last. A burst of late packets is therefore complete, and as long as it is; the voice
+    comes back to its time in the next silence.
 
     Args:
         rate_hz: Rate of both voices, 16-bit mono PCM.
@@ -82,6 +85,11 @@ class StereoTimeline:
             yield stereo.tobytes()
 
 
+def _is_quiet(pcm: bytes) -> bool:
+    samples = np.frombuffer(pcm, "<i2")
+    return bool(samples.min(initial=0) > -_QUIET_LEVEL and samples.max(initial=0) < _QUIET_LEVEL)
+
+
 class _Voice:
     """One voice: what of it has not been given yet, in runs without a hole.
 
@@ -91,29 +99,44 @@ class _Voice:
 
     def __init__(self, rate_hz: int) -> None:
         self._slack = rate_hz * _SLACK_MS // 1000
-        self._behind = rate_hz * _BEHIND_MS // 1000
+        self._off = rate_hz * _OFF_MS // 1000
         self._runs: deque[tuple[int, bytearray]] = deque()
-        self._watched = 0
-        self._least_late = self._slack
+        self._ahead = 0
+        self._watched = self._least_late = self._most_late = 0
+        self._begin_to_watch()
         self.end = 0
 
     def add(self, pcm: bytes, position: int, given: int) -> None:
-        end = self.end
-        late = position - end
-        self._watched += 1
-        self._least_late = min(self._least_late, late)
-        if late <= self._slack:
-            late = 0
-            if self._watched >= _WATCHED_FRAMES and self._least_late > self._behind:
-                late = self._least_late
-        start = max(end + late, given)
-        if late or self._watched >= _WATCHED_FRAMES:
-            self._watched, self._least_late = 0, self._slack
-        if start == end and self._runs:
+        if self._ahead and _is_quiet(pcm):
+            cut = min(self._ahead, len(pcm) // SAMPLE_BYTES)
+            self._ahead -= cut
+            position += cut
+            pcm = pcm[cut * SAMPLE_BYTES :]
+        hole = self._judge(position - self.end)
+        start = max(self.end + hole, given)
+        if start == self.end and self._runs:
             self._runs[-1][1].extend(pcm)
         else:
             self._runs.append((start, bytearray(pcm)))
         self.end = start + len(pcm) // SAMPLE_BYTES
+
+    def _judge(self, late: int) -> int:
+        """Return how much silence there is before a frame that comes so much after the last."""
+        if late > self._slack:
+            self._begin_to_watch()
+            return late
+        self._watched += 1
+        self._least_late = min(self._least_late, late)
+        self._most_late = max(self._most_late, late)
+        if self._watched < _WATCHED_FRAMES:
+            return 0
+        hole = self._least_late if self._least_late > self._off else 0
+        self._ahead = -self._most_late if -self._most_late > self._off else 0
+        self._begin_to_watch()
+        return hole
+
+    def _begin_to_watch(self) -> None:
+        self._watched, self._least_late, self._most_late = 0, self._slack, -self._slack * 1000
 
     def reach(self, position: int) -> None:
         if position > self.end:

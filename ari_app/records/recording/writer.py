@@ -296,12 +296,11 @@ class StereoRecorder:
         twice.
 
         Args:
-            now: The time; of one that is paused, the silence goes so far.
+            now: The time; it ends then, where nothing sounds any more. None: with its last sound.
         """
         if self._finished:
             return
-        if self.paused:
-            now = self._marked if now is None else now
+        if now is not None:
             self._batch.append((Side.AGENT, b"", now))
             self.resume(now)
         self._finished = True

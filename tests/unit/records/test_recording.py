@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pytest
 from structlog.testing import capture_logs
 
+from ari_app.records.recording.wav import mend
 from ari_app.records.recording.writer import Recordings, RecordingStats, StereoRecorder
 
 RATE_HZ = 8000
@@ -271,3 +272,43 @@ def test_a_process_that_is_killed_leaves_what_can_be_played(tmp_path: Path) -> N
     assert len(recorded) >= 8 * RATE_HZ
     assert set(recorded[:, 1]) == {200}
     assert not path.exists()
+
+
+def test_a_process_that_is_killed_at_any_moment_loses_a_second_at_most(tmp_path: Path) -> None:
+    program = (
+        "import os, pathlib, sys; from tests.unit.records.test_recording import *\n"
+        "recordings, out = Recordings(), sys.stdout\n"
+        "recorders = [begin(recordings, pathlib.Path(sys.argv[1], f'{n}.wav')) for n in range(4)]\n"
+        "for second in range(100_000):\n"
+        "    for recorder in recorders:\n"
+        "        speak(recorder, 1, begin=START + second)\n"
+        "    os.sched_yield(); time.sleep(0.0005)\n"
+        "    print(second + 1 - recordings._work.qsize(), flush=True)\n"
+    )
+    random = np.random.default_rng()
+    for attempt in range(8):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, str(folder)], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        for _ in range(int(random.integers(2, 60))):
+            process.stdout.readline()
+        time.sleep(random.uniform(0, 0.02))
+        process.kill()
+        told = [int(line) for line in process.stdout.read().split()]
+        process.wait()
+        process.stdout.close()
+        for number in range(4):
+            part = folder / f"{number}.wav.part"
+            held = read(part)
+            assert set(held[:, 1]) <= {200}
+            mended = mend(part)
+            assert mended is not None
+            path, seconds = mended
+            whole = read(path)
+            assert seconds == len(whole) / RATE_HZ
+            assert len(held) <= len(whole) <= len(held) + RATE_HZ
+            assert np.array_equal(whole[: len(held)], held)
+            assert seconds >= max([0, *told[-1:]]) - 3

@@ -81,6 +81,19 @@ def test_a_frame_from_before_the_start_is_kept() -> None:
     assert spans(finished(timeline)[:, 0]) == [(4, 0, FRAME)]
 
 
+def test_a_voice_that_was_held_up_is_back_in_time_after_the_next_silence() -> None:
+    timeline = StereoTimeline(RATE_HZ, START)
+    held_up = 0.4
+    for index in range(250):
+        at = index * FRAME_SECONDS
+        is_late, spoken = 2 <= at < 2 + held_up, at < 3 or at >= 4
+        now = START + (2 + held_up if is_late else at + FRAME_SECONDS)
+        timeline.add(Side.CALLER, frame(1000 if spoken else 3), now)
+    speech = [(a, b) for level, a, b in spans(finished(timeline)[:, 0]) if level == 1000]
+    assert speech[-1] == (4 * RATE_HZ, 5 * RATE_HZ)
+    assert sum(b - a for a, b in speech) == 4 * RATE_HZ, "not a word is lost"
+
+
 def test_half_a_sample_is_left_out() -> None:
     timeline = StereoTimeline(RATE_HZ, START)
     timeline.add(Side.AGENT, frame(3) + b"\x01", START)

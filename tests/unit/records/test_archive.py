@@ -1,0 +1,321 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import stat
+import wave
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ari_app.records.record import CallRecord
+from ari_app.records.recording.archive import RecordingArchive
+from ari_app.records.recording.wav import GrowingWav
+from ari_app.records.recording.writer import StereoRecorder
+from tests.waiting import until
+
+BEGAN = datetime(2026, 11, 28, 15, 30, 12, tzinfo=UTC)
+LOCAL = BEGAN.astimezone()
+DAY = f"{LOCAL:%Y-%m-%d}"
+NAME = f"{DAY}/{LOCAL:%H%M%S}-+493023125001-s1"
+START = 100.0
+
+
+class Log:
+    """What was told of recordings."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, list[dict[str, Any]], bool]] = []
+
+    def __call__(self, session_id: str, parts: list[dict[str, Any]], ready: bool) -> None:
+        self.told.append((session_id, parts, ready))
+
+    async def ready(self, session_id: str = "s1") -> list[dict[str, Any]]:
+        """Wait until its recordings stay as they are."""
+        await until(lambda: any(told[0] == session_id and told[2] for told in self.told), 60)
+        return next(parts for name, parts, ready in self.told if name == session_id and ready)
+
+
+def call(session_id: str = "s1", **details: Any) -> CallRecord:
+    return CallRecord(
+        session_id,
+        "sip-1",
+        START - 2,
+        **{"caller_number": "+493023125001", "called_number": "100", **details},
+        started_at=BEGAN,
+    )
+
+
+def begin(archive: RecordingArchive, record: CallRecord | None = None) -> StereoRecorder:
+    recorder = archive.start(record or call(), 8000, START)
+    assert recorder is not None
+    return recorder
+
+
+def talk(recorder: StereoRecorder, seconds: int = 2) -> None:
+    voice = np.random.default_rng(1)
+    for index in range(seconds * 50):
+        pcm = voice.normal(0, 3000, 160).astype("<i2").tobytes()
+        recorder.add_agent(pcm, START + index * 0.02)
+        recorder.add_caller(pcm, START + (index + 1) * 0.02)
+
+
+def say(archive: RecordingArchive, record: CallRecord | None = None, seconds: int = 2) -> None:
+    recorder = begin(archive, record)
+    talk(recorder, seconds)
+    recorder.finish(START + seconds)
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def left_behind(folder: Path, name: str, seconds: float = 3, *, cut: int = 0) -> None:
+    """What a process that was killed has left; the last bytes of it never reached the disk."""
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = GrowingWav(path, 2, 8000)
+    file.append(bytes(int(seconds * 8000) * 4))
+    file.append(b"\x01\x02" * 8000)
+    file.close()
+    if cut:
+        os.truncate(file.part, file.part.stat().st_size - cut)
+
+
+async def test_what_a_call_leaves(tmp_path: Path) -> None:
+    log = Log()
+    archive = RecordingArchive(tmp_path, on_change=log)
+    recorder = begin(archive)
+    talk(recorder)
+    assert archive.is_busy("s1")
+    recorder.pause(START + 2)
+    recorder.resume(START + 3)
+    recorder.finish(START + 3)
+    (part,) = await log.ready()
+    await archive.close()
+    assert part == {
+        "path": f"{NAME}.wav",
+        "format": "wav",
+        "seconds": 3.0,
+        "bytes": (tmp_path / part["path"]).stat().st_size,
+        "complete": True,
+        "from": 2.0,
+        "pauses": [[2.0, 3.0]],
+    }
+    assert files(tmp_path) == [f"{NAME}.wav"]
+    assert stat.S_IMODE((tmp_path / DAY).stat().st_mode) == 0o700
+    assert (archive.is_busy("s1"), archive.parts("s1"), log.told[-1][2]) == (False, [part], True)
+
+
+async def test_two_recordings_of_a_call_and_another_call_of_its_name(tmp_path: Path) -> None:
+    archive = RecordingArchive(tmp_path)
+    say(archive)
+    say(archive)
+    await until(lambda: not archive.is_busy("s1"))
+    assert [part["path"] for part in archive.parts("s1")] == [f"{NAME}.wav", f"{NAME}.2.wav"]
+    other = call()
+    other.began += 50
+    say(archive, other)
+    await until(lambda: not archive.is_busy("s1"))
+    assert [part["path"] for part in archive.parts("s1")] == [f"{NAME}.3.wav"]
+    await archive.close()
+
+
+@pytest.mark.parametrize(
+    ("details", "hides", "number"),
+    [
+        ({"placed": True, "called_number": "+15550100"}, False, "+15550100"),
+        ({}, True, "x001"),
+        ({"caller_number": ""}, False, "unknown"),
+    ],
+)
+async def test_whose_number_a_file_has(
+    tmp_path: Path, details: dict[str, Any], hides: bool, number: str
+) -> None:
+    archive = RecordingArchive(tmp_path, hides_numbers=hides)
+    say(archive, call(**details))
+    await archive.close()
+    assert files(tmp_path) == [f"{DAY}/{LOCAL:%H%M%S}-{number}-s1.wav"]
+
+
+async def test_a_call_without_a_sound_has_no_recording(tmp_path: Path) -> None:
+    log = Log()
+    archive = RecordingArchive(tmp_path, on_change=log)
+    begin(archive).finish(START)
+    await archive.close()
+    assert (log.told, archive.parts("s1"), archive.is_busy("s1")) == ([], [], False)
+
+
+@pytest.mark.parametrize("kind", ["flac", "opus"])
+async def test_it_is_encoded_afterwards(tmp_path: Path, kind: str) -> None:
+    log = Log()
+    archive = RecordingArchive(tmp_path, kind=kind, on_change=log)
+    say(archive)
+    (part,) = await log.ready()
+    await archive.close()
+    assert [(told[1][0]["format"], told[2]) for told in log.told] == [("wav", False), (kind, True)]
+    assert files(tmp_path) == [part["path"]] == [f"{NAME}.{kind}"]
+    assert part["bytes"] == (tmp_path / part["path"]).stat().st_size
+    found = archive.find(f"{NAME}.wav")
+    assert found is not None, "under its old name, too"
+    assert found[0].suffix == f".{kind}"
+
+
+# --- what a lost process has left
+
+
+async def recovered(archive: RecordingArchive, done: Callable[[], object]) -> None:
+    running = asyncio.create_task(archive.run())
+    try:
+        await until(done, 60)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await archive.close()
+
+
+async def test_what_a_lost_process_has_left_is_finished(tmp_path: Path) -> None:
+    left_behind(tmp_path, f"{NAME}.wav", cut=7001)
+    left_behind(tmp_path, "old-style.wav")
+    log = Log()
+    archive = RecordingArchive(tmp_path, on_change=log)
+    await recovered(archive, lambda: len(log.told) == 2)
+    (part,) = await log.ready()
+    assert part["path"] == f"{NAME}.wav"
+    assert (part["complete"], part["from"]) == (False, None)
+    with wave.open(str(tmp_path / part["path"])) as wav:
+        assert wav.getnframes() == 3 * 8000 + (16000 - 7001) // 4
+        assert part["seconds"] == round(wav.getnframes() / 8000, 3)
+    assert (await log.ready("old-style"))[0]["path"] == "old-style.wav"
+    assert files(tmp_path) == [f"{NAME}.wav", "old-style.wav"]
+
+
+async def test_one_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
+    log = Log()
+    archive = RecordingArchive(tmp_path, on_change=log)
+    left_behind(tmp_path, f"{DAY}/other.wav")
+    recorder = begin(archive)
+    talk(recorder)
+    await until(lambda: f"{NAME}.wav.part" in files(tmp_path))
+    another = RecordingArchive(tmp_path, on_change=log)
+    await recovered(another, lambda: log.told)
+    assert files(tmp_path) == [f"{NAME}.wav.part", f"{DAY}/other.wav"]
+    recorder.finish(START + 2)
+    await archive.close()
+    assert files(tmp_path) == [f"{NAME}.wav", f"{DAY}/other.wav"]
+
+
+async def test_what_is_no_recording_of_ours_stays(tmp_path: Path) -> None:
+    (tmp_path / "notes.wav.part").write_bytes(b"not a sound" * 9)
+    (tmp_path / "empty.wav.part").touch()
+    (tmp_path / "a b.wav.part").touch()
+    (tmp_path / "link.wav.part").symlink_to(tmp_path / "notes.wav.part")
+    left_behind(tmp_path, "mine.wav")
+    log = Log()
+    await recovered(RecordingArchive(tmp_path, on_change=log), lambda: log.told)
+    assert files(tmp_path) == ["a b.wav.part", "link.wav.part", "mine.wav", "notes.wav.part"]
+
+
+async def test_what_was_not_encoded_is(tmp_path: Path) -> None:
+    left_behind(tmp_path, f"{NAME}.wav")
+    left_behind(tmp_path, f"{DAY}/s2.wav")
+    (tmp_path / DAY / "s2.wav.part").rename(tmp_path / DAY / "s2.wav")
+    (tmp_path / DAY / "s2.flac.part").write_bytes(b"half")
+    archive = RecordingArchive(tmp_path, kind="flac")
+    await recovered(archive, lambda: files(tmp_path) == [f"{NAME}.flac", f"{DAY}/s2.flac"])
+
+
+# --- found and removed
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../secret.wav",
+        "/etc/passwd",
+        f"{DAY}/../../secret.wav",
+        "inside.wav",
+        "folder.wav",
+        "gone.wav",
+        "notes.txt",
+        f"{DAY}/link/secret.wav",
+        "",
+        "a\0.wav",
+    ],
+)
+async def test_nothing_else_is_found(tmp_path: Path, path: str) -> None:
+    folder = tmp_path / "recordings"
+    (folder / DAY).mkdir(parents=True)
+    (tmp_path / "secret.wav").write_bytes(b"RIFF")
+    (folder / "notes.txt").write_bytes(b"notes")
+    (folder / "folder.wav").mkdir()
+    (folder / "inside.wav").symlink_to(tmp_path / "secret.wav")
+    (folder / DAY / "link").symlink_to(tmp_path)
+    assert RecordingArchive(folder).find(path) is None
+
+
+async def test_a_call_that_is_deleted_takes_its_recordings_along(tmp_path: Path) -> None:
+    archive = RecordingArchive(tmp_path)
+    say(archive)
+    say(archive)
+    say(archive, call("s2"))
+    await until(lambda: not archive.is_busy("s1") and not archive.is_busy("s2"))
+    await archive.delete("s1", {"recordings": [{"path": f"{NAME}.wav"}]})
+    assert files(tmp_path) == [f"{DAY}/{LOCAL:%H%M%S}-+493023125001-s2.wav"]
+    assert archive.parts("s1") == []
+    await archive.delete("s2")
+    assert os.listdir(tmp_path) == [], "the day is empty"
+    await archive.delete("s2")
+    await archive.close()
+
+
+async def test_a_call_that_is_deleted_while_it_is_written(tmp_path: Path) -> None:
+    log = Log()
+    archive = RecordingArchive(tmp_path, on_change=log)
+    recorder = begin(archive)
+    talk(recorder)
+    await archive.delete("s1")
+    recorder.finish(START + 2)
+    await archive.close()
+    assert (files(tmp_path), log.told) == ([], [])
+
+
+# --- room
+
+
+async def test_a_disk_that_fills_up_ends_recordings_before_it_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = 10_000_000_000
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+    monkeypatch.setattr("ari_app.records.recording.writer._LOOK_SECONDS", 0.0)
+    log = Log()
+    archive = RecordingArchive(
+        tmp_path, on_change=log, warn_below_bytes=5_000_000_000, floor_bytes=1_000_000_000
+    )
+    recorder = begin(archive)
+    talk(recorder)
+    await until(lambda: archive.stats.free_bytes == free)
+    assert archive.warnings() == []
+    free = 4_000_000_000
+    archive.writer.look()
+    await until(lambda: archive.stats.free_bytes == free)
+    assert archive.warnings() == ["recordings will end soon: 4.0 GB are left in RECORDINGS_DIR"]
+    free = 900_000_000
+    talk(recorder)
+    await until(lambda: not recorder.lives)
+    assert archive.warnings() == ["calls are not recorded: 0.9 GB are left in RECORDINGS_DIR"]
+    assert archive.start(call("s2"), 8000, START) is None
+    recorder.finish(START + 4)
+    (part,) = await log.ready()
+    assert not part["complete"]
+    assert archive.stats.incomplete == 2
+    await archive.close()
+    with wave.open(str(tmp_path / part["path"])) as wav:
+        assert wav.getnframes() > 8000

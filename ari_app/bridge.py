@@ -23,7 +23,7 @@ from ari_app.checks.here import (
     require_sound,
     room_of_an_hour,
 )
-from ari_app.clients import agent_client, ari_client
+from ari_app.clients import agent_client, ari_client, dialer_api
 from ari_app.control.control import CallControl
 from ari_app.control.http.access import Keys
 from ari_app.control.http.handlers import build_web_app
@@ -178,6 +178,7 @@ class VoiceBridge:
             planner,
             services.policy,
             asyncio.get_running_loop().time,
+            dialer_holds=settings.dialer_holds_calls,
         )
         if self._with_http:
             await self._start_http()
@@ -224,7 +225,12 @@ class VoiceBridge:
                 card = self._card or PortAudio(self.settings.local_audio_device)
                 return MicrophoneGateway(card)
             case "custom":
-                return DialerGateway(self._clock(), self.metrics.dialer_refused)
+                api = dialer_api(self.settings, self.metrics.dialer_failed)
+                return DialerGateway(
+                    self._clock(),
+                    await self._exit.enter_async_context(api),
+                    self.metrics.dialer_refused,
+                )
             case _:
                 return await self._asterisk()
 

@@ -1,9 +1,13 @@
-"""The clients of Asterisk and of the agent's service, made as the settings say."""
+"""The clients of Asterisk, of a dialer and of the agent's service, made as the settings say."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ari_app.agent.elevenlabs.client import AgentClient
 from ari_app.line.asterisk.ari.client import Client
+from ari_app.line.dialer.api import DialerApi, DialerOptions
+from ari_app.process.network import trusting
 from ari_app.settings import Settings
 
 
@@ -31,4 +35,24 @@ def agent_client(settings: Settings) -> AgentClient:
         connect_timeout=settings.agent_connect_timeout_seconds,
         dead_after=settings.agent_dead_after_seconds,
         ca_file=settings.elevenlabs_ca_file,
+    )
+
+
+def dialer_api(
+    settings: Settings, on_failure: Callable[[str, str], None] = lambda what, code: None
+) -> DialerApi:
+    """Return a client of a dialer of one's own, not yet open.
+
+    Raises:
+        ConfigError: DIALER_CA_FILE cannot be used.
+    """
+    ca_file = settings.dialer_ca_file
+    return DialerApi(
+        DialerOptions(
+            url=settings.dialer_api_url,
+            key=settings.dialer_api_key,
+            audio_hosts=settings.dialer_hosts,
+            tls=None if ca_file is None else trusting(ca_file, "DIALER_CA_FILE"),
+        ),
+        on_failure,
     )

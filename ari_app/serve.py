@@ -20,6 +20,7 @@ from ari_app.checks import (
     check_asterisk,
     check_descriptors,
     check_dialer,
+    check_dialer_service,
     check_microphone,
     check_open_log,
     check_settings,
@@ -165,7 +166,7 @@ async def _check_line(bridge: VoiceBridge, *, fatal: bool) -> None:
     if (microphone := bridge.way_in(MicrophoneGateway)) is not None:
         found.append(await check_microphone(microphone.card))
     if "custom" in settings.ways_in:
-        found.append(check_dialer(settings))
+        found += [check_dialer(settings), *await check_dialer_service(settings)]
     if bridge.call_log is not None:
         found += await check_open_log(bridge.call_log)
     if settings.has_asterisk:

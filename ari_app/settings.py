@@ -11,6 +11,7 @@ import difflib
 import ipaddress
 import logging
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -35,7 +36,7 @@ from ari_app.line.asterisk.dialplan import check_endpoint
 from ari_app.line.numbers import number_pattern
 from ari_app.patterns import LinearPattern
 from ari_app.process.logs import NumberStyle
-from ari_app.process.network import is_loopback, is_unspecified
+from ari_app.process.network import is_loopback, is_unspecified, split_host
 from ari_app.records.hiding import what_to_hide
 from ari_app.records.store.address import read_address
 from linekit.listener import ConnectionLimits, Networks
@@ -157,6 +158,22 @@ def _ways_in(value: str) -> str:
     return ",".join(names)
 
 
+def _hosts(value: str) -> str:
+    for host in _listed(value):
+        split_host(host)
+    return value
+
+
+def _listed(value: str) -> tuple[str, ...]:
+    return tuple(value.replace(",", " ").split())
+
+
+def _for_a_header(value: SecretStr | None) -> SecretStr | None:
+    if value is not None and not re.fullmatch(r"[!-~]+", value.get_secret_value()):
+        raise ValueError("must be letters, digits and signs of ASCII, without spaces")
+    return value
+
+
 def _networks(value: str) -> str:
     Networks(value)
     return value
@@ -201,6 +218,11 @@ class Settings(BaseSettings):
     dialer_type: Annotated[str, AfterValidator(_ways_in)] = "asterisk"
     use_dialer_audio: bool = True
     local_audio_device: OptionalText = None
+
+    dialer_api_url: Annotated[HttpUrl | None, BeforeValidator(_empty_is_none)] = None
+    dialer_api_key: Annotated[OptionalSecret, AfterValidator(_for_a_header)] = None
+    dialer_ca_file: OptionalPath = None
+    dialer_audio_hosts: Annotated[str, AfterValidator(_hosts)] = ""
 
     ari_url: HttpUrl = "http://127.0.0.1:8088"
     ari_username: str = ""
@@ -330,6 +352,17 @@ class Settings(BaseSettings):
     def has_asterisk(self) -> bool:
         """Whether Asterisk is one of the ways in."""
         return "asterisk" in self.ways_in
+
+    @property
+    def dialer_holds_calls(self) -> bool:
+        """Whether a request that brings no sound is for a call that the dialer holds, and is asked
+        for its sound: it is the first way in, and has a service."""
+        return self.ways_in[0] == "custom" and self.dialer_api_url is not None
+
+    @property
+    def dialer_hosts(self) -> tuple[str, ...]:
+        """Hosts beside DIALER_API_URL's whose sound may be fetched."""
+        return _listed(self.dialer_audio_hosts)
 
     @property
     def audiosocket_target(self) -> str:

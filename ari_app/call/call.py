@@ -64,6 +64,7 @@ from ari_app.line.interface import (
     KeyPressed,
     Line,
     LineEvent,
+    Noticed,
     Outcome,
     PhoneHeld,
     Result,
@@ -257,6 +258,9 @@ class Call:
                 self._leg_ended(self._leg)
             case Screened():
                 self._screened(event)
+                return
+            case Noticed(text):
+                context.say(Noted(text))
                 return
             case _:
                 pass

@@ -21,7 +21,7 @@ from ari_app.checks.asking import check_dial_back
 from ari_app.checks.asterisk import check_asterisk
 from ari_app.checks.call_log import check_open_log
 from ari_app.checks.conf import check_conf
-from ari_app.checks.dialer import check_dialer
+from ari_app.checks.dialer import check_dialer, check_dialer_service
 from ari_app.checks.finding import Finding, Use, Verdict, what_works
 from ari_app.checks.here import check_descriptors, check_settings
 from ari_app.checks.microphone import check_microphone
@@ -37,6 +37,7 @@ __all__ = [
     "check_descriptors",
     "check_dial_back",
     "check_dialer",
+    "check_dialer_service",
     "check_microphone",
     "check_open_log",
     "check_settings",

@@ -12,7 +12,7 @@ from ari_app.checks.asking import check_dial_back, check_questions
 from ari_app.checks.asterisk import CONNECTION, check_asterisk, check_asterisk_side
 from ari_app.checks.call_log import check_call_log
 from ari_app.checks.conf import check_conf
-from ari_app.checks.dialer import check_dialer
+from ari_app.checks.dialer import check_dialer, check_dialer_service
 from ari_app.checks.finding import (
     AMD,
     CALLS_IN,
@@ -62,6 +62,8 @@ async def check_all(settings: Settings, conf: Path | None = None) -> AsyncIterat
             yield await check_microphone(PortAudio(settings.local_audio_device))
         if "custom" in settings.ways_in:
             yield check_dialer(settings)
+            for finding in await check_dialer_service(settings):
+                yield finding
         if settings.has_asterisk:
             async for finding in _asterisk(settings, configuration=conf is None):
                 for kept in told_once([finding], told):

@@ -21,7 +21,7 @@ from ari_app.call.signals import AgentEnding, ConsultRequested, HoldRequested
 from ari_app.call.states import OVER, State
 from ari_app.control.planner import Planner, Wish
 from ari_app.errors import AppError, LineError
-from ari_app.line.interface import Ability, Gateway, Line, Outcome, Placing, Status
+from ari_app.line.interface import Ability, Gateway, Line, Outcome, OwnAudio, Placing, Status
 from ari_app.line.numbers import check_caller
 from ari_app.records.record import CallRecord
 from ari_app.tools.built_in import BUILT_IN
@@ -56,7 +56,8 @@ class ControlRefused(AppError):
     Attributes:
         code: `capacity`, `draining`, `rate_limited`, `queue_timeout`, `invalid_number`,
             `invalid_session_id`, `no_agent_id`, `no_such_channel`, `no_such_way`,
-            `session_exists`, `not_connected`, or a code of `ari_app.agent.precall.PreCallError`.
+            `session_exists`, `not_connected`, `audio_url`, or a code of
+            `ari_app.agent.precall.PreCallError`.
         retry_after: Seconds after which it may be granted; None: asking again is of no use.
     """
 
@@ -97,6 +98,8 @@ class CallControl:
         planner: Decides about a call.
         policy: What is allowed.
         now: The event loop's clock.
+        dialer_holds: A wish that brings no sound is for a call that a dialer holds, unless its
+            line waits here.
     """
 
     def __init__(
@@ -106,14 +109,26 @@ class CallControl:
         planner: Planner,
         policy: CallPolicy,
         now: Callable[[], float],
+        *,
+        dialer_holds: bool = False,
     ) -> None:
         self._calls = calls
         self._gateways = gateways
         self._planner = planner
         self._policy = policy
         self._now = now
+        self._dialer_holds = dialer_holds
 
     # --- begin and end
+
+    def understood(self, wish: Wish) -> Wish:
+        """Return a wish with where its sound is, if it is for a call that a dialer holds."""
+        reference = wish.reference or ""
+        if wish.audio is not None or not self._dialer_holds or not reference:
+            return wish
+        if self._calls.waiting_on(reference) is not None:
+            return wish
+        return replace(wish, audio=OwnAudio())
 
     async def initiate(self, wish: Wish) -> CallRecord:
         """Begin a call, or give the agent to a waiting caller; returns before it is answered.
@@ -128,14 +143,16 @@ class CallControl:
 
     async def _place(self, wish: Wish, session_id: str) -> CallRecord:
         caller, number = self._caller(wish), self._number(wish)
-        placing = Placing(caller, wish.ring_timeout_seconds, wish.amd, wish.audio)
+        placing = Placing(
+            caller, wish.ring_timeout_seconds, wish.amd, wish.audio, wish.reference or ""
+        )
         gateway = next((each for each in self._gateways if each.serves(placing)), None)
         if gateway is None:
             raise ControlRefused("no_such_way", _NO_WAY if wish.audio is None else _NO_DIALER)
         self._check_open(gateway)
         await self._enter(wish, paced=wish.audio is None)
         with self._calls.admission.reserved():
-            line = gateway.place(session_id, number, placing)
+            line = self._line(gateway, session_id, number, placing)
             record = CallRecord(
                 session_id,
                 line.id,
@@ -153,6 +170,12 @@ class CallControl:
             self._check_open(gateway)
             self._check_free(session_id, None)
             return self._calls.place(plan, line, record, screened=wish.amd)
+
+    def _line(self, gateway: Gateway, session_id: str, number: str, placing: Placing) -> Line:
+        try:
+            return gateway.place(session_id, number, placing)
+        except LineError as error:
+            raise ControlRefused(error.code, str(error)) from None
 
     async def _assign(self, wish: Wish, session_id: str) -> CallRecord:
         caller = self._caller(wish)

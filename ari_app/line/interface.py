@@ -17,11 +17,11 @@ The order of things on a line:
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Flag, StrEnum, auto
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, Protocol
 
 from ari_app.audio.formats import AgentFormats
 
@@ -240,6 +240,17 @@ class PhoneHeld:
 
 
 @dataclass(frozen=True, slots=True)
+class Noticed:
+    """Something about the line is worth a note in the call's record; nothing else follows from it.
+
+    Attributes:
+        text: A clause, without what could be personal.
+    """
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class TargetConnected:
     """The third party has answered and hears us."""
 
@@ -300,6 +311,7 @@ LineEvent = (
     | Connected
     | KeyPressed
     | PhoneHeld
+    | Noticed
     | TargetConnected
     | TargetLost
     | SoundLost
@@ -361,6 +373,10 @@ class EndCause:
     detail: str | None = None
 
 
+AudioFormat = Literal["pcm_16000", "pcm_8000", "ulaw_8000", "alaw_8000"]
+AudioAbility = Literal["hold", "attended_transfer"]
+
+
 @dataclass(frozen=True, slots=True)
 class RtpReport:
     """The report on a telephone's packets, by whoever exchanges them with it.
@@ -386,21 +402,40 @@ class RtpReport:
 
 @dataclass(frozen=True, slots=True)
 class OwnAudio:
-    """Sound that whoever asks for a call brings themselves, over a WebSocket to our HTTP server.
+    """Sound that whoever asks for a call has for it, over a WebSocket.
 
     Attributes:
-        format: What it is written in: `pcm_16000`, `pcm_8000`, `ulaw_8000` or `alaw_8000`.
+        format: What it is written in; None: the dialer is to be asked, by its own name for the
+            call.
         theirs: They set the pace of what we send; otherwise our clock does.
+        url: Where we come to for it; None: they bring it to our HTTP server.
+        abilities: What they can do beyond sound and a blind transfer.
         token: What they come with, once; nobody else knows it.
         seconds: How long they may take to come.
     """
 
     PATH: ClassVar[str] = "/dialer/audio/{token}"
 
-    format: str
+    format: AudioFormat | None = None
     theirs: bool = False
+    url: str | None = field(default=None, repr=False)
+    abilities: Ability = Ability.NOTHING
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False, compare=False)
     seconds: float = 30.0
+
+    @staticmethod
+    def abilities_of(names: Iterable[AudioAbility]) -> Ability:
+        """Return what a dialer says that it can do."""
+        found = Ability.NOTHING
+        for name in names:
+            # In an attended transfer the caller waits, too.
+            found |= Ability.MUSIC if name == "hold" else Ability.CONSULT | Ability.MUSIC
+        return found
+
+    @property
+    def is_brought(self) -> bool:
+        """Whether they come to us."""
+        return self.format is not None and self.url is None
 
     @property
     def path(self) -> str:
@@ -417,12 +452,14 @@ class Placing:
         ring_seconds: How long it may ring.
         screened: Find out first whether a machine answers.
         audio: They are called already, and this is their sound; None: we call.
+        reference: Under which name whoever asks knows the call; empty: they gave none.
     """
 
     caller_id: str = ""
     ring_seconds: float = 30.0
     screened: bool = False
     audio: OwnAudio | None = None
+    reference: str = ""
 
 
 class Line(Protocol):
@@ -604,6 +641,9 @@ class Gateway(Protocol):
         """Make a line to somebody, whose number has been checked, where it `serves`.
 
         `Line.dial` calls them; one that is never dialled holds nothing, and need not be closed.
+
+        Raises:
+            LineError: What is asked for may not be done; a sentence for whoever asks.
         """
         ...
 

@@ -14,8 +14,10 @@ import os
 import socket
 import ssl
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -39,6 +41,22 @@ def is_unspecified(host: str) -> bool:
         return ipaddress.ip_address(host).is_unspecified
     except ValueError:
         return False
+
+
+def split_host(text: str) -> tuple[str, int | None]:
+    """Split `host`, `host:port`, `[v6]` or `[v6]:port`; without a port it is None.
+
+    >>> split_host("[::1]:9000")
+    ('::1', 9000)
+
+    Raises:
+        ValueError: It is none of them.
+    """
+    parts = urlsplit(f"//{text}")
+    host, port = parts.hostname, parts.port
+    if not host or parts.netloc != text or "@" in text or port == 0:
+        raise ValueError("must be host or host:port, such as media.example or 10.0.0.7:9000")
+    return host, port
 
 
 def page_url(host: str, port: int) -> str:
@@ -187,14 +205,19 @@ class OwnThreadResolver(AbstractResolver):
 
 
 def session_for_others(
-    *, max_connections: int = 100, decompress: bool = True
+    *,
+    decompress: bool = True,
+    max_connections: int = 100,
+    middlewares: Sequence[aiohttp.ClientMiddlewareType] = (),
+    ws_response_class: type[aiohttp.ClientWebSocketResponse] = aiohttp.ClientWebSocketResponse,
 ) -> aiohttp.ClientSession:
     """Make a session for hosts that somebody else names; each request brings its own deadline.
 
     It keeps no cookies, and a name server that is silent holds up nobody but itself.
 
     Args:
-        max_connections: So many at once, to all hosts.
+        max_connections: So many at once, and others wait; 0: any number.
+        middlewares, ws_response_class: As aiohttp has them.
         decompress: Answers are unpacked, where they are packed.
     """
     return aiohttp.ClientSession(
@@ -202,4 +225,6 @@ def session_for_others(
         connector=aiohttp.TCPConnector(limit=max_connections, resolver=OwnThreadResolver()),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None),
+        middlewares=middlewares,
+        ws_response_class=ws_response_class,
     )

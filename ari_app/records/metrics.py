@@ -114,7 +114,8 @@ class Metrics:
         )
         self.dialer_refused_total = Counter(
             "ari_app_dialer_refused",
-            "WebSockets of dialers that were refused or closed for what they sent, by reason.",
+            "WebSockets of dialers that were refused, closed or warned for what they sent, by "
+            "reason.",
             ["reason"],
             registry=self.registry,
         )
@@ -122,6 +123,12 @@ class Metrics:
             "ari_app_agent_webhooks",
             "Webhooks of the agent's service: kept, ignored, or why they were refused.",
             ["result"],
+            registry=self.registry,
+        )
+        self.dialer_failures = Counter(
+            "ari_app_dialer_failures",
+            "What was asked of a dialer (audio, connect, hangup) and failed, by reason.",
+            ["request", "reason"],
             registry=self.registry,
         )
         self.http_refused = Counter(
@@ -305,12 +312,16 @@ class Metrics:
         self.refused.labels(reason).inc()
 
     def dialer_refused(self, reason: str) -> None:
-        """Count a dialer's WebSocket that was refused, or closed for what it has sent."""
+        """Count a dialer's WebSocket that was refused, closed or warned for what it has sent."""
         self.dialer_refused_total.labels(reason).inc()
 
     def agent_webhook(self, result: str) -> None:
         """Count a webhook of the agent's service by what became of it."""
         self.agent_webhooks_total.labels(result).inc()
+
+    def dialer_failed(self, request: str, reason: str) -> None:
+        """Count what was asked of a dialer and failed."""
+        self.dialer_failures.labels(request, reason).inc()
 
     def http_was_refused(self, reason: str) -> None:
         """Count an HTTP connection or request that was refused."""

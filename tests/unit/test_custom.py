@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import gc
 import json
 import socket
+import struct
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -191,6 +193,34 @@ async def test_a_dialer_of_ones_own_calls_no_number(make: Make) -> None:
         assert (status, answer["code"]) == (409, "no_such_way")
 
 
+def handshake(path: str) -> bytes:
+    return (
+        f"GET {path} HTTP/1.1\r\nHost: dialer\r\nUpgrade: websocket\r\n"
+        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    ).encode()
+
+
+def path_of(answer: dict[str, Any]) -> str:
+    return "/dialer" + str(answer["audio_url"]).partition("/dialer")[2]
+
+
+@pytest.mark.parametrize("how", ["reset", "closed"])
+async def test_a_dialer_that_vanishes_as_it_comes_holds_no_place(make: Make, how: str) -> None:
+    loop = asyncio.get_running_loop()
+    async with FakeAgent(speaks) as agent, serving(make(elevenlabs_base_url=agent.base_url)) as it:
+        _, answer = await it.initiate()
+        with socket.create_connection(it.bridge.api_address) as there:
+            if how == "reset":
+                linger = struct.pack("ii", 1, 0)
+                there.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            there.sendall(handshake(path_of(answer)))
+        before = loop.time()
+        await until(lambda: it.bridge.calls.count() == 0)
+        assert loop.time() - before < 2
+        assert it.ends()[0] in ("no_answer", "line_lost")
+
+
 # --- bad input on the wire
 
 
@@ -253,13 +283,7 @@ async def test_a_dialer_that_does_not_read_is_ended_all_the_same(make: Make) -> 
             deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
             deaf.setblocking(False)
             await loop.sock_connect(deaf, it.bridge.api_address)
-            path = answer["audio_url"].partition("/dialer")[2]
-            head = (
-                f"GET /dialer{path} HTTP/1.1\r\nHost: dialer\r\nUpgrade: websocket\r\n"
-                "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-                "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-            )
-            await loop.sock_sendall(deaf, head.encode())
+            await loop.sock_sendall(deaf, handshake(path_of(answer)))
             session_id = answer["session_id"]
             control = it.bridge.control
             await until(lambda: control.record(session_id).sound.frames_not_read > 5)
@@ -267,6 +291,58 @@ async def test_a_dialer_that_does_not_read_is_ended_all_the_same(make: Make) -> 
             record = await control.end(session_id)
             assert record.ended_at is not None
             assert loop.time() - before < 2
+
+
+UNKNOWN = "/dialer/audio/" + "x" * 32
+FLOOD: tuple[tuple[bytes, float], ...] = (
+    (handshake(UNKNOWN), 10),
+    (f"GET {UNKNOWN} HTTP/1.1\r\nHost: dialer\r\n\r\n".encode(), 10),
+    (b"\x16\x03\x01\x02\x00" + b"\xff" * 64, 0.3),
+    (handshake(UNKNOWN)[:60], 0.3),
+    (b"", 0.3),
+)
+"""What strangers send, and how long they wait for an answer."""
+
+
+async def test_a_flood_of_sockets_disturbs_no_running_call(make: Make) -> None:
+    """Its sound arrives whole in the middle of it, and whoever is meant to come still gets in."""
+    loop = asyncio.get_running_loop()
+
+    async def knocks(head: bytes, seconds: float) -> None:
+        with socket.socket() as there:
+            there.setblocking(False)
+            await loop.sock_connect(there, it.bridge.api_address)
+            await loop.sock_sendall(there, head)
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await loop.sock_recv(there, 4096)
+
+    async with (
+        FakeAgent(speaks) as agent,
+        serving(
+            # Nothing but the way in itself holds them off here.
+            make(
+                elevenlabs_base_url=agent.base_url,
+                api_requests_per_second=0,
+                api_max_connections=2000,
+            )
+        ) as it,
+    ):
+        good = await it.comes()
+        await ready(good)
+        flood = asyncio.gather(*(knocks(head, wait) for _ in range(60) for head, wait in FLOOD))
+        heard = b""
+        while not flood.done() or SAID[-1:].tobytes() not in heard:
+            await good.send_bytes(SAID.tobytes()[:640])
+            heard += await good.receive_bytes(timeout=5)
+        await flood
+        samples = np.frombuffer(heard, "<i2")
+        assert np.array_equal(samples[samples != 0][: len(SAID)], SAID)
+        (record,) = it.bridge.calls.records.values()
+        assert it.bridge.control.record(record.session_id).sound.frames_not_read == 0
+        assert it.refused() == {"unknown_token": 120}
+        await ready(await it.comes(call_id="crm-2"))
+        assert not good.closed
 
 
 # --- several ways in

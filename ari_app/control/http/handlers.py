@@ -187,13 +187,17 @@ class Handlers:
     async def _initiate(
         self, request: web.Request, body: InitiateCallRequest
     ) -> InitiateCallResponse:
-        wish = body.to_wish()
-        record = await self._service.control.initiate(wish)
+        control = self._service.control
+        wish = control.understood(body.to_wish())
+        record = await control.initiate(wish)
         audio = wish.audio
-        if audio is not None:
+        is_brought = audio is not None and audio.is_brought
+        if is_brought:
             message = "gets the agent when you bring its sound"
+        elif audio is None and wish.called_number is not None:
+            message = "is called"
         else:
-            message = "gets the agent" if wish.called_number is None else "is called"
+            message = "gets the agent"
         events = EVENTS_PATH.format(session_id=record.session_id)
         return InitiateCallResponse(
             success=True,
@@ -201,7 +205,7 @@ class Handlers:
             websocket_url=self._websocket_url(request, events),
             message=f"Call initiated successfully: the other side {message}.",
             call_id=wish.reference,
-            audio_url=None if audio is None else self._websocket_url(request, audio.path),
+            audio_url=self._websocket_url(request, audio.path) if audio and is_brought else None,
         )
 
     def _websocket_url(self, request: web.Request, path: str) -> str:

@@ -31,8 +31,8 @@ class InitiateCallResponse(_Model):
     call_id: str | None = Field(default=None, description="The dialer's own reference.")
     audio_url: str | None = Field(
         default=None,
-        description="With audio: the WebSocket for the call's sound, for one connection within 30 "
-        "seconds.",
+        description="With audio that is brought: the WebSocket for the call's sound, for one "
+        "connection within 30 seconds.",
     )
 
 

@@ -157,6 +157,7 @@ OPERATIONS: Final = (
             "no_agent_id",
             "no_such_channel",
             "no_such_way",
+            "audio_url",
             "session_exists",
             "rate_limited",
             "capacity",

@@ -29,7 +29,7 @@ from ari_app.agent.interface import Variable
 from ari_app.control.http.problems import FieldError, Problem
 from ari_app.control.planner import Wish
 from ari_app.json_text import NotJson, TooDeep, read_json
-from ari_app.line.interface import OwnAudio
+from ari_app.line.interface import AudioAbility, AudioFormat, OwnAudio
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -228,8 +228,10 @@ def _has(name: str, schema: JsonSchemaValue) -> JsonSchemaValue:
 class CallAudio(_Request):
     """The sound of a call that a dialer of one's own holds."""
 
-    format: Literal["pcm_16000", "pcm_8000", "ulaw_8000", "alaw_8000"] = Field(
-        description="How it is written, both ways: samples of 16 bits, little-endian, or G.711."
+    format: AudioFormat | None = Field(
+        default=None,
+        description="How it is written, both ways: samples of 16 bits, little-endian, or G.711. "
+        "Left out: DIALER_API_URL is asked by call_id.",
     )
     pacing: Literal["ours", "theirs"] = Field(
         default="ours",
@@ -237,9 +239,20 @@ class CallAudio(_Request):
         "the dialer says it has played.",
     )
 
-    def own(self) -> OwnAudio:
-        """Return it with a token of its own."""
-        return OwnAudio(self.format, theirs=self.pacing == "theirs")
+    abilities: list[AudioAbility] = Field(
+        default_factory=list,
+        max_length=10,
+        description="What the dialer can do beyond sound, keys and a blind transfer.",
+    )
+
+    def own(self, url: str | None) -> OwnAudio:
+        """Return it, with where it is, or with a token of its own."""
+        return OwnAudio(
+            self.format,
+            theirs=self.pacing == "theirs",
+            url=url,
+            abilities=OwnAudio.abilities_of(self.abilities),
+        )
 
 
 class InitiateCallRequest(_Request):
@@ -303,7 +316,14 @@ class InitiateCallRequest(_Request):
     )
     audio: CallAudio | None = Field(
         default=None,
-        description="The dialer has the call already, and brings its sound to `audio_url`.",
+        description="The dialer has the call already, and this is its sound.",
+    )
+    audio_url: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=2000,
+        description="With audio: the WebSocket where its sound is fetched; left out, it is brought "
+        "to the `audio_url` of the answer.",
     )
     record: bool | None = Field(
         default=None,
@@ -321,6 +341,10 @@ class InitiateCallRequest(_Request):
                 "called_number is needed, a number to call, or call_id, the channel that waits in "
                 "the application"
             )
+        if self.audio_url is not None and (self.audio is None or self.audio.format is None):
+            raise ValueError("audio_url needs audio.format beside it")
+        if self.audio is not None and self.audio.format is None and self._channel is None:
+            raise ValueError("audio without a format needs call_id, by which the dialer is asked")
         return self
 
     @property
@@ -346,7 +370,7 @@ class InitiateCallRequest(_Request):
             ring_timeout_seconds=self.ring_timeout_seconds,
             amd=self.amd,
             wait_seconds=self.wait_seconds,
-            audio=None if self.audio is None else self.audio.own(),
+            audio=None if self.audio is None else self.audio.own(self.audio_url),
             recorded=self.record,
             metadata=dict(extra),
         )

@@ -1,11 +1,12 @@
-"""One call of a dialer's, from the address that it was given to the end of its WebSocket."""
+"""One call of a dialer's, from the moment that it is wanted to the end of its WebSocket."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket as socket_module
 from collections.abc import AsyncIterator, Callable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 from aiohttp import WebSocketError, WSCloseCode, WSMessage, WSMsgType
@@ -13,16 +14,17 @@ from aiohttp import WebSocketError, WSCloseCode, WSMessage, WSMsgType
 from ari_app.audio.formats import AgentFormats
 from ari_app.errors import LineError
 from ari_app.line.dialer import protocol
+from ari_app.line.dialer.api import DialerError
 from ari_app.line.dialer.protocol import (
-    CODINGS,
     BadInput,
     DigitSaid,
     HangUpSaid,
     HoldSaid,
-    Lead,
     MarkSaid,
+    TargetSaid,
     UnholdSaid,
 )
+from ari_app.line.dialer.sound import CODINGS, MAX_MESSAGE_BYTES, Coding, Inflow, Lead
 from ari_app.line.interface import (
     Ability,
     Answered,
@@ -35,6 +37,7 @@ from ari_app.line.interface import (
     LineFailed,
     LineFormat,
     LineSound,
+    Noticed,
     Opened,
     Outcome,
     OwnAudio,
@@ -43,6 +46,7 @@ from ari_app.line.interface import (
     Result,
     Screened,
     SoundLost,
+    TargetConnected,
     TargetLost,
     Tell,
 )
@@ -51,15 +55,15 @@ from linekit.clock import FrameClock
 log = structlog.get_logger(__name__)
 
 SILENT_SECONDS: Final = 10.0
-_FASTEST: Final = 10.0
-_BURST_SECONDS: Final = 30.0
-"""So much may come at once after a hold-up, and so many times as fast as it is spoken."""
-_TEXT_SECONDS: Final = 0.02
-"""What a text message counts for."""
 _LAST_WORDS_SECONDS: Final = 0.5
 _CLOSE_SECONDS: Final = 1.0
+_CLOSE_BYTES: Final = 123  # RFC 6455, section 5.5: a control frame has 125
 _MOST_UNSENT: Final = 4
 """Messages that wait because the dialer does not read; more frames are left out."""
+UNREAD_FRAMES: Final = 3
+"""So many may lie in the connection."""
+_SEND_BUFFER_BYTES: Final = 8192
+_NO_SOUND: Final = LineFormat("none", 8000)
 _GONE_WELL: Final = (WSCloseCode.OK, WSCloseCode.GOING_AWAY)
 
 
@@ -78,24 +82,58 @@ class Socket(Protocol):
     async def close(self, *, code: int, message: bytes) -> object: ...
 
 
+class Transport(Protocol):
+    """What a WebSocket is written to."""
+
+    def get_write_buffer_size(self) -> int: ...
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any: ...
+
+    def abort(self) -> None: ...
+
+
+class Meeting(Protocol):
+    """The way in which a line and its dialer come together: it comes to us, or we go there."""
+
+    async def audio(self) -> OwnAudio:
+        """Say where the sound is, and in which format.
+
+        Raises:
+            DialerError: That is not to be known.
+        """
+        ...
+
+    def begin(self, line: DialerLine) -> None:
+        """Let the two meet; `serve`, `vanished` or `failed` follows."""
+        ...
+
+    def stop(self, line: DialerLine) -> None:
+        """Do not let them meet any more; does nothing where they have."""
+        ...
+
+    async def over(self, outcome: Outcome, end: CallEnd) -> None:
+        """Give back what is left of it, and tell the dialer that the call is over; never raises."""
+        ...
+
+
 class DialerLine:
-    """A call that a dialer holds, and for which it brings the sound.
+    """A call that a dialer holds, and whose sound comes over a WebSocket.
 
     Args:
         line_id: Its name.
         number: Whom the dialer has called.
         how: What else was asked for.
-        audio: The sound that it brings.
+        audio: The sound, as far as it is known.
         clock: Gives out the frames.
-        expect: Called by `dial`: the dialer may come now.
-        forget: Called when it has come, or must not come any more.
-        on_refused: Called with a reason when the dialer has sent what cannot be used.
+        meeting: Brings us and the dialer together.
+        on_refused: Called with a reason when the dialer has sent what cannot be used, or should be
+            otherwise.
     """
 
     way = "custom"
-    abilities = Ability.SEND_KEYS | Ability.TRANSFER
     rtp = None
-    cause = EndCause()
 
     def __init__(
         self,
@@ -105,36 +143,49 @@ class DialerLine:
         audio: OwnAudio,
         *,
         clock: FrameClock,
-        expect: Callable[[DialerLine], None],
-        forget: Callable[[DialerLine], None],
+        meeting: Meeting,
         on_refused: Callable[[str], None],
     ) -> None:
         self.id = line_id
         self.caller, self.called = how.caller_id, number
         self.placed, self.answered = True, False
         self.audio = audio
+        self.cause = EndCause()
         self.frames_not_read = 0
         self._seconds = min(how.ring_seconds, audio.seconds)
-        self._coding = coding = CODINGS[audio.format]
-        self._silence = coding.encode(bytes(coding.rate_hz * protocol.FRAME_MS // 1000 * 2))
-        self._lead = Lead() if audio.theirs else None
-        self._clock, self._expect, self._forget = clock, expect, forget
+        self._clock, self._meeting = clock, meeting
         self._on_refused = on_refused
         self._loop = asyncio.get_running_loop()
         self._session_id = ""
         self._tell: Tell | None = None
         self._ended: Ended | None = None
-        self._over = self._closed = False
+        self._over = self._closed = self._dialled = False
+        self._unknown: DialerError | None = None
         self._sound: LineSound | None = None
         self._stop_ticks: Callable[[], None] = lambda: None
         self._hears_us = self._is_ready = self._holds = self._may_clear = False
+        self._waits_in_music = self._handed_over = False
+        self._target = ""
+        self._targets = 0
         self._timer: asyncio.TimerHandle | None = None
         self._unsent: asyncio.Queue[bytes | str | None] = asyncio.Queue()
-        self._came_at = self._seconds_came = 0.0
+        self._inflow: Inflow | None = None
+        self._first_sound = True
         self._socket: Socket | None = None
-        self._abort: Callable[[], None] = lambda: None
+        self._transport: Transport | None = None
         self._sending: asyncio.Task[None] | None = None
         self._reading: asyncio.Event | None = None
+        self._settle(audio)
+
+    def _settle(self, audio: OwnAudio) -> None:
+        """Take what is known of the sound."""
+        self.audio = audio
+        self.abilities = Ability.SEND_KEYS | Ability.TRANSFER | audio.abilities
+        if audio.format is None:
+            return
+        self._coding = coding = CODINGS[audio.format]
+        self._silence = coding.encode(bytes(coding.rate_hz * protocol.FRAME_MS // 1000 * 2))
+        self._lead = Lead() if audio.theirs else None
 
     # --- ari_app.line.interface.Line
 
@@ -152,13 +203,24 @@ class DialerLine:
         self._session_id = session_id
 
     async def prepare(self, agent: AgentFormats) -> LineFormat:
+        if self.audio.format is None:
+            try:
+                self._settle(await self._meeting.audio())
+            except DialerError as error:
+                self._unknown = error
+        if self.audio.format is None:
+            return _NO_SOUND
         return LineFormat(self.audio.format, self._coding.rate_hz)
 
     def ring(self) -> None:
         """Do nothing: the dialer's caller is answered already."""
 
     def dial(self) -> None:
-        self._expect(self)
+        if self._unknown is not None:
+            self._loop.call_soon(self.failed, self._unknown)
+            return
+        self._dialled = True
+        self._meeting.begin(self)
         self._wait(self._seconds, self._absent)
 
     def screen(self) -> None:
@@ -173,25 +235,48 @@ class DialerLine:
         self._hears_us = True
         if not self._is_ready:
             self._is_ready = True
+            assert self.audio.format is not None, "its dialer is there"
             theirs = self._lead is not None
             self._unsent.put_nowait(
                 protocol.ready(self._session_id, self.audio.format, theirs=theirs)
             )
-            self._expect_sound()
+        elif self._waits_in_music:
+            self._unsent.put_nowait(protocol.unhold())
+        self._waits_in_music = False
+        self._expect_sound()
         self._soon(Connected())
 
     def music(self) -> None:
-        # There is none: silence, until `connect`.
         self._hears_us = False
+        # Where there is none: silence, until `connect`.
+        if Ability.MUSIC in self.abilities and not self._waits_in_music:
+            self._waits_in_music = True
+            self._unsent.put_nowait(protocol.hold())
+            self._expect_sound()
 
     def consult(self, target: str, ring_seconds: float) -> None:
-        self._soon(TargetLost(Result.FAILED.value))
+        if Ability.CONSULT not in self.abilities:
+            self._soon(TargetLost(Result.FAILED.value))
+            return
+        self._targets += 1
+        self._target = str(self._targets)
+        self._unsent.put_nowait(protocol.consult(target, self._target, ring_seconds))
 
     def drop_target(self) -> None:
-        """Do nothing: there is no third party."""
+        if self._target:
+            self._unsent.put_nowait(protocol.drop_target(self._target))
+        self._forget_target()
 
     def hand_over(self) -> None:
-        """Do nothing: there is nobody to join with."""
+        if not self._target:
+            self._soon(TargetLost("hung_up"))
+            return
+        self._handed_over, self._hears_us = True, False
+        self._stop_ticks()
+        self._sound = None
+        self._unsent.put_nowait(protocol.hand_over(self._target))
+        self._expect_sound()
+        self._soon(Connected())
 
     def take_back(self) -> float:
         if not self._may_clear:
@@ -215,7 +300,12 @@ class DialerLine:
         self._tell = self._sound = None
         self._stop_ticks()
         self._wait(0, None)
-        self._forget(self)
+        self._meeting.stop(self)
+        await self._close_socket(outcome, end)
+        if self._dialled:
+            await self._meeting.over(outcome, end)
+
+    async def _close_socket(self, outcome: Outcome, end: CallEnd) -> None:
         if self._socket is None or self._sending is None or self._reading is None:
             return
         for text in protocol.last_words(outcome, end):
@@ -224,33 +314,33 @@ class DialerLine:
         # A dialer that does not read gets them late, or never.
         await asyncio.wait({self._sending}, timeout=_LAST_WORDS_SECONDS)
         code = WSCloseCode.POLICY_VIOLATION if self._over and self._ended is None else None
-        words = f"{outcome.status}: {outcome.reason}".encode()
+        words = f"{outcome.status}: {outcome.reason}".encode()[:_CLOSE_BYTES]
         with contextlib.suppress(ConnectionError, TimeoutError):
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._socket.close(code=code or WSCloseCode.OK, message=words)
-        if not self._reading.is_set():
-            self._abort()
+        if not self._reading.is_set() and self._transport is not None:
+            self._transport.abort()
         await self._reading.wait()
 
     # --- the dialer
 
-    async def serve(self, socket: Socket, abort: Callable[[], None]) -> None:
-        """Hold the call over a WebSocket that has come for it; returns when that is closed.
+    async def serve(self, socket: Socket, transport: Transport) -> None:
+        """Hold the call over a WebSocket that is there for it; returns when that is closed.
 
         Args:
-            socket: What has come.
-            abort: Ends it at once, also where its far end does not read.
+            socket: What has come, or to which we have connected.
+            transport: What it is written to, which also ends where its far end does not read.
         """
         if self._closed or self._over:
-            # It has ended while the handshake was answered.
+            # It has ended while the handshake was under way.
             await socket.close(code=WSCloseCode.TRY_AGAIN_LATER, message=b"the call has ended")
             return
-        self._forget(self)
         self._wait(0, None)
-        self._socket, self._reading = socket, asyncio.Event()
+        self._socket, self._transport, self._reading = socket, transport, asyncio.Event()
+        self._unread_bytes = _bound(transport, self._coding)
         self._sending = self._loop.create_task(self._send(socket), name=f"call {self.id} sends")
-        self._abort = abort
-        self._came_at = self._loop.time()
+        assert self.audio.format is not None, "see `dial`"
+        self._inflow = Inflow(self.audio.format, self._loop.time())
         self.answered = True
         self._told(Answered())
         try:
@@ -261,6 +351,21 @@ class DialerLine:
             self._sending.cancel()
             self._gone(socket.close_code)
 
+    def vanished(self) -> None:
+        """End: the dialer went away in the middle of its handshake."""
+        if not self._over and not self._closed:
+            self._on_refused("vanished")
+            self._end(Ended(Result.NO_ANSWER.value, Result.NO_ANSWER))
+
+    def failed(self, error: DialerError) -> None:
+        """End: the dialer's sound could not be fetched."""
+        if not self._over and not self._closed:
+            log.warning("dialer_not_reached", call=self.id, code=error.code, error=str(error))
+            self.cause = EndCause(detail=f"{error}.".replace("..", "."))
+            away = error.code in ("unreachable", "timeout")
+            result = Result.UNREACHABLE if away else Result.FAILED
+            self._end(Ended(result.value, result))
+
     def hang_up(self) -> None:
         """End: the dialer's caller has gone."""
         self._end(Ended("caller_hung_up"))
@@ -270,28 +375,38 @@ class DialerLine:
             return
         try:
             if message.type is WSMsgType.TEXT:
-                self._came(_TEXT_SECONDS)
+                assert self._inflow is not None, "see `serve`"
+                self._inflow.text_came(self._loop.time())
                 self._read(message.data)
             elif message.type is WSMsgType.BINARY:
                 self._hear(message.data)
-            elif message.type is WSMsgType.ERROR:
+            elif isinstance(message.data, WebSocketError):
                 raise _unreadable(message.data)
         except BadInput as error:
             self._refuse(error.reason, str(error))
 
     def _hear(self, data: bytes) -> None:
-        pcm = self._coding.read(data)
+        pcm = self._coding.read(data, first=self._first_sound)
         if not self._is_ready:
             raise BadInput("too_early", "Sound came before `ready`.")
-        self._came(len(pcm) / 2 / self._coding.rate_hz)
+        assert self._inflow is not None, "see `serve`"
+        self._first_sound = False
+        problem = self._inflow.sound_came(len(data), self._loop.time())
+        if not self._is_owed_sound:
+            # Of whoever is on hold, or speaks with the target.
+            self._inflow.pause()
+            return
+        if problem is not None:
+            self._wrong_rate(problem)
         self._expect_sound()
         if self._sound is not None:
             self._sound.heard(pcm)
 
-    def _came(self, seconds: float) -> None:
-        self._seconds_came += seconds
-        if self._seconds_came > _BURST_SECONDS + _FASTEST * (self._loop.time() - self._came_at):
-            raise BadInput("too_fast", f"Over {_FASTEST:g} times as much came as time has passed.")
+    def _wrong_rate(self, problem: str) -> None:
+        log.warning("dialer_rate", call=self.id, problem=problem)
+        self._on_refused("rate")
+        self._unsent.put_nowait(protocol.error("rate", problem))
+        self._told(Noticed(problem))
 
     def _read(self, text: str) -> None:
         said = protocol.read_text(text)
@@ -311,7 +426,28 @@ class DialerLine:
                 if self._lead is None:
                     raise BadInput("unknown_mark", "A mark is answered that was not sent.")
                 self._lead.heard(name)
+            case TargetSaid():
+                self._target_said(said)
         self._expect_sound()
+
+    def _target_said(self, said: TargetSaid) -> None:
+        if not (said.id.isascii() and said.id.isdigit() and 0 < int(said.id) <= self._targets):
+            raise BadInput("unknown_target", "A target is named that was not asked for.")
+        if said.id != self._target:
+            return  # it was given up as this was said
+        match said.state:
+            case "answered" if not self._hears_us and not self._handed_over:
+                self._hears_us = True
+                self._told(TargetConnected())
+            case "lost":
+                self._forget_target()
+                self._told(TargetLost(said.result))
+
+    def _forget_target(self) -> None:
+        # Whoever heard us was the target.
+        self._target = ""
+        if self._waits_in_music:
+            self._hears_us = False
 
     def _gone(self, code: int | None) -> None:
         if code in _GONE_WELL:
@@ -335,11 +471,16 @@ class DialerLine:
     def _give(self, frame: bytes | None) -> None:
         if not self._hears_us or self._over:
             return
-        if self._unsent.qsize() >= _MOST_UNSENT:
+        if self._unsent.qsize() >= _MOST_UNSENT or self._is_unread:
             self.frames_not_read += 1
             return
         self._may_clear = self._may_clear or frame is not None
         self._unsent.put_nowait(self._silence if frame is None else self._coding.encode(frame))
+
+    @property
+    def _is_unread(self) -> bool:
+        transport = self._transport
+        return transport is not None and transport.get_write_buffer_size() > self._unread_bytes
 
     def _give_ahead(self, sound: LineSound, lead: Lead) -> None:
         while lead.has_room and not self._over:
@@ -375,7 +516,10 @@ class DialerLine:
             self._told(ended)
 
     def _fail(self, event: LineFailed | SoundLost) -> None:
-        if not self._over:
+        if self._handed_over:
+            # Nothing more is needed of us, and nothing more will be heard of the two.
+            self._end(Ended("transferred"))
+        elif not self._over:
             self._told(event)
             self._over = True
 
@@ -383,19 +527,29 @@ class DialerLine:
         if not self._over and not self._closed:
             log.warning("dialer_refused", call=self.id, reason=reason, problem=sentence)
             self._on_refused(reason)
+            self._unsent.put_nowait(protocol.error(reason, sentence))
             self._fail(LineFailed(f"dialer_{reason}"))
 
     def _absent(self) -> None:
-        self._forget(self)
+        self._meeting.stop(self)
         self._on_refused("never_came")
         self._end(Ended(Result.NO_ANSWER.value, Result.NO_ANSWER))
 
+    @property
+    def _is_owed_sound(self) -> bool:
+        """Whether somebody is to be heard: the caller, or the target that we speak with."""
+        if self._holds or self._handed_over:
+            return False
+        return self._hears_us or not self._waits_in_music
+
     def _expect_sound(self) -> None:
         """Wait for the next sign of life; whoever is on hold owes none."""
-        if self._holds:
-            self._wait(0, None)
-        else:
+        if self._is_owed_sound:
             self._wait(SILENT_SECONDS, self._silent)
+        else:
+            if self._inflow is not None:
+                self._inflow.pause()
+            self._wait(0, None)
 
     def _silent(self) -> None:
         self._refuse("silent", f"Nothing came for {SILENT_SECONDS:g} s, not even silence.")
@@ -406,8 +560,18 @@ class DialerLine:
         self._timer = None if then is None else self._loop.call_later(seconds, then)
 
 
-def _unreadable(error: object) -> BadInput:
+def _bound(transport: Transport, coding: Coding) -> int:
+    """Let little lie between us and a dialer that does not read, for it would be heard late; how
+    many bytes."""
+    most = UNREAD_FRAMES * coding.bytes_a_second * protocol.FRAME_MS // 1000
+    transport.set_write_buffer_limits(high=most)
+    if (connection := transport.get_extra_info("socket")) is not None:
+        connection.setsockopt(socket_module.SOL_SOCKET, socket_module.SO_SNDBUF, _SEND_BUFFER_BYTES)
+    return most
+
+
+def _unreadable(error: WebSocketError) -> BadInput:
     """Return what is wrong with what aiohttp could not read; it has closed the socket."""
-    if isinstance(error, WebSocketError) and error.code == WSCloseCode.MESSAGE_TOO_BIG:
-        return BadInput("oversized", f"A message had over {protocol.MAX_MESSAGE_BYTES} bytes.")
+    if error.code == WSCloseCode.MESSAGE_TOO_BIG:
+        return BadInput("oversized", f"A message had over {MAX_MESSAGE_BYTES} bytes.")
     return BadInput("malformed", "What came is no WebSocket message (RFC 6455).")

@@ -5,21 +5,14 @@ Binary messages are sound, text messages are JSON objects with a `type`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Annotated, Final, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from ari_app.audio.g711 import alaw_to_pcm, pcm_to_alaw, pcm_to_ulaw, ulaw_to_pcm
 from ari_app.line.interface import CallEnd, Outcome
 
 FRAME_MS: Final = 20
-MAX_MESSAGE_BYTES: Final = 64_000
-"""Two seconds of `pcm_16000`, the widest format."""
-_HEADERS: Final = (b"RIFF", b"OggS", b"fLaC", b"ID3", b".snd")
 
 
 class BadInput(Exception):
@@ -32,56 +25,6 @@ class BadInput(Exception):
     def __init__(self, reason: str, sentence: str) -> None:
         super().__init__(sentence)
         self.reason = reason
-
-
-# --- sound
-
-
-def _same(data: bytes) -> bytes:
-    return data
-
-
-@dataclass(frozen=True, slots=True)
-class Coding:
-    """How sound is written on the WebSocket.
-
-    Attributes:
-        rate_hz: Samples a second, as on the line.
-        sample_bytes: Of one sample as it is written.
-        decode, encode: To 16-bit linear PCM, and from it.
-    """
-
-    rate_hz: int
-    sample_bytes: int
-    decode: Callable[[bytes], bytes]
-    encode: Callable[[bytes], bytes]
-
-    def read(self, data: bytes) -> bytes:
-        """Return what a binary message holds, as 16-bit linear PCM.
-
-        Raises:
-            BadInput: It is not in this format.
-        """
-        if data.startswith(_HEADERS):
-            raise BadInput(
-                "audio_with_header", "That is a sound file: send bare samples, without a header."
-            )
-        if not data or len(data) % self.sample_bytes:
-            raise BadInput(
-                "audio_length",
-                f"{len(data)} bytes of sound: a sample has {self.sample_bytes} bytes.",
-            )
-        return self.decode(data)
-
-
-CODINGS: Final = MappingProxyType(
-    {
-        "pcm_16000": Coding(16000, 2, _same, _same),
-        "pcm_8000": Coding(8000, 2, _same, _same),
-        "ulaw_8000": Coding(8000, 1, ulaw_to_pcm, pcm_to_ulaw),
-        "alaw_8000": Coding(8000, 1, alaw_to_pcm, pcm_to_alaw),
-    }
-)
 
 
 # --- what the dialer says
@@ -124,7 +67,22 @@ class HangUpSaid(_Said):
     reason: Annotated[str, Field(max_length=200)] = ""
 
 
-Said = DigitSaid | HoldSaid | UnholdSaid | MarkSaid | HangUpSaid
+class TargetSaid(_Said):
+    """What becomes of the target of an attended transfer, which `transfer` has named by its `id`.
+
+    Attributes:
+        result: Why it is lost.
+    """
+
+    type: Literal["target"]
+    id: Annotated[str, Field(max_length=32)]
+    state: Literal["ringing", "answered", "lost"]
+    result: Literal[
+        "busy", "no_answer", "rejected", "unreachable", "invalid_number", "failed", "hung_up"
+    ] = "failed"
+
+
+Said = DigitSaid | HoldSaid | UnholdSaid | MarkSaid | TargetSaid | HangUpSaid
 _SAID: Final[TypeAdapter[Said]] = TypeAdapter(Annotated[Said, Field(discriminator="type")])
 
 
@@ -171,6 +129,36 @@ def send_digits(digits: str) -> str:
     return _text("send_digits", digits=digits)
 
 
+def hold() -> str:
+    """Let the caller hear music instead of us."""
+    return _text("hold")
+
+
+def unhold() -> str:
+    """Let the caller and us hear each other again."""
+    return _text("unhold")
+
+
+def consult(target: str, name: str, ring_seconds: float) -> str:
+    """Have a target called, who hears us then, while the caller is on hold."""
+    return _text("transfer", to=target, mode="attended", id=name, ring_seconds=ring_seconds)
+
+
+def drop_target(name: str) -> str:
+    """Give the target of an attended transfer up; the caller stays on hold."""
+    return _text("drop_target", id=name)
+
+
+def hand_over(name: str) -> str:
+    """Join the caller and the target, without us."""
+    return _text("hand_over", id=name)
+
+
+def error(code: str, message: str) -> str:
+    """Tell what is wrong with what came, for whoever writes the dialer."""
+    return _text("error", code=code, message=message)
+
+
 def last_words(outcome: Outcome, end: CallEnd) -> list[str]:
     """Say what is to become of the caller, once all that was sent before has been heard."""
     said = []
@@ -190,57 +178,3 @@ def last_words(outcome: Outcome, end: CallEnd) -> list[str]:
 
 def _text(kind: str, **parts: object) -> str:
     return orjson.dumps({"type": kind, **parts}).decode()
-
-
-# --- how far the caller has heard
-
-
-class Lead:
-    """What a dialer that paces by itself was sent, and has not played yet.
-
-    Every 40 ms we send a mark. Its answer says that the caller has heard all up to there;
-    that is also what makes room for more.
-    """
-
-    _MARK_FRAMES: Final = 2
-    _MOST_FRAMES: Final = 50
-
-    def __init__(self) -> None:
-        self._sent = self._heard = self._marked = self._cleared = 0
-
-    @property
-    def frames(self) -> int:
-        """How many frames are not known to have been heard."""
-        return self._sent - self._heard
-
-    @property
-    def has_room(self) -> bool:
-        """Whether one more may be sent."""
-        return self.frames < self._MOST_FRAMES
-
-    def sent(self, *, last: bool) -> str | None:
-        """Note a frame that is sent, or with `last` that there is none; the mark to follow."""
-        if not last:
-            self._sent += 1
-        unmarked = self._sent - self._marked
-        if not unmarked or (unmarked < self._MARK_FRAMES and not last):
-            return None
-        self._marked = self._sent
-        return str(self._sent)
-
-    def heard(self, name: str) -> None:
-        """Note that a mark has been answered. One that was sent before a `clear` says nothing.
-
-        Raises:
-            BadInput: No mark of this name was sent.
-        """
-        if not (name.isascii() and name.isdigit()) or not 0 < int(name) <= self._marked:
-            raise BadInput("unknown_mark", "A mark is answered that was not sent.")
-        if int(name) > self._cleared:
-            self._heard = max(self._heard, int(name))
-
-    def clear(self) -> int:
-        """Note that what lies ahead will not be heard; how many frames."""
-        lost = self.frames
-        self._heard = self._marked = self._cleared = self._sent
-        return lost

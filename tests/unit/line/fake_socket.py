@@ -20,6 +20,8 @@ class FakeSocket:
         got: What the dialer was sent, in order.
         close_code: Why it was closed; None while it is open.
         reads: The dialer reads; otherwise nothing can be sent.
+
+    It is its own transport, too.
     """
 
     def __init__(self) -> None:
@@ -48,6 +50,28 @@ class FakeSocket:
         self.drops(code)
         return True
 
+    # --- ari_app.line.dialer.line.Transport
+
+    @property
+    def transport(self) -> FakeSocket:
+        return self
+
+    @property
+    def closed(self) -> bool:
+        return self.close_code is not None
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Nothing is buffered."""
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+    def abort(self) -> None:
+        self.drops(1006)
+
     async def __aiter__(self) -> AsyncIterator[WSMessage]:
         while (message := await self._messages.get()) is not None:
             yield message
@@ -67,10 +91,6 @@ class FakeSocket:
         """Send what aiohttp cannot read, and therefore closes."""
         self._messages.put_nowait(WSMessage(WSMsgType.ERROR, WebSocketError(code, ""), None))
         self.drops(code)
-
-    def aborts(self) -> None:
-        """End it at once."""
-        self.drops(1006)
 
     def drops(self, code: int) -> None:
         """Close it."""

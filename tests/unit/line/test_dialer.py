@@ -9,16 +9,21 @@ import numpy as np
 import pytest
 
 from ari_app.audio.formats import DEFAULT_AGENT_FORMATS
+from ari_app.line.dialer.api import DialerApi, DialerOptions
 from ari_app.line.dialer.gateway import DialerGateway
-from ari_app.line.dialer.protocol import CODINGS, BadInput, Lead, read_text
+from ari_app.line.dialer.protocol import BadInput, read_text
+from ari_app.line.dialer.sound import CODINGS, Lead
 from ari_app.line.interface import (
+    Ability,
     Answered,
+    AudioFormat,
     CallEnd,
     Connected,
     Ended,
     KeyPressed,
     LineEvent,
     LineFailed,
+    Noticed,
     Opened,
     Outcome,
     OwnAudio,
@@ -27,6 +32,8 @@ from ari_app.line.interface import (
     Result,
     SoundLost,
     Status,
+    TargetConnected,
+    TargetLost,
 )
 from linekit.clock import FrameClock
 from tests.unit.line.fake_socket import FakeSocket
@@ -60,15 +67,21 @@ class Sound:
 class Scene:
     """A line whose dialer has come, or will."""
 
-    def __init__(self, audio_format: str = "pcm_8000", *, theirs: bool = False) -> None:
+    def __init__(
+        self,
+        audio_format: AudioFormat = "pcm_8000",
+        *,
+        theirs: bool = False,
+        abilities: Ability = Ability.NOTHING,
+    ) -> None:
         self.refused: list[str] = []
         self.clock = FrameClock()
         self.clock.start()
-        self.gateway = DialerGateway(self.clock, self.refused.append)
+        self.gateway = DialerGateway(self.clock, DialerApi(DialerOptions()), self.refused.append)
         self.told: list[LineEvent] = []
         self.sound = Sound()
         self.socket = FakeSocket()
-        how = Placing(audio=OwnAudio(audio_format, theirs=theirs))
+        how = Placing(audio=OwnAudio(audio_format, theirs=theirs, abilities=abilities))
         self.line = self.gateway.place("session-1", "", how)
         self.line.name("session-1")
         self.line.listen(self.told.append)
@@ -76,7 +89,7 @@ class Scene:
 
     async def comes(self) -> None:
         """The dialer connects."""
-        self.serving = asyncio.create_task(self.line.serve(self.socket, self.socket.aborts))
+        self.serving = asyncio.create_task(self.line.serve(self.socket, self.socket))
         await asyncio.sleep(0.01)
 
     async def talks(self) -> None:
@@ -96,7 +109,7 @@ class Scene:
 
 
 @pytest.mark.parametrize("name", CODINGS)
-async def test_sound_of_any_length_goes_both_ways(name: str) -> None:
+async def test_sound_of_any_length_goes_both_ways(name: AudioFormat) -> None:
     coding = CODINGS[name]
     loud = np.tile(np.array([8000, -8000], "<i2"), coding.rate_hz // 100).tobytes()
     scene = Scene(name)
@@ -254,6 +267,226 @@ def test_a_mark_from_before_a_clear_says_nothing() -> None:
         lead.heard("8")
 
 
+# --- hold and attended transfers
+
+CONSULTS = OwnAudio.abilities_of(["attended_transfer"])
+
+
+async def consulting() -> Scene:
+    """Caller on hold, target asked for."""
+    scene = Scene(abilities=CONSULTS)
+    await scene.talks()
+    scene.line.music()
+    scene.line.consult("+15550100003", 30)
+    await asyncio.sleep(0.01)
+    assert scene.socket.told()[1:] == [
+        {"type": "hold"},
+        {
+            "type": "transfer",
+            "to": "+15550100003",
+            "mode": "attended",
+            "id": "1",
+            "ring_seconds": 30,
+        },
+    ]
+    scene.told.clear()
+    return scene
+
+
+def test_what_a_dialer_can_do_is_what_it_says() -> None:
+    assert OwnAudio.abilities_of([]) == Ability.NOTHING
+    assert OwnAudio.abilities_of(["hold"]) == Ability.MUSIC
+    assert CONSULTS == Ability.CONSULT | Ability.MUSIC
+
+
+async def test_without_the_ability_nothing_is_said_of_hold() -> None:
+    scene = Scene()
+    assert Ability.MUSIC not in scene.line.abilities
+    await scene.talks()
+    scene.line.music()
+    scene.line.connect()
+    await asyncio.sleep(0.01)
+    assert [said["type"] for said in scene.socket.told()] == ["ready"]
+    await scene.closes()
+
+
+async def test_whoever_is_on_hold_is_neither_heard_nor_missed() -> None:
+    scene = Scene(abilities=Ability.MUSIC)
+    await scene.talks()
+    scene.line.music()
+    await asyncio.sleep(0.01)
+    before = len(scene.socket.frames)
+    scene.socket.sends(b"\1\0" * 160)
+    await asyncio.sleep(60)
+    assert (scene.sound.bytes_heard, len(scene.socket.frames)) == (b"", before)
+    assert scene.told == TOLD
+    scene.line.connect()
+    await asyncio.sleep(1)
+    assert [said["type"] for said in scene.socket.told()] == ["ready", "hold", "unhold"]
+    assert len(scene.socket.frames) > before
+    await asyncio.sleep(10)
+    assert scene.told[-1] == LineFailed("dialer_silent"), "from now on sound is owed again"
+    await scene.closes()
+
+
+async def test_a_target_hears_us_and_is_joined_with_the_caller() -> None:
+    scene = await consulting()
+    scene.socket.sends(b"\1\0" * 160)
+    scene.socket.says("target", id="1", state="ringing")
+    await asyncio.sleep(15)
+    assert (scene.told, scene.sound.bytes_heard) == ([], b"")
+    scene.socket.says("target", id="1", state="answered")
+    scene.socket.says("target", id="1", state="answered")
+    scene.socket.sends(b"\2\0" * 160)
+    scene.sound.frames.append(b"\3\0" * 160)
+    await asyncio.sleep(0.1)
+    assert scene.told == [TargetConnected()]
+    assert scene.sound.bytes_heard == b"\2\0" * 160, "of the target, not of the caller"
+    assert b"\3\0" * 160 in scene.socket.frames
+    scene.line.hand_over()
+    await asyncio.sleep(0.01)
+    assert scene.told[1:] == [Connected()]
+    assert scene.socket.told()[-1] == {"type": "hand_over", "id": "1"}
+    before = len(scene.socket.frames)
+    await asyncio.sleep(600)
+    assert len(scene.socket.frames) == before
+    assert scene.told[2:] == [], "nobody owes sound any more"
+    scene.socket.says("target", id="1", state="lost", result="hung_up")
+    await asyncio.sleep(0.01)
+    assert scene.told[2:] == [TargetLost("hung_up")]
+    await scene.closes()
+    assert scene.refused == []
+
+
+@pytest.mark.parametrize("answered", [False, True])
+async def test_a_target_that_is_lost_leaves_the_caller_waiting_until_we_are_back(
+    answered: bool,
+) -> None:
+    scene = await consulting()
+    if answered:
+        scene.socket.says("target", id="1", state="answered")
+    scene.socket.says("target", id="1", state="lost", result="busy")
+    scene.socket.sends(b"\1\0" * 160)
+    await asyncio.sleep(0.1)
+    assert scene.told[-1] == TargetLost("busy")
+    assert scene.sound.bytes_heard == b""
+    scene.line.drop_target()
+    scene.line.connect()
+    scene.socket.sends(b"\2\0" * 160)
+    await asyncio.sleep(0.1)
+    assert scene.socket.told()[-1] == {"type": "unhold"}, "there is nobody to drop"
+    assert scene.sound.bytes_heard == b"\2\0" * 160
+    await scene.closes()
+
+
+async def test_a_target_that_was_given_up_says_nothing_of_the_next_one() -> None:
+    scene = await consulting()
+    scene.line.drop_target()
+    scene.line.consult("+15550100004", 30)
+    await asyncio.sleep(0.01)
+    scene.socket.says("target", id="1", state="answered")
+    await asyncio.sleep(0.01)
+    assert scene.told == []
+    scene.socket.says("target", id="2", state="answered")
+    await asyncio.sleep(0.01)
+    assert scene.told == [TargetConnected()]
+    said = [(each["type"], each.get("id")) for each in scene.socket.told()[2:]]
+    assert said == [("transfer", "1"), ("drop_target", "1"), ("transfer", "2")]
+    await scene.closes()
+
+
+@pytest.mark.parametrize(
+    ("code", "event"), [(1000, Ended("caller_hung_up")), (1006, Ended("transferred"))]
+)
+async def test_a_socket_that_goes_after_the_hand_over_ends_the_call_well(
+    code: int, event: Ended
+) -> None:
+    scene = await consulting()
+    scene.socket.says("target", id="1", state="answered")
+    await asyncio.sleep(0.01)
+    scene.line.hand_over()
+    await asyncio.sleep(0.01)
+    scene.socket.drops(code)
+    await asyncio.sleep(0.01)
+    assert scene.told[-1] == event
+    await scene.closes()
+
+
+# --- sound of another rate than announced
+
+
+async def sends_for(scene: Scene, seconds: float, ratio: float) -> None:
+    """Send as much as the format has, times a ratio, in messages of 20 ms."""
+    size = round(CODINGS[scene.line.audio.format or "pcm_8000"].bytes_a_second * ratio / 50 / 2) * 2
+    for _ in range(round(seconds * 50)):
+        scene.socket.sends(bytes(size))
+        await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("announced", "ratio", "words"),
+    [
+        (
+            "pcm_16000",
+            0.5,
+            "16,000 bytes of sound come in a second where pcm_16000 has 32,000, whi",
+        ),
+        ("pcm_8000", 2, "32,000 bytes of sound come in a second where pcm_8000 has 16,000, which"),
+        ("pcm_8000", 0.5, "8,000 bytes of sound come in a second where pcm_8000 has 16,000, which"),
+        ("pcm_16000", 1.5, "48,000 bytes of sound come in a second where pcm_16000 has 32,000."),
+    ],
+)
+async def test_sound_of_another_rate_is_told_once_and_the_call_goes_on(
+    announced: AudioFormat, ratio: float, words: str
+) -> None:
+    scene = Scene(announced)
+    await scene.talks()
+    await sends_for(scene, 30, ratio)
+    (error,) = scene.socket.told("error")
+    assert error["code"] == "rate" and error["message"].startswith(words)
+    assert scene.told == [*TOLD, Noticed(error["message"])]
+    assert scene.refused == ["rate"]
+    await scene.closes()
+
+
+async def test_sound_that_comes_in_fits_and_starts_is_not_of_another_rate() -> None:
+    scene = Scene("pcm_16000")
+    await scene.talks()
+    for ratio in (1, 0.3, 1.7, 0.5, 1.9, 0.1, 1.1, 0.6):
+        await sends_for(scene, 2, ratio)
+    await asyncio.sleep(8)
+    await sends_for(scene, 2, 4)
+    await sends_for(scene, 10, 1)
+    scene.socket.says("hold")
+    await sends_for(scene, 30, 0.5)
+    scene.socket.says("unhold")
+    await sends_for(scene, 10, 1)
+    assert scene.told[3:] == [PhoneHeld(True), PhoneHeld(False)]
+    assert scene.refused == []
+    await scene.closes()
+
+
+async def test_whoever_leaves_silence_out_sends_no_other_rate() -> None:
+    scene = Scene("pcm_16000")
+    await scene.talks()
+    for _ in range(60):
+        scene.socket.sends(bytes(640))
+        await asyncio.sleep(1)
+    assert scene.refused == []
+    await scene.closes()
+
+
+# --- where it vanishes
+
+
+async def test_a_dialer_that_vanishes_in_its_handshake_frees_its_place_at_once() -> None:
+    scene = Scene()
+    scene.line.vanished()
+    assert scene.told == [Ended("no_answer", Result.NO_ANSWER)]
+    assert scene.refused == ["vanished"]
+    await scene.closes()
+
+
 # --- bad input
 
 
@@ -269,7 +502,14 @@ BAD: dict[str, tuple[str, Bad]] = {
     "a key that is a number": ("malformed", lambda socket: socket.says("digit", digit=1)),
     "half a sample": ("audio_length", lambda socket: socket.sends(bytes(321))),
     "nothing": ("audio_length", lambda socket: socket.sends(b"")),
-    "a sound file": ("audio_with_header", lambda socket: socket.sends(b"RIFF" + bytes(316))),
+    "a sound file": (
+        "audio_with_header",
+        lambda socket: socket.sends(b"RIFF____WAVE" + bytes(308)),
+    ),
+    "a target of nobody's": (
+        "unknown_target",
+        lambda socket: socket.says("target", id="1", state="answered"),
+    ),
     "a mark of nobody's": ("unknown_mark", lambda socket: socket.says("mark", name="1")),
     "too long": ("oversized", lambda socket: socket.breaks(1009)),
     "no websocket frame": ("malformed", lambda socket: socket.breaks(1002)),
@@ -289,7 +529,10 @@ async def test_what_cannot_be_used_ends_the_call_and_is_counted(what: str, their
     assert scene.refused == [reason]
     await scene.closes(Outcome(Status.FAILED, f"dialer_{reason}"))
     if scene.socket.close_code not in (1009, 1002):
-        assert scene.socket.told()[-1]["reason"] == f"dialer_{reason}"
+        said, end = scene.socket.told()[-2:]
+        assert (said["type"], said["code"]) == ("error", reason)
+        assert said["message"].endswith(".")
+        assert end["reason"] == f"dialer_{reason}"
         assert scene.socket.close_code == 1008
 
 

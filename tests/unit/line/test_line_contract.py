@@ -12,11 +12,13 @@ from typing import Any, Protocol
 
 import numpy as np
 import pytest
+from yarl import URL
 
 from ari_app.audio.formats import DEFAULT_AGENT_FORMATS
 from ari_app.errors import LineError
 from ari_app.line.asterisk.gateway import AsteriskGateway
 from ari_app.line.asterisk.line import AsteriskOptions
+from ari_app.line.dialer.api import DialerApi, DialerOptions
 from ari_app.line.dialer.gateway import DialerGateway
 from ari_app.line.dialer.line import DialerLine
 from ari_app.line.interface import (
@@ -238,7 +240,7 @@ class DialerSide:
     async def start(self) -> None:
         self._clock = FrameClock()
         self._clock.start()
-        self.gateway = DialerGateway(self._clock)
+        self.gateway = DialerGateway(self._clock, DialerApi(DialerOptions()))
         self._players: dict[str, Player] = {}
         self._serving: list[asyncio.Task[None]] = []
         self._beat = asyncio.create_task(self._beats())
@@ -263,14 +265,17 @@ class DialerSide:
     async def answers(self, line: Line) -> None:
         assert isinstance(line, DialerLine)
         player = self._players[line.id] = Player(theirs=self.theirs)
-        self._serving.append(asyncio.create_task(line.serve(player.socket, player.socket.aborts)))
+        self._serving.append(asyncio.create_task(line.serve(player.socket, player.socket)))
         await asyncio.sleep(0)
 
+    def player(self, line: Line) -> Player:
+        return self._players[line.id]
+
     def hangs_up(self, line: Line) -> None:
-        self._players[line.id].socket.says("hang_up")
+        self.player(line).socket.says("hang_up")
 
     def heard(self, line: Line) -> bytes:
-        return b"".join(self._players[line.id].heard)
+        return b"".join(self.player(line).heard)
 
     def left(self) -> list[str]:
         lines = [name for name, each in self._players.items() if each.socket.close_code is None]
@@ -282,6 +287,43 @@ class PacingDialerSide(DialerSide):
 
     most_ahead, coarse = 54, 3
     theirs = True
+
+
+class FakeApi(DialerApi):
+    """A dialer to which we connect: a player for each address."""
+
+    def __init__(self) -> None:
+        super().__init__(DialerOptions(audio_hosts=("dialer.example",)))
+        self.players: dict[str, Player] = {}
+
+    async def connect(self, url: URL) -> Any:
+        await asyncio.sleep(0.01)
+        self.players[str(url)] = Player(theirs=False)
+        return self.players[str(url)].socket
+
+
+class VisitedDialerSide(DialerSide):
+    """A dialer of one's own, to which we connect."""
+
+    @property
+    def how(self) -> Placing:
+        self._count += 1
+        url = f"wss://dialer.example/{self._count}"
+        return replace(HOW, audio=OwnAudio("pcm_16000", url=url))
+
+    async def start(self) -> None:
+        await super().start()
+        self._count = 0
+        api = FakeApi()
+        self.gateway = DialerGateway(self._clock, api)
+        self._players = api.players
+
+    def player(self, line: Line) -> Player:
+        assert isinstance(line, DialerLine) and line.audio.url is not None
+        return self._players[line.audio.url]
+
+    async def answers(self, line: Line) -> None:
+        await asyncio.sleep(0.02)
 
 
 class Sound:
@@ -313,8 +355,15 @@ class Sound:
 
 
 @pytest.fixture(
-    params=[FakeSide, MicrophoneSide, AsteriskSide, DialerSide, PacingDialerSide],
-    ids=["fake", "mic", "asterisk", "dialer", "pacing-dialer"],
+    params=[
+        FakeSide,
+        MicrophoneSide,
+        AsteriskSide,
+        DialerSide,
+        PacingDialerSide,
+        VisitedDialerSide,
+    ],
+    ids=["fake", "mic", "asterisk", "dialer", "pacing-dialer", "visited-dialer"],
 )
 async def side(request: pytest.FixtureRequest) -> AsyncIterator[FarSide]:
     before = asyncio.all_tasks()

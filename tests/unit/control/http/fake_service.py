@@ -85,6 +85,9 @@ class FakeControl(CallControl):
         self.gate = asyncio.Event()
         self.gate.set()
 
+    def understood(self, wish: Wish) -> Wish:
+        return wish
+
     async def initiate(self, wish: Wish) -> CallRecord:
         self.wishes.append(wish)
         self.asked.set()

@@ -18,8 +18,8 @@ setup-dev:  ## Make .venv for working on it: tests, types, documentation
 asterisk: setup  ## Fetch the lab's Asterisk, unless there is one already
 	@$(PYTHON) -m lab.asterisk fetch
 
-demo: asterisk  ## Place a real call through a real Asterisk to the practice agent
-	@.venv/bin/ari-app demo
+demo: $(if $(TWILIO),setup,asterisk)  ## Place a real call through a real Asterisk to the practice agent (TWILIO=1: by Media Streams)
+	@.venv/bin/ari-app demo $(if $(TWILIO),--way twilio)
 
 test: lint asterisk  ## Format, types and all tests, also those with the real Asterisk
 	$(PYTHON) -m pytest -n auto --dist worksteal -m 'not e2e'

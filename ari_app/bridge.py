@@ -23,7 +23,7 @@ from ari_app.checks.here import (
     require_sound,
     room_of_an_hour,
 )
-from ari_app.clients import agent_client, ari_client, dialer_api
+from ari_app.clients import agent_client, ari_client, dialer_api, twilio_client
 from ari_app.control.control import CallControl
 from ari_app.control.http.access import Keys
 from ari_app.control.http.handlers import build_web_app
@@ -38,6 +38,8 @@ from ari_app.line.asterisk.gateway import AsteriskGateway
 from ari_app.line.dialer.gateway import DialerGateway
 from ari_app.line.interface import Gateway
 from ari_app.line.microphone import MicrophoneGateway, PortAudio, SoundCard
+from ari_app.line.twilio.gateway import TwilioGateway
+from ari_app.line.twilio.signature import Signatures
 from ari_app.process.limits import settle_memory
 from ari_app.records.document import call_document
 from ari_app.records.journal import Journal, Listener
@@ -230,6 +232,15 @@ class VoiceBridge:
                     self._clock(),
                     await self._exit.enter_async_context(api),
                     self.metrics.dialer_refused,
+                )
+            case "twilio":
+                options, tokens = self.settings.twilio_options(), self.settings.twilio_tokens
+                return TwilioGateway(
+                    options,
+                    twilio_client(self.settings),
+                    Signatures(options.public_url, tokens),
+                    self._clock(),
+                    self.metrics.twilio_refused,
                 )
             case _:
                 return await self._asterisk()

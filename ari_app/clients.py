@@ -1,4 +1,4 @@
-"""The clients of Asterisk, of a dialer and of the agent's service, made as the settings say."""
+"""The clients of Asterisk, Twilio, a dialer and the agent's service, made as the settings say."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ari_app.agent.elevenlabs.client import AgentClient
 from ari_app.line.asterisk.ari.client import Client
 from ari_app.line.dialer.api import DialerApi, DialerOptions
+from ari_app.line.twilio.rest import TwilioApi
 from ari_app.process.network import trusting
 from ari_app.settings import Settings
 
@@ -24,6 +25,13 @@ def ari_client(settings: Settings, app: str | None = None) -> Client:
         settings.ari_password.get_secret_value(),
         app or settings.ari_app,
         ca_file=settings.ari_ca_file,
+    )
+
+
+def twilio_client(settings: Settings) -> TwilioApi:
+    """Return a client of Twilio's REST interface; to be made where a loop runs, and closed."""
+    return TwilioApi(
+        settings.twilio_api_url, settings.twilio_account_sid or "", settings.twilio_tokens
     )
 
 

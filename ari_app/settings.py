@@ -33,7 +33,7 @@ from ari_app.call.keypad import DigitMode
 from ari_app.call.signals import OnMachine
 from ari_app.errors import ConfigError, in_words
 from ari_app.line.asterisk.dialplan import check_endpoint
-from ari_app.line.numbers import number_pattern
+from ari_app.line.numbers import check_number, number_pattern
 from ari_app.patterns import LinearPattern
 from ari_app.process.logs import NumberStyle
 from ari_app.process.network import is_loopback, is_unspecified, split_host
@@ -45,13 +45,14 @@ if TYPE_CHECKING:
     # Who makes them needs all of a call; every command reads settings, and most carry no calls.
     from ari_app.call.plan import CallPolicy
     from ari_app.line.asterisk.line import AsteriskOptions
+    from ari_app.line.twilio.line import TwilioOptions
     from ari_app.records.webhooks.outbox import OutboxOptions
 
 _BUSY_CALLS = 50
 _ALIKE: Final = 0.89
 _SHORTEST_BEGINNING: Final = 7
-_WAYS_IN: Final = ("asterisk", "custom", "local")
-_PREFIXES: Final = ("ARI_", "AUDIOSOCKET_", "ELEVENLABS_", "PRECALL_", "DTMF_")
+_WAYS_IN: Final = ("asterisk", "twilio", "custom", "local")
+_PREFIXES: Final = ("ARI_", "AUDIOSOCKET_", "ELEVENLABS_", "PRECALL_", "DTMF_", "TWILIO_")
 """What begins like this in our own file is meant for us."""
 
 # What it cannot read is in `doubtful_names`.
@@ -67,6 +68,9 @@ _SHAPES: Final = {
     "dtmf_terminator": "must be one key, 0 to 9, *, # or A to D, or empty",
     "agent_variables": "must be names of variables: letters, digits and underscores, with commas "
     "between them",
+    "twilio_account_sid": "must be AC and the 32 letters and digits that follow it in the console",
+    "twilio_region": "must be the name of a region, such as ie1",
+    "twilio_edge": "must be the name of an edge, such as dublin",
     "precall_header": "must be the name of an HTTP header: letters, digits and hyphens",
 }
 """What to say of a text whose shape is wrong."""
@@ -119,6 +123,24 @@ def _is_near(host: str) -> bool:
         return ipaddress.ip_address(host).is_private
     except ValueError:
         return "." not in host.rstrip(".") or host.rstrip(".").endswith(_PRIVATE_NAMES)
+
+
+def _fallback_url(value: str) -> str:
+    _http_url(value.partition("?")[0])
+    if "#" in value or not value.isascii() or not value.isprintable() or " " in value:
+        raise ValueError("must be a URL with http:// or https://, without a fragment")
+    return value
+
+
+def _number(value: str | None) -> str | None:
+    return None if value is None else check_number(value)
+
+
+def _tokens(value: SecretStr) -> SecretStr:
+    tokens = value.get_secret_value().split(",")
+    if not all(token.isascii() and token.strip() for token in tokens):
+        raise ValueError("must be one auth token or several, with commas between them")
+    return value
 
 
 def split_host_port(value: str) -> tuple[str, int]:
@@ -195,6 +217,12 @@ HostPort = Annotated[str, AfterValidator(_host_port)]
 OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_empty_is_none)]
 OptionalText = Annotated[str | None, BeforeValidator(_empty_is_none)]
 OptionalPath = Annotated[Path | None, BeforeValidator(_empty_is_none)]
+Number = Annotated[str | None, AfterValidator(_number), BeforeValidator(_empty_is_none)]
+AccountSid = Annotated[str, Field(pattern=r"^AC[0-9A-Za-z]{1,62}$")]
+Tokens = Annotated[SecretStr, AfterValidator(_tokens)]
+FallbackUrl = Annotated[str, AfterValidator(_fallback_url)]
+Region = Annotated[str, Field(pattern=r"^[a-z]{2}[0-9]$")]
+Edge = Annotated[str, Field(pattern=r"^[a-z-]{2,32}$")]
 Endpoint = Annotated[str, AfterValidator(check_endpoint)]
 Pattern = Annotated[str | None, AfterValidator(_pattern), BeforeValidator(_empty_is_none)]
 DialplanContext = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,79}$")]
@@ -238,6 +266,15 @@ class Settings(BaseSettings):
     audiosocket_max_connections_per_address: int = Field(default=0, ge=0, le=60_000)
     audiosocket_max_half_open: int = Field(default=0, ge=0, le=10_000)
     audiosocket_max_half_open_per_address: int = Field(default=0, ge=0, le=10_000)
+
+    twilio_account_sid: Annotated[AccountSid | None, BeforeValidator(_empty_is_none)] = None
+    twilio_auth_token: Annotated[Tokens | None, BeforeValidator(_empty_is_none)] = None
+    twilio_phone_number: Number = None
+    twilio_fallback_url: Annotated[FallbackUrl | None, BeforeValidator(_empty_is_none)] = None
+    twilio_fallback_number: Number = None
+    twilio_region: Annotated[Region | None, BeforeValidator(_empty_is_none)] = None
+    twilio_edge: Annotated[Edge | None, BeforeValidator(_empty_is_none)] = None
+    twilio_api_base_url: Annotated[HttpUrl | None, BeforeValidator(_empty_is_none)] = None
 
     elevenlabs_api_key: OptionalSecret = None
     elevenlabs_agent_id: OptionalText = None
@@ -474,6 +511,39 @@ class Settings(BaseSettings):
             amd_context=self.amd_context,
         )
 
+    @property
+    def twilio_tokens(self) -> tuple[str, ...]:
+        """The auth tokens of Twilio's account; any of them may have signed."""
+        if self.twilio_auth_token is None:
+            return ()
+        return tuple(each.strip() for each in self.twilio_auth_token.get_secret_value().split(","))
+
+    @property
+    def twilio_api_url(self) -> str:
+        """Where Twilio's REST interface answers."""
+        if self.twilio_api_base_url is not None:
+            return self.twilio_api_base_url
+        if self.twilio_region is None or self.twilio_edge is None:
+            return "https://api.twilio.com"
+        return f"https://api.{self.twilio_edge}.{self.twilio_region}.twilio.com"
+
+    def twilio_options(self) -> TwilioOptions:
+        """Return how calls go through Twilio."""
+        from ari_app.line.twilio.line import TwilioOptions
+        from ari_app.line.twilio.twiml import Elsewhere
+
+        return TwilioOptions(
+            public_url=self.api_public_url or "",
+            account_sid=self.twilio_account_sid or "",
+            number=self.twilio_phone_number,
+            elsewhere=Elsewhere(
+                url=self.twilio_fallback_url,
+                number=self.twilio_fallback_number,
+                caller_id=self.twilio_phone_number,
+                ring_seconds=self.transfer_ring_seconds,
+            ),
+        )
+
     def require_serving(self) -> None:
         """Check what `serve` cannot run without.
 
@@ -496,6 +566,32 @@ class Settings(BaseSettings):
             )
         if self.has_asterisk:
             self._require_target()
+        if "twilio" in self.ways_in:
+            self._require_twilio()
+
+    def _require_twilio(self) -> None:
+        values = {
+            "TWILIO_ACCOUNT_SID": self.twilio_account_sid,
+            "TWILIO_AUTH_TOKEN": self.twilio_auth_token,
+            "API_PUBLIC_URL": self.api_public_url,
+        }
+        if missing := [name for name, value in values.items() if value is None]:
+            raise ConfigError(
+                f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} empty or not set, "
+                "and DIALER_TYPE names twilio. The account and its token stand on the first page "
+                "of Twilio's console; API_PUBLIC_URL is the https:// address at which Twilio "
+                "reaches this service. See docs/twilio.md."
+            )
+        public = urlsplit(self.api_public_url or "")
+        if public.scheme != "https" and not is_loopback(public.hostname or ""):
+            raise ConfigError(
+                "Twilio opens streams with TLS only: API_PUBLIC_URL must begin with https://."
+            )
+        if (self.twilio_region is None) != (self.twilio_edge is None):
+            raise ConfigError(
+                "TWILIO_REGION and TWILIO_EDGE belong together, such as ie1 and dublin: with one "
+                "of them alone requests do not reach the region."
+            )
 
     def _require_credentials(self) -> None:
         missing = [

@@ -36,7 +36,7 @@ def demo(
         bool, typer.Option(help="Go on afterwards, so that your own softphone can call.")
     ] = False,
     way: Annotated[
-        str, typer.Option(help="Who brings the caller, as in DIALER_TYPE: asterisk.")
+        str, typer.Option(help="Who brings the caller, as in DIALER_TYPE: asterisk or twilio.")
     ] = "asterisk",
 ) -> None:
     """Place a real call through a real Asterisk to the practice agent, and show it."""

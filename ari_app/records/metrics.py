@@ -131,6 +131,12 @@ class Metrics:
             ["request", "reason"],
             registry=self.registry,
         )
+        self.twilio_refused_total = Counter(
+            "ari_app_twilio_refused",
+            "Requests and streams that were not Twilio's or could not be used, by reason.",
+            ["reason"],
+            registry=self.registry,
+        )
         self.http_refused = Counter(
             "ari_app_http_refused",
             "HTTP connections and requests that were refused, by reason.",
@@ -322,6 +328,10 @@ class Metrics:
     def dialer_failed(self, request: str, reason: str) -> None:
         """Count what was asked of a dialer and failed."""
         self.dialer_failures.labels(request, reason).inc()
+
+    def twilio_refused(self, reason: str) -> None:
+        """Count a request or a stream that is not Twilio's, or cannot be used."""
+        self.twilio_refused_total.labels(reason).inc()
 
     def http_was_refused(self, reason: str) -> None:
         """Count an HTTP connection or request that was refused."""

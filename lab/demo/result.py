@@ -30,6 +30,8 @@ class DemoResult:
     log: Path
     analysis: Analysis
     heard: HeardStats
+    sound: tuple[tuple[str, str], ...]
+    """How evenly the agent's voice came, as names and values with units."""
     ringing_s: float | None
     answered_s: float
     ended_s: float
@@ -53,7 +55,7 @@ class DemoResult:
 
     def figures(self) -> list[tuple[str, str]]:
         """What was measured, as names and values with units."""
-        analysis, heard = self.analysis, self.heard
+        analysis = self.analysis
         responses = (reply.seconds for reply in analysis.replies)
         silences = (barge_in.seconds for barge_in in analysis.barge_ins)
         rows = [(f"{self.begins} to answer", _ms(self.answered_s))]
@@ -65,14 +67,7 @@ class DemoResult:
         # From the caller's mouth, so the agent's own time to notice is in it: not what a benchmark
         # measures, which begins with the agent's word that it was interrupted.
         rows += _each("caller's first sound to silence", silences)
-        return [
-            *rows,
-            (
-                "frame gap at the phone",
-                f"p50 {heard.gap_p50_ms:.1f} ms, p99 {heard.gap_p99_ms:.1f} ms",
-            ),
-            ("frames heard, lost", f"{heard.packets:,}, {heard.lost:,}"),
-        ]
+        return [*rows, *self.sound]
 
     def table(self) -> Table:
         """The figures for the terminal."""

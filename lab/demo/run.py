@@ -128,6 +128,7 @@ async def _demonstrate(parts: Parts, options: DemoOptions, console: Console) -> 
         log=log,
         analysis=analyse(said, heard, RATE_HZ),
         heard=call.stats(),
+        sound=tuple(parts.way.figures(call)),
         ringing_s=None if call.rung_at is None else call.rung_at - call.started_at,
         answered_s=call.answered_at - call.started_at,
         ended_s=seconds,

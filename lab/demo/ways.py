@@ -16,6 +16,7 @@ from lab.demo.caller import Handset
 from lab.demo.progress import Steps
 from lab.softphone import Arrival, Ending, HeardStats, Phone
 from lab.softphone.codec import Codec
+from lab.twilio import Number, Twilio, TwilioCall
 
 EXTENSION = "100"
 """Leads to the application in the lab's dialplan."""
@@ -105,6 +106,10 @@ class Way(Protocol):
         """Place the call."""
         ...
 
+    def figures(self, call: Telephone) -> list[tuple[str, str]]:
+        """Say how evenly the agent's voice came, as names and values with units."""
+        ...
+
 
 class AsteriskWay:
     """A softphone calls through a real Asterisk."""
@@ -150,8 +155,75 @@ class AsteriskWay:
     async def dial(self) -> Telephone:
         return await self._phone.dial(self.number)
 
+    def figures(self, call: Telephone) -> list[tuple[str, str]]:
+        heard = call.stats()
+        gaps = f"p50 {heard.gap_p50_ms:.1f} ms, p99 {heard.gap_p99_ms:.1f} ms"
+        return [
+            ("frame gap at the phone", gaps),
+            ("frames heard, lost", f"{heard.packets:,}, {heard.lost:,}"),
+        ]
 
-WAYS: Mapping[str, type[Way]] = {"asterisk": AsteriskWay}
+
+_CALLER, _NUMBER = "+15550100001", "+15550100002"
+_ORIGIN = "https://bridge.test"
+"""Where Twilio finds the service; the lab's knows where that really is."""
+_INTENDED = 31921
+"""What Twilio notes whenever a server closes its stream."""
+_PAUSE_MS = 400
+"""A longer hole in the agent's voice is a pause between its sentences."""
+
+
+class TwilioWay:
+    """A telephone calls a number of Twilio's, whom the lab plays."""
+
+    opening = "A telephone calls an agent, by Twilio's Media Streams; the lab plays Twilio."
+    far_side = "Twilio"
+    begins = "webhook"
+    number = _NUMBER
+    chain = "telephone ↔ Twilio, as the lab plays it"
+    invitation = None
+    _twilio: Twilio
+
+    async def prepare(self, stack: AsyncExitStack, steps: Steps) -> Mapping[str, object]:
+        self._origins: dict[str, str] = {}
+        with steps.step("Twilio") as step:
+            twilio = self._twilio = await stack.enter_async_context(Twilio(self._origins))
+            step.result = f"the lab's own, REST on {twilio.base_url}"
+        twilio.numbers[_NUMBER] = Number(f"{_ORIGIN}/twilio/voice")
+        return {
+            "dialer_type": "twilio",
+            "api_public_url": _ORIGIN,
+            "twilio_account_sid": twilio.account_sid,
+            "twilio_auth_token": twilio.auth_token,
+            "twilio_phone_number": _NUMBER,
+            "twilio_api_base_url": twilio.base_url,
+        }
+
+    def listens(self, bridge: VoiceBridge) -> str:
+        address = "http://{}:{}".format(*bridge.api_address)
+        return f"webhooks on {address}, for Twilio {_ORIGIN}"
+
+    async def connect(self, bridge: VoiceBridge, stack: AsyncExitStack, steps: Steps) -> None:
+        self._origins[_ORIGIN] = "http://{}:{}".format(*bridge.api_address)
+
+    async def dial(self) -> Telephone:
+        return self._twilio.call(_CALLER, _NUMBER)
+
+    def figures(self, call: Telephone) -> list[tuple[str, str]]:
+        assert isinstance(call, TwilioCall)
+        playouts = [stream.playout for stream in call.streams]
+        holes = [gap.ms for playout in playouts for gap in playout.gaps if gap.ms < _PAUSE_MS]
+        longest = f", the longest of {max(holes):.0f} ms" if holes else ""
+        told = [each.kind for playout in playouts for each in playout.told]
+        noted = sorted({str(code) for code in self._twilio.codes() if code != _INTENDED})
+        return [
+            ("holes in the agent's voice", f"{len(holes) or 'none'}{longest}"),
+            ("messages of sound, clears", f"{told.count('media'):,}, {told.count('clear')}"),
+            ("errors and warnings at Twilio", ", ".join(noted) or "none"),
+        ]
+
+
+WAYS: Mapping[str, type[Way]] = {"asterisk": AsteriskWay, "twilio": TwilioWay}
 
 
 def way_named(name: str) -> Way:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from lab.softphone.codec import Codec
-from lab.softphone.errors import CallFailed, CallOver
+from lab.softphone.errors import CallFailed
 from lab.softphone.events import (
     Answered,
     ChangeRefused,
@@ -19,13 +18,11 @@ from lab.softphone.events import (
     MediaChanged,
     Progressed,
 )
+from lab.softphone.handset import Handset
 from lab.softphone.incoming import IncomingLeg
 from lab.softphone.leg import Leg
-from lab.softphone.listener import Listener
 from lab.softphone.media import MediaStream
-from lab.softphone.mouth import Mouth, Source, Utterance
 from lab.softphone.sdp import Agreement, Direction
-from lab.softphone.sounds import read_wav
 
 CallEvent = Progressed | Answered | MediaChanged | ChangeRefused | Ended
 
@@ -42,16 +39,14 @@ class Progress:
     early_media: bool
 
 
-class Call(Listener):
+class Call(Handset):
     """One call of a `Phone`, which makes it. All sound is 16-bit PCM, mono, 8 kHz."""
 
     def __init__(self, leg: Leg, stream: MediaStream, pump: Callable[[], None]) -> None:
-        super().__init__(stream)
+        super().__init__(stream.ear, stream.mouth)
+        self.stream = stream
+        stream.on_packet = self.packet_heard
         self.leg = leg
-        self.started_at = time.monotonic()
-        self.answered_at: float | None = None
-        self.ended_at: float | None = None
-        self.ending: Ending | None = None
         self.agreement: Agreement | None = None
         self._pump = pump
         self._progress: deque[Progress] = deque(maxlen=_MAX_PROGRESS)
@@ -67,10 +62,6 @@ class Call(Listener):
     @property
     def is_incoming(self) -> bool:
         return isinstance(self.leg, IncomingLeg)
-
-    @property
-    def is_up(self) -> bool:
-        return self.answered_at is not None and self.ending is None
 
     @property
     def progress(self) -> tuple[Progress, ...]:
@@ -94,10 +85,6 @@ class Call(Listener):
         return self.agreement.codec
 
     @property
-    def mouth(self) -> Mouth:
-        return self._stream.mouth
-
-    @property
     def is_held_by_far_end(self) -> bool:
         """The far end asked us to send nothing."""
         return (
@@ -106,11 +93,6 @@ class Call(Listener):
             and self.leg.media.direction.sends
             and not self.agreement.may_send
         )
-
-    @property
-    def ended(self) -> Awaitable[Ending]:
-        """Done when the call is over. Whoever waits may give up without harm."""
-        return asyncio.shield(self._ended)
 
     async def answered(self) -> None:
         """Wait until the call is up. Raise CallFailed when it ends before that."""
@@ -147,50 +129,10 @@ class Call(Listener):
 
     async def hang_up(self) -> Ending:
         """End the call, whatever its state: CANCEL, BYE or a refusal. May be called again."""
-        self._stream.stop_sending()
+        self.stream.stop_sending()
         self.leg.hang_up(time.monotonic())
         self._pump()
         return await self.ended
-
-    def send(self, pcm: bytes) -> Utterance:
-        """Queue sound behind what is queued already; pieces are joined without a seam.
-
-        Raises:
-            ValueError: half a sample.
-            MouthFull: ten minutes are queued already.
-            CallOver: the call has ended.
-        """
-        return self._say(pcm, None)
-
-    async def play(self, sound: bytes | str | Path) -> Utterance:
-        """Say PCM, or a WAV file, and wait until its last packet has left.
-
-        Raises:
-            CallOver: the call ended first.
-        """
-        pcm = sound if isinstance(sound, bytes) else read_wav(sound)
-        finished = asyncio.Event()
-        utterance = self._say(pcm, finished.set)
-        await finished.wait()
-        if utterance.dropped and self.ending is not None:
-            raise CallOver("the call ended while something was said")
-        return utterance
-
-    def be_silent(self) -> None:
-        """Drop what is queued; silence goes out from the next packet on."""
-        self.mouth.clear(time.monotonic())
-
-    def speak_from(self, source: Source | None) -> None:
-        """Ask `source` for samples whenever nothing is queued: `source(samples) -> pcm`."""
-        self.mouth.source = source
-
-    def mute_rtp(self, muted: bool) -> None:
-        """Stop sending packets altogether, as a phone with silence suppression may."""
-        self.mouth.muted = muted
-
-    def suppress_silence(self, suppress: bool) -> None:
-        """Send packets only while there is something to say."""
-        self.mouth.suppress_silence = suppress
 
     async def send_digits(self, digits: str, *, press_ms: int = 100, gap_ms: int = 100) -> None:
         """Press digits (RFC 4733) and wait until the last one, and its pause, are over.
@@ -231,11 +173,11 @@ class Call(Listener):
                 self._progress.append(Progress(status, reason, time.monotonic(), early))
                 self._news.set()
                 if agreement is not None:
-                    self._stream.agree(agreement)
+                    self.stream.agree(agreement)
             case Answered(agreement=agreement):
                 self.answered_at = time.monotonic()
                 self._agree(agreement)
-                self._stream.start_sending()
+                self.stream.start_sending()
                 self._answered.set_result(None)
             case MediaChanged(agreement=agreement):
                 self._agree(agreement)
@@ -248,23 +190,21 @@ class Call(Listener):
     def begin_early_media(self, agreement: Agreement) -> None:
         """Speak before the call, which comes in, is answered."""
         self._agree(agreement)
-        self._stream.start_sending()
+        self.stream.start_sending()
 
     def finish(self, ending: Ending) -> None:
         """The call is over. May be called again; the first ending counts."""
         if self.ending is not None:
             return
-        self.ending = ending
-        self.ended_at = time.monotonic()
-        self._stream.close()
-        self._ended.set_result(ending)
+        self.over(ending)
+        self.stream.close()
         self._news.set()
         if not self._answered.done():
             self._answered.set_result(None)
 
     def _agree(self, agreement: Agreement) -> None:
         self.agreement = agreement
-        self._stream.agree(agreement)
+        self.stream.agree(agreement)
         # A phone that holds the other has nothing to say to it: it has no music of its own.
         media = self.leg.media
         holding = media is not None and not media.direction.receives
@@ -282,16 +222,6 @@ class Call(Listener):
         match await self._unless_over(changed):
             case ChangeRefused(status=status, reason=reason):
                 raise CallFailed(status, reason)
-
-    def _say(self, pcm: bytes, on_finished: Callable[[], None] | None) -> Utterance:
-        self._check_not_over()
-        utterance = Utterance(pcm, on_finished)
-        self.mouth.say(utterance)
-        return utterance
-
-    def _check_not_over(self) -> None:
-        if self.ending is not None:
-            raise CallOver("the call has ended")
 
     def _incoming(self) -> IncomingLeg:
         if not isinstance(self.leg, IncomingLeg):

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 from lab.softphone.ear import Arrival, Ear, HeardStats
 from lab.softphone.errors import CallOver
 from lab.softphone.events import Ending
-from lab.softphone.media import MediaStream
 from lab.softphone.sounds import level_dbfs, write_wav
 
 _T = TypeVar("_T")
@@ -19,21 +18,16 @@ _POLL_S = 0.01
 
 
 class Listener:
-    """The hearing half of a `Call`. Sound is 16-bit PCM, mono, 8 kHz."""
+    """The hearing half of a call. Sound is 16-bit PCM, mono, 8 kHz.
 
-    def __init__(self, stream: MediaStream) -> None:
-        self._stream = stream
+    Attributes:
+        ear: What was heard; whoever gives it a packet calls `packet_heard` then.
+    """
+
+    def __init__(self, ear: Ear) -> None:
+        self.ear = ear
         self._ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._watchers: list[Callable[[Arrival | None], None]] = []
-        stream.on_packet = self._on_packet
-
-    @property
-    def ear(self) -> Ear:
-        return self._stream.ear
-
-    @property
-    def stream(self) -> MediaStream:
-        return self._stream
 
     @property
     def digits(self) -> str:
@@ -110,7 +104,8 @@ class Listener:
             lambda _: self.digits if len(self.ear.digits) >= count else None, timeout
         )
 
-    def _on_packet(self, arrival: Arrival | None) -> None:
+    def packet_heard(self, arrival: Arrival | None) -> None:
+        """Tell those who wait of a packet; of None when it held no voice."""
         for watcher in list(self._watchers):
             watcher(arrival)
 

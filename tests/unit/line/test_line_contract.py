@@ -40,18 +40,23 @@ from ari_app.line.interface import (
     TargetLost,
 )
 from ari_app.line.microphone import MicrophoneGateway, MicrophoneLine
+from ari_app.line.twilio.gateway import TwilioGateway
+from ari_app.line.twilio.line import TwilioLine, TwilioOptions
+from ari_app.line.twilio.signature import Signatures
 from audiosocket.server import AudioSocketServer
 from linekit.clock import FrameClock
 from tests.unit.call.fake_ari import APP, FakeAsterisk, FakeClient
 from tests.unit.line.fake_card import BLOCK_SECONDS, FakeCard
 from tests.unit.line.fake_line import FakeGateway, FakeLine
 from tests.unit.line.fake_socket import Player
+from tests.unit.line.fake_twilio import ACCOUNT, PUBLIC_URL, FakeRest, FakeTwilio
 from tests.unit.virtual_loop import make_entrance
 from tests.waiting import until
 
 OVER = Outcome(Status.COMPLETED, "agent_ended")
 END = CallEnd("session-1", "conv-1")
-LEVEL = 1000
+LEVEL = 988
+"""One that µ-law has, too."""
 HOW = Placing(caller_id="+15550100001")
 SOON = 1.0
 
@@ -326,6 +331,62 @@ class VisitedDialerSide(DialerSide):
         await asyncio.sleep(0.02)
 
 
+class TwilioSide:
+    """Twilio, which sends silence in real time and plays what it is sent."""
+
+    comes_in, most_ahead, coarse = True, 10, 3
+    how = HOW
+
+    async def start(self) -> None:
+        self._clock = FrameClock()
+        self._clock.start()
+        rest = FakeRest()
+        options = TwilioOptions(PUBLIC_URL, ACCOUNT)
+        signatures = Signatures(PUBLIC_URL, ["token"])
+        self.gateway = TwilioGateway(options, rest, signatures, self._clock)
+        self._twilio = FakeTwilio(self.gateway, rest)
+        self._arrivals: asyncio.Queue[Arrival] = asyncio.Queue()
+        run = asyncio.create_task(self.gateway.run(self._arrivals.put_nowait))
+        self._tasks = [run, asyncio.create_task(self._beats())]
+        self._count = 0
+        await asyncio.sleep(0)
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await self._twilio.close()
+        await self.gateway.close()
+        self._clock.stop()
+
+    async def _beats(self) -> None:
+        while True:
+            await asyncio.sleep(BLOCK_SECONDS)
+            for stream in tuple(self._twilio.streams.values()):
+                stream.beat()
+
+    async def arrives(self) -> Line:
+        self._count += 1
+        self._twilio.calls(f"CA{self._count:032d}")
+        return (await self._arrivals.get()).line
+
+    async def answers(self, line: Line) -> None:
+        assert isinstance(line, TwilioLine)
+        await self._twilio.answers(line)
+
+    def hangs_up(self, line: Line) -> None:
+        assert isinstance(line, TwilioLine)
+        self._twilio.hangs_up(line.call_sid)
+
+    def heard(self, line: Line) -> bytes:
+        assert isinstance(line, TwilioLine)
+        return b"".join(self._twilio.streams[line.call_sid].heard)
+
+    def left(self) -> list[str]:
+        streams = self._twilio.streams.items()
+        lines = [name for name, each in streams if each.socket.close_code is None]
+        return [*lines, *["expected"] * self.gateway.expected]
+
+
 class Sound:
     """A call's sound: `plays` is what the agent says."""
 
@@ -362,8 +423,9 @@ class Sound:
         DialerSide,
         PacingDialerSide,
         VisitedDialerSide,
+        TwilioSide,
     ],
-    ids=["fake", "mic", "asterisk", "dialer", "pacing-dialer", "visited-dialer"],
+    ids=["fake", "mic", "asterisk", "dialer", "pacing-dialer", "visited-dialer", "twilio"],
 )
 async def side(request: pytest.FixtureRequest) -> AsyncIterator[FarSide]:
     before = asyncio.all_tasks()

@@ -162,7 +162,7 @@ async def test_the_callback_may_come_in_another_thread_and_levels_are_measured()
         await asyncio.to_thread(card.beat, 16384)
         await asyncio.sleep(0.02)
     assert talk.line.levels.microphone == pytest.approx(-6.0, abs=0.1)
-    assert talk.line.levels.loudspeaker == pytest.approx(-30.3, abs=0.1)
+    assert talk.line.levels.loudspeaker == pytest.approx(-30.4, abs=0.1)
     assert Levels() == Levels(-96.0, -96.0)
     await talk.closes()
 

@@ -1,0 +1,1 @@
+"""Calls of Twilio's, whose sound comes over Media Streams; see docs/twilio.md."""

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import structlog
+from aiohttp import web
 
 from ari_app.agent.elevenlabs.closing import KNOWN_CODES
 from ari_app.agent.precall import PreCall
@@ -26,11 +27,13 @@ from ari_app.checks.here import (
 from ari_app.clients import agent_client, ari_client, dialer_api, twilio_client
 from ari_app.control.control import CallControl
 from ari_app.control.http.access import Keys
+from ari_app.control.http.agent_webhook import AgentWebhook
 from ari_app.control.http.handlers import build_web_app
 from ari_app.control.http.middleware import RequestRates
 from ari_app.control.http.models import Readiness
 from ari_app.control.http.server import HttpServer
 from ari_app.control.planner import Planner, PlannerOptions
+from ari_app.control.reports import ReportFetcher
 from ari_app.errors import ConfigError
 from ari_app.line.asterisk.ari.client import Client
 from ari_app.line.asterisk.ari.errors import AriError, AriUnauthorized
@@ -41,13 +44,16 @@ from ari_app.line.microphone import MicrophoneGateway, PortAudio, SoundCard
 from ari_app.line.twilio.gateway import TwilioGateway
 from ari_app.line.twilio.signature import Signatures
 from ari_app.process.limits import settle_memory
+from ari_app.records.agent_report import PART, Report
 from ari_app.records.document import call_document
+from ari_app.records.hiding import hide_in_part
 from ari_app.records.journal import Journal, Listener
 from ari_app.records.metrics import Metrics
 from ari_app.records.recording.archive import RecordingArchive
 from ari_app.records.store import CallLog
 from ari_app.records.store.listener import Keeping
 from ari_app.records.webhooks.outbox import Outbox
+from ari_app.records.webhooks.signing import secrets_of
 from ari_app.settings import Settings, split_host_port
 from ari_app.tools.http_config import process_environment
 from ari_app.tools.http_tools import HttpTools
@@ -375,11 +381,32 @@ class VoiceBridge:
         outbox = await self._exit.enter_async_context(Outbox(options))
         self.journal.listen(outbox.heard)
         self.metrics.watch_webhooks(outbox)
+        if self.call_log is not None:
+            self.call_log.on_delete.append(outbox.forget)
         return outbox
 
     async def find_call(self, session_id: str) -> Mapping[str, Any] | None:
         """Return the document of a call that has ended; None where nothing keeps it."""
         return None if self.call_log is None else await self.call_log.find(session_id)
+
+    def _keep_report(self, report: Report) -> None:
+        if self.call_log is not None:
+            value = hide_in_part(PART, report.value, self.settings.hidden)
+            self.call_log.amend_conversation(report.conversation_id, PART, value)
+
+    def _take_reports(self) -> Sequence[web.RouteDef]:
+        """Take, or ask for, what the agent's service says of conversations that are over."""
+        settings, secret = self.settings, self.settings.elevenlabs_webhook_secret
+        if self.call_log is None:
+            return []
+        if settings.elevenlabs_fetch_reports:
+            fetcher = ReportFetcher(self.agents.conversation, self._keep_report)
+            self._exit.push_async_callback(fetcher.close)
+            self.journal.listen(fetcher.heard)
+        if secret is None:
+            return []
+        secrets = secrets_of(secret.get_secret_value())
+        return AgentWebhook(secrets, self._keep_report, self.metrics.agent_webhook).routes
 
     async def _open_precall(self) -> PreCall | None:
         settings = self.settings
@@ -408,7 +435,10 @@ class VoiceBridge:
             public_url=self.settings.api_public_url,
             number_pattern=self.settings.number_pattern,
             rates=rates,
-            routes=[route for gateway in self.gateways for route in gateway.routes],
+            routes=[
+                *(route for gateway in self.gateways for route in gateway.routes),
+                *self._take_reports(),
+            ],
         )
         loop = asyncio.get_running_loop()
         server = self._http = HttpServer(
@@ -445,10 +475,8 @@ class VoiceBridge:
         """Say whether new calls are taken."""
         problems = [text for gateway in self.gateways for text in gateway.problems()]
         problems += self.agents.problems()
-        if self.call_log is not None:
-            problems += self.call_log.problems()
-        if self.outbox is not None:
-            problems += self.outbox.problems()
+        for each in (self.call_log, self.outbox):
+            problems += [] if each is None else each.problems()
         if self.calls.draining:
             problems.append("draining: new calls are refused")
         asterisk = self.way_in(AsteriskGateway)
@@ -459,6 +487,7 @@ class VoiceBridge:
             warnings=[
                 *([] if self.call_log is None else self.call_log.warnings()),
                 *([] if self.recordings is None else self.recordings.warnings()),
+                *([] if self.outbox is None else self.outbox.warnings()),
             ],
             active_sessions=self.calls.count(),
             asterisk_version=version.version.text if version and version.version else None,

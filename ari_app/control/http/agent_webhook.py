@@ -20,6 +20,7 @@ log = structlog.get_logger(__name__)
 
 PATH: Final = "/webhook/elevenlabs"
 HEADER: Final = "ElevenLabs-Signature"
+_REFUSAL: Final = "This is no webhook that is taken here."
 _NAME: Final = "v0"
 _PAST_SECONDS: Final = 30 * 60.0
 _FUTURE_SECONDS: Final = 5 * 60.0
@@ -98,7 +99,7 @@ class AgentWebhook:
     def _refused(self, request: web.Request, reason: str, detail: str = "") -> Problem:
         self._count(reason)
         log.warning("agent_webhook_refused", reason=reason, detail=detail, address=request.remote)
-        return Problem("webhook_refused", closes=True)
+        return Problem("bad_request", _REFUSAL, closes=True)
 
     async def _read(self, request: web.Request) -> Any:
         """Return the event; None for one that is too long to be kept.

@@ -32,6 +32,7 @@ from ari_app.records.webhooks.spool import Counts, Delivery, Spool, SpoolUnusabl
 log = structlog.get_logger(__name__)
 
 _TURN_SECONDS: Final = 1.0
+_LOSS_SECONDS: Final = 300.0
 _LAST_SECONDS: Final = 3.0
 _LAST_LOOK_SECONDS: Final = 0.05
 _COUNT_SECONDS: Final = 5.0
@@ -99,6 +100,7 @@ class Outbox:
         )
         self._receivers: list[Receiver] = []
         self._begun: WeakSet[CallRecord] = WeakSet()
+        self._lost_before, self._lost_until = 0, 0.0
         self._exit = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Outbox:
@@ -202,12 +204,20 @@ class Outbox:
         return self._keeper.stats.lost
 
     def problems(self) -> list[str]:
-        """Say why events cannot be kept at the moment, for /health/ready."""
+        """Say what is lost, in a sentence: for `/health/ready`, for five minutes after each."""
+        lost, now = self.lost, time.monotonic()
+        if lost > self._lost_before:
+            self._lost_before, self._lost_until = lost, now + _LOSS_SECONDS
+        if now >= self._lost_until:
+            return []
+        return [" ".join([f"Webhooks are lost, {lost} so far.", *self.warnings()])]
+
+    def warnings(self) -> list[str]:
+        """Say why events cannot be kept at the moment, while none is lost yet."""
         failure = self._keeper.stats.failure
         if failure is None:
             return []
-        lost = f", {self.lost} lost so far" if self.lost else ""
-        return [f"webhooks cannot be kept in {self._options.spool.name}: {failure}{lost}"]
+        return [f"WEBHOOK_SPOOL {self._options.spool} cannot be written: {failure}."]
 
     # --- sending
 

@@ -250,6 +250,7 @@ class Access:
     Args:
         keys: Those that are known.
         open_paths: Where none is asked for, as they were registered.
+        checked_paths: Where whoever serves them checks by itself who comes, from wherever.
         page: What a browser is answered that wants a page and has brought no key; None answers as
             to everybody.
         on_refused: Told of each that is refused.
@@ -262,6 +263,7 @@ class Access:
         keys: Keys,
         *,
         open_paths: frozenset[str],
+        checked_paths: frozenset[str] = frozenset(),
         page: Callable[[web.Request], web.Response | None],
         on_refused: OnRefused,
         sign_in_seconds: float = 12 * 3600.0,
@@ -269,6 +271,7 @@ class Access:
     ) -> None:
         self._keys = keys
         self._open_paths = open_paths
+        self._checked_paths = checked_paths
         self._page = page
         self._on_refused = on_refused
         self._sign_in_seconds = sign_in_seconds
@@ -281,6 +284,8 @@ class Access:
         @web.middleware
         async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
             path = path_served(request)
+            if path in self._checked_paths:
+                return await handler(request)
             if not self._keys:
                 if request[FOREIGN_PAGE]:
                     self._on_refused("forbidden_origin")

@@ -374,7 +374,8 @@ def build_web_app(
     features = {"log": False, "recordings": False}
     access = Access(
         keys,
-        open_paths=OPEN_PATHS | PAGE_PATHS | {route.path for route in routes},
+        open_paths=OPEN_PATHS | PAGE_PATHS,
+        checked_paths=frozenset(route.path for route in routes),
         page=sign_in,
         on_refused=on_refused,
         sign_in_seconds=sign_in_seconds,

@@ -21,7 +21,6 @@ CODES: Final[Mapping[str, tuple[HTTPStatus, str]]] = {
     "bad_request": (_BAD, "The request is not well-formed HTTP."),
     "invalid_json": (_BAD, "The body is not JSON."),
     "invalid_header": (_BAD, "A header has a value that cannot be used."),
-    "webhook_refused": (_BAD, "This is no webhook that is taken here."),
     "invalid_cursor": (_BAD, "The cursor is none that a page has given."),
     "unauthorized": (HTTPStatus.UNAUTHORIZED, "The API key is missing or wrong."),
     "forbidden": (HTTPStatus.FORBIDDEN, "The API key's scope does not allow this."),

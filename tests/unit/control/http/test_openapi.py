@@ -88,8 +88,8 @@ def test_every_code_is_told_somewhere() -> None:
         if kind == "application/problem+json"
         for example in content["examples"].values()
     }
-    # What belongs to no operation: none was found, or ElevenLabs alone asks for it.
-    assert told == set(CODES) - {"not_found", "method_not_allowed", "webhook_refused"}
+    # What belongs to no operation, because no operation was found.
+    assert told == set(CODES) - {"not_found", "method_not_allowed"}
 
 
 def test_every_example_fits_its_schema() -> None:

@@ -1,0 +1,503 @@
+"""Calls through the lab's Twilio: webhooks, streams and REST over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from aiohttp import web
+
+from ari_app.audio.g711 import ulaw_to_pcm
+from ari_app.bridge import VoiceBridge
+from ari_app.call.sound import CallSound
+from ari_app.control.planner import Wish
+from ari_app.line.twilio.gateway import TwilioGateway
+from ari_app.records.record import CallRecord
+from ari_app.settings import load_settings
+from lab.practice_agent import AgentBook, ConversationRecord, PracticeAgent
+from lab.softphone.sounds import babble, level_dbfs
+from lab.twilio import Callee, Number, Post, StreamFaults, Twilio, TwilioCall
+from tests.e2e.harness import KEY, book, practice_config
+from tests.waiting import call_tasks, until
+from tests.web import serving
+
+pytestmark = pytest.mark.e2e
+
+ORIGIN = "https://bridge.test"
+CALLER, NUMBER, OTHER = "+15550100001", "+15550100002", "+15550100003"
+LOUD = -35.0
+ULAW = {"user_input": "ulaw_8000", "agent_output": "ulaw_8000"}
+INTENDED = 31921
+"""What Twilio notes whenever a server closes its stream."""
+
+
+@dataclass
+class Bench:
+    """What a test holds in its hands."""
+
+    twilio: Twilio
+    agent: PracticeAgent
+    bridge: VoiceBridge
+
+    async def call(self, **extra: str) -> TwilioCall:
+        """Somebody calls; when the agent is there."""
+        call = self.twilio.call(CALLER, NUMBER, **extra)
+        await call.answered()
+        return call
+
+    async def place(self, **wish: Any) -> CallRecord:
+        """Have somebody called."""
+        return await self.bridge.control.initiate(Wish(called_number=OTHER, **wish))
+
+    def records(self) -> list[CallRecord]:
+        return list(self.bridge.calls.records.values())
+
+    async def conversation(self) -> ConversationRecord:
+        await until(lambda: bool(self.agent.conversations))
+        return list(self.agent.conversations)[-1]
+
+    def refused(self) -> dict[str, float]:
+        metrics = self.bridge.metrics.twilio_refused_total.collect()
+        return {
+            sample.labels["reason"]: sample.value
+            for metric in metrics
+            for sample in metric.samples
+            if sample.name.endswith("_total")
+        }
+
+    async def all_gone(self, seconds: float = 5.0) -> None:
+        """Nothing of any call is left, neither here nor at Twilio nor at the agent."""
+        await until(lambda: all(call.is_over for call in self.twilio.calls.values()), seconds)
+        await until(lambda: all(each.ended_at is not None for each in self.records()), seconds)
+        gateway = self.bridge.way_in(TwilioGateway)
+        assert gateway is not None
+        assert gateway.expected == 0
+        await until(lambda: all(each.closing is not None for each in self.agent.conversations))
+        await until(lambda: not call_tasks())
+
+
+@contextlib.asynccontextmanager
+async def bench(agents: AgentBook | None = None, **changes: Any) -> AsyncIterator[Bench]:
+    origins: dict[str, str] = {}
+    async with (
+        PracticeAgent(practice_config(agents or book(formats=ULAW))) as agent,
+        Twilio(origins, calls_a_second=50) as twilio,
+    ):
+        twilio.numbers[NUMBER] = Number(
+            f"{ORIGIN}/twilio/voice?customer=Jane", status_url=f"{ORIGIN}/twilio/status"
+        )
+        settings = load_settings(
+            None,
+            **{
+                "dialer_type": "twilio",
+                "twilio_account_sid": twilio.account_sid,
+                "twilio_auth_token": twilio.auth_token,
+                "twilio_phone_number": NUMBER,
+                "twilio_api_base_url": twilio.base_url,
+                "api_public_url": ORIGIN,
+                "api_bind": "127.0.0.1:0",
+                "elevenlabs_base_url": agent.base_url,
+                "elevenlabs_api_key": KEY,
+                "elevenlabs_agent_id": "agent_default",
+                **changes,
+            },
+        )
+        async with VoiceBridge(settings) as bridge:
+            origins[ORIGIN] = "http://{}:{}".format(*bridge.api_address)
+            running = asyncio.create_task(bridge.run())
+            await until(lambda: not bridge.readiness().problems)
+            try:
+                yield Bench(twilio, agent, bridge)
+            finally:
+                bridge.stop()
+                bridge.stop()
+                await running
+
+
+def verbs(call: TwilioCall) -> list[str]:
+    """What of our documents was begun, in order."""
+    return [verb.name for verb in call.verbs]
+
+
+def saying(text: str, **turn: Any) -> dict[str, Any]:
+    """An agent that greets, and then says something and does something."""
+    return {"first_message": "Hello, how can I help you?", "turns": [{"say": text, **turn}]}
+
+
+@pytest.fixture
+def spoken(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """What agents said, as it came, in their own format."""
+    pieces: list[bytes] = []
+    play = CallSound.say
+
+    def keep(self: CallSound, response_id: int, data: bytes, *, is_final: bool = False) -> None:
+        pieces.append(data)
+        play(self, response_id, data, is_final=is_final)
+
+    monkeypatch.setattr(CallSound, "say", keep)
+    return pieces
+
+
+# --- sound
+
+
+async def test_the_greeting_is_heard_from_its_first_byte_to_its_last_unchanged(
+    spoken: list[bytes],
+) -> None:
+    async with bench() as b:
+        call = await b.call()
+        stream = call.stream
+        sent: list[bytes] = []
+        take = stream.playout.media
+
+        def keep(payload: bytes, now: float) -> bool:
+            sent.append(payload)
+            return take(payload, now)
+
+        stream.playout.media = keep  # type: ignore[method-assign]
+        await call.wait_for_sound(LOUD, since=0)
+        await call.wait_for_silence(800)
+        await call.hang_up()
+        await b.all_gone()
+    said, heard = b"".join(spoken), b"".join(sent)
+    assert len(said) > 8000
+    # µ-law has two zeros, and the end of an answer fills a frame.
+    assert heard.replace(b"\x7f", b"\xff")[: len(said)] == said.replace(b"\x7f", b"\xff")
+    assert len(heard) - len(said) < 160
+    assert stream.playout.gaps == []
+    assert b.twilio.codes() == []
+    assert b.refused() == {}
+
+
+async def test_it_lies_no_further_ahead_than_160_ms() -> None:
+    async with bench() as b:
+        call = await b.call()
+        playout, most = call.stream.playout, 0.0
+        await call.wait_for_sound(LOUD, since=0)
+        for _ in range(100):
+            await asyncio.sleep(0.01)
+            most = max(most, playout.waiting_ms)
+        await call.hang_up()
+        await b.all_gone()
+    assert 60 < most <= 180
+
+
+async def test_the_callers_voice_and_keys_reach_the_agent() -> None:
+    agents = book(formats=ULAW, dialogue={"first_message": "", "turns": []})
+    async with bench(agents) as b:
+        call = await b.call(CallerName="JANE")
+        record = await b.conversation()
+        await call.play(babble(1500, -15))
+        await call.stream.press("7")
+        await call.stream.press("#")
+        await until(lambda: any(line.text.endswith("7") for line in b.records()[0].transcript))
+        await call.hang_up()
+        await b.all_gone()
+        assert loud_seconds(record) == pytest.approx(1.5, abs=0.3)
+        (kept,) = b.records()
+        assert (kept.caller_number, kept.called_number) == (CALLER, NUMBER)
+        assert kept.line_id == call.sid
+        assert kept.end_reason == "caller_hung_up"
+
+
+def loud_seconds(record: ConversationRecord) -> float:
+    """How long the agent has heard a voice."""
+    pcm = np.frombuffer(b"".join(ulaw_to_pcm(each.payload) for each in record.user_audio), "<i2")
+    frames = pcm[: len(pcm) // 160 * 160].reshape(-1, 160)
+    return 0.02 * sum(level_dbfs(frame.tobytes()) > LOUD for frame in frames)
+
+
+async def test_an_interruption_clears_what_was_sent_and_knows_what_was_heard() -> None:
+    long = " ".join(["I will tell you a very long story about the weather."] * 6)
+    agents = book(formats=ULAW, dialogue={"first_message": long, "turns": [{"say": "Yes?"}]})
+    async with bench(agents) as b:
+        call = await b.call()
+        await call.wait_for_sound(LOUD, since=0)
+        await asyncio.sleep(1.5)
+        await call.play(babble(1500, -12))
+        stream = call.stream
+        await until(lambda: any(each.kind == "clear" for each in stream.playout.told))
+        record = await b.conversation()
+        cleared = next(each for each in stream.playout.told if each.kind == "clear")
+        assert record.interruptions, "the agent was interrupted"
+        assert cleared.at - record.interruptions[0].at < 0.05
+        (kept,) = b.records()
+        assert kept.sound.interruptions == 1
+        await call.hang_up()
+        await b.all_gone()
+        # What Twilio has played of the story is what the record says.
+        before = [each for each in stream.playout.told if each.kind == "media"]
+        sent = sum(each.size for each in before if each.at < cleared.at) / 8
+        assert kept.sound.said_to_caller_ms <= sent + 2000
+    assert b.twilio.codes() == []
+
+
+# --- what comes after
+
+
+async def test_last_words_are_heard_and_the_call_ends() -> None:
+    agents = book(
+        formats=ULAW, dialogue=saying("Good bye, and thank you for calling.", end_call=True)
+    )
+    async with bench(agents) as b:
+        call = await b.call()
+        await call.wait_for_silence(600)
+        await call.play(babble(800, -12))
+        await call.ended
+        stream = call.stream
+        assert all(not each.cleared for each in stream.playout.played)
+        assert stream.playout.waiting_ms == 0
+        assert stream.playout.heard_until is not None and stream.stopped_at is not None
+        assert stream.stopped_at >= stream.playout.heard_until
+        await b.all_gone()
+        assert verbs(call) == ["Connect", "Hangup"]
+        (record,) = b.records()
+        assert (record.agent_status, record.end_reason) == ("COMPLETED", "agent_ended")
+    assert set(b.twilio.codes()) <= {INTENDED}
+
+
+@pytest.mark.parametrize("outcome", ["answer", "busy"])
+async def test_a_transfer_calls_the_target_and_goes_on_when_it_is_not_reached(
+    outcome: Any,
+) -> None:
+    tool = {"name": "transfer_call", "parameters": {"to": OTHER}}
+    agents = book(formats=ULAW, dialogue=saying("One moment.", tool=tool))
+    told: list[dict[str, Any]] = []
+
+    async def human(request: web.Request) -> web.Response:
+        told.append(dict(request.query))
+        return web.Response(text="<Response><Hangup/></Response>", content_type="text/xml")
+
+    app = web.Application()
+    app.router.add_post("/human", human)
+    async with (
+        serving(app) as url,
+        bench(agents, twilio_fallback_url="https://ivr.test/human?queue=7") as b,
+    ):
+        b.twilio.webhooks._origins["https://ivr.test"] = url  # type: ignore[index]
+        b.twilio.callees[OTHER] = Callee(outcome, talk_seconds=0.5)
+        call = await b.call()
+        await call.wait_for_silence(600)
+        await call.play(babble(800, -12))
+        target = await b.twilio.call_to(OTHER, 15)
+        assert target.fields()["From"] == CALLER
+        await call.ended
+        await b.all_gone()
+        assert verbs(call)[:2] == ["Connect", "Dial"]
+        (record,) = b.records()
+        assert record.agent_status == "TRANSFER"
+        if outcome == "answer":
+            assert told == []
+        else:
+            (query,) = told
+            assert query["AGENT_STATUS"] == "TRANSFER"
+            assert (query["AGENT_TRANSFER_TO"], query["DIAL_STATUS"]) == (OTHER, "busy")
+            assert query["queue"] == "7"
+            assert query["AGENT_SESSION_ID"] == record.session_id
+            assert query["AGENT_CONVERSATION_ID"] == record.conversation_id
+
+
+async def test_at_the_limit_the_caller_hears_that_we_are_busy() -> None:
+    async with bench(max_concurrent_calls=1) as b:
+        first = await b.call()
+        second = b.twilio.call(CALLER, NUMBER)
+        await until(lambda: second.is_over)
+        assert (second.status, verbs(second)) == ("busy", ["Reject"])
+        assert second.answered_at is None
+        await first.hang_up()
+        await b.all_gone()
+
+
+async def test_an_agent_that_is_lost_leaves_the_caller_to_the_fallback() -> None:
+    agents = book(formats=ULAW, faults={"close": {"after_seconds": 1.0, "code": 1011}})
+    async with bench(agents, agent_on_loss="dialplan", twilio_fallback_number=OTHER) as b:
+        b.twilio.callees[OTHER] = Callee(talk_seconds=0.3)
+        call = await b.call()
+        await b.twilio.call_to(OTHER, 15)
+        await call.ended
+        await b.all_gone()
+        assert verbs(call)[:2] == ["Connect", "Dial"]
+        assert b.records()[0].agent_status == "FAILED"
+
+
+# --- calls that we place
+
+
+async def test_a_placed_call_is_heard_from_its_answer() -> None:
+    async with bench() as b:
+        b.twilio.callees[OTHER] = Callee(ring_seconds=0.5)
+        record = await b.place()
+        call = await b.twilio.call_to(OTHER)
+        await call.answered()
+        await call.wait_for_sound(LOUD, since=0)
+        assert call.fields()["From"] == NUMBER
+        await call.hang_up()
+        await b.all_gone()
+        assert (record.result, record.end_reason) == ("answered", "caller_hung_up")
+    assert b.twilio.codes() == []
+
+
+@pytest.mark.parametrize(
+    ("callee", "result", "sip_code"),
+    [
+        (Callee("busy", sip_code=486), "busy", 486),
+        (Callee("no-answer", sip_code=487), "no_answer", 487),
+        (Callee("failed", sip_code=404), "invalid_number", 404),
+    ],
+)
+async def test_results(callee: Callee, result: str, sip_code: int) -> None:
+    async with bench() as b:
+        b.twilio.callees[OTHER] = callee
+        # They come twice, and the first ones last.
+        b.twilio.post = Post({"initiated": 0.6, "ringing": 0.4}, {"completed": 2, "ringing": 2})
+        record = await b.place()
+        await until(lambda: record.ended_at is not None)
+        assert (record.result, record.sip_code) == (result, sip_code)
+        await b.all_gone()
+
+
+async def test_one_who_lets_it_ring_is_not_called_any_longer() -> None:
+    async with bench() as b:
+        b.twilio.callees[OTHER] = Callee("no-answer", ring_seconds=30)
+        began = time.monotonic()
+        record = await b.place(ring_timeout_seconds=1.0)
+        await until(lambda: record.ended_at is not None)
+        assert time.monotonic() - began < 3
+        assert record.result == "no_answer"
+        await b.all_gone()
+        (call,) = b.twilio.calls.values()
+        assert call.status in ("canceled", "completed", "no-answer")
+
+
+@pytest.mark.parametrize(
+    ("answered_by", "status"),
+    [("human", "HUMAN"), ("machine_start", "MACHINE"), ("unknown", "NOTSURE")],
+)
+async def test_machines_are_found(answered_by: str, status: str) -> None:
+    async with bench(amd_on_machine="hang_up") as b:
+        b.twilio.callees[OTHER] = Callee(answered_by=answered_by)
+        record = await b.place(amd=True)
+        call = await b.twilio.call_to(OTHER)
+        await call.answered()
+        if status == "MACHINE":
+            await call.ended
+            assert record.end_reason == "machine_detected"
+        else:
+            await call.wait_for_sound(LOUD, since=0)
+            await call.hang_up()
+        await b.all_gone()
+        assert record.metadata["amd_status"] == status
+
+
+async def test_nobody_is_called_twice_because_an_answer_was_lost() -> None:
+    async with bench() as b:
+        b.twilio.stall_creates = 1
+        record = await b.place()
+        call = await b.twilio.call_to(OTHER)
+        await call.answered()
+        await call.wait_for_sound(LOUD, since=0)
+        await asyncio.sleep(9)
+        assert record.state == "talking"
+        await call.hang_up()
+        await b.all_gone()
+        assert len(b.twilio.calls) == 1
+        assert record.result == "answered"
+
+
+# --- what breaks
+
+
+@pytest.mark.parametrize(
+    ("faults", "reason"),
+    [
+        (StreamFaults(signing="wrong"), "wrong_signature"),
+        (StreamFaults(signing="missing"), "unsigned"),
+        (StreamFaults(signing="https"), "wrong_signature"),
+        (StreamFaults(url="wss://bridge.test/twilio/media/never-was"), "unknown_token"),
+        (StreamFaults(call_sid="CA" + "0" * 32), "wrong_call"),
+        (StreamFaults(greeting=()), "too_early"),
+        (StreamFaults(greeting=("start",)), "too_early"),
+        (StreamFaults(greeting=("connected",)), "too_early"),
+        (StreamFaults(greeting=("connected", "start", "start")), "twice"),
+    ],
+)
+async def test_a_bad_stream_disturbs_nobody_else(faults: StreamFaults, reason: str) -> None:
+    async with bench(twilio_fallback_number=OTHER) as b:
+        b.twilio.callees[OTHER] = Callee(talk_seconds=0.2)
+        good = await b.call()
+        await good.wait_for_sound(LOUD, since=0)
+        b.twilio.faults = faults
+        bad = b.twilio.call(CALLER, NUMBER)
+        await bad.ended
+        assert b.refused().get(reason, 0) >= 1
+        await good.play(babble(600, -12))
+        await good.wait_for_sound(LOUD)
+        await good.hang_up()
+        await b.all_gone(12)
+
+
+async def test_a_stream_that_breaks_leaves_the_caller_to_the_fallback() -> None:
+    async with bench(twilio_fallback_number=OTHER) as b:
+        b.twilio.callees[OTHER] = Callee(talk_seconds=0.2)
+        call = await b.call()
+        await call.wait_for_sound(LOUD, since=0)
+        call.stream.reset()
+        await call.ended
+        await b.all_gone()
+        (record,) = b.records()
+        assert (record.agent_status, record.end_reason) == ("FAILED", "line_lost")
+
+
+async def test_a_caller_who_goes_without_a_word_is_noticed() -> None:
+    async with bench() as b:
+        call = await b.call()
+        await call.wait_for_sound(LOUD, since=0)
+        call.stream.skip_stop()
+        await call.hang_up()
+        await b.all_gone()
+        assert b.records()[0].end_reason == "caller_hung_up"
+
+
+async def test_a_stream_that_falls_silent_is_given_up_after_ten_seconds() -> None:
+    async with bench(twilio_fallback_number=OTHER) as b:
+        b.twilio.callees[OTHER] = Callee(talk_seconds=0.2)
+        call = await b.call()
+        await call.wait_for_sound(LOUD, since=0)
+        began = time.monotonic()
+        call.stream.go_silent()
+        (record,) = b.records()
+        await until(lambda: record.state not in ("talking", "closing"), 15)
+        assert 9.0 < time.monotonic() - began < 12.5
+        assert record.end_reason == "line_silent"
+        assert b.refused() == {"silent": 1}
+        await call.ended
+        await b.all_gone(15)
+
+
+async def test_a_stall_and_lost_frames_end_nothing() -> None:
+    async with bench() as b:
+        b.twilio.faults = StreamFaults(stalls={100: 1.0, 200: 0.3}, jumps={50: 400})
+        call = await b.call()
+        await call.wait_for_sound(LOUD, since=0)
+        await asyncio.sleep(6)
+        assert call.is_up
+        await call.hang_up()
+        await b.all_gone()
+
+
+async def test_a_stop_of_the_service_ends_calls_and_refuses_new_ones() -> None:
+    async with bench(drain_timeout_seconds=0.5, twilio_fallback_number=OTHER) as b:
+        b.twilio.callees[OTHER] = Callee(talk_seconds=0.2)
+        call = await b.call()
+        b.bridge.drain()
+        late = b.twilio.call(CALLER, NUMBER)
+        await late.ended
+        await call.ended
+        assert verbs(late) == ["Dial"]
+        assert verbs(call)[:2] == ["Connect", "Dial"]

@@ -18,8 +18,11 @@ setup-dev:  ## Make .venv for working on it: tests, types, documentation
 asterisk: setup  ## Fetch the lab's Asterisk, unless there is one already
 	@$(PYTHON) -m lab.asterisk fetch
 
-demo: $(if $(TWILIO),setup,asterisk)  ## Place a real call through a real Asterisk to the practice agent (TWILIO=1: by Media Streams)
-	@.venv/bin/ari-app demo $(if $(TWILIO),--way twilio)
+# Who brings the caller: Asterisk; with TWILIO=1 or CUSTOM=1 somebody who needs none.
+DEMO_WAY = $(if $(CUSTOM),custom,$(if $(TWILIO),twilio,asterisk))
+
+demo: $(if $(CUSTOM)$(TWILIO),setup,asterisk)  ## Place a real call through a real Asterisk to the practice agent (TWILIO=1: by Media Streams; CUSTOM=1: by a dialer of one's own)
+	@.venv/bin/ari-app demo --way $(DEMO_WAY)
 
 test: lint asterisk  ## Format, types and all tests, also those with the real Asterisk
 	$(PYTHON) -m pytest -n auto --dist worksteal -m 'not e2e'

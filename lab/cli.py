@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 import uvloop
 from rich.console import Console
+
+
+class Way(StrEnum):
+    """Who may bring the demonstration's caller."""
+
+    ASTERISK = "asterisk"
+    TWILIO = "twilio"
+    CUSTOM = "custom"
 
 
 def agent(
@@ -36,12 +45,12 @@ def demo(
         bool, typer.Option(help="Go on afterwards, so that your own softphone can call.")
     ] = False,
     way: Annotated[
-        str, typer.Option(help="Who brings the caller, as in DIALER_TYPE: asterisk or twilio.")
-    ] = "asterisk",
+        Way, typer.Option(help="Who brings the caller: a name of DIALER_TYPE.")
+    ] = Way.ASTERISK,
 ) -> None:
     """Place a real call through a real Asterisk to the practice agent, and show it."""
     from ari_app.process.logs import set_up_logging
     from lab.demo import DemoOptions, run_demo
 
     set_up_logging("WARNING")
-    uvloop.run(run_demo(DemoOptions(out_dir=out, keep=keep, way=way), Console()))
+    uvloop.run(run_demo(DemoOptions(out_dir=out, keep=keep, way=way.value), Console()))

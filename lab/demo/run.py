@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from lab.demo import scene
 from lab.demo.analysis import Samples, analyse
 from lab.demo.caller import ScriptedCaller
 from lab.demo.captions import agent_captions, caller_captions
+from lab.demo.dialer import DialerWay
 from lab.demo.keep import until_told_to_stop
 from lab.demo.logfile import log_to
 from lab.demo.parts import Parts, running
@@ -24,10 +26,16 @@ from lab.demo.result import DemoResult
 from lab.demo.tracks import heard_pieces, lay_out, said_pieces, write_stereo
 from lab.demo.transcript import LiveTranscript
 from lab.demo.voice import caller_voice, spoken
-from lab.demo.ways import Telephone, Way, way_named
+from lab.demo.ways import AsteriskWay, Telephone, TwilioWay, Way
 from lab.softphone import CallFailed, Ending
 from lab.softphone.codec import RATE_HZ
 
+WAYS: Mapping[str, Callable[[], Way]] = {
+    "asterisk": AsteriskWay,
+    "twilio": TwilioWay,
+    "custom": DialerWay,
+}
+"""Who may bring the caller, by the names of `DIALER_TYPE`."""
 ANSWER_SECONDS = 15.0
 _FAILURES = (Status.FAILED, Status.REJECTED, Status.TIMEOUT)
 RESULTS = ("call.wav", "call.png", "demo.log")
@@ -56,6 +64,8 @@ class DemoOptions:
     def __post_init__(self) -> None:
         if self.turns is not None and not 1 <= self.turns <= len(scene.CALLER):
             raise ValueError(f"turns must be from 1 to {len(scene.CALLER)}")
+        if self.way not in WAYS:
+            raise ValueError(f"way must be one of {', '.join(WAYS)}")
 
 
 async def run_demo(options: DemoOptions, console: Console) -> DemoResult:
@@ -69,7 +79,7 @@ async def run_demo(options: DemoOptions, console: Console) -> DemoResult:
         AppError: The service cannot be set up.
     """
     recording, picture, log = (options.out_dir / name for name in RESULTS)
-    way = way_named(options.way)
+    way = WAYS[options.way]()
     try:
         options.out_dir.mkdir(parents=True, exist_ok=True)
         for path in (recording, picture, log):

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from typing import Protocol
 
 from ari_app.bridge import VoiceBridge
-from lab.asterisk import LabAsterisk, LabError
+from lab.asterisk import LabAsterisk
 from lab.demo.caller import Handset
 from lab.demo.progress import Steps
 from lab.softphone import Arrival, Ending, HeardStats, Phone
@@ -156,12 +156,17 @@ class AsteriskWay:
         return await self._phone.dial(self.number)
 
     def figures(self, call: Telephone) -> list[tuple[str, str]]:
-        heard = call.stats()
-        gaps = f"p50 {heard.gap_p50_ms:.1f} ms, p99 {heard.gap_p99_ms:.1f} ms"
-        return [
-            ("frame gap at the phone", gaps),
-            ("frames heard, lost", f"{heard.packets:,}, {heard.lost:,}"),
-        ]
+        return packets(call)
+
+
+def packets(call: Telephone) -> list[tuple[str, str]]:
+    """Say how evenly packets came, as names and values with units."""
+    heard = call.stats()
+    gaps = f"p50 {heard.gap_p50_ms:.1f} ms, p99 {heard.gap_p99_ms:.1f} ms"
+    return [
+        ("frame gap at the phone", gaps),
+        ("frames heard, lost", f"{heard.packets:,}, {heard.lost:,}"),
+    ]
 
 
 _CALLER, _NUMBER = "+15550100001", "+15550100002"
@@ -221,20 +226,6 @@ class TwilioWay:
             ("messages of sound, clears", f"{told.count('media'):,}, {told.count('clear')}"),
             ("errors and warnings at Twilio", ", ".join(noted) or "none"),
         ]
-
-
-WAYS: Mapping[str, type[Way]] = {"asterisk": AsteriskWay, "twilio": TwilioWay}
-
-
-def way_named(name: str) -> Way:
-    """Return a way by its name in `DIALER_TYPE`.
-
-    Raises:
-        LabError: There is none of this name.
-    """
-    if name not in WAYS:
-        raise LabError(f"The demonstration knows the ways {', '.join(WAYS)}, not {name}.")
-    return WAYS[name]()
 
 
 def release(version: str) -> str:

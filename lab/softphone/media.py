@@ -18,6 +18,7 @@ from lab.softphone.ear import Arrival, Ear
 from lab.softphone.fields import Address
 from lab.softphone.impairment import ImpairedLine, Impairment
 from lab.softphone.mouth import Mouth
+from lab.softphone.rtp import RtpPacket
 from lab.softphone.sdp import Agreement
 
 _SO_TIMESTAMPNS = 35 if sys.platform == "linux" else None
@@ -33,7 +34,62 @@ _EARLY_S = 0.001
 """Loops round timers to the millisecond."""
 
 
-class MediaStream:
+class PacedStream:
+    """A mouth with a clock, and an ear; on what the packets travel is for others to say."""
+
+    def __init__(self) -> None:
+        self.mouth = Mouth(
+            ssrc=random.getrandbits(32),
+            sequence=random.getrandbits(16),
+            timestamp=random.getrandbits(32),
+        )
+        self.ear = Ear()
+        self.on_packet: Callable[[Arrival | None], None] | None = None
+        """Called after each packet; with None when it held no voice."""
+        self._ptime_s = 0.02
+        self._deadline = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def start_sending(self) -> None:
+        """Start the clock, once."""
+        if self._timer is None:
+            self._deadline = time.monotonic()
+            self._tick()
+
+    def stop_sending(self) -> None:
+        """Stop the clock. What is queued stays so until it is dropped."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.mouth.paused = True
+
+    def send(self, packet: RtpPacket) -> None:
+        """Let a packet travel."""
+        raise NotImplementedError
+
+    def take(self, data: bytes, at: float) -> None:
+        """Take a packet that has come."""
+        arrival = self.ear.hear(data, at)
+        if self.on_packet is not None:
+            self.on_packet(arrival)
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        due = 0
+        while self._deadline <= now + _EARLY_S:
+            self._deadline += self._ptime_s
+            due += 1
+        if due > _MAX_CATCH_UP:
+            self.mouth.skip(due - _MAX_CATCH_UP)
+        for _ in range(min(due, _MAX_CATCH_UP)):
+            packet = self.mouth.tick(now)
+            if packet is not None:
+                self.send(packet)
+        self._timer = self._loop.call_later(max(0.0, self._deadline - now), self._tick)
+
+
+class MediaStream(PacedStream):
     """Sends what the mouth says, one packet each ptime, and gives the ear what comes in."""
 
     def __init__(self, host: str, *, impairment: Impairment | None = None) -> None:
@@ -42,24 +98,13 @@ class MediaStream:
         Raises:
             OSError: no port could be bound.
         """
-        self.mouth = Mouth(
-            ssrc=random.getrandbits(32),
-            sequence=random.getrandbits(16),
-            timestamp=random.getrandbits(32),
-        )
-        self.ear = Ear()
+        super().__init__()
         self.strangers = 0
         """Datagrams from addresses that nobody agreed on."""
         self.send_errors = 0
-        self.on_packet: Callable[[Arrival | None], None] | None = None
-        """Called after each datagram; with None when it held no voice."""
         self._line = ImpairedLine(impairment) if impairment is not None else None
         self._remotes: set[Address] = set()
         self._remote: Address | None = None
-        self._ptime_s = 0.02
-        self._deadline = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-        self._loop = asyncio.get_running_loop()
         self._socket: socket.socket | None = _bind(host)
         self.address = Address(*self._socket.getsockname()[:2])
         self._loop.add_reader(self._socket.fileno(), self._readable)
@@ -77,16 +122,8 @@ class MediaStream:
 
     def start_sending(self) -> None:
         """Start the clock, once."""
-        if self._timer is None and self._socket is not None:
-            self._deadline = time.monotonic()
-            self._tick()
-
-    def stop_sending(self) -> None:
-        """Stop the clock. What is queued stays so until `close` drops it."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self.mouth.paused = True
+        if self._socket is not None:
+            super().start_sending()
 
     def close(self) -> None:
         """Stop and let go of the port. What was heard stays. May be called again."""
@@ -98,21 +135,8 @@ class MediaStream:
             self._socket = None
             self.ear.finish()
 
-    def _tick(self) -> None:
-        now = time.monotonic()
-        due = 0
-        while self._deadline <= now + _EARLY_S:
-            self._deadline += self._ptime_s
-            due += 1
-        if due > _MAX_CATCH_UP:
-            self.mouth.skip(due - _MAX_CATCH_UP)
-        for _ in range(min(due, _MAX_CATCH_UP)):
-            packet = self.mouth.tick(now)
-            if packet is not None:
-                self._send(packet.encode())
-        self._timer = self._loop.call_later(max(0.0, self._deadline - now), self._tick)
-
-    def _send(self, data: bytes) -> None:
+    def send(self, packet: RtpPacket) -> None:
+        data = packet.encode()
         if self._line is None:
             self._send_now(data)
             return
@@ -141,9 +165,7 @@ class MediaStream:
         if self._remotes and source not in self._remotes:
             self.strangers += 1
             return
-        arrival = self.ear.hear(data, at)
-        if self.on_packet is not None:
-            self.on_packet(arrival)
+        self.take(data, at)
 
 
 def _bind(host: str) -> socket.socket:

@@ -148,6 +148,16 @@ def test_it_stays_until_it_is_told_to_stop(tmp_path: Path) -> None:
     assert "Stopping …" in words
 
 
+def test_a_dialer_of_ones_own_brings_the_caller(tmp_path: Path) -> None:
+    terminal = console()
+    options = DemoOptions(out_dir=tmp_path, turns=1, way="custom")
+    result = run(run_demo(options, terminal))
+    assert len(result.analysis.caller) == len(result.analysis.replies) == 1
+    assert (result.ending.by, result.heard.lost) == ("us", 0)
+    assert "Asterisk" not in screen(terminal).replace("without any Asterisk", "")
+    assert (tmp_path / "call.png").exists()
+
+
 def test_an_agent_that_cannot_be_reached_is_said_in_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -331,9 +331,12 @@ def test_the_demos_options(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lab.demo, "run_demo", demo)
     assert run("demo").code == 0
     assert run("demo", "--out", "there", "--keep").code == 0
+    assert run("demo", "--way", "custom").code == 0
+    assert run("demo", "--way", "pigeon").code == 2
     assert given == [
         lab.demo.DemoOptions(out_dir=Path("demo-output"), keep=False),
         lab.demo.DemoOptions(out_dir=Path("there"), keep=True),
+        lab.demo.DemoOptions(way="custom"),
     ]
 
 

@@ -77,12 +77,13 @@ LABEL org.opencontainers.image.title="ari-app-lab" \
       org.opencontainers.image.licenses="MIT"
 
 FROM python AS serve
-RUN install -d -o ari-app -g ari-app -m 0750 /recordings
+RUN install -d -o ari-app -g ari-app -m 0750 /recordings /calls
 RUN dpkg-query -f '${source:Package} ${source:Version}\n' -W | sort -u > /usr/share/doc/debian-sources
 COPY --from=serve-all /opt/ari-app /opt/ari-app
 COPY deploy/health.py /usr/local/lib/health.py
 USER 10001:10001
-WORKDIR /tmp
+# What the settings name without a path, such as calls.db, is there.
+WORKDIR /calls
 ENTRYPOINT ["ari-app"]
 CMD ["serve"]
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \

@@ -200,6 +200,34 @@ async def test_a_call(asterisk: LoadServer, make: Make, tmp_path: Path) -> None:
     assert asterisk.generator.world.bridges == {}
 
 
+async def test_a_call_is_kept(asterisk: LoadServer, make: Make, tmp_path: Path) -> None:
+    async with FakeAgent() as agent:
+        settings = make(
+            ari_url=url_of(asterisk),
+            elevenlabs_base_url=agent.base_url,
+            database_url=f"sqlite+aiosqlite:///{tmp_path}/calls.db",
+        )
+        async with VoiceBridge(settings) as bridge, running(bridge):
+            assert bridge.call_log is not None
+            await asterisk.generator.start_calls(1, 100)
+            await until(lambda: any(each.has_conversed for each in bridge.calls.records.values()))
+            (record,) = bridge.calls.records.values()
+            assert await bridge.call_log.find(record.session_id) is None, "it has not ended"
+            # As the next process would find it, were this one lost.
+            (journal,) = (tmp_path / "calls.journal").glob("*/*.calls")
+            assert record.conversation_id in journal.read_text()
+            asterisk.generator.end_calls()
+            await until(lambda: bridge.call_log is not None and bridge.call_log.counts.written)
+            kept = await bridge.call_log.find(record.session_id) or {}
+            metrics = bridge.metrics.render().decode()
+            warnings = bridge.readiness().warnings
+    assert (kept["status"], kept["reason"]) == ("COMPLETED", "caller_hung_up")
+    assert kept["conversation_id"] == record.conversation_id
+    assert "ari_app_records_written_total 1.0" in metrics
+    assert "ari_app_records_backlog 0.0" in metrics
+    assert warnings == []
+
+
 async def test_stopping_lets_calls_finish_and_stopping_twice_ends_them(
     asterisk: LoadServer, make: Make
 ) -> None:

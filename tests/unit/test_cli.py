@@ -366,3 +366,27 @@ def test_a_soak_that_misses_a_goal_ends_with_1(
     monkeypatch.setattr("benchmarks.soak.command.soak", soak)
     assert run("soak", "--minutes", "2", "--fault", "ari_cut").code == code
     assert (seen[0].minutes, seen[0].faults, seen[0].capacity) == (2.0, ("ari_cut",), None)
+
+
+# --- the call log's database
+
+
+def test_the_tables_of_the_call_log_are_made(run: Run, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/calls.db"
+    made = run("db", "upgrade", DATABASE_URL=url)
+    assert made == Ran(0, f"{tmp_path}/calls.db now has revision 0001; it had no tables.\n", "")
+    again = run("db", "upgrade", DATABASE_URL=url)
+    assert again.out == f"{tmp_path}/calls.db is up to date (revision 0001).\n"
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("", "DATABASE_URL is empty"),
+        ("mysql://db", "DATABASE_URL: must be sqlite"),
+        (f"postgresql://u:{PASSWORD}@127.0.0.1:1/calls", "cannot be reached"),
+    ],
+)
+def test_no_tables_can_be_made(run: Run, url: str, words: str) -> None:
+    ran = run("db", "upgrade", DATABASE_URL=url)
+    assert is_one_sentence(ran) and words in ran.err

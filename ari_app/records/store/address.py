@@ -112,6 +112,7 @@ def _postgresql(rest: str) -> Address:
         if name not in _OTHERS_OPTIONS:
             options.append((name, value))
     dsn = f"postgresql://{place}" + (f"?{urlencode(options)}" if options else "")
-    host = dict(options).get("host", "")
-    shown = f"{place.rpartition('@')[2] or host or 'localhost'}"
+    shown = place.rpartition("@")[2]
+    if not shown or shown.startswith("/"):
+        shown = dict(options).get("host", "this machine") + shown
     return Address("postgresql", dsn=dsn, shown=f"PostgreSQL at {shown}")

@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 _BATCH_BYTES: Final = 1024 * 1024
 _BATCH_LINES: Final = 500
-_WRITE_SECONDS: Final = 120.0
+_WRITE_SECONDS: Final = 60.0
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 15.0
 _LOOK_AGAIN_SECONDS: Final = 15.0
@@ -64,6 +64,8 @@ class Keeper:
         self._progress = asyncio.Condition()
         self._stopping = False
         self._fits = False
+        # Fewer where so many do not get through in time.
+        self._at_once = _BATCH_LINES
 
     def wake(self) -> None:
         """Look again: there is something new."""
@@ -144,6 +146,8 @@ class Keeper:
         return True
 
     def _failed(self, error: Exception) -> None:
+        if isinstance(error, TimeoutError):
+            self._at_once = max(self._at_once // 4, 1)
         problem = self._database.explain(error)
         if problem != self.problem:
             log.error("call_log_not_written", problem=problem, waiting=self._counts.backlog)
@@ -221,7 +225,7 @@ class Keeper:
 
     async def _write_segment(self, segment: Segment, left: Left | None) -> None:
         try:
-            lines, end = segment.read(_BATCH_BYTES)
+            lines, end = segment.read(_BATCH_BYTES, self._at_once)
         except OSError as error:
             # Nobody can read it now; leave it for a person.
             log.error("call_log_journal_not_read", path=str(segment.path), error=error.strerror)
@@ -250,7 +254,7 @@ class Keeper:
 
     async def _write_held(self) -> bool:
         held = self._spool.held
-        count = min(len(held), _BATCH_LINES)
+        count = min(len(held), self._at_once)
         if not count:
             return False
         entries = [decode_line(held[n][:-1]) for n in range(count)]
@@ -298,7 +302,9 @@ class Keeper:
                 case _:
                     log.error("call_log_journal_unknown", kind=str(kind)[:40])
         async with asyncio.timeout(_WRITE_SECONDS), self._database.writing() as connection:
-            self._counts.written += await tables.write(connection, batch, _now())
+            written = await tables.write(connection, batch, _now())
+        self._counts.written += written
+        self._at_once = min(2 * self._at_once, _BATCH_LINES)
 
     def _refuse(self, entry: list[Any], error: Exception) -> None:
         """Give up something that no database will take."""

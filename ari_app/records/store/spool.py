@@ -155,8 +155,8 @@ class Segment:
         """Whether the database has all of it."""
         return self.read_to >= self.size
 
-    def read(self, max_bytes: int) -> tuple[list[bytes], int]:
-        """Return whole lines from `read_to` on, and where they end.
+    def read(self, max_bytes: int, max_lines: int) -> tuple[list[bytes], int]:
+        """Return whole lines from `read_to` on, at least one, and where they end.
 
         Raises:
             OSError: The file cannot be read.
@@ -170,7 +170,11 @@ class Segment:
         end = data.rfind(b"\n") + 1
         if not end:
             return [], size  # the last line of a process that was killed
-        return data[: end - 1].split(b"\n"), self.read_to + end
+        lines = data[: end - 1].split(b"\n")
+        if len(lines) > max_lines:
+            lines = lines[:max_lines]
+            end = sum(map(len, lines)) + len(lines)
+        return lines, self.read_to + end
 
 
 class _File:
@@ -274,6 +278,12 @@ class Spool:
         """Go on in a new file, so that the one so far can be removed."""
         self._queue.put(_Order.SEAL)
 
+    def flushed(self) -> threading.Event:
+        """Return what is set when the disk, or the memory, has all that was given so far."""
+        event = threading.Event()
+        self._queue.put(event)
+        return event
+
     def close(self, seconds: float) -> bool:
         """Write all that was given, for so long at most; whether that was enough."""
         self._queue.put(_Order.CLOSE)
@@ -300,12 +310,16 @@ class Spool:
     def _run(self) -> None:
         while True:
             orders: set[object] = set()
+            flushed: list[threading.Event] = []
             lines = []
             for each in self._some():
-                if isinstance(each, tuple):
-                    lines.append(self._line(*each))
-                else:
-                    orders.add(each)
+                match each:
+                    case (kind, parts):
+                        lines.append(self._line(kind, parts))
+                    case threading.Event():
+                        flushed.append(each)
+                    case _:
+                        orders.add(each)
             if lines:
                 self._write(lines)
                 self._wake()
@@ -314,6 +328,8 @@ class Spool:
             if orders:
                 self._seal()
                 self._wake()
+            for event in flushed:
+                event.set()
             if _Order.CLOSE in orders:
                 return
 

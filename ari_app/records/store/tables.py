@@ -5,10 +5,10 @@ Each function works in a transaction of its caller's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
 import sqlalchemy as sa
@@ -30,6 +30,8 @@ _MAX_WORDS_BYTES: Final = 400_000
 _LATE: Final = timedelta(days=7)
 """For so long something is kept that was told of a call which has not come."""
 _ASKED_AT_ONCE: Final = 500
+
+T = TypeVar("T")
 
 SESSION: Final = "session"
 CONVERSATION: Final = "conversation"
@@ -98,23 +100,25 @@ def conversation_ids(document: Mapping[str, Any]) -> list[str]:
 
 
 async def write(connection: AsyncConnection, batch: Batch, now: datetime) -> int:
-    """Write a batch: how many calls are new."""
+    """Write a batch, in about as many statements whatever is in it: how many calls are new."""
     wanted = batch.lost | batch.documents
     keys = {*wanted, *(amendment.key for amendment in batch.amendments.values())}
     for document in wanted.values():
         keys.update(conversation_ids(document))
     gone = await _among(connection, deleted_calls.c.key, keys)
     known = await _among(connection, calls.c.session_id, wanted)
-    ids: dict[str, int] = {}
-    for session_id, document in wanted.items():
-        if session_id in gone or (session_id not in batch.documents and session_id in known):
-            continue
-        ids[session_id] = await _keep(connection, document, now)
+    documents = {
+        session_id: document
+        for session_id, document in wanted.items()
+        if session_id not in gone and (session_id in batch.documents or session_id not in known)
+    }
+    ids = await _keep(connection, documents, known, now)
+    parts: _Parts = {}
     if ids:
-        await _join_early(connection, {each: wanted[each] for each in ids}, ids)
-    for amendment in batch.amendments.values():
-        if amendment.key not in gone:
-            await _amend(connection, amendment, now)
+        await _take_early(connection, documents, ids, parts)
+    told = [each for each in batch.amendments.values() if each.key not in gone]
+    await _amend(connection, told, parts, now)
+    await _add_parts(connection, parts)
     return len(ids.keys() - known)
 
 
@@ -127,7 +131,7 @@ async def _among(
     return found
 
 
-def _chunks(values: Sequence[str]) -> Iterable[Sequence[str]]:
+def _chunks(values: Sequence[T]) -> Iterable[Sequence[T]]:
     return (values[n : n + _ASKED_AT_ONCE] for n in range(0, len(values), _ASKED_AT_ONCE))
 
 
@@ -136,23 +140,43 @@ def _insert(connection: AsyncConnection, table: sa.Table) -> Any:
     return dialect.insert(table)
 
 
-async def _keep(connection: AsyncConnection, document: Mapping[str, Any], now: datetime) -> int:
-    row = columns_of(document, now)
-    insert = _insert(connection, calls).values(row)
-    update = {name: insert.excluded[name] for name in row if name != "session_id"}
+_Parts = dict[int, dict[str, Any]]
+"""What is to be added to calls, by row and name."""
+
+
+async def _keep(
+    connection: AsyncConnection,
+    documents: Mapping[str, Mapping[str, Any]],
+    known: Collection[str],
+    now: datetime,
+) -> dict[str, int]:
+    """Insert or replace calls; their rows, by session."""
+    if not documents:
+        return {}
+    rows = [columns_of(document, now) for document in documents.values()]
+    insert = _insert(connection, calls)
+    update = {name: insert.excluded[name] for name in rows[0] if name != "session_id"}
     statement = insert.on_conflict_do_update(index_elements=["session_id"], set_=update)
-    number = int((await connection.execute(statement.returning(calls.c.id))).scalar_one())
-    await connection.execute(sa.delete(conversations).where(conversations.c.call_id == number))
-    named = [{"conversation_id": each, "call_id": number} for each in conversation_ids(document)]
+    found = await connection.execute(statement.returning(calls.c.session_id, calls.c.id), rows)
+    ids = {row.session_id: row.id for row in found}
+    replaced = [ids[session_id] for session_id in ids if session_id in known]
+    for some in _chunks(replaced):
+        await connection.execute(sa.delete(conversations).where(conversations.c.call_id.in_(some)))
+    named = [
+        {"conversation_id": each, "call_id": ids[session_id]}
+        for session_id, document in documents.items()
+        for each in conversation_ids(document)
+    ]
     if named:
         await connection.execute(sa.insert(conversations), named)
-    return number
+    return ids
 
 
-async def _join_early(
+async def _take_early(
     connection: AsyncConnection,
     documents: Mapping[str, Mapping[str, Any]],
     ids: Mapping[str, int],
+    parts: _Parts,
 ) -> None:
     """Give calls that have come now what was told of them before."""
     owners: dict[str, int] = {}
@@ -163,40 +187,58 @@ async def _join_early(
         early = sa.select(early_parts).where(early_parts.c.key.in_(some)).order_by(early_parts.c.at)
         found = (await connection.execute(early)).all()
         for row in found:
-            await _add_part(connection, owners[row.key], row.part, row.value)
+            parts.setdefault(owners[row.key], {})[row.part] = row.value
         if found:
             await connection.execute(sa.delete(early_parts).where(early_parts.c.key.in_(some)))
 
 
-async def _amend(connection: AsyncConnection, amendment: Amendment, now: datetime) -> None:
-    if amendment.of == SESSION:
-        owner = sa.select(calls.c.id).where(calls.c.session_id == amendment.key)
-    else:
-        owner = (
-            sa.select(conversations.c.call_id)
-            .where(conversations.c.conversation_id == amendment.key)
-            .order_by(conversations.c.call_id.desc())
-            .limit(1)
+async def _amend(
+    connection: AsyncConnection, told: Sequence[Amendment], parts: _Parts, now: datetime
+) -> None:
+    """Give what is told to the calls that are there; the rest waits for them."""
+    owners: dict[tuple[str, str], int] = {}
+    for some in _chunks(list({each.key for each in told if each.of == SESSION})):
+        of_sessions = sa.select(calls.c.session_id, calls.c.id).where(calls.c.session_id.in_(some))
+        for key, number in await connection.execute(of_sessions):
+            owners[SESSION, key] = number
+    for some in _chunks(list({each.key for each in told if each.of == CONVERSATION})):
+        of_conversations = (
+            sa.select(conversations.c.conversation_id, conversations.c.call_id)
+            .where(conversations.c.conversation_id.in_(some))
+            .order_by(conversations.c.call_id)
         )
-    number = (await connection.execute(owner)).scalar()
-    if number is not None:
-        await _add_part(connection, number, amendment.part, amendment.value)
-        return
-    insert = _insert(connection, early_parts).values(
-        of=amendment.of, key=amendment.key, part=amendment.part, value=amendment.value, at=now
-    )
-    await connection.execute(
-        insert.on_conflict_do_update(
-            index_elements=["of", "key", "part"],
-            set_={"value": insert.excluded.value, "at": insert.excluded.at},
+        for key, number in await connection.execute(of_conversations):
+            owners[CONVERSATION, key] = number
+    early = []
+    for each in told:
+        owner = owners.get((each.of, each.key))
+        if owner is not None:
+            parts.setdefault(owner, {})[each.part] = each.value
+        else:
+            row = {"of": each.of, "key": each.key, "part": each.part, "value": each.value}
+            early.append(row | {"at": now})
+    if early:
+        insert = _insert(connection, early_parts)
+        await connection.execute(
+            insert.on_conflict_do_update(
+                index_elements=["of", "key", "part"],
+                set_={"value": insert.excluded.value, "at": insert.excluded.at},
+            ),
+            early,
         )
-    )
 
 
-async def _add_part(connection: AsyncConnection, number: int, part: str, value: Any) -> None:
-    before = await connection.scalar(sa.select(calls.c.parts).where(calls.c.id == number))
-    parts = {**(before or {}), part: value}
-    await connection.execute(sa.update(calls).where(calls.c.id == number).values(parts=parts))
+async def _add_parts(connection: AsyncConnection, parts: _Parts) -> None:
+    updates = []
+    for some in _chunks(list(parts)):
+        before = sa.select(calls.c.id, calls.c.parts).where(calls.c.id.in_(some))
+        updates += [
+            {"number": row.id, "changed": {**(row.parts or {}), **parts[row.id]}}
+            for row in await connection.execute(before)
+        ]
+    if updates:
+        update = sa.update(calls).where(calls.c.id == sa.bindparam("number"))
+        await connection.execute(update.values(parts=sa.bindparam("changed")), updates)
 
 
 # --- reading

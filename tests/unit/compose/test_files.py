@@ -60,7 +60,7 @@ def test_without_a_profile_it_is_the_lab() -> None:
 def test_production_has_nothing_of_the_lab() -> None:
     [production] = PRODUCTION["services"].values()
     assert "depends_on" not in production
-    assert production["volumes"] == ["recordings:/recordings"]
+    assert production["volumes"] == ["recordings:/recordings", "calls:/calls"]
     assert production["image"] == SERVICES["ari-app"]["image"]
     assert production["build"] == SERVICES["ari-app"]["build"]
     assert production["mem_limit"]
@@ -97,7 +97,7 @@ def test_only_setup_writes_secrets_and_nobody_else_sees_all_of_them() -> None:
         kept = [
             volume
             for volume in service.get("volumes", [])
-            if volume.split(":")[0] in {*COMPOSE["volumes"]} - {"asterisk", "heard"}
+            if volume.split(":")[0] in {*COMPOSE["volumes"]} - {"asterisk", "heard", "lab-calls"}
         ]
         if name == "setup":
             assert len(kept) == 6

@@ -1,0 +1,343 @@
+"""A database that is away, locked, full, slow, read-only or another's: no call is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ari_app.errors import ConfigError
+from ari_app.records.store import CallFilter, CallLog, CallLogUnavailable, tables
+from ari_app.records.store import database as database_module
+from ari_app.records.store import keeper as keeper_module
+from tests.unit.records.store.documents import call, turns
+from tests.unit.records.store.postgres import Cluster
+from tests.unit.records.store.test_log import ids, kept, upgraded
+from tests.waiting import until
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeper_module, "_FIRST_PAUSE", 0.02)
+    monkeypatch.setattr(keeper_module, "_LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(keeper_module, "_LOOK_AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(keeper_module, "_QUIET_SECONDS", 0.05)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "calls.db"
+
+
+def log_of(file: Path) -> CallLog:
+    return CallLog(f"sqlite+aiosqlite:///{file}")
+
+
+def pragmas(monkeypatch: pytest.MonkeyPatch, *more: str) -> None:
+    monkeypatch.setattr(
+        database_module, "_PRAGMAS", (*database_module._PRAGMAS, "busy_timeout=50", *more)
+    )
+
+
+async def comes_back(log: CallLog, sentence: str, mend: Callable[[], Any]) -> None:
+    """A call that ends during a fault is told of, and there when the fault is over."""
+    log.keep(call("during"))
+    await until(lambda: log.warnings())
+    assert sentence in log.warnings()[0]
+    await until(lambda: "The journal keeps 1 entries meanwhile." in log.warnings()[0])
+    assert log.problems() == []
+    mend()
+    await until(lambda: not log.counts.backlog and not log.warnings())
+    assert "during" in await ids(log)
+
+
+async def test_locked(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pragmas(monkeypatch)
+    async with log_of(file) as log:
+        await kept(log, call("before"))
+        other = sqlite3.connect(file, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        await comes_back(log, "is held locked by another program", lambda: other.execute("COMMIT"))
+        other.close()
+
+
+@pytest.mark.parametrize(
+    ("pragma", "sentence"),
+    [("query_only=ON", "is read-only"), ("max_page_count=1", "cannot grow: the disk is full")],
+)
+async def test_read_only_and_full(
+    file: Path, monkeypatch: pytest.MonkeyPatch, pragma: str, sentence: str
+) -> None:
+    async with log_of(file) as log:
+        await kept(log, call("before"))
+    with monkeypatch.context() as changed:
+        pragmas(changed, pragma)
+        log = log_of(file)
+        await log.__aenter__()
+        for n in range(50):  # more than the free pages hold
+            log.keep(call(f"long{n}", turns=turns(*(f"{n} {m}" for m in range(100)))))
+        await until(lambda: log.warnings())
+        assert sentence in log.warnings()[0]
+        assert await log.find("before") is not None
+        await log.close()
+    async with log_of(file) as log:
+        await until(lambda: not log.counts.backlog and log.counts.written)
+        assert len(await ids(log)) == 51
+
+
+@pytest.fixture
+def letter(file: Path) -> Path:
+    file.write_bytes(b"This is a letter to the tax office. " * 100)
+    return file
+
+
+async def test_no_database_at_all(letter: Path) -> None:
+    file = letter
+    async with log_of(file) as log:
+        assert "is no SQLite database" in str(await log.looked())
+        with pytest.raises(CallLogUnavailable, match="is no SQLite database"):
+            await log.find("s1")
+        await comes_back(log, "is no SQLite database", file.unlink)
+
+
+async def test_the_folder_is_made_and_a_name_that_is_a_folder_is_told(tmp_path: Path) -> None:
+    async with log_of(tmp_path / "a" / "b" / "calls.db") as log:
+        assert await log.looked() is None
+    (tmp_path / "folder").mkdir()
+    async with log_of(tmp_path / "folder") as log:
+        assert "cannot be opened" in str(await log.looked())
+
+
+async def test_of_another_version(url: str, tmp_path: Path, postgres: Cluster) -> None:
+    def revision(name: str) -> None:
+        statement = f"UPDATE alembic_version SET version_num = '{name}'"
+        if url.startswith("sqlite"):
+            with contextlib.closing(sqlite3.connect(tmp_path / "calls.db")) as connection:
+                connection.execute(statement)
+                connection.commit()
+        else:
+            postgres.sql(statement, url.partition("@/")[2].partition("?")[0])
+
+    await upgraded(url)
+    revision("9999")
+    async with CallLog(url, journal=tmp_path / "journal") as log:
+        error = await log.looked()
+        assert isinstance(error, ConfigError)
+        assert "is of a newer ari-app" in str(error)
+        await comes_back(log, "is of a newer ari-app", lambda: revision("0001"))
+
+
+async def test_tables_are_made_by_hand_in_postgresql(postgres: Cluster, tmp_path: Path) -> None:
+    url = postgres.new_database()
+    async with CallLog(url, journal=tmp_path / "journal") as log:
+        error = await log.looked()
+        assert isinstance(error, ConfigError)
+        assert "Run `ari-app db upgrade` once" in str(error)
+        log.keep(call())
+        await upgraded(url)
+        await until(lambda: log.counts.written)
+
+
+async def test_postgresql_goes_and_comes_back(postgres: Cluster, tmp_path: Path) -> None:
+    url = await upgraded(postgres.new_database())
+    try:
+        async with CallLog(url, journal=tmp_path / "journal") as log:
+            await kept(log, call("before"))
+            postgres.stop()
+            with pytest.raises(CallLogUnavailable, match="cannot be reached"):
+                for _ in range(3):  # a connection of the pool may end in its own way
+                    with contextlib.suppress(CallLogUnavailable):
+                        await log.find("before")
+                await log.find("before")
+            await comes_back(log, "cannot be reached", postgres.start)
+    finally:
+        with contextlib.suppress(Exception):
+            postgres.start()
+
+
+async def test_postgresql_that_is_read_only_or_not_ours(postgres: Cluster, tmp_path: Path) -> None:
+    url = await upgraded(postgres.new_database())
+    name = url.partition("@/")[2].partition("?")[0]
+    postgres.sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    async with CallLog(url, journal=tmp_path / "journal") as log:
+        log.keep(call("during"))
+        await until(lambda: log.warnings())
+        assert "is read-only, as a standby is" in log.warnings()[0]
+    for wrong, sentence in (
+        (url.replace(name, "nowhere"), "has no such database"),
+        ("postgresql://u:p@127.0.0.1:1/calls", "cannot be reached"),
+    ):
+        async with CallLog(wrong, journal=tmp_path / "other") as log:
+            assert sentence in str(await log.looked())
+
+
+async def test_a_slow_database_holds_up_nobody(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, batches = tables.write, []
+
+    async def slow_write(connection: Any, batch: tables.Batch, now: Any) -> int:
+        batches.append(len(batch.documents))
+        await asyncio.sleep(0.3)
+        return await write(connection, batch, now)
+
+    monkeypatch.setattr(tables, "write", slow_write)
+    async with CallLog(await upgraded(url), journal=tmp_path / "journal") as log:
+        assert await log.looked() is None
+        for n in range(300):
+            log.keep(call(f"s{n}", n))
+        await log.settle()
+        assert len(await ids(log)) == 300
+    assert len(batches) < 10
+
+
+async def test_what_does_not_get_through_in_time_goes_in_smaller_steps(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = tables.write
+
+    async def write_slowly(connection: Any, batch: tables.Batch, now: Any) -> int:
+        await asyncio.sleep(0.03 * len(batch.documents))
+        return await write(connection, batch, now)
+
+    monkeypatch.setattr(tables, "write", write_slowly)
+    monkeypatch.setattr(keeper_module, "_WRITE_SECONDS", 0.4)
+    async with log_of(file) as log:
+        for n in range(60):
+            log.keep(call(f"s{n}", n))
+        await until(lambda: any("does not answer in time" in each for each in log.warnings()))
+        await until(lambda: not log.counts.backlog, timeout=30)
+        assert len(await ids(log)) == 60
+
+
+async def test_what_a_database_refuses_does_not_hold_up_the_rest(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns_of = tables.columns_of
+
+    def refused(document: Any, now: Any) -> Any:
+        columns = columns_of(document, now)
+        return columns | {"numbers": None} if document["session_id"] == "s7" else columns
+
+    monkeypatch.setattr(tables, "columns_of", refused)
+    async with CallLog(await upgraded(url), journal=tmp_path / "journal") as log:
+        for n in range(20):
+            log.keep(call(f"s{n}", n))
+        await log.settle()
+        assert await ids(log) == [f"s{n}" for n in reversed(range(20)) if n != 7]
+        assert (log.counts.lost, log.counts.backlog) == (1, 0)
+        assert log.problems() == ["The call log has lost calls, 1 so far."]
+
+
+async def test_one_that_ends_while_the_database_is_away_leaves_it_to_the_next(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await upgraded(url)
+    with monkeypatch.context() as changed:
+
+        async def away(*_: object) -> int:
+            raise ConnectionRefusedError
+
+        changed.setattr(tables, "write", away)
+        async with CallLog(url, journal=tmp_path / "journal") as log:
+            log.began(call("running"))
+            log.keep(call("ended"))
+            log.amend("ended", "recordings", [])
+    async with CallLog(url, journal=tmp_path / "journal") as log:
+        await until(lambda: log.counts.written == 2)
+        assert (await log.find("ended") or {})["recordings"] == []
+        lost = await log.find("running") or {}
+        assert (lost["status"], lost["reason"]) == ("FAILED", "worker_lost")
+        assert lost["ended_at"] >= lost["started_at"]
+        await until(lambda: not list((tmp_path / "journal").iterdir()))
+
+
+async def test_two_at_one_database_and_each_others_journals(url: str, tmp_path: Path) -> None:
+    await upgraded(url)
+    async with (
+        CallLog(url, journal=tmp_path / "journal") as one,
+        CallLog(url, journal=tmp_path / "journal") as two,
+    ):
+        one.began(call("running"))
+        for n in range(50):
+            one.keep(call(f"one{n}"))
+            two.keep(call(f"two{n}"))
+        await one.settle()
+        await two.settle()
+        assert len(await ids(one)) == 100, "what runs in the other process has not ended"
+        one.keep(call("running"))
+        await one.settle()
+        assert (await two.find("running") or {})["status"] == "COMPLETED"
+
+
+async def test_the_journal_is_empty_when_the_database_has_all(file: Path) -> None:
+    async with log_of(file) as log:
+        for n in range(10):
+            log.keep(call(f"s{n}", turns=turns("confidential")))
+        log.began(call("running"))
+        own = log._spool.own
+
+        def journal() -> bytes:
+            return b"".join(path.read_bytes() for path in own.glob("*.calls"))
+
+        await until(lambda: journal() and b"confidential" not in journal())
+        assert b"running" in journal()
+        log.keep(call("running"))
+        await until(lambda: not list(own.glob("*.calls")))
+        assert log.counts.written == 11
+
+
+async def test_nothing_of_a_deleted_call_is_left_in_the_files(file: Path) -> None:
+    async with log_of(file) as log:
+        await kept(log, *(call(f"s{n}", turns=turns(f"ordinary words {n}")) for n in range(30)))
+        await kept(log, call("secret", turns=turns("xylophonequartz zebrafishjungle")))
+        log.amend("secret", "agent_report", {"text": "amendmentwithwords"})
+        await log.settle()
+        assert await log.delete("secret")
+        await until(lambda: not list(log._spool.own.glob("*.calls")))
+        left = b"".join(path.read_bytes() for path in file.parent.rglob("*") if path.is_file())
+        for word in (b"xylophone", b"zebrafish", b"amendmentwith"):
+            assert word not in left
+        assert b"ordinary words 7" in left
+        assert await ids(log, CallFilter(text="ordinary 7")) == ["s7"]
+
+
+async def test_old_calls_are_forgotten_in_steps(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    async def forget(session_id: str, _: object) -> None:
+        if session_id == "s3":
+            raise PermissionError
+        told.append(session_id)
+
+    await upgraded(url)
+    log = CallLog(url, journal=tmp_path / "journal", keep_days=30, on_delete=[forget])
+    async with log:
+        await kept(
+            log,
+            *(
+                call(f"s{n}", n, started_at=f"2020-01-01T00:00:{n % 60:02}Z", ended_at=None)
+                for n in range(120)
+            ),
+        )
+        long = "2020-01-01T00:00:00Z"
+        await kept(log, call("new", started_at="2099-01-01T00:00:00Z", ended_at=None))
+        await kept(log, call("lasted", started_at=long, ended_at="2099-01-01T00:00:00Z"))
+        assert await log.forget_old() == 119
+        assert len(told) == 119
+        assert sorted(await ids(log)) == ["lasted", "new", "s3"]
+        # The next time it is tried again, unless the clock has jumped.
+        log.on_delete.clear()
+        jumped = time.time() + 100_000
+        with monkeypatch.context() as changed:
+            changed.setattr(time, "time", lambda: jumped)
+            assert await log.forget_old() == 0
+            assert await log.forget_old() == 1

@@ -28,13 +28,23 @@ def agent(
         str | None,
         typer.Option(envvar="PRACTICE_AGENT_KEY", help="The key it demands; any when empty."),
     ] = None,
+    post_call_url: Annotated[
+        str | None, typer.Option(help="Where it sends a post-call webhook, as ElevenLabs does.")
+    ] = None,
+    post_call_secret: Annotated[
+        str, typer.Option(envvar="ELEVENLABS_WEBHOOK_SECRET", help="What signs that webhook.")
+    ] = "",
+    opentelemetry: Annotated[
+        bool, typer.Option(help="Send it in the form of OpenTelemetry.")
+    ] = False,
 ) -> None:
     """Run the practice agent alone: an ElevenLabs-compatible server that needs no account."""
     from ari_app.process.logs import set_up_logging
-    from lab.practice_agent.command import run_practice_agent
+    from lab.practice_agent.command import PostCall, run_practice_agent
 
     set_up_logging("WARNING")
-    uvloop.run(run_practice_agent(bind, dialogue, key, Console()))
+    post_call = PostCall(post_call_url, post_call_secret, opentelemetry=opentelemetry)
+    uvloop.run(run_practice_agent(bind, dialogue, key, Console(), post_call))
 
 
 def demo(

@@ -10,6 +10,7 @@ check` runs all of them (`check_all`). One module for each subject:
 * `asking`: what a channel tells: the way back to us, clock, dialplan.
 * `dialer`: the address for a dialer of one's own.
 * `microphone`: this machine's sound devices, where they are the way in.
+* `webhooks`: whoever is told of calls, and the agent's reports.
 * `conf`: Asterisk's own files, on its own machine.
 
 A way in that is no Asterisk gets a part of its own in `all`.

@@ -26,6 +26,7 @@ from ari_app.checks.finding import (
 )
 from ari_app.checks.here import check_here, check_settings
 from ari_app.checks.microphone import check_microphone
+from ari_app.checks.webhooks import check_webhooks
 from ari_app.clients import agent_client, ari_client
 from ari_app.errors import ConfigError
 from ari_app.line.asterisk.ari.errors import AriError
@@ -52,6 +53,8 @@ async def check_all(settings: Settings, conf: Path | None = None) -> AsyncIterat
         yield finding
     if all(finding.verdict is not Verdict.FAILED for finding in findings):
         for finding in [*await check_here(settings), *await check_call_log(settings)]:
+            yield finding
+        for finding in await check_webhooks(settings):
             yield finding
         try:
             async with agent_client(settings) as agents:

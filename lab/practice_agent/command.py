@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -22,8 +23,21 @@ from lab.practice_agent.server import PracticeAgent, serve
 _STYLES = {"agent": "cyan", "caller": "green", "note": "dim"}
 
 
+@dataclass(frozen=True, slots=True)
+class PostCall:
+    """Where the post-call webhook goes; without a URL there is none."""
+
+    url: str | None = None
+    secret: str = ""
+    opentelemetry: bool = False
+
+
 async def run_practice_agent(
-    bind: str, dialogue: Path | None, key: str | None, console: Console
+    bind: str,
+    dialogue: Path | None,
+    key: str | None,
+    console: Console,
+    post_call: PostCall = PostCall(),
 ) -> None:
     """Serve until SIGINT or SIGTERM.
 
@@ -40,8 +54,20 @@ async def run_practice_agent(
         book = AgentBook.built_in() if dialogue is None else AgentBook.from_file(dialogue)
     except PracticeAgentError as error:
         raise ConfigError(f"The practice agent cannot start: {error}") from None
+    if post_call.url is not None and not post_call.secret:
+        raise ConfigError(
+            "The practice agent cannot start: --post-call-url needs --post-call-secret, or "
+            "ELEVENLABS_WEBHOOK_SECRET."
+        )
     config = PracticeConfig(
-        host=host, port=port, api_key=SecretStr(key) if key else None, book=book
+        host=host,
+        port=port,
+        api_key=SecretStr(key) if key else None,
+        book=book,
+        post_call_url=post_call.url,
+        # Where several are taken, any of them will do.
+        post_call_secret=SecretStr(post_call.secret.split(",")[0].strip()),
+        post_call_form="opentelemetry" if post_call.opentelemetry else "json",
     )
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()

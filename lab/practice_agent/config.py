@@ -26,3 +26,7 @@ class PracticeConfig(Model):
     keep_conversations: int = Field(default=1000, ge=1)
     signed_url_seconds: float = Field(default=900.0, gt=0)
     """A signed URL is good for 15 minutes (ElevenLabs, *Authentication*)."""
+    post_call_url: str | None = None
+    """Where the post-call webhook goes; None: nowhere."""
+    post_call_secret: SecretStr = SecretStr("")
+    post_call_form: Literal["json", "opentelemetry"] = "json"

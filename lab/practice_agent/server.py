@@ -20,6 +20,7 @@ import structlog
 from aiohttp import WSCloseCode, web
 from pydantic import ValidationError
 
+from lab.practice_agent import post_call
 from lab.practice_agent.config import PracticeConfig
 from lab.practice_agent.connection import Connection
 from lab.practice_agent.profile import AgentProfile, Faults
@@ -69,6 +70,7 @@ class PracticeAgent:
         self._signatures = Signatures(self.config.signed_url_seconds)
         self._sockets: set[Socket[Literal[False]]] = set()
         self._changed = asyncio.Condition()
+        self._telling: set[asyncio.Task[int | None]] = set()
         self._runner: web.AppRunner | None = None
         self._port = 0
 
@@ -86,6 +88,7 @@ class PracticeAgent:
         # The second spelling is the older one of the same call.
         app.router.add_get(f"{CONVERSATION_PATH}/get-signed-url", self._sign_url)
         app.router.add_get(f"{CONVERSATION_PATH}/get_signed_url", self._sign_url)
+        app.router.add_get(f"{CONVERSATION_PATH}s/{{conversation_id}}", self._describe)
         app.router.add_get("/practice/conversations", self._list_conversations)
         app.router.add_put("/practice/agents/{agent_id}", self._put_agent)
         app.on_shutdown.append(self._close_sockets)
@@ -108,6 +111,7 @@ class PracticeAgent:
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
+            await asyncio.gather(*self._telling, return_exceptions=True)
             logger.info("practice agent stopped", conversations=len(self.conversations))
 
     @property
@@ -230,7 +234,29 @@ class PracticeAgent:
                 heard_s=round(record.user_audio_seconds, 1),
                 spoken_s=round(record.agent_audio_seconds, 1),
             )
+            self._tell_afterwards(record)
             await self._tell_change()
+
+    def _tell_afterwards(self, record: ConversationRecord) -> None:
+        """Send the post-call webhook."""
+        config = self.config
+        if config.post_call_url is None:
+            return
+        data = post_call.conversation(record, time.monotonic())
+        body = post_call.event(data, config.post_call_form, int(time.time()))
+        secret = config.post_call_secret.get_secret_value()
+        task = asyncio.create_task(post_call.send(config.post_call_url, secret, body))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _describe(self, request: web.Request) -> web.Response:
+        self._demand_key(request)
+        wanted = request.match_info["conversation_id"]
+        found = [each for each in self.conversations if each.conversation_id == wanted]
+        if not found:
+            _refuse(404, "document_not_found", "There is no such conversation.")
+        described = post_call.conversation(found[0], time.monotonic())
+        return web.Response(body=orjson.dumps(described), content_type="application/json")
 
     def _admit(
         self, request: web.Request, agent_id: str, profile: AgentProfile

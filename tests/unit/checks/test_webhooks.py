@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from ari_app.checks.finding import Finding, Verdict
+from ari_app.checks.webhooks import check_reports, check_webhooks, judge_answer
+from tests.unit.settings_maker import Make, settings_maker
+from tests.web import serving
+
+LONG = 32 * "x"
+
+
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Make:
+    return settings_maker(
+        monkeypatch, tmp_path, webhook_secret=LONG, database_url="sqlite+aiosqlite:///calls.db"
+    )
+
+
+def said(findings: list[Finding]) -> list[tuple[Verdict, str]]:
+    return [(finding.verdict, finding.detail) for finding in findings]
+
+
+async def test_receivers_that_answer_are_told_nothing(make: Make) -> None:
+    methods = []
+
+    async def answer(request: web.Request) -> web.Response:
+        methods.append(request.method)
+        return web.Response(status=404)
+
+    app = web.Application()
+    app.router.add_route("*", "/hook", answer)
+    async with serving(app) as url:
+        (finding,) = await check_webhooks(make(webhook_url=f"{url}/hook"))
+    assert finding.verdict is Verdict.OK
+    assert "/hook" not in finding.detail, "the path may be a secret"
+    assert methods == ["HEAD"]
+
+
+async def test_receivers_that_do_not_are_named(make: Make) -> None:
+    findings = await check_webhooks(make(webhook_url="http://127.0.0.1:1/a,http://127.0.0.1:1/b"))
+    assert [verdict for verdict, _ in said(findings)] == 2 * [Verdict.WARNING]
+    assert "http://127.0.0.1:1 cannot be reached: connection refused" in findings[0].detail
+
+
+async def test_a_short_secret_is_no_secret(make: Make) -> None:
+    settings = make(webhook_url="http://127.0.0.1:1/", webhook_secret=f"{LONG},short")
+    assert "WEBHOOK_SECRET has 5 characters" in (await check_webhooks(settings))[0].detail
+
+
+async def test_nobody_to_tell_is_nothing_to_say(make: Make) -> None:
+    assert await check_webhooks(make()) == []
+
+
+@pytest.mark.parametrize(
+    ("ahead", "words"), [(0, None), (59, None), (-3600, "3600 s ahead of"), (90, "90 s behind")]
+)
+def test_clocks_are_compared(ahead: float, words: str | None) -> None:
+    now = 1_700_000_000
+    finding = judge_answer("https://crm.example.com/x", formatdate(now + ahead, usegmt=True), now)
+    assert finding.verdict is (Verdict.OK if words is None else Verdict.WARNING)
+    assert (words or "answers") in finding.detail
+    assert judge_answer("https://crm.example.com/x", "yesterday", now).verdict is Verdict.OK
+
+
+def test_reports_need_a_place_and_a_key(make: Make) -> None:
+    assert check_reports(make()) == []
+    nowhere = check_reports(make(elevenlabs_webhook_secret=LONG, database_url=""))
+    assert "DATABASE_URL is empty" in nowhere[0].detail
+    keyless = check_reports(make(elevenlabs_fetch_reports=True))
+    assert "ELEVENLABS_API_KEY is not" in keyless[0].detail
+    good = check_reports(
+        make(elevenlabs_webhook_secret=LONG, api_public_url="https://calls.example.com")
+    )
+    assert said(good) == [
+        (Verdict.NOTE, "ElevenLabs has to reach https://calls.example.com/webhook/elevenlabs")
+    ]

@@ -1,0 +1,180 @@
+"""The agent service's webhook, over HTTP, as it comes in from anybody."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import orjson
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from ari_app.control.http import agent_webhook
+from ari_app.control.http.access import Keys
+from ari_app.control.http.agent_webhook import PATH, AgentWebhook
+from ari_app.control.http.handlers import build_web_app
+from ari_app.records.agent_report import Report
+from lab.practice_agent.post_call import sign
+from tests.unit.control.http.conftest import KEY
+from tests.unit.control.http.fake_service import FakeService, Http
+from tests.unit.records.test_agent_report import told
+
+NOW = 1_700_000_000
+SECRET, OTHER = "wsec_one", "wsec_two"
+
+
+class Door:
+    """The webhook's place, and what it has let in."""
+
+    def __init__(self) -> None:
+        self.kept: list[Report] = []
+        self.counted: Counter[str] = Counter()
+        self.webhook = AgentWebhook(
+            [OTHER.encode(), SECRET.encode()],
+            self.kept.append,
+            lambda result: self.counted.update([result]),
+            now=lambda: NOW,
+        )
+
+
+@pytest.fixture
+def door() -> Door:
+    return Door()
+
+
+@pytest.fixture
+async def http(service: FakeService, door: Door) -> AsyncIterator[Http]:
+    app = build_web_app(service, keys=Keys.of(KEY), routes=door.webhook.routes)
+    async with TestClient(TestServer(app)) as client:
+        yield client
+
+
+async def post(
+    http: Http, body: bytes, header: str | None = None, **headers: str
+) -> tuple[int, dict[str, object]]:
+    header = sign(SECRET, body, NOW) if header is None else header
+    async with http.post(
+        PATH, data=body, headers={"ElevenLabs-Signature": header, **headers}
+    ) as answer:
+        found: dict[str, object] = await answer.json(content_type=None)
+        return answer.status, found
+
+
+BODY = orjson.dumps(told())
+
+
+async def test_what_is_signed_is_kept_without_an_api_key(http: Http, door: Door) -> None:
+    assert await post(http, BODY) == (200, {"status": "kept"})
+    assert await post(http, BODY, sign(OTHER, BODY, NOW)) == (200, {"status": "kept"})
+    first, again = door.kept
+    assert first == again, "told twice, it is the same"
+    assert first.value["transcript_summary"] == "They booked a table."
+    assert door.counted == {"kept": 2}
+
+
+async def test_any_of_several_signatures_will_do(http: Http) -> None:
+    good = sign(SECRET, BODY, NOW)
+    for header in (
+        f"t={NOW},v0={64 * '0'},{good.partition(',')[2]}",
+        f"{good},v0={64 * 'f'}",
+        f"{good},v1=new",
+    ):
+        assert (await post(http, BODY, header))[0] == 200
+
+
+async def test_clocks_may_differ(http: Http, door: Door) -> None:
+    for t, wanted in ((NOW - 1799, 200), (NOW + 299, 200), (NOW - 1801, 400), (NOW + 301, 400)):
+        assert (await post(http, BODY, sign(SECRET, BODY, t)))[0] == wanted
+    assert door.counted == {"kept": 2, "too_old": 1, "from_the_future": 1}
+
+
+async def test_everything_wrong_is_refused_in_the_same_words(http: Http, door: Door) -> None:
+    not_json, nothing = b"{", orjson.dumps(told(data={}))
+    tries = [
+        (BODY, "", {}, "no_signature"),
+        (BODY, "t=1", {}, "malformed_signature"),
+        (BODY, sign("guessed", BODY, NOW), {}, "wrong_signature"),
+        (BODY + b" ", sign(SECRET, BODY, NOW), {}, "wrong_signature"),
+        (BODY, sign(SECRET, BODY, NOW - 9999), {}, "too_old"),
+        (BODY, None, {"Content-Encoding": "gzip"}, "compressed"),
+        (not_json, None, {}, "malformed"),
+        (nothing, None, {}, "malformed"),
+        (b"", None, {}, "malformed"),
+    ]
+    answers = []
+    for body, header, headers, reason in tries:
+        before = door.counted[reason]
+        status, answer = await post(http, body, header, **headers)
+        assert door.counted[reason] == before + 1, reason
+        del answer["request_id"]
+        answers.append((status, answer))
+    assert all(answer == answers[0] for answer in answers)
+    assert answers[0][0] == 400
+    assert door.kept == []
+
+
+async def test_sound_is_taken_and_not_kept(http: Http, door: Door) -> None:
+    data = {"conversation_id": "conv_1", "agent_id": "a", "full_audio": 5_000_000 * "A"}
+    body = orjson.dumps(told("post_call_audio", data))
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for begin in range(0, len(body), 100_000):
+            yield body[begin : begin + 100_000]
+
+    headers = {"ElevenLabs-Signature": sign(SECRET, body, NOW)}
+    async with http.post(PATH, data=pieces(), headers=headers) as answer:
+        assert (answer.status, await answer.json()) == (200, {"status": "ignored"})
+    headers["ElevenLabs-Signature"] = sign("guessed", body, NOW)
+    async with http.post(PATH, data=pieces(), headers=headers) as answer:
+        assert answer.status == 400
+    assert door.counted == {"ignored": 1, "wrong_signature": 1}
+
+
+async def test_a_body_has_an_end(http: Http, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent_webhook, "_MAX_BYTES", 1000)
+    assert (await post(http, 1001 * b"x"))[0] == 400
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(11):
+            yield 100 * b"x"
+
+    headers = {"ElevenLabs-Signature": sign(SECRET, b"", NOW)}
+    async with http.post(PATH, data=pieces(), headers=headers) as answer:
+        assert answer.status == 400
+    assert door.counted == {"too_large": 2}
+
+
+async def test_slow_ones_do_not_take_all_places_for_ever(
+    http: Http, door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_webhook, "_READ_SECONDS", 0.3)
+    ended = asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"{"
+        await ended.wait()
+
+    async def ask() -> int:
+        headers = {"ElevenLabs-Signature": sign(SECRET, BODY, NOW)}
+        async with http.post(PATH, data=slow(), headers=headers) as answer:
+            return answer.status
+
+    slow_ones = [asyncio.create_task(ask()) for _ in range(8)]
+    await asyncio.sleep(0.1)
+    async with http.post(
+        PATH, data=BODY, headers={"ElevenLabs-Signature": sign(SECRET, BODY, NOW)}
+    ) as answer:
+        assert answer.status == 429, "which is tried again"
+        assert answer.headers["Retry-After"] == "5"
+    assert await asyncio.gather(*slow_ones) == 8 * [400]
+    assert (await post(http, BODY))[0] == 200
+    assert door.counted == {"too_many": 1, "too_late": 8, "kept": 1}
+    ended.set()
+
+
+async def test_without_a_secret_there_is_no_such_place(service: FakeService) -> None:
+    app: web.Application = build_web_app(service, keys=Keys.of(KEY))
+    async with TestClient(TestServer(app), headers={"X-API-Key": KEY}) as http:
+        assert (await post(http, BODY))[0] == 404

@@ -82,7 +82,8 @@ class VoiceBridge:
 
     Attributes:
         gateways: The ways in and out.
-        ari, lines: Asterisk, and where its sound comes in; only where it is a way in.
+        ari: Asterisk; only where it is a way in.
+        lines: Where its sound comes in over AudioSocket; only where it may.
         call_log: What is kept of calls; None: nothing is.
     """
 
@@ -265,24 +266,30 @@ class VoiceBridge:
 
     async def _asterisk(self) -> AsteriskGateway:
         settings = self.settings
-        self.lines = AudioSocketServer(
+        if settings.has_audiosocket:
+            await self._open_audiosocket()
+        self.ari = await self._exit.enter_async_context(ari_client(settings))
+        return AsteriskGateway(
+            self.ari,
+            self._clock(),
+            self.lines if settings.has_audiosocket else None,
+            settings.asterisk_options(self._target()),
+            on_state=self._ari_changed,
+        )
+
+    async def _open_audiosocket(self) -> None:
+        settings = self.settings
+        lines = self.lines = AudioSocketServer(
             self._clock(),
             allow=Networks(settings.audiosocket_allow),
             limits=settings.audiosocket_limits(),
             on_refused=self.metrics.connection_refused,
         )
-        self.metrics.lines.set_function(lambda: self.lines.lines + self.lines.expected)
+        self.metrics.lines.set_function(lambda: lines.lines + lines.expected)
         self.audiosocket_address = await _listen(
-            self.lines.start, settings.audiosocket_bind, "AUDIOSOCKET_BIND"
+            lines.start, settings.audiosocket_bind, "AUDIOSOCKET_BIND"
         )
-        self._exit.push_async_callback(self.lines.close)
-        self.ari = await self._exit.enter_async_context(ari_client(settings))
-        return AsteriskGateway(
-            self.ari,
-            self.lines,
-            settings.asterisk_options(self._target()),
-            on_state=self._ari_changed,
-        )
+        self._exit.push_async_callback(lines.close)
 
     async def asterisk_answers(self) -> bool:
         """Wait until Asterisk answers, be it with a refusal; False when `stop` comes first.
@@ -357,7 +364,7 @@ class VoiceBridge:
     def leave_ports(self) -> None:
         """Stop listening, so that another process can; the lines that are up stay."""
         if self._running:
-            if self.settings.has_asterisk:
+            if self.settings.has_audiosocket:
                 self.lines.stop_listening()
             if self._with_http:
                 self._http.stop_listening()
@@ -491,6 +498,7 @@ class VoiceBridge:
             ],
             active_sessions=self.calls.count(),
             asterisk_version=version.version.text if version and version.version else None,
+            media_transport=None if asterisk is None else asterisk.media_transport,
         )
 
 

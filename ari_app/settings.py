@@ -58,6 +58,7 @@ _PREFIXES: Final = ("ARI_", "AUDIOSOCKET_", "ELEVENLABS_", "PRECALL_", "DTMF_", 
 # What it cannot read is in `doubtful_names`.
 logging.getLogger("dotenv").setLevel(logging.CRITICAL)
 
+MediaTransport = Literal["audiosocket", "websocket", "auto"]
 LineFormatName = Literal["slin", "slin16", "slin24", "auto"]
 
 
@@ -258,6 +259,7 @@ class Settings(BaseSettings):
     ari_ca_file: OptionalPath = None
     ari_app: str = Field(default="voice-agent", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
 
+    media_transport: MediaTransport = "audiosocket"
     audiosocket_bind: HostPort = "127.0.0.1:9092"
     audiosocket_advertise: Annotated[HostPort | None, BeforeValidator(_empty_is_none)] = None
     audiosocket_format: LineFormatName = "slin"
@@ -402,6 +404,11 @@ class Settings(BaseSettings):
         return _listed(self.dialer_audio_hosts)
 
     @property
+    def has_audiosocket(self) -> bool:
+        """Whether Asterisk may bring sound over AudioSocket."""
+        return self.has_asterisk and self.media_transport != "websocket"
+
+    @property
     def audiosocket_target(self) -> str:
         """`host:port` that Asterisk is told to dial."""
         return self.audiosocket_advertise or self.audiosocket_bind
@@ -505,6 +512,7 @@ class Settings(BaseSettings):
         return AsteriskOptions(
             app=self.ari_app,
             audiosocket_target=audiosocket_target,
+            media_transport=self.media_transport,
             audiosocket_format=self.audiosocket_format,
             outbound_endpoint=self.outbound_endpoint,
             transfer_endpoint=self.transfer_endpoint or self.outbound_endpoint,
@@ -565,7 +573,7 @@ class Settings(BaseSettings):
                 "events from anybody's. `python3 -c 'import secrets; print(secrets.token_hex(32))'`"
                 " makes one; give it to the receivers, too."
             )
-        if self.has_asterisk:
+        if self.has_audiosocket:
             self._require_target()
         if "twilio" in self.ways_in:
             self._require_twilio()

@@ -166,14 +166,15 @@ class PlayoutBuffer:
         return self._pending / self._bytes_per_ms
 
     @property
+    def frames_ready(self) -> int:
+        """How many frames of sound there are before it runs dry, or its last one has to be filled
+        up."""
+        return self._pending // self._frame_bytes + (self._closing_frame is not None)
+
+    @property
     def idle(self) -> bool:
         """Nothing is queued, and nothing is fading."""
         return not self._pending and self._closing_frame is None
-
-    @property
-    def has_frame(self) -> bool:
-        """The next frame is there, whole: asked for it now, the queue does not run dry."""
-        return self._closing_frame is not None or self._pending >= self._frame_bytes
 
     def played_ms(self, tag: int) -> float:
         """Return how much of the response being heard, or heard last, was given out; 0 for

@@ -519,10 +519,6 @@ class CallSound:
                 for chunk in filled:
                     self._to_agent(chunk)
 
-    @property
-    def has_frame(self) -> bool:
-        return self._uplink is not None and not self._stopped and self.playout.has_frame
-
     def next_frame(self) -> bytes | None:
         if self._uplink is None or self._stopped:
             return None
@@ -542,6 +538,10 @@ class CallSound:
         if self.recorder is not None:
             self.recorder.add_agent(frame, now)
         return frame
+
+    @property
+    def frames_ready(self) -> int:
+        return 0 if self._uplink is None or self._stopped else self.playout.frames_ready
 
     def _fell_silent(self) -> None:
         self._awaits_silence = False

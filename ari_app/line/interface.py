@@ -333,8 +333,12 @@ class LineSound(Protocol):
         ...
 
     @property
-    def has_frame(self) -> bool:
-        """Whether the next 20 ms are there, whole: they may be taken before their time."""
+    def frames_ready(self) -> int:
+        """How many frames of sound `next_frame` has: so many may be taken ahead of time.
+
+        One more, taken before it is due, may be the end of something that goes on: what has run
+        dry is faded out, and counts as heard.
+        """
         ...
 
     def tick(self) -> None:

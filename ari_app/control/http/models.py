@@ -174,6 +174,7 @@ class Readiness(_Model):
     )
     active_sessions: int
     asterisk_version: str | None
+    media_transport: str | None = None
 
 
 def call_id(record: CallRecord) -> str:

@@ -31,9 +31,14 @@ from ari_app.line.asterisk.channels import give_back_caller
 from ari_app.line.asterisk.cleanup import Mender, Sweeper
 from ari_app.line.asterisk.dialplan import parse_arguments
 from ari_app.line.asterisk.line import Asterisk, AsteriskLine, AsteriskOptions
+from ari_app.line.asterisk.media import AudioSocketMedia, Media, OnLost
 from ari_app.line.asterisk.names import media_channel_id, placed_channel_id, target_channel_id
-from ari_app.line.interface import Arrival, Outcome, Placing, Route, Screened, Status
+from ari_app.line.asterisk.transport import Choice, choose_transport
+from ari_app.line.asterisk.websocket_media import WebSocketMedia
+from ari_app.line.interface import Arrival, LineSound, Outcome, Placing, Route, Screened, Status
+from audiosocket.frames import LineFormat
 from audiosocket.server import AudioSocketServer
+from linekit.clock import FrameClock
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +58,8 @@ class AsteriskGateway:
 
     Args:
         ari: Asterisk's REST interface.
-        server: Where Asterisk's sound comes in.
+        clock: Gives the pace.
+        server: Where Asterisk's sound comes in over AudioSocket; None: it never does.
         options: How calls go through Asterisk.
         on_state: Told of the event socket's state: `connected`, `replaced`, or what it waits for.
     """
@@ -64,17 +70,19 @@ class AsteriskGateway:
     def __init__(
         self,
         ari: Client,
-        server: AudioSocketServer,
+        clock: FrameClock,
+        server: AudioSocketServer | None,
         options: AsteriskOptions,
         *,
         on_state: Callable[[str], None] = lambda state: None,
     ) -> None:
         self._ari = ari
-        self._server = server
+        self._clock, self._server, self._options = clock, server, options
+        self._choice = Choice.before(options.media_transport)
         self._app = options.app
         self._on_state = on_state
         self._state = _NOT_CONNECTED
-        self.asterisk = Asterisk(ari, server, options)
+        self.asterisk = Asterisk(ari, self._make_media, options)
         self._lines = self.asterisk.lines
         self.take: Callable[[Arrival], None] = self._refuse
         # Channels that a dialplan calls for us, and the channel of ours that each is for.
@@ -127,9 +135,16 @@ class AsteriskGateway:
             problems.append(f"Asterisk's event socket is {self._state}")
         elif self.asterisk.version is None:
             problems.append("Asterisk has not said its version yet")
-        if not self._server.listening:
+        if self._choice.problem:
+            problems.append(self._choice.problem)
+        if self._server is not None and not self._server.listening:
             problems.append("the AudioSocket server does not listen")
         return problems
+
+    @property
+    def media_transport(self) -> str:
+        """How sound goes between Asterisk and us: `audiosocket` or `websocket`."""
+        return self._choice.transport
 
     async def mend(self, *, expected: bool) -> None:
         """Give back what a process that is no more has left in Asterisk, before `run`."""
@@ -300,7 +315,26 @@ class AsteriskGateway:
         else:
             self.asterisk.version = assess(info.version)
             log.info("asterisk_connected", version=info.version, app=self._app)
+        await self._choose_transport()
         await self._sweeper.catch_up()
+
+    async def _choose_transport(self) -> None:
+        chosen = await choose_transport(
+            self._ari, self._options.media_transport, self.asterisk.version
+        )
+        if chosen != self._choice:
+            self._choice = chosen
+            say = log.error if chosen.problem else log.info
+            say("media_transport", transport=chosen.transport, why=chosen.problem or chosen.why)
+
+    def _make_media(
+        self, line_format: LineFormat, sound: LineSound, seconds: float, on_lost: OnLost
+    ) -> Media:
+        server = self._server
+        if server is None or self._choice.transport == "websocket":
+            return WebSocketMedia(self._ari.rest, self._clock, line_format, sound, on_lost)
+        target = self._options.audiosocket_target
+        return AudioSocketMedia(server, target, line_format, sound, seconds, on_lost)
 
     def _spawn(self, work: Coroutine[Any, Any, object]) -> None:
         task = asyncio.get_running_loop().create_task(_quiet(work))

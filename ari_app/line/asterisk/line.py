@@ -38,7 +38,7 @@ from ari_app.line.asterisk.channels import (
     rtp_report,
 )
 from ari_app.line.asterisk.dialplan import dial_string
-from ari_app.line.asterisk.media import AudioSocketMedia, choose_line_format
+from ari_app.line.asterisk.media import MakeMedia, Media, choose_line_format
 from ari_app.line.asterisk.names import (
     bridge_id,
     bridge_name,
@@ -77,12 +77,18 @@ from ari_app.line.numbers import caller_id as as_caller_id
 from ari_app.line.numbers import text_value
 from audiosocket.frames import SLIN
 from audiosocket.frames import LineFormat as WireFormat
-from audiosocket.server import AudioSocketServer
 
 log = structlog.get_logger(__name__)
 
 _NOT_KNOWN = "Asterisk does not know this endpoint, or nobody is registered there"
 _REFUSED = "Asterisk did not take it"
+
+_CAUSE_BROKEN: Final = 38
+"""Network out of order (ITU-T Q.850): the end of a channel whose connection broke."""
+_CAUSE_SECONDS: Final = 0.3
+_RENEW_SECONDS: Final = 1.0
+_RENEWED_SECONDS: Final = 1.0
+"""A media channel that breaks so soon after the last one is not replaced again."""
 
 ABILITIES: Final = (
     Ability.RING
@@ -124,6 +130,8 @@ class AsteriskOptions:
     Attributes:
         app: The name of our Stasis application.
         audiosocket_target: What Asterisk dials for sound: `host:port`.
+        media_transport: How sound goes between Asterisk and us: `audiosocket`, `websocket`, or
+            `auto` for what this Asterisk does best.
         audiosocket_format: What is spoken on lines: a format's name, or `auto`.
         outbound_endpoint: How a number is dialled, with `{number}` in it.
         transfer_endpoint: How the target of an attended transfer is dialled.
@@ -134,6 +142,7 @@ class AsteriskOptions:
 
     app: str
     audiosocket_target: str
+    media_transport: str = "audiosocket"
     audiosocket_format: str = "slin"
     outbound_endpoint: str = "PJSIP/{number}@trunk"
     transfer_endpoint: str = "PJSIP/{number}@trunk"
@@ -146,12 +155,13 @@ class Asterisk:
     """An Asterisk, as its lines share it.
 
     Attributes:
+        make_media: Makes the way of a call's sound.
         lines: Each line by the names of its channels.
         version: What this Asterisk can do; None while that is not known.
     """
 
     ari: Client
-    server: AudioSocketServer
+    make_media: MakeMedia
     options: AsteriskOptions
     lines: dict[str, AsteriskLine] = field(default_factory=dict)
     version: Assessment | None = None
@@ -200,7 +210,11 @@ class AsteriskLine:
         self._ended: Ended | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._wire_format: WireFormat = SLIN
-        self._media: AudioSocketMedia | None = None
+        self._media: Media | None = None
+        self._renewing: asyncio.Task[None] | None = None
+        self._renewals = 0
+        self._renewed_at = float("-inf")
+        self._flows: asyncio.Future[bool] | None = None
         self._closing = False
         # What Asterisk has been told of and may still be making: it cannot be removed before.
         self._making: list[asyncio.Task[None]] = []
@@ -267,9 +281,7 @@ class AsteriskLine:
         # Both names are known to us before Asterisk hears of them: the connection and StasisStart
         # may come before the answer to these requests.
         self._asterisk.lines[self.media_id] = self
-        self._media = AudioSocketMedia(
-            self._asterisk.server, self._wire_format, sound, seconds, self._media_lost
-        )
+        self._media = self._asterisk.make_media(self._wire_format, sound, seconds, self._media_lost)
         ari = self._ari.persistent(self._set_up)
         self._making += [
             self._request(
@@ -279,15 +291,7 @@ class AsteriskLine:
                 then=self._bridge_is_made,
                 errand=self._set_up,
             ),
-            self._request(
-                ari.channels.external_media(
-                    self.media_id,
-                    self._asterisk.options.audiosocket_target,
-                    format=self._wire_format.name,
-                    data=str(self._media.uuid),
-                ),
-                errand=self._set_up,
-            ),
+            self._request(self._make_media(ari, self._media), errand=self._set_up),
         ]
 
     def connect(self) -> None:
@@ -328,7 +332,7 @@ class AsteriskLine:
         return self._ari.link.up
 
     def take_back(self) -> float:
-        return 0.0  # Asterisk plays what it has at once
+        return 0.0 if self._media is None else self._media.take_back()
 
     async def send_keys(self, keys: str) -> None:
         await self._ask(self._ari.channels.send_dtmf(self.id, keys))
@@ -353,6 +357,8 @@ class AsteriskLine:
             # Nobody else can take care of the caller yet.
             parts.append(self._keep_company(self._give_back(outcome, end)))
         else:
+            if present and self._media is not None and self._opened:
+                await self._media.heard_out()
             self._hang_up_media()
             if present:
                 parts.append(self._give_back(outcome, end))
@@ -395,7 +401,9 @@ class AsteriskLine:
             media=self.media_id,
             bridge=self.bridge_id,
             caller_expected=lives and self._there,
-            media_expected=lives and self._opened and not self._handed_over,
+            media_expected=(
+                lives and self._opened and not self._handed_over and self._renewing is None
+            ),
             target=self.target_id,
             target_expected=lives and self._target is not None and self._target.joined,
         )
@@ -427,6 +435,9 @@ class AsteriskLine:
         if bridge != self.bridge_id:
             return
         if channel_id == self.media_id:
+            if self._media is not None:
+                self._media.flow()
+            self._sound_flows(True)
             if not self._opened:
                 self._opened = True
                 self._told(Opened())
@@ -476,7 +487,11 @@ class AsteriskLine:
     def left(self, channel_id: str) -> None:
         """Handle a channel that has left the application."""
         if channel_id == self.media_id:
-            self._media_lost("media_channel_gone")
+            if self._media is not None and self._media.renewable:
+                # The cause of its end follows, and says whether that was meant.
+                self._spawn(self._media_left(channel_id))
+            else:
+                self._media_lost("media_channel_gone", False)
         elif channel_id == self.target_id:
             self.target_gone(None, None)
         elif not self._screening:
@@ -487,7 +502,7 @@ class AsteriskLine:
     def destroyed(self, channel_id: str, cause: int | None, sip_code: int | None) -> None:
         """Handle a channel that is no more."""
         if channel_id == self.media_id:
-            self._media_lost("media_channel_gone")
+            self._media_lost("media_channel_gone", cause == _CAUSE_BROKEN)
         elif channel_id == self.target_id:
             self.target_gone(cause, sip_code)
         else:
@@ -500,7 +515,7 @@ class AsteriskLine:
 
     def media_gone(self) -> None:
         """Handle the media channel being found to be no more."""
-        self._media_lost("media_channel_gone")
+        self._media_lost("media_channel_gone", False)
 
     def target_gone(self, cause: int | None, sip_code: int | None) -> None:
         """Handle a target of a transfer that has gone, or never answered."""
@@ -551,9 +566,80 @@ class AsteriskLine:
         self._there = False
         self._told(self._ended)
 
-    def _media_lost(self, reason: str) -> None:
-        if not self._handed_over:
+    def _media_lost(self, reason: str, broken: bool) -> None:
+        media = self._media
+        if self._handed_over or self._closing or media is None:
+            return
+        if self._renewing is not None:
+            self._sound_flows(False)
+            return
+        since = asyncio.get_running_loop().time() - self._renewed_at
+        if broken and media.renewable and self._opened and since > _RENEWED_SECONDS:
+            self._renewing = self._spawn(self._renew(media, reason))
+        else:
             self._told(SoundLost(reason))
+
+    async def _media_left(self, channel_id: str) -> None:
+        await asyncio.sleep(_CAUSE_SECONDS)
+        if channel_id == self.media_id:
+            self._media_lost("media_channel_gone", False)
+
+    async def _make_media(self, ari: Client, media: Media) -> None:
+        """Have Asterisk make the media channel, and connect to it where that is ours to do."""
+        asked = media.request()
+        channel = await ari.channels.external_media(self.media_id, **asked)
+        if not await media.made(channel):
+            # The answer that told the way to it was lost: another one.
+            self._spawn(self._remove(self.media_id))
+            self._name_media()
+            channel = await ari.channels.external_media(self.media_id, **asked)
+            await media.made(channel)
+
+    def _name_media(self) -> None:
+        """Give the media channel that is to come a name of its own."""
+        self._renewals += 1
+        self._asterisk.lines.pop(self.media_id, None)
+        first = media_channel_id(self._asterisk.options.app, self.session_id)
+        self.media_id = f"{first}.{self._renewals}"
+        self._asterisk.lines[self.media_id] = self
+        self._media_entered = False
+
+    async def _renew(self, media: Media, reason: str) -> None:
+        """Put a new media channel into the bridge, in the place of one that has broken."""
+        loop = asyncio.get_running_loop()
+        began, lost = loop.time(), self.media_id
+        media.renew()
+        self._name_media()
+        self._flows = loop.create_future()
+        self._making.append(self._spawn(self._make_again(media)))
+        await asyncio.wait([self._flows], timeout=_RENEW_SECONDS)
+        self._renewing, self._renewed_at = None, loop.time()
+        if self._flows.done() and self._flows.result():
+            took_ms = round(1000 * (self._renewed_at - began))
+            log.warning("media_renewed", call=self.id, reason=reason, ms=took_ms)
+        else:
+            log.error("media_not_renewed", call=self.id, reason=reason)
+            self._told(SoundLost(reason))
+        await self._remove(lost)
+
+    async def _make_again(self, media: Media) -> None:
+        # Not persistent: a caller does not wait in silence for Asterisk's return.
+        try:
+            await self._make_media(self._ari, media)
+        except AriError as error:
+            log.warning("media_not_made", call=self.id, code=error.code, error=str(error))
+            self._sound_flows(False)
+
+    async def _join_again(self) -> None:
+        try:
+            await self._ari.bridges.add_channel(self.bridge_id, self.media_id)
+        except AriError as error:
+            log.warning("media_not_joined", call=self.id, code=error.code, error=str(error))
+            self._sound_flows(False)
+
+    def _sound_flows(self, flows: bool) -> None:
+        if self._flows is not None and not self._flows.done():
+            self._flows.set_result(flows)
 
     def _connected(self) -> None:
         if self._wanted:
@@ -566,7 +652,9 @@ class AsteriskLine:
             self._join_media()
 
     def _join_media(self) -> None:
-        if self._bridge_made and self._media_entered:
+        if self._renewing is not None:
+            self._spawn(self._join_again())
+        elif self._bridge_made and self._media_entered:
             ari = self._ari.persistent(self._set_up)
             self._request(
                 ari.bridges.add_channel(self.bridge_id, self.media_id), errand=self._set_up
@@ -679,8 +767,11 @@ class AsteriskLine:
             self._media.hang_up()
 
     async def _remove_media(self) -> None:
+        await self._remove(self.media_id)
+
+    async def _remove(self, channel_id: str) -> None:
         ari = self._ari.persistent()
-        await quietly(lambda: ari.channels.hangup(self.media_id), attempts=2)
+        await quietly(lambda: ari.channels.hangup(channel_id), attempts=2)
 
     async def _remove_resources(self) -> None:
         if self._media is None:

@@ -1,16 +1,17 @@
-"""The sound of one call over AudioSocket."""
+"""The sound of one call: what every way of it can do, and AudioSocket."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import repeat
-from typing import Final
+from typing import Final, Protocol, Required, TypedDict
 from uuid import uuid4
 
 import structlog
 
 from ari_app.audio.formats import AgentFormats
 from ari_app.audio.sound_file import SoundFile
+from ari_app.line.asterisk.ari.models import Channel
 from ari_app.line.interface import LineSound
 from audiosocket.connection import AudioSocketConnection, ConnectionStats, silence
 from audiosocket.frames import SLIN, SLIN16, SLIN24, Kind, LineFormat
@@ -19,35 +20,112 @@ from audiosocket.server import AudioSocketServer
 log = structlog.get_logger(__name__)
 
 
+OnLost = Callable[[str, bool], None]
+"""Called with the reason when a connection ends without our doing, and with whether it broke: then
+Asterisk has not ended the channel on purpose."""
+
+
+class MediaRequest(TypedDict, total=False):
+    """What Asterisk is asked for: see `ChannelsResource.external_media`."""
+
+    external_host: Required[str]
+    format: Required[str]
+    encapsulation: str
+    transport: str
+    connection_type: str
+    transport_data: str
+    data: str
+
+
+class Media(Protocol):
+    """The way of one call's sound through Asterisk, from when it is asked for.
+
+    Attributes:
+        keeps_company: While there is nothing else to be heard, a tone is, now and then: somebody is
+            still there.
+        frames_not_read: How many frames were left out because Asterisk did not take them.
+        renewable: When a channel breaks another may follow it.
+    """
+
+    keeps_company: bool
+    renewable: bool
+
+    @property
+    def frames_not_read(self) -> int: ...
+
+    def request(self) -> MediaRequest:
+        """Return what Asterisk is asked for, beside the channel's name."""
+        ...
+
+    async def made(self, channel: Channel) -> bool:
+        """Take note of what Asterisk has made; False: it does not tell the way to it.
+
+        Raises:
+            AriError: It cannot be reached.
+        """
+        ...
+
+    def flow(self) -> None:
+        """Let sound flow: the channel is in the bridge, and what is sent is heard."""
+        ...
+
+    def take_back(self) -> float:
+        """Throw away what was taken ahead of time and is not yet heard; how much, in ms."""
+        ...
+
+    def renew(self) -> None:
+        """Give up the channel, and be ready for another one; only where it is renewable."""
+        ...
+
+    async def heard_out(self) -> None:
+        """Wait until the caller has heard what was just said to its end, for a moment at most."""
+        ...
+
+    def hang_up(self) -> None:
+        """Close now, and tell nobody. May be called twice."""
+        ...
+
+
+MakeMedia = Callable[[LineFormat, LineSound, float, OnLost], Media]
+"""Makes the way of a call's sound: its format, the sound, for how many seconds it may be awaited,
+and who is told when it is lost."""
+
+
 class AudioSocketMedia:
     """One AudioSocket connection, before, while and after it is there; an
     `audiosocket.ConnectionHandler`.
 
     Args:
         server: Where Asterisk will connect.
+        target: What it dials to get there: `host:port`.
         line_format: What is spoken on the line.
         sound: The call's sound.
         seconds: How long the connection is waited for.
-        on_lost: Called once with a reason when it ends without our doing.
+        on_lost: Called once when it ends without our doing. Asterisk ends a connection in the same
+            way as a network that cuts it, so it never counts as broken.
 
     Attributes:
         uuid: What Asterisk identifies the connection by.
-        keeps_company: While there is nothing else to be heard, a tone is, now and then: somebody is
-            still there.
+        keeps_company: See `Media`.
     """
+
+    renewable = False
 
     def __init__(
         self,
         server: AudioSocketServer,
+        target: str,
         line_format: LineFormat,
         sound: LineSound,
         seconds: float,
-        on_lost: Callable[[str], None],
+        on_lost: OnLost,
     ) -> None:
         self.uuid = uuid4()
         self.keeps_company = False
-        self._tone: Iterator[bytes | None] = _now_and_then(line_format)
+        self._tone: Iterator[bytes | None] = now_and_then(line_format)
         self._server = server
+        self._target = target
+        self._format = line_format
         self._kind = line_format.kind
         self._sound = sound
         self._on_lost = on_lost
@@ -61,6 +139,28 @@ class AudioSocketMedia:
         """How many frames were left out because Asterisk did not read."""
         return self._stats.frames_skipped_backpressure
 
+    def request(self) -> MediaRequest:
+        return {
+            "external_host": self._target,
+            "format": self._format.name,
+            "data": str(self.uuid),
+        }
+
+    async def made(self, channel: Channel) -> bool:
+        return True  # Asterisk has connected already
+
+    def flow(self) -> None:
+        """Do nothing: it flows, for Asterisk must never wait for a frame (asterisk#2089)."""
+
+    def take_back(self) -> float:
+        return 0.0  # Asterisk plays what it has at once
+
+    def renew(self) -> None:
+        raise NotImplementedError("not renewable")
+
+    async def heard_out(self) -> None:
+        """Do nothing: it has been."""
+
     def hang_up(self) -> None:
         """Close now: Asterisk is told so first, which also frees a thread of its that reads."""
         if self._closed:
@@ -71,7 +171,7 @@ class AudioSocketMedia:
 
     def _let_go(self, *, hang_up: bool = False) -> None:
         # Nobody is told any more, and nobody kept.
-        self._on_lost = lambda reason: None
+        self._on_lost = lambda reason, broken: None
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.next_frame = silence
@@ -109,14 +209,14 @@ class AudioSocketMedia:
             self._closed = True
             tell = self._on_lost
             self._let_go()
-            tell(f"line_{reason}")
+            tell(f"line_{reason}", False)
 
 
 _COMPANY_FRAMES: Final = 100
 _COMPANY: Final = SoundFile.tone(425, 0.4, 3000)
 
 
-def _now_and_then(line_format: LineFormat) -> Iterator[bytes | None]:
+def now_and_then(line_format: LineFormat) -> Iterator[bytes | None]:
     """Make a tone every two seconds, frame by frame; not at once."""
     pcm, size = _COMPANY.at(line_format.rate_hz), line_format.frame_bytes
     tone = [pcm[at : at + size].ljust(size, b"\0") for at in range(0, len(pcm), size)]

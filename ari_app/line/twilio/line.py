@@ -626,7 +626,7 @@ class TwilioLine:
             return
         pieces: list[bytes] = []
         silent = False
-        while ahead_ms <= LEAD_MS - FRAME_MS and (sound.has_frame or ahead_ms <= _DUE_MS):
+        while ahead_ms <= LEAD_MS - FRAME_MS and (sound.frames_ready or ahead_ms <= _DUE_MS):
             if (frame := sound.next_frame()) is None:
                 silent = True
                 break

@@ -53,6 +53,7 @@ from ari_app.settings import split_host_port
 from audiosocket.frames import LineFormat
 from lab.load.audiosocket_client import AudioSocketClient
 from lab.load.events import Bridge, Channel, Json, asterisk_info
+from lab.load.media_socket import MediaChannel, MediaSocket
 from lab.load.world import Refused, World
 from linekit.clock import FrameClock
 
@@ -83,6 +84,7 @@ __all__ = [
     "FakeAsterisk",
     "FakeClient",
     "Landed",
+    "PlayedMedia",
     "Seen",
     "never",
     "status",
@@ -149,6 +151,7 @@ class FakeAsterisk(Rest):
             to every list that they are in.
         landed: The callers who went on in the dialplan.
         media: The connections that it has made to AudioSocket servers, by channel.
+        sockets: The channels of chan_websocket, by name, that there are and have been.
         modules: The modules that it has loaded, with their status.
         on_event: Who is told of events.
         on_landed: What the dialplan does with a caller who goes on.
@@ -166,6 +169,7 @@ class FakeAsterisk(Rest):
         self.obscure: set[str] = set()
         self.landed: list[Landed] = []
         self.media: dict[str, AudioSocketClient] = {}
+        self.sockets: dict[str, PlayedMedia] = {}
         self.on_event: Callable[[AriEvent], None] = lambda event: None
         self.on_landed: Callable[[Landed], None] = lambda landed: None
         self.version = "22.10.1"
@@ -175,6 +179,7 @@ class FakeAsterisk(Rest):
         self._variables: defaultdict[str, dict[str, str]] = defaultdict(dict)
         self._media_ids: set[str] = set()
         self._working: set[asyncio.Task[Any]] = set()
+        self._server: asyncio.Server | None = None
 
     # --- Rest
 
@@ -204,6 +209,8 @@ class FakeAsterisk(Rest):
 
     async def close(self) -> None:
         await super().close()
+        if self._server is not None:
+            self._server.close()
         for task in tuple(self._working):
             task.cancel()
         await asyncio.gather(*self._working, return_exceptions=True)
@@ -290,6 +297,8 @@ class FakeAsterisk(Rest):
         return thing.to_json()
 
     async def _open_media(self, parameters: dict[str, Any]) -> Json:
+        if parameters.get("transport") == "websocket":
+            return await self._await_media(parameters)
         channel_id, uuid = parameters["channelId"], parameters["data"]
         target = parameters["external_host"]
         self._media_ids.add(channel_id)
@@ -306,6 +315,30 @@ class FakeAsterisk(Rest):
         self._tell(self.world.media_starts(channel_id, NOW))
         return channel.to_json()
 
+    async def _await_media(self, parameters: dict[str, Any]) -> Json:
+        if self._server is None:
+            self._server = await asyncio.get_running_loop().create_server(
+                lambda: MediaSocket(self._find_socket), self.base.host or "", self.base.port or 0
+            )
+        channel_id = parameters["channelId"]
+        self._media_ids.add(channel_id)
+        channel = self.world.await_media(channel_id, NOW)
+        media = self.sockets[channel_id] = PlayedMedia(
+            channel_id,
+            f"id-of-{channel_id}",
+            line_format=LineFormat.by_name(parameters["format"]),
+            connected=lambda: self._tell(self.world.media_starts(channel_id, NOW)),
+            ended=lambda cause: self._tell(self.world.channel_ends(channel_id, NOW, cause)),
+            hears=lambda: self.world.channels[channel_id].bridge_id is not None,
+            clock=self._clock,
+        )
+        name = media.channel.connection_id
+        return channel.to_json() | {"channelvars": {"MEDIA_WEBSOCKET_CONNECTION_ID": name}}
+
+    def _find_socket(self, connection_id: str) -> MediaChannel | None:
+        media = self.sockets.get(connection_id.removeprefix("id-of-"))
+        return None if media is None or media.over else media.channel
+
     async def _watch(self, channel_id: str, media: AudioSocketClient) -> None:
         await media.wait_closed()
         self._tell(self.world.channel_ends(channel_id, NOW))
@@ -313,6 +346,8 @@ class FakeAsterisk(Rest):
     def _hang_up_media(self, channel_id: str) -> None:
         if (media := self.media.get(channel_id)) is not None:
             media.close()
+        if (socket := self.sockets.get(channel_id)) is not None:
+            socket.channel.hang_up()
 
     # --- what happens at Asterisk's other ends
 
@@ -385,6 +420,66 @@ class FakeAsterisk(Rest):
         self._working.discard(task)
         if not task.cancelled():
             task.exception()  # its request may have been given up
+
+
+class PlayedMedia:
+    """A channel of chan_websocket, which plays what it is sent to whoever is in its bridge.
+
+    Attributes:
+        heard: All that was played there.
+        gaps: How often there was nothing to play, after the first sound.
+        sends: What the caller says in 20 ms; None is nothing.
+        over: It has ended.
+    """
+
+    def __init__(
+        self,
+        channel_id: str,
+        connection_id: str,
+        *,
+        line_format: LineFormat,
+        connected: Callable[[], None],
+        ended: Callable[[int], None],
+        hears: Callable[[], bool],
+        clock: FrameClock | None,
+    ) -> None:
+        self.heard: list[bytes] = []
+        self.gaps = 0
+        self.over = False
+        self.sends: bytes | None = bytes(line_format.frame_bytes)
+        self._hears = hears
+        self._tell_ended = ended
+        self.channel = MediaChannel(
+            channel_id,
+            connection_id,
+            format=line_format.name,
+            frame_bytes=line_format.frame_bytes,
+            connected=connected,
+            ended=self._ended,
+        )
+        self._stop = (clock or FrameClock()).add(self._tick)
+
+    def breaks(self) -> None:
+        """The network cuts it."""
+        assert self.channel.socket is not None
+        self.channel.socket.abort()
+
+    def _ended(self, cause: int) -> None:
+        self.over = True
+        self._stop()
+        self._tell_ended(cause)
+
+    def _tick(self, frames: int) -> None:
+        for _ in range(frames):
+            frame = self.channel.queue.tick()
+            self.channel.started = self._hears()
+            if self.channel.started:
+                if frame is not None:
+                    self.heard.append(frame)
+                elif self.heard:
+                    self.gaps += 1
+            if self.sends is not None:
+                self.channel.say(self.sends)
 
 
 class FakeClient(Client):

@@ -173,7 +173,7 @@ class Stage:
     def another(self) -> Calls:
         """All calls of the same Asterisk and agents, as another process would have them."""
         self.ari = FakeClient(self.asterisk)
-        self.gateway = gateway = AsteriskGateway(self.ari, self.lines, self.options)
+        self.gateway = gateway = AsteriskGateway(self.ari, self.clock, self.lines, self.options)
         calls = Calls(
             self.services,
             self,

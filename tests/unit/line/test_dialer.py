@@ -54,8 +54,8 @@ class Sound:
         self.bytes_heard += pcm
 
     @property
-    def has_frame(self) -> bool:
-        return False
+    def frames_ready(self) -> int:
+        return 0
 
     def next_frame(self) -> bytes | None:
         return self.frames.pop(0) if self.frames else None

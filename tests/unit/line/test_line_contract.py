@@ -189,6 +189,7 @@ class AsteriskSide:
 
     comes_in, most_ahead, coarse = True, 4, 0
     how = HOW
+    transport = "audiosocket"
 
     async def start(self) -> None:
         self._clock = FrameClock()
@@ -197,7 +198,10 @@ class AsteriskSide:
         host, port = await self._server.start("127.0.0.1", 0)
         self.asterisk = FakeAsterisk(clock=self._clock)
         self.gateway = AsteriskGateway(
-            FakeClient(self.asterisk), self._server, AsteriskOptions(APP, f"{host}:{port}")
+            FakeClient(self.asterisk),
+            self._clock,
+            self._server,
+            AsteriskOptions(APP, f"{host}:{port}", media_transport=self.transport),
         )
         self._arrivals: asyncio.Queue[Arrival] = asyncio.Queue()
         self.gateway.take = self._arrivals.put_nowait
@@ -230,6 +234,21 @@ class AsteriskSide:
         world = self.asterisk.world
         lines = ["line"] * (self._server.lines + self._server.expected)
         return [*world.channels, *world.bridges, *lines]
+
+
+class WebSocketAsteriskSide(AsteriskSide):
+    """A fake Asterisk, which we connect to, and which plays in its own time."""
+
+    most_ahead, coarse = 17, 2
+    transport = "websocket"
+
+    def heard(self, line: Line) -> bytes:
+        sockets = [each for name, each in self.asterisk.sockets.items() if "session-1" in name]
+        return b"".join(frame for each in sockets for frame in each.heard)
+
+    def left(self) -> list[str]:
+        sockets = [name for name, each in self.asterisk.sockets.items() if not each.over]
+        return [*super().left(), *sockets]
 
 
 class DialerSide:
@@ -401,15 +420,15 @@ class Sound:
         assert len(pcm) % 2 == 0, "whole samples"
         self.bytes_heard += len(pcm)
 
-    @property
-    def has_frame(self) -> bool:
-        return self.pulled < self.plays
-
     def next_frame(self) -> bytes | None:
         if self.pulled == self.plays:
             return None
         self.pulled += 1
         return self.frame
+
+    @property
+    def frames_ready(self) -> int:
+        return self.plays - self.pulled
 
     def tick(self) -> None:
         self.ticks += 1
@@ -420,12 +439,22 @@ class Sound:
         FakeSide,
         MicrophoneSide,
         AsteriskSide,
+        WebSocketAsteriskSide,
         DialerSide,
         PacingDialerSide,
         VisitedDialerSide,
         TwilioSide,
     ],
-    ids=["fake", "mic", "asterisk", "dialer", "pacing-dialer", "visited-dialer", "twilio"],
+    ids=[
+        "fake",
+        "mic",
+        "asterisk",
+        "asterisk-websocket",
+        "dialer",
+        "pacing-dialer",
+        "visited-dialer",
+        "twilio",
+    ],
 )
 async def side(request: pytest.FixtureRequest) -> AsyncIterator[FarSide]:
     before = asyncio.all_tasks()

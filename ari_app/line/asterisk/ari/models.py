@@ -8,6 +8,8 @@ a running Asterisk serves.
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -42,6 +44,7 @@ class Channel(Resource):
     Attributes:
         state: `Down`, `Rsrvd`, `OffHook`, `Dialing`, `Ring`, `Ringing`, `Up`, `Busy`,
             `Dialing Offhook`, `Pre-ring`, `Mute` or `Unknown`.
+        channelvars: Of a media channel, in the answer to its making: the way to it.
     """
 
     id: str
@@ -50,6 +53,7 @@ class Channel(Resource):
     caller: CallerID = CallerID()
     connected: CallerID = CallerID()
     dialplan: DialplanCEP = DialplanCEP()
+    channelvars: dict[str, Any] = Field(default={}, repr=False)
 
 
 class Bridge(Resource):

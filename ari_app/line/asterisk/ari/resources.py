@@ -215,11 +215,12 @@ ORIGINATE_WITH_ID = Operation[Channel](
     ("endpoint", "app", "appArgs", "callerId", "timeout", "otherChannelId", "variables"),
 )
 _EXTERNAL_MEDIA = ("channelId", "app", "external_host", "encapsulation", "transport", "format")
+_OF_SOME = ("connection_type", "transport_data", "data", "variables")
 EXTERNAL_MEDIA = Operation[Channel](
     "POST",
     "/channels/externalMedia",
     Channel,
-    (*_EXTERNAL_MEDIA, "data", "variables"),
+    (*_EXTERNAL_MEDIA, *_OF_SOME),
     found_by=GET_CHANNEL,
     needs_events=True,
 )
@@ -343,6 +344,8 @@ class ChannelsResource(ResourceClient):
         app: str | None = None,
         encapsulation: str = "audiosocket",
         transport: str = "tcp",
+        connection_type: str | None = None,
+        transport_data: str | None = None,
         data: str | None = None,
         variables: Mapping[str, str] | None = None,
     ) -> Channel:
@@ -352,13 +355,19 @@ class ChannelsResource(ResourceClient):
         `StasisStart` may arrive before the answer: make them known first. Put the channel into a
         bridge at its `StasisStart`, not at the answer (res/ari/resource_channels.c).
 
+        A chan_websocket channel waits for us to connect, to `/media/` and what `channelvars` has as
+        `MEDIA_WEBSOCKET_CONNECTION_ID`, and enters `app` then. After 31 s it is given up.
+
         Args:
             channel_id: Chosen by us; at most 149 characters.
             external_host: `host:port`; a name is looked up while Asterisk waits, so use an address.
             format: `slin`, `slin16`, ...
             app: Ours by default.
-            encapsulation: `audiosocket` (with `tcp`) or `rtp` (with `udp`).
+            encapsulation: `audiosocket` (with `tcp`), `rtp` (with `udp`) or `none` (`websocket`).
             transport: See `encapsulation`.
+            connection_type: `server` with `websocket`: Asterisk is the server.
+            transport_data: Options of chan_websocket, such as `f(json)`. A constant, never made of
+                what comes from outside: a mistake in it can end the whole Asterisk.
             data: The UUID for AudioSocket, which needs one. Also becomes `StasisStart.args`.
             variables: Set on the new channel.
 
@@ -375,6 +384,8 @@ class ChannelsResource(ResourceClient):
             external_host=external_host,
             encapsulation=encapsulation,
             transport=transport,
+            connection_type=connection_type,
+            transport_data=transport_data,
             format=format,
             data=data,
             variables=variables,

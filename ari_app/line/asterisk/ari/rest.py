@@ -337,6 +337,9 @@ class Rest:
         max_connections: Further requests wait for a free one; their deadline runs meanwhile.
         ca_file: For https: certificates (PEM) to trust instead of the system's.
 
+    Attributes:
+        authorization: The header that says who we are.
+
     Raises:
         ConfigError: The URL is not http(s), or holds credentials, a query or a fragment; the
             username holds a colon; or the file of certificates cannot be used.
@@ -358,7 +361,7 @@ class Rest:
         elif not is_loopback(URL(self.root).host or ""):
             log.warning("ari_password_unencrypted", url=self.root)
         try:
-            self._authorization = aiohttp.encode_basic_auth(username, password, encoding="utf-8")
+            self.authorization = aiohttp.encode_basic_auth(username, password, encoding="utf-8")
         except ValueError:
             raise ConfigError("the user of Asterisk's ari.conf must not hold a colon") from None
         self._max_connections = max_connections
@@ -376,7 +379,7 @@ class Rest:
             raise AriUnavailable("the client is closed", code="ari_closed")
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                headers={"Authorization": self._authorization},
+                headers={"Authorization": self.authorization},
                 connector=aiohttp.TCPConnector(
                     limit=self._max_connections,
                     keepalive_timeout=KEEPALIVE_SECONDS,
@@ -386,6 +389,16 @@ class Rest:
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
             )
         return self._session
+
+    @property
+    def base(self) -> URL:
+        """Where Asterisk's HTTP server is, without `/ari`."""
+        return URL(self.root.removesuffix("/ari"), encoded=True)
+
+    @property
+    def tls(self) -> ssl.SSLContext | bool:
+        """How whoever answers has to prove that it is Asterisk; False: not at all, over http."""
+        return self._tls if self.root.startswith("https:") else False
 
     async def close(self) -> None:
         """Close all connections. May be called twice."""

@@ -85,6 +85,7 @@ class AsteriskVersion:
 
 # The sources of each row: asterisk/asterisk, `git tag --contains`.
 _WIDE_SLIN = {20: (17, 0), 21: (12, 0), 22: (7, 0), 23: (1, 0)}
+_WEBSOCKET = {20: (18, 0), 22: (8, 0), 23: (2, 0)}
 _OTHER_FRAMES = {20: (20, 0), 22: (10, 0), 23: (4, 0)}
 _ADVISORIES = {20: (20, 1), 22: (10, 1), 23: (4, 1)}
 
@@ -175,15 +176,21 @@ class Capabilities:
     Attributes:
         audiosocket: AudioSocket channels exist.
         slin_wide: Kinds 0x11 to 0x18 exist; without them only `slin` (8 kHz) is usable.
+        websocket: chan_websocket exists, speaks JSON, and does not end calls by itself.
     """
 
     audiosocket: bool = False
     slin_wide: bool = False
+    websocket: bool = False
 
     @classmethod
     def of(cls, version: AsteriskVersion) -> Capabilities:
         """Decide what a version can do. Total: a version that is too old can do nothing."""
-        return cls(audiosocket=version.major >= OLDEST_MAJOR, slin_wide=version.has(_WIDE_SLIN))
+        return cls(
+            audiosocket=version.major >= OLDEST_MAJOR,
+            slin_wide=version.has(_WIDE_SLIN),
+            websocket=version.has(_WEBSOCKET),
+        )
 
 
 FLOOR: Final = Capabilities(audiosocket=True)

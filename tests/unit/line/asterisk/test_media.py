@@ -33,9 +33,7 @@ class Sound:
     def heard(self, pcm: bytes) -> None:
         self.came.append(pcm)
 
-    @property
-    def has_frame(self) -> bool:
-        return False
+    frames_ready = 0
 
     def next_frame(self) -> bytes | None:
         self.asked += 1
@@ -51,16 +49,17 @@ class Bench:
     def __init__(self) -> None:
         self.clock = FrameClock()
         self.server = AudioSocketServer(self.clock, entrance=make_entrance)
-        self.lost: list[str] = []
+        self.lost: list[tuple[str, bool]] = []
         self.sound = Sound()
         self.media = self.make()
 
     def make(self, line_format: LineFormat = SLIN, seconds: float = 10.0) -> AudioSocketMedia:
-        self.media = AudioSocketMedia(
-            self.server, line_format, self.sound, seconds, self.lost.append
-        )
+        self.media = AudioSocketMedia(self.server, "", line_format, self.sound, seconds, self._lost)
         self.line_format = line_format
         return self.media
+
+    def _lost(self, reason: str, broken: bool) -> None:
+        self.lost.append((reason, broken))
 
     async def dial(self) -> AudioSocketClient:
         client = AudioSocketClient(
@@ -197,12 +196,12 @@ async def test_a_line_that_is_lost_is_reported_once(bench: Bench, how: str) -> N
     await asyncio.sleep(0.1)
     getattr(client, how)()
     await asyncio.sleep(0.1)
-    assert bench.lost == ["line_peer_closed"]
+    assert bench.lost == [("line_peer_closed", False)]
     asked, ticks = bench.sound.asked, bench.sound.ticks
     bench.media.hang_up()
     bench.media.audio_received(LOUD, SLIN.kind)
     bench.media.tick(1)
     await asyncio.sleep(0.1)
-    assert bench.lost == ["line_peer_closed"]
+    assert bench.lost == [("line_peer_closed", False)]
     assert (bench.sound.asked, bench.sound.ticks) == (asked, ticks)
     assert LOUD not in bench.sound.came

@@ -86,6 +86,7 @@ def test_the_main_version_has_everything() -> None:
     assert assess("22.10.1~dfsg+~cs6.15.60671435-1").capabilities == Capabilities(
         audiosocket=True,
         slin_wide=True,
+        websocket=True,
     )
 
 
@@ -93,6 +94,7 @@ def test_the_main_version_has_everything() -> None:
     ("capability", "first", "last_without"),
     [
         ("slin_wide", ["20.17.0", "21.12.0", "22.7.0", "23.1.0"], ["20.16.0", "22.6.9", "23.0.9"]),
+        ("websocket", ["20.18.0", "22.8.0", "23.2.0"], ["18.26.4", "20.17.9", "21.12.1", "22.7.9"]),
     ],
 )
 def test_first_releases(capability: str, first: list[str], last_without: list[str]) -> None:

@@ -24,6 +24,7 @@ from ari_app.checks import (
     check_microphone,
     check_open_log,
     check_settings,
+    check_twilio_account,
 )
 from ari_app.clients import ari_client
 from ari_app.errors import ConfigError
@@ -154,6 +155,8 @@ def _way_in(bridge: VoiceBridge) -> dict[str, str]:
     told = {"ways_in": ",".join(settings.ways_in)}
     if "local" in settings.ways_in:
         told["sound"] = settings.local_audio_device or "this machine's"
+    if "twilio" in settings.ways_in:
+        told["twilio"] = settings.api_public_url or ""
     if settings.has_asterisk:
         told["app"] = settings.ari_app
         told["audiosocket"] = "{}:{}".format(*bridge.audiosocket_address)
@@ -167,6 +170,8 @@ async def _check_line(bridge: VoiceBridge, *, fatal: bool) -> None:
         found.append(await check_microphone(microphone.card))
     if "custom" in settings.ways_in:
         found += [check_dialer(settings), *await check_dialer_service(settings)]
+    if "twilio" in settings.ways_in:
+        found.append(await check_twilio_account(settings))
     if bridge.call_log is not None:
         found += await check_open_log(bridge.call_log)
     if settings.has_asterisk:

@@ -9,6 +9,7 @@ check` runs all of them (`check_all`). One module for each subject:
 * `asterisk`: what ARI tells: version, modules, limits, trunks.
 * `asking`: what a channel tells: the way back to us, clock, dialplan.
 * `dialer`: the address for a dialer of one's own.
+* `twilio`: the address at which Twilio reaches us, the account, its number.
 * `microphone`: this machine's sound devices, where they are the way in.
 * `webhooks`: whoever is told of calls, and the agent's reports.
 * `conf`: Asterisk's own files, on its own machine.
@@ -26,6 +27,7 @@ from ari_app.checks.dialer import check_dialer, check_dialer_service
 from ari_app.checks.finding import Finding, Use, Verdict, what_works
 from ari_app.checks.here import check_descriptors, check_settings
 from ari_app.checks.microphone import check_microphone
+from ari_app.checks.twilio import check_twilio, check_twilio_account
 
 __all__ = [
     "Finding",
@@ -42,5 +44,7 @@ __all__ = [
     "check_microphone",
     "check_open_log",
     "check_settings",
+    "check_twilio",
+    "check_twilio_account",
     "what_works",
 ]

@@ -26,6 +26,7 @@ from ari_app.checks.finding import (
 )
 from ari_app.checks.here import check_here, check_settings
 from ari_app.checks.microphone import check_microphone
+from ari_app.checks.twilio import check_twilio
 from ari_app.checks.webhooks import check_webhooks
 from ari_app.clients import agent_client, ari_client
 from ari_app.errors import ConfigError
@@ -35,6 +36,7 @@ from ari_app.settings import Settings
 
 _NO_ASTERISK: Final = {
     "local": "none: `initiate-call` begins a talk with this machine's microphone",
+    "twilio": "none but Twilio's",
     "custom": "none: a dialer holds each call, and asks for its agent by `initiate-call`",
 }
 
@@ -66,6 +68,9 @@ async def check_all(settings: Settings, conf: Path | None = None) -> AsyncIterat
         if "custom" in settings.ways_in:
             yield check_dialer(settings)
             for finding in await check_dialer_service(settings):
+                yield finding
+        if "twilio" in settings.ways_in:
+            for finding in await check_twilio(settings):
                 yield finding
         if settings.has_asterisk:
             async for finding in _asterisk(settings, configuration=conf is None):

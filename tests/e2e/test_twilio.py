@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -56,7 +57,8 @@ class Bench:
         return await self.bridge.control.initiate(Wish(called_number=OTHER, **wish))
 
     def records(self) -> list[CallRecord]:
-        return list(self.bridge.calls.records.values())
+        """The records of all calls, up to date."""
+        return [self.bridge.control.record(name) for name in [*self.bridge.calls.records]]
 
     async def conversation(self) -> ConversationRecord:
         await until(lambda: bool(self.agent.conversations))
@@ -185,7 +187,8 @@ async def test_it_lies_no_further_ahead_than_160_ms() -> None:
             most = max(most, playout.waiting_ms)
         await call.hang_up()
         await b.all_gone()
-    assert 60 < most <= 180
+    # Twilio takes whole frames by a clock of its own.
+    assert 60 < most <= 160 + 3 * 20
 
 
 async def test_the_callers_voice_and_keys_reach_the_agent() -> None:
@@ -227,14 +230,18 @@ async def test_an_interruption_clears_what_was_sent_and_knows_what_was_heard() -
         cleared = next(each for each in stream.playout.told if each.kind == "clear")
         assert record.interruptions, "the agent was interrupted"
         assert cleared.at - record.interruptions[0].at < 0.05
+        await asyncio.sleep(0.1)
         (kept,) = b.records()
         assert kept.sound.interruptions == 1
+        note = next(line.text for line in kept.transcript if "unheard" in line.text)
+        played = [each for each in stream.playout.played if not each.cleared]
+        (heard_ms,) = map(float, re.findall(r"after (\d+) ms", note))
+        sent_ms = sum(each.size for each in stream.playout.told if each.at < cleared.at) / 8
+        # What lay at Twilio when it was told to forget it was not heard.
+        assert sent_ms - 260 < heard_ms < sent_ms - 40
+        assert played, "marks came back before"
         await call.hang_up()
         await b.all_gone()
-        # What Twilio has played of the story is what the record says.
-        before = [each for each in stream.playout.told if each.kind == "media"]
-        sent = sum(each.size for each in before if each.at < cleared.at) / 8
-        assert kept.sound.said_to_caller_ms <= sent + 2000
     assert b.twilio.codes() == []
 
 
@@ -315,7 +322,7 @@ async def test_at_the_limit_the_caller_hears_that_we_are_busy() -> None:
 
 
 async def test_an_agent_that_is_lost_leaves_the_caller_to_the_fallback() -> None:
-    agents = book(formats=ULAW, faults={"close": {"after_seconds": 1.0, "code": 1011}})
+    agents = book(formats=ULAW, faults={"close": {"after_ms": 1000, "code": 1011}})
     async with bench(agents, agent_on_loss="dialplan", twilio_fallback_number=OTHER) as b:
         b.twilio.callees[OTHER] = Callee(talk_seconds=0.3)
         call = await b.call()
@@ -421,9 +428,9 @@ async def test_nobody_is_called_twice_because_an_answer_was_lost() -> None:
         (StreamFaults(signing="https"), "wrong_signature"),
         (StreamFaults(url="wss://bridge.test/twilio/media/never-was"), "unknown_token"),
         (StreamFaults(call_sid="CA" + "0" * 32), "wrong_call"),
-        (StreamFaults(greeting=()), "too_early"),
+        (StreamFaults(greeting=()), "no_start"),
         (StreamFaults(greeting=("start",)), "too_early"),
-        (StreamFaults(greeting=("connected",)), "too_early"),
+        (StreamFaults(greeting=("connected",)), "no_start"),
         (StreamFaults(greeting=("connected", "start", "start")), "twice"),
     ],
 )

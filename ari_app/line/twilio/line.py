@@ -86,6 +86,7 @@ _REST_SECONDS: Final = 11.0
 _VERDICT_SECONDS: Final = 10.0
 """Less than a call waits for it."""
 _DETECTION_SECONDS: Final = 8
+_GONE_LOOKS: Final = (0.2, 0.8)
 _LOOKS: Final = (0.0, 1.0, 2.0)
 """When a call is looked for of which the answer was lost."""
 _KEYS: Final = frozenset("0123456789*#ABCD")
@@ -680,8 +681,15 @@ class TwilioLine:
         return status
 
     async def _find_out(self) -> None:
-        """Find out why the stream has closed without a word."""
-        await self._look_up()
+        """Find out why the stream has closed without a word.
+
+        Who is still there asks what comes next, and ends the waiting; who has hung up may still be
+        listed for a moment.
+        """
+        for pause in _GONE_LOOKS:
+            await asyncio.sleep(pause)
+            if self._over or await self._look_up() in TERMINAL:
+                return
         self._fail(SoundLost("line_lost"))
 
     # --- the way out

@@ -541,7 +541,9 @@ class CallSound:
 
     @property
     def frames_ready(self) -> int:
-        return 0 if self._uplink is None or self._stopped else self.playout.frames_ready
+        if self._uplink is None or self._stopped:
+            return 0
+        return len(self._announced) or self.playout.frames_ready
 
     def _fell_silent(self) -> None:
         self._awaits_silence = False

@@ -75,7 +75,7 @@ class Twilio:
         notes: The debugger: errors and warnings.
         post: How status callbacks travel.
         faults: Of the streams of new calls.
-        refusals: The next REST requests are answered with these, one each.
+        refusals: The next POSTs are answered with these, one each.
         stall_creates: So many creates are carried out and never answered.
         list_lag: A call is listed so much later than it was made.
         requests: Method and path of each REST request.
@@ -207,7 +207,7 @@ class Twilio:
         try:
             if not hmac.compare_digest(given, b"Basic " + secret):
                 raise RestError(401, 20003, "Authenticate")
-            if self.refusals:
+            if self.refusals and request.method == "POST":
                 raise self.refusals.popleft()
             return await handler(request)
         except RestError as refusal:

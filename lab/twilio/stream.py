@@ -205,7 +205,7 @@ class MediaStream:
         self.close_code = socket.close_code
         if self.ended_by == "twilio" or any(note.code == 31924 for note in self.notes):
             return
-        if socket.close_code in (1000, 1001, 1005):
+        if socket.protocol.close_rcvd is not None:
             self.ended_by = "server"
             self._note(31921, f"the server has closed ({socket.close_code})")
         elif isinstance(socket.protocol.parser_exc, ProtocolError | UnicodeDecodeError):

@@ -371,11 +371,15 @@ def build_web_app(
         sign_in_seconds: How long a browser stays signed in to the page.
     """
     on_refused = service.metrics.http_was_refused
-    features = {"log": False, "recordings": False}
+    checked_paths = frozenset(route.path for route in routes)
+    features = {
+        "log": service.call_log is not None,
+        "recordings": service.recordings is not None,
+    }
     access = Access(
         keys,
         open_paths=OPEN_PATHS | PAGE_PATHS,
-        checked_paths=frozenset(route.path for route in routes),
+        checked_paths=checked_paths,
         page=sign_in,
         on_refused=on_refused,
         sign_in_seconds=sign_in_seconds,
@@ -385,7 +389,12 @@ def build_web_app(
             mark_heads,
             request_ids,
             problems,
-            rate_limits(rates or RequestRates(), on_refused, keyless=not keys),
+            rate_limits(
+                rates or RequestRates(),
+                on_refused,
+                keyless=not keys,
+                checked_paths=checked_paths,
+            ),
             access.middleware(),
         ],
         client_max_size=_MAX_BODY_BYTES,

@@ -271,7 +271,13 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     return found.response(request[REQUEST_ID])
 
 
-def rate_limits(rates: RequestRates, on_refused: OnRefused, *, keyless: bool) -> Middleware:
+def rate_limits(
+    rates: RequestRates,
+    on_refused: OnRefused,
+    *,
+    keyless: bool,
+    checked_paths: frozenset[str] = frozenset(),
+) -> Middleware:
     """Refuse what comes too often from one address, and close its connection.
 
     A page of another site, in a browser at that address, is somebody else: whatever it does uses
@@ -281,6 +287,8 @@ def rate_limits(rates: RequestRates, on_refused: OnRefused, *, keyless: bool) ->
         rates: How often is too often.
         on_refused: Told of each.
         keyless: Only programs of this machine are to ask.
+        checked_paths: Where whoever serves them checks by itself who comes. Only those who are
+            refused there are limited: behind a proxy they have the address of those who are not.
     """
 
     @web.middleware
@@ -290,6 +298,13 @@ def rate_limits(rates: RequestRates, on_refused: OnRefused, *, keyless: bool) ->
         if foreign and opens_connection(request):
             # It was taken for one of the address' own when it connected.
             rates.give_back(address_of(request))
+        if _path_served(request) in checked_paths:
+            try:
+                return await handler(request)
+            except web.HTTPException:
+                if (wait := rates.take(f"{address_of(request)} refused", now, changes=True)) > 0:
+                    raise _too_often(wait, on_refused) from None
+                raise
         if (wait := rates.take(client_of(request), now, changes=changes)) > 0:
             raise too_often(wait, on_refused)
         return await handler(request)

@@ -108,6 +108,22 @@ async def test_too_many_wishes_are_refused_and_reading_goes_on(service: FakeServ
         assert b'ari_app_http_refused_total{reason="rate_limited"} 2.0' in service.metrics.render()
 
 
+async def test_who_is_refused_by_a_way_in_keeps_nobody_else_out(service: FakeService) -> None:
+    async def serve(request: web.Request) -> web.Response:
+        if request.query.get("signature") != "right":
+            raise web.HTTPForbidden
+        return web.Response()
+
+    routes = [web.post("/line/calls", serve)]
+    app = build_web_app(service, api_key=KEY, rates=RequestRates(0.5), routes=routes)
+    async with TestClient(TestServer(app)) as client:
+        wrong = [await client.post("/line/calls") for _ in range(3)]
+        assert [response.status for response in wrong] == [403, 429, 429]
+        assert wrong[-1].headers["Connection"] == "close"
+        right = [await client.post("/line/calls?signature=right") for _ in range(3)]
+        assert [response.status for response in right] == [200, 200, 200]
+
+
 async def test_whoever_guesses_keys_has_to_wait(stranger: Http) -> None:
     for _ in range(10):
         assert (await stranger.get("/sessions", headers={"X-API-Key": "guess"})).status == 401

@@ -1,0 +1,722 @@
+"""Calls by Twilio, as the lab plays it: good ones, and everything that goes wrong there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Mapping
+
+import aiohttp
+import pytest
+
+from lab.practice_agent import AgentBook
+from lab.softphone import CallFailed
+from lab.softphone.sounds import babble, level_dbfs, tone
+from lab.twilio import Callee, Post, RestError, StreamFaults, TwilioCall
+from lab.twilio.call import Source
+from lab.twilio.signatures import sign
+from tests.e2e.harness import book, loud_seconds
+from tests.e2e.twilio_bench import (
+    CALLER,
+    LOUD,
+    NUMBER,
+    ORIGIN,
+    TARGET,
+    TwilioBench,
+    twilio_bench,
+)
+from tests.waiting import until
+
+pytestmark = pytest.mark.e2e
+
+LONG = (
+    "Let me tell you a story that takes a while, for it has a beginning, a middle and an end, and "
+    "nobody has ever heard it without falling asleep somewhere between the middle and the end."
+)
+GOODBYE = {
+    "dialogue": {
+        "first_message": "Hello, how can I help you today?",
+        "turns": [{"say": "Good bye, and thank you for calling us today.", "end_call": True}],
+    }
+}
+
+
+def tool(name: str, **parameters: str) -> AgentBook:
+    turn = {"tool": {"name": name, "parameters": parameters, "say_on_success": "One moment."}}
+    return book(dialogue={"first_message": "Hello.", "turns": [turn]})
+
+
+def holes(call: TwilioCall, longest_pause_ms: float = 400) -> list[float]:
+    """Where the caller heard nothing in the middle of what was said, in ms."""
+    gaps = (gap.ms for stream in call.streams for gap in stream.playout.gaps)
+    return [ms for ms in gaps if ms < longest_pause_ms]
+
+
+async def over(call: TwilioCall, seconds: float = 20.0) -> TwilioCall:
+    await asyncio.wait_for(call.ended, seconds)
+    return call
+
+
+# --- a good call
+
+
+@pytest.mark.parametrize("speaks", ["ulaw_8000", "pcm_16000"])
+async def test_a_whole_call(speaks: str) -> None:
+    formats = {"user_input": speaks, "agent_output": speaks}
+    async with twilio_bench(book(formats=formats, **GOODBYE)) as b:
+        call = await b.greeted("?agent_id=agent_7&customer_name=Jane")
+        await call.play(babble(1500, -20))
+        ending = await asyncio.wait_for(call.ended, 20)
+        ended_at = time.monotonic()
+        record = await b.record(call)
+        conversation = await b.conversation(record)
+        await b.all_gone()
+        assert ending.by == "far"
+        assert (record.agent_status, record.end_reason) == ("COMPLETED", "agent_ended")
+        assert (record.caller_number, record.called_number) == (CALLER, NUMBER)
+        assert conversation.agent_id == "agent_7"
+        assert conversation.dynamic_variables == {
+            "caller_id": CALLER,
+            "called_number": NUMBER,
+            "call_sid": call.sid,
+            "customer_name": "Jane",
+        }
+        playout = call.stream.playout
+        assert not b.complaints()
+        assert not holes(call)
+        # Every byte that the agent said was played, and only then was hung up.
+        sent = sum(told.size for told in playout.told) / 8000
+        assert sent == pytest.approx(conversation.agent_audio_seconds, abs=0.3)
+        assert playout.waiting_ms == 0
+        assert playout.heard_until is not None
+        assert call.stream.stopped_at is not None
+        assert playout.heard_until <= call.stream.stopped_at < ended_at
+        assert not any(played.cleared for played in playout.played)
+        if speaks == "pcm_16000":
+            assert loud_seconds(conversation) == pytest.approx(1.5, abs=0.3)
+
+
+async def test_sound_goes_through_unchanged_where_both_speak_mu_law() -> None:
+    formats = {"user_input": "ulaw_8000", "agent_output": "ulaw_8000"}
+    async with twilio_bench(book(formats=formats)) as b:
+        call = await b.greeted()
+        sound = tone(440, 1000, -10)
+        await call.play(sound)
+        conversation = await b.conversation(await b.record(call))
+        expected = call.codec.encode(sound)
+        await until(lambda: expected in b"".join(each.payload for each in conversation.user_audio))
+        await call.hang_up()
+        await b.all_gone()
+
+
+async def test_an_interruption_clears_within_20_ms_and_ends_what_is_heard() -> None:
+    talk = {"first_message": LONG, "turns": [{"say": LONG}, {"say": LONG}, {"say": "Bye."}]}
+    async with twilio_bench(book(dialogue=talk)) as b:
+        call = b.call()
+        await call.answered()
+        conversation = await b.conversation(await b.record(call))
+        for turn in range(1, 4):
+            await call.wait_for_sound(LOUD)
+            await asyncio.sleep(1.0)
+            await call.play(babble(1200, -20, seed=turn))
+            await until(lambda: len(conversation.interruptions) == turn)  # noqa: B023
+        playout = call.stream.playout
+        await until(lambda: sum(told.kind == "clear" for told in playout.told) == 3)
+        clears = [told.at for told in playout.told if told.kind == "clear"]
+        delays = [c - i.at for c, i in zip(clears, conversation.interruptions, strict=True)]
+        assert max(delays) < 0.02
+        for clear in clears:
+            loud = [a.at - clear for a in call.ear.arrivals if level_dbfs(a.pcm) > LOUD]
+            assert not [late for late in loud if 0.06 < late < 0.3]
+        await call.wait_for_sound(LOUD)
+        await call.wait_for_silence(1000)
+        await call.hang_up()
+        record = await b.record(call)
+        await b.all_gone()
+        corrections = [line.text for line in record.transcript if line.who == "correction"]
+        assert len(corrections) == 3
+        assert all(0 < len(text) < len(LONG) / 2 for text in corrections)
+        assert not b.complaints()
+
+
+async def test_last_words_are_heard_although_an_interruption_came_before() -> None:
+    turns = [{"say": "Good bye, and thank you for calling us today.", "end_call": True}]
+    talk = {"first_message": LONG, "turns": turns}
+    async with twilio_bench(book(dialogue=talk)) as b:
+        call = b.call()
+        await call.answered()
+        await call.wait_for_sound(LOUD, since=0)
+        await asyncio.sleep(1.0)
+        await call.play(babble(1200, -20))
+        await over(call)
+        playout = call.stream.playout
+        await b.all_gone()
+        last_clear = max(told.at for told in playout.told if told.kind == "clear")
+        after = sum(told.size for told in playout.told if told.at > last_clear) / 8000
+        assert after > 1.5
+        assert playout.waiting_ms == 0
+        assert not playout.played[-1].cleared
+        assert not b.complaints()
+
+
+async def test_keys() -> None:
+    async with twilio_bench() as b:
+        call = await b.greeted()
+        for key in "42#":
+            await call.stream.press(key)
+        record = await b.record(call)
+        await until(lambda: any("42" in line.text for line in record.transcript))
+        await call.hang_up()
+        await b.all_gone()
+
+
+# --- what comes before a call
+
+
+async def post(
+    b: TwilioBench,
+    fields: Mapping[str, str],
+    headers: Mapping[str, str],
+    path: str = "/twilio/voice",
+) -> tuple[int, str]:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(b.url + path, data=fields, headers=headers) as answer,
+    ):
+        return answer.status, await answer.text()
+
+
+async def test_webhooks_that_are_not_twilios_are_refused_and_counted() -> None:
+    async with twilio_bench() as b:
+        fields = {"CallSid": "CA" + "0" * 32, "From": CALLER, "To": NUMBER, "FromCity": ""}
+        signature = sign(f"{ORIGIN}/twilio/voice", fields.items(), b.twilio.auth_token)
+        for headers in ({}, {"X-Twilio-Signature": "x"}, {"X-Twilio-Signature": ""}):
+            assert (await post(b, fields, headers))[0] == 403
+        changed = fields | {"To": TARGET}
+        assert (await post(b, changed, {"X-Twilio-Signature": signature}))[0] == 403
+        less = {name: value for name, value in fields.items() if value}
+        assert (await post(b, less, {"X-Twilio-Signature": signature}))[0] == 403
+        assert not b.records()
+        assert b.bridge.readiness().problems == []
+
+
+async def test_a_webhook_that_is_repeated_is_answered_alike() -> None:
+    async with twilio_bench() as b:
+        fields = {"CallSid": "CA" + "0" * 32, "From": CALLER, "To": NUMBER, "FromCity": ""}
+        fields |= {"AccountSid": b.twilio.account_sid, "CallStatus": "ringing"}
+        signature = sign(f"{ORIGIN}/twilio/voice", fields.items(), b.twilio.auth_token)
+        headers = {"X-Twilio-Signature": signature, "I-Twilio-Idempotency-Token": "one"}
+        first, second = [await post(b, fields, headers) for _ in range(2)]
+        assert first == second
+        assert first[0] == 200
+        assert "<Stream" in first[1]
+        assert b.bridge.calls.count() <= 1
+
+
+async def test_fields_that_nobody_has_announced_do_no_harm() -> None:
+    async with twilio_bench() as b:
+        call = b.call("?agent_id=agent_7", NewField="ä&=+ %", CallerName="", SipHeader_X="1")
+        await call.answered()
+        await call.wait_for_sound(LOUD, since=0)
+        await call.hang_up()
+        await b.all_gone()
+        assert not b.complaints()
+
+
+@pytest.mark.parametrize(
+    ("changes", "verbs"),
+    [
+        ({}, ["Reject"]),
+        ({"twilio_fallback_number": TARGET}, ["Dial"]),
+        ({"twilio_fallback_url": f"{ORIGIN}/elsewhere"}, ["Redirect"]),
+    ],
+    ids=["busy", "number", "address"],
+)
+async def test_a_call_without_a_place(changes: dict[str, str], verbs: list[str]) -> None:
+    async with twilio_bench(max_concurrent_calls=1, **changes) as b:
+        first = await b.greeted()
+        second = b.call()
+        if verbs == ["Dial"]:
+            person = await b.twilio.call_to(TARGET)
+            await person.answered()
+            await person.hang_up()
+        await over(second)
+        assert [verb.name for verb in second.verbs][:1] == verbs
+        if verbs == ["Reject"]:
+            assert second.status == "busy"
+        if verbs == ["Redirect"]:
+            asked = b.twilio.webhooks.asked[-1]
+            assert "AGENT_STATUS=REJECTED" in asked.url
+        assert first.is_up
+        await first.hang_up()
+        await b.all_gone()
+
+
+# --- streams that are not what they should be
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        StreamFaults(url="wss://bridge.test/twilio/media/" + "x" * 32),
+        StreamFaults(signing="missing"),
+        StreamFaults(signing="wrong"),
+        StreamFaults(signing="https"),
+        StreamFaults(call_sid="CA" + "0" * 32),
+        StreamFaults(greeting=("start",)),
+        StreamFaults(greeting=("connected", "connected")),
+        StreamFaults(greeting=("connected", "start", "start")),
+    ],
+    ids=[
+        "wrong token",
+        "unsigned",
+        "wrongly signed",
+        "signed as https",
+        "another's CallSid",
+        "no connected",
+        "connected twice",
+        "start twice",
+    ],
+)
+async def test_a_stream_that_is_wrong_is_refused_within_two_seconds(faults: StreamFaults) -> None:
+    async with twilio_bench() as b:
+        good = await b.greeted()
+        b.twilio.faults = faults
+        bad = b.call()
+        await bad.answered()
+        began = time.monotonic()
+        await until(lambda: bad.streams and bad.stream.stopped_at)
+        assert time.monotonic() - began < 2.0
+        refused = await b.metric("ari_app_twilio_refused_total")
+        assert sum(refused.values()) == 1, refused
+        await over(bad)
+        assert good.is_up
+        await good.play(babble(800, -20))
+        await good.wait_for_sound(LOUD)
+        await good.hang_up()
+        await b.all_gone()
+
+
+async def test_a_token_works_once() -> None:
+    async with twilio_bench() as b:
+        good = await b.greeted()
+        b.twilio.faults = StreamFaults(url=good.stream.url)
+        bad = b.call()
+        await over(bad)
+        assert bad.stream.status in (403, 404, 409, 410)
+        assert good.is_up
+        assert good.stream.stopped_at is None
+        await good.hang_up()
+        await b.all_gone()
+
+
+@pytest.mark.parametrize("greeting", [(), ("connected",)], ids=["nothing", "no start"])
+async def test_a_stream_that_says_nothing_is_closed_within_ten_seconds(
+    greeting: tuple[()],
+) -> None:
+    async with twilio_bench() as b:
+        b.twilio.faults = StreamFaults(greeting=greeting)
+        call = b.call()
+        await call.answered()
+        began = time.monotonic()
+        await over(call, 15)
+        assert time.monotonic() - began < 10.5
+        assert call.stream.ended_by == "server"
+        await b.all_gone()
+
+
+async def test_a_webhook_whose_stream_never_comes_holds_no_place_for_ever() -> None:
+    async with twilio_bench(max_concurrent_calls=1) as b:
+        b.twilio.faults = StreamFaults(signing="missing")
+        await over(b.call())
+        await until(lambda: b.bridge.calls.count() == 0, 30)
+        b.twilio.faults = StreamFaults()
+        call = await b.greeted()
+        await call.hang_up()
+        await b.all_gone()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [b"\x00\x01", "{", "[]", '{"event": "dance"}', '{"event": "media"}', "x" * 100_000],
+    ids=["binary", "no JSON", "a list", "unknown", "no media", "oversized"],
+)
+async def test_odd_messages_in_a_call_disturb_nobody_else(message: str | bytes) -> None:
+    async with twilio_bench() as b:
+        good, odd = await b.greeted(), await b.greeted()
+        await odd.stream.send_raw(message)
+        await asyncio.sleep(0.5)
+        assert good.is_up
+        await good.play(babble(800, -20))
+        await good.wait_for_sound(LOUD)
+        await good.hang_up()
+        if not odd.is_over:
+            await odd.hang_up()
+        await b.all_gone()
+
+
+@pytest.mark.parametrize("how", ["no stop", "reset", "closed"])
+async def test_ways_in_which_a_stream_ends(how: str) -> None:
+    async with twilio_bench() as b:
+        call = await b.greeted()
+        match how:
+            case "no stop":
+                call.stream.skip_stop()
+                await call.hang_up()
+            case "reset":
+                call.stream.reset()
+            case "closed":
+                await call.stream.close()
+        await over(call)
+        record = await b.record(call)
+        await b.all_gone()
+        assert record.agent_status != "FAILED" or how == "reset"
+
+
+async def test_half_a_connection_is_given_up_after_fifteen_seconds() -> None:
+    async with twilio_bench() as b:
+        call = await b.greeted()
+        record = await b.record(call)
+        call.stream.go_silent()
+        began = time.monotonic()
+        await until(lambda: record.end_reason, 25)
+        assert 4 < time.monotonic() - began < 20
+        await until(lambda: b.bridge.calls.count() == 0)
+        if not call.is_over:
+            await call.hang_up()
+        await b.all_gone()
+
+
+async def test_stalls_bursts_and_lost_frames_are_no_end() -> None:
+    formats = {"user_input": "pcm_16000", "agent_output": "pcm_16000"}
+    async with twilio_bench(book(formats=formats)) as b:
+        b.twilio.faults = StreamFaults(
+            stalls={120: 0.1, 200: 1.0, 300: 0.3}, jumps={150: 100, 250: 40}
+        )
+        call = await b.greeted()
+        conversation = await b.conversation(await b.record(call))
+        for _ in range(3):
+            await call.play(tone(440, 1000, -12))
+            await asyncio.sleep(1.0)
+        assert loud_seconds(conversation) == pytest.approx(3.0, abs=0.3)
+        assert not b.complaints()
+        await call.hang_up()
+        await b.all_gone()
+
+
+async def test_a_flood_of_bad_sockets_beside_calls() -> None:
+    talk = {"first_message": LONG, "turns": []}
+    async with twilio_bench(book(dialogue=talk)) as b:
+        calls = [b.call() for _ in range(3)]
+        for call in calls:
+            await call.answered()
+            await call.wait_for_sound(LOUD, since=0)
+        async with aiohttp.ClientSession() as session:
+
+            async def intrude(number: int) -> int:
+                path = f"/twilio/media/{number:032}"
+                try:
+                    async with session.ws_connect(b.url + path, compress=0):
+                        return 101
+                except aiohttp.WSServerHandshakeError as refused:
+                    return refused.status
+                except aiohttp.ClientError:
+                    return 0
+
+            statuses: set[int] = set()
+            for start in range(0, 200, 25):
+                statuses.update(
+                    await asyncio.gather(*(intrude(start + number) for number in range(25)))
+                )
+        assert 101 not in statuses
+        for call in calls:
+            await call.wait_for_silence(1000, timeout=30)
+            assert not holes(call)
+            await call.hang_up()
+        await b.all_gone()
+
+
+# --- transfers
+
+
+async def test_a_transfer_dials_with_the_callers_id() -> None:
+    async with twilio_bench(tool("transfer_call", to=TARGET)) as b:
+        call = await b.greeted()
+        await call.play(babble(1000, -20))
+        person = await b.twilio.call_to(TARGET, 10)
+        await person.answered()
+        record = await b.record(call)
+        await until(lambda: record.agent_status)
+        assert record.agent_status == "TRANSFER"
+        assert call.is_up
+        assert person.caller == CALLER
+        playout = call.stream.playout
+        assert playout.waiting_ms == 0, "the last words were heard first"
+        await person.hang_up()
+        await over(call)
+        await b.all_gone()
+        assert not b.complaints()
+
+
+@pytest.mark.parametrize("outcome", ["busy", "no-answer", "failed"])
+async def test_a_transfer_that_nobody_takes(outcome: str) -> None:
+    async with twilio_bench(tool("transfer_call", to=TARGET)) as b:
+        b.twilio.callees[TARGET] = Callee(outcome)  # type: ignore[arg-type]
+        call = await b.greeted()
+        await call.play(babble(1000, -20))
+        await b.twilio.call_to(TARGET, 10)
+        await over(call)
+        await b.all_gone()
+        assert not b.complaints()
+
+
+# --- calls that are placed
+
+
+@pytest.mark.parametrize(
+    ("callee", "result", "sip_code"),
+    [
+        (Callee("busy", sip_code=486), "busy", 486),
+        (Callee("no-answer", sip_code=487), "no_answer", 487),
+        (Callee("failed", sip_code=404, ring_seconds=None), "invalid_number", 404),
+        (Callee("failed", sip_code=503), "unreachable", 503),
+    ],
+    ids=["busy", "no answer", "no such number", "unreachable"],
+)
+@pytest.mark.parametrize(
+    "order",
+    [
+        Post(),
+        Post({"initiated": 0.6, "ringing": 0.3}),
+        Post({}, dict.fromkeys(("initiated", "ringing", "completed"), 2)),
+    ],
+    ids=["in order", "backwards", "twice"],
+)
+async def test_results_whatever_the_order(
+    callee: Callee, result: str, sip_code: int, order: Post
+) -> None:
+    async with twilio_bench() as b:
+        b.twilio.callees[TARGET] = callee
+        b.twilio.post = order
+        record = await b.initiate()
+        await until(lambda: record.end_reason)
+        await b.all_gone()
+        await asyncio.sleep(0.8 if order.delays else 0)
+        assert (record.result, record.sip_code) == (result, sip_code)
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        Post({"initiated": 1.0, "ringing": 0.8, "answered": 0.6}),
+        Post({}, {"initiated": 0, "ringing": 0, "answered": 0}),
+        Post({"answered": 5.0}),
+    ],
+    ids=["late", "never", "answered after the stream"],
+)
+async def test_a_call_that_is_answered_whatever_the_callbacks(order: Post) -> None:
+    async with twilio_bench() as b:
+        b.twilio.post = order
+        record = await b.initiate(variables={"customer_name": "Jane"})
+        call = await b.twilio.call_to(TARGET)
+        await call.answered()
+        await call.wait_for_sound(LOUD, since=0)
+        conversation = await b.conversation(record)
+        assert conversation.dynamic_variables["customer_name"] == "Jane"
+        assert record.result == "answered"
+        await call.hang_up()
+        await b.all_gone()
+        assert record.result == "answered"
+        assert record.end_reason == "caller_hung_up"
+        assert not b.complaints()
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        RestError(400, 21211, "Invalid 'To' Phone Number"),
+        RestError(400, 21215, "Geo permission"),
+        RestError(401, 20003, "Authenticate"),
+        RestError(429, 20429, "Too many requests"),
+        RestError(503, 20503, "Unavailable"),
+    ],
+    ids=["number", "permission", "authentication", "too many", "down"],
+)
+async def test_a_create_that_is_refused_has_a_result(refusal: RestError) -> None:
+    async with twilio_bench() as b:
+        b.twilio.refusals.extend([refusal] * 5)
+        record = await b.initiate()
+        await until(lambda: record.end_reason, 30)
+        assert record.result in ("failed", "invalid_number", "unreachable", "rejected")
+        assert len(b.twilio.calls) == 0
+        await b.all_gone()
+
+
+async def test_a_create_that_times_out_dials_once() -> None:
+    async with twilio_bench() as b:
+        b.twilio.stall_creates = 1
+        record = await b.initiate()
+        call = await b.twilio.call_to(TARGET)
+        await call.answered()
+        await call.wait_for_sound(LOUD, since=0, timeout=30)
+        assert len(b.twilio.calls) == 1
+        await call.hang_up()
+        await b.all_gone()
+        assert record.result == "answered"
+
+
+async def test_a_call_is_given_up_while_it_rings() -> None:
+    async with twilio_bench() as b:
+        b.twilio.callees[TARGET] = Callee(ring_seconds=30)
+        record = await b.initiate()
+        call = await b.twilio.call_to(TARGET)
+        await until(lambda: call.status == "ringing")
+        await b.bridge.control.end(record.session_id, "changed_my_mind")
+        with pytest.raises(CallFailed):
+            await call.answered()
+        await b.all_gone()
+        assert record.end_reason == "changed_my_mind"
+
+
+@pytest.mark.parametrize(
+    ("answered_by", "status"),
+    [("human", "HUMAN"), ("machine_end_beep", "MACHINE"), ("unknown", "NOTSURE"), ("", "NOTSURE")],
+)
+async def test_machine_detection(answered_by: str, status: str) -> None:
+    async with twilio_bench() as b:
+        b.twilio.callees[TARGET] = Callee(answered_by=answered_by)
+        record = await b.initiate(amd=True)
+        call = await b.twilio.call_to(TARGET)
+        await until(lambda: "amd_status" in record.metadata, 15)
+        assert record.metadata["amd_status"] == status
+        await call.wait_for_sound(LOUD, since=0)
+        await call.hang_up()
+        await b.all_gone()
+        assert not b.complaints()
+
+
+async def test_calls_in_and_out_share_one_limit() -> None:
+    async with twilio_bench(max_concurrent_calls=2) as b:
+        first = await b.greeted()
+        await b.initiate()
+        placed = await b.twilio.call_to(TARGET)
+        await placed.answered()
+        third = b.call()
+        await over(third)
+        assert third.status == "busy"
+        for call in (first, placed):
+            await call.hang_up()
+        await b.all_gone()
+
+
+# --- what others do meanwhile
+
+
+async def test_a_flood_of_unsigned_webhooks_keeps_no_call_out() -> None:
+    async with twilio_bench() as b:
+        first = await b.greeted()
+        fields = {"CallSid": "CA" + "0" * 32, "From": CALLER, "To": NUMBER}
+        flood = asyncio.create_task(_intrude(b, fields))
+        await asyncio.sleep(0.5)
+        calls = [b.call() for _ in range(3)]
+        for call in calls:
+            await call.answered()
+            await call.wait_for_sound(LOUD, since=0)
+        assert not flood.done()
+        flood.cancel()
+        for call in (first, *calls):
+            assert not call.application_error
+            await call.hang_up()
+        await b.all_gone()
+
+
+async def _intrude(b: TwilioBench, fields: Mapping[str, str]) -> None:
+    async with aiohttp.ClientSession() as session:
+        while True:
+            for _ in range(5):
+                with contextlib.suppress(aiohttp.ClientError):
+                    async with session.post(f"{b.url}/twilio/voice", data=fields):
+                        pass
+            await asyncio.sleep(0.01)
+
+
+async def test_many_calls_at_once_all_come_in() -> None:
+    async with twilio_bench(max_concurrent_calls=60) as b:
+        calls = [b.call() for _ in range(60)]
+        for call in calls:
+            await call.answered()
+        assert not [call for call in calls if call.application_error]
+        await until(lambda: all(call.streams and call.stream.up.is_set() for call in calls))
+        await asyncio.gather(*(call.hang_up() for call in calls))
+        await b.all_gone()
+        assert not b.complaints()
+
+
+async def test_a_call_that_somebody_else_takes_away_is_left_alone() -> None:
+    async with twilio_bench() as b:
+        call = await b.greeted()
+        record = await b.record(call)
+        call.update(Source(twiml="<Response><Pause length='60'/></Response>"))
+        await until(lambda: record.end_reason)
+        await asyncio.sleep(1.0)
+        assert call.is_up
+        assert call.stream.ended_by == "twilio"
+        await call.hang_up()
+        await b.all_gone()
+
+
+async def test_a_stream_that_nobody_reads_is_no_harm_to_others() -> None:
+    talk = {"first_message": LONG, "turns": []}
+    async with twilio_bench(book(dialogue=talk)) as b:
+        b.twilio.faults = StreamFaults(reads=False)
+        deaf = b.call()
+        await deaf.answered()
+        b.twilio.faults = StreamFaults()
+        good = b.call()
+        await good.answered()
+        await good.wait_for_sound(LOUD, since=0)
+        await good.wait_for_silence(1000, timeout=30)
+        assert not holes(good)
+        for call in (good, deaf):
+            await call.hang_up()
+        await b.all_gone()
+
+
+async def test_a_caller_who_hangs_up_while_it_rings() -> None:
+    slow = {"faults": {"handshake_delay_ms": 1500}}
+    async with twilio_bench(book(**slow)) as b:
+        call = b.call()
+        await until(lambda: b.records())
+        await call.hang_up()
+        await until(lambda: b.records()[0].end_reason, 20)
+        await b.all_gone()
+        assert not b.complaints()
+
+
+async def test_an_agent_that_cannot_be_reached_leads_to_the_fallback() -> None:
+    elsewhere = f"{ORIGIN}/elsewhere?queue=1"
+    async with twilio_bench(AgentBook(default=None), twilio_fallback_url=elsewhere) as b:
+        call = b.call()
+        await over(call)
+        await b.all_gone()
+        asked = b.twilio.webhooks.asked[-2:]
+        told = next(each.url for each in asked if "/elsewhere" in each.url)
+        assert "queue=1" in told
+        assert "AGENT_STATUS=FAILED" in told
+        assert "AGENT_SESSION_ID=" in told
+
+
+async def test_callers_go_elsewhere_while_the_service_drains() -> None:
+    async with twilio_bench(twilio_fallback_number=TARGET, drain_timeout_seconds=5) as b:
+        first = await b.greeted()
+        b.bridge.stop()
+        await until(lambda: b.bridge.calls.draining)
+        second = b.call()
+        person = await b.twilio.call_to(TARGET)
+        await person.answered()
+        assert person.parent == second.sid
+        await person.hang_up()
+        await over(second)
+        assert first.is_up
+        await first.hang_up()

@@ -34,7 +34,7 @@ from ari_app.control.http.models import Readiness
 from ari_app.control.http.server import HttpServer
 from ari_app.control.planner import Planner, PlannerOptions
 from ari_app.control.reports import ReportFetcher
-from ari_app.errors import ConfigError
+from ari_app.errors import AppError, ConfigError
 from ari_app.line.asterisk.ari.client import Client
 from ari_app.line.asterisk.ari.errors import AriError, AriUnauthorized
 from ari_app.line.asterisk.gateway import AsteriskGateway
@@ -113,6 +113,7 @@ class VoiceBridge:
         self._ticks: FrameClock | None = None
         self._exit = contextlib.AsyncExitStack()
         self._stopping = asyncio.Event()
+        self._telling: set[asyncio.Task[None]] = set()
         self._ending = False
         self._running = False
         self._on_replaced = on_replaced
@@ -137,10 +138,10 @@ class VoiceBridge:
         settings.require_serving()
         if settings.database_url:
             self.call_log = await self._open_call_log()
-        self.recordings = await self._open_recordings()
+        self.outbox = await self._open_outbox()
+        self.recordings = self._open_recordings()
         records = self.recordings is not None and settings.record_calls != "none"
 
-        self.outbox = await self._open_outbox()
         self.agents = await self._exit.enter_async_context(agent_client(settings))
         self.gateways: list[Gateway] = []
         for name in settings.ways_in:
@@ -189,10 +190,13 @@ class VoiceBridge:
             asyncio.get_running_loop().time,
             dialer_holds=settings.dialer_holds_calls,
         )
+        if self.recordings is not None:
+            watching = asyncio.create_task(self.recordings.run(), name="recordings")
+            self._exit.push_async_callback(_cancelled, watching)
         if self._with_http:
             await self._start_http()
 
-    async def _open_recordings(self) -> RecordingArchive | None:
+    def _open_recordings(self) -> RecordingArchive | None:
         settings = self.settings
         if settings.recordings_dir is None:
             return None
@@ -202,19 +206,37 @@ class VoiceBridge:
             settings.recordings_dir,
             kind=settings.recordings_format,
             on_change=self._recorded,
+            hides_numbers="numbers" in settings.hidden,
             warn_below_bytes=room_of_an_hour(settings),
         )
         if self.call_log is not None:
             self.call_log.on_delete.append(recordings.delete)
         self._exit.push_async_callback(recordings.close)
         self.metrics.watch_recordings(recordings)
-        watching = asyncio.create_task(recordings.run(), name="recordings")
-        self._exit.push_async_callback(_cancelled, watching)
         return recordings
 
-    def _recorded(self, session_id: str, parts: list[dict[str, Any]], ready: bool) -> None:
+    def _recorded(
+        self, session_id: str, parts: list[dict[str, Any]], ready: list[dict[str, Any]]
+    ) -> None:
         if self.call_log is not None:
             self.call_log.amend(session_id, "recordings", parts)
+        if self.outbox is not None and ready:
+            task = asyncio.create_task(self._tell_of_recordings(self.outbox, session_id, ready))
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
+
+    async def _tell_of_recordings(
+        self, outbox: Outbox, session_id: str, ready: list[dict[str, Any]]
+    ) -> None:
+        record = self.calls.records.get(session_id)
+        document: Mapping[str, Any] | None = None
+        if record is not None:
+            document = call_document(record, self.settings.hidden)
+        elif self.call_log is not None:
+            with contextlib.suppress(AppError):
+                document = await self.call_log.find(session_id)
+        for part in ready:
+            outbox.recorded(document or {"session_id": session_id}, part)
 
     async def _open_call_log(self) -> CallLog:
         settings = self.settings
@@ -391,10 +413,6 @@ class VoiceBridge:
         if self.call_log is not None:
             self.call_log.on_delete.append(outbox.forget)
         return outbox
-
-    async def find_call(self, session_id: str) -> Mapping[str, Any] | None:
-        """Return the document of a call that has ended; None where nothing keeps it."""
-        return None if self.call_log is None else await self.call_log.find(session_id)
 
     def _keep_report(self, report: Report) -> None:
         if self.call_log is not None:

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Protocol
 
 import orjson
 from aiohttp import hdrs, web
@@ -90,10 +90,6 @@ class ServiceView(Protocol):
     @property
     def recordings(self) -> RecordingArchive | None:
         """The recordings of calls."""
-        ...
-
-    async def find_call(self, session_id: str) -> Mapping[str, Any] | None:
-        """Return the document of a call that has ended, where it is kept."""
         ...
 
     def readiness(self) -> Readiness:

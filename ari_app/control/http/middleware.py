@@ -298,12 +298,12 @@ def rate_limits(
         if foreign and opens_connection(request):
             # It was taken for one of the address' own when it connected.
             rates.give_back(address_of(request))
-        if _path_served(request) in checked_paths:
+        if path_served(request) in checked_paths:
             try:
                 return await handler(request)
             except web.HTTPException:
                 if (wait := rates.take(f"{address_of(request)} refused", now, changes=True)) > 0:
-                    raise _too_often(wait, on_refused) from None
+                    raise too_often(wait, on_refused) from None
                 raise
         if (wait := rates.take(client_of(request), now, changes=changes)) > 0:
             raise too_often(wait, on_refused)

@@ -20,6 +20,7 @@ from ari_app.errors import AppError
 from ari_app.records.record import CallRecord
 from ari_app.records.recording.archive import RecordingArchive
 from ari_app.records.recording.names import FORMATS
+from ari_app.records.store import CallLog
 
 _RANGE: Final = re.compile(r"bytes=(?P<first>[0-9]{0,18})-(?P<last>[0-9]{0,18})", re.ASCII)
 _PART: Final = re.compile(r"[1-9][0-9]{0,3}", re.ASCII)
@@ -39,7 +40,8 @@ class _Service(Protocol):
     @property
     def recordings(self) -> RecordingArchive | None: ...
 
-    async def find_call(self, session_id: str) -> Mapping[str, Any] | None: ...
+    @property
+    def call_log(self) -> CallLog | None: ...
 
 
 async def recording_of(
@@ -76,8 +78,10 @@ async def recording_of(
 
 
 async def _kept_parts(service: _Service, session_id: str) -> list[dict[str, Any]]:
+    if service.call_log is None:
+        return []
     try:
-        document = await service.find_call(session_id)
+        document = await service.call_log.find(session_id)
     except AppError as error:
         raise Problem(
             error.code,

@@ -73,17 +73,20 @@ class _Call:
         began: When it began, on the event loop's clock; None: before this process.
         parts: What was written.
         busy: How many files are being written or encoded.
+        told: Of these files it has been told that they are ready.
         deleted: What was written, or will be, is to go.
     """
 
     began: float | None
     parts: list[RecordingPart] = field(default_factory=list)
     busy: int = 0
+    told: set[PurePosixPath] = field(default_factory=set)
     deleted: bool = False
 
 
-OnChange = Callable[[str, list[dict[str, Any]], bool], None]
-"""Told of a call's id, its recordings as its document has them, and whether they stay so."""
+OnChange = Callable[[str, list[dict[str, Any]], list[dict[str, Any]]], None]
+"""Told of a call's id, its recordings as its document has them, and those that are ready only now
+and stay so."""
 
 
 class RecordingArchive:
@@ -230,7 +233,10 @@ class RecordingArchive:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         elif call.parts:
-            self._on_change(session_id, self.parts(session_id), call.busy <= 0)
+            ready = [] if call.busy > 0 else [p for p in call.parts if p.path not in call.told]
+            call.told.update(part.path for part in ready)
+            told = [part.document() for part in ready]
+            self._on_change(session_id, self.parts(session_id), told)
 
     def _relative(self, path: Path) -> PurePosixPath:
         return PurePosixPath(path.relative_to(self.folder))

@@ -106,7 +106,7 @@ class CallLog:
         self._thread.start()
         if self._writes:
             self._spool.start()
-            self._retention = asyncio.create_task(self._retain(), name="call log retention")
+            self._retention = asyncio.create_task(self._retain(), name="retention of the call log")
         return self
 
     async def looked(self) -> AppError | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, Literal, cast
@@ -153,7 +153,6 @@ class FakeService:
         self.metrics = Metrics()
         self.problems: list[str] = []
         self.recordings: RecordingArchive | None = None
-        self.documents: dict[str, Mapping[str, Any]] = {}
         self.call_log: CallLog | None = None
         self.calls = cast(
             Calls,
@@ -168,9 +167,6 @@ class FakeService:
     def add(self, session_id: str, **details: Any) -> CallRecord:
         record = self.records[session_id] = talking(session_id, **details)
         return record
-
-    async def find_call(self, session_id: str) -> Mapping[str, Any] | None:
-        return self.documents.get(session_id)
 
     def readiness(self) -> Readiness:
         return Readiness(

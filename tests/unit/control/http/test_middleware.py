@@ -115,7 +115,7 @@ async def test_who_is_refused_by_a_way_in_keeps_nobody_else_out(service: FakeSer
         return web.Response()
 
     routes = [web.post("/line/calls", serve)]
-    app = build_web_app(service, api_key=KEY, rates=RequestRates(0.5), routes=routes)
+    app = build_web_app(service, keys=Keys.of(KEY), rates=RequestRates(0.5), routes=routes)
     async with TestClient(TestServer(app)) as client:
         wrong = [await client.post("/line/calls") for _ in range(3)]
         assert [response.status for response in wrong] == [403, 429, 429]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -11,6 +14,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from ari_app.control.http.recording import usable_conditions
 from ari_app.errors import AppError
 from ari_app.records.recording.archive import RecordingArchive
+from ari_app.records.store import CallLog
 from tests.unit.control.http.fake_service import FakeService, Http, end
 
 NAME = "153012-+493023125001-s1"
@@ -28,14 +32,13 @@ async def kept(service: FakeService, tmp_path: Path) -> Path:
     (day / f"{NAME}.wav").write_bytes(CONTENT)
     (day / f"{NAME}.2.opus").write_bytes(b"OggS")
     service.recordings = RecordingArchive(folder)
-    service.documents["s1"] = {
-        "recordings": [
-            {"path": f"2026-11-28/{NAME}.wav"},
-            {"path": f"2026-11-28/{NAME}.2.opus"},
-            {"path": "2026-11-28/gone.wav"},
-            {"path": "../secret.wav"},
-        ]
-    }
+    paths = [f"2026-11-28/{NAME}.wav", f"2026-11-28/{NAME}.2.opus", "gone.wav", "../secret.wav"]
+    documents = {"s1": {"recordings": [{"path": path} for path in paths]}}
+
+    async def find(session_id: str) -> Mapping[str, Any] | None:
+        return documents.get(session_id)
+
+    service.call_log = cast(CallLog, SimpleNamespace(find=find))
     (tmp_path / "secret.wav").write_bytes(b"secret")
     return folder
 
@@ -161,17 +164,16 @@ async def test_without_recordings_or_a_call_log(
     http: Http,
     stranger: Http,
     service: FakeService,
-    monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
     response = await http.get(URL)
     assert (response.status, (await response.json())["code"]) == (404, "no_recording")
     assert (await stranger.get(URL)).status == 401
 
-    async def find_call(session_id: str) -> None:
+    async def find(session_id: str) -> None:
         raise AppError("The database is away.", code="call_log_unavailable", retryable=True)
 
     service.recordings = RecordingArchive(tmp_path)
-    monkeypatch.setattr(service, "find_call", find_call)
+    service.call_log = cast(CallLog, SimpleNamespace(find=find))
     response = await http.get(URL)
     assert (response.status, (await response.json())["code"]) == (503, "call_log_unavailable")

@@ -245,6 +245,74 @@ def upgrade_database(env_file: EnvFile = _ENV_FILE) -> None:
     typer.echo(uvloop.run(upgrade(read_address(settings.database_url))))
 
 
+_calls = typer.Typer(
+    help="Calls that have ended: a list of them, and what went well in each, or did not.",
+    rich_markup_mode=None,
+)
+app.add_typer(_calls, name="calls")
+_AsJson = Annotated[bool, typer.Option("--json", help="All that is kept, for programs.")]
+
+
+@_calls.callback(invoke_without_command=True)
+def calls(
+    context: typer.Context,
+    env_file: EnvFile = _ENV_FILE,
+    since: Annotated[
+        str | None, typer.Option("--from", help="Since then: 2026-11-28, or 2026-11-28T15:30.")
+    ] = None,
+    to: Annotated[str | None, typer.Option(help="Before then.")] = None,
+    status: Annotated[str | None, typer.Option(help="COMPLETED, FAILED, ...")] = None,
+    result: Annotated[str | None, typer.Option(help="answered, busy, no_answer, ...")] = None,
+    agent: Annotated[str | None, typer.Option(help="The agent's id.")] = None,
+    number: Annotated[str | None, typer.Option(help="Part of a number of theirs.")] = None,
+    text: Annotated[str | None, typer.Option(help="Words that were all said.")] = None,
+    direction: Annotated[str | None, typer.Option(help="in or out.")] = None,
+    campaign: Annotated[str | None, typer.Option(help="The campaign's id.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="Show so many.")] = 25,
+    as_json: _AsJson = False,
+) -> None:
+    """List calls that have ended, the newest first. Times are UTC unless they name a zone."""
+    if context.invoked_subcommand is not None:
+        return
+    import uvloop
+    from rich.console import Console
+
+    from ari_app.calls import call_filter, list_calls
+
+    wanted = call_filter(
+        {
+            "from": since,
+            "to": to,
+            "status": status,
+            "result": result,
+            "agent_id": agent,
+            "number": number,
+            "text": text,
+            "direction": direction,
+            "campaign_id": campaign,
+        }
+    )
+    settings = _settings(env_file)
+    uvloop.run(list_calls(settings, wanted, limit, Console(), as_json=as_json))
+
+
+@_calls.command("show")
+def show_call(
+    name: Annotated[
+        str, typer.Argument(help="A session id, or a conversation's.", show_default=False)
+    ],
+    env_file: EnvFile = _ENV_FILE,
+    as_json: _AsJson = False,
+) -> None:
+    """Show a call: what went well, what did not and why, and what happened when."""
+    import uvloop
+    from rich.console import Console
+
+    from ari_app.calls import show_call
+
+    uvloop.run(show_call(_settings(env_file), name, Console(), as_json=as_json))
+
+
 _webhooks = typer.Typer(
     help="What others are told of calls: what waits, what was given up, and sending it again.",
     rich_markup_mode=None,

@@ -409,11 +409,12 @@ class _Presentable:
         return event
 
     def _text(self, text: str) -> str:
-        shown = _printable(text[:_MAX_VALUE]) if self._escapes else text[:_MAX_VALUE]
+        shown = printable(text[:_MAX_VALUE]) if self._escapes else text[:_MAX_VALUE]
         return shown if len(text) <= _MAX_VALUE else f"{shown}… ({len(text)} characters)"
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Return a text with what a terminal would obey written out."""
     return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
@@ -428,7 +429,7 @@ def _traceback(sio: TextIO, exc_info: ExcInfo) -> None:
     plain = io.StringIO()
     structlog.dev.plain_traceback(plain, exc_info)
     # Set in, so that no line of an exception's text looks like one of the log's.
-    sio.write("\n".join(f"  {_printable(line)}" for line in plain.getvalue().splitlines()))
+    sio.write("\n".join(f"  {printable(line)}" for line in plain.getvalue().splitlines()))
 
 
 def _show(stream: TextIO, data: bytes) -> None:

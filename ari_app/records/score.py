@@ -106,7 +106,7 @@ def _troubles(document: Mapping[str, Any], sound: Mapping[str, Any]) -> Found:
     found: Found = []
     if sound["underruns"]:
         points = min(_UNDERRUN * sound["underruns"], _UNDERRUNS_AT_MOST)
-        found.append((points, f"The agent's voice broke off {sound['underruns']} times"))
+        found.append((points, f"The agent's voice broke off, {sound['underruns']} x"))
     if (lost := len(document["conversation_ids"]) - 1) > 0:
         found.append((_AGENT_LOST * lost, "The agent was lost, and another took its place"))
     if document["status"] == "FAILED":

@@ -168,4 +168,3 @@ async def test_what_was_said_is_in_the_recording_and_when(
     phone_heard = round((heard_at - began) * RATE_HZ)
     # Asterisk hands it on with its next tick.
     assert 0 <= phone_heard - at <= 2 * ALIGNED
-    print("LAGS", kind, late / 8, (phone_heard - at) / 8, alike)

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-
-import aiohttp
 
 from ari_app.bridge import VoiceBridge
 from ari_app.control.planner import Wish
@@ -36,6 +33,7 @@ class TwilioBench:
     twilio: Twilio
     agent: PracticeAgent
     bridge: VoiceBridge
+    origins: dict[str, str]
 
     @property
     def url(self) -> str:
@@ -72,16 +70,6 @@ class TwilioBench:
         await until(lambda: record.conversation_id)
         conversations = self.agent.conversations
         return next(c for c in conversations if c.conversation_id == record.conversation_id)
-
-    async def metric(self, name: str) -> dict[str, float]:
-        """The values of a metric, by its labels."""
-        async with (
-            aiohttp.ClientSession(headers={"Authorization": f"Bearer {API_KEY}"}) as session,
-            session.get(f"{self.url}/metrics") as answer,
-        ):
-            text = await answer.text()
-        found = re.findall(rf"^{name}(?:{{(.*)}})? (\S+)$", text, re.MULTILINE)
-        return {labels: float(value) for labels, value in found}
 
     async def all_gone(self) -> None:
         """Nothing of any call is left: at Twilio, on our side, at the agent."""
@@ -128,7 +116,7 @@ async def twilio_bench(
             twilio.numbers[NUMBER] = Number(VOICE, status_url=STATUS)
             try:
                 await until(lambda: not bridge.readiness().problems)
-                yield TwilioBench(twilio, agent, bridge)
+                yield TwilioBench(twilio, agent, bridge, origins)
             finally:
                 bridge.stop()
                 bridge.stop()

@@ -86,7 +86,8 @@ _REST_SECONDS: Final = 11.0
 _VERDICT_SECONDS: Final = 10.0
 """Less than a call waits for it."""
 _DETECTION_SECONDS: Final = 8
-_GONE_LOOKS: Final = (0.2, 0.8)
+_CLOSED_LOOKS: Final = (0.3, 0.7)
+"""When a call is looked at whose stream has closed."""
 _LOOKS: Final = (0.0, 1.0, 2.0)
 """When a call is looked for of which the answer was lost."""
 _KEYS: Final = frozenset("0123456789*#ABCD")
@@ -110,6 +111,9 @@ _WHY: Final = MappingProxyType(
 
 class Socket(Protocol):
     """A WebSocket that is open, as aiohttp's `WebSocketResponse` is one."""
+
+    @property
+    def close_code(self) -> int | None: ...
 
     def __aiter__(self) -> AsyncIterator[WSMessage]: ...
 
@@ -196,9 +200,6 @@ class TwilioLine:
         answered: It is up already.
         placing: How it is to be placed; None: it has come in.
     """
-
-    way = "twilio"
-    rtp = None
 
     def __init__(
         self,
@@ -543,7 +544,7 @@ class TwilioLine:
             if self._heard_all is not None:
                 self._heard_all.set()
             if not self._over and not self._closed:
-                self._spawn(self._find_out())
+                self._spawn(self._find_out(closed=socket.close_code == WSCloseCode.OK))
 
     def stream_failed(self, why: str) -> None:
         """Take Twilio's word that the stream could not be, or broke."""
@@ -680,13 +681,15 @@ class TwilioLine:
             self.reported(status)
         return status
 
-    async def _find_out(self) -> None:
-        """Find out why the stream has closed without a word.
+    async def _find_out(self, *, closed: bool) -> None:
+        """Find out why the stream has ended without a word.
 
-        Who is still there asks what comes next, and ends the waiting; who has hung up may still be
-        listed for a moment.
+        Args:
+            closed: Twilio has closed it: mostly for the caller has hung up, and neither the call's
+                state nor the callback about it is there yet. If the call goes on, Twilio asks what
+                comes after the stream.
         """
-        for pause in _GONE_LOOKS:
+        for pause in _CLOSED_LOOKS if closed else (0.0,):
             await asyncio.sleep(pause)
             if self._over or await self._look_up() in TERMINAL:
                 return

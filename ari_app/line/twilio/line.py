@@ -201,6 +201,9 @@ class TwilioLine:
         placing: How it is to be placed; None: it has come in.
     """
 
+    way = "twilio"
+    rtp = None
+
     def __init__(
         self,
         line_id: str,

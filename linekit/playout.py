@@ -167,9 +167,12 @@ class PlayoutBuffer:
 
     @property
     def frames_ready(self) -> int:
-        """How many frames of sound there are before it runs dry, or its last one has to be filled
-        up."""
-        return self._pending // self._frame_bytes + (self._closing_frame is not None)
+        """How many frames of sound there are before it runs dry.
+
+        Of a response that is complete the last one counts too, though it has to be filled up.
+        """
+        pending = self._pending + self._frame_bytes - 1 if self._complete else self._pending
+        return pending // self._frame_bytes + (self._closing_frame is not None)
 
     @property
     def idle(self) -> bool:

@@ -119,6 +119,8 @@ class Session:
 
     @property
     def media_id(self) -> str:
+        if not self.ended.is_set() and self.line.media_id:
+            return self.line.media_id
         return media_channel_id(APP, self.record.session_id)
 
     @property

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from ari_app.checks.agent import check_agent_key
-from ari_app.checks.asking import check_dial_back, check_questions
+from ari_app.checks.asking import check_questions
 from ari_app.checks.asterisk import CONNECTION, check_asterisk, check_asterisk_side
 from ari_app.checks.call_log import check_call_log
 from ari_app.checks.conf import check_conf
@@ -25,6 +25,7 @@ from ari_app.checks.finding import (
     warning,
 )
 from ari_app.checks.here import check_here, check_settings
+from ari_app.checks.media import check_media
 from ari_app.checks.microphone import check_microphone
 from ari_app.checks.twilio import check_twilio
 from ari_app.checks.webhooks import check_webhooks
@@ -109,8 +110,9 @@ async def _asterisk(settings: Settings, *, configuration: bool) -> AsyncIterator
             return
         for finding in findings:
             yield finding
-        audio = await check_dial_back(ari, settings)
-        yield audio
-        if audio.verdict is not Verdict.FAILED:
+        media = await check_media(ari, settings)
+        for finding in media:
+            yield finding
+        if all(finding.verdict is not Verdict.FAILED for finding in media):
             for finding in await check_questions(ari, settings, configuration=configuration):
                 yield finding

@@ -20,6 +20,7 @@ from ari_app.checks.conf_rules import (
     CONFIGURATION,
     DIALPLAN,
     Demand,
+    Needs,
     Said,
     demands,
     judge,
@@ -45,7 +46,7 @@ from audiosocket.frames import SLIN, Kind
 from audiosocket.server import AudioSocketServer
 from linekit.clock import FrameClock
 
-_AUDIO: Final = "Audio"
+AUDIO: Final = "Audio"
 _CLOCK: Final = "Clock"
 
 CONNECT_SECONDS = 4.0
@@ -114,7 +115,7 @@ async def check_dial_back(ari: Client, settings: Settings) -> Finding:
             bound = await server.start(host, port)
         except OSError as error:
             if error.errno != errno.EADDRINUSE or not await is_serving(settings):
-                return not_to_be_had(_AUDIO, "AUDIOSOCKET_BIND", settings.audiosocket_bind, error)
+                return not_to_be_had(AUDIO, "AUDIOSOCKET_BIND", settings.audiosocket_bind, error)
             called, bound = None, (host, port)
         else:
             stack.push_async_callback(server.close)
@@ -126,7 +127,7 @@ async def check_dial_back(ari: Client, settings: Settings) -> Finding:
             await stack.enter_async_context(listening(ari))
         except AriTimeout:
             return failed(
-                _AUDIO,
+                AUDIO,
                 f"Asterisk at {settings.ari_url} opens no event socket. Has it loaded "
                 "res_http_websocket.so, and does a proxy before it pass WebSockets on?",
             )
@@ -134,18 +135,18 @@ async def check_dial_back(ari: Client, settings: Settings) -> Finding:
             await _dialled(ari, server, target, called, stack)
         except AriUnauthorized:
             return failed(
-                _AUDIO,
+                AUDIO,
                 f"Asterisk lets the user {settings.ari_username!r} read only. Set read_only=no in "
                 "its ari.conf.",
             )
         except (AriError, TimeoutError):
             return failed(
-                _AUDIO,
+                AUDIO,
                 f"Asterisk cannot reach {target}. Set AUDIOSOCKET_ADVERTISE to an address of this "
                 "machine that Asterisk's machine reaches, and let that port through the firewall.",
             )
     where = "" if called is not None else ", where `ari-app serve` listens"
-    return ok(_AUDIO, f"Asterisk reaches {target}{where}")
+    return ok(AUDIO, f"Asterisk reaches {target}{where}")
 
 
 async def _dialled(
@@ -280,7 +281,7 @@ async def _configuration(ari: Client, channel: str, settings: Settings) -> list[
 
     findings = [
         finding
-        for demand in demands(settings.ari_username)
+        for demand in demands(settings.ari_username, Needs.of(settings).media_sessions)
         if (finding := judge(demand, await said(demand))) is not None
     ]
     return findings or [ok(CONFIGURATION, "Asterisk's files say what they should, so far as asked")]

@@ -57,6 +57,9 @@ REQUIRED: Final = {
 }
 """Without one of these no call can be taken."""
 
+OF_AUDIOSOCKET: Final = frozenset({"chan_audiosocket.so", "res_audiosocket.so"})
+"""Only where sound goes over AudioSocket."""
+
 USEFUL: Final = {
     "codec_ulaw.so": "phones and trunks that speak G.711 \u00b5-law",
     "codec_alaw.so": "phones and trunks that speak G.711 A-law",
@@ -78,7 +81,8 @@ async def check_asterisk(ari: Client, settings: Settings) -> list[Finding]:
         info = await ari.asterisk.get_info()
     except AriError as error:
         return [failed(_WHAT, _unreachable(error, settings))]
-    return [*judge_version(info.version), *await _modules(ari)]
+    without = frozenset() if settings.has_audiosocket else OF_AUDIOSOCKET
+    return [*judge_version(info.version), *await _modules(ari, without)]
 
 
 def unauthorized(settings: Settings) -> str:
@@ -159,7 +163,7 @@ def judge_version(text: str) -> list[Finding]:
     return [ok(_WHAT, "; ".join([f"Asterisk {text}", *notes]))]
 
 
-async def _modules(ari: Client) -> list[Finding]:
+async def _modules(ari: Client, without: frozenset[str]) -> list[Finding]:
     try:
         found = await ari.asterisk.list_modules()
     except AriError as error:
@@ -169,7 +173,7 @@ async def _modules(ari: Client) -> list[Finding]:
                 f"They could not be looked at: {error}. Is res_ari_asterisk.so loaded?",
             )
         ]
-    return judge_modules(each.name for each in found if each.status == "Running")
+    return judge_modules((each.name for each in found if each.status == "Running"), without)
 
 
 def load_or_install(name: str) -> str:
@@ -180,8 +184,9 @@ def load_or_install(name: str) -> str:
     )
 
 
-def judge_modules(running: Iterable[str]) -> list[Finding]:
-    """Say which modules are missing, given the names of those that run."""
+def judge_modules(running: Iterable[str], without: frozenset[str] = frozenset()) -> list[Finding]:
+    """Say which modules are missing, given the names of those that run, and of those that it can do
+    without."""
     there = set(running)
     findings = [
         failed(
@@ -190,7 +195,7 @@ def judge_modules(running: Iterable[str]) -> list[Finding]:
             about=f"module {name}",
         )
         for name, why in REQUIRED.items()
-        if name not in there
+        if name not in there | without
     ]
     findings += [
         warning(

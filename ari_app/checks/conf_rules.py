@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from ari_app.checks.asterisk import FILES_PER_CALL, REQUIRED, USEFUL, endpoint_of
+from ari_app.checks.asterisk import (
+    FILES_PER_CALL,
+    OF_AUDIOSOCKET,
+    REQUIRED,
+    USEFUL,
+    endpoint_of,
+)
 from ari_app.checks.conf_file import ConfFile, Section
 from ari_app.checks.dialplan import Dialplan, HandOver
 from ari_app.checks.finding import (
@@ -29,6 +35,7 @@ from ari_app.checks.finding import (
     ok,
     warning,
 )
+from ari_app.line.asterisk.transport import NEEDED
 from ari_app.process.network import is_loopback
 from ari_app.settings import Settings
 
@@ -89,6 +96,9 @@ class Demand:
     verdict: Verdict = Verdict.WARNING
 
 
+_REQUEST_SESSIONS: Final = 51
+
+
 def _at_least(number: int) -> Callable[[str], bool]:
     def fits(value: str) -> bool:
         text = value.strip()
@@ -101,8 +111,14 @@ def _is_false(value: str) -> bool:
     return not is_true(value)
 
 
-def demands(username: str) -> tuple[Demand, ...]:
-    """Return all demands, for this user of ari.conf."""
+def demands(username: str, media_sessions: int = 0) -> tuple[Demand, ...]:
+    """Return all demands.
+
+    Args:
+        username: Of which user of ari.conf.
+        media_sessions: How many connections of http.conf calls have beside our requests.
+    """
+    sessions = _REQUEST_SESSIONS + media_sessions
     return (
         Demand(
             "ari.conf",
@@ -148,9 +164,10 @@ def demands(username: str) -> tuple[Demand, ...]:
             "general",
             "sessionlimit",
             "100",
-            _at_least(100),
-            "sessionlimit = 200",
-            "Asterisk closes further connections without a word, and the application has up to 51",
+            _at_least(max(100, sessions)),
+            f"sessionlimit = {max(200, 2 * sessions)}",
+            "Asterisk closes further connections without a word, and the application has up to "
+            f"{sessions}",
         ),
         Demand(
             "http.conf",
@@ -253,6 +270,7 @@ class Needs:
     Attributes:
         trunk: Its technology and name, where OUTBOUND_ENDPOINT tells.
         places_calls: Somebody has set OUTBOUND_ENDPOINT.
+        transport: `MEDIA_TRANSPORT`.
     """
 
     username: str
@@ -263,6 +281,12 @@ class Needs:
     contexts: tuple[NeededContext, ...]
     trunk: tuple[str, str] | None
     places_calls: bool
+    transport: str = "audiosocket"
+
+    @property
+    def media_sessions(self) -> int:
+        """How many connections of http.conf calls have: over a WebSocket one each."""
+        return 0 if self.transport == "audiosocket" else self.calls
 
     @classmethod
     def of(cls, settings: Settings) -> Needs:
@@ -276,6 +300,7 @@ class Needs:
             needed_contexts(settings),
             endpoint_of(settings.outbound_endpoint),
             "outbound_endpoint" in settings.model_fields_set,
+            settings.media_transport,
         )
 
 
@@ -295,7 +320,7 @@ def judge_conf(
         *_single(files, needs),
         *_http(files.get("http.conf"), needs),
         *_ari(files.get("ari.conf"), needs),
-        *_modules(files.get("modules.conf")),
+        *_modules(files.get("modules.conf"), needs),
         *_rtp(files.get("rtp.conf"), needs),
         *_pjsip(files.get("pjsip.conf"), needs),
     ]
@@ -310,7 +335,7 @@ def _failed(detail: str, *, about: str = "") -> Finding:
 
 
 def _single(files: Mapping[str, ConfFile], needs: Needs) -> Iterator[Finding]:
-    for demand in demands(needs.username):
+    for demand in demands(needs.username, needs.media_sessions):
         conf = files.get(demand.file)
         section = None if conf is None else conf.first(demand.section)
         if section is None:
@@ -402,7 +427,7 @@ def _ari(conf: ConfFile | None, needs: Needs) -> Iterator[Finding]:
         )
 
 
-def _modules(conf: ConfFile | None) -> Iterator[Finding]:
+def _modules(conf: ConfFile | None, needs: Needs) -> Iterator[Finding]:
     section = None if conf is None else conf.first("modules")
     if section is None:
         return
@@ -417,8 +442,12 @@ def _modules(conf: ConfFile | None) -> Iterator[Finding]:
             case _:
                 pass
     autoload = is_true(section.value("autoload", "no"))
-    for name, why in {**REQUIRED, **USEFUL}.items():
-        say = _failed if name in REQUIRED else _warning
+    needed = {**REQUIRED, **USEFUL}
+    if needs.transport == "websocket":
+        needed = {name: why for name, why in needed.items() if name not in OF_AUDIOSOCKET}
+        needed |= dict.fromkeys(NEEDED, "sound goes over it: MEDIA_TRANSPORT=websocket")
+    for name, why in needed.items():
+        say = _warning if name in USEFUL else _failed
         if name in kept_out:
             yield say(
                 f"{kept_out[name].where} keeps {name} from being loaded ({why}). Take the line "

@@ -84,7 +84,7 @@ async def test_the_target_is_briefed_and_joined(asterisk: LabAsterisk) -> None:
         await until(lambda: heard(call, 1000))
         call.send(tone(600, 800, -15))
         await until(lambda: heard(target, 600))
-        assert b.bridge.lines.lines == 0
+        assert b.lines == 0
         await target.hang_up()
         line = await asterisk.wait_for_log(f"session={session.session_id}")
         assert "landed=bye reason=transferred" in line

@@ -121,14 +121,14 @@ def pieces(frames: Sequence[bytes], frame_bytes: int) -> Iterator[bytes]:
 
 _LEAST_SECONDS: Final = 0.22
 """As long as so much lies ahead, nothing is sent: a stall of 200 ms is not heard."""
-_MOST_SECONDS: Final = 0.32
+_MOST_SECONDS: Final = 0.42
 _DUE_SECONDS: Final = 0.03
 """When so little lies ahead, the next frame has to be taken, whatever it is."""
 _HEARD_SECONDS: Final = 0.04
 """Later than that after its reckoned end, sound has been heard for certain."""
-_PAUSE_FRAMES: Final = 3
+_PAUSE_FRAMES: Final = 4
 _SILENCE_FRAMES: Final = 25
-_PAUSE_SECONDS: Final = 1.0
+_PAUSE_SECONDS: Final = 0.5
 """For so long after sound, silence is sent in small pieces: then the queue soon runs dry when it
 is to be known that all has been heard."""
 _MARK_SECONDS: Final = 1.0
@@ -152,6 +152,9 @@ class Feed:
 
     Args:
         frame_bytes: The size of a frame.
+
+    Attributes:
+        quiet_until: Until then nothing needs to be sent, but for sound after silence.
     """
 
     def __init__(self, frame_bytes: int) -> None:
@@ -170,14 +173,19 @@ class Feed:
         self._marked_at = float("-inf")
         self._overdue = 0
         self._stopped = False
+        self.quiet_until = float("-inf")
 
     # --- time
 
     def ticked(self, now: float) -> None:
         """Count 20 ms; to be called before what is asked at the same moment."""
-        self._on_time = self._on_time + 1 if self._is_on_time(now) else 0
+        self._on_time = self._on_time + 1 if now - self._ticked < _ON_TIME_SECONDS else 0
         self._ticked = now
-        if not self._marks or now < self._marks[0][1]:
+        if self._marks:
+            self._watch(now)
+
+    def _watch(self, now: float) -> None:
+        if now < self._marks[0][1]:
             self._overdue = 0
             return
         self._overdue += 1
@@ -185,6 +193,8 @@ class Feed:
         if self._on_time >= _TICKS_ON_TIME and now - expected > _HEARD_SECONDS:
             # What was sent after it cannot have been played either.
             self._shift(now - expected, expected)
+        if self.blocked:
+            self.quiet_until = now  # somebody has to look
 
     def _is_on_time(self, now: float) -> bool:
         """Whether we have not been held up since the last tick: what came has been read then."""
@@ -211,8 +221,12 @@ class Feed:
 
     def is_due(self, now: float) -> bool:
         """Return whether the next frame is due, be it silence."""
-        is_quiet = self._ends_at > self._said_until or self._is_heard(now)
-        return is_quiet or self._ends_at - now <= _DUE_SECONDS
+        return self._ends_at - now <= _DUE_SECONDS
+
+    @property
+    def speaks(self) -> bool:
+        """Whether sound was sent last, and not silence."""
+        return self._said_until >= self._ends_at
 
     def say(self, frames: Sequence[bytes], now: float) -> list[Message]:
         """Send sound: a few whole frames."""
@@ -223,15 +237,17 @@ class Feed:
         self._kept.extend(frames)
         self._sent(len(frames), now)
         self._said_until = self._ends_at
+        self.quiet_until = self._ends_at - _LEAST_SECONDS
         messages += pieces(frames, self._frame_bytes)
         return messages + self._mark(now)
 
     def pause(self, now: float) -> list[Message]:
         """Send silence, if it is time to."""
-        if self.blocked or self._ends_at - now > _DUE_SECONDS:
+        if self.blocked or not self.is_due(now):
             return []
         count = _PAUSE_FRAMES if now < self._said_until + _PAUSE_SECONDS else _SILENCE_FRAMES
         self._sent(count, now)
+        self.quiet_until = self._ends_at - _DUE_SECONDS
         return [*pieces([bytes(self._frame_bytes)] * count, self._frame_bytes), *self._mark(now)]
 
     def flush(self, now: float) -> float:
@@ -265,7 +281,7 @@ class Feed:
 
     def _drop_ahead(self, now: float) -> None:
         # A flush takes marks along without a word.
-        self._ends_at = now
+        self._ends_at = self.quiet_until = now
         self._marks.clear()
         self._overdue = 0
 
@@ -309,4 +325,5 @@ class Feed:
         if self._said_until >= expected - FRAME_SECONDS / 2:
             self._said_until += seconds
         self._ends_at += seconds
+        self.quiet_until += seconds
         self._marks = deque((name, at + seconds) for name, at in self._marks)

@@ -26,7 +26,7 @@ from ari_app.line.asterisk.ari.events import (
 )
 from ari_app.line.asterisk.ari.models import Channel
 from ari_app.line.asterisk.ari.socket import EventSocket
-from ari_app.line.asterisk.ari.version import assess
+from ari_app.line.asterisk.ari.version import Assessment, assess
 from ari_app.line.asterisk.channels import give_back_caller
 from ari_app.line.asterisk.cleanup import Mender, Sweeper
 from ari_app.line.asterisk.dialplan import parse_arguments
@@ -311,17 +311,16 @@ class AsteriskGateway:
             info = await self._ari.asterisk.get_info()
         except AriError as error:
             log.warning("asterisk_version_unknown", code=error.code, error=str(error))
-            self.asterisk.version = self.asterisk.version or assess("")
+            version = self.asterisk.version or assess("")
         else:
-            self.asterisk.version = assess(info.version)
+            version = assess(info.version)
             log.info("asterisk_connected", version=info.version, app=self._app)
-        await self._choose_transport()
+        await self._choose_transport(version)
+        self.asterisk.version = version
         await self._sweeper.catch_up()
 
-    async def _choose_transport(self) -> None:
-        chosen = await choose_transport(
-            self._ari, self._options.media_transport, self.asterisk.version
-        )
+    async def _choose_transport(self, version: Assessment) -> None:
+        chosen = await choose_transport(self._ari, self._options.media_transport, version)
         if chosen != self._choice:
             self._choice = chosen
             say = log.error if chosen.problem else log.info

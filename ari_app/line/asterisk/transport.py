@@ -41,18 +41,18 @@ class Choice:
         return cls("websocket" if wanted == "websocket" else "audiosocket")
 
 
-def choose(wanted: str, version: Assessment | None, running: frozenset[str]) -> Choice:
+def choose(wanted: str, version: Assessment, running: frozenset[str]) -> Choice:
     """Choose. Pure.
 
     Args:
         wanted: `MEDIA_TRANSPORT`.
-        version: Asterisk's; None: not known.
+        version: Asterisk's.
         running: The modules that it has loaded.
     """
     if wanted == "audiosocket":
         return Choice("audiosocket", f"{SETTING} says so")
     obstacle = ""
-    if version is None or not version.capabilities.websocket:
+    if not version.capabilities.websocket:
         obstacle = f"chan_websocket is fit for calls from Asterisk {FIRST_VERSION} on"
     elif missing := [name for name in NEEDED if name not in running]:
         obstacle = f"Asterisk has not loaded {' and '.join(missing)}"
@@ -62,10 +62,10 @@ def choose(wanted: str, version: Assessment | None, running: frozenset[str]) -> 
     return Choice("websocket", f"{SETTING} says so", problem)
 
 
-async def choose_transport(ari: Client, wanted: str, version: Assessment | None) -> Choice:
+async def choose_transport(ari: Client, wanted: str, version: Assessment) -> Choice:
     """Ask Asterisk what it has, where that matters, and choose."""
     running: frozenset[str] = frozenset()
-    if wanted != "audiosocket" and version is not None and version.capabilities.websocket:
+    if wanted != "audiosocket" and version.capabilities.websocket:
         try:
             found = await ari.asterisk.list_modules()
         except AriError:

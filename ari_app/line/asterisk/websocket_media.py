@@ -73,6 +73,7 @@ class WebSocketMedia:
             it broke.
 
     Attributes:
+        sound: The call's sound.
         keeps_company: See `Media`.
         frames_not_read: How many frames were left out because Asterisk did not play.
     """
@@ -90,7 +91,7 @@ class WebSocketMedia:
         self.keeps_company = False
         self.frames_not_read = 0
         self._rest = rest
-        self._sound = sound
+        self.sound = sound
         self._on_lost = on_lost
         self._format = line_format
         self._feed = Feed(line_format.frame_bytes)
@@ -166,12 +167,18 @@ class WebSocketMedia:
     # --- sound
 
     def _tick(self, frames_due: int) -> None:
-        sound = self._sound
+        sound = self.sound
         for _ in range(frames_due):
             sound.tick()
-        if self._flows:
-            now = self._loop.time()
-            self._feed.ticked(now)
+        if not self._flows:
+            return
+        feed, now = self._feed, self._loop.time()
+        feed.ticked(now)
+        if (
+            now >= feed.quiet_until
+            or (not feed.speaks and sound.frames_ready)
+            or self.keeps_company
+        ):
             self._give(now)
 
     def _give(self, now: float) -> None:
@@ -189,11 +196,9 @@ class WebSocketMedia:
             return
         if self._again:
             frames, self._again = self._again[:room], self._again[room:]
-        elif ready := min(room, self._sound.frames_ready):
-            frames = [frame for _ in range(ready) if (frame := self._sound.next_frame())]
-        elif not feed.is_due(now):
-            return
-        elif (frame := self._sound.next_frame()) is not None:
+        elif ready := min(room, self.sound.frames_ready):
+            frames = [frame for _ in range(ready) if (frame := self.sound.next_frame())]
+        elif feed.is_due(now) and (frame := self.sound.next_frame()) is not None:
             frames = [frame]
         elif self.keeps_company and (tone := next(self._tone)) is not None:
             frames = [tone]
@@ -209,11 +214,6 @@ class WebSocketMedia:
             self._socket.send(messages)
 
     # --- what comes
-
-    def heard(self, pcm: bytes) -> None:
-        """Take the caller's sound."""
-        if not self._closed:
-            self._sound.heard(pcm)
 
     def told(self, said: Said) -> None:
         """Take what Asterisk says."""
@@ -296,6 +296,7 @@ class MediaSocket(asyncio.Protocol):
         )
         self._authorization = authorization
         self._media: WebSocketMedia | None = media
+        self._heard = media.sound.heard
         self._transport: asyncio.Transport | None = None
         self._answer: bytearray | None = bytearray()
         # Bytes that `websockets` has and has made no frame of; in a message of several frames it
@@ -328,7 +329,7 @@ class MediaSocket(asyncio.Protocol):
 
     def close(self) -> None:
         """Close: Asterisk ends the channel, and with it the connection. May be called twice."""
-        self._media = None
+        self._media, self._heard = None, _drop
         if self._transport is None or self._closing is not None:
             return
         self._protocol.send_close(CloseCode.NORMAL_CLOSURE)
@@ -351,10 +352,9 @@ class MediaSocket(asyncio.Protocol):
         self._flush()
 
     def data_received(self, data: bytes) -> None:
-        media = self._media
         if self._answer is not None:
             data = self._read_answer(self._answer, data)
-        elif not self._unread and not self._in_message and media is not None:
+        elif not self._unread and not self._in_message and self._media is not None:
             while (
                 len(data) > _HEADER
                 and data[0] == _BINARY
@@ -362,7 +362,7 @@ class MediaSocket(asyncio.Protocol):
                 and len(data) >= (end := _HEADER + (data[2] << 8 | data[3]))
                 and not end & 1
             ):
-                media.heard(data[_HEADER:end])
+                self._heard(data[_HEADER:end])
                 if len(data) == end:
                     return
                 data = data[end:]
@@ -378,7 +378,7 @@ class MediaSocket(asyncio.Protocol):
             self._closing.cancel()
         if not self.opened.done():
             self.opened.set_exception(exc or EOFError("closed in the handshake"))
-        media, self._media = self._media, None
+        media, self._media, self._heard = self._media, None, _drop
         if media is not None:
             close = self._protocol.close_rcvd
             media.ended(self, broken=close is None or close.code not in _ON_PURPOSE)
@@ -425,7 +425,7 @@ class MediaSocket(asyncio.Protocol):
         if media is None:
             return
         if frame.opcode is Opcode.BINARY:
-            media.heard(bytes(frame.data)[: len(frame.data) & ~1])
+            self._heard(bytes(frame.data)[: len(frame.data) & ~1])
         elif frame.opcode is Opcode.TEXT and (said := read_event(bytes(frame.data))) is not None:
             media.told(said)
 
@@ -435,6 +435,10 @@ class MediaSocket(asyncio.Protocol):
                 return
             if data:
                 self._transport.write(data)
+
+
+def _drop(pcm: bytes) -> None:
+    """Hear nothing."""
 
 
 def _wire_bytes(frame: Frame) -> int:

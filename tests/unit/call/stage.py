@@ -45,7 +45,14 @@ from lab.load.audiosocket_client import AudioSocketClient
 from linekit.clock import FrameClock
 from tests.session_view import Session
 from tests.unit.call.fake_agents import FakeAgent, FakeAgents
-from tests.unit.call.fake_ari import APP, FakeAsterisk, FakeClient, Landed, Moment
+from tests.unit.call.fake_ari import (
+    APP,
+    FakeAsterisk,
+    FakeClient,
+    Landed,
+    Moment,
+    PlayedMedia,
+)
 from tests.unit.virtual_loop import make_entrance
 from tests.waiting import call_tasks, until
 
@@ -94,6 +101,7 @@ class Stage:
         asterisk: Makes another Asterisk than the usual one.
         recordings: Where calls are recorded.
         announcement: What a caller hears before that.
+        transport: `MEDIA_TRANSPORT`.
         plan: What differs from the usual plan of a call.
     """
 
@@ -105,11 +113,13 @@ class Stage:
         asterisk: Callable[[FrameClock], FakeAsterisk] | None = None,
         recordings: Path | None = None,
         announcement: SoundFile | None = None,
+        transport: str = "audiosocket",
         **plan: Any,
     ) -> None:
         self.notes = Notes()
         self.max_calls = max_calls
         self.ticking = ticking
+        self.transport = transport
         self.planned = plan
         self.recordings = recordings
         self.announcement = announcement
@@ -135,7 +145,7 @@ class Stage:
             recordings=None if self.recordings is None else RecordingArchive(self.recordings),
             recording_sound=self.announcement,
         )
-        self.options = AsteriskOptions(APP, self.target)
+        self.options = AsteriskOptions(APP, self.target, media_transport=self.transport)
         self.calls = self.another()
         return self
 
@@ -260,6 +270,10 @@ class Stage:
     def media(self, session: Session) -> AudioSocketClient:
         """Asterisk's end of a call's line."""
         return self.asterisk.media[session.media_id]
+
+    def socket(self, session: Session) -> PlayedMedia:
+        """The same over chan_websocket."""
+        return self.asterisk.sockets[session.media_id]
 
     def landed(self, session: Session) -> Landed:
         """How a caller went on in the dialplan; exactly once."""

@@ -17,9 +17,18 @@ from ari_app.checks import (
     check_dial_back,
     what_works,
 )
-from ari_app.checks.asterisk import REQUIRED, TIMING, USEFUL, judge_version
+from ari_app.checks.asterisk import (
+    OF_AUDIOSOCKET,
+    REQUIRED,
+    TIMING,
+    USEFUL,
+    judge_modules,
+    judge_version,
+)
+from ari_app.checks.media import check_media
 from ari_app.line.asterisk.ari.client import Client
 from ari_app.settings import Settings
+from lab.load import server
 from lab.load.server import LoadServer
 from tests.unit.agent.elevenlabs.fake_agent import API_KEY, FakeAgent
 from tests.unit.call.fake_ari import (
@@ -479,3 +488,53 @@ async def test_asterisk_goes_away_in_the_middle(make: Make) -> None:
         *_, (what, verdict) = await everything(settings)
         assert (what, verdict) == ("Connection", Verdict.WARNING)
         assert ari.handshakes == []
+
+
+# --- chan_websocket
+
+
+async def looked_at(settings: Settings) -> list[Finding]:
+    async with client_of(settings) as ari:
+        return await check_media(ari, settings)
+
+
+async def test_we_reach_asterisks_media(dialling: str, make: Make) -> None:
+    for transport in ("websocket", "auto"):
+        (finding,) = await looked_at(make(ari_url=dialling, media_transport=transport))
+        assert says(finding, Verdict.OK, "chan_websocket", f"we reach {dialling}/media/"), finding
+
+
+@pytest.mark.parametrize("transport", ["websocket", "auto"])
+async def test_an_asterisk_that_has_not_loaded_chan_websocket(
+    dialling: str, make: Make, transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "MODULES", MODULES)
+    first, *others = await looked_at(make(ari_url=dialling, media_transport=transport))
+    if transport == "websocket":
+        words = ["has not loaded", "module load chan_websocket.so"]
+        assert says(first, Verdict.FAILED, *words), first
+        assert others == []
+    else:
+        assert says(first, Verdict.NOTE, "takes AudioSocket", "chan_websocket.so"), first
+        assert says(others[0], Verdict.OK, "Asterisk reaches 127.0.0.1:")
+
+
+async def test_an_asterisk_that_is_too_old_for_it(make: Make, asterisk: FakeAsterisk) -> None:
+    asterisk.version = "20.17.0"
+    settings = make(media_transport="websocket")
+    (finding,) = await check_media(FakeClient(asterisk), settings)
+    assert says(finding, Verdict.FAILED, "from Asterisk 22.8", "Update Asterisk"), finding
+
+
+async def test_a_proxy_that_passes_no_media_on(
+    dialling: str, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "MEDIA_PATH", "/elsewhere/")
+    (finding,) = await looked_at(make(ari_url=dialling, media_transport="websocket"))
+    assert says(finding, Verdict.FAILED, "/media/ cannot be reached", "proxy"), finding
+
+
+def test_chan_audiosocket_is_needed_only_where_it_is_used() -> None:
+    running = set(MODULES) - OF_AUDIOSOCKET
+    assert [finding.verdict for finding in judge_modules(running, OF_AUDIOSOCKET)] == [Verdict.OK]
+    assert len(judge_modules(running)) == 2

@@ -239,7 +239,7 @@ class AsteriskSide:
 class WebSocketAsteriskSide(AsteriskSide):
     """A fake Asterisk, which we connect to, and which plays in its own time."""
 
-    most_ahead, coarse = 17, 2
+    most_ahead, coarse = 23, 2
     transport = "websocket"
 
     def heard(self, line: Line) -> bytes:

@@ -1,0 +1,146 @@
+"""Sound over chan_websocket: what is peculiar to it. All else runs in `test_calls.py` and its like,
+which take the `transport`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+from structlog.testing import capture_logs
+
+from ari_app.call.sound import CallSound
+from ari_app.call.states import State
+from lab.asterisk import LabAsterisk
+from lab.faults import TcpProxy
+from lab.softphone.call import Call
+from lab.softphone.sounds import level_dbfs, tone
+from tests.e2e.harness import HUMAN_HZ, Bench, bench, book, loud_seconds
+from tests.e2e.test_asterisk_faults import hears
+from tests.session_view import Session
+from tests.waiting import until
+
+pytestmark = pytest.mark.e2e
+
+LOUD = -35.0
+WEBSOCKET = {"media_transport": "websocket"}
+NARROW = {"user_input": "pcm_8000", "agent_output": "pcm_8000"}
+LONG = " ".join(["This is a long story that the caller listens to with patience."] * 3)
+
+
+@asynccontextmanager
+async def proxied(asterisk: LabAsterisk, **parts: object) -> AsyncIterator[tuple[Bench, TcpProxy]]:
+    """A bench whose media go through a proxy, as all that goes to Asterisk does."""
+    host, _, port = asterisk.ari_url.removeprefix("http://").rpartition(":")
+    async with (
+        TcpProxy(host, int(port), mark=b"GET /media/") as proxy,
+        bench(asterisk, book(**parts), ari_url=f"http://{proxy.address}", **WEBSOCKET) as b,
+    ):
+        yield b, proxy
+
+
+async def talking(b: Bench) -> tuple[Call, Session]:
+    call = await b.call()
+    session = await b.session()
+    await until(lambda: session.state is State.TALKING)
+    return call, session
+
+
+async def test_what_is_used_is_told(asterisk: LabAsterisk) -> None:
+    with capture_logs() as logs:
+        async with bench(asterisk, media_transport="auto") as b:
+            assert b.bridge.readiness().media_transport == "websocket"
+            call, _ = await talking(b)
+            names = [channel.name for channel in await b.bridge.ari.channels.list()]
+            assert [name for name in names if name.startswith("WebSocket/INCOMING")]
+            assert b.lines == 0
+            await call.hang_up()
+            await b.all_gone()
+    [told] = [entry for entry in logs if entry["event"] == "media_transport"]
+    assert told["transport"] == "websocket"
+
+
+async def test_a_media_socket_that_breaks_is_replaced_and_nothing_said_is_lost(
+    asterisk: LabAsterisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces: list[bytes] = []
+    say = CallSound.say
+
+    def keep(self: CallSound, response_id: int, data: bytes, *, is_final: bool = False) -> None:
+        pieces.append(data)
+        say(self, response_id, data, is_final=is_final)
+
+    monkeypatch.setattr(CallSound, "say", keep)
+    story = {"first_message": LONG, "turns": []}
+    with capture_logs() as logs:
+        async with proxied(asterisk, dialogue=story, formats=NARROW) as (b, proxy):
+            call, session = await talking(b)
+            await call.wait_for_sound(LOUD, since=0)
+            await asyncio.sleep(1)
+            assert proxy.marked == 1
+            proxy.cut(marked_only=True)
+            await until(lambda: session.sound.playout.idle, 20)
+            await asyncio.sleep(0.6)
+            record = await b.conversation()
+            assert (len(b.agent.conversations), record.closing) == (1, None)
+            assert session.state is State.TALKING
+            await call.play(tone(1000, 600, -10))
+            await until(lambda: loud_seconds(record) > 0.25)  # counted as if at 16 kHz
+            await call.hang_up()
+            await b.all_gone()
+    [renewed] = [entry for entry in logs if entry["event"] == "media_renewed"]
+    assert renewed["ms"] < 200
+    said = np.frombuffer(b"".join(pieces), "<i2").astype(np.float64)
+    heard = np.frombuffer(call.heard_pcm(), "<i2").astype(np.float64)
+
+    def place(piece: np.ndarray) -> int:
+        return int(np.argmax(np.correlate(heard, piece, "valid")))
+
+    first, last = place(said[:4000]), place(said[-8000:])
+    longer_ms = (last - first - (said.size - 8000)) / 8
+    # Heard to the end, later by the gap; what Asterisk had and had not played was said again.
+    assert -40 <= longer_ms <= 400
+    assert np.isclose(said[:4000].std(), heard[first : first + 4000].std(), rtol=0.1)
+
+
+async def test_a_media_socket_that_stays_away_ends_the_call_as_a_lost_line_does(
+    asterisk: LabAsterisk,
+) -> None:
+    quiet = {"first_message": "", "turns": []}
+    async with proxied(asterisk, dialogue=quiet) as (b, proxy):
+        call, session = await talking(b)
+        await proxy.refuse(marked_only=True)
+        await hears(call, HUMAN_HZ)
+        assert session.end_reason == "line_peer_closed"
+        await proxy.restore()
+        await call.hang_up()
+        await b.all_gone()
+
+
+async def test_a_media_channel_that_somebody_hangs_up_is_not_replaced(
+    asterisk: LabAsterisk,
+) -> None:
+    async with bench(asterisk, book(dialogue={"first_message": "", "turns": []}), **WEBSOCKET) as b:
+        call, session = await talking(b)
+        [media] = [
+            each for each in await b.bridge.ari.channels.list() if each.name.startswith("WebS")
+        ]
+        await b.bridge.ari.channels.hangup(media.id)
+        await hears(call, HUMAN_HZ)
+        assert session.end_reason in ("media_channel_gone", "line_peer_closed")
+        await call.hang_up()
+        await b.all_gone()
+
+
+async def test_packets_flow_also_when_nobody_speaks(asterisk: LabAsterisk) -> None:
+    async with bench(asterisk, book(dialogue={"first_message": "", "turns": []}), **WEBSOCKET) as b:
+        call, _ = await talking(b)
+        since = len(call.ear.arrivals)
+        await asyncio.sleep(3)
+        arrivals = call.ear.arrivals[since:]
+        assert len(arrivals) == pytest.approx(150, abs=8)
+        assert max(level_dbfs(each.pcm) for each in arrivals) < -60
+        await call.hang_up()
+        await b.all_gone()

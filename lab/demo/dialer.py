@@ -27,6 +27,7 @@ class DialerWay:
     opening = "A dialer of one's own calls an agent, without any Asterisk."
     far_side = "The service"
     begins = "request"
+    page = "docs/custom-dialer.md"
     chain = "dialer (a WebSocket)"
     invitation = None
     number = ""

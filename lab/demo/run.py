@@ -93,7 +93,7 @@ async def run_demo(options: DemoOptions, console: Console) -> DemoResult:
             result = await _demonstrate(parts, options, console)
             if options.keep:
                 await _stay(parts, console)
-    console.print(_closing(options), soft_wrap=True)
+    console.print(_closing(way, options), soft_wrap=True)
     return result
 
 
@@ -107,10 +107,10 @@ def _opening(way: Way, options: DemoOptions) -> Text:
     )
 
 
-def _closing(options: DemoOptions) -> Text:
+def _closing(way: Way, options: DemoOptions) -> Text:
     program = sys.argv[0] if Path(sys.argv[0]).name == "ari-app" else "ari-app"
     talk = "" if options.keep else f" Talk with it yourself:  {program} demo --keep\n"
-    return Text(f"\n{talk} With ElevenLabs:        docs/first-call.md")
+    return Text(f"\n{talk} With ElevenLabs:        {way.page}")
 
 
 async def _demonstrate(parts: Parts, options: DemoOptions, console: Console) -> DemoResult:

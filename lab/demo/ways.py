@@ -70,12 +70,14 @@ class Way(Protocol):
         begins: What is sent first, for the figures: an INVITE, a request.
         number: What is dialled; known when the service runs.
         chain: What the sound passes on its way to the service, for the picture.
+        page: What to read for doing it with an agent of one's own.
         invitation: How a person takes the caller's place with `--keep`; None: they cannot.
     """
 
     opening: str
     far_side: str
     begins: str
+    page: str
 
     @property
     def number(self) -> str: ...
@@ -117,6 +119,7 @@ class AsteriskWay:
     opening = "A telephone calls an agent, through a real Asterisk."
     far_side = "Asterisk"
     begins = "INVITE"
+    page = "docs/first-call.md"
     invitation = "Call it with a softphone on this machine (UDP, no registration, no password)"
     _asterisk: LabAsterisk
     _phone: Phone
@@ -184,6 +187,7 @@ class TwilioWay:
     opening = "A telephone calls an agent, by Twilio's Media Streams; the lab plays Twilio."
     far_side = "Twilio"
     begins = "webhook"
+    page = "docs/twilio.md"
     number = _NUMBER
     chain = "telephone ↔ Twilio, as the lab plays it"
     invitation = None

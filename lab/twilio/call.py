@@ -43,6 +43,7 @@ class Exchange(Protocol):
     webhooks: Webhooks
     conferences: Conferences
     post: Post
+    asks_after_errors: bool
     calls: dict[str, TwilioCall]
 
     def owns(self, number: str) -> bool:
@@ -489,7 +490,7 @@ class TwilioCall(Handset):
                 self._note(each.code, each.text)
             event = "stream-error" if stream.ended_by == "error" else "stream-stopped"
             self._exchange.spawn(self._tell_stream(stream, callback, base, event))
-        if ended_by != "server":
+        if ended_by != "server" and not self._exchange.asks_after_errors:
             raise _Over("completed", "network")
         return await self._after(verb, base)
 

@@ -158,6 +158,19 @@ def test_a_dialer_of_ones_own_brings_the_caller(tmp_path: Path) -> None:
     assert (tmp_path / "call.png").exists()
 
 
+def test_twilio_brings_the_caller(tmp_path: Path) -> None:
+    terminal = console()
+    options = DemoOptions(out_dir=tmp_path, turns=1, way="twilio")
+    result = run(run_demo(options, terminal))
+    assert len(result.analysis.caller) == len(result.analysis.replies) == 1
+    assert result.ending.by == "us"
+    figures = dict(result.figures())
+    assert figures["holes in the agent's voice"] == "none"
+    assert figures["errors and warnings at Twilio"] == "none"
+    assert "docs/twilio.md" in screen(terminal)
+    assert (tmp_path / "call.png").exists()
+
+
 def test_an_agent_that_cannot_be_reached_is_said_in_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,9 @@ from ari_app.line.asterisk.ari.errors import AriMalformed
 from ari_app.line.asterisk.ari.events import EVENTS, UnknownEvent, parse_event
 from ari_app.line.asterisk.dialplan import dial_string, parse_arguments
 from ari_app.line.numbers import caller_id, check_caller, text_value, transfer_target
+from ari_app.line.twilio.gateway import read_query
+from ari_app.line.twilio.protocol import BadInput, Marked, PlayOut, Stream
+from ari_app.line.twilio.signature import read_form
 from ari_app.records.record import CallFacts
 from ari_app.tools.http_config import HttpTool
 from ari_app.tools.http_tools import build_request
@@ -229,6 +232,25 @@ def sip_messages(data: bytes) -> None:
         Session.parse(data)
 
 
+def twilio_messages(data: bytes) -> None:
+    """Messages of a stream, a line each, are read or refused by name; so is a webhook's form."""
+    text = data.decode("utf-8", "replace")
+    stream, play_out = Stream(), PlayOut()
+    play_out.sent(160, 1.0)
+    play_out.mark()
+    with suppress(BadInput):
+        for line in text.split("\n"):
+            if isinstance(said := stream.read(line), Marked):
+                play_out.marked(said.name, 2.0)
+    assert 0 <= play_out.unheard_ms(1.0) <= 20
+    with suppress(BadInput):
+        form = read_form(data)
+        assert all(isinstance(value, str) for values in form.values() for value in values)
+    _, variables, problems = read_query(text)
+    assert not {"caller_id", "called_number", "call_sid"} & variables.keys()
+    assert all("\n" not in problem for problem in problems)
+
+
 _UUID = UUID("f81d4fae-7dec-11d0-a765-00a0c91e6bf6")
 _MESSAGES: tuple[Message, ...] = (
     Identify(_UUID),
@@ -283,6 +305,24 @@ _SDP = (
     b"m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\n"
     b"a=fmtp:101 0-16\r\na=ptime:20\r\na=sendrecv\r\n"
 )
+_CALL = {"streamSid": "MZ" + "0" * 32, "sequenceNumber": "1"}
+_START = {
+    "streamSid": "MZ" + "0" * 32,
+    "accountSid": "AC" + "0" * 32,
+    "callSid": "CA" + "0" * 32,
+    "tracks": ["inbound"],
+    "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
+    "customParameters": {"session_id": "s"},
+}
+_MEDIA = {"track": "inbound", "chunk": "1", "timestamp": "100", "payload": "//8="}
+_TWILIO = [
+    {"event": "connected", "protocol": "Call", "version": "1.0.0"},
+    {"event": "start", **_CALL, "start": _START},
+    {"event": "media", **_CALL, "media": _MEDIA},
+    {"event": "dtmf", **_CALL, "dtmf": {"track": "inbound_track", "digit": "1"}},
+    {"event": "mark", **_CALL, "mark": {"name": "0.1"}},
+    {"event": "stop", **_CALL, "stop": {"accountSid": "AC0", "callSid": "CA0"}},
+]
 _HOSTILE = [text.encode("utf-8", "replace") for text in HOSTILE.values()]
 
 
@@ -330,6 +370,15 @@ TARGETS: dict[str, Target] = {
                       if t.isprintable()),
                 ]
             ),
+        ),
+        Target(
+            "twilio_messages",
+            twilio_messages,
+            [
+                b"\n".join(_json(_TWILIO)),
+                b"agent_id=agent_7&customer_name=Jane%20D&CallSid=CA0&FromCity=",
+                *_json(_TWILIO),
+            ],
         ),
         Target("sip_messages", sip_messages, [_INVITE, _INVITE + _SDP, _SDP]),
     )

@@ -615,7 +615,8 @@ class Settings(BaseSettings):
             raise ConfigError(
                 f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} empty or not set. "
                 "Write the name of the user's section in Asterisk's ari.conf to ARI_USERNAME in "
-                ".env, and its password to ARI_PASSWORD (asterisk-conf/ shows such a user)."
+                f"{self.env_file or 'the environment'}, and its password to ARI_PASSWORD "
+                "(asterisk-conf/ shows such a user)."
             )
 
     def _require_target(self) -> None:
@@ -716,4 +717,14 @@ def _meant(name: str, settings: set[str], *, loosely: bool) -> str | None:
     if best is None:
         return None
     begun = loosely and len(name) > _SHORTEST_BEGINNING and best.startswith(name)
-    return best if begun or likeness[best] >= _ALIKE else None
+    slipped = loosely and _is_a_slip(name, best)
+    return best if begun or slipped or likeness[best] >= _ALIKE else None
+
+
+def _is_a_slip(name: str, meant: str) -> bool:
+    """Whether one letter is wrong, missing or too many, or two have changed places."""
+    while name and meant and name[0] == meant[0]:
+        name, meant = name[1:], meant[1:]
+    while name and meant and name[-1] == meant[-1]:
+        name, meant = name[:-1], meant[:-1]
+    return max(len(name), len(meant)) <= 1 or (len(name) == 2 and name == meant[::-1])

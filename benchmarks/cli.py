@@ -27,7 +27,8 @@ def bench(
     lines: Annotated[
         list[str] | None,
         typer.Option(
-            "--line", help="bridge, ear, stall: this way in (audiosocket, websocket); bridge: each."
+            "--line",
+            help="bridge, ear, stall: this way in (audiosocket, websocket); bridge: custom, too.",
         ),
     ] = None,
 ) -> None:

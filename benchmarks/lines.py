@@ -43,6 +43,13 @@ class Way:
 WAYS: Final[Mapping[str, Way]] = {
     "audiosocket": Way({"MEDIA_TRANSPORT": "audiosocket"}),
     "websocket": Way({"MEDIA_TRANSPORT": "websocket"}),
+    "custom": Way(
+        {"DIALER_TYPE": "custom"},
+        start=lambda folder, cores: running_load(folder, cores=cores, module="lab.load.dialer"),
+        reach=lambda load: {},
+        meet=lambda load, service: load.post("meet", api=service.api_url),
+        in_asterisk=False,
+    ),
 }
 
 

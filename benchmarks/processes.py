@@ -252,10 +252,15 @@ class Load:
 
 
 @asynccontextmanager
-async def running_load(folder: Path, *, cores: set[int] | None = None) -> AsyncIterator[Load]:
-    """A process that behaves like an Asterisk full of calls (`lab.load`)."""
+async def running_load(
+    folder: Path, *, cores: set[int] | None = None, module: str = "lab.load"
+) -> AsyncIterator[Load]:
+    """A process that behaves like an Asterisk full of calls (`lab.load`), or like another far end
+    that is steered in the same way."""
     username, password = "load", secrets.token_urlsafe(18)
-    command = [sys.executable, "-m", "lab.load", "--username", username]
+    command = [sys.executable, "-m", module]
+    if module == "lab.load":
+        command += ["--username", username]
     environment = {"LOAD_PASSWORD": password}
     async with running("load", command, folder, env=environment, cores=cores) as process:
         url = (await _first_line(process))["url"]
@@ -271,7 +276,7 @@ class Service:
     api: str
     """`host:port` of its HTTP."""
     audiosocket: str
-    """`host:port` of its AudioSocket server."""
+    """`host:port` of its AudioSocket server; empty where it has none."""
 
     @property
     def api_url(self) -> str:
@@ -300,7 +305,7 @@ async def running_service(
     command = [sys.executable, "-m", "ari_app", "serve", "--env-file", os.devnull]
     async with running("serve", command, folder, env=environment, cores=cores) as process:
         serving = await _serving(process)
-        service = Service(process, serving["api"], serving["audiosocket"])
+        service = Service(process, serving["api"], serving.get("audiosocket", ""))
         await _ready(service)
         yield service
 

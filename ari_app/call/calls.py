@@ -216,17 +216,11 @@ class Calls:
         if arrival.wait_seconds:
             self._let_wait(arrival, record)
             return
-        gone: list[Ended] = []
-        line.listen(lambda event: gone.append(event) if isinstance(event, Ended) else None)
         failure: str | None = None
         try:
             plan = await self._planner.for_arrival(record, arrival)
         except AppError as error:
             plan, failure = self._planner.for_refusal(arrival), error.code
-        if gone:
-            # The caller hung up before the call could be taken in.
-            await line.close(Outcome(Status.COMPLETED, gone[0].reason), CallEnd(record.session_id))
-            return
         log.info(
             "call_entered",
             call=line.id,
@@ -236,6 +230,8 @@ class Calls:
         )
         refusal = self._refusal(plan) if failure is None else Outcome(Status.FAILED, failure)
         call = self._add(plan, line, record)
+        if call.context.over:
+            return  # the caller hung up while the call was planned, as the line has told it
         if refusal is None:
             on_machine = self._services.policy.on_amd(arrival.screened)
             if arrival.screened is not None:

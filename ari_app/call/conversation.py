@@ -295,6 +295,8 @@ log = structlog.get_logger(__name__)
 _LOOK_SECONDS = 1.0
 # A tool of the agent's own service may take so long, where its request does not say.
 _THEIR_TOOL_SECONDS = 60.0
+# ElevenLabs lets a tool be given two minutes at most; whoever says more explains no longer silence.
+_LONGEST_TOOL_SECONDS = 120.0
 # More at once no conversation needs; of them those are forgotten that end first.
 _MAX_THEIR_TOOLS = 64
 _ID_CHARACTERS = 128
@@ -353,7 +355,8 @@ class Attention:
     def tool_begins(self, call_id: str, seconds: float | None) -> None:
         """Note that a tool of the agent's own service runs, for so long at most."""
         tools = self._their_tools
-        tools[_key(call_id)] = self._loop.time() + (seconds or _THEIR_TOOL_SECONDS)
+        lasts = min(seconds or _THEIR_TOOL_SECONDS, _LONGEST_TOOL_SECONDS)
+        tools[_key(call_id)] = self._loop.time() + lasts
         if len(tools) > _MAX_THEIR_TOOLS:
             del tools[min(tools, key=tools.__getitem__)]
 

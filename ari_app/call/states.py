@@ -75,6 +75,7 @@ TRANSITIONS: Final[Mapping[tuple[State, Step], State]] = MappingProxyType(
     {
         (State.NEW, Step.START): State.CONNECTING,
         (State.NEW, Step.STOP): State.RELEASING,  # no room, no agent named
+        (State.NEW, Step.CALLER_GONE): State.RELEASING,  # while the call was planned
         (State.NEW, Step.PLACE): State.DIALLING,
         (State.DIALLING, Step.RINGS): State.RINGING,
         (State.DIALLING, Step.ANSWERED): State.CONNECTING,

@@ -80,7 +80,8 @@ class NotPossible(AppError):
     """The call is not in a state for this, or its line refused it.
 
     Attributes:
-        code: `not_talking`, `bad_target`, `bad_digits`, `not_recorded` or `asterisk`.
+        code: `not_talking`, `bad_target`, `bad_digits`, `not_recorded`, `asterisk`, or `line` where
+            the call came in by another way.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -324,7 +325,7 @@ class CallControl:
         try:
             await call.line.send_keys(digits)
         except LineError as error:
-            raise NotPossible("asterisk", f"Asterisk refused it ({error.code}).") from None
+            raise _line_refuses(call, f"refused it ({error.code}).") from None
 
     async def hold(self, session_id: str, *, on: bool) -> None:
         """Give the caller music instead of the agent, or the agent again."""
@@ -357,7 +358,7 @@ class CallControl:
     def _check_reachable(self, call: Call) -> None:
         # What is begun is carried out, however long the far end stays away; so it is not begun.
         if not call.line.reachable:
-            raise NotPossible("asterisk", "Asterisk cannot be reached just now; the call goes on.")
+            raise _line_refuses(call, "cannot be reached just now; the call goes on.")
 
     def _in(self, session_id: str, *states: State, ability: Ability = Ability.NOTHING) -> Call:
         record = self.record(session_id)
@@ -372,3 +373,10 @@ class CallControl:
 
     def _talking(self, session_id: str, ability: Ability = Ability.NOTHING) -> Call:
         return self._in(session_id, State.TALKING, ability=ability)
+
+
+def _line_refuses(call: Call, what: str) -> NotPossible:
+    """Return that the far end of a call's line will not, or cannot."""
+    if call.line.way == "asterisk":
+        return NotPossible("asterisk", f"Asterisk {what}")
+    return NotPossible("line", f"The far end of the line {what}")

@@ -56,6 +56,7 @@ _LOOK_AGAIN_SECONDS: Final = 5.0
 _RATES_HZ: Final = (16000, 48000, 24000, 8000)
 _FULL_SCALE: Final = 32768.0
 _SILENT_DBFS: Final = -96.0
+_BOTH: Final = "microphone and loudspeaker"
 
 
 class Stream(Protocol):
@@ -111,17 +112,22 @@ class PortAudio:
                 "this machine has no sound device that can be used. Plug in a headset; on a server "
                 "without one, talk over a telephone."
             )
-        problem: Exception | None = None
+        first: dict[str, Exception] = {}
         for rate in (wanted, *(rate for rate in _RATES_HZ if rate != wanted)):
             settings = {"device": self._device, "channels": 1, "dtype": "int16", "samplerate": rate}
-            try:
-                portaudio.check_input_settings(**settings)
-                portaudio.check_output_settings(**settings)
-            except (ValueError, portaudio.PortAudioError) as error:
-                problem = problem or error
-            else:
+            found: dict[str, Exception] = {}
+            for what, check in (
+                ("microphone", portaudio.check_input_settings),
+                ("loudspeaker", portaudio.check_output_settings),
+            ):
+                try:
+                    check(**settings)
+                except (ValueError, portaudio.PortAudioError) as error:
+                    found[what] = error
+            if not found:
                 return rate
-        raise ConfigError(_unusable(problem))
+            first = first or found
+        raise ConfigError(_unusable(first))
 
     def open(self, rate_hz: int, block: int, callback: Callback) -> Stream:
         portaudio = _portaudio()
@@ -136,7 +142,7 @@ class PortAudio:
                 callback=callback,
             )
         except (ValueError, portaudio.PortAudioError) as error:
-            raise ConfigError(_unusable(error)) from None
+            raise ConfigError(_unusable({_BOTH: error})) from None
         return stream
 
 
@@ -164,12 +170,17 @@ def _portaudio() -> Any:
     return sounddevice
 
 
-def _unusable(error: Exception | None) -> str:
-    # Where a name fits several devices it lists them, a line each.
-    why, *_ = str(error).splitlines() or [""]
+def _unusable(problems: Mapping[str, Exception]) -> str:
+    """Say why devices cannot be used, each by itself unless it is the same for both."""
+    whose: dict[str, list[str]] = {}
+    for what, error in problems.items():
+        # Where a name fits several devices the library lists them, a line each.
+        why, *_ = str(error).splitlines() or [""]
+        whose.setdefault(why.rstrip(".:"), []).append(what)
+    said = "; ".join(f"{' and '.join(what)} cannot be used: {why}" for why, what in whose.items())
     return (
-        f"microphone and loudspeaker cannot be used: {why.rstrip('.:')}. `ari-app talk "
-        "--list-devices` shows what this machine has; name one by its number."
+        f"{said}. `ari-app talk --list-devices` shows what this machine has; name one by its "
+        "number."
     )
 
 

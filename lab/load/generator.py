@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -23,7 +23,7 @@ from lab.load.voice import TalkPattern, render_frames, render_messages
 from lab.load.websocket_line import WebSocketLine
 from lab.load.world import Refused, World
 
-_SPREAD_STEP = 0.618034
+SPREAD_STEP = 0.618034
 """The golden section: consecutive calls begin the pattern far from one another."""
 _MAX_CALLS = 5000
 
@@ -134,27 +134,7 @@ class LoadGenerator:
         Returns a function that does the sums, which take some hundred milliseconds: for a thread.
         """
         lines = {call.channel_id: call.line for call in self.calls.values() if call.line}
-        arrivals = [np.array(line.arrivals, np.int64) for line in lines.values()]
-        late_ms = np.array(self._ticker.late_us, np.float64) / 1000
-        counts = {
-            "calls": len(self.calls),
-            "talking": self.talking,
-            "closed_lines": dict(self._closed_lines),
-            "voiced_seconds": {
-                name: line.voiced_frames * FRAME_MS / 1000 for name, line in lines.items()
-            },
-            "sent_seconds": {
-                name: line.frames_sent * FRAME_MS / 1000 for name, line in lines.items()
-            },
-        }
-
-        def sums() -> dict[str, Any]:
-            return counts | {
-                "heard": asdict(summarise(arrivals)),
-                "generator_lateness": asdict(spread(late_ms)),
-            }
-
-        return sums
+        return summed(lines, self._ticker, len(self.calls), self._closed_lines)
 
     async def close(self) -> None:
         """End everything. May be called twice."""
@@ -266,7 +246,7 @@ class LoadGenerator:
 
     def _offset(self) -> int:
         frames = round(self._pattern.period_seconds * 1000 / FRAME_MS)
-        return int(len(self._lines) * _SPREAD_STEP % 1 * frames)
+        return int(len(self._lines) * SPREAD_STEP % 1 * frames)
 
     def _voice(self, fmt: LineFormat) -> tuple[bytes, ...]:
         if fmt not in self._voices:
@@ -279,6 +259,31 @@ class LoadGenerator:
         self._lines.pop(channel_id, None)
         if channel_id in self.world.channels:
             self._publish(self.world.channel_ends(channel_id, timestamp(), cause))
+
+
+def summed(
+    lines: Mapping[str, Line], ticker: Ticker, calls: int, closed: Mapping[str, int]
+) -> Callable[[], dict[str, Any]]:
+    """Return what does the sums of a report: what lines have heard, and how even the ticks were."""
+    arrivals = [np.array(line.arrivals, np.int64) for line in lines.values()]
+    late_ms = np.array(ticker.late_us, np.float64) / 1000
+    counts = {
+        "calls": calls,
+        "talking": sum(line.talking for line in lines.values()),
+        "closed_lines": dict(closed),
+        "voiced_seconds": {
+            name: line.voiced_frames * FRAME_MS / 1000 for name, line in lines.items()
+        },
+        "sent_seconds": {name: line.frames_sent * FRAME_MS / 1000 for name, line in lines.items()},
+    }
+
+    def sums() -> dict[str, Any]:
+        return counts | {
+            "heard": asdict(summarise(arrivals)),
+            "generator_lateness": asdict(spread(late_ms)),
+        }
+
+    return sums
 
 
 def timestamp() -> str:

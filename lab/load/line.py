@@ -30,7 +30,7 @@ from audiosocket.frames import (
 CONNECT_SECONDS = 2.0
 _PAYLOAD_GAP_NS = 5_000_000
 """Asterisk hangs up when the pieces of a message come further apart (`res_audiosocket.c`)."""
-_SO_TIMESTAMPNS = 35 if sys.platform == "linux" else None
+SO_TIMESTAMPNS = 35 if sys.platform == "linux" else None
 _TIMESPEC = struct.Struct("@ll")
 _READ_BYTES = 65536
 
@@ -73,8 +73,8 @@ class LoadLine:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._socket.setblocking(False)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if _SO_TIMESTAMPNS is not None:
-            self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        if SO_TIMESTAMPNS is not None:
+            self._socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
 
     @property
     def close_reason(self) -> str | None:
@@ -135,7 +135,7 @@ class LoadLine:
         if not data:
             self._end("eof")
             return
-        at = _arrival_ns(ancillary)
+        at = arrival_ns(ancillary)
         whole = len(data) == len(self._silence) and not self._decoder.buffered
         if whole and data.startswith(self._header):
             self.arrivals.append(at)
@@ -172,10 +172,10 @@ class LoadLine:
         self._on_closed(reason)
 
 
-def _arrival_ns(ancillary: list[tuple[int, int, bytes]]) -> int:
+def arrival_ns(ancillary: list[tuple[int, int, bytes]]) -> int:
     """When the kernel took the data in, on the wall clock; now where it does not say."""
     for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS and len(data) == _TIMESPEC.size:
+        if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS and len(data) == _TIMESPEC.size:
             seconds, nanoseconds = _TIMESPEC.unpack(data)
             return int(seconds) * 1_000_000_000 + int(nanoseconds)
     return time.time_ns()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import hmac
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, cast
 
@@ -17,6 +16,7 @@ from audiosocket.frames import LineFormat
 from lab.load.events import Json, asterisk_info, event, module_json
 from lab.load.generator import LoadGenerator, timestamp
 from lab.load.media_socket import MEDIA_PATH, MediaChannel, MediaSocket
+from lab.load.steering import Steering
 from lab.load.voice import TalkPattern
 from lab.load.world import Refused
 
@@ -46,7 +46,7 @@ class LoadServer:
         self._listening: asyncio.Server | None = None
         self._listener: asyncio.Queue[bytes] | None = None
         self._sockets: set[Socket] = set()
-        self._starting: set[asyncio.Task[None]] = set()
+        self._steering = Steering(lambda: self.generator)
         self._generator: LoadGenerator | None = None
 
     @property
@@ -77,9 +77,7 @@ class LoadServer:
             return
         if self._listening is not None:
             self._listening.close()
-        for task in tuple(self._starting):
-            task.cancel()
-        await asyncio.gather(*self._starting, return_exceptions=True)
+        await self._steering.close()
         await self.generator.close()
         for socket in tuple(self._sockets):
             await socket.close()
@@ -106,11 +104,7 @@ class LoadServer:
             web.delete(bridge, self._destroy_bridge),
             web.post(f"{bridge}/addChannel", self._add_channel),
             web.get("/ari/applications/{app}", self._application),
-            web.post("/load/calls", self._start_calls),
-            web.delete("/load/calls", self._end_calls),
-            web.post("/load/quiet", self._quiet),
-            web.post("/load/window", self._window),
-            web.get("/load/report", self._report),
+            *self._steering.routes,
         ]
 
     @web.middleware
@@ -246,36 +240,6 @@ class LoadServer:
         if request.match_info["app"] != self._app:
             raise Refused(404, "Application not found")
         return _json(self.generator.world.application())
-
-    async def _start_calls(self, request: web.Request) -> web.Response:
-        try:
-            count = int(request.query.get("count", "1"))
-            per_second = float(request.query.get("per_second", "10"))
-        except ValueError:
-            raise Refused(400, "count and per_second are numbers") from None
-        arguments = tuple(request.query.getall("arg", []))
-        task = asyncio.create_task(self.generator.start_calls(count, per_second, arguments))
-        self._starting.add(task)
-        task.add_done_callback(self._starting.discard)
-        return _no_content()
-
-    async def _end_calls(self, request: web.Request) -> web.Response:
-        count = request.query.get("count")
-        self.generator.end_calls(None if count is None else int(count))
-        return _no_content()
-
-    async def _quiet(self, request: web.Request) -> web.Response:
-        self.generator.be_quiet()
-        return _no_content()
-
-    async def _window(self, request: web.Request) -> web.Response:
-        self.generator.begin_window()
-        return _no_content()
-
-    async def _report(self, request: web.Request) -> web.Response:
-        # The figures cost some hundred milliseconds, in which callers would fall silent.
-        report = await asyncio.to_thread(self.generator.report())
-        return _json(report | {"cpu_seconds": time.process_time()})
 
 
 class _Door(asyncio.Protocol):

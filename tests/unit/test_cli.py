@@ -144,6 +144,7 @@ def test_a_setting_that_does_not_fit(
     ("environment", "sentence"),
     [
         ({"ARI_USERNAME": ""}, "ARI_USERNAME is empty or not set."),
+        ({"ARI_USERNAME": ""}, "to ARI_USERNAME in .env, and its password"),
         ({"API_BIND": "0.0.0.0:8080"}, "API_KEY is not set."),
         ({"AUDIOSOCKET_BIND": "[::]:9092"}, "Asterisk cannot dial [::]:9092."),
         ({"AUDIOSOCKET_ADVERTISE": "10.0.0.1:0"}, "AUDIOSOCKET_ADVERTISE needs a port"),

@@ -166,6 +166,10 @@ def test_what_serve_runs_with(changes: dict[str, str]) -> None:
             "env:2 says ELEVENLABS_APIKEY, which is no setting. It is likely E",
         ),
         ("MAX_CONCURENT_CALLS=3", "It is likely MAX_CONCURRENT_CALLS."),
+        ("API_KEI=k", "API_KEI, which is no setting. It is likely API_KEY."),
+        ("API_KY=k", "It is likely API_KEY."),
+        ("API_BNID=k", "It is likely API_BIND."),
+        ("API_KEYS=k", "It is likely API_KEY"),
         ("ELEVENLABS_KEY=k", "It is likely ELEVENLABS_API_KEY."),
         ("ARI_PASS=k", "It is likely ARI_PASSWORD."),
         ("ARI_HOST=h", "ARI_HOST, which is no setting. docs/settings.md"),
@@ -173,6 +177,7 @@ def test_what_serve_runs_with(changes: dict[str, str]) -> None:
         ("MAX_CONCURRENT_CALLS", "env:2 is not NAME=value"),
         ("LAB_CALLS=3", ""),
         ("CRM_API_KEY=k", ""),
+        ("API_PORT=1", ""),
         ("ari_app=other", ""),
         ("# ARI_PASS=k", ""),
         ("export ARI_APP=other", ""),
@@ -204,6 +209,15 @@ def test_what_is_misspelt_in_the_environment(monkeypatch: pytest.MonkeyPatch) ->
         "The environment says ELEVENLABS_APIKEY, which is no setting. It is likely "
         "ELEVENLABS_API_KEY."
     ]
+
+
+def test_what_is_missing_is_to_be_written_where_the_settings_are(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere.env"
+    elsewhere.write_text("ARI_APP=other\n")
+    for file, where in ((str(elsewhere), str(elsewhere)), (None, "the environment")):
+        with pytest.raises(ConfigError) as error:
+            load_settings(file).require_serving()
+        assert f"to ARI_USERNAME in {where}, and" in str(error.value)
 
 
 def test_secrets_do_not_show() -> None:

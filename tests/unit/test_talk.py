@@ -270,6 +270,16 @@ async def test_check_says_that_there_is_no_device(
     assert failed.detail.startswith("This machine has no sound device")
 
 
+async def test_check_names_each_fault_that_it_finds(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PortAudio, "rate_hz", FakeCard().rate_hz)
+    settings = make(api_bind="0.0.0.0:0", elevenlabs_base_url="http://127.0.0.1:1")
+    found = [each async for each in check_all(settings)]
+    wrong = {each.what for each in found if each.verdict is Verdict.FAILED}
+    assert wrong == {"Settings", "Agent", "Microphone"}
+
+
 @pytest.mark.parametrize(
     ("changes", "local"),
     [

@@ -107,7 +107,7 @@ EVENTS_PATH: Final = "/sessions/{session_id}/events"
 _READS_BODY = ("body_too_large", "body_too_late", "unsupported_media_type", "invalid_request")
 _TAKES_BODY = ("bad_request", "invalid_json", *_READS_BODY)
 _READS_LOG = ("no_call_log", "call_log_unavailable")
-_ACTS = ("session_not_found", "not_talking", "already_transferring", "busy", "asterisk")
+_ACTS = ("session_not_found", "not_talking", "already_transferring", "busy", "asterisk", "line")
 
 
 def _action(

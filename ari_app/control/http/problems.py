@@ -36,6 +36,7 @@ CODES: Final[Mapping[str, tuple[HTTPStatus, str]]] = {
     "already_transferring": (_CONFLICT, "The call is already being transferred."),
     "busy": (_CONFLICT, "The call is doing something else that has to end first."),
     "asterisk": (_CONFLICT, "Asterisk refused it."),
+    "line": (_CONFLICT, "The far end of a line that is not Asterisk's refused it."),
     "not_recorded": (_CONFLICT, "Calls are not recorded, or there is no room for it."),
     "not_finished": (_CONFLICT, "The call is still going on, or its recording is being finished."),
     "no_recording": (_NOT_FOUND, "There is no recording of such a call."),

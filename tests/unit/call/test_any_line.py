@@ -18,6 +18,7 @@ from ari_app.call.plan import Services
 from ari_app.call.states import State
 from ari_app.control.control import CallControl, ControlRefused, NotPossible
 from ari_app.control.planner import Planner, PlannerOptions, Wish
+from ari_app.errors import LineError
 from ari_app.line.interface import (
     Ability,
     Arrival,
@@ -254,6 +255,27 @@ async def test_the_caller_is_held_and_presses_keys() -> None:
         await home.control.send_dtmf(home.record.session_id, "1")
         await home.control.hold(home.record.session_id, on=False)
         assert line.asked[3:] == ["music", "keys 1", "connect"]
+
+
+@pytest.mark.parametrize(
+    ("way", "code", "words"),
+    [
+        ("asterisk", "asterisk", "Asterisk refused it (busy)."),
+        ("custom", "line", "The far end of the line refused it (busy)."),
+    ],
+)
+async def test_who_refuses_is_named_as_what_it_is(way: str, code: str, words: str) -> None:
+    async def refuse(keys: str) -> None:
+        raise LineError("not now", code="busy")
+
+    async with house() as home:
+        line = FakeLine()
+        line.way = way
+        line.send_keys = refuse  # type: ignore[method-assign]
+        await home.talks(line)
+        with pytest.raises(NotPossible) as refusal:
+            await home.control.send_dtmf(home.record.session_id, "1")
+        assert (refusal.value.code, str(refusal.value)) == (code, words)
 
 
 @pytest.mark.parametrize(

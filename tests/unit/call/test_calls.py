@@ -94,8 +94,7 @@ async def test_a_typing_error_in_the_dialplan_is_logged_and_costs_no_call(stage:
     assert session.state is State.TALKING
 
 
-async def test_who_hangs_up_before_being_taken_in_is_nobodys_call(stage: Stage) -> None:
-    stage.plan_moment = asyncio.Event().wait
+async def test_who_hangs_up_while_the_call_is_planned_leaves_a_record_of_it(stage: Stage) -> None:
     gate = asyncio.Event()
     stage.plan_moment = gate.wait
     caller = stage.caller()
@@ -104,7 +103,11 @@ async def test_who_hangs_up_before_being_taken_in_is_nobodys_call(stage: Stage) 
     stage.asterisk.hang_up(caller)
     gate.set()
     await stage.settle()
-    assert stage.calls.records == {}
+    (record,) = stage.calls.records.values()
+    assert (record.state, record.status) == ("ended", "ended")
+    assert (record.agent_status, record.end_reason) == ("COMPLETED", "caller_hung_up")
+    assert record.ended_at is not None and record.conversation_id == ""
+    assert stage.calls.count() == 0
     assert stage.asterisk.seen == []
 
 

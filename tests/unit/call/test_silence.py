@@ -202,6 +202,18 @@ async def test_a_tool_of_theirs_explains_the_silence(watched: Stage) -> None:
     assert nudges(watched) == 1
 
 
+@pytest.mark.parametrize("seconds", [200.0, 1e9, float("inf")])
+async def test_no_tool_of_theirs_explains_it_for_ever(watched: Stage, seconds: float) -> None:
+    session = await watched.talk()
+    speak(session)
+    await asyncio.sleep(1)
+    watched.agent().handler.their_tool_begins("look_up", "t1", seconds)
+    await asyncio.sleep(115)
+    assert nudges(watched) == 0
+    await asyncio.sleep(25)
+    assert nudges(watched) == 1
+
+
 async def test_a_silence_that_is_meant_is_none(watched: Stage) -> None:
     session = await watched.talk()
     speak(session)

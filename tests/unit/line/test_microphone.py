@@ -187,8 +187,14 @@ class PortAudioError(Exception):
     """As the library's."""
 
 
-def library(monkeypatch: pytest.MonkeyPatch, *rates: int, found: int = 1, **extra: Any) -> None:
-    """A `sounddevice` with so many devices, which work at these rates."""
+def library(
+    monkeypatch: pytest.MonkeyPatch,
+    *rates: int,
+    found: int = 1,
+    speaks: tuple[int, ...] | None = None,
+    **extra: Any,
+) -> None:
+    """A `sounddevice` with so many devices, which work at these rates; loudspeakers at `speaks`."""
 
     def check(*, device: object, channels: int, dtype: str, samplerate: int) -> None:
         if device == "phones":
@@ -196,13 +202,17 @@ def library(monkeypatch: pytest.MonkeyPatch, *rates: int, found: int = 1, **extr
         if samplerate not in rates:
             raise PortAudioError("Invalid sample rate [PaErrorCode -9997]")
 
+    def says(*, samplerate: int, **settings: object) -> None:
+        if samplerate not in (speaks or ()):
+            raise PortAudioError("Device unavailable [PaErrorCode -9985]")
+
     listed = [{"name": f"card {n}", "max_input_channels": 1, "max_output_channels": 2} for n in
               range(found)]  # fmt: skip
     module = SimpleNamespace(
         PortAudioError=PortAudioError,
         query_devices=lambda: listed,
         check_input_settings=check,
-        check_output_settings=check,
+        check_output_settings=check if speaks is None else says,
         **extra,
     )
     monkeypatch.setitem(sys.modules, "sounddevice", module)
@@ -227,6 +237,13 @@ def test_what_is_wrong_with_a_device_is_one_sentence(monkeypatch: pytest.MonkeyP
     with pytest.raises(ConfigError) as error:
         PortAudio("phones").rate_hz(16000)
     assert "found for 'phones'. `ari-app talk --list-devices`" in str(error.value)
+    library(monkeypatch, 44100, speaks=())
+    with pytest.raises(ConfigError) as error:
+        PortAudio().rate_hz(16000)
+    assert str(error.value).startswith(
+        "microphone cannot be used: Invalid sample rate [PaErrorCode -9997]; "
+        "loudspeaker cannot be used: Device unavailable [PaErrorCode -9985]. "
+    )
     library(monkeypatch, found=0)
     with pytest.raises(ConfigError, match="no sound device that can be used"):
         PortAudio().rate_hz(16000)

@@ -111,6 +111,7 @@ class ServiceProgram:
             "API_BIND": self.api_url.removeprefix("http://"),
             "AUDIOSOCKET_BIND": f"127.0.0.1:{self.line_port}",
             "LOG_FORMAT": "json",
+            "DATABASE_URL": f"sqlite+aiosqlite:///{folder.absolute()}/calls.db",
             **settings,
         }
         self._process: Process | None = None

@@ -103,6 +103,7 @@ def environment(asterisk: LabAsterisk, agent_url: str, **changes: str) -> dict[s
         "ELEVENLABS_BASE_URL": agent_url,
         "ELEVENLABS_API_KEY": KEY,
         "ELEVENLABS_AGENT_ID": "agent_default",
+        "DATABASE_URL": "",
         "LOG_LEVEL": "DEBUG",
         "LOG_FORMAT": "json",
         **changes,

@@ -9,10 +9,13 @@ import re
 import signal
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
+from ari_app.records.store import CallFilter, CallLog
 from lab.asterisk import LabAsterisk
 from lab.faults import TcpProxy
 from lab.practice_agent import PracticeAgent
@@ -96,6 +99,17 @@ async def a_new_call_talks(phone: Phone, asterisk: LabAsterisk, service: Served)
     await call.hang_up()
 
 
+async def kept_calls(url: str, count: int) -> list[dict[str, Any]]:
+    """What the call log has, once it has so many."""
+    async with CallLog(url, writes=False) as call_log:
+        async with asyncio.timeout(WITHIN_SECONDS):
+            while (  # noqa: ASYNC110
+                len(kept := (await call_log.page(CallFilter(), 1000)).calls) < count
+            ):
+                await asyncio.sleep(0.05)
+    return kept
+
+
 async def reaches(http: aiohttp.ClientSession, session_id: str, state: str) -> None:
     for _ in range(500):
         async with http.get(f"/sessions/{session_id}") as response:
@@ -116,10 +130,11 @@ async def serving(
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
 async def test_the_worker_is_lost_in_the_middle_of_calls(
-    asterisk: LabAsterisk, number: signal.Signals
+    asterisk: LabAsterisk, number: signal.Signals, tmp_path: Path
 ) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path}/calls.db"
     async with PracticeAgent(practice_config()) as agent, Phone() as phone:  # noqa: SIM117
-        async with serving(asterisk, agent) as service:
+        async with serving(asterisk, agent, DATABASE_URL=url) as service:
             threads = os.listdir(f"/proc/{service.process.pid}/task")
             assert len(threads) == 1, "what forks has one thread"
             calls = await talking(phone, asterisk, CALLS)
@@ -134,6 +149,10 @@ async def test_the_worker_is_lost_in_the_middle_of_calls(
             assert all(call.is_up for call in calls)
             await until(lambda: all(hears_human(call) for call in calls))
             await a_new_call_talks(phone, asterisk, service)
+            kept = await kept_calls(url, CALLS + 1)
+            as_lost = {each["session_id"] for each in kept if each["reason"] == "worker_lost"}
+            assert as_lost == sessions
+            assert all(each["conversation_id"] for each in kept)
             (died,) = service.said("worker_died")
             assert (died["pid"], died["signal"]) == (lost, "SIGKILL")
             assert bool(service.said("worker_stalled")) == (number is signal.SIGSTOP)

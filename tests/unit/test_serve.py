@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
 import socket
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -120,6 +122,26 @@ async def test_a_key_that_is_refused_is_said_at_once(url: str) -> None:
         settings = settings_for(url, agent.base_url, elevenlabs_api_key="sk_wrong")
         with pytest.raises(ConfigError, match="refuses ELEVENLABS_API_KEY"):
             await serve(settings)
+
+
+async def test_a_call_log_of_another_version_keeps_only_the_first_start_away(
+    url: str, tmp_path: Path, line: tuple[socket.socket, socket.socket]
+) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "calls.db")) as connection:
+        connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        connection.execute("INSERT INTO alembic_version VALUES ('9999')")
+        connection.commit()
+    database = f"sqlite+aiosqlite:///{tmp_path}/calls.db"
+    async with FakeAgent() as agent:
+        settings = settings_for(url, agent.base_url, database_url=database)
+        with pytest.raises(ConfigError, match="is of a newer ari-app"):
+            await serve(settings)
+        with capture_logs() as logs:
+            again = asyncio.create_task(serve(settings, Duty(Mode.AGAIN, 1, line[1])))
+            await until(lambda: "Call log" in [each.get("what") for each in logs])
+            line[0].send(Order.END.value)
+            await again
+    assert "serving" in [each["event"] for each in logs]
 
 
 async def test_what_may_be_over_in_a_minute_is_only_a_warning(url: str) -> None:

@@ -34,6 +34,9 @@ def entry_points(wheel: zipfile.ZipFile) -> configparser.ConfigParser:
 def test_the_service_has_nothing_of_the_lab(tmp_path: Path) -> None:
     wheel = wheel_of(ROOT, tmp_path)
     assert packages(wheel) == {"ari_app", "audiosocket", "linekit"}
+    migrations = {path.name for path in ROOT.glob("ari_app/records/store/migrations/**/*.py")}
+    assert {"env.py", "r0001_calls.py"} <= migrations
+    assert migrations <= {name.rpartition("/")[2] for name in wheel.namelist()}
     assert entry_points(wheel).sections() == ["console_scripts"]
 
 

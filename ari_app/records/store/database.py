@@ -31,6 +31,9 @@ _PRAGMAS: Final = (
     # A WAL that has once grown does not stay large.
     "journal_size_limit=4194304",
 )
+_MERGED_PAGES: Final = 2000
+_MERGE: Final = sa.text("INSERT INTO calls_words (calls_words, rank) VALUES ('merge', :pages)")
+_CHANGES: Final = sa.text("SELECT total_changes()")
 _MIGRATIONS: Final = Path(__file__).with_name("migrations")
 _LOCK: Final = 0x617269_617070
 """The number of the lock that PostgreSQL gives to one writer at a time: `ariapp`."""
@@ -235,11 +238,17 @@ class Database:
         """Leave nothing of what was deleted in SQLite's files. PostgreSQL sees to its own."""
         if not self.is_sqlite:
             return
-        async with self.writing() as connection:
-            # Words that were deleted stay in the index until its parts are merged.
-            await connection.exec_driver_sql(
-                "INSERT INTO calls_words (calls_words) VALUES ('optimize')"
-            )
+        # Words that were deleted stay in the index until its parts are merged: in steps, so that
+        # calls can be written in between. The first one, negative, begins with all parts.
+        pages = -_MERGED_PAGES
+        while True:
+            async with self.writing() as connection:
+                before = await connection.scalar(_CHANGES)
+                await connection.execute(_MERGE, {"pages": pages})
+                after = await connection.scalar(_CHANGES)
+            if pages > 0 and (after or 0) - (before or 0) < 2:
+                break
+            pages = _MERGED_PAGES
         async with self._connected().connect() as connection:
             raw = await connection.get_raw_connection()
             driver: Any = raw.driver_connection

@@ -77,6 +77,11 @@ class Keeper:
         async with self._progress:
             await self._progress.wait_for(lambda: counts.settled + counts.dropped >= given)
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was told to stop."""
+        return self._stopping
+
     def stop(self) -> None:
         """Go on until all is written, and end then. A failure ends it, too."""
         self._stopping = True

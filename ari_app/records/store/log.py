@@ -40,6 +40,8 @@ _FIRST_RETENTION_SECONDS: Final = 60.0
 _DELETE_AT_ONCE: Final = 50
 _BREATH_SECONDS: Final = 0.1
 _CLOCK_SECONDS: Final = 3600.0
+_AGAIN_SECONDS: Final = 5.0
+_TIDY_SECONDS: Final = 300.0
 _LOSS_SECONDS: Final = 300.0
 
 T = TypeVar("T")
@@ -329,7 +331,7 @@ class CallLog:
     async def _tidy(self) -> None:
         if self._writes:
             self._spool.seal()
-        await self._ask(lambda database: database.tidy())
+        await self._ask(lambda database: database.tidy(), _TIDY_SECONDS)
 
     # --- the other thread
 
@@ -357,16 +359,21 @@ class CallLog:
 
         return await self._ask(write)
 
-    async def _ask(self, work: Callable[[Database], Coroutine[Any, Any, T]]) -> T:
+    async def _ask(
+        self, work: Callable[[Database], Coroutine[Any, Any, T]], seconds: float = _ASK_SECONDS
+    ) -> T:
         await asyncio.shield(asyncio.wrap_future(self._ready))
         assert self._database is not None, "it is made before it is ready"
-        return await self._in_thread(self._asked(self._database, work))
+        return await self._in_thread(self._asked(self._database, work, seconds))
 
     async def _asked(
-        self, database: Database, work: Callable[[Database], Coroutine[Any, Any, T]]
+        self,
+        database: Database,
+        work: Callable[[Database], Coroutine[Any, Any, T]],
+        seconds: float,
     ) -> T:
         try:
-            async with asyncio.timeout(_ASK_SECONDS):
+            async with asyncio.timeout(seconds):
                 return await work(database)
         except AppError:
             raise
@@ -412,7 +419,13 @@ class CallLog:
         self._loop = asyncio.get_running_loop()
         self._ready.set_result(None)
         try:
-            await keeper.run(writes=self._writes)
+            while not keeper.is_stopping:
+                try:
+                    await keeper.run(writes=self._writes)
+                except Exception:
+                    # A fault of ours; the journal goes on meanwhile.
+                    log.exception("call_log_keeper_failed")
+                    await asyncio.sleep(_AGAIN_SECONDS)
         finally:
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(_CLOSE_SECONDS):

@@ -56,6 +56,7 @@ class Counts:
         found_lost: Calls whose process was lost, of these.
         lost_waiting: Calls that are not kept since too many waited for the disk.
         lost_room: Since neither the disk took them nor the database.
+        lost_unusable: Since what was told of them is no document.
         lost_refused: Since the database does not take what is in them.
     """
 
@@ -67,6 +68,7 @@ class Counts:
     found_lost: int = 0
     lost_waiting: int = 0
     lost_room: int = 0
+    lost_unusable: int = 0
     lost_refused: int = 0
 
     @property
@@ -77,7 +79,7 @@ class Counts:
     @property
     def lost(self) -> int:
         """How many calls are kept nowhere."""
-        return self.lost_waiting + self.lost_room + self.lost_refused
+        return self.lost_waiting + self.lost_room + self.lost_unusable + self.lost_refused
 
 
 # --- lines: pure
@@ -315,7 +317,10 @@ class Spool:
             for each in self._some():
                 match each:
                     case (kind, parts):
-                        lines.append(self._line(kind, parts))
+                        try:
+                            lines.append(self._line(kind, parts))
+                        except Exception as error:
+                            self._drop(kind, error)
                     case threading.Event():
                         flushed.append(each)
                     case _:
@@ -340,6 +345,14 @@ class Spool:
                 yield self._queue.get_nowait()
         except queue.Empty:
             pass
+
+    def _drop(self, kind: str, error: Exception) -> None:
+        """Give up an entry that is none, such as a document without a session."""
+        log.error("call_log_entry_unusable", kind=kind, error=type(error).__name__)
+        if kind != BEGAN:
+            self._counts.dropped += 1
+        if kind == KEEP:
+            self._counts.lost_unusable += 1
 
     def _line(self, kind: str, parts: tuple[Any, ...]) -> tuple[str, bytes]:
         line = encode_line(kind, *parts)

@@ -204,10 +204,12 @@ async def test_whatever_stands_in_a_document_is_kept(log: CallLog) -> None:
     await kept(
         log, {"session_id": "bare"}, call("bent", turns=[1], legs="x", started_at=7, status=4)
     )
-    assert set(await ids(log)) == {"next", "odd", "bare", "bent"}
+    log.keep({"no": "session"})
+    await kept(log, call("last", 2))
+    assert set(await ids(log)) == {"next", "odd", "bare", "bent", "last"}
     metadata = (await log.find("odd") or {})["metadata"]
     assert (metadata["nul"], metadata["half"], metadata["nan"]) == ("a\ufffdb", "\ufffd", None)
-    assert log.counts.lost == 0
+    assert (log.counts.lost, log.counts.lost_unusable, log.counts.backlog) == (1, 1, 0)
 
 
 async def test_a_call_of_10_000_turns_is_kept_and_found_by_what_was_said(log: CallLog) -> None:

@@ -502,6 +502,8 @@ class Call:
     def _entered(self, digits: str) -> None:
         self.side.ask(digits, keys=True)
         sensitive = self.services.policy.digits_are_sensitive
+        if sensitive:
+            self.context.secrets.add(digits)
         self.context.say(KeysPressed(for_record(digits, sensitive=sensitive)))
 
     def _tell_target(self, lost: str | None) -> None:

@@ -17,6 +17,7 @@ from ari_app.call.states import IDLE, INITIALIZING, OVER, State
 from ari_app.line.interface import LineFailed, Outcome
 from ari_app.records.bounded import shortened
 from ari_app.records.events import CallEvent, StateChanged, Words
+from ari_app.records.hiding import Secrets
 from ari_app.records.journal import Journal
 from ari_app.records.record import CallRecord
 
@@ -36,6 +37,7 @@ class CallContext:
 
     Attributes:
         on_hold: The caller's phone has put us on hold.
+        secrets: What the caller has entered, and nobody may keep.
         perform: Carries out an effect of the machine's; never waits.
         changed: Told of the state that was before, when it has changed.
     """
@@ -44,6 +46,7 @@ class CallContext:
         self.record = record
         self.policy = policy
         self.on_hold = False
+        self.secrets = Secrets()
         self.perform: Callable[[Effect], None] = _ignore
         self.changed: Callable[[State], None] = _ignore
         self.log = log.bind(session=record.session_id, call=record.line_id)
@@ -123,7 +126,16 @@ class CallContext:
         self.note(StateChanged(self.record.state, self.record.status))
 
     def say(self, event: Words) -> None:
-        """Add to the transcript, as much as it may hold of one thing that was said."""
+        """Add to the transcript, as much as it may hold of one thing that was said, and nothing
+        of what is secret."""
+        if self.secrets:
+            told = ("text", "original", "arguments", "result")
+            changes = {
+                name: self.secrets.out_of(getattr(event, name))
+                for name in told
+                if hasattr(event, name)
+            }
+            event = replace(event, **changes)
         text = shortened(event.text)
         self.note(event if text is event.text else replace(event, text=text))
 

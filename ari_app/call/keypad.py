@@ -7,6 +7,8 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Final
 
+from ari_app.records.hiding import SECRET_KEYS
+
 KEYS: Final = frozenset("0123456789*#ABCD")
 """What a telephone's keypad has (ITU-T Q.23)."""
 
@@ -96,7 +98,7 @@ class DigitCollector:
 def for_record(digits: str, *, sensitive: bool) -> str:
     """Return an entry as logs and transcripts may show it; of a sensitive one not even its
     length."""
-    return "[digits]" if sensitive else digits
+    return SECRET_KEYS if sensitive else digits
 
 
 class Keypad:

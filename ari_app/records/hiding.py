@@ -18,8 +18,10 @@ _KINDS: Final = (NUMBERS, WORDS)
 _BETWEEN: Final = r"[\s().,/_\-\u2010-\u2015\u2212\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]"
 _LIKE_A_NUMBER: Final = rf"\d(?:{_BETWEEN}{{0,3}}\d){{6,}}"
 _DIGIT: Final = re.compile(r"\d")
-_FEWEST_DIGITS: Final = 7
 _FEWEST_OWN_DIGITS: Final = 5
+_FEWEST_SECRET_KEYS: Final = 3
+_MAX_SECRETS: Final = 32
+SECRET_KEYS: Final = "[digits]"
 
 _FREE: Final = ("reference", "reason", "detail", "metadata")
 _SAID: Final = MappingProxyType(
@@ -80,7 +82,7 @@ def hide(document: dict[str, Any], what: Collection[str]) -> dict[str, Any]:
     """Return the document of a call without what must not be in it; `hidden` says what is missing.
 
     Args:
-        document: As `ari_app.records.document` makes it.
+        document: As `ari_app.records.document` makes it; it is used up.
         what: `numbers`, `words`, both or neither.
     """
     if WORDS in what:
@@ -113,6 +115,33 @@ def hide_in_part(part: str, value: Any, what: Collection[str]) -> Any:
     return _changed(value, _masked(())) if NUMBERS in what else value
 
 
+class Secrets:
+    """Keys that a caller has pressed and nobody may keep, wherever they are repeated: in what the
+    agent says, or tells a tool."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, re.Pattern[str]] = {}
+
+    def add(self, keys: str) -> None:
+        """Keep these keys secret from now on. One or two alone stand in too many other words."""
+        if len(keys) >= _FEWEST_SECRET_KEYS and keys not in self._known:
+            self._known[keys] = re.compile(f"{_BETWEEN}{{0,3}}".join(map(re.escape, keys)))
+            while len(self._known) > _MAX_SECRETS:
+                del self._known[next(iter(self._known))]
+
+    def __bool__(self) -> bool:
+        return bool(self._known)
+
+    def out_of(self, value: Any) -> Any:
+        """Return a text, or plain JSON, without them."""
+        return _changed(value, self._change)
+
+    def _change(self, text: str) -> str:
+        for pattern in self._known.values():
+            text = pattern.sub(SECRET_KEYS, text)
+        return text
+
+
 def _without_numbers(document: dict[str, Any]) -> dict[str, Any]:
     legs = document["legs"]
     fields = ("caller_number", "called_number", "transfer_to")
@@ -125,10 +154,9 @@ def _without_numbers(document: dict[str, Any]) -> dict[str, Any]:
     for field in _FREE:
         result[field] = _changed(document[field], change)
     for field, names in _SAID.items():
-        result[field] = [
-            {**each, **{name: _changed(each[name], change) for name in names}}
-            for each in document[field]
-        ]
+        for each in document[field]:
+            for name in names:
+                each[name] = _changed(each[name], change)
     result[_LINE_ID] = _masked(own, only_own=True)(document[_LINE_ID])
     return result
 
@@ -160,15 +188,16 @@ def _digits(text: str) -> str:
 
 
 def _changed(value: Any, change: Change) -> Any:
+    """Return plain JSON with all its texts changed, and numbers as if they were texts."""
     match value:
         case str():
             return change(value)
         case bool():
             return value
-        case int() if len(str(abs(value))) >= _FEWEST_DIGITS:
-            return mask_number(str(value))
-        case float() if value.is_integer() and len(str(int(abs(value)))) >= _FEWEST_DIGITS:
-            return mask_number(str(int(value)))
+        case int() | float():
+            whole = str(int(value)) if isinstance(value, int) or value.is_integer() else ""
+            changed = change(whole)
+            return value if changed == whole else changed
         case Mapping():
             return {change(name): _changed(inner, change) for name, inner in value.items()}
         case list():

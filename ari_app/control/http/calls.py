@@ -93,7 +93,8 @@ class CallHandlers:
         document = await self._find(request.match_info["session_id"])
         if kind == JSON:
             return _json(as_json(document))
-        text = as_text(document) if kind == TEXT else as_vtt(document)
+        # Hours of talk take longer than a frame may wait.
+        text = await asyncio.to_thread(as_text if kind == TEXT else as_vtt, document)
         return web.Response(text=text, content_type=kind, charset="utf-8")
 
     async def delete_call(self, request: web.Request) -> web.Response:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from weakref import WeakSet
 
-from ari_app.records.events import AgentConnected, AgentResumed, CallEnded, CallEvent
+from ari_app.records.events import AgentConnected, AgentResumed, CallEnded, CallEvent, StateChanged
 from ari_app.records.record import CallRecord
 from ari_app.records.store.log import CallLog
 
@@ -34,6 +34,8 @@ class Keeping:
             case AgentConnected() | AgentResumed():
                 # Should this process be lost, its conversations are known.
                 self._begins(record)
+            case StateChanged(state="waiting"):
+                pass  # no call yet, and it may get another name as one
             case _ if record not in self._begun:
                 self._begins(record)
             case _:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -434,3 +435,51 @@ def test_an_empty_frame_is_nothing() -> None:
     ear = GreetingEar(RATE)
     ear.heard(b"", 1.0)
     assert not ear.spoke
+
+
+# --- turns
+
+
+def near(seconds: float) -> Any:
+    return pytest.approx(seconds, abs=0.05)
+
+
+def hears(hearing: Hearing, sound: bytes, now: float) -> float:
+    """The line brings this; the time afterwards."""
+    for at in range(0, len(sound), FRAME_BYTES):
+        now += FRAME
+        hearing.heard(sound[at : at + FRAME_BYTES], now)
+    return now
+
+
+def test_a_turn_is_from_its_first_word_to_its_last() -> None:
+    hearing = Hearing(RATE)
+    assert hearing.take_turn(0.0) is None
+    now = hears(hearing, bytes(RATE * 2), 10.0)
+    for _ in range(2):
+        now = hears(hearing, babble(1000, -20) + bytes(RATE), now)
+    turn = hearing.take_turn(now)
+    assert turn == (near(11.0), near(13.5))
+    assert hearing.take_turn(now) is None, "nothing has been said since"
+
+
+def test_whoever_still_speaks_has_begun_the_next_turn() -> None:
+    hearing = Hearing(RATE)
+    now = hears(hearing, babble(1000, -20), 10.0)
+    assert hearing.take_turn(now) == (near(10.0), now)
+    later = hears(hearing, babble(600, -20) + bytes(RATE), now)
+    assert hearing.take_turn(later) == (now, near(now + 0.6))
+
+
+def test_what_was_long_before_is_no_part_of_a_turn() -> None:
+    hearing = Hearing(RATE)
+    now = hears(hearing, babble(300, -20) + bytes(RATE * 2 * 5), 10.0)
+    began = now
+    now = hears(hearing, babble(1000, -20), now)
+    assert hearing.take_turn(now) == (near(began), now)
+
+
+def test_a_click_begins_no_turn() -> None:
+    hearing = Hearing(RATE)
+    now = hears(hearing, babble(60, -20) + bytes(RATE * 2), 10.0)
+    assert hearing.take_turn(now) is None

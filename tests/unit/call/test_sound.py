@@ -410,3 +410,41 @@ async def test_it_is_reported_what_became_of_it(phone: Phone) -> None:
     assert report.said_to_caller_ms + report.dropped_ms + report.queued_ms == 1000
     assert report.queued_ms == pytest.approx(400, abs=40)
     assert (report.interruptions, report.frames_not_read) == (1, 7)
+
+
+async def test_it_is_measured_how_soon_there_is_silence(phone: Phone) -> None:
+    phone.sound.clear()
+    phone.sound.say(1, pcm(3000))
+    await asyncio.sleep(0.1)
+    phone.sound.start()
+    await asyncio.sleep(0.5)
+    phone.sound.clear()
+    await asyncio.sleep(0.5)
+    phone.sound.clear()
+    phone.sound.say(2, pcm(1000))
+    await asyncio.sleep(0.5)
+    phone.sound.clear()
+    phone.sound.say(3, pcm(100))
+    barge_in_ms = phone.sound.report().barge_in_ms
+    assert len(barge_in_ms) == 2, "an interruption of nothing does not count"
+    assert 20 <= barge_in_ms[0] <= 60
+    assert barge_in_ms[1] <= 20, "the next answer has begun"
+
+
+async def test_gaps_are_counted_and_short_ones_told_from_pauses(phone: Phone) -> None:
+    phone.sound.start()
+    for seconds, source in (
+        (1.0, tone_source(SLIN, 400)),
+        (0.3, lambda: None),
+        (1.0, tone_source(SLIN, 400)),
+        (2.0, lambda: None),
+        (1.0, tone_source(SLIN, 400)),
+    ):
+        phone.source = source
+        await asyncio.sleep(seconds)
+    report = phone.sound.report()
+    assert report.gaps == 2
+    assert report.short_gaps_ms == pytest.approx(260, abs=60)
+    assert report.longest_gap_ms == pytest.approx(1960, abs=60)
+    assert report.silence_filled_ms == report.short_gaps_ms + report.longest_gap_ms
+    assert (report.late_ticks, report.latest_ms) == (0, 0)

@@ -301,3 +301,14 @@ def test_the_output_keeps_pace_with_the_wall_clock(fates: list[str], agent: str)
         ahead_ms = agent_format.duration_ms(sent_bytes) - index * 20
         # At most a frame of each fill and the late ones too much; the slack too little.
         assert -SLACK_MS - 0.2 <= ahead_ms <= 60
+
+
+def test_it_is_counted_how_late_ticks_come() -> None:
+    stream = uplink()
+    for index in range(1, 4):
+        stream.push(frame(index), tick_time(index))
+        stream.tick(tick_time(index))
+    stream.tick(tick_time(3) + 0.15)
+    stream.tick(tick_time(3) + 0.151)
+    assert stream.stats.late_ticks == 1
+    assert stream.stats.latest_seconds == pytest.approx(0.13)

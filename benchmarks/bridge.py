@@ -140,11 +140,13 @@ async def measure_format(
     say: Report,
     *,
     line: str = "audiosocket",
+    recorded: bool = False,
     settings: dict[str, str] | None = None,
     on_step: Callable[[Service, int], None] | None = None,
 ) -> BridgeRun:
     """Grow the number of calls step by step, and stop after the first step that breaks a limit."""
     cores, far_end = Cores.split(), way(line)
+    line += ", recorded" if recorded else ""
     what = f"{line}, {agent_format}"
     done: list[Step] = []
     conservation: Conservation | None = None
@@ -168,6 +170,7 @@ async def measure_format(
                     "MAX_CONCURRENT_CALLS": str(max(steps) + 1),
                     "CALL_TIMEOUT_SECONDS": "3600",
                     "LOG_LEVEL": "INFO",
+                    **({"RECORDINGS_DIR": str(folder / "recordings")} if recorded else {}),
                     **(settings or {}),
                 },
                 cores=cores.measured,

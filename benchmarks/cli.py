@@ -31,12 +31,20 @@ def bench(
             help="bridge, ear, stall: this way in (audiosocket, websocket); bridge: custom, too.",
         ),
     ] = None,
+    recording: Annotated[
+        bool, typer.Option("--recording", help="bridge: measure it again with calls recorded.")
+    ] = False,
 ) -> None:
     """Measure what a call costs and what it sounds like; see docs/performance.md."""
     from benchmarks.command import Options, run
 
     options = Options(
-        quick, out, tuple(formats or ()), tuple(calls or ()), tuple(lines or ("audiosocket",))
+        quick,
+        out,
+        tuple(formats or ()),
+        tuple(calls or ()),
+        tuple(lines or ("audiosocket",)),
+        recording,
     )
     uvloop.run(run(names or ["all"], options, Console()))
 

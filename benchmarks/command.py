@@ -36,7 +36,7 @@ class Options:
 
     `formats` and `calls` narrow *bridge* to some formats and numbers of calls; `calls` is also how
     many *flood* lets run. `lines` are the ways in that *bridge*, *ear* and *stall* measure; ear and
-    stall take the first.
+    stall take the first. `recording` measures *bridge* once more, with calls recorded.
     """
 
     quick: bool = False
@@ -44,6 +44,12 @@ class Options:
     formats: tuple[str, ...] = ()
     calls: tuple[int, ...] = ()
     lines: tuple[str, ...] = ("audiosocket",)
+    recording: bool = False
+
+    @property
+    def recorded(self) -> tuple[bool, ...]:
+        """Whether calls are recorded, in each of the runs of *bridge*."""
+        return (False, True) if self.recording else (False,)
 
 
 async def run(
@@ -95,9 +101,12 @@ async def _measure_parts(options: Options, say: Say) -> tuple[Any, str]:
 async def _measure_bridge(options: Options, say: Say) -> tuple[Any, str]:
     window = _QUICK_WINDOW_SECONDS if options.quick else _WINDOW_SECONDS
     runs = [
-        await bridge.measure_format(name, _bridge_steps(options), window, say, line=line)
+        await bridge.measure_format(
+            name, _bridge_steps(options), window, say, line=line, recorded=recorded
+        )
         for name in _formats(options)
         for line in options.lines
+        for recorded in options.recorded
     ]
     plain = _plain(runs)
     for run_, measured in zip(plain, runs, strict=True):
@@ -158,7 +167,10 @@ _BENCHMARKS: dict[str, Measure] = {
 _STEPS: dict[str, Callable[[Options], int]] = {
     "parts": lambda options: parts.count_steps(options.quick),
     "bridge": lambda options: (
-        len(options.lines) * len(_formats(options)) * (len(_bridge_steps(options)) + 1)
+        len(options.recorded)
+        * len(options.lines)
+        * len(_formats(options))
+        * (len(_bridge_steps(options)) + 1)
     ),
     "ear": lambda options: len(ear.QUICK_STEPS if options.quick else ear.STEPS),
     "stall": _stall_rounds,

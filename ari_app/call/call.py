@@ -323,8 +323,9 @@ class Call:
             return None
         recorder, now = self.sound.recorder, self._loop.time()
         if not on:
-            if recorder is not None:
-                recorder.pause(now)
+            if recorder is None:
+                return None
+            recorder.pause(now)
             self.context.say(Noted("the recording pauses"))
         elif recorder is not None and recorder.lives:
             recorder.resume(now)

@@ -307,7 +307,8 @@ def judge_room(folder: Path, free_bytes: int, settings: Settings) -> Finding:
     text = f"{folder} has room for {hours:.0f} hours of {settings.max_concurrent_calls} calls"
     if hours < _HOURS_TO_KEEP:
         return warning(
-            _RECORDINGS, f"{text}. Make room or move old recordings away: nothing else does."
+            _RECORDINGS,
+            f"{text}. Make room, or let RECORDS_KEEP_DAYS remove old calls with theirs.",
         )
     return ok(_RECORDINGS, text)
 

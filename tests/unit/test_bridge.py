@@ -26,6 +26,7 @@ from tests.unit.agent.elevenlabs.fake_agent import API_KEY, FakeAgent
 from tests.unit.call.stage import Notes
 from tests.unit.line.asterisk.ari.fake_ari import PASSWORD, USERNAME, Answer, FakeAri, json_answer
 from tests.unit.line.asterisk.ari.samples import ASTERISK_INFO
+from tests.unit.records.webhooks.receiver import SECRET, receiving
 from tests.unit.settings_maker import Make, settings_maker
 from tests.waiting import until
 
@@ -226,6 +227,57 @@ async def test_a_call_is_kept(asterisk: LoadServer, make: Make, tmp_path: Path) 
     assert "ari_app_records_written_total 1.0" in metrics
     assert "ari_app_records_backlog 0.0" in metrics
     assert warnings == []
+
+
+async def test_a_recording_is_kept_with_its_call_and_told_of(
+    asterisk: LoadServer, make: Make, tmp_path: Path
+) -> None:
+    async with FakeAgent() as agent, receiving() as receiver:
+        settings = make(
+            ari_url=url_of(asterisk),
+            elevenlabs_base_url=agent.base_url,
+            database_url=f"sqlite+aiosqlite:///{tmp_path}/calls.db",
+            recordings_dir=str(tmp_path / "recordings"),
+            recordings_format="flac",
+            record_calls="asked",
+            webhook_url=f"{receiver.url}/hook",
+            webhook_secret=SECRET,
+        )
+        async with VoiceBridge(settings) as bridge, running(bridge):
+            assert bridge.call_log is not None and bridge.recordings is not None
+            archive = bridge.recordings
+            for arguments in ((), ("record=yes",)):
+                await asterisk.generator.start_calls(1, 100, arguments)
+            await until(
+                lambda: [each.state for each in bridge.calls.records.values()] == ["talking"] * 2
+            )
+            silent, heard = bridge.calls.records.values()
+            assert (silent.recording, heard.recording) == ("off", "on")
+            await asyncio.sleep(0.5)
+            asterisk.generator.end_calls()
+            await until(lambda: heard.ended_at and not archive.is_busy(heard.session_id), 30)
+            await until(lambda: "recording.ready" in receiver.kinds(heard.session_id), 30)
+            assert "recording.ready" not in receiver.kinds(silent.session_id)
+            await bridge.call_log.settle()
+            kept = await bridge.call_log.find(heard.session_id) or {}
+            (part,) = kept["recordings"]
+            assert (part["format"], part["complete"]) == ("flac", True)
+            assert "recordings" not in (await bridge.call_log.find(silent.session_id) or {})
+            assert "ari_app_recordings_saved_total 1.0" in bridge.metrics.render().decode()
+            assert await bridge.call_log.delete(heard.session_id)
+            assert archive.find(part["path"]) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "possible"),
+    [({}, True), ({"record_calls": "asked"}, True), ({"record_calls": "none"}, False)],
+)
+async def test_where_calls_can_be_recorded(
+    make: Make, tmp_path: Path, changes: dict[str, str], possible: bool
+) -> None:
+    async with VoiceBridge(make(recordings_dir=str(tmp_path / "r"), **changes)) as bridge:
+        assert bridge.recordings is not None, "what is there can be fetched"
+        assert (bridge.calls._services.recordings is not None) is possible
 
 
 async def test_stopping_lets_calls_finish_and_stopping_twice_ends_them(

@@ -17,7 +17,14 @@ import structlog
 from ari_app.process.logs import mask_number
 from ari_app.records.record import CallRecord
 from ari_app.records.recording.encoder import Encoded, Encoder
-from ari_app.records.recording.names import FORMATS, recording_name, session_of
+from ari_app.records.recording.names import (
+    FORMATS,
+    for_log,
+    has_all,
+    is_day,
+    recording_name,
+    session_of,
+)
 from ari_app.records.recording.wav import PART, mend, remove_unless_written
 from ari_app.records.recording.writer import Recordings, RecordingStats, StereoRecorder, Written
 
@@ -27,6 +34,8 @@ _LOOK_SECONDS: Final = 30.0
 _FLOOR_BYTES: Final = 100_000_000
 _KEPT_CALLS: Final = 1000
 """Of so many calls it is known without a call log what was recorded."""
+_DAYS: Final = 2
+"""Of so many days what was not encoded is looked for at the start."""
 _PARTS: Final = tuple(f".{kind}{PART}" for kind in FORMATS)
 
 
@@ -296,7 +305,7 @@ class RecordingArchive:
         try:
             await self._recover()
         except OSError as error:
-            log.error("recordings_not_mended", error=error.strerror or str(error))
+            log.error("recordings_not_mended", error=error.strerror or type(error).__name__)
         while True:
             self.writer.look()
             await asyncio.sleep(_LOOK_SECONDS)
@@ -305,7 +314,7 @@ class RecordingArchive:
         mended, to_encode = await asyncio.to_thread(self._mend_all)
         for session_id, part in mended:
             self._call(session_id).parts.append(part)
-            log.warning("recording_mended", session=session_id, file=part.path.name)
+            log.warning("recording_mended", session=session_id, file=for_log(part.path.name))
         for session_id, path in to_encode:
             self._call(session_id).busy += 1
             self._encode_or_done(session_id, path)
@@ -339,16 +348,31 @@ class RecordingArchive:
                     continue
             except OSError as error:
                 log.error(
-                    "recording_not_mended", file=part.name, error=error.strerror or str(error)
+                    "recording_not_mended",
+                    file=for_log(part.name),
+                    error=error.strerror or type(error).__name__,
                 )
                 continue
             if self.encoder is not None and path.exists():
                 to_encode.append((session_id, path))
+        if self.encoder is not None:
+            known = {path for _, path in to_encode}
+            to_encode += [each for each in self._not_encoded() if each[1] not in known]
         return mended, to_encode
+
+    def _not_encoded(self) -> list[tuple[str, Path]]:
+        """Return what waited for the encoder of the last process, as far as it is new."""
+        waited = [path for day in self._days()[-_DAYS:] for path in sorted(day.glob("*.wav"))]
+        return [(session_of(path.name) or "", path) for path in waited if has_all(path.name)]
+
+    def _days(self) -> list[Path]:
+        with os.scandir(self.folder) as entries:
+            days = [each for each in entries if each.is_dir(follow_symlinks=False)]
+        return sorted(Path(each.path) for each in days if is_day(each.name))
 
     def _lost(self) -> Iterator[Path]:
         """Give the files that are not finished, of this folder and of its days."""
-        for folder in (self.folder, *(each for each in self.folder.iterdir() if each.is_dir())):
+        for folder in (self.folder, *self._days()):
             with suppress(OSError), os.scandir(folder) as entries:
                 yield from [Path(each.path) for each in entries if each.name.endswith(_PARTS)]
 

@@ -71,10 +71,12 @@ def encode(wav: Path, kind: str) -> Path:
 def _write(wav: Path, target: Path, kind: str) -> None:
     part = target.with_name(target.name + PART)
     container, coding = _KINDS[kind]
-    flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-    file = os.open(part, flags, 0o600)
+    file = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         lock(file)
+        if not _is(part, file):
+            raise NotTheSame("another process has just encoded it")
+        os.ftruncate(file, 0)
         with soundfile.SoundFile(wav) as source:
             if not source.frames:
                 raise NotTheSame("there is nothing in it")
@@ -90,10 +92,19 @@ def _write(wav: Path, target: Path, kind: str) -> None:
         part.rename(target)
         _sync(target.parent)
     except BaseException:
-        part.unlink(missing_ok=True)
+        if _is(part, file):
+            part.unlink()
         raise
     finally:
         os.close(file)
+
+
+def _is(path: Path, file: int) -> bool:
+    """Whether an open file still has its name."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file))
+    except FileNotFoundError:
+        return False
 
 
 def check(wav: Path, made: Path, *, exact: bool) -> None:
@@ -172,6 +183,19 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
+def _words(error: Exception) -> str:
+    """Say what is wrong, without the file's name: there is a number in it."""
+    match error:
+        case NotTheSame():
+            return str(error)
+        case OSError(strerror=str(words)):
+            return words
+        case soundfile.LibsndfileError():
+            return str(error.error_string)
+        case _:
+            return type(error).__name__
+
+
 def main() -> None:
     """Do the jobs that come, one after the other."""
     os.nice(19)
@@ -181,7 +205,7 @@ def main() -> None:
             made = encode(Path(job["wav"]), job["kind"])
             answer = {"path": str(made), "size": made.stat().st_size}
         except Exception as error:
-            answer = {"error": str(error) or type(error).__name__}
+            answer = {"error": _words(error)}
         sys.stdout.buffer.write(orjson.dumps(answer) + b"\n")
         sys.stdout.buffer.flush()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import subprocess
 import sys
@@ -15,10 +16,14 @@ from typing import IO, Final
 import orjson
 import structlog
 
+from ari_app.records.recording.names import for_log
+
 log = structlog.get_logger(__name__)
 
 _MAX_WAITING: Final = 10_000
 _MAX_SECONDS: Final = 3600.0
+# Our own environment has keys in it.
+_NEEDED: Final = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "HOME", "LANG")
 _PROGRAM: Final = (sys.executable, "-m", "ari_app.records.recording.encode")
 
 
@@ -83,7 +88,7 @@ class Encoder:
             self._jobs.put_nowait(wav)
         except queue.Full:
             self.failed += 1
-            log.error("recording_not_encoded", file=wav.name, error="too many wait")
+            log.error("recording_not_encoded", file=for_log(wav.name), error="too many wait")
             return False
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
@@ -118,7 +123,7 @@ class Encoder:
                 self.failed += 1
                 log.error(
                     "recording_not_encoded",
-                    file=wav.name,
+                    file=for_log(wav.name),
                     error=str(error) or type(error).__name__,
                 )
             self._on_encoded(done)
@@ -142,7 +147,7 @@ class Encoder:
         if "error" in answer:
             raise _Refused(answer["error"])
         path = Path(answer["path"])
-        log.info("recording_encoded", file=path.name, bytes=answer["size"])
+        log.info("recording_encoded", file=for_log(path.name), bytes=answer["size"])
         return Encoded(wav, path, answer["size"])
 
     def _started(self) -> subprocess.Popen[bytes]:
@@ -153,6 +158,7 @@ class Encoder:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
+                env={name: os.environ[name] for name in _NEEDED if name in os.environ},
                 start_new_session=True,
             )
         return self._process

@@ -11,13 +11,16 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Final
 
+from ari_app.process.logs import mask_number
+
 FORMATS: Final = {"wav": "audio/wav", "flac": "audio/flac", "opus": "audio/ogg"}
 """The formats, which are the ends of names too, with their media types."""
 
 _NOT_IN_A_NUMBER: Final = re.compile(r"[^0-9A-Za-z+]+")
 _MAX_NUMBER: Final = 32
+_DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _NAME: Final = re.compile(
-    r"(?:[0-9]{6}-[0-9A-Za-z+]+-)?(?P<session_id>[A-Za-z0-9_-]{1,64})(?:\.[0-9]+)?"
+    r"(?:[0-9]{6}-(?P<number>[0-9A-Za-z+]+)-)?(?P<session_id>[A-Za-z0-9_-]{1,64})(?:\.[0-9]+)?"
     r"\.(?:wav|flac|opus)(?:\.part)?"
 )
 
@@ -32,6 +35,24 @@ def recording_name(began: datetime, number: str, session_id: str) -> PurePosixPa
     """
     known = _NOT_IN_A_NUMBER.sub("", number)[:_MAX_NUMBER] or "unknown"
     return PurePosixPath(f"{began:%Y-%m-%d}", f"{began:%H%M%S}-{known}-{session_id}.wav")
+
+
+def is_day(name: str) -> bool:
+    """Whether a folder of this name has the recordings of a day."""
+    return _DAY.fullmatch(name) is not None
+
+
+def has_all(name: str) -> bool:
+    """Whether a file's name is as `recording_name` makes it, with time and number."""
+    return (found := _NAME.fullmatch(name)) is not None and found["number"] is not None
+
+
+def for_log(name: str) -> str:
+    """Return a recording's name as the log may show it: with the last digits of the number."""
+    found = _NAME.fullmatch(name)
+    if found is None or (number := found["number"]) is None:
+        return name
+    return name[: found.start("number")] + mask_number(number) + name[found.end("number") :]
 
 
 def session_of(name: str) -> str | None:

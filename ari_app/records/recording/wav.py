@@ -118,9 +118,11 @@ def mend(part: Path) -> tuple[Path, float] | None:
             return None
         head = os.pread(file, _HEADER.size, 0)
         length = os.fstat(file).st_size - _HEADER.size
-        if length <= 0:
+        if length <= 0 and head[:4] in (b"", b"RIFF"):
             part.unlink()
             return None
+        if length <= 0:
+            raise OSError(errno.EINVAL, "it is no recording of ours")
         riff, _, wave, fmt, _, coding, channels, rate_hz, _, _, bits, data, _ = _HEADER.unpack(head)
         known = (riff, wave, fmt, coding, bits, data)
         if known != (b"RIFF", b"WAVE", b"fmt ", _PCM, SAMPLE_BYTES * 8, b"data") or not (

@@ -15,6 +15,7 @@ from typing import Final
 import structlog
 
 from ari_app.audio.formats import SAMPLE_BYTES
+from ari_app.records.recording.names import for_log
 from ari_app.records.recording.timeline import Side, StereoTimeline
 from ari_app.records.recording.wav import GrowingWav
 
@@ -354,10 +355,17 @@ class _File:
 
     def open(self) -> None:
         try:
-            self._path.parent.mkdir(mode=0o700, exist_ok=True)
-            self._wav = GrowingWav(self._path, len(Side), self._rate_hz)
+            try:
+                self._wav = self._create()
+            except FileNotFoundError:
+                # The day's last recording may just have been deleted, and the day with it.
+                self._wav = self._create()
         except OSError as error:
-            self.fail(error.strerror or str(error))
+            self.fail(error.strerror or type(error).__name__)
+
+    def _create(self) -> GrowingWav:
+        self._path.parent.mkdir(mode=0o700, exist_ok=True)
+        return GrowingWav(self._path, len(Side), self._rate_hz)
 
     def write(self, batch: _Batch, size: int) -> None:
         if self.failure is not None:
@@ -381,7 +389,7 @@ class _File:
                 # Also what a full disk has cut: that it lacks something is in the record.
                 wav.finish()
             except OSError as error:
-                self.fail(error.strerror or str(error))
+                self.fail(error.strerror or type(error).__name__)
             finally:
                 wav.close()
         self._report(wav)
@@ -393,7 +401,7 @@ class _File:
             for block in blocks:
                 self._wav.append(block)
         except OSError as error:
-            self.fail(error.strerror or str(error))
+            self.fail(error.strerror or type(error).__name__)
             return False
         return True
 
@@ -401,7 +409,7 @@ class _File:
         """End it here: the file stays as it is, and what comes is lost."""
         if self.failure is None:
             self.failure = why
-            self._log.error("recording_failed", file=self._path.name, error=why)
+            self._log.error("recording_failed", file=for_log(self._path.name), error=why)
 
     def written(self, pauses: tuple[tuple[float, float], ...]) -> Written:
         """Say what has become of it."""
@@ -420,11 +428,11 @@ class _File:
         seconds = 0.0 if wav is None else wav.frames / self._rate_hz
         if self.is_complete:
             name = self._path.name if wav is None else wav.path.name
-            self._log.info("recording_saved", file=name, seconds=round(seconds, 1))
+            self._log.info("recording_saved", file=for_log(name), seconds=round(seconds, 1))
             return
         self._log.error(
             "recording_incomplete",
-            file=None if wav is None else wav.found.name,
+            file=None if wav is None else for_log(wav.found.name),
             failure=self.failure,
             seconds=round(seconds, 1),
             lost_seconds=round(self.lost_seconds, 1),

@@ -159,9 +159,24 @@ async def test_no_recording_begins_without_room(tmp_path: Path) -> None:
         stage.services.recordings.stats.free_bytes = 0
         session = await stage.talk()
         assert switch(stage, session, True) == "there is no room for a recording just now"
+        assert switch(stage, session, False) is None
         assert session.record.recording == "off"
         await over(stage, session)
     assert notes(stage) == ["the recording could not begin"]
+
+
+async def test_a_call_that_could_not_be_recorded_has_nothing_to_pause(tmp_path: Path) -> None:
+    async with Stage(recordings=tmp_path, recorded=True) as stage:
+        assert stage.services.recordings is not None
+        stage.services.recordings.stats.free_bytes = 0
+        session = await stage.talk()
+        assert switch(stage, session, False) is None
+        assert session.record.recording == "off"
+        stage.services.recordings.stats.free_bytes = None
+        assert switch(stage, session, True) is None
+        assert session.record.recording == "on"
+        await over(stage, session)
+    assert notes(stage) == ["the recording begins"]
 
 
 # --- the announcement

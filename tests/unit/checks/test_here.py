@@ -5,6 +5,7 @@ import socket
 from pathlib import Path
 
 import pytest
+import soundfile
 
 from ari_app.checks import Finding, Verdict
 from ari_app.checks.here import (
@@ -13,7 +14,9 @@ from ari_app.checks.here import (
     judge_own_name,
     judge_room,
     others_may_open,
+    require_encoder,
 )
+from ari_app.errors import ConfigError
 from ari_app.settings import Settings, load_settings
 
 TOOLS = """
@@ -110,6 +113,20 @@ async def test_recordings(tmp_path: Path) -> None:
     (finding,) = await named(load_settings(None, recordings_dir=tmp_path / "file"), "Recordings")
     assert finding.verdict is Verdict.FAILED
     assert "cannot be written: Not a directory" in finding.detail
+
+
+@pytest.mark.parametrize("kind", ["flac", "opus"])
+async def test_recordings_that_cannot_be_encoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    settings = load_settings(None, recordings_dir=tmp_path, recordings_format=kind)
+    assert all(each.verdict is not Verdict.FAILED for each in await named(settings, "Recordings"))
+    monkeypatch.setattr(soundfile, "check_format", lambda container, coding: False)
+    failed = (await named(settings, "Recordings"))[-1]
+    assert failed.verdict is Verdict.FAILED
+    assert failed.detail.startswith(f"RECORDINGS_FORMAT {kind} cannot be made: this machine's")
+    with pytest.raises(ConfigError, match="RECORDINGS_FORMAT"):
+        require_encoder(kind)
 
 
 @pytest.mark.parametrize(

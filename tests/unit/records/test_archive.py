@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from ari_app.records.record import CallRecord
 from ari_app.records.recording.archive import RecordingArchive
@@ -158,9 +159,12 @@ async def test_a_call_without_a_sound_has_no_recording(tmp_path: Path) -> None:
 async def test_it_is_encoded_afterwards(tmp_path: Path, kind: str) -> None:
     log = Log()
     archive = RecordingArchive(tmp_path, kind=kind, on_change=log)
-    say(archive)
-    (part,) = await log.ready()
-    await archive.close()
+    with capture_logs() as logs:
+        say(archive)
+        (part,) = await log.ready()
+        await archive.close()
+    assert [entry["event"] for entry in logs] == ["recording_saved", "recording_encoded"]
+    assert "493023125001" not in str(logs)
     assert [(told[1][0]["format"], told[2]) for told in log.told] == [("wav", []), (kind, [part])]
     assert files(tmp_path) == [part["path"]] == [f"{NAME}.{kind}"]
     assert part["bytes"] == (tmp_path / part["path"]).stat().st_size
@@ -216,21 +220,45 @@ async def test_one_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
 async def test_what_is_no_recording_of_ours_stays(tmp_path: Path) -> None:
     (tmp_path / "notes.wav.part").write_bytes(b"not a sound" * 9)
     (tmp_path / "empty.wav.part").touch()
+    (tmp_path / "short.wav.part").write_bytes(b"not a sound")
     (tmp_path / "a b.wav.part").touch()
     (tmp_path / "link.wav.part").symlink_to(tmp_path / "notes.wav.part")
     left_behind(tmp_path, "mine.wav")
     log = Log()
     await recovered(RecordingArchive(tmp_path, on_change=log), lambda: log.told)
-    assert files(tmp_path) == ["a b.wav.part", "link.wav.part", "mine.wav", "notes.wav.part"]
+    assert files(tmp_path) == [
+        "a b.wav.part",
+        "link.wav.part",
+        "mine.wav",
+        "notes.wav.part",
+        "short.wav.part",
+    ]
 
 
 async def test_what_was_not_encoded_is(tmp_path: Path) -> None:
+    left_behind(tmp_path, "2026-11-01/s0.wav")
+    for day in ("2026-11-01", DAY):
+        left_behind(tmp_path, f"{day}/010203-1-waited.wav")
+        (tmp_path / day / "010203-1-waited.wav.part").rename(tmp_path / day / "010203-1-waited.wav")
+    (tmp_path / "2026-11-27").mkdir()
+    for other in ("zoo/010203-1-a.wav", f"{DAY}/song.wav"):
+        (tmp_path / other).parent.mkdir(exist_ok=True)
+        (tmp_path / other).write_bytes(b"somebody's")
     left_behind(tmp_path, f"{NAME}.wav")
     left_behind(tmp_path, f"{DAY}/s2.wav")
     (tmp_path / DAY / "s2.wav.part").rename(tmp_path / DAY / "s2.wav")
     (tmp_path / DAY / "s2.flac.part").write_bytes(b"half")
     archive = RecordingArchive(tmp_path, kind="flac")
-    await recovered(archive, lambda: files(tmp_path) == [f"{NAME}.flac", f"{DAY}/s2.flac"])
+    encoded = {
+        "2026-11-01/010203-1-waited.wav",
+        "2026-11-01/s0.flac",
+        f"{DAY}/010203-1-waited.flac",
+        f"{DAY}/s2.flac",
+        f"{DAY}/song.wav",
+        f"{NAME}.flac",
+        "zoo/010203-1-a.wav",
+    }
+    await recovered(archive, lambda: set(files(tmp_path)) == encoded)
 
 
 # --- found and removed

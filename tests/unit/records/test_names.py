@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ari_app.records.recording.names import recording_name, session_of
+from ari_app.records.recording.names import for_log, recording_name, session_of
 
 BEGAN = datetime(2026, 11, 28, 15, 30, 12, tzinfo=UTC)
 
@@ -46,6 +46,18 @@ def test_a_person_finds_it(number: str, in_name: str) -> None:
 )
 def test_a_program_knows_whose_it_is(name: str, session_id: str | None) -> None:
     assert session_of(name) == session_id
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("153012-+493023125001-a-2.wav.part", "153012-*001-a-2.wav.part"),
+        ("153012-4711-a.flac", "153012-4711-a.flac"),
+        ("0123456789abcdef.wav", "0123456789abcdef.wav"),
+    ],
+)
+def test_the_log_shows_no_whole_number(name: str, shown: str) -> None:
+    assert for_log(name) == shown
 
 
 @given(st.text(max_size=60), st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True))

@@ -20,6 +20,7 @@ from ari_app.process import logs
 from ari_app.settings import Settings
 from benchmarks.soak.options import SoakOptions
 from lab.practice_agent import command
+from lab.practice_agent.command import PostCall
 
 LABS = sorted(cli.LAB_COMMANDS)
 KEY, PASSWORD = "sk_of_nobody", "a-secret-word"
@@ -277,8 +278,11 @@ def test_check_prints_what_it_finds(
 def test_the_practice_agents_options(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[tuple[object, ...]] = []
 
-    async def agent(bind: str, dialogue: Path | None, key: str | None, console: Console) -> None:
+    async def agent(
+        bind: str, dialogue: Path | None, key: str | None, console: Console, post_call: PostCall
+    ) -> None:
         given.append((bind, dialogue, key))
+        assert post_call.url is None
 
     monkeypatch.setattr(command, "run_practice_agent", agent)
     assert run("agent").code == 0

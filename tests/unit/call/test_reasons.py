@@ -87,6 +87,15 @@ def dialer_reasons() -> Iterator[str]:
                     yield from (f"dialer_{text}" for text in literals(reason))
 
 
+def twilio_reasons() -> Iterator[str]:
+    """Why a stream of Twilio's is given up for what did not come."""
+    path = ROOT / "ari_app" / "line" / "twilio" / "line.py"
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.Call(func=ast.Attribute(attr="_refuse"), args=[reason, *_]):
+                yield from (f"twilio_{text}" for text in literals(reason))
+
+
 def codes_of(root: type[AppError]) -> Iterator[str]:
     yield root.default_code
     for each in root.__subclasses__():
@@ -108,7 +117,8 @@ def in_the_code() -> set[str]:
     for kind in CloseKind:
         found |= {kind.value, f"agent_{kind.value}"}
     # The control's word for an end that is asked for without one.
-    return found | set(line_reasons()) | set(dialer_reasons()) | {"end_requested"}
+    refused = {*line_reasons(), *dialer_reasons(), *twilio_reasons()}
+    return found | refused | {"end_requested"}
 
 
 def test_every_reason_is_on_the_page_once_and_no_other() -> None:

@@ -11,6 +11,7 @@ from ari_app.line.interface import Outcome, Status
 from ari_app.records.events import AgentClosed
 from ari_app.records.metrics import Metrics
 from ari_app.records.record import CallRecord
+from ari_app.records.store.spool import Counts
 from tests.unit.call.stage import Stage
 from tests.unit.virtual_loop import VirtualLoop
 
@@ -33,7 +34,9 @@ def test_what_an_alert_counts_is_there_before_it_happens() -> None:
     """increase() counts from a series' first sample on, so a first event would go unseen."""
     page = (Path(__file__).parents[3] / "docs" / "operations.md").read_text(encoding="utf-8")
     asked = re.findall(r"increase\((\w+)(?:\{(\w+)=\"(\w+)\"\})?\[", page)
-    found = samples(Metrics())
+    metrics = Metrics()
+    metrics.watch_call_log(Counts())
+    found = samples(metrics)
     assert len(asked) >= 3
     for name, label, value in asked:
         wanted = f" {label}={value}" if label else ""

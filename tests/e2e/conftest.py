@@ -29,6 +29,13 @@ async def asterisk(installation: Installation) -> AsyncIterator[LabAsterisk]:
         yield running
 
 
+@pytest.fixture(params=["audiosocket", "websocket"])
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run a test over each way that sound may take between Asterisk and us."""
+    monkeypatch.setenv("MEDIA_TRANSPORT", request.param)
+    return str(request.param)
+
+
 @pytest.fixture
 def logged(asterisk: LabAsterisk) -> Logged:
     """Wait for words in Asterisk's log that come in this test: `await logged(words, timeout=5)`."""

@@ -49,6 +49,7 @@ def spoken(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 
 @pytest.mark.parametrize("extension", ["100", "101"], ids=["rings first", "answered already"])
+@pytest.mark.usefixtures("transport")
 async def test_the_greeting_is_heard_from_its_first_sample_to_its_last(
     asterisk: LabAsterisk, spoken: list[bytes], extension: str
 ) -> None:
@@ -186,6 +187,7 @@ async def test_a_callers_name_arrives_whole_and_sets_nothing(asterisk: LabAsteri
             await b.all_gone()
 
 
+@pytest.mark.usefixtures("transport")
 async def test_a_conversation_with_turns_and_an_interruption(asterisk: LabAsterisk) -> None:
     talk = {
         "first_message": "Hello, how can I help you today?",
@@ -219,6 +221,7 @@ async def test_a_conversation_with_turns_and_an_interruption(asterisk: LabAsteri
     assert session.record.sound.underruns == 0
 
 
+@pytest.mark.usefixtures("transport")
 async def test_the_last_words_are_heard_before_the_call_ends(
     asterisk: LabAsterisk, spoken: list[bytes]
 ) -> None:

@@ -73,6 +73,7 @@ async def use_tool(b: Bench) -> tuple[Call, Session, ConversationRecord]:
     ],
     ids=str,
 )
+@pytest.mark.usefixtures("transport")
 async def test_keys_reach_the_agent_once(
     asterisk: LabAsterisk, settings: dict[str, object], pressed: str, messages: list[str]
 ) -> None:
@@ -89,6 +90,7 @@ async def test_keys_reach_the_agent_once(
         await b.all_gone()
 
 
+@pytest.mark.usefixtures("transport")
 async def test_the_agent_presses_keys(asterisk: LabAsterisk) -> None:
     async with bench(asterisk, tool("send_dtmf", digits="12#")) as b:
         call, _, record = await use_tool(b)
@@ -112,6 +114,7 @@ async def test_the_agent_sets_a_variable_that_it_may(asterisk: LabAsterisk) -> N
         await b.all_gone()
 
 
+@pytest.mark.usefixtures("transport")
 async def test_the_agent_puts_the_caller_on_hold_until_it_speaks(asterisk: LabAsterisk) -> None:
     async with bench(asterisk, tool("hold")) as b:
         call, session, record = await use_tool(b)
@@ -131,6 +134,7 @@ async def test_the_agent_puts_the_caller_on_hold_until_it_speaks(asterisk: LabAs
 # --- hold
 
 
+@pytest.mark.usefixtures("transport")
 async def test_the_phone_holds_us(asterisk: LabAsterisk) -> None:
     async with bench(asterisk, book(**QUIET)) as b:
         call, session = await talking(b)

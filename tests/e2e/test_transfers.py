@@ -65,6 +65,7 @@ def heard(call: Call, hz: float) -> bool:
     return bool(tone_dbfs(call.heard_pcm()[-1600:], hz) > -40)
 
 
+@pytest.mark.usefixtures("transport")
 async def test_the_target_is_briefed_and_joined(asterisk: LabAsterisk) -> None:
     async with target_and_bench(asterisk, Answer(after_s=1.0)) as (phone, b):
         call = await ask_for_a_person(b)

@@ -131,7 +131,7 @@ _SILENCE_FRAMES: Final = 25
 _PAUSE_SECONDS: Final = 0.5
 """For so long after sound, silence is sent in small pieces: then the queue soon runs dry when it
 is to be known that all has been heard."""
-_MARK_SECONDS: Final = 1.0
+_MARK_SECONDS: Final = 1.5
 _DOUBT_SECONDS: Final = 0.015
 _ON_TIME_SECONDS: Final = 0.035
 _TICKS_ON_TIME: Final = 2
@@ -155,6 +155,7 @@ class Feed:
 
     Attributes:
         quiet_until: Until then nothing needs to be sent, but for sound after silence.
+        speaks: Sound was sent last, and not silence.
     """
 
     def __init__(self, frame_bytes: int) -> None:
@@ -174,6 +175,7 @@ class Feed:
         self._overdue = 0
         self._stopped = False
         self.quiet_until = float("-inf")
+        self.speaks = False
 
     # --- time
 
@@ -223,11 +225,6 @@ class Feed:
         """Return whether the next frame is due, be it silence."""
         return self._ends_at - now <= _DUE_SECONDS
 
-    @property
-    def speaks(self) -> bool:
-        """Whether sound was sent last, and not silence."""
-        return self._said_until >= self._ends_at
-
     def say(self, frames: Sequence[bytes], now: float) -> list[Message]:
         """Send sound: a few whole frames."""
         messages: list[Message] = []
@@ -238,6 +235,7 @@ class Feed:
         self._sent(len(frames), now)
         self._said_until = self._ends_at
         self.quiet_until = self._ends_at - _LEAST_SECONDS
+        self.speaks = True
         messages += pieces(frames, self._frame_bytes)
         return messages + self._mark(now)
 
@@ -248,6 +246,7 @@ class Feed:
         count = _PAUSE_FRAMES if now < self._said_until + _PAUSE_SECONDS else _SILENCE_FRAMES
         self._sent(count, now)
         self.quiet_until = self._ends_at - _DUE_SECONDS
+        self.speaks = False
         return [*pieces([bytes(self._frame_bytes)] * count, self._frame_bytes), *self._mark(now)]
 
     def flush(self, now: float) -> float:
@@ -270,7 +269,11 @@ class Feed:
 
     def has_ended(self, now: float) -> bool:
         """Return whether something was said just now, to its end, as far as we can reckon."""
-        return self._said_until <= now < self._said_until + _PAUSE_SECONDS
+        return (
+            self._said_until - _HEARD_SECONDS - FRAME_SECONDS
+            <= now
+            < (self._said_until + _PAUSE_SECONDS)
+        )
 
     def _is_heard(self, now: float) -> bool:
         """Whether all that was said has been heard for certain."""

@@ -54,6 +54,7 @@ _PATH: Final = "/media/"
 _CONNECTION_ID: Final = "MEDIA_WEBSOCKET_CONNECTION_ID"
 _ON_PURPOSE: Final = frozenset({CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY})
 _BINARY: Final = 0x80 | Opcode.BINARY
+_TEXT: Final = 0x80 | Opcode.TEXT
 _TWO_BYTES: Final = 126
 _HEADER: Final = 4
 
@@ -167,18 +168,16 @@ class WebSocketMedia:
     # --- sound
 
     def _tick(self, frames_due: int) -> None:
-        sound = self.sound
-        for _ in range(frames_due):
+        sound, feed = self.sound, self._feed
+        sound.tick()
+        for _ in range(1, frames_due):
             sound.tick()
         if not self._flows:
             return
-        feed, now = self._feed, self._loop.time()
+        now = self._loop.time()
         feed.ticked(now)
-        if (
-            now >= feed.quiet_until
-            or (not feed.speaks and sound.frames_ready)
-            or self.keeps_company
-        ):
+        nothing_to_do = now < feed.quiet_until and (feed.speaks or not sound.frames_ready)
+        if not nothing_to_do or self.keeps_company:
             self._give(now)
 
     def _give(self, now: float) -> None:
@@ -194,11 +193,15 @@ class WebSocketMedia:
         room = feed.room(now)
         if not room:
             return
+        # The last frame is left until it is due: what has been taken counts as heard.
+        ready = min(room, self.sound.frames_ready - 1)
         if self._again:
             frames, self._again = self._again[:room], self._again[room:]
-        elif ready := min(room, self.sound.frames_ready):
+        elif ready > 0:
             frames = [frame for _ in range(ready) if (frame := self.sound.next_frame())]
-        elif feed.is_due(now) and (frame := self.sound.next_frame()) is not None:
+        elif (feed.is_due(now) or (not ready and not feed.speaks)) and (
+            frame := self.sound.next_frame()
+        ) is not None:
             frames = [frame]
         elif self.keeps_company and (tone := next(self._tone)) is not None:
             frames = [tone]
@@ -274,8 +277,8 @@ async def connect(rest: Rest, connection_id: str, media: WebSocketMedia) -> Medi
 class MediaSocket(asyncio.Protocol):
     """One connection to a channel of chan_websocket.
 
-    What comes 50 times a second, a whole frame in a message of its own, is read here; all else by
-    `websockets`.
+    What comes all the time, whole messages of sound and short ones of text, is read here; all else
+    by `websockets`.
 
     Args:
         where: `ws://host:port/media/ID`.
@@ -355,17 +358,7 @@ class MediaSocket(asyncio.Protocol):
         if self._answer is not None:
             data = self._read_answer(self._answer, data)
         elif not self._unread and not self._in_message and self._media is not None:
-            while (
-                len(data) > _HEADER
-                and data[0] == _BINARY
-                and data[1] == _TWO_BYTES
-                and len(data) >= (end := _HEADER + (data[2] << 8 | data[3]))
-                and not end & 1
-            ):
-                self._heard(data[_HEADER:end])
-                if len(data) == end:
-                    return
-                data = data[end:]
+            data = self._read_plain(data)
         if data:
             self._read(data)
 
@@ -406,6 +399,31 @@ class MediaSocket(asyncio.Protocol):
         self.abort()
         return b""
 
+    def _read_plain(self, data: bytes) -> bytes:
+        """Read the messages that come all the time, where they are whole; return the rest."""
+        while len(data) > _HEADER:
+            if data[0] == _BINARY and data[1] == _TWO_BYTES:
+                end = _HEADER + (data[2] << 8 | data[3])
+                if len(data) < end or end & 1:
+                    break
+                self._heard(data[_HEADER:end])
+            elif data[0] == _TEXT and data[1] < _TWO_BYTES:
+                end = 2 + data[1]
+                if len(data) < end:
+                    break
+                self._told(data[2:end])
+            else:
+                break
+            if len(data) == end:
+                return b""
+            data = data[end:]
+        return data
+
+    def _told(self, text: bytes) -> None:
+        said = read_event(text)
+        if said is not None and self._media is not None:
+            self._media.told(said)
+
     def _read(self, data: bytes) -> None:
         self._unread += len(data)
         self._protocol.receive_data(data)
@@ -419,15 +437,12 @@ class MediaSocket(asyncio.Protocol):
             self.abort()
 
     def _received(self, frame: Frame) -> None:
-        media = self._media
         if frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
             self._in_message = not frame.fin
-        if media is None:
-            return
         if frame.opcode is Opcode.BINARY:
             self._heard(bytes(frame.data)[: len(frame.data) & ~1])
-        elif frame.opcode is Opcode.TEXT and (said := read_event(bytes(frame.data))) is not None:
-            media.told(said)
+        elif frame.opcode is Opcode.TEXT:
+            self._told(bytes(frame.data))
 
     def _flush(self) -> None:
         for data in self._protocol.data_to_send():

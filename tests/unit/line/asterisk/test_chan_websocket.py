@@ -234,9 +234,9 @@ def test_marks_that_a_flush_took_along_are_not_waited_for() -> None:
 def test_it_has_ended_for_a_moment_after_its_end() -> None:
     play = Play()
     assert not play.feed.has_ended(play.now)
-    play.passes(5, says=5)
-    assert not play.feed.has_ended(play.now - 0.05)
-    play.passes(5)
+    play.passes(1, says=5)
+    assert not play.feed.has_ended(play.now)
+    play.passes(6)
     assert play.feed.has_ended(play.now)
     play.passes(50)
     assert not play.feed.has_ended(play.now)

@@ -103,6 +103,7 @@ async def bench(agents: AgentBook | None = None, **changes: Any) -> AsyncIterato
                 "twilio_phone_number": NUMBER,
                 "twilio_api_base_url": twilio.base_url,
                 "api_public_url": ORIGIN,
+                "database_url": "",
                 "api_bind": "127.0.0.1:0",
                 "elevenlabs_base_url": agent.base_url,
                 "elevenlabs_api_key": KEY,
@@ -308,6 +309,82 @@ async def test_a_transfer_calls_the_target_and_goes_on_when_it_is_not_reached(
             assert query["queue"] == "7"
             assert query["AGENT_SESSION_ID"] == record.session_id
             assert query["AGENT_CONVERSATION_ID"] == record.conversation_id
+
+
+ATTENDED = {
+    "name": "transfer_call",
+    "parameters": {"to": OTHER, "mode": "attended"},
+    "say_on_success": "Here is a caller with a question about an invoice.",
+    "say_on_error": "Nobody is there at the moment.",
+    "timeout_seconds": 30,
+}
+BRIEFS = {
+    "first_message": "Hello, how can I help you?",
+    "turns": [{"say": "I will ask.", "tool": ATTENDED}, {"say": "Certainly."}],
+}
+
+
+async def test_a_target_is_told_first_and_then_joined_with_the_caller() -> None:
+    async with bench(book(formats=ULAW, dialogue=BRIEFS)) as b:
+        call = await b.call()
+        await call.wait_for_silence(600)
+        await call.play(babble(800, -12))
+        target = await b.twilio.call_to(OTHER, 15)
+        assert target.fields()["From"] == NUMBER
+        await target.wait_for_sound(LOUD, since=0, timeout=15)
+        await until(lambda: b.records()[0].state == "handed_over", 20)
+        await until(lambda: len(target.verbs) == 2, 10)
+        (room,) = b.twilio.conferences
+        await until(lambda: len(room.participants) == 2)
+        assert verbs(call) == ["Connect", "Dial"]
+        assert verbs(target) == ["Connect", "Dial"]
+        assert b.bridge.calls.count() == 0, "it holds no place"
+        await target.hang_up()
+        await b.all_gone(12)
+        (record,) = b.records()
+        assert (record.agent_status, record.end_reason) == ("COMPLETED", "transferred")
+
+
+async def test_a_target_that_is_not_reached_leaves_the_caller_with_the_agent() -> None:
+    async with bench(book(formats=ULAW, dialogue=BRIEFS)) as b:
+        b.twilio.callees[OTHER] = Callee("busy", sip_code=486)
+        call = await b.call()
+        await call.wait_for_silence(600)
+        await call.play(babble(800, -12))
+        await until(lambda: len(call.streams) == 2, 15)
+        await call.wait_for_sound(LOUD, timeout=15)
+        assert verbs(call) == ["Connect", "Dial", "Connect"]
+        conversation = await b.conversation()
+        assert "busy" in str(conversation.tools[0].result)
+        await call.hang_up()
+        await b.all_gone()
+        assert b.records()[0].end_reason == "caller_hung_up"
+
+
+async def test_a_caller_is_held_and_taken_back_and_keys_are_pressed() -> None:
+    async with bench() as b:
+        call = await b.call()
+        await call.wait_for_silence(600)
+        (record,) = b.records()
+        control = b.bridge.control
+        await control.hold(record.session_id, on=True)
+        await until(lambda: verbs(call) == ["Connect", "Dial"])
+        await control.hold(record.session_id, on=False)
+        await until(lambda: len(call.streams) == 2 and call.streams[1].up.is_set())
+        await call.play(babble(800, -12))
+        await call.wait_for_sound(LOUD, timeout=15)
+        await call.wait_for_silence(600)
+        await control.send_dtmf(record.session_id, "12#")
+        await until(lambda: len(call.streams) == 3 and call.streams[2].up.is_set())
+        assert verbs(call) == ["Connect", "Dial", "Connect", "Play", "Connect"]
+        assert call.verbs[3].get("digits") == "12#"
+        await call.play(babble(800, -12))
+        await call.wait_for_sound(LOUD, timeout=15)
+        await control.hold(record.session_id, on=True)
+        await until(lambda: verbs(call)[-1] == "Dial")
+        await call.hang_up()
+        await b.all_gone()
+        assert b.records()[0].end_reason == "caller_hung_up"
 
 
 async def test_at_the_limit_the_caller_hears_that_we_are_busy() -> None:

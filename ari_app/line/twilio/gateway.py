@@ -19,6 +19,7 @@ from ari_app.line.twilio.line import (
     AFTER_PATH,
     MEDIA_PATH,
     STATUS_PATH,
+    TARGET,
     VOICE_PATH,
     Rest,
     TwilioLine,
@@ -195,22 +196,22 @@ class TwilioGateway:
         return len(self._expected)
 
     def enter(self, line: TwilioLine) -> None:
-        if line.call_sid:
-            self._lines[line.call_sid] = line
-        if line.placed:
-            self._lines[_named(line.session_id)] = line
-        if line.token not in self._used:
-            self._expected[line.token] = line
+        for call_sid in line.calls:
+            self._lines[call_sid] = line
+        self._lines[_named(line.session_id)] = line
 
-    def withdraw(self, line: TwilioLine) -> None:
-        if self._expected.pop(line.token, None) is not None:
-            _keep(self._used, line.token, None)
+    def expect(self, token: str, line: TwilioLine) -> None:
+        self._expected[token] = line
+
+    def withdraw(self, token: str) -> None:
+        if self._expected.pop(token, None) is not None:
+            _keep(self._used, token, None)
 
     def leave(self, line: TwilioLine) -> None:
-        self.withdraw(line)
-        for name in (line.call_sid, _named(line.session_id)):
-            if self._lines.get(name) is line:
-                del self._lines[name]
+        for name in [name for name, each in self._lines.items() if each is line]:
+            del self._lines[name]
+        for token in [token for token, each in self._expected.items() if each is line]:
+            self.withdraw(token)
         if line.call_sid and line.ending is not None:
             _keep(self._endings, line.call_sid, line.ending)
         elif line.placed and line.session_id:
@@ -218,8 +219,8 @@ class TwilioGateway:
 
     def claim(self, token: str) -> TwilioLine | None:
         """Return whose stream it is that has come, once: nobody else can come for it then."""
-        if (line := self._expected.get(token)) is not None:
-            self.withdraw(line)
+        line = self._expected.get(token)
+        self.withdraw(token)
         return line
 
     def is_known(self, call_sid: str) -> bool:
@@ -284,8 +285,8 @@ class TwilioGateway:
             return twiml.after_dial(dialled, _ending_in(query), self._options.elsewhere)
         if (line := self._lines.get(call_sid)) is not None:
             if status in TERMINAL:
-                line.reported(status, _sip_code(form))
-            return await line.after()
+                line.reported(call_sid, status, _sip_code(form))
+            return await line.after(call_sid)
         lost = Ending(Outcome(Status.FAILED, "worker_lost"), CallEnd(""))
         ending = self._endings.get(call_sid, lost)
         return twiml.after(
@@ -302,25 +303,30 @@ class TwilioGateway:
             BadInput: It belongs to another call.
         """
         call_sid, status = _field(form, "CallSid"), _field(form, "CallStatus")
-        name = dict(parse_qsl(query)).get("call", "")
+        asked = dict(parse_qsl(query))
+        name, is_target = asked.get("call", ""), asked.get("leg") == TARGET
         line = self._lines.get(call_sid) or self._lines.get(_named(name))
         if line is None:
             if name in self._given_up and is_sid(call_sid) and status not in TERMINAL:
                 del self._given_up[name]
                 self._spawn(self._end(call_sid))
             return
-        if is_sid(call_sid):
-            line.is_called(call_sid)
-        if call_sid != line.call_sid:
-            raise BadInput("wrong_call", "The form names another call.")
+        if call_sid not in line.calls and not (
+            is_sid(call_sid) and line.is_called(call_sid, target=is_target)
+        ):
+            if not is_target:
+                raise BadInput("wrong_call", "The form names another call.")
+            if status not in TERMINAL:
+                self._spawn(self._end(call_sid))
+            return
         if event := _field(form, "StreamEvent"):
             if event == "stream-error":
-                line.stream_failed(_field(form, "StreamError")[:200])
+                line.stream_failed(call_sid, _field(form, "StreamError")[:200])
             return
         if (found := screened(_field(form, "AnsweredBy"))) is not None:
-            line.judged(found)
+            line.judged(call_sid, found)
         if status:
-            line.reported(status, _sip_code(form))
+            line.reported(call_sid, status, _sip_code(form))
 
     async def _end(self, call_sid: str) -> None:
         """End a call of ours that nobody waits for: its placing seemed to have failed."""
@@ -408,7 +414,7 @@ class TwilioGateway:
         transport.get_extra_info("socket").setsockopt(
             socket_module.SOL_SOCKET, socket_module.SO_SNDBUF, _WRITE_BUFFER_BYTES
         )
-        await line.serve(socket, transport.abort)
+        await line.serve(token, socket, transport.abort)
         return socket
 
     # --- what is refused

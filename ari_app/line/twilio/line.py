@@ -1,21 +1,26 @@
-"""One call of Twilio's: the answer to its webhook, its Media Stream, and what comes after it."""
+"""One call of Twilio's: the answer to its webhook, where it is moved to, and what comes after it.
+
+A call has a leg for its caller, and in an attended transfer one for the target. Each leg is where
+the last document has put it: at a stream of ours, or in the waiting room, which is a conference
+that has not begun, with Twilio's music. Sound flows through the stream of the target while there is
+one, and through the caller's otherwise.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 from urllib.parse import urlencode
 
 import structlog
-from aiohttp import WebSocketError, WSCloseCode, WSMessage, WSMsgType
 
 from ari_app.audio.formats import AgentFormats
-from ari_app.audio.g711 import pcm_to_ulaw, ulaw_to_pcm
 from ari_app.errors import LineError
 from ari_app.line.interface import (
     Ability,
@@ -35,28 +40,21 @@ from ari_app.line.interface import (
     Screened,
     SoundLost,
     Status,
+    TargetConnected,
     TargetLost,
     Tell,
 )
-from ari_app.line.twilio import protocol, twiml
+from ari_app.line.twilio import twiml
 from ari_app.line.twilio.protocol import (
     ANSWERED,
-    FRAME_MS,
-    LEAD_MS,
-    MAX_MESSAGE_BYTES,
     RATE_HZ,
     TERMINAL,
     BadInput,
-    Digit,
-    Marked,
-    Media,
-    PlayOut,
     Progress,
     Started,
-    Stopped,
-    Stream,
 )
 from ari_app.line.twilio.rest import CallInfo, Fields, TwilioError
+from ari_app.line.twilio.stream import MediaStream, Socket
 from ari_app.line.twilio.twiml import E164, Elsewhere, Ending
 from linekit.clock import FrameClock
 
@@ -65,32 +63,20 @@ log = structlog.get_logger(__name__)
 FORMAT: Final = LineFormat("ulaw_8000", RATE_HZ)
 ANSWER_SECONDS: Final = 12.0
 """Twilio waits 15 s for the answer to its webhook."""
-START_SECONDS: Final = 2.0
-QUIET_SECONDS: Final = 5.0
-"""Twilio sends silence, too: without any of it so long, something is wrong."""
-SILENT_SECONDS: Final = 10.0
-_WATCH_SECONDS: Final = 0.5
-_NO_STREAM_SECONDS: Final = 2.5
-_BATCH_MS: Final = 2 * FRAME_MS
-"""Sent at once; many tiny messages stutter."""
-_DUE_MS: Final = 2.0 * FRAME_MS
-"""A frame that is no whole one must be taken now, or there may be a gap before it."""
-_MOST_UNSENT: Final = 6
-_FASTEST: Final = 10.0
-_BURST_SECONDS: Final = 30.0
-_TEXT_SECONDS: Final = 0.02
-_LATE_MARK_SECONDS: Final = 2.0
-_CLOSE_SECONDS: Final = 1.0
+_LATE_STREAM_SECONDS: Final = 2.5
+_NO_STREAM_SECONDS: Final = 5.0
 _AFTER_SECONDS: Final = 3.0
 _REST_SECONDS: Final = 11.0
 _VERDICT_SECONDS: Final = 10.0
 """Less than a call waits for it."""
 _DETECTION_SECONDS: Final = 8
-_CLOSED_LOOKS: Final = (0.3, 0.7)
-"""When a call is looked at whose stream has closed."""
+_UNSEEN_SECONDS: Final = 3.0
+"""Nobody tells when a caller hangs up in the waiting room."""
+_GONE_LOOKS: Final = (0.3, 0.7)
 _LOOKS: Final = (0.0, 1.0, 2.0)
 """When a call is looked for of which the answer was lost."""
 _KEYS: Final = frozenset("0123456789*#ABCD")
+_PLAYABLE: Final = re.compile(r"[0-9*#]{1,32}")
 _RESULTS: Final = MappingProxyType(
     {
         **dict.fromkeys((21201, 21211, 21217, 21401), Result.INVALID_NUMBER),
@@ -108,18 +94,12 @@ _WHY: Final = MappingProxyType(
     }
 )
 
-
-class Socket(Protocol):
-    """A WebSocket that is open, as aiohttp's `WebSocketResponse` is one."""
-
-    @property
-    def close_code(self) -> int | None: ...
-
-    def __aiter__(self) -> AsyncIterator[WSMessage]: ...
-
-    async def send_str(self, data: str) -> None: ...
-
-    async def close(self, *, code: int, message: bytes) -> object: ...
+VOICE_PATH: Final = "/twilio/voice"
+AFTER_PATH: Final = "/twilio/after"
+STATUS_PATH: Final = "/twilio/status"
+MEDIA_PATH: Final = "/twilio/media/{token}"
+TARGET: Final = "target"
+"""How status callbacks name the leg of a transfer's target."""
 
 
 class Rest(Protocol):
@@ -138,11 +118,15 @@ class Book(Protocol):
     """Where lines are found by what Twilio says of them; the gateway is one."""
 
     def enter(self, line: TwilioLine) -> None:
-        """Let it be found by its token, its call and its name."""
+        """Let it be found by its name, and by its calls at Twilio."""
         ...
 
-    def withdraw(self, line: TwilioLine) -> None:
-        """Let nobody come with its token any more."""
+    def expect(self, token: str, line: TwilioLine) -> None:
+        """Let a stream come with this token, once."""
+        ...
+
+    def withdraw(self, token: str) -> None:
+        """Let none come with it any more."""
         ...
 
     def leave(self, line: TwilioLine) -> None:
@@ -174,15 +158,31 @@ class TwilioOptions:
         """Return where Twilio reaches a path of ours."""
         return self.public_url + path
 
-    def stream_url(self, token: str) -> str:
-        """Return where Twilio connects a stream."""
-        return "ws" + self.url(MEDIA_PATH.format(token=token)).removeprefix("http")
 
+class Leg:
+    """A call at Twilio.
 
-VOICE_PATH: Final = "/twilio/voice"
-AFTER_PATH: Final = "/twilio/after"
-STATUS_PATH: Final = "/twilio/status"
-MEDIA_PATH: Final = "/twilio/media/{token}"
+    Attributes:
+        call_sid: Its name; empty until it is known.
+        progress: Its life.
+        token: What its stream comes with.
+        media: Its stream; None: none has come yet.
+        in_room: It was put into the waiting room.
+        asked_after: Twilio has asked what comes after its stream.
+    """
+
+    def __init__(self, *, placed: bool, call_sid: str = "", answered: bool = False) -> None:
+        self.call_sid = call_sid
+        self.progress = Progress(placed=placed, answered=answered)
+        self.token = ""
+        self.media: MediaStream | None = None
+        self.in_room = False
+        self.asked_after = asyncio.Event()
+
+    @property
+    def has_sound(self) -> bool:
+        """Whether sound flows through it."""
+        return self.media is not None and self.media.begun and not self.media.moved
 
 
 class TwilioLine:
@@ -221,61 +221,68 @@ class TwilioLine:
     ) -> None:
         self.id, self.caller, self.called = line_id, caller, called
         self.placed, self.answered = placing is not None, answered
-        self.call_sid = call_sid
         self.session_id = ""
-        self.token = secrets.token_urlsafe(24)
-        self.frames_not_read = 0
         self._placing = placing or Placing()
         self._options, self._rest, self._clock, self._book = options, rest, clock, book
         self._on_refused = on_refused
         self._loop = asyncio.get_running_loop()
-        self._progress = Progress(placed=self.placed, answered=answered)
+        self._caller = Leg(placed=self.placed, call_sid=call_sid, answered=answered)
+        self._target: Leg | None = None
         self._detail: str | None = None
         self._variables: dict[str, str] = {}
 
         self._tell: Tell | None = None
         self._ended: Ended | None = None
-        self._over = self._closed = False
+        self._over = self._closed = self._handed_over = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._creating: asyncio.Task[None] | None = None
         self._document: asyncio.Future[str] = self._loop.create_future()
         self._ending: asyncio.Future[Ending] = self._loop.create_future()
-        self._asked_after = asyncio.Event()
 
         self._sound: LineSound | None = None
         self._stop_ticks: Callable[[], None] = lambda: None
-        self._hears_us = self._is_asked = False
+        self._hears_us = self._wants_room = self._is_asked = False
+        self._moving: asyncio.Task[None] | None = None
+        self._dropping: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._verdict: Screened | None = None
         self._verdict_timer: asyncio.TimerHandle | None = None
-
-        self._stream = Stream()
-        self._play_out = PlayOut()
-        self._unsent: asyncio.Queue[str | None] = asyncio.Queue()
-        self._came_at = self._seconds_came = self._media_at = 0.0
-        self._is_quiet = False
-        self._heard_all: asyncio.Event | None = None
-        self._socket: Socket | None = None
-        self._abort: Callable[[], None] = lambda: None
-        self._sending: asyncio.Task[None] | None = None
-        self._reading: asyncio.Event | None = None
+        self._frames_not_read = 0
 
     # --- ari_app.line.interface.Line
 
     @property
     def abilities(self) -> Ability:
-        can = Ability.RING | Ability.TRANSFER | Ability.SCREEN
+        can = (
+            Ability.RING
+            | Ability.MUSIC
+            | Ability.SEND_KEYS
+            | Ability.TRANSFER
+            | Ability.CONSULT
+            | Ability.SCREEN
+        )
         return can if self._options.elsewhere.url is None else can | Ability.SET_VARIABLE
 
     @property
     def reachable(self) -> bool:
-        """Whether the stream is there, or Twilio waits for our answer."""
+        """Whether the call is there."""
         return not self._over
 
     @property
     def cause(self) -> EndCause:
         """Why the far side has ended."""
-        return replace(self._progress.cause, detail=self._detail)
+        return replace(self._caller.progress.cause, detail=self._detail)
+
+    @property
+    def frames_not_read(self) -> int:
+        """How many frames were left out because Twilio did not read."""
+        media = self._caller.media
+        return self._frames_not_read + (0 if media is None else media.frames_not_read)
+
+    @property
+    def call_sid(self) -> str:
+        """The call's name at Twilio; empty until it is known."""
+        return self._caller.call_sid
 
     def listen(self, tell: Tell) -> None:
         self._tell = tell
@@ -299,7 +306,7 @@ class TwilioLine:
         if self._verdict is None and self._placing.screened:
             self._is_asked = True
             self._verdict_timer = self._loop.call_later(
-                _VERDICT_SECONDS, self.judged, Screened("NOTSURE", "no_verdict")
+                _VERDICT_SECONDS, self._judged, Screened("NOTSURE", "no_verdict")
             )
         else:
             self._soon(self._verdict or Screened("HUMAN", "not_asked"))
@@ -310,39 +317,50 @@ class TwilioLine:
         self._soon(Opened())
 
     def connect(self) -> None:
-        self._hears_us = True
-        if self._stream.sid:
+        self._hears_us, self._wants_room = True, False
+        leg = self._caller
+        if leg.in_room or self._moving is not None:
+            self._move()
+        elif leg.has_sound:
             self._soon(Connected())
         else:
             # `start` says the rest.
             self._answer()
-            if self._socket is None:
-                self._wait(_NO_STREAM_SECONDS, self._no_stream)
+            if leg.media is None:
+                self._wait(_LATE_STREAM_SECONDS, self._late_stream)
 
     def music(self) -> None:
-        # There is none: silence, until `connect`.
         self._hears_us = False
+        if self._caller.has_sound:
+            self._wants_room = True
+            self._move()
 
     def consult(self, target: str, ring_seconds: float) -> None:
-        self._soon(TargetLost(Result.FAILED.value))
+        leg = self._target = Leg(placed=True)
+        self._spawn(self._call_target(leg, target, ring_seconds))
 
     def drop_target(self) -> None:
-        """Do nothing: there is no third party."""
+        leg, self._target = self._target, None
+        if leg is not None:
+            self._dropping.add(self._spawn(self._end_leg(leg)))
 
     def hand_over(self) -> None:
-        """Do nothing: there is nobody to join with."""
+        if (leg := self._target) is not None:
+            self._handed_over = True
+            self._spawn(self._join(leg))
 
     def take_back(self) -> float:
-        if not (self._play_out.pending or self._play_out.unmarked):
-            return 0.0
-        while not self._unsent.empty():
-            self._unsent.get_nowait()
-        lost_ms = self._play_out.clear(self._loop.time())
-        self._unsent.put_nowait(protocol.clear(self._stream.sid))
-        return lost_ms
+        leg = self._target or self._caller
+        return leg.media.take_back() if leg.media is not None and leg.has_sound else 0.0
 
     async def send_keys(self, keys: str) -> None:
-        raise LineError("a Media Stream has no keys towards the caller", code="not_possible")
+        if not _PLAYABLE.fullmatch(keys):
+            raise LineError("Twilio has the keys 0 to 9, * and #", code="not_possible")
+        leg = self._caller
+        if self._moving is not None or not leg.has_sound or not self._hears_us:
+            raise LineError("the caller is not at a stream", code="not_possible")
+        if not await self._to_stream(leg, keys=keys):
+            raise LineError("Twilio refused it", code="twilio")
 
     async def set_variable(self, name: str, value: str) -> None:
         if Ability.SET_VARIABLE not in self.abilities:
@@ -370,7 +388,7 @@ class TwilioLine:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    # --- the webhooks
+    # --- what Twilio asks and tells
 
     async def document(self) -> str:
         """Return the answer to Twilio's webhook, as soon as it is known.
@@ -384,9 +402,11 @@ class TwilioLine:
         self._answer()
         return self._document.result()
 
-    async def after(self) -> str:
+    async def after(self, call_sid: str) -> str:
         """Return what comes after the stream: Twilio asks, for the stream has ended."""
-        self._asked_after.set()
+        if self._leg(call_sid) is not self._caller:
+            return twiml.hang_up()
+        self._caller.asked_after.set()
         if not self._ending.done():
             # It broke, and nobody has noticed yet.
             self._fail(SoundLost("line_lost"))
@@ -402,18 +422,76 @@ class TwilioLine:
         """How the agent's part has ended; None: it has not."""
         return self._ending.result() if self._ending.done() else None
 
-    def reported(self, status: str, sip_code: int | None = None) -> None:
-        """Take what Twilio says of the call."""
-        events = self._progress.heard(status, sip_code)
-        self.answered = self._progress.answered
+    @property
+    def calls(self) -> list[str]:
+        """The names of its calls at Twilio."""
+        legs = [self._caller] if self._target is None else [self._caller, self._target]
+        return [leg.call_sid for leg in legs if leg.call_sid]
+
+    def is_called(self, call_sid: str, *, target: bool = False) -> bool:
+        """Take a call's name at Twilio, by whatever is heard of it first; whether it is the one."""
+        leg = self._target if target else self._caller
+        if leg is None:
+            return False
+        if not leg.call_sid:
+            leg.call_sid = call_sid
+            log.info("twilio_call_placed", call=self.id, call_sid=call_sid)
+            self._book.enter(self)
+        return leg.call_sid == call_sid
+
+    def reported(self, call_sid: str, status: str, sip_code: int | None = None) -> None:
+        """Take what Twilio says of a call."""
+        if (leg := self._leg(call_sid)) is None:
+            return
+        events = leg.progress.heard(status, sip_code)
+        if leg is self._caller:
+            self.answered = leg.progress.answered
         for event in events:
-            if isinstance(event, Ended):
+            if leg is not self._caller:
+                if isinstance(event, Ended):
+                    self._lose_target(
+                        leg, "hung_up" if event.result is None else event.result.value
+                    )
+            elif isinstance(event, Ended):
                 self._end(event)
             else:
                 self._told(event)
 
-    def judged(self, found: Screened) -> None:
+    def judged(self, call_sid: str, found: Screened) -> None:
         """Take what is known of who has answered; the first counts."""
+        if self._leg(call_sid) is self._caller:
+            self._judged(found)
+
+    def stream_failed(self, call_sid: str, why: str) -> None:
+        """Take Twilio's word that a stream could not be, or broke."""
+        log.warning("twilio_stream_failed", call=self.id, error=why)
+        leg = self._leg(call_sid)
+        if leg is not self._caller or leg is None:
+            self._lose_target(leg, Result.FAILED.value)
+        elif leg.media is None:
+            self._fail(LineFailed("twilio_no_stream"))
+        elif not leg.media.moved:
+            self._fail(SoundLost("line_lost"))
+
+    async def serve(self, token: str, socket: Socket, abort: Callable[[], None]) -> None:
+        """Hold a stream that has come; returns when it is closed."""
+        legs = [leg for leg in (self._caller, self._target) if leg is not None]
+        leg = next((leg for leg in legs if leg.token == token), None)
+        if leg is None or self._closed or self._over:
+            await socket.close(code=1013, message=b"the call has ended")
+            return
+        if leg.media is not None:
+            self._frames_not_read += leg.media.frames_not_read
+        leg.media = MediaStream(self, socket, abort)
+        if leg is self._caller:
+            self._wait(0, None)
+        await leg.media.serve()
+
+    def _leg(self, call_sid: str) -> Leg | None:
+        legs = (self._caller, self._target)
+        return next((leg for leg in legs if leg is not None and leg.call_sid == call_sid), None)
+
+    def _judged(self, found: Screened) -> None:
         if self._verdict is not None:
             return
         self._verdict = found
@@ -422,28 +500,307 @@ class TwilioLine:
         if self._is_asked:
             self._told(found)
 
-    def is_called(self, call_sid: str) -> None:
-        """Take the call's name at Twilio, by whatever is heard of it first."""
-        if not self.call_sid:
-            self.call_sid = call_sid
-            log.info("twilio_call_placed", call=self.id, call_sid=call_sid)
-            self._book.enter(self)
+    # --- ari_app.line.twilio.stream.Owner
+
+    def stream_started(self, stream: MediaStream, started: Started) -> None:
+        leg = self._of(stream)
+        is_ours = leg is not None and self.is_called(
+            started.call_sid, target=leg is not self._caller
+        )
+        if not is_ours or started.account_sid != self._options.account_sid:
+            raise BadInput("wrong_call", "The stream belongs to another call.")
+        if started.parameters.get("session_id", self.session_id) != self.session_id:
+            raise BadInput("wrong_call", "The stream was given to another call.")
+        assert leg is not None, "it is ours"
+        leg.in_room = False
+        self.reported(leg.call_sid, ANSWERED)
+        if leg is self._target:
+            self._told(TargetConnected())
+        elif self._hears_us:
+            self._told(Connected())
+
+    def stream_heard(self, stream: MediaStream, pcm: bytes) -> None:
+        if self._sound is not None and stream is (self._target or self._caller).media:
+            self._sound.heard(pcm)
+
+    def stream_key(self, stream: MediaStream, digit: str) -> None:
+        if digit in _KEYS and stream is self._caller.media:
+            self._told(KeyPressed(digit))
+
+    def stream_stopped(self, stream: MediaStream) -> None:
+        if stream.moved:
+            return
+        if stream is self._caller.media:
+            self._end(Ended("caller_hung_up"))
+        elif (leg := self._of(stream)) is not None:
+            self._lose_target(leg, "hung_up")
+
+    def stream_quiet(self, stream: MediaStream) -> None:
+        if (leg := self._of(stream)) is not None:
+            self._spawn(self._look_up(leg))
+
+    def stream_refused(self, stream: MediaStream, reason: str) -> None:
+        if stream.moved:
+            stream.abort()
+            return
+        self._on_refused(reason)
+        leg = self._of(stream)
+        if leg is self._caller:
+            silent = reason == "silent"
+            self._fail(SoundLost("line_silent") if silent else LineFailed(f"twilio_{reason}"))
+        else:
+            self._lose_target(leg, Result.FAILED.value)
+
+    def stream_gone(self, stream: MediaStream) -> None:
+        leg = self._of(stream)
+        if leg is not None and not stream.moved and not self._over and not self._closed:
+            self._spawn(self._find_out(leg, broke=stream.broke))
+
+    def _of(self, stream: MediaStream) -> Leg | None:
+        legs = (self._caller, self._target)
+        return next((leg for leg in legs if leg is not None and leg.media is stream), None)
+
+    # --- sound
+
+    def _tick(self, frames: int) -> None:
+        sound = self._sound
+        if sound is None:
+            return
+        for _ in range(frames):
+            sound.tick()
+        leg = self._target or self._caller
+        if leg.media is not None and leg.has_sound and (self._hears_us or leg is self._target):
+            leg.media.give(sound, frames)
+        elif not self._hears_us and self._caller.media is not None:
+            # Time goes on while the caller hears music.
+            for _ in range(frames):
+                sound.next_frame()
+
+    # --- where a leg is
 
     def _answer(self) -> None:
         """Let Twilio connect the stream."""
-        if self._document.done() or self.placed:
-            return
-        self._book.enter(self)
-        self._document.set_result(self._stream_document())
+        if not self._document.done() and not self.placed:
+            self._document.set_result(self._stream_document(self._caller))
 
-    def _stream_document(self) -> str:
+    def _stream_document(self, leg: Leg, *, keys: str = "") -> str:
+        """Return the document that gives a leg a stream, whose token is good from now on."""
         options = self._options
+        self._book.withdraw(leg.token)
+        leg.token = secrets.token_urlsafe(24)
+        self._book.expect(leg.token, self)
+        path = MEDIA_PATH.format(token=leg.token)
         return twiml.stream(
-            options.stream_url(self.token),
+            "ws" + options.url(path).removeprefix("http"),
             after=options.url(AFTER_PATH),
             status=options.url(STATUS_PATH),
             session_id=self.session_id,
+            keys=keys,
         )
+
+    def _move(self) -> None:
+        if self._moving is None:
+            self._moving = self._spawn(self._follow())
+
+    async def _follow(self) -> None:
+        """Put the caller where they were wished last: into the waiting room, or at a stream."""
+        leg = self._caller
+        try:
+            while leg.in_room is not self._wants_room and not self._over:
+                if self._wants_room:
+                    if not await self._to_room(leg, begins=False):
+                        break
+                    self._spawn(self._watch_room())
+                elif not await self._to_stream(leg):
+                    self._fail(LineFailed("twilio_not_moved"))
+        finally:
+            self._moving = None
+        if self._hears_us and leg.has_sound:
+            # They were never away, or are back already.
+            self._told(Connected())
+
+    async def _to_room(self, leg: Leg, *, begins: bool) -> bool:
+        """Put a leg into the waiting room; whether that was done."""
+        return await self._update(
+            leg, twiml.room(f"ari-app-{self.session_id}", begins=begins), True
+        )
+
+    async def _to_stream(self, leg: Leg, *, keys: str = "") -> bool:
+        """Put a leg at a new stream; whether that was done."""
+        done = await self._update(leg, self._stream_document(leg, keys=keys), False)
+        if done and leg is self._caller and not leg.has_sound:
+            self._wait(_NO_STREAM_SECONDS + len(keys), self._no_stream)
+        return done
+
+    async def _update(self, leg: Leg, document: str, in_room: bool) -> bool:
+        media = leg.media
+        if media is not None:
+            media.moved = True
+        try:
+            done = await self._rest.update(leg.call_sid, {"Twiml": document})
+        except TwilioError as error:
+            log.warning("twilio_not_moved", call=self.id, code=error.code, error=str(error))
+            done = False
+        if done:
+            leg.in_room = in_room
+        elif media is not None:
+            media.moved = not media.begun
+        return done
+
+    async def _watch_room(self) -> None:
+        """Find out when the caller hangs up where no stream says so."""
+        leg = self._caller
+        while leg.in_room and not self._over:
+            await asyncio.sleep(_UNSEEN_SECONDS)
+            if leg.in_room:
+                await self._look_up(leg)
+
+    # --- a transfer's target
+
+    async def _call_target(self, leg: Leg, target: str, ring_seconds: float) -> None:
+        own = self.caller if self.placed else self.called
+        sender = self._options.number or own
+        try:
+            info = await self._rest.create(
+                self._fields(leg, target, sender, ring_seconds, f"&leg={TARGET}")
+            )
+        except TwilioError as error:
+            log.warning("twilio_target_not_called", call=self.id, code=error.code, error=str(error))
+            self._lose_target(leg, _RESULTS.get(error.number, Result.FAILED).value)
+            return
+        if leg is not self._target:
+            leg.call_sid = info.sid
+            await self._end_leg(leg)
+        else:
+            self.is_called(info.sid, target=True)
+
+    def _lose_target(self, leg: Leg | None, result: str) -> None:
+        if leg is not None and leg is self._target:
+            self._told(TargetLost(result))
+
+    async def _join(self, leg: Leg) -> None:
+        """Let target and caller meet where the caller waits."""
+        if self._moving is not None:
+            await asyncio.wait({self._moving})
+        waits = self._caller.in_room or await self._to_room(self._caller, begins=False)
+        if not waits or not await self._to_room(leg, begins=True):
+            self._handed_over = False
+            self._lose_target(leg, Result.FAILED.value)
+
+    async def _end_leg(self, leg: Leg) -> None:
+        self._book.withdraw(leg.token)
+        if leg.media is not None:
+            leg.media.leave()
+        if leg.call_sid and not leg.progress.over:
+            with contextlib.suppress(TwilioError):
+                await self._rest.update(leg.call_sid, {"Status": "completed"})
+        if leg.media is not None:
+            await leg.media.close("the transfer has come to nothing")
+
+    # --- placing a call
+
+    async def _create(self) -> None:
+        sender = self._placing.caller_id or self._options.number
+        if sender is None:
+            self._detail = "Neither caller_number nor TWILIO_PHONE_NUMBER says who calls."
+            self._end(Ended(Result.FAILED.value, Result.FAILED))
+            return
+        self.caller = sender
+        fields = self._fields(self._caller, self.called, sender, self._placing.ring_seconds)
+        if self._placing.screened:
+            fields |= {
+                "MachineDetection": "Enable",
+                "MachineDetectionTimeout": str(_DETECTION_SECONDS),
+                "AsyncAmd": "true",
+                "AsyncAmdStatusCallback": fields["StatusCallback"],
+                "AsyncAmdStatusCallbackMethod": "POST",
+            }
+        asked_at = self._loop.time()
+        try:
+            info = await self._rest.create(fields)
+        except TwilioError as error:
+            if error.may_be_done and await self._was_placed(sender, asked_at):
+                return
+            self._not_placed(error)
+        else:
+            if self.is_called(info.sid):
+                self.reported(info.sid, info.status)
+
+    def _fields(
+        self, leg: Leg, to: str, sender: str, ring_seconds: float, more: str = ""
+    ) -> dict[str, str | list[str]]:
+        return {
+            "To": to,
+            "From": sender,
+            "Twiml": self._stream_document(leg),
+            "Timeout": str(max(1, round(ring_seconds))),
+            "StatusCallback": self._options.url(f"{STATUS_PATH}?call={self.session_id}{more}"),
+            "StatusCallbackMethod": "POST",
+            "StatusCallbackEvent": ["initiated", "ringing", "answered", "completed"],
+        }
+
+    async def _was_placed(self, sender: str, asked_at: float) -> bool:
+        """Return whether a call was placed though the answer was lost; asking anew might call
+        twice."""
+        log.warning("twilio_answer_lost", call=self.id)
+        for pause in _LOOKS:
+            await asyncio.sleep(pause)
+            if self.call_sid:
+                return True  # Something was heard of it.
+            with contextlib.suppress(TwilioError):
+                since = self._loop.time() - asked_at
+                for call_sid in await self._rest.placed(self.called, sender, since):
+                    if not self._book.is_known(call_sid):
+                        return self.is_called(call_sid)
+        return bool(self.call_sid)
+
+    def _not_placed(self, error: TwilioError) -> None:
+        result = _RESULTS.get(error.number, Result.FAILED)
+        why = _WHY.get(error.number)
+        self._detail = f"{error} ({why})" if why else str(error)
+        log.warning("twilio_call_not_placed", call=self.id, code=error.code, error=self._detail)
+        self._end(Ended(result.value, result))
+
+    # --- what may go wrong with it
+
+    def _late_stream(self) -> None:
+        if self._caller.media is None and self.call_sid:
+            # The caller may have hung up while it rang: nobody tells us then.
+            self._spawn(self._look_up(self._caller))
+
+    def _no_stream(self) -> None:
+        if not self._caller.has_sound and not self._caller.in_room:
+            self._spawn(self._find_out(self._caller, broke=False))
+
+    async def _look_up(self, leg: Leg) -> str | None:
+        """Ask Twilio what has become of a call; None where it does not say."""
+        try:
+            info = await self._rest.find(leg.call_sid)
+        except TwilioError as error:
+            log.warning("twilio_look_up_failed", call=self.id, code=error.code)
+            return None
+        status = "completed" if info is None else info.status
+        if status in TERMINAL:
+            self.reported(leg.call_sid, status)
+        return status
+
+    async def _find_out(self, leg: Leg, *, broke: bool) -> None:
+        """Find out why a stream has ended without a word.
+
+        Where Twilio has closed it, mostly the caller has hung up, and neither the call's state nor
+        the callback about it is there yet. If the call goes on, Twilio asks what comes next, and
+        that ends the waiting.
+        """
+        for pause in (0.0,) if broke else _GONE_LOOKS:
+            await asyncio.sleep(pause)
+            if self._over or await self._look_up(leg) in TERMINAL:
+                return
+        if leg is self._caller:
+            self._fail(SoundLost("line_lost"))
+        else:
+            self._lose_target(leg, "hung_up")
+
+    # --- the way out
 
     def _ending_for(self, outcome: Outcome, end: CallEnd) -> Ending:
         own = self.called if self.placed else self.caller
@@ -459,312 +816,58 @@ class TwilioLine:
             placed=self.placed,
         )
 
-    # --- placing a call
-
-    async def _create(self) -> None:
-        options, placing = self._options, self._placing
-        sender = placing.caller_id or options.number
-        if sender is None:
-            self._detail = "Neither caller_number nor TWILIO_PHONE_NUMBER says who calls."
-            self._end(Ended(Result.FAILED.value, Result.FAILED))
-            return
-        self.caller = sender
-        status_url = options.url(f"{STATUS_PATH}?call={self.session_id}")
-        fields: dict[str, str | list[str]] = {
-            "To": self.called,
-            "From": sender,
-            "Twiml": self._stream_document(),
-            "Timeout": str(max(1, round(placing.ring_seconds))),
-            "StatusCallback": status_url,
-            "StatusCallbackMethod": "POST",
-            "StatusCallbackEvent": ["initiated", "ringing", "answered", "completed"],
-        }
-        if placing.screened:
-            fields |= {
-                "MachineDetection": "Enable",
-                "MachineDetectionTimeout": str(_DETECTION_SECONDS),
-                "AsyncAmd": "true",
-                "AsyncAmdStatusCallback": status_url,
-                "AsyncAmdStatusCallbackMethod": "POST",
-            }
-        asked_at = self._loop.time()
-        try:
-            info = await self._rest.create(fields)
-        except TwilioError as error:
-            if error.may_be_done and await self._was_placed(sender, asked_at):
-                return
-            self._not_placed(error)
-        else:
-            self.is_called(info.sid)
-            self.reported(info.status)
-
-    async def _was_placed(self, sender: str, asked_at: float) -> bool:
-        """Return whether a call was placed though the answer was lost; asking anew might call
-        twice."""
-        log.warning("twilio_answer_lost", call=self.id)
-        for pause in _LOOKS:
-            await asyncio.sleep(pause)
-            if self.call_sid:
-                return True  # Something was heard of it.
-            with contextlib.suppress(TwilioError):
-                found = await self._rest.placed(self.called, sender, self._loop.time() - asked_at)
-                for call_sid in found:
-                    if not self._book.is_known(call_sid):
-                        self.is_called(call_sid)
-                        return True
-        return bool(self.call_sid)
-
-    def _not_placed(self, error: TwilioError) -> None:
-        result = _RESULTS.get(error.number, Result.FAILED)
-        why = _WHY.get(error.number)
-        self._detail = f"{error} ({why})" if why else str(error)
-        log.warning("twilio_call_not_placed", call=self.id, code=error.code, error=self._detail)
-        self._end(Ended(result.value, result))
-
-    # --- the stream
-
-    async def serve(self, socket: Socket, abort: Callable[[], None]) -> None:
-        """Hold the call over a stream that has come for it; returns when that is closed.
-
-        Args:
-            socket: What has come.
-            abort: Ends it at once, also where its far end does not read.
-        """
-        self._book.withdraw(self)
-        if self._closed or self._over:
-            await socket.close(code=WSCloseCode.TRY_AGAIN_LATER, message=b"the call has ended")
-            return
-        self._socket, self._abort, self._reading = socket, abort, asyncio.Event()
-        self._sending = self._loop.create_task(self._send(socket), name=f"call {self.id} sends")
-        self._came_at = self._loop.time()
-        self._wait(START_SECONDS, self._no_start)
-        try:
-            async for message in socket:
-                self._received(message)
-        finally:
-            self._reading.set()
-            self._sending.cancel()
-            if self._heard_all is not None:
-                self._heard_all.set()
-            if not self._over and not self._closed:
-                self._spawn(self._find_out(closed=socket.close_code == WSCloseCode.OK))
-
-    def stream_failed(self, why: str) -> None:
-        """Take Twilio's word that the stream could not be, or broke."""
-        log.warning("twilio_stream_failed", call=self.id, error=why)
-        self._fail(SoundLost("line_lost") if self._stream.sid else LineFailed("twilio_no_stream"))
-
-    def _received(self, message: WSMessage) -> None:
-        if self._over:
-            return
-        try:
-            if message.type is WSMsgType.TEXT:
-                said = self._stream.read(message.data)
-                if said is not None:
-                    self._said(said)
-            elif message.type is WSMsgType.BINARY:
-                raise BadInput("malformed", "A binary message came.")
-            elif message.type is WSMsgType.ERROR:
-                raise _unreadable(message.data)
-        except BadInput as error:
-            self._refuse(error.reason, str(error))
-
-    def _said(self, said: protocol.Said) -> None:
-        now = self._loop.time()
-        match said:
-            case Media(ulaw):
-                self._came(len(ulaw) / RATE_HZ, now)
-                self._media_at, self._is_quiet = now, False
-                if self._sound is not None:
-                    self._sound.heard(ulaw_to_pcm(ulaw))
-                return
-            case Marked(name):
-                self._play_out.marked(name, now)
-                if self._heard_all is not None and not self._play_out.pending:
-                    self._heard_all.set()
-            case Digit(digit):
-                if digit in _KEYS:
-                    self._told(KeyPressed(digit))
-            case Started():
-                self._started(said, now)
-            case Stopped():
-                self._end(Ended("caller_hung_up"))
-        self._came(_TEXT_SECONDS, now)
-
-    def _started(self, started: Started, now: float) -> None:
-        self.is_called(started.call_sid)
-        if (started.account_sid, started.call_sid) != (self._options.account_sid, self.call_sid):
-            raise BadInput("wrong_call", "The stream belongs to another call.")
-        if started.parameters.get("session_id", self.session_id) != self.session_id:
-            raise BadInput("wrong_call", "The stream was given to another call.")
-        self._media_at = now
-        self._wait(_WATCH_SECONDS, self._watch)
-        self.reported(ANSWERED)
-        if self._hears_us:
-            self._told(Connected())
-
-    def _came(self, seconds: float, now: float) -> None:
-        self._seconds_came += seconds
-        if self._seconds_came > _BURST_SECONDS + _FASTEST * (now - self._came_at):
-            raise BadInput("too_fast", f"Over {_FASTEST:g} times as much came as time has passed.")
-
-    def _tick(self, frames: int) -> None:
-        sound = self._sound
-        if sound is None:
-            return
-        for _ in range(frames):
-            sound.tick()
-        if not self._stream.sid or self._over:
-            return
-        if not self._hears_us or self._unsent.qsize() >= _MOST_UNSENT:
-            # Time goes on all the same.
-            for _ in range(frames):
-                if sound.next_frame() is not None and self._hears_us:
-                    self.frames_not_read += 1
-        else:
-            self._give(sound)
-
-    def _give(self, sound: LineSound) -> None:
-        now, out = self._loop.time(), self._play_out
-        ahead_ms = out.ahead_ms(now)
-        if ahead_ms > LEAD_MS - _BATCH_MS:
-            return
-        pieces: list[bytes] = []
-        silent = False
-        while ahead_ms <= LEAD_MS - FRAME_MS and (sound.frames_ready or ahead_ms <= _DUE_MS):
-            if (frame := sound.next_frame()) is None:
-                silent = True
-                break
-            pieces.append(frame)
-            ahead_ms += FRAME_MS
-        if pieces:
-            ulaw = pcm_to_ulaw(b"".join(pieces))
-            out.sent(len(ulaw), now)
-            self._unsent.put_nowait(protocol.media(self._stream.sid, ulaw))
-        if out.mark_due or (silent and out.unmarked):
-            self._unsent.put_nowait(protocol.mark(self._stream.sid, out.mark()))
-
-    async def _send(self, socket: Socket) -> None:
-        with contextlib.suppress(ConnectionError):
-            while (piece := await self._unsent.get()) is not None:
-                await socket.send_str(piece)
-
-    # --- what may go wrong with it
-
-    def _watch(self) -> None:
-        gap = self._loop.time() - self._media_at
-        if gap >= SILENT_SECONDS:
-            self._on_refused("silent")
-            log.warning("twilio_stream_silent", call=self.id, seconds=round(gap, 1))
-            self._fail(SoundLost("line_silent"))
-            return
-        if gap >= QUIET_SECONDS and not self._is_quiet:
-            self._is_quiet = True
-            log.warning("twilio_stream_quiet", call=self.id, seconds=round(gap, 1))
-            self._spawn(self._look_up())
-        self._wait(_WATCH_SECONDS, self._watch)
-
-    def _no_start(self) -> None:
-        self._refuse("no_start", f"There was no `start` within {START_SECONDS:g} s.")
-
-    def _no_stream(self) -> None:
-        if not self._stream.sid and self._socket is None and self.call_sid:
-            # The caller may have hung up while it rang: nobody tells us then.
-            self._spawn(self._look_up())
-
-    async def _look_up(self) -> str | None:
-        """Ask Twilio what has become of the call; None where it does not say."""
-        try:
-            info = await self._rest.find(self.call_sid)
-        except TwilioError as error:
-            log.warning("twilio_look_up_failed", call=self.id, code=error.code)
-            return None
-        status = "completed" if info is None else info.status
-        if status in TERMINAL:
-            self.reported(status)
-        return status
-
-    async def _find_out(self, *, closed: bool) -> None:
-        """Find out why the stream has ended without a word.
-
-        Args:
-            closed: Twilio has closed it: mostly for the caller has hung up, and neither the call's
-                state nor the callback about it is there yet. If the call goes on, Twilio asks what
-                comes after the stream.
-        """
-        for pause in _CLOSED_LOOKS if closed else (0.0,):
-            await asyncio.sleep(pause)
-            if self._over or await self._look_up() in TERMINAL:
-                return
-        self._fail(SoundLost("line_lost"))
-
-    # --- the way out
-
     async def _give_back(self, outcome: Outcome, *, healthy: bool) -> None:
+        leg, target = self._caller, self._target
         if not self.placed and not self._document.done():
             ending = self._ending.result()
             self._document.set_result(twiml.refusal(ending, self._options.elsewhere))
             return
-        if self._socket is not None:
-            await self._hang_up_stream(outcome, healthy=healthy)
-        else:
-            self._book.withdraw(self)
+        if self._dropping:
+            await asyncio.wait(self._dropping, timeout=_REST_SECONDS)
+        if self._handed_over and outcome.status is not Status.COMPLETED:
+            # The two speak, and need nobody else: their conference ends when one of them leaves.
+            for each in (leg, target):
+                if each is not None and each.media is not None:
+                    await each.media.close("transferred")
+            return
+        if target is not None:
+            await self._end_leg(target)
+        if self._moving is not None:
+            await asyncio.wait({self._moving}, timeout=_REST_SECONDS)
+        had_sound = leg.has_sound
+        if leg.media is not None:
+            if healthy and had_sound:
+                await leg.media.all_is_heard()
+            await leg.media.close(f"{outcome.status}: {outcome.reason}")
+        self._book.withdraw(leg.token)
         if self._creating is not None:
             # It may have come about in this very moment.
             await asyncio.wait({self._creating}, timeout=_REST_SECONDS)
-        if self._progress.over or self._stream.over or not self.call_sid:
+        stopped = leg.media is not None and leg.media.stopped and not leg.media.moved
+        if leg.progress.over or stopped or not leg.call_sid:
             return
-        if self._socket is not None and await self._was_asked_after():
+        if leg.media is not None and not leg.in_room and await self._was_asked_after(leg):
             return
         try:
             async with asyncio.timeout(_REST_SECONDS):
-                await self._rest.update(self.call_sid, self._next_fields())
+                await self._rest.update(leg.call_sid, self._next_fields())
         except (TwilioError, TimeoutError) as error:
             log.error("twilio_call_not_given_back", call=self.id, error=str(error))
 
-    def _next_fields(self) -> Mapping[str, str]:
+    def _next_fields(self) -> Fields:
         ending = self._ending.result()
         if self.placed and ending.outcome.status is not Status.TRANSFER:
             return {"Status": "completed"}
         return {"Twiml": self._after(ending)}
 
-    async def _was_asked_after(self) -> bool:
+    async def _was_asked_after(self, leg: Leg) -> bool:
         """Return whether Twilio has asked what comes after the stream."""
         try:
             async with asyncio.timeout(_AFTER_SECONDS):
-                await self._asked_after.wait()
+                await leg.asked_after.wait()
         except TimeoutError:
             return False
         return True
-
-    async def _hang_up_stream(self, outcome: Outcome, *, healthy: bool) -> None:
-        socket, reading, sending = self._socket, self._reading, self._sending
-        assert socket is not None and reading is not None and sending is not None
-        if healthy and self._stream.sid:
-            await self._last_words_are_heard()
-        self._unsent.put_nowait(None)
-        await asyncio.wait({sending}, timeout=_CLOSE_SECONDS / 2)
-        refused = self._over and self._ended is None
-        code = WSCloseCode.POLICY_VIOLATION if refused else WSCloseCode.OK
-        words = f"{outcome.status}: {outcome.reason}".encode()[:120]
-        with contextlib.suppress(ConnectionError, TimeoutError):
-            async with asyncio.timeout(_CLOSE_SECONDS):
-                await socket.close(code=code, message=words)
-        if not reading.is_set():
-            self._abort()
-        await reading.wait()
-
-    async def _last_words_are_heard(self) -> None:
-        out = self._play_out
-        if out.unmarked:
-            self._unsent.put_nowait(protocol.mark(self._stream.sid, out.mark()))
-        if not out.pending:
-            return
-        self._heard_all = asyncio.Event()
-        seconds = out.unheard_ms(self._loop.time()) / 1000 + _LATE_MARK_SECONDS
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._heard_all.wait()
 
     # --- what is told
 
@@ -779,19 +882,11 @@ class TwilioLine:
         if not self._over:
             self._over, self._ended = True, ended
             self._told(ended)
-        if self._heard_all is not None:
-            self._heard_all.set()
 
     def _fail(self, event: LineFailed | SoundLost) -> None:
-        if not self._over:
+        if not self._over and not self._closed:
             self._told(event)
             self._over = True
-
-    def _refuse(self, reason: str, sentence: str) -> None:
-        if not self._over:
-            log.warning("twilio_refused", call=self.id, reason=reason, problem=sentence)
-            self._on_refused(reason)
-            self._fail(LineFailed(f"twilio_{reason}"))
 
     def _wait(self, seconds: float, then: Callable[[], None] | None) -> None:
         if self._timer is not None:
@@ -811,10 +906,3 @@ def after_query(ending: Ending) -> str:
     It says by itself how the agent's part ended, so that it is known for as long as the two speak.
     """
     return f"{AFTER_PATH}?{urlencode(sorted(twiml.told(ending).items()))}"
-
-
-def _unreadable(error: object) -> BadInput:
-    """Return what is wrong with what aiohttp could not read; it has closed the socket."""
-    if isinstance(error, WebSocketError) and error.code == WSCloseCode.MESSAGE_TOO_BIG:
-        return BadInput("oversized", f"A message had over {MAX_MESSAGE_BYTES} bytes.")
-    return BadInput("malformed", "What came is no WebSocket message (RFC 6455).")

@@ -55,7 +55,7 @@ class Ending:
     variables: Mapping[str, str] | None = None
 
 
-def stream(url: str, *, after: str, status: str, session_id: str) -> str:
+def stream(url: str, *, after: str, status: str, session_id: str, keys: str = "") -> str:
     """Give the call to a Media Stream.
 
     Args:
@@ -63,13 +63,37 @@ def stream(url: str, *, after: str, status: str, session_id: str) -> str:
         after: Where it asks what comes after it.
         status: Where it tells of failures.
         session_id: Shown in Twilio's log.
+        keys: Pressed towards the far end before.
     """
     response = Element("Response")
+    if keys:
+        SubElement(response, "Play", digits=keys)
     connect = SubElement(response, "Connect", action=after, method="POST")
     given = SubElement(
         connect, "Stream", url=url, statusCallback=status, statusCallbackMethod="POST"
     )
     SubElement(given, "Parameter", name="session_id", value=session_id)
+    return _text(response)
+
+
+def room(name: str, *, begins: bool) -> str:
+    """Put the call into a conference, where it hears Twilio's music until somebody `begins` it.
+
+    Args:
+        name: Which one.
+        begins: It begins with this call.
+    """
+    response = Element("Response")
+    dial = SubElement(response, "Dial")
+    conference = SubElement(
+        dial,
+        "Conference",
+        beep="false",
+        startConferenceOnEnter="true" if begins else "false",
+        endConferenceOnExit="true",
+    )
+    conference.text = name
+    SubElement(response, "Hangup")
     return _text(response)
 
 

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from xml.etree import ElementTree
 
@@ -34,7 +34,7 @@ class FakeRest:
         made: The fields of each call that was placed.
         updated: What was changed, by call.
         status: What is said of a call that is looked up.
-        failure: What creating a call fails with.
+        failure, update_failure: What creating a call, and changing one, fails with.
         listed: What a list of calls names.
     """
 
@@ -46,6 +46,8 @@ class FakeRest:
         self.failure: TwilioError | None = None
         self.listed: list[str] = []
         self.looks = 0
+        self.update_failure: TwilioError | None = None
+        self.on_update: Callable[[str, Fields], None] = lambda call_sid, fields: None
 
     async def check(self) -> None:
         """It answers."""
@@ -67,7 +69,10 @@ class FakeRest:
         return self.listed
 
     async def update(self, call_sid: str, fields: Fields) -> bool:
+        if self.update_failure is not None:
+            raise self.update_failure
         self.updated.append((call_sid, fields))
+        self.on_update(call_sid, fields)
         return True
 
 
@@ -152,14 +157,24 @@ class FakeStream:
 
 
 class FakeTwilio:
-    """Twilio around a gateway: it follows the documents that we give it."""
+    """Twilio around a gateway: it follows the documents that we give it.
+
+    Attributes:
+        streams: The last stream of each call.
+        documents: What webhooks were answered.
+        comes: Streams are opened.
+        asks: It asks what comes after a stream.
+    """
 
     def __init__(self, gateway: TwilioGateway, rest: FakeRest) -> None:
         self.gateway, self.rest = gateway, rest
         self.streams: dict[str, FakeStream] = {}
+        self.comes = self.asks = True
         self.documents: list[str] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._over: set[str] = set()
+        self._replaced: set[FakeStream] = set()
+        rest.on_update = self._updated
 
     async def close(self) -> None:
         """End what still runs."""
@@ -196,9 +211,13 @@ class FakeTwilio:
         self.tells(line.call_sid, "in-progress")
         self._spawn(self._follow(line.call_sid, self.rest.made[-1]["Twiml"]))
 
-    def tells(self, call_sid: str, status: str, **more: str) -> None:
+    def follows(self, call_sid: str, document: str) -> None:
+        """A call that was placed is answered."""
+        self._spawn(self._follow(call_sid, document))
+
+    def tells(self, call_sid: str, status: str, query: str = "") -> None:
         """Send a status callback."""
-        self.gateway.is_told(self.form(call_sid, status, Direction="outbound-api", **more), "")
+        self.gateway.is_told(self.form(call_sid, status, Direction="outbound-api"), query)
 
     def hangs_up(self, call_sid: str) -> None:
         """The caller hangs up."""
@@ -210,19 +229,32 @@ class FakeTwilio:
             stream.says("stop", stop={"callSid": call_sid})
             stream.socket.drops(1000)
 
+    def _updated(self, call_sid: str, fields: Fields) -> None:
+        """Another document takes the place of the stream."""
+        stream = self.streams.get(call_sid)
+        if stream is not None and stream.socket.close_code is None:
+            stream.says("stop", stop={"callSid": call_sid})
+            stream.socket.drops(1000)
+            self._replaced.add(stream)
+        if "Twiml" in fields:
+            self._spawn(self._follow(call_sid, str(fields["Twiml"])))
+
     async def _follow(self, call_sid: str, document: str) -> None:
         given = parse(document).find("./Connect/Stream")
-        if given is None or call_sid in self._over:
+        if given is None or call_sid in self._over or not self.comes:
             return
         parameters = {each.attrib["name"]: each.attrib["value"] for each in given}
         token = given.attrib["url"].rpartition("/")[2]
         line = self.gateway.claim(token)
         if line is None:
             return
-        stream = self.streams[call_sid] = FakeStream(call_sid, **parameters)
+        stream = FakeStream(call_sid, **parameters)
+        if (before := self.streams.get(call_sid)) is not None:
+            stream.heard = before.heard
+        self.streams[call_sid] = stream
         stream.begins()
-        await line.serve(stream.socket, stream.socket.abort)
-        if call_sid not in self._over:
+        await line.serve(token, stream.socket, stream.socket.abort)
+        if self.asks and call_sid not in self._over and stream not in self._replaced:
             form = self.form(call_sid, "in-progress")
             self.documents.append(await self.gateway.comes_after(form, ""))
 

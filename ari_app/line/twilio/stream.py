@@ -1,0 +1,325 @@
+"""One Media Stream of a call: its socket, its pace, and how far the caller has heard."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Final, Protocol
+
+import structlog
+from aiohttp import WebSocketError, WSCloseCode, WSMessage, WSMsgType
+
+from ari_app.audio.g711 import pcm_to_ulaw, ulaw_to_pcm
+from ari_app.line.interface import LineSound
+from ari_app.line.twilio import protocol
+from ari_app.line.twilio.protocol import (
+    FRAME_MS,
+    LEAD_MS,
+    MAX_MESSAGE_BYTES,
+    RATE_HZ,
+    BadInput,
+    Digit,
+    Marked,
+    Media,
+    PlayOut,
+    Started,
+    Stopped,
+    Stream,
+)
+
+log = structlog.get_logger(__name__)
+
+START_SECONDS: Final = 2.0
+QUIET_SECONDS: Final = 5.0
+"""Twilio sends silence, too: without any of it so long, something is wrong."""
+SILENT_SECONDS: Final = 10.0
+_WATCH_SECONDS: Final = 0.5
+_BATCH_MS: Final = 2 * FRAME_MS
+"""Sent at once; many tiny messages stutter."""
+_DUE_MS: Final = 2.0 * FRAME_MS
+"""A frame that is no whole one must be taken now, or there may be a gap before it."""
+_MOST_UNSENT: Final = 6
+_FASTEST: Final = 10.0
+_BURST_SECONDS: Final = 30.0
+_TEXT_SECONDS: Final = 0.02
+_LATE_MARK_SECONDS: Final = 2.0
+_CLOSE_SECONDS: Final = 1.0
+
+
+class Socket(Protocol):
+    """A WebSocket that is open, as aiohttp's `WebSocketResponse` is one."""
+
+    @property
+    def close_code(self) -> int | None: ...
+
+    def __aiter__(self) -> AsyncIterator[WSMessage]: ...
+
+    async def send_str(self, data: str) -> None: ...
+
+    async def close(self, *, code: int, message: bytes) -> object: ...
+
+
+class Owner(Protocol):
+    """Whose stream it is."""
+
+    id: str
+
+    def stream_started(self, stream: MediaStream, started: Started) -> None:
+        """Take that it has begun; may raise `BadInput`: it is another's."""
+        ...
+
+    def stream_heard(self, stream: MediaStream, pcm: bytes) -> None: ...
+
+    def stream_key(self, stream: MediaStream, digit: str) -> None: ...
+
+    def stream_stopped(self, stream: MediaStream) -> None: ...
+
+    def stream_quiet(self, stream: MediaStream) -> None:
+        """Take that nothing has come for some seconds."""
+        ...
+
+    def stream_refused(self, stream: MediaStream, reason: str) -> None:
+        """Take that it has sent what cannot be used, or nothing."""
+        ...
+
+    def stream_gone(self, stream: MediaStream) -> None:
+        """Take that it has closed without a word."""
+        ...
+
+
+class MediaStream:
+    """A stream that has come. Tells its owner what comes, until it is `left`.
+
+    Args:
+        owner: Who is told.
+        socket: What has come.
+        abort: Ends it at once, also where its far end does not read.
+
+    Attributes:
+        frames_not_read: How many frames were left out because Twilio did not read.
+        moved: The call is being moved away from it: its end means nothing.
+    """
+
+    def __init__(self, owner: Owner, socket: Socket, abort: Callable[[], None]) -> None:
+        self.frames_not_read = 0
+        self.moved = False
+        self._owner, self._socket, self._abort = owner, socket, abort
+        self._loop = asyncio.get_running_loop()
+        self._stream = Stream()
+        self._play_out = PlayOut()
+        self._unsent: asyncio.Queue[str | None] = asyncio.Queue()
+        self._came_at = self._media_at = self._loop.time()
+        self._seconds_came = 0.0
+        self._is_quiet = self._over = self._left = False
+        self._heard_all = asyncio.Event()
+        self._closed = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._sending: asyncio.Task[None] | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether it has said whose it is, and goes on."""
+        return bool(self._stream.sid) and not self._over
+
+    @property
+    def stopped(self) -> bool:
+        """Whether Twilio has said that it is over."""
+        return self._stream.over
+
+    @property
+    def broke(self) -> bool:
+        """Whether it has ended otherwise than by being closed."""
+        return self._socket.close_code != WSCloseCode.OK
+
+    async def serve(self) -> None:
+        """Take what comes; returns when it is closed."""
+        self._sending = self._loop.create_task(self._send(), name=f"call {self._owner.id} sends")
+        self._wait(START_SECONDS, self._no_start)
+        try:
+            async for message in self._socket:
+                self._received(message)
+        finally:
+            self._closed.set()
+            self._heard_all.set()
+            self._sending.cancel()
+            self._wait(0, None)
+            over, self._over = self._over, True
+            if not over and not self._left:
+                self._owner.stream_gone(self)
+
+    # --- the caller
+
+    def _received(self, message: WSMessage) -> None:
+        if self._over:
+            return
+        try:
+            if message.type is WSMsgType.TEXT:
+                if (said := self._stream.read(message.data)) is not None:
+                    self._said(said)
+            elif message.type is WSMsgType.BINARY:
+                raise BadInput("malformed", "A binary message came.")
+            elif message.type is WSMsgType.ERROR:
+                raise _unreadable(message.data)
+        except BadInput as error:
+            self._refuse(error.reason, str(error))
+
+    def _said(self, said: protocol.Said) -> None:
+        now, owner = self._loop.time(), self._owner
+        match said:
+            case Media(ulaw):
+                self._came(len(ulaw) / RATE_HZ, now)
+                self._media_at, self._is_quiet = now, False
+                if not self._left:
+                    owner.stream_heard(self, ulaw_to_pcm(ulaw))
+                return
+            case Marked(name):
+                self._play_out.marked(name, now)
+                if not self._play_out.pending:
+                    self._heard_all.set()
+            case Digit(digit):
+                if not self._left:
+                    owner.stream_key(self, digit)
+            case Started():
+                owner.stream_started(self, said)
+                self._media_at = now
+                self._wait(_WATCH_SECONDS, self._watch)
+            case Stopped():
+                self._over = True
+                self._heard_all.set()
+                if not self._left:
+                    owner.stream_stopped(self)
+        self._came(_TEXT_SECONDS, now)
+
+    def _came(self, seconds: float, now: float) -> None:
+        self._seconds_came += seconds
+        if self._seconds_came > _BURST_SECONDS + _FASTEST * (now - self._came_at):
+            raise BadInput("too_fast", f"Over {_FASTEST:g} times as much came as time has passed.")
+
+    def _watch(self) -> None:
+        gap = self._loop.time() - self._media_at
+        if gap >= SILENT_SECONDS:
+            self._refuse("silent", f"Nothing came for {SILENT_SECONDS:g} s, not even silence.")
+            return
+        if gap >= QUIET_SECONDS and not self._is_quiet:
+            self._is_quiet = True
+            log.warning("twilio_stream_quiet", call=self._owner.id, seconds=round(gap, 1))
+            self._owner.stream_quiet(self)
+        self._wait(_WATCH_SECONDS, self._watch)
+
+    def _no_start(self) -> None:
+        self._refuse("no_start", f"There was no `start` within {START_SECONDS:g} s.")
+
+    def _refuse(self, reason: str, sentence: str) -> None:
+        if self._over:
+            return
+        self._over = True
+        self._wait(0, None)
+        log.warning("twilio_refused", call=self._owner.id, reason=reason, problem=sentence)
+        if not self._left:
+            self._owner.stream_refused(self, reason)
+
+    # --- the agent
+
+    def give(self, sound: LineSound, frames: int) -> None:
+        """Send what there is room for.
+
+        Args:
+            sound: Gives it.
+            frames: How much time has passed.
+        """
+        if self._unsent.qsize() >= _MOST_UNSENT:
+            for _ in range(frames):
+                if sound.next_frame() is not None:
+                    self.frames_not_read += 1
+            return
+        now, out = self._loop.time(), self._play_out
+        ahead_ms = out.ahead_ms(now)
+        if ahead_ms > LEAD_MS - _BATCH_MS:
+            return
+        pieces: list[bytes] = []
+        silent = False
+        while ahead_ms <= LEAD_MS - FRAME_MS and (sound.frames_ready or ahead_ms <= _DUE_MS):
+            if (frame := sound.next_frame()) is None:
+                silent = True
+                break
+            pieces.append(frame)
+            ahead_ms += FRAME_MS
+        if pieces:
+            ulaw = pcm_to_ulaw(b"".join(pieces))
+            out.sent(len(ulaw), now)
+            self._unsent.put_nowait(protocol.media(self._stream.sid, ulaw))
+        if out.mark_due or (silent and out.unmarked):
+            self._unsent.put_nowait(protocol.mark(self._stream.sid, out.mark()))
+
+    def take_back(self) -> float:
+        """Have thrown away what is not heard yet; how much, in ms."""
+        if self._over or not (self._play_out.pending or self._play_out.unmarked):
+            return 0.0
+        while not self._unsent.empty():
+            self._unsent.get_nowait()
+        lost_ms = self._play_out.clear(self._loop.time())
+        self._unsent.put_nowait(protocol.clear(self._stream.sid))
+        return lost_ms
+
+    async def _send(self) -> None:
+        with contextlib.suppress(ConnectionError):
+            while (piece := await self._unsent.get()) is not None:
+                await self._socket.send_str(piece)
+
+    # --- the way out
+
+    async def all_is_heard(self) -> None:
+        """Wait until the caller has heard all that was sent, as a mark says; not for ever."""
+        out = self._play_out
+        if not self.begun:
+            return
+        if out.unmarked:
+            self._unsent.put_nowait(protocol.mark(self._stream.sid, out.mark()))
+        if not out.pending:
+            return
+        self._heard_all.clear()
+        seconds = out.unheard_ms(self._loop.time()) / 1000 + _LATE_MARK_SECONDS
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._heard_all.wait()
+
+    def abort(self) -> None:
+        """End it at once: nobody needs it."""
+        self._abort()
+
+    def leave(self) -> None:
+        """Tell the owner nothing more."""
+        self._left = True
+
+    async def close(self, words: str) -> None:
+        """Close it.
+
+        Args:
+            words: Why, for whoever looks.
+        """
+        self._left = True
+        refused = self._over and not self._stream.over
+        self._wait(0, None)
+        self._unsent.put_nowait(None)
+        if self._sending is not None:
+            await asyncio.wait({self._sending}, timeout=_CLOSE_SECONDS / 2)
+        code = WSCloseCode.POLICY_VIOLATION if refused else WSCloseCode.OK
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self._socket.close(code=code, message=words.encode()[:120])
+        if not self._closed.is_set():
+            self._abort()
+        await self._closed.wait()
+
+    def _wait(self, seconds: float, then: Callable[[], None] | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if then is None else self._loop.call_later(seconds, then)
+
+
+def _unreadable(error: object) -> BadInput:
+    """Return what is wrong with what aiohttp could not read; it has closed the socket."""
+    if isinstance(error, WebSocketError) and error.code == WSCloseCode.MESSAGE_TOO_BIG:
+        return BadInput("oversized", f"A message had over {MAX_MESSAGE_BYTES} bytes.")
+    return BadInput("malformed", "What came is no WebSocket message (RFC 6455).")

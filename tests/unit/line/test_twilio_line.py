@@ -1,0 +1,468 @@
+"""What a line of Twilio's does when Twilio does not do as it should; in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from ari_app.audio.formats import DEFAULT_AGENT_FORMATS
+from ari_app.errors import LineError
+from ari_app.line.interface import (
+    Ability,
+    Answered,
+    Arrival,
+    CallEnd,
+    Connected,
+    Ended,
+    LineEvent,
+    LineFailed,
+    Opened,
+    Outcome,
+    Placing,
+    Result,
+    Screened,
+    SoundLost,
+    Status,
+    TargetConnected,
+    TargetLost,
+)
+from ari_app.line.twilio.gateway import TwilioGateway
+from ari_app.line.twilio.line import TwilioLine, TwilioOptions
+from ari_app.line.twilio.protocol import BadInput
+from ari_app.line.twilio.rest import TwilioError
+from ari_app.line.twilio.signature import Signatures
+from ari_app.line.twilio.twiml import Elsewhere
+from linekit.clock import FrameClock
+from tests.unit.line.fake_twilio import ACCOUNT, PUBLIC_URL, FakeRest, FakeStream, FakeTwilio, parse
+from tests.waiting import until
+
+CALL, TARGET = "CA1", "+15550100004"
+DONE = Outcome(Status.COMPLETED, "agent_ended")
+FAILED = Outcome(Status.FAILED, "agent_lost")
+END = CallEnd("session-1", "conv_1")
+FRAME = b"\x10\x27" * 160
+
+
+class Sound:
+    """A call's sound, which says so many frames."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.pulled = 0
+        self.heard_bytes = 0
+
+    def heard(self, pcm: bytes) -> None:
+        self.heard_bytes += len(pcm)
+
+    @property
+    def frames_ready(self) -> int:
+        return self.frames
+
+    def next_frame(self) -> bytes | None:
+        if not self.frames:
+            return None
+        self.frames -= 1
+        self.pulled += 1
+        return FRAME
+
+    def tick(self) -> None:
+        """Nothing counts it here."""
+
+
+class Scene:
+    """A gateway, a Twilio around it, and the line of one call."""
+
+    def __init__(self) -> None:
+        self.rest = FakeRest()
+        self.clock = FrameClock()
+        self.refused: list[str] = []
+        options = TwilioOptions(
+            PUBLIC_URL, ACCOUNT, "+15550100002", Elsewhere("https://ivr.example/next")
+        )
+        self.gateway = TwilioGateway(
+            options, self.rest, Signatures(PUBLIC_URL, ["t"]), self.clock, self.refused.append
+        )
+        self.twilio = FakeTwilio(self.gateway, self.rest)
+        self.told: list[LineEvent] = []
+        self.sound = Sound()
+        self.arrivals: asyncio.Queue[Arrival] = asyncio.Queue()
+        self.beating = True
+
+    async def beats(self) -> None:
+        while True:
+            await asyncio.sleep(0.02)
+            if self.beating:
+                for stream in tuple(self.twilio.streams.values()):
+                    stream.beat()
+
+    @property
+    def stream(self) -> FakeStream:
+        return self.twilio.streams[CALL]
+
+    async def arrives(self) -> TwilioLine:
+        self.twilio.calls(CALL)
+        line = (await self.arrivals.get()).line
+        assert isinstance(line, TwilioLine)
+        return self.takes(line)
+
+    def takes(self, line: TwilioLine) -> TwilioLine:
+        line.name("session-1")
+        line.listen(self.told.append)
+        return line
+
+    async def talks(self) -> TwilioLine:
+        line = await self.arrives()
+        await line.prepare(DEFAULT_AGENT_FORMATS)
+        line.open(self.sound, 5)
+        line.connect()
+        await self.until(Connected)
+        return line
+
+    async def until(self, kind: type[Any]) -> None:
+        await until(lambda: bool(self.told) and isinstance(self.told[-1], kind))
+
+    def last(self) -> LineEvent:
+        """What was told last."""
+        return self.told[-1]
+
+    def documents(self, verb: str) -> int:
+        """How many documents began so, of those by REST."""
+        texts = [str(fields.get("Twiml", "")) for _, fields in self.rest.updated]
+        return sum(text != "" and parse(text)[0].tag == verb for text in texts)
+
+
+@pytest.fixture
+async def scene() -> AsyncIterator[Scene]:
+    scene = Scene()
+    scene.clock.start()
+    tasks = [
+        asyncio.create_task(scene.gateway.run(scene.arrivals.put_nowait)),
+        asyncio.create_task(scene.beats()),
+    ]
+    await asyncio.sleep(0)
+    yield scene
+    await scene.twilio.close()
+    for task in tasks:
+        task.cancel()
+    await scene.gateway.close()
+    scene.clock.stop()
+    assert scene.gateway.expected == 0
+
+
+# --- the webhook
+
+
+async def test_a_call_that_takes_too_long_to_be_decided_is_answered(scene: Scene) -> None:
+    line = await scene.arrives()
+    await asyncio.sleep(13)
+    assert line.answered, "Twilio would have given up"
+    line.open(scene.sound, 5)
+    line.connect()
+    await scene.until(Connected)
+    await line.close(DONE, END)
+
+
+async def test_who_is_refused_is_not_answered(scene: Scene) -> None:
+    line = await scene.arrives()
+    await line.close(Outcome(Status.REJECTED, "at_capacity"), END)
+    await until(lambda: bool(scene.twilio.documents))
+    assert parse(scene.twilio.documents[0])[0].tag == "Redirect"
+    assert scene.rest.updated == []
+
+
+async def test_who_hangs_up_while_it_rings_is_noticed_when_no_stream_comes(scene: Scene) -> None:
+    line = await scene.arrives()
+    scene.rest.status = "completed"
+    scene.twilio.comes = False
+    line.open(scene.sound, 5)
+    line.connect()
+    await asyncio.sleep(3)
+    assert scene.last() == Ended("caller_hung_up")
+    await line.close(DONE, END)
+
+
+# --- the stream
+
+
+async def test_a_frame_is_not_taken_early_where_the_queue_would_run_dry(scene: Scene) -> None:
+    line = await scene.talks()
+    scene.sound.frames = 100
+    await asyncio.sleep(0.2)
+    assert scene.sound.pulled - len(scene.stream.heard) <= 9
+    scene.sound.frames = 0
+    await asyncio.sleep(1)
+    heard = len(b"".join(scene.stream.heard)) // 320
+    assert heard == scene.sound.pulled
+    await line.close(DONE, END)
+
+
+async def test_last_words_are_waited_for_but_not_for_ever(scene: Scene) -> None:
+    line = await scene.talks()
+    loop = asyncio.get_running_loop()
+    scene.sound.frames = 8
+    await asyncio.sleep(0.05)
+    scene.beating = False
+    began = loop.time()
+    await line.close(DONE, END)
+    assert 2.0 < loop.time() - began < 6.5
+
+
+async def test_silence_is_looked_into_and_given_up(scene: Scene) -> None:
+    line = await scene.talks()
+    scene.stream.stops = True
+    await asyncio.sleep(6)
+    assert scene.rest.looks == 1
+    assert scene.last() == Connected()
+    await asyncio.sleep(5)
+    assert scene.last() == SoundLost("line_silent")
+    assert scene.refused == ["silent"]
+    await line.close(FAILED, END)
+
+
+async def test_a_silent_stream_of_a_call_that_has_ended_is_a_hang_up(scene: Scene) -> None:
+    line = await scene.talks()
+    scene.stream.stops = True
+    scene.rest.status = "completed"
+    await asyncio.sleep(6)
+    assert scene.last() == Ended("caller_hung_up")
+    await line.close(DONE, END)
+    assert scene.rest.updated == []
+
+
+async def test_where_twilio_does_not_ask_it_is_told(scene: Scene) -> None:
+    line = await scene.talks()
+    scene.twilio.asks = False
+    scene.stream.socket.drops(1006)
+    await asyncio.sleep(2)
+    assert scene.last() == SoundLost("line_lost")
+    await line.close(FAILED, END)
+    (call_sid, fields), *_ = scene.rest.updated
+    assert call_sid == CALL
+    assert "AGENT_REASON=agent_lost" in str(fields["Twiml"])
+
+
+# --- music, keys, transfers
+
+
+async def test_what_was_wished_last_counts(scene: Scene) -> None:
+    line = await scene.talks()
+    line.music()
+    line.connect()
+    line.music()
+    line.connect()
+    await asyncio.sleep(1)
+    assert scene.last() == Connected()
+    assert scene.documents("Connect") == scene.documents("Dial")
+    scene.sound.frames = 5
+    await asyncio.sleep(1)
+    assert scene.sound.pulled == 5
+    await line.close(DONE, END)
+
+
+async def test_music_that_cannot_be_is_silence(scene: Scene) -> None:
+    line = await scene.talks()
+    scene.rest.update_failure = TwilioError("no", code="twilio_failed")
+    line.music()
+    await asyncio.sleep(0.1)
+    line.connect()
+    await asyncio.sleep(0.1)
+    assert scene.last() == Connected()
+    await line.close(DONE, END)
+
+
+async def test_who_cannot_be_brought_back_has_failed(scene: Scene) -> None:
+    line = await scene.talks()
+    line.music()
+    await asyncio.sleep(0.1)
+    scene.rest.update_failure = TwilioError("no", code="twilio_failed")
+    line.connect()
+    await asyncio.sleep(0.1)
+    assert scene.last() == LineFailed("twilio_not_moved")
+    scene.rest.update_failure = None
+    await line.close(FAILED, END)
+    assert "Redirect" in str(scene.rest.updated[-1][1])
+
+
+async def test_who_hangs_up_in_the_waiting_room_is_noticed(scene: Scene) -> None:
+    line = await scene.talks()
+    line.music()
+    await asyncio.sleep(0.1)
+    scene.rest.status = "completed"
+    await asyncio.sleep(4)
+    assert scene.last() == Ended("caller_hung_up")
+    await line.close(DONE, END)
+
+
+async def test_keys_are_pressed_and_the_call_comes_back(scene: Scene) -> None:
+    line = await scene.talks()
+    assert Ability.SEND_KEYS in line.abilities
+    await line.send_keys("12#")
+    await asyncio.sleep(0.5)
+    document = parse(str(scene.rest.updated[0][1]["Twiml"]))
+    assert (document[0].tag, document[0].attrib) == ("Play", {"digits": "12#"})
+    scene.sound.frames = 5
+    await asyncio.sleep(0.5)
+    assert scene.sound.pulled == 5
+    for keys in ("A", "", "w", "1" * 33):
+        with pytest.raises(LineError):
+            await line.send_keys(keys)
+    await line.close(DONE, END)
+
+
+async def test_a_target_hears_the_agent_and_then_the_caller(scene: Scene) -> None:
+    line = await scene.talks()
+    line.music()
+    line.consult(TARGET, 20)
+    await until(lambda: bool(scene.rest.made))
+    made = scene.rest.made[0]
+    assert (made["To"], made["From"], made["Timeout"]) == (TARGET, "+15550100002", "20")
+    scene.twilio.follows("CAout1", str(made["Twiml"]))
+    await scene.until(TargetConnected)
+    scene.sound.frames = 5
+    await asyncio.sleep(0.5)
+    assert len(scene.twilio.streams["CAout1"].heard) == 5
+    line.hand_over()
+    await asyncio.sleep(0.5)
+    rooms = [parse(str(fields["Twiml"]))[0][0] for _, fields in scene.rest.updated]
+    assert [room.text for room in rooms] == ["ari-app-session-1"] * 2
+    assert [room.attrib["startConferenceOnEnter"] for room in rooms] == ["false", "true"]
+    assert isinstance(scene.last(), TargetConnected), "their streams stop, and that is no end"
+    scene.twilio.tells("CAout1", "completed")
+    assert scene.last() == TargetLost("hung_up")
+    await line.close(Outcome(Status.COMPLETED, "transferred"), END)
+
+
+async def test_two_who_speak_are_left_alone_when_the_service_stops(scene: Scene) -> None:
+    line = await scene.talks()
+    line.music()
+    line.consult(TARGET, 20)
+    await until(lambda: bool(scene.rest.made))
+    scene.twilio.follows("CAout1", str(scene.rest.made[0]["Twiml"]))
+    await scene.until(TargetConnected)
+    line.hand_over()
+    await asyncio.sleep(0.5)
+    before = len(scene.rest.updated)
+    await line.close(Outcome(Status.FAILED, "shutting_down"), END)
+    assert len(scene.rest.updated) == before
+
+
+@pytest.mark.parametrize(("status", "result"), [("busy", "busy"), ("no-answer", "no_answer")])
+async def test_a_target_that_is_not_reached(scene: Scene, status: str, result: str) -> None:
+    line = await scene.talks()
+    line.music()
+    line.consult(TARGET, 20)
+    await until(lambda: "CAout1" in line.calls)
+    scene.twilio.tells("CAout1", status)
+    assert scene.last() == TargetLost(result)
+    line.drop_target()
+    line.connect()
+    await scene.until(Connected)
+    scene.twilio.tells("CAout1", "completed", "call=session-1&leg=target")
+    await asyncio.sleep(0)
+    assert scene.last() == Connected(), "it is nobody's any more"
+    await line.close(DONE, END)
+
+
+async def test_a_target_that_is_given_up_is_called_no_longer(scene: Scene) -> None:
+    line = await scene.talks()
+    line.music()
+    line.consult(TARGET, 20)
+    await until(lambda: "CAout1" in line.calls)
+    line.drop_target()
+    await asyncio.sleep(0.1)
+    assert ("CAout1", {"Status": "completed"}) in scene.rest.updated
+    await line.close(DONE, END)
+
+
+# --- placing
+
+
+def placed(scene: Scene, **how: Any) -> TwilioLine:
+    return scene.takes(scene.gateway.place("session-1", "+15550100005", Placing(**how)))
+
+
+async def test_a_lost_answer_that_nobody_finds_is_a_failure(scene: Scene) -> None:
+    scene.rest.failure = TwilioError("late", code="twilio_timeout", may_be_done=True)
+    line = placed(scene)
+    line.dial()
+    await asyncio.sleep(5)
+    assert scene.told == [Ended("failed", Result.FAILED)]
+    assert len(scene.rest.made) == 1
+    await line.close(FAILED, END)
+    scene.twilio.tells("CAlate", "ringing", "call=session-1")
+    await asyncio.sleep(0.1)
+    assert scene.rest.updated == [("CAlate", {"Status": "completed"})], "it rings after all"
+
+
+@pytest.mark.parametrize("by", ["list", "callback"])
+async def test_a_lost_answer_is_made_good_by_what_is_heard(scene: Scene, by: str) -> None:
+    scene.rest.failure = TwilioError("late", code="twilio_timeout", may_be_done=True)
+    scene.rest.listed = ["CAfound"] if by == "list" else []
+    line = placed(scene)
+    line.dial()
+    await asyncio.sleep(0.5)
+    if by == "callback":
+        scene.twilio.tells("CAfound", "ringing", "call=session-1")
+    await asyncio.sleep(4)
+    assert line.call_sid == "CAfound"
+    assert not any(isinstance(event, Ended) for event in scene.told)
+    await line.close(FAILED, END)
+    assert scene.rest.updated[-1] == ("CAfound", {"Status": "completed"})
+
+
+async def test_it_is_ended_while_it_is_being_placed(scene: Scene) -> None:
+    line = placed(scene)
+    line.dial()
+    await line.close(FAILED, END)
+    assert scene.rest.updated == [("CAout1", {"Status": "completed"})]
+
+
+async def test_no_verdict_is_not_sure(scene: Scene) -> None:
+    line = placed(scene, screened=True)
+    line.dial()
+    await scene.twilio.answers(line)
+    await scene.until(Answered)
+    line.screen()
+    await asyncio.sleep(11)
+    assert scene.last() == Screened("NOTSURE", "no_verdict")
+    line.judged("CAout1", Screened("HUMAN", "human"))
+    assert scene.last() == Screened("NOTSURE", "no_verdict"), "the first counts"
+    await line.close(DONE, END)
+
+
+async def test_a_verdict_may_come_before_it_is_asked_for(scene: Scene) -> None:
+    line = placed(scene, screened=True)
+    line.dial()
+    await scene.twilio.answers(line)
+    await scene.until(Answered)
+    line.judged("CAout1", Screened("MACHINE", "machine_start"))
+    assert isinstance(scene.last(), Answered)
+    line.screen()
+    await scene.until(Screened)
+    line.open(scene.sound, 5)
+    line.connect()
+    await asyncio.sleep(0.5)
+    assert scene.told[-2:] == [Opened(), Connected()]
+    await line.close(DONE, END)
+
+
+async def test_a_status_of_another_call_is_refused(scene: Scene) -> None:
+    line = placed(scene)
+    line.dial()
+    await until(lambda: bool(line.call_sid))
+    with pytest.raises(BadInput):
+        scene.twilio.tells("CAother", "completed", "call=session-1")
+    await line.close(DONE, END)
+
+
+async def test_without_a_number_nobody_is_called(scene: Scene) -> None:
+    options = TwilioOptions(PUBLIC_URL, ACCOUNT)
+    gateway = TwilioGateway(options, scene.rest, Signatures(PUBLIC_URL, ["t"]), scene.clock)
+    line = scene.takes(gateway.place("session-1", "+15550100005", Placing()))
+    line.dial()
+    await scene.until(Ended)
+    assert "TWILIO_PHONE_NUMBER" in (line.cause.detail or "")
+    await line.close(FAILED, END)

@@ -29,7 +29,7 @@ def on_files(files: Files, *, config: Any) -> Files:
     """Make README.md the start page: one text for those who browse and those who read."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     text = _DOCS_LINK.sub("](", text)
-    text = re.sub(r"\]\((?!https?://|#|[a-z-]+\.md|images/)([^)]+)\)", r"](../\1)", text)
+    text = re.sub(r"\]\((?!https?://|#|[a-z0-9-]+\.md|images/)([^)]+)\)", r"](../\1)", text)
     files.append(File.generated(config, "index.md", content=text))
     return files
 

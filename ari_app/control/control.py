@@ -245,7 +245,7 @@ class CallControl:
         if self._calls.draining:
             raise ControlRefused("draining", _DRAINING, 30.0)
         if not any(gateway.connected for gateway in gateways):
-            raise ControlRefused("not_connected", "Asterisk is not connected.", 5.0)
+            raise ControlRefused("not_connected", "The telephone system is not connected.", 5.0)
 
     def _session_id(self, wish: Wish) -> str:
         session_id = wish.session_id or uuid.uuid4().hex

@@ -70,7 +70,7 @@ CODES: Final[Mapping[str, tuple[HTTPStatus, str]]] = {
     "precall_too_long": (_UPSTREAM, "The pre-call service's answer is too long."),
     "precall_malformed": (_UPSTREAM, "The pre-call service's answer cannot be used."),
     "draining": (_LATER, "The service is stopping."),
-    "not_connected": (_LATER, "Asterisk is not connected."),
+    "not_connected": (_LATER, "The telephone system is not connected."),
     "call_log_unavailable": (_LATER, "The call log cannot be read just now."),
     "too_many_exports": (_LATER, "As many exports run as may at once."),
     "too_many_connections": (_LATER, "All connections that the service allows are open."),

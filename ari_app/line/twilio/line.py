@@ -72,7 +72,8 @@ _VERDICT_SECONDS: Final = 10.0
 _DETECTION_SECONDS: Final = 8
 _UNSEEN_SECONDS: Final = 3.0
 """Nobody tells when a caller hangs up in the waiting room."""
-_GONE_LOOKS: Final = (0.3, 0.7)
+_CLOSED_LOOKS: Final = (0.3, 0.7)
+"""When a call is looked at whose stream has closed."""
 _LOOKS: Final = (0.0, 1.0, 2.0)
 """When a call is looked for of which the answer was lost."""
 _KEYS: Final = frozenset("0123456789*#ABCD")
@@ -551,10 +552,10 @@ class TwilioLine:
         else:
             self._lose_target(leg, Result.FAILED.value)
 
-    def stream_gone(self, stream: MediaStream) -> None:
+    def stream_gone(self, stream: MediaStream, *, closed: bool) -> None:
         leg = self._of(stream)
         if leg is not None and not stream.moved and not self._over and not self._closed:
-            self._spawn(self._find_out(leg, broke=stream.broke))
+            self._spawn(self._find_out(leg, closed=closed))
 
     def _of(self, stream: MediaStream) -> Leg | None:
         legs = (self._caller, self._target)
@@ -770,7 +771,7 @@ class TwilioLine:
 
     def _no_stream(self) -> None:
         if not self._caller.has_sound and not self._caller.in_room:
-            self._spawn(self._find_out(self._caller, broke=False))
+            self._spawn(self._find_out(self._caller, closed=False))
 
     async def _look_up(self, leg: Leg) -> str | None:
         """Ask Twilio what has become of a call; None where it does not say."""
@@ -784,14 +785,16 @@ class TwilioLine:
             self.reported(leg.call_sid, status)
         return status
 
-    async def _find_out(self, leg: Leg, *, broke: bool) -> None:
-        """Find out why a stream has ended without a word.
+    async def _find_out(self, leg: Leg, *, closed: bool) -> None:
+        """Find out why a stream has ended without a word, or has not come.
 
-        Where Twilio has closed it, mostly the caller has hung up, and neither the call's state nor
-        the callback about it is there yet. If the call goes on, Twilio asks what comes next, and
-        that ends the waiting.
+        Args:
+            leg: Whose it is.
+            closed: Twilio has closed it: mostly for the caller has hung up, and neither the call's
+                state nor the callback about it is there yet. If the call goes on, Twilio asks what
+                comes after the stream.
         """
-        for pause in (0.0,) if broke else _GONE_LOOKS:
+        for pause in _CLOSED_LOOKS if closed else (0.0,):
             await asyncio.sleep(pause)
             if self._over or await self._look_up(leg) in TERMINAL:
                 return

@@ -83,8 +83,8 @@ class Owner(Protocol):
         """Take that it has sent what cannot be used, or nothing."""
         ...
 
-    def stream_gone(self, stream: MediaStream) -> None:
-        """Take that it has closed without a word."""
+    def stream_gone(self, stream: MediaStream, *, closed: bool) -> None:
+        """Take that it has ended without a word, `closed` by Twilio or broken."""
         ...
 
 
@@ -127,11 +127,6 @@ class MediaStream:
         """Whether Twilio has said that it is over."""
         return self._stream.over
 
-    @property
-    def broke(self) -> bool:
-        """Whether it has ended otherwise than by being closed."""
-        return self._socket.close_code != WSCloseCode.OK
-
     async def serve(self) -> None:
         """Take what comes; returns when it is closed."""
         self._sending = self._loop.create_task(self._send(), name=f"call {self._owner.id} sends")
@@ -146,7 +141,7 @@ class MediaStream:
             self._wait(0, None)
             over, self._over = self._over, True
             if not over and not self._left:
-                self._owner.stream_gone(self)
+                self._owner.stream_gone(self, closed=self._socket.close_code == WSCloseCode.OK)
 
     # --- the caller
 

@@ -74,8 +74,8 @@ class Twilio:
         calls: Every call, by its SID.
         notes: The debugger: errors and warnings.
         post: How status callbacks travel.
-        asks_after_errors: A stream that breaks is followed by its `action`; or the call ends.
-            Nobody has told which of the two Twilio does.
+        asks_after_errors: A stream that breaks is followed by its `action`; otherwise the call
+            ends. Nobody has told which of the two Twilio does.
         faults: Of the streams of new calls.
         refusals: The next POSTs are answered with these, one each.
         stall_creates: So many creates are carried out and never answered.

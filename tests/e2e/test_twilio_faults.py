@@ -10,9 +10,11 @@ from collections.abc import Mapping
 import aiohttp
 import pytest
 
+from ari_app.control.control import ControlRefused
+from lab.asterisk import LabAsterisk
 from lab.faults import TcpProxy
 from lab.practice_agent import AgentBook
-from lab.softphone import CallFailed
+from lab.softphone import CallFailed, Phone
 from lab.softphone.sounds import babble, level_dbfs, tone
 from lab.twilio import Callee, Post, RestError, StreamFaults, TwilioCall
 from lab.twilio.call import Source
@@ -341,6 +343,16 @@ async def test_a_call_that_is_answered_whatever_the_callbacks(order: Post) -> No
         assert not b.complaints()
 
 
+async def test_a_result_of_which_nobody_tells_is_found() -> None:
+    async with twilio_bench() as b:
+        b.twilio.post = Post({}, {"completed": 0})
+        b.twilio.callees[TARGET] = Callee("busy")
+        record = await b.initiate()
+        await until(lambda: record.end_reason, 15)
+        assert record.result == "busy"
+        await b.all_gone()
+
+
 @pytest.mark.parametrize(
     "refusal",
     [
@@ -375,18 +387,35 @@ async def test_a_call_is_given_up_while_it_rings() -> None:
         assert record.end_reason == "changed_my_mind"
 
 
-async def test_calls_in_and_out_share_one_limit() -> None:
-    async with twilio_bench(max_concurrent_calls=2) as b:
-        first = await b.greeted()
+async def test_calls_by_asterisk_and_by_twilio_share_one_limit(asterisk: LabAsterisk) -> None:
+    both = {
+        "dialer_type": "twilio,asterisk",
+        "ari_url": asterisk.ari_url,
+        "ari_username": asterisk.ari_username,
+        "ari_password": asterisk.ari_password,
+        "audiosocket_bind": "127.0.0.1:0",
+    }
+    async with twilio_bench(max_concurrent_calls=3, **both) as b, Phone() as phone:
+        by_twilio = await b.greeted()
         await b.initiate()
         placed = await b.twilio.call_to(TARGET)
-        await placed.answered()
-        third = b.call()
-        await over(third)
-        assert third.status == "busy"
-        for call in (first, placed):
+        by_asterisk = await phone.call(f"sip:100@{asterisk.sip_host}:{asterisk.sip_port}")
+        calls = (by_twilio, placed, by_asterisk)
+        for call in calls:
+            await call.wait_for_sound(LOUD, since=0)
+        fourth = b.call()
+        await over(fourth)
+        assert fourth.status == "busy"
+        with pytest.raises(ControlRefused):
+            await b.initiate()
+        await asyncio.gather(*(call.play(babble(800, -20)) for call in calls))
+        for call in calls:
+            await call.wait_for_sound(LOUD)
             await call.hang_up()
         await b.all_gone()
+        assert not holes(by_twilio)
+        assert not b.complaints()
+    await asterisk.wait_until_empty(2)
 
 
 # --- what others do meanwhile

@@ -107,6 +107,7 @@ async def twilio_bench(
                 "elevenlabs_base_url": agent.base_url,
                 "elevenlabs_api_key": KEY,
                 "elevenlabs_agent_id": "agent_default",
+                "database_url": "",
                 **changes,
             },
         )

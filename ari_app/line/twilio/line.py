@@ -74,6 +74,10 @@ _UNSEEN_SECONDS: Final = 3.0
 """Nobody tells when a caller hangs up in the waiting room."""
 _CLOSED_LOOKS: Final = (0.3, 0.7)
 """When a call is looked at whose stream has closed."""
+_UNTOLD_SECONDS: Final = 8.0
+"""Delivery of status callbacks is best effort: a call that rings is looked at so often."""
+_LATE_CALLBACK_SECONDS: Final = 2.0
+"""A callback says more than a look, which may overtake it."""
 _LOOKS: Final = (0.0, 1.0, 2.0)
 """When a call is looked for of which the answer was lost."""
 _KEYS: Final = frozenset("0123456789*#ABCD")
@@ -438,6 +442,7 @@ class TwilioLine:
             leg.call_sid = call_sid
             log.info("twilio_call_placed", call=self.id, call_sid=call_sid)
             self._book.enter(self)
+            self._spawn(self._watch_ringing(leg))
         return leg.call_sid == call_sid
 
     def reported(self, call_sid: str, status: str, sip_code: int | None = None) -> None:
@@ -773,17 +778,30 @@ class TwilioLine:
         if not self._caller.has_sound and not self._caller.in_room:
             self._spawn(self._find_out(self._caller, closed=False))
 
+    async def _watch_ringing(self, leg: Leg) -> None:
+        """Find out what has become of a call that was placed, though nobody tells."""
+        while not (leg.progress.answered or leg.progress.over):
+            await asyncio.sleep(_UNTOLD_SECONDS)
+            status = await self._status(leg)
+            if status in TERMINAL:
+                await asyncio.sleep(_LATE_CALLBACK_SECONDS)
+            if status is not None:
+                self.reported(leg.call_sid, status)
+
     async def _look_up(self, leg: Leg) -> str | None:
-        """Ask Twilio what has become of a call; None where it does not say."""
+        """Ask Twilio whether a call is over; how it is, or None where Twilio does not say."""
+        status = await self._status(leg)
+        if status in TERMINAL:
+            self.reported(leg.call_sid, status)
+        return status
+
+    async def _status(self, leg: Leg) -> str | None:
         try:
             info = await self._rest.find(leg.call_sid)
         except TwilioError as error:
             log.warning("twilio_look_up_failed", call=self.id, code=error.code)
             return None
-        status = "completed" if info is None else info.status
-        if status in TERMINAL:
-            self.reported(leg.call_sid, status)
-        return status
+        return "completed" if info is None else info.status
 
     async def _find_out(self, leg: Leg, *, closed: bool) -> None:
         """Find out why a stream has ended without a word, or has not come.

@@ -306,6 +306,20 @@ async def test_ways_in_which_a_stream_breaks(how: str) -> None:
         assert "stop" not in c.events()
 
 
+async def test_what_comes_after_a_broken_stream_may_be_asked() -> None:
+    async with customer() as c:
+        c.twilio.asks_after_errors = True
+        c.says("/voice", STREAM)
+        c.says("/after", "<Hangup/>")
+        call = c.twilio.call(CALLER, NUMBER)
+        await until(lambda: "media" in c.events())
+        call.stream.reset()
+        await call.ended
+        assert [verb.name for verb in call.verbs] == ["Connect", "Hangup"]
+        await until(lambda: len(c.told("/stream")) == 2)
+        assert c.told("/stream")[-1]["StreamEvent"] == "stream-error"
+
+
 async def test_a_webhook_that_fails_has_a_fallback() -> None:
     async with customer() as c:
         c.answers["/voice"] = [web.Response(status=500)]

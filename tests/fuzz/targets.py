@@ -30,6 +30,10 @@ from ari_app.json_text import NotJson, read_json
 from ari_app.line.asterisk.ari.errors import AriMalformed
 from ari_app.line.asterisk.ari.events import EVENTS, UnknownEvent, parse_event
 from ari_app.line.asterisk.dialplan import dial_string, parse_arguments
+from ari_app.line.dialer.api import DialerApi, DialerError, DialerOptions, read_answer
+from ari_app.line.dialer.protocol import BadInput as DialerBadInput
+from ari_app.line.dialer.protocol import read_text
+from ari_app.line.dialer.sound import CODINGS, Inflow
 from ari_app.line.numbers import caller_id, check_caller, text_value, transfer_target
 from ari_app.line.twilio.gateway import read_query
 from ari_app.line.twilio.protocol import BadInput, Marked, PlayOut, Stream
@@ -251,6 +255,33 @@ def twilio_messages(data: bytes) -> None:
     assert all("\n" not in problem for problem in problems)
 
 
+def dialer_messages(data: bytes) -> None:
+    """What a dialer says is read or refused by name; only hosts that are named are gone to."""
+    text = data.decode("utf-8", "replace")
+    inflow = Inflow("pcm_8000", 0.0)
+    for at, line in enumerate(text.split("\n")):
+        with suppress(DialerBadInput):
+            read_text(line)
+            inflow.text_came(at / 50)
+    for coding in CODINGS.values():
+        with suppress(DialerBadInput):
+            assert len(coding.read(data)) * coding.sample_bytes == len(data) * 2
+    api = DialerApi(DialerOptions("https://dialer.example/v1"))
+    for wanted in (text, _url_in(data)):
+        with suppress(DialerError):
+            url = api.audio_url(wanted)
+            assert (url.scheme, url.raw_host) == ("wss", "dialer.example")
+
+
+def _url_in(answer: bytes) -> str:
+    try:
+        return read_answer(answer).url or ""
+    except DialerError as error:
+        assert error.code == "answer"
+        assert len(str(error)) < 2000
+        return ""
+
+
 _UUID = UUID("f81d4fae-7dec-11d0-a765-00a0c91e6bf6")
 _MESSAGES: tuple[Message, ...] = (
     Identify(_UUID),
@@ -260,6 +291,14 @@ _MESSAGES: tuple[Message, ...] = (
     Hangup(),
 )
 _STREAM = b"".join(codec.encode(message) for message in _MESSAGES)
+_DIALER: list[dict[str, str]] = [
+    {"type": "digit", "digit": "5"},
+    {"type": "hold"},
+    {"type": "mark", "name": "2"},
+    {"type": "target", "id": "1", "state": "lost", "result": "busy"},
+    {"type": "hang_up", "reason": "gone"},
+]
+_AUDIO = {"url": "wss://dialer.example:9000/calls/1?token=2", "format": "ulaw_8000"}
 _INITIATE = {
     "agent_id": "agent_7",
     "session_id": "lead-4711",
@@ -378,6 +417,16 @@ TARGETS: dict[str, Target] = {
                 b"\n".join(_json(_TWILIO)),
                 b"agent_id=agent_7&customer_name=Jane%20D&CallSid=CA0&FromCity=",
                 *_json(_TWILIO),
+            ],
+        ),
+        Target(
+            "dialer_messages",
+            dialer_messages,
+            [
+                b"\n".join(_json(_DIALER)),
+                *_json([*_DIALER, _AUDIO]),
+                _AUDIO["url"].encode(),
+                bytes(320),
             ],
         ),
         Target("sip_messages", sip_messages, [_INVITE, _INVITE + _SDP, _SDP]),

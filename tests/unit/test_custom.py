@@ -345,6 +345,19 @@ async def test_a_flood_of_sockets_disturbs_no_running_call(make: Make) -> None:
         assert not good.closed
 
 
+async def test_a_dialer_that_answers_no_pings_is_gone(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ari_app.line.dialer.gateway.HEARTBEAT_SECONDS", 0.1)
+    async with FakeAgent(speaks) as agent, serving(make(elevenlabs_base_url=agent.base_url)) as it:
+        _, answer = await it.initiate()
+        dead = await it.session.ws_connect(answer["audio_url"], autoping=False)
+        await ready(dead)
+        await until(lambda: it.ends() == ["line_lost"])
+        assert it.refused() == {}, "it has sent nothing wrong"
+        await dead.close()
+
+
 # --- several ways in
 
 

@@ -252,6 +252,9 @@ class DialerLine:
         if Ability.MUSIC in self.abilities and not self._waits_in_music:
             self._waits_in_music = True
             self._unsent.put_nowait(protocol.hold())
+            if self._lead is not None:
+                # What lies ahead may be thrown away, and would never be marked as heard.
+                self._lead.clear()
             self._expect_sound()
 
     def consult(self, target: str, ring_seconds: float) -> None:

@@ -329,6 +329,21 @@ async def test_whoever_is_on_hold_is_neither_heard_nor_missed() -> None:
     await scene.closes()
 
 
+async def test_what_a_hold_has_thrown_away_takes_no_room_afterwards() -> None:
+    scene = Scene(theirs=True, abilities=Ability.MUSIC)
+    await scene.talks()
+    scene.sound.frames += [b"\1\0" * 160] * 200
+    await asyncio.sleep(0.1)
+    assert len(scene.socket.frames) == 50
+    scene.line.music()
+    await asyncio.sleep(0.1)
+    assert len(scene.socket.frames) == 50, "nobody hears us"
+    scene.line.connect()
+    await asyncio.sleep(0.1)
+    assert len(scene.socket.frames) == 100, "a second ahead again, without a mark"
+    await scene.closes()
+
+
 async def test_a_target_hears_us_and_is_joined_with_the_caller() -> None:
     scene = await consulting()
     scene.socket.sends(b"\1\0" * 160)

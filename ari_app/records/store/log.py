@@ -249,11 +249,16 @@ class CallLog:
 
     def warnings(self) -> list[str]:
         """Say what is wrong and loses nothing yet, in sentences."""
-        keeper = self._keeper
-        said = [] if keeper is None or keeper.problem is None else [keeper.problem]
-        if said and self._spool.problem is None and self.counts.backlog:
-            said[0] += f" The journal keeps {self.counts.backlog} entries meanwhile."
-        return said if self._spool.problem is None else [*said, self._spool.problem]
+        away = None if self._keeper is None else self._keeper.problem
+        full, waiting = self._spool.problem, self.counts.backlog
+        match away, full:
+            case str(), None if waiting:
+                return [f"{away} The journal keeps {waiting} entries meanwhile."]
+            case str(), str():
+                memory = f"{waiting} entries are in memory alone, and lost if the process ends."
+                return [away, f"{full} {memory}"]
+            case _:
+                return [each for each in (away, full) if each is not None]
 
     # --- retention
 

@@ -327,7 +327,9 @@ class Spool:
                         orders.add(each)
             if lines:
                 self._write(lines)
-                self._wake()
+                # What has only begun goes nowhere yet.
+                if any(kind != BEGAN for kind, _ in lines):
+                    self._wake()
             elif self._file is not None and self._running:
                 self._file.touch()
             if orders:

@@ -355,7 +355,7 @@ def _by_fts5(looked_for: Sequence[str]) -> sa.ColumnElement[bool]:
 
 
 def _by_tsvector(term: str) -> sa.ColumnElement[bool]:
-    search: sa.ColumnClause[Any] = sa.column("search", _selectable=calls)
+    search: sa.ColumnElement[Any] = sa.literal_column("calls.search")
     return search.op("@@", return_type=sa.Boolean())(
         sa.func.phraseto_tsquery(sa.literal_column("'simple'::regconfig"), term)
     )

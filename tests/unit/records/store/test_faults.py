@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sqlite3
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from ari_app.records.store import keeper as keeper_module
 from tests.unit.records.store.documents import call, turns
 from tests.unit.records.store.postgres import Cluster
 from tests.unit.records.store.test_log import ids, kept, upgraded
+from tests.unit.records.store.test_spool import Disk
 from tests.waiting import until
 
 
@@ -195,6 +197,29 @@ async def test_a_slow_database_holds_up_nobody(
         await log.settle()
         assert len(await ids(log)) == 300
     assert len(batches) < 10
+
+
+async def test_neither_disk_nor_database(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, write = Disk(os.write), tables.write
+    disk.room = 0
+
+    async def away(*_: object) -> int:
+        raise ConnectionRefusedError
+
+    async with log_of(file) as log:
+        assert await log.looked() is None
+        with monkeypatch.context() as changed:
+            changed.setattr(os, "write", disk)
+            changed.setattr(tables, "write", away)
+            log.keep(call())
+            await until(lambda: len(log.warnings()) == 2)
+            assert log.warnings()[1].endswith(
+                "1 entries are in memory alone, and lost if the process ends."
+            )
+            assert log.problems() == []
+            # Either of the two is enough.
+            changed.setattr(tables, "write", write)
+            await until(lambda: log.counts.written)
 
 
 async def test_what_does_not_get_through_in_time_goes_in_smaller_steps(

@@ -157,6 +157,7 @@ class Chronicle:
         self._unheard: deque[tuple[int | None, Turn]] = deque(maxlen=_RECENT)
         self._agent_turns: deque[Turn] = deque(maxlen=_RECENT)
         self._sounds = False
+        self._heard_until = 0.0
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries)
@@ -221,8 +222,11 @@ class Chronicle:
     def hears(self, event_id: int, began: float, until: float) -> None:
         """Take the times at which a piece of the agent's voice is heard, if nothing comes between.
 
-        Before `sound_began` they are counted from then on.
+        Before `sound_began` they are counted from then on. Nothing is heard before what came before
+        it: a line that takes sound ahead of time plays it later than it seems.
         """
+        began, until = max(began, self._heard_until), max(began, self._heard_until) + until - began
+        self._heard_until = until
         response = self._responses[-1] if self._responses else None
         if response is None or response.over or self._belongs_to_another(event_id, response):
             response = _Response(event_id, began, waits=not self._sounds)
@@ -253,6 +257,7 @@ class Chronicle:
 
     def sound_began(self, at: float) -> None:
         """Take note that the caller hears from now on what has waited."""
+        self._heard_until += 0.0 if self._sounds else at
         self._sounds = True
         for response in self._responses:
             if response.waits:
@@ -289,6 +294,7 @@ class Chronicle:
 
     def _cut(self, at: float) -> list[_Response]:
         self.response_over()
+        self._heard_until = at if self._sounds else 0.0
         cut = [response for response in self._responses if response.waits or response.until > at]
         for response in cut:
             response.began = at if response.waits else min(response.began, at)

@@ -41,12 +41,25 @@ Document = dict[str, Any]
 Query = TypeVar("Query", bound=BaseModel)
 
 
+class Deliveries(Protocol):
+    """Knows what became of the webhooks of a call."""
+
+    async def of_call(self, session_id: str) -> list[dict[str, Any]]:
+        """Return the deliveries of a call."""
+        ...
+
+
 class LogView(Protocol):
     """The parts of the service that these handlers need."""
 
     @property
     def call_log(self) -> CallLog | None:
         """What is kept of calls; None: nothing is."""
+        ...
+
+    @property
+    def outbox(self) -> Deliveries | None:
+        """What others are told of calls; None: nothing is."""
         ...
 
     @property
@@ -84,7 +97,11 @@ class CallHandlers:
 
     async def get_call(self, request: web.Request) -> web.Response:
         """Show all that is kept of a call."""
-        return _json(await self._find(request.match_info["session_id"]))
+        session_id, outbox = request.match_info["session_id"], self._service.outbox
+        document = await self._find(session_id)
+        if outbox is not None:
+            document["webhooks"] = await outbox.of_call(session_id)
+        return _json(document)
 
     async def get_transcript(self, request: web.Request) -> web.Response:
         """Show what was said in a call."""

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from ari_app.call.calls import Calls
 from ari_app.control.control import CallControl
 from ari_app.control.http.access import Access, Keys
-from ari_app.control.http.calls import CallHandlers
+from ari_app.control.http.calls import CallHandlers, Deliveries
 from ari_app.control.http.middleware import (
     IdempotentAnswers,
     RequestRates,
@@ -70,6 +70,11 @@ class ServiceView(Protocol):
     @property
     def control(self) -> CallControl:
         """What may be asked of them."""
+        ...
+
+    @property
+    def outbox(self) -> Deliveries | None:
+        """What others are told of calls; None: nothing is."""
         ...
 
     @property

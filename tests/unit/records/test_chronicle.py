@@ -47,6 +47,19 @@ def test_sound_before_its_words(call: Chronicle) -> None:
     assert turns(call) == [turn(1.5, 3.0)], "each piece may have a number of its own"
 
 
+def test_a_line_that_takes_sound_ahead_plays_it_no_sooner(call: Chronicle) -> None:
+    call.take(Said("agent", WORDS, event_id=1), 1.0)
+    call.hears(1, 1.0, 2.0)
+    call.hears(1, 1.2, 2.2)
+    call.hears(1, 1.4, 2.4)
+    assert turns(call) == [turn(1.0, 4.0)]
+    call.interrupted(2.5, 1)
+    assert turns(call)[0]["heard"] == "one two three four five …"
+    call.take(Said("agent", "next", event_id=2), 2.6)
+    call.hears(2, 2.6, 3.0)
+    assert turns(call)[1] == turn(2.6, 3.0, "next")
+
+
 def test_two_responses_that_wait_in_one_queue(call: Chronicle) -> None:
     call.hears(1, 1.0, 3.0)
     call.take(Said("agent", "first", event_id=1), 1.0)
@@ -81,6 +94,21 @@ def test_what_waits_for_the_caller_is_heard_when_they_are_there() -> None:
     assert turns(chronicle) == [turn(7.0, 9.0)]
     chronicle.sound_began(20.0)
     assert turns(chronicle) == [turn(7.0, 9.0)], "music ends: what was heard stays"
+
+
+def test_another_agents_greeting_takes_the_place_of_one_that_was_not_heard() -> None:
+    chronicle = Chronicle()
+    chronicle.hears(1, 0.0, 2.0)
+    chronicle.take(Said("agent", "first", event_id=1), 0.3)
+    chronicle.ended(1.5)
+    chronicle.another_agent()
+    chronicle.hears(1, 0.0, 1.0)
+    chronicle.take(Said("agent", "second", event_id=1), 2.0)
+    chronicle.sound_began(3.0)
+    assert turns(chronicle) == [
+        turn(1.5, 1.5, "first", heard=""),
+        turn(3.0, 4.0, "second"),
+    ]
 
 
 def test_a_caller_who_is_never_there_hears_nothing() -> None:

@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestClient
 
 from ari_app.call.calls import Calls
 from ari_app.control.control import CallControl, NotPossible, SessionNotFound
+from ari_app.control.http.calls import Deliveries
 from ari_app.control.http.models import Readiness
 from ari_app.control.planner import Wish
 from ari_app.records.events import CallEnded, StateChanged
@@ -154,6 +155,7 @@ class FakeService:
         self.problems: list[str] = []
         self.recordings: RecordingArchive | None = None
         self.call_log: CallLog | None = None
+        self.outbox: Deliveries | None = None
         self.calls = cast(
             Calls,
             SimpleNamespace(

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
+from aiohttp import ClientPayloadError
 
 from ari_app.records.document import call_document
 from ari_app.records.events import Said
-from ari_app.records.store import CallLog, CallLogUnavailable
+from ari_app.records.store import CallFilter, CallLog, CallLogUnavailable
 from tests.unit.control.http.fake_service import FakeService, Http, end, talking
 from tests.unit.control.http.test_openapi import validator
 
@@ -116,6 +118,21 @@ async def test_one_call(http: Http, call_log: CallLog) -> None:
     answer = await (await http.get("/calls/s1")).json()
     validator({"$ref": "#/components/schemas/CallDocument"}).validate(answer)
     assert answer == {**call(1), "agent_report": {"cost": 3}}
+
+
+class Outbox:
+    """Has told somebody of each call."""
+
+    async def of_call(self, session_id: str) -> list[dict[str, Any]]:
+        return [{"event_id": f"of {session_id}", "state": "delivered"}]
+
+
+async def test_one_call_with_what_others_were_told(
+    http: Http, call_log: CallLog, service: FakeService
+) -> None:
+    service.outbox = Outbox()
+    answer = await (await http.get("/calls/s1")).json()
+    assert answer["webhooks"] == [{"event_id": "of s1", "state": "delivered"}]
 
 
 async def test_a_call_that_is_not_there(
@@ -254,3 +271,41 @@ async def test_a_call_log_that_cannot_be_read(
 async def test_a_stranger_learns_nothing(stranger: Http, call_log: CallLog) -> None:
     for path in PATHS:
         assert await problem(stranger, path) == (401, "unauthorized")
+
+
+class SlowLog:
+    """Gives calls until `gone` is set, and then cannot be read any more."""
+
+    def __init__(self) -> None:
+        self.gone = asyncio.Event()
+
+    async def export(self, wanted: CallFilter) -> AsyncIterator[dict[str, Any]]:
+        for number in range(100):
+            yield call(number % 60)
+        await self.gone.wait()
+        raise CallLogUnavailable("The database is away.")
+
+
+async def test_an_export_that_breaks_off_is_not_taken_for_a_whole_one(
+    http: Http, service: FakeService
+) -> None:
+    slow = SlowLog()
+    service.call_log = cast(CallLog, slow)
+    response = await http.get("/calls/export?format=jsonl")
+    assert response.status == 200
+    assert (await response.content.readline()).startswith(b'{"version":1')
+    slow.gone.set()
+    with pytest.raises(ClientPayloadError):
+        await response.read()
+
+
+async def test_only_so_many_exports_run_at_once(http: Http, service: FakeService) -> None:
+    slow = SlowLog()
+    service.call_log = cast(CallLog, slow)
+    running = [await http.get("/calls/export") for _ in range(4)]
+    assert await problem(http, "/calls/export") == (503, "too_many_exports")
+    for response in running:
+        response.close()
+    slow.gone.set()
+    statuses = [(await http.get("/calls/export")).status for _ in range(20)]
+    assert statuses[-1] == 200, "whoever has gone makes room"

@@ -136,9 +136,9 @@ class VoiceBridge:
     async def _start(self) -> None:
         settings = self.settings
         settings.require_serving()
+        self.outbox = await self._open_outbox()
         if settings.database_url:
             self.call_log = await self._open_call_log()
-        self.outbox = await self._open_outbox()
         self.recordings = self._open_recordings()
         records = self.recordings is not None and settings.record_calls != "none"
 
@@ -244,6 +244,8 @@ class VoiceBridge:
             settings.database_url,
             journal=settings.records_journal_dir,
             keep_days=settings.records_keep_days,
+            on_delete=[] if self.outbox is None else [self.outbox.forget],
+            on_lost=[] if self.outbox is None else [self.outbox.ended],
         )
         document = functools.partial(call_document, what_to_hide=settings.hidden)
         self.journal.listen(Keeping(call_log, document).heard)
@@ -410,9 +412,11 @@ class VoiceBridge:
         outbox = await self._exit.enter_async_context(Outbox(options))
         self.journal.listen(outbox.heard)
         self.metrics.watch_webhooks(outbox)
-        if self.call_log is not None:
-            self.call_log.on_delete.append(outbox.forget)
         return outbox
+
+    async def deliveries(self, session_id: str) -> list[dict[str, Any]]:
+        """Return what others were told of a call, and whether they have it."""
+        return [] if self.outbox is None else await self.outbox.of_call(session_id)
 
     def _keep_report(self, report: Report) -> None:
         if self.call_log is not None:

@@ -57,7 +57,12 @@ async def talk(settings: Settings, console: Console, card: SoundCard | None = No
         raise ConfigError(
             "No agent is named. Set ELEVENLABS_AGENT_ID, or give one: `ari-app talk --agent ID`."
         )
-    local = {"dialer_type": "local", "api_bind": "127.0.0.1:0", "database_url": ""}
+    local = {
+        "dialer_type": "local",
+        "api_bind": "127.0.0.1:0",
+        "database_url": "",
+        "webhook_url": None,
+    }
     settings = settings.model_copy(update=local)
     screen = _Screen(console)
     async with VoiceBridge(settings, [screen.heard], card=card, http=False) as bridge:

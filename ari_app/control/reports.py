@@ -27,7 +27,7 @@ class ReportFetcher:
     Args:
         fetch: Asks the service for a conversation; it has a deadline of its own.
         keep: Takes what is to be kept; never waits, never raises.
-        pauses: Seconds before each time of asking.
+        pauses: Seconds before each time of asking; None: `PAUSES`.
     """
 
     def __init__(
@@ -35,11 +35,11 @@ class ReportFetcher:
         fetch: Callable[[str], Awaitable[object]],
         keep: Callable[[Report], None],
         *,
-        pauses: tuple[float, ...] = PAUSES,
+        pauses: tuple[float, ...] | None = None,
     ) -> None:
         self._fetch = fetch
         self._keep = keep
-        self._pauses = pauses
+        self._pauses = PAUSES if pauses is None else pauses
         self._places = asyncio.Semaphore(_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
 

@@ -70,3 +70,26 @@ async def test_a_receiver_that_is_away_disturbs_no_call(
         assert outbox is not None
         await until(lambda: outbox.stats.failed)
         assert b.bridge.readiness().problems == [], "what can be kept is no reason to take no calls"
+
+
+async def test_a_recording_is_told_when_it_is_ready(asterisk: LabAsterisk, tmp_path: Path) -> None:
+    async with (
+        receiving() as receiver,
+        bench(
+            asterisk,
+            webhook_url=f"{receiver.url}/hook",
+            webhook_secret=SECRET,
+            webhook_spool=tmp_path / "webhooks.db",
+            recordings_dir=tmp_path / "recordings",
+        ) as b,
+    ):
+        (tmp_path / "recordings").mkdir(exist_ok=True)
+        call = await b.call()
+        session = await b.session()
+        await call.wait_for_sound(LOUD, since=0)
+        await call.hang_up()
+        await until(lambda: "recording.ready" in receiver.kinds(session.record.session_id))
+        (ready,) = [each for each in receiver.got if each.kind == "recording.ready"]
+        assert ready.body["call"]["conversation_id"] == session.record.conversation_id
+        assert (tmp_path / "recordings" / ready.body["recording"]["path"]).is_file()
+        await b.all_gone()

@@ -38,7 +38,10 @@ from ari_app.line.numbers import caller_id, check_caller, text_value, transfer_t
 from ari_app.line.twilio.gateway import read_query
 from ari_app.line.twilio.protocol import BadInput, Marked, PlayOut, Stream
 from ari_app.line.twilio.signature import read_form
+from ari_app.records.agent_report import NoReport, report_of
+from ari_app.records.hiding import hide_in_part
 from ari_app.records.record import CallFacts
+from ari_app.records.webhooks.signing import BadSignature, SignatureCheck
 from ari_app.tools.http_config import HttpTool
 from ari_app.tools.http_tools import build_request
 from ari_app.tools.tool import ToolAnswer
@@ -332,6 +335,33 @@ _EVENTS = [
     ari_samples.event("ApplicationReplaced"),
     ari_samples.event("Unheard"),
 ]
+
+
+def agent_reports(data: bytes) -> None:
+    """What is kept of a webhook of the agent's service can be written, and is not large."""
+    with suppress(NotJson, NoReport):
+        report = report_of(read_json(data))
+        if report is not None:
+            written = orjson.dumps(hide_in_part("agent_report", report.value, ("numbers", "words")))
+            assert b"\\u0000" not in written
+            assert len(orjson.dumps(report.value)) < 300_000
+
+
+_NOW = 1_700_000_000
+
+
+def signatures(data: bytes) -> None:
+    """Nobody makes up a signature."""
+    try:
+        check = SignatureCheck(data.decode("latin-1"), [b"nobody knows it"], _NOW)
+        check.update(data)
+        check.finish()
+    except BadSignature as error:
+        assert re.fullmatch("[a-z_]+", error.reason)
+    else:
+        raise AssertionError("it was believed")
+
+
 _INVITE = (
     b"INVITE sip:100@127.0.0.1:5060 SIP/2.0\r\n"
     b"Via: SIP/2.0/UDP 127.0.0.1:5070;branch=z9hG4bK1;rport\r\n"
@@ -344,6 +374,50 @@ _SDP = (
     b"m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\n"
     b"a=fmtp:101 0-16\r\na=ptime:20\r\na=sendrecv\r\n"
 )
+_REPORTS = [
+    {
+        "type": "post_call_transcription",
+        "event_timestamp": 1_700_000_000,
+        "data": {
+            "conversation_id": "conv_1",
+            "status": "done",
+            "metadata": {"cost": 3, "charging": {"llm": [1, 2.5, None]}},
+            "analysis": {"data_collection_results": {"name": {"value": "Jane"}}},
+        },
+    },
+    {
+        "type": "post_call_transcription_otel",
+        "data": {
+            "conversation_id": "conv_1",
+            "otlp_traces": {
+                "resourceSpans": [
+                    {
+                        "scopeSpans": [
+                            {
+                                "spans": [
+                                    {
+                                        "name": "elevenlabs.conversation",
+                                        "attributes": [
+                                            {
+                                                "key": "elevenlabs.analysis.data.name",
+                                                "value": {"stringValue": "{'value': [1, 'x']}"},
+                                            },
+                                            {
+                                                "key": "elevenlabs.session.duration_ms",
+                                                "value": {"intValue": "61000"},
+                                            },
+                                        ],
+                                    }
+                                ]
+                            }
+                        ]
+                    }
+                ]
+            },
+        },
+    },
+    {"type": "call_initiation_failure", "data": {"conversation_id": "c", "failure_reason": "busy"}},
+]
 _CALL = {"streamSid": "MZ" + "0" * 32, "sequenceNumber": "1"}
 _START = {
     "streamSid": "MZ" + "0" * 32,
@@ -409,6 +483,12 @@ TARGETS: dict[str, Target] = {
                       if t.isprintable()),
                 ]
             ),
+        ),
+        Target("agent_reports", agent_reports, _json(_REPORTS)),
+        Target(
+            "signatures",
+            signatures,
+            [f"t={_NOW},v1={64 * 'a'}".encode(), f"t={_NOW},v0={64 * '0'},v1=x".encode()],
         ),
         Target(
             "twilio_messages",

@@ -322,3 +322,50 @@ def test_what_is_set_holds_for_every_call() -> None:
         max_digits=7,
         digits_are_sensitive=True,
     )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://crm.example.com/hooks?token=1",
+        "http://127.0.0.1:5678/webhook/x",
+        "http://[::1]/x",
+        "http://10.1.2.3/x",
+        "http://n8n:5678/x",
+        "http://n8n.internal/x",
+        "http://localhost/x",
+        "https://a.example/x, https://b.example/y",
+    ],
+)
+def test_who_may_be_told_of_calls(url: str) -> None:
+    assert load_settings(None, webhook_url=url).webhook_urls == tuple(
+        each.strip() for each in url.split(",")
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://crm.example.com/x", "must begin with https://"),
+        ("http://8.8.8.8/x", "must begin with https://"),
+        ("https://a.example/x,http://crm.example.com/x", "must begin with https://"),
+        ("ftp://crm.example.com/x", "must be a URL"),
+        ("crm.example.com", "must be a URL"),
+        ("https://", "must be a URL"),
+        ("https://a.example/x,", "must be a URL"),
+        ("https://me:secret@a.example/x", "must not carry a user name"),
+        ("https://a.example/x#y", "must not carry a user name"),
+        (",".join(9 * ["https://a.example/x"]), "at most 8"),
+    ],
+)
+def test_who_may_not(url: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        load_settings(None, webhook_url=url)
+    assert "secret" not in str(caught.value)
+
+
+def test_what_is_told_is_signed() -> None:
+    settings = load_settings(None, **SERVING, webhook_url="https://a.example/x")
+    assert settings.outbox_options() is None
+    with pytest.raises(ConfigError, match="WEBHOOK_SECRET is not"):
+        settings.require_serving()

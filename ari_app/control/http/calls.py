@@ -41,14 +41,6 @@ Document = dict[str, Any]
 Query = TypeVar("Query", bound=BaseModel)
 
 
-class Deliveries(Protocol):
-    """Knows what became of the webhooks of a call."""
-
-    async def of_call(self, session_id: str) -> list[dict[str, Any]]:
-        """Return the deliveries of a call."""
-        ...
-
-
 class LogView(Protocol):
     """The parts of the service that these handlers need."""
 
@@ -58,13 +50,12 @@ class LogView(Protocol):
         ...
 
     @property
-    def outbox(self) -> Deliveries | None:
-        """What others are told of calls; None: nothing is."""
-        ...
-
-    @property
     def control(self) -> CallControl:
         """Knows the calls that run."""
+        ...
+
+    async def deliveries(self, session_id: str) -> list[dict[str, Any]]:
+        """Return what others were told of a call, and whether they have it."""
         ...
 
 
@@ -97,11 +88,9 @@ class CallHandlers:
 
     async def get_call(self, request: web.Request) -> web.Response:
         """Show all that is kept of a call."""
-        session_id, outbox = request.match_info["session_id"], self._service.outbox
+        session_id = request.match_info["session_id"]
         document = await self._find(session_id)
-        if outbox is not None:
-            document["webhooks"] = await outbox.of_call(session_id)
-        return _json(document)
+        return _json({**document, "webhooks": await self._service.deliveries(session_id)})
 
     async def get_transcript(self, request: web.Request) -> web.Response:
         """Show what was said in a call."""

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Protocol
+from typing import Any, Protocol
 
 import orjson
 from aiohttp import hdrs, web
@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from ari_app.call.calls import Calls
 from ari_app.control.control import CallControl
 from ari_app.control.http.access import Access, Keys
-from ari_app.control.http.calls import CallHandlers, Deliveries
+from ari_app.control.http.calls import CallHandlers
 from ari_app.control.http.middleware import (
     IdempotentAnswers,
     RequestRates,
@@ -73,11 +73,6 @@ class ServiceView(Protocol):
         ...
 
     @property
-    def outbox(self) -> Deliveries | None:
-        """What others are told of calls; None: nothing is."""
-        ...
-
-    @property
     def call_log(self) -> CallLog | None:
         """What is kept of calls; None: nothing is."""
         ...
@@ -95,6 +90,10 @@ class ServiceView(Protocol):
     @property
     def recordings(self) -> RecordingArchive | None:
         """The recordings of calls."""
+        ...
+
+    async def deliveries(self, session_id: str) -> list[dict[str, Any]]:
+        """Return what others were told of a call, and whether they have it."""
         ...
 
     def readiness(self) -> Readiness:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -44,6 +44,7 @@ class Keeper:
         database: Where to.
         spool: The journal of this process.
         counts: To be kept.
+        on_lost: Told of each call whose process was lost, once that is kept.
 
     Attributes:
         problem: Why nothing can be written just now, a sentence; None: it can.
@@ -51,13 +52,20 @@ class Keeper:
         refusal: Said of a database that is of another version.
     """
 
-    def __init__(self, database: Database, spool: Spool, counts: Counts) -> None:
+    def __init__(
+        self,
+        database: Database,
+        spool: Spool,
+        counts: Counts,
+        on_lost: Callable[[Mapping[str, Any]], None] = lambda document: None,
+    ) -> None:
         self.problem: str | None = None
         self.refusal: WrongVersion | None = None
         self.looked = asyncio.Event()
         self._database = database
         self._spool = spool
         self._counts = counts
+        self._on_lost = on_lost
         self._left: list[Left] = []
         self._closed: set[Path] = set()
         self._news = asyncio.Event()
@@ -223,6 +231,8 @@ class Keeper:
             self._counts.written += found
             self._counts.found_lost += found
             log.warning("call_log_lost_calls_found", calls=found)
+            for document in lost.values():
+                self._on_lost(document)
         self._counts.left -= left.entries
         left.finished()
         self._left.remove(left)

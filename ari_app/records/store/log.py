@@ -48,6 +48,8 @@ T = TypeVar("T")
 OnDelete = Callable[[str, Mapping[str, Any]], Awaitable[None]]
 """Called on the loop before a call is deleted, with its session and its document. Where it raises,
 the call stays, and is deleted at the next try."""
+OnLost = Callable[[Mapping[str, Any]], None]
+"""Called on the loop with the document of a call whose process was lost, perhaps more than once."""
 
 
 class CallLogUnavailable(AppError):
@@ -68,6 +70,7 @@ class CallLog:
         journal: The folder of the journal; None: beside SQLite's file, or `calls.journal`.
         keep_days: Calls that ended before so many days are deleted; 0: none.
         on_delete: Who else has something of a call.
+        on_lost: Who wants to know of calls whose process was lost.
         writes: Whether calls are kept; otherwise it is there for asking, and for `delete`.
 
     Attributes:
@@ -83,10 +86,13 @@ class CallLog:
         journal: Path | None = None,
         keep_days: float = 0,
         on_delete: Sequence[OnDelete] = (),
+        on_lost: Sequence[OnLost] = (),
         writes: bool = True,
     ) -> None:
         self.counts = Counts()
         self.on_delete = list(on_delete)
+        self._on_lost = tuple(on_lost)
+        self._callers: asyncio.AbstractEventLoop | None = None
         self._address = read_address(url)
         self.folder = journal or self._address.journal
         self._keep = timedelta(days=keep_days)
@@ -105,6 +111,7 @@ class CallLog:
     # --- life
 
     async def __aenter__(self) -> CallLog:
+        self._callers = asyncio.get_running_loop()
         self._thread.start()
         if self._writes:
             self._spool.start()
@@ -149,6 +156,12 @@ class CallLog:
         self._spool.give_back()
         if self.counts.backlog:
             log.warning("call_log_left_for_next_start", waiting=self.counts.backlog)
+
+    def _tell_lost(self, document: Mapping[str, Any]) -> None:
+        assert self._callers is not None, "nothing is found before it is open"
+        for tell in self._on_lost:
+            with contextlib.suppress(RuntimeError):
+                self._callers.call_soon_threadsafe(tell, document)
 
     # --- what is told: on the event loop
 
@@ -420,7 +433,7 @@ class CallLog:
         from ari_app.records.store.keeper import Keeper
 
         database = self._database = Database(self._address)
-        keeper = self._keeper = Keeper(database, self._spool, self.counts)
+        keeper = self._keeper = Keeper(database, self._spool, self.counts, self._tell_lost)
         self._loop = asyncio.get_running_loop()
         self._ready.set_result(None)
         try:

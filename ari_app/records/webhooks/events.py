@@ -68,7 +68,7 @@ def recording_ready(call: Mapping[str, Any], recording: Mapping[str, Any], at: s
     """Tell that a recording can be fetched."""
     which = {name: call[name] for name in _WHICH_CALL if name in call}
     data = {"call": which, "recording": recording}
-    return _event("recording.ready", call, at, data, str(recording.get("path", "")))
+    return _event("recording.ready", call, at, data, str(recording["path"]))
 
 
 def test_event(at: str) -> Event:
@@ -79,11 +79,20 @@ def test_event(at: str) -> Event:
 
 
 def _event(
-    kind: str, call: Mapping[str, Any], at: str, data: Mapping[str, Any], more: str = ""
+    kind: str, call: Mapping[str, Any], at: str, data: Mapping[str, Any], which: str | None = None
 ) -> Event:
-    # A session's name may be a client's own, and come again in another call.
+    """Make an event, whose id follows from what is told.
+
+    Args:
+        kind: Its type.
+        call: What it is about.
+        at: When it was told.
+        data: What is told.
+        which: Of several of this kind in a call; None: there is but one.
+    """
     session_id = str(call["session_id"])
-    name = "\n".join((kind, session_id, str(call.get("started_at")), more))
+    # A session's name may be a client's own, and come again in another call.
+    name = "\n".join((kind, session_id, which or str(call["started_at"])))
     event_id = f"evt_{uuid.uuid5(_OURS, name).hex}"
     body = {"id": event_id, "type": kind, "created_at": at, **data}
     return Event(event_id, kind, session_id, orjson.dumps(body, default=str, option=_OPTIONS))

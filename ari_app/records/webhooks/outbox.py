@@ -156,10 +156,10 @@ class Outbox:
         self._put(lambda at: events.call_ended(document, at))
 
     def recorded(self, document: Mapping[str, Any], recording: Mapping[str, Any]) -> None:
-        """Tell that a recording of a call is ready.
+        """Tell that a recording of a call is ready; never waits, never raises.
 
         Args:
-            document: The call's, or its `session_id` and `started_at`.
+            document: The call's, or no more than its `session_id`.
             recording: As `recordings` in the document has it.
         """
         self._put(lambda at: events.recording_ready(document, recording, at))

@@ -13,7 +13,6 @@ from aiohttp.test_utils import TestClient
 
 from ari_app.call.calls import Calls
 from ari_app.control.control import CallControl, NotPossible, SessionNotFound
-from ari_app.control.http.calls import Deliveries
 from ari_app.control.http.models import Readiness
 from ari_app.control.planner import Wish
 from ari_app.records.events import CallEnded, StateChanged
@@ -150,12 +149,12 @@ class FakeService:
         self.records: dict[str, CallRecord] = {}
         self.look: Callable[[str], CallRecord | None] = self.records.get
         self.control = FakeControl(self)
+        self.told: list[dict[str, Any]] = []
         self.journal = Journal()
         self.metrics = Metrics()
         self.problems: list[str] = []
         self.recordings: RecordingArchive | None = None
         self.call_log: CallLog | None = None
-        self.outbox: Deliveries | None = None
         self.calls = cast(
             Calls,
             SimpleNamespace(
@@ -165,6 +164,9 @@ class FakeService:
                 call=lambda session_id: None,
             ),
         )
+
+    async def deliveries(self, session_id: str) -> list[dict[str, Any]]:
+        return self.told
 
     def add(self, session_id: str, **details: Any) -> CallRecord:
         record = self.records[session_id] = talking(session_id, **details)

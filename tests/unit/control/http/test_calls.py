@@ -112,27 +112,13 @@ async def test_a_cursor_that_nobody_has_given(http: Http, call_log: CallLog) -> 
     assert await problem(http, "/calls?cursor=abc") == (400, "invalid_cursor")
 
 
-async def test_one_call(http: Http, call_log: CallLog) -> None:
+async def test_one_call(http: Http, call_log: CallLog, service: FakeService) -> None:
+    service.told = [{"type": "call.ended", "state": "delivered"}]
     call_log.amend("s1", "agent_report", {"cost": 3})
     await call_log.settle()
     answer = await (await http.get("/calls/s1")).json()
     validator({"$ref": "#/components/schemas/CallDocument"}).validate(answer)
-    assert answer == {**call(1), "agent_report": {"cost": 3}}
-
-
-class Outbox:
-    """Has told somebody of each call."""
-
-    async def of_call(self, session_id: str) -> list[dict[str, Any]]:
-        return [{"event_id": f"of {session_id}", "state": "delivered"}]
-
-
-async def test_one_call_with_what_others_were_told(
-    http: Http, call_log: CallLog, service: FakeService
-) -> None:
-    service.outbox = Outbox()
-    answer = await (await http.get("/calls/s1")).json()
-    assert answer["webhooks"] == [{"event_id": "of s1", "state": "delivered"}]
+    assert answer == {**call(1), "agent_report": {"cost": 3}, "webhooks": service.told}
 
 
 async def test_a_call_that_is_not_there(

@@ -274,12 +274,15 @@ async def test_one_that_ends_while_the_database_is_away_leaves_it_to_the_next(
             log.began(call("running"))
             log.keep(call("ended"))
             log.amend("ended", "recordings", [])
-    async with CallLog(url, journal=tmp_path / "journal") as log:
+    told: list[Any] = []
+    async with CallLog(url, journal=tmp_path / "journal", on_lost=[told.append]) as log:
         await until(lambda: log.counts.written == 2)
         assert (await log.find("ended") or {})["recordings"] == []
         lost = await log.find("running") or {}
         assert (lost["status"], lost["reason"]) == ("FAILED", "worker_lost")
         assert lost["ended_at"] >= lost["started_at"]
+        await until(lambda: told)
+        assert told == [lost]
         await until(lambda: not list((tmp_path / "journal").iterdir()))
 
 

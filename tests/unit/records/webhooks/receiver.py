@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -74,11 +75,11 @@ class BadReceiver:
 
 
 @contextlib.asynccontextmanager
-async def receiving() -> AsyncIterator[BadReceiver]:
+async def receiving(tls: ssl.SSLContext | None = None) -> AsyncIterator[BadReceiver]:
     receiver = BadReceiver()
     app = web.Application()
     app.router.add_post("/{where}", receiver.serve)
-    async with serving(app) as url:
+    async with serving(app, tls) as url:
         receiver.url = url
         try:
             yield receiver

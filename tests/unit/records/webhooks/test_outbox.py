@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import sqlite3
+import ssl
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -16,6 +17,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+import trustme
 from aiohttp import web
 
 from ari_app.errors import ConfigError
@@ -295,6 +297,23 @@ async def test_what_is_deleted_is_not_sent(
         assert await outbox.of_call("a") == []
     assert receiver.kinds("b") == ["call.started", "call.started"]
     assert receiver.kinds("a") == ["call.started"]
+
+
+async def test_a_certificate_has_to_hold(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    async with receiving(tls) as receiver:
+        for ca_file in (None, tmp_path / "ca.pem"):
+            options = OutboxOptions((f"{receiver.url}/hook",), SECRET, tmp_path / "w.db", ca_file)
+            async with Outbox(options) as outbox:
+                begin(outbox, f"with {ca_file}")
+                await until(lambda outbox=outbox: outbox.stats.failed + outbox.stats.delivered)  # type: ignore[misc]
+                (delivery,) = await outbox.of_call(f"with {ca_file}")
+                trusted = delivery["state"] == "delivered"
+                assert trusted is (ca_file is not None), delivery
+    assert [each.call for each in receiver.got] == [f"with {tmp_path / 'ca.pem'}"]
 
 
 async def test_a_spool_that_cannot_be_opened_is_said(opened: Open, tmp_path: Path) -> None:

@@ -418,6 +418,125 @@ async def test_calls_by_asterisk_and_by_twilio_share_one_limit(asterisk: LabAste
     await asterisk.wait_until_empty(2)
 
 
+# --- callers who are held, targets who are briefed
+
+_ASKS = {
+    "name": "transfer_call",
+    "parameters": {"to": TARGET, "mode": "attended"},
+    "say_on_success": LONG,
+    "say_on_error": "Nobody is there at the moment.",
+    "timeout_seconds": 30,
+}
+BRIEFS = {
+    "first_message": "Hello.",
+    "turns": [{"say": "I will ask.", "tool": _ASKS}, {"say": "Certainly."}],
+}
+
+
+async def consulted(b: TwilioBench) -> tuple[TwilioCall, TwilioCall]:
+    """A caller who waits, and the target that is called for them."""
+    call = await b.greeted()
+    await call.play(babble(800, -20))
+    target = await b.twilio.call_to(TARGET, 15)
+    await until(lambda: call.verbs[-1].name == "Dial")
+    return call, target
+
+
+async def is_back(call: TwilioCall) -> None:
+    """The caller is with the agent again, and both hear each other."""
+    await until(lambda: len(call.streams) == 2 and call.stream.up.is_set(), 15)
+    await call.wait_for_sound(LOUD, timeout=15)
+    await call.wait_for_silence(600)
+    await call.play(babble(800, -20))
+    await call.wait_for_sound(LOUD, timeout=15)
+
+
+async def test_a_caller_who_goes_while_the_target_rings() -> None:
+    async with twilio_bench(book(dialogue=BRIEFS)) as b:
+        b.twilio.callees[TARGET] = Callee(ring_seconds=30)
+        call, target = await consulted(b)
+        await call.hang_up()
+        await asyncio.wait_for(target.ended, 8)
+        assert target.status == "canceled"
+        await b.all_gone()
+        assert not b.complaints()
+
+
+async def test_a_caller_who_goes_while_the_target_is_briefed() -> None:
+    async with twilio_bench(book(dialogue=BRIEFS)) as b:
+        call, target = await consulted(b)
+        await target.wait_for_sound(LOUD, since=0, timeout=15)
+        await call.hang_up()
+        await asyncio.wait_for(target.ended, 8)
+        await b.all_gone()
+        assert not b.complaints()
+
+
+@pytest.mark.parametrize("how", ["hangs up", "resets", "says nothing"])
+async def test_a_target_who_goes_while_it_is_briefed(how: str) -> None:
+    async with twilio_bench(book(dialogue=BRIEFS)) as b:
+        call, target = await consulted(b)
+        await target.wait_for_sound(LOUD, since=0, timeout=15)
+        match how:
+            case "hangs up":
+                await target.hang_up()
+            case "resets":
+                target.stream.reset()
+            case "says nothing":
+                target.stream.go_silent()
+        await is_back(call)
+        await call.hang_up()
+        if not target.is_over:
+            await asyncio.wait_for(target.ended, 15)
+        await b.all_gone()
+
+
+async def test_a_target_that_twilio_does_not_join_at_once_is_joined_all_the_same() -> None:
+    async with twilio_bench(book(dialogue=BRIEFS)) as b:
+        call, target = await consulted(b)
+        await target.wait_for_sound(LOUD, since=0, timeout=15)
+        b.twilio.refusals.extend([RestError(500, 20500, "Internal")] * 3)
+        await until(lambda: target.verbs[-1].name == "Dial", 30)
+        assert not b.twilio.refusals
+        (room,) = b.twilio.conferences
+        await until(lambda: len(room.participants) == 2)
+        await call.hang_up()
+        await asyncio.wait_for(target.ended, 8)
+        await b.all_gone()
+
+
+async def test_hold_and_back_as_fast_as_can_be_asked() -> None:
+    async with twilio_bench() as b:
+        call = await b.greeted()
+        record = await b.record(call)
+        for pause in (0.0, 0.0, 0.02, 0.3):
+            for on in (True, False):
+                await b.bridge.control.hold(record.session_id, on=on)
+                await asyncio.sleep(pause)
+        await asyncio.sleep(1.0)
+        assert call.verbs[-1].name == "Connect"
+        await call.play(babble(800, -20))
+        await call.wait_for_sound(LOUD, timeout=15)
+        await call.hang_up()
+        await b.all_gone()
+        assert record.end_reason == "caller_hung_up"
+        assert not b.complaints()
+
+
+async def test_a_hold_that_twilio_refuses_ends_nothing() -> None:
+    async with twilio_bench() as b:
+        call = await b.greeted()
+        record = await b.record(call)
+        b.twilio.refusals.extend([RestError(500, 20500, "Internal")] * 2)
+        await b.bridge.control.hold(record.session_id, on=True)
+        await until(lambda: not b.twilio.refusals)
+        await b.bridge.control.hold(record.session_id, on=False)
+        await call.play(babble(800, -20))
+        await call.wait_for_sound(LOUD, timeout=15)
+        await call.hang_up()
+        await b.all_gone()
+
+
 # --- what others do meanwhile
 
 

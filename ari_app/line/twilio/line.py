@@ -78,6 +78,8 @@ _UNTOLD_SECONDS: Final = 8.0
 """Delivery of status callbacks is best effort: a call that rings is looked at so often."""
 _LATE_CALLBACK_SECONDS: Final = 2.0
 """A callback says more than a look, which may overtake it."""
+_JOINS: Final = (0.0, 1.0, 3.0)
+"""When it is tried to join caller and target: the agent has gone by then."""
 _LOOKS: Final = (0.0, 1.0, 2.0)
 """When a call is looked for of which the answer was lost."""
 _KEYS: Final = frozenset("0123456789*#ABCD")
@@ -688,10 +690,16 @@ class TwilioLine:
         """Let target and caller meet where the caller waits."""
         if self._moving is not None:
             await asyncio.wait({self._moving})
-        waits = self._caller.in_room or await self._to_room(self._caller, begins=False)
-        if not waits or not await self._to_room(leg, begins=True):
-            self._handed_over = False
-            self._lose_target(leg, Result.FAILED.value)
+        for pause in _JOINS:
+            await asyncio.sleep(pause)
+            caller = self._caller
+            waits = caller.in_room or await self._to_room(caller, begins=False)
+            if waits and await self._to_room(leg, begins=True):
+                return
+            if self._over or leg.progress.over:
+                break
+        self._handed_over = False
+        self._lose_target(leg, Result.FAILED.value)
 
     async def _end_leg(self, leg: Leg) -> None:
         self._book.withdraw(leg.token)

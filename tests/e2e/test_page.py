@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -67,18 +69,25 @@ class Browser:
         assert not await self.page.evaluate(wide)
 
 
-@pytest.fixture
-async def stage(asterisk: LabAsterisk) -> AsyncIterator[tuple[Bench, Browser]]:
+@contextlib.asynccontextmanager
+async def a_browser(address: str) -> AsyncIterator[Browser]:
     async with (
-        bench(asterisk, api_key=KEY) as b,
         async_playwright() as playwright,
         await playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox"]
         ) as chromium,
     ):
-        host, port = b.bridge.api_address
         page = await chromium.new_page(viewport={"width": 1280, "height": 800})
-        yield b, Browser(page, f"http://{host}:{port}/")
+        yield Browser(page, address)
+
+
+@pytest.fixture
+async def stage(asterisk: LabAsterisk) -> AsyncIterator[tuple[Bench, Browser]]:
+    async with (
+        bench(asterisk, api_key=KEY) as b,
+        a_browser("http://{}:{}/".format(*b.bridge.api_address)) as browser,
+    ):
+        yield b, browser
 
 
 async def test_a_call_is_seen_heard_of_and_ended(stage: tuple[Bench, Browser]) -> None:
@@ -130,3 +139,44 @@ async def test_a_wrong_key_is_told_and_opens_nothing(stage: tuple[Bench, Browser
     await page.locator("#says").get_by_text("This key is not known here.").wait_for()
     assert await page.locator("#nav").is_hidden()
     await browser.has_no_barriers()
+
+
+async def test_a_call_that_is_over_is_found_read_and_heard(
+    asterisk: LabAsterisk, tmp_path: Path
+) -> None:
+    log = f"sqlite+aiosqlite:///{tmp_path / 'calls.db'}"
+    kept = {"database_url": log, "recordings_dir": tmp_path / "recordings"}
+    async with (
+        bench(asterisk, api_key=KEY, **kept) as b,
+        a_browser("http://{}:{}/".format(*b.bridge.api_address)) as browser,
+    ):
+        call = await b.call()
+        await call.wait_for_sound(-35, since=0)
+        await asyncio.sleep(1.5)
+        await call.hang_up()
+        await b.all_gone()
+        page = browser.page
+        await browser.sign_in()
+        await page.click("#nav-calls")
+        await page.get_by_label("Words").fill("help you today")
+        await page.get_by_role("button", name="Search").click()
+        await page.locator("tbody a").click()
+        await page.locator(".said").get_by_text("Hello, how can I help you today?").wait_for()
+        await page.locator("svg.picture rect.agent").first.wait_for(state="attached")
+        await page.wait_for_function("document.querySelector('audio').duration > 1")
+        await browser.has_no_barriers()
+        await browser.picture("one-call")
+        await page.set_viewport_size({"width": 360, "height": 740})
+        await browser.fits()
+        await page.set_viewport_size({"width": 1280, "height": 800})
+        await page.click("#nav-numbers")
+        await page.get_by_text("Calls: 1.").wait_for()
+        await browser.has_no_barriers()
+        await browser.picture("numbers")
+        await page.click("#nav-calls")
+        await page.locator("tbody a").click()
+        page.on("dialog", lambda dialog: dialog.accept())
+        await page.get_by_role("button", name="Delete call").click()
+        await page.get_by_text("Nothing was found.").wait_for()
+        assert browser.errors == []
+    assert not list((tmp_path / "recordings").rglob("*.wav"))

@@ -28,7 +28,7 @@ async function showList(main) {
     const page = await ask(`calls?${query}`);
     if (anew) body.replaceChildren();
     body.append(...page.calls.map(row));
-    cursor = page.next_cursor ?? null;
+    cursor = page.cursor;
     more.hidden = !cursor;
     none.hidden = body.children.length > 0;
     list.hidden = !none.hidden;
@@ -52,7 +52,7 @@ function row(call) {
     cell(t("caller"), call.caller_number || t("unknown")), cell(t("called"), call.called_number), cell(t("agent"), call.agent_id),
     cell(t("outcome"), word("status", call.status), el("div", { class: "soft" }, call.reason ?? call.result ?? "")),
     cell(t("duration"), clock(call.seconds)),
-    cell(t("sound"), call.score ? String(call.score.value) : ""));
+    cell(t("sound"), call.score === null ? "" : String(call.score)));
 }
 
 async function showOne(main, me, id) {
@@ -61,17 +61,18 @@ async function showOne(main, me, id) {
   const recordings = call.recordings ?? [];
   const player = me.features.recordings && recordings.length
     ? el("audio", { controls: true, preload: "metadata", src: `${path}/recording`, "aria-label": t("recording") }) : null;
-  const picture = drawCall(call, player);
+  const from = recordings[0]?.from ?? 0;
+  const picture = drawCall(call, player, from);
   const said = el("div", { class: "said", tabindex: "0", "aria-label": t("transcript") }, (call.turns ?? []).map((turn) => {
     const line = el("p", { class: turn.who }, el("time", {}, clock(turn.at)), el("b", {}, `${word("who", turn.who)}: `),
       turn.text, turn.interrupted ? el("span", { class: "soft" }, ` (${t("interrupted")}${turn.heard ? `: ${turn.heard}` : ""})`) : null);
-    if (player) line.addEventListener("click", () => { player.currentTime = turn.at; player.play(); });
+    if (player) line.addEventListener("click", () => { player.currentTime = Math.max(0, turn.at - from); player.play(); });
     return line;
   }));
   if (player) {
     player.addEventListener("timeupdate", () => {
       (call.turns ?? []).forEach((turn, n) => said.children[n].classList.toggle("at",
-        player.currentTime >= turn.at && player.currentTime < (turn.until ?? turn.at + 1)));
+        player.currentTime + from >= turn.at && player.currentTime + from < (turn.until ?? turn.at + 1)));
     });
   }
   const forget = el("button", { class: "bad", type: "button" }, t("delete"));
@@ -87,8 +88,8 @@ async function showOne(main, me, id) {
         facts([[t("outcome"), `${word("status", call.status)} · ${call.reason ?? ""}`], [t("transfer_to"), call.transfer_to], [t("result"), word("result", call.result)],
           [t("cause"), call.hangup_cause], ["SIP", call.sip_code], [t("detail"), call.detail], [t("when"), time(call.started_at)], [t("duration"), clock(call.seconds)],
           [t("agent"), call.agent_id], [t("conversation"), call.conversation_id], [t("session"), call.session_id], [t("way"), call.way], [t("hidden"), (call.hidden ?? []).join(", ")]]),
-        el("h2", {}, t("sound")), call.score ? el("p", {}, `${call.score.value} / 100`) : null,
-        el("ul", {}, (call.score?.reasons ?? []).map((reason) => el("li", {}, reason))),
+        el("h2", {}, t("sound")), call.score.value === null ? null : el("p", {}, `${call.score.value} / 100`),
+        el("ul", {}, call.score.reasons.map((reason) => el("li", {}, reason))),
         el("h2", {}, t("tools")), (call.tools ?? []).length ? el("ul", {}, call.tools.map((tool) => el("li", { class: tool.is_error ? "bad" : "" },
           `${clock(tool.at)} ${tool.name} · ${seconds(tool.seconds)} s · ${tool.result ?? ""}`))) : el("p", { class: "soft" }, t("none")),
         (call.webhooks ?? []).length ? [el("h2", {}, t("webhooks")), el("ul", {}, call.webhooks.map((one) => el("li", {}, `${one.event ?? one.type ?? ""} · ${one.state ?? one.status ?? ""}`)))] : null,

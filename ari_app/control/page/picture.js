@@ -4,8 +4,9 @@ import { clock, el, t, word } from "./kit.js";
 
 const WIDTH = 1000;
 
-// Both voices, interruptions, tools and keys of a call over its time; a line follows the player.
-export function drawCall(call, player) {
+// Both voices, interruptions, tools and keys of a call over its time; a line follows the player, whose
+// recording begins `from` seconds after the call.
+export function drawCall(call, player, from) {
   const length = Math.max(1, call.seconds ?? 0, ...(call.turns ?? []).map((turn) => turn.until ?? turn.at));
   const x = (at) => 60 + (at / length) * (WIDTH - 70);
   const parts = [];
@@ -26,14 +27,14 @@ export function drawCall(call, player) {
     parts.push(el("svg:line", { class: "mark", x1: x(tool.at), x2: x(tool.at), y1: 90, y2: 104 }), el("svg:text", { x: x(tool.at) + 3, y: 101 }, tool.name));
   }
   for (const key of call.keys ?? []) parts.push(el("svg:text", { x: x(key.at), y: 10 }, key.digits));
-  const place = el("svg:line", { class: "place", x1: x(0), x2: x(0), y1: 10, y2: 104, visibility: player ? "visible" : "hidden" });
+  const place = el("svg:line", { class: "place", x1: x(from), x2: x(from), y1: 10, y2: 104, visibility: player ? "visible" : "hidden" });
   const picture = el("svg:svg", { class: "picture", viewBox: `0 0 ${WIDTH} 124`, role: "img", "aria-label": t("picture_of", { seconds: clock(length) }) }, parts, place);
   if (player) {
-    const follow = () => { for (const end of ["x1", "x2"]) place.setAttribute(end, x(player.currentTime)); };
+    const follow = () => { for (const end of ["x1", "x2"]) place.setAttribute(end, x(player.currentTime + from)); };
     player.addEventListener("timeupdate", follow);
     picture.addEventListener("click", (event) => {
       const box = picture.getBoundingClientRect();
-      player.currentTime = Math.max(0, (((event.clientX - box.left) / box.width) * WIDTH - 60) / (WIDTH - 70) * length);
+      player.currentTime = Math.max(0, (((event.clientX - box.left) / box.width) * WIDTH - 60) / (WIDTH - 70) * length - from);
       follow();
     });
   }
@@ -44,10 +45,10 @@ export function drawCall(call, player) {
 export function drawBars(title, bars, unit = "") {
   const most = Math.max(1e-9, ...bars.map(([, value]) => value));
   const height = 24 * bars.length + 6;
-  return el("svg:svg", { class: "picture", viewBox: `0 0 520 ${height}`, role: "img", "aria-label": `${title}: ${bars.map(([name, value]) => `${name} ${value}${unit}`).join(", ")}` },
+  return el("svg:svg", { class: "picture", viewBox: `0 0 400 ${height}`, role: "img", "aria-label": `${title}: ${bars.map(([name, value]) => `${name} ${value}${unit}`).join(", ")}` },
     bars.map(([name, value, bad], n) => [
-      el("svg:text", { x: 4, y: 24 * n + 19 }, String(name).slice(0, 22)),
-      el("svg:rect", { class: bad ? "bar bad" : "bar", x: 160, y: 24 * n + 6, width: Math.max(1, (value / most) * 280), height: 16, rx: 3 }),
-      el("svg:text", { x: 166 + (value / most) * 280, y: 24 * n + 19 }, `${value}${unit}`),
+      el("svg:text", { x: 4, y: 24 * n + 19 }, String(name).slice(0, 20)),
+      el("svg:rect", { class: bad ? "bar bad" : "bar", x: 130, y: 24 * n + 6, width: Math.max(1, (value / most) * 210), height: 16, rx: 3 }),
+      el("svg:text", { x: 136 + (value / most) * 210, y: 24 * n + 19 }, `${value}${unit}`),
     ]));
 }

@@ -21,7 +21,7 @@ asterisk: setup  ## Fetch the lab's Asterisk, unless there is one already
 # Who brings the caller: Asterisk; with TWILIO=1 or CUSTOM=1 somebody who needs none.
 DEMO_WAY = $(if $(CUSTOM),custom,$(if $(TWILIO),twilio,asterisk))
 
-demo: $(if $(CUSTOM)$(TWILIO),setup,asterisk)  ## Place a real call through a real Asterisk to the practice agent (TWILIO=1: by Media Streams; CUSTOM=1: by a dialer of one's own)
+demo: $(if $(CUSTOM)$(TWILIO),setup,asterisk)  ## Place a real call through a real Asterisk to the practice agent (MEDIA_TRANSPORT=websocket: over chan_websocket; TWILIO=1: by Media Streams; CUSTOM=1: by a dialer of one's own)
 	@.venv/bin/ari-app demo --way $(DEMO_WAY)
 
 test: lint asterisk  ## Format, types and all tests, also those with the real Asterisk

@@ -51,7 +51,9 @@ async def _check_websocket(ari: Client, settings: Settings) -> Finding:
     where = f"{ari.rest.base}/media/"
     async with AsyncExitStack() as stack:
         clock = FrameClock()
-        media = WebSocketMedia(ari.rest, clock, SLIN, _Nothing(), lambda reason, broken: None)
+        media = WebSocketMedia(
+            ari.rest, clock, lambda: False, SLIN, _Nothing(), lambda reason, broken: None
+        )
         stack.callback(media.hang_up)
         channel_id = media_channel_id(ari.app, uuid.uuid4().hex)
         try:

@@ -6,6 +6,7 @@ dials. All else (service, agent, conversation, recording, picture) is the same f
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Protocol
@@ -114,7 +115,7 @@ class Way(Protocol):
 
 
 class AsteriskWay:
-    """A softphone calls through a real Asterisk."""
+    """A softphone calls through a real Asterisk; `MEDIA_TRANSPORT` says how its sound goes on."""
 
     opening = "A telephone calls an agent, through a real Asterisk."
     far_side = "Asterisk"
@@ -145,9 +146,12 @@ class AsteriskWay:
             "ari_password": asterisk.ari_password,
             "ari_app": asterisk.app,
             "audiosocket_bind": "127.0.0.1:0",
+            "media_transport": os.environ.get("MEDIA_TRANSPORT", "audiosocket"),
         }
 
     def listens(self, bridge: VoiceBridge) -> str:
+        if bridge.readiness().media_transport == "websocket":
+            return f"chan_websocket at {bridge.settings.ari_url}/media/"
         return "AudioSocket on {}:{}".format(*bridge.audiosocket_address)
 
     async def connect(self, bridge: VoiceBridge, stack: AsyncExitStack, steps: Steps) -> None:

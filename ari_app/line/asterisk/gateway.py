@@ -47,6 +47,8 @@ _FAILED: Final = frozenset({"BUSY", "NOANSWER", "CONGESTION", "CHANUNAVAIL"})
 _OTHER_HALF: Final = ";2"
 _ROUTE_SECONDS: Final = 0.3
 _LOOK_SECONDS: Final = 0.02
+_BUSY_CHANNELS: Final = 100
+"""Those of fifty calls, each with a media channel: as `UPLINK_BUSY_CHUNK_MS` has it."""
 _NOT_CONNECTED: Final = "not connected yet"
 
 
@@ -326,12 +328,17 @@ class AsteriskGateway:
             say = log.error if chosen.problem else log.info
             say("media_transport", transport=chosen.transport, why=chosen.problem or chosen.why)
 
+    def _is_busy(self) -> bool:
+        return len(self._lines) >= _BUSY_CHANNELS
+
     def _make_media(
         self, line_format: LineFormat, sound: LineSound, seconds: float, on_lost: OnLost
     ) -> Media:
         server = self._server
         if server is None or self._choice.transport == "websocket":
-            return WebSocketMedia(self._ari.rest, self._clock, line_format, sound, on_lost)
+            return WebSocketMedia(
+                self._ari.rest, self._clock, self._is_busy, line_format, sound, on_lost
+            )
         target = self._options.audiosocket_target
         return AudioSocketMedia(server, target, line_format, sound, seconds, on_lost)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Final, cast
 
@@ -53,6 +54,7 @@ _MOST_UNSENT: Final = 65_536
 _PATH: Final = "/media/"
 _CONNECTION_ID: Final = "MEDIA_WEBSOCKET_CONNECTION_ID"
 _ON_PURPOSE: Final = frozenset({CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY})
+_SILENT_TICKS: Final = 3
 _BINARY: Final = 0x80 | Opcode.BINARY
 _TEXT: Final = 0x80 | Opcode.TEXT
 _TWO_BYTES: Final = 126
@@ -68,6 +70,8 @@ class WebSocketMedia:
     Args:
         rest: Where Asterisk is, and what proves it and us.
         clock: Gives the time.
+        busy: Whether so many calls run that what comes is read in pairs of frames: being woken for
+            each would cost as much as all that is done with it.
         line_format: What is spoken on the line.
         sound: The call's sound.
         on_lost: Called with a reason when the connection ends without our doing, and with whether
@@ -75,6 +79,7 @@ class WebSocketMedia:
 
     Attributes:
         sound: The call's sound.
+        frame_bytes: The size of a frame.
         keeps_company: See `Media`.
         frames_not_read: How many frames were left out because Asterisk did not play.
     """
@@ -85,13 +90,16 @@ class WebSocketMedia:
         self,
         rest: Rest,
         clock: FrameClock,
+        busy: Callable[[], bool],
         line_format: LineFormat,
         sound: LineSound,
         on_lost: OnLost,
     ) -> None:
         self.keeps_company = False
         self.frames_not_read = 0
+        self.frame_bytes = line_format.frame_bytes
         self._rest = rest
+        self._busy = busy
         self.sound = sound
         self._on_lost = on_lost
         self._format = line_format
@@ -120,11 +128,11 @@ class WebSocketMedia:
         name = channel.channelvars.get(_CONNECTION_ID)
         if name is None:
             return False
-        socket = await connect(self._rest, name, self)
+        made = await connect(self._rest, name, self)
         if self._closed:
-            socket.close()
+            made.close()
         else:
-            self._socket = socket
+            self._socket = made
         return True
 
     def flow(self) -> None:
@@ -161,9 +169,9 @@ class WebSocketMedia:
 
     def _let_go(self) -> None:
         self._flows = False
-        socket, self._socket = self._socket, None
-        if socket is not None:
-            socket.close()
+        used, self._socket = self._socket, None
+        if used is not None:
+            used.close()
 
     # --- sound
 
@@ -176,18 +184,20 @@ class WebSocketMedia:
             return
         now = self._loop.time()
         feed.ticked(now)
+        if self._socket is not None:
+            self._socket.ticked()
         nothing_to_do = now < feed.quiet_until and (feed.speaks or not sound.frames_ready)
         if not nothing_to_do or self.keeps_company:
             self._give(now)
 
     def _give(self, now: float) -> None:
-        feed, socket = self._feed, self._socket
-        assert socket is not None, "sound flows over a socket"
+        feed, used = self._feed, self._socket
+        assert used is not None, "sound flows over a socket"
         if feed.stalled:
-            log.warning("media_stalled", at=socket.name)
-            socket.abort()
+            log.warning("media_stalled", at=used.name)
+            used.abort()
             return
-        if feed.blocked or socket.unsent_bytes > _MOST_UNSENT:
+        if feed.blocked or used.unsent_bytes > _MOST_UNSENT:
             self.frames_not_read += 1
             return
         room = feed.room(now)
@@ -215,6 +225,7 @@ class WebSocketMedia:
     def _send(self, messages: list[Message]) -> None:
         if self._socket is not None and messages:
             self._socket.send(messages)
+            self._socket.read_at_once(2 if self._busy() else 1)
 
     # --- what comes
 
@@ -229,11 +240,11 @@ class WebSocketMedia:
             case _:
                 pass
 
-    def ended(self, socket: MediaSocket, *, broken: bool) -> None:
+    def ended(self, ended: MediaSocket, *, broken: bool) -> None:
         """Take note that a connection has ended."""
         if self._drained is not None:
             self._drained.set()
-        if socket is self._socket and not self._closed:
+        if ended is self._socket and not self._closed:
             self._socket, self._flows = None, False
             self._on_lost("line_peer_closed", broken)
 
@@ -252,13 +263,13 @@ async def connect(rest: Rest, connection_id: str, media: WebSocketMedia) -> Medi
     path = f"{base.raw_path.rstrip('/')}{_PATH}{connection_id}"
     where = f"{'wss' if rest.tls else 'ws'}://{base.raw_authority}{path}"
     options: dict[str, Any] = {"ssl": rest.tls} if rest.tls else {}
-    socket = MediaSocket(where, rest.authorization, media)
+    made = MediaSocket(where, rest.authorization, media)
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
             await asyncio.get_running_loop().create_connection(
-                lambda: socket, base.host or "", base.port or 0, **options
+                lambda: made, base.host or "", base.port or 0, **options
             )
-            await socket.opened
+            await made.opened
     except TimeoutError:
         raise AriTimeout("no media in time", method="GET", path=_PATH) from None
     except ssl.SSLCertVerificationError as error:
@@ -269,9 +280,9 @@ async def connect(rest: Rest, connection_id: str, media: WebSocketMedia) -> Medi
     except (OSError, EOFError, WebSocketException) as error:
         raise AriUnreached(f"media: {error}", method="GET", path=_PATH) from error
     finally:
-        if not socket.is_open:
-            socket.abort()
-    return socket
+        if not made.is_open:
+            made.abort()
+    return made
 
 
 class MediaSocket(asyncio.Protocol):
@@ -299,6 +310,7 @@ class MediaSocket(asyncio.Protocol):
         )
         self._authorization = authorization
         self._media: WebSocketMedia | None = media
+        self._wire_bytes = _HEADER + media.frame_bytes
         self._heard = media.sound.heard
         self._transport: asyncio.Transport | None = None
         self._answer: bytearray | None = bytearray()
@@ -307,6 +319,8 @@ class MediaSocket(asyncio.Protocol):
         self._unread = 0
         self._in_message = False
         self._closing: asyncio.TimerHandle | None = None
+        self._at_once = 1
+        self._silent_ticks = 0
 
     @property
     def is_open(self) -> bool:
@@ -329,6 +343,25 @@ class MediaSocket(asyncio.Protocol):
             for message in messages
         ]
         self._transport.write(wire[0] if len(wire) == 1 else b"".join(wire))
+
+    def ticked(self) -> None:
+        """Count 20 ms: what has come is read in any case when no more follows."""
+        self._silent_ticks += 1
+        if self._silent_ticks == _SILENT_TICKS:
+            self.read_at_once(1)
+
+    def read_at_once(self, frames: int) -> None:
+        """Be woken when so many frames have come; where sound is encrypted, for each."""
+        if frames == self._at_once or (frames > 1 and self._silent_ticks >= _SILENT_TICKS):
+            return
+        transport = self._transport
+        if transport is None or transport.get_extra_info("sslcontext") is not None:
+            return
+        self._at_once = frames
+        low_water = 1 if frames == 1 else frames * self._wire_bytes
+        transport.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_RCVLOWAT, low_water
+        )
 
     def close(self) -> None:
         """Close: Asterisk ends the channel, and with it the connection. May be called twice."""
@@ -355,6 +388,7 @@ class MediaSocket(asyncio.Protocol):
         self._flush()
 
     def data_received(self, data: bytes) -> None:
+        self._silent_ticks = 0
         if self._answer is not None:
             data = self._read_answer(self._answer, data)
         elif not self._unread and not self._in_message and self._media is not None:
@@ -401,23 +435,32 @@ class MediaSocket(asyncio.Protocol):
 
     def _read_plain(self, data: bytes) -> bytes:
         """Read the messages that come all the time, where they are whole; return the rest."""
-        while len(data) > _HEADER:
-            if data[0] == _BINARY and data[1] == _TWO_BYTES:
-                end = _HEADER + (data[2] << 8 | data[3])
-                if len(data) < end or end & 1:
+        at, size, before = 0, len(data), b""
+        while size - at > _HEADER:
+            if data[at] == _BINARY and data[at + 1] == _TWO_BYTES:
+                end = at + _HEADER + (data[at + 2] << 8 | data[at + 3])
+                if size < end or (end - at) & 1:
                     break
-                self._heard(data[_HEADER:end])
-            elif data[0] == _TEXT and data[1] < _TWO_BYTES:
-                end = 2 + data[1]
-                if len(data) < end:
+                sound = data[at + _HEADER : end]
+                if before:
+                    # Two frames at once cost hardly more than one.
+                    self._heard(before + sound)
+                    before = b""
+                elif end == size:
+                    self._heard(sound)
+                else:
+                    before = sound
+            elif data[at] == _TEXT and data[at + 1] < _TWO_BYTES:
+                end = at + 2 + data[at + 1]
+                if size < end:
                     break
-                self._told(data[2:end])
+                self._told(data[at + 2 : end])
             else:
                 break
-            if len(data) == end:
-                return b""
-            data = data[end:]
-        return data
+            at = end
+        if before:
+            self._heard(before)
+        return data[at:] if at else data
 
     def _told(self, text: bytes) -> None:
         said = read_event(text)

@@ -159,6 +159,8 @@ def _way_in(bridge: VoiceBridge) -> dict[str, str]:
         told["twilio"] = settings.api_public_url or ""
     if settings.has_asterisk:
         told["app"] = settings.ari_app
+        told["media_transport"] = settings.media_transport
+    if settings.has_audiosocket:
         told["audiosocket"] = "{}:{}".format(*bridge.audiosocket_address)
     return told
 

@@ -435,21 +435,13 @@ class MediaSocket(asyncio.Protocol):
 
     def _read_plain(self, data: bytes) -> bytes:
         """Read the messages that come all the time, where they are whole; return the rest."""
-        at, size, before = 0, len(data), b""
+        at, size = 0, len(data)
         while size - at > _HEADER:
             if data[at] == _BINARY and data[at + 1] == _TWO_BYTES:
                 end = at + _HEADER + (data[at + 2] << 8 | data[at + 3])
                 if size < end or (end - at) & 1:
                     break
-                sound = data[at + _HEADER : end]
-                if before:
-                    # Two frames at once cost hardly more than one.
-                    self._heard(before + sound)
-                    before = b""
-                elif end == size:
-                    self._heard(sound)
-                else:
-                    before = sound
+                self._heard(data[at + _HEADER : end])
             elif data[at] == _TEXT and data[at + 1] < _TWO_BYTES:
                 end = at + 2 + data[at + 1]
                 if size < end:
@@ -458,8 +450,6 @@ class MediaSocket(asyncio.Protocol):
             else:
                 break
             at = end
-        if before:
-            self._heard(before)
         return data[at:] if at else data
 
     def _told(self, text: bytes) -> None:

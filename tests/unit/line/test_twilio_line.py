@@ -466,3 +466,35 @@ async def test_without_a_number_nobody_is_called(scene: Scene) -> None:
     await scene.until(Ended)
     assert "TWILIO_PHONE_NUMBER" in (line.cause.detail or "")
     await line.close(FAILED, END)
+
+
+# --- what comes after a service that was lost
+
+
+async def test_who_was_left_without_a_stream_goes_on_elsewhere(scene: Scene) -> None:
+    form = scene.twilio.form("CAlost", "in-progress")
+    redirect = parse(await scene.gateway.comes_after(form, ""))[0]
+    assert "AGENT_REASON=worker_lost&AGENT_STATUS=FAILED" in (redirect.text or "")
+    form = scene.twilio.form("CAlost", "in-progress", Direction="outbound-api")
+    assert parse(await scene.gateway.comes_after(form, ""))[0].tag == "Hangup"
+
+
+async def test_twilio_may_ask_twice_what_comes_after(scene: Scene) -> None:
+    line = await scene.talks()
+    await line.close(FAILED, END)
+    await until(lambda: len(scene.twilio.documents) == 2)
+    again = await scene.gateway.comes_after(scene.twilio.form(CALL, "in-progress"), "")
+    assert again == scene.twilio.documents[1]
+    assert "AGENT_REASON=agent_lost" in again
+
+
+async def test_a_call_that_comes_before_the_service_is_there_goes_on_elsewhere() -> None:
+    clock, rest = FrameClock(), FakeRest()
+    gateway = TwilioGateway(
+        TwilioOptions(PUBLIC_URL, ACCOUNT), rest, Signatures(PUBLIC_URL, ["t"]), clock
+    )
+    twilio = FakeTwilio(gateway, rest)
+    assert "<Reject" in await gateway.comes_in(twilio.form(CALL, "ringing"), "")
+    assert "<Hangup" in await gateway.comes_in(twilio.form(CALL, "completed"), "")
+    with pytest.raises(BadInput):
+        await gateway.comes_in(twilio.form("../x", "ringing"), "")

@@ -43,7 +43,7 @@ from ari_app.line.interface import Gateway
 from ari_app.line.microphone import MicrophoneGateway, PortAudio, SoundCard
 from ari_app.line.twilio.gateway import TwilioGateway
 from ari_app.line.twilio.signature import Signatures
-from ari_app.process.limits import settle_memory
+from ari_app.process.limits import settle_memory, share_interpreter
 from ari_app.records.agent_report import PART, Report
 from ari_app.records.document import call_document
 from ari_app.records.hiding import hide_in_part
@@ -351,6 +351,7 @@ class VoiceBridge:
         stop = asyncio.create_task(self._stopping.wait(), name="stop")
         agents = asyncio.create_task(self.agents.watch(), name="agents")
         settle_memory()
+        share_interpreter()
         self._running = True
         try:
             await asyncio.wait([*ways, stop], return_when=asyncio.FIRST_COMPLETED)

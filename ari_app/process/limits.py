@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import resource
+import sys
 from typing import Final
 
 _M_MMAP_THRESHOLD = -3
@@ -33,6 +34,18 @@ def settle_memory() -> bool:
     gc.collect()
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return mallopt is not None and mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES) == 1
+
+
+_TURN_SECONDS: Final = 0.001
+
+
+def share_interpreter() -> None:
+    """Let the event loop wait for a thread of ours for 1 ms at most before it gets its turn.
+
+    Python's own choice is 5 ms, a quarter of a frame; such threads write recordings, the log and
+    the call log.
+    """
+    sys.setswitchinterval(_TURN_SECONDS)
 
 
 _OUR_OWN: Final = 200

@@ -380,7 +380,9 @@ class CallLog:
     async def _ask(
         self, work: Callable[[Database], Coroutine[Any, Any, T]], seconds: float = _ASK_SECONDS
     ) -> T:
-        await asyncio.shield(asyncio.wrap_future(self._ready))
+        if self._keeper is None or not self._keeper.looked.is_set():
+            # A new file has tables once it was looked at.
+            await self.looked()
         assert self._database is not None, "it is made before it is ready"
         return await self._in_thread(self._asked(self._database, work, seconds))
 

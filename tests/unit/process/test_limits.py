@@ -124,3 +124,12 @@ def test_what_lives_for_ever_is_out_of_the_collectors_sight() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.split() == ["True", "True", "3"]
+
+
+def test_a_busy_thread_holds_up_the_loop_less_than_a_frame() -> None:
+    before = sys.getswitchinterval()
+    try:
+        limits.share_interpreter()
+        assert sys.getswitchinterval() == pytest.approx(0.001)
+    finally:
+        sys.setswitchinterval(before)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ari_app.records.store import BadCursor, CallFilter, CallLog
+from ari_app.records.store import BadCursor, CallFilter, CallLog, tables
 from ari_app.records.store.address import read_address
 from ari_app.records.store.database import Database
 from tests.unit.records.store.documents import NOON, call, turns
@@ -228,3 +228,25 @@ async def test_many_ask_and_tell_at_once(log: CallLog) -> None:
     await asyncio.gather(*(one(n) for n in range(100)))
     await log.settle()
     assert await ids(log) == [f"s{n}" for n in reversed(range(100))]
+
+
+async def test_an_export_holds_a_few_calls_at_a_time(
+    log: CallLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await kept(log, *(call(f"s{n}", n) for n in range(450)))
+    asked, some = [], tables.some
+
+    async def counted(*arguments: Any) -> Any:
+        found = await some(*arguments)
+        asked.append(len(found[0]))
+        return found
+
+    monkeypatch.setattr(tables, "some", counted)
+    export = log.export(CallFilter())
+    first = [(await anext(export))["session_id"] for _ in range(3)]
+    assert (first, asked) == (["s449", "s448", "s447"], [200])
+    # What is added meanwhile moves nothing.
+    await kept(log, call("new", 1000))
+    rest = [each["session_id"] async for each in export]
+    assert rest == [f"s{n}" for n in reversed(range(447))]
+    assert asked == [200, 200, 50]

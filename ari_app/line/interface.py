@@ -390,6 +390,7 @@ class RtpReport:
         received_lost: So many from it were lost on the way; None where the call was too short for
             that to be known.
         received_jitter_ms: How unevenly they came.
+        final: This is how it was at the end, and not up to 20 s before.
         rtcp: The telephone reported what it received. Without such reports nothing is known of
             `sent_lost`, `sent_jitter_ms` (the same, of what was sent to it) and `round_trip_ms`.
     """
@@ -399,6 +400,7 @@ class RtpReport:
     received_lost: int | None
     received_jitter_ms: float
     rtcp: bool
+    final: bool = False
     sent_lost: int | None = None
     sent_jitter_ms: float | None = None
     round_trip_ms: float | None = None

@@ -191,6 +191,7 @@ async def test_what_the_telephones_rtp_has_counted(
         await call.wait_for_sound(LOUD, since=0)
         await call.wait_for_silence(500)
         if who == "caller":
+            await until(lambda: session.line.rtp is not None, 10)
             await call.hang_up()
         else:
             began = asyncio.get_running_loop().time()
@@ -200,6 +201,7 @@ async def test_what_the_telephones_rtp_has_counted(
         await b.all_gone()
         rtp = (await kept(b, session.session_id))["sound"]["rtp"]
     assert rtp is not None
+    assert rtp["final"] is (who == "us")
     assert rtp["received"] > 50
     assert rtp["sent"] > 50
     assert rtp["rtcp"] is False, "the phone of the tests reports nothing"

@@ -180,7 +180,7 @@ class AsteriskGateway:
                     line.in_bridge(channel_id, event.bridge.id)
             case ChannelHangupRequest(channel=channel):
                 if (line := self._line_of_caller(channel.id)) is not None:
-                    line.hangs_up()
+                    line.hung_up = True
                     line.keep_cause(event.cause, event.tech_cause)
             case Dial():
                 self._dials(event)

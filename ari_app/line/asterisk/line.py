@@ -90,6 +90,10 @@ _RENEW_SECONDS: Final = 1.0
 _RENEWED_SECONDS: Final = 1.0
 """A media channel that breaks so soon after the last one is not replaced again."""
 
+_FIRST_RTP_SECONDS: Final = 6.0
+"""A little after the first report (RTCP), with which Asterisk begins to count what is lost."""
+_RTP_EVERY_SECONDS: Final = 20.0
+
 ABILITIES: Final = (
     Ability.RING
     | Ability.MUSIC
@@ -228,7 +232,7 @@ class AsteriskLine:
         self._set_up = Errand()
         self._target: TargetChannel | None = None
         self._target_count = 0
-        self._reading_rtp: asyncio.Task[None] | None = None
+        self._rtp_timer: asyncio.TimerHandle | None = None
         if not self.placed:
             asterisk.lines[channel_id] = self
         # What is known of the way to a callee, where a Local channel leads it through a dialplan.
@@ -350,7 +354,8 @@ class AsteriskLine:
         self._closing = True
         self._tell = None
         self._set_up.drop()
-        reading = self._read_rtp()
+        if self._rtp_timer is not None:
+            self._rtp_timer.cancel()
         parts: list[Coroutine[Any, Any, object]] = [self._drop_target()]
         present = self._ended is None
         if present and self._channel.in_bridge and not self.reachable:
@@ -366,7 +371,6 @@ class AsteriskLine:
         for failure in await asyncio.gather(*parts, return_exceptions=True):
             if isinstance(failure, BaseException):
                 log.error("release_part_failed", call=self.id, exc_info=failure)
-        await asyncio.wait([reading])
         # Requests that nobody needs an answer to any more.
         others = self._tasks - {asyncio.current_task()}
         for task in others:
@@ -462,11 +466,6 @@ class AsteriskLine:
             self.answered = True
             if self._wanted:
                 self._request(self._join())
-
-    def hangs_up(self) -> None:
-        """Handle the caller's hang-up, which Asterisk announces: their channel is still there."""
-        self.hung_up = True
-        self._read_rtp()
 
     def key_pressed(self, digit: str) -> None:
         """Handle a key that the caller has pressed."""
@@ -644,6 +643,8 @@ class AsteriskLine:
     def _connected(self) -> None:
         if self._wanted:
             self._set_up.drop()
+            if self._rtp_timer is None:
+                self._watch_rtp()
             self._told(Connected())
 
     def _bridge_is_made(self) -> None:
@@ -680,16 +681,22 @@ class AsteriskLine:
             self._hang_up_media()
             await self._remove_resources()
 
-    def _read_rtp(self) -> asyncio.Task[None]:
-        """Ask for what the caller's RTP has counted; once, while the channel is still there."""
-        if self._reading_rtp is None:
-            self._reading_rtp = self._spawn(self._ask_for_rtp())
-        return self._reading_rtp
+    def _watch_rtp(self, seconds: float = _FIRST_RTP_SECONDS) -> None:
+        """Keep what the caller's RTP has counted now and then: with their hang-up it is gone."""
 
-    async def _ask_for_rtp(self) -> None:
-        # Whoever was never with us has nothing to be told of.
-        if self._opened and self.reachable:
-            self.rtp = await rtp_report(self._ari, self.id)
+        async def look() -> None:
+            if await self._read_rtp(final=False) and not self._closing:
+                self._watch_rtp(_RTP_EVERY_SECONDS)
+
+        self._rtp_timer = asyncio.get_running_loop().call_later(
+            seconds, lambda: self._spawn(look())
+        )
+
+    async def _read_rtp(self, *, final: bool) -> bool:
+        """Ask for what the caller's RTP has counted; whether it is known."""
+        if self.reachable and (told := await rtp_report(self._ari, self.id)) is not None:
+            self.rtp = replace(told, final=final)
+        return self.rtp is not None
 
     async def _join(self) -> None:
         if await self._channel.join(self.bridge_id):
@@ -799,7 +806,8 @@ class AsteriskLine:
         if self.placed and not self._there:
             return
         # With the channel goes what its RTP has counted.
-        await asyncio.wait([self._read_rtp()])
+        if self._rtp_timer is not None:
+            await self._read_rtp(final=True)
         if self.placed and outcome.status is not Status.TRANSFER:
             reason = "no_answer" if outcome.reason == Result.NO_ANSWER else "normal"
             await quietly(lambda: ari.channels.hangup(self.id, reason=reason), attempts=2)

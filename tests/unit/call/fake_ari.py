@@ -38,6 +38,7 @@ from ari_app.line.asterisk.ari.resources import (
     ORIGINATE_WITH_ID,
     REMOVE_CHANNEL,
     RING,
+    RTP_STATISTICS,
     SEND_DTMF,
     SET_VARIABLE,
     START_MOH,
@@ -153,6 +154,7 @@ class FakeAsterisk(Rest):
         media: The connections that it has made to AudioSocket servers, by channel.
         sockets: The channels of chan_websocket, by name, that there are and have been.
         modules: The modules that it has loaded, with their status.
+        rtp: What the RTP of callers has counted; empty: they have none.
         on_event: Who is told of events.
         on_landed: What the dialplan does with a caller who goes on.
     """
@@ -173,6 +175,7 @@ class FakeAsterisk(Rest):
         self.on_event: Callable[[AriEvent], None] = lambda event: None
         self.on_landed: Callable[[Landed], None] = lambda landed: None
         self.version = "22.10.1"
+        self.rtp: Json = {}
         self.modules: dict[str, str] = {}
         self._app = app
         self._clock = clock
@@ -271,6 +274,10 @@ class FakeAsterisk(Rest):
                 return world.channels[channel].to_json()
             case (op, (bridge,)) if op is DESTROY_BRIDGE:
                 self._tell(world.destroy_bridge(bridge, NOW))
+            case (op, (channel,)) if (
+                op is RTP_STATISTICS and channel in world.channels and self.rtp
+            ):
+                return self.rtp
             case (op, ()) if op is LIST_CHANNELS:
                 return [self._describe(each) for each in world.channels.values()]
             case (op, ()) if op is LIST_BRIDGES:

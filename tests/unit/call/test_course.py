@@ -10,6 +10,7 @@ import pytest
 
 from ari_app.call.signals import ConsultRequested
 from ari_app.call.states import State
+from ari_app.line.asterisk.ari.resources import RTP_STATISTICS
 from ari_app.line.interface import EndCause, KeyPressed, LineEvent, TargetConnected, TargetLost
 from ari_app.records.chronicle import Keys, ToolUse, Turn
 from ari_app.records.document import call_document
@@ -17,6 +18,7 @@ from audiosocket.frames import SLIN
 from lab.load.audiosocket_client import pcm_source
 from lab.softphone.sounds import babble
 from tests.session_view import Session
+from tests.unit.call.fake_ari import never
 from tests.unit.call.stage import Stage, now
 
 WORDS = "one two three four five six seven eight nine ten"
@@ -138,6 +140,53 @@ async def test_the_legs_of_a_call(stage: Stage) -> None:
     assert caller.ended == soon(now() - began)
     document = call_document(replace(session.record))
     assert [leg["kind"] for leg in document["legs"]] == ["caller", "target", "target"]
+
+
+RTP = {"rxcount": 500, "txcount": 510, "rxploss": 3, "txploss": 0, "rxjitter": 0.0021}
+
+
+async def test_rtp_is_known_though_the_caller_hangs_up(stage: Stage) -> None:
+    stage.asterisk.rtp = RTP
+    session = await stage.talk()
+    await asyncio.sleep(7)
+    stage.asterisk.rtp = {**RTP, "rxcount": 9999, "rtt": 0.05}
+    stage.asterisk.hang_up(session.call_id)
+    await session.ended.wait()
+    assert call_document(session.record)["sound"]["rtp"] == {
+        "received": 500,
+        "sent": 510,
+        "received_lost": 3,
+        "received_jitter_ms": 2.1,
+        "final": False,
+        "rtcp": False,
+        "sent_lost": None,
+        "sent_jitter_ms": None,
+        "round_trip_ms": None,
+    }
+    assert len(stage.asterisk.requests(RTP_STATISTICS)) == 1
+
+
+async def test_rtp_is_read_last_where_we_end_the_call(stage: Stage) -> None:
+    stage.asterisk.rtp = RTP
+    session = await stage.talk()
+    await asyncio.sleep(30)
+    stage.asterisk.rtp = {**RTP, "rxcount": 100, "rxploss": 0, "rtt": 0.05, "txploss": 2}
+    await stage.calls.end(session.session_id)
+    rtp = call_document(session.record)["sound"]["rtp"]
+    assert (rtp["received"], rtp["received_lost"], rtp["final"]) == (100, None, True)
+    assert (rtp["rtcp"], rtp["sent_lost"], rtp["round_trip_ms"]) == (True, 2, 50.0)
+    assert len(stage.asterisk.requests(RTP_STATISTICS)) == 3
+
+
+async def test_no_end_waits_for_rtp(stage: Stage) -> None:
+    session = await stage.talk()
+    await asyncio.sleep(60)
+    assert len(stage.asterisk.requests(RTP_STATISTICS)) == 1, "who has none is not asked again"
+    stage.asterisk.before[RTP_STATISTICS] = never
+    began = now()
+    await stage.calls.end(session.session_id)
+    assert now() - began < 0.3
+    assert stage.landed(session).status == "COMPLETED"
 
 
 async def test_how_a_callee_was_reached(stage: Stage) -> None:

@@ -56,11 +56,12 @@ class StereoTimeline:
 
     def add(self, side: Side, pcm: bytes, now: float) -> None:
         """Place PCM that ended at `now` (the caller's) or begins at `now` (the agent's)."""
-        samples = len(pcm) // SAMPLE_BYTES
+        if len(pcm) % SAMPLE_BYTES:
+            pcm = pcm[:-1]
         position = round((now - self._started_at) * self._rate_hz)
         if side is Side.CALLER:
-            position -= samples
-        self._voices[side].add(pcm[: samples * SAMPLE_BYTES], position, self._given)
+            position -= len(pcm) // SAMPLE_BYTES
+        self._voices[side].add(pcm, position, self._given)
 
     def reach(self, now: float) -> None:
         """Be silent up to `now`, where nothing has been placed so late."""
@@ -112,9 +113,11 @@ class _Voice:
             self._ahead -= cut
             position += cut
             pcm = pcm[cut * SAMPLE_BYTES :]
-        hole = self._judge(position - self.end)
-        start = max(self.end + hole, given)
-        if start == self.end and self._runs:
+        end = self.end
+        start = end + self._judge(position - end)
+        if start < given:
+            start = given
+        if start == end and self._runs:
             self._runs[-1][1].extend(pcm)
         else:
             self._runs.append((start, bytearray(pcm)))
@@ -126,8 +129,10 @@ class _Voice:
             self._begin_to_watch()
             return late
         self._watched += 1
-        self._least_late = min(self._least_late, late)
-        self._most_late = max(self._most_late, late)
+        if late < self._least_late:
+            self._least_late = late
+        if late > self._most_late:
+            self._most_late = late
         if self._watched < _WATCHED_FRAMES:
             return 0
         hole = self._least_late if self._least_late > self._off else 0

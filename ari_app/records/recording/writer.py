@@ -271,8 +271,7 @@ class StereoRecorder:
 
     def add_caller(self, pcm: bytes, now: float) -> None:
         """Add what the caller said up to `now` (seconds, monotonic). Nothing once finished."""
-        if self._resumed > now - len(pcm) / (SAMPLE_BYTES * self._rate_hz) + _TINY_SECONDS:
-            # It was said, in part, before the pause was over.
+        if self._resumed and self._before_resumed(pcm, now):
             return
         self._add(Side.CALLER, pcm, now)
 
@@ -307,6 +306,11 @@ class StereoRecorder:
         self._finished = True
         self._hand_over()
         self._recordings._finish(self._file, self._dropped_bytes, tuple(self._pauses))
+
+    def _before_resumed(self, pcm: bytes, now: float) -> bool:
+        """Whether it was said, in part, before the last pause was over."""
+        began = now - len(pcm) / (SAMPLE_BYTES * self._rate_hz)
+        return began + _TINY_SECONDS < self._resumed
 
     def _add(self, side: Side, pcm: bytes, now: float) -> None:
         if self.paused:

@@ -25,6 +25,7 @@ from typing import Final, Protocol
 from ari_app.audio.convert import Converter, make_converter
 from ari_app.audio.formats import SAMPLE_BYTES, AudioFormat
 from ari_app.call.hearing import Hearing, ResponseTime, level_dbfs
+from ari_app.call.listening import Ear
 from ari_app.records.record import SoundReport
 from ari_app.records.recording.writer import StereoRecorder
 from linekit.playout import PlayoutBuffer
@@ -355,6 +356,7 @@ class CallSound:
         # Whether somebody wants to know of the next silence.
         self._awaits_silence = False
         self._announced: deque[bytes] = deque()
+        self._ears: tuple[Ear, ...] = ()
 
     # --- the agent
 
@@ -456,6 +458,8 @@ class CallSound:
             self.recorder.finish(self._loop.time())
         if self._drained is not None:
             self._drained.set()
+        for ear in self._ears:
+            ear.over = True
 
     def report(self, frames_not_read: int = 0) -> SoundReport:
         """Report what has become of the sound so far."""
@@ -485,6 +489,17 @@ class CallSound:
         heard, self._last_heard = self._last_heard, b""
         return level_dbfs(heard), level_dbfs(self._last_said or b"")
 
+    def add_ear(self) -> Ear:
+        """Let somebody listen to both sides, until `remove_ear`."""
+        ear = Ear(self.rate_hz)
+        ear.over = self._stopped
+        self._ears = (*self._ears, ear)
+        return ear
+
+    def remove_ear(self, ear: Ear) -> None:
+        """Let that one listen no more."""
+        self._ears = tuple(each for each in self._ears if each is not ear)
+
     @property
     def uplink_stats(self) -> UplinkStats:
         """What was heard, and what was filled with silence; at the line's rate."""
@@ -505,6 +520,8 @@ class CallSound:
             return
         if self.recorder is not None:
             self.recorder.add_caller(pcm, now)
+        for ear in self._ears:
+            ear.hear_caller(pcm)
         if self.muted:
             pcm = bytes(len(pcm))
         hearing.heard(pcm, now)
@@ -537,6 +554,8 @@ class CallSound:
             self._on_response(response)
         if self.recorder is not None:
             self.recorder.add_agent(frame, now)
+        for ear in self._ears:
+            ear.hear_agent(frame)
         return frame
 
     @property

@@ -5,9 +5,10 @@ The HTTP interface is one way in; nothing here knows of HTTP, nor of any kind of
 
 from __future__ import annotations
 
+import contextlib
 import re
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final, Literal
 
@@ -16,6 +17,7 @@ import structlog
 from ari_app.call.admission import NoRoom
 from ari_app.call.call import Call
 from ari_app.call.calls import Calls, Waiting
+from ari_app.call.listening import Ear
 from ari_app.call.plan import CallPlan, CallPolicy
 from ari_app.call.signals import AgentEnding, ConsultRequested, HoldRequested
 from ari_app.call.states import OVER, State
@@ -23,6 +25,7 @@ from ari_app.control.planner import Planner, Wish
 from ari_app.errors import AppError, LineError
 from ari_app.line.interface import Ability, Gateway, Line, Outcome, OwnAudio, Placing, Status
 from ari_app.line.numbers import check_caller
+from ari_app.records.events import Noted
 from ari_app.records.record import CallRecord
 from ari_app.tools.built_in import BUILT_IN
 
@@ -344,6 +347,23 @@ class CallControl:
             side.tell(text)
         else:
             side.ask(text)
+
+    @contextlib.contextmanager
+    def listen(self, session_id: str, who: str) -> Iterator[Ear]:
+        """Let somebody hear both sides of a call; the record says so.
+
+        Args:
+            who: Whose key it is.
+        """
+        call = self._in(session_id, *_JOINED)
+        ear = call.sound.add_ear()
+        call.context.say(Noted(f"{who or 'somebody'} listens"))
+        try:
+            yield ear
+        finally:
+            call.sound.remove_ear(ear)
+            if not call.context.over:
+                call.context.say(Noted(f"{who or 'somebody'} listens no more"))
 
     async def mute(self, session_id: str, muted: bool) -> None:
         """Let the agent hear silence instead of the caller, or the caller again."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+import numpy as np
 import orjson
 import pytest
 
@@ -17,7 +18,7 @@ from lab.asterisk import LabAsterisk
 from lab.practice_agent import AgentBook
 from lab.softphone import Answer, Phone
 from lab.softphone.policy import Policy
-from lab.softphone.sounds import babble
+from lab.softphone.sounds import babble, level_dbfs, tone
 from tests.e2e.harness import Bench, bench, book
 from tests.waiting import until
 
@@ -187,3 +188,22 @@ async def test_actions_reach_the_call(asterisk: LabAsterisk) -> None:
         await d.bench.all_gone()
         status, problem = await d.post("/sessions/s/hold")
         assert (status, problem["code"]) == (409, "not_talking")
+
+
+async def test_a_listener_hears_both_sides(asterisk: LabAsterisk) -> None:
+    async with bench(asterisk) as b, aiohttp.ClientSession() as client:
+        call = await b.call()
+        session = await b.session()
+        await until(lambda: session.state is State.TALKING)
+        url = "ws://{}:{}".format(*b.bridge.api_address) + f"/sessions/{session.session_id}/listen"
+        async with client.ws_connect(url) as socket:
+            head = await socket.receive_json()
+            assert head["channels"] == ["caller", "agent"]
+            call.send(tone(440, 3000))
+            blocks = [(await socket.receive()).data for _ in range(50)]
+        stereo = np.frombuffer(b"".join(blocks), "<i2").reshape(-1, 2)
+        assert level_dbfs(stereo[:, 0].tobytes()) > -30
+        assert level_dbfs(stereo[:, 1].tobytes()) > -45
+        await until(lambda: "listens no more" in str(list(session.record.transcript)))
+        await call.hang_up()
+        await b.all_gone()

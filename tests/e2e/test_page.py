@@ -101,6 +101,8 @@ async def test_a_call_is_seen_heard_of_and_ended(stage: tuple[Bench, Browser]) -
     await page.locator("tbody tr button").click()
     said = page.get_by_role("log")
     await said.get_by_text("Hello, how can I help you today?").wait_for()
+    await page.get_by_role("button", name="Listen", exact=True).click()
+    await said.get_by_text("API_KEY listens").wait_for()
     levels = page.locator("tbody .meter.agent i")
     await until(lambda: bool(b.sessions()[0].call.sound.levels()))
     await levels.wait_for(state="attached")

@@ -15,10 +15,11 @@ import hmac
 import re
 import stat
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import structlog
@@ -251,6 +252,8 @@ class Access:
         keys: Those that are known.
         open_paths: Where none is asked for, as they were registered.
         checked_paths: Where whoever serves them checks by itself who comes, from wherever.
+        needs: What a key must be allowed, by method and path as registered; what is not there goes
+            by its method.
         page: What a browser is answered that wants a page and has brought no key; None answers as
             to everybody.
         on_refused: Told of each that is refused.
@@ -264,6 +267,7 @@ class Access:
         *,
         open_paths: frozenset[str],
         checked_paths: frozenset[str] = frozenset(),
+        needs: Mapping[tuple[str, str], Scope] = MappingProxyType({}),
         page: Callable[[web.Request], web.Response | None],
         on_refused: OnRefused,
         sign_in_seconds: float = 12 * 3600.0,
@@ -272,6 +276,7 @@ class Access:
         self._keys = keys
         self._open_paths = open_paths
         self._checked_paths = checked_paths
+        self._needs = needs
         self._page = page
         self._on_refused = on_refused
         self._sign_in_seconds = sign_in_seconds
@@ -304,7 +309,7 @@ class Access:
                         headers={"WWW-Authenticate": "Bearer"},
                     )
                 request[REQUEST_KEY], request[KEY_NAME] = key, key.name
-                self._check_scope(key, request.method)
+                self._check_scope(key, request.method, path or "")
             response = await handler(request)
             if request.method not in READING and REQUEST_KEY in request and path is not None:
                 # Who has changed what; the request's id and its call are in the same line.
@@ -319,8 +324,8 @@ class Access:
 
         return authenticate
 
-    def _check_scope(self, key: ApiKey, method: str) -> None:
-        needed = needed_for(method)
+    def _check_scope(self, key: ApiKey, method: str, path: str) -> None:
+        needed = self._needs.get((method, path), needed_for(method))
         if key.scope < needed:
             self._on_refused("forbidden")
             raise Problem("forbidden", f"This needs a key with the scope {needed.name.lower()}.")

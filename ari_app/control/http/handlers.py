@@ -17,6 +17,7 @@ from ari_app.call.calls import Calls
 from ari_app.control.control import CallControl
 from ari_app.control.http.access import Access, Keys
 from ari_app.control.http.calls import CallHandlers
+from ari_app.control.http.listen import Listening
 from ari_app.control.http.middleware import (
     IdempotentAnswers,
     RequestRates,
@@ -122,6 +123,7 @@ class Handlers:
         self._service = service
         self._calls = CallHandlers(service)
         self._public_url = public_url
+        self._listening = Listening(service)
         self._openapi = orjson.dumps(openapi_document(keyed=keyed, number_pattern=number_pattern))
         self._initiated: IdempotentAnswers[InitiateCallResponse] = IdempotentAnswers(
             lambda: asyncio.get_running_loop().time()
@@ -135,6 +137,7 @@ class Handlers:
             "list_sessions": self.list_sessions,
             "get_session": self.get_session,
             "follow_session": self.follow_session,
+            "listen": self.listen,
             "transfer": self.transfer,
             "dtmf": self.dtmf,
             "hold": self.hold,
@@ -249,6 +252,10 @@ class Handlers:
         """Stream one call's events, until it has ended."""
         record = self._service.control.record(_session_id(request))
         return await stream_events(request, self._service.journal, record)
+
+    async def listen(self, request: web.Request) -> web.StreamResponse:
+        """Let somebody listen to a call."""
+        return await self._listening.serve(request, _session_id(request))
 
     async def transfer(self, request: web.Request) -> web.Response:
         """Pass the caller on."""
@@ -380,6 +387,7 @@ def build_web_app(
         keys,
         open_paths=OPEN_PATHS | PAGE_PATHS,
         checked_paths=checked_paths,
+        needs={(each.method, each.path): each.needs for each in OPERATIONS},
         page=sign_in,
         on_refused=on_refused,
         sign_in_seconds=sign_in_seconds,

@@ -16,7 +16,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
 from ari_app import __version__
-from ari_app.control.http.access import Scope, needed_for
+from ari_app.control.http.access import Scope
 from ari_app.control.http.operations import OPERATIONS, TAGS, HeaderField, Operation
 from ari_app.control.http.problems import CODES, MEDIA_TYPE, ProblemDetails
 from ari_app.control.http.streams import EVENT, EVENT_STREAM
@@ -185,7 +185,7 @@ def _responses(operation: Operation, *, keyed: bool) -> dict[str, Any]:
     codes = list(dict.fromkeys((*operation.problems, *_EVERYWHERE)))
     if not operation.is_open:
         codes.append("unauthorized" if keyed else "forbidden_origin")
-        if keyed and needed_for(operation.method) > Scope.READ:
+        if keyed and operation.needs > Scope.READ:
             codes.append("forbidden")
     for status, described in _problems(codes):
         told = responses.setdefault(str(status.value), described)

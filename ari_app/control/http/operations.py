@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from ari_app.control.http.access import Scope, needed_for
 from ari_app.control.http.call_models import (
     CSV,
     JSON_LINES,
@@ -73,6 +74,7 @@ class Operation:
         also: More statuses of success, and what they mean.
         headers: That it knows.
         is_open: No key is asked for.
+        scope: What a key must be allowed; None: what its method says.
         has_head: HEAD is answered, too; it is of all that are open.
     """
 
@@ -91,6 +93,13 @@ class Operation:
     also: Mapping[int, str] = field(default_factory=dict)
     headers: tuple[HeaderField, ...] = ()
     is_open: bool = False
+    scope: Scope | None = None
+
+    @property
+    def needs(self) -> Scope:
+        """What a key must be allowed."""
+        return self.scope or needed_for(self.method)
+
     has_head: bool = False
 
 
@@ -246,6 +255,22 @@ OPERATIONS: Final = (
                 {"type": "string", "pattern": "^[0-9]{0,18}$"},
             ),
         ),
+    ),
+    Operation(
+        method="GET",
+        path="/sessions/{session_id}/listen",
+        name="listen",
+        tag="sessions",
+        summary="Listen to a call that runs",
+        description=(
+            "A WebSocket. First comes a text message with `rate_hz`, then binary messages of 60 "
+            "ms: stereo PCM, 16 bits, little endian, the caller left, the agent right, as they are "
+            "heard, 100 ms behind. The call's record says who listened."
+        ),
+        media_type="application/octet-stream",
+        problems=("session_not_found", "not_talking", "bad_request", "too_many_streams"),
+        also={101: "Both sides come as WebSocket messages."},
+        scope=Scope.OPERATE,
     ),
     _action(
         "transfer",

@@ -1,6 +1,7 @@
 // The calls that are running: all of them as a list, one of them opened.
 
 import { act, ask, cell, clock, el, facts, field, seconds, t, table, word } from "./kit.js";
+import { listen } from "./listen.js";
 
 export async function showNow(main, me, [chosen]) {
   const health = el("p", {});
@@ -84,14 +85,21 @@ export function follow(place, call, me) {
     return one;
   };
   const actions = [];
+  let deaf = null;
   if (me.scope !== "read") {
+    const ear = el("button", { class: "plain", type: "button", "aria-pressed": "false" }, t("listen"));
+    const hear = (on) => { ear.textContent = t(on ? "listen_no_more" : "listen"); ear.setAttribute("aria-pressed", String(on)); };
+    ear.addEventListener("click", () => {
+      if (deaf) { deaf(); deaf = null; } else deaf = listen(`${path}/listen`, () => { deaf = null; hear(false); });
+      hear(Boolean(deaf));
+    });
     const target = el("input", { autocomplete: "off", required: true });
     const mode = el("select", {}, el("option", { value: "blind" }, t("blind")), el("option", { value: "attended" }, t("attended")));
     const telling = el("input", { autocomplete: "off", required: true, maxlength: 2000 });
     const transfer = el("button", {}, t("transfer"));
     const tell = el("button", {}, t("tell"));
     actions.push(
-      el("div", { class: "row" }, button("hold", () => post("hold")), button("unhold", () => post("unhold")),
+      el("div", { class: "row" }, ear, button("hold", () => post("hold")), button("unhold", () => post("unhold")),
         button("mute", () => post("mute", { muted: true })), button("unmute", () => post("mute", { muted: false })),
         button("hang_up", () => ask("webhook/end-call", { method: "POST", body: { session_id: call.id, reason: "page" } }), "bad")),
       el("form", { class: "row", onsubmit: (event) => { event.preventDefault(); act(tell, async () => { await post("say-to-agent", { kind: "context", text: telling.value }); telling.value = ""; }, t("done")); } },
@@ -117,5 +125,5 @@ export function follow(place, call, me) {
   on("agent_lost", (event) => line(event, "note", t("agent_lost")));
   on("agent_resumed", (event) => line(event, "note", t("agent_resumed")));
   on("ended", (event) => { line(event, "note", t("ended", { status: event.agent_status ?? "", reason: event.end_reason ?? "" })); source.close(); });
-  return () => source.close();
+  return () => { source.close(); deaf?.(); };
 }

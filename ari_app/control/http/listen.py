@@ -1,0 +1,89 @@
+"""A supervisor's ear: both sides of a call that runs, over a WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Final, Protocol
+
+import structlog
+from aiohttp import WSCloseCode, web
+
+from ari_app.call.listening import Ear
+from ari_app.control.control import CallControl
+from ari_app.control.http.middleware import KEY_NAME
+from ari_app.control.http.problems import Problem
+
+log = structlog.get_logger(__name__)
+
+_BLOCK_MS: Final = 60
+_MOST_LISTENERS: Final = 32
+_WRITE_SECONDS: Final = 5.0
+_CLOSE_SECONDS: Final = 2.0
+_HEARTBEAT_SECONDS: Final = 15.0
+_MAX_MESSAGE_BYTES: Final = 4096
+
+
+class _Service(Protocol):
+    @property
+    def control(self) -> CallControl: ...
+
+
+class Listening:
+    """Lets people listen to calls.
+
+    Args:
+        service: Knows the calls.
+        most: How many may listen at once, to all calls.
+    """
+
+    def __init__(self, service: _Service, most: int = _MOST_LISTENERS) -> None:
+        self._service = service
+        self._most = most
+        self._listeners = 0
+
+    async def serve(self, request: web.Request, session_id: str) -> web.StreamResponse:
+        """Send both sides until the call is over, or the listener goes."""
+        socket = web.WebSocketResponse(
+            timeout=_CLOSE_SECONDS,
+            heartbeat=_HEARTBEAT_SECONDS,
+            compress=False,
+            max_msg_size=_MAX_MESSAGE_BYTES,
+        )
+        if not socket.can_prepare(request).ok:
+            raise Problem("bad_request", "The request is no WebSocket handshake (RFC 6455).")
+        if self._listeners >= self._most:
+            raise Problem("too_many_streams", f"{self._most} listen already, which is the limit.")
+        with self._service.control.listen(session_id, request.get(KEY_NAME, "")) as ear:
+            self._listeners += 1
+            try:
+                await socket.prepare(request)
+                await self._follow(socket, ear)
+            finally:
+                self._listeners -= 1
+        return socket
+
+    async def _follow(self, socket: web.WebSocketResponse, ear: Ear) -> None:
+        sending = asyncio.create_task(self._send(socket, ear), name="listen")
+        try:
+            # Reading is what sees the listener go; what it says means nothing here.
+            async for _ in socket:
+                pass
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+
+    async def _send(self, socket: web.WebSocketResponse, ear: Ear) -> None:
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            head = {"format": "pcm_s16le", "rate_hz": ear.rate_hz, "channels": ["caller", "agent"]}
+            await socket.send_json(head)
+            due = loop.time()
+            while not ear.over:
+                due = max(due + _BLOCK_MS / 1000, loop.time())
+                await asyncio.sleep(due - loop.time())
+                async with asyncio.timeout(_WRITE_SECONDS):
+                    await socket.send_bytes(ear.take(_BLOCK_MS))
+            await socket.close()
+            return
+        await socket.close(code=WSCloseCode.TRY_AGAIN_LATER, drain=False)

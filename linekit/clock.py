@@ -158,6 +158,8 @@ class KernelTimer:
 
 log = structlog.get_logger(__name__)
 
+_LATE_SECONDS: Final = 0.015
+
 OnTick = Callable[[float, int], None]
 """Called each tick with (seconds late, frames skipped)."""
 
@@ -216,6 +218,13 @@ class FrameClock:
         self._snapshot: tuple[_Registration, ...] = ()
         self._timer: Timer | None = None
         self._kernel_timer: KernelTimer | None = None
+        self._ticked_at = float("-inf")
+        self._punctual_ticks = 0
+
+    def is_punctual(self, now: float) -> bool:
+        """Return whether nothing has held up the loop lately: the last ticks came in time, and the
+        next one is not overdue."""
+        return self._punctual_ticks > 1 and now - self._ticked_at < self.period + _LATE_SECONDS
 
     @property
     def ticking(self) -> bool:
@@ -291,6 +300,9 @@ class FrameClock:
         self._arm(loop)
         if not due.frames:
             return
+        in_time = due.late_seconds < _LATE_SECONDS
+        self._punctual_ticks = self._punctual_ticks + 1 if in_time else 0
+        self._ticked_at = loop.time()
         if self.on_tick is not None:
             try:
                 self.on_tick(due.late_seconds, due.skipped)

@@ -13,11 +13,21 @@ from structlog.testing import capture_logs
 
 from ari_app.call.sound import CallSound
 from ari_app.call.states import State
+from ari_app.checks import Verdict, check_all
 from lab.asterisk import LabAsterisk
 from lab.faults import TcpProxy
+from lab.practice_agent import PracticeAgent
 from lab.softphone.call import Call
 from lab.softphone.sounds import level_dbfs, tone
-from tests.e2e.harness import HUMAN_HZ, Bench, bench, book, loud_seconds
+from tests.e2e.harness import (
+    HUMAN_HZ,
+    Bench,
+    bench,
+    book,
+    loud_seconds,
+    practice_config,
+    settings_for,
+)
 from tests.e2e.test_asterisk_faults import hears
 from tests.session_view import Session
 from tests.waiting import until
@@ -60,6 +70,16 @@ async def test_what_is_used_is_told(asterisk: LabAsterisk) -> None:
             await b.all_gone()
     [told] = [entry for entry in logs if entry["event"] == "media_transport"]
     assert told["transport"] == "websocket"
+
+
+async def test_the_check_goes_the_way_that_sound_takes(asterisk: LabAsterisk) -> None:
+    async with PracticeAgent(practice_config()) as agent:
+        settings = settings_for(asterisk, agent, media_transport="auto")
+        found = [finding async for finding in check_all(settings)]
+        await asterisk.wait_until_empty()
+    [audio] = [finding for finding in found if finding.what == "Audio"]
+    assert audio.verdict is Verdict.OK
+    assert f"we reach {asterisk.ari_url}/media/" in audio.detail
 
 
 async def test_a_media_socket_that_breaks_is_replaced_and_nothing_said_is_lost(

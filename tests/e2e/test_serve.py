@@ -92,7 +92,8 @@ def free_port() -> int:
 
 
 def environment(asterisk: LabAsterisk, agent_url: str, **changes: str) -> dict[str, str]:
-    inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    names = ("PATH", "HOME", "MEDIA_TRANSPORT")
+    inherited = {name: os.environ[name] for name in names if name in os.environ}
     return {
         **inherited,
         "ARI_URL": asterisk.ari_url,

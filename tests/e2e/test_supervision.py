@@ -129,6 +129,7 @@ async def serving(
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+@pytest.mark.usefixtures("transport")
 async def test_the_worker_is_lost_in_the_middle_of_calls(
     asterisk: LabAsterisk, number: signal.Signals, tmp_path: Path
 ) -> None:

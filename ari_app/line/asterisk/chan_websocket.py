@@ -133,10 +133,10 @@ _PAUSE_SECONDS: Final = 0.5
 is to be known that all has been heard."""
 _MARK_SECONDS: Final = 1.5
 _DOUBT_SECONDS: Final = 0.015
-_ON_TIME_SECONDS: Final = 0.035
-_TICKS_ON_TIME: Final = 2
-_BLOCKED_TICKS: Final = 50
-_PATIENCE_TICKS: Final = 250
+_BLOCKED_SECONDS: Final = 1.0
+_PATIENCE_SECONDS: Final = 5.0
+_MOST_UNSEEN_SECONDS: Final = 0.6
+"""Between two looks no more time counts: it was we who were held up."""
 _MOST_MARKS: Final = 16
 
 
@@ -162,8 +162,7 @@ class Feed:
         self._frame_bytes = frame_bytes
         self._kept: deque[bytes] = deque(maxlen=math.ceil(_MOST_SECONDS / FRAME_SECONDS) + 2)
         self._marks_made = 0
-        self._ticked = float("-inf")
-        self._on_time = 0
+        self._looked = float("-inf")
         self._forget()
 
     def _forget(self) -> None:
@@ -172,45 +171,41 @@ class Feed:
         self._kept.clear()
         self._marks: deque[tuple[str, float]] = deque()
         self._marked_at = float("-inf")
-        self._overdue = 0
+        self._overdue = 0.0
         self._stopped = False
         self.quiet_until = float("-inf")
         self.speaks = False
 
     # --- time
 
-    def ticked(self, now: float) -> None:
-        """Count 20 ms; to be called before what is asked at the same moment."""
-        self._on_time = self._on_time + 1 if now - self._ticked < _ON_TIME_SECONDS else 0
-        self._ticked = now
-        if self._marks:
-            self._watch(now)
+    def look(self, now: float, *, punctual: bool) -> None:
+        """Look whether Asterisk plays; to be called before what is asked at the same moment.
 
-    def _watch(self, now: float) -> None:
-        if now < self._marks[0][1]:
-            self._overdue = 0
+        Args:
+            now: The time.
+            punctual: We have not been held up: what Asterisk has said has been read.
+        """
+        passed, self._looked = min(now - self._looked, _MOST_UNSEEN_SECONDS), now
+        if not self._marks or now < self._marks[0][1]:
+            self._overdue = 0.0
             return
-        self._overdue += 1
+        self._overdue += passed
         expected = self._marks[0][1]
-        if self._on_time >= _TICKS_ON_TIME and now - expected > _HEARD_SECONDS:
+        if punctual and now - expected > _HEARD_SECONDS:
             # What was sent after it cannot have been played either.
             self._shift(now - expected, expected)
         if self.blocked:
             self.quiet_until = now  # somebody has to look
 
-    def _is_on_time(self, now: float) -> bool:
-        """Whether we have not been held up since the last tick: what came has been read then."""
-        return now - self._ticked < _ON_TIME_SECONDS
-
     @property
     def stalled(self) -> bool:
         """Whether Asterisk has played nothing for five seconds."""
-        return self._overdue > _PATIENCE_TICKS
+        return self._overdue > _PATIENCE_SECONDS
 
     @property
     def blocked(self) -> bool:
         """Whether nothing is to be sent: Asterisk wants no more, or does not play what it has."""
-        return self._stopped or self._overdue > _BLOCKED_TICKS
+        return self._stopped or self._overdue > _BLOCKED_SECONDS
 
     # --- what is sent
 
@@ -286,7 +281,7 @@ class Feed:
         # A flush takes marks along without a word.
         self._ends_at = self.quiet_until = now
         self._marks.clear()
-        self._overdue = 0
+        self._overdue = 0.0
 
     def _mark(self, now: float) -> list[Message]:
         if now < self._marked_at + _MARK_SECONDS or len(self._marks) >= _MOST_MARKS:
@@ -299,17 +294,17 @@ class Feed:
 
     # --- what Asterisk says of it
 
-    def hear(self, said: Said, now: float) -> None:
-        """Take note of what Asterisk says."""
+    def hear(self, said: Said, now: float, *, punctual: bool = True) -> None:
+        """Take note of what Asterisk says, read at once if we are `punctual`."""
         match said:
             case Stop(on=on):
                 self._stopped = on
             case MarkReached(name=name):
-                self._reached(name, now)
+                self._reached(name, now, punctual)
             case _:
                 pass
 
-    def _reached(self, name: str, now: float) -> None:
+    def _reached(self, name: str, now: float, punctual: bool) -> None:
         if name not in {each for each, _ in self._marks}:
             return  # it was flushed
         expected = now
@@ -317,10 +312,10 @@ class Feed:
             each, expected = self._marks.popleft()
             if each == name:
                 break
-        self._overdue = 0
+        self._overdue = 0.0
         late = now - expected
         # Late it may be because we read it late; too early it cannot be.
-        if late < -_DOUBT_SECONDS or (late > _DOUBT_SECONDS and self._is_on_time(now)):
+        if late < -_DOUBT_SECONDS or (late > _DOUBT_SECONDS and punctual):
             self._shift(late, expected)
 
     def _shift(self, seconds: float, expected: float) -> None:

@@ -99,7 +99,7 @@ class WebSocketMedia:
         self.frames_not_read = 0
         self.frame_bytes = line_format.frame_bytes
         self._rest = rest
-        self._busy = busy
+        self._clock, self._busy = clock, busy
         self.sound = sound
         self._on_lost = on_lost
         self._format = line_format
@@ -182,12 +182,12 @@ class WebSocketMedia:
             sound.tick()
         if not self._flows:
             return
-        now = self._loop.time()
-        feed.ticked(now)
-        if self._socket is not None:
-            self._socket.ticked()
+        now, used = self._loop.time(), self._socket
+        if used is not None:
+            used.ticked()
         nothing_to_do = now < feed.quiet_until and (feed.speaks or not sound.frames_ready)
         if not nothing_to_do or self.keeps_company:
+            feed.look(now, punctual=self._clock.is_punctual(now))
             self._give(now)
 
     def _give(self, now: float) -> None:
@@ -231,7 +231,8 @@ class WebSocketMedia:
 
     def told(self, said: Said) -> None:
         """Take what Asterisk says."""
-        self._feed.hear(said, self._loop.time())
+        now = self._loop.time()
+        self._feed.hear(said, now, punctual=self._clock.is_punctual(now))
         match said:
             case Drained() if self._drained is not None:
                 self._drained.set()

@@ -34,6 +34,7 @@ class Play:
         played: All that it has played; None where it had nothing.
         plays: Whether it does.
         sent: How many messages came.
+        punctual: For how many ticks we have not been held up.
     """
 
     def __init__(self) -> None:
@@ -43,7 +44,7 @@ class Play:
         self.played: list[bytes | None] = []
         self.plays = True
         self.sent = 0
-        self._since_played = 0.0
+        self.punctual = 0
 
     def sends(self, messages: list[Message]) -> None:
         for message in messages:
@@ -63,9 +64,11 @@ class Play:
             if self.plays:
                 self._play()
             if not we:
+                self.punctual = 0
                 continue
             feed = self.feed
-            feed.ticked(self.now)
+            feed.look(self.now, punctual=self.punctual > 1)
+            self.punctual += 1
             if says and (room := min(says, feed.room(self.now))):
                 self.sends(feed.say([FRAME] * room, self.now))
                 says -= room
@@ -78,7 +81,7 @@ class Play:
             if isinstance(first, bytes):
                 self.played.append(first)
                 return
-            self.feed.hear(MarkReached(first), self.now)
+            self.feed.hear(MarkReached(first), self.now, punctual=self.punctual > 1)
         self.played.append(None)
 
     @property
@@ -190,7 +193,7 @@ def test_a_mark_that_is_read_late_does_not_starve_the_far_end() -> None:
         names = [each for each in play.ahead if isinstance(each, str)]
     # Nobody read anything for 200 ms, then all at once.
     play.passes(10, we=False)
-    play.feed.hear(MarkReached(names[0]), play.now)
+    play.feed.hear(MarkReached(names[0]), play.now, punctual=False)
     play.passes(50, says=1000)
     assert set(play.played[1:]) == {FRAME}
 
@@ -209,7 +212,7 @@ def test_what_was_not_heard_of_a_lost_channel_is_said_again() -> None:
     said = 0
     while said < 40:
         play.now += 0.02
-        play.feed.ticked(play.now)
+        play.feed.look(play.now, punctual=True)
         room = play.feed.room(play.now)
         play.feed.say(numbered[said : said + room], play.now)
         said += room

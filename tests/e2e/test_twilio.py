@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,112 +12,16 @@ import pytest
 from aiohttp import web
 
 from ari_app.audio.g711 import ulaw_to_pcm
-from ari_app.bridge import VoiceBridge
 from ari_app.call.sound import CallSound
-from ari_app.control.planner import Wish
-from ari_app.line.twilio.gateway import TwilioGateway
-from ari_app.records.record import CallRecord
-from ari_app.settings import load_settings
-from lab.practice_agent import AgentBook, ConversationRecord, PracticeAgent
+from lab.practice_agent import ConversationRecord
 from lab.softphone.sounds import babble, level_dbfs
-from lab.twilio import Callee, Number, Post, StreamFaults, Twilio, TwilioCall
-from tests.e2e.harness import KEY, book, practice_config
-from tests.waiting import call_tasks, until
+from lab.twilio import Callee, Post, StreamFaults, TwilioCall
+from tests.e2e.harness import book
+from tests.e2e.twilio_bench import CALLER, INTENDED, LOUD, NUMBER, TARGET, ULAW, twilio_bench
+from tests.waiting import until
 from tests.web import serving
 
 pytestmark = pytest.mark.e2e
-
-ORIGIN = "https://bridge.test"
-CALLER, NUMBER, OTHER = "+15550100001", "+15550100002", "+15550100003"
-LOUD = -35.0
-ULAW = {"user_input": "ulaw_8000", "agent_output": "ulaw_8000"}
-INTENDED = 31921
-"""What Twilio notes whenever a server closes its stream."""
-
-
-@dataclass
-class Bench:
-    """What a test holds in its hands."""
-
-    twilio: Twilio
-    agent: PracticeAgent
-    bridge: VoiceBridge
-
-    async def call(self, **extra: str) -> TwilioCall:
-        """Somebody calls; when the agent is there."""
-        call = self.twilio.call(CALLER, NUMBER, **extra)
-        await call.answered()
-        return call
-
-    async def place(self, **wish: Any) -> CallRecord:
-        """Have somebody called."""
-        return await self.bridge.control.initiate(Wish(called_number=OTHER, **wish))
-
-    def records(self) -> list[CallRecord]:
-        """The records of all calls, up to date."""
-        return [self.bridge.control.record(name) for name in [*self.bridge.calls.records]]
-
-    async def conversation(self) -> ConversationRecord:
-        await until(lambda: bool(self.agent.conversations))
-        return list(self.agent.conversations)[-1]
-
-    def refused(self) -> dict[str, float]:
-        metrics = self.bridge.metrics.twilio_refused_total.collect()
-        return {
-            sample.labels["reason"]: sample.value
-            for metric in metrics
-            for sample in metric.samples
-            if sample.name.endswith("_total")
-        }
-
-    async def all_gone(self, seconds: float = 5.0) -> None:
-        """Nothing of any call is left, neither here nor at Twilio nor at the agent."""
-        await until(lambda: all(call.is_over for call in self.twilio.calls.values()), seconds)
-        await until(lambda: all(each.ended_at is not None for each in self.records()), seconds)
-        gateway = self.bridge.way_in(TwilioGateway)
-        assert gateway is not None
-        assert gateway.expected == 0
-        await until(lambda: all(each.closing is not None for each in self.agent.conversations))
-        await until(lambda: not call_tasks())
-
-
-@contextlib.asynccontextmanager
-async def bench(agents: AgentBook | None = None, **changes: Any) -> AsyncIterator[Bench]:
-    origins: dict[str, str] = {}
-    async with (
-        PracticeAgent(practice_config(agents or book(formats=ULAW))) as agent,
-        Twilio(origins, calls_a_second=50) as twilio,
-    ):
-        twilio.numbers[NUMBER] = Number(
-            f"{ORIGIN}/twilio/voice?customer=Jane", status_url=f"{ORIGIN}/twilio/status"
-        )
-        settings = load_settings(
-            None,
-            **{
-                "dialer_type": "twilio",
-                "twilio_account_sid": twilio.account_sid,
-                "twilio_auth_token": twilio.auth_token,
-                "twilio_phone_number": NUMBER,
-                "twilio_api_base_url": twilio.base_url,
-                "api_public_url": ORIGIN,
-                "database_url": "",
-                "api_bind": "127.0.0.1:0",
-                "elevenlabs_base_url": agent.base_url,
-                "elevenlabs_api_key": KEY,
-                "elevenlabs_agent_id": "agent_default",
-                **changes,
-            },
-        )
-        async with VoiceBridge(settings) as bridge:
-            origins[ORIGIN] = "http://{}:{}".format(*bridge.api_address)
-            running = asyncio.create_task(bridge.run())
-            await until(lambda: not bridge.readiness().problems)
-            try:
-                yield Bench(twilio, agent, bridge)
-            finally:
-                bridge.stop()
-                bridge.stop()
-                await running
 
 
 def verbs(call: TwilioCall) -> list[str]:
@@ -153,8 +54,8 @@ def spoken(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 async def test_the_greeting_is_heard_from_its_first_byte_to_its_last_unchanged(
     spoken: list[bytes],
 ) -> None:
-    async with bench() as b:
-        call = await b.call()
+    async with twilio_bench() as b:
+        call = await b.answered()
         stream = call.stream
         sent: list[bytes] = []
         take = stream.playout.media
@@ -179,8 +80,8 @@ async def test_the_greeting_is_heard_from_its_first_byte_to_its_last_unchanged(
 
 
 async def test_it_lies_no_further_ahead_than_160_ms() -> None:
-    async with bench() as b:
-        call = await b.call()
+    async with twilio_bench() as b:
+        call = await b.answered()
         playout, most = call.stream.playout, 0.0
         await call.wait_for_sound(LOUD, since=0)
         for _ in range(100):
@@ -194,9 +95,9 @@ async def test_it_lies_no_further_ahead_than_160_ms() -> None:
 
 async def test_the_callers_voice_and_keys_reach_the_agent() -> None:
     agents = book(formats=ULAW, dialogue={"first_message": "", "turns": []})
-    async with bench(agents) as b:
-        call = await b.call(CallerName="JANE")
-        record = await b.conversation()
+    async with twilio_bench(agents) as b:
+        call = await b.answered(CallerName="JANE")
+        record = await b.last_conversation()
         await call.play(babble(1500, -15))
         await call.stream.press("7")
         await call.stream.press("#")
@@ -220,14 +121,14 @@ def loud_seconds(record: ConversationRecord) -> float:
 async def test_an_interruption_clears_what_was_sent_and_knows_what_was_heard() -> None:
     long = " ".join(["I will tell you a very long story about the weather."] * 6)
     agents = book(formats=ULAW, dialogue={"first_message": long, "turns": [{"say": "Yes?"}]})
-    async with bench(agents) as b:
-        call = await b.call()
+    async with twilio_bench(agents) as b:
+        call = await b.answered()
         await call.wait_for_sound(LOUD, since=0)
         await asyncio.sleep(1.5)
         await call.play(babble(1500, -12))
         stream = call.stream
         await until(lambda: any(each.kind == "clear" for each in stream.playout.told))
-        record = await b.conversation()
+        record = await b.last_conversation()
         cleared = next(each for each in stream.playout.told if each.kind == "clear")
         assert record.interruptions, "the agent was interrupted"
         assert cleared.at - record.interruptions[0].at < 0.05
@@ -253,8 +154,8 @@ async def test_last_words_are_heard_and_the_call_ends() -> None:
     agents = book(
         formats=ULAW, dialogue=saying("Good bye, and thank you for calling.", end_call=True)
     )
-    async with bench(agents) as b:
-        call = await b.call()
+    async with twilio_bench(agents) as b:
+        call = await b.answered()
         await call.wait_for_silence(600)
         await call.play(babble(800, -12))
         await call.ended
@@ -274,7 +175,7 @@ async def test_last_words_are_heard_and_the_call_ends() -> None:
 async def test_a_transfer_calls_the_target_and_goes_on_when_it_is_not_reached(
     outcome: Any,
 ) -> None:
-    tool = {"name": "transfer_call", "parameters": {"to": OTHER}}
+    tool = {"name": "transfer_call", "parameters": {"to": TARGET}}
     agents = book(formats=ULAW, dialogue=saying("One moment.", tool=tool))
     told: list[dict[str, Any]] = []
 
@@ -286,14 +187,14 @@ async def test_a_transfer_calls_the_target_and_goes_on_when_it_is_not_reached(
     app.router.add_post("/human", human)
     async with (
         serving(app) as url,
-        bench(agents, twilio_fallback_url="https://ivr.test/human?queue=7") as b,
+        twilio_bench(agents, twilio_fallback_url="https://ivr.test/human?queue=7") as b,
     ):
         b.twilio.webhooks._origins["https://ivr.test"] = url  # type: ignore[index]
-        b.twilio.callees[OTHER] = Callee(outcome, talk_seconds=0.5)
-        call = await b.call()
+        b.twilio.callees[TARGET] = Callee(outcome, talk_seconds=0.5)
+        call = await b.answered()
         await call.wait_for_silence(600)
         await call.play(babble(800, -12))
-        target = await b.twilio.call_to(OTHER, 15)
+        target = await b.twilio.call_to(TARGET, 15)
         assert target.fields()["From"] == CALLER
         await call.ended
         await b.all_gone()
@@ -305,7 +206,7 @@ async def test_a_transfer_calls_the_target_and_goes_on_when_it_is_not_reached(
         else:
             (query,) = told
             assert query["AGENT_STATUS"] == "TRANSFER"
-            assert (query["AGENT_TRANSFER_TO"], query["DIAL_STATUS"]) == (OTHER, "busy")
+            assert (query["AGENT_TRANSFER_TO"], query["DIAL_STATUS"]) == (TARGET, "busy")
             assert query["queue"] == "7"
             assert query["AGENT_SESSION_ID"] == record.session_id
             assert query["AGENT_CONVERSATION_ID"] == record.conversation_id
@@ -313,7 +214,7 @@ async def test_a_transfer_calls_the_target_and_goes_on_when_it_is_not_reached(
 
 ATTENDED = {
     "name": "transfer_call",
-    "parameters": {"to": OTHER, "mode": "attended"},
+    "parameters": {"to": TARGET, "mode": "attended"},
     "say_on_success": "Here is a caller with a question about an invoice.",
     "say_on_error": "Nobody is there at the moment.",
     "timeout_seconds": 30,
@@ -325,11 +226,11 @@ BRIEFS = {
 
 
 async def test_a_target_is_told_first_and_then_joined_with_the_caller() -> None:
-    async with bench(book(formats=ULAW, dialogue=BRIEFS)) as b:
-        call = await b.call()
+    async with twilio_bench(book(formats=ULAW, dialogue=BRIEFS)) as b:
+        call = await b.answered()
         await call.wait_for_silence(600)
         await call.play(babble(800, -12))
-        target = await b.twilio.call_to(OTHER, 15)
+        target = await b.twilio.call_to(TARGET, 15)
         assert target.fields()["From"] == NUMBER
         await target.wait_for_sound(LOUD, since=0, timeout=15)
         await until(lambda: b.records()[0].state == "handed_over", 20)
@@ -346,15 +247,15 @@ async def test_a_target_is_told_first_and_then_joined_with_the_caller() -> None:
 
 
 async def test_a_target_that_is_not_reached_leaves_the_caller_with_the_agent() -> None:
-    async with bench(book(formats=ULAW, dialogue=BRIEFS)) as b:
-        b.twilio.callees[OTHER] = Callee("busy", sip_code=486)
-        call = await b.call()
+    async with twilio_bench(book(formats=ULAW, dialogue=BRIEFS)) as b:
+        b.twilio.callees[TARGET] = Callee("busy", sip_code=486)
+        call = await b.answered()
         await call.wait_for_silence(600)
         await call.play(babble(800, -12))
         await until(lambda: len(call.streams) == 2, 15)
         await call.wait_for_sound(LOUD, timeout=15)
         assert verbs(call) == ["Connect", "Dial", "Connect"]
-        conversation = await b.conversation()
+        conversation = await b.last_conversation()
         assert "busy" in str(conversation.tools[0].result)
         await call.hang_up()
         await b.all_gone()
@@ -362,8 +263,8 @@ async def test_a_target_that_is_not_reached_leaves_the_caller_with_the_agent() -
 
 
 async def test_a_caller_is_held_and_taken_back_and_keys_are_pressed() -> None:
-    async with bench() as b:
-        call = await b.call()
+    async with twilio_bench() as b:
+        call = await b.answered()
         await call.wait_for_silence(600)
         (record,) = b.records()
         control = b.bridge.control
@@ -388,8 +289,8 @@ async def test_a_caller_is_held_and_taken_back_and_keys_are_pressed() -> None:
 
 
 async def test_at_the_limit_the_caller_hears_that_we_are_busy() -> None:
-    async with bench(max_concurrent_calls=1) as b:
-        first = await b.call()
+    async with twilio_bench(max_concurrent_calls=1) as b:
+        first = await b.answered()
         second = b.twilio.call(CALLER, NUMBER)
         await until(lambda: second.is_over)
         assert (second.status, verbs(second)) == ("busy", ["Reject"])
@@ -400,10 +301,10 @@ async def test_at_the_limit_the_caller_hears_that_we_are_busy() -> None:
 
 async def test_an_agent_that_is_lost_leaves_the_caller_to_the_fallback() -> None:
     agents = book(formats=ULAW, faults={"close": {"after_ms": 1000, "code": 1011}})
-    async with bench(agents, agent_on_loss="dialplan", twilio_fallback_number=OTHER) as b:
-        b.twilio.callees[OTHER] = Callee(talk_seconds=0.3)
-        call = await b.call()
-        await b.twilio.call_to(OTHER, 15)
+    async with twilio_bench(agents, agent_on_loss="dialplan", twilio_fallback_number=TARGET) as b:
+        b.twilio.callees[TARGET] = Callee(talk_seconds=0.3)
+        call = await b.answered()
+        await b.twilio.call_to(TARGET, 15)
         await call.ended
         await b.all_gone()
         assert verbs(call)[:2] == ["Connect", "Dial"]
@@ -414,10 +315,10 @@ async def test_an_agent_that_is_lost_leaves_the_caller_to_the_fallback() -> None
 
 
 async def test_a_placed_call_is_heard_from_its_answer() -> None:
-    async with bench() as b:
-        b.twilio.callees[OTHER] = Callee(ring_seconds=0.5)
-        record = await b.place()
-        call = await b.twilio.call_to(OTHER)
+    async with twilio_bench() as b:
+        b.twilio.callees[TARGET] = Callee(ring_seconds=0.5)
+        record = await b.initiate()
+        call = await b.twilio.call_to(TARGET)
         await call.answered()
         await call.wait_for_sound(LOUD, since=0)
         assert call.fields()["From"] == NUMBER
@@ -436,21 +337,21 @@ async def test_a_placed_call_is_heard_from_its_answer() -> None:
     ],
 )
 async def test_results(callee: Callee, result: str, sip_code: int) -> None:
-    async with bench() as b:
-        b.twilio.callees[OTHER] = callee
+    async with twilio_bench() as b:
+        b.twilio.callees[TARGET] = callee
         # They come twice, and the first ones last.
         b.twilio.post = Post({"initiated": 0.6, "ringing": 0.4}, {"completed": 2, "ringing": 2})
-        record = await b.place()
+        record = await b.initiate()
         await until(lambda: record.ended_at is not None)
         assert (record.result, record.sip_code) == (result, sip_code)
         await b.all_gone()
 
 
 async def test_one_who_lets_it_ring_is_not_called_any_longer() -> None:
-    async with bench() as b:
-        b.twilio.callees[OTHER] = Callee("no-answer", ring_seconds=30)
+    async with twilio_bench() as b:
+        b.twilio.callees[TARGET] = Callee("no-answer", ring_seconds=30)
         began = time.monotonic()
-        record = await b.place(ring_timeout_seconds=1.0)
+        record = await b.initiate(ring_timeout_seconds=1.0)
         await until(lambda: record.ended_at is not None)
         assert time.monotonic() - began < 3
         assert record.result == "no_answer"
@@ -464,10 +365,10 @@ async def test_one_who_lets_it_ring_is_not_called_any_longer() -> None:
     [("human", "HUMAN"), ("machine_start", "MACHINE"), ("unknown", "NOTSURE")],
 )
 async def test_machines_are_found(answered_by: str, status: str) -> None:
-    async with bench(amd_on_machine="hang_up") as b:
-        b.twilio.callees[OTHER] = Callee(answered_by=answered_by)
-        record = await b.place(amd=True)
-        call = await b.twilio.call_to(OTHER)
+    async with twilio_bench(amd_on_machine="hang_up") as b:
+        b.twilio.callees[TARGET] = Callee(answered_by=answered_by)
+        record = await b.initiate(amd=True)
+        call = await b.twilio.call_to(TARGET)
         await call.answered()
         if status == "MACHINE":
             await call.ended
@@ -480,10 +381,10 @@ async def test_machines_are_found(answered_by: str, status: str) -> None:
 
 
 async def test_nobody_is_called_twice_because_an_answer_was_lost() -> None:
-    async with bench() as b:
+    async with twilio_bench() as b:
         b.twilio.stall_creates = 1
-        record = await b.place()
-        call = await b.twilio.call_to(OTHER)
+        record = await b.initiate()
+        call = await b.twilio.call_to(TARGET)
         await call.answered()
         await call.wait_for_sound(LOUD, since=0)
         await asyncio.sleep(9)
@@ -512,9 +413,9 @@ async def test_nobody_is_called_twice_because_an_answer_was_lost() -> None:
     ],
 )
 async def test_a_bad_stream_disturbs_nobody_else(faults: StreamFaults, reason: str) -> None:
-    async with bench(twilio_fallback_number=OTHER) as b:
-        b.twilio.callees[OTHER] = Callee(talk_seconds=0.2)
-        good = await b.call()
+    async with twilio_bench(twilio_fallback_number=TARGET) as b:
+        b.twilio.callees[TARGET] = Callee(talk_seconds=0.2)
+        good = await b.answered()
         await good.wait_for_sound(LOUD, since=0)
         b.twilio.faults = faults
         bad = b.twilio.call(CALLER, NUMBER)
@@ -527,9 +428,9 @@ async def test_a_bad_stream_disturbs_nobody_else(faults: StreamFaults, reason: s
 
 
 async def test_a_stream_that_breaks_leaves_the_caller_to_the_fallback() -> None:
-    async with bench(twilio_fallback_number=OTHER) as b:
-        b.twilio.callees[OTHER] = Callee(talk_seconds=0.2)
-        call = await b.call()
+    async with twilio_bench(twilio_fallback_number=TARGET) as b:
+        b.twilio.callees[TARGET] = Callee(talk_seconds=0.2)
+        call = await b.answered()
         await call.wait_for_sound(LOUD, since=0)
         call.stream.reset()
         await call.ended
@@ -539,8 +440,8 @@ async def test_a_stream_that_breaks_leaves_the_caller_to_the_fallback() -> None:
 
 
 async def test_a_caller_who_goes_without_a_word_is_noticed() -> None:
-    async with bench() as b:
-        call = await b.call()
+    async with twilio_bench() as b:
+        call = await b.answered()
         await call.wait_for_sound(LOUD, since=0)
         call.stream.skip_stop()
         await call.hang_up()
@@ -549,9 +450,9 @@ async def test_a_caller_who_goes_without_a_word_is_noticed() -> None:
 
 
 async def test_a_stream_that_falls_silent_is_given_up_after_ten_seconds() -> None:
-    async with bench(twilio_fallback_number=OTHER) as b:
-        b.twilio.callees[OTHER] = Callee(talk_seconds=0.2)
-        call = await b.call()
+    async with twilio_bench(twilio_fallback_number=TARGET) as b:
+        b.twilio.callees[TARGET] = Callee(talk_seconds=0.2)
+        call = await b.answered()
         await call.wait_for_sound(LOUD, since=0)
         began = time.monotonic()
         call.stream.go_silent()
@@ -565,9 +466,9 @@ async def test_a_stream_that_falls_silent_is_given_up_after_ten_seconds() -> Non
 
 
 async def test_a_stall_and_lost_frames_end_nothing() -> None:
-    async with bench() as b:
+    async with twilio_bench() as b:
         b.twilio.faults = StreamFaults(stalls={100: 1.0, 200: 0.3}, jumps={50: 400})
-        call = await b.call()
+        call = await b.answered()
         await call.wait_for_sound(LOUD, since=0)
         await asyncio.sleep(6)
         assert call.is_up
@@ -576,9 +477,9 @@ async def test_a_stall_and_lost_frames_end_nothing() -> None:
 
 
 async def test_a_stop_of_the_service_ends_calls_and_refuses_new_ones() -> None:
-    async with bench(drain_timeout_seconds=0.5, twilio_fallback_number=OTHER) as b:
-        b.twilio.callees[OTHER] = Callee(talk_seconds=0.2)
-        call = await b.call()
+    async with twilio_bench(drain_timeout_seconds=0.5, twilio_fallback_number=TARGET) as b:
+        b.twilio.callees[TARGET] = Callee(talk_seconds=0.2)
+        call = await b.answered()
         b.bridge.drain()
         late = b.twilio.call(CALLER, NUMBER)
         await late.ended

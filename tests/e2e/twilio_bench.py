@@ -9,19 +9,20 @@ from dataclasses import dataclass
 
 from ari_app.bridge import VoiceBridge
 from ari_app.control.planner import Wish
+from ari_app.line.twilio.gateway import TwilioGateway
 from ari_app.records.record import CallRecord
 from ari_app.settings import load_settings
 from lab.practice_agent import AgentBook, ConversationRecord, PracticeAgent
 from lab.twilio import Number, Twilio, TwilioCall
-from tests.e2e.harness import KEY, practice_config
+from tests.e2e.harness import KEY, book, practice_config
 from tests.waiting import call_tasks, until
 
 ORIGIN = "https://bridge.test"
 VOICE = f"{ORIGIN}/twilio/voice"
 STATUS = f"{ORIGIN}/twilio/status"
 CALLER, NUMBER, TARGET = "+15550100001", "+15550100002", "+15550100009"
-API_KEY = "key-of-the-bench"
 LOUD = -35.0
+ULAW = {"user_input": "ulaw_8000", "agent_output": "ulaw_8000"}
 INTENDED = 31921
 """What Twilio notes whenever a server closes its stream, also where that was intended."""
 
@@ -45,6 +46,12 @@ class TwilioBench:
         self.twilio.numbers[NUMBER] = Number(VOICE + query, status_url=STATUS)
         return self.twilio.call(CALLER, NUMBER, **extra)
 
+    async def answered(self, **extra: str) -> TwilioCall:
+        """A call that is up."""
+        call = self.call(**extra)
+        await call.answered()
+        return call
+
     async def greeted(self, query: str = "") -> TwilioCall:
         """A call that has been greeted to the end."""
         call = self.call(query)
@@ -58,7 +65,8 @@ class TwilioBench:
         return await self.bridge.control.initiate(Wish(called_number=number, **wish))  # type: ignore[arg-type]
 
     def records(self) -> list[CallRecord]:
-        return list(self.bridge.calls.records.values())
+        """The records of all calls, up to date."""
+        return [self.bridge.control.record(name) for name in [*self.bridge.calls.records]]
 
     async def record(self, call: TwilioCall) -> CallRecord:
         """The service's record of a call that came in."""
@@ -71,10 +79,27 @@ class TwilioBench:
         conversations = self.agent.conversations
         return next(c for c in conversations if c.conversation_id == record.conversation_id)
 
-    async def all_gone(self) -> None:
+    async def last_conversation(self) -> ConversationRecord:
+        """The agent's side of the call that came last."""
+        await until(lambda: bool(self.agent.conversations))
+        return list(self.agent.conversations)[-1]
+
+    def refused(self) -> dict[str, float]:
+        """How often something was refused, by reason."""
+        return {
+            sample.labels["reason"]: sample.value
+            for metric in self.bridge.metrics.twilio_refused_total.collect()
+            for sample in metric.samples
+            if sample.name.endswith("_total")
+        }
+
+    async def all_gone(self, within: float = 10.0) -> None:
         """Nothing of any call is left: at Twilio, on our side, at the agent."""
-        await until(lambda: all(call.is_over for call in self.twilio.calls.values()))
-        await until(lambda: all(record.end_reason for record in self.records()))
+        await until(lambda: all(call.is_over for call in self.twilio.calls.values()), within)
+        await until(lambda: all(record.ended_at is not None for record in self.records()), within)
+        gateway = self.bridge.way_in(TwilioGateway)
+        assert gateway is not None
+        assert gateway.expected == 0
         await until(lambda: all(c.closing is not None for c in self.agent.conversations))
         await until(lambda: not call_tasks())
 
@@ -85,20 +110,19 @@ class TwilioBench:
 
 @contextlib.asynccontextmanager
 async def twilio_bench(
-    book: AgentBook | None = None, /, **changes: object
+    agents: AgentBook | None = None, /, **changes: object
 ) -> AsyncIterator[TwilioBench]:
     """A bench that is ready for calls; everything is stopped at the end."""
     origins: dict[str, str] = {}
     async with (
         Twilio(origins, calls_a_second=100) as twilio,
-        PracticeAgent(practice_config(book)) as agent,
+        PracticeAgent(practice_config(agents or book(formats=ULAW))) as agent,
     ):
         settings = load_settings(
             None,
             **{
                 "dialer_type": "twilio",
                 "api_bind": "127.0.0.1:0",
-                "api_key": API_KEY,
                 "api_public_url": ORIGIN,
                 "twilio_account_sid": twilio.account_sid,
                 "twilio_auth_token": twilio.auth_token,

@@ -12,6 +12,7 @@ from ari_app.records.events import AgentClosed
 from ari_app.records.metrics import Metrics
 from ari_app.records.record import CallRecord
 from ari_app.records.store.spool import Counts
+from ari_app.records.webhooks.outbox import Outbox, OutboxOptions
 from tests.unit.call.stage import Stage
 from tests.unit.virtual_loop import VirtualLoop
 
@@ -36,6 +37,7 @@ def test_what_an_alert_counts_is_there_before_it_happens() -> None:
     asked = re.findall(r"increase\((\w+)(?:\{(\w+)=\"(\w+)\"\})?\[", page)
     metrics = Metrics()
     metrics.watch_call_log(Counts())
+    metrics.watch_webhooks(Outbox(OutboxOptions((), "", Path("webhooks.db"))))
     found = samples(metrics)
     assert len(asked) >= 3
     for name, label, value in asked:

@@ -41,7 +41,7 @@ async def _database(address: Address) -> Finding:
     from ari_app.records.store.database import Database, WrongVersion
 
     if address.kind == "sqlite" and not address.path.exists():
-        problem = _not_writable(_there(address.path.parent))
+        problem = not_writable(nearest(address.path.parent))
         if problem:
             return failed(
                 CALL_LOG,
@@ -66,8 +66,8 @@ async def _database(address: Address) -> Finding:
 
 
 def _folder(setting: str, folder: Path) -> list[Finding]:
-    there = _there(folder)
-    problem = _not_writable(there)
+    there = nearest(folder)
+    problem = not_writable(there)
     if problem:
         return [
             failed(
@@ -89,12 +89,13 @@ def _folder(setting: str, folder: Path) -> list[Finding]:
     return []
 
 
-def _there(folder: Path) -> Path:
+def nearest(folder: Path) -> Path:
     """Return the folder, or the nearest one above that is there."""
     return next(each for each in (folder, *folder.absolute().parents) if each.exists())
 
 
-def _not_writable(folder: Path) -> str:
+def not_writable(folder: Path) -> str:
+    """Return why no file can be made in a folder; nothing if one can."""
     try:
         with tempfile.TemporaryFile(dir=folder):
             return ""

@@ -17,6 +17,7 @@ import aiohttp
 
 from ari_app.audio.sound_file import SoundFile
 from ari_app.checks.finding import EVERYTHING, NOTHING, Finding, failed, ok, warning
+from ari_app.control.http.access import Keys
 from ari_app.errors import ConfigError
 from ari_app.process.limits import available, needed
 from ari_app.process.network import is_loopback, is_unspecified, why_unreachable
@@ -46,10 +47,14 @@ def check_settings(settings: Settings) -> list[Finding]:
     findings += judge_secrets(settings)
     try:
         settings.require_serving()
+        secret = settings.api_key
+        keys = Keys.of(
+            None if secret is None else secret.get_secret_value(), settings.api_keys_file
+        )
     except ConfigError as error:
         findings.append(failed(SETTINGS, str(error)))
     else:
-        key = "with a key" if settings.api_key else "without a key: this machine only"
+        key = "with a key" if keys else "without a key: this machine only"
         findings.insert(0, ok(SETTINGS, f"complete; HTTP at {settings.api_bind}, {key}"))
     return findings
 

@@ -9,7 +9,8 @@ from typing import Final
 
 import aiohttp
 
-from ari_app.checks.finding import Finding, note, ok, warning
+from ari_app.checks.call_log import nearest, not_writable
+from ari_app.checks.finding import NOTHING, Finding, failed, note, ok, warning
 from ari_app.errors import ConfigError
 from ari_app.process.network import session_for_others, trusting, why_unreachable
 from ari_app.records.webhooks.sender import origin
@@ -30,6 +31,16 @@ async def check_webhooks(settings: Settings) -> list[Finding]:
         return findings
     if settings.webhook_secret is not None:
         findings += judge_secrets("WEBHOOK_SECRET", settings.webhook_secret.get_secret_value())
+    problem = not_writable(nearest(settings.webhook_spool.parent))
+    if problem:
+        findings.append(
+            failed(
+                _WEBHOOKS,
+                f"WEBHOOK_SPOOL: {settings.webhook_spool} cannot be written: {problem}. Name a file "
+                "in a folder that this user may write.",
+                uses=NOTHING,
+            )
+        )
     try:
         tls = trusting(settings.webhook_ca_file, "WEBHOOK_CA_FILE")
     except ConfigError as error:

@@ -118,6 +118,34 @@ async def test_a_call_is_seen_heard_of_and_ended(stage: tuple[Bench, Browser]) -
     assert browser.errors == []
 
 
+async def test_a_call_is_held_and_ended_by_keyboard(stage: tuple[Bench, Browser]) -> None:
+    b, browser = stage
+    page = browser.page
+
+    async def press(name: str) -> None:
+        for _ in range(20):
+            focused = await page.evaluate("document.activeElement.textContent")
+            if focused == name:
+                return await page.keyboard.press("Enter")
+            await page.keyboard.press("Tab")
+        pytest.fail(f"{name} is not reached")
+
+    call = await b.call()
+    await page.goto(browser.address)
+    await page.locator("input[type=password]:focus").wait_for()
+    await page.keyboard.type(KEY)
+    await page.keyboard.press("Enter")
+    await page.locator("tbody tr").wait_for()
+    await press(await page.locator("tbody tr button").inner_text())
+    await press("Hold")
+    await page.get_by_role("button", name="Take back").wait_for()
+    await press("Take back")
+    await page.get_by_role("button", name="Hold").wait_for()
+    await press("Hang up")
+    await call.ended
+    assert browser.errors == []
+
+
 async def test_a_call_is_placed_from_the_page(stage: tuple[Bench, Browser]) -> None:
     b, browser = stage
     page = browser.page

@@ -93,5 +93,5 @@ async function showOne(main, me, id) {
         el("h2", {}, t("tools")), (call.tools ?? []).length ? el("ul", {}, call.tools.map((tool) => el("li", { class: tool.is_error ? "bad" : "" },
           `${clock(tool.at)} ${tool.name} · ${seconds(tool.seconds)} s · ${tool.result ?? ""}`))) : el("p", { class: "soft" }, t("none")),
         (call.webhooks ?? []).length ? [el("h2", {}, t("webhooks")), el("ul", {}, call.webhooks.map((one) => el("li", {}, `${one.event ?? one.type ?? ""} · ${one.state ?? one.status ?? ""}`)))] : null,
-        el("p", {}, player ? el("a", { href: `${path}/recording`, download: true }, t("download")) : null, " ", me.scope === "admin" ? forget : null))));
+        el("p", { class: "row" }, player ? el("a", { href: `${path}/recording`, download: true }, t("download")) : null, me.scope === "admin" ? forget : null))));
 }

@@ -63,9 +63,12 @@ export function say(text, bad = false) {
 
 // Do something for a button: locked meanwhile, and what went wrong is said.
 export async function act(button, work, done) {
+  const focused = document.activeElement === button;
   button.disabled = true;
   try { await work(); if (done) say(done); } catch (error) { say(error.message, true); }
   button.disabled = false;
+  // What is disabled loses the keyboard's place.
+  if (focused && document.activeElement === document.body) button.focus();
 }
 
 export const locale = () => document.documentElement.lang;

@@ -37,7 +37,7 @@ function askForKey() {
     class: "row",
     onsubmit: (event) => {
       event.preventDefault();
-      act(button, async () => { await ask("page/sign-in", { method: "POST", key: key.value }); await enter(); });
+      act(button, async () => { await ask("page/sign-in", { method: "POST", key: key.value }); await enter(); main.focus(); });
     },
   }, field(t("key"), key), button), el("p", { class: "soft" }, t("key_where")));
   key.focus();

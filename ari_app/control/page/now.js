@@ -20,25 +20,40 @@ export async function showNow(main, me, [chosen]) {
     for (const row of rows.values()) row.element.classList.toggle("chosen", row.call.id === call.id);
     history.replaceState(null, "", `#now/${encodeURIComponent(call.id)}`);
     close = follow(opened, call, me);
-    if (matchMedia("(max-width: 60rem)").matches) opened.scrollIntoView({ block: "start" });
+  }
+
+  // Where it was asked for by hand, the keyboard goes to it too, and a small screen scrolls there.
+  function openAndGo(call) {
+    open(call);
+    opened.focus();
+  }
+
+  // The elements of a row stay while it changes: neither the keyboard's place nor a meter is lost.
+  function begin(id) {
+    const row = {
+      button: el("button", { class: "link", onclick: () => openAndGo(row.call) }), called: el("span", {}), agent: el("span", {}),
+      state: el("span", {}), outcome: el("div", { class: "soft" }), duration: el("span", {}), voices: [meter("caller"), meter("agent")],
+      response: cell(t("response")),
+    };
+    row.element = el("tr", {}, cell(t("caller"), row.button), cell(t("called"), row.called), cell(t("agent"), row.agent),
+      cell(t("state"), row.state, row.outcome), cell(t("duration"), row.duration),
+      cell(t("voices"), row.voices.map((one) => one.element)), row.response);
+    rows.set(id, row);
+    body.prepend(row.element);
+    return row;
   }
 
   function draw(call) {
-    let row = rows.get(call.id);
-    if (!row) {
-      row = { element: el("tr", {}) };
-      rows.set(call.id, row);
-      body.prepend(row.element);
-    }
+    const row = rows.get(call.id) ?? begin(call.id);
     row.call = call;
-    row.duration = el("span", {});
-    row.voices = [meter("caller"), meter("agent")];
-    const button = el("button", { class: "link", onclick: () => open(row.call) }, call.caller || t("unknown"));
-    row.element.replaceChildren(
-      cell(t("caller"), button), cell(t("called"), call.called), cell(t("agent"), call.agent),
-      cell(t("state"), word("state", call.state), call.outcome ? el("div", { class: "soft" }, `${call.outcome} · ${call.reason ?? ""}`) : null),
-      cell(t("duration"), row.duration), cell(t("voices"), row.voices.map((one) => one.element)),
-      cell(t("response"), call.response === null ? "" : `${seconds(call.response)} s`));
+    row.button.textContent = call.caller || t("unknown");
+    row.called.textContent = call.called;
+    row.agent.textContent = call.agent;
+    row.state.textContent = word("state", call.state);
+    row.outcome.textContent = call.outcome ? [word("status", call.outcome), call.reason].filter(Boolean).join(" · ") : "";
+    row.response.classList.toggle("empty", call.response === null);
+    row.response.firstChild.textContent = call.response === null ? "" : `${seconds(call.response)} s`;
+    if (call.outcome) for (const one of row.voices) one.set(-60);
     if (chosen === call.id) { chosen = null; open(call); }
   }
 
@@ -47,9 +62,7 @@ export async function showNow(main, me, [chosen]) {
       duration.textContent = clock(call.seconds ?? (Date.now() - new Date(call.started)) / 1000);
   }
 
-  const source = new EventSource("page/watch");
-  source.onmessage = ({ data }) => {
-    const news = JSON.parse(data);
+  function show(news) {
     for (const call of news.calls) draw(call);
     for (const id of news.gone) { rows.get(id)?.element.remove(); rows.delete(id); }
     for (const [id, levels] of Object.entries(news.levels)) rows.get(id)?.voices.forEach((one, n) => one.set(levels[n]));
@@ -59,10 +72,34 @@ export async function showNow(main, me, [chosen]) {
     health.textContent = news.problems.length ? `${t("not_ready")} ${news.problems.join("; ")}` : t("ready");
     room.textContent = t("room", { running: news.running, limit: news.limit });
     tick();
-  };
-  source.onerror = () => { health.className = "bad"; health.textContent = t("no_answer"); };
+  }
+
+  let source, again;
+  function watch() {
+    source = new EventSource("page/watch");
+    // All calls are told anew on each connection; what is not among them has gone meanwhile.
+    let first = true;
+    source.onmessage = ({ data }) => {
+      const news = JSON.parse(data);
+      if (first) news.gone = [...rows.keys()].filter((id) => !news.calls.some((call) => call.id === id));
+      first = false;
+      show(news);
+    };
+    source.onerror = () => {
+      first = true;
+      health.className = "bad";
+      health.textContent = t("no_answer");
+      // A browser tries again by itself, but not after an answer such as a proxy's 502.
+      if (source.readyState === EventSource.CLOSED) again = setTimeout(lookAgain, 3000);
+    };
+  }
+  async function lookAgain() {
+    try { await ask("page/me"); } catch (error) { if (error.status === 401) { location.reload(); return; } }
+    if (source.readyState === EventSource.CLOSED && body.isConnected) watch();
+  }
+  watch();
   const timer = setInterval(tick, 1000);
-  return () => { source.close(); clearInterval(timer); close(); };
+  return () => { source.close(); clearTimeout(again); clearInterval(timer); close(); };
 }
 
 function meter(kind) {
@@ -84,7 +121,9 @@ export function follow(place, call, me) {
     one.addEventListener("click", () => act(one, work, t("done")));
     return one;
   };
-  const actions = [];
+  const actions = el("div", {});
+  const over = el("p", { hidden: true }, el("a", { href: `#calls/${encodeURIComponent(call.id)}` }, t("in_the_log")));
+  let told = () => {};
   let deaf = null;
   if (me.scope !== "read") {
     const ear = el("button", { class: "plain", type: "button", "aria-pressed": "false" }, t("listen"));
@@ -93,13 +132,16 @@ export function follow(place, call, me) {
       if (deaf) { deaf(); deaf = null; } else deaf = listen(`${path}/listen`, () => { deaf = null; hear(false); });
       hear(Boolean(deaf));
     });
+    let held = false;
+    const hold = button("hold", () => post(held ? "unhold" : "hold"));
+    told = (now) => { held = now === "holding"; hold.textContent = t(held ? "unhold" : "hold"); };
     const target = el("input", { autocomplete: "off", required: true });
     const mode = el("select", {}, el("option", { value: "blind" }, t("blind")), el("option", { value: "attended" }, t("attended")));
     const telling = el("input", { autocomplete: "off", required: true, maxlength: 2000 });
     const transfer = el("button", {}, t("transfer"));
     const tell = el("button", {}, t("tell"));
-    actions.push(
-      el("div", { class: "row" }, ear, button("hold", () => post("hold")), button("unhold", () => post("unhold")),
+    actions.append(
+      el("div", { class: "row" }, ear, hold,
         button("mute", () => post("mute", { muted: true })), button("unmute", () => post("mute", { muted: false })),
         button("hang_up", () => ask("webhook/end-call", { method: "POST", body: { session_id: call.id, reason: "page" } }), "bad")),
       el("form", { class: "row", onsubmit: (event) => { event.preventDefault(); act(tell, async () => { await post("say-to-agent", { kind: "context", text: telling.value }); telling.value = ""; }, t("done")); } },
@@ -108,8 +150,9 @@ export function follow(place, call, me) {
         field(t("transfer_to"), target), field(t("how"), mode), transfer));
   }
   place.hidden = false;
+  place.tabIndex = -1;
   place.replaceChildren(el("h2", {}, `${call.caller || t("unknown")} → ${call.called}`), state,
-    facts([[t("agent"), call.agent], [t("session"), call.id]]), el("div", {}, actions), el("h2", {}, t("transcript")), said);
+    facts([[t("agent"), call.agent], [t("session"), call.id]]), actions, over, el("h2", {}, t("transcript")), said);
 
   const source = new EventSource(`${path}/events`);
   const line = (event, who, text) => {
@@ -119,11 +162,17 @@ export function follow(place, call, me) {
     if (low) said.scrollTop = said.scrollHeight;
   };
   const on = (kind, work) => source.addEventListener(kind, (message) => work(JSON.parse(message.data)));
-  on("state", (event) => { state.textContent = word("state", event.state); });
+  on("state", (event) => { state.textContent = word("state", event.state); told(event.state); });
   on("transcript", (event) => line(event, event.who, event.text));
   for (const kind of ["interruption", "tool", "dtmf", "note"]) on(kind, (event) => line(event, kind, event.text));
   on("agent_lost", (event) => line(event, "note", t("agent_lost")));
   on("agent_resumed", (event) => line(event, "note", t("agent_resumed")));
-  on("ended", (event) => { line(event, "note", t("ended", { status: event.agent_status ?? "", reason: event.end_reason ?? "" })); source.close(); });
+  on("ended", (event) => { line(event, "note", t("ended", { status: word("status", event.agent_status), reason: event.end_reason ? `(${event.end_reason})` : "" }));
+    const focus = document.activeElement;
+    actions.hidden = true;
+    if (focus === document.body || actions.contains(focus)) place.focus({ preventScroll: true });
+    over.hidden = !me.features.log;
+    source.close();
+  });
   return () => { source.close(); deaf?.(); };
 }

@@ -2,17 +2,20 @@
 
 import { clock, el, t, word } from "./kit.js";
 
-const WIDTH = 1000;
+// On a telephone the picture is drawn narrower, so that its words can still be read.
+const isNarrow = () => matchMedia("(max-width: 44rem)").matches;
 
 // Both voices, interruptions, tools and keys of a call over its time; a line follows the player, whose
 // recording begins `from` seconds after the call.
 export function drawCall(call, player, from) {
+  const [width, most] = isNarrow() ? [400, 5] : [1000, 12];
   const length = Math.max(1, call.seconds ?? 0, ...(call.turns ?? []).map((turn) => turn.until ?? turn.at));
-  const x = (at) => 60 + (at / length) * (WIDTH - 70);
+  const x = (at) => 60 + (at / length) * (width - 70);
   const parts = [];
-  const step = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800].find((one) => length / one <= 12) ?? 3600;
+  const step = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800].find((one) => length / one <= most) ?? 3600;
   for (let at = 0; at <= length; at += step) {
-    parts.push(el("svg:line", { class: "axis", x1: x(at), x2: x(at), y1: 12, y2: 104 }), el("svg:text", { x: x(at) + 2, y: 118 }, clock(at)));
+    parts.push(el("svg:line", { class: "axis", x1: x(at), x2: x(at), y1: 12, y2: 104 }),
+      x(at) < width - 35 ? el("svg:text", { x: x(at) + 2, y: 118 }, clock(at)) : []);
   }
   for (const [who, y] of [["caller", 20], ["agent", 58]]) {
     parts.push(el("svg:text", { x: 2, y: y + 18 }, word("who", who)));
@@ -28,13 +31,13 @@ export function drawCall(call, player, from) {
   }
   for (const key of call.keys ?? []) parts.push(el("svg:text", { x: x(key.at), y: 10 }, key.digits));
   const place = el("svg:line", { class: "place", x1: x(from), x2: x(from), y1: 10, y2: 104, visibility: player ? "visible" : "hidden" });
-  const picture = el("svg:svg", { class: "picture", viewBox: `0 0 ${WIDTH} 124`, role: "img", "aria-label": t("picture_of", { seconds: clock(length) }) }, parts, place);
+  const picture = el("svg:svg", { class: "picture", viewBox: `0 0 ${width} 124`, role: "img", "aria-label": t("picture_of", { seconds: clock(length) }) }, parts.flat(), place);
   if (player) {
     const follow = () => { for (const end of ["x1", "x2"]) place.setAttribute(end, x(player.currentTime + from)); };
     player.addEventListener("timeupdate", follow);
     picture.addEventListener("click", (event) => {
       const box = picture.getBoundingClientRect();
-      player.currentTime = Math.max(0, (((event.clientX - box.left) / box.width) * WIDTH - 60) / (WIDTH - 70) * length - from);
+      player.currentTime = Math.max(0, (((event.clientX - box.left) / box.width) * width - 60) / (width - 70) * length - from);
       follow();
     });
   }
@@ -45,7 +48,7 @@ export function drawCall(call, player, from) {
 export function drawBars(title, bars, unit = "") {
   const most = Math.max(1e-9, ...bars.map(([, value]) => value));
   const height = 24 * bars.length + 6;
-  return el("svg:svg", { class: "picture", viewBox: `0 0 400 ${height}`, role: "img", "aria-label": `${title}: ${bars.map(([name, value]) => `${name} ${value}${unit}`).join(", ")}` },
+  return el("svg:svg", { class: "picture bars", viewBox: `0 0 400 ${height}`, role: "img", "aria-label": `${title}: ${bars.map(([name, value]) => `${name} ${value}${unit}`).join(", ")}` },
     bars.map(([name, value, bad], n) => [
       el("svg:text", { x: 4, y: 24 * n + 19 }, String(name).slice(0, 20)),
       el("svg:rect", { class: bad ? "bar bad" : "bar", x: 130, y: 24 * n + 6, width: Math.max(1, (value / most) * 210), height: 16, rx: 3 }),

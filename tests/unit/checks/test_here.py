@@ -84,6 +84,23 @@ def test_a_key_that_can_be_guessed(key: str, words: str) -> None:
     assert all(words in finding.detail and key not in finding.detail for finding in told)
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "cannot be read"),
+        ("- {name: wall, scope: owner, key: 5f0c61a3b8d94e27}", "read, operate or admin"),
+        ("- {name: wall, scope: read, key: 5f0c61a3b8d94e27}", "with a key"),
+    ],
+)
+def test_a_file_of_more_keys_is_read(tmp_path: Path, content: str | None, words: str) -> None:
+    file = tmp_path / "keys.yaml"
+    if content is not None:
+        file.touch(mode=0o600)
+        file.write_text(content)
+    settings = load_settings(None, ari_username="u", ari_password="p", api_keys_file=file)
+    assert any(words in finding.detail for finding in check_settings(settings))
+
+
 async def test_tools_whose_secret_is_in_the_same_file(tmp_path: Path) -> None:
     (tmp_path / "tools.yaml").write_text(TOOLS)
     env = tmp_path / "other.env"

@@ -28,6 +28,7 @@ _COLUMNS: Final = ("began", "session", "who", "took", "turns", "score", "how it 
 _COLORS: Final = {"agent": "cyan", "caller": "green", "tool": "magenta", "keys": "yellow"}
 _A_PAGE: Final = 500
 _GOOD, _FAIR = 80, 60
+_A_ROW: Final = 400
 
 
 def call_filter(given: Mapping[str, str | None]) -> CallFilter:
@@ -82,11 +83,14 @@ async def list_calls(
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in _COLUMNS:
-        table.add_column(name, overflow="fold", justify="right" if name == "took" else "left")
+        table.add_column(name, no_wrap=True, justify="right" if name == "took" else "left")
     for row in found:
         table.add_row(*_cells(row))
     if found:
-        console.print(table, highlight=False)
+        # A row is a line, however narrow the terminal: a session is there to be copied.
+        wide = console.options.update(width=_A_ROW)
+        table.width = console.measure(table, options=wide).maximum
+        console.print(table, highlight=False, crop=False)
     console.print(f"Calls: {len(found)}{', and there are more: --limit' if more else ''}.")
 
 

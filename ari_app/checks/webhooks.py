@@ -36,8 +36,8 @@ async def check_webhooks(settings: Settings) -> list[Finding]:
         findings.append(
             failed(
                 _WEBHOOKS,
-                f"WEBHOOK_SPOOL: {settings.webhook_spool} cannot be written: {problem}. Name a file "
-                "in a folder that this user may write.",
+                f"WEBHOOK_SPOOL: {settings.webhook_spool} cannot be written: {problem}. Name a "
+                "file in a folder that this user may write.",
                 uses=NOTHING,
             )
         )

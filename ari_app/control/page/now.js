@@ -51,7 +51,6 @@ export async function showNow(main, me, [chosen]) {
     row.agent.textContent = call.agent;
     row.state.textContent = word("state", call.state);
     row.outcome.textContent = call.outcome ? [word("status", call.outcome), call.reason].filter(Boolean).join(" · ") : "";
-    row.response.classList.toggle("empty", call.response === null);
     row.response.firstChild.textContent = call.response === null ? "" : `${seconds(call.response)} s`;
     if (call.outcome) for (const one of row.voices) one.set(-60);
     if (chosen === call.id) { chosen = null; open(call); }

@@ -49,7 +49,7 @@ from ari_app.records.document import call_document
 from ari_app.records.hiding import hide_in_part
 from ari_app.records.journal import Journal, Listener
 from ari_app.records.metrics import Metrics
-from ari_app.records.recording.archive import RecordingArchive
+from ari_app.records.recording.archive import RecordingArchive, merge_parts
 from ari_app.records.store import CallLog
 from ari_app.records.store.listener import Keeping
 from ari_app.records.webhooks.outbox import Outbox
@@ -64,6 +64,9 @@ from linekit.listener import Networks
 log = structlog.get_logger(__name__)
 
 _ASK_AGAIN_SECONDS = 1.0
+_END_SECONDS = 2.0
+_KEPT_SECONDS = 10.0
+_TELL_SECONDS = 5.0
 
 Way = TypeVar("Way", bound=Gateway)
 
@@ -114,6 +117,7 @@ class VoiceBridge:
         self._exit = contextlib.AsyncExitStack()
         self._stopping = asyncio.Event()
         self._telling: set[asyncio.Task[None]] = set()
+        self._merging = asyncio.Lock()
         self._ending = False
         self._running = False
         self._on_replaced = on_replaced
@@ -182,6 +186,8 @@ class VoiceBridge:
             give_up=_nothing if asterisk is None else asterisk.abandon,
         )
         self._exit.push_async_callback(self.calls.close)
+        self.metrics.calls_limit.set(settings.max_concurrent_calls)
+        self.metrics.ready.set_function(lambda: not self.readiness().problems)
         self.control = CallControl(
             self.calls,
             self.gateways,
@@ -211,6 +217,7 @@ class VoiceBridge:
         )
         if self.call_log is not None:
             self.call_log.on_delete.append(recordings.delete)
+        self._exit.push_async_callback(self._all_told)
         self._exit.push_async_callback(recordings.close)
         self.metrics.watch_recordings(recordings)
         return recordings
@@ -218,25 +225,59 @@ class VoiceBridge:
     def _recorded(
         self, session_id: str, parts: list[dict[str, Any]], ready: list[dict[str, Any]]
     ) -> None:
-        if self.call_log is not None:
+        if self.call_log is not None and session_id in self.calls.records:
             self.call_log.amend(session_id, "recordings", parts)
-        if self.outbox is not None and ready:
-            task = asyncio.create_task(self._tell_of_recordings(self.outbox, session_id, ready))
-            self._telling.add(task)
-            task.add_done_callback(self._telling.discard)
+        task = asyncio.create_task(self._tell_of_recordings(session_id, parts, ready))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
 
     async def _tell_of_recordings(
-        self, outbox: Outbox, session_id: str, ready: list[dict[str, Any]]
+        self, session_id: str, parts: list[dict[str, Any]], ready: list[dict[str, Any]]
     ) -> None:
         record = self.calls.records.get(session_id)
         document: Mapping[str, Any] | None = None
         if record is not None:
+            if ready and (live := self.calls.live(session_id)) is not None:
+                # A file may be done a moment before its call: what is told goes in that order.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(live.ended.wait(), _END_SECONDS)
             document = call_document(record, self.settings.hidden)
         elif self.call_log is not None:
-            with contextlib.suppress(AppError):
-                document = await self.call_log.find(session_id)
-        for part in ready:
-            outbox.recorded(document or {"session_id": session_id}, part)
+            if ready:
+                await self._kept(self.call_log, session_id)
+            async with self._merging:
+                document, ready = await self._merged(self.call_log, session_id, parts, ready)
+        if self.outbox is not None:
+            for part in ready:
+                self.outbox.recorded(document or {"session_id": session_id}, part)
+
+    async def _kept(self, call_log: CallLog, session_id: str) -> None:
+        """Wait until a call is kept, and so told of, that a lost process has left: for a while."""
+        with contextlib.suppress(AppError, TimeoutError):
+            async with asyncio.timeout(_KEPT_SECONDS):
+                while await call_log.find(session_id) is None:  # noqa: ASYNC110
+                    await asyncio.sleep(_ASK_AGAIN_SECONDS)
+
+    async def _merged(
+        self,
+        call_log: CallLog,
+        session_id: str,
+        parts: list[dict[str, Any]],
+        ready: list[dict[str, Any]],
+    ) -> tuple[Mapping[str, Any] | None, list[dict[str, Any]]]:
+        """Add what was found of a call's recordings to what is known of them."""
+        document = None
+        with contextlib.suppress(AppError):
+            await call_log.settle()
+            document = await call_log.find(session_id)
+        parts = merge_parts((document or {}).get("recordings") or (), parts)
+        call_log.amend(session_id, "recordings", parts)
+        paths = {part["path"] for part in ready}
+        return document, [part for part in parts if part["path"] in paths]
+
+    async def _all_told(self) -> None:
+        if self._telling:
+            await asyncio.wait(self._telling, timeout=_TELL_SECONDS)
 
     async def _open_call_log(self) -> CallLog:
         settings = self.settings
@@ -350,6 +391,7 @@ class VoiceBridge:
         ]
         stop = asyncio.create_task(self._stopping.wait(), name="stop")
         agents = asyncio.create_task(self.agents.watch(), name="agents")
+        lag = asyncio.create_task(self.metrics.watch_loop(), name="loop lag")
         settle_memory()
         share_interpreter()
         self._running = True
@@ -364,7 +406,7 @@ class VoiceBridge:
                 raise error
             await self.calls.drain(0 if self._ending else self.settings.drain_timeout_seconds)
         finally:
-            background = (stop, agents, *ways)
+            background = (stop, agents, lag, *ways)
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)

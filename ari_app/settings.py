@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     # Who makes them needs all of a call; every command reads settings, and most carry no calls.
     from ari_app.call.plan import CallPolicy
     from ari_app.line.asterisk.line import AsteriskOptions
-    from ari_app.line.twilio.line import TwilioOptions
+    from ari_app.line.twilio.leg import TwilioOptions
     from ari_app.records.webhooks.outbox import OutboxOptions
 
 _BUSY_CALLS = 50
@@ -538,7 +538,7 @@ class Settings(BaseSettings):
 
     def twilio_options(self) -> TwilioOptions:
         """Return how calls go through Twilio."""
-        from ari_app.line.twilio.line import TwilioOptions
+        from ari_app.line.twilio.leg import TwilioOptions
         from ari_app.line.twilio.twiml import Elsewhere
 
         return TwilioOptions(

@@ -62,6 +62,8 @@ async def talk(settings: Settings, console: Console, card: SoundCard | None = No
         "api_bind": "127.0.0.1:0",
         "database_url": "",
         "webhook_url": None,
+        # Its folder may be a running service's.
+        "recordings_dir": None,
     }
     settings = settings.model_copy(update=local)
     screen = _Screen(console)

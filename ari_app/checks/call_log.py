@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import tempfile
 from pathlib import Path
@@ -20,12 +21,20 @@ _LITTLE_BYTES: Final = 1024**3
 async def check_open_log(call_log: CallLog) -> list[Finding]:
     """Check whether what `serve` has opened can be written."""
     error = await call_log.looked()
-    if error is None:
-        return []
+    # The disk may be slow, and calls run already.
+    journal = await asyncio.to_thread(lambda: not_writable(nearest(call_log.folder)))
+    found = []
     if isinstance(error, ConfigError):
-        return [failed(CALL_LOG, str(error))]
-    meanwhile = "Until it can be used, the journal keeps the calls"
-    return [failed(CALL_LOG, f"{error} {meanwhile}.", uses=NOTHING, may_pass=True)]
+        found.append(failed(CALL_LOG, str(error)))
+    elif error is not None:
+        meanwhile = "Until it can be used, the journal keeps the calls."
+        if journal:
+            meanwhile = "Calls are in memory alone, and lost when the service ends."
+        found.append(failed(CALL_LOG, f"{error} {meanwhile}", uses=NOTHING, may_pass=True))
+    if journal:
+        text = _closed("RECORDS_JOURNAL_DIR", call_log.folder, journal)
+        found.append(failed(CALL_LOG, text, uses=NOTHING, may_pass=True))
+    return found
 
 
 async def check_call_log(settings: Settings) -> list[Finding]:
@@ -69,14 +78,7 @@ def _folder(setting: str, folder: Path) -> list[Finding]:
     there = nearest(folder)
     problem = not_writable(there)
     if problem:
-        return [
-            failed(
-                CALL_LOG,
-                f"The journal's folder {folder} cannot be written: {problem}. Make it writable for "
-                f"this user, or name another in {setting}.",
-                uses=NOTHING,
-            )
-        ]
+        return [failed(CALL_LOG, _closed(setting, folder, problem), uses=NOTHING)]
     free = shutil.disk_usage(there).free
     if free < _LITTLE_BYTES:
         return [
@@ -87,6 +89,13 @@ def _folder(setting: str, folder: Path) -> list[Finding]:
             )
         ]
     return []
+
+
+def _closed(setting: str, folder: Path, problem: str) -> str:
+    return (
+        f"The journal's folder {folder} cannot be written: {problem}. Make it writable for this "
+        f"user, or name another in {setting}."
+    )
 
 
 def nearest(folder: Path) -> Path:

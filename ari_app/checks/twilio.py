@@ -20,7 +20,7 @@ from ari_app.checks.finding import (
 )
 from ari_app.checks.here import is_serving
 from ari_app.clients import twilio_client
-from ari_app.line.twilio.line import STATUS_PATH, VOICE_PATH
+from ari_app.line.twilio.leg import STATUS_PATH, VOICE_PATH
 from ari_app.line.twilio.rest import TwilioApi, TwilioError
 from ari_app.process.network import session_for_others, why_unreachable
 from ari_app.settings import Settings

@@ -324,6 +324,9 @@ def set_up_logging(
     # At DEBUG these print whole messages, and with them what people say and the signed URL.
     for name in ("websockets", "aiohttp", "asyncio"):
         logging.getLogger(name).setLevel(max(level, logging.INFO))
+    # These repeat what is written into the database: who called, and all that was said.
+    for name in ("aiosqlite", "asyncpg", "sqlalchemy"):
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))
     # What a request that is not HTTP holds may be the key of one that should have been.
     server = logging.getLogger("aiohttp.server")
     server.filters[:] = [_without_the_request]

@@ -6,6 +6,7 @@ import asyncio
 import math
 import re
 import sys
+import time
 from collections.abc import Callable, Container, Iterable, Iterator
 from functools import partial
 
@@ -21,6 +22,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from ari_app import __version__
 from ari_app.process import logs
 from ari_app.records.events import (
     AgentClosed,
@@ -40,6 +42,8 @@ from ari_app.records.store.spool import Counts
 from ari_app.records.webhooks.outbox import Outbox
 
 _LATE_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+_LAG_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+_LAG_EVERY_SECONDS = 0.25
 _CONNECT_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
 _RESPONSE_SECONDS = (0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0)
 # Each reason is a time series of its own, for ever.
@@ -81,6 +85,23 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
         Gauge(
+            "ari_app_build_info",
+            "1, with the version that runs as a label.",
+            ["version"],
+            registry=self.registry,
+        ).labels(__version__).set(1)
+        self.ready = Gauge(
+            "ari_app_ready",
+            "Whether new calls are taken: what /health/ready says.",
+            registry=self.registry,
+        )
+        self.loop_lag = Histogram(
+            "ari_app_loop_lag_seconds",
+            "How late the event loop gave a timer its turn; looked at four times a second.",
+            buckets=_LAG_SECONDS,
+            registry=self.registry,
+        )
+        Gauge(
             "ari_app_tasks", "Tasks of the event loop that are not done.", registry=self.registry
         ).set_function(_count_tasks)
         Gauge(
@@ -94,6 +115,11 @@ class Metrics:
             registry=self.registry,
         )
         self.calls = Gauge("ari_app_calls", "Calls by state.", ["state"], registry=self.registry)
+        self.calls_limit = Gauge(
+            "ari_app_calls_limit",
+            "How many calls may run at once: MAX_CONCURRENT_CALLS.",
+            registry=self.registry,
+        )
         self.calls_total = Counter(
             "ari_app_calls_ended",
             "Calls that have ended, by AGENT_STATUS and reason.",
@@ -101,7 +127,7 @@ class Metrics:
             registry=self.registry,
         )
         # increase() does not see what a series begins with, so that the first one would raise no
-        # alert: what docs/operations.md asks for by name is there as 0 from the start.
+        # alert: what deploy/observability asks for by name is there as 0 from the start.
         self.calls_total.labels("REJECTED", "at_capacity")
         self.call_seconds = Counter(
             "ari_app_call_seconds", "Seconds that ended calls have lasted.", registry=self.registry
@@ -302,6 +328,17 @@ class Metrics:
                 f"Webhooks in the spool that are {state}.",
                 registry=self.registry,
             ).set_function(partial(getattr, outbox.counts, state))
+
+    async def watch_loop(self, now: Callable[[], float] = time.monotonic) -> None:
+        """Measure, until it is cancelled, how late the event loop is.
+
+        Args:
+            now: Seconds on a clock that goes on while the loop stands; uvloop's own does not.
+        """
+        while True:
+            due = now() + _LAG_EVERY_SECONDS
+            await asyncio.sleep(_LAG_EVERY_SECONDS)
+            self.loop_lag.observe(max(now() - due, 0.0))
 
     def render(self) -> bytes:
         """Return everything in Prometheus' text format."""

@@ -21,6 +21,11 @@ from ari_app.line.asterisk.ari.socket import EventSocket
 from ari_app.line.asterisk.ari.version import assess
 from ari_app.line.asterisk.gateway import AsteriskGateway
 from ari_app.line.asterisk.line import Asterisk, AsteriskLine
+from ari_app.records.document import call_document
+from ari_app.records.record import CallRecord
+from ari_app.records.recording.wav import GrowingWav
+from ari_app.records.store.spool import BEGAN, Counts, Spool
+from ari_app.settings import Settings
 from lab.load.server import LoadServer
 from tests.unit.agent.elevenlabs.fake_agent import API_KEY, FakeAgent
 from tests.unit.call.stage import Notes
@@ -97,7 +102,10 @@ async def test_it_starts_serves_and_stops(asterisk: LoadServer, make: Make) -> N
                 body = await response.json()
             assert (body["status"], body["asterisk_version"]) == ("ready", "22.10.1")
             async with session.get(f"{url}/metrics") as response:
-                assert "ari_app_ari_connected 1.0" in await response.text()
+                shown = await response.text()
+            assert "ari_app_ari_connected 1.0" in shown
+            assert "ari_app_ready 1.0" in shown
+            assert f"ari_app_calls_limit {bridge.settings.max_concurrent_calls}.0" in shown
         assert bridge.readiness().problems == [
             "Asterisk's event socket is disconnected",
             "draining: new calls are refused",
@@ -266,6 +274,84 @@ async def test_a_recording_is_kept_with_its_call_and_told_of(
             assert "ari_app_recordings_saved_total 1.0" in bridge.metrics.render().decode()
             assert await bridge.call_log.delete(heard.session_id)
             assert archive.find(part["path"]) is None
+
+
+async def test_a_recording_that_a_lost_process_left_to_be_encoded(
+    asterisk: LoadServer, make: Make, tmp_path: Path
+) -> None:
+    """Told of after the call's end; and again as what it becomes, with all that was known of it."""
+    async with FakeAgent() as agent, receiving() as receiver:
+
+        def settings(kind: str) -> Settings:
+            return make(
+                ari_url=url_of(asterisk),
+                elevenlabs_base_url=agent.base_url,
+                database_url=f"sqlite+aiosqlite:///{tmp_path}/calls.db",
+                recordings_dir=str(tmp_path / "recordings"),
+                recordings_format=kind,
+                webhook_url=f"{receiver.url}/hook",
+                webhook_secret=SECRET,
+            )
+
+        async with VoiceBridge(settings("wav")) as bridge, running(bridge):
+            await asterisk.generator.start_calls(1, 100)
+            await until(
+                lambda: [each.state for each in bridge.calls.records.values()] == ["talking"]
+            )
+            (record,) = bridge.calls.records.values()
+            await asyncio.sleep(0.3)
+            asterisk.generator.end_calls()
+            await until(lambda: len(receiver.kinds(record.session_id)) == 3, 30)
+            assert bridge.call_log is not None
+            await bridge.call_log.settle()
+            before = await bridge.call_log.find(record.session_id) or {}
+        told = ["call.started", "call.ended", "recording.ready"]
+        assert receiver.kinds(record.session_id) == told
+        async with VoiceBridge(settings("flac")) as bridge, running(bridge):
+            await until(lambda: len(receiver.got) == 4, 30)
+            assert bridge.call_log is not None
+            await bridge.call_log.settle()
+            after = await bridge.call_log.find(record.session_id) or {}
+    (was,), (part,) = before["recordings"], after["recordings"]
+    path = was["path"].replace(".wav", ".flac")
+    assert part == {**was, "path": path, "format": "flac", "bytes": part["bytes"]}
+    ready = receiver.got[-1].body
+    assert (ready["type"], ready["recording"]) == ("recording.ready", part)
+    assert ready["call"]["conversation_id"] == record.conversation_id
+
+
+async def test_what_a_lost_process_left_of_a_call_is_told_in_its_order(
+    asterisk: LoadServer, make: Make, tmp_path: Path
+) -> None:
+    """The journal of a call that had only begun, and its recording that still grew."""
+    url = f"sqlite+aiosqlite:///{tmp_path}/calls.db"
+    record = CallRecord("s1", "sip-1", 0.0, caller_number="493023125001", called_number="100")
+    spool = Spool(tmp_path / "calls.journal", Counts(), lambda: None)
+    spool.start()
+    spool.put(BEGAN, call_document(record))
+    spool.close(5)
+    spool.give_back()
+    (tmp_path / "recordings").mkdir()
+    wav = GrowingWav(tmp_path / "recordings" / "s1.wav", 2, 8000)
+    wav.append(bytes(32000))
+    wav.close()
+    async with FakeAgent() as agent, receiving() as receiver:
+        settings = make(
+            ari_url=url_of(asterisk),
+            elevenlabs_base_url=agent.base_url,
+            database_url=url,
+            recordings_dir=str(tmp_path / "recordings"),
+            webhook_url=f"{receiver.url}/hook",
+            webhook_secret=SECRET,
+        )
+        async with VoiceBridge(settings) as bridge, running(bridge):
+            await until(lambda: len(receiver.got) == 2, 20)
+            assert bridge.call_log is not None
+            await bridge.call_log.settle()
+            kept = await bridge.call_log.find("s1") or {}
+    assert receiver.kinds("s1") == ["call.ended", "recording.ready"]
+    assert [part["path"] for part in kept["recordings"]] == ["s1.wav"]
+    assert kept["reason"] == "worker_lost"
 
 
 @pytest.mark.parametrize(

@@ -102,14 +102,25 @@ async def greets_and_listens(conversation: FakeConversation) -> None:
 # --- talk
 
 
-async def test_a_talk_is_heard_shown_and_ended_by_the_agent(make: Make, card: FakeCard) -> None:
+async def test_a_talk_is_heard_shown_and_ended_by_the_agent(
+    make: Make, card: FakeCard, tmp_path: Path
+) -> None:
     console = screen()
     async with FakeAgent(greets_and_ends) as agent:
         # Whatever the settings say, a talk is at this machine, and needs no port.
         settings = make(
-            elevenlabs_base_url=agent.base_url, use_dialer_audio=True, api_bind="0.0.0.0:1"
+            elevenlabs_base_url=agent.base_url,
+            use_dialer_audio=True,
+            api_bind="0.0.0.0:1",
+            database_url=f"sqlite+aiosqlite:///{tmp_path}/calls.db",
+            recordings_dir=str(tmp_path / "recordings"),
+            webhook_url="http://127.0.0.1:1/hook",
+            webhook_secret="a secret that is long enough to sign with",
+            webhook_spool=str(tmp_path / "webhooks.db"),
         )
+        before = os.listdir(tmp_path)
         await talk(settings, console, card)
+    assert os.listdir(tmp_path) == before, "nothing is kept of it"
     out = shown(console)
     assert "Use a headset" in out
     assert "agent: Hello there\n" in out

@@ -122,7 +122,7 @@ def pieces(frames: Sequence[bytes], frame_bytes: int) -> Iterator[bytes]:
 _LEAST_SECONDS: Final = 0.22
 """As long as so much lies ahead, nothing is sent: a stall of 200 ms is not heard."""
 _MOST_SECONDS: Final = 0.42
-_DUE_SECONDS: Final = 0.03
+_DUE_SECONDS: Final = 0.05
 """When so little lies ahead, the next frame has to be taken, whatever it is."""
 _HEARD_SECONDS: Final = 0.04
 """Later than that after its reckoned end, sound has been heard for certain."""
@@ -218,7 +218,12 @@ class Feed:
 
     def is_due(self, now: float) -> bool:
         """Return whether the next frame is due, be it silence."""
-        return self._ends_at - now <= _DUE_SECONDS
+        return self._ends_at - now <= self._least(now)
+
+    def _least(self, now: float) -> float:
+        """How much has to lie ahead. Silence that is flushed again may always be as much as
+        sound."""
+        return _DUE_SECONDS if now < self._said_until + _PAUSE_SECONDS else _LEAST_SECONDS
 
     def say(self, frames: Sequence[bytes], now: float) -> list[Message]:
         """Send sound: a few whole frames."""
@@ -240,7 +245,7 @@ class Feed:
             return []
         count = _PAUSE_FRAMES if now < self._said_until + _PAUSE_SECONDS else _SILENCE_FRAMES
         self._sent(count, now)
-        self.quiet_until = self._ends_at - _DUE_SECONDS
+        self.quiet_until = self._ends_at - self._least(now)
         self.speaks = False
         return [*pieces([bytes(self._frame_bytes)] * count, self._frame_bytes), *self._mark(now)]
 
@@ -264,11 +269,8 @@ class Feed:
 
     def has_ended(self, now: float) -> bool:
         """Return whether something was said just now, to its end, as far as we can reckon."""
-        return (
-            self._said_until - _HEARD_SECONDS - FRAME_SECONDS
-            <= now
-            < (self._said_until + _PAUSE_SECONDS)
-        )
+        earliest = self._said_until - _DUE_SECONDS - 2 * FRAME_SECONDS
+        return earliest <= now < self._said_until + _PAUSE_SECONDS
 
     def _is_heard(self, now: float) -> bool:
         """Whether all that was said has been heard for certain."""

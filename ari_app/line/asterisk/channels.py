@@ -351,8 +351,9 @@ async def rtp_report(ari: Client, channel_id: str) -> RtpReport | None:
     except AriError as error:
         log.debug("rtp_not_known", call=channel_id, code=error.code)
         return None
-    # Of a telephone that reports nothing, all that it would have reported is 0.
-    rtcp = bool(told.rtt or told.maxrtt or told.txjitter or told.txploss)
+    # Of a telephone that reports nothing, all that it would have reported is 0; but for the jitter,
+    # which Asterisk 22 gives a value of half a millisecond or so all the same.
+    rtcp = bool(told.rtt or told.maxrtt or told.txploss)
     lost_is_known = told.rxploss or told.rxcount > _RTCP_SECONDS * _PACKETS_A_SECOND
     return RtpReport(
         received=told.rxcount,

@@ -15,17 +15,17 @@ from aiohttp import hdrs, web
 
 from ari_app.line.interface import Arrival, CallEnd, Outcome, Placing, Status
 from ari_app.line.twilio import twiml
-from ari_app.line.twilio.line import (
+from ari_app.line.twilio.leg import (
     AFTER_PATH,
     MEDIA_PATH,
     STATUS_PATH,
     TARGET,
     VOICE_PATH,
     Rest,
-    TwilioLine,
     TwilioOptions,
     after_query,
 )
+from ari_app.line.twilio.line import TwilioLine
 from ari_app.line.twilio.protocol import (
     ANSWERED,
     MAX_MESSAGE_BYTES,

@@ -13,10 +13,8 @@ import contextlib
 import re
 import secrets
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field, replace
-from types import MappingProxyType
+from dataclasses import replace
 from typing import Any, Final, Protocol
-from urllib.parse import urlencode
 
 import structlog
 
@@ -45,17 +43,27 @@ from ari_app.line.interface import (
     Tell,
 )
 from ari_app.line.twilio import twiml
+from ari_app.line.twilio.leg import (
+    AFTER_PATH,
+    MEDIA_PATH,
+    STATUS_PATH,
+    TARGET,
+    Leg,
+    Rest,
+    TwilioOptions,
+    after_query,
+    result_of_refusal,
+)
 from ari_app.line.twilio.protocol import (
     ANSWERED,
     RATE_HZ,
     TERMINAL,
     BadInput,
-    Progress,
     Started,
 )
-from ari_app.line.twilio.rest import CallInfo, Fields, TwilioError
+from ari_app.line.twilio.rest import Fields, TwilioError
 from ari_app.line.twilio.stream import MediaStream, Socket
-from ari_app.line.twilio.twiml import E164, Elsewhere, Ending
+from ari_app.line.twilio.twiml import E164, Ending
 from linekit.clock import FrameClock
 
 log = structlog.get_logger(__name__)
@@ -84,41 +92,6 @@ _LOOKS: Final = (0.0, 1.0, 2.0)
 """When a call is looked for of which the answer was lost."""
 _KEYS: Final = frozenset("0123456789*#ABCD")
 _PLAYABLE: Final = re.compile(r"[0-9*#]{1,32}")
-_RESULTS: Final = MappingProxyType(
-    {
-        **dict.fromkeys((21201, 21211, 21217, 21401), Result.INVALID_NUMBER),
-        **dict.fromkeys((21214, 32017), Result.UNREACHABLE),
-        **dict.fromkeys((21215, 21216, 21219), Result.REJECTED),
-    }
-)
-_WHY: Final = MappingProxyType(
-    {
-        21210: "the caller's number is neither TWILIO_PHONE_NUMBER nor verified at Twilio",
-        21212: "the caller's number is not one that Twilio can show",
-        21215: "the account may not call that country (Voice Geographic Permissions)",
-        21219: "a trial account calls verified numbers only",
-        10004: "the account has as many calls as it may have",
-    }
-)
-
-VOICE_PATH: Final = "/twilio/voice"
-AFTER_PATH: Final = "/twilio/after"
-STATUS_PATH: Final = "/twilio/status"
-MEDIA_PATH: Final = "/twilio/media/{token}"
-TARGET: Final = "target"
-"""How status callbacks name the leg of a transfer's target."""
-
-
-class Rest(Protocol):
-    """The requests of a line, as `TwilioApi` carries them out."""
-
-    async def create(self, fields: Fields) -> CallInfo: ...
-
-    async def find(self, call_sid: str) -> CallInfo | None: ...
-
-    async def placed(self, to: str, sender: str, within_seconds: float) -> list[str]: ...
-
-    async def update(self, call_sid: str, fields: Fields) -> bool: ...
 
 
 class Book(Protocol):
@@ -143,53 +116,6 @@ class Book(Protocol):
     def is_known(self, call_sid: str) -> bool:
         """Whether a call belongs to one of our lines."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class TwilioOptions:
-    """The facts that all lines share.
-
-    Attributes:
-        public_url: How Twilio reaches us, without a slash at its end.
-        account_sid: Whose calls they are.
-        number: What people whom we call see; None: each request says.
-        elsewhere: Where callers go on after the agent.
-    """
-
-    public_url: str
-    account_sid: str
-    number: str | None = None
-    elsewhere: Elsewhere = field(default_factory=Elsewhere)
-
-    def url(self, path: str) -> str:
-        """Return where Twilio reaches a path of ours."""
-        return self.public_url + path
-
-
-class Leg:
-    """A call at Twilio.
-
-    Attributes:
-        call_sid: Its name; empty until it is known.
-        progress: Its life.
-        token: What its stream comes with.
-        media: Its stream; None: none has come yet.
-        in_room: It was put into the waiting room.
-        asked_after: Twilio has asked what comes after its stream.
-    """
-
-    def __init__(self, *, placed: bool, call_sid: str = "", answered: bool = False) -> None:
-        self.call_sid = call_sid
-        self.progress = Progress(placed=placed, answered=answered)
-        self.token = ""
-        self.media: MediaStream | None = None
-        self.in_room = False
-        self.asked_after = asyncio.Event()
-
-    @property
-    def has_sound(self) -> bool:
-        """Whether sound flows through it."""
-        return self.media is not None and self.media.begun and not self.media.moved
 
 
 class TwilioLine:
@@ -674,7 +600,7 @@ class TwilioLine:
             )
         except TwilioError as error:
             log.warning("twilio_target_not_called", call=self.id, code=error.code, error=str(error))
-            self._lose_target(leg, _RESULTS.get(error.number, Result.FAILED).value)
+            self._lose_target(leg, result_of_refusal(error)[0].value)
             return
         if leg is not self._target:
             leg.call_sid = info.sid
@@ -769,9 +695,7 @@ class TwilioLine:
         return bool(self.call_sid)
 
     def _not_placed(self, error: TwilioError) -> None:
-        result = _RESULTS.get(error.number, Result.FAILED)
-        why = _WHY.get(error.number)
-        self._detail = f"{error} ({why})" if why else str(error)
+        result, self._detail = result_of_refusal(error)
         log.warning("twilio_call_not_placed", call=self.id, code=error.code, error=self._detail)
         self._end(Ended(result.value, result))
 
@@ -927,11 +851,3 @@ class TwilioLine:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def after_query(ending: Ending) -> str:
-    """Return the path at which Twilio tells how the call to a transfer's target has ended.
-
-    It says by itself how the agent's part ended, so that it is known for as long as the two speak.
-    """
-    return f"{AFTER_PATH}?{urlencode(sorted(twiml.told(ending).items()))}"

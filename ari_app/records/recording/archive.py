@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+import wave
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -72,6 +73,26 @@ class RecordingPart:
         if self.pauses:
             found["pauses"] = [[round(since, 3), round(until, 3)] for since, until in self.pauses]
         return found
+
+
+def merge_parts(
+    known: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return a call's recordings from what its document has and what was found on the disk.
+
+    A process that finds what another has left knows the file, and not when in the call it began,
+    what is missing in it, or which other recordings there are.
+    """
+    merged = {_stem(part): dict(part) for part in known}
+    for part in found:
+        before = merged.get(_stem(part))
+        now = {name: part[name] for name in ("path", "format", "bytes")}
+        merged[_stem(part)] = dict(part) if before is None else {**before, **now}
+    return list(merged.values())
+
+
+def _stem(part: Mapping[str, Any]) -> str:
+    return str(PurePosixPath(part["path"]).with_suffix(""))
 
 
 @dataclass(slots=True)
@@ -221,9 +242,12 @@ class RecordingArchive:
 
     def _encoded(self, encoded: Encoded) -> None:
         session_id = session_of(encoded.wav.name) or ""
-        if encoded.path is not None:
-            was, now = self._relative(encoded.wav), self._relative(encoded.path)
-            parts = self._call(session_id).parts
+        was, call = self._relative(encoded.wav), self._call(session_id)
+        if call.deleted:
+            # It may have been made of a file that was removed meanwhile.
+            call.parts.append(RecordingPart(was, 0.0, 0, False, None))
+        elif encoded.path is not None:
+            now, parts = self._relative(encoded.path), call.parts
             for at, part in enumerate(parts):
                 if part.path == was:
                     parts[at] = replace(part, path=now, size=encoded.size)
@@ -312,11 +336,18 @@ class RecordingArchive:
 
     async def _recover(self) -> None:
         mended, to_encode = await asyncio.to_thread(self._mend_all)
+        known = {self.folder / part.path for _, part in mended}
+        waited = await asyncio.to_thread(
+            self._measured, [each for each in to_encode if each[1] not in known]
+        )
         for session_id, part in mended:
             self._call(session_id).parts.append(part)
             log.warning("recording_mended", session=session_id, file=for_log(part.path.name))
-        for session_id, path in to_encode:
+        for session_id, part in waited:
+            self._call(session_id).parts.append(part)
+        for session_id, _ in to_encode:
             self._call(session_id).busy += 1
+        for session_id, path in to_encode:
             self._encode_or_done(session_id, path)
         for session_id in {session_id for session_id, _ in mended}:
             if not self.is_busy(session_id):
@@ -359,6 +390,16 @@ class RecordingArchive:
             known = {path for _, path in to_encode}
             to_encode += [each for each in self._not_encoded() if each[1] not in known]
         return mended, to_encode
+
+    def _measured(self, waited: Sequence[tuple[str, Path]]) -> list[tuple[str, RecordingPart]]:
+        """Return what is known of recordings that were finished, and whose call is not."""
+        parts = []
+        for session_id, path in waited:
+            with suppress(OSError, wave.Error, EOFError), wave.open(str(path)) as file:
+                seconds, size = file.getnframes() / file.getframerate(), path.stat().st_size
+                part = RecordingPart(self._relative(path), seconds, size, True, None)
+                parts.append((session_id, part))
+        return parts
 
     def _not_encoded(self) -> list[tuple[str, Path]]:
         """Return what waited for the encoder of the last process, as far as it is new."""

@@ -59,11 +59,16 @@ def encode(wav: Path, kind: str) -> Path:
     """
     target = wav.with_suffix(f".{kind}")
     # One that is there already was made, and not told of, by a process that was killed.
-    if target.exists():
-        check(wav, target, exact=kind == "flac")
-    else:
-        _write(wav, target, kind)
-    wav.unlink()
+    try:
+        if target.exists():
+            check(wav, target, exact=kind == "flac")
+        else:
+            _write(wav, target, kind)
+        wav.unlink()
+    except (NotTheSame, OSError, soundfile.SoundFileError):
+        # Another process may have done it: it has looked for what waited, too.
+        if wav.exists() or not target.exists():
+            raise
     _sync(wav.parent)
     return target
 

@@ -20,7 +20,7 @@ import structlog
 from ari_app.errors import ConfigError
 from ari_app.process.network import session_for_others, trusting
 from ari_app.records.document import call_document, stamp
-from ari_app.records.events import CallEnded, CallEvent
+from ari_app.records.events import CallEnded, CallEvent, StateChanged
 from ari_app.records.record import CallRecord
 from ari_app.records.webhooks import events
 from ari_app.records.webhooks.keeper import Keeper, SpoolAway
@@ -141,6 +141,8 @@ class Outbox:
 
     def heard(self, record: CallRecord, event: CallEvent) -> None:
         """Tell of the beginning and the end of a call; a listener of the journal."""
+        if isinstance(event, StateChanged) and event.state == "waiting":
+            return  # no call yet, and it may get another name as one
         if record not in self._begun:
             self._begun.add(record)
             self.began(call_document(record, self._options.hide))

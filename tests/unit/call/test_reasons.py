@@ -89,11 +89,12 @@ def dialer_reasons() -> Iterator[str]:
 
 def twilio_reasons() -> Iterator[str]:
     """Why a stream of Twilio's is given up for what did not come."""
-    path = ROOT / "ari_app" / "line" / "twilio" / "line.py"
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        match node:
-            case ast.Call(func=ast.Attribute(attr="_refuse"), args=[reason, *_]):
-                yield from (f"twilio_{text}" for text in literals(reason))
+    for path in sorted((ROOT / "ari_app" / "line" / "twilio").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(func=ast.Attribute(attr="_refuse"), args=[reason, *_]):
+                    # Silence is `line_silent`, as on every line.
+                    yield from (f"twilio_{t}" for t in literals(reason) if t != "silent")
 
 
 def codes_of(root: type[AppError]) -> Iterator[str]:

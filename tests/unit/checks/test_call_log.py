@@ -88,3 +88,8 @@ async def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     assert "name another in RECORDS_JOURNAL_DIR" in found[1][1]
     ((verdict, text), *_) = await said(at(file / "calls.db"))
     assert verdict is Verdict.FAILED and "cannot be made: Not a directory" in text
+    async with CallLog(f"sqlite:///{file}/calls.db") as log:
+        opened = await check_open_log(log)
+    assert [each.may_pass for each in opened] == [True, True]
+    assert "Calls are in memory alone" in opened[0].detail
+    assert "name another in RECORDS_JOURNAL_DIR" in opened[1].detail

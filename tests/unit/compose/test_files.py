@@ -19,6 +19,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 PRODUCTION: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.prod.yml").read_text())
 EVERY = [*SERVICES.items(), *PRODUCTION["services"].items()]
+WATCHES = {"prometheus", "grafana"}
 ENDS_BY_ITSELF = {"setup", "phone", "load"}
 
 
@@ -36,7 +37,12 @@ def test_every_service_is_locked_down(name: str, service: dict[str, Any]) -> Non
 @pytest.mark.parametrize(("name", "service"), EVERY)
 def test_what_is_built_is_built_from_this_checkout(name: str, service: dict[str, Any]) -> None:
     """After `git pull` old images with new configuration would be something nobody has tested."""
-    assert service["pull_policy"] == ("build" if "build" in service else "never")
+    if name in WATCHES:
+        assert "build" not in service
+        assert service["pull_policy"] == "missing"
+        assert re.fullmatch(r"[a-z]+/[a-z]+:v?\d+\.\d+\.\d+", service["image"]), "a pinned version"
+    else:
+        assert service["pull_policy"] == ("build" if "build" in service else "never")
 
 
 @pytest.mark.parametrize(("name", "service"), EVERY)
@@ -54,6 +60,8 @@ def test_without_a_profile_it_is_the_lab() -> None:
     assert {name: found for name, found in profiles.items() if found} == {
         "phone": ["phone"],
         "load": ["load"],
+        "prometheus": ["watch"],
+        "grafana": ["watch"],
     }
 
 
@@ -86,9 +94,20 @@ def test_the_practice_agent_reaches_the_service_alone() -> None:
 
 
 def test_ports_are_published_on_loopback_unless_said_otherwise() -> None:
-    published = [str(port) for service in SERVICES.values() for port in service.get("ports", [])]
-    assert published
-    assert all(port.startswith("${LAB_BIND:-127.0.0.1}:") for port in published)
+    for name, service in SERVICES.items():
+        address = "127.0.0.1:" if name in WATCHES else "${LAB_BIND:-127.0.0.1}:"
+        assert all(str(port).startswith(address) for port in service.get("ports", []))
+
+
+def test_who_watches_reads_what_is_there_and_grafana_sees_prometheus_alone() -> None:
+    for name in WATCHES:
+        for volume in SERVICES[name]["volumes"]:
+            source, _, mode = volume.split(":")
+            assert (ROOT / source).is_dir()
+            assert mode == "ro"
+    assert SERVICES["grafana"]["networks"] == ["watch"]
+    inside = {name for name, service in SERVICES.items() if "watch" in service.get("networks", [])}
+    assert inside == WATCHES
 
 
 def test_only_setup_writes_secrets_and_nobody_else_sees_all_of_them() -> None:
@@ -101,7 +120,7 @@ def test_only_setup_writes_secrets_and_nobody_else_sees_all_of_them() -> None:
         ]
         if name == "setup":
             assert len(kept) == 6
-        elif name == "asterisk":
+        elif name in {"asterisk", *WATCHES}:
             assert kept == []
         else:
             place = "/lab" if name in own else f"/{name}"

@@ -41,7 +41,8 @@ from ari_app.line.interface import (
 )
 from ari_app.line.microphone import MicrophoneGateway, MicrophoneLine
 from ari_app.line.twilio.gateway import TwilioGateway
-from ari_app.line.twilio.line import TwilioLine, TwilioOptions
+from ari_app.line.twilio.leg import TwilioOptions
+from ari_app.line.twilio.line import TwilioLine
 from ari_app.line.twilio.signature import Signatures
 from audiosocket.server import AudioSocketServer
 from linekit.clock import FrameClock

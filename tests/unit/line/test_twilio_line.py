@@ -30,7 +30,8 @@ from ari_app.line.interface import (
     TargetLost,
 )
 from ari_app.line.twilio.gateway import TwilioGateway
-from ari_app.line.twilio.line import TwilioLine, TwilioOptions
+from ari_app.line.twilio.leg import TwilioOptions
+from ari_app.line.twilio.line import TwilioLine
 from ari_app.line.twilio.protocol import BadInput
 from ari_app.line.twilio.rest import TwilioError
 from ari_app.line.twilio.signature import Signatures

@@ -130,8 +130,16 @@ def test_what_is_below_the_level_is_left_out(
 
 def test_libraries_never_show_whole_messages(capsys: pytest.CaptureFixture[str]) -> None:
     set_up_logging("DEBUG", "json")
-    for name in ("websockets.client", "websockets.server", "aiohttp.client", "asyncio"):
+    for name in (
+        "websockets.client",
+        "websockets.server",
+        "aiohttp.client",
+        "asyncio",
+    ):
         logging.getLogger(name).debug("> GET /?conversation_signature=%s", SECRET)
+    for name in ("aiosqlite", "asyncpg.pool", "sqlalchemy.engine.Engine"):
+        logging.getLogger(name).debug("executing INSERT INTO calls %s", SECRET)
+        logging.getLogger(name).info("INSERT INTO calls %s", SECRET)
     assert written(capsys) == ""
 
 

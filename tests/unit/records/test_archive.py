@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 
 from ari_app.records.record import CallRecord
 from ari_app.records.recording.archive import RecordingArchive
+from ari_app.records.recording.encoder import Encoded
 from ari_app.records.recording.wav import GrowingWav
 from ari_app.records.recording.writer import StereoRecorder
 from tests.waiting import until
@@ -248,7 +249,8 @@ async def test_what_was_not_encoded_is(tmp_path: Path) -> None:
     left_behind(tmp_path, f"{DAY}/s2.wav")
     (tmp_path / DAY / "s2.wav.part").rename(tmp_path / DAY / "s2.wav")
     (tmp_path / DAY / "s2.flac.part").write_bytes(b"half")
-    archive = RecordingArchive(tmp_path, kind="flac")
+    log = Log()
+    archive = RecordingArchive(tmp_path, kind="flac", on_change=log)
     encoded = {
         "2026-11-01/010203-1-waited.wav",
         "2026-11-01/s0.flac",
@@ -259,6 +261,9 @@ async def test_what_was_not_encoded_is(tmp_path: Path) -> None:
         "zoo/010203-1-a.wav",
     }
     await recovered(archive, lambda: set(files(tmp_path)) == encoded)
+    (waited,) = await log.ready("waited")
+    assert (waited["path"], waited["seconds"]) == (f"{DAY}/010203-1-waited.flac", 3.5)
+    assert waited["bytes"] == (tmp_path / waited["path"]).stat().st_size
 
 
 # --- found and removed
@@ -314,6 +319,31 @@ async def test_a_call_that_is_deleted_while_it_is_written(tmp_path: Path) -> Non
     recorder.finish(START + 2)
     await archive.close()
     assert (files(tmp_path), log.told) == ([], [])
+
+
+async def test_a_call_that_is_deleted_while_it_is_encoded(tmp_path: Path) -> None:
+    """Also where the encoder had just made its file as the one that it was made of went."""
+    log = Log()
+    archive = RecordingArchive(tmp_path, kind="flac", on_change=log)
+    waiting: list[Path] = []
+
+    def put(wav: Path) -> bool:
+        waiting.append(wav)
+        return True
+
+    assert archive.encoder is not None
+    archive.encoder.put = put  # type: ignore[method-assign]
+    say(archive)
+    await until(lambda: waiting)
+    told = len(log.told)
+    await archive.delete("s1")
+    assert files(tmp_path) == []
+    (wav,) = waiting
+    wav.parent.mkdir()
+    wav.with_suffix(".flac").write_bytes(b"both sides")
+    archive._encoded(Encoded(wav))
+    await archive.close()
+    assert (files(tmp_path), len(log.told)) == ([], told)
 
 
 # --- room

@@ -125,6 +125,22 @@ def test_one_that_a_killed_process_has_made_is_taken(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a.flac"]
 
 
+def test_one_that_another_process_has_just_made_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wav = write(tmp_path / "a.wav", 8000, talk(8000))
+    first = program._write
+
+    def late(wav: Path, target: Path, kind: str) -> None:
+        monkeypatch.setattr(program, "_write", first)
+        encode(wav, kind)
+        first(wav, target, kind)
+
+    monkeypatch.setattr(program, "_write", late)
+    assert encode(wav, "flac") == tmp_path / "a.flac"
+    assert os.listdir(tmp_path) == ["a.flac"]
+
+
 def test_one_without_a_sound_stays(tmp_path: Path) -> None:
     with pytest.raises(NotTheSame, match="there is nothing in it"):
         encode(write(tmp_path / "a.wav", 8000, np.zeros((0, 2), "<i2")), "flac")

@@ -2,17 +2,15 @@ from __future__ import annotations
 
 import asyncio
 import re
-from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from ari_app import __version__
 from ari_app.line.interface import Outcome, Status
 from ari_app.records.events import AgentClosed
 from ari_app.records.metrics import Metrics
 from ari_app.records.record import CallRecord
-from ari_app.records.store.spool import Counts
-from ari_app.records.webhooks.outbox import Outbox, OutboxOptions
 from tests.unit.call.stage import Stage
 from tests.unit.virtual_loop import VirtualLoop
 
@@ -31,22 +29,12 @@ def samples(metrics: Metrics) -> dict[str, float]:
     }
 
 
-def test_what_an_alert_counts_is_there_before_it_happens() -> None:
-    """increase() counts from a series' first sample on, so a first event would go unseen."""
-    page = (Path(__file__).parents[3] / "docs" / "operations.md").read_text(encoding="utf-8")
-    asked = re.findall(r"increase\((\w+)(?:\{(\w+)=\"(\w+)\"\})?\[", page)
-    metrics = Metrics()
-    metrics.watch_call_log(Counts())
-    metrics.watch_webhooks(Outbox(OutboxOptions((), "", Path("webhooks.db"))))
-    found = samples(metrics)
-    assert len(asked) >= 3
-    for name, label, value in asked:
-        wanted = f" {label}={value}" if label else ""
-        assert any(key.startswith(name) and wanted in key for key in found), name
-
-
 NAMES = {
+    "ari_app_build_info",
+    "ari_app_ready",
+    "ari_app_loop_lag_seconds",
     "ari_app_calls",
+    "ari_app_calls_limit",
     "ari_app_calls_ended",
     "ari_app_call_seconds",
     "ari_app_audiosocket_refused",
@@ -171,6 +159,32 @@ async def test_what_the_process_holds_can_be_watched() -> None:
     assert after["process_open_fds"] > 0
     assert "python_gc_collections_total generation=2" in after
     task.cancel()
+
+
+def test_the_loop_is_late_by_what_it_stood_still() -> None:
+    metrics = Metrics()
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        loop = runner.get_loop()
+        stood = 0.0
+
+        async def stand() -> None:
+            nonlocal stood
+            watching = asyncio.create_task(metrics.watch_loop(lambda: loop.time() + stood))
+            await asyncio.sleep(0.6)
+            stood += 0.4
+            await asyncio.sleep(0.5)
+            watching.cancel()
+
+        runner.run(stand())
+    shown = samples(metrics)
+    assert shown["ari_app_loop_lag_seconds_count"] == 4
+    assert shown["ari_app_loop_lag_seconds_sum"] == pytest.approx(0.4)
+    assert shown["ari_app_loop_lag_seconds_bucket le=0.2"] == 3
+    assert shown["ari_app_loop_lag_seconds_bucket le=0.5"] == 4
+
+
+def test_which_version_runs() -> None:
+    assert samples(Metrics())[f"ari_app_build_info version={__version__}"] == 1
 
 
 def test_metrics_can_be_read_without_a_loop() -> None:

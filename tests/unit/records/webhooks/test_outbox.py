@@ -111,6 +111,19 @@ async def test_beginning_and_end_of_a_call_are_told(opened: Open, receiver: BadR
     assert len(receiver.connections) == 1
 
 
+async def test_a_caller_who_waited_has_one_name(opened: Open, receiver: BadReceiver) -> None:
+    journal, call = Journal(), record("while it waits")
+    async with opened() as outbox:
+        journal.listen(outbox.heard)
+        journal.note(call, StateChanged("waiting", "initializing"))
+        call.session_id = "as a call"
+        journal.note(call, StateChanged("connecting", "active"))
+        call.has_ended(61.2)
+        journal.note(call, CallEnded("COMPLETED", "agent_ended", 61.2))
+        await until(lambda: len(receiver.got) == 2)
+    assert receiver.kinds("as a call") == ["call.started", "call.ended"]
+
+
 async def test_a_call_that_is_told_twice_is_sent_once(opened: Open, receiver: BadReceiver) -> None:
     call = record("a")
     async with opened() as outbox:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,6 +15,8 @@ from ari_app.records.webhooks.outbox import OutboxOptions, open_spool, send_test
 from ari_app.records.webhooks.sender import origin
 from ari_app.records.webhooks.spool import Delivery, Spool
 from ari_app.settings import Settings
+
+_A_ROW: Final = 400
 
 
 def list_undelivered(settings: Settings, limit: int, console: Console) -> None:
@@ -28,7 +31,7 @@ def list_undelivered(settings: Settings, limit: int, console: Console) -> None:
     if found:
         table = Table(box=None, pad_edge=False, header_style="dim")
         for heading in ("call", "event", "to", "state", "tries", "last answer", "next"):
-            table.add_column(heading, overflow="fold")
+            table.add_column(heading, no_wrap=True)
         for each in found:
             shown = told(each, options.urls)
             cells = (
@@ -41,7 +44,10 @@ def list_undelivered(settings: Settings, limit: int, console: Console) -> None:
                 shown["next_at"] or "-",
             )
             table.add_row(*map(escape, cells))
-        console.print(table, highlight=False)
+        # A row is a line, however narrow the terminal: a call is there to be copied.
+        wide = console.options.update(width=_A_ROW)
+        table.width = console.measure(table, options=wide).maximum
+        console.print(table, highlight=False, crop=False)
     console.print(f"{counts.waiting} waiting, {counts.dead} given up.", highlight=False)
 
 

@@ -163,6 +163,7 @@ def _score(value: int | None) -> str:
 def _print_head(document: Mapping[str, Any], console: Console) -> None:
     console.print(f"[bold]Call {_text(document['session_id'])}[/]", highlight=False)
     took = "" if document["seconds"] is None else f", {document['seconds']:.1f} s"
+    report = document.get("agent_report") or {}
     legs = f"{document['caller_number'] or '-'} to {document['called_number'] or '-'}"
     facts = {
         "when": f"{document['started_at']}{took}",
@@ -175,6 +176,8 @@ def _print_head(document: Mapping[str, Any], console: Console) -> None:
         "cause": document["hangup_cause"],
         "SIP status": document["sip_code"],
         "hidden": ", ".join(document["hidden"]),
+        "ElevenLabs": report.get("call_successful"),
+        "summary": report.get("transcript_summary"),
     }
     for name, value in facts.items():
         if value not in (None, ""):

@@ -1,4 +1,4 @@
-"""A dialer of one's own in 60 lines: holds one call with an agent; see docs/custom-dialer.md.
+"""A dialer of one's own in about 70 lines: holds one call with an agent; see docs/custom-dialer.md.
 
     python examples/dialer_client.py caller.wav heard.wav
 

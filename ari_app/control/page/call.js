@@ -20,7 +20,7 @@ export async function showCall(main, me) {
     if (pairs.length) body.dynamic_variables = Object.fromEntries(pairs.map(([name, value]) => [name, value ?? ""]));
     const answer = await ask("webhook/initiate-call", { method: "POST", body });
     close();
-    close = follow(place, { id: answer.session_id, caller: caller.value, called: number.value, agent: agent.value, started: answer.timestamp }, me);
+    close = follow(place, { id: answer.session_id, out: true, caller: caller.value, called: number.value, agent: agent.value, started: answer.timestamp }, me);
   }
 
   main.append(el("h1", {}, t("call")), el("div", { class: "split" },

@@ -80,14 +80,15 @@ async function showOne(main, me, id) {
     if (confirm(t("delete_sure"))) act(forget, async () => { await ask(path, { method: "DELETE" }); location.hash = "#calls"; }, t("deleted"));
   });
   main.append(el("p", {}, el("a", { href: "#calls" }, t("back"))),
-    el("h1", {}, `${call.caller_number || t("unknown")} → ${call.called_number}`), picture, player ?? "",
+    el("h1", {}, `${call.caller_number || (call.direction === "out" ? "" : t("unknown"))} → ${call.called_number}`.trim()), picture, player ?? "",
     el("div", { class: "split" },
       el("section", { class: "card" }, el("h2", {}, t("transcript")), said,
         el("p", {}, ["txt", "vtt", "json"].map((kind) => [el("a", { href: `${path}/transcript?format=${kind}`, download: true }, kind), " "]))),
       el("section", { class: "card" }, el("h2", {}, t("why")),
         facts([[t("outcome"), `${word("status", call.status)} · ${call.reason ?? ""}`], [t("transfer_to"), call.transfer_to], [t("result"), word("result", call.result)],
           [t("cause"), call.hangup_cause], ["SIP", call.sip_code], [t("detail"), call.detail], [t("when"), time(call.started_at)], [t("duration"), clock(call.seconds)],
-          [t("agent"), call.agent_id], [t("conversation"), call.conversation_id], [t("session"), call.session_id], [t("way"), call.way], [t("hidden"), (call.hidden ?? []).join(", ")]]),
+          [t("agent"), call.agent_id], [t("conversation"), call.conversation_id], [t("session"), call.session_id], [t("way"), call.way], [t("hidden"), (call.hidden ?? []).join(", ")],
+          [t("judged"), call.agent_report?.call_successful], [t("summary"), call.agent_report?.transcript_summary]]),
         el("h2", {}, t("sound")), call.score.value === null ? null : el("p", {}, `${call.score.value} / 100`),
         el("ul", {}, call.score.reasons.map((reason) => el("li", {}, reason))),
         el("h2", {}, t("tools")), (call.tools ?? []).length ? el("ul", {}, call.tools.map((tool) => el("li", { class: tool.is_error ? "bad" : "" },

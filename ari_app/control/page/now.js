@@ -150,7 +150,7 @@ export function follow(place, call, me) {
   }
   place.hidden = false;
   place.tabIndex = -1;
-  place.replaceChildren(el("h2", {}, `${call.caller || t("unknown")} → ${call.called}`), state,
+  place.replaceChildren(el("h2", {}, `${call.caller || (call.out ? "" : t("unknown"))} → ${call.called}`.trim()), state,
     facts([[t("agent"), call.agent], [t("session"), call.id]]), actions, over, el("h2", {}, t("transcript")), said);
 
   const source = new EventSource(`${path}/events`);

@@ -41,7 +41,7 @@ _GROUPING = re.compile(r"\b(?:by|without|on|ignoring)\s*\(([^)]*)\)")
 _QUOTED = re.compile(r'"[^"]*"')
 _LANGUAGE = {
     *("sum", "min", "max", "count", "rate", "increase", "changes", "histogram_quantile"),
-    *("or", "and", "unless", "time", "vector"),
+    *("or", "and", "unless", "time", "vector", "round"),
 }
 
 Shown = dict[str, set[str]]

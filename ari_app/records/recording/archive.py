@@ -419,7 +419,9 @@ class RecordingArchive:
 
     def warnings(self) -> list[str]:
         """Say what will go wrong, or does, with recordings; no call is refused for it."""
-        free = self.stats.free_bytes
+        free, away = self.stats.free_bytes, self.stats.away
+        if away is not None:
+            return [f"calls are not recorded: RECORDINGS_DIR cannot be used: {away}"]
         if free is None or free >= self._warn_below_bytes:
             return []
         left = f"{free / 1e9:.1f} GB are left in RECORDINGS_DIR"

@@ -66,12 +66,14 @@ class RecordingStats:
         incomplete: Something of them is missing, or all.
         lost_seconds: Audio, of both voices added up, that is in no file.
         free_bytes: The room on the disk, when it was last looked at; None: never.
+        away: Why the folder could not be looked at then; None: it could.
     """
 
     saved: int = 0
     incomplete: int = 0
     lost_seconds: float = 0.0
     free_bytes: int | None = None
+    away: str | None = None
 
 
 class Recordings:
@@ -211,8 +213,10 @@ class Recordings:
         self._looked = time.monotonic()
         try:
             self.stats.free_bytes = shutil.disk_usage(self._folder).free
-        except OSError:
+            self.stats.away = None
+        except OSError as error:
             self.stats.free_bytes = None
+            self.stats.away = error.strerror or type(error).__name__
 
     def _write(self, file: _File, batch: _Batch, size: int) -> None:
         if self._folder is not None and time.monotonic() - self._looked > _LOOK_SECONDS:

@@ -19,6 +19,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from ari_app.errors import AppError, ConfigError
+from ari_app.process.files import identity
 from ari_app.records.store.address import Address
 from ari_app.records.store.schema import REVISION, calls
 
@@ -56,6 +57,7 @@ class Database:
         self.address = address
         self.is_sqlite = address.kind == "sqlite"
         self._engine: AsyncEngine | None = None
+        self._file: tuple[int, int] | None = None
         self._threads: WeakSet[threading.Thread] = WeakSet()
 
     async def close(self) -> None:
@@ -67,6 +69,18 @@ class Database:
         for thread in self._threads:
             await asyncio.to_thread(thread.join, _CONNECT_SECONDS)
         self._threads.clear()
+
+    async def leave_if_gone(self) -> bool:
+        """Let go of a file of SQLite's that is not at its place any more: what would be written
+        into it is lost. Whether it was so; the next connection makes a new one, or takes what is
+        there now."""
+        engine = self._engine
+        if engine is None or not self.is_sqlite or self._file == identity(self.address.path):
+            return False
+        self._engine = None
+        # Before there is another one: SQLite removes the files beside it by their names.
+        await engine.dispose()
+        return True
 
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -102,6 +116,7 @@ class Database:
         # What callers say is nobody else's; the files that SQLite puts beside it follow this one.
         with contextlib.suppress(OSError):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        self._file = identity(path)
 
         def connect(*place: Any, **options: Any) -> Any:
             import aiosqlite

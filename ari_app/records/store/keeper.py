@@ -112,6 +112,9 @@ class Keeper:
         while True:
             self._news.clear()
             try:
+                if await self._database.leave_if_gone():
+                    log.error("call_log_file_gone", path=self._database.address.shown)
+                    self._fits = False
                 if not self._fits:
                     await self._database.require_version()
                     self._fits = True

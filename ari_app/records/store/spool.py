@@ -366,6 +366,10 @@ class Spool:
 
     def _write(self, lines: list[tuple[str, bytes]]) -> None:
         try:
+            if self._file is not None and not self._file.segment.path.exists():
+                # Somebody has removed it: what is added to it could never be read.
+                self._file.close()
+                self._file = None
             if self._file is not None and self._file.segment.size > _MAX_FILE_BYTES:
                 self._seal()
             if self._file is None:
@@ -400,6 +404,9 @@ class Spool:
                     self._counts.lost_room += 1
 
     def _open(self) -> _File:
+        if self._lock is not None and not self.own.exists():
+            os.close(self._lock)
+            self._lock = None
         if self._lock is None:
             self.own.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = _locked(self.own)

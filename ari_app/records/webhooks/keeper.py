@@ -177,6 +177,7 @@ class Keeper:
         try:
             while not ending:
                 jobs, ending = self._next(unsaved)
+                self._follow()
                 if unsaved:
                     self._save(unsaved)
                 for job in jobs:
@@ -185,7 +186,23 @@ class Keeper:
                 self.stats.lost += len(unsaved)
                 log.error("webhooks_lost", events=len(unsaved), error=self.stats.failure)
         finally:
-            spool.close()
+            self._spool.close()
+
+    def _follow(self) -> None:
+        """Take another file where somebody has removed, or moved, the one that there was."""
+        if not self._spool.is_gone:
+            return
+        # Before it is opened anew: SQLite removes the files beside it by their names.
+        self._spool.close()
+        try:
+            self._spool = self._open_spool(self._path)
+        except Exception as error:
+            # What is told waits in memory, and this is tried again.
+            if self.stats.failure is None:
+                log.error("webhooks_file_gone", path=str(self._path), error=str(error))
+            self.stats.failure = str(error)
+        else:
+            log.error("webhooks_file_gone", path=str(self._path))
 
     def _next(self, unsaved: list[Event]) -> tuple[list[_Job], bool]:
         """Wait for work, or until what failed may be tried again; take some of it."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from ari_app.process.files import identity
 from ari_app.records.webhooks.events import Event
 from ari_app.records.webhooks.schedule import Answer, Fate, Next
 
@@ -131,6 +132,7 @@ class Spool:
     def __init__(self, path: Path, *, max_bytes: int = _MAX_BYTES) -> None:
         # SQLite gives the files that it puts beside it the same rights.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        self._path, self._file = path, identity(path)
         self._db = sqlite3.connect(
             path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
@@ -167,6 +169,11 @@ class Spool:
                     run(statement)
             elif version != _VERSION:
                 raise SpoolUnusable(f"is of version {version}, and this program knows {_VERSION}")
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the file is not at its place any more: nobody will find what is put into it."""
+        return self._file != identity(self._path)
 
     def close(self) -> None:
         """Close the file. May be called twice."""

@@ -379,3 +379,17 @@ async def test_a_disk_that_fills_up_ends_recordings_before_it_is_full(
     await archive.close()
     with wave.open(str(tmp_path / part["path"])) as wav:
         assert wav.getnframes() > 0
+
+
+async def test_a_folder_that_goes_is_told_of(tmp_path: Path) -> None:
+    folder = tmp_path / "recordings"
+    os.mkdir(folder)
+    archive = RecordingArchive(folder)
+    shutil.rmtree(folder)
+    archive.writer.look()
+    sentence = "calls are not recorded: RECORDINGS_DIR cannot be used: No such file or directory"
+    await until(lambda: archive.warnings() == [sentence])
+    os.mkdir(folder)
+    archive.writer.look()
+    await until(lambda: archive.warnings() == [])
+    await archive.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable
@@ -67,6 +68,24 @@ async def test_locked(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         other.execute("BEGIN IMMEDIATE")
         await comes_back(log, "is held locked by another program", lambda: other.execute("COMMIT"))
         other.close()
+
+
+async def test_removed_while_it_runs(file: Path) -> None:
+    """What comes then is in files that others can find."""
+    async with log_of(file) as log:
+        log.began(call("running"))
+        await kept(log, call("before"))
+        for each in ("", "-wal", "-shm"):
+            os.unlink(f"{file}{each}")
+        shutil.rmtree(log.folder)
+        log.keep(call("running"))
+        await log.settle()
+        assert await ids(log) == ["running"]
+        assert not log.counts.backlog and not log.warnings() and not log.problems()
+        os.rename(file, file.with_name("moved.db"))
+        await kept(log, call("after"))
+    async with log_of(file) as log:
+        assert await ids(log) == ["after"]
 
 
 @pytest.mark.parametrize(

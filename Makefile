@@ -26,13 +26,14 @@ demo: $(if $(CUSTOM)$(TWILIO),setup,asterisk)  ## Place a real call through a re
 
 test: lint asterisk  ## Format, types and all tests, also those with the real Asterisk
 	$(PYTHON) -m pytest -n auto --dist worksteal -m 'not e2e'
-	$(PYTHON) -m pytest -m e2e
+	$(PYTHON) -m pytest -n 2 --dist loadfile -m 'e2e and not compose'
+	$(PYTHON) -m pytest -m compose
 
 unit: setup-dev  ## The tests that need no Asterisk
 	$(PYTHON) -m pytest -n auto --dist worksteal -m 'not e2e'
 
 e2e: setup-dev asterisk  ## The tests with the real Asterisk
-	$(PYTHON) -m pytest -m e2e
+	$(PYTHON) -m pytest -n 2 --dist loadfile -m 'e2e and not compose'
 
 other-debians: setup  ## Lint and unit tests in bare roots of Debian 13 (Python 3.13) and forky (3.14)
 	@$(PYTHON) -m scripts.other_debians

@@ -11,7 +11,7 @@ hypothesis.settings.load_profile("any_machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give a call that went wrong on a busy machine a second chance; the summary names each."""
+    """Give a call that went wrong on a busy machine two more chances; the summary names each."""
     for item in items:
         if item.get_closest_marker("e2e") is not None:
-            item.add_marker(pytest.mark.flaky(reruns=1))
+            item.add_marker(pytest.mark.flaky(reruns=2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
 import signal
 import subprocess
@@ -28,6 +29,7 @@ from lab.asterisk.setup import ensure_asterisk
 T = TypeVar("T")
 
 _POLL_SECONDS = 0.02
+_LONGEST_SOCKET_PATH = 107
 _REQUEST_SECONDS = 10
 
 
@@ -140,6 +142,8 @@ class LabAsterisk:
         self._progress(f"Starting Asterisk {self.version.partition('+')[0]}")
         self._ports = claim_ports()
         self._folder = RunFolder()
+        if len(os.fsencode(self._control)) > _LONGEST_SOCKET_PATH:
+            raise LabError(f"The path of {self.run_dir} is too long: set TMPDIR to a shorter one.")
         self._write_files()
         await self._run()
         self._progress("Asterisk is ready")
@@ -324,10 +328,14 @@ class LabAsterisk:
         config = str(self.run_dir / "etc/asterisk.conf")
         return [*self.installation.command, "-C", config, *options]
 
+    @property
+    def _control(self) -> Path:
+        return self.run_dir / "run/asterisk.ctl"
+
     async def _booted(self) -> None:
         """Return when the console says so; ARI answers 503 until then."""
         process = _started(self._process)
-        control = self.run_dir / "run/asterisk.ctl"
+        control = self._control
         deadline = time.monotonic() + self._boot_timeout
         while process.poll() is None and time.monotonic() < deadline:
             if control.exists():

@@ -189,26 +189,29 @@ async def test_two_run_at_once(asterisk: LabAsterisk, installation: Installation
 
 
 async def test_ends_when_its_owner_is_killed(
-    installation: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # The path of a test's own folder may be too long for Asterisk's control socket.
+    folder = tempfile.mkdtemp(prefix="ari-app-")
     owner = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-c", OWNER),
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        env={**os.environ, "TMPDIR": folder},
         stdout=asyncio.subprocess.PIPE,
     )
     try:
         assert owner.stdout is not None
         async with asyncio.timeout(30):
             pid = int(await owner.stdout.readline())
-        assert len(os.listdir(tmp_path)) == 1
+        assert len(os.listdir(folder)) == 1
         async with ends(pid):
             owner.kill()
     finally:
         await owner.wait()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", folder)
     RunFolder().remove()
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(folder) == []
+    os.rmdir(folder)
 
 
 async def test_calls_phones_that_register(asterisk: LabAsterisk) -> None:

@@ -10,6 +10,7 @@ import socket
 import sys
 import tempfile
 import wave
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -127,9 +128,11 @@ def claim_free() -> PortWindow:
 
 
 @pytest.fixture
-def temporary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    return tmp_path
+def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where temporary folders go; the path of a test's own may be too long for a socket."""
+    with tempfile.TemporaryDirectory(prefix="ari-app-") as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield Path(folder)
 
 
 def test_removes_its_folder_and_those_of_dead_owners(temporary: Path) -> None:
@@ -275,6 +278,19 @@ async def test_a_start_that_fails_says_why_and_leaves_nothing(
     assert os.listdir(temporary) == ["pretended"]
     with pytest.raises(LabError, match="has not been started"):
         _ = asterisk.pid
+
+
+async def test_a_path_that_is_too_long_for_a_socket_is_said(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = temporary / ("x" * 70)
+    deep.mkdir()
+    program = pretend(temporary, "import time; time.sleep(60)")
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    with pytest.raises(LabError, match="TMPDIR"):
+        async with LabAsterisk(installation=program):
+            pytest.fail("it has not started")
+    assert os.listdir(deep) == []
 
 
 async def test_gives_up_on_one_that_never_boots(temporary: Path) -> None:

@@ -70,7 +70,9 @@ def test_opentelemetry_says_the_same() -> None:
     assert traced.value["data_collection_results"]["utterances"]["value"] == 1
 
 
-@pytest.mark.parametrize("text", ["{'value': __import__('os')}", "{'a'", 4000 * "[", "{1: 2"])
+@pytest.mark.parametrize(
+    "text", ["{'value': __import__('os')}", "{'a'", 4000 * "[", "{1: 2", "{[1]}"]
+)
 def test_results_that_cannot_be_read_stay_texts(text: str) -> None:
     attribute = {
         "key": "elevenlabs.analysis.data_collection_results.x",

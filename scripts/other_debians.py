@@ -129,9 +129,8 @@ def command(root: Path) -> list[str]:
         *("unshare", "--mount", "--pid", "--fork", "--kill-child"),
         *("bash", "-c", _ENTER, "enter", str(root), str(packages)),
         *(f"{name}={text}" for name, text in settings.items()),
-        # Fuzzing tries inputs, not Pythons; and the roots share the cores.
-        *("FUZZ_TEST_SECONDS=4", "PYTEST_XDIST_AUTO_NUM_WORKERS=1"),
-        *("make", "--no-print-directory", "-C", "/root/ari-app"),
+        # Fuzzing tries inputs, not Pythons.
+        *("FUZZ_TEST_SECONDS=4", "make", "--no-print-directory", "-C", "/root/ari-app"),
         *("lint", "unit"),
     ]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from itertools import islice
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from aiohttp import web
 from pydantic import (
@@ -225,6 +225,18 @@ def _has(name: str, schema: JsonSchemaValue) -> JsonSchemaValue:
     return {"type": "object", "required": [name], "properties": {name: schema}}
 
 
+def _lacks(name: str) -> JsonSchemaValue:
+    return {"properties": {name: {"type": "null"}}}
+
+
+_NAMED: Final = (
+    _has("call_id", {"type": "string"}),
+    _has("metadata", _has("call_id", {"type": "string"})),
+)
+_WRITTEN: Final = _has("audio", _has("format", {"type": "string"}))
+"""It is said how the sound is written."""
+
+
 class CallAudio(_Request):
     """The sound of a call that a dialer of one's own holds."""
 
@@ -262,9 +274,12 @@ class InitiateCallRequest(_Request):
         json_schema_extra={
             "anyOf": [
                 _has("called_number", {"type": "string"}),
-                _has("call_id", {"type": "string"}),
-                _has("metadata", _has("call_id", {"type": "string"})),
+                *_NAMED,
                 _has("audio", {"type": "object"}),
+            ],
+            "allOf": [
+                {"anyOf": [_lacks("audio"), _WRITTEN, *_NAMED]},
+                {"anyOf": [_lacks("audio_url"), _WRITTEN]},
             ],
             "examples": [
                 {

@@ -48,10 +48,10 @@ from ari_app.records.agent_report import PART, Report
 from ari_app.records.document import call_document
 from ari_app.records.hiding import hide_in_part
 from ari_app.records.journal import Journal, Listener
+from ari_app.records.keeping import Keeping
 from ari_app.records.metrics import Metrics
 from ari_app.records.recording.archive import RecordingArchive, merge_parts
 from ari_app.records.store import CallLog
-from ari_app.records.store.listener import Keeping
 from ari_app.records.webhooks.outbox import Outbox
 from ari_app.records.webhooks.signing import secrets_of
 from ari_app.settings import Settings, split_host_port
@@ -143,6 +143,9 @@ class VoiceBridge:
         self.outbox = await self._open_outbox()
         if settings.database_url:
             self.call_log = await self._open_call_log()
+        if self.call_log is not None or self.outbox is not None:
+            document = functools.partial(call_document, what_to_hide=settings.hidden)
+            self.journal.listen(Keeping(document, self.call_log, self.outbox).heard)
         self.recordings = self._open_recordings()
         records = self.recordings is not None and settings.record_calls != "none"
 
@@ -288,8 +291,6 @@ class VoiceBridge:
             on_delete=[] if self.outbox is None else [self.outbox.forget],
             on_lost=[] if self.outbox is None else [self.outbox.ended],
         )
-        document = functools.partial(call_document, what_to_hide=settings.hidden)
-        self.journal.listen(Keeping(call_log, document).heard)
         self.metrics.watch_call_log(call_log.counts)
         return await self._exit.enter_async_context(call_log)
 
@@ -453,7 +454,6 @@ class VoiceBridge:
         if options is None:
             return None
         outbox = await self._exit.enter_async_context(Outbox(options))
-        self.journal.listen(outbox.heard)
         self.metrics.watch_webhooks(outbox)
         return outbox
 

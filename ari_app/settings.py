@@ -470,7 +470,6 @@ class Settings(BaseSettings):
             secret=self.webhook_secret.get_secret_value(),
             spool=self.webhook_spool,
             ca_file=self.webhook_ca_file,
-            hide=self.hidden,
         )
 
     def call_policy(self) -> CallPolicy:

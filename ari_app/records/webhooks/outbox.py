@@ -8,20 +8,17 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
-from weakref import WeakSet
 
 import structlog
 
 from ari_app.errors import ConfigError
 from ari_app.process.network import session_for_others, trusting
-from ari_app.records.document import call_document, stamp
-from ari_app.records.events import CallEnded, CallEvent, StateChanged
-from ari_app.records.record import CallRecord
+from ari_app.records.document import stamp
 from ari_app.records.webhooks import events
 from ari_app.records.webhooks.keeper import Keeper, SpoolAway
 from ari_app.records.webhooks.schedule import Answer
@@ -49,14 +46,12 @@ class OutboxOptions:
         secret: Signs; several with commas.
         spool: The file.
         ca_file: Certificates to trust instead of the system's.
-        hide: What must not be told: `numbers`, `words`.
     """
 
     urls: Sequence[str]
     secret: str
     spool: Path
     ca_file: Path | None = None
-    hide: Collection[str] = ()
 
 
 def open_spool(path: Path) -> Spool:
@@ -99,7 +94,6 @@ class Outbox:
             options.spool, len(options.urls), now, self._wake, open_spool=open_spool
         )
         self._receivers: list[Receiver] = []
-        self._begun: WeakSet[CallRecord] = WeakSet()
         self._lost_before, self._lost_until = 0, 0.0
         self._exit = contextlib.AsyncExitStack()
 
@@ -138,16 +132,6 @@ class Outbox:
                     await asyncio.sleep(_LAST_LOOK_SECONDS)
 
     # --- what happens
-
-    def heard(self, record: CallRecord, event: CallEvent) -> None:
-        """Tell of the beginning and the end of a call; a listener of the journal."""
-        if isinstance(event, StateChanged) and event.state == "waiting":
-            return  # no call yet, and it may get another name as one
-        if record not in self._begun:
-            self._begun.add(record)
-            self.began(call_document(record, self._options.hide))
-        if isinstance(event, CallEnded):
-            self.ended(call_document(record, self._options.hide))
 
     def began(self, document: Mapping[str, Any]) -> None:
         """Tell that a call has begun; never waits, never raises."""

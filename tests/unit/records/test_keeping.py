@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from ari_app.records.events import AgentConnected, CallEnded, Noted, StateChanged
+from ari_app.records.keeping import Keeping
 from ari_app.records.record import CallRecord
 from ari_app.records.store import CallLog
-from ari_app.records.store.listener import Keeping
+from ari_app.records.webhooks.outbox import Outbox
 
 
 class Told:
@@ -22,9 +23,13 @@ class Told:
         self.calls.append(("keep", document["session_id"]))
 
 
+def document(record: CallRecord) -> dict[str, str]:
+    return {"session_id": record.session_id}
+
+
 def keeping() -> tuple[Told, Keeping]:
     told = Told()
-    return told, Keeping(cast(CallLog, told), lambda record: {"session_id": record.session_id})
+    return told, Keeping(document, cast(CallLog, told), None)
 
 
 def test_a_call_begins_once_and_again_with_each_conversation() -> None:
@@ -44,3 +49,25 @@ def test_a_waiting_caller_who_gets_another_name_as_a_call_is_one_call() -> None:
     listener.heard(record, StateChanged("connecting", "initializing"))
     listener.heard(record, CallEnded("COMPLETED", "agent_ended", 1.0))
     assert told.calls == [("began", "call"), ("keep", "call")]
+
+
+def test_log_and_webhooks_share_one_document() -> None:
+    made: list[dict[str, str]] = []
+    seen: list[object] = []
+
+    class Both:
+        def began(self, told: object) -> None:
+            seen.append(told)
+
+        keep = ended = began
+
+    def make(record: CallRecord) -> dict[str, str]:
+        made.append(document(record))
+        return made[-1]
+
+    listener = Keeping(make, cast(CallLog, Both()), cast(Outbox, Both()))
+    record = CallRecord("s1", "sip-1", 0.0)
+    listener.heard(record, StateChanged("connecting", "x"))
+    listener.heard(record, CallEnded("COMPLETED", "agent_ended", 1.0))
+    assert len(made) == 2
+    assert [id(each) for each in seen] == [id(each) for each in made for _ in range(2)]

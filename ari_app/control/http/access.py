@@ -292,10 +292,7 @@ class Access:
             if path in self._checked_paths:
                 return await handler(request)
             if not self._keys:
-                if request[FOREIGN_PAGE]:
-                    self._on_refused("forbidden_origin")
-                    # Connections that it left idle would be missing to others.
-                    raise Problem("forbidden_origin", closes=True)
+                self._check_origin(request)
                 request[REQUEST_KEY], request[KEY_NAME] = _LOCAL, HERE
             elif path not in self._open_paths:
                 key = self._key(request)
@@ -323,6 +320,12 @@ class Access:
             return response
 
         return authenticate
+
+    def _check_origin(self, request: web.Request) -> None:
+        if request[FOREIGN_PAGE]:
+            self._on_refused("forbidden_origin")
+            # Connections that it left idle would be missing to others.
+            raise Problem("forbidden_origin", closes=True)
 
     def _check_scope(self, key: ApiKey, method: str, path: str) -> None:
         needed = self._needs.get((method, path), needed_for(method))
@@ -367,14 +370,12 @@ class Access:
         given = given_key(request)
         key: ApiKey | None = _LOCAL
         if self._keys:
-            if request[FOREIGN_PAGE]:
-                self._on_refused("forbidden_origin")
-                raise Problem("forbidden_origin", closes=True)
+            self._check_origin(request)
             key = self._check(request, given) if given else None
         if key is None:
             self._on_refused("unauthorized")
             raise Problem("unauthorized", "This key is not known here.")
-        response = who(key)
+        response = web.json_response(who(key))
         if self._keys:
             until = int(self._now() + self._sign_in_seconds)
             # Without an end of its own it ends with the browser, and with `until` at the latest.
@@ -396,9 +397,9 @@ class Access:
         return response
 
 
-def who(key: ApiKey) -> web.Response:
-    """Answer with whose key it is, and what it may do."""
-    return web.json_response({"name": key.name, "scope": key.scope.name.lower()})
+def who(key: ApiKey) -> dict[str, str]:
+    """Say whose key it is, and what it may do."""
+    return {"name": key.name, "scope": key.scope.name.lower()}
 
 
 def _is_https(request: web.Request) -> bool:

@@ -9,8 +9,8 @@ import asyncio
 import contextlib
 import gzip
 import hashlib
+import math
 import mimetypes
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
@@ -23,7 +23,7 @@ from aiohttp import hdrs, web
 from ari_app import __version__
 from ari_app.call.calls import Calls
 from ari_app.control.control import CallControl
-from ari_app.control.http.access import REQUEST_KEY, Access
+from ari_app.control.http.access import REQUEST_KEY, Access, who
 from ari_app.control.http.models import Readiness, call_id
 from ari_app.control.http.problems import Problem
 from ari_app.records.record import CallRecord
@@ -108,12 +108,31 @@ class Watched(Protocol):
 
 
 _EVERY_SECONDS: Final = 0.5
+_FRESH_SECONDS: Final = 0.9 * _EVERY_SECONDS
+"""What one page was told so long ago at most is told to another as it is."""
 _WRITE_SECONDS: Final = 10.0
 _MOST_WATCHERS: Final = 32
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """All calls at a moment.
+
+    Attributes:
+        at: When, by the loop's clock.
+        rows: By their session ids.
+        rest: What is told in any case.
+    """
+
+    at: float
+    rows: dict[str, dict[str, Any]]
+    rest: dict[str, Any]
+
+
 class Watch:
     """Tells pages, as server-sent events, what changes among all calls, twice a second.
+
+    However many watch, the calls are looked at as often as for one.
 
     Args:
         service: What is watched.
@@ -125,6 +144,7 @@ class Watch:
         self._most = most
         self._watchers = 0
         self._stopping = False
+        self._last = _Look(-math.inf, {}, {})
 
     def stop(self) -> None:
         """End all streams: nothing more will come."""
@@ -162,25 +182,29 @@ class Watch:
 
     def _news(self, seen: dict[str, dict[str, Any]]) -> dict[str, Any]:
         """Return what has changed since `seen`, which is brought up to date."""
-        service = self._service
-        rows = {row["id"]: row for row in self._rows()}
-        changed = [row for key, row in rows.items() if seen.get(key) != row]
-        gone = [key for key in seen if key not in rows]
+        look = self._look()
+        changed = [row for key, row in look.rows.items() if seen.get(key) != row]
+        gone = [key for key in seen if key not in look.rows]
         seen.clear()
-        seen.update(rows)
+        seen.update(look.rows)
+        return {"calls": changed, "gone": gone, **look.rest}
+
+    def _look(self) -> _Look:
+        now = asyncio.get_running_loop().time()
+        if now - self._last.at < _FRESH_SECONDS:
+            return self._last
+        service = self._service
         readiness = service.readiness()
-        return {
-            "calls": changed,
-            "gone": gone,
+        rest = {
             "levels": self._levels(),
             "running": readiness.active_sessions,
             "limit": service.calls.max_concurrent_calls,
             "problems": readiness.problems,
         }
-
-    def _rows(self) -> Iterator[dict[str, Any]]:
-        for name in tuple(self._service.calls.records):
-            yield _row(self._service.control.record(name))
+        names = tuple(service.calls.records)
+        rows = {name: _row(service.control.record(name)) for name in names}
+        self._last = _Look(now, rows, rest)
+        return self._last
 
     def _levels(self) -> dict[str, tuple[int, int]]:
         levels = {}
@@ -227,15 +251,8 @@ def page_routes(access: Access, watch: Watch, *, features: dict[str, bool]) -> l
         return _send(request, request.match_info["file"])
 
     async def me(request: web.Request) -> web.Response:
-        key = request[REQUEST_KEY]
-        return web.json_response(
-            {
-                "name": key.name,
-                "scope": key.scope.name.lower(),
-                "version": __version__,
-                "features": features,
-            }
-        )
+        told = who(request[REQUEST_KEY])
+        return web.json_response({**told, "version": __version__, "features": features})
 
     return [
         web.get("/", index),

@@ -17,6 +17,7 @@ from ari_app.control.http.handlers import build_web_app
 from ari_app.control.http.middleware import problems, request_ids
 from ari_app.control.http.page import Watch
 from ari_app.line.interface import Result, Status
+from ari_app.records.record import CallRecord
 from tests.unit.control.http.conftest import KEY
 from tests.unit.control.http.fake_service import FakeService, Http, end
 
@@ -98,6 +99,22 @@ async def test_watching_tells_what_changes_and_what_goes(service: FakeService) -
         assert [(row["id"], row["status"]) for row in second["calls"]] == [("s1", "ended")]  # type: ignore[attr-defined]
         assert second["gone"] == ["s2"]
         assert (await news())["calls"] == []
+
+
+async def test_many_who_watch_cost_no_more_looks_than_one(service: FakeService) -> None:
+    """And none takes from another what is only there at the moment of a look: the levels."""
+    looks: list[str] = []
+
+    def look(session_id: str) -> CallRecord | None:
+        looks.append(session_id)
+        return service.records.get(session_id)
+
+    service.look = look
+    service.add("s1")
+    watch = Watch(service)
+    first, second = watch._news({}), watch._news({})
+    assert first == second
+    assert looks == ["s1"]
 
 
 async def test_no_more_watch_than_there_is_room_for(service: FakeService) -> None:

@@ -33,7 +33,6 @@ from ari_app.line.interface import (
     EndCause,
     Ended,
     KeyPressed,
-    LineEvent,
     LineFailed,
     LineFormat,
     LineSound,
@@ -48,8 +47,8 @@ from ari_app.line.interface import (
     SoundLost,
     TargetConnected,
     TargetLost,
-    Tell,
 )
+from ari_app.line.telling import TellingLine
 from linekit.clock import FrameClock
 
 log = structlog.get_logger(__name__)
@@ -118,7 +117,7 @@ class Meeting(Protocol):
         ...
 
 
-class DialerLine:
+class DialerLine(TellingLine):
     """A call that a dialer holds, and whose sound comes over a WebSocket.
 
     Args:
@@ -146,6 +145,7 @@ class DialerLine:
         meeting: Meeting,
         on_refused: Callable[[str], None],
     ) -> None:
+        super().__init__()
         self.id = line_id
         self.caller, self.called = how.caller_id, number
         self.placed, self.answered = True, False
@@ -155,11 +155,8 @@ class DialerLine:
         self._seconds = min(how.ring_seconds, audio.seconds)
         self._clock, self._meeting = clock, meeting
         self._on_refused = on_refused
-        self._loop = asyncio.get_running_loop()
         self._session_id = ""
-        self._tell: Tell | None = None
-        self._ended: Ended | None = None
-        self._over = self._closed = self._dialled = False
+        self._dialled = False
         self._unknown: DialerError | None = None
         self._sound: LineSound | None = None
         self._stop_ticks: Callable[[], None] = lambda: None
@@ -167,7 +164,6 @@ class DialerLine:
         self._waits_in_music = self._handed_over = False
         self._target = ""
         self._targets = 0
-        self._timer: asyncio.TimerHandle | None = None
         self._unsent: asyncio.Queue[bytes | str | None] = asyncio.Queue()
         self._inflow: Inflow | None = None
         self._first_sound = True
@@ -193,11 +189,6 @@ class DialerLine:
     def reachable(self) -> bool:
         """Whether the dialer is there."""
         return self._socket is not None and not self._over
-
-    def listen(self, tell: Tell) -> None:
-        self._tell = tell
-        if self._ended is not None:
-            tell(self._ended)
 
     def name(self, session_id: str) -> None:
         self._session_id = session_id
@@ -506,18 +497,6 @@ class DialerLine:
 
     # --- what is told
 
-    def _soon(self, event: LineEvent) -> None:
-        self._loop.call_soon(self._told, event)
-
-    def _told(self, event: LineEvent) -> None:
-        if self._tell is not None and not self._closed and (not self._over or event is self._ended):
-            self._tell(event)
-
-    def _end(self, ended: Ended) -> None:
-        if not self._over:
-            self._over, self._ended = True, ended
-            self._told(ended)
-
     def _fail(self, event: LineFailed | SoundLost) -> None:
         if self._handed_over:
             # Nothing more is needed of us, and nothing more will be heard of the two.
@@ -556,11 +535,6 @@ class DialerLine:
 
     def _silent(self) -> None:
         self._refuse("silent", f"Nothing came for {SILENT_SECONDS:g} s, not even silence.")
-
-    def _wait(self, seconds: float, then: Callable[[], None] | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = None if then is None else self._loop.call_later(seconds, then)
 
 
 def _bound(transport: Transport, coding: Coding) -> int:

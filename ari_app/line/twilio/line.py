@@ -27,7 +27,6 @@ from ari_app.line.interface import (
     EndCause,
     Ended,
     KeyPressed,
-    LineEvent,
     LineFailed,
     LineFormat,
     LineSound,
@@ -40,8 +39,8 @@ from ari_app.line.interface import (
     Status,
     TargetConnected,
     TargetLost,
-    Tell,
 )
+from ari_app.line.telling import TellingLine
 from ari_app.line.twilio import twiml
 from ari_app.line.twilio.leg import (
     AFTER_PATH,
@@ -118,7 +117,7 @@ class Book(Protocol):
         ...
 
 
-class TwilioLine:
+class TwilioLine(TellingLine):
     """A call that Twilio holds.
 
     Args:
@@ -152,21 +151,19 @@ class TwilioLine:
         answered: bool = False,
         placing: Placing | None = None,
     ) -> None:
+        super().__init__()
         self.id, self.caller, self.called = line_id, caller, called
         self.placed, self.answered = placing is not None, answered
         self.session_id = ""
         self._placing = placing or Placing()
         self._options, self._rest, self._clock, self._book = options, rest, clock, book
         self._on_refused = on_refused
-        self._loop = asyncio.get_running_loop()
         self._caller = Leg(placed=self.placed, call_sid=call_sid, answered=answered)
         self._target: Leg | None = None
         self._detail: str | None = None
         self._variables: dict[str, str] = {}
 
-        self._tell: Tell | None = None
-        self._ended: Ended | None = None
-        self._over = self._closed = self._handed_over = False
+        self._handed_over = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._creating: asyncio.Task[None] | None = None
         self._document: asyncio.Future[str] = self._loop.create_future()
@@ -177,7 +174,6 @@ class TwilioLine:
         self._hears_us = self._wants_room = self._is_asked = False
         self._moving: asyncio.Task[None] | None = None
         self._dropping: set[asyncio.Task[None]] = set()
-        self._timer: asyncio.TimerHandle | None = None
         self._verdict: Screened | None = None
         self._verdict_timer: asyncio.TimerHandle | None = None
         self._frames_not_read = 0
@@ -216,11 +212,6 @@ class TwilioLine:
     def call_sid(self) -> str:
         """The call's name at Twilio; empty until it is known."""
         return self._caller.call_sid
-
-    def listen(self, tell: Tell) -> None:
-        self._tell = tell
-        if self._ended is not None:
-            tell(self._ended)
 
     def name(self, session_id: str) -> None:
         self.session_id = session_id
@@ -824,27 +815,10 @@ class TwilioLine:
 
     # --- what is told
 
-    def _soon(self, event: LineEvent) -> None:
-        self._loop.call_soon(self._told, event)
-
-    def _told(self, event: LineEvent) -> None:
-        if self._tell is not None and not self._closed and (not self._over or event is self._ended):
-            self._tell(event)
-
-    def _end(self, ended: Ended) -> None:
-        if not self._over:
-            self._over, self._ended = True, ended
-            self._told(ended)
-
     def _fail(self, event: LineFailed | SoundLost) -> None:
         if not self._over and not self._closed:
             self._told(event)
             self._over = True
-
-    def _wait(self, seconds: float, then: Callable[[], None] | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = None if then is None else self._loop.call_later(seconds, then)
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = self._loop.create_task(work, name=f"call {self.id}")

@@ -1,0 +1,43 @@
+"""What the lines that come over a WebSocket have in common: whom they tell, and until when."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from ari_app.line.interface import Ended, LineEvent, Tell
+
+
+class TellingLine:
+    """Tells what happens until it is over, and its end once; nothing once it is closed."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._tell: Tell | None = None
+        self._ended: Ended | None = None
+        self._over = self._closed = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def listen(self, tell: Tell) -> None:
+        """Tell `tell` what happens from now on; an end that has come already at once."""
+        self._tell = tell
+        if self._ended is not None:
+            tell(self._ended)
+
+    def _soon(self, event: LineEvent) -> None:
+        self._loop.call_soon(self._told, event)
+
+    def _told(self, event: LineEvent) -> None:
+        if self._tell is not None and not self._closed and (not self._over or event is self._ended):
+            self._tell(event)
+
+    def _end(self, ended: Ended) -> None:
+        if not self._over:
+            self._over, self._ended = True, ended
+            self._told(ended)
+
+    def _wait(self, seconds: float, then: Callable[[], None] | None) -> None:
+        """Call `then` after so long, in place of what was waited for before; None: wait no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if then is None else self._loop.call_later(seconds, then)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import errno
 import functools
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import structlog
@@ -33,8 +33,9 @@ from ari_app.control.http.middleware import RequestRates
 from ari_app.control.http.models import Readiness
 from ari_app.control.http.server import HttpServer
 from ari_app.control.planner import Planner, PlannerOptions
+from ari_app.control.recorded import RecordingNews
 from ari_app.control.reports import ReportFetcher
-from ari_app.errors import AppError, ConfigError
+from ari_app.errors import ConfigError
 from ari_app.line.asterisk.ari.client import Client
 from ari_app.line.asterisk.ari.errors import AriError, AriUnauthorized
 from ari_app.line.asterisk.gateway import AsteriskGateway
@@ -50,7 +51,7 @@ from ari_app.records.hiding import hide_in_part
 from ari_app.records.journal import Journal, Listener
 from ari_app.records.keeping import Keeping
 from ari_app.records.metrics import Metrics
-from ari_app.records.recording.archive import RecordingArchive, merge_parts
+from ari_app.records.recording.archive import RecordingArchive
 from ari_app.records.store import CallLog
 from ari_app.records.webhooks.outbox import Outbox
 from ari_app.records.webhooks.signing import secrets_of
@@ -64,9 +65,6 @@ from linekit.listener import Networks
 log = structlog.get_logger(__name__)
 
 _ASK_AGAIN_SECONDS = 1.0
-_END_SECONDS = 2.0
-_KEPT_SECONDS = 10.0
-_TELL_SECONDS = 5.0
 
 Way = TypeVar("Way", bound=Gateway)
 
@@ -116,8 +114,6 @@ class VoiceBridge:
         self._ticks: FrameClock | None = None
         self._exit = contextlib.AsyncExitStack()
         self._stopping = asyncio.Event()
-        self._telling: set[asyncio.Task[None]] = set()
-        self._merging = asyncio.Lock()
         self._ending = False
         self._running = False
         self._on_replaced = on_replaced
@@ -211,76 +207,25 @@ class VoiceBridge:
             return None
         require_recordings(settings.recordings_dir)
         require_encoder(settings.recordings_format)
+        news = RecordingNews(
+            lambda: self.calls,
+            functools.partial(call_document, what_to_hide=settings.hidden),
+            self.call_log,
+            self.outbox,
+        )
         recordings = RecordingArchive(
             settings.recordings_dir,
             kind=settings.recordings_format,
-            on_change=self._recorded,
+            on_change=news.changed,
             hides_numbers="numbers" in settings.hidden,
             warn_below_bytes=room_of_an_hour(settings),
         )
         if self.call_log is not None:
             self.call_log.on_delete.append(recordings.delete)
-        self._exit.push_async_callback(self._all_told)
+        self._exit.push_async_callback(news.all_told)
         self._exit.push_async_callback(recordings.close)
         self.metrics.watch_recordings(recordings)
         return recordings
-
-    def _recorded(
-        self, session_id: str, parts: list[dict[str, Any]], ready: list[dict[str, Any]]
-    ) -> None:
-        if self.call_log is not None and session_id in self.calls.records:
-            self.call_log.amend(session_id, "recordings", parts)
-        task = asyncio.create_task(self._tell_of_recordings(session_id, parts, ready))
-        self._telling.add(task)
-        task.add_done_callback(self._telling.discard)
-
-    async def _tell_of_recordings(
-        self, session_id: str, parts: list[dict[str, Any]], ready: list[dict[str, Any]]
-    ) -> None:
-        record = self.calls.records.get(session_id)
-        document: Mapping[str, Any] | None = None
-        if record is not None:
-            if ready and (live := self.calls.live(session_id)) is not None:
-                # A file may be done a moment before its call: what is told goes in that order.
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(live.ended.wait(), _END_SECONDS)
-            document = call_document(record, self.settings.hidden)
-        elif self.call_log is not None:
-            if ready:
-                await self._kept(self.call_log, session_id)
-            async with self._merging:
-                document, ready = await self._merged(self.call_log, session_id, parts, ready)
-        if self.outbox is not None:
-            for part in ready:
-                self.outbox.recorded(document or {"session_id": session_id}, part)
-
-    async def _kept(self, call_log: CallLog, session_id: str) -> None:
-        """Wait until a call is kept, and so told of, that a lost process has left: for a while."""
-        with contextlib.suppress(AppError, TimeoutError):
-            async with asyncio.timeout(_KEPT_SECONDS):
-                while await call_log.find(session_id) is None:  # noqa: ASYNC110
-                    await asyncio.sleep(_ASK_AGAIN_SECONDS)
-
-    async def _merged(
-        self,
-        call_log: CallLog,
-        session_id: str,
-        parts: list[dict[str, Any]],
-        ready: list[dict[str, Any]],
-    ) -> tuple[Mapping[str, Any] | None, list[dict[str, Any]]]:
-        """Add what was found of a call's recordings to what is known of them."""
-        document = None
-        with contextlib.suppress(AppError):
-            await call_log.settle()
-            document = await call_log.find(session_id)
-        parts = merge_parts((document or {}).get("recordings") or (), parts)
-        call_log.amend(session_id, "recordings", parts)
-        paths = {part["path"] for part in ready}
-        return document, [part for part in parts if part["path"] in paths]
-
-    async def _all_told(self) -> None:
-        if self._telling:
-            await asyncio.wait(self._telling, timeout=_TELL_SECONDS)
 
     async def _open_call_log(self) -> CallLog:
         settings = self.settings

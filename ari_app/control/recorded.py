@@ -1,0 +1,110 @@
+"""What becomes known of a call's recordings: for the call log and for webhooks, in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from ari_app.call.calls import Calls
+from ari_app.errors import AppError
+from ari_app.records.record import CallRecord
+from ari_app.records.recording.archive import merge_parts
+from ari_app.records.store import CallLog
+from ari_app.records.webhooks.outbox import Outbox
+
+_ASK_AGAIN_SECONDS: Final = 1.0
+_END_SECONDS: Final = 2.0
+_KEPT_SECONDS: Final = 10.0
+_TELL_SECONDS: Final = 5.0
+
+
+class RecordingNews:
+    """Tells of recordings.
+
+    Args:
+        calls: Gives those that run, or have just ended.
+        document: Makes a call's document.
+        call_log: Where calls are kept; None: nowhere.
+        outbox: What others are told of them by; None: they are not.
+    """
+
+    def __init__(
+        self,
+        calls: Callable[[], Calls],
+        document: Callable[[CallRecord], Mapping[str, Any]],
+        call_log: CallLog | None,
+        outbox: Outbox | None,
+    ) -> None:
+        self._calls = calls
+        self._document = document
+        self._call_log = call_log
+        self._outbox = outbox
+        self._telling: set[asyncio.Task[None]] = set()
+        self._merging = asyncio.Lock()
+
+    def changed(
+        self, session_id: str, parts: list[dict[str, Any]], ready: list[dict[str, Any]]
+    ) -> None:
+        """Take what is known of a call's recordings; never waits.
+
+        Args:
+            parts: All of them, as `recordings` in the document has it.
+            ready: Those that are done since the last time.
+        """
+        if self._call_log is not None and session_id in self._calls().records:
+            self._call_log.amend(session_id, "recordings", parts)
+        task = asyncio.create_task(self._tell(session_id, parts, ready))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _tell(
+        self, session_id: str, parts: list[dict[str, Any]], ready: list[dict[str, Any]]
+    ) -> None:
+        record = self._calls().records.get(session_id)
+        document: Mapping[str, Any] | None = None
+        if record is not None:
+            if ready and (live := self._calls().live(session_id)) is not None:
+                # A file may be done a moment before its call: what is told goes in that order.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(live.ended.wait(), _END_SECONDS)
+            if ready and self._outbox is not None:
+                document = self._document(record)
+        elif self._call_log is not None:
+            if ready:
+                await self._kept(self._call_log, session_id)
+            async with self._merging:
+                document, ready = await self._merged(self._call_log, session_id, parts, ready)
+        if self._outbox is not None:
+            for part in ready:
+                self._outbox.recorded(document or {"session_id": session_id}, part)
+
+    async def _kept(self, call_log: CallLog, session_id: str) -> None:
+        """Wait until a call is kept, and so told of, that a lost process has left: for a while."""
+        with contextlib.suppress(AppError, TimeoutError):
+            async with asyncio.timeout(_KEPT_SECONDS):
+                while await call_log.find(session_id) is None:  # noqa: ASYNC110
+                    await asyncio.sleep(_ASK_AGAIN_SECONDS)
+
+    async def _merged(
+        self,
+        call_log: CallLog,
+        session_id: str,
+        parts: list[dict[str, Any]],
+        ready: list[dict[str, Any]],
+    ) -> tuple[Mapping[str, Any] | None, list[dict[str, Any]]]:
+        """Add what was found of a call's recordings to what is known of them."""
+        document = None
+        with contextlib.suppress(AppError):
+            await call_log.settle()
+            document = await call_log.find(session_id)
+        parts = merge_parts((document or {}).get("recordings") or (), parts)
+        call_log.amend(session_id, "recordings", parts)
+        paths = {part["path"] for part in ready}
+        return document, [part for part in parts if part["path"] in paths]
+
+    async def all_told(self) -> None:
+        """Wait until all is told, for a while."""
+        if self._telling:
+            await asyncio.wait(self._telling, timeout=_TELL_SECONDS)

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import re
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -51,12 +50,6 @@ def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Make:
         elevenlabs_api_key=API_KEY,
         elevenlabs_agent_id="agent_default",
     )
-
-
-@pytest.fixture(autouse=True)
-def _memory_as_it_was() -> Iterator[None]:
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture

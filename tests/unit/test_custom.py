@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import gc
 import json
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -36,12 +34,6 @@ SAID = np.arange(1000, 1000 + 3 * 320, dtype="<i2")
 WISH = {"call_id": "crm-1", "caller_number": "100", "audio": {"format": "pcm_16000"}}
 
 
-@pytest.fixture(autouse=True)
-def _memory_as_it_was() -> Iterator[None]:
-    yield
-    gc.unfreeze()
-
-
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Make:
     """Settings for a dialer of one's own; nothing is said of an Asterisk."""
@@ -59,10 +51,7 @@ def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Make:
 async def speaks(conversation: FakeConversation) -> None:
     """Say three frames, and go on listening."""
     await conversation.begin()
-    sound = base64.b64encode(SAID.tobytes()).decode()
-    await conversation.send(
-        {"type": "audio", "audio_event": {"audio_base_64": sound, "event_id": 1}}
-    )
+    await conversation.say(SAID.tobytes())
     await conversation.until_closed()
 
 

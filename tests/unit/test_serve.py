@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import signal
 import socket
@@ -26,12 +25,6 @@ from lab.load.server import LoadServer
 from tests.unit.agent.elevenlabs.fake_agent import API_KEY, FakeAgent
 from tests.unit.line.asterisk.ari.fake_ari import PASSWORD, USERNAME, Answer, FakeAri
 from tests.waiting import until
-
-
-@pytest.fixture(autouse=True)
-def _memory_as_it_was() -> Iterator[None]:
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import gc
 import io
 import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +32,6 @@ from tests.unit.agent.elevenlabs.fake_agent import API_KEY, FakeAgent, FakeConve
 from tests.unit.line.fake_card import BLOCK_SECONDS, FakeCard
 from tests.unit.settings_maker import Make, settings_maker
 from tests.waiting import until
-
-
-@pytest.fixture(autouse=True)
-def _memory_as_it_was() -> Iterator[None]:
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture

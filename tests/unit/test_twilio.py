@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import gc
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -37,12 +36,6 @@ OTHER = "CA00000000000000000000000000000002"
 SAID = np.arange(1000, 1000 + 12 * 320, dtype="<i2")
 
 
-@pytest.fixture(autouse=True)
-def _memory_as_it_was() -> Iterator[None]:
-    yield
-    gc.unfreeze()
-
-
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Make:
     """Settings for Twilio."""
@@ -64,20 +57,14 @@ def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Make:
 async def speaks(conversation: FakeConversation) -> None:
     """Say twelve frames, and go on listening."""
     await conversation.begin()
-    sound = base64.b64encode(SAID.tobytes()).decode()
-    await conversation.send(
-        {"type": "audio", "audio_event": {"audio_base_64": sound, "event_id": 1}}
-    )
+    await conversation.say(SAID.tobytes())
     await conversation.until_closed()
 
 
 async def says_good_bye(conversation: FakeConversation) -> None:
     """Say twelve frames, and hang up."""
     await conversation.begin()
-    sound = base64.b64encode(SAID.tobytes()).decode()
-    await conversation.send(
-        {"type": "audio", "audio_event": {"audio_base_64": sound, "event_id": 1}}
-    )
+    await conversation.say(SAID.tobytes())
     await conversation.socket.close(1000)
 
 

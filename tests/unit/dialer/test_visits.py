@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +24,6 @@ from tests.unit.test_custom import KEY, SAID, Service, serving, speaks
 from tests.waiting import until
 
 DIALERS_KEY = "key-that-the-dialer-knows"
-
-
-@pytest.fixture(autouse=True)
-def _memory_as_it_was() -> Iterator[None]:
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

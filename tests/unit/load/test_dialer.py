@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,12 +12,6 @@ from tests.unit.agent.elevenlabs.fake_agent import API_KEY, FakeAgent
 from tests.unit.settings_maker import settings_maker
 from tests.unit.test_custom import SAID, serving, speaks
 from tests.waiting import until
-
-
-@pytest.fixture(autouse=True)
-def _memory_as_it_was() -> Iterator[None]:
-    yield
-    gc.unfreeze()
 
 
 async def test_calls_that_are_held_and_hung_up(

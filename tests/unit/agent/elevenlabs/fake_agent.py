@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import ssl
 from collections.abc import Awaitable, Callable
@@ -54,6 +55,12 @@ class FakeConversation:
         initiation = await self.receive()
         await self.send(METADATA)
         return initiation
+
+    async def say(self, pcm: bytes, event_id: int = 1) -> None:
+        """Speak, in the format of the metadata."""
+        sound = base64.b64encode(pcm).decode()
+        event = {"audio_base_64": sound, "event_id": event_id}
+        await self.send({"type": "audio", "audio_event": event})
 
     async def until_closed(self) -> None:
         """Take whatever comes until the client is gone."""

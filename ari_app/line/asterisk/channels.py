@@ -351,17 +351,18 @@ async def rtp_report(ari: Client, channel_id: str) -> RtpReport | None:
     except AriError as error:
         log.debug("rtp_not_known", call=channel_id, code=error.code)
         return None
-    # Of a telephone that reports nothing, all that it would have reported is 0; but for the jitter,
-    # which Asterisk 22 gives a value of half a millisecond or so all the same.
-    rtcp = bool(told.rtt or told.maxrtt or told.txploss)
+    # Asterisk (22.10.1) has the names of the two jitters the wrong way round: `txjitter` is that of
+    # what it received, `rxjitter` what the telephone reports of what it was sent. Of one that
+    # reports nothing, all that it would have reported is 0.
+    rtcp = bool(told.rtt or told.maxrtt or told.rxjitter or told.txploss)
     lost_is_known = told.rxploss or told.rxcount > _RTCP_SECONDS * _PACKETS_A_SECOND
     return RtpReport(
         received=told.rxcount,
         sent=told.txcount,
         received_lost=told.rxploss if lost_is_known else None,
-        received_jitter_ms=round(told.rxjitter * 1000, 2),
+        received_jitter_ms=round(told.txjitter * 1000, 2),
         rtcp=rtcp,
         sent_lost=told.txploss if rtcp else None,
-        sent_jitter_ms=round(told.txjitter * 1000, 2) if rtcp else None,
+        sent_jitter_ms=round(told.rxjitter * 1000, 2) if rtcp else None,
         round_trip_ms=round(told.rtt * 1000, 2) if rtcp else None,
     )

@@ -70,7 +70,7 @@ class DialerLine:
         self._on_closed = on_closed
         self._silence = bytes(FRAME_BYTES)
         self._came = bytearray()
-        self._over = False
+        self._over = self._hung_up = False
         self._loop = asyncio.get_running_loop()
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._socket.setblocking(False)
@@ -121,9 +121,17 @@ class DialerLine:
         self.frames_sent += 1
 
     def close(self) -> None:
-        """Hang up. May be called twice."""
-        if not self._over:
+        """Hang up. May be called twice.
+
+        The service closes then: our socket, closed with frames unread, would throw away what it
+        has not read yet either.
+        """
+        if not (self._over or self._hung_up):
+            self._hung_up, self.talking = True, False
             self._say(message(_TEXT, b'{"type": "hang_up"}'))
+
+    def drop(self) -> None:
+        """Close without a word. May be called twice."""
         self._end("closed")
 
     def _say(self, data: bytes) -> None:
@@ -178,7 +186,7 @@ class DialerLine:
         self._over, self.talking = True, False
         self._loop.remove_reader(self._socket.fileno())
         self._socket.close()
-        self._on_closed(reason)
+        self._on_closed("closed" if self._hung_up else reason)
 
 
 class DialerLoad:
@@ -257,6 +265,8 @@ class DialerLoad:
         """End everything."""
         self._ticker.stop()
         self.end_calls()
+        for line in list(self._lines.values()):
+            line.drop()
         if self._session is not None:
             await self._session.close()
 

@@ -32,7 +32,10 @@ async def test_calls_that_are_held_and_hung_up(
         load.begin_window()
         await load.start_calls(3, 100)
         await until(lambda: load.report()()["talking"] == 2)
-        await until(lambda: load.report()()["heard"]["frames"] > 20)
+        # Each of them: one may be far ahead of the other.
+        spoken = len(SAID) / 16000
+        await until(lambda: min(load.report()()["voiced_seconds"].values()) >= spoken)
+        await until(lambda: min(load.report()()["sent_seconds"].values()) > 0.2)
         load.be_quiet()
         report = load.report()()
         assert report["calls"] == 2
@@ -41,10 +44,7 @@ async def test_calls_that_are_held_and_hung_up(
             record.line_id for record in it.bridge.calls.records.values()
         }
         # At 8 kHz, with the agent's at 16 kHz: the last frame is filled up.
-        spoken = len(SAID) / 16000
-        for seconds in report["voiced_seconds"].values():
-            assert spoken <= seconds < spoken + 0.1
-        assert all(seconds > 0.2 for seconds in report["sent_seconds"].values())
+        assert all(seconds < spoken + 0.1 for seconds in report["voiced_seconds"].values())
         load.end_calls()
         await until(lambda: it.ends() == ["caller_hung_up"] * 2)
         assert load.report()()["closed_lines"] == {"capacity": 1}

@@ -127,8 +127,8 @@ class DialerLine:
         has not read yet either.
         """
         if not (self._over or self._hung_up):
-            self._hung_up, self.talking = True, False
             self._say(message(_TEXT, b'{"type": "hang_up"}'))
+            self._hung_up, self.talking = True, False
 
     def drop(self) -> None:
         """Close without a word. May be called twice."""
@@ -196,6 +196,8 @@ class DialerLoad:
         pattern = pattern or TalkPattern()
         self._messages = [message(_BINARY, frame) for frame in render_frames(pattern, RATE_HZ)]
         self._lines: dict[str, DialerLine] = {}
+        # Those that have hung up, until the service closes.
+        self._leaving: dict[str, DialerLine] = {}
         self._closed: Counter[str] = Counter()
         self._asked = 0
         self._session: aiohttp.ClientSession | None = None
@@ -239,11 +241,13 @@ class DialerLoad:
         if reason != "closed":
             self._closed[reason] += 1
         self._ticker.remove(name)
-        self._lines.pop(name, None)
+        for lines in (self._lines, self._leaving):
+            lines.pop(name, None)
 
     def end_calls(self, count: int | None = None) -> None:
         """Let that many callers hang up, or all of them."""
-        for line in list(self._lines.values())[:count]:
+        for name in list(self._lines)[:count]:
+            line = self._leaving[name] = self._lines.pop(name)
             line.close()
 
     def be_quiet(self) -> None:
@@ -265,7 +269,7 @@ class DialerLoad:
         """End everything."""
         self._ticker.stop()
         self.end_calls()
-        for line in list(self._lines.values()):
+        for line in list(self._leaving.values()):
             line.drop()
         if self._session is not None:
             await self._session.close()

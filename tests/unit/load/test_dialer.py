@@ -45,7 +45,9 @@ async def test_calls_that_are_held_and_hung_up(
         }
         # At 8 kHz, with the agent's at 16 kHz: the last frame is filled up.
         assert all(seconds < spoken + 0.1 for seconds in report["voiced_seconds"].values())
-        load.end_calls()
+        load.end_calls(1)
+        load.end_calls(1)
+        assert load.report()()["calls"] == 0
         await until(lambda: it.ends() == ["caller_hung_up"] * 2)
         assert load.report()()["closed_lines"] == {"capacity": 1}
     await load.close()

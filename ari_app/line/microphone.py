@@ -316,6 +316,9 @@ class MicrophoneLine:
             await self._give_back(stream)
         elif self._opening is None or self._opening.done():
             self._gateway.leave(self)
+        else:
+            # Opened just now, it is given back there; nobody waits for a card that hangs.
+            await asyncio.wait({self._opening}, timeout=STALL_SECONDS)
         self.closed.set()
 
     # --- what the person at the machine does

@@ -83,7 +83,10 @@ async def greets(conversation: FakeConversation) -> None:
 
 
 async def greets_and_ends(conversation: FakeConversation) -> None:
+    """Greet, and hang up once the caller is heard: only then are the two surely together."""
     await greets(conversation)
+    while "user_audio_chunk" not in await conversation.receive():
+        pass
     await conversation.socket.close(1000)
 
 

@@ -136,13 +136,13 @@ async def test_a_talk_that_ends_while_the_card_opens_gives_it_back() -> None:
     talk, next_one = Talk(gateway), Talk(gateway)
     talk.line.open(talk.sound, 5)
     await asyncio.sleep(0)
-    await talk.closes()
+    closing = asyncio.create_task(talk.closes())
     await next_one.line.prepare(DEFAULT_AGENT_FORMATS)
     next_one.line.open(next_one.sound, 5)
     await asyncio.sleep(0)
     assert next_one.told == [LineFailed("microphone_in_use")], "the card is not free yet"
     may.set()
-    await asyncio.sleep(0.1)
+    await closing
     assert (card.open_streams, talk.told) == (0, [])
     await next_one.closes()
 

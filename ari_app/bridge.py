@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import functools
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import structlog
@@ -19,6 +19,7 @@ from ari_app.call.plan import Services
 from ari_app.call.states import State
 from ari_app.checks.asterisk import unauthorized
 from ari_app.checks.here import (
+    cannot_listen,
     require_encoder,
     require_recordings,
     require_sound,
@@ -28,6 +29,7 @@ from ari_app.clients import agent_client, ari_client, dialer_api, twilio_client
 from ari_app.control.control import CallControl
 from ari_app.control.http.access import Keys
 from ari_app.control.http.agent_webhook import AgentWebhook
+from ari_app.control.http.behind import WorkerServer, build_worker_app
 from ari_app.control.http.handlers import build_web_app
 from ari_app.control.http.middleware import RequestRates
 from ari_app.control.http.models import Readiness
@@ -35,12 +37,14 @@ from ari_app.control.http.server import HttpServer
 from ari_app.control.planner import Planner, PlannerOptions
 from ari_app.control.recorded import RecordingNews
 from ari_app.control.reports import ReportFetcher
+from ari_app.control.workers.folder import Folder
+from ari_app.control.workers.membership import Membership
 from ari_app.errors import ConfigError
 from ari_app.line.asterisk.ari.client import Client
 from ari_app.line.asterisk.ari.errors import AriError, AriUnauthorized
 from ari_app.line.asterisk.gateway import AsteriskGateway
 from ari_app.line.dialer.gateway import DialerGateway
-from ari_app.line.interface import Gateway
+from ari_app.line.interface import Arrival, Gateway
 from ari_app.line.microphone import MicrophoneGateway, PortAudio, SoundCard
 from ari_app.line.twilio.gateway import TwilioGateway
 from ari_app.line.twilio.signature import Signatures
@@ -51,6 +55,7 @@ from ari_app.records.hiding import hide_in_part
 from ari_app.records.journal import Journal, Listener
 from ari_app.records.keeping import Keeping
 from ari_app.records.metrics import Metrics
+from ari_app.records.record import CallRecord
 from ari_app.records.recording.archive import RecordingArchive
 from ari_app.records.store import CallLog
 from ari_app.records.webhooks.outbox import Outbox
@@ -69,6 +74,19 @@ _ASK_AGAIN_SECONDS = 1.0
 Way = TypeVar("Way", bound=Gateway)
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerPlace:
+    """The place of one worker among several.
+
+    Attributes:
+        number: Which one; from 1.
+        folder: Where it meets its front.
+    """
+
+    number: int
+    folder: Folder
+
+
 class VoiceBridge:
     """The service: ways in and out, the agents' client, the calls, the HTTP interface.
 
@@ -80,6 +98,7 @@ class VoiceBridge:
         on_replaced: Called when another process has taken the application.
         card: The sound card, where calls are held with this machine's; None: a real one.
         http: Whether there is an HTTP interface.
+        place: Its place among several workers; None: it is alone.
 
     Attributes:
         gateways: The ways in and out.
@@ -99,8 +118,11 @@ class VoiceBridge:
         on_replaced: Callable[[], None] = lambda: None,
         card: SoundCard | None = None,
         http: bool = True,
+        place: WorkerPlace | None = None,
     ) -> None:
         self.settings = settings
+        self._place = place
+        self.member: Membership | None = None
         running = (state.value for state in State if state not in (State.NEW, State.ENDED))
         self.metrics = Metrics(("waiting", *running), KNOWN_CODES)
         self.call_log: CallLog | None = None
@@ -116,6 +138,7 @@ class VoiceBridge:
         self._stopping = asyncio.Event()
         self._ending = False
         self._running = False
+        self._http: HttpServer | WorkerServer | None = None
         self._on_replaced = on_replaced
 
     # --- life
@@ -176,6 +199,7 @@ class VoiceBridge:
             recordings=self.recordings if records else None,
             recording_sound=require_sound(settings.recording_sound, "RECORDING_SOUND"),
         )
+        member = self._join()
         self.calls = Calls(
             services,
             planner,
@@ -183,6 +207,8 @@ class VoiceBridge:
             calls_per_second=settings.outbound_calls_per_second,
             queue_size=settings.outbound_queue_size,
             give_up=_nothing if asterisk is None else asterisk.abandon,
+            admission=None if member is None else member.admission,
+            on_known=_known_to_nobody if member is None else member.known,
         )
         self._exit.push_async_callback(self.calls.close)
         self.metrics.calls_limit.set(settings.max_concurrent_calls)
@@ -194,12 +220,38 @@ class VoiceBridge:
             services.policy,
             asyncio.get_running_loop().time,
             dialer_holds=settings.dialer_holds_calls,
+            mark=(lambda token: token) if member is None else member.mark,
         )
+        if member is not None:
+            member.serve(self.calls)
+            linking = asyncio.create_task(member.run(), name="front")
+            self._exit.push_async_callback(_cancelled, linking)
         if self.recordings is not None:
             watching = asyncio.create_task(self.recordings.run(), name="recordings")
             self._exit.push_async_callback(_cancelled, watching)
         if self._with_http:
             await self._start_http()
+
+    def _join(self) -> Membership | None:
+        """Take the place among several workers, if there are several."""
+        place = self._place
+        if place is None:
+            return None
+        member = self.member = Membership(
+            place.number, self.settings.ari_app, place.folder.front, self._takes_calls
+        )
+        self.journal.listen(member.heard)
+        self._exit.callback(member.close)
+        return member
+
+    def _takes_calls(self) -> bool:
+        return self._running and any(gateway.connected for gateway in self.gateways)
+
+    def _take(self, arrival: Arrival) -> None:
+        taking, member = self.calls.take(arrival), self.member
+        if member is not None:
+            line_id = arrival.line.id
+            taking.add_done_callback(lambda _: member.taken_in(line_id))
 
     def _open_recordings(self) -> RecordingArchive | None:
         settings = self.settings
@@ -286,6 +338,7 @@ class VoiceBridge:
             self.lines if settings.has_audiosocket else None,
             settings.asterisk_options(self._target()),
             on_state=self._ari_changed,
+            on_moved=self._was_moved,
         )
 
     async def _open_audiosocket(self) -> None:
@@ -332,7 +385,7 @@ class VoiceBridge:
             ConfigError: Asterisk refuses our name or password.
         """
         ways = [
-            asyncio.create_task(gateway.run(self.calls.take), name=f"way in: {gateway.name}")
+            asyncio.create_task(gateway.run(self._take), name=f"way in: {gateway.name}")
             for gateway in self.gateways
         ]
         stop = asyncio.create_task(self._stopping.wait(), name="stop")
@@ -341,6 +394,8 @@ class VoiceBridge:
         settle_memory()
         share_interpreter()
         self._running = True
+        if self.member is not None:
+            self.member.room_changed()
         try:
             await asyncio.wait([*ways, stop], return_when=asyncio.FIRST_COMPLETED)
             for error in [way.exception() for way in ways if way.done()]:
@@ -379,7 +434,7 @@ class VoiceBridge:
         if self._running:
             if self.settings.has_audiosocket:
                 self.lines.stop_listening()
-            if self._with_http:
+            if self._with_http and self._http is not None:
                 self._http.stop_listening()
 
     async def mend(self, *, expected: bool) -> None:
@@ -440,6 +495,31 @@ class VoiceBridge:
         )
 
     async def _start_http(self) -> None:
+        routes = [
+            *(route for gateway in self.gateways for route in gateway.routes),
+            *self._take_reports(),
+        ]
+        if self._place is None:
+            await self._start_own_http(routes)
+        else:
+            await self._start_http_behind(self._place, routes)
+        # Streams of events end before the server waits for its requests to end.
+        self._exit.callback(self.journal.close)
+
+    async def _start_http_behind(self, place: WorkerPlace, routes: Sequence[web.RouteDef]) -> None:
+        """Serve the front, which has checked who asks."""
+        app = build_worker_app(
+            self,
+            public_url=self.settings.api_public_url,
+            number_pattern=self.settings.number_pattern,
+            routes=routes,
+        )
+        server = self._http = WorkerServer(app)
+        self._exit.push_async_callback(server.close)
+        folder, number = place.folder, place.number
+        await server.start(folder.http(number), folder.passed(number))
+
+    async def _start_own_http(self, routes: Sequence[web.RouteDef]) -> None:
         secret = self.settings.api_key
         keys = Keys.of(
             None if secret is None else secret.get_secret_value(), self.settings.api_keys_file
@@ -452,10 +532,7 @@ class VoiceBridge:
             public_url=self.settings.api_public_url,
             number_pattern=self.settings.number_pattern,
             rates=rates,
-            routes=[
-                *(route for gateway in self.gateways for route in gateway.routes),
-                *self._take_reports(),
-            ],
+            routes=routes,
         )
         loop = asyncio.get_running_loop()
         server = self._http = HttpServer(
@@ -466,8 +543,6 @@ class VoiceBridge:
         )
         self._exit.push_async_callback(server.close)
         self.api_address = await _listen(server.start, self.settings.api_bind, "API_BIND")
-        # Streams of events end before the server waits for its requests to end.
-        self._exit.callback(self.journal.close)
         if not keys:
             log.info(
                 "api_without_key", note="only this machine can reach it", at=self.settings.api_bind
@@ -475,8 +550,14 @@ class VoiceBridge:
 
     # --- Asterisk
 
+    def _was_moved(self, channel: str) -> None:
+        if self.member is not None:
+            self.member.entered(channel)
+
     def _ari_changed(self, state: str) -> None:
         self.metrics.ari_connected.set(state == "connected")
+        if self.member is not None:
+            self.member.room_changed()
         if state == "replaced":
             self._on_replaced()
 
@@ -517,6 +598,10 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
+def _known_to_nobody(session_id: str, record: CallRecord | None) -> None:
+    """Do nothing: this process is alone."""
+
+
 def _nothing() -> None:
     """Do nothing: nothing waits for a far end that is away."""
 
@@ -524,13 +609,7 @@ def _nothing() -> None:
 async def _listen(
     start: Callable[[str, int], Awaitable[tuple[str, int]]], address: str, setting: str
 ) -> tuple[str, int]:
-    host, port = split_host_port(address)
     try:
-        return await start(host, port)
+        return await start(*split_host_port(address))
     except OSError as error:
-        hint = (
-            "another program has this port; stop it, or choose another port"
-            if error.errno == errno.EADDRINUSE
-            else "choose an address of this machine"
-        )
-        raise ConfigError(f"{setting} {address} cannot be used: {hint}.") from None
+        raise cannot_listen(setting, address, error) from None

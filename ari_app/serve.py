@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import os
 import signal
+import socket
+import sys
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NoReturn
 
 import structlog
 import uvloop
 
-from ari_app.bridge import VoiceBridge
+from ari_app.bridge import VoiceBridge, WorkerPlace
 from ari_app.checks import (
     Finding,
     Verdict,
@@ -26,20 +31,35 @@ from ari_app.checks import (
     check_settings,
     check_twilio_account,
 )
+from ari_app.checks.here import cannot_listen
 from ari_app.clients import ari_client
+from ari_app.control.workers.folder import Folder
 from ari_app.errors import ConfigError
+from ari_app.front.service import Front
 from ari_app.line.asterisk.cleanup import GIVE_BACK_SECONDS, Mender
 from ari_app.line.microphone import MicrophoneGateway
 from ari_app.process.limits import raise_limit
 from ari_app.process.logs import set_up_logging
 from ari_app.process.network import page_url
-from ari_app.process.supervisor import Duty, Limits, Mode, Order, Parent, ParentLink, Standing
+from ari_app.process.supervisor import (
+    FRONT,
+    Duty,
+    Limits,
+    Mode,
+    Order,
+    Parent,
+    ParentLink,
+    Standing,
+)
 from ari_app.process.supervisor.parent import unblock_signals
-from ari_app.settings import Settings
+from ari_app.settings import Settings, split_host_port
+from linekit.listener import listening
 
 log = structlog.get_logger(__name__)
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_DUTY: Final = "ARI_APP_DUTY"
+"""What a program is started for that loads its code anew; nobody else sets it."""
 
 
 def supervise(settings: Settings, *, wait: bool = False) -> int:
@@ -62,13 +82,115 @@ def supervise(settings: Settings, *, wait: bool = False) -> int:
 
     log_as = (settings.log_level, settings.log_format, settings.log_numbers)
     set_up_logging(*log_as, in_thread=False)
-    duty = Parent(Limits(stall=settings.worker_stall_seconds)).run()
-    if isinstance(duty, int):
-        return duty
+    if (loaded := Company.loaded()) is not None:
+        company, duty = loaded
+        settings = settings.model_copy(update={"workers": company.workers})
+    else:
+        company = Company.make(settings)
+        outcome = Parent(Limits(stall=settings.worker_stall_seconds), settings.workers).run()
+        if isinstance(outcome, int):
+            company.end()
+            return outcome
+        duty = outcome
+        if duty.afresh:
+            company.load_again(duty)
     set_up_logging(*log_as)
+    return _run(_work(settings, duty, company, wait=wait), duty.mode)
+
+
+def _work(
+    settings: Settings, duty: Duty, company: Company, *, wait: bool
+) -> Coroutine[Any, Any, None]:
+    """Return what a worker is to do."""
+    if duty.number == FRONT:
+        _call_ourselves("ari-app-front")
+        assert company.folder is not None
+        return serve_front(settings, duty, company.folder, company.sockets)
     _call_ourselves("ari-app-worker")
-    work = mend(settings, duty) if duty.mode is Mode.MEND else serve(settings, duty, wait=wait)
-    return _run(work, duty.mode)
+    place = company.place(duty.number)
+    if place is not None:
+        settings = settings.of_worker(duty.number)
+    if duty.mode is Mode.MEND:
+        return mend(settings, duty)
+    return serve(settings, duty, wait=wait, place=place)
+
+
+@dataclass(frozen=True, slots=True)
+class Company:
+    """What the processes of one service share.
+
+    Attributes:
+        workers: How many carry calls.
+        folder: Where they find each other; None: there is one alone.
+        sockets: Where HTTP comes in for all of them: they listen from before the first to after the
+            last, so that no connection is refused while a front is replaced.
+    """
+
+    workers: int
+    folder: Folder | None = None
+    sockets: list[socket.socket] = field(default_factory=list)
+
+    @staticmethod
+    def make(settings: Settings) -> Company:
+        """Make what there is to share.
+
+        Raises:
+            ConfigError: The port of HTTP, or the folder, cannot be had.
+        """
+        if settings.workers == 1:
+            return Company(1)
+        try:
+            sockets = listening(*split_host_port(settings.api_bind))
+        except OSError as error:
+            raise cannot_listen("API_BIND", settings.api_bind, error) from None
+        return Company(settings.workers, Folder.make(), sockets)
+
+    def place(self, number: int) -> WorkerPlace | None:
+        """Return the place of a worker, which does not listen itself; None: it is alone."""
+        if self.folder is None:
+            return None
+        for sock in self.sockets:
+            sock.close()
+        return WorkerPlace(number, self.folder)
+
+    def end(self) -> None:
+        """Remove it; the last of them has ended."""
+        for sock in self.sockets:
+            sock.close()
+        if self.folder is not None:
+            self.folder.remove()
+
+    def load_again(self, duty: Duty) -> NoReturn:
+        """Become a new program, whose code and settings are those of now."""
+        kept = [duty.channel, *self.sockets]
+        for sock in kept:
+            sock.set_inheritable(True)
+        told = {
+            "number": duty.number,
+            "mode": duty.mode,
+            "restarts": duty.restarts,
+            "channel": duty.channel.fileno(),
+            "workers": self.workers,
+            "folder": str(self.folder.path) if self.folder is not None else None,
+            "sockets": [sock.fileno() for sock in self.sockets],
+        }
+        environment = {**os.environ, _DUTY: json.dumps(told)}
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+
+    @staticmethod
+    def loaded() -> tuple[Company, Duty] | None:
+        """Return what `load_again` was given, in the program that it has started."""
+        if (text := os.environ.pop(_DUTY, None)) is None:
+            return None
+        told = json.loads(text)
+        sockets = [socket.socket(fileno=each) for each in (told["channel"], *told["sockets"])]
+        for sock in sockets:
+            sock.set_inheritable(False)
+            sock.setblocking(False)
+        channel, *listeners = sockets
+        company = Company(told["workers"], Folder(Path(told["folder"])), listeners)
+        duty = Duty(Mode(told["mode"]), told["restarts"], channel, told["number"])
+        return company, duty
 
 
 def _run(work: Coroutine[Any, Any, None], mode: Mode) -> int:
@@ -83,7 +205,58 @@ def _run(work: Coroutine[Any, Any, None], mode: Mode) -> int:
     return 0
 
 
-async def serve(settings: Settings, duty: Duty | None = None, *, wait: bool = False) -> None:
+async def serve_front(
+    settings: Settings, duty: Duty, folder: Folder, sockets: list[socket.socket]
+) -> None:
+    """Stand before the workers until told to end.
+
+    Raises:
+        ConfigError: A setting cannot be used, or Asterisk refuses us.
+    """
+    raise_limit()
+    with contextlib.ExitStack() as stack:
+        link: ParentLink | None = None
+
+        def replaced() -> None:
+            if link is not None:
+                link.stand(Standing.REPLACED)
+
+        front = Front(settings, folder, sockets, on_replaced=replaced)
+        stack.enter_context(_signals(front.drain))
+
+        def ordered(order: Order) -> None:
+            match order:
+                case Order.DRAIN:
+                    front.drain()
+                case Order.END:
+                    front.stop()
+
+        def orphaned() -> None:
+            log.error("parent_lost")
+            front.orphaned()
+
+        link = stack.enter_context(ParentLink(duty.channel, ordered, orphaned))
+        async with front:
+            running = asyncio.create_task(front.run(), name="front")
+            if link.standing is Standing.STARTING:
+                link.stand(Standing.SERVING)
+            try:
+                api = await front.answer()
+                page = settings.api_public_url or page_url(*api)
+                log.info("front_serving", app=settings.ari_app, api="{}:{}".format(*api), page=page)
+                await running
+            finally:
+                await _cancel(running)
+    log.info("stopped")
+
+
+async def serve(
+    settings: Settings,
+    duty: Duty | None = None,
+    *,
+    wait: bool = False,
+    place: WorkerPlace | None = None,
+) -> None:
     """Take calls until SIGTERM or SIGINT.
 
     Alone, the first signal lets running calls finish and the second ends them. Under a parent every
@@ -94,12 +267,15 @@ async def serve(settings: Settings, duty: Duty | None = None, *, wait: bool = Fa
         settings: What it is told from outside.
         duty: What the parent wants; None: there is none.
         wait: An Asterisk that does not answer yet is waited for.
+        place: Its place among several workers; None: it is alone.
 
     Raises:
         ConfigError: Something that no call could be served without is missing.
     """
     raise_limit()
     first = duty is None or duty.mode is Mode.FIRST
+    # What concerns all of them is looked at by one.
+    looks = place is None or place.number == 1
     with contextlib.ExitStack() as stack:
         link: ParentLink | None = None
 
@@ -107,7 +283,7 @@ async def serve(settings: Settings, duty: Duty | None = None, *, wait: bool = Fa
             if link is not None:
                 link.stand(Standing.REPLACED)
 
-        bridge = VoiceBridge(settings, on_replaced=replaced)
+        bridge = VoiceBridge(settings, on_replaced=replaced, place=place)
         stack.enter_context(_signals(bridge.stop if duty is None else bridge.drain))
         if duty is not None:
             bridge.metrics.restarts.inc(duty.restarts)
@@ -115,20 +291,15 @@ async def serve(settings: Settings, duty: Duty | None = None, *, wait: bool = Fa
         async with bridge, contextlib.AsyncExitStack() as beside:
             if wait and first and not await bridge.asterisk_answers():
                 return
-            if first:
+            if first and looks:
                 await _check_line(bridge, fatal=True)
             await bridge.mend(expected=not first)
-            if first:
+            if first and looks:
                 await _check_agent(bridge, fatal=True)
-            else:
+            elif looks:
                 # What is wrong ends nothing now, and callers do not wait until it is known.
                 beside.push_async_callback(_cancel, asyncio.create_task(_check_again(bridge)))
-            log.info(
-                "serving",
-                **_way_in(bridge),
-                api="{}:{}".format(*bridge.api_address),
-                page=settings.api_public_url or page_url(*bridge.api_address),
-            )
+            log.info("serving", **_way_in(bridge), **_http(bridge, place))
             if link is not None:
                 link.stand(Standing.SERVING)
             await bridge.run()
@@ -148,6 +319,15 @@ async def mend(settings: Settings, duty: Duty) -> None:
             await Mender(ari, settings.ari_app, settings.amd_context).mend(
                 expected=True, patience=GIVE_BACK_SECONDS
             )
+
+
+def _http(bridge: VoiceBridge, place: WorkerPlace | None) -> dict[str, Any]:
+    if place is not None:
+        return {"worker": place.number}
+    return {
+        "api": "{}:{}".format(*bridge.api_address),
+        "page": bridge.settings.api_public_url or page_url(*bridge.api_address),
+    }
 
 
 def _way_in(bridge: VoiceBridge) -> dict[str, str]:

@@ -33,6 +33,7 @@ from ari_app.call.keypad import DigitMode
 from ari_app.call.signals import OnMachine
 from ari_app.errors import ConfigError, in_words
 from ari_app.line.asterisk.dialplan import check_endpoint
+from ari_app.line.asterisk.names import worker_app
 from ari_app.line.numbers import check_number, number_pattern
 from ari_app.patterns import LinearPattern
 from ari_app.process.logs import NumberStyle
@@ -243,6 +244,7 @@ class Settings(BaseSettings):
     )
 
     _read_from: str | None = PrivateAttr(default=".env")
+    _worker: int = PrivateAttr(default=0)
 
     dialer_type: Annotated[str, AfterValidator(_ways_in)] = "asterisk"
     use_dialer_audio: bool = True
@@ -356,6 +358,7 @@ class Settings(BaseSettings):
     elevenlabs_webhook_secret: OptionalSecret = None
     elevenlabs_fetch_reports: bool = False
 
+    workers: int = Field(default=1, ge=1, le=64)
     worker_stall_seconds: float = Field(default=2, ge=0, le=60)
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -371,6 +374,30 @@ class Settings(BaseSettings):
         if active_calls < _BUSY_CALLS:
             return self.uplink_chunk_ms
         return max(self.uplink_chunk_ms, self.uplink_busy_chunk_ms)
+
+    def of_worker(self, number: int) -> Settings:
+        """Return what differs for one of several workers: its application in Asterisk, and where
+        it takes sound in.
+
+        Args:
+            number: Which one; from 1.
+        """
+
+        def after(address: str) -> str:
+            host, port = split_host_port(address)
+            place = f"[{host}]" if ":" in host else host
+            return f"{place}:{port + number - 1 if port else 0}"
+
+        advertise = self.audiosocket_advertise
+        found = self.model_copy(
+            update={
+                "ari_app": worker_app(self.ari_app, number),
+                "audiosocket_bind": after(self.audiosocket_bind),
+                "audiosocket_advertise": None if advertise is None else after(advertise),
+            }
+        )
+        found._read_from, found._worker = self._read_from, number
+        return found
 
     @property
     def env_file(self) -> str | None:
@@ -544,6 +571,7 @@ class Settings(BaseSettings):
             public_url=self.api_public_url or "",
             account_sid=self.twilio_account_sid or "",
             number=self.twilio_phone_number,
+            worker=self._worker,
             elsewhere=Elsewhere(
                 url=self.twilio_fallback_url,
                 number=self.twilio_fallback_number,
@@ -576,6 +604,24 @@ class Settings(BaseSettings):
             self._require_target()
         if "twilio" in self.ways_in:
             self._require_twilio()
+        if self.workers > 1:
+            self._require_workers()
+
+    def _require_workers(self) -> None:
+        if "local" in self.ways_in:
+            raise ConfigError(
+                f"WORKERS is {self.workers}, but this machine's microphone is one: set WORKERS=1."
+            )
+        for name, address in (
+            ("AUDIOSOCKET_BIND", self.audiosocket_bind),
+            ("AUDIOSOCKET_ADVERTISE", self.audiosocket_advertise),
+        ):
+            last = split_host_port(address)[1] + self.workers - 1 if address else 0
+            if self.has_audiosocket and last > 65535:
+                raise ConfigError(
+                    f"{name} is {address}, and each of the {self.workers} workers has a port of "
+                    "its own, the next ones: choose a lower one."
+                )
 
     def _require_twilio(self) -> None:
         values = {

@@ -12,11 +12,11 @@ import errno
 import re
 import socket
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Final, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
 OverLimit = Literal["limit", "address_limit"]
@@ -252,18 +252,19 @@ class Listener:
             OSError: An address cannot be had.
             RuntimeError: It listens already.
         """
-        if self._sockets:
-            raise RuntimeError("it listens already")
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        try:
-            for family, _, _, _, address in dict.fromkeys(found):
-                self._sockets.append(_bound(family, (address[0], port, *address[2:])))
-                port = self._sockets[-1].getsockname()[1]
-                self._sockets[-1].listen(self._backlog)
-        except OSError:
-            self.close()
-            raise
+        return self.serve(_listening(found, port, self._backlog))
+
+    def serve(self, sockets: Sequence[socket.socket]) -> tuple[str, int]:
+        """Accept from sockets that listen already, which are closed with this; the first address.
+
+        Raises:
+            RuntimeError: It listens already.
+        """
+        if self._sockets:
+            raise RuntimeError("it listens already")
+        self._sockets = list(sockets)
         for sock in self._sockets:
             self._resume(sock)
         bound: tuple[str, int] = self._sockets[0].getsockname()[:2]
@@ -303,6 +304,30 @@ class Listener:
             if not self._sockets:
                 return
         self._pause(sock, _PAUSE_SECONDS)
+
+
+def listening(host: str, port: int) -> list[socket.socket]:
+    """Listen on an address without a loop, for whoever is to `Listener.serve` it.
+
+    Raises:
+        OSError: It cannot be had.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return _listening(found, port, BACKLOG)
+
+
+def _listening(found: Sequence[Any], port: int, backlog: int) -> list[socket.socket]:
+    sockets: list[socket.socket] = []
+    try:
+        for family, _, _, _, address in dict.fromkeys(found):
+            sockets.append(_bound(family, (address[0], port, *address[2:])))
+            port = sockets[-1].getsockname()[1]
+            sockets[-1].listen(backlog)
+    except OSError:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
 
 
 def _bound(family: int, address: tuple[str | int, ...]) -> socket.socket:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 
 class TokenBucket:
@@ -54,8 +55,8 @@ class TokenBucket:
 
 
 # When the limit is reached nobody knows when a call ends.
-_RETRY_SECONDS = 5.0
-_DRAINING_RETRY_SECONDS = 30.0
+RETRY_SECONDS = 5.0
+DRAINING_RETRY_SECONDS = 30.0
 # Room also comes without being announced, as when an agent hands a call over.
 _LOOK_AGAIN_SECONDS = 0.5
 _SOON_SECONDS = 0.001
@@ -73,6 +74,40 @@ class NoRoom(Exception):
         super().__init__(f"there is no room: {code}")
         self.code = code
         self.retry_after = retry_after
+
+
+class Room(Protocol):
+    """The places of the calls: `Admission`, or one that somebody else decides about."""
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a place."""
+        ...
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no place."""
+        ...
+
+    def changed(self) -> None:
+        """Look again: a call has ended."""
+        ...
+
+    def close(self) -> None:
+        """Refuse all who wait, and whoever asks from now on."""
+        ...
+
+    def reserved(self) -> contextlib.AbstractContextManager[None]:
+        """Keep the place that `enter` has given until the call itself counts."""
+        ...
+
+    async def enter(self, *, paced: bool, wait_seconds: float) -> None:
+        """Take a place; use it in `with reserved()`.
+
+        Raises:
+            NoRoom: There is none.
+        """
+        ...
 
 
 class _Wish:
@@ -197,7 +232,7 @@ class Admission:
             if wish.granted.done():
                 continue  # It has given up, and will be gone in a moment.
             if self._closed:
-                wish.granted.set_exception(NoRoom("draining", _DRAINING_RETRY_SECONDS))
+                wish.granted.set_exception(NoRoom("draining", DRAINING_RETRY_SECONDS))
             elif self.full:
                 break
             elif wish.paced and not (pace_allows and self._bucket.take(now)):
@@ -215,5 +250,5 @@ class Admission:
 
     def _refusal(self, paced: bool) -> NoRoom:
         if self.full or not paced:
-            return NoRoom("capacity", _RETRY_SECONDS)
+            return NoRoom("capacity", RETRY_SECONDS)
         return NoRoom("rate_limited", max(0.1, self._bucket.wait(self._loop.time())))

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from ari_app.call.admission import Admission
+from ari_app.call.admission import Admission, Room
 from ari_app.call.call import Call
 from ari_app.call.plan import CallPlan, Services
 from ari_app.call.signals import EndRequested
@@ -156,6 +156,8 @@ class Calls:
         calls_per_second: How many we may place; 0: any number.
         queue_size: How many requests may wait for room.
         give_up: Gives up what still waits for a far end that is away.
+        admission: Who decides about the places, where it is not for this process alone.
+        on_known: Told of each call by its name, and, with None, of each that is forgotten.
 
     Attributes:
         records: By session id: the calls that run, those who wait, and those that ended in the last
@@ -173,14 +175,17 @@ class Calls:
         calls_per_second: float = 0.0,
         queue_size: int = 100,
         give_up: Callable[[], None] = lambda: None,
+        admission: Room | None = None,
+        on_known: Callable[[str, CallRecord | None], None] = lambda name, record: None,
     ) -> None:
         self.max_concurrent_calls = max_concurrent_calls
-        self.admission = Admission(
+        self.admission: Room = admission or Admission(
             max_concurrent_calls,
             self.count,
             per_second=calls_per_second,
             max_waiting=queue_size,
         )
+        self._on_known = on_known
         self.records: dict[str, CallRecord] = {}
         self.draining = False
         self._services = services
@@ -193,11 +198,16 @@ class Calls:
 
     # --- calls come and go
 
-    def take(self, arrival: Arrival) -> None:
-        """Take an arrival in, or refuse it: a refused one goes on elsewhere at once."""
+    def take(self, arrival: Arrival) -> asyncio.Task[None]:
+        """Take an arrival in, or refuse it: a refused one goes on elsewhere at once.
+
+        Returns:
+            Done when it has become a call, which counts from then on, or has been refused.
+        """
         task = self._spawn(self._begin(arrival))
         self._taking_in.add(task)
         task.add_done_callback(self._taking_in.discard)
+        return task
 
     async def _begin(self, arrival: Arrival) -> None:
         record = self._record(uuid.uuid4().hex, arrival.line)
@@ -228,7 +238,9 @@ class Calls:
             caller=Number(line.caller),
             called=Number(line.called),
         )
-        refusal = self._refusal(plan) if failure is None else Outcome(Status.FAILED, failure)
+        refusal = (
+            self._refusal(plan, arrival) if failure is None else Outcome(Status.FAILED, failure)
+        )
         call = self._add(plan, line, record)
         if call.context.over:
             return  # the caller hung up while the call was planned, as the line has told it
@@ -261,8 +273,8 @@ class Calls:
     def assign(self, waiting: Waiting, plan: CallPlan, session_id: str) -> CallRecord:
         """Give a waiting caller its agent, under the name `session_id`."""
         record, line = waiting.record, waiting.become_call()
-        for held in (self.records, self._live):
-            held.pop(record.session_id, None)
+        self._live.pop(record.session_id, None)
+        self._forget(record.session_id)
         record.session_id = session_id
         line.name(session_id)
         self._add(plan, line, record).arrive()
@@ -288,6 +300,7 @@ class Calls:
         name = live.record.session_id
         self.records[name] = live.record
         self._live[name] = live
+        self._on_known(name, live.record)
         self._spawn(self._retire(live.record, live.ended))
 
     async def _retire(self, record: CallRecord, ended: asyncio.Event) -> None:
@@ -298,14 +311,18 @@ class Calls:
         self.admission.changed()
         over = [name for name, kept in self.records.items() if kept.ended_at is not None]
         for name in over[:-_MAX_ENDED]:
-            del self.records[name]
+            self._forget(name)
         # Not kept by this task: where many end, the oldest go before their time.
         name, kept_record = record.session_id, weakref.ref(record)
         del record
         await asyncio.sleep(_KEEP_ENDED_SECONDS)
         # Another call may have taken the name of one that went.
         if self.records.get(name) is kept_record():
-            self.records.pop(name, None)
+            self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        if self.records.pop(name, None) is not None:
+            self._on_known(name, None)
 
     # --- who is here
 
@@ -392,10 +409,11 @@ class Calls:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _refusal(self, plan: CallPlan) -> Outcome | None:
+    def _refusal(self, plan: CallPlan, arrival: Arrival) -> Outcome | None:
         if self.draining:
             return _DRAINING
-        if self.admission.full:
+        full = self.admission.full if arrival.has_room is None else not arrival.has_room
+        if full:
             return Outcome(Status.REJECTED, "at_capacity")
         if not plan.briefing.agent_id:
             return Outcome(Status.FAILED, "no_agent_id")

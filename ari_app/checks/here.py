@@ -164,6 +164,16 @@ def not_to_be_had(what: str, setting: str, address: str, error: OSError) -> Find
     return failed(what, f"{setting} {address} cannot be used: {hint}.")
 
 
+def cannot_listen(setting: str, address: str, error: OSError) -> ConfigError:
+    """Return that an address cannot be listened on, and what to do."""
+    hint = (
+        "another program has this port; stop it, or choose another port"
+        if error.errno == errno.EADDRINUSE
+        else "choose an address of this machine"
+    )
+    return ConfigError(f"{setting} {address} cannot be used: {hint}.")
+
+
 async def is_serving(settings: Settings) -> bool:
     """Return whether `ari-app serve` runs here with these settings: its own HTTP says so."""
     host, port = split_host_port(settings.api_bind)

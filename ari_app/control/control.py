@@ -104,6 +104,7 @@ class CallControl:
         now: The event loop's clock.
         dialer_holds: A wish that brings no sound is for a call that a dialer holds, unless its
             line waits here.
+        mark: Makes of a token one that leads to this process.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class CallControl:
         now: Callable[[], float],
         *,
         dialer_holds: bool = False,
+        mark: Callable[[str], str] = lambda token: token,
     ) -> None:
         self._calls = calls
         self._gateways = gateways
@@ -122,17 +124,24 @@ class CallControl:
         self._policy = policy
         self._now = now
         self._dialer_holds = dialer_holds
+        self._mark = mark
 
     # --- begin and end
 
     def understood(self, wish: Wish) -> Wish:
         """Return a wish with where its sound is, if it is for a call that a dialer holds."""
         reference = wish.reference or ""
-        if wish.audio is not None or not self._dialer_holds or not reference:
+        audio = wish.audio
+        if (
+            audio is None
+            and self._dialer_holds
+            and reference
+            and self._calls.waiting_on(reference) is None
+        ):
+            audio = OwnAudio()
+        if audio is None:
             return wish
-        if self._calls.waiting_on(reference) is not None:
-            return wish
-        return replace(wish, audio=OwnAudio())
+        return replace(wish, audio=replace(audio, token=self._mark(audio.token)))
 
     async def initiate(self, wish: Wish) -> CallRecord:
         """Begin a call, or give the agent to a waiting caller; returns before it is answered.

@@ -606,6 +606,7 @@ class Arrival:
         recorded: Whether the call is recorded from its beginning; None leaves it to the settings.
         screened: What is known about who has answered, where somebody else has called them.
         problems: What of the arrival could not be used: a sentence each.
+        has_room: Whether there is a place for the call, where that is decided already.
     """
 
     line: Line
@@ -615,6 +616,7 @@ class Arrival:
     recorded: bool | None = None
     screened: Screened | None = None
     problems: tuple[str, ...] = ()
+    has_room: bool | None = None
 
 
 class Gateway(Protocol):
@@ -631,7 +633,7 @@ class Gateway(Protocol):
         """What it serves on the HTTP server, where it checks by itself who comes."""
         ...
 
-    async def run(self, take: Callable[[Arrival], None]) -> None:
+    async def run(self, take: Callable[[Arrival], object]) -> None:
         """Take calls in until cancelled; each is handed to `take`, which never raises.
 
         Raises:

@@ -270,7 +270,7 @@ class FakeParent:
 
     returns: int | Duty = 0
 
-    def __init__(self, limits: object) -> None:
+    def __init__(self, limits: object, workers: int) -> None:
         pass
 
     def run(self) -> int | Duty:

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import orjson
 from aiohttp import hdrs, web
@@ -352,7 +352,21 @@ def _done(request: web.Request, message: str) -> web.Response:
     return _json(ActionResponse(success=True, session_id=_session_id(request), message=message))
 
 
-_MAX_BODY_BYTES = 64 * 1024
+def serve_operations(app: web.Application, handlers: Mapping[str, Handler]) -> None:
+    """Add the routes of all operations.
+
+    Args:
+        app: Where.
+        handlers: By the names of the operations.
+    """
+    for operation in OPERATIONS:
+        app.router.add_route(operation.method, operation.path, handlers[operation.name])
+        if operation.is_open or operation.has_head:
+            # What watches a service often asks so.
+            app.router.add_route(hdrs.METH_HEAD, operation.path, handlers[operation.name])
+
+
+MAX_BODY_BYTES: Final = 64 * 1024
 
 
 def build_web_app(
@@ -405,7 +419,7 @@ def build_web_app(
             ),
             access.middleware(),
         ],
-        client_max_size=_MAX_BODY_BYTES,
+        client_max_size=MAX_BODY_BYTES,
     )
     app.on_response_prepare.append(add_headers)
 
@@ -422,11 +436,7 @@ def build_web_app(
         public_url=public_url,
         number_pattern=number_pattern,
     ).by_name()
-    for operation in OPERATIONS:
-        app.router.add_route(operation.method, operation.path, handlers[operation.name])
-        if operation.is_open or operation.has_head:
-            # What watches a service often asks so.
-            app.router.add_route(hdrs.METH_HEAD, operation.path, handlers[operation.name])
+    serve_operations(app, handlers)
     app.router.add_routes(routes)
     app.router.add_routes(page_routes(access, watch, features=features))
     return app

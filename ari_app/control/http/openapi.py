@@ -71,7 +71,13 @@ _REQUEST_ID: Final = HeaderField(
     {"type": "string"},
 )
 _EXAMPLES: Final = {"session_id": "lead-4711"}
-_EVERYWHERE: Final = ("internal", "rate_limited", "head_too_late", "too_many_connections")
+_EVERYWHERE: Final = (
+    "internal",
+    "rate_limited",
+    "head_too_late",
+    "too_many_connections",
+    "worker_away",
+)
 _EVENT_NAME: Final = "SessionEvent"
 # What ari_app.line.numbers takes; brackets as well, which are left out here for legibility.
 # Between the digits may stand whatever people paste; what it may be, the service decides.

@@ -5,6 +5,7 @@ Its files lie in `ari_app/control/page`; they are read once, and kept compressed
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import contextlib
 import gzip
@@ -115,7 +116,7 @@ _MOST_WATCHERS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class Look:
     """All calls at a moment.
 
     Attributes:
@@ -129,22 +130,17 @@ class _Look:
     rest: dict[str, Any]
 
 
-class Watch:
+class Watching(abc.ABC):
     """Tells pages, as server-sent events, what changes among all calls, twice a second.
 
-    However many watch, the calls are looked at as often as for one.
-
     Args:
-        service: What is watched.
         most: How many may watch at once.
     """
 
-    def __init__(self, service: Watched, most: int = _MOST_WATCHERS) -> None:
-        self._service = service
+    def __init__(self, most: int = _MOST_WATCHERS) -> None:
         self._most = most
         self._watchers = 0
         self._stopping = False
-        self._last = _Look(-math.inf, {}, {})
 
     def stop(self) -> None:
         """End all streams: nothing more will come."""
@@ -189,7 +185,25 @@ class Watch:
         seen.update(look.rows)
         return {"calls": changed, "gone": gone, **look.rest}
 
-    def _look(self) -> _Look:
+    @abc.abstractmethod
+    def _look(self) -> Look:
+        """Look at all calls."""
+
+
+class Watch(Watching):
+    """Watches the calls of this process: however many do, they are looked at as often as for one.
+
+    Args:
+        service: What is watched.
+        most: How many may watch at once.
+    """
+
+    def __init__(self, service: Watched, most: int = _MOST_WATCHERS) -> None:
+        super().__init__(most)
+        self._service = service
+        self._last = Look(-math.inf, {}, {})
+
+    def _look(self) -> Look:
         now = asyncio.get_running_loop().time()
         if now - self._last.at < _FRESH_SECONDS:
             return self._last
@@ -203,7 +217,7 @@ class Watch:
         }
         names = tuple(service.calls.records)
         rows = {name: _row(service.control.record(name)) for name in names}
-        self._last = _Look(now, rows, rest)
+        self._last = Look(now, rows, rest)
         return self._last
 
     def _levels(self) -> dict[str, tuple[int, int]]:
@@ -235,7 +249,9 @@ def _row(record: CallRecord) -> dict[str, Any]:
     }
 
 
-def page_routes(access: Access, watch: Watch, *, features: dict[str, bool]) -> list[web.RouteDef]:
+def page_routes(
+    access: Access, watch: Watching, *, features: dict[str, bool]
+) -> list[web.RouteDef]:
     """Return what is served for the page.
 
     Args:

@@ -70,6 +70,7 @@ CODES: Final[Mapping[str, tuple[HTTPStatus, str]]] = {
     "precall_too_long": (_UPSTREAM, "The pre-call service's answer is too long."),
     "precall_malformed": (_UPSTREAM, "The pre-call service's answer cannot be used."),
     "draining": (_LATER, "The service is stopping."),
+    "worker_away": (_LATER, "The process that has the call is being replaced."),
     "not_connected": (_LATER, "The telephone system is not connected."),
     "call_log_unavailable": (_LATER, "The call log cannot be read just now."),
     "too_many_exports": (_LATER, "As many exports run as may at once."),
@@ -88,6 +89,7 @@ _RETRY_SECONDS: Final = {
     "too_many_streams": 5.0,
     "too_many_connections": 5.0,
     "capacity": 5.0,
+    "worker_away": 1.0,
     "rate_limited": 1.0,
 }
 

@@ -53,7 +53,7 @@ async def read_model(request: web.Request, model: type[Model]) -> Model:
     if request.content_type != _JSON:
         raise Problem("unsupported_media_type", f"Send the body as {_JSON}.")
     try:
-        body = await _read(request)
+        body = await read_body(request)
         value = read_json(body, max_depth=_MAX_DEPTH)
     except TooDeep:
         raise Problem(
@@ -70,11 +70,16 @@ async def read_nothing(request: web.Request) -> None:
     Raises:
         Problem: It is not.
     """
-    if (await _read(request)).strip() not in (b"", b"{}"):
+    if (await read_body(request)).strip() not in (b"", b"{}"):
         raise Problem("invalid_request", "This operation takes no body.")
 
 
-async def _read(request: web.Request) -> bytes:
+async def read_body(request: web.Request) -> bytes:
+    """Return the body of `request`, as it came.
+
+    Raises:
+        Problem: `unsupported_media_type`, `body_too_large`, `body_too_late` or `bad_request`.
+    """
     encoding = request.headers.get("Content-Encoding", "identity")
     if encoding.lower() != "identity":
         raise Problem(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Final
@@ -230,6 +230,11 @@ class HttpServer:
         if self._runner.server is None:
             await self._runner.setup()
         return await self._listener.start(host, port)
+
+    async def serve(self, sockets: Sequence[socket.socket]) -> tuple[str, int]:
+        """Accept from sockets that listen already, and return the address."""
+        await self._runner.setup()
+        return self._listener.serve(sockets)
 
     def stop_listening(self) -> None:
         """Accept no more. May be called twice."""

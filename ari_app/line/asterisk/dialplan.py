@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
+from urllib.parse import quote, unquote
 
 from ari_app.line.numbers import SAFE_NUMBER
 
@@ -114,6 +115,31 @@ def parse_arguments(args: Sequence[str]) -> CallArguments:
             last = None if name in _OWN else name
         given.add(name)
     return CallArguments(agent_id, wait_seconds, recorded, variables, tuple(problems))
+
+
+_MOVED: Final = "%"
+"""The first argument of a channel that the front has moved, which none of a dialplan's is: they are
+`name=value`."""
+_NO_ROOM: Final = "%full"
+
+
+def moved_arguments(args: Sequence[str], *, has_room: bool) -> str:
+    """Return what a channel brings to another application of ours, so that each of its arguments
+    arrives as it was: Asterisk splits at commas, also within quotes.
+
+    Args:
+        args: As they came from the dialplan.
+        has_room: Whether there is a place for it.
+    """
+    return ",".join([_MOVED if has_room else _NO_ROOM, *(quote(each, safe="= ") for each in args)])
+
+
+def read_moved(args: Sequence[str]) -> tuple[list[str], bool] | None:
+    """Return a moved channel's arguments, and whether there is room for it; None: it has not been
+    moved by us."""
+    if not args or args[0] not in (_MOVED, _NO_ROOM):
+        return None
+    return [unquote(each) for each in args[1:]], args[0] == _MOVED
 
 
 def _seconds(value: str) -> float | None:

@@ -29,7 +29,7 @@ from ari_app.line.asterisk.ari.socket import EventSocket
 from ari_app.line.asterisk.ari.version import Assessment, assess
 from ari_app.line.asterisk.channels import give_back_caller
 from ari_app.line.asterisk.cleanup import Mender, Sweeper
-from ari_app.line.asterisk.dialplan import parse_arguments
+from ari_app.line.asterisk.dialplan import parse_arguments, read_moved
 from ari_app.line.asterisk.line import Asterisk, AsteriskLine, AsteriskOptions
 from ari_app.line.asterisk.media import AudioSocketMedia, Media, OnLost
 from ari_app.line.asterisk.names import media_channel_id, placed_channel_id, target_channel_id
@@ -64,6 +64,7 @@ class AsteriskGateway:
         server: Where Asterisk's sound comes in over AudioSocket; None: it never does.
         options: How calls go through Asterisk.
         on_state: Told of the event socket's state: `connected`, `replaced`, or what it waits for.
+        on_moved: Told of each channel that another application of ours has given to this one.
     """
 
     name = "asterisk"
@@ -77,16 +78,18 @@ class AsteriskGateway:
         options: AsteriskOptions,
         *,
         on_state: Callable[[str], None] = lambda state: None,
+        on_moved: Callable[[str], None] = lambda channel: None,
     ) -> None:
         self._ari = ari
         self._clock, self._server, self._options = clock, server, options
         self._choice = Choice.before(options.media_transport)
         self._app = options.app
         self._on_state = on_state
+        self._on_moved = on_moved
         self._state = _NOT_CONNECTED
         self.asterisk = Asterisk(ari, self._make_media, options)
         self._lines = self.asterisk.lines
-        self.take: Callable[[Arrival], None] = self._refuse
+        self.take: Callable[[Arrival], object] = self._refuse
         # Channels that a dialplan calls for us, and the channel of ours that each is for.
         self._routes: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -100,7 +103,7 @@ class AsteriskGateway:
 
     # --- ari_app.line.interface.Gateway
 
-    async def run(self, take: Callable[[Arrival], None]) -> None:
+    async def run(self, take: Callable[[Arrival], object]) -> None:
         """Take calls in until cancelled, or until another process has the application.
 
         Raises:
@@ -256,6 +259,11 @@ class AsteriskGateway:
 
     def _entered(self, event: StasisStart) -> None:
         channel = event.channel
+        has_room: bool | None = None
+        if (moved := read_moved(event.args)) is not None:
+            args, has_room = moved
+            event = event.model_copy(update={"args": tuple(args)})
+            self._on_moved(channel.id)
         line = self._lines.get(channel.id)
         # A dialplan may bring a caller back before all of the last call has been given back: it
         # passes them from one agent to the next.
@@ -265,9 +273,9 @@ class AsteriskGateway:
             # Its call ended while Asterisk was making it.
             self._spawn(self._mender.remove_channel(channel.id))
         else:
-            self._arrived(event)
+            self._arrived(event, has_room)
 
-    def _arrived(self, event: StasisStart) -> None:
+    def _arrived(self, event: StasisStart, has_room: bool | None) -> None:
         channel, arguments = event.channel, parse_arguments(event.args)
         line = AsteriskLine(
             self.asterisk,
@@ -285,6 +293,7 @@ class AsteriskGateway:
                 recorded=arguments.recorded,
                 screened=_screened(event),
                 problems=arguments.problems,
+                has_room=has_room,
             )
         )
 

@@ -10,7 +10,10 @@ into that of its bridges: machine, since when that is up, namespace, process id,
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
+import socket
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -112,6 +115,23 @@ def _stat(pid: int) -> list[str]:
 
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 20
+
+
+_MOST_LETTERS: Final = 64
+"""Ids of ours begin with an application's name, and Asterisk takes 150 letters."""
+
+
+def worker_app(app: str, number: int) -> str:
+    """Return the name of a worker's application, beside that which the dialplan names.
+
+    It holds this machine's name, for several machines may serve one Asterisk.
+    """
+    host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())
+    name, ending = f"{app}.{host}", f".{number}"
+    if len(name + ending) > _MOST_LETTERS:
+        mark = hashlib.sha256(name.encode()).hexdigest()[:8]
+        name = f"{name[: _MOST_LETTERS - len(ending) - 9]}-{mark}"
+    return name + ending
 
 
 def media_channel_id(app: str, session_id: str) -> str:

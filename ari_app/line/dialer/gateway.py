@@ -62,7 +62,7 @@ class DialerGateway:
 
     # --- ari_app.line.interface.Gateway
 
-    async def run(self, take: Callable[[Arrival], None]) -> None:
+    async def run(self, take: Callable[[Arrival], object]) -> None:
         """Run until cancelled: every call is asked for, none comes by itself.
 
         The dialer's service is looked at first, and again while it is known to be away.

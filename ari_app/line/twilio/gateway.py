@@ -115,7 +115,7 @@ class TwilioGateway:
         self._options, self._api, self._clock = options, api, clock
         self._signatures = signatures
         self._on_refused = on_refused
-        self._take: Callable[[Arrival], None] | None = None
+        self._take: Callable[[Arrival], object] | None = None
         self._lines: dict[str, TwilioLine] = {}
         self._expected: dict[str, TwilioLine] = {}
         self._used: dict[str, None] = {}
@@ -133,7 +133,7 @@ class TwilioGateway:
 
     # --- ari_app.line.interface.Gateway
 
-    async def run(self, take: Callable[[Arrival], None]) -> None:
+    async def run(self, take: Callable[[Arrival], object]) -> None:
         """Take calls in until cancelled; look now and then whether Twilio accepts us."""
         self._take = take
         try:
@@ -254,7 +254,7 @@ class TwilioGateway:
         return await line.document()
 
     def _arrives(
-        self, call_sid: str, form: Form, query: str, take: Callable[[Arrival], None]
+        self, call_sid: str, form: Form, query: str, take: Callable[[Arrival], object]
     ) -> TwilioLine:
         caller, called = (_party(_field(form, name)) for name in ("From", "To"))
         answered = _field(form, "CallStatus") == ANSWERED

@@ -4,6 +4,7 @@ nobody."""
 from __future__ import annotations
 
 import asyncio
+import secrets
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Protocol
@@ -68,16 +69,30 @@ class TwilioOptions:
         account_sid: Whose calls they are.
         number: What people whom we call see; None: each request says.
         elsewhere: Where callers go on after the agent.
+        worker: The number of this process among several, by which what Twilio asks later finds it;
+            0: it is alone.
     """
 
     public_url: str
     account_sid: str
     number: str | None = None
     elsewhere: Elsewhere = field(default_factory=Elsewhere)
+    worker: int = 0
 
     def url(self, path: str) -> str:
         """Return where Twilio reaches a path of ours."""
+        if self.worker:
+            path += f"{'&' if '?' in path else '?'}worker={self.worker}"
         return self.public_url + path
+
+    def stream_url(self, token: str) -> str:
+        """Return where Twilio brings a stream; such an address has no query."""
+        return "ws" + self.public_url.removeprefix("http") + MEDIA_PATH.format(token=token)
+
+    def new_token(self) -> str:
+        """Return what a stream comes with; nobody else knows it."""
+        token = secrets.token_urlsafe(24)
+        return f"{self.worker}.{token}" if self.worker else token
 
 
 class Leg:

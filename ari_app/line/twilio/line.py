@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import secrets
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any, Final, Protocol
@@ -44,7 +43,6 @@ from ari_app.line.telling import TellingLine
 from ari_app.line.twilio import twiml
 from ari_app.line.twilio.leg import (
     AFTER_PATH,
-    MEDIA_PATH,
     STATUS_PATH,
     TARGET,
     Leg,
@@ -512,11 +510,10 @@ class TwilioLine(TellingLine):
         """Return the document that gives a leg a stream, whose token is good from now on."""
         options = self._options
         self._book.withdraw(leg.token)
-        leg.token = secrets.token_urlsafe(24)
+        leg.token = options.new_token()
         self._book.expect(leg.token, self)
-        path = MEDIA_PATH.format(token=leg.token)
         return twiml.stream(
-            "ws" + options.url(path).removeprefix("http"),
+            options.stream_url(leg.token),
             after=options.url(AFTER_PATH),
             status=options.url(STATUS_PATH),
             session_id=self.session_id,

@@ -1,8 +1,8 @@
-"""The parent process: forks the worker, watches it, and forks another one when it is lost.
+"""The parent process: forks the workers, watches them, and forks another one when one is lost.
 
-It has no event loop, no thread and no connection, and waits for nothing but its worker and signals,
-so there is little that could stop it. It also reaps the processes that it inherits as process 1 of
-a container.
+It has no event loop, no thread and no connection, and waits for nothing but its workers and
+signals, so there is little that could stop it. It also reaps the processes that it inherits as
+process 1 of a container.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import select
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -22,6 +23,7 @@ import structlog
 
 from ari_app.process.supervisor.policy import (
     BEAT_SECONDS,
+    FRONT,
     Duty,
     Exit,
     Kill,
@@ -112,24 +114,65 @@ _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _CAUGHT = {*_STOP_SIGNALS, signal.SIGCHLD}
 
 
-class Parent:
-    """Keeps a worker running until told to stop: see `run`.
+class _Child:
+    """One place, and the processes that fill it one after the other.
 
-    SIGTERM, SIGINT and SIGHUP let the worker drain; a second one ends its calls.
+    Attributes:
+        number: Of the worker, or `FRONT`.
+        supervision: Decides.
+        channel: The line to the process that is there.
+        pid: Its id; 0: there is none.
+    """
+
+    def __init__(self, number: int, supervision: Supervision) -> None:
+        self.number = number
+        self.supervision = supervision
+        self.channel: socket.socket | None = None
+        self.pid = 0
+
+    @property
+    def name(self) -> str:
+        return "front" if self.number == FRONT else f"worker {self.number}"
+
+    def tell(self, order: Order | None) -> None:
+        if order is not None and self.channel is not None:
+            # One that does not take it has ended, or is about to be found out.
+            with contextlib.suppress(OSError):
+                self.channel.send(order.value)
+
+
+class Parent:
+    """Keeps workers running until told to stop: see `run`.
+
+    With several there is a front before them. The first worker alone is started first: what is
+    wrong with the set-up is said once. The front goes last, for it shows what becomes of the
+    others.
+
+    SIGTERM, SIGINT and SIGHUP let the workers drain; a second one ends their calls. With several
+    workers SIGHUP replaces them one after the other instead, each when its last call has ended, by
+    the code that is on the disk by then; unless a terminal sends it, for that one has been closed.
 
     Args:
         limits: How patient it is.
+        workers: How many there are to be.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, workers: int = 1) -> None:
         self._limits = limits
-        self._supervision = Supervision(limits, time.monotonic())
+        self._workers = workers
         self._poll = select.poll()
-        self._channel: socket.socket | None = None
-        self._pid = 0
+        self._children = [self._child(1)]
+        self._complete = workers == 1
+        self._stopping = False
+        self._code = 0
+        self._afresh = False
+        self._to_replace: list[int] = []
+        self._replacing: tuple[_Child, int] | None = None
+        # A front that is to go as soon as the one in its place serves.
+        self._leaving: _Child | None = None
 
     def run(self) -> int | Duty:
-        """Fork workers until one has ended for good. As `os.fork` it returns in each process.
+        """Fork workers until all have ended for good. As `os.fork` it returns in each process.
 
         Everything that workers use should have been imported before: they share it, and start in
         milliseconds.
@@ -160,32 +203,132 @@ class Parent:
 
     def _keep_running(self) -> int | Duty:
         while True:
-            match self._supervision.next_action(time.monotonic()):
-                case Start() as start:
-                    if (duty := self._fork(start)) is not None:
-                        return duty
-                case Kill():
-                    log.error("worker_stalled", pid=self._pid, seconds=self._limits.stall)
-                    os.kill(self._pid, signal.SIGKILL)
-                case Exit(code):
-                    return code
-                case None:
-                    self._wait()
+            acted = False
+            for child in tuple(self._children):
+                match child.supervision.next_action(time.monotonic()):
+                    case Start() as start:
+                        acted = True
+                        if (duty := self._fork(child, start)) is not None:
+                            return duty
+                    case Kill():
+                        acted = True
+                        log.error(
+                            "worker_stalled",
+                            pid=child.pid,
+                            place=child.name,
+                            seconds=self._limits.stall,
+                        )
+                        os.kill(child.pid, signal.SIGKILL)
+                    case Exit(code):
+                        acted = True
+                        self._finished(child, code)
+                    case None:
+                        pass
+            if not self._children:
+                return self._code
+            self._arrange()
+            if not acted:
+                self._wait()
 
     def _wait(self) -> None:
-        deadline = self._supervision.deadline
+        deadlines = [child.supervision.deadline for child in self._children]
+        soonest = min((each for each in deadlines if each is not None), default=None)
         timeout = None
-        if deadline is not None:
-            timeout = max(0.0, (deadline - time.monotonic()) * 1000)
+        if soonest is not None:
+            timeout = max(0.0, (soonest - time.monotonic()) * 1000)
         ready = {number for number, _ in self._poll.poll(timeout)}
-        if self._channel is not None and self._channel.fileno() in ready:
-            self._listen(self._channel)
+        for child in self._children:
+            if child.channel is not None and child.channel.fileno() in ready:
+                self._listen(child)
         if self._signals.fileno() in ready:
             self._take_signals()
 
-    # --- the worker
+    # --- several of them
 
-    def _fork(self, start: Start) -> Duty | None:
+    def _child(self, number: int) -> _Child:
+        several = self._workers > 1
+        return _Child(
+            number,
+            Supervision(
+                self._limits, time.monotonic(), stays=several, leaves_calls=number != FRONT
+            ),
+        )
+
+    def _of(self, number: int) -> _Child | None:
+        """Return the place of this number that stays; None: there is none any more."""
+        return next(
+            (
+                child
+                for child in self._children
+                if child.number == number and child is not self._leaving
+            ),
+            None,
+        )
+
+    def _arrange(self) -> None:
+        """Look at what concerns several of them."""
+        first = self._of(1)
+        if not self._complete and not self._stopping and first and first.supervision.serving:
+            self._complete = True
+            numbers = [*range(2, self._workers + 1), FRONT]
+            self._children += [self._child(number) for number in numbers]
+        front = self._of(FRONT)
+        if front is not None and front.supervision.replaced and not self._stopping:
+            # Another instance has the application of the dialplan.
+            self._stop()
+        if front is not None and all(child.number == FRONT for child in self._children):
+            self._end(front)
+        if not self._stopping:
+            self._replace()
+
+    def _replace(self) -> None:
+        """Replace the next one, once the one before serves."""
+        if self._replacing is not None:
+            child, pid = self._replacing
+            if child.pid in (0, pid) or not child.supervision.serving:
+                return
+            self._replacing = None
+            if self._leaving is not None:
+                self._end(self._leaving)
+            if not self._to_replace:
+                log.info("workers_replaced")
+        elif self._to_replace:
+            number = self._to_replace.pop(0)
+            if (old := self._of(number)) is None:
+                return
+            if number == FRONT:
+                # Arrivals wait for none: the new one takes the application over from the old.
+                self._leaving = old
+                new = self._child(FRONT)
+                self._children.append(new)
+                self._replacing = new, 0
+            else:
+                self._replacing = old, old.pid
+                old.tell(Order.DRAIN)
+            log.info("worker_is_replaced", pid=old.pid, place=old.name)
+
+    def _end(self, front: _Child) -> None:
+        """End a front; there are no calls in it."""
+        if not front.supervision.stopping:
+            front.supervision.stop(time.monotonic())
+            front.tell(Order.END)
+
+    def _finished(self, child: _Child, code: int) -> None:
+        self._children.remove(child)
+        if child is self._leaving:
+            self._leaving = None
+            return
+        if self._replacing is not None and self._replacing[0] is child:
+            self._replacing = None
+        self._code = self._code or code
+        if code and not self._stopping and self._children and not child.supervision.replaced:
+            # Something is wrong that no time mends: it has never served.
+            self._stop()
+            self._stop()
+
+    # --- a worker
+
+    def _fork(self, child: _Child, start: Start) -> Duty | None:
         ours, its = socket.socketpair()
         ours.setblocking(False)
         its.setblocking(False)
@@ -196,19 +339,25 @@ class Parent:
         pid = os.fork()
         if pid == 0:
             ours.close()
-            if self._channel is not None:
-                self._channel.close()
+            for each in self._children:
+                if each.channel is not None:
+                    each.channel.close()
             os.setsid()
-            return Duty(start.mode, start.restarts, its)
+            return Duty(start.mode, start.restarts, its, child.number, self._afresh)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
         its.close()
-        self._channel, self._pid = ours, pid
+        child.channel, child.pid = ours, pid
+        if self._stopping and child.number == FRONT:
+            child.tell(Order.DRAIN)
         self._poll.register(ours, select.POLLIN)
-        self._supervision.started(time.monotonic())
-        log.info("worker_started", pid=pid, mode=start.mode.value, restarts=start.restarts)
+        child.supervision.started(time.monotonic())
+        place = {"place": child.name} if self._workers > 1 else {}
+        log.info("worker_started", pid=pid, mode=start.mode.value, restarts=start.restarts, **place)
         return None
 
-    def _listen(self, channel: socket.socket) -> None:
+    def _listen(self, child: _Child) -> None:
+        channel = child.channel
+        assert channel is not None
         try:
             words = channel.recv(4096)
         except BlockingIOError:
@@ -217,13 +366,13 @@ class Parent:
             words = b""
         now = time.monotonic()
         if words:
-            self._supervision.beat(Standing(words[-1:]), now)
+            child.supervision.beat(Standing(words[-1:]), now)
         else:
-            self._hang_up()
-            self._supervision.closed(now)
+            self._hang_up(child)
+            child.supervision.closed(now)
 
-    def _hang_up(self) -> None:
-        channel, self._channel = self._channel, None
+    def _hang_up(self, child: _Child) -> None:
+        channel, child.channel = child.channel, None
         if channel is not None:
             self._poll.unregister(channel)
             channel.close()
@@ -237,40 +386,56 @@ class Parent:
                 numbers.update(received)
         for number in _STOP_SIGNALS:
             if number in numbers:
-                self._stop(number)
+                log.info("signal_received", signal=number.name)
+                if number == signal.SIGHUP and self._workers > 1 and not _has_terminal():
+                    self._replace_all()
+                else:
+                    self._stop()
         if signal.SIGCHLD in numbers:
             self._reap()
 
-    def _stop(self, number: signal.Signals) -> None:
-        log.info("signal_received", signal=number.name)
-        order = self._supervision.stop(time.monotonic())
-        if order is not None and self._channel is not None:
-            # One that does not take it has ended, or is about to be found out.
-            with contextlib.suppress(OSError):
-                self._channel.send(order.value)
+    def _replace_all(self) -> None:
+        if not self._stopping and self._complete:
+            self._afresh = True
+            self._to_replace = [*range(1, self._workers + 1), FRONT]
+
+    def _stop(self) -> None:
+        self._stopping, now = True, time.monotonic()
+        for child in self._children:
+            if child.number == FRONT:
+                # It shows what becomes of the calls until the last worker has gone.
+                child.tell(Order.DRAIN)
+            else:
+                child.tell(child.supervision.stop(now))
 
     def _reap(self) -> None:
         with contextlib.suppress(ChildProcessError):
             while (reaped := os.waitpid(-1, os.WNOHANG)) != (0, 0):
                 pid, status = reaped
-                if pid == self._pid:
-                    self._ended(os.waitstatus_to_exitcode(status))
+                for child in self._children:
+                    if pid == child.pid:
+                        self._ended(child, os.waitstatus_to_exitcode(status))
 
-    def _ended(self, code: int) -> None:
-        if self._channel is not None:
-            self._listen(self._channel)
-        self._hang_up()
+    def _ended(self, child: _Child, code: int) -> None:
+        if child.channel is not None:
+            self._listen(child)
+        self._hang_up(child)
         now = time.monotonic()
-        supervision, pid, self._pid = self._supervision, self._pid, 0
+        supervision, pid, child.pid = child.supervision, child.pid, 0
+        place = {"place": child.name} if self._workers > 1 else {}
         if supervision.ended(code, now):
-            log.error("worker_died", pid=pid, **name_of_end(code))
+            log.error("worker_died", pid=pid, **name_of_end(code), **place)
         if (wait := supervision.retry_at - now) > 0:
-            log.warning("worker_restart_waits", seconds=round(wait, 1))
+            log.warning("worker_restart_waits", seconds=round(wait, 1), **place)
 
 
 def unblock_signals() -> None:
     """Let the stop signals through, once a worker has set its handlers."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
+
+
+def _has_terminal() -> bool:
+    return any(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
 
 
 def _nothing(number: int, frame: FrameType | None) -> None:

@@ -44,6 +44,10 @@ class Order(bytes, Enum):
     """End the running calls too."""
 
 
+FRONT: Final = 0
+"""The number of the front, which stands before several workers; those have 1, 2, 3 ..."""
+
+
 @dataclass(frozen=True, slots=True)
 class Duty:
     """The duty that a worker gets at its start.
@@ -52,11 +56,15 @@ class Duty:
         mode: What it is for.
         restarts: How many workers were started in place of one that was lost, this one included.
         channel: Its end of the line to the parent; not blocking.
+        number: Which of the workers it is, or `FRONT`.
+        afresh: The code is to be loaded again, for it may be another by now.
     """
 
     mode: Mode
     restarts: int
     channel: socket.socket
+    number: int = 1
+    afresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,16 +128,28 @@ LOST_CALLS = 1
 class Supervision:
     """Decides for one parent and its workers, one after the other.
 
+    Args:
+        limits: How patient it is.
+        now: The time.
+        stays: There is always to be one: what ends well without having been told to stop is
+            started again, unless another process has its application.
+        leaves_calls: What is lost may have left something in Asterisk, which is given back when
+            nobody comes after it.
+
     Attributes:
         restarts: How many workers were started in place of one that was lost.
         stopping: The parent was told to stop.
         retry_at: When the next worker is to be started, while there is none.
     """
 
-    def __init__(self, limits: Limits, now: float) -> None:
+    def __init__(
+        self, limits: Limits, now: float, *, stays: bool = False, leaves_calls: bool = True
+    ) -> None:
         self.restarts = 0
         self.stopping = False
         self.retry_at = now
+        self._stays = stays
+        self._leaves_calls = leaves_calls
         self._limits = limits
         self._phase = _Phase.DOWN
         self._mode = Mode.FIRST
@@ -139,6 +159,21 @@ class Supervision:
         self._excused = False
         self._serving_since: float | None = None
         self._replaced = False
+
+    @property
+    def serving(self) -> bool:
+        """Whether there is a worker that has said that it serves."""
+        return self._phase is _Phase.UP and self._serving_since is not None
+
+    @property
+    def replaced(self) -> bool:
+        """Whether another process has the application of the worker."""
+        return self._replaced
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do."""
+        return self._phase is _Phase.DONE
 
     @property
     def deadline(self) -> float | None:
@@ -218,6 +253,9 @@ class Supervision:
             Whether it was lost, rather than done.
         """
         self._phase = _Phase.DOWN
+        if code == 0 and self._stays and not (self.stopping or self._replaced):
+            self.retry_at = now
+            return False
         if code == 0 or (code > 0 and self._mode is Mode.FIRST):
             self._finish(LOST_CALLS if self._mode is Mode.MEND else code)
             return False
@@ -241,7 +279,9 @@ class Supervision:
 
     def _leave(self, now: float) -> None:
         """Stop without a worker: what one may have left in Asterisk is given back first."""
-        if self._mode is Mode.FIRST:
+        if not self._leaves_calls:
+            self._finish(0)
+        elif self._mode is Mode.FIRST:
             self._finish(LOST_CALLS)
         else:
             self._mode = Mode.MEND

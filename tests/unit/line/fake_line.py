@@ -163,9 +163,9 @@ class FakeGateway:
         self.connected = True
         self.slow: frozenset[str] = frozenset()
         self.lines: list[FakeLine] = []
-        self.take: Callable[[Arrival], None] | None = None
+        self.take: Callable[[Arrival], object] | None = None
 
-    async def run(self, take: Callable[[Arrival], None]) -> None:
+    async def run(self, take: Callable[[Arrival], object]) -> None:
         self.take = take
         await asyncio.get_running_loop().create_future()
 

@@ -230,6 +230,7 @@ HANGUP = Operation[None]("DELETE", _ID, parameters=("reason", "reason_code"))
 CONTINUE = Operation[None](
     "POST", f"{_ID}/continue", parameters=("context", "extension", "priority", "label")
 )
+MOVE = Operation[None]("POST", f"{_ID}/move", parameters=("app", "appArgs"))
 GET_VARIABLE = Operation[Variable]("GET", f"{_ID}/variable", Variable, ("variable",))
 RTP_STATISTICS = Operation[RTPstat]("GET", f"{_ID}/rtp_statistics", RTPstat)
 SET_VARIABLE = Operation[None](
@@ -434,6 +435,14 @@ class ChannelsResource(ResourceClient):
             priority=priority,
             label=label,
         )
+
+    async def move(self, channel_id: str, app: str, app_args: str) -> None:
+        """Move a channel from our application to another one, where it enters with `app_args`,
+        which are split at commas whatever they are.
+
+        An application that nobody has takes it as well, and it waits there for ever.
+        """
+        await self._call(MOVE, channel_id, app=app, appArgs=app_args)
 
     async def get_channel_var(self, channel_id: str, variable: str) -> str:
         """Return the value of a variable or function.

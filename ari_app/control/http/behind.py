@@ -1,0 +1,181 @@
+"""A worker's HTTP interface, which only the front can reach: it has checked who asks.
+
+Requests come over a Unix socket. Streams and WebSockets are passed on as the connections that they
+are: what is said on them does not go through the front, which may even die meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import structlog
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
+
+from ari_app.control.http.access import HERE, REQUEST_KEY, ApiKey, Scope
+from ari_app.control.http.handlers import Handlers, ServiceView, serve_operations
+from ari_app.control.http.middleware import (
+    FOREIGN_PAGE,
+    KEY_NAME,
+    REQUEST_ID,
+    REQUEST_ID_HEADER,
+    add_headers,
+    problems,
+)
+from ari_app.control.http.page import Watch
+from ari_app.control.http.server import Connection, mark_heads
+
+log = structlog.get_logger(__name__)
+
+KEY_HEADER: Final = "X-Ari-App-Key"
+"""Whose key it was; the front takes out what others write there."""
+_MOST_HEAD: Final = 1 << 17
+_SHUTDOWN_SECONDS: Final = 2.0
+_PASSED_AT_ONCE: Final = 16
+
+
+@web.middleware
+async def trusted(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Take from the front who asks."""
+    connection = request.protocol
+    if isinstance(connection, PassedConnection) and connection.requests > 1:
+        # Behind its first request stands somebody whom the front has not seen.
+        raise ConnectionResetError("one request a connection")
+    name = request.headers.get(KEY_HEADER, HERE)
+    request[REQUEST_ID] = request.headers.get(REQUEST_ID_HEADER, "-")
+    request[KEY_NAME], request[FOREIGN_PAGE] = name, False
+    request[REQUEST_KEY] = ApiKey(name, Scope.ADMIN, b"")
+    with structlog.contextvars.bound_contextvars(request=request[REQUEST_ID]):
+        return await handler(request)
+
+
+async def _close_what_was_passed(request: web.Request, response: web.StreamResponse) -> None:
+    if isinstance(request.protocol, PassedConnection) and response.status != 101:
+        response.headers[hdrs.CONNECTION] = "close"
+        response.force_close()
+
+
+def build_worker_app(
+    service: ServiceView,
+    *,
+    public_url: str | None,
+    number_pattern: str | None,
+    routes: Sequence[web.RouteDef],
+    max_body_bytes: int = 64 * 1024,
+) -> web.Application:
+    """Build the aiohttp application of a worker.
+
+    Args:
+        service: What is shown and acted on.
+        public_url: How others reach the interface.
+        number_pattern: What a number to call must match as a whole.
+        routes: What ways in serve here.
+        max_body_bytes: What is longer is refused.
+    """
+    app = web.Application(
+        middlewares=[mark_heads, trusted, problems], client_max_size=max_body_bytes
+    )
+    app.on_response_prepare.append(add_headers)
+    app.on_response_prepare.append(_close_what_was_passed)
+    watch = Watch(service)
+
+    async def end_streams(_: web.Application) -> None:
+        service.journal.close()
+        watch.stop()
+
+    app.on_shutdown.append(end_streams)
+    handlers = Handlers(service, keyed=True, public_url=public_url, number_pattern=number_pattern)
+    serve_operations(app, handlers.by_name())
+    app.router.add_routes(routes)
+    app.router.add_get("/page/watch", watch.serve)
+    return app
+
+
+class PassedConnection(Connection):
+    """A client's connection that the front has accepted, and whose first request it has read."""
+
+
+class WorkerServer:
+    """Serves an application to the front, and to the clients whom it passes on.
+
+    Args:
+        app: What is served.
+    """
+
+    def __init__(self, app: web.Application) -> None:
+        self._runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS
+        )
+        self._server: asyncio.Server | None = None
+        self._door: socket.socket | None = None
+        self._opening: set[asyncio.Task[None]] = set()
+
+    async def start(self, requests: Path, connections: Path) -> None:
+        """Listen.
+
+        Args:
+            requests: Where the front asks.
+            connections: Where it passes connections on.
+        """
+        await self._runner.setup()
+        loop = asyncio.get_running_loop()
+        for path in (requests, connections):
+            # Of the worker that was here before.
+            path.unlink(missing_ok=True)
+        self._server = await loop.create_unix_server(lambda: self._made(Connection), str(requests))
+        self._door = door = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        door.setblocking(False)
+        door.bind(str(connections))
+        loop.add_reader(door.fileno(), self._take_over, door)
+
+    def stop_listening(self) -> None:
+        """Accept no more. May be called twice."""
+        server, self._server = self._server, None
+        door, self._door = self._door, None
+        if server is not None:
+            server.close()
+        if door is not None:
+            asyncio.get_running_loop().remove_reader(door.fileno())
+            door.close()
+
+    async def close(self) -> None:
+        """Accept no more, let requests end for two seconds, and close. May be called twice."""
+        self.stop_listening()
+        if self._opening:
+            await asyncio.wait(self._opening)
+        await self._runner.cleanup()
+
+    def _made(self, kind: type[Connection]) -> Connection:
+        assert self._runner.server is not None
+        return kind(
+            self._runner.server,
+            loop=asyncio.get_running_loop(),
+            on_lost=lambda connection: None,
+            on_refused=lambda code: None,
+        )
+
+    def _take_over(self, door: socket.socket) -> None:
+        for _ in range(_PASSED_AT_ONCE):
+            try:
+                head, descriptors, _, _ = socket.recv_fds(door, _MOST_HEAD, 1)
+            except OSError:
+                return
+            for descriptor in descriptors:
+                sock = socket.socket(fileno=descriptor)
+                sock.setblocking(False)
+                task = asyncio.create_task(self._open(sock, head), name="passed-connection")
+                self._opening.add(task)
+                task.add_done_callback(self._opening.discard)
+
+    async def _open(self, sock: socket.socket, head: bytes) -> None:
+        connection = self._made(PassedConnection)
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, sock)
+        except OSError:
+            sock.close()
+            return
+        connection.data_received(head)

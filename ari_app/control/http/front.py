@@ -1,0 +1,513 @@
+"""The HTTP interface of several workers: what concerns one call goes to its worker, the rest is of
+all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final, Protocol, TypeVar
+from urllib.parse import parse_qs
+
+import aiohttp
+import orjson
+import structlog
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
+
+from ari_app.control.http.access import Access, Keys
+from ari_app.control.http.handlers import MAX_BODY_BYTES, serve_operations
+from ari_app.control.http.middleware import (
+    IdempotentAnswers,
+    RequestRates,
+    add_headers,
+    problems,
+    rate_limits,
+    request_ids,
+)
+from ari_app.control.http.models import Liveness, Readiness
+from ari_app.control.http.openapi import docs_page, openapi_document, sign_in
+from ari_app.control.http.operations import IDEMPOTENCY_KEY, OPEN_PATHS, OPERATIONS
+from ari_app.control.http.page import PAGE_PATHS, Look, Watching, page_routes
+from ari_app.control.http.relay import Relay, WorkerAway
+from ari_app.control.http.requests import read_body
+from ari_app.control.http.server import ClientGone, mark_heads, when_gone
+from ari_app.control.workers.hub import Hub
+from ari_app.control.workers.merged import FrontMetrics, Merged
+from ari_app.control.workers.roster import Worker
+from ari_app.records.metrics import CONTENT_TYPE
+
+log = structlog.get_logger(__name__)
+
+_ASK_SECONDS: Final = 1.0
+_WATCH_PATH: Final = "/page/watch"
+_STREAMS: Final = frozenset({"follow_session", "listen"})
+_FORM: Final = "application/x-www-form-urlencoded"
+Answered = TypeVar("Answered")
+
+
+class FrontView(Protocol):
+    """The parts of the front that the interface shows."""
+
+    @property
+    def hub(self) -> Hub:
+        """The workers."""
+        ...
+
+    @property
+    def metrics(self) -> FrontMetrics:
+        """What the front counts itself."""
+        ...
+
+    def problems(self) -> list[str]:
+        """Say why no call can come in or go out, beside what the workers say."""
+        ...
+
+
+class FrontHandlers:
+    """One method for each operation that is not simply passed on.
+
+    Args:
+        front: What is shown.
+        relay: Asks the workers.
+        keyed: The service asks for an API key.
+        number_pattern: What a number to call must match; None is E.164.
+    """
+
+    def __init__(
+        self, front: FrontView, relay: Relay, *, keyed: bool, number_pattern: str | None
+    ) -> None:
+        self._front = front
+        self._roster = front.hub.roster
+        self._relay = relay
+        self._merged = Merged()
+        self._openapi = orjson.dumps(openapi_document(keyed=keyed, number_pattern=number_pattern))
+        self._initiated: IdempotentAnswers[_Kept] = IdempotentAnswers(
+            lambda: asyncio.get_running_loop().time()
+        )
+
+    def by_name(self) -> Mapping[str, Handler]:
+        """Return the handlers by the names of `ari_app.control.http.operations.OPERATIONS`."""
+        ours: dict[str, Handler] = {
+            "initiate_call": self.initiate_call,
+            "end_call": self.end_call,
+            "list_sessions": self.list_sessions,
+            "live": self.live,
+            "ready": self.ready,
+            "metrics": self.metrics,
+            "openapi": self.openapi,
+            "docs": self.docs,
+        }
+        for operation in OPERATIONS:
+            passed = self.pass_on if operation.name in _STREAMS else self.relay
+            ours.setdefault(operation.name, passed)
+        return ours
+
+    # --- what goes to a worker
+
+    async def relay(self, request: web.Request) -> web.StreamResponse:
+        """Let the worker answer that has the call, or any where no call is named."""
+        body = await read_body(request)
+        return await self._relay.answer(request, self._worker_for(request), body)
+
+    async def pass_on(self, request: web.Request) -> web.StreamResponse:
+        """Give the connection to the worker that has the call."""
+        return self._relay.pass_on(request, self._worker_for(request))
+
+    async def way_in(self, request: web.Request) -> web.StreamResponse:
+        """Serve what a way in serves, which checks by itself who comes."""
+        info = request.match_info
+        if "token" in info:
+            worker = self._roster.of_token(info["token"]) or self._any()
+            return self._relay.pass_on(request, worker)
+        if request.content_type != _FORM:
+            # What the agent's service sends may hold a call's sound.
+            return await self._relay.answer(request, self._any(), request.content)
+        body = await read_body(request)
+        return await self._relay.answer(request, self._of_way_in(request, body), body)
+
+    def _of_way_in(self, request: web.Request, body: bytes) -> Worker:
+        named = request.query.get("worker", "")
+        worker = self._roster.of_token(f"{named}.") if named else None
+        if worker is None:
+            form = parse_qs(body.decode("utf-8", "replace"))
+            worker = self._roster.of_line(form.get("CallSid", [""])[0])
+        return worker or self._roomiest()
+
+    def _worker_for(self, request: web.Request) -> Worker:
+        session_id = request.match_info.get("session_id", "")
+        return self._roster.of_session(session_id) or self._any()
+
+    def _any(self) -> Worker:
+        # The one with the least to do; one that drains still answers.
+        return self._roomiest()
+
+    def _roomiest(self) -> Worker:
+        worker = self._roster.roomiest()
+        if worker is None:
+            raise WorkerAway
+        return worker
+
+    # --- calls
+
+    async def initiate_call(self, request: web.Request) -> web.Response:
+        """Begin a call; once for each Idempotency-Key."""
+        body = await read_body(request)
+        key = request.headers.get(IDEMPOTENCY_KEY)
+        if key is None:
+            work = asyncio.ensure_future(self._initiate(request, body))
+            return (await _while_there(request, work)).response()
+        kept, replayed = await self._initiated.answer(
+            key, _fingerprint(body), lambda: self._granted(request, body)
+        )
+        response = kept.response()
+        if replayed:
+            response.headers["Idempotent-Replayed"] = "true"
+        return response
+
+    async def _granted(self, request: web.Request, body: bytes) -> _Kept:
+        kept = await self._initiate(request, body)
+        if kept.status != HTTPStatus.OK:
+            # It is not remembered, but whoever asks at the same time is told the same.
+            raise _NotGranted(kept)
+        return kept
+
+    async def _initiate(self, request: web.Request, body: bytes) -> _Kept:
+        wish = _object(body)
+        named = wish.get("session_id")
+        worker = self._roster.of_session(named) if isinstance(named, str) else None
+        reference = wish.get("call_id")
+        if worker is None and isinstance(reference, str) and not wish.get("called_number"):
+            worker = self._roster.of_line(reference)
+        worker = worker or self._roomiest()
+        # Many may be asked for before the first of them counts.
+        worker.promised += 1
+        try:
+            return _Kept(*await self._relay.ask(request, worker, body))
+        finally:
+            worker.promised -= 1
+
+    async def end_call(self, request: web.Request) -> web.StreamResponse:
+        """End a call, and wait until it is over."""
+        body = await read_body(request)
+        named = _object(body).get("session_id")
+        worker = self._roster.of_session(named) if isinstance(named, str) else None
+        return await self._relay.answer(request, worker or self._any(), body)
+
+    async def list_sessions(self, request: web.Request) -> web.Response:
+        """List all calls."""
+        told = await self._of_all("/sessions")
+        lists = [orjson.loads(body) for _, body in told.values()]
+        sessions = [each for one in lists for each in one["sessions"]]
+        sessions.sort(key=lambda each: each.get("started_at") or "")
+        return web.json_response(
+            {
+                "active_sessions": sum(one["active_sessions"] for one in lists),
+                "max_concurrent_calls": self._front.hub.max_calls,
+                "sessions": sessions,
+            },
+            dumps=lambda value: orjson.dumps(value).decode(),
+        )
+
+    # --- service
+
+    async def live(self, request: web.Request) -> web.Response:
+        """Say that the process runs."""
+        return web.json_response(Liveness().model_dump())
+
+    async def ready(self, request: web.Request) -> web.Response:
+        """Say whether new calls are taken."""
+        readiness = await self.readiness()
+        status = HTTPStatus.SERVICE_UNAVAILABLE if readiness.problems else HTTPStatus.OK
+        return web.Response(
+            status=status.value,
+            text=readiness.model_dump_json(),
+            content_type="application/json",
+        )
+
+    async def readiness(self) -> Readiness:
+        """Ask all workers how they are."""
+        told = await self._of_all("/health/ready")
+        each = {number: Readiness.model_validate_json(body) for number, (_, body) in told.items()}
+        problems = self._front.problems()
+        warnings = [f"{text}: the others serve" for text in self._roster.problems()]
+        known = [one for one in each.values() if not one.problems]
+        if not known:
+            problems += dict.fromkeys(
+                text for one in each.values() for text in one.problems if text not in problems
+            )
+            problems += [text for text in self._roster.problems() if not each]
+            warnings = []
+        warnings += dict.fromkeys(text for one in each.values() for text in one.warnings)
+        said = next(iter([*known, *each.values()]), None)
+        return Readiness(
+            status="not_ready" if problems else "ready",
+            problems=problems,
+            warnings=warnings,
+            active_sessions=sum(one.active_sessions for one in each.values()),
+            asterisk_version=None if said is None else said.asterisk_version,
+            media_transport=None if said is None else said.media_transport,
+        )
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """Answer in Prometheus' text format."""
+        told = await self._of_all("/metrics")
+        metrics = self._front.metrics
+        metrics.ready.set(not self._front.problems() and self._roster.takes)
+        taking = sum(worker.takes and not worker.draining for worker in self._roster)
+        metrics.workers.labels("taking").set(taking)
+        metrics.workers.labels("not_taking").set(self._roster.expected - taking)
+        texts = {str(number): body.decode() for number, (_, body) in told.items()}
+        # Not in the loop: callers wait in the front for their worker.
+        text = await asyncio.to_thread(self._merged.render, metrics.render(), texts)
+        return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE})
+
+    async def openapi(self, request: web.Request) -> web.Response:
+        """Describe this interface."""
+        return web.Response(body=self._openapi, content_type="application/json")
+
+    async def docs(self, request: web.Request) -> web.Response:
+        """Show the description as a page."""
+        return docs_page()
+
+    async def _of_all(self, path: str) -> dict[int, tuple[int, bytes]]:
+        """Ask all workers; those that do not answer are left out."""
+        workers = list(self._roster)
+        answers = await asyncio.gather(
+            *(self._relay.get(worker, path, _ASK_SECONDS) for worker in workers),
+            return_exceptions=True,
+        )
+        found = {}
+        for worker, answer in zip(workers, answers, strict=True):
+            if isinstance(answer, WorkerAway):
+                continue
+            if isinstance(answer, BaseException):
+                raise answer
+            found[worker.number] = answer
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A worker's answer, that can be given again."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    def response(self) -> web.Response:
+        response = web.Response(status=self.status, body=self.body)
+        for name, value in self.headers:
+            response.headers[name] = value
+        return response
+
+
+class _NotGranted(Exception):
+    """A worker's refusal, as it has worded it."""
+
+    def __init__(self, kept: _Kept) -> None:
+        super().__init__("not granted")
+        self.kept = kept
+
+
+@web.middleware
+async def refusals(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give out the refusals of workers as they are."""
+    try:
+        return await handler(request)
+    except _NotGranted as refusal:
+        return refusal.kept.response()
+
+
+async def _while_there(request: web.Request, work: asyncio.Future[Answered]) -> Answered:
+    """Wait for an answer, unless the client hangs up before: then nobody is called."""
+    with when_gone(request, work.cancel):
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
+            raise ClientGone from None
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    """Return what a body says; nothing where it says nothing usable, which its worker tells."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _fingerprint(body: bytes) -> bytes:
+    with contextlib.suppress(orjson.JSONDecodeError, orjson.JSONEncodeError):
+        body = orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(body).digest()
+
+
+class MergedWatch(Watching):
+    """Tells pages what changes among the calls of all workers.
+
+    While somebody watches, each worker is watched, by one stream however many pages there are.
+
+    Args:
+        front: What is watched.
+        relay: Asks its workers.
+    """
+
+    def __init__(self, front: FrontView, relay: Relay) -> None:
+        super().__init__()
+        self._front = front
+        self._relay = relay
+        self._told: dict[Worker, _Mirror] = {}
+        self._keeper: asyncio.Task[None] | None = None
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        if self._keeper is None:
+            self._keeper = asyncio.create_task(self._keep_watching(), name="watch")
+        try:
+            return await super()._stream(request)
+        finally:
+            if self._watchers <= 1:
+                self.forget()
+
+    def stop(self) -> None:
+        """End all streams: nothing more will come."""
+        super().stop()
+        self.forget()
+
+    def forget(self) -> None:
+        """Watch nobody."""
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.cancel()
+        for mirror in self._told.values():
+            mirror.task.cancel()
+        self._told.clear()
+
+    async def _keep_watching(self) -> None:
+        hub = self._front.hub
+        while True:
+            there = set(hub.roster)
+            for worker in self._told.keys() - there:
+                self._told.pop(worker).task.cancel()
+            for worker in there:
+                mirror = self._told.get(worker)
+                if mirror is None or mirror.task.done():
+                    mirror = self._told[worker] = _Mirror()
+                    mirror.task = asyncio.create_task(
+                        self._watch(worker, mirror), name="watch a worker"
+                    )
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await hub.changed()
+
+    async def _watch(self, worker: Worker, mirror: _Mirror) -> None:
+        with contextlib.suppress(aiohttp.ClientError, OSError, ValueError):
+            async with self._relay.stream(worker, _WATCH_PATH) as response:
+                async for line in response.content:
+                    if line.startswith(b"data: "):
+                        mirror.take(orjson.loads(line[6:]))
+
+    def _look(self) -> Look:
+        now = asyncio.get_running_loop().time()
+        rows: dict[str, dict[str, Any]] = {}
+        levels: dict[str, Any] = {}
+        running, problems = 0, self._front.problems()
+        for mirror in self._told.values():
+            rows.update(mirror.rows)
+            levels.update(mirror.levels)
+            running += mirror.running
+        roster = self._front.hub.roster
+        if not roster.takes:
+            problems += roster.problems()
+        rest = {
+            "levels": levels,
+            "running": running,
+            "limit": self._front.hub.max_calls,
+            "problems": problems,
+        }
+        return Look(now, rows, rest)
+
+
+class _Mirror:
+    """The calls of one worker, as it tells of them."""
+
+    task: asyncio.Task[None]
+
+    def __init__(self) -> None:
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.levels: dict[str, Any] = {}
+        self.running = 0
+
+    def take(self, news: dict[str, Any]) -> None:
+        for row in news["calls"]:
+            self.rows[row["id"]] = row
+        for key in news["gone"]:
+            self.rows.pop(key, None)
+        self.levels, self.running = news["levels"], news["running"]
+
+
+def build_front_app(
+    front: FrontView,
+    relay: Relay,
+    *,
+    keys: Keys,
+    number_pattern: str | None,
+    rates: RequestRates,
+    routes: Sequence[tuple[str, str]],
+    features: dict[str, bool],
+    sign_in_seconds: float,
+) -> web.Application:
+    """Build the aiohttp application.
+
+    Args:
+        front: What is shown.
+        relay: Asks the workers.
+        keys: One of them is asked for on everything but health and metrics; none asks for nothing.
+        number_pattern: What a number to call must match as a whole; None is E.164.
+        rates: How often each address may ask.
+        routes: Method and path of what ways in serve, where they check by themselves who comes.
+        features: What the service has: `log` and `recordings`.
+        sign_in_seconds: How long a browser stays signed in to the page.
+    """
+    on_refused = front.metrics.http_was_refused
+    checked_paths = frozenset(path for _, path in routes)
+    access = Access(
+        keys,
+        open_paths=OPEN_PATHS | PAGE_PATHS,
+        checked_paths=checked_paths,
+        needs={(each.method, each.path): each.needs for each in OPERATIONS},
+        page=sign_in,
+        on_refused=on_refused,
+        sign_in_seconds=sign_in_seconds,
+    )
+    app = web.Application(
+        middlewares=[
+            mark_heads,
+            request_ids,
+            problems,
+            rate_limits(rates, on_refused, keyless=not keys, checked_paths=checked_paths),
+            access.middleware(),
+            refusals,
+        ],
+        client_max_size=MAX_BODY_BYTES,
+    )
+    app.on_response_prepare.append(add_headers)
+    watch = MergedWatch(front, relay)
+
+    async def end_streams(_: web.Application) -> None:
+        watch.stop()
+
+    app.on_shutdown.append(end_streams)
+    handlers = FrontHandlers(front, relay, keyed=bool(keys), number_pattern=number_pattern)
+    serve_operations(app, handlers.by_name())
+    for method, path in routes:
+        app.router.add_route(method, path, handlers.way_in)
+    app.router.add_routes(page_routes(access, watch, features=features))
+    # What only the workers know of.
+    app.router.add_route(hdrs.METH_ANY, "/{path:.*}", handlers.relay)
+    return app

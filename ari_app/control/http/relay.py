@@ -1,0 +1,249 @@
+"""Passes a request on to the worker that it concerns."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from array import array
+from typing import Final
+
+import aiohttp
+import structlog
+from aiohttp import hdrs, web
+from yarl import URL
+
+from ari_app.control.http.behind import KEY_HEADER
+from ari_app.control.http.middleware import KEY_NAME, REQUEST_ID, REQUEST_ID_HEADER
+from ari_app.control.http.problems import Problem
+from ari_app.control.workers.folder import Folder
+from ari_app.control.workers.roster import Worker
+
+log = structlog.get_logger(__name__)
+
+_CONNECT_SECONDS: Final = 1.0
+_ANSWER_SECONDS: Final = 120.0
+"""Longer than any request waits: a place, a pre-call service, the end of a call."""
+_PIECE: Final = 1 << 16
+_OF_A_CONNECTION: Final = frozenset(
+    name.lower()
+    for name in (
+        hdrs.CONNECTION,
+        hdrs.KEEP_ALIVE,
+        hdrs.PROXY_AUTHENTICATE,
+        hdrs.PROXY_AUTHORIZATION,
+        hdrs.TE,
+        hdrs.TRAILER,
+        hdrs.TRANSFER_ENCODING,
+        hdrs.UPGRADE,
+        hdrs.CONTENT_LENGTH,
+        hdrs.EXPECT,
+        KEY_HEADER,
+        REQUEST_ID_HEADER,
+    )
+)
+"""What does not go from one connection to the next (RFC 9110, 7.6.1), and what is ours."""
+
+
+class WorkerAway(Problem):
+    """The worker that a request concerns is not there just now."""
+
+    def __init__(self) -> None:
+        super().__init__("worker_away")
+
+
+class Relay:
+    """Asks workers.
+
+    Args:
+        folder: Where they are.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._sessions: dict[int, aiohttp.ClientSession] = {}
+        self._door = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._door.setblocking(False)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        self._door.close()
+        for session in self._sessions.values():
+            await session.close()
+
+    def _session(self, worker: Worker) -> aiohttp.ClientSession:
+        session = self._sessions.get(worker.number)
+        if session is None:
+            session = self._sessions[worker.number] = aiohttp.ClientSession(
+                connector=aiohttp.UnixConnector(str(self._folder.http(worker.number)), limit=0),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        return session
+
+    async def get(self, worker: Worker, path: str, seconds: float) -> tuple[int, bytes]:
+        """Ask a worker for something of our own.
+
+        Returns:
+            The status and the body.
+
+        Raises:
+            WorkerAway: It does not answer in time.
+        """
+        try:
+            async with asyncio.timeout(seconds), self._session(worker).get(_url(path)) as response:
+                return response.status, await response.read()
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            raise WorkerAway from None
+
+    def stream(self, worker: Worker, path: str) -> aiohttp.client._RequestContextManager:
+        """Ask a worker for a stream."""
+        return self._session(worker).get(_url(path))
+
+    async def ask(
+        self, request: web.Request, worker: Worker, body: bytes
+    ) -> tuple[int, list[tuple[str, str]], bytes]:
+        """Let a worker answer a request, and return the answer.
+
+        Raises:
+            WorkerAway: It is not there.
+        """
+        async with self._asked(request, worker, body) as response:
+            return response.status, _headers(response), await response.read()
+
+    async def answer(
+        self, request: web.Request, worker: Worker, body: bytes | aiohttp.StreamReader
+    ) -> web.StreamResponse:
+        """Let a worker answer a request, and send on what it answers as it comes.
+
+        Raises:
+            WorkerAway: It is not there.
+        """
+        async with self._asked(request, worker, body) as response:
+            length = response.content_length
+            if length is not None and length <= _PIECE:
+                answered = web.Response(status=response.status, body=await response.read())
+                _copy(response, answered)
+                return answered
+            passed = web.StreamResponse(status=response.status)
+            _copy(response, passed)
+            if length is not None:
+                passed.content_length = length
+            await passed.prepare(request)
+            if request.method != hdrs.METH_HEAD:
+                try:
+                    async for piece in response.content.iter_chunked(_PIECE):
+                        await passed.write(piece)
+                except aiohttp.ClientError:
+                    # What has been sent cannot be taken back; its end must not look like one.
+                    if request.transport is not None:
+                        request.transport.abort()
+                    raise ConnectionResetError("the worker has gone") from None
+            await passed.write_eof()
+            return passed
+
+    def _asked(
+        self, request: web.Request, worker: Worker, body: bytes | aiohttp.StreamReader
+    ) -> _Asked:
+        return _Asked(
+            self._session(worker).request(
+                request.method,
+                _url(request.raw_path),
+                headers=_to_worker(request),
+                data=body or None,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(
+                    total=None, sock_connect=_CONNECT_SECONDS, sock_read=_ANSWER_SECONDS
+                ),
+            )
+        )
+
+    def pass_on(self, request: web.Request, worker: Worker) -> web.Response:
+        """Give the whole connection to a worker.
+
+        Returns:
+            What is not sent: there is nobody here any more to send it to.
+
+        Raises:
+            WorkerAway: It is not there.
+        """
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError("the client has gone")
+        descriptor = os.dup(transport.get_extra_info("socket").fileno())
+        try:
+            # socket.send_fds takes an address, and leaves it out.
+            self._door.sendmsg(
+                [_head(request)],
+                [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [descriptor]))],
+                0,
+                str(self._folder.passed(worker.number)),
+            )
+        except OSError as error:
+            log.warning("connection_not_passed", worker=worker.number, error=error.strerror)
+            raise WorkerAway from None
+        finally:
+            os.close(descriptor)
+        transport.abort()
+        return web.Response(status=101)
+
+
+class _Asked:
+    """A request to a worker, whose failures are ours to name."""
+
+    def __init__(self, context: aiohttp.client._RequestContextManager) -> None:
+        self._context = context
+
+    async def __aenter__(self) -> aiohttp.ClientResponse:
+        try:
+            return await self._context.__aenter__()
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            raise WorkerAway from None
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._context.__aexit__(None, None, None)
+
+
+def _url(path: str) -> URL:
+    return URL(f"http://worker{path}", encoded=True)
+
+
+def _to_worker(request: web.Request) -> list[tuple[str, str]]:
+    listed = {name.strip().lower() for name in request.headers.get(hdrs.CONNECTION, "").split(",")}
+    left_out = _OF_A_CONNECTION | listed
+    headers = [
+        (name, value) for name, value in request.headers.items() if name.lower() not in left_out
+    ]
+    return [*headers, *_ours(request)]
+
+
+def _ours(request: web.Request) -> list[tuple[str, str]]:
+    found = [(REQUEST_ID_HEADER, request[REQUEST_ID])]
+    if KEY_NAME in request:
+        found.append((KEY_HEADER, request[KEY_NAME]))
+    return found
+
+
+def _head(request: web.Request) -> bytes:
+    """Write the head of a request as it came, but for what is ours to say."""
+    ours = {KEY_HEADER.lower().encode(), REQUEST_ID_HEADER.lower().encode()}
+    lines = [f"{request.method} {request.raw_path} HTTP/1.1".encode()]
+    lines += [
+        name + b": " + value for name, value in request.raw_headers if name.lower() not in ours
+    ]
+    lines += [f"{name}: {value}".encode() for name, value in _ours(request)]
+    return b"\r\n".join([*lines, b"", b""])
+
+
+def _headers(response: aiohttp.ClientResponse) -> list[tuple[str, str]]:
+    return [
+        (name, value)
+        for name, value in response.headers.items()
+        if name.lower() not in _OF_A_CONNECTION
+    ]
+
+
+def _copy(response: aiohttp.ClientResponse, answer: web.StreamResponse) -> None:
+    for name, value in _headers(response):
+        answer.headers[name] = value

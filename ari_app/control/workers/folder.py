@@ -1,0 +1,68 @@
+"""Where the processes of one service find each other: sockets in a folder of their own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ari_app.errors import ConfigError
+
+_LONGEST: Final = 100
+"""The path of a Unix socket has 107 bytes at most (unix(7)); some are for a name that is new."""
+_LONGEST_NAME: Final = len("/passed-64.new")
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder that nobody else can enter.
+
+    Attributes:
+        path: Where it is.
+    """
+
+    path: Path
+
+    @classmethod
+    def make(cls) -> Folder:
+        """Make a new one: where systemd has one for us, or where temporary files go.
+
+        Raises:
+            ConfigError: It cannot be made.
+        """
+        near = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0] or tempfile.gettempdir()
+        try:
+            path = Path(tempfile.mkdtemp(prefix="ari-app-", dir=near)).resolve()
+        except OSError as error:
+            raise ConfigError(
+                f"WORKERS needs a folder for sockets in {near}, which cannot be made: "
+                f"{error.strerror}. TMPDIR names another place."
+            ) from None
+        found = cls(path)
+        if len(os.fsencode(path)) + _LONGEST_NAME > _LONGEST:
+            found.remove()
+            raise ConfigError(
+                f"The folder for temporary files, {near}, has a path that is too long for sockets. "
+                "TMPDIR names another place, such as /tmp."
+            )
+        return found
+
+    @property
+    def front(self) -> Path:
+        """Where the front takes the lines of its workers in."""
+        return self.path / "front"
+
+    def http(self, number: int) -> Path:
+        """Return where a worker serves HTTP."""
+        return self.path / f"http-{number}"
+
+    def passed(self, number: int) -> Path:
+        """Return where a worker takes connections over."""
+        return self.path / f"passed-{number}"
+
+    def remove(self) -> None:
+        """Remove it with all that is in it."""
+        shutil.rmtree(self.path, ignore_errors=True)

@@ -1,0 +1,288 @@
+"""A worker's end of the line to its front: tells what it has, and asks for places."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, Protocol
+
+import structlog
+
+from ari_app.call.admission import DRAINING_RETRY_SECONDS, RETRY_SECONDS, NoRoom
+from ari_app.control.workers.messages import (
+    Answered,
+    Enter,
+    Entered,
+    FromWorker,
+    Granted,
+    Has,
+    HasNot,
+    Hello,
+    Leave,
+    Offer,
+    Places,
+    Refused,
+    TakenIn,
+    as_message,
+    read,
+)
+from ari_app.control.workers.messages import Room as RoomTold
+from ari_app.control.workers.roster import token_of
+from ari_app.process.peers import Message, Peer
+from ari_app.records.events import CallEvent
+from ari_app.records.record import CallRecord
+
+log = structlog.get_logger(__name__)
+
+_CALL_AGAIN_SECONDS: Final = 0.05
+_MOST_PAUSE_SECONDS: Final = 0.2
+_GRANT_SECONDS: Final = 1.0
+"""A front that lives answers at once whoever will not wait."""
+
+
+class _Calls(Protocol):
+    draining: bool
+
+    def count(self) -> int: ...
+
+    @property
+    def records(self) -> dict[str, CallRecord]: ...
+
+
+class Membership:
+    """One worker of several.
+
+    Args:
+        number: Which one; from 1.
+        app: Its application in Asterisk.
+        front: Where the front listens.
+        takes: Says whether calls can be taken in now.
+    """
+
+    def __init__(self, number: int, app: str, front: Path, takes: Callable[[], bool]) -> None:
+        self.number = number
+        self._hello = Hello(number, os.getpid(), app)
+        self._front = front
+        self._takes = takes
+        self._calls: _Calls | None = None
+        self._peer: Peer | None = None
+        self._lost = asyncio.Event()
+        self._told_room: RoomTold | None = None
+        self._telling: asyncio.Handle | None = None
+        self._loop = asyncio.get_running_loop()
+        self.admission = SharedAdmission(self._tell, self.tell_room)
+
+    def serve(self, calls: _Calls) -> None:
+        """Tell of these calls."""
+        self._calls = calls
+
+    async def run(self) -> None:
+        """Stay linked with the front, whichever it is, until cancelled."""
+        pause = _CALL_AGAIN_SECONDS
+        while True:
+            try:
+                await self._loop.create_unix_connection(self._new_peer, str(self._front))
+            except OSError:
+                # Seldom: it is back within a second, or we end as well.
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _MOST_PAUSE_SECONDS)
+                continue
+            pause = _CALL_AGAIN_SECONDS
+            await self._lost.wait()
+            log.warning("front_lost")
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._telling is not None:
+            self._telling.cancel()
+        if self._peer is not None:
+            self._peer.close()
+
+    # --- what is told
+
+    def known(self, session_id: str, record: CallRecord | None) -> None:
+        """Tell that there is a call of this name, or no longer."""
+        if record is None:
+            self._tell(HasNot(session_id))
+        else:
+            self._tell(Has(session_id, record.line_id))
+
+    def heard(self, record: CallRecord, event: CallEvent) -> None:
+        """Tell of room that may have changed; a listener of the journal."""
+        self.room_changed()
+
+    def room_changed(self) -> None:
+        """Tell how many places are used, once all of what happens now has happened."""
+        if self._telling is None and self._peer is not None:
+            self._telling = self._loop.call_soon(self._tell_room_now)
+
+    def _tell_room_now(self) -> None:
+        self._telling = None
+        self.tell_room()
+
+    def tell_room(self) -> None:
+        """Tell at once how many places are used, if that has changed."""
+        calls = self._calls
+        if calls is None:
+            return
+        room = RoomTold(calls.count(), self._takes() and not calls.draining, calls.draining)
+        if room != self._told_room and self._tell(room):
+            self._told_room = room
+
+    def mark(self, token: str) -> str:
+        """Return a token by which the front finds this worker."""
+        return token_of(self.number, token)
+
+    def entered(self, channel: str) -> None:
+        """Tell that a channel that was moved here has arrived."""
+        self._tell(Entered(channel))
+
+    def taken_in(self, channel: str) -> None:
+        """Tell that it has become a call, or has been refused."""
+        self.tell_room()
+        self._tell(TakenIn(channel))
+
+    def _tell(self, told: FromWorker) -> bool:
+        return self._peer is not None and self._peer.send(as_message(told))
+
+    # --- the line
+
+    def _new_peer(self) -> Peer:
+        return Peer(self._heard, on_open=self._opened, on_closed=self._closed)
+
+    def _opened(self, peer: Peer) -> None:
+        self._peer, self._told_room = peer, None
+        self._lost.clear()
+        log.info("front_found")
+        self._tell(self._hello)
+        if self._calls is not None:
+            for session_id, record in self._calls.records.items():
+                self._tell(Has(session_id, record.line_id))
+        self.tell_room()
+        self.admission.linked()
+
+    def _closed(self, peer: Peer) -> None:
+        self._peer = None
+        self._lost.set()
+        self.admission.unlinked()
+
+    def _heard(self, peer: Peer, message: Message) -> None:
+        match read(message):
+            case Offer(offer, _):
+                self._tell(Answered(offer, self._takes()))
+            case Granted(wish):
+                self.admission.granted(wish)
+            case Refused(wish, code, retry_after):
+                self.admission.refused(wish, NoRoom(code, retry_after))
+            case Places(full):
+                self.admission.full = full
+            case _:
+                pass
+
+
+class SharedAdmission:
+    """Places that the front gives out, for the calls of all workers together.
+
+    Without a front there are none: who comes, comes through it.
+
+    Args:
+        tell: Tells the front; whether it was there.
+        tell_room: Tells it how many places are used.
+
+    Attributes:
+        full: Whether there is no place for somebody who has come and does not wait.
+    """
+
+    def __init__(self, tell: Callable[[FromWorker], bool], tell_room: Callable[[], None]) -> None:
+        self.full = False
+        self._tell = tell
+        self._tell_room = tell_room
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, tuple[Enter, asyncio.Future[None]]] = {}
+        self._held: list[int] = []
+        self._closed = False
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a place."""
+        return len(self._waiting)
+
+    def changed(self) -> None:
+        """Look again: a call has ended."""
+        self._tell_room()
+
+    def close(self) -> None:
+        """Refuse all who wait, and whoever asks from now on."""
+        self._closed = True
+        for wish in tuple(self._waiting):
+            self.refused(wish, NoRoom("draining", DRAINING_RETRY_SECONDS))
+
+    @contextlib.contextmanager
+    def reserved(self) -> Iterator[None]:
+        """Keep the place that `enter` has given until the call itself counts."""
+        try:
+            yield
+        finally:
+            # In this order: the call is counted before its place is free.
+            self._tell_room()
+            if self._held:
+                self._tell(Leave(self._held.pop()))
+
+    async def enter(self, *, paced: bool, wait_seconds: float) -> None:
+        """Take a place; use it in `with reserved()`.
+
+        Raises:
+            NoRoom: There is none.
+        """
+        if self._closed:
+            raise NoRoom("draining", DRAINING_RETRY_SECONDS)
+        number = next(self._numbers)
+        wish = Enter(number, paced, wait_seconds)
+        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = wish, granted
+        try:
+            if not self._tell(wish) and wait_seconds <= 0:
+                raise NoRoom("capacity", RETRY_SECONDS)
+            async with asyncio.timeout(wait_seconds + _GRANT_SECONDS):
+                await granted
+        except TimeoutError:
+            self._tell(Leave(number))
+            raise NoRoom("capacity", RETRY_SECONDS) from None
+        except asyncio.CancelledError:
+            self._tell(Leave(number))
+            raise
+        finally:
+            self._waiting.pop(number, None)
+        self._held.append(number)
+
+    # --- the front
+
+    def linked(self) -> None:
+        """Ask a front that has just come for all that is waited for."""
+        for wish, _ in tuple(self._waiting.values()):
+            self._tell(wish)
+
+    def unlinked(self) -> None:
+        """Note that the front has gone, and with it the places that it has kept."""
+        self._held.clear()
+        for number, (wish, _) in tuple(self._waiting.items()):
+            if wish.wait_seconds <= 0:
+                self.refused(number, NoRoom("capacity", RETRY_SECONDS))
+
+    def granted(self, number: int) -> None:
+        """Note that a wish has its place."""
+        waiting = self._waiting.get(number)
+        if waiting is None or waiting[1].done():
+            self._tell(Leave(number))
+        else:
+            waiting[1].set_result(None)
+
+    def refused(self, number: int, why: NoRoom) -> None:
+        """Note that a wish gets none."""
+        waiting = self._waiting.get(number)
+        if waiting is not None and not waiting[1].done():
+            waiting[1].set_exception(why)

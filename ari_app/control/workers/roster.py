@@ -1,0 +1,159 @@
+"""What the front knows of its workers, and whom it gives the next call: no sockets, no Asterisk."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+_MOST_TOKENS: Final = 64
+_TOKEN_MARK: Final = "."
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """A worker that is linked.
+
+    Attributes:
+        number: Which one.
+        pid: Its process.
+        app: Its application in Asterisk.
+        used: How many of its calls hold a place.
+        takes: It can take calls in.
+        draining: It refuses new ones.
+        promised: How many are on their way to it that it does not count yet.
+        sessions: Its calls, and those that ended a moment ago, each with its line.
+    """
+
+    number: int
+    pid: int
+    app: str
+    used: int = 0
+    takes: bool = False
+    draining: bool = False
+    promised: int = 0
+    sessions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def load(self) -> int:
+        """How many calls it has, or is about to have."""
+        return self.used + self.promised
+
+
+class Roster:
+    """All workers that are linked.
+
+    Args:
+        expected: How many there should be.
+    """
+
+    def __init__(self, expected: int) -> None:
+        self.expected = expected
+        self._workers: dict[int, Worker] = {}
+        self._of_session: dict[str, Worker] = {}
+        self._of_line: dict[str, Worker] = {}
+
+    def __iter__(self) -> Iterator[Worker]:
+        """Go through them by their numbers."""
+        return iter([self._workers[number] for number in sorted(self._workers)])
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._workers)
+
+    # --- who comes and goes
+
+    def came(self, worker: Worker) -> None:
+        """Note a worker; one of the same number is forgotten."""
+        if (before := self._workers.get(worker.number)) is not None:
+            self.went(before)
+        self._workers[worker.number] = worker
+
+    def went(self, worker: Worker) -> None:
+        """Forget a worker, with all that it had. May be told twice."""
+        for session_id in tuple(worker.sessions):
+            self.has_not(worker, session_id)
+        if self._workers.get(worker.number) is worker:
+            del self._workers[worker.number]
+
+    def has(self, worker: Worker, session_id: str, line_id: str) -> None:
+        """Note that a worker has a call."""
+        worker.sessions[session_id] = line_id
+        self._of_session[session_id] = worker
+        self._of_line[line_id] = worker
+
+    def has_not(self, worker: Worker, session_id: str) -> None:
+        """Note that it knows nothing of it any more. Has no effect where it did not."""
+        line_id = worker.sessions.pop(session_id, None)
+        if line_id is None:
+            return
+        if self._of_session.get(session_id) is worker:
+            del self._of_session[session_id]
+        if self._of_line.get(line_id) is worker and line_id not in worker.sessions.values():
+            del self._of_line[line_id]
+
+    # --- who is asked
+
+    def numbered(self, number: int) -> Worker | None:
+        """Return the worker of this number."""
+        return self._workers.get(number)
+
+    def of_session(self, session_id: str) -> Worker | None:
+        """Return who has a call."""
+        return self._of_session.get(session_id)
+
+    def of_line(self, line_id: str) -> Worker | None:
+        """Return who has the call on a line."""
+        return self._of_line.get(line_id)
+
+    def of_token(self, token: str) -> Worker | None:
+        """Return who has made a token, which begins with its number."""
+        number, mark, _ = token[:_MOST_TOKENS].partition(_TOKEN_MARK)
+        if not mark or not number.isascii() or not number.isdigit():
+            return None
+        return self._workers.get(int(number))
+
+    def of_channel(self, channel_id: str) -> Worker | None:
+        """Return who has placed a channel, which begins with the name of its application."""
+        return next(
+            (worker for worker in self if channel_id.startswith(f"{worker.app}-")),
+            None,
+        )
+
+    def roomiest(self, without: Collection[Worker] = ()) -> Worker | None:
+        """Return the worker with the most room: one that takes calls; if none does, one that is
+        linked and at least answers why. None: there is none left."""
+        left = [worker for worker in self if worker not in without]
+        return min(
+            left,
+            key=lambda worker: (not worker.takes, worker.draining, worker.load, worker.number),
+            default=None,
+        )
+
+    @property
+    def used(self) -> int:
+        """How many calls of all hold a place."""
+        return sum(worker.used for worker in self)
+
+    @property
+    def takes(self) -> bool:
+        """Whether any takes calls."""
+        return any(worker.takes and not worker.draining for worker in self)
+
+    def problems(self) -> list[str]:
+        """Say which are missing, or take no calls."""
+        problems = []
+        for number in range(1, self.expected + 1):
+            worker = self._workers.get(number)
+            if worker is None:
+                problems.append(f"worker {number} is not there")
+            elif worker.draining:
+                problems.append(f"worker {number} drains")
+            elif not worker.takes:
+                problems.append(f"worker {number} takes no calls")
+        return problems
+
+
+def token_of(number: int, token: str) -> str:
+    """Return a token by which the front finds the worker that has made it."""
+    return f"{number}{_TOKEN_MARK}{token}"

@@ -1,0 +1,228 @@
+"""Wires the front together: what is made, in which order it starts, and in which it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from aiohttp import hdrs
+
+from ari_app.checks.asterisk import unauthorized
+from ari_app.clients import ari_client
+from ari_app.control.http.access import Keys
+from ari_app.control.http.agent_webhook import PATH as AGENT_WEBHOOK_PATH
+from ari_app.control.http.front import build_front_app
+from ari_app.control.http.middleware import RequestRates
+from ari_app.control.http.relay import Relay
+from ari_app.control.http.server import HttpServer
+from ari_app.control.workers.folder import Folder
+from ari_app.control.workers.hub import Hub
+from ari_app.control.workers.merged import FrontMetrics
+from ari_app.control.workers.roster import Roster
+from ari_app.errors import ConfigError
+from ari_app.front.distributor import Distributor
+from ari_app.line.asterisk.ari.errors import AriUnauthorized
+from ari_app.line.asterisk.ari.socket import SocketState
+from ari_app.line.interface import OwnAudio
+from ari_app.line.twilio.leg import AFTER_PATH, MEDIA_PATH, STATUS_PATH, VOICE_PATH
+from ari_app.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+_LINK_SECONDS: Final = 1.5
+"""Workers look for a new front twenty times a second; one that is missing is waited for no
+longer."""
+
+
+class Front:
+    """The front of several workers.
+
+    `async with Front(settings, folder, sockets) as front: await front.run()` serves until `stop`.
+
+    Args:
+        settings: What it is told from outside.
+        folder: Where its workers find it.
+        sockets: Where HTTP comes in; they listen already, and outlive this process.
+        on_replaced: Called when another process has taken the application.
+
+    Attributes:
+        hub: The workers.
+        metrics: What is counted here.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        folder: Folder,
+        sockets: list[socket.socket],
+        *,
+        on_replaced: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.settings = settings
+        self.metrics = FrontMetrics()
+        self.metrics.calls_limit.set(settings.max_concurrent_calls)
+        self.hub = Hub(
+            Roster(settings.workers),
+            max_calls=settings.max_concurrent_calls,
+            per_second=settings.outbound_calls_per_second,
+            max_waiting=settings.outbound_queue_size,
+        )
+        self._folder = folder
+        self._sockets = sockets
+        self._on_replaced = on_replaced
+        self._distributor: Distributor | None = None
+        self._http: HttpServer | None = None
+        self._draining = False
+        self._stopping = asyncio.Event()
+        self._exit = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Front:
+        """Make what `run` needs, and find the workers.
+
+        Raises:
+            ConfigError: A setting cannot be used.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self._exit.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._exit.aclose()
+
+    async def _start(self) -> None:
+        settings = self.settings
+        self._exit.push_async_callback(self.hub.close)
+        await self.hub.start(self._folder.front)
+        if settings.has_asterisk:
+            ari = await self._exit.enter_async_context(ari_client(settings))
+            self._distributor = Distributor(ari, self.hub, self.metrics)
+            self._exit.push_async_callback(self._distributor.close)
+        relay = Relay(self._folder)
+        self._exit.push_async_callback(relay.close)
+        secret = settings.api_key
+        keys = Keys.of(
+            None if secret is None else secret.get_secret_value(), settings.api_keys_file
+        )
+        rates = RequestRates(settings.api_requests_per_second)
+        app = build_front_app(
+            self,
+            relay,
+            keys=keys,
+            number_pattern=settings.number_pattern,
+            rates=rates,
+            routes=_routes(settings),
+            features={
+                "log": bool(settings.database_url),
+                "recordings": settings.recordings_dir is not None,
+            },
+            sign_in_seconds=settings.page_sign_in_hours * 3600,
+        )
+        loop = asyncio.get_running_loop()
+        self._http = HttpServer(
+            app,
+            limits=settings.api_limits(),
+            take=lambda address: rates.take(address, loop.time(), changes=False),
+            on_refused=self.metrics.http_was_refused,
+        )
+        self._exit.push_async_callback(self._http.close)
+        if not keys:
+            log.info("api_without_key", note="only this machine can reach it", at=settings.api_bind)
+
+    async def answer(self) -> tuple[str, int]:
+        """Answer over HTTP, once the workers have been found; the address."""
+        # They look for another front when the one before has gone.
+        await self.hub.all_there(_LINK_SECONDS)
+        assert self._http is not None
+        return await self._http.serve(self._sockets)
+
+    async def run(self) -> None:
+        """Distribute until `stop`.
+
+        Raises:
+            ConfigError: Asterisk refuses our name or password.
+        """
+        stop = asyncio.create_task(self._stopping.wait(), name="stop")
+        try:
+            if self._distributor is not None:
+                await self._distribute(self._distributor, stop)
+            await stop
+        finally:
+            stop.cancel()
+
+    async def _distribute(self, distributor: Distributor, stop: asyncio.Task[bool]) -> None:
+        running = asyncio.create_task(distributor.run(), name="distributor")
+        try:
+            await asyncio.wait([running, stop], return_when=asyncio.FIRST_COMPLETED)
+            if not running.done():
+                return
+            try:
+                running.result()
+            except AriUnauthorized:
+                raise ConfigError(unauthorized(self.settings)) from None
+            if distributor.state is SocketState.REPLACED:
+                # What is asked over HTTP is answered until the last call here has ended.
+                self.drain()
+                self._on_replaced()
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    def drain(self) -> None:
+        """Take no more calls; go on to show those that run."""
+        self._draining = True
+        if self._distributor is not None:
+            self._distributor.draining = True
+
+    def stop(self) -> None:
+        """End."""
+        self.drain()
+        self._stopping.set()
+
+    def orphaned(self) -> None:
+        """Leave the ports to whoever is started next, and end with the last worker."""
+        self.drain()
+        if self._http is not None:
+            self._http.stop_listening()
+        self._exit.push_async_callback(_cancelled, asyncio.create_task(self._stop_with_workers()))
+
+    async def _stop_with_workers(self) -> None:
+        while len(self.hub.roster):
+            await self.hub.changed()
+        self._stopping.set()
+
+    # --- ari_app.control.http.front.FrontView
+
+    def problems(self) -> list[str]:
+        """Say why no call can come in or go out, beside what the workers say."""
+        problems = []
+        distributor = self._distributor
+        if distributor is not None and distributor.state is not SocketState.CONNECTED:
+            problems.append(f"Asterisk's event socket is {distributor.state}")
+        if self._draining:
+            problems.append("draining: new calls are refused")
+        return problems
+
+
+def _routes(settings: Settings) -> list[tuple[str, str]]:
+    """Return method and path of what ways in serve at their workers."""
+    routes: list[tuple[str, str]] = []
+    if "twilio" in settings.ways_in:
+        routes += [(hdrs.METH_POST, path) for path in (VOICE_PATH, AFTER_PATH, STATUS_PATH)]
+        routes.append((hdrs.METH_GET, MEDIA_PATH))
+    if "custom" in settings.ways_in:
+        routes.append((hdrs.METH_GET, OwnAudio.PATH))
+    if settings.elevenlabs_webhook_secret is not None and settings.database_url:
+        routes.append((hdrs.METH_POST, AGENT_WEBHOOK_PATH))
+    return routes
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,129 @@
+"""Several workers behind a front: calls are spread, HTTP shows all, and what dies is replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+
+from lab.asterisk import LabAsterisk
+from lab.practice_agent import PracticeAgent
+from lab.softphone import Call, Phone
+from tests.e2e.conftest import Logged
+from tests.e2e.harness import practice_config
+from tests.e2e.test_serve import Served, environment, served
+from tests.e2e.test_supervision import LOUD, all_landed, hang_up, hears_human, talking, uri
+from tests.waiting import until
+
+pytestmark = pytest.mark.e2e
+
+
+@contextlib.asynccontextmanager
+async def two_workers(
+    asterisk: LabAsterisk, agent: PracticeAgent, **changes: str
+) -> AsyncIterator[Served]:
+    settings = {"WORKERS": "2", "LOG_LEVEL": "INFO", **changes}
+    async with served(environment(asterisk, agent.base_url, **settings)) as service:
+        await until(lambda: taking(service) == 2)
+        yield service
+
+
+def taking(service: Served) -> int:
+    """How many workers there are whom the front knows to be connected with Asterisk."""
+    apps = {entry["app"] for entry in service.said("ari_events_connected")}
+    return len([app for app in apps if app != "voice-agent"])
+
+
+def pid_of(service: Served, place: str) -> int:
+    """The process in this place now."""
+    return int(
+        [each for each in service.said("worker_started") if each["place"] == place][-1]["pid"]
+    )
+
+
+async def sessions(service: Served) -> list[dict[str, Any]]:
+    return list(json.loads((await service.get("/sessions"))[1])["sessions"])
+
+
+async def talks_on(call: Call) -> None:
+    await call.wait_for_sound(LOUD, since=time.monotonic())
+
+
+async def test_calls_are_spread_and_http_shows_all(asterisk: LabAsterisk, logged: Logged) -> None:
+    async with PracticeAgent(practice_config()) as agent, Phone() as phone:  # noqa: SIM117
+        async with (
+            two_workers(asterisk, agent, MAX_CONCURRENT_CALLS="5") as service,
+            aiohttp.ClientSession(service.api) as http,
+        ):
+            calls = await talking(phone, asterisk, 4)
+            shown = await sessions(service)
+            assert [each["state"] for each in shown] == ["talking"] * 4
+            metrics = (await service.get("/metrics"))[1]
+            assert 'ari_app_calls{state="talking"} 4.0' in metrics
+            assert 'ari_app_front_arrivals_total{result="moved"} 4.0' in metrics
+            assert 'process_cpu_seconds_total{worker="2"}' in metrics
+            for place in ("worker 1", "worker 2"):
+                lines = os.listdir(f"/proc/{pid_of(service, place)}/fd")
+                assert lines, "each has its share"
+
+            # Each request finds the worker that has the call; the limit is one for all.
+            for each in shown:
+                path = f"/sessions/{each['session_id']}"
+                assert (await service.get(path))[0] == 200
+                async with http.ws_connect(f"{path}/events") as events:
+                    assert (await events.receive_json())["seq"] == 1
+                async with http.post(f"{path}/hold") as response:
+                    assert response.status == 200, await response.text()
+            assert {each["state"] for each in await sessions(service)} == {"holding"}
+            assert (await service.get("/sessions/nobody"))[0] == 404
+            calls += await talking(phone, asterisk, 1)
+            refused = await phone.call(uri(asterisk))
+            await logged("agent=REJECTED reason=at_capacity")
+            body = {"called_number": "+493023125001"}
+            async with http.post("/webhook/initiate-call", json=body) as response:
+                assert response.status == 503
+                assert (await response.json())["code"] == "capacity"
+            await hang_up(*calls, refused)
+    await asterisk.wait_until_empty(2)
+
+
+async def test_what_dies_is_replaced_and_the_others_talk_on(asterisk: LabAsterisk) -> None:
+    async with PracticeAgent(practice_config()) as agent, Phone() as phone:  # noqa: SIM117
+        async with two_workers(asterisk, agent) as service:
+            calls = await talking(phone, asterisk, 4)
+            before, since = await sessions(service), asterisk.log_size()
+
+            os.kill(pid_of(service, "front"), signal.SIGKILL)
+            killed = time.monotonic()
+            await asyncio.gather(*map(talks_on, calls))
+            # HTTP waits for the next front; it knows whom the workers have.
+            assert {each["session_id"] for each in await sessions(service)} == {
+                each["session_id"] for each in before
+            }
+            assert time.monotonic() - killed < 5
+            (late,) = await talking(phone, asterisk, 1)
+
+            os.kill(pid_of(service, "worker 2"), signal.SIGKILL)
+            await all_landed(asterisk, 2, since, 5)
+            others = [call for call in calls if not hears_human(call)]
+            await asyncio.gather(*map(talks_on, [*others, late]))
+            await until(lambda: len(service.said("serving")) == 3)
+            counted = (await service.get("/metrics"))[1]
+            assert 'ari_app_front_arrivals_total{result="moved"} 1.0' in counted
+            more = await talking(phone, asterisk, 3)
+
+            service.process.send_signal(signal.SIGTERM)
+            await until(lambda: len(service.said("draining")) == 2)
+            assert (await service.get("/health/ready"))[0] == 503
+            assert len([each for each in await sessions(service) if not each["ended_at"]]) == 6
+            await hang_up(*calls, late, *more)
+            assert await asyncio.wait_for(service.process.wait(), 10) == 0
+    await asterisk.wait_until_empty(2)

@@ -24,16 +24,21 @@ DEMO_WAY = $(if $(CUSTOM),custom,$(if $(TWILIO),twilio,asterisk))
 demo: $(if $(CUSTOM)$(TWILIO),setup,asterisk)  ## Place a real call through a real Asterisk to the practice agent (MEDIA_TRANSPORT=websocket: over chan_websocket; TWILIO=1: by Media Streams; CUSTOM=1: by a dialer of one's own)
 	@.venv/bin/ari-app demo --way $(DEMO_WAY)
 
+# Each worker reads all that it is given, so it is given its own folders alone. A test with Asterisk
+# mostly waits for time to pass: several a core.
+UNIT_TESTS = $(PYTHON) -m pytest -n auto --dist worksteal tests/unit tests/fuzz
+E2E_TESTS = $(PYTHON) -m pytest -n $(or $(E2E_WORKERS),6) --dist worksteal tests/e2e -m 'not compose'
+
 test: lint asterisk  ## Format, types and all tests, also those with the real Asterisk
-	$(PYTHON) -m pytest -n auto --dist worksteal -m 'not e2e'
-	$(PYTHON) -m pytest -n 2 --dist loadfile -m 'e2e and not compose'
-	$(PYTHON) -m pytest -m compose
+	$(UNIT_TESTS)
+	$(E2E_TESTS)
+	$(PYTHON) -m pytest tests/e2e/test_compose.py
 
 unit: setup-dev  ## The tests that need no Asterisk
-	$(PYTHON) -m pytest -n auto --dist worksteal -m 'not e2e'
+	$(UNIT_TESTS)
 
 e2e: setup-dev asterisk  ## The tests with the real Asterisk
-	$(PYTHON) -m pytest -n 2 --dist loadfile -m 'e2e and not compose'
+	$(E2E_TESTS)
 
 other-debians: setup  ## Lint and unit tests in bare roots of Debian 13 (Python 3.13) and forky (3.14)
 	@$(PYTHON) -m scripts.other_debians
@@ -65,9 +70,9 @@ COMPILE = $$(command -v uv || echo .cache/uv/bin/uv) pip compile --universal --p
 	--no-annotate --no-header --quiet
 
 lock: setup-dev  ## Write requirements.lock and the other lock files anew from what pyproject.toml and lab/pyproject.toml ask for
-	$(COMPILE) pyproject.toml lab/pyproject.toml --group dev -o requirements.lock
-	$(COMPILE) pyproject.toml -c requirements.lock -o deploy/serve.lock
-	$(COMPILE) pyproject.toml lab/pyproject.toml -c requirements.lock -o deploy/lab.lock
+	$(COMPILE) pyproject.toml lab/pyproject.toml --extra otel --group dev -o requirements.lock
+	$(COMPILE) pyproject.toml --extra otel -c requirements.lock -o deploy/serve.lock
+	$(COMPILE) pyproject.toml lab/pyproject.toml --extra otel -c requirements.lock -o deploy/lab.lock
 	echo hatchling | $(COMPILE) - -c requirements.lock -o deploy/build.lock
 	echo uv | $(COMPILE) - -o scripts/uv.lock
 	$(PYTHON) -m scripts.third_party

@@ -7,7 +7,7 @@ import contextlib
 import functools
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 from aiohttp import web
@@ -20,6 +20,7 @@ from ari_app.call.states import State
 from ari_app.checks.asterisk import unauthorized
 from ari_app.checks.here import (
     cannot_listen,
+    require_announcements,
     require_encoder,
     require_recordings,
     require_sound,
@@ -50,6 +51,7 @@ from ari_app.line.twilio.gateway import TwilioGateway
 from ari_app.line.twilio.signature import Signatures
 from ari_app.process.limits import settle_memory, share_interpreter
 from ari_app.records.agent_report import PART, Report
+from ari_app.records.audit import AuditFile
 from ari_app.records.document import call_document
 from ari_app.records.hiding import hide_in_part
 from ari_app.records.journal import Journal, Listener
@@ -57,7 +59,11 @@ from ari_app.records.keeping import Keeping
 from ari_app.records.metrics import Metrics
 from ari_app.records.record import CallRecord
 from ari_app.records.recording.archive import RecordingArchive
+from ari_app.records.spend.guard import SpendGuard
+from ari_app.records.spend.limits import SpendAlert
 from ari_app.records.store import CallLog
+from ari_app.records.trace import read_traceparent
+from ari_app.records.tracing import Tracing
 from ari_app.records.webhooks.outbox import Outbox
 from ari_app.records.webhooks.signing import secrets_of
 from ari_app.settings import Settings, split_host_port
@@ -67,9 +73,14 @@ from audiosocket.server import AudioSocketServer
 from linekit.clock import FrameClock
 from linekit.listener import Networks
 
+if TYPE_CHECKING:
+    from ari_app.records.otel import OtelSpans
+
 log = structlog.get_logger(__name__)
 
 _ASK_AGAIN_SECONDS = 1.0
+# A database that is away does not keep a start waiting for longer.
+_COUNT_SECONDS = 1.0
 
 Way = TypeVar("Way", bound=Gateway)
 
@@ -105,6 +116,8 @@ class VoiceBridge:
         ari: Asterisk; only where it is a way in.
         lines: Where its sound comes in over AudioSocket; only where it may.
         call_log: What is kept of calls; None: nothing is.
+        spend: What may be spent in a day; None: anything.
+        audit: Where changes are written down; None: in the log alone.
     """
 
     ari: Client
@@ -126,6 +139,8 @@ class VoiceBridge:
         running = (state.value for state in State if state not in (State.NEW, State.ENDED))
         self.metrics = Metrics(("waiting", *running), KNOWN_CODES)
         self.call_log: CallLog | None = None
+        self.spend: SpendGuard | None = None
+        self.audit: AuditFile | None = None
         self._card = card
         self._with_http = http
         self.audiosocket_address = ("", 0)
@@ -159,12 +174,14 @@ class VoiceBridge:
     async def _start(self) -> None:
         settings = self.settings
         settings.require_serving()
+        self.spans = await self._open_traces()
         self.outbox = await self._open_outbox()
         if settings.database_url:
             self.call_log = await self._open_call_log()
         if self.call_log is not None or self.outbox is not None:
             document = functools.partial(call_document, what_to_hide=settings.hidden)
             self.journal.listen(Keeping(document, self.call_log, self.outbox).heard)
+        self.spend = await self._guard_spend()
         self.recordings = self._open_recordings()
         records = self.recordings is not None and settings.record_calls != "none"
 
@@ -189,6 +206,7 @@ class VoiceBridge:
             self.agents,
             await self._open_precall(),
             lambda: self.calls.count(),
+            self.journal.note,
         )
         services = Services(
             agents=self.agents,
@@ -197,7 +215,8 @@ class VoiceBridge:
             http_tools=http_tools,
             loss_sound=require_sound(settings.agent_loss_sound),
             recordings=self.recordings if records else None,
-            recording_sound=require_sound(settings.recording_sound, "RECORDING_SOUND"),
+            begin_trace=read_traceparent if self.spans is None else self.spans.begin,
+            announcements=require_announcements(settings),
         )
         member = self._join()
         self.calls = Calls(
@@ -207,6 +226,7 @@ class VoiceBridge:
             calls_per_second=settings.outbound_calls_per_second,
             queue_size=settings.outbound_queue_size,
             give_up=_nothing if asterisk is None else asterisk.abandon,
+            quota=_no_limit if self.spend is None else self.spend.quota,
             admission=None if member is None else member.admission,
             on_known=_known_to_nobody if member is None else member.known,
         )
@@ -231,6 +251,17 @@ class VoiceBridge:
             self._exit.push_async_callback(_cancelled, watching)
         if self._with_http:
             await self._start_http()
+
+    async def _open_traces(self) -> OtelSpans | None:
+        if self.settings.otel_traces_exporter == "none":
+            return None
+        # It costs a second and 15 MB, and most do without.
+        from ari_app.records.otel import OtelSpans
+
+        spans = OtelSpans(process_environment(self.settings.env_file))
+        self.metrics.watch_traces(spans.stats)
+        self.journal.listen(Tracing(spans, asyncio.get_running_loop().time).heard)
+        return await self._exit.enter_async_context(spans)
 
     def _join(self) -> Membership | None:
         """Take the place among several workers, if there are several."""
@@ -290,6 +321,25 @@ class VoiceBridge:
         )
         self.metrics.watch_call_log(call_log.counts)
         return await self._exit.enter_async_context(call_log)
+
+    async def _guard_spend(self) -> SpendGuard | None:
+        limits, call_log = self.settings.spend_limits(), self.call_log
+        if not limits or call_log is None:
+            return None
+        guard = SpendGuard(limits, call_log, asyncio.get_running_loop().time, tell=self._spend)
+        # After what keeps calls: it counts a call until the log has it.
+        self.journal.listen(guard.heard)
+        self.metrics.watch_spend(guard)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_COUNT_SECONDS):
+                await guard.ask()
+        counting = asyncio.create_task(guard.run(), name="spend")
+        self._exit.push_async_callback(_cancelled, counting)
+        return guard
+
+    def _spend(self, alert: SpendAlert) -> None:
+        if self.outbox is not None:
+            self.outbox.spent(alert)
 
     async def _gateway(self, name: str) -> Gateway:
         match name:
@@ -494,7 +544,15 @@ class VoiceBridge:
             )
         )
 
+    def _open_audit(self) -> None:
+        if self.settings.audit_file is not None:
+            self.audit = AuditFile(self.settings.audit_file)
+            self.audit.open()
+            self._exit.push_async_callback(asyncio.to_thread, self.audit.close)
+            self.metrics.watch_audit(self.audit)
+
     async def _start_http(self) -> None:
+        self._open_audit()
         routes = [
             *(route for gateway in self.gateways for route in gateway.routes),
             *self._take_reports(),
@@ -513,6 +571,8 @@ class VoiceBridge:
             public_url=self.settings.api_public_url,
             number_pattern=self.settings.number_pattern,
             routes=routes,
+            audit_file=self.audit,
+            hidden=self.settings.hidden,
         )
         server = self._http = WorkerServer(app)
         self._exit.push_async_callback(server.close)
@@ -532,6 +592,8 @@ class VoiceBridge:
             public_url=self.settings.api_public_url,
             number_pattern=self.settings.number_pattern,
             rates=rates,
+            audit_file=self.audit,
+            hidden=self.settings.hidden,
             routes=routes,
         )
         loop = asyncio.get_running_loop()
@@ -583,9 +645,10 @@ class VoiceBridge:
             status="not_ready" if problems else "ready",
             problems=problems,
             warnings=[
-                *([] if self.call_log is None else self.call_log.warnings()),
-                *([] if self.recordings is None else self.recordings.warnings()),
-                *([] if self.outbox is None else self.outbox.warnings()),
+                text
+                for each in (self.call_log, self.recordings, self.outbox, self.spend, self.audit)
+                if each is not None
+                for text in each.warnings()
             ],
             active_sessions=self.calls.count(),
             asterisk_version=version.version.text if version and version.version else None,
@@ -604,6 +667,10 @@ def _known_to_nobody(session_id: str, record: CallRecord | None) -> None:
 
 def _nothing() -> None:
     """Do nothing: nothing waits for a far end that is away."""
+
+
+def _no_limit(agent_id: str) -> None:
+    """Let every call begin: there is no limit of a day."""
 
 
 async def _listen(

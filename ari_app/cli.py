@@ -133,6 +133,7 @@ def serve(
     """Take calls until told to stop: SIGTERM lets running calls finish, a second one ends them."""
     # Frames are too small for several threads, and what forks must have one only.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    import ari_app.process.plain_structlog  # noqa: F401
     from ari_app.serve import supervise
 
     settings = _settings(env_file)
@@ -151,6 +152,7 @@ def check(
     ] = None,
 ) -> None:
     """Find out what is wrong with a set-up, and say how to mend it."""
+    import ari_app.process.plain_structlog  # noqa: F401, I001
     import uvloop
     from rich.console import Console
     from rich.markup import escape

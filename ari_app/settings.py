@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 from dotenv.parser import parse_stream
 from pydantic import (
@@ -47,13 +48,14 @@ if TYPE_CHECKING:
     from ari_app.call.plan import CallPolicy
     from ari_app.line.asterisk.line import AsteriskOptions
     from ari_app.line.twilio.leg import TwilioOptions
+    from ari_app.records.spend.limits import SpendLimits
     from ari_app.records.webhooks.outbox import OutboxOptions
 
 _BUSY_CALLS = 50
 _ALIKE: Final = 0.89
 _SHORTEST_BEGINNING: Final = 7
 _WAYS_IN: Final = ("asterisk", "twilio", "custom", "local")
-_PREFIXES: Final = ("ARI_", "AUDIOSOCKET_", "ELEVENLABS_", "PRECALL_", "DTMF_", "TWILIO_")
+_PREFIXES: Final = ("ARI_", "AUDIOSOCKET_", "ELEVENLABS_", "PRECALL_", "DTMF_", "TWILIO_", "SPEND_")
 """What begins like this in our own file is meant for us."""
 
 # What it cannot read is in `doubtful_names`.
@@ -208,6 +210,16 @@ def _what_to_hide(value: str) -> str:
     return value
 
 
+def _zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (OSError, ValueError, KeyError):
+        raise ValueError(
+            "must be the name of a time zone that this machine knows, such as Europe/Berlin"
+        ) from None
+    return value
+
+
 def _database(value: str) -> str:
     if value:
         read_address(value)
@@ -288,6 +300,7 @@ class Settings(BaseSettings):
     api_bind: HostPort = "127.0.0.1:8080"
     api_key: OptionalSecret = None
     api_keys_file: OptionalPath = None
+    audit_file: OptionalPath = None
     page_sign_in_hours: float = Field(default=12, gt=0, le=720)
     api_max_connections: int = Field(default=0, ge=0, le=60_000)
     api_max_connections_per_address: int = Field(default=0, ge=0, le=60_000)
@@ -309,6 +322,7 @@ class Settings(BaseSettings):
     recordings_format: Literal["wav", "flac", "opus"] = "wav"
     record_calls: Literal["all", "asked", "none"] = "all"
     recording_sound: OptionalPath = None
+    listening_sound: OptionalPath = None
     no_speech_timeout_seconds: float = Field(default=0, ge=0, le=86_400)
     hold_timeout_seconds: float = Field(default=0, ge=0, le=86_400)
 
@@ -318,6 +332,11 @@ class Settings(BaseSettings):
     records_journal_dir: OptionalPath = None
     records_keep_days: int = Field(default=0, ge=0, le=36_500)
     records_hide: Annotated[str, AfterValidator(_what_to_hide)] = "nothing"
+
+    spend_minutes_per_day: float = Field(default=0, ge=0, le=1e9)
+    spend_calls_per_day: int = Field(default=0, ge=0, le=1_000_000_000)
+    spend_limits_file: OptionalPath = None
+    spend_time_zone: Annotated[str, AfterValidator(_zone)] = "UTC"
 
     outbound_endpoint: Endpoint = "PJSIP/{number}@trunk"
     number_pattern: Pattern = None
@@ -332,6 +351,8 @@ class Settings(BaseSettings):
     transfer_pattern: Pattern = None
     transfer_context: DialplanContext = "voice-agent-after"
     transfer_ring_seconds: float = Field(default=30, gt=0, le=300)
+    take_over_endpoint: Annotated[Endpoint | None, BeforeValidator(_empty_is_none)] = None
+    take_over_pattern: Pattern = None
 
     dtmf_mode: DigitMode = DigitMode.COLLECT
     dtmf_timeout_seconds: float = Field(default=3, gt=0, le=60)
@@ -357,6 +378,8 @@ class Settings(BaseSettings):
     webhook_spool: Path = Path("webhooks.db")
     elevenlabs_webhook_secret: OptionalSecret = None
     elevenlabs_fetch_reports: bool = False
+
+    otel_traces_exporter: Literal["none", "otlp"] = "none"
 
     workers: int = Field(default=1, ge=1, le=64)
     worker_stall_seconds: float = Field(default=2, ge=0, le=60)
@@ -499,6 +522,25 @@ class Settings(BaseSettings):
             ca_file=self.webhook_ca_file,
         )
 
+    def spend_limits(self) -> SpendLimits:
+        """Return what may be spent on agents in a day.
+
+        Raises:
+            ConfigError: `SPEND_LIMITS_FILE` cannot be used, or there is no call log to count in.
+        """
+        from ari_app.records.spend.limits import Limit, SpendLimits, read_limits
+
+        agents, others = read_limits(self.spend_limits_file)
+        together = Limit(self.spend_minutes_per_day or None, self.spend_calls_per_day or None)
+        limits = SpendLimits(together, agents, others, ZoneInfo(self.spend_time_zone))
+        if limits and not self.database_url:
+            raise ConfigError(
+                "SPEND_MINUTES_PER_DAY, SPEND_CALLS_PER_DAY and SPEND_LIMITS_FILE count in the "
+                "call log, and DATABASE_URL is empty. Name a database; RECORDS_HIDE=numbers,words "
+                "and RECORDS_KEEP_DAYS=1 let it hold next to nothing."
+            )
+        return limits
+
     def call_policy(self) -> CallPolicy:
         """Return what holds for every call."""
         from ari_app.call.plan import CallPolicy
@@ -514,6 +556,7 @@ class Settings(BaseSettings):
             on_silence=self.amd_on_silence,
             on_notsure=self.amd_on_notsure,
             consult_ring_seconds=self.transfer_ring_seconds,
+            supervisor_pattern=compiled(self.take_over_pattern),
             no_speech_timeout_seconds=self.no_speech_timeout_seconds,
             hold_timeout_seconds=self.hold_timeout_seconds,
             replace_lost_agent=self.agent_on_loss == "reconnect",
@@ -542,6 +585,7 @@ class Settings(BaseSettings):
             audiosocket_format=self.audiosocket_format,
             outbound_endpoint=self.outbound_endpoint,
             transfer_endpoint=self.transfer_endpoint or self.outbound_endpoint,
+            take_over_endpoint=self.take_over_endpoint or "",
             transfer_context=self.transfer_context,
             amd_context=self.amd_context,
         )
@@ -600,6 +644,7 @@ class Settings(BaseSettings):
                 "events from anybody's. `python3 -c 'import secrets; print(secrets.token_hex(32))'`"
                 " makes one; give it to the receivers, too."
             )
+        self.spend_limits()
         if self.has_audiosocket:
             self._require_target()
         if "twilio" in self.ways_in:

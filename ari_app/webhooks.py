@@ -11,8 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from ari_app.errors import ConfigError
+from ari_app.process.network import origin
 from ari_app.records.webhooks.outbox import OutboxOptions, open_spool, send_test, told
-from ari_app.records.webhooks.sender import origin
 from ari_app.records.webhooks.spool import Delivery, Spool
 from ari_app.settings import Settings
 

@@ -14,6 +14,7 @@ import structlog
 
 from audiosocket.frames import (
     FORMATS,
+    FRAME_MS,
     HEADER_BYTES,
     SAMPLE_BYTES,
     Audio,
@@ -30,6 +31,9 @@ from audiosocket.frames import (
     audio_header,
     encode,
 )
+from audiosocket.rhythm import Rhythm
+from linekit.clock import Membership
+from linekit.transport import SocketTransport
 
 _HEADROOM: Final = 10.0
 """So many streams at once: 500 packets a second."""
@@ -51,6 +55,104 @@ class Pace:
         self._allowed = min(_BURST_SECONDS, left)
         self._at, self._seen = now, spoken_seconds
         return left >= 0
+
+
+_PERIOD: Final = FRAME_MS / 1000
+_PROBE_TICKS: Final = 250
+"""After so many it is looked again when frames come: every 5 s."""
+_PROBE_SOONER: Final = 25
+"""So many fewer for each time that a frame was not there in time."""
+
+
+class Reading:
+    """Decides when a line is read: as soon as something comes, or at every n-th tick.
+
+    At first, and whenever a peer does not keep its rhythm, something is read as soon as it is
+    there. Once it is known when frames come, ticks are moved to shortly after, and `every` frames
+    are read in one go, by the tick at which the last of them has come: the kernel is asked half as
+    often, and wakes nobody. A frame that is late is awaited. Now and then it is looked whether the
+    rhythm is still the same.
+
+    Args:
+        transport: What is read.
+        ticks: The line's place on the clock, and the time that its slots are apart.
+
+    Attributes:
+        every: So many frames are read in one go.
+        due_in: Ticks until something is read; 0: it is read as soon as it comes.
+        came: Frames that have come since this was set to 0.
+    """
+
+    def __init__(self, transport: SocketTransport, ticks: Membership, slot: float) -> None:
+        self.every = 1
+        self.due_in = 0
+        self.came = 0
+        self._transport = transport
+        self._ticks = ticks
+        self._rhythm = Rhythm(_PERIOD, slot)
+        self._slot = slot
+        self._awaited = 0
+        """Frames to be read so before it is left to the ticks again; 0: until the rhythm is known.
+        """
+        self._until_probe = _PROBE_TICKS
+        self._probing = False
+        self._ticked_at = 0.0
+
+    def tick(self, now: Callable[[], float]) -> None:
+        """Read, if it is time."""
+        if self.due_in:
+            self.due_in -= 1
+            if self.due_in:
+                return
+            self.came = 0
+            every = self.due_in = self.every
+            self._transport.read_now()
+            self._until_probe -= every
+            missing = every - self.came
+            self._until_probe -= every if missing <= 0 else _PROBE_SOONER
+            if self._until_probe <= 0:
+                self._until_probe = _PROBE_TICKS
+                self._probing = True
+            if missing > 0:
+                self._await(missing)
+            elif missing < 0 or self._probing:
+                # Where more came than was due there may be more: all of it is read.
+                self._await(every)
+        if not self.due_in:
+            self._ticked_at = now()
+
+    def frames_came(self, number: int, now: Callable[[], float]) -> None:
+        """Take note of so many whole frames that were read together."""
+        self.came += number
+        if self.due_in:
+            return
+        at, rhythm = now(), self._rhythm
+        learning = self._probing or not self._awaited
+        if learning and number == 1:
+            rhythm.came(at - self._ticked_at)
+        if self._awaited > number:
+            self._awaited -= number
+            return
+        if not self._awaited and not rhythm.known:
+            return
+        ticks_in = self._ticked_at + _PERIOD - at
+        if learning and (slots := rhythm.take_shift()):
+            self._ticks.shift(slots)
+            ticks_in += slots * self._slot
+        # The next tick is this frame's, or already that of the one after it.
+        self.due_in = self.every + (ticks_in < _PERIOD / 2)
+        self._awaited = 0
+        self._probing = False
+        self._transport.pause_reading()
+
+    def stop(self) -> None:
+        """Read whatever comes, to the end."""
+        self._await(0)
+
+    def _await(self, frames: int) -> None:
+        self.due_in = 0
+        self._awaited = frames
+        self._transport.resume_reading()
 
 
 log = structlog.get_logger(__name__)
@@ -150,11 +252,15 @@ class AudioSocketConnection(asyncio.Protocol):
         self._decoder = Decoder(expect_identify=False)
         self._pace = Pace(now=self._loop.time())
         self._spoken_seconds = 0.0
+        self._pace_in_question = False
         self._on_open = on_open
         self._on_refused = on_refused
         self._on_closed = on_closed
         self._header = audio_header(fmt.kind, fmt.frame_bytes)
         self._silence = self._header + bytes(fmt.frame_bytes)
+        self._message_bytes = len(self._silence)
+        self._due_bytes = 0
+        self._reading: Reading | None = None
         self._max_waiting = MAX_FRAMES_AHEAD * len(self._silence)
         self._stall_timeout = stall_timeout
         self._stalled_since: float | None = None
@@ -178,18 +284,39 @@ class AudioSocketConnection(asyncio.Protocol):
 
     def write_frames(self, frames_due: int) -> None:
         """Let the handler act, then write the frames that are due; called by the clock."""
-        if self.closing:
+        if self._reading is not None:
+            self._reading.tick(self._loop.time)
+        if self._lost_reason is not None:
             return
-        if not self._pace.keeps(self._spoken_seconds, now=self._loop.time()):
-            log.warning("line too fast", peer=self.peer, seconds=round(self._spoken_seconds, 1))
-            self._end_as_refused("too_fast")
-            return
+        if self._pace_in_question:
+            self._pace_in_question = False
+            if not self._pace.keeps(self._spoken_seconds, now=self._loop.time()):
+                log.warning("line too fast", peer=self.peer, seconds=round(self._spoken_seconds, 1))
+                self._end_as_refused("too_fast")
+                return
         try:
             self._handler.tick(frames_due)
             for _ in range(frames_due):
                 self._write_frame()
         except Exception:
             self._handler_failed("tick")
+
+    def tick_with(self, ticks: Membership, slot_seconds: float) -> None:
+        """Take note of the clock's calling `write_frames`, and of how far its slots are apart.
+
+        Where the transport can be read at will, the line moves its ticks and reads at them.
+        """
+        if isinstance(self._transport, SocketTransport):
+            self._reading = Reading(self._transport, ticks, slot_seconds)
+
+    def read_together(self, frames: int) -> None:
+        """Let so many frames of a steady peer come to the handler at once, 1 to 3.
+
+        The earlier ones come later for it, together with the last.
+        """
+        if self._reading is not None:
+            self._reading.every = frames
+            self._due_bytes = frames * self._message_bytes if frames > 1 else 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -203,16 +330,32 @@ class AudioSocketConnection(asyncio.Protocol):
             self._handler_failed("line_connected")
 
     def data_received(self, data: bytes) -> None:
-        if self.closing:
+        if self._lost_reason is not None:
             return
-        if (
-            len(data) == len(self._silence)
-            and data.startswith(self._header)
-            and not self._decoder.buffered
-        ):
-            # Nearly always: one whole frame of 20 ms. The decoder would come to the same.
-            self._deliver_audio(data[HEADER_BYTES:], self.format.kind)
-            return
+        size, message, reading = len(data), self._message_bytes, self._reading
+        # Nearly always: whole frames of 20 ms, as many as are due, or one. The decoder would come
+        # to the same.
+        header = self._header
+        if data.startswith(header) and not self._decoder.buffered:
+            if size == self._due_bytes and reading is not None and reading.due_in:
+                second, last = message, size - message
+                if data.startswith(header, second) and data.startswith(header, last):
+                    reading.came = size // message
+                    payload = data[HEADER_BYTES:second]
+                    if last != second:
+                        payload += data[second + HEADER_BYTES : last]
+                    payload += data[last + HEADER_BYTES :]
+                    self._deliver_audio(payload, self.format.kind)
+                    return
+            elif size == message:
+                self._pace_in_question = True
+                if reading is not None:
+                    reading.frames_came(1, self._loop.time)
+                self._deliver_audio(data[HEADER_BYTES:], self.format.kind)
+                return
+        self._pace_in_question = True
+        if reading is not None:
+            reading.frames_came(size // message, self._loop.time)
         try:
             messages = self._decoder.feed(data)
         except ProtocolError as error:
@@ -238,6 +381,7 @@ class AudioSocketConnection(asyncio.Protocol):
             log.exception("line handler failed", call="line_lost", peer=self.peer)
         # The handler keeps the line, for its counters: the two would keep each other.
         del self._handler
+        self._reading = None
         self.next_frame = silence
 
     def _deliver(self, messages: list[Message] | tuple[Message, ...]) -> None:
@@ -309,6 +453,8 @@ class AudioSocketConnection(asyncio.Protocol):
 
     def _begin_end(self, reason: str) -> None:
         self._lost_reason = reason
+        if self._reading is not None:
+            self._reading.stop()
         self._abort_timer = self._loop.call_later(ABORT_SECONDS, self._transport.abort)
 
 

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from benchmarks.lines import way
@@ -122,6 +123,8 @@ class BridgeRun:
     steps: list[Step]
     conservation: Conservation | None
     stopped_because: str
+    idle_memory_mb: float = 0.0
+    """Before the first call."""
 
 
 def agent_profile(agent_format: str) -> dict[str, Any]:
@@ -143,8 +146,15 @@ async def measure_format(
     recorded: bool = False,
     settings: dict[str, str] | None = None,
     on_step: Callable[[Service, int], None] | None = None,
+    build: Path | None = None,
+    only_cost: bool = False,
 ) -> BridgeRun:
-    """Grow the number of calls step by step, and stop after the first step that breaks a limit."""
+    """Grow the number of calls step by step, and stop after the first step that breaks a limit.
+
+    Args:
+        build: As for `running_service`.
+        only_cost: Go through all steps, whatever breaks, and do not count sound.
+    """
     cores, far_end = Cores.split(), way(line)
     line += ", recorded" if recorded else ""
     what = f"{line}, {agent_format}"
@@ -174,9 +184,11 @@ async def measure_format(
                     **(settings or {}),
                 },
                 cores=cores.measured,
+                build=build,
             )
         )
         await far_end.meet(load, service)
+        idle_memory_mb = round(service.process.memory_mb(), 1)
         running = 0
         for count in steps:
             say(f"{what}: {count} calls")
@@ -194,15 +206,15 @@ async def measure_format(
                 line, agent_format, count, window_seconds, service, load, agent, first
             )
             done.append(step)
-            if not step.holds:
+            if not step.holds and not only_cost:
                 because = _why(step)
                 break
-        if done and done[-1].holds:
+        if done and done[-1].holds and not only_cost:
             say(f"{what}: counting what was heard")
             conservation = await _conserve(load, agent)
         await load.end_calls()
         await asyncio.sleep(1.0)
-    return BridgeRun(line, agent_format, done, conservation, because)
+    return BridgeRun(line, agent_format, done, conservation, because, idle_memory_mb)
 
 
 def _why(step: Step) -> str:

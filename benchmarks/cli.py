@@ -12,17 +12,18 @@ from rich.console import Console
 
 def bench(
     names: Annotated[
-        list[str] | None, typer.Argument(help="parts, bridge, ear, stall, flood or all.")
+        list[str] | None, typer.Argument(help="parts, bridge, ear, stall, flood, compare or all.")
     ] = None,
     quick: Annotated[bool, typer.Option(help="Fewer steps, shorter ones.")] = False,
     out: Annotated[Path, typer.Option(help="Where figures and pictures go.")] = Path(
         "bench-output"
     ),
     formats: Annotated[
-        list[str] | None, typer.Option("--format", help="bridge: only this format of the agent.")
+        list[str] | None,
+        typer.Option("--format", help="bridge, compare: only this format of the agent."),
     ] = None,
     calls: Annotated[
-        list[int] | None, typer.Option(help="bridge, flood: only this many calls at once.")
+        list[int] | None, typer.Option(help="bridge, compare, flood: only this many calls at once.")
     ] = None,
     lines: Annotated[
         list[str] | None,
@@ -34,6 +35,9 @@ def bench(
     recording: Annotated[
         bool, typer.Option("--recording", help="bridge: measure it again with calls recorded.")
     ] = False,
+    against: Annotated[
+        str, typer.Option(help="compare: this revision of git against what is here now.")
+    ] = "",
 ) -> None:
     """Measure what a call costs and what it sounds like; see docs/performance.md."""
     from benchmarks.command import Options, run
@@ -45,6 +49,7 @@ def bench(
         tuple(calls or ()),
         tuple(lines or ("audiosocket",)),
         recording,
+        against,
     )
     uvloop.run(run(names or ["all"], options, Console()))
 

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from benchmarks import bridge, ear, flood, parts, stall
+from benchmarks import bridge, compare, ear, flood, parts, stall
 from benchmarks.flood_process import KINDS
 from benchmarks.lines import way
 from benchmarks.machine import describe_machine
@@ -36,7 +36,8 @@ class Options:
 
     `formats` and `calls` narrow *bridge* to some formats and numbers of calls; `calls` is also how
     many *flood* lets run. `lines` are the ways in that *bridge*, *ear* and *stall* measure; ear and
-    stall take the first. `recording` measures *bridge* once more, with calls recorded.
+    stall take the first. `recording` measures *bridge* once more, with calls recorded. `against` is
+    the revision that *compare* compares with.
     """
 
     quick: bool = False
@@ -45,6 +46,7 @@ class Options:
     calls: tuple[int, ...] = ()
     lines: tuple[str, ...] = ("audiosocket",)
     recording: bool = False
+    against: str = ""
 
     @property
     def recorded(self) -> tuple[bool, ...]:
@@ -57,15 +59,19 @@ async def run(
 ) -> list[Path]:
     """Run benchmarks one after another; the JSON files that were written.
 
-    `all` stands for every name. Raises BenchmarkError for a name that there is not, and where a
-    program does not start; LabError where no Asterisk is to be had.
+    `all` stands for every name but `compare`, which needs to be told against what. Raises
+    BenchmarkError for a name that there is not, and where a program does not start; LabError
+    where no Asterisk is to be had.
     """
     options, console = options or Options(), console or Console()
     for name in options.lines:
         way(name)
     wanted = NAMES if "all" in names else tuple(dict.fromkeys(names))
-    if unknown := [name for name in wanted if name not in NAMES]:
-        raise BenchmarkError(f"No benchmark {unknown[0]!r}; there are {', '.join(NAMES)} and all.")
+    if unknown := [name for name in wanted if name not in _BENCHMARKS]:
+        there = ", ".join(_BENCHMARKS)
+        raise BenchmarkError(f"No benchmark {unknown[0]!r}; there are {there} and all.")
+    if "compare" in wanted and not options.against:
+        raise BenchmarkError("Compare against what? Say --against REVISION.")
     await asyncio.to_thread(options.out.mkdir, parents=True, exist_ok=True)
     return [await _run_one(name, options, console) for name in wanted]
 
@@ -144,6 +150,23 @@ async def _measure_flood(options: Options, say: Say) -> tuple[Any, str]:
     return {"floods": plain}, "none (lab.load)"
 
 
+async def _measure_compare(options: Options, say: Say) -> tuple[Any, str]:
+    comparison = await compare.measure_compare(
+        options.against,
+        _formats(options),
+        options.calls or compare.CALLS,
+        compare.QUICK_ROUNDS if options.quick else compare.ROUNDS,
+        compare.QUICK_WINDOW_SECONDS if options.quick else compare.WINDOW_SECONDS,
+        say,
+    )
+    return _plain(comparison), "none (lab.load)"
+
+
+def _compare_steps(options: Options) -> int:
+    rounds = compare.QUICK_ROUNDS if options.quick else compare.ROUNDS
+    return 2 * rounds * len(_formats(options)) * len(options.calls or compare.CALLS)
+
+
 def _formats(options: Options) -> tuple[str, ...]:
     return options.formats or bridge.FORMATS
 
@@ -163,6 +186,7 @@ _BENCHMARKS: dict[str, Measure] = {
     "ear": _measure_ear,
     "stall": _measure_stall,
     "flood": _measure_flood,
+    "compare": _measure_compare,
 }
 _STEPS: dict[str, Callable[[Options], int]] = {
     "parts": lambda options: parts.count_steps(options.quick),
@@ -175,6 +199,7 @@ _STEPS: dict[str, Callable[[Options], int]] = {
     "ear": lambda options: len(ear.QUICK_STEPS if options.quick else ear.STEPS),
     "stall": _stall_rounds,
     "flood": lambda options: len(KINDS) + 1,
+    "compare": _compare_steps,
 }
 
 

@@ -46,6 +46,8 @@ class EarStep:
     """The same for the greeting, counted from the answer (200 OK) where that comes later."""
     barge_in_ms: dict[str, float]
     """From the interruption's leaving the agent to the first silent packet."""
+    silence_ms: dict[str, float]
+    """The same to the end of the last sample above -50 dBFS."""
     gaps_ms: dict[str, float]
     """Between packets at the phones."""
     packets: int
@@ -140,6 +142,7 @@ def _figures(
     ear: list[float] = []
     greeting: list[float] = []
     barge_in: list[float] = []
+    silence: list[float] = []
     gaps: list[float] = []
     tracks: list[Track] = []
     rtp_lost = rtp_doubled = packets_heard = 0
@@ -163,6 +166,7 @@ def _figures(
             cut = next((at for at in interruptions if first < at < end), None)
             if cut is not None:
                 barge_in += _after(cut, packets.first_silence(cut))
+                silence += _after(cut, packets.last_audible(cut))
             tracks.append(packets.track(first, cut or end, response.seconds))
     return EarStep(
         calls=calls,
@@ -172,6 +176,7 @@ def _figures(
         agent_to_ear_ms=percentiles(ear),
         greeting_ms=percentiles(greeting),
         barge_in_ms=percentiles(barge_in),
+        silence_ms=percentiles(silence),
         gaps_ms=percentiles(np.array(gaps).tolist()),
         packets=packets_heard,
         rtp_lost=rtp_lost,

@@ -14,6 +14,8 @@ from benchmarks.marked import position_seconds
 FRAME_SECONDS = 0.02
 SOUND_DBFS = -40.0
 SILENCE_DBFS = -60.0
+AUDIBLE_DBFS = -50.0
+"""Of a single sample."""
 _FULL_SCALE = 32767.0
 _FLOOR_DBFS = -100.0
 
@@ -52,6 +54,22 @@ class Packets:
         """When the first silent packet arrived, none of the sound before it still in it."""
         pairs = zip(self.times, self._levels, strict=True)
         return next((at for at, level in pairs if at >= since and level < SILENCE_DBFS), None)
+
+    def last_audible(self, since: float) -> float | None:
+        """When the last audible sample before the first silent packet was played; a packet is
+        played as it arrives."""
+        silent = self.first_silence(since)
+        if silent is None:
+            return None
+        threshold = _FULL_SCALE * 10 ** (AUDIBLE_DBFS / 20)
+        for at, sound in zip(reversed(self.times), reversed(self.sounds), strict=True):
+            if at >= silent:
+                continue
+            samples = np.abs(np.frombuffer(sound, "<i2").astype(np.int32))
+            audible = np.flatnonzero(samples > threshold)
+            if audible.size:
+                return at + (int(audible[-1]) + 1) / self.rate_hz
+        return None
 
     def track(self, since: float, until: float, sweep_seconds: float) -> Track:
         """Follow the sweep that is heard between two times."""

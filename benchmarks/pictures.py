@@ -112,6 +112,21 @@ def _flood(results: Json) -> Figure:
     return figure
 
 
+def _compare(results: Json) -> Figure:
+    figure = Figure(figsize=(9, 1.5 + 0.35 * len(results["lines"])))
+    axes = figure.subplots()
+    for place, line in enumerate(results["lines"]):
+        axes.plot(line["ratios"], [place] * len(line["ratios"]), "o", color="grey", markersize=4)
+        axes.plot([line["ratio"]], [place], "D", color="black")
+    labels = [f"{x['what']}, {x['agent_format']}, {x['calls']}" for x in results["lines"]]
+    axes.set_yticks(range(len(labels)), labels)
+    axes.invert_yaxis()
+    axes.axvline(1.0, linestyle="--", linewidth=1, color="grey")
+    axes.set_xlabel(f"part of what it is in {results['against']}")
+    axes.set_xlim(left=0)
+    return figure
+
+
 def _goal(axes: Axes, value: float, label: str) -> None:
     axes.axhline(value, linestyle="--", linewidth=1, color="grey")
     axes.annotate(label, (0.99, value), xycoords=("axes fraction", "data"), ha="right", va="bottom")
@@ -131,4 +146,5 @@ PICTURES: dict[str, Draw] = {
     "ear": _ear,
     "stall": _stall,
     "flood": _flood,
+    "compare": _compare,
 }

@@ -143,9 +143,10 @@ async def running(
     env: Mapping[str, str] | None = None,
     cores: set[int] | None = None,
     errors: int | None = None,
+    at: Path | None = None,
 ) -> AsyncIterator[Process]:
-    """Run a program on some of the cores; what it complains of goes to a file in `folder`, or to
-    the descriptor `errors`.
+    """Run a program on some of the cores, in the folder `at`; what it complains of goes to a file
+    in `folder`, or to the descriptor `errors`.
 
     Should this process die, the kernel ends the program too, where util-linux is there to ask it.
     """
@@ -157,6 +158,7 @@ async def running(
             *prefix,
             *command,
             env={**_plain_environment(), **(env or {})},
+            cwd=at,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=file if errors is None else errors,
@@ -292,9 +294,17 @@ class Service:
 
 @asynccontextmanager
 async def running_service(
-    folder: Path, settings: Mapping[str, str], *, cores: set[int] | None = None
+    folder: Path,
+    settings: Mapping[str, str],
+    *,
+    cores: set[int] | None = None,
+    build: Path | None = None,
 ) -> AsyncIterator[Service]:
-    """`ari-app serve` with these settings, on free ports; ready when it serves."""
+    """`ari-app serve` with these settings, on free ports; ready when it serves.
+
+    Args:
+        build: The sources that it is run from; None: those that this runs from.
+    """
     environment = {
         "AUDIOSOCKET_BIND": "127.0.0.1:0",
         "API_BIND": "127.0.0.1:0",
@@ -302,8 +312,11 @@ async def running_service(
         "LOG_FORMAT": "json",
         **settings,
     }
+    if build is not None:
+        # Before what is installed.
+        environment["PYTHONPATH"] = str(build)
     command = [sys.executable, "-m", "ari_app", "serve", "--env-file", os.devnull]
-    async with running("serve", command, folder, env=environment, cores=cores) as process:
+    async with running("serve", command, folder, env=environment, cores=cores, at=build) as process:
         serving = await _serving(process)
         service = Service(process, serving["api"], serving.get("audiosocket", ""))
         await _ready(service)

@@ -91,10 +91,17 @@ def _compared(runs: list[Json]) -> list[Rows]:
 
 def ear_rows(results: Json) -> list[Rows]:
     """The tables of *ear*."""
-    names = ("mouth_to_agent_ms", "agent_to_ear_ms", "greeting_ms", "barge_in_ms", "gaps_ms")
+    names = (
+        "mouth_to_agent_ms",
+        "agent_to_ear_ms",
+        "greeting_ms",
+        "barge_in_ms",
+        "silence_ms",
+        "gaps_ms",
+    )
     times = Rows(
         "Ear: what a caller hears",
-        ("calls", "mouth to agent", "agent to ear", "greeting", "barge-in", "gaps"),
+        ("calls", "mouth to agent", "agent to ear", "greeting", "barge-in", "last sound", "gaps"),
         [
             (str(step["calls"]), *(_spread(step[name]) for name in names))
             for step in results["steps"]
@@ -160,12 +167,38 @@ def flood_rows(results: Json) -> list[Rows]:
     ]
 
 
+def compare_rows(results: Json) -> list[Rows]:
+    """The table of *compare*."""
+    names: tuple[str, ...] = (results["against"], results["now"])
+    return [
+        Rows(
+            "Two builds, measured in turn",
+            ("what", "agent", "calls", *names, "ratio", "ratio of each pair"),
+            [
+                (
+                    line["what"],
+                    line["agent_format"],
+                    str(line["calls"]) if line["calls"] else "-",
+                    f"{line['before']:.4g} {line['unit']}",
+                    f"{line['after']:.4g} {line['unit']}",
+                    f"{line['ratio']:.2f}",
+                    f"{min(line['ratios']):.2f} to {max(line['ratios']):.2f}",
+                )
+                for line in results["lines"]
+            ],
+            f"Medians of {results['rounds']} rounds of {results['window_seconds']:g} s; below 1 is "
+            "less than before.",
+        )
+    ]
+
+
 ROWS: dict[str, Callable[[Json], list[Rows]]] = {
     "parts": parts_rows,
     "bridge": bridge_rows,
     "ear": ear_rows,
     "stall": stall_rows,
     "flood": flood_rows,
+    "compare": compare_rows,
 }
 
 

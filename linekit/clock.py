@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import math
 import os
 import sys
 import time
@@ -178,25 +179,54 @@ class TimerLoop(Protocol):
     def call_at(self, when: float, callback: Callable[[], None], /) -> Timer: ...
 
 
-class _Registration:
-    __slots__ = ("active", "callback")
+class Membership:
+    """One callback of a clock's. Calling it ends it: no tick any more; may be done twice, and from
+    within a tick."""
 
-    def __init__(self, callback: Callable[[int], None]) -> None:
+    __slots__ = ("_clock", "active", "callback", "passes", "slot")
+
+    def __init__(self, clock: FrameClock, callback: Callable[[int], None]) -> None:
+        self._clock = clock
         self.callback = callback
         self.active = True
+        self.slot = 0
+        self.passes = False
+
+    def __call__(self) -> None:
+        self._clock.remove(self)
+
+    def shift(self, slots: int) -> None:
+        """Tick so many slots later from now on, or earlier; half a period at most."""
+        self._clock.shift(self, slots)
+
+
+class _Slot:
+    """Those who tick at the same moment of each period."""
+
+    __slots__ = ("members", "schedule", "snapshot")
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
+        self.members: dict[Membership, None] = {}
+        self.snapshot: tuple[Membership, ...] = ()
+
+
+SLOTS: Final = 10
+"""The moments of a period at which a clock may tick: one every 2 ms."""
 
 
 class FrameClock:
     """Calls every callback once per period with the number of frames due.
 
-    That number is 1, or up to `max_catch_up` after a stall (see `Schedule`). All callbacks run
-    in the same wake-up: a hundred calls cost one timer. Without callbacks there is no timer. On
-    uvloop a timer of the kernel's takes the place of the loop's (`KernelTimer`).
+    That number is 1, or up to `max_catch_up` after a stall (see `Schedule`). All callbacks of a
+    slot run in the same wake-up: a hundred calls cost one timer. Everybody begins in the first
+    slot. Without callbacks there is no timer. On uvloop a timer of the kernel's takes the place of
+    the loop's (`KernelTimer`).
 
     Args:
         period: Seconds between ticks.
         max_catch_up: As for `Schedule`.
-        on_tick: Told of each tick.
+        on_tick: Told of each wake-up.
         loop: Where the timer runs; the running event loop at `start` when None.
     """
 
@@ -213,13 +243,18 @@ class FrameClock:
         self.on_tick = on_tick
         self._loop = loop
         self._running_on: TimerLoop | None = None
-        self._schedule = Schedule(0.0, period, max_catch_up)
-        self._registrations: dict[_Registration, None] = {}
-        self._snapshot: tuple[_Registration, ...] = ()
+        self._began = 0.0
+        self._slots: dict[int, _Slot] = {}
+        self._next: _Slot | None = None
         self._timer: Timer | None = None
         self._kernel_timer: KernelTimer | None = None
         self._ticked_at = float("-inf")
         self._punctual_ticks = 0
+
+    @property
+    def slot_seconds(self) -> float:
+        """How far two slots are apart."""
+        return self.period / SLOTS
 
     def is_punctual(self, now: float) -> bool:
         """Return whether nothing has held up the loop lately: the last ticks came in time, and the
@@ -249,25 +284,54 @@ class FrameClock:
             self._kernel_timer.close()
             self._kernel_timer = None
 
-    def add(self, callback: Callable[[int], None]) -> Callable[[], None]:
-        """Call `callback(frames_due)` each tick until the returned function is called.
-
-        The returned function may be called twice, and from within a tick.
-        """
-        registration = _Registration(callback)
-        self._registrations[registration] = None
-        self._snapshot = tuple(self._registrations)
+    def add(self, callback: Callable[[int], None]) -> Membership:
+        """Call `callback(frames_due)` each tick until what is returned is called."""
+        membership = Membership(self, callback)
+        self._join(membership, 0)
         self._wind()
+        return membership
 
-        def remove() -> None:
-            if registration.active:
-                registration.active = False
-                del self._registrations[registration]
-                self._snapshot = tuple(self._registrations)
-                if not self._registrations:
-                    self._unwind()
+    def remove(self, membership: Membership) -> None:
+        """End a membership."""
+        if membership.active:
+            membership.active = False
+            self._leave(membership)
+            if not self._slots:
+                self._unwind()
 
-        return remove
+    def shift(self, membership: Membership, slots: int) -> None:
+        """Move a membership by so many slots; see `Membership.shift`."""
+        if membership.active and slots:
+            wanted = self._slots[membership.slot].schedule.deadline + slots * self.slot_seconds
+            self._leave(membership)
+            slot = self._join(membership, (membership.slot + slots) % SLOTS)
+            # Where the new slot lies later in a period, it comes once more before.
+            membership.passes = slot.schedule.deadline < wanted - self.slot_seconds / 2
+            if self._running_on is not None:
+                self._arm(self._running_on)
+
+    def _join(self, membership: Membership, number: int) -> _Slot:
+        slot = self._slots.get(number)
+        if slot is None:
+            slot = self._slots[number] = _Slot(self._schedule(number))
+        membership.slot = number
+        slot.members[membership] = None
+        slot.snapshot = tuple(slot.members)
+        return slot
+
+    def _leave(self, membership: Membership) -> None:
+        slot = self._slots[membership.slot]
+        del slot.members[membership]
+        slot.snapshot = tuple(slot.members)
+        if not slot.members:
+            del self._slots[membership.slot]
+
+    def _schedule(self, number: int) -> Schedule:
+        """Make the schedule of a slot whose first deadline lies ahead."""
+        start = self._began + number * self.slot_seconds
+        if self._timer is not None and self._running_on is not None:
+            start += math.floor((self._running_on.time() - start) / self.period) * self.period
+        return Schedule(start, self.period, self.max_catch_up)
 
     def _best_timer(self) -> TimerLoop:
         loop = asyncio.get_running_loop()
@@ -282,8 +346,10 @@ class FrameClock:
 
     def _wind(self) -> None:
         loop = self._running_on
-        if loop is not None and self._registrations and self._timer is None:
-            self._schedule = Schedule(loop.time(), self.period, self.max_catch_up)
+        if loop is not None and self._slots and self._timer is None:
+            self._began = loop.time()
+            for number, slot in self._slots.items():
+                slot.schedule = self._schedule(number)
             self._arm(loop)
 
     def _unwind(self) -> None:
@@ -292,26 +358,47 @@ class FrameClock:
             self._timer = None
 
     def _arm(self, loop: TimerLoop) -> None:
-        self._timer = loop.call_at(self._schedule.deadline, partial(self._tick, loop))
+        if self._timer is not None:
+            self._timer.cancel()
+        self._next = slot = min(self._slots.values(), key=_deadline)
+        self._timer = loop.call_at(slot.schedule.deadline, partial(self._tick, loop))
 
     def _tick(self, loop: TimerLoop) -> None:
-        due = self._schedule.advance(loop.time())
+        now = loop.time()
+        # The one that was waited for may come a little early, and others be overdue.
+        dues = [
+            (slot.schedule.advance(now), slot)
+            for slot in tuple(self._slots.values())
+            if slot is self._next or slot.schedule.deadline <= now
+        ]
         # Armed before anybody is called: whatever a callback does, the next tick comes.
         self._arm(loop)
-        if not due.frames:
-            return
+        for due, slot in dues:
+            if due.frames:
+                self._run(due, slot, now)
+
+    def _run(self, due: Due, slot: _Slot, now: float) -> None:
         in_time = due.late_seconds < _LATE_SECONDS
         self._punctual_ticks = self._punctual_ticks + 1 if in_time else 0
-        self._ticked_at = loop.time()
+        self._ticked_at = now
         if self.on_tick is not None:
             try:
                 self.on_tick(due.late_seconds, due.skipped)
             except Exception:
                 log.exception("clock hook failed")
         frames = due.frames
-        for registration in self._snapshot:
-            if registration.active:
+        for membership in slot.snapshot:
+            if membership.active:
                 try:
-                    registration.callback(frames)
+                    if membership.passes:
+                        membership.passes = False
+                        if frames > 1:
+                            membership.callback(frames - 1)
+                    else:
+                        membership.callback(frames)
                 except Exception:
                     log.exception("clock callback failed")
+
+
+def _deadline(slot: _Slot) -> float:
+    return slot.schedule.deadline

@@ -9,8 +9,8 @@ How a sound ends decides what is done about it:
 * The response is complete (`end_response`): the last frame is filled up with silence.
 * It ran dry in mid-response: what is left fades out over a few milliseconds. If audio of the
   same response follows, that was an underrun: it is counted, and the audio fades in.
-* It was interrupted (`flush`): the rest is dropped, but for a few milliseconds that fade out in
-  the next frame.
+* It was interrupted (`flush`): the rest is dropped, but for two milliseconds that fade out in
+  the next frame: too short to be heard as sound, too long to be heard as a click.
 """
 
 from __future__ import annotations
@@ -114,6 +114,7 @@ class PlayoutBuffer:
         frame_bytes: The size of a frame.
         rate_hz: Samples a second.
         fade_ms: How long sound takes to fade in or out.
+        cut_ms: How long it takes to fade out when it is interrupted; `fade_ms` at most.
         max_seconds: When that much is queued, the newest audio is refused and counted.
         refill: Asked once each time the queue runs short, for PCM of the same response that is
             still on its way (what a resampler holds back).
@@ -128,6 +129,7 @@ class PlayoutBuffer:
         rate_hz: int,
         *,
         fade_ms: float = 5.0,
+        cut_ms: float = 2.0,
         max_seconds: float = 300.0,
         refill: Callable[[], bytes] | None = None,
     ) -> None:
@@ -138,6 +140,7 @@ class PlayoutBuffer:
         self._fade_bytes = int(rate_hz * fade_ms / 1000) * SAMPLE_BYTES
         if not 0 <= self._fade_bytes <= frame_bytes:
             raise ValueError(f"a fade of {fade_ms} ms in a frame of {frame_bytes} bytes")
+        self._cut_bytes = int(rate_hz * min(cut_ms, fade_ms) / 1000) * SAMPLE_BYTES
         self._max_bytes = int(rate_hz * max_seconds) * SAMPLE_BYTES
         self.refill = refill
         self.stats = PlayoutStats()
@@ -329,7 +332,7 @@ class PlayoutBuffer:
         if not self._dry and not self._complete:
             # The last frame was full and has left at full gain.
             self._dry = True
-            if sounding is not None and (tail := self._glide_from(sounding)):
+            if sounding is not None and (tail := self._glide_from(sounding, self._fade_bytes)):
                 return self._padded(tail)
         return None
 
@@ -339,15 +342,15 @@ class PlayoutBuffer:
 
     def _faded_to_silence(self, sounding: bytes) -> bytes | None:
         """Make a last frame: what comes after `sounding`, or else its last level, faded out."""
-        count = min(self._fade_bytes, self._pending)
-        tail = fade_out(self._take(count)) if count else self._glide_from(sounding)
+        count = min(self._cut_bytes, self._pending)
+        tail = fade_out(self._take(count)) if count else self._glide_from(sounding, self._cut_bytes)
         return self._padded(tail) if tail else None
 
-    def _glide_from(self, sounding: bytes) -> bytes:
+    def _glide_from(self, sounding: bytes, count: int) -> bytes:
         level = last_sample(sounding)
         if abs(level) < _AUDIBLE_STEP:
             return b""
-        samples = self._fade_bytes // SAMPLE_BYTES
+        samples = count // SAMPLE_BYTES
         self.stats.samples_padded += samples
         return glide(level, samples)
 

@@ -33,6 +33,8 @@ ASKS_FOR_MORE = re.compile(
     r"GPL|MPL|EPL|CDDL|EUPL|OSL|CC-BY|Mozilla|General Public|libgfortran|libquadmath", re.I
 )
 NOTES = {
+    "certifi": "Mozilla's list of certificate authorities, under the MPL 2.0: its source, changed "
+    "or not, is to be had under it. It is used unchanged, and is its own source.",
     "numpy": "Its wheels for Python 3.11 hold GCC's libgfortran (GPL 3.0 with the Runtime Library "
     "Exception) and libquadmath (LGPL 2.1 or later), unchanged; numpy's licence files name them, "
     "and GCC has the source.",

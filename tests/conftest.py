@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+import sys
 
-import hypothesis
 import pytest
-
-# How long an example takes says more about the machine than about the code.
-hypothesis.settings.register_profile("any_machine", deadline=None)
-hypothesis.settings.load_profile("any_machine")
 
 
 @pytest.fixture(autouse=True)
-def _memory_as_it_was() -> Iterator[None]:
-    """A service that runs puts all that there is out of the collector's sight."""
-    yield
-    gc.unfreeze()
+def _memory_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no bridge settle for good, as a service does: it takes a quarter of a second here."""
+    if (bridge := sys.modules.get("ari_app.bridge")) is not None:
+        monkeypatch.setattr(bridge, "settle_memory", lambda: True)
+
+
+def pytest_collection_finish() -> None:
+    """Put what all tests have loaded out of the collector's sight: it would hold up calls."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Any, Final, Literal, Self
 
 import aiohttp
@@ -121,8 +122,14 @@ class PreCall:
             session, self._session = self._session, None
             await session.close()
 
-    async def ask(self, request: PreCallRequest) -> PreCallAnswer:
+    async def ask(
+        self, request: PreCallRequest, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> PreCallAnswer:
         """Ask about a call.
+
+        Args:
+            request: What is told of it.
+            headers: More headers, of this call's.
 
         Raises:
             PreCallError: Nothing usable was said, and `on_failure` is `fail`.
@@ -131,7 +138,9 @@ class PreCall:
         if self._session is None:
             raise RuntimeError("PreCall must be opened with `async with`")
         try:
-            return parse_answer(await self._post(self._session, orjson.dumps(asdict(request))))
+            return parse_answer(
+                await self._post(self._session, orjson.dumps(asdict(request)), headers)
+            )
         except PreCallError as error:
             log.warning(
                 "precall_failed",
@@ -144,14 +153,16 @@ class PreCall:
                 raise
             return PreCallAnswer(failure=error.code)
 
-    async def _post(self, session: aiohttp.ClientSession, payload: bytes) -> bytes:
+    async def _post(
+        self, session: aiohttp.ClientSession, payload: bytes, headers: Mapping[str, str]
+    ) -> bytes:
         try:
             async with (
                 asyncio.timeout(self._timeout_seconds),
                 session.post(
                     self._url,
                     data=payload,
-                    headers=self._headers,
+                    headers={**headers, **self._headers},
                     # A redirect would take the secret and the caller's number elsewhere.
                     allow_redirects=False,
                 ) as response,

@@ -11,12 +11,14 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from ari_app.call import taking_over
 from ari_app.call.context import CallContext
 from ari_app.call.conversation import QUIET_SECONDS, AgentSide
 from ari_app.call.hearing import GreetingEar, ResponseTime
 from ari_app.call.keypad import Keypad, for_record
-from ari_app.call.plan import CallPlan, Services
+from ari_app.call.plan import Announcement, CallPlan, Services
 from ari_app.call.signals import (
+    BringIn,
     CalleeScreened,
     CallerArrived,
     CallTarget,
@@ -27,6 +29,8 @@ from ari_app.call.signals import (
     ConsultRequested,
     DropTarget,
     Effect,
+    GiveBack,
+    GiveBackRequested,
     HandOver,
     OnMachine,
     OpenLine,
@@ -47,6 +51,9 @@ from ari_app.call.signals import (
     SilenceHeard,
     SpeechHeard,
     StartAudio,
+    TakeOver,
+    TakeOverEnded,
+    TakeOverRequested,
     TellTarget,
     Timer,
     TimerFired,
@@ -54,6 +61,7 @@ from ari_app.call.signals import (
 )
 from ari_app.call.sound import CallSound
 from ari_app.call.states import State
+from ari_app.call.supervision import Supervision
 from ari_app.call.tools import ToolRunner
 from ari_app.line.interface import (
     Answered,
@@ -64,7 +72,9 @@ from ari_app.line.interface import (
     KeyPressed,
     Line,
     LineEvent,
+    LineFailed,
     Noticed,
+    Opened,
     Outcome,
     PhoneHeld,
     Result,
@@ -127,7 +137,7 @@ class Call:
 
     Attributes:
         context: What its parts share.
-        line, sound, side, keypad: Its parts, until it has ended.
+        line, sound, side, supervision, keypad: Its parts, until it has ended.
         ended: Set once everything has been given back.
     """
 
@@ -138,10 +148,12 @@ class Call:
         self.record = record
         self.ended = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._muted = self._was_answered = False
+        self._was_answered = False
         self._lost_at = 0.0
         self._asked: asyncio.Future[str | None] | None = None
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
+        # When the line's steps that are not over began, in seconds since the call did.
+        self._steps: dict[str, float] = {}
         context = self.context = CallContext(record, services.policy, services.journal)
         context.perform, context.changed = self._perform, self._changed
         record.agent_id = plan.briefing.agent_id
@@ -161,9 +173,11 @@ class Call:
             take_back=line.take_back,
         )
         self._recorded = plan.recorded and services.recordings is not None
-        self._audio_began = self._announced = False
+        self._audio_began = False
+        self._announced: set[Announcement] = set()
+        self._announce(Announcement.LISTENING)
         if self._recorded:
-            self._announce_recording()
+            self._announce(Announcement.RECORDING)
         tools = ToolRunner(
             context,
             line,
@@ -174,6 +188,7 @@ class Call:
         self.side = AgentSide(
             context, self.sound, tools, has_phrase=services.loss_sound is not None
         )
+        self.supervision = Supervision(context, self.sound, self.side)
         self.keypad = Keypad(services.policy.digit_collector(), self._entered)
         line.listen(self.on_line)
 
@@ -248,8 +263,14 @@ class Call:
             case Answered():
                 self._was_answered = True
                 self._leg_answered(self._leg)
+            case Opened():
+                self._step_over("media")
             case Connected():
+                self._step_over("answer")
                 self._leg_answered(self._leg)
+            case LineFailed(reason):
+                for step in tuple(self._steps):
+                    self._step_over(step, reason)
             case TargetConnected():
                 self._leg_answered(self._target)
             case TargetLost(result, cause):
@@ -268,9 +289,14 @@ class Call:
 
     def _held_by_phone(self, on: bool) -> None:
         self.context.on_hold = on
-        self.sound.muted = self._muted or on
-        self.side.tell(_HELD_BY_PHONE if on else _TAKEN_BACK, about="hold")
+        self._set_muted()
+        if self.state is not State.TAKEN_OVER:
+            self.side.tell(_HELD_BY_PHONE if on else _TAKEN_BACK, about="hold")
         self.context.say(Noted("the caller holds" if on else "the caller is back"))
+
+    def _step_over(self, step: str, failure: str | None = None) -> None:
+        if (began := self._steps.pop(step, None)) is not None:
+            self.context.took(step, began, failure)
 
     def _leg_answered(self, leg: Leg | None) -> None:
         if leg is not None and leg.answered is None:
@@ -297,16 +323,36 @@ class Call:
 
     def mute(self, muted: bool) -> None:
         """Let the agent hear silence instead of the caller, or the caller again."""
-        self._muted = muted
-        self.sound.muted = muted or self.context.on_hold
+        self.record.muted = muted
+        self._set_muted()
+
+    def _set_muted(self) -> None:
+        held = self.context.on_hold or self.state is State.TAKEN_OVER
+        self.sound.muted = self.record.muted or held
 
     async def consult(self, target: str) -> str | None:
         """Call a transfer's target; None when it hears the agent, otherwise why it does not."""
-        if self.state is not State.TALKING:
+        if self.state is not State.TALKING or self.context.calls_in:
             return "not_possible_now"
         self._asked = self._loop.create_future()
         self.context.post(ConsultRequested(target))
         return await self._asked
+
+    def take_over(self, number: str, who: str) -> None:
+        """Call a supervisor, who speaks with the caller instead of the agent, where that may be.
+
+        Args:
+            number: Their telephone, checked.
+            who: Whose key asks for it.
+        """
+        if taking_over.refusal(self.state, rings=self.context.calls_in) is not None:
+            return
+        self.supervision.asked(number, who)
+        self.context.post(TakeOverRequested(number))
+
+    def give_back(self) -> None:
+        """Let the agent speak with the caller again; a supervisor's phone rings no more."""
+        self.context.post(GiveBackRequested())
 
     def set_recording(self, on: bool) -> str | None:
         """Record the call from now on, pause, or go on; None: done, otherwise why it is not."""
@@ -318,7 +364,7 @@ class Call:
             return None
         self._recorded = on
         if on:
-            self._announce_recording()
+            self._announce(Announcement.RECORDING)
         if not self._audio_began:
             return None
         recorder, now = self.sound.recorder, self._loop.time()
@@ -339,11 +385,11 @@ class Call:
         self.record.recording = "on" if on else "paused"
         return None
 
-    def _announce_recording(self) -> None:
-        sound = self.services.recording_sound
-        if sound is None or self._announced:
+    def _announce(self, what: Announcement) -> None:
+        sound = self.services.announcements.get(what)
+        if sound is None or what in self._announced:
             return
-        self._announced = True
+        self._announced.add(what)
         pcm = sound.at(self.sound.rate_hz)
         if self._audio_began:
             self.sound.play(pcm)
@@ -378,8 +424,12 @@ class Call:
             case ScreenCall():
                 line.screen()
             case OpenLine():
+                self._steps["media"] = self.context.duration()
                 line.open(self.sound, self.plan.connect_timeout_seconds)
             case ConnectCaller():
+                # After music it is no beginning.
+                if not self._audio_began:
+                    self._steps["answer"] = self.context.duration()
                 line.connect()
             case ConnectAgent():
                 side.dial(self.services.agents, self.plan.briefing)
@@ -400,6 +450,22 @@ class Call:
                 line.consult(target, self.services.policy.consult_ring_seconds)
             case DropTarget():
                 line.drop_target()
+            case BringIn(target):
+                self._target = self._add_leg(target, "supervisor")
+                ring_seconds = self.services.policy.consult_ring_seconds
+                line.bring_in(target, ring_seconds, self.sound.heard_target)
+            case TakeOver():
+                self.supervision.taken_over()
+                self._set_muted()
+            case TakeOverEnded(why):
+                self._leg_ended(self._target, why)
+                self.supervision.failed(why)
+            case GiveBack():
+                self._leg_ended(self._target, "hung_up")
+                self._set_muted()
+                self.supervision.given_back(effect)
+                if effect.there and self.context.on_hold:
+                    side.tell(_HELD_BY_PHONE, about="hold")
             case TellTarget(lost):
                 self._tell_target(lost)
             case HandOver():
@@ -430,6 +496,7 @@ class Call:
             context.log.info("agent_resumed", conversation=record.conversation_id, seconds=seconds)
             context.say(Noted("the agent is back"))
             context.note(AgentResumed(record.conversation_id, seconds))
+            self.side.has_resumed()
         if state is State.ENDED:
             self._finish()
         context.note_state()
@@ -440,8 +507,8 @@ class Call:
             self._let_go()
             self.ended.set()
 
-    def _add_leg(self, target: str) -> Leg:
-        leg = Leg("target", target, self.context.duration())
+    def _add_leg(self, target: str, kind: str = "target") -> Leg:
+        leg = Leg(kind, target, self.context.duration())
         legs = self.record.legs
         if len(legs) < _MAX_LEGS:
             legs.append(leg)
@@ -451,7 +518,7 @@ class Call:
         """Cut the circle of parts, so that they are freed now and not by the next full garbage
         collection, which holds up every call."""
         self.context.let_go()
-        del self.sound, self.side, self.keypad, self.line
+        del self.sound, self.side, self.keypad, self.supervision, self.line
 
     def _finish(self) -> None:
         self.refresh()
@@ -460,6 +527,7 @@ class Call:
         self._leg_ended(self._target, Result.FAILED.value)
         leg = self._leg
         leg.result, leg.cause, leg.sip_code = record.result, record.hangup_cause, record.sip_code
+        self.supervision.ended()
         record.has_ended(self._loop.time())
 
     # --- sound
@@ -584,7 +652,7 @@ class Call:
                 return _MACHINE_QUIET_SECONDS
             case Timer.GREETING:
                 return _GREETING_SECONDS
-            case Timer.CONSULT:
+            case Timer.CONSULT | Timer.BRING_IN:
                 return policy.consult_ring_seconds
             case Timer.SPEECH:
                 return policy.no_speech_timeout_seconds

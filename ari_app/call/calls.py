@@ -13,6 +13,7 @@ import structlog
 
 from ari_app.call.admission import Admission, Room
 from ari_app.call.call import Call
+from ari_app.call.context import traced
 from ari_app.call.plan import CallPlan, Services
 from ari_app.call.signals import EndRequested
 from ari_app.errors import AppError
@@ -29,6 +30,8 @@ from ari_app.line.interface import (
 from ari_app.process.logs import Number
 from ari_app.records.events import CallEnded, StateChanged
 from ari_app.records.record import CallRecord
+from ari_app.records.spend.limits import Quota
+from ari_app.records.trace import TraceContext
 
 log = structlog.get_logger(__name__)
 
@@ -156,6 +159,7 @@ class Calls:
         calls_per_second: How many we may place; 0: any number.
         queue_size: How many requests may wait for room.
         give_up: Gives up what still waits for a far end that is away.
+        quota: Says why no further call with an agent may begin today.
         admission: Who decides about the places, where it is not for this process alone.
         on_known: Told of each call by its name, and, with None, of each that is forgotten.
 
@@ -163,6 +167,7 @@ class Calls:
         records: By session id: the calls that run, those who wait, and those that ended in the last
             minute.
         admission: The places of the calls.
+        quota: See above.
         draining: New calls are `REJECTED`.
     """
 
@@ -175,6 +180,7 @@ class Calls:
         calls_per_second: float = 0.0,
         queue_size: int = 100,
         give_up: Callable[[], None] = lambda: None,
+        quota: Callable[[str], Quota | None] = lambda agent_id: None,
         admission: Room | None = None,
         on_known: Callable[[str, CallRecord | None], None] = lambda name, record: None,
     ) -> None:
@@ -188,6 +194,7 @@ class Calls:
         self._on_known = on_known
         self.records: dict[str, CallRecord] = {}
         self.draining = False
+        self.quota = quota
         self._services = services
         self._planner = planner
         self._give_up = give_up
@@ -210,7 +217,7 @@ class Calls:
         return task
 
     async def _begin(self, arrival: Arrival) -> None:
-        record = self._record(uuid.uuid4().hex, arrival.line)
+        record = self._record(uuid.uuid4().hex, arrival)
         try:
             await self._take_in(arrival, record)
         except Exception:
@@ -237,6 +244,7 @@ class Calls:
             session=record.session_id,
             caller=Number(line.caller),
             called=Number(line.called),
+            **traced(record),
         )
         refusal = (
             self._refusal(plan, arrival) if failure is None else Outcome(Status.FAILED, failure)
@@ -280,7 +288,12 @@ class Calls:
         self._add(plan, line, record).arrive()
         return record
 
-    def _record(self, session_id: str, line: Line) -> CallRecord:
+    def begin_trace(self, traceparent: str, tracestate: str) -> TraceContext | None:
+        """Give a call its place in the trace that it came with, or in one of its own."""
+        return self._services.begin_trace(traceparent, tracestate)
+
+    def _record(self, session_id: str, arrival: Arrival) -> CallRecord:
+        line = arrival.line
         return CallRecord(
             session_id,
             line.id,
@@ -289,6 +302,7 @@ class Calls:
             placed=line.placed,
             caller_number=line.caller,
             called_number=line.called,
+            trace=self.begin_trace(arrival.traceparent, ""),
         )
 
     def _add(self, plan: CallPlan, line: Line, record: CallRecord) -> Call:
@@ -417,6 +431,8 @@ class Calls:
             return Outcome(Status.REJECTED, "at_capacity")
         if not plan.briefing.agent_id:
             return Outcome(Status.FAILED, "no_agent_id")
+        if self.quota(plan.briefing.agent_id) is not None:
+            return Outcome(Status.REJECTED, "quota")
         return None
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

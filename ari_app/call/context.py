@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from ari_app.call.signals import Effect, Event
 from ari_app.call.states import IDLE, INITIALIZING, OVER, State
 from ari_app.line.interface import LineFailed, Outcome
 from ari_app.records.bounded import shortened
-from ari_app.records.events import CallEvent, StateChanged, Words
+from ari_app.records.events import CallEvent, StateChanged, StepTook, Words
 from ari_app.records.hiding import Secrets
 from ari_app.records.journal import Journal
 from ari_app.records.record import CallRecord
@@ -49,7 +49,7 @@ class CallContext:
         self.secrets = Secrets()
         self.perform: Callable[[Effect], None] = _ignore
         self.changed: Callable[[State], None] = _ignore
-        self.log = log.bind(session=record.session_id, call=record.line_id)
+        self.log = log.bind(session=record.session_id, call=record.line_id, **traced(record))
         self._journal = journal
         self._machine = CallMachine()
         self._loop = asyncio.get_running_loop()
@@ -73,6 +73,11 @@ class CallContext:
     def ends(self) -> bool:
         """Whether it is decided that the call ends, now or once what was said has been heard."""
         return self._machine.ends
+
+    @property
+    def calls_in(self) -> bool:
+        """Whether a supervisor's phone rings."""
+        return self._machine.calls_in
 
     @property
     def over(self) -> bool:
@@ -120,6 +125,10 @@ class CallContext:
         """Keep it in the record, and tell everybody who watches."""
         self.record.fold(event, round(self.duration(), 3))
         self._journal.note(self.record, event)
+
+    def took(self, step: str, began: float, failure: str | None = None) -> None:
+        """Tell that a step is over that `began` so many seconds after the call."""
+        self.note(StepTook(step, round(self.duration() - began, 3), failure))
 
     def note_state(self) -> None:
         """Tell where the call is now."""
@@ -174,6 +183,11 @@ class CallContext:
             self.log.error("call_task_failed", exc_info=error)
             if not self.over:
                 self.post(LineFailed("internal_error"))
+
+
+def traced(record: CallRecord) -> Mapping[str, str]:
+    """Return what a line of the log says of a call's trace; nothing where there is none."""
+    return {} if record.trace is None else {"trace_id": record.trace.trace_id}
 
 
 def _ignore(told: object) -> None:

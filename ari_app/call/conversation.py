@@ -58,6 +58,7 @@ from ari_app.records.events import (
     bounded_arguments,
 )
 from ari_app.records.record import CallRecord, TranscriptLine
+from ari_app.records.trace import headers_of
 from ari_app.tools.tool import ToolAnswer
 
 # After the agent has said that it ends the call: how long it may stay silent, and how long it may
@@ -116,11 +117,11 @@ class AgentSpeech:
         for event_id, data, is_final in kept:
             self._play(event_id, data, is_final)
 
-    def interrupt(self) -> Cleared:
-        """Fall silent, for the caller speaks over it."""
+    def interrupt(self, *, by_caller: bool = True) -> Cleared:
+        """Fall silent, for the caller, or somebody else, speaks in its place."""
         self.last_word = self.heard_until = self._loop.time()
         self._take_kept()
-        return self._sound.clear()
+        return self._sound.clear(measured=by_caller)
 
     def _keep(self, event_id: int, data: bytes, is_final: bool) -> None:
         self._kept_bytes += len(data)
@@ -202,6 +203,15 @@ GO_ON: Final = (
     "(The connection was lost for a moment and is back. Go on where you stopped, in one short "
     "sentence, and do not greet again.)"
 )
+_COLLEAGUE: Final = (
+    "A colleague of yours, a human, took the call over and spoke with the caller for {time}. "
+    "You were on hold and heard nothing of it. The caller hears you again."
+)
+_GO_ON_AFTER_COLLEAGUE: Final = (
+    "(A colleague has spoken with the caller for {time} and gives the call back to you. You do "
+    "not know what was said: in one short sentence, tell the caller that you are back, and go on. "
+    "Do not greet again.)"
+)
 _CONTEXT: Final = (
     "This call has been going on for a while. The connection to you was lost, and you take it up "
     "again: do not greet and do not ask again what you know. What was said so far:\n"
@@ -235,6 +245,13 @@ def transcript_text(lines: Iterable[TranscriptLine], limit: int = MAX_CHARACTERS
 def context(transcript: str) -> str:
     """Make the contextual update for the new conversation."""
     return _CONTEXT + transcript
+
+
+def spoken_time(seconds: float) -> str:
+    """Write down for a model how long something took."""
+    whole = max(1, round(seconds))
+    parts = [(whole // 60, "minute"), (whole % 60, "second")]
+    return " and ".join(f"{count} {unit}{'s' * (count != 1)}" for count, unit in parts if count)
 
 
 _PAUSE: Final = 0.2
@@ -370,6 +387,10 @@ class Attention:
         """Begin anew, for the agent is another one."""
         self._their_tools.clear()
 
+    def begin_anew(self) -> None:
+        """Let nobody owe the other anything: somebody else has spoken with the caller."""
+        self._meant_at = self._loop.time()
+
 
 def _key(call_id: str) -> str:
     """Return as much of an id as tells it from others, whoever chose it."""
@@ -387,6 +408,7 @@ _NOT_HEARD = frozenset(
         State.GREETING,
         State.HOLDING,
         State.CONSULTING,
+        State.TAKEN_OVER,
     }
 )
 _STATUS = {EndedBy.AGENT: Status.COMPLETED, EndedBy.TIME: Status.TIMEOUT}
@@ -424,6 +446,8 @@ class AgentSide:
         self._running: set[asyncio.Task[None]] = set()
         self._too_many_told = False
         self._holds = False
+        self._go_on, self._colleague = GO_ON, ""
+        self._not_heard_up_to: int | None = None
         self.speech = AgentSpeech(sound, context.record)
         self._not_sent_ms = 0.0
         self._attention = Attention(sound, self.speech, context.policy.silence_timeout_seconds)
@@ -451,12 +475,15 @@ class AgentSide:
             return
         record, policy = self._context.record, self._context.policy
         said = transcript_text(record.transcript)
-        resumed = Resumed(record.conversation_id, said, policy.resume_message)
+        # After a colleague the line was not lost.
+        first = "" if self._colleague else policy.resume_message
+        resumed = Resumed(record.conversation_id, said, first)
         self._dialling = self._context.spawn(
             self._connect(agents, dataclasses.replace(briefing, resumed=resumed))
         )
 
     async def _connect(self, agents: Agents, briefing: Briefing) -> None:
+        began = self._context.duration()
         try:
             conversation = await agents.connect(
                 briefing, self._on_agent, self._context.record.tries
@@ -464,24 +491,29 @@ class AgentSide:
         except AgentError as error:
             log.warning("agent_not_reached", code=error.code, error=str(error))
             self._context.note(AgentNotReached(error.code))
+            self._context.took("agent", began, error.code)
             self._context.post(AgentFailed(error.code))
             return
+        self._context.took("agent", began)
         self._begin(conversation)
         if briefing.resumed is not None:
             # Keys may have been pressed while it was dialled.
             said = transcript_text(self._context.record.transcript)
             conversation.tell(context(said), about="resumed")
+            if self._colleague:
+                conversation.tell(self._colleague, about="take_over")
         self._context.post(AgentReady())
-        if conversation.waits:
+        if conversation.waits and self._context.state is not State.TAKEN_OVER:
             self.prompt()
 
     def _begin(self, conversation: Conversation) -> None:
         context, record = self._context, self._context.record
         self._not_sent_ms = self.not_sent_ms
+        self._not_heard_up_to = None
         self._conversation = conversation
         self._sound.carry(conversation)
         record.chronicle.another_agent()
-        record.converses(conversation.id)
+        record.converses(conversation.id, context.duration())
         record.agent_hears, record.agent_speaks = conversation.hears.name, conversation.speaks.name
         context.log.info(
             "agent_connected",
@@ -489,7 +521,7 @@ class AgentSide:
             hears=record.agent_hears,
             speaks=record.agent_speaks,
         )
-        if context.state is not State.RECOVERING:
+        if context.state not in (State.RECOVERING, State.TAKEN_OVER):
             context.note(AgentConnected(conversation.id, round(context.duration(), 3)))
         self._patience = context.spawn(self._be_patient(conversation))
 
@@ -518,7 +550,41 @@ class AgentSide:
 
     def prompt(self) -> None:
         """Ask an agent that has taken a lost one's place to go on."""
-        self.ask(GO_ON)
+        self.ask(self._go_on)
+
+    # --- while a supervisor speaks with the caller
+
+    def fall_silent(self) -> None:
+        """Be heard no more until `speak_again`: a supervisor speaks with the caller."""
+        self.speech.interrupt(by_caller=False)
+        self._context.record.chronicle.silenced(self._context.duration())
+        if self._waits_for_silence is not None:
+            self._waits_for_silence.cancel()
+        self._holds = False
+
+    def speak_again(self, seconds: float, *, there: bool) -> None:
+        """Go on with the caller.
+
+        Args:
+            seconds: How long the supervisor spoke with them.
+            there: The agent is there; otherwise it is told this as soon as one is.
+        """
+        time = spoken_time(seconds)
+        self._colleague = _COLLEAGUE.format(time=time)
+        self._go_on = _GO_ON_AFTER_COLLEAGUE.format(time=time)
+        self._context.record.chronicle.heard_again()
+        # What was said before is answered by now, or by nobody.
+        self._sound.hearing.forget()
+        self._attention.begin_anew()
+        self.speech.somebody_spoke()
+        if there:
+            self.tell(self._colleague, about="take_over")
+            self.prompt()
+            self.has_resumed()
+
+    def has_resumed(self) -> None:
+        """Forget what only whoever goes on after a colleague is told."""
+        self._go_on, self._colleague = GO_ON, ""
 
     async def close(self) -> None:
         """End the conversation, also one that is being begun."""
@@ -574,6 +640,8 @@ class AgentSide:
         match event:
             case Spoke(event_id, data, is_final):
                 self._spoke(event_id, data, is_final)
+            case Interrupted() if self._context.state is State.TAKEN_OVER:
+                pass  # nothing of it is heard
             case Interrupted(event_id):
                 self._interrupted(event_id)
             case ResponseComplete():
@@ -598,7 +666,13 @@ class AgentSide:
                 self._closed(event)
 
     def _spoke(self, event_id: int, data: bytes, is_final: bool) -> None:
+        if self._not_heard_up_to is not None and event_id <= self._not_heard_up_to:
+            return
         match self._context.state:
+            case State.TAKEN_OVER:
+                # Nor is what still comes of it once the call has been given back.
+                self._not_heard_up_to = event_id
+                return
             case State.HOLDING if self._holds:
                 self._holds = False
                 back: Event = HoldRequested(on=False)
@@ -644,20 +718,26 @@ class AgentSide:
 
     async def _run_tool(self, call: ToolCalled) -> None:
         asked_by, began = self._conversation, self._context.duration()
+        trace = self._context.record.trace
+        step = None if trace is None else trace.child()
         answer = await self._tools.run(
             call.name,
             call.parameters,
             silent=self.speech.silent,
             hold_when_silent=self.hold_when_silent,
+            headers=headers_of(step),
         )
-        self._note_tool(call, answer, self._context.duration() - began)
+        span_id = "" if step is None else step.span_id
+        self._note_tool(call, answer, self._context.duration() - began, span_id)
         # An agent that has come in the place of the one that asked knows nothing of it.
         if call.expects_response and asked_by is not None:
             asked_by.answer_tool(call.call_id, answer.text, is_error=answer.is_error)
         if answer.ends_with is not None:
             self._context.post(AgentEnding(answer.ends_with))
 
-    def _note_tool(self, call: ToolCalled, answer: ToolAnswer, seconds: float = 0.0) -> None:
+    def _note_tool(
+        self, call: ToolCalled, answer: ToolAnswer, seconds: float = 0.0, span_id: str = ""
+    ) -> None:
         name = call.name[:_NAME_CHARACTERS]
         ran = ToolRan(
             f"{name}: {answer.text}",
@@ -666,6 +746,7 @@ class AgentSide:
             result=shortened(answer.text),
             is_error=answer.is_error,
             seconds=round(seconds, 3),
+            span_id=span_id,
         )
         self._context.say(ran)
 

@@ -135,7 +135,6 @@ class Hearing:
         self._frame_bytes = round(rate_hz * _FRAME_SECONDS) * SAMPLE_BYTES
         self._unpack = _some_of(self._frame_bytes).unpack_from
         self._rest = b""
-        self._whole = self._frame_bytes  # what completes a frame; -1 while there is a rest
 
         self._floor = _LOWEST_FLOOR
         self._stands_out = _LOWEST_FLOOR * _STANDS_OUT
@@ -163,11 +162,21 @@ class Hearing:
 
     def heard(self, pcm: bytes, now: float) -> None:
         """Take PCM of any length, whole samples, that ended at `now`."""
-        if len(pcm) != self._whole:
-            self._heard_pieces(pcm, now)
-            return
-        some = self._unpack(pcm)
-        swing = max(some) - min(some)
+        size, length = self._frame_bytes, len(pcm)
+        if self._rest or length % size:
+            pcm = self._rest + pcm
+            left = len(pcm) % size
+            length = len(pcm) - left
+            self._rest = pcm[length:]
+            now -= left / SAMPLE_BYTES / self._rate_hz
+        unpack = self._unpack
+        for at in range(0, length, size):
+            some = unpack(pcm, at)
+            self._heard_frame(
+                max(some) - min(some), now - (length - at - size) / size * _FRAME_SECONDS
+            )
+
+    def _heard_frame(self, swing: int, now: float) -> None:
         if self._speaks:
             self._goes_on(swing, now)
         elif swing >= self._stands_out:
@@ -181,16 +190,6 @@ class Hearing:
                 self._recent = self._recent << 1 & _RECENT_FRAMES
             if now >= self._echoes_until:
                 self._noise(swing)
-
-    def _heard_pieces(self, pcm: bytes, now: float) -> None:
-        pcm = self._rest + pcm
-        size, left = self._frame_bytes, len(pcm)
-        self._whole = size
-        for at in range(0, left - size + 1, size):
-            left -= size
-            self.heard(pcm[at : at + size], now - left / SAMPLE_BYTES / self._rate_hz)
-        self._rest = pcm[len(pcm) - left :]
-        self._whole = -1 if left else size
 
     def take_turn(self, now: float) -> tuple[float, float] | None:
         """Return when the caller's turn, whose words are known now, began and ended.

@@ -3,8 +3,9 @@ line.
 
 The order in which the line and the agent report is theirs to choose; the machine takes any order.
 An event that comes too late to matter (the agent answers a call that is being released) changes
-nothing. `Course` is where one call is; below it stand, in the order in which a call meets them, the
-way in, hold and attended transfer, the loss of an agent, and at the end the machine itself.
+nothing. `Course` (`ari_app.call.course`) is where one call is. Below it stand hold and attended
+transfer, the loss of an agent, the way in, and at the end the machine itself; taking over has a
+file of its own, `ari_app.call.taking_over`.
 
 What becomes of a call whose agent is lost:
 
@@ -15,6 +16,7 @@ talking                   what is queued is heard, then a phrase or music, then 
 holding                   the music goes on until the new agent speaks
 consulting                the target is given up; the music goes on until the new agent speaks
 briefing                  caller and target are connected, as if the agent had said all
+taken over                nothing, until the call is given back; then as while talking
 closing, draining         it had ended the call: nothing is lost; the same before the caller is
                           there, if it has ended the call already
 ========================  ==========================================================================
@@ -26,6 +28,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ari_app.call import taking_over
+from ari_app.call.course import Course
 from ari_app.call.signals import (
     AgentClosed,
     AgentEnding,
@@ -39,12 +43,12 @@ from ari_app.call.signals import (
     CallWanted,
     CancelTimer,
     ConnectAgent,
-    ConnectCaller,
     ConsultRequested,
     DropTarget,
     Effect,
     EndRequested,
     Event,
+    GiveBackRequested,
     HandOver,
     HoldRequested,
     OnMachine,
@@ -53,11 +57,9 @@ from ari_app.call.signals import (
     PlayedOut,
     PlayKept,
     PlayMusic,
-    PlayOut,
     PlayPhrase,
     PromptAgent,
     Refused,
-    Release,
     Released,
     ReplaceAgent,
     RingCaller,
@@ -66,12 +68,13 @@ from ari_app.call.signals import (
     SilenceHeard,
     SpeechHeard,
     StartAudio,
+    TakeOverRequested,
     TellTarget,
     Timer,
     TimerFired,
     WatchSpeech,
 )
-from ari_app.call.states import OVER, State, Step, advance
+from ari_app.call.states import OVER, State, Step
 from ari_app.line.interface import (
     Answered,
     Connected,
@@ -87,91 +90,6 @@ from ari_app.line.interface import (
     TargetConnected,
     TargetLost,
 )
-
-
-class Course:
-    """One call's way through the table of states.
-
-    Attributes:
-        state: Where the call is.
-        outcome: How it ends; known from the moment that it is decided, None before.
-        answered: The caller is up.
-        screened: Whom we call is to be screened for machines.
-        on_machine: What to do, for a machine has answered; `TALK` for a person.
-        prepared: A way for sound has been asked for.
-        opened: It is there.
-        music: The caller hears music.
-        agent_wanted: The agent has been dialled.
-        agent_ready: It is there.
-        ending: It has ended the call before the caller was there: how, once its words are heard.
-        agent_closed: It has left before the caller was there: how the call ends then.
-        agent_lost: It was lost then, and is to be replaced.
-        replaced: That has been done; a call gets no third agent.
-        together: The caller is with the target of a transfer.
-        phrase: There is a phrase to cover the gap, and it has not been played.
-    """
-
-    def __init__(self) -> None:
-        self.state = State.NEW
-        self.outcome: Outcome | None = None
-        self.answered = False
-        self.screened = False
-        self.on_machine = OnMachine.TALK
-        self.prepared = False
-        self.music = False
-        self.agent_wanted = False
-        self.agent_ready = False
-        self.ending: Outcome | None = None
-        self.agent_closed: Outcome | None = None
-        self.agent_lost: AgentLost | None = None
-        self.replaced = False
-        self.phrase = False
-        self.together = False
-        self.opened = False
-
-    def step(self, step: Step) -> None:
-        """Go on.
-
-        Raises:
-            IllegalStep: The table has no such row.
-        """
-        self.state = advance(self.state, step)
-
-    def decided(self) -> Outcome:
-        """Return how the call ends, where that must be known."""
-        assert self.outcome is not None, f"a call that is {self.state} knows how it ends"
-        return self.outcome
-
-    def connect_caller(self) -> ConnectCaller:
-        """Let the caller hear the agent; the music, if any, ends."""
-        self.music = False
-        return ConnectCaller()
-
-    def agent_ends(self, outcome: Outcome) -> Iterator[Effect]:
-        """Wait for the agent's last words: it has said that it ends the call."""
-        self.step(Step.AGENT_ENDING)
-        self.outcome = outcome
-        yield SetTimer(Timer.CLOSE)
-
-    def agent_done(self, outcome: Outcome) -> Iterator[Effect]:
-        """Play out what is queued: nothing more comes from the agent."""
-        self.step(Step.AGENT_DONE)
-        self.outcome = outcome
-        yield CancelTimer(Timer.CLOSE)
-        yield PlayOut()
-
-    def stop(self, outcome: Outcome) -> Iterator[Effect]:
-        """End now."""
-        yield from self.release(Step.STOP, outcome)
-
-    def release(self, step: Step, outcome: Outcome) -> Iterator[Effect]:
-        """Give everything back."""
-        self.step(step)
-        self.outcome = outcome
-        for timer in Timer:
-            yield CancelTimer(timer)
-        yield Release(outcome)
-
 
 _HANDED_OVER = Outcome(Status.COMPLETED, "transferred")
 
@@ -195,7 +113,7 @@ def consult(
 ) -> Iterator[Effect]:
     """Handle what happens in an attended transfer."""
     match event, course.state:
-        case ConsultRequested(target), State.TALKING:
+        case ConsultRequested(target), State.TALKING if not course.calls_in:
             course.step(Step.CONSULT)
             course.music = True
             yield PlayMusic()
@@ -208,6 +126,12 @@ def consult(
             yield SetTimer(Timer.BRIEF)
         case TargetLost(result), State.CONSULTING | State.BRIEFING:
             yield from _target_lost(course, result)
+        case TargetConnected(), _ if course.calls_in:
+            yield from taking_over.take_over(course)
+        case TargetLost(result), _ if course.calls_in:
+            yield from taking_over.not_answered(course, result)
+        case TargetLost(), State.TAKEN_OVER:
+            yield from taking_over.give_back(course)
         case TargetLost(), State.HANDED_OVER:
             yield from course.stop(_HANDED_OVER)
         case _:
@@ -221,6 +145,8 @@ def transfer_time_is_up(course: Course, timer: Timer) -> Iterator[Effect]:
             yield from _target_lost(course, Result.NO_ANSWER.value)
         case Timer.BRIEF, State.BRIEFING:
             yield from hand_over(course)
+        case Timer.BRING_IN, _:
+            yield from taking_over.not_answered(course)
         case _:
             pass  # cancelled in the moment that it fired
 
@@ -276,6 +202,9 @@ def agent_lost(course: Course, event: AgentLost) -> Iterator[Effect]:
 
 def agent_ready(course: Course) -> Iterator[Effect]:
     """Handle the new agent being there; the gap lasts until it speaks."""
+    course.dialled_again = False
+    if course.state is State.TAKEN_OVER:
+        return
     yield CancelTimer(Timer.RECONNECT)
     yield SetTimer(Timer.RESUME)
 
@@ -318,7 +247,8 @@ def recovery_time_is_up(course: Course, timer: Timer) -> Iterator[Effect]:
 def _recover(course: Course, event: AgentLost) -> Iterator[Effect]:
     consulted = course.state is State.CONSULTING
     course.step(Step.AGENT_LOST)
-    course.replaced, course.agent_lost, course.phrase = True, event, event.phrase
+    course.replaced = course.dialled_again = True
+    course.agent_lost, course.phrase = event, event.phrase
     if consulted:
         yield CancelTimer(Timer.CONSULT)
         yield DropTarget()
@@ -514,6 +444,11 @@ class CallMachine:
         return self._course.outcome
 
     @property
+    def calls_in(self) -> bool:
+        """Whether a supervisor's phone rings."""
+        return self._course.calls_in
+
+    @property
     def ends(self) -> bool:
         """Whether it is decided that the call ends, now or once what was said has been heard."""
         return self.outcome is not None or self._course.ending is not None
@@ -538,10 +473,12 @@ class CallMachine:
                 yield from course.stop(outcome)
             case _ if course.state in OVER:
                 return
-            case AgentReady() if course.state is State.RECOVERING:
+            case AgentReady() if course.state in (State.RECOVERING, State.TAKEN_OVER):
                 yield from agent_ready(course)
             case AgentResumed():
                 yield from agent_resumed(course)
+            case AgentFailed() | AgentClosed() | AgentLost() if course.state is State.TAKEN_OVER:
+                taking_over.agent_gone(course, event)
             case AgentFailed() if course.state is State.RECOVERING:
                 yield from recovery_failed(course)
             case AgentFailed() if course.state is State.CLOSING:
@@ -558,10 +495,17 @@ class CallMachine:
                 yield from greeting(course, event)
             case HoldRequested(on):
                 yield from hold(course, on=on)
-            case PhoneHeld() if course.state is State.HANDED_OVER:
-                pass  # that is between the two
             case PhoneHeld(on):
-                yield SetTimer(Timer.HOLD) if on else CancelTimer(Timer.HOLD)
+                course.phone_holds = on
+                # Otherwise that is between the two.
+                if course.state not in (State.HANDED_OVER, State.TAKEN_OVER):
+                    yield SetTimer(Timer.HOLD) if on else CancelTimer(Timer.HOLD)
+            case TakeOverRequested(target):
+                yield from taking_over.call_in(course, target)
+            case GiveBackRequested() if course.state is State.TAKEN_OVER:
+                yield from taking_over.give_back(course)
+            case GiveBackRequested():
+                yield from taking_over.not_answered(course, taking_over.GIVEN_UP)
             case ConsultRequested() | TargetConnected() | TargetLost():
                 yield from consult(course, event)
             case AgentEnding(outcome):
@@ -581,7 +525,7 @@ class CallMachine:
                 pass  # the agent's part has been given back
             case LineFailed() if course.together:
                 pass  # the two speak, and nothing more is needed for it
-            case SoundLost() if course.state is State.BRIEFING:
+            case SoundLost() if course.state in (State.BRIEFING, State.TAKEN_OVER):
                 yield from hand_over(course)
             case SoundLost(reason) | LineFailed(reason) | AgentFailed(reason):
                 yield from course.stop(Outcome(Status.FAILED, reason))
@@ -636,7 +580,7 @@ class CallMachine:
                 yield from course.stop(_HELD_TOO_LONG)
             case Timer.CALL, _:
                 yield from course.stop(_CALL_TIMEOUT)
-            case (Timer.CONSULT, _) | (Timer.BRIEF, _):
+            case ((Timer.CONSULT | Timer.BRIEF | Timer.BRING_IN), _):
                 yield from transfer_time_is_up(course, timer)
             case (Timer.RECONNECT, _) | (Timer.COVER, _) | (Timer.RESUME, _):
                 yield from recovery_time_is_up(course, timer)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
 from ari_app.agent.interface import Agents, Briefing
 from ari_app.audio.sound_file import SoundFile
@@ -13,6 +15,7 @@ from ari_app.line.numbers import check_number, check_target
 from ari_app.patterns import LinearPattern
 from ari_app.records.journal import Journal
 from ari_app.records.recording.archive import RecordingArchive
+from ari_app.records.trace import Begin, read_traceparent
 from ari_app.tools.http_tools import HttpTools
 
 
@@ -28,7 +31,9 @@ class CallPolicy:
         on_silence: What to do with whom AMD() has not heard to speak, and so calls a machine.
         on_words: What to do with who says many words without a pause; None: as with a machine.
         on_notsure: What to do with whom AMD() could not judge in its time.
-        consult_ring_seconds: How long the target of an attended transfer may ring.
+        consult_ring_seconds: How long the target of an attended transfer may ring, or a
+            supervisor.
+        supervisor_pattern: What a supervisor's telephone must match; None: as a target's.
         no_speech_timeout_seconds: A call in which nobody speaks for so long ends; 0: never.
         hold_timeout_seconds: A call whose caller holds us for so long ends; 0: never.
         replace_lost_agent: A call whose agent is lost gets another one, once.
@@ -47,6 +52,7 @@ class CallPolicy:
     on_words: OnMachine | None = None
     on_notsure: OnMachine = OnMachine.TALK
     consult_ring_seconds: float = 30.0
+    supervisor_pattern: LinearPattern | None = None
     no_speech_timeout_seconds: float = 0.0
     hold_timeout_seconds: float = 0.0
     replace_lost_agent: bool = True
@@ -74,6 +80,16 @@ class CallPolicy:
             ValueError: As for `number`.
         """
         return check_number(number, self.target_pattern or self.number_pattern)
+
+    def supervisor(self, endpoint: str) -> str:
+        """Check a supervisor's telephone; return it as it is dialled.
+
+        Raises:
+            ValueError: As for `number`.
+        """
+        if self.supervisor_pattern is None:
+            return self.target(endpoint)
+        return check_number(endpoint, self.supervisor_pattern)
 
     def blind_target(self, to: str) -> str:
         """Check the target of a blind transfer, which the dialplan carries out.
@@ -109,6 +125,15 @@ class CallPolicy:
                 return OnMachine.TALK
 
 
+class Announcement(Enum):
+    """What a caller is told before it may be so, in the order in which they hear it."""
+
+    LISTENING = auto()
+    """Somebody may listen; told before the agent says anything."""
+    RECORDING = auto()
+    """The call is recorded."""
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """The services that every call uses.
@@ -116,7 +141,8 @@ class Services:
     Attributes:
         loss_sound: The phrase that covers the gap when an agent is lost; None: there is music.
         recordings: Where calls are recorded; None: no call is.
-        recording_sound: What a caller hears before they are recorded; None: nothing.
+        begin_trace: Gives a call its place in a trace.
+        announcements: What callers are told, once each.
     """
 
     agents: Agents
@@ -125,7 +151,8 @@ class Services:
     http_tools: HttpTools | None = None
     loss_sound: SoundFile | None = None
     recordings: RecordingArchive | None = None
-    recording_sound: SoundFile | None = None
+    begin_trace: Begin = read_traceparent
+    announcements: Mapping[Announcement, SoundFile] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ class Timer(StrEnum):
     GREETING = "greeting"  # a machine's greeting
     CONSULT = "consult"  # until a transfer's target answers
     BRIEF = "brief"  # the agent's words to the target
+    BRING_IN = "bring_in"  # until a supervisor answers
     SPEECH = "speech"  # nobody says anything
     HOLD = "hold"  # the caller's phone has put us on hold
     RECONNECT = "reconnect"  # until another agent is there in place of the lost one
@@ -109,6 +110,42 @@ class HandOver:
 
 
 @dataclass(frozen=True, slots=True)
+class BringIn:
+    """Call a supervisor, while the agent goes on; answered by TargetConnected or TargetLost."""
+
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class TakeOver:
+    """Silence the agent: the supervisor speaks with the caller."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakeOverEnded:
+    """The call to the supervisor has come to nothing, and the agent has gone on meanwhile.
+
+    Attributes:
+        why: A `Result`, or `given_up`, or `call_ended`.
+    """
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class GiveBack:
+    """Let agent and caller hear each other again, and tell the agent of its colleague.
+
+    Attributes:
+        there: The agent is there; otherwise it is told as soon as one is.
+        lost: It was lost meanwhile, and another one is dialled.
+    """
+
+    there: bool
+    lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ReplaceAgent:
     """Dial the agent once more; answered by AgentReady or AgentFailed.
 
@@ -180,6 +217,10 @@ Effect = (
     | DropTarget
     | TellTarget
     | HandOver
+    | BringIn
+    | TakeOver
+    | TakeOverEnded
+    | GiveBack
     | ConnectAgent
     | ReplaceAgent
     | PlayPhrase
@@ -264,6 +305,22 @@ class ConsultRequested:
     """
 
     target: str
+
+
+@dataclass(frozen=True, slots=True)
+class TakeOverRequested:
+    """A supervisor wants to speak with the caller.
+
+    Attributes:
+        target: Their telephone: a checked number.
+    """
+
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class GiveBackRequested:
+    """The agent is to speak with the caller again; a supervisor's phone is to ring no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,6 +420,8 @@ Event = (
     | SilenceHeard
     | HoldRequested
     | ConsultRequested
+    | TakeOverRequested
+    | GiveBackRequested
     | Refused
     | AgentReady
     | AgentFailed

@@ -126,7 +126,8 @@ class Uplink:
     Args:
         line_rate_hz: rate of the caller's 16-bit PCM.
         converter: from the line's format to the agent's; this stream's own.
-        chunk_ms: length of each chunk that is handed out.
+        chunk_ms: length of each chunk that is handed out; less than twice that where more comes at
+            once.
         slack_ms: how far the audio may lag behind the wall clock before silence is filled in.
 
     Attributes:
@@ -262,7 +263,7 @@ class Uplink:
         self._gap_samples += filled
         stats.longest_gap_samples = max(stats.longest_gap_samples, self._gap_samples)
         self._pending += bytes(filled * SAMPLE_BYTES)
-        return self._chunks()
+        return self._chunks() if len(self._pending) >= self._chunk_bytes else []
 
     def finish(self) -> list[bytes]:
         """End the stream, and return the rest, shorter than a chunk, if any. May be called
@@ -275,10 +276,17 @@ class Uplink:
         return [rest] if rest else []
 
     def _chunks(self) -> list[bytes]:
+        pending, size = self._pending, self._chunk_bytes
+        if len(pending) < 2 * size:
+            # Once in a while this is more than a chunk: whoever brings several frames at once is in
+            # step with us from then on.
+            chunk = bytes(pending)
+            pending.clear()
+            return [self._converter.process(chunk)]
         chunks = []
-        while len(self._pending) >= self._chunk_bytes:
-            chunks.append(self._converter.process(bytes(self._pending[: self._chunk_bytes])))
-            del self._pending[: self._chunk_bytes]
+        while len(pending) >= size:
+            chunks.append(self._converter.process(bytes(pending[:size])))
+            del pending[:size]
         return chunks
 
 
@@ -322,6 +330,7 @@ class CallSound:
         muted: The agent hears silence instead of the caller.
         overhear: Gets what the line brings until `start`, with the time.
         interruptions: How often the caller has spoken over the agent; counted by who is told.
+        frames_at_once: See `LineSound`.
     """
 
     def __init__(
@@ -339,6 +348,7 @@ class CallSound:
         self.muted = False
         self.overhear: Callable[[bytes, float], None] | None = None
         self.interruptions = 0
+        self.frames_at_once = next((n for n in (3, 2) if chunk_ms % (n * _FILL_MS) == 0), 1)
         self._chunk_ms = chunk_ms
         self._on_response = on_response
         self._take_back = take_back
@@ -408,12 +418,16 @@ class CallSound:
             self._downlink.end_of_response()
         self.playout.end_response()
 
-    def clear(self) -> Cleared:
-        """Throw away all that is queued."""
+    def clear(self, *, measured: bool = True) -> Cleared:
+        """Throw away all that is queued.
+
+        Args:
+            measured: Until there is silence on the line counts as an interruption's time.
+        """
         if self._downlink is not None:
             self._downlink.reset()
         taken_ms = self._take_back()
-        if (taken_ms or not self.playout.idle) and self._uplink is not None:
+        if measured and (taken_ms or not self.playout.idle) and self._uplink is not None:
             self._cleared_at, self._awaits_silence = self._loop.time(), True
         result = self.playout.flush()
         return Cleared(
@@ -504,6 +518,16 @@ class CallSound:
     def uplink_stats(self) -> UplinkStats:
         """What was heard, and what was filled with silence; at the line's rate."""
         return UplinkStats() if self._uplink is None else self._uplink.stats
+
+    def heard_target(self, pcm: bytes) -> None:
+        """Take what a supervisor says, where it comes apart from what the caller says."""
+        if self._stopped:
+            return
+        self._last_said = pcm
+        if self.recorder is not None:
+            self.recorder.add_agent(pcm, self._loop.time())
+        for ear in self._ears:
+            ear.hear_agent(pcm)
 
     # --- ari_app.line.interface.LineSound
 

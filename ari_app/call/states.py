@@ -30,6 +30,7 @@ class State(StrEnum):
     HOLDING = "holding"  # the caller hears music instead of the agent
     CONSULTING = "consulting"  # the caller hears music while a transfer's target is called
     BRIEFING = "briefing"  # the agent speaks with the target
+    TAKEN_OVER = "taken_over"  # a supervisor speaks with the caller; the agent is held
     HANDED_OVER = "handed_over"  # caller and target speak; the agent has left
     RECOVERING = "recovering"  # the agent was lost; another one is on its way
     CLOSING = "closing"  # the agent said that it ends the call; its last words still come
@@ -56,6 +57,8 @@ class Step(StrEnum):
     TARGET_CONNECTED = "target_connected"
     TARGET_LOST = "target_lost"
     HAND_OVER = "hand_over"
+    TAKE_OVER = "take_over"
+    GIVE_BACK = "give_back"
     AGENT_LOST = "agent_lost"
     AGENT_RESUMED = "agent_resumed"
     AGENT_ENDING = "agent_ending"
@@ -94,6 +97,12 @@ TRANSITIONS: Final[Mapping[tuple[State, Step], State]] = MappingProxyType(
         (State.CONSULTING, Step.TARGET_LOST): State.TALKING,
         (State.BRIEFING, Step.TARGET_LOST): State.TALKING,
         (State.BRIEFING, Step.HAND_OVER): State.HANDED_OVER,
+        (State.TALKING, Step.TAKE_OVER): State.TAKEN_OVER,
+        (State.HOLDING, Step.TAKE_OVER): State.TAKEN_OVER,
+        (State.RECOVERING, Step.TAKE_OVER): State.TAKEN_OVER,
+        (State.TAKEN_OVER, Step.GIVE_BACK): State.TALKING,
+        (State.TAKEN_OVER, Step.HAND_OVER): State.HANDED_OVER,
+        (State.TAKEN_OVER, Step.AGENT_LOST): State.RECOVERING,
         (State.TALKING, Step.AGENT_LOST): State.RECOVERING,
         (State.HOLDING, Step.AGENT_LOST): State.RECOVERING,
         (State.CONSULTING, Step.AGENT_LOST): State.RECOVERING,

@@ -79,6 +79,7 @@ _NOT_NOW: Final = MappingProxyType(
         State.CONSULTING: "a transfer is under way, and its result comes first",
         State.BRIEFING: "the transfer's target hears you; your part ends when you are silent",
         State.HANDED_OVER: "the caller speaks with the transfer's target",
+        State.TAKEN_OVER: "a colleague speaks with the caller at present",
     }
 )
 _NOT_HOLDING: Final = "the caller does not hear you at present"
@@ -100,6 +101,8 @@ def not_now(action: Action, state: State, *, ends: bool, reachable: bool) -> str
             if outcome.status is Status.TRANSFER and not reachable:
                 return _UNREACHABLE
             return "the call ends already" if ends else _NOT_NOW.get(state)
+        case Consult() | PressKeys() if state is State.TAKEN_OVER:
+            return _NOT_NOW[state]
         case Consult() | HoldCaller() if not reachable:
             return _UNREACHABLE
         case HoldCaller() if state is not State.TALKING:
@@ -222,6 +225,7 @@ class ToolRunner:
         *,
         silent: Callable[[], Awaitable[None]],
         hold_when_silent: Callable[[], None],
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> ToolAnswer:
         """Run a tool; what goes wrong is said in the answer.
 
@@ -229,6 +233,7 @@ class ToolRunner:
             name, parameters: What the agent asks for.
             silent: Waits until the agent has finished its sentence.
             hold_when_silent: Gives the caller music once the agent is silent, until it speaks.
+            headers: What a request for it carries on.
         """
         elsewhere = () if self._http_tools is None else self._http_tools.names
         try:
@@ -263,7 +268,7 @@ class ToolRunner:
                 case AskElsewhere():
                     assert self._http_tools is not None, "it has named the tool"
                     facts = self._context.record.facts()
-                    return await self._http_tools.call(name, parameters, facts)
+                    return await self._http_tools.call(name, parameters, facts, headers)
         except LineError as error:
             log.warning("tool_failed", tool=name, code=error.code, error=str(error))
             return ToolAnswer(

@@ -32,7 +32,6 @@ from ari_app.checks.webhooks import check_webhooks
 from ari_app.clients import agent_client, ari_client
 from ari_app.errors import ConfigError
 from ari_app.line.asterisk.ari.errors import AriError
-from ari_app.line.microphone import PortAudio
 from ari_app.settings import Settings
 
 _NO_ASTERISK: Final = {
@@ -67,6 +66,8 @@ async def check_all(settings: Settings, conf: Path | None = None) -> AsyncIterat
         except ConfigError as error:
             yield failed("Agent", str(error))
         if "local" in settings.ways_in:
+            from ari_app.line.microphone import PortAudio  # with numpy, which others need not have
+
             yield await check_microphone(PortAudio(settings.local_audio_device))
         if "custom" in settings.ways_in:
             yield check_dialer(settings)

@@ -12,6 +12,7 @@ from ari_app.checks.finding import EVERYTHING, NOTHING, Finding, failed, ok, war
 from ari_app.errors import ConfigError
 from ari_app.records.store import CallLog
 from ari_app.records.store.address import Address, read_address
+from ari_app.records.store.glance import calls_in
 from ari_app.settings import Settings
 
 CALL_LOG: Final = "Call log"
@@ -47,8 +48,6 @@ async def check_call_log(settings: Settings) -> list[Finding]:
 
 
 async def _database(address: Address) -> Finding:
-    from ari_app.records.store.database import Database, WrongVersion
-
     if address.kind == "sqlite" and not address.path.exists():
         problem = not_writable(nearest(address.path.parent))
         if problem:
@@ -59,6 +58,12 @@ async def _database(address: Address) -> Finding:
                 uses=NOTHING,
             )
         return ok(CALL_LOG, f"{address.path} will be made")
+    if address.kind == "sqlite":
+        kept = await asyncio.to_thread(calls_in, address.path)
+        if kept is not None:
+            return ok(CALL_LOG, f"{address.shown} has {kept} calls")
+    from ari_app.records.store.database import Database, WrongVersion
+
     database = Database(address)
     try:
         await database.require_version(upgrade=False)

@@ -10,25 +10,30 @@ import ssl
 import tempfile
 import time
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import aiohttp
 
-from ari_app.audio.sound_file import SoundFile
 from ari_app.checks.finding import EVERYTHING, NOTHING, Finding, failed, ok, warning
 from ari_app.control.http.access import Keys
 from ari_app.errors import ConfigError
 from ari_app.process.limits import available, needed
 from ari_app.process.network import is_loopback, is_unspecified, why_unreachable
+from ari_app.records.audit import not_writable
 from ari_app.settings import Settings, doubtful_names, split_host_port
-from ari_app.tools.http_config import load_http_tools, process_environment
+
+if TYPE_CHECKING:
+    # What only some settings need is imported where they are looked at: a check should be quick.
+    from ari_app.audio.sound_file import SoundFile
+    from ari_app.call.plan import Announcement
 
 SETTINGS: Final = "Settings"
 _RECORDINGS: Final = "Recordings"
 _TOOLS: Final = "Tools"
 _PRECALL: Final = "Pre-call"
 _MACHINE: Final = "This machine"
+_AUDIT: Final = "Audit"
 
 _STEREO_BYTES: Final = 4
 # The highest rate that the line may get.
@@ -100,6 +105,7 @@ async def check_here(settings: Settings) -> list[Finding]:
     findings = [
         *_tools(settings),
         *_recordings(settings),
+        *_audit(settings),
         *_loss_sound(settings),
         check_descriptors(settings),
         *await _http(settings),
@@ -196,6 +202,8 @@ async def is_serving(settings: Settings) -> bool:
 def _tools(settings: Settings) -> list[Finding]:
     if settings.tools_file is None:
         return []
+    from ari_app.tools.http_config import load_http_tools, process_environment
+
     try:
         tools = load_http_tools(settings.tools_file, process_environment(settings.env_file))
     except ConfigError as error:
@@ -258,10 +266,33 @@ def room_of_an_hour(settings: Settings) -> int:
     )
 
 
+def _audit(settings: Settings) -> list[Finding]:
+    path = settings.audit_file
+    if path is None:
+        return []
+    try:
+        if path.exists():
+            path.open("ab").close()
+        else:
+            # Made by the service, or the file would belong to whoever runs a check.
+            _writable(path.parent)
+    except OSError as error:
+        return [failed(_AUDIT, not_writable(path, error))]
+    if others_may_open(path):
+        return [
+            warning(
+                _AUDIT,
+                f"Every user of this machine may open {path}, which says who has asked for what. "
+                f"Run `chmod 600 {path}`.",
+            )
+        ]
+    return [ok(_AUDIT, f"each change over HTTP and in the page is written to {path}")]
+
+
 def _loss_sound(settings: Settings) -> list[Finding]:
     try:
         require_sound(settings.agent_loss_sound)
-        require_sound(settings.recording_sound, "RECORDING_SOUND")
+        require_announcements(settings)
     except ConfigError as error:
         return [failed(_MACHINE, str(error))]
     return []
@@ -279,6 +310,8 @@ def require_sound(path: Path | None, setting: str = "AGENT_LOSS_SOUND") -> Sound
     """
     if path is None:
         return None
+    from ari_app.audio.sound_file import SoundFile
+
     try:
         return SoundFile.load(path)
     except OSError as error:
@@ -289,6 +322,22 @@ def require_sound(path: Path | None, setting: str = "AGENT_LOSS_SOUND") -> Sound
         f"{setting} {path} cannot be used: {problem}. Give a WAV file of 16-bit PCM, or "
         "empty the setting."
     )
+
+
+def require_announcements(settings: Settings) -> dict[Announcement, SoundFile]:
+    """Read what callers are told.
+
+    Raises:
+        ConfigError: A file cannot be used.
+    """
+    listening = require_sound(settings.listening_sound, "LISTENING_SOUND")
+    recording = require_sound(settings.recording_sound, "RECORDING_SOUND")
+    if listening is None and recording is None:
+        return {}
+    from ari_app.call.plan import Announcement
+
+    files = {Announcement.LISTENING: listening, Announcement.RECORDING: recording}
+    return {what: sound for what, sound in files.items() if sound is not None}
 
 
 def require_recordings(folder: Path) -> int:

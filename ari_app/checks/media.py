@@ -78,6 +78,7 @@ class _Nothing:
     """The sound of no call."""
 
     frames_ready = 0
+    frames_at_once = 1
 
     def heard(self, pcm: bytes) -> None:
         """Ignore it: nobody listens."""

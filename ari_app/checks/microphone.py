@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ari_app.checks.finding import Finding, failed, ok
 from ari_app.errors import ConfigError
-from ari_app.line.microphone import SoundCard
+
+if TYPE_CHECKING:
+    from ari_app.line.microphone import SoundCard
 
 _WHAT: Final = "Microphone"
 _RATE_HZ: Final = 16000

@@ -12,8 +12,7 @@ import aiohttp
 from ari_app.checks.call_log import nearest, not_writable
 from ari_app.checks.finding import NOTHING, Finding, failed, note, ok, warning
 from ari_app.errors import ConfigError
-from ari_app.process.network import session_for_others, trusting, why_unreachable
-from ari_app.records.webhooks.sender import origin
+from ari_app.process.network import origin, session_for_others, trusting, why_unreachable
 from ari_app.records.webhooks.signing import secrets_of
 from ari_app.settings import Settings
 

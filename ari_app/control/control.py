@@ -5,15 +5,16 @@ The HTTP interface is one way in; nothing here knows of HTTP, nor of any kind of
 
 from __future__ import annotations
 
-import contextlib
 import re
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Final, Literal
 
 import structlog
 
+from ari_app.call import taking_over
 from ari_app.call.admission import NoRoom
 from ari_app.call.call import Call
 from ari_app.call.calls import Calls, Waiting
@@ -22,10 +23,12 @@ from ari_app.call.plan import CallPlan, CallPolicy
 from ari_app.call.signals import AgentEnding, ConsultRequested, HoldRequested
 from ari_app.call.states import OVER, State
 from ari_app.control.planner import Planner, Wish
+from ari_app.control.refusals import ControlRefused as ControlRefused
+from ari_app.control.refusals import NotPossible as NotPossible
+from ari_app.control.refusals import SessionNotFound as SessionNotFound
 from ari_app.errors import AppError, LineError
 from ari_app.line.interface import Ability, Gateway, Line, Outcome, OwnAudio, Placing, Status
 from ari_app.line.numbers import check_caller
-from ari_app.records.events import Noted
 from ari_app.records.record import CallRecord
 from ari_app.tools.built_in import BUILT_IN
 
@@ -49,46 +52,9 @@ _JOINED: Final = (
     State.CONSULTING,
     State.BRIEFING,
     State.RECOVERING,
+    State.TAKEN_OVER,
     State.CLOSING,
 )
-
-
-class ControlRefused(AppError):
-    """A wish for an agent was not granted.
-
-    Attributes:
-        code: `capacity`, `draining`, `rate_limited`, `queue_timeout`, `invalid_number`,
-            `invalid_session_id`, `no_agent_id`, `no_such_channel`, `no_such_way`,
-            `session_exists`, `not_connected`, `audio_url`, or a code of
-            `ari_app.agent.precall.PreCallError`.
-        retry_after: Seconds after which it may be granted; None: asking again is of no use.
-    """
-
-    def __init__(self, code: str, message: str, retry_after: float | None = None) -> None:
-        super().__init__(message, code=code, retryable=retry_after is not None)
-        self.retry_after = retry_after
-
-
-class SessionNotFound(AppError):
-    """There is no such session, or it ended more than 60 seconds ago."""
-
-    default_code = "session_not_found"
-
-    def __init__(self, session_id: str) -> None:
-        super().__init__("There is no such session; an ended one is kept for 60 seconds.")
-        self.session_id = session_id
-
-
-class NotPossible(AppError):
-    """The call is not in a state for this, or its line refused it.
-
-    Attributes:
-        code: `not_talking`, `bad_target`, `bad_digits`, `not_recorded`, `asterisk`, or `line` where
-            the call came in by another way.
-    """
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message, code=code)
 
 
 class CallControl:
@@ -175,6 +141,7 @@ class CallControl:
                 caller_number=caller,
                 called_number=number,
                 reference=wish.reference,
+                trace=self._calls.begin_trace(wish.traceparent, wish.tracestate),
                 metadata=dict(wish.metadata),
             )
             line.name(session_id)
@@ -182,6 +149,7 @@ class CallControl:
             # Much may have happened meanwhile.
             self._check_open(gateway)
             self._check_free(session_id, None)
+            self._check_quota(plan)
             return self._calls.place(plan, line, record, screened=wish.amd)
 
     def _line(self, gateway: Gateway, session_id: str, number: str, placing: Placing) -> Line:
@@ -197,6 +165,9 @@ class CallControl:
         await self._enter(wish, paced=False)
         with self._calls.admission.reserved():
             record = waiting.record
+            if wish.traceparent and not waiting.arrival.traceparent:
+                # Nobody has been told of it yet.
+                record.trace = self._calls.begin_trace(wish.traceparent, wish.tracestate)
             # As the agent is to know it; it is not so yet.
             asked = replace(
                 record, session_id=session_id, caller_number=caller or record.caller_number
@@ -205,6 +176,7 @@ class CallControl:
             self._check_open(*self._gateways)
             self._check_free(session_id, waiting)
             self._waiting(wish)
+            self._check_quota(plan)
             record.metadata.update(wish.metadata)
             return self._calls.assign(waiting, plan, session_id)
 
@@ -259,6 +231,10 @@ class CallControl:
         if not any(gateway.connected for gateway in gateways):
             raise ControlRefused("not_connected", "The telephone system is not connected.", 5.0)
 
+    def _check_quota(self, plan: CallPlan) -> None:
+        if (quota := self._calls.quota(plan.briefing.agent_id)) is not None:
+            raise ControlRefused("quota", quota.text, quota.seconds)
+
     def _session_id(self, wish: Wish) -> str:
         session_id = wish.session_id or uuid.uuid4().hex
         if not _SESSION_ID.fullmatch(session_id):
@@ -308,7 +284,7 @@ class CallControl:
         self, session_id: str, to: str, mode: Literal["blind", "attended"] = "blind"
     ) -> None:
         """Pass the caller on, after what the agent is saying."""
-        call = self._talking(
+        call = self._alone_talking(
             session_id, Ability.CONSULT if mode == "attended" else Ability.TRANSFER
         )
         self._check_reachable(call)
@@ -325,7 +301,7 @@ class CallControl:
         except ValueError as error:
             raise NotPossible("bad_target", str(error)) from None
         await call.side.speech.silent()
-        call = self._talking(session_id)
+        call = self._alone_talking(session_id)
         self._check_reachable(call)
         call.context.post(ConsultRequested(target))
 
@@ -349,7 +325,14 @@ class CallControl:
         self, session_id: str, kind: Literal["context", "user"], text: str
     ) -> None:
         """Tell the agent something to know, or something as if the caller had said it."""
-        side = self._in(session_id, *_JOINED).side
+        call = self._in(session_id, *_JOINED)
+        side = call.side
+        if kind == "user" and call.state is State.TAKEN_OVER:
+            raise NotPossible(
+                "not_talking",
+                "A supervisor speaks with the caller: the agent can be told something to know "
+                "(context), but is not heard.",
+            )
         if not side.is_there:
             raise NotPossible("not_talking", "The agent is not there.")
         if kind == "context":
@@ -357,22 +340,45 @@ class CallControl:
         else:
             side.ask(text)
 
-    @contextlib.contextmanager
-    def listen(self, session_id: str, who: str) -> Iterator[Ear]:
+    def listen(self, session_id: str, who: str) -> AbstractContextManager[Ear]:
         """Let somebody hear both sides of a call; the record says so.
 
         Args:
             who: Whose key it is.
         """
-        call = self._in(session_id, *_JOINED)
-        ear = call.sound.add_ear()
-        call.context.say(Noted(f"{who or 'somebody'} listens"))
+        return self._in(session_id, *_JOINED).supervision.listened(who)
+
+    async def take_over(self, session_id: str, endpoint: str, who: str) -> None:
+        """Call a supervisor's telephone; once it is answered, they speak with the caller instead of
+        the agent. Until then the call goes on as it is.
+
+        Args:
+            session_id: The call.
+            endpoint: The telephone.
+            who: Whose key asks for it.
+        """
+        call = self._in(session_id, *State, ability=Ability.BRING_IN)
+        self._check_take_over(call)
         try:
-            yield ear
-        finally:
-            call.sound.remove_ear(ear)
-            if not call.context.over:
-                call.context.say(Noted(f"{who or 'somebody'} listens no more"))
+            number = self._policy.supervisor(endpoint)
+        except ValueError as error:
+            raise NotPossible("bad_target", str(error)) from None
+        self._check_reachable(call)
+        call.take_over(number, who)
+
+    def _check_take_over(self, call: Call) -> None:
+        why = taking_over.refusal(call.state, rings=call.context.calls_in)
+        if why is None and call.context.ends:
+            why = taking_over.REFUSALS[State.CLOSING]
+        if why is not None:
+            raise NotPossible(*why)
+
+    async def give_back(self, session_id: str) -> None:
+        """Let the agent speak with the caller again; a supervisor's phone rings no more."""
+        call = self._in(session_id, *State)
+        if call.state is not State.TAKEN_OVER and not call.context.calls_in:
+            raise NotPossible("not_talking", "Nobody has taken this call over.")
+        call.give_back()
 
     async def mute(self, session_id: str, muted: bool) -> None:
         """Let the agent hear silence instead of the caller, or the caller again."""
@@ -400,8 +406,12 @@ class CallControl:
             raise NotPossible("not_talking", "This line cannot do that.")
         return call
 
-    def _talking(self, session_id: str, ability: Ability = Ability.NOTHING) -> Call:
-        return self._in(session_id, State.TALKING, ability=ability)
+    def _alone_talking(self, session_id: str, ability: Ability = Ability.NOTHING) -> Call:
+        """Return a call in which the two talk, and no supervisor is called."""
+        call = self._in(session_id, State.TALKING, ability=ability)
+        if call.context.calls_in:
+            raise NotPossible(*taking_over.RINGS_ALREADY)
+        return call
 
 
 def _line_refuses(call: Call, what: str) -> NotPossible:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ari_app.agent.interface import Agents, Briefing, Variable
-from ari_app.agent.precall import PreCall, PreCallRequest
+from ari_app.agent.precall import PreCall, PreCallAnswer, PreCallRequest
 from ari_app.call.plan import CallPlan
+from ari_app.errors import AppError
 from ari_app.line.interface import Arrival, Line, LineFormat, OwnAudio
+from ari_app.records.events import CallEvent, StepTook
 from ari_app.records.record import CallRecord
+from ari_app.records.trace import headers_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,7 @@ class Wish:
         recorded: Whether the call is recorded from its beginning; None leaves it to the line that
             waits, or the settings.
         metadata: Kept with the call and shown, never read.
+        traceparent, tracestate: The trace that it is part of, as W3C Trace Context has them.
     """
 
     agent_id: str | None = None
@@ -66,6 +71,12 @@ class Wish:
     audio: OwnAudio | None = None
     recorded: bool | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    traceparent: str = ""
+    tracestate: str = ""
+
+
+def _untold(record: CallRecord, event: CallEvent) -> None:
+    """Tell nobody."""
 
 
 class Planner:
@@ -76,6 +87,7 @@ class Planner:
         agents: Say what their formats are likely to be.
         precall: The service that is asked before a call; None: nobody is.
         active_calls: How many calls are running.
+        note: Tells the journal what has happened in a call.
     """
 
     def __init__(
@@ -84,11 +96,13 @@ class Planner:
         agents: Agents,
         precall: PreCall | None,
         active_calls: Callable[[], int],
+        note: Callable[[CallRecord, CallEvent], None] = _untold,
     ) -> None:
         self._options = options
         self._agents = agents
         self._precall = precall
         self._active_calls = active_calls
+        self._note = note
 
     async def for_arrival(self, record: CallRecord, arrival: Arrival) -> CallPlan:
         """Plan for a call that came in.
@@ -161,14 +175,7 @@ class Planner:
         if self._precall is not None:
             if wish is None and not line.answered:
                 line.ring()
-            answer = await self._precall.ask(
-                PreCallRequest(
-                    caller_id=record.caller_number,
-                    agent_id=agent_id,
-                    called_number=record.called_number,
-                    call_sid=record.line_id,
-                )
-            )
+            answer = await self._ask(self._precall, record, agent_id)
             agent_id = answer.agent_id or agent_id
             if answer.failure is None:
                 told.update(answer.variables)
@@ -181,6 +188,32 @@ class Planner:
         return self._with(
             Briefing(agent_id, told, options), line_format, ring_seconds, recorded=recorded
         )
+
+    async def _ask(self, precall: PreCall, record: CallRecord, agent_id: str) -> PreCallAnswer:
+        loop = asyncio.get_running_loop()
+        began, failure = loop.time(), None
+        step = None if record.trace is None else record.trace.child()
+        try:
+            answer = await precall.ask(
+                PreCallRequest(
+                    caller_id=record.caller_number,
+                    agent_id=agent_id,
+                    called_number=record.called_number,
+                    call_sid=record.line_id,
+                ),
+                headers_of(step),
+            )
+            failure = answer.failure
+        except AppError as error:
+            failure = error.code
+            raise
+        finally:
+            seconds = round(loop.time() - began, 3)
+            self._note(
+                record,
+                StepTook("precall", seconds, failure, "" if step is None else step.span_id),
+            )
+        return answer
 
     def _with(
         self,

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import structlog
 
-from ari_app.control.workers.hub import Hub, Place
+from ari_app.control.workers.hub import Hub, Promise
 from ari_app.control.workers.merged import FrontMetrics
 from ari_app.control.workers.roster import Worker
 from ari_app.line.asterisk.ari.client import Client
@@ -20,7 +20,6 @@ from ari_app.line.asterisk.ari.errors import (
     AriConflict,
     AriError,
     AriNotFound,
-    AriUnauthorized,
 )
 from ari_app.line.asterisk.ari.events import AriEvent, StasisStart
 from ari_app.line.asterisk.ari.models import Channel
@@ -111,9 +110,12 @@ class Distributor:
                         break
                     continue
                 tried.add(worker)
-                if not await self._hub.offer(worker, channel):
-                    continue
-                given = await self._give(worker, channel, args, place, has_room=has_room)
+                with self._hub.promised(worker, channel, place) as promise:
+                    if not await self._hub.offer(worker, channel):
+                        continue
+                    given = await self._give(promise, channel, args, has_room=has_room)
+                    if given and not placed:
+                        promise.keep()
                 if given is None:
                     self._metrics.arrivals.labels("gone").inc()
                     return
@@ -151,37 +153,31 @@ class Distributor:
 
     async def _give(
         self,
-        worker: Worker,
+        promise: Promise,
         channel: str,
         args: tuple[str, ...],
-        place: Place | None,
         *,
         has_room: bool,
     ) -> bool | None:
         """Move a channel to a worker; False when it did not arrive, None when it has gone."""
-        with self._hub.expecting(worker, channel, place) as arrival:
-            try:
-                await self._ari.within(_MOVE_SECONDS).channels.move(
-                    channel, worker.app, moved_arguments(args, has_room=has_room)
-                )
-            except (AriNotFound, AriConflict):
-                # It has hung up, or went on in the dialplan.
-                self._hub.not_taken(channel)
-                return None
-            except AriUnauthorized:
-                raise
-            except AriError as error:
-                log.warning("move_failed", call=channel, code=error.code, error=str(error))
-            if await self._hub.entered(arrival):
-                return True
-            self._hub.not_taken(channel)
+        try:
+            await self._ari.within(_MOVE_SECONDS).channels.move(
+                channel, promise.worker.app, moved_arguments(args, has_room=has_room)
+            )
+        except (AriNotFound, AriConflict):
+            # It has hung up, or went on in the dialplan.
+            return None
+        except AriError as error:
+            log.warning("move_failed", call=channel, code=error.code, error=str(error))
+        if await promise.is_there():
+            return True
         try:
             await self._ari.within(_MOVE_SECONDS).channels.get(channel)
         except AriNotFound:
             return None
         except AriError:
             pass
-        log.error("caller_did_not_arrive", call=channel, worker=worker.number)
+        log.error("caller_did_not_arrive", call=channel, worker=promise.worker.number)
         self._metrics.arrivals.labels("not_confirmed").inc()
         return False
 

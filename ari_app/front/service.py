@@ -29,6 +29,7 @@ from ari_app.line.asterisk.ari.errors import AriUnauthorized
 from ari_app.line.asterisk.ari.socket import SocketState
 from ari_app.line.interface import OwnAudio
 from ari_app.line.twilio.leg import AFTER_PATH, MEDIA_PATH, STATUS_PATH, VOICE_PATH
+from ari_app.records.audit import AuditFile
 from ari_app.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -123,6 +124,8 @@ class Front:
                 "recordings": settings.recordings_dir is not None,
             },
             sign_in_seconds=settings.page_sign_in_hours * 3600,
+            audit_file=self._open_audit(),
+            hidden=settings.hidden,
         )
         loop = asyncio.get_running_loop()
         self._http = HttpServer(
@@ -134,6 +137,14 @@ class Front:
         self._exit.push_async_callback(self._http.close)
         if not keys:
             log.info("api_without_key", note="only this machine can reach it", at=settings.api_bind)
+
+    def _open_audit(self) -> AuditFile | None:
+        if self.settings.audit_file is None:
+            return None
+        audit = AuditFile(self.settings.audit_file)
+        audit.open()
+        self._exit.push_async_callback(asyncio.to_thread, audit.close)
+        return audit
 
     async def answer(self) -> tuple[str, int]:
         """Answer over HTTP, once the workers have been found; the address."""

@@ -162,6 +162,8 @@ class Ability(Flag):
     """Pass the caller on when it is closed, to where `Outcome.transfer_to` says."""
     CONSULT = auto()
     """Call a third party, let it hear us, and join the caller with it."""
+    BRING_IN = auto()
+    """Call a third party who speaks with the caller instead of us, and let it go again."""
     SCREEN = auto()
     """Find out whether a person or a machine has answered."""
 
@@ -252,7 +254,7 @@ class Noticed:
 
 @dataclass(frozen=True, slots=True)
 class TargetConnected:
-    """The third party has answered and hears us."""
+    """The third party has answered and hears us; one that was brought in speaks with the caller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +273,8 @@ class TargetLost:
 @dataclass(frozen=True, slots=True)
 class SoundLost:
     """The way for sound is gone, though the caller may still be there.
+
+    A third party who speaks with the caller needs none; where that is otherwise it is `LineFailed`.
 
     Attributes:
         reason: As for `LineFailed`.
@@ -319,10 +323,18 @@ LineEvent = (
     | Ended
 )
 Tell = Callable[[LineEvent], None]
+Hear = Callable[[bytes], None]
 
 
 class LineSound(Protocol):
-    """A call's sound, as its line sees it. The line drives it; nothing here waits."""
+    """A call's sound, as its line sees it. The line drives it; nothing here waits.
+
+    Attributes:
+        frames_at_once: So many frames of the caller's, 1 to 3, may be brought together by a line
+            that saves by it: earlier ones would wait for the last of them all the same.
+    """
+
+    frames_at_once: int
 
     def heard(self, pcm: bytes) -> None:
         """Take the caller's sound: whole samples at the line's rate, any number of them."""
@@ -378,7 +390,15 @@ class EndCause:
 
 
 AudioFormat = Literal["pcm_16000", "pcm_8000", "ulaw_8000", "alaw_8000"]
-AudioAbility = Literal["hold", "attended_transfer"]
+AudioAbility = Literal["hold", "attended_transfer", "take_over"]
+_ABILITIES: Final[Mapping[AudioAbility, Ability]] = MappingProxyType(
+    {
+        "hold": Ability.MUSIC,
+        # The caller waits meanwhile.
+        "attended_transfer": Ability.CONSULT | Ability.MUSIC,
+        "take_over": Ability.BRING_IN,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -434,8 +454,7 @@ class OwnAudio:
         """Return what a dialer says that it can do."""
         found = Ability.NOTHING
         for name in names:
-            # In an attended transfer the caller waits, too.
-            found |= Ability.MUSIC if name == "hold" else Ability.CONSULT | Ability.MUSIC
+            found |= _ABILITIES[name]
         return found
 
     @property
@@ -536,8 +555,23 @@ class Line(Protocol):
         """
         ...
 
+    def bring_in(self, target: str, ring_seconds: float, hear: Hear) -> None:
+        """Call a third party, while the caller and we go on; `TargetConnected` or `TargetLost`
+        follows.
+
+        From `TargetConnected` on the two hear each other, and we are silent. `LineSound.heard` gets
+        both of them, or the caller alone where the line has them apart.
+
+        Args:
+            target: Whom.
+            ring_seconds: How long it may ring there.
+            hear: Gets the third party then, whole samples at the line's rate: only to keep and to
+                listen to.
+        """
+        ...
+
     def drop_target(self) -> None:
-        """Give up the third party."""
+        """Give up the third party. A caller with whom it spoke hears us again."""
         ...
 
     def hand_over(self) -> None:
@@ -605,6 +639,7 @@ class Arrival:
         wait_seconds: Wait so long for a request that names this line; None: talk at once.
         recorded: Whether the call is recorded from its beginning; None leaves it to the settings.
         screened: What is known about who has answered, where somebody else has called them.
+        traceparent: The trace that it is part of, as W3C Trace Context has it; empty: none.
         problems: What of the arrival could not be used: a sentence each.
         has_room: Whether there is a place for the call, where that is decided already.
     """
@@ -615,6 +650,7 @@ class Arrival:
     wait_seconds: float | None = None
     recorded: bool | None = None
     screened: Screened | None = None
+    traceparent: str = ""
     problems: tuple[str, ...] = ()
     has_room: bool | None = None
 

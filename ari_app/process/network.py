@@ -228,3 +228,9 @@ def session_for_others(
         middlewares=middlewares,
         ws_response_class=ws_response_class,
     )
+
+
+def origin(url: str) -> str:
+    """Return where a URL leads, without what may be secret in it: `https://example.com`."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"

@@ -157,6 +157,7 @@ class Chronicle:
         self._unheard: deque[tuple[int | None, Turn]] = deque(maxlen=_RECENT)
         self._agent_turns: deque[Turn] = deque(maxlen=_RECENT)
         self._sounds = False
+        self._silenced = False
         self._heard_until = 0.0
 
     def __iter__(self) -> Iterator[Entry]:
@@ -166,6 +167,11 @@ class Chronicle:
     def forgotten(self) -> int:
         """How many entries before the first are no longer kept."""
         return self._entries.forgotten
+
+    @property
+    def last_said(self) -> Turn | None:
+        """The agent's last turn; its times follow as it is heard."""
+        return self._agent_turns[-1] if self._agent_turns else None
 
     # --- events
 
@@ -208,7 +214,10 @@ class Chronicle:
                 response.turn = turn
                 response.settle()
                 return
-        self._unheard.append((event_id, turn))
+        if self._silenced:
+            turn.interrupted, turn.heard = True, ""
+        else:
+            self._unheard.append((event_id, turn))
 
     def _corrected(self, original: str, heard: str) -> None:
         turns = self._agent_turns
@@ -286,6 +295,18 @@ class Chronicle:
             if each is not None and event_id is not None and each <= event_id:
                 turn.interrupted, turn.heard = True, ""
                 self._unheard.remove((each, turn))
+
+    def silenced(self, at: float) -> None:
+        """Take note that nothing of the agent is heard until `heard_again`: it is held."""
+        self.interrupted(at)
+        for _, turn in self._unheard:
+            turn.interrupted, turn.heard = True, ""
+        self._unheard.clear()
+        self._silenced = True
+
+    def heard_again(self) -> None:
+        """Take note that what the agent says is heard again."""
+        self._silenced = False
 
     def ended(self, at: float) -> None:
         """Take note that the caller hears no more."""

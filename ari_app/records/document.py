@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from ari_app.records.chronicle import Chronicle, Entry, Keys, Note, ToolUse, Turn
 from ari_app.records.hiding import hide
-from ari_app.records.plain import plain_json
-from ari_app.records.record import CallRecord, Leg, SoundReport
+from ari_app.records.plain import plain_json, plain_text
+from ari_app.records.record import CallRecord, Leg, Listener, SoundReport, TakeOver
 from ari_app.records.score import score
 
 VERSION: Final = 1
@@ -36,6 +36,8 @@ def call_document(record: CallRecord, what_to_hide: Collection[str] = ()) -> dic
         "tools": tools,
         "keys": keys,
         "notes": notes,
+        "take_overs": [_take_over(each) for each in record.take_overs],
+        "listeners": [_listener(each) for each in record.listeners],
         "left_out": record.chronicle.forgotten,
         "response_times": list(record.response_times),
         "sound": _report(record.sound),
@@ -65,6 +67,7 @@ def _facts(record: CallRecord) -> dict[str, Any]:
         "session_id": record.session_id,
         "direction": "out" if record.placed else "in",
         "way": record.way,
+        "trunk": record.trunk,
         "line_id": record.line_id,
         "reference": record.reference,
         "campaign_id": None,
@@ -80,11 +83,14 @@ def _facts(record: CallRecord) -> dict[str, Any]:
         "hangup_cause": record.hangup_cause,
         "sip_code": record.sip_code,
         "detail": record.detail,
+        "trace_id": record.trace_id,
+        "traceparent": None if record.trace is None else record.trace.traceparent,
         "metadata": record.metadata,
         "started_at": stamp(record.started_at),
         "answered_at": stamp(record.answered_at),
         "ended_at": stamp(record.ended_at),
         "seconds": _seconds(record.seconds),
+        "agent_seconds": _seconds(record.agent_seconds),
     }
 
 
@@ -113,6 +119,22 @@ def _only_leg(record: CallRecord) -> Leg:
 def _leg(leg: Leg) -> dict[str, Any]:
     times = {name: _seconds(getattr(leg, name)) for name in ("began", "answered", "ended")}
     return {**plain_json(dataclasses.asdict(leg)), **times}
+
+
+def _take_over(taken: TakeOver) -> dict[str, Any]:
+    return {
+        "who": plain_text(taken.who),
+        "number": plain_text(taken.number),
+        "asked": taken.asked,
+        "from": taken.began,
+        "until": taken.until,
+        "failed": taken.failed,
+        "renewed": taken.renewed,
+    }
+
+
+def _listener(listener: Listener) -> dict[str, Any]:
+    return {"who": plain_text(listener.who), "from": listener.began, "until": listener.until}
 
 
 def _seconds(seconds: float | None) -> float | None:

@@ -46,6 +46,23 @@ class AgentConnected:
 
 
 @dataclass(frozen=True, slots=True)
+class StepTook:
+    """A step of a call's beginning is over, and has taken so many seconds.
+
+    Attributes:
+        step: `precall`, `agent`, `media` or `answer`.
+        failure: Why it came to nothing; None: it did not.
+        span_id: Its name in the call's trace, where it was told to others; empty: it was not.
+    """
+
+    kind: ClassVar[str] = "step"
+    step: str
+    seconds: float
+    failure: str | None = None
+    span_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class AgentNotReached:
     """No conversation came about."""
 
@@ -76,6 +93,37 @@ class AgentClosed:
 
     kind: ClassVar[str] = "agent_closed"
     code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TakenOver:
+    """A supervisor speaks with the caller, and the agent is held; `who` names their key."""
+
+    kind: ClassVar[str] = "taken_over"
+    who: str
+
+
+@dataclass(frozen=True, slots=True)
+class GivenBack:
+    """The agent speaks with the caller again, after a supervisor did for so many seconds."""
+
+    kind: ClassVar[str] = "given_back"
+    who: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TakeOverFailed:
+    """A supervisor did not come to speak with the caller, and the agent has gone on.
+
+    Attributes:
+        reason: `busy`, `no_answer` and other results of a call that is placed; `given_up` or
+            `call_ended` where it was given up before they answered.
+    """
+
+    kind: ClassVar[str] = "take_over_failed"
+    who: str
     reason: str
 
 
@@ -118,6 +166,7 @@ class ToolRan:
     result: str = _kept(default="")
     is_error: bool = _kept(default=False)
     seconds: float = _kept(default=0.0)
+    span_id: str = _kept(default="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,10 +215,14 @@ class Overflowed:
 CallEvent = (
     StateChanged
     | AgentConnected
+    | StepTook
     | AgentNotReached
     | AgentLost
     | AgentResumed
     | AgentClosed
+    | TakenOver
+    | GivenBack
+    | TakeOverFailed
     | Said
     | CallerInterrupted
     | ToolRan

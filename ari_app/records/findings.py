@@ -97,6 +97,7 @@ def findings(document: Mapping[str, Any]) -> list[Finding]:
                 f"Interruptions: {len(pauses)}, silence after {max(pauses):.0f} ms at most.",
             )
         )
+    found += _supervised(document)
     for tool in document["tools"]:
         if tool["is_error"]:
             found.append(Finding(False, f"The tool {tool['name']} failed: {tool['result']}"))
@@ -111,6 +112,26 @@ def findings(document: Mapping[str, Any]) -> list[Finding]:
             Finding(True, "The telephone sent no reports (RTCP): how well it heard is not known.")
         )
     return sorted(found, key=lambda each: each.well)
+
+
+def _supervised(document: Mapping[str, Any]) -> Iterator[Finding]:
+    # Calls that were kept before there were supervisors say nothing of them.
+    for taken in document.get("take_overs", ()):
+        who = taken["who"] or "Somebody"
+        if taken["from"] is not None:
+            seconds = taken["until"] - taken["from"]
+            began = clock(taken["from"])
+            yield Finding(
+                True, f"{who} spoke with the caller for {seconds:.0f} s, from {began} on."
+            )
+        elif taken["failed"]:
+            why = taken["failed"].replace("_", " ")
+            yield Finding(False, f"{who} did not take the call over ({why}).")
+    for listener in document.get("listeners", ()):
+        who, seconds = listener["who"] or "Somebody", listener["until"] - listener["from"]
+        yield Finding(
+            True, f"{who} listened for {seconds:.0f} s, from {clock(listener['from'])} on."
+        )
 
 
 def timeline(document: Mapping[str, Any]) -> list[Happened]:

@@ -115,6 +115,11 @@ def hide_in_part(part: str, value: Any, what: Collection[str]) -> Any:
     return _changed(value, _masked(())) if NUMBERS in what else value
 
 
+def hide_numbers(value: Any) -> Any:
+    """Return plain JSON with what looks like a telephone number masked."""
+    return _changed(value, _masked(()))
+
+
 class Secrets:
     """Keys that a caller has pressed and nobody may keep, wherever they are repeated: in what the
     agent says, or tells a tool."""
@@ -147,7 +152,13 @@ def _without_numbers(document: dict[str, Any]) -> dict[str, Any]:
     fields = ("caller_number", "called_number", "transfer_to")
     own = [document[field] or "" for field in fields] + [leg["number"] for leg in legs]
     change = _masked(own)
-    result = {**document, "legs": [{**leg, "number": mask_number(leg["number"])} for leg in legs]}
+    result = {
+        **document,
+        **{
+            part: [{**each, "number": mask_number(each["number"])} for each in document[part]]
+            for part in ("legs", "take_overs")
+        },
+    }
     for field in fields:
         number = document[field]
         result[field] = mask_number(number) if number else number

@@ -25,6 +25,7 @@ from ari_app.records.events import (
     CallEnded,
     CallEvent,
     Overflowed,
+    StepTook,
     size_of,
 )
 from ari_app.records.record import CallRecord
@@ -34,7 +35,7 @@ log = structlog.get_logger(__name__)
 _MAX_ENTRIES: Final = 1000
 _MAX_FOLLOWERS: Final = 16
 # What a follower is not told: operators read it in the metrics and the log.
-_UNTOLD: Final = (AgentNotReached, AgentClosed)
+UNTOLD: Final = (AgentNotReached, AgentClosed, StepTook)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +161,7 @@ class Journal:
     def note(self, record: CallRecord, event: CallEvent) -> None:
         """Take down what has happened in a call; never waits, never raises."""
         history = self._history(record)
-        if not history.over and not isinstance(event, _UNTOLD):
+        if not history.over and not isinstance(event, UNTOLD):
             entry = Entry(history.last_seq + 1, self._now(), event)
             history.entries.append(entry, size_of(event))
             history.over = isinstance(event, CallEnded)

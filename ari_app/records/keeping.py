@@ -6,7 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from weakref import WeakSet
 
-from ari_app.records.events import AgentConnected, AgentResumed, CallEnded, CallEvent, StateChanged
+from ari_app.records.events import (
+    AgentConnected,
+    AgentResumed,
+    CallEnded,
+    CallEvent,
+    StateChanged,
+    StepTook,
+)
 from ari_app.records.record import CallRecord
 from ari_app.records.store import CallLog
 from ari_app.records.webhooks.outbox import Outbox
@@ -37,7 +44,7 @@ class Keeping:
     def heard(self, record: CallRecord, event: CallEvent) -> None:
         """Take down what has happened in a call."""
         match event:
-            case StateChanged(state="waiting"):
+            case StateChanged(state="waiting") | StepTook():
                 pass  # no call yet, and it may get another name as one
             case CallEnded():
                 self._ended(record)

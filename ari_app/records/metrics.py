@@ -24,6 +24,7 @@ from prometheus_client.registry import Collector
 
 from ari_app import __version__
 from ari_app.process import logs
+from ari_app.records.audit import AuditFile
 from ari_app.records.events import (
     AgentClosed,
     AgentConnected,
@@ -35,10 +36,15 @@ from ari_app.records.events import (
     CallEvent,
     Responded,
     StateChanged,
+    StepTook,
+    TakenOver,
+    TakeOverFailed,
 )
-from ari_app.records.record import CallRecord
+from ari_app.records.record import CallRecord, Listener, TakeOver
 from ari_app.records.recording.archive import RecordingArchive
+from ari_app.records.spend.guard import SpendGuard
 from ari_app.records.store.spool import Counts
+from ari_app.records.tracing import SpanStats
 from ari_app.records.webhooks.outbox import Outbox
 
 _LATE_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -48,6 +54,8 @@ _CONNECT_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0
 _RESPONSE_SECONDS = (0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0)
 # Each reason is a time series of its own, for ever.
 _MAX_REASONS = 50
+_MAX_AGENTS = 100
+_AGENT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SLUG = re.compile(r"[a-z]+(_[a-z]+)*")
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -128,9 +136,17 @@ class Metrics:
         )
         # increase() does not see what a series begins with, so that the first one would raise no
         # alert: what deploy/observability asks for by name is there as 0 from the start.
-        self.calls_total.labels("REJECTED", "at_capacity")
+        for reason in ("at_capacity", "quota"):
+            self.calls_total.labels("REJECTED", reason)
         self.call_seconds = Counter(
             "ari_app_call_seconds", "Seconds that ended calls have lasted.", registry=self.registry
+        )
+        self.agent_seconds = Counter(
+            "ari_app_agent_seconds",
+            "Seconds that agents were in calls, by agent, once they have left; a call may have "
+            "had several.",
+            ["agent"],
+            registry=self.registry,
         )
         self.refused = Counter(
             "ari_app_audiosocket_refused",
@@ -217,6 +233,13 @@ class Metrics:
             buckets=_CONNECT_SECONDS,
             registry=self.registry,
         )
+        self.step_seconds = Histogram(
+            "ari_app_setup_step_seconds",
+            "What the steps of a call's beginning take: precall, agent, media, answer.",
+            ["step"],
+            buckets=_CONNECT_SECONDS,
+            registry=self.registry,
+        )
         self.agent_connect_failures = Counter(
             "ari_app_agent_connect_failures",
             "Conversations that did not come about, by reason; second attempts are not counted.",
@@ -226,6 +249,22 @@ class Metrics:
         self.agent_lost_total = Counter(
             "ari_app_agent_losses",
             "Calls whose agent was lost in their middle and for which another was dialled.",
+            registry=self.registry,
+        )
+        self.take_overs = Counter(
+            "ari_app_take_overs",
+            "Supervisors who were called to take a call over, by what became of it.",
+            ["result"],
+            registry=self.registry,
+        )
+        self.taken_over_seconds = Counter(
+            "ari_app_taken_over_seconds",
+            "How long supervisors spoke with callers, of calls that have ended.",
+            registry=self.registry,
+        )
+        self.listened_seconds = Counter(
+            "ari_app_listened_seconds",
+            "How long supervisors listened, of calls that have ended.",
             registry=self.registry,
         )
         self.agent_gap = Histogram(
@@ -259,6 +298,7 @@ class Metrics:
             "ari_app_log_lines_dropped", "Lines of the log that nobody took.", logs.lines_dropped
         )
         self._reasons: dict[str, set[str]] = {}
+        self._agents: set[str] = set()
         self._states: dict[CallRecord, str] = {}
         for state in states:
             self.calls.labels(state).set(0)
@@ -312,6 +352,28 @@ class Metrics:
             "ari_app_records_lost", "Calls that could be kept nowhere.", lambda: counts.lost
         )
 
+    def watch_audit(self, file: AuditFile) -> None:
+        """Show what becomes of the audit file, too."""
+        self._watch("ari_app_audit_written", "Changes in the audit file.", lambda: file.written)
+        self._watch("ari_app_audit_lost", "Changes that are in no audit file.", lambda: file.lost)
+        self._measure(
+            "ari_app_audit_waiting", "Changes that wait for the disk.", lambda: file.waiting
+        )
+
+    def watch_spend(self, guard: SpendGuard) -> None:
+        """Show how much of the limits of a day is used, too."""
+        used = Gauge(
+            "ari_app_spend_limit_used_ratio",
+            "How much of today's limits is used, 1 is all: of minutes or calls, of all agents "
+            "together or of the single agent that is nearest to its limit.",
+            ["scope", "of"],
+            registry=self.registry,
+        )
+        for scope in ("together", "agent"):
+            for of in ("minutes", "calls"):
+                read = partial(guard.ratio, of, together=scope == "together")
+                used.labels(scope, of).set_function(read)
+
     def watch_webhooks(self, outbox: Outbox) -> None:
         """Show what becomes of our webhooks, too."""
         stats = outbox.stats
@@ -328,6 +390,15 @@ class Metrics:
                 f"Webhooks in the spool that are {state}.",
                 registry=self.registry,
             ).set_function(partial(getattr, outbox.counts, state))
+
+    def watch_traces(self, stats: SpanStats) -> None:
+        """Show what becomes of the spans of calls, too."""
+        for name, documentation, read in (
+            ("made", "Spans of calls.", lambda: stats.made),
+            ("exported", "Spans that the collector has taken.", lambda: stats.exported),
+            ("lost", "Spans that the collector has not taken.", lambda: stats.lost),
+        ):
+            self._watch(f"ari_app_spans_{name}", documentation, read)
 
     async def watch_loop(self, now: Callable[[], float] = time.monotonic) -> None:
         """Measure, until it is cancelled, how late the event loop is.
@@ -387,12 +458,18 @@ class Metrics:
                 self.response.observe(seconds)
             case AgentConnected(_, seconds):
                 self.agent_connect.observe(seconds)
+            case StepTook(step, seconds, None):
+                self.step_seconds.labels(step).observe(seconds)
             case AgentNotReached(reason):
                 self.agent_connect_failures.labels(reason).inc()
             case AgentLost():
                 self.agent_lost_total.inc()
             case AgentResumed(_, seconds):
                 self.agent_gap.observe(seconds)
+            case TakenOver():
+                self.take_overs.labels("answered").inc()
+            case TakeOverFailed(_, reason):
+                self.take_overs.labels(reason).inc()
             case AgentClosed(code, reason):
                 # The peer chooses it, and each is a time series of its own, for ever.
                 known = str(code) if code in self._close_codes else "other"
@@ -419,16 +496,32 @@ class Metrics:
             known.add(reason)
         return reason
 
+    def _agent(self, agent_id: str) -> str:
+        """Return an agent that there is as a label. Who asks for a call may name any."""
+        if agent_id not in self._agents:
+            if not _AGENT_ID.fullmatch(agent_id) or len(self._agents) >= _MAX_AGENTS:
+                return "other"
+            self._agents.add(agent_id)
+        return agent_id
+
     def _ended(self, record: CallRecord) -> None:
         if record.agent_status is not None and record.end_reason is not None:
             reason = self._reason(record.agent_status, record.end_reason)
             self.calls_total.labels(record.agent_status, reason).inc()
         self.call_seconds.inc(record.seconds or 0.0)
+        self.taken_over_seconds.inc(_seconds_of(record.take_overs))
+        self.listened_seconds.inc(_seconds_of(record.listeners))
+        if record.agent_seconds:
+            self.agent_seconds.labels(self._agent(record.agent_id)).inc(record.agent_seconds)
         sound = record.sound
         self.underruns.inc(sound.underruns)
         self.filled_seconds.inc(sound.silence_filled_ms / 1000)
         self.surplus_seconds.inc(sound.surplus_ms / 1000)
         self.backpressure.inc(sound.frames_not_read)
+
+
+def _seconds_of(parts: Iterable[TakeOver] | Iterable[Listener]) -> float:
+    return sum((part.until or 0.0) - (part.began or 0.0) for part in parts)
 
 
 def _count_tasks() -> int:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from ari_app.records.bounded import Bounded
 from ari_app.records.chronicle import Chronicle
 from ari_app.records.events import (
+    AgentClosed,
     CallerInterrupted,
     CallEvent,
     KeysPressed,
@@ -18,6 +19,7 @@ from ari_app.records.events import (
     ToolRan,
     speaker,
 )
+from ari_app.records.trace import TraceContext
 
 _MAX_TRANSCRIPT: Final = 500
 _MAX_RESPONSE_TIMES: Final = 20_000
@@ -85,7 +87,8 @@ class Leg:
     """One of the telephones of a call; times are seconds since the call began.
 
     Attributes:
-        kind: `caller`, `callee`, or `target` of an attended transfer.
+        kind: `caller`, `callee`, `target` of an attended transfer, or `supervisor` who takes the
+            call over.
         result: What became of calling it; None of a caller.
         cause, sip_code: Why it ended, where that is told.
     """
@@ -98,6 +101,42 @@ class Leg:
     result: str | None = None
     cause: int | None = None
     sip_code: int | None = None
+
+
+@dataclass(slots=True)
+class TakeOver:
+    """A supervisor's part in a call; times are seconds since the call began.
+
+    Attributes:
+        who: Whose key asked for it.
+        number: The supervisor's telephone.
+        asked: When it was asked for.
+        began, until: While they spoke with the caller; None: they never did, or still do.
+        failed: Why they never did.
+        renewed: The agent was lost meanwhile, and another one has gone on.
+    """
+
+    who: str
+    number: str
+    asked: float
+    began: float | None = None
+    until: float | None = None
+    failed: str | None = None
+    renewed: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the supervisor's phone rings, or they speak with the caller."""
+        return self.until is None and self.failed is None
+
+
+@dataclass(slots=True)
+class Listener:
+    """Somebody who listened, from `began` to `until`, in seconds since the call began."""
+
+    who: str
+    began: float
+    until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +169,7 @@ class CallRecord:
         agent_hears, agent_speaks: Its sound formats, once it is there.
         line_format: What is spoken on the line.
         reference: A dialer's own name for the call.
+        trace: Its place in a trace; None: there is no trace.
         metadata: What the request brought along, and what became known: `amd_status`; and
             `first_conversation_id`, when the agent was lost and `conversation_id` is another's.
         state: Of the call's machine.
@@ -143,7 +183,9 @@ class CallRecord:
         started_at, answered_at, ended_at: When it began, when sound began to flow, and when
             everything had been given back.
         seconds: How long it lasted, once it is over.
-        legs: The caller or callee, then the targets of attended transfers.
+        legs: The caller or callee, then the targets of attended transfers, and supervisors.
+        muted: The agent hears silence instead of the caller, for somebody wants it so.
+        take_overs, listeners: Who took it over and who listened; the first hundred of each.
         transcript: What was said: the last 500 lines, of 256 KiB in all and 8 KiB each.
         chronicle: All that happened, as far as 4 MiB hold it.
         response_times: Seconds from the end of the caller's speech to the first sound of each
@@ -156,16 +198,20 @@ class CallRecord:
     began: float
     way: str = ""
     placed: bool = False
+    trunk: str = ""
     caller_number: str = ""
     called_number: str = ""
     agent_id: str = ""
     conversation_id: str = ""
     has_conversed: bool = False
     conversation_ids: list[str] = field(default_factory=list)
+    agent_since: float | None = None
+    agent_seconds: float = 0.0
     agent_hears: str | None = None
     agent_speaks: str | None = None
     line_format: str = ""
     reference: str | None = None
+    trace: TraceContext | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     state: str = "new"
     status: str = "initializing"
@@ -182,6 +228,9 @@ class CallRecord:
     ended_at: datetime | None = None
     seconds: float | None = None
     legs: list[Leg] = field(default_factory=list)
+    muted: bool = False
+    take_overs: list[TakeOver] = field(default_factory=list)
+    listeners: list[Listener] = field(default_factory=list)
     transcript: Bounded[TranscriptLine] = field(default_factory=lambda: Bounded(_MAX_TRANSCRIPT))
     chronicle: Chronicle = field(default_factory=Chronicle)
     response_times: list[float] = field(default_factory=list)
@@ -196,9 +245,16 @@ class CallRecord:
             case Responded(seconds):
                 self.response_times.append(seconds)
                 del self.response_times[:-_MAX_RESPONSE_TIMES]
+            case AgentClosed():
+                self.leaves_agent(at)
             case _:
                 pass
         self.chronicle.take(event, at)
+
+    @property
+    def trace_id(self) -> str | None:
+        """The trace's id; None: there is no trace."""
+        return None if self.trace is None else self.trace.trace_id
 
     def duration(self, now: float) -> float:
         """Return the seconds from the beginning to the end, or to `now` on the event loop's
@@ -208,7 +264,19 @@ class CallRecord:
     def has_ended(self, now: float) -> float:
         """Keep when the call ended, `now` on the event loop's clock; how long it has lasted."""
         self.seconds, self.ended_at = self.duration(now), datetime.now(UTC)
+        self.leaves_agent(self.seconds)
         return self.seconds
+
+    @property
+    def take_over(self) -> TakeOver | None:
+        """The one that is under way."""
+        last = self.take_overs[-1] if self.take_overs else None
+        return last if last is not None and last.is_open else None
+
+    @property
+    def listening(self) -> list[str]:
+        """Who listens now."""
+        return [each.who for each in self.listeners if each.until is None]
 
     def facts(self) -> CallFacts:
         """Return what HTTP tools may be told about the call."""
@@ -226,10 +294,22 @@ class CallRecord:
         if not self.has_conversed:
             self.conversation_id = conversation_id
 
-    def converses(self, conversation_id: str) -> None:
-        """Keep which conversation it is now; the first one stays in `metadata`."""
+    def converses(self, conversation_id: str, at: float = 0.0) -> None:
+        """Keep which conversation it is now, `at` so many seconds since the call began; the first
+        one stays in `metadata`."""
+        self.leaves_agent(at)
+        self.agent_since = at
         if self.has_conversed:
             self.metadata.setdefault("first_conversation_id", self.conversation_id)
         self.conversation_id = conversation_id
         self.conversation_ids.append(conversation_id)
         self.has_conversed = True
+
+    def leaves_agent(self, at: float) -> None:
+        """Count the time with the agent that was there until now, if one was."""
+        self.agent_seconds, self.agent_since = self.with_agent(at), None
+
+    def with_agent(self, at: float) -> float:
+        """Return how many seconds agents have been there, `at` so many since the call began."""
+        since = at if self.agent_since is None else self.agent_since
+        return self.agent_seconds + max(at - since, 0.0)

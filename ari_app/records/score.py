@@ -107,7 +107,9 @@ def _troubles(document: Mapping[str, Any], sound: Mapping[str, Any]) -> Found:
     if sound["underruns"]:
         points = min(_UNDERRUN * sound["underruns"], _UNDERRUNS_AT_MOST)
         found.append((points, f"The agent's voice broke off, {sound['underruns']} x"))
-    if (lost := len(document["conversation_ids"]) - 1) > 0:
+    # While a supervisor speaks, an agent that leaves is not missed.
+    renewed = sum(each["renewed"] for each in document["take_overs"])
+    if (lost := len(document["conversation_ids"]) - 1 - renewed) > 0:
         found.append((_AGENT_LOST * lost, "The agent was lost, and another took its place"))
     if document["status"] == "FAILED":
         found.append((_FAILED, f"The call failed: {document['reason']}"))

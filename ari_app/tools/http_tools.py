@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Self
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
@@ -33,11 +34,13 @@ class ToolRequest:
     Attributes:
         url: Encoded already.
         body: JSON; None for methods that carry the parameters in the query.
+        headers: Of this call's, besides the tool's.
     """
 
     method: str
     url: URL
     body: bytes | None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def build_request(
@@ -156,9 +159,15 @@ class HttpTools:
             await session.close()
 
     async def call(
-        self, name: str, parameters: Mapping[str, object], facts: CallFacts
+        self,
+        name: str,
+        parameters: Mapping[str, object],
+        facts: CallFacts,
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> ToolAnswer:
         """Run a tool. Never raises for what the agent or the server did: the answer says so.
+
+        `headers` are sent besides the tool's own, which win.
 
         Takes as long as the tool's timeout allows: run it as a task of its own.
 
@@ -172,7 +181,7 @@ class HttpTools:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            text = await self._run(self._session, tool, schema, parameters, facts)
+            text = await self._run(self._session, tool, schema, parameters, facts, headers)
         except _Failed as failure:
             answer = ToolAnswer(str(failure), is_error=True)
         else:
@@ -193,11 +202,12 @@ class HttpTools:
         schema: ParameterSchema,
         parameters: Mapping[str, object],
         facts: CallFacts,
+        more: Mapping[str, str],
     ) -> str:
         if (problem := schema.problem(parameters)) is not None:
             raise _Failed(f"{tool.name} was not called: {problem.rstrip('.')}.")
         try:
-            request = build_request(tool, parameters, facts)
+            request = replace(build_request(tool, parameters, facts), headers=more)
         except ValueError as error:
             raise _Failed(f"{tool.name} was not called: {error}.") from None
         try:
@@ -213,7 +223,7 @@ class HttpTools:
 
 
 async def _send(session: aiohttp.ClientSession, tool: HttpTool, request: ToolRequest) -> str:
-    headers = {"Accept": "application/json, text/*;q=0.9", **tool.headers}
+    headers = {"Accept": "application/json, text/*;q=0.9", **request.headers, **tool.headers}
     if request.body is not None:
         headers["Content-Type"] = "application/json"
     async with session.request(

@@ -15,6 +15,7 @@ from axe_core_python.async_playwright import Axe  # type: ignore[import-untyped]
 from playwright.async_api import Page, async_playwright
 
 from lab.asterisk import LabAsterisk
+from lab.softphone import Answer, Phone
 from tests.e2e.harness import Bench, bench
 from tests.waiting import until
 
@@ -116,6 +117,52 @@ async def test_a_call_is_seen_heard_of_and_ended(stage: tuple[Bench, Browser]) -
     await call.ended
     assert b.sessions()[0].record.end_reason == "page"
     assert browser.errors == []
+
+
+async def test_a_call_is_taken_over_from_the_page(asterisk: LabAsterisk) -> None:
+    async with Phone(on_incoming=Answer(after_s=1)) as desk:
+        settings = {
+            "take_over_endpoint": f"PJSIP/lab/sip:{{number}}@127.0.0.1:{desk.address.port}",
+            "take_over_pattern": "[0-9]{4}",
+        }
+        async with (
+            bench(asterisk, api_key=KEY, **settings) as b,
+            a_browser("http://{}:{}/".format(*b.bridge.api_address)) as browser,
+        ):
+            page = browser.page
+            await browser.sign_in()
+            call = await b.call()
+            await page.locator("tbody tr button").click()
+            said = page.get_by_role("log")
+            await said.get_by_text("Hello, how can I help you today?").wait_for()
+            await page.get_by_label("Whisper to the agent").fill("He has paid.")
+            await page.get_by_role("button", name="Tell").click()
+            await page.get_by_role("button", name="Mute caller").click()
+            await page.get_by_role("button", name="Unmute caller").click()
+            phone = page.get_by_label("Your phone, to speak with the caller")
+            await phone.fill("2001")
+            await phone.press("Enter")
+            await page.get_by_role("button", name="Stop ringing").wait_for()
+            opened = page.locator("section.card")
+            await opened.get_by_text("API_KEY is being called (2001)").wait_for()
+            await (await desk.incoming(10)).answered()
+            await page.locator("tbody").get_by_text("API_KEY speaks with the caller").wait_for()
+            await opened.get_by_text("supervisor speaks").wait_for()
+            await browser.has_no_barriers()
+            await browser.picture("taken-over")
+            await page.set_viewport_size({"width": 360, "height": 740})
+            await browser.fits()
+            await browser.picture("taken-over-phone")
+            await page.get_by_role("button", name="Give back to the agent").click()
+            await said.get_by_text("API_KEY gives the call back to the agent").wait_for()
+            await phone.wait_for()
+            assert await phone.input_value() == "2001", "it is kept for the next time"
+            agent = await b.conversation()
+            told = [m["text"] for m in agent.messages if m.get("type") == "contextual_update"]
+            assert told[0] == "He has paid."
+            assert "A colleague of yours" in str(told[1])
+            await call.hang_up()
+            assert browser.errors == []
 
 
 async def test_a_call_is_held_and_ended_by_keyboard(stage: tuple[Bench, Browser]) -> None:

@@ -17,6 +17,7 @@ from ari_app import serve as service
 from ari_app.checks import Finding, Verdict
 from ari_app.errors import AgentError, ConfigError
 from ari_app.process import logs
+from ari_app.records.store.glance import REVISION
 from ari_app.settings import Settings
 from benchmarks.soak.options import SoakOptions
 from lab.practice_agent import command
@@ -379,9 +380,11 @@ def test_a_soak_that_misses_a_goal_ends_with_1(
 def test_the_tables_of_the_call_log_are_made(run: Run, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/calls.db"
     made = run("db", "upgrade", DATABASE_URL=url)
-    assert made == Ran(0, f"{tmp_path}/calls.db now has revision 0001; it had no tables.\n", "")
+    assert made == Ran(
+        0, f"{tmp_path}/calls.db now has revision {REVISION}; it had no tables.\n", ""
+    )
     again = run("db", "upgrade", DATABASE_URL=url)
-    assert again.out == f"{tmp_path}/calls.db is up to date (revision 0001).\n"
+    assert again.out == f"{tmp_path}/calls.db is up to date (revision {REVISION}).\n"
 
 
 @pytest.mark.parametrize(

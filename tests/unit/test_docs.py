@@ -50,8 +50,13 @@ ELSEWHERE = {
 }
 """Variables that are no settings of the service, and where they are read."""
 
-OTHERS = {"CALLER_HUNG_UP", "SO_TIMESTAMPNS"}
-"""Names of other people's: a dialer's status, the kernel's option."""
+OTHERS = {
+    "CALLER_HUNG_UP",
+    "OTEL_TRACES_SAMPLER",
+    "OTEL_TRACES_SAMPLER_ARG",
+    "SO_TIMESTAMPNS",
+}
+"""Names of other people's: a dialer's status, OpenTelemetry's variables, the kernel's option."""
 
 
 @dataclass(frozen=True, slots=True)

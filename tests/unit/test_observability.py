@@ -15,11 +15,16 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from ari_app.agent.elevenlabs.closing import KNOWN_CODES
-from ari_app.records.events import AgentClosed, AgentNotReached, CallEnded
+from ari_app.records.audit import AuditFile
+from ari_app.records.events import AgentClosed, AgentNotReached, CallEnded, StepTook
 from ari_app.records.metrics import Metrics
 from ari_app.records.record import CallRecord
 from ari_app.records.recording.archive import RecordingArchive
+from ari_app.records.spend.guard import SpendGuard
+from ari_app.records.spend.limits import SpendLimits
+from ari_app.records.store import CallLog
 from ari_app.records.store.spool import Counts
+from ari_app.records.tracing import SpanStats
 from ari_app.records.webhooks.outbox import Outbox, OutboxOptions
 from tests.unit.test_docs import anchors
 
@@ -47,6 +52,12 @@ _LANGUAGE = {
 Shown = dict[str, set[str]]
 
 
+def guard(folder: Path) -> SpendGuard:
+    """The guard of a service without limits."""
+    log = CallLog(f"sqlite+aiosqlite:///{folder}/calls.db")
+    return SpendGuard(SpendLimits(), log, lambda: 0.0)
+
+
 @pytest.fixture
 async def metrics(tmp_path: Path) -> Metrics:
     """The metrics of a service that has everything, before its first call."""
@@ -54,6 +65,9 @@ async def metrics(tmp_path: Path) -> Metrics:
     recordings = RecordingArchive(tmp_path, kind="flac")
     metrics.watch_recordings(recordings)
     metrics.watch_call_log(Counts())
+    metrics.watch_traces(SpanStats())
+    metrics.watch_audit(AuditFile(tmp_path / "audit.jsonl"))
+    metrics.watch_spend(guard(tmp_path))
     metrics.watch_webhooks(Outbox(OutboxOptions((), "", tmp_path / "webhooks.db")))
     await recordings.close()
     return metrics
@@ -63,8 +77,9 @@ async def metrics(tmp_path: Path) -> Metrics:
 def shown(metrics: Metrics) -> Shown:
     """Each series that can be there, with the names of its labels."""
     record = CallRecord("s1", "sip-1", 0.0, agent_status="FAILED", end_reason="line_lost")
-    ended = CallEnded("FAILED", "line_lost", 1.0)
-    for event in (ended, AgentNotReached("timeout"), AgentClosed(1000, "agent_ended")):
+    record.agent_id, record.agent_seconds = "agent_7", 60.0
+    ended, step = CallEnded("FAILED", "line_lost", 1.0), StepTook("media", 0.1)
+    for event in (step, ended, AgentNotReached("timeout"), AgentClosed(1000, "agent_ended")):
         metrics.heard(record, event)
     metrics.connection_refused("malformed")
     metrics.dialer_refused("malformed")

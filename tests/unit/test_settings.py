@@ -369,3 +369,22 @@ def test_what_is_told_is_signed() -> None:
     assert settings.outbox_options() is None
     with pytest.raises(ConfigError, match="WEBHOOK_SECRET is not"):
         settings.require_serving()
+
+
+def test_limits_of_a_day(tmp_path: Path) -> None:
+    assert not load_settings(None).spend_limits()
+    file = tmp_path / "limits.yaml"
+    file.write_text("agent_7: {calls: 3}")
+    limits = load_settings(
+        None,
+        spend_minutes_per_day=90,
+        spend_limits_file=file,
+        spend_time_zone="Europe/Berlin",
+    ).spend_limits()
+    assert (limits.together.minutes, limits.together.calls) == (90, None)
+    assert (limits.agents["agent_7"].calls, str(limits.zone)) == (3, "Europe/Berlin")
+    with pytest.raises(ConfigError, match="DATABASE_URL is empty"):
+        load_settings(None, spend_calls_per_day=1, database_url="").spend_limits()
+    for zone in ("", "Berlin", "../etc", "/etc/passwd"):
+        with pytest.raises(ConfigError, match="SPEND_TIME_ZONE"):
+            load_settings(None, spend_time_zone=zone)

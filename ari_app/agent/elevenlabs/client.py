@@ -51,6 +51,7 @@ from ari_app.agent.interface import Briefing, TellAgentEvent
 from ari_app.audio.formats import DEFAULT_AGENT_FORMATS, AgentFormats
 from ari_app.errors import ConfigError
 from ari_app.process.network import OwnThreadResolver, trusting
+from ari_app.process.tls import resume_sessions
 
 _CONVERSATIONS_PATH: Final = "v1/convai/conversations"
 _REPORT_SECONDS: Final = 20.0
@@ -197,7 +198,7 @@ class AgentClient:
         self._max_message_bytes = max_message_bytes
         self._tls: ssl.SSLContext | None = None
         if self._base_url.scheme == "https":
-            self._tls = trusting(ca_file, "ELEVENLABS_CA_FILE")
+            self._tls = resume_sessions(trusting(ca_file, "ELEVENLABS_CA_FILE"))
         elif self._api_key is not None and not _is_loopback_url(self._base_url):
             log.warning("agent_key_unencrypted", host=self._base_url.host)
         self._session: aiohttp.ClientSession | None = None

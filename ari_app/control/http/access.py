@@ -22,8 +22,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-import structlog
-import yaml
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
@@ -40,8 +38,6 @@ from ari_app.control.http.middleware import (
 )
 from ari_app.control.http.problems import Problem
 from ari_app.errors import ConfigError
-
-log = structlog.get_logger(__name__)
 
 _WRONG_KEYS_PER_SECOND: Final = 1.0
 _WRONG_KEYS_AT_ONCE: Final = 10.0
@@ -127,6 +123,8 @@ class Keys:
 
 
 def _read_keys(file: Path) -> list[ApiKey]:
+    import yaml  # without such a file, nobody needs it
+
     try:
         mode = file.stat().st_mode
         data = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -307,17 +305,7 @@ class Access:
                     )
                 request[REQUEST_KEY], request[KEY_NAME] = key, key.name
                 self._check_scope(key, request.method, path or "")
-            response = await handler(request)
-            if request.method not in READING and REQUEST_KEY in request and path is not None:
-                # Who has changed what; the request's id and its call are in the same line.
-                log.info(
-                    "http_change",
-                    key=request[KEY_NAME],
-                    operation=f"{request.method} {path}",
-                    session=request.match_info.get("session_id"),
-                    status=response.status,
-                )
-            return response
+            return await handler(request)
 
         return authenticate
 
@@ -375,6 +363,7 @@ class Access:
         if key is None:
             self._on_refused("unauthorized")
             raise Problem("unauthorized", "This key is not known here.")
+        request[REQUEST_KEY], request[KEY_NAME] = key, key.name
         response = web.json_response(who(key))
         if self._keys:
             until = int(self._now() + self._sign_in_seconds)
@@ -387,11 +376,12 @@ class Access:
                 secure=_is_https(request),
                 path="/",
             )
-            log.info("signed_in", key=key.name)
         return response
 
     async def sign_out(self, request: web.Request) -> web.Response:
         """Take the cookie back."""
+        if self._keys and (key := self._signed_in(request)) is not None:
+            request[KEY_NAME] = key.name
         response = web.Response(status=204)
         response.del_cookie(COOKIE, path="/", httponly=True, samesite="Strict")
         return response

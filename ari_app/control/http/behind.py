@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,9 +16,17 @@ import structlog
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-from ari_app.control.http.access import HERE, REQUEST_KEY, ApiKey, Scope
-from ari_app.control.http.handlers import Handlers, ServiceView, serve_operations
+from ari_app.control.http.access import REQUEST_KEY, ApiKey, Scope
+from ari_app.control.http.audit import AuditLog
+from ari_app.control.http.handlers import (
+    MAX_BODY_BYTES,
+    Handlers,
+    ServiceView,
+    audit_changes,
+    serve_operations,
+)
 from ari_app.control.http.middleware import (
+    ADDRESS,
     FOREIGN_PAGE,
     KEY_NAME,
     REQUEST_ID,
@@ -33,6 +41,8 @@ log = structlog.get_logger(__name__)
 
 KEY_HEADER: Final = "X-Ari-App-Key"
 """Whose key it was; the front takes out what others write there."""
+ADDRESS_HEADER: Final = "X-Ari-App-Address"
+"""Where it came from."""
 _MOST_HEAD: Final = 1 << 17
 _SHUTDOWN_SECONDS: Final = 2.0
 _PASSED_AT_ONCE: Final = 16
@@ -45,10 +55,11 @@ async def trusted(request: web.Request, handler: Handler) -> web.StreamResponse:
     if isinstance(connection, PassedConnection) and connection.requests > 1:
         # Behind its first request stands somebody whom the front has not seen.
         raise ConnectionResetError("one request a connection")
-    name = request.headers.get(KEY_HEADER, HERE)
     request[REQUEST_ID] = request.headers.get(REQUEST_ID_HEADER, "-")
-    request[KEY_NAME], request[FOREIGN_PAGE] = name, False
-    request[REQUEST_KEY] = ApiKey(name, Scope.ADMIN, b"")
+    request[FOREIGN_PAGE] = False
+    request[ADDRESS] = request.headers.get(ADDRESS_HEADER, "")
+    if (name := request.headers.get(KEY_HEADER)) is not None:
+        request[KEY_NAME], request[REQUEST_KEY] = name, ApiKey(name, Scope.ADMIN, b"")
     with structlog.contextvars.bound_contextvars(request=request[REQUEST_ID]):
         return await handler(request)
 
@@ -65,7 +76,8 @@ def build_worker_app(
     public_url: str | None,
     number_pattern: str | None,
     routes: Sequence[web.RouteDef],
-    max_body_bytes: int = 64 * 1024,
+    audit_file: AuditLog | None = None,
+    hidden: Collection[str] = (),
 ) -> web.Application:
     """Build the aiohttp application of a worker.
 
@@ -74,10 +86,12 @@ def build_worker_app(
         public_url: How others reach the interface.
         number_pattern: What a number to call must match as a whole.
         routes: What ways in serve here.
-        max_body_bytes: What is longer is refused.
+        audit_file: Where changes are written down; None: in the log alone.
+        hidden: What must not be kept, as `RECORDS_HIDE` says.
     """
     app = web.Application(
-        middlewares=[mark_heads, trusted, problems], client_max_size=max_body_bytes
+        middlewares=[mark_heads, trusted, audit_changes(audit_file, hidden), problems],
+        client_max_size=MAX_BODY_BYTES,
     )
     app.on_response_prepare.append(add_headers)
     app.on_response_prepare.append(_close_what_was_passed)

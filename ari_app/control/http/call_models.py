@@ -175,6 +175,14 @@ class CallDocument(_Answer):
     tools: list[dict[str, Any]]
     keys: list[dict[str, Any]]
     notes: list[dict[str, Any]]
+    take_overs: list[dict[str, Any]] = Field(
+        default_factory=list,
+        description="Supervisors who were called: `who`, `number`, `asked`, and `from` and `until` "
+        "if they spoke with the caller, or why not (`failed`).",
+    )
+    listeners: list[dict[str, Any]] = Field(
+        default_factory=list, description="Who listened: `who`, `from`, `until`."
+    )
     response_times: list[float]
     sound: dict[str, Any]
     score: Score

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final, Protocol, TypeVar
@@ -19,7 +19,8 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from ari_app.control.http.access import Access, Keys
-from ari_app.control.http.handlers import MAX_BODY_BYTES, serve_operations
+from ari_app.control.http.audit import AuditLog
+from ari_app.control.http.handlers import MAX_BODY_BYTES, audit_changes, serve_operations
 from ari_app.control.http.middleware import (
     IdempotentAnswers,
     RequestRates,
@@ -260,6 +261,9 @@ class FrontHandlers:
         taking = sum(worker.takes and not worker.draining for worker in self._roster)
         metrics.workers.labels("taking").set(taking)
         metrics.workers.labels("not_taking").set(self._roster.expected - taking)
+        metrics.worker_calls.clear()
+        for worker in self._roster:
+            metrics.worker_calls.labels(worker.number).set(worker.used)
         texts = {str(number): body.decode() for number, (_, body) in told.items()}
         # Not in the loop: callers wait in the front for their worker.
         text = await asyncio.to_thread(self._merged.render, metrics.render(), texts)
@@ -461,6 +465,8 @@ def build_front_app(
     routes: Sequence[tuple[str, str]],
     features: dict[str, bool],
     sign_in_seconds: float,
+    audit_file: AuditLog | None = None,
+    hidden: Collection[str] = (),
 ) -> web.Application:
     """Build the aiohttp application.
 
@@ -473,6 +479,8 @@ def build_front_app(
         routes: Method and path of what ways in serve, where they check by themselves who comes.
         features: What the service has: `log` and `recordings`.
         sign_in_seconds: How long a browser stays signed in to the page.
+        audit_file: Where changes are written down that reach no worker; None: in the log alone.
+        hidden: What must not be kept, as `RECORDS_HIDE` says.
     """
     on_refused = front.metrics.http_was_refused
     checked_paths = frozenset(path for _, path in routes)
@@ -489,6 +497,7 @@ def build_front_app(
         middlewares=[
             mark_heads,
             request_ids,
+            audit_changes(audit_file, hidden),
             problems,
             rate_limits(rates, on_refused, keyless=not keys, checked_paths=checked_paths),
             access.middleware(),

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 import orjson
 from aiohttp import hdrs, web
-from aiohttp.typedefs import Handler
+from aiohttp.typedefs import Handler, Middleware
 from pydantic import BaseModel
 
 from ari_app.call.calls import Calls
 from ari_app.control.control import CallControl
-from ari_app.control.http.access import Access, Keys
+from ari_app.control.http.access import Access, Keys, Scope
+from ari_app.control.http.audit import CALL, AuditLog, audit
 from ari_app.control.http.calls import CallHandlers
 from ari_app.control.http.listen import Listening
 from ari_app.control.http.middleware import (
+    KEY_NAME,
     IdempotentAnswers,
     RequestRates,
     add_headers,
@@ -39,7 +43,7 @@ from ari_app.control.http.models import (
 )
 from ari_app.control.http.openapi import docs_page, openapi_document, sign_in
 from ari_app.control.http.operations import EVENTS_PATH, IDEMPOTENCY_KEY, OPEN_PATHS, OPERATIONS
-from ari_app.control.http.page import PAGE_PATHS, Watch, page_routes
+from ari_app.control.http.page import PAGE_CHANGES, PAGE_PATHS, Watch, page_routes
 from ari_app.control.http.recording import recording_of
 from ari_app.control.http.requests import (
     DtmfRequest,
@@ -48,6 +52,7 @@ from ari_app.control.http.requests import (
     MuteRequest,
     RecordingRequest,
     SayToAgentRequest,
+    TakeOverRequest,
     TransferRequest,
     read_model,
     read_nothing,
@@ -124,7 +129,8 @@ class Handlers:
         self._calls = CallHandlers(service)
         self._public_url = public_url
         self._listening = Listening(service)
-        self._openapi = orjson.dumps(openapi_document(keyed=keyed, number_pattern=number_pattern))
+        self._describe = partial(openapi_document, keyed=keyed, number_pattern=number_pattern)
+        self._described: bytes | None = None
         self._initiated: IdempotentAnswers[InitiateCallResponse] = IdempotentAnswers(
             lambda: asyncio.get_running_loop().time()
         )
@@ -139,6 +145,8 @@ class Handlers:
             "follow_session": self.follow_session,
             "listen": self.listen,
             "transfer": self.transfer,
+            "take_over": self.take_over,
+            "give_back": self.give_back,
             "dtmf": self.dtmf,
             "hold": self.hold,
             "unhold": self.unhold,
@@ -161,10 +169,12 @@ class Handlers:
         body = await read_model(request, InitiateCallRequest)
         key = request.headers.get(IDEMPOTENCY_KEY)
         if key is None:
-            return _json(await self._initiate_while_there(request, body))
-        answer, replayed = await self._initiated.answer(
-            key, _fingerprint(body), lambda: self._initiate(request, body)
-        )
+            answer, replayed = await self._initiate_while_there(request, body), False
+        else:
+            answer, replayed = await self._initiated.answer(
+                key, _fingerprint(body), lambda: self._initiate(request, body)
+            )
+        request[CALL] = answer.session_id
         response = _json(answer)
         if replayed:
             response.headers["Idempotent-Replayed"] = "true"
@@ -191,7 +201,11 @@ class Handlers:
         self, request: web.Request, body: InitiateCallRequest
     ) -> InitiateCallResponse:
         control = self._service.control
-        wish = control.understood(body.to_wish())
+        wish = replace(
+            control.understood(body.to_wish()),
+            traceparent=request.headers.get("traceparent", ""),
+            tracestate=request.headers.get("tracestate", ""),
+        )
         record = await control.initiate(wish)
         audio = wish.audio
         is_brought = audio is not None and audio.is_brought
@@ -263,6 +277,19 @@ class Handlers:
         await self._service.control.transfer(_session_id(request), body.to, body.mode)
         return _done(request, "The transfer has begun.")
 
+    async def take_over(self, request: web.Request) -> web.Response:
+        """Call a supervisor, who speaks with the caller then."""
+        body = await read_model(request, TakeOverRequest)
+        who = request.get(KEY_NAME, "")
+        await self._service.control.take_over(_session_id(request), body.endpoint, who)
+        return _done(request, "The telephone rings; the agent goes on until it is answered.")
+
+    async def give_back(self, request: web.Request) -> web.Response:
+        """Let the agent speak with the caller again."""
+        await read_nothing(request)
+        await self._service.control.give_back(_session_id(request))
+        return _done(request, "The caller is back with the agent.")
+
     async def dtmf(self, request: web.Request) -> web.Response:
         """Press keys."""
         body = await read_model(request, DtmfRequest)
@@ -326,7 +353,11 @@ class Handlers:
 
     async def openapi(self, request: web.Request) -> web.Response:
         """Describe this interface."""
-        return web.Response(body=self._openapi, content_type="application/json")
+        if self._described is None:
+            # It takes as long as ten frames, and most services are never asked.
+            document = await asyncio.to_thread(self._describe)
+            self._described = orjson.dumps(document)
+        return web.Response(body=self._described, content_type="application/json")
 
     async def docs(self, request: web.Request) -> web.Response:
         """Show the description as a page."""
@@ -350,6 +381,21 @@ def _json(model: BaseModel, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
 
 def _done(request: web.Request, message: str) -> web.Response:
     return _json(ActionResponse(success=True, session_id=_session_id(request), message=message))
+
+
+def audit_changes(file: AuditLog | None, hidden: Collection[str]) -> Middleware:
+    """Return what writes down each change that somebody asks for.
+
+    Args:
+        file: Where to; None: in the log alone.
+        hidden: What must not be kept, as `RECORDS_HIDE` says.
+    """
+    return audit(
+        file,
+        names={(each.method, each.path): each.name for each in OPERATIONS} | PAGE_CHANGES,
+        also=[(each.method, each.path) for each in OPERATIONS if each.needs > Scope.READ],
+        hidden=hidden,
+    )
 
 
 def serve_operations(app: web.Application, handlers: Mapping[str, Handler]) -> None:
@@ -378,6 +424,8 @@ def build_web_app(
     rates: RequestRates | None = None,
     routes: Sequence[web.RouteDef] = (),
     sign_in_seconds: float = 12 * 3600.0,
+    audit_file: AuditLog | None = None,
+    hidden: Collection[str] = (),
 ) -> web.Application:
     """Build the aiohttp application.
 
@@ -390,6 +438,8 @@ def build_web_app(
         rates: How often each address may ask; None is any number of times.
         routes: What ways in serve here, where they check by themselves who comes.
         sign_in_seconds: How long a browser stays signed in to the page.
+        audit_file: Where changes are written down; None: in the log alone.
+        hidden: What must not be kept of them: `numbers`.
     """
     on_refused = service.metrics.http_was_refused
     checked_paths = frozenset(route.path for route in routes)
@@ -410,6 +460,7 @@ def build_web_app(
         middlewares=[
             mark_heads,
             request_ids,
+            audit_changes(audit_file, hidden),
             problems,
             rate_limits(
                 rates or RequestRates(),

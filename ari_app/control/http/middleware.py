@@ -17,9 +17,9 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from ari_app.call.admission import TokenBucket
-from ari_app.control.control import ControlRefused, NotPossible, SessionNotFound
 from ari_app.control.http.problems import Problem
 from ari_app.control.http.server import ClientGone, opens_connection
+from ari_app.control.refusals import ControlRefused, NotPossible, SessionNotFound
 from ari_app.process.network import is_loopback
 from ari_app.records.store import BadCursor, CallLogUnavailable
 
@@ -197,6 +197,8 @@ REQUEST_ID_HEADER: Final = "X-Request-ID"
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 KEY_NAME: Final = web.RequestKey("key_name", str)
 """Whose key a request came with, once it is known."""
+PROBLEM_CODE: Final = web.RequestKey("problem_code", str)
+"""Why a request has failed, once it has."""
 FOREIGN_PAGE: Final = web.RequestKey("foreign_page", bool)
 
 OnRefused = Callable[[str], None]
@@ -268,6 +270,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except Exception:
         log.exception("http_request_failed", method=request.method, path=request.path)
         found = Problem("internal")
+    request[PROBLEM_CODE] = found.code
     return found.response(request[REQUEST_ID])
 
 
@@ -318,9 +321,13 @@ def too_often(wait: float, on_refused: OnRefused) -> Problem:
     return Problem("rate_limited", retry_after=wait, closes=True)
 
 
+ADDRESS: Final = web.RequestKey("address", str)
+"""Where a request came from that another process of ours has passed on."""
+
+
 def address_of(request: web.Request) -> str:
     """Return the address that a request came from: the last one, which cannot be made up."""
-    return request.remote or ""
+    return request.get(ADDRESS) or request.remote or ""
 
 
 def client_of(request: web.Request) -> str:

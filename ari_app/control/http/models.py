@@ -70,6 +70,20 @@ class SpokenLine(_Model):
     text: str
 
 
+class TakeOver(_Model):
+    """A supervisor who is called, or speaks with the caller."""
+
+    who: str = Field(description="Whose key asked for it; empty where there is none.")
+    endpoint: str = Field(description="Their telephone.")
+    state: Literal["ringing", "talking"]
+    seconds: float = Field(description="Since it rang, or since they speak.")
+
+    @property
+    def shown(self) -> dict[str, str]:
+        """What of it changes only when it does."""
+        return self.model_dump(exclude={"seconds"})
+
+
 class SessionSummary(_Model):
     """A call, as a list shows it."""
 
@@ -87,6 +101,11 @@ class SessionSummary(_Model):
     recording: str = Field(
         description="off, on or paused; of a call that is over, how it was last."
     )
+    muted: bool = Field(description="The agent hears silence, for somebody wants it so.")
+    take_over: TakeOver | None = Field(
+        description="The supervisor who is called, or speaks with the caller."
+    )
+    listeners: list[str] = Field(description="Whose keys listen now; empty for no key.")
     started_at: datetime
     ended_at: datetime | None
     conversation_id: str = Field(description="ElevenLabs' id; empty before the agent is there.")
@@ -137,6 +156,7 @@ class SoundReport(_Model):
 class SessionDetail(SessionSummary):
     """A call, with what was said."""
 
+    trace_id: str | None = Field(description="Of its OpenTelemetry trace, where there is one.")
     agent_input_format: str | None
     agent_output_format: str | None
     line_format: str
@@ -187,6 +207,20 @@ def summary(record: CallRecord) -> SessionSummary:
     return SessionSummary(**_summary_fields(record))
 
 
+def take_over(record: CallRecord) -> TakeOver | None:
+    """Show who takes a call over."""
+    taken = record.take_over
+    if taken is None:
+        return None
+    since = taken.asked if taken.began is None else taken.began
+    return TakeOver(
+        who=taken.who,
+        endpoint=taken.number,
+        state="ringing" if taken.began is None else "talking",
+        seconds=round(record.duration(asyncio.get_running_loop().time()) - since, 3),
+    )
+
+
 def _summary_fields(record: CallRecord) -> dict[str, Any]:
     return {
         "session_id": record.session_id,
@@ -199,6 +233,9 @@ def _summary_fields(record: CallRecord) -> dict[str, Any]:
         "state": record.state,
         "duration": round(record.duration(asyncio.get_running_loop().time()), 3),
         "recording": record.recording,
+        "muted": record.muted,
+        "take_over": take_over(record),
+        "listeners": record.listening,
         "started_at": record.started_at,
         "ended_at": record.ended_at,
         "conversation_id": record.conversation_id,
@@ -215,6 +252,7 @@ def detail(record: CallRecord) -> SessionDetail:
     """Show a call, with what was said and what became of its sound."""
     return SessionDetail(
         **_summary_fields(record),
+        trace_id=record.trace_id,
         agent_input_format=record.agent_hears,
         agent_output_format=record.agent_speaks,
         line_format=record.line_format,

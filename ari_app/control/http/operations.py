@@ -42,6 +42,7 @@ from ari_app.control.http.requests import (
     MuteRequest,
     RecordingRequest,
     SayToAgentRequest,
+    TakeOverRequest,
     TransferRequest,
 )
 from ari_app.control.http.streams import EVENT_STREAM, LAST_EVENT_ID
@@ -170,6 +171,7 @@ OPERATIONS: Final = (
             "session_exists",
             "rate_limited",
             "capacity",
+            "quota",
             "queue_timeout",
             "precall_timeout",
             "precall_unreachable",
@@ -192,6 +194,12 @@ OPERATIONS: Final = (
                     "minLength": 1,
                     "maxLength": MAX_KEY_LENGTH,
                 },
+            ),
+            HeaderField(
+                "traceparent",
+                "The trace that the call becomes part of (W3C Trace Context), with `tracestate` "
+                "beside it. What is not of the standard counts as not sent.",
+                {"type": "string"},
             ),
         ),
     ),
@@ -280,6 +288,21 @@ OPERATIONS: Final = (
         "invalid_number",
         description="Once the agent has finished its sentence. With `attended` the caller hears "
         "music while the target is called and the agent tells it what the call is about.",
+    ),
+    _action(
+        "take_over",
+        "Speak with the caller instead of the agent",
+        TakeOverRequest,
+        "bad_target",
+        description="The telephone rings while the agent goes on. Once it is answered the agent is "
+        "held, and the two people hear each other, until the call is given back or the supervisor "
+        "hangs up. The events say what comes of it: `taken_over`, or `take_over_failed` and why.",
+    ),
+    _action(
+        "give_back",
+        "Let the agent speak with the caller again",
+        description="The agent is told that a colleague spoke with the caller, and for how long. "
+        "While the supervisor's telephone still rings, it rings no more.",
     ),
     _action("dtmf", "Press keys on the caller's line", DtmfRequest, "bad_digits"),
     _action("hold", "Give the caller music instead of the agent"),

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
 from importlib import resources
+from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 import orjson
@@ -25,8 +26,9 @@ from ari_app import __version__
 from ari_app.call.calls import Calls
 from ari_app.control.control import CallControl
 from ari_app.control.http.access import REQUEST_KEY, Access, who
-from ari_app.control.http.models import Readiness, call_id
+from ari_app.control.http.models import Readiness, call_id, take_over
 from ari_app.control.http.problems import Problem
+from ari_app.line.interface import Ability
 from ari_app.records.record import CallRecord
 
 _FILES: Final = "ari_app.control.page"
@@ -38,6 +40,11 @@ _POLICY: Final = (
 )
 PAGE_PATHS: Final = frozenset({"/", "/page/{file}", "/page/sign-in", "/page/sign-out"})
 """Where no key is asked for: there is nothing of any call in them."""
+
+PAGE_CHANGES: Final = MappingProxyType(
+    {("POST", "/page/sign-in"): "sign_in", ("POST", "/page/sign-out"): "sign_out"}
+)
+"""What the audit file calls what is done here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +120,17 @@ _FRESH_SECONDS: Final = 0.9 * _EVERY_SECONDS
 """What one page was told so long ago at most is told to another as it is."""
 _WRITE_SECONDS: Final = 10.0
 _MOST_WATCHERS: Final = 32
+
+
+_ACTIONS: Final = MappingProxyType(
+    {
+        "hold": Ability.MUSIC,
+        "blind": Ability.TRANSFER,
+        "attended": Ability.CONSULT,
+        "take_over": Ability.BRING_IN,
+    }
+)
+"""What the page offers where the line can do it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,9 +234,18 @@ class Watch(Watching):
             "problems": readiness.problems,
         }
         names = tuple(service.calls.records)
-        rows = {name: _row(service.control.record(name)) for name in names}
+        rows = {
+            name: {**_row(service.control.record(name)), "can": self._can(name)} for name in names
+        }
         self._last = Look(now, rows, rest)
         return self._last
+
+    def _can(self, session_id: str) -> list[str] | None:
+        """Return what may be asked of a call's line; None: that is not known, or not any more."""
+        call = self._service.calls.call(session_id)
+        if call is None or call.ended.is_set():
+            return None
+        return [name for name, ability in _ACTIONS.items() if ability in call.line.abilities]
 
     def _levels(self) -> dict[str, tuple[int, int]]:
         levels = {}
@@ -246,6 +273,9 @@ def _row(record: CallRecord) -> dict[str, Any]:
         "started": record.started_at,
         "seconds": None if record.seconds is None else round(record.seconds, 1),
         "response": record.response_times[-1] if record.response_times else None,
+        "muted": record.muted,
+        "take_over": None if (taken := take_over(record)) is None else taken.shown,
+        "listeners": record.listening,
     }
 
 

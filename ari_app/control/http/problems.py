@@ -61,6 +61,7 @@ CODES: Final[Mapping[str, tuple[HTTPStatus, str]]] = {
     "call_running": (_CONFLICT, "The call has not ended yet."),
     "idempotency_mismatch": (_CONFLICT, "The Idempotency-Key was used with another body."),
     "rate_limited": (HTTPStatus.TOO_MANY_REQUESTS, "Too many requests, or calls, per second."),
+    "quota": (HTTPStatus.TOO_MANY_REQUESTS, "A limit of today's minutes or calls is reached."),
     "internal": (HTTPStatus.INTERNAL_SERVER_ERROR, "The request failed; the log says why."),
     "capacity": (_LATER, "All places for calls are taken."),
     "queue_timeout": (_LATER, "No place became free within wait_seconds."),

@@ -13,8 +13,14 @@ import structlog
 from aiohttp import hdrs, web
 from yarl import URL
 
-from ari_app.control.http.behind import KEY_HEADER
-from ari_app.control.http.middleware import KEY_NAME, REQUEST_ID, REQUEST_ID_HEADER
+from ari_app.control.http.audit import PASSED_ON
+from ari_app.control.http.behind import ADDRESS_HEADER, KEY_HEADER
+from ari_app.control.http.middleware import (
+    KEY_NAME,
+    REQUEST_ID,
+    REQUEST_ID_HEADER,
+    address_of,
+)
 from ari_app.control.http.problems import Problem
 from ari_app.control.workers.folder import Folder
 from ari_app.control.workers.roster import Worker
@@ -39,6 +45,7 @@ _OF_A_CONNECTION: Final = frozenset(
         hdrs.CONTENT_LENGTH,
         hdrs.EXPECT,
         KEY_HEADER,
+        ADDRESS_HEADER,
         REQUEST_ID_HEADER,
     )
 )
@@ -147,6 +154,7 @@ class Relay:
         self, request: web.Request, worker: Worker, body: bytes | aiohttp.StreamReader
     ) -> _Asked:
         return _Asked(
+            request,
             self._session(worker).request(
                 request.method,
                 _url(request.raw_path),
@@ -156,7 +164,7 @@ class Relay:
                 timeout=aiohttp.ClientTimeout(
                     total=None, sock_connect=_CONNECT_SECONDS, sock_read=_ANSWER_SECONDS
                 ),
-            )
+            ),
         )
 
     def pass_on(self, request: web.Request, worker: Worker) -> web.Response:
@@ -185,6 +193,7 @@ class Relay:
             raise WorkerAway from None
         finally:
             os.close(descriptor)
+        request[PASSED_ON] = True
         transport.abort()
         return web.Response(status=101)
 
@@ -192,14 +201,19 @@ class Relay:
 class _Asked:
     """A request to a worker, whose failures are ours to name."""
 
-    def __init__(self, context: aiohttp.client._RequestContextManager) -> None:
+    def __init__(
+        self, request: web.Request, context: aiohttp.client._RequestContextManager
+    ) -> None:
+        self._request = request
         self._context = context
 
     async def __aenter__(self) -> aiohttp.ClientResponse:
         try:
-            return await self._context.__aenter__()
+            response = await self._context.__aenter__()
         except (aiohttp.ClientError, OSError, TimeoutError):
             raise WorkerAway from None
+        self._request[PASSED_ON] = True
+        return response
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self._context.__aexit__(None, None, None)
@@ -219,7 +233,7 @@ def _to_worker(request: web.Request) -> list[tuple[str, str]]:
 
 
 def _ours(request: web.Request) -> list[tuple[str, str]]:
-    found = [(REQUEST_ID_HEADER, request[REQUEST_ID])]
+    found = [(REQUEST_ID_HEADER, request[REQUEST_ID]), (ADDRESS_HEADER, address_of(request))]
     if KEY_NAME in request:
         found.append((KEY_HEADER, request[KEY_NAME]))
     return found
@@ -227,7 +241,7 @@ def _ours(request: web.Request) -> list[tuple[str, str]]:
 
 def _head(request: web.Request) -> bytes:
     """Write the head of a request as it came, but for what is ours to say."""
-    ours = {KEY_HEADER.lower().encode(), REQUEST_ID_HEADER.lower().encode()}
+    ours = {name.lower().encode() for name in (KEY_HEADER, ADDRESS_HEADER, REQUEST_ID_HEADER)}
     lines = [f"{request.method} {request.raw_path} HTTP/1.1".encode()]
     lines += [
         name + b": " + value for name, value in request.raw_headers if name.lower() not in ours

@@ -26,6 +26,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from ari_app.agent.interface import Variable
+from ari_app.control.http.audit import note_asked
 from ari_app.control.http.problems import FieldError, Problem
 from ari_app.control.planner import Wish
 from ari_app.json_text import NotJson, TooDeep, read_json
@@ -61,7 +62,9 @@ async def read_model(request: web.Request, model: type[Model]) -> Model:
         ) from None
     except NotJson as error:
         raise Problem("invalid_json", f"The body cannot be read: {error}.") from None
-    return validate(value, model)
+    found = validate(value, model)
+    note_asked(request, found)
+    return found
 
 
 async def read_nothing(request: web.Request) -> None:
@@ -418,6 +421,16 @@ class TransferRequest(_Request):
     mode: Literal["blind", "attended"] = Field(
         default="blind",
         description="blind: at once; attended: the target is rung first, and may refuse.",
+    )
+
+
+class TakeOverRequest(_Request):
+    """Which telephone is to ring."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"endpoint": "+493023125004"}]})
+
+    endpoint: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(
+        description="The supervisor's telephone: a number, or what TAKE_OVER_ENDPOINT dials."
     )
 
 

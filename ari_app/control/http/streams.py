@@ -18,13 +18,11 @@ from aiohttp import WSCloseCode, web
 from pydantic import BaseModel, Field, TypeAdapter, create_model
 
 from ari_app.control.http.problems import Problem
-from ari_app.records.events import AgentClosed, AgentNotReached, CallEvent, told_fields
-from ari_app.records.journal import Entry, Follower, Journal, TooManyFollowers
+from ari_app.records.events import CallEvent, told_fields
+from ari_app.records.journal import UNTOLD, Entry, Follower, Journal, TooManyFollowers
 from ari_app.records.record import CallRecord
 
 log = structlog.get_logger(__name__)
-
-_UNTOLD: Final = (AgentClosed, AgentNotReached)
 
 
 def _on_the_wire(event: type[Any]) -> type[BaseModel]:
@@ -47,7 +45,7 @@ def _fields(event: type[Any]) -> Iterator[tuple[dataclasses.Field[Any], Any]]:
     return ((field, hints[field.name]) for field in told_fields(event))
 
 
-_WIRE: Final = {event: _on_the_wire(event) for event in get_args(CallEvent) if event not in _UNTOLD}
+_WIRE: Final = {event: _on_the_wire(event) for event in get_args(CallEvent) if event not in UNTOLD}
 _NAMES: Final = {event: [field.name for field in told_fields(event)] for event in _WIRE}
 _ANY: Any = reduce(or_, _WIRE.values())
 EVENT: Final[TypeAdapter[Any]] = TypeAdapter(Annotated[_ANY, Field(discriminator="type")])

@@ -1,7 +1,7 @@
 // Start a call, see it ring, and what became of it.
 
 import { act, ask, el, field, t } from "./kit.js";
-import { follow } from "./now.js";
+import { follow } from "./opened.js";
 
 export async function showCall(main, me) {
   const number = el("input", { type: "tel", required: true, autocomplete: "off", placeholder: "+493023125001" });
@@ -10,7 +10,7 @@ export async function showCall(main, me) {
   const variables = el("textarea", { rows: 4, placeholder: "customer_name=Jane", spellcheck: "false" });
   const button = el("button", {}, t("place"));
   const place = el("section", { class: "card", hidden: true, "aria-label": t("opened") });
-  let close = () => {};
+  let panel = null;
 
   async function begin() {
     const body = { called_number: number.value };
@@ -19,8 +19,8 @@ export async function showCall(main, me) {
     const pairs = variables.value.split("\n").filter((line) => line.trim()).map((line) => line.split(/=(.*)/s).map((part) => (part ?? "").trim()));
     if (pairs.length) body.dynamic_variables = Object.fromEntries(pairs.map(([name, value]) => [name, value ?? ""]));
     const answer = await ask("webhook/initiate-call", { method: "POST", body });
-    close();
-    close = follow(place, { id: answer.session_id, out: true, caller: caller.value, called: number.value, agent: agent.value, started: answer.timestamp }, me);
+    panel?.close();
+    panel = follow(place, { id: answer.session_id, out: true, caller: caller.value, called: number.value, agent: agent.value, started: answer.timestamp }, me);
   }
 
   main.append(el("h1", {}, t("call")), el("div", { class: "split" },
@@ -28,5 +28,5 @@ export async function showCall(main, me) {
       field(t("number"), number), field(t("caller_number"), caller), field(t("agent_id"), agent), field(t("variables"), variables), el("div", {}, button)),
     place));
   number.focus();
-  return () => close();
+  return () => panel?.close();
 }

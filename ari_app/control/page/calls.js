@@ -55,6 +55,18 @@ function row(call) {
     cell(t("sound"), call.score === null ? "" : String(call.score)));
 }
 
+// Who took the call over, and who listened.
+function supervised(call) {
+  const who = (one) => one.who || t("somebody");
+  const between = (one) => ({ who: who(one), from: clock(one.from), until: clock(one.until) });
+  const lines = [
+    ...(call.take_overs ?? []).map((one) => one.from === null
+      ? t("supervised.failed", { who: who(one), reason: word("result", one.failed) }) : t("supervised.took", between(one))),
+    ...(call.listeners ?? []).map((one) => t("supervised.listened", between(one))),
+  ];
+  return lines.length ? [el("h2", {}, t("supervision")), el("ul", {}, lines.map((text) => el("li", {}, text)))] : null;
+}
+
 async function showOne(main, me, id) {
   const path = `calls/${encodeURIComponent(id)}`;
   const call = await ask(path);
@@ -93,6 +105,7 @@ async function showOne(main, me, id) {
         el("ul", {}, call.score.reasons.map((reason) => el("li", {}, reason))),
         el("h2", {}, t("tools")), (call.tools ?? []).length ? el("ul", {}, call.tools.map((tool) => el("li", { class: tool.is_error ? "bad" : "" },
           `${clock(tool.at)} ${tool.name} · ${seconds(tool.seconds)} s · ${tool.result ?? ""}`))) : el("p", { class: "soft" }, t("none")),
+        supervised(call),
         (call.webhooks ?? []).length ? [el("h2", {}, t("webhooks")), el("ul", {}, call.webhooks.map((one) => el("li", {}, `${one.event ?? one.type ?? ""} · ${one.state ?? one.status ?? ""}`)))] : null,
         el("p", { class: "row" }, player ? el("a", { href: `${path}/recording`, download: true }, t("download")) : null, me.scope === "admin" ? forget : null))));
 }

@@ -52,6 +52,10 @@ export async function ask(path, { method = "GET", body, key } = {}) {
   return data;
 }
 
+// What this browser keeps between visits, where it keeps anything.
+export const kept = (name) => { try { return localStorage.getItem(name); } catch { return null; } };
+export const keep = (name, value) => { try { localStorage.setItem(name, value); } catch { /* not kept */ } };
+
 let silence;
 export function say(text, bad = false) {
   const box = document.getElementById("says");

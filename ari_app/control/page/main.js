@@ -1,6 +1,6 @@
 // The page: who is signed in, which view is shown.
 
-import { act, ask, el, field, say, speak, t } from "./kit.js";
+import { act, ask, el, field, keep, kept, say, speak, t } from "./kit.js";
 import { showNow } from "./now.js";
 import { showCalls } from "./calls.js";
 import { showCall } from "./call.js";
@@ -54,14 +54,12 @@ async function enter() {
   await show();
 }
 
-const kept = () => { try { return localStorage.getItem("language"); } catch { return null; } };
-
 async function begin() {
   const choice = document.getElementById("language");
-  choice.value = kept() ?? (navigator.language.startsWith("de") ? "de" : "en");
+  choice.value = kept("language") ?? (navigator.language.startsWith("de") ? "de" : "en");
   await speak(choice.value);
   choice.addEventListener("change", async () => {
-    try { localStorage.setItem("language", choice.value); } catch { /* not kept */ }
+    keep("language", choice.value);
     await speak(choice.value);
     if (me) await show(); else askForKey();
   });

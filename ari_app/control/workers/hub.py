@@ -55,6 +55,43 @@ class Place:
         self._kept.close()
 
 
+class Promise:
+    """A channel that a worker is to get.
+
+    Args:
+        worker: Who gets it.
+        place: Its place.
+        arrived: Whether it is there, once the worker has said so, or has gone.
+
+    Attributes:
+        kept: It stays the worker's until that has told what has become of it.
+    """
+
+    def __init__(self, worker: Worker, place: Place | None, arrived: asyncio.Future[bool]) -> None:
+        self.worker = worker
+        self.place = place
+        self.arrived = arrived
+        self.kept = False
+
+    def keep(self) -> None:
+        """Let it stay the worker's."""
+        self.kept = True
+
+    async def is_there(self) -> bool:
+        """Wait for the word of the worker; False: it does not come."""
+        try:
+            async with asyncio.timeout(ENTERED_SECONDS):
+                await asyncio.shield(self.arrived)
+        except TimeoutError:
+            return False
+        return self.arrived.result()
+
+    def told(self, *, there: bool) -> None:
+        """Note whether it is there."""
+        if not self.arrived.done():
+            self.arrived.set_result(there)
+
+
 class Hub:
     """All workers, and the places for all of their calls.
 
@@ -81,9 +118,8 @@ class Hub:
         self._of: dict[Worker, Peer] = {}
         self._offers: dict[int, asyncio.Future[bool]] = {}
         self._last_offer = 0
-        self._awaited: dict[str, asyncio.Future[None]] = {}
         self._wishes: dict[tuple[Worker, int], asyncio.Task[None] | Place] = {}
-        self._arriving: dict[str, tuple[Worker, Place | None]] = {}
+        self._promises: dict[str, Promise] = {}
         self._changed = asyncio.Event()
         self._server: asyncio.Server | None = None
 
@@ -143,36 +179,23 @@ class Hub:
         return answer.result()
 
     @contextlib.contextmanager
-    def expecting(
-        self, worker: Worker, channel: str, place: Place | None
-    ) -> Iterator[asyncio.Future[None]]:
-        """Promise a channel to a worker.
+    def promised(self, worker: Worker, channel: str, place: Place | None) -> Iterator[Promise]:
+        """Count a channel as a worker's; no longer after this, unless `Promise.keep` was called.
 
-        Yields:
-            Done when it has come; see `entered`.
+        Args:
+            worker: Who gets it.
+            channel: Its id.
+            place: Its place, which is given back once the worker counts the call, or has gone.
         """
+        promise = Promise(worker, place, asyncio.get_running_loop().create_future())
+        self._promises[channel] = promise
         worker.promised += 1
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._awaited[channel] = future
-        self._arriving[channel] = worker, place
         try:
-            yield future
+            yield promise
         finally:
-            worker.promised -= 1
-            self._awaited.pop(channel, None)
-
-    async def entered(self, arrival: asyncio.Future[None]) -> bool:
-        """Wait for the word of a worker that a channel has come."""
-        try:
-            async with asyncio.timeout(ENTERED_SECONDS):
-                await asyncio.shield(arrival)
-        except TimeoutError:
-            return False
-        return True
-
-    def not_taken(self, channel: str) -> None:
-        """Forget that a channel was promised to a worker; its place stays."""
-        self._arriving.pop(channel, None)
+            if not promise.kept and self._promises.get(channel) is promise:
+                del self._promises[channel]
+                worker.promised -= 1
 
     # --- what workers tell
 
@@ -189,8 +212,11 @@ class Hub:
         log.warning("worker_unlinked", worker=worker.number, pid=worker.pid)
         for key in [key for key in self._wishes if key[0] is worker]:
             self._leave(key)
-        for channel in [each for each, (whose, _) in self._arriving.items() if whose is worker]:
-            self._taken_in(channel)
+        for channel, promise in tuple(self._promises.items()):
+            if promise.worker is worker:
+                promise.told(there=False)
+                # One that has gone without a word has it no more: another gets it, and the place.
+                self._settled(channel, gives_back=promise.kept)
         self._news()
 
     def _told(self, peer: Peer, message: Message) -> None:
@@ -212,11 +238,12 @@ class Hub:
                 if (answer := self._offers.get(offer)) is not None and not answer.done():
                     answer.set_result(takes)
             case Entered(channel):
-                if (arrival := self._awaited.get(channel)) is not None and not arrival.done():
-                    arrival.set_result(None)
+                if (promise := self._promise(worker, channel)) is not None:
+                    promise.told(there=True)
             case TakenIn(channel):
-                if channel in self._arriving and self._arriving[channel][0] is worker:
-                    self._taken_in(channel)
+                if (promise := self._promise(worker, channel)) is not None:
+                    promise.told(there=True)
+                    self._settled(channel, gives_back=True)
             case Enter(wish, paced, wait_seconds):
                 self._wishes[worker, wish] = asyncio.create_task(
                     self._enter(worker, wish, paced, wait_seconds), name="place"
@@ -253,10 +280,15 @@ class Hub:
             for worker in self.roster:
                 self._tell(worker, Places(full))
 
-    def _taken_in(self, channel: str) -> None:
-        _, place = self._arriving.pop(channel)
-        if place is not None:
-            place.give_back()
+    def _promise(self, worker: Worker, channel: str) -> Promise | None:
+        promise = self._promises.get(channel)
+        return promise if promise is not None and promise.worker is worker else None
+
+    def _settled(self, channel: str, *, gives_back: bool) -> None:
+        promise = self._promises.pop(channel)
+        promise.worker.promised -= 1
+        if promise.place is not None and gives_back:
+            promise.place.give_back()
             self._tell_places()
 
     async def _enter(self, worker: Worker, wish: int, paced: bool, wait_seconds: float) -> None:

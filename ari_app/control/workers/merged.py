@@ -49,6 +49,12 @@ class FrontMetrics:
         self.workers = Gauge(
             "ari_app_workers", "Workers by whether they take calls.", ["state"], registry=registry
         )
+        self.worker_calls = Gauge(
+            "ari_app_worker_calls",
+            "Calls that hold a place, by worker.",
+            ["worker"],
+            registry=registry,
+        )
         self.arrivals = Counter(
             "ari_app_front_arrivals",
             "Channels that entered the dialplan's application, by what became of them: moved to a "

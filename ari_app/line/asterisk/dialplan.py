@@ -22,7 +22,9 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
 _AGENT_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _MAX_WAIT_SECONDS = 3600.0
 # What they say is ours, or the agent believes it to be.
-_OWN = frozenset({"agent_id", "wait", "record", "caller_id", "called_number", "call_sid"})
+_OWN = frozenset(
+    {"agent_id", "wait", "record", "traceparent", "caller_id", "called_number", "call_sid"}
+)
 _YES_OR_NO = {"yes": True, "no": False}
 _ANYWHERE = ("own_names", "anywhere")
 
@@ -38,6 +40,7 @@ class CallArguments:
         variables: Dynamic variables for the agent.
         problems: What could not be used, a sentence each; values are not repeated, they may be
             personal.
+        traceparent: The trace that the call is part of; empty: none.
     """
 
     agent_id: str | None = None
@@ -45,6 +48,7 @@ class CallArguments:
     recorded: bool | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    traceparent: str = ""
 
 
 def parse_arguments(args: Sequence[str]) -> CallArguments:
@@ -60,6 +64,7 @@ def parse_arguments(args: Sequence[str]) -> CallArguments:
     agent_id: str | None = None
     wait_seconds: float | None = None
     recorded: bool | None = None
+    traceparent = ""
     variables: dict[str, str] = {}
     problems: list[str] = []
     given: set[str] = set()
@@ -106,6 +111,8 @@ def parse_arguments(args: Sequence[str]) -> CallArguments:
             recorded = _YES_OR_NO.get(value.lower())
             if recorded is None:
                 problems.append("record is not yes or no")
+        elif name == "traceparent":
+            traceparent = value
         elif (name, value) == _ANYWHERE and not variables:
             anywhere = True
         elif name.startswith("system__"):
@@ -114,7 +121,7 @@ def parse_arguments(args: Sequence[str]) -> CallArguments:
             variables[name] = value
             last = None if name in _OWN else name
         given.add(name)
-    return CallArguments(agent_id, wait_seconds, recorded, variables, tuple(problems))
+    return CallArguments(agent_id, wait_seconds, recorded, variables, tuple(problems), traceparent)
 
 
 _MOVED: Final = "%"

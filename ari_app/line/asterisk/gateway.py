@@ -292,6 +292,7 @@ class AsteriskGateway:
                 wait_seconds=arguments.wait_seconds,
                 recorded=arguments.recorded,
                 screened=_screened(event),
+                traceparent=arguments.traceparent,
                 problems=arguments.problems,
                 has_room=has_room,
             )

@@ -52,6 +52,7 @@ from ari_app.line.interface import (
     Connected,
     EndCause,
     Ended,
+    Hear,
     KeyPressed,
     LineEvent,
     LineFailed,
@@ -101,6 +102,7 @@ ABILITIES: Final = (
     | Ability.SET_VARIABLE
     | Ability.TRANSFER
     | Ability.CONSULT
+    | Ability.BRING_IN
     | Ability.SCREEN
 )
 
@@ -139,6 +141,7 @@ class AsteriskOptions:
         audiosocket_format: What is spoken on lines: a format's name, or `auto`.
         outbound_endpoint: How a number is dialled, with `{number}` in it.
         transfer_endpoint: How the target of an attended transfer is dialled.
+        take_over_endpoint: How a supervisor is; empty: in the same way.
         transfer_context: Where a call that we placed goes on (extension `s`) when it is
             transferred blindly.
         amd_context: Where a call is screened for machines (extension `s`).
@@ -150,6 +153,7 @@ class AsteriskOptions:
     audiosocket_format: str = "slin"
     outbound_endpoint: str = "PJSIP/{number}@trunk"
     transfer_endpoint: str = "PJSIP/{number}@trunk"
+    take_over_endpoint: str = ""
     transfer_context: str = "agent-transfer"
     amd_context: str = "agent-amd"
 
@@ -311,15 +315,24 @@ class AsteriskLine:
         self._request(self._play_music())
 
     def consult(self, target: str, ring_seconds: float) -> None:
-        self._target_count += 1
+        self._call_target(target, ring_seconds, self._asterisk.options.transfer_endpoint)
+
+    def bring_in(self, target: str, ring_seconds: float, hear: Hear) -> None:
+        # Caller and media channel stay in the bridge, which the target enters.
         options = self._asterisk.options
+        endpoint = options.take_over_endpoint or options.transfer_endpoint
+        self._call_target(target, ring_seconds, endpoint)
+
+    def _call_target(self, target: str, ring_seconds: float, endpoint: str) -> None:
+        self._target_count += 1
         channel = self._target = TargetChannel(
             self._ari,
-            f"{target_channel_id(options.app, self.session_id)}.{self._target_count}",
-            dial_string(options.transfer_endpoint, target),
+            f"{target_channel_id(self._asterisk.options.app, self.session_id)}"
+            f".{self._target_count}",
+            dial_string(endpoint, target),
         )
         self._asterisk.lines[channel.id] = self
-        calling = channel.call(self.caller, ring_seconds, options.transfer_endpoint)
+        calling = channel.call(self.caller, ring_seconds, endpoint)
         channel.calling = self._spawn(self._unless_lost(channel, calling))
 
     def drop_target(self) -> None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import repeat
-from typing import Final, Protocol, Required, TypedDict
+from typing import TYPE_CHECKING, Final, Protocol, Required, TypedDict
 from uuid import uuid4
 
 import structlog
 
 from ari_app.audio.formats import AgentFormats
-from ari_app.audio.sound_file import SoundFile
 from ari_app.line.asterisk.ari.models import Channel
 from ari_app.line.interface import LineSound
 from audiosocket.connection import AudioSocketConnection, ConnectionStats, silence
 from audiosocket.frames import SLIN, SLIN16, SLIN24, Kind, LineFormat
 from audiosocket.server import AudioSocketServer
+
+if TYPE_CHECKING:
+    from ari_app.audio.sound_file import SoundFile
 
 log = structlog.get_logger(__name__)
 
@@ -187,6 +190,7 @@ class AudioSocketMedia:
         self._connection = line
         self._stats = line.stats
         line.next_frame = self._next_frame
+        line.read_together(self._sound.frames_at_once)
 
     def _next_frame(self) -> bytes | None:
         frame = self._sound.next_frame()
@@ -213,12 +217,19 @@ class AudioSocketMedia:
 
 
 _COMPANY_FRAMES: Final = 100
-_COMPANY: Final = SoundFile.tone(425, 0.4, 3000)
+
+
+@cache
+def _company() -> SoundFile:
+    # Here, for a check of the media channel makes no sound, and should not wait for numpy.
+    from ari_app.audio.sound_file import SoundFile
+
+    return SoundFile.tone(425, 0.4, 3000)
 
 
 def now_and_then(line_format: LineFormat) -> Iterator[bytes | None]:
     """Make a tone every two seconds, frame by frame; not at once."""
-    pcm, size = _COMPANY.at(line_format.rate_hz), line_format.frame_bytes
+    pcm, size = _company().at(line_format.rate_hz), line_format.frame_bytes
     tone = [pcm[at : at + size].ljust(size, b"\0") for at in range(0, len(pcm), size)]
     while True:
         yield from repeat(None, _COMPANY_FRAMES - len(tone))

@@ -29,7 +29,7 @@ from yarl import URL
 
 from ari_app.errors import LineError
 from ari_app.json_text import NotJson, read_json
-from ari_app.line.dialer.sound import MAX_MESSAGE_BYTES
+from ari_app.line.dialer.protocol import MAX_MESSAGE_BYTES
 from ari_app.line.interface import AudioAbility, AudioFormat, CallEnd, Outcome, OwnAudio
 from ari_app.process.network import (
     is_loopback,

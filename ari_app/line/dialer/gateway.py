@@ -13,7 +13,7 @@ from aiohttp import hdrs, web
 from ari_app.errors import LineError
 from ari_app.line.dialer.api import HEARTBEAT_SECONDS, DialerApi, DialerError
 from ari_app.line.dialer.line import DialerLine, Meeting
-from ari_app.line.dialer.sound import MAX_MESSAGE_BYTES
+from ari_app.line.dialer.protocol import MAX_MESSAGE_BYTES
 from ari_app.line.interface import Arrival, CallEnd, Outcome, OwnAudio, Placing
 from linekit.clock import FrameClock
 

@@ -16,6 +16,7 @@ from ari_app.errors import LineError
 from ari_app.line.dialer import protocol
 from ari_app.line.dialer.api import DialerError
 from ari_app.line.dialer.protocol import (
+    MAX_MESSAGE_BYTES,
     BadInput,
     DigitSaid,
     HangUpSaid,
@@ -24,7 +25,7 @@ from ari_app.line.dialer.protocol import (
     TargetSaid,
     UnholdSaid,
 )
-from ari_app.line.dialer.sound import CODINGS, MAX_MESSAGE_BYTES, Coding, Inflow, Lead
+from ari_app.line.dialer.sound import CODINGS, Coding, Inflow, Lead
 from ari_app.line.interface import (
     Ability,
     Answered,
@@ -32,6 +33,7 @@ from ari_app.line.interface import (
     Connected,
     EndCause,
     Ended,
+    Hear,
     KeyPressed,
     LineFailed,
     LineFormat,
@@ -164,6 +166,7 @@ class DialerLine(TellingLine):
         self._waits_in_music = self._handed_over = False
         self._target = ""
         self._targets = 0
+        self._brings_in = self._is_joined = False
         self._unsent: asyncio.Queue[bytes | str | None] = asyncio.Queue()
         self._inflow: Inflow | None = None
         self._first_sound = True
@@ -255,6 +258,14 @@ class DialerLine(TellingLine):
         self._targets += 1
         self._target = str(self._targets)
         self._unsent.put_nowait(protocol.consult(target, self._target, ring_seconds))
+
+    def bring_in(self, target: str, ring_seconds: float, hear: Hear) -> None:
+        if Ability.BRING_IN not in self.abilities:
+            self._soon(TargetLost(Result.FAILED.value))
+            return
+        self._targets += 1
+        self._target, self._brings_in = str(self._targets), True
+        self._unsent.put_nowait(protocol.bring_in(target, self._target, ring_seconds))
 
     def drop_target(self) -> None:
         if self._target:
@@ -430,6 +441,10 @@ class DialerLine(TellingLine):
         if said.id != self._target:
             return  # it was given up as this was said
         match said.state:
+            case "answered" if self._brings_in:
+                if not self._is_joined:
+                    self._is_joined = True
+                    self._told(TargetConnected())
             case "answered" if not self._hears_us and not self._handed_over:
                 self._hears_us = True
                 self._told(TargetConnected())
@@ -440,6 +455,7 @@ class DialerLine(TellingLine):
     def _forget_target(self) -> None:
         # Whoever heard us was the target.
         self._target = ""
+        self._brings_in = self._is_joined = False
         if self._waits_in_music:
             self._hears_us = False
 
@@ -502,6 +518,9 @@ class DialerLine(TellingLine):
             # Nothing more is needed of us, and nothing more will be heard of the two.
             self._end(Ended("transferred"))
         elif not self._over:
+            if self._is_joined and isinstance(event, SoundLost):
+                # Without the dialer nothing is known of the two any more.
+                event = LineFailed(event.reason)
             self._told(event)
             self._over = True
 

@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from ari_app.line.interface import CallEnd, Outcome
 
 FRAME_MS: Final = 20
+MAX_MESSAGE_BYTES: Final = 64_000
+"""Two seconds of `pcm_16000`, the widest format."""
 
 
 class BadInput(Exception):
@@ -142,6 +144,11 @@ def unhold() -> str:
 def consult(target: str, name: str, ring_seconds: float) -> str:
     """Have a target called, who hears us then, while the caller is on hold."""
     return _text("transfer", to=target, mode="attended", id=name, ring_seconds=ring_seconds)
+
+
+def bring_in(target: str, name: str, ring_seconds: float) -> str:
+    """Have a supervisor called while the caller and we go on, who then speaks with the caller."""
+    return _text("transfer", to=target, mode="take_over", id=name, ring_seconds=ring_seconds)
 
 
 def drop_target(name: str) -> str:

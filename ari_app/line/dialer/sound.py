@@ -13,8 +13,6 @@ from typing import Final
 from ari_app.audio.g711 import alaw_to_pcm, pcm_to_alaw, pcm_to_ulaw, ulaw_to_pcm
 from ari_app.line.dialer.protocol import BadInput
 
-MAX_MESSAGE_BYTES: Final = 64_000
-"""Two seconds of `pcm_16000`, the widest format."""
 _FILES: Final = (b"OggS", b"fLaC", b"ID3", b".snd")
 
 

@@ -7,15 +7,17 @@ import asyncio
 import secrets
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import urlencode
 
 from ari_app.line.interface import Result
 from ari_app.line.twilio import twiml
 from ari_app.line.twilio.protocol import Progress
 from ari_app.line.twilio.rest import CallInfo, Fields, TwilioError
-from ari_app.line.twilio.stream import MediaStream
 from ari_app.line.twilio.twiml import Elsewhere, Ending
+
+if TYPE_CHECKING:
+    from ari_app.line.twilio.stream import MediaStream
 
 _RESULTS: Final = MappingProxyType(
     {

@@ -25,6 +25,7 @@ from ari_app.line.interface import (
     Connected,
     EndCause,
     Ended,
+    Hear,
     KeyPressed,
     LineFailed,
     LineFormat,
@@ -59,7 +60,7 @@ from ari_app.line.twilio.protocol import (
     Started,
 )
 from ari_app.line.twilio.rest import Fields, TwilioError
-from ari_app.line.twilio.stream import MediaStream, Socket
+from ari_app.line.twilio.stream import MediaStream, Relay, Socket, Source
 from ari_app.line.twilio.twiml import E164, Ending
 from linekit.clock import FrameClock
 
@@ -158,6 +159,9 @@ class TwilioLine(TellingLine):
         self._on_refused = on_refused
         self._caller = Leg(placed=self.placed, call_sid=call_sid, answered=answered)
         self._target: Leg | None = None
+        # With a supervisor: the ways of the two voices to the other's stream.
+        self._relays: tuple[Relay, Relay] | None = None
+        self._hear: Hear = lambda pcm: None
         self._detail: str | None = None
         self._variables: dict[str, str] = {}
 
@@ -186,6 +190,7 @@ class TwilioLine(TellingLine):
             | Ability.SEND_KEYS
             | Ability.TRANSFER
             | Ability.CONSULT
+            | Ability.BRING_IN
             | Ability.SCREEN
         )
         return can if self._options.elsewhere.url is None else can | Ability.SET_VARIABLE
@@ -261,7 +266,13 @@ class TwilioLine(TellingLine):
         leg = self._target = Leg(placed=True)
         self._spawn(self._call_target(leg, target, ring_seconds))
 
+    def bring_in(self, target: str, ring_seconds: float, hear: Hear) -> None:
+        # Two streams instead of a conference: the agent is silent, and back, without a request.
+        self._relays, self._hear = (Relay(self._sound), Relay()), hear
+        self.consult(target, ring_seconds)
+
     def drop_target(self) -> None:
+        self._relays = None
         leg, self._target = self._target, None
         if leg is not None:
             self._dropping.add(self._spawn(self._end_leg(leg)))
@@ -272,7 +283,7 @@ class TwilioLine(TellingLine):
             self._spawn(self._join(leg))
 
     def take_back(self) -> float:
-        leg = self._target or self._caller
+        leg = self._ours
         return leg.media.take_back() if leg.media is not None and leg.has_sound else 0.0
 
     async def send_keys(self, keys: str) -> None:
@@ -443,8 +454,15 @@ class TwilioLine(TellingLine):
             self._told(Connected())
 
     def stream_heard(self, stream: MediaStream, pcm: bytes) -> None:
-        if self._sound is not None and stream is (self._target or self._caller).media:
+        if self._sound is None:
+            return
+        is_ours = stream is self._ours.media
+        if self._relays is not None and self._is_joined:
+            self._relays[is_ours].heard(pcm)
+        if is_ours:
             self._sound.heard(pcm)
+        elif self._relays is not None:
+            self._hear(pcm)
 
     def stream_key(self, stream: MediaStream, digit: str) -> None:
         if digit in _KEYS and stream is self._caller.media:
@@ -485,15 +503,30 @@ class TwilioLine(TellingLine):
 
     # --- sound
 
+    @property
+    def _ours(self) -> Leg:
+        """The leg that hears us."""
+        return self._caller if self._target is None or self._relays is not None else self._target
+
+    @property
+    def _is_joined(self) -> bool:
+        """Whether a supervisor who was called is there."""
+        return self._target is not None and self._target.has_sound
+
     def _tick(self, frames: int) -> None:
         sound = self._sound
         if sound is None:
             return
         for _ in range(frames):
             sound.tick()
-        leg = self._target or self._caller
-        if leg.media is not None and leg.has_sound and (self._hears_us or leg is self._target):
-            leg.media.give(sound, frames)
+        leg, target = self._ours, self._target
+        source: Source = sound
+        if self._relays is not None and self._is_joined and target is not None:
+            source = self._relays[0]
+            assert target.media is not None, "it has sound"
+            target.media.give(self._relays[1], frames)
+        if leg.media is not None and leg.has_sound and (self._hears_us or leg is target):
+            leg.media.give(source, frames)
         elif not self._hears_us and self._caller.media is not None:
             # Time goes on while the caller hears music.
             for _ in range(frames):
@@ -813,6 +846,9 @@ class TwilioLine(TellingLine):
     # --- what is told
 
     def _fail(self, event: LineFailed | SoundLost) -> None:
+        if self._relays is not None and isinstance(event, SoundLost):
+            # Without it the two do not hear each other either.
+            event = LineFailed(event.reason)
         if not self._over and not self._closed:
             self._told(event)
             self._over = True

@@ -10,8 +10,8 @@ from typing import Final, Protocol
 import structlog
 from aiohttp import WebSocketError, WSCloseCode, WSMessage, WSMsgType
 
+from ari_app.audio.formats import SAMPLE_BYTES
 from ari_app.audio.g711 import pcm_to_ulaw, ulaw_to_pcm
-from ari_app.line.interface import LineSound
 from ari_app.line.twilio import protocol
 from ari_app.line.twilio.protocol import (
     FRAME_MS,
@@ -27,6 +27,7 @@ from ari_app.line.twilio.protocol import (
     Stopped,
     Stream,
 )
+from linekit.jitter import JitterBuffer
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +46,10 @@ _BURST_SECONDS: Final = 30.0
 _TEXT_SECONDS: Final = 0.02
 _LATE_MARK_SECONDS: Final = 2.0
 _CLOSE_SECONDS: Final = 1.0
+_FRAME_BYTES: Final = RATE_HZ * FRAME_MS // 1000 * SAMPLE_BYTES
+_RELAY_BEHIND_MS: Final = 60
+_RELAY_PATIENCE: Final = 3
+"""Frames for which a voice that is late is still waited for."""
 
 
 class Socket(Protocol):
@@ -58,6 +63,49 @@ class Socket(Protocol):
     async def send_str(self, data: str) -> None: ...
 
     async def close(self, *, code: int, message: bytes) -> object: ...
+
+
+class Source(Protocol):
+    """The part of a `LineSound` that gives sound."""
+
+    @property
+    def frames_ready(self) -> int: ...
+
+    def next_frame(self) -> bytes | None: ...
+
+
+class Relay:
+    """The way of one party's voice to another's stream.
+
+    What we have to say, such as that the call is recorded, goes before it.
+
+    Args:
+        ours: Gives what we say; None: nothing.
+    """
+
+    def __init__(self, ours: Source | None = None) -> None:
+        self._ours = ours
+        self._waiting = JitterBuffer(
+            RATE_HZ * SAMPLE_BYTES // 1000, behind_ms=_RELAY_BEHIND_MS, patience=_RELAY_PATIENCE
+        )
+
+    def heard(self, pcm: bytes) -> None:
+        """Take what the one says."""
+        self._waiting.add(pcm)
+
+    @property
+    def frames_ready(self) -> int:
+        """How many frames there are for the other."""
+        ours = 0 if self._ours is None else self._ours.frames_ready
+        return ours or self._waiting.ready_bytes // _FRAME_BYTES
+
+    def next_frame(self) -> bytes | None:
+        """Give the other's next 20 ms; None is silence."""
+        frame = None if self._ours is None else self._ours.next_frame()
+        if frame is not None:
+            return frame
+        taken = self._waiting.take(_FRAME_BYTES)
+        return taken.ljust(_FRAME_BYTES, b"\0") if taken else None
 
 
 class Owner(Protocol):
@@ -216,7 +264,7 @@ class MediaStream:
 
     # --- the agent
 
-    def give(self, sound: LineSound, frames: int) -> None:
+    def give(self, sound: Source, frames: int) -> None:
         """Send what there is room for.
 
         Args:

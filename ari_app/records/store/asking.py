@@ -31,7 +31,7 @@ class CallFilter:
 
     Attributes:
         from_, to: When they began: from this moment on, and before that one.
-        status, result, agent_id, direction, campaign_id: As in the document.
+        status, result, agent_id, trunk, direction, campaign_id: As in the document.
         number: Part of the caller's, the called or a leg's number, however it is written.
         text: Words that all must have been said; what stands in quotation marks in this order.
     """
@@ -41,6 +41,7 @@ class CallFilter:
     status: str | None = None
     result: str | None = None
     agent_id: str | None = None
+    trunk: str | None = None
     number: str | None = None
     text: str | None = None
     direction: str | None = None

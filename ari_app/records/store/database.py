@@ -21,7 +21,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from ari_app.errors import AppError, ConfigError
 from ari_app.process.files import identity
 from ari_app.records.store.address import Address
-from ari_app.records.store.schema import REVISION, calls
+from ari_app.records.store.glance import REVISION
+from ari_app.records.store.schema import calls
 
 _CONNECT_SECONDS: Final = 10.0
 _PRAGMAS: Final = (

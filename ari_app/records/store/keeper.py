@@ -336,13 +336,16 @@ def _lost(document: Mapping[str, Any], last_seen: float) -> dict[str, Any]:
     """Return the document of a call whose process was lost, from what was known when it began."""
     started_at = datetime.fromisoformat(str(document["started_at"]))
     ended_at = max(datetime.fromtimestamp(last_seen, UTC), started_at)
+    seconds = round((ended_at - started_at).total_seconds(), 3)
     return {
         **document,
         "status": "FAILED",
         "reason": "worker_lost",
         "detail": "The process that carried the call was lost; what was said is not known.",
         "ended_at": ended_at.isoformat(timespec="microseconds").replace("+00:00", "Z"),
-        "seconds": round((ended_at - started_at).total_seconds(), 3),
+        "seconds": seconds,
+        # When its agent came is not known; so that nothing is left out, at once.
+        "agent_seconds": seconds if document.get("conversation_ids") else 0.0,
     }
 
 

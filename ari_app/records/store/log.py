@@ -231,6 +231,18 @@ class CallLog:
             if place is None:
                 return
 
+    async def spent(
+        self, begin: datetime, end: datetime, but: Sequence[str] = ()
+    ) -> dict[str, tuple[int, float]]:
+        """Add up the calls that began in a time and had an agent, but for some sessions.
+
+        Returns:
+            By agent: how many, and how many seconds agents were there.
+        """
+        from ari_app.records.store import tables
+
+        return await self._read(lambda connection: tables.spent(connection, begin, end, but))
+
     async def delete(self, session_id: str) -> bool:
         """Delete a call, all that was told of it, and what the others have of it; False: it is not
         kept. What is told of it later is not kept either."""

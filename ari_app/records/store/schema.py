@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.types import TypeDecorator
-
-REVISION: Final = "0001"
-"""The newest migration; a test holds it against the folder."""
 
 
 class Moment(TypeDecorator[datetime]):
@@ -44,10 +41,12 @@ calls = sa.Table(
     sa.Column("reason", sa.Text),
     sa.Column("result", sa.Text),
     sa.Column("agent_id", sa.Text),
+    sa.Column("trunk", sa.Text),
     sa.Column("campaign_id", sa.Text),
     sa.Column("started_at", Moment, nullable=False),
     sa.Column("ended_at", Moment),
     sa.Column("seconds", sa.Float),
+    sa.Column("agent_seconds", sa.Float),
     # To look for a number, and for words, in: as asking.py writes them.
     sa.Column("numbers", sa.Text, nullable=False),
     sa.Column("words", sa.Text, nullable=False),

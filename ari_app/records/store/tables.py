@@ -31,6 +31,8 @@ _LATE: Final = timedelta(days=7)
 """For so long something is kept that was told of a call which has not come."""
 _ASKED_AT_ONCE: Final = 500
 
+_TEXTS: Final = ("direction", "status", "reason", "result", "agent_id", "trunk", "campaign_id")
+
 T = TypeVar("T")
 
 SESSION: Final = "session"
@@ -77,16 +79,13 @@ def columns_of(document: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     """
     started_at = _moment(document.get("started_at"))
     ended_at = _moment(document.get("ended_at"))
-    seconds = document.get("seconds")
     return {
         "session_id": str(document["session_id"]),
-        **{
-            name: _text(document.get(name))
-            for name in ("direction", "status", "reason", "result", "agent_id", "campaign_id")
-        },
+        **{name: _text(document.get(name)) for name in _TEXTS},
         "started_at": started_at or ended_at or now,
         "ended_at": ended_at,
-        "seconds": float(seconds) if isinstance(seconds, int | float) else None,
+        "seconds": _number(document.get("seconds")),
+        "agent_seconds": _number(document.get("agent_seconds")),
         "numbers": numbers_of(document),
         "words": words_of(document, _MAX_WORDS_BYTES),
         "document": dict(document),
@@ -326,7 +325,7 @@ def _conditions(connection: AsyncConnection, wanted: CallFilter) -> list[sa.Colu
         conditions.append(calls.c.started_at >= wanted.from_)
     if wanted.to is not None:
         conditions.append(calls.c.started_at < wanted.to)
-    for name in ("status", "result", "agent_id", "direction", "campaign_id"):
+    for name in ("status", "result", "agent_id", "trunk", "direction", "campaign_id"):
         value = getattr(wanted, name)
         if value is not None:
             conditions.append(calls.c[name] == _text(value))
@@ -340,6 +339,32 @@ def _conditions(connection: AsyncConnection, wanted: CallFilter) -> list[sa.Colu
         else:
             conditions += [_by_tsvector(term) for term in looked_for] or [_NONE]
     return conditions
+
+
+async def spent(
+    connection: AsyncConnection, begin: datetime, end: datetime, but: Sequence[str]
+) -> dict[str, tuple[int, float]]:
+    """Add up the calls that began in a time and had an agent.
+
+    Args:
+        connection: In a transaction.
+        begin, end: From this moment on, and before that one.
+        but: Sessions that are left out.
+
+    Returns:
+        By agent: how many, and how many seconds agents were there.
+    """
+    query = (
+        sa.select(calls.c.agent_id, sa.func.count(), sa.func.sum(calls.c.agent_seconds))
+        .where(calls.c.started_at >= begin, calls.c.started_at < end, calls.c.agent_seconds > 0)
+        .group_by(calls.c.agent_id)
+    )
+    for some in _chunks(but):
+        query = query.where(calls.c.session_id.not_in(some))
+    return {
+        agent_id or "": (count, float(seconds))
+        for agent_id, count, seconds in await connection.execute(query)
+    }
 
 
 _NONE: Final = sa.false()
@@ -415,6 +440,10 @@ def _moment(value: Any) -> datetime | None:
     except ValueError:
         return None
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _text(value: Any) -> str | None:

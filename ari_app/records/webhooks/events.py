@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import orjson
 
+from ari_app.records.spend.limits import SpendAlert
+
 _OURS: Final = uuid.UUID("6f0f0f0e-6c0b-5d0e-9a55-6d9f0a3c2b41")
 _OPTIONS: Final = orjson.OPT_NON_STR_KEYS
 
@@ -23,12 +25,22 @@ _AT_THE_START: Final = (
     "caller_number",
     "called_number",
     "agent_id",
+    "trace_id",
+    "traceparent",
     "metadata",
     "started_at",
     "hidden",
 )
 """What is known of a call when it begins."""
-_WHICH_CALL: Final = ("session_id", "conversation_id", "reference", "campaign_id", "metadata")
+_WHICH_CALL: Final = (
+    "session_id",
+    "conversation_id",
+    "reference",
+    "campaign_id",
+    "trace_id",
+    "traceparent",
+    "metadata",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +49,8 @@ class Event:
 
     Attributes:
         id: The same however often it is told, and however often it is sent.
-        kind: `call.started`, `call.ended`, `recording.ready` or `webhook.test`.
+        kind: `call.started`, `call.ended`, `recording.ready`, `spend.near_limit`,
+            `spend.limit_reached` or `webhook.test`.
         session_id: The call that it is about; empty: none.
         body: What is sent, to the byte.
     """
@@ -69,6 +82,24 @@ def recording_ready(call: Mapping[str, Any], recording: Mapping[str, Any], at: s
     which = {name: call[name] for name in _WHICH_CALL if name in call}
     data = {"call": which, "recording": recording}
     return _event("recording.ready", call, at, data, str(recording["path"]))
+
+
+def spend_alert(alert: SpendAlert, at: str) -> Event:
+    """Tell that a limit of a day is near, or reached; of each once, whichever process sees it."""
+    use = alert.use
+    kind = "spend.limit_reached" if alert.reached else "spend.near_limit"
+    name = "\n".join((kind, alert.day, use.agent_id or "", use.of, f"{use.limit:g}"))
+    event_id = f"evt_{uuid.uuid5(_OURS, name).hex}"
+    spend = {
+        "day": alert.day,
+        "time_zone": alert.time_zone,
+        "agent_id": use.agent_id,
+        "of": use.of,
+        "used": round(use.used, 1),
+        "limit": use.limit,
+    }
+    body = {"id": event_id, "type": kind, "created_at": at, "call": None, "spend": spend}
+    return Event(event_id, kind, "", orjson.dumps(body))
 
 
 def test_event(at: str) -> Event:

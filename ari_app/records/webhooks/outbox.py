@@ -17,12 +17,13 @@ from typing import Any, Final
 import structlog
 
 from ari_app.errors import ConfigError
-from ari_app.process.network import session_for_others, trusting
+from ari_app.process.network import origin, session_for_others, trusting
 from ari_app.records.document import stamp
+from ari_app.records.spend.limits import SpendAlert
 from ari_app.records.webhooks import events
 from ari_app.records.webhooks.keeper import Keeper, SpoolAway
 from ari_app.records.webhooks.schedule import Answer
-from ari_app.records.webhooks.sender import AT_ONCE, Poster, Receiver, SendStats, origin
+from ari_app.records.webhooks.sender import AT_ONCE, Poster, Receiver, SendStats
 from ari_app.records.webhooks.signing import secrets_of
 from ari_app.records.webhooks.spool import Counts, Delivery, Spool, SpoolUnusable
 
@@ -149,6 +150,10 @@ class Outbox:
             recording: As `recordings` in the document has it.
         """
         self._put(lambda at: events.recording_ready(document, recording, at))
+
+    def spent(self, alert: SpendAlert) -> None:
+        """Tell that a limit of a day is near, or reached; never waits, never raises."""
+        self._put(lambda at: events.spend_alert(alert, at))
 
     def _put(self, make: Callable[[str], events.Event]) -> None:
         at = stamp(datetime.fromtimestamp(self._now(), UTC)) or ""

@@ -12,12 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
-from urllib.parse import urlsplit
 
 import aiohttp
 import structlog
 
-from ari_app.process.network import why_unreachable
+from ari_app.process.network import origin, why_unreachable
 from ari_app.records.webhooks.keeper import Keeper, SpoolAway
 from ari_app.records.webhooks.schedule import Answer, Fate, judge, retry_after
 from ari_app.records.webhooks.signing import sign
@@ -49,12 +48,6 @@ class SendStats:
     dead: int = 0
 
 
-def origin(url: str) -> str:
-    """Return where a URL leads, without what may be secret in it: `https://example.com`."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
-
-
 class Poster:
     """Posts events to receivers: signed, with a deadline, without following anybody elsewhere.
 
@@ -80,7 +73,15 @@ class Poster:
         self._now = now
         self._timeout_seconds = timeout_seconds
 
-    async def post(self, url: str, event_id: str, kind: str, attempt: int, body: bytes) -> Answer:
+    async def post(
+        self,
+        url: str,
+        event_id: str,
+        kind: str,
+        attempt: int,
+        body: bytes,
+        traceparent: str | None = None,
+    ) -> Answer:
         """Send an event, and say what came of it. Of the answer the status alone counts."""
         headers = {
             "Content-Type": "application/json",
@@ -91,6 +92,8 @@ class Poster:
             "X-AriApp-Event-Id": event_id,
             "X-AriApp-Attempt": str(attempt),
         }
+        if traceparent is not None:
+            headers["traceparent"] = traceparent
         try:
             async with (
                 asyncio.timeout(self._timeout_seconds),
@@ -210,7 +213,9 @@ class Receiver:
     async def _deliver(self, each: Ready) -> None:
         loop = asyncio.get_running_loop()
         began, attempt = loop.time(), each.attempts + 1
-        answer = await self._poster.post(self._url, each.event_id, each.kind, attempt, each.body)
+        answer = await self._poster.post(
+            self._url, each.event_id, each.kind, attempt, each.body, each.traceparent
+        )
         at = self._now()
         then = judge(answer, attempt, random.uniform(-1, 1))
         if answer.retry_after and then.fate is not Fate.DELIVERED:

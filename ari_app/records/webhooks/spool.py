@@ -88,7 +88,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A delivery whose time has come, with what is sent."""
+    """A delivery whose time has come, with what is sent, and the trace that it belongs to."""
 
     seq: int
     event_id: str
@@ -96,6 +96,7 @@ class Ready:
     session_id: str
     attempts: int
     body: bytes
+    traceparent: str | None = None
 
 
 @dataclass(slots=True)
@@ -109,6 +110,11 @@ class Counts:
 _COLUMNS: Final = (
     "d.seq, d.event_id, e.kind, d.session_id, d.receiver, d.state, d.attempts, e.created_at, "
     "d.tried_at, d.due_at, d.settled_at, d.status, d.error"
+)
+# A body is as large as a call is long: it is looked into here, where no call waits.
+_TRACEPARENT: Final = (
+    "CASE WHEN json_valid(CAST(e.body AS TEXT)) "
+    "THEN json_extract(CAST(e.body AS TEXT), '$.call.traceparent') END"
 )
 _JOINED: Final = "FROM deliveries d JOIN events e ON e.id = d.event_id"
 
@@ -238,7 +244,8 @@ class Spool:
             Ready(*row)
             for seq in chosen
             for row in self._db.execute(
-                f"SELECT d.seq, d.event_id, e.kind, d.session_id, d.attempts, e.body {_JOINED} "
+                "SELECT d.seq, d.event_id, e.kind, d.session_id, d.attempts, e.body, "
+                f"{_TRACEPARENT} {_JOINED} "
                 "WHERE d.seq = ? AND e.body IS NOT NULL",
                 (seq,),
             )

@@ -163,3 +163,52 @@ async def test_on_a_real_loop() -> None:
     remove()
     assert not clock.ticking
     clock.stop()
+
+
+def test_a_tick_can_be_moved_and_its_pace_stays(clock: FrameClock, manual: ManualLoop) -> None:
+    stays: list[float] = []
+    moves: list[float] = []
+    began = manual.now
+    clock.add(lambda frames: stays.append(manual.now - began))
+    moving = clock.add(lambda frames: moves.append(manual.now - began))
+    manual.advance(0.02)
+    moving.shift(3)
+    manual.advance(0.09)
+    moving.shift(-5)
+    manual.advance(0.11)
+
+    assert stays == pytest.approx([0.02 * n for n in range(1, 12)])
+    later = [0.046 + 0.02 * n for n in range(4)]
+    assert moves == pytest.approx([0.02, *later, *(0.116 + 0.02 * n for n in range(6))])
+    moving()
+    moving.shift(2)
+    manual.advance(0.1)
+    assert len(moves) == 11
+
+
+def test_a_tick_that_is_moved_between_ticks_passes_over_none(
+    clock: FrameClock, manual: ManualLoop
+) -> None:
+    ticks: list[float] = []
+    began = manual.now
+    moving = clock.add(lambda frames: ticks.append(manual.now - began))
+    manual.advance(0.035)
+    moving.shift(2)
+    manual.advance(0.065)
+    assert ticks == pytest.approx([0.02, 0.044, 0.064, 0.084])
+
+
+def test_a_stall_is_made_good_in_every_slot(clock: FrameClock, manual: ManualLoop) -> None:
+    first: list[int] = []
+    second: list[int] = []
+    clock.add(first.append)
+    clock.add(second.append).shift(4)
+    manual.advance(0.1)
+    assert (sum(first), sum(second)) == (5, 4), "the first is later, too"
+    manual.stall(0.045)
+    manual.advance(0.055)
+    assert (sum(first), sum(second)) == (10, 9)
+    clock.stop()
+    clock.start()
+    manual.advance(0.2)
+    assert sum(first) == 20

@@ -199,16 +199,16 @@ def test_an_interruption_fades_out_and_is_accounted(buffer: PlayoutBuffer) -> No
     buffer.write(level(1000), tag=8)
     for _ in range(10):
         buffer.next_frame()
-    assert buffer.flush() == FlushResult(played_ms=205, dropped_ms=795, tag=8)
+    assert buffer.flush() == FlushResult(played_ms=202, dropped_ms=798, tag=8)
     assert not buffer.idle
     assert buffer.pending_ms == 0
     fade = values(buffer.next_frame())
     assert fade[0] == LEVEL
-    assert fade[:40] == sorted(fade[:40], reverse=True)
-    assert fade[40:] == [0] * 120
+    assert fade[:16] == sorted(fade[:16], reverse=True)
+    assert fade[16:] == [0] * 144
     assert buffer.next_frame() is None
-    assert buffer.played_ms(8) == 205
-    assert buffer.stats.samples_dropped == 795 * 8
+    assert buffer.played_ms(8) == 202
+    assert buffer.stats.samples_dropped == 798 * 8
     assert buffer.stats.underruns == 0
 
 
@@ -217,7 +217,7 @@ def test_a_response_after_an_interruption_starts_afresh(buffer: PlayoutBuffer) -
     buffer.next_frame()
     buffer.flush()
     buffer.write(level(20), tag=8)
-    assert values(buffer.next_frame())[40:] == [0] * 120
+    assert values(buffer.next_frame())[16:] == [0] * 144
     assert values(buffer.next_frame()) == [LEVEL] * 160
     assert buffer.stats.underruns == 0
     assert buffer.played_ms(8) == 20
@@ -227,9 +227,9 @@ def test_a_second_interruption_changes_nothing(buffer: PlayoutBuffer) -> None:
     buffer.write(level(100), tag=8)
     buffer.next_frame()
     buffer.flush()
-    assert buffer.flush() == FlushResult(played_ms=25, dropped_ms=0, tag=8)
+    assert buffer.flush() == FlushResult(played_ms=22, dropped_ms=0, tag=8)
     assert values(buffer.next_frame())[0] == LEVEL
-    assert buffer.flush() == FlushResult(played_ms=25, dropped_ms=0, tag=8)
+    assert buffer.flush() == FlushResult(played_ms=22, dropped_ms=0, tag=8)
     assert buffer.next_frame() is None
 
 
@@ -249,21 +249,21 @@ def test_an_interruption_takes_all_responses(buffer: PlayoutBuffer) -> None:
     buffer.write(level(40), tag=1)
     buffer.write(level(60), tag=2)
     buffer.next_frame()
-    assert buffer.flush() == FlushResult(25, 15, 1, others_dropped_ms=60)
+    assert buffer.flush() == FlushResult(22, 18, 1, others_dropped_ms=60)
 
 
 def test_an_interruption_between_two_responses_is_of_the_next(buffer: PlayoutBuffer) -> None:
     buffer.write(level(20), tag=1)
     buffer.write(level(60), tag=2)
     buffer.next_frame()
-    assert buffer.flush() == FlushResult(5, 55, 2)
+    assert buffer.flush() == FlushResult(2, 58, 2)
 
 
 def test_an_interruption_as_the_queue_is_empty_glides(buffer: PlayoutBuffer) -> None:
     buffer.write(level(20), tag=1)
     buffer.next_frame()
     assert buffer.flush() == FlushResult(20, 0, 1)
-    assert values(buffer.next_frame())[40:] == [0] * 120
+    assert values(buffer.next_frame())[16:] == [0] * 144
     assert buffer.next_frame() is None
 
 
@@ -276,7 +276,8 @@ def test_an_interruption_in_a_quiet_place(buffer: PlayoutBuffer) -> None:
 
 
 def test_no_cut_is_a_click(buffer: PlayoutBuffer) -> None:
-    """Whatever happens to a loud level, no step is larger than the fades' own."""
+    """Whatever happens to a loud level, no step is larger than the fades' own: that of 440 Hz at
+    its steepest would be a third of the level."""
     heard: list[int] = []
 
     def hear(frames: int) -> None:
@@ -296,7 +297,7 @@ def test_no_cut_is_a_click(buffer: PlayoutBuffer) -> None:
     hear(4)
     onset = 160
     steps = [abs(b - a) for i, (a, b) in enumerate(pairwise(heard)) if i + 1 != onset]
-    assert max(steps) < LEVEL * 0.05
+    assert max(steps) < LEVEL * 0.1
 
 
 def test_without_fades_sound_just_stops() -> None:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from benchmarks.bridge import BridgeRun, Conservation, Step
+from benchmarks.compare import Comparison, compared
 from benchmarks.ear import EarStep
 from benchmarks.flood import Flood
 from benchmarks.parts import Cost, ResamplerFigures
@@ -88,6 +89,7 @@ def ear() -> dict[str, Any]:
         agent_to_ear_ms=SPREAD,
         greeting_ms=SPREAD,
         barge_in_ms=NOTHING,
+        silence_ms=NOTHING,
         gaps_ms=SPREAD,
         packets=100,
         rtp_lost=0,
@@ -148,4 +150,25 @@ def flood(*floods: Flood) -> dict[str, Any]:
     }
 
 
-ALL = {"parts": parts, "bridge": bridge, "ear": ear, "stall": stall, "flood": flood}
+def a_run(cpu: float, memory_mb: float) -> BridgeRun:
+    """Calls that cost so much, after a service that took so much before them."""
+    steps = [
+        a_step(calls=1, cpu_percent_per_call=2 * cpu, memory_mb_per_call=0.0),
+        a_step(calls=100, cpu_percent_per_call=cpu, memory_mb_per_call=memory_mb / 200),
+    ]
+    return BridgeRun("audiosocket", "pcm_16000", steps, None, "done", memory_mb)
+
+
+def compare() -> dict[str, Any]:
+    before, after = [a_run(0.4, 80.0), a_run(0.5, 80.0)], [a_run(0.2, 40.0), a_run(0.2, 60.0)]
+    return asdict(Comparison("v1", "0" * 40, "now", 2, 5.0, list(compared(before, after))))
+
+
+ALL = {
+    "parts": parts,
+    "bridge": bridge,
+    "ear": ear,
+    "stall": stall,
+    "flood": flood,
+    "compare": compare,
+}

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import os
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from benchmarks import command
+from benchmarks import command, compare
 from benchmarks.bridge import agent_profile
 from benchmarks.command import BenchmarkError, Options, run
 from benchmarks.machine import describe_machine
@@ -45,6 +46,8 @@ async def test_a_run_shows_a_table_and_leaves_json_and_a_picture(
 async def test_a_name_that_there_is_not_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BenchmarkError, match="parts, bridge, ear, stall, flood"):
         await run(["speed"], Options(out=tmp_path))
+    with pytest.raises(BenchmarkError, match="--against"):
+        await run(["compare"], Options(out=tmp_path))
     with pytest.raises(BenchmarkError, match="audiosocket, websocket"):
         await run(["bridge"], Options(out=tmp_path, lines=("smoke",)))
 
@@ -57,6 +60,34 @@ def test_each_benchmark_says_how_many_steps_it_takes() -> None:
     assert command._STEPS["bridge"](one) == 3
     assert command._STEPS["bridge"](replace(one, lines=("audiosocket", "websocket"))) == 6
     assert count_steps(quick=True) < count_steps(quick=False)
+
+
+def test_a_revision_is_written_into_the_cache_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = tmp_path / "repository"
+    (where / "ari_app").mkdir(parents=True)
+    (where / "ari_app/__main__.py").write_text("first")
+
+    def git(*arguments: str) -> None:
+        who = ("-c", "user.name=Test", "-c", "user.email=test@example.com")
+        subprocess.run(["git", *who, *arguments], cwd=where, check=True, capture_output=True)
+
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "First")
+    git("tag", "v1")
+    (where / "ari_app/__main__.py").write_text("second")
+    git("commit", "-am", "Second")
+    monkeypatch.setattr(compare, "ROOT", where)
+    monkeypatch.setenv("ARI_APP_CACHE", str(tmp_path / "cache"))
+
+    commit, folder = compare.export("v1")
+    assert (len(commit), (folder / "ari_app/__main__.py").read_text()) == (40, "first")
+    assert compare.export(commit) == (commit, folder)
+    assert [each.name for each in folder.parent.iterdir()] == [commit]
+    with pytest.raises(BenchmarkError, match="git rev-parse"):
+        compare.export("--output=x")
 
 
 def test_the_agent_of_the_bridge_is_a_profile() -> None:

@@ -80,6 +80,8 @@ def test_every_latency_is_taken_from_its_own_beginning() -> None:
     assert step.greeting_ms["max"] == pytest.approx(20.0)
     assert step.agent_to_ear_ms["max"] == pytest.approx(10.0)
     assert step.barge_in_ms["max"] == pytest.approx(20.0, abs=0.1)
+    # The packet before it was heard to its end.
+    assert step.silence_ms["max"] == pytest.approx(20.0, abs=1.0)
     assert step.mouth_to_agent_ms["max"] == pytest.approx(30.0, abs=0.1)
     assert step.gaps_ms["max"] == pytest.approx(20.0)
     assert (step.rtp_lost, step.rtp_doubled, step.packets) == (1, 2, 100)

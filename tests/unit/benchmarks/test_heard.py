@@ -23,6 +23,17 @@ def test_sound_and_silence_are_found() -> None:
     assert heard.first_silence(2.0) is None
 
 
+def test_the_last_audible_sample_is_found_within_its_packet() -> None:
+    cut = np.zeros(160, "<i2")
+    cut[:16] = 9000
+    cut[16:] = 90  # below -50 dBFS
+    heard = packets([QUIET] + SOUND[:10] + [cut.tobytes()] + [QUIET] * 5 + SOUND[:5])
+
+    assert heard.last_audible(1.1) == 1.22 + 16 / 8000
+    assert packets([QUIET] * 3).last_audible(0.0) is None
+    assert packets(SOUND).last_audible(0.0) is None, "it never ends"
+
+
 def test_nothing_at_all_is_silence() -> None:
     assert packets([b""]).first_silence(0.0) == 1.0
 

@@ -56,6 +56,17 @@ def test_lines_are_compared_with_the_first() -> None:
     assert ("websocket", "pcm_16000", "100", "0.60") in table.lines
 
 
+def test_builds_are_compared_pair_by_pair() -> None:
+    (table,) = ROWS["compare"](samples.compare())
+
+    assert table.columns[3:5] == ("v1", "now")
+    found = {(line[0], line[2]): line[3:] for line in table.lines}
+    assert found["CPU a call", "100"] == ("0.45 %", "0.2 %", "0.45", "0.40 to 0.50")
+    assert found["CPU a call", "1"] == ("0.9 %", "0.4 %", "0.45", "0.40 to 0.50")
+    assert found["idle memory", "-"] == ("80 MB", "50 MB", "0.62", "0.50 to 0.75")
+    assert ("memory a call", "1") not in found, "it is what a call takes beyond the first"
+
+
 def test_a_flood_that_calls_notice_is_told() -> None:
     noticed = samples.a_flood(gap_p99_ms=30.0)
     disturbed = samples.a_flood("garbage", gap_p99_ms=31.0, others_percent=80.0)

@@ -4,7 +4,7 @@ under test. In virtual time or in real time, whatever loop it is entered in."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -17,7 +17,7 @@ from ari_app.agent.interface import Briefing
 from ari_app.audio.formats import DEFAULT_AGENT_FORMATS
 from ari_app.audio.sound_file import SoundFile
 from ari_app.call.calls import Calls
-from ari_app.call.plan import CallPlan, Services
+from ari_app.call.plan import Announcement, CallPlan, Services
 from ari_app.call.states import State
 from ari_app.line.asterisk.gateway import AsteriskGateway
 from ari_app.line.asterisk.line import AsteriskOptions
@@ -100,7 +100,7 @@ class Stage:
         ticking: Whether the clock of all lines runs: without it ten minutes are a single step.
         asterisk: Makes another Asterisk than the usual one.
         recordings: Where calls are recorded.
-        announcement: What a caller hears before that.
+        announcements: What a caller is told first.
         transport: `MEDIA_TRANSPORT`.
         plan: What differs from the usual plan of a call.
     """
@@ -112,7 +112,7 @@ class Stage:
         ticking: bool = True,
         asterisk: Callable[[FrameClock], FakeAsterisk] | None = None,
         recordings: Path | None = None,
-        announcement: SoundFile | None = None,
+        announcements: Mapping[Announcement, SoundFile] | None = None,
         transport: str = "audiosocket",
         **plan: Any,
     ) -> None:
@@ -122,7 +122,7 @@ class Stage:
         self.transport = transport
         self.planned = plan
         self.recordings = recordings
-        self.announcement = announcement
+        self.announcements = announcements or {}
         self.plan_moment: Moment | None = None
         self._make_asterisk = asterisk or (lambda clock: FakeAsterisk(clock=clock))
         self._names = (f"sip-{number}" for number in count(1))
@@ -143,7 +143,7 @@ class Stage:
             agents=self.agents,
             journal=self.journal,
             recordings=None if self.recordings is None else RecordingArchive(self.recordings),
-            recording_sound=self.announcement,
+            announcements=self.announcements,
         )
         self.options = AsteriskOptions(APP, self.target, media_transport=self.transport)
         self.calls = self.another()
@@ -240,7 +240,8 @@ class Stage:
         """Call somebody; the session, named `out`, which has just begun."""
         line = self.gateway.place("out", number, Placing("", 20, screened))
         line.name("out")
-        record = CallRecord("out", line.id, now(), placed=True, called_number=number)
+        trace = self.services.begin_trace("", "")
+        record = CallRecord("out", line.id, now(), placed=True, called_number=number, trace=trace)
         self.calls.place(self.plan(), line, record, screened=screened)
         return self.session("out")
 

@@ -46,7 +46,8 @@ class House:
         self.agents = FakeAgents()
         options = PlannerOptions("agent_default", 600, 8, lambda active: 40)
         planner = Planner(options, self.agents, None, lambda: self.calls.count())
-        services = Services(agents=self.agents, journal=Journal())
+        self.journal = Journal()
+        services = Services(agents=self.agents, journal=self.journal)
         self.calls = Calls(services, planner, max_concurrent_calls=2)
         now = asyncio.get_running_loop().time
         self.control = CallControl(self.calls, [gateway], planner, services.policy, now)
@@ -240,8 +241,8 @@ async def test_what_was_taken_ahead_counts_as_unheard() -> None:
         line.ahead_ms = 60
         home.agent.handler.interruption(1)
         (said,) = (each.text for each in home.record.transcript if each.who == "interruption")
-        # It fades out for 5 ms.
-        assert said == "after 945 ms, 1055 ms unheard"
+        # It fades out for 2 ms.
+        assert said == "after 942 ms, 1058 ms unheard"
 
 
 async def test_the_caller_is_held_and_presses_keys() -> None:

@@ -223,3 +223,27 @@ async def test_when_the_call_is_over() -> None:
             await control.mute("nobody", True)
         with pytest.raises(SessionNotFound):
             await control.end("nobody")
+
+
+# --- traces
+
+TRACE = f"00-{'1' * 32}-{'2' * 16}-01"
+
+
+async def test_a_wish_brings_its_trace_to_the_call_that_it_places() -> None:
+    async with house() as home:
+        record = await home.control.initiate(Wish(called_number=NUMBER, traceparent=TRACE))
+        assert record.trace is not None
+        assert record.trace.traceparent == TRACE
+
+
+@pytest.mark.parametrize(
+    ("own", "trace_id"), [("", "1" * 32), (f"00-{'3' * 32}-{'4' * 16}-01", "3" * 32)]
+)
+async def test_a_waiting_caller_keeps_a_trace_of_its_own(own: str, trace_id: str) -> None:
+    async with house() as home:
+        line = FakeLine()
+        home.calls.take(Arrival(line, "agent_7", wait_seconds=10, traceparent=own))
+        await asyncio.sleep(0.01)
+        record = await home.control.initiate(Wish(reference=line.id, traceparent=TRACE))
+        assert record.trace_id == trace_id

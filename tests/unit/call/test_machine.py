@@ -12,6 +12,7 @@ from ari_app.call.signals import (
     AgentLost,
     AgentReady,
     AgentResumed,
+    BringIn,
     CalleeScreened,
     CallerArrived,
     CallTarget,
@@ -24,6 +25,8 @@ from ari_app.call.signals import (
     Effect,
     EndRequested,
     Event,
+    GiveBack,
+    GiveBackRequested,
     HandOver,
     HoldRequested,
     OnMachine,
@@ -43,6 +46,9 @@ from ari_app.call.signals import (
     SilenceHeard,
     SpeechHeard,
     StartAudio,
+    TakeOver,
+    TakeOverEnded,
+    TakeOverRequested,
     TellTarget,
     Timer,
     TimerFired,
@@ -103,6 +109,7 @@ WAYS_TO = {
     State.BRIEFING: TO_BRIEFING,
     State.HANDED_OVER: (*TO_BRIEFING, TimerFired(Timer.BRIEF)),
     State.RECOVERING: (*TO_TALKING, AgentLost(LOST)),
+    State.TAKEN_OVER: (*TO_TALKING, TakeOverRequested("2001"), TargetConnected()),
 }
 
 
@@ -235,7 +242,7 @@ def test_whatever_stops_a_call_the_caller_goes_on(
     if state is State.HANDED_OVER and isinstance(event, SoundLost):
         assert effects == [], "the agent's part has been given back"
         return
-    if state is State.BRIEFING and isinstance(event, SoundLost):
+    if state in (State.BRIEFING, State.TAKEN_OVER) and isinstance(event, SoundLost):
         assert HandOver() in effects, "the two can speak without the agent"
         return
     assert released(effects) == [Release(outcome)]
@@ -542,6 +549,8 @@ EVENTS: st.SearchStrategy[Event] = st.sampled_from(
         *(HoldRequested(on) for on in (True, False)),
         *(PhoneHeld(on) for on in (True, False)),
         ConsultRequested("+493023125001"),
+        TakeOverRequested("2001"),
+        GiveBackRequested(),
         TargetConnected(),
         TargetLost("busy"),
     ]
@@ -564,7 +573,12 @@ def test_no_order_of_events_leaves_the_table(beginning: Event, events: list[Even
     assert len(released(effects)) == 1
     assert effects[-1] == released(effects)[0], "nothing is asked for once everything is given back"
     assert released(effects)[0].outcome == machine.outcome
-    assert sum(isinstance(effect, ReplaceAgent) for effect in effects) <= 1
+    # One for a lost agent, and one each time that a call without one is given back.
+    replaced = sum(isinstance(effect, ReplaceAgent) for effect in effects)
+    assert replaced <= 1 + sum(isinstance(effect, GiveBack) and effect.lost for effect in effects)
+    rang = sum(isinstance(effect, BringIn) for effect in effects)
+    came = sum(isinstance(effect, TakeOver | TakeOverEnded) for effect in effects)
+    assert rang == came, "each supervisor comes or does not"
     once = (ConnectAgent(), OpenLine(), HandOver(), WatchSpeech())
     for single in (*once, StartAudio(), PlayOut()):
         assert effects.count(single) <= 1

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pytest
 
 from ari_app.audio.sound_file import SoundFile
+from ari_app.call.plan import Announcement
 from ari_app.call.sound import CallSound
 from ari_app.records.recording.writer import Recordings
 from tests.session_view import Session
@@ -181,11 +182,12 @@ async def test_a_call_that_could_not_be_recorded_has_nothing_to_pause(tmp_path: 
 
 # --- the announcement
 
-ANNOUNCEMENT = SoundFile(np.full(RATE_HZ, 777, "<i2").tobytes(), RATE_HZ)
+SAYS = SoundFile(np.full(RATE_HZ, 777, "<i2").tobytes(), RATE_HZ)
+ANNOUNCEMENT = {Announcement.RECORDING: SAYS}
 
 
 async def test_the_announcement_comes_first_and_is_not_interrupted(tmp_path: Path) -> None:
-    async with Stage(recordings=tmp_path, announcement=ANNOUNCEMENT, recorded=True) as stage:
+    async with Stage(recordings=tmp_path, announcements=ANNOUNCEMENT, recorded=True) as stage:
         session = await stage.talk()
         stage.agent().says(1000, level=SAID, event_id=1)
         await asyncio.sleep(0.3)
@@ -203,7 +205,7 @@ async def test_the_announcement_comes_first_and_is_not_interrupted(tmp_path: Pat
 
 
 async def test_it_is_heard_once_and_only_by_whom_is_recorded(tmp_path: Path) -> None:
-    async with Stage(recordings=tmp_path, announcement=ANNOUNCEMENT) as stage:
+    async with Stage(recordings=tmp_path, announcements=ANNOUNCEMENT) as stage:
         session = await stage.talk()
         await asyncio.sleep(1)
         assert session.sound.queued_seconds == 0

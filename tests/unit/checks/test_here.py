@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from pathlib import Path
 
@@ -220,3 +221,28 @@ async def test_a_precall_service_without_a_word() -> None:
             filler.close()
     assert finding.verdict is Verdict.FAILED
     assert "does not answer within 0.2 s" in finding.detail
+
+
+async def test_the_audit_file(tmp_path: Path) -> None:
+    file = tmp_path / "audit.jsonl"
+
+    async def found() -> tuple[Verdict, str]:
+        (finding,) = await named(load_settings(None, audit_file=file), "Audit")
+        return finding.verdict, finding.detail
+
+    assert (await found())[0] is Verdict.OK
+    assert not file.exists()
+    file.touch()
+    os.chmod(file, 0o644)
+    if others_may_open(file):
+        assert await found() == (
+            Verdict.WARNING,
+            f"Every user of this machine may open {file}, which says who has asked for what. Run "
+            f"`chmod 600 {file}`.",
+        )
+    file = tmp_path / "none" / "audit.jsonl"
+    assert await found() == (
+        Verdict.FAILED,
+        f"AUDIT_FILE {file} cannot be written: No such file or directory. Name a file in a folder "
+        "that the service may write to, or empty the setting.",
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -15,7 +15,9 @@ from ari_app.audio.formats import DEFAULT_AGENT_FORMATS, AgentFormats
 from ari_app.call.plan import CallPlan
 from ari_app.control.planner import Planner, PlannerOptions, Wish
 from ari_app.line.interface import Arrival, Line, LineFormat
+from ari_app.records.events import CallEvent, StepTook
 from ari_app.records.record import CallRecord
+from ari_app.records.trace import TraceContext
 from tests.unit.tools.conftest import FakeService, service
 
 __all__ = ["service"]
@@ -49,6 +51,7 @@ def planner(
     precall: PreCall | None = None,
     *,
     recorded: bool = False,
+    note: Callable[[CallRecord, CallEvent], None] = lambda record, event: None,
 ) -> Planner:
     options = PlannerOptions(
         agent_id=agent_id,
@@ -58,7 +61,7 @@ def planner(
         recorded=recorded,
     )
     agents = cast(Agents, SimpleNamespace(formats_of=lambda agent_id: DEFAULT_AGENT_FORMATS))
-    return Planner(options, agents, precall, lambda: 9)
+    return Planner(options, agents, precall, lambda: 9, note)
 
 
 def record() -> CallRecord:
@@ -173,3 +176,25 @@ async def test_a_service_that_fails_changes_nothing_where_calls_go_on(
     async with PreCall(f"{service.url}/hook", on_failure="go_on") as precall:
         plan = await arrived(planner(precall=precall))
     assert (plan.briefing.agent_id, plan.briefing.variables) == ("agent_default", OWN)
+
+
+@pytest.mark.parametrize("status", [200, 500])
+async def test_the_service_is_told_of_the_trace_and_the_step_of_what_came_of_it(
+    service: FakeService, status: int
+) -> None:
+    service.answers(orjson.dumps({"type": WEBHOOK}).decode(), status)
+    call, told = record(), list[StepTook]()
+    call.trace = TraceContext("1" * 32, "2" * 16, state="a=1")
+    async with PreCall(f"{service.url}/hook", on_failure="go_on") as precall:
+        plans = planner(precall=precall, note=lambda record, event: told.append(_step(event)))
+        await plans.for_arrival(call, Arrival(cast(Line, FakeLine())))
+    (step,) = told
+    assert step.failure == (None if status == 200 else "precall_status")
+    (seen,) = service.seen
+    assert seen.headers["traceparent"] == f"00-{'1' * 32}-{step.span_id}-01"
+    assert seen.headers["tracestate"] == "a=1"
+
+
+def _step(event: CallEvent) -> StepTook:
+    assert isinstance(event, StepTook)
+    return event

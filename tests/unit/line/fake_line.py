@@ -15,6 +15,7 @@ from ari_app.line.interface import (
     Connected,
     EndCause,
     Ended,
+    Hear,
     LineEvent,
     LineFormat,
     LineSound,
@@ -103,6 +104,9 @@ class FakeLine:
 
     def consult(self, target: str, ring_seconds: float) -> None:
         self._answer(f"consult {target}", TargetConnected())
+
+    def bring_in(self, target: str, ring_seconds: float, hear: Hear) -> None:
+        self._answer(f"bring_in {target}", TargetConnected())
 
     def drop_target(self) -> None:
         self.asked.append("drop_target")

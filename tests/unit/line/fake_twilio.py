@@ -82,6 +82,7 @@ class FakeStream:
     Attributes:
         socket: Our end.
         heard: What the caller has heard.
+        voice: What it sends in 20 ms.
         stops: It sends no sound any more.
     """
 
@@ -90,6 +91,7 @@ class FakeStream:
         self.sid = "MZ" + call_sid[2:]
         self.call_sid = call_sid
         self.heard: list[bytes] = []
+        self.voice = SILENCE
         self.stops = False
         self.cleared = 0
         self._parameters = parameters
@@ -121,7 +123,7 @@ class FakeStream:
     def beat(self) -> None:
         """Let 20 ms pass."""
         if self.socket.close_code is None and not self.stops:
-            payload = base64.b64encode(SILENCE).decode()
+            payload = base64.b64encode(self.voice).decode()
             self.says("media", media={"track": "inbound", "chunk": "1", "payload": payload})
         new, self._taken = self.socket.got[self._taken :], len(self.socket.got)
         for piece in new:

@@ -46,6 +46,8 @@ TOLD = [Answered(), Opened(), Connected()]
 class Sound:
     """A call's sound."""
 
+    frames_at_once = 1
+
     def __init__(self) -> None:
         self.bytes_heard = b""
         self.frames: list[bytes] = []
@@ -297,6 +299,7 @@ def test_what_a_dialer_can_do_is_what_it_says() -> None:
     assert OwnAudio.abilities_of([]) == Ability.NOTHING
     assert OwnAudio.abilities_of(["hold"]) == Ability.MUSIC
     assert CONSULTS == Ability.CONSULT | Ability.MUSIC
+    assert OwnAudio.abilities_of(["take_over"]) == Ability.BRING_IN
 
 
 async def test_without_the_ability_nothing_is_said_of_hold() -> None:
@@ -407,6 +410,35 @@ async def test_a_target_that_was_given_up_says_nothing_of_the_next_one() -> None
     assert scene.told == [TargetConnected()]
     said = [(each["type"], each.get("id")) for each in scene.socket.told()[2:]]
     assert said == [("transfer", "1"), ("drop_target", "1"), ("transfer", "2")]
+    await scene.closes()
+
+
+async def test_a_supervisor_is_called_while_caller_and_we_go_on() -> None:
+    scene = Scene(abilities=Ability.BRING_IN)
+    await scene.talks()
+    scene.line.bring_in("+15550100003", 30, lambda pcm: None)
+    scene.socket.sends(b"\1\0" * 160)
+    scene.socket.says("target", id="1", state="ringing")
+    await asyncio.sleep(0.1)
+    (asked,) = scene.socket.told("transfer")
+    assert (asked["to"], asked["mode"], asked["id"]) == ("+15550100003", "take_over", "1")
+    assert scene.told == TOLD
+    for _ in range(2):
+        scene.socket.says("target", id="1", state="answered")
+    scene.socket.sends(b"\2\0" * 160)
+    await asyncio.sleep(0.1)
+    assert scene.told == [*TOLD, TargetConnected()]
+    assert scene.sound.bytes_heard == b"\1\0" * 160 + b"\2\0" * 160, "both, in one"
+    scene.line.drop_target()
+    await asyncio.sleep(0.1)
+    assert [said["type"] for said in scene.socket.told()] == ["ready", "transfer", "drop_target"]
+    scene.line.bring_in("+15550100003", 30, lambda pcm: None)
+    await asyncio.sleep(0.1)
+    scene.socket.says("target", id="2", state="answered")
+    await asyncio.sleep(0.1)
+    scene.socket.drops(1006)
+    await asyncio.sleep(0.1)
+    assert scene.told[-1] == LineFailed("line_lost"), "nothing is known of the two any more"
     await scene.closes()
 
 

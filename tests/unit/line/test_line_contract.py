@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any, Protocol
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from yarl import URL
 from ari_app.audio.formats import DEFAULT_AGENT_FORMATS
 from ari_app.errors import LineError
 from ari_app.line.asterisk.gateway import AsteriskGateway
-from ari_app.line.asterisk.line import AsteriskOptions
+from ari_app.line.asterisk.line import AsteriskLine, AsteriskOptions
 from ari_app.line.dialer.api import DialerApi, DialerOptions
 from ari_app.line.dialer.gateway import DialerGateway
 from ari_app.line.dialer.line import DialerLine
@@ -37,6 +38,7 @@ from ari_app.line.interface import (
     Placing,
     Screened,
     Status,
+    TargetConnected,
     TargetLost,
 )
 from ari_app.line.microphone import MicrophoneGateway, MicrophoneLine
@@ -92,6 +94,12 @@ class FarSide(Protocol):
 
     def hangs_up(self, line: Line) -> None: ...
 
+    async def third_answers(self, line: Line) -> None:
+        """Whoever is brought in answers, where that can be."""
+        ...
+
+    def third_hangs_up(self, line: Line) -> None: ...
+
     def heard(self, line: Line) -> bytes:
         """All that the far side has heard of the line."""
         ...
@@ -135,6 +143,13 @@ class FakeSide:
         assert isinstance(line, FakeLine)
         line.tells(Ended("caller_hung_up"))
 
+    async def third_answers(self, line: Line) -> None:
+        """They do so by themselves."""
+
+    def third_hangs_up(self, line: Line) -> None:
+        assert isinstance(line, FakeLine)
+        line.tells(TargetLost("hung_up"))
+
     def heard(self, line: Line) -> bytes:
         assert isinstance(line, FakeLine)
         return b"".join(frame or b"" for frame in line.heard)
@@ -177,6 +192,12 @@ class MicrophoneSide:
     def hangs_up(self, line: Line) -> None:
         assert isinstance(line, MicrophoneLine)
         line.hang_up()
+
+    async def third_answers(self, line: Line) -> None:
+        """Nobody can be called."""
+
+    def third_hangs_up(self, line: Line) -> None:
+        """Nobody is there."""
 
     def heard(self, line: Line) -> bytes:
         return b"".join(self.card.played)
@@ -227,6 +248,15 @@ class AsteriskSide:
     def hangs_up(self, line: Line) -> None:
         self.asterisk.hang_up(line.id)
 
+    async def third_answers(self, line: Line) -> None:
+        assert isinstance(line, AsteriskLine)
+        await until(lambda: line.target_id in self.asterisk.world.channels)
+        self.asterisk.enter(line.target_id, answered=True)
+
+    def third_hangs_up(self, line: Line) -> None:
+        assert isinstance(line, AsteriskLine)
+        self.asterisk.hang_up(line.target_id)
+
     def heard(self, line: Line) -> bytes:
         media = [client for name, client in self.asterisk.media.items() if "session-1" in name]
         return b"".join(frame.payload for client in media for frame in client.heard)
@@ -260,7 +290,8 @@ class DialerSide:
 
     @property
     def how(self) -> Placing:
-        return replace(HOW, audio=OwnAudio("pcm_16000", theirs=self.theirs))
+        audio = OwnAudio("pcm_16000", theirs=self.theirs, abilities=Ability.BRING_IN)
+        return replace(HOW, audio=audio)
 
     async def start(self) -> None:
         self._clock = FrameClock()
@@ -299,6 +330,17 @@ class DialerSide:
     def hangs_up(self, line: Line) -> None:
         self.player(line).socket.says("hang_up")
 
+    async def third_answers(self, line: Line) -> None:
+        await asyncio.sleep(0.1)
+        self._third(line, state="answered")
+
+    def third_hangs_up(self, line: Line) -> None:
+        self._third(line, state="lost", result="hung_up")
+
+    def _third(self, line: Line, **said: str) -> None:
+        socket = self.player(line).socket
+        socket.says("target", id=socket.told("transfer")[-1]["id"], **said)
+
     def heard(self, line: Line) -> bytes:
         return b"".join(self.player(line).heard)
 
@@ -334,7 +376,7 @@ class VisitedDialerSide(DialerSide):
     def how(self) -> Placing:
         self._count += 1
         url = f"wss://dialer.example/{self._count}"
-        return replace(HOW, audio=OwnAudio("pcm_16000", url=url))
+        return replace(HOW, audio=OwnAudio("pcm_16000", url=url, abilities=Ability.BRING_IN))
 
     async def start(self) -> None:
         await super().start()
@@ -397,6 +439,15 @@ class TwilioSide:
         assert isinstance(line, TwilioLine)
         self._twilio.hangs_up(line.call_sid)
 
+    async def third_answers(self, line: Line) -> None:
+        assert isinstance(line, TwilioLine)
+        await until(lambda: len(line.calls) == 2)
+        self._twilio.follows(line.calls[1], str(self._twilio.rest.made[-1]["Twiml"]))
+
+    def third_hangs_up(self, line: Line) -> None:
+        assert isinstance(line, TwilioLine)
+        self._twilio.hangs_up(line.calls[1])
+
     def heard(self, line: Line) -> bytes:
         assert isinstance(line, TwilioLine)
         return b"".join(self._twilio.streams[line.call_sid].heard)
@@ -409,6 +460,8 @@ class TwilioSide:
 
 class Sound:
     """A call's sound: `plays` is what the agent says."""
+
+    frames_at_once = 1
 
     def __init__(self, rate_hz: int) -> None:
         self.frame = np.full(rate_hz // 50, LEVEL, "<i2").tobytes()
@@ -474,6 +527,7 @@ class Talk:
     def __init__(self, side: FarSide, line: Line) -> None:
         self.side, self.line = side, line
         self.told: list[LineEvent] = []
+        self.third = bytearray()
         self.line.name("session-1")
         self.line.listen(self.told.append)
 
@@ -487,6 +541,9 @@ class Talk:
     async def connects(self) -> None:
         self.line.connect()
         await self.until(Connected)
+
+    def brings_in(self) -> None:
+        self.line.bring_in("+15550100003", 30, self.third.extend)
 
     async def until(self, kind: type[Any]) -> None:
         """Wait until the last that was told is of a kind."""
@@ -614,6 +671,64 @@ async def test_music_is_instead_of_us_until_connect(side: FarSide) -> None:
     await talk.closes()
 
 
+# --- a third party
+
+ALONE = [Opened(), Connected()]
+
+
+@pytest.fixture
+async def talk(side: FarSide) -> Talk:
+    """Caller and we, on a line that can bring in a third party."""
+    talk = await talking(side)
+    if Ability.BRING_IN not in talk.line.abilities:
+        await talk.closes()
+        pytest.skip("this line has nobody to call")
+    return talk
+
+
+async def hears(talk: Talk, frames: int) -> None:
+    """The caller hears so many frames of us, each once."""
+    before = talk.frames_audible()
+    talk.sound.plays += frames
+    await asyncio.sleep(0.7)
+    assert talk.frames_audible() - before == frames
+
+
+async def test_a_third_party_is_called_while_the_caller_hears_us(talk: Talk) -> None:
+    talk.brings_in()
+    assert talk.told == ALONE
+    await hears(talk, 10)
+    await talk.side.third_answers(talk.line)
+    await talk.until(TargetConnected)
+    before = talk.sound.ticks, talk.sound.bytes_heard
+    await asyncio.sleep(2)
+    assert talk.sound.ticks - before[0] == pytest.approx(100, abs=3), "time goes on"
+    seconds = (talk.sound.bytes_heard - before[1]) / 2 / talk.rate_hz
+    assert seconds == pytest.approx(2, abs=0.06), "and is kept"
+    assert talk.told == [*ALONE, TargetConnected()]
+    talk.line.drop_target()
+    await hears(talk, 10)
+    assert talk.told == [*ALONE, TargetConnected()], "the caller was never away"
+    await talk.closes()
+    assert talk.side.left() == []
+
+
+async def test_a_third_party_that_leaves_is_told_once(talk: Talk) -> None:
+    talk.brings_in()
+    await talk.side.third_answers(talk.line)
+    await talk.until(TargetConnected)
+    talk.side.third_hangs_up(talk.line)
+    await asyncio.sleep(SOON)
+    assert talk.told[len(ALONE) :] == [TargetConnected(), TargetLost("hung_up", ANY)]
+    talk.line.drop_target()
+    await hears(talk, 10)
+    talk.brings_in()
+    await talk.side.third_answers(talk.line)
+    await talk.until(TargetConnected)
+    await talk.closes()
+    assert talk.side.left() == []
+
+
 # --- the end
 
 
@@ -645,6 +760,8 @@ MOMENTS: dict[str, Callable[[Talk], Any]] = {
     "while it connects": lambda talk: connecting(talk),
     "connected": lambda talk: both(talk),
     "in music": lambda talk: in_music(talk),
+    "while it calls a third party": lambda talk: calling(talk),
+    "with a third party": lambda talk: in_company(talk),
     "after its end": lambda talk: ended(talk),
 }
 
@@ -668,6 +785,18 @@ async def both(talk: Talk) -> None:
 async def in_music(talk: Talk) -> None:
     await both(talk)
     talk.line.music()
+
+
+async def calling(talk: Talk) -> None:
+    await both(talk)
+    talk.brings_in()
+
+
+async def in_company(talk: Talk) -> None:
+    await calling(talk)
+    if Ability.BRING_IN in talk.line.abilities:
+        await talk.side.third_answers(talk.line)
+        await talk.until(TargetConnected)
 
 
 async def ended(talk: Talk) -> None:
@@ -711,6 +840,11 @@ async def test_what_it_cannot_do_is_answered_and_never_raised(side: FarSide) -> 
         assert talk.told[-1].status == "HUMAN"  # type: ignore[union-attr]
     if Ability.CONSULT not in can:
         talk.line.consult("+15550100003", 30)
+        await talk.until(TargetLost)
+        talk.line.drop_target()
+    if Ability.BRING_IN not in can:
+        talk.told.clear()
+        talk.brings_in()
         await talk.until(TargetLost)
         talk.line.drop_target()
     if Ability.SEND_KEYS not in can:

@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ari_app.audio.formats import DEFAULT_AGENT_FORMATS
+from ari_app.audio.g711 import pcm_to_ulaw, ulaw_to_pcm
 from ari_app.errors import LineError
 from ari_app.line.interface import (
     Ability,
@@ -47,16 +49,25 @@ END = CallEnd("session-1", "conv_1")
 FRAME = b"\x10\x27" * 160
 
 
+def level(pcm: bytes) -> int:
+    """The loudest sample."""
+    return int(np.frombuffer(pcm, "<i2").max(initial=0))
+
+
 class Sound:
     """A call's sound, which says so many frames."""
+
+    frames_at_once = 1
 
     def __init__(self) -> None:
         self.frames = 0
         self.pulled = 0
         self.heard_bytes = 0
+        self.loudest = 0
 
     def heard(self, pcm: bytes) -> None:
         self.heard_bytes += len(pcm)
+        self.loudest = max(self.loudest, level(pcm))
 
     @property
     def frames_ready(self) -> int:
@@ -376,6 +387,62 @@ async def test_a_target_that_is_given_up_is_called_no_longer(scene: Scene) -> No
     await asyncio.sleep(0.1)
     assert ("CAout1", {"Status": "completed"}) in scene.rest.updated
     await line.close(DONE, END)
+
+
+# --- a supervisor
+
+
+async def supervised(scene: Scene) -> tuple[TwilioLine, FakeStream, bytearray]:
+    """Caller and supervisor; the supervisor's stream, and what is kept of their voice."""
+    line = await scene.talks()
+    kept = bytearray()
+    line.bring_in(TARGET, 20, kept.extend)
+    await until(lambda: bool(scene.rest.made))
+    scene.twilio.follows("CAout1", str(scene.rest.made[0]["Twiml"]))
+    await scene.until(TargetConnected)
+    return line, scene.twilio.streams["CAout1"], kept
+
+
+def voice(loud: int) -> bytes:
+    """20 ms as Twilio sends them."""
+    return pcm_to_ulaw(np.full(160, loud, "<i2").tobytes())
+
+
+async def test_the_two_hear_each_other_and_not_us(scene: Scene) -> None:
+    line, supervisor, kept = await supervised(scene)
+    before = len(scene.stream.heard)
+    scene.stream.voice, supervisor.voice = voice(1000), voice(4000)
+    await asyncio.sleep(3)
+    for stream, other in ((scene.stream, supervisor), (supervisor, scene.stream)):
+        frames = [frame for frame in stream.heard[before:] if level(frame)]
+        assert 3 / 0.02 - len(frames) < 12, "without a hole, and not late"
+        assert {level(frame) for frame in frames} == {level(ulaw_to_pcm(other.voice))}
+    assert scene.sound.loudest == level(ulaw_to_pcm(scene.stream.voice)), "we hear the caller"
+    assert level(bytes(kept)) == level(ulaw_to_pcm(supervisor.voice)), "and the supervisor apart"
+    assert scene.documents("Dial") == 0, "nobody was moved"
+    line.drop_target()
+    await asyncio.sleep(0.5)
+    at = len(scene.stream.heard)
+    scene.sound.frames = 5
+    await asyncio.sleep(0.5)
+    assert len(scene.stream.heard) == at + 5, "the caller hears us, and nothing else"
+    await line.close(DONE, END)
+
+
+async def test_a_caller_who_hangs_up_takes_the_supervisor_along(scene: Scene) -> None:
+    line, _, _ = await supervised(scene)
+    scene.twilio.hangs_up(CALL)
+    await scene.until(Ended)
+    await line.close(DONE, END)
+    assert ("CAout1", {"Status": "completed"}) in scene.rest.updated
+
+
+async def test_without_the_callers_stream_the_two_do_not_speak(scene: Scene) -> None:
+    line, _, _ = await supervised(scene)
+    scene.stream.socket.drops(1006)
+    await scene.until(LineFailed)
+    assert scene.last() == LineFailed("line_lost")
+    await line.close(FAILED, END)
 
 
 # --- placing

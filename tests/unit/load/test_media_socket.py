@@ -15,6 +15,7 @@ class Sound:
     """What comes, by how many frames came at once; nothing is said."""
 
     frames_ready = 0
+    frames_at_once = 1
 
     def __init__(self) -> None:
         self.frames = self._turn = 0

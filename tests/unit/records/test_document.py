@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from ari_app.records.document import call_document
 from ari_app.records.events import KeysPressed, Noted, Responded, Said, ToolRan
-from ari_app.records.record import CallRecord, Leg
+from ari_app.records.record import CallRecord, Leg, Listener, TakeOver
+from ari_app.records.trace import TraceContext
 
 
 def ended(**details: Any) -> CallRecord:
@@ -33,18 +34,23 @@ def ended(**details: Any) -> CallRecord:
         answered_at=datetime(2025, 1, 1, 0, 0, 2, 500, UTC),
         ended_at=datetime(2025, 1, 1, 0, 1, tzinfo=UTC),
         seconds=60.00049,
+        trunk="PJSIP/trunk",
+        agent_seconds=57.50049,
         **details,
     )
 
 
 def test_a_call() -> None:
     record = ended(reference="crm-9", metadata={"campaign": "spring"})
+    record.trace = TraceContext("1" * 32, "2" * 16)
     record.converses("conv_1")
     record.converses("conv_2")
     record.legs = [
         Leg("callee", "+493023125001", 0.0, 2.00049, 60.0, "answered", 16, 200),
         Leg("target", "2000", 40.0, result="busy"),
     ]
+    record.take_overs = [TakeOver("lea", "2001", 10.0, 12.0, 20.5)]
+    record.listeners = [Listener("tom", 9.0, 21.0)]
     record.chronicle.sound_began(2.0)
     record.chronicle.hears(1, 2.0, 4.0)
     record.fold(Said("agent", "Hello.", event_id=1), 2.1)
@@ -58,8 +64,11 @@ def test_a_call() -> None:
     assert document == {
         "version": 1,
         "session_id": "s1",
+        "trace_id": "1" * 32,
+        "traceparent": f"00-{'1' * 32}-{'2' * 16}-01",
         "direction": "out",
         "way": "asterisk",
+        "trunk": "PJSIP/trunk",
         "line_id": "1700000000.1",
         "reference": "crm-9",
         "campaign_id": None,
@@ -80,6 +89,7 @@ def test_a_call() -> None:
         "answered_at": "2025-01-01T00:00:02.000500Z",
         "ended_at": "2025-01-01T00:01:00.000000Z",
         "seconds": 60.0,
+        "agent_seconds": 57.5,
         "legs": [
             {
                 "kind": "callee",
@@ -132,6 +142,18 @@ def test_a_call() -> None:
         ],
         "keys": [{"at": 7.0, "digits": "[digits]"}],
         "notes": [{"at": 8.0, "text": "the caller holds", "words": False}],
+        "take_overs": [
+            {
+                "who": "lea",
+                "number": "2001",
+                "asked": 10.0,
+                "from": 12.0,
+                "until": 20.5,
+                "failed": None,
+                "renewed": False,
+            }
+        ],
+        "listeners": [{"who": "tom", "from": 9.0, "until": 21.0}],
         "left_out": 0,
         "response_times": [0.812],
         "hidden": [],

@@ -19,6 +19,7 @@ def document(sound: dict[str, Any] | None = None, **changes: Any) -> dict[str, A
         "reason": "agent_ended",
         "conversation_ids": ["conv_1"],
         "response_times": [0.8, 0.9],
+        "take_overs": [],
         "sound": asdict(GOOD) | (sound or {}),
     }
     return usual | changes
@@ -30,6 +31,13 @@ def rtp(**known: Any) -> dict[str, Any]:
 
 def test_a_good_call() -> None:
     assert score(document()) == {"value": 100, "reasons": []}
+
+
+def test_an_agent_that_leaves_while_a_supervisor_speaks_is_not_missed() -> None:
+    ids = ["conv_1", "conv_2"]
+    assert score(document(conversation_ids=ids))["value"] == 85
+    held = [{"renewed": False}, {"renewed": True}]
+    assert score(document(conversation_ids=ids, take_overs=held))["value"] == 100
 
 
 def test_nobody_was_there() -> None:

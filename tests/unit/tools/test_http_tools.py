@@ -213,3 +213,15 @@ async def test_json_is_taken_whatever_its_type_is_called(service: FakeService, k
     service.answers_bytes('\ufeff{"name": "Jörg"}\n'.encode(), {"Content-Type": kind})
     answer = await ask(service)
     assert (answer.text, answer.is_error) == ('{"name": "Jörg"}', False)
+
+
+async def test_what_a_call_carries_on_is_sent_and_the_tools_own_headers_win(
+    service: FakeService,
+) -> None:
+    service.answers("{}")
+    carried = {"traceparent": "00-1-2-01", "Authorization": "another"}
+    async with HttpTools([tool(service)]) as tools:
+        await tools.call("ask", {"id": "7"}, FACTS, carried)
+    (seen,) = service.seen
+    assert seen.headers["traceparent"] == "00-1-2-01"
+    assert seen.headers.getall("Authorization") == ["Bearer s3cret"]

@@ -118,6 +118,12 @@ class FakeControl(CallControl):
     ) -> None:
         self._act("transfer", session_id, to, mode)
 
+    async def take_over(self, session_id: str, endpoint: str, who: str) -> None:
+        self._act("take_over", session_id, endpoint, who)
+
+    async def give_back(self, session_id: str) -> None:
+        self._act("give_back", session_id)
+
     async def send_dtmf(self, session_id: str, digits: str) -> None:
         self._act("dtmf", session_id, digits)
 

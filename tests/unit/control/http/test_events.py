@@ -14,9 +14,12 @@ from ari_app.records.events import (
     AgentResumed,
     CallEnded,
     CallEvent,
+    GivenBack,
     Overflowed,
     Responded,
     StateChanged,
+    TakenOver,
+    TakeOverFailed,
 )
 from ari_app.records.journal import Entry
 from tests.unit.words import words
@@ -39,6 +42,12 @@ AT = datetime(2025, 1, 1, tzinfo=UTC)
         (
             AgentResumed("conv_2", 1.235),
             {"type": "agent_resumed", "conversation_id": "conv_2", "gap_seconds": 1.235},
+        ),
+        (TakenOver("lea"), {"type": "taken_over", "who": "lea"}),
+        (GivenBack("lea", 12.5), {"type": "given_back", "who": "lea", "seconds": 12.5}),
+        (
+            TakeOverFailed("lea", "busy"),
+            {"type": "take_over_failed", "who": "lea", "reason": "busy"},
         ),
         *(
             (words(who, "x"), {"type": "transcript", "who": who, "text": "x"})

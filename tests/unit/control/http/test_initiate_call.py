@@ -330,3 +330,11 @@ def test_every_failure_of_the_service_that_is_asked_first_has_a_status_of_its_ow
     codes = set(re.findall(r'code="(precall_\w+)"', text))
     assert len(codes) == 5
     assert codes <= CODES.keys()
+
+
+async def test_the_trace_of_whoever_asks_goes_on(http: Http, service: FakeService) -> None:
+    headers = {"traceparent": f"00-{'1' * 32}-{'2' * 16}-01", "tracestate": "a=1"}
+    response = await http.post(PATH, json=WAITING, headers=headers)
+    assert response.status == 200
+    (wish,) = service.control.wishes
+    assert (wish.traceparent, wish.tracestate) == (headers["traceparent"], "a=1")

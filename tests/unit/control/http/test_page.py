@@ -11,13 +11,15 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from ari_app.call.course import CALL_ENDED
 from ari_app.call.states import State
+from ari_app.call.taking_over import GIVEN_UP
 from ari_app.control.http.access import Keys
 from ari_app.control.http.handlers import build_web_app
 from ari_app.control.http.middleware import problems, request_ids
 from ari_app.control.http.page import Watch
 from ari_app.line.interface import Result, Status
-from ari_app.records.record import CallRecord
+from ari_app.records.record import CallRecord, Listener, TakeOver
 from tests.unit.control.http.conftest import KEY
 from tests.unit.control.http.fake_service import FakeService, Http, end
 
@@ -67,7 +69,8 @@ def test_both_languages_have_every_word() -> None:
     for kind, values in (
         ("state", [state.value for state in State]),
         ("status", [status.value for status in Status]),
-        ("result", [result.value for result in Result]),
+        ("result", [*(result.value for result in Result), GIVEN_UP, CALL_ENDED]),
+        ("supervised", ["ringing", "talking"]),
     ):
         assert {f"{kind}.{value}" for value in values} <= english.keys()
     for name, text in english.items():
@@ -99,6 +102,25 @@ async def test_watching_tells_what_changes_and_what_goes(service: FakeService) -
         assert [(row["id"], row["status"]) for row in second["calls"]] == [("s1", "ended")]  # type: ignore[attr-defined]
         assert second["gone"] == ["s2"]
         assert (await news())["calls"] == []
+
+
+async def test_a_row_tells_who_has_a_hand_in_the_call(service: FakeService) -> None:
+    record = service.add("s1")
+    watch = Watch(service)
+    (row,) = watch._news({})["calls"]
+    assert (row["muted"], row["take_over"], row["listeners"]) == (False, None, [])
+    record.muted = True
+    record.take_overs.append(TakeOver("lea", "2001", asked=1.0))
+    record.listeners += [Listener("tom", 1.0), Listener("lea", 1.0, until=2.0)]
+    (row,) = Watch(service)._news({})["calls"]
+    assert (row["muted"], row["listeners"]) == (True, ["tom"])
+    assert row["take_over"] == {"who": "lea", "endpoint": "2001", "state": "ringing"}
+    record.take_overs[0].began = 3.0
+    (row,) = Watch(service)._news({})["calls"]
+    assert row["take_over"]["state"] == "talking"
+    record.take_overs[0].until = 4.0
+    (row,) = Watch(service)._news({})["calls"]
+    assert row["take_over"] is None
 
 
 async def test_many_who_watch_cost_no_more_looks_than_one(service: FakeService) -> None:

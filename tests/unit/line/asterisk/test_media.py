@@ -24,6 +24,8 @@ class Sound:
         frame: What is said in each 20 ms; None is silence.
     """
 
+    frames_at_once = 1
+
     def __init__(self) -> None:
         self.came: list[bytes] = []
         self.ticks = 0

@@ -28,6 +28,8 @@ SILENT = bytes(320)
 class Sound:
     """A call's sound: `left` frames are to be said."""
 
+    frames_at_once = 1
+
     def __init__(self) -> None:
         self.came: list[bytes] = []
         self.ticks = 0

@@ -18,6 +18,7 @@ from ari_app.errors import ConfigError
 from ari_app.records.store import CallFilter, CallLog, CallLogUnavailable, tables
 from ari_app.records.store import database as database_module
 from ari_app.records.store import keeper as keeper_module
+from ari_app.records.store.glance import REVISION
 from tests.unit.records.store.documents import call, turns
 from tests.unit.records.store.postgres import Cluster
 from tests.unit.records.store.test_log import ids, kept, upgraded
@@ -151,7 +152,7 @@ async def test_of_another_version(url: str, tmp_path: Path, postgres: Cluster) -
         error = await log.looked()
         assert isinstance(error, ConfigError)
         assert "is of a newer ari-app" in str(error)
-        await comes_back(log, "is of a newer ari-app", lambda: revision("0001"))
+        await comes_back(log, "is of a newer ari-app", lambda: revision(REVISION))
 
 
 async def test_tables_are_made_by_hand_in_postgresql(postgres: Cluster, tmp_path: Path) -> None:
@@ -300,6 +301,7 @@ async def test_one_that_ends_while_the_database_is_away_leaves_it_to_the_next(
         lost = await log.find("running") or {}
         assert (lost["status"], lost["reason"]) == ("FAILED", "worker_lost")
         assert lost["ended_at"] >= lost["started_at"]
+        assert lost["agent_seconds"] == lost["seconds"], "it had an agent, nobody knows since when"
         await until(lambda: told)
         assert told == [lost]
         await until(lambda: not list((tmp_path / "journal").iterdir()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -250,3 +251,23 @@ async def test_an_export_holds_a_few_calls_at_a_time(
     rest = [each["session_id"] async for each in export]
     assert rest == [f"s{n}" for n in reversed(range(447))]
     assert asked == [200, 200, 50]
+
+
+async def test_what_was_spent_is_added_up_by_agent_and_time(log: CallLog) -> None:
+    await kept(
+        log,
+        call("before", -1, agent_seconds=100.0),
+        call("first", 0, agent_seconds=10.5),
+        call("second", 1, agent_seconds=20.0),
+        call("other", 2, agent_id="agent_2", agent_seconds=1.0),
+        call("nobody", 3, agent_seconds=0.0),
+        call("old", 4),
+        call("after", 60, agent_seconds=100.0),
+    )
+    end = NOON + timedelta(minutes=60)
+    assert await log.spent(NOON, end) == {"agent_1": (2, 30.5), "agent_2": (1, 1.0)}
+    many = [f"s{number}" for number in range(1200)]
+    assert await log.spent(NOON, end, [*many, "first", "other"]) == {"agent_1": (1, 20.0)}
+    assert await ids(log, CallFilter(trunk="PJSIP/a")) == []
+    await kept(log, call("first", 0, trunk="PJSIP/a"))
+    assert await ids(log, CallFilter(trunk="PJSIP/a")) == ["first"]

@@ -206,3 +206,10 @@ def test_what_is_no_spool_is_left_alone(path: Path) -> None:
     later.close()
     with pytest.raises(SpoolUnusable, match="version 7"):
         Spool(path)
+
+
+def test_the_trace_of_a_call_is_found_in_what_is_sent(spool: Spool) -> None:
+    traced = b'{"call": {"traceparent": "00-1-2-01", "text": "\\u00fc \xc3\xbc"}}'
+    spool.put([event("a", body=traced), event("b", body=b'{"call": null}')], 1, 0.0)
+    spool.put([event("c", body=b"no JSON")], 1, 0.0)
+    assert [each.traceparent for each in spool.take(1, 1.0, 100)] == ["00-1-2-01", None, None]

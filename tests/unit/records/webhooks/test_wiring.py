@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession
 
 from ari_app.bridge import VoiceBridge
+from ari_app.errors import ConfigError
 from ari_app.records.document import call_document
 from ari_app.records.record import CallRecord
 from ari_app.records.store import CallLog
@@ -70,3 +73,66 @@ async def test_a_call_shows_its_webhooks_and_takes_them_along(make: Make) -> Non
         async with http.delete(url, headers=headers) as answer:
             assert answer.status == 200
         assert await service.outbox.of_call("s1") == []
+
+
+def talked(session_id: str, seconds: float) -> CallRecord:
+    """The record of a call that began just now, and in which an agent was for so long."""
+    record = CallRecord(session_id, "line", 0.0, agent_id="agent_7")
+    record.converses(f"conv_{session_id}")
+    record.leaves_agent(seconds)
+    return record
+
+
+async def test_what_a_day_has_cost_outlives_processes_and_those_that_are_killed(
+    make: Make, tmp_path: Path
+) -> None:
+    (tmp_path / "limits.yaml").write_text("agent_7: {calls: 2}")
+    async with CallLog(make().database_url) as log:
+        log.keep(call_document(talked("before", 60)))
+        # Its end never comes.
+        log.began(call_document(talked("lost", 0)))
+    async with receiving() as receiver:
+        settings = make(spend_limits_file="limits.yaml", webhook_url=f"{receiver.url}/hook")
+        async with VoiceBridge(settings) as service:
+            guard = service.spend
+            assert guard is not None
+
+            async def both_count() -> bool:
+                await guard.ask()
+                return guard.quota("agent_7") is not None
+
+            assert service.readiness().problems == []
+            async with asyncio.timeout(10):
+                # The lost one is found by and by.
+                while not await both_count():  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            guard.look()
+            assert guard.quota("agent_8") is None
+            assert "agent_7 has used 100 %" in service.readiness().warnings[0]
+            assert 'used_ratio{of="calls",scope="agent"} 1.0' in service.metrics.render().decode()
+            await until(lambda: any(got.kind == "spend.limit_reached" for got in receiver.got))
+    (told,) = [got.body for got in receiver.got if got.kind == "spend.limit_reached"]
+    assert (told["call"], told["spend"]["agent_id"], told["spend"]["of"]) == (
+        None,
+        "agent_7",
+        "calls",
+    )
+    assert (told["spend"]["used"], told["spend"]["limit"]) == (2, 2)
+
+
+async def test_a_change_is_in_the_audit_file_when_the_service_has_stopped(
+    make: Make, tmp_path: Path
+) -> None:
+    settings = make(audit_file="audit.jsonl", records_hide="numbers")
+    async with VoiceBridge(settings) as service, ClientSession() as http:
+        host, port = service.api_address
+        body = {"called_number": "+493023125001"}
+        url = f"http://{host}:{port}/webhook/initiate-call"
+        async with http.post(url, json=body, headers={"X-API-Key": KEY}) as answer:
+            code = (await answer.json())["code"]
+    (line,) = (tmp_path / "audit.jsonl").read_text().splitlines()
+    assert (code, json.loads(line)["result"]) == ("no_such_way", "no_such_way")
+    assert json.loads(line)["asked"]["called_number"] == "*001"
+    with pytest.raises(ConfigError, match=r"AUDIT_FILE .* cannot be written"):
+        async with VoiceBridge(make(audit_file="none/audit.jsonl")):
+            pass

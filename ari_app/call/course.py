@@ -1,0 +1,129 @@
+"""Where one call is on its way through the table of states, and what is known of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from ari_app.call.signals import (
+    AgentLost,
+    CancelTimer,
+    ConnectCaller,
+    DropTarget,
+    Effect,
+    OnMachine,
+    PlayOut,
+    Release,
+    SetTimer,
+    TakeOverEnded,
+    Timer,
+)
+from ari_app.call.states import State, Step, advance
+from ari_app.line.interface import Outcome
+
+CALL_ENDED: Final = "call_ended"
+"""Why a supervisor's phone rings no more: there is nobody to speak with."""
+
+
+class Course:
+    """One call's way through the table of states.
+
+    Attributes:
+        state: Where the call is.
+        outcome: How it ends; known from the moment that it is decided, None before.
+        answered: The caller is up.
+        screened: Whom we call is to be screened for machines.
+        on_machine: What to do, for a machine has answered; `TALK` for a person.
+        prepared: A way for sound has been asked for.
+        opened: It is there.
+        music: The caller hears music.
+        agent_wanted: The agent has been dialled.
+        agent_ready: It is there.
+        ending: It has ended the call before the caller was there: how, once its words are heard.
+        agent_closed: It has left before the caller was there: how the call ends then.
+        agent_lost: It was lost then, and is to be replaced.
+        replaced: That has been done; a call gets no third agent.
+        together: The caller is with the target of a transfer.
+        phrase: There is a phrase to cover the gap, and it has not been played.
+        dialled_again: Another agent is on its way in place of the lost one.
+        calls_in: A supervisor's phone rings.
+        absent: The agent was lost while a supervisor spoke with the caller: how the call ends if
+            there is no other.
+        phone_holds: The caller's phone holds us.
+    """
+
+    def __init__(self) -> None:
+        self.state = State.NEW
+        self.outcome: Outcome | None = None
+        self.answered = False
+        self.screened = False
+        self.on_machine = OnMachine.TALK
+        self.prepared = False
+        self.music = False
+        self.agent_wanted = False
+        self.agent_ready = False
+        self.ending: Outcome | None = None
+        self.agent_closed: Outcome | None = None
+        self.agent_lost: AgentLost | None = None
+        self.replaced = False
+        self.phrase = False
+        self.together = False
+        self.opened = False
+        self.dialled_again = False
+        self.calls_in = False
+        self.absent: AgentLost | None = None
+        self.phone_holds = False
+
+    def step(self, step: Step) -> None:
+        """Go on.
+
+        Raises:
+            IllegalStep: The table has no such row.
+        """
+        self.state = advance(self.state, step)
+
+    def decided(self) -> Outcome:
+        """Return how the call ends, where that must be known."""
+        assert self.outcome is not None, f"a call that is {self.state} knows how it ends"
+        return self.outcome
+
+    def connect_caller(self) -> ConnectCaller:
+        """Let the caller hear the agent; the music, if any, ends."""
+        self.music = False
+        return ConnectCaller()
+
+    def agent_ends(self, outcome: Outcome) -> Iterator[Effect]:
+        """Wait for the agent's last words: it has said that it ends the call."""
+        self.step(Step.AGENT_ENDING)
+        yield from self.call_off(CALL_ENDED)
+        self.outcome = outcome
+        yield SetTimer(Timer.CLOSE)
+
+    def agent_done(self, outcome: Outcome) -> Iterator[Effect]:
+        """Play out what is queued: nothing more comes from the agent."""
+        self.step(Step.AGENT_DONE)
+        yield from self.call_off(CALL_ENDED)
+        self.outcome = outcome
+        yield CancelTimer(Timer.CLOSE)
+        yield PlayOut()
+
+    def call_off(self, why: str) -> Iterator[Effect]:
+        """Let a supervisor's phone ring no more, if one does."""
+        if self.calls_in:
+            self.calls_in = False
+            yield CancelTimer(Timer.BRING_IN)
+            yield DropTarget()
+            yield TakeOverEnded(why)
+
+    def stop(self, outcome: Outcome) -> Iterator[Effect]:
+        """End now."""
+        yield from self.release(Step.STOP, outcome)
+
+    def release(self, step: Step, outcome: Outcome) -> Iterator[Effect]:
+        """Give everything back."""
+        self.step(step)
+        yield from self.call_off(CALL_ENDED)
+        self.outcome = outcome
+        for timer in Timer:
+            yield CancelTimer(timer)
+        yield Release(outcome)

@@ -1,0 +1,1 @@
+"""What may be spent on agents in a day, and what was: limits, counts, and the guard over both."""

@@ -1,0 +1,188 @@
+"""Keeps calls within the limits of a day: counts them, says which may begin, and tells in time."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from typing import Final
+
+import structlog
+
+from ari_app.errors import AppError
+from ari_app.records.events import CallEnded, CallEvent, StateChanged
+from ari_app.records.record import CallRecord
+from ari_app.records.spend.ledger import Ledger
+from ari_app.records.spend.limits import Level, Quota, SpendAlert, SpendLimits, Spent, Use
+from ari_app.records.store import CallLog
+
+log = structlog.get_logger(__name__)
+
+_LOOK_SECONDS: Final = 5.0
+_ASK_EVERY: Final = 3
+"""So many looks between two questions to the call log, where other processes' calls are, too."""
+_MOST_WAITING: Final = 5000
+_MOST_WARNINGS: Final = 20
+# A caller who waits has no agent yet; one who is given back gets none.
+_NO_AGENT: Final = ("waiting", "releasing", "ended")
+
+
+class SpendGuard:
+    """The guard: `heard` is a listener of the journal, after the one that keeps calls.
+
+    It never waits, and never holds up a call: while the call log cannot be read it goes by what
+    this process knows.
+
+    Args:
+        limits: Of a day.
+        call_log: Has the calls of before the start, and of other processes.
+        loop_time: The event loop's clock.
+        now: The time of day.
+        tell: Told once of each limit that is near, and once when it is reached.
+    """
+
+    def __init__(
+        self,
+        limits: SpendLimits,
+        call_log: CallLog,
+        loop_time: Callable[[], float],
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        tell: Callable[[SpendAlert], None] = lambda alert: None,
+    ) -> None:
+        self._limits = limits
+        self._call_log = call_log
+        self._now = now
+        self._tell = tell
+        self._told: dict[tuple[str | None, str], Level] = {}
+        self._told_of: date | None = None
+        self._problem: str | None = None
+        self._ledger: Ledger[CallRecord] = Ledger(
+            lambda record: record.with_agent(record.duration(loop_time()))
+        )
+
+    # --- a listener of the journal
+
+    def heard(self, record: CallRecord, event: CallEvent) -> None:
+        """Count what has happened in a call."""
+        match event:
+            case CallEnded():
+                self._ledger.leaves(record, self._call_log.counts.given)
+                self.look()
+            case StateChanged(state) if state not in _NO_AGENT:
+                day = self._limits.day_of(record.started_at)
+                self._ledger.enters(record, record.session_id, day, record.agent_id)
+            case _:
+                pass
+
+    # --- what is asked
+
+    def quota(self, agent_id: str) -> Quota | None:
+        """Say why no call with this agent may begin now; None: one may."""
+        use = self._limits.reached(agent_id, self._ledger.spent(self._today()))
+        return None if use is None else Quota(f"{use}.", self._left_of_today())
+
+    def uses(self) -> list[Use]:
+        """Return all limits with what is used of them now."""
+        return self._limits.uses(self._ledger.spent(self._today()))
+
+    def ratio(self, of: str, *, together: bool) -> float:
+        """Return how much of the limits is used: of the one that is nearest.
+
+        Args:
+            of: `minutes` or `calls`.
+            together: That of all agents; otherwise the one of a single agent.
+
+        Returns:
+            0 where there is no such limit.
+        """
+        ratios = [
+            use.ratio for use in self.uses() if use.of == of and (use.agent_id is None) is together
+        ]
+        return max(ratios, default=0.0)
+
+    def warnings(self) -> list[str]:
+        """Say which limits are near or reached, in sentences: for `/health/ready`."""
+        found = []
+        for use in self.uses():
+            if use.level is Level.REACHED:
+                found.append(f"{use}: new calls are refused as `quota`.")
+            elif use.level is Level.NEAR:
+                found.append(f"{use}.")
+        if len(found) > _MOST_WARNINGS:
+            found[_MOST_WARNINGS:] = [f"{len(found) - _MOST_WARNINGS} more limits are near."]
+        if self._problem is not None and not self._ledger.knows(self._today()):
+            found.append(
+                f"What was spent today before the start is not counted yet. {self._problem}"
+            )
+        return found
+
+    # --- time goes on
+
+    async def run(self) -> None:
+        """Count on, and tell in time, until cancelled."""
+        looks = 0
+        while True:
+            if looks % _ASK_EVERY == 0:
+                await self.ask()
+            looks += 1
+            self.look()
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def ask(self) -> None:
+        """Ask the call log what it has of today."""
+        day, settled = self._today(), self._call_log.counts.settled
+        but = self._ledger.counted_here(day, settled)
+        if len(but) > _MOST_WAITING:
+            # The database is away, or it cannot keep up: what is here counts meanwhile.
+            return
+        limits = self._limits
+        try:
+            told = await self._call_log.spent(limits.begin_of(day), limits.end_of(day), but)
+        except AppError as error:
+            if self._problem is None:
+                log.warning("spend_not_read", problem=str(error))
+            self._problem = str(error)
+            return
+        self._problem = None
+        self._ledger.log_says(
+            day, settled, but, {agent_id: Spent(*each) for agent_id, each in told.items()}
+        )
+
+    def look(self) -> None:
+        """Tell of limits that have come near, or were reached, since the last look."""
+        today = self._today()
+        if today != self._told_of:
+            self._told_of = today
+            self._told.clear()
+        for use in self.uses():
+            key = (use.agent_id, use.of)
+            if use.level > self._told.get(key, Level.FAR):
+                self._told[key] = use.level
+                self._alert(SpendAlert(today.isoformat(), str(self._limits.zone), use))
+
+    def _alert(self, alert: SpendAlert) -> None:
+        use = alert.use
+        write, event = (
+            (log.error, "spend_limit_reached")
+            if alert.reached
+            else (log.warning, "spend_near_limit")
+        )
+        write(
+            event,
+            agent=use.agent_id or "all",
+            of=use.of,
+            used=round(use.used, 1),
+            limit=use.limit,
+            day=alert.day,
+        )
+        self._tell(alert)
+
+    def _today(self) -> date:
+        return self._limits.day_of(self._now())
+
+    def _left_of_today(self) -> float:
+        now = self._now()
+        end = self._limits.end_of(self._limits.day_of(now))
+        return max(math.ceil((end - now).total_seconds()), 1)

@@ -1,0 +1,139 @@
+"""What was spent on which day: the calls of this process, and what the call log has of others.
+
+A call belongs to the day on which it began, with all of its minutes, as in the call log. Pure: the
+time comes in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Final, Generic, TypeVar
+
+from ari_app.records.spend.limits import Spent
+
+_DAYS_KEPT: Final = 3
+"""A clock may be set back."""
+
+Key = TypeVar("Key")
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    session_id: str
+    day: date
+    agent_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A call that is over, and may not be in the call log yet.
+
+    Attributes:
+        place: In the order in which the call log was told.
+    """
+
+    session_id: str
+    day: date
+    agent_id: str
+    seconds: float
+    place: int
+
+
+class Ledger(Generic[Key]):
+    """Counts calls and the seconds of their agents, by day and agent.
+
+    Each call counts once: while it runs and until the call log has it by itself, then as part of
+    what the call log says.
+
+    Args:
+        seconds: Says how long a call that runs has had agents.
+    """
+
+    def __init__(self, seconds: Callable[[Key], float]) -> None:
+        self._seconds = seconds
+        self._running: dict[Key, _Running] = {}
+        self._ended: list[_Ended] = []
+        self._known: dict[date, dict[str, Spent]] = {}
+
+    def enters(self, key: Key, session_id: str, day: date, agent_id: str) -> None:
+        """Count a call that has an agent or may get one; said again, its agent is another."""
+        self._running[key] = _Running(session_id, day, agent_id)
+
+    def leaves(self, key: Key, place: int) -> None:
+        """Count a call no longer as one that runs; one that had no agent was none.
+
+        Args:
+            key: As it entered; one that did not is none of ours.
+            place: In the order in which the call log was told.
+        """
+        call = self._running.pop(key, None)
+        if call is not None and (seconds := self._seconds(key)) > 0:
+            self._ended.append(_Ended(call.session_id, call.day, call.agent_id, seconds, place))
+
+    def spent(self, day: date) -> dict[str, Spent]:
+        """Return what was spent on a day until now, by agent."""
+        found = dict(self._known.get(day, {}))
+
+        def add(agent_id: str, seconds: float) -> None:
+            found[agent_id] = found.get(agent_id, Spent()) + Spent(1, seconds)
+
+        for call in self._ended:
+            if call.day == day:
+                add(call.agent_id, call.seconds)
+        for key, running in self._running.items():
+            if running.day == day:
+                add(running.agent_id, self._seconds(key))
+        return found
+
+    def knows(self, day: date) -> bool:
+        """Whether the call log has said what it has of a day."""
+        return day in self._known
+
+    def counted_here(self, day: date, settled: int) -> list[str]:
+        """Return the sessions of a day that the call log must leave out: those that are counted
+        here, for they may be in it, or come into it meanwhile.
+
+        Args:
+            day: Which day.
+            settled: The call log has what it was told up to this place.
+        """
+        here = [call.session_id for call in self._running.values() if call.day == day]
+        return here + [call.session_id for call in self._waiting(day, settled)]
+
+    def _waiting(self, day: date, settled: int) -> list[_Ended]:
+        return [call for call in self._ended if call.day == day and call.place > settled]
+
+    def log_says(
+        self, day: date, settled: int, but: Collection[str], told: Mapping[str, Spent]
+    ) -> None:
+        """Take what the call log has of a day.
+
+        Args:
+            day: Which day.
+            settled: As `counted_here` was told.
+            but: What that returned: the calls that are not among them.
+            told: By agent. Less than it said before, since calls were deleted, changes nothing:
+                their money is spent.
+        """
+        left_out = set(but)
+        if any(call.session_id not in left_out for call in self._waiting(day, settled)):
+            # It began and ended while the call log was asked, and may be in it or not.
+            return
+        self._ended = [
+            call
+            for call in self._ended
+            if call.place > settled and (call.day == day or abs((day - call.day).days) < _DAYS_KEPT)
+        ]
+        before = self._known.get(day, {})
+        self._known[day] = {
+            agent_id: _most(before.get(agent_id, Spent()), told.get(agent_id, Spent()))
+            for agent_id in before.keys() | told.keys()
+        }
+        for old in sorted(self._known)[:-_DAYS_KEPT]:
+            del self._known[old]
+
+
+def _most(one: Spent, other: Spent) -> Spent:
+    return Spent(max(one.calls, other.calls), max(one.seconds, other.seconds))

@@ -1,0 +1,214 @@
+"""Transports of bare sockets: what is written goes to the kernel at once, and reading may be left
+to whoever knows when something is due.
+
+An event loop's own transports ask the kernel whether there is something to read before they read
+it, and gather what is written until the end of a turn. For hundreds of lines that send and take
+small messages fifty times a second, that costs more than the messages. TLS is spoken on the socket
+itself, too, without a copy through memory in between, and without the buffers that this takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any, Final
+
+_READ_BYTES: Final = 64 * 1024
+_TLS_RECORDS: Final = 16
+"""Records of 16 kB that are read in one go; then it is somebody else's turn."""
+_HIGH_WATER: Final = 64 * 1024
+
+
+class SocketTransport(asyncio.Transport):
+    """A transport for a connected socket that does not block.
+
+    It reads whenever there is something to be read, as others do; after `pause_reading` only by
+    `read_now`. The protocol's `connection_lost` always comes in a turn of its own.
+
+    Args:
+        sock: Is closed by the transport.
+        protocol: Is told of everything, first in `start`.
+        read_bytes: How much is read in one go.
+    """
+
+    def __init__(
+        self, sock: socket.socket, protocol: asyncio.Protocol, *, read_bytes: int = _READ_BYTES
+    ) -> None:
+        extra: dict[str, object] = {"socket": sock}
+        with contextlib.suppress(OSError):
+            extra["peername"], extra["sockname"] = sock.getpeername(), sock.getsockname()
+        super().__init__(extra)
+        self._loop = asyncio.get_running_loop()
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._protocol = protocol
+        self._received = protocol.data_received
+        self._read_bytes = read_bytes
+        self._waiting = bytearray()
+        self._high, self._low = _HIGH_WATER, _HIGH_WATER // 4
+        self._reading = self._told_to_pause = False
+        self._closing = self._eof_due = self._gone = False
+        self._take: Callable[[int], bytes] = sock.recv
+        self._give: Callable[[Any], int] = sock.send
+
+    def start(self) -> None:
+        """Tell the protocol that it is connected, and begin to read."""
+        self._protocol.connection_made(self)
+        self.resume_reading()
+
+    # --- reading
+
+    def read_now(self) -> None:
+        """Read what is there, if anything."""
+        if self._gone:
+            return
+        try:
+            data = self._take(self._read_bytes)
+        except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return
+        except OSError as error:
+            self._fail(error)
+            return
+        if data:
+            self._received(data)
+        else:
+            self._ended()
+
+    def _ended(self) -> None:
+        self.pause_reading()
+        if self._closing:
+            self._end(None)
+        elif not self._protocol.eof_received():
+            self.close()
+
+    def is_reading(self) -> bool:
+        return self._reading
+
+    def pause_reading(self) -> None:
+        if self._reading:
+            self._reading = False
+            self._loop.remove_reader(self._fd)
+
+    def resume_reading(self) -> None:
+        if not self._reading and not self._closing:
+            self._reading = True
+            self._loop.add_reader(self._fd, self.read_now)
+
+    # --- writing
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        if self._waiting or self._closing or self._eof_due:
+            if not (self._closing or self._eof_due):
+                self._keep(data)
+            return
+        try:
+            sent = self._give(data)
+        except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            sent = 0
+        except OSError as error:
+            self._fail(error)
+            return
+        if sent != len(data):
+            self._keep(memoryview(data)[sent:])
+
+    def _keep(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        if not self._waiting:
+            self._loop.add_writer(self._fd, self._write_waiting)
+        self._waiting += data
+        if len(self._waiting) > self._high and not self._told_to_pause:
+            self._told_to_pause = True
+            self._protocol.pause_writing()
+
+    def _write_waiting(self) -> None:
+        try:
+            sent = self._give(bytes(self._waiting))
+        except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return
+        except OSError as error:
+            self._fail(error)
+            return
+        del self._waiting[:sent]
+        if not self._waiting:
+            self._loop.remove_writer(self._fd)
+            if self._closing:
+                self._end(None)
+                return
+            if self._eof_due:
+                self._shut_down()
+        if self._told_to_pause and len(self._waiting) <= self._low:
+            self._told_to_pause = False
+            self._protocol.resume_writing()
+
+    def get_write_buffer_size(self) -> int:
+        return len(self._waiting)
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        return self._low, self._high
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._high = high if high is not None else _HIGH_WATER if low is None else 4 * low
+        self._low = low if low is not None else self._high // 4
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        if not (self._eof_due or self._closing):
+            self._eof_due = True
+            if not self._waiting:
+                self._shut_down()
+
+    def _shut_down(self) -> None:
+        # The peer may be gone already; reading will tell.
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_WR)
+
+    # --- the end
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def close(self) -> None:
+        if not self._closing:
+            self._closing = True
+            self.pause_reading()
+            if not self._waiting:
+                self._end(None)
+
+    def abort(self) -> None:
+        self._end(None)
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._protocol
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        assert isinstance(protocol, asyncio.Protocol)
+        self._protocol = protocol
+        self._received = protocol.data_received
+
+    def _fail(self, error: OSError) -> None:
+        self._end(error)
+
+    def _end(self, error: OSError | None) -> None:
+        if self._gone:
+            return
+        self._closing = self._gone = True
+        self.pause_reading()
+        if self._waiting:
+            self._loop.remove_writer(self._fd)
+            self._waiting.clear()
+        self._say_goodbye()
+        self._sock.close()
+        self._loop.call_soon(self._lost, error)
+
+    def _say_goodbye(self) -> None:
+        """Do what the protocol below wants before the socket is closed."""
+
+    def _lost(self, error: OSError | None) -> None:
+        # As the transports of asyncio do, it lets go of its protocol.
+        protocol, self._protocol = self._protocol, asyncio.Protocol()
+        self._received = self._protocol.data_received
+        protocol.connection_lost(error)

@@ -1,0 +1,127 @@
+"""A supervisor takes a call over and gives it back, with two phones around a real Asterisk."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import aiohttp
+import numpy as np
+import pytest
+
+from ari_app.call.states import State
+from lab.asterisk import LabAsterisk
+from lab.softphone import Answer, Phone, Reject
+from lab.softphone.call import Call
+from lab.softphone.sounds import babble, level_dbfs
+from tests.e2e.harness import Bench, bench, loud_seconds
+from tests.waiting import until
+
+pytestmark = pytest.mark.e2e
+
+KEY = "key-of-the-supervisor-0123456789"
+LOUD = -35.0
+RATE_HZ = 8000
+
+
+async def ask(b: Bench, path: str, body: object = None) -> tuple[int, dict[str, object]]:
+    """Ask over HTTP, as a page or a program of a supervisor's does."""
+    url = "http://{}:{}".format(*b.bridge.api_address) + path
+    headers = {"X-API-Key": KEY}
+    async with (
+        aiohttp.ClientSession(headers=headers) as http,
+        http.post(url, json=body) if body is not None else http.post(url) as answer,
+    ):
+        return answer.status, await answer.json()
+
+
+def likeness(heard: bytes, said: bytes) -> float:
+    """How much of what was heard is what was said: the best correlation over all delays."""
+    whole = np.frombuffer(heard, "<i2").astype(float)
+    part = np.frombuffer(said, "<i2").astype(float)
+    size = len(whole) + len(part) - 1
+    product = np.fft.rfft(whole, size) * np.conj(np.fft.rfft(part, size))
+    found = np.fft.irfft(product, size)[: len(whole) - len(part) + 1]
+    power = np.cumsum(np.concatenate([[0.0], whole**2]))
+    energy = power[len(part) :] - power[: -len(part)]
+    return float(np.max(found / np.sqrt(np.maximum(energy, 1.0) * np.sum(part**2))))
+
+
+async def says(speaker: Call, hearer: Call, pcm: bytes) -> float:
+    """Let one say something; how much of it the other hears."""
+    began = len(hearer.heard_pcm())
+    await speaker.play(pcm)
+    await asyncio.sleep(0.5)
+    return likeness(hearer.heard_pcm()[began:], pcm)
+
+
+@pytest.mark.usefixtures("transport")
+async def test_a_call_is_taken_over_and_given_back(asterisk: LabAsterisk, tmp_path: Path) -> None:
+    async with Phone(on_incoming=Answer(after_s=0.5)) as desk:
+        endpoint = f"PJSIP/lab/sip:{{number}}@127.0.0.1:{desk.address.port}"
+        settings = {
+            "take_over_endpoint": endpoint,
+            "take_over_pattern": "[0-9]{4}",
+            "recordings_dir": tmp_path,
+        }
+        async with bench(asterisk, api_key=KEY, **settings) as b:
+            call = await b.call()
+            session = await b.session()
+            await call.wait_for_sound(LOUD, since=0)
+            name = session.session_id
+            assert (await ask(b, f"/sessions/{name}/take-over", {"endpoint": "1&2"}))[0] == 422
+            status, _ = await ask(b, f"/sessions/{name}/take-over", {"endpoint": "2001"})
+            assert status == 200
+            supervisor = await desk.incoming(10)
+            assert session.state is State.TALKING, "the agent goes on while it rings"
+            await until(lambda: session.state is State.TAKEN_OVER)
+            await supervisor.answered()
+            agent = await b.conversation()
+            heard = loud_seconds(agent)
+            assert (await ask(b, f"/sessions/{name}/take-over", {"endpoint": "2001"}))[0] == 409
+            first, second = babble(1500, -15, seed=1), babble(1500, -15, seed=2)
+            assert await says(supervisor, call, first) > 0.9
+            assert await says(call, supervisor, second) > 0.9
+            assert level_dbfs(call.heard_pcm()[-1600:]) < -50, "of the agent nothing is heard"
+            assert loud_seconds(agent) == heard, "and it hears nothing"
+            assert (await ask(b, f"/sessions/{name}/give-back"))[0] == 200
+            await asyncio.wait_for(supervisor.ended, 5)
+            assert call.is_up
+            await until(lambda: session.state is State.TALKING)
+            asked = [m["text"] for m in agent.messages if m.get("type") == "user_message"]
+            assert "A colleague has spoken with the caller" in str(asked[-1])
+            await call.wait_for_sound(LOUD)
+            await call.wait_for_silence(800)
+            await call.play(babble(1000, -20))
+            await until(lambda: loud_seconds(agent) > heard + 0.5)
+            await call.hang_up()
+            await b.all_gone()
+            (over,) = session.record.take_overs
+            assert (over.who, over.number, over.failed) == ("API_KEY", "2001", None)
+            (file,) = tmp_path.rglob("*.wav")  # noqa: ASYNC240
+    left = np.frombuffer(file.read_bytes()[44:], "<i2").reshape(-1, 2)[:, 0].tobytes()
+    assert likeness(left, first) > 0.9, "the recording has the supervisor"
+    assert likeness(left, second) > 0.9, "and the caller, in one voice"
+
+
+async def test_a_supervisor_who_refuses_and_a_caller_who_leaves(asterisk: LabAsterisk) -> None:
+    async with Phone(on_incoming=Reject(486)) as desk:
+        endpoint = f"PJSIP/lab/sip:{{number}}@127.0.0.1:{desk.address.port}"
+        async with bench(
+            asterisk, api_key=KEY, take_over_endpoint=endpoint, take_over_pattern="[0-9]{4}"
+        ) as b:
+            call = await b.call()
+            session = await b.session()
+            await until(lambda: session.state is State.TALKING)
+            path = f"/sessions/{session.session_id}/take-over"
+            await ask(b, path, {"endpoint": "2001"})
+            await until(lambda: bool(session.record.take_overs[-1].failed))
+            assert session.record.take_overs[-1].failed == "busy"
+            assert session.state is State.TALKING
+            desk.on_incoming = Answer()
+            await ask(b, path, {"endpoint": "2001"})
+            await until(lambda: session.state is State.TAKEN_OVER)
+            supervisor = await desk.incoming(10)
+            await call.hang_up()
+            await asyncio.wait_for(supervisor.ended, 5)
+            await b.all_gone()

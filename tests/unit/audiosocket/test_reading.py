@@ -1,0 +1,147 @@
+"""When a line is read, against a peer whose frames come by a clock of its own."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+from typing import cast
+
+import pytest
+
+from audiosocket.connection import Reading
+from linekit.clock import SLOTS, Membership
+from linekit.transport import SocketTransport
+
+PERIOD = 0.02
+
+
+@dataclass
+class Line:
+    """A line whose ticks and frames are events on one time scale.
+
+    Attributes:
+        heard: For each frame: when it came, and when it was read.
+        asked: How often something was read.
+        woken: How often a frame had to wake us.
+    """
+
+    every: int = 2
+    now: float = 0.0
+    offset: float = 0.0
+    there: list[float] = field(default_factory=list)
+    heard: list[tuple[float, float]] = field(default_factory=list)
+    asked: int = 0
+    woken: int = 0
+    is_reading: bool = True
+
+    def __post_init__(self) -> None:
+        self.reading = Reading(cast(SocketTransport, self), cast(Membership, self), PERIOD / SLOTS)
+        self.reading.every = self.every
+
+    # --- as a transport
+
+    def read_now(self) -> None:
+        self.asked += 1
+        came, self.there = self.there, []
+        if came:
+            self.heard += [(at, self.now) for at in came]
+            self.reading.frames_came(len(came), lambda: self.now)
+
+    def resume_reading(self) -> None:
+        self.is_reading = True
+
+    def pause_reading(self) -> None:
+        self.is_reading = False
+
+    # --- as a place on the clock
+
+    def shift(self, slots: int) -> None:
+        self.offset += slots * PERIOD / SLOTS
+
+    def run(self, frames: list[float], until: float) -> None:
+        """Let frames come at these times, and tick meanwhile."""
+        coming = sorted(frames)
+        tick = self.now + PERIOD
+        while min([tick, *coming[:1]]) < until:
+            if coming and coming[0] <= tick:
+                self.now = heapq.heappop(coming)
+                self.there.append(self.now)
+                if self.is_reading:
+                    self.woken += 1
+                    self.read_now()
+            else:
+                self.now = tick
+                before = self.offset
+                self.reading.tick(lambda: self.now)
+                tick += PERIOD + self.offset - before
+            # A shift that a frame has brought about, too.
+            tick, self.offset = tick + self.offset, 0.0
+
+    def waits(self, since: float) -> list[float]:
+        return [read - came for came, read in self.heard if came >= since]
+
+
+def frames(number: int, begin: float = 0.013, pace: float = PERIOD) -> list[float]:
+    return [begin + n * pace for n in range(number)]
+
+
+@pytest.mark.parametrize("every", [1, 2, 3])
+@pytest.mark.parametrize("begin", [0.0, 0.0051, 0.0101, 0.0155, 0.0199])
+def test_a_steady_peer_is_read_seldom_and_soon(every: int, begin: float) -> None:
+    line = Line(every)
+    line.run(frames(1000, begin), 20.0)
+
+    assert len(line.heard) >= 1000 - every
+    assert line.asked < 1000 / every + 40
+    assert line.woken < 40
+    # The last of each `every` frames is read at once, the others wait for it.
+    last = [read - came for came, read in line.heard[50:] if read - came < PERIOD - 0.005]
+    assert len(last) >= 900 // every
+    assert max(last) < 0.005
+    assert max(line.waits(since=1.0)) < (every - 1) * PERIOD + 0.005
+
+
+def test_a_late_frame_is_awaited_and_the_next_is_read_in_time() -> None:
+    line = Line()
+    came = frames(200)
+    late = [100, 101, 140]
+    for number in late:
+        came[number] += 0.009
+    line.run(came, 3.9)
+
+    assert len(line.heard) >= 190
+    for number in late:
+        at, read = line.heard[number]
+        assert read - at < PERIOD + 0.005, "it does not wait for another round"
+    assert max(line.waits(since=1.0)) < PERIOD + 0.005
+
+
+def test_a_peer_that_falls_silent_is_heard_again_at_once() -> None:
+    line = Line()
+    line.run(frames(100), 2.0)
+    line.run([], 10.0)
+    asked = line.asked
+    line.run(frames(100, 10.0071), 12.0)
+
+    assert asked < 70, "nothing is read while nothing comes"
+    assert max(line.waits(since=2.5)) < PERIOD + 0.01
+
+
+def test_a_peer_whose_clock_drifts_is_followed() -> None:
+    for pace in (PERIOD * 1.0002, PERIOD * 0.9998):
+        line = Line()
+        line.run(frames(6000, pace=pace), 119.0)
+
+        assert len(line.heard) > 5900
+        pairs = [read - came for came, read in line.heard[1000:] if read - came < 0.015]
+        assert max(pairs) < 0.012
+        assert sum(pairs) / len(pairs) < 0.005
+        assert line.woken < 1000
+
+
+def test_more_than_was_due_is_read_to_its_end() -> None:
+    line = Line()
+    line.run(frames(100), 2.0)
+    line.run([2.001 + n * 0.004 for n in range(250)], 3.0)
+    assert len(line.there) <= 3
+    assert not line.there or line.now - line.there[0] < 0.041

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from linekit.transport import SocketTransport
+from tests.waiting import until
+
+
+class Protocol(asyncio.Protocol):
+    """Writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.told: list[str] = []
+        self.error: Exception | None = None
+        self.stays_open = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.told.append("made")
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+
+    def eof_received(self) -> bool:
+        self.told.append("eof")
+        return self.stays_open
+
+    def pause_writing(self) -> None:
+        self.told.append("pause")
+
+    def resume_writing(self) -> None:
+        self.told.append("resume")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.told.append("lost")
+        self.error = exc
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        there = socket.create_connection(server.getsockname())
+        here, _ = server.accept()
+        here.setblocking(False)
+        there.settimeout(10)
+        with here, there:
+            yield here, there
+
+
+Ends = tuple[socket.socket, socket.socket]
+
+
+async def test_bytes_go_both_ways(ends: Ends) -> None:
+    here, there = ends
+    protocol = Protocol()
+    transport = SocketTransport(here, protocol)
+    transport.start()
+    assert transport.get_extra_info("peername") == there.getsockname()
+    transport.write(b"to there")
+    assert there.recv(99) == b"to there"
+    there.sendall(b"to here")
+    await until(lambda: protocol.data == b"to here")
+    there.close()
+    await until(lambda: "lost" in protocol.told)
+    assert protocol.told == ["made", "eof", "lost"]
+    assert (protocol.error, here.fileno()) == (None, -1)
+    transport.write(b"nobody takes it")
+    transport.read_now()
+    transport.resume_reading()
+    transport.close()
+    transport.abort()
+    await asyncio.sleep(0)
+    assert protocol.told == ["made", "eof", "lost"]
+
+
+async def test_reading_can_be_left_to_somebody(ends: Ends) -> None:
+    here, there = ends
+    protocol = Protocol()
+    transport = SocketTransport(here, protocol, read_bytes=4)
+    transport.start()
+    transport.pause_reading()
+    assert not transport.is_reading()
+    transport.read_now()
+    there.sendall(b"123456")
+    await asyncio.sleep(0.02)
+    assert protocol.data == b""
+    transport.read_now()
+    assert protocol.data == b"1234"
+    transport.resume_reading()
+    await until(lambda: protocol.data == b"123456")
+    transport.abort()
+
+
+async def test_what_the_peer_does_not_read_waits_and_nothing_is_lost(ends: Ends) -> None:
+    here, there = ends
+    here.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+    protocol = Protocol()
+    transport = SocketTransport(here, protocol)
+    transport.set_write_buffer_limits(high=10_000)
+    transport.start()
+    sent = bytes(range(256)) * 64
+    rounds = 0
+    while "pause" not in protocol.told:
+        transport.write(sent)
+        rounds += 1
+    assert transport.get_write_buffer_size() > 10_000
+    transport.write_eof()
+    transport.write(b"too late")
+    transport.close()
+
+    received = b""
+    there.setblocking(False)
+    while len(received) < rounds * len(sent):
+        received += await asyncio.get_running_loop().sock_recv(there, 65536)
+    assert received == sent * rounds
+    await until(lambda: "lost" in protocol.told)
+    assert protocol.told == ["made", "pause", "lost"]
+
+
+async def test_writing_goes_on_when_there_is_room(ends: Ends) -> None:
+    here, there = ends
+    protocol = Protocol()
+    transport = SocketTransport(here, protocol)
+    transport.set_write_buffer_limits(high=1000)
+    assert transport.get_write_buffer_limits() == (250, 1000)
+    transport.start()
+    while "pause" not in protocol.told:
+        transport.write(bytes(65536))
+    there.setblocking(False)
+    while "resume" not in protocol.told:
+        await asyncio.get_running_loop().sock_recv(there, 1 << 20)
+    transport.abort()
+
+
+async def test_a_half_closed_connection_can_still_be_written_to(ends: Ends) -> None:
+    here, there = ends
+    protocol = Protocol()
+    protocol.stays_open = True
+    transport = SocketTransport(here, protocol)
+    transport.start()
+    there.shutdown(socket.SHUT_WR)
+    await until(lambda: "eof" in protocol.told)
+    transport.write(b"still")
+    transport.write_eof()
+    assert there.recv(99) + there.recv(99) == b"still"
+    transport.close()
+    await until(lambda: "lost" in protocol.told)
+
+
+async def test_a_reset_is_told(ends: Ends) -> None:
+    here, there = ends
+    protocol = Protocol()
+    transport = SocketTransport(here, protocol)
+    transport.start()
+    transport.pause_reading()
+    transport.write(b"unread")
+    await asyncio.sleep(0.02)
+    there.close()
+    async with asyncio.timeout(10):
+        while "lost" not in protocol.told:
+            transport.write(b"more")
+            await asyncio.sleep(0)
+    assert isinstance(protocol.error, OSError)

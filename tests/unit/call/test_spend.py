@@ -1,0 +1,260 @@
+"""The limits of a day, held against calls: which may begin, what is counted, who is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import cast
+from zoneinfo import ZoneInfo
+
+import pytest
+from structlog.testing import capture_logs
+
+from ari_app.agent.elevenlabs.closing import CloseKind
+from ari_app.call.states import State
+from ari_app.control.control import ControlRefused
+from ari_app.control.planner import Wish
+from ari_app.line.interface import Arrival, Ended, Outcome, Status
+from ari_app.records.document import call_document
+from ari_app.records.events import AgentClosed, CallEnded, CallEvent
+from ari_app.records.record import CallRecord
+from ari_app.records.spend.guard import SpendGuard
+from ari_app.records.spend.limits import Limit, SpendAlert, SpendLimits
+from ari_app.records.store import CallLog, CallLogUnavailable
+from ari_app.records.store.spool import Counts
+from tests.unit.call.test_any_line import House, house
+from tests.unit.line.fake_line import FakeLine
+
+NUMBER = "+493023125001"
+
+
+class FakeLog:
+    """A call log that has what a test says; what it is told it never writes."""
+
+    def __init__(self) -> None:
+        self.counts = Counts()
+        self.has: dict[str, tuple[int, float]] = {}
+        self.away = False
+        self.asked: list[tuple[datetime, datetime, Sequence[str]]] = []
+
+    def heard(self, record: CallRecord, event: CallEvent) -> None:
+        self.counts.given += isinstance(event, CallEnded)
+
+    async def spent(
+        self, begin: datetime, end: datetime, but: Sequence[str] = ()
+    ) -> dict[str, tuple[int, float]]:
+        self.asked.append((begin, end, but))
+        if self.away:
+            raise CallLogUnavailable("The database is away.")
+        return self.has
+
+
+class Day:
+    """A house with a guard; the time of day goes on with the loop's."""
+
+    def __init__(self, home: House, limits: SpendLimits, noon: datetime) -> None:
+        self.home = home
+        self.log = FakeLog()
+        self.alerts: list[SpendAlert] = []
+        self._loop = asyncio.get_running_loop()
+        self._noon, self._began = noon, self._loop.time()
+        self.guard = SpendGuard(
+            limits,
+            cast(CallLog, self.log),
+            self._loop.time,
+            now=self.now,
+            tell=self.alerts.append,
+        )
+        home.journal.listen(self.log.heard)
+        home.journal.listen(self.guard.heard)
+        home.calls.quota = self.guard.quota
+        record = home.calls._record
+        # Records are stamped by the real time of day.
+        home.calls._record = lambda *args: self._stamped(record(*args))  # type: ignore[method-assign]
+
+    def now(self) -> datetime:
+        return self._noon + timedelta(seconds=self._loop.time() - self._began)
+
+    def _stamped(self, record: CallRecord) -> CallRecord:
+        record.started_at = self.now()
+        return record
+
+    async def talks(self, seconds: float) -> CallRecord:
+        """A call in which an agent is there for so long."""
+        line = FakeLine()
+        record = await self.begins(line)
+        await asyncio.sleep(seconds)
+        self.home.agent.closes(CloseKind.AGENT_ENDED)
+        await self.home.until(State.ENDED)
+        return record
+
+    async def begins(self, line: FakeLine) -> CallRecord:
+        self.home.calls.records.clear()
+        await self.home.talks(line)
+        return self.home.record
+
+    async def refused(self) -> Outcome | None:
+        """A caller who is given back; how."""
+        line = FakeLine()
+        dialled = len(self.home.agents.dialled)
+        self.home.calls.take(Arrival(line))
+        await asyncio.sleep(0.1)
+        assert len(self.home.agents.dialled) == dialled
+        assert not line.answered
+        return line.outcome
+
+
+@asynccontextmanager
+async def day(
+    limits: SpendLimits, noon: datetime = datetime(2026, 11, 29, 12, tzinfo=UTC)
+) -> AsyncIterator[Day]:
+    async with house() as home:
+        yield Day(home, limits, noon)
+
+
+async def test_at_its_limit_of_minutes_no_further_call_begins() -> None:
+    async with day(SpendLimits(together=Limit(minutes=5))) as today:
+        assert today.guard.quota("agent_default") is None
+        record = await today.talks(301)
+        assert record.agent_seconds == pytest.approx(301, abs=0.1)
+        assert call_document(record)["agent_seconds"] == pytest.approx(301, abs=0.1)
+        assert await today.refused() == Outcome(Status.REJECTED, "quota")
+        quota = today.guard.quota("agent_default")
+        assert quota is not None
+        assert "100 % of today's 5 minutes" in quota.text
+        # Noon, five minutes and what it took.
+        assert quota.seconds == pytest.approx(12 * 3600 - 301, abs=2)
+
+
+async def test_a_call_that_runs_counts_as_it_goes_and_is_not_cut() -> None:
+    async with day(SpendLimits(together=Limit(minutes=5))) as today:
+        await today.begins(FakeLine())
+        await asyncio.sleep(299)
+        assert today.guard.quota("agent_default") is None
+        await asyncio.sleep(2)
+        assert today.guard.quota("agent_default") is not None
+        assert today.home.record.state == "talking"
+
+
+async def test_calls_that_are_still_set_up_count_so_a_limit_is_never_exceeded() -> None:
+    async with day(SpendLimits(agents={"agent_default": Limit(calls=1)})) as today:
+        today.home.agents.ready.clear()
+        first = FakeLine()
+        today.home.calls.take(Arrival(first))
+        await asyncio.sleep(0.1)
+        assert await today.refused() == Outcome(Status.REJECTED, "quota")
+        # It never got an agent, so it costs nothing.
+        first.tells(Ended("caller_hung_up"))
+        await asyncio.sleep(0.1)
+        today.home.agents.ready.set()
+        await today.talks(1)
+        assert await today.refused() == Outcome(Status.REJECTED, "quota")
+
+
+async def test_another_agent_has_a_limit_of_its_own() -> None:
+    async with day(SpendLimits(agents={"agent_default": Limit(calls=1)})) as today:
+        await today.talks(1)
+        assert today.guard.quota("agent_default") is not None
+        assert today.guard.quota("agent_8") is None
+
+
+async def test_a_wish_is_refused_with_the_time_until_the_day_is_over() -> None:
+    async with day(SpendLimits(together=Limit(calls=1))) as today:
+        waiting = FakeLine("waits")
+        today.home.calls.take(Arrival(waiting, wait_seconds=60))
+        await today.talks(1)
+        for wish in (Wish(called_number=NUMBER), Wish(reference="waits")):
+            with pytest.raises(ControlRefused) as refused:
+                await today.home.control.initiate(wish)
+            assert refused.value.code == "quota"
+            assert refused.value.retry_after == pytest.approx(12 * 3600, abs=10)
+        assert not today.home.calls.admission.full, "the place is given back"
+
+
+async def test_at_midnight_all_may_begin_again_and_a_call_stays_with_its_day() -> None:
+    late = datetime(2026, 11, 29, 23, 57, tzinfo=ZoneInfo("Europe/Berlin"))
+    limits = SpendLimits(together=Limit(minutes=2), zone=ZoneInfo("Europe/Berlin"))
+    async with day(limits, late) as today:
+        await today.begins(FakeLine())
+        await asyncio.sleep(179)
+        quota = today.guard.quota("agent_default")
+        assert quota is not None and quota.seconds <= 1
+        await asyncio.sleep(300)
+        # It has had eight minutes, all of them yesterday's.
+        assert today.guard.quota("agent_default") is None
+        assert [use.used for use in today.guard.uses()] == [0]
+
+
+async def test_somebody_is_told_once_when_it_is_near_and_once_when_it_is_reached() -> None:
+    async with day(SpendLimits(together=Limit(minutes=5))) as today:
+        watching = asyncio.create_task(today.guard.run())
+        with capture_logs() as logs:
+            await today.begins(FakeLine())
+            await asyncio.sleep(235)
+            assert today.alerts == [] and today.guard.warnings() == []
+            await asyncio.sleep(10)
+            [near] = today.alerts
+            assert (near.reached, near.day, near.use.limit) == (False, "2026-11-29", 5)
+            [warning] = today.guard.warnings()
+            assert "All agents together have used 81 % of today's 5 minutes" in warning
+            await asyncio.sleep(100)
+        assert [alert.reached for alert in today.alerts] == [False, True]
+        assert "refused as `quota`" in today.guard.warnings()[0]
+        told = [line for line in logs if line["event"].startswith("spend_")]
+        assert [(line["event"], line["log_level"]) for line in told] == [
+            ("spend_near_limit", "warning"),
+            ("spend_limit_reached", "error"),
+        ]
+        assert (told[0]["agent"], told[0]["of"], told[0]["limit"]) == ("all", "minutes", 5)
+        assert today.guard.ratio("minutes", together=True) > 1
+        assert today.guard.ratio("calls", together=True) == 0
+        watching.cancel()
+
+
+async def test_what_was_spent_before_a_start_and_by_others_comes_from_the_call_log() -> None:
+    async with day(SpendLimits(agents={"agent_default": Limit(minutes=10)})) as today:
+        today.log.has = {"agent_default": (3, 540.0), "other": (1, 9e9)}
+        watching = asyncio.create_task(today.guard.run())
+        await asyncio.sleep(0.1)
+        assert today.log.asked[0][:2] == (
+            datetime(2026, 11, 29, tzinfo=UTC),
+            datetime(2026, 11, 30, tzinfo=UTC),
+        )
+        assert [use.used for use in today.guard.uses()] == [9]
+        # Another process has a call meanwhile.
+        today.log.has = {"agent_default": (4, 600.0)}
+        await asyncio.sleep(20)
+        assert await today.refused() == Outcome(Status.REJECTED, "quota")
+        watching.cancel()
+
+
+async def test_while_the_call_log_is_away_calls_begin_and_it_is_said() -> None:
+    async with day(SpendLimits(together=Limit(calls=3))) as today:
+        today.log.away = True
+        with capture_logs() as logs:
+            await today.guard.ask()
+            await today.guard.ask()
+        assert [line["event"] for line in logs] == ["spend_not_read"]
+        [warning] = today.guard.warnings()
+        assert "not counted yet. The database is away." in warning
+        await today.talks(1)
+        today.log.away, today.log.has = False, {"agent_default": (2, 10.0)}
+        await today.guard.ask()
+        # The call of this process is counted here, and the log has been asked to leave it out.
+        assert today.log.asked[-1][2] == [today.home.record.session_id]
+        assert await today.refused() == Outcome(Status.REJECTED, "quota")
+
+
+def test_two_agents_of_one_call_are_added_up_and_its_transfer_is_not() -> None:
+    """What counts is the time for which agents were there."""
+    record = CallRecord("s", "l", 0.0)
+    record.converses("conv_1", 1.0)
+    assert record.with_agent(5.0) == 4.0
+    record.fold(AgentClosed(1006, "lost"), 11.0)
+    assert record.with_agent(20.0) == 10.0
+    record.converses("conv_2", 21.0)
+    record.fold(AgentClosed(1000, "local"), 26.0)
+    record.has_ended(100.0)
+    assert record.agent_seconds == 15.0

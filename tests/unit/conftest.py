@@ -1,0 +1,3 @@
+from __future__ import annotations
+
+import tests.any_machine  # noqa: F401

@@ -1,0 +1,132 @@
+"""The store in memory and a real server keep the same promises."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from ari_app.control.cluster.lease import TTL
+from ari_app.control.cluster.member import CommonStore, Hooks, Member
+from ari_app.control.cluster.store import Deletion, Leases, Store, StoreAway
+from ari_app.control.cluster.view import Machine
+from tests.unit.control.cluster.fake_store import FakeLink, FakeStore
+from tests.unit.control.cluster.valkey import Valkey
+from tests.waiting import until
+
+A = Machine("a", "1", "http://a", "asterisk", 3, 0, True)
+B = Machine("b", "1", "http://b", "asterisk", 3, 0, True)
+FULL = Leases(["b#1", "b#2"], (), ["x", "y"])
+
+
+@contextlib.asynccontextmanager
+async def real(valkey: Valkey) -> AsyncIterator[Store]:
+    # Keys of its own for each test.
+    async with Store(valkey.url, f"app-{time.monotonic_ns()}") as store:
+        yield store
+
+
+async def keeps_its_promises(store: CommonStore) -> None:
+    first = await store.beat(A, holder="a/1", wants=True)
+    assert first.grant.holder == "a/1"
+    assert [each.name for each in first.machines] == ["a"]
+    second = await store.beat(B, holder="b/1", wants=True, leases=FULL)
+    assert second.grant == first.grant
+    assert {each.name: each for each in second.machines} == {"a": A, "b": B}
+    assert second.places == 2
+    # The same once more is the same.
+    again = await store.beat(B, holder="b/1", wants=True, leases=FULL)
+    assert (again.grant, again.places) == (second.grant, 2)
+    assert await store.owner("x") == "b"
+    # A call that has moved is not taken away by whom it has left.
+    await store.beat(A, holder="a/1", wants=True, leases=Leases(here=["x"]))
+    await store.beat(B, holder="b/1", wants=True, leases=Leases((), ["b#2"], (), ["x", "y"]))
+    assert (await store.owner("x"), await store.owner("y")) == ("a", None)
+
+    assert await store.claim("a#1", 2)
+    assert await store.claim("a#1", 2)
+    assert not await store.claim("a#2", 2)
+
+    given_up = await store.beat(A, holder="a/1", wants=False)
+    assert given_up.grant.holder == ""
+    taken = await store.beat(B, holder="b/1", wants=True)
+    assert taken.grant.holder == "b/1"
+    assert taken.grant.token > first.grant.token
+    await asyncio.sleep(TTL + 0.1)
+    gone = await store.beat(A, holder="a/2", wants=True)
+    assert gone.grant.holder == "a/2"
+    assert gone.grant.token > taken.grant.token
+    assert [each.name for each in gone.machines] == ["a"]
+    await store.leave(A, "a/2")
+    assert (await store.beat(B, holder="b/1", wants=True)).grant.holder == "b/1"
+
+    await store.tell_deleted("x", ["p/1.wav"])
+    await store.tell_deleted("y", [])
+    read = [await anext(entries) for entries in [store.deletions()] for _ in range(2)]
+    assert [(each.session_id, each.recordings) for each in read] == [("x", ("p/1.wav",)), ("y", ())]
+    later = store.deletions(read[0].entry)
+    assert (await anext(later)).session_id == "y"
+
+
+async def test_the_store_in_memory() -> None:
+    await keeps_its_promises(FakeLink(FakeStore()))
+
+
+async def test_a_real_server(valkey: Valkey) -> None:
+    async with real(valkey) as store:
+        await keeps_its_promises(store)
+
+
+async def test_a_frozen_server_is_away_within_a_second(valkey: Valkey) -> None:
+    async with real(valkey) as store:
+        await store.beat(A, holder="a/1", wants=True, leases=Leases(["a#1"]))
+        with valkey.frozen():
+            began = time.monotonic()
+            with pytest.raises(StoreAway):
+                await store.beat(A, holder="a/1", wants=True, leases=Leases(["a#2"]))
+            assert time.monotonic() - began < 1.0
+        # What was asked is done when the server goes on, and may be asked again.
+        found = await store.beat(A, holder="a/1", wants=True, leases=Leases(["a#1", "a#2"]))
+        assert found.places == 2
+
+
+async def test_a_quiet_stream_of_deletions_goes_on(valkey: Valkey) -> None:
+    """Longer than the time after which the client library gives a quiet connection up."""
+    async with real(valkey) as store:
+        reading = asyncio.ensure_future(anext(store.deletions()))
+        await asyncio.sleep(5.5)
+        assert not reading.done()
+        await store.tell_deleted("x", [])
+        assert (await reading).session_id == "x"
+
+
+async def test_a_server_that_starts_again_empty_is_filled_again(valkey: Valkey) -> None:
+    async with real(valkey) as store:
+        deleted: list[str] = []
+
+        async def delete(deletion: Deletion) -> None:
+            deleted.append(deletion.session_id)
+
+        fronts: list[bool] = []
+        one_call = replace(A, calls=1)
+        hooks = Hooks(lambda: one_call, fronts.append, on_deleted=delete)
+        async with Member(store, hooks, run_id="1", limit=5) as member:
+            member.began("call-1")
+            await until(lambda: member.lease.is_ours and member.view.places == 1)
+            token = member.lease.token
+            valkey.stop()
+            await until(lambda: not member.view.reachable)
+            valkey.start()
+            await until(lambda: member.view.reachable and member.view.places == 1)
+            assert await store.owner("call-1") == "a"
+            assert fronts == [True]
+            assert member.lease.token > token
+            await member.deleted("call-2", [])
+            await until(lambda: deleted == ["call-2"])
+        with pytest.raises(StoreAway):
+            async with Store("valkey://127.0.0.1:1", "app") as nowhere:
+                await nowhere.owner("x")

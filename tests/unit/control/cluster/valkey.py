@@ -1,0 +1,91 @@
+"""A Valkey, or Redis, of the tests' own: on a port of loopback, with nothing on the disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_NAMES = ("valkey-server", "redis-server")
+_UNPACKED = Path(__file__).parents[4] / ".cache/cluster"
+"""Where `.ci/run` and `make cluster-test` unpack Debian's packages."""
+_START_SECONDS = 10.0
+
+
+class NoValkey(Exception):
+    """There is none on this machine; the text says how to get it."""
+
+
+@dataclass(slots=True)
+class Valkey:
+    """A server that runs."""
+
+    command: list[str]
+    env: dict[str, str]
+    port: int
+    process: subprocess.Popen[bytes] | None = field(default=None)
+
+    @property
+    def url(self) -> str:
+        return f"valkey://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly"]
+        self.process = subprocess.Popen(
+            [*self.command, *options, "no"], env=self.env, stdout=subprocess.DEVNULL
+        )
+        until = time.monotonic() + _START_SECONDS
+        while time.monotonic() < until and self.process.poll() is None:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
+                return
+            time.sleep(0.02)
+        raise NoValkey(f"{self.command[0]} does not start")
+
+    def stop(self) -> None:
+        """End it; what it held is gone."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def valkey_server() -> Iterator[Valkey]:
+    """Run one.
+
+    Raises:
+        NoValkey: It is not installed.
+    """
+    places = os.pathsep.join([os.environ["PATH"], str(_UNPACKED / "usr/bin")])
+    command = next(filter(None, (shutil.which(name, path=places) for name in _NAMES)), None)
+    if command is None:
+        raise NoValkey("Neither valkey-server nor redis-server is here: apt-get install one")
+    env = dict(os.environ)
+    if command.startswith(str(_UNPACKED)):
+        env["LD_LIBRARY_PATH"] = str(next(_UNPACKED.glob("usr/lib/*-linux-gnu")))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = Valkey([command], env, port)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()

@@ -111,7 +111,7 @@ class Distributor:
                     continue
                 tried.add(worker)
                 with self._hub.promised(worker, channel, place) as promise:
-                    if not await self._hub.offer(worker, channel):
+                    if not await self._hub.offer(worker, channel, anyhow=placed or self.draining):
                         continue
                     given = await self._give(promise, channel, args, has_room=has_room)
                     if given and not placed:

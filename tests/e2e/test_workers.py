@@ -21,7 +21,15 @@ from lab.softphone import Call, Phone
 from tests.e2e.conftest import Logged
 from tests.e2e.harness import practice_config
 from tests.e2e.test_serve import Served, environment, served
-from tests.e2e.test_supervision import LOUD, all_landed, hang_up, hears_human, talking, uri
+from tests.e2e.test_supervision import (
+    LOUD,
+    all_landed,
+    hang_up,
+    hears_human,
+    landed,
+    talking,
+    uri,
+)
 from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
@@ -87,7 +95,11 @@ async def test_calls_are_spread_and_http_shows_all(asterisk: LabAsterisk, logged
                     assert response.status == 200, await response.text()
             assert {each["state"] for each in await sessions(service)} == {"holding"}
             assert (await service.get("/sessions/nobody"))[0] == 404
-            calls += await talking(phone, asterisk, 1)
+            # What the dialplan says goes with the caller.
+            calls.append(await phone.call(uri(asterisk, "102")))
+            await until(lambda: len(agent.conversations) == 5)
+            told = agent.conversations[-1]
+            assert (told.agent_id, told.dynamic_variables["customer_name"]) == ("agent_7", "Jane")
             refused = await phone.call(uri(asterisk))
             await logged("agent=REJECTED reason=at_capacity")
             body = {"called_number": "+493023125001"}
@@ -133,4 +145,39 @@ async def test_what_dies_is_replaced_and_the_others_talk_on(asterisk: LabAsteris
             )
             await hang_up(*calls, late, *more)
             assert await asyncio.wait_for(service.process.wait(), 10) == 0
+    await asterisk.wait_until_empty(2)
+
+
+async def test_all_are_replaced_one_after_the_other_while_calls_talk(
+    asterisk: LabAsterisk,
+) -> None:
+    async with PracticeAgent(practice_config()) as agent, Phone() as phone:  # noqa: SIM117
+        async with two_workers(asterisk, agent) as service:
+            since = asterisk.log_size()
+            # One after the other: the first has worker 1.
+            calls = [*await talking(phone, asterisk, 1), *await talking(phone, asterisk, 1)]
+            places = ("worker 1", "worker 2", "front")
+            before = {place: pid_of(service, place) for place in places}
+            service.process.send_signal(signal.SIGHUP)
+            await until(lambda: len(service.said("draining")) == 1)
+            # Worker 1 waits for its call; the other takes what comes, and waits for its turn.
+            calls += await talking(phone, asterisk, 1)
+            assert await calls_of(service, 2) == 2
+            for call in calls:
+                await talks_on(call)
+            await hang_up(calls.pop(0))
+            await until(lambda: len(service.said("draining")) == 2, 15)
+            (late,) = await talking(phone, asterisk, 1)
+            assert await calls_of(service, 1) == 1, "it is new, and has all the room"
+            await hang_up(*calls)
+            await until(lambda: bool(service.said("workers_replaced")), 15)
+            await talks_on(late)
+            after = {place: pid_of(service, place) for place in places}
+            assert all(before[place] != after[place] for place in places)
+            assert [each["state"] for each in await sessions(service) if not each["ended_at"]] == [
+                "talking"
+            ]
+            (last,) = await talking(phone, asterisk, 1)
+            await hang_up(late, last)
+            assert landed(asterisk, since) == [], "nobody fell to the dialplan"
     await asterisk.wait_until_empty(2)

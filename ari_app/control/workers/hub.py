@@ -160,14 +160,20 @@ class Hub:
             return None
         return Place(self.admission)
 
-    async def offer(self, worker: Worker, channel: str) -> bool:
-        """Ask a worker whether it can take a channel; False also when it does not answer."""
+    async def offer(self, worker: Worker, channel: str, *, anyhow: bool) -> bool:
+        """Ask a worker whether it can take a channel; False also when it does not answer.
+
+        Args:
+            worker: Who is asked.
+            channel: The channel's id.
+            anyhow: It is to take it also where it takes no calls any more, and refuse it.
+        """
         self._last_offer += 1
         number = self._last_offer
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._offers[number] = answer
         try:
-            if not self._tell(worker, Offer(number, channel)):
+            if not self._tell(worker, Offer(number, channel, anyhow)):
                 return False
             async with asyncio.timeout(OFFER_SECONDS):
                 await answer

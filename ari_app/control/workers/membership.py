@@ -172,8 +172,9 @@ class Membership:
 
     def _heard(self, peer: Peer, message: Message) -> None:
         match read(message):
-            case Offer(offer, _):
-                self._tell(Answered(offer, self._takes()))
+            case Offer(offer, _, anyhow):
+                draining = self._calls is not None and self._calls.draining
+                self._tell(Answered(offer, self._takes() and (anyhow or not draining)))
             case Granted(wish):
                 self.admission.granted(wish)
             case Refused(wish, code, retry_after):
@@ -218,6 +219,7 @@ class SharedAdmission:
     def close(self) -> None:
         """Refuse all who wait, and whoever asks from now on."""
         self._closed = True
+        self._tell_room()
         for wish in tuple(self._waiting):
             self.refused(wish, NoRoom("draining", DRAINING_RETRY_SECONDS))
 

@@ -112,10 +112,17 @@ class Leave:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """Can you take this channel? It comes by `move` if the answer is yes."""
+    """Can you take this channel? It comes by `move` if the answer is yes.
+
+    Attributes:
+        offer: Its number.
+        channel: The channel.
+        anyhow: It is yours whatever becomes of it, or nobody else takes calls.
+    """
 
     offer: int
     channel: str
+    anyhow: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -220,6 +220,11 @@ CASES = [
         reads=RTPstat,
     ),
     Case(
+        lambda c: c.channels.move("1", "voice-agent.host.1", "%,customer_name=A%2CB"),
+        "POST /channels/{channelId}/move",
+        body={"app": "voice-agent.host.1", "appArgs": "%,customer_name=A%2CB"},
+    ),
+    Case(
         lambda c: c.channels.set_channel_var("1", "AGENT_REASON", "a=b&c + ü"),
         "POST /channels/{channelId}/variable",
         body={"variable": "AGENT_REASON", "value": "a=b&c + ü"},

@@ -78,7 +78,7 @@ class Distributor:
     async def close(self) -> None:
         """Let those go where they are to go who are on their way."""
         if tasks := tuple(self._here.values()):
-            await asyncio.wait(tasks, timeout=_PATIENCE_SECONDS)
+            await asyncio.wait(tasks, timeout=_PATIENCE_SECONDS + _MOVE_SECONDS)
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -125,9 +125,11 @@ class Hub:
 
     async def start(self, path: Path) -> None:
         """Let workers come."""
-        self._server = await listen(
-            path, lambda: Peer(self._told, on_open=self._came, on_closed=self._closed)
-        )
+        self._server = await listen(path, self.new_peer)
+
+    def new_peer(self) -> Peer:
+        """Return our end of a line to somebody who comes."""
+        return Peer(self._told, on_open=self._came, on_closed=self._closed)
 
     async def close(self) -> None:
         """Hang up. The workers call again, or another front."""

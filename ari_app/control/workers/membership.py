@@ -85,7 +85,7 @@ class Membership:
         pause = _CALL_AGAIN_SECONDS
         while True:
             try:
-                await self._loop.create_unix_connection(self._new_peer, str(self._front))
+                await self._loop.create_unix_connection(self.new_peer, str(self._front))
             except OSError:
                 # Seldom: it is back within a second, or we end as well.
                 await asyncio.sleep(pause)
@@ -151,7 +151,8 @@ class Membership:
 
     # --- the line
 
-    def _new_peer(self) -> Peer:
+    def new_peer(self) -> Peer:
+        """Return our end of a line to a front."""
         return Peer(self._heard, on_open=self._opened, on_closed=self._closed)
 
     def _opened(self, peer: Peer) -> None:
@@ -253,7 +254,8 @@ class SharedAdmission:
                 await granted
         except TimeoutError:
             self._tell(Leave(number))
-            raise NoRoom("capacity", RETRY_SECONDS) from None
+            code = "queue_timeout" if wait_seconds > 0 else "capacity"
+            raise NoRoom(code, RETRY_SECONDS) from None
         except asyncio.CancelledError:
             self._tell(Leave(number))
             raise

@@ -4,7 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ari_app.line.asterisk.dialplan import CallArguments, parse_arguments
+from ari_app.line.asterisk.dialplan import (
+    CallArguments,
+    moved_arguments,
+    parse_arguments,
+    read_moved,
+)
 
 
 def test_agent_wait_and_variables() -> None:
@@ -84,3 +89,15 @@ def test_a_variables_text_cannot_say_that_our_own_names_may_stand_anywhere() -> 
 def test_no_argument_raises(args: list[str]) -> None:
     arguments = parse_arguments(args)
     assert len(arguments.problems) + len(arguments.variables) <= len(args)
+
+
+@given(st.lists(st.text()), st.booleans())
+def test_a_moved_channel_brings_its_arguments_as_they_were(args: list[str], room: bool) -> None:
+    # As Asterisk splits them, whatever is in them.
+    arrived = moved_arguments(args, has_room=room).split(",")
+    assert read_moved(arrived) == (args, room)
+
+
+@pytest.mark.parametrize("args", [(), ("agent_id=agent_7",), ("name=%",)])
+def test_one_that_was_not_moved_is_told_apart(args: tuple[str, ...]) -> None:
+    assert read_moved(args) is None

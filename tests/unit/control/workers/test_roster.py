@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from ari_app.control.workers.roster import Roster, Worker, token_of
+
+
+def worker(number: int, used: int = 0, **more: bool) -> Worker:
+    found = Worker(number, 100 + number, f"voice-agent.host.{number}", used=used, takes=True)
+    for name, value in more.items():
+        setattr(found, name, value)
+    return found
+
+
+def roster(*workers: Worker) -> Roster:
+    found = Roster(len(workers))
+    for each in workers:
+        found.came(each)
+    return found
+
+
+def test_the_one_with_the_most_room_is_next() -> None:
+    one, two, three = worker(1, used=2), worker(2, used=1), worker(3, used=1)
+    found = roster(three, one, two)
+    assert found.roomiest() is two
+    two.promised = 1
+    assert found.roomiest() is three, "what is on its way counts"
+    assert found.roomiest({three}) is one
+    assert found.roomiest({one, two, three}) is None
+    assert [each.number for each in found] == [1, 2, 3]
+
+
+def test_who_takes_no_calls_is_last() -> None:
+    busy, away = worker(1, used=50), worker(2, takes=False)
+    drains = worker(3, takes=False, draining=True)
+    found = roster(busy, away, drains)
+    assert found.roomiest() is busy
+    assert found.roomiest({busy}) is away
+    assert found.takes
+    assert found.problems() == ["worker 2 takes no calls", "worker 3 drains"]
+    found.went(busy)
+    assert not found.takes
+    assert found.problems()[0] == "worker 1 is not there"
+
+
+def test_calls_are_found_by_name_and_by_line() -> None:
+    one, two = worker(1), worker(2)
+    found = roster(one, two)
+    found.has(one, "waiting", "1700000000.1")
+    # One who waited has become a call of another name.
+    found.has_not(one, "waiting")
+    found.has(one, "session", "1700000000.1")
+    assert found.of_session("session") is found.of_line("1700000000.1") is one
+    assert found.of_session("waiting") is None
+    found.has(two, "other", "1700000000.1")
+    found.has_not(one, "session")
+    assert found.of_line("1700000000.1") is two, "a caller who came back has another's call"
+    found.went(two)
+    assert found.of_session("other") is found.of_line("1700000000.1") is None
+
+
+def test_a_worker_that_comes_again_has_nothing_yet() -> None:
+    old, new = worker(1, used=4), worker(1)
+    found = roster(old)
+    found.has(old, "session", "line")
+    found.came(new)
+    assert found.of_session("session") is None
+    assert found.numbered(1) is new
+    found.went(old)
+    assert found.numbered(1) is new, "what is told of the old one says nothing of the new"
+
+
+def test_tokens_and_channels_lead_to_their_worker() -> None:
+    one, two = worker(1), worker(12)
+    found = roster(one, two)
+    assert found.of_token(token_of(12, "secret")) is two
+    for token in ("secret", "13.secret", "x.secret", ".secret", "1" * 100, "²."):
+        assert found.of_token(token) is None
+    assert found.of_channel("voice-agent.host.12-out-session") is two
+    assert found.of_channel("voice-agent.host.1-out-session") is one
+    assert found.of_channel("1700000000.1") is None

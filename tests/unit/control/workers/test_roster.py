@@ -37,7 +37,7 @@ def test_who_takes_no_calls_is_last() -> None:
     assert found.takes
     assert found.problems() == ["worker 2 takes no calls", "worker 3 drains"]
     found.went(busy)
-    assert not found.takes
+    assert found.roomiest() is away
     assert found.problems()[0] == "worker 1 is not there"
 
 

@@ -1,6 +1,7 @@
 """A parent whose workers behave as named, one after the other, the last again and again.
 
-`python -m tests.unit.process.supervisor.fake_workers NAME...`
+`python -m tests.unit.process.supervisor.fake_workers NAME...`; `FAKE_WORKERS` says how many there
+are at once, 1 by default.
 """
 
 from __future__ import annotations
@@ -21,14 +22,17 @@ LIMITS = Limits(stall=1.0, start=10.0, end=1.0, back_off=0.05, most_back_off=0.2
 async def work(duty: Duty, behaviour: str) -> int:
     """Beat, do as named, and take orders."""
     done = asyncio.Event()
-    link = ParentLink(duty.channel, lambda order: obey(order, done), done.set)
+    # One of several has no calls to wait for; a front waits for the others.
+    ending = {Order.END} if "FAKE_WORKERS" not in os.environ or not duty.number else set(Order)
+    link = ParentLink(duty.channel, lambda order: obey(order, done, ending), done.set)
     with link:
         if behaviour == "refuse":
             return 2
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: None)
         unblock_signals()
         link.stand(Standing.REPLACED if behaviour == "replaced" else Standing.SERVING)
-        sys.stdout.write(f"{duty.mode.value} {os.getpid()}\n")
+        place = f" {duty.number}" if "FAKE_WORKERS" in os.environ else ""
+        sys.stdout.write(f"{duty.mode.value} {os.getpid()}{place}\n")
         sys.stdout.flush()
         match behaviour:
             case "die" | "replaced":
@@ -49,17 +53,18 @@ async def work(duty: Duty, behaviour: str) -> int:
     return 0
 
 
-def obey(order: Order, done: asyncio.Event) -> None:
+def obey(order: Order, done: asyncio.Event, ending: set[Order]) -> None:
     sys.stdout.write(f"{order.name}\n")
     sys.stdout.flush()
-    if order is Order.END:
+    if order in ending:
         done.set()
 
 
 def main(behaviours: list[str]) -> int:
     """The exit code of whichever process this is in the end."""
     set_up_logging("INFO", "json", in_thread=False)
-    duty = Parent(LIMITS).run()
+    workers = int(os.environ.get("FAKE_WORKERS", "1"))
+    duty = Parent(LIMITS, workers).run()
     if isinstance(duty, int):
         return duty
     if duty.mode is Mode.MEND:

@@ -21,11 +21,18 @@ Started = Callable[..., "Family"]
 class Family:
     """A parent and its workers, each a process."""
 
-    def __init__(self, *behaviours: str, folder: Path) -> None:
+    def __init__(self, *behaviours: str, folder: Path, workers: int = 0) -> None:
         command = [sys.executable, "-m", "tests.unit.process.supervisor.fake_workers", *behaviours]
         self._out, self._log = folder / "out", folder / "log"
         with self._out.open("wb") as out, self._log.open("wb") as log:
-            self.process = subprocess.Popen(command, stdout=out, stderr=log)
+            more = {"FAKE_WORKERS": str(workers)} if workers else {}
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=log,
+                env={**os.environ, **more},
+            )
 
     def lines(self) -> list[str]:
         return self._out.read_text().splitlines()
@@ -67,8 +74,8 @@ class Family:
 def start(tmp_path: Path) -> Iterator[Started]:
     families: list[Family] = []
 
-    def start(*behaviours: str) -> Family:
-        families.append(Family(*behaviours, folder=tmp_path))
+    def start(*behaviours: str, workers: int = 0) -> Family:
+        families.append(Family(*behaviours, folder=tmp_path, workers=workers))
         return families[-1]
 
     yield start
@@ -174,3 +181,60 @@ def test_a_stop_signal_that_is_ignored_stays_ignored(start: Started) -> None:
     family.tell()
     family.until(lambda: family.lines()[1:] == ["DRAIN"])
     assert [e["signal"] for e in family.events() if e["event"] == "signal_received"] == ["SIGTERM"]
+
+
+# --- several of them
+
+
+def served_by(family: Family) -> dict[str, int]:
+    """The process of each place: a worker's number, or 0 for the front."""
+    told = [line.split() for line in family.lines() if line[0] in "fa"]
+    return {number: int(pid) for _, pid, number in told}
+
+
+def test_one_of_several_is_replaced_alone_and_the_front_goes_last(start: Started) -> None:
+    family = start("serve", workers=2)
+    family.until_served(3)
+    first, before = family.lines()[0], served_by(family)
+    assert first.endswith(" 1"), "alone, until it serves"
+    assert set(before) == {"0", "1", "2"}
+    os.kill(before["2"], signal.SIGKILL)
+    family.until_served(4)
+    after = served_by(family)
+    assert after["2"] != before["2"]
+    assert (after["0"], after["1"]) == (before["0"], before["1"])
+    os.kill(after["0"], signal.SIGKILL)
+    family.until_served(5)
+    family.tell()
+    assert family.ends() == 0
+    # All drain at once; the front is told to end when it has nobody left.
+    assert family.lines()[5:] == ["DRAIN", "DRAIN", "DRAIN", "END"]
+
+
+def test_all_are_replaced_one_after_the_other(start: Started) -> None:
+    family = start("serve", workers=2)
+    family.until_served(3)
+    before = served_by(family)
+    family.tell(signal.SIGHUP)
+    family.until(lambda: "workers_replaced" in family.names())
+    after = served_by(family)
+    assert all(after[place] != before[place] for place in before)
+    replaced = [e["place"] for e in family.events() if e["event"] == "worker_is_replaced"]
+    assert replaced == ["worker 1", "worker 2", "front"]
+    # The old front is there until the new one serves.
+    assert family.lines()[3:] == [
+        "DRAIN",
+        f"again {after['1']} 1",
+        "DRAIN",
+        f"again {after['2']} 2",
+        f"first {after['0']} 0",
+        "END",
+    ]
+    family.tell()
+    assert family.ends() == 0
+
+
+def test_what_is_wrong_from_the_start_is_said_once(start: Started) -> None:
+    family = start("refuse", workers=3)
+    assert family.ends() == 2
+    assert family.names() == ["worker_started"]

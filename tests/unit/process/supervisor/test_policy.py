@@ -62,6 +62,36 @@ def test_one_that_is_done_is_not_started_again() -> None:
     assert found.next_action(200.0) == Exit(0)
 
 
+def test_one_of_several_that_is_done_is_started_again() -> None:
+    found = Supervision(LIMITS, 100.0, stays=True)
+    found.started(100.0)
+    found.beat(Standing.SERVING, 100.0)
+    assert found.serving
+    assert found.ended(0, 200.0) is False
+    assert found.next_action(200.0) == Start(Mode.AGAIN, 0), "it was not lost"
+    found.started(200.0)
+    found.stop(201.0)
+    found.ended(0, 202.0)
+    assert found.done
+
+
+def test_one_of_several_whose_application_another_has_is_not() -> None:
+    found = Supervision(LIMITS, 100.0, stays=True)
+    found.started(100.0)
+    found.beat(Standing.REPLACED, 100.0)
+    found.ended(0, 200.0)
+    assert found.next_action(200.0) == Exit(0)
+
+
+def test_a_front_that_is_lost_while_it_is_to_end_leaves_nothing() -> None:
+    found = Supervision(LIMITS, 100.0, stays=True, leaves_calls=False)
+    found.started(100.0)
+    found.beat(Standing.SERVING, 100.0)
+    found.stop(101.0)
+    assert found.ended(-9, 102.0) is True
+    assert found.next_action(102.0) == Exit(0)
+
+
 @pytest.mark.parametrize("code", [-9, -11, 1, 2])
 def test_one_that_is_lost_is_replaced_at_once(code: int) -> None:
     found = serving()

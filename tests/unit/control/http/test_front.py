@@ -1,0 +1,332 @@
+"""The interface of several workers: real sockets, services without a call."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from aiohttp import ClientSession, WSMsgType, web
+
+from ari_app.control.http.access import ApiKey, Keys, Scope
+from ari_app.control.http.behind import WorkerServer, build_worker_app
+from ari_app.control.http.front import build_front_app
+from ari_app.control.http.middleware import RequestRates
+from ari_app.control.http.relay import Relay
+from ari_app.control.http.server import HttpServer
+from ari_app.control.workers.folder import Folder
+from ari_app.control.workers.hub import Hub
+from ari_app.control.workers.merged import FrontMetrics
+from ari_app.control.workers.roster import Roster, Worker
+from linekit.listener import ConnectionLimits, listening
+from tests.unit.control.http.fake_service import FakeService, end, note_end
+
+OPERATOR = "key-of-the-operator"
+READER = "key-of-the-reader"
+KEYS = Keys(
+    [
+        ApiKey("desk", Scope.OPERATE, OPERATOR.encode()),
+        ApiKey("reader", Scope.READ, READER.encode()),
+    ]
+)
+
+
+class Audit:
+    """Remembers what was written down."""
+
+    def __init__(self) -> None:
+        self.entries: list[dict[str, Any]] = []
+
+    def write(self, entry: Any) -> None:
+        self.entries.append(dict(entry))
+
+
+class Office:
+    """A front and two workers."""
+
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+        self.hub = Hub(Roster(2), max_calls=20, per_second=0, max_waiting=10)
+        self.metrics = FrontMetrics()
+        self.audit = Audit()
+        self.told: list[str] = []
+        self.services = [FakeService(), FakeService()]
+        self.workers: list[Worker] = []
+        self.servers: list[WorkerServer] = []
+        self.http: ClientSession
+
+    def problems(self) -> list[str]:
+        return list(self.told)
+
+    async def start(self, stack: AsyncExitStack) -> None:
+        for number, service in enumerate(self.services, start=1):
+            server = WorkerServer(
+                build_worker_app(
+                    service,
+                    public_url=None,
+                    number_pattern=None,
+                    routes=[
+                        web.post("/twilio/voice", _says(number)),
+                        web.get("/twilio/media/{token}", _says(number)),
+                    ],
+                    audit_file=self.audit,
+                )
+            )
+            await server.start(self.folder.http(number), self.folder.passed(number))
+            stack.push_async_callback(server.close)
+            worker = Worker(number, os.getpid(), f"voice-agent.host.{number}", takes=True)
+            self.hub.roster.came(worker)
+            self.workers.append(worker)
+            self.servers.append(server)
+        relay = Relay(self.folder)
+        stack.push_async_callback(relay.close)
+        app = build_front_app(
+            self,
+            relay,
+            keys=KEYS,
+            number_pattern=None,
+            rates=RequestRates(),
+            routes=[("POST", "/twilio/voice"), ("GET", "/twilio/media/{token}")],
+            features={"log": False, "recordings": False},
+            sign_in_seconds=3600,
+            audit_file=self.audit,
+        )
+        door = HttpServer(
+            app, limits=ConnectionLimits(), take=lambda address: 0.0, on_refused=lambda code: None
+        )
+        host, port = await door.serve(listening("127.0.0.1", 0))
+        stack.push_async_callback(door.close)
+        self.address = host, port
+        client = ClientSession(f"http://{host}:{port}", headers={"X-API-Key": OPERATOR})
+        self.http = await stack.enter_async_context(client)
+
+    def add(self, number: int, session_id: str, **details: Any) -> Any:
+        """Let a worker have a call."""
+        record = self.services[number - 1].add(session_id, **details)
+        self.hub.roster.has(self.workers[number - 1], session_id, record.line_id)
+        return record
+
+
+def _says(number: int) -> Callable[[web.Request], Any]:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(text=f"worker {number} {(await request.text())}")
+
+    return answer
+
+
+@pytest.fixture
+async def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Office]:
+    folder = Folder.make()
+    async with AsyncExitStack() as stack:
+        stack.callback(folder.remove)
+        office = Office(folder)
+        await office.start(stack)
+        yield office
+
+
+async def test_lists_and_health_are_of_all(office: Office) -> None:
+    office.add(1, "one")
+    office.add(2, "two")
+    async with office.http.get("/sessions") as response:
+        told = await response.json()
+    assert {each["session_id"] for each in told["sessions"]} == {"one", "two"}
+    assert (told["active_sessions"], told["max_concurrent_calls"]) == (2, 20)
+    async with office.http.get("/health/ready") as response:
+        ready = await response.json()
+        assert response.status == 200
+    assert (ready["active_sessions"], ready["warnings"]) == (2, [])
+    async with office.http.get("/metrics") as response:
+        metrics = await response.text()
+    assert 'ari_app_workers{state="taking"} 2.0' in metrics
+    assert 'process_open_fds{worker="2"}' in metrics
+
+
+async def test_one_that_is_away_is_a_warning_and_all_are_a_problem(office: Office) -> None:
+    office.services[0].problems = ["Asterisk's event socket is disconnected"]
+    office.workers[0].takes = False
+    async with office.http.get("/health/ready") as response:
+        assert response.status == 200
+        assert (await response.json())["warnings"] == ["worker 1 takes no calls: the others serve"]
+    office.services[1].problems = office.services[0].problems
+    async with office.http.get("/health/ready") as response:
+        assert response.status == 503
+        assert (await response.json())["problems"] == office.services[0].problems
+    office.told.append("draining: new calls are refused")
+    async with office.http.get("/health/ready") as response:
+        assert "draining: new calls are refused" in (await response.json())["problems"]
+
+
+async def test_a_request_reaches_the_worker_that_has_the_call(office: Office) -> None:
+    office.add(1, "one")
+    office.add(2, "two")
+    for session_id in ("one", "two"):
+        async with office.http.post(f"/sessions/{session_id}/hold") as response:
+            assert response.status == 200, await response.text()
+        async with office.http.get(f"/sessions/{session_id}") as response:
+            assert (await response.json())["session_id"] == session_id
+    assert [service.control.done for service in office.services] == [
+        [("hold", "one")],
+        [("hold", "two")],
+    ]
+    async with office.http.post("/webhook/end-call", json={"session_id": "two"}) as response:
+        assert response.status == 200
+    assert office.services[1].control.done[-1][0] == "end"
+    async with office.http.get("/sessions/nobody") as response:
+        assert (await response.json())["code"] == "session_not_found"
+
+
+async def test_keys_are_looked_at_once_and_each_change_is_written_down_once(
+    office: Office,
+) -> None:
+    office.add(2, "two")
+    forged = {"X-API-Key": READER, "X-Ari-App-Key": "desk", "X-Ari-App-Address": "1.2.3.4"}
+    async with office.http.post("/sessions/two/hold", headers=forged) as response:
+        assert (response.status, (await response.json())["code"]) == (403, "forbidden")
+    forged["X-API-Key"] = OPERATOR
+    forged["X-Ari-App-Key"] = "somebody"
+    async with office.http.post("/sessions/two/hold", headers=forged) as response:
+        assert response.status == 200
+        assert response.headers["X-Request-ID"] == office.audit.entries[-1]["request_id"]
+    async with office.http.post("/sessions/two/hold", headers={"X-API-Key": "wrong"}) as response:
+        assert response.status == 401
+    told = [
+        (each["key"], each["address"], each["action"], each["result"])
+        for each in office.audit.entries
+    ]
+    assert told == [
+        ("reader", "127.0.0.1", "hold", "forbidden"),
+        ("desk", "127.0.0.1", "hold", "ok"),
+    ]
+
+
+async def test_calls_begin_where_there_is_room_and_once_for_each_key(office: Office) -> None:
+    office.workers[0].used = 3
+    body = {"called_number": "+493023125001"}
+    answers = []
+    for _ in range(2):
+        async with office.http.post(
+            "/webhook/initiate-call", json=body, headers={"Idempotency-Key": "k"}
+        ) as response:
+            answers.append((response.status, await response.json()))
+    assert answers[0] == answers[1]
+    assert response.headers["Idempotent-Replayed"] == "true"
+    assert [len(service.control.wishes) for service in office.services] == [0, 1]
+    # A caller who waits is where they are.
+    office.hub.roster.has(office.workers[0], "waiting", "1700000000.7")
+    async with office.http.post(
+        "/webhook/initiate-call", json={"call_id": "1700000000.7"}
+    ) as response:
+        assert response.status == 200
+    assert [len(service.control.wishes) for service in office.services] == [1, 1]
+    async with office.http.post("/webhook/initiate-call", json={"nonsense": 1}) as response:
+        assert (await response.json())["code"] == "invalid_request"
+
+
+async def test_a_stream_is_passed_on_as_the_connection_that_it_is(office: Office) -> None:
+    record = office.add(2, "two")
+    journal = office.services[1].journal
+    async with office.http.ws_connect("/sessions/two/events") as socket:
+        note_end(journal, record)
+        kinds = [
+            message.json()["type"] async for message in socket if message.type is WSMsgType.TEXT
+        ]
+    assert kinds[-1] == "ended"
+    async with office.http.get("/sessions/two/events") as response:
+        assert response.headers["Content-Type"].startswith("text/event-stream")
+        assert b"event: ended" in await response.read()
+
+
+async def test_a_connection_that_was_passed_on_has_no_second_request(office: Office) -> None:
+    record = office.add(2, "two")
+    end(record)
+    reader, writer = await asyncio.open_connection(*office.address)
+    head = "GET /sessions/nobody/events HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\n\r\n"
+    smuggled = (
+        "POST /sessions/two/hold HTTP/1.1\r\nHost: x\r\nX-Ari-App-Key: desk\r\n"
+        "Content-Length: 0\r\n\r\n"
+    )
+    writer.write(head.format(READER).encode())
+    answer = await reader.readuntil(b"\r\n\r\n")
+    assert b" 404 " in answer
+    assert b"Connection: close" in answer
+    writer.write(smuggled.encode())
+    rest = await reader.read()
+    assert b"HTTP/1.1" not in rest, "it is closed after the first"
+    assert office.services[1].control.done == []
+    writer.close()
+
+
+async def test_both_at_once_are_no_second_request_either(office: Office) -> None:
+    office.add(2, "two")
+    reader, writer = await asyncio.open_connection(*office.address)
+    writer.write(
+        f"GET /sessions/nobody/events HTTP/1.1\r\nHost: x\r\nX-API-Key: {READER}\r\n\r\n"
+        "POST /sessions/two/hold HTTP/1.1\r\nHost: x\r\nX-Ari-App-Key: desk\r\n"
+        "Content-Length: 0\r\n\r\n".encode()
+    )
+    answers = await reader.read()
+    assert answers.count(b"HTTP/1.1 ") == 1
+    assert office.services[1].control.done == []
+    writer.close()
+
+
+async def test_a_worker_that_is_away(office: Office) -> None:
+    office.add(2, "two")
+    await office.servers[1].close()
+    async with office.http.post("/sessions/two/hold") as response:
+        assert response.status == 503
+        assert (await response.json())["code"] == "worker_away"
+        assert response.headers["Retry-After"] == "1"
+    async with office.http.get("/sessions/two/events") as response:
+        assert (await response.json())["code"] == "worker_away"
+    async with office.http.get("/sessions") as response:
+        assert response.status == 200, "the others are shown"
+    for worker in office.workers:
+        office.hub.roster.went(worker)
+    async with office.http.get("/calls") as response:
+        assert (await response.json())["code"] == "worker_away"
+
+
+async def test_ways_in_find_their_worker_by_what_they_bring(office: Office) -> None:
+    office.workers[1].used = 5
+    office.hub.roster.has(office.workers[1], "session", "CA2")
+    for form, query, number in (
+        ({"CallSid": "CA1"}, "", 1),
+        ({"CallSid": "CA2"}, "", 2),
+        ({"CallSid": "CA1"}, "?worker=2", 2),
+        ({"CallSid": "CA1"}, "?worker=nobody", 1),
+    ):
+        async with office.http.post(f"/twilio/voice{query}", data=form) as response:
+            assert (await response.text()).startswith(f"worker {number} CallSid=")
+    for token, number in (("2.secret", 2), ("1.secret", 1), ("secret", 1)):
+        async with office.http.get(f"/twilio/media/{token}") as response:
+            assert await response.text() == f"worker {number} "
+
+
+async def test_the_page_watches_all(office: Office) -> None:
+    office.add(1, "one")
+    office.add(2, "two")
+    seen: set[str] = set()
+    async with office.http.get("/page/watch") as response:
+        async for line in response.content:
+            if line.startswith(b"data: "):
+                seen |= {row["id"] for row in orjson.loads(line[6:])["calls"]}
+            if seen == {"one", "two"}:
+                break
+    assert seen == {"one", "two"}
+    async with office.http.get("/page/me") as response:
+        assert (await response.json())["name"] == "desk"
+
+
+async def test_what_only_workers_know_is_theirs_to_answer(office: Office) -> None:
+    async with office.http.get("/nowhere") as response:
+        assert (response.status, (await response.json())["code"]) == (404, "not_found")
+    async with office.http.delete("/sessions") as response:
+        assert response.status in (403, 405)
+    async with office.http.get("/nowhere", headers={"X-API-Key": ""}) as response:
+        assert response.status == 401

@@ -11,6 +11,15 @@ from ari_app.line.twilio.rest import TwilioApi
 from ari_app.process.network import trusting
 from ari_app.settings import Settings
 
+_REQUESTS_AT_ONCE = 50
+_FEWEST_AT_ONCE = 8
+
+
+def requests_at_once(workers: int) -> int:
+    """Return how many requests one of several processes may have at Asterisk at once: together
+    about as many as one alone, well below the 100 sessions that it serves by default."""
+    return max(_FEWEST_AT_ONCE, _REQUESTS_AT_ONCE // workers)
+
 
 def ari_client(settings: Settings, app: str | None = None) -> Client:
     """Return a client of Asterisk's, not yet open.
@@ -24,6 +33,7 @@ def ari_client(settings: Settings, app: str | None = None) -> Client:
         settings.ari_username,
         settings.ari_password.get_secret_value(),
         app or settings.ari_app,
+        max_connections=requests_at_once(settings.workers),
         ca_file=settings.ari_ca_file,
     )
 

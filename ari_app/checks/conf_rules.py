@@ -35,6 +35,7 @@ from ari_app.checks.finding import (
     ok,
     warning,
 )
+from ari_app.clients import requests_at_once
 from ari_app.line.asterisk.transport import NEEDED
 from ari_app.process.network import is_loopback
 from ari_app.settings import Settings
@@ -282,11 +283,17 @@ class Needs:
     trunk: tuple[str, str] | None
     places_calls: bool
     transport: str = "audiosocket"
+    workers: int = 1
 
     @property
     def media_sessions(self) -> int:
-        """How many connections of http.conf calls have: over a WebSocket one each."""
-        return 0 if self.transport == "audiosocket" else self.calls
+        """How many connections of http.conf there are beside the requests of one process: over a
+        WebSocket one for each call, and those of a front and of more workers."""
+        calls = 0 if self.transport == "audiosocket" else self.calls
+        if self.workers == 1:
+            return calls
+        requests = (self.workers + 1) * (requests_at_once(self.workers) + 1)
+        return calls + max(0, requests - _REQUEST_SESSIONS)
 
     @classmethod
     def of(cls, settings: Settings) -> Needs:
@@ -301,6 +308,7 @@ class Needs:
             endpoint_of(settings.outbound_endpoint),
             "outbound_endpoint" in settings.model_fields_set,
             settings.media_transport,
+            settings.workers,
         )
 
 

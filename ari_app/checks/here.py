@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import shutil
 import socket
 import ssl
@@ -17,6 +18,7 @@ import aiohttp
 
 from ari_app.checks.finding import EVERYTHING, NOTHING, Finding, failed, ok, warning
 from ari_app.control.http.access import Keys
+from ari_app.control.workers.folder import Folder
 from ari_app.errors import ConfigError
 from ari_app.process.limits import available, needed
 from ari_app.process.network import is_loopback, is_unspecified, why_unreachable
@@ -108,6 +110,7 @@ async def check_here(settings: Settings) -> list[Finding]:
         *_audit(settings),
         *_loss_sound(settings),
         check_descriptors(settings),
+        *_workers(settings),
         *await _http(settings),
         *await _own_name(settings),
     ]
@@ -158,6 +161,26 @@ async def _http(settings: Settings) -> list[Finding]:
         if error.errno != errno.EADDRINUSE or not await is_serving(settings):
             return [not_to_be_had(_MACHINE, "API_BIND", settings.api_bind, error)]
     return []
+
+
+def _workers(settings: Settings) -> list[Finding]:
+    """Check what several workers need beside what one does."""
+    if settings.workers == 1:
+        return []
+    try:
+        Folder.make().remove()
+    except ConfigError as error:
+        return [failed(_MACHINE, str(error))]
+    cores = len(os.sched_getaffinity(0))
+    if settings.workers > cores:
+        return [
+            warning(
+                _MACHINE,
+                f"WORKERS is {settings.workers}, and this machine lets us have {cores} cores: more "
+                "workers than cores carry no more calls.",
+            )
+        ]
+    return [ok(_MACHINE, f"{settings.workers} workers on {cores} cores")]
 
 
 def not_to_be_had(what: str, setting: str, address: str, error: OSError) -> Finding:

@@ -30,7 +30,7 @@ async def check_media(ari: Client, settings: Settings) -> list[Finding]:
         AriError: Asterisk cannot be asked any more.
     """
     if settings.media_transport == "audiosocket":
-        return [await check_dial_back(ari, settings)]
+        return await _dial_backs(ari, settings)
     version = assess((await ari.asterisk.get_info()).version)
     choice = await choose_transport(ari, settings.media_transport, version)
     if choice.problem:
@@ -38,7 +38,15 @@ async def check_media(ari: Client, settings: Settings) -> list[Finding]:
     if choice.transport == "websocket":
         return [await _check_websocket(ari, settings)]
     why = f"{SETTING} is auto, and takes AudioSocket: {choice.why}."
-    return [note(AUDIO, why), await check_dial_back(ari, settings)]
+    return [note(AUDIO, why), *await _dial_backs(ari, settings)]
+
+
+async def _dial_backs(ari: Client, settings: Settings) -> list[Finding]:
+    """Check the port of each worker."""
+    if settings.workers == 1:
+        return [await check_dial_back(ari, settings)]
+    each = (settings.of_worker(number) for number in range(1, settings.workers + 1))
+    return [await check_dial_back(ari, one) for one in each]
 
 
 def _how_to_mend(choice: Choice) -> str:

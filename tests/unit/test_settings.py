@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from pathlib import Path
 
 import pytest
@@ -388,3 +389,55 @@ def test_limits_of_a_day(tmp_path: Path) -> None:
     for zone in ("", "Berlin", "../etc", "/etc/passwd"):
         with pytest.raises(ConfigError, match="SPEND_TIME_ZONE"):
             load_settings(None, spend_time_zone=zone)
+
+
+def test_each_worker_has_its_own_application_and_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "pbx 1.example")
+    settings = load_settings(
+        None, **SERVING, audiosocket_bind="[::1]:9092", audiosocket_advertise="10.0.0.5:7000"
+    )
+    third = settings.of_worker(3)
+    assert third.ari_app == "voice-agent.pbx-1-example.3"
+    assert third.audiosocket_bind == "[::1]:9094"
+    assert third.audiosocket_target == "10.0.0.5:7002"
+    assert third.env_file == settings.env_file
+    assert load_settings(None, audiosocket_bind="127.0.0.1:0").of_worker(2).audiosocket_bind == (
+        "127.0.0.1:0"
+    )
+    # Ids of channels begin with it, and Asterisk bounds those.
+    long = [load_settings(None, ari_app="a" * 64).of_worker(n).ari_app for n in (1, 1, 12)]
+    assert long[0] == long[1] != long[2]
+    assert max(map(len, long)) <= 64
+    assert long[2].endswith(".12")
+
+
+def test_what_several_workers_find_at_twilio() -> None:
+    settings = load_settings(
+        None,
+        dialer_type="twilio",
+        twilio_account_sid="AC" + "0" * 32,
+        twilio_auth_token="t",
+        api_public_url="https://voice.example",
+    )
+    alone, second = settings.twilio_options(), settings.of_worker(2).twilio_options()
+    assert alone.url("/twilio/after?a=b") == "https://voice.example/twilio/after?a=b"
+    assert second.url("/twilio/after?a=b") == "https://voice.example/twilio/after?a=b&worker=2"
+    assert second.url("/twilio/status") == "https://voice.example/twilio/status?worker=2"
+    token = second.new_token()
+    assert token.startswith("2.")
+    assert "." not in alone.new_token()
+    assert second.stream_url(token) == f"wss://voice.example/twilio/media/{token}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"dialer_type": "local"}, "microphone is one"),
+        ({"audiosocket_bind": "127.0.0.1:65534"}, "AUDIOSOCKET_BIND is 127.0.0.1:65534"),
+        ({"audiosocket_advertise": "10.0.0.5:65535"}, "AUDIOSOCKET_ADVERTISE"),
+    ],
+)
+def test_what_several_workers_cannot_have(changes: dict[str, str], words: str) -> None:
+    load_settings(None, **{**SERVING, **changes}, workers=1).require_serving()
+    with pytest.raises(ConfigError, match=words):
+        load_settings(None, **{**SERVING, **changes}, workers=3).require_serving()

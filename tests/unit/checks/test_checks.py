@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -502,6 +503,34 @@ async def test_we_reach_asterisks_media(dialling: str, make: Make) -> None:
     for transport in ("websocket", "auto"):
         (finding,) = await looked_at(make(ari_url=dialling, media_transport=transport))
         assert says(finding, Verdict.OK, "chan_websocket", f"we reach {dialling}/media/"), finding
+
+
+async def test_each_worker_has_a_port_that_asterisk_reaches(dialling: str, make: Make) -> None:
+    bind = f"127.0.0.1:{free_ports(3)}"
+    with socket.socket() as other:
+        first, *others = await looked_at(make(ari_url=dialling, audiosocket_bind=bind, workers=3))
+        assert {finding.verdict for finding in (first, *others)} == {Verdict.OK}
+        assert len(others) == 2
+        port = int(bind.rpartition(":")[2]) + 2
+        # Not kept by connections of before.
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        *_, last = await looked_at(make(ari_url=dialling, audiosocket_bind=bind, workers=3))
+        assert says(last, Verdict.FAILED, f"127.0.0.1:{port} cannot be used"), last
+
+
+def free_ports(count: int) -> int:
+    """The first of so many in a row."""
+    while True:
+        with contextlib.ExitStack() as stack:
+            first = stack.enter_context(socket.socket())
+            first.bind(("127.0.0.1", 0))
+            port = int(first.getsockname()[1])
+            with contextlib.suppress(OSError, OverflowError):
+                for number in range(port + 1, port + count):
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", number))
+                return port
 
 
 @pytest.mark.parametrize("transport", ["websocket", "auto"])

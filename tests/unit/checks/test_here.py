@@ -246,3 +246,16 @@ async def test_the_audit_file(tmp_path: Path) -> None:
         f"AUDIT_FILE {file} cannot be written: No such file or directory. Name a file in a folder "
         "that the service may write to, or empty the setting.",
     )
+
+
+async def test_several_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    for workers, verdict in ((2, Verdict.OK), (3, Verdict.WARNING)):
+        findings = await named(
+            load_settings(None, api_bind="127.0.0.1:0", workers=workers), "This machine"
+        )
+        assert [each.verdict for each in findings if "2 cores" in each.detail] == [verdict]
+    monkeypatch.setenv("RUNTIME_DIRECTORY", "/nowhere")
+    findings = await named(load_settings(None, api_bind="127.0.0.1:0", workers=2), "This machine")
+    (failed,) = [finding for finding in findings if finding.verdict is Verdict.FAILED]
+    assert failed.detail.startswith("WORKERS needs a folder")

@@ -77,6 +77,8 @@ class Step:
     agent_cpu_percent: float
     others_percent: float
     """How much of the service's core went to programs that are not part of this."""
+    front_percent_per_call: float = 0.0
+    """What of the CPU is the front's, where there are several workers."""
 
     @property
     def generator_is_bottleneck(self) -> bool:
@@ -144,6 +146,7 @@ async def measure_format(
     *,
     line: str = "audiosocket",
     recorded: bool = False,
+    workers: int = 1,
     settings: dict[str, str] | None = None,
     on_step: Callable[[Service, int], None] | None = None,
     build: Path | None = None,
@@ -152,11 +155,13 @@ async def measure_format(
     """Grow the number of calls step by step, and stop after the first step that breaks a limit.
 
     Args:
+        workers: Processes that carry the calls.
         build: As for `running_service`.
         only_cost: Go through all steps, whatever breaks, and do not count sound.
     """
     cores, far_end = Cores.split(), way(line)
     line += ", recorded" if recorded else ""
+    line += f", {workers} workers" if workers > 1 else ""
     what = f"{line}, {agent_format}"
     done: list[Step] = []
     conservation: Conservation | None = None
@@ -180,6 +185,7 @@ async def measure_format(
                     "MAX_CONCURRENT_CALLS": str(max(steps) + 1),
                     "CALL_TIMEOUT_SECONDS": "3600",
                     "LOG_LEVEL": "INFO",
+                    **({"WORKERS": str(workers)} if workers > 1 else {}),
                     **({"RECORDINGS_DIR": str(folder / "recordings")} if recorded else {}),
                     **(settings or {}),
                 },
@@ -255,8 +261,9 @@ async def _measure(
     cores = os.sched_getaffinity(service.process.pid)
     await load.post("window")
     started, busy = loop.time(), busy_seconds(cores)
-    before = [process.cpu_seconds() for process in processes]
+    before, front = [process.cpu_seconds() for process in processes], service.front_cpu_seconds()
     await asyncio.sleep(seconds)
+    front = service.front_cpu_seconds() - front
     after = [process.cpu_seconds() for process in processes]
     lasted, busy = loop.time() - started, busy_seconds(cores) - busy
     percent = [100 * (b - a) / lasted for a, b in zip(before, after, strict=True)]
@@ -289,6 +296,7 @@ async def _measure(
         generator_cpu_percent=round(percent[1], 1),
         agent_cpu_percent=round(percent[2], 1),
         others_percent=round(max(0.0, 100 * busy / lasted - percent[0]), 1),
+        front_percent_per_call=round(100 * front / lasted / count, 4),
     )
 
 

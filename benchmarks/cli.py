@@ -35,6 +35,10 @@ def bench(
     recording: Annotated[
         bool, typer.Option("--recording", help="bridge: measure it again with calls recorded.")
     ] = False,
+    workers: Annotated[
+        list[int] | None,
+        typer.Option(help="bridge: with so many workers; several of these are measured in turn."),
+    ] = None,
     against: Annotated[
         str, typer.Option(help="compare: this revision of git against what is here now.")
     ] = "",
@@ -50,6 +54,7 @@ def bench(
         tuple(lines or ("audiosocket",)),
         recording,
         against,
+        tuple(workers or (1,)),
     )
     uvloop.run(run(names or ["all"], options, Console()))
 

@@ -37,7 +37,8 @@ class Options:
     `formats` and `calls` narrow *bridge* to some formats and numbers of calls; `calls` is also how
     many *flood* lets run. `lines` are the ways in that *bridge*, *ear* and *stall* measure; ear and
     stall take the first. `recording` measures *bridge* once more, with calls recorded. `against` is
-    the revision that *compare* compares with.
+    the revision that *compare* compares with. `workers` are the numbers of processes that *bridge*
+    measures with, in turn.
     """
 
     quick: bool = False
@@ -47,6 +48,7 @@ class Options:
     lines: tuple[str, ...] = ("audiosocket",)
     recording: bool = False
     against: str = ""
+    workers: tuple[int, ...] = (1,)
 
     @property
     def recorded(self) -> tuple[bool, ...]:
@@ -108,11 +110,18 @@ async def _measure_bridge(options: Options, say: Say) -> tuple[Any, str]:
     window = _QUICK_WINDOW_SECONDS if options.quick else _WINDOW_SECONDS
     runs = [
         await bridge.measure_format(
-            name, _bridge_steps(options), window, say, line=line, recorded=recorded
+            name,
+            _bridge_steps(options),
+            window,
+            say,
+            line=line,
+            recorded=recorded,
+            workers=workers,
         )
         for name in _formats(options)
         for line in options.lines
         for recorded in options.recorded
+        for workers in options.workers
     ]
     plain = _plain(runs)
     for run_, measured in zip(plain, runs, strict=True):
@@ -192,6 +201,7 @@ _STEPS: dict[str, Callable[[Options], int]] = {
     "parts": lambda options: parts.count_steps(options.quick),
     "bridge": lambda options: (
         len(options.recorded)
+        * len(options.workers)
         * len(options.lines)
         * len(_formats(options))
         * (len(_bridge_steps(options)) + 1)

@@ -122,6 +122,10 @@ class Process:
             await self._process.wait()
 
 
+def _is_front(pid: int) -> bool:
+    return Path(f"/proc/{pid}/comm").read_text() == "ari-app-front\n"
+
+
 def _cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
@@ -291,6 +295,10 @@ class Service:
         (pid,) = self.process.children
         return pid
 
+    def front_cpu_seconds(self) -> float:
+        """CPU time of the process that stands before several workers; 0 where there is none."""
+        return sum(_cpu_seconds(pid) for pid in self.process.children if _is_front(pid))
+
 
 @asynccontextmanager
 async def running_service(
@@ -347,7 +355,8 @@ async def _serving(process: Process) -> dict[str, Any]:
         for line in process.log.read_bytes().splitlines():
             with contextlib.suppress(ValueError):
                 entry: dict[str, Any] = json.loads(line)
-                if entry.get("event") == "serving":
+                # Of several workers the front has the address.
+                if entry.get("event") in ("serving", "front_serving") and "api" in entry:
                     return entry
         if process.returncode is not None:
             text = process.log.read_text(errors="replace").strip()
@@ -360,7 +369,9 @@ async def _ready(service: Service) -> None:
     async with aiohttp.ClientSession() as session:
         for _ in range(round(_START_SECONDS / _POLL_SECONDS)):
             async with session.get(f"{service.api_url}/health/ready") as response:
-                if response.status == 200:
+                ready = await response.json()
+                missing = [text for text in ready["warnings"] if text.startswith("worker ")]
+                if response.status == 200 and not missing:
                     return
             await asyncio.sleep(_POLL_SECONDS)
     raise BenchmarkError("ari-app serve does not become ready")

@@ -44,7 +44,9 @@ class LoadServer:
         self._pattern = pattern
         self._runner: web.AppRunner | None = None
         self._listening: asyncio.Server | None = None
-        self._listener: asyncio.Queue[bytes] | None = None
+        self._listeners: dict[str, asyncio.Queue[bytes]] = {}
+        # Those of channels and bridges that are in another application than calls enter.
+        self._elsewhere: dict[str, str] = {}
         self._sockets: set[Socket] = set()
         self._steering = Steering(lambda: self.generator)
         self._generator: LoadGenerator | None = None
@@ -99,6 +101,7 @@ class LoadServer:
             web.get(f"{channel}/variable", self._get_variable),
             web.post(f"{channel}/variable", self._set_variable),
             web.post(f"{channel}/continue", self._continue),
+            web.post(f"{channel}/move", self._move),
             web.get("/ari/bridges", self._list_bridges),
             web.post(bridge, self._create_bridge),
             web.delete(bridge, self._destroy_bridge),
@@ -119,17 +122,28 @@ class LoadServer:
             return _json({"message": refusal.message}, refusal.status)
 
     def _publish(self, events: list[Json]) -> None:
-        if self._listener is not None:
-            for body in events:
-                self._listener.put_nowait(orjson.dumps(body))
+        for body in events:
+            app = self._app_of(body)
+            if (listener := self._listeners.get(app)) is not None:
+                listener.put_nowait(orjson.dumps(body | {"application": app}))
+
+    def _app_of(self, body: Json) -> str:
+        """Return whose an event is: that of its channel, or of its bridge."""
+        for kind in ("channel", "bridge"):
+            named = body.get(kind, {}).get("id", "")
+            if named in self._elsewhere:
+                over = body["type"] in ("ChannelDestroyed", "BridgeDestroyed")
+                return self._elsewhere.pop(named) if over else self._elsewhere[named]
+        return self._app
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         socket: Socket = web.WebSocketResponse(compress=False, decode_text=False)
         await socket.prepare(request)
-        if self._listener is not None:
-            self._publish([event("ApplicationReplaced", self._app, timestamp())])
+        app = request.query.get("app", "")
+        if (before := self._listeners.get(app)) is not None:
+            before.put_nowait(orjson.dumps(event("ApplicationReplaced", app, timestamp())))
         queue: asyncio.Queue[bytes] = asyncio.Queue(_MAX_WAITING_EVENTS)
-        self._listener = queue
+        self._listeners[app] = queue
         self._sockets.add(socket)
         sender = asyncio.create_task(_send_events(socket, queue))
         try:
@@ -139,8 +153,8 @@ class LoadServer:
             sender.cancel()
             await asyncio.gather(sender, return_exceptions=True)
             self._sockets.discard(socket)
-            if self._listener is queue:
-                self._listener = None
+            if self._listeners.get(app) is queue:
+                del self._listeners[app]
         return socket
 
     async def _info(self, request: web.Request) -> web.Response:
@@ -160,6 +174,7 @@ class LoadServer:
 
     async def _external_media(self, request: web.Request) -> web.Response:
         given = await _parameters(request)
+        self._enters(given.get("channelId", ""), given.get("app", ""))
         try:
             fmt = LineFormat.by_name(given.get("format", ""))
         except ValueError:
@@ -214,6 +229,24 @@ class LoadServer:
         self.generator.released(channel_id)
         return _no_content()
 
+    async def _move(self, request: web.Request) -> web.Response:
+        """Let a channel enter another application: as here, where somebody has that."""
+        given, channel_id = await _parameters(request), request.match_info["id"]
+        channel = self.generator.world.channels.get(channel_id)
+        if channel is None:
+            raise Refused(404, "Channel not found")
+        named: Json = {"channel": channel.to_json()}
+        self._publish([event("StasisEnd", "", timestamp()) | named])
+        self._enters(channel_id, given.get("app", ""))
+        args = given.get("appArgs", "")
+        more = {"args": args.split(",") if args else []}
+        self._publish([event("StasisStart", "", timestamp()) | named | more])
+        return _no_content()
+
+    def _enters(self, channel_id: str, app: str) -> None:
+        if app and app != self._app:
+            self._elsewhere[channel_id] = app
+
     async def _list_bridges(self, request: web.Request) -> web.Response:
         return _json([bridge.to_json() for bridge in self.generator.world.bridges.values()])
 
@@ -237,9 +270,15 @@ class LoadServer:
         return _no_content()
 
     async def _application(self, request: web.Request) -> web.Response:
-        if request.match_info["app"] != self._app:
+        named, told = request.match_info["app"], self.generator.world.application()
+        if named != self._app and named not in self._listeners:
             raise Refused(404, "Application not found")
-        return _json(self.generator.world.application())
+        inside = [
+            channel
+            for channel in told["channel_ids"]
+            if self._elsewhere.get(channel, self._app) == named
+        ]
+        return _json(told | {"name": named, "channel_ids": inside})
 
 
 class _Door(asyncio.Protocol):

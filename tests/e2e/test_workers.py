@@ -95,11 +95,16 @@ async def test_calls_are_spread_and_http_shows_all(asterisk: LabAsterisk, logged
                     assert response.status == 200, await response.text()
             assert {each["state"] for each in await sessions(service)} == {"holding"}
             assert (await service.get("/sessions/nobody"))[0] == 404
-            # What the dialplan says goes with the caller.
-            calls.append(await phone.call(uri(asterisk, "102")))
-            await until(lambda: len(agent.conversations) == 5)
-            told = agent.conversations[-1]
-            assert (told.agent_id, told.dynamic_variables["customer_name"]) == ("agent_7", "Jane")
+            # One who waits is found, wherever they do.
+            waiting = await phone.dial(uri(asterisk, "103"))
+            calls.append(waiting)
+            async with asyncio.timeout(5):
+                while not (found := [s for s in await sessions(service) if s["state"] == "waiting"]):
+                    await asyncio.sleep(0.02)
+            body = {"call_id": found[0]["channel_id"], "agent_id": "agent_7"}
+            async with http.post("/webhook/initiate-call", json=body) as response:
+                assert response.status == 200, await response.text()
+            await waiting.answered()
             refused = await phone.call(uri(asterisk))
             await logged("agent=REJECTED reason=at_capacity")
             body = {"called_number": "+493023125001"}
@@ -124,7 +129,11 @@ async def test_what_dies_is_replaced_and_the_others_talk_on(asterisk: LabAsteris
                 each["session_id"] for each in before
             }
             assert time.monotonic() - killed < 5
-            (late,) = await talking(phone, asterisk, 1)
+            # What the dialplan says goes with the caller.
+            late = await phone.call(uri(asterisk, "102"))
+            await until(lambda: len(agent.conversations) == 5)
+            told = agent.conversations[-1]
+            assert (told.agent_id, told.dynamic_variables["customer_name"]) == ("agent_7", "Jane")
 
             lost = await calls_of(service, 2)
             assert lost in (2, 3)

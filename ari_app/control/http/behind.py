@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 from aiohttp import hdrs, web
-from aiohttp.typedefs import Handler
+from aiohttp.typedefs import Handler, Middleware
 
 from ari_app.control.http.access import REQUEST_KEY, ApiKey, Scope
 from ari_app.control.http.audit import AuditLog
@@ -32,9 +32,11 @@ from ari_app.control.http.middleware import (
     REQUEST_ID,
     REQUEST_ID_HEADER,
     add_headers,
+    path_served,
     problems,
 )
 from ari_app.control.http.page import Watch
+from ari_app.control.http.problems import Problem
 from ari_app.control.http.server import Connection, mark_heads
 
 log = structlog.get_logger(__name__)
@@ -48,20 +50,31 @@ _SHUTDOWN_SECONDS: Final = 2.0
 _PASSED_AT_ONCE: Final = 16
 
 
-@web.middleware
-async def trusted(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Take from the front who asks."""
-    connection = request.protocol
-    if isinstance(connection, PassedConnection) and connection.requests > 1:
-        # Behind its first request stands somebody whom the front has not seen.
-        raise ConnectionResetError("one request a connection")
-    request[REQUEST_ID] = request.headers.get(REQUEST_ID_HEADER, "-")
-    request[FOREIGN_PAGE] = False
-    request[ADDRESS] = request.headers.get(ADDRESS_HEADER, "")
-    if (name := request.headers.get(KEY_HEADER)) is not None:
-        request[KEY_NAME], request[REQUEST_KEY] = name, ApiKey(name, Scope.ADMIN, b"")
-    with structlog.contextvars.bound_contextvars(request=request[REQUEST_ID]):
-        return await handler(request)
+def trusted(checked_paths: frozenset[str]) -> Middleware:
+    """Return what takes from the front who asks.
+
+    Args:
+        checked_paths: Where whoever serves them checks by itself who comes; everywhere else the
+            front has to say whose key it was.
+    """
+
+    @web.middleware
+    async def who_asks(request: web.Request, handler: Handler) -> web.StreamResponse:
+        connection = request.protocol
+        if isinstance(connection, PassedConnection) and connection.requests > 1:
+            # Behind its first request stands somebody whom the front has not seen.
+            raise ConnectionResetError("one request a connection")
+        request[REQUEST_ID] = request.headers.get(REQUEST_ID_HEADER, "-")
+        request[FOREIGN_PAGE] = False
+        request[ADDRESS] = request.headers.get(ADDRESS_HEADER, "")
+        if (name := request.headers.get(KEY_HEADER)) is not None:
+            request[KEY_NAME], request[REQUEST_KEY] = name, ApiKey(name, Scope.ADMIN, b"")
+        elif path_served(request) not in checked_paths:
+            return Problem("unauthorized").response(request[REQUEST_ID])
+        with structlog.contextvars.bound_contextvars(request=request[REQUEST_ID]):
+            return await handler(request)
+
+    return who_asks
 
 
 async def _close_what_was_passed(request: web.Request, response: web.StreamResponse) -> None:
@@ -90,7 +103,12 @@ def build_worker_app(
         hidden: What must not be kept, as `RECORDS_HIDE` says.
     """
     app = web.Application(
-        middlewares=[mark_heads, trusted, audit_changes(audit_file, hidden), problems],
+        middlewares=[
+            mark_heads,
+            trusted(frozenset(route.path for route in routes)),
+            audit_changes(audit_file, hidden),
+            problems,
+        ],
         client_max_size=MAX_BODY_BYTES,
     )
     app.on_response_prepare.append(add_headers)

@@ -13,6 +13,7 @@ import structlog
 from aiohttp import hdrs, web
 from yarl import URL
 
+from ari_app.control.http.access import HERE
 from ari_app.control.http.audit import PASSED_ON
 from ari_app.control.http.behind import ADDRESS_HEADER, KEY_HEADER
 from ari_app.control.http.middleware import (
@@ -31,6 +32,7 @@ _CONNECT_SECONDS: Final = 1.0
 _ANSWER_SECONDS: Final = 120.0
 """Longer than any request waits: a place, a pre-call service, the end of a call."""
 _PIECE: Final = 1 << 16
+_FROM_US: Final = {KEY_HEADER: HERE}
 _OF_A_CONNECTION: Final = frozenset(
     name.lower()
     for name in (
@@ -99,14 +101,17 @@ class Relay:
             WorkerAway: It does not answer in time.
         """
         try:
-            async with asyncio.timeout(seconds), self._session(worker).get(_url(path)) as response:
+            async with (
+                asyncio.timeout(seconds),
+                self._session(worker).get(_url(path), headers=_FROM_US) as response,
+            ):
                 return response.status, await response.read()
         except (aiohttp.ClientError, OSError, TimeoutError):
             raise WorkerAway from None
 
     def stream(self, worker: Worker, path: str) -> aiohttp.client._RequestContextManager:
         """Ask a worker for a stream."""
-        return self._session(worker).get(_url(path))
+        return self._session(worker).get(_url(path), headers=_FROM_US)
 
     async def ask(
         self, request: web.Request, worker: Worker, body: bytes

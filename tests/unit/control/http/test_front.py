@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 import pytest
-from aiohttp import ClientSession, WSMsgType, web
+from aiohttp import ClientSession, UnixConnector, WSMsgType, web
 
 from ari_app.control.http.access import ApiKey, Keys, Scope
 from ari_app.control.http.behind import WorkerServer, build_worker_app
@@ -330,3 +330,14 @@ async def test_what_only_workers_know_is_theirs_to_answer(office: Office) -> Non
         assert response.status in (403, 405)
     async with office.http.get("/nowhere", headers={"X-API-Key": ""}) as response:
         assert response.status == 401
+
+
+async def test_a_worker_answers_nobody_of_whom_the_front_has_not_spoken(office: Office) -> None:
+    office.add(1, "one")
+    connector = UnixConnector(str(office.folder.http(1)))
+    async with ClientSession("http://worker", connector=connector) as http:
+        async with http.post("/sessions/one/hold") as response:
+            assert response.status == 401
+        async with http.post("/twilio/voice", data={}) as response:
+            assert response.status == 200, "it checks by itself"
+    assert office.services[0].control.done == []

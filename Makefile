@@ -24,10 +24,11 @@ DEMO_WAY = $(if $(CUSTOM),custom,$(if $(TWILIO),twilio,asterisk))
 demo: $(if $(CUSTOM)$(TWILIO),setup,asterisk)  ## Place a real call through a real Asterisk to the practice agent (MEDIA_TRANSPORT=websocket: over chan_websocket; TWILIO=1: by Media Streams; CUSTOM=1: by a dialer of one's own)
 	@.venv/bin/ari-app demo --way $(DEMO_WAY)
 
-# Each worker reads all that it is given, so it is given its own folders alone. A test with Asterisk
-# mostly waits for time to pass: several a core.
-UNIT_TESTS = $(PYTHON) -m pytest -n auto --dist worksteal tests/unit tests/fuzz
-E2E_TESTS = $(PYTHON) -m pytest -n $(or $(E2E_WORKERS),6) --dist worksteal tests/e2e -m 'not compose'
+# A test mostly waits for time to pass, or for another process: three a core. Each worker reads all that
+# it is given, so it is given its own folders alone.
+PYTEST = $(PYTHON) -m pytest -n $$((3 * $$(nproc))) --dist worksteal
+UNIT_TESTS = $(PYTEST) tests/unit tests/fuzz
+E2E_TESTS = $(PYTEST) tests/e2e -m 'not compose'
 
 test: lint asterisk  ## Format, types and all tests, also those with the real Asterisk
 	$(UNIT_TESTS)

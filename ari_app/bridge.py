@@ -186,6 +186,8 @@ class VoiceBridge:
         records = self.recordings is not None and settings.record_calls != "none"
 
         self.agents = await self._exit.enter_async_context(agent_client(settings))
+        account = self.agents.account
+        self.metrics.watch_account(lambda: account.account)
         self.gateways: list[Gateway] = []
         for name in settings.ways_in:
             gateway = await self._gateway(name)
@@ -232,6 +234,7 @@ class VoiceBridge:
         )
         self._exit.push_async_callback(self.calls.close)
         self.metrics.calls_limit.set(settings.max_concurrent_calls)
+        self.metrics.calls_queued.set_function(lambda: self.calls.admission.waiting)
         self.metrics.ready.set_function(lambda: not self.readiness().problems)
         self.control = CallControl(
             self.calls,
@@ -241,6 +244,7 @@ class VoiceBridge:
             asyncio.get_running_loop().time,
             dialer_holds=settings.dialer_holds_calls,
             mark=(lambda token: token) if member is None else member.mark,
+            on_refused=self.metrics.call_refused,
         )
         if member is not None:
             member.serve(self.calls)
@@ -382,6 +386,7 @@ class VoiceBridge:
         if settings.has_audiosocket:
             await self._open_audiosocket()
         self.ari = await self._exit.enter_async_context(ari_client(settings))
+        self.ari.rest.on_done = self.metrics.ari_asked
         return AsteriskGateway(
             self.ari,
             self._clock(),
@@ -594,6 +599,7 @@ class VoiceBridge:
             rates=rates,
             audit_file=self.audit,
             hidden=self.settings.hidden,
+            price=self.settings.agent_price_per_minute,
             routes=routes,
         )
         loop = asyncio.get_running_loop()
@@ -646,7 +652,10 @@ class VoiceBridge:
             problems=problems,
             warnings=[
                 text
-                for each in (self.call_log, self.recordings, self.outbox, self.spend, self.audit)
+                for each in (
+                    *(self.agents, self.call_log, self.recordings, self.outbox),
+                    *(self.spend, self.audit),
+                )
                 if each is not None
                 for text in each.warnings()
             ],

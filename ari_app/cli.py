@@ -268,6 +268,9 @@ def calls(
     agent: Annotated[str | None, typer.Option(help="The agent's id.")] = None,
     number: Annotated[str | None, typer.Option(help="Part of a number of theirs.")] = None,
     text: Annotated[str | None, typer.Option(help="Words that were all said.")] = None,
+    trunk: Annotated[
+        str | None, typer.Option(help="In Asterisk the endpoint: PJSIP/trunk.")
+    ] = None,
     direction: Annotated[str | None, typer.Option(help="in or out.")] = None,
     campaign: Annotated[str | None, typer.Option(help="The campaign's id.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="Show so many.")] = 25,
@@ -290,6 +293,7 @@ def calls(
             "agent_id": agent,
             "number": number,
             "text": text,
+            "trunk": trunk,
             "direction": direction,
             "campaign_id": campaign,
         }

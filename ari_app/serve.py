@@ -52,6 +52,8 @@ from ari_app.process.supervisor import (
     Standing,
 )
 from ari_app.process.supervisor.parent import unblock_signals
+from ari_app.records.store.address import read_address
+from ari_app.records.store.glance import is_current
 from ari_app.settings import Settings, split_host_port
 from linekit.listener import listening
 
@@ -60,6 +62,7 @@ log = structlog.get_logger(__name__)
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _DUTY: Final = "ARI_APP_DUTY"
 """What a program is started for that loads its code anew; nobody else sets it."""
+_TABLES_SECONDS = 20
 
 
 def supervise(settings: Settings, *, wait: bool = False) -> int:
@@ -79,6 +82,8 @@ def supervise(settings: Settings, *, wait: bool = False) -> int:
         # It takes as long as the rest of the program, and a worker that takes another's place has
         # callers waiting: read once, it is there in all of them.
         import ari_app.records.store.keeper  # noqa: F401
+
+        _make_tables(settings.database_url)
 
     log_as = (settings.log_level, settings.log_format, settings.log_numbers)
     set_up_logging(*log_as, in_thread=False)
@@ -191,6 +196,29 @@ class Company:
         company = Company(told["workers"], Folder(Path(told["folder"])), listeners)
         duty = Duty(Mode(told["mode"]), told["restarts"], channel, told["number"])
         return company, duty
+
+
+def _make_tables(database_url: str) -> None:
+    """Make SQLite's tables, or bring them up to date, in a process of its own.
+
+    It takes alembic, 16 MB that the service never needs again. Whatever goes wrong here, the worker
+    finds again, and says.
+    """
+    address = read_address(database_url)
+    if address.kind != "sqlite" or is_current(address.path):
+        return
+    pid = os.fork()
+    if pid:
+        os.waitpid(pid, 0)
+        return
+    try:
+        # Another program may hold it locked.
+        signal.alarm(_TABLES_SECONDS)
+        from ari_app.records.store.upgrade import upgrade
+
+        asyncio.run(upgrade(address))
+    finally:
+        os._exit(0)
 
 
 def _run(work: Coroutine[Any, Any, None], mode: Mode) -> int:

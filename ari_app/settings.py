@@ -69,6 +69,7 @@ _SHAPES: Final = {
     "ari_app": "must be 1 to 64 letters, digits, dots, hyphens and underscores",
     "amd_context": "must be the name of a context: letters, digits, hyphens and underscores",
     "transfer_context": "must be the name of a context: letters, digits, hyphens and underscores",
+    "agent_price_per_minute": "must be an amount and a currency's three letters: 0.10 EUR",
     "dtmf_terminator": "must be one key, 0 to 9, *, # or A to D, or empty",
     "agent_variables": "must be names of variables: letters, digits and underscores, with commas "
     "between them",
@@ -336,6 +337,9 @@ class Settings(BaseSettings):
     spend_minutes_per_day: float = Field(default=0, ge=0, le=1e9)
     spend_calls_per_day: int = Field(default=0, ge=0, le=1_000_000_000)
     spend_limits_file: OptionalPath = None
+    agent_price_per_minute: str = Field(
+        default="", pattern=r"^([0-9]{1,6}(\.[0-9]{1,6})? [A-Z]{3})?$"
+    )
     spend_time_zone: Annotated[str, AfterValidator(_zone)] = "UTC"
 
     outbound_endpoint: Endpoint = "PJSIP/{number}@trunk"

@@ -61,6 +61,10 @@ async def talk(settings: Settings, console: Console, card: SoundCard | None = No
         "dialer_type": "local",
         "api_bind": "127.0.0.1:0",
         "database_url": "",
+        # They are counted in the call log.
+        "spend_minutes_per_day": 0,
+        "spend_calls_per_day": 0,
+        "spend_limits_file": None,
         "webhook_url": None,
         # Its folder may be a running service's.
         "recordings_dir": None,

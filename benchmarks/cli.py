@@ -12,7 +12,8 @@ from rich.console import Console
 
 def bench(
     names: Annotated[
-        list[str] | None, typer.Argument(help="parts, bridge, ear, stall, flood, compare or all.")
+        list[str] | None,
+        typer.Argument(help="parts, bridge, ear, setups, stall, flood, compare or all."),
     ] = None,
     quick: Annotated[bool, typer.Option(help="Fewer steps, shorter ones.")] = False,
     out: Annotated[Path, typer.Option(help="Where figures and pictures go.")] = Path(
@@ -23,7 +24,10 @@ def bench(
         typer.Option("--format", help="bridge, compare: only this format of the agent."),
     ] = None,
     calls: Annotated[
-        list[int] | None, typer.Option(help="bridge, compare, flood: only this many calls at once.")
+        list[int] | None,
+        typer.Option(
+            help="bridge, compare, flood: only this many calls at once; setups: a second."
+        ),
     ] = None,
     lines: Annotated[
         list[str] | None,

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from benchmarks import bridge, compare, ear, flood, parts, stall
+from benchmarks import bridge, compare, ear, flood, page, parts, setups, stall
 from benchmarks.flood_process import KINDS
 from benchmarks.lines import way
 from benchmarks.machine import describe_machine
@@ -22,7 +22,7 @@ from benchmarks.rows import ROWS, machine_line
 from benchmarks.terminal import quiet_logs, table_of
 from lab.asterisk import LabAsterisk
 
-NAMES = ("parts", "bridge", "ear", "stall", "flood")
+NAMES = ("parts", "bridge", "ear", "setups", "stall", "flood", "page")
 _WINDOW_SECONDS, _QUICK_WINDOW_SECONDS = 30.0, 10.0
 _STALL_CALLS = 5
 _FLOOD_SECONDS, _QUICK_FLOOD_SECONDS = 10.0, 5.0
@@ -139,6 +139,17 @@ async def _measure_ear(options: Options, say: Say) -> tuple[Any, str]:
     return {"steps": _plain(steps)}, version
 
 
+async def _measure_setups(options: Options, say: Say) -> tuple[Any, str]:
+    seconds = setups.QUICK_SECONDS if options.quick else setups.SECONDS
+    found, version = await setups.measure_setups(
+        _rates(options), seconds, say, line=options.lines[0]
+    )
+    plain = _plain(found)
+    for figures, measured in zip(plain, found, strict=True):
+        figures["holds"] = measured.holds
+    return {"rates": plain, "seconds": seconds}, version
+
+
 async def _measure_stall(options: Options, say: Say) -> tuple[Any, str]:
     async with LabAsterisk() as asterisk:
         version = asterisk.version
@@ -176,12 +187,23 @@ def _compare_steps(options: Options) -> int:
     return 2 * rounds * len(_formats(options)) * len(options.calls or compare.CALLS)
 
 
+async def _measure_page(options: Options, say: Say) -> tuple[Any, str]:
+    calls = options.calls or (page.QUICK_CALLS if options.quick else page.CALLS)
+    window = _QUICK_WINDOW_SECONDS if options.quick else _WINDOW_SECONDS
+    views, watching = await page.measure_page(calls, window, say)
+    return {"views": _plain(views), "watching": _plain(watching)}, "none"
+
+
 def _formats(options: Options) -> tuple[str, ...]:
     return options.formats or bridge.FORMATS
 
 
 def _bridge_steps(options: Options) -> tuple[int, ...]:
     return options.calls or (bridge.QUICK_STEPS if options.quick else bridge.STEPS)
+
+
+def _rates(options: Options) -> tuple[int, ...]:
+    return options.calls or (setups.QUICK_RATES if options.quick else setups.RATES)
 
 
 def _stall_rounds(options: Options) -> int:
@@ -193,8 +215,10 @@ _BENCHMARKS: dict[str, Measure] = {
     "parts": _measure_parts,
     "bridge": _measure_bridge,
     "ear": _measure_ear,
+    "setups": _measure_setups,
     "stall": _measure_stall,
     "flood": _measure_flood,
+    "page": _measure_page,
     "compare": _measure_compare,
 }
 _STEPS: dict[str, Callable[[Options], int]] = {
@@ -207,8 +231,12 @@ _STEPS: dict[str, Callable[[Options], int]] = {
         * (len(_bridge_steps(options)) + 1)
     ),
     "ear": lambda options: len(ear.QUICK_STEPS if options.quick else ear.STEPS),
+    "setups": lambda options: len(_rates(options)),
     "stall": _stall_rounds,
     "flood": lambda options: len(KINDS) + 1,
+    "page": lambda options: (
+        1 + len(options.calls or (page.QUICK_CALLS if options.quick else page.CALLS))
+    ),
     "compare": _compare_steps,
 }
 

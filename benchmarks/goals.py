@@ -20,6 +20,7 @@ def goal_rows(results: Mapping[str, Json]) -> Rows:
         *_ear_lines(results.get("ear", {"steps": []})["steps"]),
         *_stall_lines(results.get("stall", {"stalls": []})["stalls"]),
         *_flood_lines(results.get("flood", {"floods": []})["floods"]),
+        *_page_lines(results.get("page", {"views": []})["views"]),
         *_parts_lines(results.get("parts", {"resamplers": []})["resamplers"]),
     ]
     return Rows("Goals", ("what", "goal", "measured", "by"), lines)
@@ -95,6 +96,14 @@ def _flood_lines(floods: list[Json]) -> Iterator[Line]:
     what = f"gaps while strangers flood us, p99, {worst['calls']} calls"
     measured = f"{worst['gap_p99_ms']:.1f} ms ({worst['kind']})"
     yield what, "at most 25 ms", measured, "flood"
+
+
+def _page_lines(views: list[Json]) -> Iterator[Line]:
+    first = views[0] if views else None
+    size = f"{first['kilobytes']:.0f} kB" if first else _NOT_MEASURED
+    there = f"{first['interactive_ms'] / 1000:.2f} s" if first else _NOT_MEASURED
+    yield "page, first view", "under 100 kB", size, "page"
+    yield "page, interactive on a phone", "within 1 s", there, "page"
 
 
 def _parts_lines(resamplers: list[Json]) -> Iterator[Line]:

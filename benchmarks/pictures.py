@@ -100,6 +100,20 @@ def _stall(results: Json) -> Figure:
     return figure
 
 
+def _setups(results: Json) -> Figure:
+    figure = Figure(figsize=(9, 4.5))
+    axes = figure.subplots()
+    rates = [rate["rate"] for rate in results["rates"]]
+    for name in ("p50_ms", "p95_ms"):
+        axes.plot(rates, [rate[name] for rate in results["rates"]], "o-", label=name[:3])
+    _goal(axes, 100.0, "goal of p95")
+    axes.set_xlabel("calls a second")
+    axes.set_ylabel("INVITE to answer, ms")
+    axes.set_ylim(bottom=0)
+    axes.legend()
+    return figure
+
+
 def _flood(results: Json) -> Figure:
     figure = Figure(figsize=(9, 4.5))
     axes = figure.subplots()
@@ -127,6 +141,17 @@ def _compare(results: Json) -> Figure:
     return figure
 
 
+def _page(results: Json) -> Figure:
+    figure = Figure(figsize=(9, 4.5))
+    axes = figure.subplots()
+    for slowdown in sorted({one["slowdown"] for one in results["watching"]}):
+        steps = [one for one in results["watching"] if one["slowdown"] == slowdown]
+        busy = [one["main_thread_percent"] for one in steps]
+        axes.plot([one["calls"] for one in steps], busy, "o-", label=f"{slowdown} times slower")
+    _label(axes, "% of the browser's main thread")
+    return figure
+
+
 def _goal(axes: Axes, value: float, label: str) -> None:
     axes.axhline(value, linestyle="--", linewidth=1, color="grey")
     axes.annotate(label, (0.99, value), xycoords=("axes fraction", "data"), ha="right", va="bottom")
@@ -144,7 +169,9 @@ PICTURES: dict[str, Draw] = {
     "parts": _parts,
     "bridge": _bridge,
     "ear": _ear,
+    "setups": _setups,
     "stall": _stall,
     "flood": _flood,
+    "page": _page,
     "compare": _compare,
 }

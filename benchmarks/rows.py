@@ -167,6 +167,29 @@ def flood_rows(results: Json) -> list[Rows]:
     ]
 
 
+def setup_rows(results: Json) -> list[Rows]:
+    """The table of *setups*."""
+    return [
+        Rows(
+            "Calls set up a second, through a real Asterisk",
+            ("a second", "calls", "failed", "INVITE to answer", "CPU a call", "CPU", "holds"),
+            [
+                (
+                    str(rate["rate"]),
+                    str(rate["calls"]),
+                    str(rate["failed"]),
+                    _three(rate["p50_ms"], rate["p95_ms"], rate["max_ms"]),
+                    f"{rate['cpu_ms']:.1f} ms",
+                    f"{rate['cpu_percent']:.0f} %",
+                    "yes" if rate["holds"] else "no",
+                )
+                for rate in results["rates"]
+            ],
+            "In ms: p50/p95/max. CPU is the service's, the half second of each call included.",
+        )
+    ]
+
+
 def compare_rows(results: Json) -> list[Rows]:
     """The table of *compare*."""
     names: tuple[str, ...] = (results["against"], results["now"])
@@ -192,12 +215,53 @@ def compare_rows(results: Json) -> list[Rows]:
     ]
 
 
+def page_rows(results: Json) -> list[Rows]:
+    """The tables of *page*."""
+    views = Rows(
+        "Page: first view on a phone",
+        ("what", "kB", "requests", "there after"),
+        [
+            (
+                v["what"],
+                f"{v['kilobytes']:.1f}",
+                str(v["requests"]),
+                f"{v['interactive_ms']:.0f} ms",
+            )
+            for v in results["views"]
+        ],
+        "A processor four times slower than this machine's, 150 ms and 1.6 Mbit/s away.",
+    )
+    watching = Rows(
+        "Page: calls that run, one of them open",
+        ("calls", "slower", "main thread", "scripts", "layout", "frames", "long tasks", "kB/s"),
+        [
+            (
+                str(w["calls"]),
+                f"{w['slowdown']}x",
+                *(f"{w[name]:.1f} %" for name in _OF_THE_THREAD),
+                f"{w['frame_p50_ms']:.0f}/{w['frame_p95_ms']:.0f}/{w['frame_max_ms']:.0f}",
+                f"{w['long_tasks']:.0f}",
+                f"{w['kilobytes_per_second']:.1f}",
+            )
+            for w in results["watching"]
+        ],
+        "Of the time of the browser's main thread. Frames: ms from one to the next, p50/p95/max. "
+        "Long tasks: of more than 50 ms, a minute.",
+    )
+    return [views, watching]
+
+
+_OF_THE_THREAD = ("main_thread_percent", "script_percent", "layout_percent")
+
+
 ROWS: dict[str, Callable[[Json], list[Rows]]] = {
     "parts": parts_rows,
     "bridge": bridge_rows,
     "ear": ear_rows,
+    "setups": setup_rows,
     "stall": stall_rows,
     "flood": flood_rows,
+    "page": page_rows,
     "compare": compare_rows,
 }
 

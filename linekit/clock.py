@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import math
 import os
+import struct
 import sys
 import time
 from collections.abc import Callable
@@ -80,17 +81,13 @@ class Schedule:
 
 
 _CLOCK_MONOTONIC: Final = 1
-_RELATIVE: Final = 0
+_ABSOLUTE: Final = 1
 _NON_BLOCKING: Final = os.O_NONBLOCK
 _CLOSE_ON_EXEC: Final = os.O_CLOEXEC
 
 
-class _Timespec(ctypes.Structure):
-    _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
-
-
-class _TimerSpec(ctypes.Structure):
-    _fields_ = (("interval", _Timespec), ("value", _Timespec))
+_TIMER_SPEC: Final = struct.Struct("@llll")
+"""Interval and value, in seconds and nanoseconds (`struct itimerspec`)."""
 
 
 def is_coarse(loop: asyncio.AbstractEventLoop) -> bool:
@@ -108,10 +105,12 @@ class KernelTimer:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._libc = ctypes.CDLL(None, use_errno=True)
+        self._spec = ctypes.create_string_buffer(_TIMER_SPEC.size)
         self._callback: Callable[[], None] | None = None
         self._fd = self._checked(
             self._libc.timerfd_create(_CLOCK_MONOTONIC, _NON_BLOCKING | _CLOSE_ON_EXEC)
         )
+        self._set_time = self._libc.timerfd_settime
         loop.add_reader(self._fd, self._fired)
 
     def time(self) -> float:
@@ -138,10 +137,9 @@ class KernelTimer:
 
     def _set(self, when: float) -> None:
         # No time at all would mean: never.
-        nanoseconds = max(1, round((when - time.monotonic()) * 1e9))
-        value = _Timespec(*divmod(nanoseconds, 1_000_000_000))
-        spec = _TimerSpec(_Timespec(0, 0), value)
-        self._checked(self._libc.timerfd_settime(self._fd, _RELATIVE, ctypes.byref(spec), None))
+        seconds, nanoseconds = divmod(max(1, round(when * 1e9)), 1_000_000_000)
+        _TIMER_SPEC.pack_into(self._spec, 0, 0, 0, seconds, nanoseconds)
+        self._checked(self._set_time(self._fd, _ABSOLUTE, self._spec, None))
 
     def _fired(self) -> None:
         with contextlib.suppress(BlockingIOError):

@@ -14,11 +14,13 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 _READ_BYTES: Final = 64 * 1024
+_RECORD_BYTES: Final = 16 * 1024
+"""The most that a record of TLS holds."""
 _TLS_RECORDS: Final = 16
-"""Records of 16 kB that are read in one go; then it is somebody else's turn."""
+"""So many are read in one go; then it is somebody else's turn."""
 _HIGH_WATER: Final = 64 * 1024
 
 
@@ -134,7 +136,7 @@ class SocketTransport(asyncio.Transport):
         if not self._waiting:
             self._loop.remove_writer(self._fd)
             if self._closing:
-                self._end(None)
+                self._finish()
                 return
             if self._eof_due:
                 self._shut_down()
@@ -176,7 +178,11 @@ class SocketTransport(asyncio.Transport):
             self._closing = True
             self.pause_reading()
             if not self._waiting:
-                self._end(None)
+                self._finish()
+
+    def _finish(self) -> None:
+        """End, for all has been written."""
+        self._end(None)
 
     def abort(self) -> None:
         self._end(None)
@@ -200,15 +206,139 @@ class SocketTransport(asyncio.Transport):
         if self._waiting:
             self._loop.remove_writer(self._fd)
             self._waiting.clear()
-        self._say_goodbye()
         self._sock.close()
         self._loop.call_soon(self._lost, error)
-
-    def _say_goodbye(self) -> None:
-        """Do what the protocol below wants before the socket is closed."""
 
     def _lost(self, error: OSError | None) -> None:
         # As the transports of asyncio do, it lets go of its protocol.
         protocol, self._protocol = self._protocol, asyncio.Protocol()
         self._received = self._protocol.data_received
         protocol.connection_lost(error)
+
+
+class TlsTransport(SocketTransport):
+    """The same for a socket that speaks TLS; see `connect_tls`."""
+
+    def __init__(self, sock: ssl.SSLSocket, protocol: asyncio.Protocol) -> None:
+        super().__init__(sock, protocol)
+        self._tls = sock
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self._tls if name == "ssl_object" else super().get_extra_info(name, default)
+
+    def read_now(self) -> None:
+        """Read what is there, if anything: a record at a time, for the kernel does not know what
+        OpenSSL has taken already."""
+        if self._gone:
+            return
+        records: list[bytes] = []
+        ended = False
+        try:
+            while len(records) < _TLS_RECORDS:
+                record = self._take(_RECORD_BYTES)
+                if not record:
+                    ended = True
+                    break
+                records.append(record)
+                if len(record) < _RECORD_BYTES and not self._tls.pending():
+                    # Most likely all; where it was not, the loop comes again.
+                    break
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError, InterruptedError):
+            pass
+        except OSError as error:
+            if records:
+                self._received(b"".join(records))
+            self._fail(error)
+            return
+        if records:
+            self._received(records[0] if len(records) == 1 else b"".join(records))
+        if ended and not self._gone:
+            self._ended()
+
+    def _ended(self) -> None:
+        # There is no half of a TLS connection.
+        self.pause_reading()
+        if not self._closing:
+            self._protocol.eof_received()
+        self.close()
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    def write_eof(self) -> None:
+        raise NotImplementedError("TLS has no half-closed connections")
+
+    def _finish(self) -> None:
+        # Says that it was the end, and does not wait for the answer.
+        if not self._gone:
+            with contextlib.suppress(OSError, ValueError):
+                self._tls.unwrap()
+        self._end(None)
+
+
+_Protocol = TypeVar("_Protocol", bound=asyncio.Protocol)
+
+
+async def connect_tls(
+    make: Callable[[], _Protocol],
+    host: str,
+    port: int,
+    context: ssl.SSLContext,
+    *,
+    server_hostname: str,
+) -> _Protocol:
+    """Connect to a server over TLS, and return the protocol that talks with it. No deadline.
+
+    Raises:
+        OSError: It is not there; `ssl.SSLError` where it is not who it should be.
+    """
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    if not found:
+        raise OSError(f"{host} has no address")
+    refused: OSError | None = None
+    for family, kind, number, _, address in found:
+        sock = socket.socket(family, kind, number)
+        try:
+            sock.setblocking(False)
+            await loop.sock_connect(sock, address)
+        except OSError as error:
+            sock.close()
+            refused = refused or error
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            break
+    else:
+        assert refused is not None
+        raise refused
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    tls = context.wrap_socket(sock, server_hostname=server_hostname, do_handshake_on_connect=False)
+    try:
+        await _shake_hands(tls)
+        protocol = make()
+        TlsTransport(tls, protocol).start()
+    except BaseException:
+        tls.close()
+        raise
+    return protocol
+
+
+async def _shake_hands(tls: ssl.SSLSocket) -> None:
+    loop, fd = asyncio.get_running_loop(), tls.fileno()
+    while True:
+        try:
+            tls.do_handshake()
+        except ssl.SSLWantReadError:
+            watch, unwatch = loop.add_reader, loop.remove_reader
+        except ssl.SSLWantWriteError:
+            watch, unwatch = loop.add_writer, loop.remove_writer
+        else:
+            return
+        ready = asyncio.Event()
+        watch(fd, ready.set)
+        try:
+            await ready.wait()
+        finally:
+            unwatch(fd)

@@ -229,6 +229,7 @@ class Call:
             not_sent_ms=self.side.not_sent_ms,
             rtp=None if rtp is None else asdict(rtp),
         )
+        record.trunk = self.line.trunk
         cause = self.line.cause
         record.hangup_cause, record.sip_code = cause.hangup_cause, cause.sip_code
         record.detail = cause.detail

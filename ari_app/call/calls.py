@@ -47,6 +47,7 @@ _END_SECONDS = 10.0
 
 _WAIT_TIMEOUT = Outcome(Status.FAILED, "wait_timeout")
 _DRAINING = Outcome(Status.REJECTED, "draining")
+_QUOTA = Outcome(Status.REJECTED, "quota")
 
 
 class ArrivalPlanner(Protocol):
@@ -159,7 +160,7 @@ class Calls:
         calls_per_second: How many we may place; 0: any number.
         queue_size: How many requests may wait for room.
         give_up: Gives up what still waits for a far end that is away.
-        quota: Says why no further call with an agent may begin today.
+        quota: Says why no further call with an agent may begin today; with any, if none is named.
         admission: Who decides about the places, where it is not for this process alone.
         on_known: Told of each call by its name, and, with None, of each that is forgotten.
 
@@ -268,6 +269,9 @@ class Calls:
         self._keep(waiting)
         if self.draining:
             waiting.end(_DRAINING)
+        elif self.quota("") is not None:
+            # Whichever agent will be named.
+            waiting.end(_QUOTA)
         else:
             waiting.begin()
 
@@ -299,6 +303,7 @@ class Calls:
             line.id,
             self._loop.time(),
             way=line.way,
+            trunk=line.trunk,
             placed=line.placed,
             caller_number=line.caller,
             called_number=line.called,
@@ -432,7 +437,7 @@ class Calls:
         if not plan.briefing.agent_id:
             return Outcome(Status.FAILED, "no_agent_id")
         if self.quota(plan.briefing.agent_id) is not None:
-            return Outcome(Status.REJECTED, "quota")
+            return _QUOTA
         return None
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import urlsplit
 
+from ari_app.agent.elevenlabs.account import NEAR, Account
 from ari_app.agent.elevenlabs.client import AgentClient
-from ari_app.checks.finding import EVERYTHING, Finding, failed, ok, warning
+from ari_app.checks.finding import EVERYTHING, Finding, failed, note, ok, warning
 from ari_app.checks.here import connect_problem, host_and_port
 from ari_app.errors import AgentError
 from ari_app.process.network import is_loopback
 from ari_app.settings import Settings
 
 _WHAT: Final = "Agent"
+_ACCOUNT: Final = "Agent's quota"
 _OFFICIAL_HOST: Final = "elevenlabs.io"
 
 
@@ -48,6 +50,38 @@ async def check_agent_key(agents: AgentClient, settings: Settings) -> Finding:
     return ok(_WHAT, f"{host} accepts the key and knows the agent")
 
 
+async def check_account(agents: AgentClient, settings: Settings) -> list[Finding]:
+    """Look at what ElevenLabs' plan still allows; empty where it is not told."""
+    if settings.elevenlabs_api_key is None:
+        return []
+    await agents.account.look()
+    return judge_account(agents.account.account, settings)
+
+
+def judge_account(account: Account | None, settings: Settings) -> list[Finding]:
+    """Judge whether the plan is enough for what the settings want."""
+    if account is None:
+        return []
+    if account.ratio is not None and account.ratio >= NEAR:
+        return [
+            warning(
+                _ACCOUNT,
+                f"{account.text}. When they are used up no call reaches an agent. In ElevenLabs' "
+                "settings buy more, or allow for usage beyond the plan.",
+            )
+        ]
+    if account.at_once is not None and account.at_once < settings.max_concurrent_calls:
+        return [
+            note(
+                _ACCOUNT,
+                f"{account.text}; MAX_CONCURRENT_CALLS is {settings.max_concurrent_calls}. What is "
+                "beyond the plan is refused, unless the agent's settings allow for bursts, which "
+                "cost double.",
+            )
+        ]
+    return [ok(_ACCOUNT, account.text)]
+
+
 def _agent_failure(error: AgentError, settings: Settings, host: str) -> Finding:
     match error.code:
         case "agent_unauthorized":
@@ -68,7 +102,13 @@ def _agent_failure(error: AgentError, settings: Settings, host: str) -> Finding:
                 f"{host}: {error}. If that is not a stranger between us, set ELEVENLABS_CA_FILE to "
                 "the certificate of whoever issued it.",
             )
-        case "agent_rate_limited":
+        case "agent_quota":
+            return failed(
+                _WHAT,
+                f"{host}: {error}. No call reaches an agent until there are credits again.",
+                may_pass=True,
+            )
+        case "agent_rate_limited" | "agent_limit":
             return warning(_WHAT, f"{host} could not be asked: {error}.", uses=EVERYTHING)
         case _:
             return _out_of_reach(settings, str(error))

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
-from ari_app.checks.agent import check_agent_key
+from ari_app.checks.agent import check_account, check_agent_key
 from ari_app.checks.asking import check_questions
 from ari_app.checks.asterisk import CONNECTION, check_asterisk, check_asterisk_side
 from ari_app.checks.call_log import check_call_log
@@ -62,7 +62,11 @@ async def check_all(settings: Settings, conf: Path | None = None) -> AsyncIterat
             yield finding
         try:
             async with agent_client(settings) as agents:
-                yield await check_agent_key(agents, settings)
+                agent = await check_agent_key(agents, settings)
+                yield agent
+                if agent.verdict is not Verdict.FAILED:
+                    for finding in await check_account(agents, settings):
+                        yield finding
         except ConfigError as error:
             yield failed("Agent", str(error))
         if "local" in settings.ways_in:

@@ -316,6 +316,8 @@ async def _trunks(ari: Client, settings: Settings) -> list[Finding]:
     templates = {"OUTBOUND_ENDPOINT": settings.outbound_endpoint}
     if settings.transfer_endpoint is not None:
         templates["TRANSFER_ENDPOINT"] = settings.transfer_endpoint
+    if settings.take_over_endpoint is not None:
+        templates["TAKE_OVER_ENDPOINT"] = settings.take_over_endpoint
     findings = []
     for setting, template in templates.items():
         named = endpoint_of(template)

@@ -36,6 +36,7 @@ _TOOLS: Final = "Tools"
 _PRECALL: Final = "Pre-call"
 _MACHINE: Final = "This machine"
 _AUDIT: Final = "Audit"
+_SPEND: Final = "Limits of a day"
 
 _STEREO_BYTES: Final = 4
 # The highest rate that the line may get.
@@ -108,6 +109,7 @@ async def check_here(settings: Settings) -> list[Finding]:
         *_tools(settings),
         *_recordings(settings),
         *_audit(settings),
+        *_spend(settings),
         *_loss_sound(settings),
         check_descriptors(settings),
         *_workers(settings),
@@ -310,6 +312,21 @@ def _audit(settings: Settings) -> list[Finding]:
             )
         ]
     return [ok(_AUDIT, f"each change over HTTP and in the page is written to {path}")]
+
+
+def _spend(settings: Settings) -> list[Finding]:
+    try:
+        limits = settings.spend_limits()
+    except ConfigError:
+        # A fault of the settings, which say so.
+        return []
+    if not limits:
+        return []
+    own, others, zone = len(limits.agents), limits.others, settings.spend_time_zone
+    parts = [f"all agents together {limits.together}"] if limits.together else []
+    parts += [f"{own} {'agent has' if own == 1 else 'agents have'} their own"] if own else []
+    parts += [f"each other one {others}"] if others else []
+    return [ok(_SPEND, f"{', '.join(parts)}; a day begins at midnight in {zone}")]
 
 
 def _loss_sound(settings: Settings) -> list[Finding]:

@@ -71,6 +71,7 @@ class CallControl:
         dialer_holds: A wish that brings no sound is for a call that a dialer holds, unless its
             line waits here.
         mark: Makes of a token one that leads to this process.
+        on_refused: Told why a wish was not granted.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class CallControl:
         *,
         dialer_holds: bool = False,
         mark: Callable[[str], str] = lambda token: token,
+        on_refused: Callable[[str], None] = lambda code: None,
     ) -> None:
         self._calls = calls
         self._gateways = gateways
@@ -91,6 +93,7 @@ class CallControl:
         self._now = now
         self._dialer_holds = dialer_holds
         self._mark = mark
+        self._on_refused = on_refused
 
     # --- begin and end
 
@@ -115,10 +118,14 @@ class CallControl:
         Raises:
             ControlRefused: It was not granted.
         """
-        session_id = self._session_id(wish)
-        if wish.called_number is None and wish.audio is None:
-            return await self._assign(wish, session_id)
-        return await self._place(wish, session_id)
+        try:
+            session_id = self._session_id(wish)
+            if wish.called_number is None and wish.audio is None:
+                return await self._assign(wish, session_id)
+            return await self._place(wish, session_id)
+        except ControlRefused as refused:
+            self._on_refused(refused.code)
+            raise
 
     async def _place(self, wish: Wish, session_id: str) -> CallRecord:
         caller, number = self._caller(wish), self._number(wish)
@@ -149,7 +156,7 @@ class CallControl:
             # Much may have happened meanwhile.
             self._check_open(gateway)
             self._check_free(session_id, None)
-            self._check_quota(plan)
+            self._check_quota(plan.briefing.agent_id)
             return self._calls.place(plan, line, record, screened=wish.amd)
 
     def _line(self, gateway: Gateway, session_id: str, number: str, placing: Placing) -> Line:
@@ -176,11 +183,13 @@ class CallControl:
             self._check_open(*self._gateways)
             self._check_free(session_id, waiting)
             self._waiting(wish)
-            self._check_quota(plan)
+            self._check_quota(plan.briefing.agent_id)
             record.metadata.update(wish.metadata)
             return self._calls.assign(waiting, plan, session_id)
 
     async def _enter(self, wish: Wish, *, paced: bool) -> None:
+        # Which agent it will be may not be known yet; but nobody waits in vain.
+        self._check_quota("")
         try:
             await self._calls.admission.enter(paced=paced, wait_seconds=wish.wait_seconds)
         except NoRoom as full:
@@ -231,8 +240,8 @@ class CallControl:
         if not any(gateway.connected for gateway in gateways):
             raise ControlRefused("not_connected", "The telephone system is not connected.", 5.0)
 
-    def _check_quota(self, plan: CallPlan) -> None:
-        if (quota := self._calls.quota(plan.briefing.agent_id)) is not None:
+    def _check_quota(self, agent_id: str) -> None:
+        if (quota := self._calls.quota(agent_id)) is not None:
             raise ControlRefused("quota", quota.text, quota.seconds)
 
     def _session_id(self, wish: Wish) -> str:
@@ -378,6 +387,7 @@ class CallControl:
         call = self._in(session_id, *State)
         if call.state is not State.TAKEN_OVER and not call.context.calls_in:
             raise NotPossible("not_talking", "Nobody has taken this call over.")
+        self._check_reachable(call)
         call.give_back()
 
     async def mute(self, session_id: str, muted: bool) -> None:

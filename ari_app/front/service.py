@@ -126,6 +126,7 @@ class Front:
             sign_in_seconds=settings.page_sign_in_hours * 3600,
             audit_file=self._open_audit(),
             hidden=settings.hidden,
+            price=settings.agent_price_per_minute,
         )
         loop = asyncio.get_running_loop()
         self._http = HttpServer(

@@ -494,12 +494,15 @@ class Line(Protocol):
 
     Attributes:
         way: The way in or out, by the name that `DIALER_TYPE` has for it.
+        trunk: What the call takes on that way, where that has a name and it is known: in Asterisk
+            the endpoint. Otherwise empty.
         id: The line's own name for the call: a channel of Asterisk's, a SID of Twilio's.
         answered: The far side is up already.
         placed: We call; otherwise the call came in.
     """
 
     way: str
+    trunk: str
     id: str
     caller: str
     called: str

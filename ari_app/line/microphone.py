@@ -32,6 +32,7 @@ from ari_app.line.interface import (
     Connected,
     EndCause,
     Ended,
+    Hear,
     LineEvent,
     LineFailed,
     LineFormat,
@@ -208,6 +209,7 @@ class MicrophoneLine:
     """
 
     way = "local"
+    trunk = ""
     abilities = Ability.NOTHING
     rtp = None
     cause = EndCause()
@@ -286,6 +288,9 @@ class MicrophoneLine:
 
     def consult(self, target: str, ring_seconds: float) -> None:
         self._loop.call_soon(self._told, TargetLost(Result.FAILED.value))
+
+    def bring_in(self, target: str, ring_seconds: float, hear: Hear) -> None:
+        self.consult(target, ring_seconds)
 
     def drop_target(self) -> None:
         """Do nothing: there is no third party."""
@@ -440,14 +445,14 @@ class MicrophoneGateway:
 
     def __init__(self, card: SoundCard | None = None) -> None:
         self.card: SoundCard = card or PortAudio()
-        self._take: asyncio.Future[Callable[[Arrival], None]] = (
+        self._take: asyncio.Future[Callable[[Arrival], object]] = (
             asyncio.get_running_loop().create_future()
         )
         self.problem = ""
         self._line: MicrophoneLine | None = None
         self._count = 0
 
-    async def run(self, take: Callable[[Arrival], None]) -> None:
+    async def run(self, take: Callable[[Arrival], object]) -> None:
         """Take calls in until cancelled: whoever sits here begins them with `talk`."""
         self._take.set_result(take)
         while True:

@@ -118,7 +118,12 @@ def _only_leg(record: CallRecord) -> Leg:
 
 def _leg(leg: Leg) -> dict[str, Any]:
     times = {name: _seconds(getattr(leg, name)) for name in ("began", "answered", "ended")}
-    return {**plain_json(dataclasses.asdict(leg)), **times}
+    return {**plain_json(_plain_fields(leg)), **times}
+
+
+def _plain_fields(of: Leg | SoundReport) -> dict[str, Any]:
+    # `dataclasses.asdict` copies each value first, and `plain_json` does so anyway.
+    return {field.name: getattr(of, field.name) for field in dataclasses.fields(of)}
 
 
 def _take_over(taken: TakeOver) -> dict[str, Any]:
@@ -142,7 +147,7 @@ def _seconds(seconds: float | None) -> float | None:
 
 
 def _report(sound: SoundReport) -> dict[str, Any]:
-    report = plain_json(dataclasses.asdict(sound))
+    report = plain_json(_plain_fields(sound))
     return {
         name: round(value, 1) if isinstance(value, float) else value
         for name, value in report.items()

@@ -23,7 +23,7 @@ _FEWEST_SECRET_KEYS: Final = 3
 _MAX_SECRETS: Final = 32
 SECRET_KEYS: Final = "[digits]"
 
-_FREE: Final = ("reference", "reason", "detail", "metadata")
+_FREE: Final = ("trunk", "reference", "reason", "detail", "metadata")
 _SAID: Final = MappingProxyType(
     {
         "turns": ("text", "heard"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import math
+import platform
 import re
 import sys
 import time
 from collections.abc import Callable, Container, Iterable, Iterator
 from functools import partial
+from typing import Protocol
+from weakref import WeakSet
 
 from prometheus_client import (
     CollectorRegistry,
@@ -51,11 +53,14 @@ _LATE_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1
 _LAG_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 _LAG_EVERY_SECONDS = 0.25
 _CONNECT_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
+_BARGE_IN_SECONDS = (0.01, 0.02, 0.04, 0.06, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0)
+_ARI_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _RESPONSE_SECONDS = (0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0)
 # Each reason is a time series of its own, for ever.
 _MAX_REASONS = 50
 _MAX_AGENTS = 100
 _AGENT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_TOGETHER = ("talking", "greeting")
 _SLUG = re.compile(r"[a-z]+(_[a-z]+)*")
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -68,7 +73,7 @@ class _KeptElsewhere(Collector):
         family: type[CounterMetricFamily] | type[GaugeMetricFamily],
         name: str,
         documentation: str,
-        read: Callable[[], float],
+        read: Callable[[], float | None],
     ) -> None:
         self._family = family
         self._name = name
@@ -76,7 +81,28 @@ class _KeptElsewhere(Collector):
         self._read = read
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
-        yield self._family(self._name, self._documentation, self._read())
+        value = self._read()
+        if value is None:
+            # Nobody knows it; a series without a value would spoil every sum.
+            yield self._family(self._name, self._documentation)
+        else:
+            yield self._family(self._name, self._documentation, value)
+
+
+class Allowance(Protocol):
+    """What a service still allows; None: it is not told."""
+
+    @property
+    def used(self) -> int | None: ...
+
+    @property
+    def limit(self) -> int | None: ...
+
+    @property
+    def ratio(self) -> float | None: ...
+
+    @property
+    def at_once(self) -> int | None: ...
 
 
 class Metrics:
@@ -85,19 +111,26 @@ class Metrics:
     Args:
         states: The states that a call can be in, for gauges that begin at 0.
         close_codes: The close codes of agents that are counted each for itself.
+        clock: The one that records of calls go by.
     """
 
-    def __init__(self, states: Iterable[str] = (), close_codes: Container[int] = ()) -> None:
+    def __init__(
+        self,
+        states: Iterable[str] = (),
+        close_codes: Container[int] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
         self._close_codes = close_codes
         self.registry = CollectorRegistry(auto_describe=True)
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
         Gauge(
             "ari_app_build_info",
-            "1, with the version that runs as a label.",
-            ["version"],
+            "1, with the versions of ari-app and Python as labels.",
+            ["version", "python"],
             registry=self.registry,
-        ).labels(__version__).set(1)
+        ).labels(__version__, platform.python_version()).set(1)
         self.ready = Gauge(
             "ari_app_ready",
             "Whether new calls are taken: what /health/ready says.",
@@ -126,6 +159,24 @@ class Metrics:
         self.calls_limit = Gauge(
             "ari_app_calls_limit",
             "How many calls may run at once: MAX_CONCURRENT_CALLS.",
+            registry=self.registry,
+        )
+        self.calls_queued = Gauge(
+            "ari_app_calls_queued",
+            "Requests for a call that wait for room: OUTBOUND_QUEUE_SIZE.",
+            registry=self.registry,
+        )
+        self.calls_refused = Counter(
+            "ari_app_calls_refused",
+            "Requests for a call that were not granted, by reason; callers who came in and were "
+            "refused are among the calls that have ended.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.setup = Histogram(
+            "ari_app_setup_seconds",
+            "From the arrival of a call that came in to caller and agent being together.",
+            buckets=_CONNECT_SECONDS,
             registry=self.registry,
         )
         self.calls_total = Counter(
@@ -221,6 +272,12 @@ class Metrics:
             "Times that callers interrupted agents.",
             registry=self.registry,
         )
+        self.barge_in = Histogram(
+            "ari_app_barge_in_seconds",
+            "From the agent's word of an interruption to silence on the line; of ended calls.",
+            buckets=_BARGE_IN_SECONDS,
+            registry=self.registry,
+        )
         self.response = Histogram(
             "ari_app_response_seconds",
             "From the end of a caller's speech to the first sound of the answer.",
@@ -246,6 +303,8 @@ class Metrics:
             ["reason"],
             registry=self.registry,
         )
+        for reason in ("agent_limit", "agent_quota"):
+            self.agent_connect_failures.labels(reason)
         self.agent_lost_total = Counter(
             "ari_app_agent_losses",
             "Calls whose agent was lost in their middle and for which another was dialled.",
@@ -284,6 +343,19 @@ class Metrics:
             "Whether Asterisk's event socket is connected.",
             registry=self.registry,
         )
+        self.ari_seconds = Histogram(
+            "ari_app_ari_request_seconds",
+            "How long Asterisk took for requests of ours, by HTTP method; failed ones too.",
+            ["method"],
+            buckets=_ARI_SECONDS,
+            registry=self.registry,
+        )
+        self.ari_failures = Counter(
+            "ari_app_ari_request_failures",
+            "Requests that Asterisk has refused or not answered, by reason.",
+            ["reason"],
+            registry=self.registry,
+        )
         self.restarts = Counter(
             "ari_app_worker_restarts",
             "Times that a worker was started in place of one that was lost.",
@@ -300,13 +372,14 @@ class Metrics:
         self._reasons: dict[str, set[str]] = {}
         self._agents: set[str] = set()
         self._states: dict[CallRecord, str] = {}
+        self._waited: WeakSet[CallRecord] = WeakSet()
         for state in states:
             self.calls.labels(state).set(0)
 
     def _watch(self, name: str, documentation: str, read: Callable[[], float]) -> None:
         self.registry.register(_KeptElsewhere(CounterMetricFamily, name, documentation, read))
 
-    def _measure(self, name: str, documentation: str, read: Callable[[], float]) -> None:
+    def _measure(self, name: str, documentation: str, read: Callable[[], float | None]) -> None:
         self.registry.register(_KeptElsewhere(GaugeMetricFamily, name, documentation, read))
 
     def watch_recordings(self, recordings: RecordingArchive) -> None:
@@ -326,7 +399,7 @@ class Metrics:
         self._measure(
             "ari_app_recordings_free_bytes",
             "Room for recordings, as it was last looked at.",
-            lambda: math.nan if stats.free_bytes is None else stats.free_bytes,
+            lambda: stats.free_bytes,
         )
         if encoder is not None:
             self._watch(
@@ -351,6 +424,20 @@ class Metrics:
         self._watch(
             "ari_app_records_lost", "Calls that could be kept nowhere.", lambda: counts.lost
         )
+
+    def watch_account(self, account: Callable[[], Allowance | None]) -> None:
+        """Show what the plan of the agent's service still allows, too, as far as it is told."""
+        for name, documentation, read in (
+            ("credits_used", "Credits that are used in this period.", "used"),
+            ("credits_limit", "Credits of this period.", "limit"),
+            ("credits_used_ratio", "How much of all that may be used is used, 1 is all.", "ratio"),
+            ("conversations_limit", "Conversations that the plan allows at once.", "at_once"),
+        ):
+            self._measure(
+                f"ari_app_agent_{name}",
+                f"{documentation} The same for all that use the workspace.",
+                lambda read=read: getattr(account(), read, None),  # type: ignore[misc]
+            )
 
     def watch_audit(self, file: AuditFile) -> None:
         """Show what becomes of the audit file, too."""
@@ -445,6 +532,16 @@ class Metrics:
         """Count an HTTP connection or request that was refused."""
         self.http_refused.labels(reason).inc()
 
+    def ari_asked(self, method: str, result: str, seconds: float) -> None:
+        """Count a request to Asterisk; `result` is `ok`, or why there is none."""
+        self.ari_seconds.labels(method).observe(seconds)
+        if result != "ok":
+            self.ari_failures.labels(result).inc()
+
+    def call_refused(self, reason: str) -> None:
+        """Count a request for a call that was not granted."""
+        self.calls_refused.labels(self._reason("", reason)).inc()
+
     # --- a listener of the journal
 
     def heard(self, record: CallRecord, event: CallEvent) -> None:
@@ -486,6 +583,12 @@ class Metrics:
         if state != "ended":
             self._states[record] = state
             self.calls.labels(state).inc()
+        if state == "waiting":
+            # How long it takes until somebody names an agent is no time of ours.
+            self._waited.add(record)
+        is_ours = not record.placed and record not in self._waited
+        if before == "joining" and state in _TOGETHER and is_ours:
+            self.setup.observe(max(record.duration(self._clock()), 0.0))
 
     def _reason(self, status: str, reason: str) -> str:
         """Return the reason as a label. Who ends a call may give any word for it, or a number."""
@@ -518,6 +621,8 @@ class Metrics:
         self.filled_seconds.inc(sound.silence_filled_ms / 1000)
         self.surplus_seconds.inc(sound.surplus_ms / 1000)
         self.backpressure.inc(sound.frames_not_read)
+        for milliseconds in sound.barge_in_ms:
+            self.barge_in.observe(milliseconds / 1000)
 
 
 def _seconds_of(parts: Iterable[TakeOver] | Iterable[Listener]) -> float:

@@ -15,6 +15,8 @@ _NO_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
 
 def plain_text(text: str) -> str:
     """Return a text without what no database takes."""
+    if text.isascii() and "\0" not in text:
+        return text
     return _NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", text)
 
 

@@ -159,6 +159,7 @@ class CallRecord:
         session_id: Ours; `AGENT_SESSION_ID` in the dialplan.
         line_id: The line's own name for the call: in Asterisk the caller's or callee's channel.
         way: The way in or out, by the name that `DIALER_TYPE` has for it.
+        trunk: What it takes on that way, where that has a name: in Asterisk the endpoint.
         began: When it began, on the event loop's clock.
         placed: We call; otherwise the call came in.
         agent_id: The agent that was asked for.
@@ -166,6 +167,9 @@ class CallRecord:
             call whose agent never came, the one that was tried.
         has_conversed: There has been a conversation.
         conversation_ids: All conversations, in their order.
+        agent_since: When the agent that is there came, in seconds since the call began; None: none
+            is there.
+        agent_seconds: How long agents were there, but for the one that still is.
         agent_hears, agent_speaks: Its sound formats, once it is there.
         line_format: What is spoken on the line.
         reference: A dialer's own name for the call.

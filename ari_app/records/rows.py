@@ -14,6 +14,7 @@ SUMMARY: Final = (
     "session_id",
     "direction",
     "way",
+    "trunk",
     "reference",
     "campaign_id",
     "caller_number",
@@ -30,8 +31,12 @@ SUMMARY: Final = (
     "answered_at",
     "ended_at",
     "seconds",
+    "agent_seconds",
 )
-COUNTED: Final = ("score", "turns", "interruptions", "tools", "response_time")
+COUNTED: Final = (
+    *("score", "turns", "interruptions", "tools", "response_time"),
+    *("credits", "cost_usd"),
+)
 COLUMNS: Final = (*SUMMARY, *COUNTED, "metadata")
 
 # What a spreadsheet takes for the beginning of a formula; also after what it takes for the end of a
@@ -43,14 +48,24 @@ _NUMBER: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 def summary(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a list shows of a call."""
     times = document.get("response_times") or []
+    report = document.get("agent_report") or {}
     counted = {
         "score": (document.get("score") or {}).get("value"),
         "turns": len(document.get("turns") or ()),
         "interruptions": (document.get("sound") or {}).get("interruptions", 0),
         "tools": len(document.get("tools") or ()),
         "response_time": round(median(times), 3) if times else None,
+        # As the agent's service says itself, later.
+        "credits": _amount(report.get("cost")),
+        "cost_usd": _amount(report.get("cost_fiat")),
     }
     return {name: document.get(name) for name in SUMMARY} | counted
+
+
+def _amount(value: object) -> int | float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value
 
 
 def csv_head() -> str:

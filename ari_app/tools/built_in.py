@@ -63,7 +63,8 @@ class ClientTool:
 
 
 def _parameters(required: tuple[str, ...] = (), **properties: JsonSchema) -> ParameterSchema:
-    return ParameterSchema({"type": "object", "properties": properties, "required": list(required)})
+    schema = {"type": "object", "properties": properties, "required": list(required)}
+    return ParameterSchema(schema, checked=True)
 
 
 _TOOLS: Final = (

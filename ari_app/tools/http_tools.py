@@ -121,7 +121,9 @@ class HttpTools:
     """
 
     def __init__(self, tools: Sequence[HttpTool] = ()) -> None:
-        self._tools = {tool.name: (tool, ParameterSchema(tool.parameters)) for tool in tools}
+        self._tools = {
+            tool.name: (tool, ParameterSchema(tool.parameters, checked=True)) for tool in tools
+        }
         self._session: aiohttp.ClientSession | None = None
 
     @classmethod

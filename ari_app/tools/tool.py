@@ -39,12 +39,21 @@ class ParameterSchema:
     Args:
         schema: An object's schema. It stands for itself: a `$ref` could make the validator
             fetch what is not ours.
+        checked: It is known to be a schema. To find that out, all drafts of JSON Schema are loaded:
+            8 MB.
 
     Raises:
         ValueError: It is no schema of an object, or refers to another one.
     """
 
-    def __init__(self, schema: JsonSchema) -> None:
+    def __init__(self, schema: JsonSchema, *, checked: bool = False) -> None:
+        if not checked:
+            self._check(schema)
+        self.schema: Final = schema
+        self._validator = _Validator(schema, registry=Registry())
+
+    @staticmethod
+    def _check(schema: JsonSchema) -> None:
         if schema.get("type") != "object":
             raise ValueError("the parameters' schema must have the type object")
         if _has(schema, "$ref", "$dynamicRef"):
@@ -61,8 +70,6 @@ class ParameterSchema:
             raise ValueError(
                 f"the parameters' schema is no JSON Schema at {error.json_path}{why}"
             ) from None
-        self.schema: Final = schema
-        self._validator = _Validator(schema, registry=Registry())
 
     @property
     def names(self) -> frozenset[str]:

@@ -23,6 +23,7 @@ from lab.practice_agent import (
     PracticeConfig,
 )
 from lab.softphone import Call, Phone
+from lab.softphone.handset import Handset
 from lab.softphone.sounds import level_dbfs
 from tests.session_view import Session
 from tests.waiting import call_tasks, until
@@ -163,3 +164,31 @@ def loud_seconds(record: ConversationRecord, threshold_dbfs: float = -35.0) -> f
     pcm = np.frombuffer(b"".join(each.payload for each in record.user_audio), "<i2")
     frames = pcm[: len(pcm) // 320 * 320].reshape(-1, 320)
     return 0.02 * sum(level_dbfs(frame.tobytes()) > threshold_dbfs for frame in frames)
+
+
+def likeness(heard: bytes, said: bytes, piece_ms: int = 250) -> float:
+    """How much of what was heard is what was said: the median of its pieces' best correlations.
+
+    So a packet that is late, and moves what comes after it, costs no more than its piece.
+    """
+    whole = np.frombuffer(heard, "<i2").astype(float)
+    pieces = np.frombuffer(said, "<i2").astype(float)
+    size = piece_ms * 8
+    pieces = pieces[: len(pieces) // size * size].reshape(-1, size)
+    power = np.concatenate([[0.0], np.cumsum(whole**2)])
+    energy = np.maximum(power[size:] - power[:-size], 1.0)
+    spectrum = np.fft.rfft(whole)
+    found = []
+    for piece in pieces:
+        matches = np.fft.irfft(spectrum * np.conj(np.fft.rfft(piece, len(whole))), len(whole))
+        best = np.max(matches[: len(energy)] / np.sqrt(energy * (piece @ piece)))
+        found.append(best)
+    return float(np.median(found))
+
+
+async def says(speaker: Handset, hearer: Handset, pcm: bytes) -> float:
+    """Let one say something; how much of it the other hears."""
+    began = len(hearer.heard_pcm())
+    await speaker.play(pcm)
+    await asyncio.sleep(0.5)
+    return likeness(hearer.heard_pcm()[began:], pcm)

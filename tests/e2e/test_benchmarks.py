@@ -8,6 +8,7 @@ from benchmarks.bridge import measure_format
 from benchmarks.ear import measure_ear
 from benchmarks.flood import measure_flood
 from benchmarks.lines import WAYS
+from benchmarks.setups import measure_setups
 from benchmarks.stall import measure_stall
 
 pytestmark = pytest.mark.e2e
@@ -31,6 +32,15 @@ async def test_the_ear_hears_every_frame() -> None:
     assert step.frames_lost == step.frames_doubled == 0
     assert step.barge_in_ms["count"] == 1
     assert 0 < step.agent_to_ear_ms["p50"] < 100
+
+
+async def test_calls_are_set_up_at_a_rate() -> None:
+    [rate], version = await measure_setups((5,), 1.0, lambda text: None)
+
+    assert version
+    assert (rate.calls, rate.failed) == (5, 0)
+    assert 0 < rate.p50_ms <= rate.max_ms
+    assert rate.cpu_ms > 0.5
 
 
 @pytest.mark.parametrize("line", ["audiosocket", "websocket"])

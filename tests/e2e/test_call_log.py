@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -257,7 +258,7 @@ async def test_how_a_call_ended(
 
 
 async def test_the_call_log_over_http(asterisk: LabAsterisk, tmp_path: Path) -> None:
-    hidden = {"records_hide": "numbers", "dtmf_sensitive": True}
+    hidden = {"records_hide": "numbers", "dtmf_sensitive": True, "spend_calls_per_day": 1}
     async with (
         Phone(username=NUMBER) as phone,
         bench(asterisk, database_url=database(tmp_path), **hidden) as b,
@@ -283,6 +284,22 @@ async def test_the_call_log_over_http(asterisk: LabAsterisk, tmp_path: Path) -> 
             assert "1234" not in everything_told
             assert NUMBER not in everything_told
             assert document["caller_number"] == document["legs"][0]["number"] == "*009"
+            assert re.fullmatch(r"PJSIP/[a-z-]+", document["trunk"])
+            assert 0 < document["agent_seconds"] < document["seconds"]
+
+            # That was the one call of this day: the next one goes on without an answer.
+            stranger = await b.dial()
+            await until(lambda: "quota" in [each.end_reason for each in b.sessions()])
+            assert len(b.agent.conversations) == 1
+            await stranger.hang_up()
+            ready = await (await http.get("/health/ready")).json()
+            assert "used 100 % of today's 1 calls" in ready["warnings"][0]
+            await b.all_gone()
+            # A wish, too.
+            wish = {"called_number": "+15550100001"}
+            async with http.post("/webhook/initiate-call", json=wish) as answer:
+                assert (answer.status, (await answer.json())["code"]) == (429, "quota")
+                assert 0 < int(answer.headers["Retry-After"]) <= 25 * 3600
 
             listed = await (await http.get("/calls?text=help")).json()
             assert [row["session_id"] for row in listed["calls"]] == [name]
@@ -292,10 +309,10 @@ async def test_the_call_log_over_http(asterisk: LabAsterisk, tmp_path: Path) -> 
             assert vtt.startswith("WEBVTT\n\n00:00:0")
             told = await (await http.get(f"/calls/{name}/transcript")).json()
             assert told["turns"] == document["turns"]
-            table = await (await http.get("/calls/export")).text()
+            table = await (await http.get("/calls/export?status=COMPLETED")).text()
             (row,) = csv.DictReader(io.StringIO(table, newline=""))
             assert (row["session_id"], row["reason"]) == (name, "caller_hung_up")
-            lines = await (await http.get("/calls/export?format=jsonl")).read()
+            lines = await (await http.get("/calls/export?format=jsonl&status=COMPLETED")).read()
             assert {**orjson.loads(lines), "webhooks": []} == document
 
             assert (await http.delete(f"/calls/{name}")).status == 200

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -40,7 +41,7 @@ class Browser:
         page.on("request", self._requested)
 
     def _requested(self, request: Any) -> None:
-        if not request.url.startswith((self.address, "data:")):
+        if not request.url.startswith((self.address, "data:", f"blob:{self.address}")):
             self.errors.append(f"asked for {request.url}")
 
     async def sign_in(self) -> None:
@@ -248,6 +249,12 @@ async def test_a_call_that_is_over_is_found_read_and_heard(
         await page.set_viewport_size({"width": 1280, "height": 800})
         await page.click("#nav-numbers")
         await page.get_by_text("Calls: 1.").wait_for()
+        await page.locator("main select").nth(1).select_option("trunk")
+        async with page.expect_download() as download:
+            await page.get_by_role("button", name="Download as CSV").click()
+        head, row = (await (await download.value).path()).read_text().splitlines()
+        assert head.startswith('"trunk","calls","minutes",')
+        assert re.match(r'"PJSIP/[\w-]+",1,[0-9.]+,', row), row
         await browser.has_no_barriers()
         await browser.picture("numbers")
         await page.click("#nav-calls")

@@ -12,16 +12,14 @@ import pytest
 from ari_app.call.states import State
 from lab.asterisk import LabAsterisk
 from lab.softphone import Answer, Phone, Reject
-from lab.softphone.call import Call
 from lab.softphone.sounds import babble, level_dbfs
-from tests.e2e.harness import Bench, bench, loud_seconds
+from tests.e2e.harness import Bench, bench, likeness, loud_seconds, says
 from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 
 KEY = "key-of-the-supervisor-0123456789"
 LOUD = -35.0
-RATE_HZ = 8000
 
 
 async def ask(b: Bench, path: str, body: object = None) -> tuple[int, dict[str, object]]:
@@ -33,26 +31,6 @@ async def ask(b: Bench, path: str, body: object = None) -> tuple[int, dict[str, 
         http.post(url, json=body) if body is not None else http.post(url) as answer,
     ):
         return answer.status, await answer.json()
-
-
-def likeness(heard: bytes, said: bytes) -> float:
-    """How much of what was heard is what was said: the best correlation over all delays."""
-    whole = np.frombuffer(heard, "<i2").astype(float)
-    part = np.frombuffer(said, "<i2").astype(float)
-    size = len(whole) + len(part) - 1
-    product = np.fft.rfft(whole, size) * np.conj(np.fft.rfft(part, size))
-    found = np.fft.irfft(product, size)[: len(whole) - len(part) + 1]
-    power = np.cumsum(np.concatenate([[0.0], whole**2]))
-    energy = power[len(part) :] - power[: -len(part)]
-    return float(np.max(found / np.sqrt(np.maximum(energy, 1.0) * np.sum(part**2))))
-
-
-async def says(speaker: Call, hearer: Call, pcm: bytes) -> float:
-    """Let one say something; how much of it the other hears."""
-    began = len(hearer.heard_pcm())
-    await speaker.play(pcm)
-    await asyncio.sleep(0.5)
-    return likeness(hearer.heard_pcm()[began:], pcm)
 
 
 @pytest.mark.usefixtures("transport")

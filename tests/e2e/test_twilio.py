@@ -16,7 +16,7 @@ from ari_app.call.sound import CallSound
 from lab.practice_agent import ConversationRecord
 from lab.softphone.sounds import babble, level_dbfs
 from lab.twilio import Callee, Post, StreamFaults, TwilioCall
-from tests.e2e.harness import book
+from tests.e2e.harness import book, says
 from tests.e2e.twilio_bench import CALLER, INTENDED, LOUD, NUMBER, TARGET, ULAW, twilio_bench
 from tests.waiting import until
 from tests.web import serving
@@ -260,6 +260,28 @@ async def test_a_target_that_is_not_reached_leaves_the_caller_with_the_agent() -
         await call.hang_up()
         await b.all_gone()
         assert b.records()[0].end_reason == "caller_hung_up"
+
+
+async def test_a_call_is_taken_over_and_given_back() -> None:
+    async with twilio_bench(book(formats=ULAW)) as b:
+        call = await b.greeted()
+        record = await b.record(call)
+        name = record.session_id
+        await b.bridge.control.take_over(name, TARGET, "lea")
+        target = await b.twilio.call_to(TARGET, 15)
+        await until(lambda: record.state == "taken_over")
+        conversation = await b.last_conversation()
+        heard = loud_seconds(conversation)
+        assert await says(target, call, babble(1500, -15, seed=1)) > 0.9
+        assert await says(call, target, babble(1500, -15, seed=2)) > 0.9
+        assert loud_seconds(conversation) == heard
+        await b.bridge.control.give_back(name)
+        await call.wait_for_sound(LOUD)
+        asked = [m["text"] for m in conversation.messages if m.get("type") == "user_message"]
+        assert "A colleague has spoken with the caller" in str(asked[-1])
+        assert verbs(call) == ["Connect"], "the caller was never moved"
+        await call.hang_up()
+        await b.all_gone()
 
 
 async def test_a_caller_is_held_and_taken_back_and_keys_are_pressed() -> None:

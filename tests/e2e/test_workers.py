@@ -99,7 +99,9 @@ async def test_calls_are_spread_and_http_shows_all(asterisk: LabAsterisk, logged
             waiting = await phone.dial(uri(asterisk, "103"))
             calls.append(waiting)
             async with asyncio.timeout(5):
-                while not (found := [s for s in await sessions(service) if s["state"] == "waiting"]):
+                while not (  # noqa: ASYNC110
+                    found := [s for s in await sessions(service) if s["state"] == "waiting"]
+                ):
                     await asyncio.sleep(0.02)
             body = {"call_id": found[0]["channel_id"], "agent_id": "agent_7"}
             async with http.post("/webhook/initiate-call", json=body) as response:

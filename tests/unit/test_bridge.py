@@ -531,11 +531,12 @@ def test_every_state_of_a_running_call_is_there_from_the_start(make: Make) -> No
 @pytest.mark.parametrize(
     ("content", "problem"), [(None, "No such file"), (b"hello", "it is no WAV file")]
 )
+@pytest.mark.parametrize("setting", ["AGENT_LOSS_SOUND", "RECORDING_SOUND", "LISTENING_SOUND"])
 async def test_a_phrase_that_cannot_be_played(
-    make: Make, tmp_path: Path, content: bytes | None, problem: str
+    make: Make, tmp_path: Path, content: bytes | None, problem: str, setting: str
 ) -> None:
     path = tmp_path / "phrase.wav"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ConfigError, match=f"AGENT_LOSS_SOUND {path} cannot be used: {problem}"):
-        await VoiceBridge(make(agent_loss_sound=path)).__aenter__()
+    with pytest.raises(ConfigError, match=f"{setting} {path} cannot be used: {problem}"):
+        await VoiceBridge(make(**{setting.lower(): path})).__aenter__()

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from ari_app.agent.elevenlabs.account import Account
 from ari_app.agent.elevenlabs.closing import KNOWN_CODES
 from ari_app.records.audit import AuditFile
 from ari_app.records.events import AgentClosed, AgentNotReached, CallEnded, StepTook
@@ -63,8 +64,10 @@ async def metrics(tmp_path: Path) -> Metrics:
     """The metrics of a service that has everything, before its first call."""
     metrics = Metrics(("waiting", "talking"), KNOWN_CODES)
     recordings = RecordingArchive(tmp_path, kind="flac")
+    recordings.stats.free_bytes = 1
     metrics.watch_recordings(recordings)
     metrics.watch_call_log(Counts())
+    metrics.watch_account(lambda: Account(used=1, limit=10, at_once=10))
     metrics.watch_traces(SpanStats())
     metrics.watch_audit(AuditFile(tmp_path / "audit.jsonl"))
     metrics.watch_spend(guard(tmp_path))
@@ -87,6 +90,8 @@ def shown(metrics: Metrics) -> Shown:
     metrics.agent_webhook("kept")
     metrics.twilio_refused("signature")
     metrics.http_was_refused("too_many")
+    metrics.call_refused("capacity")
+    metrics.ari_asked("GET", "ari_timeout", 5.0)
     return series(metrics)
 
 
@@ -250,14 +255,14 @@ def test_the_lab_is_watched_as_it_is() -> None:
     assert Path(home).name in {path.name for path in DASHBOARDS}
 
 
-def promtool(*command: str, folder: Path = PROMETHEUS) -> None:
-    """Let promtool look at files, where it is."""
+def promtool(*command: str, folder: Path = PROMETHEUS, given: str | None = None) -> None:
+    """Let promtool look at files, or at what it is given, where it is."""
     unpacked = ROOT / ".cache/prometheus/usr/bin/promtool"
     program = shutil.which("promtool") or (str(unpacked) if unpacked.exists() else None)
     if program is None:
         pytest.skip("promtool is not here: Debian's package prometheus has it")
     done = subprocess.run(
-        [program, *command], cwd=folder, capture_output=True, text=True, check=False
+        [program, *command], cwd=folder, capture_output=True, text=True, check=False, input=given
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -283,3 +288,19 @@ def test_promtool_can_read_what_dashboards_ask(tmp_path: Path) -> None:
     groups = {"groups": [{"name": "dashboards", "rules": rules}]}
     (tmp_path / "rules.yml").write_text(yaml.safe_dump(groups))
     promtool("check", "rules", "rules.yml", folder=tmp_path)
+
+
+def test_names_and_units_are_as_prometheus_wants_them(metrics: Metrics, shown: Shown) -> None:
+    assert shown
+    promtool("check", "metrics", given=metrics.render().decode())
+
+
+def test_the_page_tells_of_metrics_that_are_there(shown: Shown) -> None:
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    rows = page.partition("each with `ari_app_` before it |")[2].partition("\n\n")[0]
+    told = re.findall(r"`([a-z_]+)(?:\{([a-z, ]+)\})?`", rows)
+    assert len(told) > 40
+    for name, labels in told:
+        series = {f"ari_app_{name}", f"ari_app_{name}_bucket"} & shown.keys()
+        assert series, name
+        assert set(filter(None, labels.split(", "))) <= shown[series.pop()], name

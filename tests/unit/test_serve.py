@@ -6,6 +6,8 @@ import os
 import signal
 import socket
 import sqlite3
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +21,7 @@ from ari_app import bridge as app
 from ari_app import serve as service
 from ari_app.errors import ConfigError
 from ari_app.process.supervisor import Duty, Mode, Order, Standing
+from ari_app.records.store.glance import calls_in
 from ari_app.serve import serve, supervise
 from ari_app.settings import Settings, load_settings
 from lab.load.server import LoadServer
@@ -55,6 +58,22 @@ async def url() -> AsyncIterator[str]:
     asterisk = LoadServer("voice-agent", USERNAME, PASSWORD)
     yield await asterisk.start()
     await asterisk.close()
+
+
+def test_tables_are_made_by_a_process_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "calls.db"
+    code = (
+        "import sys; from ari_app.serve import _make_tables;"
+        f"_make_tables('sqlite:///{file}'); print('alembic' in sys.modules)"
+    )
+    for _ in range(2):
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        assert (done.stdout, done.stderr) == ("False\n", "")
+        assert calls_in(file) == 0
+    file.write_bytes(b"To the tax office" * 100)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("False\n", ""), "the worker says what is wrong"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -110,6 +110,7 @@ async def test_a_talk_is_heard_shown_and_ended_by_the_agent(
             api_bind="0.0.0.0:1",
             database_url=f"sqlite+aiosqlite:///{tmp_path}/calls.db",
             recordings_dir=str(tmp_path / "recordings"),
+            spend_calls_per_day=1,
             webhook_url="http://127.0.0.1:1/hook",
             webhook_secret="a secret that is long enough to sign with",
             webhook_spool=str(tmp_path / "webhooks.db"),

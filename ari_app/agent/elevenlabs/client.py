@@ -15,7 +15,9 @@ import aiohttp
 import structlog
 from pydantic import SecretStr
 from websockets.exceptions import ConnectionClosed
+from yarl import URL
 
+from ari_app.agent.elevenlabs.account import AccountWatch
 from ari_app.agent.elevenlabs.client_messages import (
     Initiation,
     SourceInfo,
@@ -30,6 +32,7 @@ from ari_app.agent.elevenlabs.connection import (
 )
 from ari_app.agent.elevenlabs.errors import (
     AgentNotFound,
+    AgentQuotaUsedUp,
     AgentRateLimited,
     AgentRefused,
     AgentRejected,
@@ -51,9 +54,9 @@ from ari_app.agent.interface import Briefing, TellAgentEvent
 from ari_app.audio.formats import DEFAULT_AGENT_FORMATS, AgentFormats
 from ari_app.errors import ConfigError
 from ari_app.process.network import OwnThreadResolver, trusting
-from ari_app.process.tls import resume_sessions
 
 _CONVERSATIONS_PATH: Final = "v1/convai/conversations"
+_USER_PATH: Final = "v1/user"
 _REPORT_SECONDS: Final = 20.0
 _MAX_REPORT_BYTES: Final = 4 * 1024 * 1024
 _AT_ONCE_SECONDS: Final = 0.2
@@ -124,7 +127,7 @@ class KeyStatus:
                     log.error("agent_key_refused", error=str(error))
                 self.agent_id = agent_id
                 self._now(refused=True)
-            case AgentNotFound() | AgentRejected():
+            case AgentNotFound() | AgentRejected() | AgentQuotaUsedUp():
                 self.accepted()
             case AgentUnavailable(http_status=None):
                 self.agent_id = agent_id
@@ -198,11 +201,12 @@ class AgentClient:
         self._max_message_bytes = max_message_bytes
         self._tls: ssl.SSLContext | None = None
         if self._base_url.scheme == "https":
-            self._tls = resume_sessions(trusting(ca_file, "ELEVENLABS_CA_FILE"))
+            self._tls = trusting(ca_file, "ELEVENLABS_CA_FILE")
         elif self._api_key is not None and not _is_loopback_url(self._base_url):
             log.warning("agent_key_unencrypted", host=self._base_url.host)
         self._session: aiohttp.ClientSession | None = None
         self.key = KeyStatus()
+        self.account = AccountWatch(self.user)
         self._formats: dict[str, AgentFormats] = {}
 
     def __repr__(self) -> str:
@@ -265,9 +269,19 @@ class AgentClient:
         Raises:
             AgentError: It does not say, or there is no key to ask with.
         """
+        return await self._told(self._base_url / _CONVERSATIONS_PATH / conversation_id)
+
+    async def user(self) -> object:
+        """Ask whose key it is, with the plan and what of it is used.
+
+        Raises:
+            AgentError: It does not say: the key lacks the right to ask, or there is none.
+        """
+        return await self._told(self._base_url / _USER_PATH)
+
+    async def _told(self, url: URL) -> object:
         if self._api_key is None:
-            raise AgentUnauthorized("a conversation is told only to whoever has a key")
-        url = self._base_url / _CONVERSATIONS_PATH / conversation_id
+            raise AgentUnauthorized("this is told only to whoever has a key")
         try:
             async with asyncio.timeout(_REPORT_SECONDS):
                 body = await ask(
@@ -281,7 +295,18 @@ class AgentClient:
         """Say why no conversation can come about now; empty when all is well."""
         return [self.key.problem] if self.key.problem else []
 
+    def warnings(self) -> list[str]:
+        """Say what will soon keep conversations away, or keeps some away, in sentences."""
+        return self.account.warnings()
+
     async def watch(self) -> None:
+        """Look after the key, and after what its plan allows, until cancelled."""
+        works = [self._watch_key()]
+        if self._api_key is not None:
+            works.append(self.account.run())
+        await asyncio.gather(*works)
+
+    async def _watch_key(self) -> None:
         """Ask again and again while the key is refused, or nobody is reached, until cancelled.
 
         Beside the next call that succeeds this is what ends `key.problem`: nobody may call for
@@ -355,13 +380,18 @@ class AgentClient:
         try:
             return await self._connect(agent_id, initiation, tell, named)
         except ConnectError as error:
+            self.account.refused(error)
             left = deadline - asyncio.get_running_loop().time()
             wait = wait_before_retry(error, left)
             if wait is None:
                 raise
             log.info("agent_connect_retried", code=error.code, error=str(error), wait_s=wait)
         await asyncio.sleep(wait)
-        return await self._connect(agent_id, initiation, tell, named)
+        try:
+            return await self._connect(agent_id, initiation, tell, named)
+        except ConnectError as error:
+            self.account.refused(error)
+            raise
 
     async def _connect(
         self,

@@ -9,7 +9,8 @@
         ├── AgentUnauthorized  the key, or the agent's allow-list, refused us
         ├── AgentNotFound      no such agent
         ├── AgentRejected      the request itself was refused
-        ├── AgentRateLimited   too many requests
+        ├── AgentRateLimited   too many requests, or conversations at once (`agent_limit`)
+        ├── AgentQuotaUsedUp   the workspace's credits are used up
         ├── AgentUnavailable   unreachable, failing, or its answer makes no sense
         ├── AgentTimeout       no conversation within the deadline
         └── AgentRefused       the socket was closed before the conversation began (`close`)
@@ -82,6 +83,12 @@ class AgentRateLimited(ConnectError):
     default_retryable = True
 
 
+class AgentQuotaUsedUp(ConnectError):
+    """The workspace's credits are used up; the service says so with HTTP 401, of all things."""
+
+    default_code = "agent_quota"
+
+
 class AgentUnavailable(ConnectError):
     """The service cannot be reached, fails (HTTP 5xx) or answers with something else."""
 
@@ -141,6 +148,8 @@ def error_from_status(
 def _error(status: int, word: object) -> ConnectError:
     said = f", {word}" if isinstance(word, str) and _STATUS_WORD.fullmatch(word) else ""
     http = f"(HTTP {status}{said})"
+    if said and "quota_exceeded" in str(word):
+        return AgentQuotaUsedUp(f"the quota at the agent's service is used up {http}")
     match status:
         case 401 | 403:
             return AgentUnauthorized(f"the agent's service refused the credentials {http}")
@@ -148,6 +157,11 @@ def _error(status: int, word: object) -> ConnectError:
             return AgentNotFound(f"the agent does not exist or is not visible to this key {http}")
         case 408:
             return AgentTimeout(f"the agent's service gave up waiting {http}")
+        case 429 if said and "concurrent" in str(word):
+            return AgentRateLimited(
+                f"more conversations are held at once than the plan allows {http}",
+                code="agent_limit",
+            )
         case 429:
             return AgentRateLimited(f"the agent's service takes no more requests now {http}")
         case _ if 400 <= status < 500:

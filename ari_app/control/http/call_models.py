@@ -63,12 +63,15 @@ class CallsFilter(BaseModel):
         default=None,
         description="Words that were all said; those in quotation marks one after the other.",
     )
+    trunk: Word | None = Field(
+        default=None, description="What it took on its way: in Asterisk the endpoint."
+    )
     direction: Literal["in", "out"] | None = Field(default=None, description="in or out.")
     campaign_id: Word | None = Field(default=None, description="The campaign.")
 
     def wanted(self) -> CallFilter:
         """Return it as the call log takes it."""
-        names = ("to", "status", "result", "agent_id", "number", "text", "direction")
+        names = ("to", "status", "result", "agent_id", "trunk", "number", "text", "direction")
         same = {name: getattr(self, name) for name in names}
         return CallFilter(from_=self.from_, campaign_id=self.campaign_id, **same)
 
@@ -111,6 +114,9 @@ class CallRow(_Answer):
     session_id: str
     direction: str = Field(description="in or out.")
     way: str = Field(description="asterisk, twilio, custom or local.")
+    trunk: str | None = Field(
+        description="In Asterisk the endpoint, such as PJSIP/trunk; empty: not known."
+    )
     reference: str | None = Field(description="The dialer's own name for it.")
     campaign_id: str | None
     caller_number: str
@@ -127,6 +133,7 @@ class CallRow(_Answer):
     answered_at: datetime | None
     ended_at: datetime | None
     seconds: float | None
+    agent_seconds: float | None = Field(description="How long agents were there.")
     score: int | None = Field(description="Of its sound, 0 to 100; null: there was none.")
     turns: int
     interruptions: int
@@ -134,6 +141,10 @@ class CallRow(_Answer):
     response_time: float | None = Field(
         description="Seconds that the caller waited for an answer: the median."
     )
+    credits: float | None = Field(
+        description="What ElevenLabs says that it cost, in credits; null: it has not said."
+    )
+    cost_usd: float | None = Field(description="The same in US dollars.")
 
 
 class CallList(_Answer):

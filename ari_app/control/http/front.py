@@ -467,6 +467,7 @@ def build_front_app(
     sign_in_seconds: float,
     audit_file: AuditLog | None = None,
     hidden: Collection[str] = (),
+    price: str = "",
 ) -> web.Application:
     """Build the aiohttp application.
 
@@ -481,6 +482,7 @@ def build_front_app(
         sign_in_seconds: How long a browser stays signed in to the page.
         audit_file: Where changes are written down that reach no worker; None: in the log alone.
         hidden: What must not be kept, as `RECORDS_HIDE` says.
+        price: What a minute with an agent costs: `0.10 EUR`; empty: nobody says.
     """
     on_refused = front.metrics.http_was_refused
     checked_paths = frozenset(path for _, path in routes)
@@ -516,7 +518,7 @@ def build_front_app(
     serve_operations(app, handlers.by_name())
     for method, path in routes:
         app.router.add_route(method, path, handlers.way_in)
-    app.router.add_routes(page_routes(access, watch, features=features))
+    app.router.add_routes(page_routes(access, watch, features=features, price=price))
     # What only the workers know of.
     app.router.add_route(hdrs.METH_ANY, "/{path:.*}", handlers.relay)
     return app

@@ -426,6 +426,7 @@ def build_web_app(
     sign_in_seconds: float = 12 * 3600.0,
     audit_file: AuditLog | None = None,
     hidden: Collection[str] = (),
+    price: str = "",
 ) -> web.Application:
     """Build the aiohttp application.
 
@@ -440,6 +441,7 @@ def build_web_app(
         sign_in_seconds: How long a browser stays signed in to the page.
         audit_file: Where changes are written down; None: in the log alone.
         hidden: What must not be kept of them: `numbers`.
+        price: What a minute with an agent costs: `0.10 EUR`; empty: nobody says.
     """
     on_refused = service.metrics.http_was_refused
     checked_paths = frozenset(route.path for route in routes)
@@ -489,5 +491,5 @@ def build_web_app(
     ).by_name()
     serve_operations(app, handlers)
     app.router.add_routes(routes)
-    app.router.add_routes(page_routes(access, watch, features=features))
+    app.router.add_routes(page_routes(access, watch, features=features, price=price))
     return app

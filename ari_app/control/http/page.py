@@ -12,6 +12,8 @@ import gzip
 import hashlib
 import math
 import mimetypes
+import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
@@ -90,7 +92,7 @@ def _send(request: web.Request, name: str) -> web.Response:
     if request.headers.get(hdrs.IF_NONE_MATCH) == file.tag:
         return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
     content = file.content
-    if "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, ""):
+    if _accepts_gzip(request):
         headers[hdrs.CONTENT_ENCODING] = "gzip"
         content = file.packed
     headers[hdrs.CONTENT_TYPE] = f"{file.kind}; charset=utf-8"
@@ -120,6 +122,9 @@ _FRESH_SECONDS: Final = 0.9 * _EVERY_SECONDS
 """What one page was told so long ago at most is told to another as it is."""
 _WRITE_SECONDS: Final = 10.0
 _MOST_WATCHERS: Final = 32
+_PACK_LEVEL: Final = 1
+_PACK_MEMORY: Final = 6
+_GZIP: Final = 31
 
 
 _ACTIONS: Final = MappingProxyType(
@@ -177,20 +182,24 @@ class Watching(abc.ABC):
             self._watchers -= 1
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(
-            headers={
-                hdrs.CONTENT_TYPE: "text/event-stream; charset=utf-8",
-                # nginx gathers a response otherwise.
-                "X-Accel-Buffering": "no",
-            }
-        )
+        headers = {
+            hdrs.CONTENT_TYPE: "text/event-stream; charset=utf-8",
+            hdrs.CACHE_CONTROL: "no-store",
+            # nginx gathers a response otherwise.
+            "X-Accel-Buffering": "no",
+        }
+        packed = _accepts_gzip(request)
+        if packed:
+            headers[hdrs.CONTENT_ENCODING] = "gzip"
+        response = web.StreamResponse(headers=headers)
         await response.prepare(request)
+        pack = _packer() if packed else _as_it_is
         seen: dict[str, dict[str, Any]] = {}
         with contextlib.suppress(ConnectionError, TimeoutError):
             while not self._stopping:
                 news = orjson.dumps(self._news(seen), option=orjson.OPT_UTC_Z)
                 async with asyncio.timeout(_WRITE_SECONDS):
-                    await response.write(b"data: " + news + b"\n\n")
+                    await response.write(pack(b"data: " + news + b"\n\n"))
                 await asyncio.sleep(_EVERY_SECONDS)
         return response
 
@@ -256,6 +265,27 @@ class Watch(Watching):
         return levels
 
 
+def _accepts_gzip(request: web.Request) -> bool:
+    return "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, "")
+
+
+def _packer() -> Callable[[bytes], bytes]:
+    """Return what packs one piece after another, so that each can be read as soon as it is there.
+
+    The names of calls come again in each, so little remains of them.
+    """
+    stream = zlib.compressobj(_PACK_LEVEL, zlib.DEFLATED, _GZIP, _PACK_MEMORY)
+
+    def pack(piece: bytes) -> bytes:
+        return stream.compress(piece) + stream.flush(zlib.Z_SYNC_FLUSH)
+
+    return pack
+
+
+def _as_it_is(piece: bytes) -> bytes:
+    return piece
+
+
 def _row(record: CallRecord) -> dict[str, Any]:
     """Return one call as the list on the page shows it; it changes only when the call does."""
     return {
@@ -280,7 +310,7 @@ def _row(record: CallRecord) -> dict[str, Any]:
 
 
 def page_routes(
-    access: Access, watch: Watching, *, features: dict[str, bool]
+    access: Access, watch: Watching, *, features: dict[str, bool], price: str = ""
 ) -> list[web.RouteDef]:
     """Return what is served for the page.
 
@@ -288,7 +318,14 @@ def page_routes(
         access: Who may ask.
         watch: What tells it of all calls.
         features: What this service has: `log` and `recordings`.
+        price: What a minute with an agent costs: `0.10 EUR`; empty: nobody says.
     """
+    amount, _, currency = price.partition(" ")
+    about = {
+        "version": __version__,
+        "features": features,
+        "price": {"amount": float(amount), "currency": currency} if price else None,
+    }
 
     async def index(request: web.Request) -> web.Response:
         return _send(request, _INDEX)
@@ -298,7 +335,7 @@ def page_routes(
 
     async def me(request: web.Request) -> web.Response:
         told = who(request[REQUEST_KEY])
-        return web.json_response({**told, "version": __version__, "features": features})
+        return web.json_response({**told, **about})
 
     return [
         web.get("/", index),

@@ -87,6 +87,8 @@ class Relay:
                 connector=aiohttp.UnixConnector(str(self._folder.http(worker.number)), limit=0),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
                 auto_decompress=False,
+                # What is said is what the client says: it may not know gzip, nor do we here.
+                skip_auto_headers=(hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.USER_AGENT),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return session

@@ -1,9 +1,9 @@
 // The history: found by filters; a call opened shows what was said, drawn and heard.
 
-import { act, ask, cell, clock, el, facts, field, seconds, t, table, time, word } from "./kit.js";
+import { act, ask, cell, clock, el, facts, field, line, seconds, t, table, time, word } from "./kit.js";
 import { drawCall } from "./picture.js";
 
-const FILTERS = ["text", "number", "agent_id", "status", "direction", "from", "to"];
+const FILTERS = ["text", "number", "agent_id", "trunk", "status", "direction", "from", "to"];
 
 export async function showCalls(main, me, [id]) {
   return id ? await showOne(main, me, id) : await showList(main);
@@ -47,7 +47,7 @@ function input(name) {
 }
 
 function row(call) {
-  return el("tr", {},
+  return line({},
     cell(t("when"), el("a", { href: `#calls/${encodeURIComponent(call.session_id)}` }, time(call.started_at))),
     cell(t("caller"), call.caller_number || t("unknown")), cell(t("called"), call.called_number), cell(t("agent"), call.agent_id),
     cell(t("outcome"), word("status", call.status), el("div", { class: "soft" }, call.reason ?? call.result ?? "")),
@@ -99,7 +99,7 @@ async function showOne(main, me, id) {
       el("section", { class: "card" }, el("h2", {}, t("why")),
         facts([[t("outcome"), `${word("status", call.status)} · ${call.reason ?? ""}`], [t("transfer_to"), call.transfer_to], [t("result"), word("result", call.result)],
           [t("cause"), call.hangup_cause], ["SIP", call.sip_code], [t("detail"), call.detail], [t("when"), time(call.started_at)], [t("duration"), clock(call.seconds)],
-          [t("agent"), call.agent_id], [t("conversation"), call.conversation_id], [t("session"), call.session_id], [t("way"), call.way], [t("hidden"), (call.hidden ?? []).join(", ")],
+          [t("agent"), call.agent_id], [t("conversation"), call.conversation_id], [t("session"), call.session_id], [t("way"), call.way], [t("trunk"), call.trunk], [t("hidden"), (call.hidden ?? []).join(", ")],
           [t("judged"), call.agent_report?.call_successful], [t("summary"), call.agent_report?.transcript_summary]]),
         el("h2", {}, t("sound")), call.score.value === null ? null : el("p", {}, `${call.score.value} / 100`),
         el("ul", {}, call.score.reasons.map((reason) => el("li", {}, reason))),

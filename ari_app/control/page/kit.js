@@ -77,20 +77,39 @@ export async function act(button, work, done) {
 
 export const locale = () => document.documentElement.lang;
 export const time = (text) => text ? new Date(text).toLocaleString(locale(), { dateStyle: "short", timeStyle: "medium" }) : "";
-export const seconds = (value) => value === null || value === undefined ? "" : value.toLocaleString(locale(), { maximumFractionDigits: 2 });
+export const seconds = (value) => value === null || value === undefined ? "" : value.toLocaleString(locale(), { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 export function clock(value) {
   const whole = Math.max(0, Math.round(value ?? 0));
   return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
 }
 
-export function field(label, input) { return el("label", {}, el("span", {}, label), input); }
-
-export function table(heads, rows) {
-  return el("table", {}, el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col" }, head)))),
-    el("tbody", {}, rows));
+// Do `work` before the next frame, once, however often it is asked for; not at all while nobody looks.
+export function eachFrame(work) {
+  let asked = false;
+  return () => {
+    if (asked) return;
+    asked = true;
+    requestAnimationFrame(() => { asked = false; work(); });
+  };
 }
 
-export const cell = (name, ...children) => el("td", { "data-name": name }, el("div", {}, ...children));
+// Text that is as it was costs the browser nothing.
+export function write(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+export function field(label, input) { return el("label", {}, el("span", {}, label), input); }
+
+// The roles are said, for where rows are no rows to the layout they would be none to a screen reader.
+export function table(heads, rows, kind) {
+  return el("table", { class: kind, role: "table" },
+    el("thead", { role: "rowgroup" }, line({}, heads.map((head) => el("th", { scope: "col", role: "columnheader" }, head)))),
+    el("tbody", { role: "rowgroup" }, rows));
+}
+
+export const line = (attributes, ...cells) => el("tr", { role: "row", ...attributes }, ...cells);
+
+export const cell = (name, ...children) => el("td", { role: "cell", "data-name": name }, el("div", {}, ...children));
 
 export function facts(pairs) {
   return el("dl", {}, pairs.filter(([, value]) => value !== null && value !== undefined && value !== "")

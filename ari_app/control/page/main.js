@@ -43,8 +43,8 @@ function askForKey() {
   key.focus();
 }
 
-async function enter() {
-  me = await ask("page/me");
+async function enter(asked = ask("page/me")) {
+  me = await asked;
   document.getElementById("version").textContent = me.version;
   document.getElementById("who").textContent = me.name;
   document.getElementById("nav").hidden = false;
@@ -57,6 +57,8 @@ async function enter() {
 async function begin() {
   const choice = document.getElementById("language");
   choice.value = kept("language") ?? (navigator.language.startsWith("de") ? "de" : "en");
+  const asked = ask("page/me");
+  asked.catch(() => {});
   await speak(choice.value);
   choice.addEventListener("change", async () => {
     keep("language", choice.value);
@@ -69,7 +71,7 @@ async function begin() {
     askForKey();
   });
   addEventListener("hashchange", () => { if (me) show().then(() => main.focus()); });
-  try { await enter(); } catch (error) { if (error.status === 401) askForKey(); else say(error.message, true); }
+  try { await enter(asked); } catch (error) { if (error.status === 401) askForKey(); else say(error.message, true); }
 }
 
 begin();

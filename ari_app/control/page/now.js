@@ -1,6 +1,6 @@
 // The calls that are running: all of them as a list, one of them opened.
 
-import { ask, cell, clock, el, seconds, t, table, word } from "./kit.js";
+import { ask, cell, clock, eachFrame, el, line, seconds, t, table, word, write } from "./kit.js";
 import { follow, supervision } from "./opened.js";
 
 export async function showNow(main, me, [chosen]) {
@@ -8,9 +8,18 @@ export async function showNow(main, me, [chosen]) {
   const room = el("p", { class: "soft" });
   const rows = new Map();
   const heads = [t("caller"), t("called"), t("agent"), t("state"), t("duration"), t("voices"), t("response")];
-  const list = table(heads, []);
+  const list = table(heads, [], "now");
   const body = list.querySelector("tbody");
   const none = el("p", { class: "soft" }, t("no_calls"));
+  // What moves all the time moves only where it can be seen.
+  const seen = new Set();
+  const looking = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) {
+      const row = rows.get(target.dataset.id);
+      if (row && isIntersecting) seen.add(row); else seen.delete(row);
+    }
+    move();
+  }, { rootMargin: "100px" });
   const opened = el("section", { class: "card", "aria-label": t("opened"), hidden: true });
   main.append(el("h1", {}, t("now")), health, room, el("div", { class: "split" }, el("div", {}, none, list), opened));
   let panel = null;
@@ -33,46 +42,59 @@ export async function showNow(main, me, [chosen]) {
     const row = {
       button: el("button", { class: "link", onclick: () => openAndGo(row.call) }), called: el("span", {}), agent: el("span", {}),
       state: el("span", {}), outcome: el("div", { class: "soft" }), supervised: el("div", { class: "soft" }), duration: el("span", {}), voices: [meter("caller"), meter("agent")],
-      response: cell(t("response")),
+      response: cell(t("response")), levels: [-60, -60],
     };
-    row.element = el("tr", {}, cell(t("caller"), row.button), cell(t("called"), row.called), cell(t("agent"), row.agent),
+    row.element = line({ "data-id": id }, cell(t("caller"), row.button), cell(t("called"), row.called), cell(t("agent"), row.agent),
       cell(t("state"), row.state, row.outcome, row.supervised), cell(t("duration"), row.duration),
       cell(t("voices"), row.voices.map((one) => one.element)), row.response);
     rows.set(id, row);
-    body.prepend(row.element);
+    looking.observe(row.element);
     return row;
   }
 
   function draw(call) {
-    const row = rows.get(call.id) ?? begin(call.id);
+    const row = rows.get(call.id);
     row.call = call;
-    row.button.textContent = call.caller || t("unknown");
-    row.called.textContent = call.called;
-    row.agent.textContent = call.agent;
-    row.state.textContent = word("state", call.state);
-    row.outcome.textContent = call.outcome ? [word("status", call.outcome), call.reason].filter(Boolean).join(" · ") : "";
-    row.response.firstChild.textContent = call.response === null ? "" : `${seconds(call.response)} s`;
-    if (call.outcome) for (const one of row.voices) one.set(-60);
-    row.supervised.textContent = supervision(call);
+    write(row.button, call.caller || t("unknown"));
+    write(row.called, call.called);
+    write(row.agent, call.agent);
+    write(row.state, word("state", call.state));
+    write(row.outcome, call.outcome ? [word("status", call.outcome), call.reason].filter(Boolean).join(" · ") : "");
+    write(row.response.firstChild, call.response === null ? "" : `${seconds(call.response)} s`);
+    if (call.outcome) row.levels = [-60, -60];
+    write(row.supervised, supervision(call));
     if (chosen === call.id) { chosen = null; open(call); }
     panel?.update(call);
   }
 
-  function tick() {
-    for (const { call, duration } of rows.values())
-      duration.textContent = clock(call.seconds ?? (Date.now() - new Date(call.started)) / 1000);
-  }
+  const move = eachFrame(() => {
+    const now = Date.now();
+    for (const row of seen) {
+      write(row.duration, clock(row.call.seconds ?? (now - new Date(row.call.started)) / 1000));
+      row.voices.forEach((one, n) => one.set(row.levels[n]));
+    }
+  });
 
   function show(news) {
+    const begun = news.calls.filter((call) => !rows.has(call.id)).map((call) => begin(call.id).element);
     for (const call of news.calls) draw(call);
-    for (const id of news.gone) { rows.get(id)?.element.remove(); rows.delete(id); }
-    for (const [id, levels] of Object.entries(news.levels)) rows.get(id)?.voices.forEach((one, n) => one.set(levels[n]));
+    body.prepend(...begun.reverse());
+    for (const id of news.gone) forget(rows.get(id));
+    for (const [id, levels] of Object.entries(news.levels)) if (rows.has(id)) rows.get(id).levels = levels;
     none.hidden = rows.size > 0;
     list.hidden = rows.size === 0;
     health.className = news.problems.length ? "bad" : "good";
-    health.textContent = news.problems.length ? `${t("not_ready")} ${news.problems.join("; ")}` : t("ready");
-    room.textContent = t("room", { running: news.running, limit: news.limit });
-    tick();
+    write(health, news.problems.length ? `${t("not_ready")} ${news.problems.join("; ")}` : t("ready"));
+    write(room, t("room", { running: news.running, limit: news.limit }));
+    move();
+  }
+
+  function forget(row) {
+    if (!row) return;
+    looking.unobserve(row.element);
+    row.element.remove();
+    rows.delete(row.call.id);
+    seen.delete(row);
   }
 
   let source, again;
@@ -99,14 +121,19 @@ export async function showNow(main, me, [chosen]) {
     if (source.readyState === EventSource.CLOSED && body.isConnected) watch();
   }
   watch();
-  const timer = setInterval(tick, 1000);
-  return () => { source.close(); clearTimeout(again); clearInterval(timer); panel?.close(); };
+  const timer = setInterval(move, 1000);
+  return () => { source.close(); looking.disconnect(); clearTimeout(again); clearInterval(timer); panel?.close(); };
 }
 
 function meter(kind) {
   const bar = el("i", {});
+  let shown = -60;
   return {
     element: el("span", { class: `meter ${kind}`, role: "img", "aria-label": t(kind) }, bar),
-    set(level) { bar.style.transform = `scaleX(${Math.max(0, (level + 60) / 60)})`; },
+    set(level) {
+      if (level === shown) return;
+      shown = level;
+      bar.style.transform = `scaleX(${Math.max(0, (level + 60) / 60)})`;
+    },
   };
 }

@@ -1,57 +1,134 @@
-// Numbers: how many calls, how they ended, how quick and how good they were; by day and by agent.
+// Numbers: how many calls, how they ended, how quick, how good and how dear they were; by day, agent or trunk.
 
-import { ask, el, t, table, cell, word } from "./kit.js";
+import { ask, cell, el, field, line, locale, t, table, word } from "./kit.js";
 import { drawBars } from "./picture.js";
 
-const MOST = 2000;
+const MOST = 10000;
+const BARS = 31;
 
-export async function showNumbers(main) {
-  const days = el("select", { onchange: () => load() }, [1, 7, 30].map((value) => el("option", { value }, t("days", { days: value }))));
-  days.value = "7";
+export async function showNumbers(main, me) {
+  const choose = (values, name, chosen, change) => {
+    const select = el("select", { onchange: change }, values.map((value) => el("option", { value }, name(value))));
+    select.value = chosen;
+    return select;
+  };
+  let calls = [], cut = false;
+  const days = choose([1, 7, 30], (value) => t("days", { days: value }), "7", () => load());
+  const by = choose(["day", "agent", "trunk"], (value) => t(`by.${value}`), "day", () => draw());
   const place = el("div", {});
-  main.append(el("h1", {}, t("numbers")), el("p", {}, el("label", {}, el("span", {}, t("period")), days)), place);
+  main.append(el("h1", {}, t("numbers")), el("div", { class: "row" }, field(t("period"), days), field(t("by"), by)), place);
 
   async function load() {
     const from = new Date(Date.now() - Number(days.value) * 86400000).toISOString();
-    const calls = [];
+    const found = [];
     let cursor = null;
     do {
       const query = new URLSearchParams({ from, limit: "200" });
       if (cursor) query.set("cursor", cursor);
       const page = await ask(`calls?${query}`);
-      calls.push(...page.calls);
+      found.push(...page.calls);
       cursor = page.cursor;
-    } while (cursor && calls.length < MOST);
-    draw(calls, Boolean(cursor));
+    } while (cursor && found.length < MOST);
+    [calls, cut] = [found, Boolean(cursor)];
+    draw();
   }
 
-  function draw(calls, cut) {
-    const times = waitsOf(calls);
-    const byDay = count(calls, (call) => new Date(call.started_at).toLocaleDateString(document.documentElement.lang)).reverse();
-    const byEnd = count(calls, (call) => call.status).map(([name, value]) => [word("status", name), value, name === "FAILED"]);
-    const agents = [...group(calls, (call) => call.agent_id)];
+  function draw() {
+    if (!calls.length) {
+      place.replaceChildren(el("p", {}, t("so_many_calls", { calls: "0" })), el("p", { class: "soft" }, t("nothing_found")));
+      return;
+    }
+    const all = sums("", calls, me.price);
+    const rows = [...group(calls, KEYS[by.value])].map(([name, own]) => sums(name, own, me.price));
+    // Days in their order, the rest by how much there is of it.
+    if (by.value === "day") rows.reverse(); else rows.sort((a, b) => b.calls - a.calls);
+    const columns = COLUMNS.filter(([, , isKnown]) => !isKnown || isKnown(all));
+    const drawn = columns.filter(([name]) => DRAWN.includes(name));
+    const shown = by.value === "day" ? rows.slice(-BARS) : rows.slice(0, BARS);
+    const ends = [...group(calls, (call) => call.status)].map(([name, own]) => [word("status", name), own.length, name === "FAILED"]);
     place.replaceChildren(
-      el("p", {}, t("so_many_calls", { calls: calls.length }), cut ? ` ${t("cut_at", { most: MOST })}` : ""),
-      el("p", {}, times.length ? t("responses", { p50: part(times, 0.5), p95: part(times, 0.95) }) : ""),
-      calls.length === 0 ? el("p", { class: "soft" }, t("nothing_found")) : el("div", { class: "cards" },
-        el("section", { class: "card" }, el("h2", {}, t("by_day")), drawBars(t("by_day"), byDay)),
-        el("section", { class: "card" }, el("h2", {}, t("by_end")), drawBars(t("by_end"), byEnd))),
-      calls.length === 0 ? "" : el("section", {}, el("h2", {}, t("by_agent")), table([t("agent"), t("calls"), t("minutes"), "p50", "p95", t("sound")],
-          agents.map(([agent, own]) => {
-            const waits = waitsOf(own);
-            const scores = own.map((call) => call.score).filter((value) => value !== null);
-            return el("tr", {}, cell(t("agent"), agent || "—"), cell(t("calls"), String(own.length)),
-              cell(t("minutes"), (own.reduce((sum, call) => sum + (call.seconds ?? 0), 0) / 60).toFixed(1)),
-              cell("p50", waits.length ? `${part(waits, 0.5)} s` : ""), cell("p95", waits.length ? `${part(waits, 0.95)} s` : ""),
-              cell(t("sound"), scores.length ? String(Math.round(scores.reduce((a, b) => a + b) / scores.length)) : ""));
-          }))));
+      el("p", {}, t("so_many_calls", { calls: number(all.calls) }), cut ? ` ${t("cut_at", { most: number(MOST) })}` : ""),
+      all.p50 === null ? "" : el("p", {}, t("responses", { p50: number(all.p50, 2), p95: number(all.p95, 2) })),
+      all.costs ? el("p", {}, t("cost_known", { known: number(all.costs), calls: number(all.calls) })) : "",
+      el("div", { class: "cards" },
+        drawn.map(([name, digits]) => {
+          const title = t("measure_by", { measure: t(`measure.${name}`), by: t(`by.${by.value}`) });
+          return el("section", { class: "card" }, el("h2", {}, title),
+            drawBars(title, shown.map((row) => [row.name || "—", row[name] ?? 0, false, number(row[name], digits)])));
+        }),
+        el("section", { class: "card" }, el("h2", {}, t("by_end")), drawBars(t("by_end"), ends))),
+      el("section", {}, el("h2", {}, t(`by.${by.value}`)),
+        table([t(`by.${by.value}`), ...columns.map(([name]) => heading(name, me.price))], rows.map((row) => line({},
+          cell(t(`by.${by.value}`), row.name || "—"),
+          columns.map(([name, digits]) => cell(heading(name, me.price), number(row[name], digits)))))),
+        el("p", {}, el("button", { type: "button", class: "plain", onclick: () => save(columns, rows) }, t("as_csv")))));
+  }
+
+  function save(columns, rows) {
+    const names = columns.map(([name]) => name === "price" ? `price_${me.price.currency}` : name);
+    const lines = [[by.value, ...names], ...rows.map((row) => [row.name, ...columns.map(([name]) => exact(row[name]))])];
+    const link = el("a", { download: `numbers-by-${by.value}.csv`, href: URL.createObjectURL(new Blob([csv(lines)], { type: "text/csv" })) });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
   }
 
   await load();
 }
 
-// What the caller of each call waited for an answer, the median of its turns; the shortest first.
-const waitsOf = (calls) => calls.map((call) => call.response_time).filter((value) => value !== null).sort((a, b) => a - b);
-const part = (sorted, share) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))].toFixed(2);
-function group(all, by) { const found = new Map(); for (const one of all) { const key = by(one); found.set(key, [...(found.get(key) ?? []), one]); } return found; }
-const count = (all, by) => [...group(all, by)].map(([name, own]) => [name, own.length]);
+// What a column is called in a row, to how many places, and whether anything is known of it.
+const COLUMNS = [
+  ["calls", 0], ["minutes", 1],
+  ["credits", 0, (all) => all.credits !== null], ["usd", 2, (all) => all.usd !== null], ["price", 2, (all) => all.price !== null],
+  ["p50", 2, (all) => all.p50 !== null], ["p95", 2, (all) => all.p95 !== null], ["score", 0, (all) => all.score !== null],
+];
+const DRAWN = ["calls", "minutes", "credits", "usd", "price"];
+const KEYS = {
+  day: (call) => new Date(call.started_at).toLocaleDateString(locale()),
+  agent: (call) => call.agent_id,
+  trunk: (call) => call.trunk || call.way,
+};
+
+function heading(name, price) {
+  return t(`measure.${name}`) + (name === "price" ? ` (${price.currency})` : "");
+}
+
+// An agent's time; calls that were kept before it was measured say how long they were.
+const minutesOf = (call) => (call.agent_seconds ?? (call.answered_at ? call.seconds : 0) ?? 0) / 60;
+
+function sums(name, calls, price) {
+  const known = (field) => calls.map((call) => call[field]).filter((value) => value !== null && value !== undefined);
+  const total = (values) => values.length ? values.reduce((sum, value) => sum + value, 0) : null;
+  // What the caller of each call waited for an answer, the median of its turns; the shortest first.
+  const waits = known("response_time").sort((a, b) => a - b);
+  const scores = known("score");
+  const minutes = total(calls.map(minutesOf));
+  return {
+    name, calls: calls.length, minutes, credits: total(known("credits")), usd: total(known("cost_usd")), costs: known("credits").length,
+    price: price ? minutes * price.amount : null, p50: part(waits, 0.5), p95: part(waits, 0.95),
+    score: scores.length ? total(scores) / scores.length : null,
+  };
+}
+
+function part(sorted, share) { return sorted.length ? sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] : null; }
+
+function number(value, digits = 0) {
+  return value === null || value === undefined ? "" : value.toLocaleString(locale(), { minimumFractionDigits: digits, maximumFractionDigits: digits });
+}
+
+const exact = (value) => value === null ? "" : Math.round(value * 1000) / 1000;
+
+function group(all, by) {
+  const found = new Map();
+  for (const one of all) {
+    const key = by(one);
+    if (!found.has(key)) found.set(key, []);
+    found.get(key).push(one);
+  }
+  return found;
+}
+
+// RFC 4180; what a spreadsheet would take for a formula gets an apostrophe before it.
+function csv(lines) {
+  const quoted = (value) => typeof value === "number" ? String(value) : `"${String(value).replace(/^(?=[=+\-@\t\r])/, "'").replaceAll('"', '""')}"`;
+  return lines.map((line) => line.map(quoted).join(",") + "\r\n").join("");
+}

@@ -1,7 +1,9 @@
 // One call as it goes on: what is said, and what may be done.
 
-import { act, ask, clock, el, facts, field, keep, kept, say, t, word } from "./kit.js";
+import { act, ask, clock, eachFrame, el, facts, field, keep, kept, say, t, word } from "./kit.js";
 import { listen } from "./listen.js";
+
+const MOST_LINES = 1000;
 
 // Who has a hand in a call, in words.
 export function supervision(call) {
@@ -38,11 +40,20 @@ export function follow(place, call, me) {
   show({});
 
   const source = new EventSource(`${path}/events`);
-  const line = (event, who, text) => {
+  // A call that is opened late tells all that was said at once.
+  let lines = [];
+  const addLines = eachFrame(() => {
     const low = said.scrollHeight - said.scrollTop - said.clientHeight < 40;
-    said.append(el("p", { class: who }, el("time", {}, clock((new Date(event.at) - new Date(call.started)) / 1000)),
-      el("b", {}, `${word("who", who)}: `), text));
+    said.append(...lines);
+    lines = [];
+    while (said.children.length > MOST_LINES) said.firstChild.remove();
     if (low) said.scrollTop = said.scrollHeight;
+  });
+  const line = (event, who, text) => {
+    lines.push(el("p", { class: who }, el("time", {}, clock((new Date(event.at) - new Date(call.started)) / 1000)),
+      el("b", {}, `${word("who", who)}: `), text));
+    if (lines.length > MOST_LINES) lines.shift();
+    addLines();
   };
   const on = (kind, work) => source.addEventListener(kind, (message) => work(JSON.parse(message.data)));
   on("state", (event) => show({ state: event.state }));
@@ -122,7 +133,8 @@ function makeActions(id, path, tell) {
     show(news) {
       known = news;
       const can = (action) => !known.can || known.can.includes(action);
-      hold.hidden = !can("hold");
+      hold.hidden = !can("hold") || known.state === "taken_over";
+      mute.hidden = known.state === "taken_over";
       hold.textContent = t(known.state === "holding" ? "unhold" : "hold");
       mute.textContent = t(known.muted ? "unmute" : "mute");
       const over = known.take_over?.state ?? (known.state === "taken_over" ? "talking" : null);

@@ -44,14 +44,14 @@ export function drawCall(call, player, from) {
   return picture;
 }
 
-// Bars with their names: [[name, value, bad]].
-export function drawBars(title, bars, unit = "") {
+// Bars with their names: [[name, value, bad, text]]; the text stands for the value.
+export function drawBars(title, bars) {
   const most = Math.max(1e-9, ...bars.map(([, value]) => value));
   const height = 24 * bars.length + 6;
-  return el("svg:svg", { class: "picture bars", viewBox: `0 0 400 ${height}`, role: "img", "aria-label": `${title}: ${bars.map(([name, value]) => `${name} ${value}${unit}`).join(", ")}` },
-    bars.map(([name, value, bad], n) => [
+  return el("svg:svg", { class: "picture bars", viewBox: `0 0 400 ${height}`, role: "img", "aria-label": `${title}: ${bars.map(([name, value, , text]) => `${name} ${text ?? value}`).join(", ")}` },
+    bars.map(([name, value, bad, text], n) => [
       el("svg:text", { x: 4, y: 24 * n + 19 }, String(name).slice(0, 20)),
-      el("svg:rect", { class: bad ? "bar bad" : "bar", x: 130, y: 24 * n + 6, width: Math.max(1, (value / most) * 210), height: 16, rx: 3 }),
-      el("svg:text", { x: 136 + (value / most) * 210, y: 24 * n + 19 }, `${value}${unit}`),
+      el("svg:rect", { class: bad ? "bar bad" : "bar", x: 130, y: 24 * n + 6, width: Math.max(1, (value / most) * 190), height: 16, rx: 3 }),
+      el("svg:text", { x: 136 + (value / most) * 190, y: 24 * n + 19 }, text ?? String(value)),
     ]));
 }

@@ -117,6 +117,12 @@ def parse(text: str) -> dict[str, Family]:
 
 
 _GAUGES: Final[Mapping[str, Callable[[float, float], float]]] = {
+    # One account for all, and one count of the day: the latest who asked knows most.
+    "ari_app_agent_conversations_limit": max,
+    "ari_app_agent_credits_limit": max,
+    "ari_app_agent_credits_used": max,
+    "ari_app_agent_credits_used_ratio": max,
+    "ari_app_spend_limit_used_ratio": max,
     "ari_app_ari_connected": min,
     "ari_app_build_info": max,
     "ari_app_calls_limit": max,

@@ -32,7 +32,12 @@ from ari_app.line.asterisk.cleanup import Mender, Sweeper
 from ari_app.line.asterisk.dialplan import parse_arguments, read_moved
 from ari_app.line.asterisk.line import Asterisk, AsteriskLine, AsteriskOptions
 from ari_app.line.asterisk.media import AudioSocketMedia, Media, OnLost
-from ari_app.line.asterisk.names import media_channel_id, placed_channel_id, target_channel_id
+from ari_app.line.asterisk.names import (
+    media_channel_id,
+    placed_channel_id,
+    target_channel_id,
+    trunk_of,
+)
 from ari_app.line.asterisk.transport import Choice, choose_transport
 from ari_app.line.asterisk.websocket_media import WebSocketMedia
 from ari_app.line.interface import Arrival, LineSound, Outcome, Placing, Route, Screened, Status
@@ -221,6 +226,7 @@ class AsteriskGateway:
         """Handle a channel being called: by us, or by the dialplan behind a Local channel of
         ours."""
         status, peer = event.dialstatus, event.peer.id
+        self._at_trunk(event)
         if status in _RINGING:
             if (line := self._lines.get(peer)) is not None:
                 line.rings(peer)
@@ -239,6 +245,16 @@ class AsteriskGateway:
             }
             self._routes[peer] = ours
             self._lines[ours].follow(peer)
+
+    def _at_trunk(self, event: Dial) -> None:
+        """Keep by what somebody is called: by the channel that we have asked for, or the last one
+        that the dialplan behind a Local channel calls."""
+        caller = event.peer if event.caller is None else event.caller
+        ours = self._line_of_caller(event.peer.id) or self._line_of_caller(
+            caller.id.removesuffix(_OTHER_HALF)
+        )
+        if ours is not None and ours.placed and (trunk := trunk_of(event.peer.name)):
+            ours.trunk = trunk
 
     async def _end_after_route(self, line: AsteriskLine, event: ChannelDestroyed) -> None:
         """End a channel that a dialplan was to connect, once it is known why it did not.
@@ -282,6 +298,7 @@ class AsteriskGateway:
             channel.id,
             caller=channel.caller.number,
             called=channel.dialplan.exten,
+            trunk=trunk_of(channel.name),
             answered=channel.state == "Up",
         )
         self.take(

@@ -183,6 +183,7 @@ class AsteriskLine:
         channel_id: The caller's channel, or the name that the callee's will have.
         caller: The caller's number, as their telephone says.
         called: The number that was called.
+        trunk: The endpoint, where it is known.
         answered: The channel is up.
         placing: How the callee is called; None: the caller came in.
     """
@@ -197,10 +198,12 @@ class AsteriskLine:
         *,
         caller: str = "",
         called: str = "",
+        trunk: str = "",
         answered: bool = False,
         placing: Placing | None = None,
     ) -> None:
         self.id = channel_id
+        self.trunk = trunk
         self.caller = caller
         self.called = called
         self.answered = answered

@@ -19,6 +19,11 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+# chan_pjsip.c and chan_sip.c end a name with eight hexadecimal digits, chan_iax2.c with a number;
+# chan_dahdi.c names the span or the channel first.
+_ENDPOINT: Final = re.compile(
+    r"(PJSIP|SIP|IAX2)/(.{1,80})-[0-9a-f]{1,16}|(DAHDI)/([A-Za-z0-9]{1,16})[-/].*"
+)
 _MARK: Final = " served-by "
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
@@ -152,3 +157,15 @@ def target_channel_id(app: str, session_id: str) -> str:
 def bridge_id(app: str, session_id: str) -> str:
     """Return the id of a call's bridge."""
     return f"{app}-bridge-{session_id}"
+
+
+def trunk_of(name: str) -> str:
+    """Return the endpoint that a channel belongs to, by the channel's name: `PJSIP/trunk`.
+
+    Returns:
+        Empty where the name says none. That of a Local channel holds what was dialled, not by what.
+    """
+    found = _ENDPOINT.fullmatch(name)
+    if found is None:
+        return ""
+    return f"{found[1] or found[3]}/{found[2] or found[4]}"

@@ -134,6 +134,7 @@ class DialerLine(TellingLine):
     """
 
     way = "custom"
+    trunk = ""
     rtp = None
 
     def __init__(

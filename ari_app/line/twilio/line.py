@@ -133,6 +133,7 @@ class TwilioLine(TellingLine):
     """
 
     way = "twilio"
+    trunk = ""
     rtp = None
 
     def __init__(

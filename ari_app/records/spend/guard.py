@@ -79,7 +79,8 @@ class SpendGuard:
     # --- what is asked
 
     def quota(self, agent_id: str) -> Quota | None:
-        """Say why no call with this agent may begin now; None: one may."""
+        """Say why no call with this agent may begin now, or with any if it is empty; None: one
+        may."""
         use = self._limits.reached(agent_id, self._ledger.spent(self._today()))
         return None if use is None else Quota(f"{use}.", self._left_of_today())
 

@@ -55,6 +55,8 @@ class Ledger(Generic[Key]):
         self._seconds = seconds
         self._running: dict[Key, _Running] = {}
         self._ended: list[_Ended] = []
+        # There may be thousands of them while the database is away.
+        self._ended_sums: dict[date, dict[str, Spent]] = {}
         self._known: dict[date, dict[str, Spent]] = {}
 
     def enters(self, key: Key, session_id: str, day: date, agent_id: str) -> None:
@@ -70,21 +72,23 @@ class Ledger(Generic[Key]):
         """
         call = self._running.pop(key, None)
         if call is not None and (seconds := self._seconds(key)) > 0:
-            self._ended.append(_Ended(call.session_id, call.day, call.agent_id, seconds, place))
+            ended = _Ended(call.session_id, call.day, call.agent_id, seconds, place)
+            self._ended.append(ended)
+            self._add(ended)
+
+    def _add(self, call: _Ended) -> None:
+        sums = self._ended_sums.setdefault(call.day, {})
+        sums[call.agent_id] = sums.get(call.agent_id, Spent()) + Spent(1, call.seconds)
 
     def spent(self, day: date) -> dict[str, Spent]:
         """Return what was spent on a day until now, by agent."""
         found = dict(self._known.get(day, {}))
-
-        def add(agent_id: str, seconds: float) -> None:
-            found[agent_id] = found.get(agent_id, Spent()) + Spent(1, seconds)
-
-        for call in self._ended:
-            if call.day == day:
-                add(call.agent_id, call.seconds)
+        for agent_id, spent in self._ended_sums.get(day, {}).items():
+            found[agent_id] = found.get(agent_id, Spent()) + spent
         for key, running in self._running.items():
             if running.day == day:
-                add(running.agent_id, self._seconds(key))
+                now = Spent(1, self._seconds(key))
+                found[running.agent_id] = found.get(running.agent_id, Spent()) + now
         return found
 
     def knows(self, day: date) -> bool:
@@ -126,6 +130,9 @@ class Ledger(Generic[Key]):
             for call in self._ended
             if call.place > settled and (call.day == day or abs((day - call.day).days) < _DAYS_KEPT)
         ]
+        self._ended_sums = {}
+        for call in self._ended:
+            self._add(call)
         before = self._known.get(day, {})
         self._known[day] = {
             agent_id: _most(before.get(agent_id, Spent()), told.get(agent_id, Spent()))

@@ -31,6 +31,11 @@ class Limit:
     def __bool__(self) -> bool:
         return self.minutes is not None or self.calls is not None
 
+    def __str__(self) -> str:
+        parts = [] if self.minutes is None else [f"{self.minutes:g} minutes"]
+        parts += [] if self.calls is None else [f"{self.calls} calls"]
+        return " and ".join(parts) or "any number"
+
 
 @dataclass(frozen=True, slots=True)
 class Spent:

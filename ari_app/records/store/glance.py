@@ -12,17 +12,25 @@ REVISION: Final = "0002"
 """The newest migration; a test holds it against the folder."""
 
 
+def is_current(file: Path) -> bool:
+    """Return whether a file is there and of this program's version; nothing in it is changed."""
+    return _ask(file, "SELECT 1") is not None
+
+
 def calls_in(file: Path) -> int | None:
     """Return how many calls a file of this program's version has; nothing in it is changed.
 
     None: it is of another version, or cannot be read so; `Database` knows more.
     """
+    return _ask(file, "SELECT count(*) FROM calls")
+
+
+def _ask(file: Path, question: str) -> int | None:
     try:
         with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as opened:
-            if opened.execute("SELECT version_num FROM alembic_version").fetchall() != [
-                (REVISION,)
-            ]:
+            found = opened.execute("SELECT version_num FROM alembic_version").fetchall()
+            if found != [(REVISION,)]:
                 return None
-            return int(opened.execute("SELECT count(*) FROM calls").fetchone()[0])
+            return int(opened.execute(question).fetchone()[0])
     except sqlite3.Error:
         return None

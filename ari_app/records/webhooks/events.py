@@ -19,6 +19,7 @@ _AT_THE_START: Final = (
     "session_id",
     "direction",
     "way",
+    "trunk",
     "line_id",
     "reference",
     "campaign_id",

@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import cast
 
 import pytest
+import trustme
 
-from linekit.transport import SocketTransport
+from linekit.transport import SocketTransport, connect_tls
 from tests.waiting import until
 
 
@@ -20,6 +24,7 @@ class Protocol(asyncio.Protocol):
         self.stays_open = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(SocketTransport, transport)
         self.told.append("made")
 
     def data_received(self, data: bytes) -> None:
@@ -165,3 +170,100 @@ async def test_a_reset_is_told(ends: Ends) -> None:
             transport.write(b"more")
             await asyncio.sleep(0)
     assert isinstance(protocol.error, OSError)
+
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@asynccontextmanager
+async def talking_to(authority: trustme.CA, serve: Serve) -> AsyncIterator[Protocol]:
+    """A protocol that is connected over TLS with somebody who does this."""
+    theirs, ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("localhost").configure_cert(theirs)
+    authority.configure_trust(ours)
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await serve(reader, writer)
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=theirs)
+    port = server.sockets[0].getsockname()[1]
+    protocol = Protocol()
+    made = await connect_tls(lambda: protocol, "127.0.0.1", port, ours, server_hostname="localhost")
+    assert made is protocol
+    yield protocol
+    protocol.transport.abort()
+    server.close()
+
+
+async def test_tls_carries_much_both_ways_and_ends_properly(authority: trustme.CA) -> None:
+    much = bytes(range(256)) * 8192
+    heard: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while len(b"".join(heard)) < len(much):
+            heard.append(await reader.read(1 << 20))
+        writer.write(much)
+        await writer.drain()
+        heard.append(await reader.read(1))
+
+    async with talking_to(authority, serve) as protocol:
+        transport = protocol.transport
+        assert transport.get_extra_info("ssl_object").version() == "TLSv1.3"
+        for start in range(0, len(much), 10_000):
+            transport.write(much[start : start + 10_000])
+        await until(lambda: len(protocol.data) == len(much))
+        assert protocol.data == b"".join(heard) == much
+        assert not transport.can_write_eof()
+        with pytest.raises(NotImplementedError):
+            transport.write_eof()
+        transport.close()
+        await until(lambda: heard[-1] == b"" and "lost" in protocol.told)
+    assert protocol.error is None
+    assert ("pause" in protocol.told) == ("resume" in protocol.told)
+
+
+async def test_a_tls_peer_that_closes_is_told(authority: trustme.CA) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"bye")
+
+    async with talking_to(authority, serve) as protocol:
+        await until(lambda: "lost" in protocol.told)
+    assert (protocol.data, protocol.told) == (b"bye", ["made", "eof", "lost"])
+
+
+async def test_a_tls_peer_that_talks_nonsense_is_told(authority: trustme.CA) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        sock = socket.socket(fileno=socket.dup(writer.get_extra_info("socket").fileno()))
+        with sock:
+            sock.send(b"this is no record of TLS")
+            await reader.read(1)
+
+    async with talking_to(authority, serve) as protocol:
+        await until(lambda: "lost" in protocol.told)
+    assert isinstance(protocol.error, ssl.SSLError)
+
+
+async def test_nobody_is_there_or_it_is_somebody_else(authority: trustme.CA) -> None:
+    theirs, ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("other.example").configure_cert(theirs)
+    authority.configure_trust(ours)
+    server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0, ssl=theirs)
+    port = server.sockets[0].getsockname()[1]
+
+    async def connect() -> Protocol:
+        return await connect_tls(Protocol, "127.0.0.1", port, ours, server_hostname="localhost")
+
+    with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
+        await connect()
+    server.close()
+    await server.wait_closed()
+    with pytest.raises(ConnectionRefusedError):
+        await connect()

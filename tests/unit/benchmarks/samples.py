@@ -11,6 +11,7 @@ from benchmarks.ear import EarStep
 from benchmarks.flood import Flood
 from benchmarks.parts import Cost, ResamplerFigures
 from benchmarks.quality import Quality
+from benchmarks.setups import SetUps
 from benchmarks.stall import Stall
 
 SPREAD = {"count": 3, "p50": 1.0, "p99": 2.0, "max": 3.0}
@@ -141,6 +142,14 @@ def a_flood(kind: str = "silent", **changes: Any) -> Flood:
     return Flood(**(values | changes))
 
 
+def setups() -> dict[str, Any]:
+    def at(rate: int, p95_ms: float, failed: int = 0) -> SetUps:
+        return SetUps(rate, 5 * rate, failed, 12.0, p95_ms, 200.0, cpu_ms=8.0, cpu_percent=40.0)
+
+    found = [at(50, 23.0), at(75, 99.0, failed=1), at(100, 101.0)]
+    return {"rates": [asdict(each) | {"holds": each.holds} for each in found], "seconds": 5.0}
+
+
 def flood(*floods: Flood) -> dict[str, Any]:
     chosen = floods or (a_flood("none", refused={}), a_flood())
     return {
@@ -168,6 +177,7 @@ ALL = {
     "parts": parts,
     "bridge": bridge,
     "ear": ear,
+    "setups": setups,
     "stall": stall,
     "flood": flood,
     "compare": compare,

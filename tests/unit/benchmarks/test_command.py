@@ -44,7 +44,7 @@ async def test_a_run_shows_a_table_and_leaves_json_and_a_picture(
 
 
 async def test_a_name_that_there_is_not_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BenchmarkError, match="parts, bridge, ear, stall, flood"):
+    with pytest.raises(BenchmarkError, match="parts, bridge, ear, setups, stall, flood"):
         await run(["speed"], Options(out=tmp_path))
     with pytest.raises(BenchmarkError, match="--against"):
         await run(["compare"], Options(out=tmp_path))
@@ -59,6 +59,7 @@ def test_each_benchmark_says_how_many_steps_it_takes() -> None:
     one = Options(formats=("pcm_8000",), calls=(1, 2))
     assert command._STEPS["bridge"](one) == 3
     assert command._STEPS["bridge"](replace(one, lines=("audiosocket", "websocket"))) == 6
+    assert command._STEPS["setups"](Options(calls=(50, 100))) == 2
     assert count_steps(quick=True) < count_steps(quick=False)
 
 

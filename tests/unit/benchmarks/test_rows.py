@@ -67,6 +67,15 @@ def test_builds_are_compared_pair_by_pair() -> None:
     assert ("memory a call", "1") not in found, "it is what a call takes beyond the first"
 
 
+def test_a_rate_holds_that_is_answered_in_time_and_by_all() -> None:
+    [table] = ROWS["setups"](samples.setups())
+    assert [(line[0], line[-1]) for line in table.lines] == [
+        ("50", "yes"),
+        ("75", "no"),
+        ("100", "no"),
+    ]
+
+
 def test_a_flood_that_calls_notice_is_told() -> None:
     noticed = samples.a_flood(gap_p99_ms=30.0)
     disturbed = samples.a_flood("garbage", gap_p99_ms=31.0, others_percent=80.0)

@@ -84,7 +84,10 @@ async def test_at_the_limit_a_wish_is_refused_or_waits() -> None:
     async with house() as home:
         for name in "ab":
             await home.control.initiate(Wish(called_number=NUMBER, session_id=name))
+        told: list[str] = []
+        home.control._on_refused = told.append
         full = await refused(home, called_number=NUMBER)
+        assert told == ["capacity"]
         assert (full.code, full.retry_after) == ("capacity", 5)
         late = await refused(home, called_number=NUMBER, wait_seconds=0.3)
         assert late.code == "queue_timeout"

@@ -16,7 +16,7 @@ from ari_app.call.plan import Announcement
 from ari_app.call.sound import CallSound
 from ari_app.records.recording.writer import Recordings
 from tests.session_view import Session
-from tests.unit.call.stage import Stage, now
+from tests.unit.call.stage import Stage, now, sound
 from tests.unit.call.test_sound import Voice
 from tests.unit.virtual_loop import VirtualLoop
 
@@ -202,6 +202,25 @@ async def test_the_announcement_comes_first_and_is_not_interrupted(tmp_path: Pat
     assert np.count_nonzero(agent == 777) == RATE_HZ
     assert np.flatnonzero(agent == 777)[-1] < np.flatnonzero(agent == 2000)[0]
     assert SAID not in agent
+
+
+async def test_that_somebody_may_listen_comes_first_whether_or_not_it_is_recorded(
+    tmp_path: Path,
+) -> None:
+    listening = SoundFile(np.full(RATE_HZ // 2, 555, "<i2").tobytes(), RATE_HZ)
+    both = {**ANNOUNCEMENT, Announcement.LISTENING: listening}
+    async with Stage(recordings=tmp_path, announcements=both, recorded=True) as stage:
+        session = await stage.talk()
+        stage.agent().says(500, level=SAID, event_id=1, final=True)
+        await session.sound.drained()
+        heard = sound(stage.media(session))
+        await over(stage, session)
+    firsts = [int(np.flatnonzero(heard == level)[0]) for level in (555, 777, SAID)]
+    assert firsts == sorted(firsts), "before anything that the agent says"
+    assert np.count_nonzero(heard == 555) == RATE_HZ // 2
+    async with Stage(announcements=both) as stage:
+        session = await stage.talk()
+        assert session.sound.queued_seconds == pytest.approx(0.5)
 
 
 async def test_it_is_heard_once_and_only_by_whom_is_recorded(tmp_path: Path) -> None:

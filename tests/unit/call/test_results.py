@@ -83,6 +83,7 @@ class Route:
         self.stage = stage
         self.session = stage.place()
         self.ours = self.session.call_id
+        self.name = "Local/1@out-00000001;1"
 
     def tell(self, kind: str, **content: object) -> None:
         self.stage.gateway.handle(parse_event(orjson.dumps(event(kind, **content))))
@@ -97,10 +98,30 @@ class Route:
 
     async def over(self, said: str, cause: int = 0) -> CallRecord:
         """The dialplan says something to our half, which then ends."""
-        self.tell("Dial", peer=channel(self.ours), dialstatus=said)
+        self.tell("Dial", peer=channel(self.ours, name=self.name), dialstatus=said)
         self.ends(self.ours, cause=cause)
         await self.session.ended.wait()
         return self.session.record
+
+
+async def test_the_trunk_is_that_of_the_last_channel_that_the_dialplan_called(stage: Stage) -> None:
+    route = Route(stage)
+    for name in (
+        "PJSIP/first-0000000a",
+        "Local/+493023125001@out-00000001;1",
+        "PJSIP/2nd-0000000b",
+    ):
+        other_half = channel(f"{route.ours};2")
+        route.tell("Dial", caller=other_half, peer=channel("p", name=name), dialstatus="")
+    assert (await route.over("BUSY")).trunk == "PJSIP/2nd"
+
+
+async def test_the_trunk_is_that_of_our_own_channel_where_we_dial_it_ourselves(
+    stage: Stage,
+) -> None:
+    route = Route(stage)
+    route.name = "PJSIP/my-trunk-0000002a"
+    assert (await route.over("BUSY")).trunk == "PJSIP/my-trunk"
 
 
 @pytest.mark.parametrize("rang", [True, False])

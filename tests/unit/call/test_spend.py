@@ -173,6 +173,29 @@ async def test_a_wish_is_refused_with_the_time_until_the_day_is_over() -> None:
         assert not today.home.calls.admission.full, "the place is given back"
 
 
+async def test_nobody_waits_for_an_agent_that_none_can_be() -> None:
+    async with day(SpendLimits(together=Limit(calls=1))) as today:
+        await today.talks(1)
+        line = FakeLine()
+        today.home.calls.take(Arrival(line, wait_seconds=60))
+        await asyncio.sleep(0.1)
+        assert (line.outcome, line.asked) == (Outcome(Status.REJECTED, "quota"), [])
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(ControlRefused, match="100 %"):
+            await today.home.control.initiate(Wish(called_number=NUMBER, wait_seconds=300))
+        assert asyncio.get_running_loop().time() == began
+
+
+async def test_whoever_waits_may_still_be_given_another_agent() -> None:
+    async with day(SpendLimits(agents={"agent_default": Limit(calls=1)})) as today:
+        await today.talks(1)
+        waiting = FakeLine("waits")
+        today.home.calls.take(Arrival(waiting, wait_seconds=60))
+        await asyncio.sleep(0.1)
+        await today.home.control.initiate(Wish("agent_8", reference="waits"))
+        await today.home.until(State.TALKING)
+
+
 async def test_at_midnight_all_may_begin_again_and_a_call_stays_with_its_day() -> None:
     late = datetime(2026, 11, 29, 23, 57, tzinfo=ZoneInfo("Europe/Berlin"))
     limits = SpendLimits(together=Limit(minutes=2), zone=ZoneInfo("Europe/Berlin"))

@@ -253,6 +253,21 @@ async def test_who_took_over_and_who_listened_is_kept() -> None:
         assert "tom listened for 6 s, from 0:00.0 on." in told
 
 
+async def test_two_voices_that_come_apart_are_heard_apart() -> None:
+    async with house() as home:
+        line = slow()
+        await taken(home, line)
+        hear = line.hear_target
+        assert hear is not None
+        with home.control.listen(home.record.session_id, "tom") as ear:
+            for _ in range(10):
+                hear(np.full(160, -2000, "<i2").tobytes())
+                await flows(line, 0.02, LOUD)
+            heard = np.frombuffer(ear.take(60), "<i2").reshape(-1, 2)
+        assert (heard[:, 0].max(), heard[:, 1].min()) == (3000, -2000)
+        assert not any(map(any, home.agent.heard)), "and not by the agent"
+
+
 async def test_a_caller_who_hangs_up_ends_everything() -> None:
     async with house() as home:
         line = slow()

@@ -259,3 +259,22 @@ async def test_several_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     findings = await named(load_settings(None, api_bind="127.0.0.1:0", workers=2), "This machine")
     (failed,) = [finding for finding in findings if finding.verdict is Verdict.FAILED]
     assert failed.detail.startswith("WORKERS needs a folder")
+
+
+async def test_the_limits_of_a_day(tmp_path: Path) -> None:
+    (tmp_path / "limits.yaml").write_text("agent_7: {calls: 3}\n'*': {minutes: 60, calls: 9}")
+    settings = load_settings(
+        None,
+        spend_minutes_per_day=90.5,
+        spend_limits_file=tmp_path / "limits.yaml",
+        spend_time_zone="Europe/Berlin",
+    )
+    (finding,) = await named(settings, "Limits of a day")
+    assert finding.verdict is Verdict.OK
+    assert finding.detail == (
+        "all agents together 90.5 minutes, 1 agent has their own, each other one 60 minutes and 9 "
+        "calls; a day begins at midnight in Europe/Berlin"
+    )
+    wrong = load_settings(None, dialer_type="local", spend_limits_file=tmp_path / "none.yaml")
+    assert await named(wrong, "Limits of a day") == []
+    assert any("SPEND_LIMITS_FILE" in each.detail for each in check_settings(wrong))

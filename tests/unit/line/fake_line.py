@@ -39,10 +39,12 @@ class FakeLine:
         asked: What was asked of it, in order.
         heard: All frames that the caller has heard; None is silence.
         ahead_ms: What it would have to take back.
+        hear_target: Gets what a third party says, where the line has it apart.
         outcome, end: How it was closed; None while it is open.
     """
 
     way = "fake"
+    trunk = ""
     rtp = None
 
     def __init__(
@@ -66,6 +68,7 @@ class FakeLine:
         self.outcome: Outcome | None = None
         self.end: CallEnd | None = None
         self.sound: LineSound | None = None
+        self.hear_target: Hear | None = None
         self._slow = slow
         self._tell: Tell | None = None
         self._ended: Ended | None = None
@@ -106,6 +109,7 @@ class FakeLine:
         self._answer(f"consult {target}", TargetConnected())
 
     def bring_in(self, target: str, ring_seconds: float, hear: Hear) -> None:
+        self.hear_target = hear
         self._answer(f"bring_in {target}", TargetConnected())
 
     def drop_target(self) -> None:

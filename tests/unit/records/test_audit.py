@@ -158,3 +158,15 @@ async def test_what_is_no_json_costs_nothing_but_itself(file: AuditFile, path: P
 def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"AUDIT_FILE .* cannot be written: No such file"):
         AuditFile(tmp_path / "none" / "audit.jsonl").open()
+
+
+async def test_a_disk_that_is_really_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_RETRY_SECONDS", 0.01)
+    full = AuditFile(Path("/dev/full"))
+    full.open()
+    full.write({"n": 1})
+    await until(lambda: full.warnings() != [])
+    assert "1 lines wait: No space left on device." in full.warnings()[0]
+    with capture_logs() as logs:
+        full.close()
+    assert [line["event"] for line in logs] == ["audit_not_written"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import platform
 import re
 
 import pytest
@@ -8,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ari_app import __version__
 from ari_app.line.interface import Outcome, Status
-from ari_app.records.events import AgentClosed
+from ari_app.records.events import AgentClosed, CallEnded, StateChanged
 from ari_app.records.metrics import Metrics
 from ari_app.records.record import CallRecord
 from tests.unit.call.stage import Stage
@@ -127,6 +128,8 @@ def test_a_call_from_its_beginning_to_its_end() -> None:
     assert shown["ari_app_calls_ended_total reason=agent_ended status=COMPLETED"] == 1
     assert shown["ari_app_call_seconds_total"] == pytest.approx(10, abs=0.1)
     assert shown["ari_app_interruptions_total"] == 1
+    assert shown["ari_app_barge_in_seconds_count"] == 1
+    assert shown["ari_app_agent_seconds_total agent=agent_default"] == pytest.approx(10, abs=0.1)
     assert shown["ari_app_playout_underruns_total"] == 1
     assert shown["ari_app_uplink_filled_seconds_total"] == pytest.approx(10, abs=0.2)
     assert shown["ari_app_frames_not_read_total"] == 0
@@ -184,7 +187,8 @@ def test_the_loop_is_late_by_what_it_stood_still() -> None:
 
 
 def test_which_version_runs() -> None:
-    assert samples(Metrics())[f"ari_app_build_info version={__version__}"] == 1
+    name = f"ari_app_build_info python={platform.python_version()} version={__version__}"
+    assert samples(Metrics())[name] == 1
 
 
 def test_metrics_can_be_read_without_a_loop() -> None:
@@ -196,3 +200,64 @@ def test_a_close_code_that_nobody_knows_makes_no_series_of_its_own() -> None:
     for code in range(4000, 4999):
         metrics.heard(CallRecord("s1", "sip-1", 0.0), AgentClosed(code, "rejected"))
     assert metrics.render().count(b"ari_app_agent_closes_total{") == 2, "4300 is known"
+
+
+class Course:
+    """Calls that go through states, each for so long."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.metrics = Metrics(clock=lambda: self.now)
+
+    def goes(self, *states: tuple[str, float], after: float = 0.0, placed: bool = False) -> None:
+        record = CallRecord("s", "l", self.now, placed=placed)
+        self.now += after
+        for state, seconds in states:
+            self.metrics.heard(record, StateChanged(state, ""))
+            self.now += seconds
+
+
+@pytest.mark.parametrize(
+    ("states", "count", "seconds"),
+    [
+        ((("connecting", 0.4), ("joining", 0.1), ("talking", 60), ("ended", 0)), 1, 0.7),
+        ((("connecting", 5), ("releasing", 0), ("ended", 0)), 0, 0),
+        ((("connecting", 0.4), ("joining", 5), ("releasing", 0), ("ended", 0)), 0, 0),
+        ((("releasing", 0), ("ended", 0)), 0, 0),
+        ((("waiting", 30), ("connecting", 0.2), ("joining", 0.1), ("talking", 1)), 0, 0),
+    ],
+)
+def test_how_long_a_caller_waits_for_the_agent(
+    states: tuple[tuple[str, float], ...], count: int, seconds: float
+) -> None:
+    course = Course()
+    course.goes(*states, after=0.2)
+    shown = samples(course.metrics)
+    assert shown["ari_app_setup_seconds_count"] == count
+    assert shown["ari_app_setup_seconds_sum"] == pytest.approx(seconds)
+
+
+def test_how_long_somebody_whom_we_call_lets_it_ring_is_not_ours() -> None:
+    course = Course()
+    states = (("dialling", 1), ("ringing", 12), ("connecting", 0.3), ("joining", 0.1))
+    course.goes(*states, ("talking", 1), placed=True)
+    assert samples(course.metrics)["ari_app_setup_seconds_count"] == 0
+
+
+def test_an_agent_that_anybody_may_name_is_a_series_up_to_a_hundred() -> None:
+    metrics = Metrics()
+    for number in range(150):
+        record = CallRecord("s", "l", 0.0, agent_id=f"agent_{number}", agent_seconds=1.0)
+        metrics.heard(record, CallEnded("COMPLETED", "agent_ended", 1.0))
+    odd = CallRecord("s", "l", 0.0, agent_id='+49"30', agent_seconds=1.0)
+    metrics.heard(odd, CallEnded("COMPLETED", "agent_ended", 1.0))
+    shown = samples(metrics)
+    series = [name for name in shown if name.startswith("ari_app_agent_seconds_total")]
+    assert len(series) == 101
+    assert shown["ari_app_agent_seconds_total agent=other"] == 51
+
+
+def test_what_nobody_knows_has_no_series() -> None:
+    metrics = Metrics()
+    metrics.watch_account(lambda: None)
+    assert not [name for name in samples(metrics) if name.startswith("ari_app_agent_credits")]

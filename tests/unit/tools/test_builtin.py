@@ -4,6 +4,7 @@ import pytest
 from elevenlabs.types import ClientToolConfigInput
 
 from ari_app.tools.built_in import BUILT_IN, ClientTool
+from ari_app.tools.tool import ParameterSchema
 
 
 def test_the_tools_of_the_line() -> None:
@@ -15,6 +16,12 @@ def test_the_tools_of_the_line() -> None:
         "record_call",
         "set_variable",
     ]
+
+
+@pytest.mark.parametrize("tool", BUILT_IN.values(), ids=lambda tool: tool.name)
+def test_each_has_a_schema_indeed(tool: ClientTool) -> None:
+    """Which is not looked at when the service starts."""
+    ParameterSchema(tool.parameters.schema)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ from yarl import URL
 from ari_app.errors import ConfigError
 from ari_app.line.asterisk.ari.errors import (
     AriConflict,
+    AriError,
     AriMalformed,
     AriNotFound,
     AriServerError,
@@ -339,6 +340,8 @@ class Rest:
 
     Attributes:
         authorization: The header that says who we are.
+        on_done: Told of each request: its method, `ok` or the code of the error, and how many
+            seconds it took.
 
     Raises:
         ConfigError: The URL is not http(s), or holds credentials, a query or a fragment; the
@@ -367,6 +370,7 @@ class Rest:
         self._max_connections = max_connections
         self._session: aiohttp.ClientSession | None = None
         self.closed = False
+        self.on_done: Callable[[str, str, float], None] = lambda method, result, seconds: None
 
     @property
     def session(self) -> aiohttp.ClientSession:
@@ -431,6 +435,25 @@ class Rest:
         """
         path = operation.fill_path(ids)
         parameters = operation.select(given)
+        clock = asyncio.get_running_loop().time
+        began, result = clock(), "cancelled"
+        try:
+            answer = await self._in_time(operation, path, parameters, deadline)
+            result = "ok"
+            return answer
+        except AriError as error:
+            result = error.code
+            raise
+        finally:
+            self.on_done(operation.method, result, clock() - began)
+
+    async def _in_time(
+        self,
+        operation: Operation[T],
+        path: str,
+        parameters: dict[str, Parameter],
+        deadline: float,
+    ) -> T:
         try:
             async with asyncio.timeout(deadline):
                 return operation.read(await self._exchange(operation, path, parameters))

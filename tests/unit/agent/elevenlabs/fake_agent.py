@@ -88,6 +88,7 @@ class FakeAgent:
     ) -> None:
         self.script = script
         self.signed: Callable[[], Awaitable[tuple[int, str]]] | None = None
+        self.user: tuple[int, str] | None = None
         self.retry_after: str | None = None
         self.upgrade_status: int | None = None
         self.requests: list[tuple[str, dict[str, list[str]], Headers]] = []
@@ -160,6 +161,9 @@ class FakeAgent:
             if self.upgrade_status is None:
                 return None
             return self._with_header(socket.respond(HTTPStatus(self.upgrade_status), "no"))
+        if parts.path == "/v1/user":
+            status, body = (404, "{}") if self.user is None else self.user
+            return socket.respond(HTTPStatus(status), body)
         assert parts.path == "/v1/convai/conversation/get-signed-url"
         if self.signed is not None:
             status, body = await self.signed()

@@ -249,7 +249,7 @@ async def test_rare_failures_to_open_the_socket(
     async def fail(*_: object, **__: object) -> None:
         raise failure
 
-    monkeypatch.setattr(agent_socket, "connect", fail)
+    monkeypatch.setattr(agent_socket, "_Connect", fail)
     async with AgentClient("https://localhost") as client:
         with pytest.raises(expected) as caught:
             await client.connect(Briefing("a"), told)

@@ -42,3 +42,23 @@ def test_a_refusal_takes_code_and_hope_from_the_close() -> None:
     assert (error.code, error.retryable) == ("agent_limit", True)
     assert error.close.code == 3008
     assert "too many concurrent connections" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "word", "kind", "code", "retryable"),
+    [
+        # https://help.elevenlabs.io/hc/en-us/articles/19572237925521 and 19571824571921
+        (401, "quota_exceeded", errors.AgentQuotaUsedUp, "agent_quota", False),
+        (429, "too_many_concurrent_requests", errors.AgentRateLimited, "agent_limit", True),
+        (429, "system_busy", errors.AgentRateLimited, "agent_rate_limited", True),
+        (401, "invalid_api_key", errors.AgentUnauthorized, "agent_unauthorized", False),
+        (401, "missing_permissions", errors.AgentUnauthorized, "agent_unauthorized", False),
+    ],
+)
+def test_a_quota_or_a_limit_is_told_from_a_wrong_key(
+    status: int, word: str, kind: type[AgentError], code: str, retryable: bool
+) -> None:
+    error = errors.error_from_status(status, word)
+    assert type(error) is kind
+    assert (error.code, error.retryable) == (code, retryable)
+    assert word in str(error)

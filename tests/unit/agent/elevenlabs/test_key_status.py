@@ -27,6 +27,12 @@ def test_a_key_is_good_until_it_is_refused() -> None:
     assert key.agent_id == "agent_7"
 
 
+def test_credits_that_are_used_up_are_no_wrong_key() -> None:
+    key = refused()
+    key.failed("agent_7", error_from_status(401, "quota_exceeded"))
+    assert not key.refused
+
+
 @pytest.mark.parametrize("status", [404, 422])
 def test_another_refusal_shows_that_the_key_is_taken(status: int) -> None:
     key = refused()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
+from yarl import URL
 
 from ari_app.control.control import ControlRefused, NotPossible
 from ari_app.control.http.access import Keys
 from ari_app.control.http.handlers import build_web_app
+from ari_app.records.audit import AuditFile
 from tests.unit.control.http.fake_service import FakeService, Http
 from tests.unit.control.http.test_access import CHIEF, DESK, FROM_PAGE, KEYS, WALL, bring
 
@@ -185,3 +188,18 @@ async def test_where_no_key_is_asked_for_it_is_this_machine(
     async with serving(service, written, keys=Keys()) as http:
         await http.post("/sessions/s1/mute", json={"muted": True})
     assert [(each["key"], each["asked"]) for each in written] == [("local", {"muted": True})]
+
+
+@pytest.mark.parametrize("name", ["%ff", "%ed%a0%80", "%00", "a%0ab", "%F0%9F%98%80", "x" * 3000])
+async def test_whatever_stands_in_a_path_can_be_written_down(
+    service: FakeService, name: str, tmp_path: Path
+) -> None:
+    file = AuditFile(tmp_path / "audit.jsonl")
+    file.open()
+    app = build_web_app(service, keys=KEYS, audit_file=file)
+    async with TestClient(TestServer(app)) as http:
+        url = URL(f"/sessions/{name}/hold", encoded=True)
+        answer = await http.post(url, headers=bring(DESK))
+        assert answer.status == 404
+    file.close()
+    assert (file.lost, file.written) == (0, 1)

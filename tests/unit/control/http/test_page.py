@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from importlib import resources
 
 import orjson
@@ -56,6 +57,29 @@ def test_there_is_nothing_that_the_policy_forbids() -> None:
     for name, script in SCRIPTS.items():
         assert "innerHTML" not in script, name
         assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", script), name
+
+
+def test_all_scripts_are_fetched_at_once() -> None:
+    """And not one after the other, as each is found to be asked for by the one before it."""
+    html = FILES["index.html"].read_text("utf-8")
+    told = re.findall(r'(?:modulepreload" href|module" src)="page/([\w.]+)"', html)
+    assert sorted(told) == sorted(SCRIPTS)
+
+
+async def test_what_watching_tells_is_packed_piece_by_piece(service: FakeService) -> None:
+    app = build_web_app(service, keys=Keys.of(KEY))
+    service.add("s1")
+    headers = {"X-API-Key": KEY, "Accept-Encoding": "gzip"}
+    async with (
+        TestClient(TestServer(app), headers=headers, auto_decompress=False) as client,
+        client.get("/page/watch") as stream,
+    ):
+        assert stream.headers["Content-Encoding"] == "gzip"
+        unpacked, text = zlib.decompressobj(31), b""
+        for number in (1, 2):
+            while text.count(b"\n\n") < number:
+                text += unpacked.decompress(await stream.content.readany())
+    assert [orjson.loads(line[6:])["running"] for line in text.split(b"\n\n")[:2]] == [1, 1]
 
 
 def test_both_languages_have_every_word() -> None:

@@ -38,6 +38,22 @@ async def test_a_wrong_password(ari: FakeAri) -> None:
     assert ari.seen == []
 
 
+async def test_each_request_is_told_with_what_became_of_it(ari: FakeAri, client: Client) -> None:
+    told: list[tuple[str, str]] = []
+
+    def on_done(method: str, result: str, seconds: float) -> None:
+        assert 0 <= seconds < 5
+        told.append((method, result))
+
+    client.rest.on_done = on_done
+    ari.answer("GET", "/channels/x", json_answer(channel("x")))
+    await client.channels.get("x")
+    ari.answer("GET", "/channels/x", json_answer({"message": "Channel not found"}, 404))
+    with pytest.raises(AriNotFound):
+        await client.channels.get("x")
+    assert told == [("GET", "ok"), ("GET", "ari_not_found")]
+
+
 async def test_asterisks_own_words_are_kept(ari: FakeAri, client: Client) -> None:
     ari.answer("GET", "/channels/x", json_answer({"message": "Channel not found"}, 404))
     with pytest.raises(AriNotFound) as caught:

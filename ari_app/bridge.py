@@ -7,6 +7,7 @@ import contextlib
 import functools
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
@@ -15,6 +16,7 @@ from aiohttp import web
 from ari_app.agent.elevenlabs.closing import KNOWN_CODES
 from ari_app.agent.precall import PreCall
 from ari_app.call.calls import Calls
+from ari_app.call.kept import Restored, is_poison, restore
 from ari_app.call.plan import Services
 from ari_app.call.states import State
 from ari_app.checks.asterisk import unauthorized
@@ -59,6 +61,7 @@ from ari_app.records.keeping import Keeping
 from ari_app.records.metrics import Metrics
 from ari_app.records.record import CallRecord
 from ari_app.records.recording.archive import RecordingArchive
+from ari_app.records.running import RunningCalls, Unreadable
 from ari_app.records.spend.guard import SpendGuard
 from ari_app.records.spend.limits import SpendAlert
 from ari_app.records.store import CallLog
@@ -110,6 +113,7 @@ class VoiceBridge:
         card: The sound card, where calls are held with this machine's; None: a real one.
         http: Whether there is an HTTP interface.
         place: Its place among several workers; None: it is alone.
+        running_calls: Where what another process would need of each call is kept; None: nowhere.
 
     Attributes:
         gateways: The ways in and out.
@@ -132,6 +136,7 @@ class VoiceBridge:
         card: SoundCard | None = None,
         http: bool = True,
         place: WorkerPlace | None = None,
+        running_calls: Path | None = None,
     ) -> None:
         self.settings = settings
         self._place = place
@@ -155,6 +160,9 @@ class VoiceBridge:
         self._running = False
         self._http: HttpServer | WorkerServer | None = None
         self._on_replaced = on_replaced
+        self._running_folder = running_calls
+        self._running_calls: RunningCalls | None = None
+        self._restored: list[Restored] = []
 
     # --- life
 
@@ -174,6 +182,7 @@ class VoiceBridge:
     async def _start(self) -> None:
         settings = self.settings
         settings.require_serving()
+        self._find_running_calls()
         self.spans = await self._open_traces()
         self.outbox = await self._open_outbox()
         if settings.database_url:
@@ -219,6 +228,7 @@ class VoiceBridge:
             recordings=self.recordings if records else None,
             begin_trace=read_traceparent if self.spans is None else self.spans.begin,
             announcements=require_announcements(settings),
+            running=self._running_calls,
         )
         member = self._join()
         self.calls = Calls(
@@ -322,6 +332,7 @@ class VoiceBridge:
             keep_days=settings.records_keep_days,
             on_delete=[] if self.outbox is None else [self.outbox.forget],
             on_lost=[] if self.outbox is None else [self.outbox.ended],
+            going_on=[each.record.session_id for each in self._restored],
         )
         self.metrics.watch_call_log(call_log.counts)
         return await self._exit.enter_async_context(call_log)
@@ -493,13 +504,64 @@ class VoiceBridge:
                 self._http.stop_listening()
 
     async def mend(self, *, expected: bool) -> None:
-        """Give back what a process that is no more has left; to be done before `run`.
+        """Go on with the calls of a process that is no more, as far as that is possible, and give
+        back what else it has left; to be done before `run`.
 
         Args:
             expected: There was one.
         """
+        adopting = self._running_calls is not None and (expected or bool(self._restored))
+        for restored in self._restored:
+            self._adopt(restored)
+        self._restored.clear()
         for gateway in self.gateways:
-            await gateway.mend(expected=expected)
+            await gateway.mend(expected=expected, adopting=adopting)
+
+    def _find_running_calls(self) -> None:
+        if self._running_folder is None:
+            return
+        running = RunningCalls(self._running_folder)
+        try:
+            left, refused = running.open()
+        except OSError as error:
+            log.error("calls_not_kept", folder=str(running.folder), error=error.strerror)
+            return
+        # Where this process cannot serve, nobody has gone on with them yet.
+        self._exit.callback(lambda: running.close(leave=bool(self._restored)))
+        self._running_calls = running
+        for each in left:
+            if is_poison(each.taken):
+                # Whatever it is that ends one process after the other, it goes with a call.
+                refused.append("poison")
+                each.file.remove()
+                continue
+            try:
+                self._restored.append(restore(each))
+            except Unreadable as error:
+                log.error("call_not_readable", why=str(error))
+                refused.append("unreadable")
+                each.file.remove()
+        for reason in refused:
+            self._not_adopted(reason)
+
+    def _adopt(self, restored: Restored) -> None:
+        record = restored.record
+        if restored.kept.course.state is State.ENDED:
+            # It was told of its end, or not: who hears of it again knows it.
+            for at, event in restored.events:
+                self.journal.restore(record, event, at)
+            for _, event in restored.events[-1:]:
+                self.journal.tell(record, event)
+            restored.file.remove()
+            return
+        gateway = next((each for each in self.gateways if each.name == record.way), None)
+        if gateway is None or not self.calls.adopt(restored, gateway.adopt):
+            restored.file.remove()
+            self._not_adopted("line")
+
+    def _not_adopted(self, reason: str) -> None:
+        self.metrics.calls_not_adopted.labels(reason).inc()
+        log.warning("call_not_adopted", reason=reason)
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self._exit.aclose()

@@ -41,6 +41,7 @@ from ari_app.line.microphone import MicrophoneGateway
 from ari_app.process.limits import raise_limit
 from ari_app.process.logs import set_up_logging
 from ari_app.process.network import page_url
+from ari_app.process.runtime import runtime_folder
 from ari_app.process.supervisor import (
     FRONT,
     Duty,
@@ -52,6 +53,7 @@ from ari_app.process.supervisor import (
     Standing,
 )
 from ari_app.process.supervisor.parent import unblock_signals
+from ari_app.records.running import forget_left
 from ari_app.records.store.address import read_address
 from ari_app.records.store.glance import is_current
 from ari_app.settings import Settings, split_host_port
@@ -115,9 +117,10 @@ def _work(
     place = company.place(duty.number)
     if place is not None:
         settings = settings.of_worker(duty.number)
+    running = _running_folder(settings)
     if duty.mode is Mode.MEND:
-        return mend(settings, duty)
-    return serve(settings, duty, wait=wait, place=place)
+        return mend(settings, duty, running)
+    return serve(settings, duty, wait=wait, running=running, place=place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +199,17 @@ class Company:
         company = Company(told["workers"], Folder(Path(told["folder"])), listeners)
         duty = Duty(Mode(told["mode"]), told["restarts"], channel, told["number"])
         return company, duty
+
+
+def _running_folder(settings: Settings) -> Path | None:
+    """Return where workers keep what the next one needs of their calls; None: nowhere."""
+    if settings.worker_loss == "dialplan" or not settings.has_asterisk:
+        return None
+    try:
+        return runtime_folder() / settings.ari_app
+    except OSError as error:
+        log.error("calls_not_kept", error=str(error))
+        return None
 
 
 def _make_tables(database_url: str) -> None:
@@ -283,6 +297,7 @@ async def serve(
     duty: Duty | None = None,
     *,
     wait: bool = False,
+    running: Path | None = None,
     place: WorkerPlace | None = None,
 ) -> None:
     """Take calls until SIGTERM or SIGINT.
@@ -295,6 +310,7 @@ async def serve(
         settings: What it is told from outside.
         duty: What the parent wants; None: there is none.
         wait: An Asterisk that does not answer yet is waited for.
+        running: Where what another worker would need of each call is kept; None: nowhere.
         place: Its place among several workers; None: it is alone.
 
     Raises:
@@ -311,7 +327,7 @@ async def serve(
             if link is not None:
                 link.stand(Standing.REPLACED)
 
-        bridge = VoiceBridge(settings, on_replaced=replaced, place=place)
+        bridge = VoiceBridge(settings, on_replaced=replaced, running_calls=running, place=place)
         stack.enter_context(_signals(bridge.stop if duty is None else bridge.drain))
         if duty is not None:
             bridge.metrics.restarts.inc(duty.restarts)
@@ -334,12 +350,15 @@ async def serve(
         log.info("stopped")
 
 
-async def mend(settings: Settings, duty: Duty) -> None:
+async def mend(settings: Settings, duty: Duty, running: Path | None = None) -> None:
     """Give back what a worker has left that was lost while it was to end.
 
     Nobody comes after it, so it takes as long as that worker might have taken; the stop signals
     stay blocked meanwhile.
     """
+    if running is not None:
+        # Nobody goes on with them: what is kept of them is to go.
+        forget_left(running)
     if not settings.has_asterisk:
         return  # nothing else outlives its process
     with ParentLink(duty.channel, lambda order: None, lambda: None):

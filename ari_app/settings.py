@@ -386,6 +386,7 @@ class Settings(BaseSettings):
     otel_traces_exporter: Literal["none", "otlp"] = "none"
 
     workers: int = Field(default=1, ge=1, le=64)
+    worker_loss: Literal["adopt", "dialplan"] = "adopt"
     worker_stall_seconds: float = Field(default=2, ge=0, le=60)
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -15,10 +15,20 @@ from ari_app.call import taking_over
 from ari_app.call.context import CallContext
 from ari_app.call.conversation import QUIET_SECONDS, AgentSide
 from ari_app.call.hearing import GreetingEar, ResponseTime
+from ari_app.call.kept import (
+    VERSION,
+    CallKeeper,
+    KeptCall,
+    KeptParts,
+    Restored,
+    facts_of,
+    lasting,
+)
 from ari_app.call.keypad import Keypad, for_record
 from ari_app.call.plan import Announcement, CallPlan, Services
 from ari_app.call.signals import (
     BringIn,
+    CallAdopted,
     CalleeScreened,
     CallerArrived,
     CallTarget,
@@ -45,6 +55,7 @@ from ari_app.call.signals import (
     Release,
     Released,
     ReplaceAgent,
+    ResumeAudio,
     RingCaller,
     ScreenCall,
     SetTimer,
@@ -60,7 +71,7 @@ from ari_app.call.signals import (
     WatchSpeech,
 )
 from ari_app.call.sound import CallSound
-from ari_app.call.states import State
+from ari_app.call.states import OVER, State
 from ari_app.call.supervision import Supervision
 from ari_app.call.tools import ToolRunner
 from ari_app.line.interface import (
@@ -84,6 +95,7 @@ from ari_app.line.interface import (
     TargetLost,
 )
 from ari_app.records.events import (
+    Adopted,
     AgentLost,
     AgentResumed,
     CallEnded,
@@ -111,11 +123,15 @@ _AT_ONCE_SECONDS = 0.01
 _OUTAGE_SECONDS = 1.0
 # How long a model may take for its first word.
 _RESUME_SECONDS = 4.0
+# Whose process was lost has heard nothing for a while already.
+_ADOPTED_COVER_SECONDS = 0.1
 _LISTEN_SECONDS = 0.05
 _MAX_LEGS = 50
 
 _HEARS_KEYS = (State.TALKING, State.GREETING, State.RECOVERING, State.CLOSING)
 _HELD_BY_PHONE = "The caller has put you on hold and hears nothing until they come back."
+_ADOPTED = "the process that carried the call was lost, and another goes on with it"
+_WORKER_LOST = Outcome(Status.FAILED, "worker_lost")
 _TAKEN_BACK = "The caller is back and hears you again."
 _TARGET_THERE = (
     "The caller is being transferred and hears music. The person who takes the call hears you now; "
@@ -134,6 +150,7 @@ class Call:
         plan: What was decided about this one.
         line: The way to the caller; it has been prepared and named.
         record: The call's record.
+        restored: What another process has kept of it that was lost: see `take_up`.
 
     Attributes:
         context: What its parts share.
@@ -141,7 +158,14 @@ class Call:
         ended: Set once everything has been given back.
     """
 
-    def __init__(self, services: Services, plan: CallPlan, line: Line, record: CallRecord) -> None:
+    def __init__(
+        self,
+        services: Services,
+        plan: CallPlan,
+        line: Line,
+        record: CallRecord,
+        restored: Restored | None = None,
+    ) -> None:
         self.services = services
         self.plan = plan
         self.line = line
@@ -154,7 +178,16 @@ class Call:
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
         # When the line's steps that are not over began, in seconds since the call did.
         self._steps: dict[str, float] = {}
-        context = self.context = CallContext(record, services.policy, services.journal)
+        self._due: dict[Timer, float] = {}
+        self._restored = restored
+        self._was_over = restored is not None and restored.kept.course.state in OVER
+        self._sound_before = record.sound
+        context = self.context = CallContext(
+            record,
+            services.policy,
+            services.journal,
+            None if restored is None else restored.kept.course,
+        )
         context.perform, context.changed = self._perform, self._changed
         record.agent_id = plan.briefing.agent_id
         record.way = line.way
@@ -164,7 +197,11 @@ class Call:
             answered=0.0 if line.answered else None,
         )
         self._target: Leg | None = None
-        record.legs = [self._leg]
+        if record.legs:
+            self._leg, *targets = record.legs
+            self._target = next((leg for leg in reversed(targets) if leg.ended is None), None)
+        else:
+            record.legs = [self._leg]
         record.line_format = plan.line_format.name
         self.sound = CallSound(
             plan.line_format.rate_hz,
@@ -173,11 +210,13 @@ class Call:
             take_back=line.take_back,
         )
         self._recorded = plan.recorded and services.recordings is not None
+        self._recordings: list[float] = []
         self._audio_began = False
         self._announced: set[Announcement] = set()
-        self._announce(Announcement.LISTENING)
-        if self._recorded:
-            self._announce(Announcement.RECORDING)
+        if restored is None:
+            self._announce(Announcement.LISTENING)
+            if self._recorded:
+                self._announce(Announcement.RECORDING)
         tools = ToolRunner(
             context,
             line,
@@ -190,21 +229,102 @@ class Call:
         )
         self.supervision = Supervision(context, self.sound, self.side)
         self.keypad = Keypad(services.policy.digit_collector(), self._entered)
+        if restored is not None:
+            self._restore(restored)
         line.listen(self.on_line)
 
-    # --- how it begins
+    # --- how it begins, or goes on
 
     def arrive(self, on_machine: OnMachine = OnMachine.TALK) -> None:
         """Begin, for the caller has come in."""
+        self._keep()
         self.context.post(CallerArrived(self.line.answered, on_machine))
 
     def place(self, *, screened: bool) -> None:
         """Call somebody."""
+        self._keep()
         self.context.post(CallWanted(screened))
 
     def refuse(self, outcome: Outcome) -> None:
         """Give the caller back at once."""
         self.context.post(Refused(outcome))
+
+    def take_up(self) -> None:
+        """Go on, for the line can be used: the call's process was lost, and this one has all that
+        it kept."""
+        restored, context = self._restored, self.context
+        if restored is None or (context.over and not self._was_over):
+            return  # its caller was gone, and it has ended
+        self._restored = None
+        kept, now = restored.kept, self._loop.time()
+        gap = max(0.0, now - restored.last_seen)
+        self._lost_at = now - gap
+        context.log.warning("call_adopted", state=context.state.value, seconds=round(gap, 2))
+        lost_at = max(0.0, context.duration() - gap)
+        self.record.chronicle.ended(lost_at)
+        self.record.leaves_agent(lost_at)
+        context.say(Noted(_ADOPTED))
+        context.note(Adopted(round(gap, 3)))
+        for name, due in kept.timers.items():
+            self._start_timer(Timer(name), max(due - now, _AT_ONCE_SECONDS))
+        self.side.waited_seconds = _COVER_SECONDS - _ADOPTED_COVER_SECONDS
+        self.keypad.resume(kept.parts.keys)
+        # Whoever counts calls has not heard of it yet, and its state may stay as it is.
+        context.note_state()
+        context.post(
+            CallAdopted(
+                _WORKER_LOST,
+                self.line.answered,
+                phrase=self.services.loss_sound is not None,
+                agent_holds=kept.parts.agent_holds,
+            )
+        )
+
+    def _restore(self, restored: Restored) -> None:
+        parts, context = restored.kept.parts, self.context
+        context.on_hold = parts.on_hold
+        self._set_muted()
+        self._recorded = parts.recorded and self.services.recordings is not None
+        self._recordings = list(parts.recordings)
+        if self.services.recordings is not None and self._recordings:
+            self.services.recordings.goes_on(self.record, self._recordings)
+        self._announced, self._audio_began = set(parts.announced), parts.audio_began
+        self._was_answered = parts.was_answered
+        for keys in parts.secrets:
+            context.secrets.add(keys)
+        self._keep_in(CallKeeper(restored.file, self._kept, self.refresh))
+
+    def _keep(self) -> None:
+        """Keep from now on what another process would need."""
+        running = self.services.running
+        if running is not None and self.line.kept() is not None:
+            self._keep_in(CallKeeper(running.begin(), self._kept, self.refresh))
+
+    def _keep_in(self, keeper: CallKeeper) -> None:
+        self.context.keeper = keeper
+        self.record.chronicle.watch = keeper.sound
+
+    def _kept(self) -> KeptCall:
+        context = self.context
+        return KeptCall(
+            VERSION,
+            facts_of(self.record),
+            context.course,
+            self.plan,
+            self.line.kept() or {},
+            lasting(self._due),
+            KeptParts(
+                on_hold=context.on_hold,
+                recorded=self._recorded,
+                recordings=tuple(self._recordings),
+                announced=frozenset(self._announced),
+                audio_began=self._audio_began,
+                was_answered=self._was_answered,
+                agent_holds=self.side.holds,
+                keys=self.keypad.begun,
+                secrets=tuple(context.secrets),
+            ),
+        )
 
     # --- what others see
 
@@ -228,7 +348,7 @@ class Call:
             self.sound.report(self.line.frames_not_read),
             not_sent_ms=self.side.not_sent_ms,
             rtp=None if rtp is None else asdict(rtp),
-        )
+        ).after(self._sound_before)
         record.trunk = self.line.trunk
         cause = self.line.cause
         record.hangup_cause, record.sip_code = cause.hangup_cause, cause.sip_code
@@ -256,6 +376,7 @@ class Call:
                 if context.state in _HEARS_KEYS:
                     self.side.speech.somebody_spoke()
                     self.keypad.press(digit)
+                    context.mark()
                 return
             case PhoneHeld(on):
                 if on is context.on_hold:
@@ -293,6 +414,7 @@ class Call:
         self._set_muted()
         if self.state is not State.TAKEN_OVER:
             self.side.tell(_HELD_BY_PHONE if on else _TAKEN_BACK, about="hold")
+        self.context.mark()
         self.context.say(Noted("the caller holds" if on else "the caller is back"))
 
     def _step_over(self, step: str, failure: str | None = None) -> None:
@@ -318,6 +440,7 @@ class Call:
         known = found.known
         self.record.metadata.update(known)
         self.plan = replace(self.plan, briefing=self.plan.briefing.with_variables(known))
+        self.context.mark()
         self.context.post(CalleeScreened(self.services.policy.on_amd(found)))
 
     # --- what is asked of it
@@ -326,6 +449,7 @@ class Call:
         """Let the agent hear silence instead of the caller, or the caller again."""
         self.record.muted = muted
         self._set_muted()
+        self.context.mark()
 
     def _set_muted(self) -> None:
         held = self.context.on_hold or self.state is State.TAKEN_OVER
@@ -364,6 +488,7 @@ class Call:
         if on is self._recorded and (not on or not self._audio_began or self._is_recording):
             return None
         self._recorded = on
+        self.context.mark()
         if on:
             self._announce(Announcement.RECORDING)
         if not self._audio_began:
@@ -409,7 +534,11 @@ class Call:
         if (before := self.sound.recorder) is not None:
             before.finish(now)
         self.sound.recorder = recordings.start(self.record, self.sound.rate_hz, now)
-        return self.sound.recorder is not None
+        if self.sound.recorder is None:
+            return False
+        self._recordings.append(round(self.context.duration(), 3))
+        self.context.mark()
+        return True
 
     # --- the machine's effects
 
@@ -444,6 +573,8 @@ class Call:
                 side.speech.play_kept()
             case StartAudio():
                 self._start_audio()
+            case ResumeAudio():
+                self._resume_audio()
             case WatchSpeech():
                 self.context.spawn(self._listen_to_greeting())
             case CallTarget(target):
@@ -487,7 +618,7 @@ class Call:
         state = context.state
         if self.line.placed:
             record.result = self._result()
-        if state is State.RECOVERING:
+        if state is State.RECOVERING and self.side.was_there:
             self._lost_at = now
             context.log.warning("agent_lost", conversation=record.conversation_id)
             context.say(Noted("the agent was lost"))
@@ -505,6 +636,8 @@ class Call:
             context.note(
                 CallEnded(record.agent_status, record.end_reason, round(context.duration(), 3))
             )
+            if context.keeper is not None:
+                context.keeper.end()
             self._let_go()
             self.ended.set()
 
@@ -541,6 +674,13 @@ class Call:
         self.side.speech.somebody_spoke()
         if not self.sound.flows:
             self.record.chronicle.sound_began(self.context.duration())
+        self.sound.start()
+        self.context.spawn(self.side.attend())
+
+    def _resume_audio(self) -> None:
+        if self._recorded and self._begin_recording(self._loop.time()):
+            self.record.recording = "on"
+        self.side.speech.somebody_spoke()
         self.sound.start()
         self.context.spawn(self.side.attend())
 
@@ -633,6 +773,7 @@ class Call:
             self._start_timer(timer, seconds)
 
     def _cancel_timer(self, timer: Timer) -> None:
+        self._due.pop(timer, None)
         if handle := self._timers.pop(timer, None):
             handle.cancel()
 
@@ -671,9 +812,12 @@ class Call:
     def _start_timer(self, timer: Timer, seconds: float) -> None:
         self._cancel_timer(timer)
         self._timers[timer] = self._loop.call_later(seconds, self._timer_fired, timer)
+        self._due[timer] = self._loop.time() + seconds
+        self.context.mark()
 
     def _timer_fired(self, timer: Timer) -> None:
         self._timers.pop(timer, None)
+        self._due.pop(timer, None)
         if (left := self._too_early(timer)) > 0:
             self._start_timer(timer, left)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 import weakref
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ import structlog
 from ari_app.call.admission import Admission, Room
 from ari_app.call.call import Call
 from ari_app.call.context import traced
+from ari_app.call.kept import Restored
 from ari_app.call.plan import CallPlan, Services
 from ari_app.call.signals import EndRequested
 from ari_app.errors import AppError
@@ -281,6 +282,34 @@ class Calls:
         """Call somebody. The place for it must have been taken."""
         self._add(plan, line, record).place(screened=screened)
         return record
+
+    def adopt(
+        self,
+        restored: Restored,
+        make_line: Callable[[str, Mapping[str, Any], Callable[[], None]], Line | None],
+    ) -> bool:
+        """Go on with a call whose process was lost, once its line can be used.
+
+        Args:
+            restored: What that process has kept of it.
+            make_line: As `Gateway.adopt`.
+
+        Returns:
+            Whether its line can be gone on with; otherwise nothing has been done.
+        """
+        record, kept = restored.record, restored.kept
+        session_id = record.session_id
+        line = make_line(session_id, kept.line, lambda: self._take_up(session_id))
+        if line is None:
+            return False
+        for at, event in restored.events:
+            self._services.journal.restore(record, event, at)
+        self._keep(Call(self._services, kept.plan, line, record, restored))
+        return True
+
+    def _take_up(self, session_id: str) -> None:
+        if (call := self.call(session_id)) is not None:
+            call.take_up()
 
     def assign(self, waiting: Waiting, plan: CallPlan, session_id: str) -> CallRecord:
         """Give a waiting caller its agent, under the name `session_id`."""

@@ -10,6 +10,8 @@ from typing import Any
 
 import structlog
 
+from ari_app.call.course import Course
+from ari_app.call.kept import CallKeeper
 from ari_app.call.machine import CallMachine
 from ari_app.call.plan import CallPolicy
 from ari_app.call.signals import Effect, Event
@@ -34,15 +36,23 @@ class CallContext:
         record: The call's record.
         policy: What holds for every call.
         journal: Where its events go.
+        course: Where the call is, for the process that it began in was lost.
 
     Attributes:
         on_hold: The caller's phone has put us on hold.
         secrets: What the caller has entered, and nobody may keep.
         perform: Carries out an effect of the machine's; never waits.
         changed: Told of the state that was before, when it has changed.
+        keeper: Keeps what another process would need of the call; None: nobody does.
     """
 
-    def __init__(self, record: CallRecord, policy: CallPolicy, journal: Journal) -> None:
+    def __init__(
+        self,
+        record: CallRecord,
+        policy: CallPolicy,
+        journal: Journal,
+        course: Course | None = None,
+    ) -> None:
         self.record = record
         self.policy = policy
         self.on_hold = False
@@ -51,7 +61,8 @@ class CallContext:
         self.changed: Callable[[State], None] = _ignore
         self.log = log.bind(session=record.session_id, call=record.line_id, **traced(record))
         self._journal = journal
-        self._machine = CallMachine()
+        self._machine = CallMachine(course)
+        self.keeper: CallKeeper | None = None
         self._loop = asyncio.get_running_loop()
         self._events: deque[Event] = deque()
         self._handling = False
@@ -63,6 +74,11 @@ class CallContext:
     def state(self) -> State:
         """Where the call is."""
         return self._machine.state
+
+    @property
+    def course(self) -> Course:
+        """All that is known of where it is; to be looked at only."""
+        return self._machine.course
 
     @property
     def outcome(self) -> Outcome | None:
@@ -117,14 +133,23 @@ class CallContext:
             record.agent_status, record.end_reason = outcome.status.value, outcome.reason
             if outcome.transfer_to is not None:
                 record.transfer_to = outcome.transfer_to
+        self.mark()
         self.changed(before)
 
     # --- the journal
 
     def note(self, event: CallEvent) -> None:
         """Keep it in the record, and tell everybody who watches."""
-        self.record.fold(event, round(self.duration(), 3))
+        at = round(self.duration(), 3)
+        self.record.fold(event, at)
+        if self.keeper is not None:
+            self.keeper.event(event, at)
         self._journal.note(self.record, event)
+
+    def mark(self) -> None:
+        """Have it kept that something has changed that no event tells."""
+        if self.keeper is not None:
+            self.keeper.changed()
 
     def took(self, step: str, began: float, failure: str | None = None) -> None:
         """Tell that a step is over that `began` so many seconds after the call."""

@@ -503,7 +503,7 @@ class AgentSide:
             if self._colleague:
                 conversation.tell(self._colleague, about="take_over")
         self._context.post(AgentReady())
-        if conversation.waits and self._context.state is not State.TAKEN_OVER:
+        if conversation.waits and self._context.state is State.RECOVERING:
             self.prompt()
 
     def _begin(self, conversation: Conversation) -> None:
@@ -514,6 +514,7 @@ class AgentSide:
         self._sound.carry(conversation)
         record.chronicle.another_agent()
         record.converses(conversation.id, context.duration())
+        context.mark()
         record.agent_hears, record.agent_speaks = conversation.hears.name, conversation.speaks.name
         context.log.info(
             "agent_connected",
@@ -532,6 +533,16 @@ class AgentSide:
         if agent is None:
             return self._not_sent_ms
         return self._not_sent_ms + agent.hears.duration_ms(agent.not_sent_bytes)
+
+    @property
+    def was_there(self) -> bool:
+        """Whether there has been an agent, in this process."""
+        return self._conversation is not None
+
+    @property
+    def holds(self) -> bool:
+        """Whether the caller hears music until the agent speaks."""
+        return self._holds
 
     @property
     def is_there(self) -> bool:
@@ -631,6 +642,7 @@ class AgentSide:
         self.speech.will_speak()
         await self.speech.silent(QUIET_SECONDS)
         self._holds = True
+        self._context.mark()
         self._context.post(HoldRequested(on=True))
 
     # --- what the agent tells
@@ -698,7 +710,9 @@ class AgentSide:
         context.record.chronicle.interrupted(context.duration(), event_id)
         context.say(
             CallerInterrupted(
-                f"after {cleared.heard_ms:.0f} ms, {cleared.dropped_ms:.0f} ms unheard"
+                f"after {cleared.heard_ms:.0f} ms, {cleared.dropped_ms:.0f} ms unheard",
+                round(cleared.heard_ms, 1),
+                round(cleared.dropped_ms, 1),
             )
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from ari_app.call.signals import (
@@ -25,6 +26,7 @@ CALL_ENDED: Final = "call_ended"
 """Why a supervisor's phone rings no more: there is nobody to speak with."""
 
 
+@dataclass(slots=True)
 class Course:
     """One call's way through the table of states.
 
@@ -50,29 +52,31 @@ class Course:
         absent: The agent was lost while a supervisor spoke with the caller: how the call ends if
             there is no other.
         phone_holds: The caller's phone holds us.
+        unasked: The agent has come in the place of another while the caller heard music, and waits
+            to be asked to go on.
     """
 
-    def __init__(self) -> None:
-        self.state = State.NEW
-        self.outcome: Outcome | None = None
-        self.answered = False
-        self.screened = False
-        self.on_machine = OnMachine.TALK
-        self.prepared = False
-        self.music = False
-        self.agent_wanted = False
-        self.agent_ready = False
-        self.ending: Outcome | None = None
-        self.agent_closed: Outcome | None = None
-        self.agent_lost: AgentLost | None = None
-        self.replaced = False
-        self.phrase = False
-        self.together = False
-        self.opened = False
-        self.dialled_again = False
-        self.calls_in = False
-        self.absent: AgentLost | None = None
-        self.phone_holds = False
+    state: State = State.NEW
+    outcome: Outcome | None = None
+    answered: bool = False
+    screened: bool = False
+    on_machine: OnMachine = OnMachine.TALK
+    prepared: bool = False
+    opened: bool = False
+    music: bool = False
+    agent_wanted: bool = False
+    agent_ready: bool = False
+    ending: Outcome | None = None
+    agent_closed: Outcome | None = None
+    agent_lost: AgentLost | None = None
+    replaced: bool = False
+    phrase: bool = False
+    together: bool = False
+    dialled_again: bool = False
+    calls_in: bool = False
+    absent: AgentLost | None = None
+    phone_holds: bool = False
+    unasked: bool = False
 
     def step(self, step: Step) -> None:
         """Go on.
@@ -81,6 +85,11 @@ class Course:
             IllegalStep: The table has no such row.
         """
         self.state = advance(self.state, step)
+
+    def forget_agent(self) -> None:
+        """Begin anew with agent and sound: both are gone, and nothing has been said."""
+        self.prepared = self.opened = self.agent_wanted = self.agent_ready = False
+        self.ending = self.agent_closed = self.agent_lost = None
 
     def decided(self) -> Outcome:
         """Return how the call ends, where that must be known."""

@@ -61,6 +61,11 @@ class DigitCollector:
         self._deadline: float | None = None
 
     @property
+    def begun(self) -> str:
+        """The entry as far as it has come."""
+        return self._entry
+
+    @property
     def next_deadline(self) -> float | None:
         """When `timer` has something to do; None while nothing is waiting."""
         return self._deadline
@@ -118,6 +123,16 @@ class Keypad:
     def press(self, digit: str) -> None:
         """Take a key."""
         self._hand_over(self._collector.digit(digit, self._loop.time()))
+
+    @property
+    def begun(self) -> str:
+        """The entry that is not complete."""
+        return self._collector.begun
+
+    def resume(self, entry: str) -> None:
+        """Go on with an entry that was begun elsewhere."""
+        for digit in entry:
+            self.press(digit)
 
     def close(self) -> None:
         """Forget what is not complete. May be called twice."""

@@ -22,6 +22,10 @@ closing, draining         it had ended the call: nothing is lost; the same befor
 ========================  ==========================================================================
 
 A call gets one other agent. When that is lost too, or does not come, the call has `FAILED`.
+
+A call whose process was lost goes on in another one (`take_up`) as if its agent had been lost, but
+for this: held by somebody else than its agent it stays held, a target that rings rings on, and of
+one that is not yet together with its caller both begin anew.
 """
 
 from __future__ import annotations
@@ -37,6 +41,7 @@ from ari_app.call.signals import (
     AgentLost,
     AgentReady,
     AgentResumed,
+    CallAdopted,
     CalleeScreened,
     CallerArrived,
     CallTarget,
@@ -60,8 +65,10 @@ from ari_app.call.signals import (
     PlayPhrase,
     PromptAgent,
     Refused,
+    Release,
     Released,
     ReplaceAgent,
+    ResumeAudio,
     RingCaller,
     ScreenCall,
     SetTimer,
@@ -104,6 +111,9 @@ def hold(course: Course, *, on: bool) -> Iterator[Effect]:
         case State.HOLDING, False:
             course.step(Step.UNHOLD)
             yield course.connect_caller()
+            if course.unasked:
+                course.unasked = False
+                yield PromptAgent()
         case _:
             pass
 
@@ -166,6 +176,7 @@ def _target_lost(course: Course, result: str) -> Iterator[Effect]:
         yield CancelTimer(timer)
     yield DropTarget()
     yield course.connect_caller()
+    course.unasked = False
     yield TellTarget(result)
 
 
@@ -253,6 +264,66 @@ def _recover(course: Course, event: AgentLost) -> Iterator[Effect]:
         yield CancelTimer(Timer.CONSULT)
         yield DropTarget()
         yield TellTarget(event.outcome.reason)
+    yield SetTimer(Timer.RECONNECT)
+    if not course.music:
+        yield SetTimer(Timer.COVER)
+    yield ReplaceAgent(heard=True)
+
+
+def take_up(course: Course, event: CallAdopted) -> Iterator[Effect]:
+    """Go on with a call whose process was lost, and with it its agent and its way for sound. The
+    caller is there, and so is whoever was called; timers of the whole call run on."""
+    match course.state:
+        case State.DIALLING | State.RINGING | State.SCREENING:
+            course.forget_agent()
+            if course.state is State.RINGING:
+                yield from _prepare(course, agent=not course.screened)
+        case State.CONNECTING | State.JOINING | State.GREETING:
+            # Nothing has been said yet.
+            course.forget_agent()
+            course.state = State.NEW
+            yield from begin(course, CallerArrived(event.answered, course.on_machine))
+        case State.TALKING | State.RECOVERING:
+            yield from _take_up_talk(course, event)
+        case State.HOLDING if event.agent_holds:
+            # The tool that held the caller has been lost with the agent that waited for it.
+            yield from _take_up_talk(course, event)
+        case State.HOLDING | State.CONSULTING:
+            course.unasked = True
+            yield PlayMusic()
+            yield OpenLine()
+            yield ResumeAudio()
+            yield ReplaceAgent(heard=True)
+        case State.BRIEFING:
+            yield from hand_over(course)
+        case State.TAKEN_OVER:
+            # The two go on; the agent that comes when the call is given back is another one.
+            course.absent, course.dialled_again = AgentLost(event.outcome, event.phrase), False
+            yield OpenLine()
+            yield ResumeAudio()
+        case State.HANDED_OVER:
+            yield HandOver()
+        case State.CLOSING | State.DRAINING:
+            # It had ended the call; what it said last is lost.
+            if course.state is State.CLOSING:
+                course.step(Step.AGENT_DONE)
+            yield from course.release(Step.PLAYED_OUT, course.decided())
+        case State.RELEASING:
+            yield Release(course.decided())
+        case _:
+            pass
+
+
+def _take_up_talk(course: Course, event: CallAdopted) -> Iterator[Effect]:
+    if course.state is not State.RECOVERING:
+        course.step(Step.AGENT_LOST)
+    # That it gets another agent is not the agent's fault: it may lose that one, too.
+    course.agent_lost, course.phrase = AgentLost(event.outcome, event.phrase), event.phrase
+    course.dialled_again = True
+    if course.music:
+        yield PlayMusic()
+    yield OpenLine()
+    yield ResumeAudio()
     yield SetTimer(Timer.RECONNECT)
     if not course.music:
         yield SetTimer(Timer.COVER)
@@ -428,10 +499,19 @@ _HELD_TOO_LONG = Outcome(Status.TIMEOUT, "hold_timeout")
 
 
 class CallMachine:
-    """Decides what happens next in one call."""
+    """Decides what happens next in one call.
 
-    def __init__(self) -> None:
-        self._course = Course()
+    Args:
+        course: Where it is; None: at its beginning.
+    """
+
+    def __init__(self, course: Course | None = None) -> None:
+        self._course = course or Course()
+
+    @property
+    def course(self) -> Course:
+        """All that is known of where it is; to be looked at only."""
+        return self._course
 
     @property
     def state(self) -> State:
@@ -467,6 +547,8 @@ class CallMachine:
         match event:
             case Released():
                 course.step(Step.RELEASED)
+            case CallAdopted():
+                yield from take_up(course, event)
             case CallerArrived() | CallWanted():
                 yield from begin(course, event)
             case Refused(outcome):

@@ -15,6 +15,7 @@ from ari_app.line.numbers import check_number, check_target
 from ari_app.patterns import LinearPattern
 from ari_app.records.journal import Journal
 from ari_app.records.recording.archive import RecordingArchive
+from ari_app.records.running import RunningCalls
 from ari_app.records.trace import Begin, read_traceparent
 from ari_app.tools.http_tools import HttpTools
 
@@ -143,6 +144,7 @@ class Services:
         recordings: Where calls are recorded; None: no call is.
         begin_trace: Gives a call its place in a trace.
         announcements: What callers are told, once each.
+        running: Keeps what another process would need of each call; None: nobody does.
     """
 
     agents: Agents
@@ -153,6 +155,7 @@ class Services:
     recordings: RecordingArchive | None = None
     begin_trace: Begin = read_traceparent
     announcements: Mapping[Announcement, SoundFile] = field(default_factory=dict)
+    running: RunningCalls | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,6 +178,11 @@ class StartAudio:
 
 
 @dataclass(frozen=True, slots=True)
+class ResumeAudio:
+    """Let sound flow again, in a process that has not heard its beginning."""
+
+
+@dataclass(frozen=True, slots=True)
 class PlayOut:
     """Report PlayedOut when nothing is queued any more."""
 
@@ -229,6 +234,7 @@ Effect = (
     | OpenLine
     | ConnectCaller
     | StartAudio
+    | ResumeAudio
     | PlayOut
     | SetTimer
     | CancelTimer
@@ -266,6 +272,23 @@ class CallWanted:
     """
 
     screened: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CallAdopted:
+    """The call's process was lost, and this one goes on with it.
+
+    Attributes:
+        outcome: How the call ends if no agent comes.
+        answered: The line is up.
+        phrase: There is a phrase to cover the gap.
+        agent_holds: Where the caller is held: by the agent, until it speaks.
+    """
+
+    outcome: Outcome
+    answered: bool
+    phrase: bool = False
+    agent_holds: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -415,6 +438,7 @@ Event = (
     | Ended
     | CallerArrived
     | CallWanted
+    | CallAdopted
     | CalleeScreened
     | SpeechHeard
     | SilenceHeard

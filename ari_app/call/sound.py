@@ -384,10 +384,11 @@ class CallSound:
             self._uplink.convert_with(self._converter(agent.hears))
 
     def start(self) -> None:
-        """Let sound flow both ways, from the agent's first sample; the agent must be there."""
-        assert self._agent_hears is not None, "the agent is there before sound flows"
+        """Let sound flow both ways, from the agent's first sample. Where no agent is there yet,
+        nobody hears the caller until one is carried."""
         if self._uplink is None and not self._stopped:
-            self._uplink = Uplink(self.rate_hz, self._converter(self._agent_hears), self._chunk_ms)
+            heard_as = self._agent_hears or AudioFormat.pcm(self.rate_hz)
+            self._uplink = Uplink(self.rate_hz, self._converter(heard_as), self._chunk_ms)
             self._uplink.start(self._loop.time())
 
     def say(self, response_id: int, data: bytes, *, is_final: bool = False) -> None:

@@ -32,7 +32,9 @@ class Supervision:
 
     def __init__(self, context: CallContext, sound: CallSound, side: AgentSide) -> None:
         self._context, self._sound, self._side = context, sound, side
-        self._last: TakeOver | None = None
+        # Of a call whose process was lost, whoever had a hand in it then.
+        takes = context.record.take_overs
+        self._last: TakeOver | None = takes[-1] if takes else None
 
     def asked(self, number: str, who: str) -> None:
         """Take note that a supervisor is called.

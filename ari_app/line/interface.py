@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Flag, StrEnum, auto
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol
 
 from ari_app.audio.formats import AgentFormats
 
@@ -621,6 +621,11 @@ class Line(Protocol):
         """What is known of the telephone's packets, once the line has been closed."""
         ...
 
+    def kept(self) -> Mapping[str, Any] | None:
+        """Return what another process needs to go on with it, as plain JSON: `Gateway.adopt` takes
+        it. None: it ends with this process."""
+        ...
+
     async def close(self, outcome: Outcome, end: CallEnd) -> None:
         """Stop the sound at once, then give everything back; never raises.
 
@@ -703,11 +708,30 @@ class Gateway(Protocol):
         """Say why no call can come in or go out now; empty when all is well."""
         ...
 
-    async def mend(self, *, expected: bool) -> None:
-        """Give back what a lost process has left, before `run`.
+    def adopt(
+        self, session_id: str, kept: Mapping[str, Any], begin: Callable[[], None]
+    ) -> Line | None:
+        """Make the line of a call whose process was lost, before `mend`.
+
+        Sound does not flow: `open` makes another way for it. Where it was connected it still is.
+
+        Args:
+            session_id: The call.
+            kept: What `Line.kept` has told of it.
+            begin: Called once something can be asked of it, in `run`.
+
+        Returns:
+            None: it cannot be gone on with.
+        """
+        ...
+
+    async def mend(self, *, expected: bool, adopting: bool = False) -> None:
+        """Give back what a lost process has left, and no line that was adopted holds, before `run`.
 
         Args:
             expected: There was such a process.
+            adopting: Its callers are gone on with where that is possible: who had just come comes
+                anew.
         """
         ...
 

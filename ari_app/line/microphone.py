@@ -309,6 +309,9 @@ class MicrophoneLine:
     async def set_variable(self, name: str, value: str) -> None:
         raise LineError("a microphone has no variables", code="not_possible")
 
+    def kept(self) -> None:
+        """Keep nothing: the far end's connection ends with this process."""
+
     async def close(self, outcome: Outcome, end: CallEnd) -> None:
         self.outcome = outcome
         self._closed = True
@@ -491,7 +494,10 @@ class MicrophoneGateway:
         """Say why nobody can talk now; empty when all is well."""
         return [self.problem] if self.problem else []
 
-    async def mend(self, *, expected: bool) -> None:
+    def adopt(self, session_id: str, kept: Mapping[str, Any], begin: Callable[[], None]) -> None:
+        """Adopt none: their sound ended with the process that they came to."""
+
+    async def mend(self, *, expected: bool, adopting: bool = False) -> None:
         """Do nothing: nothing of it outlives its process."""
 
     async def close(self) -> None:

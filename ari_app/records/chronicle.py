@@ -8,7 +8,7 @@ or else in the order in which they came. Times are seconds since the call began.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,6 +23,18 @@ _ENTRY_BYTES: Final = 128
 _MAX_ENTRIES: Final = MAX_BYTES // _ENTRY_BYTES
 _RECENT: Final = 32
 """So many responses back is looked for what belongs together."""
+_TOLD: Final = frozenset(
+    {
+        "hears",
+        "response_over",
+        "sound_began",
+        "another_agent",
+        "interrupted",
+        "silenced",
+        "heard_again",
+        "ended",
+    }
+)
 _SURELY_HEARD_SECONDS: Final = 0.1
 """A response that lacks no more than this at a call's end was heard."""
 
@@ -149,9 +161,14 @@ class Chronicle:
 
     Args:
         max_bytes: Of all its words; the oldest entries are forgotten.
+
+    Attributes:
+        watch: Told of all that comes beside events, by the method's name and with its arguments:
+            `replay` takes it. None: nobody is.
     """
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self.watch: Callable[..., None] | None = None
         self._entries: Bounded[Entry] = Bounded(_MAX_ENTRIES, max_bytes)
         self._responses: deque[_Response] = deque(maxlen=_RECENT)
         self._unheard: deque[tuple[int | None, Turn]] = deque(maxlen=_RECENT)
@@ -236,6 +253,8 @@ class Chronicle:
         """
         began, until = max(began, self._heard_until), max(began, self._heard_until) + until - began
         self._heard_until = until
+        if self.watch is not None:
+            self.watch("hears", event_id, began, until)
         response = self._responses[-1] if self._responses else None
         if response is None or response.over or self._belongs_to_another(event_id, response):
             response = _Response(event_id, began, waits=not self._sounds)
@@ -261,11 +280,15 @@ class Chronicle:
 
     def response_over(self) -> None:
         """Take note that nothing more comes of the response."""
-        if self._responses:
+        if self._responses and not self._responses[-1].over:
             self._responses[-1].over = True
+            if self.watch is not None:
+                self.watch("response_over")
 
     def sound_began(self, at: float) -> None:
         """Take note that the caller hears from now on what has waited."""
+        if self.watch is not None:
+            self.watch("sound_began", at)
         self._heard_until += 0.0 if self._sounds else at
         self._sounds = True
         for response in self._responses:
@@ -277,6 +300,8 @@ class Chronicle:
 
     def another_agent(self) -> None:
         """Take note that an agent has come in the place of a lost one, and counts anew."""
+        if self.watch is not None:
+            self.watch("another_agent")
         self._unheard.clear()
         for response in self._responses:
             response.over = response.wordless = True
@@ -288,6 +313,8 @@ class Chronicle:
             at: When.
             event_id: What is told up to this id is not heard either.
         """
+        if self.watch is not None:
+            self.watch("interrupted", at, event_id)
         for response in self._cut(at):
             response.cut = True
             response.settle()
@@ -298,6 +325,8 @@ class Chronicle:
 
     def silenced(self, at: float) -> None:
         """Take note that nothing of the agent is heard until `heard_again`: it is held."""
+        if self.watch is not None:
+            self.watch("silenced", at)
         self.interrupted(at)
         for _, turn in self._unheard:
             turn.interrupted, turn.heard = True, ""
@@ -306,12 +335,26 @@ class Chronicle:
 
     def heard_again(self) -> None:
         """Take note that what the agent says is heard again."""
+        if self.watch is not None:
+            self.watch("heard_again")
         self._silenced = False
 
     def ended(self, at: float) -> None:
         """Take note that the caller hears no more."""
+        if self.watch is not None:
+            self.watch("ended", at)
         for response in self._cut(at):
             response.settle()
+
+    def replay(self, name: str, *args: Any) -> None:
+        """Take what another chronicle's `watch` was told.
+
+        Raises:
+            ValueError: It is nothing that it tells.
+        """
+        if name not in _TOLD:
+            raise ValueError(f"a chronicle has no {name}")
+        getattr(self, name)(*args)
 
     def _cut(self, at: float) -> list[_Response]:
         self.response_over()

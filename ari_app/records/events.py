@@ -88,6 +88,15 @@ class AgentResumed:
 
 
 @dataclass(frozen=True, slots=True)
+class Adopted:
+    """The call's process was lost; another goes on with it, so many seconds after the last sign of
+    its life."""
+
+    kind: ClassVar[str] = "adopted"
+    gap_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class AgentClosed:
     """The agent's connection has closed."""
 
@@ -149,10 +158,18 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class CallerInterrupted:
-    """The caller has interrupted the agent."""
+    """The caller has interrupted the agent.
+
+    Attributes:
+        text: The same in words.
+        heard_ms, unheard_ms: How much of what the agent was saying the caller has heard, and how
+            much not.
+    """
 
     kind: ClassVar[str] = "interruption"
     text: str
+    heard_ms: float = 0.0
+    unheard_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +236,7 @@ CallEvent = (
     | AgentNotReached
     | AgentLost
     | AgentResumed
+    | Adopted
     | AgentClosed
     | TakenOver
     | GivenBack

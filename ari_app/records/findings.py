@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ari_app.records.transcript import clock
 
-_WHY: Final = MappingProxyType(
+WHY: Final = MappingProxyType(
     {
         "agent_ended": "The agent said goodbye and ended the call.",
         "agent_hung_up": "The agent hung up.",
@@ -72,7 +72,7 @@ class Happened:
 
 def why(document: Mapping[str, Any]) -> str:
     """Say why a call has ended, as a sentence; empty where its reason is somebody's own word."""
-    return _WHY.get(document["reason"] or "", "")
+    return WHY.get(document["reason"] or "", "")
 
 
 def findings(document: Mapping[str, Any]) -> list[Finding]:

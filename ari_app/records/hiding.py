@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -136,6 +136,9 @@ class Secrets:
 
     def __bool__(self) -> bool:
         return bool(self._known)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
 
     def out_of(self, value: Any) -> Any:
         """Return a text, or plain JSON, without them."""

@@ -160,12 +160,21 @@ class Journal:
 
     def note(self, record: CallRecord, event: CallEvent) -> None:
         """Take down what has happened in a call; never waits, never raises."""
+        self.restore(record, event, self._now())
+        self.tell(record, event)
+
+    def restore(self, record: CallRecord, event: CallEvent, at: datetime) -> None:
+        """Take down what has happened in a call, and tell nobody but its followers: another
+        process's journal has told it."""
         history = self._history(record)
         if not history.over and not isinstance(event, UNTOLD):
-            entry = Entry(history.last_seq + 1, self._now(), event)
+            entry = Entry(history.last_seq + 1, at, event)
             history.entries.append(entry, size_of(event))
             history.over = isinstance(event, CallEnded)
             history.wake()
+
+    def tell(self, record: CallRecord, event: CallEvent) -> None:
+        """Tell the listeners what has happened in a call, without taking it down."""
         for listener in self._listeners:
             try:
                 listener(record, event)

@@ -7,6 +7,7 @@ from typing import Any
 from weakref import WeakSet
 
 from ari_app.records.events import (
+    Adopted,
     AgentConnected,
     AgentResumed,
     CallEnded,
@@ -48,6 +49,10 @@ class Keeping:
                 pass  # no call yet, and it may get another name as one
             case CallEnded():
                 self._ended(record)
+            case Adopted():
+                # The process that was lost has told of its beginning.
+                self._begun.add(record)
+                self._begins(record)
             case AgentConnected() | AgentResumed():
                 # Should this process be lost, its conversations are known.
                 self._begins(record)

@@ -28,6 +28,7 @@ from ari_app import __version__
 from ari_app.process import logs
 from ari_app.records.audit import AuditFile
 from ari_app.records.events import (
+    Adopted,
     AgentClosed,
     AgentConnected,
     AgentLost,
@@ -343,6 +344,25 @@ class Metrics:
             "Whether Asterisk's event socket is connected.",
             registry=self.registry,
         )
+        self.calls_adopted = Counter(
+            "ari_app_calls_adopted",
+            "Calls whose worker was lost and that this one went on with.",
+            registry=self.registry,
+        )
+        self.calls_not_adopted = Counter(
+            "ari_app_calls_not_adopted",
+            "Calls whose worker was lost and that nobody could go on with, by the reason.",
+            ["reason"],
+            registry=self.registry,
+        )
+        for reason in ("stale", "poison", "unreadable", "line"):
+            self.calls_not_adopted.labels(reason)
+        self.adoption = Histogram(
+            "ari_app_adoption_seconds",
+            "From the last sign of life of a lost worker to when its call was gone on with.",
+            buckets=(0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 15),
+            registry=self.registry,
+        )
         self.ari_seconds = Histogram(
             "ari_app_ari_request_seconds",
             "How long Asterisk took for requests of ours, by HTTP method; failed ones too.",
@@ -561,6 +581,9 @@ class Metrics:
                 self.agent_connect_failures.labels(reason).inc()
             case AgentLost():
                 self.agent_lost_total.inc()
+            case Adopted(seconds):
+                self.calls_adopted.inc()
+                self.adoption.observe(seconds)
             case AgentResumed(_, seconds):
                 self.agent_gap.observe(seconds)
             case TakenOver():

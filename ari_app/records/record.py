@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -80,6 +80,17 @@ class SoundReport:
     not_sent_ms: float = 0.0
     barge_in_ms: tuple[float, ...] = ()
     rtp: dict[str, Any] | None = None
+
+    def after(self, before: SoundReport) -> SoundReport:
+        """Return both as one: this goes on where the other ended, in another process."""
+        changes: dict[str, Any] = {
+            each.name: getattr(before, each.name) + getattr(self, each.name)
+            for each in fields(self)
+            if each.name not in ("rtp", "queued_ms")
+        }
+        for name in ("longest_gap_ms", "latest_ms"):
+            changes[name] = max(getattr(before, name), getattr(self, name))
+        return replace(self, **changes, rtp=self.rtp or before.rtp)
 
 
 @dataclass(slots=True)

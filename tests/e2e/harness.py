@@ -172,9 +172,9 @@ def likeness(heard: bytes, said: bytes, piece_ms: int = 250) -> float:
     So a packet that is late, and moves what comes after it, costs no more than its piece.
     """
     whole = np.frombuffer(heard, "<i2").astype(float)
-    pieces = np.frombuffer(said, "<i2").astype(float)
+    wanted = np.frombuffer(said, "<i2").astype(float)
     size = piece_ms * 8
-    pieces = pieces[: len(pieces) // size * size].reshape(-1, size)
+    pieces = wanted[: len(wanted) // size * size].reshape(-1, size)
     power = np.concatenate([[0.0], np.cumsum(whole**2)])
     energy = np.maximum(power[size:] - power[:-size], 1.0)
     spectrum = np.fft.rfft(whole)

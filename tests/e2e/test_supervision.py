@@ -123,7 +123,12 @@ async def reaches(http: aiohttp.ClientSession, session_id: str, state: str) -> N
 async def serving(
     asterisk: LabAsterisk, agent: PracticeAgent, **changes: str
 ) -> AsyncIterator[Served]:
-    settings = {"MAX_CONCURRENT_CALLS": "50", "LOG_LEVEL": "INFO", **changes}
+    settings = {
+        "MAX_CONCURRENT_CALLS": "50",
+        "LOG_LEVEL": "INFO",
+        "WORKER_LOSS": "dialplan",
+        **changes,
+    }
     async with served(environment(asterisk, agent.base_url, **settings)) as service:
         yield service
 
@@ -260,7 +265,9 @@ async def test_two_who_were_joined_go_on_talking_without_a_worker(asterisk: LabA
 
 async def test_the_parent_is_killed_too_and_the_next_start_mends(asterisk: LabAsterisk) -> None:
     async with PracticeAgent(practice_config()) as agent, Phone() as phone:
-        env = environment(asterisk, agent.base_url, MAX_CONCURRENT_CALLS="50")
+        env = environment(
+            asterisk, agent.base_url, MAX_CONCURRENT_CALLS="50", WORKER_LOSS="dialplan"
+        )
         async with served(env) as service:
             calls = await talking(phone, asterisk, CALLS)
             waits = await phone.call(uri(asterisk, "104"))

@@ -1,6 +1,6 @@
 // The history: found by filters; a call opened shows what was said, drawn and heard.
 
-import { act, ask, cell, clock, el, facts, field, line, seconds, t, table, time, word } from "./kit.js";
+import { act, ask, cell, clock, el, facts, field, line, locale, seconds, t, table, time, word } from "./kit.js";
 import { drawCall } from "./picture.js";
 
 const FILTERS = ["text", "number", "agent_id", "trunk", "status", "direction", "from", "to"];
@@ -50,7 +50,7 @@ function row(call) {
   return line({},
     cell(t("when"), el("a", { href: `#calls/${encodeURIComponent(call.session_id)}` }, time(call.started_at))),
     cell(t("caller"), call.caller_number || t("unknown")), cell(t("called"), call.called_number), cell(t("agent"), call.agent_id),
-    cell(t("outcome"), word("status", call.status), el("div", { class: "soft" }, call.reason ?? call.result ?? "")),
+    cell(t("outcome"), word("status", call.status), el("div", { class: "soft" }, word("reason", call.reason) || word("result", call.result))),
     cell(t("duration"), clock(call.seconds)),
     cell(t("sound"), call.score === null ? "" : String(call.score)));
 }
@@ -65,6 +65,20 @@ function supervised(call) {
     ...(call.listeners ?? []).map((one) => t("supervised.listened", between(one))),
   ];
   return lines.length ? [el("h2", {}, t("supervision")), el("ul", {}, lines.map((text) => el("li", {}, text)))] : null;
+}
+
+// What was measured of its sound and its answers.
+function soundOf({ sound, response_times: waits = [] }) {
+  const sorted = waits.toSorted((a, b) => a - b);
+  const whole = (value) => Math.round(value).toLocaleString(locale());
+  const lost = [sound.rtp?.received_lost, sound.rtp?.sent_lost].map((value) => value ?? "–");
+  return [
+    [t("answers"), sorted.length ? t("answers_told", { usual: seconds(sorted[Math.floor(sorted.length / 2)]), slowest: seconds(sorted.at(-1)) }) : ""],
+    [t("barge_in"), sound.barge_in_ms.length ? t("at_most", { value: whole(Math.max(...sound.barge_in_ms)) }) : ""],
+    [t("underruns"), t("times", { n: sound.underruns })],
+    [t("gaps"), t("gaps_told", { gaps: t("times", { n: sound.gaps }), longest: whole(sound.longest_gap_ms) })],
+    [t("lost"), sound.rtp ? lost.join(" / ") : ""], [t("jitter"), sound.rtp ? `${seconds(sound.rtp.received_jitter_ms)} ms` : ""],
+  ];
 }
 
 async function showOne(main, me, id) {
@@ -97,12 +111,12 @@ async function showOne(main, me, id) {
       el("section", { class: "card" }, el("h2", {}, t("transcript")), said,
         el("p", {}, ["txt", "vtt", "json"].map((kind) => [el("a", { href: `${path}/transcript?format=${kind}`, download: true }, kind), " "]))),
       el("section", { class: "card" }, el("h2", {}, t("why")),
-        facts([[t("outcome"), `${word("status", call.status)} · ${call.reason ?? ""}`], [t("transfer_to"), call.transfer_to], [t("result"), word("result", call.result)],
+        facts([[t("outcome"), [word("status", call.status), word("reason", call.reason)].filter(Boolean).join(" · ")], [t("reason"), call.reason], [t("transfer_to"), call.transfer_to], [t("result"), word("result", call.result)],
           [t("cause"), call.hangup_cause], ["SIP", call.sip_code], [t("detail"), call.detail], [t("when"), time(call.started_at)], [t("duration"), clock(call.seconds)],
           [t("agent"), call.agent_id], [t("conversation"), call.conversation_id], [t("session"), call.session_id], [t("way"), call.way], [t("trunk"), call.trunk], [t("hidden"), (call.hidden ?? []).join(", ")],
           [t("judged"), call.agent_report?.call_successful], [t("summary"), call.agent_report?.transcript_summary]]),
         el("h2", {}, t("sound")), call.score.value === null ? null : el("p", {}, `${call.score.value} / 100`),
-        el("ul", {}, call.score.reasons.map((reason) => el("li", {}, reason))),
+        facts(soundOf(call)), call.score.reasons.length ? el("ul", {}, call.score.reasons.map((reason) => el("li", {}, reason))) : null,
         el("h2", {}, t("tools")), (call.tools ?? []).length ? el("ul", {}, call.tools.map((tool) => el("li", { class: tool.is_error ? "bad" : "" },
           `${clock(tool.at)} ${tool.name} · ${seconds(tool.seconds)} s · ${tool.result ?? ""}`))) : el("p", { class: "soft" }, t("none")),
         supervised(call),

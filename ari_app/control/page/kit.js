@@ -75,7 +75,11 @@ export async function act(button, work, done) {
   if (focused && document.activeElement === document.body) button.focus();
 }
 
-export const locale = () => document.documentElement.lang;
+// The browser's own way of writing dates, where it speaks the chosen language.
+export function locale() {
+  const { lang } = document.documentElement;
+  return navigator.languages.find((one) => one.startsWith(lang)) ?? lang;
+}
 export const time = (text) => text ? new Date(text).toLocaleString(locale(), { dateStyle: "short", timeStyle: "medium" }) : "";
 export const seconds = (value) => value === null || value === undefined ? "" : value.toLocaleString(locale(), { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 export function clock(value) {

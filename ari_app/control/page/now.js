@@ -59,9 +59,10 @@ export async function showNow(main, me, [chosen]) {
     write(row.called, call.called);
     write(row.agent, call.agent);
     write(row.state, word("state", call.state));
-    write(row.outcome, call.outcome ? [word("status", call.outcome), call.reason].filter(Boolean).join(" · ") : "");
+    write(row.outcome, call.outcome ? [word("status", call.outcome), word("reason", call.reason)].filter(Boolean).join(" · ") : "");
     write(row.response.firstChild, call.response === null ? "" : `${seconds(call.response)} s`);
     if (call.outcome) row.levels = [-60, -60];
+    if (call.seconds !== null) write(row.duration, clock(call.seconds));
     write(row.supervised, supervision(call));
     if (chosen === call.id) { chosen = null; open(call); }
     panel?.update(call);

@@ -52,7 +52,7 @@ export async function showNumbers(main, me) {
       all.costs ? el("p", {}, t("cost_known", { known: number(all.costs), calls: number(all.calls) })) : "",
       el("div", { class: "cards" },
         drawn.map(([name, digits]) => {
-          const title = t("measure_by", { measure: t(`measure.${name}`), by: t(`by.${by.value}`) });
+          const title = t("measure_by", { measure: heading(name, me.price), by: t(`by.${by.value}`) });
           return el("section", { class: "card" }, el("h2", {}, title),
             drawBars(title, shown.map((row) => [row.name || "—", row[name] ?? 0, false, number(row[name], digits)])));
         }),
@@ -75,13 +75,14 @@ export async function showNumbers(main, me) {
   await load();
 }
 
+const STATUSES = ["COMPLETED", "TRANSFER", "TIMEOUT", "REJECTED", "FAILED"];
 // What a column is called in a row, to how many places, and whether anything is known of it.
 const COLUMNS = [
-  ["calls", 0], ["minutes", 1],
+  ["calls", 0], ...STATUSES.map((name) => [name, 0, (all) => all[name] > 0]), ["minutes", 1],
   ["credits", 0, (all) => all.credits !== null], ["usd", 2, (all) => all.usd !== null], ["price", 2, (all) => all.price !== null],
   ["p50", 2, (all) => all.p50 !== null], ["p95", 2, (all) => all.p95 !== null], ["score", 0, (all) => all.score !== null],
 ];
-const DRAWN = ["calls", "minutes", "credits", "usd", "price"];
+const DRAWN = ["calls", "minutes", "credits", "usd", "price", "p50", "p95", "score"];
 const KEYS = {
   day: (call) => new Date(call.started_at).toLocaleDateString(locale()),
   agent: (call) => call.agent_id,
@@ -89,6 +90,7 @@ const KEYS = {
 };
 
 function heading(name, price) {
+  if (STATUSES.includes(name)) return word("status", name);
   return t(`measure.${name}`) + (name === "price" ? ` (${price.currency})` : "");
 }
 
@@ -103,6 +105,7 @@ function sums(name, calls, price) {
   const scores = known("score");
   const minutes = total(calls.map(minutesOf));
   return {
+    ...Object.fromEntries(STATUSES.map((status) => [status, calls.filter((call) => call.status === status).length])),
     name, calls: calls.length, minutes, credits: total(known("credits")), usd: total(known("cost_usd")), costs: known("credits").length,
     price: price ? minutes * price.amount : null, p50: part(waits, 0.5), p95: part(waits, 0.95),
     score: scores.length ? total(scores) / scores.length : null,

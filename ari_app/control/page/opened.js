@@ -1,6 +1,6 @@
 // One call as it goes on: what is said, and what may be done.
 
-import { act, ask, clock, eachFrame, el, facts, field, keep, kept, say, t, word } from "./kit.js";
+import { act, ask, clock, eachFrame, el, facts, field, keep, kept, say, seconds, t, word } from "./kit.js";
 import { listen } from "./listen.js";
 
 const MOST_LINES = 1000;
@@ -58,15 +58,17 @@ export function follow(place, call, me) {
   const on = (kind, work) => source.addEventListener(kind, (message) => work(JSON.parse(message.data)));
   on("state", (event) => show({ state: event.state }));
   on("transcript", (event) => line(event, event.who, event.text));
-  for (const kind of ["interruption", "tool", "dtmf", "note"]) on(kind, (event) => line(event, kind, event.text));
+  for (const kind of ["tool", "dtmf", "note"]) on(kind, (event) => line(event, kind, event.text));
+  on("interruption", (event) => line(event, "interruption", t("cut_off", { heard: seconds(event.heard_ms / 1000), unheard: seconds(event.unheard_ms / 1000) })));
   on("agent_lost", (event) => line(event, "note", t("agent_lost")));
+  on("adopted", (event) => line(event, "note", t("adopted")));
   on("agent_resumed", (event) => line(event, "note", t("agent_resumed")));
   on("given_back", () => show({ take_over: null }));
   on("take_over_failed", (event) => {
     show({ take_over: null });
     if (me.scope !== "read") say(t("not_taken_over", { reason: word("result", event.reason) }), true);
   });
-  on("ended", (event) => { line(event, "note", t("ended", { status: word("status", event.agent_status), reason: event.end_reason ? `(${event.end_reason})` : "" }));
+  on("ended", (event) => { line(event, "note", t("ended", { status: word("status", event.agent_status), reason: event.end_reason ? `(${word("reason", event.end_reason)})` : "" }));
     const focus = document.activeElement;
     show({ take_over: null, muted: false, listeners: [] });
     actions.element.hidden = true;

@@ -44,14 +44,17 @@ export function drawCall(call, player, from) {
   return picture;
 }
 
+// A name that does not fit keeps its beginning; the table has all of it.
+const short = (name) => name.length > 14 ? `${name.slice(0, 13)}…` : name;
+
 // Bars with their names: [[name, value, bad, text]]; the text stands for the value.
 export function drawBars(title, bars) {
   const most = Math.max(1e-9, ...bars.map(([, value]) => value));
   const height = 24 * bars.length + 6;
-  return el("svg:svg", { class: "picture bars", viewBox: `0 0 400 ${height}`, role: "img", "aria-label": `${title}: ${bars.map(([name, value, , text]) => `${name} ${text ?? value}`).join(", ")}` },
+  return el("svg:svg", { class: "picture bars", viewBox: `0 0 300 ${height}`, role: "img", "aria-label": `${title}: ${bars.map(([name, value, , text]) => `${name} ${text ?? value}`).join(", ")}` },
     bars.map(([name, value, bad, text], n) => [
-      el("svg:text", { x: 4, y: 24 * n + 19 }, String(name).slice(0, 20)),
-      el("svg:rect", { class: bad ? "bar bad" : "bar", x: 130, y: 24 * n + 6, width: Math.max(1, (value / most) * 190), height: 16, rx: 3 }),
-      el("svg:text", { x: 136 + (value / most) * 190, y: 24 * n + 19 }, text ?? String(value)),
+      el("svg:text", { x: 4, y: 24 * n + 19 }, short(String(name))),
+      el("svg:rect", { class: bad ? "bar bad" : "bar", x: 96, y: 24 * n + 6, width: Math.max(1, (value / most) * 148), height: 16, rx: 3 }),
+      el("svg:text", { x: 101 + (value / most) * 148, y: 24 * n + 19 }, text ?? String(value)),
     ]));
 }

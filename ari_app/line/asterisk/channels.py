@@ -68,6 +68,10 @@ class CallerChannel:
         self.changing = asyncio.Lock()
         self.wish = Errand()
 
+    def adopted(self) -> None:
+        """Take note that it is here since before this process: it is not known where."""
+        self._where = _Where.UNKNOWN
+
     @property
     def in_bridge(self) -> bool:
         """Whether it is known to be in the bridge, and hears the line."""
@@ -107,6 +111,8 @@ class CallerChannel:
         if self._where is _Where.JOINING:
             self._where = _Where.BRIDGE
             self.wish.drop()
+        elif self._where is _Where.UNKNOWN and not self.changing.locked():
+            self._where = _Where.BRIDGE
 
     async def music(self, bridge_id: str) -> None:
         """Play music; a channel in the bridge leaves it first.
@@ -185,6 +191,7 @@ class TargetChannel:
             in the bridge.
         route: What is known of the way to it that leads through a dialplan.
         calling: The request that makes it, while that is under way.
+        adopted: A process that was lost has called it.
     """
 
     def __init__(self, ari: Client, channel_id: str, dialled: str) -> None:
@@ -192,6 +199,7 @@ class TargetChannel:
         self.rang = self.answered = self.joined = False
         self.route = Route()
         self.calling: asyncio.Task[None] | None = None
+        self.adopted = False
         self._ari = ari
         self._dialled = dialled
         self._joining = Errand()

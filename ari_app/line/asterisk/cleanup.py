@@ -30,6 +30,8 @@ from ari_app.line.asterisk.channels import give_back_caller, quietly
 from ari_app.line.asterisk.line import AsteriskLine, Held
 from ari_app.line.asterisk.names import (
     BridgeName,
+    Owner,
+    adopter,
     bridge_id,
     media_channel_id,
     placed_channel_id,
@@ -235,8 +237,25 @@ def compare(snapshot: Snapshot, calls: Collection[Held], prefixes: Prefixes) -> 
     )
 
 
+def is_in(channel: Channel, app: str, listed: Set[str]) -> bool:
+    """Return whether a channel is in `Stasis()` of an application, and is there by itself.
+
+    Args:
+        channel: The channel.
+        app: The application.
+        listed: The channels that it names. One that was moved there is still said to be where the
+            dialplan has sent it.
+    """
+    place = channel.dialplan
+    named = place.app_data.partition(",")[0] == app
+    return place.app_name == "Stasis" and (named or channel.id in listed)
+
+
 def missed(
-    channels: Collection[Channel], bridges: Collection[Bridge], app: str
+    channels: Collection[Channel],
+    bridges: Collection[Bridge],
+    app: str,
+    listed: Set[str] = frozenset(),
 ) -> Iterator[tuple[str, AriEvent]]:
     """Return what has happened while nobody listened, in the order in which it can have happened.
 
@@ -249,6 +268,7 @@ def missed(
         channels: All that there are.
         bridges: All that there are.
         app: Our application.
+        listed: The channels that it names.
 
     Yields:
         A channel's id, and an event of that channel.
@@ -257,8 +277,8 @@ def missed(
     for channel in channels:
         if channel.state in ("Ringing", "Up"):
             yield channel.id, ChannelStateChange(type="ChannelStateChange", channel=channel)
-        name, *args = channel.dialplan.app_data.split(",")
-        if channel.dialplan.app_name == "Stasis" and name == app:
+        if is_in(channel, app, listed):
+            _, *args = channel.dialplan.app_data.split(",")
             yield (
                 channel.id,
                 StasisStart(type="StasisStart", application=app, channel=channel, args=tuple(args)),
@@ -376,14 +396,28 @@ class Mender:
         snapshot = Snapshot(
             channels=stock.obscure.union(channel.id for channel in stock.channels),
             bridges={bridge.id: frozenset(bridge.channels) for bridge in stock.bridges},
-            in_application=stock.listed.union(filter(None, map(self._entered, stock.channels))),
+            in_application=stock.listed.union(
+                channel.id for channel in stock.channels if is_in(channel, self._app, stock.listed)
+            ),
             on_the_way=frozenset(filter(None, map(self._on_the_way, stock.channels))),
             callers={bridge: name.caller for bridge, name in names.items() if name.caller},
             lost=frozenset(
-                bridge for bridge, name in names.items() if name.owner and name.owner.is_gone
+                bridge.id
+                for bridge in stock.bridges
+                if (owner := _owner(bridge, names.get(bridge.id))) and owner.is_gone
             ),
         )
         return compare(snapshot, calls, self._prefixes)
+
+    def newcomers(self, stock: Stock) -> frozenset[str]:
+        """Return the channels that have entered our application and are no part of any call."""
+        in_calls = {channel for bridge in stock.bridges for channel in bridge.channels}
+        in_calls |= {BridgeName.parse(bridge.name).caller for bridge in stock.bridges}
+        ours = (self._prefixes.media, self._prefixes.placed, self._prefixes.target)
+        entered = {
+            channel.id for channel in stock.channels if is_in(channel, self._app, stock.listed)
+        }
+        return frozenset(name for name in entered if not name.startswith(ours)) - in_calls
 
     async def take_stock(self, calls: Collection[Held]) -> Stock:
         """Ask Asterisk what it holds.
@@ -490,16 +524,20 @@ class Mender:
         log.warning("stray_bridge_removed", bridge=bridge)
         await quietly(partial(self._ari.bridges.destroy, bridge))
 
-    def _entered(self, channel: Channel) -> str | None:
-        place = channel.dialplan
-        ours = place.app_name == "Stasis" and place.app_data.partition(",")[0] == self._app
-        return channel.id if ours else None
-
     def _on_the_way(self, channel: Channel) -> str | None:
         placed = channel.id.startswith((self._prefixes.placed, self._prefixes.target))
         # Up and elsewhere in the dialplan is one whom we have passed on.
         on_the_way = channel.state != "Up" or channel.dialplan.context == self._amd_context
         return channel.id if placed and on_the_way else None
+
+
+def _owner(bridge: Bridge, name: BridgeName | None) -> Owner | None:
+    """Return the process that serves the call of a bridge; None: it is not known, or none of
+    ours."""
+    if name is None:
+        return None
+    adopters = [found for channel in bridge.channels if (found := adopter(channel))]
+    return adopters[-1] if adopters else name.owner
 
 
 async def _all(work: Collection[Coroutine[Any, Any, object]]) -> None:
@@ -538,7 +576,7 @@ class Sweeper:
         self._link = ari.link
         self._lines = lines
         self._tell = tell
-        self._replaced = False
+        self._replaced = self._takes_up = False
         self._elsewhere: frozenset[str] = frozenset()
         self._handed_over: frozenset[str] = frozenset()
         self._strangers: frozenset[str] = frozenset()
@@ -553,6 +591,24 @@ class Sweeper:
     @replaced.setter
     def replaced(self, replaced: bool) -> None:
         self._replaced = replaced
+        self._wanted.set()
+
+    async def take_up(self) -> None:
+        """Give back what a lost process has left that is no call's of ours, before the events are
+        subscribed to; who has come and was in no call yet comes anew once they are.
+
+        One look only, for callers wait: requests of the lost process that are still at work are
+        seen by the sweep. Never raises for Asterisk's sake.
+        """
+        self._takes_up = True
+        try:
+            found = await self._look()
+        except AriError as error:
+            log.warning("mending_failed", code=error.code, error=str(error))
+            return
+        self._end_lost_calls(found)
+        left = replace(found, stray_callers=found.stray_callers & found.sessions.keys())
+        await self._mender.give_back(left, WORKER_LOST, self._handed_over)
         self._wanted.set()
 
     def channel_gone(self, channel_id: str) -> None:
@@ -610,12 +666,21 @@ class Sweeper:
         except AriError as error:
             log.warning("catch_up_failed", code=error.code, error=str(error))
         else:
-            for channel_id, event in missed(stock.channels, stock.bridges, self._app):
+            anew = self._arrivals(stock)
+            for channel_id, event in missed(stock.channels, stock.bridges, self._app, stock.listed):
                 line = self._lines.get(channel_id)
                 # A caller who is being given back has not entered anew.
                 if line is not None and not line.closing:
                     self._tell(event)
+                elif line is None and channel_id in anew and isinstance(event, StasisStart):
+                    log.info("caller_comes_anew", call=channel_id)
+                    self._tell(event)
         await self.reconcile()
+
+    def _arrivals(self, stock: Stock) -> frozenset[str]:
+        """Return who has come to a process that was lost, and was in no call yet."""
+        takes_up, self._takes_up = self._takes_up, False
+        return self._mender.newcomers(stock) if takes_up else frozenset()
 
     async def remove_channel(self, channel_id: str) -> None:
         """Hang up a channel of ours whose call is over."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
 import structlog
@@ -97,6 +97,7 @@ class AsteriskGateway:
         self.take: Callable[[Arrival], object] = self._refuse
         # Channels that a dialplan calls for us, and the channel of ours that each is for.
         self._routes: dict[str, str] = {}
+        self._adopted: list[Callable[[], None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._mender = Mender(ari, self._app, options.amd_context)
         self._sweeper = Sweeper(self._mender, ari, self._lines, self.handle)
@@ -156,9 +157,24 @@ class AsteriskGateway:
         """How sound goes between Asterisk and us: `audiosocket` or `websocket`."""
         return self._choice.transport
 
-    async def mend(self, *, expected: bool) -> None:
+    def adopt(
+        self, session_id: str, kept: Mapping[str, Any], begin: Callable[[], None]
+    ) -> AsteriskLine | None:
+        """Make the line of a call whose process was lost."""
+        try:
+            line = AsteriskLine.adopt(self.asterisk, session_id, kept)
+        except ValueError as error:
+            log.error("line_not_adopted", session=session_id, error=str(error))
+            return None
+        self._adopted.append(begin)
+        return line
+
+    async def mend(self, *, expected: bool, adopting: bool = False) -> None:
         """Give back what a process that is no more has left in Asterisk, before `run`."""
-        await self._mender.mend(expected=expected)
+        if adopting:
+            await self._sweeper.take_up()
+        else:
+            await self._mender.mend(expected=expected)
 
     def abandon(self) -> None:
         """Give up the requests that wait for Asterisk's return."""
@@ -346,6 +362,9 @@ class AsteriskGateway:
             log.info("asterisk_connected", version=info.version, app=self._app)
         await self._choose_transport(version)
         self.asterisk.version = version
+        adopted, self._adopted = self._adopted, []
+        for begin in adopted:
+            begin()
         await self._sweeper.catch_up()
 
     async def _choose_transport(self, version: Assessment) -> None:

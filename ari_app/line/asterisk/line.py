@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import structlog
+from pydantic import TypeAdapter, ValidationError
 
 from ari_app.audio.formats import AgentFormats
 from ari_app.errors import LineError
@@ -40,6 +42,7 @@ from ari_app.line.asterisk.channels import (
 from ari_app.line.asterisk.dialplan import dial_string
 from ari_app.line.asterisk.media import MakeMedia, Media, choose_line_format
 from ari_app.line.asterisk.names import (
+    adopted_media_channel_id,
     bridge_id,
     bridge_name,
     media_channel_id,
@@ -175,6 +178,49 @@ class Asterisk:
     version: Assessment | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class KeptTarget:
+    """The target of a transfer, for another process: see `TargetChannel`."""
+
+    id: str
+    rang: bool = False
+    answered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KeptLine:
+    """A line, for another process; what else there is of it can be asked of Asterisk.
+
+    Attributes:
+        format: What is spoken on it.
+        caller_id, ring_seconds: How it was placed; None: it came in.
+        trunk, entered, rang, screening, wanted, handed_over: As the line knows it.
+        bridge: There is a bridge.
+        target: Of a transfer that is under way.
+        targets: How many there have been.
+    """
+
+    id: str
+    caller: str
+    called: str
+    answered: bool
+    format: str
+    trunk: str = ""
+    caller_id: str | None = None
+    ring_seconds: float = 0.0
+    entered: bool = False
+    rang: bool = False
+    screening: bool = False
+    wanted: bool = False
+    handed_over: bool = False
+    bridge: bool = False
+    target: KeptTarget | None = None
+    targets: int = 0
+
+
+_KEPT: Final = TypeAdapter(KeptLine)
+
+
 class AsteriskLine:
     """A caller's, or a callee's, channel and all that belongs to it.
 
@@ -213,7 +259,7 @@ class AsteriskLine:
         self.hung_up = False
         """Asterisk has reported a hang-up."""
         self.session_id = ""
-        self.media_id = self.bridge_id = ""
+        self.media_id = self._first_media_id = self.bridge_id = ""
         self._asterisk = asterisk
         self._ari = asterisk.ari
         self._placing = placing
@@ -244,6 +290,79 @@ class AsteriskLine:
             asterisk.lines[channel_id] = self
         # What is known of the way to a callee, where a Local channel leads it through a dialplan.
         self._route = Route()
+        self._adopted = False
+
+    @classmethod
+    def adopt(cls, asterisk: Asterisk, session_id: str, kept: Mapping[str, Any]) -> AsteriskLine:
+        """Make the line of a call whose process was lost.
+
+        What has happened since is told by a look at Asterisk, as after any connection.
+
+        Raises:
+            ValueError: It is none that `kept` has told.
+        """
+        try:
+            was = _KEPT.validate_python(kept)
+        except ValidationError:
+            raise ValueError("the line does not fit") from None
+        placing = None
+        if was.caller_id is not None:
+            placing = Placing(was.caller_id, was.ring_seconds)
+        line = cls(
+            asterisk,
+            was.id,
+            caller=was.caller,
+            called=was.called,
+            trunk=was.trunk,
+            answered=was.answered,
+            placing=placing,
+        )
+        line._take_up(session_id, was)
+        return line
+
+    def _take_up(self, session_id: str, was: KeptLine) -> None:
+        self.name(session_id)
+        app, lines = self._asterisk.options.app, self._asterisk.lines
+        self.media_id = self._first_media_id = adopted_media_channel_id(app, session_id)
+        self._wire_format = WireFormat.by_name(was.format)
+        self._adopted = self._there = self._rang_here = True
+        self._entered, self._rang, self._screening = was.entered, was.rang, was.screening
+        self._wanted, self._handed_over = was.wanted, was.handed_over
+        self._bridge_made = was.bridge
+        self._channel.adopted()
+        self._target_count = was.targets
+        lines[self.id] = self
+        if (kept := was.target) is not None:
+            target = self._target = TargetChannel(self._ari, kept.id, "")
+            target.adopted, target.rang, target.answered = True, kept.rang, kept.answered
+            lines[target.id] = self
+
+    def kept(self) -> dict[str, Any]:
+        placing, target = self._placing, self._target
+        return {
+            "id": self.id,
+            "caller": self.caller,
+            "called": self.called,
+            "trunk": self.trunk,
+            "answered": self.answered,
+            "format": self._wire_format.name,
+            "caller_id": None if placing is None else placing.caller_id,
+            "ring_seconds": 0.0 if placing is None else placing.ring_seconds,
+            "entered": self._entered,
+            "rang": self._rang,
+            "screening": self._screening,
+            "wanted": self._wanted,
+            "handed_over": self._handed_over,
+            "bridge": self._bridge_made,
+            "target": None
+            if target is None
+            else {
+                "id": target.id,
+                "rang": target.rang,
+                "answered": target.answered,
+            },
+            "targets": self._target_count,
+        }
 
     # --- ari_app.line.interface.Line
 
@@ -255,7 +374,7 @@ class AsteriskLine:
     def name(self, session_id: str) -> None:
         app = self._asterisk.options.app
         self.session_id = session_id
-        self.media_id = media_channel_id(app, session_id)
+        self.media_id = self._first_media_id = media_channel_id(app, session_id)
         self.bridge_id = bridge_id(app, session_id)
 
     async def prepare(self, agent: AgentFormats) -> LineFormat:
@@ -294,16 +413,12 @@ class AsteriskLine:
         self._asterisk.lines[self.media_id] = self
         self._media = self._asterisk.make_media(self._wire_format, sound, seconds, self._media_lost)
         ari = self._ari.persistent(self._set_up)
-        self._making += [
-            self._request(
-                ari.bridges.create_with_id(
-                    self.bridge_id, type="mixing", name=bridge_name(self.id)
-                ),
-                then=self._bridge_is_made,
-                errand=self._set_up,
-            ),
-            self._request(self._make_media(ari, self._media), errand=self._set_up),
-        ]
+        self._making.append(self._request(self._make_media(ari, self._media), errand=self._set_up))
+        if not self._bridge_made:
+            making = self._make_bridge(ari)
+            self._making.append(
+                self._request(making, then=self._bridge_is_made, errand=self._set_up)
+            )
 
     def connect(self) -> None:
         self._wanted = True
@@ -425,7 +540,9 @@ class AsteriskLine:
                 lives and self._opened and not self._handed_over and self._renewing is None
             ),
             target=self.target_id,
-            target_expected=lives and self._target is not None and self._target.joined,
+            target_expected=(
+                lives and self._target is not None and (self._target.joined or self._target.adopted)
+            ),
         )
 
     def entered(self, channel_id: str, found: Screened | None = None) -> None:
@@ -599,6 +716,14 @@ class AsteriskLine:
         if channel_id == self.media_id:
             self._media_lost("media_channel_gone", False)
 
+    async def _make_bridge(self, ari: Client) -> None:
+        if self._adopted:
+            # The lost process may just have made it.
+            with suppress(AriNotFound):
+                await ari.bridges.get(self.bridge_id)
+                return
+        await ari.bridges.create_with_id(self.bridge_id, type="mixing", name=bridge_name(self.id))
+
     async def _make_media(self, ari: Client, media: Media) -> None:
         """Have Asterisk make the media channel, and connect to it where that is ours to do."""
         asked = media.request()
@@ -614,8 +739,7 @@ class AsteriskLine:
         """Give the media channel that is to come a name of its own."""
         self._renewals += 1
         self._asterisk.lines.pop(self.media_id, None)
-        first = media_channel_id(self._asterisk.options.app, self.session_id)
-        self.media_id = f"{first}.{self._renewals}"
+        self.media_id = f"{self._first_media_id}.{self._renewals}"
         self._asterisk.lines[self.media_id] = self
         self._media_entered = False
 
@@ -797,12 +921,13 @@ class AsteriskLine:
         await quietly(lambda: ari.channels.hangup(channel_id), attempts=2)
 
     async def _remove_resources(self) -> None:
-        if self._media is None:
+        if self._media is None and not self._adopted:
             return
         # What is still being made must be there before it can be removed; every request has a
         # deadline.
         making, self._making = self._making, []
-        await asyncio.wait(making)
+        if making:
+            await asyncio.wait(making)
         ari = self._ari.persistent()
         await asyncio.gather(
             self._remove_media(),

@@ -144,6 +144,29 @@ def media_channel_id(app: str, session_id: str) -> str:
     return f"{app}-media-{session_id}"
 
 
+_BY: Final = ".by-"
+_LONGEST_ID: Final = 145
+"""Asterisk takes names of 149 characters (AST_MAX_PUBLIC_UNIQUEID); a number may follow ours."""
+
+
+def adopted_media_channel_id(app: str, session_id: str) -> str:
+    """Return the id of the media channel of a call that this process has adopted: the bridge tells
+    the process that made it, and this one tells who serves the call now."""
+    first = media_channel_id(app, session_id)
+    whole = f"{first}{_BY}{_this_process(os.getpid())}"
+    return whole if len(whole) <= _LONGEST_ID else f"{first}.{os.getpid()}"
+
+
+def adopter(channel_id: str) -> Owner | None:
+    """Return the process that has adopted the call of a media channel; None: none has."""
+    return BridgeName.parse(f"{_MARK}{'.'.join(_owner_parts(channel_id))}").owner
+
+
+def _owner_parts(channel_id: str) -> list[str]:
+    # Where it was renewed, a number follows.
+    return channel_id.partition(_BY)[2].split(".")[:3]
+
+
 def placed_channel_id(app: str, session_id: str) -> str:
     """Return the id of the channel of somebody whom we call."""
     return f"{app}-out-{session_id}"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import structlog
 from aiohttp import hdrs, web
@@ -119,7 +119,10 @@ class DialerGateway:
         """Say why the dialer's service cannot be used; where it has none, nothing can be wrong."""
         return [] if self._api.problem is None else [self._api.problem]
 
-    async def mend(self, *, expected: bool) -> None:
+    def adopt(self, session_id: str, kept: Mapping[str, Any], begin: Callable[[], None]) -> None:
+        """Adopt none: their sound ended with the process that they came to."""
+
+    async def mend(self, *, expected: bool, adopting: bool = False) -> None:
         """Do nothing: nothing of it outlives its process."""
 
     async def close(self) -> None:

@@ -164,7 +164,10 @@ class TwilioGateway:
         """Say that Twilio does not accept us, if that is so."""
         return [_REFUSED] if self._api.refused else []
 
-    async def mend(self, *, expected: bool) -> None:
+    def adopt(self, session_id: str, kept: Mapping[str, Any], begin: Callable[[], None]) -> None:
+        """Adopt none: their sound ended with the process that they came to."""
+
+    async def mend(self, *, expected: bool, adopting: bool = False) -> None:
         """Do nothing: who was left without a stream asks what comes after it."""
 
     async def close(self) -> None:

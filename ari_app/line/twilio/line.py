@@ -301,6 +301,9 @@ class TwilioLine(TellingLine):
             raise LineError("nobody goes on with the caller", code="not_possible")
         self._variables[name] = value
 
+    def kept(self) -> None:
+        """Keep nothing: the far end's connection ends with this process."""
+
     async def close(self, outcome: Outcome, end: CallEnd) -> None:
         if self._closed:
             return

@@ -76,7 +76,7 @@ class Limits:
         start: The same before its first beat.
         end: How long a worker may take to end after its line has closed.
         steady: Who has served for so long is no part of a crash loop.
-        back_off, most_back_off: Before the second restart of a crash loop; each one after that
+        back_off, most_back_off: Before the third restart of a crash loop; each one after that
             waits twice as long, up to the most.
         overslept: When the parent wakes up later than this it was held up itself, and a beat that
             is missing proves nothing.
@@ -272,7 +272,8 @@ class Supervision:
         since = self._serving_since
         if since is not None and now - since >= self._limits.steady:
             self._failures = 0
-        delay = self._limits.back_off * 2.0 ** (self._failures - 1) if self._failures else 0.0
+        # Callers wait for the next one to go on with their calls; two may be an accident.
+        delay = self._limits.back_off * 2.0 ** (self._failures - 2) if self._failures > 1 else 0.0
         self._failures = min(self._failures + 1, 32)
         self.restarts += 1
         self.retry_at = now + min(delay, self._limits.most_back_off)

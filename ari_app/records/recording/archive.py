@@ -95,6 +95,22 @@ def _stem(part: Mapping[str, Any]) -> str:
     return str(PurePosixPath(part["path"]).with_suffix(""))
 
 
+def _seconds_of(path: Path) -> float:
+    """Return how long a recording is.
+
+    Raises:
+        OSError, wave.Error, EOFError, RuntimeError: It cannot be read.
+    """
+    if path.suffix == ".wav":
+        with wave.open(str(path)) as file:
+            return float(file.getnframes() / file.getframerate())
+    # Read for a call that two processes have recorded, and else never.
+    import soundfile
+
+    seconds: float = soundfile.info(path).duration
+    return seconds
+
+
 @dataclass(slots=True)
 class _Call:
     """What is known of a call's recordings.
@@ -105,6 +121,8 @@ class _Call:
         busy: How many files are being written or encoded.
         told: Of these files it has been told that they are ready.
         deleted: What was written, or will be, is to go.
+        lost: Of a call whose process was lost: when each recording of before began, in seconds of
+            the call, by its name without what tells the format.
     """
 
     began: float | None
@@ -112,6 +130,7 @@ class _Call:
     busy: int = 0
     told: set[PurePosixPath] = field(default_factory=set)
     deleted: bool = False
+    lost: dict[str, float] = field(default_factory=dict)
 
 
 OnChange = Callable[[str, list[dict[str, Any]], list[dict[str, Any]]], None]
@@ -184,15 +203,54 @@ class RecordingArchive:
         Returns:
             None when there is no room, or the disk is too far behind; that is logged and counted.
         """
-        number = record.called_number if record.placed else record.caller_number
-        if self._hides_numbers:
-            number = mask_number(number).replace("*", "x")
         session_id = record.session_id
-        name = recording_name(record.started_at.astimezone(), number, session_id)
-        recorder = self.writer.start(self.folder / name, rate_hz, now, session_id=session_id)
+        path = self.folder / self._name(record)
+        recorder = self.writer.start(path, rate_hz, now, session_id=session_id)
         if recorder is not None:
             self._call(session_id, record.began).busy += 1
         return recorder
+
+    def _name(self, record: CallRecord) -> PurePosixPath:
+        number = record.called_number if record.placed else record.caller_number
+        if self._hides_numbers:
+            number = mask_number(number).replace("*", "x")
+        return recording_name(record.started_at.astimezone(), number, record.session_id)
+
+    def goes_on(self, record: CallRecord, begins: Sequence[float]) -> None:
+        """Take note that a call is gone on with whose process was lost.
+
+        Args:
+            record: The call.
+            begins: When each of its recordings began, in seconds of the call.
+        """
+        call = self._call(record.session_id)
+        call.began = record.began
+        named = self._name(record)
+        names = [named, *(named.with_stem(f"{named.stem}.{n}") for n in range(2, len(begins) + 1))]
+        call.lost = {each.stem: begin for each, begin in zip(names, begins, strict=False)}
+        call.parts = [self._dated(call, part) for part in call.parts]
+        # The last one was being written, and is mended like any other.
+        task = self._loop.create_task(self._find_parts(record.session_id, names[:-1]))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _find_parts(self, session_id: str, names: Sequence[PurePosixPath]) -> None:
+        """Find what processes before have finished of a call's recordings."""
+        found = await asyncio.to_thread(self._finished, session_id, names)
+        call = self._call(session_id)
+        known = {part.path.stem for part in call.parts}
+        before = [self._dated(call, part) for part in found if part.path.stem not in known]
+        call.told.update(part.path for part in before)
+        call.parts[:0] = before
+
+    def _finished(self, session_id: str, names: Sequence[PurePosixPath]) -> list[RecordingPart]:
+        paths = [found[0] for each in names if (found := self.find(str(each))) is not None]
+        return [part for _, part in self._measured([(session_id, path) for path in paths])]
+
+    @staticmethod
+    def _dated(call: _Call, part: RecordingPart) -> RecordingPart:
+        begins = call.lost.get(part.path.stem) if part.begins is None else part.begins
+        return replace(part, begins=begins)
 
     def is_busy(self, session_id: str) -> bool:
         """Whether a recording of this call is being written, or encoded."""
@@ -341,7 +399,10 @@ class RecordingArchive:
             self._measured, [each for each in to_encode if each[1] not in known]
         )
         for session_id, part in mended:
-            self._call(session_id).parts.append(part)
+            call = self._call(session_id)
+            if any(each.path.stem == part.path.stem for each in call.parts):
+                continue
+            call.parts.append(self._dated(call, part))
             log.warning("recording_mended", session=session_id, file=for_log(part.path.name))
         for session_id, part in waited:
             self._call(session_id).parts.append(part)
@@ -395,8 +456,8 @@ class RecordingArchive:
         """Return what is known of recordings that were finished, and whose call is not."""
         parts = []
         for session_id, path in waited:
-            with suppress(OSError, wave.Error, EOFError), wave.open(str(path)) as file:
-                seconds, size = file.getnframes() / file.getframerate(), path.stat().st_size
+            with suppress(OSError, wave.Error, EOFError, RuntimeError):
+                seconds, size = _seconds_of(path), path.stat().st_size
                 part = RecordingPart(self._relative(path), seconds, size, True, None)
                 parts.append((session_id, part))
         return parts

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from ari_app.audio.formats import SAMPLE_BYTES
+from ari_app.records.recording.names import FORMATS
 
 PART: Final = ".part"
 """What a file's name ends with while it is written."""
@@ -133,7 +134,7 @@ def mend(part: Path) -> tuple[Path, float] | None:
         os.ftruncate(file, _HEADER.size + frames * channels * SAMPLE_BYTES)
         _write_header(file, channels, rate_hz, frames)
         os.fsync(file)
-        path = next(each for each in _names(part.with_suffix("")) if not each.exists())
+        path = next(each for each in _names(part.with_suffix("")) if not _is_taken(each))
         part.rename(path)
         return path, frames / rate_hz
     finally:
@@ -185,11 +186,16 @@ def _create(path: Path) -> tuple[Path, Path, int]:
         # Before it was locked, somebody may have taken it for a lost one, and removed it.
         if os.fstat(file).st_nlink:
             # Only now: whoever else was writing this one may just have finished it.
-            if not wanted.exists():
+            if not _is_taken(wanted):
                 return wanted, part, file
             part.unlink()
         os.close(file)
     raise AssertionError("names do not end")
+
+
+def _is_taken(path: Path) -> bool:
+    """Whether there is a recording of this name, or one that has been encoded since."""
+    return any(path.with_suffix(f".{kind}").exists() for kind in FORMATS)
 
 
 def _names(path: Path) -> Iterator[Path]:

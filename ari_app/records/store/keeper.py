@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -45,6 +45,7 @@ class Keeper:
         spool: The journal of this process.
         counts: To be kept.
         on_lost: Told of each call whose process was lost, once that is kept.
+        going_on: Calls that this process goes on with, whoever began them.
 
     Attributes:
         problem: Why nothing can be written just now, a sentence; None: it can.
@@ -58,6 +59,8 @@ class Keeper:
         spool: Spool,
         counts: Counts,
         on_lost: Callable[[Mapping[str, Any]], None] = lambda document: None,
+        *,
+        going_on: Collection[str] = (),
     ) -> None:
         self.problem: str | None = None
         self.refusal: WrongVersion | None = None
@@ -66,6 +69,7 @@ class Keeper:
         self._spool = spool
         self._counts = counts
         self._on_lost = on_lost
+        self._going_on = frozenset(going_on)
         self._left: list[Left] = []
         self._closed: set[Path] = set()
         self._news = asyncio.Event()
@@ -227,6 +231,7 @@ class Keeper:
         lost: dict[str, Mapping[str, Any]] = {
             session_id: _lost(document, left.last_seen)
             for session_id, document in left.began.items()
+            if session_id not in self._going_on
         }
         if lost:
             async with asyncio.timeout(_WRITE_SECONDS), self._database.writing() as connection:

@@ -409,7 +409,7 @@ class Spool:
             self._lock = None
         if self._lock is None:
             self.own.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock = _locked(self.own)
+            self._lock = locked(self.own)
         self._number += 1
         path = self.own / f"{self._number:08}{_SUFFIX}"
         file = _File(path, list(self._running.values()))
@@ -487,7 +487,7 @@ def adopt(folder: Path, own: Path) -> tuple[list[Left], list[Path]]:
             if each == own or not each.is_dir():
                 continue
             try:
-                found.append(Left(each, _locked(each, make=False)))
+                found.append(Left(each, locked(each, make=False)))
             except PermissionError:
                 closed.append(each)
             except OSError:
@@ -501,7 +501,7 @@ def _count_entries(path: Path) -> int:
         return sum(line[8 : 8 + len(began)] != began for line in file)
 
 
-def _locked(folder: Path, *, make: bool = True) -> int:
+def locked(folder: Path, *, make: bool = True) -> int:
     """Lock a process' folder.
 
     Raises:

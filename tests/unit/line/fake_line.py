@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from ari_app.audio.formats import AgentFormats
 from ari_app.line.interface import (
@@ -128,6 +128,9 @@ class FakeLine:
     async def set_variable(self, name: str, value: str) -> None:
         self.asked.append(f"{name}={value}")
 
+    def kept(self) -> None:
+        """Keep nothing: the far end's connection ends with this process."""
+
     async def close(self, outcome: Outcome, end: CallEnd) -> None:
         self.outcome, self.end, self._tell, self.sound = outcome, end, None, None
 
@@ -189,7 +192,10 @@ class FakeGateway:
     def problems(self) -> list[str]:
         return []
 
-    async def mend(self, *, expected: bool) -> None:
+    def adopt(self, session_id: str, kept: Mapping[str, Any], begin: Callable[[], None]) -> None:
+        """Adopt none: their sound ended with the process that they came to."""
+
+    async def mend(self, *, expected: bool, adopting: bool = False) -> None:
         """Nothing outlives it."""
 
     async def close(self) -> None:

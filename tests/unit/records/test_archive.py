@@ -203,6 +203,36 @@ async def test_what_a_lost_process_has_left_is_finished(tmp_path: Path) -> None:
     assert files(tmp_path) == [f"{NAME}.wav", "old-style.wav"]
 
 
+async def test_a_call_that_goes_on_has_the_recordings_of_lost_processes_too(
+    tmp_path: Path,
+) -> None:
+    log = Log()
+    first = RecordingArchive(tmp_path, kind="flac", on_change=log)
+    say(first)
+    await log.ready()
+    await first.close()
+    left_behind(tmp_path, f"{NAME}.2.wav")
+    archive = RecordingArchive(tmp_path, on_change=log)
+    archive.goes_on(call(), [2.0, 10.0])
+    running = asyncio.create_task(archive.run())
+    await until(lambda: len(archive.parts("s1")) == 2, 60)
+    log.told.clear()
+    again = archive.start(call(), 8000, START + 18)
+    assert again is not None
+    talk(again)
+    again.finish(START + 20)
+    parts = await log.ready()
+    running.cancel()
+    await archive.close()
+    told = [(Path(each["path"]).name, each["from"], each["complete"]) for each in parts]
+    stem = Path(NAME).name
+    assert told == [
+        (f"{stem}.flac", 2.0, True),
+        (f"{stem}.2.wav", 10.0, False),
+        (f"{stem}.3.wav", 20.0, True),
+    ]
+
+
 async def test_one_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
     log = Log()
     archive = RecordingArchive(tmp_path, on_change=log)

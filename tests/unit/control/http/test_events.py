@@ -9,10 +9,12 @@ import pytest
 
 from ari_app.control.http.streams import EVENT, as_json
 from ari_app.records.events import (
+    Adopted,
     AgentConnected,
     AgentLost,
     AgentResumed,
     CallEnded,
+    CallerInterrupted,
     CallEvent,
     GivenBack,
     Overflowed,
@@ -39,6 +41,7 @@ AT = datetime(2025, 1, 1, tzinfo=UTC)
             {"type": "agent", "conversation_id": "conv_1", "connect_seconds": 0.123},
         ),
         (AgentLost("conv_1"), {"type": "agent_lost", "conversation_id": "conv_1"}),
+        (Adopted(0.251), {"type": "adopted", "gap_seconds": 0.251}),
         (
             AgentResumed("conv_2", 1.235),
             {"type": "agent_resumed", "conversation_id": "conv_2", "gap_seconds": 1.235},
@@ -53,9 +56,10 @@ AT = datetime(2025, 1, 1, tzinfo=UTC)
             (words(who, "x"), {"type": "transcript", "who": who, "text": "x"})
             for who in ("agent", "caller", "correction")
         ),
-        *(
-            (words(who, "x"), {"type": who, "text": "x"})
-            for who in ("interruption", "tool", "dtmf", "note")
+        *((words(who, "x"), {"type": who, "text": "x"}) for who in ("tool", "dtmf", "note")),
+        (
+            CallerInterrupted("x", 505.0, 1255.5),
+            {"type": "interruption", "text": "x", "heard_ms": 505.0, "unheard_ms": 1255.5},
         ),
         (Responded(0.812), {"type": "response_time", "seconds": 0.812}),
         (

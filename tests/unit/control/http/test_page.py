@@ -20,6 +20,7 @@ from ari_app.control.http.handlers import build_web_app
 from ari_app.control.http.middleware import problems, request_ids
 from ari_app.control.http.page import Watch
 from ari_app.line.interface import Result, Status
+from ari_app.records.findings import WHY
 from ari_app.records.record import CallRecord, Listener, TakeOver
 from tests.unit.control.http.conftest import KEY
 from tests.unit.control.http.fake_service import FakeService, Http, end
@@ -95,6 +96,7 @@ def test_both_languages_have_every_word() -> None:
         ("status", [status.value for status in Status]),
         ("result", [*(result.value for result in Result), GIVEN_UP, CALL_ENDED]),
         ("supervised", ["ringing", "talking"]),
+        ("reason", [*WHY, "page", "quota"]),
     ):
         assert {f"{kind}.{value}" for value in values} <= english.keys()
     for name, text in english.items():

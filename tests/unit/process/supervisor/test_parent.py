@@ -134,7 +134,7 @@ def test_what_a_later_worker_refuses_is_tried_again(start: Started) -> None:
     died = [entry["code"] for entry in family.events() if entry["event"] == "worker_died"]
     assert died == [3, 2, 2]
     waits = [e["seconds"] for e in family.events() if e["event"] == "worker_restart_waits"]
-    assert len(waits) == 2
+    assert len(waits) == 1
 
 
 def test_calls_of_a_worker_that_dies_while_it_drains_are_given_back(start: Started) -> None:

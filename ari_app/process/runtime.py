@@ -1,0 +1,48 @@
+"""The folder for what is there while we run, and private: in memory, where the system has that."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+_SHARED_MEMORY: Final = Path("/dev/shm")
+
+
+def runtime_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """Make our folder, or find it: systemd's, the user's, or one in the memory that all share.
+
+    Raises:
+        OSError: None can be had that others cannot look into.
+    """
+    problem: OSError | None = None
+    for folder in _candidates(environment):
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            _check(folder)
+        except OSError as error:
+            problem = error
+        else:
+            return folder
+    raise problem or OSError("there is no folder for it")
+
+
+def _candidates(environment: Mapping[str, str]) -> Iterator[Path]:
+    # systemd names several with colons.
+    if given := environment.get("RUNTIME_DIRECTORY", "").partition(":")[0]:
+        yield Path(given, "ari-app")
+    if given := environment.get("XDG_RUNTIME_DIR", ""):
+        yield Path(given, "ari-app")
+    name = f"ari-app-{os.geteuid()}"
+    yield _SHARED_MEMORY / name
+    yield Path(tempfile.gettempdir(), name)
+
+
+def _check(folder: Path) -> None:
+    found = folder.lstat()
+    ours = found.st_uid == os.geteuid() and not found.st_mode & 0o077
+    if not (stat.S_ISDIR(found.st_mode) and ours):
+        raise PermissionError(f"{folder} is not ours alone")

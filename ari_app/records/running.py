@@ -1,0 +1,359 @@
+"""The files of the calls that run: what another process needs to go on with them.
+
+Each process has a folder of its own, which it holds locked, and each of its calls a file there, a
+line for each thing that becomes known. The file goes with the call. A process that is lost leaves
+its folder unlocked; who finds it takes the files into its own. They are meant for memory (tmpfs):
+they survive the process and not the machine, and nothing of a call comes to a disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import queue
+import threading
+import time
+import uuid
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+import structlog
+
+from ari_app.records.plain import plain_json
+from ari_app.records.store.spool import decode_line, locked
+
+log = structlog.get_logger(__name__)
+
+TAKEN: Final = "taken"
+"""The kind of the line that tells when another process has taken the file."""
+
+_LOCK: Final = "lock"
+_SUFFIX: Final = ".call"
+_MAX_WAITING: Final = 50_000
+_MAX_FILE_BYTES: Final = 16 * 1024 * 1024
+_AT_ONCE: Final = 2000
+# What comes meanwhile is written at once; a kill loses no more.
+_PAUSE_SECONDS: Final = 0.02
+_HEARTBEAT_SECONDS: Final = 0.5
+_FRESH_SECONDS: Final = 10.0
+"""A caller who has heard nothing for longer than that has given up, or is elsewhere."""
+_CLOSE_SECONDS: Final = 2.0
+
+
+class Unreadable(Exception):
+    """A file that is none of ours, or is torn in its middle."""
+
+
+@dataclass(slots=True)
+class RunningCounts:
+    """Counters of a process's files.
+
+    Attributes:
+        failed: Calls whose file could not be written, so that nobody could go on with them.
+    """
+
+    failed: int = 0
+
+
+class CallFile:
+    """The file of one call. Adding to it never waits, and never raises.
+
+    Args:
+        put: Hands work to the thread.
+        path: Where it is.
+    """
+
+    __slots__ = ("_put", "failed", "file", "path", "size")
+
+    def __init__(self, put: Callable[[tuple[Any, ...]], None], path: Path) -> None:
+        self.path = path
+        self.failed = False
+        # The thread's alone.
+        self.file = -1
+        self.size = 0
+        self._put = put
+
+    def add(self, kind: str, *parts: Any) -> None:
+        """Add a line: plain JSON, dataclasses and `orjson.Fragment`s, which nobody changes any
+        more."""
+        if not self.failed:
+            self._put((self, kind, parts))
+
+    def remove(self, after_seconds: float = 0.0) -> None:
+        """Remove it: the call is over."""
+        self._put((self, None, (time.monotonic() + after_seconds,)))
+
+
+@dataclass(frozen=True, slots=True)
+class LeftCall:
+    """The file of a call whose process was lost; it is this process's now.
+
+    Attributes:
+        lines: What it holds, the lines of other processes that took it among them.
+        last_seen: When the lost process still lived, in seconds since this machine started.
+        taken: When each process took it over, this one included.
+    """
+
+    file: CallFile
+    lines: Sequence[list[Any]]
+    last_seen: float
+    taken: Sequence[float]
+
+
+class RunningCalls:
+    """The files of this process's calls, and the thread that writes them.
+
+    Args:
+        folder: Where all processes of the same application have theirs.
+        now: Seconds since this machine started.
+    """
+
+    def __init__(self, folder: Path, *, now: Callable[[], float] = time.monotonic) -> None:
+        self.counts = RunningCounts()
+        self.folder = folder
+        self.own = folder / uuid.uuid4().hex
+        self._now = now
+        self._lock = -1
+        self._leaves = False
+        self._queue: queue.SimpleQueue[tuple[Any, ...] | None] = queue.SimpleQueue()
+        self._files: set[CallFile] = set()
+        self._to_remove: list[tuple[float, CallFile]] = []
+        self._thread = threading.Thread(target=self._run, name="running calls", daemon=True)
+
+    def open(self) -> tuple[list[LeftCall], list[str]]:
+        """Begin, and take over what lost processes have left.
+
+        Returns:
+            Their calls; and why there are others that nobody can go on with, a word each:
+            `unreadable`, `stale`.
+
+        Raises:
+            OSError: The folder cannot be used.
+        """
+        self.own.mkdir(parents=True, mode=0o700)
+        self._lock = locked(self.own)
+        self._beat()
+        left, refused = self._take_over()
+        self._thread.start()
+        return left, refused
+
+    def begin(self) -> CallFile:
+        """Make a file for a call."""
+        return CallFile(self._put, self.own / f"{uuid.uuid4().hex}{_SUFFIX}")
+
+    def close(self, *, leave: bool = False) -> None:
+        """End; what is left of the calls is removed with the folder. May be called twice.
+
+        Args:
+            leave: Leave it to the next process instead.
+        """
+        if self._lock < 0:
+            return
+        self._leaves = leave
+        self._queue.put(None)
+        self._thread.join(_CLOSE_SECONDS)
+        if not leave:
+            _remove_folder(self.own)
+        os.close(self._lock)
+        self._lock = -1
+
+    def _put(self, work: tuple[Any, ...]) -> None:
+        file, kind, _ = work
+        if kind is not None and self._queue.qsize() >= _MAX_WAITING:
+            # A file with a hole is worse than none.
+            file.failed = True
+            work = (file, None, (0.0,))
+            self.counts.failed += 1
+        self._queue.put(work)
+
+    # --- what lost processes have left
+
+    def _take_over(self) -> tuple[list[LeftCall], list[str]]:
+        left: list[LeftCall] = []
+        refused: list[str] = []
+        for folder in sorted(self.folder.iterdir()):
+            if folder == self.own or not folder.is_dir():
+                continue
+            try:
+                lock = locked(folder, make=False)
+            except OSError:
+                continue  # its process lives, or is just beginning
+            try:
+                last_seen = _read_beat(lock)
+                # One from before this machine's start seems to be of the future; what has just been
+                # written is so by a rounding.
+                fresh = -1.0 < self._now() - last_seen < _FRESH_SECONDS
+                for path in sorted(folder.glob(f"*{_SUFFIX}")):
+                    if not fresh:
+                        refused.append("stale")
+                        continue
+                    try:
+                        left.append(self._take(path, last_seen))
+                    except (OSError, Unreadable) as error:
+                        log.error("call_not_readable", why=str(error))
+                        refused.append("unreadable")
+                _remove_folder(folder)
+            finally:
+                os.close(lock)
+        return left, refused
+
+    def _take(self, path: Path, last_seen: float) -> LeftCall:
+        """Move a file here. It says so before anything else is tried with it: should that be the
+        end of this process, too, the next one knows."""
+        lines, size = read_lines(path.read_bytes())
+        ours = self.own / path.name
+        path.rename(ours)
+        os.truncate(ours, size)
+        call = CallFile(self._put, ours)
+        call.size = size
+        now = self._now()
+        self._append(call, _line(TAKEN, (now,)))
+        taken = [float(line[1]) for line in lines if line[0] == TAKEN]
+        return LeftCall(call, lines, last_seen, [*taken, now])
+
+    def _beat(self) -> None:
+        """Tell that this process lives."""
+        with contextlib.suppress(OSError):
+            os.pwrite(self._lock, b"%18.3f" % self._now(), 0)
+
+    # --- in the thread
+
+    def _run(self) -> None:
+        ends, beaten = False, 0.0
+        while not ends:
+            batch: dict[CallFile, list[bytes]] = {}
+            for work in self._some():
+                if work is None:
+                    ends = True
+                    continue
+                file, kind, parts = work
+                if kind is None:
+                    self._to_remove.append((parts[0], file))
+                elif not file.failed:
+                    batch.setdefault(file, []).append(_line(kind, parts))
+            for file, lines in batch.items():
+                self._write(file, b"".join(lines))
+            now = time.monotonic()
+            if self._to_remove:
+                self._remove_due(now)
+            if now - beaten >= _HEARTBEAT_SECONDS:
+                beaten = now
+                self._beat()
+            if batch:
+                time.sleep(_PAUSE_SECONDS)
+        for file in list(self._files):
+            self._let_go(file, remove=not self._leaves)
+
+    def _some(self) -> list[tuple[Any, ...] | None]:
+        found: list[tuple[Any, ...] | None] = []
+        with contextlib.suppress(queue.Empty):
+            found.append(self._queue.get(timeout=_HEARTBEAT_SECONDS))
+            while len(found) < _AT_ONCE:
+                found.append(self._queue.get_nowait())
+        return found
+
+    def _write(self, file: CallFile, data: bytes) -> None:
+        try:
+            if file.size + len(data) > _MAX_FILE_BYTES:
+                raise OSError("it is too large")
+            self._append(file, data)
+        except OSError as error:
+            file.failed = True
+            self.counts.failed += 1
+            log.error("call_not_kept", error=error.strerror or str(error))
+            self._let_go(file)
+
+    def _append(self, call: CallFile, data: bytes) -> None:
+        if call.file < 0:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+            call.file = os.open(call.path, flags, 0o600)
+            self._files.add(call)
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(call.file, rest) :]
+        call.size += len(data)
+
+    def _remove_due(self, now: float) -> None:
+        waiting = []
+        for due, file in self._to_remove:
+            if due > now:
+                waiting.append((due, file))
+            else:
+                self._let_go(file)
+        self._to_remove = waiting
+
+    def _let_go(self, call: CallFile, *, remove: bool = True) -> None:
+        file, call.file = call.file, -1
+        call.failed = True
+        self._files.discard(call)
+        with contextlib.suppress(OSError):
+            if file >= 0:
+                os.close(file)
+            if remove:
+                call.path.unlink(missing_ok=True)
+
+
+def _read_beat(lock: int) -> float:
+    try:
+        return float(os.pread(lock, 32, 0))
+    except ValueError:
+        return float("inf")
+
+
+def forget_left(folder: Path) -> None:
+    """Remove what lost processes have left; nobody goes on with it."""
+    with contextlib.suppress(OSError):
+        for each in folder.iterdir():
+            with contextlib.suppress(OSError):
+                lock = locked(each, make=False)
+                _remove_folder(each)
+                os.close(lock)
+
+
+def _line(kind: str, parts: tuple[Any, ...]) -> bytes:
+    try:
+        text = orjson.dumps([kind, *parts])
+    except (orjson.JSONEncodeError, RecursionError):
+        # Halves of characters, numbers that JSON has not: whatever a caller or a tool has sent.
+        plain = (_plain_part(part) for part in parts)
+        text = orjson.dumps([kind, *map(plain_json, plain)])
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def _plain_part(part: Any) -> Any:
+    is_data = dataclasses.is_dataclass(part) and not isinstance(part, type)
+    return dataclasses.asdict(part) if is_data else part
+
+
+def read_lines(data: bytes) -> tuple[list[list[Any]], int]:
+    """Read a file: its lines, and where the last whole one ends. Pure.
+
+    Raises:
+        Unreadable: A line before the last is torn.
+    """
+    whole = data.rfind(b"\n") + 1
+    lines = data[:whole].split(b"\n")[:-1]
+    found = [decode_line(line) for line in lines]
+    if found and found[-1] is None:
+        # What a kill, or a full disk, has torn.
+        whole -= len(lines[-1]) + 1
+        found.pop()
+    if not found:
+        raise Unreadable("it is empty")
+    read = [line for line in found if line is not None]
+    if len(read) < len(found):
+        raise Unreadable("it is torn")
+    return read, whole
+
+
+def _remove_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        for path in folder.glob(f"*{_SUFFIX}"):
+            path.unlink(missing_ok=True)
+        (folder / _LOCK).unlink(missing_ok=True)
+        folder.rmdir()

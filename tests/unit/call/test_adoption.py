@@ -1,0 +1,414 @@
+"""A process is lost, and the next one goes on with its calls: in virtual time, with all parts.
+
+What was written is in memory here; `tests/unit/records/test_running.py` has the files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from ari_app.agent.elevenlabs.closing import CloseKind
+from ari_app.agent.elevenlabs.errors import AgentUnavailable
+from ari_app.call.call import Call
+from ari_app.call.conversation import GO_ON
+from ari_app.call.kept import restore
+from ari_app.call.signals import ConsultRequested, EndRequested, HoldRequested
+from ari_app.call.states import State
+from ari_app.line.asterisk.ari.resources import ANSWER, CREATE_BRIDGE, START_MOH
+from ari_app.line.interface import KeyPressed, Outcome, PhoneHeld, Status
+from ari_app.records.document import call_document
+from ari_app.records.events import Adopted, CallEnded
+from ari_app.records.running import CallFile, LeftCall, RunningCalls, _line, read_lines
+from linekit.clock import FrameClock
+from tests.session_view import Session
+from tests.unit.call.full_asterisk import FullAsterisk
+from tests.unit.call.stage import Stage, heard_ms, now
+from tests.waiting import until
+
+DONE = Outcome(Status.COMPLETED, "end_requested")
+
+
+class InMemory:
+    """The files of one process's calls."""
+
+    def __init__(self) -> None:
+        self.files: dict[CallFile, bytes] = {}
+
+    def begin(self) -> CallFile:
+        return CallFile(self._put, Path("memory"))
+
+    def _put(self, work: tuple[Any, ...]) -> None:
+        file, kind, parts = work
+        if kind is None:
+            self.files.pop(file, None)
+        else:
+            self.files[file] = self.files.get(file, b"") + _line(kind, parts)
+
+    def left(self, last_seen: float) -> list[LeftCall]:
+        return [
+            LeftCall(file, read_lines(data)[0], last_seen, [last_seen])
+            for file, data in self.files.items()
+        ]
+
+
+class Process:
+    """The process that serves the calls of a stage; it can be lost, and then another one is."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.memory = InMemory()
+        running = cast(RunningCalls, self.memory)
+        stage.services = replace(stage.services, running=running)
+        stage.calls = stage.another()
+
+    async def is_lost(self) -> None:
+        """Nothing of it runs any more: connections close, and nobody tells anybody anything."""
+        stage = self.stage
+        stage.asterisk.on_event = lambda event: None
+        for live in stage.calls._live.values():
+            assert isinstance(live, Call)
+            for timer in live._timers.values():
+                timer.cancel()
+            keeper, live.context.keeper = live.context.keeper, None
+            if keeper is not None:
+                keeper._timer.cancel()
+            live.record.chronicle.watch = None
+            live.context.let_go()
+            live.line._tell = None  # type: ignore[attr-defined]
+            live.line._closing = True  # type: ignore[attr-defined]
+            live.sound.stop()
+        await stage.calls.close()
+        await stage.gateway.close()
+        own = [
+            task
+            for task in asyncio.all_tasks() - {asyncio.current_task()}
+            if task.get_name().startswith("call ")
+        ]
+        for task in own:
+            task.cancel()
+        await asyncio.gather(*own, return_exceptions=True)
+        for media in stage.asterisk.media.values():
+            media.close()
+        for socket in stage.asterisk.sockets.values():
+            socket.channel.hang_up()
+        for agent in stage.agents.conversations:
+            agent.handler.tell = lambda event: None
+            agent.closes(CloseKind.LOST, 1006)
+
+    async def goes_on(self, *, after: float = 0.3) -> None:
+        """Another one takes its place."""
+        stage, lost_at = self.stage, now()
+        await self.is_lost()
+        await asyncio.sleep(after)
+        stage.calls = stage.another()
+        for left in self.memory.left(lost_at):
+            assert stage.calls.adopt(restore(left), stage.gateway.adopt)
+        await stage.gateway.mend(expected=True, adopting=True)
+        await stage.gateway._connected()
+        await stage.settle()
+
+    def session(self, before: Session) -> Session:
+        """The same call, in the process that has it now."""
+        return self.stage.session(before.record.session_id)
+
+
+def files_of(folder: Path) -> list[Path]:
+    return list(folder.rglob("*.wav"))
+
+
+def full(clock: FrameClock) -> FullAsterisk:
+    return FullAsterisk(clock, lambda point: None)
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    async with Stage(asterisk=full) as stage:
+        yield stage
+
+
+@pytest.fixture
+async def process(stage: Stage) -> Process:
+    return Process(stage)
+
+
+async def test_who_talked_hears_the_agent_again(stage: Stage, process: Process) -> None:
+    before = await stage.talk("customer_name=Jane")
+    stage.agent().handler.agent_response("Hello, how can I help?", 1)
+    stage.agent().says(1000, event_id=1)
+    await asyncio.sleep(0.5)
+    stage.agent().handler.user_transcript("My bicycle was stolen.", 2)
+    began = before.record.began
+    await process.goes_on()
+    session = process.session(before)
+    assert session.record.began == began
+    await until(lambda: session.state is State.RECOVERING)
+    second = stage.agent()
+    assert second.briefing.variables["customer_name"] == "Jane"
+    assert second.briefing.resumed is not None
+    assert "Caller: My bicycle was stolen." in second.briefing.resumed.transcript
+    assert second.told[-1] == ("text", GO_ON)
+    await until(lambda: len(stage.asterisk.requests(START_MOH)) == 1)
+    second.says(400, event_id=1, final=True)
+    await stage.until(session, State.TALKING)
+    await asyncio.sleep(1)
+    assert heard_ms(stage.media(session)) == pytest.approx(400, abs=20)
+    assert second.heard, "it hears the caller"
+    stage.asterisk.hang_up(session.call_id)
+    await session.ended.wait()
+    document = call_document(session.record)
+    first, own, *_ = document["turns"]
+    assert (first["text"], own["text"]) == ("Hello, how can I help?", "My bicycle was stolen.")
+    assert first["heard"] is not None, "it was cut when the process was lost"
+    assert document["notes"][0]["text"].startswith("the process that carried the call was lost")
+    assert document["reason"] == "caller_hung_up"
+    assert len(document["legs"]) == 1
+    assert len(stage.asterisk.requests(CREATE_BRIDGE)) == 1
+    await asyncio.sleep(2)
+    assert not process.memory.files
+    assert stage.left_behind() == []
+
+
+async def test_followers_go_on_where_they_were(stage: Stage, process: Process) -> None:
+    before = await stage.talk()
+    history = stage.journal._history(before.record)
+    seqs = [entry.seq for entry in history.entries]
+    await process.goes_on()
+    record = process.session(before).record
+    entries = list(stage.journal._history(record).entries)
+    assert [entry.seq for entry in entries][: len(seqs)] == seqs
+    assert isinstance(next(e.event for e in entries if e.seq == len(seqs) + 2), Adopted)
+    assert all(entry.at <= datetime.now(UTC) for entry in entries)
+
+
+async def test_lost_twice_in_a_row(stage: Stage, process: Process) -> None:
+    before = await stage.talk()
+    await process.goes_on()
+    await process.goes_on()
+    session = process.session(before)
+    stage.agent().says(100, final=True)
+    await stage.until(session, State.TALKING)
+    kinds = [entry.event.kind for entry in stage.journal._history(session.record).entries]
+    assert kinds.count("adopted") == 2
+
+
+async def test_no_agent_comes(stage: Stage, process: Process) -> None:
+    before = await stage.talk()
+
+    def away() -> None:
+        raise AgentUnavailable("away")
+
+    stage.agents.before = away
+    await process.goes_on()
+    await until(lambda: bool(stage.asterisk.landed))
+    landed = stage.landed(before)
+    assert (landed.status, landed.reason) == ("FAILED", "worker_lost")
+    assert landed.variables["AGENT_SESSION_ID"] == before.record.session_id
+
+
+async def test_the_caller_hung_up_meanwhile(stage: Stage, process: Process) -> None:
+    before = await stage.talk()
+    await process.is_lost()
+    stage.asterisk.hang_up(before.call_id)
+    ended: list[str] = []
+    stage.journal.listen(
+        lambda record, event: (
+            ended.append(record.end_reason or "") if isinstance(event, CallEnded) else None
+        )
+    )
+    await process.goes_on()
+    await until(lambda: bool(ended))
+    assert ended == ["caller_hung_up"]
+    assert not stage.calls._live
+    await asyncio.sleep(2)
+    assert not process.memory.files
+
+
+async def test_who_rang_gets_an_agent(stage: Stage, process: Process) -> None:
+    stage.agents.ready.clear()
+    before = await stage.enter()
+    await asyncio.sleep(0.1)
+    await process.is_lost()
+    stage.agents.ready.set()
+    await process.goes_on()
+    session = process.session(before)
+    await stage.until(session, State.TALKING)
+    assert len(stage.asterisk.requests(ANSWER)) == 1
+    stage.asterisk.hang_up(session.call_id)
+    await session.ended.wait()
+
+
+async def test_who_was_not_yet_in_a_call_comes_anew(stage: Stage, process: Process) -> None:
+    await process.is_lost()
+    stage.asterisk.enter("late", "customer_name=Jane")
+    await process.goes_on()
+    await until(lambda: len(stage.calls.records) == 1)
+    session = stage.session_of("late")
+    await stage.until(session, State.TALKING)
+    assert stage.agent().briefing.variables["customer_name"] == "Jane"
+    assert not stage.asterisk.landed
+
+
+async def test_timers_run_on(stage: Stage, process: Process) -> None:
+    before = await stage.talk()
+    began = now()
+    await asyncio.sleep(500)
+    await process.goes_on()
+    session = process.session(before)
+    stage.agent().says(100, final=True)
+    await session.ended.wait()
+    assert now() - began == pytest.approx(600, abs=1)
+    assert stage.landed(session).reason == "call_timeout"
+
+
+async def test_its_agents_time_and_its_trunk_are_counted_on(stage: Stage, process: Process) -> None:
+    before = await stage.talk()
+    before.line.trunk = "PJSIP/trunk"
+    before.call.context.mark()
+    await asyncio.sleep(100)
+    told: list[float] = []
+    stage.journal.listen(lambda record, event: told.append(record.with_agent(now() - began)))
+    began = before.record.began
+    await process.goes_on(after=5)
+    session = process.session(before)
+    assert told[0] == pytest.approx(100, abs=0.1), "who counts what is spent hears of it anew"
+    stage.agent().says(100, final=True)
+    await stage.until(session, State.TALKING)
+    await asyncio.sleep(50)
+    stage.asterisk.hang_up(session.call_id)
+    await session.ended.wait()
+    document = call_document(session.record)
+    assert document["trunk"] == "PJSIP/trunk"
+    assert document["agent_seconds"] == pytest.approx(150, abs=1)
+    assert document["seconds"] == pytest.approx(155, abs=1)
+
+
+async def test_what_the_parts_of_a_call_knew(stage: Stage, process: Process) -> None:
+    before = await stage.talk()
+    before.call.mute(True)
+    before.tells(PhoneHeld(True))
+    before.tells(KeyPressed("1"))
+    before.tells(KeyPressed("2"))
+    await stage.settle()
+    await process.goes_on()
+    session = process.session(before)
+    assert session.call.sound.muted
+    session.tells(PhoneHeld(False))
+    assert session.call.sound.muted
+    stage.agent().says(100, final=True)
+    await stage.until(session, State.TALKING)
+    session.tells(KeyPressed("#"))
+    assert ("dtmf", "12") in stage.agent().told
+
+
+async def test_held_it_stays_held(stage: Stage, process: Process) -> None:
+    before = await stage.talk()
+    before.call.context.post(HoldRequested(on=True))
+    await stage.settle()
+    await process.goes_on()
+    session = process.session(before)
+    await asyncio.sleep(1)
+    assert session.state is State.HOLDING
+    assert not [told for told in stage.agent().told if told[0] == "text"]
+    session.call.context.post(HoldRequested(on=False))
+    assert stage.agent().told[-1] == ("text", GO_ON)
+    stage.agent().says(200, final=True)
+    await asyncio.sleep(1)
+    assert heard_ms(stage.media(session)) > 100
+
+
+async def test_a_target_that_rings_rings_on(stage: Stage, process: Process) -> None:
+    before = await stage.talk()
+    before.call.context.post(ConsultRequested("+493023125001"))
+    await asyncio.sleep(0.1)
+    target = before.line.target_id
+    await process.goes_on()
+    session = process.session(before)
+    assert (session.state, session.line.target_id) == (State.CONSULTING, target)
+    await stage.until(session, State.BRIEFING)
+    await stage.until(session, State.HANDED_OVER)
+    await asyncio.sleep(0.1)
+    bridge = stage.asterisk.world.bridges[session.line.bridge_id]
+    assert set(bridge.channels) == {session.call_id, target}
+    await process.goes_on()
+    again = process.session(before)
+    assert again.state is State.HANDED_OVER
+    assert set(bridge.channels) == {again.call_id, target}
+    stage.asterisk.hang_up(target)
+    await again.ended.wait()
+    assert stage.landed(again).reason == "transferred"
+
+
+async def test_a_supervisor_speaks_on_with_the_caller(stage: Stage, process: Process) -> None:
+    before = await stage.talk()
+    before.call.take_over("+493023125004", "lea")
+    await stage.until(before, State.TAKEN_OVER)
+    supervisor = before.line.target_id
+    await process.goes_on()
+    session = process.session(before)
+    assert session.state is State.TAKEN_OVER
+    await until(lambda: session.media_id in stage.asterisk.world.channels)
+    await asyncio.sleep(1)
+    bridge = stage.asterisk.world.bridges[session.line.bridge_id]
+    assert set(bridge.channels) == {session.call_id, supervisor, session.media_id}
+    assert len(stage.agents.conversations) == 1, "the agent is not needed now"
+    session.call.give_back()
+    await until(lambda: len(stage.agents.conversations) == 2)
+    await stage.settle()
+    stage.agent().says(200, final=True)
+    await stage.until(session, State.TALKING)
+    assert supervisor not in stage.asterisk.world.channels
+    (over,) = call_document(session.record)["take_overs"]
+    assert (over["who"], over["renewed"]) == ("lea", True)
+
+
+async def test_an_end_that_was_decided(stage: Stage, process: Process) -> None:
+    before = await stage.talk()
+    before.call.context.post(EndRequested(DONE))
+    await process.is_lost()
+    await process.goes_on()
+    await until(lambda: bool(stage.asterisk.landed))
+    assert stage.landed(before).reason == "end_requested"
+    await asyncio.sleep(2)
+    assert not process.memory.files
+
+
+async def test_a_call_that_we_placed(stage: Stage, process: Process) -> None:
+    before = stage.place()
+    await until(lambda: before.call_id in stage.asterisk.world.channels)
+    await process.goes_on()
+    session = process.session(before)
+    assert session.state in (State.DIALLING, State.RINGING)
+    await stage.until(session, State.TALKING)
+    await process.goes_on()
+    session = process.session(before)
+    stage.agent().says(100, final=True)
+    await stage.until(session, State.TALKING)
+    assert session.record.result == "answered"
+    stage.asterisk.hang_up(session.call_id)
+    await session.ended.wait()
+    assert session.record.result == "answered"
+
+
+async def test_a_recording_goes_on_in_another_file(tmp_path: Path) -> None:
+    async with Stage(recordings=tmp_path, recorded=True) as stage:
+        process = Process(stage)
+        before = await stage.talk()
+        await asyncio.sleep(2)
+        await process.goes_on()
+        session = process.session(before)
+        stage.agent().says(500, final=True)
+        await stage.until(session, State.TALKING)
+        await asyncio.sleep(2)
+        stage.asterisk.hang_up(session.call_id)
+        await session.ended.wait()
+        assert session.record.recording == "on"
+        assert stage.services.recordings is not None
+        await stage.services.recordings.close()
+        assert len(files_of(tmp_path)) == 2

@@ -1,0 +1,237 @@
+"""The files of calls that run: written, left behind by a process that was killed, taken over."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ari_app.call.kept import is_poison
+from ari_app.records.events import Noted, ToolRan
+from ari_app.records.running import (
+    CallFile,
+    RunningCalls,
+    Unreadable,
+    _line,
+    forget_left,
+    read_lines,
+)
+
+LONG_AGO = 100.0
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
+    lambda each: st.lists(each, max_size=3) | st.dictionaries(st.text(), each, max_size=3),
+    max_leaves=8,
+)
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.call"))
+
+
+def until(true: object) -> None:
+    deadline = time.monotonic() + 5
+    while not true():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def die(running: RunningCalls) -> None:
+    """The process is killed: nothing is tidied up, and the kernel takes its lock."""
+    until(running._queue.empty)
+    time.sleep(0.05)
+    os.close(running._lock)
+    running._lock = os.open(os.devnull, os.O_RDWR)
+
+
+@given(st.lists(st.tuples(st.text(), PLAIN), min_size=1))
+def test_what_was_written_is_read(entries: list[tuple[str, object]]) -> None:
+    data = b"".join(_line(kind, (part,)) for kind, part in entries)
+    lines, size = read_lines(data)
+    assert size == len(data)
+    assert len(lines) == len(entries)
+    if data.isascii():
+        assert [tuple(line) for line in lines] == entries
+
+
+@given(st.integers(1, 200))
+def test_a_line_that_was_torn_at_the_end_is_left_out(cut: int) -> None:
+    whole = _line("a", (1,))
+    data = whole + _line("b", ("x" * 300,))[:cut]
+    assert read_lines(data) == ([["a", 1]], len(whole))
+    assert read_lines(data + b"\n") == ([["a", 1]], len(whole))
+
+
+@pytest.mark.parametrize("data", [b"", b"torn", b"torn\n" + _line("a", (1,))])
+def test_what_is_torn_elsewhere_is_refused(data: bytes) -> None:
+    with pytest.raises(Unreadable):
+        read_lines(data)
+
+
+def test_whatever_was_said_can_be_written() -> None:
+    tool = ToolRan("x", name="n", arguments={"half": "\ud800", "deep": {"n": float("nan")}})
+    (line,), _ = read_lines(_line("event", (1.5, tool)))
+    assert line[:2] == ["event", 1.5]
+    assert line[2]["arguments"]["deep"] == {"n": None}
+
+
+def test_a_call_that_ends_leaves_nothing(tmp_path: Path) -> None:
+    running = RunningCalls(tmp_path / "app")
+    assert running.open() == ([], [])
+    file = running.begin()
+    file.add("call", {"a": 1})
+    until(lambda: files(tmp_path))
+    assert file.path.stat().st_mode & 0o777 == 0o600
+    assert running.own.stat().st_mode & 0o777 == 0o700
+    file.remove()
+    until(lambda: not files(tmp_path))
+    running.close()
+    running.close()
+    assert not list((tmp_path / "app").iterdir())
+
+
+def test_the_next_process_goes_on_in_the_same_file(tmp_path: Path) -> None:
+    first = RunningCalls(tmp_path)
+    first.open()
+    file = first.begin()
+    file.add("call", {"a": 1})
+    file.add("event", Noted("half"))
+    until(lambda: files(tmp_path))
+    die(first)
+    with files(tmp_path)[0].open("ab") as torn:
+        torn.write(b"0badbeef [torn")
+    second = RunningCalls(tmp_path)
+    (left,), refused = second.open()
+    assert not refused
+    assert [line[0] for line in left.lines] == ["call", "event"]
+    assert left.lines[1][1] == {"text": "half", "words": False}
+    assert time.monotonic() - left.last_seen < 5
+    assert len(left.taken) == 1
+    left.file.add("event", Noted("goes on"))
+    until(lambda: b"goes on" in files(tmp_path)[0].read_bytes())
+    die(second)
+    third = RunningCalls(tmp_path)
+    (left,), _ = third.open()
+    assert [line[0] for line in left.lines] == ["call", "event", "taken", "event"]
+    assert len(left.taken) == 2
+    third.close()
+    assert [each for each in tmp_path.iterdir() if each.is_dir()] == []
+
+
+def test_a_process_that_cannot_serve_leaves_them_to_the_next_one(tmp_path: Path) -> None:
+    first = RunningCalls(tmp_path)
+    first.open()
+    first.begin().add("call", {})
+    until(lambda: files(tmp_path))
+    die(first)
+    second = RunningCalls(tmp_path)
+    assert len(second.open()[0]) == 1
+    second.close(leave=True)
+    third = RunningCalls(tmp_path)
+    (left,), _ = third.open()
+    assert len(left.taken) == 2
+    third.close()
+
+
+def test_the_calls_of_a_process_that_lives_are_its_own(tmp_path: Path) -> None:
+    first = RunningCalls(tmp_path)
+    first.open()
+    first.begin().add("call", {})
+    until(lambda: files(tmp_path))
+    second = RunningCalls(tmp_path)
+    assert second.open() == ([], [])
+    forget_left(tmp_path)
+    assert len(files(tmp_path)) == 1
+    second.close()
+    first.close()
+
+
+def test_who_has_waited_too_long_is_not_gone_on_with(tmp_path: Path) -> None:
+    first = RunningCalls(tmp_path)
+    first.open()
+    first.begin().add("call", {})
+    until(lambda: files(tmp_path))
+    die(first)
+    second = RunningCalls(tmp_path, now=lambda: time.monotonic() + LONG_AGO)
+    assert second.open() == ([], ["stale"])
+    assert not files(tmp_path)
+    second.close()
+
+
+def test_what_cannot_be_read_is_told_and_removed(tmp_path: Path) -> None:
+    first = RunningCalls(tmp_path)
+    first.open()
+    for _ in range(2):
+        first.begin().add("call", {})
+    until(lambda: len(files(tmp_path)) == 2)
+    die(first)
+    files(tmp_path)[0].write_bytes(b"nothing of ours\n")
+    second = RunningCalls(tmp_path)
+    left, refused = second.open()
+    assert (len(left), refused) == (1, ["unreadable"])
+    assert len(files(tmp_path)) == 1
+    second.close()
+
+
+def test_nobody_goes_on_with_what_is_to_be_forgotten(tmp_path: Path) -> None:
+    first = RunningCalls(tmp_path)
+    first.open()
+    first.begin().add("call", {})
+    until(lambda: files(tmp_path))
+    die(first)
+    forget_left(tmp_path)
+    assert not list(tmp_path.iterdir())
+    forget_left(tmp_path / "never")
+
+
+def test_a_file_that_cannot_be_written_is_given_up(tmp_path: Path) -> None:
+    running = RunningCalls(tmp_path)
+    running.open()
+    file = CallFile(running._put, tmp_path / "no such folder" / "1.call")
+    file.add("call", {})
+    until(lambda: running.counts.failed)
+    file.add("call", {})
+    assert running.counts.failed == 1
+    running.close()
+
+
+def test_a_kill_loses_no_more_than_the_last_moment(tmp_path: Path) -> None:
+    program = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from ari_app.records.running import RunningCalls\n"
+        "running = RunningCalls(Path(sys.argv[1]))\n"
+        "running.open()\n"
+        "file = running.begin()\n"
+        "for number in range(100):\n"
+        "    file.add('call', number)\n"
+        "time.sleep(0.3)\n"
+        "print('written', flush=True)\n"
+        "while True:\n"
+        "    pass\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"written\n"
+        process.send_signal(signal.SIGKILL)
+    running = RunningCalls(tmp_path)
+    (left,), _ = running.open()
+    assert [line[1] for line in left.lines] == list(range(100))
+    running.close()
+
+
+@pytest.mark.parametrize(
+    ("taken", "poison"),
+    [([1.0], False), ([1.0, 2.0], False), ([1.0, 2.0, 3.0], True), ([1.0, 100.0, 101.0], False)],
+)
+def test_what_ends_one_process_after_the_other(taken: list[float], poison: bool) -> None:
+    assert is_poison(taken) is poison

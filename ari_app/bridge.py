@@ -16,7 +16,7 @@ from aiohttp import web
 from ari_app.agent.elevenlabs.closing import KNOWN_CODES
 from ari_app.agent.precall import PreCall
 from ari_app.call.calls import Calls
-from ari_app.call.kept import Restored, is_poison, restore
+from ari_app.call.kept import Restored, give_up, is_poison, restore
 from ari_app.call.plan import Services
 from ari_app.call.states import State
 from ari_app.checks.asterisk import unauthorized
@@ -163,6 +163,7 @@ class VoiceBridge:
         self._running_folder = running_calls
         self._running_calls: RunningCalls | None = None
         self._restored: list[Restored] = []
+        self._given_up: list[tuple[Restored, str]] = []
 
     # --- life
 
@@ -332,7 +333,10 @@ class VoiceBridge:
             keep_days=settings.records_keep_days,
             on_delete=[] if self.outbox is None else [self.outbox.forget],
             on_lost=[] if self.outbox is None else [self.outbox.ended],
-            going_on=[each.record.session_id for each in self._restored],
+            told_of=[
+                each.record.session_id
+                for each in (*self._restored, *(given_up for given_up, _ in self._given_up))
+            ],
         )
         self.metrics.watch_call_log(call_log.counts)
         return await self._exit.enter_async_context(call_log)
@@ -514,6 +518,9 @@ class VoiceBridge:
         for restored in self._restored:
             self._adopt(restored)
         self._restored.clear()
+        for restored, reason in self._given_up:
+            self._give_up(restored, reason)
+        self._given_up.clear()
         for gateway in self.gateways:
             await gateway.mend(expected=expected, adopting=adopting)
 
@@ -527,37 +534,60 @@ class VoiceBridge:
             log.error("calls_not_kept", folder=str(running.folder), error=error.strerror)
             return
         # Where this process cannot serve, nobody has gone on with them yet.
-        self._exit.callback(lambda: running.close(leave=bool(self._restored)))
+        self._exit.callback(lambda: running.close(leave=bool(self._restored or self._given_up)))
         self._running_calls = running
         for each in left:
-            if is_poison(each.taken):
-                # Whatever it is that ends one process after the other, it goes with a call.
+            # Whatever it is that ends one process after the other, it goes with a call.
+            poison = is_poison(each.taken)
+            if poison and not each.was_read:
                 refused.append("poison")
                 each.file.remove()
                 continue
             try:
-                self._restored.append(restore(each))
+                restored = restore(each)
             except Unreadable as error:
                 log.error("call_not_readable", why=str(error))
                 refused.append("unreadable")
                 each.file.remove()
+                continue
+            if poison or each.stale:
+                self._given_up.append((restored, "poison" if poison else "stale"))
+            else:
+                self._restored.append(restored)
         for reason in refused:
             self._not_adopted(reason)
 
     def _adopt(self, restored: Restored) -> None:
         record = restored.record
-        if restored.kept.course.state is State.ENDED:
-            # It was told of its end, or not: who hears of it again knows it.
-            for at, event in restored.events:
-                self.journal.restore(record, event, at)
-            for _, event in restored.events[-1:]:
-                self.journal.tell(record, event)
-            restored.file.remove()
+        if self._had_ended(restored):
             return
         gateway = next((each for each in self.gateways if each.name == record.way), None)
         if gateway is None or not self.calls.adopt(restored, gateway.adopt):
-            restored.file.remove()
-            self._not_adopted("line")
+            self._give_up(restored, "line")
+
+    def _had_ended(self, restored: Restored) -> bool:
+        if restored.kept.course.state is not State.ENDED:
+            return False
+        # It was told of its end, or not: who hears of it again knows it.
+        for at, event in restored.events:
+            self.journal.restore(restored.record, event, at)
+        for _, event in restored.events[-1:]:
+            self.journal.tell(restored.record, event)
+        restored.file.remove()
+        return True
+
+    def _give_up(self, restored: Restored, reason: str) -> None:
+        """Have a call kept and told of that nobody goes on with, with all that is known of it."""
+        if self._had_ended(restored):
+            return
+        record, recordings = restored.record, restored.kept.parts.recordings
+        for at, event in restored.events:
+            self.journal.restore(record, event, at)
+        if self.recordings is not None and recordings:
+            self.recordings.goes_on(record, recordings)
+        self.journal.note(record, give_up(restored))
+        restored.file.remove()
+        self._not_adopted(reason)
 
     def _not_adopted(self, reason: str) -> None:
         self.metrics.calls_not_adopted.labels(reason).inc()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,7 +24,9 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create
 from ari_app.call.course import Course
 from ari_app.call.plan import Announcement, CallPlan
 from ari_app.call.signals import Timer
-from ari_app.records.events import CallEvent
+from ari_app.call.states import State
+from ari_app.line.interface import Outcome, Result, Status
+from ari_app.records.events import CallEnded, CallEvent
 from ari_app.records.plain import plain_json
 from ari_app.records.record import CallRecord
 from ari_app.records.running import TAKEN, CallFile, LeftCall, Unreadable
@@ -53,6 +56,10 @@ _LASTING: Final = (
 """Timers that run on; the others belong to what is begun anew."""
 
 # --- what is kept: pure
+
+_LOST: Final = Outcome(Status.FAILED, "worker_lost")
+_TRANSFERRED: Final = Outcome(Status.COMPLETED, "transferred")
+_LOST_DETAIL: Final = "The process that carried the call was lost."
 
 _LEFT_OUT: Final = frozenset({"transcript", "chronicle", "response_times"})
 """What the events tell of a record."""
@@ -164,7 +171,7 @@ class Restored:
         kept: All else.
         file: Goes on being its file.
         last_seen: Until when its process is known to have lived, on the clock of this machine.
-        taken: When a process took it over, this one included.
+        last_told: When the last of what happened did, in seconds of the call.
     """
 
     record: CallRecord
@@ -172,7 +179,7 @@ class Restored:
     kept: KeptCall
     file: CallFile
     last_seen: float
-    taken: Sequence[float]
+    last_told: float = 0.0
 
 
 _EVENTS: Final[Mapping[str, Callable[..., CallEvent]]] = MappingProxyType(
@@ -192,6 +199,7 @@ def restore(left: LeftCall) -> Restored:
     kept = KeptCall.from_json(states[-1][1])
     record = CallRecord(**kept.facts)
     events: list[tuple[datetime, CallEvent]] = []
+    last_told = 0.0
     try:
         for kind, *parts in left.lines:
             match kind:
@@ -200,6 +208,7 @@ def restore(left: LeftCall) -> Restored:
                     event = _EVENTS[name](**fields)
                     events.append((datetime.fromtimestamp(wall, UTC), event))
                     record.fold(event, at)
+                    last_told = float(at)
                 case str() if kind == _SOUND:
                     record.chronicle.replay(*parts)
                 case str() if kind in (_STATE, TAKEN):
@@ -211,7 +220,29 @@ def restore(left: LeftCall) -> Restored:
     # What events change of them has been changed already.
     for name, value in kept.facts.items():
         setattr(record, name, value)
-    return Restored(record, events, kept, left.file, left.last_seen, left.taken)
+    return Restored(record, events, kept, left.file, left.last_seen, last_told)
+
+
+def give_up(restored: Restored) -> CallEnded:
+    """Bring the record of a call that nobody goes on with to its end: when its process was last
+    seen, with all that is known until then.
+
+    Returns:
+        What is to be told of it.
+    """
+    record, course = restored.record, restored.kept.course
+    seen = restored.last_seen - record.began
+    seconds = max(restored.last_told, seen if math.isfinite(seen) else 0.0)
+    outcome = _LOST if course.outcome is None else course.outcome
+    if course.state is State.HANDED_OVER:
+        outcome = _TRANSFERRED
+    record.ended_at_last_sign(seconds)
+    record.agent_status, record.end_reason = outcome.status.value, outcome.reason
+    record.detail = record.detail or _LOST_DETAIL
+    if record.placed and record.result is None:
+        answered = restored.kept.parts.was_answered
+        record.result = (Result.ANSWERED if answered else Result.FAILED).value
+    return CallEnded(record.agent_status, record.end_reason, round(seconds, 3))
 
 
 def is_poison(taken: Iterable[float], *, times: int = 3, within_seconds: float = 60.0) -> bool:

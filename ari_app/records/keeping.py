@@ -41,6 +41,7 @@ class Keeping:
         self._call_log = call_log
         self._outbox = outbox
         self._begun: WeakSet[CallRecord] = WeakSet()
+        self._together: WeakSet[CallRecord] = WeakSet()
 
     def heard(self, record: CallRecord, event: CallEvent) -> None:
         """Take down what has happened in a call."""
@@ -55,6 +56,10 @@ class Keeping:
                 self._begins(record)
             case AgentConnected() | AgentResumed():
                 # Should this process be lost, its conversations are known.
+                self._begins(record)
+            case StateChanged() if record.answered_at and record not in self._together:
+                # So is that caller and agent were together.
+                self._together.add(record)
                 self._begins(record)
             case _ if record not in self._begun:
                 self._begins(record)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from ari_app.records.bounded import Bounded
@@ -281,6 +281,21 @@ class CallRecord:
         self.seconds, self.ended_at = self.duration(now), datetime.now(UTC)
         self.leaves_agent(self.seconds)
         return self.seconds
+
+    def ended_at_last_sign(self, seconds: float) -> None:
+        """Keep that the call is over, and that nothing is known of it after so many seconds: its
+        process was lost."""
+        self.seconds, self.ended_at = seconds, self.started_at + timedelta(seconds=seconds)
+        self.state = self.status = "ended"
+        self.leaves_agent(seconds)
+        self.chronicle.ended(seconds)
+        for leg in self.legs:
+            if leg.ended is None:
+                leg.ended = seconds
+        parts: list[TakeOver | Listener] = [*self.take_overs, *self.listeners]
+        for each in parts:
+            if each.until is None and each.began is not None:
+                each.until = round(seconds, 3)
 
     @property
     def take_over(self) -> TakeOver | None:

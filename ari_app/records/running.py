@@ -97,12 +97,19 @@ class LeftCall:
         lines: What it holds, the lines of other processes that took it among them.
         last_seen: When the lost process still lived, in seconds since this machine started.
         taken: When each process took it over, this one included.
+        stale: Too long ago for anybody to go on with it.
     """
 
     file: CallFile
     lines: Sequence[list[Any]]
     last_seen: float
     taken: Sequence[float]
+    stale: bool = False
+
+    @property
+    def was_read(self) -> bool:
+        """Whether the last process to have it is known to have got beyond reading it."""
+        return bool(self.lines) and self.lines[-1][0] != TAKEN
 
 
 class RunningCalls:
@@ -130,7 +137,7 @@ class RunningCalls:
 
         Returns:
             Their calls; and why there are others that nobody can go on with, a word each:
-            `unreadable`, `stale`.
+            `unreadable`.
 
         Raises:
             OSError: The folder cannot be used.
@@ -189,11 +196,8 @@ class RunningCalls:
                 # written is so by a rounding.
                 fresh = -1.0 < self._now() - last_seen < _FRESH_SECONDS
                 for path in sorted(folder.glob(f"*{_SUFFIX}")):
-                    if not fresh:
-                        refused.append("stale")
-                        continue
                     try:
-                        left.append(self._take(path, last_seen))
+                        left.append(self._take(path, last_seen, stale=not fresh))
                     except (OSError, Unreadable) as error:
                         log.error("call_not_readable", why=str(error))
                         refused.append("unreadable")
@@ -202,7 +206,7 @@ class RunningCalls:
                 os.close(lock)
         return left, refused
 
-    def _take(self, path: Path, last_seen: float) -> LeftCall:
+    def _take(self, path: Path, last_seen: float, *, stale: bool) -> LeftCall:
         """Move a file here. It says so before anything else is tried with it: should that be the
         end of this process, too, the next one knows."""
         lines, size = read_lines(path.read_bytes())
@@ -214,7 +218,7 @@ class RunningCalls:
         now = self._now()
         self._append(call, _line(TAKEN, (now,)))
         taken = [float(line[1]) for line in lines if line[0] == TAKEN]
-        return LeftCall(call, lines, last_seen, [*taken, now])
+        return LeftCall(call, lines, last_seen, [*taken, now], stale)
 
     def _beat(self) -> None:
         """Tell that this process lives."""

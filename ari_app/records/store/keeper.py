@@ -45,7 +45,7 @@ class Keeper:
         spool: The journal of this process.
         counts: To be kept.
         on_lost: Told of each call whose process was lost, once that is kept.
-        going_on: Calls that this process goes on with, whoever began them.
+        told_of: Calls of whose end this process tells, whoever began them.
 
     Attributes:
         problem: Why nothing can be written just now, a sentence; None: it can.
@@ -60,7 +60,7 @@ class Keeper:
         counts: Counts,
         on_lost: Callable[[Mapping[str, Any]], None] = lambda document: None,
         *,
-        going_on: Collection[str] = (),
+        told_of: Collection[str] = (),
     ) -> None:
         self.problem: str | None = None
         self.refusal: WrongVersion | None = None
@@ -69,7 +69,7 @@ class Keeper:
         self._spool = spool
         self._counts = counts
         self._on_lost = on_lost
-        self._going_on = frozenset(going_on)
+        self._told_of = frozenset(told_of)
         self._left: list[Left] = []
         self._closed: set[Path] = set()
         self._news = asyncio.Event()
@@ -231,7 +231,7 @@ class Keeper:
         lost: dict[str, Mapping[str, Any]] = {
             session_id: _lost(document, left.last_seen)
             for session_id, document in left.began.items()
-            if session_id not in self._going_on
+            if session_id not in self._told_of
         }
         if lost:
             async with asyncio.timeout(_WRITE_SECONDS), self._database.writing() as connection:
@@ -340,7 +340,8 @@ class Keeper:
 def _lost(document: Mapping[str, Any], last_seen: float) -> dict[str, Any]:
     """Return the document of a call whose process was lost, from what was known when it began."""
     started_at = datetime.fromisoformat(str(document["started_at"]))
-    ended_at = max(datetime.fromtimestamp(last_seen, UTC), started_at)
+    answered_at = datetime.fromisoformat(str(document.get("answered_at") or document["started_at"]))
+    ended_at = max(datetime.fromtimestamp(last_seen, UTC), started_at, answered_at)
     seconds = round((ended_at - started_at).total_seconds(), 3)
     return {
         **document,
@@ -351,6 +352,7 @@ def _lost(document: Mapping[str, Any], last_seen: float) -> dict[str, Any]:
         "seconds": seconds,
         # When its agent came is not known; so that nothing is left out, at once.
         "agent_seconds": seconds if document.get("conversation_ids") else 0.0,
+        "score": {"value": None, "reasons": ["The process that carried the call was lost."]},
     }
 
 

@@ -79,7 +79,7 @@ class CallLog:
         keep_days: Calls that ended before so many days are deleted; 0: none.
         on_delete: Who else has something of a call.
         on_lost: Who wants to know of calls whose process was lost.
-        going_on: Calls whose process was lost and that this one goes on with: they have not ended.
+        told_of: Calls whose process was lost and of whose end this one tells, for it knows more.
         writes: Whether calls are kept; otherwise it is there for asking, and for `delete`.
 
     Attributes:
@@ -96,13 +96,13 @@ class CallLog:
         keep_days: float = 0,
         on_delete: Sequence[OnDelete] = (),
         on_lost: Sequence[OnLost] = (),
-        going_on: Collection[str] = (),
+        told_of: Collection[str] = (),
         writes: bool = True,
     ) -> None:
         self.counts = Counts()
         self.on_delete = list(on_delete)
         self._on_lost = tuple(on_lost)
-        self._going_on = frozenset(going_on)
+        self._told_of = frozenset(told_of)
         self._callers: asyncio.AbstractEventLoop | None = None
         self._address = read_address(url)
         self.folder = journal or self._address.journal
@@ -459,7 +459,7 @@ class CallLog:
 
         database = self._database = Database(self._address)
         keeper = self._keeper = Keeper(
-            database, self._spool, self.counts, self._tell_lost, going_on=self._going_on
+            database, self._spool, self.counts, self._tell_lost, told_of=self._told_of
         )
         self._loop = asyncio.get_running_loop()
         self._ready.set_result(None)

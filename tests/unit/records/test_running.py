@@ -137,6 +137,7 @@ def test_a_process_that_cannot_serve_leaves_them_to_the_next_one(tmp_path: Path)
     third = RunningCalls(tmp_path)
     (left,), _ = third.open()
     assert len(left.taken) == 2
+    assert not left.was_read, "reading it may be what has ended the second one"
     third.close()
 
 
@@ -153,16 +154,18 @@ def test_the_calls_of_a_process_that_lives_are_its_own(tmp_path: Path) -> None:
     first.close()
 
 
-def test_who_has_waited_too_long_is_not_gone_on_with(tmp_path: Path) -> None:
+def test_who_has_waited_too_long_is_known_as_such(tmp_path: Path) -> None:
     first = RunningCalls(tmp_path)
     first.open()
     first.begin().add("call", {})
     until(lambda: files(tmp_path))
     die(first)
     second = RunningCalls(tmp_path, now=lambda: time.monotonic() + LONG_AGO)
-    assert second.open() == ([], ["stale"])
-    assert not files(tmp_path)
+    (left,), refused = second.open()
+    assert (left.stale, refused) == (True, [])
+    assert left.was_read
     second.close()
+    assert not files(tmp_path)
 
 
 def test_what_cannot_be_read_is_told_and_removed(tmp_path: Path) -> None:

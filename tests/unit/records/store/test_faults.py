@@ -302,6 +302,10 @@ async def test_one_that_ends_while_the_database_is_away_leaves_it_to_the_next(
         assert (lost["status"], lost["reason"]) == ("FAILED", "worker_lost")
         assert lost["ended_at"] >= lost["started_at"]
         assert lost["agent_seconds"] == lost["seconds"], "it had an agent, nobody knows since when"
+        assert lost["score"] == {
+            "value": None,
+            "reasons": ["The process that carried the call was lost."],
+        }
         await until(lambda: told)
         assert told == [lost]
         await until(lambda: not list((tmp_path / "journal").iterdir()))

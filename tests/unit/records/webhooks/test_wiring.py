@@ -5,15 +5,27 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import ClientSession
 
+from ari_app import bridge as bridge_module
 from ari_app.bridge import VoiceBridge
+from ari_app.call.course import Course
+from ari_app.call.kept import CallKeeper, KeptParts, facts_of
+from ari_app.call.signals import EndRequested, Event
+from ari_app.call.states import State
 from ari_app.errors import ConfigError
+from ari_app.records import running as running_module
 from ari_app.records.document import call_document
-from ari_app.records.record import CallRecord
+from ari_app.records.events import Said
+from ari_app.records.record import CallRecord, Leg
+from ari_app.records.running import RunningCalls
 from ari_app.records.store import CallLog
+from tests.unit.call.test_machine import DONE, TO_TALKING, WAYS_TO, run
+from tests.unit.call.test_take_up import kept
+from tests.unit.records.test_running import die
 from tests.unit.records.webhooks.receiver import SECRET, BadReceiver, receiving
 from tests.unit.settings_maker import Make, settings_maker
 from tests.waiting import until
@@ -52,6 +64,88 @@ async def test_the_end_of_a_call_whose_process_was_lost_is_told(make: Make) -> N
     assert ended.body["call"]["session_id"] == "lost"
     assert ended.body["call"]["status"] == "FAILED"
     assert ended.body["call"]["reason"] == "worker_lost"
+
+
+HEARD = "My bicycle was stolen."
+
+
+async def lost_in(folder: Path, course: Course) -> CallRecord:
+    """A process that is killed in the third second of a call; its record as it was."""
+    now = asyncio.get_running_loop().time()
+    record = CallRecord(
+        "lost", "line", now - 3, way="asterisk", legs=[Leg("caller", "1", answered=0.5)]
+    )
+    record.answered_at = record.started_at
+    record.converses("conv_1", 1.0)
+    running = RunningCalls(folder)
+    running.open()
+    parts = KeptParts(audio_began=True)
+    state = kept(run()[0], course=course, facts=facts_of(record), parts=parts)
+    keeper = CallKeeper(running.begin(), lambda: state, lambda: None)
+    keeper.event(Said("caller", HEARD, began=1.0, until=2.0), 2.5)
+    keeper._look()
+    keeper._write_state()
+    await until(lambda: keeper.path.exists() and b"slin" in keeper.path.read_bytes())
+    keeper._timer.cancel()
+    await asyncio.to_thread(die, running)
+    return record
+
+
+async def document_of(service: VoiceBridge) -> dict[str, Any]:
+    assert service.call_log is not None
+    await service.mend(expected=True)
+    async with asyncio.timeout(10):
+        while (found := await service.call_log.find("lost")) is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    return found
+
+
+@pytest.mark.parametrize("reason", ["line", "stale", "poison"])
+async def test_what_was_said_with_a_process_that_was_lost_is_kept(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    record = await lost_in(tmp_path / "app", run(*TO_TALKING)[0].course)
+    match reason:
+        case "stale":
+            monkeypatch.setattr(running_module, "_FRESH_SECONDS", 0.0)
+        case "poison":
+            monkeypatch.setattr(bridge_module, "is_poison", lambda taken: True)
+        case _:
+            pass  # of these there is no way in here
+    async with CallLog(make().database_url) as log:
+        log.began(call_document(record))
+    async with receiving() as receiver:
+        settings = make(webhook_url=f"{receiver.url}/hook")
+        async with VoiceBridge(settings, running_calls=tmp_path / "app") as service:
+            document = await document_of(service)
+            await until(lambda: any(got.kind == "call.ended" for got in receiver.got))
+            shown = f'ari_app_calls_not_adopted_total{{reason="{reason}"}} 1.0'
+            assert shown in service.metrics.render().decode()
+    (ended,) = [got.body["call"] for got in receiver.got if got.kind == "call.ended"]
+    assert ended["seconds"] == document["seconds"] == pytest.approx(3, abs=0.4)
+    assert (document["status"], document["reason"]) == ("FAILED", "worker_lost")
+    assert document["answered_at"] is not None
+    assert document["agent_seconds"] == pytest.approx(2, abs=0.4)
+    assert [turn["text"] for turn in document["turns"]] == [HEARD]
+    assert document["legs"][0]["ended"] == document["seconds"]
+    assert document["score"]["value"] is not None
+    assert not list((tmp_path / "app").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("way", "reason"),
+    [
+        (WAYS_TO[State.HANDED_OVER], "transferred"),
+        ((*TO_TALKING, EndRequested(DONE)), DONE.reason),
+    ],
+)
+async def test_what_had_been_decided_of_a_call_is_kept(
+    make: Make, tmp_path: Path, way: tuple[Event, ...], reason: str
+) -> None:
+    await lost_in(tmp_path / "app", run(*way)[0].course)
+    async with VoiceBridge(make(), running_calls=tmp_path / "app") as service:
+        document = await document_of(service)
+    assert (document["status"], document["reason"]) == ("COMPLETED", reason)
 
 
 async def test_a_call_shows_its_webhooks_and_takes_them_along(make: Make) -> None:

@@ -49,7 +49,7 @@ function input(name) {
 function row(call) {
   return line({},
     cell(t("when"), el("a", { href: `#calls/${encodeURIComponent(call.session_id)}` }, time(call.started_at))),
-    cell(t("caller"), call.caller_number || t("unknown")), cell(t("called"), call.called_number), cell(t("agent"), call.agent_id),
+    cell(t("caller"), call.caller_number || (call.direction === "out" ? word("direction", "out") : t("unknown"))), cell(t("called"), call.called_number), cell(t("agent"), call.agent_id),
     cell(t("outcome"), word("status", call.status), el("div", { class: "soft" }, word("reason", call.reason) || word("result", call.result))),
     cell(t("duration"), clock(call.seconds)),
     cell(t("sound"), call.score === null ? "" : String(call.score)));
@@ -75,8 +75,8 @@ function soundOf({ sound, response_times: waits = [] }) {
   return [
     [t("answers"), sorted.length ? t("answers_told", { usual: seconds(sorted[Math.floor(sorted.length / 2)]), slowest: seconds(sorted.at(-1)) }) : ""],
     [t("barge_in"), sound.barge_in_ms.length ? t("at_most", { value: whole(Math.max(...sound.barge_in_ms)) }) : ""],
-    [t("underruns"), t("times", { n: sound.underruns })],
-    [t("gaps"), t("gaps_told", { gaps: t("times", { n: sound.gaps }), longest: whole(sound.longest_gap_ms) })],
+    [t("underruns"), sound.underruns ? t("times", { n: sound.underruns }) : t("none")],
+    [t("gaps"), sound.gaps ? t("gaps_told", { gaps: t("times", { n: sound.gaps }), longest: whole(sound.longest_gap_ms) }) : t("none")],
     [t("lost"), sound.rtp ? lost.join(" / ") : ""], [t("jitter"), sound.rtp ? `${seconds(sound.rtp.received_jitter_ms)} ms` : ""],
   ];
 }

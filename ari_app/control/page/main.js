@@ -1,19 +1,21 @@
 // The page: who is signed in, which view is shown.
 
 import { act, ask, el, field, keep, kept, say, speak, t } from "./kit.js";
-import { showNow } from "./now.js";
-import { showCalls } from "./calls.js";
-import { showCall } from "./call.js";
-import { showNumbers } from "./numbers.js";
 
 const main = document.getElementById("main");
-const views = { now: showNow, calls: showCalls, call: showCall, numbers: showNumbers };
+// Signing in waits for none of them; the browser has fetched them by then.
+const views = {
+  now: async () => (await import("./now.js")).showNow, calls: async () => (await import("./calls.js")).showCalls,
+  call: async () => (await import("./call.js")).showCall, numbers: async () => (await import("./numbers.js")).showNumbers,
+};
+let turn = 0;
 let me = null;
 let leave = () => {};
 
 async function show() {
   leave();
   leave = () => {};
+  const own = turn += 1;
   const [name, ...rest] = location.hash.slice(1).split("/");
   const view = views[name] ? name : "now";
   for (const link of document.querySelectorAll("#nav a"))
@@ -21,7 +23,10 @@ async function show() {
   main.replaceChildren();
   document.title = `${t(view)} · ari-app`;
   try {
-    leave = await views[view](main, me, rest.map(decodeURIComponent)) ?? (() => {});
+    const open = await views[view]();
+    // Somebody has gone on to another one meanwhile.
+    if (own !== turn) return;
+    leave = await open(main, me, rest.map(decodeURIComponent)) ?? (() => {});
   } catch (error) {
     if (error.status === 401) { me = null; askForKey(); } else main.append(el("p", { class: "bad" }, error.message));
   }

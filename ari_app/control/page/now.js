@@ -55,7 +55,7 @@ export async function showNow(main, me, [chosen]) {
   function draw(call) {
     const row = rows.get(call.id);
     row.call = call;
-    write(row.button, call.caller || t("unknown"));
+    write(row.button, call.caller || (call.out ? word("direction", "out") : t("unknown")));
     write(row.called, call.called);
     write(row.agent, call.agent);
     write(row.state, word("state", call.state));

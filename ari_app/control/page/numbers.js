@@ -49,7 +49,7 @@ export async function showNumbers(main, me) {
     place.replaceChildren(
       el("p", {}, t("so_many_calls", { calls: number(all.calls) }), cut ? ` ${t("cut_at", { most: number(MOST) })}` : ""),
       all.p50 === null ? "" : el("p", {}, t("responses", { p50: number(all.p50, 2), p95: number(all.p95, 2) })),
-      all.costs ? el("p", {}, t("cost_known", { known: number(all.costs), calls: number(all.calls) })) : "",
+      all.costs ? el("p", {}, t(all.costs < all.calls ? "cost_known" : "cost_all", { known: number(all.costs), calls: number(all.calls) })) : "",
       el("div", { class: "cards" },
         drawn.map(([name, digits]) => {
           const title = t("measure_by", { measure: heading(name, me.price), by: t(`by.${by.value}`) });

@@ -3,7 +3,7 @@
 import { clock, el, t, word } from "./kit.js";
 
 // On a telephone the picture is drawn narrower, so that its words can still be read.
-const isNarrow = () => matchMedia("(max-width: 44rem)").matches;
+const isNarrow = () => matchMedia("(max-width: 52rem)").matches;
 
 // Both voices, interruptions, tools and keys of a call over its time; a line follows the player, whose
 // recording begins `from` seconds after the call.
@@ -25,6 +25,10 @@ export function drawCall(call, player, from) {
         el("svg:title", {}, `${clock(turn.at)} ${turn.text}`)));
       if (turn.interrupted) parts.push(el("svg:rect", { class: "cut", x: x(until) - 2, y: y - 3, width: 4, height: 34 }, el("svg:title", {}, t("interrupted"))));
     }
+  }
+  for (const taken of (call.take_overs ?? []).filter((one) => one.from !== null)) {
+    const told = t("supervised.took", { who: taken.who || t("somebody"), from: clock(taken.from), until: clock(taken.until) });
+    parts.push(el("svg:rect", { class: "colleague", x: x(taken.from), y: 59, width: Math.max(4, x(taken.until) - x(taken.from)), height: 26, rx: 3 }, el("svg:title", {}, told)));
   }
   for (const tool of call.tools ?? []) {
     parts.push(el("svg:line", { class: "mark", x1: x(tool.at), x2: x(tool.at), y1: 90, y2: 104 }), el("svg:text", { x: x(tool.at) + 3, y: 101 }, tool.name));

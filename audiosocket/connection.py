@@ -32,7 +32,7 @@ from audiosocket.frames import (
     encode,
 )
 from audiosocket.rhythm import Rhythm
-from linekit.clock import Membership
+from linekit.clock import FrameClock
 from linekit.transport import SocketTransport
 
 _HEADROOM: Final = 10.0
@@ -64,6 +64,10 @@ _PROBE_SOONER: Final = 25
 """So many fewer for each time that a frame was not there in time."""
 
 
+_WRITE_AFTER_SLOTS: Final = 3
+"""A frame is written so much later than the caller's are read: 6 ms."""
+
+
 class Reading:
     """Decides when a line is read: as soon as something comes, or at every n-th tick.
 
@@ -75,7 +79,9 @@ class Reading:
 
     Args:
         transport: What is read.
-        ticks: The line's place on the clock, and the time that its slots are apart.
+        shift: Moves the line's ticks by so many slots of its clock.
+        slot: The time that slots are apart, in seconds.
+        on_known: Called once, when the rhythm is known for the first time.
 
     Attributes:
         every: So many frames are read in one go.
@@ -83,12 +89,20 @@ class Reading:
         came: Frames that have come since this was set to 0.
     """
 
-    def __init__(self, transport: SocketTransport, ticks: Membership, slot: float) -> None:
+    def __init__(
+        self,
+        transport: SocketTransport,
+        shift: Callable[[int], None],
+        slot: float,
+        on_known: Callable[[], None] = lambda: None,
+    ) -> None:
         self.every = 1
         self.due_in = 0
         self.came = 0
         self._transport = transport
-        self._ticks = ticks
+        self._shift = shift
+        self._on_known = on_known
+        self._is_known = False
         self._rhythm = Rhythm(_PERIOD, slot)
         self._slot = slot
         self._awaited = 0
@@ -137,13 +151,16 @@ class Reading:
             return
         ticks_in = self._ticked_at + _PERIOD - at
         if learning and (slots := rhythm.take_shift()):
-            self._ticks.shift(slots)
+            self._shift(slots)
             ticks_in += slots * self._slot
         # The next tick is this frame's, or already that of the one after it.
         self.due_in = self.every + (ticks_in < _PERIOD / 2)
         self._awaited = 0
         self._probing = False
         self._transport.pause_reading()
+        if not self._is_known:
+            self._is_known = True
+            self._on_known()
 
     def stop(self) -> None:
         """Read whatever comes, to the end."""
@@ -284,8 +301,6 @@ class AudioSocketConnection(asyncio.Protocol):
 
     def write_frames(self, frames_due: int) -> None:
         """Let the handler act, then write the frames that are due; called by the clock."""
-        if self._reading is not None:
-            self._reading.tick(self._loop.time)
         if self._lost_reason is not None:
             return
         if self._pace_in_question:
@@ -301,13 +316,31 @@ class AudioSocketConnection(asyncio.Protocol):
         except Exception:
             self._handler_failed("tick")
 
-    def tick_with(self, ticks: Membership, slot_seconds: float) -> None:
-        """Take note of the clock's calling `write_frames`, and of how far its slots are apart.
+    def tick_with(self, clock: FrameClock) -> Callable[[], None]:
+        """Write at each tick, until what is returned is called.
 
-        Where the transport can be read at will, the line moves its ticks and reads at them.
+        Where the transport can be read at will, the line is read at ticks, too, which it moves to
+        when frames come, and writes a little later: what an agent answers to them at once, as that
+        it falls silent, is in time for this frame, and not just too late for it.
         """
-        if isinstance(self._transport, SocketTransport):
-            self._reading = Reading(self._transport, ticks, slot_seconds)
+        writes = clock.add(self.write_frames)
+        if not isinstance(self._transport, SocketTransport):
+            return writes
+
+        def shift(slots: int) -> None:
+            reads.shift(slots)
+            writes.shift(slots)
+
+        def leave() -> None:
+            reads()
+            writes()
+
+        def part() -> None:
+            writes.shift(_WRITE_AFTER_SLOTS)
+
+        reading = self._reading = Reading(self._transport, shift, clock.slot_seconds, part)
+        reads = clock.add(lambda frames_due: reading.tick(self._loop.time))
+        return leave
 
     def read_together(self, frames: int) -> None:
         """Let so many frames of a steady peer come to the handler at once, 1 to 3.

@@ -500,8 +500,7 @@ class AudioSocketServer:
         )
 
     def _line_opened(self, line: AudioSocketConnection) -> None:
-        self._lines[line] = ticks = self._clock.add(line.write_frames)
-        line.tick_with(ticks, self._clock.slot_seconds)
+        self._lines[line] = line.tick_with(self._clock)
 
     def _line_closed(self, line: AudioSocketConnection) -> None:
         self._lines.pop(line)()

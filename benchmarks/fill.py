@@ -1,4 +1,4 @@
-"""`python -m benchmarks.fill`: puts the figures of `bench-output/` into `docs/performance.md`.
+"""`python -m benchmarks.fill`: puts the figures of `bench-output/` into `docs/measurements.md`.
 
 In the text, what stands between `<!-- bridge -->` and `<!-- /bridge -->` (and so on) is replaced.
 """
@@ -42,7 +42,7 @@ def main() -> None:
     """Read the results that there are, and write the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fill", description=__doc__)
     parser.add_argument("--results", type=Path, default=Path("bench-output"))
-    parser.add_argument("--page", type=Path, default=Path("docs/performance.md"))
+    parser.add_argument("--page", type=Path, default=Path("docs/measurements.md"))
     options = parser.parse_args()
     paths = {name: options.results / f"{name}.json" for name in ROWS}
     paths["soak"] = options.results / "soak" / "soak.json"

@@ -1,4 +1,4 @@
-"""Results as rows of text: for the terminal, and for `docs/performance.md`. Pure.
+"""Results as rows of text: for the terminal, and for `docs/measurements.md`. Pure.
 
 They are made from the JSON, so that a result can be shown again long after it was measured.
 """

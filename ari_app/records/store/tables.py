@@ -12,7 +12,6 @@ from typing import Any, Final, TypeVar
 
 import orjson
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ari_app.records.store.asking import (
@@ -135,8 +134,12 @@ def _chunks(values: Sequence[T]) -> Iterable[Sequence[T]]:
 
 
 def _insert(connection: AsyncConnection, table: sa.Table) -> Any:
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    return dialect.insert(table)
+    # The connection has brought its own already; the other is not read for nothing.
+    if connection.dialect.name == "sqlite":
+        from sqlalchemy.dialects.sqlite import insert
+    else:
+        from sqlalchemy.dialects.postgresql import insert  # type: ignore[assignment]
+    return insert(table)
 
 
 _Parts = dict[int, dict[str, Any]]

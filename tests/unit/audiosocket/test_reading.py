@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from audiosocket.connection import Reading
-from linekit.clock import SLOTS, Membership
+from linekit.clock import SLOTS
 from linekit.transport import SocketTransport
 
 PERIOD = 0.02
@@ -35,7 +35,7 @@ class Line:
     is_reading: bool = True
 
     def __post_init__(self) -> None:
-        self.reading = Reading(cast(SocketTransport, self), cast(Membership, self), PERIOD / SLOTS)
+        self.reading = Reading(cast(SocketTransport, self), self.shift, PERIOD / SLOTS)
         self.reading.every = self.every
 
     # --- as a transport

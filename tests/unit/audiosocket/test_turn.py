@@ -1,0 +1,105 @@
+"""When a line writes, against when it reads: what answers at once is in time for the next frame."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import pairwise
+from typing import Any
+from unittest.mock import Mock
+from uuid import uuid4
+
+from audiosocket.connection import AudioSocketConnection
+from audiosocket.frames import SLIN, Audio, encode
+from linekit.clock import FrameClock
+from linekit.transport import SocketTransport
+from tests.unit.virtual_loop import VirtualLoop
+
+FRAME = encode(Audio(SLIN.kind, bytes(SLIN.frame_bytes)))
+
+
+class Wire(SocketTransport):
+    """A transport whose far end is the test."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.there = b""
+        self.at_will = False
+        self.written: list[float] = []
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return Mock() if name == "socket" else default
+
+    def is_closing(self) -> bool:
+        return False
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def write(self, data: Any) -> None:
+        self.written.append(self.loop.time())
+
+    def pause_reading(self) -> None:
+        self.at_will = True
+
+    def resume_reading(self) -> None:
+        self.at_will = False
+
+    def comes(self) -> None:
+        self.there += FRAME
+        if not self.at_will:
+            self.read_now()
+
+    def read_now(self) -> None:
+        data, self.there = self.there, b""
+        if data:
+            self.line.data_received(data)
+
+    line: AudioSocketConnection
+
+
+async def _call(frames: int, begin: float) -> tuple[Wire, list[float]]:
+    """Let so many frames come; return the wire, and when the handler was given them."""
+    loop = asyncio.get_running_loop()
+    wire, heard = Wire(), list[float]()
+    handler = Mock()
+    handler.audio_received.side_effect = lambda payload, kind: heard.append(loop.time())
+    clock = FrameClock(loop=loop)
+    clock.start()
+    line = wire.line = AudioSocketConnection(
+        uuid=uuid4(),
+        fmt=SLIN,
+        handler=handler,
+        on_open=lambda line: None,
+        on_refused=Mock(),
+        on_closed=Mock(),
+        stall_timeout=1.0,
+    )
+    line.connection_made(wire)
+    leave = line.tick_with(clock)
+    line.read_together(2)
+    began = loop.time() + begin
+    for number in range(frames):
+        loop.call_at(began + number * 0.02, wire.comes)
+    await asyncio.sleep(begin + frames * 0.02)
+    leave()
+    assert not clock.ticking
+    clock.stop()
+    return wire, heard
+
+
+def test_a_frame_is_written_shortly_after_what_has_come_was_read() -> None:
+    for begin in (0.0, 0.0051, 0.0101, 0.0155, 0.0199):
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            wire, heard = runner.run(_call(500, begin))
+
+        settled = heard[50:-2]
+        gaps = [at - before for before, at in pairwise(settled)]
+        assert max(gaps) < 0.045, "two frames at once"
+        waits = [next(at for at in wire.written if at > read) - read for read in settled]
+        assert min(waits) > 0.003, "there is time for an answer"
+        assert max(waits) < 0.009
+        written = [at for at in wire.written if at > settled[0]]
+        steps = [at - before for before, at in pairwise(written)]
+        assert max(steps) < 0.0235
+        assert min(steps) > 0.0165
+        assert len(wire.written) in range(498, 503)

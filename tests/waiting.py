@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
+
+PATIENCE_SECONDS: Final = 60.0
+"""After which what is waited for has failed, however busy the machine is."""
 
 
-async def until(condition: Callable[[], object], timeout: float = 10.0) -> None:
+async def until(condition: Callable[[], object], timeout: float = PATIENCE_SECONDS) -> None:
     """Wait until something is so; as long as possible without any time.
 
     Raises:

@@ -4,13 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 from ari_app.settings import Settings, load_settings
+from tests.waiting import PATIENCE_SECONDS
 
 Make = Callable[..., Settings]
+
+_HURRIES: Final = (
+    "ari_app.call.call._JOIN_SECONDS",
+    "ari_app.line.asterisk.channels._JOIN_SECONDS",
+    "ari_app.line.asterisk.websocket_media.CONNECT_SECONDS",
+    "ari_app.line.dialer.api.ANSWER_SECONDS",
+    "ari_app.line.dialer.api.CONNECT_SECONDS",
+    "ari_app.line.dialer.line.SILENT_SECONDS",
+    "ari_app.line.microphone.STALL_SECONDS",
+    "ari_app.line.twilio.gateway._BODY_SECONDS",
+    "ari_app.line.twilio.line._AFTER_SECONDS",
+    "ari_app.line.twilio.stream.QUIET_SECONDS",
+    "ari_app.line.twilio.stream.SILENT_SECONDS",
+    "ari_app.line.twilio.stream.START_SECONDS",
+)
+"""What a service gives up after a few seconds, which may pass on a busy machine of themselves."""
+
+
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let services have all the time that a test has. A test of one limit sets it afterwards."""
+    for name in _HURRIES:
+        monkeypatch.setattr(name, PATIENCE_SECONDS)
 
 
 def settings_maker(monkeypatch: pytest.MonkeyPatch, folder: Path, **complete: Any) -> Make:

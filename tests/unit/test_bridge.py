@@ -31,7 +31,7 @@ from tests.unit.call.stage import Notes
 from tests.unit.line.asterisk.ari.fake_ari import PASSWORD, USERNAME, Answer, FakeAri, json_answer
 from tests.unit.line.asterisk.ari.samples import ASTERISK_INFO
 from tests.unit.records.webhooks.receiver import SECRET, receiving
-from tests.unit.settings_maker import Make, settings_maker
+from tests.unit.settings_maker import Make, settings_maker, unhurried
 from tests.waiting import until
 
 URLS: WeakKeyDictionary[LoadServer, str] = WeakKeyDictionary()
@@ -40,6 +40,7 @@ URLS: WeakKeyDictionary[LoadServer, str] = WeakKeyDictionary()
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Make:
     """Settings that are complete, with these changes."""
+    unhurried(monkeypatch)
     return settings_maker(
         monkeypatch,
         tmp_path,

@@ -30,13 +30,14 @@ from ari_app.settings import Settings
 from ari_app.talk import TalkFailed, meters, talk
 from tests.unit.agent.elevenlabs.fake_agent import API_KEY, FakeAgent, FakeConversation
 from tests.unit.line.fake_card import BLOCK_SECONDS, FakeCard
-from tests.unit.settings_maker import Make, settings_maker
+from tests.unit.settings_maker import Make, settings_maker, unhurried
 from tests.waiting import until
 
 
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Make:
     """Settings for this machine's microphone; nothing is said of an Asterisk."""
+    unhurried(monkeypatch)
     return settings_maker(
         monkeypatch,
         tmp_path,

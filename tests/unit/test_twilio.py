@@ -25,8 +25,8 @@ from ari_app.line.twilio.signature import sign
 from ari_app.settings import Settings
 from tests.unit.agent.elevenlabs.fake_agent import API_KEY, FakeAgent, FakeConversation
 from tests.unit.line.fake_twilio import ACCOUNT, PUBLIC_URL
-from tests.unit.settings_maker import Make, settings_maker
-from tests.waiting import until
+from tests.unit.settings_maker import Make, settings_maker, unhurried
+from tests.waiting import PATIENCE_SECONDS, until
 from tests.web import serving as web_serving
 
 KEY = {"X-API-Key": "key-of-the-api"}
@@ -39,6 +39,7 @@ SAID = np.arange(1000, 1000 + 12 * 320, dtype="<i2")
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Make:
     """Settings for Twilio."""
+    unhurried(monkeypatch)
     return settings_maker(
         monkeypatch,
         tmp_path,
@@ -203,7 +204,7 @@ def media(ulaw: bytes = b"\xff" * 160) -> dict[str, Any]:
 async def hears(socket: aiohttp.ClientWebSocketResponse, seconds: float) -> bytes:
     """What is sent until so much has come; marks are answered at once."""
     heard = b""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while len(heard) < seconds * 8000:
             message = json.loads(await socket.receive_str())
             if message["event"] == "media":
@@ -269,7 +270,7 @@ async def test_last_words_are_heard_before_it_goes_on(make: Make) -> None:
         loop = asyncio.get_running_loop()
         last_audio = 0.0
         while True:
-            message = await socket.receive(timeout=5)
+            message = await socket.receive(timeout=PATIENCE_SECONDS)
             if message.type is not aiohttp.WSMsgType.TEXT:
                 break
             told = json.loads(message.data)
@@ -435,7 +436,7 @@ async def flood(socket: aiohttp.ClientWebSocketResponse) -> None:
         (flood, "too_fast"),
     ],
 )
-async def test_it_is_closed_within_two_seconds_and_nothing_else_is_disturbed(
+async def test_it_is_closed_and_nothing_else_is_disturbed(
     make: Make, sends: Callable[[aiohttp.ClientWebSocketResponse], Any], reason: str
 ) -> None:
     async with FakeAgent(speaks) as agent, serving(make, agent) as it:
@@ -443,7 +444,7 @@ async def test_it_is_closed_within_two_seconds_and_nothing_else_is_disturbed(
         bad = await it.streams(await it.calls(CallSid=OTHER), OTHER)
         await hears(good, 0.1)
         await sends(bad)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while (await bad.receive()).type not in (
                 aiohttp.WSMsgType.CLOSE,
                 aiohttp.WSMsgType.CLOSED,
@@ -458,10 +459,13 @@ async def test_it_is_closed_within_two_seconds_and_nothing_else_is_disturbed(
         assert not good.closed
 
 
-async def test_a_stream_of_another_call_is_closed(make: Make) -> None:
+async def test_a_stream_of_another_call_is_closed(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ari_app.line.twilio.line._AFTER_SECONDS", 0.1)
     async with FakeAgent(speaks) as agent, serving(make, agent) as it:
         socket = await it.streams(await it.calls(), OTHER)
-        message = await socket.receive(timeout=2)
+        message = await socket.receive(timeout=PATIENCE_SECONDS)
         assert message.type is aiohttp.WSMsgType.CLOSE
         assert it.refused() == {"wrong_call": 1}
         # Nobody asks what comes after it, so Twilio is told.
@@ -470,26 +474,31 @@ async def test_a_stream_of_another_call_is_closed(make: Make) -> None:
         assert "<Hangup" in fields["Twiml"][0]
 
 
-async def test_a_stream_that_does_not_begin_is_closed(make: Make) -> None:
+async def test_a_stream_that_does_not_begin_is_closed(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ari_app.line.twilio.stream.START_SECONDS", 0.1)
     async with FakeAgent(speaks) as agent, serving(make, agent) as it:
         socket = await it.opens(await it.calls())
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
         assert it.refused() == {"no_start": 1}
 
 
-async def test_bodies_that_cannot_be_used(make: Make) -> None:
+async def test_bodies_that_cannot_be_used(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     async with FakeAgent(speaks) as agent, serving(make, agent) as it:
         async with it.session.post("/twilio/voice", data=b"x" * 70_000) as answer:
             assert answer.status == 413
+        monkeypatch.setattr("ari_app.line.twilio.gateway._BODY_SECONDS", 0.1)
         reader, writer = await asyncio.open_connection(*it.bridge.api_address)
         writer.write(
             b"POST /twilio/voice HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n"
             b"Content-Type: application/x-www-form-urlencoded\r\n\r\nA="
         )
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             assert b" 408 " in await reader.readline()
         writer.close()
+        monkeypatch.setattr("ari_app.line.twilio.gateway._BODY_SECONDS", PATIENCE_SECONDS)
         async with it.session.post("/twilio/voice", data=b"{}") as answer:
             assert answer.status == 403
         assert it.refused() == {"oversized": 1, "too_late": 1, "unsigned": 1}

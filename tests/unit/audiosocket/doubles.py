@@ -15,7 +15,7 @@ from audiosocket.connection import AudioSocketConnection
 from audiosocket.frames import SLIN, Decoder, Identify, Kind, LineFormat, Message, encode
 from audiosocket.server import AudioSocketServer
 from linekit.clock import FrameClock
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 
 @dataclass(order=True)
@@ -125,7 +125,7 @@ class Peer:
     async def messages(self, number: int) -> list[Message]:
         """The next `number` messages."""
         found: list[Message] = []
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while len(found) < number:
                 data = await self.reader.read(65536)
                 assert data, f"end of stream after {found}"
@@ -135,7 +135,7 @@ class Peer:
 
     async def rest(self) -> list[Message]:
         """All messages until the server closes; then this end closes too, as Asterisk does."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             messages = self.decoder.feed(await self.reader.read(-1))
         self.writer.close()
         return messages

@@ -13,7 +13,7 @@ from audiosocket.frames import SLIN, SLIN192, Audio, Dtmf, Error, Hangup, Identi
 from lab.load.audiosocket_client import AudioSocketClient, Heard, pcm_source, tone_source
 from linekit.clock import FrameClock
 from tests.unit.audiosocket.doubles import Bench, Handler, ManualLoop, Peer
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 TONE = b"\x01\x02" * 160
 
@@ -191,7 +191,7 @@ async def test_a_server_that_does_not_read(manual: ManualLoop) -> None:
     clock.start()
     client = AudioSocketClient(uuid4(), SLIN192, clock=clock)
     await client.connect(*listener.getsockname())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while client.connected:
             manual.advance(0.02)
             await asyncio.sleep(0)

@@ -6,6 +6,7 @@ import pytest
 
 from linekit.clock import FrameClock
 from tests.unit.audiosocket.doubles import ManualLoop
+from tests.waiting import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -159,7 +160,7 @@ async def test_on_a_real_loop() -> None:
             done.set()
 
     remove = clock.add(tick)
-    await asyncio.wait_for(done.wait(), 10)
+    await asyncio.wait_for(done.wait(), PATIENCE_SECONDS)
     remove()
     assert not clock.ticking
     clock.stop()

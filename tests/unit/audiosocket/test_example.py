@@ -10,6 +10,7 @@ import audiosocket
 from audiosocket.frames import SLIN
 from audiosocket.server import AudioSocketServer
 from lab.load.audiosocket_client import AudioSocketClient, Heard, pcm_source
+from tests.waiting import PATIENCE_SECONDS
 
 
 async def test_the_echo_server() -> None:
@@ -40,10 +41,10 @@ async def test_the_echo_server() -> None:
         on_audio=listen,
     )
     await client.connect(host, port)
-    await asyncio.wait_for(echoed.wait(), 10)
+    await asyncio.wait_for(echoed.wait(), PATIENCE_SECONDS)
     assert heard[0] == spoken
     client.send_digit("#")
-    assert await asyncio.wait_for(client.wait_closed(), 10) == "hangup"
+    assert await asyncio.wait_for(client.wait_closed(), PATIENCE_SECONDS) == "hangup"
     await server.close()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from linekit.listener import Listener
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 
 class Door:
@@ -44,7 +44,7 @@ async def test_a_crowd_is_let_in_a_few_at_a_time() -> None:
     await door.open()
     door.dial(10)
     numbers: list[int] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while len(door.accepted) < 10:
             await asyncio.sleep(0)
             if not numbers or numbers[-1] != len(door.accepted):

@@ -26,7 +26,7 @@ from lab.load.audiosocket_client import tone_source
 from linekit.clock import FrameClock
 from linekit.listener import ConnectionLimits, Networks
 from tests.unit.audiosocket.doubles import Bench, Handler, Peer
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 SILENCE = Audio(Kind.SLIN8, bytes(320))
 TONE = Audio(Kind.SLIN8, b"\x01\x02" * 160)
@@ -474,7 +474,7 @@ async def test_a_peer_that_never_reads_is_given_up(
     bench.server._stall_timeout = 0.05
     handler = Handler()
     await small_window_peer(bench, handler)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not handler.lost:
             bench.tick()
             await asyncio.sleep(0.001)

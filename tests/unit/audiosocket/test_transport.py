@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from linekit.transport import SocketTransport, connect_tls
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 
 class Protocol(asyncio.Protocol):
@@ -51,7 +51,7 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
         there = socket.create_connection(server.getsockname())
         here, _ = server.accept()
         here.setblocking(False)
-        there.settimeout(10)
+        there.settimeout(PATIENCE_SECONDS)
         with here, there:
             yield here, there
 
@@ -165,7 +165,7 @@ async def test_a_reset_is_told(ends: Ends) -> None:
     transport.write(b"unread")
     await asyncio.sleep(0.02)
     there.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while "lost" not in protocol.told:
             transport.write(b"more")
             await asyncio.sleep(0)

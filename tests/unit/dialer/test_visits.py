@@ -19,9 +19,9 @@ from ari_app.line.dialer import api as api_module
 from ari_app.settings import Settings
 from tests.unit.agent.elevenlabs.fake_agent import API_KEY, FakeAgent
 from tests.unit.dialer.fake_dialer import FakeDialer
-from tests.unit.settings_maker import Make, settings_maker
+from tests.unit.settings_maker import Make, settings_maker, unhurried
 from tests.unit.test_custom import KEY, SAID, Service, serving, speaks
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 DIALERS_KEY = "key-that-the-dialer-knows"
 
@@ -33,6 +33,7 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Make:
+    unhurried(monkeypatch)
     return settings_maker(
         monkeypatch,
         tmp_path,
@@ -60,7 +61,7 @@ def failures(it: Service) -> dict[tuple[str, str], float]:
 
 async def told(socket: web.WebSocketResponse, kind: str) -> dict[str, Any]:
     """Wait for a message of a kind; sound is passed over."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         async for message in socket:
             if message.type is aiohttp.WSMsgType.TEXT:
                 said: dict[str, Any] = json.loads(message.data)
@@ -90,7 +91,7 @@ async def test_a_call_is_heard_from_its_first_sample_and_its_end_is_told(
         assert (ready["format"], ready["session_id"]) == ("pcm_16000", answer["session_id"])
         heard = b""
         while SAID[-1:].tobytes() not in heard:
-            message = await socket.receive(timeout=5)
+            message = await socket.receive(timeout=PATIENCE_SECONDS)
             heard += message.data if message.type is aiohttp.WSMsgType.BINARY else b""
         samples = np.frombuffer(heard, "<i2")
         assert np.array_equal(samples[samples != 0], SAID)

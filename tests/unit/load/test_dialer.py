@@ -9,7 +9,7 @@ import pytest
 from lab.load.dialer import DialerLoad
 from lab.load.voice import TalkPattern
 from tests.unit.agent.elevenlabs.fake_agent import API_KEY, FakeAgent
-from tests.unit.settings_maker import settings_maker
+from tests.unit.settings_maker import settings_maker, unhurried
 from tests.unit.test_custom import SAID, serving, speaks
 from tests.waiting import until
 
@@ -17,6 +17,7 @@ from tests.waiting import until
 async def test_calls_that_are_held_and_hung_up(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    unhurried(monkeypatch)
     make = settings_maker(
         monkeypatch,
         tmp_path,

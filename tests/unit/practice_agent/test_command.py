@@ -19,6 +19,7 @@ from ari_app.agent.interface import Briefing
 from ari_app.errors import ConfigError
 from lab.practice_agent.command import run_practice_agent
 from tests.unit.agent.elevenlabs.told import Told
+from tests.waiting import PATIENCE_SECONDS
 
 
 @asynccontextmanager
@@ -31,7 +32,7 @@ async def running(
         run_practice_agent(bind, dialogue, key, Console(file=screen, width=200))
     )
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not (found := re.search(r"ELEVENLABS_BASE_URL=(\S+)", screen.getvalue())):
                 assert not task.done(), task.exception()
                 await asyncio.sleep(0.01)
@@ -59,7 +60,7 @@ async def test_what_is_said_is_shown(tmp_path: Path) -> None:
         AgentClient(url, "any key") as client,
     ):
         connection = await client.connect(Briefing("agent_default"), Told())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while "Hello" not in screen.getvalue():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         await connection.close()
@@ -120,7 +121,7 @@ async def test_nothing_is_left_when_it_is_cancelled() -> None:
     before = asyncio.all_tasks()
     screen = io.StringIO()
     task = asyncio.create_task(run_practice_agent("127.0.0.1:0", None, None, Console(file=screen)))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while "listens" not in screen.getvalue():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     task.cancel()

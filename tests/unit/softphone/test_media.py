@@ -14,6 +14,7 @@ from lab.softphone.media import MediaStream, _arrival_time
 from lab.softphone.mouth import Utterance
 from lab.softphone.rtp import RtpPacket
 from lab.softphone.sdp import Agreement, Direction
+from tests.waiting import PATIENCE_SECONDS
 
 HOST = "127.0.0.1"
 
@@ -22,7 +23,7 @@ HOST = "127.0.0.1"
 def far_end() -> Iterator[socket.socket]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((HOST, 0))
-        sock.settimeout(20)
+        sock.settimeout(PATIENCE_SECONDS)
         yield sock
 
 
@@ -89,7 +90,7 @@ async def test_what_comes_before_the_agreement_is_heard(far_end: socket.socket) 
     for index in range(100):
         packet = RtpPacket(0, index, index * 160, 1, bytes(160))
         far_end.sendto(packet.encode(), stream.address)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while stream.ear.stats().packets < 100:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     stream.close()

@@ -31,7 +31,7 @@ from lab.softphone.sounds import babble, level_dbfs, silence, tone, tone_dbfs, w
 from tests.waiting import until
 
 QUICK = Timers(t1=0.002, t2=0.008, t4=0.01)
-GENEROUS_S = 20.0
+GENEROUS_S = 60.0
 MS = 16  # bytes of PCM
 
 

@@ -41,6 +41,7 @@ from ari_app.agent.interface import (
 from tests.unit.agent.elevenlabs.fake_agent import FakeAgent, FakeConversation, Script, quiet
 from tests.unit.agent.elevenlabs.samples import BY_TYPE
 from tests.unit.agent.elevenlabs.told import Told
+from tests.waiting import PATIENCE_SECONDS, until
 
 GREETING = b"\1\2" * 400
 
@@ -368,13 +369,13 @@ async def test_little_waits_in_the_kernel_for_a_deaf_agent(told: Told) -> None:
 async def test_close_is_bounded_when_the_agent_does_not_read(told: Told) -> None:
     async with conversation(deaf, told, close_timeout=0.05) as (_, connection):
         overfill(connection)
-        await asyncio.wait_for(connection.close(), 5)
+        await asyncio.wait_for(connection.close(), PATIENCE_SECONDS)
     assert told.end.reason == CloseKind.LOCAL
 
 
 async def test_close_is_bounded_when_the_agent_does_not_answer(told: Told) -> None:
     async with conversation(deaf, told, close_timeout=0.05) as (_, connection):
-        await asyncio.wait_for(connection.close(), 5)
+        await asyncio.wait_for(connection.close(), PATIENCE_SECONDS)
     assert told.end.reason == CloseKind.LOCAL
 
 
@@ -472,8 +473,8 @@ async def test_an_ended_conversation_lets_go_of_its_socket(told: Told, breaks: b
             if breaks:
                 connection._socket.transport.abort()
             await connection.close()
-            await asyncio.sleep(0.05)
-            assert sockets() == before, "it goes by itself, not when the collector comes"
+            # It goes by itself, not when the collector comes.
+            await until(lambda: sockets() == before)
             connection.hear(b"\0" * 640)
             connection.still_here()
             assert not connection.is_open
@@ -493,8 +494,7 @@ async def test_an_ended_conversation_and_whoever_was_told_do_not_keep_each_other
             await side.connection.close()
             gone = weakref.ref(side)
             del side
-            await asyncio.sleep(0.05)
-            assert gone() is None
+            await until(lambda: gone() is None)
         finally:
             gc.enable()
 

@@ -23,7 +23,7 @@ from ari_app.control.http.server import HttpServer
 from linekit.listener import ConnectionLimits
 from tests.unit.control.http.conftest import KEY
 from tests.unit.control.http.fake_service import FakeService, Http
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 MANY = ConnectionLimits()
@@ -47,7 +47,7 @@ class Raw:
         self.writer = writer
 
     async def answer(self) -> tuple[int, dict[str, str], Any]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode().splitlines()
             headers = dict(line.split(": ", 1) for line in head[1:-1])
             body = await self.reader.readexactly(int(headers["Content-Length"]))
@@ -58,7 +58,7 @@ class Raw:
         return await self.answer()
 
     async def closed(self) -> bool:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             return await self.reader.read(1) == b""
 
     async def close(self) -> None:

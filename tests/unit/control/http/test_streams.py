@@ -11,6 +11,7 @@ from ari_app.control.http import streams
 from ari_app.records.events import Said
 from ari_app.records.record import CallRecord
 from tests.unit.control.http.fake_service import FakeService, Http, note_end
+from tests.waiting import PATIENCE_SECONDS
 
 PATH = "/sessions/s1/events"
 
@@ -157,7 +158,7 @@ async def test_a_client_that_does_not_read_is_given_up(
     async with http.get(PATH) as response, http.ws_connect(PATH) as socket:
         response.connection.transport.pause_reading()  # type: ignore[union-attr]
         socket._conn.transport.pause_reading()  # type: ignore[union-attr]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while service.journal._history(record).followers:
                 say(service, record, "x" * 1_000_000)
                 await asyncio.sleep(0.01)
@@ -171,8 +172,8 @@ async def test_what_a_client_says_means_nothing_and_is_short(
         await socket.send_str("x" * 4000)
         await socket.send_bytes(b"\xff" * 4000)
         await socket.send_str("x" * 5000)
-        message = await socket.receive(10)
+        message = await socket.receive(PATIENCE_SECONDS)
         while message.type is aiohttp.WSMsgType.TEXT:
-            message = await socket.receive(10)
+            message = await socket.receive(PATIENCE_SECONDS)
         assert message.type is aiohttp.WSMsgType.CLOSE
         assert socket.close_code == aiohttp.WSCloseCode.MESSAGE_TOO_BIG

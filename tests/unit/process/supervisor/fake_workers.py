@@ -16,7 +16,7 @@ from ari_app.process.logs import set_up_logging
 from ari_app.process.supervisor import Duty, Limits, Mode, Order, Parent, ParentLink, Standing
 from ari_app.process.supervisor.parent import unblock_signals
 
-LIMITS = Limits(stall=1.0, start=10.0, end=1.0, back_off=0.05, most_back_off=0.2)
+STALLS = ("stop", "spin", "linger")
 
 
 async def work(duty: Duty, behaviour: str) -> int:
@@ -63,8 +63,10 @@ def obey(order: Order, done: asyncio.Event, ending: set[Order]) -> None:
 def main(behaviours: list[str]) -> int:
     """The exit code of whichever process this is in the end."""
     set_up_logging("INFO", "json", in_thread=False)
-    workers = int(os.environ.get("FAKE_WORKERS", "1"))
-    duty = Parent(LIMITS, workers).run()
+    # Only what is to be killed is killed soon: others may be slow, for the machine may be busy.
+    patience = 1.0 if behaviours[0] in STALLS else 60.0
+    limits = Limits(stall=patience, start=60.0, end=patience, back_off=0.05, most_back_off=0.2)
+    duty = Parent(limits, int(os.environ.get("FAKE_WORKERS", "1"))).run()
     if isinstance(duty, int):
         return duty
     if duty.mode is Mode.MEND:

@@ -55,7 +55,7 @@ class Family:
 
     def until_served(self, times: int) -> None:
         """Wait for that many workers that have said something; parent and worker both tell."""
-        self.until(lambda: len(self.lines()) == times and len(self.workers) >= times)
+        self.until(lambda: len(self.lines()) >= times and len(self.workers) >= times)
 
     def tell(self, number: signal.Signals = signal.SIGTERM) -> None:
         self.process.send_signal(number)

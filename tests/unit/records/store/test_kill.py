@@ -17,14 +17,14 @@ from tests.waiting import until
 ROUNDS = 4
 
 
-async def keep_until_killed(url: str, journal: Path, name: str, seconds: float) -> list[str]:
-    """What it has said until it was killed."""
+async def keep_until_killed(url: str, journal: Path, name: str, lines: int) -> list[str]:
+    """What it has said until it was killed, soon after so many lines."""
     command = (sys.executable, "-m", "tests.unit.records.store.keeping", url, str(journal), name)
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
-    said = [await process.stdout.readline()]
+    said = [await process.stdout.readline() for _ in range(lines)]
     reading = asyncio.create_task(process.stdout.read())
-    await asyncio.sleep(seconds)
+    await asyncio.sleep(random.random() * 0.1)
     process.kill()
     said += (await reading).splitlines(keepends=True)
     await process.wait()
@@ -43,7 +43,8 @@ async def test_every_call_is_kept_once(
     for number in range(ROUNDS):
         # Two at a time: they share the database and the folder.
         both = (
-            keep_until_killed(url, journal, f"{number}{each}", random.random()) for each in "ab"
+            keep_until_killed(url, journal, f"{number}{each}", random.randint(1, 60))
+            for each in "ab"
         )
         for lines in await asyncio.gather(*both):
             said += lines

@@ -31,7 +31,7 @@ from ari_app.records.webhooks.keeper import Keeper
 from ari_app.records.webhooks.outbox import Outbox, OutboxOptions
 from ari_app.records.webhooks.spool import Spool
 from tests.unit.records.webhooks.receiver import SECRET, BadReceiver, Got, receiving
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 
 class Clock:
@@ -273,7 +273,7 @@ async def test_an_endless_answer_is_not_read(opened: Open) -> None:
     async with opened(f"http://127.0.0.1:{port}/hook") as outbox:
         begin(outbox, "a")
         await until(lambda: outbox.stats.delivered)
-        await asyncio.wait_for(over.wait(), 5)
+        await asyncio.wait_for(over.wait(), PATIENCE_SECONDS)
     server.close()
     await server.wait_closed()
     assert sent < 20_000_000

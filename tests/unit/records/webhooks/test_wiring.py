@@ -27,14 +27,15 @@ from tests.unit.call.test_machine import DONE, TO_TALKING, WAYS_TO, run
 from tests.unit.call.test_take_up import kept
 from tests.unit.records.test_running import die
 from tests.unit.records.webhooks.receiver import SECRET, BadReceiver, receiving
-from tests.unit.settings_maker import Make, settings_maker
-from tests.waiting import until
+from tests.unit.settings_maker import Make, settings_maker, unhurried
+from tests.waiting import PATIENCE_SECONDS, until
 
 KEY = "key-of-the-tests"
 
 
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Make:
+    unhurried(monkeypatch)
     return settings_maker(
         monkeypatch,
         tmp_path,
@@ -196,7 +197,7 @@ async def test_what_a_day_has_cost_outlives_processes_and_those_that_are_killed(
                 return guard.quota("agent_7") is not None
 
             assert service.readiness().problems == []
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 # The lost one is found by and by.
                 while not await both_count():  # noqa: ASYNC110
                     await asyncio.sleep(0.02)

@@ -15,6 +15,7 @@ from ari_app.line.asterisk.ari.client import Client
 from ari_app.line.asterisk.ari.errors import AriUntrusted
 from ari_app.line.asterisk.ari.socket import EventSocket, SocketState
 from tests.unit.line.asterisk.ari.fake_ari import APP, PASSWORD, USERNAME, FakeAri
+from tests.waiting import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ async def test_requests_and_events_over_https(authority: trustme.CA, ca_file: Pa
         await client.channels.hangup("1")
         socket = EventSocket(client, lambda event: None, entered)
         running = asyncio.create_task(socket.run())
-        await asyncio.wait_for(connected.wait(), 10)
+        await asyncio.wait_for(connected.wait(), PATIENCE_SECONDS)
         await socket.close()
         await running
     assert [seen.method for seen in ari.seen] == ["DELETE"]
@@ -77,7 +78,7 @@ async def test_a_certificate_that_does_not_hold(
         with capture_logs() as logs:
             socket = EventSocket(client, lambda event: None, lambda state: None, sleep=sleep)
             running = asyncio.create_task(socket.run())
-            await asyncio.wait_for(logged.wait(), 10)
+            await asyncio.wait_for(logged.wait(), PATIENCE_SECONDS)
             await socket.close()
             await running
         assert "ari_untrusted" in [entry.get("code") for entry in logs]

@@ -259,6 +259,8 @@ class VoiceBridge:
         )
         if member is not None:
             member.serve(self.calls)
+            if self.spend is not None:
+                member.count(self.spend)
             linking = asyncio.create_task(member.run(), name="front")
             self._exit.push_async_callback(_cancelled, linking)
         if self.recordings is not None:
@@ -345,16 +347,29 @@ class VoiceBridge:
         limits, call_log = self.settings.spend_limits(), self.call_log
         if not limits or call_log is None:
             return None
-        guard = SpendGuard(limits, call_log, asyncio.get_running_loop().time, tell=self._spend)
+        guard = SpendGuard(
+            limits,
+            call_log,
+            asyncio.get_running_loop().time,
+            # One of several tells: all know the same.
+            tell=self._spend if self._place is None or self._place.number == 1 else None,
+            on_counted=self._counted,
+        )
         # After what keeps calls: it counts a call until the log has it.
         self.journal.listen(guard.heard)
         self.metrics.watch_spend(guard)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_COUNT_SECONDS):
-                await guard.ask()
+        # Callers who are to be gone on with do not wait for it.
+        if not self._restored:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_COUNT_SECONDS):
+                    await guard.ask()
         counting = asyncio.create_task(guard.run(), name="spend")
         self._exit.push_async_callback(_cancelled, counting)
         return guard
+
+    def _counted(self) -> None:
+        if self.member is not None:
+            self.member.spent()
 
     def _spend(self, alert: SpendAlert) -> None:
         if self.outbox is not None:

@@ -283,6 +283,7 @@ class CallKeeper:
         self._now = now
         self._loop = asyncio.get_running_loop()
         self._soon: asyncio.Handle | None = None
+        self._begun = False
         self._hears: tuple[int, float, float] | None = None
         self._hears_timer: asyncio.TimerHandle | None = None
         self._timer = self._loop.call_later(_REFRESH_SECONDS, self._look)
@@ -300,6 +301,9 @@ class CallKeeper:
     def event(self, event: CallEvent, at: float) -> None:
         """Keep what has happened, `at` so many seconds since the call began."""
         self._write_heard()
+        if not self._begun:
+            # Nobody can make anything of events alone.
+            self._write_state()
         self._file.add(_EVENT, self._now(), at, event.kind, event)
 
     def sound(self, name: str, *args: Any) -> None:
@@ -337,6 +341,7 @@ class CallKeeper:
         if self._soon is not None:
             self._soon.cancel()
             self._soon = None
+        self._begun = True
         self._file.add(_STATE, orjson.Fragment(self._state().to_json()))
 
     def _write_heard(self) -> None:

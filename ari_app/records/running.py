@@ -212,11 +212,15 @@ class RunningCalls:
         lines, size = read_lines(path.read_bytes())
         ours = self.own / path.name
         path.rename(ours)
-        os.truncate(ours, size)
         call = CallFile(self._put, ours)
         call.size = size
         now = self._now()
-        self._append(call, _line(TAKEN, (now,)))
+        try:
+            os.truncate(ours, size)
+            self._append(call, _line(TAKEN, (now,)))
+        except OSError:
+            self._let_go(call)
+            raise
         taken = [float(line[1]) for line in lines if line[0] == TAKEN]
         return LeftCall(call, lines, last_seen, [*taken, now], stale)
 
@@ -238,10 +242,11 @@ class RunningCalls:
                 file, kind, parts = work
                 if kind is None:
                     self._to_remove.append((parts[0], file))
-                elif not file.failed:
-                    batch.setdefault(file, []).append(_line(kind, parts))
+                elif not file.failed and (line := self._in_words(file, kind, parts)):
+                    batch.setdefault(file, []).append(line)
             for file, lines in batch.items():
-                self._write(file, b"".join(lines))
+                if not file.failed:
+                    self._write(file, b"".join(lines))
             now = time.monotonic()
             if self._to_remove:
                 self._remove_due(now)
@@ -252,6 +257,17 @@ class RunningCalls:
                 time.sleep(_PAUSE_SECONDS)
         for file in list(self._files):
             self._let_go(file, remove=not self._leaves)
+
+    def _in_words(self, file: CallFile, kind: str, parts: tuple[Any, ...]) -> bytes | None:
+        try:
+            return _line(kind, parts)
+        except Exception as error:
+            # It must not end the thread, which keeps all the others.
+            file.failed = True
+            self.counts.failed += 1
+            log.error("call_not_kept", error=type(error).__name__)
+            self._let_go(file)
+            return None
 
     def _some(self) -> list[tuple[Any, ...] | None]:
         found: list[tuple[Any, ...] | None] = []

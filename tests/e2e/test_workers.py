@@ -10,6 +10,7 @@ import re
 import signal
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -18,21 +19,25 @@ import pytest
 from lab.asterisk import LabAsterisk
 from lab.practice_agent import PracticeAgent
 from lab.softphone import Call, Phone
+from lab.softphone.sounds import babble
 from tests.e2e.conftest import Logged
 from tests.e2e.harness import practice_config
+from tests.e2e.test_adoption import HEARD_SECONDS, kept_of, shown
 from tests.e2e.test_serve import Served, environment, served
 from tests.e2e.test_supervision import (
     LOUD,
-    all_landed,
     hang_up,
-    hears_human,
+    kept_calls,
     landed,
+    nothing_of_ours_left,
     talking,
     uri,
 )
 from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
+
+TALKING = 10
 
 
 @contextlib.asynccontextmanager
@@ -66,8 +71,19 @@ async def sessions(service: Served) -> list[dict[str, Any]]:
     return list(json.loads((await service.get("/sessions"))[1])["sessions"])
 
 
+async def states(service: Served, wanted: dict[str, str]) -> None:
+    """Wait until all calls are as they should be."""
+    async with asyncio.timeout(10):
+        while {each["session_id"]: each["state"] for each in await sessions(service)} != wanted:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
 async def talks_on(call: Call) -> None:
-    await call.wait_for_sound(LOUD, since=time.monotonic())
+    """The agent answers the caller; once a conversation."""
+    await call.wait_for_silence(300)
+    since = time.monotonic()
+    call.send(babble(1500, -20))
+    await call.wait_for_sound(LOUD, since=since)
 
 
 async def test_calls_are_spread_and_http_shows_all(asterisk: LabAsterisk, logged: Logged) -> None:
@@ -117,45 +133,69 @@ async def test_calls_are_spread_and_http_shows_all(asterisk: LabAsterisk, logged
     await asterisk.wait_until_empty(2)
 
 
-async def test_what_dies_is_replaced_and_the_others_talk_on(asterisk: LabAsterisk) -> None:
-    async with PracticeAgent(practice_config()) as agent, Phone() as phone:  # noqa: SIM117
-        async with two_workers(asterisk, agent) as service:
-            calls = await talking(phone, asterisk, 4)
-            before, since = await sessions(service), asterisk.log_size()
+async def test_what_dies_is_replaced_and_all_talk_on(asterisk: LabAsterisk, tmp_path: Path) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path}/calls.db"
+    settings = {"DATABASE_URL": url, "XDG_RUNTIME_DIR": str(tmp_path), "MAX_CONCURRENT_CALLS": "20"}
+    async with PracticeAgent(practice_config()) as agent, Phone() as phone:
+        async with two_workers(asterisk, agent, **settings) as service:
+            calls = await talking(phone, asterisk, TALKING)
+            before, since = (
+                {each["session_id"] for each in await sessions(service)},
+                (asterisk.log_size()),
+            )
 
             os.kill(pid_of(service, "front"), signal.SIGKILL)
-            killed = time.monotonic()
-            await asyncio.gather(*map(talks_on, calls))
             # HTTP waits for the next front; it knows whom the workers have.
-            assert {each["session_id"] for each in await sessions(service)} == {
-                each["session_id"] for each in before
-            }
-            assert time.monotonic() - killed < 5
+            assert {each["session_id"] for each in await sessions(service)} == before
+            await service.ready()
             # What the dialplan says goes with the caller.
-            late = await phone.call(uri(asterisk, "102"))
-            await until(lambda: len(agent.conversations) == 5)
+            calls.append(await phone.call(uri(asterisk, "102")))
+            await until(lambda: len(agent.conversations) == TALKING + 1)
             told = agent.conversations[-1]
             assert (told.agent_id, told.dynamic_variables["customer_name"]) == ("agent_7", "Jane")
+            before = {each["session_id"] for each in await sessions(service)}
+            assert len(before) == TALKING + 1
 
             lost = await calls_of(service, 2)
-            assert lost in (2, 3)
+            assert lost in (TALKING // 2, TALKING // 2 + 1)
+            await asyncio.gather(*(call.wait_for_silence(300) for call in calls))
+            killed = time.monotonic()
             os.kill(pid_of(service, "worker 2"), signal.SIGKILL)
-            await all_landed(asterisk, lost, since, 5)
-            others = [call for call in calls if not hears_human(call)]
-            await asyncio.gather(*map(talks_on, [*others, late]))
+            waiting = [
+                asyncio.create_task(call.wait_for_sound(LOUD, since=killed + 0.06))
+                for call in calls
+            ]
+            await until(lambda: sum(each.done() for each in waiting) == lost)
+            again = [each.result() - killed for each in waiting if each.done()]
+            shown("until anything is heard", again, HEARD_SECONDS)
+            for each in waiting:
+                each.cancel()
+            await until(lambda: len(service.said("call_adopted")) == lost)
+            await until(lambda: len(service.said("agent_resumed")) == lost)
+            await asyncio.gather(*map(talks_on, calls))
             await until(lambda: len(service.said("serving")) == 3)
+            await states(service, dict.fromkeys(before, "talking"))
+            assert [await calls_of(service, 1), await calls_of(service, 2)] == [
+                TALKING + 1 - lost,
+                lost,
+            ]
             counted = (await service.get("/metrics"))[1]
+            assert f"ari_app_calls_adopted_total {lost}.0" in counted
             assert 'ari_app_front_arrivals_total{result="moved"} 1.0' in counted
-            more = await talking(phone, asterisk, 3)
+            calls += await talking(phone, asterisk, 1)
 
             service.process.send_signal(signal.SIGTERM)
             await until(lambda: len(service.said("draining")) == 2)
             assert (await service.get("/health/ready"))[0] == 503
-            assert (
-                len([each for each in await sessions(service) if not each["ended_at"]]) == 8 - lost
-            )
-            await hang_up(*calls, late, *more)
+            assert len(await sessions(service)) == TALKING + 2
+            await hang_up(*calls)
             assert await asyncio.wait_for(service.process.wait(), 10) == 0
+        kept = await kept_calls(url, TALKING + 2)
+        assert {each["reason"] for each in kept} == {"caller_hung_up"}
+        assert before < {each["session_id"] for each in kept}
+        assert landed(asterisk, since) == [], "nobody fell to the dialplan"
+        await nothing_of_ours_left(asterisk)
+        assert not kept_of(tmp_path)
     await asterisk.wait_until_empty(2)
 
 

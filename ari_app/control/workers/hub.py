@@ -25,6 +25,7 @@ from ari_app.control.workers.messages import (
     Places,
     Refused,
     Room,
+    Spending,
     TakenIn,
     as_message,
     read,
@@ -120,6 +121,7 @@ class Hub:
         self._last_offer = 0
         self._wishes: dict[tuple[Worker, int], asyncio.Task[None] | Place] = {}
         self._promises: dict[str, Promise] = {}
+        self._spending: dict[int, Spending] = {}
         self._changed = asyncio.Event()
         self._server: asyncio.Server | None = None
 
@@ -236,7 +238,7 @@ class Hub:
             return
         match told:
             case Room(used, takes, draining):
-                worker.used, worker.takes, worker.draining = used, takes, draining
+                self.roster.stands(worker, used, takes=takes, draining=draining)
                 self._news()
             case Has(session_id, line_id):
                 self.roster.has(worker, session_id, line_id)
@@ -258,6 +260,12 @@ class Hub:
                 )
             case Leave(wish):
                 self._leave((worker, wish))
+            case Spending():
+                # Of one that has died it stays so until the next one has looked.
+                self._spending[worker.number] = told
+                for other in self.roster:
+                    if other is not worker:
+                        self._tell(other, told)
             case _:
                 pass
 
@@ -273,6 +281,9 @@ class Hub:
         self.roster.came(worker)
         log.info("worker_linked", worker=worker.number, pid=worker.pid)
         self._tell(worker, Places(self.admission.full))
+        for spending in self._spending.values():
+            if spending.worker != worker.number:
+                self._tell(worker, spending)
         self._news()
 
     def _news(self) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -26,6 +27,7 @@ from ari_app.control.workers.messages import (
     Offer,
     Places,
     Refused,
+    Spending,
     TakenIn,
     as_message,
     read,
@@ -35,6 +37,8 @@ from ari_app.control.workers.roster import token_of
 from ari_app.process.peers import Message, Peer
 from ari_app.records.events import CallEvent
 from ari_app.records.record import CallRecord
+from ari_app.records.spend.guard import SpendGuard
+from ari_app.records.spend.ledger import Counted
 
 log = structlog.get_logger(__name__)
 
@@ -73,12 +77,18 @@ class Membership:
         self._lost = asyncio.Event()
         self._told_room: RoomTold | None = None
         self._telling: asyncio.Handle | None = None
+        self._spend: SpendGuard | None = None
+        self._telling_spent: asyncio.Handle | None = None
         self._loop = asyncio.get_running_loop()
         self.admission = SharedAdmission(self._tell, self.tell_room)
 
     def serve(self, calls: _Calls) -> None:
         """Tell of these calls."""
         self._calls = calls
+
+    def count(self, spend: SpendGuard) -> None:
+        """Count what is spent together with the others."""
+        self._spend = spend
 
     async def run(self) -> None:
         """Stay linked with the front, whichever it is, until cancelled."""
@@ -97,8 +107,9 @@ class Membership:
 
     def close(self) -> None:
         """Hang up."""
-        if self._telling is not None:
-            self._telling.cancel()
+        for telling in (self._telling, self._telling_spent):
+            if telling is not None:
+                telling.cancel()
         if self._peer is not None:
             self._peer.close()
 
@@ -133,6 +144,16 @@ class Membership:
         if room != self._told_room and self._tell(room):
             self._told_room = room
 
+    def spent(self) -> None:
+        """Tell what is spent here, once all of what happens now has happened."""
+        if self._telling_spent is None and self._peer is not None:
+            self._telling_spent = self._loop.call_soon(self._tell_spent)
+
+    def _tell_spent(self) -> None:
+        self._telling_spent = None
+        if self._spend is not None:
+            self._tell(Spending(self.number, asdict(self._spend.counted())))
+
     def mark(self, token: str) -> str:
         """Return a token by which the front finds this worker."""
         return token_of(self.number, token)
@@ -164,6 +185,7 @@ class Membership:
             for session_id, record in self._calls.records.items():
                 self._tell(Has(session_id, record.line_id))
         self.tell_room()
+        self._tell_spent()
         self.admission.linked()
 
     def _closed(self, peer: Peer) -> None:
@@ -182,6 +204,8 @@ class Membership:
                 self.admission.refused(wish, NoRoom(code, retry_after))
             case Places(full):
                 self.admission.full = full
+            case Spending(worker, counted) if self._spend is not None:
+                self._spend.elsewhere(worker, Counted(**counted))
             case _:
                 pass
 

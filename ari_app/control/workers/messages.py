@@ -107,6 +107,19 @@ class Leave:
     wish: int
 
 
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What a worker counts against the limits of a day; see `records.spend.ledger.Counted`.
+
+    Attributes:
+        worker: Whose it is.
+        counted: What it counts.
+    """
+
+    worker: int
+    counted: dict[str, Any]
+
+
 # --- from the front
 
 
@@ -148,8 +161,8 @@ class Places:
     full: bool
 
 
-FromWorker = Hello | Room | Has | HasNot | Answered | Entered | TakenIn | Enter | Leave
-FromFront = Offer | Granted | Refused | Places
+FromWorker = Hello | Room | Has | HasNot | Answered | Entered | TakenIn | Enter | Leave | Spending
+FromFront = Offer | Granted | Refused | Places | Spending
 Told = FromWorker | FromFront
 
 _KINDS: Final[dict[str, type[Any]]] = {
@@ -164,6 +177,7 @@ _KINDS: Final[dict[str, type[Any]]] = {
         TakenIn,
         Enter,
         Leave,
+        Spending,
         Offer,
         Granted,
         Refused,

@@ -52,6 +52,8 @@ class Roster:
         self._workers: dict[int, Worker] = {}
         self._of_session: dict[str, Worker] = {}
         self._of_line: dict[str, Worker] = {}
+        # What workers had that are gone: the next of the same number goes on with it, or frees it.
+        self._left: dict[int, int] = {}
 
     def __iter__(self) -> Iterator[Worker]:
         """Go through them by their numbers."""
@@ -75,6 +77,14 @@ class Roster:
             self.has_not(worker, session_id)
         if self._workers.get(worker.number) is worker:
             del self._workers[worker.number]
+            self._left[worker.number] = max(worker.used, self._left.get(worker.number, 0))
+
+    def stands(self, worker: Worker, used: int, *, takes: bool, draining: bool) -> None:
+        """Note how a worker stands."""
+        worker.used, worker.takes, worker.draining = used, takes, draining
+        if takes or draining:
+            # It has looked after what the one before it had.
+            self._left.pop(worker.number, None)
 
     def has(self, worker: Worker, session_id: str, line_id: str) -> None:
         """Note that a worker has a call."""
@@ -132,8 +142,12 @@ class Roster:
 
     @property
     def used(self) -> int:
-        """How many calls of all hold a place."""
-        return sum(worker.used for worker in self)
+        """How many calls of all hold a place; those of a worker that is gone still do, until the
+        next one has taken its place."""
+        left = dict(self._left)
+        for worker in self:
+            left[worker.number] = max(worker.used, left.get(worker.number, 0))
+        return sum(left.values())
 
     @property
     def takes(self) -> bool:

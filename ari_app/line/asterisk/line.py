@@ -577,6 +577,8 @@ class AsteriskLine:
             self._sound_flows(True)
             if not self._opened:
                 self._opened = True
+                if self._wanted and self._channel.in_bridge:
+                    self._set_up.drop()
                 self._told(Opened())
         elif channel_id == self.id:
             self._channel.joined()
@@ -782,7 +784,9 @@ class AsteriskLine:
 
     def _connected(self) -> None:
         if self._wanted:
-            self._set_up.drop()
+            # The caller of an adopted call is there before its sound is.
+            if self._opened or self._handed_over:
+                self._set_up.drop()
             if self._rtp_timer is None:
                 self._watch_rtp()
             self._told(Connected())

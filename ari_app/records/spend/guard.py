@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Callable
 from datetime import UTC, date, datetime
@@ -13,7 +14,7 @@ import structlog
 from ari_app.errors import AppError
 from ari_app.records.events import CallEnded, CallEvent, StateChanged
 from ari_app.records.record import CallRecord
-from ari_app.records.spend.ledger import Ledger
+from ari_app.records.spend.ledger import Counted, Ledger
 from ari_app.records.spend.limits import Level, Quota, SpendAlert, SpendLimits, Spent, Use
 from ari_app.records.store import CallLog
 
@@ -39,7 +40,9 @@ class SpendGuard:
         call_log: Has the calls of before the start, and of other processes.
         loop_time: The event loop's clock.
         now: The time of day.
-        tell: Told once of each limit that is near, and once when it is reached.
+        tell: Told once of each limit that is near, and once when it is reached; None: another
+            process tells.
+        on_counted: Told that what this process counts has changed: `counted`.
     """
 
     def __init__(
@@ -49,12 +52,19 @@ class SpendGuard:
         loop_time: Callable[[], float],
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        tell: Callable[[SpendAlert], None] = lambda alert: None,
+        tell: Callable[[SpendAlert], None] | None = lambda alert: None,
+        on_counted: Callable[[], None] = lambda: None,
     ) -> None:
         self._limits = limits
         self._call_log = call_log
         self._now = now
         self._tell = tell
+        self._on_counted = on_counted
+        # What other processes count, and what they say by now, which needs another look at the
+        # call log: it has calls that they count no more.
+        self._others: dict[int, Counted] = {}
+        self._coming: dict[int, Counted] = {}
+        self._wanted = asyncio.Event()
         self._told: dict[tuple[str | None, str], Level] = {}
         self._told_of: date | None = None
         self._problem: str | None = None
@@ -69,24 +79,52 @@ class SpendGuard:
         match event:
             case CallEnded():
                 self._ledger.leaves(record, self._call_log.counts.given)
+                self._on_counted()
                 self.look()
             case StateChanged(state) if state not in _NO_AGENT:
                 day = self._limits.day_of(record.started_at)
                 self._ledger.enters(record, record.session_id, day, record.agent_id)
+                self._on_counted()
             case _:
                 pass
+
+    # --- other processes
+
+    def counted(self) -> Counted:
+        """Return what this process counts of today, for the others."""
+        return self._ledger.counted(self._today())
+
+    def elsewhere(self, process: int, counted: Counted) -> None:
+        """Take what another process counts; it counts until that tells otherwise."""
+        before = self._others.get(process)
+        if process in self._coming or (before and set(before.ended) - set(counted.ended)):
+            self._coming[process] = counted
+            self._wanted.set()
+        else:
+            self._others[process] = counted
+        self.look()
+
+    def _spent(self) -> dict[str, Spent]:
+        today = self._today()
+        found = self._ledger.spent(today)
+        for other in self._others.values():
+            if other.day == today.isoformat():
+                for agent_id, calls in other.calls.items():
+                    spent = Spent(calls, other.seconds.get(agent_id, 0.0))
+                    found[agent_id] = found.get(agent_id, Spent()) + spent
+        return found
 
     # --- what is asked
 
     def quota(self, agent_id: str) -> Quota | None:
         """Say why no call with this agent may begin now, or with any if it is empty; None: one
         may."""
-        use = self._limits.reached(agent_id, self._ledger.spent(self._today()))
+        use = self._limits.reached(agent_id, self._spent())
         return None if use is None else Quota(f"{use}.", self._left_of_today())
 
     def uses(self) -> list[Use]:
         """Return all limits with what is used of them now."""
-        return self._limits.uses(self._ledger.spent(self._today()))
+        return self._limits.uses(self._spent())
 
     def ratio(self, of: str, *, together: bool) -> float:
         """Return how much of the limits is used: of the one that is nearest.
@@ -125,11 +163,15 @@ class SpendGuard:
         """Count on, and tell in time, until cancelled."""
         looks = 0
         while True:
-            if looks % _ASK_EVERY == 0:
+            if looks % _ASK_EVERY == 0 or self._wanted.is_set():
+                self._wanted.clear()
                 await self.ask()
             looks += 1
+            self._on_counted()
             self.look()
-            await asyncio.sleep(_LOOK_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._wanted.wait()
 
     async def ask(self) -> None:
         """Ask the call log what it has of today."""
@@ -138,6 +180,13 @@ class SpendGuard:
         if len(but) > _MOST_WAITING:
             # The database is away, or it cannot keep up: what is here counts meanwhile.
             return
+        coming = dict(self._coming)
+        but += [
+            session_id
+            for other in {**self._others, **coming}.values()
+            if other.day == day.isoformat()
+            for session_id in other.ended
+        ]
         limits = self._limits
         try:
             told = await self._call_log.spent(limits.begin_of(day), limits.end_of(day), but)
@@ -147,12 +196,18 @@ class SpendGuard:
             self._problem = str(error)
             return
         self._problem = None
-        self._ledger.log_says(
-            day, settled, but, {agent_id: Spent(*each) for agent_id, each in told.items()}
-        )
+        by_agent = {agent_id: Spent(*each) for agent_id, each in told.items()}
+        if self._ledger.log_says(day, settled, but, by_agent):
+            for process, counted in coming.items():
+                self._others[process] = counted
+                if self._coming[process] is counted:
+                    del self._coming[process]
 
     def look(self) -> None:
         """Tell of limits that have come near, or were reached, since the last look."""
+        tell = self._tell
+        if tell is None:
+            return
         today = self._today()
         if today != self._told_of:
             self._told_of = today
@@ -161,9 +216,11 @@ class SpendGuard:
             key = (use.agent_id, use.of)
             if use.level > self._told.get(key, Level.FAR):
                 self._told[key] = use.level
-                self._alert(SpendAlert(today.isoformat(), str(self._limits.zone), use))
+                alert = SpendAlert(today.isoformat(), str(self._limits.zone), use)
+                self._log(alert)
+                tell(alert)
 
-    def _alert(self, alert: SpendAlert) -> None:
+    def _log(self, alert: SpendAlert) -> None:
         use = alert.use
         write, event = (
             (log.error, "spend_limit_reached")
@@ -178,7 +235,6 @@ class SpendGuard:
             limit=use.limit,
             day=alert.day,
         )
-        self._tell(alert)
 
     def _today(self) -> date:
         return self._limits.day_of(self._now())

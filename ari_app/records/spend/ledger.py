@@ -20,6 +20,23 @@ Key = TypeVar("Key")
 
 
 @dataclass(frozen=True, slots=True)
+class Counted:
+    """What one of several processes counts itself, which the call log may not have yet.
+
+    Attributes:
+        day: Which day, as ISO 8601 has it.
+        calls: By agent: how many.
+        seconds: By agent: how long agents were there.
+        ended: The sessions of those that are over, which the call log may have by now.
+    """
+
+    day: str
+    calls: dict[str, int]
+    seconds: dict[str, float]
+    ended: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class _Running:
     session_id: str
     day: date
@@ -83,6 +100,22 @@ class Ledger(Generic[Key]):
     def spent(self, day: date) -> dict[str, Spent]:
         """Return what was spent on a day until now, by agent."""
         found = dict(self._known.get(day, {}))
+        for agent_id, spent in self._here(day).items():
+            found[agent_id] = found.get(agent_id, Spent()) + spent
+        return found
+
+    def counted(self, day: date) -> Counted:
+        """Return what is counted here, and is none of what the call log has said."""
+        here = self._here(day)
+        return Counted(
+            day.isoformat(),
+            {agent_id: spent.calls for agent_id, spent in here.items()},
+            {agent_id: spent.seconds for agent_id, spent in here.items()},
+            [call.session_id for call in self._ended if call.day == day],
+        )
+
+    def _here(self, day: date) -> dict[str, Spent]:
+        found: dict[str, Spent] = {}
         for agent_id, spent in self._ended_sums.get(day, {}).items():
             found[agent_id] = found.get(agent_id, Spent()) + spent
         for key, running in self._running.items():
@@ -111,8 +144,8 @@ class Ledger(Generic[Key]):
 
     def log_says(
         self, day: date, settled: int, but: Collection[str], told: Mapping[str, Spent]
-    ) -> None:
-        """Take what the call log has of a day.
+    ) -> bool:
+        """Take what the call log has of a day; whether it could be used.
 
         Args:
             day: Which day.
@@ -124,7 +157,7 @@ class Ledger(Generic[Key]):
         left_out = set(but)
         if any(call.session_id not in left_out for call in self._waiting(day, settled)):
             # It began and ended while the call log was asked, and may be in it or not.
-            return
+            return False
         self._ended = [
             call
             for call in self._ended
@@ -140,6 +173,7 @@ class Ledger(Generic[Key]):
         }
         for old in sorted(self._known)[:-_DAYS_KEPT]:
             del self._known[old]
+        return True
 
 
 def _most(one: Spent, other: Spent) -> Spent:

@@ -12,7 +12,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 import orjson
@@ -493,7 +493,26 @@ class FakeClient(Client):
     """The real client's resources over a fake Asterisk."""
 
     def __init__(self, asterisk: FakeAsterisk, *, timeout: float = 5.0) -> None:
-        self._arrange(asterisk, APP, timeout)
+        self._asked = _Asked(asterisk)
+        self._arrange(cast(Rest, self._asked), APP, timeout)
+
+    def lose(self) -> None:
+        """Whoever asks by it is lost: Asterisk hears no more of it."""
+        self._asked.lost = True
+
+
+class _Asked:
+    def __init__(self, asterisk: FakeAsterisk) -> None:
+        self._asterisk = asterisk
+        self.lost = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._asterisk, name)
+
+    async def call(self, *args: Any) -> Any:
+        if self.lost:
+            await asyncio.Event().wait()
+        return await self._asterisk.call(*args)
 
 
 async def _pass(moment: Moment | None) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from ari_app.agent.elevenlabs.closing import CloseKind
 from ari_app.agent.elevenlabs.errors import AgentUnavailable
-from ari_app.call.call import Call
+from ari_app.call.calls import Waiting
 from ari_app.call.conversation import GO_ON
 from ari_app.call.kept import restore
 from ari_app.call.signals import ConsultRequested, EndRequested, HoldRequested
@@ -40,12 +40,15 @@ class InMemory:
 
     def __init__(self) -> None:
         self.files: dict[CallFile, bytes] = {}
+        self.frozen = False
 
     def begin(self) -> CallFile:
         return CallFile(self._put, Path("memory"))
 
     def _put(self, work: tuple[Any, ...]) -> None:
         file, kind, parts = work
+        if self.frozen:
+            return
         if kind is None:
             self.files.pop(file, None)
         else:
@@ -68,12 +71,32 @@ class Process:
         stage.services = replace(stage.services, running=running)
         stage.calls = stage.another()
 
+    @property
+    def frozen(self) -> bool:
+        """It is lost, and no other has come yet."""
+        return self.memory.frozen
+
+    def freeze(self) -> None:
+        """Nothing that it does has any effect from now on."""
+        self.memory.frozen = True
+        self.stage.ari.lose()
+
     async def is_lost(self) -> None:
         """Nothing of it runs any more: connections close, and nobody tells anybody anything."""
+        if not self.frozen:
+            # What is kept of a moment is written at its end.
+            await asyncio.sleep(0)
+        self.freeze()
         stage = self.stage
         stage.asterisk.on_event = lambda event: None
         for live in stage.calls._live.values():
-            assert isinstance(live, Call)
+            if isinstance(live, Waiting):
+                live._timer.cancel()
+                live.arrival.line._tell = None  # type: ignore[attr-defined]
+                live.arrival.line._closing = True  # type: ignore[attr-defined]
+                continue
+            if live.ended.is_set():
+                continue
             for timer in live._timers.values():
                 timer.cancel()
             keeper, live.context.keeper = live.context.keeper, None
@@ -83,6 +106,8 @@ class Process:
             live.context.let_go()
             live.line._tell = None  # type: ignore[attr-defined]
             live.line._closing = True  # type: ignore[attr-defined]
+            if (timer := live.line._rtp_timer) is not None:  # type: ignore[attr-defined]
+                timer.cancel()
             live.sound.stop()
         await stage.calls.close()
         await stage.gateway.close()
@@ -107,6 +132,7 @@ class Process:
         stage, lost_at = self.stage, now()
         await self.is_lost()
         await asyncio.sleep(after)
+        self.memory.frozen = False
         stage.calls = stage.another()
         for left in self.memory.left(lost_at):
             assert stage.calls.adopt(restore(left), stage.gateway.adopt)

@@ -21,6 +21,7 @@ from ari_app.records.document import call_document
 from ari_app.records.events import AgentClosed, CallEnded, CallEvent
 from ari_app.records.record import CallRecord
 from ari_app.records.spend.guard import SpendGuard
+from ari_app.records.spend.ledger import Counted
 from ari_app.records.spend.limits import Limit, SpendAlert, SpendLimits
 from ari_app.records.store import CallLog, CallLogUnavailable
 from ari_app.records.store.spool import Counts
@@ -281,3 +282,43 @@ def test_two_agents_of_one_call_are_added_up_and_its_transfer_is_not() -> None:
     record.fold(AgentClosed(1000, "local"), 26.0)
     record.has_ended(100.0)
     assert record.agent_seconds == 15.0
+
+
+def counted(seconds: float, *ended: str, day: str = "2026-11-29") -> Counted:
+    """What another worker has of one agent: a call that runs, or one that is over."""
+    some = seconds > 0
+    calls, times = ({"agent_default": 1}, {"agent_default": seconds}) if some else ({}, {})
+    return Counted(day, calls, times, list(ended))
+
+
+async def test_what_another_worker_counts_is_spent_once() -> None:
+    async with day(SpendLimits(together=Limit(calls=1))) as today:
+        guard, log = today.guard, today.log
+        guard.elsewhere(2, counted(60, day="2026-11-28"))
+        assert guard.quota("agent_default") is None, "that was yesterday"
+        guard.elsewhere(2, counted(60))
+        assert guard.quota("agent_default") is not None
+        guard.elsewhere(2, counted(0))
+        assert guard.quota("agent_default") is None, "it never got an agent"
+        guard.elsewhere(2, counted(60, "over"))
+        # The call log has it, too: it leaves out what the other still counts.
+        await guard.ask()
+        assert log.asked[-1][2] == ["over"]
+        assert [use.used for use in guard.uses()] == [1]
+        # The other counts it no more, for the call log has it: so it does until that was asked.
+        guard.elsewhere(2, counted(0))
+        assert [use.used for use in guard.uses()] == [1]
+        log.has = {"agent_default": (1, 60.0)}
+        await guard.ask()
+        assert log.asked[-1][2] == []
+        assert [use.used for use in guard.uses()] == [1]
+        assert [(alert.use.of, alert.reached) for alert in today.alerts] == [("calls", True)]
+
+
+async def test_what_is_counted_here_is_told_to_others() -> None:
+    async with day(SpendLimits(together=Limit(calls=9))) as today:
+        await today.talks(30)
+        own = today.guard.counted()
+        assert (own.day, own.calls) == ("2026-11-29", {"agent_default": 1})
+        assert own.seconds["agent_default"] == pytest.approx(30, abs=0.1)
+        assert own.ended == [today.home.record.session_id]

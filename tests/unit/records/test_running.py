@@ -205,6 +205,44 @@ def test_a_file_that_cannot_be_written_is_given_up(tmp_path: Path) -> None:
     running.close()
 
 
+class Odd:
+    def __repr__(self) -> str:
+        raise RuntimeError("it has no words")
+
+
+def test_what_cannot_be_put_into_words_is_given_up_and_the_others_are_kept(
+    tmp_path: Path,
+) -> None:
+    running = RunningCalls(tmp_path)
+    running.open()
+    odd, usual = running.begin(), running.begin()
+    odd.add("call", {})
+    odd.add("call", Odd())
+    usual.add("call", {"n": 1})
+    until(lambda: odd.failed and files(tmp_path) == [usual.path])
+    assert running.counts.failed == 1
+    running.close()
+
+
+def test_what_cannot_be_taken_over_does_not_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = RunningCalls(tmp_path)
+    first.open()
+    first.begin().add("call", {"n": 1})
+    until(lambda: files(tmp_path))
+    die(first)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    second = RunningCalls(tmp_path)
+    monkeypatch.setattr(second, "_append", full)
+    assert second.open() == ([], ["unreadable"])
+    assert not files(tmp_path)
+    second.close()
+
+
 def test_a_kill_loses_no_more_than_the_last_moment(tmp_path: Path) -> None:
     program = (
         "import sys, time\n"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 import pytest
 
 from ari_app.call.admission import NoRoom
 from ari_app.control.workers.hub import Hub
+from ari_app.records.spend.guard import SpendGuard
+from ari_app.records.spend.ledger import Counted
 from tests.unit.control.workers.company import FakeWorker, company, settled
 
 
@@ -74,7 +77,7 @@ async def test_calls_a_second_are_counted_together() -> None:
     await enter(two, paced=False)
 
 
-async def test_a_worker_that_dies_gives_all_of_its_places_back() -> None:
+async def test_places_that_a_worker_had_asked_for_come_back_when_it_dies() -> None:
     hub, (one, two) = await company(max_calls=3)
     await enter(one)
     placing = asyncio.create_task(enter(one))
@@ -83,8 +86,13 @@ async def test_a_worker_that_dies_gives_all_of_its_places_back() -> None:
     one.die()
     await settled()
     assert [worker.number for worker in hub.roster] == [2]
-    for _ in range(3):
+    # That of its call does once its successor has not gone on with it.
+    for _ in range(2):
         await enter(two)
+    assert (await refusal(two)).code == "capacity"
+    FakeWorker(1).link(hub)
+    await settled()
+    await enter(two)
     assert (await refusal(two)).code == "capacity"
     waiting.cancel()
     await placing
@@ -158,3 +166,37 @@ async def test_a_worker_that_comes_again_replaces_itself() -> None:
     assert hub.roster.numbered(1) is not before
     assert len(hub.roster) == 1
     assert not one.line.peer.is_open
+
+
+class Spend:
+    """Counts so many calls, and remembers what others do."""
+
+    def __init__(self, calls: int) -> None:
+        self.own = Counted("2026-11-29", {"a": calls}, {"a": 1.5}, ["over"])
+        self.others: dict[int, Counted] = {}
+
+    def counted(self) -> Counted:
+        return self.own
+
+    def elsewhere(self, process: int, counted: Counted) -> None:
+        self.others[process] = counted
+
+
+async def test_each_knows_what_the_others_spend() -> None:
+    hub, workers = await company(3)
+    spends = [Spend(calls) for calls in (1, 2, 3)]
+    for worker, spend in zip(workers, spends, strict=True):
+        worker.member.count(cast(SpendGuard, spend))
+        worker.member.spent()
+        worker.member.spent()
+    await settled()
+    assert spends[0].others == {2: spends[1].own, 3: spends[2].own}
+    # What one that has died counted stays, and the next one of its number hears of the others.
+    workers[1].die()
+    await settled()
+    again, spend = FakeWorker(2), Spend(0)
+    again.member.count(cast(SpendGuard, spend))
+    again.link(hub)
+    await settled()
+    assert spend.others == {1: spends[0].own, 3: spends[2].own}
+    assert spends[0].others[2] == spend.own

@@ -28,6 +28,18 @@ def test_the_one_with_the_most_room_is_next() -> None:
     assert [each.number for each in found] == [1, 2, 3]
 
 
+def test_the_places_of_one_that_is_gone_stay_taken_until_the_next_one_has_looked() -> None:
+    one, two, again = worker(1, used=2), worker(2, used=3), worker(2, takes=False)
+    found = roster(one, two)
+    found.went(two)
+    assert found.used == 5
+    found.came(again)
+    found.stands(again, 1, takes=False, draining=False)
+    assert found.used == 5, "it goes on with one after the other"
+    found.stands(again, 2, takes=True, draining=False)
+    assert found.used == 4
+
+
 def test_who_takes_no_calls_is_last() -> None:
     busy, away = worker(1, used=50), worker(2, takes=False)
     drains = worker(3, takes=False, draining=True)

@@ -510,6 +510,17 @@ def test_another_application_is_none_of_ours() -> None:
     assert told(channel("a", state="Ring", data=f"other,{APP}")) == []
 
 
+def test_who_was_moved_is_said_to_be_where_the_dialplan_has_sent_them() -> None:
+    there = [
+        channel("a", state="Ring", data="voice,x=1"),
+        channel("b", state="Ring", data="voice"),
+        channel("c", state="Ring", runs="Queue", data="voice"),
+    ]
+    ((name, event),) = missed(there, (), APP, frozenset({"a", "c"}))
+    assert isinstance(event, StasisStart)
+    assert (name, event.application, event.args) == ("a", APP, ("x=1",))
+
+
 def test_arguments_come_back() -> None:
     (_, event), *_ = missed(
         [channel("a", state="Ring", data=f"{APP},amd_status=HUMAN,x=1")], (), APP

@@ -4,7 +4,7 @@ FUZZ_SECONDS ?= 3600
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-dev asterisk demo test unit e2e other-debians docs lint format lock notice wheel serve check agent bench soak fuzz audit hangups compose-test clean
+.PHONY: help setup setup-dev asterisk demo test unit e2e other-debians docs lint format lock notice wheel serve check agent bench soak fuzz audit hangups compose-test cluster-test clean
 
 help:  ## List these commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -46,6 +46,10 @@ other-debians: setup  ## Lint and unit tests in bare roots of Debian 13 (Python 
 
 compose-test: setup  ## Build the lab in Docker, hold calls through it, take it down
 	@$(PYTHON) -m lab.compose_test
+
+cluster-test: setup-dev asterisk  ## Three machines, two Asterisks, Valkey, PostgreSQL and HAProxy in networks of their own; kill and cut off each (root; CALLS=40)
+	@[ -x .cache/cluster/usr/sbin/haproxy ] || command -v haproxy >/dev/null || sh scripts/cluster_packages.sh
+	@$(PYTHON) -m tests.cluster --calls $(or $(CALLS),40)
 
 hangups: setup-dev asterisk  ## Hang up 1,000 calls at every moment that there is, on the real Asterisk
 	ARI_APP_HANGUPS=1000 $(PYTHON) -m pytest -s tests/e2e/test_hangups.py

@@ -141,6 +141,7 @@ class VoiceBridge:
         self.settings = settings
         self._place = place
         self.member: Membership | None = None
+        self._forgetting: set[asyncio.Task[None]] = set()
         running = (state.value for state in State if state not in (State.NEW, State.ENDED))
         self.metrics = Metrics(("waiting", *running), KNOWN_CODES)
         self.call_log: CallLog | None = None
@@ -290,7 +291,26 @@ class VoiceBridge:
         )
         self.journal.listen(member.heard)
         self._exit.callback(member.close)
+        member.on_forget = self._forget
+        if self.call_log is not None:
+            self.call_log.on_delete.append(member.deleted)
         return member
+
+    def _forget(self, session_id: str, recordings: list[str]) -> None:
+        """Remove what there is here of a call that another has deleted."""
+        task = asyncio.create_task(self._forgotten(session_id, recordings), name="forget a call")
+        self._forgetting.add(task)
+        task.add_done_callback(self._forgetting.discard)
+
+    async def _forgotten(self, session_id: str, recordings: list[str]) -> None:
+        try:
+            if self.outbox is not None:
+                await self.outbox.forget(session_id)
+            if self.recordings is not None:
+                document = {"recordings": [{"path": path} for path in recordings]}
+                await self.recordings.delete(session_id, document)
+        except Exception as error:
+            log.error("deleted_call_not_forgotten", session=session_id, error=str(error))
 
     def _takes_calls(self) -> bool:
         return self._running and any(gateway.connected for gateway in self.gateways)

@@ -55,7 +55,11 @@ _BUSY_CALLS = 50
 _ALIKE: Final = 0.89
 _SHORTEST_BEGINNING: Final = 7
 _WAYS_IN: Final = ("asterisk", "twilio", "custom", "local")
-_PREFIXES: Final = ("ARI_", "AUDIOSOCKET_", "ELEVENLABS_", "PRECALL_", "DTMF_", "TWILIO_", "SPEND_")
+STORE_SCHEMES: Final = ("valkey", "valkeys", "redis", "rediss")
+_PREFIXES: Final = (
+    *("ARI_", "AUDIOSOCKET_", "ELEVENLABS_", "PRECALL_", "DTMF_", "TWILIO_", "SPEND_"),
+    "CLUSTER_",
+)
 """What begins like this in our own file is meant for us."""
 
 # What it cannot read is in `doubtful_names`.
@@ -198,6 +202,19 @@ def _listed(value: str) -> tuple[str, ...]:
 def _for_a_header(value: SecretStr | None) -> SecretStr | None:
     if value is not None and not re.fullmatch(r"[!-~]+", value.get_secret_value()):
         raise ValueError("must be letters, digits and signs of ASCII, without spaces")
+    return value
+
+
+def _store(value: SecretStr | None) -> SecretStr | None:
+    if value is None:
+        return None
+    try:
+        parts = urlsplit(value.get_secret_value())
+        usable = parts.scheme in STORE_SCHEMES and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError("must be valkey://host:port, or with valkeys, redis or rediss")
     return value
 
 
@@ -388,6 +405,13 @@ class Settings(BaseSettings):
     workers: int = Field(default=1, ge=1, le=64)
     worker_loss: Literal["adopt", "dialplan"] = "adopt"
     worker_stall_seconds: float = Field(default=2, ge=0, le=60)
+
+    cluster_url: Annotated[
+        SecretStr | None, AfterValidator(_store), BeforeValidator(_empty_is_none)
+    ] = None
+    cluster_bind: HostPort = "0.0.0.0:8090"
+    cluster_secret: Annotated[OptionalSecret, AfterValidator(_for_a_header)] = None
+    cluster_max_calls: int = Field(default=0, ge=0, le=100_000)
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["console", "json"] = "console"
@@ -656,6 +680,26 @@ class Settings(BaseSettings):
             self._require_twilio()
         if self.workers > 1:
             self._require_workers()
+        if self.cluster_url is not None:
+            self._require_cluster()
+
+    def _require_cluster(self) -> None:
+        if self.workers == 1:
+            raise ConfigError(
+                "CLUSTER_URL is set, but WORKERS is 1: what joins several machines is the front "
+                "that stands before several workers. Set WORKERS=2, or more where there are cores."
+            )
+        if self.cluster_secret is None or len(self.cluster_secret.get_secret_value()) < 16:
+            raise ConfigError(
+                "CLUSTER_URL is set, so CLUSTER_SECRET must be, too: the same on all machines, 16 "
+                "characters at least. `python3 -c 'import secrets; print(secrets.token_hex(32))'` "
+                "makes one."
+            )
+        if self.database_url and read_address(self.database_url).kind == "sqlite":
+            raise ConfigError(
+                "CLUSTER_URL is set, but DATABASE_URL is SQLite, which one machine has for itself: "
+                "several keep their calls in PostgreSQL, or DATABASE_URL is empty."
+            )
 
     def _require_workers(self) -> None:
         if "local" in self.ways_in:

@@ -167,7 +167,12 @@ class Admission:
     @property
     def full(self) -> bool:
         """Whether there is no place."""
-        return self._running() + self._reserved >= self._max_calls
+        return self.taken >= self._max_calls
+
+    @property
+    def taken(self) -> int:
+        """How many places are taken."""
+        return self._running() + self._reserved
 
     def changed(self) -> None:
         """Look again: a call has ended."""

@@ -7,8 +7,8 @@ asked first, and has to say afterwards that the channel has come.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, Final
+from collections.abc import Coroutine, Sequence
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -26,19 +26,36 @@ from ari_app.line.asterisk.ari.models import Channel
 from ari_app.line.asterisk.ari.socket import EventSocket, SocketState
 from ari_app.line.asterisk.channels import give_back_caller
 from ari_app.line.asterisk.dialplan import moved_arguments, parse_arguments
-from ari_app.line.asterisk.names import worker_app
 from ari_app.line.interface import Outcome, Status
 
 log = structlog.get_logger(__name__)
 
 _PATIENCE_SECONDS: Final = 2.0
 """A caller in the front hears nothing yet; after that they go on in the dialplan."""
+_SHORT_SECONDS: Final = 0.3
+"""Of somebody whom another machine would rather take."""
 _MOVE_SECONDS: Final = 1.0
 _SWEEP_SECONDS: Final = 15.0
 _CONFIRM_SECONDS: Final = 1.0
 _LINK_SECONDS: Final = 3.0
 _NO_WORKER: Final = Outcome(Status.FAILED, "no_worker")
 _DRAINING: Final = Outcome(Status.REJECTED, "draining")
+
+
+class OtherFronts(Protocol):
+    """The fronts of other machines: `ari_app.front.machines.Fleet`."""
+
+    async def may_act(self) -> bool:
+        """Return whether this is the one that distributes, at this moment."""
+        ...
+
+    async def give(self, channel: str, args: Sequence[str], *, waits: bool) -> bool | None:
+        """Give a channel to another machine, if that has more room or has placed it.
+
+        Returns:
+            True when it has taken it; None when the caller has gone; False: it is ours to take.
+        """
+        ...
 
 
 class Distributor:
@@ -48,20 +65,29 @@ class Distributor:
         ari: Asterisk, as that application sees it.
         hub: The workers.
         metrics: Counts what becomes of arrivals.
+        others: The fronts of other machines; None: there are none.
 
     Attributes:
         state: Of the event socket.
         draining: No calls are taken in any more.
     """
 
-    def __init__(self, ari: Client, hub: Hub, metrics: FrontMetrics) -> None:
+    def __init__(
+        self, ari: Client, hub: Hub, metrics: FrontMetrics, others: OtherFronts | None = None
+    ) -> None:
         self.state = SocketState.DISCONNECTED
         self.draining = False
         self._ari = ari
         self._hub = hub
         self._metrics = metrics
+        self._others = others
         self._here: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def ari(self) -> Client:
+        """Asterisk, as the application sees it."""
+        return self._ari
 
     async def run(self) -> None:
         """Distribute until cancelled, or until another process has the application.
@@ -94,20 +120,66 @@ class Distributor:
             task.add_done_callback(lambda _: self._here.pop(channel.id, None))
 
     async def _distribute(self, channel: str, args: tuple[str, ...]) -> None:
+        if self._others is not None:
+            if not await self._others.may_act():
+                # Another machine is the front by now, and finds whoever waits in the application.
+                return
+            waits = bool(parse_arguments(args).wait_seconds)
+            given = await self._others.give(channel, args, waits=waits)
+            if given is not False:
+                self._metrics.arrivals.labels("moved_elsewhere" if given else "gone").inc()
+                return
+        if await self._take_here(channel, args, _PATIENCE_SECONDS) is False:
+            log.error("no_worker_for_caller", call=channel, draining=self.draining)
+            self._metrics.arrivals.labels("not_taken").inc()
+            await give_back_caller(self._ari, channel, _DRAINING if self.draining else _NO_WORKER)
+
+    async def take_from_elsewhere(self, channel: str, args: tuple[str, ...]) -> bool | None:
+        """Take a channel that another machine, which is the front, has given to this one.
+
+        Returns:
+            True when a worker has it; None when the caller has gone; False: there is no room.
+        """
+        if self.draining or channel in self._here:
+            return False
+        task = asyncio.current_task()
+        assert task is not None
+        self._here[channel] = task
+        try:
+            waiting = await self._ari.within(_MOVE_SECONDS).applications.get()
+            if channel not in waiting.channel_ids:
+                # It has taken too long to come to us, and is somebody else's by now.
+                return None
+            return await self._take_here(channel, args, _SHORT_SECONDS, only_with_room=True)
+        except AriNotFound:
+            return None
+        finally:
+            self._here.pop(channel, None)
+
+    async def _take_here(
+        self,
+        channel: str,
+        args: tuple[str, ...],
+        patience: float,
+        *,
+        only_with_room: bool = False,
+    ) -> bool | None:
         began = asyncio.get_running_loop().time()
-        until = began + _PATIENCE_SECONDS
+        until = began + patience
         # Whom a worker has called comes back to it from the dialplan's answering machine detection.
         placed = self._hub.roster.of_channel(channel) is not None
         waits = bool(parse_arguments(args).wait_seconds)
         place = None if placed or waits else await self._hub.place()
         has_room = placed or waits or place is not None
+        if only_with_room and not has_room:
+            return False
         tried: set[Worker] = set()
         try:
             while True:
                 worker = self._choose(channel, tried, placed=placed)
                 if worker is None:
                     if not await self._other(until, tried):
-                        break
+                        return False
                     continue
                 tried.add(worker)
                 with self._hub.promised(worker, channel, place) as promise:
@@ -118,19 +190,16 @@ class Distributor:
                         promise.keep()
                 if given is None:
                     self._metrics.arrivals.labels("gone").inc()
-                    return
+                    return None
                 if given:
                     # It is the worker's to give back now.
                     place = None
                     self._metrics.arrivals.labels("moved").inc()
                     self._metrics.move_seconds.observe(asyncio.get_running_loop().time() - began)
-                    return
+                    return True
         finally:
             if place is not None:
                 place.give_back()
-        log.error("no_worker_for_caller", call=channel, draining=self.draining)
-        self._metrics.arrivals.labels("not_taken").inc()
-        await give_back_caller(self._ari, channel, _DRAINING if self.draining else _NO_WORKER)
 
     def _choose(self, channel: str, tried: set[Worker], *, placed: bool) -> Worker | None:
         if placed:
@@ -229,13 +298,10 @@ class Distributor:
         if not found:
             return found
         # A worker that has died has them still; who comes in its place looks after them.
-        for number in range(1, self._hub.roster.expected + 1):
-            try:
-                theirs = await self._ari.applications.get(worker_app(self._ari.app, number))
-            except AriNotFound:
-                continue
-            for channel_id in theirs.channel_ids:
-                found.pop(channel_id, None)
+        for theirs in await self._ari.applications.list():
+            if theirs.name.startswith(f"{self._ari.app}."):
+                for channel_id in theirs.channel_ids:
+                    found.pop(channel_id, None)
         return found
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

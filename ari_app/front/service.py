@@ -17,7 +17,7 @@ from ari_app.control.http.access import Keys
 from ari_app.control.http.agent_webhook import PATH as AGENT_WEBHOOK_PATH
 from ari_app.control.http.front import build_front_app
 from ari_app.control.http.middleware import RequestRates
-from ari_app.control.http.relay import Relay
+from ari_app.control.http.relay import Workers
 from ari_app.control.http.server import HttpServer
 from ari_app.control.workers.folder import Folder
 from ari_app.control.workers.hub import Hub
@@ -25,6 +25,7 @@ from ari_app.control.workers.merged import FrontMetrics
 from ari_app.control.workers.roster import Roster
 from ari_app.errors import ConfigError
 from ari_app.front.distributor import Distributor
+from ari_app.front.machines import Fleet
 from ari_app.line.asterisk.ari.errors import AriUnauthorized
 from ari_app.line.asterisk.ari.socket import SocketState
 from ari_app.line.interface import OwnAudio
@@ -76,6 +77,7 @@ class Front:
         self._sockets = sockets
         self._on_replaced = on_replaced
         self._distributor: Distributor | None = None
+        self._fleet: Fleet | None = None
         self._http: HttpServer | None = None
         self._draining = False
         self._stopping = asyncio.Event()
@@ -101,12 +103,16 @@ class Front:
         settings = self.settings
         self._exit.push_async_callback(self.hub.close)
         await self.hub.start(self._folder.front)
+        relay = Workers(self._folder)
+        self._exit.push_async_callback(relay.close)
+        if settings.cluster_url is not None:
+            self._fleet = await self._exit.enter_async_context(
+                Fleet(settings, self, self.hub, relay)
+            )
         if settings.has_asterisk:
             ari = await self._exit.enter_async_context(ari_client(settings))
-            self._distributor = Distributor(ari, self.hub, self.metrics)
+            self._distributor = Distributor(ari, self.hub, self.metrics, self._fleet)
             self._exit.push_async_callback(self._distributor.close)
-        relay = Relay(self._folder)
-        self._exit.push_async_callback(relay.close)
         secret = settings.api_key
         keys = Keys.of(
             None if secret is None else secret.get_secret_value(), settings.api_keys_file
@@ -124,6 +130,7 @@ class Front:
                 "recordings": settings.recordings_dir is not None,
             },
             sign_in_seconds=settings.page_sign_in_hours * 3600,
+            elsewhere=None if self._fleet is None else self._fleet.elsewhere,
             audit_file=self._open_audit(),
             hidden=settings.hidden,
             price=settings.agent_price_per_minute,
@@ -169,7 +176,9 @@ class Front:
             stop.cancel()
 
     async def _distribute(self, distributor: Distributor, stop: asyncio.Task[bool]) -> None:
-        running = asyncio.create_task(distributor.run(), name="distributor")
+        fleet = self._fleet
+        run = distributor.run() if fleet is None else fleet.distribute(distributor)
+        running = asyncio.create_task(run, name="distributor")
         try:
             await asyncio.wait([running, stop], return_when=asyncio.FIRST_COMPLETED)
             if not running.done():
@@ -189,6 +198,8 @@ class Front:
     def drain(self) -> None:
         """Take no more calls; go on to show those that run."""
         self._draining = True
+        if self._fleet is not None:
+            self._fleet.drain()
         if self._distributor is not None:
             self._distributor.draining = True
 
@@ -215,7 +226,9 @@ class Front:
         """Say why no call can come in or go out, beside what the workers say."""
         problems = []
         distributor = self._distributor
-        if distributor is not None and distributor.state is not SocketState.CONNECTED:
+        if self._fleet is not None:
+            problems += self._fleet.problems()
+        elif distributor is not None and distributor.state is not SocketState.CONNECTED:
             problems.append(f"Asterisk's event socket is {distributor.state}")
         if self._draining:
             problems.append("draining: new calls are refused")

@@ -9,7 +9,7 @@ import secrets
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -44,6 +44,8 @@ class LabAsterisk:
     extensions.conf and pjsip.conf. `trunk_contact` is the SIP URI that stands for the carrier of
     `PJSIP/NUMBER@trunk`; without it, whoever registers as `trunk`. `files` are configuration files,
     by name, to be used instead of the lab's; their places between at-signs are filled in as well.
+    With `within`, a command that others follow, it runs in another network namespace, where `host`
+    is its address.
     """
 
     def __init__(
@@ -56,6 +58,8 @@ class LabAsterisk:
         trunk_contact: str | None = None,
         websocket_write_timeout_ms: int = 1000,
         files: Mapping[str, str] | None = None,
+        host: str = LOOPBACK,
+        within: Sequence[str] = (),
         boot_timeout: float = 30.0,
         progress: Progress = silent,
     ) -> None:
@@ -68,6 +72,8 @@ class LabAsterisk:
         self._trunk_contact = trunk_contact
         self._websocket_write_timeout_ms = websocket_write_timeout_ms
         self._files = dict(files or {})
+        self._host = host
+        self._within = tuple(within)
         self._boot_timeout = boot_timeout
         self._progress = progress
         self._ports: PortWindow | None = None
@@ -118,12 +124,12 @@ class LabAsterisk:
     @property
     def ari_url(self) -> str:
         """For `ARI_URL`: scheme, host and port."""
-        return f"http://{LOOPBACK}:{_started(self._ports).http_port}"
+        return f"http://{self._host}:{_started(self._ports).http_port}"
 
     @property
     def sip_host(self) -> str:
         """The address of its SIP transport."""
-        return LOOPBACK
+        return self._host
 
     @property
     def sip_port(self) -> int:
@@ -150,7 +156,7 @@ class LabAsterisk:
 
     async def _run(self) -> None:
         self._process = spawn(
-            self._command("-f"), self.installation.env(), self.run_dir / "console"
+            [*self._within, *self._command("-f")], self.installation.env(), self.run_dir / "console"
         )
         await self._booted()
 
@@ -312,7 +318,7 @@ class LabAsterisk:
             "MODULE_DIR": str(self.installation.module_dir),
             "DATA_DIR": str(self.installation.data_dir),
             "ENTITY_ID": ":".join(["02", *(f"{byte:02x}" for byte in secrets.token_bytes(5))]),
-            "BIND": LOOPBACK,
+            "BIND": self._host,
             "HTTP_PORT": str(ports.http_port),
             "SIP_PORT": str(ports.sip_port),
             "RTP_FIRST": str(ports.rtp_first),

@@ -1,7 +1,6 @@
 """deploy/haproxy before three small machines: who gets requests, and whose streams live.
 
-A machine here is a process of its own, so that it can be killed and frozen. `make cluster-test` has
-the real ones.
+A machine here is a process of its own, so that it can be killed and frozen.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from ari_app.control.cluster.lease import BEAT, FrontLease
+from ari_app.control.cluster.lease import BEAT, TTL, FrontLease
 from ari_app.control.cluster.store import LEASE_SECONDS, Beat, Deletion, Leases, StoreAway
 from ari_app.control.cluster.view import Machine, View, choose
 
@@ -51,6 +51,8 @@ class CommonStore(Protocol):
     async def claim(self, place: str, limit: int) -> bool: ...
 
     async def owner(self, call: str) -> str | None: ...
+
+    async def keep_key(self, key: str, machine: str) -> str: ...
 
     async def tell_deleted(self, session_id: str, recordings: Sequence[str]) -> None: ...
 
@@ -119,6 +121,7 @@ class Member:
         self._hurry = asyncio.Event()
         self._beaten = asyncio.Condition()
         self._seen = "0-0"
+        self._asked_at = float("-inf")
         self._tasks: list[asyncio.Task[None]] = []
 
     # --- life
@@ -147,7 +150,7 @@ class Member:
 
     async def _beats(self) -> None:
         while True:
-            began = self._now()
+            began = self._asked_at = self._now()
             try:
                 await self._beat(began)
             except Exception:
@@ -316,6 +319,27 @@ class Member:
             self._ended.add(call)
             self._hurry.set()
 
+    def is_awake(self) -> bool:
+        """Return whether this machine has run all the time since it last asked the store."""
+        return self._now() - self._asked_at < TTL
+
+    def others(self) -> list[Machine]:
+        """Return all other machines."""
+        return self.view.others(self.name)
+
+    def most(self, limit: int) -> int:
+        """Return how many calls there may be, where the machines have room for so many."""
+        return min(limit, self._limit) if self._limit else limit
+
+    async def keep_key(self, key: str) -> Machine | None:
+        """Return which other machine has answered a request with this key first.
+
+        Raises:
+            StoreAway: Nobody can say.
+        """
+        name = await self._store.keep_key(key, self.name)
+        return None if name == self.name else self.view.machines.get(name)
+
     async def owner(self, call: str) -> Machine | None:
         """Return which other machine has a call; None: none that is known.
 
@@ -327,7 +351,7 @@ class Member:
 
     # --- what was deleted
 
-    async def deleted(self, session_id: str, recordings: Sequence[str]) -> None:
+    def deleted(self, session_id: str, recordings: Sequence[str]) -> None:
         """Tell the others that a call was deleted here; while the store is away, later."""
         self._untold.append((session_id, tuple(recordings)))
         self._hurry.set()

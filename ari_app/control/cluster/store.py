@@ -12,6 +12,7 @@ made up for by the next beat. All keys have one hash tag, for Valkey's own clust
 | `machine:NAME` | what it tells of itself |
 | `places` | sorted set: each place that is held, `NAME#NUMBER`, by when it is free again |
 | `calls`, `owners` | sorted set of calls by when they are nobody's; hash: which machine has one |
+| `key:KEY` | the machine that was first asked with an Idempotency-Key |
 | `deleted` | stream: the calls that were deleted, with the paths of their recordings |
 """
 
@@ -34,10 +35,10 @@ from ari_app.errors import AppError
 
 LEASE_SECONDS: Final = 10.0
 """After so long without a renewal a place is free again, and a call is nobody's."""
-SCHEMES: Final = ("valkey", "valkeys", "redis", "rediss")
 _ANSWER_SECONDS: Final = 0.5
 _BLOCK_SECONDS: Final = 2.0
 _KEEP_DELETED_MS: Final = 30 * 24 * 3600 * 1000
+_KEEP_KEY_SECONDS: Final = 24 * 3600
 _MOST_DELETED: Final = 1000
 _Streams = list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes]]]]]
 
@@ -143,6 +144,17 @@ return 1
 )
 
 
+_LEAVE: Final = """
+-- KEYS: machines machine front; ARGV: name run holder
+local told = redis.call('GET', KEYS[2])
+if told and cjson.decode(told).run == ARGV[2] then
+  redis.call('ZREM', KEYS[1], ARGV[1])
+  redis.call('DEL', KEYS[2])
+end
+if redis.call('HGET', KEYS[3], 'holder') == ARGV[3] then redis.call('DEL', KEYS[3]) end
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Leases:
     """What changes of a machine's leases: all of them again, now and then; only what is new else.
@@ -177,6 +189,7 @@ class Store:
         self._waiting = _client(url, _BLOCK_SECONDS + _ANSWER_SECONDS)
         self._beat = self._redis.register_script(_BEAT)
         self._claim = self._redis.register_script(_CLAIM)
+        self._leave = self._redis.register_script(_LEAVE)
         self._deleted = self._key("deleted")
 
     async def __aenter__(self) -> Store:
@@ -242,16 +255,12 @@ class Store:
         )
 
     async def leave(self, machine: Machine, holder: str) -> None:
-        """Say that a machine is no longer there. Its lease goes; the places of its calls too."""
-        front = self._key(f"front:{machine.asterisk}")
+        """Say that a machine is no longer there, unless another run of it has come; its lease
+        goes."""
+        keys = [self._key("machines"), self._key(f"machine:{machine.name}")]
+        keys.append(self._key(f"front:{machine.asterisk}"))
         try:
-            held = await self._redis.hget(front, "holder")
-            pipeline = self._redis.pipeline()
-            if held is not None and _text(held) == holder:
-                pipeline.delete(front)
-            pipeline.zrem(self._key("machines"), machine.name)
-            pipeline.delete(self._key(f"machine:{machine.name}"))
-            await pipeline.execute()
+            await self._leave(keys=keys, args=[machine.name, machine.run, holder])
         except (RedisError, OSError, TimeoutError) as error:
             raise _away(error) from None
 
@@ -272,6 +281,16 @@ class Store:
         except (RedisError, OSError, TimeoutError) as error:
             raise _away(error) from None
         return None if name is None else _text(name)
+
+    async def keep_key(self, key: str, machine: str) -> str:
+        """Keep who was first asked with an Idempotency-Key, for a day; return who that was."""
+        name = self._key(f"key:{key}")
+        try:
+            await self._redis.set(name, machine, nx=True, ex=_KEEP_KEY_SECONDS)
+            first = await self._redis.get(name)
+        except (RedisError, OSError, TimeoutError) as error:
+            raise _away(error) from None
+        return machine if first is None else _text(first)
 
     # --- deletions
 

@@ -21,6 +21,7 @@ from aiohttp.typedefs import Handler
 from ari_app.control.http.access import Access, Keys
 from ari_app.control.http.audit import AuditLog
 from ari_app.control.http.handlers import MAX_BODY_BYTES, audit_changes, serve_operations
+from ari_app.control.http.machines import Elsewhere, There, only_machines
 from ari_app.control.http.middleware import (
     IdempotentAnswers,
     RequestRates,
@@ -76,12 +77,20 @@ class FrontHandlers:
         relay: Asks the workers.
         keyed: The service asks for an API key.
         number_pattern: What a number to call must match; None is E.164.
+        elsewhere: The other machines; None: there are none, or it is one of them who asks.
     """
 
     def __init__(
-        self, front: FrontView, relay: Relay, *, keyed: bool, number_pattern: str | None
+        self,
+        front: FrontView,
+        relay: Relay[Worker],
+        *,
+        keyed: bool,
+        number_pattern: str | None,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self._front = front
+        self._elsewhere = elsewhere
         self._roster = front.hub.roster
         self._relay = relay
         self._merged = Merged()
@@ -112,10 +121,14 @@ class FrontHandlers:
     async def relay(self, request: web.Request) -> web.StreamResponse:
         """Let the worker answer that has the call, or any where no call is named."""
         body = await read_body(request)
+        if (there := await self._machine_for(request)) is not None:
+            return await there.relay.answer(request, there.machine, body)
         return await self._relay.answer(request, self._worker_for(request), body)
 
     async def pass_on(self, request: web.Request) -> web.StreamResponse:
         """Give the connection to the worker that has the call."""
+        if (there := await self._machine_for(request)) is not None:
+            return there.relay.pass_on(request, there.machine)
         return self._relay.pass_on(request, self._worker_for(request))
 
     async def way_in(self, request: web.Request) -> web.StreamResponse:
@@ -137,6 +150,13 @@ class FrontHandlers:
             form = parse_qs(body.decode("utf-8", "replace"))
             worker = self._roster.of_line(form.get("CallSid", [""])[0])
         return worker or self._roomiest()
+
+    async def _machine_for(self, request: web.Request) -> There | None:
+        """Return which other machine has the call that a request is about; None: none has."""
+        session_id = request.match_info.get("session_id", "")
+        if self._elsewhere is None or not session_id or self._roster.of_session(session_id):
+            return None
+        return await self._elsewhere.of_call(session_id)
 
     def _worker_for(self, request: web.Request) -> Worker:
         session_id = request.match_info.get("session_id", "")
@@ -161,6 +181,10 @@ class FrontHandlers:
         if key is None:
             work = asyncio.ensure_future(self._initiate(request, body))
             return (await _while_there(request, work)).response()
+        # Whoever was asked first has the answer.
+        there = None if self._elsewhere is None else await self._elsewhere.of_key(key)
+        if there is not None:
+            return _Kept(*await there.relay.ask(request, there.machine, body)).response()
         kept, replayed = await self._initiated.answer(
             key, _fingerprint(body), lambda: self._granted(request, body)
         )
@@ -183,6 +207,10 @@ class FrontHandlers:
         reference = wish.get("call_id")
         if worker is None and isinstance(reference, str) and not wish.get("called_number"):
             worker = self._roster.of_line(reference)
+        if worker is None and self._elsewhere is not None:
+            there = await self._elsewhere.for_wish(named, reference, wish.get("called_number"))
+            if there is not None:
+                return _Kept(*await there.relay.ask(request, there.machine, body))
         worker = worker or self._roomiest()
         # Many may be asked for before the first of them counts.
         worker.promised += 1
@@ -196,18 +224,29 @@ class FrontHandlers:
         body = await read_body(request)
         named = _object(body).get("session_id")
         worker = self._roster.of_session(named) if isinstance(named, str) else None
+        if worker is None and self._elsewhere is not None and isinstance(named, str):
+            there = await self._elsewhere.of_call(named)
+            if there is not None:
+                return await there.relay.answer(request, there.machine, body)
         return await self._relay.answer(request, worker or self._any(), body)
 
     async def list_sessions(self, request: web.Request) -> web.Response:
         """List all calls."""
         told = await self._of_all("/sessions")
         lists = [orjson.loads(body) for _, body in told.values()]
+        limit = self._front.hub.max_calls
+        if self._elsewhere is not None:
+            others = [orjson.loads(body) for body in await self._elsewhere.of_all("/sessions")]
+            limit = self._elsewhere.limit(
+                limit + sum(one["max_concurrent_calls"] for one in others)
+            )
+            lists += others
         sessions = [each for one in lists for each in one["sessions"]]
         sessions.sort(key=lambda each: each.get("started_at") or "")
         return web.json_response(
             {
                 "active_sessions": sum(one["active_sessions"] for one in lists),
-                "max_concurrent_calls": self._front.hub.max_calls,
+                "max_concurrent_calls": limit,
                 "sessions": sessions,
             },
             dumps=lambda value: orjson.dumps(value).decode(),
@@ -362,7 +401,7 @@ class MergedWatch(Watching):
         relay: Asks its workers.
     """
 
-    def __init__(self, front: FrontView, relay: Relay) -> None:
+    def __init__(self, front: FrontView, relay: Relay[Worker]) -> None:
         super().__init__()
         self._front = front
         self._relay = relay
@@ -457,7 +496,7 @@ class _Mirror:
 
 def build_front_app(
     front: FrontView,
-    relay: Relay,
+    relay: Relay[Worker],
     *,
     keys: Keys,
     number_pattern: str | None,
@@ -465,6 +504,7 @@ def build_front_app(
     routes: Sequence[tuple[str, str]],
     features: dict[str, bool],
     sign_in_seconds: float,
+    elsewhere: Elsewhere | None = None,
     audit_file: AuditLog | None = None,
     hidden: Collection[str] = (),
     price: str = "",
@@ -480,6 +520,7 @@ def build_front_app(
         routes: Method and path of what ways in serve, where they check by themselves who comes.
         features: What the service has: `log` and `recordings`.
         sign_in_seconds: How long a browser stays signed in to the page.
+        elsewhere: The other machines; None: there are none.
         audit_file: Where changes are written down that reach no worker; None: in the log alone.
         hidden: What must not be kept, as `RECORDS_HIDE` says.
         price: What a minute with an agent costs: `0.10 EUR`; empty: nobody says.
@@ -514,11 +555,41 @@ def build_front_app(
         watch.stop()
 
     app.on_shutdown.append(end_streams)
-    handlers = FrontHandlers(front, relay, keyed=bool(keys), number_pattern=number_pattern)
+    handlers = FrontHandlers(
+        front, relay, keyed=bool(keys), number_pattern=number_pattern, elsewhere=elsewhere
+    )
     serve_operations(app, handlers.by_name())
     for method, path in routes:
         app.router.add_route(method, path, handlers.way_in)
     app.router.add_routes(page_routes(access, watch, features=features, price=price))
     # What only the workers know of.
     app.router.add_route(hdrs.METH_ANY, "/{path:.*}", handlers.relay)
+    return app
+
+
+def build_machine_app(
+    front: FrontView,
+    relay: Relay[Worker],
+    *,
+    secret: str,
+    number_pattern: str | None,
+    routes: Sequence[web.RouteDef],
+) -> web.Application:
+    """Build what other machines ask: the same, for the calls of this machine alone.
+
+    Args:
+        front: What is shown.
+        relay: Asks the workers.
+        secret: What the others bring.
+        number_pattern: What a number to call must match as a whole; None is E.164.
+        routes: What only machines ask.
+    """
+    app = web.Application(
+        middlewares=[mark_heads, only_machines(secret), problems, refusals],
+        client_max_size=MAX_BODY_BYTES,
+    )
+    app.on_response_prepare.append(add_headers)
+    handlers = FrontHandlers(front, relay, keyed=True, number_pattern=number_pattern)
+    serve_operations(app, handlers.by_name())
+    app.router.add_routes(routes)
     return app

@@ -1,4 +1,4 @@
-"""Passes a request on to the worker that it concerns."""
+"""Passes a request on to the worker that it concerns, or to another machine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import asyncio
 import os
 import socket
 from array import array
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Generic, TypeVar
 
 import aiohttp
 import structlog
@@ -32,6 +33,8 @@ _CONNECT_SECONDS: Final = 1.0
 _ANSWER_SECONDS: Final = 120.0
 """Longer than any request waits: a place, a pre-call service, the end of a call."""
 _PIECE: Final = 1 << 16
+MACHINE_HEADER: Final = "X-Ari-App-Machine"
+"""What one machine shows another, so that it is believed; taken out of what others send."""
 _FROM_US: Final = {KEY_HEADER: HERE}
 _OF_A_CONNECTION: Final = frozenset(
     name.lower()
@@ -47,6 +50,7 @@ _OF_A_CONNECTION: Final = frozenset(
         hdrs.CONTENT_LENGTH,
         hdrs.EXPECT,
         KEY_HEADER,
+        MACHINE_HEADER,
         ADDRESS_HEADER,
         REQUEST_ID_HEADER,
     )
@@ -61,39 +65,36 @@ class WorkerAway(Problem):
         super().__init__("worker_away")
 
 
-class Relay:
-    """Asks workers.
+To = TypeVar("To")
 
-    Args:
-        folder: Where they are.
-    """
 
-    def __init__(self, folder: Folder) -> None:
-        self._folder = folder
-        self._sessions: dict[int, aiohttp.ClientSession] = {}
-        self._door = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._door.setblocking(False)
+class Relay(Generic[To]):
+    """Asks others: `Workers`, or the machines of `ari_app.control.http.machines`."""
 
     async def close(self) -> None:
         """Close all connections."""
-        self._door.close()
-        for session in self._sessions.values():
-            await session.close()
+        raise NotImplementedError
 
-    def _session(self, worker: Worker) -> aiohttp.ClientSession:
-        session = self._sessions.get(worker.number)
-        if session is None:
-            session = self._sessions[worker.number] = aiohttp.ClientSession(
-                connector=aiohttp.UnixConnector(str(self._folder.http(worker.number)), limit=0),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
-                auto_decompress=False,
-                # What is said is what the client says: it may not know gzip, nor do we here.
-                skip_auto_headers=(hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.USER_AGENT),
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        return session
+    def _session(self, to: To) -> aiohttp.ClientSession:
+        """Return what asks them."""
+        raise NotImplementedError
 
-    async def get(self, worker: Worker, path: str, seconds: float) -> tuple[int, bytes]:
+    def _url(self, to: To, path: str) -> URL:
+        """Return what is asked for."""
+        raise NotImplementedError
+
+    def pass_on(self, request: web.Request, to: To) -> web.Response:
+        """Give the whole connection to them.
+
+        Returns:
+            What is not sent: there is nobody here any more to send it to.
+
+        Raises:
+            WorkerAway: They are not there.
+        """
+        raise NotImplementedError
+
+    async def get(self, to: To, path: str, seconds: float) -> tuple[int, bytes]:
         """Ask a worker for something of our own.
 
         Returns:
@@ -103,38 +104,35 @@ class Relay:
             WorkerAway: It does not answer in time.
         """
         try:
-            async with (
-                asyncio.timeout(seconds),
-                self._session(worker).get(_url(path), headers=_FROM_US) as response,
-            ):
+            async with asyncio.timeout(seconds), self.stream(to, path) as response:
                 return response.status, await response.read()
         except (aiohttp.ClientError, OSError, TimeoutError):
             raise WorkerAway from None
 
-    def stream(self, worker: Worker, path: str) -> aiohttp.client._RequestContextManager:
+    def stream(self, to: To, path: str) -> aiohttp.client._RequestContextManager:
         """Ask a worker for a stream."""
-        return self._session(worker).get(_url(path), headers=_FROM_US)
+        return self._session(to).get(self._url(to, path), headers=_FROM_US)
 
     async def ask(
-        self, request: web.Request, worker: Worker, body: bytes
+        self, request: web.Request, to: To, body: bytes
     ) -> tuple[int, list[tuple[str, str]], bytes]:
         """Let a worker answer a request, and return the answer.
 
         Raises:
             WorkerAway: It is not there.
         """
-        async with self._asked(request, worker, body) as response:
+        async with self._asked(request, to, body) as response:
             return response.status, _headers(response), await response.read()
 
     async def answer(
-        self, request: web.Request, worker: Worker, body: bytes | aiohttp.StreamReader
+        self, request: web.Request, to: To, body: bytes | aiohttp.StreamReader
     ) -> web.StreamResponse:
         """Let a worker answer a request, and send on what it answers as it comes.
 
         Raises:
             WorkerAway: It is not there.
         """
-        async with self._asked(request, worker, body) as response:
+        async with self._asked(request, to, body) as response:
             length = response.content_length
             if length is not None and length <= _PIECE:
                 answered = web.Response(status=response.status, body=await response.read())
@@ -157,14 +155,12 @@ class Relay:
             await passed.write_eof()
             return passed
 
-    def _asked(
-        self, request: web.Request, worker: Worker, body: bytes | aiohttp.StreamReader
-    ) -> _Asked:
+    def _asked(self, request: web.Request, to: To, body: bytes | aiohttp.StreamReader) -> _Asked:
         return _Asked(
             request,
-            self._session(worker).request(
+            self._session(to).request(
                 request.method,
-                _url(request.raw_path),
+                self._url(to, request.raw_path),
                 headers=_to_worker(request),
                 data=body or None,
                 allow_redirects=False,
@@ -174,15 +170,38 @@ class Relay:
             ),
         )
 
-    def pass_on(self, request: web.Request, worker: Worker) -> web.Response:
-        """Give the whole connection to a worker.
 
-        Returns:
-            What is not sent: there is nobody here any more to send it to.
+class Workers(Relay[Worker]):
+    """Asks workers.
 
-        Raises:
-            WorkerAway: It is not there.
-        """
+    Args:
+        folder: Where they are.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._sessions: dict[int, aiohttp.ClientSession] = {}
+        self._door = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._door.setblocking(False)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        self._door.close()
+        for session in self._sessions.values():
+            await session.close()
+
+    def _session(self, to: Worker) -> aiohttp.ClientSession:
+        session = self._sessions.get(to.number)
+        if session is None:
+            path = str(self._folder.http(to.number))
+            session = self._sessions[to.number] = new_session(aiohttp.UnixConnector(path, limit=0))
+        return session
+
+    def _url(self, to: Worker, path: str) -> URL:
+        return URL(f"http://worker{path}", encoded=True)
+
+    def pass_on(self, request: web.Request, to: Worker) -> web.Response:
+        """Give the whole connection to a worker; see `Relay.pass_on`."""
         transport = request.transport
         if transport is None:
             raise ConnectionResetError("the client has gone")
@@ -190,19 +209,34 @@ class Relay:
         try:
             # socket.send_fds takes an address, and leaves it out.
             self._door.sendmsg(
-                [_head(request)],
+                [head_of(request)],
                 [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [descriptor]))],
                 0,
-                str(self._folder.passed(worker.number)),
+                str(self._folder.passed(to.number)),
             )
         except OSError as error:
-            log.warning("connection_not_passed", worker=worker.number, error=error.strerror)
+            log.warning("connection_not_passed", worker=to.number, error=error.strerror)
             raise WorkerAway from None
         finally:
             os.close(descriptor)
         request[PASSED_ON] = True
         transport.abort()
         return web.Response(status=101)
+
+
+def new_session(
+    connector: aiohttp.BaseConnector, headers: dict[str, str] | None = None
+) -> aiohttp.ClientSession:
+    """Make what asks one of them, and changes nothing of what is answered."""
+    return aiohttp.ClientSession(
+        connector=connector,
+        headers=headers,
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
+        auto_decompress=False,
+        # What is said is what the client says: it may not know gzip, nor do we here.
+        skip_auto_headers=(hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.USER_AGENT),
+        cookie_jar=aiohttp.DummyCookieJar(),
+    )
 
 
 class _Asked:
@@ -226,10 +260,6 @@ class _Asked:
         await self._context.__aexit__(None, None, None)
 
 
-def _url(path: str) -> URL:
-    return URL(f"http://worker{path}", encoded=True)
-
-
 def _to_worker(request: web.Request) -> list[tuple[str, str]]:
     listed = {name.strip().lower() for name in request.headers.get(hdrs.CONNECTION, "").split(",")}
     left_out = _OF_A_CONNECTION | listed
@@ -246,14 +276,17 @@ def _ours(request: web.Request) -> list[tuple[str, str]]:
     return found
 
 
-def _head(request: web.Request) -> bytes:
+def head_of(request: web.Request, more: Sequence[tuple[str, str]] = ()) -> bytes:
     """Write the head of a request as it came, but for what is ours to say."""
-    ours = {name.lower().encode() for name in (KEY_HEADER, ADDRESS_HEADER, REQUEST_ID_HEADER)}
+    ours = {
+        name.lower().encode()
+        for name in (KEY_HEADER, ADDRESS_HEADER, MACHINE_HEADER, REQUEST_ID_HEADER)
+    }
     lines = [f"{request.method} {request.raw_path} HTTP/1.1".encode()]
     lines += [
         name + b": " + value for name, value in request.raw_headers if name.lower() not in ours
     ]
-    lines += [f"{name}: {value}".encode() for name, value in _ours(request)]
+    lines += [f"{name}: {value}".encode() for name, value in (*_ours(request), *more)]
     return b"\r\n".join([*lines, b"", b""])
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from ari_app.call.admission import Admission, NoRoom
+from ari_app.call.admission import RETRY_SECONDS, Admission, NoRoom
 from ari_app.control.workers.messages import (
     Answered,
+    Deleted,
     Enter,
     Entered,
+    Forget,
     FromFront,
     Granted,
     Has,
@@ -38,6 +40,8 @@ log = structlog.get_logger(__name__)
 OFFER_SECONDS: Final = 0.15
 """A worker's loop that turns answers within a tick; what is late is tried elsewhere."""
 ENTERED_SECONDS: Final = 0.5
+_COMMON_SECONDS: Final = 0.5
+"""So often somebody who waits asks again for a place that all machines have in common."""
 
 
 class Place:
@@ -101,7 +105,14 @@ class Hub:
         max_calls: How many calls there may be in all.
         per_second: How many may be placed in a second; 0: any number.
         max_waiting: How many wishes may wait for a place.
+
+    Attributes:
+        common: Takes one of the places that all machines have in common; None: there are none.
+        on_calls: Called when the calls of the roster are others than before.
+        on_deleted: Called with a call that a worker deletes, and the paths of its recordings.
     """
+
+    common: Callable[[], Awaitable[bool]] | None = None
 
     def __init__(
         self, roster: Roster, *, max_calls: int, per_second: float, max_waiting: int
@@ -114,6 +125,8 @@ class Hub:
             per_second=per_second,
             max_waiting=max_waiting,
         )
+        self.on_calls: Callable[[], None] = lambda: None
+        self.on_deleted: Callable[[str, list[str]], None] = lambda session_id, recordings: None
         self._told_full: bool | None = None
         self._peers: dict[Peer, Worker | None] = {}
         self._of: dict[Worker, Peer] = {}
@@ -159,10 +172,34 @@ class Hub:
     async def place(self) -> Place | None:
         """Take a place for somebody who has come; None: all are taken."""
         try:
-            await self.admission.enter(paced=False, wait_seconds=0)
+            return await self._take(paced=False, wait_seconds=0)
         except NoRoom:
             return None
-        return Place(self.admission)
+
+    async def _take(self, *, paced: bool, wait_seconds: float) -> Place:
+        """Take a place here, and one of those that all machines have in common.
+
+        Raises:
+            NoRoom: There is none.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + wait_seconds
+        while True:
+            await self.admission.enter(paced=paced, wait_seconds=max(0.0, until - loop.time()))
+            place = Place(self.admission)
+            if self.common is None:
+                return place
+            try:
+                if await self.common():
+                    return place
+            except BaseException:
+                place.give_back()
+                raise
+            place.give_back()
+            if (left := until - loop.time()) <= 0:
+                code = "queue_timeout" if wait_seconds > 0 else "capacity"
+                raise NoRoom(code, RETRY_SECONDS)
+            await asyncio.sleep(min(left, _COMMON_SECONDS))
 
     async def offer(self, worker: Worker, channel: str, *, anyhow: bool) -> bool:
         """Ask a worker whether it can take a channel; False also when it does not answer.
@@ -207,6 +244,12 @@ class Hub:
                 del self._promises[channel]
                 worker.promised -= 1
 
+    def forget(self, session_id: str, recordings: list[str], *, but: Worker | None = None) -> None:
+        """Tell workers that a call was deleted, all but the one that has done so."""
+        for worker in self.roster:
+            if worker is not but:
+                self._tell(worker, Forget(session_id, recordings))
+
     # --- what workers tell
 
     def _came(self, peer: Peer) -> None:
@@ -219,6 +262,7 @@ class Hub:
         if self._of.get(worker) is peer:
             del self._of[worker]
         self.roster.went(worker)
+        self.on_calls()
         log.warning("worker_unlinked", worker=worker.number, pid=worker.pid)
         for key in [key for key in self._wishes if key[0] is worker]:
             self._leave(key)
@@ -242,8 +286,10 @@ class Hub:
                 self._news()
             case Has(session_id, line_id):
                 self.roster.has(worker, session_id, line_id)
+                self.on_calls()
             case HasNot(session_id):
                 self.roster.has_not(worker, session_id)
+                self.on_calls()
             case Answered(offer, takes):
                 if (answer := self._offers.get(offer)) is not None and not answer.done():
                     answer.set_result(takes)
@@ -266,6 +312,9 @@ class Hub:
                 for other in self.roster:
                     if other is not worker:
                         self._tell(other, told)
+            case Deleted(session_id, recordings):
+                self.forget(session_id, recordings, but=worker)
+                self.on_deleted(session_id, recordings)
             case _:
                 pass
 
@@ -313,12 +362,12 @@ class Hub:
     async def _enter(self, worker: Worker, wish: int, paced: bool, wait_seconds: float) -> None:
         key = worker, wish
         try:
-            await self.admission.enter(paced=paced, wait_seconds=wait_seconds)
+            place = await self._take(paced=paced, wait_seconds=wait_seconds)
         except NoRoom as error:
             self._wishes.pop(key, None)
             self._tell(worker, Refused(wish, error.code, error.retry_after))
             return
-        self._wishes[key] = Place(self.admission)
+        self._wishes[key] = place
         self._tell_places()
         if not self._tell(worker, Granted(wish)):
             self._leave(key)

@@ -6,18 +6,20 @@ import asyncio
 import contextlib
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 
 from ari_app.call.admission import DRAINING_RETRY_SECONDS, RETRY_SECONDS, NoRoom
 from ari_app.control.workers.messages import (
     Answered,
+    Deleted,
     Enter,
     Entered,
+    Forget,
     FromWorker,
     Granted,
     Has,
@@ -65,10 +67,14 @@ class Membership:
         app: Its application in Asterisk.
         front: Where the front listens.
         takes: Says whether calls can be taken in now.
+
+    Attributes:
+        on_forget: Called with a call that another has deleted, and the paths of its recordings.
     """
 
     def __init__(self, number: int, app: str, front: Path, takes: Callable[[], bool]) -> None:
         self.number = number
+        self.on_forget: Callable[[str, list[str]], None] = lambda session_id, recordings: None
         self._hello = Hello(number, os.getpid(), app)
         self._front = front
         self._takes = takes
@@ -167,6 +173,11 @@ class Membership:
         self.tell_room()
         self._tell(TakenIn(channel))
 
+    async def deleted(self, session_id: str, document: Mapping[str, Any]) -> None:
+        """Tell that a call is being deleted; a hook of the call log's."""
+        paths = [str(part["path"]) for part in document.get("recordings") or ()]
+        self._tell(Deleted(session_id, paths))
+
     def _tell(self, told: FromWorker) -> bool:
         return self._peer is not None and self._peer.send(as_message(told))
 
@@ -206,6 +217,8 @@ class Membership:
                 self.admission.full = full
             case Spending(worker, counted) if self._spend is not None:
                 self._spend.elsewhere(worker, Counted(**counted))
+            case Forget(session_id, recordings):
+                self.on_forget(session_id, recordings)
             case _:
                 pass
 

@@ -120,7 +120,28 @@ class Spending:
     counted: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """A call is being deleted from the call log.
+
+    Attributes:
+        session_id: Which.
+        recordings: The paths of its recordings.
+    """
+
+    session_id: str
+    recordings: list[str]
+
+
 # --- from the front
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Another has deleted a call: remove what there is of it; see `Deleted`."""
+
+    session_id: str
+    recordings: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +182,10 @@ class Places:
     full: bool
 
 
-FromWorker = Hello | Room | Has | HasNot | Answered | Entered | TakenIn | Enter | Leave | Spending
-FromFront = Offer | Granted | Refused | Places | Spending
+FromWorker = (
+    Hello | Room | Has | HasNot | Answered | Entered | TakenIn | Enter | Leave | Spending | Deleted
+)
+FromFront = Offer | Granted | Refused | Places | Spending | Forget
 Told = FromWorker | FromFront
 
 _KINDS: Final[dict[str, type[Any]]] = {
@@ -178,6 +201,8 @@ _KINDS: Final[dict[str, type[Any]]] = {
         Enter,
         Leave,
         Spending,
+        Deleted,
+        Forget,
         Offer,
         Granted,
         Refused,

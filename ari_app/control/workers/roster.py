@@ -112,6 +112,10 @@ class Roster:
         """Return who has a call."""
         return self._of_session.get(session_id)
 
+    def sessions(self) -> Iterator[tuple[str, str]]:
+        """Go through all calls: session and line."""
+        return ((session, line) for worker in self for session, line in worker.sessions.items())
+
     def of_line(self, line_id: str) -> Worker | None:
         """Return who has the call on a line."""
         return self._of_line.get(line_id)

@@ -126,13 +126,17 @@ _MOST_LETTERS: Final = 64
 """Ids of ours begin with an application's name, and Asterisk takes 150 letters."""
 
 
+def machine_name() -> str:
+    """Return this machine's name, as it stands in names of ours."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())
+
+
 def worker_app(app: str, number: int) -> str:
     """Return the name of a worker's application, beside that which the dialplan names.
 
     It holds this machine's name, for several machines may serve one Asterisk.
     """
-    host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())
-    name, ending = f"{app}.{host}", f".{number}"
+    name, ending = f"{app}.{machine_name()}", f".{number}"
     if len(name + ending) > _MOST_LETTERS:
         mark = hashlib.sha256(name.encode()).hexdigest()[:8]
         name = f"{name[: _MOST_LETTERS - len(ending) - 9]}-{mark}"

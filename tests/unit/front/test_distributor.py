@@ -20,6 +20,22 @@ from ari_app.line.asterisk.dialplan import read_moved
 from tests.unit.control.workers.company import FakeWorker, company, settled
 
 
+class FakeApplications:
+    """Who is in each worker's application, with a worker or without."""
+
+    def __init__(self, asterisk: FakeAsterisk) -> None:
+        self._asterisk = asterisk
+
+    async def list(self) -> tuple[SimpleNamespace, ...]:
+        where = self._asterisk.where
+        return tuple(
+            SimpleNamespace(
+                name=name, channel_ids=tuple(each for each, app in where.items() if app == name)
+            )
+            for name in self._asterisk.workers
+        )
+
+
 class FakeAsterisk:
     """Moves channels to the workers' applications, and forgets those that hang up.
 
@@ -37,8 +53,9 @@ class FakeAsterisk:
         self.variables: dict[str, dict[str, str]] = {}
         self.broken = False
         self.dead: set[str] = set()
-        self._workers = {worker.app: worker for worker in workers}
-        self.channels = self.applications = self
+        self.workers = {worker.app: worker for worker in workers}
+        self.channels = self
+        self.applications = FakeApplications(self)
 
     def within(self, seconds: float) -> FakeAsterisk:
         return self
@@ -48,16 +65,13 @@ class FakeAsterisk:
         if channel not in self.where:
             raise AriNotFound("gone", method="POST", path="move")
         self.where[channel], self.args[channel] = app, app_args.split(",")
-        worker = self._workers.get(app)
+        worker = self.workers.get(app)
         if worker is not None and app not in self.dead:
             asyncio.get_running_loop().call_later(0.002, worker.take_in, channel)
         if self.broken:
             raise AriTimeout("no answer", method="POST", path="move")
 
     async def get(self, name: str) -> Any:
-        if name in self._workers:
-            inside = [each for each, app in self.where.items() if app == name]
-            return SimpleNamespace(channel_ids=tuple(inside))
         if name not in self.where:
             raise AriNotFound("gone", method="GET", path="channel")
         return channel(name)

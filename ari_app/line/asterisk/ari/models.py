@@ -115,9 +115,11 @@ class Application(Resource):
 
 
 class SystemInfo(Resource):
-    """Asterisk's version."""
+    """Asterisk's version, and what tells it from others: `entityid` of asterisk.conf, or a MAC
+    address."""
 
     version: str = ""
+    entity_id: str = ""
 
 
 class ConfigInfo(Resource):

@@ -131,6 +131,9 @@ def _one_or_many(channel_id: str | Sequence[str]) -> str | tuple[str, ...]:
     return channel_id if isinstance(channel_id, str) else tuple(channel_id)
 
 
+LIST_APPLICATIONS = Operation[tuple[Application, ...]](
+    "GET", "/applications", tuple[Application, ...]
+)
 GET_APPLICATION = Operation[Application]("GET", "/applications/{applicationName}", Application)
 SUBSCRIBE = Operation[Application](
     "POST",
@@ -151,6 +154,10 @@ class ApplicationsResource(ResourceClient):
             AriNotFound: It is not registered.
         """
         return await self._call(GET_APPLICATION, name or self._app)
+
+    async def list(self) -> tuple[Application, ...]:
+        """List the applications of everybody."""
+        return await self._call(LIST_APPLICATIONS)
 
     async def subscribe(self, event_source: str, name: str | None = None) -> Application:
         """Have the events of a channel or bridge sent to an application, ours by default.

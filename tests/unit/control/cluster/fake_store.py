@@ -20,6 +20,7 @@ class FakeStore:
         self.fronts: dict[str, tuple[float, Grant]] = {}
         self.places: dict[str, float] = {}
         self.calls: dict[str, tuple[float, str]] = {}
+        self.keys: dict[str, str] = {}
         self.deleted: list[Deletion] = []
         self.token = 0
 
@@ -94,7 +95,8 @@ class FakeLink:
 
     async def leave(self, machine: Machine, holder: str) -> None:
         await self._reach()
-        self.store.machines.pop(machine.name, None)
+        if self.store.machines.get(machine.name, (0.0, None))[1] == machine:
+            del self.store.machines[machine.name]
         held = self.store.fronts.get(machine.asterisk)
         if held is not None and held[1].holder == holder:
             del self.store.fronts[machine.asterisk]
@@ -109,6 +111,10 @@ class FakeLink:
     async def owner(self, call: str) -> str | None:
         await self._reach()
         return self.store.calls.get(call, (0.0, None))[1]
+
+    async def keep_key(self, key: str, machine: str) -> str:
+        await self._reach()
+        return self.store.keys.setdefault(key, machine)
 
     async def tell_deleted(self, session_id: str, recordings: Sequence[str]) -> None:
         await self._reach()

@@ -209,7 +209,7 @@ async def test_a_call_is_found_at_its_machine() -> None:
 async def test_what_was_deleted_is_deleted_everywhere_also_later() -> None:
     async with boxes("a", "b") as (store, [a, b]):
         a.link.away = True
-        await a.member.deleted("call-1", ["2026/1.wav"])
+        a.member.deleted("call-1", ["2026/1.wav"])
         await asyncio.sleep(2)
         a.link.away = False
         await asyncio.sleep(2)

@@ -64,6 +64,15 @@ async def keeps_its_promises(store: CommonStore) -> None:
     await store.leave(A, "a/2")
     assert (await store.beat(B, holder="b/1", wants=True)).grant.holder == "b/1"
 
+    assert [await store.keep_key("k", name) for name in ("a", "b", "a")] == ["a", "a", "a"]
+
+    # One that ends while its successor is there takes nothing away from it.
+    after = replace(B, run="2")
+    await store.beat(after, holder="b/2", wants=True)
+    await store.leave(B, "b/1")
+    found = await store.beat(after, holder="b/2", wants=True)
+    assert (found.machines, found.grant.holder) == ((after,), "b/2")
+
     await store.tell_deleted("x", ["p/1.wav"])
     await store.tell_deleted("y", [])
     read = [await anext(entries) for entries in [store.deletions()] for _ in range(2)]
@@ -125,7 +134,7 @@ async def test_a_server_that_starts_again_empty_is_filled_again(valkey: Valkey) 
             assert await store.owner("call-1") == "a"
             assert fronts == [True]
             assert member.lease.token > token
-            await member.deleted("call-2", [])
+            member.deleted("call-2", [])
             await until(lambda: deleted == ["call-2"])
         with pytest.raises(StoreAway):
             async with Store("valkey://127.0.0.1:1", "app") as nowhere:

@@ -9,13 +9,13 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 _NAMES = ("valkey-server", "redis-server")
 _UNPACKED = Path(__file__).parents[4] / ".cache/cluster"
-"""Where `.ci/run` and `make cluster-test` unpack Debian's packages."""
+"""Where `scripts/cluster_packages.sh` unpacks Debian's packages."""
 _START_SECONDS = 10.0
 
 
@@ -30,20 +30,23 @@ class Valkey:
     command: list[str]
     env: dict[str, str]
     port: int
+    host: str = "127.0.0.1"
     process: subprocess.Popen[bytes] | None = field(default=None)
 
     @property
     def url(self) -> str:
-        return f"valkey://127.0.0.1:{self.port}"
+        return f"valkey://{self.host}:{self.port}"
 
     def start(self) -> None:
-        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly"]
+        where = ["--port", str(self.port), "--bind", self.host, "--protected-mode", "no"]
         self.process = subprocess.Popen(
-            [*self.command, *options, "no"], env=self.env, stdout=subprocess.DEVNULL
+            [*self.command, *where, "--save", "", "--appendonly", "no"],
+            env=self.env,
+            stdout=subprocess.DEVNULL,
         )
         until = time.monotonic() + _START_SECONDS
         while time.monotonic() < until and self.process.poll() is None:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
+            with contextlib.suppress(OSError), socket.create_connection((self.host, self.port)):
                 return
             time.sleep(0.02)
         raise NoValkey(f"{self.command[0]} does not start")
@@ -67,8 +70,8 @@ class Valkey:
 
 
 @contextlib.contextmanager
-def valkey_server() -> Iterator[Valkey]:
-    """Run one.
+def valkey_server(host: str = "127.0.0.1", within: Sequence[str] = ()) -> Iterator[Valkey]:
+    """Run one; behind the command `within`, in another network namespace with the address `host`.
 
     Raises:
         NoValkey: It is not installed.
@@ -83,7 +86,7 @@ def valkey_server() -> Iterator[Valkey]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = Valkey([command], env, port)
+    server = Valkey([*within, command], env, port, host)
     server.start()
     try:
         yield server

@@ -17,7 +17,7 @@ from ari_app.control.http.access import ApiKey, Keys, Scope
 from ari_app.control.http.behind import WorkerServer, build_worker_app
 from ari_app.control.http.front import build_front_app
 from ari_app.control.http.middleware import RequestRates
-from ari_app.control.http.relay import Relay
+from ari_app.control.http.relay import Workers
 from ari_app.control.http.server import HttpServer
 from ari_app.control.workers.folder import Folder
 from ari_app.control.workers.hub import Hub
@@ -83,7 +83,7 @@ class Office:
             self.hub.roster.came(worker)
             self.workers.append(worker)
             self.servers.append(server)
-        relay = Relay(self.folder)
+        relay = Workers(self.folder)
         stack.push_async_callback(relay.close)
         app = build_front_app(
             self,

@@ -8,7 +8,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,14 +21,22 @@ class NoPostgres(Exception):
 
 @dataclass(slots=True)
 class Cluster:
-    """A running cluster, reached by its socket alone."""
+    """A running cluster, reached by its socket alone, or by an address too.
+
+    Attributes:
+        host: That address.
+        as_user: The command that what runs follows.
+    """
 
     binaries: Path
     folder: Path
     as_user: list[str]
+    host: str = ""
     _databases: int = field(default=0)
 
     def url(self, database: str = "postgres") -> str:
+        if self.host:
+            return f"postgresql+asyncpg://ari_app@{self.host}/{database}"
         return f"postgresql+asyncpg://ari_app@/{database}?host={self.folder}"
 
     def new_database(self) -> str:
@@ -50,7 +58,8 @@ class Cluster:
         return done.stdout.strip()
 
     def start(self) -> None:
-        options = f"-c listen_addresses='' -c unix_socket_directories='{self.folder}' -c fsync=off"
+        where = f"-c listen_addresses='{self.host}' -c unix_socket_directories='{self.folder}'"
+        options = f"{where} -c fsync=off"
         self._ctl("start", "-w", "-t", str(_START_SECONDS), "-o", options)
 
     def stop(self) -> None:
@@ -64,8 +73,9 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster() -> Iterator[Cluster]:
-    """Make a cluster and run it.
+def cluster(host: str = "", within: Sequence[str] = ()) -> Iterator[Cluster]:
+    """Make a cluster and run it; behind the command `within`, in another network namespace with
+    the address `host`.
 
     Raises:
         NoPostgres: It is not installed, or there is no ordinary user to run it.
@@ -76,7 +86,7 @@ def cluster() -> Iterator[Cluster]:
     binaries = found[-1].parent
     # Short, for the path of a socket is limited; /tmp, for the user must reach it.
     folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
-    as_user: list[str] = []
+    as_user = [*within]
     if os.geteuid() == 0:
         user = pwd.getpwnam("nobody")
         os.chown(folder, user.pw_uid, user.pw_gid)
@@ -84,12 +94,15 @@ def cluster() -> Iterator[Cluster]:
         if setpriv is None:
             raise NoPostgres("PostgreSQL refuses root, and there is no setpriv to be somebody else")
         ids = [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
-        as_user = [setpriv, *ids, "--"]
+        as_user += [setpriv, *ids, "--"]
     try:
         initdb = [str(binaries / "initdb"), "-D", str(folder / "data"), "-U", "ari_app"]
         options = ["-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"]
         subprocess.run([*as_user, *initdb, *options], check=True, capture_output=True, cwd=folder)
-        made = Cluster(binaries, folder, as_user)
+        if host:
+            with (folder / "data/pg_hba.conf").open("a") as access:
+                access.write("host all all samenet trust\n")
+        made = Cluster(binaries, folder, as_user, host)
         made.start()
         try:
             yield made

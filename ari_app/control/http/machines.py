@@ -1,0 +1,292 @@
+"""Asks other machines, and lets them ask.
+
+Requests about a call go to its machine as HTTP, not as messages in the store: the answers of some
+are streams (events, sound, recordings), which need a connection anyway, and a machine whose store
+is away is still asked and answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import os
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import aiohttp
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+from yarl import URL
+
+from ari_app.control.cluster.store import StoreAway
+from ari_app.control.cluster.view import Machine
+from ari_app.control.http.access import HERE, REQUEST_KEY, ApiKey, Scope
+from ari_app.control.http.audit import PASSED_ON
+from ari_app.control.http.behind import ADDRESS_HEADER, KEY_HEADER
+from ari_app.control.http.middleware import (
+    ADDRESS,
+    FOREIGN_PAGE,
+    KEY_NAME,
+    REQUEST_ID,
+    REQUEST_ID_HEADER,
+)
+from ari_app.control.http.problems import Problem
+from ari_app.control.http.relay import MACHINE_HEADER, Relay, WorkerAway, head_of, new_session
+
+log = structlog.get_logger(__name__)
+
+_ASK_SECONDS: Final = 1.0
+_CONNECT_SECONDS: Final = 1.0
+_PIECE: Final = 1 << 16
+HAS_PATH: Final = "/machine/has/{session_id}"
+
+
+class Machines(Relay[Machine]):
+    """Asks other machines.
+
+    Args:
+        secret: What they know us by.
+    """
+
+    def __init__(self, secret: str) -> None:
+        self._secret = secret
+        self._connections: aiohttp.ClientSession | None = None
+        self._tunnels: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for tunnel in tuple(self._tunnels):
+            tunnel.cancel()
+        await asyncio.gather(*self._tunnels, return_exceptions=True)
+        if self._connections is not None:
+            await self._connections.close()
+
+    def _session(self, to: Machine) -> aiohttp.ClientSession:
+        if self._connections is None:
+            connector = aiohttp.TCPConnector(limit=0, limit_per_host=0)
+            self._connections = new_session(connector, {MACHINE_HEADER: self._secret})
+        return self._connections
+
+    def _url(self, to: Machine, path: str) -> URL:
+        return URL(f"{to.url}{path}", encoded=True)
+
+    async def post(self, to: Machine, path: str, body: object, seconds: float) -> int:
+        """Tell another machine something; the status of its answer.
+
+        Raises:
+            WorkerAway: It does not answer in time.
+        """
+        asked = self._session(to).post(self._url(to, path), json=body)
+        try:
+            async with asyncio.timeout(seconds), asked as response:
+                return response.status
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            raise WorkerAway from None
+
+    def pass_on(self, request: web.Request, to: Machine) -> web.Response:
+        """Join the connection with one to another machine; see `Relay.pass_on`."""
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError("the client has gone")
+        here = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+        here.setblocking(False)
+        head = head_of(request, [(MACHINE_HEADER, self._secret)])
+        request[PASSED_ON] = True
+        transport.abort()
+        tunnel = asyncio.create_task(self._join(here, head, to), name="tunnel")
+        self._tunnels.add(tunnel)
+        tunnel.add_done_callback(self._tunnels.discard)
+        return web.Response(status=101)
+
+    async def _join(self, here: socket.socket, head: bytes, to: Machine) -> None:
+        url = URL(to.url)
+        reader, writer = await asyncio.open_connection(sock=here)
+        with contextlib.closing(writer):
+            try:
+                async with asyncio.timeout(_CONNECT_SECONDS):
+                    there, out = await asyncio.open_connection(url.host, url.port)
+            except (OSError, TimeoutError):
+                log.warning("machine_not_reached", machine=to.name)
+                writer.write(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
+                return
+            with contextlib.closing(out):
+                out.write(head)
+                ways = [
+                    asyncio.create_task(_pump(reader, out)),
+                    asyncio.create_task(_pump(there, writer)),
+                ]
+                try:
+                    # Whichever side ends: a stream has nothing to say to half a connection.
+                    await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    for way in ways:
+                        way.cancel()
+                    await asyncio.gather(*ways, return_exceptions=True)
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while piece := await reader.read(_PIECE):
+            writer.write(piece)
+            await writer.drain()
+
+
+class Others(Protocol):
+    """What is known of the other machines: `ari_app.control.cluster.member.Member`."""
+
+    @property
+    def name(self) -> str:
+        """Our own."""
+        ...
+
+    def others(self) -> list[Machine]:
+        """Return them."""
+        ...
+
+    def targets(self) -> list[Machine]:
+        """Return all that may take a call, this one too: the one with most room first."""
+        ...
+
+    def gave(self, machine: Machine) -> None:
+        """Note that one was given a call."""
+        ...
+
+    def most(self, limit: int) -> int:
+        """Return how many calls there may be, where the machines have room for so many."""
+        ...
+
+    async def owner(self, call: str) -> Machine | None:
+        """Return who has a call.
+
+        Raises:
+            StoreAway: Nobody can say.
+        """
+        ...
+
+    async def keep_key(self, key: str) -> Machine | None:
+        """Return who has answered a request with this key first; None: nobody else.
+
+        Raises:
+            StoreAway: Nobody can say.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class There:
+    """Where a request goes.
+
+    Attributes:
+        machine: The machine.
+        relay: Asks it.
+    """
+
+    machine: Machine
+    relay: Machines
+
+
+class Elsewhere:
+    """Where what is asked here is answered, if not here.
+
+    Args:
+        others: The other machines.
+        relay: Asks them.
+    """
+
+    def __init__(self, others: Others, relay: Machines) -> None:
+        self._others = others
+        self._relay = relay
+
+    async def of_call(self, call: str) -> There | None:
+        """Return which other machine has a call, or a line; None: none that is known."""
+        try:
+            machine = await self._others.owner(call)
+        except StoreAway:
+            machine = await self._ask_all_for(call)
+        return None if machine is None else There(machine, self._relay)
+
+    async def of_key(self, key: str) -> There | None:
+        """Return which other machine was first asked with an Idempotency-Key; None: none was."""
+        with contextlib.suppress(StoreAway):
+            if (machine := await self._others.keep_key(key)) is not None:
+                return There(machine, self._relay)
+        return None
+
+    async def for_wish(self, session: object, line: object, number: object) -> There | None:
+        """Return which other machine is to begin a call; None: this one.
+
+        Args:
+            session: The name that it is to have.
+            line: The line that waits for it.
+            number: Who is to be called.
+        """
+        if isinstance(session, str) and (there := await self.of_call(session)) is not None:
+            return there  # who says that there is one already
+        if isinstance(line, str) and not number:
+            return await self.of_call(line_key(line))
+        best = next(iter(self._others.targets()), None)
+        if best is None or best.name == self._others.name:
+            return None
+        self._others.gave(best)
+        return There(best, self._relay)
+
+    async def of_all(self, path: str) -> list[bytes]:
+        """Ask all other machines; those that do not answer are left out."""
+        answers = await asyncio.gather(
+            *(self._relay.get(each, path, _ASK_SECONDS) for each in self._others.others()),
+            return_exceptions=True,
+        )
+        return [each[1] for each in answers if isinstance(each, tuple) and each[0] == 200]
+
+    def limit(self, room: int) -> int:
+        """Return how many calls there may be on all machines, which have room for so many."""
+        return self._others.most(room)
+
+    async def _ask_all_for(self, call: str) -> Machine | None:
+        async def has(machine: Machine) -> bool:
+            path = HAS_PATH.replace("{session_id}", call)
+            with contextlib.suppress(WorkerAway):
+                return (await self._relay.get(machine, path, _ASK_SECONDS))[0] == 200
+            return False
+
+        machines = self._others.others()
+        found = await asyncio.gather(*map(has, machines))
+        return next((each for each, there in zip(machines, found, strict=True) if there), None)
+
+
+def line_key(line: str) -> str:
+    """Return the name under which a line is kept among the calls."""
+    return f"line:{line}"
+
+
+def call_keys(sessions: Iterable[tuple[str, str]]) -> set[str]:
+    """Return the names under which calls are kept.
+
+    Args:
+        sessions: Session and line of each.
+    """
+    return {key for session, line in sessions for key in (session, line_key(line))}
+
+
+def only_machines(secret: str) -> Middleware:
+    """Let other machines in, who have asked their client for its key."""
+    known = secret.encode()
+
+    @web.middleware
+    async def trusted(request: web.Request, handler: Handler) -> web.StreamResponse:
+        given = request.headers.get(MACHINE_HEADER, "").encode("utf-8", "surrogateescape")
+        request[REQUEST_ID] = request.headers.get(REQUEST_ID_HEADER, "-")
+        if not hmac.compare_digest(given, known):
+            return Problem("unauthorized", closes=True).response(request[REQUEST_ID])
+        name = request.headers.get(KEY_HEADER, HERE)
+        request[KEY_NAME], request[FOREIGN_PAGE] = name, False
+        request[ADDRESS] = request.headers.get(ADDRESS_HEADER, "")
+        request[REQUEST_KEY] = ApiKey(name, Scope.ADMIN, b"")
+        with structlog.contextvars.bound_contextvars(request=request[REQUEST_ID]):
+            return await handler(request)
+
+    return trusted

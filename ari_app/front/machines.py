@@ -1,0 +1,368 @@
+"""This machine's front among those of other machines: what takes part in the cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+from aiohttp import web
+from yarl import URL
+
+from ari_app.clients import ari_client
+from ari_app.control.cluster.member import Hooks, Member
+from ari_app.control.cluster.store import Deletion, Store
+from ari_app.control.cluster.view import Machine
+from ari_app.control.http.front import FrontView, build_machine_app
+from ari_app.control.http.machines import HAS_PATH, Elsewhere, Machines, call_keys
+from ari_app.control.http.relay import Relay, WorkerAway
+from ari_app.control.workers.hub import Hub
+from ari_app.control.workers.roster import Worker
+from ari_app.errors import ConfigError
+from ari_app.front.distributor import Distributor
+from ari_app.line.asterisk.ari.client import Client
+from ari_app.line.asterisk.ari.errors import AriError
+from ari_app.line.asterisk.ari.socket import SocketState
+from ari_app.line.asterisk.cleanup import GIVE_BACK_SECONDS, Mender
+from ari_app.line.asterisk.names import machine_name, media_channel_id
+from ari_app.settings import Settings, split_host_port
+
+log = structlog.get_logger(__name__)
+
+_ARRIVALS_PATH: Final = "/machine/arrivals"
+_LIVE_PATH: Final = "/health/live"
+_LOOK_SECONDS: Final = 1.0
+_ASK_SECONDS: Final = 0.5
+_GIVE_SECONDS: Final = 1.5
+"""Longer than a machine takes to find out that none of its workers answers."""
+_MISSED_LOOKS: Final = 2
+_HANDING_OVER_SECONDS: Final = 2.0
+_SURELY_GONE_SECONDS: Final = 8.0
+"""After so long without a word in the store and over HTTP a machine's sound ends, too: one that
+has lost its power does not close its connections."""
+_FORGET_SECONDS: Final = 120.0
+_TAKEN, _GONE, _FULL = 200, 410, 409
+
+
+@dataclass(slots=True)
+class _Gone:
+    """A machine that is no longer there.
+
+    Attributes:
+        since: When that was found.
+        missed: How often in a row it did not answer.
+        given_back: Its calls were given back, so often.
+    """
+
+    machine: Machine
+    since: float
+    missed: int = 0
+    given_back: int = 0
+
+
+class Fleet:
+    """The machines, as this one sees them: `async with Fleet(...) as fleet`.
+
+    Args:
+        settings: What it is told from outside.
+        front: What other machines are shown.
+        hub: Our workers.
+        relay: Asks them.
+
+    Attributes:
+        member: Our part among the others.
+        elsewhere: Where requests go that are not for us.
+    """
+
+    def __init__(
+        self, settings: Settings, front: FrontView, hub: Hub, relay: Relay[Worker]
+    ) -> None:
+        assert settings.cluster_url is not None and settings.cluster_secret is not None
+        self._settings = settings
+        self._front = front
+        self._hub = hub
+        self._relay = relay
+        self._secret = settings.cluster_secret.get_secret_value()
+        self._run = uuid.uuid4().hex[:8]
+        self._url = ""
+        self._asterisk = ""
+        self._missed_looks = 0
+        self._draining_since: float | None = None
+        self._is_front = asyncio.Event()
+        self._is_not_front = asyncio.Event()
+        self._is_not_front.set()
+        self._distributor: Distributor | None = None
+        self._gone: dict[str, _Gone] = {}
+        self._known: set[str] = set()
+        self._exit = contextlib.AsyncExitStack()
+        self._store = Store(settings.cluster_url.get_secret_value(), settings.ari_app)
+        self._machines = Machines(self._secret)
+        hooks = Hooks(self._tell, self._front_changed, self._machine_gone, self._forget)
+        self.member = Member(self._store, hooks, run_id=self._run, limit=settings.cluster_max_calls)
+        self.elsewhere = Elsewhere(self.member, self._machines)
+
+    async def __aenter__(self) -> Fleet:
+        try:
+            await self._start()
+        except BaseException:
+            await self._exit.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._exit.aclose()
+
+    async def _start(self) -> None:
+        await self._exit.enter_async_context(self._store)
+        self._exit.push_async_callback(self._machines.close)
+        await self._listen()
+        self._hub.common = self.member.take_place
+        self._hub.on_calls = self._calls_changed
+        self._hub.on_deleted = self.member.deleted
+        await self._exit.enter_async_context(self.member)
+
+    async def _listen(self) -> None:
+        """Let other machines ask, and find out by which address."""
+        host, port = split_host_port(self._settings.cluster_bind)
+        app = build_machine_app(
+            self._front,
+            self._relay,
+            secret=self._secret,
+            number_pattern=self._settings.number_pattern,
+            routes=[web.post(_ARRIVALS_PATH, self._arrival), web.get(HAS_PATH, self._has)],
+        )
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        self._exit.push_async_callback(runner.cleanup)
+        await runner.setup()
+        # A front that takes another's place begins before that one ends.
+        site = web.TCPSite(runner, host, port, reuse_port=True)
+        try:
+            await site.start()
+        except OSError as error:
+            raise ConfigError(
+                f"CLUSTER_BIND {self._settings.cluster_bind} cannot be used: {error.strerror}."
+            ) from None
+        port = runner.addresses[0][1]
+        if host in ("0.0.0.0", "::"):
+            host = await self._own_address()
+        self._url = str(URL.build(scheme="http", host=host, port=port))
+
+    async def _own_address(self) -> str:
+        """Return the address from which this machine reaches the store, so others reach it."""
+        assert self._settings.cluster_url is not None
+        store = URL(self._settings.cluster_url.get_secret_value())
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.getaddrinfo(store.host, store.port or 6379, type=socket.SOCK_DGRAM)
+            family, kind, protocol, _, address = found[0]
+            with socket.socket(family, kind, protocol) as probe:
+                probe.connect(address)
+                return str(probe.getsockname()[0])
+        except OSError as error:
+            raise ConfigError(
+                f"CLUSTER_URL names {store.host}, which cannot be reached: {error.strerror}. "
+                "CLUSTER_BIND may name this machine's address instead of all of them."
+            ) from None
+
+    # --- what is told of this machine
+
+    def _tell(self) -> Machine:
+        taken = self._hub.admission.taken
+        draining = self._draining_since is not None
+        return Machine(
+            machine_name(),
+            self._run,
+            self._url,
+            self._asterisk,
+            room=max(0, self._hub.max_calls - taken),
+            calls=taken,
+            ready=self._hub.roster.takes and not draining,
+        )
+
+    def drain(self) -> None:
+        """Be the front no more, and take no calls from others."""
+        if self._draining_since is None:
+            self._draining_since = asyncio.get_running_loop().time()
+            self.member.draining = True
+
+    def problems(self) -> list[str]:
+        """Say why no call can come in here."""
+        if self._settings.has_asterisk and not self._asterisk:
+            return ["Asterisk does not answer"]
+        return []
+
+    def _calls_changed(self) -> None:
+        now = call_keys(self._hub.roster.sessions())
+        for key in now - self._known:
+            self.member.began(key)
+        for key in self._known - now:
+            self.member.ended(key)
+        self._known = now
+
+    # --- the front of our Asterisk
+
+    async def distribute(self, distributor: Distributor) -> None:
+        """Distribute while this machine is the front, until cancelled.
+
+        Raises:
+            AriUnauthorized: Asterisk refuses our name or password.
+        """
+        self._distributor = distributor
+        ari = distributor.ari
+        beside = [
+            asyncio.create_task(self._watch_asterisk(ari), name="asterisk"),
+            asyncio.create_task(self._look_after_gone(ari), name="machines that are gone"),
+        ]
+        try:
+            while True:
+                await self._is_front.wait()
+                await self._while_front(distributor)
+        finally:
+            await _cancelled(*beside)
+
+    async def _while_front(self, distributor: Distributor) -> None:
+        running = asyncio.create_task(distributor.run(), name="distributor")
+        lost = asyncio.create_task(self._is_not_front.wait())
+        try:
+            await asyncio.wait([running, lost], return_when=asyncio.FIRST_COMPLETED)
+            if not running.done() and self._draining_since is not None:
+                # The next one takes the application over; until then it is answered here.
+                await asyncio.wait([running], timeout=_HANDING_OVER_SECONDS)
+            if running.done():
+                running.result()
+                if distributor.state is SocketState.REPLACED:
+                    self.member.replaced()
+        finally:
+            await _cancelled(running, lost)
+
+    async def may_act(self) -> bool:
+        """Return whether this machine is the one that distributes, at this moment."""
+        since = self._draining_since
+        now = asyncio.get_running_loop().time()
+        if since is not None and now - since < _HANDING_OVER_SECONDS:
+            return True
+        return await self.member.may_act()
+
+    async def give(self, channel: str, args: Sequence[str], *, waits: bool) -> bool | None:
+        """Give a channel to another machine; see `ari_app.front.distributor.OtherFronts`."""
+        targets = self.member.targets()
+        app = self._settings.ari_app
+        placed_by = [each for each in targets if channel.startswith(f"{app}.{each.name}.")]
+        for machine in placed_by or targets:
+            self.member.gave(machine)
+            if machine.name == self.member.name:
+                return False
+            body = {"channel": channel, "args": list(args)}
+            try:
+                status = await self._machines.post(machine, _ARRIVALS_PATH, body, _GIVE_SECONDS)
+            except WorkerAway:
+                log.warning("machine_does_not_answer", machine=machine.name, call=channel)
+                continue
+            if status == _TAKEN:
+                return True
+            if status == _GONE:
+                return None
+        return False
+
+    async def _arrival(self, request: web.Request) -> web.Response:
+        """Take a channel in that the front has given to this machine."""
+        body = await request.json()
+        match body:
+            case {"channel": str(channel), "args": list(args)} if self._distributor is not None:
+                pass
+            case _:
+                return web.Response(status=_FULL)
+        if not self.member.is_awake():
+            # What was asked while we were frozen is answered elsewhere by now.
+            return web.Response(status=_FULL)
+        taken = await self._distributor.take_from_elsewhere(channel, tuple(map(str, args)))
+        return web.Response(status={True: _TAKEN, None: _GONE, False: _FULL}[taken])
+
+    async def _has(self, request: web.Request) -> web.Response:
+        """Say whether a call is here."""
+        return web.Response(status=200 if request.match_info["session_id"] in self._known else 404)
+
+    def _front_changed(self, front: bool) -> None:
+        for event, state in ((self._is_front, front), (self._is_not_front, not front)):
+            if state:
+                event.set()
+            else:
+                event.clear()
+
+    async def _watch_asterisk(self, ari: Client) -> None:
+        """Know which Asterisk it is, for as long as it answers."""
+        while True:
+            try:
+                info = await ari.within(_LOOK_SECONDS).asterisk.get_info()
+            except AriError:
+                self._missed_looks += 1
+                if self._missed_looks >= _MISSED_LOOKS:
+                    self._asterisk = ""
+            else:
+                self._missed_looks = 0
+                entity = "" if info.system is None else info.system.entity_id
+                self._asterisk = entity or self._settings.ari_url
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    # --- machines that are gone
+
+    def _machine_gone(self, machine: Machine) -> None:
+        self._gone[machine.name] = _Gone(machine, asyncio.get_running_loop().time())
+
+    async def _look_after_gone(self, ari: Client) -> None:
+        while True:
+            await asyncio.sleep(_ASK_SECONDS)
+            now = asyncio.get_running_loop().time()
+            for name, gone in tuple(self._gone.items()):
+                if name in self.member.view.machines or now - gone.since > _FORGET_SECONDS:
+                    del self._gone[name]
+                elif self.member.lease.is_ours and gone.machine.asterisk == self._asterisk:
+                    with contextlib.suppress(AriError):
+                        await self._look_after(ari, gone, now)
+
+    async def _look_after(self, ari: Client, gone: _Gone, now: float) -> None:
+        """Give the calls of a machine back that is neither in the store nor answers over HTTP."""
+        try:
+            await self._machines.get(gone.machine, _LIVE_PATH, _ASK_SECONDS)
+        except WorkerAway:
+            gone.missed += 1
+        else:
+            # Cut off from the store alone: its calls talk on.
+            gone.missed = 0
+        if gone.missed < _MISSED_LOOKS:
+            return
+        surely = now - gone.since > _SURELY_GONE_SECONDS
+        if gone.given_back > surely:
+            return
+        gone.given_back += 1
+        prefix = f"{self._settings.ari_app}.{gone.machine.name}."
+        apps = [each.name for each in await ari.applications.list() if each.name.startswith(prefix)]
+        log.warning("calls_of_machine_given_back", machine=gone.machine.name, applications=apps)
+        for app in apps:
+            if surely:
+                await self._end_sound(ari, app)
+            async with ari_client(self._settings, app) as theirs:
+                mender = Mender(theirs, app, self._settings.amd_context)
+                await mender.mend(expected=True, patience=GIVE_BACK_SECONDS)
+
+    async def _end_sound(self, ari: Client, app: str) -> None:
+        for channel in await ari.channels.list():
+            if channel.id.startswith(media_channel_id(app, "")):
+                with contextlib.suppress(AriError):
+                    await ari.channels.hangup(channel.id)
+
+    # --- what was deleted
+
+    async def _forget(self, deletion: Deletion) -> None:
+        self._hub.forget(deletion.session_id, list(deletion.recordings))
+
+
+async def _cancelled(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,1 @@
+"""Several machines on one machine: `make cluster-test`, see docs/scaling.md."""

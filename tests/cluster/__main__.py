@@ -1,0 +1,121 @@
+"""`python -m tests.cluster`: see docs/scaling.md."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from ari_app.process.logs import set_up_logging
+from lab.asterisk import LabError, ensure_asterisk
+from tests.cluster.network import ENTER, INSIDE
+from tests.cluster.scenes import SCENES, Callers, Row, all_kept, delete_elsewhere, left_in, play
+from tests.cluster.world import world
+
+_HEAD = (
+    f"{'':32}{'calls':>6}{'stranded':>9}{'fell':>6}{'hole':>7}{'until':>7}"
+    f"{'new':>6}{'refused':>8}{'for':>7}{'slowest':>8}"
+)
+
+
+def say(text: object) -> None:
+    """Print a line at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def show(row: Row) -> str:
+    """Return a row of the table."""
+    text = (
+        f"{row.name:32}{row.calls:6}{row.stranded:9}{row.fell:6}{row.hole:7.2f}"
+        f"{row.hole_of_fallen:7.2f}{row.tried:6}{row.refused:8}{row.refused_for:7.2f}"
+        f"{row.slowest:8.2f}"
+    )
+    return "\n".join([text, *(f"    BROKEN: {each}" for each in row.broken)])
+
+
+async def run(calls: int, only: str, folder: Path) -> int:
+    """Play all scenes; how many promises are broken."""
+    broken = 0
+    async with world(folder) as made:
+        callers = Callers(made, {"a1": calls - calls // 4, "a2": calls // 4})
+        beside = [
+            asyncio.create_task(callers.call_again_and_again(a)) for a in made.asterisks.values()
+        ]
+        beside.append(asyncio.create_task(callers.ask_again_and_again()))
+        say(_HEAD)
+        made.network.cut("postgres")
+
+        async def back() -> None:
+            await asyncio.sleep(60)
+            made.network.mend("postgres")
+
+        mending = asyncio.create_task(back())
+        for scene in SCENES:
+            if only in scene.name:
+                row = await play(scene, made, callers)
+                broken += len(row.broken)
+                say(show(row))
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
+        await callers.hang_up(list(callers.talking))
+        if only:
+            mending.cancel()
+            made.network.mend("postgres")
+        else:
+            await mending
+        kept = await all_kept(made, callers.with_agent)
+        say(f"PostgreSQL cut off for 60 s: {kept} calls kept, {callers.with_agent} had an agent")
+        broken += kept < callers.with_agent
+        answered = sum(good for _, good in callers.answers)
+        say(f"HTTP through HAProxy: {answered} of {len(callers.answers)} requests answered")
+        try:
+            await delete_elsewhere(made)
+            say("a recording was deleted at another machine than its own")
+        except (AssertionError, TimeoutError, ValueError) as error:
+            broken += 1
+            say(f"BROKEN: a recording on another machine is not deleted ({error!r})")
+        for name, asterisk in made.asterisks.items():
+            if left := await left_in(asterisk):
+                broken += 1
+                say(f"BROKEN: left in {name}: {left}")
+    return broken
+
+
+def main() -> int:
+    """Enter a network of its own, and play all there."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--calls", type=int, default=40)
+    parser.add_argument("--only", default="", help="scenes whose names hold these words")
+    parser.add_argument("--keep", type=Path, help="where the logs go")
+    options = parser.parse_args()
+    set_up_logging("ERROR")
+    if os.geteuid() != 0:
+        say("skipped: only root makes networks")
+        return 0
+    missing = [name for name in ("ip", "nsenter", "unshare") if shutil.which(name) is None]
+    if missing:
+        say(f"skipped: {', '.join(missing)} not installed")
+        return 0
+    if INSIDE not in os.environ:
+        try:
+            ensure_asterisk(say)
+        except LabError as error:
+            say(error)
+            return 1
+        os.environ[INSIDE] = "1"
+        os.execvp(ENTER[0], [*ENTER, sys.executable, "-m", "tests.cluster", *sys.argv[1:]])
+    with contextlib.ExitStack() as stack:
+        folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=True)
+        return 1 if asyncio.run(run(options.calls, options.only, folder)) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -253,8 +253,8 @@ async def test_a_call_that_is_over_is_found_read_and_heard(
         async with page.expect_download() as download:
             await page.get_by_role("button", name="Download as CSV").click()
         head, row = (await (await download.value).path()).read_text().splitlines()
-        assert head.startswith('"trunk","calls","minutes",')
-        assert re.match(r'"PJSIP/[\w-]+",1,[0-9.]+,', row), row
+        assert head.startswith('"trunk","calls","COMPLETED","minutes",')
+        assert re.match(r'"PJSIP/[\w-]+",1,1,[0-9.]+,', row), row
         await browser.has_no_barriers()
         await browser.picture("numbers")
         await page.click("#nav-calls")

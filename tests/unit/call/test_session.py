@@ -13,7 +13,7 @@ from ari_app.agent.elevenlabs.closing import CloseKind
 from ari_app.call.signals import ConsultRequested, EndRequested
 from ari_app.call.states import State
 from ari_app.line.interface import Outcome, Status, TargetLost
-from ari_app.records.events import CallEvent, StateChanged
+from ari_app.records.events import CallerInterrupted, CallEvent, StateChanged
 from ari_app.records.record import CallRecord
 from audiosocket.frames import SLIN
 from lab.load.audiosocket_client import pcm_source, tone_source
@@ -127,6 +127,8 @@ async def test_a_response_that_is_complete_is_played_to_its_end(stage: Stage) ->
 
 
 async def test_an_interruption_silences_the_agent_and_is_counted(stage: Stage) -> None:
+    told: list[CallEvent] = []
+    stage.journal.listen(lambda record, event: told.append(event))
     session = await stage.talk()
     agent = stage.agent()
     agent.says(3000)
@@ -139,6 +141,8 @@ async def test_an_interruption_silences_the_agent_and_is_counted(stage: Stage) -
     after, unheard = (float(word) for word in line.text.split() if word.isdigit())
     assert after == pytest.approx(1000, abs=40)
     assert after + unheard == 3000
+    (event,) = (each for each in told if isinstance(each, CallerInterrupted))
+    assert [event.heard_ms, event.unheard_ms] == pytest.approx([after, unheard], abs=0.5)
     assert heard_ms(stage.media(session)) == pytest.approx(after, abs=1), "it has fallen silent"
     agent.handler.interruption(2)
     assert session.sound.interruptions == 2

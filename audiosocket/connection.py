@@ -81,6 +81,7 @@ class Reading:
         transport: What is read.
         shift: Moves the line's ticks by so many slots of its clock.
         slot: The time that slots are apart, in seconds.
+        now: Tells the time.
         on_known: Called once, when the rhythm is known for the first time.
 
     Attributes:
@@ -94,6 +95,7 @@ class Reading:
         transport: SocketTransport,
         shift: Callable[[int], None],
         slot: float,
+        now: Callable[[], float],
         on_known: Callable[[], None] = lambda: None,
     ) -> None:
         self.every = 1
@@ -101,6 +103,7 @@ class Reading:
         self.came = 0
         self._transport = transport
         self._shift = shift
+        self._now = now
         self._on_known = on_known
         self._is_known = False
         self._rhythm = Rhythm(_PERIOD, slot)
@@ -112,8 +115,8 @@ class Reading:
         self._probing = False
         self._ticked_at = 0.0
 
-    def tick(self, now: Callable[[], float]) -> None:
-        """Read, if it is time."""
+    def tick(self, frames_due: int = 1) -> None:
+        """Read, if it is time; called by the clock."""
         if self.due_in:
             self.due_in -= 1
             if self.due_in:
@@ -133,14 +136,14 @@ class Reading:
                 # Where more came than was due there may be more: all of it is read.
                 self._await(every)
         if not self.due_in:
-            self._ticked_at = now()
+            self._ticked_at = self._now()
 
-    def frames_came(self, number: int, now: Callable[[], float]) -> None:
+    def frames_came(self, number: int) -> None:
         """Take note of so many whole frames that were read together."""
         self.came += number
         if self.due_in:
             return
-        at, rhythm = now(), self._rhythm
+        at, rhythm = self._now(), self._rhythm
         learning = self._probing or not self._awaited
         if learning and number == 1:
             rhythm.came(at - self._ticked_at)
@@ -338,8 +341,10 @@ class AudioSocketConnection(asyncio.Protocol):
         def part() -> None:
             writes.shift(_WRITE_AFTER_SLOTS)
 
-        reading = self._reading = Reading(self._transport, shift, clock.slot_seconds, part)
-        reads = clock.add(lambda frames_due: reading.tick(self._loop.time))
+        self._reading = reading = Reading(
+            self._transport, shift, clock.slot_seconds, self._loop.time, part
+        )
+        reads = clock.add(reading.tick)
         return leave
 
     def read_together(self, frames: int) -> None:
@@ -383,12 +388,12 @@ class AudioSocketConnection(asyncio.Protocol):
             elif size == message:
                 self._pace_in_question = True
                 if reading is not None:
-                    reading.frames_came(1, self._loop.time)
+                    reading.frames_came(1)
                 self._deliver_audio(data[HEADER_BYTES:], self.format.kind)
                 return
         self._pace_in_question = True
         if reading is not None:
-            reading.frames_came(size // message, self._loop.time)
+            reading.frames_came(size // message)
         try:
             messages = self._decoder.feed(data)
         except ProtocolError as error:

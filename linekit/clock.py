@@ -293,6 +293,8 @@ class FrameClock:
         """End a membership."""
         if membership.active:
             membership.active = False
+            # Who was called may keep the membership: the two would keep each other.
+            membership.callback = _nobody
             self._leave(membership)
             if not self._slots:
                 self._unwind()
@@ -396,6 +398,10 @@ class FrameClock:
                         membership.callback(frames)
                 except Exception:
                     log.exception("clock callback failed")
+
+
+def _nobody(frames_due: int) -> None:
+    """Take no tick."""
 
 
 def _deadline(slot: _Slot) -> float:

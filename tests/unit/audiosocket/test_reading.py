@@ -35,7 +35,9 @@ class Line:
     is_reading: bool = True
 
     def __post_init__(self) -> None:
-        self.reading = Reading(cast(SocketTransport, self), self.shift, PERIOD / SLOTS)
+        self.reading = Reading(
+            cast(SocketTransport, self), self.shift, PERIOD / SLOTS, lambda: self.now
+        )
         self.reading.every = self.every
 
     # --- as a transport
@@ -45,7 +47,7 @@ class Line:
         came, self.there = self.there, []
         if came:
             self.heard += [(at, self.now) for at in came]
-            self.reading.frames_came(len(came), lambda: self.now)
+            self.reading.frames_came(len(came))
 
     def resume_reading(self) -> None:
         self.is_reading = True
@@ -72,7 +74,7 @@ class Line:
             else:
                 self.now = tick
                 before = self.offset
-                self.reading.tick(lambda: self.now)
+                self.reading.tick()
                 tick += PERIOD + self.offset - before
             # A shift that a frame has brought about, too.
             tick, self.offset = tick + self.offset, 0.0

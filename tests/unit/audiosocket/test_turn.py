@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 from unittest.mock import Mock
 from uuid import uuid4
 
+import pytest
+
 from audiosocket.connection import AudioSocketConnection
-from audiosocket.frames import SLIN, Audio, encode
+from audiosocket.frames import SLIN, Audio, Kind, encode
 from linekit.clock import FrameClock
 from linekit.transport import SocketTransport
 from tests.unit.virtual_loop import VirtualLoop
@@ -57,12 +62,36 @@ class Wire(SocketTransport):
     line: AudioSocketConnection
 
 
+class Handler:
+    """Notes when it was given sound."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.heard: list[float] = []
+
+    def line_connected(self, line: AudioSocketConnection) -> None:
+        """Nothing is to be done."""
+
+    def audio_received(self, payload: bytes, kind: Kind) -> None:
+        self.heard.append(self.loop.time())
+
+    def digit_received(self, digit: str) -> None:
+        """None comes."""
+
+    def tick(self, frames_due: int) -> None:
+        """Nothing is to be done."""
+
+    def line_lost(self, reason: str) -> None:
+        """Nothing is to be done."""
+
+
 async def _call(frames: int, begin: float) -> tuple[Wire, list[float]]:
-    """Let so many frames come; return the wire, and when the handler was given them."""
+    """Let so many frames come; return the wire, and when the handler was given them.
+
+    The line is gone at the end, without the garbage collector.
+    """
     loop = asyncio.get_running_loop()
-    wire, heard = Wire(), list[float]()
-    handler = Mock()
-    handler.audio_received.side_effect = lambda payload, kind: heard.append(loop.time())
+    wire, handler = Wire(), Handler()
     clock = FrameClock(loop=loop)
     clock.start()
     line = wire.line = AudioSocketConnection(
@@ -70,8 +99,8 @@ async def _call(frames: int, begin: float) -> tuple[Wire, list[float]]:
         fmt=SLIN,
         handler=handler,
         on_open=lambda line: None,
-        on_refused=Mock(),
-        on_closed=Mock(),
+        on_refused=lambda reason: None,
+        on_closed=lambda line: None,
         stall_timeout=1.0,
     )
     line.connection_made(wire)
@@ -84,9 +113,21 @@ async def _call(frames: int, begin: float) -> tuple[Wire, list[float]]:
     leave()
     assert not clock.ticking
     clock.stop()
-    return wire, heard
+    line.connection_lost(None)
+    gone = weakref.ref(line)
+    del line, wire.line, leave
+    assert gone() is None
+    return wire, handler.heard
 
 
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
 def test_a_frame_is_written_shortly_after_what_has_come_was_read() -> None:
     for begin in (0.0, 0.0051, 0.0101, 0.0155, 0.0199):
         with asyncio.Runner(loop_factory=VirtualLoop) as runner:

@@ -8,6 +8,8 @@ from typing import Final
 
 PATIENCE_SECONDS: Final = 60.0
 """After which what is waited for has failed, however busy the machine is."""
+PROMPT_SECONDS: Final = 12.0
+"""What ends of itself has ended by then; what is left over is swept up only later."""
 
 
 async def until(condition: Callable[[], object], timeout: float = PATIENCE_SECONDS) -> None:

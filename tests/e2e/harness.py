@@ -26,7 +26,7 @@ from lab.softphone import Call, Phone
 from lab.softphone.handset import Handset
 from lab.softphone.sounds import level_dbfs
 from tests.session_view import Session
-from tests.waiting import call_tasks, until
+from tests.waiting import PATIENCE_SECONDS, call_tasks, until
 
 KEY = "sk_of_the_lab"
 HUMAN_HZ, TRANSFER_HZ = 480, 620
@@ -45,7 +45,7 @@ class Bench:
     async def call(self, extension: str = "100", *, codec: str = "PCMU") -> Call:
         """Call an extension; the call that is up."""
         uri = f"sip:{extension}@{self.asterisk.sip_host}:{self.asterisk.sip_port}"
-        return await self.phone.call(uri, codec=codec, timeout=20)
+        return await self.phone.call(uri, codec=codec, timeout=PATIENCE_SECONDS)
 
     async def dial(self, extension: str = "100") -> Call:
         """Call an extension; the call at once, whether or not it is answered."""

@@ -33,7 +33,7 @@ from tests.e2e.test_supervision import (
     talking,
     uri,
 )
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.e2e
 
@@ -75,7 +75,7 @@ async def sessions_of(http: aiohttp.ClientSession) -> dict[str, str]:
 
 async def talk_again(http: aiohttp.ClientSession, calls: int) -> None:
     """Wait until so many talk."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while list((await sessions_of(http)).values()).count("talking") < calls:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
@@ -97,7 +97,7 @@ async def lose(service: Served, calls: list[Call], number: signal.Signals) -> li
 
 async def adopted(service: Served, calls: int) -> None:
     """Wait until so many have been, whoever did it."""
-    await until(lambda: len(service.said("call_adopted")) >= calls, 10)
+    await until(lambda: len(service.said("call_adopted")) >= calls)
 
 
 def hears_tone(call: Call, hz: int) -> bool:
@@ -194,7 +194,7 @@ async def test_a_worker_that_stands_still_while_ari_is_away(
         await asyncio.sleep(1)
         await proxy.restore()
         await adopted(service, 2 * STOPPED - 1)
-        await until(lambda: all(call.level(100) > LOUD for call in calls), 10)
+        await until(lambda: all(call.level(100) > LOUD for call in calls))
         await service.ready()
         await until(lambda: len(service.said("call_ended")) == 1)
         await talk_again(http, STOPPED - 1)

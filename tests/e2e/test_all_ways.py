@@ -17,7 +17,7 @@ from lab.softphone import CallFailed
 from lab.softphone.sounds import babble
 from tests.e2e.harness import Bench, bench, book, loud_seconds
 from tests.unit.dialer.fake_dialer import FakeDialer
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, PROMPT_SECONDS, until
 
 pytestmark = pytest.mark.e2e
 
@@ -81,7 +81,9 @@ async def test_calls_of_all_kinds_share_one_limit_and_none_disturbs_another(
 
         await asyncio.gather(*(call.wait_for_silence(600) for call in calls))
         await asyncio.gather(*(call.play(babble(1500, -20)) for call in calls))
-        endings = await asyncio.wait_for(asyncio.gather(*(call.ended for call in calls)), 20)
+        endings = await asyncio.wait_for(
+            asyncio.gather(*(call.ended for call in calls)), PATIENCE_SECONDS
+        )
         assert [ending.by for ending in endings] == ["far"] * 3
         await b.all_gone()
         held = [each for each in b.sessions() if each.end_reason == "agent_ended"]
@@ -131,7 +133,7 @@ async def test_a_dialer_transfers_attended(asterisk: LabAsterisk) -> None:
             await call.wait_for_sound(LOUD, since=0)
             await call.wait_for_silence(500)
             await call.play(babble(1000, -20))
-            await until(lambda: told("transfer"), 15)
+            await until(lambda: told("transfer"))
             transfer = call.told[-1]
             assert (transfer["to"], transfer["mode"]) == ("+4930200", "attended")
             assert call.told[-2]["type"] == "hold"
@@ -143,10 +145,10 @@ async def test_a_dialer_transfers_attended(asterisk: LabAsterisk) -> None:
                 continue
             await call.say("target", id=transfer["id"], state="answered")
             await call.wait_for_sound(LOUD)
-            await until(lambda: told("hand_over"), 15)
+            await until(lambda: told("hand_over"))
             await until(lambda: b.sessions()[-1].state is State.HANDED_OVER)
             assert b.bridge.calls.count() == 0
             await call.say("target", id=transfer["id"], state="lost", result="hung_up")
-            ending = await asyncio.wait_for(call.ended, 5)
+            ending = await asyncio.wait_for(call.ended, PROMPT_SECONDS)
             assert (ending.by, ending.reason) == ("far", "transferred")
         await b.all_gone()

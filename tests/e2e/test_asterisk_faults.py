@@ -149,7 +149,7 @@ async def test_calls_go_on_without_ari_and_end_as_they_ended(own: LabAsterisk, o
             await until(lambda: not ended.is_up or b.bridge.lines.lines == 2)
         assert not over.counts, "it holds no place"
 
-        await until(lambda: b.bridge.readiness().status == "not_ready", 10)
+        await until(lambda: b.bridge.readiness().status == "not_ready")
         found_after = asyncio.get_running_loop().time() - broken_at
         assert found_after < 9
         if outage != "nothing passes":  # Asterisk knows that nobody is there
@@ -254,7 +254,7 @@ async def test_asterisk_comes_back_and_the_next_call_works(
 
         if how == "killed":
             own.kill()
-            await until(lambda: b.bridge.lines.lines == 0, 5)
+            await until(lambda: b.bridge.lines.lines == 0)
             await until(lambda: all(c.closing is not None for c in b.agent.conversations))
             # The waiting call has no line that could tell; nor can its channel be asked after.
             assert {s.state for s in all_sessions} == {State.RELEASING, "waiting"}
@@ -294,7 +294,7 @@ async def test_calls_survive_an_asterisk_that_stands_still(own: LabAsterisk) -> 
         own.thaw()
         record = conversation(b, session)
         # What the caller said meanwhile arrives late, but whole, and what comes next is in time.
-        await until(lambda: loud_seconds(record) > 3.9, 5)
+        await until(lambda: loud_seconds(record) > 3.9)
         await asyncio.sleep(1)
         said = loud_seconds(record)
         before = asyncio.get_running_loop().time()

@@ -121,9 +121,9 @@ async def test_a_burst_takes_all_places_and_not_one_more(asterisk: LabAsterisk) 
             await phones[number % PHONES].dial(uri)
 
         await asyncio.gather(*(call(number) for number in range(CALLS)))
-        await until(lambda: len(went_on(asterisk, mark)) == CALLS - PLACES, 30)
+        await until(lambda: len(went_on(asterisk, mark)) == CALLS - PLACES)
         talking = [s for s in b.sessions() if s.counts]
-        await until(lambda: {s.state for s in talking} == {State.TALKING}, 30)
+        await until(lambda: {s.state for s in talking} == {State.TALKING})
         await until(lambda: all(s.counts or s.ended.is_set() for s in b.sessions()))
         assert len(talking) == places.most == PLACES
         refused = went_on(asterisk, mark).values()

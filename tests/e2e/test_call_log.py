@@ -24,7 +24,7 @@ from lab.softphone.call import Call
 from lab.softphone.mouth import Utterance
 from lab.softphone.sounds import babble, level_dbfs
 from tests.e2e.harness import Bench, bench, book
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, PROMPT_SECONDS, until
 
 pytestmark = pytest.mark.e2e
 
@@ -117,20 +117,20 @@ async def test_a_call_is_kept_as_it_was(asterisk: LabAsterisk, tmp_path: Path) -
             await asyncio.sleep(1.5)
             await speak(call, 1200)
             conversation = await b.conversation()
-            await until(lambda: bool(conversation.tools), 15)
-            await until(lambda: "It is noted." in session.transcript[-1].text, 15)
+            await until(lambda: bool(conversation.tools))
+            await until(lambda: "It is noted." in session.transcript[-1].text)
             await call.wait_for_silence(1000)
             keyed_at = asyncio.get_running_loop().time()
             await call.send_digits("42#")
-            await until(lambda: "Thank you" in session.transcript[-1].text, 15)
+            await until(lambda: "Thank you" in session.transcript[-1].text)
             await call.wait_for_silence(1000)
             await speak(call, 1000)
             target = await target_phone.incoming(15)
-            await until(lambda: session.state is State.HANDED_OVER, 20)
+            await until(lambda: session.state is State.HANDED_OVER)
             handed_over_at = asyncio.get_running_loop().time()
             await asyncio.sleep(0.5)
             await target.hang_up()
-            await asyncio.wait_for(call.ended, 5)
+            await asyncio.wait_for(call.ended, PROMPT_SECONDS)
             await b.all_gone()
             document = await kept(b, session.session_id)
     began = record.began
@@ -201,12 +201,12 @@ async def test_what_the_telephones_rtp_has_counted(
         await call.wait_for_sound(LOUD, since=0)
         await call.wait_for_silence(500)
         if who == "caller":
-            await until(lambda: session.line.rtp is not None, 10)
+            await until(lambda: session.line.rtp is not None)
             await call.hang_up()
         else:
             began = asyncio.get_running_loop().time()
             await b.bridge.control.end(session.session_id)
-            await asyncio.wait_for(call.ended, 5)
+            await asyncio.wait_for(call.ended, PROMPT_SECONDS)
             assert asyncio.get_running_loop().time() - began < 1.0, "a hang-up waits for nothing"
         await b.all_gone()
         rtp = (await kept(b, session.session_id))["sound"]["rtp"]
@@ -250,7 +250,7 @@ async def test_how_a_call_ended(
             await call.hang_up()
         elif status != "TIMEOUT":
             await call.play(babble(1000, -15))
-        await until(lambda: session.ended.is_set(), 15)
+        await until(lambda: session.ended.is_set())
         document = await kept(b, session.session_id)
         assert (document["status"], document["reason"]) == (status, reason)
         assert document["transfer_to"] == ("2000" if status == "TRANSFER" else None)
@@ -264,7 +264,7 @@ async def test_the_call_log_over_http(asterisk: LabAsterisk, tmp_path: Path) -> 
         bench(asterisk, database_url=database(tmp_path), **hidden) as b,
     ):
         uri = f"sip:100@{asterisk.sip_host}:{asterisk.sip_port}"
-        call = await phone.call(uri, timeout=20)
+        call = await phone.call(uri, timeout=PATIENCE_SECONDS)
         session = await b.session()
         await call.wait_for_sound(LOUD, since=0)
         await call.wait_for_silence(800)

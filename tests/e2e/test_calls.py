@@ -22,7 +22,7 @@ from tests.e2e.harness import (
     book,
     profile,
 )
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.e2e
 
@@ -179,7 +179,7 @@ async def test_a_callers_name_arrives_whole_and_sets_nothing(asterisk: LabAsteri
     async with bench(asterisk, agents) as b:
         for name, told in names.items():
             async with Phone(display=name) as phone:
-                call = await phone.call(uri, timeout=30)
+                call = await phone.call(uri, timeout=PATIENCE_SECONDS)
                 session = b.sessions()[-1]
                 variables = dict(session.call.plan.briefing.variables)
                 assert (variables["customer_name"], session.agent_id) == (told, "agent_7")
@@ -211,7 +211,7 @@ async def test_a_conversation_with_turns_and_an_interruption(asterisk: LabAsteri
         late = [a for a in call.ear.arrivals if a.at > interrupted + 0.06]
         assert late, "silence goes on being sent"
         assert max(level_dbfs(a.pcm) for a in late) < -60, "the agent went on speaking"
-        ending = await asyncio.wait_for(call.ended, 20)
+        ending = await asyncio.wait_for(call.ended, PATIENCE_SECONDS)
         assert ending.by == "far"
         line = await asterisk.wait_for_log(f"session={session.session_id}")
         assert "landed=bye reason=agent_ended" in line
@@ -233,7 +233,7 @@ async def test_the_last_words_are_heard_before_the_call_ends(
     async with bench(asterisk, book(dialogue=talk, formats=formats)) as b:
         call = await b.call()
         await call.play(babble(1000, -20))
-        await asyncio.wait_for(call.ended, 20)
+        await asyncio.wait_for(call.ended, PATIENCE_SECONDS)
         await b.all_gone()
     said, heard = as_samples(b"".join(spoken)), as_samples(call.heard_pcm())
     at = int(np.argmax(np.correlate(heard, said[:4000], "valid")))

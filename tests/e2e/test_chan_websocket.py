@@ -101,7 +101,7 @@ async def test_a_media_socket_that_breaks_is_replaced_and_nothing_said_is_lost(
             await asyncio.sleep(1)
             assert proxy.marked == 1
             proxy.cut(marked_only=True)
-            await until(lambda: session.sound.playout.idle, 20)
+            await until(lambda: session.sound.playout.idle)
             await asyncio.sleep(0.6)
             record = await b.conversation()
             assert (len(b.agent.conversations), record.closing) == (1, None)

@@ -24,6 +24,7 @@ from tests.e2e.production import (
     production_asterisk,
     production_files,
 )
+from tests.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.e2e
 
@@ -51,7 +52,7 @@ async def good(installation: Installation) -> AsyncIterator[LabAsterisk]:
         files = production_files(installation, carrier.sip_port)
         async with production_asterisk(installation, files) as running:
             await running.cli("module load func_config.so")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 while True:
                     if (await running.ari("GET", "endpoints/PJSIP/trunk"))["state"] == "online":
                         break

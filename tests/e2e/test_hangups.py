@@ -205,14 +205,14 @@ class Crowd:
     async def _push_on(self, plan: Plan) -> None:
         """Bring a call to the moments that it would not come to by itself."""
         control = self.b.bridge.control
-        await until(lambda: plan.session is not None, 30)
+        await until(lambda: plan.session is not None)
         session = plan.session
         assert session is not None
         if plan.kind == "wait" and plan.moment != "waiting":
-            await until(lambda: session.state != "new", 20)
+            await until(lambda: session.state != "new")
             await control.initiate(Wish(reference=session.call_id))
         if plan.moment in IN_THE_MIDDLE + ON_THE_WAY_OUT:
-            await until(lambda: session.state is State.TALKING or session.ended.is_set(), 20)
+            await until(lambda: session.state is State.TALKING or session.ended.is_set())
             with contextlib.suppress(NotPossible):
                 if plan.moment in IN_THE_MIDDLE:
                     await control.hold(session.session_id, on=True)

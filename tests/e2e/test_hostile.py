@@ -14,7 +14,7 @@ from lab.softphone import Phone
 from lab.softphone.sounds import babble
 from tests.e2e.conftest import Logged
 from tests.e2e.harness import Bench, bench, profile
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.e2e
 
@@ -65,7 +65,7 @@ async def one_call(b: Bench, logged: Logged, extension: str, text: str) -> bool:
     uri = f"sip:{extension}@{b.asterisk.sip_host}:{b.asterisk.sip_port}"
     headers = (("User-to-User", f"{FORGED_ARGUMENTS},{text}"),)
     async with Phone(username=user, display=text) as phone:
-        call = await phone.call(uri, headers=headers, timeout=30)
+        call = await phone.call(uri, headers=headers, timeout=PATIENCE_SECONDS)
         (session,) = (s for s in b.sessions() if s.agent_id == f"agent_{extension}")
         told = dict(session.call.plan.briefing.variables)
         assert not any(name.startswith("system__") for name in told)
@@ -74,10 +74,10 @@ async def one_call(b: Bench, logged: Logged, extension: str, text: str) -> bool:
         await call.wait_for_sound(LOUD, since=0)
         await call.wait_for_silence(400)
         await call.play(babble(700, -20))
-        await until(lambda: bool(record.tools) and record.tools[0].is_error is not None, 20)
+        await until(lambda: bool(record.tools) and record.tools[0].is_error is not None)
         await call.wait_for_silence(400)
         await call.play(babble(700, -20))
-        line = await logged(f"landed={extension} ", timeout=30)
+        line = await logged(f"landed={extension} ", timeout=PATIENCE_SECONDS)
     found = re.search(r"status=(\S+) to=\[(.*?)\] topic=\[(.*)\]", line)
     assert found is not None, line
     assert (found[1], found[2]) == ("TRANSFER", "sales@x")

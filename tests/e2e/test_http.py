@@ -20,7 +20,7 @@ from lab.softphone import Answer, Phone
 from lab.softphone.policy import Policy
 from lab.softphone.sounds import babble, level_dbfs, tone
 from tests.e2e.harness import Bench, bench, book
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, PROMPT_SECONDS, until
 
 pytestmark = pytest.mark.e2e
 
@@ -132,7 +132,7 @@ async def test_a_call_from_beginning_to_end(asterisk: LabAsterisk) -> None:
             assert (ended["agent_status"], ended["end_reason"]) == ("COMPLETED", "customer_paid")
             assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
             events = await read_events(stream)
-        await asyncio.wait_for(call.ended, 5)
+        await asyncio.wait_for(call.ended, PROMPT_SECONDS)
         assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
         kinds = {event["type"] for event in events}
         assert {"state", "agent", "transcript", "response_time", "ended"} <= kinds
@@ -157,7 +157,7 @@ async def until_event(
     socket: aiohttp.ClientWebSocketResponse, kind: str, **fields: str
 ) -> dict[str, Any]:
     """The next event of that kind."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             event: dict[str, Any] = await socket.receive_json(loads=orjson.loads)
             if event["type"] == kind and fields.items() <= event.items():

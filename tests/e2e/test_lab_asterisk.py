@@ -19,6 +19,7 @@ from lab.asterisk import Installation, LabAsterisk, LabError
 from lab.asterisk.ari_description import check_against_swagger
 from lab.asterisk.folder import RunFolder
 from lab.softphone import Phone
+from tests.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.e2e
 
@@ -47,7 +48,7 @@ class Application:
 
     async def event(self, kind: str) -> dict[str, Any]:
         """Return the next event of that type; others are passed over."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 event: dict[str, Any] = await self._socket.receive_json()
                 if event["type"] == kind:
@@ -108,7 +109,7 @@ async def ends(pid: int) -> AsyncIterator[None]:
     loop.add_reader(watch, gone.set)
     try:
         yield
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await gone.wait()
     finally:
         loop.remove_reader(watch)
@@ -201,7 +202,7 @@ async def test_ends_when_its_owner_is_killed(
     )
     try:
         assert owner.stdout is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             pid = int(await owner.stdout.readline())
         assert len(os.listdir(folder)) == 1
         async with ends(pid):
@@ -220,7 +221,7 @@ async def test_calls_phones_that_register(asterisk: LabAsterisk) -> None:
         async with Phone(username=name) as phone:
             await phone.register(registrar)
             await asterisk.ari("POST", "channels", endpoint=endpoint, **TEST_TONE)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 call = await phone.incoming()
                 await call.answered()
             await call.hang_up()
@@ -268,7 +269,7 @@ async def test_runs_by_hand(installation: Installation) -> None:
     )
     assert process.stdout is not None
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             url, user, password = [
                 (await process.stdout.readline()).decode().strip().partition("=")[2]
                 for _ in range(3)

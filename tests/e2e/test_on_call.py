@@ -55,7 +55,7 @@ async def use_tool(b: Bench) -> tuple[Call, Session, ConversationRecord]:
     await call.wait_for_silence(500)
     await call.play(babble(1000, -20))
     record = await b.conversation()
-    await until(lambda: bool(record.tools) and record.tools[0].is_error is not None, 15)
+    await until(lambda: bool(record.tools) and record.tools[0].is_error is not None)
     return call, session, record
 
 
@@ -119,7 +119,7 @@ async def test_the_agent_puts_the_caller_on_hold_until_it_speaks(asterisk: LabAs
     async with bench(asterisk, tool("hold")) as b:
         call, session, record = await use_tool(b)
         assert record.tools[0].is_error is False
-        await until(lambda: session.state is State.HOLDING, 15)
+        await until(lambda: session.state is State.HOLDING)
         await until(lambda: heard(call, MUSIC_HZ))
         await b.bridge.control.say_to_agent(session.session_id, "user", "Are you ready?")
         await until(lambda: session.state is State.TALKING)

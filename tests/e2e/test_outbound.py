@@ -20,7 +20,7 @@ from lab.softphone.policy import Policy
 from lab.softphone.sounds import babble, level_dbfs, silence, tone_dbfs
 from tests.e2e.harness import TRANSFER_HZ, Bench, bench, book
 from tests.session_view import Session
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, PROMPT_SECONDS, until
 
 pytestmark = pytest.mark.e2e
 
@@ -113,7 +113,7 @@ async def test_a_call_of_ours_is_hung_up_when_the_agent_ends_it(asterisk: LabAst
         await call.wait_for_sound(LOUD, since=0)
         await call.wait_for_silence(500)
         await call.play(babble(1000, -20))
-        ending = await asyncio.wait_for(call.ended, 15)
+        ending = await asyncio.wait_for(call.ended, PATIENCE_SECONDS)
         assert ending.by == "far"
         await b.all_gone()
     assert session.end_reason == "agent_ended"
@@ -169,7 +169,7 @@ async def test_nobody_answers(asterisk: LabAsterisk) -> None:
         began = time.monotonic()
         session = await b.initiate(Wish(called_number=NUMBER, ring_timeout_seconds=1.5))
         call = await callee.incoming(5)
-        ending = await asyncio.wait_for(call.ended, 5)
+        ending = await asyncio.wait_for(call.ended, PROMPT_SECONDS)
         assert ending.by == "far"
         await ended(session)
         assert 1.4 < time.monotonic() - began < 3
@@ -265,7 +265,7 @@ async def test_a_person_is_told_from_a_machine(asterisk: LabAsterisk) -> None:
         await call.answered()
         await until(lambda: session.state is State.SCREENING)
         await call.play(babble(500, -20))
-        await until(lambda: session.state is State.TALKING, 10)
+        await until(lambda: session.state is State.TALKING)
         assert session.metadata["amd_status"] == "HUMAN"
         record = await b.conversation()
         assert record.dynamic_variables["amd_status"] == "HUMAN"
@@ -284,7 +284,7 @@ async def test_a_machine_answers(asterisk: LabAsterisk, on_machine: str) -> None
         call = await callee.incoming(5)
         await call.answered()
         greeting = asyncio.create_task(call.play(babble(6500, -15)))
-        await until(lambda: "amd_status" in session.metadata, 10)
+        await until(lambda: "amd_status" in session.metadata)
         assert session.metadata["amd_status"] == "MACHINE"
         if on_machine == "hang_up":
             await ended(session)
@@ -294,7 +294,7 @@ async def test_a_machine_answers(asterisk: LabAsterisk, on_machine: str) -> None
             await greeting
             assert session.state is State.GREETING, "the agent waits for the end of the greeting"
             assert max(level_dbfs(a.pcm) for a in call.ear.arrivals) < -60
-            await until(lambda: session.state is State.TALKING, 5)
+            await until(lambda: session.state is State.TALKING)
             await call.wait_for_sound(LOUD, since=0)
             await call.hang_up()
         else:
@@ -328,7 +328,7 @@ async def test_no_person_is_hung_up_on_though_machines_are(
         await call.answered()
         if says:
             call.send(says)
-        await until(lambda: "amd_status" in session.metadata, 10)
+        await until(lambda: "amd_status" in session.metadata)
         assert session.metadata["amd_status"] == status
         assert session.metadata["amd_cause"].startswith(cause)
         if cause == "MAXWORDS-":
@@ -377,7 +377,7 @@ async def test_a_call_is_taken_back_while_the_dialplan_listens(asterisk: LabAste
         await until(lambda: session.state is State.SCREENING)
         await asyncio.sleep(0.3)
         await b.bridge.control.end(session.session_id)
-        await asyncio.wait_for(call.ended, 5)
+        await asyncio.wait_for(call.ended, PROMPT_SECONDS)
         await b.all_gone()
 
 
@@ -389,5 +389,5 @@ async def test_a_dialer_that_has_found_a_machine_itself(asterisk: LabAsterisk) -
         assert session.metadata["amd_status"] == "MACHINE"
         line = await asterisk.wait_for_log(f"session={session.session_id}")
         assert "landed=bye reason=machine_detected" in line
-        await asyncio.wait_for(call.ended, 5)
+        await asyncio.wait_for(call.ended, PROMPT_SECONDS)
         await b.all_gone()

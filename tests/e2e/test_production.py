@@ -27,7 +27,7 @@ from tests.e2e.production import (
     production_asterisk,
     production_files,
 )
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.e2e
 
@@ -73,7 +73,7 @@ async def person(box: LabAsterisk) -> AsyncIterator[Phone]:
 
 async def says(box: LabAsterisk, command: str, words: str) -> None:
     """Wait until its console says so."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             if words in await box.cli(command):
                 return
@@ -84,7 +84,7 @@ async def taken(phone: Phone) -> None:
     """A person has the caller on the line, and the two hear each other."""
     call = await phone.incoming(10)
     await call.answered()
-    await call.wait_for_sound(LOUD, since=0, timeout=10)
+    await call.wait_for_sound(LOUD, since=0, timeout=PATIENCE_SECONDS)
 
 
 async def record(box: LabAsterisk, uniqueid: str) -> str:
@@ -147,7 +147,9 @@ async def test_it_starts_without_a_complaint(box: LabAsterisk) -> None:
 
 async def test_the_application_is_down(box: LabAsterisk) -> None:
     async with person(box) as phone, Phone() as caller:
-        call = await caller.call(f"sip:4930555@{box.sip_host}:{box.sip_port}", timeout=20)
+        call = await caller.call(
+            f"sip:4930555@{box.sip_host}:{box.sip_port}", timeout=PATIENCE_SECONDS
+        )
         async with speaking(call):
             await taken(phone)
         await call.hang_up()
@@ -159,7 +161,9 @@ async def test_the_name_of_a_trunk_lets_nobody_in(box: LabAsterisk, name: str) -
     """From an address that the ACL lets through, and that is no carrier's."""
     async with Phone("127.0.0.4", username=name) as stranger:
         with pytest.raises(CallFailed, match="401"):
-            await stranger.call(f"sip:4930555@{box.sip_host}:{box.sip_port}", timeout=20)
+            await stranger.call(
+                f"sip:4930555@{box.sip_host}:{box.sip_port}", timeout=PATIENCE_SECONDS
+            )
     assert await box.ari("GET", "channels") == []
 
 
@@ -175,7 +179,9 @@ async def test_nobody_is_there_either(box: LabAsterisk) -> None:
     mark = box.log_size()
     async with Phone() as caller:
         with pytest.raises(CallFailed, match="503"):
-            await caller.call(f"sip:4930555@{box.sip_host}:{box.sip_port}", timeout=20)
+            await caller.call(
+                f"sip:4930555@{box.sip_host}:{box.sip_port}", timeout=PATIENCE_SECONDS
+            )
     await box.wait_for_log("nobody took it: JOINEMPTY", since=mark)
     await box.wait_until_empty()
 
@@ -188,7 +194,7 @@ async def test_the_agent_ends_the_call(box: LabAsterisk) -> None:
         told = (await b.conversation()).dynamic_variables
         assert (told["called_number"], told["customer_tier"]) == ("4930555", "standard")
         await call.play(babble(1000, -20))
-        await asyncio.wait_for(call.ended, 20)
+        await asyncio.wait_for(call.ended, PATIENCE_SECONDS)
         await b.all_gone()
         userfield = await record(box, session.call_id)
         assert userfield == (
@@ -240,7 +246,9 @@ async def test_one_call_too_many(box: LabAsterisk) -> None:
         first = await b.call("4930555")
         mark = box.log_size()
         async with Phone() as caller:
-            call = await caller.call(f"sip:4930556@{box.sip_host}:{box.sip_port}", timeout=20)
+            call = await caller.call(
+                f"sip:4930556@{box.sip_host}:{box.sip_port}", timeout=PATIENCE_SECONDS
+            )
             async with speaking(call):
                 await taken(phone)
             await call.hang_up()
@@ -261,7 +269,7 @@ async def test_a_phone_that_vanishes_does_not_stay(box: LabAsterisk) -> None:
         session = await b.session()
         await call.wait_for_sound(LOUD, since=0)
         call.mute_rtp(True)
-        await asyncio.wait_for(session.ended.wait(), 20)
+        await asyncio.wait_for(session.ended.wait(), PATIENCE_SECONDS)
         assert session.outcome is not None
         assert session.outcome.reason == "caller_hung_up"
         await b.all_gone()
@@ -276,11 +284,11 @@ async def test_a_call_of_ours_with_answering_machine_detection(box: LabAsterisk)
             await call.answered()
             await until(lambda: session.state is State.SCREENING)
             await call.play(babble(500, -20))
-            await until(lambda: session.state is State.TALKING, 10)
+            await until(lambda: session.state is State.TALKING)
             assert session.metadata["amd_status"] == "HUMAN"
             await b.bridge.control.transfer(session.session_id, "1001")
             async with person(box) as phone:
-                await asyncio.wait_for(session.ended.wait(), 10)
+                await asyncio.wait_for(session.ended.wait(), PATIENCE_SECONDS)
                 assert session.outcome is not None
                 assert session.outcome.status.value == "TRANSFER"
                 await phone.close()

@@ -144,7 +144,7 @@ async def test_what_was_said_is_in_the_recording_and_when(
         await b.all_gone()
         archive, call_log = b.bridge.recordings, b.bridge.call_log
         assert archive is not None and call_log is not None
-        await until(lambda: not archive.is_busy(session.session_id), 30)
+        await until(lambda: not archive.is_busy(session.session_id))
         async with http.get(kept) as response:
             sound = await response.read()
             assert response.headers["Content-Type"] == {"flac": "audio/flac"}.get(kind, "audio/ogg")

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from ari_app.control import reports
 from lab.asterisk import LabAsterisk
 from tests.e2e.harness import Bench, bench
+from tests.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.e2e
 
@@ -26,7 +27,7 @@ async def one_call(b: Bench) -> dict[str, Any]:
     await call.hang_up()
     call_log = b.bridge.call_log
     assert call_log is not None
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             document = await call_log.find(session.record.session_id)
             if document is not None and "agent_report" in document:

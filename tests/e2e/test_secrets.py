@@ -28,7 +28,7 @@ from lab.softphone import Phone
 from lab.softphone.sounds import babble
 from tests.e2e.harness import profile
 from tests.e2e.test_serve import Served, environment, served
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 from tests.web import serving
 
 pytestmark = pytest.mark.e2e
@@ -116,7 +116,9 @@ async def ask(
 
 async def talk(phone: Phone, asterisk: LabAsterisk) -> None:
     """A call in which the agent uses its tools and the caller types a number."""
-    call = await phone.call(f"sip:100@{asterisk.sip_host}:{asterisk.sip_port}", timeout=20)
+    call = await phone.call(
+        f"sip:100@{asterisk.sip_host}:{asterisk.sip_port}", timeout=PATIENCE_SECONDS
+    )
     await call.wait_for_sound(LOUD, since=0)
     await call.send_digits(f"{DIGITS}#")
     for _ in range(3):
@@ -173,7 +175,7 @@ async def test_no_secret_and_no_number_turns_up(asterisk: LabAsterisk, tmp_path:
                 guesses = [ask(service, key, path, {"x": known.query}) for key in keys]
                 bodies.extend(body for _, body in await asyncio.gather(*guesses))
             await broken_request(service, known.query)
-            await until(lambda: settled(service) >= 6, 30)
+            await until(lambda: settled(service) >= 6)
             for path in ("/sessions", "/metrics", "/health/ready", "/health/live", "/openapi.json"):
                 await keep(path)
             commands = command_lines(service.process.pid)

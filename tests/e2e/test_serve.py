@@ -23,7 +23,7 @@ from lab.practice_agent import AgentBook, PracticeAgent, PracticeConfig
 from lab.softphone import Phone
 from tests.e2e.conftest import Logged
 from tests.e2e.harness import KEY, book, practice_config
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.e2e
 
@@ -68,7 +68,7 @@ class Served:
             with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
-            await until(lambda: self.process.returncode is not None, 15)
+            await until(lambda: self.process.returncode is not None)
         for pid in [entry["pid"] for entry in self.said("worker_started")]:
             if is_worker(pid):
                 os.kill(pid, signal.SIGKILL)
@@ -169,7 +169,7 @@ async def test_a_call_through_the_command_and_a_graceful_end(
             assert 'ari_app_calls_ended_total{reason="draining",status="REJECTED"} 1.0' in metrics
 
             await call.hang_up()
-            assert await asyncio.wait_for(service.process.wait(), 10) == 0
+            assert await asyncio.wait_for(service.process.wait(), PATIENCE_SECONDS) == 0
         text = "".join(service.output)
         for secret in (KEY, asterisk.ari_password, "conversation_signature"):
             assert secret not in text
@@ -194,7 +194,7 @@ async def test_bad_input_is_one_sentence_and_exit_code_2(
     async with PracticeAgent(config) as agent:
         env = environment(asterisk, agent.base_url, **changes)
         process = await start(env, command, "--env-file", "/dev/null")
-        output, _ = await asyncio.wait_for(process.communicate(), 30)
+        output, _ = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
     text = output.decode()
     assert process.returncode == 2, text
     assert sentence in text

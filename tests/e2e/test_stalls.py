@@ -31,7 +31,7 @@ from lab.softphone.call import Call
 from lab.softphone.sounds import babble
 from tests.e2e.harness import bench, book, practice_config
 from tests.e2e.test_serve import environment
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 from tests.web import serving
 
 pytestmark = pytest.mark.e2e
@@ -114,7 +114,7 @@ async def test_a_log_that_nobody_reads(asterisk: LabAsterisk) -> None:
             await asterisk.wait_until_empty(2)
             process.send_signal(signal.SIGTERM)
             began = time.monotonic()
-            assert await asyncio.wait_for(process.wait(), 15) == 0
+            assert await asyncio.wait_for(process.wait(), PATIENCE_SECONDS) == 0
             assert time.monotonic() - began < 10
 
 
@@ -206,7 +206,7 @@ async def test_a_slow_tool_and_a_slow_service_before_a_call_beside_one_that_talk
             record = await b.conversation()
             late = await b.dial()
             await until(lambda: asked == ["/precall", "/slow", "/precall"])
-            await asyncio.wait_for(late.answered(), 10)
+            await asyncio.wait_for(late.answered(), PATIENCE_SECONDS)
             await late.wait_for_sound(LOUD, since=0)
             await until(lambda: record.tools[0].answered_at is not None)
             assert record.tools[0].is_error is True
@@ -237,7 +237,7 @@ async def test_names_whose_server_is_silent_hold_up_neither_calls_nor_other_name
             calls = await asyncio.gather(*(b.call() for _ in range(8)))
             for call in calls:
                 await call.wait_for_sound(LOUD, since=0)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 await asyncio.get_running_loop().getaddrinfo("localhost", 80)
             await asyncio.gather(*(call.hang_up() for call in calls))
             await b.all_gone(5)

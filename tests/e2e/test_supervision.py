@@ -23,7 +23,7 @@ from lab.softphone import Answer, Call, Phone, Ring
 from lab.softphone.sounds import tone, tone_dbfs
 from tests.e2e.harness import HUMAN_HZ, practice_config
 from tests.e2e.test_serve import Served, environment, is_worker, served
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, PROMPT_SECONDS, until
 
 pytestmark = pytest.mark.e2e
 
@@ -63,7 +63,9 @@ async def all_landed(asterisk: LabAsterisk, count: int, since: int, limit: float
 
 
 async def talking(phone: Phone, asterisk: LabAsterisk, count: int) -> list[Call]:
-    calls = await asyncio.gather(*(phone.call(uri(asterisk), timeout=20) for _ in range(count)))
+    calls = await asyncio.gather(
+        *(phone.call(uri(asterisk), timeout=PATIENCE_SECONDS) for _ in range(count))
+    )
     await asyncio.gather(*(call.wait_for_sound(LOUD, since=0) for call in calls))
     return calls
 
@@ -166,7 +168,7 @@ async def test_the_worker_is_lost_in_the_middle_of_calls(
             assert "ari_app_worker_restarts_total 1.0" in metrics
             await hang_up(*calls)
             service.process.send_signal(signal.SIGTERM)
-            assert await asyncio.wait_for(service.process.wait(), 10) == 0
+            assert await asyncio.wait_for(service.process.wait(), PATIENCE_SECONDS) == 0
     await asterisk.wait_until_empty(2)
 
 
@@ -225,7 +227,7 @@ async def test_the_worker_is_lost_with_calls_in_every_state(asterisk: LabAsteris
             for leg in (target, *callees):
                 await asyncio.wait_for(leg.ended, WITHIN_SECONDS)
             await until(lambda: all(hears_human(call) for call in (held, consulting, waits)))
-            await asyncio.wait_for(rings.answered(), 5)
+            await asyncio.wait_for(rings.answered(), PROMPT_SECONDS)
             await service.ready()
             await hang_up(held, consulting, waits, rings)
     await asterisk.wait_until_empty(2)
@@ -259,7 +261,7 @@ async def test_two_who_were_joined_go_on_talking_without_a_worker(asterisk: LabA
             await target.hang_up()
             line = await asterisk.wait_for_log("landed=", 5, since=mark)
             assert "landed=bye reason=transferred" in line and f"session={session}" in line
-            await asyncio.wait_for(call.ended, 5)
+            await asyncio.wait_for(call.ended, PROMPT_SECONDS)
     await asterisk.wait_until_empty(2)
 
 
@@ -332,7 +334,7 @@ async def test_a_signal_to_the_worker_drains_and_never_more(asterisk: LabAsteris
         await until(lambda: len(call.heard_pcm()) > heard + 1600)
         assert call.is_up
         await call.hang_up()
-        assert await asyncio.wait_for(service.process.wait(), 10) == 0
+        assert await asyncio.wait_for(service.process.wait(), PATIENCE_SECONDS) == 0
 
 
 async def test_the_worker_is_lost_while_it_drains(asterisk: LabAsterisk) -> None:
@@ -344,7 +346,7 @@ async def test_the_worker_is_lost_while_it_drains(asterisk: LabAsterisk) -> None
             mark = asterisk.log_size()
             os.kill(service.worker, signal.SIGKILL)
             await all_landed(asterisk, len(calls), mark, WITHIN_SECONDS)
-            assert await asyncio.wait_for(service.process.wait(), 10) == 1
+            assert await asyncio.wait_for(service.process.wait(), PATIENCE_SECONDS) == 1
             await nothing_of_ours_left(asterisk)
         await hang_up(*calls)
     await asterisk.wait_until_empty(2)
@@ -369,7 +371,7 @@ async def test_the_worker_is_lost_while_it_drains_and_ari_is_away(asterisk: LabA
         assert service.process.returncode is None, "somebody has still to be given back"
         await proxy.restore()
         await all_landed(asterisk, len(calls), mark, WITHIN_SECONDS)
-        assert await asyncio.wait_for(service.process.wait(), 10) == 1
+        assert await asyncio.wait_for(service.process.wait(), PATIENCE_SECONDS) == 1
         await nothing_of_ours_left(asterisk)
         await hang_up(*calls)
     await asterisk.wait_until_empty(2)

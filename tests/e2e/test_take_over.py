@@ -14,7 +14,7 @@ from lab.asterisk import LabAsterisk
 from lab.softphone import Answer, Phone, Reject
 from lab.softphone.sounds import babble, level_dbfs
 from tests.e2e.harness import Bench, bench, likeness, loud_seconds, says
-from tests.waiting import until
+from tests.waiting import PROMPT_SECONDS, until
 
 pytestmark = pytest.mark.e2e
 
@@ -63,7 +63,7 @@ async def test_a_call_is_taken_over_and_given_back(asterisk: LabAsterisk, tmp_pa
             assert level_dbfs(call.heard_pcm()[-1600:]) < -50, "of the agent nothing is heard"
             assert loud_seconds(agent) == heard, "and it hears nothing"
             assert (await ask(b, f"/sessions/{name}/give-back"))[0] == 200
-            await asyncio.wait_for(supervisor.ended, 5)
+            await asyncio.wait_for(supervisor.ended, PROMPT_SECONDS)
             assert call.is_up
             await until(lambda: session.state is State.TALKING)
             asked = [m["text"] for m in agent.messages if m.get("type") == "user_message"]
@@ -101,5 +101,5 @@ async def test_a_supervisor_who_refuses_and_a_caller_who_leaves(asterisk: LabAst
             await until(lambda: session.state is State.TAKEN_OVER)
             supervisor = await desk.incoming(10)
             await call.hang_up()
-            await asyncio.wait_for(supervisor.ended, 5)
+            await asyncio.wait_for(supervisor.ended, PROMPT_SECONDS)
             await b.all_gone()

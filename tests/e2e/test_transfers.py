@@ -17,7 +17,7 @@ from lab.softphone.call import Call
 from lab.softphone.policy import Policy
 from lab.softphone.sounds import babble, level_dbfs, tone, tone_dbfs
 from tests.e2e.harness import Bench, bench, book
-from tests.waiting import until
+from tests.waiting import PROMPT_SECONDS, until
 
 pytestmark = pytest.mark.e2e
 
@@ -75,7 +75,7 @@ async def test_the_target_is_briefed_and_joined(asterisk: LabAsterisk) -> None:
         await target.answered()
         await target.wait_for_sound(LOUD, since=0)
         assert heard(call, MUSIC_HZ), "the caller does not hear the briefing"
-        await until(lambda: session.state is State.HANDED_OVER, 15)
+        await until(lambda: session.state is State.HANDED_OVER)
         assert b.bridge.calls.count() == 0, "the agent is free"
         record = await b.conversation()
         assert record.tools[0].is_error is False
@@ -89,7 +89,7 @@ async def test_the_target_is_briefed_and_joined(asterisk: LabAsterisk) -> None:
         await target.hang_up()
         line = await asterisk.wait_for_log(f"session={session.session_id}")
         assert "landed=bye reason=transferred" in line
-        await asyncio.wait_for(call.ended, 5)
+        await asyncio.wait_for(call.ended, PROMPT_SECONDS)
         await b.all_gone()
 
 
@@ -104,7 +104,7 @@ async def test_the_target_does_not_take_the_call(
     async with target_and_bench(asterisk, policy, transfer_ring_seconds=1.5) as (_, b):
         call = await ask_for_a_person(b)
         record = await b.conversation()
-        await until(lambda: bool(record.tools) and record.tools[0].is_error is not None, 15)
+        await until(lambda: bool(record.tools) and record.tools[0].is_error is not None)
         assert record.tools[0].is_error is True
         assert words in str(record.tools[0].result)
         session = await b.session()
@@ -124,7 +124,7 @@ async def test_the_caller_hangs_up_while_the_target_rings(asterisk: LabAsterisk)
         call = await ask_for_a_person(b)
         target = await phone.incoming(10)
         await call.hang_up()
-        await asyncio.wait_for(target.ended, 5)
+        await asyncio.wait_for(target.ended, PROMPT_SECONDS)
         await b.all_gone()
 
 
@@ -160,7 +160,7 @@ async def test_the_agent_is_lost_while_the_target_rings(asterisk: LabAsterisk) -
         session = await b.session()
         line = await asterisk.wait_for_log(f"session={session.session_id}", 15)
         assert "landed=human stasis=SUCCESS agent=FAILED reason=lost" in line
-        await asyncio.wait_for(target.ended, 5)
+        await asyncio.wait_for(target.ended, PROMPT_SECONDS)
         await call.hang_up()
         await b.all_gone()
 
@@ -175,7 +175,7 @@ async def test_a_transfer_from_outside(asterisk: LabAsterisk) -> None:
         assert refused.value.code == "bad_target"
         await b.bridge.control.transfer(session.session_id, "+4930200", "attended")
         target = await phone.incoming(10)
-        await until(lambda: session.state is State.HANDED_OVER, 15)
+        await until(lambda: session.state is State.HANDED_OVER)
         await target.hang_up()
-        await asyncio.wait_for(call.ended, 5)
+        await asyncio.wait_for(call.ended, PROMPT_SECONDS)
         await b.all_gone()

@@ -18,7 +18,7 @@ from lab.softphone.sounds import babble, level_dbfs
 from lab.twilio import Callee, Post, StreamFaults, TwilioCall
 from tests.e2e.harness import book, says
 from tests.e2e.twilio_bench import CALLER, INTENDED, LOUD, NUMBER, TARGET, ULAW, twilio_bench
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 from tests.web import serving
 
 pytestmark = pytest.mark.e2e
@@ -232,9 +232,9 @@ async def test_a_target_is_told_first_and_then_joined_with_the_caller() -> None:
         await call.play(babble(800, -12))
         target = await b.twilio.call_to(TARGET, 15)
         assert target.fields()["From"] == NUMBER
-        await target.wait_for_sound(LOUD, since=0, timeout=15)
-        await until(lambda: b.records()[0].state == "handed_over", 20)
-        await until(lambda: len(target.verbs) == 2, 10)
+        await target.wait_for_sound(LOUD, since=0, timeout=PATIENCE_SECONDS)
+        await until(lambda: b.records()[0].state == "handed_over")
+        await until(lambda: len(target.verbs) == 2)
         (room,) = b.twilio.conferences
         await until(lambda: len(room.participants) == 2)
         assert verbs(call) == ["Connect", "Dial"]
@@ -252,8 +252,8 @@ async def test_a_target_that_is_not_reached_leaves_the_caller_with_the_agent() -
         call = await b.answered()
         await call.wait_for_silence(600)
         await call.play(babble(800, -12))
-        await until(lambda: len(call.streams) == 2, 15)
-        await call.wait_for_sound(LOUD, timeout=15)
+        await until(lambda: len(call.streams) == 2)
+        await call.wait_for_sound(LOUD, timeout=PATIENCE_SECONDS)
         assert verbs(call) == ["Connect", "Dial", "Connect"]
         conversation = await b.last_conversation()
         assert "busy" in str(conversation.tools[0].result)
@@ -295,14 +295,14 @@ async def test_a_caller_is_held_and_taken_back_and_keys_are_pressed() -> None:
         await control.hold(record.session_id, on=False)
         await until(lambda: len(call.streams) == 2 and call.streams[1].up.is_set())
         await call.play(babble(800, -12))
-        await call.wait_for_sound(LOUD, timeout=15)
+        await call.wait_for_sound(LOUD, timeout=PATIENCE_SECONDS)
         await call.wait_for_silence(600)
         await control.send_dtmf(record.session_id, "12#")
         await until(lambda: len(call.streams) == 3 and call.streams[2].up.is_set())
         assert verbs(call) == ["Connect", "Dial", "Connect", "Play", "Connect"]
         assert call.verbs[3].get("digits") == "12#"
         await call.play(babble(800, -12))
-        await call.wait_for_sound(LOUD, timeout=15)
+        await call.wait_for_sound(LOUD, timeout=PATIENCE_SECONDS)
         await control.hold(record.session_id, on=True)
         await until(lambda: verbs(call)[-1] == "Dial")
         await call.hang_up()
@@ -479,7 +479,7 @@ async def test_a_stream_that_falls_silent_is_given_up_after_ten_seconds() -> Non
         began = time.monotonic()
         call.stream.go_silent()
         (record,) = b.records()
-        await until(lambda: record.state not in ("talking", "closing"), 15)
+        await until(lambda: record.state not in ("talking", "closing"))
         assert 9.0 < time.monotonic() - began < 12.5
         assert record.end_reason == "line_silent"
         assert b.refused() == {"silent": 1}

@@ -28,7 +28,7 @@ from tests.e2e.twilio_bench import (
     TwilioBench,
     twilio_bench,
 )
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, PROMPT_SECONDS, until
 
 pytestmark = pytest.mark.e2e
 
@@ -64,7 +64,7 @@ async def test_a_whole_call(speaks: str) -> None:
     async with twilio_bench(book(formats=formats, **GOODBYE)) as b:
         call = await b.greeted("?agent_id=agent_7&customer_name=Jane")
         await call.play(babble(1500, -20))
-        ending = await asyncio.wait_for(call.ended, 20)
+        ending = await asyncio.wait_for(call.ended, PATIENCE_SECONDS)
         ended_at = time.monotonic()
         record = await b.record(call)
         conversation = await b.conversation(record)
@@ -256,7 +256,7 @@ async def test_a_webhook_whose_stream_never_comes_holds_no_place_for_ever() -> N
     async with twilio_bench(max_concurrent_calls=1) as b:
         b.twilio.faults = StreamFaults(signing="missing")
         await over(b.call())
-        await until(lambda: b.bridge.calls.count() == 0, 30)
+        await until(lambda: b.bridge.calls.count() == 0)
         b.twilio.faults = StreamFaults()
         call = await b.greeted()
         await call.hang_up()
@@ -308,7 +308,7 @@ async def test_a_flood_of_bad_sockets_beside_calls() -> None:
                 )
         assert 101 not in statuses
         for call in calls:
-            await call.wait_for_silence(1000, timeout=30)
+            await call.wait_for_silence(1000, timeout=PATIENCE_SECONDS)
             assert not holes(call)
             await call.hang_up()
         await b.all_gone()
@@ -348,7 +348,7 @@ async def test_a_result_of_which_nobody_tells_is_found() -> None:
         b.twilio.post = Post({}, {"completed": 0})
         b.twilio.callees[TARGET] = Callee("busy")
         record = await b.initiate()
-        await until(lambda: record.end_reason, 15)
+        await until(lambda: record.end_reason)
         assert record.result == "busy"
         await b.all_gone()
 
@@ -368,7 +368,7 @@ async def test_a_create_that_is_refused_has_a_result(refusal: RestError) -> None
     async with twilio_bench() as b:
         b.twilio.refusals.extend([refusal] * 5)
         record = await b.initiate()
-        await until(lambda: record.end_reason, 30)
+        await until(lambda: record.end_reason)
         assert record.result in ("failed", "invalid_number", "unreachable", "rejected")
         assert len(b.twilio.calls) == 0
         await b.all_gone()
@@ -444,11 +444,11 @@ async def consulted(b: TwilioBench) -> tuple[TwilioCall, TwilioCall]:
 
 async def is_back(call: TwilioCall) -> None:
     """The caller is with the agent again, and both hear each other."""
-    await until(lambda: len(call.streams) == 2 and call.stream.up.is_set(), 15)
-    await call.wait_for_sound(LOUD, timeout=15)
+    await until(lambda: len(call.streams) == 2 and call.stream.up.is_set())
+    await call.wait_for_sound(LOUD, timeout=PATIENCE_SECONDS)
     await call.wait_for_silence(600)
     await call.play(babble(800, -20))
-    await call.wait_for_sound(LOUD, timeout=15)
+    await call.wait_for_sound(LOUD, timeout=PATIENCE_SECONDS)
 
 
 async def test_a_caller_who_goes_while_the_target_rings() -> None:
@@ -456,7 +456,7 @@ async def test_a_caller_who_goes_while_the_target_rings() -> None:
         b.twilio.callees[TARGET] = Callee(ring_seconds=30)
         call, target = await consulted(b)
         await call.hang_up()
-        await asyncio.wait_for(target.ended, 8)
+        await asyncio.wait_for(target.ended, PROMPT_SECONDS)
         assert target.status == "canceled"
         await b.all_gone()
         assert not b.complaints()
@@ -465,9 +465,9 @@ async def test_a_caller_who_goes_while_the_target_rings() -> None:
 async def test_a_caller_who_goes_while_the_target_is_briefed() -> None:
     async with twilio_bench(book(dialogue=BRIEFS)) as b:
         call, target = await consulted(b)
-        await target.wait_for_sound(LOUD, since=0, timeout=15)
+        await target.wait_for_sound(LOUD, since=0, timeout=PATIENCE_SECONDS)
         await call.hang_up()
-        await asyncio.wait_for(target.ended, 8)
+        await asyncio.wait_for(target.ended, PROMPT_SECONDS)
         await b.all_gone()
         assert not b.complaints()
 
@@ -476,7 +476,7 @@ async def test_a_caller_who_goes_while_the_target_is_briefed() -> None:
 async def test_a_target_who_goes_while_it_is_briefed(how: str) -> None:
     async with twilio_bench(book(dialogue=BRIEFS)) as b:
         call, target = await consulted(b)
-        await target.wait_for_sound(LOUD, since=0, timeout=15)
+        await target.wait_for_sound(LOUD, since=0, timeout=PATIENCE_SECONDS)
         match how:
             case "hangs up":
                 await target.hang_up()
@@ -487,21 +487,21 @@ async def test_a_target_who_goes_while_it_is_briefed(how: str) -> None:
         await is_back(call)
         await call.hang_up()
         if not target.is_over:
-            await asyncio.wait_for(target.ended, 15)
+            await asyncio.wait_for(target.ended, PATIENCE_SECONDS)
         await b.all_gone()
 
 
 async def test_a_target_that_twilio_does_not_join_at_once_is_joined_all_the_same() -> None:
     async with twilio_bench(book(dialogue=BRIEFS)) as b:
         call, target = await consulted(b)
-        await target.wait_for_sound(LOUD, since=0, timeout=15)
+        await target.wait_for_sound(LOUD, since=0, timeout=PATIENCE_SECONDS)
         b.twilio.refusals.extend([RestError(500, 20500, "Internal")] * 3)
-        await until(lambda: target.verbs[-1].name == "Dial", 30)
+        await until(lambda: target.verbs[-1].name == "Dial")
         assert not b.twilio.refusals
         (room,) = b.twilio.conferences
         await until(lambda: len(room.participants) == 2)
         await call.hang_up()
-        await asyncio.wait_for(target.ended, 8)
+        await asyncio.wait_for(target.ended, PROMPT_SECONDS)
         await b.all_gone()
 
 
@@ -516,7 +516,7 @@ async def test_hold_and_back_as_fast_as_can_be_asked() -> None:
         await asyncio.sleep(1.0)
         assert call.verbs[-1].name == "Connect"
         await call.play(babble(800, -20))
-        await call.wait_for_sound(LOUD, timeout=15)
+        await call.wait_for_sound(LOUD, timeout=PATIENCE_SECONDS)
         await call.hang_up()
         await b.all_gone()
         assert record.end_reason == "caller_hung_up"
@@ -532,7 +532,7 @@ async def test_a_hold_that_twilio_refuses_ends_nothing() -> None:
         await until(lambda: not b.twilio.refusals)
         await b.bridge.control.hold(record.session_id, on=False)
         await call.play(babble(800, -20))
-        await call.wait_for_sound(LOUD, timeout=15)
+        await call.wait_for_sound(LOUD, timeout=PATIENCE_SECONDS)
         await call.hang_up()
         await b.all_gone()
 
@@ -603,7 +603,7 @@ async def test_a_stream_that_nobody_reads_is_no_harm_to_others() -> None:
         good = b.call()
         await good.answered()
         await good.wait_for_sound(LOUD, since=0)
-        await good.wait_for_silence(1000, timeout=30)
+        await good.wait_for_silence(1000, timeout=PATIENCE_SECONDS)
         assert not holes(good)
         for call in (good, deaf):
             await call.hang_up()
@@ -616,7 +616,7 @@ async def test_a_caller_who_hangs_up_while_it_rings() -> None:
         call = b.call()
         await until(lambda: b.records())
         await call.hang_up()
-        await until(lambda: b.records()[0].end_reason, 20)
+        await until(lambda: b.records()[0].end_reason)
         await b.all_gone()
         assert not b.complaints()
 

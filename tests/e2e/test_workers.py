@@ -33,7 +33,7 @@ from tests.e2e.test_supervision import (
     talking,
     uri,
 )
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.e2e
 
@@ -114,7 +114,7 @@ async def test_calls_are_spread_and_http_shows_all(asterisk: LabAsterisk, logged
             # One who waits is found, wherever they do.
             waiting = await phone.dial(uri(asterisk, "103"))
             calls.append(waiting)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 while not (  # noqa: ASYNC110
                     found := [s for s in await sessions(service) if s["state"] == "waiting"]
                 ):
@@ -189,7 +189,7 @@ async def test_what_dies_is_replaced_and_all_talk_on(asterisk: LabAsterisk, tmp_
             assert (await service.get("/health/ready"))[0] == 503
             assert len(await sessions(service)) == TALKING + 2
             await hang_up(*calls)
-            assert await asyncio.wait_for(service.process.wait(), 10) == 0
+            assert await asyncio.wait_for(service.process.wait(), PATIENCE_SECONDS) == 0
         kept = await kept_calls(url, TALKING + 2)
         assert {each["reason"] for each in kept} == {"caller_hung_up"}
         assert before < {each["session_id"] for each in kept}
@@ -217,11 +217,11 @@ async def test_all_are_replaced_one_after_the_other_while_calls_talk(
             for call in calls:
                 await talks_on(call)
             await hang_up(calls.pop(0))
-            await until(lambda: len(service.said("draining")) == 2, 15)
+            await until(lambda: len(service.said("draining")) == 2)
             (late,) = await talking(phone, asterisk, 1)
             assert await calls_of(service, 1) == 1, "it is new, and has all the room"
             await hang_up(*calls)
-            await until(lambda: bool(service.said("workers_replaced")), 15)
+            await until(lambda: bool(service.said("workers_replaced")))
             await talks_on(late)
             after = {place: pid_of(service, place) for place in places}
             assert all(before[place] != after[place] for place in places)

@@ -26,6 +26,8 @@ _HURRIES: Final = (
     "ari_app.line.twilio.stream.QUIET_SECONDS",
     "ari_app.line.twilio.stream.SILENT_SECONDS",
     "ari_app.line.twilio.stream.START_SECONDS",
+    "ari_app.records.store.log._FIRST_LOOK_SECONDS",
+    "ari_app.records.store.log._SETTLE_SECONDS",
 )
 """What a service gives up after a few seconds, which may pass on a busy machine of themselves."""
 

@@ -212,13 +212,14 @@ async def test_a_call_is_kept(asterisk: LoadServer, make: Make, tmp_path: Path) 
         )
         async with VoiceBridge(settings) as bridge, running(bridge):
             assert bridge.call_log is not None
+            assert await bridge.call_log.looked() is None
             await asterisk.generator.start_calls(1, 100)
             await until(lambda: any(each.has_conversed for each in bridge.calls.records.values()))
             (record,) = bridge.calls.records.values()
             assert await bridge.call_log.find(record.session_id) is None, "it has not ended"
             # As the next process would find it, were this one lost.
             (journal,) = (tmp_path / "calls.journal").glob("*/*.calls")
-            assert record.conversation_id in journal.read_text()
+            await until(lambda: str(record.conversation_id) in journal.read_text())
             asterisk.generator.end_calls()
             await until(lambda: bridge.call_log is not None and bridge.call_log.counts.written)
             kept = await bridge.call_log.find(record.session_id) or {}
@@ -257,8 +258,8 @@ async def test_a_recording_is_kept_with_its_call_and_told_of(
             assert (silent.recording, heard.recording) == ("off", "on")
             await asyncio.sleep(0.5)
             asterisk.generator.end_calls()
-            await until(lambda: heard.ended_at and not archive.is_busy(heard.session_id), 30)
-            await until(lambda: "recording.ready" in receiver.kinds(heard.session_id), 30)
+            await until(lambda: heard.ended_at and not archive.is_busy(heard.session_id))
+            await until(lambda: "recording.ready" in receiver.kinds(heard.session_id))
             assert "recording.ready" not in receiver.kinds(silent.session_id)
             await bridge.call_log.settle()
             kept = await bridge.call_log.find(heard.session_id) or {}
@@ -295,14 +296,14 @@ async def test_a_recording_that_a_lost_process_left_to_be_encoded(
             (record,) = bridge.calls.records.values()
             await asyncio.sleep(0.3)
             asterisk.generator.end_calls()
-            await until(lambda: len(receiver.kinds(record.session_id)) == 3, 30)
+            await until(lambda: len(receiver.kinds(record.session_id)) == 3)
             assert bridge.call_log is not None
             await bridge.call_log.settle()
             before = await bridge.call_log.find(record.session_id) or {}
         told = ["call.started", "call.ended", "recording.ready"]
         assert receiver.kinds(record.session_id) == told
         async with VoiceBridge(settings("flac")) as bridge, running(bridge):
-            await until(lambda: len(receiver.got) == 4, 30)
+            await until(lambda: len(receiver.got) == 4)
             assert bridge.call_log is not None
             await bridge.call_log.settle()
             after = await bridge.call_log.find(record.session_id) or {}

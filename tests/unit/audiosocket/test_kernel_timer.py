@@ -10,6 +10,7 @@ import pytest
 import uvloop
 
 from linekit.clock import FrameClock, KernelTimer, is_coarse
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(os.uname().sysname != "Linux", reason="timerfd is Linux'")
 
@@ -56,7 +57,7 @@ def test_what_is_cancelled_or_replaced_is_not_called() -> None:
         timer = KernelTimer(asyncio.get_running_loop())
         called: list[str] = []
         timer.call_at(0.0, lambda: called.append("in the past"))
-        await asyncio.sleep(0.01)
+        await until(lambda: called)
         timer.call_at(time.monotonic() + 0.005, lambda: called.append("replaced"))
         timer.call_at(time.monotonic() + 0.006, lambda: called.append("cancelled"))
         timer.cancel()

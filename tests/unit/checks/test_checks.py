@@ -44,6 +44,7 @@ from tests.unit.call.fake_ari import (
 from tests.unit.line.asterisk.ari.fake_ari import PASSWORD, USERNAME, Answer, FakeAri, json_answer
 from tests.unit.line.asterisk.ari.samples import ASTERISK_INFO
 from tests.unit.settings_maker import Make, settings_maker
+from tests.waiting import PATIENCE_SECONDS
 
 MODULES = (*REQUIRED, *USEFUL, TIMING[1])
 
@@ -74,7 +75,6 @@ async def asterisk() -> AsyncIterator[FakeAsterisk]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What never comes is waited for a moment only."""
     monkeypatch.setattr(asking, "DIAL_BACK_SECONDS", 0.3)
-    monkeypatch.setattr(asking, "CONNECT_SECONDS", 0.3)
 
 
 def says(finding: Finding, verdict: Verdict, *words: str) -> bool:
@@ -252,7 +252,7 @@ async def test_modules_that_cannot_be_looked_at(asterisk: FakeAsterisk, make: Ma
 
 async def agent_finding(settings: Settings) -> Finding:
     async with AgentClient(
-        settings.elevenlabs_base_url, settings.elevenlabs_api_key, connect_timeout=2
+        settings.elevenlabs_base_url, settings.elevenlabs_api_key, connect_timeout=PATIENCE_SECONDS
     ) as agents:
         return await check_agent_key(agents, settings)
 
@@ -388,8 +388,8 @@ async def test_asterisk_reaches_somebody_else(make: Make) -> None:
 CHANNEL = {"id": "media", "name": "AudioSocket/x", "state": "Up"}
 
 
-@pytest.mark.usefixtures("impatient")
-async def test_no_event_socket(make: Make) -> None:
+async def test_no_event_socket(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "CONNECT_SECONDS", 0.3)
     async with FakeAri() as ari:
         ari.refuse_handshakes = [500] * 100
         finding = await dialled(make(ari_url=ari.url))

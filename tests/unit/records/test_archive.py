@@ -42,7 +42,7 @@ class Log:
 
     async def ready(self, session_id: str = "s1") -> list[dict[str, Any]]:
         """Wait until its recordings stay as they are."""
-        await until(lambda: any(told[0] == session_id and told[2] for told in self.told), 60)
+        await until(lambda: any(told[0] == session_id and told[2] for told in self.told))
         return next(parts for name, parts, ready in self.told if name == session_id and ready)
 
 
@@ -180,7 +180,7 @@ async def test_it_is_encoded_afterwards(tmp_path: Path, kind: str) -> None:
 async def recovered(archive: RecordingArchive, done: Callable[[], object]) -> None:
     running = asyncio.create_task(archive.run())
     try:
-        await until(done, 60)
+        await until(done)
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

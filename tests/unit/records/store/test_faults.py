@@ -257,7 +257,7 @@ async def test_what_does_not_get_through_in_time_goes_in_smaller_steps(
         for n in range(60):
             log.keep(call(f"s{n}", n))
         await until(lambda: any("does not answer in time" in each for each in log.warnings()))
-        await until(lambda: not log.counts.backlog, timeout=30)
+        await until(lambda: not log.counts.backlog)
         assert len(await ids(log)) == 60
 
 

@@ -252,6 +252,7 @@ class Listener:
             OSError: An address cannot be had.
             RuntimeError: It listens already.
         """
+        self._must_be_closed()
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         return self.serve(_listening(found, port, self._backlog))
@@ -262,8 +263,7 @@ class Listener:
         Raises:
             RuntimeError: It listens already.
         """
-        if self._sockets:
-            raise RuntimeError("it listens already")
+        self._must_be_closed()
         self._sockets = list(sockets)
         for sock in self._sockets:
             self._resume(sock)
@@ -279,6 +279,10 @@ class Listener:
             else:
                 asyncio.get_running_loop().remove_reader(sock.fileno())
             sock.close()
+
+    def _must_be_closed(self) -> None:
+        if self._sockets:
+            raise RuntimeError("it listens already")
 
     def _resume(self, sock: socket.socket) -> None:
         self._pauses.pop(sock, None)

@@ -106,6 +106,12 @@ CASES = [
         lambda c: c.asterisk.list_modules(), "GET /asterisk/modules", answer=[MODULE], reads=Module
     ),
     Case(
+        lambda c: c.applications.list(),
+        "GET /applications",
+        answer=[APPLICATION],
+        reads=Application,
+    ),
+    Case(
         lambda c: c.applications.get(),
         "GET /applications/{applicationName}",
         answer=APPLICATION,

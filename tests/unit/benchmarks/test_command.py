@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -63,6 +64,7 @@ def test_each_benchmark_says_how_many_steps_it_takes() -> None:
     assert count_steps(quick=True) < count_steps(quick=False)
 
 
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed here")
 def test_a_revision_is_written_into_the_cache_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

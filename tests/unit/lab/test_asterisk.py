@@ -230,7 +230,9 @@ def test_ends_a_process_that_does_not_listen(tmp_path: Path) -> None:
 
 
 async def test_a_cancelled_end_still_ends_it(tmp_path: Path) -> None:
-    process = spawn(["sh", "-c", "trap '' TERM; kill -STOP $$; exec sleep 600"], {}, tmp_path / "console")
+    process = spawn(
+        ["sh", "-c", "trap '' TERM; kill -STOP $$; exec sleep 600"], {}, tmp_path / "console"
+    )
     stat = Path(f"/proc/{process.pid}/stat")
     await until(lambda: stat.read_text().split()[2] == "T")
     ending = asyncio.create_task(end(process, patience=60))

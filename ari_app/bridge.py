@@ -45,6 +45,7 @@ from ari_app.control.workers.membership import Membership
 from ari_app.errors import ConfigError
 from ari_app.line.asterisk.ari.client import Client
 from ari_app.line.asterisk.ari.errors import AriError, AriUnauthorized
+from ari_app.line.asterisk.cleanup import Mender
 from ari_app.line.asterisk.gateway import AsteriskGateway
 from ari_app.line.dialer.gateway import DialerGateway
 from ari_app.line.interface import Arrival, Gateway
@@ -114,6 +115,8 @@ class VoiceBridge:
         http: Whether there is an HTTP interface.
         place: Its place among several workers; None: it is alone.
         running_calls: Where what another process would need of each call is kept; None: nowhere.
+        lost_apps: Applications in Asterisk of lost processes, in whose place nobody comes.
+        goes_on: Calls of lost processes are gone on with; otherwise no more than told of.
 
     Attributes:
         gateways: The ways in and out.
@@ -137,6 +140,8 @@ class VoiceBridge:
         http: bool = True,
         place: WorkerPlace | None = None,
         running_calls: Path | None = None,
+        lost_apps: Sequence[str] = (),
+        goes_on: bool = True,
     ) -> None:
         self.settings = settings
         self._place = place
@@ -162,6 +167,8 @@ class VoiceBridge:
         self._http: HttpServer | WorkerServer | None = None
         self._on_replaced = on_replaced
         self._running_folder = running_calls
+        self._lost_apps = lost_apps
+        self._goes_on = goes_on
         self._running_calls: RunningCalls | None = None
         self._restored: list[Restored] = []
         self._given_up: list[tuple[Restored, str]] = []
@@ -553,16 +560,30 @@ class VoiceBridge:
         for restored in self._restored:
             self._adopt(restored)
         self._restored.clear()
+        self.give_calls_up()
+        for gateway in self.gateways:
+            await gateway.mend(expected=expected, adopting=adopting)
+        for app in self._lost_apps:
+            async with ari_client(self.settings, app) as ari:
+                # Who is in that of the dialplan is given to a worker by the front.
+                front = self.settings.ari_app.startswith(f"{app}.")
+                mender = Mender(ari, app, self.settings.amd_context)
+                await mender.mend(expected=True, callers=not front)
+
+    def give_calls_up(self) -> None:
+        """Have the calls kept and told of that nobody goes on with."""
         for restored, reason in self._given_up:
             self._give_up(restored, reason)
         self._given_up.clear()
-        for gateway in self.gateways:
-            await gateway.mend(expected=expected, adopting=adopting)
 
     def _find_running_calls(self) -> None:
         if self._running_folder is None:
             return
-        running = RunningCalls(self._running_folder)
+        running = RunningCalls(
+            self._running_folder,
+            foreign=[self._running_folder.with_name(app) for app in self._lost_apps],
+            stall_seconds=self.settings.worker_stall_seconds,
+        )
         try:
             left, refused = running.open()
         except OSError as error:
@@ -587,6 +608,8 @@ class VoiceBridge:
                 continue
             if poison or each.stale:
                 self._given_up.append((restored, "poison" if poison else "stale"))
+            elif each.foreign or not self._goes_on:
+                self._given_up.append((restored, "line" if self._goes_on else "draining"))
             else:
                 self._restored.append(restored)
         for reason in refused:

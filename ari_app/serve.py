@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -37,6 +38,7 @@ from ari_app.control.workers.folder import Folder
 from ari_app.errors import ConfigError
 from ari_app.front.service import Front
 from ari_app.line.asterisk.cleanup import GIVE_BACK_SECONDS, Mender
+from ari_app.line.asterisk.names import worker_app
 from ari_app.line.microphone import MicrophoneGateway
 from ari_app.process.limits import raise_limit
 from ari_app.process.logs import set_up_logging
@@ -53,10 +55,10 @@ from ari_app.process.supervisor import (
     Standing,
 )
 from ari_app.process.supervisor.parent import unblock_signals
-from ari_app.records.running import forget_left
+from ari_app.records.running import are_lost, forget_left, has_calls
 from ari_app.records.store.address import read_address
 from ari_app.records.store.glance import is_current
-from ari_app.settings import Settings, split_host_port
+from ari_app.settings import MOST_WORKERS, Settings, split_host_port
 from linekit.listener import listening
 
 log = structlog.get_logger(__name__)
@@ -115,13 +117,16 @@ def _work(
         assert company.folder is not None
         return serve_front(settings, duty, company.folder, company.sockets)
     _call_ourselves("ari-app-worker")
-    place = company.place(duty.number)
+    place, app = company.place(duty.number), settings.ari_app
     if place is not None:
         settings = settings.of_worker(duty.number)
     running = _running_folder(settings)
+    lost_apps: list[str] = []
+    if running is not None and duty.mode is Mode.FIRST and duty.number == 1:
+        lost_apps = lost_applications(running.parent, app, company.workers)
     if duty.mode is Mode.MEND:
         return mend(settings, duty, running)
-    return serve(settings, duty, wait=wait, running=running, place=place)
+    return serve(settings, duty, wait=wait, running=running, place=place, lost_apps=lost_apps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,10 +212,26 @@ def _running_folder(settings: Settings) -> Path | None:
     if settings.worker_loss == "dialplan" or not settings.has_asterisk:
         return None
     try:
-        return runtime_folder() / settings.ari_app
+        # Another Asterisk's calls are another service's.
+        asterisk = hashlib.sha256(settings.ari_url.encode()).hexdigest()[:16]
+        return runtime_folder() / asterisk / settings.ari_app
     except OSError as error:
         log.error("calls_not_kept", error=str(error))
         return None
+
+
+def lost_applications(folder: Path, app: str, workers: int) -> list[str]:
+    """Return the applications that this service had in Asterisk while it had other workers, where
+    a lost process has left something and none lives.
+
+    Args:
+        folder: Where each application has a folder.
+        app: The one that the dialplan names.
+        workers: How many there are now.
+    """
+    had = [app, *(worker_app(app, number) for number in range(1, MOST_WORKERS + 1))]
+    has = had[:1] if workers == 1 else had[1 : workers + 1]
+    return [each for each in had if each not in has and are_lost(folder / each)]
 
 
 def _make_tables(database_url: str) -> None:
@@ -300,6 +321,7 @@ async def serve(
     wait: bool = False,
     running: Path | None = None,
     place: WorkerPlace | None = None,
+    lost_apps: Sequence[str] = (),
 ) -> None:
     """Take calls until SIGTERM or SIGINT.
 
@@ -313,6 +335,7 @@ async def serve(
         wait: An Asterisk that does not answer yet is waited for.
         running: Where what another worker would need of each call is kept; None: nowhere.
         place: Its place among several workers; None: it is alone.
+        lost_apps: Applications in Asterisk of lost processes, in whose place nobody comes.
 
     Raises:
         ConfigError: Something that no call could be served without is missing.
@@ -328,7 +351,13 @@ async def serve(
             if link is not None:
                 link.stand(Standing.REPLACED)
 
-        bridge = VoiceBridge(settings, on_replaced=replaced, running_calls=running, place=place)
+        bridge = VoiceBridge(
+            settings,
+            on_replaced=replaced,
+            running_calls=running,
+            place=place,
+            lost_apps=lost_apps,
+        )
         stack.enter_context(_signals(bridge.stop if duty is None else bridge.drain))
         if duty is not None:
             bridge.metrics.restarts.inc(duty.restarts)
@@ -357,9 +386,6 @@ async def mend(settings: Settings, duty: Duty, running: Path | None = None) -> N
     Nobody comes after it, so it takes as long as that worker might have taken; the stop signals
     stay blocked meanwhile.
     """
-    if running is not None:
-        # Nobody goes on with them: what is kept of them is to go.
-        forget_left(running)
     if not settings.has_asterisk:
         return  # nothing else outlives its process
     with ParentLink(duty.channel, lambda order: None, lambda: None):
@@ -367,6 +393,20 @@ async def mend(settings: Settings, duty: Duty, running: Path | None = None) -> N
             await Mender(ari, settings.ari_app, settings.amd_context).mend(
                 expected=True, patience=GIVE_BACK_SECONDS
             )
+        if running is not None and has_calls(running):
+            await _tell_of_lost(settings, running)
+
+
+async def _tell_of_lost(settings: Settings, running: Path) -> None:
+    """Have the calls kept and told of that nobody goes on with; what was kept of them goes."""
+    try:
+        async with VoiceBridge(
+            settings, http=False, running_calls=running, goes_on=False
+        ) as bridge:
+            bridge.give_calls_up()
+    except (ConfigError, OSError) as error:
+        log.error("lost_calls_not_told", error=str(error))
+    forget_left(running)
 
 
 def _http(bridge: VoiceBridge, place: WorkerPlace | None) -> dict[str, Any]:

@@ -55,6 +55,7 @@ _BUSY_CALLS = 50
 _ALIKE: Final = 0.89
 _SHORTEST_BEGINNING: Final = 7
 _WAYS_IN: Final = ("asterisk", "twilio", "custom", "local")
+MOST_WORKERS: Final = 64
 STORE_SCHEMES: Final = ("valkey", "valkeys", "redis", "rediss")
 _PREFIXES: Final = (
     *("ARI_", "AUDIOSOCKET_", "ELEVENLABS_", "PRECALL_", "DTMF_", "TWILIO_", "SPEND_"),
@@ -402,7 +403,7 @@ class Settings(BaseSettings):
 
     otel_traces_exporter: Literal["none", "otlp"] = "none"
 
-    workers: int = Field(default=1, ge=1, le=64)
+    workers: int = Field(default=1, ge=1, le=MOST_WORKERS)
     worker_loss: Literal["adopt", "dialplan"] = "adopt"
     worker_stall_seconds: float = Field(default=2, ge=0, le=60)
 

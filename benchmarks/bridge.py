@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.lines import way
+from benchmarks.listening import listening
 from benchmarks.processes import (
     Agent,
     BenchmarkError,
@@ -79,6 +80,8 @@ class Step:
     """How much of the service's core went to programs that are not part of this."""
     front_percent_per_call: float = 0.0
     """What of the CPU is the front's, where there are several workers."""
+    restarts: int = 0
+    """Workers that were replaced meanwhile."""
 
     @property
     def generator_is_bottleneck(self) -> bool:
@@ -93,12 +96,13 @@ class Step:
 
     @property
     def holds(self) -> bool:
-        """Whether the limits are kept: p99 gap of 25 ms, nothing lost, no line lost."""
+        """Whether the limits are kept: p99 gap of 25 ms, nothing lost, no line or worker lost."""
         return (
             self.gap_p99_ms <= MAX_GAP_P99_MS
             and self.missing_frames == 0
             and self.surplus_frames == 0
             and self.lost_lines == 0
+            and self.restarts == 0
         )
 
 
@@ -151,6 +155,7 @@ async def measure_format(
     on_step: Callable[[Service, int], None] | None = None,
     build: Path | None = None,
     only_cost: bool = False,
+    listeners: int = 0,
 ) -> BridgeRun:
     """Grow the number of calls step by step, and stop after the first step that breaks a limit.
 
@@ -158,10 +163,12 @@ async def measure_format(
         workers: Processes that carry the calls.
         build: As for `running_service`.
         only_cost: Go through all steps, whatever breaks, and do not count sound.
+        listeners: So many calls are listened to while they are measured, each by one.
     """
     cores, far_end = Cores.split(), way(line)
     line += ", recorded" if recorded else ""
     line += f", {workers} workers" if workers > 1 else ""
+    line += f", {listeners} listeners" if listeners else ""
     what = f"{line}, {agent_format}"
     done: list[Step] = []
     conservation: Conservation | None = None
@@ -208,9 +215,10 @@ async def measure_format(
             if on_step is not None:
                 on_step(service, count)
             first = done[0] if done else None
-            step = await _measure(
-                line, agent_format, count, window_seconds, service, load, agent, first
-            )
+            async with listening(service.api_url, min(count, listeners), cores.others):
+                step = await _measure(
+                    line, agent_format, count, window_seconds, service, load, agent, first
+                )
             done.append(step)
             if not step.holds and not only_cost:
                 because = _why(step)
@@ -224,6 +232,8 @@ async def measure_format(
 
 
 def _why(step: Step) -> str:
+    if step.restarts:
+        return "a worker was replaced while it was measured"
     if step.disturbed:
         return f"other programs took {step.others_percent:.0f} % of the service's core"
     if step.generator_is_bottleneck:
@@ -258,7 +268,7 @@ async def _measure(
 ) -> Step:
     loop = asyncio.get_running_loop()
     processes = (service.process, load.process, agent.process)
-    cores = os.sched_getaffinity(service.process.pid)
+    cores, starts = os.sched_getaffinity(service.process.pid), service.starts
     await load.post("window")
     started, busy = loop.time(), busy_seconds(cores)
     before, front = [process.cpu_seconds() for process in processes], service.front_cpu_seconds()
@@ -297,6 +307,7 @@ async def _measure(
         agent_cpu_percent=round(percent[2], 1),
         others_percent=round(max(0.0, 100 * busy / lasted - percent[0]), 1),
         front_percent_per_call=round(100 * front / lasted / count, 4),
+        restarts=service.starts - starts,
     )
 
 

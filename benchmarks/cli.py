@@ -43,6 +43,12 @@ def bench(
         list[int] | None,
         typer.Option(help="bridge: with so many workers; several of these are measured in turn."),
     ] = None,
+    listeners: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="bridge: with so many calls listened to; several of these are measured in turn."
+        ),
+    ] = None,
     against: Annotated[
         str, typer.Option(help="compare: this revision of git against what is here now.")
     ] = "",
@@ -59,6 +65,7 @@ def bench(
         recording,
         against,
         tuple(workers or (1,)),
+        tuple(listeners or (0,)),
     )
     uvloop.run(run(names or ["all"], options, Console()))
 

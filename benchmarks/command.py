@@ -38,7 +38,7 @@ class Options:
     many *flood* lets run. `lines` are the ways in that *bridge*, *ear* and *stall* measure; ear and
     stall take the first. `recording` measures *bridge* once more, with calls recorded. `against` is
     the revision that *compare* compares with. `workers` are the numbers of processes that *bridge*
-    measures with, in turn.
+    measures with, in turn, and `listeners` those of calls that are listened to.
     """
 
     quick: bool = False
@@ -49,6 +49,7 @@ class Options:
     recording: bool = False
     against: str = ""
     workers: tuple[int, ...] = (1,)
+    listeners: tuple[int, ...] = (0,)
 
     @property
     def recorded(self) -> tuple[bool, ...]:
@@ -117,11 +118,13 @@ async def _measure_bridge(options: Options, say: Say) -> tuple[Any, str]:
             line=line,
             recorded=recorded,
             workers=workers,
+            listeners=listeners,
         )
         for name in _formats(options)
         for line in options.lines
         for recorded in options.recorded
         for workers in options.workers
+        for listeners in options.listeners
     ]
     plain = _plain(runs)
     for run_, measured in zip(plain, runs, strict=True):
@@ -226,6 +229,7 @@ _STEPS: dict[str, Callable[[Options], int]] = {
     "bridge": lambda options: (
         len(options.recorded)
         * len(options.workers)
+        * len(options.listeners)
         * len(options.lines)
         * len(_formats(options))
         * (len(_bridge_steps(options)) + 1)

@@ -96,6 +96,8 @@ async def measure_compare(
                 )
                 if len(run.steps) < len(calls):
                     raise BenchmarkError(f"{name}: {run.stopped_because}")
+                if any(step.restarts for step in run.steps):
+                    raise BenchmarkError(f"{name}: a worker was replaced while it was measured")
                 runs[name].append(run)
         lines += compared(runs[against], runs["now"])
     return Comparison(against, commit, "now", rounds, window_seconds, lines)

@@ -97,8 +97,9 @@ class Process:
         await self._process.stdin.drain()
 
     def cpu_seconds(self) -> float:
-        """CPU time that it and its children have used, user and system, over all threads."""
-        return sum(map(_cpu_seconds, (self.pid, *self.children)))
+        """CPU time that it and its children have used, user and system, over all threads; with what
+        children had used that have ended."""
+        return _cpu_seconds(self.pid, ended=True) + sum(map(_cpu_seconds, self.children))
 
     def memory_mb(self) -> float:
         """Memory of it and its children in MB (10^6 bytes); what they share counts once.
@@ -126,9 +127,10 @@ def _is_front(pid: int) -> bool:
     return Path(f"/proc/{pid}/comm").read_text() == "ari-app-front\n"
 
 
-def _cpu_seconds(pid: int) -> float:
+def _cpu_seconds(pid: int, *, ended: bool = False) -> float:
+    """CPU time of a process; with that of its children that have ended, if asked for."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+    return sum(map(int, fields[11 : 15 if ended else 13])) / _TICKS
 
 
 def _memory_mb(pid: int) -> float:
@@ -295,6 +297,11 @@ class Service:
         (pid,) = self.process.children
         return pid
 
+    @property
+    def starts(self) -> int:
+        """How many workers it has started so far; more than at first: one was replaced."""
+        return self.process.log.read_bytes().count(b'"worker_started"')
+
     def front_cpu_seconds(self) -> float:
         """CPU time of the process that stands before several workers; 0 where there is none."""
         return sum(_cpu_seconds(pid) for pid in self.process.children if _is_front(pid))
@@ -370,7 +377,9 @@ async def _ready(service: Service) -> None:
         for _ in range(round(_START_SECONDS / _POLL_SECONDS)):
             async with session.get(f"{service.api_url}/health/ready") as response:
                 ready = await response.json()
-                missing = [text for text in ready["warnings"] if text.startswith("worker ")]
+                # A build of before there were several workers has no warnings.
+                warnings = ready.get("warnings", ())
+                missing = [text for text in warnings if text.startswith("worker ")]
                 if response.status == 200 and not missing:
                     return
             await asyncio.sleep(_POLL_SECONDS)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 Json = dict[str, Any]
@@ -72,18 +73,19 @@ def bridge_rows(results: Json) -> list[Rows]:
 
 
 def _compared(runs: list[Json]) -> list[Rows]:
-    """A table of what each line costs against the first, where there are several."""
-    costs: dict[tuple[str, int], dict[str, float]] = {}
+    """A table of what each line costs against the first, where there are several: medians of those
+    that were measured more than once."""
+    costs: dict[tuple[str, int], dict[str, list[float]]] = {}
     for run in runs:
         for step in run["steps"]:
             of_line = costs.setdefault((run["agent_format"], step["calls"]), {})
-            of_line[run["line"]] = step["cpu_percent_per_call"]
+            of_line.setdefault(run["line"], []).append(step["cpu_percent_per_call"])
     first = runs[0]["line"]
     lines: list[tuple[str, ...]] = [
-        (name, agent, str(calls), f"{cost / of_line[first]:.2f}")
+        (name, agent, str(calls), f"{median(found) / median(of_line[first]):.2f}")
         for (agent, calls), of_line in costs.items()
-        for name, cost in of_line.items()
-        if name != first and of_line.get(first)
+        for name, found in of_line.items()
+        if name != first and any(of_line.get(first, ()))
     ]
     title = f"Bridge: CPU of a call as a part of what it costs over {first}"
     return [Rows(title, ("line", "agent", "calls", "part"), lines)] if lines else []
@@ -179,15 +181,26 @@ def setup_rows(results: Json) -> list[Rows]:
                     str(rate["calls"]),
                     str(rate["failed"]),
                     _three(rate["p50_ms"], rate["p95_ms"], rate["max_ms"]),
-                    f"{rate['cpu_ms']:.1f} ms",
-                    f"{rate['cpu_percent']:.0f} %",
-                    "yes" if rate["holds"] else "no",
+                    *_cpu_of_setups(rate),
+                    "yes" if rate["holds"] else _restarted(rate) or "no",
                 )
                 for rate in results["rates"]
             ],
-            "In ms: p50/p95/max. CPU is the service's, the half second of each call included.",
+            "In ms: p50/p95/max. CPU is the service's, the half second of each call included; not "
+            "told where a worker was replaced meanwhile.",
         )
     ]
+
+
+def _cpu_of_setups(rate: Json) -> tuple[str, str]:
+    if _restarted(rate):
+        return "-", "-"
+    return f"{rate['cpu_ms']:.1f} ms", f"{rate['cpu_percent']:.0f} %"
+
+
+def _restarted(figures: Json) -> str:
+    restarts = figures.get("restarts", 0)
+    return f"{restarts} x replaced" if restarts else ""
 
 
 def compare_rows(results: Json) -> list[Rows]:
@@ -322,6 +335,8 @@ def _step_line(step: Json) -> tuple[str, ...]:
 def _verdict(step: Json) -> str:
     if step["holds"]:
         return "yes"
+    if restarted := _restarted(step):
+        return restarted
     if step["disturbed"]:
         return "disturbed"
     return "load is" if step["generator_is_bottleneck"] else "no"

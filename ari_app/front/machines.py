@@ -15,9 +15,11 @@ from aiohttp import web
 from yarl import URL
 
 from ari_app.clients import ari_client
+from ari_app.control.cluster.lease import TTL
 from ari_app.control.cluster.member import Hooks, Member
 from ari_app.control.cluster.store import Deletion, Store
 from ari_app.control.cluster.view import Machine
+from ari_app.control.http.audit import AuditLog
 from ari_app.control.http.front import FrontView, build_machine_app
 from ari_app.control.http.machines import HAS_PATH, Elsewhere, Machines, call_keys
 from ari_app.control.http.relay import Relay, WorkerAway
@@ -41,7 +43,8 @@ _ASK_SECONDS: Final = 0.5
 _GIVE_SECONDS: Final = 1.5
 """Longer than a machine takes to find out that none of its workers answers."""
 _MISSED_LOOKS: Final = 2
-_HANDING_OVER_SECONDS: Final = 2.0
+_HANDING_OVER_SECONDS: Final = 3.0
+"""More than the next front takes to want the lease (`TTL`), and to connect."""
 _SURELY_GONE_SECONDS: Final = 8.0
 """After so long without a word in the store and over HTTP a machine's sound ends, too: one that
 has lost its power does not close its connections."""
@@ -73,6 +76,7 @@ class Fleet:
         front: What other machines are shown.
         hub: Our workers.
         relay: Asks them.
+        audit_file: Where changes are written down that reach no worker; None: in the log alone.
 
     Attributes:
         member: Our part among the others.
@@ -80,13 +84,19 @@ class Fleet:
     """
 
     def __init__(
-        self, settings: Settings, front: FrontView, hub: Hub, relay: Relay[Worker]
+        self,
+        settings: Settings,
+        front: FrontView,
+        hub: Hub,
+        relay: Relay[Worker],
+        audit_file: AuditLog | None = None,
     ) -> None:
         assert settings.cluster_url is not None and settings.cluster_secret is not None
         self._settings = settings
         self._front = front
         self._hub = hub
         self._relay = relay
+        self._audit_file = audit_file
         self._secret = settings.cluster_secret.get_secret_value()
         self._run = uuid.uuid4().hex[:8]
         self._url = ""
@@ -96,6 +106,8 @@ class Fleet:
         self._is_front = asyncio.Event()
         self._is_not_front = asyncio.Event()
         self._is_not_front.set()
+        self._does_not_distribute = asyncio.Event()
+        self._does_not_distribute.set()
         self._distributor: Distributor | None = None
         self._gone: dict[str, _Gone] = {}
         self._known: set[str] = set()
@@ -134,6 +146,8 @@ class Fleet:
             self._relay,
             secret=self._secret,
             number_pattern=self._settings.number_pattern,
+            audit_file=self._audit_file,
+            hidden=self._settings.hidden,
             routes=[web.post(_ARRIVALS_PATH, self._arrival), web.get(HAS_PATH, self._has)],
         )
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
@@ -225,7 +239,15 @@ class Fleet:
         finally:
             await _cancelled(*beside)
 
+    async def handed_over(self) -> None:
+        """Wait, once drained, until another has the application; not for long: perhaps nobody
+        takes it, or the store is away."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_HANDING_OVER_SECONDS + TTL):
+                await self._does_not_distribute.wait()
+
     async def _while_front(self, distributor: Distributor) -> None:
+        self._does_not_distribute.clear()
         running = asyncio.create_task(distributor.run(), name="distributor")
         lost = asyncio.create_task(self._is_not_front.wait())
         try:
@@ -239,6 +261,7 @@ class Fleet:
                     self.member.replaced()
         finally:
             await _cancelled(running, lost)
+            self._does_not_distribute.set()
 
     async def may_act(self) -> bool:
         """Return whether this machine is the one that distributes, at this moment."""

@@ -79,6 +79,7 @@ class Front:
         self._distributor: Distributor | None = None
         self._fleet: Fleet | None = None
         self._http: HttpServer | None = None
+        self._audit: AuditFile | None = None
         self._draining = False
         self._stopping = asyncio.Event()
         self._exit = contextlib.AsyncExitStack()
@@ -105,9 +106,10 @@ class Front:
         await self.hub.start(self._folder.front)
         relay = Workers(self._folder)
         self._exit.push_async_callback(relay.close)
+        self._open_audit()
         if settings.cluster_url is not None:
             self._fleet = await self._exit.enter_async_context(
-                Fleet(settings, self, self.hub, relay)
+                Fleet(settings, self, self.hub, relay, self._audit)
             )
         if settings.has_asterisk:
             ari = await self._exit.enter_async_context(ari_client(settings))
@@ -131,7 +133,7 @@ class Front:
             },
             sign_in_seconds=settings.page_sign_in_hours * 3600,
             elsewhere=None if self._fleet is None else self._fleet.elsewhere,
-            audit_file=self._open_audit(),
+            audit_file=self._audit,
             hidden=settings.hidden,
             price=settings.agent_price_per_minute,
         )
@@ -146,13 +148,12 @@ class Front:
         if not keys:
             log.info("api_without_key", note="only this machine can reach it", at=settings.api_bind)
 
-    def _open_audit(self) -> AuditFile | None:
-        if self.settings.audit_file is None:
-            return None
-        audit = AuditFile(self.settings.audit_file)
-        audit.open()
-        self._exit.push_async_callback(asyncio.to_thread, audit.close)
-        return audit
+    def _open_audit(self) -> None:
+        if self.settings.audit_file is not None:
+            self._audit = AuditFile(self.settings.audit_file)
+            self._audit.open()
+            self._exit.push_async_callback(asyncio.to_thread, self._audit.close)
+            self.metrics.watch_audit(self._audit)
 
     async def answer(self) -> tuple[str, int]:
         """Answer over HTTP, once the workers have been found; the address."""
@@ -181,6 +182,11 @@ class Front:
         running = asyncio.create_task(run, name="distributor")
         try:
             await asyncio.wait([running, stop], return_when=asyncio.FIRST_COMPLETED)
+            if fleet is not None and not running.done():
+                # Until the next front has the application, its callers have nobody else.
+                handed_over = asyncio.create_task(fleet.handed_over())
+                await asyncio.wait([running, handed_over], return_when=asyncio.FIRST_COMPLETED)
+                handed_over.cancel()
             if not running.done():
                 return
             try:
@@ -233,6 +239,10 @@ class Front:
         if self._draining:
             problems.append("draining: new calls are refused")
         return problems
+
+    def warnings(self) -> list[str]:
+        """Say what else is wrong here."""
+        return [] if self._audit is None else self._audit.warnings()
 
 
 def _routes(settings: Settings) -> list[tuple[str, str]]:

@@ -355,7 +355,7 @@ class Metrics:
             ["reason"],
             registry=self.registry,
         )
-        for reason in ("stale", "poison", "unreadable", "line"):
+        for reason in ("stale", "poison", "unreadable", "line", "draining"):
             self.calls_not_adopted.labels(reason)
         self.adoption = Histogram(
             "ari_app_adoption_seconds",
@@ -461,11 +461,7 @@ class Metrics:
 
     def watch_audit(self, file: AuditFile) -> None:
         """Show what becomes of the audit file, too."""
-        self._watch("ari_app_audit_written", "Changes in the audit file.", lambda: file.written)
-        self._watch("ari_app_audit_lost", "Changes that are in no audit file.", lambda: file.lost)
-        self._measure(
-            "ari_app_audit_waiting", "Changes that wait for the disk.", lambda: file.waiting
-        )
+        show_audit(self.registry, file)
 
     def watch_spend(self, guard: SpendGuard) -> None:
         """Show how much of the limits of a day is used, too."""
@@ -650,6 +646,17 @@ class Metrics:
 
 def _seconds_of(parts: Iterable[TakeOver] | Iterable[Listener]) -> float:
     return sum((part.until or 0.0) - (part.began or 0.0) for part in parts)
+
+
+def show_audit(registry: CollectorRegistry, file: AuditFile) -> None:
+    """Show what becomes of an audit file."""
+    counted, measured = CounterMetricFamily, GaugeMetricFamily
+    for family, name, documentation, read in (
+        (counted, "written", "Changes in the audit file.", lambda: file.written),
+        (counted, "lost", "Changes that are in no audit file.", lambda: file.lost),
+        (measured, "waiting", "Changes that wait for the disk.", lambda: file.waiting),
+    ):
+        registry.register(_KeptElsewhere(family, f"ari_app_audit_{name}", documentation, read))
 
 
 def _count_tasks() -> int:

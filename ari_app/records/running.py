@@ -41,7 +41,7 @@ _AT_ONCE: Final = 2000
 _PAUSE_SECONDS: Final = 0.02
 _HEARTBEAT_SECONDS: Final = 0.5
 _FRESH_SECONDS: Final = 10.0
-"""A caller who has heard nothing for longer than that has given up, or is elsewhere."""
+"""A caller whose process has ended longer ago has given up, or is elsewhere."""
 _CLOSE_SECONDS: Final = 2.0
 
 
@@ -98,6 +98,7 @@ class LeftCall:
         last_seen: When the lost process still lived, in seconds since this machine started.
         taken: When each process took it over, this one included.
         stale: Too long ago for anybody to go on with it.
+        foreign: It was another application's, which nobody serves any more.
     """
 
     file: CallFile
@@ -105,6 +106,7 @@ class LeftCall:
     last_seen: float
     taken: Sequence[float]
     stale: bool = False
+    foreign: bool = False
 
     @property
     def was_read(self) -> bool:
@@ -117,13 +119,25 @@ class RunningCalls:
 
     Args:
         folder: Where all processes of the same application have theirs.
+        foreign: Where those of applications had theirs that nobody serves any more.
+        stall_seconds: After so long without a sign of life a process is killed; what callers hear
+            then has been silence for as long already.
         now: Seconds since this machine started.
     """
 
-    def __init__(self, folder: Path, *, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        foreign: Sequence[Path] = (),
+        stall_seconds: float = 0.0,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.counts = RunningCounts()
         self.folder = folder
         self.own = folder / uuid.uuid4().hex
+        self._foreign = foreign
+        self._fresh_seconds = _FRESH_SECONDS + stall_seconds
         self._now = now
         self._lock = -1
         self._leaves = False
@@ -183,9 +197,10 @@ class RunningCalls:
     def _take_over(self) -> tuple[list[LeftCall], list[str]]:
         left: list[LeftCall] = []
         refused: list[str] = []
-        for folder in sorted(self.folder.iterdir()):
+        for folder in [each for all_of in (self.folder, *self._foreign) for each in _in(all_of)]:
             if folder == self.own or not folder.is_dir():
                 continue
+            foreign = folder.parent != self.folder
             try:
                 lock = locked(folder, make=False)
             except OSError:
@@ -194,19 +209,22 @@ class RunningCalls:
                 last_seen = _read_beat(lock)
                 # One from before this machine's start seems to be of the future; what has just been
                 # written is so by a rounding.
-                fresh = -1.0 < self._now() - last_seen < _FRESH_SECONDS
+                fresh = -1.0 < self._now() - last_seen < self._fresh_seconds
                 for path in sorted(folder.glob(f"*{_SUFFIX}")):
                     try:
-                        left.append(self._take(path, last_seen, stale=not fresh))
+                        left.append(self._take(path, last_seen, stale=not fresh, foreign=foreign))
                     except (OSError, Unreadable) as error:
                         log.error("call_not_readable", why=str(error))
                         refused.append("unreadable")
                 _remove_folder(folder)
             finally:
                 os.close(lock)
+        for each in self._foreign:
+            with contextlib.suppress(OSError):
+                each.rmdir()
         return left, refused
 
-    def _take(self, path: Path, last_seen: float, *, stale: bool) -> LeftCall:
+    def _take(self, path: Path, last_seen: float, *, stale: bool, foreign: bool) -> LeftCall:
         """Move a file here. It says so before anything else is tried with it: should that be the
         end of this process, too, the next one knows."""
         lines, size = read_lines(path.read_bytes())
@@ -222,7 +240,7 @@ class RunningCalls:
             self._let_go(call)
             raise
         taken = [float(line[1]) for line in lines if line[0] == TAKEN]
-        return LeftCall(call, lines, last_seen, [*taken, now], stale)
+        return LeftCall(call, lines, last_seen, [*taken, now], stale, foreign)
 
     def _beat(self) -> None:
         """Tell that this process lives."""
@@ -323,6 +341,36 @@ def _read_beat(lock: int) -> float:
         return float(os.pread(lock, 32, 0))
     except ValueError:
         return float("inf")
+
+
+def _in(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except FileNotFoundError:
+        # Another process has cleared it away.
+        return []
+
+
+def are_lost(folder: Path) -> bool:
+    """Return whether an application has left something, and no process of it lives."""
+    found = _in(folder) if folder.is_dir() else []
+    for each in found:
+        try:
+            os.close(locked(each, make=False))
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return False
+    return bool(found)
+
+
+def has_calls(folder: Path) -> bool:
+    """Return whether a lost process has left a call."""
+    for each in {path.parent for path in folder.glob(f"*/*{_SUFFIX}")}:
+        with contextlib.suppress(OSError):
+            os.close(locked(each, make=False))
+            return True
+    return False
 
 
 def forget_left(folder: Path) -> None:

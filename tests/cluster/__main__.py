@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import logging
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -15,7 +17,9 @@ from ari_app.process.logs import set_up_logging
 from lab.asterisk import LabError, ensure_asterisk
 from tests.cluster.network import ENTER, INSIDE
 from tests.cluster.scenes import SCENES, Callers, Row, all_kept, delete_elsewhere, left_in, play
-from tests.cluster.world import world
+from tests.cluster.world import haproxy, world
+from tests.unit.control.cluster.valkey import NoValkey, valkey_command
+from tests.unit.records.store.postgres import NoPostgres, postgres_binaries
 
 _HEAD = (
     f"{'':32}{'calls':>6}{'stranded':>9}{'fell':>6}{'hole':>7}{'until':>7}"
@@ -88,6 +92,24 @@ async def run(calls: int, only: str, folder: Path) -> int:
     return broken
 
 
+def cannot() -> str | None:
+    """Return why nothing can be tried on this machine; None: it can."""
+    if os.geteuid() != 0:
+        return "only root makes networks"
+    if missing := [name for name in ("ip", "nsenter", "unshare") if shutil.which(name) is None]:
+        return f"{', '.join(missing)} not installed (apt-get install iproute2 util-linux)"
+    if subprocess.run([*ENTER, "true"], check=False, capture_output=True).returncode:
+        return "this root may make no networks (a container without CAP_SYS_ADMIN?)"
+    try:
+        valkey_command()
+        postgres_binaries()
+    except (NoValkey, NoPostgres) as error:
+        return str(error)
+    if haproxy() is None:
+        return "HAProxy is not here: apt-get install haproxy, or sh scripts/cluster_packages.sh"
+    return None
+
+
 def main() -> int:
     """Enter a network of its own, and play all there."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -96,14 +118,12 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="where the logs go")
     options = parser.parse_args()
     set_up_logging("ERROR")
-    if os.geteuid() != 0:
-        say("skipped: only root makes networks")
-        return 0
-    missing = [name for name in ("ip", "nsenter", "unshare") if shutil.which(name) is None]
-    if missing:
-        say(f"skipped: {', '.join(missing)} not installed")
-        return 0
+    # Who loses their power breaks off what they were saying to the practice agent.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     if INSIDE not in os.environ:
+        if reason := cannot():
+            say(f"skipped: {reason}")
+            return 0
         try:
             ensure_asterisk(say)
         except LabError as error:

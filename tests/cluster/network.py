@@ -26,7 +26,9 @@ class Network:
         run("mount", "-t", "tmpfs", "tmpfs", "/run")
         run("mkdir", "/run/netns")
         run("ip", "link", "set", "lo", "up")
-        run("ip", "link", "add", "lan0", "type", "bridge")
+        # Else its address changes with those who join, and who has talked to it before goes on to
+        # send to the old one.
+        run("ip", "link", "add", "lan0", "address", "02:00:00:00:00:01", "type", "bridge")
         run("ip", "addr", "add", f"{HERE}/24", "dev", "lan0")
         run("ip", "link", "set", "lan0", "up")
 

@@ -25,6 +25,7 @@ _LOUD: Final = -40.0
 _LAST_PACKETS: Final = 10
 _FRESH_SECONDS: Final = 0.5
 _ANSWER_SECONDS: Final = 12.0
+_UPGRADE_SECONDS: Final = 90.0
 
 
 def hears(call: Call) -> str:
@@ -44,6 +45,7 @@ def hole(call: Call, since: float) -> float:
     """Return for how long a caller heard nothing in one piece, in seconds."""
     arrivals = [each for each in call.ear.arrivals if each.at >= since]
     times = [each.at for each in arrivals if level_dbfs(each.pcm) > _LOUD]
+    since = max(since, call.ear.arrivals[0].at if call.ear.arrivals else since)
     times = [since, *times, time.monotonic()]
     return max(later - earlier for earlier, later in pairwise(times))
 
@@ -97,6 +99,26 @@ class Callers:
     async def fill(self) -> None:
         """Have as many talk as shall."""
         await self.hang_up([call for call in self.talking if hears(call) != "agent"])
+        await self._place_lacking()
+
+    async def renew(self, count: int) -> None:
+        """Let those who have talked longest hang up, and others come in their place."""
+        going = self.talking[:count]
+        with contextlib.suppress(TimeoutError):
+            # Who is between two sounds at this moment has lost nobody.
+            await until(lambda: all(hears(call) == "agent" for call in going), 3)
+        heard = [hears(call) for call in going]
+        assert heard == ["agent"] * len(going), f"callers lost their agent: {heard}"
+        await self.hang_up(going)
+        await self._place_lacking()
+
+    async def settle(self) -> None:
+        """Let those who came while all others did be over: that slows them down, and is no part of
+        what is done next."""
+        enough = len(self.tries) + 2 * len(self.wanted)
+        await until(lambda: len(self.tries) >= enough)
+
+    async def _place_lacking(self) -> None:
         for name, count in self.wanted.items():
             asterisk = self.world.asterisks[name]
             while (lacking := count - self._count(name)) > 0:
@@ -167,6 +189,7 @@ class Scene:
 async def play(scene: Scene, world: World, callers: Callers) -> Row:
     """Carry out a scene."""
     await callers.fill()
+    await callers.settle()
     began = time.monotonic()
     broken: list[str] = []
     try:
@@ -285,9 +308,20 @@ async def end_of_drain(world: World, callers: Callers) -> None:
 
 
 async def upgrade(world: World, callers: Callers) -> None:
-    for machine in world.machines.values():
+    """Replace all processes; a worker goes with its last call, so callers come and go."""
+    machines = world.machines.values()
+    before = {machine.name: machine.pids() for machine in machines}
+    for machine in machines:
         machine.signal(signal.SIGHUP)
-        await asyncio.sleep(3)  # its workers go one by one, each with its last call
+    async with asyncio.timeout(_UPGRADE_SECONDS):
+        while not all(machine.said("workers_replaced") for machine in machines):
+            await callers.renew(len(callers.talking) // 4)
+            await asyncio.sleep(0.5)
+    for machine in machines:
+        old, new = before[machine.name], machine.pids()
+        assert old.keys() == new.keys(), f"{machine.name} has {new}, had {old}"
+        assert not set(old.values()) & set(new.values()), f"{machine.name} keeps some of {old}"
+    await asyncio.sleep(1)
     one_front(world)
 
 
@@ -365,11 +399,11 @@ async def left_in(asterisk: LabAsterisk, app: str = "voice-agent") -> list[str]:
 
 
 SCENES: Final = (
-    Scene("a worker is killed", kill_worker, may_fall=True),
+    Scene("a worker is killed", kill_worker),
     Scene("a front is killed", kill_front, may_refuse=True),
     Scene("Valkey is cut off for 10 s", lose_store),
     Scene("a front is cut off from Valkey", part_from_store, may_refuse=True),
-    Scene("a machine drains", drain, end_of_drain, may_refuse=False),
+    Scene("a machine drains", drain, end_of_drain),
     Scene("all are upgraded", upgrade),
     Scene("a machine loses its power", lose_power, power_again, may_fall=True, may_refuse=True),
 )

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,6 +35,8 @@ MACHINES: Final = {"m1": "a1", "m2": "a1", "m3": "a2"}
 """Which machine has which Asterisk."""
 _KEY: Final = "a-key-of-all-machines"
 _BALANCER: Final = "balancer"
+_UNPACKED: Final = ROOT / ".cache/cluster"
+_SBIN: Final = os.pathsep.join(["/usr/sbin", os.environ["PATH"]])
 
 
 class Hum:
@@ -117,11 +120,14 @@ class Machine:
         lines = [line for line in self.output if re.search(said, line)]
         return bool(lines) and '"event": "front"' in lines[-1]
 
+    def pids(self) -> dict[str, int]:
+        """Return its processes by their places, `front`, `worker 1`: those started last."""
+        return {each["place"]: each["pid"] for each in self.said("worker_started")}
+
     def kill(self, place: str) -> None:
         """Kill one of its processes: `front`, `worker 1`."""
-        pid = [each["pid"] for each in self.said("worker_started") if each["place"] == place][-1]
         inside = ["nsenter", "--target", str(self._init), "--pid", "--mount"]
-        subprocess.run([*inside, "kill", "-KILL", str(pid)], check=True)
+        subprocess.run([*inside, "kill", "-KILL", str(self.pids()[place])], check=True)
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the process that a person would send it to."""
@@ -253,6 +259,11 @@ async def world(folder: Path) -> AsyncIterator[World]:
         yield made
 
 
+def haproxy() -> str | None:
+    """Return where HAProxy is; None: not on this machine."""
+    return shutil.which("haproxy", path=os.pathsep.join([str(_UNPACKED / "usr/sbin"), _SBIN]))
+
+
 @contextlib.asynccontextmanager
 async def _balancer(
     network: Network, machines: dict[str, Machine], folder: Path
@@ -267,14 +278,13 @@ async def _balancer(
             rf"server {name} \S+", f"server {name} {machine.env['API_BIND']}", text
         )
         assert found == 1
-    unpacked = ROOT / ".cache/cluster"
-    command = unpacked / "usr/sbin/haproxy"
+    program = haproxy()
+    assert program is not None
     env = dict(os.environ)
-    if command.exists():
-        env["LD_LIBRARY_PATH"] = str(next(unpacked.glob("usr/lib/*-linux-gnu")))
+    if program.startswith(str(_UNPACKED)):
+        env["LD_LIBRARY_PATH"] = str(next(_UNPACKED.glob("usr/lib/*-linux-gnu")))
     config = folder / "haproxy.cfg"
     config.write_text(text)
-    program = str(command) if command.exists() else "haproxy"
     with (folder / "haproxy.log").open("wb") as output:
         process = subprocess.Popen(  # noqa: ASYNC220
             [*network.within(_BALANCER), program, "-db", "-f", str(config)],

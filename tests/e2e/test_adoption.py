@@ -208,3 +208,24 @@ async def test_a_worker_that_stands_still_while_ari_is_away(
         await nothing_of_ours_left(asterisk)
         await hang_up(*calls)
     await asterisk.wait_until_empty(2)
+
+
+async def test_a_worker_that_is_lost_while_the_service_drains(
+    asterisk: LabAsterisk, tmp_path: Path
+) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path}/calls.db"
+    async with PracticeAgent(practice_config()) as agent, Phone() as phone:  # noqa: SIM117
+        async with adopting(asterisk, agent, tmp_path, DATABASE_URL=url) as service:
+            calls = await talking(phone, asterisk, 2)
+            await asyncio.gather(*(call.wait_for_silence(300) for call in calls))
+            mark = asterisk.log_size()
+            service.process.send_signal(signal.SIGTERM)
+            await until(lambda: bool(service.said("draining")))
+            os.kill(service.worker, signal.SIGKILL)
+            await all_landed(asterisk, 2, mark, HEARD_SECONDS)
+            assert await asyncio.wait_for(service.process.wait(), PATIENCE_SECONDS) == 1
+            kept = await kept_calls(url, 2)
+            assert {each["reason"] for each in kept} == {"worker_lost"}
+            assert all(each["turns"] and each["seconds"] > 1 for each in kept), "what was said"
+            await hang_up(*calls)
+    await asterisk.wait_until_empty(2)

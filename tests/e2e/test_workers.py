@@ -232,3 +232,30 @@ async def test_all_are_replaced_one_after_the_other_while_calls_talk(
             await hang_up(late, last)
             assert landed(asterisk, since) == [], "nobody fell to the dialplan"
     await asterisk.wait_until_empty(2)
+
+
+async def test_those_of_workers_that_there_are_no_longer(
+    asterisk: LabAsterisk, tmp_path: Path
+) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path}/calls.db"
+    settings = {"DATABASE_URL": url, "XDG_RUNTIME_DIR": str(tmp_path)}
+    async with PracticeAgent(practice_config()) as agent, Phone() as phone:
+        env = environment(asterisk, agent.base_url, LOG_LEVEL="INFO", WORKERS="3", **settings)
+        async with served(env) as service:
+            await until(lambda: len(service.said("worker_linked")) == 3)
+            calls = await talking(phone, asterisk, 3)
+            since = asterisk.log_size()
+            service.process.kill()
+            for started in service.said("worker_started"):
+                os.kill(started["pid"], signal.SIGKILL)
+            await service.process.wait()
+        async with two_workers(asterisk, agent, **settings) as service:
+            await until(lambda: len(service.said("call_adopted")) == 2)
+            await until(lambda: len(landed(asterisk, since)) == 1)
+            assert len(kept_of(tmp_path)) == 2
+            await hang_up(*calls)
+            kept = await kept_calls(url, 3)
+            reasons = sorted(each["reason"] for each in kept)
+            assert reasons == ["caller_hung_up", "caller_hung_up", "worker_lost"]
+            await nothing_of_ours_left(asterisk)
+    await asterisk.wait_until_empty(2)

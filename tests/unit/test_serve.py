@@ -20,6 +20,7 @@ from structlog.testing import capture_logs
 from ari_app import bridge as app
 from ari_app import serve as service
 from ari_app.errors import ConfigError
+from ari_app.line.asterisk.names import worker_app
 from ari_app.process.supervisor import Duty, Mode, Order, Standing
 from ari_app.records.store.glance import calls_in
 from ari_app.serve import serve, supervise
@@ -365,3 +366,13 @@ def test_a_worker_that_only_mends_trusts_whom_serving_ones_trust(
         assert supervise(settings) == 2
     assert [entry["event"] for entry in logs] == ["worker_cannot_serve"]
     assert "ARI_CA_FILE" in logs[0]["error"]
+
+
+def test_which_applications_were_left_when_there_were_other_workers(tmp_path: Path) -> None:
+    numbered = [worker_app("voice", number) for number in (1, 2, 3)]
+    for name in ("voice", *numbered, "voice.test", "other"):
+        (tmp_path / name / "process").mkdir(parents=True)
+        (tmp_path / name / "process" / "lock").touch()
+    assert service.lost_applications(tmp_path, "voice", 1) == numbered
+    assert service.lost_applications(tmp_path, "voice", 2) == ["voice", numbered[2]]
+    assert service.lost_applications(tmp_path, "other", 1) == []

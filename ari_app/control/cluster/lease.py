@@ -88,7 +88,7 @@ class FrontLease:
 
         Args:
             now: On the clock of all of this.
-            others: There are other machines.
+            others: There are other machines of the same Asterisk.
         """
         if self.is_ours or not others:
             return True

@@ -21,7 +21,10 @@ log = structlog.get_logger(__name__)
 
 _RENEW_SECONDS: Final = LEASE_SECONDS / 3
 _SOONEST: Final = 0.05
-_ASK_SECONDS: Final = 1.2
+_ASK_SECONDS: Final = 5.0
+"""Each beat says something within a second or so; only a loop that is late needs several."""
+_AWAY_BEATS: Final = 2
+"""After so many without an answer nobody waits for the store any more, until a beat gets one."""
 _MOST_UNTOLD: Final = 1000
 _AGAIN_SECONDS: Final = 1.0
 _CANCEL_SECONDS: Final = 0.2
@@ -110,7 +113,8 @@ class Member:
         self._hooks = hooks
         self._limit = limit
         self._now = now
-        self._front = self._warned = False
+        self._front = False
+        self._unanswered_beats = 0
         self._places: set[int] = set()
         self._calls: set[str] = set()
         self._begun: set[str] = set()
@@ -166,9 +170,8 @@ class Member:
 
     async def _beat(self, asked_at: float) -> None:
         machine = self._hooks.tell()
-        wants = not self.draining and self.lease.may_want(
-            asked_at, others=bool(self.view.others(self.name))
-        )
+        others = any(each.asterisk == machine.asterisk for each in self.view.others(self.name))
+        wants = not self.draining and self.lease.may_want(asked_at, others=others)
         all_again = asked_at - self._renewed_at >= _RENEW_SECONDS
         here, gone = set(self._calls if all_again else self._begun), set(self._ended)
         held, given_back = self._fit_places(machine.calls)
@@ -202,6 +205,7 @@ class Member:
             log.info("cluster_store_reached", machines=len(found.machines))
             # It may have come back empty.
             self._renewed_at = float("-inf")
+        self._unanswered_beats = 0
         self.lease.answered(asked_at, found.grant)
         for machine in self.view.update(found.machines, found.places, asked_at):
             if machine.name != self.name:
@@ -209,11 +213,21 @@ class Member:
                 self._hooks.on_gone(machine)
 
     def _unanswered(self, asked_at: float, error: StoreAway) -> None:
-        if self.view.reachable or not self._warned:
-            self._warned = True
+        if not self._unanswered_beats:
             log.warning("cluster_store_away", error=str(error))
+        self._unanswered_beats += 1
         self.view.reachable = False
         self.lease.unanswered(asked_at)
+
+    def _reach(self) -> CommonStore:
+        """Return the store, unless it is known to be away: each question would wait in vain.
+
+        Raises:
+            StoreAway: It is.
+        """
+        if self._unanswered_beats >= _AWAY_BEATS:
+            raise StoreAway("it has not answered for a while")
+        return self._store
 
     def _settle(self) -> None:
         if self.lease.is_ours != self._front:
@@ -229,18 +243,15 @@ class Member:
     async def may_act(self) -> bool:
         """Return whether this machine is the front at this moment.
 
-        One that has not run for a while asks the store first; the others may have gone on.
+        One that has not run for a while asks the store first; the others may have gone on. Where
+        the answer came late as well, it asks again: a caller of whom nobody knows waits for long.
         """
-        if self.lease.may_act(self._now()):
-            return True
-        if not self.lease.is_ours:
-            return False
-        self._hurry.set()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_ASK_SECONDS), self._beaten:
-                await self._beaten.wait_for(
-                    lambda: not self.lease.is_ours or self.lease.may_act(self._now())
-                )
+            async with asyncio.timeout(_ASK_SECONDS):
+                while self.lease.is_ours and not self.lease.may_act(self._now()):
+                    self._hurry.set()
+                    async with self._beaten:
+                        await self._beaten.wait()
         return self.lease.may_act(self._now())
 
     def replaced(self) -> None:
@@ -278,7 +289,7 @@ class Member:
         number = next(each for each in itertools.count(1) if each not in self._places)
         self._places.add(number)
         try:
-            taken = await self._store.claim(self._place(number), self._limit)
+            taken = await self._reach().claim(self._place(number), self._limit)
         except StoreAway:
             taken = len(self._places) <= self.view.share(self.name, self._limit)
         if not taken:
@@ -337,7 +348,7 @@ class Member:
         Raises:
             StoreAway: Nobody can say.
         """
-        name = await self._store.keep_key(key, self.name)
+        name = await self._reach().keep_key(key, self.name)
         return None if name == self.name else self.view.machines.get(name)
 
     async def owner(self, call: str) -> Machine | None:
@@ -346,7 +357,7 @@ class Member:
         Raises:
             StoreAway: Nobody can say.
         """
-        name = await self._store.owner(call)
+        name = await self._reach().owner(call)
         return None if name is None or name == self.name else self.view.machines.get(name)
 
     # --- what was deleted

@@ -68,6 +68,10 @@ class FrontView(Protocol):
         """Say why no call can come in or go out, beside what the workers say."""
         ...
 
+    def warnings(self) -> list[str]:
+        """Say what else is wrong, beside what the workers say."""
+        ...
+
 
 class FrontHandlers:
     """One method for each operation that is not simply passed on.
@@ -281,7 +285,8 @@ class FrontHandlers:
             )
             problems += [text for text in self._roster.problems() if not each]
             warnings = []
-        warnings += dict.fromkeys(text for one in each.values() for text in one.warnings)
+        theirs = [text for one in each.values() for text in one.warnings]
+        warnings += dict.fromkeys([*self._front.warnings(), *theirs])
         said = next(iter([*known, *each.values()]), None)
         return Readiness(
             status="not_ready" if problems else "ready",
@@ -574,6 +579,8 @@ def build_machine_app(
     secret: str,
     number_pattern: str | None,
     routes: Sequence[web.RouteDef],
+    audit_file: AuditLog | None = None,
+    hidden: Collection[str] = (),
 ) -> web.Application:
     """Build what other machines ask: the same, for the calls of this machine alone.
 
@@ -583,9 +590,17 @@ def build_machine_app(
         secret: What the others bring.
         number_pattern: What a number to call must match as a whole; None is E.164.
         routes: What only machines ask.
+        audit_file: Where changes are written down that reach no worker; None: in the log alone.
+        hidden: What must not be kept, as `RECORDS_HIDE` says.
     """
     app = web.Application(
-        middlewares=[mark_heads, only_machines(secret), problems, refusals],
+        middlewares=[
+            mark_heads,
+            only_machines(secret),
+            audit_changes(audit_file, hidden),
+            problems,
+            refusals,
+        ],
         client_max_size=MAX_BODY_BYTES,
     )
     app.on_response_prepare.append(add_headers)

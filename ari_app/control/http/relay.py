@@ -249,12 +249,13 @@ class _Asked:
         self._context = context
 
     async def __aenter__(self) -> aiohttp.ClientResponse:
-        try:
-            response = await self._context.__aenter__()
-        except (aiohttp.ClientError, OSError, TimeoutError):
-            raise WorkerAway from None
+        # Also where the client goes meanwhile: the worker sees that, and tells it.
         self._request[PASSED_ON] = True
-        return response
+        try:
+            return await self._context.__aenter__()
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            del self._request[PASSED_ON]
+            raise WorkerAway from None
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self._context.__aexit__(None, None, None)

@@ -157,7 +157,8 @@ class Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun already")
         if status >= 500:
-            log.error("http_request_failed", error=repr(exc))
+            if not isinstance(exc, ClientGone):
+                log.error("http_request_failed", error=repr(exc))
             return Problem("internal", closes=True).response(_NOBODY)
         self._on_refused("bad_request")
         return Problem("bad_request", closes=True).response(_NOBODY)

@@ -16,6 +16,9 @@ from prometheus_client import (
     generate_latest,
 )
 
+from ari_app.records.audit import AuditFile
+from ari_app.records.metrics import show_audit
+
 _MOVE_SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 
@@ -70,6 +73,10 @@ class FrontMetrics:
             buckets=_MOVE_SECONDS,
             registry=registry,
         )
+
+    def watch_audit(self, file: AuditFile) -> None:
+        """Show what becomes of the front's lines in the audit file, too."""
+        show_audit(self.registry, file)
 
     def http_was_refused(self, reason: str) -> None:
         """Count an HTTP connection or request that was refused."""

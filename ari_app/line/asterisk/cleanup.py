@@ -336,7 +336,9 @@ class Mender:
             target=target_channel_id(app, ""),
         )
 
-    async def mend(self, *, expected: bool = False, patience: float | None = None) -> None:
+    async def mend(
+        self, *, expected: bool = False, patience: float | None = None, callers: bool = True
+    ) -> None:
         """Give back all that a process has left that ended without doing so itself.
 
         To be done before the events are subscribed to: then nothing can enter the application
@@ -348,6 +350,7 @@ class Mender:
             expected: Such a process is known to have been; otherwise one clean look is enough.
             patience: For how long it is tried, also where Asterisk cannot be asked. None: there is
                 a sweep that finds what is left, so it is tried for 3 s, and not without Asterisk.
+            callers: Those who wait for nobody, too; otherwise somebody else looks after them.
         """
         until = asyncio.get_running_loop().time() + (patience or _MEND_SECONDS)
         wanted = 2 if expected else 1
@@ -363,6 +366,8 @@ class Mender:
                 if patience is None:
                     return
             else:
+                if not callers:
+                    found = replace(found, stray_callers=frozenset())
                 clean = 0 if found.strays else clean + 1
                 if found.strays:
                     wanted = 2

@@ -240,7 +240,7 @@ class RecordingArchive:
         call = self._call(session_id)
         known = {part.path.stem for part in call.parts}
         before = [self._dated(call, part) for part in found if part.path.stem not in known]
-        call.told.update(part.path for part in before)
+        # Perhaps nobody has been told of them: they are told again, under the same path.
         call.parts[:0] = before
 
     def _finished(self, session_id: str, names: Sequence[PurePosixPath]) -> list[RecordingPart]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +35,9 @@ _LOOK_AGAIN_SECONDS: Final = 15.0
 """So often journals of other processes are looked for, which may have ended."""
 _QUIET_SECONDS: Final = 1.0
 """After so long without anything new, a file that the database has is removed."""
+_GATHER_SECONDS: Final = 0.25
+"""Two batches are so far apart, unless somebody waits: one of many calls costs little more than one
+of a single call."""
 _LARGE_BYTES: Final = 256 * 1024
 
 
@@ -75,6 +79,8 @@ class Keeper:
         self._news = asyncio.Event()
         self._progress = asyncio.Condition()
         self._stopping = False
+        self._hurries = asyncio.Event()
+        self._awaited = 0
         self._fits = False
         # Fewer where so many do not get through in time.
         self._at_once = _BATCH_LINES
@@ -86,8 +92,13 @@ class Keeper:
     async def settled(self, given: int) -> None:
         """Wait until the first `given` entries are in the database, or are lost."""
         counts = self._counts
-        async with self._progress:
-            await self._progress.wait_for(lambda: counts.settled + counts.dropped >= given)
+        self._awaited += 1
+        self._hurries.set()
+        try:
+            async with self._progress:
+                await self._progress.wait_for(lambda: counts.settled + counts.dropped >= given)
+        finally:
+            self._awaited -= 1
 
     @property
     def is_stopping(self) -> bool:
@@ -98,6 +109,7 @@ class Keeper:
         """Go on until all is written, and end then. A failure ends it, too."""
         self._stopping = True
         self._news.set()
+        self._hurries.set()
 
     async def run(self, *, writes: bool = True) -> None:
         """Write until `stop`.
@@ -143,6 +155,7 @@ class Keeper:
                 continue
             if self._stopping:
                 break
+            await self._gather()
             quiet = not await self._wait(_QUIET_SECONDS, for_news=True)
             self._scrub(quiet=quiet)
             if quiet:
@@ -150,6 +163,14 @@ class Keeper:
         for left in self._left:
             left.leave()
         self._left.clear()
+
+    async def _gather(self) -> None:
+        """Let some entries come together, unless somebody waits for them."""
+        self._hurries.clear()
+        if not (self._stopping or self._awaited):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_GATHER_SECONDS):
+                    await self._hurries.wait()
 
     async def _wait(self, seconds: float, *, for_news: bool) -> bool:
         """Wait so long at most; whether there are news. `stop` always ends it."""

@@ -143,10 +143,10 @@ def a_flood(kind: str = "silent", **changes: Any) -> Flood:
 
 
 def setups() -> dict[str, Any]:
-    def at(rate: int, p95_ms: float, failed: int = 0) -> SetUps:
-        return SetUps(rate, 5 * rate, failed, 12.0, p95_ms, 200.0, cpu_ms=8.0, cpu_percent=40.0)
+    def at(rate: int, p95_ms: float, failed: int = 0, restarts: int = 0) -> SetUps:
+        return SetUps(rate, 5 * rate, failed, 12.0, p95_ms, 200.0, 8.0, 40.0, restarts)
 
-    found = [at(50, 23.0), at(75, 99.0, failed=1), at(100, 101.0)]
+    found = [at(50, 23.0), at(75, 99.0, failed=1), at(90, 23.0, restarts=1), at(100, 101.0)]
     return {"rates": [asdict(each) | {"holds": each.holds} for each in found], "seconds": 5.0}
 
 

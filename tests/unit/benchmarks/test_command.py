@@ -60,6 +60,7 @@ def test_each_benchmark_says_how_many_steps_it_takes() -> None:
     one = Options(formats=("pcm_8000",), calls=(1, 2))
     assert command._STEPS["bridge"](one) == 3
     assert command._STEPS["bridge"](replace(one, lines=("audiosocket", "websocket"))) == 6
+    assert command._STEPS["bridge"](replace(one, listeners=(0, 20))) == 6
     assert command._STEPS["setups"](Options(calls=(50, 100))) == 2
     assert count_steps(quick=True) < count_steps(quick=False)
 
@@ -131,6 +132,19 @@ async def test_a_process_is_watched_and_ended(tmp_path: Path) -> None:
         assert process.memory_mb() > 1
         assert process.returncode is None
     assert process.returncode is not None
+
+
+async def test_what_a_child_has_used_counts_after_its_end(tmp_path: Path) -> None:
+    child = "import time\nwhile time.process_time() < 0.3: pass"
+    program = (
+        "import subprocess, sys, time\n"
+        f"subprocess.run([sys.executable, '-c', {child!r}])\n"
+        "print(time.process_time(), flush=True); sys.stdin.read()"
+    )
+
+    async with running("program", [sys.executable, "-c", program], tmp_path) as process:
+        own = float(await process.read_line())
+        assert process.cpu_seconds() >= own + 0.25
 
 
 def test_cores_are_split_where_there_are_several() -> None:

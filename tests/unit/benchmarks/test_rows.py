@@ -40,10 +40,17 @@ def test_a_limit_that_the_load_broke_is_not_ours() -> None:
     loads = samples.a_step(gap_p99_ms=30.0, agent_cpu_percent=99.0)
 
     others = samples.a_step(gap_p99_ms=30.0, others_percent=50.0)
-    table, _ = ROWS["bridge"](samples.bridge(ours, loads, others, samples.a_step()))
-    assert [line[-1] for line in table.lines] == ["no", "load is", "disturbed", "yes", "no"]
-    whys = [_why(step) for step in (ours, loads, others)]
-    assert [why.partition(" ")[0] for why in whys] == ["a", "the", "other"]
+    steps = ours, loads, others, samples.a_step(restarts=2), samples.a_step()
+    table, _ = ROWS["bridge"](samples.bridge(*steps))
+    told = [line[-1] for line in table.lines]
+    assert told == ["no", "load is", "disturbed", "2 x replaced", "yes", "no"]
+    whys = [_why(step) for step in steps[:4]]
+    assert [" ".join(why.split()[:2]) for why in whys] == [
+        "a limit",
+        "the load,",
+        "other programs",
+        "a worker",
+    ]
     assert samples.a_step(generator_late_p99_ms=6.0).generator_is_bottleneck
 
 
@@ -54,6 +61,9 @@ def test_lines_are_compared_with_the_first() -> None:
     other["steps"] = [step | {"cpu_percent_per_call": 0.15} for step in other["steps"]]
     table = ROWS["bridge"](results | {"runs": [*results["runs"], other]})[-1]
     assert ("websocket", "pcm_16000", "100", "0.60") in table.lines
+    again = other | {"steps": [step | {"cpu_percent_per_call": 0.25} for step in other["steps"]]}
+    table = ROWS["bridge"](results | {"runs": [*results["runs"], other, again]})[-1]
+    assert ("websocket", "pcm_16000", "100", "0.80") in table.lines, "the median"
 
 
 def test_builds_are_compared_pair_by_pair() -> None:
@@ -69,10 +79,11 @@ def test_builds_are_compared_pair_by_pair() -> None:
 
 def test_a_rate_holds_that_is_answered_in_time_and_by_all() -> None:
     [table] = ROWS["setups"](samples.setups())
-    assert [(line[0], line[-1]) for line in table.lines] == [
-        ("50", "yes"),
-        ("75", "no"),
-        ("100", "no"),
+    assert [(line[0], *line[-3:]) for line in table.lines] == [
+        ("50", "8.0 ms", "40 %", "yes"),
+        ("75", "8.0 ms", "40 %", "no"),
+        ("90", "-", "-", "1 x replaced"),
+        ("100", "8.0 ms", "40 %", "no"),
     ]
 
 

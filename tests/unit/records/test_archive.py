@@ -213,9 +213,11 @@ async def test_a_call_that_goes_on_has_the_recordings_of_lost_processes_too(
     await first.close()
     left_behind(tmp_path, f"{NAME}.2.wav")
     archive = RecordingArchive(tmp_path, on_change=log)
+    log.told.clear()
     archive.goes_on(call(), [2.0, 10.0])
     running = asyncio.create_task(archive.run())
     await until(lambda: len(archive.parts("s1")) == 2, 60)
+    before = [*log.told]
     log.told.clear()
     again = archive.start(call(), 8000, START + 18)
     assert again is not None
@@ -226,6 +228,8 @@ async def test_a_call_that_goes_on_has_the_recordings_of_lost_processes_too(
     await archive.close()
     told = [(Path(each["path"]).name, each["from"], each["complete"]) for each in parts]
     stem = Path(NAME).name
+    as_ready = {each["path"] for _, _, ready in (*before, *log.told) for each in ready}
+    assert as_ready == {each["path"] for each in parts}, "the first may not have told of its own"
     assert told == [
         (f"{stem}.flac", 2.0, True),
         (f"{stem}.2.wav", 10.0, False),

@@ -20,7 +20,9 @@ from ari_app.records.running import (
     RunningCalls,
     Unreadable,
     _line,
+    are_lost,
     forget_left,
+    has_calls,
     read_lines,
 )
 
@@ -164,7 +166,13 @@ def test_who_has_waited_too_long_is_known_as_such(tmp_path: Path) -> None:
     (left,), refused = second.open()
     assert (left.stale, refused) == (True, [])
     assert left.was_read
-    second.close()
+    die(second)
+    # One that is killed only after it has stood still for long had its callers wait as long.
+    later = time.monotonic() + 2 * LONG_AGO
+    third = RunningCalls(tmp_path, stall_seconds=LONG_AGO, now=lambda: later)
+    (left,), _ = third.open()
+    assert not left.stale
+    third.close()
     assert not files(tmp_path)
 
 
@@ -276,3 +284,26 @@ def test_a_kill_loses_no_more_than_the_last_moment(tmp_path: Path) -> None:
 )
 def test_what_ends_one_process_after_the_other(taken: list[float], poison: bool) -> None:
     assert is_poison(taken) is poison
+
+
+def test_what_an_application_has_left_in_whose_place_nobody_comes(tmp_path: Path) -> None:
+    ours, lost = tmp_path / "ours", tmp_path / "lost"
+    assert not are_lost(lost)
+    first = RunningCalls(lost)
+    first.open()
+    assert not are_lost(lost), "it lives"
+    first.begin().add("call", {})
+    until(lambda: files(lost))
+    assert not has_calls(lost), "they are its own"
+    die(first)
+    assert are_lost(lost)
+    assert has_calls(lost)
+    second = RunningCalls(ours, foreign=[lost, tmp_path / "nothing"])
+    (left,), refused = second.open()
+    assert (left.foreign, left.stale, refused) == (True, False, [])
+    assert not lost.exists()
+    die(second)
+    third = RunningCalls(ours)
+    (left,), _ = third.open()
+    assert not left.foreign
+    third.close()

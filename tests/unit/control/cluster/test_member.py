@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from ari_app.control.cluster.member import Hooks, Member
-from ari_app.control.cluster.store import LEASE_SECONDS, Deletion
+from ari_app.control.cluster.store import LEASE_SECONDS, Deletion, StoreAway
 from ari_app.control.cluster.view import Machine
 from tests.unit.control.cluster.fake_store import FakeLink, FakeStore
 from tests.waiting import until
@@ -100,6 +100,23 @@ async def test_who_drains_hands_the_front_over_at_once() -> None:
         await until(lambda: fronts(two) == ["b"])
         assert two[0].now() - began < 0.8
         assert two[0].fronts == [True, False]
+
+
+async def test_the_next_front_of_an_only_machine_does_not_wait_for_those_of_other_asterisks() -> (
+    None
+):
+    async with boxes("a", "b") as (store, [old, other]):
+        other.machine = replace(other.machine, asterisk="another")
+        await asyncio.sleep(2)
+        new = Box(store, "a", run="2")
+        async with new.member:
+            await asyncio.sleep(0.4)
+            assert fronts([old, new, other]) == ["a", "b"]
+            old.member.draining = True
+            began = new.now()
+            await until(lambda: new.is_front)
+            assert new.now() - began < 0.8
+            assert new.fronts == [True]
 
 
 async def test_a_lease_that_ran_out_on_the_own_clock_is_asked_for_again() -> None:
@@ -193,6 +210,31 @@ async def test_without_the_store_each_machine_has_its_share() -> None:
         a.link.away = b.link.away = True
         taken = [await box.call() for box in [a] * 4 + [b] * 4]
         assert taken == [True, True, True, False, True, True, False, False]
+
+
+async def test_nobody_waits_for_a_store_that_is_known_to_be_away() -> None:
+    async with boxes("a", "b", limit=5) as (_, [a, b]):
+        a.link.away = True
+        await asyncio.sleep(2)
+        began = a.now()
+        assert [await a.call() for _ in range(4)] == [True, True, True, False]
+        for asked in (a.member.owner("call-1"), a.member.keep_key("key")):
+            with pytest.raises(StoreAway):
+                await asked
+        assert a.now() == began
+        a.link.away = False
+        await asyncio.sleep(2)
+        assert [await box.call() for box in (a, a, b)] == [True, True, False]
+
+
+async def test_a_front_whose_answers_are_late_asks_again_before_it_leaves_a_caller() -> None:
+    async with boxes("a") as (_, [box]):
+        box.link.slow = 2.0
+        await until(lambda: not box.is_front)
+        asked = asyncio.create_task(box.member.may_act())
+        await asyncio.sleep(1.9)
+        box.link.slow = 0.0
+        assert await asked
 
 
 async def test_a_call_is_found_at_its_machine() -> None:

@@ -69,9 +69,8 @@ class Valkey:
             self.process.send_signal(signal.SIGCONT)
 
 
-@contextlib.contextmanager
-def valkey_server(host: str = "127.0.0.1", within: Sequence[str] = ()) -> Iterator[Valkey]:
-    """Run one; behind the command `within`, in another network namespace with the address `host`.
+def valkey_command() -> str:
+    """Return where the server is.
 
     Raises:
         NoValkey: It is not installed.
@@ -80,6 +79,17 @@ def valkey_server(host: str = "127.0.0.1", within: Sequence[str] = ()) -> Iterat
     command = next(filter(None, (shutil.which(name, path=places) for name in _NAMES)), None)
     if command is None:
         raise NoValkey("Neither valkey-server nor redis-server is here: apt-get install one")
+    return command
+
+
+@contextlib.contextmanager
+def valkey_server(host: str = "127.0.0.1", within: Sequence[str] = ()) -> Iterator[Valkey]:
+    """Run one; behind the command `within`, in another network namespace with the address `host`.
+
+    Raises:
+        NoValkey: It is not installed.
+    """
+    command = valkey_command()
     env = dict(os.environ)
     if command.startswith(str(_UNPACKED)):
         env["LD_LIBRARY_PATH"] = str(next(_UNPACKED.glob("usr/lib/*-linux-gnu")))

@@ -11,13 +11,19 @@ from typing import Any
 
 import orjson
 import pytest
-from aiohttp import ClientSession, UnixConnector, WSMsgType, web
+from aiohttp import ClientError, ClientSession, UnixConnector, WSMsgType, web
+from structlog.testing import capture_logs
 
 from ari_app.control.http.access import ApiKey, Keys, Scope
-from ari_app.control.http.behind import WorkerServer, build_worker_app
-from ari_app.control.http.front import build_front_app
+from ari_app.control.http.behind import (
+    ADDRESS_HEADER,
+    KEY_HEADER,
+    WorkerServer,
+    build_worker_app,
+)
+from ari_app.control.http.front import build_front_app, build_machine_app
 from ari_app.control.http.middleware import RequestRates
-from ari_app.control.http.relay import Workers
+from ari_app.control.http.relay import MACHINE_HEADER, Workers
 from ari_app.control.http.server import HttpServer
 from ari_app.control.workers.folder import Folder
 from ari_app.control.workers.hub import Hub
@@ -25,9 +31,12 @@ from ari_app.control.workers.merged import FrontMetrics
 from ari_app.control.workers.roster import Roster, Worker
 from linekit.listener import ConnectionLimits, listening
 from tests.unit.control.http.fake_service import FakeService, end, note_end
+from tests.waiting import until
+from tests.web import serving
 
 OPERATOR = "key-of-the-operator"
 READER = "key-of-the-reader"
+SECRET = "what-machines-know-each-other-by"
 KEYS = Keys(
     [
         ApiKey("desk", Scope.OPERATE, OPERATOR.encode()),
@@ -55,6 +64,7 @@ class Office:
         self.metrics = FrontMetrics()
         self.audit = Audit()
         self.told: list[str] = []
+        self.warned: list[str] = []
         self.services = [FakeService(), FakeService()]
         self.workers: list[Worker] = []
         self.servers: list[WorkerServer] = []
@@ -62,6 +72,9 @@ class Office:
 
     def problems(self) -> list[str]:
         return list(self.told)
+
+    def warnings(self) -> list[str]:
+        return list(self.warned)
 
     async def start(self, stack: AsyncExitStack) -> None:
         for number, service in enumerate(self.services, start=1):
@@ -152,6 +165,9 @@ async def test_one_that_is_away_is_a_warning_and_all_are_a_problem(office: Offic
     async with office.http.get("/health/ready") as response:
         assert response.status == 200
         assert (await response.json())["warnings"] == ["worker 1 takes no calls: the others serve"]
+    office.warned.append("AUDIT_FILE is not written as it should be.")
+    async with office.http.get("/health/ready") as response:
+        assert office.warned[0] in (await response.json())["warnings"]
     office.services[1].problems = office.services[0].problems
     async with office.http.get("/health/ready") as response:
         assert response.status == 503
@@ -341,3 +357,75 @@ async def test_a_worker_answers_nobody_of_whom_the_front_has_not_spoken(office: 
         async with http.post("/twilio/voice", data={}) as response:
             assert response.status == 200, "it checks by itself"
     assert office.services[0].control.done == []
+
+
+async def test_a_worker_that_dies_in_the_middle(office: Office) -> None:
+    office.add(2, "two")
+    await office.servers[1].close()
+    answer = b""
+
+    async def dies(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_unix_server(dies, str(office.folder.http(2))):
+        async with office.http.post("/sessions/two/hold") as response:
+            assert (response.status, (await response.json())["code"]) == (503, "worker_away")
+        (told,) = office.audit.entries
+        assert (told["action"], told["result"]) == ("hold", "worker_away"), "nobody else tells it"
+        # What was sent of a recording must not look like all of it.
+        for length in (b"Content-Length: 200000", b"Transfer-Encoding: chunked"):
+            answer = b"HTTP/1.1 200 OK\r\n" + length + b"\r\n\r\n" + b"5\r\nsound\r\n"
+            async with office.http.get("/calls/two/recording") as response:
+                assert response.status == 200
+                with pytest.raises(ClientError):
+                    await response.read()
+
+
+async def test_a_machine_tells_what_its_own_worker_cannot(office: Office) -> None:
+    office.add(2, "two")
+    relay = Workers(office.folder)
+    app = build_machine_app(
+        office,
+        relay,
+        secret=SECRET,
+        number_pattern=None,
+        routes=[web.post("/machine/arrivals", _says(0))],
+        audit_file=office.audit,
+    )
+    theirs = {MACHINE_HEADER: SECRET, KEY_HEADER: "desk", ADDRESS_HEADER: "192.0.2.7"}
+    async with serving(app) as url, ClientSession(url) as http:
+        async with http.post("/sessions/two/hold", headers=theirs) as response:
+            assert response.status == 200
+        assert len(office.audit.entries) == 1, "its worker has told it"
+        await office.servers[1].close()
+        async with http.post("/sessions/two/hold", headers=theirs) as response:
+            assert (await response.json())["code"] == "worker_away"
+        async with http.post("/machine/arrivals", headers={MACHINE_HEADER: SECRET}) as response:
+            assert response.status == 200
+        async with http.post("/sessions/two/hold", headers={KEY_HEADER: "desk"}) as response:
+            assert response.status == 401
+    await relay.close()
+    told = [(each["key"], each["address"], each["result"]) for each in office.audit.entries]
+    assert told == [("desk", "192.0.2.7", "ok"), ("desk", "192.0.2.7", "worker_away")]
+
+
+async def test_a_client_that_goes_is_written_down_once(office: Office) -> None:
+    control = office.services[0].control
+    control.gate.clear()
+    body = {"called_number": "+493023125001"}
+    with capture_logs() as logs:
+        asking = asyncio.create_task(office.http.post("/webhook/initiate-call", json=body))
+        await control.asked.wait()
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        await until(lambda: bool(office.audit.entries))
+        # The front has heard of it before its worker has.
+        async with office.http.get("/sessions") as response:
+            assert response.status == 200
+    assert [(each["action"], each["result"]) for each in office.audit.entries] == [
+        ("initiate_call", "client_gone")
+    ]
+    assert not [each for each in logs if each["event"] == "http_request_failed"]

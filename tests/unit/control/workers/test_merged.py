@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 from ari_app.control.workers.merged import FrontMetrics, Merged, parse
+from ari_app.records.audit import AuditFile
 from ari_app.records.metrics import Metrics
 
 
@@ -37,6 +40,18 @@ def test_counters_and_histograms_are_added() -> None:
     assert value(merged, 'ari_app_response_seconds_bucket{le="0.4"}') == 2
     assert value(merged, "ari_app_response_seconds_count") == 3
     assert b"_created" not in merged
+
+
+def test_the_front_writes_to_the_audit_file_too(tmp_path: Path) -> None:
+    one, front = worker(), FrontMetrics()
+    files = AuditFile(tmp_path / "audit.jsonl"), AuditFile(tmp_path / "audit.jsonl")
+    one.watch_audit(files[0])
+    front.watch_audit(files[1])
+    files[0].written, files[1].written, files[1].lost = 3, 2, 1
+    merged = Merged().render(front.render(), {"1": text(one)})
+    assert value(merged, "ari_app_audit_written_total") == 5
+    assert value(merged, "ari_app_audit_lost_total") == 1
+    assert value(merged, "ari_app_audit_waiting") == 0
 
 
 def test_gauges_are_put_together_by_what_they_mean() -> None:

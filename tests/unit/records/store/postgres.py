@@ -72,6 +72,20 @@ class Cluster:
         subprocess.run([*self.as_user, *command], check=True, stdout=subprocess.DEVNULL)
 
 
+def postgres_binaries() -> Path:
+    """Return the folder of PostgreSQL's programs.
+
+    Raises:
+        NoPostgres: It is not installed, or there is no ordinary user to run it.
+    """
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found:
+        raise NoPostgres("PostgreSQL is not installed here: apt-get install postgresql")
+    if os.geteuid() == 0 and shutil.which("setpriv") is None:
+        raise NoPostgres("PostgreSQL refuses root, and there is no setpriv to be somebody else")
+    return found[-1].parent
+
+
 @contextlib.contextmanager
 def cluster(host: str = "", within: Sequence[str] = ()) -> Iterator[Cluster]:
     """Make a cluster and run it; behind the command `within`, in another network namespace with
@@ -80,21 +94,15 @@ def cluster(host: str = "", within: Sequence[str] = ()) -> Iterator[Cluster]:
     Raises:
         NoPostgres: It is not installed, or there is no ordinary user to run it.
     """
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not found:
-        raise NoPostgres("PostgreSQL is not installed here: apt-get install postgresql")
-    binaries = found[-1].parent
+    binaries = postgres_binaries()
     # Short, for the path of a socket is limited; /tmp, for the user must reach it.
     folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
     as_user = [*within]
     if os.geteuid() == 0:
         user = pwd.getpwnam("nobody")
         os.chown(folder, user.pw_uid, user.pw_gid)
-        setpriv = shutil.which("setpriv")
-        if setpriv is None:
-            raise NoPostgres("PostgreSQL refuses root, and there is no setpriv to be somebody else")
         ids = [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
-        as_user += [setpriv, *ids, "--"]
+        as_user += ["setpriv", *ids, "--"]
     try:
         initdb = [str(binaries / "initdb"), "-D", str(folder / "data"), "-U", "ari_app"]
         options = ["-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"]

@@ -19,6 +19,7 @@ from ari_app.records.store import CallFilter, CallLog, CallLogUnavailable, table
 from ari_app.records.store import database as database_module
 from ari_app.records.store import keeper as keeper_module
 from ari_app.records.store.glance import REVISION
+from ari_app.records.store.spool import Counts
 from tests.unit.records.store.documents import call, turns
 from tests.unit.records.store.postgres import Cluster
 from tests.unit.records.store.test_log import ids, kept, upgraded
@@ -47,6 +48,33 @@ def pragmas(monkeypatch: pytest.MonkeyPatch, *more: str) -> None:
     monkeypatch.setattr(
         database_module, "_PRAGMAS", (*database_module._PRAGMAS, "busy_timeout=50", *more)
     )
+
+
+async def test_entries_come_together_unless_somebody_waits_for_them(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper_module, "_GATHER_SECONDS", 3600.0)
+    keeper = keeper_module.Keeper(Any, Any, Counts(given=1))  # type: ignore[arg-type]
+    gathering = asyncio.create_task(keeper._gather())
+    await asyncio.sleep(0)
+    keeper.wake()
+    await asyncio.sleep(0)
+    assert not gathering.done()
+    waiting = asyncio.create_task(keeper.settled(1))
+    await gathering
+    await keeper._gather()
+    waiting.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await waiting
+    keeper.stop()
+    await keeper._gather()
+
+    async with log_of(file) as log:
+        for name in ("a", "b"):
+            log.keep(call(name))
+            settling = asyncio.create_task(log.settle())
+            await until(lambda: log.counts.written == log.counts.given)
+            await settling
 
 
 async def comes_back(log: CallLog, sentence: str, mend: Callable[[], Any]) -> None:

@@ -1,0 +1,85 @@
+"""The front's part among other machines: what it does with the application."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from ari_app.control.http.relay import Relay
+from ari_app.control.workers.roster import Worker
+from ari_app.front.distributor import Distributor
+from ari_app.front.machines import Fleet
+from ari_app.line.asterisk.ari.socket import SocketState
+from tests.unit.control.cluster.fake_store import FakeLink, FakeStore
+from tests.unit.control.workers.company import company
+from tests.unit.settings_maker import settings_maker
+from tests.waiting import until
+
+
+class FakeDistributor:
+    """Has the application until Asterisk gives it to another."""
+
+    def __init__(self) -> None:
+        self.state = SocketState.DISCONNECTED
+        self.ari = self.asterisk = self
+        self.replaced = asyncio.Event()
+
+    def has_application(self) -> bool:
+        return self.state is SocketState.CONNECTED
+
+    def within(self, seconds: float) -> FakeDistributor:
+        return self
+
+    async def get_info(self) -> Any:
+        return SimpleNamespace(system=SimpleNamespace(entity_id="an-asterisk"))
+
+    async def run(self) -> None:
+        self.state = SocketState.CONNECTED
+        try:
+            await self.replaced.wait()
+            self.state = SocketState.REPLACED
+        finally:
+            if self.state is SocketState.CONNECTED:
+                self.state = SocketState.DISCONNECTED
+
+
+@pytest.mark.parametrize("taken", [True, False])
+async def test_whoever_drains_has_the_application_until_it_is_taken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, taken: bool
+) -> None:
+    make = settings_maker(monkeypatch, tmp_path)
+    settings = make(
+        ari_url="http://127.0.0.1:1/ari",
+        ari_password="a-password",
+        elevenlabs_agent_id="agent_1",
+        elevenlabs_api_key="sk_1",
+        workers=2,
+        cluster_url="valkey://127.0.0.1:1",
+        cluster_secret="a-secret-of-all-machines",
+    )
+    link = FakeLink(FakeStore())
+    monkeypatch.setattr("ari_app.front.machines.Store", lambda url, app: link)
+    hub, _ = await company(2)
+    fleet = Fleet(settings, cast(Any, None), hub, cast(Relay[Worker], None))
+    distributor = FakeDistributor()
+    serving = asyncio.create_task(fleet.distribute(cast(Distributor, distributor)))
+    async with fleet.member:
+        await until(distributor.has_application)
+        fleet.drain()
+        ending = asyncio.create_task(fleet.handed_over())
+        await until(lambda: not fleet.member.lease.is_ours)
+        await asyncio.sleep(1)
+        assert distributor.has_application()
+        assert await fleet.may_act()
+        assert not ending.done()
+        if taken:
+            distributor.replaced.set()
+        await ending
+        assert not distributor.has_application()
+        assert await fleet.may_act() is taken, "who has come before is still given to somebody"
+    serving.cancel()
+    await asyncio.gather(serving, return_exceptions=True)

@@ -517,6 +517,8 @@ class VoiceBridge:
                 if isinstance(error, AriUnauthorized):
                     raise ConfigError(unauthorized(self.settings)) from None
                 raise error
+            if self.member is not None and not self._ending:
+                await self.member.leave()
             await self.calls.drain(0 if self._ending else self.settings.drain_timeout_seconds)
         finally:
             background = (stop, agents, lag, *ways)

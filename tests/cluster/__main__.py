@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ari_app.process.logs import set_up_logging
 from lab.asterisk import LabError, ensure_asterisk
+from lab.softphone import CallFailed
 from tests.cluster.network import ENTER, INSIDE
 from tests.cluster.scenes import SCENES, Callers, Row, all_kept, delete_elsewhere, left_in, play
 from tests.cluster.world import haproxy, world
@@ -61,10 +62,16 @@ async def run(calls: int, only: str, folder: Path) -> int:
 
         mending = asyncio.create_task(back())
         for scene in SCENES:
-            if only in scene.name:
+            if only not in scene.name:
+                continue
+            try:
                 row = await play(scene, made, callers)
-                broken += len(row.broken)
-                say(show(row))
+            except (CallFailed, TimeoutError) as error:
+                broken += 1
+                say(f"BROKEN: before or after {scene.name!r} callers got no agent ({error!r})")
+                break
+            broken += len(row.broken)
+            say(show(row))
         for task in beside:
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)

@@ -48,6 +48,8 @@ _CALL_AGAIN_SECONDS: Final = 0.05
 _MOST_PAUSE_SECONDS: Final = 0.2
 _GRANT_SECONDS: Final = 1.0
 """A front that lives answers at once whoever will not wait."""
+_ON_THE_WAY_SECONDS: Final = 2.0
+"""More than a move takes, and the word that it was done."""
 
 
 class _Calls(Protocol):
@@ -82,6 +84,9 @@ class Membership:
         self._peer: Peer | None = None
         self._lost = asyncio.Event()
         self._told_room: RoomTold | None = None
+        self._leaving = False
+        self._promised: dict[str, float] = {}
+        self._arrived = asyncio.Event()
         self._telling: asyncio.Handle | None = None
         self._spend: SpendGuard | None = None
         self._telling_spent: asyncio.Handle | None = None
@@ -146,7 +151,8 @@ class Membership:
         calls = self._calls
         if calls is None:
             return
-        room = RoomTold(calls.count(), self._takes() and not calls.draining, calls.draining)
+        draining = self._leaving or calls.draining
+        room = RoomTold(calls.count(), self._takes() and not draining, draining)
         if room != self._told_room and self._tell(room):
             self._told_room = room
 
@@ -172,11 +178,34 @@ class Membership:
         """Tell that it has become a call, or has been refused."""
         self.tell_room()
         self._tell(TakenIn(channel))
+        self._promised.pop(channel, None)
+        self._arrived.set()
 
     async def deleted(self, session_id: str, document: Mapping[str, Any]) -> None:
         """Tell that a call is being deleted; a hook of the call log's."""
         paths = [str(part["path"]) for part in document.get("recordings") or ()]
         self._tell(Deleted(session_id, paths))
+
+    async def leave(self) -> None:
+        """Take no more calls, and wait for those that are on the way: the front was told that they
+        are taken."""
+        self._leaving = True
+        self.tell_room()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ON_THE_WAY_SECONDS):
+                while self._promised:
+                    self._arrived.clear()
+                    await self._arrived.wait()
+
+    def _promise(self, channel: str) -> None:
+        now = self._loop.time()
+        # Whoever hung up on the way never comes.
+        self._promised = {
+            each: since
+            for each, since in self._promised.items()
+            if now - since < _ON_THE_WAY_SECONDS
+        }
+        self._promised[channel] = now
 
     def _tell(self, told: FromWorker) -> bool:
         return self._peer is not None and self._peer.send(as_message(told))
@@ -206,9 +235,12 @@ class Membership:
 
     def _heard(self, peer: Peer, message: Message) -> None:
         match read(message):
-            case Offer(offer, _, anyhow):
-                draining = self._calls is not None and self._calls.draining
-                self._tell(Answered(offer, self._takes() and (anyhow or not draining)))
+            case Offer(offer, channel, anyhow):
+                draining = self._leaving or (self._calls is not None and self._calls.draining)
+                takes = self._takes() and (anyhow or not draining)
+                if takes and not draining:
+                    self._promise(channel)
+                self._tell(Answered(offer, takes))
             case Granted(wish):
                 self.admission.granted(wish)
             case Refused(wish, code, retry_after):

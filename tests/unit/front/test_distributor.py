@@ -18,6 +18,7 @@ from ari_app.line.asterisk.ari.models import Channel
 from ari_app.line.asterisk.ari.socket import SocketState
 from ari_app.line.asterisk.dialplan import read_moved
 from tests.unit.control.workers.company import FakeWorker, company, settled
+from tests.waiting import until
 
 
 class FakeApplications:
@@ -179,6 +180,26 @@ async def test_one_that_dies_with_the_caller_on_the_way() -> None:
     assert front.at(await front.arrive()) == "2"
     assert front.counted("not_confirmed") == 1
     assert not front.hub.admission.full
+
+
+async def test_one_that_leaves_waits_for_the_caller_on_the_way() -> None:
+    front = await house()
+    leaves, stays = front.workers
+    front.asterisk.dead.add(leaves.app)
+    coming = asyncio.create_task(front.arrive())
+    await until(lambda: front.asterisk.where.get("caller-1") == leaves.app)
+    leaving = asyncio.create_task(leaves.member.leave())
+    await settled()
+    assert not leaving.done()
+    worker = front.hub.roster.numbered(1)
+    assert worker is not None
+    assert not await front.hub.offer(worker, "another", anyhow=False)
+    leaves.take_in("caller-1")
+    assert front.at(await coming) == "1"
+    await leaving
+    began = asyncio.get_running_loop().time()
+    await stays.member.leave()
+    assert asyncio.get_running_loop().time() == began, "nobody is on the way"
 
 
 async def test_one_that_takes_a_caller_and_says_nothing() -> None:

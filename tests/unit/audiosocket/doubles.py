@@ -118,25 +118,27 @@ class Peer:
         self.reader = reader
         self.writer = writer
         self.decoder = Decoder(expect_identify=False)
+        self._ahead: list[Message] = []
 
     def send(self, data: bytes) -> None:
         self.writer.write(data)
 
     async def messages(self, number: int) -> list[Message]:
-        """The next `number` messages."""
-        found: list[Message] = []
+        """The next `number` messages; what came with them is left for the next time."""
+        found = self._ahead
         async with asyncio.timeout(PATIENCE_SECONDS):
             while len(found) < number:
                 data = await self.reader.read(65536)
                 assert data, f"end of stream after {found}"
                 found += self.decoder.feed(data)
-        assert len(found) == number
-        return found
+        self._ahead = found[number:]
+        return found[:number]
 
     async def rest(self) -> list[Message]:
         """All messages until the server closes; then this end closes too, as Asterisk does."""
         async with asyncio.timeout(PATIENCE_SECONDS):
-            messages = self.decoder.feed(await self.reader.read(-1))
+            messages = self._ahead + self.decoder.feed(await self.reader.read(-1))
+        self._ahead = []
         self.writer.close()
         return messages
 

@@ -108,7 +108,8 @@ async def test_what_was_said_with_a_process_that_was_lost_is_kept(
     record = await lost_in(tmp_path / "app", run(*TO_TALKING)[0].course)
     match reason:
         case "stale":
-            monkeypatch.setattr(running_module, "_FRESH_SECONDS", 0.0)
+            # However long a worker may stand still: nothing is fresh.
+            monkeypatch.setattr(running_module, "_FRESH_SECONDS", -3600.0)
         case "poison":
             monkeypatch.setattr(bridge_module, "is_poison", lambda taken: True)
         case _:

@@ -46,11 +46,16 @@ async def two_workers(
 ) -> AsyncIterator[Served]:
     settings = {"WORKERS": "2", "LOG_LEVEL": "INFO", **changes}
     async with served(environment(asterisk, agent.base_url, **settings)) as service:
-        while (  # noqa: ASYNC110
-            'ari_app_workers{state="taking"} 2.0' not in (await service.get("/metrics"))[1]
-        ):
-            await asyncio.sleep(0.05)
+        await all_take_calls(service, 2)
         yield service
+
+
+async def all_take_calls(service: Served, workers: int) -> None:
+    """Wait until there are so many that take calls."""
+    wanted = f'ari_app_workers{{state="taking"}} {workers}.0'
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while wanted not in (await service.get("/metrics"))[1]:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
 
 async def calls_of(service: Served, worker: int) -> int:
@@ -242,7 +247,7 @@ async def test_those_of_workers_that_there_are_no_longer(
     async with PracticeAgent(practice_config()) as agent, Phone() as phone:
         env = environment(asterisk, agent.base_url, LOG_LEVEL="INFO", WORKERS="3", **settings)
         async with served(env) as service:
-            await until(lambda: len(service.said("worker_linked")) == 3)
+            await all_take_calls(service, 3)
             calls = await talking(phone, asterisk, 3)
             since = asterisk.log_size()
             service.process.kill()

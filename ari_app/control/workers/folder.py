@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import stat
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from ari_app.errors import ConfigError
+from ari_app.records.store.spool import locked
 
+_PREFIX: Final = "ari-app-"
 _LONGEST: Final = 100
 """The path of a Unix socket has 107 bytes at most (unix(7)); some are for a name that is new."""
 _LONGEST_NAME: Final = len("/passed-64.new")
@@ -22,26 +26,31 @@ class Folder:
 
     Attributes:
         path: Where it is.
+        lock: Held by whoever made it and all that it starts, until the last of them has ended.
     """
 
     path: Path
+    lock: int = field(default=-1, compare=False)
 
     @classmethod
     def make(cls) -> Folder:
-        """Make a new one: where systemd has one for us, or where temporary files go.
+        """Make a new one: where systemd has one for us, or where temporary files go; and remove
+        those whose processes were lost.
 
         Raises:
             ConfigError: It cannot be made.
         """
         near = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0] or tempfile.gettempdir()
+        _remove_lost(Path(near))
         try:
-            path = Path(tempfile.mkdtemp(prefix="ari-app-", dir=near)).resolve()
+            path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=near)).resolve()
+            lock = locked(path)
         except OSError as error:
             raise ConfigError(
                 f"WORKERS needs a folder for sockets in {near}, which cannot be made: "
                 f"{error.strerror}. TMPDIR names another place."
             ) from None
-        found = cls(path)
+        found = cls(path, lock)
         if len(os.fsencode(path)) + _LONGEST_NAME > _LONGEST:
             found.remove()
             raise ConfigError(
@@ -66,3 +75,15 @@ class Folder:
     def remove(self) -> None:
         """Remove it with all that is in it."""
         shutil.rmtree(self.path, ignore_errors=True)
+        if self.lock >= 0:
+            os.close(self.lock)
+
+
+def _remove_lost(near: Path) -> None:
+    for path in near.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            found = path.lstat()
+            if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid():
+                lock = locked(path, make=False)
+                shutil.rmtree(path, ignore_errors=True)
+                os.close(lock)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -32,3 +33,19 @@ def test_a_path_that_no_socket_can_have(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path / "nowhere"))
     with pytest.raises(ConfigError, match="cannot be made"):
         Folder.make()
+
+
+def test_that_of_lost_processes_is_removed_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        monkeypatch.setenv("RUNTIME_DIRECTORY", short)
+        strange = Path(short, "ari-app-0")
+        strange.mkdir()
+        lost, lives = Folder.make(), Folder.make()
+        lost.front.touch()
+        assert lost.path.exists()
+        os.close(lost.lock)
+        last = Folder.make()
+        assert set(Path(short).iterdir()) == {strange, lives.path, last.path}
+        for each in (lives, last):
+            each.remove()
+        assert list(Path(short).iterdir()) == [strange]

@@ -72,8 +72,7 @@ async def run(calls: int, only: str, folder: Path) -> int:
                 break
             broken += len(row.broken)
             say(show(row))
-        for task in beside:
-            task.cancel()
+        callers.over = True
         await asyncio.gather(*beside, return_exceptions=True)
         await callers.hang_up(list(callers.talking))
         if only:

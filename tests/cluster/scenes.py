@@ -94,6 +94,7 @@ class Callers:
     tries: list[Try] = field(default_factory=list)
     with_agent: int = 0
     answers: list[tuple[float, bool]] = field(default_factory=list)
+    over: bool = False
     _at: dict[str, str] = field(default_factory=dict)
 
     async def fill(self) -> None:
@@ -140,8 +141,8 @@ class Callers:
         self.talking = [call for call in self.talking if call not in calls]
 
     async def call_again_and_again(self, asterisk: LabAsterisk) -> None:
-        """Be one caller after another, until cancelled."""
-        while True:
+        """Be one caller after another, until it is over: nobody is left in a call then."""
+        while not self.over:
             this = Try(time.monotonic())
             with contextlib.suppress(CallFailed):
                 call = await self.world.phone.call(number(asterisk), timeout=_ANSWER_SECONDS)
@@ -155,8 +156,8 @@ class Callers:
             await asyncio.sleep(0.1)
 
     async def ask_again_and_again(self) -> None:
-        """Ask for the calls through the balancer, until cancelled."""
-        while True:
+        """Ask for the calls through the balancer, until it is over."""
+        while not self.over:
             answered = False
             began = time.monotonic()
             with contextlib.suppress(aiohttp.ClientError, TimeoutError):
@@ -321,6 +322,8 @@ async def upgrade(world: World, callers: Callers) -> None:
         old, new = before[machine.name], machine.pids()
         assert old.keys() == new.keys(), f"{machine.name} has {new}, had {old}"
         assert not set(old.values()) & set(new.values()), f"{machine.name} keeps some of {old}"
+    # While the application is handed over, nobody has the lease.
+    await until(lambda: world.front("a1") and world.front("a2"), 5)
     await asyncio.sleep(1)
     one_front(world)
 

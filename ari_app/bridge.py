@@ -65,7 +65,7 @@ from ari_app.records.recording.archive import RecordingArchive
 from ari_app.records.running import RunningCalls, Unreadable
 from ari_app.records.spend.guard import SpendGuard
 from ari_app.records.spend.limits import SpendAlert
-from ari_app.records.store import CallLog
+from ari_app.records.store import CallLog, Share
 from ari_app.records.trace import read_traceparent
 from ari_app.records.tracing import Tracing
 from ari_app.records.webhooks.outbox import Outbox
@@ -362,6 +362,7 @@ class VoiceBridge:
             keep_days=settings.records_keep_days,
             on_delete=[] if self.outbox is None else [self.outbox.forget],
             on_lost=[] if self.outbox is None else [self.outbox.ended],
+            share=Share(settings.worker, settings.workers) if settings.worker else None,
             told_of=[
                 each.record.session_id
                 for each in (*self._restored, *(given_up for given_up, _ in self._given_up))

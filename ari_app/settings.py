@@ -453,6 +453,11 @@ class Settings(BaseSettings):
         return found
 
     @property
+    def worker(self) -> int:
+        """Return for which of several workers this is; 0: for all, or for the only one."""
+        return self._worker
+
+    @property
     def env_file(self) -> str | None:
         """The file beside the environment that the settings were read from; None: no file."""
         return self._read_from

@@ -8,5 +8,14 @@ thread of the log's, or by whoever asks for it.
 
 from ari_app.records.store.asking import BadCursor, CallFilter, CallPage
 from ari_app.records.store.log import CallLog, CallLogUnavailable, OnDelete
+from ari_app.records.store.spool import Share
 
-__all__ = ["BadCursor", "CallFilter", "CallLog", "CallLogUnavailable", "CallPage", "OnDelete"]
+__all__ = [
+    "BadCursor",
+    "CallFilter",
+    "CallLog",
+    "CallLogUnavailable",
+    "CallPage",
+    "OnDelete",
+    "Share",
+]

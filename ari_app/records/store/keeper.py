@@ -202,7 +202,7 @@ class Keeper:
         self.problem = self.refusal = None
 
     def _adopt(self) -> list[Left]:
-        left, closed = adopt(self._spool.folder, self._spool.own)
+        left, closed = adopt(self._spool.folder, self._spool.own, self._spool.share)
         for each in left:
             log.info("call_log_journal_found", path=str(each.path), entries=each.entries)
             self._counts.left += each.entries

@@ -25,7 +25,15 @@ import structlog
 from ari_app.errors import AppError
 from ari_app.records.store.address import read_address
 from ari_app.records.store.asking import CallFilter, CallPage, Place
-from ari_app.records.store.spool import AMEND, AMEND_CONVERSATION, BEGAN, KEEP, Counts, Spool
+from ari_app.records.store.spool import (
+    AMEND,
+    AMEND_CONVERSATION,
+    BEGAN,
+    KEEP,
+    Counts,
+    Share,
+    Spool,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -80,6 +88,7 @@ class CallLog:
         on_delete: Who else has something of a call.
         on_lost: Who wants to know of calls whose process was lost.
         told_of: Calls whose process was lost and of whose end this one tells, for it knows more.
+        share: The place of this process among several with the same journal; None: it is alone.
         writes: Whether calls are kept; otherwise it is there for asking, and for `delete`.
 
     Attributes:
@@ -97,6 +106,7 @@ class CallLog:
         on_delete: Sequence[OnDelete] = (),
         on_lost: Sequence[OnLost] = (),
         told_of: Collection[str] = (),
+        share: Share | None = None,
         writes: bool = True,
     ) -> None:
         self.counts = Counts()
@@ -108,7 +118,7 @@ class CallLog:
         self.folder = journal or self._address.journal
         self._keep = timedelta(days=keep_days)
         self._writes = writes
-        self._spool = Spool(self.folder, self.counts, self._wake)
+        self._spool = Spool(self.folder, self.counts, self._wake, share)
         self._database: Database | None = None
         self._keeper: Keeper | None = None
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -228,6 +228,35 @@ class _Order:
     CLOSE: Final = object()
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The place of a process among several that keep calls in the same folder.
+
+    What a lost one has left is its successor's, who may go on with the calls in it; only what
+    nobody succeeds to is the first one's.
+
+    Attributes:
+        number: Its place, from 1.
+        of: How many there are.
+    """
+
+    number: int = 1
+    of: int = 1
+
+    @property
+    def prefix(self) -> str:
+        """Return how the names of its journals begin."""
+        return "" if self.of == 1 else f"{self.number}-"
+
+    def takes(self, name: str) -> bool:
+        """Return whether a lost process' journal of this name is for it to read."""
+        if self.of == 1:
+            return True
+        whose, dash, _ = name.partition("-")
+        succeeded = bool(dash) and whose.isdecimal() and 1 <= int(whose) <= self.of
+        return int(whose) == self.number if succeeded else self.number == 1
+
+
 class Spool:
     """The journal of this process, and the thread that writes it.
 
@@ -235,6 +264,7 @@ class Spool:
         folder: Where all processes have theirs.
         counts: To be kept.
         wake: Called in the thread when there is something new to be read.
+        share: Whose place this process has among others that write into the same folder.
 
     Attributes:
         problem: Why the disk takes nothing, a sentence; None: it does.
@@ -242,9 +272,12 @@ class Spool:
         held: Lines that the disk did not take, the oldest first; the reader removes them as well.
     """
 
-    def __init__(self, folder: Path, counts: Counts, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, folder: Path, counts: Counts, wake: Callable[[], None], share: Share | None = None
+    ) -> None:
         self.folder = folder
-        self.own = folder / uuid.uuid4().hex
+        self.share = Share() if share is None else share
+        self.own = folder / f"{self.share.prefix}{uuid.uuid4().hex}"
         self.problem: str | None = None
         self.segments: deque[Segment] = deque()
         self.held: deque[bytes] = deque()
@@ -471,12 +504,13 @@ class Left:
         os.close(self._lock)
 
 
-def adopt(folder: Path, own: Path) -> tuple[list[Left], list[Path]]:
+def adopt(folder: Path, own: Path, share: Share) -> tuple[list[Left], list[Path]]:
     """Take over the journals that nobody holds.
 
     Args:
         folder: Where all processes have theirs.
         own: That of this process.
+        share: Its place among those who are there.
 
     Returns:
         Those, and the folders that another user has left, which cannot be read.
@@ -484,7 +518,7 @@ def adopt(folder: Path, own: Path) -> tuple[list[Left], list[Path]]:
     found, closed = [], []
     with contextlib.suppress(FileNotFoundError):
         for each in sorted(folder.iterdir()):
-            if each == own or not each.is_dir():
+            if each == own or not share.takes(each.name) or not each.is_dir():
                 continue
             try:
                 found.append(Left(each, locked(each, make=False)))

@@ -19,6 +19,7 @@ from ari_app.records.store.spool import (
     KEEP,
     Counts,
     Segment,
+    Share,
     Spool,
     adopt,
     decode_line,
@@ -120,17 +121,45 @@ def test_a_file_does_not_grow_for_ever(spool: Spool, monkeypatch: pytest.MonkeyP
     assert [line[1]["session_id"] for line in lines_of(spool)] == [f"s{n}" for n in range(100)]
 
 
+@pytest.mark.parametrize(
+    ("share", "taken"),
+    [
+        (Share(), {"alone", "1", "2", "3"}),
+        (Share(1, 2), {"alone", "1", "3"}),
+        (Share(2, 2), {"2"}),
+        (Share(3, 3), {"3"}),
+    ],
+)
+def test_a_lost_process_leaves_its_journal_to_the_one_in_its_place(
+    tmp_path: Path, share: Share, taken: set[str]
+) -> None:
+    for name, place in {"alone": Share(), **{str(n): Share(n, 3) for n in (1, 2, 3)}}.items():
+        lost = Spool(tmp_path, Counts(), lambda: None, place)
+        lost.start()
+        lost.put(BEGAN, {"session_id": name})
+        lost.close(60)
+        lost.give_back()
+    left, _ = adopt(tmp_path, tmp_path / "own", share)
+    found = set()
+    for each in left:
+        (segment,) = each.segments
+        entries = map(decode_line, segment.read(1 << 20, 10)[0])
+        found |= {entry[1]["session_id"] for entry in entries if entry and entry[0] == BEGAN}
+        each.leave()
+    assert found == taken
+
+
 def test_nobody_takes_a_journal_that_is_held(spool: Spool, tmp_path: Path) -> None:
     spool.put(BEGAN, {"session_id": "s1"})
     spool.put(KEEP, {"session_id": "s2"})
     spool.put(AMEND, "s2", "part", 1)
     done(spool)
-    assert adopt(tmp_path, tmp_path) == ([], [])
+    assert adopt(tmp_path, tmp_path, Share()) == ([], [])
     spool.close(5)
     spool.give_back()
-    (left,), _ = adopt(tmp_path, tmp_path)
+    (left,), _ = adopt(tmp_path, tmp_path, Share())
     assert left.entries == 2
-    assert adopt(tmp_path, tmp_path) == ([], [])
+    assert adopt(tmp_path, tmp_path, Share()) == ([], [])
     left.finished()
     assert list(tmp_path.iterdir()) == []
 

@@ -142,9 +142,8 @@ def test_a_lost_process_leaves_its_journal_to_the_one_in_its_place(
     left, _ = adopt(tmp_path, tmp_path / "own", share)
     found = set()
     for each in left:
-        (segment,) = each.segments
-        entries = map(decode_line, segment.read(1 << 20, 10)[0])
-        found |= {entry[1]["session_id"] for entry in entries if entry and entry[0] == BEGAN}
+        lines = [line for segment in each.segments for line in segment.read(1 << 20, 10)[0]]
+        found |= {entry[1]["session_id"] for entry in map(decode_line, lines) if entry}
         each.leave()
     assert found == taken
 

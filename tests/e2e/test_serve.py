@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import sys
@@ -85,10 +86,21 @@ def is_worker(pid: int) -> bool:
         return False
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that no other test has, with some after it for more workers.
+
+    Below those that the system chooses by itself, which may be anybody's a moment later.
+    """
+    while True:
+        port = random.randrange(20000, 32000, 8)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            if port not in _given:
+                _given.add(port)
+                return port
 
 
 def environment(asterisk: LabAsterisk, agent_url: str, **changes: str) -> dict[str, str]:

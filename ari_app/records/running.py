@@ -18,21 +18,22 @@ import uuid
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 import structlog
 
+from ari_app.process.folders import folders_in, locked, lost_in, remove_locked
 from ari_app.records.plain import plain_json
-from ari_app.records.store.spool import decode_line, locked
+from ari_app.records.store.spool import decode_line
 
 log = structlog.get_logger(__name__)
 
 TAKEN: Final = "taken"
 """The kind of the line that tells when another process has taken the file."""
 
-_LOCK: Final = "lock"
 _SUFFIX: Final = ".call"
 _MAX_WAITING: Final = 50_000
 _MAX_FILE_BYTES: Final = 16 * 1024 * 1024
@@ -179,7 +180,7 @@ class RunningCalls:
         self._queue.put(None)
         self._thread.join(_CLOSE_SECONDS)
         if not leave:
-            _remove_folder(self.own)
+            remove_locked(self.own, _SUFFIX)
         os.close(self._lock)
         self._lock = -1
 
@@ -197,28 +198,19 @@ class RunningCalls:
     def _take_over(self) -> tuple[list[LeftCall], list[str]]:
         left: list[LeftCall] = []
         refused: list[str] = []
-        for folder in [each for all_of in (self.folder, *self._foreign) for each in _in(all_of)]:
-            if folder == self.own or not folder.is_dir():
-                continue
+        for folder, lock in chain.from_iterable(map(lost_in, (self.folder, *self._foreign))):
             foreign = folder.parent != self.folder
-            try:
-                lock = locked(folder, make=False)
-            except OSError:
-                continue  # its process lives, or is just beginning
-            try:
-                last_seen = _read_beat(lock)
-                # One from before this machine's start seems to be of the future; what has just been
-                # written is so by a rounding.
-                fresh = -1.0 < self._now() - last_seen < self._fresh_seconds
-                for path in sorted(folder.glob(f"*{_SUFFIX}")):
-                    try:
-                        left.append(self._take(path, last_seen, stale=not fresh, foreign=foreign))
-                    except (OSError, Unreadable) as error:
-                        log.error("call_not_readable", why=str(error))
-                        refused.append("unreadable")
-                _remove_folder(folder)
-            finally:
-                os.close(lock)
+            last_seen = _read_beat(lock)
+            # One from before this machine's start seems to be of the future; what has just been
+            # written is so by a rounding.
+            fresh = -1.0 < self._now() - last_seen < self._fresh_seconds
+            for path in sorted(folder.glob(f"*{_SUFFIX}")):
+                try:
+                    left.append(self._take(path, last_seen, stale=not fresh, foreign=foreign))
+                except (OSError, Unreadable) as error:
+                    log.error("call_not_readable", why=str(error))
+                    refused.append("unreadable")
+            remove_locked(folder, _SUFFIX)
         for each in self._foreign:
             with contextlib.suppress(OSError):
                 each.rmdir()
@@ -343,17 +335,9 @@ def _read_beat(lock: int) -> float:
         return float("inf")
 
 
-def _in(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except FileNotFoundError:
-        # Another process has cleared it away.
-        return []
-
-
 def are_lost(folder: Path) -> bool:
     """Return whether an application has left something, and no process of it lives."""
-    found = _in(folder) if folder.is_dir() else []
+    found = folders_in(folder) if folder.is_dir() else []
     for each in found:
         try:
             os.close(locked(each, make=False))
@@ -366,21 +350,14 @@ def are_lost(folder: Path) -> bool:
 
 def has_calls(folder: Path) -> bool:
     """Return whether a lost process has left a call."""
-    for each in {path.parent for path in folder.glob(f"*/*{_SUFFIX}")}:
-        with contextlib.suppress(OSError):
-            os.close(locked(each, make=False))
-            return True
-    return False
+    return any(any(each.glob(f"*{_SUFFIX}")) for each, _ in lost_in(folder))
 
 
 def forget_left(folder: Path) -> None:
     """Remove what lost processes have left; nobody goes on with it."""
     with contextlib.suppress(OSError):
-        for each in folder.iterdir():
-            with contextlib.suppress(OSError):
-                lock = locked(each, make=False)
-                _remove_folder(each)
-                os.close(lock)
+        for each, _ in lost_in(folder):
+            remove_locked(each, _SUFFIX)
 
 
 def _line(kind: str, parts: tuple[Any, ...]) -> bytes:
@@ -417,11 +394,3 @@ def read_lines(data: bytes) -> tuple[list[list[Any]], int]:
     if len(read) < len(found):
         raise Unreadable("it is torn")
     return read, whole
-
-
-def _remove_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):
-        for path in folder.glob(f"*{_SUFFIX}"):
-            path.unlink(missing_ok=True)
-        (folder / _LOCK).unlink(missing_ok=True)
-        folder.rmdir()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from ari_app.errors import ConfigError
-from ari_app.records.store.spool import locked
+from ari_app.process.folders import locked
 
 _PREFIX: Final = "ari-app-"
 _LONGEST: Final = 100

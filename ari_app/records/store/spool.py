@@ -9,7 +9,6 @@ Who finds a folder that nobody holds finishes what its process has left.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import queue
 import threading
@@ -23,6 +22,8 @@ from typing import Any, Final
 
 import orjson
 import structlog
+
+from ari_app.process.folders import folders_in, locked, remove_locked
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +40,6 @@ _MAX_FILE_BYTES: Final = 16 * 1024 * 1024
 _AT_ONCE: Final = 500
 _HEARTBEAT_SECONDS: Final = 5.0
 _MAX_DEPTH: Final = 50
-_LOCK: Final = "lock"
 _SUFFIX: Final = ".calls"
 
 
@@ -336,7 +336,7 @@ class Spool:
             log.error("call_log_lost_at_end", entries=len(self.held))
         if self._lock is not None:
             if self.is_idle and not self.segments:
-                _remove(self.own)
+                remove_locked(self.own, _SUFFIX)
             os.close(self._lock)
             self._lock = None
 
@@ -496,7 +496,7 @@ class Left:
 
     def finished(self) -> None:
         """Remove it: the database has all."""
-        _remove(self.path)
+        remove_locked(self.path, _SUFFIX)
         os.close(self._lock)
 
     def leave(self) -> None:
@@ -516,16 +516,15 @@ def adopt(folder: Path, own: Path, share: Share) -> tuple[list[Left], list[Path]
         Those, and the folders that another user has left, which cannot be read.
     """
     found, closed = [], []
-    with contextlib.suppress(FileNotFoundError):
-        for each in sorted(folder.iterdir()):
-            if each == own or not share.takes(each.name) or not each.is_dir():
-                continue
-            try:
-                found.append(Left(each, locked(each, make=False)))
-            except PermissionError:
-                closed.append(each)
-            except OSError:
-                continue  # somebody holds it, or has just finished it
+    for each in folders_in(folder):
+        if each == own or not share.takes(each.name) or not each.is_dir():
+            continue
+        try:
+            found.append(Left(each, locked(each, make=False)))
+        except PermissionError:
+            closed.append(each)
+        except OSError:
+            continue  # somebody holds it, or has just finished it
     return found, closed
 
 
@@ -533,33 +532,6 @@ def _count_entries(path: Path) -> int:
     began = b' ["%s"' % BEGAN.encode()
     with path.open("rb") as file:
         return sum(line[8 : 8 + len(began)] != began for line in file)
-
-
-def locked(folder: Path, *, make: bool = True) -> int:
-    """Lock a process' folder.
-
-    Raises:
-        OSError: Somebody holds it, or it is not there any more.
-    """
-    path = folder / _LOCK
-    flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if make else 0)
-    lock = os.open(path, flags, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(lock).st_ino != path.stat().st_ino:
-            raise FileNotFoundError(path)
-    except OSError:
-        os.close(lock)
-        raise
-    return lock
-
-
-def _remove(folder: Path) -> None:
-    with contextlib.suppress(OSError):
-        for path in folder.glob(f"*{_SUFFIX}"):
-            path.unlink()
-        (folder / _LOCK).unlink()
-        folder.rmdir()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 
@@ -12,3 +13,14 @@ def identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def write_all(file: int, data: bytes) -> None:
+    """Write all of it to a file descriptor.
+
+    Raises:
+        OSError: A part of it may have been written.
+    """
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(file, rest) :]

@@ -21,7 +21,7 @@ import orjson
 import structlog
 
 from ari_app.errors import ConfigError
-from ari_app.process.files import identity
+from ari_app.process.files import identity, write_all
 from ari_app.records.document import stamp
 
 log = structlog.get_logger(__name__)
@@ -186,9 +186,7 @@ class AuditFile:
         try:
             size = os.fstat(file).st_size
             try:
-                rest = memoryview(data)
-                while rest:
-                    rest = rest[os.write(file, rest) :]
+                write_all(file, data)
                 os.fdatasync(file)
             except OSError:
                 with contextlib.suppress(OSError):

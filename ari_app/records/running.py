@@ -15,7 +15,6 @@ import queue
 import threading
 import time
 import uuid
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -25,9 +24,10 @@ from typing import Any, Final
 import orjson
 import structlog
 
+from ari_app.process.files import write_all
 from ari_app.process.folders import folders_in, locked, lost_in, remove_locked
 from ari_app.records.plain import plain_json
-from ari_app.records.store.spool import decode_line
+from ari_app.records.store.spool import checked_line, decode_line
 
 log = structlog.get_logger(__name__)
 
@@ -303,9 +303,7 @@ class RunningCalls:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
             call.file = os.open(call.path, flags, 0o600)
             self._files.add(call)
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(call.file, rest) :]
+        write_all(call.file, data)
         call.size += len(data)
 
     def _remove_due(self, now: float) -> None:
@@ -367,7 +365,7 @@ def _line(kind: str, parts: tuple[Any, ...]) -> bytes:
         # Halves of characters, numbers that JSON has not: whatever a caller or a tool has sent.
         plain = (_plain_part(part) for part in parts)
         text = orjson.dumps([kind, *map(plain_json, plain)])
-    return b"%08x %s\n" % (zlib.crc32(text), text)
+    return checked_line(text)
 
 
 def _plain_part(part: Any) -> Any:

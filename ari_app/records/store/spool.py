@@ -23,6 +23,7 @@ from typing import Any, Final
 import orjson
 import structlog
 
+from ari_app.process.files import write_all
 from ari_app.process.folders import folders_in, locked, remove_locked
 
 log = structlog.get_logger(__name__)
@@ -94,6 +95,11 @@ def encode_line(kind: str, *parts: Any) -> bytes:
             text = orjson.dumps(_clean(entry, 0))
     except (orjson.JSONEncodeError, RecursionError):
         text = orjson.dumps(_clean(entry, 0))
+    return checked_line(text)
+
+
+def checked_line(text: bytes) -> bytes:
+    """Return JSON as a line with a checksum, as `decode_line` takes it without its end."""
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
@@ -198,10 +204,8 @@ class _File:
 
     def append(self, data: bytes) -> None:
         """Add lines, all of them or, with an OSError, none."""
-        rest = memoryview(data)
         try:
-            while rest:
-                rest = rest[os.write(self._file, rest) :]
+            write_all(self._file, data)
             os.fdatasync(self._file)
         except OSError:
             with contextlib.suppress(OSError):

@@ -273,10 +273,7 @@ class RunningCalls:
             return _line(kind, parts)
         except Exception as error:
             # It must not end the thread, which keeps all the others.
-            file.failed = True
-            self.counts.failed += 1
-            log.error("call_not_kept", error=type(error).__name__)
-            self._let_go(file)
+            self._give_up(file, type(error).__name__)
             return None
 
     def _some(self) -> list[tuple[Any, ...] | None]:
@@ -293,10 +290,12 @@ class RunningCalls:
                 raise OSError("it is too large")
             self._append(file, data)
         except OSError as error:
-            file.failed = True
-            self.counts.failed += 1
-            log.error("call_not_kept", error=error.strerror or str(error))
-            self._let_go(file)
+            self._give_up(file, error.strerror or str(error))
+
+    def _give_up(self, file: CallFile, why: str) -> None:
+        self.counts.failed += 1
+        log.error("call_not_kept", error=why)
+        self._let_go(file)
 
     def _append(self, call: CallFile, data: bytes) -> None:
         if call.file < 0:

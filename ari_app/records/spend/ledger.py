@@ -115,9 +115,7 @@ class Ledger(Generic[Key]):
         )
 
     def _here(self, day: date) -> dict[str, Spent]:
-        found: dict[str, Spent] = {}
-        for agent_id, spent in self._ended_sums.get(day, {}).items():
-            found[agent_id] = found.get(agent_id, Spent()) + spent
+        found = dict(self._ended_sums.get(day, {}))
         for key, running in self._running.items():
             if running.day == day:
                 now = Spent(1, self._seconds(key))

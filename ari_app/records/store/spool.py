@@ -254,8 +254,6 @@ class Share:
 
     def takes(self, name: str) -> bool:
         """Return whether a lost process' journal of this name is for it to read."""
-        if self.of == 1:
-            return True
         whose, dash, _ = name.partition("-")
         succeeded = bool(dash) and whose.isdecimal() and 1 <= int(whose) <= self.of
         return int(whose) == self.number if succeeded else self.number == 1

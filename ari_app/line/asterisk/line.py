@@ -339,30 +339,26 @@ class AsteriskLine:
 
     def kept(self) -> dict[str, Any]:
         placing, target = self._placing, self._target
-        return {
-            "id": self.id,
-            "caller": self.caller,
-            "called": self.called,
-            "trunk": self.trunk,
-            "answered": self.answered,
-            "format": self._wire_format.name,
-            "caller_id": None if placing is None else placing.caller_id,
-            "ring_seconds": 0.0 if placing is None else placing.ring_seconds,
-            "entered": self._entered,
-            "rang": self._rang,
-            "screening": self._screening,
-            "wanted": self._wanted,
-            "handed_over": self._handed_over,
-            "bridge": self._bridge_made,
-            "target": None
-            if target is None
-            else {
-                "id": target.id,
-                "rang": target.rang,
-                "answered": target.answered,
-            },
-            "targets": self._target_count,
-        }
+        kept = KeptLine(
+            self.id,
+            self.caller,
+            self.called,
+            self.answered,
+            self._wire_format.name,
+            trunk=self.trunk,
+            caller_id=None if placing is None else placing.caller_id,
+            ring_seconds=0.0 if placing is None else placing.ring_seconds,
+            entered=self._entered,
+            rang=self._rang,
+            screening=self._screening,
+            wanted=self._wanted,
+            handed_over=self._handed_over,
+            bridge=self._bridge_made,
+            target=None if target is None else KeptTarget(target.id, target.rang, target.answered),
+            targets=self._target_count,
+        )
+        told: dict[str, Any] = _KEPT.dump_python(kept)
+        return told
 
     # --- ari_app.line.interface.Line
 

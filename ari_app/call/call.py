@@ -669,13 +669,9 @@ class Call:
     def _start_audio(self) -> None:
         self.record.answered_at = datetime.now(UTC)
         self._audio_began = True
-        if self._recorded and self._begin_recording(self._loop.time()):
-            self.record.recording = "on"
-        self.side.speech.somebody_spoke()
         if not self.sound.flows:
             self.record.chronicle.sound_began(self.context.duration())
-        self.sound.start()
-        self.context.spawn(self.side.attend())
+        self._resume_audio()
 
     def _resume_audio(self) -> None:
         if self._recorded and self._begin_recording(self._loop.time()):

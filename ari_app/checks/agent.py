@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import urlsplit
 
-from ari_app.agent.elevenlabs.account import NEAR, Account
+from ari_app.agent.elevenlabs.account import Account
 from ari_app.agent.elevenlabs.client import AgentClient
 from ari_app.checks.finding import EVERYTHING, Finding, failed, note, ok, warning
 from ari_app.checks.here import connect_problem, host_and_port
@@ -62,7 +62,7 @@ def judge_account(account: Account | None, settings: Settings) -> list[Finding]:
     """Judge whether the plan is enough for what the settings want."""
     if account is None:
         return []
-    if account.ratio is not None and account.ratio >= NEAR:
+    if account.runs_out:
         return [
             warning(
                 _ACCOUNT,

@@ -25,7 +25,7 @@ from ari_app.agent.elevenlabs.errors import (
 
 log = structlog.get_logger(__name__)
 
-NEAR: Final = 0.9
+_NEAR: Final = 0.9
 """From this share of the credits on somebody is told."""
 _FIRST_SECONDS: Final = 5.0
 _EVERY_SECONDS: Final = 300.0
@@ -60,6 +60,11 @@ class Account:
             return None
         may = self.limit + self.beyond
         return self.used / may if may > 0 else None
+
+    @property
+    def runs_out(self) -> bool:
+        """Whether nearly all that may be used is used."""
+        return self.ratio is not None and self.ratio >= _NEAR
 
     @property
     def text(self) -> str:
@@ -134,7 +139,7 @@ class AccountWatch:
     def __init__(self, ask: Callable[[], Awaitable[object]]) -> None:
         self.account: Account | None = None
         self._ask = ask
-        self._was_near = False
+        self._ran_out = False
         self._refusals: dict[str, deque[float]] = {}
 
     async def run(self) -> None:
@@ -156,11 +161,11 @@ class AccountWatch:
         except ConnectError as error:
             log.debug("agent_account_not_told", error=str(error))
             return _EVERY_SECONDS
-        ratio = None if self.account is None else self.account.ratio
-        near = ratio is not None and ratio >= NEAR
-        if near and not self._was_near and self.account is not None:
-            log.warning("agent_credits_run_out", used=self.account.used, limit=self.account.limit)
-        self._was_near = near
+        account = self.account
+        runs_out = account is not None and account.runs_out
+        if account is not None and runs_out and not self._ran_out:
+            log.warning("agent_credits_run_out", used=account.used, limit=account.limit)
+        self._ran_out = runs_out
         return _EVERY_SECONDS
 
     def refused(self, error: ConnectError) -> None:
@@ -173,7 +178,7 @@ class AccountWatch:
         """Say what is nearly used up, and what was refused in the last five minutes."""
         found = []
         account = self.account
-        if account is not None and account.ratio is not None and account.ratio >= NEAR:
+        if account is not None and account.runs_out:
             found.append(f"ElevenLabs' quota is nearly used up: {account.text}.")
         since = asyncio.get_running_loop().time() - _RECENT_SECONDS
         for code, why in _REFUSALS.items():

@@ -14,6 +14,7 @@ import hashlib
 import os
 import re
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -45,6 +46,15 @@ class Owner:
     def __str__(self) -> str:
         return f"{self.place}.{self.pid}.{self.began}"
 
+    @classmethod
+    def parse(cls, parts: Sequence[str]) -> Owner | None:
+        """Read the parts of its name that dots divide; None: they are none of ours."""
+        match parts:
+            case [place, pid, began] if _is_number(pid) and _is_number(began):
+                return cls(place, int(pid), int(began))
+            case _:
+                return None
+
     @property
     def is_gone(self) -> bool:
         """Whether it is known to have ended; of one elsewhere nothing is known."""
@@ -73,12 +83,9 @@ class BridgeName:
     @classmethod
     def parse(cls, text: str) -> BridgeName:
         """Read a name; whatever may stand there."""
-        caller, _, owner = text.partition(_MARK)
-        match owner.split("."):
-            case [place, pid, began] if _is_number(pid) and _is_number(began):
-                return cls(caller, Owner(place, int(pid), int(began)))
-            case _:
-                return cls()
+        caller, _, parts = text.partition(_MARK)
+        owner = Owner.parse(parts.split("."))
+        return cls() if owner is None else cls(caller, owner)
 
 
 def bridge_name(caller: str) -> str:
@@ -163,12 +170,8 @@ def adopted_media_channel_id(app: str, session_id: str) -> str:
 
 def adopter(channel_id: str) -> Owner | None:
     """Return the process that has adopted the call of a media channel; None: none has."""
-    return BridgeName.parse(f"{_MARK}{'.'.join(_owner_parts(channel_id))}").owner
-
-
-def _owner_parts(channel_id: str) -> list[str]:
     # Where it was renewed, a number follows.
-    return channel_id.partition(_BY)[2].split(".")[:3]
+    return Owner.parse(channel_id.partition(_BY)[2].split(".")[:3])
 
 
 def placed_channel_id(app: str, session_id: str) -> str:

@@ -164,11 +164,11 @@ class Chronicle:
 
     Attributes:
         watch: Told of all that comes beside events, by the method's name and with its arguments:
-            `replay` takes it. None: nobody is.
+            `replay` takes it.
     """
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
-        self.watch: Callable[..., None] | None = None
+        self.watch: Callable[..., None] = lambda *told: None
         self._entries: Bounded[Entry] = Bounded(_MAX_ENTRIES, max_bytes)
         self._responses: deque[_Response] = deque(maxlen=_RECENT)
         self._unheard: deque[tuple[int | None, Turn]] = deque(maxlen=_RECENT)
@@ -253,8 +253,7 @@ class Chronicle:
         """
         began, until = max(began, self._heard_until), max(began, self._heard_until) + until - began
         self._heard_until = until
-        if self.watch is not None:
-            self.watch("hears", event_id, began, until)
+        self.watch("hears", event_id, began, until)
         response = self._responses[-1] if self._responses else None
         if response is None or response.over or self._belongs_to_another(event_id, response):
             response = _Response(event_id, began, waits=not self._sounds)
@@ -282,13 +281,11 @@ class Chronicle:
         """Take note that nothing more comes of the response."""
         if self._responses and not self._responses[-1].over:
             self._responses[-1].over = True
-            if self.watch is not None:
-                self.watch("response_over")
+            self.watch("response_over")
 
     def sound_began(self, at: float) -> None:
         """Take note that the caller hears from now on what has waited."""
-        if self.watch is not None:
-            self.watch("sound_began", at)
+        self.watch("sound_began", at)
         self._heard_until += 0.0 if self._sounds else at
         self._sounds = True
         for response in self._responses:
@@ -300,8 +297,7 @@ class Chronicle:
 
     def another_agent(self) -> None:
         """Take note that an agent has come in the place of a lost one, and counts anew."""
-        if self.watch is not None:
-            self.watch("another_agent")
+        self.watch("another_agent")
         self._unheard.clear()
         for response in self._responses:
             response.over = response.wordless = True
@@ -313,8 +309,7 @@ class Chronicle:
             at: When.
             event_id: What is told up to this id is not heard either.
         """
-        if self.watch is not None:
-            self.watch("interrupted", at, event_id)
+        self.watch("interrupted", at, event_id)
         for response in self._cut(at):
             response.cut = True
             response.settle()
@@ -325,8 +320,7 @@ class Chronicle:
 
     def silenced(self, at: float) -> None:
         """Take note that nothing of the agent is heard until `heard_again`: it is held."""
-        if self.watch is not None:
-            self.watch("silenced", at)
+        self.watch("silenced", at)
         self.interrupted(at)
         for _, turn in self._unheard:
             turn.interrupted, turn.heard = True, ""
@@ -335,14 +329,12 @@ class Chronicle:
 
     def heard_again(self) -> None:
         """Take note that what the agent says is heard again."""
-        if self.watch is not None:
-            self.watch("heard_again")
+        self.watch("heard_again")
         self._silenced = False
 
     def ended(self, at: float) -> None:
         """Take note that the caller hears no more."""
-        if self.watch is not None:
-            self.watch("ended", at)
+        self.watch("ended", at)
         for response in self._cut(at):
             response.settle()
 

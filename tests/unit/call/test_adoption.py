@@ -102,7 +102,7 @@ class Process:
             keeper, live.context.keeper = live.context.keeper, None
             if keeper is not None:
                 keeper._timer.cancel()
-            live.record.chronicle.watch = None
+            live.record.chronicle.watch = lambda *told: None
             live.context.let_go()
             live.line._tell = None  # type: ignore[attr-defined]
             live.line._closing = True  # type: ignore[attr-defined]

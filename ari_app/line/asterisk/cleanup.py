@@ -401,9 +401,7 @@ class Mender:
         snapshot = Snapshot(
             channels=stock.obscure.union(channel.id for channel in stock.channels),
             bridges={bridge.id: frozenset(bridge.channels) for bridge in stock.bridges},
-            in_application=stock.listed.union(
-                channel.id for channel in stock.channels if is_in(channel, self._app, stock.listed)
-            ),
+            in_application=stock.listed | self._inside(stock),
             on_the_way=frozenset(filter(None, map(self._on_the_way, stock.channels))),
             callers={bridge: name.caller for bridge, name in names.items() if name.caller},
             lost=frozenset(
@@ -419,10 +417,13 @@ class Mender:
         in_calls = {channel for bridge in stock.bridges for channel in bridge.channels}
         in_calls |= {BridgeName.parse(bridge.name).caller for bridge in stock.bridges}
         ours = (self._prefixes.media, self._prefixes.placed, self._prefixes.target)
-        entered = {
+        inside = self._inside(stock)
+        return frozenset(name for name in inside if not name.startswith(ours)) - in_calls
+
+    def _inside(self, stock: Stock) -> frozenset[str]:
+        return frozenset(
             channel.id for channel in stock.channels if is_in(channel, self._app, stock.listed)
-        }
-        return frozenset(name for name in entered if not name.startswith(ours)) - in_calls
+        )
 
     async def take_stock(self, calls: Collection[Held]) -> Stock:
         """Ask Asterisk what it holds.

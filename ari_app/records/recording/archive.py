@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from ari_app.records.recording.names import (
     for_log,
     has_all,
     is_day,
+    numbered,
     recording_name,
     session_of,
 )
@@ -225,9 +227,8 @@ class RecordingArchive:
         """
         call = self._call(record.session_id)
         call.began = record.began
-        named = self._name(record)
-        names = [named, *(named.with_stem(f"{named.stem}.{n}") for n in range(2, len(begins) + 1))]
-        call.lost = {each.stem: begin for each, begin in zip(names, begins, strict=False)}
+        names = list(islice(numbered(self._name(record)), len(begins)))
+        call.lost = {each.stem: begin for each, begin in zip(names, begins, strict=True)}
         call.parts = [self._dated(call, part) for part in call.parts]
         # The last one was being written, and is mended like any other.
         task = self._loop.create_task(self._find_parts(record.session_id, names[:-1]))

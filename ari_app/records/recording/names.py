@@ -7,9 +7,11 @@ other party's number; the call. A second one of the same call is `…-ID.2.wav`.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import datetime
-from pathlib import PurePosixPath
-from typing import Final
+from itertools import count
+from pathlib import PurePath, PurePosixPath
+from typing import Final, TypeVar
 
 from ari_app.process.logs import mask_number
 
@@ -24,6 +26,8 @@ _NAME: Final = re.compile(
     r"\.(?:wav|flac|opus)(?:\.part)?"
 )
 
+P = TypeVar("P", bound=PurePath)
+
 
 def recording_name(began: datetime, number: str, session_id: str) -> PurePosixPath:
     """Make the path of a call's recording, below the folder of all.
@@ -35,6 +39,13 @@ def recording_name(began: datetime, number: str, session_id: str) -> PurePosixPa
     """
     known = _NOT_IN_A_NUMBER.sub("", number)[:_MAX_NUMBER] or "unknown"
     return PurePosixPath(f"{began:%Y-%m-%d}", f"{began:%H%M%S}-{known}-{session_id}.wav")
+
+
+def numbered(path: P) -> Iterator[P]:
+    """Yield the paths of a call's recordings, of which `path` is the first; they do not end."""
+    yield path
+    for number in count(2):
+        yield path.with_stem(f"{path.stem}.{number}")
 
 
 def is_day(name: str) -> bool:

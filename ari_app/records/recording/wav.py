@@ -6,14 +6,12 @@ import errno
 import fcntl
 import os
 import struct
-from collections.abc import Iterator
 from contextlib import suppress
-from itertools import count
 from pathlib import Path
 from typing import Final
 
 from ari_app.audio.formats import SAMPLE_BYTES
-from ari_app.records.recording.names import FORMATS
+from ari_app.records.recording.names import FORMATS, numbered
 
 PART: Final = ".part"
 """What a file's name ends with while it is written."""
@@ -134,7 +132,7 @@ def mend(part: Path) -> tuple[Path, float] | None:
         os.ftruncate(file, _HEADER.size + frames * channels * SAMPLE_BYTES)
         _write_header(file, channels, rate_hz, frames)
         os.fsync(file)
-        path = next(each for each in _names(part.with_suffix("")) if not _is_taken(each))
+        path = next(each for each in numbered(part.with_suffix("")) if not _is_taken(each))
         part.rename(path)
         return path, frames / rate_hz
     finally:
@@ -176,7 +174,7 @@ def _locked(file: int) -> bool:
 
 
 def _create(path: Path) -> tuple[Path, Path, int]:
-    for wanted in _names(path):
+    for wanted in numbered(path):
         part = wanted.with_name(wanted.name + PART)
         try:
             file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -196,12 +194,6 @@ def _create(path: Path) -> tuple[Path, Path, int]:
 def _is_taken(path: Path) -> bool:
     """Whether there is a recording of this name, or one that has been encoded since."""
     return any(path.with_suffix(f".{kind}").exists() for kind in FORMATS)
-
-
-def _names(path: Path) -> Iterator[Path]:
-    yield path
-    for number in count(2):
-        yield path.with_stem(f"{path.stem}.{number}")
 
 
 def _write_header(file: int, channels: int, rate_hz: int, frames: int) -> None:

@@ -53,6 +53,16 @@ def die(running: RunningCalls) -> None:
     running._lock = os.open(os.devnull, os.O_RDWR)
 
 
+def killed(folder: Path, calls: int = 1) -> None:
+    """A process has so many calls, and is killed."""
+    running = RunningCalls(folder)
+    running.open()
+    for _ in range(calls):
+        running.begin().add("call", {})
+    until(lambda: len(files(folder)) == calls)
+    die(running)
+
+
 @given(st.lists(st.tuples(st.text(), PLAIN), min_size=1))
 def test_what_was_written_is_read(entries: list[tuple[str, object]]) -> None:
     data = b"".join(_line(kind, (part,)) for kind, part in entries)
@@ -128,11 +138,7 @@ def test_the_next_process_goes_on_in_the_same_file(tmp_path: Path) -> None:
 
 
 def test_a_process_that_cannot_serve_leaves_them_to_the_next_one(tmp_path: Path) -> None:
-    first = RunningCalls(tmp_path)
-    first.open()
-    first.begin().add("call", {})
-    until(lambda: files(tmp_path))
-    die(first)
+    killed(tmp_path)
     second = RunningCalls(tmp_path)
     assert len(second.open()[0]) == 1
     second.close(leave=True)
@@ -157,11 +163,7 @@ def test_the_calls_of_a_process_that_lives_are_its_own(tmp_path: Path) -> None:
 
 
 def test_who_has_waited_too_long_is_known_as_such(tmp_path: Path) -> None:
-    first = RunningCalls(tmp_path)
-    first.open()
-    first.begin().add("call", {})
-    until(lambda: files(tmp_path))
-    die(first)
+    killed(tmp_path)
     second = RunningCalls(tmp_path, now=lambda: time.monotonic() + LONG_AGO)
     (left,), refused = second.open()
     assert (left.stale, refused) == (True, [])
@@ -177,12 +179,7 @@ def test_who_has_waited_too_long_is_known_as_such(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read_is_told_and_removed(tmp_path: Path) -> None:
-    first = RunningCalls(tmp_path)
-    first.open()
-    for _ in range(2):
-        first.begin().add("call", {})
-    until(lambda: len(files(tmp_path)) == 2)
-    die(first)
+    killed(tmp_path, calls=2)
     files(tmp_path)[0].write_bytes(b"nothing of ours\n")
     second = RunningCalls(tmp_path)
     left, refused = second.open()
@@ -192,11 +189,7 @@ def test_what_cannot_be_read_is_told_and_removed(tmp_path: Path) -> None:
 
 
 def test_nobody_goes_on_with_what_is_to_be_forgotten(tmp_path: Path) -> None:
-    first = RunningCalls(tmp_path)
-    first.open()
-    first.begin().add("call", {})
-    until(lambda: files(tmp_path))
-    die(first)
+    killed(tmp_path)
     forget_left(tmp_path)
     assert not list(tmp_path.iterdir())
     forget_left(tmp_path / "never")
@@ -235,11 +228,7 @@ def test_what_cannot_be_put_into_words_is_given_up_and_the_others_are_kept(
 def test_what_cannot_be_taken_over_does_not_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = RunningCalls(tmp_path)
-    first.open()
-    first.begin().add("call", {"n": 1})
-    until(lambda: files(tmp_path))
-    die(first)
+    killed(tmp_path)
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

@@ -75,6 +75,7 @@ from ari_app.call.states import OVER, State
 from ari_app.call.supervision import Supervision
 from ari_app.call.tools import ToolRunner
 from ari_app.line.interface import (
+    WORKER_LOST,
     Answered,
     CallEnd,
     Connected,
@@ -131,7 +132,6 @@ _MAX_LEGS = 50
 _HEARS_KEYS = (State.TALKING, State.GREETING, State.RECOVERING, State.CLOSING)
 _HELD_BY_PHONE = "The caller has put you on hold and hears nothing until they come back."
 _ADOPTED = "the process that carried the call was lost, and another goes on with it"
-_WORKER_LOST = Outcome(Status.FAILED, "worker_lost")
 _TAKEN_BACK = "The caller is back and hears you again."
 _TARGET_THERE = (
     "The caller is being transferred and hears music. The person who takes the call hears you now; "
@@ -273,7 +273,7 @@ class Call:
         context.note_state()
         context.post(
             CallAdopted(
-                _WORKER_LOST,
+                WORKER_LOST,
                 self.line.answered,
                 phrase=self.services.loss_sound is not None,
                 agent_holds=kept.parts.agent_holds,

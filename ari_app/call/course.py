@@ -20,8 +20,10 @@ from ari_app.call.signals import (
     Timer,
 )
 from ari_app.call.states import State, Step, advance
-from ari_app.line.interface import Outcome
+from ari_app.line.interface import Outcome, Status
 
+TRANSFERRED: Final = Outcome(Status.COMPLETED, "transferred")
+"""How a call ends whose caller speaks with the target of a transfer."""
 CALL_ENDED: Final = "call_ended"
 """Why a supervisor's phone rings no more: there is nobody to speak with."""
 

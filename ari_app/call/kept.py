@@ -21,11 +21,11 @@ from typing import Any, Final, get_args, get_type_hints
 import orjson
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
 
-from ari_app.call.course import Course
+from ari_app.call.course import TRANSFERRED, Course
 from ari_app.call.plan import Announcement, CallPlan
 from ari_app.call.signals import Timer
 from ari_app.call.states import State
-from ari_app.line.interface import Outcome, Result, Status
+from ari_app.line.interface import WORKER_LOST, Result
 from ari_app.records.events import CallEnded, CallEvent
 from ari_app.records.plain import plain_json
 from ari_app.records.record import CallRecord
@@ -57,8 +57,6 @@ _LASTING: Final = (
 
 # --- what is kept: pure
 
-_LOST: Final = Outcome(Status.FAILED, "worker_lost")
-_TRANSFERRED: Final = Outcome(Status.COMPLETED, "transferred")
 _LOST_DETAIL: Final = "The process that carried the call was lost."
 
 _LEFT_OUT: Final = frozenset({"transcript", "chronicle", "response_times"})
@@ -233,9 +231,9 @@ def give_up(restored: Restored) -> CallEnded:
     record, course = restored.record, restored.kept.course
     seen = restored.last_seen - record.began
     seconds = max(restored.last_told, seen if math.isfinite(seen) else 0.0)
-    outcome = _LOST if course.outcome is None else course.outcome
+    outcome = WORKER_LOST if course.outcome is None else course.outcome
     if course.state is State.HANDED_OVER:
-        outcome = _TRANSFERRED
+        outcome = TRANSFERRED
     record.ended_at_last_sign(seconds)
     record.agent_status, record.end_reason = outcome.status.value, outcome.reason
     record.detail = record.detail or _LOST_DETAIL

@@ -33,7 +33,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ari_app.call import taking_over
-from ari_app.call.course import Course
+from ari_app.call.course import TRANSFERRED, Course
 from ari_app.call.signals import (
     AgentClosed,
     AgentEnding,
@@ -98,8 +98,6 @@ from ari_app.line.interface import (
     TargetLost,
 )
 
-_HANDED_OVER = Outcome(Status.COMPLETED, "transferred")
-
 
 def hold(course: Course, *, on: bool) -> Iterator[Effect]:
     """Let the caller hear music, or the agent again."""
@@ -143,7 +141,7 @@ def consult(
         case TargetLost(), State.TAKEN_OVER:
             yield from taking_over.give_back(course)
         case TargetLost(), State.HANDED_OVER:
-            yield from course.stop(_HANDED_OVER)
+            yield from course.stop(TRANSFERRED)
         case _:
             pass
 

@@ -54,6 +54,10 @@ class Outcome:
     transfer_to: str | None = None
 
 
+WORKER_LOST: Final = Outcome(Status.FAILED, "worker_lost")
+"""How a call ends whose process was lost, where nothing else had been decided."""
+
+
 class Result(StrEnum):
     """The result of a call that we placed."""
 

@@ -37,12 +37,11 @@ from ari_app.line.asterisk.names import (
     placed_channel_id,
     target_channel_id,
 )
-from ari_app.line.interface import Outcome, Status
+from ari_app.line.interface import WORKER_LOST, Outcome, Status
 
 log = structlog.get_logger(__name__)
 
 LOST: Final = Outcome(Status.FAILED, "session_lost")
-WORKER_LOST: Final = Outcome(Status.FAILED, "worker_lost")
 
 GIVE_BACK_SECONDS: Final = 22.0
 """How long giving all calls back may take where Asterisk does not answer: see

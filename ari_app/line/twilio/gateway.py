@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 import structlog
 from aiohttp import hdrs, web
 
-from ari_app.line.interface import Arrival, CallEnd, Outcome, Placing, Status
+from ari_app.line.interface import WORKER_LOST, Arrival, CallEnd, Outcome, Placing, Status
 from ari_app.line.twilio import twiml
 from ari_app.line.twilio.leg import (
     AFTER_PATH,
@@ -290,7 +290,7 @@ class TwilioGateway:
             if status in TERMINAL:
                 line.reported(call_sid, status, _sip_code(form))
             return await line.after(call_sid)
-        lost = Ending(Outcome(Status.FAILED, "worker_lost"), CallEnd(""))
+        lost = Ending(WORKER_LOST, CallEnd(""))
         ending = self._endings.get(call_sid, lost)
         return twiml.after(
             ending,

@@ -6,9 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
-import random
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ from lab.practice_agent import AgentBook, PracticeAgent, PracticeConfig
 from lab.softphone import Phone
 from tests.e2e.conftest import Logged
 from tests.e2e.harness import KEY, book, practice_config
+from tests.ports import free_port
 from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.e2e
@@ -84,23 +83,6 @@ def is_worker(pid: int) -> bool:
         return Path(f"/proc/{pid}/comm").read_text() == "ari-app-worker\n"
     except OSError:
         return False
-
-
-_given: set[int] = set()
-
-
-def free_port() -> int:
-    """Return a port that no other test has, with some after it for more workers.
-
-    Below those that the system chooses by itself, which may be anybody's a moment later.
-    """
-    while True:
-        port = random.randrange(20000, 32000, 8)
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            if port not in _given:
-                _given.add(port)
-                return port
 
 
 def environment(asterisk: LabAsterisk, agent_url: str, **changes: str) -> dict[str, str]:

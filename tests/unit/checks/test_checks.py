@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -31,6 +30,7 @@ from ari_app.line.asterisk.ari.client import Client
 from ari_app.settings import Settings
 from lab.load import server
 from lab.load.server import LoadServer
+from tests.ports import free_port
 from tests.unit.agent.elevenlabs.fake_agent import API_KEY, FakeAgent
 from tests.unit.call.fake_ari import (
     GET_INFO,
@@ -506,7 +506,7 @@ async def test_we_reach_asterisks_media(dialling: str, make: Make) -> None:
 
 
 async def test_each_worker_has_a_port_that_asterisk_reaches(dialling: str, make: Make) -> None:
-    bind = f"127.0.0.1:{free_ports(3)}"
+    bind = f"127.0.0.1:{free_port()}"
     with socket.socket() as other:
         first, *others = await looked_at(make(ari_url=dialling, audiosocket_bind=bind, workers=3))
         assert {finding.verdict for finding in (first, *others)} == {Verdict.OK}
@@ -518,19 +518,6 @@ async def test_each_worker_has_a_port_that_asterisk_reaches(dialling: str, make:
         other.listen()
         *_, last = await looked_at(make(ari_url=dialling, audiosocket_bind=bind, workers=3))
         assert says(last, Verdict.FAILED, f"127.0.0.1:{port} cannot be used"), last
-
-
-def free_ports(count: int) -> int:
-    """The first of so many in a row."""
-    while True:
-        with contextlib.ExitStack() as stack:
-            first = stack.enter_context(socket.socket())
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
-            with contextlib.suppress(OSError, OverflowError):
-                for number in range(port + 1, port + count):
-                    stack.enter_context(socket.socket()).bind(("127.0.0.1", number))
-                return port
 
 
 @pytest.mark.parametrize("transport", ["websocket", "auto"])

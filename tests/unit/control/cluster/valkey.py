@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.ports import free_port
+
 _NAMES = ("valkey-server", "redis-server")
 _UNPACKED = Path(__file__).parents[4] / ".cache/cluster"
 """Where `scripts/cluster_packages.sh` unpacks Debian's packages."""
@@ -93,10 +95,7 @@ def valkey_server(host: str = "127.0.0.1", within: Sequence[str] = ()) -> Iterat
     env = dict(os.environ)
     if command.startswith(str(_UNPACKED)):
         env["LD_LIBRARY_PATH"] = str(next(_UNPACKED.glob("usr/lib/*-linux-gnu")))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = Valkey([*within, command], env, port, host)
+    server = Valkey([*within, command], env, free_port(), host)
     server.start()
     try:
         yield server

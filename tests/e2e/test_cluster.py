@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -20,7 +19,7 @@ from lab.asterisk import LabAsterisk
 from lab.practice_agent import PracticeAgent
 from lab.softphone import Phone
 from tests.e2e.harness import practice_config
-from tests.e2e.test_serve import Served, environment
+from tests.e2e.test_serve import Served, environment, served
 from tests.e2e.test_supervision import hang_up, hears_human, nothing_of_ours_left, talking
 from tests.unit.control.cluster.valkey import NoValkey, Valkey, valkey_server
 from tests.waiting import until
@@ -38,32 +37,6 @@ def valkey() -> Iterator[Valkey]:
             yield server
     except NoValkey as missing:
         pytest.skip(str(missing))
-
-
-@contextlib.asynccontextmanager
-async def machine(name: str, env: dict[str, str]) -> AsyncIterator[Served]:
-    process = await asyncio.create_subprocess_exec(
-        *(*NAMED, name, sys.executable, "-m", "ari_app", "serve", "--env-file", "/dev/null"),
-        env=env,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    assert process.stdout is not None
-    output: list[str] = []
-
-    async def read(stream: asyncio.StreamReader) -> None:
-        while line := await stream.readline():
-            output.append(line.decode())
-
-    reading = asyncio.create_task(read(process.stdout))
-    service = Served(process, f"http://{env['API_BIND']}", output)
-    try:
-        await service.ready()
-        yield service
-    finally:
-        await service.stop()
-        await reading
 
 
 def pids(service: Served) -> list[int]:
@@ -114,7 +87,7 @@ async def machines(
                 CLUSTER_BIND="127.0.0.1:0",
                 **changes,
             )
-            made.append(await stack.enter_async_context(machine(name, env)))
+            made.append(await stack.enter_async_context(served(env, [*NAMED, name])))
             if name == "m1":
                 await until(lambda: serves(made[0]))
         await asyncio.sleep(1)  # they have heard of each other

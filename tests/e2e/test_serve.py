@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,8 +105,11 @@ def environment(asterisk: LabAsterisk, agent_url: str, **changes: str) -> dict[s
     }
 
 
-async def start(env: dict[str, str], *arguments: str) -> asyncio.subprocess.Process:
+async def start(
+    env: dict[str, str], *arguments: str, behind: Sequence[str] = ()
+) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
+        *behind,
         sys.executable,
         "-m",
         "ari_app",
@@ -119,8 +122,9 @@ async def start(env: dict[str, str], *arguments: str) -> asyncio.subprocess.Proc
 
 
 @contextlib.asynccontextmanager
-async def served(env: dict[str, str]) -> AsyncIterator[Served]:
-    process = await start(env, "serve", "--env-file", "/dev/null")
+async def served(env: dict[str, str], behind: Sequence[str] = ()) -> AsyncIterator[Served]:
+    """Run a service; behind a command that others follow, should there be one."""
+    process = await start(env, "serve", "--env-file", "/dev/null", behind=behind)
     assert process.stdout is not None
     output: list[str] = []
 

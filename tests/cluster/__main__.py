@@ -18,8 +18,9 @@ from lab.asterisk import LabError, ensure_asterisk
 from lab.softphone import CallFailed
 from tests.cluster.network import ENTER, INSIDE
 from tests.cluster.scenes import SCENES, Callers, Row, all_kept, delete_elsewhere, left_in, play
-from tests.cluster.world import haproxy, world
+from tests.cluster.world import world
 from tests.unit.control.cluster.valkey import NoValkey, valkey_command
+from tests.unit.haproxy import haproxy
 from tests.unit.records.store.postgres import NoPostgres, postgres_binaries
 
 _HEAD = (

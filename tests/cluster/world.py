@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -26,17 +25,16 @@ from lab.practice_agent.formats import Samples
 from lab.softphone import Phone
 from tests.cluster.network import HERE, Network
 from tests.unit.control.cluster.valkey import Valkey, valkey_server
+from tests.unit.haproxy import config_with, haproxy
 from tests.unit.records.store.postgres import Cluster, cluster
+from tests.unpacked import env_of
 from tests.waiting import until
 
 AGENT_HZ: Final = 1000
-ROOT: Final = Path(__file__).parents[2]
 MACHINES: Final = {"m1": "a1", "m2": "a1", "m3": "a2"}
 """Which machine has which Asterisk."""
 _KEY: Final = "a-key-of-all-machines"
 _BALANCER: Final = "balancer"
-_UNPACKED: Final = ROOT / ".cache/cluster"
-_SBIN: Final = os.pathsep.join(["/usr/sbin", os.environ["PATH"]])
 
 
 class Hum:
@@ -259,36 +257,21 @@ async def world(folder: Path) -> AsyncIterator[World]:
         yield made
 
 
-def haproxy() -> str | None:
-    """Return where HAProxy is; None: not on this machine."""
-    return shutil.which("haproxy", path=os.pathsep.join([str(_UNPACKED / "usr/sbin"), _SBIN]))
-
-
 @contextlib.asynccontextmanager
 async def _balancer(
     network: Network, machines: dict[str, Machine], folder: Path
 ) -> AsyncIterator[str]:
     """Run HAProxy as deploy/haproxy has it; where it answers."""
     host = network.add(_BALANCER, 8)
-    text = (
-        (ROOT / "deploy/haproxy/haproxy.cfg").read_text().replace("maxconn 20000", "maxconn 2000")
-    )
-    for name, machine in machines.items():
-        text, found = re.subn(
-            rf"server {name} \S+", f"server {name} {machine.env['API_BIND']}", text
-        )
-        assert found == 1
     program = haproxy()
     assert program is not None
-    env = dict(os.environ)
-    if program.startswith(str(_UNPACKED)):
-        env["LD_LIBRARY_PATH"] = str(next(_UNPACKED.glob("usr/lib/*-linux-gnu")))
+    text = config_with({name: machine.env["API_BIND"] for name, machine in machines.items()})
     config = folder / "haproxy.cfg"
-    config.write_text(text)
+    config.write_text(text.replace("maxconn 20000", "maxconn 2000"))
     with (folder / "haproxy.log").open("wb") as output:
         process = subprocess.Popen(  # noqa: ASYNC220
             [*network.within(_BALANCER), program, "-db", "-f", str(config)],
-            env=env,
+            env=env_of(program),
             stdout=output,
             stderr=output,
         )

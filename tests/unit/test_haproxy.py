@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import os
-import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -22,11 +19,9 @@ from pathlib import Path
 import pytest
 
 from tests.ports import free_port
+from tests.unit.haproxy import config_with, haproxy
+from tests.unpacked import env_of
 from tests.waiting import PATIENCE_SECONDS
-
-ROOT = Path(__file__).parents[2]
-CONFIG = ROOT / "deploy/haproxy/haproxy.cfg"
-UNPACKED = ROOT / ".cache/cluster"
 
 MACHINE = """
 import asyncio, sys
@@ -78,19 +73,14 @@ class Balanced:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         for each in self.machines:
             self.start(each)
-        text = CONFIG.read_text().replace("bind :8080", f"bind 127.0.0.1:{self.port}")
+        text = config_with({each: f"127.0.0.1:{port}" for each, port in self.machines.items()})
+        text = text.replace("bind :8080", f"bind 127.0.0.1:{self.port}")
         text = text.replace("maxconn 20000", f"maxconn 200\n    stats socket {self.control}")
-        for each, port in self.machines.items():
-            text, found = re.subn(rf"server {each} \S+", f"server {each} 127.0.0.1:{port}", text)
-            assert found == 1
         config = folder / "haproxy.cfg"
         config.write_text(text)
-        env = dict(os.environ)
-        if command.startswith(str(UNPACKED)):
-            env["LD_LIBRARY_PATH"] = str(next(UNPACKED.glob("usr/lib/*-linux-gnu")))
         self.proxy = subprocess.Popen(
             [command, "-db", "-f", str(config)],
-            env=env,
+            env=env_of(command),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -185,17 +175,11 @@ class Balanced:
 
 
 @pytest.fixture(scope="module")
-def haproxy() -> str:
-    places = os.pathsep.join([os.environ["PATH"], "/usr/sbin", str(UNPACKED / "usr/sbin")])
-    command = shutil.which("haproxy", path=places)
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Balanced]:
+    command = haproxy()
     if command is None:
         pytest.skip("HAProxy is not installed here: apt-get install haproxy")
-    return command
-
-
-@pytest.fixture(scope="module")
-def shared(haproxy: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Balanced]:
-    with contextlib.closing(Balanced(haproxy, tmp_path_factory.mktemp("haproxy"))) as made:
+    with contextlib.closing(Balanced(command, tmp_path_factory.mktemp("haproxy"))) as made:
         yield made
 
 

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from tests.ports import free_port
+from tests.unpacked import command_of, env_of
 
 _NAMES = ("valkey-server", "redis-server")
-_UNPACKED = Path(__file__).parents[4] / ".cache/cluster"
-"""Where `scripts/cluster_packages.sh` unpacks Debian's packages."""
 _START_SECONDS = 10.0
 
 
@@ -77,8 +73,7 @@ def valkey_command() -> str:
     Raises:
         NoValkey: It is not installed.
     """
-    places = os.pathsep.join([os.environ["PATH"], str(_UNPACKED / "usr/bin")])
-    command = next(filter(None, (shutil.which(name, path=places) for name in _NAMES)), None)
+    command = command_of(*_NAMES)
     if command is None:
         raise NoValkey("Neither valkey-server nor redis-server is here: apt-get install one")
     return command
@@ -92,10 +87,7 @@ def valkey_server(host: str = "127.0.0.1", within: Sequence[str] = ()) -> Iterat
         NoValkey: It is not installed.
     """
     command = valkey_command()
-    env = dict(os.environ)
-    if command.startswith(str(_UNPACKED)):
-        env["LD_LIBRARY_PATH"] = str(next(_UNPACKED.glob("usr/lib/*-linux-gnu")))
-    server = Valkey([*within, command], env, free_port(), host)
+    server = Valkey([*within, command], env_of(command), free_port(), host)
     server.start()
     try:
         yield server

@@ -13,7 +13,7 @@ from rich.console import Console
 def bench(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="parts, bridge, ear, setups, stall, flood, compare or all."),
+        typer.Argument(help="parts, bridge, ear, setups, stall, flood, page, compare or all."),
     ] = None,
     quick: Annotated[bool, typer.Option(help="Fewer steps, shorter ones.")] = False,
     out: Annotated[Path, typer.Option(help="Where figures and pictures go.")] = Path(
@@ -26,7 +26,7 @@ def bench(
     calls: Annotated[
         list[int] | None,
         typer.Option(
-            help="bridge, compare, flood: only this many calls at once; setups: a second."
+            help="bridge, compare, flood, page: only this many calls at once; setups: a second."
         ),
     ] = None,
     lines: Annotated[

@@ -35,10 +35,11 @@ class Options:
     """How to measure.
 
     `formats` and `calls` narrow *bridge* to some formats and numbers of calls; `calls` is also how
-    many *flood* lets run. `lines` are the ways in that *bridge*, *ear* and *stall* measure; ear and
-    stall take the first. `recording` measures *bridge* once more, with calls recorded. `against` is
-    the revision that *compare* compares with. `workers` are the numbers of processes that *bridge*
-    measures with, in turn, and `listeners` those of calls that are listened to.
+    many *flood* and *page* let run, and *setups* sets up a second. `lines` are the ways in that
+    *bridge*, *ear*, *setups* and *stall* measure; all but bridge take the first. `recording`
+    measures *bridge* once more, with calls recorded. `against` is the revision that *compare*
+    compares with. `workers` are the numbers of processes that *bridge* measures with, in turn, and
+    `listeners` those of calls that are listened to.
     """
 
     quick: bool = False
@@ -191,9 +192,8 @@ def _compare_steps(options: Options) -> int:
 
 
 async def _measure_page(options: Options, say: Say) -> tuple[Any, str]:
-    calls = options.calls or (page.QUICK_CALLS if options.quick else page.CALLS)
     window = _QUICK_WINDOW_SECONDS if options.quick else _WINDOW_SECONDS
-    views, watching = await page.measure_page(calls, window, say)
+    views, watching = await page.measure_page(_page_calls(options), window, say)
     return {"views": _plain(views), "watching": _plain(watching)}, "none"
 
 
@@ -207,6 +207,10 @@ def _bridge_steps(options: Options) -> tuple[int, ...]:
 
 def _rates(options: Options) -> tuple[int, ...]:
     return options.calls or (setups.QUICK_RATES if options.quick else setups.RATES)
+
+
+def _page_calls(options: Options) -> tuple[int, ...]:
+    return options.calls or (page.QUICK_CALLS if options.quick else page.CALLS)
 
 
 def _stall_rounds(options: Options) -> int:
@@ -238,9 +242,7 @@ _STEPS: dict[str, Callable[[Options], int]] = {
     "setups": lambda options: len(_rates(options)),
     "stall": _stall_rounds,
     "flood": lambda options: len(KINDS) + 1,
-    "page": lambda options: (
-        1 + len(options.calls or (page.QUICK_CALLS if options.quick else page.CALLS))
-    ),
+    "page": lambda options: 1 + len(_page_calls(options)),
     "compare": _compare_steps,
 }
 

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 CALLS: Final = (10, 50, 200)
 QUICK_CALLS: Final = (200,)
-MAX_FIRST_VIEW_KB: Final = 100.0
-MAX_INTERACTIVE_MS: Final = 1000.0
 _KEY: Final = "key-of-the-benchmark-0123456789"
 _TURN_SECONDS: Final = 0.1
 

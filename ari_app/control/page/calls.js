@@ -1,6 +1,6 @@
 // The history: found by filters; a call opened shows what was said, drawn and heard.
 
-import { act, ask, cell, clock, el, facts, field, line, locale, seconds, t, table, time, word } from "./kit.js";
+import { act, ask, cell, clock, el, facts, field, line, number, seconds, t, table, time, word } from "./kit.js";
 import { drawCall } from "./picture.js";
 
 const FILTERS = ["text", "number", "agent_id", "trunk", "status", "direction", "from", "to"];
@@ -70,13 +70,12 @@ function supervised(call) {
 // What was measured of its sound and its answers.
 function soundOf({ sound, response_times: waits = [] }) {
   const sorted = waits.toSorted((a, b) => a - b);
-  const whole = (value) => Math.round(value).toLocaleString(locale());
   const lost = [sound.rtp?.received_lost, sound.rtp?.sent_lost].map((value) => value ?? "–");
   return [
     [t("answers"), sorted.length ? t("answers_told", { usual: seconds(sorted[Math.floor(sorted.length / 2)]), slowest: seconds(sorted.at(-1)) }) : ""],
-    [t("barge_in"), sound.barge_in_ms.length ? t("at_most", { value: whole(Math.max(...sound.barge_in_ms)) }) : ""],
+    [t("barge_in"), sound.barge_in_ms.length ? t("at_most", { value: number(Math.max(...sound.barge_in_ms)) }) : ""],
     [t("underruns"), sound.underruns ? t("times", { n: sound.underruns }) : t("none")],
-    [t("gaps"), sound.gaps ? t("gaps_told", { gaps: t("times", { n: sound.gaps }), longest: whole(sound.longest_gap_ms) }) : t("none")],
+    [t("gaps"), sound.gaps ? t("gaps_told", { gaps: t("times", { n: sound.gaps }), longest: number(sound.longest_gap_ms) }) : t("none")],
     [t("lost"), sound.rtp ? lost.join(" / ") : ""], [t("jitter"), sound.rtp ? `${seconds(sound.rtp.received_jitter_ms)} ms` : ""],
   ];
 }

@@ -81,7 +81,10 @@ export function locale() {
   return navigator.languages.find((one) => one.startsWith(lang)) ?? lang;
 }
 export const time = (text) => text ? new Date(text).toLocaleString(locale(), { dateStyle: "short", timeStyle: "medium" }) : "";
-export const seconds = (value) => value === null || value === undefined ? "" : value.toLocaleString(locale(), { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+export function number(value, digits = 0) {
+  return value === null || value === undefined ? "" : value.toLocaleString(locale(), { minimumFractionDigits: digits, maximumFractionDigits: digits });
+}
+export const seconds = (value) => number(value, 2);
 export function clock(value) {
   const whole = Math.max(0, Math.round(value ?? 0));
   return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;

@@ -1,6 +1,6 @@
 // Numbers: how many calls, how they ended, how quick, how good and how dear they were; by day, agent or trunk.
 
-import { ask, cell, el, field, line, locale, t, table, word } from "./kit.js";
+import { ask, cell, el, field, line, locale, number, t, table, word } from "./kit.js";
 import { drawBars } from "./picture.js";
 
 const MOST = 10000;
@@ -113,10 +113,6 @@ function sums(name, calls, price) {
 }
 
 function part(sorted, share) { return sorted.length ? sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] : null; }
-
-function number(value, digits = 0) {
-  return value === null || value === undefined ? "" : value.toLocaleString(locale(), { minimumFractionDigits: digits, maximumFractionDigits: digits });
-}
 
 const exact = (value) => value === null ? "" : Math.round(value * 1000) / 1000;
 

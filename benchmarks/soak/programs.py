@@ -8,7 +8,6 @@ import fcntl
 import json
 import os
 import signal
-import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -21,18 +20,12 @@ import aiohttp
 from benchmarks.processes import BenchmarkError, Process, make_certificate, running
 from benchmarks.soak.plan import CallPlan
 from benchmarks.soak.world import book
+from lab.asterisk.ports import free_port
 
 _F_SETPIPE_SZ = getattr(fcntl, "F_SETPIPE_SZ", None)
 _PIPE_BYTES = 4096
 _READY_SECONDS = 30.0
 _POLL_SECONDS = 0.05
-
-
-def free_port() -> int:
-    """A TCP port that nobody listens on now. A program that is restarted comes back to it."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 class AgentProgram:

@@ -1,7 +1,9 @@
-"""Ports that belong to one Asterisk alone, however many run on this machine."""
+"""Ports that belong to one Asterisk alone, however many run on this machine; and ports for what is
+started beside them."""
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
 from dataclasses import dataclass
@@ -14,6 +16,9 @@ FIRST_PORT = 10_000
 found free there stays free until Asterisk binds it."""
 WINDOW = 1_000
 WINDOWS = 22
+_FIRST_FREE_PORT = 2_048
+_IN_A_ROW = 8
+_given: set[int] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,21 @@ def claim_ports() -> PortWindow:
     raise LabError(
         f"No free ports for Asterisk between {FIRST_PORT} and {last}: end programs that hold them."
     )
+
+
+def free_port() -> int:
+    """Return a TCP port that nobody listens on, nor on the seven after it, for more workers.
+
+    It is given once, and lies below all windows: a program that is restarted comes back to it.
+    """
+    while True:
+        port = random.randrange(_FIRST_FREE_PORT, FIRST_PORT, _IN_A_ROW)
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            for number in range(port, port + _IN_A_ROW):
+                stack.enter_context(socket.socket()).bind((LOOPBACK, number))
+            if port not in _given:
+                _given.add(port)
+                return port
 
 
 def _claim(base: int) -> PortWindow | None:

@@ -18,11 +18,11 @@ import pytest
 from pydantic import SecretStr
 
 from lab.asterisk import LabAsterisk
+from lab.asterisk.ports import free_port
 from lab.practice_agent import AgentBook, PracticeAgent, PracticeConfig
 from lab.softphone import Phone
 from tests.e2e.conftest import Logged
 from tests.e2e.harness import KEY, book, practice_config
-from tests.ports import free_port
 from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.e2e

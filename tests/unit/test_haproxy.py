@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ports import free_port
+from lab.asterisk.ports import free_port
 from tests.unit.haproxy import config_with, haproxy
 from tests.unpacked import env_of
 from tests.waiting import PATIENCE_SECONDS

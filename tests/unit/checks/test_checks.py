@@ -28,9 +28,9 @@ from ari_app.checks.asterisk import (
 from ari_app.checks.media import check_media
 from ari_app.line.asterisk.ari.client import Client
 from ari_app.settings import Settings
+from lab.asterisk.ports import free_port
 from lab.load import server
 from lab.load.server import LoadServer
-from tests.ports import free_port
 from tests.unit.agent.elevenlabs.fake_agent import API_KEY, FakeAgent
 from tests.unit.call.fake_ari import (
     GET_INFO,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -20,7 +21,14 @@ from lab.asterisk import Installation, LabAsterisk, LabError, config, installati
 from lab.asterisk.config import fill_in, keep_available, template_dir, write_config
 from lab.asterisk.folder import RunFolder
 from lab.asterisk.music import write_music
-from lab.asterisk.ports import FIRST_PORT, LOOPBACK, WINDOW, PortWindow, claim_ports
+from lab.asterisk.ports import (
+    FIRST_PORT,
+    LOOPBACK,
+    WINDOW,
+    PortWindow,
+    claim_ports,
+    free_port,
+)
 from lab.asterisk.process import end, spawn
 from tests.waiting import until
 
@@ -119,6 +127,15 @@ def test_passes_over_a_window_that_is_in_use(monkeypatch: pytest.MonkeyPatch) ->
     again = claim_ports()
     again.release()
     assert again.base == window.base
+
+
+def test_ports_beside_the_windows_are_given_once() -> None:
+    ports = [free_port() for _ in range(20)]
+    assert len(set(ports)) == 20
+    assert max(ports) + 8 <= FIRST_PORT
+    with contextlib.ExitStack() as stack:
+        for number in range(ports[0], ports[0] + 8):
+            stack.enter_context(socket.socket()).bind((LOOPBACK, number))
 
 
 def claim_free() -> PortWindow:

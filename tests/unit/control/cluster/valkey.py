@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from tests.ports import free_port
+from lab.asterisk.ports import free_port
 from tests.unpacked import command_of, env_of
 
 _NAMES = ("valkey-server", "redis-server")

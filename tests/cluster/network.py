@@ -45,10 +45,6 @@ class Network:
         run(*inside, "link", "set", "eth0", "up")
         return host
 
-    def host(self, name: str) -> str:
-        """Return the address of a machine."""
-        return self._hosts[name]
-
     def within(self, name: str) -> list[str]:
         """Return the command behind which something runs on a machine."""
         return ["nsenter", f"--net=/run/netns/{name}"]

@@ -18,9 +18,9 @@ from lab.asterisk import LabAsterisk
 from lab.softphone import Call, CallFailed
 from lab.softphone.sounds import level_dbfs, tone_dbfs
 from tests.cluster.world import AGENT_HZ, MACHINES, World, ask
+from tests.e2e.harness import HUMAN_HZ
 from tests.waiting import until
 
-HUMAN_HZ: Final = 480
 _LOUD: Final = -40.0
 _LAST_PACKETS: Final = 10
 _FRESH_SECONDS: Final = 0.5
@@ -393,7 +393,7 @@ async def all_kept(world: World, count: int) -> int:
     return world.rows("ended_at IS NOT NULL")
 
 
-async def left_in(asterisk: LabAsterisk, app: str = "voice-agent") -> list[str]:
+async def left_in(asterisk: LabAsterisk) -> list[str]:
     """Return what is left in an Asterisk when nobody calls any more."""
     with contextlib.suppress(Exception):
         await asterisk.wait_until_empty(5)

@@ -24,6 +24,7 @@ from lab.practice_agent import AgentBook, AgentProfile, PracticeAgent, PracticeC
 from lab.practice_agent.formats import Samples
 from lab.softphone import Phone
 from tests.cluster.network import HERE, Network
+from tests.e2e.harness import KEY
 from tests.unit.control.cluster.valkey import Valkey, valkey_server
 from tests.unit.haproxy import config_with, haproxy
 from tests.unit.records.store.postgres import Cluster, cluster
@@ -203,9 +204,7 @@ async def world(folder: Path) -> AsyncIterator[World]:
             cluster(network.add("postgres", 6), network.within("postgres"))
         )
         database = postgres.new_database()
-        config = PracticeConfig(
-            host=HERE, api_key=SecretStr("sk_of_the_lab"), book=AgentBook(default=HUMMING)
-        )
+        config = PracticeConfig(host=HERE, api_key=SecretStr(KEY), book=AgentBook(default=HUMMING))
         agent = await stack.enter_async_context(PracticeAgent(config, voice=Hum()))
         asterisks = {}
         for number, name in enumerate(("a1", "a2"), 21):
@@ -228,7 +227,7 @@ async def world(folder: Path) -> AsyncIterator[World]:
                 "API_BIND": f"{host}:8080",
                 "API_KEY": _KEY,
                 "ELEVENLABS_BASE_URL": agent.base_url,
-                "ELEVENLABS_API_KEY": "sk_of_the_lab",
+                "ELEVENLABS_API_KEY": KEY,
                 "ELEVENLABS_AGENT_ID": "agent_default",
                 "DATABASE_URL": database,
                 "RECORDS_JOURNAL_DIR": str(home / "journal"),

@@ -9,6 +9,7 @@ from benchmarks.bridge import BridgeRun, Conservation, Step
 from benchmarks.compare import Comparison, compared
 from benchmarks.ear import EarStep
 from benchmarks.flood import Flood
+from benchmarks.page import FirstView, Watching
 from benchmarks.parts import Cost, ResamplerFigures
 from benchmarks.quality import Quality
 from benchmarks.setups import SetUps
@@ -173,6 +174,16 @@ def compare() -> dict[str, Any]:
     return asdict(Comparison("v1", "0" * 40, "now", 2, 5.0, list(compared(before, after))))
 
 
+def page() -> dict[str, Any]:
+    views = [FirstView("sign-in", 41.0, 9, 820.0), FirstView("200 calls", 48.5, 12, 960.0)]
+    watching = [
+        Watching(calls, slowdown, 12.5, 4.0, 3.0, 16.7, 17.1, 33.0, 0.0, 9.5, 4000, 6.1)
+        for calls in (10, 200)
+        for slowdown in (1, 4)
+    ]
+    return {"views": [asdict(v) for v in views], "watching": [asdict(w) for w in watching]}
+
+
 ALL = {
     "parts": parts,
     "bridge": bridge,
@@ -180,5 +191,6 @@ ALL = {
     "setups": setups,
     "stall": stall,
     "flood": flood,
+    "page": page,
     "compare": compare,
 }

@@ -128,6 +128,8 @@ def test_goals_show_what_was_measured() -> None:
     assert found["after a stall of 200 ms: frames lost or doubled"] == "1"
     assert found["latency after it against before"] == "+2.0 ms at most"
     assert found["gaps while strangers flood us, p99, 50 calls"] == "21.5 ms (silent)"
+    assert found["page, first view"] == "41 kB"
+    assert found["page, interactive on a phone"] == "0.82 s"
     assert found["added delay each way"] == "3.0 ms"
 
 

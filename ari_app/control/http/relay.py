@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import os
 import socket
@@ -68,21 +69,22 @@ class WorkerAway(Problem):
 To = TypeVar("To")
 
 
-class Relay(Generic[To]):
+class Relay(abc.ABC, Generic[To]):
     """Asks others: `Workers`, or the machines of `ari_app.control.http.machines`."""
 
+    @abc.abstractmethod
     async def close(self) -> None:
         """Close all connections."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _session(self, to: To) -> aiohttp.ClientSession:
         """Return what asks them."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _url(self, to: To, path: str) -> URL:
         """Return what is asked for."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def pass_on(self, request: web.Request, to: To) -> web.Response:
         """Give the whole connection to them.
 
@@ -92,7 +94,6 @@ class Relay(Generic[To]):
         Raises:
             WorkerAway: They are not there.
         """
-        raise NotImplementedError
 
     async def get(self, to: To, path: str, seconds: float) -> tuple[int, bytes]:
         """Ask a worker for something of our own.

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
-import os
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -87,22 +86,16 @@ class Machines(Relay[Machine]):
         except (aiohttp.ClientError, OSError, TimeoutError):
             raise WorkerAway from None
 
-    def pass_on(self, request: web.Request, to: Machine) -> web.Response:
-        """Join the connection with one to another machine; see `Relay.pass_on`."""
-        transport = request.transport
-        if transport is None:
-            raise ConnectionResetError("the client has gone")
-        here = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+    def _give(self, request: web.Request, to: Machine, descriptor: int) -> None:
+        here = socket.socket(fileno=descriptor)
         here.setblocking(False)
         head = head_of(request, [(MACHINE_HEADER, self._secret)])
-        request[PASSED_ON] = True
-        transport.abort()
         tunnel = asyncio.create_task(self._join(here, head, to), name="tunnel")
         self._tunnels.add(tunnel)
         tunnel.add_done_callback(self._tunnels.discard)
-        return web.Response(status=101)
 
     async def _join(self, here: socket.socket, head: bytes, to: Machine) -> None:
+        """Join a connection with one to another machine."""
         url = URL(to.url)
         reader, writer = await asyncio.open_connection(sock=here)
         with contextlib.closing(writer):

@@ -85,6 +85,13 @@ class Relay(abc.ABC, Generic[To]):
         """Return what is asked for."""
 
     @abc.abstractmethod
+    def _give(self, request: web.Request, to: To, descriptor: int) -> None:
+        """Give them the client's connection, by a descriptor that is theirs to close.
+
+        Raises:
+            WorkerAway: They are not there.
+        """
+
     def pass_on(self, request: web.Request, to: To) -> web.Response:
         """Give the whole connection to them.
 
@@ -94,6 +101,13 @@ class Relay(abc.ABC, Generic[To]):
         Raises:
             WorkerAway: They are not there.
         """
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError("the client has gone")
+        self._give(request, to, os.dup(transport.get_extra_info("socket").fileno()))
+        request[PASSED_ON] = True
+        transport.abort()
+        return web.Response(status=101)
 
     async def get(self, to: To, path: str, seconds: float) -> tuple[int, bytes]:
         """Ask a worker for something of our own.
@@ -201,12 +215,7 @@ class Workers(Relay[Worker]):
     def _url(self, to: Worker, path: str) -> URL:
         return URL(f"http://worker{path}", encoded=True)
 
-    def pass_on(self, request: web.Request, to: Worker) -> web.Response:
-        """Give the whole connection to a worker; see `Relay.pass_on`."""
-        transport = request.transport
-        if transport is None:
-            raise ConnectionResetError("the client has gone")
-        descriptor = os.dup(transport.get_extra_info("socket").fileno())
+    def _give(self, request: web.Request, to: Worker, descriptor: int) -> None:
         try:
             # socket.send_fds takes an address, and leaves it out.
             self._door.sendmsg(
@@ -220,9 +229,6 @@ class Workers(Relay[Worker]):
             raise WorkerAway from None
         finally:
             os.close(descriptor)
-        request[PASSED_ON] = True
-        transport.abort()
-        return web.Response(status=101)
 
 
 def new_session(

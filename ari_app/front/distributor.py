@@ -49,7 +49,7 @@ class OtherFronts(Protocol):
         """Return whether this is the one that distributes, at this moment."""
         ...
 
-    async def give(self, channel: str, args: Sequence[str], *, waits: bool) -> bool | None:
+    async def give(self, channel: str, args: Sequence[str]) -> bool | None:
         """Give a channel to another machine, if that has more room or has placed it.
 
         Returns:
@@ -124,8 +124,7 @@ class Distributor:
             if not await self._others.may_act():
                 # Another machine is the front by now, and finds whoever waits in the application.
                 return
-            waits = bool(parse_arguments(args).wait_seconds)
-            given = await self._others.give(channel, args, waits=waits)
+            given = await self._others.give(channel, args)
             if given is not False:
                 self._metrics.arrivals.labels("moved_elsewhere" if given else "gone").inc()
                 return

@@ -271,7 +271,7 @@ class Fleet:
             return True
         return await self.member.may_act()
 
-    async def give(self, channel: str, args: Sequence[str], *, waits: bool) -> bool | None:
+    async def give(self, channel: str, args: Sequence[str]) -> bool | None:
         """Give a channel to another machine; see `ari_app.front.distributor.OtherFronts`."""
         targets = self.member.targets()
         app = self._settings.ari_app

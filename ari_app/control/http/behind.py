@@ -50,6 +50,19 @@ _SHUTDOWN_SECONDS: Final = 2.0
 _PASSED_AT_ONCE: Final = 16
 
 
+def believe(request: web.Request, name: str | None) -> None:
+    """Take from one of our own, who has asked a client for its key, whose request it is.
+
+    Args:
+        request: What it asks for the client.
+        name: Whose key it was; None: nobody's.
+    """
+    request[FOREIGN_PAGE] = False
+    request[ADDRESS] = request.headers.get(ADDRESS_HEADER, "")
+    if name is not None:
+        request[KEY_NAME], request[REQUEST_KEY] = name, ApiKey(name, Scope.ADMIN, b"")
+
+
 def trusted(checked_paths: frozenset[str]) -> Middleware:
     """Return what takes from the front who asks.
 
@@ -65,11 +78,9 @@ def trusted(checked_paths: frozenset[str]) -> Middleware:
             # Behind its first request stands somebody whom the front has not seen.
             raise ConnectionResetError("one request a connection")
         request[REQUEST_ID] = request.headers.get(REQUEST_ID_HEADER, "-")
-        request[FOREIGN_PAGE] = False
-        request[ADDRESS] = request.headers.get(ADDRESS_HEADER, "")
-        if (name := request.headers.get(KEY_HEADER)) is not None:
-            request[KEY_NAME], request[REQUEST_KEY] = name, ApiKey(name, Scope.ADMIN, b"")
-        elif path_served(request) not in checked_paths:
+        name = request.headers.get(KEY_HEADER)
+        believe(request, name)
+        if name is None and path_served(request) not in checked_paths:
             return Problem("unauthorized").response(request[REQUEST_ID])
         with structlog.contextvars.bound_contextvars(request=request[REQUEST_ID]):
             return await handler(request)

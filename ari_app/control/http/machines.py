@@ -23,16 +23,10 @@ from yarl import URL
 
 from ari_app.control.cluster.store import StoreAway
 from ari_app.control.cluster.view import Machine
-from ari_app.control.http.access import HERE, REQUEST_KEY, ApiKey, Scope
+from ari_app.control.http.access import HERE
 from ari_app.control.http.audit import PASSED_ON
-from ari_app.control.http.behind import ADDRESS_HEADER, KEY_HEADER
-from ari_app.control.http.middleware import (
-    ADDRESS,
-    FOREIGN_PAGE,
-    KEY_NAME,
-    REQUEST_ID,
-    REQUEST_ID_HEADER,
-)
+from ari_app.control.http.behind import KEY_HEADER, believe
+from ari_app.control.http.middleware import REQUEST_ID, REQUEST_ID_HEADER
 from ari_app.control.http.problems import Problem
 from ari_app.control.http.relay import MACHINE_HEADER, Relay, WorkerAway, head_of, new_session
 
@@ -275,13 +269,10 @@ def only_machines(secret: str) -> Middleware:
         request[REQUEST_ID] = request.headers.get(REQUEST_ID_HEADER, "-")
         if not hmac.compare_digest(given, known):
             return Problem("unauthorized", closes=True).response(request[REQUEST_ID])
-        name = request.headers.get(KEY_HEADER, HERE)
+        believe(request, request.headers.get(KEY_HEADER, HERE))
         if KEY_HEADER not in request.headers:
             # What machines tell each other is no change that somebody has asked for.
             request[PASSED_ON] = True
-        request[KEY_NAME], request[FOREIGN_PAGE] = name, False
-        request[ADDRESS] = request.headers.get(ADDRESS_HEADER, "")
-        request[REQUEST_KEY] = ApiKey(name, Scope.ADMIN, b"")
         with structlog.contextvars.bound_contextvars(request=request[REQUEST_ID]):
             return await handler(request)
 

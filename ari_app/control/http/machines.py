@@ -14,6 +14,7 @@ import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
+from urllib.parse import quote
 
 import aiohttp
 import structlog
@@ -235,7 +236,7 @@ class Elsewhere:
 
     async def _ask_all_for(self, call: str) -> Machine | None:
         async def has(machine: Machine) -> bool:
-            path = HAS_PATH.replace("{session_id}", call)
+            path = HAS_PATH.replace("{session_id}", quote(call, safe=""))
             with contextlib.suppress(WorkerAway):
                 return (await self._relay.get(machine, path, _ASK_SECONDS))[0] == 200
             return False

@@ -26,6 +26,7 @@ from ari_app.control.http.middleware import (
     IdempotentAnswers,
     RequestRates,
     add_headers,
+    check_key,
     problems,
     rate_limits,
     request_ids,
@@ -185,6 +186,7 @@ class FrontHandlers:
         if key is None:
             work = asyncio.ensure_future(self._initiate(request, body))
             return (await _while_there(request, work)).response()
+        check_key(key)
         # Whoever was asked first has the answer.
         there = None if self._elsewhere is None else await self._elsewhere.of_key(key)
         if there is not None:

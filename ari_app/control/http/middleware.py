@@ -106,6 +106,19 @@ class _Entry(Generic[Answer]):
     answer: asyncio.Future[Answer]
 
 
+def check_key(key: str) -> None:
+    """Refuse an Idempotency-Key that cannot be kept.
+
+    Raises:
+        Problem: `invalid_header`.
+    """
+    if not 0 < len(key) <= MAX_KEY_LENGTH or not (key.isascii() and key.isprintable()):
+        raise Problem(
+            "invalid_header",
+            f"Idempotency-Key must be 1 to {MAX_KEY_LENGTH} printable ASCII characters.",
+        )
+
+
 class IdempotentAnswers(Generic[Answer]):
     """The answers to requests that carried a key.
 
@@ -148,11 +161,7 @@ class IdempotentAnswers(Generic[Answer]):
                 long or not printable ASCII.
             Exception: What `work` raised; every waiting repetition gets the same.
         """
-        if not 0 < len(key) <= MAX_KEY_LENGTH or not (key.isascii() and key.isprintable()):
-            raise Problem(
-                "invalid_header",
-                f"Idempotency-Key must be 1 to {MAX_KEY_LENGTH} printable ASCII characters.",
-            )
+        check_key(key)
         self._forget_old()
         entry = self._entries.get(key)
         if entry is not None:

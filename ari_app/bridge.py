@@ -53,6 +53,7 @@ from ari_app.line.microphone import MicrophoneGateway, PortAudio, SoundCard
 from ari_app.line.twilio.gateway import TwilioGateway
 from ari_app.line.twilio.signature import Signatures
 from ari_app.process.limits import settle_memory, share_interpreter
+from ari_app.process.opening import Opened, cancelled
 from ari_app.records.agent_report import PART, Report
 from ari_app.records.audit import AuditFile
 from ari_app.records.document import call_document
@@ -102,7 +103,7 @@ class WorkerPlace:
     folder: Folder
 
 
-class VoiceBridge:
+class VoiceBridge(Opened):
     """The service: ways in and out, the agents' client, the calls, the HTTP interface.
 
     `async with VoiceBridge(settings) as bridge: await bridge.run()` serves until `stop` is called.
@@ -143,6 +144,7 @@ class VoiceBridge:
         lost_apps: Sequence[str] = (),
         goes_on: bool = True,
     ) -> None:
+        super().__init__()
         self.settings = settings
         self._place = place
         self.member: Membership | None = None
@@ -160,7 +162,6 @@ class VoiceBridge:
         for listener in (self.metrics.heard, *listeners):
             self.journal.listen(listener)
         self._ticks: FrameClock | None = None
-        self._exit = contextlib.AsyncExitStack()
         self._stopping = asyncio.Event()
         self._ending = False
         self._running = False
@@ -175,20 +176,12 @@ class VoiceBridge:
 
     # --- life
 
-    async def __aenter__(self) -> VoiceBridge:
+    async def _start(self) -> None:
         """Bind the ports, and make what `run` needs.
 
         Raises:
             ConfigError: A port is taken, a folder cannot be written, or a setting cannot be used.
         """
-        try:
-            await self._start()
-        except BaseException:
-            await self._exit.aclose()
-            raise
-        return self
-
-    async def _start(self) -> None:
         settings = self.settings
         settings.require_serving()
         self._find_running_calls()
@@ -270,10 +263,10 @@ class VoiceBridge:
             if self.spend is not None:
                 member.count(self.spend)
             linking = asyncio.create_task(member.run(), name="front")
-            self._exit.push_async_callback(_cancelled, linking)
+            self._exit.push_async_callback(cancelled, linking)
         if self.recordings is not None:
             watching = asyncio.create_task(self.recordings.run(), name="recordings")
-            self._exit.push_async_callback(_cancelled, watching)
+            self._exit.push_async_callback(cancelled, watching)
         if self._with_http:
             await self._start_http()
 
@@ -392,7 +385,7 @@ class VoiceBridge:
                 async with asyncio.timeout(_COUNT_SECONDS):
                     await guard.ask()
         counting = asyncio.create_task(guard.run(), name="spend")
-        self._exit.push_async_callback(_cancelled, counting)
+        self._exit.push_async_callback(cancelled, counting)
         return guard
 
     def _counted(self) -> None:
@@ -522,10 +515,7 @@ class VoiceBridge:
                 await self.member.leave()
             await self.calls.drain(0 if self._ending else self.settings.drain_timeout_seconds)
         finally:
-            background = (stop, agents, lag, *ways)
-            for task in background:
-                task.cancel()
-            await asyncio.gather(*background, return_exceptions=True)
+            await cancelled(stop, agents, lag, *ways)
 
     def stop(self) -> None:
         """Begin to stop: see `run`. Said again, it ends the calls that still run."""
@@ -653,9 +643,6 @@ class VoiceBridge:
     def _not_adopted(self, reason: str) -> None:
         self.metrics.calls_not_adopted.labels(reason).inc()
         log.warning("call_not_adopted", reason=reason)
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self._exit.aclose()
 
     async def _open_outbox(self) -> Outbox | None:
         options = self.settings.outbox_options()
@@ -816,11 +803,6 @@ class VoiceBridge:
             asterisk_version=version.version.text if version and version.version else None,
             media_transport=None if asterisk is None else asterisk.media_transport,
         )
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
 
 
 def _known_to_nobody(session_id: str, record: CallRecord | None) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 import structlog
 
 from ari_app.errors import AgentError
+from ari_app.process.opening import cancelled
 from ari_app.records.agent_report import NoReport, Report, report_on
 from ari_app.records.events import CallEnded, CallEvent
 from ari_app.records.record import CallRecord
@@ -58,10 +59,7 @@ class ReportFetcher:
 
     async def close(self) -> None:
         """Ask for nothing more."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancelled(*self._tasks)
 
     async def _ask(self, conversation_id: str) -> None:
         why = "it is not analysed yet"

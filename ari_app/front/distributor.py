@@ -27,6 +27,7 @@ from ari_app.line.asterisk.ari.socket import EventSocket, SocketState
 from ari_app.line.asterisk.channels import give_back_caller
 from ari_app.line.asterisk.dialplan import moved_arguments, parse_arguments
 from ari_app.line.interface import Outcome, Status
+from ari_app.process.opening import cancelled
 
 log = structlog.get_logger(__name__)
 
@@ -105,9 +106,7 @@ class Distributor:
         """Let those go where they are to go who are on their way."""
         if tasks := tuple(self._here.values()):
             await asyncio.wait(tasks, timeout=_PATIENCE_SECONDS + _MOVE_SECONDS)
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancelled(*self._tasks)
 
     def handle(self, event: AriEvent) -> None:
         """Take one of Asterisk's events."""

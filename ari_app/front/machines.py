@@ -8,7 +8,7 @@ import socket
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from aiohttp import web
@@ -32,6 +32,7 @@ from ari_app.line.asterisk.ari.errors import AriError
 from ari_app.line.asterisk.ari.socket import SocketState
 from ari_app.line.asterisk.cleanup import GIVE_BACK_SECONDS, Mender
 from ari_app.line.asterisk.names import machine_name, media_channel_id
+from ari_app.process.opening import Opened, cancelled
 from ari_app.settings import Settings, split_host_port
 
 log = structlog.get_logger(__name__)
@@ -68,7 +69,7 @@ class _Gone:
     given_back: int = 0
 
 
-class Fleet:
+class Fleet(Opened):
     """The machines, as this one sees them: `async with Fleet(...) as fleet`.
 
     Args:
@@ -91,6 +92,7 @@ class Fleet:
         relay: Relay[Worker],
         audit_file: AuditLog | None = None,
     ) -> None:
+        super().__init__()
         assert settings.cluster_url is not None and settings.cluster_secret is not None
         self._settings = settings
         self._front = front
@@ -111,23 +113,11 @@ class Fleet:
         self._distributor: Distributor | None = None
         self._gone: dict[str, _Gone] = {}
         self._known: set[str] = set()
-        self._exit = contextlib.AsyncExitStack()
         self._store = Store(settings.cluster_url.get_secret_value(), settings.ari_app)
         self._machines = Machines(self._secret)
         hooks = Hooks(self._tell, self._front_changed, self._machine_gone, self._forget)
         self.member = Member(self._store, hooks, run_id=self._run, limit=settings.cluster_max_calls)
         self.elsewhere = Elsewhere(self.member, self._machines)
-
-    async def __aenter__(self) -> Fleet:
-        try:
-            await self._start()
-        except BaseException:
-            await self._exit.aclose()
-            raise
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self._exit.aclose()
 
     async def _start(self) -> None:
         await self._exit.enter_async_context(self._store)
@@ -237,7 +227,7 @@ class Fleet:
                 await self._is_front.wait()
                 await self._while_front(distributor)
         finally:
-            await _cancelled(*beside)
+            await cancelled(*beside)
 
     async def handed_over(self) -> None:
         """Wait, once drained, until another has the application; not for long: perhaps nobody
@@ -260,7 +250,7 @@ class Fleet:
                 if distributor.state is SocketState.REPLACED:
                     self.member.replaced()
         finally:
-            await _cancelled(running, lost)
+            await cancelled(running, lost)
             self._does_not_distribute.set()
 
     async def may_act(self) -> bool:
@@ -383,9 +373,3 @@ class Fleet:
 
     async def _forget(self, deletion: Deletion) -> None:
         self._hub.forget(deletion.session_id, list(deletion.recordings))
-
-
-async def _cancelled(*tasks: asyncio.Task[Any]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Callable
 from typing import Final
@@ -30,6 +29,7 @@ from ari_app.line.asterisk.ari.errors import AriUnauthorized
 from ari_app.line.asterisk.ari.socket import SocketState
 from ari_app.line.interface import OwnAudio
 from ari_app.line.twilio.leg import AFTER_PATH, MEDIA_PATH, STATUS_PATH, VOICE_PATH
+from ari_app.process.opening import Opened, cancelled
 from ari_app.records.audit import AuditFile
 from ari_app.settings import Settings
 
@@ -40,7 +40,7 @@ _LINK_SECONDS: Final = 1.5
 longer."""
 
 
-class Front:
+class Front(Opened):
     """The front of several workers.
 
     `async with Front(settings, folder, sockets) as front: await front.run()` serves until `stop`.
@@ -64,6 +64,7 @@ class Front:
         *,
         on_replaced: Callable[[], None] = lambda: None,
     ) -> None:
+        super().__init__()
         self.settings = settings
         self.metrics = FrontMetrics()
         self.metrics.calls_limit.set(settings.max_concurrent_calls)
@@ -82,25 +83,13 @@ class Front:
         self._audit: AuditFile | None = None
         self._draining = False
         self._stopping = asyncio.Event()
-        self._exit = contextlib.AsyncExitStack()
 
-    async def __aenter__(self) -> Front:
+    async def _start(self) -> None:
         """Make what `run` needs, and find the workers.
 
         Raises:
             ConfigError: A setting cannot be used.
         """
-        try:
-            await self._start()
-        except BaseException:
-            await self._exit.aclose()
-            raise
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self._exit.aclose()
-
-    async def _start(self) -> None:
         settings = self.settings
         self._exit.push_async_callback(self.hub.close)
         await self.hub.start(self._folder.front)
@@ -198,8 +187,7 @@ class Front:
                 self.drain()
                 self._on_replaced()
         finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+            await cancelled(running)
 
     def drain(self) -> None:
         """Take no more calls; go on to show those that run."""
@@ -219,7 +207,7 @@ class Front:
         self.drain()
         if self._http is not None:
             self._http.stop_listening()
-        self._exit.push_async_callback(_cancelled, asyncio.create_task(self._stop_with_workers()))
+        self._exit.push_async_callback(cancelled, asyncio.create_task(self._stop_with_workers()))
 
     async def _stop_with_workers(self) -> None:
         while len(self.hub.roster):
@@ -256,8 +244,3 @@ def _routes(settings: Settings) -> list[tuple[str, str]]:
     if settings.elevenlabs_webhook_secret is not None and settings.database_url:
         routes.append((hdrs.METH_POST, AGENT_WEBHOOK_PATH))
     return routes
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)

@@ -13,6 +13,7 @@ from ari_app.call.listening import Ear
 from ari_app.control.control import CallControl
 from ari_app.control.http.middleware import KEY_NAME
 from ari_app.control.http.problems import Problem
+from ari_app.process.opening import cancelled
 
 log = structlog.get_logger(__name__)
 
@@ -70,8 +71,7 @@ class Listening:
             async for _ in socket:
                 pass
         finally:
-            sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
+            await cancelled(sending)
 
     async def _send(self, socket: web.WebSocketResponse, ear: Ear) -> None:
         loop = asyncio.get_running_loop()

@@ -30,6 +30,7 @@ from ari_app.control.http.behind import KEY_HEADER, believe
 from ari_app.control.http.middleware import REQUEST_ID, REQUEST_ID_HEADER
 from ari_app.control.http.problems import Problem
 from ari_app.control.http.relay import MACHINE_HEADER, Relay, WorkerAway, head_of, new_session
+from ari_app.process.opening import cancelled
 
 log = structlog.get_logger(__name__)
 
@@ -53,9 +54,7 @@ class Machines(Relay[Machine]):
 
     async def close(self) -> None:
         """Close all connections."""
-        for tunnel in tuple(self._tunnels):
-            tunnel.cancel()
-        await asyncio.gather(*self._tunnels, return_exceptions=True)
+        await cancelled(*self._tunnels)
         if self._connections is not None:
             await self._connections.close()
 
@@ -111,9 +110,7 @@ class Machines(Relay[Machine]):
                     # Whichever side ends: a stream has nothing to say to half a connection.
                     await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
                 finally:
-                    for way in ways:
-                        way.cancel()
-                    await asyncio.gather(*ways, return_exceptions=True)
+                    await cancelled(*ways)
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -18,6 +18,7 @@ from aiohttp import WSCloseCode, web
 from pydantic import BaseModel, Field, TypeAdapter, create_model
 
 from ari_app.control.http.problems import Problem
+from ari_app.process.opening import cancelled
 from ari_app.records.events import CallEvent, told_fields
 from ari_app.records.journal import UNTOLD, Entry, Follower, Journal, TooManyFollowers
 from ari_app.records.record import CallRecord
@@ -163,8 +164,7 @@ async def _web_socket(request: web.Request, follower: Follower) -> web.StreamRes
         async for _ in socket:
             pass
     finally:
-        sending.cancel()
-        await asyncio.gather(sending, return_exceptions=True)
+        await cancelled(sending)
     return socket
 
 

@@ -112,7 +112,6 @@ class Fleet(Opened):
         self._does_not_distribute.set()
         self._distributor: Distributor | None = None
         self._gone: dict[str, _Gone] = {}
-        self._known: set[str] = set()
         self._store = Store(settings.cluster_url.get_secret_value(), settings.ari_app)
         self._machines = Machines(self._secret)
         hooks = Hooks(self._tell, self._front_changed, self._machine_gone, self._forget)
@@ -201,12 +200,7 @@ class Fleet(Opened):
         return []
 
     def _calls_changed(self) -> None:
-        now = call_keys(self._hub.roster.sessions())
-        for key in now - self._known:
-            self.member.began(key)
-        for key in self._known - now:
-            self.member.ended(key)
-        self._known = now
+        self.member.has(call_keys(self._hub.roster.sessions()))
 
     # --- the front of our Asterisk
 
@@ -298,7 +292,8 @@ class Fleet(Opened):
 
     async def _has(self, request: web.Request) -> web.Response:
         """Say whether a call is here."""
-        return web.Response(status=200 if request.match_info["session_id"] in self._known else 404)
+        is_here = request.match_info["session_id"] in self.member.calls
+        return web.Response(status=200 if is_here else 404)
 
     def _front_changed(self, front: bool) -> None:
         for event, state in ((self._is_front, front), (self._is_not_front, not front)):

@@ -94,6 +94,7 @@ class Member:
         view: What was last seen of the others.
         lease: Whether this machine is the front of its Asterisk.
         draining: It wants to be the front no more.
+        calls: Those that are here; see `has`.
     """
 
     def __init__(
@@ -116,7 +117,7 @@ class Member:
         self._front = False
         self._unanswered_beats = 0
         self._places: set[int] = set()
-        self._calls: set[str] = set()
+        self.calls: set[str] = set()
         self._begun: set[str] = set()
         self._ended: set[str] = set()
         self._renewed_at = float("-inf")
@@ -173,7 +174,7 @@ class Member:
         others = any(each.asterisk == machine.asterisk for each in self.view.others(self.name))
         wants = not self.draining and self.lease.may_want(asked_at, others=others)
         all_again = asked_at - self._renewed_at >= _RENEW_SECONDS
-        here, gone = set(self._calls if all_again else self._begun), set(self._ended)
+        here, gone = set(self.calls if all_again else self._begun), set(self._ended)
         held, given_back = self._fit_places(machine.calls)
         leases = Leases(
             [self._place(each) for each in (self._places if all_again else held)],
@@ -314,20 +315,12 @@ class Member:
     def _place(self, number: int) -> str:
         return f"{self.name}#{number}"
 
-    def began(self, call: str) -> None:
-        """Note that a call is here; again it changes nothing."""
-        if call not in self._calls:
-            self._calls.add(call)
-            self._begun.add(call)
-            self._ended.discard(call)
-            self._hurry.set()
-
-    def ended(self, call: str) -> None:
-        """Note that a call is here no more; again it changes nothing."""
-        if call in self._calls:
-            self._calls.discard(call)
-            self._begun.discard(call)
-            self._ended.add(call)
+    def has(self, calls: set[str]) -> None:
+        """Note which calls are here now."""
+        if calls != self.calls:
+            self._begun = (self._begun & calls) | (calls - self.calls)
+            self._ended = (self._ended - calls) | (self.calls - calls)
+            self.calls = calls
             self._hurry.set()
 
     def is_awake(self) -> bool:

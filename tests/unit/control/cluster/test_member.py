@@ -145,7 +145,7 @@ async def test_without_the_store_the_front_goes_on_and_all_is_right_afterwards()
     async with boxes("a", "b", "c") as (store, three):
         for box in three:
             box.link.away = True
-        three[1].member.began("call-1")
+        three[1].member.has({"call-1"})
         for _ in range(100):
             await asyncio.sleep(0.1)
             assert fronts(three) in (["a"], []), "only a pause of a beat or so may be between"
@@ -239,13 +239,17 @@ async def test_a_front_whose_answers_are_late_asks_again_before_it_leaves_a_call
 
 async def test_a_call_is_found_at_its_machine() -> None:
     async with boxes("a", "b") as (_, [a, b]):
-        b.member.began("call-1")
+        b.member.has({"call-1"})
         await asyncio.sleep(0.1)
         found = await a.member.owner("call-1")
         assert found is not None
         assert found.url == "http://b"
         assert await b.member.owner("call-1") is None
         assert await a.member.owner("call-2") is None
+        b.member.has({"call-2"})
+        await asyncio.sleep(0.1)
+        owners = [await a.member.owner(call) for call in ("call-1", "call-2")]
+        assert owners == [None, found]
 
 
 async def test_what_was_deleted_is_deleted_everywhere_also_later() -> None:

@@ -124,7 +124,7 @@ async def test_a_server_that_starts_again_empty_is_filled_again(valkey: Valkey) 
         one_call = replace(A, calls=1)
         hooks = Hooks(lambda: one_call, fronts.append, on_deleted=delete)
         async with Member(store, hooks, run_id="1", limit=5) as member:
-            member.began("call-1")
+            member.has({"call-1"})
             await until(lambda: member.lease.is_ours and member.view.places == 1)
             token = member.lease.token
             valkey.stop()

@@ -21,7 +21,7 @@ from aiohttp.typedefs import Handler
 from ari_app.control.http.access import Access, Keys
 from ari_app.control.http.audit import AuditLog
 from ari_app.control.http.handlers import MAX_BODY_BYTES, audit_changes, serve_operations
-from ari_app.control.http.machines import Elsewhere, There, only_machines
+from ari_app.control.http.machines import Elsewhere, only_machines
 from ari_app.control.http.middleware import (
     IdempotentAnswers,
     RequestRates,
@@ -35,7 +35,7 @@ from ari_app.control.http.models import Liveness, Readiness
 from ari_app.control.http.openapi import docs_page, openapi_document, sign_in
 from ari_app.control.http.operations import IDEMPOTENCY_KEY, OPEN_PATHS, OPERATIONS
 from ari_app.control.http.page import PAGE_PATHS, Look, Watching, page_routes
-from ari_app.control.http.relay import Relay, WorkerAway
+from ari_app.control.http.relay import Relay, There, WorkerAway
 from ari_app.control.http.requests import read_body
 from ari_app.control.http.server import ClientGone, mark_heads, when_gone
 from ari_app.control.workers.hub import Hub
@@ -126,15 +126,13 @@ class FrontHandlers:
     async def relay(self, request: web.Request) -> web.StreamResponse:
         """Let the worker answer that has the call, or any where no call is named."""
         body = await read_body(request)
-        if (there := await self._machine_for(request)) is not None:
-            return await there.relay.answer(request, there.machine, body)
-        return await self._relay.answer(request, self._worker_for(request), body)
+        there = await self._who_has(request.match_info.get("session_id", ""))
+        return await there.relay.answer(request, there.to, body)
 
     async def pass_on(self, request: web.Request) -> web.StreamResponse:
         """Give the connection to the worker that has the call."""
-        if (there := await self._machine_for(request)) is not None:
-            return there.relay.pass_on(request, there.machine)
-        return self._relay.pass_on(request, self._worker_for(request))
+        there = await self._who_has(request.match_info.get("session_id", ""))
+        return there.relay.pass_on(request, there.to)
 
     async def way_in(self, request: web.Request) -> web.StreamResponse:
         """Serve what a way in serves, which checks by itself who comes."""
@@ -156,16 +154,14 @@ class FrontHandlers:
             worker = self._roster.of_line(form.get("CallSid", [""])[0])
         return worker or self._roomiest()
 
-    async def _machine_for(self, request: web.Request) -> There | None:
-        """Return which other machine has the call that a request is about; None: none has."""
-        session_id = request.match_info.get("session_id", "")
-        if self._elsewhere is None or not session_id or self._roster.of_session(session_id):
-            return None
-        return await self._elsewhere.of_call(session_id)
-
-    def _worker_for(self, request: web.Request) -> Worker:
-        session_id = request.match_info.get("session_id", "")
-        return self._roster.of_session(session_id) or self._any()
+    async def _who_has(self, session_id: str) -> There[Any]:
+        """Return who has a call: a worker, or another machine; any worker where nobody has it."""
+        worker = self._roster.of_session(session_id)
+        if worker is None and session_id and self._elsewhere is not None:
+            there = await self._elsewhere.of_call(session_id)
+            if there is not None:
+                return there
+        return There(worker or self._any(), self._relay)
 
     def _any(self) -> Worker:
         # The one with the least to do; one that drains still answers.
@@ -190,7 +186,7 @@ class FrontHandlers:
         # Whoever was asked first has the answer.
         there = None if self._elsewhere is None else await self._elsewhere.of_key(key)
         if there is not None:
-            return _Kept(*await there.relay.ask(request, there.machine, body)).response()
+            return _Kept(*await there.relay.ask(request, there.to, body)).response()
         kept, replayed = await self._initiated.answer(
             key, _fingerprint(body), lambda: self._granted(request, body)
         )
@@ -216,7 +212,7 @@ class FrontHandlers:
         if worker is None and self._elsewhere is not None:
             there = await self._elsewhere.for_wish(named, reference, wish.get("called_number"))
             if there is not None:
-                return _Kept(*await there.relay.ask(request, there.machine, body))
+                return _Kept(*await there.relay.ask(request, there.to, body))
         worker = worker or self._roomiest()
         # Many may be asked for before the first of them counts.
         worker.promised += 1
@@ -229,12 +225,8 @@ class FrontHandlers:
         """End a call, and wait until it is over."""
         body = await read_body(request)
         named = _object(body).get("session_id")
-        worker = self._roster.of_session(named) if isinstance(named, str) else None
-        if worker is None and self._elsewhere is not None and isinstance(named, str):
-            there = await self._elsewhere.of_call(named)
-            if there is not None:
-                return await there.relay.answer(request, there.machine, body)
-        return await self._relay.answer(request, worker or self._any(), body)
+        there = await self._who_has(named if isinstance(named, str) else "")
+        return await there.relay.answer(request, there.to, body)
 
     async def list_sessions(self, request: web.Request) -> web.Response:
         """List all calls."""

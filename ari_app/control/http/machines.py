@@ -12,7 +12,6 @@ import contextlib
 import hmac
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final, Protocol
 from urllib.parse import quote
 
@@ -29,7 +28,14 @@ from ari_app.control.http.audit import PASSED_ON
 from ari_app.control.http.behind import KEY_HEADER, believe
 from ari_app.control.http.middleware import REQUEST_ID, REQUEST_ID_HEADER
 from ari_app.control.http.problems import Problem
-from ari_app.control.http.relay import MACHINE_HEADER, Relay, WorkerAway, head_of, new_session
+from ari_app.control.http.relay import (
+    MACHINE_HEADER,
+    Relay,
+    There,
+    WorkerAway,
+    head_of,
+    new_session,
+)
 from ari_app.process.opening import cancelled
 
 log = structlog.get_logger(__name__)
@@ -161,19 +167,6 @@ class Others(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class There:
-    """Where a request goes.
-
-    Attributes:
-        machine: The machine.
-        relay: Asks it.
-    """
-
-    machine: Machine
-    relay: Machines
-
-
 class Elsewhere:
     """Where what is asked here is answered, if not here.
 
@@ -186,7 +179,7 @@ class Elsewhere:
         self._others = others
         self._relay = relay
 
-    async def of_call(self, call: str) -> There | None:
+    async def of_call(self, call: str) -> There[Machine] | None:
         """Return which other machine has a call, or a line; None: none that is known."""
         try:
             machine = await self._others.owner(call)
@@ -194,14 +187,16 @@ class Elsewhere:
             machine = await self._ask_all_for(call)
         return None if machine is None else There(machine, self._relay)
 
-    async def of_key(self, key: str) -> There | None:
+    async def of_key(self, key: str) -> There[Machine] | None:
         """Return which other machine was first asked with an Idempotency-Key; None: none was."""
         with contextlib.suppress(StoreAway):
             if (machine := await self._others.keep_key(key)) is not None:
                 return There(machine, self._relay)
         return None
 
-    async def for_wish(self, session: object, line: object, number: object) -> There | None:
+    async def for_wish(
+        self, session: object, line: object, number: object
+    ) -> There[Machine] | None:
         """Return which other machine is to begin a call; None: this one.
 
         Args:

@@ -8,6 +8,7 @@ import os
 import socket
 from array import array
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 import aiohttp
@@ -184,6 +185,19 @@ class Relay(abc.ABC, Generic[To]):
                 ),
             ),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class There(Generic[To]):
+    """Where a request goes.
+
+    Attributes:
+        to: The worker, or the machine.
+        relay: Asks it.
+    """
+
+    to: To
+    relay: Relay[To]
 
 
 class Workers(Relay[Worker]):

@@ -79,7 +79,7 @@ async def test_without_the_store_a_call_is_found_by_its_whole_name(call: str) ->
         elsewhere = Elsewhere(Cluster(url), machines)
         found = await elsewhere.of_call(call)
         assert found is not None
-        assert found.machine.name == "there"
+        assert found.to.name == "there"
         assert await elsewhere.of_call("a") is None
 
 

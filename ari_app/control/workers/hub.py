@@ -112,8 +112,6 @@ class Hub:
         on_deleted: Called with a call that a worker deletes, and the paths of its recordings.
     """
 
-    common: Callable[[], Awaitable[bool]] | None = None
-
     def __init__(
         self, roster: Roster, *, max_calls: int, per_second: float, max_waiting: int
     ) -> None:
@@ -125,6 +123,7 @@ class Hub:
             per_second=per_second,
             max_waiting=max_waiting,
         )
+        self.common: Callable[[], Awaitable[bool]] | None = None
         self.on_calls: Callable[[], None] = lambda: None
         self.on_deleted: Callable[[str, list[str]], None] = lambda session_id, recordings: None
         self._told_full: bool | None = None

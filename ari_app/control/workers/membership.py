@@ -151,7 +151,7 @@ class Membership:
         calls = self._calls
         if calls is None:
             return
-        draining = self._leaving or calls.draining
+        draining = self._draining
         room = RoomTold(calls.count(), self._takes() and not draining, draining)
         if room != self._told_room and self._tell(room):
             self._told_room = room
@@ -197,6 +197,10 @@ class Membership:
                     self._arrived.clear()
                     await self._arrived.wait()
 
+    @property
+    def _draining(self) -> bool:
+        return self._leaving or (self._calls is not None and self._calls.draining)
+
     def _promise(self, channel: str) -> None:
         now = self._loop.time()
         # Whoever hung up on the way never comes.
@@ -236,7 +240,7 @@ class Membership:
     def _heard(self, peer: Peer, message: Message) -> None:
         match read(message):
             case Offer(offer, channel, anyhow):
-                draining = self._leaving or (self._calls is not None and self._calls.draining)
+                draining = self._draining
                 takes = self._takes() and (anyhow or not draining)
                 if takes and not draining:
                     self._promise(channel)

@@ -30,10 +30,11 @@ async def work(duty: Duty, behaviour: str) -> int:
             return 2
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: None)
         unblock_signals()
-        link.stand(Standing.REPLACED if behaviour == "replaced" else Standing.SERVING)
         place = f" {duty.number}" if "FAKE_WORKERS" in os.environ else ""
         sys.stdout.write(f"{duty.mode.value} {os.getpid()}{place}\n")
         sys.stdout.flush()
+        # Not before the line: another may then be told to end, and says so.
+        link.stand(Standing.REPLACED if behaviour == "replaced" else Standing.SERVING)
         match behaviour:
             case "die" | "replaced":
                 os.kill(os.getpid(), signal.SIGKILL)

@@ -4,7 +4,7 @@ FUZZ_SECONDS ?= 3600
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-dev asterisk demo test unit e2e other-debians docs lint format lock notice wheel serve check agent bench soak fuzz audit hangups compose-test cluster-test clean
+.PHONY: help setup setup-dev compile asterisk demo test unit e2e other-debians docs lint format lock notice wheel serve check agent bench soak fuzz audit hangups compose-test cluster-test clean
 
 help:  ## List these commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -14,6 +14,9 @@ setup:  ## Make .venv for using it: serve, check, demo
 
 setup-dev:  ## Make .venv for working on it: tests, types, documentation
 	@sh scripts/bootstrap.sh dev
+
+compile: setup  ## Compile what every frame goes through (half a minute, once; needs gcc and Python's headers)
+	@$(PYTHON) -m scripts.compiled
 
 asterisk: setup  ## Fetch the lab's Asterisk, unless there is one already
 	@$(PYTHON) -m lab.asterisk fetch
@@ -31,8 +34,13 @@ PYTEST = $(PYTHON) -m pytest --dist worksteal -n
 UNIT_TESTS = $(PYTEST) $$((3 * $$(nproc))) tests/unit tests/fuzz
 E2E_TESTS = $(PYTEST) $$((3 * $$(nproc) < 11 ? 3 * $$(nproc) : 11)) tests/e2e -m 'not compose'
 
-test: lint asterisk  ## Format, types and all tests, also those with the real Asterisk
+# What tries the compiled modules; `python -m scripts.compiled` says it where there is no compiler.
+COMPILED_TESTS = ARI_APP_COMPILED=1 $(PYTEST) $$((3 * $$(nproc))) tests/unit/audiosocket tests/unit/audio \
+	tests/unit/call/test_hearing.py tests/unit/call/test_sound.py tests/unit/agent/elevenlabs tests/unit/line
+
+test: lint asterisk compile  ## Format, types and all tests, also those with the real Asterisk
 	$(UNIT_TESTS)
+	[ ! -d ari_app/_compiled ] || $(COMPILED_TESTS)
 	$(E2E_TESTS)
 	$(PYTHON) -m pytest tests/e2e/test_compose.py
 
@@ -79,19 +87,19 @@ lock: setup-dev  ## Write requirements.lock and the other lock files anew from w
 	$(COMPILE) pyproject.toml lab/pyproject.toml --extra otel --group dev -o requirements.lock
 	$(COMPILE) pyproject.toml --extra otel -c requirements.lock -o deploy/serve.lock
 	$(COMPILE) pyproject.toml lab/pyproject.toml --extra otel -c requirements.lock -o deploy/lab.lock
-	echo hatchling | $(COMPILE) - -c requirements.lock -o deploy/build.lock
+	printf 'hatchling\nmypy\nsetuptools\n' | $(COMPILE) - -c requirements.lock -o deploy/build.lock
 	echo uv | $(COMPILE) - -o scripts/uv.lock
 	$(PYTHON) -m scripts.third_party
 
 notice: setup-dev  ## Write THIRD-PARTY.md anew: whose work is in the packages and images
 	$(PYTHON) -m scripts.third_party
 
-wheel: setup  ## Build ari-app's wheel and the lab's into dist/, to install elsewhere
+wheel: compile  ## Build ari-app's wheel and the lab's into dist/, to install elsewhere
 	@rm -f dist/ari_app-*.whl dist/ari_app_lab-*.whl
 	@$(PYTHON) -m hatchling build -t wheel
-	@cd lab && ../$(PYTHON) -m hatchling build -t wheel -d ../dist
+	@cd lab && ../$(PYTHON) -m hatchling build -t wheel -d ../dist ari_app/_compiled
 
-serve: setup  ## Take calls, with the settings of .env
+serve: compile  ## Take calls, with the settings of .env
 	@.venv/bin/ari-app serve
 
 check: setup  ## Find out what is wrong with a set-up
@@ -100,7 +108,7 @@ check: setup  ## Find out what is wrong with a set-up
 agent: setup  ## Run the practice agent alone
 	@.venv/bin/ari-app agent
 
-bench: asterisk  ## Measure everything (45 minutes; .venv/bin/ari-app bench --help)
+bench: asterisk compile  ## Measure everything (45 minutes; .venv/bin/ari-app bench --help)
 	@.venv/bin/ari-app bench all
 
 fuzz: setup-dev  ## Try the parsers on an hour of odd inputs (FUZZ_SECONDS=3600)
@@ -109,7 +117,7 @@ fuzz: setup-dev  ## Try the parsers on an hour of odd inputs (FUZZ_SECONDS=3600)
 audit: setup-dev  ## Look for known vulnerabilities in what is locked; needs the internet
 	$(PYTHON) scripts/audit.py
 
-soak: asterisk  ## Mixed calls and faults for MINUTES (10), and what is left over
+soak: asterisk compile  ## Mixed calls and faults for MINUTES (10), and what is left over
 	@.venv/bin/ari-app soak --minutes $(or $(MINUTES),10) $(SOAK)
 
 clean:  ## Remove what the commands above have made here

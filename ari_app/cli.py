@@ -133,6 +133,9 @@ def serve(
     """Take calls until told to stop: SIGTERM lets running calls finish, a second one ends them."""
     # Frames are too small for several threads, and what forks must have one only.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from ari_app.process.compiled import use_compiled
+
+    use_compiled()
     import ari_app.process.plain_structlog  # noqa: F401
     from ari_app.serve import supervise
 

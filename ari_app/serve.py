@@ -40,6 +40,7 @@ from ari_app.front.service import Front
 from ari_app.line.asterisk.cleanup import GIVE_BACK_SECONDS, Mender
 from ari_app.line.asterisk.names import worker_app
 from ari_app.line.microphone import MicrophoneGateway
+from ari_app.process.compiled import in_use
 from ari_app.process.limits import raise_limit
 from ari_app.process.logs import set_up_logging
 from ari_app.process.network import page_url
@@ -373,7 +374,7 @@ async def serve(
             elif looks:
                 # What is wrong ends nothing now, and callers do not wait until it is known.
                 beside.push_async_callback(_cancel, asyncio.create_task(_check_again(bridge)))
-            log.info("serving", **_way_in(bridge), **_http(bridge, place))
+            log.info("serving", **_way_in(bridge), **_http(bridge, place), compiled=in_use())
             if link is not None:
                 link.stand(Standing.SERVING)
             await bridge.run()

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, Protocol, cast
+from typing import ClassVar, Final, Protocol, cast, runtime_checkable
 from uuid import UUID
 
 import structlog
@@ -33,7 +33,6 @@ from audiosocket.frames import (
 )
 from audiosocket.rhythm import Rhythm
 from linekit.clock import FrameClock
-from linekit.transport import SocketTransport
 
 _HEADROOM: Final = 10.0
 """So many streams at once: 500 packets a second."""
@@ -68,6 +67,17 @@ _WRITE_AFTER_SLOTS: Final = 3
 """A frame is written so much later than the caller's are read: 6 ms."""
 
 
+@runtime_checkable
+class Readable(Protocol):
+    """What reads when it is told to, and else whenever something comes."""
+
+    def read_now(self) -> None: ...
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
 class Reading:
     """Decides when a line is read: as soon as something comes, or at every n-th tick.
 
@@ -92,7 +102,7 @@ class Reading:
 
     def __init__(
         self,
-        transport: SocketTransport,
+        transport: Readable,
         shift: Callable[[int], None],
         slot: float,
         now: Callable[[], float],
@@ -247,6 +257,8 @@ class AudioSocketConnection(asyncio.Protocol):
     """
 
     _transport: asyncio.Transport
+    # For mypyc: these attributes may be deleted.
+    __deletable__: ClassVar = ["_handler"]
 
     def __init__(
         self,
@@ -327,7 +339,7 @@ class AudioSocketConnection(asyncio.Protocol):
         it falls silent, is in time for this frame, and not just too late for it.
         """
         writes = clock.add(self.write_frames)
-        if not isinstance(self._transport, SocketTransport):
+        if not isinstance(self._transport, Readable):
             return writes
 
         def shift(slots: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from benchmarks import bridge, compare, ear, flood, page, parts, setups, stall
 from benchmarks.flood_process import KINDS
 from benchmarks.lines import way
-from benchmarks.machine import describe_machine
+from benchmarks.machine import ROOT, describe_machine
 from benchmarks.pictures import draw
 from benchmarks.processes import BenchmarkError
 from benchmarks.rows import ROWS, machine_line
@@ -77,7 +78,17 @@ async def run(
     if "compare" in wanted and not options.against:
         raise BenchmarkError("Compare against what? Say --against REVISION.")
     await asyncio.to_thread(options.out.mkdir, parents=True, exist_ok=True)
+    await _compile()
     return [await _run_one(name, options, console) for name in wanted]
+
+
+async def _compile() -> None:
+    """Compile what a service would be compiled with: half a minute, the first time."""
+    if (ROOT / "scripts" / "compiled.py").is_file():
+        compiling = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "scripts.compiled", cwd=ROOT
+        )
+        await compiling.wait()
 
 
 async def _run_one(name: str, options: Options, console: Console) -> Path:

@@ -25,13 +25,6 @@ RUN --mount=type=secret,id=ca --mount=type=secret,id=pip_conf \
     && python3 -m venv --without-pip /opt/ari-app \
     && sh deploy/pip.sh install --require-hashes -r deploy/build.lock
 
-FROM build AS wheel
-COPY pyproject.toml README.md LICENSE THIRD-PARTY.md ./
-COPY ari_app ari_app
-COPY audiosocket audiosocket
-COPY linekit linekit
-RUN sh deploy/pip.sh wheel --no-deps --no-build-isolation --no-index --wheel-dir /wheel .
-
 FROM build AS lab-wheel
 COPY LICENSE ./
 COPY asterisk-conf asterisk-conf
@@ -44,6 +37,18 @@ COPY deploy/serve.lock deploy/
 RUN --mount=type=secret,id=ca --mount=type=secret,id=pip_conf \
     --mount=type=cache,target=/root/.cache/pip \
     sh deploy/pip.sh --python /opt/ari-app install --require-hashes -r deploy/serve.lock
+
+# What every frame goes through is compiled, for which its types have to be known.
+FROM serve-packages AS wheel
+ARG APT_OPTIONS=""
+RUN apt-get ${APT_OPTIONS} install -y --no-install-recommends gcc libc6-dev python3-dev
+COPY pyproject.toml README.md LICENSE THIRD-PARTY.md ./
+COPY ari_app ari_app
+COPY audiosocket audiosocket
+COPY linekit linekit
+COPY scripts/__init__.py scripts/compiled.py scripts/wheel_hook.py scripts/
+RUN PYTHONPATH=/src:$(echo /build/lib/python3*/site-packages) /opt/ari-app/bin/python -m scripts.compiled --require \
+    && sh deploy/pip.sh wheel --no-deps --no-build-isolation --no-index --wheel-dir /wheel .
 
 FROM serve-packages AS serve-all
 RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel \

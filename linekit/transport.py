@@ -14,7 +14,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 _READ_BYTES: Final = 64 * 1024
 _RECORD_BYTES: Final = 16 * 1024
@@ -24,7 +24,7 @@ _TLS_RECORDS: Final = 16
 _HIGH_WATER: Final = 64 * 1024
 
 
-class SocketTransport(asyncio.Transport):
+class SocketTransport:
     """A transport for a connected socket that does not block.
 
     It reads whenever there is something to be read, as others do; after `pause_reading` only by
@@ -39,10 +39,10 @@ class SocketTransport(asyncio.Transport):
     def __init__(
         self, sock: socket.socket, protocol: asyncio.Protocol, *, read_bytes: int = _READ_BYTES
     ) -> None:
-        extra: dict[str, object] = {"socket": sock}
+        self._extra: dict[str, object] = {"socket": sock}
         with contextlib.suppress(OSError):
-            extra["peername"], extra["sockname"] = sock.getpeername(), sock.getsockname()
-        super().__init__(extra)
+            self._extra["peername"] = sock.getpeername()
+            self._extra["sockname"] = sock.getsockname()
         self._loop = asyncio.get_running_loop()
         self._sock = sock
         self._fd = sock.fileno()
@@ -58,8 +58,12 @@ class SocketTransport(asyncio.Transport):
 
     def start(self) -> None:
         """Tell the protocol that it is connected, and begin to read."""
-        self._protocol.connection_made(self)
+        self._protocol.connection_made(cast(asyncio.Transport, self))
         self.resume_reading()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """See `asyncio.BaseTransport`."""
+        return self._extra.get(name, default)
 
     # --- reading
 
@@ -224,6 +228,7 @@ class TlsTransport(SocketTransport):
         self._tls = sock
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """See `asyncio.BaseTransport`."""
         return self._tls if name == "ssl_object" else super().get_extra_info(name, default)
 
     def read_now(self) -> None:

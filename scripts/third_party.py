@@ -61,7 +61,7 @@ DEBIAN = {
     "sip-tester": "GPL-2.0-or-later",
 }
 # Only in stages that are thrown away.
-_BUILD_ONLY = {"python3-venv"}
+_BUILD_ONLY = {"gcc", "libc6-dev", "python3-dev", "python3-venv"}
 
 _STANZA = re.compile(r"^(?P<name>[\w.-]+)==(?P<version>[^ ;]+)(?: ; (?P<marker>.+?))? \\$", re.M)
 _ROW = re.compile(r"^\| (?P<name>[\w.-]+) \| (?P<version>\d[^ |]*) \| (?P<licence>[^|]+) \|", re.M)

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 
 import pytest
+
+from ari_app.process.compiled import SWITCH, use_compiled
+
+# Before anything else is imported: `ARI_APP_COMPILED=1` tries what is compiled.
+if os.environ.get(SWITCH) == "1":
+    assert use_compiled(), "nothing is compiled; python -m scripts.compiled does it"
 
 
 @pytest.fixture(autouse=True)

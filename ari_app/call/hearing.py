@@ -321,7 +321,8 @@ _BEEP_POWER: Final = 10 ** (-42.0 / 10) * 32768**2 / 2
 _AFTER_SPEECH_SECONDS: Final = 1.5
 _AFTER_BEEP_SECONDS: Final = 0.25
 _MIN_BEEP_SECONDS: Final = 0.15
-_BEEP_HZ: Final = (350.0, 2500.0)
+_LOWEST_BEEP_HZ: Final = 350.0
+_HIGHEST_BEEP_HZ: Final = 2500.0
 # How much of its power a beep has around one frequency, and how far that may move meanwhile. With a
 # Hann window a tone covers four bins.
 _BEEP_SHARE: Final = 0.95
@@ -382,4 +383,5 @@ class GreetingEar:
         top = int(np.argmax(power))
         hz = top * self._rate_hz / samples.size
         share = float(power[max(0, top - 2) : top + 3].sum() / power.sum())
-        return hz if share >= _BEEP_SHARE and _BEEP_HZ[0] <= hz <= _BEEP_HZ[1] else None
+        is_beep = share >= _BEEP_SHARE and _LOWEST_BEEP_HZ <= hz <= _HIGHEST_BEEP_HZ
+        return hz if is_beep else None

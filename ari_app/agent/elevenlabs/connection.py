@@ -12,7 +12,7 @@ import struct
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import structlog
 from pydantic import SecretStr
@@ -119,7 +119,7 @@ class AgentSocket(ClientConnection):
 
     writable = True
     heard = False
-    on_writable: Callable[[], None] = staticmethod(lambda: None)
+    on_writable: Callable[[], None] | None = None
 
     def data_received(self, data: bytes) -> None:
         self.heard = True
@@ -140,7 +140,8 @@ class AgentSocket(ClientConnection):
     def resume_writing(self) -> None:
         super().resume_writing()
         self.writable = True
-        self.on_writable()
+        if self.on_writable is not None:
+            self.on_writable()
 
     def send_now(self, data: bytes) -> None:
         """Write `data` as one text frame, at once. Does nothing when the socket is not open.
@@ -415,6 +416,9 @@ class AgentConnection:
     counts as lost, and one on which nothing can be sent for 20 s.
     """
 
+    # For mypyc: these attributes may be deleted.
+    __deletable__: ClassVar = ["_socket", "_tell"]
+
     def __init__(
         self,
         socket: AgentSocket,
@@ -560,7 +564,8 @@ class AgentConnection:
         self._outbox.clear()
         # A TLS connection holds 300 kB until the last reference to it goes, and a call that has
         # ended is kept for a minute.
-        del self._socket.on_writable, self._socket
+        self._socket.on_writable = None
+        del self._socket
         self._log.info("agent_closed", kind=reason.kind.value, code=reason.code)
         self._told(reason.told(silent_seconds=self._dead_seconds))
         # Who is told keeps the connection: the two would keep each other.

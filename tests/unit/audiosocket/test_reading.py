@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass, field
-from typing import cast
 
 import pytest
 
 from audiosocket.connection import Reading
 from linekit.clock import SLOTS
-from linekit.transport import SocketTransport
 
 PERIOD = 0.02
 
@@ -35,9 +33,7 @@ class Line:
     is_reading: bool = True
 
     def __post_init__(self) -> None:
-        self.reading = Reading(
-            cast(SocketTransport, self), self.shift, PERIOD / SLOTS, lambda: self.now
-        )
+        self.reading = Reading(self, self.shift, PERIOD / SLOTS, lambda: self.now)
         self.reading.every = self.every
 
     # --- as a transport

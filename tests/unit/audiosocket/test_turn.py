@@ -7,7 +7,7 @@ import gc
 import weakref
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 from unittest.mock import Mock
 from uuid import uuid4
 
@@ -16,13 +16,12 @@ import pytest
 from audiosocket.connection import AudioSocketConnection
 from audiosocket.frames import SLIN, Audio, Kind, encode
 from linekit.clock import FrameClock
-from linekit.transport import SocketTransport
 from tests.unit.virtual_loop import VirtualLoop
 
 FRAME = encode(Audio(SLIN.kind, bytes(SLIN.frame_bytes)))
 
 
-class Wire(SocketTransport):
+class Wire:
     """A transport whose far end is the test."""
 
     def __init__(self) -> None:
@@ -103,7 +102,7 @@ async def _call(frames: int, begin: float) -> tuple[Wire, list[float]]:
         on_closed=lambda line: None,
         stall_timeout=1.0,
     )
-    line.connection_made(wire)
+    line.connection_made(cast(asyncio.BaseTransport, wire))
     leave = line.tick_with(clock)
     line.read_together(2)
     began = loop.time() + begin

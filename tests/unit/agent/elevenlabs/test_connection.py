@@ -38,6 +38,7 @@ from ari_app.agent.interface import (
     TheirToolEnded,
     ToolCalled,
 )
+from tests.compiled import replaces_code
 from tests.unit.agent.elevenlabs.fake_agent import FakeAgent, FakeConversation, Script, quiet
 from tests.unit.agent.elevenlabs.samples import BY_TYPE
 from tests.unit.agent.elevenlabs.told import Told
@@ -390,6 +391,7 @@ async def test_a_cancelled_close_still_ends(told: Told) -> None:
     assert told.end.reason == CloseKind.LOCAL
 
 
+@replaces_code
 @pytest.mark.parametrize("control", [False, True])
 async def test_an_agent_that_never_reads_again_is_lost(
     told: Told, monkeypatch: pytest.MonkeyPatch, control: bool
@@ -414,6 +416,7 @@ async def test_a_cancelled_reader_still_reports_the_end(told: Told) -> None:
     assert told.end.reason == CloseKind.LOCAL
 
 
+@replaces_code
 async def test_a_fault_of_our_own_leaves_nobody_waiting(
     told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:

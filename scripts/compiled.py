@@ -1,0 +1,112 @@
+"""Compile what every frame goes through: `python -m scripts.compiled [--require]`.
+
+The modules of `ari_app.process.compiled`, with mypyc, for the Python that runs this. It takes half
+a minute, and no time when it has been done. Where it cannot be done it says so, and the service
+runs uncompiled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+from ari_app.process.compiled import (
+    COMPILED,
+    MODULES,
+    SHARED,
+    SOURCES,
+    folder_for,
+    is_compiled,
+    source_of,
+)
+
+_SHOWN_LINES = 12
+
+
+def main() -> int:
+    """Compile, and return the exit code: 2 where it cannot be done and `--require` asks for it."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.compiled", description=__doc__)
+    parser.add_argument("--require", action="store_true", help="fail where it cannot be done")
+    parser.add_argument("--build", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.build is not None:
+        _build(options.build)
+        return 0
+    if is_compiled():
+        return 0
+    problem = _missing()
+    if problem is None:
+        _say("Compiling what every frame goes through (once, half a minute) ...")
+        problem = _compile(folder_for())
+    if problem is None:
+        return 0
+    _say(f"Not compiled, so a call costs a third more of CPU time: {problem}")
+    return 2 if options.require else 0
+
+
+def _missing() -> str | None:
+    """Return what keeps us from compiling, in a sentence; None: nothing."""
+    compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
+    if shutil.which(compiler) is None:
+        return f"there is no C compiler ({compiler}); Debian's are the packages gcc and libc6-dev."
+    if not Path(sysconfig.get_path("include"), "Python.h").is_file():
+        return "this Python's headers are not there; Debian's are the package python3-dev."
+    return None
+
+
+def _compile(folder: Path) -> str | None:
+    """Compile into a folder, which is there only when all of it is; return what went wrong."""
+    COMPILED.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=COMPILED) as scratch:
+        # The C compiler writes past `sys.stderr`.
+        done = subprocess.run(
+            [sys.executable, "-m", "scripts.compiled", "--build", scratch],
+            cwd=SOURCES,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        if done.returncode:
+            lines = [line for line in done.stdout.splitlines() if "error" in line.lower()]
+            return "\n".join((lines or done.stdout.splitlines())[:_SHOWN_LINES])
+        for old in COMPILED.glob(f"{folder.name.rpartition('-')[0]}-*"):
+            shutil.rmtree(old)
+        Path(scratch, "libraries").rename(folder)
+    return None
+
+
+def _build(scratch: Path) -> None:
+    from mypyc.build import mypycify
+    from setuptools import setup
+
+    extensions = mypycify(
+        [str(source_of(module).relative_to(SOURCES)) for module in MODULES],
+        group_name=SHARED.removesuffix("__mypyc"),
+        target_dir=str(scratch / "sources"),
+        opt_level="2",
+        debug_level="0",
+    )
+    build = ["--build-lib", str(scratch / "libraries"), "--build-temp", str(scratch / "objects")]
+    setup(
+        name="compiled",
+        packages=[],
+        py_modules=[],
+        ext_modules=extensions,
+        script_args=["--quiet", "build_ext", *build],
+    )
+
+
+def _say(sentence: str) -> None:
+    sys.stderr.write(sentence + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import ClassVar, Final, Protocol, cast, runtime_checkable
+from typing import ClassVar, Final, Protocol, cast
 from uuid import UUID
 
 import structlog
@@ -67,7 +67,6 @@ _WRITE_AFTER_SLOTS: Final = 3
 """A frame is written so much later than the caller's are read: 6 ms."""
 
 
-@runtime_checkable
 class Readable(Protocol):
     """What reads when it is told to, and else whenever something comes."""
 
@@ -246,7 +245,7 @@ def silence() -> None:
     return
 
 
-class AudioSocketConnection(asyncio.Protocol):
+class AudioSocketConnection:
     """Writes one frame per tick to Asterisk, from its UUID on until the end.
 
     Asterisk 22 waits for the next header with the channel locked, so an idle server blocks the
@@ -339,7 +338,7 @@ class AudioSocketConnection(asyncio.Protocol):
         it falls silent, is in time for this frame, and not just too late for it.
         """
         writes = clock.add(self.write_frames)
-        if not isinstance(self._transport, Readable):
+        if not hasattr(self._transport, "read_now"):
             return writes
 
         def shift(slots: int) -> None:
@@ -354,7 +353,7 @@ class AudioSocketConnection(asyncio.Protocol):
             writes.shift(_WRITE_AFTER_SLOTS)
 
         self._reading = reading = Reading(
-            self._transport, shift, clock.slot_seconds, self._loop.time, part
+            cast(Readable, self._transport), shift, clock.slot_seconds, self._loop.time, part
         )
         reads = clock.add(reading.tick)
         return leave
@@ -378,6 +377,12 @@ class AudioSocketConnection(asyncio.Protocol):
             self._handler.line_connected(self)
         except Exception:
             self._handler_failed("line_connected")
+
+    def pause_writing(self) -> None:
+        """Do nothing: before each frame it is looked what the peer has not taken."""
+
+    def resume_writing(self) -> None:
+        """Do nothing, either."""
 
     def data_received(self, data: bytes) -> None:
         if self._lost_reason is not None:

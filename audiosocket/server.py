@@ -16,14 +16,14 @@ from audiosocket.connection import AudioSocketConnection, ConnectionHandler
 from audiosocket.frames import Decoder, Hangup, Identify, LineFormat, ProtocolError, encode
 from linekit.clock import FrameClock
 from linekit.listener import Census, ConnectionLimits, Listener, Networks, turn_away
-from linekit.transport import SocketTransport
+from linekit.transport import Receiver, SocketTransport
 
 log = structlog.get_logger(__name__)
 
 _READ_BYTES: Final = 8192
 """That a line reads in one go: 0.1 s at the highest rate, 0.5 s of what telephones send."""
 
-Admit = Callable[[UUID, Callable[[], None]], asyncio.Protocol | str]
+Admit = Callable[[UUID, Callable[[], None]], Receiver | str]
 """Given a UUID and what to call when its connection is gone: who carries it on, or the slug of why
 it is refused."""
 Refused = Callable[[str, str], None]

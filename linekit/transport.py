@@ -14,7 +14,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, Protocol, TypeVar, cast
 
 _READ_BYTES: Final = 64 * 1024
 _RECORD_BYTES: Final = 16 * 1024
@@ -24,8 +24,24 @@ _TLS_RECORDS: Final = 16
 _HIGH_WATER: Final = 64 * 1024
 
 
+class Receiver(Protocol):
+    """What a transport tells of, as it would an `asyncio.Protocol`."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None: ...
+
+    def data_received(self, data: bytes) -> None: ...
+
+    def eof_received(self) -> bool | None: ...
+
+    def pause_writing(self) -> None: ...
+
+    def resume_writing(self) -> None: ...
+
+    def connection_lost(self, exc: Exception | None) -> None: ...
+
+
 class SocketTransport:
-    """A transport for a connected socket that does not block.
+    """A transport for a connected socket that does not block; an `asyncio.Transport` but by name.
 
     It reads whenever there is something to be read, as others do; after `pause_reading` only by
     `read_now`. The protocol's `connection_lost` always comes in a turn of its own.
@@ -37,7 +53,7 @@ class SocketTransport:
     """
 
     def __init__(
-        self, sock: socket.socket, protocol: asyncio.Protocol, *, read_bytes: int = _READ_BYTES
+        self, sock: socket.socket, protocol: Receiver, *, read_bytes: int = _READ_BYTES
     ) -> None:
         self._extra: dict[str, object] = {"socket": sock}
         with contextlib.suppress(OSError):
@@ -192,12 +208,11 @@ class SocketTransport:
         self._end(None)
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        return self._protocol
+        return cast(asyncio.BaseProtocol, self._protocol)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        assert isinstance(protocol, asyncio.Protocol)
-        self._protocol = protocol
-        self._received = protocol.data_received
+        self._protocol = cast(Receiver, protocol)
+        self._received = self._protocol.data_received
 
     def _fail(self, error: OSError) -> None:
         self._end(error)
@@ -223,7 +238,7 @@ class SocketTransport:
 class TlsTransport(SocketTransport):
     """The same for a socket that speaks TLS; see `connect_tls`."""
 
-    def __init__(self, sock: ssl.SSLSocket, protocol: asyncio.Protocol) -> None:
+    def __init__(self, sock: ssl.SSLSocket, protocol: Receiver) -> None:
         super().__init__(sock, protocol)
         self._tls = sock
 
@@ -281,7 +296,7 @@ class TlsTransport(SocketTransport):
         self._end(None)
 
 
-_Protocol = TypeVar("_Protocol", bound=asyncio.Protocol)
+_Protocol = TypeVar("_Protocol", bound=Receiver)
 
 
 async def connect_tls(

@@ -279,7 +279,7 @@ class _Guest(asyncio.Protocol):
             self._transport.close()
             self._refused(admitted, "memory")
             return
-        self._transport.set_protocol(admitted)
+        self._transport.set_protocol(cast(asyncio.BaseProtocol, admitted))
         admitted.connection_made(self._transport)
         if self._data[19:]:
             admitted.data_received(self._data[19:])

@@ -24,12 +24,7 @@ from ari_app.agent.elevenlabs.client_messages import (
 )
 from ari_app.agent.elevenlabs.closing import CloseKind
 from ari_app.agent.elevenlabs.codec import MAX_MESSAGE_BYTES, encode
-from ari_app.agent.elevenlabs.connection import (
-    AgentConnection,
-    AgentSocket,
-    how_it_ended,
-    open_socket,
-)
+from ari_app.agent.elevenlabs.connection import AgentConnection
 from ari_app.agent.elevenlabs.errors import (
     AgentNotFound,
     AgentQuotaUsedUp,
@@ -50,6 +45,7 @@ from ari_app.agent.elevenlabs.signed_url import (
     parse_base_url,
     public_url,
 )
+from ari_app.agent.elevenlabs.socket import AgentSocket, how_it_ended, open_socket
 from ari_app.agent.interface import Briefing, TellAgentEvent
 from ari_app.audio.formats import DEFAULT_AGENT_FORMATS, AgentFormats
 from ari_app.errors import ConfigError

@@ -268,7 +268,7 @@ async def connect(rest: Rest, connection_id: str, media: WebSocketMedia) -> Medi
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
             await asyncio.get_running_loop().create_connection(
-                lambda: made, base.host or "", base.port or 0, **options
+                lambda: cast(asyncio.Protocol, made), base.host or "", base.port or 0, **options
             )
             await made.opened
     except TimeoutError:
@@ -286,7 +286,7 @@ async def connect(rest: Rest, connection_id: str, media: WebSocketMedia) -> Medi
     return made
 
 
-class MediaSocket(asyncio.Protocol):
+class MediaSocket:
     """One connection to a channel of chan_websocket.
 
     What comes all the time, whole messages of sound and short ones of text, is read here; all else
@@ -396,6 +396,12 @@ class MediaSocket(asyncio.Protocol):
             data = self._read_plain(data)
         if data:
             self._read(data)
+
+    def pause_writing(self) -> None:
+        """Do nothing: what is written is what Asterisk can take."""
+
+    def resume_writing(self) -> None:
+        """Do nothing, either."""
 
     def eof_received(self) -> None:
         """Do nothing: `connection_lost` follows."""

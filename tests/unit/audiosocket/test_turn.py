@@ -93,11 +93,15 @@ async def _call(frames: int, begin: float) -> tuple[Wire, list[float]]:
     wire, handler = Wire(), Handler()
     clock = FrameClock(loop=loop)
     clock.start()
+
+    def on_open(line: AudioSocketConnection) -> None:
+        """Nothing is to be done; nobody but the line keeps it."""
+
     line = wire.line = AudioSocketConnection(
         uuid=uuid4(),
         fmt=SLIN,
         handler=handler,
-        on_open=lambda line: None,
+        on_open=on_open,
         on_refused=lambda reason: None,
         on_closed=lambda line: None,
         stall_timeout=1.0,
@@ -113,8 +117,8 @@ async def _call(frames: int, begin: float) -> tuple[Wire, list[float]]:
     assert not clock.ticking
     clock.stop()
     line.connection_lost(None)
-    gone = weakref.ref(line)
-    del line, wire.line, leave
+    gone = weakref.ref(on_open)
+    del line, wire.line, leave, on_open
     assert gone() is None
     return wire, handler.heard
 

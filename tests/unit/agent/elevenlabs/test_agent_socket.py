@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
-from ari_app.agent.elevenlabs.connection import ping_frame, text_frame
+from ari_app.agent.elevenlabs.socket import ping_frame, text_frame
 
 
 def parse(data: bytes) -> Frame:

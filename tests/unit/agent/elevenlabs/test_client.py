@@ -21,15 +21,14 @@ from pydantic import SecretStr
 from websockets.exceptions import InvalidURI
 
 from ari_app.agent.elevenlabs import client as client_module
-from ari_app.agent.elevenlabs import connection as agent_socket
 from ari_app.agent.elevenlabs import errors
+from ari_app.agent.elevenlabs import socket as agent_socket
 from ari_app.agent.elevenlabs.client import AgentClient
 from ari_app.agent.elevenlabs.closing import CloseKind
 from ari_app.agent.elevenlabs.signed_url import _is_loopback_url, parse_base_url, public_url
 from ari_app.agent.interface import Briefing, Closed, Spoke
 from ari_app.audio.formats import DEFAULT_AGENT_FORMATS
 from ari_app.errors import ConfigError
-from tests.compiled import replaces_code
 from tests.unit.agent.elevenlabs.fake_agent import (
     API_KEY,
     METADATA,
@@ -233,7 +232,6 @@ async def test_a_check_without_a_key_opens_the_socket_and_says_nothing(
     assert [conversation.frames for conversation in agent.conversations] == [[]]
 
 
-@replaces_code
 @pytest.mark.parametrize(
     ("failure", "expected"),
     [

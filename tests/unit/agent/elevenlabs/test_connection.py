@@ -22,8 +22,9 @@ from websockets.client import ClientProtocol
 from ari_app.agent.elevenlabs import connection as connection_module
 from ari_app.agent.elevenlabs.client import AgentClient
 from ari_app.agent.elevenlabs.closing import CloseKind
-from ari_app.agent.elevenlabs.connection import AgentConnection, AgentSocket, Outbox
+from ari_app.agent.elevenlabs.connection import AgentConnection, Outbox
 from ari_app.agent.elevenlabs.protocol import AgentProtocol
+from ari_app.agent.elevenlabs.socket import AgentSocket
 from ari_app.agent.interface import (
     AgentCorrected,
     AgentEvent,

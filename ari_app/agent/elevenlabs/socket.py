@@ -1,0 +1,248 @@
+"""The agent's WebSocket, on a bare socket that speaks TLS.
+
+It stays uncompiled, for it is a kind of `websockets`' own connection; see `process.compiled`.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import socket
+import ssl
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import SecretStr
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
+from websockets.protocol import State
+from websockets.proxy import get_proxy
+from yarl import URL
+
+from ari_app.agent.elevenlabs.errors import (
+    AgentTimeout,
+    AgentUnavailable,
+    error_from_status,
+    untrusted,
+)
+from ari_app.agent.elevenlabs.signed_url import _is_loopback_url
+from ari_app.process.network import why_unreachable
+from linekit.transport import connect_tls
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # pragma: no cover - a build without C extensions
+    from websockets.utils import apply_mask
+
+
+# Messages of up to 2.5 s of sound: enough to smooth, and beyond it reading pauses; nothing is lost.
+_MAX_QUEUED_MESSAGES = 16
+
+# What may wait below us, in bytes. A kernel would by default take megabytes for a peer that has
+# stopped reading: a minute of sound that arrives when nobody wants it any more.
+_MAX_UNSENT_BYTES = 32 * 1024
+
+_TOO_BIG = 1009
+
+# At DEBUG `websockets` logs the request line, which holds the signature of a signed URL.
+_wire_log = logging.getLogger("ari_app.agent.elevenlabs.websocket")
+_wire_log.setLevel(logging.INFO)
+
+
+class _Masks:
+    """Masks for client frames, from the system's strong random numbers (RFC 6455, section 5.3)."""
+
+    def __init__(self) -> None:
+        self._pool = b""
+        self._next = 0
+
+    def take(self) -> bytes:
+        if self._next == len(self._pool):
+            self._pool, self._next = os.urandom(4096), 0
+        mask = self._pool[self._next : self._next + 4]
+        self._next += 4
+        return mask
+
+
+_masks = _Masks()
+
+
+def ping_frame(mask: bytes) -> bytes:
+    """Make a ping without data, from a client (RFC 6455, section 5.5.2)."""
+    return struct.pack("!BB", 0x89, 0x80) + mask
+
+
+def text_frame(payload: bytes, mask: bytes) -> bytes:
+    """Make a whole, final text frame from a client (RFC 6455, section 5.2)."""
+    size = len(payload)
+    if size < 126:
+        head = struct.pack("!BB", 0x81, 0x80 | size)
+    elif size < 65536:
+        head = struct.pack("!BBH", 0x81, 0x80 | 126, size)
+    else:
+        head = struct.pack("!BBQ", 0x81, 0x80 | 127, size)
+    return b"".join((head, mask, apply_mask(payload, mask)))
+
+
+class AgentSocket(ClientConnection):
+    """A client connection that says whether it can be written to, and writes without waiting.
+
+    Attributes:
+        heard: Something has arrived, be it only a pong; whoever looks sets it back.
+        on_writable: Called when writing makes sense again.
+    """
+
+    writable = True
+    heard = False
+    on_writable: Callable[[], None] | None = None
+
+    def data_received(self, data: bytes) -> None:
+        self.heard = True
+        super().data_received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        # What reads the messages, and what ended the reading, know the protocol through their
+        # frames: it would wait for the garbage collector.
+        self.protocol.parser.close()
+        if self.protocol.parser_exc is not None:
+            self.protocol.parser_exc.__traceback__ = None
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.writable = False
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.writable = True
+        if self.on_writable is not None:
+            self.on_writable()
+
+    def send_now(self, data: bytes) -> None:
+        """Write `data` as one text frame, at once. Does nothing when the socket is not open.
+
+        Message by message `websockets` spends a fifth of this application's time, most of it on a
+        system call for each mask and on what fragmented or compressed messages would need.
+        """
+        if self.state is State.OPEN:
+            self.transport.write(text_frame(data, _masks.take()))
+
+    def ping_now(self) -> None:
+        """Write a ping, at once. Does nothing when the socket is not open."""
+        if self.state is State.OPEN:
+            self.transport.write(ping_frame(_masks.take()))
+
+    async def abort(self) -> None:
+        """Drop the connection without a goodbye, and wait until it is gone."""
+        self.transport.abort()
+        await self.wait_closed()
+
+
+class _Connect(connect):
+    """Connects over TLS on the bare socket, which costs half of what the event loop's own TLS does
+    for small messages, and a tenth of its memory. Through a proxy, or without TLS, as ever."""
+
+    async def open_tcp_connection(self) -> ClientConnection:
+        uri, options = self.ws_uri, self.create_connection_kwargs
+        if not uri.secure or (self.proxy and get_proxy(uri) is not None):
+            return await super().open_tcp_connection()
+        return await connect_tls(
+            lambda: self.factory(uri),
+            uri.host,
+            uri.port,
+            options.get("ssl") or _trusted(),
+            server_hostname=uri.host,
+        )
+
+
+@functools.cache
+def _trusted() -> ssl.SSLContext:
+    """Return what trusts the system's certificates: reading them takes some milliseconds."""
+    return ssl.create_default_context()
+
+
+async def open_socket(
+    url: SecretStr,
+    *,
+    user_agent: str,
+    max_message_bytes: int,
+    close_timeout: float,
+    tls: ssl.SSLContext | None = None,
+) -> AgentSocket:
+    """Open the WebSocket at `url`.
+
+    Without compression: it would double the cost of each message, and base64 of speech hardly
+    shrinks. Proxies of the environment are honoured, except for this machine. Has no deadline of
+    its own.
+
+    Args:
+        url: Signed, or of a public agent.
+        user_agent: What we call ourselves.
+        max_message_bytes: A larger message closes the socket.
+        close_timeout: Seconds that the peer may take to close its side.
+        tls: In place of the system's trusted certificates.
+
+    Raises:
+        ConnectError: It does not open.
+    """
+    options: dict[str, Any] = {}
+    if tls is not None and url.get_secret_value().startswith("wss:"):
+        options["ssl"] = tls
+    try:
+        connection = await _Connect(
+            url.get_secret_value(),
+            create_connection=AgentSocket,
+            compression=None,
+            user_agent_header=user_agent,
+            proxy=None if _is_loopback_url(URL(url.get_secret_value())) else True,
+            open_timeout=None,
+            # See `pulse`.
+            ping_interval=None,
+            close_timeout=close_timeout,
+            max_size=max_message_bytes,
+            max_queue=_MAX_QUEUED_MESSAGES,
+            write_limit=_MAX_UNSENT_BYTES,
+            logger=_wire_log,
+            **options,
+        )
+    except InvalidStatus as error:
+        raise error_from_status(
+            error.response.status_code, retry_after=error.response.headers.get("Retry-After")
+        ) from None
+    except TimeoutError:
+        raise AgentTimeout("the agent's socket could not be opened in time") from None
+    except ssl.SSLCertVerificationError as error:
+        raise untrusted(error) from None
+    except (InvalidURI, ValueError):
+        raise AgentUnavailable(
+            "the agent's service gave an address that is no WebSocket URL", retryable=False
+        ) from None
+    except OSError as error:
+        raise AgentUnavailable(
+            f"the agent's service cannot be reached: {why_unreachable(error)}"
+        ) from None
+    except (WebSocketException, ImportError) as error:
+        # ImportError: a SOCKS proxy in the environment needs a package that is not there.
+        raise AgentUnavailable(
+            f"the agent's socket cannot be opened ({type(error).__name__})"
+        ) from None
+    assert isinstance(connection, AgentSocket)
+    _limit_unsent(connection)
+    return connection
+
+
+def how_it_ended(error: ConnectionClosed) -> tuple[int, str]:
+    """Return code and reason of a close, as `closing.classify` wants them; 1006 without a close
+    frame."""
+    if error.sent is not None and error.sent.code == _TOO_BIG and not error.rcvd_then_sent:
+        return error.sent.code, error.sent.reason
+    if error.rcvd is not None:
+        return error.rcvd.code, error.rcvd.reason
+    return 1006, ""
+
+
+def _limit_unsent(connection: AgentSocket) -> None:
+    sock: socket.socket = connection.transport.get_extra_info("socket")
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _MAX_UNSENT_BYTES)

@@ -33,6 +33,7 @@ from audiosocket.frames import (
 )
 from audiosocket.rhythm import Rhythm
 from linekit.clock import FrameClock
+from linekit.transport import SocketTransport
 
 _HEADROOM: Final = 10.0
 """So many streams at once: 500 packets a second."""
@@ -291,6 +292,8 @@ class AudioSocketConnection:
         self._silence = self._header + bytes(fmt.frame_bytes)
         self._message_bytes = len(self._silence)
         self._due_bytes = 0
+        self._bare: SocketTransport | None = None
+        """The transport, where it is one: a compiled class is asked without looking up its name."""
         self._reading: Reading | None = None
         self._max_waiting = MAX_FRAMES_AHEAD * len(self._silence)
         self._stall_timeout = stall_timeout
@@ -369,6 +372,7 @@ class AudioSocketConnection:
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._bare = transport if isinstance(transport, SocketTransport) else None
         self.peer = peer_name(self._transport)
         set_no_delay(self._transport)
         _limit_unsent(self._transport, self._max_waiting)
@@ -467,8 +471,8 @@ class AudioSocketConnection:
             self._handler_failed("audio_received")
 
     def _write_frame(self) -> None:
-        transport, stats = self._transport, self.stats
-        if self.closing or transport.is_closing():
+        transport, stats = self._bare or self._transport, self.stats
+        if self._lost_reason is not None or transport.is_closing():
             return
         if transport.get_write_buffer_size() > self._max_waiting:
             stats.frames_skipped_backpressure += 1

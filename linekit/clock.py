@@ -142,11 +142,13 @@ class KernelTimer:
         self._checked(self._set_time(self._fd, _ABSOLUTE, self._spec, None))
 
     def _fired(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._fd, 8)
         callback, self._callback = self._callback, None
         if callback is not None:
             callback()
+        if self._callback is None and self._fd >= 0:
+            # It stays readable until it is read, or set again.
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._fd, 8)
 
     def _checked(self, result: int) -> int:
         if result < 0:

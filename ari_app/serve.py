@@ -36,7 +36,6 @@ from ari_app.checks.here import cannot_listen
 from ari_app.clients import ari_client
 from ari_app.control.workers.folder import Folder
 from ari_app.errors import ConfigError
-from ari_app.front.service import Front
 from ari_app.line.asterisk.cleanup import GIVE_BACK_SECONDS, Mender
 from ari_app.line.asterisk.names import worker_app
 from ari_app.line.microphone import MicrophoneGateway
@@ -91,6 +90,7 @@ def supervise(settings: Settings, *, wait: bool = False) -> int:
 
         _make_tables(settings.database_url)
 
+    _load(settings)
     log_as = (settings.log_level, settings.log_format, settings.log_numbers)
     set_up_logging(*log_as, in_thread=False)
     if (loaded := Company.loaded()) is not None:
@@ -107,6 +107,14 @@ def supervise(settings: Settings, *, wait: bool = False) -> int:
             company.load_again(duty)
     set_up_logging(*log_as)
     return _run(_work(settings, duty, company, wait=wait), duty.mode)
+
+
+def _load(settings: Settings) -> None:
+    """Read what the processes will use beside what stands above: forked, they have it at once."""
+    if settings.workers > 1:
+        import ari_app.front.service
+    if settings.cluster_url is not None:
+        import ari_app.front.machines  # noqa: F401
 
 
 def _work(
@@ -285,6 +293,8 @@ async def serve_front(
         def replaced() -> None:
             if link is not None:
                 link.stand(Standing.REPLACED)
+
+        from ari_app.front.service import Front
 
         front = Front(settings, folder, sockets, on_replaced=replaced)
         stack.enter_context(_signals(front.drain))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from aiohttp import hdrs
@@ -24,7 +24,6 @@ from ari_app.control.workers.merged import FrontMetrics
 from ari_app.control.workers.roster import Roster
 from ari_app.errors import ConfigError
 from ari_app.front.distributor import Distributor
-from ari_app.front.machines import Fleet
 from ari_app.line.asterisk.ari.errors import AriUnauthorized
 from ari_app.line.asterisk.ari.socket import SocketState
 from ari_app.line.interface import OwnAudio
@@ -32,6 +31,9 @@ from ari_app.line.twilio.leg import AFTER_PATH, MEDIA_PATH, STATUS_PATH, VOICE_P
 from ari_app.process.opening import Opened, cancelled
 from ari_app.records.audit import AuditFile
 from ari_app.settings import Settings
+
+if TYPE_CHECKING:
+    from ari_app.front.machines import Fleet
 
 log = structlog.get_logger(__name__)
 
@@ -97,6 +99,9 @@ class Front(Opened):
         self._exit.push_async_callback(relay.close)
         self._open_audit()
         if settings.cluster_url is not None:
+            # With the client of Valkey, which one machine alone does without.
+            from ari_app.front.machines import Fleet
+
             self._fleet = await self._exit.enter_async_context(
                 Fleet(settings, self, self.hub, relay, self._audit)
             )

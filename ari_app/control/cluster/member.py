@@ -14,8 +14,8 @@ from typing import Final, Protocol
 import structlog
 
 from ari_app.control.cluster.lease import BEAT, TTL, FrontLease
-from ari_app.control.cluster.store import LEASE_SECONDS, Beat, Deletion, Leases, StoreAway
-from ari_app.control.cluster.view import Machine, View, choose
+from ari_app.control.cluster.store import LEASE_SECONDS, Beat, Deletion, Leases
+from ari_app.control.cluster.view import Machine, StoreAway, View, choose
 
 log = structlog.get_logger(__name__)
 

@@ -30,8 +30,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from ari_app.control.cluster.lease import TTL, Grant
-from ari_app.control.cluster.view import Machine
-from ari_app.errors import AppError
+from ari_app.control.cluster.view import Machine, StoreAway
 
 LEASE_SECONDS: Final = 10.0
 """After so long without a renewal a place is free again, and a call is nobody's."""
@@ -41,13 +40,6 @@ _KEEP_DELETED_MS: Final = 30 * 24 * 3600 * 1000
 _KEEP_KEY_SECONDS: Final = 24 * 3600
 _MOST_DELETED: Final = 1000
 _Streams = list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes]]]]]
-
-
-class StoreAway(AppError):
-    """The store cannot be reached, or does not do as it should."""
-
-    default_code = "store_away"
-    default_retryable = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,17 @@ from typing import Any, Final
 import orjson
 
 from ari_app.control.cluster.lease import TTL
+from ari_app.errors import AppError
 
 _MAX_ROOM: Final = 100_000
 _FIND_AGAIN_SECONDS: Final = 2 * TTL
+
+
+class StoreAway(AppError):
+    """The store cannot be reached, or does not do as it should."""
+
+    default_code = "store_away"
+    default_retryable = True
 
 
 @dataclass(frozen=True, slots=True)

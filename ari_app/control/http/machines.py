@@ -21,8 +21,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from yarl import URL
 
-from ari_app.control.cluster.store import StoreAway
-from ari_app.control.cluster.view import Machine
+from ari_app.control.cluster.view import Machine, StoreAway
 from ari_app.control.http.access import HERE
 from ari_app.control.http.audit import PASSED_ON
 from ari_app.control.http.behind import KEY_HEADER, believe

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from ari_app.control.cluster.lease import TTL, Grant
-from ari_app.control.cluster.store import LEASE_SECONDS, Beat, Deletion, Leases, StoreAway
-from ari_app.control.cluster.view import Machine
+from ari_app.control.cluster.store import LEASE_SECONDS, Beat, Deletion, Leases
+from ari_app.control.cluster.view import Machine, StoreAway
 
 _NONE = Leases()
 

@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 
 from ari_app.control.cluster.member import Hooks, Member
-from ari_app.control.cluster.store import LEASE_SECONDS, Deletion, StoreAway
-from ari_app.control.cluster.view import Machine
+from ari_app.control.cluster.store import LEASE_SECONDS, Deletion
+from ari_app.control.cluster.view import Machine, StoreAway
 from tests.unit.control.cluster.fake_store import FakeLink, FakeStore
 from tests.waiting import until
 

@@ -12,8 +12,8 @@ import pytest
 
 from ari_app.control.cluster.lease import TTL
 from ari_app.control.cluster.member import CommonStore, Hooks, Member
-from ari_app.control.cluster.store import Deletion, Leases, Store, StoreAway
-from ari_app.control.cluster.view import Machine
+from ari_app.control.cluster.store import Deletion, Leases, Store
+from ari_app.control.cluster.view import Machine, StoreAway
 from tests.unit.control.cluster.fake_store import FakeLink, FakeStore
 from tests.unit.control.cluster.valkey import Valkey
 from tests.waiting import until

@@ -8,8 +8,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from ari_app.control.cluster.store import StoreAway
-from ari_app.control.cluster.view import Machine
+from ari_app.control.cluster.view import Machine, StoreAway
 from ari_app.control.http.access import Keys
 from ari_app.control.http.front import build_front_app
 from ari_app.control.http.machines import HAS_PATH, Elsewhere, Machines

@@ -83,11 +83,6 @@ def supervise(settings: Settings, *, wait: bool = False) -> int:
         ConfigError: In the first worker: something that no call could be served without is missing.
     """
     if settings.database_url:
-        # It takes as long as the rest of the program, and a worker that takes another's place has
-        # callers waiting: read once, it is there in all of them.
-        import ari_app.process.plain_sqlalchemy
-        import ari_app.records.store.keeper  # noqa: F401
-
         _make_tables(settings.database_url)
 
     _load(settings)

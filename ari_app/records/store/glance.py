@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -25,12 +26,30 @@ def calls_in(file: Path) -> int | None:
     return _ask(file, "SELECT count(*) FROM calls")
 
 
-def _ask(file: Path, question: str) -> int | None:
+def holds_old(file: Path, before: datetime | None) -> bool:
+    """Return whether a file may hold something that is to be forgotten.
+
+    Args:
+        file: Where; nothing in it is changed.
+        before: Calls that began before then are; None: none are.
+    """
+    # As SQLAlchemy writes a moment.
+    moment = "" if before is None else f"{before.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}"
+    found = _ask(
+        file,
+        "SELECT EXISTS (SELECT 1 FROM early_parts) OR EXISTS (SELECT 1 FROM deleted_calls)"
+        " OR EXISTS (SELECT 1 FROM calls WHERE started_at < ?)",
+        moment,
+    )
+    return found != 0
+
+
+def _ask(file: Path, question: str, *parameters: str) -> int | None:
     try:
         with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as opened:
             found = opened.execute("SELECT version_num FROM alembic_version").fetchall()
             if found != [(REVISION,)]:
                 return None
-            return int(opened.execute(question).fetchone()[0])
+            return int(opened.execute(question, parameters).fetchone()[0])
     except sqlite3.Error:
         return None

@@ -518,9 +518,7 @@ def adopt(folder: Path, own: Path, share: Share) -> tuple[list[Left], list[Path]
         Those, and the folders that another user has left, which cannot be read.
     """
     found, closed = [], []
-    for each in folders_in(folder):
-        if each == own or not share.takes(each.name) or not each.is_dir():
-            continue
+    for each in _others(folder, own, share):
         try:
             found.append(Left(each, locked(each, make=False)))
         except PermissionError:
@@ -528,6 +526,25 @@ def adopt(folder: Path, own: Path, share: Share) -> tuple[list[Left], list[Path]
         except OSError:
             continue  # somebody holds it, or has just finished it
     return found, closed
+
+
+def is_left(folder: Path, own: Path, share: Share) -> bool:
+    """Return whether `adopt` would find a journal."""
+    for each in _others(folder, own, share):
+        try:
+            os.close(locked(each, make=False))
+        except PermissionError:
+            pass
+        except OSError:
+            continue
+        return True
+    return False
+
+
+def _others(folder: Path, own: Path, share: Share) -> Iterator[Path]:
+    for each in folders_in(folder):
+        if each != own and share.takes(each.name) and each.is_dir():
+            yield each
 
 
 def _count_entries(path: Path) -> int:

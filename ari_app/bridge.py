@@ -47,11 +47,7 @@ from ari_app.line.asterisk.ari.client import Client
 from ari_app.line.asterisk.ari.errors import AriError, AriUnauthorized
 from ari_app.line.asterisk.cleanup import Mender
 from ari_app.line.asterisk.gateway import AsteriskGateway
-from ari_app.line.dialer.gateway import DialerGateway
 from ari_app.line.interface import Arrival, Gateway
-from ari_app.line.microphone import MicrophoneGateway, PortAudio, SoundCard
-from ari_app.line.twilio.gateway import TwilioGateway
-from ari_app.line.twilio.signature import Signatures
 from ari_app.process.limits import settle_memory, share_interpreter
 from ari_app.process.opening import Opened, cancelled
 from ari_app.records.agent_report import PART, Report
@@ -79,6 +75,7 @@ from linekit.clock import FrameClock
 from linekit.listener import Networks
 
 if TYPE_CHECKING:
+    from ari_app.line.microphone import SoundCard
     from ari_app.records.otel import OtelSpans
 
 log = structlog.get_logger(__name__)
@@ -397,11 +394,16 @@ class VoiceBridge(Opened):
             self.outbox.spent(alert)
 
     async def _gateway(self, name: str) -> Gateway:
+        # Each way in is loaded where it is one.
         match name:
             case "local":
+                from ari_app.line.microphone import MicrophoneGateway, PortAudio
+
                 card = self._card or PortAudio(self.settings.local_audio_device)
                 return MicrophoneGateway(card)
             case "custom":
+                from ari_app.line.dialer.gateway import DialerGateway
+
                 api = dialer_api(self.settings, self.metrics.dialer_failed)
                 return DialerGateway(
                     self._clock(),
@@ -409,6 +411,9 @@ class VoiceBridge(Opened):
                     self.metrics.dialer_refused,
                 )
             case "twilio":
+                from ari_app.line.twilio.gateway import TwilioGateway
+                from ari_app.line.twilio.signature import Signatures
+
                 options, tokens = self.settings.twilio_options(), self.settings.twilio_tokens
                 return TwilioGateway(
                     options,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ari_app.agent.elevenlabs.client import AgentClient
 from ari_app.line.asterisk.ari.client import Client
-from ari_app.line.dialer.api import DialerApi, DialerOptions
-from ari_app.line.twilio.rest import TwilioApi
 from ari_app.process.network import trusting
 from ari_app.settings import Settings
+
+if TYPE_CHECKING:
+    from ari_app.line.dialer.api import DialerApi
+    from ari_app.line.twilio.rest import TwilioApi
 
 _REQUESTS_AT_ONCE = 50
 _FEWEST_AT_ONCE = 8
@@ -40,6 +43,8 @@ def ari_client(settings: Settings, app: str | None = None) -> Client:
 
 def twilio_client(settings: Settings) -> TwilioApi:
     """Return a client of Twilio's REST interface; to be made where a loop runs, and closed."""
+    from ari_app.line.twilio.rest import TwilioApi
+
     return TwilioApi(
         settings.twilio_api_url, settings.twilio_account_sid or "", settings.twilio_tokens
     )
@@ -64,6 +69,8 @@ def dialer_api(
     Raises:
         ConfigError: DIALER_CA_FILE cannot be used.
     """
+    from ari_app.line.dialer.api import DialerApi, DialerOptions
+
     ca_file = settings.dialer_ca_file
     return DialerApi(
         DialerOptions(

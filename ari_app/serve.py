@@ -19,26 +19,16 @@ import structlog
 import uvloop
 
 from ari_app.bridge import VoiceBridge, WorkerPlace
-from ari_app.checks import (
-    Finding,
-    Verdict,
-    check_agent_key,
-    check_asterisk,
-    check_descriptors,
-    check_dialer,
-    check_dialer_service,
-    check_microphone,
-    check_open_log,
-    check_settings,
-    check_twilio_account,
-)
-from ari_app.checks.here import cannot_listen
+from ari_app.checks.agent import check_agent_key
+from ari_app.checks.asterisk import check_asterisk
+from ari_app.checks.call_log import check_open_log
+from ari_app.checks.finding import Finding, Verdict
+from ari_app.checks.here import cannot_listen, check_descriptors, check_settings
 from ari_app.clients import ari_client
 from ari_app.control.workers.folder import Folder
 from ari_app.errors import ConfigError
 from ari_app.line.asterisk.cleanup import GIVE_BACK_SECONDS, Mender
 from ari_app.line.asterisk.names import worker_app
-from ari_app.line.microphone import MicrophoneGateway
 from ari_app.process.compiled import in_use
 from ari_app.process.limits import raise_limit
 from ari_app.process.logs import set_up_logging
@@ -106,6 +96,17 @@ def supervise(settings: Settings, *, wait: bool = False) -> int:
 
 def _load(settings: Settings) -> None:
     """Read what the processes will use beside what stands above: forked, they have it at once."""
+    ways = settings.ways_in
+    if "local" in ways:
+        import ari_app.checks.microphone
+        import ari_app.line.microphone
+    if "custom" in ways:
+        import ari_app.checks.dialer
+        import ari_app.line.dialer.gateway
+    if "twilio" in ways:
+        import ari_app.checks.twilio
+        import ari_app.line.twilio.gateway
+        import ari_app.line.twilio.signature
     if settings.workers > 1:
         import ari_app.front.service
     if settings.cluster_url is not None:
@@ -442,11 +443,21 @@ def _way_in(bridge: VoiceBridge) -> dict[str, str]:
 async def _check_line(bridge: VoiceBridge, *, fatal: bool) -> None:
     settings = bridge.settings
     found = [*check_settings(settings), check_descriptors(settings)]
-    if (microphone := bridge.way_in(MicrophoneGateway)) is not None:
+    # All that is imported here was so before, by `_load`, where calls may run by now.
+    if "local" in settings.ways_in:
+        from ari_app.checks.microphone import check_microphone
+        from ari_app.line.microphone import MicrophoneGateway
+
+        microphone = bridge.way_in(MicrophoneGateway)
+        assert microphone is not None
         found.append(await check_microphone(microphone.card))
     if "custom" in settings.ways_in:
+        from ari_app.checks.dialer import check_dialer, check_dialer_service
+
         found += [check_dialer(settings), *await check_dialer_service(settings)]
     if "twilio" in settings.ways_in:
+        from ari_app.checks.twilio import check_twilio_account
+
         found.append(await check_twilio_account(settings))
     if bridge.call_log is not None:
         found += await check_open_log(bridge.call_log)

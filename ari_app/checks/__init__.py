@@ -14,20 +14,25 @@ check` runs all of them (`check_all`). One module for each subject:
 * `webhooks`: whoever is told of calls, and the agent's reports.
 * `conf`: Asterisk's own files, on its own machine.
 
-A way in that is no Asterisk gets a part of its own in `all`.
+A way in that is no Asterisk gets a part of its own in `all`. Each is imported when it is asked for:
+`serve` has use for a few.
 """
 
-from ari_app.checks.agent import check_agent_key
-from ari_app.checks.all import check_all
-from ari_app.checks.asking import check_dial_back
-from ari_app.checks.asterisk import check_asterisk
-from ari_app.checks.call_log import check_open_log
-from ari_app.checks.conf import check_conf
-from ari_app.checks.dialer import check_dialer, check_dialer_service
-from ari_app.checks.finding import Finding, Use, Verdict, what_works
-from ari_app.checks.here import check_descriptors, check_settings
-from ari_app.checks.microphone import check_microphone
-from ari_app.checks.twilio import check_twilio, check_twilio_account
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from ari_app.checks.agent import check_agent_key
+    from ari_app.checks.all import check_all
+    from ari_app.checks.asking import check_dial_back
+    from ari_app.checks.asterisk import check_asterisk
+    from ari_app.checks.call_log import check_open_log
+    from ari_app.checks.conf import check_conf
+    from ari_app.checks.dialer import check_dialer, check_dialer_service
+    from ari_app.checks.finding import Finding, Use, Verdict, what_works
+    from ari_app.checks.here import check_descriptors, check_settings
+    from ari_app.checks.microphone import check_microphone
+    from ari_app.checks.twilio import check_twilio, check_twilio_account
 
 __all__ = [
     "Finding",
@@ -48,3 +53,29 @@ __all__ = [
     "check_twilio_account",
     "what_works",
 ]
+
+_WHERE: Final = {
+    "check_agent_key": "agent",
+    "check_all": "all",
+    "check_dial_back": "asking",
+    "check_asterisk": "asterisk",
+    "check_open_log": "call_log",
+    "check_conf": "conf",
+    "check_dialer": "dialer",
+    "check_dialer_service": "dialer",
+    "Finding": "finding",
+    "Use": "finding",
+    "Verdict": "finding",
+    "what_works": "finding",
+    "check_descriptors": "here",
+    "check_settings": "here",
+    "check_microphone": "microphone",
+    "check_twilio": "twilio",
+    "check_twilio_account": "twilio",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import functools
 import math
+import threading
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,13 +44,14 @@ this small they cost more than they save."""
 _LOWEST, _HIGHEST = np.float32(-32768), np.float32(32767)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Bank:
     """The filter that all resamplers between the same two rates share.
 
     Attributes:
         lookahead: Inputs that an output needs after its own instant.
         matrix: (`block_in + 2 * lookahead - 1`, `block_out`): inputs around a block to its outputs.
+        step_rows: Blocks in one matrix product.
     """
 
     up: int
@@ -58,6 +60,44 @@ class _Bank:
     block_out: int
     lookahead: int
     matrix: _Floats
+    step_rows: int
+
+
+class _Room:
+    """Where a step is computed. What stands there afterwards is nobody's: all resamplers of a
+    thread between the same two rates take it in turn.
+
+    Attributes:
+        inputs: A step's, from `lookahead - 1` before its first block.
+        windows: The same, (blocks, inputs around each).
+        outputs: (blocks, outputs of each).
+    """
+
+    __slots__ = ("inputs", "outputs", "windows")
+
+    def __init__(self, bank: _Bank) -> None:
+        width, block_out = bank.matrix.shape
+        # Before a step less than a block waits, and a last block may be begun: two more rows. A
+        # flush adds the look-ahead to what waits.
+        rows = bank.step_rows + 2 + -(-bank.lookahead // bank.block_in)
+        self.inputs = np.zeros(rows * bank.block_in + width, np.float32)
+        self.windows = np.lib.stride_tricks.as_strided(
+            self.inputs,
+            (rows, width),
+            (bank.block_in * self.inputs.itemsize, self.inputs.itemsize),
+            writeable=False,
+        )
+        self.outputs = np.empty((rows, block_out), np.float32)
+
+
+class _Rooms(threading.local):
+    """The rooms of this thread."""
+
+    def __init__(self) -> None:
+        self.of: dict[_Bank, _Room] = {}
+
+
+_rooms: Final = _Rooms()
 
 
 @functools.lru_cache(maxsize=64)
@@ -87,7 +127,8 @@ def _bank(from_hz: int, to_hz: int) -> _Bank:
     matrix /= matrix.sum(axis=0)
     shared = np.ascontiguousarray(matrix, np.float32)
     shared.flags.writeable = False
-    return _Bank(up, down, block_in, block_out, lookahead, shared)
+    step_rows = max(1, _STEP_PRODUCTS // shared.size)
+    return _Bank(up, down, block_in, block_out, lookahead, shared, step_rows)
 
 
 class Resampler:
@@ -109,12 +150,10 @@ class Resampler:
     __slots__ = (
         "_aligner",
         "_bank",
-        "_buffer",
         "_fill",
-        "_outputs",
+        "_kept",
         "_skip",
         "_step_samples",
-        "_windows",
         "from_hz",
         "to_hz",
     )
@@ -124,21 +163,10 @@ class Resampler:
         self.to_hz = to_hz
         self._aligner = SampleAligner()
         self._bank = bank = _bank(from_hz, to_hz)
-        width, block_out = bank.matrix.shape
-        step_rows = max(1, _STEP_PRODUCTS // (width * block_out))
-        self._step_samples = step_rows * bank.block_in
-        # Before a step less than a block waits, and a last block may be begun: two more rows. A
-        # flush adds the look-ahead to what waits.
-        rows = step_rows + 2 + -(-bank.lookahead // bank.block_in)
-        self._buffer = np.zeros(rows * bank.block_in + width, np.float32)
-        self._windows = np.lib.stride_tricks.as_strided(
-            self._buffer,
-            (rows, width),
-            (bank.block_in * self._buffer.itemsize, self._buffer.itemsize),
-            writeable=False,
-        )
-        self._outputs = np.empty((rows, block_out), np.float32)
-        # The buffer starts `lookahead - 1` inputs before the current block.
+        self._step_samples = bank.step_rows * bank.block_in
+        # Of the inputs so far those that are still needed: less than around one block.
+        self._kept = np.zeros(len(bank.matrix), np.float32)
+        # They start `lookahead - 1` inputs before the current block.
         self._fill = bank.lookahead - 1
         # Outputs of the current block that have been given already.
         self._skip = 0
@@ -173,8 +201,9 @@ class Resampler:
         """
         bank = self._bank
         received = self._fill - (bank.lookahead - 1)
-        self._buffer[self._fill :] = 0
-        tail = self._emit((2 * received * bank.up + bank.down) // (2 * bank.down))
+        room = self._room()
+        room.inputs[self._fill :] = 0
+        tail = self._emit(room, (2 * received * bank.up + bank.down) // (2 * bank.down))
         self._rewind()
         return tail
 
@@ -185,26 +214,32 @@ class Resampler:
 
     def _rewind(self) -> None:
         self._fill = self._bank.lookahead - 1
-        self._buffer[: self._fill] = 0
+        self._kept[: self._fill] = 0
         self._skip = 0
 
+    def _room(self) -> _Room:
+        """Return where a step is computed, with what is kept in it."""
+        room = _rooms.of.get(self._bank)
+        if room is None:
+            room = _rooms.of[self._bank] = _Room(self._bank)
+        room.inputs[: self._fill] = self._kept[: self._fill]
+        return room
+
     def _step(self, samples: npt.NDArray[np.int16]) -> bytes:
-        bank = self._bank
+        bank, room = self._bank, self._room()
         fill = self._fill + len(samples)
-        self._buffer[self._fill : fill] = samples
+        room.inputs[self._fill : fill] = samples
         determined = fill - (2 * bank.lookahead - 1)
         end = -(-determined * bank.up // bank.down)
-        output = self._emit(end)
+        output = self._emit(room, end)
         done = max(0, end // bank.block_out)
-        if done:
-            start = done * bank.block_in
-            self._buffer[: fill - start] = self._buffer[start:fill]
-            fill -= start
-        self._fill = fill
+        start = done * bank.block_in
+        self._fill = fill - start
+        self._kept[: self._fill] = room.inputs[start:fill]
         self._skip = max(self._skip, end) - done * bank.block_out
         return output
 
-    def _emit(self, end: int) -> bytes:
+    def _emit(self, room: _Room, end: int) -> bytes:
         """Return the outputs from `_skip` up to `end`, counted from the current block's first.
 
         A block that is not complete is computed whole: its matrix has zeros wherever an output
@@ -213,8 +248,8 @@ class Resampler:
         if end <= self._skip:
             return b""
         rows = -(-end // self._bank.block_out)
-        outputs = self._outputs[:rows]
-        np.dot(self._windows[:rows], self._bank.matrix, out=outputs)
+        outputs = room.outputs[:rows]
+        np.dot(room.windows[:rows], self._bank.matrix, out=outputs)
         wanted = outputs.reshape(-1)[self._skip : end]
         np.rint(wanted, out=wanted)
         np.maximum(wanted, _LOWEST, out=wanted)

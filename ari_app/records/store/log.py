@@ -206,6 +206,8 @@ class CallLog:
         """Take down that a call has begun. Should this process be lost before `keep`, the next one
         keeps the call as `FAILED`, `worker_lost`. The same call again replaces what was said."""
         self._spool.put(BEGAN, document)
+        # By its end there is something to write.
+        self._wanted.set()
 
     def keep(self, document: Mapping[str, Any]) -> None:
         """Keep a call that has ended; the same `session_id` again replaces it."""

@@ -74,6 +74,7 @@ def test_nothing_is_loaded_while_there_is_nothing_to_do(folder: Path) -> None:
         "print((await log.find('s1'))['session_id'])",
         "print([each['session_id'] async for each in log.export(CallFilter())][0])",
         "log.keep(call('s2')); await log.settle(); print((await log.find('s1'))['session_id'])",
+        "log.began(call('s2')); await asyncio.wrap_future(log._ready); print('s1')",
     ],
 )
 def test_it_is_there_when_something_is_asked_or_told(folder: Path, does: str) -> None:

@@ -107,6 +107,8 @@ def _load(settings: Settings) -> None:
         import ari_app.checks.twilio
         import ari_app.line.twilio.gateway
         import ari_app.line.twilio.signature
+    if settings.tools_file is not None:
+        import ari_app.tools.validator
     if settings.workers > 1:
         import ari_app.front.service
     if settings.cluster_url is not None:

@@ -20,7 +20,7 @@ from ari_app.errors import LineError
 from ari_app.line.interface import Ability, Line, Outcome, Status
 from ari_app.tools.built_in import BUILT_IN
 from ari_app.tools.http_tools import HttpTools
-from ari_app.tools.tool import ToolAnswer
+from ari_app.tools.tool import ToolAnswer, load_validator
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +236,7 @@ class ToolRunner:
             headers: What a request for it carries on.
         """
         elsewhere = () if self._http_tools is None else self._http_tools.names
+        await load_validator()
         try:
             action = read_tool_call(
                 name,

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-import yaml
 from dotenv import dotenv_values
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -148,6 +147,8 @@ def parse_http_tools(text: str, environment: Mapping[str, str]) -> tuple[HttpToo
     Raises:
         ConfigError: As above.
     """
+    import yaml  # without such a file, nobody needs it
+
     try:
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:

@@ -5,32 +5,29 @@ Problems are sentences for the agent, which can call again or speak about them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import asyncio
+import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Final
 
 import orjson
-from jsonschema import Draft202012Validator, FormatChecker
-from jsonschema.exceptions import SchemaError, ValidationError, best_match
-from jsonschema.validators import extend
-from referencing import Registry
 
 from ari_app.line.interface import Outcome
-from ari_app.patterns import LinearPattern
 
 JsonSchema = Mapping[str, Any]
 
 _MAX_PARAMETER_BYTES: Final = 16 * 1024
-_ARTICLES: Final = {
-    "string": "a text",
-    "integer": "a whole number",
-    "number": "a number",
-    "boolean": "true or false",
-    "array": "a list",
-    "object": "an object",
-    "null": "null",
-}
+
+
+async def load_validator() -> None:
+    """Load what `ParameterSchema.problem` needs, in a thread, so that no frame waits for it."""
+    if not _loaded:
+        await asyncio.to_thread(importlib.import_module, "ari_app.tools.validator")
+        _loaded.append(True)
+
+
+_loaded: list[bool] = []
 
 
 class ParameterSchema:
@@ -48,28 +45,11 @@ class ParameterSchema:
 
     def __init__(self, schema: JsonSchema, *, checked: bool = False) -> None:
         if not checked:
-            self._check(schema)
-        self.schema: Final = schema
-        self._validator = _Validator(schema, registry=Registry())
+            from ari_app.tools.validator import check_schema
 
-    @staticmethod
-    def _check(schema: JsonSchema) -> None:
-        if schema.get("type") != "object":
-            raise ValueError("the parameters' schema must have the type object")
-        if _has(schema, "$ref", "$dynamicRef"):
-            raise ValueError("the parameters' schema must not have a $ref in it")
-        # They would be tried by Python's engine, in more than one place.
-        if _has(schema, "patternProperties"):
-            raise ValueError(
-                "the parameters' schema must not have patternProperties in it: name the properties"
-            )
-        try:
-            Draft202012Validator.check_schema(schema, format_checker=_PATTERNS)
-        except SchemaError as error:
-            why = f": {error.cause}" if error.cause is not None else ""
-            raise ValueError(
-                f"the parameters' schema is no JSON Schema at {error.json_path}{why}"
-            ) from None
+            check_schema(schema)
+        self.schema: Final = schema
+        self._validator: Any = None
 
     @property
     def names(self) -> frozenset[str]:
@@ -87,61 +67,11 @@ class ParameterSchema:
             return "the parameters cannot be written as JSON"
         if size > _MAX_PARAMETER_BYTES:
             return f"the parameters are longer than {_MAX_PARAMETER_BYTES} bytes"
-        error = best_match(self._validator.iter_errors(dict(parameters)))
-        return None if error is None else _clause(error)
+        from ari_app.tools.validator import problem, validator_for
 
-
-def _has(schema: object, *keywords: str) -> bool:
-    match schema:
-        case Mapping():
-            return any(key in keywords or _has(value, *keywords) for key, value in schema.items())
-        case list():
-            return any(_has(part, *keywords) for part in schema)
-        case _:
-            return False
-
-
-def _clause(error: ValidationError) -> str:
-    where = ".".join(str(part) for part in error.absolute_path)
-    subject = f"'{where}'" if where else "the call"
-    match error.validator, error.validator_value, error.schema, error.instance:
-        case "required", [*names], _, {**given}:
-            missing = next(name for name in names if name not in given)
-            return f"'{where}.{missing}' is missing" if where else f"'{missing}' is missing"
-        case "type", str(name), _, _:
-            return f"{subject} must be {_ARTICLES[name]}"
-        case "enum", [*values], _, _:
-            return f"{subject} must be one of {', '.join(map(str, values))}"
-        case "pattern", _, {"description": description}, _:
-            return f"{subject} does not fit its description: {description}"
-        case str(keyword), int(limit) | float(limit), _, _ if keyword.startswith(("min", "max")):
-            return f"{subject} is beyond its {keyword} of {limit}"
-        case _:
-            return f"{subject} does not fit the tool's schema ({error.validator})"
-
-
-_linear = lru_cache(maxsize=1024)(LinearPattern)
-
-
-def _pattern(
-    _validator: object, pattern: str, instance: object, _schema: object
-) -> Iterator[ValidationError]:
-    if isinstance(instance, str) and not _linear(pattern).search(instance):
-        yield ValidationError("does not match")
-
-
-_Validator = extend(  # type: ignore[no-untyped-call]
-    Draft202012Validator, {"pattern": _pattern}
-)
-_PATTERNS: Final = FormatChecker(formats=())
-
-
-@_PATTERNS.checks("regex", raises=ValueError)
-def _is_pattern(value: object) -> bool:
-    """Return whether a pattern, at each place where the schema of schemas has one, can be used."""
-    if isinstance(value, str):
-        _linear(value)
-    return True
+        if self._validator is None:
+            self._validator = validator_for(self.schema)
+        return problem(self._validator, parameters)
 
 
 @dataclass(frozen=True, slots=True)

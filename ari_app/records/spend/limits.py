@@ -10,8 +10,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-import yaml
-
 from ari_app.errors import ConfigError
 
 NEAR: Final = 0.8
@@ -198,6 +196,8 @@ def read_limits(file: Path | None) -> tuple[Mapping[str, Limit], Limit]:
     """
     if file is None:
         return MappingProxyType({}), Limit()
+    import yaml  # without such a file, nobody needs it
+
     where = f"SPEND_LIMITS_FILE {file}"
     try:
         data = yaml.safe_load(file.read_text(encoding="utf-8"))

@@ -1,0 +1,52 @@
+"""What the service has loaded when it waits for its first call, found in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+# What few have use for, what each weighs, and where it is loaded from.
+_HEAVY = ("alembic", "asyncpg", "jsonschema", "redis", "rich", "sqlalchemy", "xml", "yaml")
+_PROGRAM = """
+import sys
+import ari_app.process.plain_structlog
+from ari_app.serve import _load
+from ari_app.settings import load_settings
+
+_load(load_settings(None, **dict(each.split("=", 1) for each in sys.argv[1:])))
+print(*sys.modules)
+"""
+
+
+def loaded(**settings: str) -> set[str]:
+    """Return the modules that there are before the first worker is forked."""
+    command = [sys.executable, "-c", _PROGRAM, *(f"{k}={v}" for k, v in settings.items())]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def test_what_few_have_use_for_is_not_loaded() -> None:
+    modules = loaded()
+    assert modules.isdisjoint(_HEAVY)
+    # A worker is back at once only if all that a call needs is there.
+    assert {"numpy", "uvloop", "ari_app.line.asterisk.line", "ari_app.call.call"} <= modules
+    assert modules.isdisjoint({"ari_app.front.service", "ari_app.line.twilio.gateway"})
+
+
+@pytest.mark.parametrize(
+    ("settings", "there"),
+    [
+        ({"dialer_type": "custom"}, {"ari_app.line.dialer.gateway", "ari_app.checks.dialer"}),
+        ({"dialer_type": "asterisk,twilio"}, {"ari_app.line.twilio.gateway"}),
+        ({"use_dialer_audio": "false"}, {"ari_app.line.microphone"}),
+        ({"workers": "2"}, {"ari_app.front.service"}),
+        ({"tools_file": "tools.yaml"}, {"ari_app.tools.validator"}),
+    ],
+)
+def test_what_a_setting_asks_for_is_loaded_before_the_first_worker(
+    settings: dict[str, str], there: set[str]
+) -> None:
+    assert there <= loaded(**settings)

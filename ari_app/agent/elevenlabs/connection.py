@@ -298,8 +298,7 @@ class AgentConnection:
                 data = await self._socket.recv(decode=False)
                 began = self._loop.time()
                 received = self._protocol.receive(data)
-                for owed in self._protocol.data_to_send():
-                    self._send_control(owed)
+                self._send_owed()
                 self._dispatch(received)
                 busy += self._loop.time() - began
                 if busy > _TURN_SECONDS:
@@ -359,6 +358,11 @@ class AgentConnection:
             self._tell(event)
         except Exception:
             self._log.exception("agent_handler_failed", callback=type(event).__name__)
+
+    def _send_owed(self) -> None:
+        # Apart, for the last of them is let go at the end: orjson's bytes take 4 KB, however few.
+        for owed in self._protocol.data_to_send():
+            self._send_control(owed)
 
     def _send_control(self, payload: bytes) -> None:
         if self._socket.writable and not self._outbox:

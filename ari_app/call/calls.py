@@ -201,6 +201,8 @@ class Calls:
         self._planner = planner
         self._give_up = give_up
         self._live: dict[str, Call | Waiting] = {}
+        # Of `records` those that have ended, the first one first.
+        self._over: dict[str, None] = {}
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._taking_in: set[asyncio.Task[None]] = set()
@@ -357,11 +359,11 @@ class Calls:
             return  # somebody who waited, and has become a call
         self._live.pop(record.session_id, None)
         self.admission.changed()
-        over = [name for name, kept in self.records.items() if kept.ended_at is not None]
-        for name in over[:-_MAX_ENDED]:
-            self._forget(name)
-        # Not kept by this task: where many end, the oldest go before their time.
         name, kept_record = record.session_id, weakref.ref(record)
+        self._over[name] = None
+        while len(self._over) > _MAX_ENDED:
+            self._forget(next(iter(self._over)))
+        # Not kept by this task: where many end, the oldest go before their time.
         del record
         await asyncio.sleep(_KEEP_ENDED_SECONDS)
         # Another call may have taken the name of one that went.
@@ -369,6 +371,7 @@ class Calls:
             self._forget(name)
 
     def _forget(self, name: str) -> None:
+        self._over.pop(name, None)
         if self.records.pop(name, None) is not None:
             self._on_known(name, None)
 

@@ -35,7 +35,7 @@ _LOOK_AGAIN_SECONDS: Final = 15.0
 """So often journals of other processes are looked for, which may have ended."""
 _QUIET_SECONDS: Final = 1.0
 """After so long without anything new, a file that the database has is removed."""
-_GATHER_SECONDS: Final = 0.25
+_GATHER_SECONDS: Final = 1.0
 """Two batches are so far apart, unless somebody waits: one of many calls costs little more than one
 of a single call."""
 _LARGE_BYTES: Final = 256 * 1024

@@ -49,6 +49,7 @@ log = structlog.get_logger(__name__)
 _FIRST_LOOK_SECONDS: Final = 5.0
 _ASK_SECONDS: Final = 30.0
 _SETTLE_SECONDS: Final = 5.0
+_MOMENT_SECONDS: Final = 0.25
 _CLOSE_SECONDS: Final = 5.0
 _MOST_AT_ONCE: Final = 1000
 _PAGE_BYTES: Final = 16 * 1024 * 1024
@@ -425,11 +426,23 @@ class CallLog:
         )
 
     async def _read(self, work: Callable[[AsyncConnection], Coroutine[Any, Any, T]]) -> T:
+        given = self.counts.given
+
         async def read(database: Database) -> T:
+            await self._gathered(given)
             async with database.reading() as connection:
                 return await work(connection)
 
         return await self._ask(read)
+
+    async def _gathered(self, given: int) -> None:
+        """Let what was told so far be written, where that takes no longer than a moment."""
+        keeper, counts = self._keeper, self.counts
+        assert keeper is not None, "it is made before it is ready"
+        if keeper.problem is None and counts.settled + counts.dropped < given:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_MOMENT_SECONDS):
+                    await keeper.settled(given)
 
     async def _write(self, work: Callable[[AsyncConnection], Coroutine[Any, Any, T]]) -> T:
         async def write(database: Database) -> T:

@@ -12,6 +12,7 @@ import contextlib
 import os
 import queue
 import threading
+import time
 import uuid
 import zlib
 from collections import deque
@@ -39,6 +40,8 @@ _MAX_HELD_BYTES: Final = 64 * 1024 * 1024
 """Text that may wait in memory for the database, where the disk does not take it."""
 _MAX_FILE_BYTES: Final = 16 * 1024 * 1024
 _AT_ONCE: Final = 500
+_PAUSE_SECONDS: Final = 0.05
+"""What comes meanwhile is written at once, with one sync of the disk for all of it."""
 _HEARTBEAT_SECONDS: Final = 5.0
 _MAX_DEPTH: Final = 50
 _SUFFIX: Final = ".calls"
@@ -374,6 +377,8 @@ class Spool:
                 event.set()
             if _Order.CLOSE in orders:
                 return
+            if lines:
+                time.sleep(_PAUSE_SECONDS)
 
     def _some(self) -> Iterator[Any]:
         try:

@@ -53,7 +53,7 @@ class Channel(Resource):
     caller: CallerID = CallerID()
     connected: CallerID = CallerID()
     dialplan: DialplanCEP = DialplanCEP()
-    channelvars: dict[str, Any] = Field(default={}, repr=False)
+    channelvars: dict[str, Any] = Field(default_factory=dict, repr=False)
 
 
 class Bridge(Resource):

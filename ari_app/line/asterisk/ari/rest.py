@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Generic, Literal, Protocol, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import aiohttp
 import orjson
@@ -36,7 +36,8 @@ from ari_app.line.asterisk.ari.errors import (
     untrusted,
 )
 from ari_app.line.asterisk.ari.events import describe
-from ari_app.process.network import is_loopback, trusting
+from ari_app.line.asterisk.ari.http import Connections, Lost, NotReached
+from ari_app.process.network import is_loopback, trusting, why_unreachable
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,29 +368,52 @@ class Rest:
             self.authorization = aiohttp.encode_basic_auth(username, password, encoding="utf-8")
         except ValueError:
             raise ConfigError("the user of Asterisk's ari.conf must not hold a colon") from None
+        url = URL(self.root, encoded=True)
+        self._base_path = url.raw_path
+        self._headers = (
+            f" HTTP/1.1\r\nHost: {url.host_port_subcomponent}\r\nAccept: */*\r\n"
+            f"Authorization: {self.authorization}\r\n"
+        )
+        assert url.raw_host is not None and url.port is not None, "see `_root`"
+        self._address = url.raw_host, url.port
         self._max_connections = max_connections
+        self._connections: Connections | None = None
         self._session: aiohttp.ClientSession | None = None
         self.closed = False
         self.on_done: Callable[[str, str, float], None] = lambda method, result, seconds: None
 
     @property
-    def session(self) -> aiohttp.ClientSession:
-        """The pool, which puts the credentials into the header of every request.
+    def connections(self) -> Connections:
+        """The pool.
 
         Raises:
             AriUnavailable: `close` was called.
         """
+        self._require_open()
+        if self._connections is None:
+            tls = self._tls if isinstance(self._tls, ssl.SSLContext) else None
+            self._connections = Connections(
+                *self._address, tls, limit=self._max_connections, keep_seconds=KEEPALIVE_SECONDS
+            )
+        return self._connections
+
+    def _require_open(self) -> None:
         if self.closed:
             raise AriUnavailable("the client is closed", code="ari_closed")
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """What opens the event socket, with the credentials in its header.
+
+        Raises:
+            AriUnavailable: `close` was called.
+        """
+        self._require_open()
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 headers={"Authorization": self.authorization},
-                connector=aiohttp.TCPConnector(
-                    limit=self._max_connections,
-                    keepalive_timeout=KEEPALIVE_SECONDS,
-                    ssl=self._tls,
-                ),
-                # The deadline is asyncio's: it holds for waiting in the pool and repeating, too.
+                connector=aiohttp.TCPConnector(ssl=self._tls),
+                # The deadline is asyncio's.
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
             )
         return self._session
@@ -407,6 +431,8 @@ class Rest:
     async def close(self) -> None:
         """Close all connections. May be called twice."""
         self.closed = True
+        if self._connections is not None:
+            self._connections.close()
         if self._session is not None:
             await self._session.close()
 
@@ -468,56 +494,51 @@ class Rest:
     async def _exchange(
         self, operation: Operation[T], path: str, parameters: dict[str, Parameter]
     ) -> bytes:
+        request = self._request(operation.method, path, parameters)
         may_be_done = False
         try:
             try:
-                return await self._send(operation, path, parameters)
-            except aiohttp.ClientConnectorError:
-                raise
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                answer = await self.connections.exchange(request)
+            except Lost as error:
                 # Asterisk closed a pooled connection as we wrote to it.
-                if not operation.repeatable:
+                if error.began or not operation.repeatable:
                     raise
                 may_be_done = True
                 log.debug("ari_request_repeated", method=operation.method, path=operation.path)
-                return await self._send(operation, path, parameters)
-        except aiohttp.ClientConnectorCertificateError as error:
-            raise untrusted(error, method=operation.method, path=path) from None
-        except aiohttp.ClientConnectorError as error:
+                answer = await self.connections.exchange(request)
+        except NotReached as error:
+            why = error.__cause__
+            assert why is not None, "it says why"
+            if isinstance(why, ssl.SSLCertVerificationError):
+                raise untrusted(why, method=operation.method, path=path) from None
             kind = AriUnavailable if may_be_done else AriUnreached
-            raise kind(str(error), method=operation.method, path=path) from error
-        except aiohttp.ClientError as error:
-            raise AriUnavailable(
-                str(error) or type(error).__name__, method=operation.method, path=path
-            ) from error
+            text = f"{error}: {why_unreachable(why)}"
+            raise kind(text, method=operation.method, path=path) from error
+        except Lost as error:
+            raise AriUnavailable(str(error), method=operation.method, path=path) from error
+        if answer.status >= 300:
+            reason = _reason(answer.body) or answer.reason
+            raise error_for_status(answer.status, reason, method=operation.method, path=path)
+        return answer.body
 
-    async def _send(
-        self, operation: Operation[T], path: str, parameters: dict[str, Parameter]
-    ) -> bytes:
+    def _request(self, method: str, path: str, parameters: dict[str, Parameter]) -> bytes:
         # Asterisk takes every parameter from a JSON body as well as from the query, and a body is
         # not bound to the length of a request line.
-        query: dict[str, str] | None = None
-        data: bytes | None = None
-        headers: dict[str, str] = {}
-        if operation.method == "POST":
+        head, body = f"{method} {self._base_path}{path}", b""
+        if method == "POST":
             if parameters:
-                data = orjson.dumps(parameters)
-                headers["Content-Type"] = "application/json"
+                body = orjson.dumps(parameters)
         elif parameters:
             query = {name: str(value) for name, value in parameters.items()}
-        async with self.session.request(
-            operation.method,
-            self.url(path),
-            params=query,
-            data=data,
-            headers=headers,
-            allow_redirects=False,
-        ) as response:
-            body = await response.read()
-            if response.status >= 300:
-                reason = _reason(body) or response.reason or ""
-                raise error_for_status(response.status, reason, method=operation.method, path=path)
-            return body
+            head += f"?{urlencode(query, quote_via=quote)}"
+        head += self._headers
+        if body:
+            head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        elif method == "POST":
+            head += "Content-Length: 0\r\n\r\n"
+        else:
+            head += "\r\n"
+        return head.encode() + body
 
 
 def _root(base_url: str) -> str:

@@ -197,9 +197,9 @@ async def test_whether_asterisk_may_have_done_it_is_known() -> None:
 
 async def test_idle_connections_are_dropped_before_asterisk_drops_them(client: Client) -> None:
     assert KEEPALIVE_SECONDS < 15
-    connector: Any = client.rest.session.connector
-    assert connector._keepalive_timeout == KEEPALIVE_SECONDS
-    assert connector.limit < 100
+    connections: Any = client.rest.connections
+    assert connections._keep_seconds == KEEPALIVE_SECONDS
+    assert connections._room._value < 100
 
 
 async def test_a_closed_client(ari: FakeAri) -> None:

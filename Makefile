@@ -32,9 +32,10 @@ demo: $(if $(CUSTOM)$(TWILIO),setup,asterisk)  ## Place a real call through a re
 # A test mostly waits for time to pass, or for another process: three a core. Each worker reads all that
 # it is given, so it is given its own folders alone. There are ports for 22 of the lab's Asterisks, and a
 # worker may need two.
-PYTEST = $(PYTHON) -m pytest --dist worksteal -n
-UNIT_TESTS = $(PYTEST) $$((3 * $$(nproc))) tests/unit tests/fuzz
-E2E_TESTS = $(PYTEST) $$((3 * $$(nproc) < 11 ? 3 * $$(nproc) : 11)) tests/e2e -m 'not compose'
+TEST_WORKERS ?= $$((3 * $$(nproc)))
+PYTEST = $(PYTHON) -m pytest -n
+UNIT_TESTS = $(PYTEST) $(TEST_WORKERS) --dist worksteal tests/unit tests/fuzz
+E2E_TESTS = $(PYTEST) $$((3 * $$(nproc) < 11 ? 3 * $$(nproc) : 11)) --dist loadgroup --no-loadscope-reorder tests/e2e
 
 # What tries the compiled modules; `python -m scripts.compiled` says it where there is no compiler.
 COMPILED_TESTS = ARI_APP_COMPILED=1 $(PYTEST) $$((3 * $$(nproc))) tests/unit/audiosocket tests/unit/audio \
@@ -44,7 +45,6 @@ test: lint asterisk compile  ## Format, types and all tests, also those with the
 	$(UNIT_TESTS)
 	[ ! -d ari_app/_compiled ] || $(COMPILED_TESTS)
 	$(E2E_TESTS)
-	$(PYTHON) -m pytest tests/e2e/test_compose.py
 
 unit: setup-dev  ## The tests that need no Asterisk
 	$(UNIT_TESTS)

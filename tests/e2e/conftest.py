@@ -12,6 +12,20 @@ from lab.asterisk import Installation, LabAsterisk, LabError, ensure_asterisk
 Logged = Callable[..., Awaitable[str]]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what is long, and leave to one worker what shares what its module starts."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    for item in items:
+        if isinstance(item, pytest.Function) and _is_shared(item):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+def _is_shared(item: pytest.Function) -> bool:
+    definitions = item._fixtureinfo.name2fixturedefs.values()
+    return any(each.scope == "module" for found in definitions for each in found)
+
+
 @pytest.fixture(scope="session")
 def installation(request: pytest.FixtureRequest) -> Installation:
     """An Asterisk to run; the first time on a machine, it is fetched."""

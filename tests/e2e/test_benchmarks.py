@@ -11,7 +11,7 @@ from benchmarks.lines import WAYS
 from benchmarks.setups import measure_setups
 from benchmarks.stall import measure_stall
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 
 @pytest.mark.parametrize("line", WAYS)

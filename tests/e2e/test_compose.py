@@ -11,7 +11,7 @@ from lab.compose_test.errors import NoEngineError
 
 
 @pytest.mark.e2e
-@pytest.mark.compose
+@pytest.mark.long
 @pytest.mark.timeout(2400)
 @pytest.mark.skipif(
     os.environ.get("CI") != "true", reason="takes minutes: `make compose-test` runs it"

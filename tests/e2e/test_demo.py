@@ -22,7 +22,7 @@ from lab.demo import DemoOptions, DemoResult, run_demo, scene, ways
 from lab.demo.picture import HEIGHT_PX, WIDTH_PX
 from lab.practice_agent import AgentBook
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 T = TypeVar("T")
 

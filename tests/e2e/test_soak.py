@@ -13,7 +13,7 @@ from benchmarks.soak.options import SoakOptions
 from benchmarks.soak.plan import Kind
 from benchmarks.soak.schedule import FaultKind
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 KINDS = (
     Kind.TALK,

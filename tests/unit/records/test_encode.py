@@ -213,7 +213,7 @@ def test_a_program_that_is_killed_leaves_the_wav_and_another_takes_its_place(
 ) -> None:
     told = Told()
     encoder = Encoder("opus", told)
-    long = write(tmp_path / "a.wav", 24000, talk(24000, 600))
+    long = write(tmp_path / "a.wav", 24000, np.tile(talk(24000, 12), (50, 1)))
     encoder.put(long)
     deadline = time.monotonic() + 60
     while not (tmp_path / "a.opus.part").exists():

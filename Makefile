@@ -33,9 +33,10 @@ demo: $(if $(CUSTOM)$(TWILIO),setup,asterisk)  ## Place a real call through a re
 # it is given, so it is given its own folders alone. There are ports for 22 of the lab's Asterisks, and a
 # worker may need two.
 TEST_WORKERS ?= $$((3 * $$(nproc)))
+# The tests with an Asterisk are given out by tests/e2e/conftest.py.
 PYTEST = $(PYTHON) -m pytest -n
 UNIT_TESTS = $(PYTEST) $(TEST_WORKERS) --dist worksteal tests/unit tests/fuzz
-E2E_TESTS = $(PYTEST) $$((3 * $$(nproc) < 11 ? 3 * $$(nproc) : 11)) --dist loadgroup --no-loadscope-reorder tests/e2e
+E2E_TESTS = $(PYTEST) $$((3 * $$(nproc) < 11 ? 3 * $$(nproc) : 11)) --dist loadscope --no-loadscope-reorder tests/e2e
 
 # What tries the compiled modules; `python -m scripts.compiled` says it where there is no compiler.
 COMPILED_TESTS = ARI_APP_COMPILED=1 $(PYTEST) $$((3 * $$(nproc))) tests/unit/audiosocket tests/unit/audio \

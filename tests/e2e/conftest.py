@@ -6,24 +6,34 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 import pytest_asyncio
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from lab.asterisk import Installation, LabAsterisk, LabError, ensure_asterisk
 
 Logged = Callable[..., Awaitable[str]]
 
 
-@pytest.hookimpl(tryfirst=True)
+# What all tests of a file share is started once, for one worker.
+_TOGETHER = ("test_check.py", "test_cluster.py", "test_demo.py", "test_production.py")
+
+
+class OneByOne(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives workers the tests in their order, each to the first that is free."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if file.endswith(_TOGETHER) else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneByOne:
+    return OneByOne(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what is long, and leave to one worker what shares what its module starts."""
+    """Begin with what is long: nobody waits for it alone at the end."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
-    for item in items:
-        if isinstance(item, pytest.Function) and _is_shared(item):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-
-
-def _is_shared(item: pytest.Function) -> bool:
-    definitions = item._fixtureinfo.name2fixturedefs.values()
-    return any(each.scope == "module" for found in definitions for each in found)
 
 
 @pytest.fixture(scope="session")

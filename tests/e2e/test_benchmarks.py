@@ -11,7 +11,7 @@ from benchmarks.lines import WAYS
 from benchmarks.setups import measure_setups
 from benchmarks.stall import measure_stall
 
-pytestmark = [pytest.mark.e2e, pytest.mark.long]
+pytestmark = pytest.mark.e2e
 
 
 @pytest.mark.parametrize("line", WAYS)
@@ -43,6 +43,7 @@ async def test_calls_are_set_up_at_a_rate() -> None:
     assert rate.cpu_ms > 0.5
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("line", ["audiosocket", "websocket"])
 async def test_speech_goes_on_after_a_stall(line: str) -> None:
     [stall] = await measure_stall(1, 1, lambda text: None, line=line)

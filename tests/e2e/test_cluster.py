@@ -24,7 +24,7 @@ from tests.e2e.test_supervision import hang_up, hears_human, nothing_of_ours_lef
 from tests.unit.control.cluster.valkey import NoValkey, Valkey, valkey_server
 from tests.waiting import until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 NAMED = ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"']
 """Gives a program a machine's name of its own; for root."""

@@ -483,6 +483,9 @@ async def test_a_stream_that_does_not_begin_is_closed(
         async with asyncio.timeout(PATIENCE_SECONDS):
             assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
         assert it.refused() == {"no_start": 1}
+        # Twilio then asks what comes next: without that, the call's end is waited for.
+        status, _ = await it.posts("/twilio/after", CallStatus="in-progress")
+        assert status == 200
 
 
 async def test_bodies_that_cannot_be_used(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ UNIT_TESTS = $(PYTEST) $(TEST_WORKERS) --dist worksteal tests/unit tests/fuzz
 E2E_TESTS = $(PYTEST) $$((3 * $$(nproc) < 11 ? 3 * $$(nproc) : 11)) --dist loadscope --no-loadscope-reorder tests/e2e
 
 # What tries the compiled modules; `python -m scripts.compiled` says it where there is no compiler.
-COMPILED_TESTS = ARI_APP_COMPILED=1 $(PYTEST) $$((3 * $$(nproc))) tests/unit/audiosocket tests/unit/audio \
+COMPILED_TESTS = ARI_APP_COMPILED=1 $(PYTEST) $(TEST_WORKERS) --dist worksteal tests/unit/audiosocket tests/unit/audio \
 	tests/unit/call/test_hearing.py tests/unit/call/test_sound.py tests/unit/agent/elevenlabs tests/unit/line
 
 test: lint asterisk compile  ## Format, types and all tests, also those with the real Asterisk

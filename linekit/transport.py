@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import socket
 import ssl
 from collections.abc import Callable
@@ -236,56 +235,12 @@ class SocketTransport:
         protocol.connection_lost(error)
 
 
-class TlsSessions:
-    """The sessions of a context with its servers: with one, the next connection to a server is not
-    shown its certificate again, which costs both sides a third of the handshake.
-
-    A session says that this server has shown a certificate that holds for this name, not long ago.
-    A server that does not take it is greeted as if there were none.
-    """
-
-    _MOST: Final = 100
-
-    def __init__(self) -> None:
-        self._sessions: dict[tuple[str, int, str], ssl.SSLSession] = {}
-
-    def get(self, server: tuple[str, int, str]) -> ssl.SSLSession | None:
-        """Return the last one with a server: host, port, and the name that was asked for."""
-        return self._sessions.get(server)
-
-    def keep(self, server: tuple[str, int, str], tls: ssl.SSLSocket) -> None:
-        """Keep that of a connection, if it has one that can be gone on with."""
-        session = tls.session
-        if session is not None and session.has_ticket:
-            self._sessions.pop(server, None)
-            self._sessions[server] = session
-            while len(self._sessions) > self._MOST:
-                del self._sessions[next(iter(self._sessions))]
-
-    def forget(self, server: tuple[str, int, str]) -> None:
-        """Begin anew with a server."""
-        self._sessions.pop(server, None)
-
-
 class TlsTransport(SocketTransport):
-    """The same for a socket that speaks TLS; see `connect_tls`.
+    """The same for a socket that speaks TLS; see `connect_tls`."""
 
-    Args:
-        sock: It has shaken hands.
-        protocol: As above.
-        greeted: Called once when something has come: what the server says of the session comes
-            before that.
-    """
-
-    def __init__(
-        self,
-        sock: ssl.SSLSocket,
-        protocol: Receiver,
-        greeted: Callable[[ssl.SSLSocket], None] = lambda tls: None,
-    ) -> None:
+    def __init__(self, sock: ssl.SSLSocket, protocol: Receiver) -> None:
         super().__init__(sock, protocol)
         self._tls = sock
-        self._greeted: Callable[[ssl.SSLSocket], None] | None = greeted
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """See `asyncio.BaseTransport`."""
@@ -316,9 +271,6 @@ class TlsTransport(SocketTransport):
             self._fail(error)
             return
         if records:
-            if self._greeted is not None:
-                greeted, self._greeted = self._greeted, None
-                greeted(self._tls)
             self._received(records[0] if len(records) == 1 else b"".join(records))
         if ended and not self._gone:
             self._ended()
@@ -354,16 +306,8 @@ async def connect_tls(
     context: ssl.SSLContext,
     *,
     server_hostname: str,
-    sessions: TlsSessions | None = None,
 ) -> _Protocol:
     """Connect to a server over TLS, and return the protocol that talks with it. No deadline.
-
-    Args:
-        make: Makes the protocol.
-        host, port: The server.
-        context: How it has to prove who it is.
-        server_hostname: The name that its certificate must hold for.
-        sessions: Those with this context; None: each connection begins anew.
 
     Raises:
         OSError: It is not there; `ssl.SSLError` where it is not who it should be.
@@ -390,23 +334,11 @@ async def connect_tls(
         assert refused is not None
         raise refused
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    server = host, port, server_hostname
-    session = None if sessions is None else sessions.get(server)
-    tls = context.wrap_socket(
-        sock, server_hostname=server_hostname, do_handshake_on_connect=False, session=session
-    )
+    tls = context.wrap_socket(sock, server_hostname=server_hostname, do_handshake_on_connect=False)
     try:
-        try:
-            await _shake_hands(tls)
-        except OSError:
-            if sessions is not None:
-                sessions.forget(server)
-            raise
+        await _shake_hands(tls)
         protocol = make()
-        if sessions is None:
-            TlsTransport(tls, protocol).start()
-        else:
-            TlsTransport(tls, protocol, functools.partial(sessions.keep, server)).start()
+        TlsTransport(tls, protocol).start()
     except BaseException:
         tls.close()
         raise

@@ -50,7 +50,6 @@ from ari_app.agent.interface import Briefing, TellAgentEvent
 from ari_app.audio.formats import DEFAULT_AGENT_FORMATS, AgentFormats
 from ari_app.errors import ConfigError
 from ari_app.process.network import OwnThreadResolver, trusting
-from linekit.transport import TlsSessions
 
 _CONVERSATIONS_PATH: Final = "v1/convai/conversations"
 _USER_PATH: Final = "v1/user"
@@ -197,7 +196,6 @@ class AgentClient:
         self._dead_after = dead_after
         self._max_message_bytes = max_message_bytes
         self._tls: ssl.SSLContext | None = None
-        self._tls_sessions = TlsSessions()
         if self._base_url.scheme == "https":
             self._tls = trusting(ca_file, "ELEVENLABS_CA_FILE")
         elif self._api_key is not None and not _is_loopback_url(self._base_url):
@@ -438,7 +436,6 @@ class AgentClient:
                 max_message_bytes=self._max_message_bytes,
                 close_timeout=self._close_timeout,
                 tls=self._tls,
-                sessions=self._tls_sessions,
             )
         except AgentUnavailable as error:
             # With a key the request for the URL has shown that the service is there.

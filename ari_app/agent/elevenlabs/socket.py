@@ -29,7 +29,7 @@ from ari_app.agent.elevenlabs.errors import (
 )
 from ari_app.agent.elevenlabs.signed_url import _is_loopback_url
 from ari_app.process.network import why_unreachable
-from linekit.transport import TlsSessions, connect_tls
+from linekit.transport import connect_tls
 
 try:
     from websockets.speedups import apply_mask
@@ -142,14 +142,10 @@ class AgentSocket(ClientConnection):
 
 class _Connect(connect):
     """Connects over TLS on the bare socket, which costs half of what the event loop's own TLS does
-    for small messages, and a tenth of its memory. Through a proxy, or without TLS, as ever.
-
-    It takes `sessions` as well, those of the context that is given as `ssl`.
-    """
+    for small messages, and a tenth of its memory. Through a proxy, or without TLS, as ever."""
 
     async def open_tcp_connection(self) -> ClientConnection:
         uri, options = self.ws_uri, self.create_connection_kwargs
-        sessions = options.pop("sessions", None)
         if not uri.secure or (self.proxy and get_proxy(uri) is not None):
             return await super().open_tcp_connection()
         return await connect_tls(
@@ -158,7 +154,6 @@ class _Connect(connect):
             uri.port,
             options.get("ssl") or _trusted(),
             server_hostname=uri.host,
-            sessions=sessions,
         )
 
 
@@ -175,7 +170,6 @@ async def open_socket(
     max_message_bytes: int,
     close_timeout: float,
     tls: ssl.SSLContext | None = None,
-    sessions: TlsSessions | None = None,
 ) -> AgentSocket:
     """Open the WebSocket at `url`.
 
@@ -189,14 +183,13 @@ async def open_socket(
         max_message_bytes: A larger message closes the socket.
         close_timeout: Seconds that the peer may take to close its side.
         tls: In place of the system's trusted certificates.
-        sessions: Those of `tls` with its servers.
 
     Raises:
         ConnectError: It does not open.
     """
     options: dict[str, Any] = {}
     if tls is not None and url.get_secret_value().startswith("wss:"):
-        options |= {"ssl": tls, "sessions": sessions}
+        options["ssl"] = tls
     try:
         connection = await _Connect(
             url.get_secret_value(),

@@ -5,13 +5,12 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 import trustme
 
-from linekit.transport import SocketTransport, TlsSessions, connect_tls
+from linekit.transport import SocketTransport, connect_tls
 from tests.waiting import PATIENCE_SECONDS, until
 
 
@@ -268,61 +267,3 @@ async def test_nobody_is_there_or_it_is_somebody_else(authority: trustme.CA) -> 
     await server.wait_closed()
     with pytest.raises(ConnectionRefusedError):
         await connect()
-
-
-async def test_a_tls_session_is_gone_on_with_where_it_is_the_same_server_and_name(
-    authority: trustme.CA,
-) -> None:
-    theirs, ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
-    authority.issue_cert("localhost", "other.example").configure_cert(theirs)
-    authority.configure_trust(ours)
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"hello")
-        await reader.read()
-        writer.close()
-
-    async def resumed(port: int, name: str) -> bool:
-        made = await connect_tls(
-            Protocol, "127.0.0.1", port, ours, server_hostname=name, sessions=sessions
-        )
-        tls = made.transport.get_extra_info("ssl_object")
-        assert tls.getpeercert()
-        found: bool = tls.session_reused
-        await until(lambda: made.data == b"hello")
-        made.transport.close()
-        await until(lambda: "lost" in made.told)
-        return found
-
-    sessions = TlsSessions()
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=theirs)
-    port = server.sockets[0].getsockname()[1]
-    assert [await resumed(port, "localhost") for _ in range(3)] == [False, True, True]
-    assert not await resumed(port, "other.example")
-    server.close()
-
-    # Who does not know it any more shows its certificate again, whether it holds or not.
-    for name, holds in (("localhost", True), ("third.example", False)):
-        anew = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert(name).configure_cert(anew)
-        server = await asyncio.start_server(serve, "127.0.0.1", port, ssl=anew)
-        if holds:
-            assert [await resumed(port, "localhost") for _ in range(2)] == [False, True]
-        else:
-            with pytest.raises(ssl.SSLCertVerificationError):
-                await resumed(port, "localhost")
-            assert sessions.get(("127.0.0.1", port, "localhost")) is None
-        server.close()
-        await server.wait_closed()
-
-
-def test_sessions_do_not_pile_up() -> None:
-    sessions = TlsSessions()
-    kept: Any = SimpleNamespace(session=SimpleNamespace(has_ticket=True))
-    none: Any = SimpleNamespace(session=SimpleNamespace(has_ticket=False))
-    for port in range(150):
-        sessions.keep(("host", port, "host"), kept)
-    sessions.keep(("host", 150, "host"), none)
-    assert [sessions.get(("host", port, "host")) is None for port in (49, 50, 149, 150)] == [
-        True, False, False, True
-    ]  # fmt: skip

@@ -107,6 +107,14 @@ def _load(settings: Settings) -> None:
         import ari_app.checks.twilio
         import ari_app.line.twilio.gateway
         import ari_app.line.twilio.signature
+    if settings.database_url and (
+        # Several share it; otherwise it waits for the first call where nobody asks at once.
+        settings.workers > 1
+        or settings.spend_limits()
+        or read_address(settings.database_url).kind != "sqlite"
+    ):
+        import ari_app.process.plain_sqlalchemy
+        import ari_app.records.store.keeper
     if settings.tools_file is not None:
         import ari_app.tools.validator
     if settings.workers > 1:

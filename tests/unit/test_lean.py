@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -42,11 +43,15 @@ def test_what_few_have_use_for_is_not_loaded() -> None:
         ({"dialer_type": "custom"}, {"ari_app.line.dialer.gateway", "ari_app.checks.dialer"}),
         ({"dialer_type": "asterisk,twilio"}, {"ari_app.line.twilio.gateway"}),
         ({"use_dialer_audio": "false"}, {"ari_app.line.microphone"}),
-        ({"workers": "2"}, {"ari_app.front.service"}),
+        ({"workers": "2"}, {"ari_app.front.service", "ari_app.records.store.keeper"}),
+        ({"database_url": "postgresql://here/calls"}, {"ari_app.records.store.keeper"}),
+        ({"spend_limits_file": "{file}"}, {"ari_app.records.store.keeper", "yaml"}),
         ({"tools_file": "tools.yaml"}, {"ari_app.tools.validator"}),
     ],
 )
 def test_what_a_setting_asks_for_is_loaded_before_the_first_worker(
-    settings: dict[str, str], there: set[str]
+    tmp_path: Path, settings: dict[str, str], there: set[str]
 ) -> None:
-    assert there <= loaded(**settings)
+    file = tmp_path / "limits.yaml"
+    file.write_text("agent_1: {calls: 3}\n")
+    assert there <= loaded(**{name: value.format(file=file) for name, value in settings.items()})

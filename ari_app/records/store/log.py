@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import gc
 import os
+import sys
 import threading
 import time
 from collections.abc import (
@@ -525,7 +527,7 @@ class CallLog:
         self._sleeps.set_result(idle)
         while idle and not self._wanted.wait(_LOOK_AGAIN_SECONDS):
             idle = self._has_nothing_to_do()
-        if self._told_of:
+        if self._told_of and not _is_loaded():
             self._closing.wait(_PAUSE_SECONDS)
         return not (idle and self._closing.is_set() and not self.counts.given)
 
@@ -544,7 +546,7 @@ class CallLog:
             return False
 
     async def _work(self) -> None:
-        import ari_app.process.plain_sqlalchemy  # noqa: F401
+        _load()
         from ari_app.records.store.database import Database
         from ari_app.records.store.keeper import Keeper
 
@@ -566,3 +568,26 @@ class CallLog:
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(_CLOSE_SECONDS):
                     await database.close()
+
+
+def _is_loaded() -> bool:
+    return "ari_app.records.store.keeper" in sys.modules
+
+
+def _load() -> None:
+    """Load what works on the database, unless it is there.
+
+    It stays for good: no collection looks at it, neither while it grows nor afterwards. A full one
+    would take some milliseconds longer, and frames would wait for it.
+    """
+    if _is_loaded():
+        return
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        import ari_app.process.plain_sqlalchemy
+        import ari_app.records.store.keeper  # noqa: F401
+    finally:
+        if collects:
+            gc.enable()
+    gc.freeze()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import importlib
 import json
 import os
 import signal
@@ -96,31 +97,33 @@ def supervise(settings: Settings, *, wait: bool = False) -> int:
 
 def _load(settings: Settings) -> None:
     """Read what the processes will use beside what stands above: forked, they have it at once."""
-    ways = settings.ways_in
-    if "local" in ways:
-        import ari_app.checks.microphone
-        import ari_app.line.microphone
-    if "custom" in ways:
-        import ari_app.checks.dialer
-        import ari_app.line.dialer.gateway
-    if "twilio" in ways:
-        import ari_app.checks.twilio
-        import ari_app.line.twilio.gateway
-        import ari_app.line.twilio.signature
+    for name in _wanted(settings):
+        importlib.import_module(name)
+
+
+def _wanted(settings: Settings) -> Iterator[str]:
+    if "local" in settings.ways_in:
+        yield from ("ari_app.checks.microphone", "ari_app.line.microphone")
+    if "custom" in settings.ways_in:
+        yield from ("ari_app.checks.dialer", "ari_app.line.dialer.gateway")
+    if "twilio" in settings.ways_in:
+        yield from ("ari_app.checks.twilio", "ari_app.line.twilio.gateway")
+        yield "ari_app.line.twilio.signature"
     if settings.database_url and (
         # Several share it; otherwise it waits for the first call where nobody asks at once.
         settings.workers > 1
         or settings.spend_limits()
         or read_address(settings.database_url).kind != "sqlite"
     ):
-        import ari_app.process.plain_sqlalchemy
-        import ari_app.records.store.keeper
+        yield from ("ari_app.process.plain_sqlalchemy", "ari_app.records.store.keeper")
+    if settings.api_keys_file is not None or settings.tools_file is not None:
+        yield "yaml"
     if settings.tools_file is not None:
-        import ari_app.tools.validator
+        yield "ari_app.tools.validator"
     if settings.workers > 1:
-        import ari_app.front.service
+        yield "ari_app.front.service"
     if settings.cluster_url is not None:
-        import ari_app.front.machines  # noqa: F401
+        yield "ari_app.front.machines"
 
 
 def _work(

@@ -46,7 +46,7 @@ def test_what_few_have_use_for_is_not_loaded() -> None:
         ({"workers": "2"}, {"ari_app.front.service", "ari_app.records.store.keeper"}),
         ({"database_url": "postgresql://here/calls"}, {"ari_app.records.store.keeper"}),
         ({"spend_limits_file": "{file}"}, {"ari_app.records.store.keeper", "yaml"}),
-        ({"tools_file": "tools.yaml"}, {"ari_app.tools.validator"}),
+        ({"tools_file": "tools.yaml"}, {"ari_app.tools.validator", "yaml"}),
     ],
 )
 def test_what_a_setting_asks_for_is_loaded_before_the_first_worker(

@@ -113,7 +113,6 @@ async def check_here(settings: Settings) -> list[Finding]:
         *_spend(settings),
         *_loss_sound(settings),
         check_descriptors(settings),
-        _compiled(),
         *_workers(settings),
         *await _http(settings),
         *await _own_name(settings),
@@ -419,17 +418,6 @@ def judge_room(folder: Path, free_bytes: int, settings: Settings) -> Finding:
     return ok(_RECORDINGS, text)
 
 
-def _compiled() -> Finding:
-    """Tell whether what every frame goes through is compiled."""
-    if is_compiled():
-        return ok(_MACHINE, "what every frame goes through is compiled")
-    return ok(
-        _MACHINE,
-        "what every frame goes through is not compiled, so a call takes a third more of CPU time; "
-        "in ari-app's checkout, run make compile",
-    )
-
-
 def check_descriptors(settings: Settings) -> Finding:
     """Check whether this process may open as many files and connections as the settings let it."""
     may, might = (
@@ -446,7 +434,15 @@ def check_descriptors(settings: Settings) -> Finding:
             "its limit (LimitNOFILE= in a systemd unit, `ulimit -Hn` in a shell), or lower "
             "MAX_CONCURRENT_CALLS.",
         )
-    return ok(_MACHINE, f"{may} files and connections may be open, at most {might} are needed")
+    compiled = (
+        "what every frame goes through is compiled"
+        if is_compiled()
+        else "what every frame goes through is not compiled, which takes a call a third more of CPU "
+        "time (in ari-app's checkout: make compile)"
+    )
+    return ok(
+        _MACHINE, f"{may} files and connections may be open, at most {might} are needed; {compiled}"
+    )
 
 
 async def connect_problem(url: str, timeout_seconds: float) -> str:

@@ -90,14 +90,16 @@ class _Room:
         self.outputs = np.empty((rows, block_out), np.float32)
 
 
-class _Rooms(threading.local):
-    """The rooms of this thread."""
-
-    def __init__(self) -> None:
-        self.of: dict[_Bank, _Room] = {}
+_threads: Final = threading.local()
 
 
-_rooms: Final = _Rooms()
+def _rooms() -> dict[_Bank, _Room]:
+    """Return the rooms of this thread."""
+    try:
+        rooms: dict[_Bank, _Room] = _threads.rooms
+    except AttributeError:
+        rooms = _threads.rooms = {}
+    return rooms
 
 
 @functools.lru_cache(maxsize=64)
@@ -219,9 +221,10 @@ class Resampler:
 
     def _room(self) -> _Room:
         """Return where a step is computed, with what is kept in it."""
-        room = _rooms.of.get(self._bank)
+        rooms = _rooms()
+        room = rooms.get(self._bank)
         if room is None:
-            room = _rooms.of[self._bank] = _Room(self._bank)
+            room = rooms[self._bank] = _Room(self._bank)
         room.inputs[: self._fill] = self._kept[: self._fill]
         return room
 

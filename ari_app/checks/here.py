@@ -437,7 +437,7 @@ def check_descriptors(settings: Settings) -> Finding:
     compiled = (
         "what every frame goes through is compiled"
         if is_compiled()
-        else "what every frame goes through is not compiled, which takes a call a third more of CPU "
+        else "what every frame goes through is not compiled, which costs a call a third more CPU "
         "time (in ari-app's checkout: make compile)"
     )
     return ok(

@@ -513,7 +513,7 @@ class Rest:
                 raise untrusted(why, method=operation.method, path=path) from None
             kind = AriUnavailable if may_be_done else AriUnreached
             text = f"{error}: {why_unreachable(why)}"
-            raise kind(text, method=operation.method, path=path) from error
+            raise kind(text, method=operation.method, path=path) from why
         except Lost as error:
             raise AriUnavailable(str(error), method=operation.method, path=path) from error
         if answer.status >= 300:

@@ -40,7 +40,8 @@ E2E_TESTS = $(PYTEST) $$((3 * $$(nproc) < 11 ? 3 * $$(nproc) : 11)) --dist loads
 
 # What tries the compiled modules; `python -m scripts.compiled` says it where there is no compiler.
 COMPILED_TESTS = ARI_APP_COMPILED=1 $(PYTEST) $(TEST_WORKERS) --dist worksteal tests/unit/audiosocket tests/unit/audio \
-	tests/unit/call/test_hearing.py tests/unit/call/test_sound.py tests/unit/agent/elevenlabs tests/unit/line
+	tests/unit/call/test_hearing.py tests/unit/call/test_sound.py tests/unit/agent/elevenlabs tests/unit/line \
+	tests/unit/process/test_compiled.py
 
 test: lint asterisk compile  ## Format, types and all tests, also those with the real Asterisk
 	$(UNIT_TESTS)

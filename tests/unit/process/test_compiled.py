@@ -17,7 +17,8 @@ from ari_app.process.compiled import MODULES, SHARED, SWITCH, folder_for, librar
 @pytest.fixture
 def compiled_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """Let something be compiled, as far as can be seen from outside."""
-    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    others = [each for each in sys.meta_path if not isinstance(each, compiled._Finder)]
+    monkeypatch.setattr(sys, "meta_path", others)
     monkeypatch.setattr(compiled, "COMPILED", tmp_path)
     folder_for.cache_clear()
     library = library_of(folder_for(), SHARED)

@@ -43,9 +43,13 @@ COMPILED_TESTS = ARI_APP_COMPILED=1 $(PYTEST) $(TEST_WORKERS) --dist worksteal t
 	tests/unit/call/test_hearing.py tests/unit/call/test_sound.py tests/unit/agent/elevenlabs tests/unit/line \
 	tests/unit/process/test_compiled.py
 
-test: lint asterisk compile  ## Format, types and all tests, also those with the real Asterisk
-	$(UNIT_TESTS)
-	[ ! -d ari_app/_compiled ] || $(COMPILED_TESTS)
+# Calls go by the clock, so nothing runs beside the tests with an Asterisk.
+test: lint asterisk compile  ## Format, types and all tests, also those with the real Asterisk (BESIDE: a command to run beside the unit tests)
+	@mkdir -p .cache; $(or $(BESIDE),true) >.cache/beside.log 2>&1 & beside=$$!; \
+		trap 'kill $$beside 2>/dev/null; exit 130' INT TERM; code=0; \
+		$(UNIT_TESTS) || code=1; \
+		[ ! -d ari_app/_compiled ] || $(COMPILED_TESTS) || code=1; \
+		wait $$beside || code=1; cat .cache/beside.log; exit $$code
 	$(E2E_TESTS)
 
 unit: setup-dev  ## The tests that need no Asterisk

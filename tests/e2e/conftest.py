@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -13,7 +14,7 @@ from lab.asterisk import Installation, LabAsterisk, LabError, ensure_asterisk
 
 Logged = Callable[..., Awaitable[str]]
 
-
+_AT_ONCE = 6
 # What all tests of a file share is started once, for one worker.
 _TOGETHER = ("test_check.py", "test_cluster.py", "test_demo.py", "test_production.py")
 
@@ -32,8 +33,20 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneByOn
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what is long: nobody waits for it alone at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    """Begin with what is long: where there are several workers, none ends long after the others.
+
+    The other tests of a file come far from each other: they load the machine in the same way.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    first: list[pytest.Item] = []
+    rest: list[pytest.Item] = []
+    for item in items:
+        is_first = item.get_closest_marker("long") or item.path.name in _TOGETHER
+        (first if is_first else rest).append(item)
+    first.sort(key=lambda item: item.get_closest_marker("long") is None)
+    step = len(rest) // _AT_ONCE + 1
+    items[:] = [*first, *(item for start in range(step) for item in rest[start::step])]
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,7 @@ TEST_WORKERS ?= $$((3 * $$(nproc)))
 # The tests with an Asterisk are given out by tests/e2e/conftest.py.
 PYTEST = $(PYTHON) -m pytest -n
 UNIT_TESTS = $(PYTEST) $(TEST_WORKERS) --dist worksteal tests/unit tests/fuzz
-E2E_TESTS = $(PYTEST) $$((3 * $$(nproc) < 11 ? 3 * $$(nproc) : 11)) --dist loadscope --no-loadscope-reorder tests/e2e
+E2E_TESTS = $(PYTEST) $$((3 * $$(nproc) < 11 ? 3 * $$(nproc) : 11)) --dist loadscope --no-loadscope-reorder tests/e2e --ignore tests/e2e/test_compose.py
 
 # What tries the compiled modules; `python -m scripts.compiled` says it where there is no compiler.
 COMPILED_TESTS = ARI_APP_COMPILED=1 $(PYTEST) $(TEST_WORKERS) --dist worksteal tests/unit/audiosocket tests/unit/audio \
@@ -46,9 +46,11 @@ COMPILED_TESTS = ARI_APP_COMPILED=1 $(PYTEST) $(TEST_WORKERS) --dist worksteal t
 # Calls go by the clock, so nothing runs beside the tests with an Asterisk.
 test: lint asterisk compile  ## Format, types and all tests, also those with the real Asterisk (BESIDE: a command to run beside the unit tests)
 	@mkdir -p .cache; $(or $(BESIDE),true) >.cache/beside.log 2>&1 & beside=$$!; \
-		trap 'kill $$beside 2>/dev/null; exit 130' INT TERM; code=0; \
+		$(PYTHON) -m pytest tests/e2e/test_compose.py >.cache/compose.log 2>&1 & compose=$$!; \
+		trap 'kill $$beside $$compose 2>/dev/null; exit 130' INT TERM; code=0; \
 		$(UNIT_TESTS) || code=1; \
 		[ ! -d ari_app/_compiled ] || $(COMPILED_TESTS) || code=1; \
+		wait $$compose || code=1; cat .cache/compose.log; \
 		wait $$beside || code=1; cat .cache/beside.log; exit $$code
 	$(E2E_TESTS)
 

@@ -123,6 +123,12 @@ class KernelTimer:
         self._set(when)
         return self
 
+    @property
+    def _is_set(self) -> bool:
+        # Asked in a function of its own: mypy takes an attribute to stay as it was while others are
+        # called, and what is compiled relies on that.
+        return self._callback is not None
+
     def cancel(self) -> None:
         """Call nobody."""
         self._callback = None
@@ -145,7 +151,7 @@ class KernelTimer:
         callback, self._callback = self._callback, None
         if callback is not None:
             callback()
-        if self._callback is None and self._fd >= 0:
+        if not self._is_set and self._fd >= 0:
             # It stays readable until it is read, or set again.
             with contextlib.suppress(BlockingIOError):
                 os.read(self._fd, 8)

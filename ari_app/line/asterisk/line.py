@@ -90,8 +90,6 @@ _REFUSED = "Asterisk did not take it"
 _CAUSE_BROKEN: Final = 38
 """Network out of order (ITU-T Q.850): the end of a channel whose connection broke."""
 _CAUSE_SECONDS: Final = 0.3
-_MEDIA_SECONDS: Final = 0.3
-"""So long the end of the media channel is waited for, before it is asked for."""
 _RENEW_SECONDS: Final = 1.0
 _RENEWED_SECONDS: Final = 1.0
 """A media channel that breaks so soon after the last one is not replaced again."""
@@ -270,7 +268,6 @@ class AsteriskLine:
         self._tasks: set[asyncio.Task[None]] = set()
         self._wire_format: WireFormat = SLIN
         self._media: Media | None = None
-        self._media_destroyed = asyncio.Event()
         self._renewing: asyncio.Task[None] | None = None
         self._renewals = 0
         self._renewed_at = float("-inf")
@@ -635,7 +632,6 @@ class AsteriskLine:
     def destroyed(self, channel_id: str, cause: int | None, sip_code: int | None) -> None:
         """Handle a channel that is no more."""
         if channel_id == self.media_id:
-            self._media_destroyed.set()
             self._media_lost("media_channel_gone", cause == _CAUSE_BROKEN)
         elif channel_id == self.target_id:
             self.target_gone(cause, sip_code)
@@ -744,7 +740,6 @@ class AsteriskLine:
         self.media_id = f"{self._first_media_id}.{self._renewals}"
         self._asterisk.lines[self.media_id] = self
         self._media_entered = False
-        self._media_destroyed.clear()
 
     async def _renew(self, media: Media, reason: str) -> None:
         """Put a new media channel into the bridge, in the place of one that has broken."""
@@ -919,12 +914,6 @@ class AsteriskLine:
             self._media.hang_up()
 
     async def _remove_media(self) -> None:
-        if self._media_entered and self._ari.link.up:
-            # Asterisk hangs a channel up whose sound we have closed: it need not be told to.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_MEDIA_SECONDS):
-                    await self._media_destroyed.wait()
-                    return
         await self._remove(self.media_id)
 
     async def _remove(self, channel_id: str) -> None:

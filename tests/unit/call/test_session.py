@@ -329,22 +329,8 @@ async def test_a_release_asked_for_twice_happens_once(stage: Stage) -> None:
         stage.agent().closes()
     await session.ended.wait()
     await stage.settle()
-    assert len(stage.asterisk.requests(DESTROY_BRIDGE)) == 1
+    assert len(stage.asterisk.requests(HANGUP)) == len(stage.asterisk.requests(DESTROY_BRIDGE)) == 1
     assert stage.notes.states[-2:] == RELEASED
-
-
-@pytest.mark.parametrize("told", [True, False])
-async def test_the_media_channel_is_hung_up_only_where_its_end_is_not_told(
-    stage: Stage, told: bool
-) -> None:
-    session = await stage.talk()
-    if not told:
-        stage.asterisk.withheld.add("ChannelDestroyed of media")
-    stage.asterisk.hang_up(session.call_id)
-    await session.ended.wait()
-    hung_up = [seen.ids for seen in stage.asterisk.requests(HANGUP)]
-    assert hung_up == ([] if told else [(session.media_id,)])
-    assert stage.left_behind() == []
 
 
 async def test_the_line_ends_before_asterisk_is_asked_for_anything(stage: Stage) -> None:

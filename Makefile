@@ -109,7 +109,7 @@ notice: setup-dev  ## Write THIRD-PARTY.md anew: whose work is in the packages a
 wheel: compile  ## Build ari-app's wheel and the lab's into dist/, to install elsewhere
 	@rm -f dist/ari_app-*.whl dist/ari_app_lab-*.whl
 	@$(PYTHON) -m hatchling build -t wheel
-	@cd lab && ../$(PYTHON) -m hatchling build -t wheel -d ../dist ari_app/_compiled
+	@cd lab && ../$(PYTHON) -m hatchling build -t wheel -d ../dist
 
 serve: compile  ## Take calls, with the settings of .env
 	@.venv/bin/ari-app serve
@@ -133,4 +133,4 @@ soak: asterisk compile  ## Mixed calls and faults for MINUTES (10), and what is 
 	@.venv/bin/ari-app soak --minutes $(or $(MINUTES),10) $(SOAK)
 
 clean:  ## Remove what the commands above have made here
-	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-output bench-output dist
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-output bench-output dist ari_app/_compiled

@@ -299,6 +299,41 @@ class TlsTransport(SocketTransport):
 _Protocol = TypeVar("_Protocol", bound=Receiver)
 
 
+async def connected_socket(
+    host: str, port: int, *, address_seconds: float | None = None
+) -> socket.socket:
+    """Connect to the first of a server's addresses that answers, and return the socket, which does
+    not block and sends each message at once.
+
+    Args:
+        host, port: The server.
+        address_seconds: So long an address may take, unless it is the last; None: as it likes.
+
+    Raises:
+        OSError: None of them answers; the reason is that of the first.
+        UnicodeError: It is not the name of a host.
+    """
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    refused: OSError | None = None
+    for number, (family, kind, protocol, _, address) in enumerate(found, 1):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            async with asyncio.timeout(address_seconds if number < len(found) else None):
+                await loop.sock_connect(sock, address)
+        except OSError as error:  # TimeoutError is one
+            sock.close()
+            refused = refused or error
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return sock
+    raise refused or OSError(f"{host} has no address")
+
+
 async def connect_tls(
     make: Callable[[], _Protocol],
     host: str,
@@ -312,28 +347,7 @@ async def connect_tls(
     Raises:
         OSError: It is not there; `ssl.SSLError` where it is not who it should be.
     """
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    if not found:
-        raise OSError(f"{host} has no address")
-    refused: OSError | None = None
-    for family, kind, number, _, address in found:
-        sock = socket.socket(family, kind, number)
-        try:
-            sock.setblocking(False)
-            await loop.sock_connect(sock, address)
-        except OSError as error:
-            sock.close()
-            refused = refused or error
-        except BaseException:
-            sock.close()
-            raise
-        else:
-            break
-    else:
-        assert refused is not None
-        raise refused
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock = await connected_socket(host, port)
     tls = context.wrap_socket(sock, server_hostname=server_hostname, do_handshake_on_connect=False)
     try:
         await _shake_hands(tls)

@@ -63,13 +63,9 @@ def library_of(folder: Path, module: str) -> Path:
 
 
 @cache
-def folder_for(compiler: str = "1") -> Path:
-    """Return where what was compiled from the present sources, for this Python, is or would be.
-
-    Args:
-        compiler: Changes when the way of compiling does.
-    """
-    digest = hashlib.sha256(f"{compiler} {sys.implementation.cache_tag}".encode())
+def folder_for() -> Path:
+    """Return where what was compiled from the present sources, for this Python, is or would be."""
+    digest = hashlib.sha256()
     for module in MODULES:
         digest.update(source_of(module).read_bytes())
     return (

@@ -7,12 +7,12 @@ needs eight of them. `AnswerReader` is pure; `Connections` is the pool.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
-import socket
 import ssl
 from dataclasses import dataclass
 from typing import Final, cast
+
+from linekit.transport import connected_socket
 
 _MAX_HEAD_BYTES: Final = 64 * 1024
 _MAX_BODY_BYTES: Final = 64 * 1024 * 1024
@@ -318,7 +318,7 @@ class Connections:
     async def _connect(self) -> _Connection:
         loop = asyncio.get_running_loop()
         try:
-            sock = await self._connected_socket()
+            sock = await connected_socket(self._host, self._port, address_seconds=_ADDRESS_SECONDS)
             try:
                 connection: _Connection
                 _, connection = await loop.create_connection(
@@ -330,31 +330,7 @@ class Connections:
             except BaseException:
                 sock.close()
                 raise
-        except OSError as error:
-            raise NotReached(f"{self._host}:{self._port} cannot be reached") from error
+        except (OSError, UnicodeError) as error:
+            why = error if isinstance(error, OSError) else OSError("not the name of a host")
+            raise NotReached(f"{self._host}:{self._port} cannot be reached") from why
         return connection
-
-    async def _connected_socket(self) -> socket.socket:
-        loop = asyncio.get_running_loop()
-        try:
-            found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        except UnicodeError:
-            raise OSError("not the name of a host") from None
-        refused: OSError | None = None
-        for number, (family, kind, protocol, _, address) in enumerate(found, 1):
-            sock = socket.socket(family, kind, protocol)
-            try:
-                sock.setblocking(False)
-                with contextlib.suppress(OSError):
-                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                async with asyncio.timeout(_ADDRESS_SECONDS if number < len(found) else None):
-                    await loop.sock_connect(sock, address)
-            except OSError as error:  # TimeoutError is one
-                sock.close()
-                refused = refused or error
-            except BaseException:
-                sock.close()
-                raise
-            else:
-                return sock
-        raise refused or OSError("it has no address")

@@ -70,6 +70,8 @@ _LOWEST_FLOOR: Final = _swing(-60.0)
 _ECHO_SWING: Final = _swing(-34.0)
 """What is quieter than this while the agent sounds may be its echo."""
 _SOUND_SWING: Final = _swing(-50.0)
+_LOUD: Final = _LOWEST_FLOOR * _STANDS_OUT
+"""Nothing below it is ever taken for speech."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,7 @@ class Hearing:
         last_speech_at: When the caller was last heard to speak; 0 before the first time.
         last_utterance_at: The same, of speech of more than half a second.
         noise_at: When sound that had been taken for speech was last found to be noise.
+        loud_at: When there was last anything above -51 dBFS, be it noise.
     """
 
     def __init__(self, rate_hz: int) -> None:
@@ -155,6 +158,7 @@ class Hearing:
         self.last_speech_at = 0.0
         self.last_utterance_at = 0.0
         self.noise_at = 0.0
+        self.loud_at = 0.0
         self._waiting_since: float | None = None
         self._turn_began = self._turn_before = 0.0
 
@@ -177,6 +181,8 @@ class Hearing:
             )
 
     def _heard_frame(self, swing: int, now: float) -> None:
+        if swing >= _LOUD:
+            self.loud_at = now
         if self._speaks:
             self._goes_on(swing, now)
         elif swing >= self._stands_out:

@@ -93,6 +93,13 @@ _SHORT_GAP_SECONDS: Final = 0.5
 _KEPT_AHEAD_SECONDS: Final = 0.3
 """So far a line that holds packets up may stay ahead: then the next hold-up makes no gap."""
 _FORGOTTEN_BY_HALF_SECONDS: Final = 30.0
+_QUIET_CHUNK_MS: Final = 200
+"""An agent is given what is quiet in pieces of this length, for a message costs the same whatever
+it holds."""
+_QUIET_SECONDS: Final = 2.0
+_QUIET_SECONDS_BESIDE: Final = 1.0
+"""But not what follows sound so soon, for in that it hears the end of a turn; while it speaks, it
+has heard it."""
 
 
 @dataclass(slots=True)
@@ -129,17 +136,27 @@ class Uplink:
         chunk_ms: length of each chunk that is handed out; less than twice that where more comes at
             once.
         slack_ms: how far the audio may lag behind the wall clock before silence is filled in.
+        quiet_chunk_ms: the same as `chunk_ms` while it is quiet; with the first that is not, all
+            that has been gathered is handed out.
 
     Attributes:
         ends_at: the moment that the stream has come to; while it lies ahead there may be surplus.
     """
 
     def __init__(
-        self, line_rate_hz: int, converter: Converter, chunk_ms: int, slack_ms: int = 60
+        self,
+        line_rate_hz: int,
+        converter: Converter,
+        chunk_ms: int,
+        slack_ms: int = 60,
+        quiet_chunk_ms: int = 0,
     ) -> None:
         self._rate_hz = line_rate_hz
         self._converter = converter
         self._chunk_bytes = line_rate_hz * chunk_ms // 1000 * SAMPLE_BYTES
+        quiet_bytes = line_rate_hz * quiet_chunk_ms // 1000 * SAMPLE_BYTES
+        self._quiet_bytes = max(self._chunk_bytes, quiet_bytes)
+        self._at_once_bytes = self._quiet_bytes + self._chunk_bytes
         self._slack_seconds = slack_ms / 1000
         self._bytes_per_second = line_rate_hz * SAMPLE_BYTES
         self._fill_samples = line_rate_hz * _FILL_MS // 1000
@@ -210,7 +227,7 @@ class Uplink:
         fast = came >= _BURST_SPEED * (now - self._burst_began)
         return fast and self._late_samples >= samples
 
-    def push(self, pcm: bytes, now: float) -> list[bytes]:
+    def push(self, pcm: bytes, now: float, is_quiet: bool = False) -> list[bytes]:
         """Take the caller's audio, whole samples of any number; return the chunks it completes.
 
         The first audio begins the stream if `start` has not.
@@ -227,9 +244,10 @@ class Uplink:
             self._late_samples = min(self._gap_samples, round(_MAX_LATE_SECONDS * self._rate_hz))
             self._burst_began, self._burst_from = now, stats.received_samples
         self._pending += pcm
-        return self._chunks() if len(self._pending) >= self._chunk_bytes else []
+        enough = self._quiet_bytes if is_quiet else self._chunk_bytes
+        return self._chunks() if len(self._pending) >= enough else []
 
-    def tick(self, now: float) -> list[bytes]:
+    def tick(self, now: float, is_quiet: bool = False) -> list[bytes]:
         """Fill what is missing at `now`; return the chunks it completes. Called every 20 ms.
 
         A tick that is itself late tells that this process was held up, and what came meanwhile is
@@ -263,7 +281,8 @@ class Uplink:
         self._gap_samples += filled
         stats.longest_gap_samples = max(stats.longest_gap_samples, self._gap_samples)
         self._pending += bytes(filled * SAMPLE_BYTES)
-        return self._chunks() if len(self._pending) >= self._chunk_bytes else []
+        enough = self._quiet_bytes if is_quiet else self._chunk_bytes
+        return self._chunks() if len(self._pending) >= enough else []
 
     def finish(self) -> list[bytes]:
         """End the stream, and return the rest, shorter than a chunk, if any. May be called
@@ -277,7 +296,7 @@ class Uplink:
 
     def _chunks(self) -> list[bytes]:
         pending, size = self._pending, self._chunk_bytes
-        if len(pending) < 2 * size:
+        if len(pending) < self._at_once_bytes:
             # Once in a while this is more than a chunk: whoever brings several frames at once is in
             # step with us from then on.
             chunk = bytes(pending)
@@ -388,8 +407,15 @@ class CallSound:
         nobody hears the caller until one is carried."""
         if self._uplink is None and not self._stopped:
             heard_as = self._agent_hears or AudioFormat.pcm(self.rate_hz)
-            self._uplink = Uplink(self.rate_hz, self._converter(heard_as), self._chunk_ms)
-            self._uplink.start(self._loop.time())
+            now = self._loop.time()
+            self._uplink = Uplink(
+                self.rate_hz,
+                self._converter(heard_as),
+                self._chunk_ms,
+                quiet_chunk_ms=_QUIET_CHUNK_MS,
+            )
+            self._uplink.start(now)
+            self.hearing.loud_at = now
 
     def say(self, response_id: int, data: bytes, *, is_final: bool = False) -> None:
         """Queue a piece of the agent's response, in the agent's format."""
@@ -550,13 +576,13 @@ class CallSound:
         if self.muted:
             pcm = bytes(len(pcm))
         hearing.heard(pcm, now)
-        for chunk in uplink.push(pcm, now):
+        for chunk in uplink.push(pcm, now, self._is_quiet(now)):
             self._to_agent(chunk)
 
     def tick(self) -> None:
         if self._uplink is not None and not self._stopped:
             now = self._loop.time()
-            if filled := self._uplink.tick(now):
+            if filled := self._uplink.tick(now, self._is_quiet(now)):
                 self.hearing.quiet(now)
                 for chunk in filled:
                     self._to_agent(chunk)
@@ -588,6 +614,10 @@ class CallSound:
         if self._uplink is None or self._stopped:
             return 0
         return len(self._announced) or self.playout.frames_ready
+
+    def _is_quiet(self, now: float) -> bool:
+        enough = _QUIET_SECONDS if self._last_said is None else _QUIET_SECONDS_BESIDE
+        return now - self.hearing.loud_at > enough
 
     def _fell_silent(self) -> None:
         self._awaits_silence = False

@@ -179,6 +179,41 @@ async def test_chunks_follow_the_wall_clock_though_the_phone_sends_nothing(phone
     assert lasted == pytest.approx(0.04 * (len(agent.got) - 1), abs=0.03)
 
 
+async def test_what_is_quiet_goes_in_longer_messages_and_speech_as_ever(phone: Phone) -> None:
+    loop, agent = asyncio.get_running_loop(), phone.agent
+    noise, speech = pcm(20, 6), np.tile(np.array([0, 6000], "<i2"), 80).tobytes()
+    phone.source = lambda: noise
+    phone.sound.start()
+    await asyncio.sleep(4.1)
+    quiet = len(agent.got)
+    phone.source = lambda: speech
+    began = loop.time()
+    await asyncio.sleep(1.01)
+    phone.source = lambda: noise
+    ended = loop.time()
+    await asyncio.sleep(4.5)
+
+    sizes = [len(chunk) // 640 for chunk in agent.got]
+    # For two seconds after the beginning and after speech nothing is quiet.
+    assert set(sizes[:50]) == {1} and set(sizes[50:quiet]) == {5}
+    first = next(i for i, chunk in enumerate(agent.got) if speech in chunk)
+    assert agent.got_at[first] - began < 0.041
+    assert agent.got[first].endswith(speech)
+    after = [size for at, size in zip(agent.got_at, sizes, strict=True) if at > began + 0.05]
+    assert set(after[:74]) == {1} and set(after[76:]) == {5}
+    assert loop.time() - ended > 4
+
+    # Beside the agent's own voice it is quiet sooner.
+    del agent.got[:], agent.got_at[:]
+    phone.source = lambda: speech
+    await asyncio.sleep(0.5)
+    phone.source = lambda: noise
+    phone.sound.say(1, pcm(2000, 5000))
+    await asyncio.sleep(1.9)
+    sizes = [len(chunk) // 640 for chunk in agent.got]
+    assert sizes[-2:] == [5, 5] and sizes.count(1) == pytest.approx(37, abs=2)
+
+
 async def test_each_direction_obeys_its_own_format(phone: Phone) -> None:
     agent = phone.carry(Voice("pcm_16000", "ulaw_8000"))
     phone.sound.start()

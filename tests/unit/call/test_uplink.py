@@ -312,3 +312,24 @@ def test_it_is_counted_how_late_ticks_come() -> None:
     stream.tick(tick_time(3) + 0.151)
     assert stream.stats.late_ticks == 1
     assert stream.stats.latest_seconds == pytest.approx(0.13)
+
+
+def test_what_is_quiet_comes_in_longer_pieces_and_waits_for_nothing_else() -> None:
+    stream = Uplink(RATE_HZ, converter(), 40, SLACK_MS, quiet_chunk_ms=200)
+    stream.start(START)
+    sizes = [
+        [len(chunk) // FRAME_BYTES for chunk in stream.push(frame(i), tick_time(i + 1), i < 28)]
+        for i in range(32)
+    ]
+    # Two pieces of ten frames, eight that waited with the first that is not quiet, and pairs.
+    expected: list[list[int]] = [[] for _ in range(32)]
+    expected[9] = expected[19] = [10]
+    expected[28], expected[30] = [9], [2]
+    assert sizes == expected
+
+
+def test_silence_made_here_comes_in_longer_pieces_too() -> None:
+    stream = Uplink(RATE_HZ, converter(), 40, SLACK_MS, quiet_chunk_ms=200)
+    stream.start(START)
+    chunks = [chunk for i in range(1, 504) for chunk in stream.tick(tick_time(i), True)]
+    assert chunks == [bytes(10 * FRAME_BYTES)] * 50

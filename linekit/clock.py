@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Final, Protocol, Self
 
 import structlog
@@ -253,6 +252,8 @@ class FrameClock:
         self._slots: dict[int, _Slot] = {}
         self._next: _Slot | None = None
         self._timer: Timer | None = None
+        # Kept, for a bound method is made each time that it is looked up.
+        self._tick_next = self._tick
         self._kernel_timer: KernelTimer | None = None
         self._ticked_at = float("-inf")
         self._punctual_ticks = 0
@@ -368,10 +369,19 @@ class FrameClock:
     def _arm(self, loop: TimerLoop) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._next = slot = min(self._slots.values(), key=_deadline)
-        self._timer = loop.call_at(slot.schedule.deadline, partial(self._tick, loop))
+        first: _Slot | None = None
+        deadline = math.inf
+        for slot in self._slots.values():
+            at = slot.schedule.deadline
+            if at < deadline:
+                first, deadline = slot, at
+        self._next = first
+        self._timer = loop.call_at(deadline, self._tick_next)
 
-    def _tick(self, loop: TimerLoop) -> None:
+    def _tick(self) -> None:
+        loop = self._running_on
+        if loop is None:
+            return
         now = loop.time()
         # The one that was waited for may come a little early, and others be overdue.
         dues = [
@@ -410,7 +420,3 @@ class FrameClock:
 
 def _nobody(frames_due: int) -> None:
     """Take no tick."""
-
-
-def _deadline(slot: _Slot) -> float:
-    return slot.schedule.deadline

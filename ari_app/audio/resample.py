@@ -24,6 +24,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+# The function behind `np.clip`, which takes as long again to find it; numpy 2 has it here.
+from numpy._core.umath import clip as _clip  # type: ignore[attr-defined]
+
 from ari_app.audio.formats import SampleAligner
 
 _Floats = npt.NDArray[np.float32]
@@ -41,7 +44,9 @@ _STEP_PRODUCTS: Final = 200_000
 """Multiplications in one matrix product. OpenBLAS wakes its threads from 262,144 on; for products
 this small they cost more than they save."""
 
-_LOWEST, _HIGHEST = np.float32(-32768), np.float32(32767)
+# Arrays, for numbers would be made into some each time.
+_LOWEST, _HIGHEST = np.array(-32768, np.float32), np.array(32767, np.float32)
+_PCM = np.dtype("<i2")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -188,7 +193,7 @@ class Resampler:
 
         `pcm` may end in the middle of a sample. Levels beyond 16 bits saturate.
         """
-        samples = np.frombuffer(self._aligner.align(pcm), "<i2")
+        samples = np.frombuffer(self._aligner.align(pcm), _PCM)
         if len(samples) <= self._step_samples:
             return self._step(samples)
         return b"".join(
@@ -254,7 +259,6 @@ class Resampler:
         outputs = room.outputs[:rows]
         np.dot(room.windows[:rows], self._bank.matrix, out=outputs)
         wanted = outputs.reshape(-1)[self._skip : end]
-        np.rint(wanted, out=wanted)
-        np.maximum(wanted, _LOWEST, out=wanted)
-        np.minimum(wanted, _HIGHEST, out=wanted)
-        return wanted.astype("<i2").tobytes()
+        _clip(wanted, _LOWEST, _HIGHEST, wanted)
+        np.rint(wanted, wanted)
+        return wanted.astype(_PCM).tobytes()

@@ -61,15 +61,15 @@ _ECHO_SECONDS: Final = 0.4
 _KEPT: Final = 500
 
 
-def _swing(dbfs: float) -> float:
+def _swing_at(dbfs: float) -> float:
     """Return the way from the lowest to the highest sample of a sine of this level."""
     return float(2 * 32768 * 10 ** (dbfs / 20))
 
 
-_LOWEST_FLOOR: Final = _swing(-60.0)
-_ECHO_SWING: Final = _swing(-34.0)
+_LOWEST_FLOOR: Final = _swing_at(-60.0)
+_ECHO_SWING: Final = _swing_at(-34.0)
 """What is quieter than this while the agent sounds may be its echo."""
-_SOUND_SWING: Final = _swing(-50.0)
+_SOUND_SWING: Final = _swing_at(-50.0)
 _LOUD: Final = _LOWEST_FLOOR * _STANDS_OUT
 """Nothing below it is ever taken for speech."""
 
@@ -106,8 +106,20 @@ def _some_of(size: int) -> struct.Struct:
 
 def _swing_of(pcm: bytes) -> int:
     """Return the way from the lowest to the highest of some samples."""
-    some = _some_of(len(pcm)).unpack_from(pcm)
-    return max(some) - min(some) if some else 0
+    return _swing(_some_of(len(pcm)).unpack_from(pcm))
+
+
+def _swing(some: tuple[int, ...]) -> int:
+    # Compiled, one walk takes a quarter of what `max` and `min` do.
+    if not some:
+        return 0
+    low = high = some[0]
+    for value in some:
+        if value > high:
+            high = value
+        elif value < low:
+            low = value
+    return high - low
 
 
 _LOWEST_DBFS: Final = -60
@@ -175,9 +187,8 @@ class Hearing:
             now -= left / SAMPLE_BYTES / self._rate_hz
         unpack = self._unpack
         for at in range(0, length, size):
-            some = unpack(pcm, at)
             self._heard_frame(
-                max(some) - min(some), now - (length - at - size) / size * _FRAME_SECONDS
+                _swing(unpack(pcm, at)), now - (length - at - size) / size * _FRAME_SECONDS
             )
 
     def _heard_frame(self, swing: int, now: float) -> None:

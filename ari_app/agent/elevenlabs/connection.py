@@ -156,7 +156,8 @@ class Pulse:
         self._missed = 0
 
     def look(self, heard: bool) -> bool:
-        """Take one look; False: the peer is dead. Otherwise a ping is to be sent.
+        """Take one look; False: the peer is dead. Otherwise, where nothing was heard, a ping is to
+        be sent.
 
         Args:
             heard: Whether anything has arrived since the last look.
@@ -392,7 +393,8 @@ class AgentConnection:
     def _look(self) -> None:
         heard, self._socket.heard = self._socket.heard, False
         if self._pulse.look(heard):
-            self._socket.ping_now()
+            if not heard:
+                self._socket.ping_now()
             self._next_look = self._loop.call_later(self._look_seconds, self._look)
         else:
             self._dead_seconds = self._look_seconds * LOOKS

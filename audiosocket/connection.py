@@ -84,7 +84,8 @@ class Reading:
     At first, and whenever a peer does not keep its rhythm, something is read as soon as it is
     there. Once it is known when frames come, ticks are moved to shortly after, and `every` frames
     are read in one go, by the tick at which the last of them has come: the kernel is asked half as
-    often, and wakes nobody. A frame that is late is awaited. Now and then it is looked whether the
+    often, and wakes nobody. For a frame that is late it is asked once more, and then it is awaited.
+    Now and then it is looked whether the
     rhythm is still the same.
 
     Args:
@@ -98,6 +99,7 @@ class Reading:
         every: So many frames are read in one go.
         due_in: Ticks until something is read; 0: it is read as soon as it comes.
         came: Frames that have come since this was set to 0.
+        late: Frames that have not come by their tick, and for which to `look_again`.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class Reading:
         self.every = 1
         self.due_in = 0
         self.came = 0
+        self.late = 0
         self._transport = transport
         self._shift = shift
         self._now = now
@@ -141,12 +144,23 @@ class Reading:
                 self._until_probe = _PROBE_TICKS
                 self._probing = True
             if missing > 0:
-                self._await(missing)
+                if self._probing:
+                    self._await(missing)
+                else:
+                    self.late = missing
             elif missing < 0 or self._probing:
                 # Where more came than was due there may be more: all of it is read.
                 self._await(every)
-        if not self.due_in:
+        if not self.due_in or self.late:
             self._ticked_at = self._now()
+
+    def look_again(self) -> None:
+        """Read what was late, and await what still is; called some time after the tick."""
+        late, self.late, self.came = self.late, 0, 0
+        if self.due_in:
+            self._transport.read_now()
+            if self.came < late:
+                self._await(late - self.came)
 
     def frames_came(self, number: int) -> None:
         """Take note of so many whole frames that were read together."""
@@ -326,7 +340,10 @@ class AudioSocketConnection:
                 log.warning("line too fast", peer=self.peer, seconds=round(self._spoken_seconds, 1))
                 self._end_as_refused("too_fast")
                 return
+        reading = self._reading
         try:
+            if reading is not None and reading.late:
+                reading.look_again()
             self._handler.tick(frames_due)
             for _ in range(frames_due):
                 self._write_frame()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from dataclasses import dataclass, field
 
 import pytest
@@ -11,6 +12,7 @@ from audiosocket.connection import Reading
 from linekit.clock import SLOTS
 
 PERIOD = 0.02
+AGAIN = 0.006
 
 
 @dataclass
@@ -59,9 +61,12 @@ class Line:
     def run(self, frames: list[float], until: float) -> None:
         """Let frames come at these times, and tick meanwhile."""
         coming = sorted(frames)
-        tick = self.now + PERIOD
-        while min([tick, *coming[:1]]) < until:
-            if coming and coming[0] <= tick:
+        tick, again = self.now + PERIOD, math.inf
+        while min([tick, again, *coming[:1]]) < until:
+            if again <= min([tick, *coming[:1]]):
+                self.now, again = again, math.inf
+                self.reading.look_again()
+            elif coming and coming[0] <= tick:
                 self.now = heapq.heappop(coming)
                 self.there.append(self.now)
                 if self.is_reading:
@@ -71,6 +76,8 @@ class Line:
                 self.now = tick
                 before = self.offset
                 self.reading.tick()
+                if self.reading.late:
+                    again = tick + AGAIN
                 tick += PERIOD + self.offset - before
             # A shift that a frame has brought about, too.
             tick, self.offset = tick + self.offset, 0.0

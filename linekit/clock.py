@@ -11,8 +11,8 @@ import struct
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, Protocol, Self
+from functools import partial
+from typing import Final, Protocol
 
 import structlog
 
@@ -20,9 +20,8 @@ EARLY_SECONDS = 0.002
 """A timer may fire this much too soon (uvloop's have a resolution of 1 ms); it counts as due."""
 
 
-@dataclass(frozen=True, slots=True)
 class Due:
-    """The work of a wake-up.
+    """The work of a wake-up. Made at each, so it is no dataclass: compiled, that is much slower.
 
     Attributes:
         frames: Frames to write now; 0 when the wake-up came too early.
@@ -30,9 +29,12 @@ class Due:
         late_seconds: How long after its deadline the wake-up came; never negative.
     """
 
-    frames: int
-    skipped: int
-    late_seconds: float
+    __slots__ = ("frames", "late_seconds", "skipped")
+
+    def __init__(self, frames: int, skipped: int, late_seconds: float) -> None:
+        self.frames = frames
+        self.skipped = skipped
+        self.late_seconds = late_seconds
 
 
 class Schedule:
@@ -95,71 +97,59 @@ def is_coarse(loop: asyncio.AbstractEventLoop) -> bool:
 
 
 class KernelTimer:
-    """One timer of the kernel's, awaited by an event loop. What a clock needs of a loop.
+    """A timer of the kernel's that fires again and again, awaited by an event loop. It is set once:
+    whatever sets one each time takes longer than all the rest of a wake-up.
+
+    Args:
+        loop: What awaits it.
+        first: When it fires first, in seconds on the clock of `time.monotonic`.
+        period: Seconds between that and the next time.
+        callback: Called each time; once for several that were missed.
 
     Raises:
         OSError: The kernel gives no timer.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        first: float,
+        period: float,
+        callback: Callable[[], None],
+    ) -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
         self._loop = loop
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self._spec = ctypes.create_string_buffer(_TIMER_SPEC.size)
-        self._callback: Callable[[], None] | None = None
-        self._fd = self._checked(
-            self._libc.timerfd_create(_CLOCK_MONOTONIC, _NON_BLOCKING | _CLOSE_ON_EXEC)
-        )
-        self._set_time = self._libc.timerfd_settime
+        self._callback = callback
+        self._fd = _checked(libc.timerfd_create(_CLOCK_MONOTONIC, _NON_BLOCKING | _CLOSE_ON_EXEC))
+        # No time at all would mean: never.
+        spec = _TIMER_SPEC.pack(*_parts(period), *_parts(max(first, 1e-9)))
+        _checked(libc.timerfd_settime(self._fd, _ABSOLUTE, spec, None))
         loop.add_reader(self._fd, self._fired)
 
-    def time(self) -> float:
-        """Return the seconds on the clock that the timer goes by."""
-        return time.monotonic()
-
-    def call_at(self, when: float, callback: Callable[[], None], /) -> Self:
-        """Call `callback` once, at `when`; takes the place of what was set before."""
-        self._callback = callback
-        self._set(when)
-        return self
-
-    @property
-    def _is_set(self) -> bool:
-        # Asked in a function of its own: mypy takes an attribute to stay as it was while others are
-        # called, and what is compiled relies on that.
-        return self._callback is not None
-
     def cancel(self) -> None:
-        """Call nobody."""
-        self._callback = None
-
-    def close(self) -> None:
-        """Give the timer back. May be called twice."""
-        self.cancel()
+        """Call nobody any more, and give the timer back. May be called twice."""
         if self._fd >= 0:
             self._loop.remove_reader(self._fd)
             os.close(self._fd)
             self._fd = -1
 
-    def _set(self, when: float) -> None:
-        # No time at all would mean: never.
-        seconds, nanoseconds = divmod(max(1, round(when * 1e9)), 1_000_000_000)
-        _TIMER_SPEC.pack_into(self._spec, 0, 0, 0, seconds, nanoseconds)
-        self._checked(self._set_time(self._fd, _ABSOLUTE, self._spec, None))
-
     def _fired(self) -> None:
-        callback, self._callback = self._callback, None
-        if callback is not None:
-            callback()
-        if not self._is_set and self._fd >= 0:
-            # It stays readable until it is read, or set again.
+        if self._fd >= 0:
+            # It stays readable until it is read.
             with contextlib.suppress(BlockingIOError):
                 os.read(self._fd, 8)
+            self._callback()
 
-    def _checked(self, result: int) -> int:
-        if result < 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
-        return result
+
+def _parts(seconds: float) -> tuple[int, int]:
+    return divmod(round(seconds * 1e9), 1_000_000_000)
+
+
+def _checked(result: int) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
 
 
 log = structlog.get_logger(__name__)
@@ -208,10 +198,12 @@ class Membership:
 class _Slot:
     """Those who tick at the same moment of each period."""
 
-    __slots__ = ("members", "schedule", "snapshot")
+    __slots__ = ("members", "repeats", "schedule", "snapshot", "timer")
 
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
+        self.timer: Timer | None = None
+        self.repeats = False
         self.members: dict[Membership, None] = {}
         self.snapshot: tuple[Membership, ...] = ()
 
@@ -225,14 +217,14 @@ class FrameClock:
 
     That number is 1, or up to `max_catch_up` after a stall (see `Schedule`). All callbacks of a
     slot run in the same wake-up: a hundred calls cost one timer. Everybody begins in the first
-    slot. Without callbacks there is no timer. On uvloop a timer of the kernel's takes the place of
+    slot. Without callbacks there is no timer. On uvloop timers of the kernel's take the place of
     the loop's (`KernelTimer`).
 
     Args:
         period: Seconds between ticks.
         max_catch_up: As for `Schedule`.
         on_tick: Told of each wake-up.
-        loop: Where the timer runs; the running event loop at `start` when None.
+        loop: Where the timers run; the running event loop at `start` when None.
     """
 
     def __init__(
@@ -248,13 +240,11 @@ class FrameClock:
         self.on_tick = on_tick
         self._loop = loop
         self._running_on: TimerLoop | None = None
+        self._coarse: asyncio.AbstractEventLoop | None = None
+        """The loop, where the kernel's timers are better than its own."""
+        self._now: Callable[[], float] = time.monotonic
         self._began = 0.0
         self._slots: dict[int, _Slot] = {}
-        self._next: _Slot | None = None
-        self._timer: Timer | None = None
-        # Kept, for a bound method is made each time that it is looked up.
-        self._tick_next = self._tick
-        self._kernel_timer: KernelTimer | None = None
         self._ticked_at = float("-inf")
         self._punctual_ticks = 0
 
@@ -271,7 +261,7 @@ class FrameClock:
     @property
     def ticking(self) -> bool:
         """Whether a timer is set: started, and somebody listens."""
-        return self._timer is not None
+        return self._running_on is not None and bool(self._slots)
 
     def start(self) -> None:
         """Begin to tick, from now on. No effect when already started.
@@ -279,23 +269,32 @@ class FrameClock:
         Raises:
             RuntimeError: No loop was given and none is running.
         """
-        if self._running_on is None:
-            self._running_on = self._loop or self._best_timer()
-            self._wind()
+        if self._running_on is not None:
+            return
+        if self._loop is not None:
+            self._running_on, self._now = self._loop, self._loop.time
+        else:
+            loop = asyncio.get_running_loop()
+            self._running_on, self._now = loop, loop.time
+            if is_coarse(loop):
+                self._coarse, self._now = loop, time.monotonic
+        self._began = self._now()
+        for number, slot in self._slots.items():
+            slot.schedule = self._schedule(number)
+            self._arm(slot)
 
     def stop(self) -> None:
         """Tick no more. Callbacks stay and go on with the next `start()`."""
-        self._running_on = None
-        self._unwind()
-        if self._kernel_timer is not None:
-            self._kernel_timer.close()
-            self._kernel_timer = None
+        self._running_on = self._coarse = None
+        for slot in self._slots.values():
+            _disarm(slot)
 
     def add(self, callback: Callable[[int], None]) -> Membership:
         """Call `callback(frames_due)` each tick until what is returned is called."""
         membership = Membership(self, callback)
+        if not self._slots:
+            self._began = self._now()
         self._join(membership, 0)
-        self._wind()
         return membership
 
     def remove(self, membership: Membership) -> None:
@@ -305,8 +304,6 @@ class FrameClock:
             # Who was called may keep the membership: the two would keep each other.
             membership.callback = _nobody
             self._leave(membership)
-            if not self._slots:
-                self._unwind()
 
     def shift(self, membership: Membership, slots: int) -> None:
         """Move a membership by so many slots; see `Membership.shift`."""
@@ -316,13 +313,12 @@ class FrameClock:
             slot = self._join(membership, (membership.slot + slots) % SLOTS)
             # Where the new slot lies later in a period, it comes once more before.
             membership.passes = slot.schedule.deadline < wanted - self.slot_seconds / 2
-            if self._running_on is not None:
-                self._arm(self._running_on)
 
     def _join(self, membership: Membership, number: int) -> _Slot:
         slot = self._slots.get(number)
         if slot is None:
             slot = self._slots[number] = _Slot(self._schedule(number))
+            self._arm(slot)
         membership.slot = number
         slot.members[membership] = None
         slot.snapshot = tuple(slot.members)
@@ -334,66 +330,40 @@ class FrameClock:
         slot.snapshot = tuple(slot.members)
         if not slot.members:
             del self._slots[membership.slot]
+            _disarm(slot)
 
     def _schedule(self, number: int) -> Schedule:
         """Make the schedule of a slot whose first deadline lies ahead."""
         start = self._began + number * self.slot_seconds
-        if self._timer is not None and self._running_on is not None:
-            start += math.floor((self._running_on.time() - start) / self.period) * self.period
+        if self._running_on is not None:
+            start += math.floor((self._now() - start) / self.period) * self.period
         return Schedule(start, self.period, self.max_catch_up)
 
-    def _best_timer(self) -> TimerLoop:
-        loop = asyncio.get_running_loop()
-        if is_coarse(loop):
-            try:
-                self._kernel_timer = KernelTimer(loop)
-            except (OSError, AttributeError) as error:
-                log.warning("clock without kernel timer", error=str(error))
-            else:
-                return self._kernel_timer
-        return loop
-
-    def _wind(self) -> None:
-        loop = self._running_on
-        if loop is not None and self._slots and self._timer is None:
-            self._began = loop.time()
-            for number, slot in self._slots.items():
-                slot.schedule = self._schedule(number)
-            self._arm(loop)
-
-    def _unwind(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _arm(self, loop: TimerLoop) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        first: _Slot | None = None
-        deadline = math.inf
-        for slot in self._slots.values():
-            at = slot.schedule.deadline
-            if at < deadline:
-                first, deadline = slot, at
-        self._next = first
-        self._timer = loop.call_at(deadline, self._tick_next)
-
-    def _tick(self) -> None:
-        loop = self._running_on
+    def _arm(self, slot: _Slot) -> None:
+        loop, deadline = self._running_on, slot.schedule.deadline
         if loop is None:
             return
-        now = loop.time()
-        # The one that was waited for may come a little early, and others be overdue.
-        dues = [
-            (slot.schedule.advance(now), slot)
-            for slot in tuple(self._slots.values())
-            if slot is self._next or slot.schedule.deadline <= now
-        ]
+        tick = partial(self._tick, slot)
+        if self._coarse is not None:
+            try:
+                slot.timer = KernelTimer(self._coarse, deadline, self.period, tick)
+            except (OSError, AttributeError) as error:
+                log.warning("clock without kernel timer", error=str(error))
+                self._coarse = None
+            else:
+                slot.repeats = True
+                return
+        slot.repeats = False
+        slot.timer = loop.call_at(deadline, tick)
+
+    def _tick(self, slot: _Slot) -> None:
         # Armed before anybody is called: whatever a callback does, the next tick comes.
-        self._arm(loop)
-        for due, slot in dues:
-            if due.frames:
-                self._run(due, slot, now)
+        now = self._now()
+        due = slot.schedule.advance(now)
+        if not slot.repeats:
+            self._arm(slot)
+        if due.frames:
+            self._run(due, slot, now)
 
     def _run(self, due: Due, slot: _Slot, now: float) -> None:
         in_time = due.late_seconds < _LATE_SECONDS
@@ -416,6 +386,12 @@ class FrameClock:
                         membership.callback(frames)
                 except Exception:
                     log.exception("clock callback failed")
+
+
+def _disarm(slot: _Slot) -> None:
+    timer, slot.timer = slot.timer, None
+    if timer is not None:
+        timer.cancel()
 
 
 def _nobody(frames_due: int) -> None:

@@ -7,11 +7,15 @@ from hypothesis import strategies as st
 from linekit.clock import Due, Schedule
 
 
+def parts(due: Due) -> tuple[int, int, float]:
+    return (due.frames, due.skipped, due.late_seconds)
+
+
 def test_punctual_ticks() -> None:
     schedule = Schedule(100.0, 0.02)
     for n in range(1, 1000):
         assert schedule.deadline == pytest.approx(100.0 + n * 0.02)
-        assert schedule.advance(schedule.deadline) == Due(1, 0, 0.0)
+        assert parts(schedule.advance(schedule.deadline)) == (1, 0, 0.0)
 
 
 def test_late_ticks_do_not_drift() -> None:
@@ -42,9 +46,9 @@ def test_a_stall_is_made_good_or_skipped(late: float, frames: int, skipped: int)
 
 def test_a_timer_may_be_a_little_early() -> None:
     schedule = Schedule(0.0, 0.02)
-    assert schedule.advance(0.0185) == Due(1, 0, 0.0)
+    assert parts(schedule.advance(0.0185)) == (1, 0, 0.0)
     assert schedule.deadline == 0.04
-    assert schedule.advance(0.03) == Due(0, 0, 0.0)
+    assert parts(schedule.advance(0.03)) == (0, 0, 0.0)
     assert schedule.deadline == 0.04
 
 

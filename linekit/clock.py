@@ -156,8 +156,9 @@ log = structlog.get_logger(__name__)
 
 _LATE_SECONDS: Final = 0.015
 
-OnTick = Callable[[float, int], None]
-"""Called each tick with (seconds late, frames skipped)."""
+OnTicks = Callable[[list[float], int], None]
+"""Called with how late some ticks were, in seconds, and with the frames that were skipped."""
+_TOLD_AT_ONCE: Final = 50
 
 
 class Timer(Protocol):
@@ -223,7 +224,7 @@ class FrameClock:
     Args:
         period: Seconds between ticks.
         max_catch_up: As for `Schedule`.
-        on_tick: Told of each wake-up.
+        on_ticks: Told of wake-ups, of many at a time, unless frames were skipped.
         loop: Where the timers run; the running event loop at `start` when None.
     """
 
@@ -232,12 +233,13 @@ class FrameClock:
         period: float = 0.02,
         max_catch_up: int = 3,
         *,
-        on_tick: OnTick | None = None,
+        on_ticks: OnTicks | None = None,
         loop: TimerLoop | None = None,
     ) -> None:
         self.period = period
         self.max_catch_up = max_catch_up
-        self.on_tick = on_tick
+        self.on_ticks = on_ticks
+        self._lateness: list[float] = []
         self._loop = loop
         self._running_on: TimerLoop | None = None
         self._coarse: asyncio.AbstractEventLoop | None = None
@@ -369,11 +371,14 @@ class FrameClock:
         in_time = due.late_seconds < _LATE_SECONDS
         self._punctual_ticks = self._punctual_ticks + 1 if in_time else 0
         self._ticked_at = now
-        if self.on_tick is not None:
-            try:
-                self.on_tick(due.late_seconds, due.skipped)
-            except Exception:
-                log.exception("clock hook failed")
+        if self.on_ticks is not None:
+            self._lateness.append(due.late_seconds)
+            if due.skipped or len(self._lateness) >= _TOLD_AT_ONCE:
+                lateness, self._lateness = self._lateness, []
+                try:
+                    self.on_ticks(lateness, due.skipped)
+                except Exception:
+                    log.exception("clock hook failed")
         frames = due.frames
         for membership in slot.snapshot:
             if membership.active:

@@ -518,9 +518,10 @@ class Metrics:
         """Return everything in Prometheus' text format."""
         return generate_latest(self.registry)
 
-    def clock_ticked(self, late_seconds: float, skipped: int) -> None:
-        """Count a tick of the clock, which has written one frame to every line."""
-        self.frame_lateness.observe(late_seconds)
+    def clock_ticked(self, late_seconds: list[float], skipped: int) -> None:
+        """Count ticks of the clock, each of which has written one frame to some lines."""
+        for late in late_seconds:
+            self.frame_lateness.observe(late)
         if skipped:
             self.ticks_skipped.inc(skipped)
 

@@ -1,4 +1,4 @@
-"""JSON and base64: between bytes on the socket and messages. Pure.
+"""JSON, base64 and frames: between bytes on the socket and messages. Pure.
 
 Two messages are hot, and both are mostly base64: the caller's audio goes out by joining bytes,
 the agent's comes in without a model validating megabytes of text.
@@ -6,7 +6,9 @@ the agent's comes in without a model validating megabytes of text.
 
 from __future__ import annotations
 
-from typing import Any
+import os
+import struct
+from typing import Any, Final
 
 import orjson
 import pybase64
@@ -20,6 +22,11 @@ from ari_app.agent.elevenlabs.server_messages import (
     ServerMessage,
     Unknown,
 )
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # pragma: no cover - a build without C extensions
+    from websockets.utils import apply_mask
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """What a message may hold at most; the official SDKs receive as much."""
@@ -129,3 +136,43 @@ def _where(error: ValidationError) -> str:
         f"{'.'.join(map(str, item['loc'])) or 'message'} ({item['type']})"
         for item in error.errors(include_url=False, include_context=False, include_input=False)[:3]
     )[:200]
+
+
+class Masks:
+    """Masks for a client's frames, from the system's strong random numbers (RFC 6455, section 5.3);
+    many of them at a time, for a system call for each costs more than the rest of a frame."""
+
+    def __init__(self) -> None:
+        self._pool = b""
+        self._next = 0
+
+    def take(self) -> bytes:
+        """Return four bytes that nobody else was given."""
+        if self._next == len(self._pool):
+            self._pool, self._next = os.urandom(4096), 0
+        mask = self._pool[self._next : self._next + 4]
+        self._next += 4
+        return mask
+
+
+_masks: Final = Masks()
+_SHORT: Final = struct.Struct("!BB")
+_MIDDLE: Final = struct.Struct("!BBH")
+_LONG: Final = struct.Struct("!BBQ")
+
+
+def ping_frame() -> bytes:
+    """Make a ping without data, from a client (RFC 6455, section 5.5.2)."""
+    return _SHORT.pack(0x89, 0x80) + _masks.take()
+
+
+def text_frame(payload: bytes) -> bytes:
+    """Make a whole, final text frame from a client (RFC 6455, section 5.2)."""
+    size, mask = len(payload), _masks.take()
+    if size < 126:
+        head = _SHORT.pack(0x81, 0x80 | size)
+    elif size < 65536:
+        head = _MIDDLE.pack(0x81, 0x80 | 126, size)
+    else:
+        head = _LONG.pack(0x81, 0x80 | 127, size)
+    return b"".join((head, mask, apply_mask(payload, mask)))

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import socket
 import ssl
-import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +19,7 @@ from websockets.protocol import State
 from websockets.proxy import get_proxy
 from yarl import URL
 
+from ari_app.agent.elevenlabs.codec import ping_frame, text_frame
 from ari_app.agent.elevenlabs.errors import (
     AgentTimeout,
     AgentUnavailable,
@@ -30,12 +29,6 @@ from ari_app.agent.elevenlabs.errors import (
 from ari_app.agent.elevenlabs.signed_url import _is_loopback_url
 from ari_app.process.network import why_unreachable
 from linekit.transport import connect_tls
-
-try:
-    from websockets.speedups import apply_mask
-except ImportError:  # pragma: no cover - a build without C extensions
-    from websockets.utils import apply_mask
-
 
 # Messages of up to 2.5 s of sound: enough to smooth, and beyond it reading pauses; nothing is lost.
 _MAX_QUEUED_MESSAGES = 16
@@ -49,41 +42,6 @@ _TOO_BIG = 1009
 # At DEBUG `websockets` logs the request line, which holds the signature of a signed URL.
 _wire_log = logging.getLogger("ari_app.agent.elevenlabs.websocket")
 _wire_log.setLevel(logging.INFO)
-
-
-class _Masks:
-    """Masks for client frames, from the system's strong random numbers (RFC 6455, section 5.3)."""
-
-    def __init__(self) -> None:
-        self._pool = b""
-        self._next = 0
-
-    def take(self) -> bytes:
-        if self._next == len(self._pool):
-            self._pool, self._next = os.urandom(4096), 0
-        mask = self._pool[self._next : self._next + 4]
-        self._next += 4
-        return mask
-
-
-_masks = _Masks()
-
-
-def ping_frame(mask: bytes) -> bytes:
-    """Make a ping without data, from a client (RFC 6455, section 5.5.2)."""
-    return struct.pack("!BB", 0x89, 0x80) + mask
-
-
-def text_frame(payload: bytes, mask: bytes) -> bytes:
-    """Make a whole, final text frame from a client (RFC 6455, section 5.2)."""
-    size = len(payload)
-    if size < 126:
-        head = struct.pack("!BB", 0x81, 0x80 | size)
-    elif size < 65536:
-        head = struct.pack("!BBH", 0x81, 0x80 | 126, size)
-    else:
-        head = struct.pack("!BBQ", 0x81, 0x80 | 127, size)
-    return b"".join((head, mask, apply_mask(payload, mask)))
 
 
 class AgentSocket(ClientConnection):
@@ -126,13 +84,13 @@ class AgentSocket(ClientConnection):
         Message by message `websockets` spends a fifth of this application's time, most of it on a
         system call for each mask and on what fragmented or compressed messages would need.
         """
-        if self.state is State.OPEN:
-            self.transport.write(text_frame(data, _masks.take()))
+        if self.protocol.state is State.OPEN:
+            self.transport.write(text_frame(data))
 
     def ping_now(self) -> None:
         """Write a ping, at once. Does nothing when the socket is not open."""
-        if self.state is State.OPEN:
-            self.transport.write(ping_frame(_masks.take()))
+        if self.protocol.state is State.OPEN:
+            self.transport.write(ping_frame())
 
     async def abort(self) -> None:
         """Drop the connection without a goodbye, and wait until it is gone."""

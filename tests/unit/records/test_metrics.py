@@ -87,8 +87,7 @@ def test_two_services_in_one_process_do_not_meet() -> None:
 
 def test_the_clock() -> None:
     metrics = Metrics()
-    metrics.clock_ticked(0.0007, 0)
-    metrics.clock_ticked(0.3, 5)
+    metrics.clock_ticked([0.0007, 0.3], 5)
     shown = samples(metrics)
     assert shown["ari_app_frame_lateness_seconds_count"] == 2
     assert shown["ari_app_frame_lateness_seconds_bucket le=0.001"] == 1

@@ -487,7 +487,7 @@ async def _begin(socket: AgentSocket, protocol: AgentProtocol, first: bytes) -> 
     socket.send_now(first)
     try:
         while True:
-            received = protocol.receive(await socket.recv(decode=False))
+            received = protocol.receive(await socket.next_message())
             for owed in protocol.data_to_send():
                 socket.send_now(owed)
             if protocol.started is not None:

@@ -295,12 +295,11 @@ class AgentConnection:
         busy = 0.0
         try:
             self._dispatch(first_events)
+            self._socket.on_message = self._message
             while True:
-                data = await self._socket.recv(decode=False)
+                data = await self._socket.next_message()
                 began = self._loop.time()
-                received = self._protocol.receive(data)
-                self._send_owed()
-                self._dispatch(received)
+                self._received(data)
                 busy += self._loop.time() - began
                 if busy > _TURN_SECONDS:
                     # Where many have arrived, reading does not wait; the other calls' turn.
@@ -310,6 +309,18 @@ class AgentConnection:
             code, text = how_it_ended(error)
             local = self._closing and error.rcvd_then_sent is not True
             return self._protocol.closed(code, text, local=local)
+
+    def _message(self, data: bytes) -> None:
+        try:
+            self._received(data)
+        except Exception:
+            self._log.exception("agent_reader_failed")
+            self._socket.transport.abort()
+
+    def _received(self, data: bytes) -> None:
+        received = self._protocol.receive(data)
+        self._send_owed()
+        self._dispatch(received)
 
     def _reader_ended(self, reader: asyncio.Task[AgentClose]) -> None:
         # A callback, and not the end of `_read`: a task that is cancelled before its first step
@@ -328,7 +339,7 @@ class AgentConnection:
         self._outbox.clear()
         # A TLS connection holds 300 kB until the last reference to it goes, and a call that has
         # ended is kept for a minute.
-        self._socket.on_writable = None
+        self._socket.on_writable = self._socket.on_message = None
         del self._socket
         self._log.info("agent_closed", kind=reason.kind.value, code=reason.code)
         self._told(reason.told(silent_seconds=self._dead_seconds))

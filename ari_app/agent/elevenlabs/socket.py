@@ -15,7 +15,8 @@ from typing import Any
 from pydantic import SecretStr
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
-from websockets.protocol import State
+from websockets.frames import DATA_OPCODES, Frame, Opcode
+from websockets.protocol import Event, State
 from websockets.proxy import get_proxy
 from yarl import URL
 
@@ -45,20 +46,46 @@ _wire_log.setLevel(logging.INFO)
 
 
 class AgentSocket(ClientConnection):
-    """A client connection that says whether it can be written to, and writes without waiting.
+    """A client connection that says whether it can be written to, writes without waiting, and hands
+    messages over without a queue.
 
     Attributes:
         heard: Something has arrived, be it only a pong; whoever looks sets it back.
         on_writable: Called when writing makes sense again.
+        on_message: Called with each message, in order. What comes in pieces, or behind a message
+            that nobody has read yet, is left to `next_message`. Must not raise.
     """
 
     writable = True
     heard = False
     on_writable: Callable[[], None] | None = None
+    on_message: Callable[[bytes], None] | None = None
+    _unread = 0
+    """Whole messages for `next_message`."""
 
     def data_received(self, data: bytes) -> None:
         self.heard = True
         super().data_received(data)
+
+    def process_event(self, event: Event) -> None:
+        if isinstance(event, Frame) and event.opcode in DATA_OPCODES and event.fin:
+            whole = event.opcode is not Opcode.CONT
+            if whole and not self._unread and self.on_message is not None:
+                # Past the queue, and the task that waits for it: half of what a message costs.
+                self.on_message(bytes(event.data))
+                return
+            self._unread += 1
+        super().process_event(event)
+
+    async def next_message(self) -> bytes:
+        """Wait for a message.
+
+        Raises:
+            ConnectionClosed: There is none any more.
+        """
+        message = await self.recv(decode=False)
+        self._unread -= 1
+        return message
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

@@ -108,6 +108,21 @@ async def test_every_event_is_told_in_order(told: Told) -> None:
     assert not connection.is_open
 
 
+async def test_a_message_in_pieces_keeps_its_place(told: Told) -> None:
+    async def script(peer: FakeConversation) -> None:
+        await peer.begin()
+        for number in range(1, 40, 3):
+            whole = json.dumps(audio(number + 1))
+            await peer.send(audio(number))
+            await peer.socket.send([whole[:50], whole[50:90], whole[90:]])
+            await peer.send(audio(number + 2))
+        await peer.socket.close()
+
+    async with conversation(script, told):
+        await told.until_told(Closed)
+    assert told.events[:-1] == [Spoke(number, GREETING, False) for number in range(1, 40)]
+
+
 async def test_everything_that_can_be_sent_arrives_as_text(told: Told) -> None:
     async with conversation(quiet, told) as (agent, connection):
         connection.hear(b"\0\1\2\3")

@@ -190,10 +190,11 @@ def test_old_and_odd_forms(message: dict[str, Any], expected: object) -> None:
     ],
 )
 def test_what_makes_no_sense_is_malformed(data: bytes | str, reason: str) -> None:
-    with pytest.raises(MalformedMessage) as caught:
-        decode(data)
-    assert caught.value.reason == reason
-    assert caught.value.code == "agent_malformed_message"
+    for form in (data, data.encode(errors="surrogatepass") if isinstance(data, str) else data):
+        with pytest.raises(MalformedMessage) as caught:
+            decode(form)
+        assert caught.value.reason == reason
+        assert caught.value.code == "agent_malformed_message"
 
 
 def test_the_error_names_the_field_and_not_its_value() -> None:
@@ -217,7 +218,29 @@ def test_fast_audio_is_what_the_model_makes_of_it(
         "is_final": is_final,
         "alignment": alignment,
     }
-    fast = decode(json.dumps({"type": "audio", "audio_event": payload}))
-    assert fast == server_messages.Audio.model_validate(payload)
-    assert isinstance(fast, server_messages.Audio)
-    assert fast.data == data
+    text = json.dumps({"type": "audio", "audio_event": payload})
+    for form in (text, text.encode()):
+        fast = decode(form)
+        assert fast == server_messages.Audio.model_validate(payload)
+        assert isinstance(fast, server_messages.Audio)
+        assert fast.data == data
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"audio_event": {"event_id": 1, "audio_base_64" :\n "AAEC"}, "type": "audio"}',
+        '{"type":"audio","audio_event":{"audio_base_64":"AA\\u0041A","event_id":1}}',
+        '{"type":"audio","audio_event":{"audio_base_64":"AAEC","audio_base_64":"AQID","event_id":1}}',
+        '{"type":"audio","audio_base_64":"AAEC","event_id":1}',
+        '{"type":"audio","audio_base_64":"AAEC","audio_event":{"audio_base_64":"","event_id":1}}',
+        '{"type":"audio","audio_event":{"audio_base_64":"AAEC","event_id":"1"}}',
+        '{"type":"audio","x":"\\"audio_base_64","audio_event":{"audio_base_64":"AAEC","event_id":1}}',
+        '{"type":"audio","x\\"audio_base_64":"AAEC","audio_event":{"audio_base_64":"AQID","event_id":1}}',
+        '{"type":"agent_response","agent_response_event":{"agent_response":"\\"audio_base_64\\":\\"AA\\""}}',
+        '{"type":"brand_new","audio_base_64":"AAEC"}',
+        '{"type":"audio","audio_event":{"audio_base_64":"","event_id":1}}',
+    ],
+)
+def test_sound_is_found_in_bytes_as_a_parser_finds_it(text: str) -> None:
+    assert decode(text.encode()) == decode(text)

@@ -136,6 +136,7 @@ def serve(
     from ari_app.process.compiled import use_compiled
 
     use_compiled()
+    import ari_app.process.plain_aiohttp
     import ari_app.process.plain_structlog  # noqa: F401
     from ari_app.serve import supervise
 
@@ -155,7 +156,8 @@ def check(
     ] = None,
 ) -> None:
     """Find out what is wrong with a set-up, and say how to mend it."""
-    import ari_app.process.plain_structlog  # noqa: F401, I001
+    import ari_app.process.plain_aiohttp  # noqa: I001
+    import ari_app.process.plain_structlog  # noqa: F401
     import uvloop
     from rich.console import Console
     from rich.markup import escape

@@ -148,7 +148,8 @@ class HttpTools:
         return tuple(self._tools)
 
     async def __aenter__(self) -> Self:
-        self._session = session_for_others(max_connections=_MAX_CONNECTIONS)
+        if self._tools:
+            self._session = session_for_others(max_connections=_MAX_CONNECTIONS)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:

@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 
 # What few have use for, what each weighs, and where it is loaded from.
-_HEAVY = ("alembic", "asyncpg", "jsonschema", "redis", "rich", "sqlalchemy", "xml", "yaml")
+_HEAVY = (
+    "alembic",
+    "asyncpg",
+    "greenlet",
+    "jsonschema",
+    "redis",
+    "rich",
+    "sqlalchemy",
+    "xml",
+    "yaml",
+)
 _PROGRAM = """
 import sys
 import ari_app.process.plain_structlog

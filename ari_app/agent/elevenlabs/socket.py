@@ -5,7 +5,6 @@ It stays uncompiled, for it is a kind of `websockets`' own connection; see `proc
 
 from __future__ import annotations
 
-import functools
 import logging
 import socket
 import ssl
@@ -28,7 +27,7 @@ from ari_app.agent.elevenlabs.errors import (
     untrusted,
 )
 from ari_app.agent.elevenlabs.signed_url import _is_loopback_url
-from ari_app.process.network import why_unreachable
+from ari_app.process.network import system_trust, why_unreachable
 from linekit.transport import connect_tls
 
 # Messages of up to 2.5 s of sound: enough to smooth, and beyond it reading pauses; nothing is lost.
@@ -137,15 +136,9 @@ class _Connect(connect):
             lambda: self.factory(uri),
             uri.host,
             uri.port,
-            options.get("ssl") or _trusted(),
+            options.get("ssl") or system_trust(),
             server_hostname=uri.host,
         )
-
-
-@functools.cache
-def _trusted() -> ssl.SSLContext:
-    """Return what trusts the system's certificates: reading them takes some milliseconds."""
-    return ssl.create_default_context()
 
 
 async def open_socket(

@@ -16,7 +16,6 @@ How a sound ends decides what is done about it:
 from __future__ import annotations
 
 import struct
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import cos, pi
@@ -145,8 +144,9 @@ class PlayoutBuffer:
         self.refill = refill
         self.stats = PlayoutStats()
 
-        # The queue: whole chunks as they came, the first one read up to `_offset`.
-        self._chunks: deque[tuple[bytes, _Response]] = deque()
+        # The queue: whole chunks as they came, the first one read up to `_offset`. They are some
+        # hundreds at most; a deque takes 760 bytes for none.
+        self._chunks: list[tuple[bytes, _Response]] = []
         self._offset = 0
         self._pending = 0
         self._odd_byte = b""
@@ -250,14 +250,14 @@ class PlayoutBuffer:
         if self._sounding is not None:
             self._closing_frame = self._faded_to_silence(self._sounding)
         dropped = others_dropped = 0
-        while self._chunks:
-            chunk, response = self._chunks.popleft()
+        for chunk, response in self._chunks:
             rest = len(chunk) - self._offset
             self._offset = 0
             if response is current:
                 dropped += rest
             else:
                 others_dropped += rest
+        self._chunks.clear()
         self._pending = 0
         self._sounding = None
         self._fade_in_due = False
@@ -309,7 +309,7 @@ class PlayoutBuffer:
             piece = chunk[self._offset : self._offset + count]
             self._offset += len(piece)
             if self._offset == len(chunk):
-                self._chunks.popleft()
+                del self._chunks[0]
                 self._offset = 0
             response.played_bytes += len(piece)
             self._playing = response

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import Any
@@ -64,7 +63,7 @@ class CallContext:
         self._machine = CallMachine(course)
         self.keeper: CallKeeper | None = None
         self._loop = asyncio.get_running_loop()
-        self._events: deque[Event] = deque()
+        self._events: list[Event] = []
         self._handling = False
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -114,7 +113,7 @@ class CallContext:
         try:
             while self._events:
                 before = self._machine.state
-                for effect in self._machine.handle(self._events.popleft()):
+                for effect in self._machine.handle(self._events.pop(0)):
                     self.perform(effect)
                 if self._machine.state is not before:
                     self._state_changed(before)

@@ -17,7 +17,6 @@ which packet is whose; the agent then hears pieces of both, in real time.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -384,7 +383,7 @@ class CallSound:
         self._barge_in_ms: list[float] = []
         # Whether somebody wants to know of the next silence.
         self._awaits_silence = False
-        self._announced: deque[bytes] = deque()
+        self._announced: list[bytes] = []
         self._ears: tuple[Ear, ...] = ()
 
     # --- the agent
@@ -591,7 +590,7 @@ class CallSound:
         if self._uplink is None or self._stopped:
             return None
         if self._announced:
-            announced = self._announced.popleft()
+            announced = self._announced.pop(0)
             if self.recorder is not None:
                 self.recorder.add_agent(announced, self._loop.time())
             return announced

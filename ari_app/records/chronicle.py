@@ -7,10 +7,9 @@ or else in the order in which they came. Times are seconds since the call began.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from ari_app.records.bounded import Bounded
 from ari_app.records.events import CallEvent, KeysPressed, Noted, Said, ToolRan, size_of
@@ -35,6 +34,7 @@ _TOLD: Final = frozenset(
         "ended",
     }
 )
+_Recent = TypeVar("_Recent")
 _SURELY_HEARD_SECONDS: Final = 0.1
 """A response that lacks no more than this at a call's end was heard."""
 
@@ -156,6 +156,11 @@ class _Response:
                 turn.heard = self.heard_of(turn.text)
 
 
+def _keep_recent(kept: list[_Recent], newest: _Recent) -> None:
+    kept.append(newest)
+    del kept[:-_RECENT]
+
+
 class Chronicle:
     """What happened in one call.
 
@@ -170,9 +175,10 @@ class Chronicle:
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self.watch: Callable[..., None] = lambda *told: None
         self._entries: Bounded[Entry] = Bounded(_MAX_ENTRIES, max_bytes)
-        self._responses: deque[_Response] = deque(maxlen=_RECENT)
-        self._unheard: deque[tuple[int | None, Turn]] = deque(maxlen=_RECENT)
-        self._agent_turns: deque[Turn] = deque(maxlen=_RECENT)
+        # The last `_RECENT` of each.
+        self._responses: list[_Response] = []
+        self._unheard: list[tuple[int | None, Turn]] = []
+        self._agent_turns: list[Turn] = []
         self._sounds = False
         self._silenced = False
         self._heard_until = 0.0
@@ -223,7 +229,7 @@ class Chronicle:
 
     def _said(self, event: Said, turn: Turn) -> None:
         self._keep(turn, event)
-        self._agent_turns.append(turn)
+        _keep_recent(self._agent_turns, turn)
         event_id = event.event_id
         for response in self._responses:
             fits = event_id is None or event_id <= response.last_id
@@ -234,11 +240,11 @@ class Chronicle:
         if self._silenced:
             turn.interrupted, turn.heard = True, ""
         else:
-            self._unheard.append((event_id, turn))
+            _keep_recent(self._unheard, (event_id, turn))
 
     def _corrected(self, original: str, heard: str) -> None:
         turns = self._agent_turns
-        last = [turn for turn in turns if turn.interrupted] or list(turns)
+        last = [turn for turn in turns if turn.interrupted] or turns
         same = [turn for turn in turns if turn.text == original]
         for turn in (same or last)[-1:]:
             turn.interrupted, turn.heard = True, heard
@@ -258,7 +264,7 @@ class Chronicle:
         if response is None or response.over or self._belongs_to_another(event_id, response):
             response = _Response(event_id, began, waits=not self._sounds)
             response.turn = self._words_for(event_id)
-            self._responses.append(response)
+            _keep_recent(self._responses, response)
         response.last_id = event_id
         response.seconds += until - began
         response.until = until

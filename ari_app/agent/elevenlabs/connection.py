@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -74,9 +73,9 @@ class Outbox:
         self.max_stall_s = max_stall_s
         self.dropped_messages = 0
         self.dropped_bytes = 0
-        self._control: deque[Waiting] = deque()
+        self._control: list[Waiting] = []
         self._control_bytes = 0
-        self._audio: deque[Waiting] = deque()
+        self._audio: list[Waiting] = []
         self._audio_bytes = 0
         # When the outbox was last empty or gave something away.
         self._moved_at = 0.0
@@ -112,13 +111,13 @@ class Outbox:
         """Return the next message to send, or `None`."""
         self._moved_at = now
         if self._control:
-            waiting = self._control.popleft()
+            waiting = self._control.pop(0)
             self._control_bytes -= len(waiting.payload)
             return waiting
         self._expire(now)
         if not self._audio:
             return None
-        waiting = self._audio.popleft()
+        waiting = self._audio.pop(0)
         self._audio_bytes -= len(waiting.payload)
         return waiting
 
@@ -139,7 +138,7 @@ class Outbox:
         while self._audio and (
             self._audio[0].since < oldest or self._audio_bytes > self.max_audio_bytes
         ):
-            size = len(self._audio.popleft().payload)
+            size = len(self._audio.pop(0).payload)
             self._audio_bytes -= size
             self.dropped_messages += 1
             self.dropped_bytes += size

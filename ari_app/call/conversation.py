@@ -510,7 +510,7 @@ class AgentSide:
         context, record = self._context, self._context.record
         self._not_sent_ms = self.not_sent_ms
         self._not_heard_up_to = None
-        self._conversation = conversation
+        self._conversation, self._dialling = conversation, None
         self._sound.carry(conversation)
         record.chronicle.another_agent()
         record.converses(conversation.id, context.duration())

@@ -1015,6 +1015,8 @@ class AsteriskLine:
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        if task in self._making:
+            self._making.remove(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("call_task_failed", call=self.id, exc_info=error)
             self._told(LineFailed("internal_error"))

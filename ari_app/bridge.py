@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,7 @@ from ari_app.line.asterisk.ari.errors import AriError, AriUnauthorized
 from ari_app.line.asterisk.cleanup import Mender
 from ari_app.line.asterisk.gateway import AsteriskGateway
 from ari_app.line.interface import Arrival, Gateway
+from ari_app.process.later import load_for_good
 from ari_app.process.limits import settle_memory, share_interpreter
 from ari_app.process.opening import Opened, cancelled
 from ari_app.records.agent_report import PART, Report
@@ -83,6 +85,7 @@ log = structlog.get_logger(__name__)
 _ASK_AGAIN_SECONDS = 1.0
 # A database that is away does not keep a start waiting for longer.
 _COUNT_SECONDS = 1.0
+_SOUND = ("ari_app.audio.g711", "ari_app.audio.resample", "ari_app.audio.sound_file")
 
 Way = TypeVar("Way", bound=Gateway)
 
@@ -160,6 +163,7 @@ class VoiceBridge(Opened):
             self.journal.listen(listener)
         self._ticks: FrameClock | None = None
         self._stopping = asyncio.Event()
+        self._sound_loads = False
         self._ending = False
         self._running = False
         self._http: HttpServer | WorkerServer | None = None
@@ -242,6 +246,7 @@ class VoiceBridge(Opened):
             on_known=_known_to_nobody if member is None else member.known,
         )
         self._exit.push_async_callback(self.calls.close)
+        self.journal.listen(self._load_sound)
         self.metrics.calls_limit.set(settings.max_concurrent_calls)
         self.metrics.calls_queued.set_function(lambda: self.calls.admission.waiting)
         self.metrics.ready.set_function(lambda: not self.readiness().problems)
@@ -277,6 +282,15 @@ class VoiceBridge(Opened):
         self.metrics.watch_traces(spans.stats)
         self.journal.listen(Tracing(spans, asyncio.get_running_loop().time).heard)
         return await self._exit.enter_async_context(spans)
+
+    def _load_sound(self, *heard: object) -> None:
+        """Load what works on samples, for the first call has come; until it has an agent there is
+        time. A service without a call saves 8 MB."""
+        if not self._sound_loads:
+            self._sound_loads = True
+            threading.Thread(
+                target=load_for_good, args=(_SOUND,), name="load sound", daemon=True
+            ).start()
 
     def _join(self) -> Membership | None:
         """Take the place among several workers, if there are several."""

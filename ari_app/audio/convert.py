@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from ari_app.audio.formats import SAMPLE_BYTES, AudioFormat, Encoding, SampleAligner
-from ari_app.audio.g711 import pcm_to_ulaw, ulaw_to_pcm
-from ari_app.audio.resample import Resampler
+
+if TYPE_CHECKING:
+    from ari_app.audio.resample import Resampler
 
 
 class Converter:
@@ -20,11 +24,19 @@ class Converter:
     __slots__ = ("_aligner", "_decode", "_encode", "_resampler")
 
     def __init__(self, src: AudioFormat, dst: AudioFormat) -> None:
-        self._decode = src != dst and src.encoding is Encoding.ULAW
-        self._encode = src != dst and dst.encoding is Encoding.ULAW
-        self._resampler = (
-            None if src.rate_hz == dst.rate_hz else Resampler(src.rate_hz, dst.rate_hz)
-        )
+        # Here, for both take numpy, which a service without a call does without.
+        self._decode: Callable[[bytes], bytes] | None = None
+        self._encode: Callable[[bytes], bytes] | None = None
+        if src != dst and Encoding.ULAW in (src.encoding, dst.encoding):
+            from ari_app.audio.g711 import pcm_to_ulaw, ulaw_to_pcm
+
+            self._decode = ulaw_to_pcm if src.encoding is Encoding.ULAW else None
+            self._encode = pcm_to_ulaw if dst.encoding is Encoding.ULAW else None
+        self._resampler: Resampler | None = None
+        if src.rate_hz != dst.rate_hz:
+            from ari_app.audio.resample import Resampler
+
+            self._resampler = Resampler(src.rate_hz, dst.rate_hz)
         aligned = src.encoding is Encoding.ULAW or self._resampler is not None
         self._aligner = None if aligned else SampleAligner()
 
@@ -50,13 +62,13 @@ class Converter:
 
     def process(self, data: bytes) -> bytes:
         """Convert the next piece of the stream; may return less than came, or nothing."""
-        if self._decode:
-            data = ulaw_to_pcm(data)
+        if self._decode is not None:
+            data = self._decode(data)
         if self._resampler is not None:
             data = self._resampler.process(data)
         elif self._aligner is not None:
             data = self._aligner.align(data)
-        return pcm_to_ulaw(data) if self._encode else data
+        return data if self._encode is None else self._encode(data)
 
     def flush(self) -> bytes:
         """Return what was held back, as if silence followed. The next `process` begins anew.
@@ -64,7 +76,7 @@ class Converter:
         Only half a sample is kept, for a sender that paused in the middle of one.
         """
         tail = self._resampler.flush() if self._resampler is not None else b""
-        return pcm_to_ulaw(tail) if self._encode else tail
+        return tail if self._encode is None else self._encode(tail)
 
     def reset(self) -> None:
         """Forget the stream, as after an interruption. The next `process` begins anew."""

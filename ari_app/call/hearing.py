@@ -14,11 +14,12 @@ import math
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
-
-import numpy as np
+from typing import TYPE_CHECKING, Final
 
 from ari_app.audio.formats import SAMPLE_BYTES
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _FRAME_SECONDS: Final = 0.02
 
@@ -369,6 +370,8 @@ class GreetingEar:
 
     def heard(self, pcm: bytes, now: float) -> None:
         """Take a frame that ends at `now` (seconds, monotonic)."""
+        import numpy as np
+
         self._hearing.heard(pcm, now)
         self.spoke = self.spoke or self._hearing.last_speech_at > 0
         samples = np.frombuffer(pcm, "<i2").astype(np.float64)
@@ -396,6 +399,8 @@ class GreetingEar:
 
     def _tone(self, samples: np.ndarray) -> float | None:
         """Return the frequency of a frame that is one tone."""
+        import numpy as np
+
         power = np.abs(np.fft.rfft(samples * np.hanning(samples.size))) ** 2
         top = int(np.argmax(power))
         hz = top * self._rate_hz / samples.size

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from ari_app.audio.formats import SAMPLE_BYTES
 from linekit.jitter import JitterBuffer
 
@@ -35,6 +33,8 @@ class Ear:
 
     def take(self, ms: int) -> bytes:
         """Take the next `ms` as stereo PCM, 16 bits; to be called that often."""
+        import numpy as np
+
         count = ms * self._bytes_per_ms
         sides = [
             np.frombuffer(side.take(count).ljust(count, b"\0"), "<i2")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import TYPE_CHECKING
 
 from ari_app.agent.interface import Agents, Briefing
-from ari_app.audio.sound_file import SoundFile
 from ari_app.call.keypad import DigitCollector, DigitMode
 from ari_app.call.signals import OnMachine
 from ari_app.line.interface import LineFormat, Screened
@@ -18,6 +18,9 @@ from ari_app.records.recording.archive import RecordingArchive
 from ari_app.records.running import RunningCalls
 from ari_app.records.trace import Begin, read_traceparent
 from ari_app.tools.http_tools import HttpTools
+
+if TYPE_CHECKING:
+    from ari_app.audio.sound_file import SoundFile
 
 
 @dataclass(frozen=True, slots=True)

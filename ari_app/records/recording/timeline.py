@@ -5,14 +5,15 @@ from __future__ import annotations
 import enum
 from collections import deque
 from collections.abc import Iterator
-from typing import Final
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Final
 
 from ari_app.audio.formats import SAMPLE_BYTES
 
-_Samples = npt.NDArray[np.int16]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    _Samples = npt.NDArray[np.int16]
 
 _SLACK_MS: Final = 60
 """A frame up to this much later than the end of the last one follows it without a hole."""
@@ -77,6 +78,8 @@ class StereoTimeline:
         return self._give(max(voice.end for voice in self._voices))
 
     def _give(self, until: int) -> Iterator[bytes]:
+        import numpy as np
+
         while self._given < until:
             start = self._given
             self._given = end = min(until, start + self._block)
@@ -87,6 +90,8 @@ class StereoTimeline:
 
 
 def _is_quiet(pcm: bytes) -> bool:
+    import numpy as np
+
     samples = np.frombuffer(pcm, "<i2")
     return bool(samples.min(initial=0) > -_QUIET_LEVEL and samples.max(initial=0) < _QUIET_LEVEL)
 
@@ -150,6 +155,8 @@ class _Voice:
 
     def lay(self, channel: _Samples, start: int) -> None:
         """Move samples to their places in a `channel` that begins at `start`."""
+        import numpy as np
+
         end = start + len(channel)
         runs = self._runs
         while runs and runs[0][0] < end:

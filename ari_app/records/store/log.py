@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
-import gc
 import os
 import sys
 import threading
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import structlog
 
 from ari_app.errors import AppError
+from ari_app.process.later import load_for_good
 from ari_app.records.store.address import read_address
 from ari_app.records.store.asking import CallFilter, CallPage, Place
 from ari_app.records.store.glance import holds_old, is_current
@@ -546,7 +546,7 @@ class CallLog:
             return False
 
     async def _work(self) -> None:
-        _load()
+        load_for_good(("ari_app.process.plain_sqlalchemy", "ari_app.records.store.keeper"))
         from ari_app.records.store.database import Database
         from ari_app.records.store.keeper import Keeper
 
@@ -572,22 +572,3 @@ class CallLog:
 
 def _is_loaded() -> bool:
     return "ari_app.records.store.keeper" in sys.modules
-
-
-def _load() -> None:
-    """Load what works on the database, unless it is there.
-
-    It stays for good: no collection looks at it, neither while it grows nor afterwards. A full one
-    would take some milliseconds longer, and frames would wait for it.
-    """
-    if _is_loaded():
-        return
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        import ari_app.process.plain_sqlalchemy
-        import ari_app.records.store.keeper  # noqa: F401
-    finally:
-        if collects:
-            gc.enable()
-    gc.freeze()

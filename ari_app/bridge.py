@@ -159,6 +159,8 @@ class VoiceBridge(Opened):
         self.audiosocket_address = ("", 0)
         self.api_address = ("", 0)
         self.journal = Journal()
+        # Before the call log, which has more to load, and more time.
+        self.journal.listen(self._load_sound)
         for listener in (self.metrics.heard, *listeners):
             self.journal.listen(listener)
         self._ticks: FrameClock | None = None
@@ -246,7 +248,6 @@ class VoiceBridge(Opened):
             on_known=_known_to_nobody if member is None else member.known,
         )
         self._exit.push_async_callback(self.calls.close)
-        self.journal.listen(self._load_sound)
         self.metrics.calls_limit.set(settings.max_concurrent_calls)
         self.metrics.calls_queued.set_function(lambda: self.calls.admission.waiting)
         self.metrics.ready.set_function(lambda: not self.readiness().problems)

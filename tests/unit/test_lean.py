@@ -30,6 +30,22 @@ from ari_app.settings import load_settings
 _load(load_settings(None, **dict(each.split("=", 1) for each in sys.argv[1:])))
 print(*sys.modules)
 """
+_FIRST_CALL = """
+import sys
+import threading
+from ari_app.bridge import VoiceBridge
+from ari_app.records.events import Noted
+from ari_app.records.record import CallRecord
+from ari_app.settings import load_settings
+
+bridge = VoiceBridge(load_settings(None))
+print("numpy" in sys.modules)
+for number in range(2):
+    bridge.journal.note(CallRecord(f"call {number}", "line", 0.0), Noted("it begins"))
+(loads,) = [each for each in threading.enumerate() if each is not threading.main_thread()]
+loads.join()
+print("numpy" in sys.modules, "ari_app.audio.resample" in sys.modules)
+"""
 
 
 def loaded(**settings: str) -> set[str]:
@@ -43,8 +59,8 @@ def loaded(**settings: str) -> set[str]:
 def test_what_few_have_use_for_is_not_loaded() -> None:
     modules = loaded()
     assert modules.isdisjoint(_HEAVY)
-    # A worker is back at once only if all that a call needs is there, but for what has time until an
-    # agent is there (`VoiceBridge._load_sound`).
+    # A worker is back at once only if all that a call needs is there, but for what has time until
+    # there is an agent (`VoiceBridge._load_sound`).
     assert {"uvloop", "ari_app.line.asterisk.line", "ari_app.call.call"} <= modules
     assert modules.isdisjoint({"ari_app.front.service", "ari_app.line.twilio.gateway"})
 
@@ -67,3 +83,10 @@ def test_what_a_setting_asks_for_is_loaded_before_the_first_worker(
     file = tmp_path / "limits.yaml"
     file.write_text("agent_1: {calls: 3}\n")
     assert there <= loaded(**{name: value.format(file=file) for name, value in settings.items()})
+
+
+def test_what_works_on_samples_is_loaded_with_the_first_call() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _FIRST_CALL], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.splitlines() == ["False", "True True"], done.stderr

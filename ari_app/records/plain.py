@@ -10,7 +10,7 @@ from typing import Any, Final
 _MAX_DEPTH: Final = 64
 _MAX_INTEGER: Final = 2**53
 # What no database takes: halves of characters, and the character that ends texts in C.
-_NO_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
+_NO_TEXT: Final = re.compile(r"[\x00\ud800-\udfff]")
 
 
 def plain_text(text: str) -> str:
@@ -23,15 +23,19 @@ def plain_text(text: str) -> str:
 def plain_json(value: Any, depth: int = 0) -> Any:
     """Return a copy of a value of plain JSON: what is not is written as a text, what is too deep
     left out."""
+    # Nearly everything is of one of these very types.
+    kind = type(value)
+    if kind is str:
+        return plain_text(value)
+    if value is None or kind is bool:
+        return value
     match value:
-        case None | bool():
-            return value
-        case str():
-            return plain_text(value)
         case int():
             return value if abs(value) <= _MAX_INTEGER else str(value)
         case float():
             return value if math.isfinite(value) else None
+        case str():
+            return plain_text(value)
         case _ if depth >= _MAX_DEPTH:
             return "…"
         case Mapping():

@@ -15,7 +15,7 @@ from typing import Any, get_args, get_origin
 from ari_app.line.asterisk.ari import resources, socket
 from ari_app.line.asterisk.ari.events import EVENTS, AriEvent
 from ari_app.line.asterisk.ari.models import Resource
-from ari_app.line.asterisk.ari.rest import Operation
+from ari_app.line.asterisk.ari.operation import Operation
 
 Document = Mapping[str, Any]
 

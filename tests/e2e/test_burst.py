@@ -20,8 +20,8 @@ import pytest
 import structlog
 
 from ari_app.call.states import State
+from ari_app.line.asterisk.ari.operation import Operation
 from ari_app.line.asterisk.ari.resources import CONTINUE, SET_VARIABLE
-from ari_app.line.asterisk.ari.rest import Operation
 from ari_app.records.events import CallEvent
 from ari_app.records.record import CallRecord
 from lab.asterisk import LabAsterisk

@@ -23,7 +23,7 @@ from ari_app.control.control import NotPossible
 from ari_app.control.planner import Wish
 from ari_app.line.asterisk.ari import resources as bridges
 from ari_app.line.asterisk.ari import resources as channels
-from ari_app.line.asterisk.ari.rest import Operation
+from ari_app.line.asterisk.ari.operation import Operation
 from ari_app.records.events import AgentConnected, CallEvent, StateChanged
 from ari_app.records.record import CallRecord
 from lab.asterisk import LabAsterisk

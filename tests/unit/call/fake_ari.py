@@ -25,6 +25,7 @@ from ari_app.line.asterisk.ari.errors import (
     error_for_status,
 )
 from ari_app.line.asterisk.ari.events import AriEvent, parse_event
+from ari_app.line.asterisk.ari.operation import Operation, Parameter
 from ari_app.line.asterisk.ari.resources import (
     ADD_CHANNEL,
     ANSWER,
@@ -49,7 +50,7 @@ from ari_app.line.asterisk.ari.resources import GET_BRIDGE as GET_BRIDGE
 from ari_app.line.asterisk.ari.resources import GET_CHANNEL as GET_CHANNEL
 from ari_app.line.asterisk.ari.resources import LIST_BRIDGES as LIST_BRIDGES
 from ari_app.line.asterisk.ari.resources import LIST_CHANNELS as LIST_CHANNELS
-from ari_app.line.asterisk.ari.rest import Operation, Parameter, Rest
+from ari_app.line.asterisk.ari.rest import Rest
 from ari_app.settings import split_host_port
 from audiosocket.frames import LineFormat
 from lab.load.audiosocket_client import AudioSocketClient

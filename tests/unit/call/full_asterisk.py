@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from ari_app.line.asterisk.ari.events import parse_event
+from ari_app.line.asterisk.ari.operation import Operation
 from ari_app.line.asterisk.ari.resources import (
     ORIGINATE_WITH_ID,
     REMOVE_CHANNEL,
@@ -16,7 +17,6 @@ from ari_app.line.asterisk.ari.resources import (
     STOP_MOH,
     SUBSCRIBE,
 )
-from ari_app.line.asterisk.ari.rest import Operation
 from lab.load.events import Channel, Json, event
 from lab.load.world import Refused
 from linekit.clock import FrameClock

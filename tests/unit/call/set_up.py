@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ari_app.line.asterisk.ari.rest import Operation
+from ari_app.line.asterisk.ari.operation import Operation
 from tests.unit.call.fake_ari import ADD_CHANNEL, ANSWER, CREATE_BRIDGE, EXTERNAL_MEDIA, RING
 
 SET_UP: list[tuple[str, Operation[Any], int]] = [

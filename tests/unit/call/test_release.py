@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from ari_app.line.asterisk.ari.errors import AriNotFound
-from ari_app.line.asterisk.ari.rest import Operation
+from ari_app.line.asterisk.ari.operation import Operation
 from ari_app.line.asterisk.channels import give_back_caller, quietly
 from ari_app.line.asterisk.names import bridge_id, media_channel_id
 from ari_app.line.interface import Outcome, Status

@@ -10,8 +10,8 @@ from structlog.testing import capture_logs
 from ari_app.agent.elevenlabs.closing import CloseKind
 from ari_app.call.states import State
 from ari_app.errors import AgentError
+from ari_app.line.asterisk.ari.operation import Operation
 from ari_app.line.asterisk.ari.resources import ORIGINATE_WITH_ID
-from ari_app.line.asterisk.ari.rest import Operation
 from ari_app.line.interface import Outcome, Status
 from tests.unit.call.fake_ari import (
     ANSWER,

@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from ari_app.call.states import State
-from ari_app.line.asterisk.ari.rest import Operation
+from ari_app.line.asterisk.ari.operation import Operation
 from ari_app.line.asterisk.names import bridge_name
 from ari_app.line.interface import Outcome, Status
 from tests.unit.call.fake_ari import (

@@ -15,7 +15,8 @@ from ari_app.line.asterisk.ari.models import (
     RTPstat,
     Variable,
 )
-from ari_app.line.asterisk.ari.rest import Operation, Parameter, Sender
+from ari_app.line.asterisk.ari.operation import Operation, Parameter
+from ari_app.line.asterisk.ari.rest import Sender
 
 T = TypeVar("T")
 

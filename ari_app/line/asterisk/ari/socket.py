@@ -33,7 +33,8 @@ from ari_app.line.asterisk.ari.events import (
     UnknownEvent,
     parse_event,
 )
-from ari_app.line.asterisk.ari.rest import Backoff, Operation
+from ari_app.line.asterisk.ari.operation import Operation
+from ari_app.line.asterisk.ari.rest import Backoff
 
 log = structlog.get_logger(__name__)
 

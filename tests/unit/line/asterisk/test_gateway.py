@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from ari_app.call.states import State
 from ari_app.line.asterisk.ari.events import parse_event
-from ari_app.line.asterisk.ari.rest import Operation
+from ari_app.line.asterisk.ari.operation import Operation
 from ari_app.line.asterisk.line import AsteriskLine
 from ari_app.line.interface import Outcome, Status
 from tests.unit.call.fake_ari import (

@@ -12,8 +12,8 @@ from ari_app.agent.elevenlabs.closing import CloseKind
 from ari_app.call.signals import HoldRequested
 from ari_app.call.states import State
 from ari_app.control.control import CallControl, NotPossible
+from ari_app.line.asterisk.ari.operation import Operation
 from ari_app.line.asterisk.ari.resources import REMOVE_CHANNEL, START_MOH, STOP_MOH
-from ari_app.line.asterisk.ari.rest import Operation
 from tests.session_view import Session
 from tests.unit.call.fake_ari import ADD_CHANNEL, ANSWER, CREATE_BRIDGE, EXTERNAL_MEDIA, status
 from tests.unit.call.stage import Stage, heard_ms, now

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from ari_app.call.states import State
 from ari_app.line.asterisk.ari.errors import AriUnavailable, AriUnreached
-from ari_app.line.asterisk.ari.rest import Operation
+from ari_app.line.asterisk.ari.operation import Operation
 from ari_app.line.interface import Outcome, Status
 from lab.load.media_socket import CAUSE_BROKEN
 from tests.session_view import Session

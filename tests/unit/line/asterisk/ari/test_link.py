@@ -16,8 +16,9 @@ from ari_app.line.asterisk.ari.errors import (
     AriUnavailable,
     AriUnreached,
 )
+from ari_app.line.asterisk.ari.operation import Operation
 from ari_app.line.asterisk.ari.resources import DESTROY_BRIDGE, EXTERNAL_MEDIA, GET_CHANNEL
-from ari_app.line.asterisk.ari.rest import Errand, Link, Operation, Persistent
+from ari_app.line.asterisk.ari.rest import Errand, Link, Persistent
 
 
 class Asterisk:

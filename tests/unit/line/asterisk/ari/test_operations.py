@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ari_app.line.asterisk.ari.errors import AriMalformed
 from ari_app.line.asterisk.ari.models import Variable
-from ari_app.line.asterisk.ari.rest import Operation
+from ari_app.line.asterisk.ari.operation import Operation
 from lab.asterisk.ari_description import operations
 
 PLAY = Operation[None]("POST", "/channels/{channelId}/play/{playbackId}", parameters=("media",))

@@ -13,7 +13,7 @@ import pytest
 
 from ari_app.line.asterisk.ari.events import EVENTS, AriEvent
 from ari_app.line.asterisk.ari.models import Resource
-from ari_app.line.asterisk.ari.rest import Operation
+from ari_app.line.asterisk.ari.operation import Operation
 from ari_app.line.asterisk.ari.socket import EVENT_SOCKET
 from lab.asterisk.ari_description import check_against_swagger, models, operations
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 import queue
 import threading
@@ -66,18 +67,23 @@ class CallFile:
 
     Args:
         put: Hands work to the thread.
-        path: Where it is.
+        name: Where it is.
     """
 
-    __slots__ = ("_put", "failed", "file", "path", "size")
+    __slots__ = ("_put", "failed", "file", "name", "size")
 
-    def __init__(self, put: Callable[[tuple[Any, ...]], None], path: Path) -> None:
-        self.path = path
+    def __init__(self, put: Callable[[tuple[Any, ...]], None], name: str) -> None:
+        self.name = name
         self.failed = False
         # The thread's alone.
         self.file = -1
         self.size = 0
         self._put = put
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return Path(self.name)
 
     def add(self, kind: str, *parts: Any) -> None:
         """Add a line: plain JSON, dataclasses and `orjson.Fragment`s, which nobody changes any
@@ -137,6 +143,7 @@ class RunningCalls:
         self.counts = RunningCounts()
         self.folder = folder
         self.own = folder / uuid.uuid4().hex
+        self._own = f"{self.own}{os.sep}"
         self._foreign = foreign
         self._fresh_seconds = _FRESH_SECONDS + stall_seconds
         self._now = now
@@ -145,6 +152,7 @@ class RunningCalls:
         self._queue: queue.SimpleQueue[tuple[Any, ...] | None] = queue.SimpleQueue()
         self._files: set[CallFile] = set()
         self._to_remove: list[tuple[float, CallFile]] = []
+        self._next_removal = math.inf
         self._thread = threading.Thread(target=self._run, name="running calls", daemon=True)
 
     def open(self) -> tuple[list[LeftCall], list[str]]:
@@ -166,7 +174,7 @@ class RunningCalls:
 
     def begin(self) -> CallFile:
         """Make a file for a call."""
-        return CallFile(self._put, self.own / f"{uuid.uuid4().hex}{_SUFFIX}")
+        return CallFile(self._put, f"{self._own}{uuid.uuid4().hex}{_SUFFIX}")
 
     def close(self, *, leave: bool = False) -> None:
         """End; what is left of the calls is removed with the folder. May be called twice.
@@ -222,7 +230,7 @@ class RunningCalls:
         lines, size = read_lines(path.read_bytes())
         ours = self.own / path.name
         path.rename(ours)
-        call = CallFile(self._put, ours)
+        call = CallFile(self._put, str(ours))
         call.size = size
         now = self._now()
         try:
@@ -252,13 +260,14 @@ class RunningCalls:
                 file, kind, parts = work
                 if kind is None:
                     self._to_remove.append((parts[0], file))
+                    self._next_removal = min(self._next_removal, parts[0])
                 elif not file.failed and (line := self._in_words(file, kind, parts)):
                     batch.setdefault(file, []).append(line)
             for file, lines in batch.items():
                 if not file.failed:
                     self._write(file, b"".join(lines))
             now = time.monotonic()
-            if self._to_remove:
+            if now >= self._next_removal:
                 self._remove_due(now)
             if now - beaten >= _HEARTBEAT_SECONDS:
                 beaten = now
@@ -300,7 +309,7 @@ class RunningCalls:
     def _append(self, call: CallFile, data: bytes) -> None:
         if call.file < 0:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-            call.file = os.open(call.path, flags, 0o600)
+            call.file = os.open(call.name, flags, 0o600)
             self._files.add(call)
         write_all(call.file, data)
         call.size += len(data)
@@ -313,6 +322,7 @@ class RunningCalls:
             else:
                 self._let_go(file)
         self._to_remove = waiting
+        self._next_removal = min((due for due, _ in waiting), default=math.inf)
 
     def _let_go(self, call: CallFile, *, remove: bool = True) -> None:
         file, call.file = call.file, -1
@@ -322,7 +332,7 @@ class RunningCalls:
             if file >= 0:
                 os.close(file)
             if remove:
-                call.path.unlink(missing_ok=True)
+                os.unlink(call.name)
 
 
 def _read_beat(lock: int) -> float:

@@ -43,7 +43,7 @@ class InMemory:
         self.frozen = False
 
     def begin(self) -> CallFile:
-        return CallFile(self._put, Path("memory"))
+        return CallFile(self._put, "memory")
 
     def _put(self, work: tuple[Any, ...]) -> None:
         file, kind, parts = work

@@ -198,7 +198,7 @@ def test_nobody_goes_on_with_what_is_to_be_forgotten(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_written_is_given_up(tmp_path: Path) -> None:
     running = RunningCalls(tmp_path)
     running.open()
-    file = CallFile(running._put, tmp_path / "no such folder" / "1.call")
+    file = CallFile(running._put, str(tmp_path / "no such folder" / "1.call"))
     file.add("call", {})
     until(lambda: running.counts.failed)
     file.add("call", {})

@@ -8,7 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Container, Iterable, Iterator
-from functools import partial
+from functools import cache, partial
 from typing import Protocol
 from weakref import WeakSet
 
@@ -157,6 +157,8 @@ class Metrics:
             registry=self.registry,
         )
         self.calls = Gauge("ari_app_calls", "Calls by state.", ["state"], registry=self.registry)
+        # What each call counts by a few labels again and again.
+        self._in_state = cache(self.calls.labels)
         self.calls_limit = Gauge(
             "ari_app_calls_limit",
             "How many calls may run at once: MAX_CONCURRENT_CALLS.",
@@ -298,6 +300,7 @@ class Metrics:
             buckets=_CONNECT_SECONDS,
             registry=self.registry,
         )
+        self._of_step = cache(self.step_seconds.labels)
         self.agent_connect_failures = Counter(
             "ari_app_agent_connect_failures",
             "Conversations that did not come about, by reason; second attempts are not counted.",
@@ -370,6 +373,7 @@ class Metrics:
             buckets=_ARI_SECONDS,
             registry=self.registry,
         )
+        self._of_method = cache(self.ari_seconds.labels)
         self.ari_failures = Counter(
             "ari_app_ari_request_failures",
             "Requests that Asterisk has refused or not answered, by reason.",
@@ -551,7 +555,7 @@ class Metrics:
 
     def ari_asked(self, method: str, result: str, seconds: float) -> None:
         """Count a request to Asterisk; `result` is `ok`, or why there is none."""
-        self.ari_seconds.labels(method).observe(seconds)
+        self._of_method(method).observe(seconds)
         if result != "ok":
             self.ari_failures.labels(result).inc()
 
@@ -573,7 +577,7 @@ class Metrics:
             case AgentConnected(_, seconds):
                 self.agent_connect.observe(seconds)
             case StepTook(step, seconds, None):
-                self.step_seconds.labels(step).observe(seconds)
+                self._of_step(step).observe(seconds)
             case AgentNotReached(reason):
                 self.agent_connect_failures.labels(reason).inc()
             case AgentLost():
@@ -599,10 +603,10 @@ class Metrics:
     def _state_changed(self, record: CallRecord, state: str) -> None:
         before = self._states.pop(record, None)
         if before is not None:
-            self.calls.labels(before).dec()
+            self._in_state(before).dec()
         if state != "ended":
             self._states[record] = state
-            self.calls.labels(state).inc()
+            self._in_state(state).inc()
         if state == "waiting":
             # How long it takes until somebody names an agent is no time of ours.
             self._waited.add(record)

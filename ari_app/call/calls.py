@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-import weakref
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
@@ -201,8 +200,9 @@ class Calls:
         self._planner = planner
         self._give_up = give_up
         self._live: dict[str, Call | Waiting] = {}
-        # Of `records` those that have ended, the first one first.
-        self._over: dict[str, None] = {}
+        # Of `records` those that have ended, the first one first, and until when they are kept.
+        self._over: dict[str, float] = {}
+        self._forgetting: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._taking_in: set[asyncio.Task[None]] = set()
@@ -350,6 +350,8 @@ class Calls:
         name = live.record.session_id
         self.records[name] = live.record
         self._live[name] = live
+        # It may have the name of one that has ended.
+        self._over.pop(name, None)
         self._on_known(name, live.record)
         self._spawn(self._retire(live.record, live.ended))
 
@@ -359,15 +361,20 @@ class Calls:
             return  # somebody who waited, and has become a call
         self._live.pop(record.session_id, None)
         self.admission.changed()
-        name, kept_record = record.session_id, weakref.ref(record)
-        self._over[name] = None
+        self._over[record.session_id] = self._loop.time() + _KEEP_ENDED_SECONDS
         while len(self._over) > _MAX_ENDED:
             self._forget(next(iter(self._over)))
-        # Not kept by this task: where many end, the oldest go before their time.
-        del record
-        await asyncio.sleep(_KEEP_ENDED_SECONDS)
-        # Another call may have taken the name of one that went.
-        if self.records.get(name) is kept_record():
+        if self._forgetting is None:
+            self._forgetting = self._loop.call_later(_KEEP_ENDED_SECONDS, self._forget_old)
+
+    def _forget_old(self) -> None:
+        self._forgetting = None
+        now = self._loop.time()
+        while self._over:
+            name, until = next(iter(self._over.items()))
+            if until > now:
+                self._forgetting = self._loop.call_at(until, self._forget_old)
+                return
             self._forget(name)
 
     def _forget(self, name: str) -> None:
@@ -455,6 +462,8 @@ class Calls:
 
     async def close(self) -> None:
         """Stop what runs in the background. Calls must have ended: see `drain`."""
+        if self._forgetting is not None:
+            self._forgetting.cancel()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

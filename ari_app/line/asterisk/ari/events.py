@@ -8,6 +8,7 @@ set. Sources: rest-api/api-docs/events.json, res/ari/resource_events.c.
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 import orjson
@@ -179,11 +180,16 @@ def parse_event(text: str | bytes) -> AriEvent:
     known = EVENTS.get(kind)
     if known is None:
         # More than half of all that Asterisk sends; nobody looks into them.
-        return UnknownEvent.model_construct(type=kind[:_MAX_KIND])
+        return _unknown(kind[:_MAX_KIND])
     try:
         return known.model_validate(message)
     except ValidationError as error:
         raise AriMalformed(f"event {kind}: {describe(error)}") from None
+
+
+@lru_cache(maxsize=64)
+def _unknown(kind: str) -> UnknownEvent:
+    return UnknownEvent.model_construct(type=kind)
 
 
 def describe(error: ValidationError) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import socket
 import sys
 
 import pytest
@@ -20,6 +21,18 @@ def _memory_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no bridge settle for good, as a service does: it takes a quarter of a second here."""
     if (bridge := sys.modules.get("ari_app.bridge")) is not None:
         monkeypatch.setattr(bridge, "settle_memory", lambda: True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Let a worker ask pytest-rerunfailures' server without waiting 40 ms before each test.
+
+    It writes twice, then reads: Nagle's algorithm holds the second back until the first, which
+    nobody answers, is acknowledged.
+    """
+    database = getattr(config, "failures_db", None)
+    if (connection := getattr(database, "sock", None)) is not None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def pytest_collection_finish() -> None:

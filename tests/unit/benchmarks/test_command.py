@@ -27,14 +27,23 @@ from tests.unit.benchmarks import samples
 async def test_a_run_shows_a_table_and_leaves_json_and_a_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    done: list[str] = []
+
+    async def compile_() -> None:
+        done.append("compiled")
+
     async def measure(options: Options, say: command.Say) -> tuple[Any, str]:
         say("now")
+        done.append("measured")
         return samples.stall(), "22.10.1"
 
+    # Half a minute, where it has not been done yet.
+    monkeypatch.setattr(command, "_compile", compile_)
     monkeypatch.setitem(command._BENCHMARKS, "stall", measure)
     console = Console(file=io.StringIO(), width=120)
 
     [path] = await run(["stall", "stall"], Options(quick=True, out=tmp_path / "new"), console)
+    assert done == ["compiled", "measured"]
     body = json.loads(path.read_text())
     assert body["results"] == samples.stall()
     assert (body["benchmark"], body["quick"]) == ("stall", True)

@@ -29,10 +29,9 @@ DEMO_WAY = $(if $(CUSTOM),custom,$(if $(TWILIO),twilio,asterisk))
 demo: $(if $(CUSTOM)$(TWILIO),setup,asterisk)  ## Place a real call through a real Asterisk to the practice agent (MEDIA_TRANSPORT=websocket: over chan_websocket; TWILIO=1: by Media Streams; CUSTOM=1: by a dialer of one's own)
 	@.venv/bin/ari-app demo --way $(DEMO_WAY)
 
-# A test mostly waits for time to pass, or for another process: three a core. Each worker reads all that
-# it is given, so it is given its own folders alone. There are ports for 22 of the lab's Asterisks, and a
-# worker may need two.
-TEST_WORKERS ?= $$((3 * $$(nproc)))
+# Each worker reads all that it is given, for 6 s of a core, so it is given its own folders alone. With an Asterisk
+# a test mostly waits: three a core. There are ports for 22 of the lab's Asterisks, and a worker may need two.
+TEST_WORKERS ?= $$((2 * $$(nproc)))
 # The tests with an Asterisk are given out by tests/e2e/conftest.py.
 PYTEST = $(PYTHON) -m pytest -n
 UNIT_TESTS = $(PYTEST) $(TEST_WORKERS) --dist worksteal tests/unit tests/fuzz
@@ -43,11 +42,12 @@ COMPILED_TESTS = ARI_APP_COMPILED=1 $(PYTEST) $(TEST_WORKERS) --dist worksteal t
 	tests/unit/call/test_hearing.py tests/unit/call/test_sound.py tests/unit/agent/elevenlabs tests/unit/line \
 	tests/unit/process/test_compiled.py
 
-# Calls go by the clock, so nothing runs beside the tests with an Asterisk.
-test: lint asterisk compile  ## Format, types and all tests, also those with the real Asterisk (BESIDE: a command to run beside the unit tests)
+# Calls go by the clock, so nothing runs beside the tests with an Asterisk; all else runs side by side.
+test: setup-dev  ## Format, types and all tests, also those with the real Asterisk (BESIDE: a command to run beside lint and unit tests)
 	@mkdir -p .cache; $(or $(BESIDE),true) >.cache/beside.log 2>&1 & beside=$$!; \
-		$(PYTHON) -m pytest tests/e2e/test_compose.py >.cache/compose.log 2>&1 & compose=$$!; \
 		trap 'kill $$beside $$compose 2>/dev/null; exit 130' INT TERM; code=0; \
+		$(MAKE) --no-print-directory lint asterisk compile || { kill $$beside 2>/dev/null; wait; exit 1; }; \
+		$(PYTHON) -m pytest tests/e2e/test_compose.py >.cache/compose.log 2>&1 & compose=$$!; \
 		$(UNIT_TESTS) || code=1; \
 		[ ! -d ari_app/_compiled ] || $(COMPILED_TESTS) || code=1; \
 		wait $$compose || code=1; cat .cache/compose.log; \

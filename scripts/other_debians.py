@@ -29,8 +29,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SUITES = {"trixie": "Python 3.13", "forky": "Python 3.14"}
 _SECONDS = 1800.0
 _SHOWN_LINES = 250
-# Three a core in all: each has to read all tests.
-_WORKERS = max(2, 3 * len(os.sched_getaffinity(0)) // len(SUITES))
+# Two a core in all: each has to read all tests.
+_WORKERS = max(2, 2 * len(os.sched_getaffinity(0)) // len(SUITES))
 # timeout(1), whose signal had to be the second.
 _TIMED_OUT = (124, 137)
 # What the machine needs to reach its package index, and its processor to compute right.

@@ -43,8 +43,9 @@ set -eu
 mount -t proc proc "$1/proc"
 mount --rbind /dev "$1/dev"
 mount --bind "$2" "$1/root/.cache/uv"
+mount --bind "$3" "$1/root/ari-app/.mypy_cache"
 cp -L /etc/resolv.conf /etc/hosts "$1/etc/"
-exec chroot "$1" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 "${@:3}"
+exec chroot "$1" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 "${@:4}"
 """
 
 
@@ -117,9 +118,11 @@ def copy_checkout(target: Path) -> None:
 
 def command(root: Path) -> list[str]:
     """What runs the checks in `root`, and ends with all that it started, in time or not."""
-    packages = cache_dir() / "uv"
-    packages.mkdir(exist_ok=True)
-    (root / "root/.cache/uv").mkdir(parents=True)
+    # mypy keeps what it has found for each Python apart, and looks itself what has changed since.
+    packages, types = (cache_dir() / name for name in ("uv", "mypy"))
+    for kept, place in ((packages, "root/.cache/uv"), (types, "root/ari-app/.mypy_cache")):
+        kept.mkdir(exist_ok=True)
+        (root / place).mkdir(parents=True)
     settings = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     settings |= {name: text for name, text in os.environ.items() if name.lower().endswith("_proxy")}
     certificates = os.environ.get("SSL_CERT_FILE")
@@ -130,7 +133,7 @@ def command(root: Path) -> list[str]:
         *("setpriv", "--pdeathsig", "TERM"),
         *("timeout", "--kill-after=10", f"{_SECONDS:.0f}"),
         *("unshare", "--mount", "--pid", "--fork", "--kill-child"),
-        *("bash", "-c", _ENTER, "enter", str(root), str(packages)),
+        *("bash", "-c", _ENTER, "enter", str(root), str(packages), str(types)),
         *(f"{name}={text}" for name, text in settings.items()),
         # Fuzzing tries inputs, not Pythons.
         "FUZZ_TEST_SECONDS=4",

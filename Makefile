@@ -32,10 +32,11 @@ demo: $(if $(CUSTOM)$(TWILIO),setup,asterisk)  ## Place a real call through a re
 # Each worker reads all that it is given, for 6 s of a core, so it is given its own folders alone. With an Asterisk
 # a test mostly waits: three a core. There are ports for 22 of the lab's Asterisks, and a worker may need two.
 TEST_WORKERS ?= $$((2 * $$(nproc)))
+E2E_WORKERS ?= $$((3 * $$(nproc) < 11 ? 3 * $$(nproc) : 11))
 # The tests with an Asterisk are given out by tests/e2e/conftest.py.
 PYTEST = $(PYTHON) -m pytest -n
 UNIT_TESTS = $(PYTEST) $(TEST_WORKERS) --dist worksteal tests/unit tests/fuzz
-E2E_TESTS = $(PYTEST) $$((3 * $$(nproc) < 11 ? 3 * $$(nproc) : 11)) --dist loadscope --no-loadscope-reorder tests/e2e --ignore tests/e2e/test_compose.py
+E2E_TESTS = $(PYTEST) $(E2E_WORKERS) --dist loadscope --no-loadscope-reorder tests/e2e --ignore tests/e2e/test_compose.py
 
 # What tries the compiled modules; `python -m scripts.compiled` says it where there is no compiler.
 COMPILED_TESTS = ARI_APP_COMPILED=1 $(PYTEST) $(TEST_WORKERS) --dist worksteal tests/unit/audiosocket tests/unit/audio \

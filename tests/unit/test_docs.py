@@ -45,6 +45,7 @@ ELSEWHERE = {
     "ARI_APP_ASTERISK": "lab/asterisk/setup.py",
     "ARI_APP_TAG": "docker-compose.yml",
     "BUILD_NETWORK": "docker-compose.yml",
+    "E2E_WORKERS": "Makefile",
     "FUZZ_SECONDS": "Makefile",
     "FUZZ_TEST_SECONDS": "tests/fuzz",
 }

@@ -310,10 +310,13 @@ class AgentConnection:
             return self._protocol.closed(code, text, local=local)
 
     def _message(self, data: bytes) -> None:
+        if not self._open:
+            return
         try:
             self._received(data)
         except Exception:
             self._log.exception("agent_reader_failed")
+            self._open = False
             self._socket.transport.abort()
 
     def _received(self, data: bytes) -> None:

@@ -33,6 +33,10 @@ from linekit.transport import connect_tls
 # Messages of up to 2.5 s of sound: enough to smooth, and beyond it reading pauses; nothing is lost.
 _MAX_QUEUED_MESSAGES = 16
 
+# And so many are handed over as they come: what has waited on the network comes at once, and the
+# other calls wait meanwhile.
+_MAX_AT_ONCE = 16
+
 # What may wait below us, in bytes. A kernel would by default take megabytes for a peer that has
 # stopped reading: a minute of sound that arrives when nobody wants it any more.
 _MAX_UNSENT_BYTES = 32 * 1024
@@ -51,8 +55,8 @@ class AgentSocket(ClientConnection):
     Attributes:
         heard: Something has arrived, be it only a pong; whoever looks sets it back.
         on_writable: Called when writing makes sense again.
-        on_message: Called with each message, in order. What comes in pieces, or behind a message
-            that nobody has read yet, is left to `next_message`. Must not raise.
+        on_message: Called with each message, in order. What comes in pieces, behind a message that
+            nobody has read yet, or with many others, is left to `next_message`. Must not raise.
     """
 
     writable = True
@@ -61,16 +65,20 @@ class AgentSocket(ClientConnection):
     on_message: Callable[[bytes], None] | None = None
     _unread = 0
     """Whole messages for `next_message`."""
+    _left = 0
+    """Messages that may still be handed over at once."""
 
     def data_received(self, data: bytes) -> None:
         self.heard = True
+        self._left = _MAX_AT_ONCE
         super().data_received(data)
 
     def process_event(self, event: Event) -> None:
         if isinstance(event, Frame) and event.opcode in DATA_OPCODES and event.fin:
             whole = event.opcode is not Opcode.CONT
-            if whole and not self._unread and self.on_message is not None:
+            if whole and not self._unread and self._left and self.on_message is not None:
                 # Past the queue, and the task that waits for it: half of what a message costs.
+                self._left -= 1
                 self.on_message(bytes(event.data))
                 return
             self._unread += 1

@@ -85,8 +85,7 @@ class Reading:
     there. Once it is known when frames come, ticks are moved to shortly after, and `every` frames
     are read in one go, by the tick at which the last of them has come: the kernel is asked half as
     often, and wakes nobody. For a frame that is late it is asked once more, and then it is awaited.
-    Now and then it is looked whether the
-    rhythm is still the same.
+    Now and then it is looked whether the rhythm is still the same.
 
     Args:
         transport: What is read.
@@ -344,6 +343,8 @@ class AudioSocketConnection:
         try:
             if reading is not None and reading.late:
                 reading.look_again()
+                if self.closing:
+                    return
             self._handler.tick(frames_due)
             for _ in range(frames_due):
                 self._write_frame()

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 
-from audiosocket.connection import AudioSocketConnection
+from audiosocket.connection import HANGUP, AudioSocketConnection
 from audiosocket.frames import SLIN, Audio, Kind, encode
 from linekit.clock import FrameClock
 from tests.unit.virtual_loop import VirtualLoop
@@ -48,8 +48,14 @@ class Wire:
     def resume_reading(self) -> None:
         self.at_will = False
 
-    def comes(self) -> None:
-        self.there += FRAME
+    def write_eof(self) -> None:
+        """Nothing is to be done."""
+
+    def abort(self) -> None:
+        """Nothing is to be done."""
+
+    def comes(self, data: bytes = FRAME) -> None:
+        self.there += data
         if not self.at_will:
             self.read_now()
 
@@ -62,14 +68,17 @@ class Wire:
 
 
 class Handler:
-    """Notes when it was given sound."""
+    """Notes when it was given sound, and whether it was asked to act after the end."""
+
+    line: AudioSocketConnection
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.heard: list[float] = []
+        self.acts_after_end = False
 
     def line_connected(self, line: AudioSocketConnection) -> None:
-        """Nothing is to be done."""
+        self.line = line
 
     def audio_received(self, payload: bytes, kind: Kind) -> None:
         self.heard.append(self.loop.time())
@@ -78,14 +87,14 @@ class Handler:
         """None comes."""
 
     def tick(self, frames_due: int) -> None:
-        """Nothing is to be done."""
+        self.acts_after_end |= self.line.closing
 
     def line_lost(self, reason: str) -> None:
-        """Nothing is to be done."""
+        del self.line
 
 
-async def _call(frames: int, begin: float) -> tuple[Wire, list[float]]:
-    """Let so many frames come; return the wire, and when the handler was given them.
+async def _call(frames: int, begin: float, goodbye: float | None = None) -> tuple[Wire, Handler]:
+    """Let so many frames come, and the end so long after the last; return the wire and the handler.
 
     The line is gone at the end, without the garbage collector.
     """
@@ -112,7 +121,9 @@ async def _call(frames: int, begin: float) -> tuple[Wire, list[float]]:
     began = loop.time() + begin
     for number in range(frames):
         loop.call_at(began + number * 0.02, wire.comes)
-    await asyncio.sleep(begin + frames * 0.02)
+    if goodbye is not None:
+        loop.call_at(began + (frames - 1) * 0.02 + goodbye, wire.comes, HANGUP)
+    await asyncio.sleep(begin + frames * 0.02 + (goodbye or 0.0))
     leave()
     assert not clock.ticking
     clock.stop()
@@ -120,7 +131,7 @@ async def _call(frames: int, begin: float) -> tuple[Wire, list[float]]:
     gone = weakref.ref(on_open)
     del line, wire.line, leave, on_open
     assert gone() is None
-    return wire, handler.heard
+    return wire, handler
 
 
 @pytest.fixture
@@ -134,9 +145,9 @@ def no_collector() -> Iterator[None]:
 def test_a_frame_is_written_shortly_after_what_has_come_was_read() -> None:
     for begin in (0.0, 0.0051, 0.0101, 0.0155, 0.0199):
         with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-            wire, heard = runner.run(_call(500, begin))
+            wire, handler = runner.run(_call(500, begin))
 
-        settled = heard[50:-2]
+        settled = handler.heard[50:-2]
         gaps = [at - before for before, at in pairwise(settled)]
         assert max(gaps) < 0.045, "two frames at once"
         waits = [next(at for at in wire.written if at > read) - read for read in settled]
@@ -147,3 +158,10 @@ def test_a_frame_is_written_shortly_after_what_has_come_was_read() -> None:
         assert max(steps) < 0.0235
         assert min(steps) > 0.0165
         assert len(wire.written) in range(498, 503)
+
+
+@pytest.mark.parametrize("ms", range(20, 64, 2))
+def test_an_end_that_comes_in_place_of_a_late_frame_is_the_end(ms: int) -> None:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        _, handler = runner.run(_call(100, 0.013, goodbye=ms / 1000))
+    assert not handler.acts_after_end

@@ -120,11 +120,15 @@ class KernelTimer:
         libc = ctypes.CDLL(None, use_errno=True)
         self._loop = loop
         self._callback = callback
-        self._fd = _checked(libc.timerfd_create(_CLOCK_MONOTONIC, _NON_BLOCKING | _CLOSE_ON_EXEC))
         # No time at all would mean: never.
         spec = _TIMER_SPEC.pack(*_parts(period), *_parts(max(first, 1e-9)))
-        _checked(libc.timerfd_settime(self._fd, _ABSOLUTE, spec, None))
-        loop.add_reader(self._fd, self._fired)
+        self._fd = _checked(libc.timerfd_create(_CLOCK_MONOTONIC, _NON_BLOCKING | _CLOSE_ON_EXEC))
+        try:
+            _checked(libc.timerfd_settime(self._fd, _ABSOLUTE, spec, None))
+            loop.add_reader(self._fd, self._fired)
+        except BaseException:
+            os.close(self._fd)
+            raise
 
     def cancel(self) -> None:
         """Call nobody any more, and give the timer back. May be called twice."""

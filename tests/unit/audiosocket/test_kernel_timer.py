@@ -128,3 +128,12 @@ def test_a_kernel_that_refuses_is_named(monkeypatch: pytest.MonkeyPatch) -> None
             KernelTimer(asyncio.get_running_loop(), 0.0, 0.02, lambda: None)
 
     on_uvloop(run())
+
+
+def test_one_that_no_loop_awaits_is_given_back() -> None:
+    loop = uvloop.new_event_loop()
+    loop.close()
+    before = open_files()
+    with pytest.raises(RuntimeError):
+        KernelTimer(loop, 0.0, 0.02, lambda: None)
+    assert open_files() == before

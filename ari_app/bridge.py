@@ -9,7 +9,7 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
 from aiohttp import web
@@ -85,7 +85,8 @@ log = structlog.get_logger(__name__)
 _ASK_AGAIN_SECONDS = 1.0
 # A database that is away does not keep a start waiting for longer.
 _COUNT_SECONDS = 1.0
-_SOUND = ("ari_app.audio.g711", "ari_app.audio.resample", "ari_app.audio.sound_file")
+SOUND: Final = ("ari_app.audio.g711", "ari_app.audio.resample", "ari_app.audio.sound_file")
+"""What works on samples."""
 
 Way = TypeVar("Way", bound=Gateway)
 
@@ -101,6 +102,14 @@ class WorkerPlace:
 
     number: int
     folder: Folder
+
+
+def _load_sound() -> None:
+    try:
+        load_for_good(SOUND)
+    except Exception:
+        # Calls that need it fail; there is no other sign of why all of them do.
+        log.exception("sound_not_loaded")
 
 
 class VoiceBridge(Opened):
@@ -289,9 +298,7 @@ class VoiceBridge(Opened):
         time. A service without a call saves 8 MB."""
         if not self._sound_loads:
             self._sound_loads = True
-            threading.Thread(
-                target=load_for_good, args=(_SOUND,), name="load sound", daemon=True
-            ).start()
+            threading.Thread(target=_load_sound, name="load sound", daemon=True).start()
 
     def _join(self) -> Membership | None:
         """Take the place among several workers, if there are several."""

@@ -19,7 +19,7 @@ from typing import Any, Final, NoReturn
 import structlog
 import uvloop
 
-from ari_app.bridge import VoiceBridge, WorkerPlace
+from ari_app.bridge import SOUND, VoiceBridge, WorkerPlace
 from ari_app.checks.agent import check_agent_key
 from ari_app.checks.asterisk import check_asterisk
 from ari_app.checks.call_log import check_open_log
@@ -122,6 +122,8 @@ def _wanted(settings: Settings) -> Iterator[str]:
         yield "ari_app.tools.validator"
     if settings.workers > 1:
         yield "ari_app.front.service"
+        # Each would load it for itself: 14 MB, and its first call had to wait.
+        yield from SOUND
     if settings.cluster_url is not None:
         yield "ari_app.front.machines"
 

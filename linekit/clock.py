@@ -1,4 +1,4 @@
-"""One clock for every line: a single timer, absolute deadlines."""
+"""One clock for every line: a timer for each moment of a period, absolute deadlines."""
 
 from __future__ import annotations
 

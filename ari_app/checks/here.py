@@ -107,6 +107,7 @@ def others_may_open(file: Path) -> bool:
 async def check_here(settings: Settings) -> list[Finding]:
     """Check all that can be seen from here, but for the settings themselves."""
     findings = [
+        *_sound(),
         *_tools(settings),
         *_recordings(settings),
         *_audit(settings),
@@ -120,6 +121,23 @@ async def check_here(settings: Settings) -> list[Finding]:
     if settings.precall_url is not None:
         findings.append(await _precall(settings))
     return findings
+
+
+def _sound() -> list[Finding]:
+    """Check what `serve` loads with its first call."""
+    try:
+        import ari_app.audio.resample  # noqa: F401
+    except (ImportError, RuntimeError) as error:
+        # RuntimeError: the processor lacks what numpy was built for.
+        why = str(error).strip().partition("\n")[0]
+        return [
+            failed(
+                _MACHINE,
+                f"numpy cannot be loaded, and without it calls fail: {why} Install it anew; a "
+                "virtual machine may have to be given more of its host's processor.",
+            )
+        ]
+    return []
 
 
 async def _own_name(settings: Settings) -> list[Finding]:

@@ -71,7 +71,10 @@ def test_what_few_have_use_for_is_not_loaded() -> None:
         ({"dialer_type": "custom"}, {"ari_app.line.dialer.gateway", "ari_app.checks.dialer"}),
         ({"dialer_type": "asterisk,twilio"}, {"ari_app.line.twilio.gateway"}),
         ({"use_dialer_audio": "false"}, {"ari_app.line.microphone"}),
-        ({"workers": "2"}, {"ari_app.front.service", "ari_app.records.store.keeper"}),
+        (
+            {"workers": "2"},
+            {"ari_app.front.service", "ari_app.records.store.keeper", "ari_app.audio.resample"},
+        ),
         ({"database_url": "postgresql://here/calls"}, {"ari_app.records.store.keeper"}),
         ({"spend_limits_file": "{file}"}, {"ari_app.records.store.keeper", "yaml"}),
         ({"tools_file": "tools.yaml"}, {"ari_app.tools.validator", "yaml"}),
@@ -90,3 +93,11 @@ def test_what_works_on_samples_is_loaded_with_the_first_call() -> None:
         [sys.executable, "-c", _FIRST_CALL], capture_output=True, text=True, timeout=60
     )
     assert done.stdout.splitlines() == ["False", "True True"], done.stderr
+
+
+def test_where_it_cannot_be_loaded_the_log_says_so() -> None:
+    broken = f"import sys\nsys.modules['numpy'] = None\n{_FIRST_CALL}"
+    done = subprocess.run(
+        [sys.executable, "-c", broken], capture_output=True, text=True, timeout=60
+    )
+    assert "sound_not_loaded" in done.stdout and not done.stderr

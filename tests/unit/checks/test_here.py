@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,13 @@ async def named(settings: Settings, what: str) -> list[Finding]:
 async def test_what_is_not_used_is_not_looked_at() -> None:
     (finding,) = await check_here(load_settings(None, api_bind="127.0.0.1:0"))
     assert finding.what == "This machine"
+
+
+async def test_a_machine_without_what_works_on_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ari_app.audio.resample", None)
+    failed, _ = await named(load_settings(None, api_bind="127.0.0.1:0"), "This machine")
+    assert failed.verdict is Verdict.FAILED
+    assert "without it calls fail" in failed.detail
 
 
 def test_the_machines_own_name() -> None:

@@ -81,7 +81,7 @@ async def test_it_is_silent_and_hears_nothing_at_once() -> None:
         await flows(line, 10, LOUD)
         assert audible(line) <= before + 1, "but for what fades out"
         later = home.agent.heard[heard + 1 :]
-        assert len(later) >= 10 / 0.04 - 3, "time goes on for it"
+        assert sum(map(len, later)) >= 9.7 * 16_000, "time goes on for it"
         assert not any(map(any, later))
         assert home.agent.told.count(("activity", "")) >= 3, "it does not ask who is there"
         home.agent.handler.interruption(2)

@@ -147,11 +147,10 @@ def _fast_audio(payload: dict[str, Any], sound: memoryview | None) -> Audio | No
         payload: The message's.
         sound: Its base64, where that was taken out.
     """
-    match payload:
-        case {"audio_base_64": str(text), "event_id": int(event_id)} if type(event_id) is int:
-            pass
-        case _:
-            return None
+    text, event_id = payload.get("audio_base_64"), payload.get("event_id")
+    # Not `isinstance`, nor a pattern: compiled, what is known to be an int is no bool any more.
+    if type(event_id) is not int or not isinstance(text, str):
+        return None
     is_final = payload.get("is_final")
     if not (is_final is None or isinstance(is_final, bool)) or not -(2**63) <= event_id < 2**63:
         return None

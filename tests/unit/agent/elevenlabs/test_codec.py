@@ -173,6 +173,7 @@ def test_old_and_odd_forms(message: dict[str, Any], expected: object) -> None:
         ('{"type":"interruption","interruption_event":{"event_id":true}}', "bad_payload"),
         ('{"type":"user_transcript","user_transcription_event":{}}', "bad_payload"),
         ('{"type":"audio","audio_event":{"event_id":1}}', "bad_payload"),
+        ('{"type":"audio","audio_event":{"audio_base_64":"","event_id":true}}', "bad_payload"),
         ('{"type":"audio","audio_event":{"audio_base_64":7,"event_id":1}}', "bad_payload"),
         ('{"type":"audio","audio_event":{"audio_base_64":"","event_id":1e9999}}', "not_json"),
         (

@@ -50,7 +50,7 @@ from ari_app.line.asterisk.cleanup import Mender
 from ari_app.line.asterisk.gateway import AsteriskGateway
 from ari_app.line.interface import Arrival, Gateway
 from ari_app.process.later import load_for_good
-from ari_app.process.limits import settle_memory, share_interpreter
+from ari_app.process.limits import collect_leftovers, settle_memory, share_interpreter
 from ari_app.process.opening import Opened, cancelled
 from ari_app.records.agent_report import PART, Report
 from ari_app.records.audit import AuditFile
@@ -525,6 +525,9 @@ class VoiceBridge(Opened):
         agents = asyncio.create_task(self.agents.watch(), name="agents")
         lag = asyncio.create_task(self.metrics.watch_loop(), name="loop lag")
         settle_memory()
+        leftovers = asyncio.create_task(
+            collect_leftovers(lambda: not self.calls.count()), name="leftovers"
+        )
         share_interpreter()
         self._running = True
         if self.member is not None:
@@ -542,7 +545,7 @@ class VoiceBridge(Opened):
                 await self.member.leave()
             await self.calls.drain(0 if self._ending else self.settings.drain_timeout_seconds)
         finally:
-            await cancelled(stop, agents, lag, *ways)
+            await cancelled(stop, agents, lag, leftovers, *ways)
 
     def stop(self) -> None:
         """Begin to stop: see `run`. Said again, it ends the calls that still run."""

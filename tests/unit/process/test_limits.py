@@ -126,6 +126,46 @@ def test_what_lives_for_ever_is_out_of_the_collectors_sight() -> None:
     assert done.stdout.split() == ["True", "True", "3"]
 
 
+LEFT = """
+import asyncio, gc, weakref
+from ari_app.process import limits
+
+class Node:
+    pass
+
+async def run():
+    limits.settle_memory()
+    limits._LOOK_EVERY_SECONDS = 0.01
+    idle = False
+    task = asyncio.create_task(limits.collect_leftovers(lambda: idle))
+    await asyncio.sleep(0)
+    nodes = [Node() for _ in range(30_000)]
+    for node in nodes:
+        node.self = node
+    gone = weakref.ref(nodes[0])
+    before = gc.get_freeze_count()
+    gc.collect()
+    frozen = gc.get_freeze_count() - before
+    del nodes, node
+    gc.collect()
+    await asyncio.sleep(0.1)
+    print(frozen > 30_000, gone() is not None)
+    idle = True
+    await asyncio.sleep(0.1)
+    print(gone() is None, gc.get_freeze_count() < before + 1000)
+    task.cancel()
+
+asyncio.run(run())
+"""
+
+
+def test_circles_are_left_until_nothing_runs() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LEFT], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.split() == ["True"] * 4
+
+
 def test_a_busy_thread_holds_up_the_loop_less_than_a_frame() -> None:
     before = sys.getswitchinterval()
     try:

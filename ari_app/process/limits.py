@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
+from ari_app.process.later import kept_for_good
+
 _M_MMAP_THRESHOLD = -3
 """The name of a parameter of glibc's mallopt (malloc.h)."""
 _LARGE_BYTES = 192 * 1024
@@ -62,15 +64,20 @@ async def collect_leftovers(is_idle: Callable[[], bool]) -> None:
     Args:
         is_idle: Tells whether nobody would notice.
     """
-    settled = gc.get_freeze_count()
+    settled = _frozen()
     while True:
         await asyncio.sleep(_LOOK_EVERY_SECONDS)
-        left = gc.get_freeze_count() - settled
+        left = _frozen() - settled
         if left > (_LEFT_WHEN_IDLE if is_idle() else _LEFT_AT_MOST):
             gc.unfreeze()
             gc.collect()
             gc.freeze()
-            settled = gc.get_freeze_count()
+            settled = _frozen()
+
+
+def _frozen() -> int:
+    # What was loaded later is no leftover, and more than these.
+    return gc.get_freeze_count() - kept_for_good()
 
 
 _TURN_SECONDS: Final = 0.001

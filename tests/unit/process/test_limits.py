@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -164,6 +165,36 @@ def test_circles_are_left_until_nothing_runs() -> None:
         [sys.executable, "-c", LEFT], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.split() == ["True"] * 4
+
+
+LOADED = """
+import asyncio, gc, sys
+from ari_app.process import later, limits
+
+sys.path.append(sys.argv[1])
+
+async def run():
+    limits.settle_memory()
+    limits._LOOK_EVERY_SECONDS = 0.01
+    task = asyncio.create_task(limits.collect_leftovers(lambda: True))
+    await asyncio.sleep(0)
+    before = gc.get_freeze_count()
+    later.load_for_good(["much"])
+    looks = []
+    gc.callbacks.append(lambda phase, info: looks.append(info["generation"]))
+    await asyncio.sleep(0.1)
+    print(gc.get_freeze_count() - before > 30_000, 2 in looks)
+    task.cancel()
+
+asyncio.run(run())
+"""
+
+
+def test_what_was_loaded_later_is_no_leftover(tmp_path: Path) -> None:
+    (tmp_path / "much.py").write_text("much = [[] for _ in range(30_000)]\n")
+    command = [sys.executable, "-c", LOADED, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["True", "False"]
 
 
 def test_a_busy_thread_holds_up_the_loop_less_than_a_frame() -> None:

@@ -24,8 +24,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-# The function behind `np.clip`, which takes as long again to find it; numpy 2 has it here.
-from numpy._core.umath import clip as _clip  # type: ignore[attr-defined]
+try:
+    # The function behind `np.clip`, which takes as long again to find it.
+    from numpy._core.umath import clip as _clip  # type: ignore[attr-defined]
+except ImportError:  # pragma: no cover - a numpy that has it elsewhere
+    from numpy import clip as _clip
 
 from ari_app.audio.formats import SampleAligner
 

@@ -30,7 +30,7 @@ try:
 except ImportError:  # pragma: no cover - a numpy that has it elsewhere
     from numpy import clip as _clip
 
-from ari_app.audio.formats import SampleAligner
+from ari_app.audio.formats import SAMPLE_BYTES, SampleAligner
 
 _Floats = npt.NDArray[np.float32]
 
@@ -71,31 +71,75 @@ class _Bank:
     step_rows: int
 
 
+class _Views:
+    """The parts of a room that one step needs: making them anew takes as long as using them.
+
+    Attributes:
+        windows: (blocks, inputs around each).
+        outputs: (blocks, outputs of each).
+        wanted: Those of the outputs that are given.
+    """
+
+    __slots__ = ("outputs", "wanted", "windows")
+
+    def __init__(self, windows: _Floats, outputs: _Floats, wanted: _Floats) -> None:
+        self.windows = windows
+        self.outputs = outputs
+        self.wanted = wanted
+
+
+_MAX_VIEWS: Final = 64
+"""Chunks of one stream have a few sizes."""
+
+
 class _Room:
     """Where a step is computed. What stands there afterwards is nobody's: all resamplers of a
     thread between the same two rates take it in turn.
 
     Attributes:
         inputs: A step's, from `lookahead - 1` before its first block.
-        windows: The same, (blocks, inputs around each).
-        outputs: (blocks, outputs of each).
     """
 
-    __slots__ = ("inputs", "outputs", "windows")
+    __slots__ = ("_bank", "_heads", "_outputs", "_views", "_windows", "inputs")
 
     def __init__(self, bank: _Bank) -> None:
+        self._bank = bank
         width, block_out = bank.matrix.shape
         # Before a step less than a block waits, and a last block may be begun: two more rows. A
         # flush adds the look-ahead to what waits.
         rows = bank.step_rows + 2 + -(-bank.lookahead // bank.block_in)
         self.inputs = np.zeros(rows * bank.block_in + width, np.float32)
-        self.windows = np.lib.stride_tricks.as_strided(
+        self._windows = np.lib.stride_tricks.as_strided(
             self.inputs,
             (rows, width),
             (bank.block_in * self.inputs.itemsize, self.inputs.itemsize),
             writeable=False,
         )
-        self.outputs = np.empty((rows, block_out), np.float32)
+        self._outputs = np.empty((rows, block_out), np.float32)
+        self._heads: dict[int, _Floats] = {}
+        self._views: dict[tuple[int, int], _Views] = {}
+
+    def put(self, pcm: bytes) -> None:
+        """Let the inputs begin with these samples."""
+        size = len(pcm) // SAMPLE_BYTES
+        head = self._heads.get(size)
+        if head is None:
+            if len(self._heads) >= _MAX_VIEWS:
+                self._heads.clear()
+            head = self._heads[size] = self.inputs[:size]
+        head[...] = np.frombuffer(pcm, _PCM)
+
+    def views(self, start: int, end: int) -> _Views:
+        """Return what the outputs from `start` to `end` need, counted from the first block's."""
+        views = self._views.get((start, end))
+        if views is None:
+            if len(self._views) >= _MAX_VIEWS:
+                self._views.clear()
+            rows = -(-end // self._bank.block_out)
+            outputs = self._outputs[:rows]
+            wanted = outputs.reshape(-1)[start:end]
+            views = self._views[start, end] = _Views(self._windows[:rows], outputs, wanted)
+        return views
 
 
 _threads: Final = threading.local()
@@ -157,27 +201,17 @@ class Resampler:
         ValueError: the rates are equal, or one has no whole number of samples in 20 ms.
     """
 
-    __slots__ = (
-        "_aligner",
-        "_bank",
-        "_fill",
-        "_kept",
-        "_skip",
-        "_step_samples",
-        "from_hz",
-        "to_hz",
-    )
+    __slots__ = ("_aligner", "_bank", "_kept", "_skip", "_step_bytes", "from_hz", "to_hz")
 
     def __init__(self, from_hz: int, to_hz: int) -> None:
         self.from_hz = from_hz
         self.to_hz = to_hz
         self._aligner = SampleAligner()
         self._bank = bank = _bank(from_hz, to_hz)
-        self._step_samples = bank.step_rows * bank.block_in
-        # Of the inputs so far those that are still needed: less than around one block.
-        self._kept = np.zeros(len(bank.matrix), np.float32)
-        # They start `lookahead - 1` inputs before the current block.
-        self._fill = bank.lookahead - 1
+        self._step_bytes = bank.step_rows * bank.block_in * SAMPLE_BYTES
+        # Of the inputs so far those that are still needed, less than around one block: from
+        # `lookahead - 1` before the current one.
+        self._kept = bytes((bank.lookahead - 1) * SAMPLE_BYTES)
         # Outputs of the current block that have been given already.
         self._skip = 0
 
@@ -196,12 +230,11 @@ class Resampler:
 
         `pcm` may end in the middle of a sample. Levels beyond 16 bits saturate.
         """
-        samples = np.frombuffer(self._aligner.align(pcm), _PCM)
-        if len(samples) <= self._step_samples:
-            return self._step(samples)
+        pcm, size = self._aligner.align(pcm), self._step_bytes
+        if len(pcm) <= size:
+            return self._step(pcm)
         return b"".join(
-            self._step(samples[start : start + self._step_samples])
-            for start in range(0, len(samples), self._step_samples)
+            [self._step(pcm[start : start + size]) for start in range(0, len(pcm), size)]
         )
 
     def flush(self) -> bytes:
@@ -209,10 +242,11 @@ class Resampler:
 
         Only half a sample is kept, for a sender that paused in the middle of one.
         """
-        bank = self._bank
-        received = self._fill - (bank.lookahead - 1)
+        bank, kept = self._bank, len(self._kept) // SAMPLE_BYTES
+        received = kept - (bank.lookahead - 1)
         room = self._room()
-        room.inputs[self._fill :] = 0
+        room.put(self._kept)
+        room.inputs[kept:] = 0
         tail = self._emit(room, (2 * received * bank.up + bank.down) // (2 * bank.down))
         self._rewind()
         return tail
@@ -223,30 +257,26 @@ class Resampler:
         self._rewind()
 
     def _rewind(self) -> None:
-        self._fill = self._bank.lookahead - 1
-        self._kept[: self._fill] = 0
+        self._kept = bytes((self._bank.lookahead - 1) * SAMPLE_BYTES)
         self._skip = 0
 
     def _room(self) -> _Room:
-        """Return where a step is computed, with what is kept in it."""
+        """Return where a step is computed."""
         rooms = _rooms()
         room = rooms.get(self._bank)
         if room is None:
             room = rooms[self._bank] = _Room(self._bank)
-        room.inputs[: self._fill] = self._kept[: self._fill]
         return room
 
-    def _step(self, samples: npt.NDArray[np.int16]) -> bytes:
+    def _step(self, pcm: bytes) -> bytes:
         bank, room = self._bank, self._room()
-        fill = self._fill + len(samples)
-        room.inputs[self._fill : fill] = samples
-        determined = fill - (2 * bank.lookahead - 1)
+        inputs = self._kept + pcm
+        room.put(inputs)
+        determined = len(inputs) // SAMPLE_BYTES - (2 * bank.lookahead - 1)
         end = -(-determined * bank.up // bank.down)
         output = self._emit(room, end)
         done = max(0, end // bank.block_out)
-        start = done * bank.block_in
-        self._fill = fill - start
-        self._kept[: self._fill] = room.inputs[start:fill]
+        self._kept = inputs[done * bank.block_in * SAMPLE_BYTES :]
         self._skip = max(self._skip, end) - done * bank.block_out
         return output
 
@@ -258,10 +288,9 @@ class Resampler:
         """
         if end <= self._skip:
             return b""
-        rows = -(-end // self._bank.block_out)
-        outputs = room.outputs[:rows]
-        np.dot(room.windows[:rows], self._bank.matrix, out=outputs)
-        wanted = outputs.reshape(-1)[self._skip : end]
+        views = room.views(self._skip, end)
+        wanted = views.wanted
+        np.dot(views.windows, self._bank.matrix, out=views.outputs)
         _clip(wanted, _LOWEST, _HIGHEST, wanted)
         np.rint(wanted, wanted)
         return wanted.astype(_PCM).tobytes()

@@ -50,7 +50,8 @@ from ari_app.line.asterisk.cleanup import Mender
 from ari_app.line.asterisk.gateway import AsteriskGateway
 from ari_app.line.interface import Arrival, Gateway
 from ari_app.process.later import load_for_good
-from ari_app.process.limits import collect_leftovers, settle_memory, share_interpreter
+from ari_app.process.leftovers import collect_leftovers
+from ari_app.process.limits import settle_memory, share_interpreter
 from ari_app.process.opening import Opened, cancelled
 from ari_app.records.agent_report import PART, Report
 from ari_app.records.audit import AuditFile

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import gc
 import resource
 import sys
-from collections.abc import Callable
 from typing import Final
-
-from ari_app.process.later import kept_for_good
 
 _M_MMAP_THRESHOLD = -3
 """The name of a parameter of glibc's mallopt (malloc.h)."""
@@ -25,7 +21,7 @@ def settle_memory() -> bool:
     one looks at four hundred calls, no frame is written for 40 to 97 ms. An ended call needs none,
     but what libraries leave of a broken connection are circles: full collections come the more
     often, and do not wait until those weigh a quarter of what there was before. The second
-    collection lets it forget that. See `collect_leftovers`.
+    collection lets it forget that. See `leftovers.py`.
 
     The buffers of TLS connections are given back to the system as calls end. By itself glibc takes
     them into its heap once one was freed, and the heap grows with every new arrangement of them.
@@ -43,41 +39,12 @@ def settle_memory() -> bool:
     return mallopt is not None and mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES) == 1
 
 
+_FULL: Final = 2
+
+
 def _look_away(phase: str, info: dict[str, int]) -> None:
     if phase == "stop" and info["generation"] == _FULL:
         gc.freeze()
-
-
-_FULL: Final = 2
-_LOOK_EVERY_SECONDS: Final = 60.0
-_LEFT_WHEN_IDLE: Final = 20_000
-_LEFT_AT_MOST: Final = 500_000
-"""Objects; those of a call are some hundred, and 60 s after its end fewer."""
-
-
-async def collect_leftovers(is_idle: Callable[[], bool]) -> None:
-    """Free, until cancelled, the circles among what the collector looks away from.
-
-    That takes a tenth of a second, and pages of its own for what this process has in common with
-    its parent: it is done only where much is left while nothing runs, or very much.
-
-    Args:
-        is_idle: Tells whether nobody would notice.
-    """
-    settled = _frozen()
-    while True:
-        await asyncio.sleep(_LOOK_EVERY_SECONDS)
-        left = _frozen() - settled
-        if left > (_LEFT_WHEN_IDLE if is_idle() else _LEFT_AT_MOST):
-            gc.unfreeze()
-            gc.collect()
-            gc.freeze()
-            settled = _frozen()
-
-
-def _frozen() -> int:
-    # What was loaded later is no leftover, and more than these.
-    return gc.get_freeze_count() - kept_for_good()
 
 
 _TURN_SECONDS: Final = 0.001

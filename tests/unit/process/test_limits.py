@@ -129,16 +129,16 @@ def test_what_lives_for_ever_is_out_of_the_collectors_sight() -> None:
 
 LEFT = """
 import asyncio, gc, weakref
-from ari_app.process import limits
+from ari_app.process import leftovers, limits
 
 class Node:
     pass
 
 async def run():
     limits.settle_memory()
-    limits._LOOK_EVERY_SECONDS = 0.01
+    leftovers._LOOK_EVERY_SECONDS = 0.01
     idle = False
-    task = asyncio.create_task(limits.collect_leftovers(lambda: idle))
+    task = asyncio.create_task(leftovers.collect_leftovers(lambda: idle))
     await asyncio.sleep(0)
     nodes = [Node() for _ in range(30_000)]
     for node in nodes:
@@ -169,14 +169,14 @@ def test_circles_are_left_until_nothing_runs() -> None:
 
 LOADED = """
 import asyncio, gc, sys
-from ari_app.process import later, limits
+from ari_app.process import later, leftovers, limits
 
 sys.path.append(sys.argv[1])
 
 async def run():
     limits.settle_memory()
-    limits._LOOK_EVERY_SECONDS = 0.01
-    task = asyncio.create_task(limits.collect_leftovers(lambda: True))
+    leftovers._LOOK_EVERY_SECONDS = 0.01
+    task = asyncio.create_task(leftovers.collect_leftovers(lambda: True))
     await asyncio.sleep(0)
     before = gc.get_freeze_count()
     later.load_for_good(["much"])

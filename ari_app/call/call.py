@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Coroutine
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Any
 
 from ari_app.call import taking_over
 from ari_app.call.context import CallContext
@@ -157,9 +157,6 @@ class Call:
         line, sound, side, supervision, keypad: Its parts, until it has ended.
         ended: Set once everything has been given back.
     """
-
-    # For mypyc: these attributes may be deleted.
-    __deletable__: ClassVar = ["keypad", "line", "side", "sound", "supervision"]
 
     def __init__(
         self,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import ssl
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -323,13 +323,10 @@ class AgentClient:
         named: Callable[[str], None],
     ) -> AgentConnection:
         began = asyncio.get_running_loop().time()
-        try:
-            async with asyncio.timeout(self._connect_timeout):
-                connection = await self._connect_or_retry(
-                    briefing.agent_id, initiation, tell, named, began + self._connect_timeout
-                )
-        except TimeoutError:
-            raise self._no_answer() from None
+        async with self._deadline():
+            connection = await self._connect_or_retry(
+                briefing.agent_id, initiation, tell, named, began + self._connect_timeout
+            )
         self._keep_formats(briefing.agent_id, connection)
         took_s = asyncio.get_running_loop().time() - began
         log.debug(
@@ -356,14 +353,11 @@ class AgentClient:
         Raises:
             ConnectError: It cannot.
         """
-        try:
-            async with asyncio.timeout(self._connect_timeout):
-                url = await self._url(agent_id, Initiation(), names_conversation=False)
-                if self._api_key is None:
-                    socket = await self._open(url, agent_id)
-                    await socket.abort()
-        except TimeoutError:
-            raise self._no_answer() from None
+        async with self._deadline():
+            url = await self._url(agent_id, Initiation(), names_conversation=False)
+            if self._api_key is None:
+                socket = await self._open(url, agent_id)
+                await socket.abort()
 
     async def close(self) -> None:
         """Free the HTTP connections. Running conversations are not touched."""
@@ -424,8 +418,15 @@ class AgentClient:
             dead_after=self._dead_after,
         )
 
-    def _no_answer(self) -> AgentTimeout:
-        return AgentTimeout(f"no answer from the agent within {self._connect_timeout:g} s")
+    @asynccontextmanager
+    async def _deadline(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                yield
+        except TimeoutError:
+            raise AgentTimeout(
+                f"no answer from the agent within {self._connect_timeout:g} s"
+            ) from None
 
     async def _open(self, url: SecretStr, agent_id: str) -> AgentSocket:
         try:

@@ -243,8 +243,7 @@ class Uplink:
             self._late_samples = min(self._gap_samples, round(_MAX_LATE_SECONDS * self._rate_hz))
             self._burst_began, self._burst_from = now, stats.received_samples
         self._pending += pcm
-        enough = self._quiet_bytes if is_quiet else self._chunk_bytes
-        return self._chunks() if len(self._pending) >= enough else []
+        return self._chunks(is_quiet)
 
     def tick(self, now: float, is_quiet: bool = False) -> list[bytes]:
         """Fill what is missing at `now`; return the chunks it completes. Called every 20 ms.
@@ -280,8 +279,7 @@ class Uplink:
         self._gap_samples += filled
         stats.longest_gap_samples = max(stats.longest_gap_samples, self._gap_samples)
         self._pending += bytes(filled * SAMPLE_BYTES)
-        enough = self._quiet_bytes if is_quiet else self._chunk_bytes
-        return self._chunks() if len(self._pending) >= enough else []
+        return self._chunks(is_quiet)
 
     def finish(self) -> list[bytes]:
         """End the stream, and return the rest, shorter than a chunk, if any. May be called
@@ -293,8 +291,10 @@ class Uplink:
         self._pending.clear()
         return [rest] if rest else []
 
-    def _chunks(self) -> list[bytes]:
+    def _chunks(self, is_quiet: bool) -> list[bytes]:
         pending, size = self._pending, self._chunk_bytes
+        if len(pending) < (self._quiet_bytes if is_quiet else size):
+            return []
         if len(pending) < self._at_once_bytes:
             # Once in a while this is more than a chunk: whoever brings several frames at once is in
             # step with us from then on.

@@ -75,33 +75,12 @@ class Client:
         self.app = app
         self.timeout = timeout
         self.link = link or Link()
-        # What a call asks for goes through a view of its own, which uses one or two of them.
-        self._resources = (sender or rest, app, timeout)
-
-    @property
-    def applications(self) -> ApplicationsResource:
-        """Stasis applications."""
-        return ApplicationsResource(*self._resources)
-
-    @property
-    def asterisk(self) -> AsteriskResource:
-        """Asterisk itself."""
-        return AsteriskResource(*self._resources)
-
-    @property
-    def bridges(self) -> BridgesResource:
-        """Bridges."""
-        return BridgesResource(*self._resources)
-
-    @property
-    def channels(self) -> ChannelsResource:
-        """Channels."""
-        return ChannelsResource(*self._resources)
-
-    @property
-    def endpoints(self) -> EndpointsResource:
-        """Endpoints."""
-        return EndpointsResource(*self._resources)
+        sender = sender or rest
+        self.applications = ApplicationsResource(sender, app, timeout)
+        self.asterisk = AsteriskResource(sender, app, timeout)
+        self.bridges = BridgesResource(sender, app, timeout)
+        self.channels = ChannelsResource(sender, app, timeout)
+        self.endpoints = EndpointsResource(sender, app, timeout)
 
     def within(self, seconds: float) -> Client:
         """Return the same client with another deadline: `client.within(1).channels.hangup(id)`."""

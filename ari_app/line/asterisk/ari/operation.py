@@ -1,7 +1,4 @@
-"""A request of ARI: where it goes, what may be sent with it, and what its answer holds. Pure.
-
-It stays uncompiled, for it is generic; see `process.compiled`.
-"""
+"""A request of ARI: where it goes, what may be sent with it, and what its answer holds. Pure."""
 
 from __future__ import annotations
 

@@ -489,15 +489,10 @@ class AudioSocketConnection:
             self._handler_failed("audio_received")
 
     def _write_frame(self) -> None:
-        bare, transport, stats = self._bare, self._transport, self.stats
-        # Asked apart, for of two kinds compiled code knows neither.
-        if bare is not None:
-            closing, waiting = bare.is_closing(), bare.get_write_buffer_size()
-        else:
-            closing, waiting = transport.is_closing(), transport.get_write_buffer_size()
-        if self._lost_reason is not None or closing:
+        transport, stats = self._bare or self._transport, self.stats
+        if self._lost_reason is not None or transport.is_closing():
             return
-        if waiting > self._max_waiting:
+        if transport.get_write_buffer_size() > self._max_waiting:
             stats.frames_skipped_backpressure += 1
             self._check_stall()
             return
@@ -509,10 +504,7 @@ class AudioSocketConnection:
             message = self._header + frame
             if len(message) != len(self._silence):
                 raise FrameSizeError(f"a frame is {self.format.frame_bytes} bytes")
-        if bare is not None:
-            bare.write(message)
-        else:
-            transport.write(message)
+        transport.write(message)
         stats.frames_sent += 1
 
     def _check_stall(self) -> None:

@@ -108,6 +108,8 @@ class _Voice:
         self._off = rate_hz * _OFF_MS // 1000
         self._runs: deque[tuple[int, bytearray]] = deque()
         self._ahead = 0
+        # What comes first is late against nothing: it belongs where it is.
+        self._begins = True
         self._watched = self._least_late = self._most_late = 0
         self._begin_to_watch()
         self.end = 0
@@ -130,9 +132,10 @@ class _Voice:
 
     def _judge(self, late: int) -> int:
         """Return how much silence there is before a frame that comes so much after the last."""
-        if late > self._slack:
+        if late > self._slack or self._begins:
+            self._begins = False
             self._begin_to_watch()
-            return late
+            return max(late, 0)
         self._watched += 1
         if late < self._least_late:
             self._least_late = late
@@ -151,6 +154,7 @@ class _Voice:
     def reach(self, position: int) -> None:
         if position > self.end:
             self.end = position
+            self._begins = True
             self._runs.append((position, bytearray()))
 
     def lay(self, channel: _Samples, start: int) -> None:

@@ -53,6 +53,14 @@ def test_the_agent_is_on_the_right_and_is_heard_from_now_on() -> None:
     assert spans(recorded[:, 0]) == []
 
 
+def test_what_comes_first_is_where_it_was_heard_however_soon() -> None:
+    timeline = StereoTimeline(RATE_HZ, START)
+    # Taken for the line's jitter, it would begin too soon, and later jitter tear it in two.
+    for index, jitter in enumerate([0, 0.004, -0.003, 0.011]):
+        timeline.add(Side.AGENT, frame(5), START + 0.055 + index * FRAME_SECONDS + jitter)
+    assert spans(finished(timeline)[:, 1]) == [(5, 440, 440 + 4 * FRAME)]
+
+
 def test_jitter_leaves_no_hole() -> None:
     timeline = StereoTimeline(RATE_HZ, START)
     for index, jitter in enumerate([0, 0.015, -0.01, 0.03, 0.001]):

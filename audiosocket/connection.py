@@ -32,7 +32,7 @@ from audiosocket.frames import (
     encode,
 )
 from audiosocket.rhythm import Rhythm
-from linekit.clock import FrameClock
+from linekit.clock import SLOTS, FrameClock, Membership
 from linekit.transport import SocketTransport
 
 _HEADROOM: Final = 10.0
@@ -308,6 +308,9 @@ class AudioSocketConnection:
         self._bare: SocketTransport | None = None
         """The transport, where it is one: a compiled class is asked without looking up its name."""
         self._reading: Reading | None = None
+        self._writes: Membership | None = None
+        self._slots_owed = 0
+        """By how much the ticks that write are to move as soon as nothing is being said."""
         self._max_waiting = MAX_FRAMES_AHEAD * len(self._silence)
         self._stall_timeout = stall_timeout
         self._stalled_since: float | None = None
@@ -356,22 +359,23 @@ class AudioSocketConnection:
 
         Where the transport can be read at will, the line is read at ticks, too, which it moves to
         when frames come, and writes a little later: what an agent answers to them at once, as that
-        it falls silent, is in time for this frame, and not just too late for it.
+        it falls silent, is in time for this frame, and not just too late for it. What it says
+        has no hole for that: where it is speaking, writing moves in its next silence.
         """
-        writes = clock.add(self.write_frames)
+        writes = self._writes = clock.add(self.write_frames)
         if not hasattr(self._transport, "read_now"):
             return writes
 
         def shift(slots: int) -> None:
             reads.shift(slots)
-            writes.shift(slots)
+            self._slots_owed += slots
 
         def leave() -> None:
             reads()
             writes()
 
         def part() -> None:
-            writes.shift(_WRITE_AFTER_SLOTS)
+            self._slots_owed += _WRITE_AFTER_SLOTS
 
         self._reading = reading = Reading(
             cast(Readable, self._transport), shift, clock.slot_seconds, self._loop.time, part
@@ -500,12 +504,21 @@ class AudioSocketConnection:
         frame = self.next_frame()
         if frame is None:
             message = self._silence
+            if self._slots_owed:
+                self._pay_slots()
         else:
             message = self._header + frame
             if len(message) != len(self._silence):
                 raise FrameSizeError(f"a frame is {self.format.frame_bytes} bytes")
         transport.write(message)
         stats.frames_sent += 1
+
+    def _pay_slots(self) -> None:
+        half = SLOTS // 2
+        # Together it may be more than half a period, and a tick moves by no more than that.
+        slots, self._slots_owed = (self._slots_owed + half) % SLOTS - half, 0
+        if self._writes is not None:
+            self._writes.shift(slots)
 
     def _check_stall(self) -> None:
         now = self._loop.time()

@@ -52,7 +52,7 @@ def place_all(side: Samples, said: Samples) -> tuple[int, float]:
     On a machine that is short of time there are holes of some hundredths of a second, as there are
     for who listens; the pieces between them are whole all the same.
     """
-    size = RATE_HZ * 2 // 5
+    size = RATE_HZ // 5
     found = [
         (at - start, alike)
         for start in range(0, len(said), size)

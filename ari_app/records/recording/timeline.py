@@ -21,10 +21,10 @@ _HOLD_MS: Final = 200
 """How far behind the newest frame the time line is settled; more than slack and a frame."""
 _BLOCK_MS: Final = 1000
 _WATCHED_FRAMES: Final = 25
-_OFF_MS: Final = 10
-"""A voice of which so many frames in a row come later than this has a slower clock than ours: a
-hole of that length puts it right. Where they come earlier, its clock is faster, or it was held up:
-as much of its silence is left out."""
+_OFF_MS: Final = 5
+"""A voice of which so many frames in a row come later than this began early, or its clock is slower
+than ours; where they come earlier, it began late, its clock is faster, or it was held up. Its next
+silence is made as much longer or shorter: speech itself never has a hole."""
 _QUIET_LEVEL: Final = 200
 
 
@@ -107,7 +107,8 @@ class _Voice:
         self._slack = rate_hz * _SLACK_MS // 1000
         self._off = rate_hz * _OFF_MS // 1000
         self._runs: deque[tuple[int, bytearray]] = deque()
-        self._ahead = 0
+        self._owed = 0
+        """Samples of silence to be made longer by, or, below 0, shorter."""
         # What comes first is late against nothing: it belongs where it is.
         self._begins = True
         self._watched = self._least_late = self._most_late = 0
@@ -115,13 +116,14 @@ class _Voice:
         self.end = 0
 
     def add(self, pcm: bytes, position: int, given: int) -> None:
-        if self._ahead and _is_quiet(pcm):
-            cut = min(self._ahead, len(pcm) // SAMPLE_BYTES)
-            self._ahead -= cut
+        end = start = self.end
+        if self._owed and _is_quiet(pcm):
+            cut = min(max(-self._owed, 0), len(pcm) // SAMPLE_BYTES)
+            start += max(self._owed, 0)
             position += cut
+            self._owed = min(self._owed + cut, 0)
             pcm = pcm[cut * SAMPLE_BYTES :]
-        end = self.end
-        start = end + self._judge(position - end)
+        start += self._judge(position - start)
         if start < given:
             start = given
         if start == end and self._runs:
@@ -135,6 +137,7 @@ class _Voice:
         if late > self._slack or self._begins:
             self._begins = False
             self._begin_to_watch()
+            self._owed = 0
             return max(late, 0)
         self._watched += 1
         if late < self._least_late:
@@ -143,10 +146,12 @@ class _Voice:
             self._most_late = late
         if self._watched < _WATCHED_FRAMES:
             return 0
-        hole = self._least_late if self._least_late > self._off else 0
-        self._ahead = -self._most_late if -self._most_late > self._off else 0
+        if self._least_late > self._off:
+            self._owed = self._least_late
+        else:
+            self._owed = min(self._most_late, 0) if -self._most_late > self._off else 0
         self._begin_to_watch()
-        return hole
+        return 0
 
     def _begin_to_watch(self) -> None:
         self._watched, self._least_late, self._most_late = 0, self._slack, -self._slack * 1000

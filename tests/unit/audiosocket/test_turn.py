@@ -93,10 +93,13 @@ class Handler:
         del self.line
 
 
-async def _call(frames: int, begin: float, goodbye: float | None = None) -> tuple[Wire, Handler]:
+async def _call(
+    frames: int, begin: float, goodbye: float | None = None, speaks_seconds: float = 0.0
+) -> tuple[Wire, Handler]:
     """Let so many frames come, and the end so long after the last; return the wire and the handler.
 
-    The line is gone at the end, without the garbage collector.
+    The line says something from its beginning on for so many seconds, and is gone at the end,
+    without the garbage collector.
     """
     loop = asyncio.get_running_loop()
     wire, handler = Wire(), Handler()
@@ -118,6 +121,9 @@ async def _call(frames: int, begin: float, goodbye: float | None = None) -> tupl
     line.connection_made(cast(asyncio.BaseTransport, wire))
     leave = line.tick_with(clock)
     line.read_together(2)
+    speaks_until = loop.time() + speaks_seconds
+    sound = bytes(SLIN.frame_bytes)
+    line.next_frame = lambda: sound if loop.time() < speaks_until else None
     began = loop.time() + begin
     for number in range(frames):
         loop.call_at(began + number * 0.02, wire.comes)
@@ -158,6 +164,21 @@ def test_a_frame_is_written_shortly_after_what_has_come_was_read() -> None:
         assert max(steps) < 0.0235
         assert min(steps) > 0.0165
         assert len(wire.written) in range(498, 503)
+
+
+def test_what_is_being_said_has_no_hole_for_the_sake_of_the_rhythm() -> None:
+    for begin in (0.0051, 0.0101, 0.0155, 0.0199):
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            wire, handler = runner.run(_call(500, begin, speaks_seconds=3.0))
+
+        began = wire.written[0]
+        said = [at for at in wire.written if at < began + 3.0]
+        assert max(at - before for before, at in pairwise(said)) < 0.0201
+        assert len(handler.heard) < 300, "it is read at ticks all the same"
+        settled = [at for at in handler.heard[:-2] if at > began + 3.2]
+        waits = [next(at for at in wire.written if at > read) - read for read in settled]
+        assert min(waits) > 0.003
+        assert max(waits) < 0.009
 
 
 @pytest.mark.parametrize("ms", range(20, 64, 2))

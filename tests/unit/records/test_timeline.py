@@ -102,6 +102,15 @@ def test_a_voice_that_was_held_up_is_back_in_time_after_the_next_silence() -> No
     assert sum(b - a for a, b in speech) == 4 * RATE_HZ, "not a word is lost"
 
 
+def test_a_voice_that_began_early_is_in_time_after_its_next_silence() -> None:
+    timeline = StereoTimeline(RATE_HZ, START)
+    for index in range(100):
+        at = index * FRAME_SECONDS + (0.008 if index else 0)
+        timeline.add(Side.AGENT, frame(3 if index in range(50, 60) else 1000), START + at)
+    speech = [(a, b) for level, a, b in spans(finished(timeline)[:, 1]) if level == 1000]
+    assert speech == [(0, 50 * FRAME), (60 * FRAME + 64, 100 * FRAME + 64)], "speech has no hole"
+
+
 def test_half_a_sample_is_left_out() -> None:
     timeline = StereoTimeline(RATE_HZ, START)
     timeline.add(Side.AGENT, frame(3) + b"\x01", START)

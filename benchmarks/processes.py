@@ -12,6 +12,7 @@ import signal
 import ssl
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -128,9 +129,17 @@ def _is_front(pid: int) -> bool:
 
 
 def _cpu_seconds(pid: int, *, ended: bool = False) -> float:
-    """CPU time of a process; with that of its children that have ended, if asked for."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[11 : 15 if ended else 13])) / _TICKS
+    """CPU time of a process; with that of its children that have ended, if asked for.
+
+    Its own is told to the nanosecond: the ticks of 10 ms in which /proc tells it are a sixth of what
+    one call takes in five seconds.
+    """
+    # The kernel's number for the CPU clock of another process (`clock_getcpuclockid`).
+    seconds = time.clock_gettime((~pid << 3) | 2)
+    if ended:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        seconds += sum(map(int, fields[13:15])) / _TICKS
+    return seconds
 
 
 def _memory_mb(pid: int) -> float:

@@ -131,8 +131,8 @@ def _is_front(pid: int) -> bool:
 def _cpu_seconds(pid: int, *, ended: bool = False) -> float:
     """CPU time of a process; with that of its children that have ended, if asked for.
 
-    Its own is told to the nanosecond: the ticks of 10 ms in which /proc tells it are a sixth of what
-    one call takes in five seconds.
+    Its own is told to the nanosecond: /proc tells it in ticks of 10 ms, and one call takes six of
+    them in five seconds.
     """
     # The kernel's number for the CPU clock of another process (`clock_getcpuclockid`).
     seconds = time.clock_gettime((~pid << 3) | 2)

@@ -13,6 +13,7 @@ import re
 import select
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ Write = Callable[[bytes], None]
 
 _MAX_WAITING_BYTES: Final = 4 * 1024 * 1024
 _MAX_BATCH_BYTES: Final = 64 * 1024
+_PAUSE_SECONDS: Final = 0.01
+"""After what was written: lines that come meanwhile are written together, and wake nobody."""
 
 
 class Lines(Protocol):
@@ -182,6 +185,9 @@ class LineWriter:
             with self._news:
                 self._idle = True
                 self._news.notify_all()
+                hurry = self._closed or self._waiting_bytes >= _MAX_BATCH_BYTES
+            if not hurry:
+                time.sleep(_PAUSE_SECONDS)
 
     def _next_batch(self) -> list[bytes] | None:
         """Return the lines to write next; None when the writer is closed and nothing is left."""

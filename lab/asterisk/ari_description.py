@@ -97,7 +97,7 @@ def _check_operation(ours: Operation[Any], theirs: Document | None) -> Iterator[
     for parameter in ours.parameters:
         if parameter not in offered:
             yield f"{name}: there is no parameter {parameter}"
-        elif offered[parameter]["paramType"] == "body" and ours.method != "POST":
+        elif offered[parameter]["paramType"] == "body" and ours.method not in ("POST", "PUT"):
             yield f"{name}: parameter {parameter} must be sent in a body"
     for parameter, description in offered.items():
         if description.get("required") and parameter not in ours.parameters:

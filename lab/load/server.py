@@ -45,6 +45,8 @@ class LoadServer:
         self._runner: web.AppRunner | None = None
         self._listening: asyncio.Server | None = None
         self._listeners: dict[str, asyncio.Queue[bytes]] = {}
+        # The types that an application wants to hear; without an entry it hears all.
+        self._wanted: dict[str, set[str]] = {}
         # Those of channels and bridges that are in another application than calls enter.
         self._elsewhere: dict[str, str] = {}
         self._sockets: set[Socket] = set()
@@ -107,6 +109,7 @@ class LoadServer:
             web.delete(bridge, self._destroy_bridge),
             web.post(f"{bridge}/addChannel", self._add_channel),
             web.get("/ari/applications/{app}", self._application),
+            web.put("/ari/applications/{app}/eventFilter", self._filter_events),
             *self._steering.routes,
         ]
 
@@ -124,6 +127,8 @@ class LoadServer:
     def _publish(self, events: list[Json]) -> None:
         for body in events:
             app = self._app_of(body)
+            if body["type"] not in self._wanted.get(app, (body["type"],)):
+                continue
             if (listener := self._listeners.get(app)) is not None:
                 listener.put_nowait(orjson.dumps(body | {"application": app}))
 
@@ -155,6 +160,7 @@ class LoadServer:
             self._sockets.discard(socket)
             if self._listeners.get(app) is queue:
                 del self._listeners[app]
+                self._wanted.pop(app, None)
         return socket
 
     async def _info(self, request: web.Request) -> web.Response:
@@ -279,6 +285,12 @@ class LoadServer:
             if self._elsewhere.get(channel, self._app) == named
         ]
         return _json(told | {"name": named, "channel_ids": inside})
+
+    async def _filter_events(self, request: web.Request) -> web.Response:
+        told = await self._application(request)
+        wanted = orjson.loads(await request.read())["allowed"]
+        self._wanted[request.match_info["app"]] = {each["type"] for each in wanted}
+        return told
 
 
 class _Door(asyncio.Protocol):

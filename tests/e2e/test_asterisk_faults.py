@@ -13,6 +13,7 @@ import pytest
 
 from ari_app.call.signals import HoldRequested
 from ari_app.call.states import State
+from ari_app.line.asterisk.ari.socket import EventSocket
 from ari_app.records.events import CallEvent, StateChanged
 from ari_app.records.journal import Listener
 from ari_app.records.record import CallRecord
@@ -238,9 +239,13 @@ async def test_one_reset_ends_no_hold(own: LabAsterisk) -> None:
 
 @pytest.mark.parametrize("how", ["killed", "restarted"])
 async def test_asterisk_comes_back_and_the_next_call_works(
-    own: LabAsterisk, how: str, tmp_path: Path
+    own: LabAsterisk, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = open_files()
+    not_understood: list[str] = []
+    monkeypatch.setattr(
+        EventSocket, "_tell_of_unknown", lambda _, kind: not_understood.append(kind)
+    )
     async with bench(own, book(**QUIET), recordings_dir=tmp_path) as b:
         for _ in range(3):
             await talking(b)
@@ -273,6 +278,7 @@ async def test_asterisk_comes_back_and_the_next_call_works(
         await until(lambda: loud_seconds(conversation(b, session)) > 0.4)
         await next_call.hang_up()
         await b.all_gone()
+        assert not_understood == [], "Asterisk was asked, before and after, to tell no others"
     await until(lambda: open_files() == files)
 
 

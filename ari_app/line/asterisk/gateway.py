@@ -25,7 +25,7 @@ from ari_app.line.asterisk.ari.events import (
     StasisStart,
 )
 from ari_app.line.asterisk.ari.models import Channel
-from ari_app.line.asterisk.ari.socket import EventSocket
+from ari_app.line.asterisk.ari.socket import EventSocket, hear_only_known
 from ari_app.line.asterisk.ari.version import Assessment, assess
 from ari_app.line.asterisk.channels import give_back_caller
 from ari_app.line.asterisk.cleanup import Mender, Sweeper
@@ -348,6 +348,7 @@ class AsteriskGateway:
         if state == "replaced":
             self._sweeper.replaced = True
         if state == "connected":
+            self._spawn(hear_only_known(self._ari))
             self._spawn(self._connected())
         self._on_state(state)
 

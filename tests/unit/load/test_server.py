@@ -183,6 +183,16 @@ async def test_what_asterisk_is_asked_before_the_first_call() -> None:
         assert modules["chan_audiosocket.so"] == "Running"
 
 
+async def test_events_that_nobody_wants_are_not_sent() -> None:
+    async with a_bench() as bench:
+        await bench.client.applications.hear_only(("StasisEnd",))
+        await bench.steer("POST", "calls?count=1&per_second=100")
+        await bench.wait_for(lambda: bench.load.generator.calls)
+        await bench.steer("DELETE", "calls?count=1")
+        await bench.wait_for(lambda: bench.events)
+        assert bench.kinds() == ["StasisEnd"]
+
+
 async def test_refusals_are_asterisks() -> None:
     async with a_bench() as bench:
         channels = bench.client.channels

@@ -14,8 +14,8 @@ from ari_app.line.asterisk.ari.errors import AriMalformed
 from ari_app.line.asterisk.ari.events import describe
 
 T = TypeVar("T")
-Method = Literal["GET", "POST", "DELETE"]
-Parameter = str | int | bool | Sequence[str] | Mapping[str, str] | None
+Method = Literal["GET", "POST", "PUT", "DELETE"]
+Parameter = str | int | bool | Sequence[str] | Mapping[str, Any] | None
 """A parameter's value; None leaves it out."""
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -31,10 +31,12 @@ class Operation(Generic[T]):
         returns: What a 2xx holds: a model, a tuple of models, or None for nothing.
         parameters: The names of all parameters that we may send beside those of the path.
         repeatable: Doing it twice is doing it once, so it may be sent again when a connection
-            turns out to be stale. GET and DELETE are; a POST says so itself.
+            turns out to be stale. All are but POST, which says so itself.
         found_by: What it makes has a name that we have chosen, the last of the ids or `channelId`:
             so this tells whether an earlier attempt has made it.
         needs_events: What it makes ends at once where nobody listens to our application's events.
+        whole_body: The name of the parameter that is all of the body; else the body has each
+            parameter by its name.
     """
 
     method: Method
@@ -44,6 +46,7 @@ class Operation(Generic[T]):
     repeatable: bool = False
     found_by: Operation[T] | None = None
     needs_events: bool = False
+    whole_body: str | None = None
     _answer: TypeAdapter[T] = field(init=False, repr=False, compare=False)
     _pieces: tuple[str, ...] = field(init=False, repr=False, compare=False)
 

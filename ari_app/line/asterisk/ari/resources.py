@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from ari_app.line.asterisk.ari.models import (
@@ -143,6 +143,13 @@ SUBSCRIBE = Operation[Application](
     ("eventSource",),
     repeatable=True,
 )
+FILTER_EVENTS = Operation[Application](
+    "PUT",
+    "/applications/{applicationName}/eventFilter",
+    Application,
+    ("filter",),
+    whole_body="filter",
+)
 
 
 class ApplicationsResource(ResourceClient):
@@ -173,6 +180,15 @@ class ApplicationsResource(ResourceClient):
             AriConflict: The source does not exist.
         """
         return await self._call(SUBSCRIBE, name or self._app, eventSource=event_source)
+
+    async def hear_only(self, types: Iterable[str]) -> Application:
+        """Have events of these types alone sent to our application, while its event socket is open.
+
+        Raises:
+            AriNotFound: The application is not registered.
+        """
+        only = {"allowed": [{"type": each} for each in types]}
+        return await self._call(FILTER_EVENTS, self._app, filter=only)
 
 
 GET_INFO = Operation[AsteriskInfo]("GET", "/asterisk/info", AsteriskInfo)

@@ -403,7 +403,7 @@ class Rest:
     async def _exchange(
         self, operation: Operation[T], path: str, parameters: dict[str, Parameter]
     ) -> bytes:
-        request = self._request(operation.method, path, parameters)
+        request = self._request(operation, path, parameters)
         may_be_done = False
         try:
             try:
@@ -430,20 +430,24 @@ class Rest:
             raise error_for_status(answer.status, reason, method=operation.method, path=path)
         return answer.body
 
-    def _request(self, method: str, path: str, parameters: dict[str, Parameter]) -> bytes:
+    def _request(
+        self, operation: Operation[Any], path: str, parameters: dict[str, Parameter]
+    ) -> bytes:
         # Asterisk takes every parameter from a JSON body as well as from the query, and a body is
         # not bound to the length of a request line.
+        method, whole = operation.method, operation.whole_body
         head, body = f"{method} {self._base_path}{path}", b""
-        if method == "POST":
+        has_body = method in ("POST", "PUT")
+        if has_body:
             if parameters:
-                body = orjson.dumps(parameters)
+                body = orjson.dumps(parameters if whole is None else parameters[whole])
         elif parameters:
             query = {name: str(value) for name, value in parameters.items()}
             head += f"?{urlencode(query, quote_via=quote)}"
         head += self._headers
         if body:
             head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        elif method == "POST":
+        elif has_body:
             head += "Content-Length: 0\r\n\r\n"
         else:
             head += "\r\n"

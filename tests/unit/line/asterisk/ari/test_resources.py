@@ -125,6 +125,13 @@ CASES = [
         answer=APPLICATION,
         reads=Application,
     ),
+    Case(
+        lambda c: c.applications.hear_only(("Dial", "StasisEnd")),
+        "PUT /applications/{applicationName}/eventFilter",
+        body={"allowed": [{"type": "Dial"}, {"type": "StasisEnd"}]},
+        answer=APPLICATION,
+        reads=Application,
+    ),
     Case(lambda c: c.channels.list(), "GET /channels", answer=[channel()], reads=Channel),
     Case(
         lambda c: c.channels.get("1754480000.1"),

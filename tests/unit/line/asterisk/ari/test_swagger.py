@@ -41,7 +41,10 @@ def describe_operation(operation: Operation[Any]) -> dict[str, Any]:
             {"name": name, "paramType": "path", "required": True} for name in operation.placeholders
         ]
         + [
-            {"name": name, "paramType": "body" if name == "variables" else "query"}
+            {
+                "name": name,
+                "paramType": "body" if name in ("variables", operation.whole_body) else "query",
+            }
             for name in operation.parameters
         ],
     }

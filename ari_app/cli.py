@@ -265,7 +265,7 @@ def calls(
     context: typer.Context,
     env_file: EnvFile = _ENV_FILE,
     since: Annotated[
-        str | None, typer.Option("--from", help="Since then: 2026-11-28, or 2026-11-28T15:30.")
+        str | None, typer.Option("--from", help="Since then: 2026-11-28, or 2026-11-28T15:30; UTC.")
     ] = None,
     to: Annotated[str | None, typer.Option(help="Before then.")] = None,
     status: Annotated[str | None, typer.Option(help="COMPLETED, FAILED, ...")] = None,
@@ -402,4 +402,5 @@ def _settings(env_file: Path) -> Settings:
     try:
         return load_settings(str(env_file))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{env_file} cannot be read: {error}.") from None
+        why = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+        raise ConfigError(f"{env_file} cannot be read: {why}.") from None

@@ -13,6 +13,7 @@ import logging
 import os
 import re
 from collections.abc import Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
@@ -162,7 +163,7 @@ def split_host_port(value: str) -> tuple[str, int]:
     host, colon, port = value.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ValueError("must be host:port, such as 127.0.0.1:9092 or [::1]:9092")
+        raise ValueError("must be host:port")
     return host, int(port)
 
 
@@ -453,6 +454,11 @@ class Settings(BaseSettings):
         return found
 
     @property
+    def _processes(self) -> int:
+        """How many processes take sound in by these settings."""
+        return 1 if self._worker else self.workers
+
+    @property
     def worker(self) -> int:
         """Return for which of several workers this is; 0: for all, or for the only one."""
         return self._worker
@@ -682,12 +688,33 @@ class Settings(BaseSettings):
         self.spend_limits()
         if self.has_audiosocket:
             self._require_target()
+        self._require_ports_apart()
         if "twilio" in self.ways_in:
             self._require_twilio()
         if self.workers > 1:
             self._require_workers()
         if self.cluster_url is not None:
             self._require_cluster()
+
+    def _require_ports_apart(self) -> None:
+        binds = [("API_BIND", self.api_bind, 1)]
+        if self.has_audiosocket:
+            binds.append(("AUDIOSOCKET_BIND", self.audiosocket_bind, self._processes))
+        if self.cluster_url is not None:
+            binds.append(("CLUSTER_BIND", self.cluster_bind, 1))
+        for (name, bind, ports), (other, their_bind, their_ports) in combinations(binds, 2):
+            (host, first), (their_host, their_first) = map(split_host_port, (bind, their_bind))
+            common = max(first, their_first)
+            if (
+                min(first, their_first) > 0
+                and common < min(first + ports, their_first + their_ports)
+                and (host == their_host or is_unspecified(host) or is_unspecified(their_host))
+            ):
+                workers = "; each worker has one of its own" if ports + their_ports > 2 else ""
+                raise ConfigError(
+                    f"{name} and {other} both take port {common}{workers}. Choose another for one "
+                    "of them."
+                )
 
     def _require_cluster(self) -> None:
         if self.workers == 1:
@@ -716,7 +743,7 @@ class Settings(BaseSettings):
             ("AUDIOSOCKET_BIND", self.audiosocket_bind),
             ("AUDIOSOCKET_ADVERTISE", self.audiosocket_advertise),
         ):
-            last = split_host_port(address)[1] + self.workers - 1 if address else 0
+            last = split_host_port(address)[1] + self._processes - 1 if address else 0
             if self.has_audiosocket and last > 65535:
                 raise ConfigError(
                     f"{name} is {address}, and each of the {self.workers} workers has a port of "
@@ -806,7 +833,7 @@ def _sentence(item: Mapping[str, Any]) -> str:
         return f"{name.upper()}: is empty. Write a value{such}, or take the line out."
     words = _SHAPES[name] if item["type"] == "string_pattern_mismatch" else in_words(item)
     exemplary = item["type"].startswith(("int_", "float_", "greater", "less", "multiple"))
-    if such and (exemplary or words.endswith("https://")):
+    if such and (exemplary or words.endswith(("https://", "host:port"))):
         words += f",{such}"
     return f"{name.upper()}: {words}."
 
@@ -831,9 +858,13 @@ def doubtful_names(env_file: str | None) -> list[str]:
     for name in found.keys() | given - known:
         ours = name in found and name.startswith(_PREFIXES) and not name.startswith("ARI_APP_")
         meant = _meant(name, known - given, loosely=name in found)
+        if meant is None and name in found:
+            # What is given already is meant by a slip alone.
+            meant = next((each for each in sorted(known) if _is_a_slip(name, each)), None)
         if name not in known and (meant or ours):
             likely = f"It is likely {meant}" if meant else "docs/settings.md has all that there are"
             where = found.get(name, "The environment")
+            likely += ", which is set as well" if meant in given else ""
             sentences.append(f"{where} says {name}, which is no setting. {likely}.")
     return sorted(sentences)
 

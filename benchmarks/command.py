@@ -22,6 +22,7 @@ from benchmarks.processes import BenchmarkError
 from benchmarks.rows import ROWS, machine_line
 from benchmarks.terminal import quiet_logs, table_of
 from lab.asterisk import LabAsterisk
+from lab.practice_agent.formats import AudioFormat
 
 NAMES = ("parts", "bridge", "ear", "setups", "stall", "flood", "page")
 _WINDOW_SECONDS, _QUICK_WINDOW_SECONDS = 30.0, 10.0
@@ -75,6 +76,8 @@ async def run(
     if unknown := [name for name in wanted if name not in _BENCHMARKS]:
         there = ", ".join(_BENCHMARKS)
         raise BenchmarkError(f"No benchmark {unknown[0]!r}; there are {there} and all.")
+    if unknown := sorted(set(options.formats) - set(AudioFormat)):
+        raise BenchmarkError(f"No format {unknown[0]!r}; there are {', '.join(AudioFormat)}.")
     if "compare" in wanted and not options.against:
         raise BenchmarkError("Compare against what? Say --against REVISION.")
     await asyncio.to_thread(options.out.mkdir, parents=True, exist_ok=True)

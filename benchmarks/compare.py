@@ -141,7 +141,10 @@ def export(revision: str) -> tuple[str, Path]:
     Raises:
         BenchmarkError: git does not know it.
     """
-    commit = _git("rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}")
+    try:
+        commit = _git("rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}")
+    except BenchmarkError as error:
+        raise BenchmarkError(f"{revision!r} is no revision that is here ({error})") from None
     name = commit.decode().strip()
     folder = cache_dir() / "builds" / name
     if not folder.exists():

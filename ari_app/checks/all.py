@@ -11,6 +11,7 @@ from ari_app.checks.agent import check_account, check_agent_key
 from ari_app.checks.asking import check_questions
 from ari_app.checks.asterisk import CONNECTION, check_asterisk, check_asterisk_side
 from ari_app.checks.call_log import check_call_log
+from ari_app.checks.cluster import check_cluster
 from ari_app.checks.conf import check_conf
 from ari_app.checks.dialer import check_dialer, check_dialer_service
 from ari_app.checks.finding import (
@@ -59,6 +60,8 @@ async def check_all(settings: Settings, conf: Path | None = None) -> AsyncIterat
         for finding in [*await check_here(settings), *await check_call_log(settings)]:
             yield finding
         for finding in await check_webhooks(settings):
+            yield finding
+        for finding in await check_cluster(settings):
             yield finding
         try:
             async with agent_client(settings) as agents:

@@ -471,7 +471,7 @@ async def connect_problem(url: str, timeout_seconds: float) -> str:
     try:
         async with asyncio.timeout(timeout_seconds):
             _, writer = await asyncio.open_connection(host, port, ssl=secure or None)
-    except ssl.SSLError as error:
+    except ssl.SSLCertVerificationError as error:
         return f"has a certificate that is not trusted ({error.reason})"
     except TimeoutError:
         return f"does not answer within {timeout_seconds:g} s"

@@ -25,6 +25,9 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from ari_app.errors import ConfigError
 
+_NO_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"})
+"""What OpenSSL's versions say where the answer is no TLS."""
+
 
 def is_loopback(host: str) -> bool:
     """Return whether `host` stays on this machine: nobody else can reach a listener on it."""
@@ -85,6 +88,8 @@ def why_unreachable(error: BaseException) -> str:
         error = error.exceptions[0]
     if isinstance(error, socket.gaierror):
         return "this name is not known here"
+    if isinstance(error, ssl.SSLError) and error.reason in _NO_TLS:
+        return "what answers speaks no TLS; write http:// for https://, or another port"
     if isinstance(error, ssl.SSLError):
         return f"TLS fails ({(error.reason or 'no reason given').replace('_', ' ').lower()})"
     if isinstance(error, TimeoutError):

@@ -129,7 +129,7 @@ def test_what_is_no_command(run: Run, arguments: list[str]) -> None:
             "ARI_URL: must be a URL with http:// or https://, such as http://127.",
         ),
         ({"ARI_URL": f"http://u:{PASSWORD}@h"}, "ARI_URL: must not carry a user name or password"),
-        ({"AUDIOSOCKET_BIND": "9092"}, "such as 127.0.0.1:9092 or [::1]:9092."),
+        ({"AUDIOSOCKET_BIND": "9092"}, "such as 127.0.0.1:9092."),
         ({"LOG_LEVEL": "LOUD"}, "LOG_LEVEL: "),
     ],
     ids=str,
@@ -174,7 +174,7 @@ def test_a_file_of_settings_that_cannot_be_read(run: Run, tmp_path: Path) -> Non
     (tmp_path / ".env").write_bytes(b"ARI_PASSWORD=\xff\xfe\n")
     ran = run("serve")
     assert is_one_sentence(ran), ran
-    assert ".env cannot be read" in ran.err
+    assert ".env cannot be read: it is no text in UTF-8." in ran.err
 
 
 def test_a_folder_in_the_place_of_the_settings(run: Run, tmp_path: Path) -> None:

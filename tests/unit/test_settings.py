@@ -65,7 +65,8 @@ def test_the_environment_wins_over_the_file(
         ),
         ("ari_url", "http://u:hunter2@h", "ARI_URL: must not carry a user name or password"),
         ("ari_url", "http://h/?a=b", "ARI_URL: must not carry a query or a fragment."),
-        ("audiosocket_bind", "9092", "AUDIOSOCKET_BIND: must be host:port"),
+        ("audiosocket_bind", "9092", "AUDIOSOCKET_BIND: must be host:port, such as 127.0.0.1:9092"),
+        ("api_bind", "8080", "API_BIND: must be host:port, such as 127.0.0.1:8080."),
         ("audiosocket_bind", "h:99999", "AUDIOSOCKET_BIND: must be host:port"),
         ("audiosocket_allow", "10.0.0.0/8 asterisk", "AUDIOSOCKET_ALLOW: 'asterisk' is no network"),
         (
@@ -137,6 +138,22 @@ def test_a_bad_setting_is_one_sentence(name: str, value: str, sentence: str) -> 
         ({"api_bind": "0.0.0.0:8080"}, "which others can reach, but API_KEY is not set."),
         ({"audiosocket_bind": "0.0.0.0:9092"}, "Asterisk cannot dial 0.0.0.0:9092."),
         ({"audiosocket_advertise": "10.0.0.1:0"}, "AUDIOSOCKET_ADVERTISE needs a port"),
+        (
+            {"api_bind": "127.0.0.1:9092"},
+            "API_BIND and AUDIOSOCKET_BIND both take port 9092. Choose another for one of them.",
+        ),
+        (
+            {"api_bind": "127.0.0.1:9094", "workers": "3"},
+            "both take port 9094; each worker has one of its own.",
+        ),
+        (
+            {
+                "audiosocket_bind": "127.0.0.1:8090",
+                "workers": "2",
+                "cluster_url": "valkey://127.0.0.1",
+            },
+            "AUDIOSOCKET_BIND and CLUSTER_BIND both take port 8090",
+        ),
     ],
 )
 def test_what_serve_cannot_run_without(changes: dict[str, str], sentence: str) -> None:
@@ -153,6 +170,10 @@ def test_what_serve_cannot_run_without(changes: dict[str, str], sentence: str) -
         {"api_bind": "localhost:8080"},
         {"api_bind": "0.0.0.0:8080", "api_key": "k"},
         {"audiosocket_bind": "0.0.0.0:9092", "audiosocket_advertise": "bridge.internal:9092"},
+        {"api_bind": "127.0.0.1:9092", "media_transport": "websocket"},
+        {"api_bind": "127.0.0.2:9092"},
+        {"api_bind": "127.0.0.1:9094", "workers": "2"},
+        {"api_bind": "127.0.0.1:0", "audiosocket_bind": "127.0.0.1:0"},
     ],
 )
 def test_what_serve_runs_with(changes: dict[str, str]) -> None:
@@ -176,6 +197,7 @@ def test_what_serve_runs_with(changes: dict[str, str]) -> None:
         ("ARI_HOST=h", "ARI_HOST, which is no setting. docs/settings.md"),
         ("ARI_USERNAME: lab", "env:2 is not NAME=value, so it is passed over."),
         ("MAX_CONCURRENT_CALLS", "env:2 is not NAME=value"),
+        ("ELEVENLABS_API_KEY=\nAPI_BIND=h:1\nAPI_BNID=h:2", "API_BIND, which is set as well."),
         ("LAB_CALLS=3", ""),
         ("CRM_API_KEY=k", ""),
         ("API_PORT=1", ""),

@@ -191,6 +191,13 @@ class Store:
         await self._redis.aclose()
         await self._waiting.aclose()
 
+    async def ping(self) -> None:
+        """Find out whether it answers, and lets us in."""
+        try:
+            await self._now_ms()
+        except (RedisError, OSError, TimeoutError) as error:
+            raise _away(error) from None
+
     async def beat(
         self,
         machine: Machine,

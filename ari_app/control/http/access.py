@@ -129,7 +129,8 @@ def _read_keys(file: Path) -> list[ApiKey]:
         mode = file.stat().st_mode
         data = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"API_KEYS_FILE {file} cannot be read: {error}.") from None
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise ConfigError(f"API_KEYS_FILE {file} cannot be read: {why}.") from None
     except yaml.YAMLError:
         # What stands there may be a key, and the error would repeat it.
         raise ConfigError(f"API_KEYS_FILE {file} is not YAML.") from None

@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from ari_app.errors import AppError, ConfigError
 from ari_app.process.files import identity
+from ari_app.process.network import why_unreachable
 from ari_app.records.store.address import Address
 from ari_app.records.store.glance import REVISION
 from ari_app.records.store.schema import calls
@@ -369,7 +370,7 @@ def _explain_postgresql(shown: str, cause: BaseException, text: str) -> str:
     elif isinstance(cause, ssl.SSLError) or "SSL" in text:
         what = f"cannot be reached securely: {text}; see sslmode in DATABASE_URL"
     elif isinstance(cause, OSError):
-        what = f"cannot be reached: {cause.strerror or text}"
+        what = f"cannot be reached: {why_unreachable(cause)}; compare its address in DATABASE_URL"
     else:
         what = f"cannot be used: {text or name}"
     return f"The call log's database ({shown}) {what}."

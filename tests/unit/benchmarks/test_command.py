@@ -58,6 +58,8 @@ async def test_a_name_that_there_is_not_is_refused(tmp_path: Path) -> None:
         await run(["speed"], Options(out=tmp_path))
     with pytest.raises(BenchmarkError, match="--against"):
         await run(["compare"], Options(out=tmp_path))
+    with pytest.raises(BenchmarkError, match="No format 'mp3'; there are pcm_8000, "):
+        await run(["bridge"], Options(out=tmp_path, formats=("mp3",)))
     with pytest.raises(BenchmarkError, match="audiosocket, websocket"):
         await run(["bridge"], Options(out=tmp_path, lines=("smoke",)))
 
@@ -99,7 +101,7 @@ def test_a_revision_is_written_into_the_cache_once(
     assert (len(commit), (folder / "ari_app/__main__.py").read_text()) == (40, "first")
     assert compare.export(commit) == (commit, folder)
     assert [each.name for each in folder.parent.iterdir()] == [commit]
-    with pytest.raises(BenchmarkError, match="git rev-parse"):
+    with pytest.raises(BenchmarkError, match="no revision that is here"):
         compare.export("--output=x")
 
 

@@ -214,6 +214,20 @@ async def test_a_precall_service_that_is_not_there() -> None:
     assert f"PRECALL_URL: 127.0.0.1:{port} cannot be reached: connection refused" in finding.detail
 
 
+async def test_a_precall_service_without_tls() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        settings = load_settings(None, precall_url=f"https://127.0.0.1:{port}")
+        (finding,) = await named(settings, "Pre-call")
+    assert finding.verdict is Verdict.FAILED
+    assert "cannot be reached: what answers speaks no TLS; write http://" in finding.detail
+
+
 async def test_a_precall_service_without_a_word() -> None:
     # Connections to a full backlog are not refused: nothing comes at all.
     with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf:

@@ -221,7 +221,7 @@ async def test_postgresql_that_is_read_only_or_not_ours(postgres: Cluster, tmp_p
         assert "is read-only, as a standby is" in log.warnings()[0]
     for wrong, sentence in (
         (url.replace(name, "nowhere"), "has no such database"),
-        ("postgresql://u:p@127.0.0.1:1/calls", "cannot be reached"),
+        ("postgresql://u:p@127.0.0.1:1/calls", "refused; compare its address in DATABASE_URL"),
     ):
         async with CallLog(wrong, journal=tmp_path / "other") as log:
             assert sentence in str(await log.looked())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shutil
 import subprocess
@@ -38,6 +39,7 @@ _CODE = re.compile(r"`[^`\n]+`")
 _LINK = re.compile(r"!?\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 _HEADING = re.compile(r"^#{1,6} +(?P<title>.+?) *$", re.M)
 _UPPER = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+")
+_SNAKE = re.compile(r"[a-z0-9]*(?:_[a-z0-9]+)+")
 _MAKE = re.compile(r"(?<![\w-])make ((?:[a-z][a-z-]+)(?: [a-z][a-z-]+)*)")
 _COMMAND = re.compile(r"(?:^|\.venv/bin/|exec ari-app )ari-app(?P<words>(?: +[^\s`|#]+)+)")
 
@@ -58,6 +60,16 @@ OTHERS = {
     "SO_TIMESTAMPNS",
 }
 """Names of other people's: a dialer's status, OpenTelemetry's variables, the kernel's option."""
+
+
+NOT_OURS = {
+    *("cascade_timeout_seconds", "func_curl", "malloc_trim", "pg_dump", "telephony_enhanced_8k"),
+    "_used_ratio",
+}
+"""Other people's names in lower case, and the end of one of ours."""
+
+_PREFIXES = ("agent_", "dialer_", "line_", "twilio_")
+"""What reasons begin with, by who is at fault; the code puts the two together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +247,41 @@ def test_make_targets_that_are_named_exist(page: Path) -> None:
         for target in match[1].split()
     }
     assert named <= targets
+
+
+@functools.cache
+def _words() -> frozenset[str]:
+    """All words that the code and the files beside it have."""
+    folders = ("ari_app", "asterisk-conf", "audiosocket", "benchmarks", "deploy", "lab", "linekit")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*")]
+    files += [*ROOT.glob("docker-compose*.yml"), *(ROOT / "tests").glob("*.py")]
+    texts = [
+        path.read_text(encoding="utf-8")
+        for path in files
+        if path.suffix in {".cfg", ".conf", ".html", ".js", ".json", ".py", ".sh", ".yaml", ".yml"}
+    ]
+    return frozenset(re.findall(r"\w+", "\n".join(texts)))
+
+
+def _is_said_somewhere(name: str) -> bool:
+    """Whether a name stands in the code: as it is, or put together there from parts."""
+    bare = name.removesuffix("_total")  # which Prometheus adds
+    parts = {name.removeprefix(prefix) for prefix in _PREFIXES}
+    return bool(_words() & {name, bare, f"ari_app_{name}", f"ari_app_{bare}", *parts})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_names_of_events_reasons_metrics_and_fields_exist(page: Path) -> None:
+    if page.name == "CHANGELOG.md":
+        pytest.skip("it tells of what was, too")
+    spans = (span.strip("`") for span in _CODE.findall(_prose(page)))
+    named = {name for span in spans if _SNAKE.fullmatch(name := span.partition("{")[0])}
+    assert {name for name in named if not _is_said_somewhere(name)} - NOT_OURS == set()
+
+
+def test_a_name_that_nobody_says_is_found() -> None:
+    assert _is_said_somewhere("line_stalled") and _is_said_somewhere("audit_lost_total")
+    assert not _is_said_somewhere("twilio_stream_" + "silent")
 
 
 def _fields_told(heading: str) -> list[str]:

@@ -21,10 +21,6 @@ from ari_app.records.document import stamp
 
 PART: Final = "agent_report"
 """The part of a call's document."""
-TRANSCRIPTION: Final = "post_call_transcription"
-TRACES: Final = "post_call_transcription_otel"
-AUDIO: Final = "post_call_audio"
-NOT_BEGUN: Final = "call_initiation_failure"
 _OVER: Final = ("done", "failed")
 
 _CONVERSATION_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")

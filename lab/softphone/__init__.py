@@ -11,12 +11,11 @@ from lab.softphone.events import Ending
 from lab.softphone.impairment import Impairment
 from lab.softphone.mouth import MouthFull, Utterance
 from lab.softphone.phone import Phone
-from lab.softphone.policy import BUSY, DECLINE, Answer, Policy, Reject, Ring
+from lab.softphone.policy import BUSY, Answer, Policy, Reject, Ring
 from lab.softphone.transaction import Timers
 
 __all__ = [
     "BUSY",
-    "DECLINE",
     "Answer",
     "Arrival",
     "Call",

@@ -11,7 +11,7 @@ from lab.softphone.ear import Ear
 from lab.softphone.errors import CallOver
 from lab.softphone.events import Ending
 from lab.softphone.listener import Listener
-from lab.softphone.mouth import Mouth, Source, Utterance
+from lab.softphone.mouth import Mouth, Utterance
 from lab.softphone.sounds import read_wav
 
 
@@ -72,10 +72,6 @@ class Handset(Listener):
     def be_silent(self) -> None:
         """Drop what is queued; silence goes out from the next packet on."""
         self.mouth.clear(time.monotonic())
-
-    def speak_from(self, source: Source | None) -> None:
-        """Ask `source` for samples whenever nothing is queued: `source(samples) -> pcm`."""
-        self.mouth.source = source
 
     def mute_rtp(self, muted: bool) -> None:
         """Stop sending packets altogether, as a phone with silence suppression may."""

@@ -14,9 +14,6 @@ from lab.softphone.codec import RATE_HZ, SAMPLE_BYTES, Codec
 from lab.softphone.errors import SoftphoneError
 from lab.softphone.rtp import DIGITS, RtpPacket, TelephoneEvent
 
-Source = Callable[[int], bytes]
-"""Asked for a number of samples when nothing is queued; fewer are filled up with silence."""
-
 END_PACKETS = 3
 """How often the end of a digit is sent (RFC 4733, section 2.5.1.4)."""
 
@@ -94,7 +91,6 @@ class Mouth:
         """Packets leave only while there is something to say (RFC 3551, section 4.1)."""
         self.paused = True
         """What was agreed lets us send nothing."""
-        self.source: Source | None = None
         self.packets = 0
         self._ssrc = ssrc
         self._sequence = sequence & 0xFFFF
@@ -216,8 +212,6 @@ class Mouth:
     def _sound_packet(self, codec: Codec, now: float) -> RtpPacket | None:
         wanted = self._samples * SAMPLE_BYTES
         pcm = self._take(wanted, now)
-        if len(pcm) < wanted and self.source is not None:
-            pcm += self.source((wanted - len(pcm)) // SAMPLE_BYTES)[: wanted - len(pcm)]
         if not pcm and self.suppress_silence:
             self._talking = False
             return None

@@ -33,5 +33,3 @@ class Ring:
 Policy = Answer | Reject | Ring
 
 BUSY = Reject(486)
-DECLINE = Reject(603)
-"""To answer "no" for good."""

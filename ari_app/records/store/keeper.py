@@ -258,7 +258,6 @@ class Keeper:
             async with asyncio.timeout(_WRITE_SECONDS), self._database.writing() as connection:
                 found = await tables.write(connection, tables.Batch(lost=lost), _now())
             self._counts.written += found
-            self._counts.found_lost += found
             log.warning("call_log_lost_calls_found", calls=found)
             for document in lost.values():
                 self._on_lost(document)

@@ -57,7 +57,6 @@ class Counts:
         dropped: Those of them that neither the disk nor the memory could hold.
         left: Those that other processes have left, and that the database does not have.
         written: Calls that the database has got.
-        found_lost: Calls whose process was lost, of these.
         lost_waiting: Calls that are not kept since too many waited for the disk.
         lost_room: Since neither the disk took them nor the database.
         lost_unusable: Since what was told of them is no document.
@@ -69,7 +68,6 @@ class Counts:
     dropped: int = 0
     left: int = 0
     written: int = 0
-    found_lost: int = 0
     lost_waiting: int = 0
     lost_room: int = 0
     lost_unusable: int = 0

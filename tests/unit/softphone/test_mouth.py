@@ -93,22 +93,6 @@ def test_the_queue_is_bounded() -> None:
         speaking.say(Utterance(b"\0"))
 
 
-def test_a_source_fills_what_nobody_says() -> None:
-    speaking = mouth()
-    asked: list[int] = []
-
-    def source(samples: int) -> bytes:
-        asked.append(samples)
-        return loud(40 if len(asked) > 1 else samples + 5)
-
-    speaking.source = source
-    speaking.say(Utterance(loud(60)))
-    packets = ticks(speaking, 2)
-    assert asked == [100, 160]
-    assert packets[0].payload == PCMU.encode(loud(160))
-    assert packets[1].payload == PCMU.encode(loud(40) + bytes(240))
-
-
 def test_muting_stops_packets_but_not_the_clock() -> None:
     speaking = mouth()
     utterance = Utterance(loud(160))

@@ -185,7 +185,7 @@ def _empty_is_none(value: object) -> object:
 def _ways_in(value: str) -> str:
     names = [name.strip() for name in value.split(",")]
     if not set(names) <= set(_WAYS_IN) or len(set(names)) < len(names):
-        raise ValueError(f"must be one or several of {', '.join(_WAYS_IN)}, with commas")
+        raise ValueError(f"must be one or several of {', '.join(_WAYS_IN)}, each once, with commas")
     if "local" in names and len(names) > 1:
         raise ValueError("local stands alone: this machine's microphone is the only way in then")
     return ",".join(names)

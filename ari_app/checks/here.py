@@ -38,6 +38,8 @@ _PRECALL: Final = "Pre-call"
 _MACHINE: Final = "This machine"
 _AUDIT: Final = "Audit"
 _SPEND: Final = "Limits of a day"
+_TRACES: Final = "Traces"
+_COLLECTORS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
 _STEREO_BYTES: Final = 4
 # The highest rate that the line may get.
@@ -120,6 +122,8 @@ async def check_here(settings: Settings) -> list[Finding]:
     ]
     if settings.precall_url is not None:
         findings.append(await _precall(settings))
+    if settings.otel_traces_exporter != "none":
+        findings.append(await _traces(settings))
     return findings
 
 
@@ -501,3 +505,22 @@ async def _precall(settings: Settings) -> Finding:
         "whether the service runs.",
         uses=NOTHING if on else EVERYTHING,
     )
+
+
+async def _traces(settings: Settings) -> Finding:
+    """Check whether somebody listens where spans are sent. None is sent."""
+    from ari_app.tools.http_config import process_environment
+
+    try:
+        import ari_app.records.otel  # noqa: F401
+    except ConfigError as error:
+        return failed(_TRACES, str(error))
+    environment = process_environment(settings.env_file)
+    name = next((each for each in _COLLECTORS if environment.get(each)), _COLLECTORS[-1])
+    url = environment.get(name) or "http://localhost:4318"
+    lost = "Spans are lost until it takes them; calls go on."
+    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+        return warning(_TRACES, f"{name} must be a URL with http:// or https://. {lost}")
+    problem = await connect_problem(url, _PATIENCE_SECONDS)
+    where = f"{host_and_port(url)} ({name})"
+    return warning(_TRACES, f"{where} {problem}. {lost}") if problem else ok(_TRACES, where)

@@ -9,8 +9,8 @@ from typing import Final
 
 import aiohttp
 
-from ari_app.checks.call_log import nearest, not_writable
-from ari_app.checks.finding import NOTHING, Finding, failed, note, ok, warning
+from ari_app.checks.call_log import not_writable
+from ari_app.checks.finding import Finding, failed, note, ok, warning
 from ari_app.errors import ConfigError
 from ari_app.process.network import origin, session_for_others, trusting, why_unreachable
 from ari_app.records.webhooks.signing import secrets_of
@@ -30,14 +30,13 @@ async def check_webhooks(settings: Settings) -> list[Finding]:
         return findings
     if settings.webhook_secret is not None:
         findings += judge_secrets("WEBHOOK_SECRET", settings.webhook_secret.get_secret_value())
-    problem = not_writable(nearest(settings.webhook_spool.parent))
+    problem = not_writable(settings.webhook_spool.parent)
     if problem:
         findings.append(
             failed(
                 _WEBHOOKS,
                 f"WEBHOOK_SPOOL: {settings.webhook_spool} cannot be written: {problem}. Name a "
                 "file in a folder that this user may write.",
-                uses=NOTHING,
             )
         )
     try:

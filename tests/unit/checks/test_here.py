@@ -245,6 +245,27 @@ async def test_a_precall_service_without_a_word() -> None:
     assert "does not answer within 0.2 s" in finding.detail
 
 
+@pytest.mark.parametrize(
+    ("url", "verdict", "words"),
+    [
+        ("http://127.0.0.1:{closed}", Verdict.WARNING, "cannot be reached: connection refused. Sp"),
+        ("http://127.0.0.1:{open}", Verdict.OK, " (OTEL_EXPORTER_OTLP_TRACES_ENDPOINT)"),
+        ("collector:4318", Verdict.WARNING, "must be a URL with http:// or https://."),
+    ],
+)
+async def test_where_spans_are_sent(
+    monkeypatch: pytest.MonkeyPatch, url: str, verdict: Verdict, words: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as there, socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        ports = {"open": there.getsockname()[1], "closed": taken.getsockname()[1]}
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", url.format(**ports))
+        (finding,) = await named(load_settings(None, otel_traces_exporter="otlp"), "Traces")
+    assert finding.verdict is verdict
+    assert words in finding.detail
+
+
 async def test_the_audit_file(tmp_path: Path) -> None:
     file = tmp_path / "audit.jsonl"
 

@@ -52,10 +52,12 @@ async def test_a_short_secret_is_no_secret(make: Make) -> None:
     assert "WEBHOOK_SECRET has 5 characters" in (await check_webhooks(settings))[0].detail
 
 
-async def test_a_spool_needs_its_folder(make: Make, tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", ["file", "none"])
+async def test_a_spool_needs_its_folder(make: Make, tmp_path: Path, folder: str) -> None:
+    """`serve` makes no folder for it."""
     (tmp_path / "file").touch()
     findings = await check_webhooks(
-        make(webhook_url="http://127.0.0.1:9/", webhook_spool=tmp_path / "file" / "webhooks.db")
+        make(webhook_url="http://127.0.0.1:9/", webhook_spool=tmp_path / folder / "webhooks.db")
     )
     [finding] = [each for each in findings if each.verdict is Verdict.FAILED]
     assert "WEBHOOK_SPOOL" in finding.detail

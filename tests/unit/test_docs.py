@@ -16,6 +16,8 @@ import yaml
 from typer.core import TyperGroup
 
 from ari_app.cli import app
+from ari_app.control.http import agent_webhook
+from ari_app.control.http.operations import OPERATIONS
 from ari_app.control.http.requests import (
     EndCallRequest,
     InitiateCallRequest,
@@ -40,6 +42,7 @@ _LINK = re.compile(r"!?\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 _HEADING = re.compile(r"^#{1,6} +(?P<title>.+?) *$", re.M)
 _UPPER = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+")
 _SNAKE = re.compile(r"[a-z0-9]*(?:_[a-z0-9]+)+")
+_OPERATION = re.compile(r"`(GET|POST|DELETE|PUT|PATCH|HEAD) (/[\w/{}-]*)")
 _MAKE = re.compile(r"(?<![\w-])make ((?:[a-z][a-z-]+)(?: [a-z][a-z-]+)*)")
 _COMMAND = re.compile(r"(?:^|\.venv/bin/|exec ari-app )ari-app(?P<words>(?: +[^\s`|#]+)+)")
 
@@ -282,6 +285,23 @@ def test_names_of_events_reasons_metrics_and_fields_exist(page: Path) -> None:
 def test_a_name_that_nobody_says_is_found() -> None:
     assert _is_said_somewhere("line_stalled") and _is_said_somewhere("audit_lost_total")
     assert not _is_said_somewhere("twilio_stream_" + "silent")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_operations_that_are_named_exist(page: Path) -> None:
+    there = {f"{each.method} {_shape(each.path)}" for each in OPERATIONS}
+    there.add(f"POST {agent_webhook.PATH}")
+    rooms = {each.split("/")[1] for each in there}
+    named = {
+        f"{method} {_shape(path)}"
+        for method, path in _OPERATION.findall(page.read_text(encoding="utf-8"))
+        if path.split("/")[1] in rooms
+    }
+    assert named <= there
+
+
+def _shape(path: str) -> str:
+    return re.sub(r"\{\w+\}", "{}", path)
 
 
 def _fields_told(heading: str) -> list[str]:

@@ -210,21 +210,18 @@ def _workers(settings: Settings) -> list[Finding]:
 
 def not_to_be_had(what: str, setting: str, address: str, error: OSError) -> Finding:
     """Return what to say of an address that we cannot listen on."""
-    hint = (
-        "another program has this port. Stop it, or choose another port"
-        if error.errno == errno.EADDRINUSE
-        else "choose an address of this machine"
-    )
-    return failed(what, f"{setting} {address} cannot be used: {hint}.")
+    return failed(what, str(cannot_listen(setting, address, error)))
 
 
 def cannot_listen(setting: str, address: str, error: OSError) -> ConfigError:
     """Return that an address cannot be listened on, and what to do."""
-    hint = (
-        "another program has this port; stop it, or choose another port"
-        if error.errno == errno.EADDRINUSE
-        else "choose an address of this machine"
-    )
+    match error.errno:
+        case errno.EADDRINUSE:
+            hint = "another program has this port. Stop it, or choose another port"
+        case errno.EACCES:
+            hint = "a low port is for privileged users only. Choose one from 1024 on"
+        case _:
+            hint = "choose an address of this machine"
     return ConfigError(f"{setting} {address} cannot be used: {hint}.")
 
 

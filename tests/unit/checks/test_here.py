@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import sys
@@ -11,6 +12,7 @@ import soundfile
 
 from ari_app.checks import Finding, Verdict
 from ari_app.checks.here import (
+    cannot_listen,
     check_here,
     check_settings,
     judge_own_name,
@@ -183,6 +185,14 @@ async def test_what_serve_could_not_start_with_is_told(tmp_path: Path) -> None:
         f"API_BIND {bind} cannot be used: another program has this port. Stop it, or choose "
         "another port.",
     ]
+
+
+def test_a_port_that_only_others_may_have() -> None:
+    error = PermissionError(errno.EACCES, "Permission denied")
+    assert str(cannot_listen("API_BIND", "127.0.0.1:80", error)) == (
+        "API_BIND 127.0.0.1:80 cannot be used: a low port is for privileged users only. Choose one "
+        "from 1024 on."
+    )
 
 
 async def test_a_precall_service_is_only_connected_to() -> None:

@@ -94,7 +94,8 @@ def _agent_failure(error: AgentError, settings: Settings, host: str) -> Finding:
             return failed(
                 _WHAT,
                 f"{host} knows no agent {settings.elevenlabs_agent_id!r}. Compare "
-                "ELEVENLABS_AGENT_ID with the agent's page.",
+                "ELEVENLABS_AGENT_ID with the agent's page, and ELEVENLABS_BASE_URL "
+                f"({settings.elevenlabs_base_url}) with where your account is.",
             )
         case "agent_untrusted":
             return failed(

@@ -295,7 +295,11 @@ async def test_without_an_agent_the_key_cannot_be_tried(make: Make) -> None:
     [
         (401, Verdict.FAILED, ["refuses ELEVENLABS_API_KEY", "permission"]),
         (403, Verdict.FAILED, ["refuses ELEVENLABS_API_KEY"]),
-        (404, Verdict.FAILED, ["knows no agent 'agent_default'", "ELEVENLABS_AGENT_ID"]),
+        (
+            404,
+            Verdict.FAILED,
+            ["knows no agent 'agent_default'", "and ELEVENLABS_BASE_URL (http://"],
+        ),
         (429, Verdict.WARNING, ["could not be asked: ", "429"]),
         (500, Verdict.FAILED, ["the agent's service failed", "500", "every call fails"]),
     ],

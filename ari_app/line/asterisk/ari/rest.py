@@ -276,7 +276,7 @@ class Rest:
         try:
             self.authorization = aiohttp.encode_basic_auth(username, password, encoding="utf-8")
         except ValueError:
-            raise ConfigError("the user of Asterisk's ari.conf must not hold a colon") from None
+            raise ConfigError("ARI_USERNAME must not hold a colon.") from None
         url = URL(self.root, encoded=True)
         self._base_path = url.raw_path
         self._headers = (

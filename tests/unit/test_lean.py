@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
 
 # What few have use for, what each weighs, and where it is loaded from.
 _HEAVY = (
@@ -21,14 +20,21 @@ _HEAVY = (
     "xml",
     "yaml",
 )
+# What there is before settings are known is loaded once; each of them goes on from there.
 _PROGRAM = """
+import json
+import os
 import sys
 import ari_app.process.plain_structlog
 from ari_app.serve import _load
 from ari_app.settings import load_settings
 
-_load(load_settings(None, **dict(each.split("=", 1) for each in sys.argv[1:])))
-print(*sys.modules)
+for settings in json.loads(sys.argv[1]):
+    if (child := os.fork()) == 0:
+        _load(load_settings(None, **settings))
+        print(*sys.modules, flush=True)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
 """
 _FIRST_CALL = """
 import sys
@@ -48,16 +54,16 @@ print("numpy" in sys.modules, "ari_app.audio.resample" in sys.modules)
 """
 
 
-def loaded(**settings: str) -> set[str]:
-    """Return the modules that there are before the first worker is forked."""
-    command = [sys.executable, "-c", _PROGRAM, *(f"{k}={v}" for k, v in settings.items())]
+def loaded(*wishes: dict[str, str]) -> list[set[str]]:
+    """Return the modules that there are before the first worker is forked, for each settings."""
+    command = [sys.executable, "-c", _PROGRAM, json.dumps(wishes)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    return set(done.stdout.split())
+    return [set(line.split()) for line in done.stdout.splitlines()]
 
 
 def test_what_few_have_use_for_is_not_loaded() -> None:
-    modules = loaded()
+    (modules,) = loaded({})
     assert modules.isdisjoint(_HEAVY)
     # A worker is back at once only if all that a call needs is there, but for what has time until
     # there is an agent (`VoiceBridge._load_sound`).
@@ -65,9 +71,10 @@ def test_what_few_have_use_for_is_not_loaded() -> None:
     assert modules.isdisjoint({"ari_app.front.service", "ari_app.line.twilio.gateway"})
 
 
-@pytest.mark.parametrize(
-    ("settings", "there"),
-    [
+def test_what_a_setting_asks_for_is_loaded_before_the_first_worker(tmp_path: Path) -> None:
+    file = tmp_path / "limits.yaml"
+    file.write_text("agent_1: {calls: 3}\n")
+    asked: list[tuple[dict[str, str], set[str]]] = [
         ({"dialer_type": "custom"}, {"ari_app.line.dialer.gateway", "ari_app.checks.dialer"}),
         ({"dialer_type": "asterisk,twilio"}, {"ari_app.line.twilio.gateway"}),
         ({"use_dialer_audio": "false"}, {"ari_app.line.microphone"}),
@@ -76,16 +83,12 @@ def test_what_few_have_use_for_is_not_loaded() -> None:
             {"ari_app.front.service", "ari_app.records.store.keeper", "ari_app.audio.resample"},
         ),
         ({"database_url": "postgresql://here/calls"}, {"ari_app.records.store.keeper"}),
-        ({"spend_limits_file": "{file}"}, {"ari_app.records.store.keeper", "yaml"}),
+        ({"spend_limits_file": str(file)}, {"ari_app.records.store.keeper", "yaml"}),
         ({"tools_file": "tools.yaml"}, {"ari_app.tools.validator", "yaml"}),
-    ],
-)
-def test_what_a_setting_asks_for_is_loaded_before_the_first_worker(
-    tmp_path: Path, settings: dict[str, str], there: set[str]
-) -> None:
-    file = tmp_path / "limits.yaml"
-    file.write_text("agent_1: {calls: 3}\n")
-    assert there <= loaded(**{name: value.format(file=file) for name, value in settings.items()})
+    ]
+    modules = loaded(*(settings for settings, _ in asked))
+    for (settings, there), found in zip(asked, modules, strict=True):
+        assert there <= found, settings
 
 
 def test_what_works_on_samples_is_loaded_with_the_first_call() -> None:

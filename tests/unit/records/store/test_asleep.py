@@ -3,6 +3,7 @@ for this one has read all of it."""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -43,18 +44,25 @@ def run(folder: Path, *lines: str) -> list[str]:
     return told.stdout.split()
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a call log has been, and has kept a call of November 2026."""
-    kept = run(
-        tmp_path,
+    folder = tmp_path_factory.mktemp("kept")
+    told = run(
+        folder,
         "async with opened() as log:",
         "    log.keep(call())",
         "    await log.settle()",
         "    print(log.counts.written)",
     )
-    assert kept == ["1"]
-    return tmp_path
+    assert told == ["1"]
+    return folder
+
+
+@pytest.fixture
+def folder(kept: Path, tmp_path: Path) -> Path:
+    """The same for one test alone."""
+    return shutil.copytree(kept, tmp_path, dirs_exist_ok=True)
 
 
 def test_nothing_is_loaded_while_there_is_nothing_to_do(folder: Path) -> None:

@@ -43,7 +43,6 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_finish() -> None:
     """Put what all tests have loaded out of the collector's sight: it would hold up calls."""
-    gc.collect()
     gc.freeze()
     gc.set_threshold(*_COLLECTED_AFTER)
     gc.enable()

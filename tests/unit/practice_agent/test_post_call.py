@@ -4,8 +4,6 @@ import time
 
 import orjson
 import pytest
-from elevenlabs import ElevenLabs, GetConversationResponseModel
-from elevenlabs.types import OTelTracePayload
 
 from lab.practice_agent.post_call import conversation, event, sign
 from lab.practice_agent.record import Closing, ConversationRecord, TranscriptLine
@@ -23,6 +21,9 @@ def record() -> ConversationRecord:
 
 
 def test_a_conversation_is_one_to_the_sdk(record: ConversationRecord) -> None:
+    # Here, where alone it is needed: each worker of the tests reads this file, for half a second.
+    from elevenlabs import GetConversationResponseModel
+
     model = GetConversationResponseModel.model_validate(conversation(record, 110.0), strict=True)
     assert model.status == "done"
     assert [turn.message for turn in model.transcript] == ["Hello.", "Hi."]
@@ -34,6 +35,9 @@ def test_a_conversation_is_one_to_the_sdk(record: ConversationRecord) -> None:
 
 @pytest.mark.parametrize("form", ["json", "opentelemetry"])
 def test_the_sdk_takes_the_webhook(record: ConversationRecord, form: str) -> None:
+    from elevenlabs import ElevenLabs
+    from elevenlabs.types import OTelTracePayload
+
     body = event(conversation(record, 110.0), form, 1_700_000_000)
     header = sign(SECRET, body, int(time.time()))
     construct = ElevenLabs(api_key="sk").webhooks.construct_event

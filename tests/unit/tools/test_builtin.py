@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pytest
-from elevenlabs.types import ClientToolConfigInput
 
 from ari_app.tools.built_in import BUILT_IN, ClientTool
 from ari_app.tools.tool import ParameterSchema
@@ -74,6 +73,9 @@ def test_other_calls_are_refused_with_a_sentence(
 
 @pytest.mark.parametrize("tool", BUILT_IN.values(), ids=lambda tool: tool.name)
 def test_elevenlabs_takes_every_tool(tool: ClientTool) -> None:
+    # Here, where alone it is needed: each worker of the tests reads this file, for half a second.
+    from elevenlabs.types import ClientToolConfigInput
+
     form = tool.for_elevenlabs()
     config = ClientToolConfigInput.model_validate(form)
     assert (config.name, config.expects_response) == (tool.name, True)

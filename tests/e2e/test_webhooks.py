@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from ari_app.records.document import call_document
 from lab.asterisk import LabAsterisk
 from tests.e2e.harness import bench
 from tests.unit.records.webhooks.receiver import SECRET, receiving
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.e2e
 
@@ -45,9 +46,16 @@ async def test_a_call_is_told_as_it_was(asterisk: LabAsterisk, tmp_path: Path) -
         assert ended.body["call"]["turns"][0]["text"] == "Hello, how can I help you today?"
         conversation = await b.conversation()
         assert ended.body["call"]["conversation_id"] == conversation.conversation_id
-        assert b.bridge.outbox is not None
-        deliveries = await b.bridge.outbox.of_call(record.session_id)
-        assert [each["state"] for each in deliveries] == ["delivered", "delivered"]
+        outbox = b.bridge.outbox
+        assert outbox is not None
+
+        async def states() -> list[str]:
+            return [each["state"] for each in await outbox.of_call(record.session_id)]
+
+        # The receiver has it before it is known here that it has.
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while await states() != ["delivered", "delivered"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
         assert b"ari_app_webhooks_delivered_total 2.0" in b.bridge.metrics.render()
         await b.all_gone()
 

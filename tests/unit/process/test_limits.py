@@ -84,8 +84,9 @@ def mapped():
 
 if sys.argv[1] == "settled" and not settle_memory():
     sys.exit(77)
-# One block that is freed teaches glibc that blocks of this size belong into the heap.
-libc.free(libc.malloc(256 * 1024))
+# One block that is freed teaches glibc that blocks up to its size belong into the heap. It is
+# larger than any room there, from which it would come without teaching anything.
+libc.free(libc.malloc(8 * 1024 * 1024))
 blocks = []
 for _ in range(200):
     large = libc.malloc(256 * 1024)

@@ -53,7 +53,8 @@ def told(settings: Settings) -> list[str]:
         ("waits", (Answer(error="no answer within 15 s"), Next(Fate.AGAIN, 60.0))),
         ("dead", (Answer(410), Next(Fate.DEAD))),
     ):
-        spool.settle(spool.of(name)[0].seq, *then, 1_700_000_000.0)
+        first = spool.of(name)[0]
+        spool.settle(first.seq, first.event_id, *then, 1_700_000_000.0)
     spool.close()
     return [event.id for event in kept]
 

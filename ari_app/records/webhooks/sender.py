@@ -243,7 +243,9 @@ class Receiver:
         # Until this is on disk it is not sent again.
         while True:
             try:
-                await self._keeper.ask(lambda spool: spool.settle(each.seq, answer, then, at))
+                await self._keeper.ask(
+                    lambda spool: spool.settle(each.seq, each.event_id, answer, then, at)
+                )
             except SpoolAway as error:
                 log.warning("webhooks_not_written", error=str(error))
                 await asyncio.sleep(_WRITE_AGAIN_SECONDS)

@@ -251,13 +251,14 @@ class Spool:
             )
         ]
 
-    def settle(self, seq: int, answer: Answer, then: Next, now: float) -> None:
-        """Write down what came of an attempt. What has been deleted meanwhile stays so."""
+    def settle(self, seq: int, event_id: str, answer: Answer, then: Next, now: float) -> None:
+        """Write down what came of an attempt. What has been deleted meanwhile stays so, and where
+        the file has become another one, nothing of it is changed: its numbers begin anew."""
         with _Transaction(self._db):
             row = self._db.execute(
                 "UPDATE deliveries SET state = ?, attempts = attempts + 1, tried_at = ?, "
-                "due_at = ?, status = ?, error = ?, settled_at = ? WHERE seq = ? "
-                "RETURNING receiver, session_id, event_id",
+                "due_at = ?, status = ?, error = ?, settled_at = ? WHERE seq = ? AND event_id = ? "
+                "RETURNING receiver, session_id",
                 (
                     then.fate.value,
                     now,
@@ -266,11 +267,12 @@ class Spool:
                     answer.error,
                     None if then.fate is Fate.AGAIN else now,
                     seq,
+                    event_id,
                 ),
             ).fetchone()
             if row is None:
                 return
-            receiver, session_id, event_id = row
+            receiver, session_id = row
             # Those behind it in the same call wait with it, and are not looked at meanwhile.
             self._db.execute(
                 "UPDATE deliveries SET due_at = ? "

@@ -43,7 +43,7 @@ def seq(spool: Spool, name: str, receiver: int = 1) -> int:
 
 
 def settle(spool: Spool, name: str, what: tuple[Answer, Next], now: float) -> None:
-    spool.settle(seq(spool, name), *what, now)
+    spool.settle(seq(spool, name), name, *what, now)
 
 
 def test_nobody_else_may_read_it(spool: Spool, path: Path) -> None:
@@ -79,8 +79,8 @@ def test_what_is_being_sent_is_not_given_out_again(spool: Spool) -> None:
 
 def test_receivers_do_not_wait_for_each_other(spool: Spool) -> None:
     spool.put([event("a1", "a"), event("a2", "a")], 2, 0.0)
-    spool.settle(seq(spool, "a1", 1), *FAILED, 0.0)
-    spool.settle(seq(spool, "a1", 2), *DELIVERED, 0.0)
+    spool.settle(seq(spool, "a1", 1), "a1", *FAILED, 0.0)
+    spool.settle(seq(spool, "a1", 2), "a1", *DELIVERED, 0.0)
     assert ready(spool, 1.0, 1) == []
     assert ready(spool, 1.0, 2) == ["a2"]
 
@@ -115,7 +115,7 @@ def test_what_was_delivered_leaves_its_fate_and_not_its_words(spool: Spool, path
     spool.put([event("a", body=b"a secret word")], 2, 5.0)
     settle(spool, "a", DELIVERED, 7.0)
     assert spool.body("a") is not None, "the other receiver still needs it"
-    spool.settle(seq(spool, "a", 2), *DELIVERED, 8.0)
+    spool.settle(seq(spool, "a", 2), "a", *DELIVERED, 8.0)
     assert spool.body("a") is None
     assert [(each.state, each.settled_at) for each in spool.of("a")] == [
         ("delivered", 7.0),
@@ -149,8 +149,21 @@ def test_what_comes_of_something_that_was_deleted_is_forgotten(spool: Spool) -> 
     spool.put([event("a")], 1, 0.0)
     (being_sent,) = spool.take(1, 0.0, 1)
     spool.forget("a")
-    spool.settle(being_sent.seq, *FAILED, 1.0)
+    spool.settle(being_sent.seq, being_sent.event_id, *FAILED, 1.0)
     assert spool.undelivered(10) == []
+
+
+def test_what_comes_of_something_in_another_file_is_forgotten(spool: Spool, path: Path) -> None:
+    """Somebody removed the file while it was being sent: numbers begin anew in the next one."""
+    spool.put([event("a")], 1, 0.0)
+    (being_sent,) = spool.take(1, 0.0, 1)
+    other = Spool(path.with_name("next.db"))
+    other.put([event("b")], 1, 0.0)
+    assert seq(other, "b") == being_sent.seq
+    for what in (FAILED, DELIVERED):
+        other.settle(being_sent.seq, being_sent.event_id, *what, 1.0)
+        assert ready(other, 1.0) == ["b"]
+    other.close()
 
 
 def test_receivers_that_are_gone_get_nothing_more(spool: Spool) -> None:

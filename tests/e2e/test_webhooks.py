@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from ari_app.records.document import call_document
 from lab.asterisk import LabAsterisk
 from tests.e2e.harness import bench
 from tests.unit.records.webhooks.receiver import SECRET, receiving
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 
@@ -48,14 +47,10 @@ async def test_a_call_is_told_as_it_was(asterisk: LabAsterisk, tmp_path: Path) -
         assert ended.body["call"]["conversation_id"] == conversation.conversation_id
         outbox = b.bridge.outbox
         assert outbox is not None
-
-        async def states() -> list[str]:
-            return [each["state"] for each in await outbox.of_call(record.session_id)]
-
         # The receiver has it before it is known here that it has.
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while await states() != ["delivered", "delivered"]:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await until(lambda: outbox.stats.delivered == 2)
+        deliveries = await outbox.of_call(record.session_id)
+        assert [each["state"] for each in deliveries] == ["delivered", "delivered"]
         assert b"ari_app_webhooks_delivered_total 2.0" in b.bridge.metrics.render()
         await b.all_gone()
 

@@ -29,7 +29,7 @@ DEMO_WAY = $(if $(CUSTOM),custom,$(if $(TWILIO),twilio,asterisk))
 demo: $(if $(CUSTOM)$(TWILIO),setup,asterisk)  ## Place a real call through a real Asterisk to the practice agent (MEDIA_TRANSPORT=websocket: over chan_websocket; TWILIO=1: by Media Streams; CUSTOM=1: by a dialer of one's own)
 	@.venv/bin/ari-app demo --way $(DEMO_WAY)
 
-# Each worker reads all that it is given, for 6 s of a core, so it is given its own folders alone. With an Asterisk
+# Each worker reads all that it is given, for 3 s of a core, so it is given its own folders alone. With an Asterisk
 # a test mostly waits: three a core. There are ports for 22 of the lab's Asterisks, and a worker may need two.
 TEST_WORKERS ?= $$((2 * $$(nproc)))
 E2E_WORKERS ?= $$((3 * $$(nproc) < 11 ? 3 * $$(nproc) : 11))
@@ -47,8 +47,9 @@ COMPILED_TESTS = ARI_APP_COMPILED=1 $(PYTEST) $(TEST_WORKERS) --dist worksteal t
 test: setup-dev  ## Format, types and all tests, also those with the real Asterisk (BESIDE: a command to run beside lint and unit tests)
 	@mkdir -p .cache; $(or $(BESIDE),true) >.cache/beside.log 2>&1 & beside=$$!; \
 		trap 'kill $$beside $$compose 2>/dev/null; exit 130' INT TERM; code=0; \
-		$(MAKE) --no-print-directory lint asterisk compile || { kill $$beside 2>/dev/null; wait; exit 1; }; \
+		$(MAKE) --no-print-directory lint || { kill $$beside 2>/dev/null; wait; exit 1; }; \
 		$(PYTHON) -m pytest tests/e2e/test_compose.py >.cache/compose.log 2>&1 & compose=$$!; \
+		$(MAKE) --no-print-directory asterisk compile || { kill $$beside 2>/dev/null; wait; exit 1; }; \
 		$(UNIT_TESTS) || code=1; \
 		[ ! -d ari_app/_compiled ] || $(COMPILED_TESTS) || code=1; \
 		wait $$compose || code=1; cat .cache/compose.log; \

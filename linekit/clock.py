@@ -183,14 +183,15 @@ class Membership:
     """One callback of a clock's. Calling it ends it: no tick any more; may be done twice, and from
     within a tick."""
 
-    __slots__ = ("_clock", "active", "callback", "passes", "slot")
+    __slots__ = ("_clock", "active", "ahead", "callback", "slot")
 
     def __init__(self, clock: FrameClock, callback: Callable[[int], None]) -> None:
         self._clock = clock
         self.callback = callback
         self.active = True
         self.slot = 0
-        self.passes = False
+        self.ahead = 0
+        """Periods of its slot that it has had already, where it came from; below 0: has missed."""
 
     def __call__(self) -> None:
         self._clock.remove(self)
@@ -287,6 +288,8 @@ class FrameClock:
         self._began = self._now()
         for number, slot in self._slots.items():
             slot.schedule = self._schedule(number)
+            for membership in slot.members:
+                membership.ahead = 0
             self._arm(slot)
 
     def stop(self) -> None:
@@ -314,11 +317,13 @@ class FrameClock:
     def shift(self, membership: Membership, slots: int) -> None:
         """Move a membership by so many slots; see `Membership.shift`."""
         if membership.active and slots:
-            wanted = self._slots[membership.slot].schedule.deadline + slots * self.slot_seconds
+            deadline = self._slots[membership.slot].schedule.deadline
+            wanted = deadline + membership.ahead * self.period + slots * self.slot_seconds
             self._leave(membership)
             slot = self._join(membership, (membership.slot + slots) % SLOTS)
-            # Where the new slot lies later in a period, it comes once more before.
-            membership.passes = slot.schedule.deadline < wanted - self.slot_seconds / 2
+            # Where the new slot lies later in a period, it comes once more before; after a stall it
+            # may be due for as many as have just been made good.
+            membership.ahead = round((wanted - slot.schedule.deadline) / self.period)
 
     def _join(self, membership: Membership, number: int) -> _Slot:
         slot = self._slots.get(number)
@@ -383,18 +388,23 @@ class FrameClock:
                     self.on_ticks(lateness, due.skipped)
                 except Exception:
                     log.exception("clock hook failed")
-        frames = due.frames
         for membership in slot.snapshot:
             if membership.active:
+                frames = due.frames
+                if membership.ahead:
+                    frames = self._settle(membership, due)
+                    if not frames:
+                        continue
                 try:
-                    if membership.passes:
-                        membership.passes = False
-                        if frames > 1:
-                            membership.callback(frames - 1)
-                    else:
-                        membership.callback(frames)
+                    membership.callback(frames)
                 except Exception:
                     log.exception("clock callback failed")
+
+    def _settle(self, membership: Membership, due: Due) -> int:
+        """Return how many frames are due to one who is ahead of its slot, or behind it."""
+        frames = due.frames + due.skipped - membership.ahead
+        membership.ahead = max(-frames, 0)
+        return max(0, min(frames, due.frames if due.skipped else self.max_catch_up))
 
 
 def _disarm(slot: _Slot) -> None:

@@ -3,8 +3,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from linekit.clock import FrameClock
+from linekit.clock import FrameClock, Membership
 from tests.unit.audiosocket.doubles import ManualLoop
 from tests.waiting import PATIENCE_SECONDS
 
@@ -217,3 +219,87 @@ def test_a_stall_is_made_good_in_every_slot(clock: FrameClock, manual: ManualLoo
     clock.start()
     manual.advance(0.2)
     assert sum(first) == 20
+
+
+class Paced:
+    """Whoever is on the clock, beside a clock of its own that is moved as often."""
+
+    def __init__(self, clock: FrameClock, manual: ManualLoop) -> None:
+        self._manual = manual
+        self._deadline = manual.now + clock.period
+        self._slots = 0
+        self.frames = 0
+        self.due = 0
+        self.place: Membership = clock.add(self._tick)
+
+    def _tick(self, frames: int) -> None:
+        self.frames += frames
+        slots, self._slots = self._slots, 0
+        if slots:
+            self._move(slots)
+
+    def shift(self, slots: int, *, in_tick: bool) -> None:
+        if in_tick:
+            self._slots = slots
+        else:
+            self._move(slots)
+
+    def _move(self, slots: int) -> None:
+        self.count()
+        self.place.shift(slots)
+        self._deadline += slots * 0.002
+
+    def count(self) -> None:
+        while self._deadline <= self._manual.now + 1e-9:
+            self.due += 1
+            self._deadline += 0.02
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("passes"), st.floats(0.001, 0.05)),
+            st.tuples(st.just("stalls"), st.floats(0.001, 0.035)),
+            st.tuples(st.integers(0, 2), st.integers(-5, 5), st.booleans()),
+        ),
+        max_size=40,
+    )
+)
+@example([(0, 2, True), ("passes", 0.115), (1, 2, True), ("stalls", 0.035)])
+def test_whoever_is_moved_between_slots_gets_each_period_once(
+    course: list[tuple[str, float] | tuple[int, int, bool]],
+) -> None:
+    manual = ManualLoop()
+    clock = FrameClock(loop=manual)
+    clock.start()
+    lines = [Paced(clock, manual) for _ in range(3)]
+    for step in course:
+        match step:
+            case "passes", float(seconds):
+                manual.advance(seconds)
+            case "stalls", float(seconds):
+                manual.stall(seconds)
+            case int(number), int(slots), bool(in_tick):
+                lines[number].shift(slots, in_tick=in_tick)
+                if not in_tick:
+                    manual.advance(0.02)
+        for line in lines:
+            line.count()
+            assert line.frames <= line.due, "a burst"
+    manual.advance(0.1)
+    for line in lines:
+        line.count()
+        assert line.frames == line.due
+
+
+def test_a_place_that_was_moved_while_nothing_ticked_ticks_at_once(manual: ManualLoop) -> None:
+    clock = FrameClock(loop=manual)
+    ticks: list[int] = []
+    clock.start()
+    moving = clock.add(ticks.append)
+    manual.advance(10.0)
+    clock.stop()
+    moving.shift(3)
+    clock.start()
+    manual.advance(0.1)
+    assert len(ticks) == 500 + 5

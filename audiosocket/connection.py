@@ -173,6 +173,10 @@ class Reading:
         if self._awaited > number:
             self._awaited -= number
             return
+        if self._awaited and number > self.every:
+            # What was held up, or has waited for us: it is read to its end, not tick by tick.
+            self._awaited = self.every
+            return
         if not self._awaited and not rhythm.known:
             return
         ticks_in = self._ticked_at + _PERIOD - at
@@ -311,6 +315,7 @@ class AudioSocketConnection:
         self._writes: Membership | None = None
         self._slots_owed = 0
         """By how much the ticks that write are to move as soon as nothing is being said."""
+        self._slots_paid = 0
         self._max_waiting = MAX_FRAMES_AHEAD * len(self._silence)
         self._stall_timeout = stall_timeout
         self._stalled_since: float | None = None
@@ -514,9 +519,13 @@ class AudioSocketConnection:
         stats.frames_sent += 1
 
     def _pay_slots(self) -> None:
-        half = SLOTS // 2
-        # Together it may be more than half a period, and a tick moves by no more than that.
-        slots, self._slots_owed = (self._slots_owed + half) % SLOTS - half, 0
+        later, self._slots_owed = self._slots_owed % SLOTS, 0
+        slots = later if later < SLOTS // 2 else later - SLOTS
+        if abs(later - SLOTS // 2) <= 1:
+            # Both ways round are about as long. Of a peer whose frames come by turns at either end
+            # it would be the same way each time, and each time round is a frame more, or fewer.
+            slots = later if self._slots_paid < 0 else later - SLOTS
+        self._slots_paid += slots
         if self._writes is not None:
             self._writes.shift(slots)
 

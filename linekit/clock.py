@@ -197,7 +197,7 @@ class Membership:
         self._clock.remove(self)
 
     def shift(self, slots: int) -> None:
-        """Tick so many slots later from now on, or earlier; half a period at most."""
+        """Tick so many slots later from now on, or earlier."""
         self._clock.shift(self, slots)
 
 

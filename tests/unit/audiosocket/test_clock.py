@@ -260,7 +260,7 @@ class Paced:
         st.one_of(
             st.tuples(st.just("passes"), st.floats(0.001, 0.05)),
             st.tuples(st.just("stalls"), st.floats(0.001, 0.035)),
-            st.tuples(st.integers(0, 2), st.integers(-5, 5), st.booleans()),
+            st.tuples(st.integers(0, 2), st.integers(-9, 9), st.booleans()),
         ),
         max_size=40,
     )

@@ -20,12 +20,14 @@ class Line:
     """A line whose ticks and frames are events on one time scale.
 
     Attributes:
+        at_once: So many frames are read in one go.
         heard: For each frame: when it came, and when it was read.
         asked: How often something was read.
         woken: How often a frame had to wake us.
     """
 
     every: int = 2
+    at_once: int = 1000
     now: float = 0.0
     offset: float = 0.0
     there: list[float] = field(default_factory=list)
@@ -42,7 +44,7 @@ class Line:
 
     def read_now(self) -> None:
         self.asked += 1
-        came, self.there = self.there, []
+        came, self.there = self.there[: self.at_once], self.there[self.at_once :]
         if came:
             self.heard += [(at, self.now) for at in came]
             self.reading.frames_came(len(came))
@@ -79,6 +81,8 @@ class Line:
                 if self.reading.late:
                     again = tick + AGAIN
                 tick += PERIOD + self.offset - before
+            while self.is_reading and self.there:
+                self.read_now()
             # A shift that a frame has brought about, too.
             tick, self.offset = tick + self.offset, 0.0
 
@@ -150,3 +154,13 @@ def test_more_than_was_due_is_read_to_its_end() -> None:
     line.run([2.001 + n * 0.004 for n in range(250)], 3.0)
     assert len(line.there) <= 3
     assert not line.there or line.now - line.there[0] < 0.041
+
+
+def test_what_was_held_up_is_read_at_once_however_little_fits_into_one_go() -> None:
+    line = Line(every=3, at_once=8)
+    line.run(frames(100), 2.0)
+    line.run(sorted([*[3.0] * 50, *frames(150, 3.013)]), 6.0)
+    waits = line.waits(since=2.5)
+    assert len(waits) > 190
+    assert max(waits) < 3 * PERIOD + 0.011
+    assert line.woken < 120, "and then it is left to the ticks again"

@@ -14,11 +14,9 @@ from uuid import uuid4
 import pytest
 
 from audiosocket.connection import HANGUP, AudioSocketConnection
-from audiosocket.frames import SLIN, Audio, Kind, encode
+from audiosocket.frames import SAMPLE_BYTES, SLIN, Audio, Kind, encode
 from linekit.clock import FrameClock
 from tests.unit.virtual_loop import VirtualLoop
-
-FRAME = encode(Audio(SLIN.kind, bytes(SLIN.frame_bytes)))
 
 
 class Wire:
@@ -54,7 +52,7 @@ class Wire:
     def abort(self) -> None:
         """Nothing is to be done."""
 
-    def comes(self, data: bytes = FRAME) -> None:
+    def comes(self, data: bytes) -> None:
         self.there += data
         if not self.at_will:
             self.read_now()
@@ -94,7 +92,13 @@ class Handler:
 
 
 async def _call(
-    frames: int, begin: float, goodbye: float | None = None, speaks_seconds: float = 0.0
+    frames: int,
+    begin: float,
+    goodbye: float | None = None,
+    speaks_seconds: float = 0.0,
+    frame_ms: int = 20,
+    pace: float = 1.0,
+    together: int = 2,
 ) -> tuple[Wire, Handler]:
     """Let so many frames come, and the end so long after the last; return the wire and the handler.
 
@@ -120,16 +124,18 @@ async def _call(
     )
     line.connection_made(cast(asyncio.BaseTransport, wire))
     leave = line.tick_with(clock)
-    line.read_together(2)
+    line.read_together(together)
     speaks_until = loop.time() + speaks_seconds
     sound = bytes(SLIN.frame_bytes)
     line.next_frame = lambda: sound if loop.time() < speaks_until else None
     began = loop.time() + begin
+    step = frame_ms / 1000 * pace
+    frame = encode(Audio(SLIN.kind, bytes(SLIN.rate_hz * frame_ms // 1000 * SAMPLE_BYTES)))
     for number in range(frames):
-        loop.call_at(began + number * 0.02, wire.comes)
+        loop.call_at(began + number * step, wire.comes, frame)
     if goodbye is not None:
-        loop.call_at(began + (frames - 1) * 0.02 + goodbye, wire.comes, HANGUP)
-    await asyncio.sleep(begin + frames * 0.02 + (goodbye or 0.0))
+        loop.call_at(began + (frames - 1) * step + goodbye, wire.comes, HANGUP)
+    await asyncio.sleep(begin + frames * step + (goodbye or 0.0))
     leave()
     assert not clock.ticking
     clock.stop()
@@ -186,3 +192,12 @@ def test_an_end_that_comes_in_place_of_a_late_frame_is_the_end(ms: int) -> None:
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         _, handler = runner.run(_call(100, 0.013, goodbye=ms / 1000))
     assert not handler.acts_after_end
+
+
+@pytest.mark.parametrize("frame_ms", [10, 30, 40, 60])
+def test_a_peer_of_another_rhythm_is_written_to_in_ours(frame_ms: int) -> None:
+    for pace in (0.9999, 1.0, 1.0001):
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            call = _call(60_000 // frame_ms, 0.013, frame_ms=frame_ms, pace=pace, together=3)
+            wire, _ = runner.run(call)
+        assert len(wire.written) in range(2998, 3003)

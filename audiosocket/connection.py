@@ -125,7 +125,7 @@ class Reading:
         """
         self._until_probe = _PROBE_TICKS
         self._probing = False
-        self._ticked_at = 0.0
+        self._ticked_at = self._came_at = 0.0
 
     def tick(self, frames_due: int = 1) -> None:
         """Read, if it is time; called by the clock."""
@@ -167,15 +167,18 @@ class Reading:
         if self.due_in:
             return
         at, rhythm = self._now(), self._rhythm
+        since, self._came_at = at - self._came_at, at
         learning = self._probing or not self._awaited
         if learning and number == 1:
             rhythm.came(at - self._ticked_at)
         if self._awaited > number:
             self._awaited -= number
             return
-        if self._awaited and number > self.every:
-            # What was held up, or has waited for us: it is read to its end, not tick by tick.
-            self._awaited = self.every
+        in_rhythm = _PERIOD / 2 <= since <= (self.every + 1) * _PERIOD
+        if self._awaited and (number > 1 or not in_rhythm):
+            # What was held up, or has waited for us: it is read as it comes, to its end. Read tick
+            # by tick, it would look as though it came no faster than several voices at once.
+            self._awaited = 1
             return
         if not self._awaited and not rhythm.known:
             return

@@ -164,3 +164,13 @@ def test_what_was_held_up_is_read_at_once_however_little_fits_into_one_go() -> N
     assert len(waits) > 190
     assert max(waits) < 3 * PERIOD + 0.011
     assert line.woken < 120, "and then it is left to the ticks again"
+
+
+@pytest.mark.parametrize("every", [1, 2, 3])
+@pytest.mark.parametrize("apart", [0.00001, 0.001, 0.003])
+def test_what_was_held_up_is_read_as_it_comes(every: int, apart: float) -> None:
+    line = Line(every)
+    line.run(frames(100), 2.0)
+    line.run(sorted([*[3.0 + n * apart for n in range(50)], *frames(150, 3.213)]), 6.0)
+    assert max(read - at for at, read in line.heard if 3.0 <= at < 3.15) < 0.001
+    assert line.woken < 120, "and then it is left to the ticks again"

@@ -136,27 +136,35 @@ def test_a_frame_for_a_time_already_given_follows_it() -> None:
 
 @given(
     events=st.lists(
-        st.tuples(st.sampled_from(Side), st.integers(1, 500), st.floats(-0.1, 0.4)), max_size=30
+        st.tuples(
+            st.sampled_from(Side),
+            st.booleans(),
+            st.sampled_from([1, 80, FRAME, 3 * FRAME]) | st.integers(1, 500),
+            st.sampled_from([0.0, 0.02, 0.021, 0.03]) | st.floats(-0.1, 0.4),
+        ),
+        max_size=150,
     ),
-    take_every=st.integers(1, 5),
+    take_every=st.integers(1, 60),
 )
-def test_every_sample_is_recorded_once_and_in_order(
-    events: list[tuple[Side, int, float]], take_every: int
+def test_every_sample_of_speech_is_recorded_once_and_in_order(
+    events: list[tuple[Side, bool, int, float]], take_every: int
 ) -> None:
     timeline = StereoTimeline(RATE_HZ, START)
     now = START
     blocks: list[bytes] = []
     expected: tuple[list[int], list[int]] = ([], [])
-    for number, (side, samples, step) in enumerate(events, start=1):
+    for number, (side, spoken, samples, step) in enumerate(events, start=1):
         now += step
-        timeline.add(side, frame(number, samples), now)
-        expected[side].extend([number] * samples)
+        # What is quiet may be left out, where its voice came early.
+        timeline.add(side, frame(1000 + number if spoken else 3, samples), now)
+        if spoken:
+            expected[side].extend([1000 + number] * samples)
         if number % take_every == 0:
             blocks.extend(timeline.take(now))
     recorded = stereo(*blocks, *timeline.finish())
     for side in Side:
         channel = recorded[:, side]
-        assert channel[channel != 0].tolist() == expected[side]
+        assert channel[channel > 3].tolist() == expected[side]
 
 
 @pytest.mark.parametrize("side", Side)
@@ -169,3 +177,23 @@ def test_an_hour_of_steady_frames_stays_in_time(side: Side) -> None:
         given_samples += sum(len(block) for block in timeline.take(START + second)) // 4
     given_samples += len(finished(timeline))
     assert given_samples == 3600 * RATE_HZ
+
+
+@pytest.mark.parametrize("side", Side)
+@pytest.mark.parametrize("pace", [0.9998, 1.0002])
+def test_a_voice_whose_clock_drifts_stays_in_time_and_whole(side: Side, pace: float) -> None:
+    timeline = StereoTimeline(RATE_HZ, START)
+    blocks: list[bytes] = []
+    for index in range(30_000):
+        # Speech of 3 s and pauses of 1 s; what comes late now and then is no drift.
+        at = index * FRAME_SECONDS * pace + (index * 7 % 11 == 0) * 0.009
+        level = 3 if index % 200 >= 150 else 1000 + index // 200
+        timeline.add(side, frame(level), START + at + (FRAME_SECONDS if side is Side.CALLER else 0))
+        if index % 50 == 0:
+            blocks.extend(timeline.take(START + at))
+    said = [each for each in spans(stereo(*blocks, *timeline.finish())[:, side]) if each[0] > 3]
+    assert [(level, end - begin) for level, begin, end in said] == [
+        (1000 + number, 150 * FRAME) for number in range(150)
+    ]
+    off = [begin / RATE_HZ - number * 4 * pace for number, (_, begin, _) in enumerate(said)]
+    assert max(map(abs, off)) < 0.02

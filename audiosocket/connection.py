@@ -319,6 +319,7 @@ class AudioSocketConnection:
         self._slots_owed = 0
         """By how much the ticks that write are to move as soon as nothing is being said."""
         self._slots_paid = 0
+        """By how much they have moved in all; below 0: they come earlier."""
         self._max_waiting = MAX_FRAMES_AHEAD * len(self._silence)
         self._stall_timeout = stall_timeout
         self._stalled_since: float | None = None

@@ -22,6 +22,7 @@ from typer.core import TyperGroup
 
 from ari_app import __version__
 from ari_app.errors import AppError, ConfigError
+from ari_app.process.files import why_unreadable
 
 if TYPE_CHECKING:
     # What a command needs is imported in it: help and completion must not wait for all of it.
@@ -402,5 +403,4 @@ def _settings(env_file: Path) -> Settings:
     try:
         return load_settings(str(env_file))
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
-        raise ConfigError(f"{env_file} cannot be read: {why}.") from None
+        raise ConfigError(f"{env_file} cannot be read: {why_unreadable(error)}.") from None

@@ -14,6 +14,7 @@ import structlog
 from aiohttp import web
 from yarl import URL
 
+from ari_app.checks.here import cannot_listen
 from ari_app.clients import ari_client
 from ari_app.control.cluster.lease import TTL
 from ari_app.control.cluster.member import Hooks, Member
@@ -147,9 +148,7 @@ class Fleet(Opened):
         try:
             await site.start()
         except OSError as error:
-            raise ConfigError(
-                f"CLUSTER_BIND {self._settings.cluster_bind} cannot be used: {error.strerror}."
-            ) from None
+            raise cannot_listen("CLUSTER_BIND", self._settings.cluster_bind, error) from None
         port = runner.addresses[0][1]
         if host in ("0.0.0.0", "::"):
             host = await self._own_address()

@@ -15,6 +15,11 @@ def identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+def why_unreadable(error: OSError | UnicodeDecodeError) -> str:
+    """Say why a text cannot be read: a clause, without what stands in it."""
+    return "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error.strerror)
+
+
 def write_all(file: int, data: bytes) -> None:
     """Write all of it to a file descriptor.
 

@@ -13,6 +13,7 @@ from dotenv import dotenv_values
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ari_app.errors import ConfigError, in_words
+from ari_app.process.files import why_unreadable
 from ari_app.tools.built_in import BUILT_IN
 from ari_app.tools.secrets import hide_secrets
 from ari_app.tools.tool import ParameterSchema
@@ -134,7 +135,7 @@ def load_http_tools(path: Path, environment: Mapping[str, str]) -> tuple[HttpToo
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"TOOLS_FILE {path} cannot be read: {_reason(error)}.") from None
+        raise ConfigError(f"TOOLS_FILE {path} cannot be read: {why_unreadable(error)}.") from None
     try:
         return parse_http_tools(text, environment)
     except ConfigError as error:
@@ -223,7 +224,3 @@ def _tool_name(tool: object, index: int) -> str:
             return name
         case _:
             return f"tool {index + 1}"
-
-
-def _reason(error: OSError | UnicodeDecodeError) -> str:
-    return "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error.strerror)

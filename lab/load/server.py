@@ -127,7 +127,8 @@ class LoadServer:
     def _publish(self, events: list[Json]) -> None:
         for body in events:
             app = self._app_of(body)
-            if body["type"] not in self._wanted.get(app, (body["type"],)):
+            wanted = self._wanted.get(app)
+            if wanted is not None and body["type"] not in wanted:
                 continue
             if (listener := self._listeners.get(app)) is not None:
                 listener.put_nowait(orjson.dumps(body | {"application": app}))

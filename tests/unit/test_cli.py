@@ -174,7 +174,7 @@ def test_a_file_of_settings_that_cannot_be_read(run: Run, tmp_path: Path) -> Non
     (tmp_path / ".env").write_bytes(b"ARI_PASSWORD=\xff\xfe\n")
     ran = run("serve")
     assert is_one_sentence(ran), ran
-    assert ".env cannot be read: it is no text in UTF-8." in ran.err
+    assert ".env cannot be read: it is not UTF-8." in ran.err
 
 
 def test_a_folder_in_the_place_of_the_settings(run: Run, tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ from ari_app.control.http.middleware import (
 )
 from ari_app.control.http.problems import Problem
 from ari_app.errors import ConfigError
+from ari_app.process.files import why_unreadable
 
 _WRONG_KEYS_PER_SECOND: Final = 1.0
 _WRONG_KEYS_AT_ONCE: Final = 10.0
@@ -129,8 +130,9 @@ def _read_keys(file: Path) -> list[ApiKey]:
         mode = file.stat().st_mode
         data = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise ConfigError(f"API_KEYS_FILE {file} cannot be read: {why}.") from None
+        raise ConfigError(
+            f"API_KEYS_FILE {file} cannot be read: {why_unreadable(error)}."
+        ) from None
     except yaml.YAMLError:
         # What stands there may be a key, and the error would repeat it.
         raise ConfigError(f"API_KEYS_FILE {file} is not YAML.") from None

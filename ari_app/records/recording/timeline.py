@@ -118,11 +118,14 @@ class _Voice:
     def add(self, pcm: bytes, position: int, given: int) -> None:
         end = start = self.end
         if self._owed and _is_quiet(pcm):
-            cut = min(max(-self._owed, 0), len(pcm) // SAMPLE_BYTES)
-            start += max(self._owed, 0)
-            position += cut
-            self._owed = min(self._owed + cut, 0)
-            pcm = pcm[cut * SAMPLE_BYTES :]
+            if self._owed > 0:
+                start += self._owed
+                self._owed = 0
+            else:
+                cut = min(-self._owed, len(pcm) // SAMPLE_BYTES)
+                self._owed += cut
+                position += cut
+                pcm = pcm[cut * SAMPLE_BYTES :]
         start += self._judge(position - start)
         if start < given:
             start = given
@@ -146,10 +149,11 @@ class _Voice:
             self._most_late = late
         if self._watched < _WATCHED_FRAMES:
             return 0
+        self._owed = 0
         if self._least_late > self._off:
             self._owed = self._least_late
-        else:
-            self._owed = min(self._most_late, 0) if -self._most_late > self._off else 0
+        elif self._most_late < -self._off:
+            self._owed = self._most_late
         self._begin_to_watch()
         return 0
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from benchmarks.flood_process import KINDS
 from benchmarks.lines import way
 from benchmarks.machine import ROOT, describe_machine
 from benchmarks.pictures import draw
-from benchmarks.processes import BenchmarkError
+from benchmarks.processes import BenchmarkError, compile_sources
 from benchmarks.rows import ROWS, machine_line
 from benchmarks.terminal import quiet_logs, table_of
 from lab.asterisk import LabAsterisk
@@ -81,17 +80,8 @@ async def run(
     if "compare" in wanted and not options.against:
         raise BenchmarkError("Compare against what? Say --against REVISION.")
     await asyncio.to_thread(options.out.mkdir, parents=True, exist_ok=True)
-    await _compile()
+    await compile_sources(ROOT)
     return [await _run_one(name, options, console) for name in wanted]
-
-
-async def _compile() -> None:
-    """Compile what a service would be compiled with: half a minute, the first time."""
-    if (ROOT / "scripts" / "compiled.py").is_file():
-        compiling = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "scripts.compiled", cwd=ROOT
-        )
-        await compiling.wait()
 
 
 async def _run_one(name: str, options: Options, console: Console) -> Path:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks.bridge import BridgeRun, Report, Step, measure_format
 from benchmarks.machine import ROOT
-from benchmarks.processes import BenchmarkError
+from benchmarks.processes import BenchmarkError, compile_sources
 from lab.asterisk import cache_dir
 
 CALLS = (1, 100)
@@ -81,6 +81,7 @@ async def measure_compare(
         BenchmarkError: There is no such revision, or a build does not serve.
     """
     commit, sources = await asyncio.to_thread(export, against)
+    await compile_sources(sources)
     builds = {against: sources, "now": None}
     lines: list[Line] = []
     for agent_format in formats:

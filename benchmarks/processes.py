@@ -347,6 +347,16 @@ async def running_service(
         yield service
 
 
+async def compile_sources(folder: Path) -> None:
+    """Compile what a service would be compiled with, where its sources know how: half a minute, the
+    first time."""
+    if (folder / "scripts" / "compiled.py").is_file():
+        compiling = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "scripts.compiled", cwd=folder
+        )
+        await compiling.wait()
+
+
 def busy_seconds(cores: set[int]) -> float:
     """Since the machine started: how long these cores have worked, whoever for."""
     busy = 0

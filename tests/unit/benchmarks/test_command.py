@@ -29,7 +29,7 @@ async def test_a_run_shows_a_table_and_leaves_json_and_a_picture(
 ) -> None:
     done: list[str] = []
 
-    async def compile_() -> None:
+    async def compile_(folder: Path) -> None:
         done.append("compiled")
 
     async def measure(options: Options, say: command.Say) -> tuple[Any, str]:
@@ -38,7 +38,7 @@ async def test_a_run_shows_a_table_and_leaves_json_and_a_picture(
         return samples.stall(), "22.10.1"
 
     # Half a minute, where it has not been done yet.
-    monkeypatch.setattr(command, "_compile", compile_)
+    monkeypatch.setattr(command, "compile_sources", compile_)
     monkeypatch.setitem(command._BENCHMARKS, "stall", measure)
     console = Console(file=io.StringIO(), width=120)
 
@@ -103,6 +103,26 @@ def test_a_revision_is_written_into_the_cache_once(
     assert [each.name for each in folder.parent.iterdir()] == [commit]
     with pytest.raises(BenchmarkError, match="no revision that is here"):
         compare.export("--output=x")
+
+
+async def test_both_builds_are_compiled_where_they_know_how(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    (new / "scripts").mkdir(parents=True)
+    (new / "scripts/__init__.py").touch()
+    (new / "scripts/compiled.py").write_text("open('compiled', 'w')")
+    monkeypatch.setattr(compare, "export", lambda revision: ("c0ffee", tmp_path / revision))
+
+    async def measure(*arguments: Any, **options: Any) -> None:
+        raise BenchmarkError("measured")
+
+    monkeypatch.setattr(compare, "measure_format", measure)
+    for revision in ("old", "new"):
+        with pytest.raises(BenchmarkError, match="measured"):
+            await compare.measure_compare(revision, ["pcm_8000"], [1], 1, 1.0, lambda text: None)
+    assert ((old / "compiled").exists(), (new / "compiled").exists()) == (False, True)
 
 
 def test_the_agent_of_the_bridge_is_a_profile() -> None:

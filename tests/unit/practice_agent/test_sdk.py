@@ -60,7 +60,7 @@ class Phone:
 
         phone = self
 
-        class Interface(AudioInterface):
+        class Interface(AudioInterface):  # type: ignore[misc]
             def start(self, input_callback: Callable[[bytes], None]) -> None:
                 phone._send = input_callback
 

@@ -46,11 +46,12 @@ COMPILED_TESTS = ARI_APP_COMPILED=1 $(PYTEST) $(TEST_WORKERS) --dist worksteal t
 # Calls go by the clock, so nothing runs beside the tests with an Asterisk; all else runs side by side.
 test: setup-dev  ## Format, types and all tests, also those with the real Asterisk (BESIDE: a command to run beside lint and unit tests)
 	@mkdir -p .cache; $(or $(BESIDE),true) >.cache/beside.log 2>&1 & beside=$$!; \
-		trap 'kill $$beside $$compose 2>/dev/null; exit 130' INT TERM; code=0; \
+		trap 'kill $$beside $$compose $$making 2>/dev/null; exit 130' INT TERM; code=0; \
 		$(MAKE) --no-print-directory lint || { kill $$beside 2>/dev/null; wait; exit 1; }; \
 		$(PYTHON) -m pytest tests/e2e/test_compose.py >.cache/compose.log 2>&1 & compose=$$!; \
-		$(MAKE) --no-print-directory asterisk compile || { kill $$beside 2>/dev/null; wait; exit 1; }; \
+		$(MAKE) --no-print-directory asterisk compile >.cache/making.log 2>&1 & making=$$!; \
 		$(UNIT_TESTS) || code=1; \
+		wait $$making || code=1; cat .cache/making.log; \
 		[ ! -d ari_app/_compiled ] || $(COMPILED_TESTS) || code=1; \
 		wait $$compose || code=1; cat .cache/compose.log; \
 		wait $$beside || code=1; cat .cache/beside.log; exit $$code

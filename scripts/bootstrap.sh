@@ -33,7 +33,7 @@ install_packages() {
     command -v apt-get >/dev/null 2>&1 || fail "$1 is needed: install it, or uv, which brings its own Python."
     as_root true 2>/dev/null || fail "$* must be installed, by root: sudo apt-get install $*"
     say "Installing $* with apt-get, as root ..."
-    apt="env DEBIAN_FRONTEND=noninteractive apt-get -qq"
+    apt="env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120"
     # shellcheck disable=SC2086
     quietly as_root $apt install -y --no-install-recommends "$@" || {
         quietly as_root $apt update || give_up "$*"

@@ -84,3 +84,11 @@ def test_lateness_is_never_negative_and_zero_for_the_earliest(late_ns: list[int]
     late = lateness_ms(times_ms)
     assert late.min() == 0.0
     assert late.max() == pytest.approx((max(late_ns) - min(late_ns)) / 1e6)
+
+
+@pytest.mark.parametrize(("moved_ms", "missing"), [(12, 0), (-12, 0), (19, 1), (-19, -1), (41, 2)])
+def test_a_line_that_moves_lacks_nothing(moved_ms: int, missing: int) -> None:
+    times = even(500)
+    times[250:] += moved_ms * 1_000_000
+
+    assert missing_frames(times / 1e6) == missing

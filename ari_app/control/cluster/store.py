@@ -18,7 +18,8 @@ made up for by the next beat. All keys have one hash tag, for Valkey's own clust
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
@@ -193,10 +194,8 @@ class Store:
 
     async def ping(self) -> None:
         """Find out whether it answers, and lets us in."""
-        try:
+        with _answering():
             await self._now_ms()
-        except (RedisError, OSError, TimeoutError) as error:
-            raise _away(error) from None
 
     async def beat(
         self,
@@ -240,12 +239,10 @@ class Store:
             *leases.here,
             *leases.gone,
         ]
-        try:
+        with _answering():
             found = await self._beat(keys=keys, args=arguments)
             names = [_text(name) for name in found[3]]
             told = await self._redis.mget([self._key(f"machine:{name}") for name in names])
-        except (RedisError, OSError, TimeoutError) as error:
-            raise _away(error) from None
         machines = (None if data is None else Machine.from_json(data) for data in told)
         return Beat(
             Grant(_text(found[0]), int(found[1])),
@@ -258,37 +255,29 @@ class Store:
         goes."""
         keys = [self._key("machines"), self._key(f"machine:{machine.name}")]
         keys.append(self._key(f"front:{machine.asterisk}"))
-        try:
+        with _answering():
             await self._leave(keys=keys, args=[machine.name, machine.run, holder])
-        except (RedisError, OSError, TimeoutError) as error:
-            raise _away(error) from None
 
     async def claim(self, place: str, limit: int) -> bool:
         """Take a place; False: there are as many as there may be. Again it is the same place."""
-        try:
+        with _answering():
             taken = await self._claim(
                 keys=[self._key("places")], args=[place, _ms(LEASE_SECONDS), limit]
             )
-        except (RedisError, OSError, TimeoutError) as error:
-            raise _away(error) from None
         return bool(taken)
 
     async def owner(self, call: str) -> str | None:
         """Return the machine that has a call; None: none that is known."""
-        try:
+        with _answering():
             name = await self._redis.hget(self._key("owners"), call)
-        except (RedisError, OSError, TimeoutError) as error:
-            raise _away(error) from None
         return None if name is None else _text(name)
 
     async def keep_key(self, key: str, machine: str) -> str:
         """Keep who was first asked with an Idempotency-Key, for a day; return who that was."""
         name = self._key(f"key:{key}")
-        try:
+        with _answering():
             await self._redis.set(name, machine, nx=True, ex=_KEEP_KEY_SECONDS)
             first = await self._redis.get(name)
-        except (RedisError, OSError, TimeoutError) as error:
-            raise _away(error) from None
         return machine if first is None else _text(first)
 
     # --- deletions
@@ -296,12 +285,10 @@ class Store:
     async def tell_deleted(self, session_id: str, recordings: Sequence[str]) -> None:
         """Tell all machines that a call was deleted; they read it within 30 days."""
         fields: dict[Any, Any] = {"session": session_id, "recordings": orjson.dumps(recordings)}
-        try:
+        with _answering():
             await self._redis.xadd(self._deleted, fields)
             oldest = await self._now_ms() - _KEEP_DELETED_MS
             await self._redis.xtrim(self._deleted, minid=str(oldest), approximate=True)
-        except (RedisError, OSError, TimeoutError) as error:
-            raise _away(error) from None
 
     async def deletions(self, after: str = "0-0") -> AsyncIterator[Deletion]:
         """Yield what was deleted after an entry of the stream, and what will be; never ends.
@@ -309,12 +296,10 @@ class Store:
         It goes on after the last entry seen and not at the end, so that a pause loses nothing.
         """
         while True:
-            try:
+            with _answering():
                 found = await self._waiting.xread(
                     {self._deleted: after}, count=_MOST_DELETED, block=int(_BLOCK_SECONDS * 1000)
                 )
-            except (RedisError, OSError, TimeoutError) as error:
-                raise _away(error) from None
             for _, entries in cast(_Streams, found or ()):
                 for entry, fields in entries:
                     after = _text(entry)
@@ -352,8 +337,13 @@ def _deletion(entry: str, fields: Any) -> Deletion:
     return Deletion(entry, told.get("session", ""), tuple(paths))
 
 
-def _away(error: Exception) -> StoreAway:
-    return StoreAway(f"{type(error).__name__}: {error}".rstrip(": "))
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Raise `StoreAway` where it does not answer, or refuses."""
+    try:
+        yield
+    except (RedisError, OSError, TimeoutError) as error:
+        raise StoreAway(f"{type(error).__name__}: {error}".rstrip(": ")) from None
 
 
 def _text(value: bytes | str) -> str:

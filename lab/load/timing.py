@@ -9,7 +9,7 @@ is counted as missing.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +21,11 @@ Times = npt.NDArray[np.float64]
 
 _EDGE_FRAMES = 50
 _COUNTS = 0.75
-"""So much of a frame counts as one. A line moves its frames by up to 0.6, once it knows the phone's
-rhythm and while nobody speaks (`audiosocket.connection`): whoever listens lacks nothing then."""
+"""So much of a frame counts as one. A line moves its frames by up to 0.6 at once, where it learns
+the phone's rhythm and while nobody speaks (`audiosocket.connection`): nobody lacks anything then.
+"""
+_STEP_MS = 5.0
+_AROUND_FRAMES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +78,28 @@ def lateness_ms(times_ms: Times) -> Times:
 
 
 def missing_frames(times_ms: Times) -> int:
-    """Frames that one line lacks at its end; negative when there are too many."""
+    """Frames that one line lacks at its end, but for where it moved; negative when there are too
+    many."""
     # The edges' medians: a single late frame at either end is no missing one.
     offsets = times_ms - np.arange(len(times_ms)) * FRAME_MS
     edge = min(_EDGE_FRAMES, len(offsets))
     frames = float(np.median(offsets[-edge:]) - np.median(offsets[:edge])) / FRAME_MS
+    return _whole(frames - sum(step for step in _steps(offsets) if not _whole(step)))
+
+
+def _steps(offsets: Times) -> Iterator[float]:
+    """Yield by how many frames a line is later, or earlier, after each disturbance."""
+    edge = min(_EDGE_FRAMES, len(offsets)) // 2
+    jumps = np.flatnonzero(np.abs(np.diff(offsets)) > _STEP_MS)
+    jumps = jumps[(jumps >= edge) & (jumps < len(offsets) - edge)]
+    for together in np.split(jumps, np.flatnonzero(np.diff(jumps) > _AROUND_FRAMES) + 1):
+        if len(together):
+            first, last = together[0] + 1, together[-1] + 1
+            before = np.median(offsets[max(0, first - _AROUND_FRAMES) : first])
+            yield float(np.median(offsets[last : last + _AROUND_FRAMES]) - before) / FRAME_MS
+
+
+def _whole(frames: float) -> int:
     return int(math.copysign(math.floor(abs(frames) + 1 - _COUNTS), frames))
 
 

@@ -86,9 +86,32 @@ def test_lateness_is_never_negative_and_zero_for_the_earliest(late_ns: list[int]
     assert late.max() == pytest.approx((max(late_ns) - min(late_ns)) / 1e6)
 
 
-@pytest.mark.parametrize(("moved_ms", "missing"), [(12, 0), (-12, 0), (19, 1), (-19, -1), (41, 2)])
-def test_a_line_that_moves_lacks_nothing(moved_ms: int, missing: int) -> None:
+@pytest.mark.parametrize(
+    ("moves_ms", "missing"),
+    [
+        ({250: 12}, 0),
+        ({250: -12}, 0),
+        ({150: 12, 300: 8}, 0),
+        ({250: 19}, 1),
+        ({250: -19}, -1),
+        ({250: 41}, 2),
+        ({150: 12, 300: 20}, 1),
+        ({150: -12, 300: 20}, 1),
+        ({470: 20}, 1),
+    ],
+)
+def test_a_line_that_moves_lacks_nothing(moves_ms: dict[int, int], missing: int) -> None:
     times = even(500)
-    times[250:] += moved_ms * 1_000_000
+    for at, moved_ms in moves_ms.items():
+        times[at:] += moved_ms * 1_000_000
+    # Some come late, alone or after a hold-up of 50 ms that is made up for.
+    times[[100, 200, 352, 400]] += 9_000_000
+    times[350:352] += np.array([50_000_000, 30_000_000])
 
     assert missing_frames(times / 1e6) == missing
+
+
+def test_a_slow_line_lacks_frames() -> None:
+    times = even(1000)
+
+    assert missing_frames(times * 1.001 / 1e6) == 1

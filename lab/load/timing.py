@@ -78,13 +78,18 @@ def lateness_ms(times_ms: Times) -> Times:
 
 
 def missing_frames(times_ms: Times) -> int:
-    """Frames that one line lacks at its end, but for where it moved; negative when there are too
-    many."""
+    """Frames that one line lacks at its end; negative when there are too many.
+
+    Moves that come to a frame together are none. One that hides what is missing is not found.
+    """
     # The edges' medians: a single late frame at either end is no missing one.
     offsets = times_ms - np.arange(len(times_ms)) * FRAME_MS
     edge = min(_EDGE_FRAMES, len(offsets))
     frames = float(np.median(offsets[-edge:]) - np.median(offsets[:edge])) / FRAME_MS
-    return _whole(frames - sum(step for step in _steps(offsets) if not _whole(step)))
+    if not (missing := _whole(frames)):
+        return 0
+    moved = sum(step for step in _steps(offsets) if not _whole(step))
+    return _whole(frames - moved) if moved else missing
 
 
 def _steps(offsets: Times) -> Iterator[float]:

@@ -86,15 +86,14 @@ def missing_frames(times_ms: Times) -> int:
     offsets = times_ms - np.arange(len(times_ms)) * FRAME_MS
     edge = min(_EDGE_FRAMES, len(offsets))
     frames = float(np.median(offsets[-edge:]) - np.median(offsets[:edge])) / FRAME_MS
-    if not (missing := _whole(frames)):
+    if not _whole(frames):
         return 0
-    moved = sum(step for step in _steps(offsets) if not _whole(step))
-    return _whole(frames - moved) if moved else missing
+    return _whole(frames - sum(step for step in _steps(offsets, edge // 2) if not _whole(step)))
 
 
-def _steps(offsets: Times) -> Iterator[float]:
-    """Yield by how many frames a line is later, or earlier, after each disturbance."""
-    edge = min(_EDGE_FRAMES, len(offsets)) // 2
+def _steps(offsets: Times, edge: int) -> Iterator[float]:
+    """Yield by how many frames a line is later, or earlier, after each disturbance, but for those
+    so near an end that its median does not tell of them."""
     jumps = np.flatnonzero(np.abs(np.diff(offsets)) > _STEP_MS)
     jumps = jumps[(jumps >= edge) & (jumps < len(offsets) - edge)]
     for together in np.split(jumps, np.flatnonzero(np.diff(jumps) > _AROUND_FRAMES) + 1):

@@ -75,11 +75,6 @@ class Analysis:
     replies: tuple[Reply, ...]
     barge_ins: tuple[BargeIn, ...]
 
-    @property
-    def greeting_s(self) -> float | None:
-        """When the agent was first heard; None when it never was."""
-        return self.agent[0].start_s if self.agent else None
-
 
 def analyse(said: Samples, heard: Samples, rate_hz: int) -> Analysis:
     """Measure a call from what the phone said and what it heard, on one time line."""

@@ -34,6 +34,8 @@ class DemoResult:
     """How evenly the agent's voice came, as names and values with units."""
     ringing_s: float | None
     answered_s: float
+    greeting_s: float | None
+    """When the agent's first sound had come; None when none did."""
     ended_s: float
     ending: Ending
     agent_delay_s: float
@@ -48,7 +50,7 @@ class DemoResult:
             (0.0, f"{self.begins} at"),
             (self.ringing_s, "ringing after"),
             (self.answered_s, "answered after"),
-            (self.analysis.greeting_s, "greeting heard after"),
+            (self.greeting_s, "greeting heard after"),
         ]
         marks = [Mark(at_s, f"{name} {_ms(at_s)}") for at_s, name in moments if at_s is not None]
         return [*marks, Mark(self.ended_s, _ENDED_BY[self.ending.by])]
@@ -59,8 +61,8 @@ class DemoResult:
         responses = (reply.seconds for reply in analysis.replies)
         silences = (barge_in.seconds for barge_in in analysis.barge_ins)
         rows = [(f"{self.begins} to answer", _ms(self.answered_s))]
-        if analysis.greeting_s is not None:
-            rows.append(("answer to greeting", _ms(analysis.greeting_s - self.answered_s)))
+        if self.greeting_s is not None:
+            rows.append(("answer to greeting", _ms(self.greeting_s - self.answered_s)))
         rows += _each("response time", responses)
         if analysis.replies:
             rows.append(("the agent answers after", f"{_ms(self.agent_delay_s)} of silence"))

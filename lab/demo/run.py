@@ -14,7 +14,7 @@ from rich.text import Text
 from ari_app.line.interface import Status
 from lab.asterisk import LabError
 from lab.demo import scene
-from lab.demo.analysis import Samples, analyse
+from lab.demo.analysis import WINDOW_MS, Analysis, Samples, analyse
 from lab.demo.caller import ScriptedCaller
 from lab.demo.captions import agent_captions, caller_captions
 from lab.demo.dialer import DialerWay
@@ -23,7 +23,7 @@ from lab.demo.logfile import log_to
 from lab.demo.parts import Parts, running
 from lab.demo.picture import CallPicture, draw
 from lab.demo.result import DemoResult
-from lab.demo.tracks import heard_pieces, lay_out, said_pieces, write_stereo
+from lab.demo.tracks import came_s, heard_pieces, lay_out, said_pieces, write_stereo
 from lab.demo.transcript import LiveTranscript
 from lab.demo.voice import caller_voice, spoken
 from lab.demo.ways import AsteriskWay, Telephone, TwilioWay, Way
@@ -132,15 +132,17 @@ async def _demonstrate(parts: Parts, options: DemoOptions, console: Console) -> 
     assert call.answered_at is not None and call.ended_at is not None
     seconds = call.ended_at - call.started_at
     said, heard = _tracks(call, caller, seconds)
+    analysis = analyse(said, heard, RATE_HZ)
     result = DemoResult(
         recording=recording,
         picture=picture,
         log=log,
-        analysis=analyse(said, heard, RATE_HZ),
+        analysis=analysis,
         heard=call.stats(),
         sound=tuple(parts.way.figures(call)),
         ringing_s=None if call.rung_at is None else call.rung_at - call.started_at,
         answered_s=call.answered_at - call.started_at,
+        greeting_s=_greeting_s(call, analysis),
         ended_s=seconds,
         ending=ending,
         agent_delay_s=scene.own_delay_s(options.agent_id),
@@ -196,6 +198,14 @@ def _tracks(call: Telephone, caller: ScriptedCaller, seconds: float) -> tuple[Sa
     origin = call.started_at
     said = said_pieces((line.utterance for line in caller.spoken), call.codec, origin)
     return lay_out(said, seconds), lay_out(heard_pieces(call.ear.arrivals, origin), seconds)
+
+
+def _greeting_s(call: Telephone, analysis: Analysis) -> float | None:
+    if not analysis.agent:
+        return None
+    # What is loud in the first loud window may be its last sample only.
+    loud_s = analysis.agent[0].start_s + WINDOW_MS / 1000 - 1 / RATE_HZ
+    return came_s(call.ear.arrivals, loud_s, call.started_at)
 
 
 def write_results(result: DemoResult, said: Samples, heard: Samples, chain: str) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from lab.demo.analysis import Samples
 from lab.softphone import Arrival, Utterance
-from lab.softphone.codec import RATE_HZ, Codec
+from lab.softphone.codec import RATE_HZ, SAMPLE_BYTES, Codec
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,25 @@ def heard_pieces(arrivals: Sequence[Arrival], origin: float) -> list[Piece]:
         return []
     shift = median(arrival.at - arrival.position / RATE_HZ for arrival in arrivals) - origin
     return [Piece(arrival.position / RATE_HZ + shift, arrival.pcm) for arrival in arrivals]
+
+
+def came_s(arrivals: Sequence[Arrival], played_s: float, origin: float) -> float:
+    """Say when the sound had come that is played at a second: of its packet, or the next one.
+
+    The time line of what was heard says when a jitter buffer plays it; next to what the phone did
+    at that moment (it was answered), only the packet's own time can be put. After the last packet,
+    the last one's is returned.
+
+    Raises:
+        IndexError: Nothing came.
+    """
+    pieces = zip(heard_pieces(arrivals, origin), arrivals, strict=True)
+    later = (
+        arrival
+        for piece, arrival in pieces
+        if played_s < piece.at_s + len(piece.pcm) / SAMPLE_BYTES / RATE_HZ
+    )
+    return next(later, arrivals[-1]).at - origin
 
 
 def said_pieces(utterances: Iterable[Utterance], codec: Codec, origin: float) -> list[Piece]:

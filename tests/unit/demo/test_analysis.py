@@ -95,13 +95,12 @@ def test_a_whole_call() -> None:
     said = voice(10.0, (2.0, 3.0), (5.0, 6.0))
     heard = voice(10.0, (0.25, 1.5), (3.75, 5.25), (6.75, 9.0))
     analysis = analyse(said, heard, RATE_HZ)
-    assert analysis.greeting_s == 0.25
+    assert analysis.agent[0] == Span(0.25, 1.5)
     assert [reply.seconds for reply in analysis.replies] == [0.75, 0.75]
     assert [barge_in.seconds for barge_in in analysis.barge_ins] == [0.25]
 
 
 def test_an_agent_that_was_never_heard() -> None:
     analysis = analyse(voice(3.0, (1.0, 2.0)), voice(3.0), RATE_HZ)
-    assert analysis.greeting_s is None
     assert analysis.caller == (Span(1.0, 2.0),)
     assert not (analysis.agent or analysis.replies or analysis.barge_ins)

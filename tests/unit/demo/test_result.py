@@ -28,6 +28,7 @@ RESULT = DemoResult(
     begins="INVITE",
     ringing_s=0.01,
     answered_s=0.2,
+    greeting_s=0.3,
     ended_s=9.0,
     ending=Ending("far", 200, "OK"),
     agent_delay_s=0.75,
@@ -47,7 +48,7 @@ def test_the_figures() -> None:
 
 
 def test_what_did_not_happen_has_no_figure() -> None:
-    names = [name for name, _ in replace(RESULT, analysis=EMPTY).figures()]
+    names = [name for name, _ in replace(RESULT, analysis=EMPTY, greeting_s=None).figures()]
     assert names == ["INVITE to answer", "frames heard, lost"]
 
 
@@ -69,7 +70,7 @@ def test_the_marks_of_the_picture() -> None:
 
 
 def test_marks_of_a_call_that_neither_rang_nor_spoke() -> None:
-    quiet = replace(RESULT, ringing_s=None, analysis=EMPTY, ending=Ending("us", 200, "OK"))
+    quiet = replace(RESULT, ringing_s=None, greeting_s=None, ending=Ending("us", 200, "OK"))
     assert [mark.text for mark in quiet.marks()] == [
         "INVITE at 0 ms",
         "answered after 200 ms",

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.demo.tracks import Piece, heard_pieces, lay_out, said_pieces, write_stereo
+from lab.demo.tracks import Piece, came_s, heard_pieces, lay_out, said_pieces, write_stereo
 from lab.softphone import Arrival, Utterance
 from lab.softphone.codec import codecs_named
 
@@ -61,6 +61,14 @@ def test_a_late_packet_moves_nothing() -> None:
     at = [piece.at_s for piece in heard_pieces(arrivals, origin=100.0)]
     assert at == pytest.approx([0.5, 0.52, 0.54])
     assert heard_pieces([], origin=100.0) == []
+
+
+def test_what_was_played_had_come_with_its_packet() -> None:
+    # The first one was late, so that it is played before it had come.
+    arrivals = [arrival(100.51, 0), arrival(100.52, 160), arrival(100.54, 320)]
+    assert heard_pieces(arrivals, origin=100.0)[0].at_s == pytest.approx(0.5)
+    came = [came_s(arrivals, played_s, origin=100.0) for played_s in (0.3, 0.505, 0.53, 0.6)]
+    assert came == pytest.approx([0.51, 0.51, 0.52, 0.54])
 
 
 @dataclass

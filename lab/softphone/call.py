@@ -165,17 +165,17 @@ class Call(Handset):
         """Take the far end back from hold. Raises as `hold` does."""
         await self._change(Direction.BOTH)
 
-    def handle(self, event: CallEvent) -> None:
-        """Take an event of our leg."""
+    def handle(self, event: CallEvent, at: float) -> None:
+        """Take an event of our leg; `at` is when it came."""
         match event:
             case Progressed(status=status, reason=reason, agreement=agreement):
                 early = agreement is not None
-                self._progress.append(Progress(status, reason, time.monotonic(), early))
+                self._progress.append(Progress(status, reason, at, early))
                 self._news.set()
                 if agreement is not None:
                     self.stream.agree(agreement)
             case Answered(agreement=agreement):
-                self.answered_at = time.monotonic()
+                self.answered_at = at
                 self._agree(agreement)
                 self.stream.start_sending()
                 self._answered.set_result(None)

@@ -12,59 +12,66 @@ from math import inf
 import structlog
 
 from lab.softphone.agent import UserAgent
+from lab.softphone.datagrams import received
 from lab.softphone.events import Event
 from lab.softphone.fields import Address
 
 log = structlog.get_logger(__name__)
 
 
-class SipDriver(asyncio.DatagramProtocol):
-    """Owns the socket and the timer of one user agent. Call `pump` after each command to it."""
+class SipDriver:
+    """Owns the socket and the timer of one user agent. Call `pump` after each command to it.
 
-    def __init__(self, agent: UserAgent, on_event: Callable[[Event], None]) -> None:
+    `on_event` is given an event and when it came, in monotonic seconds.
+    """
+
+    def __init__(self, agent: UserAgent, on_event: Callable[[Event, float], None]) -> None:
         self.agent = agent
         self._on_event = on_event
-        self._transport: asyncio.DatagramTransport | None = None
+        self._loop = asyncio.get_running_loop()
+        self._socket: socket.socket | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._closed = asyncio.get_running_loop().create_future()
 
-    async def open(self, sock: socket.socket) -> None:
+    def open(self, sock: socket.socket) -> None:
         """Take over a bound socket and start to listen."""
-        loop = asyncio.get_running_loop()
-        self._transport, _ = await loop.create_datagram_endpoint(lambda: self, sock=sock)
+        self._socket = sock
+        self._loop.add_reader(sock.fileno(), self._readable)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._closed.set_result(None)
+    def pump(self, at: float | None = None) -> None:
+        """Act on the agent's events, send what it wants sent and set its timer.
 
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        self.agent.receive_datagram(data, Address(*addr[:2]), time.monotonic())
-        self.pump()
-
-    def error_received(self, exc: Exception) -> None:
-        log.debug("sip datagram not delivered", error=str(exc))
-
-    def pump(self) -> None:
-        """Act on the agent's events, send what it wants sent and set its timer."""
+        `at` is when what led to the events came; None: now.
+        """
         while events := self.agent.events():
             for event in events:
-                self._on_event(event)
+                self._on_event(event, time.monotonic() if at is None else at)
         datagrams = self.agent.datagrams()
         self._stop_timer()
-        if self._transport is None:
+        if self._socket is None:
             return
         for data, destination in datagrams:
-            self._transport.sendto(data, destination)
+            try:
+                self._socket.sendto(data, destination)
+            except OSError as error:
+                log.debug("sip datagram not sent", error=str(error))
         if self.agent.deadline < inf:
             delay = max(0.0, self.agent.deadline - time.monotonic())
-            self._timer = asyncio.get_running_loop().call_later(delay, self._on_timer)
+            self._timer = self._loop.call_later(delay, self._on_timer)
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Let go of the socket and the timer. May be called again."""
         self._stop_timer()
-        if self._transport is not None:
-            self._transport.close()
-            self._transport = None
-            await self._closed
+        if self._socket is not None:
+            self._loop.remove_reader(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
+
+    def _readable(self) -> None:
+        if self._socket is None:
+            return
+        for data, source, at in received(self._socket):
+            self.agent.receive_datagram(data, source, time.monotonic())
+            self.pump(at)
 
     def _on_timer(self) -> None:
         self.agent.handle_timer(time.monotonic())
@@ -74,18 +81,6 @@ class SipDriver(asyncio.DatagramProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-def bind_udp(host: str, port: int) -> socket.socket:
-    """A UDP socket for SIP. Raise OSError when the port is taken."""
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    try:
-        sock.setblocking(False)
-        sock.bind((host, port))
-    except OSError:
-        sock.close()
-        raise
-    return sock
 
 
 async def resolve(address: Address) -> Address:

@@ -1,19 +1,14 @@
-"""The RTP socket of one call: a thin shell around its mouth and its ear.
-
-Arrival times are the kernel's where it tells them (SO_TIMESTAMPNS), so that a busy event loop does
-not look like a bad line.
-"""
+"""The RTP socket of one call: a thin shell around its mouth and its ear."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import socket
-import struct
-import sys
 import time
 from collections.abc import Callable
 
+from lab.softphone.datagrams import bind_udp, received
 from lab.softphone.ear import Arrival, Ear
 from lab.softphone.fields import Address
 from lab.softphone.impairment import ImpairedLine, Impairment
@@ -21,13 +16,6 @@ from lab.softphone.mouth import Mouth
 from lab.softphone.rtp import RtpPacket
 from lab.softphone.sdp import Agreement
 
-_SO_TIMESTAMPNS = 35 if sys.platform == "linux" else None
-_TIMESPEC = struct.Struct("@ll")
-_MAX_DATAGRAM = 2048
-_MAX_READS = 64
-"""Datagrams taken in one go, so that a flood leaves time for the rest of the loop."""
-_OLDEST_S = 10.0
-"""A kernel time further back than this comes from a clock that was set."""
 _MAX_CATCH_UP = 10
 """Packets sent at once after the loop stood still; more than that are missed."""
 _EARLY_S = 0.001
@@ -82,8 +70,9 @@ class PacedStream:
             due += 1
         if due > _MAX_CATCH_UP:
             self.mouth.skip(due - _MAX_CATCH_UP)
-        for _ in range(min(due, _MAX_CATCH_UP)):
-            packet = self.mouth.tick(now)
+        for late in reversed(range(min(due, _MAX_CATCH_UP))):
+            # What is made up for was said when it was due: the far end plays it by its timestamps.
+            packet = self.mouth.tick(now - late * self._ptime_s)
             if packet is not None:
                 self.send(packet)
         self._timer = self._loop.call_later(max(0.0, self._deadline - now), self._tick)
@@ -152,14 +141,10 @@ class MediaStream(PacedStream):
             self.send_errors += 1
 
     def _readable(self) -> None:
-        for _ in range(_MAX_READS):
-            if self._socket is None:
-                return
-            try:
-                data, ancillary, _, source = self._socket.recvmsg(_MAX_DATAGRAM, 64)
-            except OSError:
-                return
-            self._take(data, Address(*source[:2]), _arrival_time(ancillary))
+        if self._socket is None:
+            return
+        for data, source, at in received(self._socket):
+            self._take(data, source, at)
 
     def _take(self, data: bytes, source: Address, at: float) -> None:
         if self._remotes and source not in self._remotes:
@@ -170,27 +155,8 @@ class MediaStream(PacedStream):
 
 def _bind(host: str) -> socket.socket:
     for _ in range(64):
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        try:
-            sock.setblocking(False)
-            sock.bind((host, 0))
-            if _SO_TIMESTAMPNS is not None:
-                sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-        except OSError:
-            sock.close()
-            raise
+        sock = bind_udp(host, 0)
         if sock.getsockname()[1] % 2 == 0:
             return sock
         sock.close()
     raise OSError("no even port was free")
-
-
-def _arrival_time(ancillary: list[tuple[int, int, bytes]]) -> float:
-    """The kernel's time of arrival on the monotonic clock; now when it tells none."""
-    now = time.monotonic()
-    for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS and len(data) == _TIMESPEC.size:
-            seconds, nanoseconds = _TIMESPEC.unpack(data)
-            age = time.time() - seconds - nanoseconds / 1e9
-            return now - age if 0 <= age < _OLDEST_S else now
-    return now

@@ -26,7 +26,11 @@ class MouthFull(SoftphoneError):
 
 
 class Utterance:
-    """A piece of sound on its way out. `started_at` and `finished_at` are monotonic seconds."""
+    """A piece of sound on its way out.
+
+    `started_at` and `finished_at` are monotonic seconds. Where packets are made up for after a
+    standstill, they are what they would have been without it.
+    """
 
     def __init__(self, pcm: bytes, on_finished: Callable[[], None] | None = None) -> None:
         self.pcm = pcm

@@ -14,8 +14,9 @@ import structlog
 from lab.softphone.agent import UserAgent
 from lab.softphone.call import Call
 from lab.softphone.codec import codecs_named
+from lab.softphone.datagrams import bind_udp
 from lab.softphone.digest import Credentials
-from lab.softphone.driver import SipDriver, bind_udp, resolve
+from lab.softphone.driver import SipDriver, resolve
 from lab.softphone.errors import CallFailed, SdpError
 from lab.softphone.events import Ended, Ending, Event, Invited, Registration
 from lab.softphone.fields import Address, Uri
@@ -105,7 +106,7 @@ class Phone:
             timers=self._timers,
         )
         self._driver = SipDriver(agent, self._handle)
-        await self._driver.open(sock)
+        self._driver.open(sock)
 
     async def close(self, timeout: float = 2.0) -> None:
         """End every call, take the registration back and let go of all ports.
@@ -130,7 +131,7 @@ class Phone:
             for call in self.calls:
                 call.finish(Ending("us", 408, "the phone was switched off"))
             self._calls.clear()
-            await self._driver.close()
+            self._driver.close()
 
     @property
     def agent(self) -> UserAgent:
@@ -261,7 +262,7 @@ class Phone:
             raise CallFailed(answer.status, answer.reason)
         self._registrar = registrar if expires else None
 
-    def _handle(self, event: Event) -> None:
+    def _handle(self, event: Event, at: float) -> None:
         match event:
             case Invited(leg=leg):
                 self._on_invited(leg)
@@ -271,7 +272,7 @@ class Phone:
             case _:
                 call = self._calls.get(event.leg)
                 if call is not None:
-                    call.handle(event)
+                    call.handle(event, at)
                 if isinstance(event, Ended):
                     self._forget(event.leg)
 

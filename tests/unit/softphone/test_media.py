@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from lab.softphone.codec import PCMU
+from lab.softphone.datagrams import arrival_time
 from lab.softphone.fields import Address
-from lab.softphone.media import MediaStream, _arrival_time
+from lab.softphone.media import MediaStream
 from lab.softphone.mouth import Utterance
 from lab.softphone.rtp import RtpPacket
 from lab.softphone.sdp import Agreement, Direction
@@ -63,6 +64,7 @@ async def test_after_a_standstill_some_packets_are_made_up_for(far_end: socket.s
     stream.mouth.paused = False
     stream.start_sending()
     first = RtpPacket.parse(far_end.recv(2048))
+    stream.mouth.say(utterance := Utterance(bytes(1600)))
     stream._deadline -= 0.6
     stream._tick()
     made_up = [RtpPacket.parse(far_end.recv(2048)) for _ in range(10)]
@@ -70,6 +72,8 @@ async def test_after_a_standstill_some_packets_are_made_up_for(far_end: socket.s
     assert [packet.sequence - first.sequence & 0xFFFF for packet in made_up] == list(range(1, 11))
     skipped = (made_up[0].timestamp - first.timestamp) % 2**32 // 160
     assert 15 <= skipped <= 25
+    assert utterance.started_at is not None and utterance.finished_at is not None
+    assert utterance.finished_at - utterance.started_at == pytest.approx(0.08)
 
 
 async def test_datagrams_that_cannot_leave_are_counted(far_end: socket.socket) -> None:
@@ -100,7 +104,7 @@ async def test_what_comes_before_the_agreement_is_heard(far_end: socket.socket) 
 async def test_where_the_kernel_tells_no_time(
     far_end: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lab.softphone.media._SO_TIMESTAMPNS", None)
+    monkeypatch.setattr("lab.softphone.datagrams._SO_TIMESTAMPNS", None)
     stream = MediaStream(HOST)
     stream.ear.expect(PCMU, 0, None)
     heard = asyncio.Event()
@@ -139,9 +143,9 @@ def stamp(at: float) -> list[tuple[int, int, bytes]]:
 
 
 def test_the_time_of_the_kernel_is_taken() -> None:
-    assert time.monotonic() - _arrival_time(stamp(time.time() - 2)) == pytest.approx(2, abs=0.5)
+    assert time.monotonic() - arrival_time(stamp(time.time() - 2)) == pytest.approx(2, abs=0.5)
 
 
 def test_no_time_of_the_kernel_or_one_that_cannot_be() -> None:
     for ancillary in ([], stamp(time.time() - 3600), stamp(time.time() + 3600)):
-        assert time.monotonic() - _arrival_time(ancillary) == pytest.approx(0, abs=0.5)
+        assert time.monotonic() - arrival_time(ancillary) == pytest.approx(0, abs=0.5)

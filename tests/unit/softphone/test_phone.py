@@ -23,7 +23,8 @@ from lab.softphone import (
     SoftphoneError,
     Timers,
 )
-from lab.softphone.driver import bind_udp, resolve
+from lab.softphone.datagrams import bind_udp
+from lab.softphone.driver import resolve
 from lab.softphone.fields import Address
 from lab.softphone.rtp import RtpPacket
 from lab.softphone.sip import Request, build_response, parse

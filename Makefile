@@ -36,7 +36,10 @@ E2E_WORKERS ?= $$((3 * $$(nproc) < 11 ? 3 * $$(nproc) : 11))
 # The tests with an Asterisk are given out by tests/e2e/conftest.py.
 PYTEST = $(PYTHON) -m pytest -n
 UNIT_TESTS = $(PYTEST) $(TEST_WORKERS) --dist worksteal tests/unit tests/fuzz
-E2E_TESTS = $(PYTEST) $(E2E_WORKERS) --dist loadscope --no-loadscope-reorder tests/e2e --ignore tests/e2e/test_compose.py
+# Calls go by the clock: what fails among others (1 is pytest's code for it) is tried once more, without them.
+IN_E2E = tests/e2e --ignore tests/e2e/test_compose.py
+E2E_TESTS = { $(PYTEST) $(E2E_WORKERS) --dist loadscope --no-loadscope-reorder $(IN_E2E) || \
+	{ [ $$? = 1 ] && echo "Again, one by one:" && $(PYTHON) -m pytest --last-failed --last-failed-no-failures none $(IN_E2E); }; }
 
 # What tries the compiled modules; `python -m scripts.compiled` says it where there is no compiler.
 COMPILED_TESTS = ARI_APP_COMPILED=1 $(PYTEST) $(TEST_WORKERS) --dist worksteal tests/unit/audiosocket tests/unit/audio \

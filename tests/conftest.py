@@ -49,10 +49,6 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give what went wrong on a busy machine another chance; the summary names each.
-
-    A call through a real Asterisk gets two of them: much of it goes by the clock.
-    """
+    """Give what went wrong on a busy machine another chance; the summary names each."""
     for item in items:
-        is_call = item.get_closest_marker("e2e") is not None
-        item.add_marker(pytest.mark.flaky(reruns=2 if is_call else 1))
+        item.add_marker(pytest.mark.flaky(reruns=1))

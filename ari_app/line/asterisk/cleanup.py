@@ -175,10 +175,11 @@ def compare(snapshot: Snapshot, calls: Collection[Held], prefixes: Prefixes) -> 
     media = beginning_with(prefixes.media)
     targets = beginning_with(prefixes.target)
     legs = targets | beginning_with(prefixes.placed)
+    held = {call.bridge for call in calls}
     strange = {
         bridge: members
         for bridge, members in snapshot.bridges.items()
-        if bridge.startswith(prefixes.bridge) and bridge not in {call.bridge for call in calls}
+        if bridge.startswith(prefixes.bridge) and bridge not in held
     }
     session_of = {bridge: bridge.removeprefix(prefixes.bridge) for bridge in strange}
     handed_over = {
@@ -397,17 +398,16 @@ class Mender:
             for bridge in stock.bridges
             if bridge.id.startswith(self._prefixes.bridge)
         }
+        owners = {bridge.id: _owner(bridge, names.get(bridge.id)) for bridge in stock.bridges}
+        # Hundreds of calls have few owners, and each is looked for in /proc.
+        gone = {owner for owner in set(owners.values()) if owner is not None and owner.is_gone}
         snapshot = Snapshot(
             channels=stock.obscure.union(channel.id for channel in stock.channels),
             bridges={bridge.id: frozenset(bridge.channels) for bridge in stock.bridges},
             in_application=stock.listed | self._inside(stock),
             on_the_way=frozenset(filter(None, map(self._on_the_way, stock.channels))),
             callers={bridge: name.caller for bridge, name in names.items() if name.caller},
-            lost=frozenset(
-                bridge.id
-                for bridge in stock.bridges
-                if (owner := _owner(bridge, names.get(bridge.id))) and owner.is_gone
-            ),
+            lost=frozenset(bridge for bridge, owner in owners.items() if owner in gone),
         )
         return compare(snapshot, calls, self._prefixes)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -267,6 +268,17 @@ async def test_media_of_a_process_that_has_ended_is_no_sign_of_life() -> None:
     await mender(ari).mend(expected=True)
     assert ari.there == [] and ari.joined == []
     assert ari.told["holding"]["AGENT_SESSION_ID"] == "a"
+
+
+async def test_a_process_is_looked_for_once_however_many_calls_it_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda pid, signal: asked.append(pid))
+    ourselves = BridgeName.parse(bridge_name("a")).owner
+    ari = FakeAri(joined=[bridge(str(n), caller=f"caller-{n}", owner=ourselves) for n in range(20)])
+    await mender(ari).look(())
+    assert asked == [os.getpid()]
 
 
 async def test_it_looks_until_nothing_comes_to_light_any_more() -> None:

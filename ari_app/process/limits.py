@@ -12,16 +12,18 @@ _M_MMAP_THRESHOLD = -3
 """The name of a parameter of glibc's mallopt (malloc.h)."""
 _LARGE_BYTES = 192 * 1024
 """More than any message of an agent's, less than the 256 KiB of a TLS connection (uvloop)."""
+_YOUNG: Final = 700
+"""New objects, less those that are gone, between two collections of the youngest: Python's own."""
+_TIMES: Final = 5
+"""How many of these before what they left is looked at once more."""
 
 
 def settle_memory() -> bool:
     """Prepare for serving: to be called when all that lives as long as the process is there.
 
-    Garbage collection looks away from what there is now, and from what each full one leaves: while
-    one looks at four hundred calls, no frame is written for 40 to 97 ms. An ended call needs none,
-    but what libraries leave of a broken connection are circles: full collections come the more
-    often, and do not wait until those weigh a quarter of what there was before. The second
-    collection lets it forget that. See `leftovers.py`.
+    Garbage collection looks away from what there is now, and from whatever is no longer young:
+    while one looks at four hundred calls, no frame is written for 40 to 97 ms. An ended call needs
+    none, but what libraries leave of a broken connection are circles: see `leftovers.py`.
 
     The buffers of TLS connections are given back to the system as calls end. By itself glibc takes
     them into its heap once one was freed, and the heap grows with every new arrangement of them.
@@ -31,19 +33,22 @@ def settle_memory() -> bool:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(700, 10, 3)
-    gc.collect()
+    gc.set_threshold(_YOUNG, _TIMES)
     if _look_away not in gc.callbacks:
         gc.callbacks.append(_look_away)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return mallopt is not None and mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES) == 1
 
 
-_FULL: Final = 2
+def looks_away_from(collections: int) -> int:
+    """Return how many objects so many collections of more than the youngest look away from, at most."""
+    # Each threshold has to be passed.
+    return collections * (_YOUNG + 1) * (_TIMES + 2)
 
 
 def _look_away(phase: str, info: dict[str, int]) -> None:
-    if phase == "stop" and info["generation"] == _FULL:
+    # All that survives its second collection: of some thousand objects that takes 1 to 3 ms.
+    if phase == "stop" and info["generation"] > 0:
         gc.freeze()
 
 

@@ -41,8 +41,8 @@ def settle_memory() -> bool:
 
 
 def looks_away_from(collections: int) -> int:
-    """Return how many objects so many collections of more than the youngest look away from, at most."""
-    # Each threshold has to be passed.
+    """Return from how many objects so many collections of more than the youngest look away."""
+    # At most: each threshold has to be passed.
     return collections * (_YOUNG + 1) * (_TIMES + 2)
 
 

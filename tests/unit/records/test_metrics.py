@@ -87,10 +87,19 @@ def test_two_services_in_one_process_do_not_meet() -> None:
 
 def test_the_clock() -> None:
     metrics = Metrics()
-    metrics.clock_ticked([0.0007, 0.3], 5)
+    metrics.clock_ticked([0.0007, 0.001, 0.3], 5)
+    metrics.clock_ticked([7.0], 0)
     shown = samples(metrics)
-    assert shown["ari_app_frame_lateness_seconds_count"] == 2
-    assert shown["ari_app_frame_lateness_seconds_bucket le=0.001"] == 1
+    assert shown["ari_app_frame_lateness_seconds_count"] == 4
+    assert shown["ari_app_frame_lateness_seconds_sum"] == pytest.approx(7.3017)
+    buckets = {
+        each.partition("le=")[2]: value
+        for each, value in shown.items()
+        if each.startswith("ari_app_frame_lateness_seconds_bucket")
+    }
+    assert [buckets[bound] for bound in ("0.0005", "0.001", "0.2", "0.5", "1.0", "+Inf")] == [
+        0, 2, 2, 3, 3, 4,
+    ]  # fmt: skip
     assert shown["ari_app_frame_ticks_skipped_total"] == 5
 
 

@@ -454,7 +454,7 @@ class MergedWatch(Watching):
                     if line.startswith(b"data: "):
                         mirror.take(orjson.loads(line[6:]))
 
-    def _look(self) -> Look:
+    async def _look(self) -> Look:
         now = asyncio.get_running_loop().time()
         rows: dict[str, dict[str, Any]] = {}
         levels: dict[str, Any] = {}

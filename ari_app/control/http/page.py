@@ -25,8 +25,8 @@ import orjson
 from aiohttp import hdrs, web
 
 from ari_app import __version__
+from ari_app.call.call import Call
 from ari_app.call.calls import Calls
-from ari_app.control.control import CallControl
 from ari_app.control.http.access import REQUEST_KEY, Access, who
 from ari_app.control.http.models import Readiness, call_id, take_over
 from ari_app.control.http.problems import Problem
@@ -107,11 +107,6 @@ class Watched(Protocol):
         """The calls."""
         ...
 
-    @property
-    def control(self) -> CallControl:
-        """What may be asked of them."""
-        ...
-
     def readiness(self) -> Readiness:
         """Say whether new calls are taken."""
         ...
@@ -120,6 +115,7 @@ class Watched(Protocol):
 _EVERY_SECONDS: Final = 0.5
 _FRESH_SECONDS: Final = 0.9 * _EVERY_SECONDS
 """What one page was told so long ago at most is told to another as it is."""
+_ROWS_AT_ONCE: Final = 16
 _WRITE_SECONDS: Final = 10.0
 _MOST_WATCHERS: Final = 32
 _PACK_LEVEL: Final = 1
@@ -144,7 +140,7 @@ class Look:
 
     Attributes:
         at: When, by the loop's clock.
-        rows: By their session ids.
+        rows: By their session ids; each is made anew only when it changes.
         rest: What is told in any case.
     """
 
@@ -197,24 +193,24 @@ class Watching(abc.ABC):
         seen: dict[str, dict[str, Any]] = {}
         with contextlib.suppress(ConnectionError, TimeoutError):
             while not self._stopping:
-                news = orjson.dumps(self._news(seen), option=orjson.OPT_UTC_Z)
+                news = orjson.dumps(await self._news(seen), option=orjson.OPT_UTC_Z)
                 async with asyncio.timeout(_WRITE_SECONDS):
                     await response.write(pack(b"data: " + news + b"\n\n"))
                 await asyncio.sleep(_EVERY_SECONDS)
         return response
 
-    def _news(self, seen: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    async def _news(self, seen: dict[str, dict[str, Any]]) -> dict[str, Any]:
         """Return what has changed since `seen`, which is brought up to date."""
-        look = self._look()
-        changed = [row for key, row in look.rows.items() if seen.get(key) != row]
+        look = await self._look()
+        changed = [row for key, row in look.rows.items() if seen.get(key) is not row]
         gone = [key for key in seen if key not in look.rows]
         seen.clear()
         seen.update(look.rows)
         return {"calls": changed, "gone": gone, **look.rest}
 
     @abc.abstractmethod
-    def _look(self) -> Look:
-        """Look at all calls."""
+    async def _look(self) -> Look:
+        """Look at all calls. A row that has not changed is the one that it was."""
 
 
 class Watch(Watching):
@@ -229,40 +225,43 @@ class Watch(Watching):
         super().__init__(most)
         self._service = service
         self._last = Look(-math.inf, {}, {})
+        self._looking = asyncio.Lock()
 
-    def _look(self) -> Look:
-        now = asyncio.get_running_loop().time()
-        if now - self._last.at < _FRESH_SECONDS:
+    async def _look(self) -> Look:
+        async with self._looking:
+            now = asyncio.get_running_loop().time()
+            if now - self._last.at >= _FRESH_SECONDS:
+                self._last = await self._look_again(now)
             return self._last
-        service = self._service
+
+    async def _look_again(self, now: float) -> Look:
+        service, before = self._service, self._last.rows
+        rows: dict[str, dict[str, Any]] = {}
+        levels: dict[str, tuple[int, int]] = {}
+        for number, (name, record) in enumerate(tuple(service.calls.records.items())):
+            if number % _ROWS_AT_ONCE == 0:
+                # Calls, which have a frame each 20 ms, go on in between.
+                await asyncio.sleep(0)
+            call = service.calls.call(name)
+            row = {**_row(record), "can": _can(call)}
+            rows[name] = same if (same := before.get(name)) == row else row
+            if call is not None and call.counts:
+                levels[name] = call.sound.levels()
         readiness = service.readiness()
         rest = {
-            "levels": self._levels(),
+            "levels": levels,
             "running": readiness.active_sessions,
             "limit": service.calls.max_concurrent_calls,
             "problems": readiness.problems,
         }
-        names = tuple(service.calls.records)
-        rows = {
-            name: {**_row(service.control.record(name)), "can": self._can(name)} for name in names
-        }
-        self._last = Look(now, rows, rest)
-        return self._last
+        return Look(now, rows, rest)
 
-    def _can(self, session_id: str) -> list[str] | None:
-        """Return what may be asked of a call's line; None: that is not known, or not any more."""
-        call = self._service.calls.call(session_id)
-        if call is None or call.ended.is_set():
-            return None
-        return [name for name, ability in _ACTIONS.items() if ability in call.line.abilities]
 
-    def _levels(self) -> dict[str, tuple[int, int]]:
-        levels = {}
-        for session_id in self._service.calls.records:
-            call = self._service.calls.call(session_id)
-            if call is not None and call.counts:
-                levels[session_id] = call.sound.levels()
-        return levels
+def _can(call: Call | None) -> list[str] | None:
+    """Return what may be asked of a call's line; None: that is not known, or not any more."""
+    if call is None or call.ended.is_set():
+        return None
+    return [name for name, ability in _ACTIONS.items() if ability in call.line.abilities]
 
 
 def _accepts_gzip(request: web.Request) -> bool:

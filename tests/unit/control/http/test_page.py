@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import zlib
@@ -21,7 +22,7 @@ from ari_app.control.http.middleware import problems, request_ids
 from ari_app.control.http.page import Watch
 from ari_app.line.interface import Result, Status
 from ari_app.records.findings import WHY
-from ari_app.records.record import CallRecord, Listener, TakeOver
+from ari_app.records.record import Listener, TakeOver
 from tests.unit.control.http.conftest import KEY
 from tests.unit.control.http.fake_service import FakeService, Http, end
 
@@ -133,19 +134,19 @@ async def test_watching_tells_what_changes_and_what_goes(service: FakeService) -
 async def test_a_row_tells_who_has_a_hand_in_the_call(service: FakeService) -> None:
     record = service.add("s1")
     watch = Watch(service)
-    (row,) = watch._news({})["calls"]
+    (row,) = (await watch._news({}))["calls"]
     assert (row["muted"], row["take_over"], row["listeners"]) == (False, None, [])
     record.muted = True
     record.take_overs.append(TakeOver("lea", "2001", asked=1.0))
     record.listeners += [Listener("tom", 1.0), Listener("lea", 1.0, until=2.0)]
-    (row,) = Watch(service)._news({})["calls"]
+    (row,) = (await Watch(service)._news({}))["calls"]
     assert (row["muted"], row["listeners"]) == (True, ["tom"])
     assert row["take_over"] == {"who": "lea", "endpoint": "2001", "state": "ringing"}
     record.take_overs[0].began = 3.0
-    (row,) = Watch(service)._news({})["calls"]
+    (row,) = (await Watch(service)._news({}))["calls"]
     assert row["take_over"]["state"] == "talking"
     record.take_overs[0].until = 4.0
-    (row,) = Watch(service)._news({})["calls"]
+    (row,) = (await Watch(service)._news({}))["calls"]
     assert row["take_over"] is None
 
 
@@ -153,16 +154,31 @@ async def test_many_who_watch_cost_no_more_looks_than_one(service: FakeService) 
     """And none takes from another what is only there at the moment of a look: the levels."""
     looks: list[str] = []
 
-    def look(session_id: str) -> CallRecord | None:
+    def look(session_id: str) -> None:
         looks.append(session_id)
-        return service.records.get(session_id)
 
-    service.look = look
+    service.calls.call = look  # type: ignore[method-assign]
     service.add("s1")
     watch = Watch(service)
-    first, second = watch._news({}), watch._news({})
+    first, second = await asyncio.gather(watch._news({}), watch._news({}))
     assert first == second
     assert looks == ["s1"]
+
+
+async def test_a_look_at_many_calls_lets_the_calls_themselves_go_on(service: FakeService) -> None:
+    """And asks none of them for what is measured all the time: no row tells that."""
+    looks: list[str] = []
+    turns: list[int] = []
+    service.look = lambda session_id: looks.append(session_id)
+    for number in range(100):
+        service.add(f"s{number}")
+    news = asyncio.create_task(Watch(service)._news({}))
+    while not news.done():
+        turns.append(len(turns))
+        await asyncio.sleep(0)
+    assert len((await news)["calls"]) == 100
+    assert len(turns) > 5
+    assert looks == []
 
 
 async def test_no_more_watch_than_there_is_room_for(service: FakeService) -> None:

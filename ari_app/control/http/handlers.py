@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -37,6 +38,7 @@ from ari_app.control.http.models import (
     Liveness,
     Readiness,
     SessionList,
+    SessionSummary,
     call_id,
     detail,
     summary,
@@ -59,6 +61,8 @@ from ari_app.control.http.requests import (
 )
 from ari_app.control.http.server import ClientGone, mark_heads, when_gone
 from ari_app.control.http.streams import stream_events
+from ari_app.control.http.turns import in_turns
+from ari_app.control.refusals import SessionNotFound
 from ari_app.records.journal import Journal
 from ari_app.records.metrics import CONTENT_TYPE, Metrics
 from ari_app.records.recording.archive import RecordingArchive
@@ -250,11 +254,16 @@ class Handlers:
     async def list_sessions(self, request: web.Request) -> web.Response:
         """List all calls."""
         calls, control = self._service.calls, self._service.control
+        sessions: list[SessionSummary] = []
+        async for name in in_turns(calls.records):
+            # It may have been forgotten since.
+            with contextlib.suppress(SessionNotFound):
+                sessions.append(summary(control.record(name)))
         return _json(
             SessionList(
                 active_sessions=calls.count(),
                 max_concurrent_calls=calls.max_concurrent_calls,
-                sessions=[summary(control.record(name)) for name in tuple(calls.records)],
+                sessions=sessions,
             )
         )
 

@@ -30,6 +30,7 @@ from ari_app.call.calls import Calls
 from ari_app.control.http.access import REQUEST_KEY, Access, who
 from ari_app.control.http.models import Readiness, call_id, take_over
 from ari_app.control.http.problems import Problem
+from ari_app.control.http.turns import in_turns
 from ari_app.line.interface import Ability
 from ari_app.records.record import CallRecord
 
@@ -115,7 +116,6 @@ class Watched(Protocol):
 _EVERY_SECONDS: Final = 0.5
 _FRESH_SECONDS: Final = 0.9 * _EVERY_SECONDS
 """What one page was told so long ago at most is told to another as it is."""
-_ROWS_AT_ONCE: Final = 16
 _WRITE_SECONDS: Final = 10.0
 _MOST_WATCHERS: Final = 32
 _PACK_LEVEL: Final = 1
@@ -238,10 +238,7 @@ class Watch(Watching):
         service, before = self._service, self._last.rows
         rows: dict[str, dict[str, Any]] = {}
         levels: dict[str, tuple[int, int]] = {}
-        for number, (name, record) in enumerate(tuple(service.calls.records.items())):
-            if number % _ROWS_AT_ONCE == 0:
-                # Calls, which have a frame each 20 ms, go on in between.
-                await asyncio.sleep(0)
+        async for name, record in in_turns(service.calls.records.items()):
             call = service.calls.call(name)
             row = {**_row(record), "can": _can(call)}
             rows[name] = same if (same := before.get(name)) == row else row

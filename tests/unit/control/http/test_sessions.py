@@ -42,6 +42,16 @@ async def test_the_list(http: Http, service: FakeService) -> None:
     }
 
 
+async def test_a_call_that_is_forgotten_while_the_list_is_made(
+    http: Http, service: FakeService
+) -> None:
+    for name in ("s1", "s2", "s3"):
+        service.add(name)
+    service.look = lambda name: None if name == "s2" else service.records[name]
+    sessions = (await (await http.get("/sessions")).json())["sessions"]
+    assert [each["session_id"] for each in sessions] == ["s1", "s3"]
+
+
 async def test_one_session(http: Http, service: FakeService) -> None:
     record = service.add("s1", metadata={"campaign": "spring", "amd": "human"})
     record.result, record.hangup_cause, record.sip_code = "answered", 16, 200

@@ -18,6 +18,7 @@ from prometheus_client import (
     Gauge,
     GCCollector,
     Histogram,
+    Metric,
     ProcessCollector,
     generate_latest,
 )
@@ -88,6 +89,16 @@ class _KeptElsewhere(Collector):
             yield self._family(self._name, self._documentation)
         else:
             yield self._family(self._name, self._documentation, value)
+
+
+class _Collected(Collector):
+    """One metric, as it has been collected."""
+
+    def __init__(self, family: Metric) -> None:
+        self._family = family
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._family
 
 
 class Allowance(Protocol):
@@ -518,9 +529,14 @@ class Metrics:
             await asyncio.sleep(_LAG_EVERY_SECONDS)
             self.loop_lag.observe(max(now() - due, 0.0))
 
+    def pieces(self) -> Iterator[bytes]:
+        """Yield everything in Prometheus' text format, one metric after the other."""
+        for family in self.registry.collect():
+            yield generate_latest(_Collected(family))
+
     def render(self) -> bytes:
         """Return everything in Prometheus' text format."""
-        return generate_latest(self.registry)
+        return b"".join(self.pieces())
 
     def clock_ticked(self, late_seconds: list[float], skipped: int) -> None:
         """Count ticks of the clock, each of which has written one frame to some lines."""

@@ -255,7 +255,7 @@ class Handlers:
         """List all calls."""
         calls, control = self._service.calls, self._service.control
         sessions: list[SessionSummary] = []
-        async for name in in_turns(calls.records):
+        async for name in in_turns(tuple(calls.records)):
             # It may have been forgotten since.
             with contextlib.suppress(SessionNotFound):
                 sessions.append(summary(control.record(name)))
@@ -356,9 +356,8 @@ class Handlers:
 
     async def metrics(self, request: web.Request) -> web.Response:
         """Answer in Prometheus' text format."""
-        return web.Response(
-            body=self._service.metrics.render(), headers={"Content-Type": CONTENT_TYPE}
-        )
+        text = b"".join([piece async for piece in in_turns(self._service.metrics.pieces())])
+        return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE})
 
     async def openapi(self, request: web.Request) -> web.Response:
         """Describe this interface."""

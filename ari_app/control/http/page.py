@@ -238,7 +238,7 @@ class Watch(Watching):
         service, before = self._service, self._last.rows
         rows: dict[str, dict[str, Any]] = {}
         levels: dict[str, tuple[int, int]] = {}
-        async for name, record in in_turns(service.calls.records.items()):
+        async for name, record in in_turns(tuple(service.calls.records.items())):
             call = service.calls.call(name)
             row = {**_row(record), "can": _can(call)}
             rows[name] = same if (same := before.get(name)) == row else row

@@ -1,4 +1,4 @@
-"""Goes through many calls without holding up their sound."""
+"""Goes through much without holding up the sound of calls."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ _AT_ONCE: Final = 16
 
 
 async def in_turns(items: Iterable[T]) -> AsyncIterator[T]:
-    """Yield what is there now; after every few, calls, which have a frame each 20 ms, go on."""
-    for number, item in enumerate(tuple(items)):
+    """Yield items; before every few, calls, which have a frame each 20 ms, go on.
+
+    Whatever may change meanwhile has to be copied before.
+    """
+    for number, item in enumerate(items):
         if number % _AT_ONCE == 0:
             await asyncio.sleep(0)
         yield item

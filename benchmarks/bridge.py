@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.lines import way
-from benchmarks.listening import listening
+from benchmarks.onlookers import looking_on
 from benchmarks.processes import (
     Agent,
     BenchmarkError,
@@ -156,6 +156,7 @@ async def measure_format(
     build: Path | None = None,
     only_cost: bool = False,
     listeners: int = 0,
+    watchers: int = 0,
 ) -> BridgeRun:
     """Grow the number of calls step by step, and stop after the first step that breaks a limit.
 
@@ -164,11 +165,13 @@ async def measure_format(
         build: As for `running_service`.
         only_cost: Go through all steps, whatever breaks, and do not count sound.
         listeners: So many calls are listened to while they are measured, each by one.
+        watchers: So many pages show all calls meanwhile.
     """
     cores, far_end = Cores.split(), way(line)
     line += ", recorded" if recorded else ""
     line += f", {workers} workers" if workers > 1 else ""
     line += f", {listeners} listeners" if listeners else ""
+    line += f", {watchers} watchers" if watchers else ""
     what = f"{line}, {agent_format}"
     done: list[Step] = []
     conservation: Conservation | None = None
@@ -215,7 +218,7 @@ async def measure_format(
             if on_step is not None:
                 on_step(service, count)
             first = done[0] if done else None
-            async with listening(service.api_url, min(count, listeners), cores.others):
+            async with looking_on(service.api_url, min(count, listeners), watchers, cores.others):
                 step = await _measure(
                     line, agent_format, count, window_seconds, service, load, agent, first
                 )

@@ -49,6 +49,12 @@ def bench(
             help="bridge: with so many calls listened to; several of these are measured in turn."
         ),
     ] = None,
+    watchers: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="bridge: with so many pages that show all calls; several are measured in turn."
+        ),
+    ] = None,
     against: Annotated[
         str, typer.Option(help="compare: this revision of git against what is here now.")
     ] = "",
@@ -66,6 +72,7 @@ def bench(
         against,
         tuple(workers or (1,)),
         tuple(listeners or (0,)),
+        tuple(watchers or (0,)),
     )
     uvloop.run(run(names or ["all"], options, Console()))
 

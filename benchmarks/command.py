@@ -40,7 +40,7 @@ class Options:
     *bridge*, *ear*, *setups* and *stall* measure; all but bridge take the first. `recording`
     measures *bridge* once more, with calls recorded. `against` is the revision that *compare*
     compares with. `workers` are the numbers of processes that *bridge* measures with, in turn, and
-    `listeners` those of calls that are listened to.
+    `listeners` those of calls that are listened to, `watchers` those of pages that show all calls.
     """
 
     quick: bool = False
@@ -52,6 +52,7 @@ class Options:
     against: str = ""
     workers: tuple[int, ...] = (1,)
     listeners: tuple[int, ...] = (0,)
+    watchers: tuple[int, ...] = (0,)
 
     @property
     def recorded(self) -> tuple[bool, ...]:
@@ -124,12 +125,14 @@ async def _measure_bridge(options: Options, say: Say) -> tuple[Any, str]:
             recorded=recorded,
             workers=workers,
             listeners=listeners,
+            watchers=watchers,
         )
         for name in _formats(options)
         for line in options.lines
         for recorded in options.recorded
         for workers in options.workers
         for listeners in options.listeners
+        for watchers in options.watchers
     ]
     plain = _plain(runs)
     for run_, measured in zip(plain, runs, strict=True):
@@ -238,6 +241,7 @@ _STEPS: dict[str, Callable[[Options], int]] = {
         len(options.recorded)
         * len(options.workers)
         * len(options.listeners)
+        * len(options.watchers)
         * len(options.lines)
         * len(_formats(options))
         * (len(_bridge_steps(options)) + 1)

@@ -71,7 +71,7 @@ def test_each_benchmark_says_how_many_steps_it_takes() -> None:
     one = Options(formats=("pcm_8000",), calls=(1, 2))
     assert command._STEPS["bridge"](one) == 3
     assert command._STEPS["bridge"](replace(one, lines=("audiosocket", "websocket"))) == 6
-    assert command._STEPS["bridge"](replace(one, listeners=(0, 20))) == 6
+    assert command._STEPS["bridge"](replace(one, listeners=(0, 20), watchers=(0, 1))) == 12
     assert command._STEPS["setups"](Options(calls=(50, 100))) == 2
     assert count_steps(quick=True) < count_steps(quick=False)
 

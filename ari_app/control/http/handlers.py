@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -38,7 +37,6 @@ from ari_app.control.http.models import (
     Liveness,
     Readiness,
     SessionList,
-    SessionSummary,
     call_id,
     detail,
     summary,
@@ -62,7 +60,6 @@ from ari_app.control.http.requests import (
 from ari_app.control.http.server import ClientGone, mark_heads, when_gone
 from ari_app.control.http.streams import stream_events
 from ari_app.control.http.turns import in_turns
-from ari_app.control.refusals import SessionNotFound
 from ari_app.records.journal import Journal
 from ari_app.records.metrics import CONTENT_TYPE, Metrics
 from ari_app.records.recording.archive import RecordingArchive
@@ -253,12 +250,13 @@ class Handlers:
 
     async def list_sessions(self, request: web.Request) -> web.Response:
         """List all calls."""
-        calls, control = self._service.calls, self._service.control
-        sessions: list[SessionSummary] = []
-        async for name in in_turns(tuple(calls.records)):
+        calls = self._service.calls
+        sessions = [
+            summary(record)
+            async for name in in_turns(tuple(calls.records))
             # It may have been forgotten since.
-            with contextlib.suppress(SessionNotFound):
-                sessions.append(summary(control.record(name)))
+            if (record := calls.record(name)) is not None
+        ]
         return _json(
             SessionList(
                 active_sessions=calls.count(),

@@ -165,6 +165,7 @@ class FakeService:
             Calls,
             SimpleNamespace(
                 records=self.records,
+                record=lambda session_id: self.look(session_id),
                 max_concurrent_calls=10,
                 count=lambda: len(self.records),
                 call=lambda session_id: None,

@@ -25,8 +25,8 @@ import aiohttp
 import uvloop
 from aiohttp import web
 
+from lab.kernel_time import arrival_ns, ask_for_times
 from lab.load.generator import SPREAD_STEP, summed
-from lab.load.line import SO_TIMESTAMPNS, arrival_ns
 from lab.load.steering import Steering
 from lab.load.ticker import Ticker
 from lab.load.voice import TalkPattern, render_frames
@@ -75,8 +75,7 @@ class DialerLine:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._socket.setblocking(False)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if SO_TIMESTAMPNS is not None:
-            self._socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        ask_for_times(self._socket)
 
     async def connect(self, url: str) -> None:
         """Bring the sound there. Raises OSError or TimeoutError when it is not taken."""

@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
-import sys
-import time
 from array import array
 from collections.abc import Callable, Sequence
 from uuid import UUID
@@ -26,12 +23,11 @@ from audiosocket.frames import (
     audio_header,
     encode,
 )
+from lab.kernel_time import arrival_ns, ask_for_times
 
 CONNECT_SECONDS = 2.0
 _PAYLOAD_GAP_NS = 5_000_000
 """Asterisk hangs up when the pieces of a message come further apart (`res_audiosocket.c`)."""
-SO_TIMESTAMPNS = 35 if sys.platform == "linux" else None
-_TIMESPEC = struct.Struct("@ll")
 _READ_BYTES = 65536
 
 
@@ -73,8 +69,7 @@ class LoadLine:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._socket.setblocking(False)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if SO_TIMESTAMPNS is not None:
-            self._socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        ask_for_times(self._socket)
 
     @property
     def close_reason(self) -> str | None:
@@ -170,12 +165,3 @@ class LoadLine:
         self._loop.remove_reader(self._socket.fileno())
         self._socket.close()
         self._on_closed(reason)
-
-
-def arrival_ns(ancillary: list[tuple[int, int, bytes]]) -> int:
-    """When the kernel took the data in, on the wall clock; now where it does not say."""
-    for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS and len(data) == _TIMESPEC.size:
-            seconds, nanoseconds = _TIMESPEC.unpack(data)
-            return int(seconds) * 1_000_000_000 + int(nanoseconds)
-    return time.time_ns()

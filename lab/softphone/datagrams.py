@@ -1,21 +1,18 @@
 """UDP sockets that say when each datagram came.
 
-The times are the kernel's where it tells them (SO_TIMESTAMPNS), so that a busy event loop does not
-look like a bad line, nor like an answer that came after the sound behind it.
+The times are the kernel's where it tells them, so that an answer never seems to come after the
+sound that was sent behind it.
 """
 
 from __future__ import annotations
 
 import socket
-import struct
-import sys
 import time
 from collections.abc import Iterator
 
+from lab.kernel_time import arrival_ns, ask_for_times
 from lab.softphone.fields import Address
 
-_SO_TIMESTAMPNS = 35 if sys.platform == "linux" else None
-_TIMESPEC = struct.Struct("@ll")
 _MAX_DATAGRAM = 65_536
 _MAX_READS = 64
 """Datagrams taken in one go, so that a flood leaves time for the rest of the loop."""
@@ -29,8 +26,7 @@ def bind_udp(host: str, port: int) -> socket.socket:
     try:
         sock.setblocking(False)
         sock.bind((host, port))
-        if _SO_TIMESTAMPNS is not None:
-            sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        ask_for_times(sock)
     except OSError:
         sock.close()
         raise
@@ -49,10 +45,5 @@ def received(sock: socket.socket) -> Iterator[tuple[bytes, Address, float]]:
 
 def arrival_time(ancillary: list[tuple[int, int, bytes]]) -> float:
     """The kernel's time of arrival on the monotonic clock; now when it tells none."""
-    now = time.monotonic()
-    for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS and len(data) == _TIMESPEC.size:
-            seconds, nanoseconds = _TIMESPEC.unpack(data)
-            age = time.time() - seconds - nanoseconds / 1e9
-            return now - age if 0 <= age < _OLDEST_S else now
-    return now
+    now, age = time.monotonic(), (time.time_ns() - arrival_ns(ancillary)) / 1e9
+    return now - age if 0 <= age < _OLDEST_S else now

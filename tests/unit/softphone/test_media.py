@@ -104,7 +104,7 @@ async def test_what_comes_before_the_agreement_is_heard(far_end: socket.socket) 
 async def test_where_the_kernel_tells_no_time(
     far_end: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lab.softphone.datagrams._SO_TIMESTAMPNS", None)
+    monkeypatch.setattr("lab.kernel_time.SO_TIMESTAMPNS", None)
     stream = MediaStream(HOST)
     stream.ear.expect(PCMU, 0, None)
     heard = asyncio.Event()

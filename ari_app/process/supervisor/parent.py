@@ -21,6 +21,7 @@ from types import FrameType
 
 import structlog
 
+from ari_app.process.grid import seconds_to_next
 from ari_app.process.supervisor.policy import (
     BEAT_SECONDS,
     FRONT,
@@ -77,7 +78,8 @@ class ParentLink:
         self._send()
 
     def _beat(self) -> None:
-        self._timer = self._loop.call_later(BEAT_SECONDS, self._beat)
+        pause = seconds_to_next(BEAT_SECONDS, self._loop.time())
+        self._timer = self._loop.call_later(pause, self._beat)
         self._send()
 
     def _send(self) -> None:

@@ -53,6 +53,7 @@ class AgentSocket(ClientConnection):
     messages over without a queue.
 
     Attributes:
+        writable: It is open, and takes more; whoever writes past it looks first.
         heard: Something has arrived, be it only a pong; whoever looks sets it back.
         on_writable: Called when writing makes sense again.
         on_message: Called with each message, in order. What comes in pieces, behind a message that
@@ -72,6 +73,15 @@ class AgentSocket(ClientConnection):
         self.heard = True
         self._left = _MAX_AT_ONCE
         super().data_received(data)
+        self._look_whether_open()
+
+    def eof_received(self) -> None:
+        super().eof_received()
+        self._look_whether_open()
+
+    def _look_whether_open(self) -> None:
+        if self.protocol.state is not State.OPEN:
+            self.writable = False
 
     def process_event(self, event: Event) -> None:
         if isinstance(event, Frame) and event.opcode in DATA_OPCODES and event.fin:
@@ -108,9 +118,10 @@ class AgentSocket(ClientConnection):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self.writable = True
-        if self.on_writable is not None:
-            self.on_writable()
+        if self.protocol.state is State.OPEN:
+            self.writable = True
+            if self.on_writable is not None:
+                self.on_writable()
 
     def send_now(self, data: bytes) -> None:
         """Write `data` as one text frame, at once. Does nothing when the socket is not open.

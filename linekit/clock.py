@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ctypes
 import math
 import os
@@ -15,6 +14,8 @@ from functools import partial
 from typing import Final, Protocol
 
 import structlog
+
+from linekit.native import drain
 
 EARLY_SECONDS = 0.002
 """A timer may fire this much too soon (uvloop's have a resolution of 1 ms); it counts as due."""
@@ -139,9 +140,7 @@ class KernelTimer:
 
     def _fired(self) -> None:
         if self._fd >= 0:
-            # It stays readable until it is read.
-            with contextlib.suppress(BlockingIOError):
-                os.read(self._fd, 8)
+            drain(self._fd)
             self._callback()
 
 

@@ -16,6 +16,8 @@ import ssl
 from collections.abc import Callable
 from typing import Any, Final, Protocol, TypeVar, cast
 
+from linekit.native import receive, send
+
 _READ_BYTES: Final = 64 * 1024
 _RECORD_BYTES: Final = 16 * 1024
 """The most that a record of TLS holds."""
@@ -69,8 +71,6 @@ class SocketTransport:
         self._high, self._low = _HIGH_WATER, _HIGH_WATER // 4
         self._reading = self._told_to_pause = False
         self._closing = self._eof_due = self._gone = False
-        self._take: Callable[[int], bytes] = sock.recv
-        self._give: Callable[[Any], int] = sock.send
 
     def start(self) -> None:
         """Tell the protocol that it is connected, and begin to read."""
@@ -88,15 +88,13 @@ class SocketTransport:
         if self._gone:
             return
         try:
-            data = self._take(self._read_bytes)
-        except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return
+            data = receive(self._fd, self._read_bytes)
         except OSError as error:
             self._fail(error)
             return
         if data:
             self._received(data)
-        else:
+        elif data is not None:
             self._ended()
 
     def _ended(self) -> None:
@@ -128,13 +126,15 @@ class SocketTransport:
             return
         try:
             sent = self._give(data)
-        except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            sent = 0
         except OSError as error:
             self._fail(error)
             return
         if sent != len(data):
             self._keep(memoryview(data)[sent:])
+
+    def _give(self, data: bytes | bytearray | memoryview[Any]) -> int:
+        """Return how many bytes have been taken."""
+        return send(self._fd, data)
 
     def _keep(self, data: bytes | bytearray | memoryview[Any]) -> None:
         if not self._waiting:
@@ -147,8 +147,6 @@ class SocketTransport:
     def _write_waiting(self) -> None:
         try:
             sent = self._give(bytes(self._waiting))
-        except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return
         except OSError as error:
             self._fail(error)
             return
@@ -240,7 +238,9 @@ class TlsTransport(SocketTransport):
 
     def __init__(self, sock: ssl.SSLSocket, protocol: Receiver) -> None:
         super().__init__(sock, protocol)
-        self._tls = sock
+        self._tls: Any = sock
+        """Its `_sslobj` is what it is about: on the way there each message is asked four times
+        whether this is TLS at all."""
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """See `asyncio.BaseTransport`."""
@@ -255,16 +255,18 @@ class TlsTransport(SocketTransport):
         ended = False
         try:
             while len(records) < _TLS_RECORDS:
-                record = self._take(_RECORD_BYTES)
+                record = self._tls._sslobj.read(_RECORD_BYTES)
                 if not record:
                     ended = True
                     break
                 records.append(record)
-                if len(record) < _RECORD_BYTES and not self._tls.pending():
+                if len(record) < _RECORD_BYTES and not self._tls._sslobj.pending():
                     # Most likely all; where it was not, the loop comes again.
                     break
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError, InterruptedError):
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             pass
+        except ssl.SSLEOFError:
+            ended = True
         except OSError as error:
             if records:
                 self._received(b"".join(records))
@@ -274,6 +276,12 @@ class TlsTransport(SocketTransport):
             self._received(records[0] if len(records) == 1 else b"".join(records))
         if ended and not self._gone:
             self._ended()
+
+    def _give(self, data: bytes | bytearray | memoryview[Any]) -> int:
+        try:
+            return cast(int, self._tls._sslobj.write(data))
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return 0
 
     def _ended(self) -> None:
         # There is no half of a TLS connection.

@@ -21,6 +21,7 @@ from typing import Any
 from ari_app.process.compiled import (
     COMPILED,
     MODULES,
+    NATIVE,
     SHARED,
     SOURCES,
     folder_for,
@@ -87,7 +88,7 @@ def _compile(folder: Path) -> str | None:
 
 def _build(scratch: Path) -> None:
     from mypyc.build import mypycify
-    from setuptools import setup
+    from setuptools import Extension, setup
     from setuptools.command.build_ext import build_ext
 
     class BuildAtOnce(build_ext):  # type: ignore[misc]
@@ -119,12 +120,19 @@ def _build(scratch: Path) -> None:
         debug_level="0",
         multi_file=True,
     )
+    native = Extension(
+        NATIVE,
+        [str(source_of(NATIVE).relative_to(SOURCES))],
+        libraries=["m"],
+        # Sums in any order, and without asking after each number whether it was one.
+        extra_compile_args=["-O3", "-fopenmp-simd", "-fno-math-errno"],
+    )
     build = ["--build-lib", str(scratch / "libraries"), "--build-temp", str(scratch / "objects")]
     setup(
         name="compiled",
         packages=[],
         py_modules=[],
-        ext_modules=extensions,
+        ext_modules=[*extensions, native],
         cmdclass={"build_ext": BuildAtOnce},
         script_args=["--quiet", "build_ext", *build],
     )

@@ -1,10 +1,12 @@
-"""Resampling of a live stream, one matrix product for whatever has come.
+"""Resampling of a live stream by a polyphase filter.
 
 Between two rates the pattern of the interpolation repeats: `up` outputs for `down` inputs, the
-rates divided by their greatest common divisor. So a block of such periods is a constant matrix: its
-columns are a Kaiser-windowed sinc, moved along for each output, and `windows @ matrix` turns all
-the blocks at hand into output at once. What is counted is whole blocks and whole samples, so
-nothing drifts.
+rates divided by their greatest common divisor. So there are `up` sets of taps: a Kaiser-windowed
+sinc, moved along. What is counted is whole periods and whole samples, so nothing drifts.
+
+In C (`linekit/_native.c`) each output is a sum of its own. Where that has not been compiled, a
+block of periods is a constant matrix whose columns are the taps, each where its inputs are, and
+`windows @ matrix` turns all the blocks at hand into output at once.
 
 The filter looks 24 samples of the lower rate ahead: 3 ms when that is 8 kHz. Relative to the lower
 rate R it is flat up to 0.425 R and 90 dB down from 0.55 R on.
@@ -15,9 +17,11 @@ bursts. It is right for files, not for a call.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,6 +35,10 @@ except ImportError:  # pragma: no cover - a numpy that has it elsewhere
     from numpy import clip as _clip
 
 from ari_app.audio.formats import SAMPLE_BYTES, SampleAligner
+
+filtered: Callable[[bytes, bytes, int, int, int, int], bytes] | None = None
+with contextlib.suppress(ImportError):
+    from linekit._native import filtered
 
 _Floats = npt.NDArray[np.float32]
 
@@ -58,6 +66,7 @@ class _Bank:
 
     Attributes:
         lookahead: Inputs that an output needs after its own instant.
+        taps: (`up`, `2 * lookahead`) 32-bit floats, by how far an output is from the last input.
         matrix: (`block_in + 2 * lookahead - 1`, `block_out`): inputs around a block to its outputs.
         step_rows: Blocks in one matrix product.
     """
@@ -67,6 +76,7 @@ class _Bank:
     block_in: int
     block_out: int
     lookahead: int
+    taps: bytes
     matrix: _Floats
     step_rows: int
 
@@ -95,12 +105,9 @@ _MAX_VIEWS: Final = 64
 class _Room:
     """Where a step is computed. What stands there afterwards is nobody's: all resamplers of a
     thread between the same two rates take it in turn.
-
-    Attributes:
-        inputs: A step's, from `lookahead - 1` before its first block.
     """
 
-    __slots__ = ("_bank", "_heads", "_outputs", "_views", "_windows", "inputs")
+    __slots__ = ("_bank", "_heads", "_inputs", "_outputs", "_views", "_windows")
 
     def __init__(self, bank: _Bank) -> None:
         self._bank = bank
@@ -108,29 +115,41 @@ class _Room:
         # Before a step less than a block waits, and a last block may be begun: two more rows. A
         # flush adds the look-ahead to what waits.
         rows = bank.step_rows + 2 + -(-bank.lookahead // bank.block_in)
-        self.inputs = np.zeros(rows * bank.block_in + width, np.float32)
+        self._inputs = np.zeros(rows * bank.block_in + width, np.float32)
         self._windows = np.lib.stride_tricks.as_strided(
-            self.inputs,
+            self._inputs,
             (rows, width),
-            (bank.block_in * self.inputs.itemsize, self.inputs.itemsize),
+            (bank.block_in * self._inputs.itemsize, self._inputs.itemsize),
             writeable=False,
         )
         self._outputs = np.empty((rows, block_out), np.float32)
         self._heads: dict[int, _Floats] = {}
         self._views: dict[tuple[int, int], _Views] = {}
 
-    def put(self, pcm: bytes) -> None:
-        """Let the inputs begin with these samples."""
+    def outputs(self, pcm: bytes, start: int, end: int) -> bytes:
+        """Return the outputs from `start` to `end` of these inputs, counted from the first block's.
+
+        A block that is not complete is computed whole: its matrix has zeros wherever an output
+        that is wanted meets an input that has not come.
+        """
+        self._put(pcm)
+        views = self._views_of(start, end)
+        wanted = views.wanted
+        np.dot(views.windows, self._bank.matrix, out=views.outputs)
+        _clip(wanted, _LOWEST, _HIGHEST, wanted)
+        np.rint(wanted, wanted)
+        return wanted.astype(_PCM).tobytes()
+
+    def _put(self, pcm: bytes) -> None:
         size = len(pcm) // SAMPLE_BYTES
         head = self._heads.get(size)
         if head is None:
             if len(self._heads) >= _MAX_VIEWS:
                 self._heads.clear()
-            head = self._heads[size] = self.inputs[:size]
+            head = self._heads[size] = self._inputs[:size]
         head[...] = np.frombuffer(pcm, _PCM)
 
-    def views(self, start: int, end: int) -> _Views:
-        """Return what the outputs from `start` to `end` need, counted from the first block's."""
+    def _views_of(self, start: int, end: int) -> _Views:
         views = self._views.get((start, end))
         if views is None:
             if len(self._views) >= _MAX_VIEWS:
@@ -181,8 +200,12 @@ def _bank(from_hz: int, to_hz: int) -> _Bank:
     matrix /= matrix.sum(axis=0)
     shared = np.ascontiguousarray(matrix, np.float32)
     shared.flags.writeable = False
+    taps = np.empty((up, 2 * lookahead), np.float32)
+    for output in range(up):
+        before, fraction = divmod(output * down, up)
+        taps[fraction] = shared[before : before + 2 * lookahead, output]
     step_rows = max(1, _STEP_PRODUCTS // shared.size)
-    return _Bank(up, down, block_in, block_out, lookahead, shared, step_rows)
+    return _Bank(up, down, block_in, block_out, lookahead, taps.tobytes(), shared, step_rows)
 
 
 class Resampler:
@@ -242,12 +265,10 @@ class Resampler:
 
         Only half a sample is kept, for a sender that paused in the middle of one.
         """
-        bank, kept = self._bank, len(self._kept) // SAMPLE_BYTES
-        received = kept - (bank.lookahead - 1)
-        room = self._room()
-        room.put(self._kept)
-        room.inputs[kept:] = 0
-        tail = self._emit(room, (2 * received * bank.up + bank.down) // (2 * bank.down))
+        bank = self._bank
+        received = len(self._kept) // SAMPLE_BYTES - (bank.lookahead - 1)
+        end = (2 * received * bank.up + bank.down) // (2 * bank.down)
+        tail = self._outputs(self._kept + bytes(bank.lookahead * SAMPLE_BYTES), end)
         self._rewind()
         return tail
 
@@ -260,37 +281,26 @@ class Resampler:
         self._kept = bytes((self._bank.lookahead - 1) * SAMPLE_BYTES)
         self._skip = 0
 
-    def _room(self) -> _Room:
-        """Return where a step is computed."""
-        rooms = _rooms()
-        room = rooms.get(self._bank)
-        if room is None:
-            room = rooms[self._bank] = _Room(self._bank)
-        return room
-
     def _step(self, pcm: bytes) -> bytes:
-        bank, room = self._bank, self._room()
+        bank = self._bank
         inputs = self._kept + pcm
-        room.put(inputs)
         determined = len(inputs) // SAMPLE_BYTES - (2 * bank.lookahead - 1)
         end = -(-determined * bank.up // bank.down)
-        output = self._emit(room, end)
+        outputs = self._outputs(inputs, end)
         done = max(0, end // bank.block_out)
         self._kept = inputs[done * bank.block_in * SAMPLE_BYTES :]
         self._skip = max(self._skip, end) - done * bank.block_out
-        return output
+        return outputs
 
-    def _emit(self, room: _Room, end: int) -> bytes:
-        """Return the outputs from `_skip` up to `end`, counted from the current block's first.
-
-        A block that is not complete is computed whole: its matrix has zeros wherever an output
-        that is wanted meets an input that has not come.
-        """
-        if end <= self._skip:
+    def _outputs(self, inputs: bytes, end: int) -> bytes:
+        """Return the outputs from `_skip` up to `end`, counted from the current block's first."""
+        bank, start = self._bank, self._skip
+        if end <= start:
             return b""
-        views = room.views(self._skip, end)
-        wanted = views.wanted
-        np.dot(views.windows, self._bank.matrix, out=views.outputs)
-        _clip(wanted, _LOWEST, _HIGHEST, wanted)
-        np.rint(wanted, wanted)
-        return wanted.astype(_PCM).tobytes()
+        if filtered is not None:
+            return filtered(inputs, bank.taps, bank.up, bank.down, start, end)
+        rooms = _rooms()
+        room = rooms.get(bank)
+        if room is None:
+            room = rooms[bank] = _Room(bank)
+        return room.outputs(inputs, start, end)

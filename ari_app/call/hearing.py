@@ -9,9 +9,11 @@ then put back. Hum, hiss, comfort noise and a held tone are all noise by this me
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
@@ -20,6 +22,10 @@ from ari_app.audio.formats import SAMPLE_BYTES
 
 if TYPE_CHECKING:
     import numpy as np
+
+_native_swing: Callable[[bytes, int, int], int] | None = None
+with contextlib.suppress(ImportError):
+    from linekit._native import swing as _native_swing
 
 _FRAME_SECONDS: Final = 0.02
 
@@ -93,10 +99,11 @@ def _some_of(size: int) -> struct.Struct:
     """Read a few samples of a frame of `size` bytes.
 
     They tell loud from quiet nearly as well as all of them, and these distances a tone of any
-    frequency as well as hiss: whatever its phase, they see a third of its swing at least.
+    frequency as well as hiss: whatever its phase, they see a fifth of its swing at least, and three
+    fifths at 19 of 20 frequencies.
     """
-    left = size // SAMPLE_BYTES
-    distances = itertools.cycle(max(1, left * part // 160) for part in (9, 8, 6, 12))
+    samples = left = size // SAMPLE_BYTES
+    distances = itertools.cycle([max(1, samples * part // 160) for part in (9, 8, 6, 12)])
     layout = "<"
     while left > 0:
         distance = min(next(distances), left)
@@ -105,22 +112,16 @@ def _some_of(size: int) -> struct.Struct:
     return struct.Struct(layout)
 
 
+def _swing(pcm: bytes, start: int, size: int) -> int:
+    """Return the way from the lowest to the highest of some samples of a frame."""
+    if _native_swing is not None:
+        return _native_swing(pcm, start, size)
+    some = _some_of(size).unpack_from(pcm, start)
+    return max(some) - min(some) if some else 0
+
+
 def _swing_of(pcm: bytes) -> int:
-    """Return the way from the lowest to the highest of some samples."""
-    return _swing(_some_of(len(pcm)).unpack_from(pcm))
-
-
-def _swing(some: tuple[int, ...]) -> int:
-    # Compiled, one walk takes a quarter of what `max` and `min` do.
-    if not some:
-        return 0
-    low = high = some[0]
-    for value in some:
-        if value > high:
-            high = value
-        elif value < low:
-            low = value
-    return high - low
+    return _swing(pcm, 0, len(pcm))
 
 
 _LOWEST_DBFS: Final = -60
@@ -149,7 +150,6 @@ class Hearing:
     def __init__(self, rate_hz: int) -> None:
         self._rate_hz = rate_hz
         self._frame_bytes = round(rate_hz * _FRAME_SECONDS) * SAMPLE_BYTES
-        self._unpack = _some_of(self._frame_bytes).unpack_from
         self._rest = b""
 
         self._floor = _LOWEST_FLOOR
@@ -186,10 +186,9 @@ class Hearing:
             length = len(pcm) - left
             self._rest = pcm[length:]
             now -= left / SAMPLE_BYTES / self._rate_hz
-        unpack = self._unpack
         for at in range(0, length, size):
             self._heard_frame(
-                _swing(unpack(pcm, at)), now - (length - at - size) / size * _FRAME_SECONDS
+                _swing(pcm, at, size), now - (length - at - size) / size * _FRAME_SECONDS
             )
 
     def _heard_frame(self, swing: int, now: float) -> None:

@@ -44,8 +44,10 @@ MODULES: Final = (
     "ari_app.agent.elevenlabs.connection",
     "ari_app.agent.elevenlabs.protocol",
 )
+NATIVE: Final = "linekit._native"
+"""What is in C, `linekit/_native.c`; each of its functions has one in Python that does the same."""
 SHARED: Final = "ari_app__mypyc"
-"""The library that all of them are in; each has a small one of its own that points there."""
+"""The library that all of the others are in; each has a small one of its own that points there."""
 SOURCES: Final = Path(__file__).parents[2]
 COMPILED: Final = SOURCES / "ari_app" / "_compiled"
 SWITCH: Final = "ARI_APP_COMPILED"
@@ -54,7 +56,8 @@ SWITCH: Final = "ARI_APP_COMPILED"
 
 def source_of(module: str) -> Path:
     """Return where a module's source is."""
-    return SOURCES / (module.replace(".", "/") + ".py")
+    suffix = ".c" if module == NATIVE else ".py"
+    return SOURCES / (module.replace(".", "/") + suffix)
 
 
 def library_of(folder: Path, module: str) -> Path:
@@ -66,7 +69,7 @@ def library_of(folder: Path, module: str) -> Path:
 def folder_for() -> Path:
     """Return where what was compiled from the present sources, for this Python, is or would be."""
     digest = hashlib.sha256()
-    for module in MODULES:
+    for module in (NATIVE, *MODULES):
         digest.update(source_of(module).read_bytes())
     return (
         COMPILED / f"{sys.implementation.cache_tag}-{platform.machine()}-{digest.hexdigest()[:16]}"
@@ -103,7 +106,7 @@ class _Finder(MetaPathFinder):
     """Finds the compiled modules of one folder."""
 
     def __init__(self, folder: Path) -> None:
-        self._files = {name: library_of(folder, name) for name in (SHARED, *MODULES)}
+        self._files = {name: library_of(folder, name) for name in (SHARED, NATIVE, *MODULES)}
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

@@ -198,6 +198,65 @@ _MIDDLE: Final = struct.Struct("!BBH")
 _LONG: Final = struct.Struct("!BBQ")
 
 
+class ServerFrames:
+    """Cuts what a server sends, from its first frame on, into whole frames (RFC 6455, section 5.2).
+
+    What is no frame of a server's, or longer than it may be, is passed on as it comes, and so is
+    all that follows: whoever gets it refuses it.
+
+    Args:
+        max_bytes: That a frame may hold; so much may be held back until it is whole.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._rest = bytearray()
+        self._needed = 2
+        self._gives_up = False
+
+    def feed(self, data: bytes) -> list[tuple[bytes, int]]:
+        """Return the frames that are whole now, in order, and where in each its message begins; 0:
+        it is not a whole, final message."""
+        if self._gives_up:
+            return [(data, 0)]
+        rest = self._rest
+        if rest:
+            rest += data
+            if len(rest) < self._needed:
+                return []
+            data = bytes(rest)
+            rest.clear()
+        frames: list[tuple[bytes, int]] = []
+        start, end = 0, len(data)
+        while end - start >= 2:
+            size, body = data[start + 1], start + 2
+            if size >= 126:
+                body += 2 if size == 126 else 8
+                if body > end and size <= 127:
+                    self._needed = body - start
+                    break
+                size = int.from_bytes(data[start + 2 : body], "big") if size <= 127 else -1
+            if not 0 <= size <= self._max_bytes:
+                self._gives_up = True
+                frames.append((data[start:], 0))
+                return frames
+            stop = body + size
+            if stop > end:
+                self._needed = stop - start
+                break
+            frames.append((data[start:stop], body - start if data[start] in _WHOLE else 0))
+            start = stop
+        else:
+            self._needed = 2
+        if start < end:
+            rest += data[start:]
+        return frames
+
+
+_WHOLE: Final = (0x81, 0x82)
+"""How a whole text or binary message begins."""
+
+
 def ping_frame() -> bytes:
     """Make a ping without data, from a client (RFC 6455, section 5.5.2)."""
     return _SHORT.pack(0x89, 0x80) + _masks.take()

@@ -14,12 +14,17 @@ from typing import Any
 from pydantic import SecretStr
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
-from websockets.frames import DATA_OPCODES, Frame, Opcode
+from websockets.frames import DATA_OPCODES, Frame
 from websockets.protocol import Event, State
 from websockets.proxy import get_proxy
 from yarl import URL
 
-from ari_app.agent.elevenlabs.codec import ping_frame, text_frame
+from ari_app.agent.elevenlabs.codec import (
+    MAX_MESSAGE_BYTES,
+    ServerFrames,
+    ping_frame,
+    text_frame,
+)
 from ari_app.agent.elevenlabs.errors import (
     AgentTimeout,
     AgentUnavailable,
@@ -42,6 +47,7 @@ _MAX_AT_ONCE = 16
 _MAX_UNSENT_BYTES = 32 * 1024
 
 _TOO_BIG = 1009
+_END_OF_HEAD = b"\r\n\r\n"
 
 # At DEBUG `websockets` logs the request line, which holds the signature of a signed URL.
 _wire_log = logging.getLogger("ari_app.agent.elevenlabs.websocket")
@@ -68,12 +74,58 @@ class AgentSocket(ClientConnection):
     """Whole messages for `next_message`."""
     _left = 0
     """Messages that may still be handed over at once."""
+    _frames: ServerFrames | None = None
+    """What comes after the handshake."""
+    _tail = b""
+    """Of the answer to the handshake, as much as its end may have begun in."""
 
     def data_received(self, data: bytes) -> None:
         self.heard = True
         self._left = _MAX_AT_ONCE
-        super().data_received(data)
+        if self._frames is None:
+            data = self._take_handshake(data)
+        if self._frames is not None:
+            for frame, body in self._frames.feed(data):
+                self._take_frame(frame, body)
         self._look_whether_open()
+
+    def _take_handshake(self, data: bytes) -> bytes:
+        """Pass on the answer to the handshake; return the frames that have come with it."""
+        before = len(self._tail)
+        tail = self._tail + data
+        end = tail.find(_END_OF_HEAD)
+        if end < 0:
+            self._tail = tail[1 - len(_END_OF_HEAD) :]
+            super().data_received(data)
+            return b""
+        end += len(_END_OF_HEAD) - before
+        super().data_received(data[:end])
+        rest = data[end:]
+        if self.protocol.state is State.OPEN:
+            self._frames = ServerFrames(self.protocol.max_message_size or MAX_MESSAGE_BYTES)
+            return rest
+        # It is refused, and this says why.
+        self._tail = b""
+        if rest:
+            super().data_received(rest)
+        return b""
+
+    def _take_frame(self, frame: bytes, body: int) -> None:
+        protocol = self.protocol
+        if (
+            body
+            and self._left
+            and not self._unread
+            and self.on_message is not None
+            and protocol.state is State.OPEN
+            and protocol.current_size is None
+        ):
+            # Past `websockets`, its queue, and the task that waits for it: more than half of what a
+            # message costs.
+            self._left -= 1
+            self.on_message(frame[body:])
+        else:
+            super().data_received(frame)
 
     def eof_received(self) -> None:
         super().eof_received()
@@ -85,12 +137,6 @@ class AgentSocket(ClientConnection):
 
     def process_event(self, event: Event) -> None:
         if isinstance(event, Frame) and event.opcode in DATA_OPCODES and event.fin:
-            whole = event.opcode is not Opcode.CONT
-            if whole and not self._unread and self._left and self.on_message is not None:
-                # Past the queue, and the task that waits for it: half of what a message costs.
-                self._left -= 1
-                self.on_message(bytes(event.data))
-                return
             self._unread += 1
         super().process_event(event)
 

@@ -27,7 +27,7 @@ from prometheus_client.registry import Collector
 
 from ari_app import __version__
 from ari_app.process import logs
-from ari_app.process.grid import seconds_to_next
+from ari_app.process.beat import seconds_to_beat
 from ari_app.records.audit import AuditFile
 from ari_app.records.events import (
     Adopted,
@@ -54,7 +54,6 @@ from ari_app.records.webhooks.outbox import Outbox
 
 _LATE_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _LAG_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
-_LAG_EVERY_SECONDS = 0.2  # as the parent's beat, in the same wake-up
 _CONNECT_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
 _BARGE_IN_SECONDS = (0.01, 0.02, 0.04, 0.06, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0)
 _ARI_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -527,7 +526,7 @@ class Metrics:
         """
         loop = asyncio.get_running_loop()
         while True:
-            pause = seconds_to_next(_LAG_EVERY_SECONDS, loop.time())
+            pause = seconds_to_beat(loop.time())
             due = now() + pause
             await asyncio.sleep(pause)
             self.loop_lag.observe(max(now() - due, 0.0))

@@ -21,9 +21,8 @@ from types import FrameType
 
 import structlog
 
-from ari_app.process.grid import seconds_to_next
+from ari_app.process.beat import seconds_to_beat
 from ari_app.process.supervisor.policy import (
-    BEAT_SECONDS,
     FRONT,
     Duty,
     Exit,
@@ -78,7 +77,7 @@ class ParentLink:
         self._send()
 
     def _beat(self) -> None:
-        pause = seconds_to_next(BEAT_SECONDS, self._loop.time())
+        pause = seconds_to_beat(self._loop.time())
         self._timer = self._loop.call_later(pause, self._beat)
         self._send()
 

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 from typing import Final
 
-BEAT_SECONDS: Final = 0.2
-
 
 class Mode(StrEnum):
     """The purposes of a worker."""

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from ari_app.process.beat import BEAT_SECONDS
 from ari_app.process.supervisor.parent import ParentLink
-from ari_app.process.supervisor.policy import BEAT_SECONDS, Order, Standing
+from ari_app.process.supervisor.policy import Order, Standing
 from tests.waiting import until
 
 

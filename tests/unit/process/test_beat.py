@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ari_app.process.grid import seconds_to_next
+from ari_app.process.beat import seconds_to_beat
 
 
 @pytest.mark.parametrize(
@@ -16,4 +16,4 @@ from ari_app.process.grid import seconds_to_next
     ],
 )
 def test_what_has_the_same_period_comes_at_the_same_moments(now: float, seconds: float) -> None:
-    assert seconds_to_next(0.2, now) == pytest.approx(seconds)
+    assert seconds_to_beat(now) == pytest.approx(seconds)

@@ -32,7 +32,6 @@ from ari_app.agent.interface import (
     TellAgentEvent,
 )
 from ari_app.audio.formats import AudioFormat
-from linekit.transport import SocketTransport
 
 
 class PeerStalled(Exception):
@@ -182,7 +181,7 @@ class AgentConnection:
     """
 
     # For mypyc: these attributes may be deleted.
-    __deletable__: ClassVar = ["_bare", "_socket", "_tell", "_transport"]
+    __deletable__: ClassVar = ["_socket", "_tell", "_transport"]
 
     def __init__(
         self,
@@ -201,9 +200,7 @@ class AgentConnection:
         self.waits = False
 
         self._socket = socket
-        # Both are the same; a compiled class is asked without looking up its name.
-        self._transport: asyncio.WriteTransport = socket.transport
-        self._bare = socket.transport if isinstance(socket.transport, SocketTransport) else None
+        self._transport = socket.transport
         self._protocol = protocol
         self._tell = tell
         self._close_timeout = close_timeout
@@ -346,7 +343,7 @@ class AgentConnection:
         # A TLS connection holds 300 kB until the last reference to it goes, and a call that has
         # ended is kept for a minute.
         self._socket.on_writable = self._socket.on_message = None
-        del self._socket, self._transport, self._bare
+        del self._socket, self._transport
         self._log.info("agent_closed", kind=reason.kind.value, code=reason.code)
         self._told(reason.told(silent_seconds=self._dead_seconds))
         # Who is told keeps the connection: the two would keep each other.
@@ -405,13 +402,8 @@ class AgentConnection:
         self._write(encode_audio(data))
 
     def _write(self, payload: bytes) -> None:
-        if self._closing:
-            return
-        frame = text_frame(payload)
-        if self._bare is not None:
-            self._bare.write(frame)
-        else:
-            self._transport.write(frame)
+        if not self._closing:
+            self._transport.write(text_frame(payload))
 
     def _look(self) -> None:
         heard, self._socket.heard = self._socket.heard, False

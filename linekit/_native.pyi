@@ -2,28 +2,10 @@
 
 from typing import Any
 
-def receive(fd: int, size: int, /) -> bytes | None:
-    """Return what a socket has received, up to `size` bytes and 64 KB; None: nothing yet, b"": the
-    peer has ended.
-
-    Raises:
-        OSError: The connection is lost.
-    """
-
-def send(fd: int, data: bytes | bytearray | memoryview[Any], /) -> int:
-    """Let a socket send, and return how many bytes it has taken.
-
-    Raises:
-        OSError: The connection is lost.
-    """
-
-def drain(fd: int, /) -> None:
-    """Take from a timer of the kernel's that it has fired, so that it is not ready any more.
-
-    Raises:
-        OSError: It cannot be read.
-    """
-
+# See `linekit.native`. As much as 64 KB is received at once.
+def receive(fd: int, size: int, /) -> bytes | None: ...
+def send(fd: int, data: bytes | bytearray | memoryview[Any], /) -> int: ...
+def drain(fd: int, /) -> None: ...
 def swing(pcm: bytes, start: int, size: int, /) -> int:
     """Return the way from the lowest to the highest of some samples of a frame, which has `size`
     bytes from `start` on. See `ari_app.call.hearing`.

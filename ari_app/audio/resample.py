@@ -36,9 +36,9 @@ except ImportError:  # pragma: no cover - a numpy that has it elsewhere
 
 from ari_app.audio.formats import SAMPLE_BYTES, SampleAligner
 
-filtered: Callable[[bytes, bytes, int, int, int, int], bytes] | None = None
+_native_filtered: Callable[[bytes, bytes, int, int, int, int], bytes] | None = None
 with contextlib.suppress(ImportError):
-    from linekit._native import filtered
+    from linekit._native import filtered as _native_filtered
 
 _Floats = npt.NDArray[np.float32]
 
@@ -297,8 +297,8 @@ class Resampler:
         bank, start = self._bank, self._skip
         if end <= start:
             return b""
-        if filtered is not None:
-            return filtered(inputs, bank.taps, bank.up, bank.down, start, end)
+        if _native_filtered is not None:
+            return _native_filtered(inputs, bank.taps, bank.up, bank.down, start, end)
         rooms = _rooms()
         room = rooms.get(bank)
         if room is None:

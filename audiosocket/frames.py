@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 from uuid import UUID
 
+from linekit.unfinished import Unfinished
+
 
 class AudioSocketError(Exception):
     """Base of everything that this package raises on its own account."""
@@ -251,8 +253,7 @@ class Decoder:
 
     def __init__(self, expect_identify: bool = True) -> None:
         self._must_identify = expect_identify
-        self._rest = bytearray()
-        self._needed = HEADER_BYTES
+        self._rest = Unfinished()
         self._error: ProtocolError | None = None
 
     @property
@@ -269,22 +270,14 @@ class Decoder:
         """
         if self._error is not None:
             raise type(self._error)(str(self._error))
-        rest = self._rest
-        if rest:
-            rest += data
-            if len(rest) < self._needed:
-                return []
-            data = bytes(rest)
-            rest.clear()
-
+        data = self._rest.before(data)
         messages: list[Message] = []
-        start, end = 0, len(data)
+        start, end, needed = 0, len(data), HEADER_BYTES
         try:
             while start < end:
                 kind, fixed_length = self._rule(data[start])
                 body = start + HEADER_BYTES
                 if body > end:
-                    self._needed = HEADER_BYTES
                     break
                 length = data[start + 1] << 8 | data[start + 2]
                 if fixed_length is None:
@@ -294,7 +287,7 @@ class Decoder:
                     raise WrongLength(f"kind 0x{kind:02x}: {length} bytes, not {fixed_length}")
                 stop = body + length
                 if stop > end:
-                    self._needed = HEADER_BYTES + length
+                    needed += length
                     break
                 payload = data[body:stop]
                 messages.append(
@@ -307,7 +300,7 @@ class Decoder:
             error.before = tuple(messages)
             raise
         if start < end:
-            rest += data[start:]
+            self._rest.hold(data[start:], needed)
         return messages
 
     def _rule(self, value: int) -> tuple[Kind, int | None]:

@@ -25,6 +25,7 @@ MODULES: Final = (
     "linekit.jitter",
     "linekit.playout",
     "linekit.transport",
+    "linekit.unfinished",
     "audiosocket.connection",
     "audiosocket.frames",
     "audiosocket.rhythm",

@@ -22,6 +22,7 @@ from ari_app.agent.elevenlabs.server_messages import (
     ServerMessage,
     Unknown,
 )
+from linekit.unfinished import Unfinished
 
 try:
     from websockets.speedups import apply_mask
@@ -210,8 +211,7 @@ class ServerFrames:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._rest = bytearray()
-        self._needed = 2
+        self._rest = Unfinished()
         self._gives_up = False
 
     def feed(self, data: bytes) -> list[tuple[bytes, int]]:
@@ -219,40 +219,34 @@ class ServerFrames:
         it is not a whole, final message."""
         if self._gives_up:
             return [(data, 0)]
-        rest = self._rest
-        if rest:
-            rest += data
-            if len(rest) < self._needed:
-                return []
-            data = bytes(rest)
-            rest.clear()
+        data = self._rest.before(data)
         frames: list[tuple[bytes, int]] = []
-        start, end = 0, len(data)
-        while end - start >= 2:
-            size, body = data[start + 1], start + 2
-            if size >= 126:
-                body += 2 if size == 126 else 8
-                if body > end and size <= 127:
-                    self._needed = body - start
-                    break
-                size = int.from_bytes(data[start + 2 : body], "big") if size <= 127 else -1
-            if not 0 <= size <= self._max_bytes:
+        start, end, needed = 0, len(data), 0
+        while start < end:
+            short = data[start + 1] if start + 1 < end else 0
+            body = start + _HEAD_BYTES.get(short, 2)
+            if body > end:
+                needed = body - start
+                break
+            size = short if short < 126 else int.from_bytes(data[start + 2 : body], "big")
+            # Beyond 127 is the bit of a mask.
+            if short > 127 or size > self._max_bytes:
                 self._gives_up = True
                 frames.append((data[start:], 0))
                 return frames
             stop = body + size
             if stop > end:
-                self._needed = stop - start
+                needed = stop - start
                 break
             frames.append((data[start:stop], body - start if data[start] in _WHOLE else 0))
             start = stop
-        else:
-            self._needed = 2
         if start < end:
-            rest += data[start:]
+            self._rest.hold(data[start:], needed)
         return frames
 
 
+_HEAD_BYTES: Final = {126: 4, 127: 10}
+"""Of frames whose length does not stand in their second byte."""
 _WHOLE: Final = (0x81, 0x82)
 """How a whole text or binary message begins."""
 

@@ -884,17 +884,18 @@ def _meant(name: str, settings: set[str], *, loosely: bool) -> str | None:
         settings: What it may be.
         loosely: The beginning of a setting's name is enough.
     """
-    plain = name.replace("_", "")
-    likeness = {
-        each: difflib.SequenceMatcher(None, plain, each.replace("_", "")).ratio()
-        for each in settings
-    }
-    best = max(likeness, key=likeness.__getitem__, default=None)
-    if best is None:
-        return None
-    begun = loosely and len(name) > _SHORTEST_BEGINNING and best.startswith(name)
-    slipped = loosely and _is_a_slip(name, best)
-    return best if begun or slipped or likeness[best] >= _ALIKE else None
+    said = name.replace("_", "")
+    plain = {each.replace("_", ""): each for each in settings}
+    alike = difflib.get_close_matches(said, plain, 1, _ALIKE)
+    if not alike and loosely:
+        begun = len(name) > _SHORTEST_BEGINNING
+        likely = [
+            spelt
+            for spelt, each in plain.items()
+            if (begun and each.startswith(name)) or _is_a_slip(name, each)
+        ]
+        alike = difflib.get_close_matches(said, likely, 1, 0.0)
+    return plain[alike[0]] if alike else None
 
 
 def _is_a_slip(name: str, meant: str) -> bool:

@@ -8,6 +8,7 @@ import socket
 import sys
 
 import pytest
+import structlog
 
 from ari_app.process.compiled import SWITCH, use_compiled
 
@@ -15,6 +16,12 @@ from ari_app.process.compiled import SWITCH, use_compiled
 if os.environ.get(SWITCH) == "1":
     assert use_compiled(), "nothing is compiled; python -m scripts.compiled does it"
 
+
+# An exception in colours, with the values of all variables, takes longer than most tests.
+_PLAIN = structlog.dev.ConsoleRenderer(
+    colors=False, exception_formatter=structlog.dev.plain_traceback
+)
+structlog.configure(processors=[*structlog.get_config()["processors"][:-1], _PLAIN])
 
 # All that is read before the first test stays: to look through it took a quarter of that time. What
 # tests leave behind is looked through a third as often as usual, all of it a fifteenth.

@@ -194,6 +194,7 @@ def test_what_serve_runs_with(changes: dict[str, str]) -> None:
         ("API_KEYS=k", "It is likely API_KEY"),
         ("ELEVENLABS_KEY=k", "It is likely ELEVENLABS_API_KEY."),
         ("ARI_PASS=k", "It is likely ARI_PASSWORD."),
+        ("AGENT_SIL=9", "It is likely AGENT_SILENCE_TIMEOUT_SECONDS."),
         ("ARI_HOST=h", "ARI_HOST, which is no setting. docs/settings.md"),
         ("ARI_USERNAME: lab", "env:2 is not NAME=value, so it is passed over."),
         ("MAX_CONCURRENT_CALLS", "env:2 is not NAME=value"),

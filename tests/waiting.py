@@ -34,3 +34,27 @@ def call_tasks() -> list[str]:
         for task in asyncio.all_tasks()
         if not task.done() and task.get_name().startswith("call ")
     ]
+
+
+class Turns:
+    """Counts the turns of the running loop, from now on.
+
+    Attributes:
+        noted: In which of them there was something to `note`.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._number = 0
+        self.noted: list[int] = []
+        self._next = self._loop.call_soon(self._begins)
+
+    def note(self) -> None:
+        self.noted.append(self._number)
+
+    def stop(self) -> None:
+        self._next.cancel()
+
+    def _begins(self) -> None:
+        self._number += 1
+        self._next = self._loop.call_soon(self._begins)

@@ -751,6 +751,8 @@ class Call:
             if isinstance(failure, BaseException):
                 context.log.error("release_part_failed", exc_info=failure)
         await context.stop_tasks()
+        async with self.services.ends:
+            await asyncio.sleep(0)
         context.log.info(
             "call_ended",
             status=outcome.status.value,

@@ -12,6 +12,8 @@ from ari_app.call import calls as calls_module
 from ari_app.call.admission import NoRoom
 from ari_app.call.states import State
 from ari_app.line.interface import Outcome, Status
+from ari_app.records.events import CallEnded, CallEvent
+from ari_app.records.record import CallRecord
 from tests.unit.call.fake_ari import (
     CONTINUE,
     DESTROY_BRIDGE,
@@ -23,7 +25,7 @@ from tests.unit.call.fake_ari import (
     status,
 )
 from tests.unit.call.stage import Stage, heard_ms
-from tests.waiting import until
+from tests.waiting import Turns, until
 
 
 def now() -> float:
@@ -316,6 +318,24 @@ async def test_ending_all_calls_ends_each_of_them_once(stage: Stage) -> None:
         "shutting_down",
         "shutting_down",
     ]
+
+
+async def test_many_that_end_at_once_leave_others_their_turn() -> None:
+    async with Stage(max_calls=30) as stage:
+        sessions = [await stage.talk() for _ in range(30)]
+        turns = Turns()
+
+        def heard(record: CallRecord, event: CallEvent) -> None:
+            if isinstance(event, CallEnded):
+                turns.note()
+
+        stage.services.journal.listen(heard)
+        for session in sessions:
+            stage.asterisk.hang_up(session.call_id)
+        for session in sessions:
+            await session.ended.wait()
+        turns.stop()
+        assert len(set(turns.noted)) == len(turns.noted) == 30
 
 
 async def test_draining_keeps_no_wish_waiting(stage: Stage) -> None:

@@ -54,6 +54,8 @@ class SocketState(StrEnum):
 
 
 _MAX_UNKNOWN_TYPES = 64
+_TURN_SECONDS = 0.002
+"""So long events are taken before it is somebody else's turn."""
 
 
 class EventSocket:
@@ -163,12 +165,19 @@ class EventSocket:
             log.info("ari_events_connected", app=self._client.app)
             self._enter(SocketState.CONNECTED)
             left_as = SocketState.DISCONNECTED
+            busy = 0.0
             try:
                 async for message in socket:
+                    began = self._clock()
                     if message.type is aiohttp.WSMsgType.TEXT and self._take(message.data):
                         log.error("ari_application_replaced", app=self._client.app)
                         left_as = SocketState.REPLACED
                         break
+                    busy += self._clock() - began
+                    if busy > _TURN_SECONDS:
+                        # Where many have come, reading does not wait; the calls' turn.
+                        busy = 0.0
+                        await asyncio.sleep(0)
                 else:
                     log.warning(
                         "ari_events_lost",

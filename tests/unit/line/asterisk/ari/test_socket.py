@@ -17,6 +17,7 @@ from ari_app.line.asterisk.ari.rest import Backoff
 from ari_app.line.asterisk.ari.socket import EventSocket, SocketState
 from tests.unit.line.asterisk.ari.fake_ari import APP, PASSWORD, USERNAME, FakeAri
 from tests.unit.line.asterisk.ari.samples import channel, event
+from tests.waiting import Turns
 
 CONNECTED, DISCONNECTED, REPLACED = (
     SocketState.CONNECTED,
@@ -126,6 +127,26 @@ async def test_a_callback_that_fails_does_no_harm(ari: FakeAri, client: Client) 
     told = Counter(entry["event"] for entry in logs)
     assert (told["ari_event_handler_failed"], told["ari_state_handler_failed"]) == (2, 1)
     assert listener.socket.connected
+    await listener.socket.close()
+    await listener.task
+
+
+async def test_many_events_at_once_leave_others_their_turn(ari: FakeAri, client: Client) -> None:
+    turns = Turns()
+
+    class Slow(Listener):
+        def on_event(self, seen: AriEvent) -> None:
+            super().on_event(seen)
+            self.now += 0.001
+            turns.note()
+
+    listener = Slow(client)
+    server = await ari.sockets.get()
+    for number in range(60):
+        await send(server, "StasisEnd", channel=channel(str(number)))
+    await listener.until(lambda: len(listener.events) == 60)
+    assert max(Counter(turns.noted).values()) <= 3
+    turns.stop()
     await listener.socket.close()
     await listener.task
 

@@ -205,6 +205,9 @@ async def test_a_local_channel_in_the_trunks_place(asterisk: LabAsterisk, endpoi
         assert session.record.hangup_cause == 17
         session = await b.initiate(Wish(called_number="echo"))
         await until(lambda: session.state is State.TALKING)
+        # After somebody has come it is looked what is left behind, twice.
+        await asyncio.sleep(5)
+        assert session.state is State.TALKING
         await b.bridge.control.end(session.session_id)
         assert session.record.result == "answered"
         await b.all_gone()

@@ -29,6 +29,7 @@ from ari_app.line.asterisk.ari.models import Bridge, Channel
 from ari_app.line.asterisk.channels import give_back_caller, quietly
 from ari_app.line.asterisk.line import AsteriskLine, Held
 from ari_app.line.asterisk.names import (
+    FAR_HALF,
     BridgeName,
     Owner,
     adopter,
@@ -170,7 +171,11 @@ def compare(snapshot: Snapshot, calls: Collection[Held], prefixes: Prefixes) -> 
     ours = {name for call in calls for name in (call.caller, call.media, call.target)}
 
     def beginning_with(prefix: str) -> set[str]:
-        return {channel for channel in snapshot.channels if channel.startswith(prefix)}
+        return {
+            channel
+            for channel in snapshot.channels
+            if channel.startswith(prefix) and not channel.endswith(FAR_HALF)
+        }
 
     media = beginning_with(prefixes.media)
     targets = beginning_with(prefixes.target)
@@ -243,8 +248,9 @@ def is_in(channel: Channel, app: str, listed: Set[str]) -> bool:
     Args:
         channel: The channel.
         app: The application.
-        listed: The channels that it names. One that was moved there is still said to be where the
-            dialplan has sent it.
+        listed: The channels that it names, also those that it has only subscribed to: whom the
+            other half of a Local channel has called, for one. One that was moved there is still
+            said to be where the dialplan has sent it.
     """
     place = channel.dialplan
     named = place.app_data.partition(",")[0] == app
@@ -307,7 +313,8 @@ class Stock:
     Attributes:
         channels, bridges: What it could describe.
         obscure: The ids of channels that are there, and that it could not describe.
-        listed: The ids of the channels that our application names.
+        listed: The ids of the channels that our application names: those inside, and those that it
+            has subscribed to.
     """
 
     channels: tuple[Channel, ...]
@@ -404,7 +411,8 @@ class Mender:
         snapshot = Snapshot(
             channels=stock.obscure.union(channel.id for channel in stock.channels),
             bridges={bridge.id: frozenset(bridge.channels) for bridge in stock.bridges},
-            in_application=stock.listed | self._inside(stock),
+            # Of what it cannot describe it at least says that it is there.
+            in_application=(stock.listed & stock.obscure) | self._inside(stock),
             on_the_way=frozenset(filter(None, map(self._on_the_way, stock.channels))),
             callers={bridge: name.caller for bridge, name in names.items() if name.caller},
             lost=frozenset(bridge for bridge, owner in owners.items() if owner in gone),
@@ -531,6 +539,7 @@ class Mender:
 
     def _on_the_way(self, channel: Channel) -> str | None:
         placed = channel.id.startswith((self._prefixes.placed, self._prefixes.target))
+        placed = placed and not channel.id.endswith(FAR_HALF)
         # Up and elsewhere in the dialplan is one whom we have passed on.
         on_the_way = channel.state != "Up" or channel.dialplan.context == self._amd_context
         return channel.id if placed and on_the_way else None

@@ -33,6 +33,7 @@ from ari_app.line.asterisk.dialplan import parse_arguments, read_moved
 from ari_app.line.asterisk.line import Asterisk, AsteriskLine, AsteriskOptions
 from ari_app.line.asterisk.media import AudioSocketMedia, Media, OnLost
 from ari_app.line.asterisk.names import (
+    FAR_HALF,
     media_channel_id,
     placed_channel_id,
     target_channel_id,
@@ -49,7 +50,6 @@ log = structlog.get_logger(__name__)
 
 _RINGING: Final = frozenset({"RINGING", "PROGRESS"})
 _FAILED: Final = frozenset({"BUSY", "NOANSWER", "CONGESTION", "CHANUNAVAIL"})
-_OTHER_HALF: Final = ";2"
 _ROUTE_SECONDS: Final = 0.3
 _LOOK_SECONDS: Final = 0.02
 _BUSY_CHANNELS: Final = 100
@@ -247,8 +247,7 @@ class AsteriskGateway:
             if (line := self._lines.get(peer)) is not None:
                 line.rings(peer)
             return
-        # The other half of a Local channel runs the dialplan that is the route.
-        ours = peer if event.caller is None else event.caller.id.removesuffix(_OTHER_HALF)
+        ours = peer if event.caller is None else event.caller.id.removesuffix(FAR_HALF)
         if (route := self._route_to(ours)) is None:
             return
         if status in _FAILED:
@@ -267,7 +266,7 @@ class AsteriskGateway:
         that the dialplan behind a Local channel calls."""
         caller = event.peer if event.caller is None else event.caller
         ours = self._line_of_caller(event.peer.id) or self._line_of_caller(
-            caller.id.removesuffix(_OTHER_HALF)
+            caller.id.removesuffix(FAR_HALF)
         )
         if ours is not None and ours.placed and (trunk := trunk_of(event.peer.name)):
             ours.trunk = trunk

@@ -25,6 +25,9 @@ from typing import Final
 _ENDPOINT: Final = re.compile(
     r"(PJSIP|SIP|IAX2)/(.{1,80})-[0-9a-f]{1,16}|(DAHDI)/([A-Za-z0-9]{1,16})[-/].*"
 )
+FAR_HALF: Final = ";2"
+"""What the id of a Local channel's other half ends with. It runs the dialplan that is the route, is
+in no application for that, and ends when ours does."""
 _MARK: Final = " served-by "
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 

@@ -62,6 +62,7 @@ class FakeAri:
     fails: bool = False
     obscure: frozenset[str] = frozenset()
     late: list[Channel] = field(default_factory=list)
+    followed: frozenset[str] = frozenset()
 
     @property
     def client(self) -> Client:
@@ -137,10 +138,8 @@ class _Applications:
     async def get(self, name: str) -> Application:
         if not self.ari.listed:
             raise AriNotFound("no such application", method="", path="")
-        return Application(
-            name=name,
-            channel_ids=tuple(c.id for c in self.ari.there if c.dialplan.app_name == "Stasis"),
-        )
+        inside = {c.id for c in self.ari.there if c.dialplan.app_name == "Stasis"}
+        return Application(name=name, channel_ids=tuple(inside | self.ari.followed))
 
 
 def mender(ari: FakeAri) -> Mender:
@@ -338,6 +337,29 @@ async def test_one_who_has_just_come_is_no_stray() -> None:
     found = await mender(ari).look([line])
     assert not found.callers_gone
     assert found.stray_callers == {"b"}
+
+
+@pytest.mark.parametrize("state", ["Ring", "Up"])
+async def test_whom_a_local_channel_has_called_is_no_stray(state: str) -> None:
+    # Asterisk names them in our application, for we are told what becomes of them.
+    ari = FakeAri(
+        [
+            channel("app-out-a"),
+            channel("app-out-a;2", state=state, runs="Dial"),
+            channel("callee", runs="AppDial"),
+            channel("app-media-a"),
+            channel("app-target-a.1"),
+            channel("app-target-a.1;2", state=state, runs="Dial"),
+            channel("supervisor", runs="AppDial"),
+        ],
+        [bridge("a", "app-out-a", "app-media-a", "app-target-a.1", caller="app-out-a")],
+        followed=frozenset({"app-out-a;2", "callee", "app-target-a.1;2", "supervisor"}),
+    )
+    line = Held("a", "app-out-a", "app-media-a", "app-bridge-a", True, True, "app-target-a.1", True)
+    found = await mender(ari).look([line])
+    assert not found.strays
+    assert not found.strangers
+    assert not (await mender(ari).look(())).strays, "another process serves it"
 
 
 # --- what does not fit

@@ -516,7 +516,7 @@ class VoiceBridge(Opened):
         """Take calls until `stop`; then refuse new ones and let the running ones finish.
 
         Raises:
-            ConfigError: Asterisk refuses our name or password.
+            ConfigError: Asterisk refuses our name or password, or lets us only read.
         """
         ways = [
             asyncio.create_task(gateway.run(self._take), name=f"way in: {gateway.name}")
@@ -540,7 +540,7 @@ class VoiceBridge(Opened):
                     continue
                 await self.calls.drain(0)
                 if isinstance(error, AriUnauthorized):
-                    raise ConfigError(unauthorized(self.settings)) from None
+                    raise ConfigError(unauthorized(self.settings, error)) from None
                 raise error
             if self.member is not None and not self._ending:
                 await self.member.leave()

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from ari_app.checks.asterisk import unauthorized
 from ari_app.checks.conf_rules import (
     CONFIGURATION,
     DIALPLAN,
@@ -78,6 +79,7 @@ async def listening(ari: Client) -> AsyncIterator[Listener]:
 
     Raises:
         AriTimeout: No event socket could be opened.
+        AriUnauthorized: Asterisk refuses our user, or lets it only read.
     """
     listener = Listener()
     connected = asyncio.Event()
@@ -88,12 +90,15 @@ async def listening(ari: Client) -> AsyncIterator[Listener]:
 
     socket = EventSocket(ari, listener.heard, changed)
     task = asyncio.create_task(socket.run())
+    task.add_done_callback(lambda _: connected.set())
     try:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await connected.wait()
         except TimeoutError:
             raise AriTimeout("no event socket could be opened") from None
+        if task.done():
+            task.result()
         yield listener
     finally:
         task.cancel()
@@ -125,6 +130,8 @@ async def check_dial_back(ari: Client, settings: Settings) -> Finding:
         target = settings.audiosocket_advertise or f"{dialled}:{bound[1]}"
         try:
             await stack.enter_async_context(listening(ari))
+        except AriUnauthorized as error:
+            return failed(AUDIO, unauthorized(settings, error))
         except AriTimeout:
             return failed(
                 AUDIO,
@@ -133,12 +140,8 @@ async def check_dial_back(ari: Client, settings: Settings) -> Finding:
             )
         try:
             await _dialled(ari, server, target, called, stack)
-        except AriUnauthorized:
-            return failed(
-                AUDIO,
-                f"Asterisk lets the user {settings.ari_username!r} read only. Set read_only=no in "
-                "its ari.conf.",
-            )
+        except AriUnauthorized as error:
+            return failed(AUDIO, unauthorized(settings, error))
         except (AriError, TimeoutError):
             return failed(
                 AUDIO,

@@ -6,6 +6,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterable
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -85,8 +86,13 @@ async def check_asterisk(ari: Client, settings: Settings) -> list[Finding]:
     return [*judge_version(info.version), *await _modules(ari, without)]
 
 
-def unauthorized(settings: Settings) -> str:
-    """Say that Asterisk refuses our name or password, and how to mend it."""
+def unauthorized(settings: Settings, error: AriUnauthorized) -> str:
+    """Say what Asterisk refuses us, and how to mend it."""
+    if error.status == HTTPStatus.FORBIDDEN and error.method in ("POST", "PUT", "DELETE"):
+        return (
+            f"Asterisk lets the user {settings.ari_username!r} read only. Set read_only=no in its "
+            "ari.conf."
+        )
     return (
         f"Asterisk at {settings.ari_url} refuses the user {settings.ari_username!r}. Compare "
         "ARI_USERNAME and ARI_PASSWORD with its ari.conf. If they agree, Asterisk has not read the "
@@ -99,7 +105,7 @@ def _unreachable(error: AriError, settings: Settings) -> str:
     url = settings.ari_url
     match error:
         case AriUnauthorized():
-            return unauthorized(settings)
+            return unauthorized(settings, error)
         case AriNotFound():
             return _no_ari(url)
         case AriUntrusted(reason=reason):

@@ -7,10 +7,10 @@ from contextlib import AsyncExitStack
 from typing import Final
 
 from ari_app.checks.asking import AUDIO, check_dial_back, listening
-from ari_app.checks.asterisk import load_or_install
+from ari_app.checks.asterisk import load_or_install, unauthorized
 from ari_app.checks.finding import Finding, failed, note, ok
 from ari_app.line.asterisk.ari.client import Client
-from ari_app.line.asterisk.ari.errors import AriError, AriServerError
+from ari_app.line.asterisk.ari.errors import AriError, AriServerError, AriUnauthorized
 from ari_app.line.asterisk.ari.version import assess
 from ari_app.line.asterisk.channels import quietly
 from ari_app.line.asterisk.names import media_channel_id
@@ -69,6 +69,8 @@ async def _check_websocket(ari: Client, settings: Settings) -> Finding:
             stack.push_async_callback(quietly, lambda: ari.channels.hangup(channel_id))
             channel = await ari.channels.external_media(channel_id, **media.request())
             reached = await media.made(channel)
+        except AriUnauthorized as error:
+            return failed(AUDIO, unauthorized(settings, error))
         except AriServerError as error:
             return failed(AUDIO, f"Asterisk makes no channel of chan_websocket: {error}.")
         except AriError as error:

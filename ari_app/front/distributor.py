@@ -23,7 +23,7 @@ from ari_app.line.asterisk.ari.errors import (
 )
 from ari_app.line.asterisk.ari.events import AriEvent, StasisStart
 from ari_app.line.asterisk.ari.models import Channel
-from ari_app.line.asterisk.ari.socket import EventSocket, SocketState, hear_only_known
+from ari_app.line.asterisk.ari.socket import EventSocket, SocketState
 from ari_app.line.asterisk.channels import give_back_caller
 from ari_app.line.asterisk.dialplan import moved_arguments, parse_arguments
 from ari_app.line.interface import Outcome, Status
@@ -94,7 +94,7 @@ class Distributor:
         """Distribute until cancelled, or until another process has the application.
 
         Raises:
-            AriUnauthorized: Asterisk refuses our name or password.
+            AriUnauthorized: Asterisk refuses our name or password, or lets us only read.
         """
         sweeping = asyncio.create_task(self._sweep_forever(), name="sweep")
         try:
@@ -255,7 +255,6 @@ class Distributor:
         self._metrics.ari_connected.set(state is SocketState.CONNECTED)
         if state is SocketState.CONNECTED:
             log.info("asterisk_connected", app=self._ari.app)
-            self._spawn(hear_only_known(self._ari))
             self._spawn(self._catch_up())
 
     async def _sweep_forever(self) -> None:

@@ -207,7 +207,7 @@ class Fleet(Opened):
         """Distribute while this machine is the front, until cancelled.
 
         Raises:
-            AriUnauthorized: Asterisk refuses our name or password.
+            AriUnauthorized: Asterisk refuses our name or password, or lets us only read.
         """
         self._distributor = distributor
         ari = distributor.ari

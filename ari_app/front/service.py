@@ -160,7 +160,7 @@ class Front(Opened):
         """Distribute until `stop`.
 
         Raises:
-            ConfigError: Asterisk refuses our name or password.
+            ConfigError: Asterisk refuses our name or password, or lets us only read.
         """
         stop = asyncio.create_task(self._stopping.wait(), name="stop")
         try:
@@ -185,8 +185,8 @@ class Front(Opened):
                 return
             try:
                 running.result()
-            except AriUnauthorized:
-                raise ConfigError(unauthorized(self.settings)) from None
+            except AriUnauthorized as error:
+                raise ConfigError(unauthorized(self.settings, error)) from None
             if distributor.state is SocketState.REPLACED:
                 # What is asked over HTTP is answered until the last call here has ended.
                 self.drain()

@@ -393,6 +393,14 @@ async def test_asterisk_refuses_us(make: Make) -> None:
                 await bridge.run()
 
 
+async def test_asterisk_lets_us_only_read(make: Make) -> None:
+    async with FakeAri() as ari:
+        ari.answer("PUT", f"/applications/{make().ari_app}/eventFilter", Answer(403))
+        async with VoiceBridge(make(ari_url=ari.url)) as bridge:
+            with pytest.raises(ConfigError, match="'voice' read only"):
+                await bridge.run()
+
+
 async def test_an_unforeseen_end_of_the_event_socket_is_not_hidden(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -513,7 +513,6 @@ class Mender:
             outcome: What their callers are told.
             transferred: Sessions that had handed their caller over: for them all went well.
         """
-        ari = self._ari
         await _all(
             [
                 *map(self.remove_channel, found.stray_media | found.stray_legs),
@@ -524,18 +523,21 @@ class Mender:
         for caller in found.stray_callers:
             session = found.sessions.get(caller, "")
             told = Outcome(Status.COMPLETED, "transferred") if session in transferred else outcome
-            log.warning("stray_caller_released", call=caller, session=session, reason=told.reason)
-            releases.append(give_back_caller(ari, caller, told, session_id=session))
+            releases.append(self._release_caller(caller, session, told))
         await _all(releases)
+
+    async def _release_caller(self, caller: str, session: str, told: Outcome) -> None:
+        if await give_back_caller(self._ari, caller, told, session_id=session):
+            log.warning("stray_caller_released", call=caller, session=session, reason=told.reason)
 
     async def remove_channel(self, channel_id: str) -> None:
         """Hang up a channel of ours whose call is over."""
-        log.warning("stray_channel_removed", channel=channel_id)
-        await quietly(partial(self._ari.channels.hangup, channel_id))
+        if await quietly(partial(self._ari.channels.hangup, channel_id)):
+            log.warning("stray_channel_removed", channel=channel_id)
 
     async def _remove_bridge(self, bridge: str) -> None:
-        log.warning("stray_bridge_removed", bridge=bridge)
-        await quietly(partial(self._ari.bridges.destroy, bridge))
+        if await quietly(partial(self._ari.bridges.destroy, bridge)):
+            log.warning("stray_bridge_removed", bridge=bridge)
 
     def _on_the_way(self, channel: Channel) -> str | None:
         placed = channel.id.startswith((self._prefixes.placed, self._prefixes.target))

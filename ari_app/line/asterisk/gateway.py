@@ -25,7 +25,7 @@ from ari_app.line.asterisk.ari.events import (
     StasisStart,
 )
 from ari_app.line.asterisk.ari.models import Channel
-from ari_app.line.asterisk.ari.socket import EventSocket, hear_only_known
+from ari_app.line.asterisk.ari.socket import EventSocket
 from ari_app.line.asterisk.ari.version import Assessment, assess
 from ari_app.line.asterisk.channels import give_back_caller
 from ari_app.line.asterisk.cleanup import Mender, Sweeper
@@ -113,7 +113,7 @@ class AsteriskGateway:
         """Take calls in until cancelled, or until another process has the application.
 
         Raises:
-            AriUnauthorized: Asterisk refuses our name or password.
+            AriUnauthorized: Asterisk refuses our name or password, or lets us only read.
         """
         self.take = take
         # Goes on until `close`: once another process gets the events, a look is the only way to
@@ -347,7 +347,6 @@ class AsteriskGateway:
         if state == "replaced":
             self._sweeper.replaced = True
         if state == "connected":
-            self._spawn(hear_only_known(self._ari))
             self._spawn(self._connected())
         self._on_state(state)
 

@@ -400,9 +400,17 @@ async def test_no_event_socket(make: Make, monkeypatch: pytest.MonkeyPatch) -> N
     assert says(finding, Verdict.FAILED, "opens no event socket", "res_http_websocket.so")
 
 
-async def test_a_user_who_may_only_read(make: Make) -> None:
+@pytest.mark.parametrize(
+    "refused",
+    [
+        # Nothing that changes something, and as some versions have it (GHSA-wcvv-g26m-wx5c).
+        ("PUT", "/applications/voice-agent-check/eventFilter"),
+        ("POST", "/channels/externalMedia"),
+    ],
+)
+async def test_a_user_who_may_only_read(make: Make, refused: tuple[str, str]) -> None:
     async with FakeAri() as ari:
-        ari.answer("POST", "/channels/externalMedia", Answer(403))
+        ari.answer(*refused, Answer(403))
         finding = await dialled(make(ari_url=ari.url))
     assert says(finding, Verdict.FAILED, "user 'voice' read only", "read_only=no"), finding
 

@@ -115,8 +115,8 @@ class EventSocket:
         Returns when `close` is called or the application was replaced.
 
         Raises:
-            AriUnauthorized: Asterisk does not accept the user or the password; trying again would
-                not help.
+            AriUnauthorized: Asterisk does not accept the user or the password, or the user may
+                only read; trying again would not help.
             RuntimeError: It runs already.
         """
         if self._worker is not None:
@@ -162,6 +162,7 @@ class EventSocket:
     async def _receive(self) -> bool:
         """Connect and take events until the socket closes. Returns whether we were replaced."""
         async with self._connect() as socket:
+            await self._hear_only_known()
             log.info("ari_events_connected", app=self._client.app)
             self._enter(SocketState.CONNECTED)
             left_as = SocketState.DISCONNECTED
@@ -217,6 +218,23 @@ class EventSocket:
         finally:
             await socket.close()
 
+    async def _hear_only_known(self) -> None:
+        """Have Asterisk send our application no events that nobody here understands.
+
+        Of a plain call they are more than half: it tells of each of some thirty variables. A
+        failure is logged and changes nothing else, unless it is a user who may only read: nothing
+        could be done for any caller.
+
+        Raises:
+            AriUnauthorized: The user may only read.
+        """
+        try:
+            await self._client.applications.hear_only(EVENTS)
+        except AriUnauthorized:
+            raise
+        except AriError as error:
+            log.info("ari_events_not_filtered", code=error.code, error=str(error))
+
     def _take(self, text: str | bytes) -> bool:
         """Hand one message on. Returns whether it says that the application is another's now."""
         try:
@@ -244,18 +262,6 @@ class EventSocket:
             self._on_state(state)
         except Exception:
             log.exception("ari_state_handler_failed", state=state.value)
-
-
-async def hear_only_known(client: Client) -> None:
-    """Have Asterisk send our application no events that nobody here understands.
-
-    Of a plain call they are more than half: it tells of each of some thirty variables. A failure is
-    logged and changes nothing else.
-    """
-    try:
-        await client.applications.hear_only(EVENTS)
-    except AriError as error:
-        log.info("ari_events_not_filtered", code=error.code, error=str(error))
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

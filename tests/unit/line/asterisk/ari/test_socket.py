@@ -15,7 +15,7 @@ from ari_app.line.asterisk.ari.errors import AriUnauthorized
 from ari_app.line.asterisk.ari.events import AriEvent, StasisEnd, UnknownEvent
 from ari_app.line.asterisk.ari.rest import Backoff
 from ari_app.line.asterisk.ari.socket import EventSocket, SocketState
-from tests.unit.line.asterisk.ari.fake_ari import APP, PASSWORD, USERNAME, FakeAri
+from tests.unit.line.asterisk.ari.fake_ari import APP, PASSWORD, USERNAME, Answer, FakeAri
 from tests.unit.line.asterisk.ari.samples import channel, event
 from tests.waiting import Turns
 
@@ -223,6 +223,16 @@ async def test_wrong_credentials_are_final(
     assert caught.value.code == code
     assert listener.sleeps == []
     assert len(ari.handshakes) == 1
+
+
+async def test_a_user_who_may_only_read_is_final(ari: FakeAri, client: Client) -> None:
+    ari.answer("PUT", f"/applications/{APP}/eventFilter", Answer(403))
+    listener = Listener(client)
+    with pytest.raises(AriUnauthorized) as caught:
+        await listener.task
+    assert caught.value.code == "ari_forbidden"
+    assert CONNECTED not in listener.states
+    assert listener.sleeps == []
 
 
 async def test_a_wrong_password_is_final(ari: FakeAri) -> None:

@@ -53,7 +53,7 @@ async def test_requests_and_events_over_https(authority: trustme.CA, ca_file: Pa
         await asyncio.wait_for(connected.wait(), PATIENCE_SECONDS)
         await socket.close()
         await running
-    assert [seen.method for seen in ari.seen] == ["DELETE"]
+    assert [seen.method for seen in ari.seen] == ["DELETE", "PUT"]
 
 
 @pytest.mark.parametrize(("name", "trusts"), [("localhost", False), ("other.example", True)])

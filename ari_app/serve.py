@@ -209,7 +209,8 @@ class Company:
             "sockets": [sock.fileno() for sock in self.sockets],
         }
         environment = {**os.environ, _DUTY: json.dumps(told)}
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+        python = interpreter(sys.orig_argv[1])
+        os.execve(python, [python, *sys.orig_argv[1:]], environment)
 
     @staticmethod
     def loaded() -> tuple[Company, Duty] | None:
@@ -225,6 +226,18 @@ class Company:
         company = Company(told["workers"], Folder(Path(told["folder"])), listeners)
         duty = Duty(Mode(told["mode"]), told["restarts"], channel, told["number"])
         return company, duty
+
+
+def interpreter(script: str) -> str:
+    """Return the Python of the installation that a command is found in by now: its path may go over
+    a link, which leads to another release than the one that runs.
+
+    Args:
+        script: The command's path, or an option of Python's.
+    """
+    beside = Path(script).with_name(Path(sys.executable).name)
+    there = beside.is_absolute() and os.access(beside, os.X_OK)
+    return str(beside) if there else sys.executable
 
 
 def _running_folder(settings: Settings) -> Path | None:

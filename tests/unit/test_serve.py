@@ -375,3 +375,18 @@ def test_which_applications_were_left_when_there_were_other_workers(tmp_path: Pa
     assert service.lost_applications(tmp_path, "voice", 1) == numbered
     assert service.lost_applications(tmp_path, "voice", 2) == ["voice", numbered[2]]
     assert service.lost_applications(tmp_path, "other", 1) == []
+
+
+def test_a_link_may_lead_to_another_release_by_now(tmp_path: Path) -> None:
+    python = Path(sys.executable).name
+    for release in ("old", "new"):
+        folder = tmp_path / release / "bin"
+        folder.mkdir(parents=True)
+        (folder / python).touch(mode=0o755)
+    current = tmp_path / "current"
+    current.symlink_to(tmp_path / "new")
+    found = service.interpreter(str(current / "bin" / "ari-app"))
+    assert Path(found).resolve() == tmp_path / "new" / "bin" / python
+    # No program beside it, or none that has a path: it is the one that runs.
+    assert service.interpreter(str(tmp_path / "ari-app")) == sys.executable
+    assert service.interpreter("-m") == sys.executable

@@ -56,6 +56,7 @@ from ari_app.process.opening import Opened, cancelled
 from ari_app.records.agent_report import PART, Report
 from ari_app.records.audit import AuditFile
 from ari_app.records.document import call_document
+from ari_app.records.forgetting import Forgetting
 from ari_app.records.hiding import hide_in_part
 from ari_app.records.journal import Journal, Listener
 from ari_app.records.keeping import Keeping
@@ -65,7 +66,7 @@ from ari_app.records.recording.archive import RecordingArchive
 from ari_app.records.running import RunningCalls, Unreadable
 from ari_app.records.spend.guard import SpendGuard
 from ari_app.records.spend.limits import SpendAlert
-from ari_app.records.store import CallLog, Share
+from ari_app.records.store import CallLog, OnDelete, Share
 from ari_app.records.trace import read_traceparent
 from ari_app.records.tracing import Tracing
 from ari_app.records.webhooks.outbox import Outbox
@@ -158,7 +159,7 @@ class VoiceBridge(Opened):
         self.settings = settings
         self._place = place
         self.member: Membership | None = None
-        self._forgetting: set[asyncio.Task[None]] = set()
+        self._forgetting: list[Forgetting] = []
         running = (state.value for state in State if state not in (State.NEW, State.ENDED))
         self.metrics = Metrics(("waiting", *running), KNOWN_CODES)
         self.call_log: CallLog | None = None
@@ -311,26 +312,30 @@ class VoiceBridge(Opened):
         )
         self.journal.listen(member.heard)
         self._exit.callback(member.close)
+        self._follow_deletions()
         member.on_forget = self._forget
         if self.call_log is not None:
             self.call_log.on_delete.append(member.deleted)
         return member
 
-    def _forget(self, session_id: str, recordings: list[str]) -> None:
-        """Remove what there is here of a call that another has deleted."""
-        task = asyncio.create_task(self._forgotten(session_id, recordings), name="forget a call")
-        self._forgetting.add(task)
-        task.add_done_callback(self._forgetting.discard)
+    def _follow_deletions(self) -> None:
+        """Remove what there is here of calls that others delete. What can be removed does not wait
+        for what cannot be."""
+        hooks: list[OnDelete] = []
+        if self.recordings is not None:
+            hooks.append(self.recordings.delete)
+        if self.outbox is not None:
+            hooks.append(self.outbox.forget)
+        for hook in hooks:
+            forgetting = Forgetting(hook)
+            self._forgetting.append(forgetting)
+            task = asyncio.create_task(forgetting.run(), name="deletions elsewhere")
+            self._exit.push_async_callback(cancelled, task)
 
-    async def _forgotten(self, session_id: str, recordings: list[str]) -> None:
-        try:
-            if self.outbox is not None:
-                await self.outbox.forget(session_id)
-            if self.recordings is not None:
-                document = {"recordings": [{"path": path} for path in recordings]}
-                await self.recordings.delete(session_id, document)
-        except Exception as error:
-            log.error("deleted_call_not_forgotten", session=session_id, error=str(error))
+    def _forget(self, session_id: str, recordings: list[str]) -> None:
+        document = {"recordings": [{"path": path} for path in recordings]}
+        for each in self._forgetting:
+            each.put(session_id, document)
 
     def _takes_calls(self) -> bool:
         return self._running and any(gateway.connected for gateway in self.gateways)

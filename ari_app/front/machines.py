@@ -366,4 +366,6 @@ class Fleet(Opened):
     # --- what was deleted
 
     async def _forget(self, deletion: Deletion) -> None:
-        self._hub.forget(deletion.session_id, list(deletion.recordings))
+        # When a machine starts, what it has missed is there before its workers are.
+        while not self._hub.forget(deletion.session_id, list(deletion.recordings)):
+            await self._hub.changed()

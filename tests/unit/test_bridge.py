@@ -13,8 +13,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from ari_app.audio.formats import DEFAULT_AGENT_FORMATS, AgentFormats, AudioFormat
-from ari_app.bridge import VoiceBridge
+from ari_app.bridge import VoiceBridge, WorkerPlace
 from ari_app.call.states import State
+from ari_app.control.workers.folder import Folder
 from ari_app.errors import AgentError, ConfigError
 from ari_app.line.asterisk.ari.socket import EventSocket
 from ari_app.line.asterisk.ari.version import assess
@@ -347,6 +348,29 @@ async def test_what_a_lost_process_left_of_a_call_is_told_in_its_order(
     assert receiver.kinds("s1") == ["call.ended", "recording.ready"]
     assert [part["path"] for part in kept["recordings"]] == ["s1.wav"]
     assert kept["reason"] == "worker_lost"
+
+
+async def test_however_many_calls_others_delete_their_recordings_go(
+    make: Make, tmp_path: Path
+) -> None:
+    folder = tmp_path / "recordings" / "2026-11-28"
+    folder.mkdir(parents=True)
+    names = {f"{n:032x}": f"{folder.name}/153012-+493012-{n:032x}.wav" for n in range(3000)}
+    for name in names.values():
+        (folder.parent / name).touch()
+    settings = make(
+        recordings_dir=str(folder.parent),
+        webhook_url="http://127.0.0.1:1/hook",
+        webhook_secret=SECRET,
+    )
+    place = WorkerPlace(1, Folder(tmp_path))
+    with capture_logs() as logs:
+        async with VoiceBridge(settings, http=False, place=place) as bridge:
+            assert bridge.member is not None and bridge.outbox is not None
+            for session_id, name in names.items():
+                bridge.member.on_forget(session_id, [name])
+            await until(lambda: not folder.exists())
+    assert "deleted_call_not_forgotten" not in [each["event"] for each in logs]
 
 
 @pytest.mark.parametrize(

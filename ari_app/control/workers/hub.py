@@ -243,11 +243,18 @@ class Hub:
                 del self._promises[channel]
                 worker.promised -= 1
 
-    def forget(self, session_id: str, recordings: list[str], *, but: Worker | None = None) -> None:
-        """Tell workers that a call was deleted, all but the one that has done so."""
-        for worker in self.roster:
-            if worker is not but:
-                self._tell(worker, Forget(session_id, recordings))
+    def forget(self, session_id: str, recordings: list[str], *, but: Worker | None = None) -> bool:
+        """Tell workers that a call was deleted, all but the one that has done so.
+
+        Returns:
+            Whether one of them hears it: each can remove all that there is on this machine.
+        """
+        told = [
+            self._tell(worker, Forget(session_id, recordings))
+            for worker in self.roster
+            if worker is not but
+        ]
+        return any(told)
 
     # --- what workers tell
 

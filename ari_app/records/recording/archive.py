@@ -368,9 +368,11 @@ class RecordingArchive:
         """
         call = self._call(session_id)
         call.deleted = True
-        told = [*(document or {}).get("recordings", ()), *self.parts(session_id)]
-        call.parts.clear()
-        await asyncio.to_thread(self._remove, {str(part["path"]) for part in told})
+        parts = tuple(call.parts)
+        told = {str(part["path"]) for part in (document or {}).get("recordings", ())}
+        await asyncio.to_thread(self._remove, told | {str(part.path) for part in parts})
+        # Not before: where that fails, it is tried again. What has come meanwhile goes by itself.
+        call.parts = [part for part in call.parts if part not in parts]
 
     def _remove(self, paths: set[str]) -> None:
         for path in paths:

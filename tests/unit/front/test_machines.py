@@ -14,8 +14,9 @@ from ari_app.control.workers.roster import Worker
 from ari_app.front.distributor import Distributor
 from ari_app.front.machines import Fleet
 from ari_app.line.asterisk.ari.socket import SocketState
+from ari_app.settings import Settings
 from tests.unit.control.cluster.fake_store import FakeLink, FakeStore
-from tests.unit.control.workers.company import company
+from tests.unit.control.workers.company import FakeWorker, company
 from tests.unit.settings_maker import settings_maker
 from tests.waiting import until
 
@@ -47,12 +48,10 @@ class FakeDistributor:
                 self.state = SocketState.DISCONNECTED
 
 
-@pytest.mark.parametrize("taken", [True, False])
-async def test_whoever_drains_has_the_application_until_it_is_taken(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, taken: bool
-) -> None:
+def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
+    """Settings of a machine that is one of several."""
     make = settings_maker(monkeypatch, tmp_path)
-    settings = make(
+    return make(
         ari_url="http://127.0.0.1:1/ari",
         ari_password="a-password",
         elevenlabs_agent_id="agent_1",
@@ -61,6 +60,13 @@ async def test_whoever_drains_has_the_application_until_it_is_taken(
         cluster_url="valkey://127.0.0.1:1",
         cluster_secret="a-secret-of-all-machines",
     )
+
+
+@pytest.mark.parametrize("taken", [True, False])
+async def test_whoever_drains_has_the_application_until_it_is_taken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, taken: bool
+) -> None:
+    settings = cluster(monkeypatch, tmp_path)
     link = FakeLink(FakeStore())
     monkeypatch.setattr("ari_app.front.machines.Store", lambda url, app: link)
     hub, _ = await company(2)
@@ -83,3 +89,22 @@ async def test_whoever_drains_has_the_application_until_it_is_taken(
         assert await fleet.may_act() is taken, "who has come before is still given to somebody"
     serving.cancel()
     await asyncio.gather(serving, return_exceptions=True)
+
+
+async def test_what_was_deleted_while_a_machine_was_away_waits_for_its_workers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    store = FakeStore()
+    link = FakeLink(store)
+    monkeypatch.setattr("ari_app.front.machines.Store", lambda url, app: link)
+    for number in range(3):
+        await link.tell_deleted(f"call-{number}", [f"{number}.wav"])
+    hub, _ = await company(0)
+    fleet = Fleet(cluster(monkeypatch, tmp_path), cast(Any, None), hub, cast(Any, None))
+    worker, heard = FakeWorker(1), list[tuple[str, list[str]]]()
+    worker.member.on_forget = lambda session_id, recordings: heard.append((session_id, recordings))
+    async with fleet.member:
+        await asyncio.sleep(5)
+        worker.link(hub)
+        await asyncio.sleep(5)
+    assert heard == [(f"call-{number}", [f"{number}.wav"]) for number in range(3)]

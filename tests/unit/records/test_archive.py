@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import stat
@@ -341,6 +342,25 @@ async def test_a_call_that_is_deleted_takes_its_recordings_along(tmp_path: Path)
     await archive.delete("s2")
     assert os.listdir(tmp_path) == [], "the day is empty"
     await archive.delete("s2")
+    await archive.close()
+
+
+async def test_a_recording_that_cannot_be_removed_is_known_at_the_next_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = RecordingArchive(tmp_path)
+    say(archive)
+    await until(lambda: not archive.is_busy("s1"))
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", unlink)
+        with pytest.raises(OSError):
+            await archive.delete("s1")
+    await archive.delete("s1")
+    assert (os.listdir(tmp_path), archive.parts("s1")) == ([], [])
     await archive.close()
 
 

@@ -1,0 +1,70 @@
+"""Follows deletions of calls that others have told of."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Final
+
+import structlog
+
+from ari_app.records.store import OnDelete
+
+log = structlog.get_logger(__name__)
+
+_FIRST_PAUSE_SECONDS: Final = 5.0
+_LONGEST_PAUSE_SECONDS: Final = 600.0
+"""A disk may be away for a day, with all that is to be removed from it."""
+
+
+class Forgetting:
+    """Has removed what there is of calls that were deleted elsewhere, one after the other: a
+    machine that comes back hears of all of a month at once.
+
+    What cannot be removed is tried again after a pause, which doubles each time; nothing that
+    waits behind it is held up.
+
+    Args:
+        forget: Removes what there is of a call, as a hook of the call log's.
+    """
+
+    def __init__(self, forget: OnDelete) -> None:
+        self._forget = forget
+        self._waiting: deque[tuple[str, Mapping[str, Any], float]] = deque()
+        self._news = asyncio.Event()
+
+    def put(
+        self,
+        session_id: str,
+        document: Mapping[str, Any],
+        pause_seconds: float = _FIRST_PAUSE_SECONDS,
+    ) -> None:
+        """Have a call removed, behind those that wait.
+
+        Args:
+            session_id: The call.
+            document: As much of its document as was told.
+            pause_seconds: Should it fail, it is tried again after so long.
+        """
+        self._waiting.append((session_id, document, pause_seconds))
+        self._news.set()
+
+    async def run(self) -> None:
+        """Remove what is told until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            while self._waiting:
+                session_id, document, pause = self._waiting.popleft()
+                try:
+                    await self._forget(session_id, document)
+                except Exception as error:
+                    # Said once of each: there may be thousands, again and again.
+                    if pause == _FIRST_PAUSE_SECONDS:
+                        log.error(
+                            "deleted_call_not_forgotten", session=session_id, error=str(error)
+                        )
+                    longer = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+                    loop.call_later(pause, self.put, session_id, document, longer)

@@ -69,6 +69,10 @@ _LOOK_AGAIN_SECONDS: Final = 15.0
 _PAUSE_SECONDS: Final = 1.0
 """A process that goes on with calls has better to do at first than to load SQLAlchemy."""
 
+_ON_ITS_WAY: Final = (
+    "The call is not written into the database yet, so it cannot be deleted yet: ask again."
+)
+
 T = TypeVar("T")
 OnDelete = Callable[[str, Mapping[str, Any]], Awaitable[None]]
 """Called on the loop before a call is deleted, with its session and its document. Where it raises,
@@ -290,12 +294,30 @@ class CallLog:
 
     async def delete(self, session_id: str) -> bool:
         """Delete a call, all that was told of it, and what the others have of it; False: it is not
-        kept. What is told of it later is not kept either."""
+        kept. What is told of it later is not kept either.
+
+        Raises:
+            CallLogUnavailable: As with all that is asked; also where the database does not have it
+                yet, and will.
+        """
         await self.settle()
-        if not await self._delete(session_id):
+        deleted = await self._delete(session_id)
+        if not deleted:
+            if await self._is_on_its_way(session_id):
+                raise CallLogUnavailable(_ON_ITS_WAY)
+            # It may have arrived while that was looked at.
+            deleted = await self._delete(session_id)
+        if deleted:
+            await self._tidy()
+        return deleted
+
+    async def _is_on_its_way(self, session_id: str) -> bool:
+        if not await asyncio.to_thread(self._spool.holds, session_id):
             return False
-        await self._tidy()
-        return True
+        from ari_app.records.store import tables
+
+        # The journal holds what was deleted a moment ago, too.
+        return not await self._read(lambda connection: tables.was_deleted(connection, session_id))
 
     async def settle(self) -> None:
         """Wait until the database has what was told so far, for some seconds at most."""

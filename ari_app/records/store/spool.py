@@ -43,6 +43,8 @@ _AT_ONCE: Final = 500
 _PAUSE_SECONDS: Final = 0.05
 """What comes meanwhile is written at once, with one sync of the disk for all of it."""
 _HEARTBEAT_SECONDS: Final = 5.0
+_FLUSH_SECONDS: Final = 2.0
+"""So long somebody waits who asks for what is in the journal."""
 _MAX_DEPTH: Final = 50
 _SUFFIX: Final = ".calls"
 
@@ -322,6 +324,22 @@ class Spool:
         self._queue.put(event)
         return event
 
+    def holds(self, session_id: str) -> bool:
+        """Return whether a call is in a journal, of whichever process, or may be: such as has
+        ended, or begun, and may get into the database. It asks the disk, so call it in a thread.
+        """
+        if self._thread.is_alive() and not self.flushed().wait(_FLUSH_SECONDS):
+            return True
+        name = orjson.dumps(_clean(session_id, 0))
+        try:
+            return any(
+                name in line and _is_of_call(line, session_id)
+                for lines in (tuple(self.held), _lines_in(self.folder))
+                for line in lines
+            )
+        except OSError:
+            return True
+
     def close(self, seconds: float) -> bool:
         """Write all that was given, for so long at most; whether that was enough."""
         self._queue.put(_Order.CLOSE)
@@ -542,6 +560,23 @@ def is_left(folder: Path, own: Path, share: Share) -> bool:
             continue
         return True
     return False
+
+
+def _is_of_call(line: bytes, session_id: str) -> bool:
+    """Return whether a line is what a call is kept by."""
+    match decode_line(line.removesuffix(b"\n")):
+        case [("began" | "keep"), {"session_id": named}]:
+            return str(named) == session_id
+        case _:
+            return False
+
+
+def _lines_in(folder: Path) -> Iterator[bytes]:
+    """Give the lines of all journals; what is removed meanwhile the database has."""
+    for own in folders_in(folder):
+        for path in sorted(own.glob(f"*{_SUFFIX}")):
+            with contextlib.suppress(OSError), path.open("rb") as file:
+                yield from file
 
 
 def _others(folder: Path, own: Path, share: Share) -> Iterator[Path]:

@@ -412,6 +412,11 @@ async def delete(connection: AsyncConnection, session_id: str, now: datetime) ->
     return True
 
 
+async def was_deleted(connection: AsyncConnection, session_id: str) -> bool:
+    """Return whether a call was deleted, so that what is told of it is not kept."""
+    return bool(await _among(connection, deleted_calls.c.key, [session_id]))
+
+
 async def older_than(
     connection: AsyncConnection, moment: datetime, limit: int
 ) -> list[dict[str, Any]]:

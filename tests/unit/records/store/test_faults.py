@@ -18,6 +18,7 @@ from ari_app.errors import ConfigError
 from ari_app.records.store import CallFilter, CallLog, CallLogUnavailable, tables
 from ari_app.records.store import database as database_module
 from ari_app.records.store import keeper as keeper_module
+from ari_app.records.store import log as log_module
 from ari_app.records.store.glance import REVISION
 from ari_app.records.store.spool import Counts
 from tests.unit.records.store.documents import call, turns
@@ -97,6 +98,32 @@ async def test_locked(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         other.execute("BEGIN IMMEDIATE")
         await comes_back(log, "is held locked by another program", lambda: other.execute("COMMIT"))
         other.close()
+
+
+async def test_what_the_database_does_not_have_yet_is_not_said_to_be_unknown(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pragmas(monkeypatch)
+    async with log_of(file) as log, log_of(file) as other_worker:
+        await kept(log, call("before"))
+        locked = sqlite3.connect(file, isolation_level=None)
+        locked.execute("BEGIN IMMEDIATE")
+        log.keep(call("own"))
+        other_worker.keep(call("other"))
+        other_worker.began(call("running"))
+        await until(lambda: log.warnings() and other_worker.warnings())
+        with monkeypatch.context() as changed:
+            changed.setattr(log_module, "_SETTLE_SECONDS", 0.05)
+            for session_id in ("own", "other", "running"):
+                with pytest.raises(CallLogUnavailable, match=r"not written .* yet: ask again\.$"):
+                    await log.delete(session_id)
+            assert not await log.delete("nobody"), "there is no call of that name"
+        locked.execute("COMMIT")
+        locked.close()
+        await until(lambda: not log.counts.backlog and not other_worker.counts.backlog)
+        assert await log.delete("own") and await log.delete("other")
+        assert not await log.delete("own"), "also while the journal still has it"
+        assert await ids(log) == ["before"]
 
 
 async def test_removed_while_it_runs(file: Path) -> None:

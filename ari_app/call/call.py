@@ -709,7 +709,7 @@ class Call:
         self.side.ask(digits, keys=True)
         sensitive = self.services.policy.digits_are_sensitive
         if sensitive:
-            self.context.secrets.add(digits)
+            self.context.secrets.add(self.keypad.together or digits)
         self.context.say(KeysPressed(for_record(digits, sensitive=sensitive)))
 
     def _tell_target(self, lost: str | None) -> None:

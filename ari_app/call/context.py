@@ -11,6 +11,7 @@ import structlog
 
 from ari_app.call.course import Course
 from ari_app.call.kept import CallKeeper
+from ari_app.call.keypad import DigitMode
 from ari_app.call.machine import CallMachine
 from ari_app.call.plan import CallPolicy
 from ari_app.call.signals import Effect, Event
@@ -55,7 +56,7 @@ class CallContext:
         self.record = record
         self.policy = policy
         self.on_hold = False
-        self.secrets = Secrets()
+        self.secrets = Secrets(beginnings=policy.digit_mode is DigitMode.EACH)
         self.perform: Callable[[Effect], None] = _ignore
         self.changed: Callable[[State], None] = _ignore
         self.log = log.bind(session=record.session_id, call=record.line_id, **traced(record))

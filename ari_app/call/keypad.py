@@ -59,6 +59,14 @@ class DigitCollector:
         self._max_digits = max_digits
         self._entry = ""
         self._deadline: float | None = None
+        self._together = ""
+        self._together_until = 0.0
+
+    @property
+    def together(self) -> str:
+        """In the mode `each`: the keys up to the last one that would be one entry; otherwise
+        nothing."""
+        return self._together
 
     @property
     def begun(self) -> str:
@@ -79,6 +87,7 @@ class DigitCollector:
         if self._mode is DigitMode.OFF or key not in KEYS:
             return None
         if self._mode is DigitMode.EACH:
+            self._put_together(key, now)
             return key
         if key == self._terminator:
             return self.finish() or key
@@ -87,6 +96,12 @@ class DigitCollector:
             return self.finish()
         self._deadline = now + self._inter_digit_timeout
         return None
+
+    def _put_together(self, key: str, now: float) -> None:
+        if now >= self._together_until or len(self._together) >= self._max_digits:
+            self._together = ""
+        self._together = "" if key == self._terminator else self._together + key
+        self._together_until = now + self._inter_digit_timeout
 
     def timer(self, now: float) -> str | None:
         """Return the entry, when the time for its next key is over at `now`."""
@@ -123,6 +138,11 @@ class Keypad:
     def press(self, digit: str) -> None:
         """Take a key."""
         self._hand_over(self._collector.digit(digit, self._loop.time()))
+
+    @property
+    def together(self) -> str:
+        """The keys so far that belong together, where each is an entry of its own."""
+        return self._collector.together
 
     @property
     def begun(self) -> str:

@@ -21,6 +21,8 @@ _DIGIT: Final = re.compile(r"\d")
 _FEWEST_OWN_DIGITS: Final = 5
 _FEWEST_SECRET_KEYS: Final = 3
 _MAX_SECRETS: Final = 32
+_KEYS: Final = frozenset("0123456789*#ABCD")
+_KEYS_WRITTEN: Final = re.compile(rf"[0-9*#A-D](?:{_BETWEEN}{{0,3}}[0-9*#A-D])*")
 SECRET_KEYS: Final = "[digits]"
 
 _FREE: Final = ("trunk", "reference", "reason", "detail", "metadata")
@@ -122,17 +124,28 @@ def hide_numbers(value: Any) -> Any:
 
 class Secrets:
     """Keys that a caller has pressed and nobody may keep, wherever they are repeated: in what the
-    agent says, or tells a tool."""
+    agent says, or tells a tool.
 
-    def __init__(self) -> None:
-        self._known: dict[str, re.Pattern[str]] = {}
+    Args:
+        beginnings: Each key is told as it comes, so that the beginning of an entry is known, and
+            may be repeated, before there is more of it: it is as secret as all of it.
+    """
+
+    def __init__(self, *, beginnings: bool = False) -> None:
+        self._beginnings = beginnings
+        # Without values: a set that knows which came first.
+        self._known: dict[str, None] = {}
 
     def add(self, keys: str) -> None:
         """Keep these keys secret from now on. One or two alone stand in too many other words."""
-        if len(keys) >= _FEWEST_SECRET_KEYS and keys not in self._known:
-            self._known[keys] = re.compile(f"{_BETWEEN}{{0,3}}".join(map(re.escape, keys)))
-            while len(self._known) > _MAX_SECRETS:
-                del self._known[next(iter(self._known))]
+        if len(keys) < _FEWEST_SECRET_KEYS or keys in self._known:
+            return
+        if self._beginnings:
+            for shorter in [known for known in self._known if keys.startswith(known)]:
+                del self._known[shorter]
+        self._known[keys] = None
+        while len(self._known) > _MAX_SECRETS:
+            del self._known[next(iter(self._known))]
 
     def __bool__(self) -> bool:
         return bool(self._known)
@@ -142,12 +155,34 @@ class Secrets:
 
     def out_of(self, value: Any) -> Any:
         """Return a text, or plain JSON, without them."""
-        return _changed(value, self._change)
+        return _changed(value, lambda text: _KEYS_WRITTEN.sub(self._hidden, text))
 
-    def _change(self, text: str) -> str:
-        for pattern in self._known.values():
-            text = pattern.sub(SECRET_KEYS, text)
-        return text
+    def _hidden(self, written: re.Match[str]) -> str:
+        """Return keys as somebody has written them down, without what is secret of them."""
+        text = written[0]
+        places = [place for place, character in enumerate(text) if character in _KEYS]
+        keys = "".join([text[place] for place in places])
+        told, end = "", 0
+        for begin, length in sorted(
+            found for secret in self._known for found in self._found(secret, keys)
+        ):
+            # One may begin within another.
+            if places[begin] >= end:
+                told += text[end : places[begin]] + SECRET_KEYS
+            end = max(end, places[begin + length - 1] + 1)
+        return told + text[end:]
+
+    def _found(self, secret: str, keys: str) -> Iterator[tuple[int, int]]:
+        """Yield where a secret is in keys, and how many of them it is."""
+        fewest = _FEWEST_SECRET_KEYS if self._beginnings else len(secret)
+        at = keys.find(secret[:fewest])
+        while at >= 0:
+            length = fewest
+            while length < len(secret) and keys.startswith(secret[length], at + length):
+                length += 1
+            yield at, length
+            # Where it breaks off, it may begin anew before that.
+            at = keys.find(secret[:fewest], at + (length if length == len(secret) else 1))
 
 
 def _without_numbers(document: dict[str, Any]) -> dict[str, Any]:

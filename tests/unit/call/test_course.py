@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ari_app.call.keypad import DigitMode
 from ari_app.call.signals import ConsultRequested
 from ari_app.call.states import State
 from ari_app.line.asterisk.ari.resources import RTP_STATISTICS
@@ -111,6 +112,34 @@ async def test_secret_keys_stand_nowhere(stage: Stage) -> None:
         "[digits]",
     ]
     assert "4929123" not in str([line.text for line in session.transcript])
+
+
+async def test_secret_keys_that_are_told_one_by_one(stage: Stage) -> None:
+    """The agent repeats them before all are there, and later than some of those have come."""
+    stage.with_policy(digits_are_sensitive=True, digit_mode=DigitMode.EACH)
+    session = await stage.talk()
+    card, agent = "4111222233334444", stage.agent()
+    for count, digit in enumerate(card, 1):
+        session.tells(KeyPressed(digit))
+        if count == 9:
+            agent.handler.agent_response("So far 4111 2222.", 1)
+        await asyncio.sleep(1)
+    assert [("dtmf", digit) for digit in card] == [each for each in agent.told if "dtmf" in each]
+    agent.handler.tool_call("check", "1", {"card": int(card)}, True)
+    agent.handler.agent_response("You have entered 4111 2222 3333 4444.", 2)
+    await asyncio.sleep(10)
+    for digit in "987#":
+        session.tells(KeyPressed(digit))
+    agent.handler.agent_response("And 987 for 4111-2222-3333-4444.", 3)
+    await asyncio.sleep(0.1)
+    assert [each.text for each in session.record.chronicle if isinstance(each, Turn)] == [
+        "So far [digits].",
+        "You have entered [digits].",
+        "And [digits] for [digits].",
+    ]
+    (used,) = [each for each in session.record.chronicle if isinstance(each, ToolUse)]
+    assert used.arguments == {"card": "[digits]"}
+    assert {line.text for line in session.transcript if line.who == "dtmf"} == {"[digits]"}
 
 
 async def test_the_legs_of_a_call(stage: Stage) -> None:

@@ -29,6 +29,19 @@ def test_each_key_at_once() -> None:
     assert digits.next_deadline is None
 
 
+def test_keys_that_are_told_one_by_one_belong_together() -> None:
+    digits = DigitCollector(DigitMode.EACH, inter_digit_timeout=2.0, max_digits=4)
+    presses = [("1", 0), ("2", 1), ("3", 2.9), ("4", 5), ("#", 6), ("f", 6), ("5", 6)]
+    together = []
+    for key, now in presses:
+        digits.digit(key, now)
+        together.append(digits.together)
+    assert together == ["1", "12", "123", "4", "", "", "5"]
+    press(digits, "67890", 7)
+    assert (digits.together, digits.begun) == ("90", "")
+    assert collector().together == ""
+
+
 def test_the_terminator_completes_an_entry_and_is_not_part_of_it() -> None:
     digits = collector()
     assert press(digits, "12*4#56#") == ["12*4", "56"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ari_app.records.document import call_document
 from ari_app.records.events import KeysPressed, Noted, Said, ToolRan
-from ari_app.records.hiding import hide_in_part, what_to_hide
+from ari_app.records.hiding import Secrets, hide_in_part, what_to_hide
 from ari_app.records.record import CallRecord, Leg
 
 SECRET = "xylophone"
@@ -174,3 +174,39 @@ def test_the_setting(text: str, hidden: set[str]) -> None:
 def test_a_setting_that_cannot_be_meant(text: str) -> None:
     with pytest.raises(ValueError, match=r"must be nothing, or one or both of numbers, words"):
         what_to_hide(text)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("It is 12345, or 1-2 3.", "It is [digits], or [digits]."),
+        ("12341234512", "[digits]4[digits]"),
+        ("12 34 512 then 123123", "[digits] then [digits][digits]"),
+        ("1234", "[digits]4"),
+        ("12#345 or B12345", "12#345 or B[digits]"),
+        ("no keys, A to D", "no keys, A to D"),
+    ],
+)
+def test_no_secret_leaves_something_of_another(said: str, told: str) -> None:
+    secrets = Secrets()
+    for keys in ("123", "12345", "34512", "12"):
+        secrets.add(keys)
+    assert secrets.out_of(said) == told
+
+
+@given(st.text("1234", max_size=30), st.lists(st.text("1234", min_size=3, max_size=6)))
+def test_secrets_are_found_wherever_they_are(said: str, known: list[str]) -> None:
+    whole, beginnings = Secrets(), Secrets(beginnings=True)
+    for keys in known:
+        whole.add(keys)
+        beginnings.add(keys)
+    assert not any(keys in whole.out_of(said) for keys in known)
+    assert not any(keys[:3] in beginnings.out_of(said) for keys in known)
+
+
+def test_a_beginning_is_known_by_the_longest_that_begins_so() -> None:
+    secrets = Secrets(beginnings=True)
+    for length in range(1, 17):
+        secrets.add("4111222233334444"[:length])
+    assert list(secrets) == ["4111222233334444"]
+    assert secrets.out_of(["41 or 411", 41112]) == ["41 or [digits]", "[digits]"]

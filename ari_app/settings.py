@@ -686,6 +686,7 @@ class Settings(BaseSettings):
                 " makes one; give it to the receivers, too."
             )
         self.spend_limits()
+        self._require_what_forgets()
         if self.has_audiosocket:
             self._require_target()
         self._require_ports_apart()
@@ -695,6 +696,17 @@ class Settings(BaseSettings):
             self._require_workers()
         if self.cluster_url is not None:
             self._require_cluster()
+
+    def _require_what_forgets(self) -> None:
+        kept = {"RECORDINGS_DIR": self.recordings_dir, "WEBHOOK_URL": self.webhook_urls}
+        if self.records_keep_days and not self.database_url and any(kept.values()):
+            names = " and ".join(name for name, value in kept.items() if value)
+            raise ConfigError(
+                f"RECORDS_KEEP_DAYS is {self.records_keep_days}, but DATABASE_URL is empty: it is "
+                f"the call log that knows how old a call is, and what {names} keeps of it would "
+                "stay. Name a database; RECORDS_HIDE=numbers,words lets it hold next to nothing. "
+                "Or set RECORDS_KEEP_DAYS=0, and remove old files yourself."
+            )
 
     def _require_ports_apart(self) -> None:
         binds = [("API_BIND", self.api_bind, 1)]

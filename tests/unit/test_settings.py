@@ -395,6 +395,22 @@ def test_what_is_told_is_signed() -> None:
         settings.require_serving()
 
 
+def test_without_a_call_log_nothing_grows_too_old(tmp_path: Path) -> None:
+    told = {**SERVING, "records_keep_days": 30, "database_url": ""}
+    recorded = {"recordings_dir": tmp_path}
+    hooks = {"webhook_url": "https://a.example/x", "webhook_secret": "s" * 20}
+    for kept, names in (
+        (recorded, "RECORDINGS_DIR"),
+        (hooks, "WEBHOOK_URL"),
+        (recorded | hooks, "RECORDINGS_DIR and WEBHOOK_URL"),
+    ):
+        with pytest.raises(ConfigError, match=f"^RECORDS_KEEP_DAYS is 30, .* what {names} keeps"):
+            load_settings(None, **told, **kept).require_serving()
+        load_settings(None, **{**told, **kept, "records_keep_days": 0}).require_serving()
+        load_settings(None, **{**SERVING, **kept, "records_keep_days": 30}).require_serving()
+    load_settings(None, **told).require_serving()
+
+
 def test_limits_of_a_day(tmp_path: Path) -> None:
     assert not load_settings(None).spend_limits()
     file = tmp_path / "limits.yaml"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -686,6 +687,10 @@ class Call:
         self.sound.play(sound.at(self.sound.rate_hz))
 
     async def _play_out(self) -> None:
+        # The agent may have said good-bye while the caller was on the way back from the music.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_JOIN_SECONDS):
+                await self.side.speech.nothing_kept()
         await self.sound.drained()
         self.context.post(PlayedOut())
 

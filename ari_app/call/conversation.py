@@ -98,6 +98,8 @@ class AgentSpeech:
         self._quiet_deadline = 0.0
         self._kept: list[tuple[int, bytes, bool]] = []
         self._kept_bytes = 0
+        self._nothing_kept = asyncio.Event()
+        self._nothing_kept.set()
         self.heard_until = 0.0
         self.last_word = self._loop.time()
 
@@ -117,6 +119,10 @@ class AgentSpeech:
         for event_id, data, is_final in kept:
             self._play(event_id, data, is_final)
 
+    async def nothing_kept(self) -> None:
+        """Wait until nothing is kept: it is being heard, or never will be."""
+        await self._nothing_kept.wait()
+
     def interrupt(self, *, by_caller: bool = True) -> Cleared:
         """Fall silent, for the caller, or somebody else, speaks in its place."""
         self.last_word = self.heard_until = self._loop.time()
@@ -127,9 +133,11 @@ class AgentSpeech:
         self._kept_bytes += len(data)
         if len(self._kept) < _MAX_KEPT_CHUNKS and self._kept_bytes <= _MAX_KEPT_BYTES:
             self._kept.append((event_id, data, is_final))
+            self._nothing_kept.clear()
 
     def _take_kept(self) -> list[tuple[int, bytes, bool]]:
         kept, self._kept, self._kept_bytes = self._kept, [], 0
+        self._nothing_kept.set()
         return kept
 
     def end_response(self) -> None:

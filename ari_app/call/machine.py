@@ -329,6 +329,8 @@ def _take_up_talk(course: Course, event: CallAdopted) -> Iterator[Effect]:
 
 
 _PLACED = (State.DIALLING, State.RINGING)
+# What an agent has said is heard, though it has been lost or has left meanwhile.
+_HEARS_AGENT = (State.TALKING, State.RECOVERING, State.CLOSING, State.DRAINING)
 _MACHINE = Outcome(Status.COMPLETED, "machine_detected")
 _SCREEN_TIMEOUT = Outcome(Status.FAILED, "screening_timeout")
 _AGENT_TIMEOUT = Outcome(Status.FAILED, "agent_timeout")
@@ -399,7 +401,7 @@ def join(course: Course, event: Opened | AgentReady | Connected) -> Iterator[Eff
             course.answered = True
             if course.state is State.JOINING:
                 yield from _joined(course)
-            elif course.state in (State.TALKING, State.CLOSING):
+            elif course.state in _HEARS_AGENT and not course.music:
                 yield PlayKept()
             elif course.state is State.HANDED_OVER:
                 course.together = True

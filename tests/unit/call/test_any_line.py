@@ -23,6 +23,7 @@ from ari_app.line.interface import (
     Ability,
     Arrival,
     CallEnd,
+    Connected,
     Ended,
     Gateway,
     KeyPressed,
@@ -256,6 +257,52 @@ async def test_the_caller_is_held_and_presses_keys() -> None:
         await home.control.send_dtmf(home.record.session_id, "1")
         await home.control.hold(home.record.session_id, on=False)
         assert line.asked[3:] == ["music", "keys 1", "connect"]
+
+
+async def says_good_bye_out_of_its_own_hold(home: House, line: FakeLine) -> int:
+    """And closes at once, while the line brings the caller back; frames heard until then."""
+    home.calls.take(Arrival(line))
+    await home.until(State.JOINING)
+    line.tells(Connected())
+    await home.until(State.TALKING)
+    home.agent.handler.tool_call("hold", "1", {}, False)
+    await home.until(State.HOLDING)
+    before = audible(line)
+    home.agent.says(1000, final=True)
+    home.agent.closes(CloseKind.AGENT_ENDED)
+    assert home.record.state == State.DRAINING
+    return before
+
+
+async def test_a_good_bye_out_of_hold_waits_until_the_caller_is_back() -> None:
+    async with house() as home:
+        line = FakeLine(slow=frozenset({"connect"}))
+        before = await says_good_bye_out_of_its_own_hold(home, line)
+        await flows(line, 1)
+        assert audible(line) == before, "the caller still hears music"
+        line.tells(Connected())
+        await flows(line, 1.02)
+        await home.until(State.ENDED)
+        assert audible(line) - before == 50
+        assert line.outcome == Outcome(Status.COMPLETED, "agent_ended")
+
+
+async def test_a_good_bye_waits_for_no_caller_who_cannot_be_brought_back() -> None:
+    async with house() as home:
+        line = FakeLine(slow=frozenset({"connect"}))
+        await says_good_bye_out_of_its_own_hold(home, line)
+        await home.until(State.ENDED)
+        assert line.outcome == Outcome(Status.COMPLETED, "agent_ended")
+
+
+async def test_a_good_bye_waits_for_no_caller_who_hangs_up() -> None:
+    async with house() as home:
+        line = FakeLine(slow=frozenset({"connect"}))
+        await says_good_bye_out_of_its_own_hold(home, line)
+        line.tells(Ended("caller_hung_up"))
+        await asyncio.sleep(0.1)
+        assert home.record.state == State.ENDED
+        assert line.outcome == Outcome(Status.COMPLETED, "caller_hung_up")
 
 
 @pytest.mark.parametrize(

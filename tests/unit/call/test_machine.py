@@ -449,6 +449,30 @@ def test_a_caller_on_hold_hears_music() -> None:
     assert machine.handle(HoldRequested(on=False)) == []
 
 
+@pytest.mark.parametrize(
+    "meanwhile",
+    [
+        (),
+        (AgentLost(LOST),),
+        (AgentEnding(DONE),),
+        (AgentClosed(DONE),),
+        (AgentEnding(DONE), AgentClosed(DONE)),
+    ],
+    ids=repr,
+)
+def test_whoever_comes_back_from_hold_hears_what_was_said_meanwhile(
+    meanwhile: tuple[Event, ...],
+) -> None:
+    back = HoldRequested(on=False)
+    _, effects = run(*WAYS_TO[State.HOLDING], back, *meanwhile, Connected())
+    assert effects == [PlayKept()]
+
+
+def test_in_the_music_of_a_lost_agent_nothing_is_said() -> None:
+    _, effects = run(*WAYS_TO[State.RECOVERING], TimerFired(Timer.COVER), Connected())
+    assert effects == []
+
+
 @pytest.mark.parametrize("event", [AgentEnding(TRANSFER), AgentClosed(TRANSFER)], ids=repr)
 def test_an_agent_that_ends_while_the_caller_is_on_hold(event: Event) -> None:
     _, effects = run(*WAYS_TO[State.HOLDING], event)

@@ -40,6 +40,7 @@ from ari_app.call.signals import (
     ConsultRequested,
     DropTarget,
     Effect,
+    EndRequested,
     GiveBack,
     GiveBackRequested,
     HandOver,
@@ -280,6 +281,14 @@ class Call:
                 agent_holds=kept.parts.agent_holds,
             )
         )
+
+    def fail(self, outcome: Outcome) -> None:
+        """End it, for it could not be taken up."""
+        if self._was_over:
+            # Nobody has given back yet what the lost process was about to.
+            self._perform(Release(self.context.outcome or outcome))
+        else:
+            self.context.post(EndRequested(outcome))
 
     def _restore(self, restored: Restored) -> None:
         parts, context = restored.kept.parts, self.context

@@ -48,6 +48,7 @@ _END_SECONDS = 10.0
 _WAIT_TIMEOUT = Outcome(Status.FAILED, "wait_timeout")
 _DRAINING = Outcome(Status.REJECTED, "draining")
 _QUOTA = Outcome(Status.REJECTED, "quota")
+_OUR_FAULT = Outcome(Status.FAILED, "internal_error")
 
 
 class ArrivalPlanner(Protocol):
@@ -226,8 +227,7 @@ class Calls:
             await self._take_in(arrival, record)
         except Exception:
             log.exception("call_not_taken_in", call=arrival.line.id)
-            failed = Outcome(Status.FAILED, "internal_error")
-            await arrival.line.close(failed, CallEnd(record.session_id))
+            await arrival.line.close(_OUR_FAULT, CallEnd(record.session_id))
 
     async def _take_in(self, arrival: Arrival, record: CallRecord) -> None:
         line = arrival.line
@@ -310,8 +310,14 @@ class Calls:
         return True
 
     def _take_up(self, session_id: str) -> None:
-        if (call := self.call(session_id)) is not None:
+        if (call := self.call(session_id)) is None:
+            return
+        try:
             call.take_up()
+        except Exception:
+            log.exception("call_not_taken_up", session=session_id)
+            # Its line holds the caller, so no sweep takes them for one who was left behind.
+            call.fail(_OUR_FAULT)
 
     def assign(self, waiting: Waiting, plan: CallPlan, session_id: str) -> CallRecord:
         """Give a waiting caller its agent, under the name `session_id`."""

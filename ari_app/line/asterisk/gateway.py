@@ -98,7 +98,7 @@ class AsteriskGateway:
         # Channels that a dialplan calls for us, and the channel of ours that each is for.
         self._routes: dict[str, str] = {}
         self._adopted: list[Callable[[], None]] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
         self._mender = Mender(ari, self._app, options.amd_context)
         self._sweeper = Sweeper(self._mender, ari, self._lines, self.handle)
         self._ours = (
@@ -333,7 +333,7 @@ class AsteriskGateway:
     def _refuse(self, arrival: Arrival) -> None:
         """Ignore an arrival: nobody takes calls yet."""
         failed = Outcome(Status.FAILED, "internal_error")
-        self._spawn(_given_back(self._ari, arrival.line.id, failed))
+        self._spawn(give_back_caller(self._ari, arrival.line.id, failed))
 
     def _line_of_caller(self, channel_id: str) -> AsteriskLine | None:
         """Return the line whose caller, or callee, has this channel."""
@@ -388,9 +388,14 @@ class AsteriskGateway:
         return AudioSocketMedia(server, target, line_format, sound, seconds, on_lost)
 
     def _spawn(self, work: Coroutine[Any, Any, object]) -> None:
-        task = asyncio.get_running_loop().create_task(_quiet(work))
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[object]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("gateway_task_failed", exc_info=error)
 
 
 def _screened(event: StasisStart) -> Screened | None:
@@ -398,11 +403,3 @@ def _screened(event: StasisStart) -> Screened | None:
     if "amd_status" not in found:
         return None
     return Screened(found["amd_status"], found.get("amd_cause", ""))
-
-
-async def _quiet(work: Coroutine[Any, Any, object]) -> None:
-    await work
-
-
-async def _given_back(ari: Client, channel_id: str, outcome: Outcome) -> None:
-    await give_back_caller(ari, channel_id, outcome)

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from ari_app.agent.elevenlabs.closing import CloseKind
 from ari_app.agent.elevenlabs.errors import AgentUnavailable
 from ari_app.call.calls import Waiting
 from ari_app.call.conversation import GO_ON
 from ari_app.call.kept import restore
+from ari_app.call.keypad import Keypad
 from ari_app.call.signals import ConsultRequested, EndRequested, HoldRequested
 from ari_app.call.states import State
 from ari_app.line.asterisk.ari.resources import ANSWER, CREATE_BRIDGE, START_MOH
@@ -403,6 +405,42 @@ async def test_an_end_that_was_decided(stage: Stage, process: Process) -> None:
     assert stage.landed(before).reason == "end_requested"
     await asyncio.sleep(2)
     assert not process.memory.files
+
+
+@pytest.mark.parametrize(
+    ("had_ended", "reason"), [(False, "internal_error"), (True, "end_requested")]
+)
+async def test_one_that_cannot_be_taken_up_lands_and_strands_no_other(
+    stage: Stage,
+    process: Process,
+    monkeypatch: pytest.MonkeyPatch,
+    had_ended: bool,
+    reason: str,
+) -> None:
+    first, second = await stage.talk(), await stage.talk()
+    if had_ended:
+        first.call.context.post(EndRequested(DONE))
+    await process.is_lost()
+    resume = Keypad.resume
+    broken = iter((True, False))
+
+    def resume_the_second(self: Keypad, begun: str) -> None:
+        if next(broken):
+            raise ZeroDivisionError
+        resume(self, begun)
+
+    monkeypatch.setattr(Keypad, "resume", resume_the_second)
+    with capture_logs() as logs:
+        await process.goes_on()
+        await until(lambda: bool(stage.asterisk.landed))
+        session = process.session(second)
+        stage.agent().says(100, final=True)
+        await stage.until(session, State.TALKING)
+    assert stage.landed(first).reason == reason
+    (told,) = (entry for entry in logs if entry["event"] == "call_not_taken_up")
+    assert told["session"] == first.record.session_id
+    assert stage.calls.live(first.record.session_id) is None
+    assert stage.calls.records[first.record.session_id].end_reason == reason
 
 
 async def test_a_call_that_we_placed(stage: Stage, process: Process) -> None:

@@ -73,6 +73,19 @@ async def test_a_media_channel_without_a_call_is_removed(stage: Stage) -> None:
     assert "stray_channel_removed" in [entry["event"] for entry in logs]
 
 
+async def test_a_fault_of_ours_in_the_background_is_logged(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(stage.gateway._sweeper, "catch_up", fail)
+    with capture_logs() as logs:
+        stage.gateway._state_changed("connected")
+        await stage.settle()
+    assert "gateway_task_failed" in [entry["event"] for entry in logs]
+
+
 # --- what is left behind
 
 

@@ -87,9 +87,9 @@ class Waiting:
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
         self._timer = self._loop.call_later(arrival.wait_seconds or 0.0, self.end, _WAIT_TIMEOUT)
-        line = arrival.line
-        line.listen(self._on_line)
         self._state("waiting", "initializing")
+        # Who has gone already is told of at once.
+        arrival.line.listen(self._on_line)
 
     def begin(self) -> None:
         """Let the caller hear that somebody is there."""

@@ -32,7 +32,7 @@ from ari_app.line.interface import (
     Status,
 )
 from ari_app.line.microphone import MicrophoneGateway
-from ari_app.records.events import CallEnded, CallEvent
+from ari_app.records.events import CallEnded, CallEvent, StateChanged
 from ari_app.records.journal import Journal
 from ari_app.records.record import CallRecord
 from tests.unit.call.fake_agents import FakeAgent, FakeAgents
@@ -147,6 +147,23 @@ async def test_nobody_begins_to_wait_for_a_service_that_stops() -> None:
         home.calls.take(Arrival(line, wait_seconds=60))
         await home.until(State.ENDED)
         assert line.outcome == Outcome(Status.REJECTED, "draining")
+        assert line.asked == []
+
+
+async def test_who_had_gone_before_they_waited_is_told_of_in_order() -> None:
+    async with house() as home:
+        states: list[str] = []
+
+        def heard(record: CallRecord, event: CallEvent) -> None:
+            if isinstance(event, StateChanged):
+                states.append(event.state)
+
+        home.journal.listen(heard)
+        line = FakeLine()
+        line.tells(Ended("caller_hung_up"))
+        home.calls.take(Arrival(line, wait_seconds=60))
+        await home.until(State.ENDED)
+        assert states == ["waiting", "releasing", "ended"]
         assert line.asked == []
 
 

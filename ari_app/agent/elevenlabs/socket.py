@@ -247,7 +247,7 @@ async def open_socket(
             user_agent_header=user_agent,
             proxy=None if _is_loopback_url(URL(url.get_secret_value())) else True,
             open_timeout=None,
-            # See `pulse`.
+            # Ours are sent elsewhere: see `connection.Pulse`.
             ping_interval=None,
             close_timeout=close_timeout,
             max_size=max_message_bytes,

@@ -268,7 +268,7 @@ async def quietly(request: Callable[[], Awaitable[object]], *, attempts: int = 1
     """Make a request that removes something; what is gone already counts as removed.
 
     Returns:
-        Whether it is gone. A failure is logged; the manager's sweep finds what is left.
+        Whether it is gone. A failure is logged; a sweep (`cleanup.Sweeper`) finds what is left.
     """
     for _ in range(attempts):
         try:

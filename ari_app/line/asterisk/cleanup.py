@@ -113,16 +113,16 @@ class Differences:
     """The differences between Asterisk and our lines.
 
     Attributes:
-        callers_gone: Sessions whose caller is no longer there.
-        media_gone: Sessions whose media channel had been there and is no longer.
-        targets_gone: Sessions whose transfer's target is no longer there.
+        callers_gone: The ids of the lines whose caller is no longer there.
+        media_gone: Those whose media channel had been there and is no longer.
+        targets_gone: Those whose transfer's target is no longer there.
         stray_media: Media channels of ours without a call.
         stray_bridges: Bridges of ours without a call.
         stray_legs: Channels that we have placed, without a call.
         stray_callers: Channels that wait in our application for nobody.
         elsewhere: Channels of calls that others serve.
         handed_over: Sessions of others whose caller speaks with the target of a transfer.
-        sessions: The session of each stray caller of whom a bridge tells it.
+        sessions: The session of each channel that a bridge which is no line's of ours tells of.
         strangers: Channels in our application that are no call's of ours, stray or not.
     """
 

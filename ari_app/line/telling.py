@@ -8,6 +8,25 @@ from collections.abc import Callable
 from ari_app.line.interface import Ended, LineEvent, Tell
 
 
+class Alarm:
+    """One timer: whatever is to be called next, in place of what was to be called before."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def call_in(self, seconds: float, then: Callable[[], None]) -> None:
+        """Call `then` after so long."""
+        self.stop()
+        self._timer = self._loop.call_later(seconds, then)
+
+    def stop(self) -> None:
+        """Call nothing."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
 class TellingLine:
     """Tells what happens until it is over, and its end once; nothing once it is closed."""
 
@@ -16,7 +35,7 @@ class TellingLine:
         self._tell: Tell | None = None
         self._ended: Ended | None = None
         self._over = self._closed = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm()
 
     def listen(self, tell: Tell) -> None:
         """Tell `tell` what happens from now on; an end that has come already at once."""
@@ -35,9 +54,3 @@ class TellingLine:
         if not self._over:
             self._over, self._ended = True, ended
             self._told(ended)
-
-    def _wait(self, seconds: float, then: Callable[[], None] | None) -> None:
-        """Call `then` after so long, in place of what was waited for before; None: wait no more."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = None if then is None else self._loop.call_later(seconds, then)

@@ -216,7 +216,7 @@ class DialerLine(TellingLine):
             return
         self._dialled = True
         self._meeting.begin(self)
-        self._wait(self._seconds, self._absent)
+        self._alarm.call_in(self._seconds, self._absent)
 
     def screen(self) -> None:
         self._soon(Screened("HUMAN", "dialer"))
@@ -308,7 +308,7 @@ class DialerLine(TellingLine):
         self._closed = True
         self._tell = self._sound = None
         self._stop_ticks()
-        self._wait(0, None)
+        self._alarm.stop()
         self._meeting.stop(self)
         await self._close_socket(outcome, end)
         if self._dialled:
@@ -344,7 +344,7 @@ class DialerLine(TellingLine):
             # It has ended while the handshake was under way.
             await socket.close(code=WSCloseCode.TRY_AGAIN_LATER, message=b"the call has ended")
             return
-        self._wait(0, None)
+        self._alarm.stop()
         self._socket, self._transport, self._reading = socket, transport, asyncio.Event()
         self._unread_bytes = _bound(transport, self._coding)
         self._sending = self._loop.create_task(self._send(socket), name=f"call {self.id} sends")
@@ -550,11 +550,11 @@ class DialerLine(TellingLine):
     def _expect_sound(self) -> None:
         """Wait for the next sign of life; whoever is on hold owes none."""
         if self._is_owed_sound:
-            self._wait(SILENT_SECONDS, self._silent)
+            self._alarm.call_in(SILENT_SECONDS, self._silent)
         else:
             if self._inflow is not None:
                 self._inflow.pause()
-            self._wait(0, None)
+            self._alarm.stop()
 
     def _silent(self) -> None:
         self._refuse("silent", f"Nothing came for {SILENT_SECONDS:g} s, not even silence.")

@@ -40,7 +40,7 @@ from ari_app.line.interface import (
     TargetConnected,
     TargetLost,
 )
-from ari_app.line.telling import TellingLine
+from ari_app.line.telling import Alarm, TellingLine
 from ari_app.line.twilio import twiml
 from ari_app.line.twilio.leg import (
     AFTER_PATH,
@@ -178,7 +178,7 @@ class TwilioLine(TellingLine):
         self._moving: asyncio.Task[None] | None = None
         self._dropping: set[asyncio.Task[None]] = set()
         self._verdict: Screened | None = None
-        self._verdict_timer: asyncio.TimerHandle | None = None
+        self._verdict_alarm = Alarm()
         self._frames_not_read = 0
 
     # --- ari_app.line.interface.Line
@@ -233,8 +233,8 @@ class TwilioLine(TellingLine):
     def screen(self) -> None:
         if self._verdict is None and self._placing.screened:
             self._is_asked = True
-            self._verdict_timer = self._loop.call_later(
-                _VERDICT_SECONDS, self._judged, Screened("NOTSURE", "no_verdict")
+            self._verdict_alarm.call_in(
+                _VERDICT_SECONDS, lambda: self._judged(Screened("NOTSURE", "no_verdict"))
             )
         else:
             self._soon(self._verdict or Screened("HUMAN", "not_asked"))
@@ -255,7 +255,7 @@ class TwilioLine(TellingLine):
             # `start` says the rest.
             self._answer()
             if leg.media is None:
-                self._wait(_LATE_STREAM_SECONDS, self._late_stream)
+                self._alarm.call_in(_LATE_STREAM_SECONDS, self._late_stream)
 
     def music(self) -> None:
         self._hears_us = False
@@ -311,9 +311,8 @@ class TwilioLine(TellingLine):
         healthy = not self._over
         self._tell = self._sound = None
         self._stop_ticks()
-        self._wait(0, None)
-        if self._verdict_timer is not None:
-            self._verdict_timer.cancel()
+        self._alarm.stop()
+        self._verdict_alarm.stop()
         self._ending.set_result(self._ending_for(outcome, end))
         try:
             await self._give_back(outcome, healthy=healthy)
@@ -422,7 +421,7 @@ class TwilioLine(TellingLine):
             self._frames_not_read += leg.media.frames_not_read
         leg.media = MediaStream(self, socket, abort)
         if leg is self._caller:
-            self._wait(0, None)
+            self._alarm.stop()
         await leg.media.serve()
 
     def _leg(self, call_sid: str) -> Leg | None:
@@ -433,8 +432,7 @@ class TwilioLine(TellingLine):
         if self._verdict is not None:
             return
         self._verdict = found
-        if self._verdict_timer is not None:
-            self._verdict_timer.cancel()
+        self._verdict_alarm.stop()
         if self._is_asked:
             self._told(found)
 
@@ -588,7 +586,7 @@ class TwilioLine(TellingLine):
         """Put a leg at a new stream; whether that was done."""
         done = await self._update(leg, self._stream_document(leg, keys=keys), False)
         if done and leg is self._caller and not leg.has_sound:
-            self._wait(_NO_STREAM_SECONDS + len(keys), self._no_stream)
+            self._alarm.call_in(_NO_STREAM_SECONDS + len(keys), self._no_stream)
         return done
 
     async def _update(self, leg: Leg, document: str, in_room: bool) -> bool:

@@ -12,6 +12,7 @@ from aiohttp import WebSocketError, WSCloseCode, WSMessage, WSMsgType
 
 from ari_app.audio.formats import SAMPLE_BYTES
 from ari_app.audio.g711 import pcm_to_ulaw, ulaw_to_pcm
+from ari_app.line.telling import Alarm
 from ari_app.line.twilio import protocol
 from ari_app.line.twilio.protocol import (
     FRAME_MS,
@@ -162,7 +163,7 @@ class MediaStream:
         self._is_quiet = self._over = self._left = False
         self._heard_all = asyncio.Event()
         self._closed = asyncio.Event()
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm()
         self._sending: asyncio.Task[None] | None = None
 
     @property
@@ -178,7 +179,7 @@ class MediaStream:
     async def serve(self) -> None:
         """Take what comes; returns when it is closed."""
         self._sending = self._loop.create_task(self._send(), name=f"call {self._owner.id} sends")
-        self._wait(START_SECONDS, self._no_start)
+        self._alarm.call_in(START_SECONDS, self._no_start)
         try:
             async for message in self._socket:
                 self._received(message)
@@ -186,7 +187,7 @@ class MediaStream:
             self._closed.set()
             self._heard_all.set()
             self._sending.cancel()
-            self._wait(0, None)
+            self._alarm.stop()
             over, self._over = self._over, True
             if not over and not self._left:
                 self._owner.stream_gone(self, closed=self._socket.close_code == WSCloseCode.OK)
@@ -226,7 +227,7 @@ class MediaStream:
             case Started():
                 owner.stream_started(self, said)
                 self._media_at = now
-                self._wait(_WATCH_SECONDS, self._watch)
+                self._alarm.call_in(_WATCH_SECONDS, self._watch)
             case Stopped():
                 self._over = True
                 self._heard_all.set()
@@ -248,7 +249,7 @@ class MediaStream:
             self._is_quiet = True
             log.warning("twilio_stream_quiet", call=self._owner.id, seconds=round(gap, 1))
             self._owner.stream_quiet(self)
-        self._wait(_WATCH_SECONDS, self._watch)
+        self._alarm.call_in(_WATCH_SECONDS, self._watch)
 
     def _no_start(self) -> None:
         self._refuse("no_start", f"There was no `start` within {START_SECONDS:g} s.")
@@ -257,7 +258,7 @@ class MediaStream:
         if self._over:
             return
         self._over = True
-        self._wait(0, None)
+        self._alarm.stop()
         log.warning("twilio_refused", call=self._owner.id, reason=reason, problem=sentence)
         if not self._left:
             self._owner.stream_refused(self, reason)
@@ -343,7 +344,7 @@ class MediaStream:
         """
         self._left = True
         refused = self._over and not self._stream.over
-        self._wait(0, None)
+        self._alarm.stop()
         self._unsent.put_nowait(None)
         if self._sending is not None:
             await asyncio.wait({self._sending}, timeout=_CLOSE_SECONDS / 2)
@@ -354,11 +355,6 @@ class MediaStream:
         if not self._closed.is_set():
             self._abort()
         await self._closed.wait()
-
-    def _wait(self, seconds: float, then: Callable[[], None] | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = None if then is None else self._loop.call_later(seconds, then)
 
 
 def _unreadable(error: object) -> BadInput:

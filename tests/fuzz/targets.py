@@ -31,12 +31,12 @@ from ari_app.line.asterisk.ari.errors import AriMalformed
 from ari_app.line.asterisk.ari.events import EVENTS, UnknownEvent, parse_event
 from ari_app.line.asterisk.dialplan import dial_string, parse_arguments
 from ari_app.line.dialer.api import DialerApi, DialerError, DialerOptions, read_answer
-from ari_app.line.dialer.protocol import BadInput as DialerBadInput
 from ari_app.line.dialer.protocol import read_text
 from ari_app.line.dialer.sound import CODINGS, Inflow
+from ari_app.line.incoming import BadInput
 from ari_app.line.numbers import caller_id, check_caller, text_value, transfer_target
 from ari_app.line.twilio.gateway import read_query
-from ari_app.line.twilio.protocol import BadInput, Marked, PlayOut, Stream
+from ari_app.line.twilio.protocol import Marked, PlayOut, Stream
 from ari_app.line.twilio.signature import read_form
 from ari_app.records.agent_report import NoReport, report_of
 from ari_app.records.hiding import hide_in_part
@@ -263,11 +263,11 @@ def dialer_messages(data: bytes) -> None:
     text = data.decode("utf-8", "replace")
     inflow = Inflow("pcm_8000", 0.0)
     for at, line in enumerate(text.split("\n")):
-        with suppress(DialerBadInput):
+        with suppress(BadInput):
             read_text(line)
             inflow.text_came(at / 50)
     for coding in CODINGS.values():
-        with suppress(DialerBadInput):
+        with suppress(BadInput):
             assert len(coding.read(data)) * coding.sample_bytes == len(data) * 2
     api = DialerApi(DialerOptions("https://dialer.example/v1"))
     for wanted in (text, _url_in(data)):

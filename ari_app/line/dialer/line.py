@@ -17,7 +17,6 @@ from ari_app.line.dialer import protocol
 from ari_app.line.dialer.api import DialerError
 from ari_app.line.dialer.protocol import (
     MAX_MESSAGE_BYTES,
-    BadInput,
     DigitSaid,
     HangUpSaid,
     HoldSaid,
@@ -26,6 +25,7 @@ from ari_app.line.dialer.protocol import (
     UnholdSaid,
 )
 from ari_app.line.dialer.sound import CODINGS, Coding, Inflow, Lead
+from ari_app.line.incoming import BadInput, unreadable
 from ari_app.line.interface import (
     Ability,
     Answered,
@@ -390,7 +390,7 @@ class DialerLine(TellingLine):
             elif message.type is WSMsgType.BINARY:
                 self._hear(message.data)
             elif isinstance(message.data, WebSocketError):
-                raise _unreadable(message.data)
+                raise unreadable(message.data, MAX_MESSAGE_BYTES)
         except BadInput as error:
             self._refuse(error.reason, str(error))
 
@@ -568,10 +568,3 @@ def _bound(transport: Transport, coding: Coding) -> int:
     if (connection := transport.get_extra_info("socket")) is not None:
         connection.setsockopt(socket_module.SOL_SOCKET, socket_module.SO_SNDBUF, _SEND_BUFFER_BYTES)
     return most
-
-
-def _unreadable(error: WebSocketError) -> BadInput:
-    """Return what is wrong with what aiohttp could not read; it has closed the socket."""
-    if error.code == WSCloseCode.MESSAGE_TOO_BIG:
-        return BadInput("oversized", f"A message had over {MAX_MESSAGE_BYTES} bytes.")
-    return BadInput("malformed", "What came is no WebSocket message (RFC 6455).")

@@ -10,23 +10,12 @@ from typing import Annotated, Final, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from ari_app.line.incoming import BadInput
 from ari_app.line.interface import CallEnd, Outcome
 
 FRAME_MS: Final = 20
 MAX_MESSAGE_BYTES: Final = 64_000
 """Two seconds of `pcm_16000`, the widest format."""
-
-
-class BadInput(Exception):
-    """A dialer has sent what cannot be used.
-
-    Attributes:
-        reason: A stable slug.
-    """
-
-    def __init__(self, reason: str, sentence: str) -> None:
-        super().__init__(sentence)
-        self.reason = reason
 
 
 # --- what the dialer says

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Final
 
 from ari_app.audio.g711 import alaw_to_pcm, pcm_to_alaw, pcm_to_ulaw, ulaw_to_pcm
-from ari_app.line.dialer.protocol import BadInput
+from ari_app.line.incoming import BadInput, FloodGuard
 
 _FILES: Final = (b"OggS", b"fLaC", b"ID3", b".snd")
 
@@ -88,11 +88,6 @@ class Inflow:
         now: The time, in seconds.
     """
 
-    _FASTEST: Final = 10.0
-    _BURST_SECONDS: Final = 30.0
-    """So much may come at once after a hold-up, and so many times as fast as it is spoken."""
-    _TEXT_SECONDS: Final = 0.02
-    """What a text message counts for."""
     _WINDOW_SECONDS: Final = 2.0
     _WINDOWS: Final = 3
     _STEADY: Final = 0.06
@@ -102,7 +97,7 @@ class Inflow:
 
     def __init__(self, name: str, now: float) -> None:
         self._name, self._coding = name, CODINGS[name]
-        self._began, self._seconds_came = now, 0.0
+        self._flood = FloodGuard(now)
         self._window_began: float | None = None
         self._window_bytes = 0
         self._ratios: deque[float] = deque(maxlen=self._WINDOWS)
@@ -114,7 +109,7 @@ class Inflow:
         Raises:
             BadInput: That is a flood.
         """
-        self._came(self._TEXT_SECONDS, now)
+        self._flood.text_came(now)
 
     def sound_came(self, size: int, now: float) -> str | None:
         """Count a binary message of so many bytes.
@@ -125,7 +120,7 @@ class Inflow:
         Raises:
             BadInput: That is a flood.
         """
-        self._came(size / self._coding.bytes_a_second, now)
+        self._flood.sound_came(size / self._coding.bytes_a_second, now)
         if self._window_began is None:
             # What lies before a pause says nothing: from here on bytes are laid against time.
             self._window_began, self._window_bytes = now, 0
@@ -142,13 +137,6 @@ class Inflow:
         """Note that no sound is owed for a while."""
         self._window_began = None
         self._ratios.clear()
-
-    def _came(self, seconds: float, now: float) -> None:
-        self._seconds_came += seconds
-        if self._seconds_came > self._BURST_SECONDS + self._FASTEST * (now - self._began):
-            raise BadInput(
-                "too_fast", f"Over {self._FASTEST:g} times as much came as time has passed."
-            )
 
     def _judged(self) -> str | None:
         ratios = self._ratios

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 import structlog
 from aiohttp import hdrs, web
 
+from ari_app.line.incoming import BadInput
 from ari_app.line.interface import WORKER_LOST, Arrival, CallEnd, Outcome, Placing, Status
 from ari_app.line.twilio import twiml
 from ari_app.line.twilio.leg import (
@@ -30,7 +31,6 @@ from ari_app.line.twilio.protocol import (
     ANSWERED,
     MAX_MESSAGE_BYTES,
     TERMINAL,
-    BadInput,
     is_sid,
     screened,
 )

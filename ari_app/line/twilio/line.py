@@ -19,6 +19,7 @@ import structlog
 
 from ari_app.audio.formats import AgentFormats
 from ari_app.errors import LineError
+from ari_app.line.incoming import BadInput
 from ari_app.line.interface import (
     Ability,
     CallEnd,
@@ -56,7 +57,6 @@ from ari_app.line.twilio.protocol import (
     ANSWERED,
     RATE_HZ,
     TERMINAL,
-    BadInput,
     Started,
 )
 from ari_app.line.twilio.rest import Fields, TwilioError

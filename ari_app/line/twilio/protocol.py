@@ -17,6 +17,7 @@ import orjson
 import pybase64
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from ari_app.line.incoming import BadInput
 from ari_app.line.interface import (
     Answered,
     EndCause,
@@ -42,18 +43,6 @@ _SID: Final = re.compile(r"[A-Za-z0-9]{2,64}")
 def is_sid(text: str) -> bool:
     """Return whether a text may name something of Twilio's: it means nothing but itself."""
     return _SID.fullmatch(text) is not None
-
-
-class BadInput(Exception):
-    """Something came that cannot be used.
-
-    Attributes:
-        reason: A stable slug.
-    """
-
-    def __init__(self, reason: str, sentence: str) -> None:
-        super().__init__(sentence)
-        self.reason = reason
 
 
 # --- what Twilio says

@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Callable
 from typing import Final, Protocol
 
 import structlog
-from aiohttp import WebSocketError, WSCloseCode, WSMessage, WSMsgType
+from aiohttp import WSCloseCode, WSMessage, WSMsgType
 
 from ari_app.audio.formats import SAMPLE_BYTES
 from ari_app.audio.g711 import pcm_to_ulaw, ulaw_to_pcm
+from ari_app.line.incoming import BadInput, FloodGuard, unreadable
 from ari_app.line.telling import Alarm
 from ari_app.line.twilio import protocol
 from ari_app.line.twilio.protocol import (
@@ -19,7 +20,6 @@ from ari_app.line.twilio.protocol import (
     LEAD_MS,
     MAX_MESSAGE_BYTES,
     RATE_HZ,
-    BadInput,
     Digit,
     Marked,
     Media,
@@ -42,9 +42,6 @@ _BATCH_MS: Final = 2 * FRAME_MS
 _DUE_MS: Final = 2.0 * FRAME_MS
 """A frame that is no whole one must be taken now, or there may be a gap before it."""
 _MOST_UNSENT: Final = 6
-_FASTEST: Final = 10.0
-_BURST_SECONDS: Final = 30.0
-_TEXT_SECONDS: Final = 0.02
 _LATE_MARK_SECONDS: Final = 2.0
 _CLOSE_SECONDS: Final = 1.0
 _FRAME_BYTES: Final = RATE_HZ * FRAME_MS // 1000 * SAMPLE_BYTES
@@ -158,8 +155,8 @@ class MediaStream:
         self._stream = Stream()
         self._play_out = PlayOut()
         self._unsent: asyncio.Queue[str | None] = asyncio.Queue()
-        self._came_at = self._media_at = self._loop.time()
-        self._seconds_came = 0.0
+        self._media_at = self._loop.time()
+        self._flood = FloodGuard(self._media_at)
         self._is_quiet = self._over = self._left = False
         self._heard_all = asyncio.Event()
         self._closed = asyncio.Event()
@@ -204,7 +201,7 @@ class MediaStream:
             elif message.type is WSMsgType.BINARY:
                 raise BadInput("malformed", "A binary message came.")
             elif message.type is WSMsgType.ERROR:
-                raise _unreadable(message.data)
+                raise unreadable(message.data, MAX_MESSAGE_BYTES)
         except BadInput as error:
             self._refuse(error.reason, str(error))
 
@@ -212,7 +209,7 @@ class MediaStream:
         now, owner = self._loop.time(), self._owner
         match said:
             case Media(ulaw):
-                self._came(len(ulaw) / RATE_HZ, now)
+                self._flood.sound_came(len(ulaw) / RATE_HZ, now)
                 self._media_at, self._is_quiet = now, False
                 if not self._left:
                     owner.stream_heard(self, ulaw_to_pcm(ulaw))
@@ -233,12 +230,7 @@ class MediaStream:
                 self._heard_all.set()
                 if not self._left:
                     owner.stream_stopped(self)
-        self._came(_TEXT_SECONDS, now)
-
-    def _came(self, seconds: float, now: float) -> None:
-        self._seconds_came += seconds
-        if self._seconds_came > _BURST_SECONDS + _FASTEST * (now - self._came_at):
-            raise BadInput("too_fast", f"Over {_FASTEST:g} times as much came as time has passed.")
+        self._flood.text_came(now)
 
     def _watch(self) -> None:
         gap = self._loop.time() - self._media_at
@@ -355,10 +347,3 @@ class MediaStream:
         if not self._closed.is_set():
             self._abort()
         await self._closed.wait()
-
-
-def _unreadable(error: object) -> BadInput:
-    """Return what is wrong with what aiohttp could not read; it has closed the socket."""
-    if isinstance(error, WebSocketError) and error.code == WSCloseCode.MESSAGE_TOO_BIG:
-        return BadInput("oversized", f"A message had over {MAX_MESSAGE_BYTES} bytes.")
-    return BadInput("malformed", "What came is no WebSocket message (RFC 6455).")

@@ -77,7 +77,8 @@ def line_reasons() -> Iterator[str]:
 
 def dialer_reasons() -> Iterator[str]:
     """Why a dialer of one's own is refused."""
-    for path in sorted((ROOT / "ari_app" / "line" / "dialer").glob("*.py")):
+    line = ROOT / "ari_app" / "line"
+    for path in (line / "incoming.py", *sorted((line / "dialer").glob("*.py"))):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             match node:
                 case ast.Call(

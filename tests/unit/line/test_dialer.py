@@ -11,8 +11,9 @@ import pytest
 from ari_app.audio.formats import DEFAULT_AGENT_FORMATS
 from ari_app.line.dialer.api import DialerApi, DialerOptions
 from ari_app.line.dialer.gateway import DialerGateway
-from ari_app.line.dialer.protocol import BadInput, read_text
+from ari_app.line.dialer.protocol import read_text
 from ari_app.line.dialer.sound import CODINGS, Lead
+from ari_app.line.incoming import BadInput
 from ari_app.line.interface import (
     Ability,
     Answered,

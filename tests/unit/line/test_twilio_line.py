@@ -12,6 +12,7 @@ import pytest
 from ari_app.audio.formats import DEFAULT_AGENT_FORMATS
 from ari_app.audio.g711 import pcm_to_ulaw, ulaw_to_pcm
 from ari_app.errors import LineError
+from ari_app.line.incoming import BadInput
 from ari_app.line.interface import (
     Ability,
     Answered,
@@ -34,7 +35,6 @@ from ari_app.line.interface import (
 from ari_app.line.twilio.gateway import TwilioGateway
 from ari_app.line.twilio.leg import TwilioOptions
 from ari_app.line.twilio.line import TwilioLine
-from ari_app.line.twilio.protocol import BadInput
 from ari_app.line.twilio.rest import TwilioError
 from ari_app.line.twilio.signature import Signatures
 from ari_app.line.twilio.twiml import Elsewhere

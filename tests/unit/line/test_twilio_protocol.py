@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ari_app.audio.g711 import pcm_to_ulaw, ulaw_to_pcm
+from ari_app.line.incoming import BadInput
 from ari_app.line.interface import (
     Answered,
     CallEnd,
@@ -27,7 +28,6 @@ from ari_app.line.interface import (
 from ari_app.line.twilio import protocol, twiml
 from ari_app.line.twilio.gateway import read_query
 from ari_app.line.twilio.protocol import (
-    BadInput,
     Digit,
     Marked,
     Media,

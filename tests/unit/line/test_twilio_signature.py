@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from ari_app.line.twilio.protocol import BadInput
+from ari_app.line.incoming import BadInput
 from ari_app.line.twilio.signature import FORM, Signatures, read_form, sign
 
 TOKEN = "0123456789abcdef0123456789abcdef"

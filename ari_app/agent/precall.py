@@ -23,7 +23,7 @@ from pydantic import Field, SecretStr, ValidationError
 from ari_app.agent.elevenlabs.client_messages import ConfigOverride, DynamicValue, Initiation
 from ari_app.errors import AppError
 from ari_app.json_text import NotJson, read_json
-from ari_app.process.network import session_for_others
+from ari_app.process.network import read_bounded, session_for_others
 
 log = structlog.get_logger(__name__)
 
@@ -172,7 +172,7 @@ class PreCall:
                         f"the pre-call service answered with the HTTP status {response.status}",
                         code="precall_status",
                     )
-                return await _read(response)
+                body = await read_bounded(response, _MAX_ANSWER_BYTES)
         except TimeoutError:
             raise PreCallError(
                 f"the pre-call service did not answer within {self._timeout_seconds:g} s",
@@ -185,18 +185,12 @@ class PreCall:
                 code="precall_unreachable",
                 retryable=True,
             ) from None
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > _MAX_ANSWER_BYTES:
+        if body is None:
             raise PreCallError(
                 f"the pre-call service answered with more than {_MAX_ANSWER_BYTES} bytes",
                 code="precall_too_long",
             )
-    return bytes(body)
+        return body
 
 
 class _Answer(Initiation):

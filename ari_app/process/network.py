@@ -247,6 +247,16 @@ def session_for_others(
     )
 
 
+async def read_bounded(response: aiohttp.ClientResponse, max_bytes: int) -> bytes | None:
+    """Read the body of an answer; None: it is longer than that, and was not read to its end."""
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > max_bytes:
+            return None
+    return bytes(body)
+
+
 def origin(url: str) -> str:
     """Return where a URL leads, without what may be secret in it: `https://example.com`."""
     parts = urlsplit(url)

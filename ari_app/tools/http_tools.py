@@ -17,7 +17,7 @@ import structlog
 from yarl import URL
 
 from ari_app.json_text import NotJson, read_json
-from ari_app.process.network import session_for_others
+from ari_app.process.network import read_bounded, session_for_others
 from ari_app.records.record import CallFacts
 from ari_app.tools.http_config import HttpTool, load_http_tools, process_environment
 from ari_app.tools.tool import ParameterSchema, ToolAnswer
@@ -237,12 +237,10 @@ async def _send(session: aiohttp.ClientSession, tool: HttpTool, request: ToolReq
         allow_redirects=False,
     ) as response:
         status = response.status
-        body = bytearray()
-        async for chunk in response.content.iter_any():
-            body += chunk
-            if len(body) > tool.max_result_bytes:
-                raise _Failed(f"{tool.name} answered with more than {tool.max_result_bytes} bytes.")
-        text = _text(response, bytes(body))
+        body = await read_bounded(response, tool.max_result_bytes)
+        if body is None:
+            raise _Failed(f"{tool.name} answered with more than {tool.max_result_bytes} bytes.")
+        text = _text(response, body)
     if text is not None:
         text = tool.without_secrets(text)
     if 200 <= status < 300:

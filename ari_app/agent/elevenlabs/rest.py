@@ -16,7 +16,7 @@ from ari_app.agent.elevenlabs.errors import (
     error_from_status,
     untrusted,
 )
-from ari_app.process.network import why_unreachable
+from ari_app.process.network import read_bounded, why_unreachable
 
 _MAX_ANSWER_BYTES: Final = 64 * 1024
 
@@ -44,7 +44,7 @@ async def ask(
         ) as response:
             status = response.status
             retry_after = response.headers.get("Retry-After")
-            body = await _read(response, max_bytes)
+            body = await read_bounded(response, max_bytes)
     except TimeoutError:
         raise AgentTimeout("the agent's service did not answer the request") from None
     except aiohttp.ClientConnectorCertificateError as error:
@@ -53,18 +53,11 @@ async def ask(
         raise AgentUnavailable(
             f"the agent's service cannot be reached: {why_unreachable(error)}"
         ) from None
+    if body is None:
+        raise AgentUnavailable("the agent's service sent too long an answer")
     if status != 200:
         raise error_from_status(status, _status_word(body, api_key), retry_after=retry_after)
     return body
-
-
-async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > max_bytes:
-            raise AgentUnavailable("the agent's service sent too long an answer")
-    return bytes(body)
 
 
 def _status_word(body: bytes, api_key: SecretStr) -> str:

@@ -33,6 +33,7 @@ from ari_app.line.dialer.protocol import MAX_MESSAGE_BYTES
 from ari_app.line.interface import AudioAbility, AudioFormat, CallEnd, Outcome, OwnAudio
 from ari_app.process.network import (
     is_loopback,
+    read_bounded,
     session_for_others,
     split_host,
     why_unreachable,
@@ -342,7 +343,12 @@ class DialerApi:
             ) as response,
         ):
             _check_status(response.status, what)
-            return await _read(response)
+            answer = await read_bounded(response, _MAX_ANSWER_BYTES)
+            if answer is None:
+                raise DialerError(
+                    f"it answered with more than {_MAX_ANSWER_BYTES} bytes", code="answer"
+                )
+            return answer
 
     def _url(self, call_id: str, what: str) -> URL:
         if self._base is None:
@@ -410,17 +416,6 @@ def _check_status(status: int, what: str) -> None:
         code="status",
         retryable=status >= 500 or status == 429,
     )
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > _MAX_ANSWER_BYTES:
-            raise DialerError(
-                f"it answered with more than {_MAX_ANSWER_BYTES} bytes", code="answer"
-            )
-    return bytes(body)
 
 
 def read_answer(body: bytes) -> OwnAudio:

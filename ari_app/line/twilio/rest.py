@@ -22,7 +22,7 @@ import orjson
 
 from ari_app.errors import ControlError
 from ari_app.line.twilio.protocol import is_sid
-from ari_app.process.network import session_for_others, why_unreachable
+from ari_app.process.network import read_bounded, session_for_others, why_unreachable
 
 _SECONDS: Final = 5.0
 _CREATE_SECONDS: Final = 8.0
@@ -215,7 +215,12 @@ class TwilioApi:
                         # A redirect would take the token elsewhere.
                         allow_redirects=False,
                     ) as response:
-                        status, body = response.status, await _read(response)
+                        status = response.status
+                        body = await read_bounded(response, _MAX_ANSWER_BYTES)
+                    if body is None:
+                        raise TwilioError(
+                            "Twilio's answer is too long.", code="twilio_failed", may_be_done=True
+                        )
                     if status == 401 and refused + 1 < len(self._auths):
                         refused += 1
                         self._accepted = (used + 1) % len(self._auths)
@@ -260,17 +265,6 @@ def _pause(response: aiohttp.ClientResponse) -> float:
     told = response.headers.get("Retry-After", "")
     seconds = float(told) if told.isascii() and told.isdigit() else _BUSY_SECONDS
     return min(seconds, _LONGEST_WAIT_SECONDS)
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > _MAX_ANSWER_BYTES:
-            raise TwilioError(
-                "Twilio's answer is too long.", code="twilio_failed", may_be_done=True
-            )
-    return bytes(body)
 
 
 def _judge(status: int, body: bytes) -> dict[str, Any]:

@@ -8,8 +8,10 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
 
-from ari_app.process.network import OwnThreadResolver
+from ari_app.process.network import OwnThreadResolver, read_bounded
 
 
 @pytest.fixture
@@ -96,3 +98,15 @@ async def test_an_answer_after_the_end_of_the_loop_disturbs_nobody(
     thread = await asyncio.to_thread(begin)
     silent_name.set()
     await asyncio.to_thread(thread.join)
+
+
+async def test_of_an_answer_so_much_is_read_and_no_more() -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(body=bytes(100_000))
+
+    app = web.Application()
+    app.router.add_get("/", answer)
+    async with TestClient(TestServer(app)) as client:
+        for most, read in ((100_000, bytes(100_000)), (99_999, None), (0, None)):
+            async with client.get("/") as response:
+                assert await read_bounded(response, most) == read

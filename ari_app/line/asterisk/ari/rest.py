@@ -58,7 +58,7 @@ class Backoff:
 
         Args:
             attempt: How many attempts have failed since the last good connection, from 0.
-            chance: A random number in [0, 1).
+            chance: A number in [0, 1], random where many would come back in step; 1: all of it.
         """
         # Beyond 2**64 the power says nothing new, and far beyond it overflows.
         ceiling = min(self.most_seconds, self.first_seconds * 2.0 ** min(attempt, 64))
@@ -207,6 +207,7 @@ class Persistent:
                 with suppress(AriNotFound):
                     return await self.call(operation.found_by, named, {}, deadline)
                 raise
+            # Not by chance: requests fail each at its own time, and the link's return wakes all.
             await self._errand.pause(self._link, _BACKOFF.delay(failures, 1.0))
             failures += 1
         raise AriUnavailable("given up", method=operation.method, path=operation.path)

@@ -182,14 +182,6 @@ class PlayoutBuffer:
         """Nothing is queued, and nothing is fading."""
         return not self._pending and self._closing_frame is None
 
-    def played_ms(self, tag: int) -> float:
-        """Return how much of the response being heard, or heard last, was given out; 0 for
-        others."""
-        playing = self._playing
-        if playing is None or playing.tag != tag:
-            return 0.0
-        return playing.played_bytes / self._bytes_per_ms
-
     def write(self, pcm: bytes, *, tag: int = 0) -> int:
         """Append PCM of the response `tag`, and return how many bytes found no room.
 

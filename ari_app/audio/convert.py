@@ -45,20 +45,15 @@ class Converter:
         """Samples of the input held back until more come or the stream is flushed."""
         return self._resampler.lookahead_samples if self._resampler else 0
 
-    @property
-    def delay_ms(self) -> float:
-        """How much later a sample leaves than it came, because of `lookahead_samples`."""
-        return self._resampler.delay_ms if self._resampler else 0.0
-
     def prime(self) -> None:
         """Begin anew with as much silence as is held back.
 
-        From then on each piece of input gives its whole share of output at once, `delay_ms` late in
-        the stream. Without it the first piece gives less, by `delay_ms`.
+        From then on each piece of input gives its whole share of output at once, so much late in
+        the stream. Without it the first piece gives less, by as much.
         """
         self.reset()
         if self._resampler is not None:
-            self._resampler.process(bytes(self._resampler.lookahead_samples * SAMPLE_BYTES))
+            self._resampler.process(bytes(self.lookahead_samples * SAMPLE_BYTES))
 
     def process(self, data: bytes) -> bytes:
         """Convert the next piece of the stream; may return less than came, or nothing."""

@@ -243,11 +243,6 @@ class Resampler:
         """Inputs held back until more come or the stream is flushed."""
         return self._bank.lookahead
 
-    @property
-    def delay_ms(self) -> float:
-        """The same as a time: how much later a sample leaves than it could."""
-        return self._bank.lookahead * 1000 / self.from_hz
-
     def process(self, pcm: bytes) -> bytes:
         """Take the next piece of the stream, of any size, and return what it determines.
 

@@ -345,11 +345,6 @@ class Attention:
         self._their_tools: dict[str, float] = {}
         self._said_at = self._meant_at = 0.0
 
-    @property
-    def tools_under_way(self) -> int:
-        """How many tools of the agent's own service have begun, and not ended."""
-        return len(self._their_tools)
-
     async def watch(self, *, excused: Callable[[], bool], tell: Callable[[], None]) -> None:
         """Watch until the agent has failed; for ever where there is no limit.
 

@@ -43,10 +43,6 @@ class Lines(Protocol):
         """Write a line, or drop it. Never waits for a reader."""
         ...
 
-    def flush(self, timeout_seconds: float) -> bool:
-        """Wait until all lines are written, for so long at most; whether they are."""
-        ...
-
     def close(self, timeout_seconds: float = 2.0) -> bool:
         """Write what waits, for so long at most, and take nothing more; whether all is written.
 
@@ -89,10 +85,6 @@ class DirectWriter:
             pass
         self.dropped += 1
         self._untold += 1
-
-    def flush(self, timeout_seconds: float) -> bool:
-        """Do nothing: no line ever waits."""
-        return True
 
     def close(self, timeout_seconds: float = 2.0) -> bool:
         """Do nothing: no line ever waits."""
@@ -345,11 +337,6 @@ def close_log() -> None:
     """
     if _handler is not None:
         _handler.close()
-
-
-def flush_log(timeout_seconds: float = 2.0) -> bool:
-    """Wait until all lines are written, for so long at most; whether they are."""
-    return _handler is None or _handler.lines.flush(timeout_seconds)
 
 
 def lines_dropped() -> int:

@@ -219,11 +219,6 @@ class AgentConnection:
         self._reader.add_done_callback(self._reader_ended)
 
     @property
-    def call_ending(self) -> bool:
-        """The agent's `end_call` has succeeded; it will close soon."""
-        return self._protocol.call_ending
-
-    @property
     def is_open(self) -> bool:
         """Whether what is sent may still arrive."""
         return self._open and not self._closing

@@ -698,10 +698,6 @@ class Sweeper:
         takes_up, self._takes_up = self._takes_up, False
         return self._mender.newcomers(stock) if takes_up else frozenset()
 
-    async def remove_channel(self, channel_id: str) -> None:
-        """Hang up a channel of ours whose call is over."""
-        await self._mender.remove_channel(channel_id)
-
     async def _sees_strangers(self) -> bool:
         """Return whether somebody is in our application whom no sweep has seen, and stays there."""
         if not self._link.up:

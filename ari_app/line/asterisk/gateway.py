@@ -121,10 +121,6 @@ class AsteriskGateway:
         self._spawn(self._sweeper.sweep_forever())
         await EventSocket(self._ari, self.handle, self._state_changed).run()
 
-    async def reconcile(self) -> None:
-        """Compare Asterisk with the lines that we know and mend what differs."""
-        await self._sweeper.reconcile()
-
     def serves(self, how: Placing) -> bool:
         """Whether we are the ones who call."""
         return how.audio is None

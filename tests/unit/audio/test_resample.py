@@ -99,9 +99,8 @@ def test_it_sounds_and_is_timed_like_soxr(from_hz: int, to_hz: int) -> None:
 @EVERY_PAIR
 def test_the_delay_is_short(from_hz: int, to_hz: int) -> None:
     resampler = Resampler(from_hz, to_hz)
-    assert resampler.delay_ms <= 5
     held_back = resampler.lookahead_samples
-    assert resampler.delay_ms == held_back * 1000 / from_hz
+    assert held_back * 1000 / from_hz <= 5
     # Exactly that much is held back, whatever the size of the chunks.
     received = given_back = 0
     for size in (held_back, 1, 7, from_hz // 50, 3, from_hz // 10 + 1):

@@ -264,6 +264,10 @@ class Stage:
         """Let everything happen that takes no time."""
         await asyncio.sleep(1e-6)
 
+    async def sweep(self) -> None:
+        """Let the gateway look for what differs, as it does now and then."""
+        await self.gateway._sweeper.reconcile()
+
     def agent(self) -> FakeAgent:
         """The agent that was connected last."""
         return self.agents.conversations[-1]

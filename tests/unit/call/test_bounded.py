@@ -34,9 +34,9 @@ async def test_tools_that_begin_and_never_end(stage: Stage) -> None:
     attention = Attention(session.sound, session.call.side.speech, 5.0)
     for number in range(1_000):
         attention.tool_begins(f"{number} " + "x" * 10_000, 30 + number)
-    assert attention.tools_under_way == 64
+    assert len(attention._their_tools) == 64
     attention.tool_ended("999 " + "x" * 10_000, "search")
-    assert attention.tools_under_way == 63, "those that last longest are known"
+    assert len(attention._their_tools) == 63, "those that last longest are known"
 
 
 async def test_tool_calls_by_the_thousand(stage: Stage) -> None:

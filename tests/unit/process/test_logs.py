@@ -11,7 +11,7 @@ import structlog
 from aiohttp.http_exceptions import BadStatusLine
 
 from ari_app.process import logs
-from ari_app.process.logs import Number, flush_log, mask_number, set_up_logging
+from ari_app.process.logs import Number, close_log, mask_number, set_up_logging
 
 SECRET = "sk_of_nobody"
 NUMBER = "+493023125001"
@@ -38,7 +38,7 @@ def fail(key: str, number: str) -> None:
 
 
 def written(capsys: pytest.CaptureFixture[str]) -> str:
-    assert flush_log()
+    close_log()
     out, err = capsys.readouterr()
     assert out == "", "standard output belongs to what was asked for"
     return err

@@ -105,7 +105,6 @@ async def test_every_event_is_told_in_order(told: Told) -> None:
     ]
     assert closed == told.end
     assert told.end.reason == CloseKind.AGENT_ENDED
-    assert connection.call_ending
     assert not connection.is_open
 
 

@@ -98,7 +98,7 @@ async def test_all_is_well(stage: Stage) -> None:
     session = await stage.talk()
     asked = len(stage.asterisk.seen)
     began = now()
-    await stage.gateway.reconcile()
+    await stage.sweep()
     assert [seen.operation for seen in stage.asterisk.seen[asked:]] == [
         GET_APPLICATION,
         LIST_BRIDGES,
@@ -113,7 +113,7 @@ async def test_a_media_channel_that_ended_while_nobody_listened(stage: Stage) ->
     await lost_sight(stage)
     # Its connection stays open: Asterisk's end is stuck, say.
     stage.asterisk.world.channel_ends(session.media_id, NOW)
-    await stage.gateway.reconcile()
+    await stage.sweep()
     await session.ended.wait()
     assert session.outcome == Outcome(Status.FAILED, "media_channel_gone")
 
@@ -129,7 +129,7 @@ async def test_what_a_killed_process_left_behind_is_given_back(stage: Stage) -> 
     leave_behind(stage)
     stage.asterisk.add("sip-in-another-bridge", bridge="somebody-elses")
     began = now()
-    await stage.gateway.reconcile()
+    await stage.sweep()
     assert now() - began == pytest.approx(1, abs=0.01), "confirmed by a second look"
     assert set(stage.asterisk.world.bridges) == {session.bridge_id, "somebody-elses"}
     left = {landed.channel: landed for landed in stage.asterisk.landed}
@@ -141,7 +141,7 @@ async def test_what_a_killed_process_left_behind_is_given_back(stage: Stage) -> 
 
 async def test_what_is_gone_at_the_second_look_is_left_alone(stage: Stage) -> None:
     leave_behind(stage)
-    sweeping = asyncio.create_task(stage.gateway.reconcile())
+    sweeping = asyncio.create_task(stage.sweep())
     await asyncio.sleep(0.5)
     stage.asterisk.world.channels.clear()
     stage.asterisk.world.bridges.clear()
@@ -153,7 +153,7 @@ async def test_what_is_gone_at_the_second_look_is_left_alone(stage: Stage) -> No
 
 async def test_a_call_that_begins_between_two_looks_is_no_stray(stage: Stage) -> None:
     leave_behind(stage)
-    sweeping = asyncio.create_task(stage.gateway.reconcile())
+    sweeping = asyncio.create_task(stage.sweep())
     await asyncio.sleep(0.5)
     session = await stage.talk()
     await sweeping
@@ -168,7 +168,7 @@ async def test_a_caller_who_is_being_taken_in_is_no_stray(stage: Stage) -> None:
     stage.asterisk.enter(caller)
     await asyncio.sleep(0.1)
     began = now()
-    await stage.gateway.reconcile()
+    await stage.sweep()
     assert now() == began
     gate.set()
     await until(lambda: bool(stage.calls.records))
@@ -181,7 +181,7 @@ async def test_who_was_replaced_cleans_up_nothing_but_its_own_calls(stage: Stage
     stage.gateway._sweeper.replaced = True
     await lost_sight(stage)
     stage.asterisk.hang_up(session.call_id)
-    await stage.gateway.reconcile()
+    await stage.sweep()
     await session.ended.wait()
     assert session.outcome == Outcome(Status.COMPLETED, "caller_hung_up")
     assert set(stage.asterisk.world.channels) == {"sip-x", "voice-agent-media-y"}
@@ -195,7 +195,7 @@ async def test_a_sweep_that_fails_is_made_good_by_the_next(
     stage: Stage, operation: Operation[Any], look: int
 ) -> None:
     leave_behind(stage)
-    sweeping = asyncio.create_task(stage.gateway.reconcile())
+    sweeping = asyncio.create_task(stage.sweep())
     if look == 2:
         await asyncio.sleep(0.5)
     stage.asterisk.before[operation] = status(503)
@@ -204,7 +204,7 @@ async def test_a_sweep_that_fails_is_made_good_by_the_next(
     assert [entry["event"] for entry in logs] == ["reconcile_failed"]
     assert "sip-x" in stage.asterisk.world.channels
     stage.asterisk.before.clear()
-    await stage.gateway.reconcile()
+    await stage.sweep()
     assert stage.left_behind() == []
 
 
@@ -231,7 +231,7 @@ async def test_one_that_asterisk_cannot_describe_stops_no_sweep(stage: Stage) ->
     stage.asterisk.world.create_bridge("somebody-elses", "", NOW)
     stage.asterisk.obscure |= {"sip-odd", "somebody-elses"}
     stage.asterisk.hang_up(other.call_id)
-    await stage.gateway.reconcile()
+    await stage.sweep()
     await other.ended.wait()
     assert good.state is State.TALKING
     assert {landed.channel for landed in stage.asterisk.landed} == {"sip-x", "sip-odd"}
@@ -319,7 +319,7 @@ async def test_a_bridge_that_comes_when_all_is_over_is_found_by_a_sweep(stage: S
     await session.ended.wait()
     await asyncio.sleep(3)
     assert stage.left_behind() == [f"bridge {session.bridge_id}"]
-    await stage.gateway.reconcile()
+    await stage.sweep()
     assert stage.left_behind() == []
 
 
@@ -331,6 +331,6 @@ async def test_what_could_not_be_given_back_is_found_by_a_sweep(stage: Stage) ->
     await session.ended.wait()
     assert stage.asterisk.landed == []
     stage.asterisk.before.clear()
-    await stage.gateway.reconcile()
+    await stage.sweep()
     assert stage.landed(session).reason == "session_lost"
     assert stage.left_behind() == []

@@ -157,7 +157,7 @@ async def test_a_sweep_meanwhile_ends_nothing(stage: Stage) -> None:
     stage.asterisk.withheld.add("StasisStart of media")
     stage.socket(session).breaks()
     await until(lambda: session.media_id != before)
-    await stage.gateway.reconcile()
+    await stage.sweep()
     assert session.state is State.TALKING
     stage.asterisk.withheld.clear()
 

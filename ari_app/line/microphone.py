@@ -263,10 +263,10 @@ class MicrophoneLine:
 
     def dial(self) -> None:
         self.answered = True
-        self._loop.call_soon(self._told, Answered())
+        self._loop.call_soon(self._tell_call, Answered())
 
     def screen(self) -> None:
-        self._loop.call_soon(self._told, Screened("HUMAN", "microphone"))
+        self._loop.call_soon(self._tell_call, Screened("HUMAN", "microphone"))
 
     def open(self, sound: LineSound, seconds: float) -> None:
         if not self._gateway.occupy(self):
@@ -279,7 +279,7 @@ class MicrophoneLine:
 
     def connect(self) -> None:
         self._hears_us = True
-        self._loop.call_soon(self._told, Connected())
+        self._loop.call_soon(self._tell_call, Connected())
 
     def music(self) -> None:
         # There is none: silence, until `connect`.
@@ -287,7 +287,7 @@ class MicrophoneLine:
         self._ahead.clear()
 
     def consult(self, target: str, ring_seconds: float) -> None:
-        self._loop.call_soon(self._told, TargetLost(Result.FAILED.value))
+        self._loop.call_soon(self._tell_call, TargetLost(Result.FAILED.value))
 
     def bring_in(self, target: str, ring_seconds: float, hear: Hear) -> None:
         self.consult(target, ring_seconds)
@@ -335,17 +335,17 @@ class MicrophoneLine:
         """End the talk."""
         if self._ended is None and not self._closed:
             self._ended = Ended("caller_hung_up")
-            self._told(self._ended)
+            self._tell_call(self._ended)
 
     # --- inside
 
-    def _told(self, event: LineEvent) -> None:
+    def _tell_call(self, event: LineEvent) -> None:
         if self._tell is not None and not self._closed:
             self._tell(event)
 
     def _fail(self, reason: str) -> None:
         log.warning(reason, call=self.id, problem=self.problem)
-        self._loop.call_soon(self._told, LineFailed(reason))
+        self._loop.call_soon(self._tell_call, LineFailed(reason))
 
     async def _open(self) -> None:
         block = self._rate_hz * FRAME_MS // 1000
@@ -378,7 +378,7 @@ class MicrophoneLine:
         self._watched()
         self._called_at = self._loop.time()
         self._look()
-        self._told(Opened())
+        self._tell_call(Opened())
 
     async def _give_back(self, stream: Stream) -> None:
         """Close the sound card, which waits for the callback that is running; who wants the card

@@ -44,13 +44,13 @@ class TellingLine:
             tell(self._ended)
 
     def _soon(self, event: LineEvent) -> None:
-        self._loop.call_soon(self._told, event)
+        self._loop.call_soon(self._tell_call, event)
 
-    def _told(self, event: LineEvent) -> None:
+    def _tell_call(self, event: LineEvent) -> None:
         if self._tell is not None and not self._closed and (not self._over or event is self._ended):
             self._tell(event)
 
     def _end(self, ended: Ended) -> None:
         if not self._over:
             self._over, self._ended = True, ended
-            self._told(ended)
+            self._tell_call(ended)

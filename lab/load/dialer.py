@@ -166,9 +166,9 @@ class DialerLine:
                 return
             opcode, payload = came[0] & 0x0F, bytes(came[start : start + size])
             del came[: start + size]
-            self._told(opcode, payload, at)
+            self._handle(opcode, payload, at)
 
-    def _told(self, opcode: int, payload: bytes, at: int) -> None:
+    def _handle(self, opcode: int, payload: bytes, at: int) -> None:
         if opcode == _BINARY:
             self.arrivals.append(at)
             self.voiced_frames += payload != self._silence

@@ -265,7 +265,7 @@ class AgentClient:
         Raises:
             AgentError: It does not say, or there is no key to ask with.
         """
-        return await self._told(self._base_url / _CONVERSATIONS_PATH / conversation_id)
+        return await self._fetch(self._base_url / _CONVERSATIONS_PATH / conversation_id)
 
     async def user(self) -> object:
         """Ask whose key it is, with the plan and what of it is used.
@@ -273,9 +273,9 @@ class AgentClient:
         Raises:
             AgentError: It does not say: the key lacks the right to ask, or there is none.
         """
-        return await self._told(self._base_url / _USER_PATH)
+        return await self._fetch(self._base_url / _USER_PATH)
 
-    async def _told(self, url: URL) -> object:
+    async def _fetch(self, url: URL) -> object:
         if self._api_key is None:
             raise AgentUnauthorized("this is told only to whoever has a key")
         try:

@@ -340,7 +340,7 @@ class AgentConnection:
         self._socket.on_writable = self._socket.on_message = None
         del self._socket, self._transport
         self._log.info("agent_closed", kind=reason.kind.value, code=reason.code)
-        self._told(reason.told(silent_seconds=self._dead_seconds))
+        self._tell_call(reason.told(silent_seconds=self._dead_seconds))
         # Who is told keeps the connection: the two would keep each other.
         del self._tell
 
@@ -359,11 +359,11 @@ class AgentConnection:
                     self._log.warning("agent_message_malformed", reason=reason, detail=detail)
             case Ending():
                 self._log.info("agent_ends_call")
-                self._told(event)
+                self._tell_call(event)
             case _:
-                self._told(event)
+                self._tell_call(event)
 
-    def _told(self, event: AgentEvent) -> None:
+    def _tell_call(self, event: AgentEvent) -> None:
         try:
             self._tell(event)
         except Exception:

@@ -558,10 +558,10 @@ class AsteriskLine:
                 self._spawn(self._unless_lost(target, target.join(self.bridge_id)))
         elif self._screening:
             self._screening = False
-            self._told(found or Screened(""))
+            self._tell_call(found or Screened(""))
         elif self.placed and not self._entered:
             self._entered = self.answered = True
-            self._told(Answered())
+            self._tell_call(Answered())
 
     def in_bridge(self, channel_id: str, bridge: str) -> None:
         """Handle a channel that is in a bridge."""
@@ -575,13 +575,13 @@ class AsteriskLine:
                 self._opened = True
                 if self._wanted and self._channel.in_bridge:
                     self._set_up.drop()
-                self._told(Opened())
+                self._tell_call(Opened())
         elif channel_id == self.id:
             self._channel.joined()
             self._connected()
         elif (target := self._target) and channel_id == target.id and not target.joined:
             target.joined = True
-            self._told(TargetConnected())
+            self._tell_call(TargetConnected())
 
     def rings(self, channel_id: str) -> None:
         """Handle a channel of ours that rings."""
@@ -589,7 +589,7 @@ class AsteriskLine:
             target.rang = True
         elif self.placed and not self._entered:
             self._rang = True
-            self._told(Rings())
+            self._tell_call(Rings())
 
     def is_up(self) -> None:
         """Handle the caller's channel being up."""
@@ -600,11 +600,11 @@ class AsteriskLine:
 
     def key_pressed(self, digit: str) -> None:
         """Handle a key that the caller has pressed."""
-        self._told(KeyPressed(digit))
+        self._tell_call(KeyPressed(digit))
 
     def held_by_phone(self, on: bool) -> None:
         """Handle the caller's phone having put us on hold, or taken us back."""
-        self._told(PhoneHeld(on))
+        self._tell_call(PhoneHeld(on))
 
     def keep_cause(self, hangup_cause: int | None, sip_code: int | None) -> None:
         """Keep why the caller's channel ends, as far as it is known."""
@@ -651,7 +651,7 @@ class AsteriskLine:
         """Handle a target of a transfer that has gone, or never answered."""
         if self._target is not None:
             why = EndCause(hangup_cause=cause, sip_code=sip_code)
-            self._told(TargetLost(self._target.why_gone(cause, sip_code), why))
+            self._tell_call(TargetLost(self._target.why_gone(cause, sip_code), why))
 
     def route_to(self, channel_id: str) -> Route | None:
         """Return what is known of the way to a channel that we call; None for any other."""
@@ -678,7 +678,7 @@ class AsteriskLine:
             # It has ended already; how the Dial() went is told in any case.
             log.debug("route_not_followed", call=self.id, code=error.code)
 
-    def _told(self, event: LineEvent) -> None:
+    def _tell_call(self, event: LineEvent) -> None:
         if self._tell is not None and not self._closing:
             self._tell(event)
 
@@ -694,7 +694,7 @@ class AsteriskLine:
             reason = result.value
         self._ended = Ended(reason, result)
         self._there = False
-        self._told(self._ended)
+        self._tell_call(self._ended)
 
     def _media_lost(self, reason: str, broken: bool) -> None:
         media = self._media
@@ -707,7 +707,7 @@ class AsteriskLine:
         if broken and media.renewable and self._opened and since > _RENEWED_SECONDS:
             self._renewing = self._spawn(self._renew(media, reason))
         else:
-            self._told(SoundLost(reason))
+            self._tell_call(SoundLost(reason))
 
     async def _media_left(self, channel_id: str) -> None:
         await asyncio.sleep(_CAUSE_SECONDS)
@@ -756,7 +756,7 @@ class AsteriskLine:
             log.warning("media_renewed", call=self.id, reason=reason, ms=took_ms)
         else:
             log.error("media_not_renewed", call=self.id, reason=reason)
-            self._told(SoundLost(reason))
+            self._tell_call(SoundLost(reason))
         await self._remove(lost)
 
     async def _make_again(self, media: Media) -> None:
@@ -785,7 +785,7 @@ class AsteriskLine:
                 self._set_up.drop()
             if self._rtp_timer is None:
                 self._watch_rtp()
-            self._told(Connected())
+            self._tell_call(Connected())
 
     def _bridge_is_made(self) -> None:
         if not self._bridge_made:
@@ -877,7 +877,7 @@ class AsteriskLine:
         self.cause = replace(self.cause, detail=detail)
         if not self._there:
             self._ended = Ended(result.value, result)
-        self._told(Ended(result.value, result))
+        self._tell_call(Ended(result.value, result))
 
     async def _screen(self) -> None:
         ari = self._ari.persistent(self._set_up)
@@ -897,7 +897,7 @@ class AsteriskLine:
         result = await step
         # The next one is not lost with it.
         if result is not None and self._target is target:
-            self._told(TargetLost(result.value))
+            self._tell_call(TargetLost(result.value))
 
     def _drop_target(self) -> Coroutine[Any, Any, None]:
         """Hang the target up, if there is one; the next one may be called meanwhile."""
@@ -987,7 +987,7 @@ class AsteriskLine:
                 if await self._caller_is_gone(error):
                     self.gone()
                 elif errand is None or errand.wanted:
-                    self._told(LineFailed(error.code))
+                    self._tell_call(LineFailed(error.code))
             else:
                 if then is not None:
                     then()
@@ -1019,4 +1019,4 @@ class AsteriskLine:
             self._making.remove(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("call_task_failed", call=self.id, exc_info=error)
-            self._told(LineFailed("internal_error"))
+            self._tell_call(LineFailed("internal_error"))

@@ -453,13 +453,13 @@ class MediaSocket:
                 end = at + 2 + data[at + 1]
                 if size < end:
                     break
-                self._told(data[at + 2 : end])
+                self._handle_text(data[at + 2 : end])
             else:
                 break
             at = end
         return data[at:] if at else data
 
-    def _told(self, text: bytes) -> None:
+    def _handle_text(self, text: bytes) -> None:
         said = read_event(text)
         if said is not None and self._media is not None:
             self._media.told(said)
@@ -482,7 +482,7 @@ class MediaSocket:
         if frame.opcode is Opcode.BINARY:
             self._heard(bytes(frame.data)[: len(frame.data) & ~1])
         elif frame.opcode is Opcode.TEXT:
-            self._told(bytes(frame.data))
+            self._handle_text(bytes(frame.data))
 
     def _flush(self) -> None:
         for data in self._protocol.data_to_send():

@@ -351,7 +351,7 @@ class DialerLine(TellingLine):
         assert self.audio.format is not None, "see `dial`"
         self._inflow = Inflow(self.audio.format, self._loop.time())
         self.answered = True
-        self._told(Answered())
+        self._tell_call(Answered())
         try:
             async for message in socket:
                 self._received(message)
@@ -415,7 +415,7 @@ class DialerLine(TellingLine):
         log.warning("dialer_rate", call=self.id, problem=problem)
         self._on_refused("rate")
         self._unsent.put_nowait(protocol.error("rate", problem))
-        self._told(Noticed(problem))
+        self._tell_call(Noticed(problem))
 
     def _read(self, text: str) -> None:
         said = protocol.read_text(text)
@@ -427,10 +427,10 @@ class DialerLine(TellingLine):
             raise BadInput("too_early", f"A `{said.type}` came before `ready`.")
         match said:
             case DigitSaid(digit=digit):
-                self._told(KeyPressed(digit))
+                self._tell_call(KeyPressed(digit))
             case HoldSaid() | UnholdSaid():
                 self._holds = isinstance(said, HoldSaid)
-                self._told(PhoneHeld(self._holds))
+                self._tell_call(PhoneHeld(self._holds))
             case MarkSaid(name=name):
                 if self._lead is None:
                     raise BadInput("unknown_mark", "A mark is answered that was not sent.")
@@ -448,13 +448,13 @@ class DialerLine(TellingLine):
             case "answered" if self._brings_in:
                 if not self._is_joined:
                     self._is_joined = True
-                    self._told(TargetConnected())
+                    self._tell_call(TargetConnected())
             case "answered" if not self._hears_us and not self._handed_over:
                 self._hears_us = True
-                self._told(TargetConnected())
+                self._tell_call(TargetConnected())
             case "lost":
                 self._forget_target()
-                self._told(TargetLost(said.result))
+                self._tell_call(TargetLost(said.result))
 
     def _forget_target(self) -> None:
         # Whoever heard us was the target.
@@ -525,7 +525,7 @@ class DialerLine(TellingLine):
             if self._is_joined and isinstance(event, SoundLost):
                 # Without the dialer nothing is known of the two any more.
                 event = LineFailed(event.reason)
-            self._told(event)
+            self._tell_call(event)
             self._over = True
 
     def _refuse(self, reason: str, sentence: str) -> None:

@@ -392,7 +392,7 @@ class TwilioLine(TellingLine):
             elif isinstance(event, Ended):
                 self._end(event)
             else:
-                self._told(event)
+                self._tell_call(event)
 
     def judged(self, call_sid: str, found: Screened) -> None:
         """Take what is known of who has answered; the first counts."""
@@ -434,7 +434,7 @@ class TwilioLine(TellingLine):
         self._verdict = found
         self._verdict_alarm.stop()
         if self._is_asked:
-            self._told(found)
+            self._tell_call(found)
 
     # --- ari_app.line.twilio.stream.Owner
 
@@ -451,9 +451,9 @@ class TwilioLine(TellingLine):
         leg.in_room = False
         self.reported(leg.call_sid, ANSWERED)
         if leg is self._target:
-            self._told(TargetConnected())
+            self._tell_call(TargetConnected())
         elif self._hears_us:
-            self._told(Connected())
+            self._tell_call(Connected())
 
     def stream_heard(self, stream: MediaStream, pcm: bytes) -> None:
         if self._sound is None:
@@ -468,7 +468,7 @@ class TwilioLine(TellingLine):
 
     def stream_key(self, stream: MediaStream, digit: str) -> None:
         if digit in _KEYS and stream is self._caller.media:
-            self._told(KeyPressed(digit))
+            self._tell_call(KeyPressed(digit))
 
     def stream_stopped(self, stream: MediaStream) -> None:
         if stream.moved:
@@ -574,7 +574,7 @@ class TwilioLine(TellingLine):
             self._moving = None
         if self._hears_us and leg.has_sound:
             # They were never away, or are back already.
-            self._told(Connected())
+            self._tell_call(Connected())
 
     async def _to_room(self, leg: Leg, *, begins: bool) -> bool:
         """Put a leg into the waiting room; whether that was done."""
@@ -633,7 +633,7 @@ class TwilioLine(TellingLine):
 
     def _lose_target(self, leg: Leg | None, result: str) -> None:
         if leg is not None and leg is self._target:
-            self._told(TargetLost(result))
+            self._tell_call(TargetLost(result))
 
     async def _join(self, leg: Leg) -> None:
         """Let target and caller meet where the caller waits."""
@@ -852,7 +852,7 @@ class TwilioLine(TellingLine):
             # Without it the two do not hear each other either.
             event = LineFailed(event.reason)
         if not self._over and not self._closed:
-            self._told(event)
+            self._tell_call(event)
             self._over = True
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:

@@ -325,7 +325,12 @@ async def connected_socket(
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     refused: OSError | None = None
     for number, (family, kind, protocol, _, address) in enumerate(found, 1):
-        sock = socket.socket(family, kind, protocol)
+        try:
+            sock = socket.socket(family, kind, protocol)
+        except OSError as error:
+            # This machine, or what it lets us do, knows no such addresses.
+            refused = refused or error
+            continue
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

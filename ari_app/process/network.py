@@ -103,11 +103,18 @@ def why_unreachable(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
+def _client_context(ca_file: str | Path | None = None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=ca_file)
+    # While a server of TLS 1.2 shakes hands anew, what is to be written would wait for reading.
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    return context
+
+
 @functools.cache
 def system_trust() -> ssl.SSLContext:
     """Return the client's TLS context that trusts the system's certificates: one for all, for it
     takes 2 MB, and reading them some 30 ms."""
-    return ssl.create_default_context()
+    return _client_context()
 
 
 def trusting(ca_file: str | Path | None, setting: str) -> ssl.SSLContext:
@@ -124,7 +131,7 @@ def trusting(ca_file: str | Path | None, setting: str) -> ssl.SSLContext:
     if ca_file is None:
         return system_trust()
     try:
-        return ssl.create_default_context(cafile=ca_file)
+        return _client_context(ca_file)
     except ssl.SSLError:
         why = "holds no certificate in PEM form"
     except OSError as error:

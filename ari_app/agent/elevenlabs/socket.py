@@ -5,6 +5,7 @@ It stays uncompiled, for it is a kind of `websockets`' own connection; see `proc
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import ssl
@@ -295,4 +296,6 @@ def how_it_ended(error: ConnectionClosed) -> tuple[int, str]:
 
 def _limit_unsent(connection: AgentSocket) -> None:
     sock: socket.socket = connection.transport.get_extra_info("socket")
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _MAX_UNSENT_BYTES)
+    # It may have ended right behind the handshake; whoever reads from it is told why.
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _MAX_UNSENT_BYTES)

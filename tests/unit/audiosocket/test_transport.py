@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 import trustme
 
-from linekit.transport import SocketTransport, connect_tls
+from linekit.transport import SocketTransport, connect_tls, connected_socket
 from tests.waiting import PATIENCE_SECONDS, until
 
 
@@ -249,6 +249,27 @@ async def test_a_tls_peer_that_talks_nonsense_is_told(authority: trustme.CA) -> 
     async with talking_to(authority, serve) as protocol:
         await until(lambda: "lost" in protocol.told)
     assert isinstance(protocol.error, ssl.SSLError)
+
+
+async def test_addresses_that_this_machine_does_not_know_are_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    unknown = (socket.AF_UNIX, socket.SOCK_RAW, socket.IPPROTO_TCP, "", ("127.0.0.1", 1))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        good = (socket.AF_INET, socket.SOCK_STREAM, 0, "", server.getsockname())
+
+        loop = asyncio.get_running_loop()
+
+        class Loop:
+            sock_connect = staticmethod(loop.sock_connect)
+
+            async def getaddrinfo(self, *_: object, **__: object) -> list[object]:
+                return [unknown, good]
+
+        monkeypatch.setattr(asyncio, "get_running_loop", Loop)
+        sock = await connected_socket("host.example", 1)
+        assert sock.getpeername() == server.getsockname()
+        sock.close()
 
 
 async def test_nobody_is_there_or_it_is_somebody_else(authority: trustme.CA) -> None:

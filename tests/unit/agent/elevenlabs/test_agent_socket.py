@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
+from websockets.exceptions import ConnectionClosed
 from websockets.frames import CTRL_OPCODES, Frame, Opcode
 from websockets.protocol import State
 from websockets.streams import StreamReader
@@ -16,7 +20,7 @@ from websockets.utils import accept_key
 
 from ari_app.agent.elevenlabs.codec import Masks, ServerFrames, ping_frame, text_frame
 from ari_app.agent.elevenlabs.errors import AgentNotFound
-from ari_app.agent.elevenlabs.socket import AgentSocket, open_socket
+from ari_app.agent.elevenlabs.socket import AgentSocket, how_it_ended, open_socket
 from tests.waiting import until
 
 
@@ -102,9 +106,7 @@ async def answering(
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         lines.append(writer)
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        key = head.lower().partition("sec-websocket-key:")[2]
-        start = head.lower().index(key) if key else 0
-        for piece in answer(head[start:].partition("\r\n")[0].strip()):
+        for piece in answer(key_of(head)):
             writer.write(piece)
             await writer.drain()
             await asyncio.sleep(0)
@@ -117,6 +119,11 @@ async def answering(
             line.close()
 
 
+def key_of(head: str) -> str:
+    start = head.lower().index("sec-websocket-key:")
+    return head[start:].partition(":")[2].partition("\r\n")[0].strip()
+
+
 def accepted(key: str) -> bytes:
     return (
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -124,8 +131,10 @@ def accepted(key: str) -> bytes:
     ).encode()
 
 
-async def opened(url: SecretStr) -> AgentSocket:
-    return await open_socket(url, user_agent="test", max_message_bytes=100, close_timeout=0.1)
+async def opened(url: SecretStr, tls: ssl.SSLContext | None = None) -> AgentSocket:
+    return await open_socket(
+        url, user_agent="test", max_message_bytes=100, close_timeout=0.1, tls=tls
+    )
 
 
 @pytest.mark.parametrize("size", [1, 3, 1000])
@@ -161,6 +170,38 @@ async def test_messages_are_handed_over_from_the_first_on(size: int) -> None:
         assert not agent.writable
         assert came == [b"now", b"and on"]
         await agent.abort()
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [(Frame(Opcode.CLOSE, b"\x03\xf0no quota"), (1008, "no quota")), (None, (1006, ""))],
+    ids=["a close", "nothing"],
+)
+async def test_an_agent_that_closes_right_behind_its_answer_is_told(
+    said: Frame | None, told: tuple[int, str]
+) -> None:
+    authority = trustme.CA()
+    ours, theirs = ssl.create_default_context(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.configure_trust(ours)
+    authority.issue_cert("127.0.0.1").configure_cert(theirs)
+
+    def serve(listener: socket.socket) -> None:
+        # In a thread, so that all of it is there before anything is read.
+        with listener.accept()[0] as line, theirs.wrap_socket(line, server_side=True) as tls:
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                head += tls.recv(4096)
+            goodbye = b"" if said is None else said.serialize(mask=False)
+            tls.sendall(accepted(key_of(head.decode())) + goodbye)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = asyncio.create_task(asyncio.to_thread(serve, listener))
+        agent = await opened(SecretStr(f"wss://127.0.0.1:{listener.getsockname()[1]}/"), ours)
+        with pytest.raises(ConnectionClosed) as closed:
+            await agent.next_message()
+        assert how_it_ended(closed.value) == told
+        await agent.abort()
+        await serving
 
 
 @pytest.mark.parametrize("size", [1, 1000])

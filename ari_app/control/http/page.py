@@ -13,7 +13,7 @@ import hashlib
 import math
 import mimetypes
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
@@ -66,22 +66,31 @@ class _File:
 
 
 @cache
-def _file(name: str) -> _File | None:
-    folder = resources.files(_FILES)
-    # Looked for among those that there are: a name from outside never becomes a path.
-    entry = next((file for file in folder.iterdir() if file.name == name), None)
-    kind, _ = mimetypes.guess_type(name)
-    if entry is None or kind is None or name.endswith(".py") or not entry.is_file():
-        return None
-    content = entry.read_bytes()
+def _kinds() -> Mapping[str, str]:
+    """Return what there is to be sent, by name, and of what kind it is.
+
+    A name from outside is only looked for here: it never becomes a path, and is not kept.
+    """
+    kinds = {
+        file.name: mimetypes.guess_type(file.name)[0]
+        for file in resources.files(_FILES).iterdir()
+        if file.is_file() and not file.name.endswith(".py")
+    }
+    return {name: kind for name, kind in kinds.items() if kind is not None}
+
+
+@cache
+def _file(name: str) -> _File:
+    """Read one of `_kinds` when it is first asked for: to pack all at once would hold up calls."""
+    content = resources.files(_FILES).joinpath(name).read_bytes()
     tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
-    return _File(content, gzip.compress(content, 9, mtime=0), kind, tag)
+    return _File(content, gzip.compress(content, 9, mtime=0), _kinds()[name], tag)
 
 
 def _send(request: web.Request, name: str) -> web.Response:
-    file = _file(name)
-    if file is None:
+    if name not in _kinds():
         raise web.HTTPNotFound
+    file = _file(name)
     headers = {
         hdrs.ETAG: file.tag,
         # Asked for again each time, and answered in a few bytes: an upgrade is seen at once.

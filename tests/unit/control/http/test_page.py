@@ -7,6 +7,7 @@ import json
 import re
 import zlib
 from importlib import resources
+from unittest.mock import Mock
 
 import orjson
 import pytest
@@ -16,6 +17,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from ari_app.call.course import CALL_ENDED
 from ari_app.call.states import State
 from ari_app.call.taking_over import GIVEN_UP
+from ari_app.control.http import page
 from ari_app.control.http.access import Keys
 from ari_app.control.http.handlers import build_web_app
 from ari_app.control.http.middleware import problems, request_ids
@@ -51,6 +53,19 @@ async def test_the_page_is_there_for_everybody_and_tells_nothing(stranger: Http)
 @pytest.mark.parametrize("name", ["__init__.py", "%2e%2e%2fhttp%2fdocs.html", "none.js"])
 async def test_nothing_else_is_served(stranger: Http, name: str) -> None:
     assert (await stranger.get(f"/page/{name}")).status in (401, 404)
+
+
+async def test_names_of_strangers_are_not_kept_nor_looked_for_in_the_folder(
+    stranger: Http, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page._file.cache_clear()
+    assert (await stranger.get("/page/main.js")).status == 200
+    kept = page._file.cache_info().currsize
+    look = Mock(wraps=resources.files)
+    monkeypatch.setattr(resources, "files", look)
+    for number in range(20):
+        assert (await stranger.get(f"/page/{number}.js")).status == 404
+    assert (page._file.cache_info().currsize, look.call_count) == (kept, 0)
 
 
 def test_there_is_nothing_that_the_policy_forbids() -> None:

@@ -303,6 +303,13 @@ def rate_limits(
             refused there are limited: behind a proxy they have the address of those who are not.
     """
 
+    def limit_refused(request: web.Request, status: int) -> None:
+        if not _is_refusal(status):
+            return
+        now = asyncio.get_running_loop().time()
+        if (wait := rates.take(f"{address_of(request)} refused", now, changes=True)) > 0:
+            raise too_often(wait, on_refused)
+
     @web.middleware
     async def limit(request: web.Request, handler: Handler) -> web.StreamResponse:
         now, changes = asyncio.get_running_loop().time(), request.method not in READING
@@ -312,16 +319,25 @@ def rate_limits(
             rates.give_back(address_of(request))
         if path_served(request) in checked_paths:
             try:
-                return await handler(request)
-            except web.HTTPException:
-                if (wait := rates.take(f"{address_of(request)} refused", now, changes=True)) > 0:
-                    raise too_often(wait, on_refused) from None
+                response = await handler(request)
+            except (web.HTTPException, Problem) as refusal:
+                limit_refused(request, refusal.status)
                 raise
+            # A worker's answer, which the front passes on.
+            if not response.prepared:
+                limit_refused(request, response.status)
+            return response
         if (wait := rates.take(client_of(request), now, changes=changes)) > 0:
             raise too_often(wait, on_refused)
         return await handler(request)
 
     return limit
+
+
+def _is_refusal(status: int) -> bool:
+    """Return whether what came was wrong; there being no room for what may be right is another
+    matter."""
+    return 400 <= status < 500 and status != HTTPStatus.TOO_MANY_REQUESTS
 
 
 def too_often(wait: float, on_refused: OnRefused) -> Problem:

@@ -15,6 +15,7 @@ from ari_app.control.http import agent_webhook
 from ari_app.control.http.access import Keys
 from ari_app.control.http.agent_webhook import PATH, AgentWebhook
 from ari_app.control.http.handlers import build_web_app
+from ari_app.control.http.middleware import RequestRates
 from ari_app.records.agent_report import Report
 from lab.practice_agent.post_call import sign
 from tests.unit.control.http.conftest import KEY
@@ -175,6 +176,15 @@ async def test_slow_ones_do_not_take_all_places_for_ever(
     assert await asyncio.gather(*slow_ones) == 8 * [400]
     assert (await post(http, BODY))[0] == 200
     assert door.counted == {"too_many": 1, "too_late": 8, "wrong_signature": 8, "kept": 1}
+
+
+async def test_whoever_is_refused_too_often_is_told_so(service: FakeService, door: Door) -> None:
+    routes = door.webhook.routes
+    app = build_web_app(service, keys=Keys.of(KEY), rates=RequestRates(0.01), routes=routes)
+    async with TestClient(TestServer(app)) as http:
+        wrong = [(await post(http, BODY, sign("guessed", BODY, NOW)))[0] for _ in range(3)]
+        assert wrong == [400, 429, 429]
+        assert (await post(http, BODY))[0] == 200
 
 
 async def test_without_a_secret_there_is_no_such_place(service: FakeService) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
-from pathlib import Path
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import orjson
@@ -58,8 +57,9 @@ class Audit:
 class Office:
     """A front and two workers."""
 
-    def __init__(self, folder: Folder) -> None:
+    def __init__(self, folder: Folder, rates: RequestRates | None = None) -> None:
         self.folder = folder
+        self.rates = rates or RequestRates()
         self.hub = Hub(Roster(2), max_calls=20, per_second=0, max_waiting=10)
         self.metrics = FrontMetrics()
         self.audit = Audit()
@@ -103,7 +103,7 @@ class Office:
             relay,
             keys=KEYS,
             number_pattern=None,
-            rates=RequestRates(),
+            rates=self.rates,
             routes=[("POST", "/twilio/voice"), ("GET", "/twilio/media/{token}")],
             features={"log": False, "recordings": False},
             sign_in_seconds=3600,
@@ -127,18 +127,26 @@ class Office:
 
 def _says(number: int) -> Callable[[web.Request], Any]:
     async def answer(request: web.Request) -> web.Response:
+        if request.query.get("signature") == "wrong":
+            raise web.HTTPForbidden
         return web.Response(text=f"worker {number} {(await request.text())}")
 
     return answer
 
 
-@pytest.fixture
-async def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Office]:
+@asynccontextmanager
+async def opened(rates: RequestRates | None = None) -> AsyncIterator[Office]:
     folder = Folder.make()
     async with AsyncExitStack() as stack:
         stack.callback(folder.remove)
-        office = Office(folder)
+        office = Office(folder, rates)
         await office.start(stack)
+        yield office
+
+
+@pytest.fixture
+async def office() -> AsyncIterator[Office]:
+    async with opened() as office:
         yield office
 
 
@@ -322,6 +330,18 @@ async def test_ways_in_find_their_worker_by_what_they_bring(office: Office) -> N
     for token, number in (("2.secret", 2), ("1.secret", 1), ("secret", 1)):
         async with office.http.get(f"/twilio/media/{token}") as response:
             assert await response.text() == f"worker {number} "
+
+
+async def test_whoever_a_worker_refuses_too_often_is_told_so() -> None:
+    async with opened(RequestRates(0.01)) as office:
+
+        async def ask(query: str) -> tuple[int, str | None]:
+            async with office.http.post(f"/twilio/voice{query}", data={"CallSid": "CA1"}) as answer:
+                return answer.status, answer.headers.get("Connection")
+
+        wrong = [await ask("?signature=wrong") for _ in range(3)]
+        assert wrong == [(403, None), (429, "close"), (429, "close")]
+        assert [(await ask(""))[0] for _ in range(3)] == [200, 200, 200]
 
 
 async def test_the_page_watches_all(office: Office) -> None:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import re
+from http import HTTPStatus
+from unittest.mock import Mock
 
 import pytest
 from aiohttp import web
@@ -14,6 +16,7 @@ from ari_app.control.http.access import Keys
 from ari_app.control.http.handlers import build_web_app
 from ari_app.control.http.middleware import RequestRates
 from ari_app.control.http.operations import OPERATIONS
+from ari_app.control.http.problems import Problem
 from tests.unit.control.http.conftest import KEY
 from tests.unit.control.http.fake_service import FakeService, Http
 
@@ -122,6 +125,40 @@ async def test_who_is_refused_by_a_way_in_keeps_nobody_else_out(service: FakeSer
         assert wrong[-1].headers["Connection"] == "close"
         right = [await client.post("/line/calls?signature=right") for _ in range(3)]
         assert [response.status for response in right] == [200, 200, 200]
+
+
+async def test_however_a_way_in_refuses_it_counts_once(service: FakeService) -> None:
+    async def serve(request: web.Request) -> web.Response:
+        status = int(request.query["status"])
+        match request.query["how"]:
+            case "answered":
+                return web.Response(status=status)
+            case "problem":
+                raise Problem("of its own", status=HTTPStatus(status))
+        raise {403: web.HTTPForbidden, 503: web.HTTPServiceUnavailable}[status]
+
+    routes = [web.get("/line/calls", serve)]
+    for how in ("answered", "problem", "raised"):
+        rates = Mock(wraps=RequestRates())
+        app = build_web_app(service, keys=Keys.of(KEY), rates=rates, routes=routes)
+        async with TestClient(TestServer(app)) as client:
+            for status in (503, 403, 403, 503):
+                answer = await client.get("/line/calls", params={"how": how, "status": status})
+                assert answer.status == status
+        # A service that is away has refused nobody.
+        assert [call.args[0] for call in rates.take.mock_calls] == 2 * ["127.0.0.1 refused"], how
+
+
+async def test_having_no_room_is_no_refusal(service: FakeService) -> None:
+    async def serve(request: web.Request) -> web.Response:
+        raise Problem("rate_limited", "It is full.", closes=True)
+
+    routes = [web.post("/line/calls", serve)]
+    app = build_web_app(service, keys=Keys.of(KEY), rates=RequestRates(0.01), routes=routes)
+    async with TestClient(TestServer(app)) as client:
+        for _ in range(3):
+            answer = await client.post("/line/calls")
+            assert (answer.status, (await answer.json())["detail"]) == (429, "It is full.")
 
 
 async def test_whoever_guesses_keys_has_to_wait(stranger: Http) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from time import time
 from typing import Any, Final
 
 import structlog
 from aiohttp import web
 
+from ari_app.control.http.middleware import address_of
 from ari_app.control.http.problems import Problem
 from ari_app.json_text import NotJson, read_json
 from ari_app.records.agent_report import NoReport, Report, report_of
@@ -25,6 +28,15 @@ _NAME: Final = "v0"
 _PAST_SECONDS: Final = 30 * 60.0
 _FUTURE_SECONDS: Final = 5 * 60.0
 _READ_SECONDS: Final = 60.0
+"""The most that a body may take, however long it is."""
+_PACE: Final = 256 * 1024
+"""Bytes a second at which a body has to come."""
+_LATE_SECONDS: Final = 10.0
+"""Whoever is so far behind that pace is given up."""
+_SLOW_SECONDS: Final = 1.0
+"""Whoever is so far behind makes room where all places are taken. Behind a proxy that passes bodies
+on as they come, strangers have the same address as those who have the secret: there nothing else
+tells them apart before their bodies are complete."""
 _MAX_KEPT_BYTES: Final = 2 * 1024 * 1024
 _MAX_BYTES: Final = 64 * 1024 * 1024
 _AT_ONCE: Final = 8
@@ -34,12 +46,56 @@ _LATER_SECONDS: Final = 5.0
 KeepReport = Callable[[Report], None]
 
 
+@dataclass(slots=True, eq=False)
+class _Upload:
+    """A body on its way, of which nobody knows yet from whom it is.
+
+    Attributes:
+        began: When, by the loop's clock.
+        limit: Ends it.
+        size: The bytes that have come.
+        given_up: Another one has its place.
+    """
+
+    address: str
+    began: float
+    limit: asyncio.Timeout
+    size: int = 0
+    given_up: bool = False
+
+    def behind(self, now: float) -> float:
+        """Return by how many seconds it is behind the pace that is asked for."""
+        return now - self.began - self.size / _PACE
+
+    def came(self, size: int) -> None:
+        """Note that so many bytes more have come.
+
+        Raises:
+            TimeoutError: It has been given up.
+        """
+        if self.given_up:
+            raise TimeoutError
+        self.size += size
+        late = min(_READ_SECONDS, _LATE_SECONDS + self.size / _PACE)
+        self.limit.reschedule(self.began + late)
+
+    def give_up(self, now: float) -> None:
+        """End it, as soon as the loop comes to that."""
+        self.given_up = True
+        if not self.limit.expired():
+            self.limit.reschedule(now)
+
+
 class AgentWebhook:
     """The place where the agent's service tells of conversations that are over.
 
     What is wrong is always refused in the same words, so that nobody learns from them; the reasons
     are counted. A body that is too long to be kept, as one with a call's sound is, is read to its
     end, for only then it is known from whom it is, and thrown away.
+
+    What anybody can send takes few places, and none for long: a body has to come at a pace. When
+    all are taken, whoever comes gets the place of one that is slow, or of an address that has
+    more than its share.
 
     Args:
         secrets: A signature made with any of them will do.
@@ -64,11 +120,12 @@ class AgentWebhook:
         self._count = count
         self._now = now
         self._under_way = 0
+        self._uploads: dict[_Upload, None] = {}
         self.routes = [web.post(PATH, self.serve)]
 
     async def serve(self, request: web.Request) -> web.Response:
         """Take one event."""
-        with self._place():
+        with self._place(address_of(request)):
             try:
                 event = await self._read(request)
                 report = None if event is None else report_of(event)
@@ -85,20 +142,46 @@ class AgentWebhook:
         return _answer("kept")
 
     @contextmanager
-    def _place(self) -> Iterator[None]:
+    def _place(self, address: str) -> Iterator[None]:
         # What is not yet known to be from there lies in memory meanwhile.
-        if self._under_way >= _AT_ONCE:
-            self._count("too_many")
-            raise Problem("rate_limited", retry_after=_LATER_SECONDS, closes=True)
+        if self._under_way >= _AT_ONCE and not self._make_room(address):
+            raise self._full()
         self._under_way += 1
         try:
             yield
         finally:
             self._under_way -= 1
 
+    def _make_room(self, address: str) -> bool:
+        """Give up the upload that has least right to its place, if any has less than a new one.
+
+        Args:
+            address: Where the new one comes from.
+        """
+        now = asyncio.get_running_loop().time()
+        places = Counter(upload.address for upload in self._uploads)
+        found = [
+            upload
+            for upload in self._uploads
+            if upload.behind(now) > _SLOW_SECONDS or places[upload.address] > places[address] + 1
+        ]
+        if not found:
+            return False
+        # The oldest of whoever has most.
+        last = max(found, key=lambda upload: places[upload.address])
+        del self._uploads[last]
+        last.give_up(now)
+        return True
+
+    def _full(self) -> Problem:
+        self._count("too_many")
+        return Problem("rate_limited", retry_after=_LATER_SECONDS, closes=True)
+
     def _refused(self, request: web.Request, reason: str, detail: str = "") -> Problem:
         self._count(reason)
-        log.warning("agent_webhook_refused", reason=reason, detail=detail, address=request.remote)
+        log.warning(
+            "agent_webhook_refused", reason=reason, detail=detail, address=address_of(request)
+        )
         return Problem("bad_request", _REFUSAL, closes=True)
 
     async def _read(self, request: web.Request) -> Any:
@@ -107,6 +190,7 @@ class AgentWebhook:
         Raises:
             BadSignature: It is not from there.
             NotJson: It cannot be read.
+            Problem: `rate_limited`: its place was another's before it was complete.
         """
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise BadSignature("compressed")
@@ -123,26 +207,34 @@ class AgentWebhook:
         )
         if (request.content_length or 0) > _MAX_BYTES:
             raise BadSignature("too_large")
-        body, size = bytearray(), 0
+        body = bytearray()
+        limit = asyncio.timeout(_LATE_SECONDS)
+        now = asyncio.get_running_loop().time()
+        upload = _Upload(address_of(request), now, limit)
+        self._uploads[upload] = None
         try:
-            async with asyncio.timeout(_READ_SECONDS):
+            async with limit:
                 async for piece in request.content.iter_any():
-                    size += len(piece)
-                    if size > _MAX_BYTES:
+                    upload.came(len(piece))
+                    if upload.size > _MAX_BYTES:
                         raise BadSignature("too_large")
                     check.update(piece)
-                    if size <= _MAX_KEPT_BYTES:
+                    if upload.size <= _MAX_KEPT_BYTES:
                         body += piece
                     else:
                         body.clear()
         except TimeoutError:
+            if upload.given_up:
+                raise self._full() from None
             raise BadSignature("too_late") from None
         except (web.RequestPayloadError, ConnectionError):
             raise BadSignature("cut_off") from None
+        finally:
+            self._uploads.pop(upload, None)
         check.finish()
-        if size > _MAX_KEPT_BYTES:
+        if upload.size > _MAX_KEPT_BYTES:
             return None
-        if size > _LONG_BYTES:
+        if upload.size > _LONG_BYTES:
             return await asyncio.to_thread(read_json, bytes(body))
         return read_json(bytes(body))
 

@@ -10,12 +10,13 @@ import orjson
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.typedefs import Handler
 
 from ari_app.control.http import agent_webhook
 from ari_app.control.http.access import Keys
 from ari_app.control.http.agent_webhook import PATH, AgentWebhook
 from ari_app.control.http.handlers import build_web_app
-from ari_app.control.http.middleware import RequestRates
+from ari_app.control.http.middleware import ADDRESS, RequestRates
 from ari_app.records.agent_report import Report
 from lab.practice_agent.post_call import sign
 from tests.unit.control.http.conftest import KEY
@@ -148,34 +149,121 @@ async def test_a_body_has_an_end(http: Http, door: Door, monkeypatch: pytest.Mon
     assert door.counted == {"too_large": 2}
 
 
-async def test_slow_ones_do_not_take_all_places_for_ever(
-    http: Http, door: Door, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ended = asyncio.Event()
+class Slow:
+    """Uploads that stall after their first byte.
 
-    async def slow() -> AsyncIterator[bytes]:
-        yield b"{"
-        await ended.wait()
+    Attributes:
+        ended: Lets them end.
+    """
 
-    async def ask() -> int:
-        headers = {"ElevenLabs-Signature": sign(SECRET, BODY, NOW)}
-        async with http.post(PATH, data=slow(), headers=headers) as answer:
+    def __init__(self, http: Http, door: Door) -> None:
+        self.ended = asyncio.Event()
+        self._http = http
+        self._door = door
+
+    async def begin(self, number: int, **headers: str) -> list[asyncio.Task[int]]:
+        """Begin so many, one after the other, and return what will be answered."""
+        return [await self._begin_one(headers) for _ in range(number)]
+
+    async def _begin_one(self, headers: dict[str, str]) -> asyncio.Task[int]:
+        before = self._door.webhook._under_way
+        asked = asyncio.create_task(self._ask(headers))
+        await until(lambda: self._door.webhook._under_way > before)
+        return asked
+
+    async def _ask(self, headers: dict[str, str]) -> int:
+        headers = {"ElevenLabs-Signature": sign(SECRET, BODY, NOW), **headers}
+        async with self._http.post(PATH, data=self._body(), headers=headers) as answer:
             return answer.status
 
-    with monkeypatch.context() as patch:
-        patch.setattr(agent_webhook, "_READ_SECONDS", 0.05)
-        assert await asyncio.gather(*(ask() for _ in range(8))) == 8 * [400]
-    slow_ones = [asyncio.create_task(ask()) for _ in range(8)]
-    await until(lambda: door.webhook._under_way == 8)
+    async def _body(self) -> AsyncIterator[bytes]:
+        yield b"{"
+        await self.ended.wait()
+
+
+async def test_there_are_so_many_places_and_no_more(
+    http: Http, door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_webhook, "_SLOW_SECONDS", 60.0)
+    slow = Slow(http, door)
+    asked = await slow.begin(8)
     async with http.post(
         PATH, data=BODY, headers={"ElevenLabs-Signature": sign(SECRET, BODY, NOW)}
     ) as answer:
         assert answer.status == 429, "which is tried again"
         assert answer.headers["Retry-After"] == "5"
-    ended.set()
-    assert await asyncio.gather(*slow_ones) == 8 * [400]
+    slow.ended.set()
+    assert await asyncio.gather(*asked) == 8 * [400]
     assert (await post(http, BODY))[0] == 200
-    assert door.counted == {"too_many": 1, "too_late": 8, "wrong_signature": 8, "kept": 1}
+    assert door.counted == {"too_many": 1, "wrong_signature": 8, "kept": 1}
+
+
+async def test_whoever_stalls_is_given_up(
+    http: Http, door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_webhook, "_LATE_SECONDS", 0.05)
+    assert await asyncio.gather(*await Slow(http, door).begin(1)) == [400]
+    assert door.counted == {"too_late": 1}
+
+
+async def test_a_body_has_to_come_at_a_pace() -> None:
+    upload = agent_webhook._Upload("192.0.2.1", 100.0, asyncio.timeout(10.0))
+    limits = []
+    async with upload.limit:
+        for size in (1, 512 * 1024 - 1, 10 * 1024 * 1024, 50 * 1024 * 1024):
+            upload.came(size)
+            limits.append(upload.limit.when())
+        # By the loop's own clock that may be over.
+        upload.limit.reschedule(None)
+    assert limits == [pytest.approx(110.0, abs=0.001), 112.0, 152.0, 160.0]
+    assert upload.behind(100.0) < 0 < upload.behind(400.0)
+
+
+async def test_an_address_that_has_all_places_makes_room_for_others(
+    service: FakeService, door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_webhook, "_SLOW_SECONDS", 60.0)
+
+    @web.middleware
+    async def believe(request: web.Request, handler: Handler) -> web.StreamResponse:
+        request[ADDRESS] = request.headers["X-From"]
+        return await handler(request)
+
+    app = build_web_app(service, keys=Keys.of(KEY), routes=door.webhook.routes)
+    app.middlewares.append(believe)
+    async with TestClient(TestServer(app)) as http:
+        slow = Slow(http, door)
+        asked = await slow.begin(8, **{"X-From": "192.0.2.1"})
+        assert (await post(http, BODY, **{"X-From": "192.0.2.1"}))[0] == 429
+        assert (await post(http, BODY, **{"X-From": "198.51.100.1"}))[0] == 200
+        assert await asked.pop(0) == 429, "the oldest"
+        slow.ended.set()
+        assert await asyncio.gather(*asked) == 7 * [400]
+    assert door.counted == {"kept": 1, "too_many": 2, "wrong_signature": 7}
+
+
+async def test_whoever_is_slow_makes_room_for_others_even_of_its_own_address(
+    http: Http, door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As behind a proxy, where all have the same."""
+    slow = Slow(http, door)
+    asked = await slow.begin(8)
+    monkeypatch.setattr(agent_webhook, "_SLOW_SECONDS", -1.0)
+    for _ in range(3):
+        assert (await post(http, BODY))[0] == 200
+        assert await asked.pop(0) == 429
+        asked += await slow.begin(1)
+    slow.ended.set()
+    assert await asyncio.gather(*asked) == 8 * [400]
+    assert door.counted == {"kept": 3, "too_many": 3, "wrong_signature": 8}
+
+
+async def test_what_comes_too_late_to_one_that_was_given_up_does_not_bring_it_back() -> None:
+    upload = agent_webhook._Upload("192.0.2.1", 100.0, asyncio.timeout(10.0))
+    async with upload.limit:
+        upload.give_up(asyncio.get_running_loop().time())
+        with pytest.raises(TimeoutError):
+            upload.came(1)
 
 
 async def test_whoever_is_refused_too_often_is_told_so(service: FakeService, door: Door) -> None:

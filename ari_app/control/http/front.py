@@ -47,6 +47,9 @@ log = structlog.get_logger(__name__)
 
 _ASK_SECONDS: Final = 1.0
 _WATCH_PATH: Final = "/page/watch"
+_MOST_NEWS: Final = 64 * 1024 * 1024
+"""Bytes of what a worker tells at once: at first all its calls, those of the last minute too, with
+some 400 bytes of each. No worker has so many; aiohttp's own limit is that of 1400."""
 _STREAMS: Final = frozenset({"follow_session", "listen"})
 _FORM: Final = "application/x-www-form-urlencoded"
 Answered = TypeVar("Answered")
@@ -448,11 +451,17 @@ class MergedWatch(Watching):
                     await hub.changed()
 
     async def _watch(self, worker: Worker, mirror: _Mirror) -> None:
-        with contextlib.suppress(aiohttp.ClientError, OSError, ValueError):
+        try:
             async with self._relay.stream(worker, _WATCH_PATH) as response:
-                async for line in response.content:
+                response.raise_for_status()
+                while line := await response.content.readline(max_line_length=_MOST_NEWS):
                     if line.startswith(b"data: "):
                         mirror.take(orjson.loads(line[6:]))
+        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError):
+            # It ends, or is not there yet: whoever is there in a second is watched.
+            pass
+        except Exception:
+            log.exception("worker_not_watched", worker=worker.number)
 
     async def _look(self) -> Look:
         now = asyncio.get_running_loop().time()

@@ -20,7 +20,12 @@ from ari_app.control.http.behind import (
     WorkerServer,
     build_worker_app,
 )
-from ari_app.control.http.front import build_front_app, build_machine_app
+from ari_app.control.http.front import (
+    MergedWatch,
+    _Mirror,
+    build_front_app,
+    build_machine_app,
+)
 from ari_app.control.http.middleware import RequestRates
 from ari_app.control.http.relay import MACHINE_HEADER, Workers
 from ari_app.control.http.server import HttpServer
@@ -357,6 +362,51 @@ async def test_the_page_watches_all(office: Office) -> None:
     assert seen == {"one", "two"}
     async with office.http.get("/page/me") as response:
         assert (await response.json())["name"] == "desk"
+
+
+async def test_the_page_watches_a_worker_with_very_many_calls(office: Office) -> None:
+    names = {f"{number:032x}" for number in range(2000)}
+    for name in names:
+        office.add(1, name, line_id=name)
+    seen: set[str] = set()
+    async with office.http.get("/page/watch", read_bufsize=1 << 24) as response:
+        # All are in the first event after the worker was heard; it is asked at once.
+        for _ in range(10):
+            line = await response.content.readline()
+            await response.content.readline()
+            seen |= {row["id"] for row in orjson.loads(line.removeprefix(b"data: "))["calls"]}
+            if seen == names:
+                break
+    assert len(seen) == 2000
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\ndata: no news\n\n", ["worker_not_watched"]),
+        (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", ["worker_not_watched"]),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", []),
+        (b"HTTP/1.1 200 OK\r\n\r\n", []),
+        (b"", []),
+    ],
+    ids=["no news", "refused", "cut off", "over", "away"],
+)
+async def test_it_is_told_why_a_worker_is_not_watched_unless_it_has_gone(
+    office: Office, answer: bytes, told: list[str]
+) -> None:
+    await office.servers[1].close()
+
+    async def tells(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    relay = Workers(office.folder)
+    async with await asyncio.start_unix_server(tells, str(office.folder.http(2))):
+        with capture_logs() as logs:
+            await MergedWatch(office, relay)._watch(office.workers[1], _Mirror())
+    await relay.close()
+    assert [each["event"] for each in logs] == told
 
 
 async def test_what_only_workers_know_is_theirs_to_answer(office: Office) -> None:

@@ -403,6 +403,7 @@ class VoiceBridge(Opened):
         )
         # After what keeps calls: it counts a call until the log has it.
         self.journal.listen(guard.heard)
+        self._exit.callback(guard.close)
         self.metrics.watch_spend(guard)
         # Callers who are to be gone on with do not wait for it.
         if not self._restored:

@@ -14,7 +14,7 @@ import structlog
 from ari_app.errors import AppError
 from ari_app.records.events import CallEnded, CallEvent, StateChanged
 from ari_app.records.record import CallRecord
-from ari_app.records.spend.ledger import Counted, Ledger
+from ari_app.records.spend.ledger import AgentTime, Counted, Ledger
 from ari_app.records.spend.limits import Level, Quota, SpendAlert, SpendLimits, Spent, Use
 from ari_app.records.store import CallLog
 
@@ -68,9 +68,14 @@ class SpendGuard:
         self._told: dict[tuple[str | None, str], Level] = {}
         self._told_of: date | None = None
         self._problem: str | None = None
-        self._ledger: Ledger[CallRecord] = Ledger(
-            lambda record: record.with_agent(record.duration(loop_time()))
-        )
+        self._looking: asyncio.Handle | None = None
+        self._ledger: Ledger[CallRecord] = Ledger(_agent_time, loop_time)
+
+    def close(self) -> None:
+        """Tell nobody any more."""
+        self._tell = None
+        if self._looking is not None:
+            self._looking.cancel()
 
     # --- a listener of the journal
 
@@ -80,13 +85,15 @@ class SpendGuard:
             case CallEnded():
                 self._ledger.leaves(record, self._call_log.counts.given)
                 self._on_counted()
-                self.look()
+                self._look_soon()
             case StateChanged(state) if state not in _NO_AGENT:
                 day = self._limits.day_of(record.started_at)
                 self._ledger.enters(record, record.session_id, day, record.agent_id)
                 self._on_counted()
             case _:
-                pass
+                # An agent that comes is not always an event of its own, but at least `StepTook`
+                # is told of in the same turn of the loop.
+                self._ledger.changes(record)
 
     # --- other processes
 
@@ -102,7 +109,7 @@ class SpendGuard:
             self._wanted.set()
         else:
             self._others[process] = counted
-        self.look()
+        self._look_soon()
 
     def _spent(self) -> dict[str, Spent]:
         today = self._today()
@@ -203,6 +210,15 @@ class SpendGuard:
                 if self._coming[process] is counted:
                     del self._coming[process]
 
+    def _look_soon(self) -> None:
+        """Look once all of what happens now has happened: hundreds of calls may end at once."""
+        if self._looking is None and self._tell is not None:
+            self._looking = asyncio.get_running_loop().call_soon(self._look_now)
+
+    def _look_now(self) -> None:
+        self._looking = None
+        self.look()
+
     def look(self) -> None:
         """Tell of limits that have come near, or were reached, since the last look."""
         tell = self._tell
@@ -243,3 +259,8 @@ class SpendGuard:
         now = self._now()
         end = self._limits.end_of(self._limits.day_of(now))
         return max(math.ceil((end - now).total_seconds()), 1)
+
+
+def _agent_time(record: CallRecord) -> AgentTime:
+    since = record.agent_since
+    return AgentTime(record.agent_seconds, None if since is None else record.began + since)

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from ari_app.records.spend.limits import Spent
 
 _DAYS_KEPT: Final = 3
 """A clock may be set back."""
+_IN_SECOND: Final = 1_000_000
+"""What runs is added up in whole microseconds: sums of floats that calls come into and leave all
+day would drift."""
 
 Key = TypeVar("Key")
 
@@ -36,11 +39,66 @@ class Counted:
     ended: list[str]
 
 
-@dataclass(frozen=True, slots=True)
+class AgentTime(NamedTuple):
+    """How long a call has had agents.
+
+    Attributes:
+        past: The seconds of those that have gone.
+        since: When the one that is there came, on the clock; None: none is there.
+    """
+
+    past: float
+    since: float | None = None
+
+    def until(self, now: float) -> float:
+        """Return the seconds of all agents until `now` on the clock."""
+        return self.past if self.since is None else self.past + max(now - self.since, 0.0)
+
+
+@dataclass(slots=True)
+class _Sums:
+    """Of the calls of one day and agent that run, times in microseconds.
+
+    Attributes:
+        calls: How many.
+        past: How long agents were there that have gone.
+        present: How many have an agent now.
+        since: When those agents came, added up.
+    """
+
+    calls: int = 0
+    past: int = 0
+    present: int = 0
+    since: int = 0
+
+    def add(self, time: AgentTime, count: int) -> None:
+        """Count a call that has had agents so long once more, or, with -1, once less."""
+        self.calls += count
+        self.past += count * _exact(time.past)
+        if time.since is not None:
+            self.present += count
+            self.since += count * _exact(time.since)
+
+    def spent(self, now: float) -> Spent:
+        """Return what they have spent until `now` on the clock."""
+        return Spent(
+            self.calls,
+            (self.past + max(self.present * _exact(now) - self.since, 0)) / _IN_SECOND,
+        )
+
+
+def _exact(seconds: float) -> int:
+    return round(seconds * _IN_SECOND)
+
+
+@dataclass(slots=True)
 class _Running:
+    """A call that runs; `time` is what the sums have of it."""
+
     session_id: str
     day: date
     agent_id: str
+    time: AgentTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +122,21 @@ class Ledger(Generic[Key]):
     Each call counts once: while it runs and until the call log has it by itself, then as part of
     what the call log says.
 
+    What runs is kept in sums, for hundreds of calls may end at once, and each end asks what is
+    spent.
+
     Args:
-        seconds: Says how long a call that runs has had agents.
+        time: Says how long a call has had agents. When that may be another than it was, except by
+            the clock, `changes` must be called.
+        now: The clock.
     """
 
-    def __init__(self, seconds: Callable[[Key], float]) -> None:
-        self._seconds = seconds
+    def __init__(self, time: Callable[[Key], AgentTime], now: Callable[[], float]) -> None:
+        self._time = time
+        self._now = now
         self._running: dict[Key, _Running] = {}
+        self._sums: dict[date, dict[str, _Sums]] = {}
+        self._changed: set[Key] = set()
         self._ended: list[_Ended] = []
         # There may be thousands of them while the database is away.
         self._ended_sums: dict[date, dict[str, Spent]] = {}
@@ -78,7 +144,21 @@ class Ledger(Generic[Key]):
 
     def enters(self, key: Key, session_id: str, day: date, agent_id: str) -> None:
         """Count a call that has an agent or may get one; said again, its agent is another."""
-        self._running[key] = _Running(session_id, day, agent_id)
+        self._remove(key)
+        self._running[key] = call = _Running(session_id, day, agent_id, self._time(key))
+        self._sums.setdefault(day, {}).setdefault(agent_id, _Sums()).add(call.time, 1)
+        self._changed.add(key)
+
+    def changes(self, key: Key) -> None:
+        """Look at how long a call has had agents before the next answer: something happens to it.
+
+        Whatever changes after this and before that is looked at, too.
+
+        Args:
+            key: As it entered; one that did not is none of ours.
+        """
+        if key in self._running:
+            self._changed.add(key)
 
     def leaves(self, key: Key, place: int) -> None:
         """Count a call no longer as one that runs; one that had no agent was none.
@@ -87,15 +167,37 @@ class Ledger(Generic[Key]):
             key: As it entered; one that did not is none of ours.
             place: In the order in which the call log was told.
         """
-        call = self._running.pop(key, None)
-        if call is not None and (seconds := self._seconds(key)) > 0:
+        call = self._remove(key)
+        if call is not None and (seconds := self._time(key).until(self._now())) > 0:
             ended = _Ended(call.session_id, call.day, call.agent_id, seconds, place)
             self._ended.append(ended)
             self._add(ended)
 
+    def _remove(self, key: Key) -> _Running | None:
+        self._changed.discard(key)
+        call = self._running.pop(key, None)
+        if call is not None:
+            of_day = self._sums[call.day]
+            sums = of_day[call.agent_id]
+            sums.add(call.time, -1)
+            if not sums.calls:
+                del of_day[call.agent_id]
+            if not of_day:
+                del self._sums[call.day]
+        return call
+
     def _add(self, call: _Ended) -> None:
         sums = self._ended_sums.setdefault(call.day, {})
         sums[call.agent_id] = sums.get(call.agent_id, Spent()) + Spent(1, call.seconds)
+
+    def _look_at_changed(self) -> None:
+        for key in self._changed:
+            call = self._running[key]
+            sums = self._sums[call.day][call.agent_id]
+            sums.add(call.time, -1)
+            call.time = self._time(key)
+            sums.add(call.time, 1)
+        self._changed.clear()
 
     def spent(self, day: date) -> dict[str, Spent]:
         """Return what was spent on a day until now, by agent."""
@@ -115,11 +217,10 @@ class Ledger(Generic[Key]):
         )
 
     def _here(self, day: date) -> dict[str, Spent]:
-        found = dict(self._ended_sums.get(day, {}))
-        for key, running in self._running.items():
-            if running.day == day:
-                now = Spent(1, self._seconds(key))
-                found[running.agent_id] = found.get(running.agent_id, Spent()) + now
+        self._look_at_changed()
+        found, now = dict(self._ended_sums.get(day, {})), self._now()
+        for agent_id, sums in self._sums.get(day, {}).items():
+            found[agent_id] = found.get(agent_id, Spent()) + sums.spent(now)
         return found
 
     def knows(self, day: date) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import cast
@@ -16,13 +16,13 @@ from ari_app.agent.elevenlabs.closing import CloseKind
 from ari_app.call.states import State
 from ari_app.control.control import ControlRefused
 from ari_app.control.planner import Wish
-from ari_app.line.interface import Arrival, Ended, Outcome, Status
+from ari_app.line.interface import Arrival, Ended, Outcome, Status, TargetConnected
 from ari_app.records.document import call_document
-from ari_app.records.events import AgentClosed, CallEnded, CallEvent
+from ari_app.records.events import AgentClosed, CallEnded, CallEvent, StateChanged
 from ari_app.records.record import CallRecord
 from ari_app.records.spend.guard import SpendGuard
 from ari_app.records.spend.ledger import Counted
-from ari_app.records.spend.limits import Limit, SpendAlert, SpendLimits
+from ari_app.records.spend.limits import Limit, SpendAlert, SpendLimits, Spent, Use
 from ari_app.records.store import CallLog, CallLogUnavailable
 from ari_app.records.store.spool import Counts
 from tests.unit.call.test_any_line import House, house
@@ -284,6 +284,62 @@ def test_two_agents_of_one_call_are_added_up_and_its_transfer_is_not() -> None:
     assert record.agent_seconds == 15.0
 
 
+async def test_an_agent_that_comes_unseen_counts_from_its_first_second() -> None:
+    """Whoever is dialled anew while a supervisor speaks changes no state of the call."""
+    async with day(SpendLimits(together=Limit(minutes=100))) as today:
+        home, line = today.home, FakeLine(slow=frozenset({"bring_in"}))
+        record = await today.begins(line)
+        await home.control.take_over(record.session_id, NUMBER, "lea")
+        home.agents.ready.clear()
+        steps: list[tuple[float, Callable[[], object]]] = [
+            (10, lambda: home.agent.closes(CloseKind.LOST, 1006)),
+            (1, lambda: line.tells(TargetConnected())),
+            (20, home.agents.ready.set),
+            (30, lambda: line.tells(Ended("caller_hung_up"))),
+            (40, lambda: None),
+        ]
+        for seconds, happens in steps:
+            await asyncio.sleep(seconds)
+            here = asyncio.get_running_loop().time()
+            [use] = today.guard.uses()
+            assert use.used * 60 == pytest.approx(record.with_agent(record.duration(here)))
+            happens()
+        assert len(home.agents.conversations) == 2
+        assert record.agent_seconds == pytest.approx(40, abs=0.1)
+
+
+async def test_calls_that_end_together_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[Mapping[str, Spent]] = []
+    uses = SpendLimits.uses
+
+    def look(limits: SpendLimits, spent: Mapping[str, Spent]) -> list[Use]:
+        looks.append(spent)
+        return uses(limits, spent)
+
+    monkeypatch.setattr(SpendLimits, "uses", look)
+    async with day(SpendLimits(together=Limit(calls=200))) as today:
+        guard, now = today.guard, asyncio.get_running_loop().time
+        records = [CallRecord(f"s{number}", f"l{number}", now()) for number in range(400)]
+        for record in records:
+            record.started_at, record.agent_id = today.now(), "agent_default"
+            guard.heard(record, StateChanged("connecting", "initializing"))
+            record.converses("conv", 0.0)
+        await asyncio.sleep(60)
+        looks.clear()
+        for record in records[:200]:
+            record.has_ended(now())
+            guard.heard(record, CallEnded("COMPLETED", "caller_hung_up", 60.0))
+        assert looks == []
+        await asyncio.sleep(0)
+        assert len(looks) == 1
+        assert [(alert.use.used, alert.reached) for alert in today.alerts] == [(400, True)]
+        # Those that ended are told of no more once it is closed.
+        guard.heard(records[-1], CallEnded("COMPLETED", "caller_hung_up", 60.0))
+        guard.close()
+        await asyncio.sleep(0)
+        assert len(looks) == 1
+
+
 def counted(seconds: float, *ended: str, day: str = "2026-11-29") -> Counted:
     """What another worker has of one agent: a call that runs, or one that is over."""
     some = seconds > 0
@@ -312,6 +368,7 @@ async def test_what_another_worker_counts_is_spent_once() -> None:
         await guard.ask()
         assert log.asked[-1][2] == []
         assert [use.used for use in guard.uses()] == [1]
+        await asyncio.sleep(0)
         assert [(alert.use.of, alert.reached) for alert in today.alerts] == [("calls", True)]
 
 

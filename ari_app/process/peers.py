@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, cast
@@ -19,6 +20,9 @@ _HEAD: Final = struct.Struct(">I")
 _MOST_BYTES: Final = 1 << 20
 _MOST_UNREAD_BYTES: Final = 4 << 20
 """A peer that is stopped reads nothing; what it has not read by then it need not know."""
+_MOST_AT_LEISURE: Final = 10_000
+"""So many messages may wait until the other reads: more than all workers of a machine have to tell
+at once, even after a day without a database."""
 
 
 def encode(message: Message) -> bytes:
@@ -80,6 +84,8 @@ class Peer(asyncio.Protocol):
         self._on_closed = on_closed
         self._decoder = Decoder()
         self._transport: asyncio.Transport | None = None
+        self._at_leisure: deque[Message] = deque()
+        self._is_full = False
 
     @property
     def is_open(self) -> bool:
@@ -92,11 +98,40 @@ class Peer(asyncio.Protocol):
         if transport is None or transport.is_closing():
             return False
         if transport.get_write_buffer_size() > _MOST_UNREAD_BYTES:
-            log.error("peer_reads_nothing")
-            transport.abort()
+            self._give_up(transport)
             return False
         transport.write(encode(message))
         return True
+
+    def send_at_leisure(self, message: Message) -> None:
+        """Send as fast as the other reads, so that much of it holds up nothing that `send` sends.
+
+        What is sent so arrives in its own order.
+        """
+        self._at_leisure.append(message)
+        self._send_waiting()
+
+    def _send_waiting(self) -> None:
+        transport, waiting = self._transport, self._at_leisure
+        if transport is None or transport.is_closing():
+            waiting.clear()
+            return
+        while waiting and not self._is_full:
+            transport.write(encode(waiting.popleft()))
+        if len(waiting) > _MOST_AT_LEISURE:
+            waiting.clear()
+            self._give_up(transport)
+
+    def _give_up(self, transport: asyncio.Transport) -> None:
+        log.error("peer_reads_nothing")
+        transport.abort()
+
+    def pause_writing(self) -> None:
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        self._is_full = False
+        self._send_waiting()
 
     def close(self) -> None:
         """Hang up."""
@@ -123,6 +158,7 @@ class Peer(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._at_leisure.clear()
         self._on_closed(self)
 
 

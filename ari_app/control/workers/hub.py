@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +34,7 @@ from ari_app.control.workers.messages import (
 )
 from ari_app.control.workers.roster import Roster, Worker
 from ari_app.process.peers import Message, Peer, listen
+from ari_app.records.spend.shares import Change, Share
 
 log = structlog.get_logger(__name__)
 
@@ -133,7 +134,8 @@ class Hub:
         self._last_offer = 0
         self._wishes: dict[tuple[Worker, int], asyncio.Task[None] | Place] = {}
         self._promises: dict[str, Promise] = {}
-        self._spending: dict[int, Spending] = {}
+        # By number. Of one that has died it stays so until the next one has told.
+        self._shares: dict[int, Share] = {}
         self._changed = asyncio.Event()
         self._server: asyncio.Server | None = None
 
@@ -313,11 +315,7 @@ class Hub:
             case Leave(wish):
                 self._leave((worker, wish))
             case Spending():
-                # Of one that has died it stays so until the next one has looked.
-                self._spending[worker.number] = told
-                for other in self.roster:
-                    if other is not worker:
-                        self._tell(other, told)
+                self._spends(worker, told)
             case Deleted(session_id, recordings):
                 self.forget(session_id, recordings, but=worker)
                 self.on_deleted(session_id, recordings)
@@ -336,10 +334,23 @@ class Hub:
         self.roster.came(worker)
         log.info("worker_linked", worker=worker.number, pid=worker.pid)
         self._tell(worker, Places(self.admission.full))
-        for spending in self._spending.values():
-            if spending.worker != worker.number:
-                self._tell(worker, spending)
+        for number, share in self._shares.items():
+            if number != worker.number:
+                self._tell_spending(worker, number, share.whole())
         self._news()
+
+    def _spends(self, worker: Worker, change: Change) -> None:
+        share = self._shares.setdefault(worker.number, Share())
+        # All pieces at once: whoever comes between two of them could do nothing with the second.
+        if pieces := share.take(change):
+            for other in self.roster:
+                if other is not worker:
+                    self._tell_spending(other, worker.number, pieces)
+
+    def _tell_spending(self, to: Worker, number: int, changes: Sequence[Change]) -> None:
+        if (peer := self._of.get(to)) is not None:
+            for change in changes:
+                peer.send_at_leisure(as_message(Spending.of(number, change)))
 
     def _news(self) -> None:
         self._changed.set()

@@ -7,7 +7,6 @@ import contextlib
 import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -40,7 +39,6 @@ from ari_app.process.peers import Message, Peer
 from ari_app.records.events import CallEvent
 from ari_app.records.record import CallRecord
 from ari_app.records.spend.guard import SpendGuard
-from ari_app.records.spend.ledger import Counted
 
 log = structlog.get_logger(__name__)
 
@@ -161,10 +159,11 @@ class Membership:
         if self._telling_spent is None and self._peer is not None:
             self._telling_spent = self._loop.call_soon(self._tell_spent)
 
-    def _tell_spent(self) -> None:
+    def _tell_spent(self, *, anew: bool = False) -> None:
         self._telling_spent = None
-        if self._spend is not None:
-            self._tell(Spending(self.number, asdict(self._spend.counted())))
+        if self._spend is not None and self._peer is not None:
+            for change in self._spend.news(anew=anew):
+                self._peer.send_at_leisure(as_message(Spending.of(self.number, change)))
 
     def mark(self, token: str) -> str:
         """Return a token by which the front finds this worker."""
@@ -229,7 +228,9 @@ class Membership:
             for session_id, record in self._calls.records.items():
                 self._tell(Has(session_id, record.line_id))
         self.tell_room()
-        self._tell_spent()
+        if self._telling_spent is not None:
+            self._telling_spent.cancel()
+        self._tell_spent(anew=True)
         self.admission.linked()
 
     def _closed(self, peer: Peer) -> None:
@@ -251,8 +252,8 @@ class Membership:
                 self.admission.refused(wish, NoRoom(code, retry_after))
             case Places(full):
                 self.admission.full = full
-            case Spending(worker, counted) if self._spend is not None:
-                self._spend.elsewhere(worker, Counted(**counted))
+            case Spending() as told if self._spend is not None:
+                self._spend.elsewhere(told.worker, told)
             case Forget(session_id, recordings):
                 self.on_forget(session_id, recordings)
             case _:

@@ -7,8 +7,10 @@ after the other is replaced two versions speak with each other.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Final, TypeVar
+
+from ari_app.records.spend.shares import Change
 
 # --- from a worker
 
@@ -108,16 +110,19 @@ class Leave:
 
 
 @dataclass(frozen=True, slots=True)
-class Spending:
-    """What a worker counts against the limits of a day; see `records.spend.ledger.Counted`.
+class Spending(Change):
+    """What is new of what a worker counts against the limits of a day.
 
     Attributes:
-        worker: Whose it is.
-        counted: What it counts.
+        worker: Whose it is; from 1.
     """
 
-    worker: int
-    counted: dict[str, Any]
+    worker: int = 0
+
+    @classmethod
+    def of(cls, worker: int, change: Change) -> Spending:
+        """Return what is to be told of a worker's change."""
+        return cls(**_values(change) | {"worker": worker})
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +219,12 @@ Any_ = TypeVar("Any_", bound=Told)
 
 def as_message(told: Told) -> dict[str, Any]:
     """Return what is told as an object for JSON."""
-    return {"kind": type(told).__name__, **asdict(told)}
+    # Not `asdict`: that copies what is in them, and a list may be long.
+    return {"kind": type(told).__name__, **_values(told)}
+
+
+def _values(told: Change | Told) -> dict[str, Any]:
+    return {field.name: getattr(told, field.name) for field in fields(told)}
 
 
 def read(message: dict[str, Any]) -> Told | None:

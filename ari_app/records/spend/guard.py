@@ -7,15 +7,16 @@ import contextlib
 import math
 from collections.abc import Callable
 from datetime import UTC, date, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
 from ari_app.errors import AppError
 from ari_app.records.events import CallEnded, CallEvent, StateChanged
 from ari_app.records.record import CallRecord
-from ari_app.records.spend.ledger import AgentTime, Counted, Ledger
+from ari_app.records.spend.ledger import AgentTime, Ledger
 from ari_app.records.spend.limits import Level, Quota, SpendAlert, SpendLimits, Spent, Use
+from ari_app.records.spend.shares import Change, Share, Telling
 from ari_app.records.store import CallLog
 
 log = structlog.get_logger(__name__)
@@ -27,6 +28,36 @@ _MOST_WAITING: Final = 5000
 _MOST_WARNINGS: Final = 20
 # A caller who waits has no agent yet; one who is given back gets none.
 _NO_AGENT: Final = ("waiting", "releasing", "ended")
+
+
+class _Told(NamedTuple):
+    """What another process had told at some moment; see `Share`."""
+
+    losses: int
+    day: str
+    spent: dict[str, Spent]
+
+
+class _Other:
+    """Another process.
+
+    Attributes:
+        share: What it has told.
+        counts: What of that is added to what the call log has said.
+    """
+
+    def __init__(self) -> None:
+        self.share = Share()
+        self.counts = self.told
+
+    @property
+    def told(self) -> _Told:
+        return _Told(self.share.losses, self.share.day, dict(self.share.spent))
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the call log must be asked first: it has calls that are counted no more."""
+        return self.counts.losses != self.share.losses
 
 
 class SpendGuard:
@@ -42,7 +73,7 @@ class SpendGuard:
         now: The time of day.
         tell: Told once of each limit that is near, and once when it is reached; None: another
             process tells.
-        on_counted: Told that what this process counts has changed: `counted`.
+        on_counted: Told that what this process counts has changed: `news`.
     """
 
     def __init__(
@@ -60,16 +91,14 @@ class SpendGuard:
         self._now = now
         self._tell = tell
         self._on_counted = on_counted
-        # What other processes count, and what they say by now, which needs another look at the
-        # call log: it has calls that they count no more.
-        self._others: dict[int, Counted] = {}
-        self._coming: dict[int, Counted] = {}
+        self._others: dict[int, _Other] = {}
         self._wanted = asyncio.Event()
         self._told: dict[tuple[str | None, str], Level] = {}
         self._told_of: date | None = None
         self._problem: str | None = None
         self._looking: asyncio.Handle | None = None
         self._ledger: Ledger[CallRecord] = Ledger(_agent_time, loop_time)
+        self._telling = Telling(self._ledger)
 
     def close(self) -> None:
         """Tell nobody any more."""
@@ -97,27 +126,33 @@ class SpendGuard:
 
     # --- other processes
 
-    def counted(self) -> Counted:
-        """Return what this process counts of today, for the others."""
-        return self._ledger.counted(self._today())
+    def news(self, *, anew: bool = False) -> list[Change]:
+        """Return what is new of what this process counts today, for the others.
 
-    def elsewhere(self, process: int, counted: Counted) -> None:
-        """Take what another process counts; it counts until that tells otherwise."""
-        before = self._others.get(process)
-        if process in self._coming or (before and set(before.ended) - set(counted.ended)):
-            self._coming[process] = counted
+        Args:
+            anew: They know nothing of it, or what another process has told.
+        """
+        return self._telling.news(self._today(), anew=anew)
+
+    def elsewhere(self, process: int, change: Change) -> None:
+        """Take what is new of what another process counts; it counts until that tells otherwise."""
+        other = self._others.setdefault(process, _Other())
+        losses = other.share.losses
+        if not other.share.take(change):
+            return
+        if other.share.losses != losses:
+            # At other news not: those that ask tell news themselves, and so on.
             self._wanted.set()
-        else:
-            self._others[process] = counted
+        elif not other.is_behind:
+            other.counts = other.told
         self._look_soon()
 
     def _spent(self) -> dict[str, Spent]:
         today = self._today()
         found = self._ledger.spent(today)
         for other in self._others.values():
-            if other.day == today.isoformat():
-                for agent_id, calls in other.calls.items():
-                    spent = Spent(calls, other.seconds.get(agent_id, 0.0))
+            if other.counts.day == today.isoformat():
+                for agent_id, spent in other.counts.spent.items():
                     found[agent_id] = found.get(agent_id, Spent()) + spent
         return found
 
@@ -170,7 +205,8 @@ class SpendGuard:
         """Count on, and tell in time, until cancelled."""
         looks = 0
         while True:
-            if looks % _ASK_EVERY == 0 or self._wanted.is_set():
+            behind = any(other.is_behind for other in self._others.values())
+            if looks % _ASK_EVERY == 0 or behind or self._wanted.is_set():
                 self._wanted.clear()
                 await self.ask()
             looks += 1
@@ -183,32 +219,30 @@ class SpendGuard:
     async def ask(self) -> None:
         """Ask the call log what it has of today."""
         day, settled = self._today(), self._call_log.counts.settled
-        but = self._ledger.counted_here(day, settled)
-        if len(but) > _MOST_WAITING:
+        if self._ledger.lacks(day, settled, _MOST_WAITING):
             # The database is away, or it cannot keep up: what is here counts meanwhile.
             return
-        coming = dict(self._coming)
-        but += [
-            session_id
-            for other in {**self._others, **coming}.values()
-            if other.day == day.isoformat()
-            for session_id in other.ended
-        ]
+        behind = [(other, other.told) for other in self._others.values() if other.is_behind]
+        but = self._ledger.counted_here(day, settled)
+        for other in self._others.values():
+            if other.share.day == day.isoformat():
+                but += other.share.ended
         limits = self._limits
         try:
-            told = await self._call_log.spent(limits.begin_of(day), limits.end_of(day), but)
+            has = await self._call_log.spent(limits.begin_of(day), limits.end_of(day), but)
         except AppError as error:
             if self._problem is None:
                 log.warning("spend_not_read", problem=str(error))
             self._problem = str(error)
             return
         self._problem = None
-        by_agent = {agent_id: Spent(*each) for agent_id, each in told.items()}
+        by_agent = {agent_id: Spent(*each) for agent_id, each in has.items()}
         if self._ledger.log_says(day, settled, but, by_agent):
-            for process, counted in coming.items():
-                self._others[process] = counted
-                if self._coming[process] is counted:
-                    del self._coming[process]
+            for other, told in behind:
+                other.counts = told
+                if not other.is_behind:
+                    # What it has told meanwhile is no more than an addition to that.
+                    other.counts = other.told
 
     def _look_soon(self) -> None:
         """Look once all of what happens now has happened: hundreds of calls may end at once."""

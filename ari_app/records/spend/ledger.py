@@ -6,9 +6,11 @@ time comes in.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
+from itertools import islice
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from ari_app.records.spend.limits import Spent
@@ -20,23 +22,6 @@ _IN_SECOND: Final = 1_000_000
 day would drift."""
 
 Key = TypeVar("Key")
-
-
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """What one of several processes counts itself, which the call log may not have yet.
-
-    Attributes:
-        day: Which day, as ISO 8601 has it.
-        calls: By agent: how many.
-        seconds: By agent: how long agents were there.
-        ended: The sessions of those that are over, which the call log may have by now.
-    """
-
-    day: str
-    calls: dict[str, int]
-    seconds: dict[str, float]
-    ended: list[str]
 
 
 class AgentTime(NamedTuple):
@@ -110,10 +95,50 @@ class _Ended:
     """
 
     session_id: str
-    day: date
     agent_id: str
     seconds: float
     place: int
+
+
+@dataclass(slots=True)
+class _Over:
+    """The calls of a day that are over, and may not be in the call log yet.
+
+    Attributes:
+        calls: In the order in which the call log was told, which is that in which they go. There
+            may be thousands of them while the database is away.
+        sums: By agent.
+        gone: How many have gone.
+    """
+
+    calls: deque[_Ended] = field(default_factory=deque)
+    sums: dict[str, Spent] = field(default_factory=dict)
+    gone: int = 0
+
+    def add(self, call: _Ended) -> None:
+        self.calls.append(call)
+        self._count(call)
+
+    def settle(self, settled: int) -> None:
+        """Let those go that the call log has."""
+        gone = self.gone
+        while self.calls and self.calls[0].place <= settled:
+            self.calls.popleft()
+            self.gone += 1
+        if self.gone != gone:
+            self.sums = {}
+            for call in self.calls:
+                self._count(call)
+
+    def _count(self, call: _Ended) -> None:
+        spent = Spent(1, call.seconds)
+        self.sums[call.agent_id] = self.sums.get(call.agent_id, Spent()) + spent
+
+    def newest(self, count: int) -> list[_Ended]:
+        """Return those that ended last, so many, the last one last."""
+        found = list(islice(reversed(self.calls), count))
+        found.reverse()
+        return found
 
 
 class Ledger(Generic[Key]):
@@ -137,9 +162,7 @@ class Ledger(Generic[Key]):
         self._running: dict[Key, _Running] = {}
         self._sums: dict[date, dict[str, _Sums]] = {}
         self._changed: set[Key] = set()
-        self._ended: list[_Ended] = []
-        # There may be thousands of them while the database is away.
-        self._ended_sums: dict[date, dict[str, Spent]] = {}
+        self._over: dict[date, _Over] = {}
         self._known: dict[date, dict[str, Spent]] = {}
 
     def enters(self, key: Key, session_id: str, day: date, agent_id: str) -> None:
@@ -169,9 +192,8 @@ class Ledger(Generic[Key]):
         """
         call = self._remove(key)
         if call is not None and (seconds := self._time(key).until(self._now())) > 0:
-            ended = _Ended(call.session_id, call.day, call.agent_id, seconds, place)
-            self._ended.append(ended)
-            self._add(ended)
+            ended = _Ended(call.session_id, call.agent_id, seconds, place)
+            self._over.setdefault(call.day, _Over()).add(ended)
 
     def _remove(self, key: Key) -> _Running | None:
         self._changed.discard(key)
@@ -186,10 +208,6 @@ class Ledger(Generic[Key]):
                 del self._sums[call.day]
         return call
 
-    def _add(self, call: _Ended) -> None:
-        sums = self._ended_sums.setdefault(call.day, {})
-        sums[call.agent_id] = sums.get(call.agent_id, Spent()) + Spent(1, call.seconds)
-
     def _look_at_changed(self) -> None:
         for key in self._changed:
             call = self._running[key]
@@ -202,26 +220,32 @@ class Ledger(Generic[Key]):
     def spent(self, day: date) -> dict[str, Spent]:
         """Return what was spent on a day until now, by agent."""
         found = dict(self._known.get(day, {}))
-        for agent_id, spent in self._here(day).items():
+        for agent_id, spent in self.here(day).items():
             found[agent_id] = found.get(agent_id, Spent()) + spent
         return found
 
-    def counted(self, day: date) -> Counted:
-        """Return what is counted here, and is none of what the call log has said."""
-        here = self._here(day)
-        return Counted(
-            day.isoformat(),
-            {agent_id: spent.calls for agent_id, spent in here.items()},
-            {agent_id: spent.seconds for agent_id, spent in here.items()},
-            [call.session_id for call in self._ended if call.day == day],
-        )
-
-    def _here(self, day: date) -> dict[str, Spent]:
+    def here(self, day: date) -> dict[str, Spent]:
+        """Return what is counted here, by agent, and is none of what the call log has said."""
         self._look_at_changed()
-        found, now = dict(self._ended_sums.get(day, {})), self._now()
+        over, now = self._over.get(day), self._now()
+        found = {} if over is None else dict(over.sums)
         for agent_id, sums in self._sums.get(day, {}).items():
             found[agent_id] = found.get(agent_id, Spent()) + sums.spent(now)
         return found
+
+    def gone(self, day: date) -> int:
+        """Return how many calls of a day that are over were counted here, and are no more."""
+        over = self._over.get(day)
+        return 0 if over is None else over.gone
+
+    def ended(self, day: date, after: int) -> list[str]:
+        """Return the sessions of those that are over and counted here, but for the first `after` of
+        all that ever were, the gone ones too."""
+        over = self._over.get(day)
+        if over is None:
+            return []
+        count = over.gone + len(over.calls) - max(after, over.gone)
+        return [call.session_id for call in over.newest(count)]
 
     def knows(self, day: date) -> bool:
         """Whether the call log has said what it has of a day."""
@@ -238,8 +262,14 @@ class Ledger(Generic[Key]):
         here = [call.session_id for call in self._running.values() if call.day == day]
         return here + [call.session_id for call in self._waiting(day, settled)]
 
+    def lacks(self, day: date, settled: int, most: int) -> bool:
+        """Whether the call log still lacks more than `most` of the calls that are over."""
+        over = self._over.get(day)
+        return over is not None and len(over.calls) > most and over.calls[-1 - most].place > settled
+
     def _waiting(self, day: date, settled: int) -> list[_Ended]:
-        return [call for call in self._ended if call.day == day and call.place > settled]
+        over = self._over.get(day)
+        return [] if over is None else [call for call in over.calls if call.place > settled]
 
     def log_says(
         self, day: date, settled: int, but: Collection[str], told: Mapping[str, Spent]
@@ -257,14 +287,10 @@ class Ledger(Generic[Key]):
         if any(call.session_id not in left_out for call in self._waiting(day, settled)):
             # It began and ended while the call log was asked, and may be in it or not.
             return False
-        self._ended = [
-            call
-            for call in self._ended
-            if call.place > settled and (call.day == day or abs((day - call.day).days) < _DAYS_KEPT)
-        ]
-        self._ended_sums = {}
-        for call in self._ended:
-            self._add(call)
+        for of, over in tuple(self._over.items()):
+            over.settle(settled)
+            if abs((day - of).days) >= _DAYS_KEPT:
+                del self._over[of]
         before = self._known.get(day, {})
         self._known[day] = {
             agent_id: _most(before.get(agent_id, Spent()), told.get(agent_id, Spent()))

@@ -21,8 +21,8 @@ from ari_app.records.document import call_document
 from ari_app.records.events import AgentClosed, CallEnded, CallEvent, StateChanged
 from ari_app.records.record import CallRecord
 from ari_app.records.spend.guard import SpendGuard
-from ari_app.records.spend.ledger import Counted
 from ari_app.records.spend.limits import Limit, SpendAlert, SpendLimits, Spent, Use
+from ari_app.records.spend.shares import Change
 from ari_app.records.store import CallLog, CallLogUnavailable
 from ari_app.records.store.spool import Counts
 from tests.unit.call.test_any_line import House, house
@@ -340,29 +340,30 @@ async def test_calls_that_end_together_are_looked_at_once(monkeypatch: pytest.Mo
         assert len(looks) == 1
 
 
-def counted(seconds: float, *ended: str, day: str = "2026-11-29") -> Counted:
-    """What another worker has of one agent: a call that runs, or one that is over."""
-    some = seconds > 0
-    calls, times = ({"agent_default": 1}, {"agent_default": seconds}) if some else ({}, {})
-    return Counted(day, calls, times, list(ended))
+def told(
+    seconds: float, *ended: str, gone: int = 0, anew: bool = False, day: str = "2026-11-29"
+) -> Change:
+    """What is new of another worker's one agent: a call that runs, one that is over, or neither."""
+    spent = {"agent_default": (int(seconds > 0), seconds)}
+    return Change(day, spent, ended, gone, anew=anew)
 
 
 async def test_what_another_worker_counts_is_spent_once() -> None:
     async with day(SpendLimits(together=Limit(calls=1))) as today:
         guard, log = today.guard, today.log
-        guard.elsewhere(2, counted(60, day="2026-11-28"))
+        guard.elsewhere(2, told(60, anew=True, day="2026-11-28"))
         assert guard.quota("agent_default") is None, "that was yesterday"
-        guard.elsewhere(2, counted(60))
+        guard.elsewhere(2, told(60, anew=True))
         assert guard.quota("agent_default") is not None
-        guard.elsewhere(2, counted(0))
+        guard.elsewhere(2, told(0))
         assert guard.quota("agent_default") is None, "it never got an agent"
-        guard.elsewhere(2, counted(60, "over"))
+        guard.elsewhere(2, told(60, "over"))
         # The call log has it, too: it leaves out what the other still counts.
         await guard.ask()
         assert log.asked[-1][2] == ["over"]
         assert [use.used for use in guard.uses()] == [1]
         # The other counts it no more, for the call log has it: so it does until that was asked.
-        guard.elsewhere(2, counted(0))
+        guard.elsewhere(2, told(0, gone=1))
         assert [use.used for use in guard.uses()] == [1]
         log.has = {"agent_default": (1, 60.0)}
         await guard.ask()
@@ -372,10 +373,54 @@ async def test_what_another_worker_counts_is_spent_once() -> None:
         assert [(alert.use.of, alert.reached) for alert in today.alerts] == [("calls", True)]
 
 
-async def test_what_is_counted_here_is_told_to_others() -> None:
+async def test_who_tells_anew_may_count_less_once_the_call_log_was_asked() -> None:
     async with day(SpendLimits(together=Limit(calls=9))) as today:
-        await today.talks(30)
-        own = today.guard.counted()
-        assert (own.day, own.calls) == ("2026-11-29", {"agent_default": 1})
-        assert own.seconds["agent_default"] == pytest.approx(30, abs=0.1)
-        assert own.ended == [today.home.record.session_id]
+        guard = today.guard
+        guard.elsewhere(2, told(60, "one", "two", anew=True))
+        guard.elsewhere(2, told(90, "one", "two", "three", anew=True))
+        assert [use.used for use in guard.uses()] == [1], "the front is another one, no more"
+        # The worker is another one, and has what its call log does not have yet.
+        guard.elsewhere(2, told(0, "four", anew=True))
+        guard.elsewhere(2, told(0, "five"))
+        assert [use.used for use in guard.uses()] == [1]
+        await guard.ask()
+        assert today.log.asked[-1][2] == ["four", "five"]
+        assert [use.used for use in guard.uses()] == [0]
+
+
+async def test_the_call_log_is_asked_at_once_only_when_it_has_got_more() -> None:
+    """Who asks tells news, too: two that are behind would ask each other's questions for ever."""
+    async with day(SpendLimits(together=Limit(calls=9))) as today:
+        guard = today.guard
+        watching = asyncio.create_task(guard.run())
+        guard.elsewhere(2, told(60, "one", "two", anew=True))
+        await asyncio.sleep(0.1)
+        today.log.away = True
+        today.log.asked.clear()
+        guard.elsewhere(2, told(30, gone=1))
+        await asyncio.sleep(0.1)
+        assert len(today.log.asked) == 1
+        for _ in range(9):
+            guard.elsewhere(2, told(60, "three"))
+            await asyncio.sleep(0.1)
+        assert len(today.log.asked) == 1
+        # It is asked again soon.
+        today.log.away = False
+        await asyncio.sleep(5)
+        assert len(today.log.asked) == 2
+        watching.cancel()
+
+
+async def test_what_is_counted_here_is_told_to_others_as_it_changes() -> None:
+    async with day(SpendLimits(together=Limit(calls=9))) as today:
+        record = await today.talks(30)
+        [own] = today.guard.news()
+        assert own.spent == {"agent_default": (1, record.agent_seconds)}
+        assert (own.day, own.ended, own.anew) == ("2026-11-29", [record.session_id], True)
+        assert today.guard.news() == []
+        assert today.guard.news(anew=True) == [own]
+        # The call log has it by now.
+        today.log.counts.settled = today.log.counts.given
+        await today.guard.ask()
+        [own] = today.guard.news()
+        assert (own.spent, own.ended, own.gone) == ({"agent_default": (0, 0.0)}, [], 1)

@@ -91,3 +91,28 @@ async def test_who_talks_nonsense_is_hung_up_on(tmp_path: Path) -> None:
     assert len(ours.closed) == 1
     writer.close()
     server.close()
+
+
+async def test_what_is_sent_at_leisure_waits_until_the_other_reads(tmp_path: Path) -> None:
+    ours = Ends()
+    server = await listen(tmp_path / "front", ours.peer)
+    reader, writer = await asyncio.open_unix_connection(str(tmp_path / "front"), limit=1 << 10)
+    await until(lambda: bool(ours.opened))
+    peer = ours.opened[0]
+    for number in range(800):
+        peer.send_at_leisure({"number": number, "much": "x" * 10_000})
+    assert peer.send({"urgent": True})
+    assert peer.is_open, "though it has read none of 8 MB"
+    decoder, heard = Decoder(), list[Message]()
+    while len(heard) < 801:
+        heard += decoder.feed(await reader.read(1 << 16))
+    urgent = [message.get("urgent") for message in heard].index(True)
+    assert urgent < 400, "it waits only behind what was on its way"
+    del heard[urgent]
+    assert [message["number"] for message in heard] == list(range(800))
+    # To one that never reads not more is kept than that.
+    for number in range(12_000):
+        peer.send_at_leisure({"number": number, "much": "x" * 1000})
+    await until(lambda: ours.closed == [peer])
+    writer.close()
+    server.close()

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import cast
+from datetime import date
+from typing import Final, cast
 
 import pytest
 
 from ari_app.call.admission import NoRoom
 from ari_app.control.workers.hub import Hub
 from ari_app.records.spend.guard import SpendGuard
-from ari_app.records.spend.ledger import Counted
+from ari_app.records.spend.ledger import AgentTime, Ledger
+from ari_app.records.spend.shares import Change, Share, Telling
+from tests.unit.control.workers import company as company_module
 from tests.unit.control.workers.company import FakeWorker, company, settled
+
+TODAY: Final = date(2026, 11, 29)
 
 
 async def enter(worker: FakeWorker, *, paced: bool = True, wait: float = 0.0) -> None:
@@ -169,34 +174,116 @@ async def test_a_worker_that_comes_again_replaces_itself() -> None:
 
 
 class Spend:
-    """Counts so many calls, and remembers what others do."""
+    """Counts calls, and remembers what others do."""
 
-    def __init__(self, calls: int) -> None:
-        self.own = Counted("2026-11-29", {"a": calls}, {"a": 1.5}, ["over"])
-        self.others: dict[int, Counted] = {}
+    def __init__(self, number: int, calls: int) -> None:
+        self._number, self._calls = number, 0
+        self.ledger: Ledger[int] = Ledger(lambda key: AgentTime(1.5), lambda: 0.0)
+        self._telling = Telling(self.ledger)
+        self.others: dict[int, Share] = {}
+        self.ends(calls)
 
-    def counted(self) -> Counted:
-        return self.own
+    def ends(self, calls: int) -> None:
+        """So many calls end."""
+        for _ in range(calls):
+            self._calls += 1
+            name = f"{self._number}-{self._calls:030}"
+            self.ledger.enters(self._calls, name, TODAY, f"agent_{self._calls % 3}")
+            self.ledger.leaves(self._calls, self._calls)
 
-    def elsewhere(self, process: int, counted: Counted) -> None:
-        self.others[process] = counted
+    def news(self, *, anew: bool = False) -> list[Change]:
+        return self._telling.news(TODAY, anew=anew)
+
+    def elsewhere(self, process: int, change: Change) -> None:
+        self.others.setdefault(process, Share()).take(change)
+
+    def settles(self, calls: int) -> None:
+        """The call log has got so many of them."""
+        assert self.ledger.log_says(TODAY, calls, self.ledger.counted_here(TODAY, calls), {})
+
+    def knows(self, *others: Spend) -> bool:
+        """Whether it knows what others count, and nothing else."""
+        return self.others.keys() == {other._number for other in others} and all(
+            (share.spent, list(share.ended)) == (other.ledger.here(TODAY), other.all_ended())
+            for other in others
+            for share in [self.others[other._number]]
+        )
+
+    def all_ended(self) -> list[str]:
+        return self.ledger.ended(TODAY, 0)
 
 
-async def test_each_knows_what_the_others_spend() -> None:
-    hub, workers = await company(3)
-    spends = [Spend(calls) for calls in (1, 2, 3)]
+async def spending(workers: list[FakeWorker], *calls: int) -> list[Spend]:
+    spends = [
+        Spend(worker.member.number, each) for worker, each in zip(workers, calls, strict=True)
+    ]
     for worker, spend in zip(workers, spends, strict=True):
         worker.member.count(cast(SpendGuard, spend))
         worker.member.spent()
         worker.member.spent()
     await settled()
-    assert spends[0].others == {2: spends[1].own, 3: spends[2].own}
+    return spends
+
+
+async def test_each_knows_what_the_others_spend() -> None:
+    hub, workers = await company(3)
+    one, two, three = await spending(workers, 1, 2, 3)
+    assert one.knows(two, three)
     # What one that has died counted stays, and the next one of its number hears of the others.
     workers[1].die()
     await settled()
-    again, spend = FakeWorker(2), Spend(0)
+    assert one.knows(two, three)
+    again, spend = FakeWorker(2), Spend(2, 0)
     again.member.count(cast(SpendGuard, spend))
     again.link(hub)
     await settled()
-    assert spend.others == {1: spends[0].own, 3: spends[2].own}
-    assert spends[0].others[2] == spend.own
+    assert spend.knows(one, three)
+    assert one.knows(spend, three)
+
+
+async def test_however_many_calls_are_over_each_that_ends_is_little_news(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes: list[int] = []
+    write = company_module._End.write
+
+    def weigh(end: company_module._End, data: bytes) -> None:
+        sizes.append(len(data))
+        write(end, data)
+
+    monkeypatch.setattr(company_module._End, "write", weigh)
+    hub, workers = await company(3)
+    one, two, three = await spending(workers, 40_000, 40_000, 1)
+    assert one.knows(two, three)
+    assert three.knows(one, two)
+    sizes.clear()
+    for _ in range(100):
+        one.ends(1)
+        workers[0].member.spent()
+    await settled()
+    assert three.knows(one, two)
+    assert len(sizes) == 3, "all of one turn are told at once, to the front and by it to two others"
+    assert max(sizes) < 10_000
+    sizes.clear()
+    one.settles(39_000)
+    workers[0].member.spent()
+    await settled()
+    assert three.knows(one, two)
+    assert max(sizes) < 1000
+    # The next front knows nothing, nor does a worker that comes now.
+    await hub.close()
+    await settled()
+    hub, (four,) = await company(1)
+    four.die()
+    await settled()
+    for worker in workers:
+        worker.link(hub)
+    late, spend = FakeWorker(4), Spend(4, 0)
+    late.member.count(cast(SpendGuard, spend))
+    late.link(hub)
+    one.ends(1)
+    workers[0].member.spent()
+    await settled()
+    assert spend.knows(one, two, three)
+    assert two.knows(one, three, spend)
+    assert max(sizes) < 1 << 16

@@ -113,6 +113,7 @@ class Fleet(Opened):
         self._does_not_distribute.set()
         self._distributor: Distributor | None = None
         self._gone: dict[str, _Gone] = {}
+        self._counting = False
         self._store = Store(settings.cluster_url.get_secret_value(), settings.ari_app)
         self._machines = Machines(self._secret)
         hooks = Hooks(self._tell, self._front_changed, self._machine_gone, self._forget)
@@ -199,6 +200,14 @@ class Fleet(Opened):
         return []
 
     def _calls_changed(self) -> None:
+        """Look which calls are here once all of what happens now has happened: hundreds may end at
+        once, and there are thousands to go through."""
+        if not self._counting:
+            self._counting = True
+            asyncio.get_running_loop().call_soon(self._count_calls)
+
+    def _count_calls(self) -> None:
+        self._counting = False
         self.member.has(call_keys(self._hub.roster.sessions()))
 
     # --- the front of our Asterisk

@@ -89,7 +89,7 @@ class Membership:
         self._spend: SpendGuard | None = None
         self._telling_spent: asyncio.Handle | None = None
         self._loop = asyncio.get_running_loop()
-        self.admission = SharedAdmission(self._tell, self.tell_room)
+        self.admission = SharedAdmission(self._tell, self.tell_room, self.room_changed)
 
     def serve(self, calls: _Calls) -> None:
         """Tell of these calls."""
@@ -268,15 +268,22 @@ class SharedAdmission:
     Args:
         tell: Tells the front; whether it was there.
         tell_room: Tells it how many places are used.
+        room_changed: Does so once all of what happens now has happened.
 
     Attributes:
         full: Whether there is no place for somebody who has come and does not wait.
     """
 
-    def __init__(self, tell: Callable[[FromWorker], bool], tell_room: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        tell: Callable[[FromWorker], bool],
+        tell_room: Callable[[], None],
+        room_changed: Callable[[], None],
+    ) -> None:
         self.full = False
         self._tell = tell
         self._tell_room = tell_room
+        self._room_changed = room_changed
         self._numbers = itertools.count(1)
         self._waiting: dict[int, tuple[Enter, asyncio.Future[None]]] = {}
         self._held: list[int] = []
@@ -289,7 +296,7 @@ class SharedAdmission:
 
     def changed(self) -> None:
         """Look again: a call has ended."""
-        self._tell_room()
+        self._room_changed()
 
     def close(self) -> None:
         """Refuse all who wait, and whoever asks from now on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -23,6 +24,7 @@ class Worker:
         draining: It refuses new ones.
         promised: How many are on their way to it that it does not count yet.
         sessions: Its calls, and those that ended a moment ago, each with its line.
+        lines: How many of them there are on each line.
     """
 
     number: int
@@ -33,6 +35,7 @@ class Worker:
     draining: bool = False
     promised: int = 0
     sessions: dict[str, str] = field(default_factory=dict)
+    lines: Counter[str] = field(default_factory=Counter)
 
     @property
     def load(self) -> int:
@@ -88,7 +91,9 @@ class Roster:
 
     def has(self, worker: Worker, session_id: str, line_id: str) -> None:
         """Note that a worker has a call."""
+        self.has_not(worker, session_id)
         worker.sessions[session_id] = line_id
+        worker.lines[line_id] += 1
         self._of_session[session_id] = worker
         self._of_line[line_id] = worker
 
@@ -99,8 +104,11 @@ class Roster:
             return
         if self._of_session.get(session_id) is worker:
             del self._of_session[session_id]
-        if self._of_line.get(line_id) is worker and line_id not in worker.sessions.values():
-            del self._of_line[line_id]
+        worker.lines[line_id] -= 1
+        if not worker.lines[line_id]:
+            del worker.lines[line_id]
+            if self._of_line.get(line_id) is worker:
+                del self._of_line[line_id]
 
     # --- who is asked
 

@@ -10,13 +10,15 @@ from typing import Any, cast
 import pytest
 
 from ari_app.control.http.relay import Relay
+from ari_app.control.workers.hub import Hub
 from ari_app.control.workers.roster import Worker
 from ari_app.front.distributor import Distributor
 from ari_app.front.machines import Fleet
 from ari_app.line.asterisk.ari.socket import SocketState
+from ari_app.records.record import CallRecord
 from ari_app.settings import Settings
 from tests.unit.control.cluster.fake_store import FakeLink, FakeStore
-from tests.unit.control.workers.company import FakeWorker, company
+from tests.unit.control.workers.company import FakeWorker, company, settled
 from tests.unit.settings_maker import settings_maker
 from tests.waiting import until
 
@@ -62,15 +64,50 @@ def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
     )
 
 
+async def fleet_of(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> tuple[Fleet, Hub, list[FakeWorker]]:
+    """A machine with two workers, which is not opened."""
+    settings = cluster(monkeypatch, tmp_path)
+    link = FakeLink(FakeStore())
+    monkeypatch.setattr("ari_app.front.machines.Store", lambda url, app: link)
+    hub, workers = await company(2)
+    return Fleet(settings, cast(Any, None), hub, cast(Relay[Worker], None)), hub, workers
+
+
+async def test_calls_that_come_and_go_together_are_looked_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fleet, hub, workers = await fleet_of(monkeypatch, tmp_path)
+    hub.on_calls = fleet._calls_changed
+    told: list[set[str]] = []
+    has = fleet.member.has
+
+    def note(calls: set[str]) -> None:
+        told.append(calls)
+        has(calls)
+
+    monkeypatch.setattr(fleet.member, "has", note)
+    records = [CallRecord(f"s{number}", f"l{number}", 0.0) for number in range(300)]
+    for record in records:
+        workers[0].member.known(record.session_id, record)
+    await settled()
+    assert len(told) == 1
+    for record in records[:200]:
+        workers[0].member.known(record.session_id, None)
+    await settled()
+    assert len(told) == 2
+    assert len(fleet.member.calls) == 200, "a hundred, each by its name and its line"
+    workers[0].die()
+    await settled()
+    assert fleet.member.calls == set()
+
+
 @pytest.mark.parametrize("taken", [True, False])
 async def test_whoever_drains_has_the_application_until_it_is_taken(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, taken: bool
 ) -> None:
-    settings = cluster(monkeypatch, tmp_path)
-    link = FakeLink(FakeStore())
-    monkeypatch.setattr("ari_app.front.machines.Store", lambda url, app: link)
-    hub, _ = await company(2)
-    fleet = Fleet(settings, cast(Any, None), hub, cast(Relay[Worker], None))
+    fleet, _, _ = await fleet_of(monkeypatch, tmp_path)
     distributor = FakeDistributor()
     serving = asyncio.create_task(fleet.distribute(cast(Distributor, distributor)))
     async with fleet.member:

@@ -173,6 +173,25 @@ async def test_a_worker_that_comes_again_replaces_itself() -> None:
     assert not one.line.peer.is_open
 
 
+async def test_calls_that_end_together_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub, (one, _) = await company(max_calls=300)
+    one.calls.running = 300
+    one.member.tell_room()
+    await settled()
+    counts: list[int] = []
+
+    def count() -> int:
+        counts.append(one.calls.running)
+        return one.calls.running
+
+    monkeypatch.setattr(one.calls, "count", count)
+    for _ in range(200):
+        one.ends()
+    await settled()
+    assert counts == [100]
+    assert hub.roster.used == 100
+
+
 class Spend:
     """Counts calls, and remembers what others do."""
 

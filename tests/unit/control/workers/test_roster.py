@@ -1,5 +1,11 @@
 from __future__ import annotations
 
+from collections import Counter
+from typing import NoReturn
+
+from hypothesis import given
+from hypothesis import strategies as st
+
 from ari_app.control.workers.roster import Roster, Worker, token_of
 
 
@@ -67,6 +73,44 @@ def test_calls_are_found_by_name_and_by_line() -> None:
     assert found.of_line("1700000000.1") is two, "a caller who came back has another's call"
     found.went(two)
     assert found.of_session("other") is found.of_line("1700000000.1") is None
+
+
+class NoLongLook(dict[str, str]):
+    """The calls of a worker, all of which nobody goes through while one ends."""
+
+    def values(self) -> NoReturn:
+        raise AssertionError("there may be thousands")
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(0, 4), st.sampled_from("abc"), st.integers(0, 1)))
+)
+def test_a_line_is_its_workers_until_the_last_call_on_it_has_gone(
+    steps: list[tuple[bool, int, str, int]],
+) -> None:
+    workers = [worker(1), worker(2)]
+    found = roster(*workers)
+    for each in workers:
+        each.sessions = NoLongLook()
+    here: list[dict[str, str]] = [{}, {}]
+    last: dict[str, int] = {}
+    for begins, number, line, which in steps:
+        session = f"s{number}"
+        before = here[which].pop(session, None)
+        if begins:
+            found.has(workers[which], session, line)
+            here[which][session] = line
+        else:
+            found.has_not(workers[which], session)
+        if before not in here[which].values() and last.get(before or "") == which:
+            del last[before or ""]
+        if begins:
+            last[line] = which
+        for each, lines in zip(workers, here, strict=True):
+            assert each.lines == Counter(lines.values())
+            assert dict(each.sessions.items()) == lines
+        for name in "abc":
+            assert found.of_line(name) is (workers[last[name]] if name in last else None)
 
 
 def test_a_worker_that_comes_again_has_nothing_yet() -> None:

@@ -158,6 +158,16 @@ def test_a_shell_understands_what_is_to_be_typed(block: Block) -> None:
     assert done.returncode == 0, done.stderr
 
 
+_TRAILING_COMMENT = re.compile(r"^#?[A-Z][A-Z0-9_]*=.*[ \t]#.*$", re.M)
+"""A comment behind a value: to systemd's `EnvironmentFile=` it is part of the value."""
+
+
+def test_comments_stand_on_lines_of_their_own() -> None:
+    texts = [block.code for page in PAGES for block in _blocks(page)]
+    texts.append((ROOT / ".env.example").read_text(encoding="utf-8"))
+    assert [line for text in texts for line in _TRAILING_COMMENT.findall(text)] == []
+
+
 def _known_variables() -> set[str]:
     compose = [yaml.safe_load(path.read_text()) for path in ROOT.glob("docker-compose*.yml")]
     named = set(re.findall(r"\$\{([A-Z_]+)", yaml.safe_dump(compose)))

@@ -355,4 +355,4 @@ def test_the_requests_on_the_page_are_ones_that_the_service_takes() -> None:
     waiting, placed, end = blocks("json")
     assert InitiateCallRequest.model_validate_json(waiting).called_number is None
     assert InitiateCallRequest.model_validate_json(placed).amd is True
-    assert EndCallRequest.model_validate_json(end).reason == "customer has paid"
+    assert EndCallRequest.model_validate_json(end).reason == "customer_paid"

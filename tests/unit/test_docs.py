@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 import shutil
 import subprocess
@@ -333,6 +334,19 @@ def test_fields_are_told_in_one_order() -> None:
         (row,) = re.findall(rf"^\| `POST /{name}` \| (.+?) \|", operations, re.M)
         fields = re.findall(r"`(\w+)`", re.sub(r"\([^)]*\)", "", row))
         assert fields == list(model.model_fields)
+
+
+_REASON = re.compile(r'"reason\\?": *\\?"(.*?)\\?"')
+"""A reason in JSON, also where a shell has it between double quotes."""
+
+
+def test_reasons_in_examples_are_kept_as_they_are() -> None:
+    """`end-call` takes any text, and makes `end_requested` of what is no word."""
+    texts = [block.code for page in PAGES for block in _blocks(page)]
+    texts.append(json.dumps(EndCallRequest.model_config["json_schema_extra"]))
+    reasons = [reason for text in texts for reason in _REASON.findall(text)]
+    assert "customer_paid" in reasons
+    assert [reason for reason in reasons if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", reason)] == []
 
 
 _NUMBER = re.compile(r"\+[1-9](?:[ ().-]{0,2}[0-9]){7,16}|\b49[1-9][0-9]{8,11}\b")

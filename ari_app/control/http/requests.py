@@ -403,7 +403,7 @@ class EndCallRequest(_Request):
     """Request to end an active call."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"session_id": "lead-4711", "reason": "customer has paid"}]}
+        json_schema_extra={"examples": [{"session_id": "lead-4711", "reason": "customer_paid"}]}
     )
 
     session_id: SessionId = Field(description="Session to terminate.")

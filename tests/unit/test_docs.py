@@ -16,9 +16,11 @@ import typer
 import yaml
 from typer.core import TyperGroup
 
+from ari_app.checks.webhooks import judge_secrets
 from ari_app.cli import app
 from ari_app.control.http import agent_webhook
 from ari_app.control.http.operations import OPERATIONS
+from ari_app.control.http.problems import CODES
 from ari_app.control.http.requests import (
     EndCallRequest,
     InitiateCallRequest,
@@ -334,6 +336,24 @@ def test_fields_are_told_in_one_order() -> None:
         (row,) = re.findall(rf"^\| `POST /{name}` \| (.+?) \|", operations, re.M)
         fields = re.findall(r"`(\w+)`", re.sub(r"\([^)]*\)", "", row))
         assert fields == list(model.model_fields)
+
+
+def test_every_error_is_told_beside_its_status() -> None:
+    page = (ROOT / "docs" / "http.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([\d, ]+) \| (.+) \|$", page.split("## Errors\n")[1], re.M)
+    told = {
+        code: statuses for statuses, codes in rows for code in re.findall(r"`([a-z_]+)`", codes)
+    }
+    assert set(told) == set(CODES)
+    wrong = {code for code, (status, _) in CODES.items() if str(status.value) not in told[code]}
+    assert wrong == set()
+
+
+def test_secrets_are_asked_to_be_as_long_as_check_wants_them() -> None:
+    settings = (ROOT / ".env.example").read_text(encoding="utf-8")
+    (said,) = re.findall(r"whom it is from: (\d+) characters at least", settings)
+    assert judge_secrets("WEBHOOK_SECRET", int(said) * "x") == []
+    assert judge_secrets("WEBHOOK_SECRET", (int(said) - 1) * "x") != []
 
 
 _REASON = re.compile(r'"reason\\?": *\\?"(.*?)\\?"')

@@ -356,6 +356,19 @@ def test_secrets_are_asked_to_be_as_long_as_check_wants_them() -> None:
     assert judge_secrets("WEBHOOK_SECRET", (int(said) - 1) * "x") != []
 
 
+def test_calls_come_in_by_the_patterns_of_the_dialplan_that_is_shipped() -> None:
+    """With a `+` before the number, too."""
+    context = re.compile(r"^\[voice-agent-inbound\]\n(.*?)^\[", re.M | re.S)
+    files = ("docs/asterisk.md", "asterisk-conf/production/extensions.conf")
+    shown, shipped = (
+        re.findall(r"^exten => .*$", found[1], re.M)
+        for found in (context.search((ROOT / name).read_text(encoding="utf-8")) for name in files)
+        if found is not None
+    )
+    assert shown == shipped
+    assert len(shown) > 1
+
+
 _REASON = re.compile(r'"reason\\?": *\\?"(.*?)\\?"')
 """A reason in JSON, also where a shell has it between double quotes."""
 

@@ -16,8 +16,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ari_app.agent.elevenlabs.account import Account
 from ari_app.agent.elevenlabs.closing import KNOWN_CODES
+from ari_app.control.workers.merged import FrontMetrics
 from ari_app.records.audit import AuditFile
-from ari_app.records.events import AgentClosed, AgentNotReached, CallEnded, StepTook
+from ari_app.records.events import AgentClosed, AgentNotReached, CallEnded, StepTook, TakenOver
 from ari_app.records.metrics import Metrics
 from ari_app.records.record import CallRecord
 from ari_app.records.recording.archive import RecordingArchive
@@ -92,12 +93,23 @@ def shown(metrics: Metrics) -> Shown:
     metrics.http_was_refused("too_many")
     metrics.call_refused("capacity")
     metrics.ari_asked("GET", "ari_timeout", 5.0)
-    return series(metrics)
+    return series(metrics.render().decode())
 
 
-def series(metrics: Metrics) -> Shown:
+@pytest.fixture
+def shown_beside() -> Shown:
+    """What is on no dashboard: supervisors, and the front of several workers."""
+    metrics, front = Metrics(), FrontMetrics()
+    metrics.heard(CallRecord("s1", "sip-1", 0.0), TakenOver("desk"))
+    front.workers.labels("taking")
+    front.worker_calls.labels("1")
+    front.http_was_refused("too_many")
+    return series(metrics.render().decode()) | series(front.render())
+
+
+def series(text: str) -> Shown:
     found: Shown = defaultdict(set)
-    for family in text_string_to_metric_families(metrics.render().decode()):
+    for family in text_string_to_metric_families(text):
         for sample in family.samples:
             found[sample.name] |= set(sample.labels)
     return found
@@ -295,12 +307,16 @@ def test_names_and_units_are_as_prometheus_wants_them(metrics: Metrics, shown: S
     promtool("check", "metrics", given=metrics.render().decode())
 
 
-def test_the_page_tells_of_metrics_that_are_there(shown: Shown) -> None:
+def test_the_page_tells_of_all_metrics_and_of_no_other(shown: Shown, shown_beside: Shown) -> None:
     page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     rows = page.partition("each with `ari_app_` before it |")[2].partition("\n\n")[0]
     told = re.findall(r"`([a-z_]+)(?:\{([a-z, ]+)\})?`", rows)
     assert len(told) > 40
+    there = shown_beside | shown
     for name, labels in told:
-        series = {f"ari_app_{name}", f"ari_app_{name}_bucket"} & shown.keys()
+        series = {f"ari_app_{name}", f"ari_app_{name}_bucket"} & there.keys()
         assert series, name
-        assert set(filter(None, labels.split(", "))) <= shown[series.pop()], name
+        assert set(filter(None, labels.split(", "))) <= there[series.pop()], name
+    ours = [name for name in there if re.match(r"ari_app_(?!.*_created$)", name)]
+    names = {re.sub(r"ari_app_|_(?:bucket|count|sum)$", "", name) for name in ours}
+    assert names - {name for name, _ in told} == set()

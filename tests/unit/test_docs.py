@@ -61,11 +61,13 @@ ELSEWHERE = {
 
 OTHERS = {
     "CALLER_HUNG_UP",
+    "NO_PROXY",
     "OTEL_TRACES_SAMPLER",
     "OTEL_TRACES_SAMPLER_ARG",
     "SO_TIMESTAMPNS",
 }
-"""Names of other people's: a dialer's status, OpenTelemetry's variables, the kernel's option."""
+"""Names of other people's: a dialer's status, variables of OpenTelemetry's and for proxies, the
+kernel's option."""
 
 
 NOT_OURS = {

@@ -178,6 +178,7 @@ class VoiceBridge(Opened):
         self._stopping = asyncio.Event()
         self._sound_loads = False
         self._ending = False
+        self._told_not_allowed = False
         self._running = False
         self._http: HttpServer | WorkerServer | None = None
         self._on_replaced = on_replaced
@@ -487,13 +488,22 @@ class VoiceBridge(Opened):
             self._clock(),
             allow=Networks(settings.audiosocket_allow),
             limits=settings.audiosocket_limits(),
-            on_refused=self.metrics.connection_refused,
+            on_refused=self._connection_refused,
         )
         self.metrics.lines.set_function(lambda: lines.lines + lines.expected)
         self.audiosocket_address = await _listen(
             lines.start, settings.audiosocket_bind, "AUDIOSOCKET_BIND"
         )
         self._exit.push_async_callback(lines.close)
+
+    def _connection_refused(self, reason: str, peer: str) -> None:
+        self.metrics.connection_refused(reason)
+        if reason == "not_allowed" and not self._told_not_allowed:
+            # Once: strangers may come by the thousand, and the metric counts them.
+            self._told_not_allowed = True
+            log.warning(
+                "audiosocket_not_allowed", peer=peer, note="AUDIOSOCKET_ALLOW does not have it"
+            )
 
     async def asterisk_answers(self) -> bool:
         """Wait until Asterisk answers, be it with a refusal; False when `stop` comes first.

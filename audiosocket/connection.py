@@ -287,7 +287,7 @@ class AudioSocketConnection:
         fmt: LineFormat,
         handler: ConnectionHandler,
         on_open: Callable[[AudioSocketConnection], None],
-        on_refused: Callable[[str], None],
+        on_refused: Callable[[str, str], None],
         on_closed: Callable[[AudioSocketConnection], None],
         stall_timeout: float,
     ) -> None:
@@ -547,7 +547,7 @@ class AudioSocketConnection:
             self._end_as_refused("malformed")
 
     def _end_as_refused(self, reason: str) -> None:
-        self._on_refused(reason)
+        self._on_refused(reason, self.peer)
         self.hang_up(reason)
 
     def _handler_failed(self, call: str) -> None:

@@ -27,7 +27,9 @@ Admit = Callable[[UUID, Callable[[], None]], Receiver | str]
 """Given a UUID and what to call when its connection is gone: who carries it on, or the slug of why
 it is refused."""
 Refused = Callable[[str, str], None]
-"""Called with a slug and with the other end, as `host:port`."""
+"""Called with a slug and with the other end, as `host:port`. The slug is `not_allowed`, `limit`,
+`address_limit`, `no_uuid_in_time`, `unknown_uuid`, `expired`, `reused`, `malformed`, `too_fast` or
+`no_descriptors`."""
 
 _HANGUP: Final = encode(Hangup())
 _GREETING_BYTES: Final = len(encode(Identify(UUID(int=0))))
@@ -334,11 +336,6 @@ class RefusalLog:
         return untold
 
 
-OnRefused = Callable[[str], None]
-"""Called with a slug: `not_allowed`, `limit`, `address_limit`, `no_uuid_in_time`, `unknown_uuid`,
-`expired`, `reused`, `malformed`, `too_fast` or `no_descriptors`."""
-
-
 class MakeEntrance(Protocol):
     """Makes the place where connections come in."""
 
@@ -372,7 +369,7 @@ class AudioSocketServer:
         limits: How many connections there may be.
         identify_timeout: Seconds that a connection has to send its UUID.
         stall_timeout: Seconds without reading after which a peer is given up.
-        on_refused: Told why a connection was refused.
+        on_refused: Told of each connection that is refused.
         entrance: Makes the place where connections come in.
 
     Attributes:
@@ -388,7 +385,7 @@ class AudioSocketServer:
         limits: ConnectionLimits | None = None,
         identify_timeout: float = 2.0,
         stall_timeout: float = 5.0,
-        on_refused: OnRefused | None = None,
+        on_refused: Refused | None = None,
         entrance: MakeEntrance = TcpEntrance,
     ) -> None:
         self.address: tuple[str, int] | None = None
@@ -508,7 +505,7 @@ class AudioSocketServer:
             self._all_gone.set()
 
     def _refused(self, reason: str, peer: str) -> None:
-        self._count_refusal(reason)
+        self._count_refusal(reason, peer)
         loop = asyncio.get_running_loop()
         if self._refusal_log.add(reason, now=loop.time()):
             log.info("connection refused", reason=reason, peer=peer)
@@ -522,10 +519,10 @@ class AudioSocketServer:
             untold = self._refusal_log.take_untold(now=asyncio.get_running_loop().time())
             log.warning("connections refused", number=sum(untold.values()), by_reason=untold)
 
-    def _count_refusal(self, reason: str) -> None:
+    def _count_refusal(self, reason: str, peer: str) -> None:
         self.refusals[reason] += 1
         if self._on_refused is not None:
             try:
-                self._on_refused(reason)
+                self._on_refused(reason, peer)
             except Exception:
                 log.exception("refusal hook failed")

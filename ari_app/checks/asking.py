@@ -27,7 +27,7 @@ from ari_app.checks.conf_rules import (
     judge,
     needed_contexts,
 )
-from ari_app.checks.finding import CALLS_IN, NOTHING, Finding, failed, ok, warning
+from ari_app.checks.finding import CALLS_IN, EVERYTHING, NOTHING, Finding, failed, ok, warning
 from ari_app.checks.here import is_serving, not_to_be_had
 from ari_app.line.asterisk.ari.client import Client
 from ari_app.line.asterisk.ari.errors import (
@@ -46,6 +46,7 @@ from audiosocket.connection import AudioSocketConnection
 from audiosocket.frames import SLIN, Kind
 from audiosocket.server import AudioSocketServer
 from linekit.clock import FrameClock
+from linekit.listener import Networks
 
 AUDIO: Final = "Audio"
 _CLOCK: Final = "Clock"
@@ -106,28 +107,21 @@ async def listening(ari: Client) -> AsyncIterator[Listener]:
 
 
 async def check_dial_back(ari: Client, settings: Settings) -> Finding:
-    """Check whether Asterisk reaches our AudioSocket port.
+    """Check whether Asterisk reaches our AudioSocket port, and may.
 
     While `serve` has the port, Asterisk is made to dial that; it closes the connection, whose
     UUID it does not know, and no call notices.
     """
     async with AsyncExitStack() as stack:
         host, port = split_host_port(settings.audiosocket_bind)
-        clock = FrameClock()
-        server = AudioSocketServer(clock)
-        called: _Called | None = _Called()
+        server: AudioSocketServer | None = None
+        bound = (host, port)
         try:
-            bound = await server.start(host, port)
+            server, bound = await stack.enter_async_context(_open_server(host, port))
         except OSError as error:
             if error.errno != errno.EADDRINUSE or not await is_serving(settings):
                 return not_to_be_had(AUDIO, "AUDIOSOCKET_BIND", settings.audiosocket_bind, error)
-            called, bound = None, (host, port)
-        else:
-            stack.push_async_callback(server.close)
-            clock.start()
-            stack.callback(clock.stop)
-        dialled = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
-        target = settings.audiosocket_advertise or f"{dialled}:{bound[1]}"
+        target = settings.audiosocket_advertise or _target(*bound)
         try:
             await stack.enter_async_context(listening(ari))
         except AriUnauthorized as error:
@@ -139,7 +133,7 @@ async def check_dial_back(ari: Client, settings: Settings) -> Finding:
                 "res_http_websocket.so, and does a proxy before it pass WebSockets on?",
             )
         try:
-            await _dialled(ari, server, target, called, stack)
+            dials_from = await _dialled(ari, target, server)
         except AriUnauthorized as error:
             return failed(AUDIO, unauthorized(settings, error))
         except (AriError, TimeoutError):
@@ -148,28 +142,91 @@ async def check_dial_back(ari: Client, settings: Settings) -> Finding:
                 f"Asterisk cannot reach {target}. Set AUDIOSOCKET_ADVERTISE to an address of this "
                 "machine that Asterisk's machine reaches, and let that port through the firewall.",
             )
-    where = "" if called is not None else ", where `ari-app serve` listens"
+        if server is None and settings.audiosocket_allow:
+            dials_from = await _dialled_elsewhere(ari, split_host_port(target)[0], host)
+    where = "" if server is not None else ", where `ari-app serve` listens"
+    if settings.audiosocket_allow:
+        if not dials_from:
+            return warning(
+                AUDIO,
+                f"Asterisk reaches {target}{where}, but whether AUDIOSOCKET_ALLOW has the address "
+                "from which it dials could not be told. Stop `ari-app serve` and try again.",
+                uses=EVERYTHING,
+            )
+        if dials_from not in Networks(settings.audiosocket_allow):
+            return failed(
+                AUDIO,
+                f"AUDIOSOCKET_ALLOW does not have {dials_from}, from which Asterisk dials. Add it, "
+                "or no call has sound.",
+                about="AUDIOSOCKET_ALLOW",
+            )
     return ok(AUDIO, f"Asterisk reaches {target}{where}")
 
 
-async def _dialled(
-    ari: Client,
-    server: AudioSocketServer,
-    target: str,
-    called: _Called | None,
-    stack: AsyncExitStack,
-) -> None:
-    """Return when Asterisk has dialled `target`, and we have taken it if we are to."""
-    name = uuid.uuid4() if called is None else called.uuid
-    if called is not None:
-        server.expect(name, called, SLIN, ttl=DIAL_BACK_SECONDS)
-    channel = media_channel_id(ari.app, name.hex)
-    stack.push_async_callback(quietly, lambda: ari.channels.hangup(channel))
-    async with asyncio.timeout(DIAL_BACK_SECONDS):
-        # Asterisk connects within this request.
-        await ari.channels.external_media(channel, target, format=SLIN.name, data=str(name))
-        if called is not None:
-            await called.connected.wait()
+def _target(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@asynccontextmanager
+async def _open_server(
+    host: str, port: int
+) -> AsyncIterator[tuple[AudioSocketServer, tuple[str, int]]]:
+    """Listen; with the address. It lets everybody in: who may come is judged by whoever asks.
+
+    Raises:
+        OSError: The address cannot be had.
+    """
+    clock = FrameClock()
+    server = AudioSocketServer(clock)
+    bound = await server.start(host, port)
+    clock.start()
+    try:
+        yield server, bound
+    finally:
+        clock.stop()
+        await server.close()
+
+
+async def _dialled(ari: Client, target: str, server: AudioSocketServer | None) -> str:
+    """Return when Asterisk has dialled `target`, and our server, if it is ours, has taken it.
+
+    Returns:
+        The address from which Asterisk has dialled; empty without a server of ours.
+    """
+    called = _Called()
+    if server is not None:
+        server.expect(called.uuid, called, SLIN, ttl=DIAL_BACK_SECONDS)
+    channel = media_channel_id(ari.app, called.uuid.hex)
+    try:
+        async with asyncio.timeout(DIAL_BACK_SECONDS):
+            # Asterisk connects within this request.
+            await ari.channels.external_media(
+                channel, target, format=SLIN.name, data=str(called.uuid)
+            )
+            if server is not None:
+                await called.connected.wait()
+    finally:
+        await quietly(lambda: ari.channels.hangup(channel))
+    return called.peer.rpartition(":")[0].strip("[]")
+
+
+async def _dialled_elsewhere(ari: Client, target: str, host: str) -> str:
+    """Have Asterisk dial a port that nobody has, for `serve` does not tell whom it lets in.
+
+    Args:
+        ari: Asterisk.
+        target: The host that Asterisk dials.
+        host: Where `serve` listens.
+
+    Returns:
+        The address from which Asterisk has dialled; empty where it does not get there, as with a
+        firewall that lets only the usual port through.
+    """
+    try:
+        async with _open_server(host, 0) as (server, (_, port)):
+            return await _dialled(ari, _target(target, port), server)
+    except (AriError, OSError):
+        return ""
 
 
 class _Called:
@@ -178,8 +235,10 @@ class _Called:
     def __init__(self) -> None:
         self.uuid = uuid.uuid4()
         self.connected = asyncio.Event()
+        self.peer = ""
 
     def line_connected(self, line: AudioSocketConnection) -> None:
+        self.peer = line.peer
         self.connected.set()
         line.hang_up()
 

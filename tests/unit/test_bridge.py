@@ -550,6 +550,20 @@ async def test_a_server_that_does_not_listen_is_told(make: Make) -> None:
         assert "the AudioSocket server does not listen" in bridge.readiness().problems
 
 
+async def test_who_is_not_let_in_is_told_once_with_the_setting(make: Make) -> None:
+    with capture_logs() as logs:
+        async with VoiceBridge(make(audiosocket_allow="10.0.0.0/8")) as bridge:
+            for _ in range(3):
+                reader, writer = await asyncio.open_connection(*bridge.audiosocket_address)
+                await reader.read()
+                writer.close()
+            assert bridge.lines.refusals == {"not_allowed": 3}
+    (told,) = (entry for entry in logs if entry["event"] == "audiosocket_not_allowed")
+    assert told["log_level"] == "warning"
+    assert told["peer"].startswith("127.0.0.1:")
+    assert "AUDIOSOCKET_ALLOW" in told["note"]
+
+
 # --- metrics
 
 

@@ -30,7 +30,7 @@ async def bench(manual: ManualLoop) -> AsyncIterator[Bench]:
     clock = FrameClock(loop=manual)
     clock.start()
     refused: list[str] = []
-    server = AudioSocketServer(clock, on_refused=refused.append)
+    server = AudioSocketServer(clock, on_refused=lambda reason, peer: refused.append(reason))
     host, port = await server.start("127.0.0.1", 0)
     bench = Bench(server, clock, manual, host, port, refused)
     yield bench

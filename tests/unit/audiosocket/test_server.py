@@ -149,8 +149,12 @@ async def test_refusals_disturb_nobody(bench: Bench) -> None:
 
 
 async def test_a_silent_connection_is_closed() -> None:
-    refused: list[str] = []
-    server = AudioSocketServer(FrameClock(), identify_timeout=0.05, on_refused=refused.append)
+    refused: list[tuple[str, str]] = []
+    server = AudioSocketServer(
+        FrameClock(),
+        identify_timeout=0.05,
+        on_refused=lambda reason, peer: refused.append((reason, peer.partition(":")[0])),
+    )
     host, port = await server.start("127.0.0.1", 0)
     silent = Peer(*await asyncio.open_connection(host, port))
     slow = Peer(*await asyncio.open_connection(host, port))
@@ -158,7 +162,7 @@ async def test_a_silent_connection_is_closed() -> None:
     for peer in (silent, slow):
         assert await peer.rest() == [Hangup()]
         await peer.close()
-    assert refused == ["no_uuid_in_time"] * 2
+    assert refused == [("no_uuid_in_time", "127.0.0.1")] * 2
     await server.close()
 
 
@@ -292,7 +296,7 @@ async def test_sound_may_be_held_up_but_a_flood_ends_the_line(bench: Bench) -> N
 
 
 async def test_a_failing_refusal_hook(bench: Bench) -> None:
-    def fail(reason: str) -> None:
+    def fail(reason: str, peer: str) -> None:
         raise RuntimeError(reason)
 
     bench.server._on_refused = fail

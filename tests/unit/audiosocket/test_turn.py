@@ -118,7 +118,7 @@ async def _call(
         fmt=SLIN,
         handler=handler,
         on_open=on_open,
-        on_refused=lambda reason: None,
+        on_refused=lambda reason, peer: None,
         on_closed=lambda line: None,
         stall_timeout=1.0,
     )

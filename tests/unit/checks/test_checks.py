@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from ari_app.checks.asterisk import (
     judge_modules,
     judge_version,
 )
+from ari_app.checks.finding import EVERYTHING
 from ari_app.checks.media import check_media
 from ari_app.line.asterisk.ari.client import Client
 from ari_app.settings import Settings
@@ -360,6 +362,44 @@ async def test_asterisk_reaches_us(dialling: str, make: Make) -> None:
     finding = await dialled(make(ari_url=dialling))
     assert finding.what == "Audio"
     assert says(finding, Verdict.OK, "Asterisk reaches 127.0.0.1:"), finding
+
+
+@pytest.mark.parametrize("served", [False, True])
+async def test_asterisk_is_let_in(
+    dialling: str, make: Make, monkeypatch: pytest.MonkeyPatch, served: bool
+) -> None:
+    with contextlib.ExitStack() as stack:
+        changes = {"ari_url": dialling}
+        if served:
+            taken = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            changes["audiosocket_bind"] = f"127.0.0.1:{taken.getsockname()[1]}"
+            monkeypatch.setattr(asking, "is_serving", serving)
+        finding = await dialled(make(**changes, audiosocket_allow="10.0.0.0/8"))
+        words = "AUDIOSOCKET_ALLOW does not have 127.0.0.1, from which Asterisk dials"
+        assert says(finding, Verdict.FAILED, words), finding
+        assert finding.uses == EVERYTHING
+        finding = await dialled(make(**changes, audiosocket_allow="10.0.0.0/8, 127.0.0.1"))
+        assert says(finding, Verdict.OK, "Asterisk reaches 127.0.0.1:"), finding
+
+
+async def serving(settings: Settings) -> bool:
+    return True
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_from_where_asterisk_dials_cannot_be_told(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "is_serving", serving)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        bind = f"127.0.0.1:{taken.getsockname()[1]}"
+        async with FakeAri() as ari:
+            ari.answer("POST", "/channels/externalMedia", json_answer(CHANNEL))
+            changes = {"ari_url": ari.url, "audiosocket_bind": bind}
+            finding = await dialled(make(**changes, audiosocket_allow="10.0.0.0/8"))
+            assert says(finding, Verdict.WARNING, "AUDIOSOCKET_ALLOW", "could not be told"), finding
+            finding = await dialled(make(**changes))
+            assert says(finding, Verdict.OK, "where `ari-app serve` listens"), finding
 
 
 @pytest.fixture

@@ -278,7 +278,9 @@ def calls(
         str | None, typer.Option(help="In Asterisk the endpoint: PJSIP/trunk.")
     ] = None,
     direction: Annotated[str | None, typer.Option(help="in or out.")] = None,
-    campaign: Annotated[str | None, typer.Option(help="The campaign's id.")] = None,
+    campaign: Annotated[
+        str | None, typer.Option(help="The campaign: campaign_id of its metadata.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="Show so many.")] = 25,
     as_json: _AsJson = False,
 ) -> None:

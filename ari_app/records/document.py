@@ -7,7 +7,7 @@ means.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any, Final
@@ -19,6 +19,8 @@ from ari_app.records.record import CallRecord, Leg, Listener, SoundReport, TakeO
 from ari_app.records.score import score
 
 VERSION: Final = 1
+_LONGEST_CAMPAIGN_ID: Final = 128
+"""As long as what can be looked for; what is longer stays in the metadata alone."""
 
 
 def call_document(record: CallRecord, what_to_hide: Collection[str] = ()) -> dict[str, Any]:
@@ -70,7 +72,7 @@ def _facts(record: CallRecord) -> dict[str, Any]:
         "trunk": record.trunk,
         "line_id": record.line_id,
         "reference": record.reference,
-        "campaign_id": None,
+        "campaign_id": _campaign(record.metadata),
         "caller_number": record.caller_number,
         "called_number": record.called_number,
         "agent_id": record.agent_id,
@@ -92,6 +94,12 @@ def _facts(record: CallRecord) -> dict[str, Any]:
         "seconds": _seconds(record.seconds),
         "agent_seconds": _seconds(record.agent_seconds),
     }
+
+
+def _campaign(metadata: Mapping[str, Any]) -> str | None:
+    campaign = metadata.get("campaign_id")
+    fits = isinstance(campaign, str) and 0 < len(campaign) <= _LONGEST_CAMPAIGN_ID
+    return campaign if fits else None
 
 
 def stamp(moment: datetime | None) -> str | None:

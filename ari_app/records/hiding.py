@@ -25,7 +25,7 @@ _KEYS: Final = frozenset("0123456789*#ABCD")
 _KEYS_WRITTEN: Final = re.compile(rf"[0-9*#A-D](?:{_BETWEEN}{{0,3}}[0-9*#A-D])*")
 SECRET_KEYS: Final = "[digits]"
 
-_FREE: Final = ("trunk", "reference", "reason", "detail", "metadata")
+_FREE: Final = ("trunk", "reference", "campaign_id", "reason", "detail", "metadata")
 _SAID: Final = MappingProxyType(
     {
         "turns": ("text", "heard"),

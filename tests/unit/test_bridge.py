@@ -233,6 +233,32 @@ async def test_a_call_is_kept(asterisk: LoadServer, make: Make, tmp_path: Path) 
     assert warnings == []
 
 
+async def test_a_call_is_found_by_the_campaign_that_it_was_asked_for(
+    asterisk: LoadServer, make: Make, tmp_path: Path
+) -> None:
+    async with FakeAgent() as agent:
+        settings = make(
+            ari_url=url_of(asterisk),
+            elevenlabs_base_url=agent.base_url,
+            database_url=f"sqlite+aiosqlite:///{tmp_path}/calls.db",
+        )
+        async with (
+            VoiceBridge(settings) as bridge,
+            running(bridge),
+            aiohttp.ClientSession("http://{}:{}".format(*bridge.api_address)) as http,
+        ):
+            for campaign in ("c1", "c2"):
+                # No trunk is there to place it, and it is kept all the same.
+                asked = {"called_number": "+15550100", "metadata": {"campaign_id": campaign}}
+                answer = await http.post("/webhook/initiate-call", json=asked)
+                assert answer.status == 200, await answer.text()
+            log = bridge.call_log
+            await until(lambda: log is not None and log.counts.written == 2)
+            found = await (await http.get("/calls", params={"campaign_id": "c1"})).json()
+    (call,) = found["calls"]
+    assert (call["campaign_id"], call["direction"]) == ("c1", "out")
+
+
 async def test_a_recording_is_kept_with_its_call_and_told_of(
     asterisk: LoadServer, make: Make, tmp_path: Path
 ) -> None:

@@ -67,7 +67,9 @@ class CallsFilter(BaseModel):
         default=None, description="What it took on its way: in Asterisk the endpoint."
     )
     direction: Literal["in", "out"] | None = Field(default=None, description="in or out.")
-    campaign_id: Word | None = Field(default=None, description="The campaign.")
+    campaign_id: Word | None = Field(
+        default=None, description="The campaign: campaign_id of the call's metadata."
+    )
 
     def wanted(self) -> CallFilter:
         """Return it as the call log takes it."""
@@ -118,7 +120,9 @@ class CallRow(_Answer):
         description="In Asterisk the endpoint, such as PJSIP/trunk; empty: not known."
     )
     reference: str | None = Field(description="The dialer's own name for it.")
-    campaign_id: str | None
+    campaign_id: str | None = Field(
+        description="campaign_id of the metadata, where it is a text of at most 128 characters."
+    )
     caller_number: str
     called_number: str
     agent_id: str

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -171,6 +172,16 @@ def test_somebody_who_only_waited() -> None:
     assert document["legs"][0]["kind"] == "caller"
     assert document["legs"][0]["ended"] == 3.0
     assert document["score"]["value"] is None
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [("spring", "spring"), ("c" * 128, "c" * 128), ("c" * 129, None), ("", None), (7, None)],
+)
+def test_the_campaign_is_that_of_the_metadata(sent: object, kept: str | None) -> None:
+    document = call_document(ended(metadata={"campaign_id": sent}))
+    assert document["campaign_id"] == kept
+    assert document["metadata"]["campaign_id"] == sent
 
 
 ANYTHING = st.recursive(

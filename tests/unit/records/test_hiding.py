@@ -53,6 +53,7 @@ def calls(draw: st.DrawFn) -> tuple[CallRecord, list[str]]:
         detail=somewhere(),
         metadata={
             "as text": somewhere(),
+            "campaign_id": somewhere(),
             "as number": number,
             somewhere(): [{"deep": somewhere()}],
         },

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from ari_app.checks.agent import check_account, check_agent_key
-from ari_app.checks.asking import check_questions
+from ari_app.checks.asking import check_questions, not_asked
 from ari_app.checks.asterisk import CONNECTION, check_asterisk, check_asterisk_side
 from ari_app.checks.call_log import check_call_log
 from ari_app.checks.cluster import check_cluster
@@ -123,6 +123,9 @@ async def _asterisk(settings: Settings, *, configuration: bool) -> AsyncIterator
         media = await check_media(ari, settings)
         for finding in media:
             yield finding
-        if all(finding.verdict is not Verdict.FAILED for finding in media):
-            for finding in await check_questions(ari, settings, configuration=configuration):
-                yield finding
+        if any(finding.verdict is Verdict.FAILED for finding in media):
+            findings = not_asked(configuration=configuration)
+        else:
+            findings = await check_questions(ari, settings, configuration=configuration)
+        for finding in findings:
+            yield finding

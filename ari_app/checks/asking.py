@@ -8,11 +8,12 @@ AudioSocket port, and one Local channel that is never dialled; both are removed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
@@ -27,7 +28,7 @@ from ari_app.checks.conf_rules import (
     judge,
     needed_contexts,
 )
-from ari_app.checks.finding import CALLS_IN, EVERYTHING, NOTHING, Finding, failed, ok, warning
+from ari_app.checks.finding import CALLS_IN, EVERYTHING, NOTHING, Finding, failed, note, ok, warning
 from ari_app.checks.here import is_serving, not_to_be_had
 from ari_app.line.asterisk.ari.client import Client
 from ari_app.line.asterisk.ari.errors import (
@@ -53,6 +54,9 @@ _CLOCK: Final = "Clock"
 
 CONNECT_SECONDS = 4.0
 DIAL_BACK_SECONDS = 4.0
+EVENT_SECONDS = 0.5
+"""How long an event may take that tells Asterisk's time: a channel that was made tells of itself
+when Asterisk comes to it, mostly within milliseconds."""
 _CLOCK_SECONDS: Final = 1.0
 
 
@@ -63,15 +67,18 @@ class Listener:
     Attributes:
         clock_ahead_seconds: How far Asterisk's clock is ahead of ours, from the first event that
             had a time; None before.
+        timed: Set once there was one.
     """
 
     clock_ahead_seconds: float | None = None
+    timed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def heard(self, event: AriEvent) -> None:
         """Take note of an event."""
         if self.clock_ahead_seconds is None and event.timestamp is not None:
             ahead = event.timestamp - datetime.now(UTC)
             self.clock_ahead_seconds = ahead.total_seconds()
+            self.timed.set()
 
 
 @asynccontextmanager
@@ -275,11 +282,20 @@ async def check_questions(
                 findings += await _contexts(ari, channel, settings)
             if configuration and "func_config.so" in modules:
                 findings += await _configuration(ari, channel, settings)
-            ahead = listener.clock_ahead_seconds
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(listener.timed.wait(), EVENT_SECONDS)
     except AriError as error:
         unseen = CALLS_IN if configuration else NOTHING
-        return [warning(DIALPLAN, f"It could not be looked at: {error}. Try again.", uses=unseen)]
-    return [*([] if ahead is None else [judge_clock(ahead)]), *findings]
+        problem = f"Neither it nor Asterisk's clock could be looked at: {error}. Try again."
+        return [warning(DIALPLAN, problem, uses=unseen)]
+    return [judge_clock(listener.clock_ahead_seconds), *findings]
+
+
+def not_asked(*, configuration: bool = True) -> list[Finding]:
+    """Say what `check_questions` would have looked at."""
+    why = f"not looked at, because {AUDIO} has failed"
+    findings = [note(_CLOCK, why), note(DIALPLAN, f"its contexts were {why}")]
+    return findings + ([note(CONFIGURATION, why)] if configuration else [])
 
 
 @asynccontextmanager
@@ -300,8 +316,10 @@ async def _read(ari: Client, channel: str, function: str) -> str | None:
         return None
 
 
-def judge_clock(ahead_seconds: float) -> Finding:
-    """Judge whether the logs of both sides can be laid side by side."""
+def judge_clock(ahead_seconds: float | None) -> Finding:
+    """Judge whether the logs of both sides can be laid side by side; None: it is not known."""
+    if ahead_seconds is None:
+        return warning(_CLOCK, "Asterisk's could not be read: no event came. Try again.")
     if abs(ahead_seconds) <= _CLOCK_SECONDS:
         return ok(_CLOCK, "Asterisk's and this machine's agree")
     word = "ahead of" if ahead_seconds > 0 else "behind"

@@ -115,6 +115,7 @@ async def test_the_service_may_run_meanwhile(good: LabAsterisk) -> None:
         api = "{}:{}".format(*b.bridge.api_address)
         found = await told(good, b.agent, audiosocket_bind=f"{host}:{port}", api_bind=api)
         assert says(found, "Audio", OK, f"reaches {host}:{port}, where `ari-app serve` listens")
+        assert says(found, "Clock", OK)
         assert says(found, "Connection", OK, "'voice-agent' is registered by `ari-app serve` here")
         assert b.bridge.lines.refusals == {"unknown_uuid": 1}
         assert not b.bridge.readiness().problems, "the service did not notice"

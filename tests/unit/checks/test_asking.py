@@ -1,18 +1,20 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from ari_app.checks import Finding, Verdict
+from ari_app.checks import Finding, Verdict, asking
 from ari_app.checks.asking import Listener, check_questions, judge_clock
 from ari_app.checks.conf_rules import Said, demands, judge
 from ari_app.line.asterisk.ari.client import Client
 from ari_app.line.asterisk.ari.events import parse_event
 from ari_app.settings import load_settings
 from tests.unit.line.asterisk.ari.fake_ari import PASSWORD, USERNAME, Answer, FakeAri, json_answer
+from tests.waiting import PATIENCE_SECONDS, until
 
 CHANNEL = {"id": "ask", "name": "Local/s@default-1;1", "state": "Down"}
 BOTH = ("func_dialplan.so", "func_config.so")
@@ -23,6 +25,12 @@ class Answers(dict[tuple[str, str], Answer]):
 
     def get(self, key: tuple[str, str], default: Any = None) -> Any:
         return Answer(500) if key[1].endswith("/variable") else super().get(key, default)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event that never comes is waited for a moment only."""
+    monkeypatch.setattr(asking, "EVENT_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -52,7 +60,7 @@ def functions(ari: FakeAri) -> set[str]:
 
 async def test_no_function_is_asked_for_that_is_not_there(ari: FakeAri) -> None:
     has(ari)
-    (finding,) = await asked(ari)
+    _, finding = await asked(ari)
     assert "hands calls to Stasis(voice-agent)" in finding.detail
     assert "--conf" in finding.detail
     assert functions(ari) == set()
@@ -87,7 +95,8 @@ async def test_what_no_file_says_is_taken_as_asterisk_does(ari: FakeAri) -> None
 async def test_contexts_that_are_not_there(ari: FakeAri) -> None:
     found = await asked(ari, configuration=False)
     told = [finding.detail for finding in found if finding.what == "Dialplan"]
-    assert {finding.verdict for finding in found} == {Verdict.NOTE}, "nobody asked for them"
+    verdicts = {finding.verdict for finding in found if finding.what == "Dialplan"}
+    assert verdicts == {Verdict.NOTE}, "nobody asked for them"
     assert len(told) == 2
     assert "no extension s in a context voice-agent-amd (AMD_CONTEXT)" in told[0]
     assert "no extension s in a context voice-agent-after (TRANSFER_CONTEXT)" in told[1]
@@ -97,7 +106,27 @@ async def test_no_channel_can_be_made(ari: FakeAri) -> None:
     ari.answer("POST", "/channels/create", Answer(500))
     (finding,) = await asked(ari)
     assert (finding.what, finding.verdict) == ("Dialplan", Verdict.WARNING)
-    assert "could not be looked at" in finding.detail
+    assert "Neither it nor Asterisk's clock could be looked at" in finding.detail
+
+
+async def test_the_clock_waits_for_an_event(ari: FakeAri, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, *_ = await asked(ari)
+    assert (clock.what, clock.verdict) == ("Clock", Verdict.WARNING)
+    assert "no event came" in clock.detail
+
+    async def speak_late() -> None:
+        await ari.sockets.get()
+        socket = await ari.sockets.get()
+        await until(lambda: len([seen for seen in ari.seen if seen.method == "POST"]) == 2)
+        await asyncio.sleep(0.05)
+        stamp = datetime.now(UTC).isoformat()
+        await socket.send_str(f'{{"type":"X","timestamp":"{stamp}"}}')
+
+    monkeypatch.setattr(asking, "EVENT_SECONDS", PATIENCE_SECONDS)
+    speaking = asyncio.create_task(speak_late())
+    clock, *_ = await asked(ari)
+    assert (clock.what, clock.verdict) == ("Clock", Verdict.OK)
+    await speaking
 
 
 @pytest.mark.parametrize(

@@ -508,6 +508,25 @@ async def test_a_set_up_that_works(dialling: str, make: Make) -> None:
     )
 
 
+@pytest.mark.parametrize("conf", [False, True])
+async def test_what_is_not_looked_at_is_told(
+    dialling: str, make: Make, closed_port: int, tmp_path: Path, conf: bool
+) -> None:
+    async with FakeAgent() as agent:
+        settings = make(
+            ari_url=dialling,
+            elevenlabs_base_url=agent.base_url,
+            audiosocket_advertise=f"127.0.0.1:{closed_port}",
+        )
+        findings = [each async for each in check_all(settings, tmp_path if conf else None)]
+    subjects = [finding.what for finding in findings]
+    after = findings[subjects.index("Audio") :]
+    assert after[0].verdict is Verdict.FAILED
+    unseen = [each.what for each in after if each.verdict is Verdict.NOTE]
+    assert unseen == ["Clock", "Dialplan", "Configuration"][: 2 if conf else 3]
+    assert all("not looked at, because Audio has failed" in each.detail for each in after[1:3])
+
+
 async def test_settings_that_are_not_complete_end_it(make: Make, tmp_path: Path) -> None:
     settings = make(ari_username="")
     assert await everything(settings) == [("Settings", Verdict.FAILED)]

@@ -221,7 +221,7 @@ class VoiceBridge(Opened):
             self.gateways.append(gateway)
         asterisk = self.way_in(AsteriskGateway)
         http_tools = await self._exit.enter_async_context(
-            HttpTools.load(settings.tools_file, process_environment(settings.env_file))
+            HttpTools.load(settings.tools_file, settings.env_file)
         )
         planner = Planner(
             PlannerOptions(

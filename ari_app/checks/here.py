@@ -250,7 +250,8 @@ def _tools(settings: Settings) -> list[Finding]:
     from ari_app.tools.http_config import load_http_tools, process_environment
 
     try:
-        tools = load_http_tools(settings.tools_file, process_environment(settings.env_file))
+        environment = process_environment(settings.env_file)
+        tools = load_http_tools(settings.tools_file, environment, settings.env_file)
     except ConfigError as error:
         return [failed(_TOOLS, str(error))]
     names = ", ".join(tool.name for tool in tools) or "none"

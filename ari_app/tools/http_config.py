@@ -125,8 +125,15 @@ def process_environment(env_file: str | None = ".env") -> Mapping[str, str]:
     return {name: value for name, value in from_file.items() if value is not None} | os.environ
 
 
-def load_http_tools(path: Path, environment: Mapping[str, str]) -> tuple[HttpTool, ...]:
+def load_http_tools(
+    path: Path, environment: Mapping[str, str], env_file: str | None = None
+) -> tuple[HttpTool, ...]:
     """Read a file of tools.
+
+    Args:
+        path: The file.
+        environment: The variables that headers may name.
+        env_file: The file that some of them came from, to name it where one is missing.
 
     Raises:
         ConfigError: It cannot be read, or something in it does not fit; one sentence for each
@@ -137,12 +144,14 @@ def load_http_tools(path: Path, environment: Mapping[str, str]) -> tuple[HttpToo
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"TOOLS_FILE {path} cannot be read: {why_unreadable(error)}.") from None
     try:
-        return parse_http_tools(text, environment)
+        return parse_http_tools(text, environment, env_file)
     except ConfigError as error:
         raise ConfigError(f"TOOLS_FILE {path}: {error}") from None
 
 
-def parse_http_tools(text: str, environment: Mapping[str, str]) -> tuple[HttpTool, ...]:
+def parse_http_tools(
+    text: str, environment: Mapping[str, str], env_file: str | None = None
+) -> tuple[HttpTool, ...]:
     """Read the text of such a file. Pure.
 
     Raises:
@@ -159,7 +168,7 @@ def parse_http_tools(text: str, environment: Mapping[str, str]) -> tuple[HttpToo
     if not isinstance(data, dict):
         raise ConfigError("it must have a list named tools.")
     try:
-        tools = _File.model_validate(_with_variables(data, environment)).tools
+        tools = _File.model_validate(_with_variables(data, environment, env_file)).tools
     except ValidationError as error:
         raise ConfigError(" ".join(_sentence(item, data) for item in error.errors())) from None
     names = [tool.name for tool in tools]
@@ -168,18 +177,20 @@ def parse_http_tools(text: str, environment: Mapping[str, str]) -> tuple[HttpToo
     return tuple(tools)
 
 
-def _with_variables(data: dict[Any, Any], environment: Mapping[str, str]) -> dict[Any, Any]:
+def _with_variables(
+    data: dict[Any, Any], environment: Mapping[str, str], env_file: str | None
+) -> dict[Any, Any]:
     tools = data.get("tools")
     if not isinstance(tools, list):
         return data
-    return {**data, "tools": [_resolved(tool, environment) for tool in tools]}
+    return {**data, "tools": [_resolved(tool, environment, env_file) for tool in tools]}
 
 
-def _resolved(tool: Any, environment: Mapping[str, str]) -> Any:
+def _resolved(tool: Any, environment: Mapping[str, str], env_file: str | None) -> Any:
     match tool:
         case {"headers": dict(headers), **others}:
             resolved = {
-                name: _value(str(others.get("name")), str(name), value, environment)
+                name: _value(str(others.get("name")), str(name), value, environment, env_file)
                 for name, value in headers.items()
             }
             return {**others, "headers": resolved}
@@ -187,7 +198,9 @@ def _resolved(tool: Any, environment: Mapping[str, str]) -> Any:
             return tool
 
 
-def _value(tool: str, header: str, value: object, environment: Mapping[str, str]) -> object:
+def _value(
+    tool: str, header: str, value: object, environment: Mapping[str, str], env_file: str | None
+) -> object:
     if not isinstance(value, str):
         return value
     if "${" in _VARIABLE.sub("", value):
@@ -200,9 +213,11 @@ def _value(tool: str, header: str, value: object, environment: Mapping[str, str]
         try:
             return environment[found[1]]
         except KeyError:
+            nobody = "the environment does not have"
+            if env_file is not None:
+                nobody = f"neither the environment nor {env_file} has"
             raise ConfigError(
-                f"{tool}: the header {header} needs the variable {found[1]}, which the "
-                "environment does not have."
+                f"{tool}: the header {header} needs the variable {found[1]}, which {nobody}."
             ) from None
 
     return _VARIABLE.sub(replace, value)

@@ -127,20 +127,19 @@ class HttpTools:
         self._session: aiohttp.ClientSession | None = None
 
     @classmethod
-    def load(cls, path: Path | None, environment: Mapping[str, str] | None = None) -> Self:
+    def load(cls, path: Path | None, env_file: str | None = ".env") -> Self:
         """Load the tools of a file; None: there are none.
 
         Args:
-            environment: The variables that headers may name; those of the process and of `.env`
-                when it is not given.
+            path: The file.
+            env_file: What has the variables that headers may name, beside the environment.
 
         Raises:
             ConfigError: The file cannot be used.
         """
         if path is None:
             return cls()
-        known = process_environment() if environment is None else environment
-        return cls(load_http_tools(path, known))
+        return cls(load_http_tools(path, process_environment(env_file), env_file))
 
     @property
     def names(self) -> tuple[str, ...]:

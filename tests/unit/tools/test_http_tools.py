@@ -185,11 +185,15 @@ def test_tools_are_loaded_from_a_file(tmp_path: Path, monkeypatch: pytest.Monkey
         "tools: [{name: a, description: b, url: 'http://h/', headers: {X: '${TOOL_KEY}'}}]"
     )
     assert HttpTools.load(None).names == ()
-    assert HttpTools.load(path, {"TOOL_KEY": "k"}).names == ("a",)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("TOOL_KEY", raising=False)
-    with pytest.raises(ConfigError, match="needs the variable TOOL_KEY"):
+    monkeypatch.setenv("TOOL_KEY", "k")
+    assert HttpTools.load(path).names == ("a",)
+    monkeypatch.delenv("TOOL_KEY")
+    missing = "needs the variable TOOL_KEY, which"
+    with pytest.raises(ConfigError, match=rf"{missing} neither the environment nor \.env has\."):
         HttpTools.load(path)
+    with pytest.raises(ConfigError, match=rf"{missing} the environment does not have\."):
+        HttpTools.load(path, None)
     (tmp_path / ".env").write_text("TOOL_KEY=k\n")
     assert HttpTools.load(path).names == ("a",)
 

@@ -146,8 +146,9 @@ async def check_dial_back(ari: Client, settings: Settings) -> Finding:
         except (AriError, TimeoutError):
             return failed(
                 AUDIO,
-                f"Asterisk cannot reach {target}. Set AUDIOSOCKET_ADVERTISE to an address of this "
-                "machine that Asterisk's machine reaches, and let that port through the firewall.",
+                f"Asterisk cannot reach {target}{_other_port(target, bound[1])}. Set "
+                "AUDIOSOCKET_ADVERTISE to an address of this machine that Asterisk's machine "
+                "reaches, and let that port through the firewall.",
             )
         if server is None and settings.audiosocket_allow:
             dials_from = await _dialled_elsewhere(ari, split_host_port(target)[0], host)
@@ -168,6 +169,12 @@ async def check_dial_back(ari: Client, settings: Settings) -> Finding:
                 about="AUDIOSOCKET_ALLOW",
             )
     return ok(AUDIO, f"Asterisk reaches {target}{where}")
+
+
+def _other_port(target: str, bound: int) -> str:
+    """Say that nobody listens at the port that Asterisk dials, unless something passes it on."""
+    port = split_host_port(target)[1]
+    return "" if port == bound else f": its port is {port}, and AUDIOSOCKET_BIND listens at {bound}"
 
 
 def _target(host: str, port: int) -> str:

@@ -415,10 +415,16 @@ async def test_asterisk_does_not_reach_us(dialling: str, make: Make, closed_port
     assert says(
         finding,
         Verdict.FAILED,
-        f"cannot reach {advertised}",
+        f"cannot reach {advertised}: its port is {closed_port}, and AUDIOSOCKET_BIND listens at ",
         "AUDIOSOCKET_ADVERTISE",
         "firewall",
     ), finding
+    bind = f"127.0.0.1:{free_port()}"
+    advertised = bind.replace("127.0.0.1", "127.0.0.9")
+    finding = await dialled(
+        make(ari_url=dialling, audiosocket_bind=bind, audiosocket_advertise=advertised)
+    )
+    assert says(finding, Verdict.FAILED, f"cannot reach {advertised}. Set"), finding
 
 
 @pytest.mark.usefixtures("impatient")

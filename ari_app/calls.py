@@ -14,6 +14,7 @@ from rich.table import Table
 from ari_app.control.http.call_models import CallsFilter
 from ari_app.errors import ConfigError, in_words
 from ari_app.process.logs import printable, set_up_logging
+from ari_app.records.beginnings import MOST_FOUND, beginning, only_one
 from ari_app.records.findings import findings, timeline
 from ari_app.records.rows import summary
 from ari_app.records.store import CallFilter, CallLog
@@ -99,17 +100,21 @@ async def show_call(settings: Settings, name: str, console: Console, *, as_json:
 
     Args:
         settings: Where the database is.
-        name: Its session id, or the id of a conversation of its agent's.
+        name: Its session id, the beginning of that, or the id of a conversation of its agent's.
         console: Where to.
         as_json: As it is kept.
 
     Raises:
-        ConfigError: There is no call log, or no such call in it.
+        ConfigError: There is no call log, or not one such call in it.
         CallLogUnavailable: It cannot be read.
     """
 
     async def ask(call_log: CallLog) -> dict[str, Any] | None:
-        return await call_log.find(name) or await call_log.find_conversation(name)
+        found = await call_log.find(name) or await call_log.find_conversation(name)
+        if found is not None or not (start := beginning(name)):
+            return found
+        session_id = only_one(start, await call_log.sessions(start, MOST_FOUND))
+        return None if session_id is None else await call_log.find(session_id)
 
     document = await _asked(settings, ask)
     if document is None:

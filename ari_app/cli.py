@@ -313,7 +313,10 @@ def calls(
 @_calls.command("show")
 def show_call(
     name: Annotated[
-        str, typer.Argument(help="A session id, or a conversation's.", show_default=False)
+        str,
+        typer.Argument(
+            help="A session id or its beginning, or a conversation's.", show_default=False
+        ),
     ],
     env_file: EnvFile = _ENV_FILE,
     as_json: _AsJson = False,
@@ -332,7 +335,9 @@ _webhooks = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(_webhooks, name="webhooks")
-_CallOrEvent = typer.Argument(help="The id of a call, or of an event.", show_default=False)
+_CallOrEvent = typer.Argument(
+    help="The id of a call or of an event, or its beginning.", show_default=False
+)
 
 
 @_webhooks.callback(invoke_without_command=True)

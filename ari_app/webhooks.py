@@ -12,6 +12,7 @@ from rich.table import Table
 
 from ari_app.errors import ConfigError
 from ari_app.process.network import origin
+from ari_app.records.beginnings import MOST_FOUND, beginning, only_one
 from ari_app.records.webhooks.outbox import OutboxOptions, open_spool, send_test, told
 from ari_app.records.webhooks.spool import Delivery, Spool
 from ari_app.settings import Settings
@@ -55,11 +56,11 @@ def show(settings: Settings, name: str, console: Console) -> None:
     """Print the deliveries of a call or an event, and what is still to be sent.
 
     Raises:
-        ConfigError: There are none.
+        ConfigError: There are none, or the name is the beginning of several.
     """
     options = _options(settings)
     with _spool(options) as spool:
-        found = spool.of(name)
+        found = spool.of(_whole(spool, name))
         bodies = [spool.body(each) for each in dict.fromkeys(one.event_id for one in found)]
     if not found:
         raise ConfigError(
@@ -83,13 +84,13 @@ def retry(settings: Settings, name: str | None, console: Console) -> None:
     """Let what was given up be sent again, and at once what waits.
 
     Args:
-        name: Of a call or an event; None: all.
+        name: The id of a call or an event, or its beginning; None: all.
 
     Raises:
-        ConfigError: There is nothing of this name to be sent.
+        ConfigError: There is nothing of this name to be sent, or it is the beginning of several.
     """
     with _spool(_options(settings)) as spool:
-        count = spool.again(name)
+        count = spool.again(None if name is None else _whole(spool, name))
     if not count and name is not None:
         raise ConfigError(f"Nothing of {name} waits or was given up.")
     console.print(f"{count} to be sent: within a second while serve runs.", highlight=False)
@@ -109,6 +110,14 @@ async def test(settings: Settings, console: Console) -> bool:
         console.print(f"{sign} {line}", soft_wrap=True, highlight=False)
         well &= good
     return well
+
+
+def _whole(spool: Spool, name: str) -> str:
+    """Return the id that somebody means who may have given its beginning."""
+    start = beginning(name)
+    if not start or spool.of(name):
+        return name
+    return only_one(start, spool.names(start, MOST_FOUND)) or name
 
 
 def _last(delivery: Delivery) -> str:

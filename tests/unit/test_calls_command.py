@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -108,6 +109,30 @@ def test_a_call(say: Say) -> None:
 def test_a_call_that_is_not_there(say: Say) -> None:
     with pytest.raises(ConfigError, match="has no call s9"):
         say(show_call, "s9", as_json=False)
+
+
+def test_the_beginning_of_a_session(say: Say, tmp_path: Path) -> None:
+    names = ["5d0c41", "5d0c42", "6159", "6159ab", *(f"many%{number}" for number in range(6))]
+
+    async def keep() -> None:
+        async with CallLog(f"sqlite+aiosqlite:///{tmp_path}/calls.db") as call_log:
+            for number, name in enumerate(names):
+                call_log.keep(document(10 + number, session_id=name, conversation_ids=[]))
+            await call_log.settle()
+
+    asyncio.run(keep())
+    for name, whole in (("5d0c41…", "5d0c41"), ("6159", "6159"), ("6159a", "6159ab")):
+        assert f"Call {whole}\n" in say(show_call, name, as_json=False)
+    for name, told in (
+        ("5d0c", "Several begin with 5d0c: 5d0c41, 5d0c42."),
+        ("5d0c…", "Several begin with 5d0c: 5d0c41, 5d0c42."),
+        ("many", "many%0, many%1, many%2, many%3, many%4, and more."),
+        ("615", "has no call 615"),
+        ("____", "has no call ____"),
+        ("5D0C41", "has no call 5D0C41"),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(told)):
+            say(show_call, name, as_json=False)
 
 
 @pytest.mark.parametrize(

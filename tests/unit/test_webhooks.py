@@ -97,6 +97,20 @@ def test_they_are_sent_again(settings: Settings, console: Console, told: list[st
     spool.close()
 
 
+def test_the_beginning_of_an_id(settings: Settings, console: Console, told: list[str]) -> None:
+    webhooks.show(settings, "deli", console)
+    webhooks.show(settings, f"{told[0][:12]}…", console)
+    assert printed(console).count(f"{told[0]}  call.ended  call delivered") == 2
+    webhooks.retry(settings, "wait", console)
+    assert "1 to be sent" in printed(console)
+    with pytest.raises(ConfigError, match=f"Several begin with evt_: .*{min(told)}, "):
+        webhooks.retry(settings, "evt_", console)
+    with pytest.raises(ConfigError, match="nothing of wai"):
+        webhooks.show(settings, "wai", console)
+    with pytest.raises(ConfigError, match="Nothing of nobody"):
+        webhooks.retry(settings, "nobody", console)
+
+
 async def test_a_test_event_is_sent(settings: Settings, console: Console, tmp_path: Path) -> None:
     kinds = []
 

@@ -252,6 +252,13 @@ class CallLog:
             lambda connection: tables.find_conversation(connection, conversation_id)
         )
 
+    async def sessions(self, start: str, limit: int) -> list[str]:
+        """Return the session ids of calls that begin so, in their order."""
+        await self._opened()
+        from ari_app.records.store import tables
+
+        return await self._read(lambda connection: tables.sessions(connection, start, limit))
+
     async def page(
         self, wanted: CallFilter, limit: int = 50, cursor: str | None = None
     ) -> CallPage:

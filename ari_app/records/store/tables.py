@@ -253,6 +253,13 @@ async def find(connection: AsyncConnection, session_id: str) -> dict[str, Any] |
     return None if row is None else _whole(row)
 
 
+async def sessions(connection: AsyncConnection, start: str, limit: int) -> list[str]:
+    """Return the session ids of calls that begin so, in their order."""
+    session_id = calls.c.session_id
+    wanted = sa.select(session_id).where(sa.func.substr(session_id, 1, len(start)) == start)
+    return list((await connection.scalars(wanted.order_by(session_id).limit(limit))).all())
+
+
 async def find_conversation(
     connection: AsyncConnection, conversation_id: str
 ) -> dict[str, Any] | None:

@@ -351,6 +351,15 @@ class Spool:
             "WHERE e.session_id = ?1 OR e.id = ?1 ORDER BY d.seq LIMIT 1000", (name,)
         )
 
+    def names(self, start: str, limit: int) -> list[str]:
+        """Return the ids of calls and events that begin so, in their order."""
+        rows = self._db.execute(
+            "SELECT session_id AS name FROM events WHERE substr(session_id, 1, ?1) = ?2 "
+            "UNION SELECT id FROM events WHERE substr(id, 1, ?1) = ?2 ORDER BY name LIMIT ?3",
+            (len(start), start, limit),
+        )
+        return [name for (name,) in rows]
+
     def body(self, event_id: str) -> bytes | None:
         """Return what is sent; None: it has been delivered, or there is no such event."""
         row = self._db.execute("SELECT body FROM events WHERE id = ?", (event_id,)).fetchone()

@@ -50,6 +50,15 @@ async def test_a_kept_call_is_found(log: CallLog) -> None:
     assert (log.counts.written, log.counts.backlog, log.problems()) == (1, 0, [])
 
 
+async def test_sessions_by_their_beginning(log: CallLog) -> None:
+    names = ("5d0c2", "5d0c1", "5D0C3", "5%0c")
+    await kept(log, *(call(session_id=name) for name in names))
+    assert await log.sessions("5d0c", 6) == ["5d0c1", "5d0c2"]
+    assert await log.sessions("5d0c", 1) == ["5d0c1"]
+    assert await log.sessions("5%0", 6) == ["5%0c"]
+    assert await log.sessions("6", 6) == []
+
+
 async def test_the_same_call_again_replaces_it_and_what_was_told_later_stays(log: CallLog) -> None:
     await kept(log, call(turns=turns("before")))
     log.amend("s1", "recordings", [{"path": "a.wav"}])

@@ -134,7 +134,10 @@ async def _asked(settings: Settings, ask: Callable[[CallLog], Awaitable[T]]) -> 
     address = read_address(settings.database_url)
     if address.kind == "sqlite" and not address.path.exists():
         # SQLite would make one.
-        raise ConfigError(f"There is no {address.path}: no call has been kept there yet.")
+        problem = f"There is no {address.path.absolute()}: no call has been kept there yet."
+        if not address.path.is_absolute():
+            problem += " DATABASE_URL counts from this folder; run the command in that of `serve`."
+        raise ConfigError(problem)
     # What is to be said is said here.
     set_up_logging("CRITICAL")
     async with CallLog(settings.database_url, writes=False) as call_log:

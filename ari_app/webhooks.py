@@ -140,8 +140,8 @@ def _options(settings: Settings) -> OutboxOptions:
 def _spool(options: OutboxOptions) -> Iterator[Spool]:
     if not options.spool.exists():
         raise ConfigError(
-            f"There is no WEBHOOK_SPOOL {options.spool} here. `serve` makes it; run this command "
-            "in the same folder."
+            f"There is no WEBHOOK_SPOOL {options.spool.absolute()}. `serve` makes it; run this "
+            "command in the same folder."
         )
     spool = open_spool(options.spool)
     try:

@@ -49,15 +49,17 @@ async def check_call_log(settings: Settings) -> list[Finding]:
 
 async def _database(address: Address) -> Finding:
     if address.kind == "sqlite" and not address.path.exists():
-        problem = not_writable(nearest(address.path.parent))
+        # A relative one counts from the folder in which a command is run, and that may be another.
+        path = address.path.absolute()
+        problem = not_writable(nearest(path.parent))
         if problem:
             return failed(
                 CALL_LOG,
-                f"DATABASE_URL: {address.path} cannot be made: {problem}. Name a file in a folder "
+                f"DATABASE_URL: {path} cannot be made: {problem}. Name a file in a folder "
                 "that this user may write.",
                 uses=NOTHING,
             )
-        return ok(CALL_LOG, f"{address.path} will be made")
+        return ok(CALL_LOG, f"{path} will be made")
     if address.kind == "sqlite":
         kept = await asyncio.to_thread(calls_in, address.path)
         if kept is not None:

@@ -137,14 +137,21 @@ def test_the_beginning_of_a_session(say: Say, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("url", "sentence"),
-    [("", "DATABASE_URL is empty"), ("sqlite:///nowhere.db", "no call has been kept there yet")],
+    [
+        ("", "DATABASE_URL is empty"),
+        ("sqlite:///nowhere.db", "no call has been kept there yet"),
+        ("sqlite:///{folder}/nowhere.db", "no call has been kept there yet"),
+    ],
 )
 async def test_no_call_log(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str, sentence: str
 ) -> None:
-    settings = settings_maker(monkeypatch, tmp_path)(database_url=url)
-    with pytest.raises(ConfigError, match=sentence):
+    settings = settings_maker(monkeypatch, tmp_path)(database_url=url.format(folder=tmp_path))
+    with pytest.raises(ConfigError, match=sentence) as refused:
         await list_calls(settings, CallFilter(), 1, Console(), as_json=False)
+    if url:
+        assert f"There is no {tmp_path}/nowhere.db: " in str(refused.value)
+        assert ("that of `serve`" in str(refused.value)) is (url == "sqlite:///nowhere.db")
     assert not (tmp_path / "nowhere.db").exists()
 
 

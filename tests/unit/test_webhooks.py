@@ -132,7 +132,7 @@ async def test_a_test_event_is_sent(settings: Settings, console: Console, tmp_pa
 
 
 def test_where_nobody_is_told_that_is_said(settings: Settings, console: Console) -> None:
-    with pytest.raises(ConfigError, match="no WEBHOOK_SPOOL"):
+    with pytest.raises(ConfigError, match=f"no WEBHOOK_SPOOL {Path.cwd()}/"):
         webhooks.list_undelivered(settings, 50, console)
     for change in ({"webhook_url": None}, {"webhook_secret": None}):
         (name,) = change

@@ -24,11 +24,15 @@ async def said(settings: Settings) -> list[tuple[Verdict, str]]:
     return [(each.verdict, each.detail) for each in await check_call_log(settings)]
 
 
-async def test_none_and_one_that_will_be_made(tmp_path: Path) -> None:
+async def test_none_and_one_that_will_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert await said(load_settings(None, database_url="")) == []
     assert await said(at(tmp_path / "new" / "calls.db")) == [
         (Verdict.OK, f"{tmp_path}/new/calls.db will be made")
     ]
+    monkeypatch.chdir(tmp_path)
+    assert await said(at(Path("calls.db"))) == [(Verdict.OK, f"{tmp_path}/calls.db will be made")]
     assert not os.listdir(tmp_path), "nothing is made"
 
 

@@ -13,8 +13,9 @@ export function t(name, values = {}) {
   return (words[name] ?? name).replace(/\{(\w+)\}/g, (_, key) => values[key] ?? "");
 }
 
-// A word for one of many values, such as a state; the value itself where there is none.
-export const word = (kind, value) => value ? words[`${kind}.${value}`] ?? value : "";
+// A word for one of many values, such as a state; the value itself where there is none. What ended a call may have kept
+// it from beginning, too: agent_limit is limit.
+export const word = (kind, value) => value ? words[`${kind}.${value}`] ?? words[`${kind}.${value.replace(/^agent_/, "")}`] ?? value : "";
 
 export function el(tag, attributes = {}, ...children) {
   const element = tag.startsWith("svg:")

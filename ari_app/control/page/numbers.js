@@ -13,7 +13,7 @@ export async function showNumbers(main, me) {
     return select;
   };
   let calls = [], cut = false;
-  const days = choose([1, 7, 30], (value) => t("days", { days: value }), "7", () => load());
+  const days = choose([1, 7, 30], (value) => value === 1 ? t("day") : t("days", { days: value }), "7", () => load());
   const by = choose(["day", "agent", "trunk"], (value) => t(`by.${value}`), "day", () => draw());
   const place = el("div", {});
   main.append(el("h1", {}, t("numbers")), el("div", { class: "row" }, field(t("period"), days), field(t("by"), by)), place);

@@ -25,6 +25,7 @@ from ari_app.control.http.page import Watch
 from ari_app.line.interface import Result, Status
 from ari_app.records.findings import WHY
 from ari_app.records.record import Listener, TakeOver
+from tests.unit.call.test_reasons import documented
 from tests.unit.control.http.conftest import KEY
 from tests.unit.control.http.fake_service import FakeService, Http, end
 
@@ -115,9 +116,17 @@ def test_both_languages_have_every_word() -> None:
         ("reason", [*WHY, "page", "quota"]),
     ):
         assert {f"{kind}.{value}" for value in values} <= english.keys()
+    for reason in documented():
+        # As `word` in kit.js finds it.
+        assert {f"reason.{reason}", f"reason.{reason.removeprefix('agent_')}"} & english.keys()
     for name, text in english.items():
         placeholders = set(re.findall(r"\{\w+\}", text))
         assert placeholders == set(re.findall(r"\{\w+\}", german[name])), name
+
+
+def test_one_day_is_no_days() -> None:
+    assert LANGUAGES["words.en.json"]["day"] == "1 day"
+    assert 'value === 1 ? t("day")' in SCRIPTS["numbers.js"]
 
 
 async def test_watching_tells_what_changes_and_what_goes(service: FakeService) -> None:

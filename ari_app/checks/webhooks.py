@@ -107,7 +107,10 @@ def check_reports(settings: Settings) -> list[Finding]:
         )
     if secret is not None:
         base = settings.api_public_url or f"http://{settings.api_bind}"
-        findings.append(note(_REPORTS, f"ElevenLabs has to reach {base}/webhook/elevenlabs"))
+        text = f"ElevenLabs has to reach {base}/webhook/elevenlabs"
+        if settings.api_public_url is None:
+            text += ". Set API_PUBLIC_URL to the address that this service has on the internet."
+        findings.append(note(_REPORTS, text))
     return findings
 
 

@@ -91,3 +91,5 @@ def test_reports_need_a_place_and_a_key(make: Make) -> None:
     assert said(good) == [
         (Verdict.NOTE, "ElevenLabs has to reach https://calls.example.com/webhook/elevenlabs")
     ]
+    (local,) = check_reports(make(elevenlabs_webhook_secret=LONG))
+    assert "http://127.0.0.1:8080/webhook/elevenlabs. Set API_PUBLIC_URL to" in local.detail

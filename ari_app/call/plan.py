@@ -76,7 +76,7 @@ class CallPolicy:
         Raises:
             ValueError: It may not be dialled; a sentence that does not repeat it.
         """
-        return check_number(text, self.number_pattern)
+        return check_number(text, self.number_pattern, "NUMBER_PATTERN")
 
     def target(self, number: str) -> str:
         """Check the number of an attended transfer's target; return it as it is dialled.
@@ -84,7 +84,8 @@ class CallPolicy:
         Raises:
             ValueError: As for `number`.
         """
-        return check_number(number, self.target_pattern or self.number_pattern)
+        pattern = self.target_pattern or self.number_pattern
+        return check_number(number, pattern, "TRANSFER_PATTERN")
 
     def supervisor(self, endpoint: str) -> str:
         """Check a supervisor's telephone; return it as it is dialled.
@@ -92,9 +93,8 @@ class CallPolicy:
         Raises:
             ValueError: As for `number`.
         """
-        if self.supervisor_pattern is None:
-            return self.target(endpoint)
-        return check_number(endpoint, self.supervisor_pattern)
+        pattern = self.supervisor_pattern or self.target_pattern or self.number_pattern
+        return check_number(endpoint, pattern, "TAKE_OVER_PATTERN")
 
     def blind_target(self, to: str) -> str:
         """Check the target of a blind transfer, which the dialplan carries out.
@@ -102,7 +102,7 @@ class CallPolicy:
         Raises:
             ValueError: As for `number`.
         """
-        return check_target(to, self.target_pattern)
+        return check_target(to, self.target_pattern, "TRANSFER_PATTERN")
 
     def digit_collector(self) -> DigitCollector:
         """Make what turns a caller's keys into entries."""

@@ -27,7 +27,7 @@ _RIGHT_TO_LEFT_OVERRIDE: Final = "\u202e"
 _CONTROLS: Final = {"\t": "TAB", "\n": "LINE FEED", "\r": "CARRIAGE RETURN"}
 
 
-def check_number(text: str, pattern: LinearPattern | None = None) -> str:
+def check_number(text: str, pattern: LinearPattern | None = None, setting: str = "") -> str:
     """Check a number that is to be dialled.
 
     Args:
@@ -36,6 +36,7 @@ def check_number(text: str, pattern: LinearPattern | None = None) -> str:
         pattern: What the whole number must match, see `number_pattern`: as it was given or,
             when it has no letters, without separators. None is E.164 (ITU-T E.164: +, country
             code, 15 digits at most).
+        setting: Where another pattern may be set, to name it; empty: nowhere.
 
     Returns:
         The number as it is dialled.
@@ -54,19 +55,21 @@ def check_number(text: str, pattern: LinearPattern | None = None) -> str:
         _only(_SEPARATORS.sub("", text), r"[0-9+]", "number")
         raise ValueError(
             "The number is not in international form: + and country code, 7 to 15 digits, such as "
-            "+493023125001."
+            "+493023125001." + (f" {setting} may allow others." if setting else "")
         )
     _only(spellings[-1], r"[0-9A-Za-z+*._-]", "number")
-    raise ValueError("The number does not match the pattern that is set for numbers.")
+    where = f": see {setting}" if setting else ""
+    raise ValueError(f"The number does not match the pattern that is set for numbers{where}.")
 
 
-def check_target(text: str, pattern: LinearPattern | None = None) -> str:
+def check_target(text: str, pattern: LinearPattern | None = None, setting: str = "") -> str:
     """Check the target of a transfer that the dialplan carries out: a number, or an extension.
 
     Args:
         text: As for `check_number`. The names of extensions have letters in them and stay
             as they are.
         pattern: What the whole target must match; None leaves it to the dialplan.
+        setting: Where it is set, to name it.
 
     Raises:
         ValueError: With a sentence that says what a target must look like.
@@ -79,7 +82,8 @@ def check_target(text: str, pattern: LinearPattern | None = None) -> str:
         if transfer_target(target) and (pattern is None or pattern.fullmatch(target)):
             return target
     _only(spellings[-1], r"[A-Za-z0-9+*#._@-]", "target")
-    raise ValueError("The target does not match the pattern that is set for transfers.")
+    where = f": see {setting}" if setting else ""
+    raise ValueError(f"The target does not match the pattern that is set for transfers{where}.")
 
 
 def check_caller(text: str) -> str:

@@ -33,6 +33,25 @@ def test_nothing_else_is_dialled(number: str) -> None:
             dial(number)
 
 
+def test_a_refusal_names_the_setting_that_may_allow_it() -> None:
+    strict = CallPolicy(
+        number_pattern=LinearPattern("0"),
+        target_pattern=LinearPattern("1"),
+        supervisor_pattern=LinearPattern("2"),
+    )
+    for policy in (CallPolicy(), CallPolicy(number_pattern=LinearPattern("0")), strict):
+        for check, setting in (
+            (policy.number, "NUMBER_PATTERN"),
+            (policy.target, "TRANSFER_PATTERN"),
+            (policy.supervisor, "TAKE_OVER_PATTERN"),
+        ):
+            with pytest.raises(ValueError, match=f" {setting}( may allow others)?[.]$"):
+                check("2001")
+    with pytest.raises(ValueError, match=r"for transfers: see TRANSFER_PATTERN[.]$"):
+        strict.blind_target("2001")
+    assert strict.supervisor("2") == CallPolicy(target_pattern=LinearPattern("2")).supervisor("2")
+
+
 @pytest.mark.parametrize(
     ("status", "cause", "action"),
     [

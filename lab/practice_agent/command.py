@@ -57,7 +57,7 @@ async def run_practice_agent(
     if post_call.url is not None and not post_call.secret:
         raise ConfigError(
             "The practice agent cannot start: --post-call-url needs --post-call-secret, or "
-            "ELEVENLABS_WEBHOOK_SECRET."
+            "ELEVENLABS_WEBHOOK_SECRET in the environment (.env is not read)."
         )
     config = PracticeConfig(
         host=host,

@@ -17,7 +17,7 @@ from rich.console import Console
 from ari_app.agent.elevenlabs.client import AgentClient
 from ari_app.agent.interface import Briefing
 from ari_app.errors import ConfigError
-from lab.practice_agent.command import run_practice_agent
+from lab.practice_agent.command import PostCall, run_practice_agent
 from tests.unit.agent.elevenlabs.told import Told
 from tests.waiting import PATIENCE_SECONDS
 
@@ -74,6 +74,11 @@ async def test_it_asks_for_the_key_that_it_was_given() -> None:
             for key, status in (("wrong", 401), ("wröng", 401), ("the-key", 200)):
                 async with session.get(path, headers={"xi-api-key": key}) as response:
                     assert response.status == status
+
+
+async def test_a_webhook_needs_a_secret_and_that_is_not_looked_for_in_a_file() -> None:
+    with pytest.raises(ConfigError, match=r"WEBHOOK_SECRET in the environment \(\.env is not read"):
+        await run_practice_agent("127.0.0.1:0", None, None, Console(), PostCall("http://h/"))
 
 
 @pytest.mark.parametrize(

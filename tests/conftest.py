@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import socket
 import sys
 
@@ -22,6 +23,9 @@ _PLAIN = structlog.dev.ConsoleRenderer(
     colors=False, exception_formatter=structlog.dev.plain_traceback
 )
 structlog.configure(processors=[*structlog.get_config()["processors"][:-1], _PLAIN])
+
+# Below nohup it is ignored, and would be by what tests start.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # All that is read before the first test stays: to look through it took a quarter of that time. What
 # tests leave behind is looked through a third as often as usual, all of it a fifteenth.

@@ -300,17 +300,24 @@ async def test_neither_disk_nor_database(file: Path, monkeypatch: pytest.MonkeyP
 async def test_what_does_not_get_through_in_time_goes_in_smaller_steps(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = tables.write
+    write, at_once = tables.write, list[int]()
+
+    async def away(connection: Any, batch: tables.Batch, now: Any) -> int:
+        at_once.append(len(batch.documents))
+        raise ConnectionRefusedError
 
     async def write_slowly(connection: Any, batch: tables.Batch, now: Any) -> int:
         await asyncio.sleep(0.03 * len(batch.documents))
         return await write(connection, batch, now)
 
-    monkeypatch.setattr(tables, "write", write_slowly)
+    monkeypatch.setattr(tables, "write", away)
     monkeypatch.setattr(keeper_module, "_WRITE_SECONDS", 0.4)
     async with log_of(file) as log:
         for n in range(60):
             log.keep(call(f"s{n}", n))
+        # A busy machine would write them in small steps by itself.
+        await until(lambda: at_once and at_once[-1] == 60)
+        monkeypatch.setattr(tables, "write", write_slowly)
         await until(lambda: any("does not answer in time" in each for each in log.warnings()))
         await until(lambda: not log.counts.backlog)
         assert len(await ids(log)) == 60

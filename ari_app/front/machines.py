@@ -34,6 +34,7 @@ from ari_app.line.asterisk.ari.socket import SocketState
 from ari_app.line.asterisk.cleanup import GIVE_BACK_SECONDS, Mender
 from ari_app.line.asterisk.names import machine_name, media_channel_id
 from ari_app.process.opening import Opened, cancelled
+from ari_app.process.soon import Soon
 from ari_app.settings import Settings, split_host_port
 
 log = structlog.get_logger(__name__)
@@ -113,7 +114,7 @@ class Fleet(Opened):
         self._does_not_distribute.set()
         self._distributor: Distributor | None = None
         self._gone: dict[str, _Gone] = {}
-        self._counting = False
+        self._calls_told = Soon(self._tell_calls)
         self._store = Store(settings.cluster_url.get_secret_value(), settings.ari_app)
         self._machines = Machines(self._secret)
         hooks = Hooks(self._tell, self._front_changed, self._machine_gone, self._forget)
@@ -125,7 +126,8 @@ class Fleet(Opened):
         self._exit.push_async_callback(self._machines.close)
         await self._listen()
         self._hub.common = self.member.take_place
-        self._hub.on_calls = self._calls_changed
+        # There are thousands to go through.
+        self._hub.on_calls = self._calls_told.ask
         self._hub.on_deleted = self.member.deleted
         await self._exit.enter_async_context(self.member)
 
@@ -199,15 +201,7 @@ class Fleet(Opened):
             return ["Asterisk does not answer"]
         return []
 
-    def _calls_changed(self) -> None:
-        """Look which calls are here once all of what happens now has happened: hundreds may end at
-        once, and there are thousands to go through."""
-        if not self._counting:
-            self._counting = True
-            asyncio.get_running_loop().call_soon(self._count_calls)
-
-    def _count_calls(self) -> None:
-        self._counting = False
+    def _tell_calls(self) -> None:
         self.member.has(call_keys(self._hub.roster.sessions()))
 
     # --- the front of our Asterisk

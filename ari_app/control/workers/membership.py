@@ -36,6 +36,7 @@ from ari_app.control.workers.messages import (
 from ari_app.control.workers.messages import Room as RoomTold
 from ari_app.control.workers.roster import token_of
 from ari_app.process.peers import Message, Peer
+from ari_app.process.soon import Soon
 from ari_app.records.events import CallEvent
 from ari_app.records.record import CallRecord
 from ari_app.records.spend.guard import SpendGuard
@@ -85,9 +86,9 @@ class Membership:
         self._leaving = False
         self._promised: dict[str, float] = {}
         self._arrived = asyncio.Event()
-        self._telling: asyncio.Handle | None = None
+        self._telling_room = Soon(self.tell_room)
         self._spend: SpendGuard | None = None
-        self._telling_spent: asyncio.Handle | None = None
+        self._telling_spent = Soon(self._tell_spent)
         self._loop = asyncio.get_running_loop()
         self.admission = SharedAdmission(self._tell, self.tell_room, self.room_changed)
 
@@ -116,9 +117,8 @@ class Membership:
 
     def close(self) -> None:
         """Hang up."""
-        for telling in (self._telling, self._telling_spent):
-            if telling is not None:
-                telling.cancel()
+        self._telling_room.cancel()
+        self._telling_spent.cancel()
         if self._peer is not None:
             self._peer.close()
 
@@ -137,12 +137,8 @@ class Membership:
 
     def room_changed(self) -> None:
         """Tell how many places are used, once all of what happens now has happened."""
-        if self._telling is None and self._peer is not None:
-            self._telling = self._loop.call_soon(self._tell_room_now)
-
-    def _tell_room_now(self) -> None:
-        self._telling = None
-        self.tell_room()
+        if self._peer is not None:
+            self._telling_room.ask()
 
     def tell_room(self) -> None:
         """Tell at once how many places are used, if that has changed."""
@@ -156,11 +152,10 @@ class Membership:
 
     def spent(self) -> None:
         """Tell what is spent here, once all of what happens now has happened."""
-        if self._telling_spent is None and self._peer is not None:
-            self._telling_spent = self._loop.call_soon(self._tell_spent)
+        if self._peer is not None:
+            self._telling_spent.ask()
 
     def _tell_spent(self, *, anew: bool = False) -> None:
-        self._telling_spent = None
         if self._spend is not None and self._peer is not None:
             for change in self._spend.news(anew=anew):
                 self._peer.send_at_leisure(as_message(Spending.of(self.number, change)))
@@ -228,8 +223,7 @@ class Membership:
             for session_id, record in self._calls.records.items():
                 self._tell(Has(session_id, record.line_id))
         self.tell_room()
-        if self._telling_spent is not None:
-            self._telling_spent.cancel()
+        self._telling_spent.cancel()
         self._tell_spent(anew=True)
         self.admission.linked()
 

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 import structlog
 
 from ari_app.errors import AppError
+from ari_app.process.soon import Soon
 from ari_app.records.events import CallEnded, CallEvent, StateChanged
 from ari_app.records.record import CallRecord
 from ari_app.records.spend.ledger import AgentTime, Ledger
@@ -96,15 +97,14 @@ class SpendGuard:
         self._told: dict[tuple[str | None, str], Level] = {}
         self._told_of: date | None = None
         self._problem: str | None = None
-        self._looking: asyncio.Handle | None = None
+        self._looking = Soon(self.look)
         self._ledger: Ledger[CallRecord] = Ledger(_agent_time, loop_time)
         self._telling = Telling(self._ledger)
 
     def close(self) -> None:
         """Tell nobody any more."""
         self._tell = None
-        if self._looking is not None:
-            self._looking.cancel()
+        self._looking.cancel()
 
     # --- a listener of the journal
 
@@ -245,13 +245,8 @@ class SpendGuard:
                     other.counts = other.told
 
     def _look_soon(self) -> None:
-        """Look once all of what happens now has happened: hundreds of calls may end at once."""
-        if self._looking is None and self._tell is not None:
-            self._looking = asyncio.get_running_loop().call_soon(self._look_now)
-
-    def _look_now(self) -> None:
-        self._looking = None
-        self.look()
+        if self._tell is not None:
+            self._looking.ask()
 
     def look(self) -> None:
         """Tell of limits that have come near, or were reached, since the last look."""

@@ -79,7 +79,7 @@ async def test_calls_that_come_and_go_together_are_looked_at_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     fleet, hub, workers = await fleet_of(monkeypatch, tmp_path)
-    hub.on_calls = fleet._calls_changed
+    hub.on_calls = fleet._calls_told.ask
     told: list[set[str]] = []
     has = fleet.member.has
 

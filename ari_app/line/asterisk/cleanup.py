@@ -541,7 +541,6 @@ class Mender:
 
     def _on_the_way(self, channel: Channel) -> str | None:
         placed = channel.id.startswith((self._prefixes.placed, self._prefixes.target))
-        placed = placed and not channel.id.endswith(FAR_HALF)
         # Up and elsewhere in the dialplan is one whom we have passed on.
         on_the_way = channel.state != "Up" or channel.dialplan.context == self._amd_context
         return channel.id if placed and on_the_way else None

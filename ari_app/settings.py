@@ -867,9 +867,10 @@ def doubtful_names(env_file: str | None) -> list[str]:
             found.setdefault(binding.key.upper(), where)
             given |= {binding.key.upper()} if binding.value else set()
     known = {name.upper() for name in Settings.model_fields}
+    free = {each.replace("_", ""): each for each in known - given}
     for name in found.keys() | given - known:
         ours = name in found and name.startswith(_PREFIXES) and not name.startswith("ARI_APP_")
-        meant = _meant(name, known - given, loosely=name in found)
+        meant = _meant(name, free, loosely=name in found)
         if meant is None and name in found:
             # What is given already is meant by a slip alone.
             meant = next((each for each in sorted(known) if _is_a_slip(name, each)), None)
@@ -888,16 +889,15 @@ def _bindings(env_file: str | None) -> list[Any]:
         return list(parse_stream(file))
 
 
-def _meant(name: str, settings: set[str], *, loosely: bool) -> str | None:
+def _meant(name: str, plain: Mapping[str, str], *, loosely: bool) -> str | None:
     """Return the setting that somebody meant who wrote this name; None: none that can be told.
 
     Args:
         name: What was written.
-        settings: What it may be.
+        plain: What it may be, each by its name without underscores.
         loosely: The beginning of a setting's name is enough.
     """
     said = name.replace("_", "")
-    plain = {each.replace("_", ""): each for each in settings}
     alike = difflib.get_close_matches(said, plain, 1, _ALIKE)
     if not alike and loosely:
         begun = len(name) > _SHORTEST_BEGINNING

@@ -52,6 +52,7 @@ from ari_app.line.interface import Arrival, Gateway
 from ari_app.process.later import load_for_good
 from ari_app.process.leftovers import collect_leftovers
 from ari_app.process.limits import settle_memory, share_interpreter
+from ari_app.process.network import join_host
 from ari_app.process.opening import Opened, cancelled
 from ari_app.records.agent_report import PART, Report
 from ari_app.records.audit import AuditFile
@@ -819,8 +820,7 @@ class VoiceBridge(Opened):
     def _target(self) -> str:
         if self.settings.audiosocket_advertise is not None:
             return self.settings.audiosocket_advertise
-        host, port = self.audiosocket_address
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return join_host(*self.audiosocket_address)
 
     # --- ServiceView
 

@@ -39,7 +39,7 @@ from ari_app.line.asterisk.names import worker_app
 from ari_app.line.numbers import check_number, number_pattern
 from ari_app.patterns import LinearPattern
 from ari_app.process.logs import NumberStyle
-from ari_app.process.network import is_loopback, is_unspecified, split_host
+from ari_app.process.network import is_loopback, is_unspecified, join_host, split_host
 from ari_app.records.hiding import what_to_hide
 from ari_app.records.store.address import read_address
 from linekit.listener import ConnectionLimits, Networks
@@ -439,8 +439,7 @@ class Settings(BaseSettings):
 
         def after(address: str) -> str:
             host, port = split_host_port(address)
-            place = f"[{host}]" if ":" in host else host
-            return f"{place}:{port + number - 1 if port else 0}"
+            return join_host(host, port + number - 1 if port else 0)
 
         advertise = self.audiosocket_advertise
         found = self.model_copy(

@@ -42,6 +42,7 @@ from ari_app.line.asterisk.ari.events import AriEvent
 from ari_app.line.asterisk.ari.socket import EventSocket, SocketState
 from ari_app.line.asterisk.channels import quietly
 from ari_app.line.asterisk.names import media_channel_id
+from ari_app.process.network import join_host
 from ari_app.settings import Settings, split_host_port
 from audiosocket.connection import AudioSocketConnection
 from audiosocket.frames import SLIN, Kind
@@ -128,7 +129,7 @@ async def check_dial_back(ari: Client, settings: Settings) -> Finding:
         except OSError as error:
             if error.errno != errno.EADDRINUSE or not await is_serving(settings):
                 return not_to_be_had(AUDIO, "AUDIOSOCKET_BIND", settings.audiosocket_bind, error)
-        target = settings.audiosocket_advertise or _target(*bound)
+        target = settings.audiosocket_advertise or join_host(*bound)
         try:
             await stack.enter_async_context(listening(ari))
         except AriUnauthorized as error:
@@ -175,10 +176,6 @@ def _other_port(target: str, bound: int) -> str:
     """Say that nobody listens at the port that Asterisk dials, unless something passes it on."""
     port = split_host_port(target)[1]
     return "" if port == bound else f": its port is {port}, and AUDIOSOCKET_BIND listens at {bound}"
-
-
-def _target(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @asynccontextmanager
@@ -238,7 +235,7 @@ async def _dialled_elsewhere(ari: Client, target: str, host: str) -> str:
     """
     try:
         async with _open_server(host, 0) as (server, (_, port)):
-            return await _dialled(ari, _target(target, port), server)
+            return await _dialled(ari, join_host(target, port), server)
     except (AriError, OSError):
         return ""
 

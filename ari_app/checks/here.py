@@ -22,7 +22,7 @@ from ari_app.control.workers.folder import Folder
 from ari_app.errors import ConfigError
 from ari_app.process.compiled import is_compiled
 from ari_app.process.limits import available, needed
-from ari_app.process.network import is_loopback, is_unspecified, why_unreachable
+from ari_app.process.network import is_loopback, page_url, why_unreachable
 from ari_app.records.audit import not_writable
 from ari_app.settings import Settings, doubtful_names, split_host_port
 
@@ -230,14 +230,11 @@ async def is_serving(settings: Settings) -> bool:
     host, port = split_host_port(settings.api_bind)
     if port == 0:
         return False
-    if is_unspecified(host):
-        host = "::1" if ":" in host else "127.0.0.1"
-    named = f"[{host}]" if ":" in host else host
     timeout = aiohttp.ClientTimeout(total=_HEALTH_SECONDS)
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
-            session.get(f"http://{named}:{port}/health/live") as response,
+            session.get(f"{page_url(host, port)}health/live") as response,
         ):
             return response.status == 200
     except (aiohttp.ClientError, TimeoutError):

@@ -63,6 +63,15 @@ def split_host(text: str) -> tuple[str, int | None]:
     return host, port
 
 
+def join_host(host: str, port: int) -> str:
+    """Write `host:port` as `split_host` reads it.
+
+    >>> join_host("::1", 9000)
+    '[::1]:9000'
+    """
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def page_url(host: str, port: int) -> str:
     """Find where a browser on this machine finds what listens on `host`.
 
@@ -70,10 +79,8 @@ def page_url(host: str, port: int) -> str:
     'http://127.0.0.1:8080/'
     """
     if is_unspecified(host):
-        host = "[::1]" if ":" in host else "127.0.0.1"
-    elif ":" in host:
-        host = f"[{host}]"
-    return f"http://{host}:{port}/"
+        host = "::1" if ":" in host else "127.0.0.1"
+    return f"http://{join_host(host, port)}/"
 
 
 def why_unreachable(error: BaseException) -> str:

@@ -45,6 +45,7 @@ from ari_app.line.interface import (
     TargetLost,
     Tell,
 )
+from ari_app.line.telling import Alarm
 
 log = structlog.get_logger(__name__)
 
@@ -238,7 +239,7 @@ class MicrophoneLine:
         # Shared with the sound card's thread: deque's ends are safe.
         self._ahead: deque[bytes] = deque()
         self._called_at = 0.0
-        self._watch: asyncio.TimerHandle | None = None
+        self._alarm = Alarm()
 
     # --- ari_app.line.interface.Line
 
@@ -275,7 +276,7 @@ class MicrophoneLine:
             return
         self._sound = sound
         self._opening = self._loop.create_task(self._open(), name=f"call {self.id}")
-        self._watch = self._loop.call_later(seconds, self._too_late)
+        self._alarm.call_in(seconds, self._too_late)
 
     def connect(self) -> None:
         self._hears_us = True
@@ -318,7 +319,7 @@ class MicrophoneLine:
         self._tell = None
         self._sound = None
         self._ahead.clear()
-        self._watched()
+        self._alarm.stop()
         stream, self._stream = self._stream, None
         if stream is not None:
             await self._give_back(stream)
@@ -366,7 +367,7 @@ class MicrophoneLine:
             if self._closed:
                 self._gateway.leave(self)
             else:
-                self._watched()
+                self._alarm.stop()
                 self._gateway.problem = self.problem = str(error)
                 self._fail("microphone_unusable")
             return
@@ -375,7 +376,7 @@ class MicrophoneLine:
             await self._give_back(stream)
             return
         self._stream = stream
-        self._watched()
+        self._alarm.stop()
         self._called_at = self._loop.time()
         self._look()
         self._tell_call(Opened())
@@ -386,11 +387,6 @@ class MicrophoneLine:
         closing = self._loop.create_task(asyncio.to_thread(_close, stream))
         closing.add_done_callback(lambda _: self._gateway.leave(self))
         await asyncio.wait({closing}, timeout=STALL_SECONDS)
-
-    def _watched(self) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
 
     def _too_late(self) -> None:
         self.problem = "The sound card does not open."
@@ -428,7 +424,7 @@ class MicrophoneLine:
             self.problem = f"The sound card has stopped: nothing came for {STALL_SECONDS:g} s."
             self._fail("microphone_stopped")
             return
-        self._watch = self._loop.call_later(STALL_SECONDS / 4, self._look)
+        self._alarm.call_in(STALL_SECONDS / 4, self._look)
 
 
 class MicrophoneGateway:

@@ -16,7 +16,7 @@ from typing import Final
 import aiohttp
 import structlog
 
-from ari_app.process.network import origin, why_unreachable
+from ari_app.process.network import origin, read_bounded, why_unreachable
 from ari_app.records.webhooks.keeper import Keeper, SpoolAway
 from ari_app.records.webhooks.schedule import Answer, Fate, judge, retry_after
 from ari_app.records.webhooks.signing import sign
@@ -122,14 +122,9 @@ class Poster:
 
 async def _pass_over(response: aiohttp.ClientResponse) -> None:
     """Read a short answer, so that the connection can be used again; cut a long one off."""
-    size = 0
-    try:
-        async for piece in response.content.iter_any():
-            size += len(piece)
-            if size > _MAX_ANSWER_BYTES:
-                break
-    except (aiohttp.ClientError, OSError):
-        pass  # The status has been said.
+    # The status has been said.
+    with contextlib.suppress(aiohttp.ClientError, OSError):
+        await read_bounded(response, _MAX_ANSWER_BYTES)
     if not response.content.at_eof():
         response.close()
 

@@ -336,21 +336,22 @@ class Hub:
         self._tell(worker, Places(self.admission.full))
         for number, share in self._shares.items():
             if number != worker.number:
-                self._tell_spending(worker, number, share.whole())
+                self._tell_at_leisure(worker, _spending(number, share.whole()))
         self._news()
 
     def _spends(self, worker: Worker, change: Change) -> None:
         share = self._shares.setdefault(worker.number, Share())
         # All pieces at once: whoever comes between two of them could do nothing with the second.
         if pieces := share.take(change):
+            messages = _spending(worker.number, pieces)
             for other in self.roster:
                 if other is not worker:
-                    self._tell_spending(other, worker.number, pieces)
+                    self._tell_at_leisure(other, messages)
 
-    def _tell_spending(self, to: Worker, number: int, changes: Sequence[Change]) -> None:
+    def _tell_at_leisure(self, to: Worker, messages: Sequence[Message]) -> None:
         if (peer := self._of.get(to)) is not None:
-            for change in changes:
-                peer.send_at_leisure(as_message(Spending.of(number, change)))
+            for message in messages:
+                peer.send_at_leisure(message)
 
     def _news(self) -> None:
         self._changed.set()
@@ -400,3 +401,7 @@ class Hub:
     def _tell(self, worker: Worker, told: FromFront) -> bool:
         peer = self._of.get(worker)
         return peer is not None and peer.send(as_message(told))
+
+
+def _spending(number: int, changes: Sequence[Change]) -> list[Message]:
+    return [as_message(Spending.of(number, change)) for change in changes]

@@ -205,9 +205,8 @@ class SpendGuard:
         """Count on, and tell in time, until cancelled."""
         looks = 0
         while True:
-            behind = any(other.is_behind for other in self._others.values())
-            if looks % _ASK_EVERY == 0 or behind or self._wanted.is_set():
-                self._wanted.clear()
+            self._wanted.clear()
+            if looks % _ASK_EVERY == 0 or any(other.is_behind for other in self._others.values()):
                 await self.ask()
             looks += 1
             self._on_counted()

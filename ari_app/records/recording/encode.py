@@ -58,12 +58,14 @@ def encode(wav: Path, kind: str) -> Path:
         soundfile.SoundFileError: The same.
     """
     target = wav.with_suffix(f".{kind}")
-    # One that is there already was made, and not told of, by a process that was killed.
+    made = False
     try:
-        if target.exists():
+        # One that is there already was made, and not told of, by a process that was killed, or is
+        # just being told of by another one.
+        while not (made or target.exists()):
+            made = _write(wav, target, kind)
+        if not made:
             check(wav, target, exact=kind == "flac")
-        else:
-            _write(wav, target, kind)
         wav.unlink()
     except (NotTheSame, OSError, soundfile.SoundFileError):
         # Another process may have done it: it has looked for what waited, too.
@@ -73,14 +75,15 @@ def encode(wav: Path, kind: str) -> Path:
     return target
 
 
-def _write(wav: Path, target: Path, kind: str) -> None:
+def _write(wav: Path, target: Path, kind: str) -> bool:
+    """Make the encoded file; False: another process was at it, and is done with it."""
     part = target.with_name(target.name + PART)
     container, coding = _KINDS[kind]
     file = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         lock(file)
         if not _is(part, file):
-            raise NotTheSame("another process has just encoded it")
+            return False
         os.ftruncate(file, 0)
         with soundfile.SoundFile(wav) as source:
             if not source.frames:
@@ -102,6 +105,7 @@ def _write(wav: Path, target: Path, kind: str) -> None:
         raise
     finally:
         os.close(file)
+    return True
 
 
 def _is(path: Path, file: int) -> bool:

@@ -17,6 +17,7 @@ import soundfile
 from ari_app.records.recording import encode as program
 from ari_app.records.recording.encode import NotTheSame, check, encode
 from ari_app.records.recording.encoder import Encoded, Encoder
+from ari_app.records.recording.wav import lock
 
 RATES = (8000, 16000, 24000)
 
@@ -131,12 +132,33 @@ def test_one_that_another_process_has_just_made_is_taken(
     wav = write(tmp_path / "a.wav", 8000, talk(8000))
     first = program._write
 
-    def late(wav: Path, target: Path, kind: str) -> None:
+    def late(wav: Path, target: Path, kind: str) -> bool:
         monkeypatch.setattr(program, "_write", first)
         encode(wav, kind)
-        first(wav, target, kind)
+        return first(wav, target, kind)
 
     monkeypatch.setattr(program, "_write", late)
+    assert encode(wav, "flac") == tmp_path / "a.flac"
+    assert os.listdir(tmp_path) == ["a.flac"]
+
+
+@pytest.mark.parametrize("succeeds", [True, False])
+def test_one_that_another_process_is_at_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, succeeds: bool
+) -> None:
+    wav = write(tmp_path / "a.wav", 8000, talk(8000))
+    part = tmp_path / "a.flac.part"
+
+    def waits(file: int) -> None:
+        monkeypatch.setattr(program, "lock", lock)
+        if succeeds:
+            # The other one has yet to remove the WAV file.
+            soundfile.write(part, talk(8000), 8000, subtype="PCM_16", format="FLAC")
+            part.rename(tmp_path / "a.flac")
+        else:
+            part.unlink()
+
+    monkeypatch.setattr(program, "lock", waits)
     assert encode(wav, "flac") == tmp_path / "a.flac"
     assert os.listdir(tmp_path) == ["a.flac"]
 

@@ -58,9 +58,10 @@ class Pace:
 
 
 _PERIOD: Final = FRAME_MS / 1000
-_PROBE_TICKS: Final = 250
-"""After so many it is looked again when frames come: every 5 s."""
-_PROBE_SOONER: Final = 25
+_PROBE_TICKS: Final = 125
+"""After so many it is looked again when frames come: every 2.5 s, in which clocks drift by half a
+millisecond at most."""
+_PROBE_SOONER: Final = 13
 """So many fewer for each time that a frame was not there in time."""
 
 
@@ -136,7 +137,6 @@ class Reading:
             self.came = 0
             every = self.due_in = self.every
             self._transport.read_now()
-            self._until_probe -= every
             missing = every - self.came
             self._until_probe -= every if missing <= 0 else _PROBE_SOONER
             if self._until_probe <= 0:

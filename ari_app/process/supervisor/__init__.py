@@ -1,7 +1,7 @@
 """A small parent that outlives the workers which serve the calls.
 
-`policy` decides (pure), `parent` forks, polls and
-kills, `parent` is the worker's end of the line between the two.
+`policy` decides (pure); `parent` forks, polls and kills, and has the worker's end of the line
+between the two; `systemd` tells that one how they stand.
 """
 
 from ari_app.process.supervisor.parent import Parent, ParentLink

@@ -34,6 +34,7 @@ from ari_app.process.supervisor.policy import (
     Supervision,
     name_of_end,
 )
+from ari_app.process.supervisor.systemd import READY, STOPPING, tell_systemd
 
 
 class ParentLink:
@@ -152,6 +153,7 @@ class Parent:
     SIGTERM, SIGINT and SIGHUP let the workers drain; a second one ends their calls. With several
     workers SIGHUP replaces them one after the other instead, each when its last call has ended, by
     the code that is on the disk by then; unless a terminal sends it, for that one has been closed.
+    systemd is told when all of them serve, and when they are to stop.
 
     Args:
         limits: How patient it is.
@@ -164,7 +166,7 @@ class Parent:
         self._poll = select.poll()
         self._children = [self._child(1)]
         self._complete = workers == 1
-        self._stopping = False
+        self._stopping = self._told_ready = False
         self._code = 0
         self._afresh = False
         self._to_replace: list[int] = []
@@ -273,6 +275,10 @@ class Parent:
             self._complete = True
             numbers = [*range(2, self._workers + 1), FRONT]
             self._children += [self._child(number) for number in numbers]
+        if not self._told_ready and self._complete and not self._stopping:
+            self._told_ready = all(child.supervision.serving for child in self._children)
+            if self._told_ready:
+                tell_systemd(READY)
         front = self._of(FRONT)
         if front is not None and front.supervision.replaced and not self._stopping:
             # Another instance has the application of the dialplan.
@@ -402,6 +408,7 @@ class Parent:
 
     def _stop(self) -> None:
         self._stopping, now = True, time.monotonic()
+        tell_systemd(STOPPING)
         for child in self._children:
             if child.number == FRONT:
                 # It shows what becomes of the calls until the last worker has gone.

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -120,6 +121,34 @@ def test_a_worker_that_stalls_is_killed_and_replaced(start: Started, behaviour: 
         "worker_died",
         "worker_started",
     ]
+
+
+@pytest.fixture
+def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        # A name in no folder, as systemd may give one.
+        sock.bind(f"\0{tmp_path}")
+        sock.settimeout(60)
+        monkeypatch.setenv("NOTIFY_SOCKET", f"@{tmp_path}")
+        yield sock
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_systemd_is_told_when_all_serve_and_when_they_stop(
+    start: Started, systemd: socket.socket, processes: int
+) -> None:
+    family = start("serve", workers=processes - 1)
+    assert systemd.recv(256).startswith(b"READY=1\n")
+    assert len(family.lines()) == processes
+    family.tell()
+    assert systemd.recv(256).startswith(b"STOPPING=1\n")
+
+
+def test_systemd_is_not_told_of_what_never_serves(start: Started, systemd: socket.socket) -> None:
+    assert start("refuse").ends() == 2
+    systemd.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        systemd.recv(256)
 
 
 def test_what_the_first_worker_refuses_is_the_end(start: Started) -> None:

@@ -38,6 +38,10 @@ _MERGED_PAGES: Final = 2000
 _MERGE: Final = sa.text("INSERT INTO calls_words (calls_words, rank) VALUES ('merge', :pages)")
 _CHANGES: Final = sa.text("SELECT total_changes()")
 _MIGRATIONS: Final = Path(__file__).with_name("migrations")
+_ENCODINGS: Final = ("UTF8", "SQL_ASCII")
+"""Of PostgreSQL's, those that have every letter."""
+_AT_FAULT: Final = ("22", "54")
+"""The classes of PostgreSQL's errors that blame a value, and one that is too large for it."""
 _LOCK: Final = 0x617269_617070
 """The number of the lock that PostgreSQL gives to one writer at a time: `ariapp`."""
 
@@ -234,6 +238,7 @@ class Database:
 
         Raises:
             WrongVersion: They are of a newer program.
+            ConfigError: The database cannot hold what people say.
             DBAPIError: The database cannot be used just now.
         """
         async with self.writing() as connection:
@@ -241,9 +246,19 @@ class Database:
             before = await connection.run_sync(_revision)
             if before is not None and before not in revisions():
                 raise self._newer()
+            if before is None and not self.is_sqlite:
+                await self._require_letters(connection)
             if before != REVISION:
                 await connection.run_sync(_migrate)
         return before, REVISION
+
+    async def _require_letters(self, connection: AsyncConnection) -> None:
+        encoding = await connection.scalar(sa.text("SHOW server_encoding"))
+        if encoding not in _ENCODINGS:
+            raise ConfigError(
+                f"The call log's database ({self.address.shown}) is in {encoding}, which has not "
+                "all letters. Make it anew with `createdb --encoding=UTF8 --template=template0`."
+            )
 
     def _newer(self) -> WrongVersion:
         return WrongVersion(
@@ -297,7 +312,10 @@ def is_at_fault(error: BaseException) -> bool:
     """Return whether it is what was to be written that the database refuses, and not the
     database that fails."""
     if isinstance(error, DBAPIError):
-        return isinstance(error, DataError | IntegrityError)
+        if isinstance(error, DataError | IntegrityError):
+            return True
+        # Of PostgreSQL's faults SQLAlchemy's adapter knows few by their kind.
+        return str(getattr(error.orig, "sqlstate", None) or "")[:2] in _AT_FAULT
     return isinstance(error, StatementError | ValueError | TypeError | OverflowError)
 
 

@@ -39,11 +39,14 @@ class Cluster:
             return f"postgresql+asyncpg://ari_app@{self.host}/{database}"
         return f"postgresql+asyncpg://ari_app@/{database}?host={self.folder}"
 
-    def new_database(self) -> str:
+    def new_database(self, encoding: str = "UTF8") -> str:
         """Make an empty database; its URL."""
         self._databases += 1
         name = f"calls_{self._databases}"
-        self.sql(f"CREATE DATABASE {name}")
+        self.sql(
+            f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}'"
+            " LC_COLLATE 'C' LC_CTYPE 'C'"
+        )
         return self.url(name)
 
     def sql(self, statement: str, database: str = "postgres") -> str:

@@ -221,6 +221,11 @@ async def test_tables_are_made_by_hand_in_postgresql(postgres: Cluster, tmp_path
         await until(lambda: log.counts.written)
 
 
+async def test_a_database_that_lacks_letters_gets_no_tables(postgres: Cluster) -> None:
+    with pytest.raises(ConfigError, match=r"is in LATIN1.*createdb --encoding=UTF8"):
+        await upgraded(postgres.new_database("LATIN1"))
+
+
 async def test_postgresql_goes_and_comes_back(postgres: Cluster, tmp_path: Path) -> None:
     url = await upgraded(postgres.new_database())
     try:
@@ -340,6 +345,25 @@ async def test_what_a_database_refuses_does_not_hold_up_the_rest(
         assert await ids(log) == [f"s{n}" for n in reversed(range(20)) if n != 7]
         assert (log.counts.lost, log.counts.backlog) == (1, 0)
         assert log.problems() == ["The call log has lost calls, 1 so far."]
+
+
+@pytest.mark.parametrize(
+    "refused", [{"detail": "12 €"}, {"agent_id": "".join(map(chr, range(0x4E00, 0x5E00)))}]
+)
+async def test_what_postgresql_has_no_room_or_no_letter_for_does_not_hold_up_the_rest(
+    postgres: Cluster, tmp_path: Path, refused: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As a log of before is, that was made in a cluster older than UTF-8 in its country.
+    encoding = "LATIN1" if "detail" in refused else "UTF8"
+    monkeypatch.setattr(database_module, "_ENCODINGS", (encoding,))
+    async with CallLog(
+        await upgraded(postgres.new_database(encoding)), journal=tmp_path / "journal"
+    ) as log:
+        for n in range(5):
+            log.keep(call(f"s{n}", n, **(refused if n == 2 else {})))
+        await log.settle()
+        assert await ids(log) == ["s4", "s3", "s1", "s0"]
+        assert (log.counts.lost, log.counts.backlog) == (1, 0)
 
 
 async def test_one_that_ends_while_the_database_is_away_leaves_it_to_the_next(

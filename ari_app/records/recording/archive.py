@@ -342,14 +342,19 @@ class RecordingArchive:
             path: As a call's document has it. One that has been encoded since is found, too.
 
         Returns:
-            None where there is none, or it is not a file of this folder.
+            None where there is none, or it is not a file of this folder, or cannot be looked at.
         """
+        with suppress(OSError):
+            return self._find(path)
+        return None
+
+    def _find(self, path: str) -> tuple[Path, os.stat_result] | None:
         named = PurePosixPath(path)
         if named.is_absolute() or ".." in named.parts or session_of(named.name) is None:
             return None
         wanted = self.folder / named
         for each in (wanted, *(wanted.with_suffix(f".{kind}") for kind in FORMATS)):
-            with suppress(OSError):
+            with suppress(FileNotFoundError, NotADirectoryError):
                 found = each.lstat()
                 inside = each.resolve().is_relative_to(self.folder.resolve())
                 if stat.S_ISREG(found.st_mode) and inside:
@@ -375,8 +380,11 @@ class RecordingArchive:
         call.parts = [part for part in call.parts if part not in parts]
 
     def _remove(self, paths: set[str]) -> None:
+        if paths:
+            # On a disk that is away none is found, and all are there when it is back.
+            os.scandir(self.folder).close()
         for path in paths:
-            while (found := self.find(path)) is not None:
+            while (found := self._find(path)) is not None:
                 found[0].unlink(missing_ok=True)
                 if found[0].parent != self.folder:
                     # The day's last one; or there are others.

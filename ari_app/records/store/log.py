@@ -19,6 +19,7 @@ from collections.abc import (
     Sequence,
 )
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -71,6 +72,10 @@ _PAUSE_SECONDS: Final = 1.0
 
 _ON_ITS_WAY: Final = (
     "The call is not written into the database yet, so it cannot be deleted yet: ask again."
+)
+_STAYS: Final = (
+    "The call's recording, or its webhooks, cannot be deleted just now, so the call stays: ask "
+    "again."
 )
 
 T = TypeVar("T")
@@ -305,15 +310,23 @@ class CallLog:
 
         Raises:
             CallLogUnavailable: As with all that is asked; also where the database does not have it
-                yet, and will.
+                yet, and will; and where what the others have cannot be deleted, so that it stays.
         """
         await self.settle()
-        deleted = await self._delete(session_id)
-        if not deleted:
-            if await self._is_on_its_way(session_id):
-                raise CallLogUnavailable(_ON_ITS_WAY)
-            # It may have arrived while that was looked at.
+        try:
             deleted = await self._delete(session_id)
+            if not deleted:
+                if await self._is_on_its_way(session_id):
+                    raise CallLogUnavailable(_ON_ITS_WAY)
+                # It may have arrived while that was looked at.
+                deleted = await self._delete(session_id)
+        except AppError:
+            raise
+        except Exception as error:
+            log.error("call_log_not_deleted", session=session_id, error=type(error).__name__)
+            # An OSError's own text names the file, and that has a number in it.
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            raise CallLogUnavailable(f"{_STAYS} Why: {why or type(error).__name__}.") from None
         if deleted:
             await self._tidy()
         return deleted
@@ -388,27 +401,24 @@ class CallLog:
         await self._write(lambda connection: tables.forget_late(connection, now))
         if before is None:
             return 0
-        deleted, failed = 0, set[str]()
+        deleted = 0
+        place: Place | None = None
         while True:
-            old = await self._read(
-                lambda connection: tables.older_than(
-                    connection, before, _DELETE_AT_ONCE + len(failed)
-                )
+            # Each is tried once: what cannot be deleted may be thousands, whose disk is away.
+            old, place = await self._read(
+                partial(tables.older_than, moment=before, after=place, limit=_DELETE_AT_ONCE)
             )
-            ids = [str(each["session_id"]) for each in old]
-            ids = [each for each in ids if each not in failed]
-            if not ids:
-                break
-            for session_id in ids:
+            for session_id in old:
                 try:
                     deleted += await self._delete(session_id)
                 except CallLogUnavailable:
                     raise
                 except Exception as error:
-                    failed.add(session_id)
                     log.warning(
                         "call_log_not_deleted", session=session_id, error=type(error).__name__
                     )
+            if place is None:
+                break
             await asyncio.sleep(_BREATH_SECONDS)
         if deleted:
             await self._tidy()

@@ -310,12 +310,7 @@ async def some(
     for condition in _conditions(connection, wanted):
         query = query.where(condition)
     if after is not None:
-        query = query.where(
-            sa.tuple_(calls.c.started_at, calls.c.id)
-            < sa.tuple_(
-                sa.literal(after.started_at, calls.c.started_at.type), sa.literal(after.row)
-            )
-        )
+        query = query.where(_place_of_calls() < _place(after))
     found: list[dict[str, Any]] = []
     last: Place | None = None
     taken = 0
@@ -425,17 +420,41 @@ async def was_deleted(connection: AsyncConnection, session_id: str) -> bool:
 
 
 async def older_than(
-    connection: AsyncConnection, moment: datetime, limit: int
-) -> list[dict[str, Any]]:
-    """Return some of the calls that ended before a moment, the oldest first."""
+    connection: AsyncConnection, moment: datetime, after: Place | None, limit: int
+) -> tuple[list[str], Place | None]:
+    """Return the sessions of some of the calls that ended before a moment, the oldest first, and
+    the place after them.
+
+    Args:
+        connection: In a transaction.
+        moment: Before which they ended.
+        after: Where to begin; None: with the oldest.
+        limit: So many at most.
+
+    Returns:
+        The place is None when there are no more.
+    """
     ended = sa.func.coalesce(calls.c.ended_at, calls.c.started_at)
     wanted = (
-        sa.select(calls.c.document, calls.c.parts)
+        sa.select(calls.c.session_id, calls.c.started_at, calls.c.id)
         .where(calls.c.started_at < moment, ended < sa.literal(moment, calls.c.ended_at.type))
         .order_by(calls.c.started_at, calls.c.id)
         .limit(limit)
     )
-    return [_whole(row) for row in await connection.execute(wanted)]
+    if after is not None:
+        wanted = wanted.where(_place_of_calls() > _place(after))
+    found = (await connection.execute(wanted)).all()
+    place = Place(found[-1].started_at, found[-1].id) if len(found) == limit else None
+    return [row.session_id for row in found], place
+
+
+def _place_of_calls() -> sa.Tuple:
+    return sa.tuple_(calls.c.started_at, calls.c.id)
+
+
+def _place(place: Place) -> sa.Tuple:
+    moment = sa.literal(place.started_at, calls.c.started_at.type)
+    return sa.tuple_(moment, sa.literal(place.row))
 
 
 async def forget_late(connection: AsyncConnection, now: datetime) -> None:

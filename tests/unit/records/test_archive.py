@@ -364,6 +364,36 @@ async def test_a_recording_that_cannot_be_removed_is_known_at_the_next_try(
     await archive.close()
 
 
+async def test_a_disk_that_is_away_has_nothing_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "disk" / "recordings"
+    folder.mkdir(parents=True)
+    archive = RecordingArchive(folder)
+    say(archive)
+    await until(lambda: not archive.is_busy("s1"))
+    document = {"recordings": archive.parts("s1")}
+    again = RecordingArchive(folder)
+
+    (tmp_path / "disk").rename(tmp_path / "away")
+    with pytest.raises(FileNotFoundError):
+        await again.delete("s1", document)
+    (tmp_path / "away").rename(tmp_path / "disk")
+
+    def lstat(path: Path) -> os.stat_result:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "lstat", lstat)
+        assert again.find(document["recordings"][0]["path"]) is None
+        with pytest.raises(OSError, match="Stale"):
+            await again.delete("s1", document)
+    await again.delete("s1", document)
+    assert os.listdir(folder) == []
+    await archive.close()
+    await again.close()
+
+
 async def test_a_call_that_is_deleted_while_it_is_written(tmp_path: Path) -> None:
     log = Log()
     archive = RecordingArchive(tmp_path, on_change=log)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import shutil
 import sqlite3
@@ -445,6 +446,40 @@ async def test_nothing_of_a_deleted_call_is_left_in_the_files(file: Path) -> Non
             assert word not in left
         assert b"ordinary words 7" in left
         assert await ids(log, CallFilter(text="ordinary 7")) == ["s7"]
+
+
+async def test_what_cannot_be_forgotten_is_tried_once_and_holds_up_nothing(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    tried: list[str] = []
+    older_than = tables.older_than
+
+    async def counted(*args: Any, **more: Any) -> Any:
+        found = await older_than(*args, **more)
+        read.append(len(found[0]))
+        return found
+
+    async def away(session_id: str, _: object) -> None:
+        tried.append(session_id)
+        if session_id < "s35":
+            raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(tables, "older_than", counted)
+    monkeypatch.setattr(log_module, "_DELETE_AT_ONCE", 10)
+    monkeypatch.setattr(log_module, "_BREATH_SECONDS", 0)
+    await upgraded(url)
+    async with CallLog(url, journal=tmp_path / "journal", keep_days=30, on_delete=[away]) as log:
+        # Many began in the same second.
+        old = [
+            call(f"s{n}", started_at=f"2020-01-01T00:00:{n // 20:02}Z", ended_at=None)
+            for n in range(10, 50)
+        ]
+        await kept(log, *old)
+        assert await log.forget_old() == 15
+        assert sorted(tried) == [each["session_id"] for each in old]
+        assert await ids(log) == [f"s{n}" for n in reversed(range(10, 35))]
+        assert read == [10, 10, 10, 10, 0]
 
 
 async def test_old_calls_are_forgotten_in_steps(

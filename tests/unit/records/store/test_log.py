@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ari_app.records.store import BadCursor, CallFilter, CallLog, tables
+from ari_app.records.store import BadCursor, CallFilter, CallLog, CallLogUnavailable, tables
 from ari_app.records.store.address import read_address
 from ari_app.records.store.database import Database
 from tests.unit.records.store.documents import NOON, call, turns
@@ -188,11 +189,11 @@ async def test_a_deleted_call_leaves_nothing_and_nothing_comes_back(log: CallLog
 
 async def test_a_call_stays_when_its_recording_cannot_be_deleted(log: CallLog) -> None:
     async def fail(session_id: str, document: Any) -> None:
-        raise PermissionError
+        raise PermissionError(errno.EACCES, "Permission denied", "/recordings/+493023125001.wav")
 
     await kept(log, call())
     log.on_delete.append(fail)
-    with pytest.raises(PermissionError):
+    with pytest.raises(CallLogUnavailable, match=r"the call stays.*Why: Permission denied\.$"):
         await log.delete("s1")
     assert await ids(log) == ["s1"]
 

@@ -29,12 +29,11 @@ from ari_app.line.interface import WORKER_LOST, Result
 from ari_app.records.events import CallEnded, CallEvent
 from ari_app.records.plain import plain_json
 from ari_app.records.record import CallRecord
-from ari_app.records.running import TAKEN, CallFile, LeftCall, Unreadable
+from ari_app.records.running import STATE, TAKEN, CallFile, LeftCall, Unreadable
 
 VERSION: Final = 1
 """Of all that stands in a file; what another version has written nobody goes on with."""
 
-_STATE: Final = "call"
 _EVENT: Final = "event"
 _SOUND: Final = "sound"
 # How long a piece of the agent's voice may wait to be written down: many come in a second.
@@ -191,7 +190,7 @@ def restore(left: LeftCall) -> Restored:
     Raises:
         Unreadable: It cannot be gone on with.
     """
-    states = [line for line in left.lines if line[0] == _STATE]
+    states = [line for line in left.lines if line[0] == STATE]
     if not states:
         raise Unreadable("its beginning was not written")
     kept = KeptCall.from_json(states[-1][1])
@@ -209,7 +208,7 @@ def restore(left: LeftCall) -> Restored:
                     last_told = float(at)
                 case str() if kind == _SOUND:
                     record.chronicle.replay(*parts)
-                case str() if kind in (_STATE, TAKEN):
+                case str() if kind in (STATE, TAKEN):
                     pass
                 case _:
                     raise Unreadable("another version has written it")
@@ -340,7 +339,7 @@ class CallKeeper:
             self._soon.cancel()
             self._soon = None
         self._begun = True
-        self._file.add(_STATE, orjson.Fragment(self._state().to_json()))
+        self._file.add(STATE, orjson.Fragment(self._state().to_json()))
 
     def _write_heard(self) -> None:
         if self._hears_timer is not None:

@@ -35,9 +35,16 @@ log = structlog.get_logger(__name__)
 TAKEN: Final = "taken"
 """The kind of the line that tells when another process has taken the file."""
 
+STATE: Final = "call"
+"""The kind of the line that tells all that others do not; the last one counts."""
+
 _SUFFIX: Final = ".call"
+# What is only being written, for the others' sake: its call has a whole file yet.
+_UNFINISHED: Final = f".new{_SUFFIX}"
 _MAX_WAITING: Final = 50_000
 _MAX_FILE_BYTES: Final = 16 * 1024 * 1024
+_GROWS_BYTES: Final = 256 * 1024
+"""By so much a file grows until what counts no longer is taken out."""
 _AT_ONCE: Final = 2000
 # What comes meanwhile is written at once; a kill loses no more.
 _PAUSE_SECONDS: Final = 0.02
@@ -45,6 +52,7 @@ _HEARTBEAT_SECONDS: Final = 0.5
 _FRESH_SECONDS: Final = 10.0
 """A caller whose process has ended longer ago has given up, or is elsewhere."""
 _CLOSE_SECONDS: Final = 2.0
+_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class Unreadable(Exception):
@@ -70,7 +78,7 @@ class CallFile:
         name: Where it is.
     """
 
-    __slots__ = ("_put", "failed", "file", "name", "size")
+    __slots__ = ("_put", "failed", "file", "name", "size", "thin_at")
 
     def __init__(self, put: Callable[[tuple[Any, ...]], None], name: str) -> None:
         self.name = name
@@ -78,6 +86,7 @@ class CallFile:
         # The thread's alone.
         self.file = -1
         self.size = 0
+        self.thin_at = _GROWS_BYTES
         self._put = put
 
     @property
@@ -213,6 +222,8 @@ class RunningCalls:
             # written is so by a rounding.
             fresh = -1.0 < self._now() - last_seen < self._fresh_seconds
             for path in sorted(folder.glob(f"*{_SUFFIX}")):
+                if path.name.endswith(_UNFINISHED):
+                    continue
                 try:
                     left.append(self._take(path, last_seen, stale=not fresh, foreign=foreign))
                 except (OSError, Unreadable) as error:
@@ -232,6 +243,7 @@ class RunningCalls:
         path.rename(ours)
         call = CallFile(self._put, str(ours))
         call.size = size
+        call.thin_at += size
         now = self._now()
         try:
             os.truncate(ours, size)
@@ -295,6 +307,8 @@ class RunningCalls:
 
     def _write(self, file: CallFile, data: bytes) -> None:
         try:
+            if file.size and file.size + len(data) > min(file.thin_at, _MAX_FILE_BYTES):
+                self._thin(file)
             if file.size + len(data) > _MAX_FILE_BYTES:
                 raise OSError("it is too large")
             self._append(file, data)
@@ -308,11 +322,35 @@ class RunningCalls:
 
     def _append(self, call: CallFile, data: bytes) -> None:
         if call.file < 0:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-            call.file = os.open(call.name, flags, 0o600)
+            call.file = os.open(call.name, _FLAGS, 0o600)
             self._files.add(call)
         write_all(call.file, data)
         call.size += len(data)
+
+    def _thin(self, call: CallFile) -> None:
+        """Take out of a file what counts no longer: in hours it would take more memory than all
+        else, and more than a file may have."""
+        path = call.path
+        new = path.with_name(path.stem + _UNFINISHED)
+        file = -1
+        try:
+            data = thinned(path.read_bytes())
+            file = os.open(new, _FLAGS | os.O_TRUNC, 0o600)
+            write_all(file, data)
+            new.rename(path)
+        except OSError as error:
+            # It is as good as before.
+            log.warning("call_file_not_thinned", error=error.strerror)
+            with contextlib.suppress(OSError):
+                if file >= 0:
+                    os.close(file)
+                new.unlink(missing_ok=True)
+        else:
+            if call.file >= 0:
+                os.close(call.file)
+            call.file, call.size = file, len(data)
+            self._files.add(call)
+        call.thin_at = call.size + _GROWS_BYTES
 
     def _remove_due(self, now: float) -> None:
         waiting = []
@@ -365,6 +403,16 @@ def forget_left(folder: Path) -> None:
     with contextlib.suppress(OSError):
         for each, _ in lost_in(folder):
             remove_locked(each, _SUFFIX)
+
+
+def thinned(data: bytes) -> bytes:
+    """Return a file's whole lines without each `STATE` but the last. Pure."""
+    # What stands before it is the checksum.
+    head = b' ["%s",' % STATE.encode()
+    lines = data.splitlines(keepends=True)
+    states = [n for n, line in enumerate(lines) if line[8 : 8 + len(head)] == head]
+    old = frozenset(states[:-1])
+    return b"".join(line for n, line in enumerate(lines) if n not in old)
 
 
 def _line(kind: str, parts: tuple[Any, ...]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ari_app.call.kept import is_poison
+from ari_app.records import running as running_module
 from ari_app.records.events import Noted, ToolRan
 from ari_app.records.running import (
     CallFile,
@@ -24,6 +26,7 @@ from ari_app.records.running import (
     forget_left,
     has_calls,
     read_lines,
+    thinned,
 )
 
 LONG_AGO = 100.0
@@ -135,6 +138,65 @@ def test_the_next_process_goes_on_in_the_same_file(tmp_path: Path) -> None:
     assert len(left.taken) == 2
     third.close()
     assert [each for each in tmp_path.iterdir() if each.is_dir()] == []
+
+
+@given(st.lists(st.tuples(st.sampled_from(["call", "event", "taken"]), PLAIN), min_size=1))
+def test_of_what_is_told_anew_the_last_counts(entries: list[tuple[str, object]]) -> None:
+    data = b"".join(_line(kind, (part,)) for kind, part in entries)
+    before, _ = read_lines(data)
+    states = [line for line in before if line[0] == "call"]
+    after, _ = read_lines(thinned(data))
+    assert [line for line in after if line[0] == "call"] == states[-1:]
+    assert after == [line for line in before if line[0] != "call" or line is states[-1]]
+
+
+def test_a_call_of_hours_takes_little_more_than_what_happened_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running_module, "_GROWS_BYTES", 4000)
+    monkeypatch.setattr(running_module, "_MAX_FILE_BYTES", 60_000)
+    first = RunningCalls(tmp_path)
+    first.open()
+    file = first.begin()
+    for n in range(300):
+        file.add("call", {"n": n, "prompt": 1000 * "p"})
+        file.add("event", Noted(f"said {n}"))
+        until(first._queue.empty)
+    until(lambda: b"said 299" in files(tmp_path)[0].read_bytes())
+    assert (first.counts.failed, file.path.stat().st_mode & 0o777) == (0, 0o600)
+    assert file.path.stat().st_size < 60_000 < 300 * 1000
+    # A kill while a file is written anew.
+    file.path.with_name(f"{file.path.stem}.new.call").write_bytes(_line("call", ({"n": 0},)))
+    die(first)
+    second = RunningCalls(tmp_path)
+    (left,), refused = second.open()
+    assert not refused
+    assert [line[1]["n"] for line in left.lines if line[0] == "call"][-1] == 299
+    said = [line[1]["text"] for line in left.lines if line[0] == "event"]
+    assert said == [f"said {n}" for n in range(300)]
+    assert files(tmp_path) == [left.file.path]
+    second.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_cannot_be_written_anew_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running_module, "_GROWS_BYTES", 4000)
+
+    def full(path: Path, target: Path) -> Path:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    running = RunningCalls(tmp_path)
+    running.open()
+    file = running.begin()
+    monkeypatch.setattr(Path, "rename", full)
+    for n in range(20):
+        file.add("call", {"n": n, "prompt": 1000 * "p"})
+        until(running._queue.empty)
+    until(lambda: b'"n":19,' in files(tmp_path)[0].read_bytes())
+    assert (running.counts.failed, files(tmp_path)) == (0, [file.path])
+    running.close()
 
 
 def test_a_process_that_cannot_serve_leaves_them_to_the_next_one(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ _LOSS_SECONDS: Final = 300.0
 _LAST_SECONDS: Final = 3.0
 _LAST_LOOK_SECONDS: Final = 0.05
 _COUNT_SECONDS: Final = 5.0
+_ASK_SECONDS: Final = 60.0
 _TIDY_EVERY: Final = 720
 """So many counts, an hour."""
 
@@ -96,6 +97,7 @@ class Outbox:
         )
         self._receivers: list[Receiver] = []
         self._lost_before, self._lost_until = 0, 0.0
+        self._turn: int | None = None
         self._exit = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Outbox:
@@ -106,6 +108,8 @@ class Outbox:
         """
         tls = trusting(self._options.ca_file, "WEBHOOK_CA_FILE")
         await self._keeper.open()
+        # When the thread has ended, that takes it.
+        self._exit.callback(self._leave_turn)
         self._exit.push_async_callback(self._keeper.close)
         session = await self._exit.enter_async_context(
             session_for_others(max_connections=AT_ONCE * len(self._options.urls), decompress=False)
@@ -219,16 +223,15 @@ class Outbox:
     async def _send(self) -> None:
         while True:
             try:
-                with contextlib.ExitStack() as stack:
-                    await self._send_in_turn(stack)
+                await self._send_in_turn()
             except Exception:
                 # What waits is on disk: it is sent a little later.
                 log.exception("webhooks_interrupted")
                 await asyncio.sleep(_TURN_SECONDS)
 
-    async def _send_in_turn(self, stack: contextlib.ExitStack) -> None:
+    async def _send_in_turn(self) -> None:
         # Another process tells nobody that it dies.
-        while not await self._ask(lambda _: self._has_turn(stack)):  # noqa: ASYNC110
+        while not await self._ask(lambda _: self._has_turn()):  # noqa: ASYNC110
             await asyncio.sleep(_TURN_SECONDS)
         await self._ask(lambda spool: spool.give_up_beyond(len(self._receivers), self._now()))
         async with asyncio.TaskGroup() as group:
@@ -236,8 +239,11 @@ class Outbox:
                 group.create_task(receiver.run())
             group.create_task(self._look_after())
 
-    def _has_turn(self, stack: contextlib.ExitStack) -> bool:
+    def _has_turn(self) -> bool:
         """Whether no other process sends; the kernel takes that from whoever dies."""
+        if self._turn is not None:
+            # Asked before, when the disk answered later than anybody waited.
+            return True
         path = self._options.spool
         file = os.open(
             path.with_name(f"{path.name}-turn"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
@@ -247,8 +253,13 @@ class Outbox:
         except OSError:
             os.close(file)
             return False
-        stack.callback(os.close, file)
+        self._turn = file
         return True
+
+    def _leave_turn(self) -> None:
+        file, self._turn = self._turn, None
+        if file is not None:
+            os.close(file)
 
     async def _look_after(self) -> None:
         rounds = 0
@@ -262,7 +273,7 @@ class Outbox:
 
     async def _ask(self, do: Callable[[Spool], Any]) -> Any:
         try:
-            return await self._keeper.ask(do, 60.0)
+            return await self._keeper.ask(do, _ASK_SECONDS)
         except SpoolAway as error:
             log.warning("webhooks_not_read", error=str(error))
             return None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
 import sqlite3
 import ssl
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -27,6 +29,7 @@ from ari_app.records.events import CallEnded, StateChanged
 from ari_app.records.journal import Journal
 from ari_app.records.keeping import Keeping
 from ari_app.records.record import CallRecord
+from ari_app.records.webhooks import outbox as outbox_module
 from ari_app.records.webhooks.events import Event
 from ari_app.records.webhooks.keeper import Keeper
 from ari_app.records.webhooks.outbox import Outbox, OutboxOptions
@@ -297,6 +300,34 @@ async def test_another_process_waits_for_its_turn_and_then_goes_on(
             await until(lambda: first.stats.delivered == 2)
             assert second.stats.delivered == 0
             await first.__aexit__(None, None, None)
+            begin(second, "c")
+            await until(lambda: second.stats.delivered == 1)
+
+
+async def test_a_turn_that_is_had_later_than_anybody_waited_is_had(
+    opened: Open, receiver: BadReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock, stalled, goes_on = fcntl.flock, threading.Event(), threading.Event()
+
+    def slowly(file: int, what: int) -> None:
+        stalled.set()
+        goes_on.wait(PATIENCE_SECONDS)
+        flock(file, what)
+
+    monkeypatch.setattr(fcntl, "flock", slowly)
+    monkeypatch.setattr(outbox_module, "_ASK_SECONDS", 0.01)
+    monkeypatch.setattr(outbox_module, "_TURN_SECONDS", 0.01)
+    async with opened() as outbox:
+        begin(outbox, "a")
+        await until(stalled.is_set)
+        await asyncio.sleep(0.1)
+        monkeypatch.setattr(outbox_module, "_ASK_SECONDS", 60.0)
+        goes_on.set()
+        await until(lambda: receiver.kinds("a"))
+        async with opened() as second:
+            begin(second, "b")
+            await until(lambda: outbox.stats.delivered == 2)
+            await outbox.__aexit__(None, None, None)
             begin(second, "c")
             await until(lambda: second.stats.delivered == 1)
 

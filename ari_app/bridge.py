@@ -326,8 +326,7 @@ class VoiceBridge(Opened):
         hooks: list[OnDelete] = []
         if self.recordings is not None:
             hooks.append(self.recordings.delete)
-        if self.outbox is not None:
-            hooks.append(self.outbox.forget)
+        hooks.append(self._forget_webhooks())
         for hook in hooks:
             forgetting = Forgetting(hook)
             self._forgetting.append(forgetting)
@@ -380,7 +379,7 @@ class VoiceBridge(Opened):
             settings.database_url,
             journal=settings.records_journal_dir,
             keep_days=settings.records_keep_days,
-            on_delete=[] if self.outbox is None else [self.outbox.forget],
+            on_delete=[self._forget_webhooks()],
             on_lost=[] if self.outbox is None else [self.outbox.ended],
             share=Share(settings.worker, settings.workers) if settings.worker else None,
             told_of=[
@@ -691,6 +690,14 @@ class VoiceBridge(Opened):
     def _not_adopted(self, reason: str) -> None:
         self.metrics.calls_not_adopted.labels(reason).inc()
         log.warning("call_not_adopted", reason=reason)
+
+    def _forget_webhooks(self) -> OnDelete:
+        """Return what deletes the webhooks of a call, also those of before they were given up."""
+        if self.outbox is not None:
+            return self.outbox.forget
+        from ari_app.records.webhooks.spool import forget_in
+
+        return functools.partial(forget_in, self.settings.webhook_spool)
 
     async def _open_outbox(self) -> Outbox | None:
         options = self.settings.outbox_options()

@@ -6,6 +6,8 @@ the same file. Nothing here knows a thread or a clock; who calls it says what ti
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
@@ -394,6 +396,22 @@ class Spool:
     def _select(self, which: str, values: Iterable[Any]) -> list[Delivery]:
         rows = self._db.execute(f"SELECT {_COLUMNS} {_JOINED} {which}", tuple(values))
         return [Delivery(*row) for row in rows]
+
+
+async def forget_in(path: Path, session_id: str, document: object = None) -> None:
+    """Delete everything of a call from a file that nobody uses any more, if there is one; a hook of
+    the call log's.
+
+    Raises:
+        OSError, sqlite3.Error: It was not deleted.
+    """
+    await asyncio.to_thread(_forget_in, path, session_id)
+
+
+def _forget_in(path: Path, session_id: str) -> None:
+    if path.exists():
+        with contextlib.suppress(SpoolUnusable), contextlib.closing(Spool(path)) as spool:
+            spool.forget(session_id)
 
 
 class _Transaction:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession
+from aiohttp import ClientSession, web
 
 from ari_app import bridge as bridge_module
 from ari_app.bridge import VoiceBridge
@@ -177,6 +177,30 @@ def talked(session_id: str, seconds: float) -> CallRecord:
     record.converses(f"conv_{session_id}")
     record.leaves_agent(seconds)
     return record
+
+
+async def test_webhooks_of_before_nobody_was_told_any_more_go_with_their_call(
+    make: Make, tmp_path: Path
+) -> None:
+    spool = tmp_path / "webhooks.db"
+    async with receiving() as receiver:
+        receiver.behave = lambda request, got: web.Response(status=503)
+        async with bridge(make, receiver) as telling:
+            assert telling.call_log is not None
+            assert telling.outbox is not None
+            for name in ("s1", "s2"):
+                ended = call_document(CallRecord(name, "line", 0.0, caller_number=f"+4930{name}"))
+                telling.call_log.keep(ended)
+                telling.outbox.ended(ended)
+            assert await telling.outbox.of_call("s2")
+    async with VoiceBridge(make(webhook_url="")) as silent:
+        assert silent.call_log is not None
+        assert await silent.call_log.delete("s1")
+        assert b"+4930s1" not in spool.read_bytes()
+        assert b"+4930s2" in spool.read_bytes()
+        spool.unlink()
+        assert await silent.call_log.delete("s2")
+    assert not spool.exists()
 
 
 async def test_what_a_day_has_cost_outlives_processes_and_those_that_are_killed(

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Final, Protocol
 
 from aiohttp import hdrs, web
@@ -20,6 +20,7 @@ from ari_app.errors import AppError
 from ari_app.records.record import CallRecord
 from ari_app.records.recording.archive import RecordingArchive
 from ari_app.records.recording.names import FORMATS
+from ari_app.records.recording.wav import PART
 from ari_app.records.store import CallLog
 
 _RANGE: Final = re.compile(r"bytes=(?P<first>[0-9]{0,18})-(?P<last>[0-9]{0,18})", re.ASCII)
@@ -96,8 +97,11 @@ class _RecordingFile(web.FileResponse):
     """A file, for which the request's conditions are read as RFC 9110 has them."""
 
     def __init__(self, path: Path, found: os.stat_result) -> None:
-        media_type = FORMATS[path.suffix.removeprefix(".")]
-        name = path.name if _SAFE_NAME.fullmatch(path.name) else f"recording{path.suffix}"
+        name = path.name.removesuffix(PART)
+        suffix = PurePath(name).suffix
+        media_type = FORMATS[suffix.removeprefix(".")]
+        if not _SAFE_NAME.fullmatch(name):
+            name = f"recording{suffix}"
         super().__init__(
             path,
             headers={

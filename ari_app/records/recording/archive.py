@@ -283,7 +283,8 @@ class RecordingArchive:
             return
         begins = None if call.began is None else written.began - call.began
         part = RecordingPart(
-            self._relative(path),
+            # As the next start names it.
+            self._relative(path.with_name(path.name.removesuffix(PART))),
             written.seconds,
             written.size,
             written.complete,
@@ -349,11 +350,13 @@ class RecordingArchive:
         return None
 
     def _find(self, path: str) -> tuple[Path, os.stat_result] | None:
-        named = PurePosixPath(path)
+        named = PurePosixPath(path.removesuffix(PART))
         if named.is_absolute() or ".." in named.parts or session_of(named.name) is None:
             return None
         wanted = self.folder / named
-        for each in (wanted, *(wanted.with_suffix(f".{kind}") for kind in FORMATS)):
+        others = (wanted.with_suffix(f".{kind}") for kind in FORMATS)
+        # The last is one that could not be given its name when it was finished.
+        for each in (wanted, *others, wanted.with_suffix(f".wav{PART}")):
             with suppress(FileNotFoundError, NotADirectoryError):
                 found = each.lstat()
                 inside = each.resolve().is_relative_to(self.folder.resolve())

@@ -17,7 +17,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from ari_app.records.record import CallRecord
-from ari_app.records.recording.archive import RecordingArchive
+from ari_app.records.recording.archive import RecordingArchive, merge_parts
 from ari_app.records.recording.encoder import Encoded
 from ari_app.records.recording.wav import GrowingWav
 from ari_app.records.recording.writer import StereoRecorder
@@ -236,6 +236,40 @@ async def test_a_call_that_goes_on_has_the_recordings_of_lost_processes_too(
         (f"{stem}.2.wav", 10.0, False),
         (f"{stem}.3.wav", 20.0, True),
     ]
+
+
+async def test_one_that_cannot_be_given_its_name_is_found_by_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = Log()
+    archive = RecordingArchive(tmp_path, on_change=log)
+
+    def read_only(path: Path, target: Path) -> Path:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", read_only)
+        say(archive)
+        (part,) = await log.ready()
+    assert (part["path"], part["format"], part["complete"]) == (f"{NAME}.wav", "wav", False)
+    assert files(tmp_path) == [f"{NAME}.wav.part"]
+    for told in (part["path"], f"{NAME}.wav.part"):
+        found = archive.find(told)
+        assert found is not None
+        assert found[0] == tmp_path / f"{NAME}.wav.part"
+    await archive.close()
+
+    again = RecordingArchive(tmp_path, on_change=log)
+    running = asyncio.create_task(again.run())
+    await until(lambda: len(log.told) == 2)
+    (mended,) = merge_parts([part], log.told[-1][1])
+    assert (mended["path"], mended["complete"]) == (f"{NAME}.wav", False)
+    assert again.find(f"{NAME}.wav.part") is not None, "as a record of before has it"
+    running.cancel()
+    os.rename(tmp_path / f"{NAME}.wav", tmp_path / f"{NAME}.wav.part")
+    await again.delete("s1", {"recordings": [part]})
+    assert files(tmp_path) == []
+    await again.close()
 
 
 async def test_one_that_is_being_written_is_left_alone(tmp_path: Path) -> None:

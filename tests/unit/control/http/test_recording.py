@@ -122,6 +122,13 @@ async def test_one_that_has_been_encoded_since(http: Http, kept: Path) -> None:
     assert (response.status, response.headers["Content-Type"]) == (200, "audio/flac")
 
 
+async def test_one_that_could_not_be_given_its_name(http: Http, kept: Path) -> None:
+    os.rename(kept / f"2026-11-28/{NAME}.wav", kept / f"2026-11-28/{NAME}.wav.part")
+    response = await http.get(URL)
+    assert (response.status, response.headers["Content-Type"]) == (200, "audio/wav")
+    assert response.headers["Content-Disposition"] == f'inline; filename="{NAME}.wav"'
+
+
 @pytest.mark.parametrize(
     ("url", "status", "code"),
     [

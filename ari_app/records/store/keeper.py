@@ -239,16 +239,14 @@ class Keeper:
                 break
             segments.popleft().path.unlink(missing_ok=True)
         for segment in list(segments):
-            if not segment.is_done:
-                await self._write_segment(segment, None)
+            if not segment.is_done and await self._write_segment(segment, None):
                 return True
         return False
 
     async def _write_left(self, left: Left) -> bool:
         for segment in left.segments:
             if not segment.is_done:
-                await self._write_segment(segment, left)
-                return True
+                return await self._write_segment(segment, left)
         lost: dict[str, Mapping[str, Any]] = {
             session_id: _lost(document, left.last_seen)
             for session_id, document in left.began.items()
@@ -266,14 +264,25 @@ class Keeper:
         self._left.remove(left)
         return False
 
-    async def _write_segment(self, segment: Segment, left: Left | None) -> None:
+    async def _write_segment(self, segment: Segment, left: Left | None) -> bool:
+        """Write a batch of a file; False: it cannot be read just now, and stays as it is."""
         try:
             lines, end = segment.read(_BATCH_BYTES, self._at_once)
-        except OSError as error:
-            # Nobody can read it now; leave it for a person.
+        except FileNotFoundError as error:
             log.error("call_log_journal_not_read", path=str(segment.path), error=error.strerror)
             segment.read_to = segment.size
-            return
+            self._counts.lost_removed += segment.kept - segment.kept_read
+            missing = segment.given - segment.given_read
+            segment.kept_read, segment.given_read = segment.kept, segment.given
+            await self._settle(missing)
+            return True
+        except OSError as error:
+            # There may be too many open files, or a disk that will answer again.
+            if segment.unreadable is None:
+                log.error("call_log_journal_not_read", path=str(segment.path), error=error.strerror)
+            segment.unreadable = error.strerror or type(error).__name__
+            return False
+        segment.unreadable = None
         entries = []
         for line in lines:
             entry = decode_line(line)
@@ -287,13 +296,16 @@ class Keeper:
         await self._write(entries)
         segment.read_to = end
         if left is None:
+            segment.given_read += len(entries)
+            segment.kept_read += sum(entry[0] == KEEP for entry in entries)
             await self._settle(len(entries))
-            return
+            return True
         for entry in entries:
             if entry[0] == KEEP:
                 left.began.pop(str(entry[1]["session_id"]), None)
         left.entries -= len(entries)
         self._counts.left -= len(entries)
+        return True
 
     async def _write_held(self) -> bool:
         held = self._spool.held

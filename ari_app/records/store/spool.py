@@ -16,7 +16,7 @@ import time
 import uuid
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -63,6 +63,7 @@ class Counts:
         lost_room: Since neither the disk took them nor the database.
         lost_unusable: Since what was told of them is no document.
         lost_refused: Since the database does not take what is in them.
+        lost_removed: Since somebody has removed the journal.
     """
 
     given: int = 0
@@ -74,6 +75,7 @@ class Counts:
     lost_room: int = 0
     lost_unusable: int = 0
     lost_refused: int = 0
+    lost_removed: int = 0
 
     @property
     def backlog(self) -> int:
@@ -83,7 +85,13 @@ class Counts:
     @property
     def lost(self) -> int:
         """How many calls are kept nowhere."""
-        return self.lost_waiting + self.lost_room + self.lost_unusable + self.lost_refused
+        return (
+            self.lost_waiting
+            + self.lost_room
+            + self.lost_unusable
+            + self.lost_refused
+            + self.lost_removed
+        )
 
 
 # --- lines: pure
@@ -152,6 +160,10 @@ class Segment:
         begins: Up to here it repeats calls that had begun before.
         read_to: So much of it the database has.
         sealed: Nothing more will be added.
+        unreadable: Why it could not be read at the last try; None: it could.
+        given, kept: So many entries are in it that were given to this process, and so many of them
+            keep a call; the writer counts them.
+        given_read, kept_read: So many of those were read.
     """
 
     def __init__(self, path: Path, size: int = 0, *, sealed: bool = False) -> None:
@@ -160,6 +172,9 @@ class Segment:
         self.begins = 0
         self.read_to = 0
         self.sealed = sealed
+        self.unreadable: str | None = None
+        self.given = self.kept = 0
+        self.given_read = self.kept_read = 0
 
     @property
     def is_done(self) -> bool:
@@ -205,16 +220,20 @@ class _File:
                 path.unlink()
             raise
 
-    def append(self, data: bytes) -> None:
-        """Add lines, all of them or, with an OSError, none."""
+    def append(self, data: bytes, kinds: Collection[str] = ()) -> None:
+        """Add lines, all of them or, with an OSError, none; the kinds are those of what is new."""
+        segment = self.segment
         try:
             write_all(self._file, data)
             os.fdatasync(self._file)
         except OSError:
             with contextlib.suppress(OSError):
-                os.ftruncate(self._file, self.segment.size)
+                os.ftruncate(self._file, segment.size)
             raise
-        self.segment.size += len(data)
+        segment.given += sum(kind != BEGAN for kind in kinds)
+        segment.kept += sum(kind == KEEP for kind in kinds)
+        # Only now: who reads it goes by its size.
+        segment.size += len(data)
 
     def touch(self) -> None:
         """Show that its process lives."""
@@ -433,7 +452,8 @@ class Spool:
                 self._file = self._open()
                 lines = [each for each in lines if each[0] != BEGAN]
             if lines:
-                self._file.append(b"".join(line for _, line in lines))
+                kinds, texts = zip(*lines, strict=True)
+                self._file.append(b"".join(texts), kinds)
         except OSError as error:
             self._not_written(lines, error)
         else:

@@ -21,7 +21,7 @@ from ari_app.records.store import database as database_module
 from ari_app.records.store import keeper as keeper_module
 from ari_app.records.store import log as log_module
 from ari_app.records.store.glance import REVISION
-from ari_app.records.store.spool import Counts
+from ari_app.records.store.spool import KEEP, Counts, Segment, Spool
 from tests.unit.records.store.documents import call, turns
 from tests.unit.records.store.postgres import Cluster
 from tests.unit.records.store.test_log import ids, kept, upgraded
@@ -365,6 +365,52 @@ async def test_what_postgresql_has_no_room_or_no_letter_for_does_not_hold_up_the
         await log.settle()
         assert await ids(log) == ["s4", "s3", "s1", "s0"]
         assert (log.counts.lost, log.counts.backlog) == (1, 0)
+
+
+async def test_a_journal_that_cannot_be_read_just_now_is_read_later(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = Spool(file.with_name("calls.journal"), Counts(), lambda: None)
+    killed.start()
+    killed.put(KEEP, call("left"))
+    assert await asyncio.to_thread(killed.close, 5)
+    assert killed._lock is not None
+    os.close(killed._lock)
+    tried: list[Path] = []
+
+    def no_more_files(segment: Segment, max_bytes: int, max_lines: int) -> Any:
+        tried.append(segment.path)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async with log_of(file) as log:
+        with monkeypatch.context() as changed:
+            changed.setattr(Segment, "read", no_more_files)
+            log.keep(call("own"))
+            await until(lambda: len(set(tried)) == 2)
+            log._spool.seal()
+            await until(lambda: len(tried) > 6)
+            assert (await ids(log), log.counts.backlog) == ([], 2)
+        await until(lambda: not log.counts.backlog)
+        assert sorted(await ids(log)) == ["left", "own"]
+    assert list(log.folder.iterdir()) == []
+
+
+async def test_a_journal_that_somebody_has_removed_is_waited_for_no_more(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def removed(segment: Segment, max_bytes: int, max_lines: int) -> Any:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+    async with log_of(file) as log:
+        await kept(log, call("before"))
+        with monkeypatch.context() as changed:
+            changed.setattr(Segment, "read", removed)
+            log.amend("before", "recordings", [])
+            log.keep(call("during"))
+            await until(lambda: log.counts.given == 3 and not log.counts.backlog)
+        await kept(log, call("after"))
+        assert sorted(await ids(log)) == ["after", "before"]
+        assert log.counts.lost == 1
 
 
 async def test_one_that_ends_while_the_database_is_away_leaves_it_to_the_next(

@@ -7,7 +7,7 @@ import os
 import stat
 import wave
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -133,6 +133,7 @@ class _Call:
     told: set[PurePosixPath] = field(default_factory=set)
     deleted: bool = False
     lost: dict[str, float] = field(default_factory=dict)
+    names: Sequence[PurePosixPath] = ()
 
 
 OnChange = Callable[[str, list[dict[str, Any]], list[dict[str, Any]]], None]
@@ -229,14 +230,18 @@ class RecordingArchive:
         call.began = record.began
         names = list(islice(numbered(self._name(record)), len(begins)))
         call.lost = {each.stem: begin for each, begin in zip(names, begins, strict=True)}
+        call.names = names
         call.parts = [self._dated(call, part) for part in call.parts]
-        # The last one was being written, and is mended like any other.
-        task = self._loop.create_task(self._find_parts(record.session_id, names[:-1]))
+        self._do(self._find_parts(record.session_id))
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _find_parts(self, session_id: str, names: Sequence[PurePosixPath]) -> None:
-        """Find what processes before have finished of a call's recordings."""
+    async def _find_parts(self, session_id: str) -> None:
+        """Find what other processes have finished of a call's recordings."""
+        names = self._call(session_id).names
         found = await asyncio.to_thread(self._finished, session_id, names)
         call = self._call(session_id)
         known = {part.path.stem for part in call.parts}
@@ -246,7 +251,13 @@ class RecordingArchive:
 
     def _finished(self, session_id: str, names: Sequence[PurePosixPath]) -> list[RecordingPart]:
         paths = [found[0] for each in names if (found := self.find(str(each))) is not None]
-        return [part for _, part in self._measured([(session_id, path) for path in paths])]
+        measured = self._measured([(session_id, path) for path in paths if path.suffix != PART])
+        # The last one was being written when its process was lost.
+        return [replace(part, complete=part.path.stem != names[-1].stem) for _, part in measured]
+
+    async def _find_and_tell(self, session_id: str) -> None:
+        await self._find_parts(session_id)
+        self._tell_of(session_id)
 
     @staticmethod
     def _dated(call: _Call, part: RecordingPart) -> RecordingPart:
@@ -322,10 +333,16 @@ class RecordingArchive:
         call = self._call(session_id)
         if call.deleted:
             # That was said while it was being written.
-            task = self._loop.create_task(self.delete(session_id))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        elif call.parts:
+            self._do(self.delete(session_id))
+        elif call.lost.keys() - {part.path.stem for part in call.parts}:
+            # Whichever process began first has mended what all that were lost have left.
+            self._do(self._find_and_tell(session_id))
+        else:
+            self._tell_of(session_id)
+
+    def _tell_of(self, session_id: str) -> None:
+        call = self._call(session_id)
+        if call.parts:
             ready = [] if call.busy > 0 else [p for p in call.parts if p.path not in call.told]
             call.told.update(part.path for part in ready)
             told = [part.document() for part in ready]
@@ -413,13 +430,10 @@ class RecordingArchive:
             self._measured, [each for each in to_encode if each[1] not in known]
         )
         for session_id, part in mended:
-            call = self._call(session_id)
-            if any(each.path.stem == part.path.stem for each in call.parts):
-                continue
-            call.parts.append(self._dated(call, part))
-            log.warning("recording_mended", session=session_id, file=for_log(part.path.name))
+            if self._add_found(session_id, part):
+                log.warning("recording_mended", session=session_id, file=for_log(part.path.name))
         for session_id, part in waited:
-            self._call(session_id).parts.append(part)
+            self._add_found(session_id, part)
         for session_id, _ in to_encode:
             self._call(session_id).busy += 1
         for session_id, path in to_encode:
@@ -427,6 +441,14 @@ class RecordingArchive:
         for session_id in {session_id for session_id, _ in mended}:
             if not self.is_busy(session_id):
                 self._tell(session_id)
+
+    def _add_found(self, session_id: str, part: RecordingPart) -> bool:
+        """Add what was found of a call's recordings; whether it is new."""
+        call = self._call(session_id)
+        if any(each.path.stem == part.path.stem for each in call.parts):
+            return False
+        call.parts.append(self._dated(call, part))
+        return True
 
     def _mend_all(self) -> tuple[list[tuple[str, RecordingPart]], list[tuple[str, Path]]]:
         """Return what was finished; and what is to be encoded, for it was not."""

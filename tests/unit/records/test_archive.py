@@ -238,6 +238,49 @@ async def test_a_call_that_goes_on_has_the_recordings_of_lost_processes_too(
     ]
 
 
+async def test_a_recording_that_another_process_has_mended_is_its_calls(tmp_path: Path) -> None:
+    log = Log()
+    left_behind(tmp_path, f"{NAME}.wav")
+    archive = RecordingArchive(tmp_path, on_change=log)
+    archive.goes_on(call(), [2.0])
+    await until(lambda: not archive._tasks)
+    assert archive.parts("s1") == []
+    # Of two workers that were lost at once, the other one's successor is sooner.
+    other = RecordingArchive(tmp_path)
+    running = asyncio.create_task(other.run())
+    await until(lambda: other.parts("s1"))
+    running.cancel()
+    again = archive.start(call(), 8000, START + 18)
+    assert again is not None
+    talk(again)
+    again.finish(START + 20)
+    parts = await log.ready()
+    stem = Path(NAME).name
+    assert [(Path(each["path"]).name, each["from"], each["complete"]) for each in parts] == [
+        (f"{stem}.wav", 2.0, False),
+        (f"{stem}.2.wav", 20.0, True),
+    ]
+    await archive.close()
+    await other.close()
+
+
+async def test_what_waits_for_the_encoder_of_a_call_that_goes_on_is_there_once(
+    tmp_path: Path,
+) -> None:
+    first = RecordingArchive(tmp_path)
+    say(first)
+    await until(lambda: not first.is_busy("s1"))
+    await first.close()
+    log = Log()
+    archive = RecordingArchive(tmp_path, kind="flac", on_change=log)
+    archive.goes_on(call(), [2.0])
+    running = asyncio.create_task(archive.run())
+    (part,) = await log.ready()
+    running.cancel()
+    assert (part["path"], part["from"]) == (f"{NAME}.flac", 2.0)
+    await archive.close()
+
+
 async def test_one_that_cannot_be_given_its_name_is_found_by_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -152,7 +152,9 @@ class Keeper:
             result: Any = None
             error: Exception | None = None
             try:
-                result = do(self._spool)
+                # Nobody waits any more; who has asked again is not done twice.
+                if not done.cancelled():
+                    result = do(self._spool)
             except sqlite3.Error as problem:
                 error = SpoolAway(str(problem))
             except Exception as problem:

@@ -31,7 +31,7 @@ from ari_app.records.keeping import Keeping
 from ari_app.records.record import CallRecord
 from ari_app.records.webhooks import outbox as outbox_module
 from ari_app.records.webhooks.events import Event
-from ari_app.records.webhooks.keeper import Keeper
+from ari_app.records.webhooks.keeper import Keeper, SpoolAway
 from ari_app.records.webhooks.outbox import Outbox, OutboxOptions
 from ari_app.records.webhooks.spool import Spool
 from tests.unit.records.webhooks.receiver import SECRET, BadReceiver, Got, receiving
@@ -434,6 +434,26 @@ async def test_a_full_disk_loses_nothing_at_first_and_then_says_so(tmp_path: Pat
     await keeper.close()
     keeper.put(Event("too late", "call.ended", "s", b"x"))
     assert keeper.stats.lost == 61
+
+
+async def test_what_nobody_waits_for_any_more_is_not_done(tmp_path: Path) -> None:
+    keeper = Keeper(tmp_path / "w.db", 1, time.time)
+    await keeper.open()
+    goes_on = threading.Event()
+    stalled = asyncio.create_task(
+        keeper.ask(lambda spool: goes_on.wait(PATIENCE_SECONDS), PATIENCE_SECONDS)
+    )
+    await asyncio.sleep(0)
+    done: list[Spool] = []
+    for _ in range(2):
+        with pytest.raises(SpoolAway):
+            await keeper.ask(done.append, 0.01)
+    asking = asyncio.create_task(keeper.ask(done.append))
+    goes_on.set()
+    await asking
+    await stalled
+    assert len(done) == 1
+    await keeper.close()
 
 
 SENDER = """

@@ -522,8 +522,8 @@ class DialerLine(TellingLine):
             # Nothing more is needed of us, and nothing more will be heard of the two.
             self._end(Ended("transferred"))
         elif not self._over:
-            if self._is_joined and isinstance(event, SoundLost):
-                # Without the dialer nothing is known of the two any more.
+            if self._target and isinstance(event, SoundLost):
+                # Without the dialer nothing is known of the two any more, nor can they be joined.
                 event = LineFailed(event.reason)
             self._tell_call(event)
             self._over = True

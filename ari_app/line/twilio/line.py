@@ -848,8 +848,9 @@ class TwilioLine(TellingLine):
     # --- what is told
 
     def _fail(self, event: LineFailed | SoundLost) -> None:
-        if self._relays is not None and isinstance(event, SoundLost):
-            # Without it the two do not hear each other either.
+        if self._target is not None and isinstance(event, SoundLost):
+            # Without it a supervisor does not hear them either, and of a target that they are
+            # joined with nothing more would be told.
             event = LineFailed(event.reason)
         if not self._over and not self._closed:
             self._tell_call(event)

@@ -460,6 +460,18 @@ async def test_a_socket_that_goes_after_the_hand_over_ends_the_call_well(
     await scene.closes()
 
 
+async def test_a_socket_that_breaks_while_the_target_is_told_leaves_nobody_to_hand_over_to() -> (
+    None
+):
+    scene = await consulting()
+    scene.socket.says("target", id="1", state="answered")
+    await asyncio.sleep(0.01)
+    scene.socket.drops(1006)
+    await asyncio.sleep(0.01)
+    assert scene.told == [TargetConnected(), LineFailed("line_lost")]
+    await scene.closes()
+
+
 # --- sound of another rate than announced
 
 

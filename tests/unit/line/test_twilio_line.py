@@ -361,6 +361,24 @@ async def test_two_who_speak_are_left_alone_when_the_service_stops(scene: Scene)
     assert len(scene.rest.updated) == before
 
 
+async def test_a_caller_whose_stream_breaks_while_the_target_is_told_is_not_handed_over(
+    scene: Scene,
+) -> None:
+    line = await scene.talks()
+    scene.rest.update_failure = TwilioError("no", code="twilio_failed")
+    line.music()
+    line.consult(TARGET, 20)
+    await until(lambda: bool(scene.rest.made))
+    scene.twilio.follows("CAout1", str(scene.rest.made[0]["Twiml"]))
+    await scene.until(TargetConnected)
+    scene.rest.update_failure = None
+    scene.stream.socket.drops(1006)
+    await asyncio.sleep(2)
+    assert scene.last() == LineFailed("line_lost")
+    await line.close(FAILED, END)
+    assert ("CAout1", {"Status": "completed"}) in scene.rest.updated
+
+
 @pytest.mark.parametrize(("status", "result"), [("busy", "busy"), ("no-answer", "no_answer")])
 async def test_a_target_that_is_not_reached(scene: Scene, status: str, result: str) -> None:
     line = await scene.talks()

@@ -307,17 +307,15 @@ class TwilioGateway:
         """
         call_sid, status = _field(form, "CallSid"), _field(form, "CallStatus")
         asked = dict(parse_qsl(query))
-        name, is_target = asked.get("call", ""), asked.get("leg") == TARGET
+        name, leg = asked.get("call", ""), asked.get("leg", "")
         line = self._lines.get(call_sid) or self._lines.get(_named(name))
         if line is None:
             if name in self._given_up and is_sid(call_sid) and status not in TERMINAL:
                 del self._given_up[name]
                 self._spawn(self._end(call_sid))
             return
-        if call_sid not in line.calls and not (
-            is_sid(call_sid) and line.is_called(call_sid, target=is_target)
-        ):
-            if not is_target:
+        if call_sid not in line.calls and not (is_sid(call_sid) and line.is_called(call_sid, leg)):
+            if not leg.startswith(TARGET):
                 raise BadInput("wrong_call", "The form names another call.")
             if status not in TERMINAL:
                 self._spawn(self._end(call_sid))

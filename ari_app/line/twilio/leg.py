@@ -41,7 +41,8 @@ AFTER_PATH: Final = "/twilio/after"
 STATUS_PATH: Final = "/twilio/status"
 MEDIA_PATH: Final = "/twilio/media/{token}"
 TARGET: Final = "target"
-"""How status callbacks name the leg of a transfer's target."""
+"""How status callbacks name the leg of a transfer's target; a number follows, for a late one about
+the last target must not be taken for one about the next."""
 
 
 def result_of_refusal(error: TwilioError) -> tuple[Result, str]:
@@ -101,7 +102,8 @@ class Leg:
     """A call at Twilio.
 
     Attributes:
-        call_sid: Its name; empty until it is known.
+        name: What status callbacks call it; empty: it is the caller's.
+        call_sid: Its name at Twilio; empty until it is known.
         progress: Its life.
         token: What its stream comes with.
         media: Its stream; None: none has come yet.
@@ -109,7 +111,10 @@ class Leg:
         asked_after: Twilio has asked what comes after its stream.
     """
 
-    def __init__(self, *, placed: bool, call_sid: str = "", answered: bool = False) -> None:
+    def __init__(
+        self, *, placed: bool, name: str = "", call_sid: str = "", answered: bool = False
+    ) -> None:
+        self.name = name
         self.call_sid = call_sid
         self.progress = Progress(placed=placed, answered=answered)
         self.token = ""

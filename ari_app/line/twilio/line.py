@@ -160,6 +160,7 @@ class TwilioLine(TellingLine):
         self._on_refused = on_refused
         self._caller = Leg(placed=self.placed, call_sid=call_sid, answered=answered)
         self._target: Leg | None = None
+        self._targets = 0
         # With a supervisor: the ways of the two voices to the other's stream.
         self._relays: tuple[Relay, Relay] | None = None
         self._hear: Hear = lambda pcm: None
@@ -264,7 +265,8 @@ class TwilioLine(TellingLine):
             self._move()
 
     def consult(self, target: str, ring_seconds: float) -> None:
-        leg = self._target = Leg(placed=True)
+        self._targets += 1
+        leg = self._target = Leg(placed=True, name=f"{TARGET}{self._targets}")
         self._spawn(self._call_target(leg, target, ring_seconds))
 
     def bring_in(self, target: str, ring_seconds: float, hear: Hear) -> None:
@@ -364,9 +366,15 @@ class TwilioLine(TellingLine):
         legs = [self._caller] if self._target is None else [self._caller, self._target]
         return [leg.call_sid for leg in legs if leg.call_sid]
 
-    def is_called(self, call_sid: str, *, target: bool = False) -> bool:
-        """Take a call's name at Twilio, by whatever is heard of it first; whether it is the one."""
-        leg = self._target if target else self._caller
+    def is_called(self, call_sid: str, name: str = "") -> bool:
+        """Take a call's name at Twilio, by whatever is heard of it first; whether it is the one.
+
+        Args:
+            call_sid: The call's name.
+            name: That of its leg.
+        """
+        legs = (self._caller, self._target)
+        leg = next((leg for leg in legs if leg is not None and leg.name == name), None)
         if leg is None:
             return False
         if not leg.call_sid:
@@ -440,9 +448,7 @@ class TwilioLine(TellingLine):
 
     def stream_started(self, stream: MediaStream, started: Started) -> None:
         leg = self._of(stream)
-        is_ours = leg is not None and self.is_called(
-            started.call_sid, target=leg is not self._caller
-        )
+        is_ours = leg is not None and self.is_called(started.call_sid, leg.name)
         if not is_ours or started.account_sid != self._options.account_sid:
             raise BadInput("wrong_call", "The stream belongs to another call.")
         if started.parameters.get("session_id", self.session_id) != self.session_id:
@@ -619,7 +625,7 @@ class TwilioLine(TellingLine):
         sender = self._options.number or own
         try:
             info = await self._rest.create(
-                self._fields(leg, target, sender, ring_seconds, f"&leg={TARGET}")
+                self._fields(leg, target, sender, ring_seconds, f"&leg={leg.name}")
             )
         except TwilioError as error:
             log.warning("twilio_target_not_called", call=self.id, code=error.code, error=str(error))
@@ -629,7 +635,7 @@ class TwilioLine(TellingLine):
             leg.call_sid = info.sid
             await self._end_leg(leg)
         else:
-            self.is_called(info.sid, target=True)
+            self.is_called(info.sid, leg.name)
 
     def _lose_target(self, leg: Leg | None, result: str) -> None:
         if leg is not None and leg is self._target:

@@ -390,7 +390,7 @@ async def test_a_target_that_is_not_reached(scene: Scene, status: str, result: s
     line.drop_target()
     line.connect()
     await scene.until(Connected)
-    scene.twilio.tells("CAout1", "completed", "call=session-1&leg=target")
+    scene.twilio.tells("CAout1", "completed", "call=session-1&leg=target1")
     await asyncio.sleep(0)
     assert scene.last() == Connected(), "it is nobody's any more"
     await line.close(DONE, END)
@@ -405,6 +405,28 @@ async def test_a_target_that_is_given_up_is_called_no_longer(scene: Scene) -> No
     await asyncio.sleep(0.1)
     assert ("CAout1", {"Status": "completed"}) in scene.rest.updated
     await line.close(DONE, END)
+
+
+@pytest.mark.parametrize("late", ["ringing", "canceled"])
+async def test_what_is_told_late_of_a_target_is_not_taken_for_the_next_one(
+    scene: Scene, late: str
+) -> None:
+    line = await scene.talks()
+    line.music()
+    line.consult(TARGET, 20)
+    await until(lambda: "CAout1" in line.calls)
+    line.drop_target()
+    await asyncio.sleep(0.1)
+    line.consult("+15550100006", 20)
+    # The second call has no name yet.
+    query = str(scene.rest.made[0]["StatusCallback"]).partition("?")[2]
+    scene.twilio.tells("CAout1", late, query)
+    await until(lambda: len(scene.rest.made) == 2)
+    scene.twilio.follows("CAout2", str(scene.rest.made[1]["Twiml"]))
+    await scene.until(TargetConnected)
+    assert not any(isinstance(event, TargetLost) for event in scene.told)
+    await line.close(DONE, END)
+    assert ("CAout2", {"Status": "completed"}) in scene.rest.updated
 
 
 # --- a supervisor

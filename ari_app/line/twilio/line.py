@@ -86,6 +86,8 @@ _LATE_CALLBACK_SECONDS: Final = 2.0
 """A callback says more than a look, which may overtake it."""
 _JOINS: Final = (0.0, 1.0, 3.0)
 """When it is tried to join caller and target: the agent has gone by then."""
+_SIGNS: Final = (0.0, 0.2, 0.3, 0.5)
+"""When a leg is looked at whose move was not answered: has its stream stopped, or another come?"""
 _LOOKS: Final = (0.0, 1.0, 2.0)
 """When a call is looked for of which the answer was lost."""
 _KEYS: Final = frozenset("0123456789*#ABCD")
@@ -600,7 +602,7 @@ class TwilioLine(TellingLine):
         if media is not None:
             media.moved = True
         try:
-            done = await self._rest.update(leg.call_sid, {"Twiml": document})
+            done = await self._give(leg, document)
         except TwilioError as error:
             log.warning("twilio_not_moved", call=self.id, code=error.code, error=str(error))
             done = False
@@ -609,6 +611,38 @@ class TwilioLine(TellingLine):
         elif media is not None:
             media.moved = not media.begun
         return done
+
+    async def _give(self, leg: Leg, document: str, *, again: bool = True) -> bool:
+        """Give a leg another document; whether its call was still there.
+
+        One that it has already must not be given anew, though the answer was lost: the stream's
+        token is good once, keys would be pressed twice, and the conference that a leg leaves is
+        over for the other one, too.
+
+        Raises:
+            TwilioError: It was not done.
+        """
+        before = leg.media
+        flowed = before is not None and before.begun
+        try:
+            return await self._rest.update(leg.call_sid, {"Twiml": document}, once=True)
+        except TwilioError as error:
+            if not error.may_be_done:
+                raise
+            if await self._has_left(leg, before, flowed=flowed):
+                log.warning("twilio_answer_lost", call=self.id)
+                return True
+            if not again:
+                raise
+        return await self._give(leg, document, again=False)
+
+    async def _has_left(self, leg: Leg, stream: MediaStream | None, *, flowed: bool) -> bool:
+        """Return whether a leg is no longer where it was, as its streams tell before long."""
+        for pause in _SIGNS:
+            await asyncio.sleep(pause)
+            if leg.media is not stream or (flowed and not (stream is not None and stream.begun)):
+                return True
+        return False
 
     async def _watch_room(self) -> None:
         """Find out when the caller hangs up where no stream says so."""

@@ -167,18 +167,24 @@ class TwilioApi:
             and (now - call.created).total_seconds() <= within_seconds + _WHOLE_SECOND
         ]
 
-    async def update(self, call_sid: str, fields: Fields) -> bool:
-        """Change a call; whether it was still there. May be done twice.
+    async def update(self, call_sid: str, fields: Fields, *, once: bool = False) -> bool:
+        """Change a call; whether it was still there.
+
+        Args:
+            call_sid: The call.
+            fields: What is to be otherwise.
+            once: It must not be done twice, so it is asked for once; else again where the answer
+                was lost.
 
         Raises:
-            TwilioError: It was not done.
+            TwilioError: It was not done, unless `may_be_done`.
         """
         path = f"/Calls/{quote(call_sid, safe='')}.json"
         try:
             try:
                 await self._ask("POST", path, fields=fields)
             except TwilioError as error:
-                if not error.may_be_done:
+                if once or not error.may_be_done:
                     raise
                 await self._ask("POST", path, fields=fields)
         except TwilioError as error:

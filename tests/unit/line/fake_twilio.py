@@ -35,6 +35,7 @@ class FakeRest:
         updated: What was changed, by call.
         status: What is said of a call that is looked up.
         failure, update_failure: What creating a call, and changing one, fails with.
+        unanswered: So many changes are carried out, and the answer is lost.
         listed: What a list of calls names.
     """
 
@@ -47,6 +48,7 @@ class FakeRest:
         self.listed: list[str] = []
         self.looks = 0
         self.update_failure: TwilioError | None = None
+        self.unanswered = 0
         self.on_update: Callable[[str, Fields], None] = lambda call_sid, fields: None
 
     async def check(self) -> None:
@@ -68,11 +70,17 @@ class FakeRest:
     async def placed(self, to: str, sender: str, within_seconds: float) -> list[str]:
         return self.listed
 
-    async def update(self, call_sid: str, fields: Fields) -> bool:
+    async def update(self, call_sid: str, fields: Fields, *, once: bool = False) -> bool:
         if self.update_failure is not None:
             raise self.update_failure
         self.updated.append((call_sid, fields))
         self.on_update(call_sid, fields)
+        if self.unanswered:
+            self.unanswered -= 1
+            await asyncio.sleep(0.1)
+            if once:
+                raise TwilioError("late", code="twilio_timeout", may_be_done=True)
+            return await self.update(call_sid, fields)
         return True
 
 

@@ -324,6 +324,58 @@ async def test_keys_are_pressed_and_the_call_comes_back(scene: Scene) -> None:
     await line.close(DONE, END)
 
 
+async def test_who_was_moved_is_not_moved_again_though_the_answer_was_lost(scene: Scene) -> None:
+    line = await scene.talks()
+    scene.rest.unanswered = 1
+    line.music()
+    await asyncio.sleep(2)
+    assert scene.documents("Dial") == 1
+    scene.rest.unanswered = 1
+    line.connect()
+    await scene.until(Connected)
+    await asyncio.sleep(2)
+    assert scene.documents("Connect") == 1, "its stream is there, and the token is used"
+    scene.rest.unanswered = 1
+    await line.send_keys("12")
+    await asyncio.sleep(2)
+    assert scene.documents("Play") == 1, "no key twice"
+    assert not any(isinstance(event, Ended) for event in scene.told)
+    scene.sound.frames = 5
+    await asyncio.sleep(0.5)
+    assert scene.sound.pulled == 5
+    await line.close(DONE, END)
+
+
+async def test_what_was_not_done_is_asked_for_again(scene: Scene) -> None:
+    line = await scene.talks()
+    lost = TwilioError("late", code="twilio_timeout", may_be_done=True)
+    scene.rest.update_failure = lost
+    line.music()
+    await asyncio.sleep(0.5)
+    scene.rest.update_failure = None
+    await asyncio.sleep(1)
+    assert scene.documents("Dial") == 1
+    assert line.reachable
+    await line.close(DONE, END)
+
+
+async def test_a_target_that_has_joined_does_not_leave_again_though_the_answer_was_lost(
+    scene: Scene,
+) -> None:
+    line = await scene.talks()
+    line.music()
+    line.consult(TARGET, 20)
+    await until(lambda: bool(scene.rest.made))
+    scene.twilio.follows("CAout1", str(scene.rest.made[0]["Twiml"]))
+    await scene.until(TargetConnected)
+    scene.rest.unanswered = 1
+    line.hand_over()
+    await asyncio.sleep(2)
+    assert [call_sid for call_sid, _ in scene.rest.updated] == [CALL, "CAout1"]
+    assert not any(isinstance(event, TargetLost) for event in scene.told)
+    await line.close(Outcome(Status.COMPLETED, "transferred"), END)
+
+
 async def test_a_target_hears_the_agent_and_then_the_caller(scene: Scene) -> None:
     line = await scene.talks()
     line.music()

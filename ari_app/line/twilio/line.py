@@ -262,7 +262,7 @@ class TwilioLine(TellingLine):
 
     def music(self) -> None:
         self._hears_us = False
-        if self._caller.has_sound:
+        if self._caller.media is not None:
             self._wants_room = True
             self._move()
 
@@ -479,11 +479,10 @@ class TwilioLine(TellingLine):
             self._tell_call(KeyPressed(digit))
 
     def stream_stopped(self, stream: MediaStream) -> None:
-        if stream.moved:
-            return
-        if stream is self._caller.media:
+        leg = self._at(stream)
+        if leg is self._caller:
             self._end(Ended("caller_hung_up"))
-        elif (leg := self._of(stream)) is not None:
+        elif leg is not None:
             self._lose_target(leg, "hung_up")
 
     def stream_quiet(self, stream: MediaStream) -> None:
@@ -503,13 +502,18 @@ class TwilioLine(TellingLine):
             self._lose_target(leg, Result.FAILED.value)
 
     def stream_gone(self, stream: MediaStream, *, closed: bool) -> None:
-        leg = self._of(stream)
-        if leg is not None and not stream.moved and not self._over and not self._closed:
+        leg = self._at(stream)
+        if leg is not None and not self._over and not self._closed:
             self._spawn(self._find_out(leg, closed=closed))
 
     def _of(self, stream: MediaStream) -> Leg | None:
         legs = (self._caller, self._target)
         return next((leg for leg in legs if leg is not None and leg.media is stream), None)
+
+    def _at(self, stream: MediaStream) -> Leg | None:
+        """Return the leg that is at a stream; None: the stream's end means nothing."""
+        leg = self._of(stream)
+        return None if leg is None or stream.moved or leg.moving.locked() else leg
 
     # --- sound
 
@@ -576,7 +580,7 @@ class TwilioLine(TellingLine):
                     if not await self._to_room(leg, begins=False):
                         break
                     self._spawn(self._watch_room())
-                elif not await self._to_stream(leg):
+                elif not await self._to_stream(leg) and await self._look_up(leg) not in TERMINAL:
                     self._fail(LineFailed("twilio_not_moved"))
         finally:
             self._moving = None
@@ -586,9 +590,14 @@ class TwilioLine(TellingLine):
 
     async def _to_room(self, leg: Leg, *, begins: bool) -> bool:
         """Put a leg into the waiting room; whether that was done."""
-        return await self._update(
-            leg, twiml.room(f"ari-app-{self.session_id}", begins=begins), True
-        )
+        room = twiml.room(f"ari-app-{self.session_id}", begins=begins)
+        if not await self._update(leg, room, True):
+            return False
+        # The stream that it was on the way to has come meanwhile, or comes no more.
+        self._book.withdraw(leg.token)
+        if leg.media is not None:
+            leg.media.moved = True
+        return True
 
     async def _to_stream(self, leg: Leg, *, keys: str = "") -> bool:
         """Put a leg at a new stream; whether that was done."""
@@ -598,18 +607,23 @@ class TwilioLine(TellingLine):
         return done
 
     async def _update(self, leg: Leg, document: str, in_room: bool) -> bool:
-        media = leg.media
-        if media is not None:
-            media.moved = True
-        try:
-            done = await self._give(leg, document)
-        except TwilioError as error:
-            log.warning("twilio_not_moved", call=self.id, code=error.code, error=str(error))
-            done = False
-        if done:
-            leg.in_room = in_room
-        elif media is not None:
-            media.moved = not media.begun
+        async with leg.moving:
+            media = leg.media
+            flowed = leg.has_sound
+            if media is not None:
+                media.moved = True
+            try:
+                done = await self._give(leg, document)
+            except TwilioError as error:
+                log.warning("twilio_not_moved", call=self.id, code=error.code, error=str(error))
+                done = False
+            if done:
+                leg.in_room = in_room
+            elif media is not None:
+                media.moved = not media.begun
+        if not done and (flowed or leg.media is not media) and not leg.has_sound:
+            # Its end meant nothing meanwhile: mostly the caller has hung up.
+            self._spawn(self._find_out(leg, closed=True))
         return done
 
     async def _give(self, leg: Leg, document: str, *, again: bool = True) -> bool:
@@ -809,7 +823,7 @@ class TwilioLine(TellingLine):
         """
         for pause in _CLOSED_LOOKS if closed else (0.0,):
             await asyncio.sleep(pause)
-            if self._over or await self._look_up(leg) in TERMINAL:
+            if self._over or await self._look_up(leg) in TERMINAL or leg.has_sound:
                 return
         if leg is self._caller:
             self._fail(SoundLost("line_lost"))

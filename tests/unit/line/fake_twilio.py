@@ -36,6 +36,7 @@ class FakeRest:
         status: What is said of a call that is looked up.
         failure, update_failure: What creating a call, and changing one, fails with.
         unanswered: So many changes are carried out, and the answer is lost.
+        gone: There is no such call any more, as is said when it is to be changed.
         listed: What a list of calls names.
     """
 
@@ -49,6 +50,7 @@ class FakeRest:
         self.looks = 0
         self.update_failure: TwilioError | None = None
         self.unanswered = 0
+        self.gone = False
         self.on_update: Callable[[str, Fields], None] = lambda call_sid, fields: None
 
     async def check(self) -> None:
@@ -73,6 +75,9 @@ class FakeRest:
     async def update(self, call_sid: str, fields: Fields, *, once: bool = False) -> bool:
         if self.update_failure is not None:
             raise self.update_failure
+        if self.gone:
+            await asyncio.sleep(0.1)
+            return False
         self.updated.append((call_sid, fields))
         self.on_update(call_sid, fields)
         if self.unanswered:

@@ -274,6 +274,59 @@ async def test_what_was_wished_last_counts(scene: Scene) -> None:
     await line.close(DONE, END)
 
 
+async def test_music_that_is_wished_on_the_way_to_the_stream_is_heard(scene: Scene) -> None:
+    line = await scene.talks()
+    for comes in (True, False):
+        line.music()
+        await asyncio.sleep(0.1)
+        scene.twilio.comes = comes
+        line.connect()
+        await asyncio.sleep(0)
+        line.music()
+        await asyncio.sleep(1)
+        assert parse(str(scene.rest.updated[-1][1]["Twiml"]))[0].tag == "Dial"
+        scene.twilio.comes = True
+        line.connect()
+        await asyncio.sleep(1)
+        assert parse(str(scene.rest.updated[-1][1]["Twiml"]))[0].tag == "Connect"
+    assert scene.last() == Connected()
+    scene.sound.frames = 5
+    await asyncio.sleep(0.5)
+    assert scene.sound.pulled == 5
+    await line.close(DONE, END)
+
+
+@pytest.mark.parametrize("moves", ["music", "keys"])
+async def test_who_hangs_up_while_they_are_moved_is_noticed(scene: Scene, moves: str) -> None:
+    line = await scene.talks()
+    scene.rest.gone, scene.rest.status = True, "completed"
+    if moves == "music":
+        line.music()
+    else:
+        keys = asyncio.create_task(line.send_keys("1"))
+    await asyncio.sleep(0.01)
+    scene.twilio.hangs_up(CALL)
+    await asyncio.sleep(2)
+    assert scene.last() == Ended("caller_hung_up")
+    if moves == "keys":
+        with pytest.raises(LineError):
+            await keys
+    await line.close(DONE, END)
+
+
+async def test_who_has_hung_up_in_the_waiting_room_is_not_taken_for_a_failure(
+    scene: Scene,
+) -> None:
+    line = await scene.talks()
+    line.music()
+    await asyncio.sleep(0.1)
+    scene.rest.gone, scene.rest.status = True, "completed"
+    line.connect()
+    await asyncio.sleep(1)
+    assert scene.last() == Ended("caller_hung_up")
+    await line.close(DONE, END)
+
+
 async def test_music_that_cannot_be_is_silence(scene: Scene) -> None:
     line = await scene.talks()
     scene.rest.update_failure = TwilioError("no", code="twilio_failed")

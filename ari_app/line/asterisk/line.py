@@ -484,18 +484,20 @@ class AsteriskLine:
         if self._rtp_timer is not None:
             self._rtp_timer.cancel()
         parts: list[Coroutine[Any, Any, object]] = [self._drop_target()]
+        failures: list[object] = []
         present = self._ended is None
         if present and self._channel.in_bridge and not self.reachable:
             # Nobody else can take care of the caller yet.
             parts.append(self._keep_company(self._give_back(outcome, end)))
         else:
-            if present and self._media is not None and self._opened:
-                await self._media.heard_out()
-            self._hang_up_media()
+            # Whatever becomes of the sound, the caller is given back.
+            ending = self._end_sound(heard_out=present)
+            failures += await asyncio.gather(ending, return_exceptions=True)
             if present:
                 parts.append(self._give_back(outcome, end))
             parts.append(self._remove_resources())
-        for failure in await asyncio.gather(*parts, return_exceptions=True):
+        failures += await asyncio.gather(*parts, return_exceptions=True)
+        for failure in failures:
             if isinstance(failure, BaseException):
                 log.error("release_part_failed", call=self.id, exc_info=failure)
         # Requests that nobody needs an answer to any more.
@@ -908,6 +910,13 @@ class AsteriskLine:
         self._asterisk.lines.pop(target.id, None)
         target.give_up()
         return target.hang_up()
+
+    async def _end_sound(self, *, heard_out: bool) -> None:
+        try:
+            if heard_out and self._media is not None and self._opened:
+                await self._media.heard_out()
+        finally:
+            self._hang_up_media()
 
     def _hang_up_media(self) -> None:
         if self._media is not None:

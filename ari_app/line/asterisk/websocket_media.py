@@ -14,6 +14,7 @@ from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Response
+from websockets.protocol import State
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
@@ -369,8 +370,10 @@ class MediaSocket:
         self._media, self._heard = None, _drop
         if self._transport is None or self._closing is not None:
             return
-        self._protocol.send_close(CloseCode.NORMAL_CLOSURE)
-        self._flush()
+        # Asterisk may have closed it just now: that is answered, and its end is still to come.
+        if self._protocol.state is State.OPEN:
+            self._protocol.send_close(CloseCode.NORMAL_CLOSURE)
+            self._flush()
         self._closing = self._loop.call_later(_CLOSE_SECONDS, self.abort)
 
     def abort(self) -> None:

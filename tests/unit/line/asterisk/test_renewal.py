@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from ari_app.call.states import State
 from ari_app.line.asterisk.ari.errors import AriUnavailable, AriUnreached
 from ari_app.line.asterisk.ari.operation import Operation
+from ari_app.line.asterisk.websocket_media import WebSocketMedia
 from ari_app.line.interface import Outcome, Status
 from lab.load.media_socket import CAUSE_BROKEN
 from tests.session_view import Session
@@ -76,6 +77,35 @@ async def test_a_channel_that_was_hung_up_is_not_replaced(stage: Stage) -> None:
     stage.asterisk._tell(stage.asterisk.world.channel_ends(session.media_id, NOW))
     await session.ended.wait()
     assert session.outcome == Outcome(Status.FAILED, "media_channel_gone")
+
+
+async def test_a_channel_whose_end_is_told_before_its_connection_has_ended(stage: Stage) -> None:
+    session = await stage.talk()
+    media = session.line._media
+    assert isinstance(media, WebSocketMedia)
+    assert media._socket is not None
+    # A close frame has come, and the end of the connection has not.
+    media._socket.data_received(b"\x88\x02\x03\xe8")
+    stage.socket(session).channel.socket = None
+    stage.asterisk._tell(stage.asterisk.world.channel_ends(session.media_id, NOW))
+    with capture_logs() as logs:
+        await session.ended.wait()
+    assert [entry for entry in logs if entry["log_level"] == "error"] == []
+    assert stage.left_behind() == [], "the caller is in the dialplan"
+
+
+async def test_sound_that_cannot_be_ended_keeps_no_caller(stage: Stage) -> None:
+    session = await stage.talk()
+
+    async def fails() -> None:
+        raise RuntimeError("a fault of ours")
+
+    session.line._media.heard_out = fails  # type: ignore[union-attr, method-assign]
+    with capture_logs() as logs:
+        stage.agent().closes()
+        await session.ended.wait()
+    assert "release_part_failed" in [entry["event"] for entry in logs]
+    assert stage.left_behind() == [], "the caller is in the dialplan"
 
 
 async def test_an_end_of_which_no_cause_comes(stage: Stage) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ari_app.bridge import VoiceBridge
 from ari_app.control.planner import Wish
@@ -15,6 +15,7 @@ from ari_app.settings import load_settings
 from lab.practice_agent import AgentBook, ConversationRecord, PracticeAgent
 from lab.twilio import Number, Twilio, TwilioCall
 from tests.e2e.harness import KEY, book, practice_config
+from tests.hold_ups import HoldUps
 from tests.waiting import call_tasks, until
 
 ORIGIN = "https://bridge.test"
@@ -35,6 +36,7 @@ class TwilioBench:
     agent: PracticeAgent
     bridge: VoiceBridge
     origins: dict[str, str]
+    hold_ups: HoldUps = field(default_factory=HoldUps)
 
     @property
     def url(self) -> str:
@@ -141,7 +143,12 @@ async def twilio_bench(
             twilio.numbers[NUMBER] = Number(VOICE, status_url=STATUS)
             try:
                 await until(lambda: not bridge.readiness().problems)
-                yield TwilioBench(twilio, agent, bridge, origins)
+                made = TwilioBench(twilio, agent, bridge, origins)
+                watching = asyncio.create_task(made.hold_ups.watch())
+                try:
+                    yield made
+                finally:
+                    watching.cancel()
             finally:
                 bridge.stop()
                 bridge.stop()

@@ -79,6 +79,7 @@ class Twilio:
         faults: Of the streams of new calls.
         refusals: The next POSTs are answered with these, one each.
         stall_creates: So many creates are carried out and never answered.
+        fail_updates: So many updates are carried out, and answered as if they had failed.
         list_lag: A call is listed so much later than it was made.
         requests: Method and path of each REST request.
     """
@@ -98,6 +99,7 @@ class Twilio:
         self.conferences = Conferences(self.account_sid)
         self.refusals: deque[RestError] = deque()
         self.stall_creates = 0
+        self.fail_updates = 0
         self.list_lag = timedelta()
         self.requests: list[tuple[str, str]] = []
         self._spacing = 1 / calls_a_second
@@ -300,6 +302,9 @@ class Twilio:
                 raise RestError(400, 21205, "Neither Url nor Twiml")
             case _:
                 call.update(source)
+        if self.fail_updates:
+            self.fail_updates -= 1
+            raise RestError(500, 20500, "Internal")
         return web.json_response(self._resource(call))
 
     def _found(self, request: web.Request) -> TwilioCall:

@@ -516,6 +516,25 @@ async def test_a_target_that_twilio_does_not_join_at_once_is_joined_all_the_same
         await b.all_gone()
 
 
+async def test_answers_that_are_lost_move_nobody_twice() -> None:
+    async with twilio_bench(book(dialogue=BRIEFS)) as b:
+        b.twilio.fail_updates = 1
+        call, target = await consulted(b)
+        await target.wait_for_sound(LOUD, since=0, timeout=PATIENCE_SECONDS)
+        b.twilio.fail_updates = 1
+        await until(lambda: target.verbs[-1].name == "Dial")
+        (room,) = b.twilio.conferences
+        await until(lambda: len(room.participants) == 2)
+        # One who was moved again would leave the conference, and that would end it.
+        await asyncio.sleep(2)
+        assert call.is_up
+        assert target.is_up
+        assert [verb.name for verb in target.verbs] == ["Connect", "Dial"]
+        await call.hang_up()
+        await asyncio.wait_for(target.ended, PROMPT_SECONDS)
+        await b.all_gone()
+
+
 async def test_hold_and_back_as_fast_as_can_be_asked() -> None:
     async with twilio_bench() as b:
         call = await b.greeted()

@@ -483,16 +483,21 @@ class AsteriskLine:
         self._set_up.drop()
         if self._rtp_timer is not None:
             self._rtp_timer.cancel()
-        parts: list[Coroutine[Any, Any, object]] = [self._drop_target()]
+        parts: list[Coroutine[Any, Any, object]] = []
         failures: list[object] = []
         present = self._ended is None
-        if present and self._channel.in_bridge and not self.reachable:
+        if self._two_speak and outcome.status is not Status.COMPLETED:
+            # The service stops, and the two need nothing of it. Whoever takes calls next gives the
+            # caller back when the other one has hung up.
+            parts += [self._end_sound(heard_out=False), self._remove_media()]
+        elif present and self._channel.in_bridge and not self.reachable:
             # Nobody else can take care of the caller yet.
-            parts.append(self._keep_company(self._give_back(outcome, end)))
+            parts += [self._drop_target(), self._keep_company(self._give_back(outcome, end))]
         else:
             # Whatever becomes of the sound, the caller is given back.
             ending = self._end_sound(heard_out=present)
             failures += await asyncio.gather(ending, return_exceptions=True)
+            parts.append(self._drop_target())
             if present:
                 parts.append(self._give_back(outcome, end))
             parts.append(self._remove_resources())
@@ -508,7 +513,7 @@ class AsteriskLine:
             await asyncio.wait(others)
         # A caller who comes back has another line.
         lines = self._asterisk.lines
-        for channel_id in (self.id, self.media_id):
+        for channel_id in (self.id, self.media_id, self.target_id):
             if lines.get(channel_id) is self:
                 del lines[channel_id]
 
@@ -900,6 +905,13 @@ class AsteriskLine:
         # The next one is not lost with it.
         if result is not None and self._target is target:
             self._tell_call(TargetLost(result.value))
+
+    @property
+    def _two_speak(self) -> bool:
+        """Whether the caller speaks with somebody whom we have called for them."""
+        target = self._target
+        joined = target is not None and target.joined
+        return joined and self._channel.in_bridge and self._ended is None
 
     def _drop_target(self) -> Coroutine[Any, Any, None]:
         """Hang the target up, if there is one; the next one may be called meanwhile."""

@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 from ari_app.agent.interface import Briefing
 from ari_app.call import calls as calls_module
 from ari_app.call.admission import NoRoom
+from ari_app.call.signals import ConsultRequested
 from ari_app.call.states import State
 from ari_app.line.interface import Outcome, Status
 from ari_app.records.events import CallEnded, CallEvent
@@ -24,6 +25,7 @@ from tests.unit.call.fake_ari import (
     never,
     status,
 )
+from tests.unit.call.full_asterisk import FullAsterisk
 from tests.unit.call.stage import Stage, heard_ms
 from tests.waiting import Turns, until
 
@@ -318,6 +320,30 @@ async def test_ending_all_calls_ends_each_of_them_once(stage: Stage) -> None:
         "shutting_down",
         "shutting_down",
     ]
+
+
+@pytest.mark.parametrize("how", ["transfer", "take over"])
+async def test_two_who_speak_speak_on_when_the_service_stops(how: str) -> None:
+    async with Stage(asterisk=lambda clock: FullAsterisk(clock, lambda point: None)) as stage:
+        session = await stage.talk()
+        if how == "transfer":
+            session.call.context.post(ConsultRequested("+493023125001"))
+            await stage.until(session, State.HANDED_OVER)
+        else:
+            session.call.take_over("+493023125004", "lea")
+            await stage.until(session, State.TAKEN_OVER)
+        await asyncio.sleep(0.1)
+        target, bridge = session.line.target_id, stage.asterisk.world.bridges[session.bridge_id]
+        stage.calls.end_all("shutting_down")
+        await session.ended.wait()
+        assert set(bridge.channels) == {session.call_id, target}
+        assert stage.lines.lines == 0
+        await stage.sweep()
+        assert set(bridge.channels) == {session.call_id, target}
+        stage.asterisk.hang_up(target)
+        await stage.sweep()
+        assert stage.landed(session).reason == "transferred"
+        assert stage.left_behind() == []
 
 
 async def test_many_that_end_at_once_leave_others_their_turn() -> None:

@@ -791,6 +791,8 @@ class TwilioLine(TellingLine):
         """Find out what has become of a call that was placed, though nobody tells."""
         while not (leg.progress.answered or leg.progress.over):
             await asyncio.sleep(_UNTOLD_SECONDS)
+            if leg is not self._caller and leg is not self._target:
+                return  # it was given up
             status = await self._status(leg)
             if status in TERMINAL:
                 await asyncio.sleep(_LATE_CALLBACK_SECONDS)

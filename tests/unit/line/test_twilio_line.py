@@ -507,8 +507,12 @@ async def test_a_target_that_is_given_up_is_called_no_longer(scene: Scene) -> No
     line.consult(TARGET, 20)
     await until(lambda: "CAout1" in line.calls)
     line.drop_target()
-    await asyncio.sleep(0.1)
+    line.connect()
+    await asyncio.sleep(5)
     assert ("CAout1", {"Status": "completed"}) in scene.rest.updated
+    looks = scene.rest.looks
+    await asyncio.sleep(60)
+    assert scene.rest.looks == looks, "nobody asks what becomes of it"
     await line.close(DONE, END)
 
 

@@ -139,6 +139,7 @@ class Fleet(Opened):
             self._relay,
             secret=self._secret,
             number_pattern=self._settings.number_pattern,
+            elsewhere=self.elsewhere,
             audit_file=self._audit_file,
             hidden=self._settings.hidden,
             routes=[web.post(_ARRIVALS_PATH, self._arrival), web.get(HAS_PATH, self._has)],

@@ -85,7 +85,8 @@ class FrontHandlers:
         relay: Asks the workers.
         keyed: The service asks for an API key.
         number_pattern: What a number to call must match; None is E.164.
-        elsewhere: The other machines; None: there are none, or it is one of them who asks.
+        elsewhere: The other machines; None: there are none.
+        of_machine: It is one of them who asks, and it has found that this one is to answer.
     """
 
     def __init__(
@@ -96,15 +97,21 @@ class FrontHandlers:
         keyed: bool,
         number_pattern: str | None,
         elsewhere: Elsewhere | None = None,
+        of_machine: bool = False,
     ) -> None:
         self._front = front
-        self._elsewhere = elsewhere
+        self._elsewhere = None if of_machine else elsewhere
+        # Machines ask with a key only where this one was asked first: it gives the call to
+        # whichever has room, as it did then.
+        self._elsewhere_with_key = elsewhere
         self._roster = front.hub.roster
         self._relay = relay
         self._merged = Merged()
         self._openapi = orjson.dumps(openapi_document(keyed=keyed, number_pattern=number_pattern))
-        self._initiated: IdempotentAnswers[_Kept] = IdempotentAnswers(
-            lambda: asyncio.get_running_loop().time()
+        self._initiated: IdempotentAnswers[_Kept] = (
+            IdempotentAnswers(lambda: asyncio.get_running_loop().time())
+            if elsewhere is None
+            else elsewhere.answers
         )
 
     def by_name(self) -> Mapping[str, Handler]:
@@ -183,7 +190,7 @@ class FrontHandlers:
         body = await read_body(request)
         key = request.headers.get(IDEMPOTENCY_KEY)
         if key is None:
-            work = asyncio.ensure_future(self._initiate(request, body))
+            work = asyncio.ensure_future(self._initiate(request, body, self._elsewhere))
             return (await _while_there(request, work)).response()
         check_key(key)
         # Whoever was asked first has the answer.
@@ -199,23 +206,27 @@ class FrontHandlers:
         return response
 
     async def _granted(self, request: web.Request, body: bytes) -> _Kept:
-        kept = await self._initiate(request, body)
+        kept = await self._initiate(request, body, self._elsewhere_with_key)
         if kept.status != HTTPStatus.OK:
             # It is not remembered, but whoever asks at the same time is told the same.
             raise _NotGranted(kept)
         return kept
 
-    async def _initiate(self, request: web.Request, body: bytes) -> _Kept:
+    async def _initiate(
+        self, request: web.Request, body: bytes, elsewhere: Elsewhere | None
+    ) -> _Kept:
         wish = _object(body)
         named = wish.get("session_id")
         worker = self._roster.of_session(named) if isinstance(named, str) else None
         reference = wish.get("call_id")
         if worker is None and isinstance(reference, str) and not wish.get("called_number"):
             worker = self._roster.of_line(reference)
-        if worker is None and self._elsewhere is not None:
-            there = await self._elsewhere.for_wish(named, reference, wish.get("called_number"))
+        if worker is None and elsewhere is not None:
+            there = await elsewhere.for_wish(named, reference, wish.get("called_number"))
             if there is not None:
-                return _Kept(*await there.relay.ask(request, there.to, body))
+                # The key is ours to keep: it would be taken there for one that was asked first.
+                asked = there.relay.ask(request, there.to, body, without=IDEMPOTENCY_KEY)
+                return _Kept(*await asked)
         worker = worker or self._roomiest()
         # Many may be asked for before the first of them counts.
         worker.promised += 1
@@ -582,6 +593,7 @@ def build_machine_app(
     secret: str,
     number_pattern: str | None,
     routes: Sequence[web.RouteDef],
+    elsewhere: Elsewhere,
     audit_file: AuditLog | None = None,
     hidden: Collection[str] = (),
 ) -> web.Application:
@@ -593,6 +605,7 @@ def build_machine_app(
         secret: What the others bring.
         number_pattern: What a number to call must match as a whole; None is E.164.
         routes: What only machines ask.
+        elsewhere: The other machines.
         audit_file: Where changes are written down that reach no worker; None: in the log alone.
         hidden: What must not be kept, as `RECORDS_HIDE` says.
     """
@@ -607,7 +620,14 @@ def build_machine_app(
         client_max_size=MAX_BODY_BYTES,
     )
     app.on_response_prepare.append(add_headers)
-    handlers = FrontHandlers(front, relay, keyed=True, number_pattern=number_pattern)
+    handlers = FrontHandlers(
+        front,
+        relay,
+        keyed=True,
+        number_pattern=number_pattern,
+        elsewhere=elsewhere,
+        of_machine=True,
+    )
     serve_operations(app, handlers.by_name())
     app.router.add_routes(routes)
     return app

@@ -12,7 +12,7 @@ import contextlib
 import hmac
 import socket
 from collections.abc import Iterable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import quote
 
 import aiohttp
@@ -25,7 +25,7 @@ from ari_app.control.cluster.view import Machine, StoreAway
 from ari_app.control.http.access import HERE
 from ari_app.control.http.audit import PASSED_ON
 from ari_app.control.http.behind import KEY_HEADER, believe
-from ari_app.control.http.middleware import REQUEST_ID, REQUEST_ID_HEADER
+from ari_app.control.http.middleware import REQUEST_ID, REQUEST_ID_HEADER, IdempotentAnswers
 from ari_app.control.http.problems import Problem
 from ari_app.control.http.relay import (
     MACHINE_HEADER,
@@ -172,11 +172,18 @@ class Elsewhere:
     Args:
         others: The other machines.
         relay: Asks them.
+
+    Attributes:
+        answers: What this machine has answered to requests with an Idempotency-Key: to its clients
+            and to other machines, whose clients ask again there.
     """
 
     def __init__(self, others: Others, relay: Machines) -> None:
         self._others = others
         self._relay = relay
+        self.answers: IdempotentAnswers[Any] = IdempotentAnswers(
+            lambda: asyncio.get_running_loop().time()
+        )
 
     async def of_call(self, call: str) -> There[Machine] | None:
         """Return which other machine has a call, or a line; None: none that is known."""

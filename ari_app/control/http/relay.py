@@ -130,14 +130,20 @@ class Relay(abc.ABC, Generic[To]):
         return self._session(to).get(self._url(to, path), headers=_FROM_US)
 
     async def ask(
-        self, request: web.Request, to: To, body: bytes
+        self, request: web.Request, to: To, body: bytes, *, without: str = ""
     ) -> tuple[int, list[tuple[str, str]], bytes]:
         """Let a worker answer a request, and return the answer.
+
+        Args:
+            request: What the client has sent.
+            to: Who is asked.
+            body: Its body.
+            without: A header that is not for them; empty: all are.
 
         Raises:
             WorkerAway: It is not there.
         """
-        async with self._asked(request, to, body) as response:
+        async with self._asked(request, to, body, without) as response:
             return response.status, _headers(response), await response.read()
 
     async def answer(
@@ -171,13 +177,19 @@ class Relay(abc.ABC, Generic[To]):
             await passed.write_eof()
             return passed
 
-    def _asked(self, request: web.Request, to: To, body: bytes | aiohttp.StreamReader) -> _Asked:
+    def _asked(
+        self,
+        request: web.Request,
+        to: To,
+        body: bytes | aiohttp.StreamReader,
+        without: str = "",
+    ) -> _Asked:
         return _Asked(
             request,
             self._session(to).request(
                 request.method,
                 self._url(to, request.raw_path),
-                headers=_to_worker(request),
+                headers=_to_worker(request, without),
                 data=body or None,
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(
@@ -282,9 +294,9 @@ class _Asked:
         await self._context.__aexit__(None, None, None)
 
 
-def _to_worker(request: web.Request) -> list[tuple[str, str]]:
+def _to_worker(request: web.Request, without: str) -> list[tuple[str, str]]:
     listed = {name.strip().lower() for name in request.headers.get(hdrs.CONNECTION, "").split(",")}
-    left_out = _OF_A_CONNECTION | listed
+    left_out = _OF_A_CONNECTION | listed | {without.lower()}
     headers = [
         (name, value) for name, value in request.headers.items() if name.lower() not in left_out
     ]

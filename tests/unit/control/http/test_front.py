@@ -13,6 +13,7 @@ import pytest
 from aiohttp import ClientError, ClientSession, UnixConnector, WSMsgType, web
 from structlog.testing import capture_logs
 
+from ari_app.control.cluster.view import Machine
 from ari_app.control.http.access import ApiKey, Keys, Scope
 from ari_app.control.http.behind import (
     ADDRESS_HEADER,
@@ -26,7 +27,9 @@ from ari_app.control.http.front import (
     build_front_app,
     build_machine_app,
 )
+from ari_app.control.http.machines import Elsewhere, Machines
 from ari_app.control.http.middleware import RequestRates
+from ari_app.control.http.problems import Problem
 from ari_app.control.http.relay import MACHINE_HEADER, Workers
 from ari_app.control.http.server import HttpServer
 from ari_app.control.workers.folder import Folder
@@ -62,8 +65,14 @@ class Audit:
 class Office:
     """A front and two workers."""
 
-    def __init__(self, folder: Folder, rates: RequestRates | None = None) -> None:
+    def __init__(
+        self,
+        folder: Folder,
+        rates: RequestRates | None = None,
+        elsewhere: Elsewhere | None = None,
+    ) -> None:
         self.folder = folder
+        self.elsewhere = elsewhere
         self.rates = rates or RequestRates()
         self.hub = Hub(Roster(2), max_calls=20, per_second=0, max_waiting=10)
         self.metrics = FrontMetrics()
@@ -112,6 +121,7 @@ class Office:
             routes=[("POST", "/twilio/voice"), ("GET", "/twilio/media/{token}")],
             features={"log": False, "recordings": False},
             sign_in_seconds=3600,
+            elsewhere=self.elsewhere,
             audit_file=self.audit,
         )
         door = HttpServer(
@@ -463,6 +473,7 @@ async def test_a_machine_tells_what_its_own_worker_cannot(office: Office) -> Non
         secret=SECRET,
         number_pattern=None,
         routes=[web.post("/machine/arrivals", _says(0))],
+        elsewhere=Elsewhere(Fellows("here", {}, {}), Machines(SECRET)),
         audit_file=office.audit,
     )
     theirs = {MACHINE_HEADER: SECRET, KEY_HEADER: "desk", ADDRESS_HEADER: "192.0.2.7"}
@@ -480,6 +491,109 @@ async def test_a_machine_tells_what_its_own_worker_cannot(office: Office) -> Non
     await relay.close()
     told = [(each["key"], each["address"], each["result"]) for each in office.audit.entries]
     assert told == [("desk", "192.0.2.7", "ok"), ("desk", "192.0.2.7", "worker_away")]
+
+
+class Fellows:
+    """What each of several machines knows of the others."""
+
+    def __init__(self, name: str, of_keys: dict[str, str], machines: dict[str, Machine]) -> None:
+        self.name = name
+        self._of_keys = of_keys
+        self._machines = machines
+        self.best: list[str] = []
+
+    def others(self) -> list[Machine]:
+        return [each for name, each in self._machines.items() if name != self.name]
+
+    def targets(self) -> list[Machine]:
+        return [self._machines[name] for name in self.best]
+
+    def gave(self, machine: Machine) -> None:
+        pass
+
+    def most(self, limit: int) -> int:
+        return limit
+
+    async def owner(self, call: str) -> Machine | None:
+        return None
+
+    async def keep_key(self, key: str) -> Machine | None:
+        name = self._of_keys.setdefault(key, self.name)
+        return None if name == self.name else self._machines[name]
+
+
+@asynccontextmanager
+async def machines(*names: str) -> AsyncIterator[dict[str, tuple[Office, Fellows]]]:
+    """Several machines of two workers each, by name."""
+    of_keys: dict[str, str] = {}
+    there: dict[str, Machine] = {}
+    made: dict[str, tuple[Office, Fellows]] = {}
+    async with AsyncExitStack() as stack:
+        for name in names:
+            folder = Folder.make()
+            stack.callback(folder.remove)
+            ask, relay = Machines(SECRET), Workers(folder)
+            for each in (ask, relay):
+                stack.push_async_callback(each.close)
+            fellows = Fellows(name, of_keys, there)
+            elsewhere = Elsewhere(fellows, ask)
+            office = Office(folder, elsewhere=elsewhere)
+            app = build_machine_app(
+                office,
+                relay,
+                secret=SECRET,
+                number_pattern=None,
+                routes=[],
+                elsewhere=elsewhere,
+                audit_file=office.audit,
+            )
+            url = await stack.enter_async_context(serving(app))
+            there[name] = Machine(name, "1", url, "an-asterisk", room=20, ready=True)
+            await office.start(stack)
+            made[name] = office, fellows
+        yield made
+
+
+def placed(office: Office) -> int:
+    """Return how many calls were placed at a machine."""
+    return sum(len(service.control.wishes) for service in office.services)
+
+
+async def wish(office: Office) -> tuple[int, str | None]:
+    """Ask a machine to begin a call; the status, and whether it was the answer of before."""
+    async with office.http.post(
+        "/webhook/initiate-call",
+        json={"called_number": "+493023125001"},
+        headers={"Idempotency-Key": "order-4711"},
+    ) as response:
+        return response.status, response.headers.get("Idempotent-Replayed")
+
+
+@pytest.mark.parametrize("best", ["one", "two"])
+async def test_a_key_begins_one_call_at_whichever_machine_it_is_asked_again(best: str) -> None:
+    async with machines("one", "two") as made:
+        (one, _), (two, _) = made.values()
+        for _, fellows in made.values():
+            fellows.best = [best]
+        assert await wish(one) == (200, None)
+        for office in (one, two):
+            # The next call would be another worker's.
+            office.workers[0].used = 1
+        assert [await wish(office) for office in (two, one)] == [(200, "true")] * 2
+        assert placed(made[best][0]) == 1
+        assert placed(one) + placed(two) == 1
+
+
+async def test_a_wish_that_was_refused_goes_with_its_key_to_whoever_has_room_by_then() -> None:
+    async with machines("one", "two") as made:
+        (one, of_one), (two, of_two) = made.values()
+        of_one.best = of_two.best = ["one"]
+        for service in one.services:
+            service.control.refusal = Problem("capacity")
+        assert await wish(one) == (503, None)
+        of_one.best = of_two.best = ["two"]
+        assert await wish(two) == (200, None)
+        assert placed(two) == 1
 
 
 async def test_a_client_that_goes_is_written_down_once(office: Office) -> None:

@@ -26,14 +26,15 @@ from ari_app.control.http.middleware import (
     address_of,
 )
 from ari_app.control.http.problems import Problem
+from ari_app.control.http.requests import MOST_WAIT_SECONDS
 from ari_app.control.workers.folder import Folder
 from ari_app.control.workers.roster import Worker
 
 log = structlog.get_logger(__name__)
 
 _CONNECT_SECONDS: Final = 1.0
-_ANSWER_SECONDS: Final = 120.0
-"""Longer than any request waits: a place, a pre-call service, the end of a call."""
+_ANSWER_SECONDS: Final = MOST_WAIT_SECONDS + 60.0
+"""Longer than any request waits: for a place and then a pre-call service, or the end of a call."""
 _PIECE: Final = 1 << 16
 MACHINE_HEADER: Final = "X-Ari-App-Machine"
 """What one machine shows another, so that it is believed; taken out of what others send."""

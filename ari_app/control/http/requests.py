@@ -142,6 +142,8 @@ def _name(location: tuple[int | str, ...]) -> str:
     return ".".join(parts)
 
 
+MOST_WAIT_SECONDS: Final = 300
+"""So long a wish may wait for room; whoever passes it on has to wait longer."""
 _MAX_VARIABLES = 100
 
 AgentId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,128}$")]
@@ -335,7 +337,10 @@ class InitiateCallRequest(_Request):
         default=False, description="Let answering machine detection run before the agent joins."
     )
     wait_seconds: float = Field(
-        default=0, ge=0, le=300, description="How long to wait for room; 0 refuses at once."
+        default=0,
+        ge=0,
+        le=MOST_WAIT_SECONDS,
+        description="How long to wait for room; 0 refuses at once.",
     )
     audio: CallAudio | None = Field(
         default=None,

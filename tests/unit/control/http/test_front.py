@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
+import annotated_types
 import orjson
 import pytest
 from aiohttp import ClientError, ClientSession, UnixConnector, WSMsgType, web
+from pydantic import BaseModel
 from structlog.testing import capture_logs
 
 from ari_app.control.cluster.view import Machine
@@ -30,12 +34,14 @@ from ari_app.control.http.front import (
 from ari_app.control.http.machines import Elsewhere, Machines
 from ari_app.control.http.middleware import RequestRates
 from ari_app.control.http.problems import Problem
-from ari_app.control.http.relay import MACHINE_HEADER, Workers
+from ari_app.control.http.relay import _ANSWER_SECONDS, MACHINE_HEADER, Workers
+from ari_app.control.http.requests import InitiateCallRequest
 from ari_app.control.http.server import HttpServer
 from ari_app.control.workers.folder import Folder
 from ari_app.control.workers.hub import Hub
 from ari_app.control.workers.merged import FrontMetrics
 from ari_app.control.workers.roster import Roster, Worker
+from ari_app.settings import Settings
 from linekit.listener import ConnectionLimits, listening
 from tests.unit.control.http.fake_service import FakeService, end, note_end
 from tests.waiting import until
@@ -264,6 +270,26 @@ async def test_calls_begin_where_there_is_room_and_once_for_each_key(office: Off
     assert [len(service.control.wishes) for service in office.services] == [1, 1]
     async with office.http.post("/webhook/initiate-call", json={"nonsense": 1}) as response:
         assert (await response.json())["code"] == "invalid_request"
+
+
+def test_nobody_between_gives_a_wish_up_before_it_has_waited_for_room() -> None:
+    longest = _most(InitiateCallRequest, "wait_seconds")
+    longest += _most(Settings, "precall_timeout_seconds")
+    assert longest < _ANSWER_SECONDS
+    root = Path(__file__).parents[4]
+    for file, waits in (
+        ("deploy/haproxy/haproxy.cfg", r"set-timeout server (\d+)s if .* /webhook/initiate-call"),
+        ("docs/security.md", r"proxy_read_timeout (\d+)s"),
+    ):
+        (seconds,) = re.findall(waits, (root / file).read_text())
+        assert longest < int(seconds), file
+
+
+def _most(model: type[BaseModel], name: str) -> float:
+    bounds = model.model_fields[name].metadata
+    (most,) = (each.le for each in bounds if isinstance(each, annotated_types.Le))
+    assert isinstance(most, int | float)
+    return most
 
 
 async def test_a_stream_is_passed_on_as_the_connection_that_it_is(office: Office) -> None:

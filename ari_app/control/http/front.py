@@ -34,7 +34,7 @@ from ari_app.control.http.middleware import (
 from ari_app.control.http.models import Liveness, Readiness
 from ari_app.control.http.openapi import docs_page, openapi_document, sign_in
 from ari_app.control.http.operations import IDEMPOTENCY_KEY, OPEN_PATHS, OPERATIONS
-from ari_app.control.http.page import PAGE_PATHS, Look, Watching, page_routes
+from ari_app.control.http.page import MOST_WATCHERS, PAGE_PATHS, Look, Watching, page_routes
 from ari_app.control.http.relay import Relay, There, WorkerAway
 from ari_app.control.http.requests import read_body
 from ari_app.control.http.server import ClientGone, mark_heads, when_gone
@@ -50,6 +50,7 @@ _WATCH_PATH: Final = "/page/watch"
 _MOST_NEWS: Final = 64 * 1024 * 1024
 """Bytes of what a worker tells at once: at first all its calls, those of the last minute too, with
 some 400 bytes of each. No worker has so many; aiohttp's own limit is that of 1400."""
+_MOST_MACHINES: Final = 1000
 _STREAMS: Final = frozenset({"follow_session", "listen"})
 _FORM: Final = "application/x-www-form-urlencoded"
 Answered = TypeVar("Answered")
@@ -405,26 +406,36 @@ def _fingerprint(body: bytes) -> bytes:
 
 
 class MergedWatch(Watching):
-    """Tells pages what changes among the calls of all workers.
+    """Tells pages what changes among the calls of all workers, and of all machines.
 
-    While somebody watches, each worker is watched, by one stream however many pages there are.
+    While somebody watches, each of them is watched, by one stream however many pages there are.
 
     Args:
         front: What is watched.
         relay: Asks its workers.
+        elsewhere: The other machines; None: there are none, or it is they who watch.
+        most: How many may watch at once.
     """
 
-    def __init__(self, front: FrontView, relay: Relay[Worker]) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        front: FrontView,
+        relay: Relay[Worker],
+        elsewhere: Elsewhere | None = None,
+        most: int = MOST_WATCHERS,
+    ) -> None:
+        super().__init__(most)
         self._front = front
         self._relay = relay
-        self._told: dict[Worker, _Mirror] = {}
+        self._elsewhere = elsewhere
+        self._told: dict[Worker | str, _Mirror] = {}
         self._keeper: asyncio.Task[None] | None = None
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         if self._keeper is None:
             self._keeper = asyncio.create_task(self._keep_watching(), name="watch")
         try:
+            await self._all_heard()
             return await super()._stream(request)
         finally:
             if self._watchers <= 1:
@@ -441,29 +452,46 @@ class MergedWatch(Watching):
         if keeper is not None:
             keeper.cancel()
         for mirror in self._told.values():
-            mirror.task.cancel()
+            mirror.close()
         self._told.clear()
+
+    async def _all_heard(self) -> None:
+        """Wait until all have told of their calls, not for long: a page that comes again would take
+        it that those of whom nothing is known have gone."""
+        await asyncio.sleep(0)  # for the keeper to begin
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ASK_SECONDS):
+                await asyncio.gather(*(each.heard.wait() for each in self._told.values()))
 
     async def _keep_watching(self) -> None:
         hub = self._front.hub
         while True:
-            there = set(hub.roster)
-            for worker in self._told.keys() - there:
-                self._told.pop(worker).task.cancel()
-            for worker in there:
-                mirror = self._told.get(worker)
-                if mirror is None or mirror.task.done():
-                    mirror = self._told[worker] = _Mirror()
+            there = self._all()
+            for who in self._told.keys() - there.keys():
+                self._told.pop(who).close()
+            for who, each in there.items():
+                mirror = self._told.setdefault(who, _Mirror())
+                if mirror.task is None or mirror.task.done():
+                    mirror.heard.clear()
                     mirror.task = asyncio.create_task(
-                        self._watch(worker, mirror), name="watch a worker"
+                        self._watch(each, mirror), name="watch a worker"
                     )
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
                     await hub.changed()
 
-    async def _watch(self, worker: Worker, mirror: _Mirror) -> None:
+    def _all(self) -> dict[Worker | str, There[Any]]:
+        """Return who is to be watched: workers, and machines by a name of this run of theirs."""
+        found: dict[Worker | str, There[Any]] = {
+            worker: There(worker, self._relay) for worker in self._front.hub.roster
+        }
+        if self._elsewhere is not None:
+            found |= {f"{each.to.name}/{each.to.run}": each for each in self._elsewhere.all()}
+        return found
+
+    async def _watch(self, there: There[Any], mirror: _Mirror) -> None:
         try:
-            async with self._relay.stream(worker, _WATCH_PATH) as response:
+            async with there.relay.stream(there.to, _WATCH_PATH) as response:
                 response.raise_for_status()
                 while line := await response.content.readline(max_line_length=_MOST_NEWS):
                     if line.startswith(b"data: "):
@@ -472,45 +500,71 @@ class MergedWatch(Watching):
             # It ends, or is not there yet: whoever is there in a second is watched.
             pass
         except Exception:
-            log.exception("worker_not_watched", worker=worker.number)
+            match there.to:
+                case Worker(number=number):
+                    log.exception("worker_not_watched", worker=number)
+                case machine:
+                    log.exception("machine_not_watched", machine=machine.name)
+        finally:
+            mirror.heard.set()
 
     async def _look(self) -> Look:
         now = asyncio.get_running_loop().time()
         rows: dict[str, dict[str, Any]] = {}
         levels: dict[str, Any] = {}
         running, problems = 0, self._front.problems()
-        for mirror in self._told.values():
+        limit = self._front.hub.max_calls
+        for who, mirror in self._told.items():
             rows.update(mirror.rows)
             levels.update(mirror.levels)
             running += mirror.running
+            if not isinstance(who, Worker):
+                limit += mirror.limit
+        if self._elsewhere is not None:
+            limit = self._elsewhere.limit(limit)
         roster = self._front.hub.roster
         if not roster.takes:
             problems += roster.problems()
         rest = {
             "levels": levels,
             "running": running,
-            "limit": self._front.hub.max_calls,
+            "limit": limit,
             "problems": problems,
         }
         return Look(now, rows, rest)
 
 
 class _Mirror:
-    """The calls of one worker, as it tells of them."""
+    """The calls of one worker, or of another machine, as it tells of them.
 
-    task: asyncio.Task[None]
+    Attributes:
+        task: Listens to it.
+        heard: It has told of them all, or will not for now.
+    """
 
     def __init__(self) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self.heard = asyncio.Event()
         self.rows: dict[str, dict[str, Any]] = {}
         self.levels: dict[str, Any] = {}
-        self.running = 0
+        self.running = self.limit = 0
+
+    def close(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
 
     def take(self, news: dict[str, Any]) -> None:
+        if not self.heard.is_set():
+            # It tells of all of them: what it had told before, over a connection that is gone, may
+            # be over.
+            self.rows.clear()
         for row in news["calls"]:
             self.rows[row["id"]] = row
         for key in news["gone"]:
             self.rows.pop(key, None)
         self.levels, self.running = news["levels"], news["running"]
+        self.limit = news["limit"]
+        self.heard.set()
 
 
 def build_front_app(
@@ -568,12 +622,8 @@ def build_front_app(
         client_max_size=MAX_BODY_BYTES,
     )
     app.on_response_prepare.append(add_headers)
-    watch = MergedWatch(front, relay)
-
-    async def end_streams(_: web.Application) -> None:
-        watch.stop()
-
-    app.on_shutdown.append(end_streams)
+    watch = MergedWatch(front, relay, elsewhere)
+    _end_with(app, watch)
     handlers = FrontHandlers(
         front, relay, keyed=bool(keys), number_pattern=number_pattern, elsewhere=elsewhere
     )
@@ -584,6 +634,15 @@ def build_front_app(
     # What only the workers know of.
     app.router.add_route(hdrs.METH_ANY, "/{path:.*}", handlers.relay)
     return app
+
+
+def _end_with(app: web.Application, watch: Watching) -> None:
+    """End what pages are told when the application ends."""
+
+    async def end_streams(_: web.Application) -> None:
+        watch.stop()
+
+    app.on_shutdown.append(end_streams)
 
 
 def build_machine_app(
@@ -629,5 +688,8 @@ def build_machine_app(
         of_machine=True,
     )
     serve_operations(app, handlers.by_name())
+    watch = MergedWatch(front, relay, most=_MOST_MACHINES)
+    _end_with(app, watch)
+    app.router.add_get(_WATCH_PATH, watch.serve)
     app.router.add_routes(routes)
     return app

@@ -185,6 +185,10 @@ class Elsewhere:
             lambda: asyncio.get_running_loop().time()
         )
 
+    def all(self) -> list[There[Machine]]:
+        """Return all other machines."""
+        return [There(machine, self._relay) for machine in self._others.others()]
+
     async def of_call(self, call: str) -> There[Machine] | None:
         """Return which other machine has a call, or a line; None: none that is known."""
         try:

@@ -126,7 +126,7 @@ _EVERY_SECONDS: Final = 0.5
 _FRESH_SECONDS: Final = 0.9 * _EVERY_SECONDS
 """What one page was told so long ago at most is told to another as it is."""
 _WRITE_SECONDS: Final = 10.0
-_MOST_WATCHERS: Final = 32
+MOST_WATCHERS: Final = 32
 _PACK_LEVEL: Final = 1
 _PACK_MEMORY: Final = 6
 _GZIP: Final = 31
@@ -165,7 +165,7 @@ class Watching(abc.ABC):
         most: How many may watch at once.
     """
 
-    def __init__(self, most: int = _MOST_WATCHERS) -> None:
+    def __init__(self, most: int = MOST_WATCHERS) -> None:
         self._most = most
         self._watchers = 0
         self._stopping = False
@@ -230,7 +230,7 @@ class Watch(Watching):
         most: How many may watch at once.
     """
 
-    def __init__(self, service: Watched, most: int = _MOST_WATCHERS) -> None:
+    def __init__(self, service: Watched, most: int = MOST_WATCHERS) -> None:
         super().__init__(most)
         self._service = service
         self._last = Look(-math.inf, {}, {})

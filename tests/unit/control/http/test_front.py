@@ -13,7 +13,7 @@ from typing import Any
 import annotated_types
 import orjson
 import pytest
-from aiohttp import ClientError, ClientSession, UnixConnector, WSMsgType, web
+from aiohttp import ClientError, ClientResponse, ClientSession, UnixConnector, WSMsgType, web
 from pydantic import BaseModel
 from structlog.testing import capture_logs
 
@@ -34,7 +34,7 @@ from ari_app.control.http.front import (
 from ari_app.control.http.machines import Elsewhere, Machines
 from ari_app.control.http.middleware import RequestRates
 from ari_app.control.http.problems import Problem
-from ari_app.control.http.relay import _ANSWER_SECONDS, MACHINE_HEADER, Workers
+from ari_app.control.http.relay import _ANSWER_SECONDS, MACHINE_HEADER, There, Workers
 from ari_app.control.http.requests import InitiateCallRequest
 from ari_app.control.http.server import HttpServer
 from ari_app.control.workers.folder import Folder
@@ -44,7 +44,7 @@ from ari_app.control.workers.roster import Roster, Worker
 from ari_app.settings import Settings
 from linekit.listener import ConnectionLimits, listening
 from tests.unit.control.http.fake_service import FakeService, end, note_end
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 from tests.web import serving
 
 OPERATOR = "key-of-the-operator"
@@ -440,7 +440,8 @@ async def test_it_is_told_why_a_worker_is_not_watched_unless_it_has_gone(
     relay = Workers(office.folder)
     async with await asyncio.start_unix_server(tells, str(office.folder.http(2))):
         with capture_logs() as logs:
-            await MergedWatch(office, relay)._watch(office.workers[1], _Mirror())
+            there = There(office.workers[1], relay)
+            await MergedWatch(office, relay)._watch(there, _Mirror())
     await relay.close()
     assert [each["event"] for each in logs] == told
 
@@ -527,9 +528,11 @@ class Fellows:
         self._of_keys = of_keys
         self._machines = machines
         self.best: list[str] = []
+        self.gone: set[str] = set()
 
     def others(self) -> list[Machine]:
-        return [each for name, each in self._machines.items() if name != self.name]
+        left_out = self.gone | {self.name}
+        return [each for name, each in self._machines.items() if name not in left_out]
 
     def targets(self) -> list[Machine]:
         return [self._machines[name] for name in self.best]
@@ -583,6 +586,51 @@ async def machines(*names: str) -> AsyncIterator[dict[str, tuple[Office, Fellows
 def placed(office: Office) -> int:
     """Return how many calls were placed at a machine."""
     return sum(len(service.control.wishes) for service in office.services)
+
+
+async def news(stream: ClientResponse) -> dict[str, Any]:
+    """Read what a page is told next."""
+    line = await stream.content.readline()
+    await stream.content.readline()
+    told: dict[str, Any] = orjson.loads(line.removeprefix(b"data: "))
+    return told
+
+
+async def test_the_page_watches_all_machines_whichever_it_is_opened_at() -> None:
+    async with machines("one", "two") as made:
+        for name, (office, _) in made.items():
+            office.add(1, f"{name}-1")
+            office.add(2, f"{name}-2")
+        for office, _ in made.values():
+            async with office.http.get("/page/watch") as stream:
+                told = await news(stream)
+            assert {row["id"] for row in told["calls"]} == {"one-1", "one-2", "two-1", "two-2"}
+            assert (told["running"], told["limit"]) == (4, 40)
+
+
+async def test_a_machine_that_goes_takes_its_calls_with_it_and_no_others() -> None:
+    async with machines("one", "two") as made:
+        (one, fellows), (two, _) = made.values()
+        one.add(1, "one-1")
+        two.add(2, "two-2")
+        async with one.http.get("/page/watch") as stream:
+            assert len((await news(stream))["calls"]) == 2
+            fellows.gone.add("two")
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while not (told := await news(stream))["gone"]:
+                    pass
+        assert (told["gone"], told["calls"], told["limit"]) == (["two-2"], [], 20)
+
+
+async def test_what_a_machine_told_stays_until_it_tells_again() -> None:
+    mirror = _Mirror()
+    rest = {"levels": {}, "running": 1, "limit": 10}
+    mirror.take({"calls": [{"id": "one"}, {"id": "two"}], "gone": [], **rest})
+    # Its connection is lost, and made anew.
+    mirror.heard.clear()
+    assert set(mirror.rows) == {"one", "two"}
+    mirror.take({"calls": [{"id": "two"}], "gone": [], **rest})
+    assert set(mirror.rows) == {"two"}
 
 
 async def wish(office: Office) -> tuple[int, str | None]:

@@ -13,12 +13,16 @@ from typing import Any
 
 import pytest
 from axe_core_python.async_playwright import Axe  # type: ignore[import-untyped]
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Page, Route, async_playwright
 
+from ari_app.control.http.access import Keys
+from ari_app.control.http.handlers import build_web_app
 from lab.asterisk import LabAsterisk
 from lab.softphone import Answer, Phone
 from tests.e2e.harness import Bench, bench
+from tests.unit.control.http.fake_service import FakeService
 from tests.waiting import until
+from tests.web import serving
 
 KEY = "key-of-the-page-0123456789"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -90,6 +94,76 @@ async def stage(asterisk: LabAsterisk) -> AsyncIterator[tuple[Bench, Browser]]:
         a_browser("http://{}:{}/".format(*b.bridge.api_address)) as browser,
     ):
         yield b, browser
+
+
+@pytest.fixture
+async def alone() -> AsyncIterator[tuple[FakeService, Browser]]:
+    """The page of a service without Asterisk, whose calls a test makes by hand."""
+    service = FakeService()
+    async with (
+        serving(build_web_app(service, keys=Keys.of(KEY))) as url,
+        a_browser(f"{url}/") as browser,
+    ):
+        yield service, browser
+
+
+OLD_CALL = {
+    **{"session_id": "old", "started_at": "2025-01-01T00:00:00Z", "seconds": 10.0, "turns": []},
+    **{"caller_number": "+493023125002", "called_number": "+493023125001", "direction": "in"},
+    **{"status": "COMPLETED", "score": {"value": None, "reasons": []}},
+    "sound": {"barge_in_ms": [], "underruns": 0, "gaps": 0},
+}
+
+
+async def go(page: Page, view: str) -> None:
+    await page.evaluate("view => { location.hash = view; }", view)
+
+
+async def test_what_comes_late_for_a_view_that_was_left_is_not_seen(
+    alone: tuple[FakeService, Browser],
+) -> None:
+    service, browser = alone
+    page = browser.page
+    service.add("one")
+    came, sent = asyncio.Event(), asyncio.Event()
+
+    async def late(route: Route) -> None:
+        await came.wait()
+        await route.fulfill(json=OLD_CALL)
+        sent.set()
+
+    await page.route("**/calls/old", late)
+    await browser.sign_in()
+    async with page.expect_request("**/calls/old"):
+        await go(page, "#calls/old")
+    await go(page, "#now")
+    await page.locator("tbody tr").wait_for()
+    came.set()
+    await sent.wait()
+    # What it would do with the answer is done before this.
+    await page.evaluate("fetch('page/me').then(one => one.text())")
+    assert await page.locator("h1").all_inner_texts() == ["Now"]
+    # And the list is still what is left when somebody leaves.
+    async with page.expect_event("requestfailed", lambda one: one.url.endswith("/page/watch")):
+        await go(page, "#call")
+    assert browser.errors == []
+
+
+async def test_who_goes_by_ear_is_told_the_view_and_skips_to_its_content(
+    alone: tuple[FakeService, Browser],
+) -> None:
+    _, browser = alone
+    page = browser.page
+    await browser.sign_in()
+    await page.click("#nav-call")
+    await page.get_by_label("Number to call").fill("+493023125001")
+    current = page.locator("#nav a[aria-current=page]")
+    assert await current.all_inner_texts() == ["Call"]
+    await page.locator(".skip").focus()
+    await page.keyboard.press("Enter")
+    await page.locator("main:focus").wait_for()
+    assert await page.get_by_label("Number to call").input_value() == "+493023125001"
+    assert browser.errors == []
 
 
 async def test_a_call_is_seen_heard_of_and_ended(stage: tuple[Bench, Browser]) -> None:

@@ -18,22 +18,29 @@ async function show() {
   const own = turn += 1;
   const [name, ...rest] = location.hash.slice(1).split("/");
   const view = views[name] ? name : "now";
-  for (const link of document.querySelectorAll("#nav a"))
-    link.toggleAttribute("aria-current", link.getAttribute("href") === `#${view}`);
-  main.replaceChildren();
+  for (const link of document.querySelectorAll("#nav a")) {
+    // Without a word it means nothing to a screen reader.
+    if (link.getAttribute("href") === `#${view}`) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
+  }
+  // Of this view alone: what comes when somebody has gone on to another one is not seen there.
+  const place = el("div", {});
+  main.replaceChildren(place);
   document.title = `${t(view)} · ari-app`;
   try {
     const open = await views[view]();
-    // Somebody has gone on to another one meanwhile.
     if (own !== turn) return;
-    leave = await open(main, me, rest.map(decodeURIComponent)) ?? (() => {});
+    const close = await open(place, me, rest.map(decodeURIComponent)) ?? (() => {});
+    if (own === turn) leave = close; else close();
   } catch (error) {
-    if (error.status === 401) { me = null; askForKey(); } else main.append(el("p", { class: "bad" }, error.message));
+    if (own !== turn) return;
+    if (error.status === 401) { me = null; askForKey(); } else place.append(el("p", { class: "bad" }, error.message));
   }
 }
 
 function askForKey() {
   leave();
+  leave = () => {};
+  turn += 1;
   document.getElementById("nav").hidden = document.getElementById("sign-out").hidden = true;
   document.getElementById("who").textContent = "";
   const key = el("input", { type: "password", autocomplete: "current-password", required: true });
@@ -75,6 +82,8 @@ async function begin() {
     me = null;
     askForKey();
   });
+  // Its address names no view.
+  document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); main.focus(); });
   addEventListener("hashchange", () => { if (me) show().then(() => main.focus()); });
   try { await enter(asked); } catch (error) { if (error.status === 401) askForKey(); else say(error.message, true); }
 }

@@ -166,6 +166,26 @@ async def test_who_goes_by_ear_is_told_the_view_and_skips_to_its_content(
     assert browser.errors == []
 
 
+async def test_whoever_is_signed_in_no_more_is_told_so_and_comes_back_to_the_same_call(
+    alone: tuple[FakeService, Browser],
+) -> None:
+    service, browser = alone
+    page = browser.page
+    service.add("one")
+    await browser.sign_in()
+    await page.locator("tbody tr button").click()
+    await page.context.clear_cookies()
+    await page.get_by_role("button", name="Hang up").click()
+    await page.locator("#says").get_by_text("You are not signed in any more").wait_for()
+    assert not service.control.done
+    await page.locator("input[type=password]:focus").wait_for()
+    await page.keyboard.type(KEY)
+    await page.keyboard.press("Enter")
+    await page.get_by_role("button", name="Hang up").click()
+    await until(lambda: service.control.done == [("end", "one", "page")])
+    assert browser.errors == []
+
+
 async def test_a_call_is_seen_heard_of_and_ended(stage: tuple[Bench, Browser]) -> None:
     b, browser = stage
     page = browser.page

@@ -221,6 +221,11 @@ def read_token(token: str, keys: Keys, now: float) -> ApiKey | None:
     return key if hmac.compare_digest(signature, _signature(key, int(until))) else None
 
 
+def _end_of(token: str) -> int:
+    """Return until when (Unix seconds) a token is good that `read_token` knows."""
+    return int(token.split(":")[1])
+
+
 def given_key(request: web.Request) -> bytes:
     """Return the key that a request brings; empty when it brings none."""
     scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
@@ -236,6 +241,8 @@ def needed_for(method: str) -> Scope:
 
 
 REQUEST_KEY: Final = web.RequestKey("api_key", ApiKey)
+SIGNED_IN_SECONDS: Final = web.RequestKey("signed_in_seconds", float)
+"""For how long the sign-in still counts that a request came with; whoever brings a key has none."""
 _LOCAL: Final = ApiKey(HERE, Scope.ADMIN, b"")
 
 
@@ -352,7 +359,11 @@ class Access:
             return None
         if request.method not in READING and PAGE_HEADER not in request.headers:
             return None
-        return read_token(token, self._keys, self._now())
+        now = self._now()
+        key = read_token(token, self._keys, now)
+        if key is not None:
+            request[SIGNED_IN_SECONDS] = _end_of(token) - now
+        return key
 
     # --- the page's own requests
 

@@ -27,7 +27,7 @@ from aiohttp import hdrs, web
 from ari_app import __version__
 from ari_app.call.call import Call
 from ari_app.call.calls import Calls
-from ari_app.control.http.access import REQUEST_KEY, Access, who
+from ari_app.control.http.access import REQUEST_KEY, SIGNED_IN_SECONDS, Access, who
 from ari_app.control.http.models import Readiness, call_id, take_over
 from ari_app.control.http.problems import Problem
 from ari_app.control.http.turns import in_turns
@@ -175,7 +175,7 @@ class Watching(abc.ABC):
         self._stopping = True
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
-        """Stream until the client goes."""
+        """Stream until the client goes, or its sign-in is over."""
         if self._watchers >= self._most:
             raise Problem(
                 "too_many_streams", f"{self._most} pages watch already, which is the limit."
@@ -200,8 +200,11 @@ class Watching(abc.ABC):
         await response.prepare(request)
         pack = _packer() if packed else _as_it_is
         seen: dict[str, dict[str, Any]] = {}
+        loop = asyncio.get_running_loop()
+        # The page comes again, and is asked for a key.
+        until = loop.time() + request.get(SIGNED_IN_SECONDS, math.inf)
         with contextlib.suppress(ConnectionError, TimeoutError):
-            while not self._stopping:
+            while not self._stopping and loop.time() < until:
                 news = orjson.dumps(await self._news(seen), option=orjson.OPT_UTC_Z)
                 async with asyncio.timeout(_WRITE_SECONDS):
                     await response.write(pack(b"data: " + news + b"\n\n"))

@@ -49,6 +49,10 @@ export async function ask(path, { method = "GET", body, key } = {}) {
   const text = await response.text();
   let data = null;
   try { data = text ? JSON.parse(text) : null; } catch { /* no JSON */ }
+  if (response.status === 401 && !key) {
+    dispatchEvent(new Event("signed-out"));
+    throw new Refused(401, t("signed_out"));
+  }
   if (!response.ok) throw new Refused(response.status, data?.detail ?? `HTTP ${response.status}`);
   return data;
 }

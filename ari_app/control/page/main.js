@@ -32,8 +32,7 @@ async function show() {
     const close = await open(place, me, rest.map(decodeURIComponent)) ?? (() => {});
     if (own === turn) leave = close; else close();
   } catch (error) {
-    if (own !== turn) return;
-    if (error.status === 401) { me = null; askForKey(); } else place.append(el("p", { class: "bad" }, error.message));
+    if (own === turn) place.append(el("p", { class: "bad" }, error.message));
   }
 }
 
@@ -84,6 +83,7 @@ async function begin() {
   });
   // Its address names no view.
   document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); main.focus(); });
+  addEventListener("signed-out", () => { if (me) { me = null; askForKey(); say(t("signed_out"), true); } });
   addEventListener("hashchange", () => { if (me) show().then(() => main.focus()); });
   try { await enter(asked); } catch (error) { if (error.status === 401) askForKey(); else say(error.message, true); }
 }

@@ -118,7 +118,8 @@ export async function showNow(main, me, [chosen]) {
     };
   }
   async function lookAgain() {
-    try { await ask("page/me"); } catch (error) { if (error.status === 401) { location.reload(); return; } }
+    // Whoever is not signed in any more is asked for a key by that.
+    try { await ask("page/me"); } catch { /* It is tried again. */ }
     if (source.readyState === EventSource.CLOSED && body.isConnected) watch();
   }
   watch();

@@ -18,7 +18,7 @@ from ari_app.call.course import CALL_ENDED
 from ari_app.call.states import State
 from ari_app.call.taking_over import GIVEN_UP
 from ari_app.control.http import page
-from ari_app.control.http.access import Keys
+from ari_app.control.http.access import COOKIE, Keys
 from ari_app.control.http.handlers import build_web_app
 from ari_app.control.http.middleware import problems, request_ids
 from ari_app.control.http.page import Watch
@@ -28,6 +28,7 @@ from ari_app.records.record import Listener, TakeOver
 from tests.unit.call.test_reasons import documented
 from tests.unit.control.http.conftest import KEY
 from tests.unit.control.http.fake_service import FakeService, Http, end
+from tests.waiting import PATIENCE_SECONDS
 
 FILES = {file.name: file for file in resources.files("ari_app.control.page").iterdir()}
 SCRIPTS = {name: file.read_text("utf-8") for name, file in FILES.items() if name.endswith(".js")}
@@ -153,6 +154,19 @@ async def test_watching_tells_what_changes_and_what_goes(service: FakeService) -
         assert [(row["id"], row["status"]) for row in second["calls"]] == [("s1", "ended")]  # type: ignore[attr-defined]
         assert second["gone"] == ["s2"]
         assert (await news())["calls"] == []
+
+
+async def test_watching_ends_with_the_sign_in(service: FakeService) -> None:
+    app = build_web_app(service, keys=Keys.of(KEY), sign_in_seconds=1)
+    async with TestClient(TestServer(app)) as browser:
+        answer = await browser.post("/page/sign-in", headers={"X-API-Key": KEY})
+        # A cookie jar of the tests' takes none from an address.
+        cookie = {"Cookie": f"{COOKIE}={answer.cookies[COOKIE].value}"}
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            async with browser.get("/page/watch", headers=cookie) as stream:
+                async for _ in stream.content:
+                    pass
+        assert (await browser.get("/page/watch", headers=cookie)).status == 401
 
 
 async def test_a_row_tells_who_has_a_hand_in_the_call(service: FakeService) -> None:

@@ -17,6 +17,9 @@ from playwright.async_api import Page, Route, async_playwright
 
 from ari_app.control.http.access import Keys
 from ari_app.control.http.handlers import build_web_app
+from ari_app.control.http.page import Watch
+from ari_app.records.events import Said
+from ari_app.records.record import CallRecord
 from lab.asterisk import LabAsterisk
 from lab.softphone import Answer, Phone
 from tests.e2e.harness import Bench, bench
@@ -183,6 +186,84 @@ async def test_whoever_is_signed_in_no_more_is_told_so_and_comes_back_to_the_sam
     await page.keyboard.press("Enter")
     await page.get_by_role("button", name="Hang up").click()
     await until(lambda: service.control.done == [("end", "one", "page")])
+    assert browser.errors == []
+
+
+def say(service: FakeService, record: CallRecord, text: str) -> None:
+    """Let the agent of a call say something."""
+    service.journal.note(record, Said("agent", text))
+
+
+async def test_what_is_said_goes_on_after_a_proxy_has_refused(
+    alone: tuple[FakeService, Browser],
+) -> None:
+    service, browser = alone
+    page = browser.page
+    record = service.add("one")
+    say(service, record, "First.")
+    asked: list[str] = []
+
+    # A stream that breaks off, then a proxy whose service is away.
+    first = b'retry: 10\nid: 1\nevent: transcript\ndata: {"who":"agent","text":"First."}\n\n'
+
+    async def answer(route: Route) -> None:
+        asked.append(route.request.url.rpartition("/")[2])
+        if len(asked) == 1:
+            await route.fulfill(body=first, content_type="text/event-stream")
+        elif len(asked) == 2:
+            await route.fulfill(status=502)
+        else:
+            await route.continue_()
+
+    await page.route("**/sessions/one/events*", answer)
+    await browser.sign_in()
+    await page.locator("tbody tr button").click()
+    said = page.get_by_role("log")
+    await said.get_by_text("First.").wait_for()
+    say(service, record, "Second.")
+    await said.get_by_text("Second.").wait_for()
+    assert asked == ["events", "events", "events?last_event_id=1"]
+    assert await said.get_by_text("First.").count() == 1
+    assert browser.errors == []
+
+
+async def test_a_call_that_nobody_knows_any_more_is_over(
+    alone: tuple[FakeService, Browser],
+) -> None:
+    service, browser = alone
+    page = browser.page
+    service.add("one")
+    await browser.sign_in()
+    refused = {"status": 503, "body": "{}"}
+    await page.route("**/sessions/one/events*", lambda route: route.fulfill(**refused))
+    await page.locator("tbody tr button").click()
+    await page.get_by_role("button", name="Hang up").wait_for()
+    del service.records["one"]
+    await page.get_by_role("button", name="Hang up").wait_for(state="hidden")
+    assert browser.errors == []
+
+
+async def test_a_connection_that_is_lost_without_a_word_is_made_anew(
+    alone: tuple[FakeService, Browser], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, browser = alone
+    page = browser.page
+    await page.clock.install()
+    service.add("one")
+    await browser.sign_in()
+    await page.locator("tbody tr button").click()
+    with monkeypatch.context() as silent:
+        silent.setattr(Watch, "_news", lambda watch, seen: asyncio.Event().wait())
+        # The stream is silent once what it was about to tell is told.
+        await asyncio.sleep(1.0)
+        service.add("two")
+    async with (
+        page.expect_request("**/sessions/one/events"),
+        page.expect_request("**/page/watch"),
+    ):
+        await page.clock.fast_forward(20_000)
+    await page.locator("tbody tr").nth(1).wait_for()
+    await page.get_by_text("Ready: new calls are taken.").wait_for()
     assert browser.errors == []
 
 

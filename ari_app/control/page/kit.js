@@ -34,6 +34,9 @@ export class Refused extends Error {
   constructor(status, detail) { super(detail); this.status = status; }
 }
 
+// So long after an answer that was none it is asked again.
+export const AGAIN_MS = 3000;
+
 // Ask for JSON. Errors carry the sentence of the service's problem details.
 export async function ask(path, { method = "GET", body, key } = {}) {
   const headers = { Accept: "application/json" };

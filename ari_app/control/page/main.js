@@ -1,6 +1,6 @@
 // The page: who is signed in, which view is shown.
 
-import { act, ask, el, field, keep, kept, say, speak, t } from "./kit.js";
+import { AGAIN_MS, act, ask, el, field, keep, kept, say, speak, t } from "./kit.js";
 
 const main = document.getElementById("main");
 // Signing in waits for none of them; the browser has fetched them by then.
@@ -68,7 +68,7 @@ async function enter(asked = ask("page/me")) {
 async function begin() {
   const choice = document.getElementById("language");
   choice.value = kept("language") ?? (navigator.language.startsWith("de") ? "de" : "en");
-  const asked = ask("page/me");
+  let asked = ask("page/me");
   asked.catch(() => {});
   await speak(choice.value);
   choice.addEventListener("change", async () => {
@@ -76,16 +76,24 @@ async function begin() {
     await speak(choice.value);
     if (me) await show(); else askForKey();
   });
-  document.getElementById("sign-out").addEventListener("click", async () => {
+  const out = document.getElementById("sign-out");
+  out.addEventListener("click", () => act(out, async () => {
     await ask("page/sign-out", { method: "POST" });
     me = null;
     askForKey();
-  });
+  }));
   // Its address names no view.
   document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); main.focus(); });
   addEventListener("signed-out", () => { if (me) { me = null; askForKey(); say(t("signed_out"), true); } });
   addEventListener("hashchange", () => { if (me) show().then(() => main.focus()); });
-  try { await enter(asked); } catch (error) { if (error.status === 401) askForKey(); else say(error.message, true); }
+  while (true) {
+    try { await enter(asked); return; } catch (error) {
+      if (error.status === 401) { askForKey(); return; }
+      say(error.message, true);
+    }
+    await new Promise((go) => setTimeout(go, AGAIN_MS));
+    asked = ask("page/me");
+  }
 }
 
 begin();

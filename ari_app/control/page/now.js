@@ -1,7 +1,10 @@
 // The calls that are running: all of them as a list, one of them opened.
 
-import { ask, cell, clock, eachFrame, el, line, seconds, t, table, word, write } from "./kit.js";
+import { AGAIN_MS, ask, cell, clock, eachFrame, el, line, seconds, t, table, word, write } from "./kit.js";
 import { follow, supervision } from "./opened.js";
+
+// News come twice a second; without any for so long the connection is taken for lost.
+const DEAF_MS = 15000;
 
 export async function showNow(main, me, [chosen]) {
   const health = el("p", {});
@@ -98,12 +101,14 @@ export async function showNow(main, me, [chosen]) {
     seen.delete(row);
   }
 
-  let source, again;
+  let source, again, heard;
   function watch() {
     source = new EventSource("page/watch");
+    heard = Date.now();
     // All calls are told anew on each connection; what is not among them has gone meanwhile.
     let first = true;
     source.onmessage = ({ data }) => {
+      heard = Date.now();
       const news = JSON.parse(data);
       if (first) news.gone = [...rows.keys()].filter((id) => !news.calls.some((call) => call.id === id));
       first = false;
@@ -114,7 +119,7 @@ export async function showNow(main, me, [chosen]) {
       health.className = "bad";
       health.textContent = t("no_answer");
       // A browser tries again by itself, but not after an answer such as a proxy's 502.
-      if (source.readyState === EventSource.CLOSED) again = setTimeout(lookAgain, 3000);
+      if (source.readyState === EventSource.CLOSED) again = setTimeout(lookAgain, AGAIN_MS);
     };
   }
   async function lookAgain() {
@@ -122,8 +127,17 @@ export async function showNow(main, me, [chosen]) {
     try { await ask("page/me"); } catch { /* It is tried again. */ }
     if (source.readyState === EventSource.CLOSED && body.isConnected) watch();
   }
+  // A connection may be gone without a word: the other machine has lost its power, this one was asleep, or is in another network.
+  function look() {
+    move();
+    if (Date.now() - heard < DEAF_MS) return;
+    source.onerror();
+    source.close();
+    watch();
+    panel?.again();
+  }
   watch();
-  const timer = setInterval(move, 1000);
+  const timer = setInterval(look, 1000);
   return () => { source.close(); looking.disconnect(); clearTimeout(again); clearInterval(timer); panel?.close(); };
 }
 

@@ -1,6 +1,6 @@
 // One call as it goes on: what is said, and what may be done.
 
-import { act, ask, clock, eachFrame, el, facts, field, keep, kept, say, seconds, t, word } from "./kit.js";
+import { AGAIN_MS, act, ask, clock, eachFrame, el, facts, field, keep, kept, say, seconds, t, word } from "./kit.js";
 import { listen } from "./listen.js";
 
 const MOST_LINES = 1000;
@@ -15,7 +15,7 @@ export function supervision(call) {
   ].filter(Boolean).join(" · ");
 }
 
-// Show a call; `update` takes what is known of it anew, `close` ends it.
+// Show a call; `update` takes what is known of it anew, `again` makes a new connection, `close` ends it.
 export function follow(place, call, me) {
   const said = el("div", { class: "said", tabindex: "0", role: "log", "aria-label": t("transcript") });
   const state = el("p", {});
@@ -39,7 +39,6 @@ export function follow(place, call, me) {
     facts([[t("agent"), call.agent], [t("session"), call.id]]), actions.element, over, el("h2", {}, t("transcript")), said);
   show({});
 
-  const source = new EventSource(`${path}/events`);
   // A call that is opened late tells all that was said at once.
   let lines = [];
   const addLines = eachFrame(() => {
@@ -55,7 +54,8 @@ export function follow(place, call, me) {
     if (lines.length > MOST_LINES) lines.shift();
     addLines();
   };
-  const on = (kind, work) => source.addEventListener(kind, (message) => work(JSON.parse(message.data)));
+  const kinds = {};
+  const on = (kind, work) => { kinds[kind] = work; };
   on("state", (event) => show({ state: event.state }));
   on("transcript", (event) => line(event, event.who, event.text));
   for (const kind of ["tool", "dtmf", "note"]) on(kind, (event) => line(event, kind, event.text));
@@ -68,17 +68,46 @@ export function follow(place, call, me) {
     show({ take_over: null });
     if (me.scope !== "read") say(t("not_taken_over", { reason: word("result", event.reason) }), true);
   });
-  on("ended", (event) => { line(event, "note", t("ended", { status: word("status", event.agent_status), reason: event.end_reason ? `(${word("reason", event.end_reason)})` : "" }));
+  on("ended", (event) => {
+    line(event, "note", t("ended", { status: word("status", event.agent_status), reason: event.end_reason ? `(${word("reason", event.end_reason)})` : "" }));
+    finish();
+  });
+
+  // Nothing can be done with it any more.
+  function finish() {
     const focus = document.activeElement;
     show({ take_over: null, muted: false, listeners: [] });
     actions.element.hidden = true;
     if (focus === document.body || actions.element.contains(focus)) place.focus({ preventScroll: true });
     over.hidden = !me.features.log;
-    source.close();
-  });
+    close();
+  }
+
+  let source, timer, seen = "";
+  function begin() {
+    const own = source = new EventSource(`${path}/events${seen && `?last_event_id=${seen}`}`);
+    for (const [kind, work] of Object.entries(kinds)) {
+      own.addEventListener(kind, (message) => { seen = message.lastEventId; work(JSON.parse(message.data)); });
+    }
+    // A browser tries again by itself, but not after an answer such as a proxy's 502.
+    own.onerror = () => { if (own === source && own.readyState === EventSource.CLOSED) timer = setTimeout(lookAgain, AGAIN_MS, own); };
+  }
+  async function lookAgain(own) {
+    let gone = false;
+    try { await ask(path); } catch (error) { gone = error.status === 404; }
+    if (own !== source) return;
+    if (gone) { show({ state: "ended" }); finish(); } else begin();
+  }
+  function close() {
+    source?.close();
+    source = null;
+    clearTimeout(timer);
+  }
+  begin();
   return {
     update(news) { if (news.id === call.id) show(news); },
-    close() { source.close(); actions.close(); },
+    again() { if (source) { close(); begin(); } },
+    close() { close(); actions.close(); },
   };
 }
 

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from axe_core_python.async_playwright import Axe  # type: ignore[import-untyped]
@@ -18,6 +19,7 @@ from playwright.async_api import Page, Route, async_playwright
 from ari_app.control.http.access import Keys
 from ari_app.control.http.handlers import build_web_app
 from ari_app.control.http.page import Watch
+from ari_app.control.http.problems import Problem
 from ari_app.records.events import Said
 from ari_app.records.record import CallRecord
 from lab.asterisk import LabAsterisk
@@ -264,6 +266,60 @@ async def test_a_connection_that_is_lost_without_a_word_is_made_anew(
         await page.clock.fast_forward(20_000)
     await page.locator("tbody tr").nth(1).wait_for()
     await page.get_by_text("Ready: new calls are taken.").wait_for()
+    assert browser.errors == []
+
+
+async def test_numbers_are_of_the_period_that_is_chosen(
+    alone: tuple[FakeService, Browser],
+) -> None:
+    _, browser = alone
+    page = browser.page
+    came = asyncio.Event()
+    one = {**OLD_CALL, "score": None, "reason": "", "agent_id": "agent_7", "trunk": "t", "way": "a"}
+    asked: list[str] = []
+
+    async def answer(route: Route) -> None:
+        asked.append(route.request.url)
+        if len(asked) == 2:
+            await came.wait()
+        if len(asked) == 4:
+            await route.fulfill(status=503, json={"detail": "The database is away."})
+        else:
+            await route.fulfill(json={"calls": [one] * len(asked), "cursor": None})
+
+    await page.route("**/calls?*", answer)
+    await browser.sign_in()
+    await go(page, "#numbers")
+    await page.get_by_text("Calls: 1.").wait_for()
+    period = page.get_by_label("Period")
+    async with page.expect_request("**/calls?*"):
+        await period.select_option("30")
+    assert await page.get_by_text("Calls: 1.").count() == 0
+    await period.select_option("1")
+    await page.get_by_text("Calls: 3.").wait_for()
+    async with page.expect_response("**/calls?*"):
+        came.set()
+    await page.evaluate("fetch('page/me').then(one => one.text())")
+    assert await page.get_by_text("Calls: 3.").count() == 1
+    await period.select_option("7")
+    await page.locator("#says").get_by_text("The database is away.").wait_for()
+    assert await page.get_by_text("Calls:").count() == 0
+    assert browser.errors == []
+
+
+async def test_whoever_may_not_listen_is_told_so(
+    alone: tuple[FakeService, Browser], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, browser = alone
+    page = browser.page
+    service.add("one")
+    full = Mock(side_effect=Problem("too_many_streams", "All listen already."))
+    monkeypatch.setattr(service.control, "listen", full)
+    await browser.sign_in()
+    await page.locator("tbody tr button").click()
+    await page.get_by_role("button", name="Listen", exact=True).click()
+    await page.locator("#says").get_by_text("Listening was refused, or broke off.").wait_for()
+    await page.get_by_role("button", name="Listen", exact=True).wait_for()
     assert browser.errors == []
 
 

@@ -17,15 +17,19 @@ async function showList(main) {
   const list = table(heads, []);
   const body = list.querySelector("tbody");
   const none = el("p", { class: "soft", hidden: true }, t("nothing_found"));
-  let cursor = null;
+  let cursor = null, turn = 0;
 
   async function load(anew) {
+    const own = turn += 1;
+    // There is no more of what is no longer looked for.
+    if (anew) more.hidden = true;
     const query = new URLSearchParams({ limit: "50" });
     for (const [name, one] of Object.entries(inputs)) {
       if (one.value) query.set(name, one.type === "datetime-local" ? new Date(one.value).toISOString() : one.value);
     }
     if (!anew && cursor) query.set("cursor", cursor);
     const page = await ask(`calls?${query}`);
+    if (own !== turn) return;
     if (anew) body.replaceChildren();
     body.append(...page.calls.map(row));
     cursor = page.cursor;

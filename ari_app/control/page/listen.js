@@ -1,8 +1,9 @@
 // Listen to a call: both sides through the browser's loudspeaker, the caller left, the agent right.
 
 const AHEAD_SECONDS = 0.06;
+const NORMAL = 1000;
 
-// Begin to listen; call what comes back to stop. `over` is called when it ends by itself.
+// Begin to listen; call what comes back to stop. `over` is called when it ends by itself, and told whether as it should: with the call.
 export function listen(path, over) {
   const address = new URL(path, document.baseURI);
   address.protocol = address.protocol.replace("http", "ws");
@@ -29,6 +30,6 @@ export function listen(path, over) {
     next += buffer.duration;
   };
   const stop = () => { socket.onclose = null; socket.close(); context.close(); };
-  socket.onclose = () => { context.close(); over(); };
+  socket.onclose = ({ code }) => { context.close(); over(code === NORMAL); };
   return stop;
 }

@@ -1,6 +1,6 @@
 // Numbers: how many calls, how they ended, how quick, how good and how dear they were; by day, agent or trunk.
 
-import { ask, cell, el, field, line, locale, number, t, table, word } from "./kit.js";
+import { ask, cell, el, field, line, locale, number, say, t, table, word } from "./kit.js";
 import { drawBars } from "./picture.js";
 
 const MOST = 10000;
@@ -12,13 +12,17 @@ export async function showNumbers(main, me) {
     select.value = chosen;
     return select;
   };
-  let calls = [], cut = false;
-  const days = choose([1, 7, 30], (value) => value === 1 ? t("day") : t("days", { days: value }), "7", () => load());
+  let calls = [], cut = false, known = false, turn = 0;
+  const days = choose([1, 7, 30], (value) => value === 1 ? t("day") : t("days", { days: value }), "7", () => load().catch((error) => say(error.message, true)));
   const by = choose(["day", "agent", "trunk"], (value) => t(`by.${value}`), "day", () => draw());
   const place = el("div", {});
   main.append(el("h1", {}, t("numbers")), el("div", { class: "row" }, field(t("period"), days), field(t("by"), by)), place);
 
   async function load() {
+    const own = turn += 1;
+    // What is shown is never of another period than the one that is chosen.
+    known = false;
+    place.replaceChildren();
     const from = new Date(Date.now() - Number(days.value) * 86400000).toISOString();
     const found = [];
     let cursor = null;
@@ -26,14 +30,18 @@ export async function showNumbers(main, me) {
       const query = new URLSearchParams({ from, limit: "200" });
       if (cursor) query.set("cursor", cursor);
       const page = await ask(`calls?${query}`);
+      // Another period was chosen meanwhile, or somebody has gone on to another view.
+      if (own !== turn || !place.isConnected) return;
       found.push(...page.calls);
       cursor = page.cursor;
     } while (cursor && found.length < MOST);
     [calls, cut] = [found, Boolean(cursor)];
+    known = true;
     draw();
   }
 
   function draw() {
+    if (!known) return;
     if (!calls.length) {
       place.replaceChildren(el("p", {}, t("so_many_calls", { calls: "0" })), el("p", { class: "soft" }, t("nothing_found")));
       return;

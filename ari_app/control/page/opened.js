@@ -125,7 +125,7 @@ function makeActions(id, path, tell) {
   const ear = el("button", { class: "plain", type: "button", "aria-pressed": "false" }, t("listen"));
   const hear = (on) => { ear.textContent = t(on ? "listen_no_more" : "listen"); ear.setAttribute("aria-pressed", String(on)); };
   ear.addEventListener("click", () => {
-    if (deaf) { deaf(); deaf = null; } else deaf = listen(`${path}/listen`, () => { deaf = null; hear(false); });
+    if (deaf) { deaf(); deaf = null; } else deaf = listen(`${path}/listen`, (well) => { deaf = null; hear(false); if (!well) say(t("not_heard"), true); });
     hear(Boolean(deaf));
   });
   const hold = button("hold", () => post(known.state === "holding" ? "unhold" : "hold"));

@@ -46,6 +46,9 @@ from ari_app.records.metrics import CONTENT_TYPE
 log = structlog.get_logger(__name__)
 
 _ASK_SECONDS: Final = 1.0
+_READY_SECONDS: Final = 0.3
+"""For a worker to say how it is. Whoever checks this machine waits for half a second (HAProxy) or a
+whole one: a single worker that stands still must not be taken for all of them."""
 _WATCH_PATH: Final = "/page/watch"
 _MOST_NEWS: Final = 64 * 1024 * 1024
 """Bytes of what a worker tells at once: at first all its calls, those of the last minute too, with
@@ -283,7 +286,7 @@ class FrontHandlers:
 
     async def readiness(self) -> Readiness:
         """Ask all workers how they are."""
-        told = await self._of_all("/health/ready")
+        told = await self._of_all("/health/ready", _READY_SECONDS)
         each = {number: Readiness.model_validate_json(body) for number, (_, body) in told.items()}
         problems = self._front.problems()
         warnings = [f"{text}: the others serve" for text in self._roster.problems()]
@@ -330,11 +333,13 @@ class FrontHandlers:
         """Show the description as a page."""
         return docs_page()
 
-    async def _of_all(self, path: str) -> dict[int, tuple[int, bytes]]:
+    async def _of_all(
+        self, path: str, seconds: float = _ASK_SECONDS
+    ) -> dict[int, tuple[int, bytes]]:
         """Ask all workers; those that do not answer are left out."""
         workers = list(self._roster)
         answers = await asyncio.gather(
-            *(self._relay.get(worker, path, _ASK_SECONDS) for worker in workers),
+            *(self._relay.get(worker, path, seconds) for worker in workers),
             return_exceptions=True,
         )
         found = {}

@@ -206,6 +206,34 @@ async def test_one_that_is_away_is_a_warning_and_all_are_a_problem(office: Offic
         assert "draining: new calls are refused" in (await response.json())["problems"]
 
 
+async def test_one_that_stands_still_does_not_keep_a_check_waiting(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    still = office.folder.http(2)
+    await office.servers[1].close()
+    waited: list[float] = []
+    get = Workers.get
+
+    async def look(relay: Workers, to: Worker, path: str, seconds: float) -> tuple[int, bytes]:
+        waited.append(seconds)
+        return await get(relay, to, path, seconds)
+
+    monkeypatch.setattr(Workers, "get", look)
+    hangs_up = asyncio.Event()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await hangs_up.wait()
+        writer.close()
+
+    async with await asyncio.start_unix_server(accept, str(still)):
+        async with office.http.get("/health/ready") as response:
+            assert response.status == 200
+        hangs_up.set()
+    balancer = Path(__file__).parents[4] / "deploy/haproxy/haproxy.cfg"
+    (patience,) = re.findall(r"timeout check (\d+)ms", balancer.read_text())
+    assert max(waited) < int(patience) / 1000
+
+
 async def test_a_request_reaches_the_worker_that_has_the_call(office: Office) -> None:
     office.add(1, "one")
     office.add(2, "two")

@@ -191,6 +191,22 @@ async def test_whoever_is_signed_in_no_more_is_told_so_and_comes_back_to_the_sam
     assert browser.errors == []
 
 
+async def test_a_page_that_is_loaded_anew_shows_all_calls_and_the_one_that_was_open(
+    alone: tuple[FakeService, Browser],
+) -> None:
+    service, browser = alone
+    page = browser.page
+    for name in ("one", "two", "three"):
+        service.add(name)
+    await browser.sign_in()
+    await page.locator("tbody tr[data-id=one] button").click()
+    await page.reload()
+    await page.get_by_role("button", name="Hang up").wait_for()
+    assert await page.locator("tbody tr").count() == 3
+    assert await page.locator("tbody tr.chosen").get_attribute("data-id") == "one"
+    assert browser.errors == []
+
+
 def say(service: FakeService, record: CallRecord, text: str) -> None:
     """Let the agent of a call say something."""
     service.journal.note(record, Said("agent", text))

@@ -41,16 +41,17 @@ export async function showNow(main, me, [chosen]) {
   }
 
   // The elements of a row stay while it changes: neither the keyboard's place nor a meter is lost.
-  function begin(id) {
+  function begin(call) {
     const row = {
+      call,
       button: el("button", { class: "link", onclick: () => openAndGo(row.call) }), called: el("span", {}), agent: el("span", {}),
       state: el("span", {}), outcome: el("div", { class: "soft" }), supervised: el("div", { class: "soft" }), duration: el("span", {}), voices: [meter("caller"), meter("agent")],
       response: cell(t("response")), levels: [-60, -60],
     };
-    row.element = line({ "data-id": id }, cell(t("caller"), row.button), cell(t("called"), row.called), cell(t("agent"), row.agent),
+    row.element = line({ "data-id": call.id }, cell(t("caller"), row.button), cell(t("called"), row.called), cell(t("agent"), row.agent),
       cell(t("state"), row.state, row.outcome, row.supervised), cell(t("duration"), row.duration),
       cell(t("voices"), row.voices.map((one) => one.element)), row.response);
-    rows.set(id, row);
+    rows.set(call.id, row);
     looking.observe(row.element);
     return row;
   }
@@ -80,7 +81,7 @@ export async function showNow(main, me, [chosen]) {
   });
 
   function show(news) {
-    const begun = news.calls.filter((call) => !rows.has(call.id)).map((call) => begin(call.id).element);
+    const begun = news.calls.filter((call) => !rows.has(call.id)).map((call) => begin(call).element);
     for (const call of news.calls) draw(call);
     body.prepend(...begun.reverse());
     for (const id of news.gone) forget(rows.get(id));

@@ -285,6 +285,42 @@ async def test_a_connection_that_is_lost_without_a_word_is_made_anew(
     assert browser.errors == []
 
 
+async def test_a_tab_that_nobody_sees_holds_no_connection_and_goes_on_where_it_was(
+    alone: tuple[FakeService, Browser],
+) -> None:
+    service, browser = alone
+    page = browser.page
+    record = service.add("one")
+    say(service, record, "First.")
+    await browser.sign_in()
+    await page.locator("tbody tr button").click()
+    said = page.get_by_role("log")
+    await said.get_by_text("First.").wait_for()
+
+    async def become(hidden: bool) -> None:
+        await page.evaluate(
+            """hidden => {
+                Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+                document.dispatchEvent(new Event("visibilitychange"));
+            }""",
+            hidden,
+        )
+
+    def ends(of: str) -> Any:
+        return page.expect_event("requestfailed", lambda one: one.url.endswith(of))
+
+    async with ends("/page/watch"), ends("/sessions/one/events"):
+        await become(hidden=True)
+    say(service, record, "Second.")
+    service.add("two")
+    async with page.expect_request("**/sessions/one/events?last_event_id=1"):
+        await become(hidden=False)
+    await page.locator("tbody tr").nth(1).wait_for()
+    await said.get_by_text("Second.").wait_for()
+    assert await said.get_by_text("First.").count() == 1
+    assert browser.errors == []
+
+
 async def test_numbers_are_of_the_period_that_is_chosen(
     alone: tuple[FakeService, Browser],
 ) -> None:

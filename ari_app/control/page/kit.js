@@ -108,6 +108,15 @@ export function eachFrame(work) {
   };
 }
 
+// `begin` while this tab is seen, `end` while it is not; call what comes back to end for good. A browser has six connections
+// to one address (HTTP/1.1): with streams of tabs that nobody looks at, none would be left for a button of the one in front.
+export function whileSeen(begin, end) {
+  const look = () => { if (document.hidden) end(); else begin(); };
+  document.addEventListener("visibilitychange", look);
+  look();
+  return () => { document.removeEventListener("visibilitychange", look); end(); };
+}
+
 // Text that is as it was costs the browser nothing.
 export function write(element, text) {
   if (element.textContent !== text) element.textContent = text;

@@ -1,6 +1,6 @@
 // The calls that are running: all of them as a list, one of them opened.
 
-import { AGAIN_MS, ask, cell, clock, eachFrame, el, line, seconds, t, table, word, write } from "./kit.js";
+import { AGAIN_MS, ask, cell, clock, eachFrame, el, line, seconds, t, table, whileSeen, word, write } from "./kit.js";
 import { follow, supervision } from "./opened.js";
 
 // News come twice a second; without any for so long the connection is taken for lost.
@@ -104,42 +104,47 @@ export async function showNow(main, me, [chosen]) {
 
   let source, again, heard;
   function watch() {
-    source = new EventSource("page/watch");
+    const own = source = new EventSource("page/watch");
     heard = Date.now();
     // All calls are told anew on each connection; what is not among them has gone meanwhile.
     let first = true;
-    source.onmessage = ({ data }) => {
+    own.onmessage = ({ data }) => {
       heard = Date.now();
       const news = JSON.parse(data);
       if (first) news.gone = [...rows.keys()].filter((id) => !news.calls.some((call) => call.id === id));
       first = false;
       show(news);
     };
-    source.onerror = () => {
+    own.onerror = () => {
       first = true;
       health.className = "bad";
       health.textContent = t("no_answer");
       // A browser tries again by itself, but not after an answer such as a proxy's 502.
-      if (source.readyState === EventSource.CLOSED) again = setTimeout(lookAgain, AGAIN_MS);
+      if (own === source && own.readyState === EventSource.CLOSED) again = setTimeout(lookAgain, AGAIN_MS, own);
     };
   }
-  async function lookAgain() {
+  async function lookAgain(own) {
     // Whoever is not signed in any more is asked for a key by that.
     try { await ask("page/me"); } catch { /* It is tried again. */ }
-    if (source.readyState === EventSource.CLOSED && body.isConnected) watch();
+    if (own === source) watch();
+  }
+  function watchNoMore() {
+    source?.close();
+    source = null;
+    clearTimeout(again);
   }
   // A connection may be gone without a word: the other machine has lost its power, this one was asleep, or is in another network.
   function look() {
     move();
-    if (Date.now() - heard < DEAF_MS) return;
+    if (!source || Date.now() - heard < DEAF_MS) return;
     source.onerror();
-    source.close();
+    watchNoMore();
     watch();
     panel?.again();
   }
-  watch();
+  const close = whileSeen(watch, watchNoMore);
   const timer = setInterval(look, 1000);
-  return () => { source.close(); looking.disconnect(); clearTimeout(again); clearInterval(timer); panel?.close(); };
+  return () => { close(); looking.disconnect(); clearInterval(timer); panel?.close(); };
 }
 
 function meter(kind) {

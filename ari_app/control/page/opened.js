@@ -1,6 +1,6 @@
 // One call as it goes on: what is said, and what may be done.
 
-import { AGAIN_MS, act, ask, clock, eachFrame, el, facts, field, keep, kept, say, seconds, t, word } from "./kit.js";
+import { AGAIN_MS, act, ask, clock, eachFrame, el, facts, field, keep, kept, say, seconds, t, whileSeen, word } from "./kit.js";
 import { listen } from "./listen.js";
 
 const MOST_LINES = 1000;
@@ -80,7 +80,7 @@ export function follow(place, call, me) {
     actions.element.hidden = true;
     if (focus === document.body || actions.element.contains(focus)) place.focus({ preventScroll: true });
     over.hidden = !me.features.log;
-    close();
+    leave();
   }
 
   let source, timer, seen = "";
@@ -98,16 +98,16 @@ export function follow(place, call, me) {
     if (own !== source) return;
     if (gone) { show({ state: "ended" }); finish(); } else begin();
   }
-  function close() {
+  function end() {
     source?.close();
     source = null;
     clearTimeout(timer);
   }
-  begin();
+  const leave = whileSeen(begin, end);
   return {
     update(news) { if (news.id === call.id) show(news); },
-    again() { if (source) { close(); begin(); } },
-    close() { close(); actions.close(); },
+    again() { if (source) { end(); begin(); } },
+    close() { leave(); actions.close(); },
   };
 }
 

@@ -321,6 +321,28 @@ async def test_a_tab_that_nobody_sees_holds_no_connection_and_goes_on_where_it_w
     assert browser.errors == []
 
 
+async def test_names_of_any_length_fit_on_any_screen(alone: tuple[FakeService, Browser]) -> None:
+    service, browser = alone
+    page = browser.page
+    record = service.add("one")
+    record.caller_number, record.called_number = "<b>" + "W" * 200, "9" * 200
+    record.agent_id, record.end_reason = "agent_" + "x" * 100, "z" * 64
+    tool = {"name": "t" * 80, "at": 1, "seconds": 1.0, "result": "r" * 200}
+    old = {**OLD_CALL, "agent_id": record.agent_id, "reason": record.end_reason, "tools": [tool]}
+    old |= {"caller_number": record.caller_number, "called_number": record.called_number}
+    await page.route("**/calls/old", lambda route: route.fulfill(json=old))
+    listed = {"calls": [{**old, "score": None}], "cursor": None}
+    await page.route("**/calls?*", lambda route: route.fulfill(json=listed))
+    await browser.sign_in()
+    for view, there in (("#now/one", ".chosen"), ("#calls", "td"), ("#calls/old", "dl")):
+        await go(page, view)
+        await page.locator(there).first.wait_for()
+        for width in (1280, 900, 360):
+            await page.set_viewport_size({"width": width, "height": 740})
+            await browser.fits()
+    assert browser.errors == []
+
+
 async def test_numbers_are_of_the_period_that_is_chosen(
     alone: tuple[FakeService, Browser],
 ) -> None:

@@ -299,7 +299,7 @@ class Parent:
                 self._end(self._leaving)
             if not self._to_replace:
                 log.info("workers_replaced")
-        elif self._to_replace:
+        elif self._to_replace and self._complete:
             number = self._to_replace.pop(0)
             if (old := self._of(number)) is None:
                 return
@@ -402,7 +402,7 @@ class Parent:
             self._reap()
 
     def _replace_all(self) -> None:
-        if not self._stopping and self._complete:
+        if not self._stopping:
             self._afresh = True
             self._to_replace = [*range(1, self._workers + 1), FRONT]
 

@@ -28,6 +28,8 @@ async def work(duty: Duty, behaviour: str) -> int:
     with link:
         if behaviour == "refuse":
             return 2
+        if behaviour == "slow":
+            await asyncio.sleep(0.5)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: None)
         unblock_signals()
         place = f" {duty.number}" if "FAKE_WORKERS" in os.environ else ""

@@ -264,6 +264,15 @@ def test_all_are_replaced_one_after_the_other(start: Started) -> None:
     assert family.ends() == 0
 
 
+def test_who_are_to_be_replaced_before_all_are_there_are_so_then(start: Started) -> None:
+    family = start("slow", "serve", workers=2)
+    family.until(lambda: "worker_started" in family.names())
+    family.tell(signal.SIGHUP)
+    family.until(lambda: "workers_replaced" in family.names())
+    replaced = [e["place"] for e in family.events() if e["event"] == "worker_is_replaced"]
+    assert replaced == ["worker 1", "worker 2", "front"]
+
+
 def test_what_is_wrong_from_the_start_is_said_once(start: Started) -> None:
     family = start("refuse", workers=3)
     assert family.ends() == 2

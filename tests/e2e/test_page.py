@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -204,6 +205,19 @@ async def test_a_page_that_is_loaded_anew_shows_all_calls_and_the_one_that_was_o
     await page.get_by_role("button", name="Hang up").wait_for()
     assert await page.locator("tbody tr").count() == 3
     assert await page.locator("tbody tr.chosen").get_attribute("data-id") == "one"
+    assert browser.errors == []
+
+
+async def test_durations_go_by_the_services_clock(alone: tuple[FakeService, Browser]) -> None:
+    service, browser = alone
+    page = browser.page
+    record = service.add("one")
+    record.started_at, record.seconds = datetime.now(UTC), None
+    await page.add_init_script("const was = Date.now; Date.now = () => was() + 600_000;")
+    await browser.sign_in()
+    duration = page.locator("tbody tr td").nth(4)
+    await duration.get_by_text(":").wait_for()
+    assert re.fullmatch(r"0:[0-5]\d", await duration.inner_text())
     assert browser.errors == []
 
 

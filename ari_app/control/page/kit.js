@@ -34,6 +34,14 @@ export class Refused extends Error {
   constructor(status, detail) { super(detail); this.status = status; }
 }
 
+// The time by the service's clock, in ms: this machine's may be minutes off. An answer tells it to the second.
+let ahead = 0;
+export const now = () => Date.now() + ahead;
+function setClock(response) {
+  const there = Date.parse(response.headers.get("Date"));
+  if (Math.abs(there - now()) > 2000) ahead = there - Date.now();
+}
+
 // So long after an answer that was none it is asked again.
 export const AGAIN_MS = 3000;
 
@@ -49,6 +57,7 @@ export async function ask(path, { method = "GET", body, key } = {}) {
   } catch {
     throw new Refused(0, t("no_answer"));
   }
+  setClock(response);
   const text = await response.text();
   let data = null;
   try { data = text ? JSON.parse(text) : null; } catch { /* no JSON */ }

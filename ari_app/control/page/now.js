@@ -1,6 +1,6 @@
 // The calls that are running: all of them as a list, one of them opened.
 
-import { AGAIN_MS, ask, cell, clock, eachFrame, el, line, seconds, t, table, whileSeen, word, write } from "./kit.js";
+import { AGAIN_MS, ask, cell, clock, eachFrame, el, line, now, seconds, t, table, whileSeen, word, write } from "./kit.js";
 import { follow, supervision } from "./opened.js";
 
 // News come twice a second; without any for so long the connection is taken for lost.
@@ -73,9 +73,8 @@ export async function showNow(main, me, [chosen]) {
   }
 
   const move = eachFrame(() => {
-    const now = Date.now();
     for (const row of seen) {
-      write(row.duration, clock(row.call.seconds ?? (now - new Date(row.call.started)) / 1000));
+      write(row.duration, clock(row.call.seconds ?? (now() - new Date(row.call.started)) / 1000));
       row.voices.forEach((one, n) => one.set(row.levels[n]));
     }
   });

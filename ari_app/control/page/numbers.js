@@ -1,6 +1,6 @@
 // Numbers: how many calls, how they ended, how quick, how good and how dear they were; by day, agent or trunk.
 
-import { ask, cell, el, field, line, locale, number, say, t, table, word } from "./kit.js";
+import { ask, cell, el, field, line, locale, now, number, say, t, table, word } from "./kit.js";
 import { drawBars } from "./picture.js";
 
 const MOST = 10000;
@@ -23,7 +23,7 @@ export async function showNumbers(main, me) {
     // What is shown is never of another period than the one that is chosen.
     known = false;
     place.replaceChildren();
-    const from = new Date(Date.now() - Number(days.value) * 86400000).toISOString();
+    const from = new Date(now() - Number(days.value) * 86400000).toISOString();
     const found = [];
     let cursor = null;
     do {

@@ -259,6 +259,27 @@ async def test_what_is_said_goes_on_after_a_proxy_has_refused(
     assert browser.errors == []
 
 
+async def test_what_is_said_from_right_to_left_ends_at_the_left(
+    alone: tuple[FakeService, Browser],
+) -> None:
+    service, browser = alone
+    page = browser.page
+    say(service, service.add("one"), "\u05e9\u05dc\u05d5\u05dd.")
+    await browser.sign_in()
+    await page.locator("tbody tr button").click()
+    await page.get_by_role("log").get_by_text(".").wait_for()
+    left = """at => {
+        const letters = document.querySelector("[role=log] p").lastChild;
+        const text = letters.nodeType === 3 ? letters : letters.firstChild;
+        const range = document.createRange();
+        range.setStart(text, at);
+        range.setEnd(text, at + 1);
+        return range.getBoundingClientRect().left;
+    }"""
+    assert await page.evaluate(left, 4) < await page.evaluate(left, 3)
+    assert browser.errors == []
+
+
 async def test_a_call_that_nobody_knows_any_more_is_over(
     alone: tuple[FakeService, Browser],
 ) -> None:

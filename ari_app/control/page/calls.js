@@ -94,7 +94,7 @@ async function showOne(main, me, id) {
   const picture = drawCall(call, player, from);
   const said = el("div", { class: "said", tabindex: "0", "aria-label": t("transcript") }, (call.turns ?? []).map((turn) => {
     const line = el("p", { class: turn.who }, el("time", {}, clock(turn.at)), el("b", {}, `${word("who", turn.who)}: `),
-      turn.text, turn.interrupted ? el("span", { class: "soft" }, ` (${t("interrupted")}${turn.heard ? `: ${turn.heard}` : ""})`) : null);
+      el("bdi", {}, turn.text), turn.interrupted ? el("span", { class: "soft" }, ` (${t("interrupted")}`, turn.heard ? [": ", el("bdi", {}, turn.heard)] : null, ")") : null);
     if (player) line.addEventListener("click", () => { player.currentTime = Math.max(0, turn.at - from); player.play(); });
     return line;
   }));

@@ -50,7 +50,7 @@ export function follow(place, call, me) {
   });
   const line = (event, who, text) => {
     lines.push(el("p", { class: who }, el("time", {}, clock((new Date(event.at) - new Date(call.started)) / 1000)),
-      el("b", {}, `${word("who", who)}: `), text));
+      el("b", {}, `${word("who", who)}: `), el("bdi", {}, text)));
     if (lines.length > MOST_LINES) lines.shift();
     addLines();
   };

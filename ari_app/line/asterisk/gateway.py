@@ -292,9 +292,9 @@ class AsteriskGateway:
             event = event.model_copy(update={"args": tuple(args)})
             self._on_moved(channel.id)
         line = self._lines.get(channel.id)
-        # A dialplan may bring a caller back before all of the last call has been given back: it
-        # passes them from one agent to the next.
-        if line is not None and not (line.closing and channel.id == line.id):
+        # A dialplan may bring a caller back before all of the last call has been given back, or
+        # somebody else may have taken them away from it: both pass them from one agent to the next.
+        if line is not None and not (line.over and channel.id == line.id):
             line.entered(channel.id, _screened(event))
         elif channel.id.startswith(self._ours):
             # Its call ended while Asterisk was making it.

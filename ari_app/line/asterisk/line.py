@@ -525,6 +525,11 @@ class AsteriskLine:
         return self._closing
 
     @property
+    def over(self) -> bool:
+        """The caller has gone, or is being given back: who enters now has come anew."""
+        return self._closing or self._ended is not None
+
+    @property
     def target_id(self) -> str:
         """The channel of a transfer's target; empty when there is none."""
         return "" if self._target is None else self._target.id

@@ -161,6 +161,44 @@ async def test_a_caller_comes_back_while_the_last_call_is_still_being_given_back
     assert stage.left_behind() == []
 
 
+async def test_a_caller_who_is_taken_from_one_agent_to_another_comes_anew(stage: Stage) -> None:
+    """Both are told in the same turn: nothing of the first call has been given back yet."""
+    session = await stage.talk("agent_id=first")
+    stage.asterisk.take_away(session.call_id)
+    stage.asterisk.enter(session.call_id, "agent_id=second", answered=True)
+    await session.ended.wait()
+    assert session.outcome == Outcome(Status.COMPLETED, "caller_left")
+    second = stage.session_of(session.call_id)
+    assert second is not session
+    await stage.until(second, State.TALKING)
+    assert second.agent_id == "second"
+    stage.asterisk.hang_up(second.call_id)
+    await second.ended.wait()
+    assert second.outcome == Outcome(Status.COMPLETED, "caller_hung_up")
+    assert stage.left_behind() == []
+
+
+async def test_a_caller_may_be_taken_away_and_come_anew_while_the_call_is_planned(
+    stage: Stage,
+) -> None:
+    gate, caller = asyncio.Event(), stage.caller()
+    stage.plan_moment = gate.wait
+    stage.asterisk.enter(caller, "agent_id=first")
+    await stage.settle()
+    stage.plan_moment = None
+    stage.asterisk.take_away(caller)
+    stage.asterisk.enter(caller, "agent_id=second", answered=True)
+    await until(lambda: bool(stage.calls.records))
+    second = stage.session_of(caller)
+    await stage.until(second, State.TALKING)
+    gate.set()
+    await stage.settle()
+    assert (second.state, second.agent_id) == (State.TALKING, "second")
+    stage.asterisk.hang_up(caller)
+    await second.ended.wait()
+    assert stage.left_behind() == []
+
+
 # --- ending calls
 
 

@@ -80,6 +80,7 @@ from ari_app.line.interface import (
     WORKER_LOST,
     Answered,
     CallEnd,
+    CallerReplaced,
     Connected,
     EndCause,
     Ended,
@@ -135,6 +136,11 @@ _HEARS_KEYS = (State.TALKING, State.GREETING, State.RECOVERING, State.CLOSING)
 _HELD_BY_PHONE = "The caller has put you on hold and hears nothing until they come back."
 _ADOPTED = "the process that carried the call was lost, and another goes on with it"
 _TAKEN_BACK = "The caller is back and hears you again."
+_ANOTHER_CALLER = (
+    "(The call has been passed on: another person is on the line now and hears you. Tell them, in "
+    "one short sentence, who you are, and go on.)"
+)
+_ANOTHER_COMES = "The call has been passed on: whom you hear from now on is another person."
 _TARGET_THERE = (
     "The caller is being transferred and hears music. The person who takes the call hears you now; "
     "the two are connected when you are silent."
@@ -412,7 +418,11 @@ class Call:
             case Screened():
                 self._screened(event)
                 return
+            case CallerReplaced(there):
+                self._caller_replaced(there)
+                return
             case Noticed(text):
+                context.mark()
                 context.say(Noted(text))
                 return
             case _:
@@ -426,6 +436,15 @@ class Call:
             self.side.tell(_HELD_BY_PHONE if on else _TAKEN_BACK, about="hold")
         self.context.mark()
         self.context.say(Noted("the caller holds" if on else "the caller is back"))
+
+    def _caller_replaced(self, there: bool) -> None:
+        self.context.mark()
+        self.context.say(Noted("the caller has passed the call on to somebody else"))
+        if there and self.state is State.TALKING:
+            # What an agent is only told it does not answer, and they would hear silence.
+            self.side.ask(_ANOTHER_CALLER)
+        else:
+            self.side.tell(_ANOTHER_COMES, about="caller")
 
     def _step_over(self, step: str, failure: str | None = None) -> None:
         if (began := self._steps.pop(step, None)) is not None:

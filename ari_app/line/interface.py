@@ -246,6 +246,17 @@ class PhoneHeld:
 
 
 @dataclass(frozen=True, slots=True)
+class CallerReplaced:
+    """The caller's telephone has passed the call on: somebody else is on the line from now on.
+
+    Attributes:
+        there: They are; otherwise their telephone still rings.
+    """
+
+    there: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Noticed:
     """Something about the line is worth a note in the call's record; nothing else follows from it.
 
@@ -319,6 +330,7 @@ LineEvent = (
     | Connected
     | KeyPressed
     | PhoneHeld
+    | CallerReplaced
     | Noticed
     | TargetConnected
     | TargetLost

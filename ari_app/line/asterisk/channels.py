@@ -72,6 +72,18 @@ class CallerChannel:
         """Take note that it is here since before this process: it is not known where."""
         self._where = _Where.UNKNOWN
 
+    def replaced(self, channel_id: str) -> bool:
+        """Go on with a channel that has taken this one's place, in the bridge or out of it.
+
+        Returns:
+            Whether music has to begin anew, for that does not come with the place.
+        """
+        self._id = channel_id
+        heard_music = self._where is _Where.MUSIC
+        if self._where is not _Where.BRIDGE:
+            self._where = _Where.UNKNOWN
+        return heard_music
+
     @property
     def in_bridge(self) -> bool:
         """Whether it is known to be in the bridge, and hears the line."""

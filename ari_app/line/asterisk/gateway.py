@@ -291,6 +291,11 @@ class AsteriskGateway:
             args, has_room = moved
             event = event.model_copy(update={"args": tuple(args)})
             self._on_moved(channel.id)
+        if (before := event.replace_channel) is not None and (
+            (line := self._lines.get(before.id)) is not None and not line.over
+        ):
+            line.replaced(before.id, channel.id, there=channel.state == "Up")
+            return
         line = self._lines.get(channel.id)
         # A dialplan may bring a caller back before all of the last call has been given back, or
         # somebody else may have taken them away from it: both pass them from one agent to the next.

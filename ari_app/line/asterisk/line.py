@@ -52,6 +52,7 @@ from ari_app.line.interface import (
     Ability,
     Answered,
     CallEnd,
+    CallerReplaced,
     Connected,
     EndCause,
     Ended,
@@ -61,6 +62,7 @@ from ari_app.line.interface import (
     LineFailed,
     LineFormat,
     LineSound,
+    Noticed,
     Opened,
     Outcome,
     PhoneHeld,
@@ -574,6 +576,31 @@ class AsteriskLine:
         elif self.placed and not self._entered:
             self._entered = self.answered = True
             self._tell_call(Answered())
+
+    def replaced(self, channel_id: str, by: str, *, there: bool) -> None:
+        """Handle a channel that has taken the place of the caller's or the target's, in the bridge
+        or out of it: their telephone has transferred the call.
+
+        Args:
+            channel_id: Whose place it is; what becomes of that one concerns nobody any more.
+            by: The other channel.
+            there: It is up.
+        """
+        lines = self._asterisk.lines
+        log.info("channel_replaced", call=self.id, channel=channel_id, by=by)
+        if channel_id == self.id:
+            self.id = by
+            if self._channel.replaced(by):
+                self.music()
+            told: LineEvent = CallerReplaced(there)
+        elif (target := self._target) is not None and channel_id == target.id:
+            target.id = by
+            told = Noticed("whom the call was transferred to has passed it on")
+        else:
+            return
+        lines.pop(channel_id, None)
+        lines[by] = self
+        self._tell_call(told)
 
     def in_bridge(self, channel_id: str, bridge: str) -> None:
         """Handle a channel that is in a bridge."""

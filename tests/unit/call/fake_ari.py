@@ -382,6 +382,17 @@ class FakeAsterisk(Rest):
         """Somebody else takes a caller out of the application: a redirect."""
         self._tell(self.world.go_on(channel_id, NOW))
 
+    def pass_on(self, channel_id: str, by: str, *, up: bool = True) -> None:
+        """A telephone transfers its call: another channel takes the place of its own."""
+        before = self.world.channels[channel_id]
+        channel = Channel(by, f"Local/{by}", "Up" if up else "Down", NOW, self._app, in_stasis=True)
+        self.world.channels[by] = channel
+        start = {"args": [], "channel": channel, "replace_channel": before}
+        self._tell([self.world._event("StasisStart", NOW, **start)])
+        if before.bridge_id is not None:
+            self._tell(self.world.add_to_bridge(before.bridge_id, by, NOW))
+        self._tell(self.world.go_on(channel_id, NOW))
+
     def add(self, channel_id: str, *, bridge: str | None = None) -> None:
         """A channel is in the application, and perhaps in a bridge, and nobody was told."""
         self.world.channels[channel_id] = Channel(

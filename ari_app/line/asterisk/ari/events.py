@@ -44,10 +44,12 @@ class StasisStart(AriEvent):
     Attributes:
         args: What the dialplan gave to `Stasis()` after the application's name, or `appArgs`; for
             an externalMedia channel its `data`.
+        replace_channel: The channel in whose place it is, for a telephone has transferred a call.
     """
 
     channel: Channel
     args: tuple[str, ...] = Field(default=(), repr=False)
+    replace_channel: Channel | None = None
 
 
 class StasisEnd(AriEvent):

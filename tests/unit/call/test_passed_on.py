@@ -1,0 +1,89 @@
+"""A telephone transfers a call that it has with us: another channel takes the place of its own."""
+
+from __future__ import annotations
+
+import pytest
+
+from ari_app.call.signals import ConsultRequested, HoldRequested
+from ari_app.call.states import State
+from ari_app.line.asterisk.ari.resources import START_MOH
+from ari_app.line.interface import Outcome, Status
+from tests.unit.call.full_asterisk import FullAsterisk
+from tests.unit.call.stage import Stage, heard_ms
+from tests.waiting import until
+
+AFTER = "of-a-transfer"
+
+
+async def test_whom_the_caller_passes_the_call_on_to_speaks_with_the_same_agent(
+    stage: Stage,
+) -> None:
+    """A receptionist asks the agent first, and puts a customer through."""
+    session = await stage.talk("agent_id=first")
+    stage.asterisk.pass_on(session.call_id, AFTER)
+    await stage.settle()
+    assert (session.state, len(stage.agents.conversations)) == (State.TALKING, 1)
+    assert len(stage.calls.records) == 1
+    way, text = stage.agent().told[-1]
+    assert (way, "another person" in text) == ("text", True)
+    stage.asterisk.hang_up(AFTER)
+    await session.ended.wait()
+    assert session.outcome == Outcome(Status.COMPLETED, "caller_hung_up")
+    assert stage.left_behind() == []
+
+
+async def test_they_go_on_in_the_dialplan_when_the_agent_has_ended(stage: Stage) -> None:
+    session = await stage.talk()
+    stage.asterisk.pass_on(session.call_id, AFTER)
+    stage.agent().closes()
+    await session.ended.wait()
+    (landed,) = stage.asterisk.landed
+    assert (landed.channel, landed.reason) == (AFTER, "agent_ended")
+
+
+async def test_on_hold_they_hear_music_and_then_the_agent(stage: Stage) -> None:
+    session = await stage.talk()
+    session.call.context.post(HoldRequested(on=True))
+    await stage.settle()
+    stage.asterisk.pass_on(session.call_id, AFTER)
+    await stage.settle()
+    assert [seen.ids for seen in stage.asterisk.requests(START_MOH)][-1] == (AFTER,)
+    assert stage.agent().told[-1][0] == "context"
+    session.call.context.post(HoldRequested(on=False))
+    await stage.settle()
+    bridge = stage.asterisk.world.bridges[session.line.bridge_id]
+    assert AFTER in bridge.channels
+    stage.agent().says(200, final=True)
+    await until(lambda: heard_ms(stage.media(session)) >= 190)
+
+
+@pytest.mark.parametrize("up", [True, False], ids=["asked first", "still rings"])
+async def test_whom_the_caller_was_transferred_to_passes_them_on(up: bool) -> None:
+    stage = Stage(asterisk=lambda clock: FullAsterisk(clock, lambda point: None))
+    async with stage:
+        session = await stage.talk()
+        session.post(ConsultRequested("+493023125001"))
+        await stage.until(session, State.HANDED_OVER)
+        stage.asterisk.pass_on(session.line.target_id, AFTER, up=up)
+        await stage.sweep()
+        assert session.state is State.HANDED_OVER
+        assert len(stage.agents.conversations) == 1
+        bridge = stage.asterisk.world.bridges[session.line.bridge_id]
+        assert set(bridge.channels) == {session.call_id, AFTER}
+        stage.asterisk.hang_up(AFTER)
+        await session.ended.wait()
+        assert stage.landed(session).reason == "transferred"
+        assert stage.left_behind() == []
+
+
+async def test_a_supervisor_who_passes_the_caller_on_gives_nothing_back() -> None:
+    stage = Stage(asterisk=lambda clock: FullAsterisk(clock, lambda point: None))
+    async with stage:
+        session = await stage.talk()
+        session.call.take_over("2001", "somebody")
+        await stage.until(session, State.TAKEN_OVER)
+        stage.asterisk.pass_on(session.line.target_id, AFTER)
+        await stage.sweep()
+        assert session.state is State.TAKEN_OVER
+        stage.asterisk.hang_up(AFTER)
+        await stage.until(session, State.TALKING)

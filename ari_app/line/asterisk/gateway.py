@@ -302,10 +302,22 @@ class AsteriskGateway:
         if line is not None and not (line.over and channel.id == line.id):
             line.entered(channel.id, _screened(event))
         elif channel.id.startswith(self._ours):
-            # Its call ended while Asterisk was making it.
-            self._spawn(self._mender.remove_channel(channel.id))
+            self._spawn(self._of_a_call_that_is_over(event, has_room))
         else:
             self._arrived(event, has_room)
+
+    async def _of_a_call_that_is_over(self, event: StasisStart, has_room: bool | None) -> None:
+        """Hang up what Asterisk was still making when its call ended; one whom we have called, and
+        who was transferred into the dialplan, is somebody whom that passes to another agent."""
+        channel_id = event.channel.id
+        try:
+            told = await self._ari.channels.get_channel_var(channel_id, "AGENT_STATUS")
+        except AriError:
+            told = ""
+        if told:
+            self._arrived(event, has_room)
+        else:
+            await self._mender.remove_channel(channel_id)
 
     def _arrived(self, event: StasisStart, has_room: bool | None) -> None:
         channel, arguments = event.channel, parse_arguments(event.args)

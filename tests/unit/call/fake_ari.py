@@ -34,6 +34,7 @@ from ari_app.line.asterisk.ari.resources import (
     DESTROY_BRIDGE,
     EXTERNAL_MEDIA,
     GET_INFO,
+    GET_VARIABLE,
     HANGUP,
     LIST_MODULES,
     ORIGINATE_WITH_ID,
@@ -250,6 +251,8 @@ class FakeAsterisk(Rest):
                 name, value = parameters["variable"], parameters["value"]
                 self._tell(world.set_variable(channel, name, value, NOW))
                 self._variables[channel][name] = value
+            case (op, (channel,)) if op is GET_VARIABLE:
+                return {"value": world.variable(channel, parameters["variable"])}
             case (op, (channel,)) if op is CONTINUE:
                 self._tell(world.go_on(channel, NOW))
                 self.landed.append(Landed(channel, self._variables.pop(channel, {})))

@@ -8,6 +8,7 @@ from ari_app.call.signals import ConsultRequested, HoldRequested
 from ari_app.call.states import State
 from ari_app.line.asterisk.ari.resources import START_MOH
 from ari_app.line.interface import Outcome, Status
+from tests.unit.call.fake_ari import Landed
 from tests.unit.call.full_asterisk import FullAsterisk
 from tests.unit.call.stage import Stage, heard_ms
 from tests.waiting import until
@@ -87,3 +88,31 @@ async def test_a_supervisor_who_passes_the_caller_on_gives_nothing_back() -> Non
         assert session.state is State.TAKEN_OVER
         stage.asterisk.hang_up(AFTER)
         await stage.until(session, State.TALKING)
+
+
+async def test_a_dialplan_may_pass_whom_we_have_called_from_one_agent_to_the_next() -> None:
+    """Each enters by the name that we gave the channel when we called."""
+    stage = Stage(asterisk=lambda clock: FullAsterisk(clock, lambda point: None))
+    async with stage:
+        agents = ["third", "second"]
+
+        def next_agent(landed: Landed) -> None:
+            if agents:
+                stage.asterisk.enter(landed.channel, f"agent_id={agents.pop()}", answered=True)
+                stage.asterisk.world.channels[landed.channel].variables |= landed.variables
+
+        stage.asterisk.on_landed = next_agent
+        session = stage.place()
+        await stage.until(session, State.TALKING)
+        stage.agent().handler.tool_call("transfer_call", "1", {"to": "second"}, True)
+        await until(lambda: stage.agent().agent_id == "second")
+        second = stage.session_of(session.call_id)
+        await stage.until(second, State.TALKING)
+        stage.agent().closes()
+        await until(lambda: stage.agent().agent_id == "third")
+        third = stage.session_of(session.call_id)
+        await stage.until(third, State.TALKING)
+        stage.asterisk.hang_up(third.call_id)
+        await third.ended.wait()
+        assert [each.status for each in stage.asterisk.landed] == ["TRANSFER", "COMPLETED"]
+        assert stage.left_behind() == []

@@ -14,7 +14,7 @@ from typing import Any
 
 from ari_app.call import taking_over
 from ari_app.call.context import CallContext
-from ari_app.call.conversation import QUIET_SECONDS, AgentSide
+from ari_app.call.conversation import HELD_BY_PHONE, QUIET_SECONDS, AgentSide
 from ari_app.call.hearing import GreetingEar, ResponseTime
 from ari_app.call.kept import (
     VERSION,
@@ -133,7 +133,6 @@ _LISTEN_SECONDS = 0.05
 _MAX_LEGS = 50
 
 _HEARS_KEYS = (State.TALKING, State.GREETING, State.RECOVERING, State.CLOSING)
-_HELD_BY_PHONE = "The caller has put you on hold and hears nothing until they come back."
 _ADOPTED = "the process that carried the call was lost, and another goes on with it"
 _TAKEN_BACK = "The caller is back and hears you again."
 _ANOTHER_CALLER = (
@@ -433,7 +432,7 @@ class Call:
         self.context.on_hold = on
         self._set_muted()
         if self.state is not State.TAKEN_OVER:
-            self.side.tell(_HELD_BY_PHONE if on else _TAKEN_BACK, about="hold")
+            self.side.tell(HELD_BY_PHONE if on else _TAKEN_BACK, about="hold")
         self.context.mark()
         self.context.say(Noted("the caller holds" if on else "the caller is back"))
 
@@ -626,7 +625,7 @@ class Call:
                 self._set_muted()
                 self.supervision.given_back(effect)
                 if effect.there and self.context.on_hold:
-                    side.tell(_HELD_BY_PHONE, about="hold")
+                    side.tell(HELD_BY_PHONE, about="hold")
             case TellTarget(lost):
                 self._tell_target(lost)
             case HandOver():

@@ -418,6 +418,7 @@ _STATUS = {EndedBy.AGENT: Status.COMPLETED, EndedBy.TIME: Status.TIMEOUT}
 """How a call ends with its agent; a lost one has `FAILED` it."""
 # As much of a tool's name as the agent is told back.
 _NAME_CHARACTERS = 64
+HELD_BY_PHONE: Final = "The caller has put you on hold and hears nothing until they come back."
 _NOT_ANSWERED = "(The caller has spoken, and hears no answer. Please answer now.)"
 
 
@@ -506,6 +507,9 @@ class AgentSide:
             if self._colleague:
                 conversation.tell(self._colleague, about="take_over")
         self._context.post(AgentReady())
+        if self._context.on_hold and self._context.state is not State.TAKEN_OVER:
+            # Since before it was there.
+            conversation.tell(HELD_BY_PHONE, about="hold")
         if conversation.waits and self._context.state is State.RECOVERING:
             self.prompt()
 
@@ -616,7 +620,7 @@ class AgentSide:
     async def _be_patient(self, conversation: Conversation) -> None:
         while conversation.is_open:
             await asyncio.sleep(_PATIENCE_SECONDS)
-            if self._context.state in _NOT_HEARD:
+            if self._context.on_hold or self._context.state in _NOT_HEARD:
                 conversation.still_here()
 
     # --- silence

@@ -531,8 +531,8 @@ class Line(Protocol):
         ...
 
     def listen(self, tell: Tell) -> None:
-        """Tell `tell` what happens from now on, and nobody else; an end that has come already is
-        told at once."""
+        """Tell `tell` what happens from now on, and nobody else; an end that has come already, or a
+        phone that holds us, is told at once."""
         ...
 
     def name(self, session_id: str) -> None:

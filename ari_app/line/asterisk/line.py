@@ -279,6 +279,7 @@ class AsteriskLine:
         self._making: list[asyncio.Task[None]] = []
         self._placing_task: asyncio.Task[None] | None = None
         self._there = not self.placed
+        self._phone_holds = False
         self._rang = self._entered = self._screening = False
         self._bridge_made = self._media_entered = self._opened = self._handed_over = False
         self._channel = CallerChannel(self._ari, channel_id)
@@ -368,6 +369,8 @@ class AsteriskLine:
         self._tell = tell
         if self._ended is not None:
             tell(self._ended)
+        elif self._phone_holds:
+            tell(PhoneHeld(True))
 
     def name(self, session_id: str) -> None:
         app = self._asterisk.options.app
@@ -590,6 +593,8 @@ class AsteriskLine:
         log.info("channel_replaced", call=self.id, channel=channel_id, by=by)
         if channel_id == self.id:
             self.id = by
+            # Who held us may have done so until now, and nobody would be told that it is over.
+            self.held_by_phone(False)
             if self._channel.replaced(by):
                 self.music()
             told: LineEvent = CallerReplaced(there)
@@ -643,6 +648,7 @@ class AsteriskLine:
 
     def held_by_phone(self, on: bool) -> None:
         """Handle the caller's phone having put us on hold, or taken us back."""
+        self._phone_holds = on
         self._tell_call(PhoneHeld(on))
 
     def keep_cause(self, hangup_cause: int | None, sip_code: int | None) -> None:

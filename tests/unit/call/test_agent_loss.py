@@ -12,7 +12,7 @@ from ari_app.agent.elevenlabs.closing import AgentClose, CloseKind
 from ari_app.agent.elevenlabs.errors import AgentRefused, AgentUnavailable
 from ari_app.agent.interface import Resumed
 from ari_app.audio.sound_file import SoundFile
-from ari_app.call.conversation import GO_ON
+from ari_app.call.conversation import GO_ON, HELD_BY_PHONE
 from ari_app.call.states import State
 from ari_app.errors import AgentError
 from ari_app.line.asterisk.ari.resources import START_MOH
@@ -222,6 +222,15 @@ async def test_keys_that_are_pressed_in_the_gap_are_not_lost(stage: Stage) -> No
     await asyncio.sleep(0.1)
     _, context = stage.agent().told[0]
     assert context.endswith("Keys: 12\nKeys: 34")
+
+
+async def test_a_new_agent_is_told_that_the_caller_holds(stage: Stage) -> None:
+    session = await stage.talk()
+    session.line.held_by_phone(True)
+    await resumed(stage, session)
+    assert ("context", HELD_BY_PHONE) in stage.agent().told
+    session.line.held_by_phone(False)
+    assert "is back" in stage.agent().told[-1][1]
 
 
 async def test_a_tool_that_runs_on_is_answered_to_nobody(stage: Stage) -> None:

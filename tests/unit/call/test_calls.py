@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 from ari_app.agent.interface import Briefing
 from ari_app.call import calls as calls_module
 from ari_app.call.admission import NoRoom
+from ari_app.call.conversation import HELD_BY_PHONE
 from ari_app.call.signals import ConsultRequested
 from ari_app.call.states import State
 from ari_app.line.interface import Outcome, Status
@@ -96,6 +97,20 @@ async def test_a_typing_error_in_the_dialplan_is_logged_and_costs_no_call(stage:
         "wait is not a number of seconds from 0 to 3600",
     ]
     assert session.state is State.TALKING
+
+
+async def test_who_holds_us_while_waiting_is_known_to_hold_when_the_agent_comes(
+    stage: Stage,
+) -> None:
+    session = await stage.enter("wait=30", answered=True)
+    session.line.held_by_phone(True)
+    waiting = session.live
+    assert isinstance(waiting, calls_module.Waiting)
+    record = stage.calls.assign(waiting, stage.plan(), "named")
+    call = stage.session(record.session_id)
+    await stage.until(call, State.TALKING)
+    assert ("context", HELD_BY_PHONE) in stage.agent().told
+    assert call.call.context.on_hold
 
 
 async def test_who_hangs_up_while_the_call_is_planned_leaves_a_record_of_it(stage: Stage) -> None:

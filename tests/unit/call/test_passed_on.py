@@ -21,8 +21,11 @@ async def test_whom_the_caller_passes_the_call_on_to_speaks_with_the_same_agent(
 ) -> None:
     """A receptionist asks the agent first, and puts a customer through."""
     session = await stage.talk("agent_id=first")
+    # While they speak with the customer.
+    session.line.held_by_phone(True)
     stage.asterisk.pass_on(session.call_id, AFTER)
     await stage.settle()
+    assert not session.call.sound.muted
     assert (session.state, len(stage.agents.conversations)) == (State.TALKING, 1)
     assert len(stage.calls.records) == 1
     way, text = stage.agent().told[-1]

@@ -230,6 +230,9 @@ async def test_a_caller_whose_phone_holds_us_waits_for_nothing(watched: Stage) -
     session.tells(PhoneHeld(True))
     await asyncio.sleep(60)
     assert nudges(watched) == 0
+    told = watched.agent().told
+    assert told.count(("activity", "")) == 20, "it does not ask who is there"
     session.tells(PhoneHeld(False))
     await asyncio.sleep(12)
+    assert told.count(("activity", "")) == 20
     assert nudges(watched) == 1

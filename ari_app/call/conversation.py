@@ -419,6 +419,9 @@ _STATUS = {EndedBy.AGENT: Status.COMPLETED, EndedBy.TIME: Status.TIMEOUT}
 # As much of a tool's name as the agent is told back.
 _NAME_CHARACTERS = 64
 HELD_BY_PHONE: Final = "The caller has put you on hold and hears nothing until they come back."
+_ASKED_BEFORE: Final = (
+    "A tool that was asked for before the connection was lost has ended only now. {name}: {result}"
+)
 _NOT_ANSWERED = "(The caller has spoken, and hears no answer. Please answer now.)"
 
 
@@ -750,8 +753,12 @@ class AgentSide:
         )
         span_id = "" if step is None else step.span_id
         self._note_tool(call, answer, self._context.duration() - began, span_id)
-        # An agent that has come in the place of the one that asked knows nothing of it.
-        if call.expects_response and asked_by is not None:
+        if asked_by is not self._conversation:
+            # Whoever has come in its place would ask for the same again, or speak with a transfer's
+            # target as with the caller.
+            name = call.name[:_NAME_CHARACTERS]
+            self.tell(_ASKED_BEFORE.format(name=name, result=answer.text))
+        elif call.expects_response and asked_by is not None:
             asked_by.answer_tool(call.call_id, answer.text, is_error=answer.is_error)
         if answer.ends_with is not None:
             self._context.post(AgentEnding(answer.ends_with))

@@ -16,7 +16,7 @@ from ari_app.call.conversation import GO_ON, HELD_BY_PHONE
 from ari_app.call.states import State
 from ari_app.errors import AgentError
 from ari_app.line.asterisk.ari.resources import START_MOH
-from ari_app.line.interface import KeyPressed
+from ari_app.line.interface import KeyPressed, TargetConnected
 from lab.softphone.sounds import babble
 from tests.session_view import Session
 from tests.unit.call.stage import Stage, heard_ms, now, sound
@@ -248,6 +248,24 @@ async def test_a_tool_that_runs_on_is_answered_to_nobody(stage: Stage) -> None:
     await stage.until(session, State.TALKING)
     assert first.results == second.results == []
     assert [line.who for line in session.transcript] == ["note", "tool", "note"]
+
+
+async def test_a_new_agent_is_told_what_came_of_a_transfer_that_the_lost_one_asked_for(
+    stage: Stage,
+) -> None:
+    """It begins once the sentence is over, and the agent is another one by then."""
+    session = await stage.talk()
+    first, target = stage.agent(), {"to": "+493023125001", "mode": "attended"}
+    first.says(2000, final=True)
+    first.handler.tool_call("transfer_call", "t1", target, True)
+    await resumed(stage, session)
+    await stage.until(session, State.CONSULTING)
+    session.tells(TargetConnected())
+    await stage.settle()
+    second = stage.agent()
+    way, text = second.told[-1]
+    assert (way, "The target has answered and hears you now" in text) == ("context", True)
+    assert first.results == second.results == []
 
 
 async def test_observers_are_told(stage: Stage) -> None:

@@ -215,6 +215,7 @@ OnRefused = Callable[[str], None]
 
 READING: Final = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
 _USABLE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
+_TOKEN: Final = "{token}"
 # Asked every few seconds by machines.
 _QUIET_PATHS: Final = frozenset({"/health/live", "/health/ready", "/metrics"})
 
@@ -239,9 +240,8 @@ async def request_ids(request: web.Request, handler: Handler) -> web.StreamRespo
         # Whoever asks too often would fill the log as well; the metrics count it.
         quiet = request.path in _QUIET_PATHS or response.status == HTTPStatus.TOO_MANY_REQUESTS
         write = log.debug if quiet else log.info
-        # A token in a path is a secret for as long as nobody has come with it.
-        path = path_served(request) if "token" in request.match_info else request.path
         who = {"key": request[KEY_NAME]} if KEY_NAME in request else {}
+        path = path_told(request)
         write("http_request", method=request.method, path=path, status=response.status, **who)
     return response
 
@@ -269,7 +269,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except (BadCursor, SessionNotFound, NotPossible) as error:
         found = Problem(error.code, str(error))
     except ClientGone:
-        log.info("http_client_gone", method=request.method, path=request.path)
+        log.info("http_client_gone", method=request.method, path=path_told(request))
         raise
     except web.HTTPException as error:
         status = HTTPStatus(error.status)
@@ -277,7 +277,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         code = _CODES.get(status, f"http_{status.value}")
         found = Problem(code, status=status, headers=headers)
     except Exception:
-        log.exception("http_request_failed", method=request.method, path=request.path)
+        log.exception("http_request_failed", method=request.method, path=path_told(request))
         found = Problem("internal")
     request[PROBLEM_CODE] = found.code
     return found.response(request[REQUEST_ID])
@@ -365,6 +365,20 @@ def path_served(request: web.Request) -> str | None:
     """Return the path as it was registered, with the names of its parts; None: there is none."""
     resource = request.match_info.route.resource
     return None if resource is None else resource.canonical
+
+
+def path_told(request: web.Request) -> str:
+    """Return the path that a request came with, as the log may have it.
+
+    A token is a secret for as long as nobody has come for it, also where it came by a method, or
+    behind or before something, that is served nowhere.
+    """
+    path = request.path
+    for resource in request.app.router.resources():
+        before, token, _ = resource.canonical.partition(_TOKEN)
+        if token and (at := path.find(before)) >= 0:
+            return path[:at] + before + token
+    return path
 
 
 def _is_foreign_page(request: web.Request, *, keyless: bool) -> bool:

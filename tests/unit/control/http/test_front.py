@@ -483,6 +483,14 @@ async def test_what_only_workers_know_is_theirs_to_answer(office: Office) -> Non
         assert response.status == 401
 
 
+async def test_the_log_has_no_token_that_comes_by_another_method(office: Office) -> None:
+    with capture_logs() as logs:
+        async with office.http.post("/twilio/media/2.5ec4e7", data={}) as response:
+            assert response.status == 405
+    told = [entry["path"] for entry in logs if entry["event"] == "http_request"]
+    assert told == ["/twilio/media/{token}"]
+
+
 async def test_a_worker_answers_nobody_of_whom_the_front_has_not_spoken(office: Office) -> None:
     office.add(1, "one")
     connector = UnixConnector(str(office.folder.http(1)))

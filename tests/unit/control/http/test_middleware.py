@@ -3,11 +3,12 @@ from __future__ import annotations
 import asyncio
 import gzip
 import re
+from contextlib import suppress
 from http import HTTPStatus
 from unittest.mock import Mock
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientError, web
 from aiohttp.test_utils import TestClient, TestServer
 from structlog.testing import capture_logs
 
@@ -17,6 +18,7 @@ from ari_app.control.http.handlers import build_web_app
 from ari_app.control.http.middleware import RequestRates
 from ari_app.control.http.operations import OPERATIONS
 from ari_app.control.http.problems import Problem
+from ari_app.control.http.server import ClientGone
 from tests.unit.control.http.conftest import KEY
 from tests.unit.control.http.fake_service import FakeService, Http
 
@@ -221,6 +223,31 @@ async def test_a_clients_request_id_is_repeated(http: Http) -> None:
 async def test_a_request_id_that_cannot_be_used_is_replaced(http: Http, given: str) -> None:
     response = await http.get("/sessions", headers={"X-Request-ID": given})
     assert re.fullmatch("[0-9a-f]{32}", response.headers["X-Request-ID"])
+
+
+async def test_the_log_has_no_token_however_it_comes(service: FakeService) -> None:
+    async def serve(request: web.Request) -> web.Response:
+        raise {"gone": ClientGone, "fault": RuntimeError}.get(
+            request.query_string, web.HTTPNotFound
+        )
+
+    app = build_web_app(service, keys=Keys(), routes=[web.get("/line/{token}", serve)])
+    with capture_logs() as logs:
+        async with TestClient(TestServer(app)) as client:
+            for method, path in (
+                *(("GET", "/line/5ec4e7"), ("GET", "/line/5ec4e7?fault"), ("POST", "/line/5ec4e7")),
+                *(
+                    ("GET", "/line/5ec4e7/"),
+                    ("GET", "/a/proxy/line/5ec4e7"),
+                    ("PUT", "/line/5ec4e7/media"),
+                ),
+            ):
+                await client.request(method, path)
+            with suppress(ClientError):
+                await client.get("/line/5ec4e7?gone")
+    told = [entry["path"] for entry in logs if "path" in entry]
+    assert len(told) == 8
+    assert all(path.endswith("/line/{token}") for path in told), told
 
 
 async def test_headers_of_every_answer(http: Http) -> None:

@@ -212,6 +212,10 @@ class _Connect(connect):
             server_hostname=uri.host,
         )
 
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        # It would take what is said in the call elsewhere.
+        return exc
+
 
 async def open_socket(
     url: SecretStr,

@@ -325,6 +325,7 @@ class Rest:
                 connector=aiohttp.TCPConnector(ssl=self._tls),
                 # The deadline is asyncio's.
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+                middlewares=[_no_redirects],
             )
         return self._session
 
@@ -453,6 +454,20 @@ class Rest:
         else:
             head += "\r\n"
         return head.encode() + body
+
+
+async def _no_redirects(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Let a redirection fail, which a WebSocket's request would follow."""
+    response = await handler(request)
+    if 300 <= response.status < 400:
+        response.close()
+        path = request.url.path
+        raise error_for_status(
+            response.status, response.reason or "", method=request.method, path=path
+        )
+    return response
 
 
 def _root(base_url: str) -> str:

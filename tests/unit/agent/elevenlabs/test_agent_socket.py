@@ -19,7 +19,7 @@ from websockets.streams import StreamReader
 from websockets.utils import accept_key
 
 from ari_app.agent.elevenlabs.codec import Masks, ServerFrames, ping_frame, text_frame
-from ari_app.agent.elevenlabs.errors import AgentNotFound
+from ari_app.agent.elevenlabs.errors import AgentNotFound, ConnectError
 from ari_app.agent.elevenlabs.socket import AgentSocket, how_it_ended, open_socket
 from tests.waiting import until
 
@@ -135,6 +135,30 @@ async def opened(url: SecretStr, tls: ssl.SSLContext | None = None) -> AgentSock
     return await open_socket(
         url, user_agent="test", max_message_bytes=100, close_timeout=0.1, tls=tls
     )
+
+
+async def test_a_redirection_is_not_followed() -> None:
+    elsewhere = asyncio.Event()
+
+    async def listens(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        elsewhere.set()
+        writer.close()
+
+    async def redirects(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(
+            b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n"
+            b"Location: ws://127.0.0.1:%d/\r\n\r\n" % there.sockets[0].getsockname()[1]
+        )
+        writer.close()
+
+    there = await asyncio.start_server(listens, "127.0.0.1", 0)
+    here = await asyncio.start_server(redirects, "127.0.0.1", 0)
+    async with there, here:
+        with pytest.raises(ConnectError) as caught:
+            await opened(SecretStr(f"ws://127.0.0.1:{here.sockets[0].getsockname()[1]}"))
+    assert caught.value.http_status == 302
+    assert not elsewhere.is_set()
 
 
 @pytest.mark.parametrize("size", [1, 3, 1000])

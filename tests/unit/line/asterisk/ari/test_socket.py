@@ -18,6 +18,7 @@ from ari_app.line.asterisk.ari.socket import EventSocket, SocketState
 from tests.unit.line.asterisk.ari.fake_ari import APP, PASSWORD, USERNAME, Answer, FakeAri
 from tests.unit.line.asterisk.ari.samples import channel, event
 from tests.waiting import Turns
+from tests.web import serving
 
 CONNECTED, DISCONNECTED, REPLACED = (
     SocketState.CONNECTED,
@@ -210,6 +211,27 @@ async def test_a_handshake_has_a_deadline(ari: FakeAri, client: Client) -> None:
     assert len(listener.sleeps) == 1
     await listener.socket.close()
     await listener.task
+
+
+async def test_a_redirection_is_not_followed() -> None:
+    asked: list[str] = []
+
+    async def redirects(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        if request.path != "/ari/events":
+            raise web.HTTPServiceUnavailable
+        raise web.HTTPFound("/elsewhere")
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", redirects)
+    async with serving(app) as url, Client(url, USERNAME, PASSWORD, APP) as client:
+        listener = Listener(client)
+        with structlog.testing.capture_logs() as logs:
+            await listener.until(lambda: bool(listener.sleeps))
+        await listener.socket.close()
+        await listener.task
+    assert logs[0]["code"] == "ari_malformed"
+    assert set(asked) == {"/ari/events"}
 
 
 @pytest.mark.parametrize(("status", "code"), [(401, "ari_unauthorized"), (403, "ari_forbidden")])

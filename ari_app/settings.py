@@ -531,10 +531,9 @@ class Settings(BaseSettings):
     def api_limits(self) -> ConnectionLimits:
         """Return how many HTTP connections there may be; 0 in the settings: by the calls.
 
-        Each call may be followed by a few streams. One address leaves some for others, such as
-        for whatever watches the service.
+        One address leaves some for others, such as for whatever watches the service.
         """
-        connections = self.api_max_connections or 4 * self.max_concurrent_calls + 128
+        connections = self.api_max_connections or self._followers
         return ConnectionLimits(
             connections=connections,
             connections_per_address=(
@@ -543,6 +542,22 @@ class Settings(BaseSettings):
             half_open=connections,
             half_open_per_address=connections,
         )
+
+    def cluster_limits(self) -> ConnectionLimits:
+        """Return how many connections of other machines there may be: they ask for the clients
+        that follow calls of this one. One address leaves some for the others."""
+        connections = self._followers
+        return ConnectionLimits(
+            connections=connections,
+            connections_per_address=connections * 3 // 4,
+            half_open=connections,
+            half_open_per_address=connections,
+        )
+
+    @property
+    def _followers(self) -> int:
+        """How many connections the calls may need: each may be followed by a few streams."""
+        return 4 * self.max_concurrent_calls + 128
 
     @property
     def webhook_urls(self) -> tuple[str, ...]:

@@ -245,8 +245,12 @@ class Listener:
         """Whether connections are accepted."""
         return bool(self._sockets)
 
-    async def start(self, host: str, port: int) -> tuple[str, int]:
+    async def start(self, host: str, port: int, *, shared: bool = False) -> tuple[str, int]:
         """Listen, and return the first address, with the port that port 0 turned into.
+
+        Args:
+            host, port: The address.
+            shared: Another process of ours may listen there at the same time.
 
         Raises:
             OSError: An address cannot be had.
@@ -255,7 +259,7 @@ class Listener:
         self._must_be_closed()
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        return self.serve(_listening(found, port, self._backlog))
+        return self.serve(_listening(found, port, self._backlog, shared=shared))
 
     def serve(self, sockets: Sequence[socket.socket]) -> tuple[str, int]:
         """Accept from sockets that listen already, which are closed with this; the first address.
@@ -320,11 +324,13 @@ def listening(host: str, port: int) -> list[socket.socket]:
     return _listening(found, port, BACKLOG)
 
 
-def _listening(found: Sequence[Any], port: int, backlog: int) -> list[socket.socket]:
+def _listening(
+    found: Sequence[Any], port: int, backlog: int, *, shared: bool = False
+) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     try:
         for family, _, _, _, address in dict.fromkeys(found):
-            sockets.append(_bound(family, (address[0], port, *address[2:])))
+            sockets.append(_bound(family, (address[0], port, *address[2:]), shared=shared))
             port = sockets[-1].getsockname()[1]
             sockets[-1].listen(backlog)
     except OSError:
@@ -334,10 +340,12 @@ def _listening(found: Sequence[Any], port: int, backlog: int) -> list[socket.soc
     return sockets
 
 
-def _bound(family: int, address: tuple[str | int, ...]) -> socket.socket:
+def _bound(family: int, address: tuple[str | int, ...], *, shared: bool) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             # A name may have an address of each kind; each gets a socket of its own.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

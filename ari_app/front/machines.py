@@ -24,6 +24,7 @@ from ari_app.control.http.audit import AuditLog
 from ari_app.control.http.front import FrontView, build_machine_app
 from ari_app.control.http.machines import HAS_PATH, Elsewhere, Machines, call_keys
 from ari_app.control.http.relay import Relay, WorkerAway
+from ari_app.control.http.server import HttpServer
 from ari_app.control.workers.hub import Hub
 from ari_app.control.workers.roster import Worker
 from ari_app.errors import ConfigError
@@ -144,16 +145,19 @@ class Fleet(Opened):
             hidden=self._settings.hidden,
             routes=[web.post(_ARRIVALS_PATH, self._arrival), web.get(HAS_PATH, self._has)],
         )
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
-        self._exit.push_async_callback(runner.cleanup)
-        await runner.setup()
-        # A front that takes another's place begins before that one ends.
-        site = web.TCPSite(runner, host, port, reuse_port=True)
+        server = HttpServer(
+            app,
+            limits=self._settings.cluster_limits(),
+            # What machines ask has been let through where a client has asked for it.
+            take=lambda address: 0.0,
+            on_refused=self._front.metrics.http_was_refused,
+        )
+        self._exit.push_async_callback(server.close)
         try:
-            await site.start()
+            # A front that takes another's place begins before that one ends.
+            _, port = await server.start(host, port, shared=True)
         except OSError as error:
             raise cannot_listen("CLUSTER_BIND", self._settings.cluster_bind, error) from None
-        port = runner.addresses[0][1]
         if host in ("0.0.0.0", "::"):
             host = await self._own_address()
         self._url = str(URL.build(scheme="http", host=host, port=port))

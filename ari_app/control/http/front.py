@@ -676,7 +676,7 @@ def build_machine_app(
     app = web.Application(
         middlewares=[
             mark_heads,
-            only_machines(secret),
+            only_machines(secret, front.metrics.http_was_refused),
             audit_changes(audit_file, hidden),
             problems,
             refusals,

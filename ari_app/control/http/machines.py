@@ -25,7 +25,12 @@ from ari_app.control.cluster.view import Machine, StoreAway
 from ari_app.control.http.access import HERE
 from ari_app.control.http.audit import PASSED_ON
 from ari_app.control.http.behind import KEY_HEADER, believe
-from ari_app.control.http.middleware import REQUEST_ID, REQUEST_ID_HEADER, IdempotentAnswers
+from ari_app.control.http.middleware import (
+    REQUEST_ID,
+    REQUEST_ID_HEADER,
+    IdempotentAnswers,
+    OnRefused,
+)
 from ari_app.control.http.problems import Problem
 from ari_app.control.http.relay import (
     MACHINE_HEADER,
@@ -78,7 +83,7 @@ class Machines(Relay[Machine]):
         Raises:
             WorkerAway: It does not answer in time.
         """
-        asked = self._session(to).post(self._url(to, path), json=body)
+        asked = self._session(to).post(self._url(to, path), json=body, allow_redirects=False)
         try:
             async with asyncio.timeout(seconds), asked as response:
                 return response.status
@@ -262,15 +267,27 @@ def call_keys(sessions: Iterable[tuple[str, str]]) -> set[str]:
     return {key for session, line in sessions for key in (session, line_key(line))}
 
 
-def only_machines(secret: str) -> Middleware:
-    """Let other machines in, who have asked their client for its key."""
-    known = secret.encode()
+def only_machines(secret: str, on_refused: OnRefused) -> Middleware:
+    """Let other machines in, who have asked their client for its key.
+
+    Args:
+        secret: What they bring.
+        on_refused: Told of each that brings another one, or none.
+    """
+    known, told = secret.encode(), False
 
     @web.middleware
     async def trusted(request: web.Request, handler: Handler) -> web.StreamResponse:
+        nonlocal told
         given = request.headers.get(MACHINE_HEADER, "").encode("utf-8", "surrogateescape")
         request[REQUEST_ID] = request.headers.get(REQUEST_ID_HEADER, "-")
         if not hmac.compare_digest(given, known):
+            on_refused("unauthorized")
+            if not told:
+                # Once: strangers may come by the thousand, and the metric counts them.
+                told = True
+                note = "it has not this machine's CLUSTER_SECRET"
+                log.warning("machine_refused", address=request.remote, note=note)
             return Problem("unauthorized", closes=True).response(request[REQUEST_ID])
         believe(request, request.headers.get(KEY_HEADER, HERE))
         if KEY_HEADER not in request.headers:

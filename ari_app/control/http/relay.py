@@ -128,7 +128,12 @@ class Relay(abc.ABC, Generic[To]):
 
     def stream(self, to: To, path: str) -> aiohttp.client._RequestContextManager:
         """Ask a worker for a stream."""
-        return self._session(to).get(self._url(to, path), headers=_FROM_US)
+        return self._session(to).get(
+            # A redirect would take the secret of all machines elsewhere.
+            self._url(to, path),
+            headers=_FROM_US,
+            allow_redirects=False,
+        )
 
     async def ask(
         self, request: web.Request, to: To, body: bytes, *, without: str = ""

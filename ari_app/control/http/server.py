@@ -222,15 +222,19 @@ class HttpServer:
         """How many there are."""
         return len(self._census)
 
-    async def start(self, host: str, port: int) -> tuple[str, int]:
+    async def start(self, host: str, port: int, *, shared: bool = False) -> tuple[str, int]:
         """Listen, and return the address.
+
+        Args:
+            host, port: The address.
+            shared: Another process of ours may listen there at the same time.
 
         Raises:
             OSError: It cannot be had.
         """
         if self._runner.server is None:
             await self._runner.setup()
-        return await self._listener.start(host, port)
+        return await self._listener.start(host, port, shared=shared)
 
     async def serve(self, sockets: Sequence[socket.socket]) -> tuple[str, int]:
         """Accept from sockets that listen already, and return the address."""

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestClient, TestServer
+from structlog.testing import capture_logs
 
 from ari_app.control.cluster.view import Machine, StoreAway
+from ari_app.control.http import server as connections
 from ari_app.control.http.access import Keys
 from ari_app.control.http.front import build_front_app
 from ari_app.control.http.machines import HAS_PATH, Elsewhere, Machines
 from ari_app.control.http.middleware import RequestRates
-from ari_app.control.http.relay import Workers
+from ari_app.control.http.relay import MACHINE_HEADER, Workers
+from ari_app.control.http.server import HttpServer
 from ari_app.control.workers.folder import Folder
 from ari_app.control.workers.hub import Hub
 from ari_app.control.workers.merged import FrontMetrics
 from ari_app.control.workers.roster import Roster
+from ari_app.front.machines import Fleet
+from linekit.listener import ConnectionLimits
+from tests.unit.settings_maker import settings_maker
+from tests.waiting import PATIENCE_SECONDS
 from tests.web import serving
+
+SECRET = "a-secret-of-all-machines"
 
 
 class Cluster:
@@ -110,3 +122,61 @@ async def test_a_key_that_nobody_may_use_is_not_kept_for_all_machines(key: str) 
             ) as response:
                 assert (await response.json())["code"] == code
     assert cluster.asked == ["a-key"]
+
+
+async def test_strangers_at_the_port_of_machines_are_few_and_counted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(connections, "_HEAD_SECONDS", 0.1)
+    settings = settings_maker(monkeypatch, tmp_path)(
+        ari_url="http://127.0.0.1:1/ari",
+        ari_password="a-password",
+        elevenlabs_agent_id="agent_1",
+        elevenlabs_api_key="sk_1",
+        max_concurrent_calls=1,
+        workers=2,
+        cluster_url="valkey://127.0.0.1:1",
+        cluster_secret=SECRET,
+        cluster_bind="127.0.0.1:0",
+    )
+    front = Front()
+    fleet = Fleet(settings, front, front.hub, cast(Any, None))
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(fleet._exit.aclose)
+        await fleet._listen()
+        http = await stack.enter_async_context(ClientSession(fleet._url))
+        port = int(fleet._url.rpartition(":")[2])
+        with capture_logs() as logs:
+            for given in ("not-" + SECRET, ""):
+                async with http.get(
+                    "/machine/has/one", headers={MACHINE_HEADER: given}
+                ) as response:
+                    assert response.status == 401
+        async with http.get("/machine/has/one", headers={MACHINE_HEADER: SECRET}) as response:
+            assert response.status == 404
+        told = {each["event"]: each for each in logs}
+        assert told.keys() == {"machine_refused"}
+        assert SECRET not in str(logs)
+        # Whoever says nothing does not stay.
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
+        writer.close()
+    refused = front.metrics.http_refused
+    assert refused.labels("unauthorized")._value.get() == 2
+    assert refused.labels("head_too_late")._value.get() == 1
+    assert settings.cluster_limits() == ConnectionLimits(132, 99, 132, 132)
+
+
+async def test_a_front_listens_where_the_one_before_still_does() -> None:
+    async with AsyncExitStack() as stack:
+        port = 0
+        for _ in range(2):
+            server = HttpServer(
+                web.Application(),
+                limits=ConnectionLimits(),
+                take=lambda address: 0.0,
+                on_refused=lambda code: None,
+            )
+            stack.push_async_callback(server.close)
+            _, port = await server.start("127.0.0.1", port, shared=True)

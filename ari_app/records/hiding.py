@@ -63,6 +63,16 @@ _SAID_OF_REPORT: Final = frozenset(
     {"transcript", "value", "rationale", "dynamic_variables", "conversation_initiation_client_data"}
 )
 
+_OF_WORDS: Final = frozenset(
+    {
+        "call_summary_title",
+        "transcript_summary",
+        "evaluation_criteria_results",
+        "data_collection_results",
+    }
+)
+"""Where it says what was spoken about."""
+
 Change = Callable[[str], str]
 
 
@@ -115,6 +125,51 @@ def hide_in_part(part: str, value: Any, what: Collection[str]) -> Any:
     if WORDS in what:
         value = _wordless(value)
     return _changed(value, _masked(())) if NUMBERS in what else value
+
+
+def were_secret(keys: Any) -> bool:
+    """Return whether a call's document says that keys were pressed that nobody may keep.
+
+    Args:
+        keys: Of the document.
+    """
+    pressed = keys if isinstance(keys, list) else ()
+    return any(isinstance(each, Mapping) and each.get("digits") == SECRET_KEYS for each in pressed)
+
+
+def hide_keys(report: Any) -> Any:
+    """Return what the agent's service says of a conversation without anything that may be keys.
+
+    For a call in which secret ones were pressed: the agent was told them, so they may be in a
+    summary or among what was collected; and what they were nobody knows here any more.
+    """
+    if not isinstance(report, Mapping):
+        return report
+    return {name: _keyless(value) if name in _OF_WORDS else value for name, value in report.items()}
+
+
+def _keyless(value: Any, name: str = "") -> Any:
+    match value:
+        case str() if name in _PLAIN_OF_REPORT:
+            return value
+        case Mapping():
+            return {key: _keyless(inner, key) for key, inner in value.items()}
+        case list():
+            return [_keyless(inner, name) for inner in value]
+        case _:
+            return _changed(value, _without_keys)
+
+
+def _without_keys(text: str) -> str:
+    return _KEYS_WRITTEN.sub(
+        lambda found: (
+            SECRET_KEYS
+            if sum(character in _KEYS for character in found[0]) >= _FEWEST_SECRET_KEYS
+            and _DIGIT.search(found[0])
+            else found[0]
+        ),
+        text,
+    )
 
 
 def hide_numbers(value: Any) -> Any:

@@ -14,6 +14,7 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ari_app.records.hiding import hide_keys, were_secret
 from ari_app.records.store.asking import (
     CallFilter,
     Place,
@@ -31,6 +32,8 @@ _LATE: Final = timedelta(days=7)
 _ASKED_AT_ONCE: Final = 500
 
 _TEXTS: Final = ("direction", "status", "reason", "result", "agent_id", "trunk", "campaign_id")
+
+_REPORT: Final = "agent_report"
 
 T = TypeVar("T")
 
@@ -231,6 +234,12 @@ async def _amend(
 
 
 async def _add_parts(connection: AsyncConnection, parts: _Parts) -> None:
+    reported = [number for number, told in parts.items() if _REPORT in told]
+    for some in _chunks(reported):
+        keys = sa.select(calls.c.id, calls.c.document["keys"].label("pressed"))
+        for row in await connection.execute(keys.where(calls.c.id.in_(some))):
+            if were_secret(row.pressed):
+                parts[row.id][_REPORT] = hide_keys(parts[row.id][_REPORT])
     updates = []
     for some in _chunks(list(parts)):
         before = sa.select(calls.c.id, calls.c.parts).where(calls.c.id.in_(some))

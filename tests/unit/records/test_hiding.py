@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ari_app.records.document import call_document
 from ari_app.records.events import KeysPressed, Noted, Said, ToolRan
-from ari_app.records.hiding import Secrets, hide_in_part, what_to_hide
+from ari_app.records.hiding import Secrets, hide_in_part, hide_keys, what_to_hide
 from ari_app.records.record import CallRecord, Leg
 
 SECRET = "xylophone"
@@ -211,3 +211,39 @@ def test_a_beginning_is_known_by_the_longest_that_begins_so() -> None:
         secrets.add("4111222233334444"[:length])
     assert list(secrets) == ["4111222233334444"]
     assert secrets.out_of(["41 or 411", 41112]) == ["41 or [digits]", "[digits]"]
+
+
+def test_a_report_without_anything_that_may_be_keys() -> None:
+    report = {
+        "agent_id": "agent_4711",
+        "cost": 4711,
+        "call_success_score": 100,
+        "transcript_summary": "The PIN 4711, or 4 7 1 1 and 4-7-11#, was right; 12 calls.",
+        "evaluation_criteria_results": {
+            "crit_4711": {"criteria_id": "crit_4711", "result": "success", "rationale": "4711#"}
+        },
+        "data_collection_results": {
+            "pin": {"data_collection_id": "pin_4711", "value": 4711, "rationale": "It was 4711."},
+            "known": {"value": True},
+            "few": {"value": ["12", 471]},
+        },
+    }
+    assert hide_keys(report) == {
+        "agent_id": "agent_4711",
+        "cost": 4711,
+        "call_success_score": 100,
+        "transcript_summary": "The PIN [digits], or [digits] and [digits], was right; 12 calls.",
+        "evaluation_criteria_results": {
+            "crit_4711": {"criteria_id": "crit_4711", "result": "success", "rationale": "[digits]"}
+        },
+        "data_collection_results": {
+            "pin": {
+                "data_collection_id": "pin_4711",
+                "value": "[digits]",
+                "rationale": "It was [digits].",
+            },
+            "known": {"value": True},
+            "few": {"value": ["12", "[digits]"]},
+        },
+    }
+    assert hide_keys("not a report") == "not a report"

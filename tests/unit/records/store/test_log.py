@@ -91,6 +91,23 @@ async def test_what_is_told_before_its_call_waits_for_it(log: CallLog) -> None:
     assert found == call() | {"recordings": [], "agent_report": {"cost": 4}, "webhook": None}
 
 
+async def test_secret_keys_are_not_in_what_is_told_of_their_call_later(log: CallLog) -> None:
+    told = {"cost": 4711, "transcript_summary": "The PIN is 4711."}
+    hidden = {"cost": 4711, "transcript_summary": "The PIN is [digits]."}
+    log.amend_conversation("conv_early", "agent_report", told)
+    await log.settle()
+    pressed = [{"at": 1.0, "digits": "1"}, {"at": 2.0, "digits": "[digits]"}]
+    await kept(
+        log, call("early", keys=pressed), call("s1", keys=pressed), call("s2", keys=pressed[:1])
+    )
+    for session_id in ("s1", "s2"):
+        log.amend_conversation(f"conv_{session_id}", "agent_report", told)
+    await log.settle()
+    for session_id, expected in (("early", hidden), ("s1", hidden), ("s2", told)):
+        found = await log.find(session_id) or {}
+        assert found["agent_report"] == expected, session_id
+
+
 @pytest.mark.parametrize(
     ("wanted", "found"),
     [

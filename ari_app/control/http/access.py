@@ -394,10 +394,11 @@ class Access:
 
     async def sign_out(self, request: web.Request) -> web.Response:
         """Take the cookie back."""
+        response = web.Response(status=204)
         if self._keys and (key := self._signed_in(request)) is not None:
             request[KEY_NAME] = key.name
-        response = web.Response(status=204)
-        response.del_cookie(COOKIE, path="/", httponly=True, samesite="Strict")
+            # Only for the page itself: another site's could sign people out.
+            response.del_cookie(COOKIE, path="/", httponly=True, samesite="Strict")
         return response
 
 

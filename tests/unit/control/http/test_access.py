@@ -84,6 +84,9 @@ async def test_a_browser_signs_in_works_and_signs_out(browser: Http, service: Fa
     assert (await browser.post("/sessions/s1/hold")).status == 401
     foreign = {"Sec-Fetch-Site": "cross-site", **FROM_PAGE}
     assert (await browser.get("/sessions", headers=foreign)).status == 401
+    for elsewhere in ({}, foreign):
+        answer = await browser.post("/page/sign-out", headers=elsewhere)
+        assert (answer.status, COOKIE in answer.cookies) == (204, False)
     assert (await browser.post("/page/sign-out", headers=FROM_PAGE)).status == 204
     assert (await browser.get("/page/me")).status == 401
 

@@ -45,7 +45,9 @@ KEY_HEADER: Final = "X-Ari-App-Key"
 """Whose key it was; the front takes out what others write there."""
 ADDRESS_HEADER: Final = "X-Ari-App-Address"
 """Where it came from."""
-_MOST_HEAD: Final = 1 << 17
+MOST_HEAD: Final = 1 << 17
+"""Bytes of a head that is passed on. What is beyond it would be lost, and whatever the client says
+next would stand in its place."""
 _SHUTDOWN_SECONDS: Final = 2.0
 _PASSED_AT_ONCE: Final = 16
 
@@ -204,11 +206,14 @@ class WorkerServer:
     def _take_over(self, door: socket.socket) -> None:
         for _ in range(_PASSED_AT_ONCE):
             try:
-                head, descriptors, _, _ = socket.recv_fds(door, _MOST_HEAD, 1)
+                head, descriptors, flags, _ = socket.recv_fds(door, MOST_HEAD, 1)
             except OSError:
                 return
             for descriptor in descriptors:
                 sock = socket.socket(fileno=descriptor)
+                if flags & socket.MSG_TRUNC:
+                    sock.close()
+                    continue
                 sock.setblocking(False)
                 task = asyncio.create_task(self._open(sock, head), name="passed-connection")
                 self._opening.add(task)

@@ -18,7 +18,7 @@ from yarl import URL
 
 from ari_app.control.http.access import HERE
 from ari_app.control.http.audit import PASSED_ON
-from ari_app.control.http.behind import ADDRESS_HEADER, KEY_HEADER
+from ari_app.control.http.behind import ADDRESS_HEADER, KEY_HEADER, MOST_HEAD
 from ari_app.control.http.middleware import (
     KEY_NAME,
     REQUEST_ID,
@@ -92,6 +92,7 @@ class Relay(abc.ABC, Generic[To]):
 
         Raises:
             WorkerAway: They are not there.
+            Problem: `bad_request`: its head is too long for that.
         """
 
     def pass_on(self, request: web.Request, to: To) -> web.Response:
@@ -102,6 +103,7 @@ class Relay(abc.ABC, Generic[To]):
 
         Raises:
             WorkerAway: They are not there.
+            Problem: `bad_request`: its head is too long for that.
         """
         transport = request.transport
         if transport is None:
@@ -248,10 +250,13 @@ class Workers(Relay[Worker]):
         return URL(f"http://worker{path}", encoded=True)
 
     def _give(self, request: web.Request, to: Worker, descriptor: int) -> None:
+        head = head_of(request)
         try:
+            if len(head) > MOST_HEAD:
+                raise Problem("bad_request", "The request's head is too long to be passed on.")
             # socket.send_fds takes an address, and leaves it out.
             self._door.sendmsg(
-                [head_of(request)],
+                [head],
                 [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [descriptor]))],
                 0,
                 str(self._folder.passed(to.number)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from ari_app.control.http.access import ApiKey, Keys, Scope
 from ari_app.control.http.behind import (
     ADDRESS_HEADER,
     KEY_HEADER,
+    MOST_HEAD,
     WorkerServer,
     build_worker_app,
 )
@@ -366,6 +368,30 @@ async def test_both_at_once_are_no_second_request_either(office: Office) -> None
     assert answers.count(b"HTTP/1.1 ") == 1
     assert office.services[1].control.done == []
     writer.close()
+
+
+async def test_a_head_that_would_be_cut_is_not_passed_on(office: Office) -> None:
+    """Behind what is cut off the client itself would say whose key it was."""
+    office.add(2, "two")
+    many = {f"X-{number}": "a" * 7000 for number in range(20)}
+    for path in ("/sessions/two/events", "/sessions/two/listen"):
+        async with office.http.get(path, headers=many) as response:
+            assert (response.status, (await response.json())["code"]) == (400, "bad_request")
+    async with office.http.get("/sessions/two", headers=many) as response:
+        assert response.status == 200, "which is answered here"
+
+
+async def test_a_worker_takes_no_connection_whose_head_was_cut(office: Office) -> None:
+    record = office.add(2, "two")
+    end(record)
+    ours, theirs = socket.socketpair()
+    head = f"GET /sessions/two HTTP/1.1\r\nHost: x\r\n{KEY_HEADER}: desk\r\nX: ".encode()
+    with ours, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as door:
+        door.connect(str(office.folder.passed(2)))
+        with theirs:
+            socket.send_fds(door, [head.ljust(MOST_HEAD + 1, b"a")], [theirs.fileno()])
+        ours.setblocking(False)
+        assert await asyncio.get_running_loop().sock_recv(ours, 1) == b"", "it is closed"
 
 
 async def test_a_worker_that_is_away(office: Office) -> None:

@@ -91,6 +91,18 @@ async def test_keys_reach_the_agent_once(
 
 
 @pytest.mark.usefixtures("transport")
+async def test_keys_that_follow_each_other_quickly(asterisk: LabAsterisk) -> None:
+    async with bench(asterisk, book(**QUIET)) as b:
+        call, _ = await talking(b)
+        await call.send_digits("4471123#", press_ms=40, gap_ms=40)
+        record = await b.conversation()
+        await until(lambda: sent(record, "user_message"))
+        assert [message["text"] for message in sent(record, "user_message")] == ["4471123"]
+        await call.hang_up()
+        await b.all_gone()
+
+
+@pytest.mark.usefixtures("transport")
 async def test_the_agent_presses_keys(asterisk: LabAsterisk) -> None:
     async with bench(asterisk, tool("send_dtmf", digits="12#")) as b:
         call, _, record = await use_tool(b)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import orjson
@@ -67,13 +67,20 @@ class Drained:
 
 
 @dataclass(frozen=True, slots=True)
+class Key:
+    """Somebody in the channel's bridge has pressed a key."""
+
+    digit: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Complaint:
     """Asterisk did not understand something."""
 
     text: str
 
 
-Said = Started | MarkReached | Stop | Drained | Complaint
+Said = Started | MarkReached | Stop | Drained | Key | Complaint
 
 
 def read_event(text: bytes) -> Said | None:
@@ -98,10 +105,11 @@ def read_event(text: bytes) -> Said | None:
             "optimal_frame_size": int(size),
         }:
             return Started(channel_id, name, size)
+        case {"event": "DTMF_END", "digit": str(digit)}:
+            return Key(digit)
         case {"event": "ERROR"}:
             return Complaint(str(event.get("error_text", "")))
         case _:
-            # Keys come as an event of ARI's as well.
             return None
 
 

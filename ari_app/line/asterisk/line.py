@@ -413,6 +413,7 @@ class AsteriskLine:
         # may come before the answer to these requests.
         self._asterisk.lines[self.media_id] = self
         self._media = self._asterisk.make_media(self._wire_format, sound, seconds, self._media_lost)
+        self._media.on_key = self._key_on_media
         ari = self._ari.persistent(self._set_up)
         self._making.append(self._request(self._make_media(ari, self._media), errand=self._set_up))
         if not self._bridge_made:
@@ -643,8 +644,9 @@ class AsteriskLine:
                 self._request(self._join())
 
     def key_pressed(self, digit: str) -> None:
-        """Handle a key that the caller has pressed."""
-        self._tell_call(KeyPressed(digit))
+        """Handle an event that says that the caller has pressed a key."""
+        if not self._media_tells_keys:
+            self._tell_call(KeyPressed(digit))
 
     def held_by_phone(self, on: bool) -> None:
         """Handle the caller's phone having put us on hold, or taken us back."""
@@ -726,6 +728,28 @@ class AsteriskLine:
     def _tell_call(self, event: LineEvent) -> None:
         if self._tell is not None and not self._closing:
             self._tell(event)
+
+    def _key_on_media(self, digit: str) -> None:
+        if self._media_tells_keys:
+            self._tell_call(KeyPressed(digit))
+
+    @property
+    def _media_tells_keys(self) -> bool:
+        """Whether the media channel tells the caller's keys, and nobody else's.
+
+        It tells each once. Asterisk (22.10.1) sends the event of ARI's again when it takes up a key
+        that it has put off, as it does with one that follows the last within 45 ms.
+        """
+        version = self._asterisk.version
+        return (
+            version is not None
+            and version.capabilities.keys
+            and self._opened
+            and self._renewing is None
+            and not self._handed_over
+            and self._channel.in_bridge
+            and self._target is None
+        )
 
     def _caller_gone(self, reason: str) -> None:
         if self._ended is not None:

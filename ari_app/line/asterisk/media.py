@@ -28,6 +28,10 @@ OnLost = Callable[[str, bool], None]
 Asterisk has not ended the channel on purpose."""
 
 
+OnKey = Callable[[str], None]
+"""Called with each key that is pressed by somebody in the channel's bridge."""
+
+
 class MediaRequest(TypedDict, total=False):
     """What Asterisk is asked for: see `ChannelsResource.external_media`."""
 
@@ -46,11 +50,13 @@ class Media(Protocol):
     Attributes:
         keeps_company: While there is nothing else to be heard, a tone is, now and then: somebody is
             still there.
+        on_key: Told of keys, where this Asterisk tells them here.
         frames_not_read: How many frames were left out because Asterisk did not take them.
         renewable: When a channel breaks another may follow it.
     """
 
     keeps_company: bool
+    on_key: OnKey
     renewable: bool
 
     @property
@@ -109,7 +115,7 @@ class AudioSocketMedia:
 
     Attributes:
         uuid: What Asterisk identifies the connection by.
-        keeps_company: See `Media`.
+        keeps_company, on_key: See `Media`.
     """
 
     renewable = False
@@ -125,6 +131,7 @@ class AudioSocketMedia:
     ) -> None:
         self.uuid = uuid4()
         self.keeps_company = False
+        self.on_key: OnKey = no_key
         self._tone: Iterator[bytes | None] = now_and_then(line_format)
         self._server = server
         self._target = target
@@ -175,6 +182,7 @@ class AudioSocketMedia:
     def _let_go(self, *, hang_up: bool = False) -> None:
         # Nobody is told any more, and nobody kept.
         self._on_lost = lambda reason, broken: None
+        self.on_key = no_key
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.next_frame = silence
@@ -202,7 +210,7 @@ class AudioSocketMedia:
             self._sound.heard(payload)
 
     def digit_received(self, digit: str) -> None:
-        """Ignore it: Asterisk reports each key as an event of ARI's as well."""
+        self.on_key(digit)
 
     def tick(self, frames_due: int) -> None:
         if not self._closed:
@@ -214,6 +222,10 @@ class AudioSocketMedia:
             tell = self._on_lost
             self._let_go()
             tell(f"line_{reason}", False)
+
+
+def no_key(digit: str) -> None:
+    """Tell nobody of a key."""
 
 
 _COMPANY_FRAMES: Final = 100

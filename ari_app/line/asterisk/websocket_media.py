@@ -33,11 +33,12 @@ from ari_app.line.asterisk.chan_websocket import (
     Complaint,
     Drained,
     Feed,
+    Key,
     Message,
     Said,
     read_event,
 )
-from ari_app.line.asterisk.media import MediaRequest, OnLost, now_and_then
+from ari_app.line.asterisk.media import MediaRequest, OnKey, OnLost, no_key, now_and_then
 from ari_app.line.interface import LineSound
 from audiosocket.connection import set_no_delay
 from audiosocket.frames import LineFormat
@@ -81,7 +82,7 @@ class WebSocketMedia:
     Attributes:
         sound: The call's sound.
         frame_bytes: The size of a frame.
-        keeps_company: See `Media`.
+        keeps_company, on_key: See `Media`.
         frames_not_read: How many frames were left out because Asterisk did not play.
     """
 
@@ -97,6 +98,7 @@ class WebSocketMedia:
         on_lost: OnLost,
     ) -> None:
         self.keeps_company = False
+        self.on_key: OnKey = no_key
         self.frames_not_read = 0
         self.frame_bytes = line_format.frame_bytes
         self._rest = rest
@@ -165,7 +167,7 @@ class WebSocketMedia:
         if not self._closed:
             self._closed = True
             self._stop_ticks()
-            self._on_lost = _nobody
+            self._on_lost, self.on_key = _nobody, no_key
             self._let_go()
 
     def _let_go(self) -> None:
@@ -237,6 +239,8 @@ class WebSocketMedia:
         match said:
             case Drained() if self._drained is not None:
                 self._drained.set()
+            case Key(digit=digit):
+                self.on_key(digit)
             case Complaint(text=text):
                 log.warning("media_complaint", text=text)
             case _:

@@ -84,6 +84,7 @@ class AsteriskVersion:
 
 
 # The sources of each row: asterisk/asterisk, `git tag --contains`.
+_KEYS = {20: (14, 0), 21: (9, 0), 22: (4, 0), 23: (0, 0)}
 _WIDE_SLIN = {20: (17, 0), 21: (12, 0), 22: (7, 0), 23: (1, 0)}
 _WEBSOCKET = {20: (18, 0), 22: (8, 0), 23: (2, 0)}
 _OTHER_FRAMES = {20: (20, 0), 22: (10, 0), 23: (4, 0)}
@@ -175,11 +176,14 @@ class Capabilities:
 
     Attributes:
         audiosocket: AudioSocket channels exist.
+        keys: A caller's keys are told on the AudioSocket connection, and each once: ARI's events of
+            them come twice where keys follow each other quickly (22.10.1).
         slin_wide: Kinds 0x11 to 0x18 exist; without them only `slin` (8 kHz) is usable.
         websocket: chan_websocket exists, speaks JSON, and does not end calls by itself.
     """
 
     audiosocket: bool = False
+    keys: bool = False
     slin_wide: bool = False
     websocket: bool = False
 
@@ -188,6 +192,7 @@ class Capabilities:
         """Decide what a version can do. Total: a version that is too old can do nothing."""
         return cls(
             audiosocket=version.major >= OLDEST_MAJOR,
+            keys=version.has(_KEYS),
             slin_wide=version.has(_WIDE_SLIN),
             websocket=version.has(_WEBSOCKET),
         )

@@ -13,6 +13,7 @@ from ari_app.line.asterisk.chan_websocket import (
     Complaint,
     Drained,
     Feed,
+    Key,
     MarkReached,
     Message,
     Started,
@@ -263,7 +264,7 @@ EVENTS = {
     b'{"event":"ERROR","error_text":"Unable to parse JSON command"}': Complaint(
         "Unable to parse JSON command"
     ),
-    b'{"event":"DTMF_END","channel_id":"m","digit":"5"}': None,
+    b'{"event":"DTMF_END","channel_id":"m","digit":"5"}': Key("5"),
     b'{"event":"MEDIA_MARK_PROCESSED"}': None,
     b"[]": None,
     b"MEDIA_XOFF channel_id:m": Complaint("what came is no JSON"),

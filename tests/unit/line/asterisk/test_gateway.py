@@ -12,8 +12,11 @@ from structlog.testing import capture_logs
 from ari_app.call.states import State
 from ari_app.line.asterisk.ari.events import parse_event
 from ari_app.line.asterisk.ari.operation import Operation
+from ari_app.line.asterisk.ari.version import assess
 from ari_app.line.asterisk.line import AsteriskLine
 from ari_app.line.interface import Outcome, Status
+from linekit.clock import FrameClock
+from tests.session_view import Session
 from tests.unit.call.fake_ari import (
     CONTINUE,
     CREATE_BRIDGE,
@@ -23,8 +26,10 @@ from tests.unit.call.fake_ari import (
     LIST_BRIDGES,
     LIST_CHANNELS,
     NOW,
+    FakeAsterisk,
     status,
 )
+from tests.unit.call.full_asterisk import FullAsterisk
 from tests.unit.call.stage import Stage
 from tests.waiting import until
 
@@ -60,6 +65,69 @@ async def test_events_of_others_are_none_of_our_business(stage: Stage) -> None:
     assert session.state is State.TALKING
     assert not session.line.hung_up
     del world.channels["sip-stranger"], world.bridges["a-bridge-of-somebody"]
+
+
+class Keypad:
+    """The keys of a caller, as Asterisk tells them: an event, two for one that it puts off, and a
+    word on the media channel where it tells them there."""
+
+    def __init__(self, stage: Stage, session: Session) -> None:
+        self._stage, self._session = stage, session
+
+    def press(self, digits: str) -> None:
+        """Press keys so quickly that all but the first are put off."""
+        for number, digit in enumerate(digits):
+            self.tell(digit)
+            if number:
+                self.tell(digit)
+            self._stage.media(self._session).send_digit(digit)
+
+    def tell(self, digit: str) -> None:
+        channel = self._stage.asterisk.world.channels[self._session.call_id].to_json()
+        event = {"type": "ChannelDtmfReceived", "channel": channel, "digit": digit}
+        self._stage.gateway.handle(parse_event(orjson.dumps(event)))
+
+
+async def test_keys_that_are_pressed_quickly_are_heard_once(stage: Stage) -> None:
+    stage.gateway.asterisk.version = assess("22.10.1")
+    session = await stage.talk()
+    Keypad(stage, session).press("4471#")
+    await asyncio.sleep(0.1)
+    assert stage.agent().told == [("dtmf", "4471")]
+
+
+async def test_keys_of_an_asterisk_that_tells_them_by_events_alone(stage: Stage) -> None:
+    stage.gateway.asterisk.version = assess("18.26.4")
+    session = await stage.talk()
+    for digit in "4471#":
+        Keypad(stage, session).tell(digit)
+    await asyncio.sleep(0.1)
+    assert stage.agent().told == [("dtmf", "4471")]
+
+
+async def test_keys_of_a_caller_on_hold_are_heard() -> None:
+    def asterisk(clock: FrameClock) -> FakeAsterisk:
+        return FullAsterisk(clock, lambda point: None)
+
+    async with Stage(asterisk=asterisk) as stage:
+        stage.gateway.asterisk.version = assess("22.10.1")
+        session = await stage.talk()
+        session.line.music()
+        await asyncio.sleep(0.1)
+        for digit in "42#":
+            Keypad(stage, session).tell(digit)
+        assert stage.agent().told == [("dtmf", "42")]
+
+
+async def test_keys_of_a_target_are_not_the_callers(stage: Stage) -> None:
+    stage.gateway.asterisk.version = assess("22.10.1")
+    session = await stage.talk()
+    session.line.consult("1001", 20.0)
+    stage.media(session).send_digit("9")
+    await asyncio.sleep(0.1)
+    for digit in "42#":
+        Keypad(stage, session).tell(digit)
+    assert stage.agent().told == [("dtmf", "42")]
 
 
 async def test_a_media_channel_without_a_call_is_removed(stage: Stage) -> None:

@@ -124,14 +124,21 @@ async def test_sound_of_another_rate_is_not_heard_at_the_wrong_speed(bench: Benc
     assert bench.lost == []
 
 
-async def test_keys_are_left_to_asterisks_event(bench: Bench) -> None:
+async def test_keys_are_told_until_the_end(bench: Bench) -> None:
+    keys: list[str] = []
     client = await bench.dial()
+    client.send_digit("4")
+    await asyncio.sleep(0.1)
+    bench.media.on_key = keys.append
     client.send_digit("5")
     await asyncio.sleep(0.1)
-    assert bench.lost == []
+    assert (keys, bench.lost) == (["5"], [])
     client.source = lambda: LOUD
     await asyncio.sleep(0.1)
     assert bench.sound.came[-1] == LOUD, "the line goes on"
+    bench.media.hang_up()
+    bench.media.digit_received("6")
+    assert keys == ["5"]
 
 
 async def test_who_waits_hears_now_and_then_that_somebody_is_there(bench: Bench) -> None:

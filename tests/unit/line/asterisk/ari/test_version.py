@@ -85,6 +85,7 @@ def test_the_floor_is_the_first_version_that_can_serve_a_call() -> None:
 def test_the_main_version_has_everything() -> None:
     assert assess("22.10.1~dfsg+~cs6.15.60671435-1").capabilities == Capabilities(
         audiosocket=True,
+        keys=True,
         slin_wide=True,
         websocket=True,
     )
@@ -93,6 +94,7 @@ def test_the_main_version_has_everything() -> None:
 @pytest.mark.parametrize(
     ("capability", "first", "last_without"),
     [
+        ("keys", ["20.14.0", "21.9.0", "22.4.0", "23.0.0"], ["18.26.4", "20.13.9", "22.3.9"]),
         ("slin_wide", ["20.17.0", "21.12.0", "22.7.0", "23.1.0"], ["20.16.0", "22.6.9", "23.0.9"]),
         ("websocket", ["20.18.0", "22.8.0", "23.2.0"], ["18.26.4", "20.17.9", "21.12.1", "22.7.9"]),
     ],

@@ -233,13 +233,19 @@ class PlayoutBuffer:
         self._sounding = frame
         return frame
 
-    def flush(self) -> FlushResult:
+    def flush(self, taken_back: bytes = b"") -> FlushResult:
         """Drop what is queued, but for the fade-out that the next frame is: an interruption.
 
         Nothing fades when nothing was being heard: then silence simply goes on.
+
+        Args:
+            taken_back: The frame that was to be heard next, where it had been given out already.
         """
         current = self._chunks[0][1] if self._chunks else self._playing
-        if self._sounding is not None:
+        if taken_back:
+            self._closing_frame = self._padded(fade_out(taken_back[: self._cut_bytes]))
+            self.stats.samples_padded += self._cut_bytes // SAMPLE_BYTES
+        elif self._sounding is not None:
             self._closing_frame = self._faded_to_silence(self._sounding)
         dropped = others_dropped = 0
         for chunk, response in self._chunks:

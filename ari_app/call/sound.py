@@ -326,6 +326,13 @@ class Cleared:
 # A line hands a frame on at once, and the phone's jitter buffer takes the rest: a line that is
 # closed in the same moment as its last frame was taken would cut it.
 _TAIL_SECONDS = 0.06
+_FRAME_SECONDS: Final = _FILL_MS / 1000
+_HELD_UP_SECONDS: Final = 0.06
+"""A frame taken up to so late follows the last one: after a stall three are taken together."""
+_AT_ONCE_SECONDS: Final = 0.025
+"""A frame taken so early sounds now, for ticks are not quite even. Any earlier one waits."""
+_EARLY_SECONDS: Final = 0.001
+"""So early its time has come."""
 _MAX_BARGE_INS: Final = 1000
 
 
@@ -333,7 +340,9 @@ class CallSound:
     """Everything between a line's frames and an agent's audio; the `LineSound` of one call.
 
     The line drives it: what it brings goes to the agent at once, and it pulls the agent's voice
-    frame by frame. It carries silence until `start`.
+    frame by frame. It carries silence until `start`. A line whose far end sets the pace pulls many
+    frames ahead of time: whoever else hears the agent gets each when the caller does, and those not
+    at all that were taken back.
 
     Args:
         rate_hz: Of the line's 16-bit PCM.
@@ -384,6 +393,9 @@ class CallSound:
         # Whether somebody wants to know of the next silence.
         self._awaits_silence = False
         self._announced: list[bytes] = []
+        # What the line has taken and the caller hears later, and when; the end of all that.
+        self._ahead: list[tuple[float, bytes]] = []
+        self._said_until = self._announced_until = 0.0
         self._ears: tuple[Ear, ...] = ()
 
     # --- the agent
@@ -452,10 +464,16 @@ class CallSound:
         """
         if self._downlink is not None:
             self._downlink.reset()
-        taken_ms = self._take_back()
+        now, taken_ms, taken_back = self._loop.time(), 0.0, b""
+        # Of what was announced the line may have taken much, and would throw that away as well.
+        if now >= self._announced_until and (taken_ms := self._take_back()):
+            if self._ahead:
+                taken_back = self._ahead[0][1]
+                self._ahead.clear()
+            self._said_until = now
         if measured and (taken_ms or not self.playout.idle) and self._uplink is not None:
-            self._cleared_at, self._awaits_silence = self._loop.time(), True
-        result = self.playout.flush()
+            self._cleared_at, self._awaits_silence = now, True
+        result = self.playout.flush(taken_back)
         return Cleared(
             result.tag or 0,
             max(0.0, result.played_ms - taken_ms),
@@ -472,7 +490,8 @@ class CallSound:
         """How much the caller has still to hear; nothing, once the sound has stopped."""
         if self._stopped:
             return 0.0
-        return (self.playout.pending_ms + len(self._announced) * _FILL_MS) / 1000
+        frames = len(self._announced) + len(self._ahead)
+        return (self.playout.pending_ms + frames * _FILL_MS) / 1000
 
     async def drained(self) -> None:
         """Wait until all that is queued has been heard, or the sound has stopped."""
@@ -581,6 +600,8 @@ class CallSound:
     def tick(self) -> None:
         if self._uplink is not None and not self._stopped:
             now = self._loop.time()
+            if self._ahead:
+                self._sound_ahead(now)
             if filled := self._uplink.tick(now, self._is_quiet(now)):
                 self.hearing.quiet(now)
                 for chunk in filled:
@@ -590,22 +611,18 @@ class CallSound:
         if self._uplink is None or self._stopped:
             return None
         if self._announced:
-            announced = self._announced.pop(0)
-            if self.recorder is not None:
-                self.recorder.add_agent(announced, self._loop.time())
+            announced, now = self._announced.pop(0), self._loop.time()
+            self._announced_until = max(self._said_until, now) + _FRAME_SECONDS
+            self._taken(announced, now)
             return announced
-        frame = self._last_said = self.playout.next_frame()
+        frame = self.playout.next_frame()
         if frame is None:
+            if not self._ahead:
+                self._last_said = None
             if self._awaits_silence:
                 self._fell_silent()
             return None
-        now = self._loop.time()
-        if (response := self.hearing.said(frame, now)) is not None:
-            self._on_response(response)
-        if self.recorder is not None:
-            self.recorder.add_agent(frame, now)
-        for ear in self._ears:
-            ear.hear_agent(frame)
+        self._taken(frame, self._loop.time())
         return frame
 
     @property
@@ -613,6 +630,37 @@ class CallSound:
         if self._uplink is None or self._stopped:
             return 0
         return len(self._announced) or self.playout.frames_ready
+
+    def _taken(self, frame: bytes, now: float) -> None:
+        """Let a frame sound that the line has taken, now or when the caller hears it."""
+        begins = self._said_until
+        if begins < now - _HELD_UP_SECONDS:
+            begins = now
+        self._said_until = begins + _FRAME_SECONDS
+        if self._ahead or begins - now > _AT_ONCE_SECONDS:
+            self._ahead.append((begins, frame))
+        else:
+            self._sounds(frame, now)
+
+    def _sound_ahead(self, now: float) -> None:
+        """Let those sound whose time has come."""
+        ahead = self._ahead
+        while ahead and ahead[0][0] <= now + _EARLY_SECONDS:
+            begins, frame = ahead.pop(0)
+            self._sounds(frame, begins)
+
+    def _sounds(self, frame: bytes, now: float) -> None:
+        """Take note that the caller hears a frame, from `now` on."""
+        self._last_said = frame
+        # What is announced is no answer.
+        if now >= self._announced_until:
+            response = self.hearing.said(frame, now)
+            if response is not None:
+                self._on_response(response)
+        if self.recorder is not None:
+            self.recorder.add_agent(frame, now)
+        for ear in self._ears:
+            ear.hear_agent(frame)
 
     def _is_quiet(self, now: float) -> bool:
         enough = _QUIET_SECONDS if self._last_said is None else _QUIET_SECONDS_BESIDE

@@ -210,6 +210,19 @@ def test_an_interruption_fades_out_and_is_accounted(buffer: PlayoutBuffer) -> No
     assert buffer.stats.underruns == 0
 
 
+def test_what_was_given_out_and_taken_back_is_what_fades(buffer: PlayoutBuffer) -> None:
+    buffer.write(level(1000), tag=8)
+    for _ in range(10):
+        buffer.next_frame()
+    buffer.flush(level(20, -2000))
+    fade = values(buffer.next_frame())
+    assert fade[0] == -2000
+    assert fade[:16] == sorted(fade[:16])
+    assert fade[16:] == [0] * 144
+    stats = buffer.stats
+    assert stats.samples_played + stats.samples_padded == 11 * 160
+
+
 def test_a_response_after_an_interruption_starts_afresh(buffer: PlayoutBuffer) -> None:
     buffer.write(level(100), tag=8)
     buffer.next_frame()

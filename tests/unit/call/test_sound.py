@@ -408,6 +408,120 @@ async def test_both_sides_are_recorded_from_the_start_on(phone: Phone, tmp_path:
     assert all(np.count_nonzero(side) > 7000 for side in sides.T)
 
 
+class AheadPhone:
+    """A line whose far end sets the pace: it takes up to `LEAD` frames before they are played.
+
+    Attributes:
+        heard: What the caller heard, frame by frame; silence is empty.
+        overheard: What a listener got, and when.
+    """
+
+    LEAD = 20
+
+    def __init__(self) -> None:
+        self.sound = CallSound(8000, chunk_ms=40, take_back=self._take_back)
+        self.sound.carry(Voice())
+        self.heard: list[bytes] = []
+        self.overheard: list[tuple[float, bytes]] = []
+        self.began = asyncio.get_running_loop().time()
+        self._ahead: list[bytes] = []
+        self._ear = self.sound.add_ear()
+        self._ear.hear_agent = self._overhears  # type: ignore[method-assign]
+
+    def _overhears(self, pcm: bytes) -> None:
+        self.overheard.append((asyncio.get_running_loop().time() - self.began, pcm))
+
+    def _take_back(self) -> float:
+        taken, self._ahead = self._ahead, []
+        return len(taken) * 20.0
+
+    async def run(self, frames: int) -> None:
+        for _ in range(frames):
+            self.sound.tick()
+            if len(self._ahead) < self.LEAD // 2:
+                while len(self._ahead) < self.LEAD and (frame := self.sound.next_frame()):
+                    self._ahead.append(frame)
+            self.heard.append(self._ahead.pop(0) if self._ahead else b"")
+            await asyncio.sleep(0.02)
+
+    def record(self, recordings: Recordings, path: Path) -> None:
+        self.sound.recorder = recordings.start(path, 8000, self.began)
+
+
+def agent_of(path: Path) -> np.ndarray:
+    with wave.open(str(path)) as wav:
+        return np.frombuffer(wav.readframes(wav.getnframes()), "<i2")[1::2]
+
+
+def some_noise(seconds: float) -> np.ndarray:
+    return np.random.default_rng(1).integers(500, 20000, round(8000 * seconds)).astype("<i2")
+
+
+async def test_what_a_line_takes_ahead_is_recorded_and_overheard_when_it_is_heard(
+    tmp_path: Path,
+) -> None:
+    line, recordings = AheadPhone(), Recordings()
+    line.record(recordings, tmp_path / "a.wav")
+    said = some_noise(5)
+    said[16000:20000] = said[30000:34000] = 0  # the agent's own pauses
+    line.sound.start()
+    line.sound.say(1, said.tobytes(), is_final=True)
+    await line.run(200)
+    assert line.sound.queued_seconds == pytest.approx(1, abs=0.05)
+    await line.run(100)
+    assert line.sound.queued_seconds == 0
+    line.sound.stop()
+    await recordings.close()
+    assert b"".join(line.heard) == said.tobytes()
+    recorded = agent_of(tmp_path / "a.wav")
+    assert recorded[: len(said)].tobytes() == said.tobytes(), "nothing is moved, nor cut"
+    assert [frame for _, frame in line.overheard] == line.heard[:250]
+    assert all(
+        at == pytest.approx(index * 0.02, abs=0.03) for index, (at, _) in enumerate(line.overheard)
+    )
+
+
+async def test_what_is_taken_back_is_neither_recorded_nor_overheard(tmp_path: Path) -> None:
+    line, recordings = AheadPhone(), Recordings()
+    line.record(recordings, tmp_path / "a.wav")
+    said = some_noise(5)
+    line.sound.start()
+    line.sound.say(1, said.tobytes(), is_final=True)
+    await line.run(100)
+    cleared = line.sound.clear()
+    await line.run(50)
+    line.sound.stop()
+    await recordings.close()
+    heard_ms = sum(len(frame) for frame in line.heard) / 16
+    assert cleared.heard_ms == pytest.approx(2000)
+    assert heard_ms == 2020, "the last frame fades"
+    heard = np.frombuffer(b"".join(line.heard), "<i2")
+    faded, so_far = heard[16000:16016], said[16000:16016]
+    assert np.all(np.abs(faded) <= np.abs(so_far)), "it is what would have come next that fades"
+    assert faded[0] == so_far[0]
+    recorded = agent_of(tmp_path / "a.wav")[: len(heard)]
+    assert np.count_nonzero(recorded != heard) <= 160
+    assert np.count_nonzero(recorded) == pytest.approx(np.count_nonzero(heard), abs=160)
+    assert len(line.overheard) * 20 == pytest.approx(heard_ms, abs=20)
+
+
+async def test_an_interruption_takes_nothing_back_of_what_is_announced() -> None:
+    line = AheadPhone()
+    announced, said = some_noise(1), some_noise(3) + 1
+    line.sound.announce(announced.tobytes())
+    line.sound.say(1, said.tobytes(), is_final=True)
+    line.sound.start()
+    await line.run(10)
+    line.sound.clear()
+    await line.run(60)
+    assert b"".join(line.heard).strip(b"\0") == announced.tobytes()
+    assert [frame for _, frame in line.overheard] == line.heard[:50], "it is overheard, too"
+    line.sound.say(2, said.tobytes(), is_final=True)
+    await line.run(10)
+    assert line.sound.clear().heard_ms == pytest.approx(200, abs=5)
+    line.sound.stop()
+
+
 # --- the end
 
 

@@ -235,13 +235,15 @@ class Uplink:
             self.start(now)
         stats = self.stats
         stats.received_samples += len(pcm) // SAMPLE_BYTES
-        self.ends_at += len(pcm) / self._bytes_per_second
         if self._in_gap:
             self._in_gap = False
             if self._gap_samples <= _SHORT_GAP_SECONDS * self._rate_hz:
                 stats.short_gap_samples += self._gap_samples
+            else:
+                self._catch_up(len(pcm) / self._bytes_per_second, now)
             self._late_samples = min(self._gap_samples, round(_MAX_LATE_SECONDS * self._rate_hz))
             self._burst_began, self._burst_from = now, stats.received_samples
+        self.ends_at += len(pcm) / self._bytes_per_second
         self._pending += pcm
         return self._chunks(is_quiet)
 
@@ -267,19 +269,33 @@ class Uplink:
         behind = wall - self.ends_at - self._slack_seconds
         if behind <= 0 or not (missing := round(behind * self._rate_hz)):
             return []
-        stats = self.stats
-        filled = -(-missing // self._fill_samples) * self._fill_samples
-        stats.filled_samples += filled
-        self.ends_at += filled / self._rate_hz
         if not self._in_gap:
             self._in_gap = True
             self._gap_samples = 0
             self._late_seconds = 0.0
-            stats.gaps += 1
-        self._gap_samples += filled
-        stats.longest_gap_samples = max(stats.longest_gap_samples, self._gap_samples)
-        self._pending += bytes(filled * SAMPLE_BYTES)
+            self.stats.gaps += 1
+        self._fill(-(-missing // self._fill_samples) * self._fill_samples)
         return self._chunks(is_quiet)
+
+    def _catch_up(self, seconds: float, now: float) -> None:
+        """Fill up the silence before audio of so many seconds that comes after a pause.
+
+        What was filled so far may be late by all that is allowed, and the next packet that is a
+        little late would have silence made before it, in the middle of a word.
+        """
+        lacks = now + max(0.0, seconds - _AHEAD_SECONDS) - seconds - self.ends_at
+        # Where more is lacking we were held up, and it is still to be read.
+        if 0 < lacks <= self._slack_seconds + _FILL_MS / 1000:
+            self._fill(round(lacks * self._rate_hz))
+
+    def _fill(self, samples: int) -> None:
+        """Make silence, in a gap."""
+        stats = self.stats
+        stats.filled_samples += samples
+        self.ends_at += samples / self._rate_hz
+        self._gap_samples += samples
+        stats.longest_gap_samples = max(stats.longest_gap_samples, self._gap_samples)
+        self._pending += bytes(samples * SAMPLE_BYTES)
 
     def finish(self) -> list[bytes]:
         """End the stream, and return the rest, shorter than a chunk, if any. May be called

@@ -75,6 +75,28 @@ def test_a_phone_that_falls_silent_is_heard_as_silence() -> None:
     assert stream.stats.filled_samples == 47 * FRAME_SAMPLES
 
 
+@pytest.mark.parametrize("packet_ms", [10, 20, 30, 40, 60])
+def test_after_a_pause_no_word_is_torn_by_a_packet_that_is_a_little_late(packet_ms: int) -> None:
+    """A phone that sends nothing while its caller is silent, at any moment between our ticks."""
+    rnd, late = random.Random(1), min(0.018, packet_ms / 1000)
+    for _ in range(50):
+        stream = uplink()
+        begins = 2 + rnd.uniform(0, 0.02)
+        word = [(n + 1).to_bytes(2, "little") * (8 * packet_ms) for n in range(600 // packet_ms)]
+        events = [(tick_time(index), b"") for index in range(1, 140)] + [
+            (START + begins + (n + 1) * packet_ms / 1000 + rnd.uniform(0, late), pcm)
+            for n, pcm in enumerate(word)
+        ]
+        heard = b""
+        for at, pcm in sorted(events, key=lambda event: event[0]):
+            came = stream.push(pcm, at) if pcm else stream.tick(at)
+            heard += b"".join(came)
+        heard += b"".join(stream.finish())
+        assert b"".join(word) in heard
+        # It is as long as time is, too.
+        assert abs(len(heard) / 16 - 139 * 20) <= SLACK_MS + 20 + packet_ms
+
+
 def test_a_phone_that_never_speaks_is_silence_from_the_start() -> None:
     stream = uplink(chunk_ms=100)
     chunks = [chunk for index in range(1, 501) for chunk in stream.tick(tick_time(index))]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-BEHIND_MS: Final = 40
-"""Sound that begins waits so long, so that a packet which is late makes no hole."""
 MOST_MS: Final = 160
 """What lies there beyond this has come in a burst, and is let go."""
 
@@ -15,12 +13,12 @@ class JitterBuffer:
 
     Args:
         bytes_per_ms: Of the sound, whole samples.
-        behind_ms: How much waits before it begins.
+        behind_ms: How much waits before it begins, so that a packet which is late makes no hole.
         patience: How often nothing may be there when it is taken until it counts as over, and
             begins anew.
     """
 
-    def __init__(self, bytes_per_ms: int, *, behind_ms: int = BEHIND_MS, patience: int = 0) -> None:
+    def __init__(self, bytes_per_ms: int, *, behind_ms: int, patience: int = 0) -> None:
         self._begins_at = behind_ms * bytes_per_ms
         self._most = MOST_MS * bytes_per_ms
         self._patience = patience

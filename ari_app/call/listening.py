@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ari_app.audio.formats import SAMPLE_BYTES
 from linekit.jitter import JitterBuffer
+
+_BEHIND_MS: Final = 80
+"""More than is taken at once, for what is taken short has a hole behind it."""
 
 
 class Ear:
@@ -20,8 +25,8 @@ class Ear:
         self.rate_hz = rate_hz
         self.over = False
         self._bytes_per_ms = rate_hz * SAMPLE_BYTES // 1000
-        self._caller = JitterBuffer(self._bytes_per_ms)
-        self._agent = JitterBuffer(self._bytes_per_ms)
+        self._caller = JitterBuffer(self._bytes_per_ms, behind_ms=_BEHIND_MS)
+        self._agent = JitterBuffer(self._bytes_per_ms, behind_ms=_BEHIND_MS)
 
     def hear_caller(self, pcm: bytes) -> None:
         """Take what the caller says."""

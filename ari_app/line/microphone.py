@@ -411,7 +411,8 @@ class MicrophoneLine:
         sound = self._sound
         sound.heard(recorded)
         sound.tick()
-        while len(self._ahead) < LEAD_FRAMES:
+        # What is no whole frame yet may go on: it is left until nothing else is there.
+        while len(self._ahead) < LEAD_FRAMES and (sound.frames_ready or not self._ahead):
             frame = sound.next_frame()
             if frame is None or not self._hears_us:
                 break

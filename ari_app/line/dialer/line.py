@@ -497,7 +497,8 @@ class DialerLine(TellingLine):
         return transport is not None and transport.get_write_buffer_size() > self._unread_bytes
 
     def _give_ahead(self, sound: LineSound, lead: Lead) -> None:
-        while lead.has_room and not self._over:
+        # What is no whole frame yet may go on: it is left until next to nothing else is there.
+        while lead.has_room and (sound.frames_ready or lead.runs_out) and not self._over:
             frame = sound.next_frame()
             if frame is not None:
                 self._may_clear = True

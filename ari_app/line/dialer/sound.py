@@ -184,6 +184,11 @@ class Lead:
         return self._sent - self._heard
 
     @property
+    def runs_out(self) -> bool:
+        """Whether the dialer soon has nothing more to play."""
+        return self.frames <= self._MARK_FRAMES
+
+    @property
     def has_room(self) -> bool:
         """Whether one more may be sent."""
         return self.frames < self._MOST_FRAMES

@@ -58,7 +58,7 @@ class Sound:
 
     @property
     def frames_ready(self) -> int:
-        return 0
+        return len(self.frames)
 
     def next_frame(self) -> bytes | None:
         return self.frames.pop(0) if self.frames else None

@@ -48,6 +48,7 @@ from ari_app.line.twilio.line import TwilioLine
 from ari_app.line.twilio.signature import Signatures
 from audiosocket.server import AudioSocketServer
 from linekit.clock import FrameClock
+from linekit.playout import PlayoutBuffer
 from tests.unit.call.fake_ari import APP, FakeAsterisk, FakeClient
 from tests.unit.line.fake_card import BLOCK_SECONDS, FakeCard
 from tests.unit.line.fake_line import FakeGateway, FakeLine
@@ -488,6 +489,21 @@ class Sound:
         self.ticks += 1
 
 
+class SoundInPieces(Sound):
+    """A call's sound as it is, with the agent's voice as it comes."""
+
+    def __init__(self, rate_hz: int) -> None:
+        super().__init__(rate_hz)
+        self.playout = PlayoutBuffer(len(self.frame), rate_hz)
+
+    def next_frame(self) -> bytes | None:
+        return self.playout.next_frame()
+
+    @property
+    def frames_ready(self) -> int:
+        return self.playout.frames_ready
+
+
 @pytest.fixture(
     params=[
         FakeSide,
@@ -531,10 +547,10 @@ class Talk:
         self.line.name("session-1")
         self.line.listen(self.told.append)
 
-    async def opens(self) -> None:
+    async def opens(self, make_sound: Callable[[int], Sound] = Sound) -> None:
         line_format = await self.line.prepare(DEFAULT_AGENT_FORMATS)
         self.rate_hz = line_format.rate_hz
-        self.sound = Sound(self.rate_hz)
+        self.sound = make_sound(self.rate_hz)
         self.line.open(self.sound, 5)
         await self.until(Opened)
 
@@ -632,6 +648,26 @@ async def test_sound_flows_both_ways_in_real_time(side: FarSide) -> None:
     assert seconds == pytest.approx(2, abs=0.06)
     assert talk.sound.pulled == 50
     assert talk.frames_audible() == 50, "neither lost nor heard twice"
+    await talk.closes()
+
+
+@pytest.mark.parametrize("every_ms", [50, 180], ids=["fast", "just in time"])
+async def test_an_agents_pieces_are_heard_as_one(side: FarSide, every_ms: int) -> None:
+    talk = await arrived(side)
+    await talk.opens(SoundInPieces)
+    await talk.connects()
+    assert isinstance(talk.sound, SoundInPieces)
+    playout, piece = talk.sound.playout, np.full(talk.rate_hz // 4, LEVEL, "<i2").tobytes()
+    playout.write(piece)  # 12 frames and a half, as each of them
+    for _ in range(12):
+        await asyncio.sleep(every_ms / 1000)
+        playout.write(piece)
+    playout.end_response()
+    await asyncio.sleep(5)
+    assert playout.stats.underruns == 0
+    samples = np.frombuffer(talk.side.heard(talk.line), "<i2")
+    (sounding,) = np.nonzero(samples == LEVEL)
+    assert len(sounding) == sounding[-1] - sounding[0] + 1 == 13 * talk.rate_hz // 4
     await talk.closes()
 
 

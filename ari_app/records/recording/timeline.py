@@ -26,6 +26,11 @@ _OFF_MS: Final = 5
 than ours; where they come earlier, it began late, its clock is faster, or it was held up. Its next
 silence is made as much longer or shorter: speech itself never has a hole."""
 _QUIET_LEVEL: Final = 200
+_NOISE_FRAMES: Final = 50
+_NEAR_QUIETEST: Final = 1.25
+_BELOW_SPEECH: Final = 8
+"""On a line that is never so quiet, silence is what is nearly as quiet as the quietest of the last
+frames, so many at least, and so many times quieter than the loudest: 18 dB."""
 
 
 class Side(enum.IntEnum):
@@ -89,11 +94,37 @@ class StereoTimeline:
             yield stereo.tobytes()
 
 
-def _is_quiet(pcm: bytes) -> bool:
+def _level(pcm: bytes) -> int:
+    """Return the level of the loudest sample."""
     import numpy as np
 
     samples = np.frombuffer(pcm, "<i2")
-    return bool(samples.min(initial=0) > -_QUIET_LEVEL and samples.max(initial=0) < _QUIET_LEVEL)
+    return max(-int(samples.min(initial=0)), int(samples.max(initial=0)))
+
+
+class _Noise:
+    """Tells the silence of a voice that is behind its time, or ahead, from what it says."""
+
+    __slots__ = ("_loudest", "_quietest", "_seen")
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        self._seen, self._quietest, self._loudest = 0, 1 << 15, 0
+
+    def is_all_of(self, pcm: bytes) -> bool:
+        level = _level(pcm)
+        if level < _QUIET_LEVEL:
+            return True
+        self._seen += 1
+        self._quietest = min(self._quietest, level)
+        self._loudest = max(self._loudest, level)
+        return (
+            self._seen >= _NOISE_FRAMES
+            and level <= self._quietest * _NEAR_QUIETEST
+            and level * _BELOW_SPEECH <= self._loudest
+        )
 
 
 class _Voice:
@@ -109,6 +140,7 @@ class _Voice:
         self._runs: deque[tuple[int, bytearray]] = deque()
         self._owed = 0
         """Samples of silence to be made longer by, or, below 0, shorter."""
+        self._noise = _Noise()
         # What comes first is late against nothing: it belongs where it is.
         self._begins = True
         self._watched = self._least_late = self._most_late = 0
@@ -117,7 +149,7 @@ class _Voice:
 
     def add(self, pcm: bytes, position: int, given: int) -> None:
         end = start = self.end
-        if self._owed and _is_quiet(pcm):
+        if self._owed and self._noise.is_all_of(pcm):
             if self._owed > 0:
                 start += self._owed
                 self._owed = 0
@@ -141,6 +173,7 @@ class _Voice:
             self._begins = False
             self._begin_to_watch()
             self._owed = 0
+            self._noise.forget()
             return max(late, 0)
         self._watched += 1
         if late < self._least_late:
@@ -154,6 +187,8 @@ class _Voice:
             self._owed = self._least_late
         elif self._most_late < -self._off:
             self._owed = self._most_late
+        else:
+            self._noise.forget()
         self._begin_to_watch()
         return 0
 

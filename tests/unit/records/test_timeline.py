@@ -102,6 +102,26 @@ def test_a_voice_that_was_held_up_is_back_in_time_after_the_next_silence() -> No
     assert sum(b - a for a, b in speech) == 4 * RATE_HZ, "not a word is lost"
 
 
+@pytest.mark.parametrize("held_up", [0.2, 0.4, 2.0])
+def test_on_a_noisy_line_it_is_back_in_time_after_a_few_pauses(held_up: float) -> None:
+    """Its silence is never quiet: a mobile phone in a street."""
+    random = np.random.default_rng(1)
+    timeline = StereoTimeline(RATE_HZ, START)
+    word = random.normal(0, 4000, (25, FRAME)).clip(-30000, 30000)
+    for index in range(1100):
+        # A word every second and a half.
+        piece = index % 75
+        pcm = word[piece] if piece < 25 else random.normal(0, 300, FRAME)
+        at = (index + 1) * FRAME_SECONDS
+        arrives = 1.1 + held_up if 1.1 <= at < 1.1 + held_up else at
+        timeline.add(Side.CALLER, pcm.astype("<i2").tobytes(), START + arrives)
+    recorded = finished(timeline)[:, 0].astype(float)
+    expected = 21 * RATE_HZ
+    around = recorded[expected - 4000 : expected + 8000]
+    lag = int(np.argmax(np.correlate(around, word.reshape(-1), "valid"))) - 4000
+    assert abs(lag) <= RATE_HZ * 0.02
+
+
 def test_a_voice_that_began_early_is_in_time_after_its_next_silence() -> None:
     timeline = StereoTimeline(RATE_HZ, START)
     for index in range(100):

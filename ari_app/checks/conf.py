@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
+from glob import glob
 from pathlib import Path
 from typing import Final
 
@@ -113,20 +115,32 @@ class _Reader:
         except OSError:
             return ""
 
-    def _included(self, pattern: str) -> Sequence[tuple[str, str]]:
-        base = Path(pattern)
-        root, relative = (Path("/"), pattern[1:]) if base.is_absolute() else (self._folder, pattern)
-        found = []
+    def _included(self, pattern: str) -> Sequence[tuple[str, str]] | None:
+        if "{" in pattern:
+            return []  # Asterisk knows braces, and we do not
+        # As in Asterisk, `*` stands for no name that begins with a dot.
         try:
-            paths = sorted(root.glob(relative))
-        except (ValueError, OSError, NotImplementedError):
-            return []
+            names = sorted(glob(pattern, root_dir=self._folder))
+        except ValueError:
+            names = []
+        paths = [path for name in names if (path := self._folder / name).is_file()]
+        if not paths:
+            return self._unseen_folder(self._folder / pattern)
+        found = []
         for path in paths:
-            text = self._text(path) if path.is_file() else None
+            text = self._text(path)
             if text is not None:
                 inside = path.is_relative_to(self._folder)
                 found.append((str(path.relative_to(self._folder) if inside else path), text))
         return found
+
+    def _unseen_folder(self, path: Path) -> Sequence[tuple[str, str]] | None:
+        """Return None where a file is not there; where this user cannot know, that is said."""
+        folder = next(each for each in path.absolute().parents if os.path.isdir(each))
+        if os.access(folder, os.R_OK | os.X_OK):
+            return None
+        self._complain(folder, "permission denied", path)
+        return []
 
     def _text(self, path: Path) -> str | None:
         self._read += 1
@@ -135,15 +149,17 @@ class _Reader:
         try:
             return path.read_text(encoding="utf-8", errors="replace")
         except OSError as error:
-            self.complaints.append(
-                warning(
-                    CONFIGURATION,
-                    f"{path} cannot be read: {error.strerror}. Run this as root or as Asterisk's "
-                    "user.",
-                    uses=_unseen(path),
-                )
-            )
+            self._complain(path, str(error.strerror), path)
             return None
+
+    def _complain(self, path: Path, why: str, wanted: Path) -> None:
+        self.complaints.append(
+            warning(
+                CONFIGURATION,
+                f"{path} cannot be read: {why}. Run this as root or as Asterisk's user.",
+                uses=_unseen(wanted),
+            )
+        )
 
 
 def _unseen(path: Path) -> frozenset[Use]:

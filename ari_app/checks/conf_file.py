@@ -3,8 +3,9 @@
 Understood are comments (`;`, `\\;`, `;-- --;`), sections with templates (`[a](!)`,
 `[b](a)`, `[a](+)`), `key = value` and `key => value`, `#include` and `#tryinclude` with
 wildcards. A byte order mark at a file's beginning is passed over, and only a line feed ends a line.
-`#exec` runs a program, so it is passed over. A section's head that cannot be understood ends the
-reading of its file, as it does in Asterisk.
+`#exec` runs a program, so it is passed over. What Asterisk cannot understand, and an `#include` of
+what is not there, end the reading of its file, as they do in Asterisk, which then takes nothing at
+all where it is no included one.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-Read = Callable[[str], Sequence[tuple[str, str]]]
-"""The files that the name in an `#include` stands for: their names and their texts."""
+Read = Callable[[str], Sequence[tuple[str, str]] | None]
+"""The files that the name in an `#include` stands for: their names and their texts, as far as they
+can be read; None: there are none."""
 
 _SECTION: Final = re.compile(r"\[(?P<name>[^\]]*)\]\s*(?:\((?P<options>[^)]*)\))?")
-_INCLUDE: Final = re.compile(r"#(?:try)?include\s+[\"<]?(?P<name>[^\">]+)[\">]?", re.IGNORECASE)
+_INCLUDE: Final = re.compile(
+    r"#(?P<word>(?:try)?include)\s+[\"<]?(?P<name>[^\">]+)[\">]?", re.IGNORECASE
+)
 _DEEPEST_INCLUDE: Final = 10
 
 
@@ -93,7 +97,7 @@ def parse_conf(name: str, text: str, read: Read) -> ConfFile:
     Args:
         name: How places in it are called.
         text: What it holds.
-        read: Called for each `#include`; one that finds nothing includes nothing.
+        read: Called for each `#include` and `#tryinclude`.
     """
     conf = ConfFile()
     _Parser(conf, read).take(name, text, 0)
@@ -108,24 +112,35 @@ class _Parser:
 
     def take(self, name: str, text: str, depth: int) -> None:
         for number, line in _lines(text):
+            problem, said = "", line
             if line.startswith("#"):
-                found = _INCLUDE.fullmatch(line)
-                if found is not None and depth < _DEEPEST_INCLUDE:
-                    for included, content in self._read(found["name"].strip()):
-                        self.take(included, content, depth + 1)
+                problem = self._include(_INCLUDE.fullmatch(line), depth)
             elif line.startswith("["):
                 problem = self._begin(name, number, _SECTION.match(line))
-                if problem:
-                    self._conf.broken.append(
-                        f"{name}:{number} says {line}, {problem}. Asterisk reads no further there."
-                    )
-                    return
-            elif self._section is not None and "=" in line:
+            elif self._section is None:
+                problem, said = "before any section", line.partition("=")[0].strip()
+            elif "=" in line:
                 key, _, value = line.partition("=")
                 value = value.removeprefix(">").strip()
                 # `key += value` of a section that inherits is one more entry, too.
                 entry = Entry(key.rstrip(" \t+"), value, name, number)
                 self._section.entries.append(entry)
+            if problem:
+                ends = "reads no further there" if depth else f"takes nothing of {name} then"
+                where = f"{name}:{number}"
+                self._conf.broken.append(f"{where} says {said}, {problem}. Asterisk {ends}.")
+                return
+
+    def _include(self, found: re.Match[str] | None, depth: int) -> str:
+        """Read what a line includes; what is wrong with it, empty when nothing is."""
+        if found is None or depth >= _DEEPEST_INCLUDE:
+            return ""
+        files = self._read(found["name"].strip())
+        if files is None and found["word"].lower() == "include":
+            return "and there is no such file; #tryinclude would let it be missing"
+        for included, content in files or ():
+            self.take(included, content, depth + 1)
+        return ""
 
     def _begin(self, file: str, line: int, head: re.Match[str] | None) -> str:
         """Begin a section; what is wrong with its head, empty when nothing is."""

@@ -107,6 +107,38 @@ def test_a_head_that_makes_no_sense_ends_the_file(head: str, words: str) -> None
     assert words in sentence
 
 
+@pytest.mark.parametrize("text", ["password = s3cret\n[a]\nx = 1\n", "nonsense\n[a]\nx = 1\n"])
+def test_what_stands_before_any_section_ends_the_file(text: str) -> None:
+    conf = parsed(text)
+    assert not conf.sections
+    (sentence,) = conf.broken
+    assert sentence.endswith("before any section. Asterisk takes nothing of x.conf then.")
+    assert "s3cret" not in sentence
+
+
+def test_an_include_of_what_is_not_there_ends_the_file() -> None:
+    text = "[a]\nx = 1\n#tryinclude one.conf\n#include d/*.conf\nx = 2\n"
+    conf = parse_conf("x.conf", text, lambda pattern: None)
+    assert conf.sections[0].value("x") == "1"
+    assert conf.broken == [
+        "x.conf:4 says #include d/*.conf, and there is no such file; #tryinclude would let it be "
+        "missing. Asterisk takes nothing of x.conf then."
+    ]
+
+
+def test_an_included_file_that_ends_early_leaves_the_rest_of_the_other() -> None:
+    files = {"b.conf": "x = 1\n#include c.conf\nx = 2\n"}
+
+    def read(pattern: str) -> Sequence[tuple[str, str]] | None:
+        return [(pattern, files[pattern])] if pattern in files else None
+
+    conf = parse_conf("a.conf", "[a]\n#include b.conf\ny = 3\n", read)
+    assert [(e.key, e.value) for e in conf.sections[0].entries] == [("x", "1"), ("y", "3")]
+    (sentence,) = conf.broken
+    assert sentence.startswith("b.conf:2 says #include c.conf, and there is no such file")
+    assert sentence.endswith("Asterisk reads no further there.")
+
+
 def test_sections_of_one_name_stay_apart() -> None:
     conf = parsed("[trunk]\ntype = endpoint\n[trunk]\ntype = aor\n")
     assert [s.value("type") for s in conf.named("trunk")] == ["endpoint", "aor"]

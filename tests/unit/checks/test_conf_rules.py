@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import textwrap
 from pathlib import Path
@@ -359,6 +360,7 @@ def test_a_file_of_passwords_that_everybody_can_read(folder: Path, open_folder: 
 def test_included_files_are_read_and_named(folder: Path, tmp_path: Path) -> None:
     (folder / "http.d").mkdir()
     (folder / "http.d/mine.conf").write_text("sessionlimit = 5\n")
+    (folder / "http.d/.#mine.conf").write_text("sessionlimit = 6\n")
     outside = tmp_path / "outside.conf"
     outside.write_text("session_keep_alive = 5\n")
     with (folder / "http.conf").open("a") as file:
@@ -366,6 +368,23 @@ def test_included_files_are_read_and_named(folder: Path, tmp_path: Path) -> None
     told = " ".join(finding.detail for finding in check_conf(folder, SETTINGS))
     assert "http.d/mine.conf:1 says sessionlimit = 5" in told
     assert "outside.conf:1 says session_keep_alive = 5" in told
+    assert "http.conf:" in told and 'says #include "none.conf", and there is no such file' in told
+
+
+def test_an_include_from_a_folder_that_cannot_be_looked_into_is_not_called_missing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "secret").mkdir()
+    # Whoever tests may be root, who looks into all of them.
+    access = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: Path(path).name != "secret" and access(path, mode)
+    )
+    with (folder / "http.conf").open("a") as file:
+        file.write("#include secret/*.conf\n")
+    told = " ".join(finding.detail for finding in check_conf(folder, SETTINGS))
+    assert f"{folder / 'secret'} cannot be read: permission denied." in told
+    assert "no such file" not in told
 
 
 def test_the_running_asterisks_own_limit(folder: Path, tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ _INCLUDE: Final = re.compile(
     r"#(?P<word>(?:try)?include)\s+[\"<]?(?P<name>[^\">]+)[\">]?", re.IGNORECASE
 )
 _DEEPEST_INCLUDE: Final = 10
+_FIRST_COUNTS: Final = ("rtp.conf", "modules.conf")
+"""Asterisk looks keys of these up, and is given the first; through others it goes to the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +49,14 @@ class Section:
 
     Attributes:
         is_template: Marked with `(!)`: it is nothing by itself.
+        first_counts: Of several entries of a key; otherwise the last one does.
     """
 
     name: str
     file: str
     line: int
     is_template: bool = False
+    first_counts: bool = False
     entries: list[Entry] = field(default_factory=list)
 
     @property
@@ -61,11 +65,12 @@ class Section:
         return f"{self.file}:{self.line}"
 
     def get(self, key: str) -> Entry | None:
-        """Return the last entry of this key, which is the one that counts."""
-        return next((entry for entry in reversed(self.entries) if _same(entry.key, key)), None)
+        """Return the entry of this key that counts."""
+        found = [entry for entry in self.entries if _same(entry.key, key)]
+        return found[0 if self.first_counts else -1] if found else None
 
     def value(self, key: str, default: str = "") -> str:
-        """Return the last value of this key."""
+        """Return the value of this key that counts."""
         entry = self.get(key)
         return default if entry is None else entry.value
 
@@ -100,14 +105,15 @@ def parse_conf(name: str, text: str, read: Read) -> ConfFile:
         read: Called for each `#include` and `#tryinclude`.
     """
     conf = ConfFile()
-    _Parser(conf, read).take(name, text, 0)
+    _Parser(conf, read, first_counts=name in _FIRST_COUNTS).take(name, text, 0)
     return conf
 
 
 class _Parser:
-    def __init__(self, conf: ConfFile, read: Read) -> None:
+    def __init__(self, conf: ConfFile, read: Read, *, first_counts: bool) -> None:
         self._conf = conf
         self._read = read
+        self._first_counts = first_counts
         self._section: Section | None = None
 
     def take(self, name: str, text: str, depth: int) -> None:
@@ -152,7 +158,9 @@ class _Parser:
         if section is None:
             if "+" in words:
                 return f"and there is no section {name} before it to add to"
-            section = Section(name, file, line, is_template="!" in words)
+            section = Section(
+                name, file, line, is_template="!" in words, first_counts=self._first_counts
+            )
         inherited = []
         for word in words:
             if word in ("!", "+"):

@@ -42,6 +42,13 @@ def test_the_last_entry_counts() -> None:
     assert len(section.entries) == 2
 
 
+@pytest.mark.parametrize("name", ["rtp.conf", "modules.conf"])
+def test_the_first_entry_counts_where_asterisk_looks_for_it(name: str) -> None:
+    text = {"y.conf": "x = 1\n"}
+    conf = parse_conf(name, "[a]\n#include y.conf\nx = 2\n", lambda each: [(each, text[each])])
+    assert conf.sections[0].value("x") == "1"
+
+
 @pytest.mark.parametrize(
     ("line", "value"),
     [

@@ -416,6 +416,14 @@ def _address(general: Section, ari_url: str) -> Iterator[Finding]:
 
 
 def _ari(conf: ConfFile | None, needs: Needs) -> Iterator[Finding]:
+    for first, again in _twice(conf):
+        yield warning(
+            CONFIGURATION,
+            f"{again.where} has [{again.name}] once more, after {first.where}: newer Asterisks "
+            "(22.10.1) take nothing of ari.conf then, and refuse every user. Make one section of "
+            "them.",
+            uses=EVERYTHING,
+        )
     if conf is None or not needs.username:
         return
     general = conf.first("general")
@@ -433,6 +441,17 @@ def _ari(conf: ConfFile | None, needs: Needs) -> Iterator[Finding]:
             f"{user.where}: the user {needs.username} has no password, so Asterisk refuses it. "
             "Write a long random one, and the same to ARI_PASSWORD."
         )
+
+
+def _twice(conf: ConfFile | None) -> Iterator[tuple[Section, Section]]:
+    """Return sections of one name and type, of which Asterisk allows one: the first, the other."""
+    found: dict[tuple[str, str], Section] = {}
+    for section in () if conf is None else conf.sections:
+        if not section.is_template:
+            key = (section.name, section.value("type").lower())
+            first = found.setdefault(key, section)
+            if first is not section:
+                yield first, section
 
 
 def _modules(conf: ConfFile | None, needs: Needs) -> Iterator[Finding]:
@@ -489,6 +508,13 @@ def _rtp(conf: ConfFile | None, needs: Needs) -> Iterator[Finding]:
 def _pjsip(conf: ConfFile | None, needs: Needs) -> Iterator[Finding]:
     if conf is None:
         return
+    for first, again in _twice(conf):
+        if kind := again.value("type").lower():
+            yield _failed(
+                f"{again.where} has [{again.name}] of type = {kind} once more, after "
+                f"{first.where}: Asterisk then takes no {kind} of pjsip.conf at all. Make one "
+                "section of them."
+            )
     endpoints = [
         section
         for section in conf.sections

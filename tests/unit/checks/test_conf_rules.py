@@ -387,6 +387,33 @@ def test_an_include_from_a_folder_that_cannot_be_looked_into_is_not_called_missi
     assert "no such file" not in told
 
 
+def test_a_user_who_is_written_twice() -> None:
+    files = production()
+    files["ari.conf"] += "[voice-agent]\ntype = user\npassword = another\n"
+    (finding,) = (each for each in judged(files) if "once more" in each.detail)
+    assert finding.verdict is Verdict.WARNING
+    assert "ari.conf:" in finding.detail
+    assert "take nothing of ari.conf then" in finding.detail
+    assert what_works([finding]).startswith("Calls in: not sure")
+
+
+@pytest.mark.parametrize(
+    ("added", "told"),
+    [
+        ("[trunk]\ntype = endpoint\n", True),
+        ("[trunk](+)\nallow = g722\n", False),
+        ("[trunk](!)\ntype = endpoint\n", False),
+        ("[trunk]\ntype = phoneprov\n", False),
+    ],
+)
+def test_an_object_that_pjsip_has_twice(added: str, told: bool) -> None:
+    files = production()
+    files["pjsip.conf"] += added
+    found = [each for each in judged(files) if "once more" in each.detail]
+    assert [each.verdict for each in found] == [Verdict.FAILED] * told
+    assert all("takes no endpoint of pjsip.conf at all" in each.detail for each in found)
+
+
 def test_the_running_asterisks_own_limit(folder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()

@@ -27,6 +27,7 @@ from pydantic import (
     PrivateAttr,
     SecretStr,
     ValidationError,
+    model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -246,9 +247,18 @@ def _database(value: str) -> str:
     return value
 
 
+def _one_line(value: SecretStr | None) -> SecretStr | None:
+    # Requests with it could not be sent, or whoever asks us could not send it.
+    if value is not None and re.search(r"[\x00-\x1f\x7f]", value.get_secret_value()):
+        raise ValueError("must be one line, without tabs and other control characters")
+    return value
+
+
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 HostPort = Annotated[str, AfterValidator(_host_port)]
-OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_empty_is_none)]
+OptionalSecret = Annotated[
+    SecretStr | None, AfterValidator(_one_line), BeforeValidator(_empty_is_none)
+]
 OptionalText = Annotated[str | None, BeforeValidator(_empty_is_none)]
 OptionalPath = Annotated[Path | None, BeforeValidator(_empty_is_none)]
 Number = Annotated[str | None, AfterValidator(_number), BeforeValidator(_empty_is_none)]
@@ -277,6 +287,16 @@ class Settings(BaseSettings):
 
     _read_from: str | None = PrivateAttr(default=".env")
     _worker: int = PrivateAttr(default=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_line_ends(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Take the line's end off values: `echo` puts it into secrets of Kubernetes, and editors of
+        Windows into files that Docker reads."""
+        return {
+            name: value.rstrip("\r\n") if isinstance(value, str) else value
+            for name, value in given.items()
+        }
 
     dialer_type: Annotated[str, AfterValidator(_ways_in)] = "asterisk"
     use_dialer_audio: bool = True

@@ -244,6 +244,30 @@ def test_what_is_missing_is_to_be_written_where_the_settings_are(tmp_path: Path)
         assert f"to ARI_USERNAME in {where}, and" in str(error.value)
 
 
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+def test_the_end_of_a_line_is_no_part_of_a_value(monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    """`echo key | base64` puts one into a secret of Kubernetes."""
+    for name, value in {"API_KEY": "k y ", "ARI_PASSWORD": "p", "WORKERS": "2"}.items():
+        monkeypatch.setenv(name, value + end)
+    monkeypatch.setenv("ELEVENLABS_API_KEY", end)
+    settings = load_settings(None)
+    assert settings.api_key is not None
+    assert settings.api_key.get_secret_value() == "k y "
+    assert settings.ari_password.get_secret_value() == "p"
+    assert settings.workers == 2
+    assert settings.elevenlabs_api_key is None
+
+
+@pytest.mark.parametrize("name", ["elevenlabs_api_key", "precall_secret", "api_key"])
+def test_a_secret_is_one_line(name: str) -> None:
+    """No header can hold another one: each request would fail."""
+    with pytest.raises(ConfigError) as caught:
+        load_settings(None, **{name: "one\r\ntwo"})
+    assert str(caught.value) == (
+        f"{name.upper()}: must be one line, without tabs and other control characters."
+    )
+
+
 def test_secrets_do_not_show() -> None:
     settings = load_settings(None, **SERVING, elevenlabs_api_key="sk_1", api_key="key_1")
     for secret in ("secret-word", "sk_1", "key_1"):

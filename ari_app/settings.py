@@ -183,6 +183,12 @@ def _empty_is_none(value: object) -> object:
     return None if value == "" else value
 
 
+def _not_empty(value: object) -> object:
+    if value == "":
+        raise ValueError("is empty")  # as a path it were this folder
+    return value
+
+
 def _ways_in(value: str) -> str:
     names = [name.strip() for name in value.split(",")]
     if not set(names) <= set(_WAYS_IN) or len(set(names)) < len(names):
@@ -418,7 +424,7 @@ class Settings(BaseSettings):
     ] = None
     webhook_secret: OptionalSecret = None
     webhook_ca_file: OptionalPath = None
-    webhook_spool: Path = Path("webhooks.db")
+    webhook_spool: Annotated[Path, BeforeValidator(_not_empty)] = Path("webhooks.db")
     elevenlabs_webhook_secret: OptionalSecret = None
     elevenlabs_fetch_reports: bool = False
 
@@ -873,7 +879,7 @@ def _sentence(item: Mapping[str, Any]) -> str:
         such = f" such as {str(default).lower()}"
     elif isinstance(default, int | float):
         such = f" such as {default:g}"
-    elif isinstance(default, str) and default:
+    elif isinstance(default, str | Path) and str(default):
         such = f" such as {default}"
     if item["input"] == "":
         return f"{name.upper()}: is empty. Write a value{such}, or take the line out."

@@ -13,7 +13,9 @@ from ari_app.checks.call_log import not_writable
 from ari_app.checks.finding import Finding, failed, note, ok, warning
 from ari_app.errors import ConfigError
 from ari_app.process.network import origin, session_for_others, trusting, why_unreachable
+from ari_app.records.webhooks.outbox import not_usable
 from ari_app.records.webhooks.signing import secrets_of
+from ari_app.records.webhooks.spool import why_unusable
 from ari_app.settings import Settings
 
 _WEBHOOKS: Final = "Webhooks"
@@ -39,10 +41,12 @@ async def check_webhooks(settings: Settings) -> list[Finding]:
                 "file in a folder that this user may write.",
             )
         )
+    elif why := why_unusable(settings.webhook_spool):
+        findings.append(failed(_WEBHOOKS, not_usable(settings.webhook_spool, why)))
     try:
         tls = trusting(settings.webhook_ca_file, "WEBHOOK_CA_FILE")
     except ConfigError as error:
-        return [*findings, warning(_WEBHOOKS, str(error))]
+        return [*findings, failed(_WEBHOOKS, str(error))]
     async with session_for_others(decompress=False) as session:
 
         async def look(url: str) -> Finding:

@@ -98,6 +98,7 @@ def test_the_environment_wins_over_the_file(
             "",
             "ARI_URL: is empty. Write a value such as http://127.0.0.1:8088, or take",
         ),
+        ("webhook_spool", "", "WEBHOOK_SPOOL: is empty. Write a value such as webhooks.db, or"),
         (
             "ari_url",
             "http://h:many",

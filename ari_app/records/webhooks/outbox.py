@@ -65,11 +65,16 @@ def open_spool(path: Path) -> Spool:
     try:
         return Spool(path)
     except (OSError, sqlite3.Error, SpoolUnusable) as error:
-        why = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigError(
-            f"WEBHOOK_SPOOL {path} cannot be used: {why}. Name a file in a folder that the service "
-            "may write to, or move this one away."
-        ) from None
+        why = str(error.strerror) if isinstance(error, OSError) else str(error)
+        raise ConfigError(not_usable(path, why)) from None
+
+
+def not_usable(path: Path, why: str) -> str:
+    """Say that a file can be no spool."""
+    return (
+        f"WEBHOOK_SPOOL {path} cannot be used: {why}. Name a file in a folder that the service may "
+        "write to, or move this one away."
+    )
 
 
 class Outbox:

@@ -121,8 +121,19 @@ _TRACEPARENT: Final = (
 _JOINED: Final = "FROM deliveries d JOIN events e ON e.id = d.event_id"
 
 
+_MAGIC: Final = b"SQLite format 3\0"
+_VERSION_AT, _HEAD_BYTES = 60, 64
+"""Where `user_version` stands in a file of SQLite's, big-endian."""
+_NO_DATABASE: Final = "is no database of SQLite, or is damaged"
+_SOMETHING_ELSE: Final = "is a database of something else"
+
+
 class SpoolUnusable(Exception):
     """The file is there and is no spool of ours. The text is a clause that says why."""
+
+
+def _other_version(version: int) -> str:
+    return f"is of version {version}, and this program knows {_VERSION}"
 
 
 class Spool:
@@ -152,7 +163,7 @@ class Spool:
                 sqlite3.SQLITE_NOTADB,
                 sqlite3.SQLITE_CORRUPT,
             ):
-                raise SpoolUnusable("is no database of SQLite, or is damaged") from None
+                raise SpoolUnusable(_NO_DATABASE) from None
             raise
         except BaseException:
             self._db.close()
@@ -172,11 +183,11 @@ class Spool:
             version = run("PRAGMA user_version").fetchone()[0]
             if version == 0:
                 if run("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                    raise SpoolUnusable("is a database of something else")
+                    raise SpoolUnusable(_SOMETHING_ELSE)
                 for statement in _SCHEMA.split(";"):
                     run(statement)
             elif version != _VERSION:
-                raise SpoolUnusable(f"is of version {version}, and this program knows {_VERSION}")
+                raise SpoolUnusable(_other_version(version))
 
     @property
     def is_gone(self) -> bool:
@@ -406,6 +417,28 @@ async def forget_in(path: Path, session_id: str, document: object = None) -> Non
         OSError, sqlite3.Error: It was not deleted.
     """
     await asyncio.to_thread(_forget_in, path, session_id)
+
+
+def why_unusable(path: Path) -> str:
+    """Say why a file that is there can be no spool, as far as its beginning shows; empty: no fault
+    is found, or there is no file.
+
+    SQLite would make files beside it, which belonged to whoever only looks.
+    """
+    try:
+        with path.open("r+b") as file:
+            head = file.read(_HEAD_BYTES)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return str(error.strerror)
+    version = int.from_bytes(head[_VERSION_AT:_HEAD_BYTES], "big")
+    if head and not head.startswith(_MAGIC):
+        return _NO_DATABASE
+    # Where there is a WAL, the version may be in it alone.
+    if not head or version == _VERSION or path.with_name(f"{path.name}-wal").exists():
+        return ""
+    return _SOMETHING_ELSE if version == 0 else _other_version(version)
 
 
 def _forget_in(path: Path, session_id: str) -> None:

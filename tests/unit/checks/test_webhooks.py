@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import sqlite3
+from contextlib import closing
 from email.utils import formatdate
 from pathlib import Path
 
@@ -8,6 +11,9 @@ from aiohttp import web
 
 from ari_app.checks.finding import Finding, Verdict
 from ari_app.checks.webhooks import check_reports, check_webhooks, judge_answer
+from ari_app.errors import ConfigError
+from ari_app.records.webhooks.outbox import open_spool
+from ari_app.records.webhooks.spool import Spool
 from tests.unit.settings_maker import Make, settings_maker
 from tests.web import serving
 
@@ -62,6 +68,52 @@ async def test_a_spool_needs_its_folder(make: Make, tmp_path: Path, folder: str)
     [finding] = [each for each in findings if each.verdict is Verdict.FAILED]
     assert "WEBHOOK_SPOOL" in finding.detail
     assert "cannot be written" in finding.detail
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("folder", "Is a directory"),
+        ("text", "is no database of SQLite"),
+        ("calls", "is a database of something else"),
+        ("newer", "is of version 99"),
+        ("ours", None),
+        ("empty", None),
+    ],
+)
+async def test_what_serve_could_not_take_for_its_spool_fails(
+    make: Make, tmp_path: Path, kind: str, why: str | None
+) -> None:
+    path = tmp_path / "spool"
+    match kind:
+        case "folder":
+            path.mkdir()
+        case "text" | "empty":
+            path.write_text("some text" if kind == "text" else "")
+        case "ours":
+            Spool(path).close()
+        case _:
+            with closing(sqlite3.connect(path)) as database:
+                database.execute("CREATE TABLE calls (x)")
+                database.execute(f"PRAGMA user_version = {99 if kind == 'newer' else 0}")
+    before = sorted(os.listdir(tmp_path))
+    findings = await check_webhooks(make(webhook_url="http://127.0.0.1:9/", webhook_spool=path))
+    failed = [finding.detail for finding in findings if finding.verdict is Verdict.FAILED]
+    assert sorted(os.listdir(tmp_path)) == before
+    if why is None:
+        assert not failed
+    else:
+        assert f"WEBHOOK_SPOOL {path} cannot be used: {why}" in failed[0]
+        with pytest.raises(ConfigError) as caught:
+            open_spool(path)
+        assert str(caught.value) == failed[0], "as `serve` says it"
+
+
+async def test_certificates_that_serve_cannot_read_fail(make: Make, tmp_path: Path) -> None:
+    settings = make(webhook_url="http://127.0.0.1:9/", webhook_ca_file=tmp_path / "none")
+    (finding,) = await check_webhooks(settings)
+    assert finding.verdict is Verdict.FAILED
+    assert "WEBHOOK_CA_FILE" in finding.detail
 
 
 async def test_nobody_to_tell_is_nothing_to_say(make: Make) -> None:

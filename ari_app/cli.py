@@ -9,13 +9,15 @@ said in a sentence; 130 interrupted.
 
 from __future__ import annotations
 
+import codecs
 import functools
+import io
 import os
 import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -97,12 +99,30 @@ _ENV_FILE = Path(".env")
 
 def main() -> None:
     """Run the command. Failures that have a name end in one sentence, never in a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_plainly.__name__)
     try:
         app()
     except AppError as error:
         _fail(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+_PLAIN: Final = {"✓": "+", "✗": "x", "·": "-", "→": ">", "←": "<"}
+
+
+def _plainly(error: UnicodeError) -> tuple[str, int]:
+    """Write what a terminal has no signs for: one of Latin-1 has no check mark, and what somebody
+    has said may be in any script."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    signs = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(sign, "?") for sign in signs), error.end
+
+
+codecs.register_error(_plainly.__name__, _plainly)
 
 
 def _fail(sentence: str) -> NoReturn:

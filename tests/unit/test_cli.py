@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import runpy
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -398,3 +399,18 @@ def test_the_tables_of_the_call_log_are_made(run: Run, tmp_path: Path) -> None:
 def test_no_tables_can_be_made(run: Run, url: str, words: str) -> None:
     ran = run("db", "upgrade", DATABASE_URL=url)
     assert is_one_sentence(ran) and words in ran.err
+
+
+@pytest.mark.parametrize(
+    ("encoding", "written"),
+    [("utf-8", "✓ ✗ · → ← é 你"), ("latin-1", "+ x · > < é ?"), ("ascii", "+ x - > < ? ?")],
+)
+def test_a_terminal_without_our_signs_is_given_others(
+    monkeypatch: pytest.MonkeyPatch, encoding: str, written: str
+) -> None:
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(cli, "app", lambda: terminal.write("✓ ✗ · → ← é 你"))
+    cli.main()
+    terminal.flush()
+    assert terminal.buffer.getvalue().decode(encoding) == written

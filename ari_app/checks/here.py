@@ -46,6 +46,16 @@ _STEREO_BYTES: Final = 4
 _RATE_HZ: Final = {"slin": 8000, "slin16": 16000, "slin24": 24000, "auto": 24000}
 _HOURS_TO_KEEP: Final = 24
 _SHORTEST_KEY: Final = 16
+_ONLY_WITH: Final = {
+    "recording_sound": "recordings_dir",
+    "precall_secret": "precall_url",
+    "webhook_secret": "webhook_url",
+    "cluster_secret": "cluster_url",
+    "dialer_api_key": "dialer_api_url",
+}
+"""What does nothing by itself, and without what."""
+_ONLY_FOR: Final = {"twilio_account_sid": "twilio", "dialer_api_url": "custom"}
+"""What does nothing without its way in."""
 _HEALTH_SECONDS: Final = 2.0
 # A name from /etc/hosts takes a few ms, a name server that does not know it seconds.
 _NAME_SECONDS: Final = 0.5
@@ -56,6 +66,7 @@ def check_settings(settings: Settings) -> list[Finding]:
     """Check whether the settings are complete, and are what was meant."""
     findings = [warning(SETTINGS, sentence) for sentence in doubtful_names(settings.env_file)]
     findings += judge_secrets(settings)
+    findings += judge_effects(settings)
     try:
         settings.require_serving()
         secret = settings.api_key
@@ -93,6 +104,26 @@ def judge_secrets(settings: Settings) -> list[Finding]:
             )
         )
     return findings
+
+
+def judge_effects(settings: Settings) -> list[Finding]:
+    """Judge whether something was set that does nothing, because of what was not."""
+    sentences = [
+        f"{name.upper()} has no effect while {other.upper()} is empty. Set that, too, or take the "
+        "line out."
+        for name, other in _ONLY_WITH.items()
+        if getattr(settings, name) is not None and not getattr(settings, other)
+    ]
+    # USE_DIALER_AUDIO=false is there to leave all of them where they are.
+    sentences += [
+        f"{name.upper()} has no effect, for DIALER_TYPE is {settings.dialer_type}. Name {way} "
+        "there, or take the line out."
+        for name, way in _ONLY_FOR.items()
+        if settings.use_dialer_audio
+        and getattr(settings, name) is not None
+        and way not in settings.ways_in
+    ]
+    return [warning(SETTINGS, sentence) for sentence in sentences]
 
 
 def others_may_open(file: Path) -> bool:

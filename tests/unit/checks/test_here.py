@@ -15,6 +15,7 @@ from ari_app.checks.here import (
     cannot_listen,
     check_here,
     check_settings,
+    judge_effects,
     judge_own_name,
     judge_room,
     others_may_open,
@@ -110,6 +111,26 @@ def test_a_file_of_more_keys_is_read(tmp_path: Path, content: str | None, words:
         file.write_text(content)
     settings = load_settings(None, ari_username="u", ari_password="p", api_keys_file=file)
     assert any(words in finding.detail for finding in check_settings(settings))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"webhook_secret": "s"}, "WEBHOOK_SECRET has no effect while WEBHOOK_URL is empty."),
+        ({"cluster_secret": "s"}, "CLUSTER_SECRET has no effect while CLUSTER_URL is empty."),
+        ({"recording_sound": "x.wav"}, "RECORDING_SOUND has no effect while RECORDINGS_DIR is"),
+        ({"recording_sound": "x.wav", "recordings_dir": "rec"}, None),
+        ({"twilio_account_sid": "AC1"}, "has no effect, for DIALER_TYPE is asterisk. Name twilio"),
+        ({"twilio_account_sid": "AC1", "dialer_type": "asterisk,twilio"}, None),
+        ({"twilio_account_sid": "AC1", "use_dialer_audio": False}, None),
+        ({"dialer_api_url": "http://127.0.0.1:1"}, "DIALER_API_URL has no effect, for"),
+        ({"webhook_secret": ""}, None),
+    ],
+)
+def test_what_was_set_and_does_nothing(given: dict[str, object], words: str | None) -> None:
+    told = judge_effects(load_settings(None, **given))
+    assert [finding.verdict for finding in told] == [Verdict.WARNING] * (words is not None)
+    assert words is None or words in told[0].detail
 
 
 async def test_tools_whose_secret_is_in_the_same_file(tmp_path: Path) -> None:

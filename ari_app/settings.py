@@ -59,6 +59,8 @@ _SHORTEST_BEGINNING: Final = 7
 _WAYS_IN: Final = ("asterisk", "twilio", "custom", "local")
 MOST_WORKERS: Final = 64
 STORE_SCHEMES: Final = ("valkey", "valkeys", "redis", "rediss")
+_VARIABLE: Final = re.compile(r"\$\{([^}:]*)\}")
+"""What python-dotenv puts another value in place of, also between single quotes."""
 _PREFIXES: Final = (
     *("ARI_", "AUDIOSOCKET_", "ELEVENLABS_", "PRECALL_", "DTMF_", "TWILIO_", "SPEND_"),
     "CLUSTER_",
@@ -899,8 +901,17 @@ def doubtful_names(env_file: str | None) -> list[str]:
     found: dict[str, str] = {}
     sentences = []
     given = {name.upper() for name, value in os.environ.items() if value}
-    for binding in _bindings(env_file):
+    bindings = _bindings(env_file)
+    written = {binding.key for binding in bindings}
+    for binding in bindings:
         where = f"{env_file}:{binding.original.line}"
+        unknown = set(_VARIABLE.findall(binding.value or "")) - written - os.environ.keys()
+        if unknown and binding.key is not None and binding.key.lower() in Settings.model_fields:
+            sentences.append(
+                f"{where}: what ${{...}} names in the value of {binding.key} is not there, so it "
+                "is left out of the value. A text with these signs has to be set in the "
+                "environment."
+            )
         if binding.error or (binding.key is not None and binding.value is None):
             sentences.append(f"{where} is not NAME=value, so it is passed over.")
         elif binding.key is not None:

@@ -217,6 +217,19 @@ def test_what_is_misspelt_is_named(tmp_path: Path, line: str, words: str) -> Non
     assert all(words in sentence for sentence in told), told
 
 
+def test_what_is_left_out_of_a_value_is_told(tmp_path: Path) -> None:
+    env_file = tmp_path / "env"
+    env_file.write_text(
+        "ARI_PASSWORD='hunter${2}x'\nHOST=10.0.0.7\nARI_URL=http://${HOST}:8088\nOTHER=${none}\n"
+    )
+    settings = load_settings(str(env_file))
+    assert settings.ari_password.get_secret_value() == "hunterx"
+    assert settings.ari_url == "http://10.0.0.7:8088"
+    (told,) = doubtful_names(str(env_file))
+    assert told.startswith(f"{env_file}:1: what ${{...}} names in the value of ARI_PASSWORD is not")
+    assert "hunter" not in told
+
+
 def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
     env_file = tmp_path / "env"
     env_file.write_bytes(b"\xef\xbb\xbfARI_APP=other\r\nARI_USERNAME=u\r\n")

@@ -16,8 +16,8 @@ from typing import Protocol
 import aiohttp
 
 from lab.softphone.codec import PCMU, RATE_HZ, Codec
+from lab.softphone.ending import Ending
 from lab.softphone.errors import CallFailed
-from lab.softphone.events import Ending
 from lab.softphone.handset import Handset
 from lab.softphone.media import PacedStream
 from lab.softphone.rtp import RtpPacket

@@ -6,8 +6,8 @@ no socket and read no clock. `phone`, `call` and `media` are the shells around t
 
 from lab.softphone.call import Call, Progress
 from lab.softphone.ear import Arrival, HeardStats
+from lab.softphone.ending import Ending
 from lab.softphone.errors import CallFailed, CallOver, SoftphoneError
-from lab.softphone.events import Ending
 from lab.softphone.impairment import Impairment
 from lab.softphone.mouth import MouthFull, Utterance
 from lab.softphone.phone import Phone

@@ -7,15 +7,15 @@ says when `handle_timer` wants to be called. What it does with garbage is to cou
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from math import inf
 
 from lab.softphone.dialog import AGENT
 from lab.softphone.digest import Credentials, authorised
 from lab.softphone.errors import SdpError, SipError
-from lab.softphone.events import Event, Invited, Registration
 from lab.softphone.fields import Address, NameAddr, Uri, Via
-from lab.softphone.incoming import IncomingLeg
-from lab.softphone.leg import Leg, OnAnswer
+from lab.softphone.incoming import IncomingLeg, Invited
+from lab.softphone.leg import Leg, LegEvent, OnAnswer
 from lab.softphone.outgoing import OutgoingLeg
 from lab.softphone.sdp import LocalMedia
 from lab.softphone.sip import (
@@ -31,6 +31,18 @@ from lab.softphone.transaction import ClientTransaction, Outgoing, ServerTransac
 
 _MAGIC = "z9hG4bK"
 """How every branch begins (RFC 3261, section 8.1.1.7)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """The registrar's final answer, 408 when there was none."""
+
+    status: int
+    reason: str
+
+
+Event = Invited | LegEvent | Registration
+"""What the user agent tells whoever drives it."""
 
 
 class UserAgent:

@@ -9,22 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lab.softphone.codec import Codec
+from lab.softphone.ending import Ending
 from lab.softphone.errors import CallFailed
-from lab.softphone.events import (
-    Answered,
-    ChangeRefused,
-    Ended,
-    Ending,
-    MediaChanged,
-    Progressed,
-)
 from lab.softphone.handset import Handset
 from lab.softphone.incoming import IncomingLeg
-from lab.softphone.leg import Leg
+from lab.softphone.leg import Answered, ChangeRefused, Leg, LegEvent, MediaChanged, Progressed
 from lab.softphone.media import MediaStream
 from lab.softphone.sdp import Agreement, Direction
-
-CallEvent = Progressed | Answered | MediaChanged | ChangeRefused | Ended
 
 _MAX_PROGRESS = 64
 
@@ -165,7 +156,7 @@ class Call(Handset):
         """Take the far end back from hold. Raises as `hold` does."""
         await self._change(Direction.BOTH)
 
-    def handle(self, event: CallEvent, at: float) -> None:
+    def handle(self, event: LegEvent, at: float) -> None:
         """Take an event of our leg; `at` is when it came."""
         match event:
             case Progressed(status=status, reason=reason, agreement=agreement):

@@ -11,9 +11,8 @@ from math import inf
 
 import structlog
 
-from lab.softphone.agent import UserAgent
+from lab.softphone.agent import Event, UserAgent
 from lab.softphone.datagrams import received
-from lab.softphone.events import Event
 from lab.softphone.fields import Address
 
 log = structlog.get_logger(__name__)

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from lab.softphone.ear import Ear
+from lab.softphone.ending import Ending
 from lab.softphone.errors import CallOver
-from lab.softphone.events import Ending
 from lab.softphone.listener import Listener
 from lab.softphone.mouth import Mouth, Utterance
 from lab.softphone.sounds import read_wav

@@ -5,8 +5,10 @@ Pure.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from lab.softphone.dialog import Dialog
-from lab.softphone.events import Ending
+from lab.softphone.ending import Ending
 from lab.softphone.fields import Address
 from lab.softphone.leg import Host, Leg, LegState
 from lab.softphone.sdp import Agreement, LocalMedia, Session
@@ -100,3 +102,10 @@ class IncomingLeg(Leg):
         if self._answer is None:
             raise RuntimeError("prepare was not called")
         return self._answer
+
+
+@dataclass(frozen=True, slots=True)
+class Invited:
+    """Somebody calls. The leg waits for `prepare`, then `ring`, `answer` or `reject`."""
+
+    leg: IncomingLeg

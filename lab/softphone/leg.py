@@ -8,12 +8,13 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from lab.softphone.dialog import Dialog
 from lab.softphone.digest import Credentials, authorised
+from lab.softphone.ending import Ending
 from lab.softphone.errors import SdpError
-from lab.softphone.events import Answered, ChangeRefused, Ended, Ending, Event, MediaChanged
 from lab.softphone.fields import Address, NameAddr, Via
 from lab.softphone.sdp import Agreement, Direction, LocalMedia, Session
 from lab.softphone.sip import ALLOW, REASONS, Request, Response, build_response
@@ -35,7 +36,7 @@ class Host(Protocol):
     def transact(
         self, request: Request, destination: Address, now: float, on_answer: OnAnswer
     ) -> ClientTransaction: ...
-    def emit(self, event: Event) -> None: ...
+    def emit(self, event: LegEvent) -> None: ...
     def forget(self, leg: Leg) -> None: ...
 
 
@@ -298,6 +299,53 @@ class Leg:
             self.state = LegState.OVER
             self._host.emit(Ended(self, ending))
             self._host.forget(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """A provisional answer to our INVITE; with an agreement when early media comes with it."""
+
+    leg: Leg
+    status: int
+    reason: str
+    agreement: Agreement | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The call is up, whoever called."""
+
+    leg: Leg
+    agreement: Agreement
+
+
+@dataclass(frozen=True, slots=True)
+class MediaChanged:
+    """A re-INVITE, ours or theirs, changed what was agreed."""
+
+    leg: Leg
+    agreement: Agreement
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRefused:
+    """Our re-INVITE was refused; what was agreed before stays."""
+
+    leg: Leg
+    status: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The last event of every leg."""
+
+    leg: Leg
+    ending: Ending
+
+
+LegEvent = Progressed | Answered | MediaChanged | ChangeRefused | Ended
+"""What a leg tells whoever drives the user agent."""
 
 
 def credentials_of(request: Request) -> tuple[tuple[str, str], ...]:

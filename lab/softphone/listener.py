@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lab.softphone.ear import Arrival, Ear, HeardStats
+from lab.softphone.ending import Ending
 from lab.softphone.errors import CallOver
-from lab.softphone.events import Ending
 from lab.softphone.sounds import level_dbfs, write_wav
 
 _T = TypeVar("_T")

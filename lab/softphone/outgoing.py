@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from lab.softphone.dialog import AGENT, Dialog
 from lab.softphone.digest import authorised
+from lab.softphone.ending import Ending
 from lab.softphone.errors import SdpError
-from lab.softphone.events import Ending, Progressed
 from lab.softphone.fields import Address, NameAddr
-from lab.softphone.leg import Host, Leg, LegState
+from lab.softphone.leg import Host, Leg, LegState, Progressed
 from lab.softphone.sdp import Agreement, LocalMedia, Session
 from lab.softphone.sip import ALLOW, REASONS, Headers, Request, Response, build_cancel
 

@@ -11,18 +11,18 @@ from typing import Self
 
 import structlog
 
-from lab.softphone.agent import UserAgent
+from lab.softphone.agent import Event, Registration, UserAgent
 from lab.softphone.call import Call
 from lab.softphone.codec import codecs_named
 from lab.softphone.datagrams import bind_udp
 from lab.softphone.digest import Credentials
 from lab.softphone.driver import SipDriver, resolve
+from lab.softphone.ending import Ending
 from lab.softphone.errors import CallFailed, SdpError
-from lab.softphone.events import Ended, Ending, Event, Invited, Registration
 from lab.softphone.fields import Address, Uri
 from lab.softphone.impairment import Impairment
-from lab.softphone.incoming import IncomingLeg
-from lab.softphone.leg import Leg
+from lab.softphone.incoming import IncomingLeg, Invited
+from lab.softphone.leg import Ended, Leg
 from lab.softphone.media import MediaStream
 from lab.softphone.policy import Answer, Policy, Reject
 from lab.softphone.sdp import Agreement, LocalMedia

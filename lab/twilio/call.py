@@ -14,8 +14,8 @@ from typing import Any, Final, Literal, Protocol
 
 from lab.softphone.codec import PCMU
 from lab.softphone.ear import Ear
+from lab.softphone.ending import Ending, Side
 from lab.softphone.errors import CallFailed
-from lab.softphone.events import Ending, Side
 from lab.softphone.handset import Handset
 from lab.softphone.mouth import Mouth
 from lab.softphone.rtp import RtpPacket

@@ -5,10 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from lab.softphone.agent import UserAgent
-from lab.softphone.events import Event, Invited
+from lab.softphone.agent import Event, UserAgent
 from lab.softphone.fields import Address
-from lab.softphone.incoming import IncomingLeg
+from lab.softphone.incoming import IncomingLeg, Invited
 from lab.softphone.outgoing import OutgoingLeg
 from lab.softphone.sdp import LocalMedia
 from lab.softphone.sip import Message, Request, Response, parse

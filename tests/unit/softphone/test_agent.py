@@ -10,17 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.softphone.agent import UserAgent
-from lab.softphone.events import (
-    Answered,
-    ChangeRefused,
-    Ended,
-    Ending,
-    Invited,
-    MediaChanged,
-    Progressed,
-)
+from lab.softphone.ending import Ending
 from lab.softphone.fields import Address
-from lab.softphone.leg import Leg
+from lab.softphone.incoming import Invited
+from lab.softphone.leg import Answered, ChangeRefused, Ended, Leg, MediaChanged, Progressed
 from lab.softphone.sdp import Direction
 from lab.softphone.sip import Message, Request, Response, build_response
 from tests.unit.softphone.network import ALICE, BOB, DELAY_S, Pair, media

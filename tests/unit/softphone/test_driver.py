@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from lab.softphone.agent import UserAgent
+from lab.softphone.agent import Event, UserAgent
 from lab.softphone.datagrams import bind_udp
 from lab.softphone.driver import SipDriver
-from lab.softphone.events import Ended, Event, Progressed
 from lab.softphone.fields import Address
+from lab.softphone.leg import Ended, Progressed
 from tests.unit.softphone.network import BOB, media
 from tests.waiting import until
 

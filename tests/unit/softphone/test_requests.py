@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from lab.softphone.agent import Registration
 from lab.softphone.dialog import Dialog
 from lab.softphone.digest import Credentials
+from lab.softphone.ending import Ending
 from lab.softphone.errors import SdpError, SipError
-from lab.softphone.events import (
-    Answered,
-    ChangeRefused,
-    Ended,
-    Ending,
-    Invited,
-    MediaChanged,
-    Progressed,
-    Registration,
-)
 from lab.softphone.fields import Address, NameAddr, Uri, Via
-from lab.softphone.leg import Leg
+from lab.softphone.incoming import Invited
+from lab.softphone.leg import Answered, ChangeRefused, Ended, Leg, MediaChanged, Progressed
 from lab.softphone.outgoing import OutgoingLeg
 from lab.softphone.sdp import Direction
 from lab.softphone.sip import Headers, Message, Request, Response, build_ack, build_response

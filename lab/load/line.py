@@ -1,8 +1,7 @@
 """One call's media, as Asterisk's AudioSocket channel carries it, made for hundreds at once.
 
-`audiosocket.AudioSocketClient` is the readable one. This one works on the bare socket, so that the
-kernel can say when each frame arrived: a generator that is busy must not look like a server that
-is late.
+It works on the bare socket, so that the kernel can say when each frame arrived: a generator that is
+busy must not look like a server that is late.
 """
 
 from __future__ import annotations

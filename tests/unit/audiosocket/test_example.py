@@ -9,8 +9,9 @@ from uuid import UUID
 import audiosocket
 from audiosocket.frames import SLIN
 from audiosocket.server import AudioSocketServer
-from lab.load.audiosocket_client import AudioSocketClient, Heard, pcm_source
-from tests.waiting import PATIENCE_SECONDS
+from linekit.clock import FrameClock
+from tests.unit.audiosocket.client import AudioSocketClient, pcm_source
+from tests.waiting import PATIENCE_SECONDS, until
 
 
 async def test_the_echo_server() -> None:
@@ -27,25 +28,16 @@ async def test_the_echo_server() -> None:
     host, port = server.address
 
     spoken = b"".join(i.to_bytes(2, "little") for i in range(1, 161))
-    echoed = asyncio.Event()
-    heard: list[bytes] = []
-
-    def listen(frame: Heard) -> None:
-        if any(frame.payload):
-            heard.append(frame.payload)
-            echoed.set()
-
-    client = AudioSocketClient(
-        UUID("40325ec2-5efd-4bd3-805f-53576e581d13"),
-        source=pcm_source(SLIN, spoken),
-        on_audio=listen,
-    )
+    clock = FrameClock()
+    clock.start()
+    client = AudioSocketClient(UUID("40325ec2-5efd-4bd3-805f-53576e581d13"), clock=clock)
+    client.source = pcm_source(SLIN, spoken)
     await client.connect(host, port)
-    await asyncio.wait_for(echoed.wait(), PATIENCE_SECONDS)
-    assert heard[0] == spoken
+    await until(lambda: spoken in [heard.payload for heard in client.heard])
     client.send_digit("#")
     assert await asyncio.wait_for(client.wait_closed(), PATIENCE_SECONDS) == "hangup"
     await server.close()
+    clock.stop()
 
 
 def test_everything_public_is_there() -> None:

@@ -22,9 +22,9 @@ from audiosocket.frames import (
     encode,
 )
 from audiosocket.server import AudioSocketServer
-from lab.load.audiosocket_client import tone_source
 from linekit.clock import FrameClock
 from linekit.listener import ConnectionLimits, Networks
+from tests.unit.audiosocket.client import tone_source
 from tests.unit.audiosocket.doubles import Bench, Handler, Peer
 from tests.waiting import PATIENCE_SECONDS, until
 

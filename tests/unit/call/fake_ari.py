@@ -54,11 +54,11 @@ from ari_app.line.asterisk.ari.resources import LIST_CHANNELS as LIST_CHANNELS
 from ari_app.line.asterisk.ari.rest import Rest
 from ari_app.settings import split_host_port
 from audiosocket.frames import LineFormat
-from lab.load.audiosocket_client import AudioSocketClient
 from lab.load.events import Bridge, Channel, Json, asterisk_info
 from lab.load.media_socket import MediaChannel, MediaSocket
 from lab.load.world import Refused, World
 from linekit.clock import FrameClock
+from tests.unit.audiosocket.client import AudioSocketClient
 
 APP = "voice-agent"
 NOW = "2026-08-06T12:34:56.789+0000"
@@ -180,7 +180,7 @@ class FakeAsterisk(Rest):
         self.rtp: Json = {}
         self.modules: dict[str, str] = {}
         self._app = app
-        self._clock = clock
+        self._clock = clock or FrameClock()
         self._variables: defaultdict[str, dict[str, str]] = defaultdict(dict)
         self._media_ids: set[str] = set()
         self._working: set[asyncio.Task[Any]] = set()
@@ -315,7 +315,7 @@ class FakeAsterisk(Rest):
         self._media_ids.add(channel_id)
         channel = self.world.open_media(channel_id, target, uuid, NOW)
         line_format = LineFormat.by_name(parameters["format"])
-        media = AudioSocketClient(UUID(uuid), line_format, clock=self._clock, record_frames=100_000)
+        media = AudioSocketClient(UUID(uuid), line_format, clock=self._clock)
         try:
             await media.connect(*split_host_port(target))
         except (OSError, TimeoutError):
@@ -463,7 +463,7 @@ class PlayedMedia:
         connected: Callable[[], None],
         ended: Callable[[int], None],
         hears: Callable[[], bool],
-        clock: FrameClock | None,
+        clock: FrameClock,
     ) -> None:
         self.heard: list[bytes] = []
         self.gaps = 0
@@ -479,7 +479,7 @@ class PlayedMedia:
             connected=connected,
             ended=self._ended,
         )
-        self._stop = (clock or FrameClock()).add(self._tick)
+        self._stop = clock.add(self._tick)
 
     def breaks(self) -> None:
         """The network cuts it."""

@@ -41,9 +41,9 @@ from ari_app.records.journal import Journal
 from ari_app.records.record import CallRecord, TranscriptLine
 from ari_app.records.recording.archive import RecordingArchive
 from audiosocket.server import AudioSocketServer
-from lab.load.audiosocket_client import AudioSocketClient
 from linekit.clock import FrameClock
 from tests.session_view import Session
+from tests.unit.audiosocket.client import AudioSocketClient
 from tests.unit.call.fake_agents import FakeAgent, FakeAgents
 from tests.unit.call.fake_ari import (
     APP,

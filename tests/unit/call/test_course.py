@@ -16,9 +16,9 @@ from ari_app.line.interface import EndCause, KeyPressed, LineEvent, TargetConnec
 from ari_app.records.chronicle import Keys, ToolUse, Turn
 from ari_app.records.document import call_document
 from audiosocket.frames import SLIN
-from lab.load.audiosocket_client import pcm_source
 from lab.softphone.sounds import babble
 from tests.session_view import Session
+from tests.unit.audiosocket.client import pcm_source
 from tests.unit.call.fake_ari import never
 from tests.unit.call.stage import Stage, now
 

@@ -16,8 +16,8 @@ from ari_app.line.interface import Outcome, Status, TargetLost
 from ari_app.records.events import CallerInterrupted, CallEvent, StateChanged
 from ari_app.records.record import CallRecord
 from audiosocket.frames import SLIN
-from lab.load.audiosocket_client import pcm_source, tone_source
 from lab.softphone.sounds import babble
+from tests.unit.audiosocket.client import pcm_source, tone_source
 from tests.unit.call.fake_ari import (
     CONTINUE,
     DESTROY_BRIDGE,

@@ -8,9 +8,9 @@ import pytest
 from ari_app.call.conversation import SilenceWatch, Verdict
 from ari_app.line.interface import PhoneHeld
 from audiosocket.frames import SLIN
-from lab.load.audiosocket_client import pcm_source
 from lab.softphone.sounds import babble, silence
 from tests.session_view import Session
+from tests.unit.audiosocket.client import pcm_source
 from tests.unit.call.stage import Stage, now
 
 

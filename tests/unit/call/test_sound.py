@@ -15,8 +15,8 @@ from ari_app.call.sound import CallSound, Cleared
 from ari_app.records.recording.writer import Recordings, RecordingStats
 from audiosocket.connection import FrameSource
 from audiosocket.frames import SLIN, SLIN16
-from lab.load.audiosocket_client import pcm_source, tone_source
 from lab.softphone.sounds import babble
+from tests.unit.audiosocket.client import pcm_source, tone_source
 
 FRAME = 320
 

@@ -9,8 +9,8 @@ import pytest
 from ari_app.line.asterisk.media import AudioSocketMedia
 from audiosocket.frames import SLIN, SLIN16, Audio, LineFormat, encode
 from audiosocket.server import AudioSocketServer
-from lab.load.audiosocket_client import AudioSocketClient
 from linekit.clock import FrameClock
+from tests.unit.audiosocket.client import AudioSocketClient
 from tests.unit.virtual_loop import make_entrance
 from tests.waiting import until
 
@@ -64,9 +64,7 @@ class Bench:
         self.lost.append((reason, broken))
 
     async def dial(self) -> AudioSocketClient:
-        client = AudioSocketClient(
-            self.media.uuid, self.line_format, clock=self.clock, record_frames=100_000
-        )
+        client = AudioSocketClient(self.media.uuid, self.line_format, clock=self.clock)
         await client.connect(*self.address)
         await until(lambda: self.server.lines > 0)
         return client

@@ -10,6 +10,7 @@ import pytest_asyncio
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from ari_app.call.sound import CallSound
 from lab.asterisk import Installation, LabAsterisk, LabError, ensure_asterisk
 
 Logged = Callable[..., Awaitable[str]]
@@ -71,6 +72,20 @@ def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     """Run a test over each way that sound may take between Asterisk and us."""
     monkeypatch.setenv("MEDIA_TRANSPORT", request.param)
     return str(request.param)
+
+
+@pytest.fixture
+def spoken(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """What agents said, as it came, in their own format."""
+    pieces: list[bytes] = []
+    play = CallSound.say
+
+    def keep(self: CallSound, response_id: int, data: bytes, *, is_final: bool = False) -> None:
+        pieces.append(data)
+        play(self, response_id, data, is_final=is_final)
+
+    monkeypatch.setattr(CallSound, "say", keep)
+    return pieces
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from ari_app.audio.g711 import ulaw_to_pcm
-from ari_app.call.sound import CallSound
 from ari_app.call.states import State
 from lab.asterisk import LabAsterisk
 from lab.practice_agent import AgentBook
@@ -32,20 +31,6 @@ PAGE = (Path(__file__).parents[2] / "docs" / "asterisk.md").read_text(encoding="
 
 def as_samples(pcm: bytes) -> np.ndarray:
     return np.frombuffer(pcm, "<i2").astype(np.float64)
-
-
-@pytest.fixture
-def spoken(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """What agents said, as it came, in their own format."""
-    pieces: list[bytes] = []
-    play = CallSound.say
-
-    def keep(self: CallSound, response_id: int, data: bytes, *, is_final: bool = False) -> None:
-        pieces.append(data)
-        play(self, response_id, data, is_final=is_final)
-
-    monkeypatch.setattr(CallSound, "say", keep)
-    return pieces
 
 
 @pytest.mark.parametrize("extension", ["100", "101"], ids=["rings first", "answered already"])

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from ari_app.call.sound import CallSound
 from ari_app.call.states import State
 from ari_app.checks import Verdict, check_all
 from lab.asterisk import LabAsterisk
@@ -83,16 +82,8 @@ async def test_the_check_goes_the_way_that_sound_takes(asterisk: LabAsterisk) ->
 
 
 async def test_a_media_socket_that_breaks_is_replaced_and_nothing_said_is_lost(
-    asterisk: LabAsterisk, monkeypatch: pytest.MonkeyPatch
+    asterisk: LabAsterisk, spoken: list[bytes]
 ) -> None:
-    pieces: list[bytes] = []
-    say = CallSound.say
-
-    def keep(self: CallSound, response_id: int, data: bytes, *, is_final: bool = False) -> None:
-        pieces.append(data)
-        say(self, response_id, data, is_final=is_final)
-
-    monkeypatch.setattr(CallSound, "say", keep)
     story = {"first_message": LONG, "turns": []}
     with capture_logs() as logs:
         async with proxied(asterisk, dialogue=story, formats=NARROW) as (b, proxy):
@@ -112,7 +103,7 @@ async def test_a_media_socket_that_breaks_is_replaced_and_nothing_said_is_lost(
             await b.all_gone()
     [renewed] = [entry for entry in logs if entry["event"] == "media_renewed"]
     assert renewed["ms"] < 200
-    said = np.frombuffer(b"".join(pieces), "<i2").astype(np.float64)
+    said = np.frombuffer(b"".join(spoken), "<i2").astype(np.float64)
     heard = np.frombuffer(call.heard_pcm(), "<i2").astype(np.float64)
 
     def place(piece: np.ndarray) -> int:

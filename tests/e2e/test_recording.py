@@ -13,7 +13,6 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
-from ari_app.call.sound import CallSound
 from lab.asterisk import LabAsterisk
 from lab.softphone import Call
 from lab.softphone.sounds import babble
@@ -60,20 +59,6 @@ def place_all(side: Samples, said: Samples) -> tuple[int, float]:
         for at, alike in [place(side, piece)]
     ]
     return found[0][0], sorted(alike for _, alike in found)[len(found) // 4]
-
-
-@pytest.fixture
-def spoken(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """What the agent said, as it came."""
-    pieces: list[bytes] = []
-    play = CallSound.say
-
-    def keep(self: CallSound, response_id: int, data: bytes, *, is_final: bool = False) -> None:
-        pieces.append(data)
-        play(self, response_id, data, is_final=is_final)
-
-    monkeypatch.setattr(CallSound, "say", keep)
-    return pieces
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import pytest
 from aiohttp import web
 
 from ari_app.audio.g711 import ulaw_to_pcm
-from ari_app.call.sound import CallSound
 from lab.practice_agent import ConversationRecord
 from lab.softphone.sounds import babble, level_dbfs
 from lab.twilio import Callee, Post, StreamFaults, TwilioCall
@@ -32,20 +31,6 @@ def verbs(call: TwilioCall) -> list[str]:
 def saying(text: str, **turn: Any) -> dict[str, Any]:
     """An agent that greets, and then says something and does something."""
     return {"first_message": "Hello, how can I help you?", "turns": [{"say": text, **turn}]}
-
-
-@pytest.fixture
-def spoken(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """What agents said, as it came, in their own format."""
-    pieces: list[bytes] = []
-    play = CallSound.say
-
-    def keep(self: CallSound, response_id: int, data: bytes, *, is_final: bool = False) -> None:
-        pieces.append(data)
-        play(self, response_id, data, is_final=is_final)
-
-    monkeypatch.setattr(CallSound, "say", keep)
-    return pieces
 
 
 # --- sound

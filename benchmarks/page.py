@@ -19,7 +19,6 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import aiohttp
-from aiohttp import web
 
 from ari_app.control.control import CallControl, SessionNotFound
 from ari_app.control.http.access import Keys
@@ -31,6 +30,7 @@ from ari_app.records.journal import Journal
 from ari_app.records.metrics import Metrics
 from ari_app.records.record import CallRecord
 from benchmarks.processes import BenchmarkError
+from lab import web
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, CDPSession, Page, Request
@@ -227,17 +227,13 @@ async def serving(calls: int) -> AsyncIterator[str]:
     """Show so many calls; where."""
     service = ManyCalls(calls)
     app = build_web_app(cast(ServiceView, service), keys=Keys.of(_KEY))
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    going_on = asyncio.create_task(service.run(), name="made-up calls")
-    host, port = runner.addresses[0][:2]
-    try:
-        yield f"http://{host}:{port}/"
-    finally:
-        going_on.cancel()
-        await asyncio.gather(going_on, return_exceptions=True)
-        await runner.cleanup()
+    async with web.serving(app) as url:
+        going_on = asyncio.create_task(service.run(), name="made-up calls")
+        try:
+            yield f"{url}/"
+        finally:
+            going_on.cancel()
+            await asyncio.gather(going_on, return_exceptions=True)
 
 
 @asynccontextmanager

@@ -23,6 +23,7 @@ from benchmarks.soak.programs import (
 from benchmarks.soak.world import dialplan, tools
 from lab.asterisk import LabAsterisk
 from lab.faults import TcpProxy
+from lab.web import serving
 
 MAX_CALLS = 500
 
@@ -102,11 +103,5 @@ async def _running_orders() -> AsyncIterator[str]:
 
     app = web.Application()
     app.router.add_get("/orders/{order}", order)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        host, port = runner.addresses[0][:2]
-        yield f"http://{host}:{port}"
-    finally:
-        await runner.cleanup()
+    async with serving(app) as url:
+        yield url

@@ -30,6 +30,7 @@ from lab.load.generator import SPREAD_STEP, summed
 from lab.load.steering import Steering
 from lab.load.ticker import Ticker
 from lab.load.voice import TalkPattern, render_frames
+from lab.web import serving
 
 FORMAT, RATE_HZ, FRAME_BYTES = "pcm_8000", 8000, 320
 _READ_BYTES = 65536
@@ -285,22 +286,18 @@ async def serve() -> None:
 
     app = web.Application()
     app.add_routes([*steering.routes, web.post("/load/meet", meet)])
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    # A collection would hold up every line; this process lives for one benchmark.
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    sys.stdout.write(json.dumps({"url": url, "pid": os.getpid()}) + "\n")
-    sys.stdout.flush()
-    try:
-        await asyncio.to_thread(sys.stdin.read)
-    finally:
-        await steering.close()
-        await load.close()
-        await runner.cleanup()
+    async with serving(app) as url:
+        # A collection would hold up every line; this process lives for one benchmark.
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        sys.stdout.write(json.dumps({"url": url, "pid": os.getpid()}) + "\n")
+        sys.stdout.flush()
+        try:
+            await asyncio.to_thread(sys.stdin.read)
+        finally:
+            await steering.close()
+            await load.close()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any, Final, Self
@@ -22,6 +23,7 @@ from lab.twilio.call import RING_SECONDS, Source, TwilioCall, Wish
 from lab.twilio.conference import Conference, Conferences
 from lab.twilio.stream import NO_FAULTS, StreamFaults
 from lab.twilio.webhooks import Webhooks
+from lab.web import serving
 
 MAX_TWIML: Final = 4000
 _ADDRESS: Final = re.compile(r"\+[1-9]\d{6,14}|client:\S+|sips?:\S{1,250}")
@@ -104,7 +106,7 @@ class Twilio:
         self.requests: list[tuple[str, str]] = []
         self._spacing = 1 / calls_a_second
         self._next_start = 0.0
-        self._runner: web.AppRunner | None = None
+        self._served = AsyncExitStack()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -131,11 +133,7 @@ class Twilio:
                 web.delete(f"{people}/{{who}}.json", self._kick),
             ]
         )
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        host, port = self._runner.addresses[0][:2]
-        self.base_url = f"http://{host}:{port}"
+        self.base_url = await self._served.enter_async_context(serving(app))
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -144,8 +142,7 @@ class Twilio:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.webhooks.close()
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await self._served.aclose()
 
     # --- what a test does
 

@@ -19,9 +19,9 @@ from lab.asterisk import LabAsterisk
 from lab.practice_agent import AgentBook
 from lab.softphone import Answer, Call, Phone
 from lab.softphone.sounds import babble
+from lab.web import serving
 from tests.e2e.harness import Bench, bench, book
 from tests.waiting import until
-from tests.web import serving
 
 pytestmark = pytest.mark.e2e
 

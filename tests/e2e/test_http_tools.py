@@ -15,9 +15,9 @@ from aiohttp import web
 from lab.asterisk import LabAsterisk
 from lab.practice_agent import AgentBook
 from lab.softphone.sounds import babble
+from lab.web import serving
 from tests.e2e.harness import bench, book
 from tests.waiting import until
-from tests.web import serving
 
 pytestmark = pytest.mark.e2e
 

@@ -15,10 +15,10 @@ from lab.asterisk import LabAsterisk
 from lab.practice_agent import AgentBook, ConversationRecord
 from lab.softphone.call import Call
 from lab.softphone.sounds import babble, level_dbfs, tone, tone_dbfs
+from lab.web import serving
 from tests.e2e.harness import HUMAN_HZ, Bench, bench, book, profile
 from tests.session_view import Session
 from tests.waiting import until
-from tests.web import serving
 
 pytestmark = pytest.mark.e2e
 

@@ -25,10 +25,10 @@ from ari_app.records.events import Said
 from ari_app.records.record import CallRecord
 from lab.asterisk import LabAsterisk
 from lab.softphone import Answer, Phone
+from lab.web import serving
 from tests.e2e.harness import Bench, bench
 from tests.unit.control.http.fake_service import FakeService
 from tests.waiting import until
-from tests.web import serving
 
 KEY = "key-of-the-page-0123456789"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

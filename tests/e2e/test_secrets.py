@@ -26,10 +26,10 @@ from lab.asterisk import LabAsterisk
 from lab.practice_agent import AgentBook, PracticeAgent, PracticeConfig
 from lab.softphone import Phone
 from lab.softphone.sounds import babble
+from lab.web import serving
 from tests.e2e.harness import profile
 from tests.e2e.test_serve import Served, environment, served
 from tests.waiting import PATIENCE_SECONDS, until
-from tests.web import serving
 
 pytestmark = pytest.mark.e2e
 

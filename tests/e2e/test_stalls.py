@@ -29,10 +29,10 @@ from lab.practice_agent import PracticeAgent
 from lab.softphone import Phone
 from lab.softphone.call import Call
 from lab.softphone.sounds import babble
+from lab.web import serving
 from tests.e2e.harness import bench, book, practice_config
 from tests.e2e.test_serve import environment
 from tests.waiting import PATIENCE_SECONDS, until
-from tests.web import serving
 
 pytestmark = pytest.mark.e2e
 

@@ -15,10 +15,10 @@ from ari_app.audio.g711 import ulaw_to_pcm
 from lab.practice_agent import ConversationRecord
 from lab.softphone.sounds import babble, level_dbfs
 from lab.twilio import Callee, Post, StreamFaults, TwilioCall
+from lab.web import serving
 from tests.e2e.harness import book, says
 from tests.e2e.twilio_bench import CALLER, INTENDED, LOUD, NUMBER, TARGET, ULAW, twilio_bench
 from tests.waiting import PATIENCE_SECONDS, until
-from tests.web import serving
 
 pytestmark = pytest.mark.e2e
 

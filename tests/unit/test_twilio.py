@@ -23,11 +23,11 @@ from ari_app.bridge import VoiceBridge
 from ari_app.errors import ConfigError
 from ari_app.line.twilio.signature import sign
 from ari_app.settings import Settings
+from lab.web import serving as web_serving
 from tests.unit.agent.elevenlabs.fake_agent import API_KEY, FakeAgent, FakeConversation
 from tests.unit.line.fake_twilio import ACCOUNT, PUBLIC_URL
 from tests.unit.settings_maker import Make, settings_maker, unhurried
 from tests.waiting import PATIENCE_SECONDS, until
-from tests.web import serving as web_serving
 
 KEY = {"X-API-Key": "key-of-the-api"}
 TOKEN = "0123456789abcdef0123456789abcdef"

@@ -17,8 +17,8 @@ from ari_app.records.webhooks import events
 from ari_app.records.webhooks.schedule import Answer, Fate, Next
 from ari_app.records.webhooks.spool import Spool
 from ari_app.settings import Settings
+from lab.web import serving
 from tests.unit.settings_maker import settings_maker
-from tests.web import serving
 
 AT = "2026-11-28T15:30:00.000000Z"
 URL = "https://crm.example.com/hooks/a-secret-path"

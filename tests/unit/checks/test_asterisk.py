@@ -17,9 +17,9 @@ from ari_app.checks.asterisk import (
 from ari_app.line.asterisk.ari.client import Client
 from ari_app.line.asterisk.ari.models import AsteriskInfo
 from ari_app.settings import Settings, load_settings
+from lab.web import serving
 from tests.unit.line.asterisk.ari.fake_ari import PASSWORD, USERNAME, Answer, FakeAri, json_answer
 from tests.unit.line.asterisk.ari.samples import ASTERISK_INFO
-from tests.web import serving
 
 APPLICATION = {"name": "voice-agent", "channel_ids": [], "bridge_ids": []}
 

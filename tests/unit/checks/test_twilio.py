@@ -11,9 +11,9 @@ from aiohttp import web
 
 from ari_app.checks import Finding, Verdict, check_all, check_twilio, check_twilio_account
 from ari_app.settings import Settings
+from lab.web import serving
 from tests.unit.line.fake_twilio import ACCOUNT, PUBLIC_URL
 from tests.unit.settings_maker import Make, settings_maker
-from tests.web import serving
 
 NUMBER = "+15550100002"
 HERE = {

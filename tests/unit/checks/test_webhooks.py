@@ -14,8 +14,8 @@ from ari_app.checks.webhooks import check_reports, check_webhooks, judge_answer
 from ari_app.errors import ConfigError
 from ari_app.records.webhooks.outbox import open_spool
 from ari_app.records.webhooks.spool import Spool
+from lab.web import serving
 from tests.unit.settings_maker import Make, settings_maker
-from tests.web import serving
 
 LONG = 32 * "x"
 

@@ -17,8 +17,8 @@ from lab.compose import caller
 from lab.compose.caller import Heart, Report, Round, follow, keep_calling, own_address, why_rest
 from lab.compose.watch import Watcher
 from lab.demo.voice import HigherVoice
+from lab.web import serving
 from tests.waiting import until
-from tests.web import serving
 
 EVENTS: list[dict[str, Any]] = [
     {"type": "state", "state": "connecting"},

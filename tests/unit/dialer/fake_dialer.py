@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
-from types import TracebackType
+from contextlib import AsyncExitStack
 from typing import Any, Self
 from urllib.parse import quote
 
 from aiohttp import web
 
+from lab.web import serving
 from tests.waiting import until
 
 FOUND = {"format": "pcm_16000"}
@@ -48,29 +49,20 @@ class FakeDialer:
         self.probe_status, self.connecting = 404, 0
         self.holds_open: asyncio.Event | None = None
         self._over = asyncio.Event()
+        self._served = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         app = web.Application()
         app.router.add_get("/calls/{call_id}/audio", self._audio)
         app.router.add_post("/calls/{call_id}/hangup", self._hangup)
         app.router.add_get("/media/{call_id}", self._media)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.5)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self._tls)
-        await site.start()
-        port = self._runner.addresses[0][1]
-        tls = "" if self._tls is None else "s"
-        self.url, self.media = f"http{tls}://127.0.0.1:{port}", f"ws{tls}://127.0.0.1:{port}/media"
+        self.url = await self._served.enter_async_context(serving(app, self._tls))
+        self.media = f"ws{self.url.removeprefix('http')}/media"
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         self._over.set()
-        await self._runner.cleanup()
+        await self._served.aclose()
 
     async def socket(self, call_id: str) -> web.WebSocketResponse:
         """Wait until the service has come for a call's sound."""

@@ -19,8 +19,8 @@ from lab.softphone import CallFailed, CallOver
 from lab.softphone.sounds import tone
 from lab.twilio import Callee, Number, Post, RestError, StreamFaults, Twilio
 from lab.twilio.signatures import sign
+from lab.web import serving
 from tests.waiting import until
-from tests.web import serving
 
 ORIGIN = "https://bridge.test"
 CALLER, NUMBER, OTHER = "+15550100001", "+15550100002", "+15550100003"

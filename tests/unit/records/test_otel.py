@@ -22,8 +22,8 @@ from ari_app.errors import ConfigError
 from ari_app.records.otel import OtelSpans
 from ari_app.records.trace import TraceContext
 from ari_app.records.tracing import Mark, Span
+from lab.web import serving
 from tests.waiting import until
-from tests.web import serving
 
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 CALL = TraceContext(TRACE, "1" * 16, parent_id=CALLER)

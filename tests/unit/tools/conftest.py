@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
-from tests.web import serving
+from lab.web import serving
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

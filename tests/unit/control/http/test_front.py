@@ -44,10 +44,10 @@ from ari_app.control.workers.hub import Hub
 from ari_app.control.workers.merged import FrontMetrics
 from ari_app.control.workers.roster import Roster, Worker
 from ari_app.settings import Settings
+from lab.web import serving
 from linekit.listener import ConnectionLimits, listening
 from tests.unit.control.http.fake_service import FakeService, end, note_end
 from tests.waiting import PATIENCE_SECONDS, until
-from tests.web import serving
 
 OPERATOR = "key-of-the-operator"
 READER = "key-of-the-reader"

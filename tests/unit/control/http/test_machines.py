@@ -25,10 +25,10 @@ from ari_app.control.workers.hub import Hub
 from ari_app.control.workers.merged import FrontMetrics
 from ari_app.control.workers.roster import Roster
 from ari_app.front.machines import Fleet
+from lab.web import serving
 from linekit.listener import ConnectionLimits
 from tests.unit.settings_maker import settings_maker
 from tests.waiting import PATIENCE_SECONDS
-from tests.web import serving
 
 SECRET = "a-secret-of-all-machines"
 

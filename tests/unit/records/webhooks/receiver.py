@@ -14,7 +14,7 @@ import orjson
 from aiohttp import web
 
 from ari_app.records.webhooks.signing import SignatureCheck
-from tests.web import serving
+from lab.web import serving
 
 SECRET = "a-secret-of-the-tests"
 

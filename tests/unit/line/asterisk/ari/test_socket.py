@@ -15,10 +15,10 @@ from ari_app.line.asterisk.ari.errors import AriUnauthorized
 from ari_app.line.asterisk.ari.events import AriEvent, StasisEnd, UnknownEvent
 from ari_app.line.asterisk.ari.rest import Backoff
 from ari_app.line.asterisk.ari.socket import EventSocket, SocketState
+from lab.web import serving
 from tests.unit.line.asterisk.ari.fake_ari import APP, PASSWORD, USERNAME, Answer, FakeAri
 from tests.unit.line.asterisk.ari.samples import channel, event
 from tests.waiting import Turns
-from tests.web import serving
 
 CONNECTED, DISCONNECTED, REPLACED = (
     SocketState.CONNECTED,

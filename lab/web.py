@@ -1,4 +1,4 @@
-"""Web servers of tests."""
+"""Web servers of tests and benchmarks."""
 
 from __future__ import annotations
 

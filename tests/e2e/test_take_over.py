@@ -6,7 +6,6 @@ import asyncio
 from pathlib import Path
 
 import aiohttp
-import numpy as np
 import pytest
 
 from ari_app.call.states import State
@@ -14,6 +13,7 @@ from lab.asterisk import LabAsterisk
 from lab.softphone import Answer, Phone, Reject
 from lab.softphone.sounds import babble, level_dbfs
 from tests.e2e.harness import Bench, bench, likeness, loud_seconds, says
+from tests.recordings import sides_of
 from tests.waiting import PROMPT_SECONDS, until
 
 pytestmark = pytest.mark.e2e
@@ -77,7 +77,7 @@ async def test_a_call_is_taken_over_and_given_back(asterisk: LabAsterisk, tmp_pa
             (over,) = session.record.take_overs
             assert (over.who, over.number, over.failed) == ("API_KEY", "2001", None)
             (file,) = tmp_path.rglob("*.wav")  # noqa: ASYNC240
-    left = np.frombuffer(file.read_bytes()[44:], "<i2").reshape(-1, 2)[:, 0].tobytes()
+    left = sides_of(file)[:, 0].tobytes()
     assert likeness(left, first) > 0.9, "the recording has the supervisor"
     assert likeness(left, second) > 0.9, "and the caller, in one voice"
 

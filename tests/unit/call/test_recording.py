@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import wave
 from itertools import repeat
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from ari_app.audio.sound_file import SoundFile
 from ari_app.call.plan import Announcement
 from ari_app.call.sound import CallSound
 from ari_app.records.recording.writer import Recordings
+from tests.recordings import sides_of
 from tests.session_view import Session
 from tests.unit.call.stage import Stage, now, sound
 from tests.unit.call.test_sound import Voice
@@ -27,11 +27,7 @@ SAID, SECRET = 1000, 6660
 
 def recorded(folder: Path) -> list[npt.NDArray[np.int16]]:
     """The recordings, in their order."""
-    sides = []
-    for path in sorted(folder.glob("*/*.wav")):
-        with wave.open(str(path)) as wav:
-            sides.append(np.frombuffer(wav.readframes(wav.getnframes()), "<i2").reshape(-1, 2))
-    return sides
+    return [sides_of(path) for path in sorted(folder.glob("*/*.wav"))]
 
 
 def caller_says(stage: Stage, session: Session, level: int) -> None:
@@ -278,8 +274,7 @@ async def test_both_sides_stay_together_for_an_hour(tmp_path: Path, drift_ppm: i
         sound.next_frame()
     sound.stop()
     await recordings.close(60)
-    with wave.open(str(tmp_path / "call.wav")) as wav:
-        sides = np.frombuffer(wav.readframes(wav.getnframes()), "<i2").reshape(-1, 2)
+    sides = sides_of(tmp_path / "call.wav")
     assert len(sides) / RATE_HZ == pytest.approx(3600, abs=0.05)
     callers = [lag(sides[:, 0], said, at) for at in speaks.values()]
     agents = [lag(sides[:, 1], said, (tick * 3000 + 500) * FRAME) for tick in range(60)]

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import wave
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from ari_app.records.recording.writer import Recordings, RecordingStats
 from audiosocket.connection import FrameSource
 from audiosocket.frames import SLIN, SLIN16
 from lab.softphone.sounds import babble
+from tests.recordings import sides_of
 from tests.unit.audiosocket.client import pcm_source, tone_source
 
 FRAME = 320
@@ -402,9 +402,8 @@ async def test_both_sides_are_recorded_from_the_start_on(phone: Phone, tmp_path:
     phone.sound.stop()
     await recordings.close()
     assert recordings.stats == RecordingStats(saved=1)
-    with wave.open(str(tmp_path / "a.wav")) as wav:
-        assert wav.getnframes() / 8000 == pytest.approx(1.5, abs=0.1)
-        sides = np.frombuffer(wav.readframes(wav.getnframes()), "<i2").reshape(-1, 2)
+    sides = sides_of(tmp_path / "a.wav")
+    assert len(sides) / 8000 == pytest.approx(1.5, abs=0.1)
     assert all(np.count_nonzero(side) > 7000 for side in sides.T)
 
 
@@ -446,11 +445,6 @@ class AheadPhone:
         self.sound.recorder = recordings.start(path, 8000, self.began)
 
 
-def agent_of(path: Path) -> np.ndarray:
-    with wave.open(str(path)) as wav:
-        return np.frombuffer(wav.readframes(wav.getnframes()), "<i2")[1::2]
-
-
 def some_noise(seconds: float) -> np.ndarray:
     return np.random.default_rng(1).integers(500, 20000, round(8000 * seconds)).astype("<i2")
 
@@ -471,7 +465,7 @@ async def test_what_a_line_takes_ahead_is_recorded_and_overheard_when_it_is_hear
     line.sound.stop()
     await recordings.close()
     assert b"".join(line.heard) == said.tobytes()
-    recorded = agent_of(tmp_path / "a.wav")
+    recorded = sides_of(tmp_path / "a.wav")[:, 1]
     assert recorded[: len(said)].tobytes() == said.tobytes(), "nothing is moved, nor cut"
     overheard = line.overheard.index(said.tobytes())
     assert overheard / 16 <= 120, "and all of it, soon"
@@ -495,7 +489,7 @@ async def test_what_is_taken_back_is_neither_recorded_nor_overheard(tmp_path: Pa
     faded, so_far = heard[16000:16016], said[16000:16016]
     assert np.all(np.abs(faded) <= np.abs(so_far)), "it is what would have come next that fades"
     assert faded[0] == so_far[0]
-    recorded = agent_of(tmp_path / "a.wav")[: len(heard)]
+    recorded = sides_of(tmp_path / "a.wav")[:, 1][: len(heard)]
     assert np.count_nonzero(recorded != heard) <= 160
     assert np.count_nonzero(recorded) == pytest.approx(np.count_nonzero(heard), abs=160)
     overheard = np.frombuffer(line.overheard, "<i2")

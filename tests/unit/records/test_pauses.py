@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import wave
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from ari_app.records.recording.writer import Recordings, StereoRecorder, Written
+from tests.recordings import sides_of
 
 RATE_HZ = 8000
 START = 50.0
@@ -15,11 +14,6 @@ FRAME_SECONDS = 0.02
 
 def frame(level: int) -> bytes:
     return np.full(RATE_HZ // 50, level, "<i2").tobytes()
-
-
-def read(path: Path) -> npt.NDArray[np.int16]:
-    with wave.open(str(path)) as wav:
-        return np.frombuffer(wav.readframes(wav.getnframes()), "<i2").reshape(-1, 2)
 
 
 def speak(recorder: StereoRecorder, since: float, until: float, level: int) -> None:
@@ -55,7 +49,7 @@ async def test_a_pause_is_silence_of_its_length(tmp_path: Path) -> None:
     assert (written.session_id, written.seconds) == ("s1", 7.0)
     assert list(written.pauses) == [(2, 5)]
     assert written.size == (tmp_path / "call.wav").stat().st_size
-    for side in read(tmp_path / "call.wav").T:
+    for side in sides_of(tmp_path / "call.wav").T:
         assert set(side[: 2 * RATE_HZ]) == {100}
         assert set(side[2 * RATE_HZ : 5 * RATE_HZ]) == {0}
         assert set(side[5 * RATE_HZ :]) == {200}
@@ -64,7 +58,7 @@ async def test_a_pause_is_silence_of_its_length(tmp_path: Path) -> None:
 async def test_a_call_that_ends_in_a_pause_is_as_long_as_it_was(tmp_path: Path) -> None:
     written = await recorded(tmp_path, ends_in_the_pause=True)
     assert (written.seconds, written.pauses) == (7, ((2, 7),))
-    sides = read(tmp_path / "call.wav")
+    sides = sides_of(tmp_path / "call.wav")
     assert len(sides) == 7 * RATE_HZ
     assert not sides[2 * RATE_HZ :].any()
 
@@ -79,7 +73,7 @@ async def test_what_was_said_in_the_pause_and_comes_after_it_is_not_kept(tmp_pat
     recorder.add_caller(frame(100), START + 1.03)
     recorder.finish(START + 2)
     await recordings.close()
-    assert set(read(tmp_path / "call.wav")[:, 0]) == {0, 100}
+    assert set(sides_of(tmp_path / "call.wav")[:, 0]) == {0, 100}
 
 
 async def test_a_long_pause_is_written_as_it_goes(tmp_path: Path) -> None:
@@ -91,6 +85,6 @@ async def test_a_long_pause_is_written_as_it_goes(tmp_path: Path) -> None:
     assert recordings._given_bytes == 0, "silence waits for no room"
     recorder.finish(START + 600)
     await recordings.close()
-    sides = read(tmp_path / "call.wav")
+    sides = sides_of(tmp_path / "call.wav")
     assert len(sides) == 600 * RATE_HZ
     assert not sides.any()

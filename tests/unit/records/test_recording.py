@@ -8,17 +8,16 @@ import subprocess
 import sys
 import threading
 import time
-import wave
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from structlog.testing import capture_logs
 
 from ari_app.records.recording.wav import mend
 from ari_app.records.recording.writer import Recordings, RecordingStats, StereoRecorder
+from tests.recordings import sides_of
 
 RATE_HZ = 8000
 START = 50.0
@@ -28,12 +27,6 @@ PATIENCE_SECONDS = 30.0
 
 def frame(level: int) -> bytes:
     return np.full(RATE_HZ // 50, level, "<i2").tobytes()
-
-
-def read(path: Path) -> npt.NDArray[np.int16]:
-    with wave.open(str(path), "rb") as wav:
-        assert (wav.getnchannels(), wav.getsampwidth(), wav.getframerate()) == (2, 2, RATE_HZ)
-        return np.frombuffer(wav.readframes(wav.getnframes()), "<i2").reshape(-1, 2)
 
 
 def begin(recordings: Recordings, path: Path) -> StereoRecorder:
@@ -89,7 +82,7 @@ async def test_both_voices_are_written_side_by_side(tmp_path: Path) -> None:
         await recordings.close()
     assert recordings.stats == RecordingStats(saved=1)
     assert recordings.unfinished == 0
-    recorded = read(tmp_path / "call.wav")
+    recorded = sides_of(tmp_path / "call.wav")
     assert len(recorded) == 3 * RATE_HZ
     assert set(recorded[:, 0]) == {100}
     assert set(recorded[:, 1]) == {200}
@@ -108,7 +101,7 @@ async def test_a_call_without_a_sound_is_an_empty_file(tmp_path: Path) -> None:
     recordings = Recordings()
     begin(recordings, tmp_path / "call.wav").finish()
     await recordings.close()
-    assert len(read(tmp_path / "call.wav")) == 0
+    assert len(sides_of(tmp_path / "call.wav")) == 0
 
 
 async def test_many_calls_share_one_thread(tmp_path: Path) -> None:
@@ -122,7 +115,7 @@ async def test_many_calls_share_one_thread(tmp_path: Path) -> None:
     await recordings.close()
     assert recordings.stats == RecordingStats(saved=20)
     for number in range(20):
-        assert len(read(tmp_path / f"{number}.wav")) == RATE_HZ
+        assert len(sides_of(tmp_path / f"{number}.wav")) == RATE_HZ
 
 
 async def test_finishing_twice_and_adding_after_it_do_nothing(tmp_path: Path) -> None:
@@ -135,7 +128,7 @@ async def test_finishing_twice_and_adding_after_it_do_nothing(tmp_path: Path) ->
     await recordings.close()
     await recordings.close()
     assert recordings.stats == RecordingStats(saved=1)
-    assert len(read(tmp_path / "call.wav")) == RATE_HZ // 10
+    assert len(sides_of(tmp_path / "call.wav")) == RATE_HZ // 10
 
 
 async def test_a_stalled_disk_holds_up_nobody_and_loses_only_what_exceeds_the_bound(
@@ -153,7 +146,7 @@ async def test_a_stalled_disk_holds_up_nobody_and_loses_only_what_exceeds_the_bo
     recorder.finish()
     await recordings.close()
     assert recordings.stats == RecordingStats(saved=0, incomplete=2, lost_seconds=4)
-    recorded = read(tmp_path / "call.wav")
+    recorded = sides_of(tmp_path / "call.wav")
     assert len(recorded) == 4 * RATE_HZ
     loud = recorded[:, 1] == 200
     assert loud[:RATE_HZ].all()
@@ -213,8 +206,8 @@ async def test_a_full_disk_ends_one_recording_and_nothing_else(tmp_path: Path, d
     (told,) = (entry for entry in logs if entry["event"] == "recording_incomplete")
     assert told["failure"] == "No space left on device"
     assert told["file"] == "call.wav"
-    assert len(read(tmp_path / "call.wav")) / RATE_HZ == pytest.approx(told["seconds"], 0.1)
-    assert len(read(tmp_path / "other.wav")) == RATE_HZ
+    assert len(sides_of(tmp_path / "call.wav")) / RATE_HZ == pytest.approx(told["seconds"], 0.1)
+    assert len(sides_of(tmp_path / "other.wav")) == RATE_HZ
 
 
 async def test_a_folder_that_goes_away_in_the_middle(tmp_path: Path) -> None:
@@ -268,7 +261,7 @@ def test_a_process_that_is_killed_leaves_what_can_be_played(tmp_path: Path) -> N
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    recorded = read(part)
+    recorded = sides_of(part)
     assert len(recorded) >= 8 * RATE_HZ
     assert set(recorded[:, 1]) == {200}
     assert not path.exists()
@@ -302,12 +295,12 @@ def test_a_process_that_is_killed_at_any_moment_loses_a_second_at_most(tmp_path:
         process.stdout.close()
         for number in range(4):
             part = folder / f"{number}.wav.part"
-            held = read(part)
+            held = sides_of(part)
             assert set(held[:, 1]) <= {200}
             mended = mend(part)
             assert mended is not None
             path, seconds = mended
-            whole = read(path)
+            whole = sides_of(path)
             assert seconds == len(whole) / RATE_HZ
             assert len(held) <= len(whole) <= len(held) + RATE_HZ
             assert np.array_equal(whole[: len(held)], held)

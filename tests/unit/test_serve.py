@@ -156,10 +156,9 @@ async def test_a_call_log_of_another_version_keeps_only_the_first_start_away(
     assert "serving" in [each["event"] for each in logs]
 
 
-async def test_what_may_be_over_in_a_minute_is_only_a_warning(url: str) -> None:
-    with socket.socket() as closed, capture_logs() as logs:
-        closed.bind(("127.0.0.1", 0))
-        agent_url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+async def test_what_may_be_over_in_a_minute_is_only_a_warning(url: str, closed_port: int) -> None:
+    with capture_logs() as logs:
+        agent_url = f"http://127.0.0.1:{closed_port}"
         serving = asyncio.create_task(serve(settings_for(url, agent_url)))
         await until(lambda: "asterisk_connected" in [entry["event"] for entry in logs])
         os.kill(os.getpid(), signal.SIGTERM)

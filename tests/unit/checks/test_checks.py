@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -118,12 +118,10 @@ async def test_an_asterisk_that_cannot_be_asked(
     assert asterisk.requests(LIST_MODULES) == []
 
 
-async def test_an_asterisk_that_is_not_there(make: Make) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        async with Client(url, USERNAME, PASSWORD, "app") as client:
-            (finding,) = await check_asterisk(client, make(ari_url=url))
+async def test_an_asterisk_that_is_not_there(make: Make, closed_port: int) -> None:
+    url = f"http://127.0.0.1:{closed_port}"
+    async with Client(url, USERNAME, PASSWORD, "app") as client:
+        (finding,) = await check_asterisk(client, make(ari_url=url))
     assert says(finding, Verdict.FAILED, url, "does not answer: connection refused")
 
 
@@ -400,13 +398,6 @@ async def test_from_where_asterisk_dials_cannot_be_told(
             assert says(finding, Verdict.WARNING, "AUDIOSOCKET_ALLOW", "could not be told"), finding
             finding = await dialled(make(**changes))
             assert says(finding, Verdict.OK, "where `ari-app serve` listens"), finding
-
-
-@pytest.fixture
-def closed_port() -> Iterator[int]:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        yield taken.getsockname()[1]
 
 
 async def test_asterisk_does_not_reach_us(dialling: str, make: Make, closed_port: int) -> None:

@@ -235,14 +235,14 @@ async def test_a_precall_service_is_only_connected_to() -> None:
     assert received == [b""], "a request would look like a call"
 
 
-async def test_a_precall_service_that_is_not_there() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-        url = f"http://127.0.0.1:{port}/hook"
-        (finding,) = await named(load_settings(None, precall_url=url), "Pre-call")
+async def test_a_precall_service_that_is_not_there(closed_port: int) -> None:
+    url = f"http://127.0.0.1:{closed_port}/hook"
+    (finding,) = await named(load_settings(None, precall_url=url), "Pre-call")
     assert finding.verdict is Verdict.FAILED
-    assert f"PRECALL_URL: 127.0.0.1:{port} cannot be reached: connection refused" in finding.detail
+    assert (
+        f"PRECALL_URL: 127.0.0.1:{closed_port} cannot be reached: connection refused"
+        in finding.detail
+    )
 
 
 async def test_a_precall_service_without_tls() -> None:

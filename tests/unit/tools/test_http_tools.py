@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -133,11 +132,9 @@ async def test_a_connection_that_breaks(service: FakeService) -> None:
     assert await ask(service) == ToolAnswer("ask could not be reached.", is_error=True)
 
 
-async def test_nobody_there(service: FakeService) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{taken.getsockname()[1]}/{{id}}"
-        assert (await ask(service, url=url)).text == "ask could not be reached."
+async def test_nobody_there(service: FakeService, closed_port: int) -> None:
+    url = f"http://127.0.0.1:{closed_port}/{{id}}"
+    assert (await ask(service, url=url)).text == "ask could not be reached."
 
 
 async def test_cookies_of_one_call_do_not_reach_the_next(service: FakeService) -> None:

@@ -185,12 +185,10 @@ async def test_a_refused_handshake(
 
 
 @pytest.mark.parametrize("key", [None, API_KEY])
-async def test_nobody_listens(told: Told, key: str | None) -> None:
-    with socket.socket() as reserved:
-        reserved.bind(("127.0.0.1", 0))
-        async with AgentClient(f"http://127.0.0.1:{reserved.getsockname()[1]}", key) as client:
-            with pytest.raises(errors.AgentUnavailable, match="cannot be") as caught:
-                await client.connect(Briefing("a"), told)
+async def test_nobody_listens(told: Told, closed_port: int, key: str | None) -> None:
+    async with AgentClient(f"http://127.0.0.1:{closed_port}", key) as client:
+        with pytest.raises(errors.AgentUnavailable, match="cannot be") as caught:
+            await client.connect(Briefing("a"), told)
     assert caught.value.retryable
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import socket
 from typing import Any
 
 import orjson
@@ -187,13 +186,10 @@ async def test_the_deadline(service: FakeService) -> None:
     assert (error.code, error.retryable) == ("precall_timeout", True)
 
 
-async def test_a_service_that_cannot_be_reached(service: FakeService) -> None:
+async def test_a_service_that_cannot_be_reached(service: FakeService, closed_port: int) -> None:
     service.hangs_up()
     assert (await fails(ask_of(service))).code == "precall_unreachable"
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{taken.getsockname()[1]}/"
-        error = await fails(PreCall(url, on_failure="fail"))
+    error = await fails(PreCall(f"http://127.0.0.1:{closed_port}/", on_failure="fail"))
     assert (error.code, error.retryable) == ("precall_unreachable", True)
 
 

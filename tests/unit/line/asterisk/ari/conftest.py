@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
 import uvloop
@@ -34,11 +33,3 @@ async def ari() -> AsyncIterator[FakeAri]:
 async def client(ari: FakeAri) -> AsyncIterator[Client]:
     async with Client(ari.url, USERNAME, PASSWORD, APP) as made:
         yield made
-
-
-@pytest.fixture
-def closed_port() -> Iterator[int]:
-    """A port that is taken and refuses every connection."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        yield taken.getsockname()[1]

@@ -151,8 +151,6 @@ async def measure_format(
     line: str = "audiosocket",
     recorded: bool = False,
     workers: int = 1,
-    settings: dict[str, str] | None = None,
-    on_step: Callable[[Service, int], None] | None = None,
     build: Path | None = None,
     only_cost: bool = False,
     listeners: int = 0,
@@ -197,7 +195,6 @@ async def measure_format(
                     "LOG_LEVEL": "INFO",
                     **({"WORKERS": str(workers)} if workers > 1 else {}),
                     **({"RECORDINGS_DIR": str(folder / "recordings")} if recorded else {}),
-                    **(settings or {}),
                 },
                 cores=cores.measured,
                 build=build,
@@ -215,8 +212,6 @@ async def measure_format(
                 because = f"{count} calls did not all come up; {_last_words(service)}"
                 break
             await asyncio.sleep(_SETTLE_SECONDS)
-            if on_step is not None:
-                on_step(service, count)
             first = done[0] if done else None
             async with looking_on(service.api_url, min(count, listeners), watchers, cores.others):
                 step = await _measure(

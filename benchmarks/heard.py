@@ -17,6 +17,7 @@ SILENCE_DBFS = -60.0
 AUDIBLE_DBFS = -50.0
 """Of a single sample."""
 _FULL_SCALE = 32767.0
+_RATE_HZ = 8000
 _FLOOR_DBFS = -100.0
 
 
@@ -35,11 +36,10 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class Packets:
-    """The packets of one call, in order of arrival, as 16-bit PCM at `rate_hz`."""
+    """The packets of one call, in order of arrival, as 16-bit PCM at 8 kHz."""
 
     times: Sequence[float]
     sounds: Sequence[bytes]
-    rate_hz: int = 8000
     _levels: list[float] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -68,7 +68,7 @@ class Packets:
             samples = np.abs(np.frombuffer(sound, "<i2").astype(np.int32))
             audible = np.flatnonzero(samples > threshold)
             if audible.size:
-                return at + (int(audible[-1]) + 1) / self.rate_hz
+                return at + (int(audible[-1]) + 1) / _RATE_HZ
         return None
 
     def track(self, since: float, until: float, sweep_seconds: float) -> Track:
@@ -77,7 +77,7 @@ class Packets:
         for at, sound, level in zip(self.times, self.sounds, self._levels, strict=True):
             if since <= at < until and level >= SOUND_DBFS:
                 frame = np.frombuffer(sound, "<i2").astype(np.int16)
-                place = position_seconds(frame, self.rate_hz, sweep_seconds)
+                place = position_seconds(frame, _RATE_HZ, sweep_seconds)
                 if place is not None:
                     heard.append((at, place))
         inner = heard[1:-1]
@@ -104,13 +104,11 @@ def onset_arrival(arrivals: Sequence[tuple[float, bytes]], since: float) -> floa
     return None
 
 
-def uplink_seconds(
-    arrivals: Sequence[tuple[float, bytes]], rate_hz: int = 16000
-) -> tuple[float, float]:
-    """Sound that the agent received after its first message, and how long that took."""
+def uplink_seconds(arrivals: Sequence[tuple[float, bytes]]) -> tuple[float, float]:
+    """Sound at 16 kHz that the agent received after its first message, and how long that took."""
     if len(arrivals) < 2:
         return 0.0, 0.0
-    received = sum(len(payload) for _, payload in arrivals[1:]) / 2 / rate_hz
+    received = sum(len(payload) for _, payload in arrivals[1:]) / 2 / 16000
     return received, arrivals[-1][0] - arrivals[0][0]
 
 

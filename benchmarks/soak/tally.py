@@ -22,8 +22,6 @@ class Tally:
         """The faults that are over, and the one that is under way."""
         self.seconds: list[tuple[float, GapBook]] = []
         """What the phones heard in each second, by the time at its end."""
-        self.lost_calls = 0
-        """Calls whose process ended without a word about them."""
         self._log_rest = ""
 
     @property

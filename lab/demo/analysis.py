@@ -89,7 +89,6 @@ def speech_spans(
     samples: Samples,
     rate_hz: int,
     *,
-    threshold_dbfs: float = THRESHOLD_DBFS,
     join_ms: float = JOIN_MS,
     min_ms: float = MIN_MS,
 ) -> list[Span]:
@@ -101,7 +100,7 @@ def speech_spans(
     padded = np.zeros(-(-len(samples) // window) * window)
     padded[: len(samples)] = samples
     powers = np.mean(np.square(padded.reshape(-1, window)), axis=1)
-    loud = np.flatnonzero(powers >= (_FULL_SCALE * 10 ** (threshold_dbfs / 20)) ** 2)
+    loud = np.flatnonzero(powers >= (_FULL_SCALE * 10 ** (THRESHOLD_DBFS / 20)) ** 2)
     if not loud.size:
         return []
     breaks = np.flatnonzero(np.diff(loud) > join_ms / WINDOW_MS + 1)

@@ -39,7 +39,7 @@ class Parts:
 
 
 @asynccontextmanager
-async def running(way: Way, agent_id: str, console: Console) -> AsyncIterator[Parts]:
+async def running(way: Way, console: Console) -> AsyncIterator[Parts]:
     """Start everything, and stop it in any case.
 
     Raises:
@@ -57,21 +57,21 @@ async def running(way: Way, agent_id: str, console: Console) -> AsyncIterator[Pa
             agent = await stack.enter_async_context(PracticeAgent(config, voice=voice))
             step.result = agent.base_url
         with steps.step("Voice bridge") as step:
-            settings = bridge_settings(ways_settings, agent.base_url, agent_id)
+            settings = bridge_settings(ways_settings, agent.base_url)
             bridge = await stack.enter_async_context(_serving(settings, transcript))
             step.result = way.listens(bridge)
         await way.connect(bridge, stack, steps)
         yield Parts(way, bridge, transcript)
 
 
-def bridge_settings(ways_settings: Mapping[str, object], agent_url: str, agent_id: str) -> Settings:
+def bridge_settings(ways_settings: Mapping[str, object], agent_url: str) -> Settings:
     """Settings that owe nothing to the environment, where a real account may be set up."""
     defaults = {name: field.default for name, field in Settings.model_fields.items()}
     ours = {
         "api_bind": "127.0.0.1:0",
         "elevenlabs_base_url": agent_url,
         "elevenlabs_api_key": _API_KEY,
-        "elevenlabs_agent_id": agent_id,
+        "elevenlabs_agent_id": scene.AGENT_ID,
         "drain_timeout_seconds": _DRAIN_SECONDS,
         "database_url": "",
     }

@@ -50,14 +50,12 @@ class DemoOptions:
             earlier run left there is replaced.
         turns: How many of the caller's lines are said; None says all. The agent ends the call
             after the last one; when there are fewer, the caller does.
-        agent_id: An agent of the practice agent's book, or the scene's own.
         keep: Keep everything running after the call, for a person's own softphone, until Ctrl-C.
         way: Who brings the caller, by its name in `DIALER_TYPE`.
     """
 
     out_dir: Path = Path("demo-output")
     turns: int | None = None
-    agent_id: str = scene.AGENT_ID
     keep: bool = False
     way: str = "asterisk"
 
@@ -89,7 +87,7 @@ async def run_demo(options: DemoOptions, console: Console) -> DemoResult:
         raise LabError(f"{options.out_dir} cannot be written: {error.strerror}.") from None
     console.print(_opening(way, options), soft_wrap=True)
     with log_to(log):
-        async with running(way, options.agent_id, console) as parts:
+        async with running(way, console) as parts:
             result = await _demonstrate(parts, options, console)
             if options.keep:
                 await _stay(parts, console)
@@ -145,7 +143,7 @@ async def _demonstrate(parts: Parts, options: DemoOptions, console: Console) -> 
         greeting_s=_greeting_s(call, analysis),
         ended_s=seconds,
         ending=ending,
-        agent_delay_s=scene.own_delay_s(options.agent_id),
+        agent_delay_s=scene.own_delay_s(),
         transcript=tuple(transcript.entries),
         begins=parts.way.begins,
     )

@@ -43,6 +43,8 @@ AGENT = Dialogue(
     after_last="say_nothing",
 )
 
+_PROFILE = AgentProfile(dialogue=AGENT)
+
 
 def agent_texts() -> list[str]:
     """All that the agent says."""
@@ -57,15 +59,12 @@ def caller_texts() -> list[str]:
 def agents() -> AgentBook:
     """The practice agent's own agents, and the one of this scene."""
     book = AgentBook.built_in()
-    return book.model_copy(
-        update={"agents": {**book.agents, AGENT_ID: AgentProfile(dialogue=AGENT)}}
-    )
+    return book.model_copy(update={"agents": {**book.agents, AGENT_ID: _PROFILE}})
 
 
-def own_delay_s(agent_id: str) -> float:
+def own_delay_s() -> float:
     """How long the agent itself takes from the end of the caller's speech to its answer.
 
     It waits until the caller has surely finished, then thinks.
     """
-    profile = agents().find(agent_id) or AgentProfile()
-    return (profile.hearing.end_ms + profile.delivery.think_ms) / 1000
+    return (_PROFILE.hearing.end_ms + _PROFILE.delivery.think_ms) / 1000

@@ -37,16 +37,15 @@ class HigherVoice:
 
 
 class KeptVoice:
-    """Sentences that are kept in `folder`; `otherwise` speaks all others."""
+    """Sentences that are kept in `FOLDER`; `otherwise` speaks all others."""
 
-    def __init__(self, otherwise: Voice, folder: Path = FOLDER) -> None:
+    def __init__(self, otherwise: Voice) -> None:
         self._otherwise = otherwise
-        self._folder = folder
 
     def speak(self, text: str, rate_hz: int) -> Samples:
         """Return mono samples at `rate_hz`."""
         try:
-            ulaw = (self._folder / file_name(text)).read_bytes()
+            ulaw = (FOLDER / file_name(text)).read_bytes()
         except OSError:
             return self._otherwise.speak(text, rate_hz)
         samples = np.frombuffer(ulaw_to_pcm(ulaw), "<i2")

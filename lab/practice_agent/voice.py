@@ -50,8 +50,8 @@ class BuiltInVoice:
 class EspeakVoice:
     """The `espeak-ng` program; the built-in voice takes over when it fails."""
 
-    def __init__(self, program: str, *, voice: str = "en", words_per_minute: int = 165) -> None:
-        self._command = [program, "--stdin", "--stdout", "-v", voice, "-s", str(words_per_minute)]
+    def __init__(self, program: str, *, voice: str = "en") -> None:
+        self._command = [program, "--stdin", "--stdout", "-v", voice, "-s", "165"]
         self._fallback = BuiltInVoice()
 
     def speak(self, text: str, rate_hz: int) -> Samples:

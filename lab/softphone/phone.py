@@ -308,7 +308,7 @@ class Phone:
                 self._ring(call, leg, None)
                 self._later(leg, after_s, lambda: leg.reject(status, time.monotonic()))
             case _:
-                self._ring(call, leg, agreement if policy.early_media else None)
+                self._ring(call, leg, None)
 
     @staticmethod
     def _ring(call: Call, leg: IncomingLeg, early: Agreement | None) -> None:

@@ -27,8 +27,6 @@ class Reject:
 class Ring:
     """Ring, and leave the rest to `Call.answer` and `Call.reject`: by itself it never ends."""
 
-    early_media: bool = False
-
 
 Policy = Answer | Reject | Ring
 

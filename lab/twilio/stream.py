@@ -24,6 +24,7 @@ from lab.twilio.webhooks import Webhooks
 
 UPGRADE_SECONDS: Final = 5.0
 _FRAME_SECONDS: Final = FRAME_MS / 1000
+_FIRST_MEDIA_MS: Final = 100
 _MAX_UNREAD: Final = 65_536
 _RESET: Final = struct.pack("ii", 1, 0)
 _HEADERS: Final = (b"RIFF", b"OggS", b"fLaC", b"ID3", b".snd")
@@ -42,8 +43,6 @@ class StreamFaults:
         signing: Of the upgrade; `https` signs that form of the address.
         call_sid: Another call's, in `start`.
         greeting: The messages that are sent before the sound, in this order.
-        first_media_ms: When the first sound comes after `start`.
-        protocol: The version that `connected` tells.
         stalls: At these chunks nothing is sent for so many seconds, then all of it at once.
         jumps: At these chunks `timestamp` leaps by so many ms: frames were lost on the way.
         reads: It reads what the server says.
@@ -53,8 +52,6 @@ class StreamFaults:
     signing: Literal["right", "wrong", "missing", "https"] = "right"
     call_sid: str | None = None
     greeting: tuple[Greeting, ...] = ("connected", "start")
-    first_media_ms: float = 100
-    protocol: str = "1.0.0"
     stalls: Mapping[int, float] | None = None
     jumps: Mapping[int, int] | None = None
     reads: bool = True
@@ -281,8 +278,8 @@ class MediaStream:
         self.started_at = time.monotonic()
         if "start" not in self._faults.greeting:
             return
-        start = self.started_at + self._faults.first_media_ms / 1000
-        self._timestamp = round(self._faults.first_media_ms)
+        start = self.started_at + _FIRST_MEDIA_MS / 1000
+        self._timestamp = _FIRST_MEDIA_MS
         held_until = 0.0
         for due in range(1_000_000_000):
             at = start + due * _FRAME_SECONDS
@@ -315,8 +312,7 @@ class MediaStream:
 
     async def _greet(self, which: Greeting) -> None:
         if which == "connected":
-            version = self._faults.protocol
-            await self._send({"event": "connected", "protocol": "Call", "version": version})
+            await self._send({"event": "connected", "protocol": "Call", "version": "1.0.0"})
             return
         start = {
             "accountSid": self._account_sid,

@@ -37,7 +37,7 @@ def test_the_practice_agents_own_agents_can_be_called_too() -> None:
 
 
 def test_what_the_agent_takes_itself() -> None:
-    assert scene.own_delay_s(scene.AGENT_ID) == 0.75
+    assert scene.own_delay_s() == 0.75
 
 
 class Mute:

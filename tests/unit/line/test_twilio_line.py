@@ -62,11 +62,9 @@ class Sound:
     def __init__(self) -> None:
         self.frames = 0
         self.pulled = 0
-        self.heard_bytes = 0
         self.loudest = 0
 
     def heard(self, pcm: bytes) -> None:
-        self.heard_bytes += len(pcm)
         self.loudest = max(self.loudest, level(pcm))
 
     @property

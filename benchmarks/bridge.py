@@ -24,6 +24,7 @@ from benchmarks.processes import (
     Cores,
     Load,
     Service,
+    agent_settings,
     busy_seconds,
     running_agent,
     running_service,
@@ -38,8 +39,6 @@ RESPONSE_SECONDS = 4.0
 """The callers' pattern is 8 s long (`lab.load.voice`), so the agent speaks half of the time."""
 MAX_GAP_P99_MS = 25.0
 
-_CALLS_PER_SECOND = 10.0
-_JOIN_SECONDS = 30.0
 _SETTLE_SECONDS = 3.0
 _LAST_RESPONSE_SECONDS = RESPONSE_SECONDS + 2.0
 _BUSY_GENERATOR_MS = 5.0
@@ -186,9 +185,7 @@ async def measure_format(
                 {
                     **far_end.settings,
                     **far_end.reach(load),
-                    "ELEVENLABS_BASE_URL": agent.url,
-                    "ELEVENLABS_CA_FILE": str(agent.authority),
-                    "ELEVENLABS_API_KEY": "practice-key",
+                    **agent_settings(agent.url, agent.authority),
                     "ELEVENLABS_AGENT_ID": "bench",
                     "MAX_CONCURRENT_CALLS": str(max(steps) + 1),
                     "CALL_TIMEOUT_SECONDS": "3600",
@@ -205,10 +202,9 @@ async def measure_format(
         running = 0
         for count in steps:
             say(f"{what}: {count} calls")
-            await load.post("calls", count=count - running, per_second=_CALLS_PER_SECOND)
+            await load.begin(count - running)
             running = count
-            joined = await _joined(load, count)
-            if not joined:
+            if not await load.joined(count):
                 because = f"{count} calls did not all come up; {_last_words(service)}"
                 break
             await asyncio.sleep(_SETTLE_SECONDS)
@@ -237,15 +233,6 @@ def _why(step: Step) -> str:
     if step.generator_is_bottleneck:
         return "the load, not the service, was at its limit"
     return "a limit broke"
-
-
-async def _joined(load: Load, count: int) -> bool:
-    deadline = asyncio.get_running_loop().time() + _JOIN_SECONDS + count / _CALLS_PER_SECOND
-    while asyncio.get_running_loop().time() < deadline:
-        await asyncio.sleep(0.5)
-        if (await load.report())["talking"] >= count:
-            return True
-    return False
 
 
 def _last_words(service: Service) -> str:

@@ -26,6 +26,7 @@ from benchmarks.processes import (
     Cores,
     Load,
     Service,
+    agent_settings,
     busy_seconds,
     running,
     running_agent,
@@ -37,8 +38,6 @@ from benchmarks.processes import (
 CALLS = 50
 CROWD = 5000
 _HTTP_CROWD = 500
-_CALLS_PER_SECOND = 10.0
-_JOIN_SECONDS = 30.0
 _SETTLE_SECONDS = 3.0
 # More than in *bridge*: the kernel's work for the flood is done on this core, too.
 _DISTURBED_PERCENT = 40.0
@@ -104,13 +103,9 @@ async def measure_flood(
             running_service(
                 folder,
                 {
-                    "ARI_URL": load.url,
-                    "ARI_USERNAME": load.username,
-                    "ARI_PASSWORD": load.password,
+                    **load.settings,
                     "API_KEY": "key-of-the-benchmark",
-                    "ELEVENLABS_BASE_URL": agent.url,
-                    "ELEVENLABS_CA_FILE": str(agent.authority),
-                    "ELEVENLABS_API_KEY": "practice-key",
+                    **agent_settings(agent.url, agent.authority),
                     "ELEVENLABS_AGENT_ID": "bench",
                     "MAX_CONCURRENT_CALLS": str(calls),
                     "CALL_TIMEOUT_SECONDS": "3600",
@@ -118,8 +113,9 @@ async def measure_flood(
                 cores=cores.measured,
             )
         )
-        await load.post("calls", count=calls, per_second=_CALLS_PER_SECOND)
-        await _joined(load, calls, _JOIN_SECONDS + calls / _CALLS_PER_SECOND)
+        await load.begin(calls)
+        if not await load.joined(calls):
+            raise BenchmarkError(f"{calls} calls did not all come up")
         await asyncio.sleep(_SETTLE_SECONDS)
         found = []
         for kind in ("none", *kinds):
@@ -195,14 +191,6 @@ async def _flood(
         raise BenchmarkError(f"the flood has ended; see {process.log}")
     found: dict[str, Any] = json.loads(line)
     return found
-
-
-async def _joined(load: Load, count: int, seconds: float) -> None:
-    deadline = asyncio.get_running_loop().time() + seconds
-    while (await load.report())["talking"] < count:
-        if asyncio.get_running_loop().time() > deadline:
-            raise BenchmarkError(f"{count} calls did not all come up")
-        await asyncio.sleep(0.2)
 
 
 async def _refusals(service: Service) -> dict[str, int]:

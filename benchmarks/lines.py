@@ -13,10 +13,6 @@ from benchmarks.processes import BenchmarkError, Load, Service, running_load
 StartLoad = Callable[[Path, set[int]], AbstractAsyncContextManager[Load]]
 
 
-def _asterisk_settings(load: Load) -> dict[str, str]:
-    return {"ARI_URL": load.url, "ARI_USERNAME": load.username, "ARI_PASSWORD": load.password}
-
-
 async def _known_already(load: Load, service: Service) -> None:
     """Do nothing: the service finds its far end by itself."""
 
@@ -35,7 +31,7 @@ class Way:
 
     settings: Mapping[str, str]
     start: StartLoad = lambda folder, cores: running_load(folder, cores=cores)
-    reach: Callable[[Load], dict[str, str]] = _asterisk_settings
+    reach: Callable[[Load], dict[str, str]] = lambda load: load.settings
     meet: Callable[[Load, Service], Awaitable[None]] = _known_already
     in_asterisk: bool = True
 

@@ -27,6 +27,9 @@ from ari_app.errors import AppError
 _START_SECONDS = 20.0
 _STOP_SECONDS = 10.0
 _POLL_SECONDS = 0.05
+_CALLS_PER_SECOND = 10.0
+_JOIN_SECONDS = 30.0
+_LOOK_SECONDS = 0.5
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -222,6 +225,15 @@ class Agent:
             return found
 
 
+def agent_settings(url: str, authority: Path) -> dict[str, str]:
+    """What a service must be told to reach its agents here."""
+    return {
+        "ELEVENLABS_BASE_URL": url,
+        "ELEVENLABS_CA_FILE": str(authority),
+        "ELEVENLABS_API_KEY": "practice-key",
+    }
+
+
 @asynccontextmanager
 async def running_agent(
     folder: Path, profile: Mapping[str, Any], *, cores: set[int] | None = None
@@ -248,6 +260,23 @@ class Load:
     username: str
     password: str
     session: aiohttp.ClientSession
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What a service must be told to take it for its Asterisk."""
+        return {"ARI_URL": self.url, "ARI_USERNAME": self.username, "ARI_PASSWORD": self.password}
+
+    async def begin(self, count: int) -> None:
+        """Let so many more callers call, one after the other."""
+        await self.post("calls", count=count, per_second=_CALLS_PER_SECOND)
+
+    async def joined(self, count: int) -> bool:
+        """Wait until so many callers talk with their agents; whether they do in time."""
+        for _ in range(round((_JOIN_SECONDS + count / _CALLS_PER_SECOND) / _LOOK_SECONDS)):
+            await asyncio.sleep(_LOOK_SECONDS)
+            if (await self.report())["talking"] >= count:
+                return True
+        return False
 
     async def post(self, path: str, **parameters: str | float) -> None:
         """Tell it something."""

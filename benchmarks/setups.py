@@ -18,6 +18,7 @@ from benchmarks.lines import way
 from benchmarks.processes import (
     BenchmarkError,
     Service,
+    agent_settings,
     running_agent,
     running_service,
     scratch_folder,
@@ -100,12 +101,8 @@ async def _service(asterisk: LabAsterisk, line: str) -> AsyncIterator[Service]:
                 folder,
                 {
                     **way(line).settings,
-                    "ARI_URL": asterisk.ari_url,
-                    "ARI_USERNAME": asterisk.ari_username,
-                    "ARI_PASSWORD": asterisk.ari_password,
-                    "ELEVENLABS_BASE_URL": agent.url,
-                    "ELEVENLABS_CA_FILE": str(agent.authority),
-                    "ELEVENLABS_API_KEY": "practice-key",
+                    **asterisk.settings,
+                    **agent_settings(agent.url, agent.authority),
                     "ELEVENLABS_AGENT_ID": "bench",
                     "MAX_CONCURRENT_CALLS": "1000",
                 },

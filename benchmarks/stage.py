@@ -19,6 +19,7 @@ from benchmarks.marked import MarkedVoice, sweep
 from benchmarks.processes import (
     BenchmarkError,
     Service,
+    agent_settings,
     make_certificate,
     running_service,
     scratch_folder,
@@ -31,7 +32,6 @@ from lab.softphone import Call, Phone
 GREETING_SECONDS = 2.0
 SPEECH_SECONDS = 1.0
 _SPEECH = sweep(SPEECH_SECONDS, 8000).tobytes()
-_AGENT_ID = "bench"
 _KEEP_SECONDS = 3600.0
 _RATE_HZ = 8000
 
@@ -139,13 +139,9 @@ async def running_stage(
                 folder,
                 {
                     **way(line).settings,
-                    "ARI_URL": asterisk.ari_url,
-                    "ARI_USERNAME": asterisk.ari_username,
-                    "ARI_PASSWORD": asterisk.ari_password,
-                    "ELEVENLABS_BASE_URL": agent.base_url,
-                    "ELEVENLABS_CA_FILE": str(certificate.authority),
-                    "ELEVENLABS_API_KEY": "practice-key",
-                    "ELEVENLABS_AGENT_ID": _AGENT_ID,
+                    **asterisk.settings,
+                    **agent_settings(agent.base_url, certificate.authority),
+                    "ELEVENLABS_AGENT_ID": "bench",
                     "MAX_CONCURRENT_CALLS": str(max_calls),
                     "CALL_TIMEOUT_SECONDS": "3600",
                 },

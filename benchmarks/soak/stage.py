@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from aiohttp import web
 
-from benchmarks.processes import scratch_folder
+from benchmarks.processes import agent_settings, scratch_folder
 from benchmarks.soak.options import SoakOptions
 from benchmarks.soak.programs import (
     AgentProgram,
@@ -68,12 +68,9 @@ async def running_stage(options: SoakOptions) -> AsyncIterator[Stage]:
         service = ServiceProgram(
             folder,
             {
+                **asterisk.settings,
                 "ARI_URL": f"http://{ari.address}",
-                "ARI_USERNAME": asterisk.ari_username,
-                "ARI_PASSWORD": asterisk.ari_password,
-                "ELEVENLABS_BASE_URL": agent.url,
-                "ELEVENLABS_CA_FILE": str(agent.authority),
-                "ELEVENLABS_API_KEY": "practice-key",
+                **agent_settings(agent.url, agent.authority),
                 "API_KEY": key,
                 "MAX_CONCURRENT_CALLS": str(MAX_CALLS),
                 "OUTBOUND_ENDPOINT": f"PJSIP/lab/sip:{{number}}@127.0.0.1:{callers.callee_port}",

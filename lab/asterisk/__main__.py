@@ -35,9 +35,8 @@ async def _run(trunk_contact: str | None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, over.set)
     async with LabAsterisk(trunk_contact=trunk_contact, progress=_say) as asterisk:
-        typer.echo(f"ARI_URL={asterisk.ari_url}")
-        typer.echo(f"ARI_USERNAME={asterisk.ari_username}")
-        typer.echo(f"ARI_PASSWORD={asterisk.ari_password}")
+        for name, value in asterisk.settings.items():
+            typer.echo(f"{name}={value}")
         typer.echo(f"# phones: sip:100@{asterisk.sip_host}:{asterisk.sip_port}")
         typer.echo(f"# files:  {asterisk.run_dir}/etc")
         typer.echo(f"# log:    {asterisk.log_path}")

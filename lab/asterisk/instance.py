@@ -121,6 +121,15 @@ class LabAsterisk:
         return f"http://{self._host}:{_started(self._ports).http_port}"
 
     @property
+    def settings(self) -> dict[str, str]:
+        """What a service must be told to reach it, for its environment."""
+        return {
+            "ARI_URL": self.ari_url,
+            "ARI_USERNAME": self.ari_username,
+            "ARI_PASSWORD": self.ari_password,
+        }
+
+    @property
     def sip_host(self) -> str:
         """The address of its SIP transport."""
         return self._host

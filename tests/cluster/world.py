@@ -220,9 +220,7 @@ async def world(folder: Path) -> AsyncIterator[World]:
             asterisk = asterisks[MACHINES[name]]
             env = {
                 "PATH": os.environ["PATH"],
-                "ARI_URL": asterisk.ari_url,
-                "ARI_USERNAME": asterisk.ari_username,
-                "ARI_PASSWORD": asterisk.ari_password,
+                **asterisk.settings,
                 "AUDIOSOCKET_BIND": f"{host}:9092",
                 "API_BIND": f"{host}:8080",
                 "API_KEY": _KEY,

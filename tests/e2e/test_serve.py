@@ -90,9 +90,7 @@ def environment(asterisk: LabAsterisk, agent_url: str, **changes: str) -> dict[s
     inherited = {name: os.environ[name] for name in names if name in os.environ}
     return {
         **inherited,
-        "ARI_URL": asterisk.ari_url,
-        "ARI_USERNAME": asterisk.ari_username,
-        "ARI_PASSWORD": asterisk.ari_password,
+        **asterisk.settings,
         "AUDIOSOCKET_BIND": f"127.0.0.1:{free_port()}",
         "API_BIND": f"127.0.0.1:{free_port()}",
         "ELEVENLABS_BASE_URL": agent_url,

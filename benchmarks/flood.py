@@ -9,7 +9,6 @@ before.
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -186,11 +185,7 @@ async def _flood(
         "--crowd", str(crowd), "--seconds", str(seconds),
     ]  # fmt: skip
     async with running("flood", command, folder, cores=cores.others) as process:
-        line = await process.read_line()
-    if not line:
-        raise BenchmarkError(f"the flood has ended; see {process.log}")
-    found: dict[str, Any] = json.loads(line)
-    return found
+        return await process.first_line()
 
 
 async def _refusals(service: Service) -> dict[str, int]:

@@ -74,14 +74,18 @@ class Process:
         """How it ended; None while it runs."""
         return self._process.returncode
 
-    async def read_line(self) -> bytes:
-        """The next line of its output; empty at the end. Raises BenchmarkError after 20 s."""
-        assert self._process.stdout is not None
+    async def first_line(self) -> dict[str, Any]:
+        """The first line of its output, in JSON. Raises BenchmarkError where none comes in 20 s."""
         try:
             async with asyncio.timeout(_START_SECONDS):
-                return await self._process.stdout.readline()
+                line = await self.next_line()
         except TimeoutError:
             raise BenchmarkError(f"{self.log.stem} says nothing; see {self.log}") from None
+        if not line:
+            text = self.log.read_text(errors="replace").strip()
+            raise BenchmarkError(f"{self.log.stem} has ended: {text[-500:]}")
+        found: dict[str, Any] = json.loads(line)
+        return found
 
     @property
     def children(self) -> list[int]:
@@ -245,7 +249,7 @@ async def running_agent(
         "--certificate", str(certificate.chain), "--profile", json.dumps(profile),
     ]  # fmt: skip
     async with running("agent", command, folder, cores=cores) as process:
-        url = (await _first_line(process))["url"]
+        url = (await process.first_line())["url"]
         tls = _trusting(certificate.authority)
         async with aiohttp.ClientSession() as session:
             yield Agent(process, url, certificate.authority, session, tls)
@@ -309,7 +313,7 @@ async def running_load(
         command += ["--username", username]
     environment = {"LOAD_PASSWORD": password}
     async with running("load", command, folder, env=environment, cores=cores) as process:
-        url = (await _first_line(process))["url"]
+        url = (await process.first_line())["url"]
         async with aiohttp.ClientSession() as session:
             yield Load(process, url, username, password, session)
 
@@ -432,15 +436,6 @@ async def _ready(service: Service) -> None:
                     return
             await asyncio.sleep(_POLL_SECONDS)
     raise BenchmarkError("ari-app serve does not become ready")
-
-
-async def _first_line(process: Process) -> dict[str, Any]:
-    line = await process.read_line()
-    if not line:
-        text = process.log.read_text(errors="replace").strip()
-        raise BenchmarkError(f"{process.log.stem} has ended: {text[-500:]}")
-    found: dict[str, Any] = json.loads(line)
-    return found
 
 
 def _trusting(authority: Path) -> ssl.SSLContext:

@@ -66,8 +66,7 @@ class AgentProgram:
         self._process = await self._exit.enter_async_context(
             running("agent", command, self._folder)
         )
-        if not await self._process.read_line():
-            raise BenchmarkError(f"the agent has ended; see {self._process.log}")
+        await self._process.first_line()
 
     async def kill(self) -> None:
         """End it at once, with all its conversations."""
@@ -246,7 +245,4 @@ async def running_callers(folder: Path) -> AsyncIterator[CallersProgram]:
     """Start the phones; they know nobody yet."""
     command = [sys.executable, "-m", "benchmarks.soak.callers"]
     async with running("callers", command, folder) as process:
-        line = await process.read_line()
-        if not line:
-            raise BenchmarkError(f"the phones have ended; see {process.log}")
-        yield CallersProgram(process, json.loads(line)["port"])
+        yield CallersProgram(process, (await process.first_line())["port"])

@@ -157,7 +157,7 @@ async def test_a_process_is_watched_and_ended(tmp_path: Path) -> None:
     program = "import sys; print('ready', flush=True); sum(range(10**7)); sys.stdin.read()"
 
     async with running("program", [sys.executable, "-c", program], tmp_path) as process:
-        assert await process.read_line() == b"ready\n"
+        assert await process.next_line() == b"ready\n"
         await asyncio.sleep(0.05)
         assert process.cpu_seconds() > 0
         assert process.memory_mb() > 1
@@ -174,7 +174,7 @@ async def test_what_a_child_has_used_counts_after_its_end(tmp_path: Path) -> Non
     )
 
     async with running("program", [sys.executable, "-c", program], tmp_path) as process:
-        own = float(await process.read_line())
+        own = float(await process.next_line())
         assert process.cpu_seconds() >= own + 0.25
 
 

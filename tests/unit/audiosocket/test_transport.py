@@ -11,6 +11,7 @@ import pytest
 import trustme
 
 from linekit.transport import SocketTransport, connect_tls, connected_socket
+from tests.tls import client_tls, server_tls
 from tests.waiting import PATIENCE_SECONDS, until
 
 
@@ -175,17 +176,10 @@ async def test_a_reset_is_told(ends: Ends) -> None:
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
 @asynccontextmanager
 async def talking_to(authority: trustme.CA, serve: Serve) -> AsyncIterator[Protocol]:
     """A protocol that is connected over TLS with somebody who does this."""
-    theirs, ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
-    authority.issue_cert("localhost").configure_cert(theirs)
-    authority.configure_trust(ours)
+    theirs, ours = server_tls(authority, "localhost"), client_tls(authority)
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -273,9 +267,7 @@ async def test_addresses_that_this_machine_does_not_know_are_passed_over(
 
 
 async def test_nobody_is_there_or_it_is_somebody_else(authority: trustme.CA) -> None:
-    theirs, ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
-    authority.issue_cert("other.example").configure_cert(theirs)
-    authority.configure_trust(ours)
+    theirs, ours = server_tls(authority, "other.example"), client_tls(authority)
     server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0, ssl=theirs)
     port = server.sockets[0].getsockname()[1]
 

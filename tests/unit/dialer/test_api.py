@@ -4,7 +4,6 @@ connect to."""
 from __future__ import annotations
 
 import socket
-import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ from pydantic import SecretStr
 from ari_app.line.dialer import api as api_module
 from ari_app.line.dialer.api import DialerApi, DialerError, DialerOptions
 from ari_app.line.interface import Ability, CallEnd, Outcome, Status
+from tests.tls import client_tls, server_tls
 from tests.unit.dialer.fake_dialer import FakeDialer
 
 KEY = "key-of-the-dialer"
@@ -287,12 +287,10 @@ async def test_a_websocket_that_does_not_come_about(
 
 
 @pytest.mark.parametrize(("name", "trusted"), [("127.0.0.1", True), ("other.example", False)])
-async def test_who_answers_must_show_who_it_is(name: str, trusted: bool) -> None:
-    authority = trustme.CA()
-    served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(name).configure_cert(served)
-    ours = ssl.create_default_context()
-    authority.configure_trust(ours)
+async def test_who_answers_must_show_who_it_is(
+    authority: trustme.CA, name: str, trusted: bool
+) -> None:
+    served, ours = server_tls(authority, name), client_tls(authority)
     async with FakeDialer(served) as dialer, Asked(dialer, tls=ours).api as api:
         if trusted:
             audio = await api.audio("crm-1")

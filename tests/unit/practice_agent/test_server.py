@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -27,6 +26,7 @@ from lab.practice_agent import (
     serve,
 )
 from lab.practice_agent.formats import Samples
+from tests.tls import client_tls, server_tls
 from tests.unit.practice_agent.stage import profile
 
 SIGN = "/v1/convai/conversation/get-signed-url"
@@ -323,13 +323,9 @@ async def test_a_taken_port(agent: PracticeAgent) -> None:
         await PracticeAgent(config(port=port), voice=ShortVoice()).start()
 
 
-async def test_over_tls() -> None:
-    authority = trustme.CA()
-    server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(server_context)
-    client_context = ssl.create_default_context()
-    authority.configure_trust(client_context)
-    connector = aiohttp.TCPConnector(ssl=client_context)
+async def test_over_tls(authority: trustme.CA) -> None:
+    server_context = server_tls(authority, "127.0.0.1")
+    connector = aiohttp.TCPConnector(ssl=client_tls(authority))
     async with (
         PracticeAgent(config(), ssl_context=server_context, voice=ShortVoice()) as agent,
         ClientSession(connector=connector) as http,

@@ -21,6 +21,7 @@ from websockets.utils import accept_key
 from ari_app.agent.elevenlabs.codec import Masks, ServerFrames, ping_frame, text_frame
 from ari_app.agent.elevenlabs.errors import AgentNotFound, ConnectError
 from ari_app.agent.elevenlabs.socket import AgentSocket, how_it_ended, open_socket
+from tests.tls import client_tls, server_tls
 from tests.waiting import until
 
 
@@ -202,12 +203,9 @@ async def test_messages_are_handed_over_from_the_first_on(size: int) -> None:
     ids=["a close", "nothing"],
 )
 async def test_an_agent_that_closes_right_behind_its_answer_is_told(
-    said: Frame | None, told: tuple[int, str]
+    authority: trustme.CA, said: Frame | None, told: tuple[int, str]
 ) -> None:
-    authority = trustme.CA()
-    ours, theirs = ssl.create_default_context(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.configure_trust(ours)
-    authority.issue_cert("127.0.0.1").configure_cert(theirs)
+    ours, theirs = client_tls(authority), server_tls(authority, "127.0.0.1")
 
     def serve(listener: socket.socket) -> None:
         # In a thread, so that all of it is there before anything is read.

@@ -29,6 +29,7 @@ from ari_app.agent.elevenlabs.signed_url import _is_loopback_url, parse_base_url
 from ari_app.agent.interface import Briefing, Closed, Spoke
 from ari_app.audio.formats import DEFAULT_AGENT_FORMATS
 from ari_app.errors import ConfigError
+from tests.tls import server_tls
 from tests.unit.agent.elevenlabs.fake_agent import (
     API_KEY,
     METADATA,
@@ -407,23 +408,9 @@ async def test_an_initiation_that_json_cannot_carry_opens_no_socket(
     assert agent.requests == []
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
 @pytest.fixture
 def tls(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(context)
-    return context
-
-
-@pytest.fixture
-def ca_file(authority: trustme.CA, tmp_path: Path) -> Path:
-    path = tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(path)
-    return path
+    return server_tls(authority, "localhost")
 
 
 @pytest.mark.parametrize("key", [None, API_KEY])
@@ -462,10 +449,8 @@ async def test_a_certificate_that_does_not_hold_is_refused(
     why: str,
     key: str | None,
 ) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(name, **issued).configure_cert(context)
     async with (
-        FakeAgent(tls=context) as agent,
+        FakeAgent(tls=server_tls(authority, name, **issued)) as agent,
         AgentClient(agent.base_url, key, ca_file=ca_file if known else None) as client,
     ):
         with pytest.raises(errors.AgentUnavailable, match=why) as caught:

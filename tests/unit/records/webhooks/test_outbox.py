@@ -8,7 +8,6 @@ import fcntl
 import os
 import signal
 import sqlite3
-import ssl
 import sys
 import threading
 import time
@@ -34,6 +33,7 @@ from ari_app.records.webhooks.events import Event
 from ari_app.records.webhooks.keeper import Keeper, SpoolAway
 from ari_app.records.webhooks.outbox import Outbox, OutboxOptions
 from ari_app.records.webhooks.spool import Spool
+from tests.tls import server_tls
 from tests.unit.records.webhooks.receiver import SECRET, BadReceiver, Got, receiving
 from tests.waiting import PATIENCE_SECONDS, until
 
@@ -373,21 +373,19 @@ async def test_what_is_deleted_is_not_sent(
     assert receiver.kinds("a") == ["call.started"]
 
 
-async def test_a_certificate_has_to_hold(tmp_path: Path) -> None:
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(tls)
-    async with receiving(tls) as receiver:
-        for ca_file in (None, tmp_path / "ca.pem"):
-            options = OutboxOptions((f"{receiver.url}/hook",), SECRET, tmp_path / "w.db", ca_file)
+async def test_a_certificate_has_to_hold(
+    authority: trustme.CA, ca_file: Path, tmp_path: Path
+) -> None:
+    async with receiving(server_tls(authority, "127.0.0.1")) as receiver:
+        for known in (None, ca_file):
+            options = OutboxOptions((f"{receiver.url}/hook",), SECRET, tmp_path / "w.db", known)
             async with Outbox(options) as outbox:
-                begin(outbox, f"with {ca_file}")
+                begin(outbox, f"with {known}")
                 await until(lambda outbox=outbox: outbox.stats.failed + outbox.stats.delivered)  # type: ignore[misc]
-                (delivery,) = await outbox.of_call(f"with {ca_file}")
+                (delivery,) = await outbox.of_call(f"with {known}")
                 trusted = delivery["state"] == "delivered"
-                assert trusted is (ca_file is not None), delivery
-    assert [each.call for each in receiver.got] == [f"with {tmp_path / 'ca.pem'}"]
+                assert trusted is (known is not None), delivery
+    assert [each.call for each in receiver.got] == [f"with {ca_file}"]
 
 
 async def test_a_spool_that_cannot_be_opened_is_said(opened: Open, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from pathlib import Path
 
 import pytest
@@ -14,26 +13,9 @@ from ari_app.errors import ConfigError
 from ari_app.line.asterisk.ari.client import Client
 from ari_app.line.asterisk.ari.errors import AriUntrusted
 from ari_app.line.asterisk.ari.socket import EventSocket, SocketState
+from tests.tls import server_tls
 from tests.unit.line.asterisk.ari.fake_ari import APP, PASSWORD, USERNAME, FakeAri
 from tests.waiting import PATIENCE_SECONDS
-
-
-@pytest.fixture
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture
-def ca_file(authority: trustme.CA, tmp_path: Path) -> Path:
-    path = tmp_path / "authority.pem"
-    authority.cert_pem.write_to_path(str(path))
-    return path
-
-
-def tls(authority: trustme.CA, name: str = "localhost") -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(name).configure_cert(context)
-    return context
 
 
 async def test_requests_and_events_over_https(authority: trustme.CA, ca_file: Path) -> None:
@@ -44,7 +26,7 @@ async def test_requests_and_events_over_https(authority: trustme.CA, ca_file: Pa
             connected.set()
 
     async with (
-        FakeAri(tls(authority)) as ari,
+        FakeAri(server_tls(authority, "localhost")) as ari,
         Client(ari.url, USERNAME, PASSWORD, APP, ca_file=ca_file) as client,
     ):
         await client.channels.hangup("1")
@@ -61,7 +43,7 @@ async def test_a_certificate_that_does_not_hold(
     authority: trustme.CA, ca_file: Path, name: str, trusts: bool
 ) -> None:
     async with (
-        FakeAri(tls(authority, name)) as ari,
+        FakeAri(server_tls(authority, name)) as ari,
         Client(ari.url, USERNAME, PASSWORD, APP, ca_file=ca_file if trusts else None) as client,
     ):
         with pytest.raises(AriUntrusted, match="not trusted") as caught:

@@ -38,33 +38,11 @@ from ari_app.line.interface import (
 )
 from linekit.clock import FrameClock
 from tests.unit.line.fake_socket import FakeSocket
+from tests.unit.line.fake_sound import FakeSound
 
 END = CallEnd("session-1", "conv-1")
 OVER = Outcome(Status.COMPLETED, "agent_ended")
 TOLD = [Answered(), Opened(), Connected()]
-
-
-class Sound:
-    """A call's sound."""
-
-    frames_at_once = 1
-
-    def __init__(self) -> None:
-        self.bytes_heard = b""
-        self.frames: list[bytes] = []
-
-    def heard(self, pcm: bytes) -> None:
-        self.bytes_heard += pcm
-
-    @property
-    def frames_ready(self) -> int:
-        return len(self.frames)
-
-    def next_frame(self) -> bytes | None:
-        return self.frames.pop(0) if self.frames else None
-
-    def tick(self) -> None:
-        """Nothing counts it here."""
 
 
 class Scene:
@@ -82,7 +60,7 @@ class Scene:
         self.clock.start()
         self.gateway = DialerGateway(self.clock, DialerApi(DialerOptions()), self.refused.append)
         self.told: list[LineEvent] = []
-        self.sound = Sound()
+        self.sound = FakeSound()
         self.socket = FakeSocket()
         how = Placing(audio=OwnAudio(audio_format, theirs=theirs, abilities=abilities))
         self.line = self.gateway.place("session-1", "", how)

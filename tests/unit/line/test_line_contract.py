@@ -53,6 +53,7 @@ from tests.unit.call.fake_ari import APP, FakeAsterisk, FakeClient
 from tests.unit.line.fake_card import BLOCK_SECONDS, FakeCard
 from tests.unit.line.fake_line import FakeGateway, FakeLine
 from tests.unit.line.fake_socket import Player
+from tests.unit.line.fake_sound import FakeSound
 from tests.unit.line.fake_twilio import ACCOUNT, PUBLIC_URL, FakeRest, FakeTwilio
 from tests.unit.virtual_loop import make_entrance
 from tests.waiting import until
@@ -459,42 +460,12 @@ class TwilioSide:
         return [*lines, *["expected"] * self.gateway.expected]
 
 
-class Sound:
-    """A call's sound: `plays` is what the agent says."""
-
-    frames_at_once = 1
-
-    def __init__(self, rate_hz: int) -> None:
-        self.frame = np.full(rate_hz // 50, LEVEL, "<i2").tobytes()
-        self.bytes_heard = 0
-        self.ticks = 0
-        self.pulled = 0
-        self.plays = 0
-
-    def heard(self, pcm: bytes) -> None:
-        assert len(pcm) % 2 == 0, "whole samples"
-        self.bytes_heard += len(pcm)
-
-    def next_frame(self) -> bytes | None:
-        if self.pulled == self.plays:
-            return None
-        self.pulled += 1
-        return self.frame
-
-    @property
-    def frames_ready(self) -> int:
-        return self.plays - self.pulled
-
-    def tick(self) -> None:
-        self.ticks += 1
-
-
-class SoundInPieces(Sound):
+class SoundInPieces(FakeSound):
     """A call's sound as it is, with the agent's voice as it comes."""
 
     def __init__(self, rate_hz: int) -> None:
-        super().__init__(rate_hz)
-        self.playout = PlayoutBuffer(len(self.frame), rate_hz)
+        super().__init__()
+        self.playout = PlayoutBuffer(rate_hz // 50 * 2, rate_hz)
 
     def next_frame(self) -> bytes | None:
         return self.playout.next_frame()
@@ -547,10 +518,10 @@ class Talk:
         self.line.name("session-1")
         self.line.listen(self.told.append)
 
-    async def opens(self, make_sound: Callable[[int], Sound] = Sound) -> None:
+    async def opens(self, make_sound: Callable[[int], FakeSound] | None = None) -> None:
         line_format = await self.line.prepare(DEFAULT_AGENT_FORMATS)
         self.rate_hz = line_format.rate_hz
-        self.sound = make_sound(self.rate_hz)
+        self.sound = FakeSound() if make_sound is None else make_sound(self.rate_hz)
         self.line.open(self.sound, 5)
         await self.until(Opened)
 
@@ -567,6 +538,10 @@ class Talk:
 
     async def closes(self) -> None:
         await self.line.close(OVER, END)
+
+    def says(self, frames: int) -> None:
+        """Let the agent say so many frames."""
+        self.sound.frames += [np.full(self.rate_hz // 50, LEVEL, "<i2").tobytes()] * frames
 
     def frames_audible(self) -> float:
         samples = np.frombuffer(self.side.heard(self.line), "<i2")
@@ -603,7 +578,7 @@ async def test_it_opens_and_connects_and_tells_each_once(side: FarSide) -> None:
 async def test_nothing_is_told_before_the_call_that_asked_has_returned(side: FarSide) -> None:
     talk = await arrived(side)
     await talk.line.prepare(DEFAULT_AGENT_FORMATS)
-    talk.line.open(Sound(8000), 5)
+    talk.line.open(FakeSound(), 5)
     assert talk.told == []
     await talk.until(Opened)
     talk.line.connect()
@@ -640,11 +615,11 @@ async def test_each_line_has_a_name_of_its_own(side: FarSide) -> None:
 
 async def test_sound_flows_both_ways_in_real_time(side: FarSide) -> None:
     talk = await talking(side)
-    before = talk.sound.ticks, talk.sound.bytes_heard
-    talk.sound.plays = 50
+    before = talk.sound.ticks, len(talk.sound.bytes_heard)
+    talk.says(50)
     await asyncio.sleep(2)
     assert talk.sound.ticks - before[0] == pytest.approx(100, abs=3)
-    seconds = (talk.sound.bytes_heard - before[1]) / 2 / talk.rate_hz
+    seconds = (len(talk.sound.bytes_heard) - before[1]) / 2 / talk.rate_hz
     assert seconds == pytest.approx(2, abs=0.06)
     assert talk.sound.pulled == 50
     assert talk.frames_audible() == 50, "neither lost nor heard twice"
@@ -673,7 +648,7 @@ async def test_an_agents_pieces_are_heard_as_one(side: FarSide, every_ms: int) -
 
 async def test_it_is_no_further_ahead_than_it_may_be(side: FarSide) -> None:
     talk = await talking(side)
-    talk.sound.plays = 1000
+    talk.says(1000)
     await asyncio.sleep(1)
     assert talk.sound.pulled - talk.frames_audible() <= side.most_ahead
     await talk.closes()
@@ -681,9 +656,9 @@ async def test_it_is_no_further_ahead_than_it_may_be(side: FarSide) -> None:
 
 async def test_what_is_taken_back_is_not_heard(side: FarSide) -> None:
     talk = await talking(side)
-    talk.sound.plays = 1000
+    talk.says(1000)
     await asyncio.sleep(1)
-    talk.sound.plays = talk.sound.pulled
+    talk.sound.frames.clear()
     frames = talk.line.take_back() / 20
     await asyncio.sleep(1)
     known = talk.sound.pulled - frames
@@ -700,7 +675,7 @@ async def test_music_is_instead_of_us_until_connect(side: FarSide) -> None:
     assert talk.sound.ticks > 20, "time goes on"
     talk.told.clear()
     await talk.connects()
-    talk.sound.plays = 10
+    talk.says(10)
     before = talk.frames_audible()
     await asyncio.sleep(1)
     assert talk.frames_audible() - before == 10
@@ -725,7 +700,7 @@ async def talk(side: FarSide) -> Talk:
 async def hears(talk: Talk, frames: int) -> None:
     """The caller hears so many frames of us, each once."""
     before = talk.frames_audible()
-    talk.sound.plays += frames
+    talk.says(frames)
     await asyncio.sleep(0.7)
     assert talk.frames_audible() - before == frames
 
@@ -736,10 +711,10 @@ async def test_a_third_party_is_called_while_the_caller_hears_us(talk: Talk) -> 
     await hears(talk, 10)
     await talk.side.third_answers(talk.line)
     await talk.until(TargetConnected)
-    before = talk.sound.ticks, talk.sound.bytes_heard
+    before = talk.sound.ticks, len(talk.sound.bytes_heard)
     await asyncio.sleep(2)
     assert talk.sound.ticks - before[0] == pytest.approx(100, abs=3), "time goes on"
-    seconds = (talk.sound.bytes_heard - before[1]) / 2 / talk.rate_hz
+    seconds = (len(talk.sound.bytes_heard) - before[1]) / 2 / talk.rate_hz
     assert seconds == pytest.approx(2, abs=0.06), "and is kept"
     assert talk.told == [*ALONE, TargetConnected()]
     talk.line.drop_target()
@@ -804,7 +779,7 @@ MOMENTS: dict[str, Callable[[Talk], Any]] = {
 
 async def opening(talk: Talk) -> None:
     await talk.line.prepare(DEFAULT_AGENT_FORMATS)
-    talk.sound = Sound(8000)
+    talk.sound = FakeSound()
     talk.line.open(talk.sound, 5)
 
 
@@ -849,7 +824,7 @@ async def test_a_closed_line_is_silent_and_leaves_nothing(side: FarSide, moment:
     await asyncio.sleep(0)
     talk.told.clear()
     await closing
-    sound = getattr(talk, "sound", Sound(8000))
+    sound = getattr(talk, "sound", FakeSound())
     before = sound.ticks, sound.bytes_heard
     side.hangs_up(talk.line)
     await asyncio.sleep(5)
@@ -889,7 +864,7 @@ async def test_what_it_cannot_do_is_answered_and_never_raised(side: FarSide) -> 
     if Ability.SET_VARIABLE not in can:
         with pytest.raises(LineError):
             await talk.line.set_variable("TOPIC", "rain")
-    talk.sound.plays = 5
+    talk.says(5)
     await asyncio.sleep(0.5)
     assert talk.frames_audible() == 5, "the call goes on"
     await talk.closes()

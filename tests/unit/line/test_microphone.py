@@ -32,7 +32,7 @@ from ari_app.line.microphone import (
     devices,
 )
 from tests.unit.line.fake_card import FakeCard
-from tests.unit.line.test_line_contract import Sound
+from tests.unit.line.fake_sound import FakeSound
 
 OVER = Outcome(Status.COMPLETED, "agent_ended")
 
@@ -43,7 +43,7 @@ class Talk:
     def __init__(self, gateway: MicrophoneGateway) -> None:
         self.line = gateway.place("s", "+15550100001", Placing())
         self.told: list[LineEvent] = []
-        self.sound = Sound(16000)
+        self.sound = FakeSound()
         self.line.listen(self.told.append)
 
     async def opens(self, seconds: float = 5) -> None:
@@ -157,7 +157,7 @@ async def test_the_callback_may_come_in_another_thread_and_levels_are_measured()
     talk = Talk(MicrophoneGateway(card))
     await talk.opens()
     talk.line.connect()
-    talk.sound.plays = 10
+    talk.sound.frames = [(988).to_bytes(2, "little") * 320] * 10
     for _ in range(4):
         await asyncio.to_thread(card.beat, 16384)
         await asyncio.sleep(0.02)

@@ -39,6 +39,7 @@ from ari_app.line.twilio.rest import TwilioError
 from ari_app.line.twilio.signature import Signatures
 from ari_app.line.twilio.twiml import Elsewhere
 from linekit.clock import FrameClock
+from tests.unit.line.fake_sound import FakeSound
 from tests.unit.line.fake_twilio import ACCOUNT, PUBLIC_URL, FakeRest, FakeStream, FakeTwilio, parse
 from tests.waiting import until
 
@@ -52,34 +53,6 @@ FRAME = b"\x10\x27" * 160
 def level(pcm: bytes) -> int:
     """The loudest sample."""
     return int(np.frombuffer(pcm, "<i2").max(initial=0))
-
-
-class Sound:
-    """A call's sound, which says so many frames."""
-
-    frames_at_once = 1
-
-    def __init__(self) -> None:
-        self.frames = 0
-        self.pulled = 0
-        self.loudest = 0
-
-    def heard(self, pcm: bytes) -> None:
-        self.loudest = max(self.loudest, level(pcm))
-
-    @property
-    def frames_ready(self) -> int:
-        return self.frames
-
-    def next_frame(self) -> bytes | None:
-        if not self.frames:
-            return None
-        self.frames -= 1
-        self.pulled += 1
-        return FRAME
-
-    def tick(self) -> None:
-        """Nothing counts it here."""
 
 
 class Scene:
@@ -97,7 +70,7 @@ class Scene:
         )
         self.twilio = FakeTwilio(self.gateway, self.rest)
         self.told: list[LineEvent] = []
-        self.sound = Sound()
+        self.sound = FakeSound()
         self.arrivals: asyncio.Queue[Arrival] = asyncio.Queue()
         self.beating = True
 
@@ -199,10 +172,10 @@ async def test_who_hangs_up_while_it_rings_is_noticed_when_no_stream_comes(scene
 
 async def test_a_frame_is_not_taken_early_where_the_queue_would_run_dry(scene: Scene) -> None:
     line = await scene.talks()
-    scene.sound.frames = 100
+    scene.sound.frames = [FRAME] * 100
     await asyncio.sleep(0.2)
     assert scene.sound.pulled - len(scene.stream.heard) <= 9
-    scene.sound.frames = 0
+    scene.sound.frames.clear()
     await asyncio.sleep(1)
     heard = len(b"".join(scene.stream.heard)) // 320
     assert heard == scene.sound.pulled
@@ -212,7 +185,7 @@ async def test_a_frame_is_not_taken_early_where_the_queue_would_run_dry(scene: S
 async def test_last_words_are_waited_for_but_not_for_ever(scene: Scene) -> None:
     line = await scene.talks()
     loop = asyncio.get_running_loop()
-    scene.sound.frames = 8
+    scene.sound.frames = [FRAME] * 8
     await asyncio.sleep(0.05)
     scene.beating = False
     began = loop.time()
@@ -266,7 +239,7 @@ async def test_what_was_wished_last_counts(scene: Scene) -> None:
     await asyncio.sleep(1)
     assert scene.last() == Connected()
     assert scene.documents("Connect") == scene.documents("Dial")
-    scene.sound.frames = 5
+    scene.sound.frames = [FRAME] * 5
     await asyncio.sleep(1)
     assert scene.sound.pulled == 5
     await line.close(DONE, END)
@@ -288,7 +261,7 @@ async def test_music_that_is_wished_on_the_way_to_the_stream_is_heard(scene: Sce
         await asyncio.sleep(1)
         assert parse(str(scene.rest.updated[-1][1]["Twiml"]))[0].tag == "Connect"
     assert scene.last() == Connected()
-    scene.sound.frames = 5
+    scene.sound.frames = [FRAME] * 5
     await asyncio.sleep(0.5)
     assert scene.sound.pulled == 5
     await line.close(DONE, END)
@@ -366,7 +339,7 @@ async def test_keys_are_pressed_and_the_call_comes_back(scene: Scene) -> None:
     await asyncio.sleep(0.5)
     document = parse(str(scene.rest.updated[0][1]["Twiml"]))
     assert (document[0].tag, document[0].attrib) == ("Play", {"digits": "12#"})
-    scene.sound.frames = 5
+    scene.sound.frames = [FRAME] * 5
     await asyncio.sleep(0.5)
     assert scene.sound.pulled == 5
     for keys in ("A", "", "w", "1" * 33):
@@ -391,7 +364,7 @@ async def test_who_was_moved_is_not_moved_again_though_the_answer_was_lost(scene
     await asyncio.sleep(2)
     assert scene.documents("Play") == 1, "no key twice"
     assert not any(isinstance(event, Ended) for event in scene.told)
-    scene.sound.frames = 5
+    scene.sound.frames = [FRAME] * 5
     await asyncio.sleep(0.5)
     assert scene.sound.pulled == 5
     await line.close(DONE, END)
@@ -436,7 +409,7 @@ async def test_a_target_hears_the_agent_and_then_the_caller(scene: Scene) -> Non
     assert (made["To"], made["From"], made["Timeout"]) == (TARGET, "+15550100002", "20")
     scene.twilio.follows("CAout1", str(made["Twiml"]))
     await scene.until(TargetConnected)
-    scene.sound.frames = 5
+    scene.sound.frames = [FRAME] * 5
     await asyncio.sleep(0.5)
     assert len(scene.twilio.streams["CAout1"].heard) == 5
     line.hand_over()
@@ -564,13 +537,15 @@ async def test_the_two_hear_each_other_and_not_us(scene: Scene) -> None:
         frames = [frame for frame in stream.heard[before:] if level(frame)]
         assert 3 / 0.02 - len(frames) < 12, "without a hole, and not late"
         assert {level(frame) for frame in frames} == {level(ulaw_to_pcm(other.voice))}
-    assert scene.sound.loudest == level(ulaw_to_pcm(scene.stream.voice)), "we hear the caller"
+    assert level(scene.sound.bytes_heard) == level(ulaw_to_pcm(scene.stream.voice)), (
+        "we hear the caller"
+    )
     assert level(bytes(kept)) == level(ulaw_to_pcm(supervisor.voice)), "and the supervisor apart"
     assert scene.documents("Dial") == 0, "nobody was moved"
     line.drop_target()
     await asyncio.sleep(0.5)
     at = len(scene.stream.heard)
-    scene.sound.frames = 5
+    scene.sound.frames = [FRAME] * 5
     await asyncio.sleep(0.5)
     assert len(scene.stream.heard) == at + 5, "the caller hears us, and nothing else"
     await line.close(DONE, END)

@@ -11,38 +11,11 @@ from audiosocket.frames import SLIN, SLIN16, Audio, LineFormat, encode
 from audiosocket.server import AudioSocketServer
 from linekit.clock import FrameClock
 from tests.unit.audiosocket.client import AudioSocketClient
+from tests.unit.line.fake_sound import FakeSound
 from tests.unit.virtual_loop import make_entrance
 from tests.waiting import until
 
 LOUD = b"\x11\x11" * 160
-
-
-class Sound:
-    """A call's sound that writes down what the line brings, and says what a test wants.
-
-    Attributes:
-        frame: What is said in each 20 ms; None is silence.
-    """
-
-    frames_at_once = 1
-
-    def __init__(self) -> None:
-        self.came: list[bytes] = []
-        self.ticks = 0
-        self.asked = 0
-        self.frame: bytes | None = None
-
-    def heard(self, pcm: bytes) -> None:
-        self.came.append(pcm)
-
-    frames_ready = 0
-
-    def next_frame(self) -> bytes | None:
-        self.asked += 1
-        return self.frame
-
-    def tick(self) -> None:
-        self.ticks += 1
 
 
 class Bench:
@@ -52,7 +25,7 @@ class Bench:
         self.clock = FrameClock()
         self.server = AudioSocketServer(self.clock, entrance=make_entrance)
         self.lost: list[tuple[str, bool]] = []
-        self.sound = Sound()
+        self.sound = FakeSound()
         self.media = self.make()
 
     def make(self, line_format: LineFormat = SLIN, seconds: float = 10.0) -> AudioSocketMedia:
@@ -90,13 +63,13 @@ async def bench() -> AsyncIterator[Bench]:
 async def test_sound_flows_both_ways(bench: Bench) -> None:
     client = await bench.dial()
     client.source = lambda: LOUD
-    bench.sound.frame = LOUD[::-1]
+    bench.sound.frames = [LOUD[::-1]] * 1000
     await asyncio.sleep(1)
     assert set(bench.sound.came) == {LOUD}
     assert len(bench.sound.came) == pytest.approx(50, abs=1)
     assert bench.sound.ticks == pytest.approx(50, abs=1)
     assert {heard.payload for heard in client.heard} == {LOUD[::-1]}
-    bench.sound.frame = None
+    bench.sound.frames.clear()
     await asyncio.sleep(0.1)
     assert client.heard[-1].payload == bytes(320), "silence is sent, and not nothing"
 
@@ -106,7 +79,7 @@ async def test_a_wide_line(bench: Bench) -> None:
     bench.make(SLIN16)
     client = await bench.dial()
     client.source = lambda: LOUD * 2
-    bench.sound.frame = LOUD * 2
+    bench.sound.frames = [LOUD * 2] * 1000
     await asyncio.sleep(0.5)
     assert {heard.kind for heard in client.heard} == {SLIN16.kind}
     assert client.heard[-1].payload == LOUD * 2
@@ -147,7 +120,7 @@ async def test_who_waits_hears_now_and_then_that_somebody_is_there(bench: Bench)
     loud = np.count_nonzero(played.reshape(-1, 160), axis=1) > 0
     assert not loud[:50].any(), "not at once"
     assert np.count_nonzero(loud) == pytest.approx(3 * 20, abs=3)
-    bench.sound.frame = LOUD
+    bench.sound.frames = [LOUD] * 1000
     await asyncio.sleep(4)
     assert {heard.payload for heard in list(client.heard)[-190:]} == {LOUD}, "never over a voice"
 

@@ -19,39 +19,11 @@ from audiosocket.frames import SLIN
 from lab.load.media_socket import CAUSE_NORMAL, MediaSocket
 from linekit.clock import FrameClock
 from tests.unit.call.fake_ari import FakeAsterisk, FakeClient, PlayedMedia
+from tests.unit.line.fake_sound import FakeSound
 from tests.waiting import until
 
 LOUD = b"\x11\x11" * 160
 SILENT = bytes(320)
-
-
-class Sound:
-    """A call's sound: `left` frames are to be said."""
-
-    frames_at_once = 1
-
-    def __init__(self) -> None:
-        self.came: list[bytes] = []
-        self.ticks = 0
-        self.left = 0
-        self.asked = 0
-
-    @property
-    def frames_ready(self) -> int:
-        return self.left
-
-    def heard(self, pcm: bytes) -> None:
-        self.came.append(pcm)
-
-    def next_frame(self) -> bytes | None:
-        self.asked += 1
-        if not self.left:
-            return None
-        self.left -= 1
-        return LOUD
-
-    def tick(self) -> None:
-        self.ticks += 1
 
 
 class Bench:
@@ -61,7 +33,7 @@ class Bench:
         self.clock = FrameClock()
         self.asterisk = FakeAsterisk(clock=self.clock)
         self.client = FakeClient(self.asterisk)
-        self.sound = Sound()
+        self.sound = FakeSound()
         self.lost: list[tuple[str, bool]] = []
         self.causes: list[int] = []
         self.media = WebSocketMedia(
@@ -117,7 +89,7 @@ async def test_what_asterisk_is_asked_for_is_made_of_constants(bench: Bench) -> 
 
 
 async def test_nothing_is_sent_before_the_bridge_and_time_goes_on(bench: Bench) -> None:
-    bench.sound.left = 100
+    bench.sound.frames = [LOUD] * 100
     assert await bench.media.made(await bench.makes())
     await asyncio.sleep(1)
     assert (bench.sound.asked, len(bench.far.channel.queue)) == (0, 0)
@@ -162,18 +134,18 @@ async def test_messages_in_any_pieces_are_heard_whole(bench: Bench) -> None:
         for at in range(0, len(wire), size):
             transport.write(wire[at : at + size])
         await asyncio.sleep(0.1)
-        assert b"".join(bench.sound.came) == LOUD * 5, size
+        assert bench.sound.bytes_heard == LOUD * 5, size
         bench.sound.came.clear()
     assert bench.lost == []
 
 
 async def test_an_interruption_is_flushed_at_once(bench: Bench) -> None:
     far = await bench.opens()
-    bench.sound.left = 1000
+    bench.sound.frames = [LOUD] * 1000
     await asyncio.sleep(2)
     heard = len([frame for frame in far.heard if frame == LOUD])
-    pulled = 1000 - bench.sound.left
-    bench.sound.left = 0
+    pulled = bench.sound.pulled
+    bench.sound.frames.clear()
     taken = bench.media.take_back() / 20
     assert pulled - taken == pytest.approx(heard, abs=2), "right to 40 ms"
     await asyncio.sleep(1)
@@ -184,8 +156,8 @@ async def test_an_interruption_is_flushed_at_once(bench: Bench) -> None:
 
 async def test_the_end_of_what_is_said_is_waited_for(bench: Bench) -> None:
     far = await bench.opens()
-    bench.sound.left = 20
-    await until(lambda: not bench.sound.left)
+    bench.sound.frames = [LOUD] * 20
+    await until(lambda: not bench.sound.frames)
     loop = asyncio.get_running_loop()
     await until(lambda: far.heard.count(LOUD) == 20)
     await asyncio.sleep(0.06)
@@ -211,7 +183,7 @@ async def test_who_waits_hears_now_and_then_that_somebody_is_there(bench: Bench)
 
 async def test_a_connection_that_breaks_is_told_and_the_next_channel_goes_on(bench: Bench) -> None:
     far = await bench.opens()
-    bench.sound.left = 200
+    bench.sound.frames = [LOUD] * 200
     await asyncio.sleep(2)
     first = far.heard.count(LOUD)
     far.breaks()
@@ -247,7 +219,7 @@ async def test_our_own_end_is_told_to_asterisk_as_such_and_to_nobody_else(bench:
 
 async def test_an_asterisk_that_does_not_play_is_given_up(bench: Bench) -> None:
     far = await bench.opens()
-    bench.sound.left = 10_000
+    bench.sound.frames = [LOUD] * 10_000
     await asyncio.sleep(1)
     far._stop()
     await asyncio.sleep(10)

@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import SecretStr
 
 from ari_app.bridge import VoiceBridge
+from ari_app.call.states import State
 from ari_app.control.planner import Wish
 from ari_app.records.journal import Listener
 from ari_app.settings import Settings, load_settings
@@ -51,6 +52,13 @@ class Bench:
         """Call an extension; the call at once, whether or not it is answered."""
         uri = f"sip:{extension}@{self.asterisk.sip_host}:{self.asterisk.sip_port}"
         return await self.phone.dial(uri)
+
+    async def talk(self, extension: str = "100", *, codec: str = "PCMU") -> tuple[Call, Session]:
+        """Call an extension, until caller and agent talk."""
+        call = await self.call(extension, codec=codec)
+        session = await self.session()
+        await until(lambda: session.state is State.TALKING)
+        return call, session
 
     def sessions(self) -> list[Session]:
         calls = self.bridge.calls

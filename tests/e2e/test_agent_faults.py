@@ -53,13 +53,6 @@ async def metrics(b: Bench) -> str:
         return await answer.text()
 
 
-async def talking(b: Bench) -> tuple[Call, Session]:
-    call = await b.call()
-    session = await b.session()
-    await until(lambda: session.state is State.TALKING)
-    return call, session
-
-
 # --- no conversation comes about
 
 
@@ -139,7 +132,7 @@ async def test_another_agent_takes_the_call_and_knows_what_was_said(asterisk: La
     close = {"code": 1006, "mid_response": True, "after_ms": 500, "response": 2}
     dying = {"times": 1, "close": close}
     async with bench(asterisk, book(faults=dying)) as b:
-        call, session = await talking(b)
+        call, session = await b.talk()
         await call.wait_for_sound(LOUD, since=0)
         await call.wait_for_silence(500)
         await call.play(babble(1000, -20))
@@ -178,7 +171,7 @@ async def test_a_long_gap_is_covered(asterisk: LabAsterisk, tmp_path: Path, phra
         settings["agent_loss_sound"] = path
     slow = {"think_ms": 3500}
     async with bench(asterisk, mortal(delivery=slow), **settings) as b:
-        call, session = await talking(b)
+        call, session = await b.talk()
         died = await lost(b)
         if phrase:
             await until(lambda: hears(call, 700))
@@ -192,7 +185,7 @@ async def test_a_long_gap_is_covered(asterisk: LabAsterisk, tmp_path: Path, phra
 
 async def test_an_agent_that_allows_no_override_greets_again(asterisk: LabAsterisk) -> None:
     async with bench(asterisk, mortal(allow_overrides=False)) as b:
-        call, session = await talking(b)
+        call, session = await b.talk()
         died = await lost(b)
         await until(lambda: len(b.agent.conversations) == 3)
         await until(lambda: session.state is State.TALKING)
@@ -209,7 +202,7 @@ async def test_an_agent_that_allows_no_override_greets_again(asterisk: LabAsteri
 
 async def test_no_other_agent_is_to_be_had(asterisk: LabAsterisk, logged: Logged) -> None:
     async with bench(asterisk, mortal()) as b:
-        call, _ = await talking(b)
+        call, _ = await b.talk()
         b.agent.set_profile("agent_default", profile(faults={"handshake_status": 503}))
         died = await lost(b)
         line = await logged("landed=human", 10)
@@ -224,7 +217,7 @@ async def test_no_other_agent_is_to_be_had(asterisk: LabAsterisk, logged: Logged
 async def test_an_agent_that_is_frozen_is_found(asterisk: LabAsterisk) -> None:
     frozen = {"times": 1, "freeze_after_ms": 3000}
     async with bench(asterisk, book(faults=frozen), agent_dead_after_seconds=2) as b:
-        call, session = await talking(b)
+        call, session = await b.talk()
         died = await lost(b)
         await until(lambda: session.state is State.RECOVERING)
         found = time.monotonic() - died
@@ -241,7 +234,7 @@ async def test_an_agent_that_is_frozen_is_found(asterisk: LabAsterisk) -> None:
 async def test_one_that_stays_silent_has_failed(asterisk: LabAsterisk, logged: Logged) -> None:
     faults = {"never_answers": True}
     async with bench(asterisk, book(faults=faults), agent_silence_timeout_seconds=2) as b:
-        call, _ = await talking(b)
+        call, _ = await b.talk()
         await call.wait_for_sound(LOUD, since=0)
         await call.wait_for_silence(500)
         await call.play(babble(1000, -20))

@@ -54,13 +54,6 @@ async def proxied(
         yield b, proxy
 
 
-async def talking(b: Bench, extension: str = "100") -> tuple[Call, Session]:
-    call = await b.call(extension)
-    session = await b.session()
-    await until(lambda: session.state is State.TALKING)
-    return call, session
-
-
 def conversation(b: Bench, session: Session) -> ConversationRecord:
     return next(c for c in b.agent.conversations if c.conversation_id == session.conversation_id)
 
@@ -96,7 +89,7 @@ async def test_a_short_break_while_the_caller_is_answered_does_not_end_the_call(
     cutter = CutsAt(State.JOINING)
     async with proxied(own, cutter.heard) as (b, proxy):
         cutter.proxy = proxy
-        call, session = await talking(b)
+        call, session = await b.talk()
         assert cutter.cuts == 1
         assert b.bridge.ari.link.outages > 1, "beside the one before it was connected"
         await call.play(tone(TONE_HZ, 300, -20))
@@ -131,9 +124,9 @@ OUTAGES: dict[str, tuple[Break, float]] = {
 async def test_calls_go_on_without_ari_and_end_as_they_ended(own: LabAsterisk, outage: str) -> None:
     break_off, seconds = OUTAGES[outage]
     async with proxied(own) as (b, proxy):
-        stays, session = await talking(b)
-        leaves, left = await talking(b)
-        ended, over = await talking(b)
+        stays, session = await b.talk()
+        leaves, left = await b.talk()
+        ended, over = await b.talk()
         assert proxy.marked == 1
 
         await break_off(proxy)
@@ -184,7 +177,7 @@ async def test_calls_go_on_without_ari_and_end_as_they_ended(own: LabAsterisk, o
         await stays.unhold()
         await stays.hang_up()
         await until(session.ended.is_set, 2)
-        another, _ = await talking(b)
+        another, _ = await b.talk()
         await another.hang_up()
         await b.all_gone()
 
@@ -200,7 +193,7 @@ async def test_the_agent_is_lost_while_ari_is_away(
     own: LabAsterisk, at: float, seconds: float
 ) -> None:
     async with proxied(own, agents=book(**DYING)) as (b, proxy):
-        call, session = await talking(b)
+        call, session = await b.talk()
         first = await b.conversation(0)
         await until(lambda: first.closing is not None)
         died = time.monotonic()
@@ -222,7 +215,7 @@ async def test_the_agent_is_lost_while_ari_is_away(
 
 async def test_one_reset_ends_no_hold(own: LabAsterisk) -> None:
     async with proxied(own) as (b, proxy):
-        call, session = await talking(b)
+        call, session = await b.talk()
         for on, state in ((True, State.HOLDING), (False, State.TALKING)):
             proxy.cut()
             session.post(HoldRequested(on=on))
@@ -248,11 +241,11 @@ async def test_asterisk_comes_back_and_the_next_call_works(
     )
     async with bench(own, book(**QUIET), recordings_dir=tmp_path) as b:
         for _ in range(3):
-            await talking(b)
+            await b.talk()
         await b.dial("103")
         await until(lambda: b.sessions()[-1].state == "waiting")
         waiting = b.sessions()[-1]
-        _, held = await talking(b)
+        _, held = await b.talk()
         await b.bridge.control.hold(held.session_id, on=True)
         await until(lambda: held.state is State.HOLDING)
         all_sessions = b.sessions()
@@ -273,7 +266,7 @@ async def test_asterisk_comes_back_and_the_next_call_works(
         assert b.bridge.lines.expected == 0
         assert sum(len(names) for *_, names in os.walk(tmp_path)) == 4
 
-        next_call, session = await talking(b)
+        next_call, session = await b.talk()
         await next_call.play(tone(TONE_HZ, 500, -20))
         await until(lambda: loud_seconds(conversation(b, session)) > 0.4)
         await next_call.hang_up()
@@ -290,7 +283,7 @@ async def test_calls_survive_an_asterisk_that_stands_still(own: LabAsterisk) -> 
     """For 3 s: no call ends, no frame is lost on the line, and nothing stays late."""
     greeting = {"dialogue": {"first_message": "One two three four five. " * 12, "turns": []}}
     async with bench(own, book(**greeting)) as b:
-        call, session = await talking(b)
+        call, session = await b.talk()
         await call.wait_for_sound(LOUD, since=0)
         call.send(tone(TONE_HZ, 4000, -20))
         await asyncio.sleep(0.5)

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from ari_app.audio.g711 import ulaw_to_pcm
-from ari_app.call.states import State
 from lab.asterisk import LabAsterisk
 from lab.practice_agent import AgentBook
 from lab.softphone import CallOver, Phone
@@ -80,9 +79,7 @@ async def test_the_callers_voice_arrives_in_the_announced_format_and_in_real_tim
     async with bench(
         asterisk, book(formats={"user_input": hears, "agent_output": "pcm_24000"}, **quiet)
     ) as b:
-        call = await b.call(codec=codec)
-        session = await b.session()
-        await until(lambda: session.state is State.TALKING)
+        call, _ = await b.talk(codec=codec)
         began = time.monotonic()
         await call.play(tone(1000, 2000, -10))
         await asyncio.sleep(0.3)
@@ -241,9 +238,7 @@ async def test_what_an_agent_may_send_without_ending_the_call(asterisk: LabAster
 
 async def test_a_phone_that_sends_nothing_is_heard_as_silence(asterisk: LabAsterisk) -> None:
     async with bench(asterisk) as b:
-        call = await b.call()
-        session = await b.session()
-        await until(lambda: session.state is State.TALKING)
+        call, session = await b.talk()
         began = time.monotonic()
         call.mute_rtp(True)
         await asyncio.sleep(2)

@@ -16,7 +16,6 @@ from ari_app.checks import Verdict, check_all
 from lab.asterisk import LabAsterisk
 from lab.faults import TcpProxy
 from lab.practice_agent import PracticeAgent
-from lab.softphone.call import Call
 from lab.softphone.sounds import level_dbfs, tone
 from tests.e2e.harness import (
     HUMAN_HZ,
@@ -28,7 +27,6 @@ from tests.e2e.harness import (
     settings_for,
 )
 from tests.e2e.test_asterisk_faults import hears
-from tests.session_view import Session
 from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
@@ -50,18 +48,11 @@ async def proxied(asterisk: LabAsterisk, **parts: object) -> AsyncIterator[tuple
         yield b, proxy
 
 
-async def talking(b: Bench) -> tuple[Call, Session]:
-    call = await b.call()
-    session = await b.session()
-    await until(lambda: session.state is State.TALKING)
-    return call, session
-
-
 async def test_what_is_used_is_told(asterisk: LabAsterisk) -> None:
     with capture_logs() as logs:
         async with bench(asterisk, media_transport="auto") as b:
             assert b.bridge.readiness().media_transport == "websocket"
-            call, _ = await talking(b)
+            call, _ = await b.talk()
             names = [channel.name for channel in await b.bridge.ari.channels.list()]
             assert [name for name in names if name.startswith("WebSocket/INCOMING")]
             assert b.lines == 0
@@ -87,7 +78,7 @@ async def test_a_media_socket_that_breaks_is_replaced_and_nothing_said_is_lost(
     story = {"first_message": LONG, "turns": []}
     with capture_logs() as logs:
         async with proxied(asterisk, dialogue=story, formats=NARROW) as (b, proxy):
-            call, session = await talking(b)
+            call, session = await b.talk()
             await call.wait_for_sound(LOUD, since=0)
             await asyncio.sleep(1)
             assert proxy.marked == 1
@@ -121,7 +112,7 @@ async def test_a_media_socket_that_stays_away_ends_the_call_as_a_lost_line_does(
 ) -> None:
     quiet = {"first_message": "", "turns": []}
     async with proxied(asterisk, dialogue=quiet) as (b, proxy):
-        call, session = await talking(b)
+        call, session = await b.talk()
         await proxy.refuse(marked_only=True)
         await hears(call, HUMAN_HZ)
         assert session.end_reason == "line_peer_closed"
@@ -134,7 +125,7 @@ async def test_a_media_channel_that_somebody_hangs_up_is_not_replaced(
     asterisk: LabAsterisk,
 ) -> None:
     async with bench(asterisk, book(dialogue={"first_message": "", "turns": []}), **WEBSOCKET) as b:
-        call, session = await talking(b)
+        call, session = await b.talk()
         # Not the one in Asterisk's list: a channel is now and then in it twice.
         await b.bridge.ari.channels.hangup(session.media_id)
         await hears(call, HUMAN_HZ)
@@ -145,7 +136,7 @@ async def test_a_media_channel_that_somebody_hangs_up_is_not_replaced(
 
 async def test_packets_flow_also_when_nobody_speaks(asterisk: LabAsterisk) -> None:
     async with bench(asterisk, book(dialogue={"first_message": "", "turns": []}), **WEBSOCKET) as b:
-        call, _ = await talking(b)
+        call, _ = await b.talk()
         since = len(call.ear.arrivals)
         await asyncio.sleep(3)
         arrivals = call.ear.arrivals[since:]

@@ -49,9 +49,7 @@ async def test_a_call_does_not_notice_that_the_clock_jumps(
 ) -> None:
     began = time.monotonic()
     async with bench(asterisk, book(**QUIET)) as b:
-        call = await b.call()
-        session = await b.session()
-        await until(lambda: session.state is State.TALKING)
+        call, session = await b.talk()
         record = await b.conversation()
         for seconds in (3600, -7200, 3600):
             jump(seconds)

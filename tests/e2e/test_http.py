@@ -198,9 +198,7 @@ async def heard(socket: aiohttp.ClientWebSocketResponse, blocks: int, side: int)
 
 async def test_a_listener_hears_both_sides(asterisk: LabAsterisk) -> None:
     async with bench(asterisk) as b, aiohttp.ClientSession() as client:
-        call = await b.call()
-        session = await b.session()
-        await until(lambda: session.state is State.TALKING)
+        call, session = await b.talk()
         url = "ws://{}:{}".format(*b.bridge.api_address) + f"/sessions/{session.session_id}/listen"
         async with client.ws_connect(url) as socket:
             head = await socket.receive_json()

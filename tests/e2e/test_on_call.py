@@ -27,13 +27,6 @@ MUSIC_HZ = 440
 QUIET = {"dialogue": {"first_message": "", "turns": []}}
 
 
-async def talking(b: Bench, extension: str = "100") -> tuple[Call, Session]:
-    call = await b.call(extension)
-    session = await b.session()
-    await until(lambda: session.state is State.TALKING)
-    return call, session
-
-
 def sent(record: ConversationRecord, kind: str) -> list[dict[str, Any]]:
     return [message for message in record.messages if message.get("type") == kind]
 
@@ -50,7 +43,7 @@ def tool(tool_name: str, /, **parameters: object) -> AgentBook:
 
 
 async def use_tool(b: Bench) -> tuple[Call, Session, ConversationRecord]:
-    call, session = await talking(b)
+    call, session = await b.talk()
     await call.wait_for_sound(LOUD, since=0)
     await call.wait_for_silence(500)
     await call.play(babble(1000, -20))
@@ -78,7 +71,7 @@ async def test_keys_reach_the_agent_once(
     asterisk: LabAsterisk, settings: dict[str, object], pressed: str, messages: list[str]
 ) -> None:
     async with bench(asterisk, book(**QUIET), **settings) as b:
-        call, session = await talking(b)
+        call, session = await b.talk()
         await call.send_digits(pressed)
         record = await b.conversation()
         await asyncio.sleep(1.2)
@@ -93,7 +86,7 @@ async def test_keys_reach_the_agent_once(
 @pytest.mark.usefixtures("transport")
 async def test_keys_that_follow_each_other_quickly(asterisk: LabAsterisk) -> None:
     async with bench(asterisk, book(**QUIET)) as b:
-        call, _ = await talking(b)
+        call, _ = await b.talk()
         await call.send_digits("4471123#", press_ms=40, gap_ms=40)
         record = await b.conversation()
         await until(lambda: sent(record, "user_message"))
@@ -149,7 +142,7 @@ async def test_the_agent_puts_the_caller_on_hold_until_it_speaks(asterisk: LabAs
 @pytest.mark.usefixtures("transport")
 async def test_the_phone_holds_us(asterisk: LabAsterisk) -> None:
     async with bench(asterisk, book(**QUIET)) as b:
-        call, session = await talking(b)
+        call, session = await b.talk()
         record = await b.conversation()
         await call.hold()
         await until(lambda: len(sent(record, "contextual_update")) == 1)

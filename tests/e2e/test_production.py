@@ -215,9 +215,7 @@ async def test_the_caller_hangs_up_on_the_agent(box: LabAsterisk) -> None:
 @pytest.mark.parametrize("to", ["1001", "support", "00490900"])
 async def test_the_agent_transfers_the_caller(box: LabAsterisk, to: str) -> None:
     async with person(box) as phone, bench(box) as b:
-        call = await b.call("4930555")
-        session = await b.session()
-        await until(lambda: session.state is State.TALKING)
+        call, session = await b.talk("4930555")
         await b.bridge.control.transfer(session.session_id, to)
         await handed_on(b, phone, call, "TRANSFER")
 

@@ -88,9 +88,7 @@ async def test_a_supervisor_who_refuses_and_a_caller_who_leaves(asterisk: LabAst
         async with bench(
             asterisk, api_key=KEY, take_over_endpoint=endpoint, take_over_pattern="[0-9]{4}"
         ) as b:
-            call = await b.call()
-            session = await b.session()
-            await until(lambda: session.state is State.TALKING)
+            call, session = await b.talk()
             path = f"/sessions/{session.session_id}/take-over"
             await ask(b, path, {"endpoint": "2001"})
             await until(lambda: bool(session.record.take_overs[-1].failed))

@@ -167,9 +167,7 @@ async def test_the_agent_is_lost_while_the_target_rings(asterisk: LabAsterisk) -
 
 async def test_a_transfer_from_outside(asterisk: LabAsterisk) -> None:
     async with target_and_bench(asterisk, Answer()) as (phone, b):
-        call = await b.call()
-        session = await b.session()
-        await until(lambda: session.state is State.TALKING)
+        call, session = await b.talk()
         with pytest.raises(NotPossible) as refused:
             await b.bridge.control.transfer(session.session_id, "x&y", "attended")
         assert refused.value.code == "bad_target"

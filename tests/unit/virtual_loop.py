@@ -15,6 +15,8 @@ from concurrent.futures import Executor
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
+import pytest
+
 from audiosocket.server import Admit, Entrance, Refused, TcpEntrance
 
 _Result = TypeVar("_Result")
@@ -283,3 +285,10 @@ class _Guest(asyncio.Protocol):
         admitted.connection_made(self._transport)
         if self._data[19:]:
             admitted.data_received(self._data[19:])
+
+
+def virtual_loops(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """For the conftest of a folder whose tests run in virtual time."""
+    return {"virtual": VirtualLoop}

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator
 
 import pytest
 
 from tests.unit.call.stage import Stage
-from tests.unit.virtual_loop import VirtualLoop
-
-
-def pytest_asyncio_loop_factories(
-    config: pytest.Config, item: pytest.Item
-) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    return {"virtual": VirtualLoop}
+from tests.unit.virtual_loop import virtual_loops as pytest_asyncio_loop_factories  # noqa: F401
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import secrets
 import shutil
-import wave
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from lab.compose.options import Options
 from lab.compose.state import CALLER_FILE, CallerState, State, write_private
 from lab.demo import scene
 from lab.demo.voice import caller_voice, spoken
-from lab.softphone.codec import RATE_HZ, SAMPLE_BYTES
+from lab.softphone.sounds import silence, write_wav
 
 APP = "voice-agent"
 ARI_USERNAME = "ari-app"
@@ -69,11 +68,7 @@ def write_all(places: Places, options: Options, state: State) -> None:
         write_private(places.load / "api.key", state.api_key.get_secret_value())
         (places.load / "speech.ulaw").write_bytes(pcm_to_ulaw(speech))
         write_private(places.phone / "accounts", _baresip_account(options, state))
-        with wave.open(str(places.phone / "speech.wav"), "wb") as file:
-            file.setnchannels(1)
-            file.setsampwidth(SAMPLE_BYTES)
-            file.setframerate(RATE_HZ)
-            file.writeframes(speech)
+        write_wav(places.phone / "speech.wav", speech)
     except OSError as error:
         raise LabError(f"{error.filename} cannot be written: {error.strerror}.") from None
 
@@ -170,11 +165,7 @@ def _sipp_account(state: State) -> str:
 def _speech() -> bytes:
     """All lines of the caller's, with time for answers: 16-bit PCM at 8 kHz."""
     voice = caller_voice()
-    pieces = [_silence(_PAUSE_BEFORE_S)]
+    pieces = [silence(1000 * _PAUSE_BEFORE_S)]
     for line in scene.CALLER:
-        pieces += [spoken(voice, line.text), _silence(_PAUSE_BETWEEN_S)]
+        pieces += [spoken(voice, line.text), silence(1000 * _PAUSE_BETWEEN_S)]
     return b"".join(pieces)
-
-
-def _silence(seconds: float) -> bytes:
-    return bytes(round(seconds * RATE_HZ) * SAMPLE_BYTES)

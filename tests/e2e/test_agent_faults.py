@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-import wave
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import numpy as np
 import pytest
 
 from ari_app.call.states import State
 from lab.asterisk import LabAsterisk
 from lab.practice_agent import AgentBook, ConversationRecord
 from lab.softphone.call import Call
-from lab.softphone.sounds import babble, level_dbfs, tone_dbfs
+from lab.softphone.sounds import babble, level_dbfs, tone, tone_dbfs, write_wav
 from tests.e2e.conftest import Logged
 from tests.e2e.harness import HUMAN_HZ, Bench, bench, book, profile
 from tests.session_view import Session
@@ -162,12 +160,7 @@ async def test_a_long_gap_is_covered(asterisk: LabAsterisk, tmp_path: Path, phra
     settings: dict[str, Any] = {}
     if phrase:
         path = tmp_path / "one-moment.wav"
-        samples = 8000 * np.sin(2 * np.pi * 700 * np.arange(16000) / 16000)
-        with wave.open(str(path), "wb") as file:
-            file.setnchannels(1)
-            file.setsampwidth(2)
-            file.setframerate(16000)
-            file.writeframes(samples.astype("<i2").tobytes())
+        write_wav(path, tone(700, 1000, -12, 16000), 16000)
         settings["agent_loss_sound"] = path
     slow = {"think_ms": 3500}
     async with bench(asterisk, mortal(delivery=slow), **settings) as b:

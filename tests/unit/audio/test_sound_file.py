@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ari_app.audio.sound_file import SoundFile
-from lab.softphone.sounds import tone_dbfs
+from lab.softphone.sounds import tone_dbfs, write_wav
 
 
 def write(
@@ -52,9 +52,6 @@ def test_no_wav_at_all(tmp_path: Path) -> None:
 
 
 def test_a_file_without_sound(tmp_path: Path) -> None:
-    with wave.open(str(tmp_path / "silent.wav"), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(8000)
+    write_wav(tmp_path / "silent.wav", b"")
     with pytest.raises(ValueError, match="no sound"):
         SoundFile.load(tmp_path / "silent.wav")

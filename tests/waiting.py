@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -25,6 +26,18 @@ async def until(condition: Callable[[], object], timeout: float = PATIENCE_SECON
             await asyncio.sleep(0)
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """The same where no loop runs.
+
+    Raises:
+        AssertionError: It did not come true in time.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "it does not come true"
+        time.sleep(0.01)
 
 
 def call_tasks() -> list[str]:

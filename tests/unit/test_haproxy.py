@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ import pytest
 from lab.asterisk.ports import free_port
 from tests.unit.haproxy import config_with, haproxy
 from tests.unpacked import env_of
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 MACHINE = """
 import asyncio, sys
@@ -56,13 +56,6 @@ web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), print=None)
 """
 
 
-def eventually(what: Callable[[], object], seconds: float = PATIENCE_SECONDS) -> None:
-    until = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < until, "it does not come true"
-        time.sleep(0.05)
-
-
 class Balanced:
     """HAProxy, and the machines behind it."""
 
@@ -94,10 +87,10 @@ class Balanced:
         for machine, process in self.processes.items():
             if process.poll() is not None:
                 self.start(machine)
-        eventually(lambda: all(self.answers(each) for each in self.machines))
+        wait_until(lambda: all(self.answers(each) for each in self.machines))
         for machine in self.machines:
             self.become(machine, 200)
-        eventually(self.all_up)
+        wait_until(self.all_up)
 
     def answers(self, machine: str) -> bool:
         with contextlib.suppress(OSError):
@@ -165,12 +158,12 @@ class Balanced:
         others = [each for each in self.machines if each != machine]
         for each in others:
             self.become(each, 503)
-        eventually(lambda: [self.states()[each] for each in others] == ["NOLB", "NOLB"])
+        wait_until(lambda: [self.states()[each] for each in others] == ["NOLB", "NOLB"])
         stream = self.ask("/stream")
         assert stream.readline() == b".\n"
         for each in others:
             self.become(each, 200)
-        eventually(self.all_up)
+        wait_until(self.all_up)
         return stream
 
 
@@ -193,7 +186,7 @@ def balanced(shared: Balanced) -> Iterator[Balanced]:
 def test_a_machine_that_drains_gets_nothing_new_and_keeps_its_streams(balanced: Balanced) -> None:
     stream = balanced.stream_of("m1")
     balanced.become("m1", 503)
-    eventually(lambda: balanced.states()["m1"] == "NOLB")
+    wait_until(lambda: balanced.states()["m1"] == "NOLB")
     assert set(balanced.names(8)) == {"m2", "m3"}
     # Also past what lay on its way.
     until = time.monotonic() + 1.0
@@ -211,7 +204,7 @@ def test_a_dead_machine_costs_no_request(balanced: Balanced) -> None:
 def test_a_frozen_machine_is_found_and_its_streams_end(balanced: Balanced) -> None:
     stream = balanced.stream_of("m1")
     balanced.signal("m1", signal.SIGSTOP)
-    eventually(lambda: balanced.states()["m1"] == "DOWN")
+    wait_until(lambda: balanced.states()["m1"] == "DOWN")
     while stream.readline():
         pass
     assert set(balanced.names(8)) == {"m2", "m3"}
@@ -220,10 +213,10 @@ def test_a_frozen_machine_is_found_and_its_streams_end(balanced: Balanced) -> No
 
 def test_a_machine_that_comes_back_is_not_flooded(balanced: Balanced) -> None:
     balanced.kill("m1")
-    eventually(lambda: balanced.states()["m1"] == "DOWN")
+    wait_until(lambda: balanced.states()["m1"] == "DOWN")
     streams = [balanced.ask("/stream") for _ in range(12)]
     balanced.start("m1")
-    eventually(balanced.all_up)
+    wait_until(balanced.all_up)
     streams += [balanced.ask("/stream") for _ in range(12)]
     # What is open at each, the checks apart: without slowstart it would have all of the last 12.
     got = balanced.open_at("m1")

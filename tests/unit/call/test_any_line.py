@@ -38,6 +38,7 @@ from ari_app.records.record import CallRecord
 from tests.unit.call.fake_agents import FakeAgent, FakeAgents
 from tests.unit.line.fake_card import FakeCard
 from tests.unit.line.fake_line import FRAME, FakeGateway, FakeLine
+from tests.waiting import until
 
 
 class House:
@@ -62,9 +63,7 @@ class House:
         return list(self.calls.records.values())[-1]
 
     async def until(self, state: State) -> None:
-        async with asyncio.timeout(10):
-            while not self.calls.records or self.record.state != state:  # noqa: ASYNC110
-                await asyncio.sleep(0.001)
+        await until(lambda: self.calls.records and self.record.state == state)
 
     async def talks(self, line: FakeLine) -> None:
         self.calls.take(Arrival(line))

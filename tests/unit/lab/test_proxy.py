@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from lab.faults import TcpProxy
+from tests.waiting import until
 
 MARK = b"GET /events"
 
@@ -86,8 +87,7 @@ async def test_it_passes_everything_on_and_ends_with_its_sides() -> None:
         client.writer.write_eof()
         assert await client.reader.read() == b""
         await client.closes()
-        while proxy.connections:  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
+        await until(lambda: not proxy.connections)
         assert proxy.accepted == 1
 
 

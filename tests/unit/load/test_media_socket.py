@@ -45,7 +45,7 @@ async def heard(*, busy: bool) -> None:
     clock.start()
     async with a_bench() as bench:
         await bench.steer("POST", "calls?count=1&per_second=100")
-        await bench.wait_for(lambda: "StasisStart" in bench.kinds())
+        await until(lambda: "StasisStart" in bench.kinds())
         client, caller = bench.client, next(iter(bench.load.generator.calls))
         media = WebSocketMedia(
             client.rest, clock, lambda: busy, SLIN, sound, lambda reason, broken: None
@@ -53,7 +53,7 @@ async def heard(*, busy: bool) -> None:
         await client.bridges.create_with_id("b", name="a call")
         channel = await client.channels.external_media("m", **media.request())
         assert await media.made(channel)
-        await bench.wait_for(lambda: bench.kinds().count("StasisStart") == 2)
+        await until(lambda: bench.kinds().count("StasisStart") == 2)
         await client.bridges.add_channel("b", "m")
         media.flow()
         await asyncio.sleep(0.1)
@@ -67,7 +67,7 @@ async def heard(*, busy: bool) -> None:
         line.talking = False
         await until(lambda: sound.frames == line.frames_sent)
         media.hang_up()
-        await bench.wait_for(lambda: "ChannelDestroyed" in bench.kinds())
+        await until(lambda: "ChannelDestroyed" in bench.kinds())
     clock.stop()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import uuid4
 
@@ -26,6 +26,7 @@ from audiosocket.server import AudioSocketServer
 from lab.load.server import LoadServer
 from lab.load.voice import TalkPattern
 from linekit.clock import FrameClock
+from tests.waiting import until
 
 APP, USER, PASSWORD = "voice-agent", "load", "secret"
 PATTERN = TalkPattern(talk_seconds=0.1, pause_seconds=0.1)
@@ -62,11 +63,6 @@ class Bench:
         self.client = client
         self.events: list[AriEvent] = []
 
-    async def wait_for(self, holds: Callable[[], object]) -> None:
-        async with asyncio.timeout(5):
-            while not holds():  # noqa: ASYNC110
-                await asyncio.sleep(0.002)
-
     def kinds(self) -> list[str]:
         return [event.type for event in self.events]
 
@@ -88,7 +84,7 @@ async def a_bench() -> AsyncIterator[Bench]:
         bench = Bench(load, url, client)
         socket = EventSocket(client, bench.events.append, lambda state: None)
         task = asyncio.create_task(socket.run())
-        await bench.wait_for(lambda: socket.connected)
+        await until(lambda: socket.connected)
         try:
             yield bench
         finally:
@@ -114,7 +110,7 @@ async def a_line_server() -> AsyncIterator[tuple[AudioSocketServer, str]]:
 async def test_a_call_from_ringing_to_hanging_up() -> None:
     async with a_bench() as bench, a_line_server() as (lines, target):
         await bench.steer("POST", "calls?count=1&per_second=100&arg=agent_id=a")
-        await bench.wait_for(lambda: "StasisStart" in bench.kinds())
+        await until(lambda: "StasisStart" in bench.kinds())
         client, caller = bench.client, next(iter(bench.load.generator.calls))
         ear, name = Ear(), uuid4()
 
@@ -122,12 +118,12 @@ async def test_a_call_from_ringing_to_hanging_up() -> None:
         await client.bridges.create_with_id("b", name="a call")
         lines.expect(name, ear, SLIN)
         await client.channels.external_media("m", target, format="slin", data=str(name))
-        await bench.wait_for(lambda: bench.kinds().count("StasisStart") == 2)
+        await until(lambda: bench.kinds().count("StasisStart") == 2)
         await client.bridges.add_channel("b", "m")
         await client.channels.answer(caller)
         assert ear.frames == 0, "nothing is heard before the caller is in the bridge"
         await client.bridges.add_channel("b", caller)
-        await bench.wait_for(lambda: ear.frames >= 5)
+        await until(lambda: ear.frames >= 5)
 
         assert {channel.id for channel in await client.channels.list()} == {caller, "m"}
         assert (await client.channels.get(caller)).state == "Up"
@@ -136,15 +132,15 @@ async def test_a_call_from_ringing_to_hanging_up() -> None:
 
         await bench.steer("POST", "window")
         await bench.steer("POST", "quiet")
-        await bench.wait_for(lambda: len(bench.load.generator.calls[caller].line.arrivals) > 3)  # type: ignore[union-attr]
+        await until(lambda: len(bench.load.generator.calls[caller].line.arrivals) > 3)  # type: ignore[union-attr]
         report = await bench.steer("GET", "report")
         assert report["talking"] == report["calls"] == 1
         assert report["heard"]["frames"] > 3  # type: ignore[index]
 
         await bench.steer("DELETE", "calls?count=1")
-        await bench.wait_for(lambda: "StasisEnd" in bench.kinds())
+        await until(lambda: "StasisEnd" in bench.kinds())
         await client.channels.hangup("m")
-        await bench.wait_for(lambda: ear.lost)
+        await until(lambda: ear.lost)
         await client.bridges.destroy("b")
         assert not bench.load.generator.world.channels
 
@@ -154,22 +150,22 @@ async def test_a_server_that_hangs_up_ends_the_media_channel() -> None:
         ear, name = Ear(), uuid4()
         lines.expect(name, ear, SLIN)
         await bench.client.channels.external_media("m", target, format="slin", data=str(name))
-        await bench.wait_for(lambda: ear.line is not None and "StasisStart" in bench.kinds())
+        await until(lambda: ear.line is not None and "StasisStart" in bench.kinds())
         assert ear.line is not None
         ear.line.hang_up()
-        await bench.wait_for(lambda: "ChannelDestroyed" in bench.kinds())
+        await until(lambda: "ChannelDestroyed" in bench.kinds())
         assert bench.load.generator.report()()["closed_lines"] == {"hangup": 1}
 
 
 async def test_a_caller_who_is_given_back_leaves_stasis() -> None:
     async with a_bench() as bench:
         await bench.steer("POST", "calls?count=1&per_second=100")
-        await bench.wait_for(lambda: "StasisStart" in bench.kinds())
+        await until(lambda: "StasisStart" in bench.kinds())
         caller = next(iter(bench.load.generator.calls))
         await bench.client.channels.set_channel_var(caller, "AGENT_STATUS", "COMPLETED")
         assert await bench.client.channels.get_channel_var(caller, "AGENT_STATUS") == "COMPLETED"
         await bench.client.channels.continue_in_dialplan(caller)
-        await bench.wait_for(lambda: "StasisEnd" in bench.kinds())
+        await until(lambda: "StasisEnd" in bench.kinds())
         await bench.steer("DELETE", "calls")
         assert "ChannelHangupRequest" not in bench.kinds()
         assert not bench.load.generator.calls
@@ -187,9 +183,9 @@ async def test_events_that_nobody_wants_are_not_sent() -> None:
     async with a_bench() as bench:
         await bench.client.applications.hear_only(("StasisEnd",))
         await bench.steer("POST", "calls?count=1&per_second=100")
-        await bench.wait_for(lambda: bench.load.generator.calls)
+        await until(lambda: bench.load.generator.calls)
         await bench.steer("DELETE", "calls?count=1")
-        await bench.wait_for(lambda: bench.events)
+        await until(lambda: bench.events)
         assert bench.kinds() == ["StasisEnd"]
 
 
@@ -231,10 +227,10 @@ async def test_a_second_listener_replaces_the_first() -> None:
         second: list[AriEvent] = []
         socket = EventSocket(bench.client, second.append, lambda state: None)
         task = asyncio.create_task(socket.run())
-        await bench.wait_for(lambda: bench.events)
+        await until(lambda: bench.events)
         assert isinstance(bench.events[0], ApplicationReplaced)
         await bench.steer("POST", "calls?count=1&per_second=100")
-        await bench.wait_for(lambda: second)
+        await until(lambda: second)
         assert bench.kinds() == ["ApplicationReplaced"]
         await socket.close()
         await task

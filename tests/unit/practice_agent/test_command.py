@@ -19,7 +19,7 @@ from ari_app.agent.interface import Briefing
 from ari_app.errors import ConfigError
 from lab.practice_agent.command import PostCall, run_practice_agent
 from tests.unit.agent.elevenlabs.told import Told
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS, until
 
 
 @asynccontextmanager
@@ -60,9 +60,7 @@ async def test_what_is_said_is_shown(tmp_path: Path) -> None:
         AgentClient(url, "any key") as client,
     ):
         connection = await client.connect(Briefing("agent_default"), Told())
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while "Hello" not in screen.getvalue():  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await until(lambda: "Hello" in screen.getvalue())
         await connection.close()
         assert re.search(r"^\w{6} +\d+\.\d\d  agent  Hello \[you\]\.$", screen.getvalue(), re.M)
 
@@ -126,9 +124,7 @@ async def test_nothing_is_left_when_it_is_cancelled() -> None:
     before = asyncio.all_tasks()
     screen = io.StringIO()
     task = asyncio.create_task(run_practice_agent("127.0.0.1:0", None, None, Console(file=screen)))
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while "listens" not in screen.getvalue():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    await until(lambda: "listens" in screen.getvalue())
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

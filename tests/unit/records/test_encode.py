@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import stat
 import threading
-import time
 import wave
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from ari_app.records.recording import encode as program
 from ari_app.records.recording.encode import NotTheSame, check, encode
 from ari_app.records.recording.encoder import Encoded, Encoder
 from ari_app.records.recording.wav import lock
+from tests.waiting import wait_until
 
 RATES = (8000, 16000, 24000)
 
@@ -237,10 +237,7 @@ def test_a_program_that_is_killed_leaves_the_wav_and_another_takes_its_place(
     encoder = Encoder("opus", told)
     long = write(tmp_path / "a.wav", 24000, np.tile(talk(24000, 12), (50, 1)))
     encoder.put(long)
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "a.opus.part").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until((tmp_path / "a.opus.part").exists)
     assert encoder._process is not None
     encoder._process.kill()
     assert told.wait(1) == [None]

@@ -28,6 +28,7 @@ from ari_app.records.running import (
     read_lines,
     thinned,
 )
+from tests.waiting import wait_until
 
 LONG_AGO = 100.0
 PLAIN = st.recursive(
@@ -41,16 +42,9 @@ def files(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.call"))
 
 
-def until(true: object) -> None:
-    deadline = time.monotonic() + 5
-    while not true():  # type: ignore[operator]
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def die(running: RunningCalls) -> None:
     """The process is killed: nothing is tidied up, and the kernel takes its lock."""
-    until(running._queue.empty)
+    wait_until(running._queue.empty)
     time.sleep(0.05)
     os.close(running._lock)
     running._lock = os.open(os.devnull, os.O_RDWR)
@@ -62,7 +56,7 @@ def killed(folder: Path, calls: int = 1) -> None:
     running.open()
     for _ in range(calls):
         running.begin().add("call", {})
-    until(lambda: len(files(folder)) == calls)
+    wait_until(lambda: len(files(folder)) == calls)
     die(running)
 
 
@@ -102,11 +96,11 @@ def test_a_call_that_ends_leaves_nothing(tmp_path: Path) -> None:
     assert running.open() == ([], [])
     file = running.begin()
     file.add("call", {"a": 1})
-    until(lambda: files(tmp_path))
+    wait_until(lambda: files(tmp_path))
     assert file.path.stat().st_mode & 0o777 == 0o600
     assert running.own.stat().st_mode & 0o777 == 0o700
     file.remove()
-    until(lambda: not files(tmp_path))
+    wait_until(lambda: not files(tmp_path))
     running.close()
     running.close()
     assert not list((tmp_path / "app").iterdir())
@@ -118,7 +112,7 @@ def test_the_next_process_goes_on_in_the_same_file(tmp_path: Path) -> None:
     file = first.begin()
     file.add("call", {"a": 1})
     file.add("event", Noted("half"))
-    until(lambda: files(tmp_path))
+    wait_until(lambda: files(tmp_path))
     die(first)
     with files(tmp_path)[0].open("ab") as torn:
         torn.write(b"0badbeef [torn")
@@ -130,7 +124,7 @@ def test_the_next_process_goes_on_in_the_same_file(tmp_path: Path) -> None:
     assert time.monotonic() - left.last_seen < 5
     assert len(left.taken) == 1
     left.file.add("event", Noted("goes on"))
-    until(lambda: b"goes on" in files(tmp_path)[0].read_bytes())
+    wait_until(lambda: b"goes on" in files(tmp_path)[0].read_bytes())
     die(second)
     third = RunningCalls(tmp_path)
     (left,), _ = third.open()
@@ -161,8 +155,8 @@ def test_a_call_of_hours_takes_little_more_than_what_happened_in_it(
     for n in range(300):
         file.add("call", {"n": n, "prompt": 1000 * "p"})
         file.add("event", Noted(f"said {n}"))
-        until(first._queue.empty)
-    until(lambda: b"said 299" in files(tmp_path)[0].read_bytes())
+        wait_until(first._queue.empty)
+    wait_until(lambda: b"said 299" in files(tmp_path)[0].read_bytes())
     assert (first.counts.failed, file.path.stat().st_mode & 0o777) == (0, 0o600)
     assert file.path.stat().st_size < 60_000 < 300 * 1000
     # A kill while a file is written anew.
@@ -193,8 +187,8 @@ def test_a_file_that_cannot_be_written_anew_goes_on(
     monkeypatch.setattr(Path, "rename", full)
     for n in range(20):
         file.add("call", {"n": n, "prompt": 1000 * "p"})
-        until(running._queue.empty)
-    until(lambda: b'"n":19,' in files(tmp_path)[0].read_bytes())
+        wait_until(running._queue.empty)
+    wait_until(lambda: b'"n":19,' in files(tmp_path)[0].read_bytes())
     assert (running.counts.failed, files(tmp_path)) == (0, [file.path])
     running.close()
 
@@ -215,7 +209,7 @@ def test_the_calls_of_a_process_that_lives_are_its_own(tmp_path: Path) -> None:
     first = RunningCalls(tmp_path)
     first.open()
     first.begin().add("call", {})
-    until(lambda: files(tmp_path))
+    wait_until(lambda: files(tmp_path))
     second = RunningCalls(tmp_path)
     assert second.open() == ([], [])
     forget_left(tmp_path)
@@ -262,7 +256,7 @@ def test_a_file_that_cannot_be_written_is_given_up(tmp_path: Path) -> None:
     running.open()
     file = CallFile(running._put, str(tmp_path / "no such folder" / "1.call"))
     file.add("call", {})
-    until(lambda: running.counts.failed)
+    wait_until(lambda: running.counts.failed)
     file.add("call", {})
     assert running.counts.failed == 1
     running.close()
@@ -282,7 +276,7 @@ def test_what_cannot_be_put_into_words_is_given_up_and_the_others_are_kept(
     odd.add("call", {})
     odd.add("call", Odd())
     usual.add("call", {"n": 1})
-    until(lambda: odd.failed and files(tmp_path) == [usual.path])
+    wait_until(lambda: odd.failed and files(tmp_path) == [usual.path])
     assert running.counts.failed == 1
     running.close()
 
@@ -344,7 +338,7 @@ def test_what_an_application_has_left_in_whose_place_nobody_comes(tmp_path: Path
     first.open()
     assert not are_lost(lost), "it lives"
     first.begin().add("call", {})
-    until(lambda: files(lost))
+    wait_until(lambda: files(lost))
     assert not has_calls(lost), "they are its own"
     die(first)
     assert are_lost(lost)

@@ -15,7 +15,7 @@ from lab.softphone.media import MediaStream
 from lab.softphone.mouth import Utterance
 from lab.softphone.rtp import RtpPacket
 from lab.softphone.sdp import Agreement, Direction
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS, until
 
 HOST = "127.0.0.1"
 
@@ -94,9 +94,7 @@ async def test_what_comes_before_the_agreement_is_heard(far_end: socket.socket) 
     for index in range(100):
         packet = RtpPacket(0, index, index * 160, 1, bytes(160))
         far_end.sendto(packet.encode(), stream.address)
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while stream.ear.stats().packets < 100:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    await until(lambda: stream.ear.stats().packets == 100)
     stream.close()
     assert len(stream.ear.arrivals) == 100
 

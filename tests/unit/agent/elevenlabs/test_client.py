@@ -39,6 +39,7 @@ from tests.unit.agent.elevenlabs.fake_agent import (
     quiet,
 )
 from tests.unit.agent.elevenlabs.told import Told
+from tests.waiting import until
 
 
 async def test_a_name_server_that_is_silent_is_no_agent_that_is(
@@ -673,8 +674,7 @@ async def test_a_service_out_of_reach_is_known_and_asked_about_until_it_is_there
         assert client.key.problem == "the agent's service cannot be reached: connection refused"
         watching = asyncio.create_task(client.watch())
         async with FakeAgent(port=port):
-            while client.key.problem:  # noqa: ASYNC110
-                await asyncio.sleep(0)
+            await until(lambda: not client.key.problem)
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
 
@@ -694,12 +694,10 @@ async def test_a_refused_key_is_known_and_asked_about_until_it_is_taken(
         with pytest.raises(errors.AgentUnauthorized):
             await client.connect(Briefing("a"), told)
         refused = [client.key.refused]
-        while len(agent.requests) < 3:  # noqa: ASYNC110
-            await asyncio.sleep(0)
+        await until(lambda: len(agent.requests) >= 3)
         refused.append(client.key.refused)
         status[0] = 200
-        while client.key.refused:  # noqa: ASYNC110
-            await asyncio.sleep(0)
+        await until(lambda: not client.key.refused)
         assert refused == [True, True]
         asked = len(agent.requests)
         await asyncio.sleep(0.05)

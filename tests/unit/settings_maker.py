@@ -9,6 +9,7 @@ from typing import Any, Final
 import pytest
 
 from ari_app.settings import Settings, load_settings
+from tests.unit.agent.elevenlabs.fake_agent import API_KEY
 from tests.waiting import PATIENCE_SECONDS
 
 Make = Callable[..., Settings]
@@ -38,14 +39,33 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(name, PATIENCE_SECONDS)
 
 
-def settings_maker(monkeypatch: pytest.MonkeyPatch, folder: Path, **complete: Any) -> Make:
-    """Make a maker of settings, `complete` with the changes that it is called with; no call is
-    kept unless they say where."""
+def nothing_outside(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let no setting come from the environment, nor from a file of where tests are started."""
     monkeypatch.chdir(folder)
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
+
+
+def settings_maker(monkeypatch: pytest.MonkeyPatch, folder: Path, **complete: Any) -> Make:
+    """Make a maker of settings, `complete` with the changes that it is called with; no call is
+    kept unless they say where."""
+    nothing_outside(monkeypatch, folder)
 
     def make(**changes: Any) -> Settings:
         return load_settings(None, **({"database_url": ""} | complete | changes))
 
     return make
+
+
+def custom_maker(monkeypatch: pytest.MonkeyPatch, folder: Path, **more: Any) -> Make:
+    """Make a maker of settings for a dialer of one's own, which has all the time of a test."""
+    unhurried(monkeypatch)
+    return settings_maker(
+        monkeypatch,
+        folder,
+        dialer_type="custom",
+        api_bind="127.0.0.1:0",
+        elevenlabs_api_key=API_KEY,
+        elevenlabs_agent_id="agent_default",
+        **more,
+    )

@@ -23,6 +23,7 @@ from ari_app.settings import Settings
 from benchmarks.soak.options import SoakOptions
 from lab.practice_agent import command
 from lab.practice_agent.command import PostCall
+from tests.unit.settings_maker import nothing_outside
 
 LABS = sorted(cli.LAB_COMMANDS)
 KEY, PASSWORD = "sk_of_nobody", "a-secret-word"
@@ -57,9 +58,7 @@ def run(
     logging_set_up: list[tuple[str, ...]],
 ) -> Run:
     """Run `ari-app` in an empty folder, with nothing but the given settings."""
-    monkeypatch.chdir(tmp_path)
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
+    nothing_outside(monkeypatch, tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
 
     def run(*arguments: str, **environment: str) -> Ran:

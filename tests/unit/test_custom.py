@@ -23,10 +23,10 @@ from ari_app.checks import Verdict, check_dialer
 from ari_app.errors import ConfigError
 from ari_app.settings import Settings
 from lab.load.server import LoadServer
-from tests.unit.agent.elevenlabs.fake_agent import API_KEY, FakeAgent, FakeConversation
+from tests.unit.agent.elevenlabs.fake_agent import FakeAgent, FakeConversation
 from tests.unit.call.stage import Notes
 from tests.unit.line.asterisk.ari.fake_ari import PASSWORD, USERNAME
-from tests.unit.settings_maker import Make, settings_maker, unhurried
+from tests.unit.settings_maker import Make, custom_maker
 from tests.waiting import PATIENCE_SECONDS, until
 
 KEY = {"X-API-Key": "key-of-the-dialer"}
@@ -37,16 +37,7 @@ WISH = {"call_id": "crm-1", "caller_number": "100", "audio": {"format": "pcm_160
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Make:
     """Settings for a dialer of one's own; nothing is said of an Asterisk."""
-    unhurried(monkeypatch)
-    return settings_maker(
-        monkeypatch,
-        tmp_path,
-        dialer_type="custom",
-        api_bind="127.0.0.1:0",
-        api_key=KEY["X-API-Key"],
-        elevenlabs_api_key=API_KEY,
-        elevenlabs_agent_id="agent_default",
-    )
+    return custom_maker(monkeypatch, tmp_path, api_key=KEY["X-API-Key"])
 
 
 async def speaks(conversation: FakeConversation) -> None:

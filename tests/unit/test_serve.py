@@ -28,14 +28,13 @@ from ari_app.settings import Settings, load_settings
 from lab.load.server import LoadServer
 from tests.unit.agent.elevenlabs.fake_agent import API_KEY, FakeAgent
 from tests.unit.line.asterisk.ari.fake_ari import PASSWORD, USERNAME, Answer, FakeAri
+from tests.unit.settings_maker import nothing_outside
 from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
+    nothing_outside(monkeypatch, tmp_path)
 
 
 def settings_for(ari_url: str, agent_url: str, **changes: Any) -> Settings:

@@ -14,6 +14,7 @@ from ari_app.process.network import is_loopback, is_unspecified, page_url
 from ari_app.settings import Settings, doubtful_names, load_settings, split_host_port
 from ari_app.tools.http_config import process_environment
 from linekit.listener import ConnectionLimits
+from tests.unit.settings_maker import nothing_outside
 
 ROOT = Path(__file__).parents[2]
 SERVING = {"ari_username": "app", "ari_password": "secret-word"}
@@ -21,9 +22,7 @@ SERVING = {"ari_username": "app", "ari_password": "secret-word"}
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
+    nothing_outside(monkeypatch, tmp_path)
 
 
 def documented() -> dict[str, str | None]:

@@ -17,9 +17,9 @@ from ari_app.checks import Verdict, check_dialer_service
 from ari_app.errors import ConfigError
 from ari_app.line.dialer import api as api_module
 from ari_app.settings import Settings
-from tests.unit.agent.elevenlabs.fake_agent import API_KEY, FakeAgent
+from tests.unit.agent.elevenlabs.fake_agent import FakeAgent
 from tests.unit.dialer.fake_dialer import FakeDialer
-from tests.unit.settings_maker import Make, settings_maker, unhurried
+from tests.unit.settings_maker import Make, custom_maker
 from tests.unit.test_custom import KEY, SAID, Service, serving, speaks
 from tests.waiting import PATIENCE_SECONDS, until
 
@@ -33,17 +33,8 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Make:
-    unhurried(monkeypatch)
-    return settings_maker(
-        monkeypatch,
-        tmp_path,
-        dialer_type="custom",
-        api_bind="127.0.0.1:0",
-        api_key=KEY["X-API-Key"],
-        elevenlabs_api_key=API_KEY,
-        elevenlabs_agent_id="agent_default",
-        dialer_api_key=DIALERS_KEY,
-    )
+    keys = {"api_key": KEY["X-API-Key"], "dialer_api_key": DIALERS_KEY}
+    return custom_maker(monkeypatch, tmp_path, **keys)
 
 
 def settings_for(make: Make, agent: FakeAgent, dialer: FakeDialer, **changes: Any) -> Settings:

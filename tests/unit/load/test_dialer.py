@@ -8,8 +8,8 @@ import pytest
 
 from lab.load.dialer import DialerLoad
 from lab.load.voice import TalkPattern
-from tests.unit.agent.elevenlabs.fake_agent import API_KEY, FakeAgent
-from tests.unit.settings_maker import settings_maker, unhurried
+from tests.unit.agent.elevenlabs.fake_agent import FakeAgent
+from tests.unit.settings_maker import custom_maker
 from tests.unit.test_custom import SAID, serving, speaks
 from tests.waiting import until
 
@@ -17,16 +17,7 @@ from tests.waiting import until
 async def test_calls_that_are_held_and_hung_up(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    unhurried(monkeypatch)
-    make = settings_maker(
-        monkeypatch,
-        tmp_path,
-        dialer_type="custom",
-        api_bind="127.0.0.1:0",
-        elevenlabs_api_key=API_KEY,
-        elevenlabs_agent_id="agent_default",
-        max_concurrent_calls=2,
-    )
+    make = custom_maker(monkeypatch, tmp_path, max_concurrent_calls=2)
     load = DialerLoad(pattern=TalkPattern(talk_seconds=0.1, pause_seconds=0.1))
     async with FakeAgent(speaks) as agent, serving(make(elevenlabs_base_url=agent.base_url)) as it:
         load.meet("http://{}:{}".format(*it.bridge.api_address))

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from ari_app.call.states import State
 from ari_app.line.asterisk.ari.errors import AriUnavailable, AriUnreached
 from ari_app.line.asterisk.ari.operation import Operation
+from ari_app.line.asterisk.media import Media
 from ari_app.line.asterisk.websocket_media import WebSocketMedia
 from ari_app.line.interface import Outcome, Status
 from lab.load.media_socket import CAUSE_BROKEN
@@ -94,13 +95,22 @@ async def test_a_channel_whose_end_is_told_before_its_connection_has_ended(stage
     assert stage.left_behind() == [], "the caller is in the dialplan"
 
 
-async def test_sound_that_cannot_be_ended_keeps_no_caller(stage: Stage) -> None:
-    session = await stage.talk()
+class Faulty:
+    """A way of sound that fails at its end; compiled, one cannot be made to by a test."""
 
-    async def fails() -> None:
+    def __init__(self, media: Media | None) -> None:
+        self._media = media
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._media, name)
+
+    async def heard_out(self) -> None:
         raise RuntimeError("a fault of ours")
 
-    session.line._media.heard_out = fails  # type: ignore[union-attr, method-assign]
+
+async def test_sound_that_cannot_be_ended_keeps_no_caller(stage: Stage) -> None:
+    session = await stage.talk()
+    session.line._media = Faulty(session.line._media)
     with capture_logs() as logs:
         stage.agent().closes()
         await session.ended.wait()

@@ -15,7 +15,7 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -259,6 +259,27 @@ def session_for_others(
         middlewares=middlewares,
         ws_response_class=ws_response_class,
     )
+
+
+def without_redirects(
+    failure: Callable[[aiohttp.ClientResponse], Exception],
+) -> aiohttp.ClientMiddlewareType:
+    """Return what lets a redirection fail, which a session's WebSockets would follow.
+
+    Args:
+        failure: Makes the error that is raised.
+    """
+
+    async def refusing(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        response = await handler(request)
+        if 300 <= response.status < 400:
+            response.close()
+            raise failure(response)
+        return response
+
+    return refusing
 
 
 async def read_bounded(response: aiohttp.ClientResponse, max_bytes: int) -> bytes | None:

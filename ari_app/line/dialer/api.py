@@ -38,6 +38,7 @@ from ari_app.process.network import (
     split_host,
     why_unreachable,
     why_untrusted,
+    without_redirects,
 )
 
 log = structlog.get_logger(__name__)
@@ -142,7 +143,9 @@ class DialerApi:
     async def __aenter__(self) -> Self:
         # Each call holds a connection for as long as it lasts.
         self._session = session_for_others(
-            max_connections=0, middlewares=[_no_redirects], ws_response_class=AudioSocket
+            max_connections=0,
+            middlewares=[without_redirects(_redirected)],
+            ws_response_class=AudioSocket,
         )
         return self
 
@@ -363,15 +366,8 @@ class DialerApi:
         return {} if key is None else {hdrs.AUTHORIZATION: f"Bearer {key.get_secret_value()}"}
 
 
-async def _no_redirects(
-    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-) -> aiohttp.ClientResponse:
-    """Let a redirection fail, which a WebSocket's request would follow."""
-    response = await handler(request)
-    if 300 <= response.status < 400:
-        response.close()
-        raise DialerError("it redirects, which is not followed", code="redirect")
-    return response
+def _redirected(response: aiohttp.ClientResponse) -> DialerError:
+    return DialerError("it redirects, which is not followed", code="redirect")
 
 
 @asynccontextmanager

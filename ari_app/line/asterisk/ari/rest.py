@@ -34,7 +34,12 @@ from ari_app.line.asterisk.ari.errors import (
 )
 from ari_app.line.asterisk.ari.http import Connections, Lost, NotReached
 from ari_app.line.asterisk.ari.operation import Operation, Parameter
-from ari_app.process.network import is_loopback, trusting, why_unreachable
+from ari_app.process.network import (
+    is_loopback,
+    trusting,
+    why_unreachable,
+    without_redirects,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,7 +330,7 @@ class Rest:
                 connector=aiohttp.TCPConnector(ssl=self._tls),
                 # The deadline is asyncio's.
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-                middlewares=[_no_redirects],
+                middlewares=[without_redirects(_redirected)],
             )
         return self._session
 
@@ -456,18 +461,9 @@ class Rest:
         return head.encode() + body
 
 
-async def _no_redirects(
-    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-) -> aiohttp.ClientResponse:
-    """Let a redirection fail, which a WebSocket's request would follow."""
-    response = await handler(request)
-    if 300 <= response.status < 400:
-        response.close()
-        path = request.url.path
-        raise error_for_status(
-            response.status, response.reason or "", method=request.method, path=path
-        )
-    return response
+def _redirected(response: aiohttp.ClientResponse) -> AriError:
+    reason, path = response.reason or "", response.url.path
+    return error_for_status(response.status, reason, method=response.method, path=path)
 
 
 def _root(base_url: str) -> str:

@@ -19,8 +19,10 @@ from tests.unit.records.store.documents import NOON, call, turns
 
 async def upgraded(url: str) -> str:
     database = Database(read_address(url))
-    await database.upgrade()
-    await database.close()
+    try:
+        await database.upgrade()
+    finally:
+        await database.close()
     return url
 
 

@@ -561,31 +561,22 @@ class Settings(BaseSettings):
 
         One address leaves some for others, such as for whatever watches the service.
         """
-        connections = self.api_max_connections or self._followers
-        return ConnectionLimits(
-            connections=connections,
-            connections_per_address=(
-                self.api_max_connections_per_address or max(1, connections * 3 // 4)
-            ),
-            half_open=connections,
-            half_open_per_address=connections,
-        )
+        return self._http_limits(self.api_max_connections, self.api_max_connections_per_address)
 
     def cluster_limits(self) -> ConnectionLimits:
         """Return how many connections of other machines there may be: they ask for the clients
         that follow calls of this one. One address leaves some for the others."""
-        connections = self._followers
+        return self._http_limits()
+
+    def _http_limits(self, connections: int = 0, per_address: int = 0) -> ConnectionLimits:
+        # Each call may be followed by a few streams.
+        connections = connections or 4 * self.max_concurrent_calls + 128
         return ConnectionLimits(
             connections=connections,
-            connections_per_address=connections * 3 // 4,
+            connections_per_address=per_address or max(1, connections * 3 // 4),
             half_open=connections,
             half_open_per_address=connections,
         )
-
-    @property
-    def _followers(self) -> int:
-        """How many connections the calls may need: each may be followed by a few streams."""
-        return 4 * self.max_concurrent_calls + 128
 
     @property
     def webhook_urls(self) -> tuple[str, ...]:

@@ -113,9 +113,7 @@ class FrontHandlers:
         self._merged = Merged()
         self._openapi = orjson.dumps(openapi_document(keyed=keyed, number_pattern=number_pattern))
         self._initiated: IdempotentAnswers[_Kept] = (
-            IdempotentAnswers(lambda: asyncio.get_running_loop().time())
-            if elsewhere is None
-            else elsewhere.answers
+            IdempotentAnswers() if elsewhere is None else elsewhere.answers
         )
 
     def by_name(self) -> Mapping[str, Handler]:

@@ -132,9 +132,7 @@ class Handlers:
         self._listening = Listening(service)
         self._describe = partial(openapi_document, keyed=keyed, number_pattern=number_pattern)
         self._described: bytes | None = None
-        self._initiated: IdempotentAnswers[InitiateCallResponse] = IdempotentAnswers(
-            lambda: asyncio.get_running_loop().time()
-        )
+        self._initiated: IdempotentAnswers[InitiateCallResponse] = IdempotentAnswers()
 
     def by_name(self) -> Mapping[str, Handler]:
         """Return the handlers by the names of `ari_app.control.http.operations.OPERATIONS`."""

@@ -186,9 +186,7 @@ class Elsewhere:
     def __init__(self, others: Others, relay: Machines) -> None:
         self._others = others
         self._relay = relay
-        self.answers: IdempotentAnswers[Any] = IdempotentAnswers(
-            lambda: asyncio.get_running_loop().time()
-        )
+        self.answers: IdempotentAnswers[Any] = IdempotentAnswers()
 
     def all(self) -> list[There[Machine]]:
         """Return all other machines."""

@@ -123,14 +123,14 @@ class IdempotentAnswers(Generic[Answer]):
     """The answers to requests that carried a key.
 
     Args:
-        now: Seconds on a clock that never goes back.
+        now: Seconds on a clock that never goes back; the running loop's otherwise.
         max_keys: So many are kept; the oldest makes room for one more.
         keep_seconds: For so long.
     """
 
     def __init__(
         self,
-        now: Callable[[], float],
+        now: Callable[[], float] = lambda: asyncio.get_running_loop().time(),
         *,
         max_keys: int = _MAX_KEYS,
         keep_seconds: float = _KEEP_SECONDS,

@@ -419,6 +419,12 @@ async def forget_in(path: Path, session_id: str, document: object = None) -> Non
     await asyncio.to_thread(_forget_in, path, session_id)
 
 
+def _forget_in(path: Path, session_id: str) -> None:
+    if path.exists():
+        with contextlib.suppress(SpoolUnusable), contextlib.closing(Spool(path)) as spool:
+            spool.forget(session_id)
+
+
 def why_unusable(path: Path) -> str:
     """Say why a file that is there can be no spool, as far as its beginning shows; empty: no fault
     is found, or there is no file.
@@ -439,12 +445,6 @@ def why_unusable(path: Path) -> str:
     if not head or version == _VERSION or path.with_name(f"{path.name}-wal").exists():
         return ""
     return _SOMETHING_ELSE if version == 0 else _other_version(version)
-
-
-def _forget_in(path: Path, session_id: str) -> None:
-    if path.exists():
-        with contextlib.suppress(SpoolUnusable), contextlib.closing(Spool(path)) as spool:
-            spool.forget(session_id)
 
 
 class _Transaction:

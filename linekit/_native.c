@@ -16,7 +16,7 @@
 
 /* The best of a few variants is chosen when this is loaded; musl cannot. */
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__)
-#define FOR_SEVERAL_PROCESSORS __attribute__((target_clones("avx2", "default")))
+#define FOR_SEVERAL_PROCESSORS __attribute__((target_clones("fma", "default")))
 #else
 #define FOR_SEVERAL_PROCESSORS
 #endif
@@ -88,7 +88,21 @@ static PyObject *drain(PyObject *module, PyObject *fd_object)
 
 static int16_t sample_at(const unsigned char *pcm, Py_ssize_t index)
 {
-    return (int16_t)(uint16_t)(pcm[2 * index] | pcm[2 * index + 1] << 8);
+    uint16_t sample;
+    memcpy(&sample, pcm + 2 * index, sizeof sample);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    sample = __builtin_bswap16(sample);
+#endif
+    return (int16_t)sample;
+}
+
+static void put_sample(unsigned char *pcm, Py_ssize_t index, int value)
+{
+    uint16_t sample = (uint16_t)value;
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    sample = __builtin_bswap16(sample);
+#endif
+    memcpy(pcm + 2 * index, &sample, sizeof sample);
 }
 
 static PyObject *swing(PyObject *module, PyObject *const *args, Py_ssize_t count)
@@ -123,25 +137,96 @@ static PyObject *swing(PyObject *module, PyObject *const *args, Py_ssize_t count
     return PyLong_FromLong(high - low);
 }
 
-/* Outputs `start` to `end` of a polyphase filter: output n lies n * down / up inputs after the one
-   that `width` of them stand around, and has the taps of the fraction that is left, in 1 / up. */
+/* A polyphase filter. Output n lies n * down / up inputs after the one that `width` of them stand
+   around, and has the taps of the fraction that is left, in 1 / up. So every `up`th output has the
+   same taps, and the inputs around it begin `down` later: where every `down`th input stands beside
+   the next, in a row of its own, so do those that one tap is for, and a processor multiplies many
+   at once. */
+
+struct filter {
+    const float *taps;
+    Py_ssize_t width, up, down;
+};
+
+typedef float lanes __attribute__((vector_size(32), aligned(sizeof(float)), may_alias));
+
+/* So many sums fill the processor's registers, and its pipelines. */
+enum { SUMS = 64 };
+
 FOR_SEVERAL_PROCESSORS
-static void filter(const float *inputs, const float *taps, Py_ssize_t width, Py_ssize_t up,
-                   Py_ssize_t down, Py_ssize_t start, Py_ssize_t end, unsigned char *outputs)
+static void spread(const unsigned char *pcm, Py_ssize_t samples, Py_ssize_t down, float *rows,
+                   Py_ssize_t row)
 {
-    Py_ssize_t base = start * down / up, fraction = start * down % up;
-    for (Py_ssize_t output = start; output < end; output++) {
-        const float *around = inputs + base, *weights = taps + fraction * width;
+    if (down == 1) {
+        for (Py_ssize_t index = 0; index < samples; index++)
+            rows[index] = sample_at(pcm, index);
+        return;
+    }
+    for (Py_ssize_t each = 0; each < down; each++, rows += row)
+        for (Py_ssize_t at = 0, index = each; index < samples; at++, index += down)
+            rows[at] = sample_at(pcm, index);
+}
+
+/* `count` outputs from `first` on, `up` apart, into every `up`th of `sums`. */
+FOR_SEVERAL_PROCESSORS
+static void sum_many(const struct filter *filter, const float *rows, Py_ssize_t row,
+                     Py_ssize_t first, Py_ssize_t count, float *sums)
+{
+    Py_ssize_t up = filter->up, down = filter->down, base = first * down / up;
+    const float *taps = filter->taps + first * down % up * filter->width;
+    for (Py_ssize_t done = 0; done < count; done += SUMS) {
+        lanes a = {0}, b = {0}, c = {0}, d = {0}, e = {0}, f = {0}, g = {0}, h = {0};
+        for (Py_ssize_t part = 0; part < down && part < filter->width; part++) {
+            const float *inputs = rows + (base + part) % down * row + (base + part) / down + done;
+            for (Py_ssize_t tap = part; tap < filter->width; tap += down, inputs++) {
+                const lanes *in = (const lanes *)inputs;
+                float weight = taps[tap];
+                a += in[0] * weight;
+                b += in[1] * weight;
+                c += in[2] * weight;
+                d += in[3] * weight;
+                e += in[4] * weight;
+                f += in[5] * weight;
+                g += in[6] * weight;
+                h += in[7] * weight;
+            }
+        }
+        lanes all[] = {a, b, c, d, e, f, g, h};
+        const float *sum = (const float *)all;
+        for (Py_ssize_t each = 0; each < SUMS && done + each < count; each++)
+            sums[(done + each) * up] = sum[each];
+    }
+}
+
+/* The same for outputs of which few have the same taps, one by one, from inputs in one row. */
+FOR_SEVERAL_PROCESSORS
+static void sum_each(const struct filter *filter, const float *inputs, Py_ssize_t first,
+                     Py_ssize_t count, float *sums)
+{
+    Py_ssize_t base = first * filter->down / filter->up;
+    Py_ssize_t fraction = first * filter->down % filter->up;
+    for (Py_ssize_t output = 0; output < count; output++) {
+        const float *around = inputs + base, *taps = filter->taps + fraction * filter->width;
         float sum = 0;
 #pragma omp simd reduction(+ : sum)
-        for (Py_ssize_t tap = 0; tap < width; tap++)
-            sum += around[tap] * weights[tap];
-        sum = sum > 32767.0f ? 32767.0f : sum < -32768.0f ? -32768.0f : sum;
-        long sample = lrintf(sum);
-        *outputs++ = (unsigned char)sample;
-        *outputs++ = (unsigned char)(sample >> 8);
-        for (fraction += down; fraction >= up; fraction -= up)
+        for (Py_ssize_t tap = 0; tap < filter->width; tap++)
+            sum += around[tap] * taps[tap];
+        sums[output] = sum;
+        for (fraction += filter->down; fraction >= filter->up; fraction -= filter->up)
             base++;
+    }
+}
+
+FOR_SEVERAL_PROCESSORS
+static void round_off(const float *sums, Py_ssize_t count, unsigned char *pcm)
+{
+    /* 1.5 * 2^23: what is added to it loses its fraction, to the nearest, ties to even. It has to be
+       below 2^22, and sums of 16 bits by a filter's taps are far below. */
+    const float rounder = 12582912.0f;
+    for (Py_ssize_t index = 0; index < count; index++) {
+        int sample = (int)(sums[index] + rounder - rounder);
+        sample = sample > 32767 ? 32767 : sample;
+        put_sample(pcm, index, sample < -32768 ? -32768 : sample);
     }
 }
 
@@ -167,17 +252,25 @@ static PyObject *filtered(PyObject *module, PyObject *const *args, Py_ssize_t co
         PyErr_SetString(PyExc_ValueError, "outputs that these inputs do not determine");
         return NULL;
     }
-    PyObject *result = PyBytes_FromStringAndSize(NULL, (end - start) * 2);
-    float *inputs = PyMem_Malloc((size_t)samples * sizeof(float));
+    struct filter filter = {(const float *)taps, width, up, down};
+    Py_ssize_t outputs = end - start, alike = outputs / up;
+    Py_ssize_t rows = alike < SUMS / 8 ? 1 : down, row = samples / rows + 1 + SUMS;
+    PyObject *result = PyBytes_FromStringAndSize(NULL, outputs * 2);
+    float *inputs = PyMem_Calloc((size_t)(rows * row + outputs), sizeof(float));
     if (result == NULL || inputs == NULL) {
         Py_XDECREF(result);
         PyMem_Free(inputs);
         return PyErr_NoMemory();
     }
-    for (Py_ssize_t index = 0; index < samples; index++)
-        inputs[index] = sample_at((const unsigned char *)pcm, index);
-    filter(inputs, (const float *)taps, width, up, down, start, end,
-           (unsigned char *)PyBytes_AS_STRING(result));
+    float *sums = inputs + rows * row;
+    spread((const unsigned char *)pcm, samples, rows, inputs, row);
+    if (alike < SUMS / 8)
+        sum_each(&filter, inputs, start, outputs, sums);
+    else
+        for (Py_ssize_t first = 0; first < up; first++)
+            sum_many(&filter, inputs, row, start + first, (outputs - first + up - 1) / up,
+                     sums + first);
+    round_off(sums, outputs, (unsigned char *)PyBytes_AS_STRING(result));
     PyMem_Free(inputs);
     return result;
 }

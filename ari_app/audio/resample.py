@@ -4,9 +4,9 @@ Between two rates the pattern of the interpolation repeats: `up` outputs for `do
 rates divided by their greatest common divisor. So there are `up` sets of taps: a Kaiser-windowed
 sinc, moved along. What is counted is whole periods and whole samples, so nothing drifts.
 
-In C (`linekit/_native.c`) each output is a sum of its own. Where that has not been compiled, a
-block of periods is a constant matrix whose columns are the taps, each where its inputs are, and
-`windows @ matrix` turns all the blocks at hand into output at once.
+In C (`linekit/_native.c`) outputs that have the same taps are summed side by side. Where that has
+not been compiled, a block of periods is a constant matrix whose columns are the taps, each where
+its inputs are, and `windows @ matrix` turns all the blocks at hand into output at once.
 
 The filter looks 24 samples of the lower rate ahead: 3 ms when that is 8 kHz. Relative to the lower
 rate R it is flat up to 0.425 R and 90 dB down from 0.55 R on.

@@ -46,6 +46,7 @@ from ari_app.call.states import State
 from ari_app.call.tools import MAX_RUNNING, TOO_MANY, ToolRunner
 from ari_app.errors import AgentError
 from ari_app.line.interface import Outcome, Status
+from ari_app.process.beat import seconds_to_beat
 from ari_app.records import events
 from ari_app.records.bounded import shortened
 from ari_app.records.events import (
@@ -353,7 +354,7 @@ class Attention:
             tell: Tells the agent that it owes an answer.
         """
         while self._limit_seconds:
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(seconds_to_beat(self._loop.time(), _LOOK_SECONDS))
             now = self._loop.time()
             verdict = self._watch.look(
                 now,

@@ -1,7 +1,8 @@
 """Moments that what a worker does again and again has in common.
 
-Waking up costs an idle process more than what it then does: its code is in no cache any more. So
-that it lives is told, and how late its event loop is, is measured, in the same wake-up.
+Waking up costs more than what is then done: the code for it is in no cache any more. So that a
+worker lives is told, how late its event loop is, is measured, and calls look after themselves, in
+the same wake-ups.
 """
 
 from __future__ import annotations
@@ -11,12 +12,11 @@ from typing import Final
 BEAT_SECONDS: Final = 0.2
 
 
-def seconds_to_beat(now: float) -> float:
-    """Return how long it is to the next beat, or to the one after it where that is less than half a
-    beat away: a timer may fire a little too soon.
+def seconds_to_beat(now: float, after: float = BEAT_SECONDS) -> float:
+    """Return how long it is to the beat that is nearest to so many seconds from now.
 
     Args:
         now: Seconds on a clock that all who ask have in common.
+        after: A beat at least.
     """
-    left = BEAT_SECONDS - now % BEAT_SECONDS
-    return left if left > BEAT_SECONDS / 2 else left + BEAT_SECONDS
+    return round((now + after) / BEAT_SECONDS) * BEAT_SECONDS - now

@@ -32,6 +32,7 @@ from ari_app.agent.interface import (
     TellAgentEvent,
 )
 from ari_app.audio.formats import AudioFormat
+from ari_app.process.beat import seconds_to_beat
 
 
 class PeerStalled(Exception):
@@ -169,6 +170,9 @@ log = structlog.get_logger(__name__)
 
 _MAX_LOGGED_MALFORMED = 5
 _TURN_SECONDS = 0.002
+_TOGETHER_SECONDS: Final = 1.0
+"""Looks so far apart or farther are taken together with what else the process does then; it moves
+them by a tenth at most."""
 
 
 class AgentConnection:
@@ -213,7 +217,7 @@ class AgentConnection:
         self._dead_seconds = 0.0
         self._pulse = Pulse()
         self._look_seconds = dead_after / LOOKS
-        self._next_look = self._loop.call_later(self._look_seconds, self._look)
+        self._look_later()
         socket.on_writable = self._flush
         self._reader = asyncio.create_task(self._read(first_events), name="agent-reader")
         self._reader.add_done_callback(self._reader_ended)
@@ -400,12 +404,18 @@ class AgentConnection:
         if not self._closing:
             self._transport.write(text_frame(payload))
 
+    def _look_later(self) -> None:
+        pause = self._look_seconds
+        if pause >= _TOGETHER_SECONDS:
+            pause = seconds_to_beat(self._loop.time(), pause)
+        self._next_look = self._loop.call_later(pause, self._look)
+
     def _look(self) -> None:
         heard, self._socket.heard = self._socket.heard, False
         if self._pulse.look(heard):
             if not heard:
                 self._socket.ping_now()
-            self._next_look = self._loop.call_later(self._look_seconds, self._look)
+            self._look_later()
         else:
             self._dead_seconds = self._look_seconds * LOOKS
             self._give_up()

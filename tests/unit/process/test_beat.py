@@ -17,3 +17,8 @@ from ari_app.process.beat import seconds_to_beat
 )
 def test_what_has_the_same_period_comes_at_the_same_moments(now: float, seconds: float) -> None:
     assert seconds_to_beat(now) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(("now", "seconds"), [(100.0, 1.0), (100.05, 0.95), (100.15, 1.05)])
+def test_what_comes_less_often_comes_with_it(now: float, seconds: float) -> None:
+    assert seconds_to_beat(now, 1.0) == pytest.approx(seconds)

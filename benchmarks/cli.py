@@ -26,7 +26,8 @@ def bench(
     calls: Annotated[
         list[int] | None,
         typer.Option(
-            help="bridge, compare, flood, page: only this many calls at once; setups: a second."
+            min=1,
+            help="bridge, compare, flood, page: only this many calls at once; setups: a second.",
         ),
     ] = None,
     lines: Annotated[
@@ -66,7 +67,8 @@ def bench(
         quick,
         out,
         tuple(formats or ()),
-        tuple(calls or ()),
+        # A run only ever adds calls: in another order the fewer would be charged for the more.
+        tuple(sorted(set(calls or ()))),
         tuple(lines or ("audiosocket",)),
         recording,
         against,

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from benchmarks import command, compare
 from benchmarks.bridge import agent_profile
+from benchmarks.cli import bench
 from benchmarks.command import BenchmarkError, Options, run
 from benchmarks.machine import describe_machine
 from benchmarks.parts import Stopwatch, count_steps, measure_parts
@@ -62,6 +63,18 @@ async def test_a_name_that_there_is_not_is_refused(tmp_path: Path) -> None:
         await run(["bridge"], Options(out=tmp_path, formats=("mp3",)))
     with pytest.raises(BenchmarkError, match="audiosocket, websocket"):
         await run(["bridge"], Options(out=tmp_path, lines=("smoke",)))
+
+
+def test_numbers_of_calls_are_measured_from_few_to_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, ...]] = []
+
+    async def measure(names: list[str], options: Options, console: Console) -> list[Path]:
+        asked.append(options.calls)
+        return []
+
+    monkeypatch.setattr(command, "run", measure)
+    bench(["bridge"], calls=[100, 1, 20, 100])
+    assert asked == [(1, 20, 100)]
 
 
 def test_each_benchmark_says_how_many_steps_it_takes() -> None:

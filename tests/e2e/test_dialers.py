@@ -351,6 +351,63 @@ async def test_a_remote_agent_of_vicidial(
         await d.bench.all_gone(5)
 
 
+# VICIdial's own: what it writes into extensions-vicidial.conf, and its [default].
+VICIDIAL = """
+[vicidial-auto]
+exten => 8500,1,Log(NOTICE,voicemail of vicidial)
+exten => 8501,1,Log(NOTICE,voicemail of vicidial)
+
+[default]
+include => vicidial-auto
+include => voice-agent-routing
+exten => h,1,Log(NOTICE,vicidial call_log--HVcauses of ${LEAD_ID})
+exten => i,1,Log(NOTICE,vicidial does not know ${INVALID_EXTEN})
+; Its way from the prefix that it puts before each routing extension, to the extension itself.
+exten => _1383XX,1,Goto(default,${EXTEN:2},1)
+"""
+
+
+def of_vicidial() -> str:
+    """The dialplan of docs/vicidial.md with what it has changed in that of docs/dialers.md, and
+    without VICIdial's AGI."""
+    name = "[voice-agent-hangup]\n"
+    ((hang_up, rest),) = re.findall(
+        rf"^```\n({re.escape(name)}(.*?))^```$", TEXT, re.DOTALL | re.MULTILINE
+    )
+    dialplan = "\n".join(blocks("asterisk"))
+    first = rest.partition("\n")[0]
+    assert name + first in dialplan
+    dialplan = dialplan.replace(name + first, hang_up)
+    return re.sub(
+        r"AGI\(agi://127\.0\.0\.1:4577/(call_log(?:--HVcauses)?).*\)$",
+        r"Log(NOTICE,vicidial \1 of ${LEAD_ID})",
+        dialplan,
+        flags=re.MULTILINE,
+    )
+
+
+@pytest.mark.parametrize("ends", ["callee", "agent"])
+async def test_a_call_that_vicidial_routes(asterisk: LabAsterisk, ends: str) -> None:
+    async with dialer(asterisk, saying({"name": "hang_up"})) as d:
+        port = str(d.callee.address.port)
+        await asterisk.add_dialplan(
+            "dialers", of_vicidial() + DIALER.replace("@PORT@", port) + VICIDIAL
+        )
+        await d.place("138390", context="default")
+        call = await d.answered()
+        record = await d.bench.conversation()
+        assert record.dynamic_variables["lead_id"] == "4711"
+        await d.log("vicidial call_log of")
+        if ends == "callee":
+            await call.hang_up()
+            await d.log("result=CALLER_HUNG_UP")
+        else:
+            await call.play(babble(1000, -20))
+            await d.log("result=COMPLETED reason=agent_hung_up")
+        await d.log("vicidial call_log--HVcauses of 4711")
+        await d.bench.all_gone(5)
+
+
 def test_the_requests_on_the_page_are_ones_that_the_service_takes() -> None:
     waiting, placed, end = blocks("json")
     assert InitiateCallRequest.model_validate_json(waiting).called_number is None

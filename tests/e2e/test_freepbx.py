@@ -11,6 +11,7 @@ from lab.asterisk import LabAsterisk
 from lab.practice_agent import AgentBook
 from lab.softphone.sounds import babble
 from tests.e2e.harness import bench, book
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 
@@ -62,3 +63,20 @@ async def test_where_a_call_goes_on(asterisk: LabAsterisk, to: str | None, end: 
         await asterisk.wait_for_log(end, 15, since=mark)
         await b.all_gone()
     assert not re.search(r"(WARNING|ERROR).*pbx", asterisk.log_path.read_bytes()[mark:].decode())
+
+
+async def test_a_queue_that_fails_over_to_the_agent_does_not_lead_round_for_ever(
+    asterisk: LabAsterisk,
+) -> None:
+    queue = "exten => 600,1,Log(NOTICE,queue ${EXTEN} after ${AGENT_STATUS})\n same => n,"
+    assert f"{queue}Hangup()" in FREEPBX
+    fails_over = FREEPBX.replace(f"{queue}Hangup()", f"{queue}Goto(custom-voice-agent,s,1)")
+    await asterisk.add_dialplan("freepbx", DIALPLAN + fails_over)
+    mark = asterisk.log_size()
+    async with bench(asterisk, AgentBook(default=None, agents={})) as b:
+        call = await b.dial("777")
+        await asterisk.wait_for_log("queue 600 after FAILED", 15, since=mark)
+        await until(lambda: not call.is_up)
+        await b.all_gone()
+    log = asterisk.log_path.read_bytes()[mark:].decode()
+    assert len(re.findall(r"NOTICE\[.*: queue 600 after", log)) == 3

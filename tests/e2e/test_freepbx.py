@@ -58,7 +58,10 @@ async def test_where_a_call_goes_on(asterisk: LabAsterisk, to: str | None, end: 
             await call.answered()
             await call.wait_for_sound(-35, since=0)
             await call.wait_for_silence(500)
-            assert (await b.conversation()).dynamic_variables["did"] == "+493023125001"
+            record = (await b.session()).record
+            assert record.called_number == "+493023125001"
+            told = (await b.conversation()).dynamic_variables
+            assert told["called_number"] == "+493023125001"
             await call.play(babble(1000, -20))
         await asterisk.wait_for_log(end, 15, since=mark)
         await b.all_gone()

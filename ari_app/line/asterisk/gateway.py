@@ -325,7 +325,8 @@ class AsteriskGateway:
             self.asterisk,
             channel.id,
             caller=channel.caller.number,
-            called=channel.dialplan.exten,
+            # An extension such as `s`, which all calls pass, tells nobody who was called.
+            called=arguments.variables.get("called_number") or channel.dialplan.exten,
             trunk=trunk_of(channel.name),
             answered=channel.state == "Up",
         )

@@ -41,6 +41,17 @@ def now() -> float:
 # --- events
 
 
+@pytest.mark.parametrize(
+    ("given", "called"),
+    [("called_number=+493023125001", "+493023125001"), ("called_number=", "100"), ("x=1", "100")],
+)
+async def test_who_was_called_is_what_the_dialplan_says(
+    stage: Stage, given: str, called: str
+) -> None:
+    session = await stage.enter(given)
+    assert session.record.called_number == called
+
+
 async def test_events_of_others_are_none_of_our_business(stage: Stage) -> None:
     session = await stage.enter()
     world = stage.asterisk.world

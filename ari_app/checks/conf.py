@@ -82,6 +82,8 @@ class _Reader:
     def conf(self, name: str) -> ConfFile | None:
         path = self._folder / name
         if not path.exists():
+            if name == "pjsip.conf" and (self._folder / "sip.conf").exists():
+                return None  # chan_sip has the telephones
             self.complaints.append(
                 warning(
                     CONFIGURATION,

@@ -293,6 +293,15 @@ def test_callers_who_would_be_hung_up_on_are_named() -> None:
     assert told[0].startswith("x.conf:2: after Stasis(voice-agent) nothing looks at STASISSTATUS")
 
 
+@pytest.mark.parametrize("page", ["dialers.md", "vicidial.md", "freepbx.md"])
+def test_nothing_is_to_be_said_of_a_documented_dialplan(page: str) -> None:
+    text = (template_dir().parent / "docs" / page).read_text(encoding="utf-8")
+    dialplan = "\n".join(re.findall(r"^```asterisk\n(.*?)^```$", text, re.DOTALL | re.MULTILINE))
+    verdicts = [each.verdict for each in judged({"extensions.conf": dialplan})]
+    assert set(verdicts) <= {Verdict.OK, Verdict.NOTE}
+    assert Verdict.OK in verdicts
+
+
 # --- read from a folder
 
 
@@ -323,6 +332,12 @@ def test_a_file_is_missing_or_cannot_be_read(folder: Path) -> None:
     _, unreadable, missing = (finding.detail for finding in check_conf(folder, SETTINGS))
     assert unreadable.startswith(f"{folder / 'http.conf'} cannot be read: Is a directory. Run")
     assert missing.startswith(f"There is no {folder / 'rtp.conf'}. asterisk-conf/production/rtp")
+
+
+def test_telephones_of_chan_sip_need_no_pjsip(folder: Path) -> None:
+    (folder / "pjsip.conf").unlink()
+    (folder / "sip.conf").write_text("[general]\n")
+    assert {each.verdict for each in check_conf(folder, SETTINGS)} == {Verdict.OK}
 
 
 def test_what_others_have_told_is_not_told_again(folder: Path) -> None:

@@ -264,9 +264,11 @@ def _text(response: aiohttp.ClientResponse, body: bytes) -> str | None:
         return None
     try:
         text = body.decode(response.charset or "utf-8", errors="replace")
-    except LookupError:
+    except (LookupError, UnicodeError):
+        # There is no such charset, or Python knows something else by its name, as by `undefined`.
         text = body.decode("utf-8", errors="replace")
-    return text.removeprefix("\ufeff").strip()
+    # Some charsets can spell halves of characters, which cannot be sent on.
+    return text.removeprefix("\ufeff").encode(errors="replace").decode().strip()
 
 
 def _is_json(body: bytes) -> bool:

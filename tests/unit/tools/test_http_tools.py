@@ -65,11 +65,23 @@ async def test_an_empty_answer_is_a_success(service: FakeService) -> None:
     assert await ask(service) == ToolAnswer("ask was successful.")
 
 
-@pytest.mark.parametrize("charset", ["latin-1", "no-such-charset"])
+@pytest.mark.parametrize(
+    "charset", ["latin-1", "no-such-charset", "undefined", "idna", "punycode", "hex"]
+)
 async def test_text_in_any_charset_is_read(service: FakeService, charset: str) -> None:
     service.answers_bytes(b"gr\xfcn", {"Content-Type": f"text/plain; charset={charset}"})
     answer = await ask(service)
     assert answer.text == ("grün" if charset == "latin-1" else "gr\ufffdn")
+
+
+@pytest.mark.parametrize(
+    ("body", "charset"), [(b"+2AA-ok", "utf-7"), (rb"\ud800ok", "unicode_escape")]
+)
+async def test_half_a_character_is_not_passed_on(
+    service: FakeService, body: bytes, charset: str
+) -> None:
+    service.answers_bytes(body, {"Content-Type": f"text/plain; charset={charset}"})
+    assert (await ask(service)).text == "?ok"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Any, Final
 
 import orjson
@@ -222,12 +223,15 @@ def _literal(value: object) -> object:
 def _clean(value: object, depth: int = _MAX_DEPTH) -> Any:
     """Return plain data of bounded size that every database takes."""
     match value:
-        case bool() | None | float():
+        case bool() | None:
             return value
+        case float():
+            return value if isfinite(value) else None
         case int():
             return value if abs(value) < 2**53 else str(value)
         case str():
-            return value.replace("\0", "")[:_MAX_TEXT]
+            # What was cut in the middle of a character, and written by Python, can be no UTF-8.
+            return value.replace("\0", "")[:_MAX_TEXT].encode(errors="replace").decode()
         case dict() if depth:
             kept = list(value.items())[:_MAX_ITEMS]
             return {

@@ -74,6 +74,24 @@ def test_opentelemetry_says_the_same() -> None:
     "text", ["{'value': __import__('os')}", "{'a'", 4000 * "[", "{1: 2", "{[1]}"]
 )
 def test_results_that_cannot_be_read_stay_texts(text: str) -> None:
+    assert results_of(text) == {"x": text}
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        (r"{'value': 'cut in the middle of \ud83d'}", "cut in the middle of ?"),
+        ("{'value': 1e999}", None),
+    ],
+)
+def test_results_that_no_json_can_hold_cost_no_more_than_themselves(
+    text: str, kept: object
+) -> None:
+    assert results_of(text) == {"x": {"value": kept}}
+
+
+def results_of(text: str) -> Any:
+    """What is kept of a result that Python has written."""
     attribute = {
         "key": "elevenlabs.analysis.data_collection_results.x",
         "value": {"stringValue": text},
@@ -84,7 +102,7 @@ def test_results_that_cannot_be_read_stay_texts(text: str) -> None:
         told("post_call_transcription_otel", {"conversation_id": "conv_1", "otlp_traces": traces})
     )
     assert report is not None
-    assert report.value["data_collection_results"] == {"x": text}
+    return report.value["data_collection_results"]
 
 
 def test_a_call_that_did_not_begin_says_why() -> None:

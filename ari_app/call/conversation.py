@@ -423,6 +423,9 @@ HELD_BY_PHONE: Final = "The caller has put you on hold and hears nothing until t
 _ASKED_BEFORE: Final = (
     "A tool that was asked for before the connection was lost has ended only now. {name}: {result}"
 )
+_CUT_OFF: Final = ToolAnswer(
+    "The call ended before there was a result; it may have been done all the same.", is_error=True
+)
 _NOT_ANSWERED = "(The caller has spoken, and hears no answer. Please answer now.)"
 
 
@@ -745,15 +748,19 @@ class AgentSide:
         asked_by, began = self._conversation, self._context.duration()
         trace = self._context.record.trace
         step = None if trace is None else trace.child()
-        answer = await self._tools.run(
-            call.name,
-            call.parameters,
-            silent=self.speech.silent,
-            hold_when_silent=self.hold_when_silent,
-            headers=headers_of(step),
-        )
-        span_id = "" if step is None else step.span_id
-        self._note_tool(call, answer, self._context.duration() - began, span_id)
+        answer = _CUT_OFF
+        try:
+            answer = await self._tools.run(
+                call.name,
+                call.parameters,
+                silent=self.speech.silent,
+                hold_when_silent=self.hold_when_silent,
+                headers=headers_of(step),
+            )
+        finally:
+            # Whatever was asked for may have been done, also where nobody waits for its end.
+            span_id = "" if step is None else step.span_id
+            self._note_tool(call, answer, self._context.duration() - began, span_id)
         if asked_by is not self._conversation:
             # Whoever has come in its place would ask for the same again, or speak with a transfer's
             # target as with the caller.

@@ -83,6 +83,7 @@ __all__ = [
     "LIST_MODULES",
     "NOW",
     "RING",
+    "SEND_DTMF",
     "SET_VARIABLE",
     "FakeAsterisk",
     "FakeClient",

@@ -12,7 +12,7 @@ from ari_app.agent.elevenlabs.closing import CloseKind
 from ari_app.call.signals import ConsultRequested, EndRequested
 from ari_app.call.states import State
 from ari_app.line.interface import Outcome, Status, TargetLost
-from ari_app.records.events import CallerInterrupted, CallEvent, StateChanged
+from ari_app.records.events import CallerInterrupted, CallEvent, StateChanged, ToolRan
 from ari_app.records.record import CallRecord
 from audiosocket.frames import SLIN
 from lab.softphone.sounds import babble
@@ -23,6 +23,7 @@ from tests.unit.call.fake_ari import (
     DESTROY_BRIDGE,
     HANGUP,
     RING,
+    SEND_DTMF,
     SET_VARIABLE,
     never,
 )
@@ -252,6 +253,22 @@ async def test_a_failing_tool_does_not_end_the_call(stage: Stage) -> None:
     await stage.settle()
     assert [is_error for _, _, is_error in stage.agent().results] == [True]
     assert session.state is State.TALKING
+
+
+async def test_a_tool_that_the_end_of_the_call_cuts_off_is_kept(stage: Stage) -> None:
+    ran: list[CallEvent] = []
+    stage.journal.listen(lambda _, event: ran.append(event) if isinstance(event, ToolRan) else None)
+    session = await stage.talk()
+    stage.asterisk.before[SEND_DTMF] = never
+    stage.agent().handler.tool_call("send_dtmf", "call_1", {"digits": "12#"}, True)
+    await stage.settle()
+    assert stage.agent().results == []
+    stage.asterisk.hang_up(session.call_id)
+    await session.ended.wait()
+    (told,) = ran
+    assert isinstance(told, ToolRan)
+    assert (told.name, told.arguments, told.is_error) == ("send_dtmf", {"digits": "12#"}, True)
+    assert told.result.startswith("The call ended before there was a result")
 
 
 # --- recording

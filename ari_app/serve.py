@@ -232,11 +232,16 @@ def interpreter(script: str) -> str:
     """Return the Python of the installation that a command is found in by now: its path may go over
     a link, which leads to another release than the one that runs.
 
+    Not over the link: what a process loads later is to be of its own release, also when the link
+    leads to the next one by then.
+
     Args:
         script: The command's path, or an option of Python's.
     """
-    beside = Path(script).with_name(Path(sys.executable).name)
-    there = beside.is_absolute() and os.access(beside, os.X_OK)
+    folder = Path(script).parent
+    # The last part is a link, too, and what it leads to knows no installation.
+    beside = folder.resolve() / Path(sys.executable).name
+    there = folder.is_absolute() and os.access(beside, os.X_OK)
     return str(beside) if there else sys.executable
 
 

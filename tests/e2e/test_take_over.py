@@ -76,6 +76,10 @@ async def test_a_call_is_taken_over_and_given_back(asterisk: LabAsterisk, tmp_pa
             await b.all_gone()
             (over,) = session.record.take_overs
             assert (over.who, over.number, over.failed) == ("API_KEY", "2001", None)
+            archive = b.bridge.recordings
+            assert archive is not None
+            # It gets its name in another thread.
+            await until(lambda: not archive.is_busy(name))
             (file,) = tmp_path.rglob("*.wav")  # noqa: ASYNC240
     left = sides_of(file)[:, 0].tobytes()
     assert likeness(left, first) > 0.9, "the recording has the supervisor"

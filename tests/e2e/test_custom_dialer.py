@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 
 from ari_app.bridge import VoiceBridge
 from ari_app.settings import load_settings
+from lab.asterisk.ports import free_port
 from lab.practice_agent import PracticeAgent
 from lab.softphone.sounds import babble, level_dbfs, read_wav, silence, write_wav
 from tests.e2e.harness import KEY, book, loud_seconds, practice_config
@@ -41,8 +41,7 @@ def spoken_seconds(pcm: bytes) -> float:
 async def test_the_example_holds_a_whole_call(tmp_path: Path, example: str) -> None:
     caller, heard = tmp_path / "caller.wav", tmp_path / "heard.wav"
     write_wav(caller, silence(4000, 16000) + babble(1500, rate_hz=16000), 16000)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        dialer_url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    dialer_url = f"http://127.0.0.1:{free_port()}"
     async with PracticeAgent(practice_config(AGENT)) as agent:
         settings = load_settings(
             None,
@@ -93,6 +92,9 @@ async def test_the_example_holds_a_whole_call(tmp_path: Path, example: str) -> N
     assert 'ari_app_calls_ended_total{reason="agent_ended",status="COMPLETED"} 1.0' in counted
 
     sound = read_wav(heard, 16000)
-    assert len(sound) / 32000 == pytest.approx(record.seconds or 0, abs=1.0), "in real time"
+    assert record.answered_at is not None and record.ended_at is not None
+    # However long the agent took until then.
+    flowed = (record.ended_at - record.answered_at).total_seconds()
+    assert len(sound) / 32000 == pytest.approx(flowed, abs=1.0), "in real time"
     assert spoken_seconds(sound) > 0.6 * conversation.agent_audio_seconds
     assert loud_seconds(conversation) == pytest.approx(1.5, abs=0.3)

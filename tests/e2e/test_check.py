@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import pytest_asyncio
 import trustme
 
-from ari_app.checks import Finding, Verdict, check_all
+from ari_app.checks import Finding, Verdict, asking, asterisk, check_all
 from ari_app.checks.asking import listening
 from ari_app.line.asterisk.ari.client import Client
 from lab.asterisk import Installation, LabAsterisk
@@ -43,6 +44,13 @@ tlsbindaddr = 127.0.0.2:@HTTP_PORT@
 tlscertfile = @RUN_DIR@/etc/asterisk.crt
 tlsprivatekey = @RUN_DIR@/etc/asterisk.key
 """
+
+
+@pytest.fixture(autouse=True)
+def whatever_else_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not judge how fast this machine is just now."""
+    monkeypatch.setattr(asterisk, "_SLOW_MS", math.inf)
+    monkeypatch.setattr(asking, "EVENT_SECONDS", PATIENCE_SECONDS)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

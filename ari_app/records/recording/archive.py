@@ -280,10 +280,13 @@ class RecordingArchive:
         if call is None or (began is not None and call.began != began):
             call = self._calls[session_id] = _Call(began)
         self._calls.move_to_end(session_id)
-        if len(self._calls) > _KEPT_CALLS:
-            oldest = next(iter(self._calls))
-            if not self._calls[oldest].busy:
-                del self._calls[oldest]
+        while len(self._calls) > _KEPT_CALLS:
+            # The oldest may last for a day, with thousands that come and go meanwhile.
+            known = self._calls.items()
+            idle = next((name for name, each in known if not each.busy and each is not call), None)
+            if idle is None:
+                break
+            del self._calls[idle]
         return call
 
     def _written(self, written: Written) -> None:

@@ -17,6 +17,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from ari_app.records.record import CallRecord
+from ari_app.records.recording import archive as archive_module
 from ari_app.records.recording.archive import RecordingArchive, merge_parts
 from ari_app.records.recording.encoder import Encoded
 from ari_app.records.recording.wav import GrowingWav
@@ -147,6 +148,25 @@ async def test_whose_number_a_file_has(
     say(archive, call(**details))
     await archive.close()
     assert files(tmp_path) == [f"{DAY}/{LOCAL:%H%M%S}-{number}-s1.wav"]
+
+
+async def test_a_call_that_lasts_for_a_day_does_not_have_all_others_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive_module, "_KEPT_CALLS", 3)
+    log = Log()
+    archive = RecordingArchive(tmp_path, on_change=log)
+    lasting = begin(archive, call("day"))
+    for number in range(6):
+        say(archive, call(f"s{number}"), seconds=1)
+        await log.ready(f"s{number}")
+    known = [name for name in ("day", *(f"s{n}" for n in range(6))) if name in archive._calls]
+    assert known == ["day", "s4", "s5"]
+    assert archive.is_busy("day")
+    talk(lasting)
+    lasting.finish(START + 2)
+    assert len(await log.ready("day")) == 1
+    await archive.close()
 
 
 async def test_a_call_without_a_sound_has_no_recording(tmp_path: Path) -> None:

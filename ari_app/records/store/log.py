@@ -102,7 +102,8 @@ class CallLog:
     Args:
         url: The database, as in `DATABASE_URL`.
         journal: The folder of the journal; None: beside SQLite's file, or `calls.journal`.
-        keep_days: Calls that ended before so many days are deleted; 0: none.
+        keep_days: Calls that ended before so many days are deleted, by the first of several
+            processes; 0: none.
         on_delete: Who else has something of a call.
         on_lost: Who wants to know of calls whose process was lost.
         told_of: Calls whose process was lost and of whose end this one tells, for it knows more.
@@ -157,6 +158,9 @@ class CallLog:
         self._thread.start()
         if self._writes:
             self._spool.start()
+        # All at once would tell everybody of each call many times, and hold the database locked
+        # for one another.
+        if self._writes and self._spool.share.number == 1:
             self._retention = asyncio.create_task(self._retain(), name="retention of the call log")
         return self
 

@@ -21,7 +21,7 @@ from ari_app.records.store import database as database_module
 from ari_app.records.store import keeper as keeper_module
 from ari_app.records.store import log as log_module
 from ari_app.records.store.glance import REVISION
-from ari_app.records.store.spool import KEEP, Counts, Segment, Spool
+from ari_app.records.store.spool import KEEP, Counts, Segment, Share, Spool
 from tests.unit.records.store.documents import call, turns
 from tests.unit.records.store.postgres import Cluster
 from tests.unit.records.store.test_log import ids, kept, upgraded
@@ -526,6 +526,29 @@ async def test_what_cannot_be_forgotten_is_tried_once_and_holds_up_nothing(
         assert sorted(tried) == [each["session_id"] for each in old]
         assert await ids(log) == [f"s{n}" for n in reversed(range(10, 35))]
         assert read == [10, 10, 10, 10, 0]
+
+
+async def test_one_of_several_processes_forgets_old_calls(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_module, "_FIRST_RETENTION_SECONDS", 0.0)
+    told: list[tuple[int, str]] = []
+
+    def process(number: int) -> CallLog:
+        async def forget(session_id: str, _: object) -> None:
+            told.append((number, session_id))
+
+        journal, share = tmp_path / "journal", Share(number, 2)
+        return CallLog(url, journal=journal, keep_days=30, on_delete=[forget], share=share)
+
+    await upgraded(url)
+    async with CallLog(url, journal=tmp_path / "before") as log:
+        old = {"started_at": "2020-01-01T00:00:00Z", "ended_at": None}
+        await kept(log, *(call(f"s{n}", n, **old) for n in range(20)))
+    async with process(2) as second, process(1):
+        while await ids(second):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert sorted(told) == sorted((1, f"s{n}") for n in range(20))
 
 
 async def test_old_calls_are_forgotten_in_steps(

@@ -214,10 +214,12 @@ class Spool:
                 ).rowcount
                 if not new:
                     continue
-                # What comes before it in the same call goes first, so it is due no sooner.
+                # What comes before it in the same call goes first, so it is due no sooner. SQLite
+                # would look for that among all that wait.
                 self._db.executemany(
                     "INSERT INTO deliveries (event_id, receiver, session_id, state, due_at) "
                     "SELECT ?1, ?2, ?3, 'waiting', coalesce(max(due_at), 0) FROM deliveries "
+                    "INDEXED BY in_order "
                     "WHERE receiver = ?2 AND session_id = ?3 AND state = 'waiting'",
                     [
                         (event.id, receiver, event.session_id)

@@ -193,6 +193,26 @@ def test_a_full_spool_keeps_what_it_has_and_makes_room_of_what_is_settled(path: 
     spool.close()
 
 
+def test_what_is_kept_costs_the_same_however_much_waits(spool: Spool) -> None:
+    steps = 0
+
+    def count() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    def put(name: str) -> int:
+        nonlocal steps
+        steps = 0
+        spool.put([event(name)], 1, 0.0)
+        return steps
+
+    spool._db.set_progress_handler(count, 1)
+    few = put("first")
+    spool.put([event(f"e{number}") for number in range(1000)], 1, 0.0)
+    assert put("last") < 2 * few
+
+
 def test_what_was_settled_long_ago_is_forgotten(spool: Spool) -> None:
     spool.put([event("a"), event("b")], 1, 0.0)
     settle(spool, "a", DELIVERED, 0.0)

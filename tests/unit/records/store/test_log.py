@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
+import sqlite3
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from ari_app.records.store import BadCursor, CallFilter, CallLog, CallLogUnavailable, tables
 from ari_app.records.store.address import read_address
@@ -51,6 +54,36 @@ async def test_a_kept_call_is_found(log: CallLog) -> None:
     assert await log.find("s2") is None
     assert await log.find_conversation("conv_s2") is None
     assert (log.counts.written, log.counts.backlog, log.problems()) == (1, 0, [])
+
+
+async def test_nothing_is_looked_for_among_all_that_was_told_of_other_calls(tmp_path: Path) -> None:
+    database = Database(read_address(f"sqlite:///{tmp_path}/calls.db"))
+    await database.upgrade()
+    asked: list[tuple[str, Any]] = []
+
+    def note(_: Any, __: Any, statement: str, values: Any, *___: Any) -> None:
+        if statement.startswith(("SELECT", "DELETE", "UPDATE")):
+            asked.append((statement, values))
+
+    try:
+        async with database.writing() as connection:
+            sa.event.listen(connection.sync_connection, "before_cursor_execute", note)
+            early = tables.Amendment(tables.CONVERSATION, "conv_s1", "agent_report", {})
+            told = {(early.of, early.key, early.part): early}
+            await tables.write(connection, tables.Batch(amendments=told), NOON)
+            await tables.write(connection, tables.Batch(documents={"s1": call()}), NOON)
+            assert (await tables.find(connection, "s1") or {})["agent_report"] == {}
+            assert await tables.delete(connection, "s1", NOON)
+    finally:
+        await database.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "calls.db")) as db:
+        plans = {
+            step[3]
+            for statement, values in asked
+            for step in db.execute(f"EXPLAIN QUERY PLAN {statement}", values)
+        }
+    assert [step for step in plans if step.startswith("SEARCH early_parts")]
+    assert [step for step in plans if step.startswith("SCAN")] == []
 
 
 async def test_sessions_by_their_beginning(log: CallLog) -> None:

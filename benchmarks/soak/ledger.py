@@ -120,7 +120,7 @@ def _judge(result: CallResult, landing: Landing | None, windows: Collection[Wind
     stranded = _stranded(result, landing, windows)
     if stranded:
         return Judged(result, landing, Fate.STRANDED, stranded)
-    why = result.failed or _failure(result, landing)
+    why = result.stranded or result.failed or _failure(result, landing)
     if not why:
         return Judged(result, landing, Fate.AS_PLANNED)
     quiet = is_quiet(windows, result.started_at, result.ended_at)
@@ -129,18 +129,19 @@ def _judge(result: CallResult, landing: Landing | None, windows: Collection[Wind
 
 def _stranded(result: CallResult, landing: Landing | None, windows: Collection[Window]) -> str:
     """A caller is stranded who was left alone, or hung up on without the dialplan's doing."""
-    if result.stranded:
-        return result.stranded
-    if result.kind in _HUNG_UP or result.ended_by != "far" or landing is not None:
-        return ""
-    if not result.answered and not result.heard and result.failed:
-        # Refused before it was in the dialplan at all.
-        return ""
     lost_with_asterisk = any(
         window.kind == FaultKind.ASTERISK_RESTARTED
         and window.overlaps(result.started_at, result.ended_at)
         for window in windows
     )
+    if result.stranded:
+        # Before it was answered only the Asterisk that was killed knew of it.
+        return "" if lost_with_asterisk and not result.answered else result.stranded
+    if result.kind in _HUNG_UP or result.ended_by != "far" or landing is not None:
+        return ""
+    if not result.answered and not result.heard and result.failed:
+        # Refused before it was in the dialplan at all.
+        return ""
     return "" if lost_with_asterisk else "hung up on, and never seen in the dialplan"
 
 

@@ -49,6 +49,11 @@ def test_asterisk_itself_may_end_calls_when_it_is_killed() -> None:
     killed = Window(FaultKind.ASTERISK_RESTARTED, 110, 115)
     assert fate(result(by="far", failed="the call ended"), None, killed) is Fate.DISTURBED
     assert fate(result(by="far"), None, Window(FaultKind.ARI_CUT, 110, 115)) is Fate.STRANDED
+    silent = result(stranded="nothing to be heard for 25 s")
+    unanswered = result(stranded=silent.stranded, answered=False, heard=False)
+    assert fate(unanswered, None, killed) is Fate.DISTURBED
+    assert fate(unanswered) is Fate.STRANDED
+    assert fate(silent, None, killed) is Fate.STRANDED
 
 
 def test_a_failure_is_a_fault_s_doing_only_while_there_is_one() -> None:

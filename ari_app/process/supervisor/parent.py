@@ -28,6 +28,7 @@ from ari_app.process.supervisor.policy import (
     Exit,
     Kill,
     Limits,
+    Mode,
     Order,
     Standing,
     Start,
@@ -248,12 +249,15 @@ class Parent:
 
     # --- several of them
 
-    def _child(self, number: int) -> _Child:
-        several = self._workers > 1
+    def _child(self, number: int, mode: Mode = Mode.FIRST) -> _Child:
         return _Child(
             number,
             Supervision(
-                self._limits, time.monotonic(), stays=several, leaves_calls=number != FRONT
+                self._limits,
+                time.monotonic(),
+                stays=self._workers > 1,
+                leaves_calls=number != FRONT,
+                mode=mode,
             ),
         )
 
@@ -283,8 +287,10 @@ class Parent:
         if front is not None and front.supervision.replaced and not self._stopping:
             # Another instance has the application of the dialplan.
             self._stop()
-        if front is not None and all(child.number == FRONT for child in self._children):
-            self._end(front)
+        if all(child.number == FRONT for child in self._children):
+            # One that is leaving, too: the one in its place may not have come to serve.
+            for child in self._children:
+                self._end(child)
         if not self._stopping:
             self._replace()
 
@@ -306,7 +312,8 @@ class Parent:
             if number == FRONT:
                 # Arrivals wait for none: the new one takes the application over from the old.
                 self._leaving = old
-                new = self._child(FRONT)
+                # Should it not start, the old one serves on.
+                new = self._child(FRONT, Mode.AGAIN)
                 self._children.append(new)
                 self._replacing = new, 0
             else:

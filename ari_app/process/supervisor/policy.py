@@ -133,6 +133,7 @@ class Supervision:
             started again, unless another process has its application.
         leaves_calls: What is lost may have left something in Asterisk, which is given back when
             nobody comes after it.
+        mode: What its first worker is for.
 
     Attributes:
         restarts: How many workers were started in place of one that was lost.
@@ -141,7 +142,13 @@ class Supervision:
     """
 
     def __init__(
-        self, limits: Limits, now: float, *, stays: bool = False, leaves_calls: bool = True
+        self,
+        limits: Limits,
+        now: float,
+        *,
+        stays: bool = False,
+        leaves_calls: bool = True,
+        mode: Mode = Mode.FIRST,
     ) -> None:
         self.restarts = 0
         self.stopping = False
@@ -150,7 +157,7 @@ class Supervision:
         self._leaves_calls = leaves_calls
         self._limits = limits
         self._phase = _Phase.DOWN
-        self._mode = Mode.FIRST
+        self._mode = mode
         self._code = 0
         self._failures = 0
         self._beat_due: float | None = None

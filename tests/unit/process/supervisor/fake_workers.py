@@ -1,7 +1,7 @@
 """A parent whose workers behave as named, one after the other, the last again and again.
 
 `python -m tests.unit.process.supervisor.fake_workers NAME...`; `FAKE_WORKERS` says how many there
-are at once, 1 by default.
+are at once, 1 by default, and `FAKE_FRONT` how a front behaves that is loaded afresh.
 """
 
 from __future__ import annotations
@@ -13,7 +13,16 @@ import sys
 import time
 
 from ari_app.process.logs import set_up_logging
-from ari_app.process.supervisor import Duty, Limits, Mode, Order, Parent, ParentLink, Standing
+from ari_app.process.supervisor import (
+    FRONT,
+    Duty,
+    Limits,
+    Mode,
+    Order,
+    Parent,
+    ParentLink,
+    Standing,
+)
 from ari_app.process.supervisor.parent import unblock_signals
 
 STALLS = ("stop", "spin", "linger")
@@ -30,6 +39,9 @@ async def work(duty: Duty, behaviour: str) -> int:
             return 2
         if behaviour == "slow":
             await asyncio.sleep(0.5)
+        if behaviour == "never":
+            await done.wait()
+            return 0
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: None)
         unblock_signals()
         place = f" {duty.number}" if "FAKE_WORKERS" in os.environ else ""
@@ -75,7 +87,10 @@ def main(behaviours: list[str]) -> int:
     if duty.mode is Mode.MEND:
         sys.stdout.write("mend\n")
         return 0
-    return asyncio.run(work(duty, behaviours[min(duty.restarts, len(behaviours) - 1)]))
+    behaviour = behaviours[min(duty.restarts, len(behaviours) - 1)]
+    if duty.number == FRONT and duty.afresh:
+        behaviour = os.environ.get("FAKE_FRONT", behaviour)
+    return asyncio.run(work(duty, behaviour))
 
 
 if __name__ == "__main__":

@@ -257,11 +257,42 @@ def test_all_are_replaced_one_after_the_other(start: Started) -> None:
         f"again {after['1']} 1",
         "DRAIN",
         f"again {after['2']} 2",
-        f"first {after['0']} 0",
+        f"again {after['0']} 0",
         "END",
     ]
     family.tell()
     assert family.ends() == 0
+
+
+def test_a_front_whose_successor_does_not_start_serves_on(
+    start: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_FRONT", "refuse")
+    family = start("serve", workers=2)
+    family.until_served(3)
+    before = served_by(family)
+    family.tell(signal.SIGHUP)
+    # It is tried again and again: what is wrong may pass.
+    family.until(lambda: family.names().count("worker_died") > 1)
+    assert served_by(family)["0"] == before["0"]
+    assert "workers_replaced" not in family.names()
+    assert family.lines().count("DRAIN") == 2, "each worker was replaced; nothing else is to end"
+    family.tell()
+    assert family.ends() == 0
+
+
+def test_a_stop_ends_a_front_whose_successor_does_not_serve_yet(
+    start: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_FRONT", "never")
+    family = start("serve", workers=2)
+    family.until_served(3)
+    family.tell(signal.SIGHUP)
+    # Three that serve, two in the place of workers, and the front that never does.
+    family.until(lambda: len(family.workers) == 6)
+    family.tell()
+    assert family.ends() == 0
+    assert family.lines().count("END") == 2, "to both fronts"
 
 
 def test_who_are_to_be_replaced_before_all_are_there_are_so_then(start: Started) -> None:

@@ -326,7 +326,7 @@ async def serve_front(
         from ari_app.front.service import Front
 
         front = Front(settings, folder, sockets, on_replaced=replaced)
-        stack.enter_context(_signals(front.drain))
+        stack.enter_context(_signals(front.drain, has_parent=True))
 
         def ordered(order: Order) -> None:
             match order:
@@ -398,7 +398,9 @@ async def serve(
             place=place,
             lost_apps=lost_apps,
         )
-        stack.enter_context(_signals(bridge.stop if duty is None else bridge.drain))
+        alone = duty is None
+        stop = bridge.stop if alone else bridge.drain
+        stack.enter_context(_signals(stop, has_parent=not alone))
         if duty is not None:
             bridge.metrics.restarts.inc(duty.restarts)
             link = stack.enter_context(_linked(duty, bridge))
@@ -535,21 +537,29 @@ def _linked(duty: Duty, bridge: VoiceBridge) -> Iterator[ParentLink]:
 
 
 @contextlib.contextmanager
-def _signals(stop: Callable[[], None]) -> Iterator[None]:
+def _signals(stop: Callable[[], None], *, has_parent: bool) -> Iterator[None]:
     loop = asyncio.get_running_loop()
 
-    def received(number: signal.Signals) -> None:
+    def received(number: signal.Signals, act: Callable[[], None]) -> None:
         log.info("signal_received", signal=number.name)
-        stop()
+        act()
 
-    for number in _STOP_SIGNALS:
-        loop.add_signal_handler(number, received, number)
+    actions = dict.fromkeys(_STOP_SIGNALS, stop)
+    if has_parent:
+        # Whoever sends it to all of them means the parent: it tells us what becomes of us.
+        actions[signal.SIGHUP] = _nothing
+    for number, act in actions.items():
+        loop.add_signal_handler(number, received, number, act)
     unblock_signals()
     try:
         yield
     finally:
-        for number in _STOP_SIGNALS:
+        for number in actions:
             loop.remove_signal_handler(number)
+
+
+def _nothing() -> None:
+    """Go on."""
 
 
 def _judge(findings: list[Finding], *, fatal: bool) -> None:

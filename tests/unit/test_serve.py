@@ -224,6 +224,17 @@ async def test_a_worker_says_how_it_stands_and_takes_orders(
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+async def test_a_hang_up_is_for_the_parent_alone(line: tuple[socket.socket, socket.socket]) -> None:
+    async with working(line, Mode.FIRST) as (task, _, names):
+        assert signal.getsignal(signal.SIGHUP) is not signal.SIG_DFL, "it would end this process"
+        os.kill(os.getpid(), signal.SIGHUP)
+        await asyncio.sleep(0)
+        line[0].send(Order.DRAIN.value)
+        await task
+    assert names.count("signal_received") == 1
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+
+
 async def test_a_worker_ends_at_once_when_it_is_told_to(
     line: tuple[socket.socket, socket.socket],
 ) -> None:

@@ -51,7 +51,7 @@ from ari_app.line.asterisk.gateway import AsteriskGateway
 from ari_app.line.interface import Arrival, Gateway
 from ari_app.process.later import load_for_good
 from ari_app.process.leftovers import collect_leftovers
-from ari_app.process.limits import settle_memory, share_interpreter
+from ari_app.process.limits import collecting_nothing, settle_memory, share_interpreter
 from ari_app.process.network import join_host
 from ari_app.process.opening import Opened, cancelled
 from ari_app.records.agent_report import PART, Report
@@ -64,7 +64,7 @@ from ari_app.records.keeping import Keeping
 from ari_app.records.metrics import Metrics
 from ari_app.records.record import CallRecord
 from ari_app.records.recording.archive import RecordingArchive
-from ari_app.records.running import RunningCalls, Unreadable
+from ari_app.records.running import LeftCall, RunningCalls, Unreadable
 from ari_app.records.spend.guard import SpendGuard
 from ari_app.records.spend.limits import SpendAlert
 from ari_app.records.store import CallLog, OnDelete, Share
@@ -200,7 +200,7 @@ class VoiceBridge(Opened):
         """
         settings = self.settings
         settings.require_serving()
-        self._find_running_calls()
+        await self._find_running_calls()
         self.spans = await self._open_traces()
         self.outbox = await self._open_outbox()
         if settings.database_url:
@@ -597,10 +597,13 @@ class VoiceBridge(Opened):
             expected: There was one.
         """
         adopting = self._running_calls is not None and (expected or bool(self._restored))
-        for restored in self._restored:
-            self._adopt(restored)
-        self._restored.clear()
-        self.give_calls_up()
+        if self._restored:
+            with collecting_nothing():
+                for restored in self._restored:
+                    self._adopt(restored)
+                    await asyncio.sleep(0)
+            self._restored.clear()
+        await self.give_calls_up()
         for gateway in self.gateways:
             await gateway.mend(expected=expected, adopting=adopting)
         for app in self._lost_apps:
@@ -610,13 +613,17 @@ class VoiceBridge(Opened):
                 mender = Mender(ari, app, self.settings.amd_context)
                 await mender.mend(expected=True, callers=not front)
 
-    def give_calls_up(self) -> None:
+    async def give_calls_up(self) -> None:
         """Have the calls kept and told of that nobody goes on with."""
         for restored, reason in self._given_up:
             self._give_up(restored, reason)
+            await asyncio.sleep(0)
         self._given_up.clear()
 
-    def _find_running_calls(self) -> None:
+    async def _find_running_calls(self) -> None:
+        """Read what lost processes have left of their calls. Of hundreds that takes seconds, for
+        which the loop must not stand, here and where each is gone on with or given up: the parent
+        takes whoever is silent so long for stalled, and the next process would fare no better."""
         if self._running_folder is None:
             return
         running = RunningCalls(
@@ -624,14 +631,21 @@ class VoiceBridge(Opened):
             foreign=[self._running_folder.with_name(app) for app in self._lost_apps],
             stall_seconds=self.settings.worker_stall_seconds,
         )
-        try:
-            left, refused = running.open()
-        except OSError as error:
-            log.error("calls_not_kept", folder=str(running.folder), error=error.strerror)
-            return
-        # Where this process cannot serve, nobody has gone on with them yet.
-        self._exit.callback(lambda: running.close(leave=bool(self._restored or self._given_up)))
-        self._running_calls = running
+        with collecting_nothing():
+            try:
+                left, refused = await asyncio.to_thread(running.open)
+            except OSError as error:
+                log.error("calls_not_kept", folder=str(running.folder), error=error.strerror)
+                return
+            # Where this process cannot serve, nobody has gone on with them yet.
+            self._exit.callback(lambda: running.close(leave=bool(self._restored or self._given_up)))
+            self._running_calls = running
+            await asyncio.to_thread(self._sort, left, refused)
+        for reason in refused:
+            self._not_adopted(reason)
+
+    def _sort(self, left: Sequence[LeftCall], refused: list[str]) -> None:
+        """Sort what others have left into what is gone on with and what is given up."""
         for each in left:
             # Whatever it is that ends one process after the other, it goes with a call.
             poison = is_poison(each.taken)
@@ -652,8 +666,6 @@ class VoiceBridge(Opened):
                 self._given_up.append((restored, "line" if self._goes_on else "draining"))
             else:
                 self._restored.append(restored)
-        for reason in refused:
-            self._not_adopted(reason)
 
     def _adopt(self, restored: Restored) -> None:
         record = restored.record

@@ -445,7 +445,7 @@ async def _tell_of_lost(settings: Settings, running: Path) -> None:
         async with VoiceBridge(
             settings, http=False, running_calls=running, goes_on=False
         ) as bridge:
-            bridge.give_calls_up()
+            await bridge.give_calls_up()
     except (ConfigError, OSError) as error:
         log.error("lost_calls_not_told", error=str(error))
     forget_left(running)

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 import socket
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,8 +14,10 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
+from ari_app import bridge as app
 from ari_app.audio.formats import DEFAULT_AGENT_FORMATS, AgentFormats, AudioFormat
 from ari_app.bridge import VoiceBridge, WorkerPlace
+from ari_app.call.kept import Restored, restore
 from ari_app.call.states import State
 from ari_app.control.workers.folder import Folder
 from ari_app.errors import AgentError, ConfigError
@@ -21,9 +25,11 @@ from ari_app.line.asterisk.ari.socket import EventSocket
 from ari_app.line.asterisk.ari.version import assess
 from ari_app.line.asterisk.gateway import AsteriskGateway
 from ari_app.line.asterisk.line import Asterisk, AsteriskLine
+from ari_app.process.opening import cancelled
 from ari_app.records.document import call_document
 from ari_app.records.record import CallRecord
 from ari_app.records.recording.wav import GrowingWav
+from ari_app.records.running import LeftCall
 from ari_app.records.store.spool import BEGAN, Counts, Spool
 from ari_app.settings import Settings
 from lab.load.server import LoadServer
@@ -33,7 +39,7 @@ from tests.unit.line.asterisk.ari.fake_ari import PASSWORD, USERNAME, Answer, Fa
 from tests.unit.line.asterisk.ari.samples import ASTERISK_INFO
 from tests.unit.records.webhooks.receiver import SECRET, receiving
 from tests.unit.settings_maker import Make, settings_maker, unhurried
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 URLS: WeakKeyDictionary[LoadServer, str] = WeakKeyDictionary()
 
@@ -430,6 +436,58 @@ async def test_stopping_lets_calls_finish_and_stopping_twice_ends_them(
             bridge.stop()
             await run
     assert (record.agent_status, record.end_reason) == ("FAILED", "shutting_down")
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+async def test_while_the_calls_of_a_lost_process_are_gone_through_the_loop_turns(
+    asterisk: LoadServer,
+    make: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    goes_on: bool,
+) -> None:
+    loop, turns = asyncio.get_running_loop(), 0
+
+    async def turn() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    gone_through: list[int] = []
+
+    def read(left: LeftCall) -> Restored:
+        turns_on = threading.Event()
+        loop.call_soon_threadsafe(turns_on.set)
+        assert turns_on.wait(PATIENCE_SECONDS), "the loop stands"
+        return restore(left)
+
+    name = "_adopt" if goes_on else "_give_up"
+    go_on = getattr(VoiceBridge, name)
+
+    def one(bridge: VoiceBridge, *given: object) -> None:
+        gone_through.append(turns)
+        go_on(bridge, *given)
+
+    async with FakeAgent() as agent:
+        settings = make(ari_url=url_of(asterisk), elevenlabs_base_url=agent.base_url)
+        first = VoiceBridge(settings, running_calls=tmp_path / "first")
+        async with first, running(first):
+            await asterisk.generator.start_calls(3, 100)
+            await until(lambda: len(list(tmp_path.glob("first/*/*.call"))) == 3)
+            # As it is when it is killed: nobody holds it, and its files are there.
+            shutil.copytree(tmp_path / "first", tmp_path / "second")
+            asterisk.generator.end_calls()
+        monkeypatch.setattr(app, "restore", read)
+        monkeypatch.setattr(VoiceBridge, name, one)
+        second = VoiceBridge(settings, running_calls=tmp_path / "second", goes_on=goes_on)
+        async with second:
+            turning = asyncio.create_task(turn())
+            await second.mend(expected=True)
+            await cancelled(turning)
+            second.end_calls()
+            await second.run()
+    assert len(set(gone_through)) == 3
 
 
 # --- Asterisk

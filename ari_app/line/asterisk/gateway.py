@@ -378,6 +378,8 @@ class AsteriskGateway:
         adopted, self._adopted = self._adopted, []
         for begin in adopted:
             begin()
+            # Hundreds take seconds, and whoever is silent so long is taken for stalled.
+            await asyncio.sleep(0)
         await self._sweeper.catch_up()
 
     async def _choose_transport(self, version: Assessment) -> None:

@@ -60,6 +60,9 @@ async def talk(settings: Settings, console: Console, card: SoundCard | None = No
     local = {
         "dialer_type": "local",
         "api_bind": "127.0.0.1:0",
+        # It is one process, whatever a service here has.
+        "workers": 1,
+        "cluster_url": None,
         "database_url": "",
         # They are counted in the call log.
         "spend_minutes_per_day": 0,

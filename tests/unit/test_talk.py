@@ -109,6 +109,8 @@ async def test_a_talk_is_heard_shown_and_ended_by_the_agent(
             elevenlabs_base_url=agent.base_url,
             use_dialer_audio=True,
             api_bind="0.0.0.0:1",
+            workers=2,
+            cluster_url="valkey://127.0.0.1:1",
             database_url=f"sqlite+aiosqlite:///{tmp_path}/calls.db",
             recordings_dir=str(tmp_path / "recordings"),
             spend_calls_per_day=1,

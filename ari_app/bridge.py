@@ -130,6 +130,8 @@ class VoiceBridge(Opened):
         running_calls: Where what another process would need of each call is kept; None: nowhere.
         lost_apps: Applications in Asterisk of lost processes, in whose place nobody comes.
         goes_on: Calls of lost processes are gone on with; otherwise no more than told of.
+        again: Another process has served before. What is only to keep something, a disk, may be
+            away by now; nobody is refused for that, as while one serves.
 
     Attributes:
         gateways: The ways in and out.
@@ -155,9 +157,11 @@ class VoiceBridge(Opened):
         running_calls: Path | None = None,
         lost_apps: Sequence[str] = (),
         goes_on: bool = True,
+        again: bool = False,
     ) -> None:
         super().__init__()
         self.settings = settings
+        self._again = again
         self._place = place
         self.member: Membership | None = None
         self._forgetting: list[Forgetting] = []
@@ -351,7 +355,8 @@ class VoiceBridge(Opened):
         settings = self.settings
         if settings.recordings_dir is None:
             return None
-        require_recordings(settings.recordings_dir)
+        if not self._again:
+            require_recordings(settings.recordings_dir)
         require_encoder(settings.recordings_format)
         news = RecordingNews(
             lambda: self.calls,
@@ -715,7 +720,7 @@ class VoiceBridge(Opened):
         options = self.settings.outbox_options()
         if options is None:
             return None
-        outbox = await self._exit.enter_async_context(Outbox(options))
+        outbox = await self._exit.enter_async_context(Outbox(options, again=self._again))
         self.metrics.watch_webhooks(outbox)
         return outbox
 
@@ -759,7 +764,7 @@ class VoiceBridge(Opened):
     def _open_audit(self) -> None:
         if self.settings.audit_file is not None:
             self.audit = AuditFile(self.settings.audit_file)
-            self.audit.open()
+            self.audit.open(again=self._again)
             self._exit.push_async_callback(asyncio.to_thread, self.audit.close)
             self.metrics.watch_audit(self.audit)
 

@@ -325,7 +325,8 @@ async def serve_front(
 
         from ari_app.front.service import Front
 
-        front = Front(settings, folder, sockets, on_replaced=replaced)
+        again = duty.mode is not Mode.FIRST
+        front = Front(settings, folder, sockets, on_replaced=replaced, again=again)
         stack.enter_context(_signals(front.drain, has_parent=True))
 
         def ordered(order: Order) -> None:
@@ -397,6 +398,7 @@ async def serve(
             running_calls=running,
             place=place,
             lost_apps=lost_apps,
+            again=not first,
         )
         alone = duty is None
         stop = bridge.stop if alone else bridge.drain
@@ -443,7 +445,7 @@ async def _tell_of_lost(settings: Settings, running: Path) -> None:
     """Have the calls kept and told of that nobody goes on with; what was kept of them goes."""
     try:
         async with VoiceBridge(
-            settings, http=False, running_calls=running, goes_on=False
+            settings, http=False, running_calls=running, goes_on=False, again=True
         ) as bridge:
             await bridge.give_calls_up()
     except (ConfigError, OSError) as error:

@@ -52,6 +52,7 @@ class Front(Opened):
         folder: Where its workers find it.
         sockets: Where HTTP comes in; they listen already, and outlive this process.
         on_replaced: Called when another process has taken the application.
+        again: As with a worker; see `VoiceBridge`.
 
     Attributes:
         hub: The workers.
@@ -65,9 +66,11 @@ class Front(Opened):
         sockets: list[socket.socket],
         *,
         on_replaced: Callable[[], None] = lambda: None,
+        again: bool = False,
     ) -> None:
         super().__init__()
         self.settings = settings
+        self._again = again
         self.metrics = FrontMetrics()
         self.metrics.calls_limit.set(settings.max_concurrent_calls)
         self.hub = Hub(
@@ -145,7 +148,7 @@ class Front(Opened):
     def _open_audit(self) -> None:
         if self.settings.audit_file is not None:
             self._audit = AuditFile(self.settings.audit_file)
-            self._audit.open()
+            self._audit.open(again=self._again)
             self._exit.push_async_callback(asyncio.to_thread, self._audit.close)
             self.metrics.watch_audit(self._audit)
 

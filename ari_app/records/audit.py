@@ -64,8 +64,11 @@ class AuditFile:
 
     # --- life
 
-    def open(self) -> None:
+    def open(self, *, again: bool = False) -> None:
         """Open the file, and begin.
+
+        Args:
+            again: It was written before: should it be away, lines wait as they do then.
 
         Raises:
             ConfigError: It cannot be written; a sentence.
@@ -73,7 +76,9 @@ class AuditFile:
         try:
             self._reopen()
         except OSError as error:
-            raise ConfigError(not_writable(self.path, error)) from None
+            if not again:
+                raise ConfigError(not_writable(self.path, error)) from None
+            self._fails(error)
         self._thread.start()
 
     def close(self, seconds: float = _CLOSE_SECONDS) -> None:
@@ -157,10 +162,7 @@ class AuditFile:
         try:
             self._write(b"".join(batch))
         except OSError as error:
-            why = error.strerror or type(error).__name__
-            if self._failure is None:
-                log.error("audit_fails", path=str(self.path), error=why)
-            self._failure = why
+            self._fails(error)
             return False
         finally:
             self._busy_since = None
@@ -170,6 +172,12 @@ class AuditFile:
         self._taken += len(batch)
         self.written += len(batch)
         return True
+
+    def _fails(self, error: OSError) -> None:
+        why = error.strerror or type(error).__name__
+        if self._failure is None:
+            log.error("audit_fails", path=str(self.path), error=why)
+        self._failure = why
 
     def _write(self, data: bytes) -> None:
         """Add all of it, or nothing.

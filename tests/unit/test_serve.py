@@ -187,7 +187,7 @@ def standing(parent: socket.socket) -> Standing:
 
 @asynccontextmanager
 async def working(
-    line: tuple[socket.socket, socket.socket], mode: Mode, restarts: int = 0
+    line: tuple[socket.socket, socket.socket], mode: Mode, restarts: int = 0, **changes: Any
 ) -> AsyncIterator[tuple[asyncio.Task[None], str, list[str]]]:
     """A worker that serves; its task, the API's address and what is logged."""
     asterisk = LoadServer("voice-agent", USERNAME, PASSWORD)
@@ -195,7 +195,7 @@ async def working(
     with capture_logs() as logs:
         async with FakeAgent() as agent:
             duty = Duty(mode, restarts, line[1])
-            task = asyncio.create_task(serve(settings_for(url, agent.base_url), duty))
+            task = asyncio.create_task(serve(settings_for(url, agent.base_url, **changes), duty))
             names: list[str] = []
 
             def connected() -> bool:
@@ -349,6 +349,25 @@ async def test_a_restart_does_not_wait_for_the_agents_service(
     monkeypatch.setattr(service, "check_agent_key", never)
     async with working(line, Mode.AGAIN):
         await asked.wait()
+
+
+async def test_a_restart_needs_nothing_that_only_keeps(
+    line: tuple[socket.socket, socket.socket], tmp_path: Path
+) -> None:
+    (tmp_path / "away").touch()
+    keeps: dict[str, Any] = {
+        "recordings_dir": str(tmp_path / "away" / "recordings"),
+        "audit_file": str(tmp_path / "away" / "audit"),
+        "webhook_url": "http://127.0.0.1:1/hook",
+        "webhook_secret": "a secret that is long enough to sign with",
+        "webhook_spool": str(tmp_path / "away" / "webhooks.db"),
+    }
+    async with working(line, Mode.AGAIN, **keeps) as (_, api, _):
+        async with aiohttp.ClientSession() as http, http.get(f"http://{api}/health/ready") as ready:
+            told = await ready.json()
+        assert ready.status == 200
+    for what in ("calls are not recorded", "WEBHOOK_SPOOL", "AUDIT_FILE"):
+        assert what in str(told["warnings"])
 
 
 def test_a_worker_that_only_mends(

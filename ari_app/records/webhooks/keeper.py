@@ -92,14 +92,23 @@ class Keeper:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def open(self) -> None:
+    async def open(self, *, again: bool = False) -> None:
         """Open the file and begin.
+
+        Args:
+            again: It was used before: should it be away, that is tried again, and not raised.
 
         Raises:
             OSError, sqlite3.Error, SpoolUnusable: It cannot be used.
         """
         self._loop = asyncio.get_running_loop()
-        spool = await asyncio.to_thread(self._open_spool, self._path)
+        spool: Spool | None = None
+        try:
+            spool = await asyncio.to_thread(self._open_spool, self._path)
+        except Exception as error:
+            if not again:
+                raise
+            self._away(error)
         self._thread = threading.Thread(
             target=self._run, args=(spool,), name="webhooks", daemon=True
         )
@@ -154,7 +163,7 @@ class Keeper:
             try:
                 # Nobody waits any more; who has asked again is not done twice.
                 if not done.cancelled():
-                    result = do(self._spool)
+                    result = do(self._there)
             except sqlite3.Error as problem:
                 error = SpoolAway(str(problem))
             except Exception as problem:
@@ -172,7 +181,7 @@ class Keeper:
 
     # --- in the thread
 
-    def _run(self, spool: Spool) -> None:
+    def _run(self, spool: Spool | None) -> None:
         self._spool = spool
         unsaved: list[Event] = []
         ending = False
@@ -188,23 +197,37 @@ class Keeper:
                 self.stats.lost += len(unsaved)
                 log.error("webhooks_lost", events=len(unsaved), error=self.stats.failure)
         finally:
-            self._spool.close()
+            if self._spool is not None:
+                self._spool.close()
+
+    @property
+    def _there(self) -> Spool:
+        if self._spool is None:
+            raise sqlite3.OperationalError(self.stats.failure)
+        return self._spool
+
+    def _away(self, error: Exception) -> None:
+        # What is told waits in memory, and this is tried again.
+        if self.stats.failure is None:
+            log.error("webhooks_file_gone", path=str(self._path), error=str(error))
+        self.stats.failure = str(error)
 
     def _follow(self) -> None:
         """Take another file where somebody has removed, or moved, the one that there was."""
-        if not self._spool.is_gone:
-            return
-        # Before it is opened anew: SQLite removes the files beside it by their names.
-        self._spool.close()
+        was = self._spool
+        if was is not None:
+            if not was.is_gone:
+                return
+            # Before it is opened anew: SQLite removes the files beside it by their names.
+            was.close()
         try:
             self._spool = self._open_spool(self._path)
         except Exception as error:
-            # What is told waits in memory, and this is tried again.
-            if self.stats.failure is None:
-                log.error("webhooks_file_gone", path=str(self._path), error=str(error))
-            self.stats.failure = str(error)
+            self._away(error)
         else:
-            log.error("webhooks_file_gone", path=str(self._path))
+            self.stats.failure = None
+            if was is not None:
+                log.error("webhooks_file_gone", path=str(self._path))
 
     def _next(self, unsaved: list[Event]) -> tuple[list[_Job], bool]:
         """Wait for work, or until what failed may be tried again; take some of it."""
@@ -227,7 +250,7 @@ class Keeper:
 
     def _save(self, unsaved: list[Event]) -> None:
         try:
-            self._spool.put(unsaved, self._receivers, self._now())
+            self._there.put(unsaved, self._receivers, self._now())
         except sqlite3.Error as error:
             if self.stats.failure is None:
                 log.error("webhooks_not_written", error=str(error), waiting=len(unsaved))
@@ -249,7 +272,7 @@ class Keeper:
     def _make_room(self, error: sqlite3.Error) -> None:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
             with contextlib.suppress(sqlite3.Error):
-                self._spool.tidy(self._now())
+                self._there.tidy(self._now())
 
 
 def _tell(loop: asyncio.AbstractEventLoop, what: Callable[..., None], *about: Any) -> None:

@@ -86,14 +86,22 @@ class Outbox:
     Args:
         options: Who is told, and where what waits is kept.
         now: Unix time.
+        again: The spool was used before: should it be away, events wait as they do then.
 
     Attributes:
         stats: What became of deliveries, in this process.
         counts: What is in the spool; looked at every 5 s, by whoever sends.
     """
 
-    def __init__(self, options: OutboxOptions, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        options: OutboxOptions,
+        *,
+        now: Callable[[], float] = time.time,
+        again: bool = False,
+    ) -> None:
         self._options = options
+        self._again = again
         self._now = now
         self.stats = SendStats()
         self.counts = Counts()
@@ -112,7 +120,7 @@ class Outbox:
             ConfigError: The spool or the certificates cannot be used.
         """
         tls = trusting(self._options.ca_file, "WEBHOOK_CA_FILE")
-        await self._keeper.open()
+        await self._keeper.open(again=self._again)
         # When the thread has ended, that takes it.
         self._exit.callback(self._leave_turn)
         self._exit.push_async_callback(self._keeper.close)

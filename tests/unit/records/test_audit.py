@@ -160,6 +160,20 @@ def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
         AuditFile(tmp_path / "none" / "audit.jsonl").open()
 
 
+async def test_after_a_restart_lines_wait_for_a_file_that_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_RETRY_SECONDS", 0.01)
+    away = AuditFile(tmp_path / "away" / "audit.jsonl")
+    away.open(again=True)
+    away.write({"n": 1})
+    assert "No such file or directory" in away.warnings()[0]
+    away.path.parent.mkdir()
+    await until(lambda: away.written == 1)
+    assert away.warnings() == []
+    away.close()
+
+
 async def test_a_disk_that_is_really_full(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_RETRY_SECONDS", 0.01)
     full = AuditFile(Path("/dev/full"))

@@ -225,6 +225,24 @@ async def test_one_that_wants_quiet_has_it(
         assert datetime.fromisoformat(delivery["next_at"]).timestamp() > clock() + 30
 
 
+async def test_after_a_restart_events_wait_for_a_spool_that_is_away(
+    tmp_path: Path, receiver: BadReceiver
+) -> None:
+    path = tmp_path / "away" / "webhooks.db"
+    options = OutboxOptions((f"{receiver.url}/hook",), SECRET, path)
+    with pytest.raises(ConfigError, match="cannot be used: No such file or directory"):
+        async with Outbox(options):
+            pass
+    async with Outbox(options, again=True) as outbox:
+        begin(outbox, "a")
+        assert "No such file or directory" in outbox.warnings()[0]
+        assert await outbox.of_call("a") == []
+        path.parent.mkdir()
+        await until(lambda: outbox.stats.delivered == 1)
+        assert outbox.warnings() == []
+    assert receiver.kinds("a") == ["call.started"]
+
+
 async def test_gone_is_gone_until_somebody_wants_it_again(
     opened: Open, receiver: BadReceiver, tmp_path: Path
 ) -> None:

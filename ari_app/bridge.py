@@ -193,6 +193,7 @@ class VoiceBridge(Opened):
         self._running_calls: RunningCalls | None = None
         self._restored: list[Restored] = []
         self._given_up: list[tuple[Restored, str]] = []
+        self._untouched = False
 
     # --- life
 
@@ -602,6 +603,7 @@ class VoiceBridge(Opened):
             expected: There was one.
         """
         adopting = self._running_calls is not None and (expected or bool(self._restored))
+        self._untouched = False
         if self._restored:
             with collecting_nothing():
                 for restored in self._restored:
@@ -620,6 +622,7 @@ class VoiceBridge(Opened):
 
     async def give_calls_up(self) -> None:
         """Have the calls kept and told of that nobody goes on with."""
+        self._untouched = False
         for restored, reason in self._given_up:
             self._give_up(restored, reason)
             await asyncio.sleep(0)
@@ -643,11 +646,16 @@ class VoiceBridge(Opened):
                 log.error("calls_not_kept", folder=str(running.folder), error=error.strerror)
                 return
             # Where this process cannot serve, nobody has gone on with them yet.
-            self._exit.callback(lambda: running.close(leave=bool(self._restored or self._given_up)))
+            self._exit.callback(self._leave_calls, running)
             self._running_calls = running
             await asyncio.to_thread(self._sort, left, refused)
+            self._untouched = True
         for reason in refused:
             self._not_adopted(reason)
+
+    def _leave_calls(self, running: RunningCalls) -> None:
+        leave = bool(self._restored or self._given_up)
+        running.close(leave=leave, untouched=self._untouched)
 
     def _sort(self, left: Sequence[LeftCall], refused: list[str]) -> None:
         """Sort what others have left into what is gone on with and what is given up."""

@@ -160,6 +160,8 @@ class RunningCalls:
         self._leaves = False
         self._queue: queue.SimpleQueue[tuple[Any, ...] | None] = queue.SimpleQueue()
         self._files: set[CallFile] = set()
+        # With the size of each before, and after that was written down.
+        self._took: list[tuple[CallFile, int, int]] = []
         self._to_remove: list[tuple[float, CallFile]] = []
         self._next_removal = math.inf
         self._thread = threading.Thread(target=self._run, name="running calls", daemon=True)
@@ -185,11 +187,12 @@ class RunningCalls:
         """Make a file for a call."""
         return CallFile(self._put, f"{self._own}{uuid.uuid4().hex}{_SUFFIX}")
 
-    def close(self, *, leave: bool = False) -> None:
+    def close(self, *, leave: bool = False, untouched: bool = False) -> None:
         """End; what is left of the calls is removed with the folder. May be called twice.
 
         Args:
             leave: Leave it to the next process instead.
+            untouched: As if this process had never had it: what has ended that was no call.
         """
         if self._lock < 0:
             return
@@ -198,8 +201,16 @@ class RunningCalls:
         self._thread.join(_CLOSE_SECONDS)
         if not leave:
             remove_locked(self.own, _SUFFIX)
+        elif untouched:
+            self._give_back()
         os.close(self._lock)
         self._lock = -1
+
+    def _give_back(self) -> None:
+        for call, before, after in self._took:
+            with contextlib.suppress(OSError):
+                if call.size == after:
+                    os.truncate(call.name, before)
 
     def _put(self, work: tuple[Any, ...]) -> None:
         file, kind, _ = work
@@ -251,6 +262,7 @@ class RunningCalls:
         except OSError:
             self._let_go(call)
             raise
+        self._took.append((call, size, call.size))
         taken = [float(line[1]) for line in lines if line[0] == TAKEN]
         return LeftCall(call, lines, last_seen, [*taken, now], stale, foreign)
 

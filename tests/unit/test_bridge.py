@@ -438,6 +438,39 @@ async def test_stopping_lets_calls_finish_and_stopping_twice_ends_them(
     assert (record.agent_status, record.end_reason) == ("FAILED", "shutting_down")
 
 
+async def lose(calls: int, settings: Settings, asterisk: LoadServer, folder: Path) -> None:
+    """Leave in `folder / "lost"` what a process leaves that is killed while it has calls."""
+    bridge = VoiceBridge(settings, running_calls=folder / "first")
+    async with bridge, running(bridge):
+        await asterisk.generator.start_calls(calls, 100)
+        await until(lambda: len(list(folder.glob("first/*/*.call"))) == calls)
+        # Nobody holds the copy.
+        shutil.copytree(folder / "first", folder / "lost")
+        asterisk.generator.end_calls()
+
+
+async def test_restarts_that_cannot_serve_are_not_put_down_to_the_calls(
+    asterisk: LoadServer, make: Make, tmp_path: Path
+) -> None:
+    async with FakeAgent() as agent:
+        settings = make(ari_url=url_of(asterisk), elevenlabs_base_url=agent.base_url)
+        await lose(1, settings, asterisk, tmp_path)
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            address = f"127.0.0.1:{taken.getsockname()[1]}"
+            cannot = settings.model_copy(update={"api_bind": address})
+            for _ in range(3):
+                with pytest.raises(ConfigError, match="another program has this port"):
+                    async with VoiceBridge(cannot, running_calls=tmp_path / "lost"):
+                        pass
+        with capture_logs() as logs:
+            async with VoiceBridge(settings, running_calls=tmp_path / "lost") as bridge:
+                await bridge.mend(expected=True)
+                assert len(bridge.calls.records) == 1
+                bridge.end_calls()
+                await bridge.run()
+    assert "call_not_adopted" not in [entry["event"] for entry in logs]
+
+
 @pytest.mark.parametrize("goes_on", [True, False])
 async def test_while_the_calls_of_a_lost_process_are_gone_through_the_loop_turns(
     asterisk: LoadServer,
@@ -471,16 +504,10 @@ async def test_while_the_calls_of_a_lost_process_are_gone_through_the_loop_turns
 
     async with FakeAgent() as agent:
         settings = make(ari_url=url_of(asterisk), elevenlabs_base_url=agent.base_url)
-        first = VoiceBridge(settings, running_calls=tmp_path / "first")
-        async with first, running(first):
-            await asterisk.generator.start_calls(3, 100)
-            await until(lambda: len(list(tmp_path.glob("first/*/*.call"))) == 3)
-            # As it is when it is killed: nobody holds it, and its files are there.
-            shutil.copytree(tmp_path / "first", tmp_path / "second")
-            asterisk.generator.end_calls()
+        await lose(3, settings, asterisk, tmp_path)
         monkeypatch.setattr(app, "restore", read)
         monkeypatch.setattr(VoiceBridge, name, one)
-        second = VoiceBridge(settings, running_calls=tmp_path / "second", goes_on=goes_on)
+        second = VoiceBridge(settings, running_calls=tmp_path / "lost", goes_on=goes_on)
         async with second:
             turning = asyncio.create_task(turn())
             await second.mend(expected=True)

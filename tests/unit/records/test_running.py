@@ -134,6 +134,19 @@ def test_the_next_process_goes_on_in_the_same_file(tmp_path: Path) -> None:
     assert [each for each in tmp_path.iterdir() if each.is_dir()] == []
 
 
+@pytest.mark.parametrize("untouched", [True, False])
+def test_who_could_not_serve_has_not_had_it(tmp_path: Path, untouched: bool) -> None:
+    killed(tmp_path)
+    for _ in range(3):
+        fails = RunningCalls(tmp_path)
+        fails.open()
+        fails.close(leave=True, untouched=untouched)
+    last = RunningCalls(tmp_path)
+    (left,), _ = last.open()
+    assert (len(left.taken), left.was_read) == ((1, True) if untouched else (4, False))
+    last.close()
+
+
 @given(st.lists(st.tuples(st.sampled_from(["call", "event", "taken"]), PLAIN), min_size=1))
 def test_of_what_is_told_anew_the_last_counts(entries: list[tuple[str, object]]) -> None:
     data = b"".join(_line(kind, (part,)) for kind, part in entries)

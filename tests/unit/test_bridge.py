@@ -443,7 +443,12 @@ async def lose(calls: int, settings: Settings, asterisk: LoadServer, folder: Pat
     bridge = VoiceBridge(settings, running_calls=folder / "first")
     async with bridge, running(bridge):
         await asterisk.generator.start_calls(calls, 100)
-        await until(lambda: len(list(folder.glob("first/*/*.call"))) == calls)
+        await until(
+            lambda: (
+                sum(b"talking" in path.read_bytes() for path in folder.glob("first/*/*.call"))
+                == calls
+            )
+        )
         # Nobody holds the copy.
         shutil.copytree(folder / "first", folder / "lost")
         asterisk.generator.end_calls()

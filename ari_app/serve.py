@@ -247,15 +247,22 @@ def interpreter(script: str) -> str:
 
 def _running_folder(settings: Settings) -> Path | None:
     """Return where workers keep what the next one needs of their calls; None: nowhere."""
-    if settings.worker_loss == "dialplan" or not settings.has_asterisk:
+    if not settings.has_asterisk:
         return None
+    keeps = settings.worker_loss != "dialplan"
     try:
         # Another Asterisk's calls are another service's.
         asterisk = hashlib.sha256(settings.ari_url.encode()).hexdigest()[:16]
-        return runtime_folder() / asterisk / settings.ari_app
+        folder = runtime_folder() / asterisk / settings.ari_app
     except OSError as error:
-        log.error("calls_not_kept", error=str(error))
+        if keeps:
+            log.error("calls_not_kept", error=str(error))
         return None
+    if keeps:
+        return folder
+    # It holds what was said, of calls that were lost while the setting was another.
+    forget_left(folder)
+    return None
 
 
 def lost_applications(folder: Path, app: str, workers: int) -> list[str]:

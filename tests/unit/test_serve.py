@@ -405,6 +405,23 @@ def test_which_applications_were_left_when_there_were_other_workers(tmp_path: Pa
     assert service.lost_applications(tmp_path, "other", 1) == []
 
 
+@pytest.mark.parametrize(("loss", "left"), [("adopt", 1), ("dialplan", 0)])
+def test_of_lost_calls_nothing_stays_that_nobody_goes_on_with(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, loss: str, left: int
+) -> None:
+    monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    settings = settings_for("http://127.0.0.1:1", "http://127.0.0.1:1")
+    folder = service._running_folder(settings)
+    assert folder is not None
+    (folder / "lost").mkdir(parents=True)
+    for name in ("lock", "one.call"):
+        (folder / "lost" / name).touch()
+    changed = settings.model_copy(update={"worker_loss": loss})
+    assert (service._running_folder(changed) is None) is (left == 0)
+    assert len(list(tmp_path.rglob("*.call"))) == left
+
+
 def test_a_link_may_lead_to_another_release_by_now(tmp_path: Path) -> None:
     python = Path(sys.executable).name
     for release in ("old", "new"):

@@ -75,3 +75,15 @@ def test_the_examples_tell_genuine_from_other(
     assert not is_genuine(BODY, sign(secrets, BODY, now + 400), OLD)
     assert not is_genuine(BODY, "", OLD)
     assert not is_genuine(BODY, "t=,v1=", OLD)
+
+
+@pytest.mark.parametrize("is_genuine", [in_python, in_node, in_php])
+def test_the_examples_refuse_nonsense_and_do_not_fail(
+    is_genuine: Callable[[bytes, str, str], bool],
+) -> None:
+    """Anybody may send it, and what is not caught ends a server of Node's."""
+    now = int(time.time())
+    for given in ("v1", "v1=" + 64 * "é", "v1=" + 63 * "0", "v1=,t,"):
+        assert not is_genuine(BODY, f"t={now},{given}", OLD)
+    for stamp in ("\u00b2", "-1", 400 * "9"):
+        assert not is_genuine(BODY, f"t={stamp},v1={64 * '0'}", OLD)

@@ -1,4 +1,4 @@
-"""What may be asked of the call log over HTTP, and what it answers."""
+"""What may be asked of calls over HTTP by a query, and what the call log answers."""
 
 from __future__ import annotations
 
@@ -102,6 +102,20 @@ class TranscriptQuery(BaseModel):
 
     format: Literal["json", "txt", "vtt"] | None = Field(
         default=None, description="json, txt or vtt; nothing: as Accept says, or else json."
+    )
+
+
+class RecordingQuery(BaseModel):
+    """Which file."""
+
+    part: int = Field(default=1, ge=1, le=9999, description="Of a recording in several files.")
+
+
+class EventsQuery(BaseModel):
+    """Where to go on, for clients that cannot send a header."""
+
+    last_event_id: Annotated[str, StringConstraints(pattern="^[0-9]{0,18}$")] | None = Field(
+        default=None, description="As Last-Event-ID, which wins."
     )
 
 

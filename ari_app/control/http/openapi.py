@@ -186,7 +186,7 @@ def _responses(operation: Operation, *, keyed: bool) -> dict[str, Any]:
     }
     for status, meaning in operation.also.items():
         responses[str(status)] = {"description": meaning}
-        if operation.answer is not None:
+        if operation.answer is not None or status == HTTPStatus.PARTIAL_CONTENT:
             responses[str(status)]["content"] = responses["200"]["content"]
     codes = list(dict.fromkeys((*operation.problems, *_EVERYWHERE)))
     if not operation.is_open:

@@ -21,7 +21,9 @@ from ari_app.control.http.call_models import (
     CallDocument,
     CallList,
     CallsQuery,
+    EventsQuery,
     ExportQuery,
+    RecordingQuery,
     Transcript,
     TranscriptQuery,
 )
@@ -244,6 +246,7 @@ OPERATIONS: Final = (
             "ends after `ended`. If the connection breaks, connect again and send the last `seq` "
             "that you saw as `Last-Event-ID` (or `?last_event_id=`): the last 1000 events are kept."
         ),
+        query=EventsQuery,
         media_type=EVENT_STREAM,
         problems=(
             "session_not_found",
@@ -329,9 +332,10 @@ OPERATIONS: Final = (
         summary="The recording of a call that has ended",
         description="The caller is left, what they heard is right. Ranges of bytes are served. "
         "Of a recording in several files `?part=2` is the second.",
+        query=RecordingQuery,
         media_type="audio/*",
         has_head=True,
-        problems=("no_recording", "not_finished", "bad_request"),
+        problems=("no_recording", "not_finished", "bad_request", "call_log_unavailable"),
         also={206: "A range of bytes.", 304: "It is as it was.", 416: "There are no such bytes."},
     ),
     _action("mute", "Keep the caller's voice from the agent, or let it through again", MuteRequest),

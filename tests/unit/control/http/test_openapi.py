@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import orjson
@@ -88,6 +89,29 @@ def test_every_operation_has_a_handler_and_every_handler_an_operation() -> None:
     handlers = Handlers(cast(ServiceView, FakeService), keyed=True).by_name()
     assert set(handlers) == {operation.name for operation in OPERATIONS}
     assert all(inspect.iscoroutinefunction(handler) for handler in handlers.values())
+
+
+def test_every_part_of_a_query_is_told() -> None:
+    """A program that was made from the document knows no other."""
+    modules = Path(inspect.getfile(Handlers)).parent.glob("*.py")
+    texts = [module.read_text(encoding="utf-8") for module in modules]
+    read = {name for text in texts for name in re.findall(r'request\.query\.get\("(\w+)"', text)}
+    told = {
+        parameter["name"]
+        for _, _, described in operations()
+        for parameter in described["parameters"]
+        if parameter["in"] == "query"
+    }
+    # In the addresses that Twilio is given to come back to.
+    assert read - told == {"worker"}
+
+
+def test_a_range_of_a_recording_is_told_like_the_whole() -> None:
+    answers = DOCUMENT["paths"]["/calls/{session_id}/recording"]["get"]["responses"]
+    assert answers["206"]["content"] == answers["200"]["content"]
+    # Where the file stands is known to the call log alone after a while.
+    codes = answers["503"]["content"]["application/problem+json"]["examples"]
+    assert "call_log_unavailable" in codes
 
 
 def test_every_code_is_told_somewhere() -> None:

@@ -16,7 +16,7 @@ from ari_app.call.machine import CallMachine
 from ari_app.call.plan import CallPolicy
 from ari_app.call.signals import Effect, Event
 from ari_app.call.states import IDLE, INITIALIZING, OVER, State
-from ari_app.line.interface import LineFailed, Outcome
+from ari_app.line.interface import LineFailed, Outcome, Status
 from ari_app.records.bounded import shortened
 from ari_app.records.events import CallEvent, StateChanged, StepTook, Words
 from ari_app.records.hiding import Secrets
@@ -130,6 +130,9 @@ class CallContext:
         else:
             record.status = "ended" if state is State.ENDED else "active"
         if (outcome := self._machine.outcome) is not None:
+            if record.agent_status == Status.TRANSFER:
+                # If it is another end by now, the caller has gone nowhere.
+                record.transfer_to = None
             record.agent_status, record.end_reason = outcome.status.value, outcome.reason
             if outcome.transfer_to is not None:
                 record.transfer_to = outcome.transfer_to

@@ -192,6 +192,24 @@ async def test_a_caller_is_passed_on() -> None:
         assert home.record.state == State.CONSULTING
 
 
+@pytest.mark.parametrize("hangs_up", [False, True])
+async def test_a_transfer_that_did_not_come_about_is_told_as_none(hangs_up: bool) -> None:
+    """While the agent still finishes its sentence."""
+    async with house() as home:
+        line = FakeLine()
+        await home.talks(line)
+        record = home.record
+        await home.control.transfer(record.session_id, "support")
+        assert (record.agent_status, record.transfer_to) == ("TRANSFER", "support")
+        if hangs_up:
+            line.tells(Ended("caller_hung_up"))
+            await asyncio.sleep(1)
+        else:
+            await home.control.end(record.session_id, "customer_paid")
+        assert record.end_reason == ("caller_hung_up" if hangs_up else "customer_paid")
+        assert record.transfer_to is None
+
+
 async def test_a_caller_who_is_muted_is_heard_as_silence() -> None:
     async with house() as home:
         line, loud = FakeLine(), b"\x10\x10" * 160

@@ -484,7 +484,9 @@ class Spool:
             os.close(self._lock)
             self._lock = None
         if self._lock is None:
-            self.own.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # A mode is the last folder's alone; those above ours are none of our business.
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.own.mkdir(exist_ok=True, mode=0o700)
             self._lock = locked(self.own)
         self._number += 1
         path = self.own / f"{self._number:08}{_SUFFIX}"

@@ -92,11 +92,16 @@ def lines_of(spool: Spool) -> list[Any]:
     return found
 
 
-def test_only_its_owner_may_read_it(spool: Spool) -> None:
+def test_only_its_owner_may_read_it(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "calls.journal", Counts(), lambda: None)
+    spool.start()
     spool.put(KEEP, {"session_id": "s1"})
     done(spool)
+    assert spool.folder.stat().st_mode & 0o777 == 0o700
     assert spool.own.stat().st_mode & 0o777 == 0o700
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in spool.own.iterdir())
+    spool.close(5)
+    spool.give_back()
 
 
 def test_a_new_file_begins_with_the_calls_that_run(spool: Spool) -> None:

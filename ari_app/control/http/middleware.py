@@ -95,7 +95,7 @@ class RequestRates:
 Answer = TypeVar("Answer")
 
 _KEEP_SECONDS = 24 * 3600.0
-_MAX_KEYS = 10_000
+MAX_KEYS = 10_000
 MAX_KEY_LENGTH = 255
 
 
@@ -132,7 +132,7 @@ class IdempotentAnswers(Generic[Answer]):
         self,
         now: Callable[[], float] = lambda: asyncio.get_running_loop().time(),
         *,
-        max_keys: int = _MAX_KEYS,
+        max_keys: int = MAX_KEYS,
         keep_seconds: float = _KEEP_SECONDS,
     ) -> None:
         self._now = now

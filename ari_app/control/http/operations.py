@@ -27,7 +27,7 @@ from ari_app.control.http.call_models import (
     Transcript,
     TranscriptQuery,
 )
-from ari_app.control.http.middleware import MAX_KEY_LENGTH
+from ari_app.control.http.middleware import MAX_KEY_LENGTH, MAX_KEYS
 from ari_app.control.http.models import (
     ActionResponse,
     EndCallResponse,
@@ -186,9 +186,10 @@ OPERATIONS: Final = (
         headers=(
             HeaderField(
                 IDEMPOTENCY_KEY,
-                "Makes it safe to repeat the request: within 24 hours the same key with the same "
-                "body gets the first answer again, with the header `Idempotent-Replayed: true`, "
-                "and nobody is called twice. A refusal is not remembered.",
+                "Makes it safe to repeat the request: within 24 hours, and before "
+                f"{MAX_KEYS:,} other keys have come, the same key with the same body gets the "
+                "first answer again, with the header `Idempotent-Replayed: true`, and nobody is "
+                "called twice. A refusal is not remembered.",
                 # No spaces at the ends: HTTP takes them for its own.
                 {
                     "type": "string",

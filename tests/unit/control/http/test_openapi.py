@@ -15,8 +15,9 @@ from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
 from ari_app.control.http.handlers import Handlers, ServiceView
+from ari_app.control.http.middleware import MAX_KEYS
 from ari_app.control.http.openapi import openapi_document
-from ari_app.control.http.operations import OPERATIONS
+from ari_app.control.http.operations import IDEMPOTENCY_KEY, OPERATIONS
 from ari_app.control.http.problems import CODES
 from ari_app.control.http.streams import as_json
 from ari_app.line.numbers import check_number
@@ -112,6 +113,15 @@ def test_a_range_of_a_recording_is_told_like_the_whole() -> None:
     # Where the file stands is known to the call log alone after a while.
     codes = answers["503"]["content"]["application/problem+json"]["examples"]
     assert "call_log_unavailable" in codes
+
+
+def test_it_is_told_how_long_a_key_is_known() -> None:
+    """Who calls more numbers than that in a day must not count on the day."""
+    parameters = DOCUMENT["paths"]["/webhook/initiate-call"]["post"]["parameters"]
+    (told,) = [each["description"] for each in parameters if each["name"] == IDEMPOTENCY_KEY]
+    page = Path(__file__).parents[4] / "docs" / "http.md"
+    for text in (told, page.read_text(encoding="utf-8").split("**Repeating it safely.**")[1]):
+        assert re.search(rf"24 hours.{{,40}}\s{MAX_KEYS:,} other\skeys", text, re.S)
 
 
 def test_every_code_is_told_somewhere() -> None:

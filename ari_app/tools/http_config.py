@@ -210,15 +210,19 @@ def _value(
         )
 
     def replace(found: re.Match[str]) -> str:
-        try:
-            return environment[found[1]]
-        except KeyError:
-            nobody = "the environment does not have"
-            if env_file is not None:
-                nobody = f"neither the environment nor {env_file} has"
-            raise ConfigError(
-                f"{tool}: the header {header} needs the variable {found[1]}, which {nobody}."
-            ) from None
+        wanted = environment.get(found[1])
+        if wanted:
+            return wanted
+        if wanted is not None:
+            # As .env.example has what is still to be filled in.
+            missing = "is empty"
+        elif env_file is None:
+            missing = "the environment does not have"
+        else:
+            missing = f"neither the environment nor {env_file} has"
+        raise ConfigError(
+            f"{tool}: the header {header} needs the variable {found[1]}, which {missing}."
+        )
 
     return _VARIABLE.sub(replace, value)
 

@@ -141,6 +141,13 @@ def test_a_variable_is_replaced_once_and_cannot_break_out_of_its_header() -> Non
     assert "s3cret" not in str(refused.value)
 
 
+def test_a_variable_that_is_still_to_be_filled_in_is_told_at_the_start() -> None:
+    """Else the tool's service refuses the agent in the middle of a call."""
+    text = "tools: [{name: a, description: b, url: 'http://h/', headers: {A: 'Bearer ${X}'}}]"
+    with pytest.raises(ConfigError, match="the header A needs the variable X, which is empty"):
+        parse_http_tools(text, {"X": ""}, ".env")
+
+
 def test_names_are_unique() -> None:
     with pytest.raises(ConfigError, match="two tools are named ask"):
         parse_http_tools(yaml.safe_dump({"tools": [MINIMAL, MINIMAL]}), {})

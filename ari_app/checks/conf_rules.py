@@ -7,6 +7,7 @@ Single settings are demands, wherever they are read from; the rest looks at whol
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -51,6 +52,9 @@ FILES: Final = (
 
 _MOST_NAMED: Final = 5
 _ALIKE: Final = 0.6
+
+_PRESENTATION: Final = re.compile(r"CALLERID\((?:[a-z]+-)?pres\b", re.IGNORECASE)
+"""How a dialplan asks whether a caller withholds the number."""
 
 # What Asterisk takes for a yes (main/utils.c, ast_true).
 _TRUE: Final = frozenset({"yes", "true", "y", "t", "1", "on"})
@@ -331,6 +335,7 @@ def judge_conf(
         *_modules(files.get("modules.conf"), needs),
         *_rtp(files.get("rtp.conf"), needs),
         *_pjsip(files.get("pjsip.conf"), needs),
+        *_withheld(files.get("pjsip.conf"), files.get("extensions.conf"), needs),
     ]
 
 
@@ -505,6 +510,14 @@ def _rtp(conf: ConfFile | None, needs: Needs) -> Iterator[Finding]:
         )
 
 
+def _endpoints(conf: ConfFile) -> list[Section]:
+    return [
+        section
+        for section in conf.sections
+        if not section.is_template and section.value("type").lower() == "endpoint"
+    ]
+
+
 def _pjsip(conf: ConfFile | None, needs: Needs) -> Iterator[Finding]:
     if conf is None:
         return
@@ -515,11 +528,7 @@ def _pjsip(conf: ConfFile | None, needs: Needs) -> Iterator[Finding]:
                 f"{first.where}: Asterisk then takes no {kind} of pjsip.conf at all. Make one "
                 "section of them."
             )
-    endpoints = [
-        section
-        for section in conf.sections
-        if not section.is_template and section.value("type").lower() == "endpoint"
-    ]
+    endpoints = _endpoints(conf)
     match needs.trunk:
         case ("PJSIP", name) if name not in {section.name for section in endpoints}:
             say = warning if needs.places_calls else note
@@ -539,6 +548,27 @@ def _pjsip(conf: ConfFile | None, needs: Needs) -> Iterator[Finding]:
         yield _warning(
             f"{named}: when such a phone vanishes without a word, its call goes on until "
             "CALL_TIMEOUT_SECONDS. Write `rtp_timeout = 30` and `rtp_timeout_hold = 300`."
+        )
+
+
+def _withheld(
+    pjsip: ConfFile | None, extensions: ConfFile | None, needs: Needs
+) -> Iterator[Finding]:
+    """Say so where callers who withhold their numbers have them told to the agent."""
+    if pjsip is None or extensions is None:
+        return
+    plan = Dialplan(extensions)
+    ours = [hand_over.where for hand_over in plan.hand_overs() if hand_over.app == needs.app]
+    trusted = [s for s in _endpoints(pjsip) if is_true(s.value("trust_id_inbound"))]
+    # Where the dialplan looks at the mark at all, what it does then is its own affair.
+    if ours and trusted and not plan.says(_PRESENTATION):
+        named = _several([f"[{s.name}] ({s.where})" for s in trusted])
+        yield warning(
+            DIALPLAN,
+            f"{named}: trust_id_inbound has the carrier tell withheld numbers too, and ARI gives "
+            "them like any other: the agent, the call log and the webhooks have them. Before "
+            f"{ours[0]} write the two lines with CALLERID that asterisk-conf/production/"
+            "extensions.conf has before Stasis().",
         )
 
 

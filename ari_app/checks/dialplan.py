@@ -134,6 +134,10 @@ class Dialplan:
         """Return whether a context has an extension of exactly this pattern."""
         return any(e.context == context and e.pattern == pattern for e in self._extensions)
 
+    def says(self, what: re.Pattern[str]) -> bool:
+        """Return whether a step has this in it."""
+        return any(what.search(step.text) for e in self._extensions for step in e.steps)
+
     def hand_overs(self) -> list[HandOver]:
         """Return every step that hands a call to an application."""
         return [

@@ -37,6 +37,13 @@ def test_what_is_recommended_fits() -> None:
     assert "hands calls to Stasis(voice-agent)" in finding.detail
 
 
+def test_withheld_numbers_are_no_matter_where_no_trunk_tells_them() -> None:
+    files = production()
+    files["pjsip.conf"] = files["pjsip.conf"].replace("trust_id_inbound = yes", "")
+    files["extensions.conf"] = files["extensions.conf"].replace("num-pres", "num")
+    assert [finding.verdict for finding in judged(files)] == [Verdict.OK]
+
+
 def test_without_any_file_there_is_nothing_to_say() -> None:
     assert judged({}) == []
 
@@ -120,6 +127,18 @@ BROKEN = [
         "",
         "warning",
         ["[trunk] (pjsip.conf:", "[1001] (", "`rtp_timeout = 30`"],
+    ),
+    (
+        "extensions.conf",
+        "CALLERID(num-pres)",
+        "CALLERID(num)",
+        "warning",
+        [
+            "[trunk] (pjsip.conf:",
+            "[trunk-by-address] (",
+            "withheld numbers",
+            "Before extensions.conf:",
+        ],
     ),
     ("extensions.conf", "[voice-agent-amd]", "[amd]", "note", ["(AMD_CONTEXT)"]),
     ("extensions.conf", "[voice-agent-after]", "[after]", "note", ["(TRANSFER_CONTEXT)"]),

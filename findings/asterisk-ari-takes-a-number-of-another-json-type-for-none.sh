@@ -3,8 +3,7 @@
 #
 # Software: Asterisk 22.10.1 (Debian forky: asterisk 1:22.10.1+dfsg+~cs6.17.60671434-1), ARI.
 # Expected: POST /channels with {"timeout": "20"} or 20.0, as a form, a low-code tool or a division in Python
-#           makes it, does what 20 does, as `?timeout=20` in the query does; or it is 400, as a variable
-#           that is no text is.
+#           makes it, does what 20 does, as `?timeout=20` in the query does; or it is 400.
 # Happens:  200, and the value is another one. A number that is text or has a point is 0, which stands for
 #           the default or for no limit: a callee is rung for 30 s, whatever was asked for, and a
 #           recording that should end after 1 s goes on with the call. An extension that is a number

@@ -128,15 +128,17 @@ class Keeper:
         while True:
             self._news.clear()
             try:
+                # Also while the database is away: another service, which does not know who goes on
+                # with the calls in them, must not find them.
+                if clock() >= look_again and not self._stopping:
+                    self._left += self._adopt()
+                    look_again = clock() + _LOOK_AGAIN_SECONDS
                 if await self._database.leave_if_gone():
                     log.error("call_log_file_gone", path=self._database.address.shown)
                     self._fits = False
                 if not self._fits:
                     await self._database.require_version()
                     self._fits = True
-                if clock() >= look_again and not self._stopping:
-                    self._left += self._adopt()
-                    look_again = clock() + _LOOK_AGAIN_SECONDS
                 more = await self._write_some()
             except asyncio.CancelledError:
                 raise
@@ -202,7 +204,8 @@ class Keeper:
         self.problem = self.refusal = None
 
     def _adopt(self) -> list[Left]:
-        left, closed = adopt(self._spool.folder, self._spool.own, self._spool.share)
+        spool = self._spool
+        left, closed = adopt(spool.folder, spool.own, spool.share, spool.since)
         for each in left:
             log.info("call_log_journal_found", path=str(each.path), entries=each.entries)
             self._counts.left += each.entries

@@ -583,7 +583,7 @@ class CallLog:
                 and is_current(path)
                 and os.access(path, os.W_OK)
                 and os.access(path.parent, os.W_OK)
-                and not is_left(spool.folder, spool.own, spool.share)
+                and not is_left(spool.folder, spool.own, spool.share, spool.since)
             )
         except OSError:
             return False

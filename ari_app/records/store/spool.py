@@ -9,6 +9,7 @@ Who finds a folder that nobody holds finishes what its process has left.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import queue
 import threading
@@ -46,6 +47,10 @@ _HEARTBEAT_SECONDS: Final = 5.0
 _FLUSH_SECONDS: Final = 2.0
 """So long somebody waits who asks for what is in the journal."""
 _MAX_DEPTH: Final = 50
+_SUCCEEDED_SECONDS: Final = 20.0
+"""For so long after its last sign of life a journal of a process that ran beside this one is left
+to whoever comes in its place, goes on with its calls and knows more of them: with what was lost
+longer ago nobody goes on (`ari_app.records.running`)."""
 _SUFFIX: Final = ".calls"
 
 
@@ -291,6 +296,7 @@ class Spool:
         share: Whose place this process has among others that write into the same folder.
 
     Attributes:
+        since: When this process began, as Unix time.
         problem: Why the disk takes nothing, a sentence; None: it does.
         segments: The files, the oldest first; the reader removes what the database has.
         held: Lines that the disk did not take, the oldest first; the reader removes them as well.
@@ -302,6 +308,7 @@ class Spool:
         self.folder = folder
         self.share = Share() if share is None else share
         self.own = folder / f"{self.share.prefix}{uuid.uuid4().hex}"
+        self.since = time.time()
         self.problem: str | None = None
         self.segments: deque[Segment] = deque()
         self.held: deque[bytes] = deque()
@@ -549,19 +556,23 @@ class Left:
         os.close(self._lock)
 
 
-def adopt(folder: Path, own: Path, share: Share) -> tuple[list[Left], list[Path]]:
+def adopt(
+    folder: Path, own: Path, share: Share, since: float = math.inf
+) -> tuple[list[Left], list[Path]]:
     """Take over the journals that nobody holds.
 
     Args:
         folder: Where all processes have theirs.
         own: That of this process.
         share: Its place among those who are there.
+        since: When it began, as Unix time: what is left by one that still ran then may be another
+            service's, and is taken a little later.
 
     Returns:
         Those, and the folders that another user has left, which cannot be read.
     """
     found, closed = [], []
-    for each in _others(folder, own, share):
+    for each in _others(folder, own, share, since):
         try:
             found.append(Left(each, locked(each, make=False)))
         except PermissionError:
@@ -571,9 +582,9 @@ def adopt(folder: Path, own: Path, share: Share) -> tuple[list[Left], list[Path]
     return found, closed
 
 
-def is_left(folder: Path, own: Path, share: Share) -> bool:
+def is_left(folder: Path, own: Path, share: Share, since: float = math.inf) -> bool:
     """Return whether `adopt` would find a journal."""
-    for each in _others(folder, own, share):
+    for each in _others(folder, own, share, since):
         try:
             os.close(locked(each, make=False))
         except PermissionError:
@@ -601,10 +612,23 @@ def _lines_in(folder: Path) -> Iterator[bytes]:
                 yield from file
 
 
-def _others(folder: Path, own: Path, share: Share) -> Iterator[Path]:
+def _others(folder: Path, own: Path, share: Share, since: float) -> Iterator[Path]:
     for each in folders_in(folder):
-        if each != own and share.takes(each.name) and each.is_dir():
+        # What has a successor is not even locked: that would take it for held.
+        theirs = each != own and share.takes(each.name) and each.is_dir()
+        if theirs and not _has_successor(each, since):
             yield each
+
+
+def _has_successor(other: Path, since: float) -> bool:
+    """Return whether a process whose journal this is may have one, should it be lost."""
+    try:
+        with os.scandir(other) as files:
+            times = [each.stat().st_mtime for each in files if each.name.endswith(_SUFFIX)]
+    except OSError:
+        return False
+    seen = max(times, default=0.0)
+    return seen > since and 0.0 <= time.time() - seen < _SUCCEEDED_SECONDS
 
 
 def _count_entries(path: Path) -> int:

@@ -21,7 +21,7 @@ from ari_app.records.store import database as database_module
 from ari_app.records.store import keeper as keeper_module
 from ari_app.records.store import log as log_module
 from ari_app.records.store.glance import REVISION
-from ari_app.records.store.spool import KEEP, Counts, Segment, Share, Spool
+from ari_app.records.store.spool import KEEP, Counts, Segment, Share, Spool, is_left
 from tests.unit.records.store.documents import call, turns
 from tests.unit.records.store.postgres import Cluster
 from tests.unit.records.store.test_log import ids, kept, upgraded
@@ -460,6 +460,22 @@ async def test_two_at_one_database_and_each_others_journals(url: str, tmp_path: 
         one.keep(call("running"))
         await one.settle()
         assert (await two.find("running") or {})["status"] == "COMPLETED"
+
+
+async def test_the_journal_of_a_lost_process_is_held_while_the_database_is_away(
+    file: Path, tmp_path: Path
+) -> None:
+    journal = tmp_path / "journal"
+    lost = Spool(journal, Counts(), lambda: None)
+    lost.start()
+    lost.put(KEEP, call("ended"))
+    lost.close(60)
+    lost.give_back()
+    url = "postgresql+asyncpg://nobody@127.0.0.1:1/calls"
+    async with CallLog(url, journal=journal) as log:
+        await log.looked()
+        assert not is_left(journal, tmp_path, Share()), "another service would tell of its calls"
+    assert is_left(journal, tmp_path, Share())
 
 
 async def test_the_journal_is_empty_when_the_database_has_all(file: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ from ari_app.records.store.spool import (
     BEGAN,
     KEEP,
     Counts,
+    Left,
     Segment,
     Share,
     Spool,
     adopt,
     decode_line,
     encode_line,
+    is_left,
 )
 
 JSON = st.recursive(
@@ -151,6 +154,35 @@ def test_a_lost_process_leaves_its_journal_to_the_one_in_its_place(
         found |= {entry[1]["session_id"] for entry in map(decode_line, lines) if entry}
         each.leave()
     assert found == taken
+
+
+def test_a_journal_of_one_that_ran_beside_is_left_to_its_successor_at_first(
+    spool: Spool, tmp_path: Path
+) -> None:
+    here, one = tmp_path / "own", Share()
+    spool.put(BEGAN, {"session_id": "s1"})
+    done(spool)
+    spool.close(5)
+    spool.give_back()
+    began = spool.since
+
+    def find(since: float) -> list[Path]:
+        found = [each.path for each in found_by(since)]
+        assert is_left(tmp_path, here, one, since) is bool(found)
+        return found
+
+    def found_by(since: float) -> list[Left]:
+        left, _ = adopt(tmp_path, here, one, since)
+        for each in left:
+            each.leave()
+        return left
+
+    assert find(began - 1) == [], "its successor goes on with the call, and may be about to begin"
+    assert find(time.time() + 1) == [spool.own], "it may be its successor itself"
+    for gone_for in (3600.0, -3600.0):
+        for segment in spool.segments:
+            os.utime(segment.path, times=(time.time() - gone_for,) * 2)
+        assert find(began - 7200) == [spool.own]
 
 
 def test_nobody_takes_a_journal_that_is_held(spool: Spool, tmp_path: Path) -> None:

@@ -621,7 +621,7 @@ class Sweeper:
         except AriError as error:
             log.warning("mending_failed", code=error.code, error=str(error))
             return
-        self._end_lost_calls(found)
+        await self._end_lost_calls(found)
         left = replace(found, stray_callers=found.stray_callers & found.sessions.keys())
         await self._mender.give_back(left, WORKER_LOST, self._handed_over)
         self._wanted.set()
@@ -664,7 +664,7 @@ class Sweeper:
         async with self._reconciling:
             try:
                 first = await self._look()
-                self._end_lost_calls(first)
+                await self._end_lost_calls(first)
                 if self._replaced or not first.strays:
                     return
                 await asyncio.sleep(_CONFIRM_SECONDS)
@@ -717,16 +717,27 @@ class Sweeper:
         # Two may have one caller: who has come back before all of their last call was given back.
         return [line.held for line in dict.fromkeys(self._lines.values())]
 
-    def _end_lost_calls(self, differences: Differences) -> None:
-        for line_id in differences.callers_gone:
+    async def _end_lost_calls(self, differences: Differences) -> None:
+        """Tell lines what they have lost.
+
+        Hundreds of callers may have gone at once, and each takes a millisecond: the loop turns in
+        between, for the frames of the others. What a call may get anew is told of at once.
+        """
+        gone = differences.callers_gone
+        for line_id in (differences.media_gone | differences.targets_gone) - gone:
             if (line := self._lines.get(line_id)) is not None:
+                self._tell_lost(line, line_id, differences)
+        for line_id, line in [(each, self._lines.get(each)) for each in gone]:
+            if line is not None:
                 line.gone()
-        for line_id in differences.media_gone:
-            if (line := self._lines.get(line_id)) is not None:
-                line.media_gone()
-        for line_id in differences.targets_gone:
-            if (line := self._lines.get(line_id)) is not None:
-                line.target_gone(None, None)
+                self._tell_lost(line, line_id, differences)
+                await asyncio.sleep(0)
+
+    def _tell_lost(self, line: AsteriskLine, line_id: str, differences: Differences) -> None:
+        if line_id in differences.media_gone:
+            line.media_gone()
+        if line_id in differences.targets_gone:
+            line.target_gone(None, None)
 
     async def _look(self) -> Differences:
         # Taken before Asterisk is asked: a call that begins meanwhile can only look stray, and

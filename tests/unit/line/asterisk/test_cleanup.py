@@ -26,6 +26,7 @@ from ari_app.line.asterisk.cleanup import (
 )
 from ari_app.line.asterisk.line import AsteriskLine, Held
 from ari_app.line.asterisk.names import BridgeName, Owner, bridge_name
+from ari_app.process.opening import cancelled
 from tests.unit.call.stage import now
 
 APP = "app"
@@ -505,6 +506,27 @@ async def test_lines_are_told_what_they_have_lost() -> None:
     a, b, c = map(line, "abc")
     await sweeper(ari, a, b, c).reconcile()
     assert (a.told, b.told, c.told) == (["caller", "media"], ["media"], [])
+
+
+async def test_while_lines_are_told_of_many_callers_gone_the_loop_turns() -> None:
+    turns: list[int] = [0]
+
+    async def turn() -> None:
+        while True:
+            turns[0] += 1
+            await asyncio.sleep(0)
+
+    class Noting(FakeLine):
+        def gone(self) -> None:
+            super().gone()
+            gone_in.append(turns[0])
+
+    gone_in: list[int] = []
+    lines = [Noting(replace(held(name), line_id=f"sip-{name}")) for name in "abc"]
+    turning = asyncio.create_task(turn())
+    await sweeper(FakeAri([]), *lines).reconcile()
+    await cancelled(turning)
+    assert len(set(gone_in)) == 3, "the frames of the others wait in each turn"
 
 
 async def test_of_two_lines_to_one_caller_neither_is_a_stray() -> None:

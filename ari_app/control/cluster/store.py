@@ -12,7 +12,7 @@ made up for by the next beat. All keys have one hash tag, for Valkey's own clust
 | `machine:NAME` | what it tells of itself |
 | `places` | sorted set: each place that is held, `NAME#NUMBER`, by when it is free again |
 | `calls`, `owners` | sorted set of calls by when they are nobody's; hash: which machine has one |
-| `key:KEY` | the machine that was first asked with an Idempotency-Key |
+| `key:KEY` | the machine that was first asked with an Idempotency-Key, and is there |
 | `deleted` | stream: the calls that were deleted, with the paths of their recordings |
 """
 
@@ -135,6 +135,15 @@ redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
 return 1
 """
 )
+_KEEP_KEY: Final = """
+-- KEYS: key machines; ARGV: machine keep_seconds
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local first = redis.call('GET', KEYS[1])
+if first and tonumber(redis.call('ZSCORE', KEYS[2], first) or 0) > now then return first end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+return ARGV[1]
+"""
 
 
 _LEAVE: Final = """
@@ -183,6 +192,7 @@ class Store:
         self._beat = self._redis.register_script(_BEAT)
         self._claim = self._redis.register_script(_CLAIM)
         self._leave = self._redis.register_script(_LEAVE)
+        self._keep_key = self._redis.register_script(_KEEP_KEY)
         self._deleted = self._key("deleted")
 
     async def __aenter__(self) -> Store:
@@ -273,12 +283,13 @@ class Store:
         return None if name is None else _text(name)
 
     async def keep_key(self, key: str, machine: str) -> str:
-        """Keep who was first asked with an Idempotency-Key, for a day; return who that was."""
-        name = self._key(f"key:{key}")
+        """Keep who was first asked with an Idempotency-Key, for a day; return who that was.
+
+        One that is gone has taken its answers with it: who is asked next is the first.
+        """
+        keys = [self._key(f"key:{key}"), self._key("machines")]
         with _answering():
-            await self._redis.set(name, machine, nx=True, ex=_KEEP_KEY_SECONDS)
-            first = await self._redis.get(name)
-        return machine if first is None else _text(first)
+            return _text(await self._keep_key(keys=keys, args=[machine, _KEEP_KEY_SECONDS]))
 
     # --- deletions
 

@@ -114,7 +114,9 @@ class FakeLink:
 
     async def keep_key(self, key: str, machine: str) -> str:
         await self._reach()
-        return self.store.keys.setdefault(key, machine)
+        if self.store.keys.get(key) not in self.store.machines:
+            self.store.keys[key] = machine
+        return self.store.keys[key]
 
     async def tell_deleted(self, session_id: str, recordings: Sequence[str]) -> None:
         await self._reach()

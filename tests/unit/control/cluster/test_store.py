@@ -64,7 +64,13 @@ async def keeps_its_promises(store: CommonStore) -> None:
     await store.leave(A, "a/2")
     assert (await store.beat(B, holder="b/1", wants=True)).grant.holder == "b/1"
 
-    assert [await store.keep_key("k", name) for name in ("a", "b", "a")] == ["a", "a", "a"]
+    assert [await store.keep_key("k", name) for name in ("b", "a", "b")] == ["b", "b", "b"]
+    # Of one that is gone, whoever is asked next has the answer, also when that one is back.
+    assert await store.keep_key("of a", "a") == "a"
+    assert [await store.keep_key("of a", name) for name in ("b", "a")] == ["b", "b"]
+    await store.beat(A, holder="a/3", wants=False)
+    assert await store.keep_key("of a", "a") == "b"
+    await store.leave(A, "a/3")
 
     # One that ends while its successor is there takes nothing away from it.
     after = replace(B, run="2")

@@ -200,6 +200,7 @@ class Front(Opened):
     def drain(self) -> None:
         """Take no more calls; go on to show those that run."""
         self._draining = True
+        self.hub.roster.ends()
         if self._fleet is not None:
             self._fleet.drain()
         if self._distributor is not None:

@@ -169,11 +169,23 @@ class FrontHandlers:
     async def _who_has(self, session_id: str) -> There[Any]:
         """Return who has a call: a worker, or another machine; any worker where nobody has it."""
         worker = self._roster.of_session(session_id)
+        if worker is None:
+            self._await(session_id)
         if worker is None and session_id and self._elsewhere is not None:
             there = await self._elsewhere.of_call(session_id)
             if there is not None:
                 return there
         return There(worker or self._any(), self._relay)
+
+    def _await(self, name: object) -> None:
+        """Let a request come again about a call, or a line, that the next worker may go on with:
+        any other would say that there is none.
+
+        Raises:
+            WorkerAway: It is such a one.
+        """
+        if isinstance(name, str) and self._roster.is_awaited(name):
+            raise WorkerAway
 
     def _any(self) -> Worker:
         # The one with the least to do; one that drains still answers.
@@ -223,6 +235,10 @@ class FrontHandlers:
         reference = wish.get("call_id")
         if worker is None and isinstance(reference, str) and not wish.get("called_number"):
             worker = self._roster.of_line(reference)
+            if worker is None:
+                self._await(reference)
+        if worker is None:
+            self._await(named)
         if worker is None and elsewhere is not None:
             there = await elsewhere.for_wish(named, reference, wish.get("called_number"))
             if there is not None:

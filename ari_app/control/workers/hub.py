@@ -290,7 +290,8 @@ class Hub:
             return
         match told:
             case Room(used, takes, draining):
-                self.roster.stands(worker, used, takes=takes, draining=draining)
+                if self.roster.stands(worker, used, takes=takes, draining=draining):
+                    self.on_calls()
                 self._news()
             case Has(session_id, line_id):
                 self.roster.has(worker, session_id, line_id)

@@ -57,6 +57,8 @@ class Roster:
         self._of_line: dict[str, Worker] = {}
         # What workers had that are gone: the next of the same number goes on with it, or frees it.
         self._left: dict[int, int] = {}
+        self._left_calls: dict[int, dict[str, str]] = {}
+        self._are_replaced = True
 
     def __iter__(self) -> Iterator[Worker]:
         """Go through them by their numbers."""
@@ -76,18 +78,36 @@ class Roster:
 
     def went(self, worker: Worker) -> None:
         """Forget a worker, with all that it had. May be told twice."""
-        for session_id in tuple(worker.sessions):
+        had = dict(worker.sessions)
+        for session_id in had:
             self.has_not(worker, session_id)
         if self._workers.get(worker.number) is worker:
             del self._workers[worker.number]
             self._left[worker.number] = max(worker.used, self._left.get(worker.number, 0))
+            # One that has drained has gone as it should.
+            if self._are_replaced and (worker.used or not worker.draining):
+                self._left_calls[worker.number] = {
+                    **self._left_calls.get(worker.number, {}),
+                    **had,
+                }
 
-    def stands(self, worker: Worker, used: int, *, takes: bool, draining: bool) -> None:
-        """Note how a worker stands."""
+    def stands(self, worker: Worker, used: int, *, takes: bool, draining: bool) -> bool:
+        """Note how a worker stands.
+
+        Returns:
+            Whether calls of the one before it are nobody's now.
+        """
         worker.used, worker.takes, worker.draining = used, takes, draining
         if takes or draining:
             # It has looked after what the one before it had.
             self._left.pop(worker.number, None)
+            return self._left_calls.pop(worker.number, None) is not None
+        return False
+
+    def ends(self) -> None:
+        """Note that nobody comes any more in the place of a worker that is lost."""
+        self._are_replaced = False
+        self._left_calls.clear()
 
     def has(self, worker: Worker, session_id: str, line_id: str) -> None:
         """Note that a worker has a call."""
@@ -120,9 +140,14 @@ class Roster:
         """Return who has a call."""
         return self._of_session.get(session_id)
 
+    def is_awaited(self, name: str) -> bool:
+        """Return whether a call, or a line, was a lost worker's, and the next may go on with it."""
+        return any(name in left or name in left.values() for left in self._left_calls.values())
+
     def sessions(self) -> Iterator[tuple[str, str]]:
-        """Go through all calls: session and line."""
-        return ((session, line) for worker in self for session, line in worker.sessions.items())
+        """Go through all calls, those that are awaited among them: session and line."""
+        here = (worker.sessions for worker in self)
+        return (call for calls in (*self._left_calls.values(), *here) for call in calls.items())
 
     def of_line(self, line_id: str) -> Worker | None:
         """Return who has the call on a line."""

@@ -100,6 +100,9 @@ async def test_calls_that_come_and_go_together_are_looked_at_once(
     assert len(fleet.member.calls) == 200, "a hundred, each by its name and its line"
     workers[0].die()
     await settled()
+    assert len(fleet.member.calls) == 200, "who asks about them elsewhere is to come again"
+    FakeWorker(1).link(hub)
+    await settled()
     assert fleet.member.calls == set()
 
 

@@ -411,6 +411,31 @@ async def test_a_worker_that_is_away(office: Office) -> None:
         assert (await response.json())["code"] == "worker_away"
 
 
+async def test_a_call_of_a_lost_worker_is_not_said_to_be_unknown(office: Office) -> None:
+    office.add(2, "two")
+    office.hub.roster.has(office.workers[1], "waiting", "1700000000.7")
+    office.hub.roster.went(office.workers[1])
+
+    async def asked() -> list[str]:
+        codes = []
+        for path, body in (
+            ("/sessions/two/hold", {}),
+            ("/webhook/end-call", {"session_id": "two"}),
+            ("/webhook/initiate-call", {"called_number": "+493023125001", "session_id": "two"}),
+            ("/webhook/initiate-call", {"call_id": "1700000000.7"}),
+        ):
+            async with office.http.post(path, json=body) as response:
+                codes.append((await response.json()).get("code", "ok"))
+        return codes
+
+    assert await asked() == ["worker_away"] * 4
+    assert office.services[0].control.wishes == [], "it would be a second call of that name"
+    after = Worker(2, os.getpid(), "voice-agent.host.2")
+    office.hub.roster.came(after)
+    office.hub.roster.stands(after, 0, takes=True, draining=False)
+    assert "worker_away" not in await asked()
+
+
 async def test_ways_in_find_their_worker_by_what_they_bring(office: Office) -> None:
     office.workers[1].used = 5
     office.hub.roster.has(office.workers[1], "session", "CA2")

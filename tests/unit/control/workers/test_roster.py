@@ -124,6 +124,48 @@ def test_a_worker_that_comes_again_has_nothing_yet() -> None:
     assert found.numbered(1) is new, "what is told of the old one says nothing of the new"
 
 
+def test_calls_of_one_that_is_lost_are_awaited_until_the_next_one_has_looked() -> None:
+    roster, lost, drained = Roster(2), worker(1, 2), worker(2)
+    for each, session in ((lost, "a"), (lost, "b"), (drained, "c")):
+        roster.came(each)
+        roster.has(each, session, f"line-{session}")
+    roster.stands(drained, 0, takes=False, draining=True)
+    roster.went(lost)
+    roster.went(drained)
+    assert [roster.is_awaited(name) for name in ("a", "line-b", "c", "d")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert dict(roster.sessions()) == {"a": "line-a", "b": "line-b"}
+    # One that is lost at once, too, has told of nothing.
+    for _ in range(2):
+        after = worker(1)
+        roster.came(after)
+        roster.went(after)
+    roster.came(after := worker(1))
+    roster.has(after, "a", "line-a")
+    assert not roster.stands(after, 1, takes=False, draining=False)
+    assert roster.is_awaited("b") and roster.of_session("a") is after
+    assert roster.stands(after, 1, takes=True, draining=False)
+    assert not roster.is_awaited("b")
+    assert dict(roster.sessions()) == {"a": "line-a"}
+    assert not roster.stands(after, 1, takes=True, draining=False), "nothing new"
+
+
+def test_nobody_is_awaited_where_lost_workers_are_not_replaced() -> None:
+    roster, one, two = Roster(2), worker(1, 1), worker(2, 1)
+    for each in (one, two):
+        roster.came(each)
+        roster.has(each, f"of {each.number}", "")
+    roster.went(one)
+    roster.ends()
+    roster.went(two)
+    assert not roster.is_awaited("of 1")
+    assert not roster.is_awaited("of 2")
+
+
 def test_tokens_and_channels_lead_to_their_worker() -> None:
     one, two = worker(1), worker(12)
     found = roster(one, two)

@@ -125,6 +125,8 @@ class Hub:
             max_waiting=max_waiting,
         )
         self.common: Callable[[], Awaitable[bool]] | None = None
+        self._max_waiting = max_waiting
+        self._wait_for_common = 0
         self.on_calls: Callable[[], None] = lambda: None
         self.on_deleted: Callable[[str, list[str]], None] = lambda session_id, recordings: None
         self._told_full: bool | None = None
@@ -185,22 +187,37 @@ class Hub:
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + wait_seconds
-        while True:
-            await self.admission.enter(paced=paced, wait_seconds=max(0.0, until - loop.time()))
-            place = Place(self.admission)
-            if self.common is None:
-                return place
-            try:
-                if await self.common():
+        if (place := await self._try(paced=paced, wait_seconds=wait_seconds)) is not None:
+            return place
+        waiting = self.admission.waiting + self._wait_for_common
+        if wait_seconds <= 0 or waiting >= self._max_waiting:
+            raise NoRoom("capacity", RETRY_SECONDS)
+        self._wait_for_common += 1
+        try:
+            while (left := until - loop.time()) > 0:
+                await asyncio.sleep(min(left, _COMMON_SECONDS))
+                left = max(0.0, until - loop.time())
+                if (place := await self._try(paced=paced, wait_seconds=left)) is not None:
                     return place
-            except BaseException:
+        finally:
+            self._wait_for_common -= 1
+        raise NoRoom("queue_timeout", RETRY_SECONDS)
+
+    async def _try(self, *, paced: bool, wait_seconds: float) -> Place | None:
+        """Take a place here, and a common one; None: there is none of those.
+
+        Raises:
+            NoRoom: There is none here.
+        """
+        await self.admission.enter(paced=paced, wait_seconds=wait_seconds)
+        place = Place(self.admission)
+        is_taken = False
+        try:
+            is_taken = self.common is None or await self.common()
+        finally:
+            if not is_taken:
                 place.give_back()
-                raise
-            place.give_back()
-            if (left := until - loop.time()) <= 0:
-                code = "queue_timeout" if wait_seconds > 0 else "capacity"
-                raise NoRoom(code, RETRY_SECONDS)
-            await asyncio.sleep(min(left, _COMMON_SECONDS))
+        return place if is_taken else None
 
     async def offer(self, worker: Worker, channel: str, *, anyhow: bool) -> bool:
         """Ask a worker whether it can take a channel; False also when it does not answer.

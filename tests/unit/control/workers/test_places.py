@@ -46,6 +46,29 @@ async def test_one_limit_holds_for_all() -> None:
     assert two.calls.running == 2
 
 
+async def test_no_more_wait_for_a_place_of_all_machines_than_may_wait_here() -> None:
+    hub, (one, _) = await company(max_calls=50)
+    free = False
+
+    async def common() -> bool:
+        return free
+
+    hub.common = common
+    asking = [asyncio.create_task(enter(one, wait=60)) for _ in range(12)]
+    await settled()
+    assert [each.done() for each in asking] == [False] * 10 + [True] * 2, "ten may wait"
+    assert [cast(NoRoom, each.exception()).code for each in asking[10:]] == ["capacity"] * 2
+    assert (await refusal(one)).code == "capacity"
+    assert (await refusal(one, wait=0.01)).code == "capacity"
+    asking[0].cancel()
+    await settled()
+    assert (await refusal(one, wait=0.01)).code == "queue_timeout"
+    free = True
+    await asyncio.gather(*asking[1:10])
+    await settled()
+    assert (one.calls.running, hub.admission.taken) == (9, 9)
+
+
 async def test_a_place_is_kept_until_the_call_counts() -> None:
     hub, (one, two) = await company(max_calls=1)
     placing = asyncio.create_task(enter(one))

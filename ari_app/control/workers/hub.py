@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -41,6 +42,9 @@ log = structlog.get_logger(__name__)
 OFFER_SECONDS: Final = 0.15
 """A worker's loop that turns answers within a tick; what is late is tried elsewhere."""
 ENTERED_SECONDS: Final = 0.5
+_TOUCH_SECONDS: Final = 3600.0
+"""What clears old files away (systemd-tmpfiles) spares sockets that somebody listens at, and knows
+ours by the name that it had before `listen` gave it its own: to it this one is days old."""
 _COMMON_SECONDS: Final = 0.5
 """So often somebody who waits asks again for a place that all machines have in common."""
 
@@ -140,10 +144,18 @@ class Hub:
         self._shares: dict[int, Share] = {}
         self._changed = asyncio.Event()
         self._server: asyncio.Server | None = None
+        self._touching: asyncio.TimerHandle | None = None
 
     async def start(self, path: Path) -> None:
         """Let workers come."""
         self._server = await listen(path, self.new_peer)
+        self._touch(path)
+
+    def _touch(self, path: Path) -> None:
+        with contextlib.suppress(OSError):
+            os.utime(path)
+        loop = asyncio.get_running_loop()
+        self._touching = loop.call_later(_TOUCH_SECONDS, self._touch, path)
 
     def new_peer(self) -> Peer:
         """Return our end of a line to somebody who comes."""
@@ -153,6 +165,8 @@ class Hub:
         """Hang up. The workers call again, or another front."""
         if self._server is not None:
             self._server.close()
+        if self._touching is not None:
+            self._touching.cancel()
         for peer in tuple(self._peers):
             peer.close()
         for wish in tuple(self._wishes.values()):

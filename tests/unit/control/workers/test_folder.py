@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from ari_app.control.workers import hub as hub_module
 from ari_app.control.workers.folder import Folder
+from ari_app.control.workers.hub import Hub
+from ari_app.control.workers.roster import Roster
 from ari_app.errors import ConfigError
+from tests.waiting import until
 
 
 def test_it_is_for_us_alone_and_goes_with_us(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,3 +53,18 @@ def test_that_of_lost_processes_is_removed_by_the_next(monkeypatch: pytest.Monke
         for each in (lives, last):
             each.remove()
         assert list(Path(short).iterdir()) == [strange]
+
+
+async def test_the_place_of_the_front_never_looks_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What clears temporary files away takes it for a socket that nobody listens at.
+    monkeypatch.setattr(hub_module, "_TOUCH_SECONDS", 0.01)
+    folder = Folder.make()
+    hub = Hub(Roster(1), max_calls=1, per_second=0, max_waiting=1)
+    try:
+        await hub.start(folder.front)
+        for _ in range(2):
+            os.utime(folder.front, (0, 0))
+            await until(lambda: folder.front.stat().st_mtime > 0)
+    finally:
+        await hub.close()
+        folder.remove()

@@ -25,7 +25,10 @@ _ASK_SECONDS: Final = 5.0
 """Each beat says something within a second or so; only a loop that is late needs several."""
 _AWAY_BEATS: Final = 2
 """After so many without an answer nobody waits for the store any more, until a beat gets one."""
-_MOST_UNTOLD: Final = 1000
+_MOST_UNTOLD: Final = 100_000
+"""So many deletions wait for the store: more than grow too old in a day that it is away."""
+_TOLD_AT_ONCE: Final = 20
+"""So many are told between two beats, which must not wait for thousands of them."""
 _AGAIN_SECONDS: Final = 1.0
 _CANCEL_SECONDS: Final = 0.2
 _GIVEN_SECONDS: Final = 2 * BEAT
@@ -362,9 +365,11 @@ class Member:
 
     async def _tell_deleted(self) -> None:
         with contextlib.suppress(StoreAway):
-            while self._untold:
+            for _ in range(min(len(self._untold), _TOLD_AT_ONCE)):
                 await self._store.tell_deleted(*self._untold[0])
                 self._untold.popleft()
+            if self._untold:
+                self._hurry.set()
 
     async def _read_deletions(self) -> None:
         if self._hooks.on_deleted is None:

@@ -176,9 +176,14 @@ class Membership:
         self._arrived.set()
 
     async def deleted(self, session_id: str, document: Mapping[str, Any]) -> None:
-        """Tell that a call is being deleted; a hook of the call log's."""
+        """Tell that a call is being deleted; a hook of the call log's.
+
+        Raises:
+            ConnectionError: There is no front just now, so others would keep what they have of it.
+        """
         paths = [str(part["path"]) for part in document.get("recordings") or ()]
-        self._tell(Deleted(session_id, paths))
+        if not self._tell(Deleted(session_id, paths)):
+            raise ConnectionError("the front is not there")
 
     async def leave(self) -> None:
         """Take no more calls, and wait for those that are on the way: the front was told that they

@@ -329,3 +329,19 @@ async def test_however_many_calls_are_over_each_that_ends_is_little_news(
     assert spend.knows(one, two, three)
     assert two.knows(one, three, spend)
     assert max(sizes) < 1 << 16
+
+
+async def test_a_call_stays_while_nobody_else_can_be_told_that_it_is_deleted() -> None:
+    hub, (one, _) = await company()
+    told: list[tuple[str, list[str]]] = []
+    hub.on_deleted = lambda session_id, recordings: told.append((session_id, recordings))
+    document = {"recordings": [{"path": "a.wav"}]}
+    one.die()
+    await settled()
+    with pytest.raises(ConnectionError):
+        await one.member.deleted("session", document)
+    one.link(hub)
+    await settled()
+    await one.member.deleted("session", document)
+    await settled()
+    assert told == [("session", ["a.wav"])]

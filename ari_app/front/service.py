@@ -97,7 +97,6 @@ class Front(Opened):
         """
         settings = self.settings
         self._exit.push_async_callback(self.hub.close)
-        await self.hub.start(self._folder.front)
         relay = Workers(self._folder)
         self._exit.push_async_callback(relay.close)
         self._open_audit()
@@ -144,6 +143,8 @@ class Front(Opened):
         self._exit.push_async_callback(self._http.close)
         if not keys:
             log.info("api_without_key", note="only this machine can reach it", at=settings.api_bind)
+        # Only now: should this one not start, workers still find the one that serves on.
+        await self.hub.start(self._folder.front)
 
     def _open_audit(self) -> None:
         if self.settings.audit_file is not None:

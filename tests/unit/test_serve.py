@@ -19,8 +19,11 @@ from structlog.testing import capture_logs
 
 from ari_app import bridge as app
 from ari_app import serve as service
+from ari_app.control.workers.folder import Folder
 from ari_app.errors import ConfigError
+from ari_app.front.service import Front
 from ari_app.line.asterisk.names import worker_app
+from ari_app.process.peers import Peer, listen
 from ari_app.process.supervisor import Duty, Mode, Order, Standing
 from ari_app.records.store.glance import calls_in
 from ari_app.serve import serve, supervise
@@ -436,3 +439,28 @@ def test_a_link_may_lead_to_another_release_by_now(tmp_path: Path) -> None:
     # No program beside it, or none that has a path: it is the one that runs.
     assert service.interpreter(str(tmp_path / "ari-app")) == sys.executable
     assert service.interpreter("-m") == sys.executable
+
+
+async def test_a_front_that_cannot_start_leaves_workers_to_the_one_that_serves_on(
+    tmp_path: Path,
+) -> None:
+    keys = tmp_path / "keys.yaml"
+    keys.write_text("no list")
+    keys.chmod(0o600)
+    url = "http://127.0.0.1:1"
+    settings = settings_for(url, url, workers=2, api_keys_file=keys)
+    folder, came = Folder.make(), asyncio.Event()
+    try:
+        old = await listen(
+            folder.front, lambda: Peer(lambda peer, told: None, on_open=lambda peer: came.set())
+        )
+        with pytest.raises(ConfigError, match="must be a list"):
+            async with Front(settings, folder, []):
+                pass
+        loop = asyncio.get_running_loop()
+        worker, _ = await loop.create_unix_connection(asyncio.Protocol, str(folder.front))
+        await came.wait()
+        worker.close()
+        old.close()
+    finally:
+        folder.remove()

@@ -130,6 +130,7 @@ class Member:
         self._beaten = asyncio.Condition()
         self._seen = "0-0"
         self._asked_at = float("-inf")
+        self._unseen: dict[str, Machine] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     # --- life
@@ -214,7 +215,10 @@ class Member:
         for machine in self.view.update(found.machines, found.places, asked_at):
             if machine.name != self.name:
                 log.warning("machine_gone", machine=machine.name)
+                self._unseen[machine.name] = machine
                 self._hooks.on_gone(machine)
+        for name in self._unseen.keys() & self.view.machines.keys():
+            del self._unseen[name]
 
     def _unanswered(self, asked_at: float, error: StoreAway) -> None:
         if not self._unanswered_beats:
@@ -333,6 +337,14 @@ class Member:
     def others(self) -> list[Machine]:
         """Return all other machines."""
         return self.view.others(self.name)
+
+    def unseen(self) -> list[Machine]:
+        """Return those that the store has no more, and that may only be cut off from it."""
+        return list(self._unseen.values())
+
+    def does_not_answer(self, machine: Machine) -> None:
+        """Note that a machine does not answer either: if it was unseen, it is gone."""
+        self._unseen.pop(machine.name, None)
 
     def most(self, limit: int) -> int:
         """Return how many calls there may be, where the machines have room for so many."""

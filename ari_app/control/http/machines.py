@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import hmac
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, Protocol
 from urllib.parse import quote
 
@@ -142,6 +142,14 @@ class Others(Protocol):
         """Return them."""
         ...
 
+    def unseen(self) -> list[Machine]:
+        """Return those that the store has no more, and that may only be cut off from it."""
+        ...
+
+    def does_not_answer(self, machine: Machine) -> None:
+        """Note that one does not answer."""
+        ...
+
     def targets(self) -> list[Machine]:
         """Return all that may take a call, this one too: the one with most room first."""
         ...
@@ -197,7 +205,9 @@ class Elsewhere:
         try:
             machine = await self._others.owner(call)
         except StoreAway:
-            machine = await self._ask_all_for(call)
+            machine = await self._ask_for(call, self._others.others())
+        if machine is None and (unseen := self._others.unseen()):
+            machine = await self._ask_for(call, unseen)
         return None if machine is None else There(machine, self._relay)
 
     async def of_key(self, key: str) -> There[Machine] | None:
@@ -239,14 +249,15 @@ class Elsewhere:
         """Return how many calls there may be on all machines, which have room for so many."""
         return self._others.most(room)
 
-    async def _ask_all_for(self, call: str) -> Machine | None:
+    async def _ask_for(self, call: str, machines: Sequence[Machine]) -> Machine | None:
         async def has(machine: Machine) -> bool:
             path = HAS_PATH.replace("{session_id}", quote(call, safe=""))
-            with contextlib.suppress(WorkerAway):
+            try:
                 return (await self._relay.get(machine, path, _ASK_SECONDS))[0] == 200
-            return False
+            except WorkerAway:
+                self._others.does_not_answer(machine)
+                return False
 
-        machines = self._others.others()
         found = await asyncio.gather(*map(has, machines))
         return next((each for each, there in zip(machines, found, strict=True) if there), None)
 

@@ -254,6 +254,21 @@ async def test_a_call_is_found_at_its_machine() -> None:
         assert owners == [None, found]
 
 
+async def test_one_that_is_cut_off_from_the_store_may_still_be_asked() -> None:
+    async with boxes("a", "b") as (_, [a, b]):
+        for answers in (True, False):
+            a.link.away = True
+            await asyncio.sleep(3)
+            assert [each.name for each in b.member.unseen()] == ["a"]
+            if not answers:
+                b.member.does_not_answer(a.machine)
+                assert b.member.unseen() == []
+            a.link.away = False
+            await asyncio.sleep(3)
+            assert b.member.unseen() == []
+            assert [each.name for each in b.member.others()] == ["a"]
+
+
 async def test_what_was_deleted_is_deleted_everywhere_also_later() -> None:
     async with boxes("a", "b") as (store, [a, b]):
         a.link.away = True

@@ -621,6 +621,12 @@ class Fellows:
         left_out = self.gone | {self.name}
         return [each for name, each in self._machines.items() if name not in left_out]
 
+    def unseen(self) -> list[Machine]:
+        return []
+
+    def does_not_answer(self, machine: Machine) -> None:
+        raise AssertionError
+
     def targets(self) -> list[Machine]:
         return [self._machines[name] for name in self.best]
 

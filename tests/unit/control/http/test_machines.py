@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -41,9 +42,16 @@ class Cluster:
     def __init__(self, url: str) -> None:
         self.there = Machine("there", "1", url, "an-asterisk", room=1, calls=0, ready=True)
         self.asked: list[str] = []
+        self.is_away, self.is_seen = True, True
 
     def others(self) -> list[Machine]:
-        return [self.there]
+        return [self.there] if self.is_seen else []
+
+    def unseen(self) -> list[Machine]:
+        return [] if self.is_seen else [self.there]
+
+    def does_not_answer(self, machine: Machine) -> None:
+        self.is_seen = True
 
     def targets(self) -> list[Machine]:
         return []
@@ -55,7 +63,9 @@ class Cluster:
         return limit
 
     async def owner(self, call: str) -> Machine | None:
-        raise StoreAway("away")
+        if self.is_away:
+            raise StoreAway("away")
+        return None
 
     async def keep_key(self, key: str) -> Machine | None:
         self.asked.append(key)
@@ -77,7 +87,10 @@ class Front:
 
 
 @pytest.mark.parametrize("call", ["one", "line:PJSIP/trunk-1", "a b", "a?b", "100%25", "Grüße"])
-async def test_without_the_store_a_call_is_found_by_its_whole_name(call: str) -> None:
+@pytest.mark.parametrize("is_seen", [True, False])
+async def test_without_the_store_a_call_is_found_by_its_whole_name(
+    call: str, is_seen: bool
+) -> None:
     async def has(request: web.Request) -> web.Response:
         return web.Response(status=200 if request.match_info["session_id"] == call else 404)
 
@@ -87,11 +100,18 @@ async def test_without_the_store_a_call_is_found_by_its_whole_name(call: str) ->
         url = await stack.enter_async_context(serving(app))
         machines = Machines("a-secret-of-all-machines")
         stack.push_async_callback(machines.close)
-        elsewhere = Elsewhere(Cluster(url), machines)
+        cluster = Cluster(url)
+        # Away for this machine, or for the one that has the call.
+        cluster.is_away = cluster.is_seen = is_seen
+        elsewhere = Elsewhere(cluster, machines)
         found = await elsewhere.of_call(call)
         assert found is not None
         assert found.to.name == "there"
         assert await elsewhere.of_call("a") is None
+        assert cluster.is_seen is is_seen
+        cluster.there = replace(cluster.there, url="http://127.0.0.1:1")
+        assert await elsewhere.of_call(call) is None
+        assert cluster.is_seen, "it does not answer either"
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "Schlüssel"])

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ari_app.control.http.call_models import CallsFilter
 from ari_app.errors import ConfigError, in_words
+from ari_app.process.files import is_absent
 from ari_app.process.logs import printable, set_up_logging
 from ari_app.records.beginnings import MOST_FOUND, beginning, only_one
 from ari_app.records.findings import findings, timeline
@@ -132,7 +133,7 @@ async def _asked(settings: Settings, ask: Callable[[CallLog], Awaitable[T]]) -> 
     if not settings.database_url:
         raise ConfigError("DATABASE_URL is empty, so no calls are kept.")
     address = read_address(settings.database_url)
-    if address.kind == "sqlite" and not address.path.exists():
+    if address.kind == "sqlite" and is_absent(address.path):
         # SQLite would make one.
         problem = f"There is no {address.path.absolute()}: no call has been kept there yet."
         if not address.path.is_absolute():

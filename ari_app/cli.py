@@ -24,7 +24,7 @@ from typer.core import TyperGroup
 
 from ari_app import __version__
 from ari_app.errors import AppError, ConfigError
-from ari_app.process.files import why_unreadable
+from ari_app.process.files import is_absent, why_unreadable
 
 if TYPE_CHECKING:
     # What a command needs is imported in it: help and completion must not wait for all of it.
@@ -420,9 +420,9 @@ def test_webhooks(env_file: EnvFile = _ENV_FILE) -> None:
 
 
 def _settings(env_file: Path) -> Settings:
-    if env_file != _ENV_FILE and not env_file.exists():
+    if env_file != _ENV_FILE and is_absent(env_file):
         raise ConfigError(f"There is no {env_file}.")
-    if env_file.is_dir():
+    if os.path.isdir(env_file):
         # Docker makes a folder of a file that is not there.
         raise ConfigError(f"{env_file} is a folder, and should be the file of the settings.")
     from ari_app.settings import load_settings

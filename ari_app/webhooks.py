@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ari_app.errors import ConfigError
+from ari_app.process.files import is_absent
 from ari_app.process.network import origin
 from ari_app.records.beginnings import MOST_FOUND, beginning, only_one
 from ari_app.records.webhooks.outbox import OutboxOptions, open_spool, send_test, told
@@ -138,7 +139,7 @@ def _options(settings: Settings) -> OutboxOptions:
 
 @contextmanager
 def _spool(options: OutboxOptions) -> Iterator[Spool]:
-    if not options.spool.exists():
+    if is_absent(options.spool):
         raise ConfigError(
             f"There is no WEBHOOK_SPOOL {options.spool.absolute()}. `serve` makes it; run this "
             "command in the same folder."

@@ -10,6 +10,7 @@ from typing import Final
 
 from ari_app.checks.finding import EVERYTHING, NOTHING, Finding, failed, ok, warning
 from ari_app.errors import ConfigError
+from ari_app.process.files import is_absent, nearest
 from ari_app.records.store import CallLog
 from ari_app.records.store.address import Address, read_address
 from ari_app.records.store.glance import calls_in
@@ -48,7 +49,7 @@ async def check_call_log(settings: Settings) -> list[Finding]:
 
 
 async def _database(address: Address) -> Finding:
-    if address.kind == "sqlite" and not address.path.exists():
+    if address.kind == "sqlite" and is_absent(address.path):
         # A relative one counts from the folder in which a command is run, and that may be another.
         path = address.path.absolute()
         problem = not_writable(nearest(path.parent))
@@ -103,11 +104,6 @@ def _closed(setting: str, folder: Path, problem: str) -> str:
         f"The journal's folder {folder} cannot be written: {problem}. Make it writable for this "
         f"user, or name another in {setting}."
     )
-
-
-def nearest(folder: Path) -> Path:
-    """Return the folder, or the nearest one above that is there."""
-    return next(each for each in (folder, *folder.absolute().parents) if each.exists())
 
 
 def not_writable(folder: Path) -> str:

@@ -30,6 +30,7 @@ from ari_app.checks.finding import (
     warning,
 )
 from ari_app.checks.here import others_may_open
+from ari_app.process.files import is_absent
 from ari_app.settings import Settings
 
 _RUN_DIR: Final = "/var/run/asterisk"
@@ -49,7 +50,7 @@ def check_conf(folder: Path, settings: Settings, told: set[str] | None = None) -
         settings: Ours.
         told: What other checks have found already, and need not be told again.
     """
-    if not folder.is_dir():
+    if is_absent(folder) or os.path.isfile(folder):
         return [
             failed(CONFIGURATION, f"There is no folder {folder}. Name it in --conf.", uses=CALLS_IN)
         ]
@@ -81,8 +82,8 @@ class _Reader:
 
     def conf(self, name: str) -> ConfFile | None:
         path = self._folder / name
-        if not path.exists():
-            if name == "pjsip.conf" and (self._folder / "sip.conf").exists():
+        if is_absent(path):
+            if name == "pjsip.conf" and not is_absent(self._folder / "sip.conf"):
                 return None  # chan_sip has the telephones
             self.complaints.append(
                 warning(
@@ -154,7 +155,7 @@ class _Reader:
             names = sorted(glob(pattern, root_dir=self._folder))
         except ValueError:
             names = []
-        paths = [path for name in names if (path := self._folder / name).is_file()]
+        paths = [path for name in names if os.path.isfile(path := self._folder / name)]
         if not paths:
             return self._unseen_folder(self._folder / pattern)
         found = []

@@ -21,6 +21,7 @@ from ari_app.control.http.access import Keys
 from ari_app.control.workers.folder import Folder
 from ari_app.errors import ConfigError
 from ari_app.process.compiled import is_compiled
+from ari_app.process.files import nearest
 from ari_app.process.limits import available, needed
 from ari_app.process.network import is_loopback, page_url, why_unreachable
 from ari_app.records.audit import not_writable
@@ -290,10 +291,9 @@ def _recordings(settings: Settings) -> list[Finding]:
     folder = settings.recordings_dir
     if folder is None:
         return []
-    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
     try:
         # Made by the service, or the folder would belong to whoever runs a check.
-        free = _writable(there)
+        free = _writable(nearest(folder))
     except OSError as error:
         return [failed(_RECORDINGS, _not_writable(folder, error))]
     return [judge_room(folder, free, settings), *_encoder(settings)]

@@ -15,6 +15,23 @@ def identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+def is_absent(path: Path) -> bool:
+    """Return whether there is nothing of this name.
+
+    `Path.exists` raises where a folder above may not be looked into, or the name is too long. There
+    may be something, then: whoever opens it is told why that cannot be.
+    """
+    try:
+        return not path.exists()
+    except OSError:
+        return False
+
+
+def nearest(folder: Path) -> Path:
+    """Return the folder, or the nearest one above that may be there."""
+    return next(each for each in (folder, *folder.absolute().parents) if not is_absent(each))
+
+
 def why_unreadable(error: OSError | UnicodeDecodeError) -> str:
     """Say why a text cannot be read: a clause, without what stands in it."""
     return "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error.strerror)

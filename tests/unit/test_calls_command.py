@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from ari_app.calls import call_filter, list_calls, show_call
-from ari_app.errors import ConfigError
+from ari_app.errors import AppError, ConfigError
 from ari_app.records.document import call_document
 from ari_app.records.events import KeysPressed, Noted, Said, ToolRan
 from ari_app.records.record import Leg
@@ -153,6 +153,15 @@ async def test_no_call_log(
         assert f"There is no {tmp_path}/nowhere.db: " in str(refused.value)
         assert ("that of `serve`" in str(refused.value)) is (url == "sqlite:///nowhere.db")
     assert not (tmp_path / "nowhere.db").exists()
+
+
+async def test_a_call_log_that_cannot_be_looked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/{'x' * 300}.db"
+    settings = settings_maker(monkeypatch, tmp_path)(database_url=url)
+    with pytest.raises(AppError, match="The call log's database"):
+        await list_calls(settings, CallFilter(), 1, Console(), as_json=False)
 
 
 def test_options_that_cannot_be_meant() -> None:

@@ -177,6 +177,12 @@ def test_a_file_of_settings_that_cannot_be_read(run: Run, tmp_path: Path) -> Non
     assert ".env cannot be read: it is not UTF-8." in ran.err
 
 
+def test_a_file_of_settings_that_cannot_be_looked_for(run: Run) -> None:
+    ran = run("check", "--env-file", "x" * 300)
+    assert is_one_sentence(ran), ran
+    assert "cannot be read: File name too long." in ran.err
+
+
 def test_a_folder_in_the_place_of_the_settings(run: Run, tmp_path: Path) -> None:
     (tmp_path / ".env").mkdir()
     ran = run("serve", **SERVING)

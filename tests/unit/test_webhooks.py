@@ -134,6 +134,9 @@ async def test_a_test_event_is_sent(settings: Settings, console: Console, tmp_pa
 def test_where_nobody_is_told_that_is_said(settings: Settings, console: Console) -> None:
     with pytest.raises(ConfigError, match=f"no WEBHOOK_SPOOL {Path.cwd()}/"):
         webhooks.list_undelivered(settings, 50, console)
+    unseen = settings.model_copy(update={"webhook_spool": Path("x" * 300)})
+    with pytest.raises(ConfigError, match="cannot be used: "):
+        webhooks.list_undelivered(unseen, 50, console)
     for change in ({"webhook_url": None}, {"webhook_secret": None}):
         (name,) = change
         with pytest.raises(ConfigError, match=f"{name.upper()} is not set"):

@@ -36,6 +36,16 @@ async def test_none_and_one_that_will_be_made(
     assert not os.listdir(tmp_path), "nothing is made"
 
 
+async def test_what_cannot_be_looked_into(tmp_path: Path, unseen: str) -> None:
+    (_, database), (_, journal) = await said(at(tmp_path / unseen / "calls.db"))
+    assert "cannot be used: [Errno 36] File name too long" in database
+    assert "cannot be written: File name too long. " in journal
+    here = at(tmp_path / "calls.db")
+    async with CallLog(here.database_url, journal=tmp_path / unseen) as call_log:
+        *_, finding = await check_open_log(call_log)
+    assert "cannot be written: File name too long. " in finding.detail
+
+
 async def test_one_that_is_there(tmp_path: Path) -> None:
     file = tmp_path / "calls.db"
     await upgrade(read_address(f"sqlite:///{file}"))

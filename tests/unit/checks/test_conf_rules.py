@@ -353,6 +353,15 @@ def test_a_file_is_missing_or_cannot_be_read(folder: Path) -> None:
     assert missing.startswith(f"There is no {folder / 'rtp.conf'}. asterisk-conf/production/rtp")
 
 
+def test_a_folder_that_cannot_be_looked_into(tmp_path: Path, unseen: str) -> None:
+    folder = tmp_path / unseen
+    found = [finding.detail for finding in check_conf(folder, SETTINGS)]
+    for name in FILES:
+        assert f"{folder / name} cannot be read: File name too long. Run this as root" in " ".join(
+            found
+        )
+
+
 def test_telephones_of_chan_sip_need_no_pjsip(folder: Path) -> None:
     (folder / "pjsip.conf").unlink()
     (folder / "sip.conf").write_text("[general]\n")

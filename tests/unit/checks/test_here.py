@@ -164,6 +164,13 @@ async def test_recordings(tmp_path: Path) -> None:
     assert "cannot be written: Not a directory" in finding.detail
 
 
+async def test_recordings_in_what_cannot_be_looked_into(tmp_path: Path, unseen: str) -> None:
+    folder = tmp_path / unseen / "recordings"
+    (finding,) = await named(load_settings(None, recordings_dir=folder), "Recordings")
+    assert finding.verdict is Verdict.FAILED
+    assert f"{folder} cannot be written: File name too long." in finding.detail
+
+
 @pytest.mark.parametrize("kind", ["flac", "opus"])
 async def test_recordings_that_cannot_be_encoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str

@@ -90,10 +90,20 @@ _SHAPES: Final = {
 """What to say of a text whose shape is wrong."""
 
 
+def _can_be_host(name: str | None) -> bool:
+    """Return whether somebody could be found by a name: whoever looks up one that IDNA cannot
+    write, or read again, fails with what is no error of the network."""
+    try:
+        return name is not None and "\\" not in name and bool(name.encode("idna").decode("idna"))
+    except UnicodeError:
+        return False
+
+
 def _http_url(value: str) -> str:
     try:
         parts = urlsplit(value)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        web = parts.scheme in ("http", "https")
+        usable = web and _can_be_host(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False
     if not usable:
@@ -116,7 +126,8 @@ def _webhook_urls(value: str) -> str:
     for url in urls:
         try:
             parts = urlsplit(url)
-            usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+            web = parts.scheme in ("http", "https")
+            usable = web and _can_be_host(parts.hostname) and parts.port != 0
         except ValueError:
             usable = False
         if not usable or not url.isascii() or " " in url:
@@ -161,11 +172,12 @@ def split_host_port(value: str) -> tuple[str, int]:
     """Split `host:port` or `[v6]:port`.
 
     Raises:
-        ValueError: No port, no host, or a port outside 0 to 65535.
+        ValueError: No port, no host that can be, or a port outside 0 to 65535.
     """
     host, colon, port = value.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+    known = port.isascii() and port.isdigit() and int(port) <= 65535
+    if not colon or not _can_be_host(host) or not known:
         raise ValueError("must be host:port")
     return host, int(port)
 
@@ -221,7 +233,8 @@ def _store(value: SecretStr | None) -> SecretStr | None:
         return None
     try:
         parts = urlsplit(value.get_secret_value())
-        usable = parts.scheme in STORE_SCHEMES and parts.hostname and parts.port != 0
+        ours = parts.scheme in STORE_SCHEMES
+        usable = ours and _can_be_host(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False
     if not usable:

@@ -310,6 +310,24 @@ def test_where_a_browser_finds_a_listener(host: str, url: str) -> None:
     assert load_settings(None).audiosocket_target == "127.0.0.1:9092"
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("api_bind", "audiosocket_bind", "audiosocket_advertise", "cluster_bind"),
+        *("ari_url", "elevenlabs_base_url", "dialer_api_url", "precall_url", "webhook_url"),
+        *("api_public_url", "twilio_api_base_url", "cluster_url"),
+    ],
+)
+def test_a_host_that_cannot_be(name: str) -> None:
+    schemes = {"cluster_url": "redis://", "webhook_url": "https://"}
+    form = f"{schemes.get(name, 'http://')}{{}}" if name.endswith("_url") else "{}:9000"
+    for host in ("media..example", f"{'x' * 64}.example", "media\\example", "xn--.example"):
+        with pytest.raises(ConfigError, match=f"{name.upper()}: must be "):
+            load_settings(None, **{name: form.format(host)})
+    for host in ("media_1.example.", "xn--bcher-kva.example", "[fe80::1]", "*"):
+        load_settings(None, **{name: form.format(host)})
+
+
 def test_a_busy_process_sends_fewer_messages() -> None:
     settings = load_settings(None)
     assert [settings.chunk_ms(calls) for calls in (0, 49, 50, 500)] == [40, 40, 60, 60]

@@ -507,6 +507,20 @@ async def test_bodies_that_cannot_be_used(make: Make, monkeypatch: pytest.Monkey
         assert it.refused() == {"oversized": 1, "too_late": 1, "unsigned": 1}
 
 
+async def test_a_body_that_breaks_off_is_no_failure_of_ours(make: Make) -> None:
+    async with FakeAgent(speaks) as agent, serving(make, agent) as it:
+        for path in ("voice", "status"):
+            _, writer = await asyncio.open_connection(*it.bridge.api_address)
+            writer.write(
+                f"POST /twilio/{path} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n".encode()
+                + b"Content-Type: application/x-www-form-urlencoded\r\n\r\nA="
+            )
+            await writer.drain()
+            writer.close()
+            await writer.wait_closed()
+        await until(lambda: it.refused() == {"malformed": 2})
+
+
 # --- calls that we place
 
 

@@ -98,6 +98,8 @@ class Connection(web.RequestHandler):
             access_log=None,  # type: ignore[arg-type]
             keepalive_timeout=_IDLE_SECONDS,
             lingering_time=_LINGER_SECONDS,
+            # No body is taken compressed, and what cannot be unpacked would end in a traceback.
+            auto_decompress=False,
         )
         self._on_lost = on_lost
         self._on_refused = on_refused

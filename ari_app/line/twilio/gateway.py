@@ -380,6 +380,8 @@ class TwilioGateway:
             raise self._refusal(BadInput("too_late", "The body is late.")) from None
         except web.HTTPRequestEntityTooLarge:
             raise self._refusal(BadInput("oversized", "The body is too long.")) from None
+        except (web.RequestPayloadError, ConnectionError):
+            raise self._refusal(BadInput("malformed", "The body has not all come.")) from None
         except BadInput as error:
             raise self._refusal(error) from None
 

@@ -103,6 +103,25 @@ async def bench(service: FakeService) -> AsyncIterator[Bench]:
         yield made
 
 
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br"])
+async def test_what_cannot_be_unpacked_is_no_failure_of_ours(
+    bench: Bench, coding: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever is refused before it is read as well: aiohttp reads what is left of it."""
+    client = await bench.dial()
+    head = f"Host: x\r\nContent-Encoding: {coding}\r\nContent-Length: 8\r\n"
+    head += "Content-Type: application/json\r\n"
+    path = "/webhook/initiate-call"
+    stranger = f"POST {path} HTTP/1.1\r\n{head}\r\n".encode()
+    known = f"POST {path} HTTP/1.1\r\n{head}X-API-Key: {KEY}\r\n\r\n".encode()
+    assert (await client.ask(stranger + b"no such "))[0] == 401
+    status, _, problem = await client.ask(known + b"no such ")
+    assert (status, problem["detail"]) == (415, "Send the body uncompressed.")
+    assert (await client.ask(LIVE))[0] == 200
+    assert not [record for record in caplog.records if record.exc_info]
+    await client.close()
+
+
 async def test_requests_are_answered_one_after_the_other(bench: Bench) -> None:
     client = await bench.dial()
     for _ in range(3):

@@ -40,7 +40,14 @@ from ari_app.line.asterisk.names import worker_app
 from ari_app.line.numbers import check_number, number_pattern
 from ari_app.patterns import LinearPattern
 from ari_app.process.logs import NumberStyle
-from ari_app.process.network import is_loopback, is_unspecified, join_host, split_host
+from ari_app.process.network import (
+    OWN_HEADERS,
+    can_be_host,
+    is_loopback,
+    is_unspecified,
+    join_host,
+    split_host,
+)
 from ari_app.records.hiding import what_to_hide
 from ari_app.records.store.address import read_address
 from linekit.listener import ConnectionLimits, Networks
@@ -90,20 +97,11 @@ _SHAPES: Final = {
 """What to say of a text whose shape is wrong."""
 
 
-def _can_be_host(name: str | None) -> bool:
-    """Return whether somebody could be found by a name: whoever looks up one that IDNA cannot
-    write, or read again, fails with what is no error of the network."""
-    try:
-        return name is not None and "\\" not in name and bool(name.encode("idna").decode("idna"))
-    except UnicodeError:
-        return False
-
-
 def _http_url(value: str) -> str:
     try:
         parts = urlsplit(value)
         web = parts.scheme in ("http", "https")
-        usable = web and _can_be_host(parts.hostname) and parts.port != 0
+        usable = web and can_be_host(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False
     if not usable:
@@ -127,7 +125,7 @@ def _webhook_urls(value: str) -> str:
         try:
             parts = urlsplit(url)
             web = parts.scheme in ("http", "https")
-            usable = web and _can_be_host(parts.hostname) and parts.port != 0
+            usable = web and can_be_host(parts.hostname) and parts.port != 0
         except ValueError:
             usable = False
         if not usable or not url.isascii() or " " in url:
@@ -177,7 +175,7 @@ def split_host_port(value: str) -> tuple[str, int]:
     host, colon, port = value.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     known = port.isascii() and port.isdigit() and int(port) <= 65535
-    if not colon or not _can_be_host(host) or not known:
+    if not colon or not can_be_host(host) or not known:
         raise ValueError("must be host:port")
     return host, int(port)
 
@@ -234,7 +232,7 @@ def _store(value: SecretStr | None) -> SecretStr | None:
     try:
         parts = urlsplit(value.get_secret_value())
         ours = parts.scheme in STORE_SCHEMES
-        usable = ours and _can_be_host(parts.hostname) and parts.port != 0
+        usable = ours and can_be_host(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False
     if not usable:
@@ -244,6 +242,12 @@ def _store(value: SecretStr | None) -> SecretStr | None:
 
 def _networks(value: str) -> str:
     Networks(value)
+    return value
+
+
+def _header(value: str) -> str:
+    if value.lower() in OWN_HEADERS:
+        raise ValueError("must be a header of your own, such as Authorization: it is set already")
     return value
 
 
@@ -428,7 +432,9 @@ class Settings(BaseSettings):
 
     precall_url: Annotated[HttpUrl | None, BeforeValidator(_empty_is_none)] = None
     precall_secret: OptionalSecret = None
-    precall_header: str = Field(default="Authorization", pattern=r"^[A-Za-z0-9-]{1,64}$")
+    precall_header: Annotated[str, AfterValidator(_header)] = Field(
+        default="Authorization", pattern=r"^[A-Za-z0-9-]{1,64}$"
+    )
     precall_timeout_seconds: float = Field(default=3, gt=0, le=30)
     precall_on_failure: OnFailure = "go_on"
 

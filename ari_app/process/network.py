@@ -25,6 +25,11 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from ari_app.errors import ConfigError
 
+OWN_HEADERS: Final = frozenset(
+    {"connection", "content-length", "content-type", "host", "te", "transfer-encoding", "upgrade"}
+)
+"""Headers that belong to the connection, in lower case: they would change what a request is."""
+
 _NO_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"})
 """What OpenSSL's versions say where the answer is no TLS."""
 
@@ -44,6 +49,15 @@ def is_unspecified(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_unspecified
     except ValueError:
+        return False
+
+
+def can_be_host(name: str | None) -> bool:
+    """Return whether somebody could be found by a name: whoever looks up one that IDNA cannot
+    write, or read again, fails with what is no error of the network."""
+    try:
+        return name is not None and "\\" not in name and bool(name.encode("idna").decode("idna"))
+    except UnicodeError:
         return False
 
 

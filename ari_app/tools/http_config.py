@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from ari_app.errors import ConfigError, in_words
 from ari_app.process.files import why_unreadable
+from ari_app.process.network import OWN_HEADERS, can_be_host
 from ari_app.tools.built_in import BUILT_IN
 from ari_app.tools.secrets import hide_secrets
 from ari_app.tools.tool import ParameterSchema
@@ -22,10 +23,6 @@ _PLACE: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
-# These belong to the connection, and would change what the request is.
-_OWN_HEADERS: Final = frozenset(
-    {"connection", "content-length", "content-type", "host", "te", "transfer-encoding", "upgrade"}
-)
 
 CallFact = Literal[
     "session_id", "call_id", "conversation_id", "agent_id", "caller_number", "called_number"
@@ -35,7 +32,8 @@ CallFact = Literal[
 def _tool_url(value: str) -> str:
     try:
         parts = urlsplit(value)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        web = parts.scheme in ("http", "https")
+        usable = web and can_be_host(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False
     if not usable or not value.isascii() or not value.isprintable() or " " in value:
@@ -105,7 +103,7 @@ class HttpTool(BaseModel):
             if place not in required:
                 raise ValueError(f"{{{place}}} in the url must be a required parameter")
         for name, value in self.headers.items():
-            if not _HEADER_NAME.fullmatch(name) or name.lower() in _OWN_HEADERS:
+            if not _HEADER_NAME.fullmatch(name) or name.lower() in OWN_HEADERS:
                 raise ValueError(f"the header {name[:40]!r} cannot be set")
             if _CONTROL.search(value) or not value.isascii():
                 raise ValueError(f"the header {name[:40]!r} has characters that no header can have")

@@ -108,6 +108,7 @@ def test_the_environment_wins_over_the_file(
         ("dtmf_terminator", "##", "DTMF_TERMINATOR: must be one key"),
         ("agent_variables", "a-b", "AGENT_VARIABLES: must be names of variables"),
         ("precall_header", "a b", "PRECALL_HEADER: must be the name of an HTTP header"),
+        ("precall_header", "Content-Length", "PRECALL_HEADER: must be a header of your own"),
         ("ari_app", "a b", "ARI_APP: must be 1 to 64 letters, digits"),
         ("number_pattern", "[0-9", "NUMBER_PATTERN: must be a regular expression: unclosed"),
         (

@@ -93,6 +93,8 @@ def test_files_that_cannot_be_used(text: str, sentence: str) -> None:
         ({"timeout_seconds": 0}, "ask.timeout_seconds: must be more than 0."),
         ({"url": "crm.example/x"}, "ask.url: must be a URL such as"),
         ({"url": "ftp://crm.example/x"}, "ask.url: must be a URL such as"),
+        ({"url": "https://crm..example/x"}, "ask.url: must be a URL such as"),
+        ({"url": "https://crm\\example/x"}, "ask.url: must be a URL such as"),
         ({"url": "https://[::1/x"}, "ask.url: must be a URL such as"),
         ({"url": "https://crm.example:0/x"}, "ask.url: must be a URL such as"),
         ({"url": "https://crm.example:99999/x"}, "ask.url: must be a URL such as"),

@@ -25,7 +25,9 @@ A call gets one other agent. When that is lost too, or does not come, the call h
 
 A call whose process was lost goes on in another one (`take_up`) as if its agent had been lost, but
 for this: held by somebody else than its agent it stays held, a target that rings rings on, and of
-one that is not yet together with its caller both begin anew.
+one that is not yet together with its caller both begin anew. Who is taken back from hold or target
+before the new agent is there hears music until it speaks; a target who answers before that is
+connected at once.
 """
 
 from __future__ import annotations
@@ -106,6 +108,8 @@ def hold(course: Course, *, on: bool) -> Iterator[Effect]:
             course.step(Step.HOLD)
             course.music = True
             yield PlayMusic()
+        case State.HOLDING, False if course.dialled_again:
+            yield from _wait_for_agent(course)
         case State.HOLDING, False:
             course.step(Step.UNHOLD)
             yield course.connect_caller()
@@ -130,6 +134,10 @@ def consult(
         case TargetConnected(), State.CONSULTING:
             course.step(Step.TARGET_CONNECTED)
             yield CancelTimer(Timer.CONSULT)
+            if course.dialled_again:
+                # Nobody is there who could tell them anything.
+                yield from hand_over(course)
+                return
             yield TellTarget(None)
             yield SetTimer(Timer.BRIEF)
         case TargetLost(result), State.CONSULTING | State.BRIEFING:
@@ -169,13 +177,24 @@ def hand_over(course: Course) -> Iterator[Effect]:
 
 
 def _target_lost(course: Course, result: str) -> Iterator[Effect]:
-    course.step(Step.TARGET_LOST)
     for timer in (Timer.CONSULT, Timer.BRIEF):
         yield CancelTimer(timer)
     yield DropTarget()
+    if course.dialled_again:
+        yield TellTarget(result)
+        yield from _wait_for_agent(course)
+        return
+    course.step(Step.TARGET_LOST)
     yield course.connect_caller()
     course.unasked = False
     yield TellTarget(result)
+
+
+def _wait_for_agent(course: Course) -> Iterator[Effect]:
+    """Let the music go on until the agent speaks that is still on its way."""
+    course.step(Step.AGENT_LOST)
+    course.unasked = False
+    yield SetTimer(Timer.RECONNECT)
 
 
 _WITH_AGENT = frozenset(
@@ -212,10 +231,9 @@ def agent_lost(course: Course, event: AgentLost) -> Iterator[Effect]:
 def agent_ready(course: Course) -> Iterator[Effect]:
     """Handle the new agent being there; the gap lasts until it speaks."""
     course.dialled_again = False
-    if course.state is State.TAKEN_OVER:
-        return
-    yield CancelTimer(Timer.RECONNECT)
-    yield SetTimer(Timer.RESUME)
+    if course.state is State.RECOVERING:
+        yield CancelTimer(Timer.RECONNECT)
+        yield SetTimer(Timer.RESUME)
 
 
 def agent_resumed(course: Course) -> Iterator[Effect]:
@@ -257,6 +275,7 @@ def _recover(course: Course, event: AgentLost) -> Iterator[Effect]:
     consulted = course.state is State.CONSULTING
     course.step(Step.AGENT_LOST)
     course.replaced = course.dialled_again = True
+    course.unasked = False
     course.agent_lost, course.phrase = event, event.phrase
     if consulted:
         yield CancelTimer(Timer.CONSULT)
@@ -287,7 +306,8 @@ def take_up(course: Course, event: CallAdopted) -> Iterator[Effect]:
             # The tool that held the caller has been lost with the agent that waited for it.
             yield from _take_up_talk(course, event)
         case State.HOLDING | State.CONSULTING:
-            course.unasked = True
+            course.agent_lost = AgentLost(event.outcome, event.phrase)
+            course.unasked = course.dialled_again = True
             yield PlayMusic()
             yield OpenLine()
             yield ResumeAudio()
@@ -555,7 +575,7 @@ class CallMachine:
                 yield from course.stop(outcome)
             case _ if course.state in OVER:
                 return
-            case AgentReady() if course.state in (State.RECOVERING, State.TAKEN_OVER):
+            case AgentReady() if course.dialled_again:
                 yield from agent_ready(course)
             case AgentResumed():
                 yield from agent_resumed(course)

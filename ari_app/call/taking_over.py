@@ -95,7 +95,8 @@ def call_in(course: Course, target: str) -> Iterator[Effect]:
 def take_over(course: Course) -> Iterator[Effect]:
     """Let the supervisor, who has answered, speak with the caller."""
     course.step(Step.TAKE_OVER)
-    course.calls_in = False
+    # Whoever gets the call back is asked to go on then.
+    course.calls_in = course.unasked = False
     for timer in (Timer.BRING_IN, *_AGENTS_OWN, *_OF_RECOVERY):
         yield CancelTimer(timer)
     yield TakeOver()

@@ -128,11 +128,61 @@ def test_held_by_its_agent_it_hears_the_next_one_speak() -> None:
 def test_a_target_that_rings_rings_on() -> None:
     machine, effects = adopted(*WAYS_TO[State.CONSULTING])
     assert effects == [PlayMusic(), OpenLine(), ResumeAudio(), ReplaceAgent(heard=True)]
+    machine.handle(AgentReady())
     lost = in_another_process(machine)
+    lost.handle(ADOPTED)
+    lost.handle(AgentReady())
     assert ConnectCaller() in lost.handle(TargetLost("busy"))
     assert state_of(lost) is State.TALKING
     machine.handle(TargetConnected())
     assert state_of(machine) is State.BRIEFING
+
+
+@pytest.mark.parametrize(
+    ("state", "back"),
+    [
+        (State.HOLDING, HoldRequested(on=False)),
+        (State.CONSULTING, TargetLost("busy")),
+        (State.CONSULTING, TimerFired(Timer.CONSULT)),
+    ],
+)
+def test_who_is_taken_back_before_the_agent_is_there_hears_music_until_it_speaks(
+    state: State, back: Event
+) -> None:
+    machine, _ = adopted(*WAYS_TO[state])
+    effects = machine.handle(back)
+    assert state_of(machine) is State.RECOVERING
+    assert effects[-1] == SetTimer(Timer.RECONNECT)
+    assert ConnectCaller() not in effects
+    failed = in_another_process(machine)
+    assert failed.handle(AgentFailed("away"))[-1] == Release(LOST)
+    machine.handle(AgentReady())
+    assert machine.handle(AgentResumed())[-1] == ConnectCaller()
+    machine.handle(HoldRequested(on=True))
+    assert PromptAgent() not in machine.handle(HoldRequested(on=False)), "it has been asked"
+
+
+def test_a_target_that_answers_before_the_agent_is_there_is_connected_at_once() -> None:
+    machine, _ = adopted(*WAYS_TO[State.CONSULTING])
+    assert machine.handle(TargetConnected())[-1] == HandOver()
+    assert state_of(machine) is State.HANDED_OVER
+
+
+def test_who_is_given_back_before_the_agent_is_there_waits_for_it() -> None:
+    machine, _ = adopted(*TO_TALKING, TakeOverRequested("2001"), HoldRequested(on=True))
+    machine.handle(TargetConnected())
+    assert GiveBack(there=False, lost=False) in machine.handle(GiveBackRequested())
+    assert state_of(machine) is State.RECOVERING
+
+
+def test_an_agent_is_asked_once_to_go_on() -> None:
+    held = (*TO_TALKING, TakeOverRequested("2001"), HoldRequested(on=True))
+    for change in ((TargetConnected(), GiveBackRequested()), (AgentLost(DONE), AgentReady())):
+        machine, _ = adopted(*held)
+        for event in (AgentReady(), *change, AgentResumed(), HoldRequested(on=True)):
+            machine.handle(event)
+        assert state_of(machine) is State.HOLDING
+        assert machine.handle(HoldRequested(on=False)) == [ConnectCaller()]
 
 
 def test_a_supervisor_who_speaks_with_the_caller_does_and_then_another_agent_comes() -> None:

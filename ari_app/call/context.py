@@ -114,7 +114,10 @@ class CallContext:
         try:
             while self._events:
                 before = self._machine.state
-                for effect in self._machine.handle(self._events.pop(0)):
+                effects = self._machine.handle(self._events.pop(0))
+                # Much of its course may have changed and not the state.
+                self.mark()
+                for effect in effects:
                     self.perform(effect)
                 if self._machine.state is not before:
                     self._state_changed(before)
@@ -202,8 +205,9 @@ class CallContext:
             await asyncio.wait(others)
 
     def let_go(self) -> None:
-        """Lead back to the call no more: it is over."""
+        """Lead back to the call no more, and keep nothing: it is over."""
         self.perform = self.changed = _ignore
+        self.keeper = None
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

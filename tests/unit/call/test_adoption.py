@@ -351,6 +351,38 @@ async def test_held_it_stays_held(stage: Stage, process: Process) -> None:
     assert heard_ms(stage.media(session)) > 100
 
 
+async def test_music_in_place_of_a_lost_agent_ends_with_the_next_ones_first_word(
+    stage: Stage, process: Process
+) -> None:
+    before = await stage.talk()
+    stage.agents.ready.clear()
+    stage.agent().closes(CloseKind.LOST, 1006)
+    await until(lambda: len(stage.asterisk.requests(START_MOH)) == 1)
+    await process.goes_on()
+    session = process.session(before)
+    stage.agents.ready.set()
+    await until(lambda: len(stage.agents.conversations) == 2)
+    await stage.settle()
+    stage.agent().says(200, final=True)
+    await stage.until(session, State.TALKING)
+    await stage.settle()
+    bridge = stage.asterisk.world.bridges[session.line.bridge_id]
+    assert session.call_id in bridge.channels, "and hears no music any more"
+
+
+async def test_a_take_over_that_was_given_up_stays_given_up(stage: Stage, process: Process) -> None:
+    before = await stage.talk()
+    before.call.take_over("+493023125004", "lea")
+    await stage.settle()
+    before.call.give_back()
+    await stage.settle()
+    await process.goes_on()
+    (over,) = process.session(before).record.take_overs
+    assert over.failed == "given_up"
+    kinds = [e.event.kind for e in stage.journal._history(process.session(before).record).entries]
+    assert kinds.count("take_over_failed") == 1
+
+
 async def test_a_target_that_rings_rings_on(stage: Stage, process: Process) -> None:
     before = await stage.talk()
     before.call.context.post(ConsultRequested("+493023125001"))

@@ -646,6 +646,8 @@ class Call:
         state = context.state
         if self.line.placed:
             record.result = self._result()
+        if before is State.HOLDING:
+            self.side.hold_has_ended()
         if state is State.RECOVERING and self.side.was_there:
             self._lost_at = now
             context.log.warning("agent_lost", conversation=record.conversation_id)

@@ -585,7 +585,6 @@ class AgentSide:
         self._context.record.chronicle.silenced(self._context.duration())
         if self._waits_for_silence is not None:
             self._waits_for_silence.cancel()
-        self._holds = False
 
     def speak_again(self, seconds: float, *, there: bool) -> None:
         """Go on with the caller.
@@ -655,9 +654,15 @@ class AgentSide:
         # What the agent says about the tool's result is still for the caller.
         self.speech.will_speak()
         await self.speech.silent(QUIET_SECONDS)
-        self._holds = True
-        self._context.mark()
-        self._context.post(HoldRequested(on=True))
+        if self._context.state is State.TALKING:
+            # Otherwise somebody else holds the caller, or whoever speaks with them does not hold.
+            self._holds = True
+            self._context.post(HoldRequested(on=True))
+
+    def hold_has_ended(self) -> None:
+        """Take note that the caller is held no more, whoever wanted it so: the next one who holds
+        them may be somebody else."""
+        self._holds = False
 
     # --- what the agent tells
 
@@ -700,7 +705,6 @@ class AgentSide:
                 self._not_heard_up_to = event_id
                 return
             case State.HOLDING if self._holds:
-                self._holds = False
                 back: Event = HoldRequested(on=False)
             case State.RECOVERING:
                 back = AgentResumed()
@@ -800,7 +804,6 @@ class AgentSide:
         self.waited_seconds = close.silent_seconds
         if self._waits_for_silence is not None:
             self._waits_for_silence.cancel()
-        self._holds = False
         self._attention.forget()
         self._sound.hearing.forget()
         self.speech.end_response()

@@ -275,14 +275,46 @@ async def test_the_caller_is_held_and_presses_keys() -> None:
         assert line.asked[3:] == ["music", "keys 1", "connect"]
 
 
+async def holds_by_tool(home: House) -> None:
+    """The agent has the caller hear music until it speaks."""
+    home.agent.handler.tool_call("hold", "1", {}, False)
+    await home.until(State.HOLDING)
+
+
+async def test_an_agents_word_ends_no_hold_of_somebody_else_after_its_own() -> None:
+    async with house() as home:
+        line = FakeLine()
+        await home.talks(line)
+        await holds_by_tool(home)
+        await home.control.hold(home.record.session_id, on=False)
+        await home.control.hold(home.record.session_id, on=True)
+        home.agent.says(20, final=True)
+        assert home.record.state == State.HOLDING
+        await home.control.hold(home.record.session_id, on=False)
+        await holds_by_tool(home)
+        home.agent.says(20, final=True)
+        assert home.record.state == State.TALKING, "its own it ends"
+
+
+async def test_an_agents_word_ends_no_hold_that_was_there_before_its_own() -> None:
+    async with house() as home:
+        line = FakeLine()
+        await home.talks(line)
+        home.agent.handler.tool_call("hold", "1", {}, False)
+        await asyncio.sleep(1)
+        await home.control.hold(home.record.session_id, on=True)
+        await asyncio.sleep(10)
+        home.agent.says(20, final=True)
+        assert home.record.state == State.HOLDING
+
+
 async def says_good_bye_out_of_its_own_hold(home: House, line: FakeLine) -> int:
     """And closes at once, while the line brings the caller back; frames heard until then."""
     home.calls.take(Arrival(line))
     await home.until(State.JOINING)
     line.tells(Connected())
     await home.until(State.TALKING)
-    home.agent.handler.tool_call("hold", "1", {}, False)
-    await home.until(State.HOLDING)
+    await holds_by_tool(home)
     before = audible(line)
     home.agent.says(1000, final=True)
     home.agent.closes(CloseKind.AGENT_ENDED)

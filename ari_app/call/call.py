@@ -271,6 +271,7 @@ class Call:
         self.record.chronicle.ended(lost_at)
         self.record.leaves_agent(lost_at)
         context.say(Noted(_ADOPTED))
+        self.supervision.heard_until(lost_at)
         context.note(Adopted(round(gap, 3)))
         for name, due in kept.timers.items():
             self._start_timer(Timer(name), max(due - now, _AT_ONCE_SECONDS))

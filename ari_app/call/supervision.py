@@ -87,6 +87,7 @@ class Supervision:
         _keep(context.record.listeners, listener)
         ear = sound.add_ear()
         self._note(who, "listens")
+        context.mark()
         try:
             yield ear
         finally:
@@ -95,6 +96,15 @@ class Supervision:
                 listener.until = self._at()
             if not context.over:
                 self._note(who, "listens no more")
+                context.mark()
+
+    def heard_until(self, at: float) -> None:
+        """Take note that nobody who listened has heard more than so many seconds of the call: their
+        connections were the lost process's."""
+        for listener in self._context.record.listeners:
+            if listener.until is None:
+                listener.until = round(max(at, listener.began), 3)
+                self._note(listener.who, "listens no more")
 
     def ended(self) -> None:
         """Take note that the call is over."""

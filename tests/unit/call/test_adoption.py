@@ -370,6 +370,17 @@ async def test_music_in_place_of_a_lost_agent_ends_with_the_next_ones_first_word
     assert session.call_id in bridge.channels, "and hears no music any more"
 
 
+async def test_who_listened_hears_no_more(stage: Stage, process: Process) -> None:
+    before = await stage.talk()
+    with before.call.supervision.listened("lea"):
+        await asyncio.sleep(2)
+        await process.goes_on()
+    session = process.session(before)
+    assert session.record.listening == []
+    (listener,) = session.record.listeners
+    assert listener.until == pytest.approx(listener.began + 2, abs=0.01)
+
+
 async def test_a_take_over_that_was_given_up_stays_given_up(stage: Stage, process: Process) -> None:
     before = await stage.talk()
     before.call.take_over("+493023125004", "lea")

@@ -648,7 +648,7 @@ class Call:
         if self.line.placed:
             record.result = self._result()
         if before is State.HOLDING:
-            self.side.hold_has_ended()
+            self.side.holds_no_more()
         if state is State.RECOVERING and self.side.was_there:
             self._lost_at = now
             context.log.warning("agent_lost", conversation=record.conversation_id)

@@ -659,9 +659,9 @@ class AgentSide:
             self._holds = True
             self._context.post(HoldRequested(on=True))
 
-    def hold_has_ended(self) -> None:
-        """Take note that the caller is held no more, whoever wanted it so: the next one who holds
-        them may be somebody else."""
+    def holds_no_more(self) -> None:
+        """Take note that the caller is held no more, or by somebody else: no word of the agent's
+        ends that."""
         self._holds = False
 
     # --- what the agent tells

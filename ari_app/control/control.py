@@ -328,6 +328,8 @@ class CallControl:
         """Give the caller music instead of the agent, or the agent again."""
         call = self._in(session_id, State.TALKING, State.HOLDING, ability=Ability.MUSIC)
         self._check_reachable(call)
+        # Whom the agent holds already stays on hold, whatever it says.
+        call.side.holds_no_more()
         call.context.post(HoldRequested(on=on))
 
     async def say_to_agent(

@@ -308,6 +308,18 @@ async def test_an_agents_word_ends_no_hold_that_was_there_before_its_own() -> No
         assert home.record.state == State.HOLDING
 
 
+async def test_whom_the_agent_holds_stays_on_hold_where_somebody_else_wants_it_too() -> None:
+    async with house() as home:
+        line = FakeLine()
+        await home.talks(line)
+        await holds_by_tool(home)
+        await home.control.hold(home.record.session_id, on=True)
+        home.agent.says(20, final=True)
+        assert home.record.state == State.HOLDING
+        await home.control.hold(home.record.session_id, on=False)
+        assert line.asked[3:] == ["music", "connect"]
+
+
 async def says_good_bye_out_of_its_own_hold(home: House, line: FakeLine) -> int:
     """And closes at once, while the line brings the caller back; frames heard until then."""
     home.calls.take(Arrival(line))

@@ -354,6 +354,12 @@ class Call:
         """Whether the call holds an agent or is about to: it counts against the limit."""
         return self.context.counts
 
+    @property
+    def reachable(self) -> bool:
+        """Whether something may be asked of its line just now: not before a call of a lost process
+        goes on, for then all that it needs is asked for."""
+        return self._restored is None and self.line.reachable
+
     def refresh(self) -> None:
         """Bring the record up to date with what is measured all the time, while there is a call."""
         if self.ended.is_set():

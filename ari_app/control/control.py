@@ -404,7 +404,7 @@ class CallControl:
 
     def _check_reachable(self, call: Call) -> None:
         # What is begun is carried out, however long the far end stays away; so it is not begun.
-        if not call.line.reachable:
+        if not call.reachable:
             raise _line_refuses(call, "cannot be reached just now; the call goes on.")
 
     def _in(self, session_id: str, *states: State, ability: Ability = Ability.NOTHING) -> Call:

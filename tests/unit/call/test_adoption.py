@@ -23,6 +23,7 @@ from ari_app.call.kept import restore
 from ari_app.call.keypad import Keypad
 from ari_app.call.signals import ConsultRequested, EndRequested, HoldRequested
 from ari_app.call.states import State
+from ari_app.control.control import CallControl, NotPossible
 from ari_app.line.asterisk.ari.resources import ANSWER, CREATE_BRIDGE, START_MOH
 from ari_app.line.interface import KeyPressed, Outcome, PhoneHeld, Status
 from ari_app.records.document import call_document
@@ -131,6 +132,11 @@ class Process:
 
     async def goes_on(self, *, after: float = 0.3) -> None:
         """Another one takes its place."""
+        await self.adopts(after=after)
+        await self.is_connected()
+
+    async def adopts(self, *, after: float = 0.3) -> None:
+        """Another one takes its place, and is not connected with Asterisk yet."""
         stage, lost_at = self.stage, now()
         await self.is_lost()
         await asyncio.sleep(after)
@@ -138,6 +144,10 @@ class Process:
         stage.calls = stage.another()
         for left in self.memory.left(lost_at):
             assert stage.calls.adopt(restore(left), stage.gateway.adopt)
+
+    async def is_connected(self) -> None:
+        """What it has adopted goes on."""
+        stage = self.stage
         await stage.gateway.mend(expected=True, adopting=True)
         await stage.gateway._connected()
         await stage.settle()
@@ -437,6 +447,24 @@ async def test_a_supervisor_speaks_on_with_the_caller(stage: Stage, process: Pro
     assert supervisor not in stage.asterisk.world.channels
     (over,) = call_document(session.record)["take_overs"]
     assert (over["who"], over["renewed"]) == ("lea", True)
+
+
+async def test_nobody_gives_back_what_does_not_go_on_yet(stage: Stage, process: Process) -> None:
+    before = await stage.talk()
+    before.call.take_over("+493023125004", "lea")
+    await stage.until(before, State.TAKEN_OVER)
+    await process.adopts()
+    session = process.session(before)
+    name = session.record.session_id
+    gateways = [stage.gateway]
+    control = CallControl(stage.calls, gateways, cast(Any, None), stage.services.policy, now)
+    with pytest.raises(NotPossible, match="cannot be reached just now"):
+        await control.give_back(name)
+    await process.is_connected()
+    await control.give_back(name)
+    await until(lambda: len(stage.agents.conversations) > 1)
+    await asyncio.sleep(1)
+    assert len(stage.agents.conversations) == 2, "one agent comes in the place of the lost one"
 
 
 async def test_an_end_that_was_decided(stage: Stage, process: Process) -> None:

@@ -187,6 +187,7 @@ class Call:
         self._steps: dict[str, float] = {}
         self._due: dict[Timer, float] = {}
         self._restored = restored
+        self._told_early: list[LineEvent] = []
         self._was_over = restored is not None and restored.kept.course.state in OVER
         self._sound_before = record.sound
         context = self.context = CallContext(
@@ -287,6 +288,9 @@ class Call:
                 agent_holds=kept.parts.agent_holds,
             )
         )
+        early, self._told_early = self._told_early, []
+        for event in early:
+            self.on_line(event)
 
     def fail(self, outcome: Outcome) -> None:
         """End it, for it could not be taken up."""
@@ -392,6 +396,10 @@ class Call:
         """Take what has happened on the line."""
         context = self.context
         if context.over:
+            return
+        if self._restored is not None and not isinstance(event, Ended):
+            # Going on, it asks anew for all that it needs: once, and not for this as well.
+            self._told_early.append(event)
             return
         match event:
             case KeyPressed(digit):

@@ -25,7 +25,7 @@ from ari_app.call.signals import ConsultRequested, EndRequested, HoldRequested
 from ari_app.call.states import State
 from ari_app.control.control import CallControl, NotPossible
 from ari_app.line.asterisk.ari.resources import ANSWER, CREATE_BRIDGE, START_MOH
-from ari_app.line.interface import KeyPressed, Outcome, PhoneHeld, Status
+from ari_app.line.interface import KeyPressed, Outcome, PhoneHeld, Rings, Status, TargetLost
 from ari_app.records.document import call_document
 from ari_app.records.events import Adopted, CallEnded
 from ari_app.records.running import CallFile, LeftCall, RunningCalls, _line, read_lines
@@ -465,6 +465,39 @@ async def test_nobody_gives_back_what_does_not_go_on_yet(stage: Stage, process: 
     await until(lambda: len(stage.agents.conversations) > 1)
     await asyncio.sleep(1)
     assert len(stage.agents.conversations) == 2, "one agent comes in the place of the lost one"
+
+
+async def test_a_supervisor_who_leaves_before_it_goes_on_brings_one_agent(
+    stage: Stage, process: Process
+) -> None:
+    before = await stage.talk()
+    before.call.take_over("+493023125004", "lea")
+    await stage.until(before, State.TAKEN_OVER)
+    await process.goes_on()
+    await process.adopts()
+    session = process.session(before)
+    session.tells(TargetLost("hung_up"))
+    await asyncio.sleep(0.1)
+    await process.is_connected()
+    await asyncio.sleep(1)
+    assert session.state is State.RECOVERING
+    assert len(stage.agents.conversations) == 2
+
+
+async def test_whom_we_call_and_who_answers_before_it_goes_on_gets_one_agent(
+    stage: Stage, process: Process
+) -> None:
+    stage.asterisk.withheld.add("ChannelStateChange")
+    before = stage.place()
+    await until(lambda: before.call_id in stage.asterisk.world.channels)
+    assert before.state is State.DIALLING
+    await process.adopts()
+    session = process.session(before)
+    session.tells(Rings())
+    await asyncio.sleep(0.1)
+    await process.is_connected()
+    await asyncio.sleep(1)
+    assert len(stage.agents.conversations) == 1
 
 
 async def test_an_end_that_was_decided(stage: Stage, process: Process) -> None:

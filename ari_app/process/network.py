@@ -17,13 +17,16 @@ import ssl
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from ari_app.errors import ConfigError
+
+if TYPE_CHECKING:
+    from aiohttp import web
 
 OWN_HEADERS: Final = frozenset(
     {"connection", "content-length", "content-type", "host", "te", "transfer-encoding", "upgrade"}
@@ -294,6 +297,16 @@ def without_redirects(
         return response
 
     return refusing
+
+
+def let_go(socket: web.WebSocketResponse) -> None:
+    """Have a WebSocket that is over freed as soon as its handler is left.
+
+    The error that a broken one has ended with knows its frames, and they the socket, its request
+    and its connection: only a collector would free them.
+    """
+    if (error := socket.exception()) is not None:
+        error.__traceback__ = error.__context__ = None
 
 
 async def read_bounded(response: aiohttp.ClientResponse, max_bytes: int) -> bytes | None:

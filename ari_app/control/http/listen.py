@@ -13,6 +13,7 @@ from ari_app.call.listening import Ear
 from ari_app.control.control import CallControl
 from ari_app.control.http.middleware import KEY_NAME
 from ari_app.control.http.problems import Problem
+from ari_app.process.network import let_go
 from ari_app.process.opening import cancelled
 
 log = structlog.get_logger(__name__)
@@ -72,6 +73,7 @@ class Listening:
                 pass
         finally:
             await cancelled(sending)
+            let_go(socket)
 
     async def _send(self, socket: web.WebSocketResponse, ear: Ear) -> None:
         loop = asyncio.get_running_loop()

@@ -179,6 +179,8 @@ class IdempotentAnswers(Generic[Answer]):
             if self._entries.get(key) is entry:
                 del self._entries[key]
             _pass_on(entry.answer, error)
+            # The error knows this frame, which would keep it, and all that asking has made.
+            del entry
             raise
         entry.answer.set_result(answer)
         return answer, False
@@ -276,11 +278,18 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
         code = _CODES.get(status, f"http_{status.value}")
         found = Problem(code, status=status, headers=headers)
+        # aiohttp keeps with the request what it raises where nothing is served.
+        error.__traceback__ = None
     except Exception:
         log.exception("http_request_failed", method=request.method, path=path_told(request))
         found = Problem("internal")
     request[PROBLEM_CODE] = found.code
-    return found.response(request[REQUEST_ID])
+    try:
+        return found.response(request[REQUEST_ID])
+    finally:
+        # It knows this frame from its traceback: with it the frame would keep the request, and the
+        # connection, until a collector comes.
+        del found
 
 
 def rate_limits(

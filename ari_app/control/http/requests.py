@@ -97,7 +97,9 @@ async def read_body(request: web.Request) -> bytes:
         raise Problem("body_too_late") from None
     except web.HTTPRequestEntityTooLarge:
         raise Problem("body_too_large") from None
-    except (web.RequestPayloadError, ConnectionError):
+    except (web.RequestPayloadError, ConnectionError) as error:
+        # The request keeps it, and it knows the frames that have the request.
+        error.__traceback__ = None
         raise Problem("bad_request", "The body did not arrive as announced.") from None
 
 

@@ -132,6 +132,8 @@ class Connection(web.RequestHandler):
         self._stop_head_timer()
         self._stop_unread_timer()
         super().connection_lost(exc)
+        # A WebSocket of this connection, which knows its request, and that this connection.
+        self._data_received_cb = None
         self._on_lost(self)
         if self.on_gone is not None:
             self.on_gone()

@@ -18,6 +18,7 @@ from aiohttp import WSCloseCode, web
 from pydantic import BaseModel, Field, TypeAdapter, create_model
 
 from ari_app.control.http.problems import Problem
+from ari_app.process.network import let_go
 from ari_app.process.opening import cancelled
 from ari_app.records.events import CallEvent, told_fields
 from ari_app.records.journal import UNTOLD, Entry, Follower, Journal, TooManyFollowers
@@ -165,6 +166,7 @@ async def _web_socket(request: web.Request, follower: Follower) -> web.StreamRes
             pass
     finally:
         await cancelled(sending)
+        let_go(socket)
     return socket
 
 

@@ -15,6 +15,7 @@ from ari_app.line.dialer.api import HEARTBEAT_SECONDS, DialerApi, DialerError
 from ari_app.line.dialer.line import DialerLine, Meeting
 from ari_app.line.dialer.protocol import MAX_MESSAGE_BYTES
 from ari_app.line.interface import Arrival, CallEnd, Outcome, OwnAudio, Placing
+from ari_app.process.network import let_go
 from linekit.clock import FrameClock
 
 log = structlog.get_logger(__name__)
@@ -164,7 +165,10 @@ class DialerGateway:
         except BaseException:
             line.vanished()
             raise
-        await line.serve(socket, transport)
+        try:
+            await line.serve(socket, transport)
+        finally:
+            let_go(socket)
         return socket
 
 

@@ -37,6 +37,7 @@ from ari_app.line.twilio.protocol import (
 from ari_app.line.twilio.rest import TwilioError
 from ari_app.line.twilio.signature import Signatures
 from ari_app.line.twilio.twiml import Ending
+from ari_app.process.network import let_go
 from linekit.clock import FrameClock
 
 log = structlog.get_logger(__name__)
@@ -417,7 +418,10 @@ class TwilioGateway:
         transport.get_extra_info("socket").setsockopt(
             socket_module.SOL_SOCKET, socket_module.SO_SNDBUF, _WRITE_BUFFER_BYTES
         )
-        await line.serve(token, socket, transport.abort)
+        try:
+            await line.serve(token, socket, transport.abort)
+        finally:
+            let_go(socket)
         return socket
 
     # --- what is refused

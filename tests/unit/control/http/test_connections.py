@@ -19,11 +19,11 @@ from ari_app.control.http import server as connections
 from ari_app.control.http.access import Keys
 from ari_app.control.http.handlers import build_web_app
 from ari_app.control.http.middleware import RequestRates
-from ari_app.control.http.server import HttpServer
+from ari_app.control.http.server import Connection, HttpServer
 from linekit.listener import ConnectionLimits
 from tests.unit.control.http.conftest import KEY
 from tests.unit.control.http.fake_service import FakeService, Http
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.waiting import PATIENCE_SECONDS, PROMPT_SECONDS, until
 
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 MANY = ConnectionLimits()
@@ -305,6 +305,55 @@ async def test_garbage_leaves_nothing_in_memory(bench: Bench) -> None:
     finally:
         gc.enable()
     assert left == []
+
+
+def connections_in_memory() -> int:
+    return sum(type(each) is Connection for each in gc.get_objects())
+
+
+WEBSOCKET = (
+    b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("request_line", "more"),
+    [
+        (b"GET /sessions", b"X-API-Key: wrong\r\n"),
+        (b"GET /nowhere", b""),
+        (b"PATCH /sessions", b""),
+        (b"GET /sessions/none", b""),
+        (b"POST /webhook/initiate-call", b"Content-Length: 2\r\n\r\n{}"),
+        (
+            b"POST /webhook/initiate-call",
+            b"Content-Type: application/json\r\nContent-Length: 9\r\n",
+        ),
+        (b"GET /sessions/s1/events", WEBSOCKET),
+    ],
+    ids=["no key", "no path", "no method", "no call", "no json", "half a body", "websocket"],
+)
+async def test_a_connection_goes_without_a_collector(
+    bench: Bench, service: FakeService, request_line: bytes, more: bytes
+) -> None:
+    service.add("s1")
+    key = b"" if b"X-API-Key" in more else f"X-API-Key: {KEY}\r\n".encode()
+    gc.collect()
+    gc.disable()
+    try:
+        # Whoever had a test before this one may keep some.
+        before = connections_in_memory()
+        client = await bench.dial()
+        client.writer.write(request_line + b" HTTP/1.1\r\nHost: x\r\n" + key + more + b"\r\n")
+        if b"Length: 9" in more:
+            await asyncio.sleep(0.05)
+        else:
+            await client.reader.readuntil(b"\r\n\r\n")
+        client.writer.transport.abort()
+        await until(lambda: bench.server.connections == 0)
+        await until(lambda: connections_in_memory() == before, PROMPT_SECONDS)
+    finally:
+        gc.enable()
 
 
 async def test_a_port_that_is_taken(bench: Bench, service: FakeService) -> None:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import weakref
 
 import pytest
 
@@ -29,6 +32,24 @@ async def worker() -> Worker:
     made = Worker()
     made.gate.set()
     return made
+
+
+async def test_a_failure_that_nobody_waits_for_goes_without_a_collector(worker: Worker) -> None:
+    answers: IdempotentAnswers[int] = IdempotentAnswers(lambda: 0.0)
+
+    class Refused(Exception):
+        pass
+
+    worker.error = Refused()
+    gone = weakref.ref(worker.error)
+    gc.disable()
+    try:
+        with contextlib.suppress(Refused):
+            await answers.answer("k", b"", worker.work)
+        worker.error = None
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 async def test_an_answer_is_forgotten_after_its_time(worker: Worker) -> None:

@@ -262,6 +262,7 @@ async def open_socket(
             **options,
         )
     except InvalidStatus as error:
+        _let_go(error)
         raise error_from_status(
             error.response.status_code, retry_after=error.response.headers.get("Retry-After")
         ) from None
@@ -278,6 +279,7 @@ async def open_socket(
             f"the agent's service cannot be reached: {why_unreachable(error)}"
         ) from None
     except (WebSocketException, ImportError) as error:
+        _let_go(error)
         # ImportError: a SOCKS proxy in the environment needs a package that is not there.
         raise AgentUnavailable(
             f"the agent's socket cannot be opened ({type(error).__name__})"
@@ -286,6 +288,12 @@ async def open_socket(
     _limit_unsent(connection)
     connection.forget_handshake()
     return connection
+
+
+def _let_go(error: Exception) -> None:
+    """Have a socket that was refused freed at once, with what TLS needs for it: it keeps why, and
+    that knows the frames that have the socket."""
+    error.__traceback__ = error.__context__ = error.__cause__ = None
 
 
 def how_it_ended(error: ConnectionClosed) -> tuple[int, str]:

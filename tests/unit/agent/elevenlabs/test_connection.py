@@ -24,6 +24,7 @@ from ari_app.agent.elevenlabs import connection as connection_module
 from ari_app.agent.elevenlabs.client import AgentClient
 from ari_app.agent.elevenlabs.closing import CloseKind
 from ari_app.agent.elevenlabs.connection import AgentConnection, Outbox
+from ari_app.agent.elevenlabs.errors import ConnectError
 from ari_app.agent.elevenlabs.protocol import AgentProtocol
 from ari_app.agent.elevenlabs.socket import _MAX_AT_ONCE, AgentSocket
 from ari_app.agent.interface import (
@@ -44,7 +45,7 @@ from tests.compiled import replaces_code
 from tests.unit.agent.elevenlabs.fake_agent import FakeAgent, FakeConversation, Script, quiet
 from tests.unit.agent.elevenlabs.samples import BY_TYPE
 from tests.unit.agent.elevenlabs.told import Told
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.waiting import PATIENCE_SECONDS, PROMPT_SECONDS, until
 
 GREETING = b"\1\2" * 400
 
@@ -499,6 +500,23 @@ async def test_an_ended_conversation_lets_go_of_its_socket(told: Told, breaks: b
             assert not connection.is_open
     finally:
         gc.enable()
+
+
+async def test_a_refused_conversation_lets_go_of_its_socket() -> None:
+    def sockets() -> int:
+        return sum(type(found) is AgentSocket for found in gc.get_objects())
+
+    async with FakeAgent(quiet) as agent, AgentClient(agent.base_url) as client:
+        agent.upgrade_status = 403
+        gc.collect()
+        before = sockets()
+        gc.disable()
+        try:
+            with pytest.raises(ConnectError):
+                await client.connect(Briefing("a"), Told())
+            await until(lambda: sockets() == before, PROMPT_SECONDS)
+        finally:
+            gc.enable()
 
 
 async def test_an_ended_conversation_and_whoever_was_told_do_not_keep_each_other() -> None:

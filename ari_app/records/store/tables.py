@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -128,7 +129,7 @@ async def _among(
 ) -> set[str]:
     found: set[str] = set()
     for some in _chunks(sorted(values)):
-        found.update((await connection.scalars(sa.select(column).where(column.in_(some)))).all())
+        found.update((await connection.scalars(_among_some(column), {"some": some})).all())
     return found
 
 
@@ -136,13 +137,60 @@ def _chunks(values: Sequence[T]) -> Iterable[Sequence[T]]:
     return (values[n : n + _ASKED_AT_ONCE] for n in range(0, len(values), _ASKED_AT_ONCE))
 
 
-def _insert(connection: AsyncConnection, table: sa.Table) -> Any:
+def _insert(dialect: str, table: sa.Table) -> Any:
     # The connection has brought its own already; the other is not read for nothing.
-    if connection.dialect.name == "sqlite":
+    if dialect == "sqlite":
         from sqlalchemy.dialects.sqlite import insert
     else:
         from sqlalchemy.dialects.postgresql import insert  # type: ignore[assignment]
     return insert(table)
+
+
+# Each made once: `in_` and `excluded` make parameters and columns that know each other, and those
+# of a statement for each batch would stay until a collector comes.
+
+
+_SOME: Final[sa.BindParameter[Any]] = sa.bindparam("some", expanding=True)
+
+
+@cache
+def _among_some(column: sa.Column[str]) -> sa.Select[str]:
+    return sa.select(column).where(column.in_(_SOME))
+
+
+def _is_of(keys: Collection[str] | sa.BindParameter[Any]) -> sa.ColumnElement[bool]:
+    """What is told early of these: by the index, which begins with the kind of the key. There may
+    be very much of calls that never come, such as those of others with the same webhook."""
+    return sa.and_(early_parts.c.of.in_((SESSION, CONVERSATION)), early_parts.c.key.in_(keys))
+
+
+_EARLY: Final = sa.select(early_parts).where(_is_of(_SOME)).order_by(early_parts.c.at)
+_OF_SESSIONS: Final = sa.select(calls.c.session_id, calls.c.id).where(calls.c.session_id.in_(_SOME))
+_OF_CONVERSATIONS: Final = (
+    sa.select(conversations.c.conversation_id, conversations.c.call_id)
+    .where(conversations.c.conversation_id.in_(_SOME))
+    .order_by(conversations.c.call_id)
+)
+_PARTS_BEFORE: Final = sa.select(calls.c.id, calls.c.parts).where(calls.c.id.in_(_SOME))
+
+
+@cache
+def _keeping(dialect: str, names: tuple[str, ...]) -> Any:
+    """Return what inserts or replaces calls, and gives their rows."""
+    insert = _insert(dialect, calls)
+    update = {name: insert.excluded[name] for name in names if name != "session_id"}
+    statement = insert.on_conflict_do_update(index_elements=["session_id"], set_=update)
+    return statement.returning(calls.c.session_id, calls.c.id)
+
+
+@cache
+def _putting_by(dialect: str) -> Any:
+    """Return what inserts or replaces what is told early."""
+    insert = _insert(dialect, early_parts)
+    return insert.on_conflict_do_update(
+        index_elements=["of", "key", "part"],
+        set_={"value": insert.excluded.value, "at": insert.excluded.at},
+    )
 
 
 _Parts = dict[int, dict[str, Any]]
@@ -159,10 +207,7 @@ async def _keep(
     if not documents:
         return {}
     rows = [columns_of(document, now) for document in documents.values()]
-    insert = _insert(connection, calls)
-    update = {name: insert.excluded[name] for name in rows[0] if name != "session_id"}
-    statement = insert.on_conflict_do_update(index_elements=["session_id"], set_=update)
-    found = await connection.execute(statement.returning(calls.c.session_id, calls.c.id), rows)
+    found = await connection.execute(_keeping(connection.dialect.name, tuple(rows[0])), rows)
     ids = {row.session_id: row.id for row in found}
     replaced = [ids[session_id] for session_id in ids if session_id in known]
     for some in _chunks(replaced):
@@ -189,18 +234,11 @@ async def _take_early(
         owners[session_id] = ids[session_id]
         owners.update(dict.fromkeys(conversation_ids(document), ids[session_id]))
     for some in _chunks(list(owners)):
-        early = sa.select(early_parts).where(_is_of(some)).order_by(early_parts.c.at)
-        found = (await connection.execute(early)).all()
+        found = (await connection.execute(_EARLY, {"some": some})).all()
         for row in found:
             parts.setdefault(owners[row.key], {})[row.part] = row.value
         if found:
             await connection.execute(sa.delete(early_parts).where(_is_of(some)))
-
-
-def _is_of(keys: Collection[str]) -> sa.ColumnElement[bool]:
-    """What is told early of these: by the index, which begins with the kind of the key. There may
-    be very much of calls that never come, such as those of others with the same webhook."""
-    return sa.and_(early_parts.c.of.in_((SESSION, CONVERSATION)), early_parts.c.key.in_(keys))
 
 
 async def _amend(
@@ -209,16 +247,10 @@ async def _amend(
     """Give what is told to the calls that are there; the rest waits for them."""
     owners: dict[tuple[str, str], int] = {}
     for some in _chunks(list({each.key for each in told if each.of == SESSION})):
-        of_sessions = sa.select(calls.c.session_id, calls.c.id).where(calls.c.session_id.in_(some))
-        for key, number in await connection.execute(of_sessions):
+        for key, number in await connection.execute(_OF_SESSIONS, {"some": some}):
             owners[SESSION, key] = number
     for some in _chunks(list({each.key for each in told if each.of == CONVERSATION})):
-        of_conversations = (
-            sa.select(conversations.c.conversation_id, conversations.c.call_id)
-            .where(conversations.c.conversation_id.in_(some))
-            .order_by(conversations.c.call_id)
-        )
-        for key, number in await connection.execute(of_conversations):
+        for key, number in await connection.execute(_OF_CONVERSATIONS, {"some": some}):
             owners[CONVERSATION, key] = number
     early = []
     for each in told:
@@ -229,14 +261,7 @@ async def _amend(
             row = {"of": each.of, "key": each.key, "part": each.part, "value": each.value}
             early.append(row | {"at": now})
     if early:
-        insert = _insert(connection, early_parts)
-        await connection.execute(
-            insert.on_conflict_do_update(
-                index_elements=["of", "key", "part"],
-                set_={"value": insert.excluded.value, "at": insert.excluded.at},
-            ),
-            early,
-        )
+        await connection.execute(_putting_by(connection.dialect.name), early)
 
 
 async def _add_parts(connection: AsyncConnection, parts: _Parts) -> None:
@@ -248,10 +273,9 @@ async def _add_parts(connection: AsyncConnection, parts: _Parts) -> None:
                 parts[row.id][_REPORT] = hide_keys(parts[row.id][_REPORT])
     updates = []
     for some in _chunks(list(parts)):
-        before = sa.select(calls.c.id, calls.c.parts).where(calls.c.id.in_(some))
         updates += [
             {"number": row.id, "changed": {**(row.parts or {}), **parts[row.id]}}
-            for row in await connection.execute(before)
+            for row in await connection.execute(_PARTS_BEFORE, {"some": some})
         ]
     if updates:
         update = sa.update(calls).where(calls.c.id == sa.bindparam("number"))
@@ -422,7 +446,7 @@ async def delete(connection: AsyncConnection, session_id: str, now: datetime) ->
     keys = {session_id, *conversation_ids(row.document)}
     await connection.execute(sa.delete(calls).where(calls.c.id == row.id))
     await connection.execute(sa.delete(early_parts).where(_is_of(keys)))
-    insert = _insert(connection, deleted_calls)
+    insert = _insert(connection.dialect.name, deleted_calls)
     await connection.execute(
         insert.on_conflict_do_nothing(), [{"key": each, "at": now} for each in keys]
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import sqlite3
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -54,6 +55,42 @@ async def test_a_kept_call_is_found(log: CallLog) -> None:
     assert await log.find("s2") is None
     assert await log.find_conversation("conv_s2") is None
     assert (log.counts.written, log.counts.backlog, log.problems()) == (1, 0, [])
+
+
+def of_statements() -> int:
+    """How many parts of statements there are."""
+    return sum(issubclass(type(each), sa.ClauseElement) for each in gc.get_objects())
+
+
+async def test_what_is_written_leaves_nothing_for_a_collector(tmp_path: Path) -> None:
+    database = Database(read_address(f"sqlite:///{tmp_path}/calls.db"))
+    await database.upgrade()
+
+    async def write(session_id: str) -> None:
+        told = [
+            tables.Amendment(tables.SESSION, session_id, "recordings", []),
+            tables.Amendment(tables.SESSION, f"{session_id} later", "recordings", []),
+            tables.Amendment(tables.CONVERSATION, f"conv_{session_id}", "part", 1),
+        ]
+        batch = tables.Batch(
+            documents={session_id: call(session_id)},
+            amendments={(each.of, each.key, each.part): each for each in told},
+        )
+        async with database.writing() as connection:
+            await tables.write(connection, batch, NOON)
+
+    try:
+        await write("s1")
+        await write("s2")
+        gc.collect()
+        before = of_statements()
+        gc.disable()
+        for number in range(3, 8):
+            await write(f"s{number}")
+        assert of_statements() == before
+    finally:
+        gc.enable()
+        await database.close()
 
 
 async def test_nothing_is_looked_for_among_all_that_was_told_of_other_calls(tmp_path: Path) -> None:

@@ -299,8 +299,8 @@ def without_redirects(
     return refusing
 
 
-def let_go(socket: web.WebSocketResponse) -> None:
-    """Have a WebSocket that is over freed as soon as its handler is left.
+def let_go(socket: web.WebSocketResponse | aiohttp.ClientWebSocketResponse) -> None:
+    """Have a WebSocket that is over freed as soon as nobody has it any more.
 
     The error that a broken one has ended with knows its frames, and they the socket, its request
     and its connection: only a collector would free them.

@@ -33,6 +33,7 @@ from ari_app.line.dialer.protocol import MAX_MESSAGE_BYTES
 from ari_app.line.interface import AudioAbility, AudioFormat, CallEnd, Outcome, OwnAudio
 from ari_app.process.network import (
     is_loopback,
+    let_go,
     read_bounded,
     session_for_others,
     split_host,
@@ -113,6 +114,13 @@ class AudioSocket(aiohttp.ClientWebSocketResponse):
     ) -> None:
         super().__init__(reader, writer, protocol, response, *rest, **named)
         self.transport: asyncio.Transport = response.connection.transport
+        self._handler: Any = response.connection.protocol
+
+    def let_go(self) -> None:
+        """Have it freed as soon as nobody has it any more, now that it is over: for its heartbeat
+        the connection knows it, and it the connection."""
+        self._handler._data_received_cb = None
+        let_go(self)
 
 
 class DialerApi:

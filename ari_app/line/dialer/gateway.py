@@ -250,3 +250,4 @@ class _Visit:
         finally:
             if not socket.closed:
                 socket.transport.abort()
+            socket.let_go()

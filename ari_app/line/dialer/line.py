@@ -509,7 +509,9 @@ class DialerLine(TellingLine):
                 break
 
     async def _send(self, socket: Socket) -> None:
-        with contextlib.suppress(ConnectionError):
+        # Being cancelled is an end like any other: the task would keep the error, that this frame,
+        # and that the line, which has the task, until a collector comes.
+        with contextlib.suppress(ConnectionError, asyncio.CancelledError):
             while (piece := await self._unsent.get()) is not None:
                 if isinstance(piece, str):
                     await socket.send_str(piece)

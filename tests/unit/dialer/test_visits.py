@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +14,18 @@ import numpy as np
 import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
+from yarl import URL
 
 from ari_app.checks import Verdict, check_dialer_service
 from ari_app.errors import ConfigError
 from ari_app.line.dialer import api as api_module
+from ari_app.line.dialer.api import AudioSocket, DialerApi
 from ari_app.settings import Settings
 from tests.unit.agent.elevenlabs.fake_agent import FakeAgent
 from tests.unit.dialer.fake_dialer import FakeDialer
 from tests.unit.settings_maker import Make, custom_maker
 from tests.unit.test_custom import KEY, SAID, Service, serving, speaks
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.waiting import PATIENCE_SECONDS, PROMPT_SECONDS, until
 
 DIALERS_KEY = "key-that-the-dialer-knows"
 
@@ -100,6 +104,36 @@ async def test_a_call_is_heard_from_its_first_sample_and_its_end_is_told(
     assert dialer.keys == {"crm-1": f"Bearer {DIALERS_KEY}"}
     asked = [] if request_body == "named" else [("crm-1", f"Bearer {DIALERS_KEY}")]
     assert dialer.asked == asked
+
+
+async def test_the_socket_of_a_call_goes_without_a_collector(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[weakref.ref[AudioSocket]] = []
+    connect = DialerApi.connect
+
+    async def noting(api: DialerApi, url: URL) -> AudioSocket:
+        socket = await connect(api, url)
+        made.append(weakref.ref(socket))
+        return socket
+
+    monkeypatch.setattr(DialerApi, "connect", noting)
+    async with (
+        FakeDialer() as dialer,
+        FakeAgent(speaks) as agent,
+        serving(settings_for(make, agent, dialer)) as it,
+    ):
+        gc.disable()
+        try:
+            await it.initiate(audio={})
+            socket = await dialer.socket("crm-1")
+            await told(socket, "ready")
+            await socket.close()
+            await until(lambda: len(it.ends()) == 1)
+            await until(lambda: len(dialer.hung_up) == 1)
+            await until(lambda: [each() for each in made] == [None], PROMPT_SECONDS)
+        finally:
+            gc.enable()
 
 
 @pytest.mark.parametrize(

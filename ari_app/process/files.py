@@ -18,13 +18,17 @@ def identity(path: Path) -> tuple[int, int] | None:
 def is_absent(path: Path) -> bool:
     """Return whether there is nothing of this name.
 
-    `Path.exists` raises where a folder above may not be looked into, or the name is too long. There
-    may be something, then: whoever opens it is told why that cannot be.
+    Where a folder above may not be looked into, or the name is too long, there may be something:
+    whoever opens it is told why that cannot be. `Path.exists` raises there before Python 3.14, and
+    denies it from then on.
     """
     try:
-        return not path.exists()
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return True
     except OSError:
         return False
+    return False
 
 
 def nearest(folder: Path) -> Path:

@@ -160,6 +160,7 @@ async def test_a_call_log_that_cannot_be_looked_for(
 ) -> None:
     url = f"sqlite:///{tmp_path}/{'x' * 300}.db"
     settings = settings_maker(monkeypatch, tmp_path)(database_url=url)
+    monkeypatch.setattr("ari_app.calls.set_up_logging", lambda *_: None)
     with pytest.raises(AppError, match="The call log's database"):
         await list_calls(settings, CallFilter(), 1, Console(), as_json=False)
 

@@ -428,6 +428,10 @@ def _settings(env_file: Path) -> Settings:
     from ari_app.settings import load_settings
 
     try:
+        if not is_absent(env_file):
+            # Whoever looks whether it is a file passes over it, from Python 3.14 on, where it may
+            # not be looked into.
+            env_file.stat()
         return load_settings(str(env_file))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{env_file} cannot be read: {why_unreadable(error)}.") from None

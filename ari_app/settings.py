@@ -47,6 +47,7 @@ from ari_app.process.network import (
     is_unspecified,
     join_host,
     split_host,
+    usable_url,
 )
 from ari_app.records.hiding import what_to_hide
 from ari_app.records.store.address import read_address
@@ -98,13 +99,8 @@ _SHAPES: Final = {
 
 
 def _http_url(value: str) -> str:
-    try:
-        parts = urlsplit(value)
-        web = parts.scheme in ("http", "https")
-        usable = web and can_be_host(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
+    parts = usable_url(value)
+    if parts is None:
         raise ValueError("must be a URL with http:// or https://")
     if parts.username or parts.password:
         raise ValueError("must not carry a user name or password; they have settings of their own")
@@ -122,13 +118,8 @@ def _webhook_urls(value: str) -> str:
     if len(urls) > _MAX_RECEIVERS:
         raise ValueError(f"must be at most {_MAX_RECEIVERS} URLs")
     for url in urls:
-        try:
-            parts = urlsplit(url)
-            web = parts.scheme in ("http", "https")
-            usable = web and can_be_host(parts.hostname) and parts.port != 0
-        except ValueError:
-            usable = False
-        if not usable or not url.isascii() or " " in url:
+        parts = usable_url(url)
+        if parts is None or not url.isascii() or " " in url:
             raise ValueError("must be a URL with https://, or several with commas")
         if parts.username or parts.password or parts.fragment:
             raise ValueError("must not carry a user name, a password or a fragment")
@@ -227,15 +218,7 @@ def _for_a_header(value: SecretStr | None) -> SecretStr | None:
 
 
 def _store(value: SecretStr | None) -> SecretStr | None:
-    if value is None:
-        return None
-    try:
-        parts = urlsplit(value.get_secret_value())
-        ours = parts.scheme in STORE_SCHEMES
-        usable = ours and can_be_host(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
+    if value is not None and usable_url(value.get_secret_value(), STORE_SCHEMES) is None:
         raise ValueError("must be valkey://host:port, or with valkeys, redis or rediss")
     return value
 

@@ -15,10 +15,10 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -62,6 +62,17 @@ def can_be_host(name: str | None) -> bool:
         return name is not None and "\\" not in name and bool(name.encode("idna").decode("idna"))
     except UnicodeError:
         return False
+
+
+def usable_url(text: str, schemes: Collection[str] = ("http", "https")) -> SplitResult | None:
+    """Return the parts of a URL; None: it is none of these schemes, or with a host or a port that
+    cannot be."""
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in schemes and can_be_host(parts.hostname) and parts.port != 0
+    except ValueError:
+        return None
+    return parts if usable else None
 
 
 def split_host(text: str) -> tuple[str, int | None]:

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from ari_app.errors import ConfigError, in_words
 from ari_app.process.files import why_unreadable
-from ari_app.process.network import OWN_HEADERS, can_be_host
+from ari_app.process.network import OWN_HEADERS, usable_url
 from ari_app.tools.built_in import BUILT_IN
 from ari_app.tools.secrets import hide_secrets
 from ari_app.tools.tool import ParameterSchema
@@ -30,13 +30,8 @@ CallFact = Literal[
 
 
 def _tool_url(value: str) -> str:
-    try:
-        parts = urlsplit(value)
-        web = parts.scheme in ("http", "https")
-        usable = web and can_be_host(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or not value.isascii() or not value.isprintable() or " " in value:
+    parts = usable_url(value)
+    if parts is None or not value.isascii() or not value.isprintable() or " " in value:
         raise ValueError("must be a URL such as https://crm.example/orders/{order_id}")
     if parts.username is not None or parts.password is not None:
         raise ValueError("must not carry a user name or password; use headers")

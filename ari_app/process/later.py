@@ -8,6 +8,8 @@ import sys
 import threading
 from collections.abc import Sequence
 
+from ari_app.process.limits import collecting_nothing
+
 _turn = threading.Lock()
 _kept = 0
 
@@ -27,13 +29,8 @@ def load_for_good(names: Sequence[str]) -> None:
     with _turn:
         if all(name in sys.modules for name in names):
             return
-        collects, before = gc.isenabled(), gc.get_freeze_count()
-        gc.disable()
-        try:
+        before = gc.get_freeze_count()
+        with collecting_nothing():
             for name in names:
                 importlib.import_module(name)
-        finally:
-            if collects:
-                gc.enable()
-        gc.freeze()
         _kept += gc.get_freeze_count() - before

@@ -56,14 +56,14 @@ def _look_away(phase: str, info: dict[str, int]) -> None:
 
 @contextlib.contextmanager
 def collecting_nothing() -> Iterator[None]:
-    """Have no collection look at what is made meanwhile, neither as it grows nor afterwards: of a
-    million objects that stay that would take a second, again and again."""
+    """Have no collection look at what is made meanwhile, neither as it grows nor, unless this
+    fails, afterwards: of a million objects that stay that would take a second, again and again."""
     collects = gc.isenabled()
     gc.disable()
     try:
         yield
-    finally:
         gc.freeze()
+    finally:
         if collects:
             gc.enable()
 

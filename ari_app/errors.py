@@ -107,3 +107,9 @@ def in_words(problem: Mapping[str, Any]) -> str:
         case _:
             words = str(problem["msg"]).rstrip(".")
     return words
+
+
+def forget_frames(error: BaseException) -> None:
+    """Let an error that somebody keeps know no frames any more, nor other errors: whatever those
+    frames have, and keeps the error, would be there until a collector comes."""
+    error.__traceback__ = error.__context__ = error.__cause__ = None

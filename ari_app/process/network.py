@@ -23,7 +23,7 @@ from urllib.parse import SplitResult, urlsplit
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from ari_app.errors import ConfigError
+from ari_app.errors import ConfigError, forget_frames
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -317,7 +317,7 @@ def let_go(socket: web.WebSocketResponse | aiohttp.ClientWebSocketResponse) -> N
     and its connection: only a collector would free them.
     """
     if (error := socket.exception()) is not None:
-        error.__traceback__ = error.__context__ = None
+        forget_frames(error)
 
 
 async def read_bounded(response: aiohttp.ClientResponse, max_bytes: int) -> bytes | None:

@@ -33,6 +33,7 @@ from ari_app.agent.elevenlabs.errors import (
     untrusted,
 )
 from ari_app.agent.elevenlabs.signed_url import _is_loopback_url
+from ari_app.errors import forget_frames
 from ari_app.process.network import system_trust, why_unreachable
 from linekit.transport import connect_tls
 
@@ -157,7 +158,7 @@ class AgentSocket(ClientConnection):
         # frames: it would wait for the garbage collector.
         self.protocol.parser.close()
         if self.protocol.parser_exc is not None:
-            self.protocol.parser_exc.__traceback__ = None
+            forget_frames(self.protocol.parser_exc)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -262,7 +263,8 @@ async def open_socket(
             **options,
         )
     except InvalidStatus as error:
-        _let_go(error)
+        # The socket, which keeps why it was refused, goes at once, with what TLS needs for it.
+        forget_frames(error)
         raise error_from_status(
             error.response.status_code, retry_after=error.response.headers.get("Retry-After")
         ) from None
@@ -279,7 +281,7 @@ async def open_socket(
             f"the agent's service cannot be reached: {why_unreachable(error)}"
         ) from None
     except (WebSocketException, ImportError) as error:
-        _let_go(error)
+        forget_frames(error)
         # ImportError: a SOCKS proxy in the environment needs a package that is not there.
         raise AgentUnavailable(
             f"the agent's socket cannot be opened ({type(error).__name__})"
@@ -288,12 +290,6 @@ async def open_socket(
     _limit_unsent(connection)
     connection.forget_handshake()
     return connection
-
-
-def _let_go(error: Exception) -> None:
-    """Have a socket that was refused freed at once, with what TLS needs for it: it keeps why, and
-    that knows the frames that have the socket."""
-    error.__traceback__ = error.__context__ = error.__cause__ = None
 
 
 def how_it_ended(error: ConnectionClosed) -> tuple[int, str]:

@@ -20,6 +20,7 @@ from ari_app.call.admission import TokenBucket
 from ari_app.control.http.problems import Problem
 from ari_app.control.http.server import ClientGone, opens_connection
 from ari_app.control.refusals import ControlRefused, NotPossible, SessionNotFound
+from ari_app.errors import forget_frames
 from ari_app.process.network import is_loopback
 from ari_app.records.store import BadCursor, CallLogUnavailable
 
@@ -279,7 +280,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         code = _CODES.get(status, f"http_{status.value}")
         found = Problem(code, status=status, headers=headers)
         # aiohttp keeps with the request what it raises where nothing is served.
-        error.__traceback__ = None
+        forget_frames(error)
     except Exception:
         log.exception("http_request_failed", method=request.method, path=path_told(request))
         found = Problem("internal")

@@ -29,6 +29,7 @@ from ari_app.agent.interface import Variable
 from ari_app.control.http.audit import note_asked
 from ari_app.control.http.problems import FieldError, Problem
 from ari_app.control.planner import Wish
+from ari_app.errors import forget_frames
 from ari_app.json_text import NotJson, TooDeep, read_json
 from ari_app.line.interface import AudioAbility, AudioFormat, OwnAudio
 
@@ -99,7 +100,7 @@ async def read_body(request: web.Request) -> bytes:
         raise Problem("body_too_large") from None
     except (web.RequestPayloadError, ConnectionError) as error:
         # The request keeps it, and it knows the frames that have the request.
-        error.__traceback__ = None
+        forget_frames(error)
         raise Problem("bad_request", "The body did not arrive as announced.") from None
 
 

@@ -19,6 +19,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from ari_app.control.http.problems import MEDIA_TYPE, Problem
+from ari_app.errors import forget_frames
 from linekit.listener import Census, ConnectionLimits, Listener, turn_away
 
 log = structlog.get_logger(__name__)
@@ -157,7 +158,7 @@ class Connection(web.RequestHandler):
         if exc is not None:
             # It refers to itself through its frames, and to what was received: without this a
             # flood of garbage stays in memory until the next collection of it all.
-            exc.__traceback__ = None
+            forget_frames(exc)
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun already")
         if status >= 500:

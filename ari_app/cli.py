@@ -420,7 +420,8 @@ def test_webhooks(env_file: EnvFile = _ENV_FILE) -> None:
 
 
 def _settings(env_file: Path) -> Settings:
-    if env_file != _ENV_FILE and is_absent(env_file):
+    absent = is_absent(env_file)
+    if absent and env_file != _ENV_FILE:
         raise ConfigError(f"There is no {env_file}.")
     if os.path.isdir(env_file):
         # Docker makes a folder of a file that is not there.
@@ -428,7 +429,7 @@ def _settings(env_file: Path) -> Settings:
     from ari_app.settings import load_settings
 
     try:
-        if not is_absent(env_file):
+        if not absent:
             # Whoever looks whether it is a file passes over it, from Python 3.14 on, where it may
             # not be looked into.
             env_file.stat()

@@ -177,14 +177,14 @@ class FrontHandlers:
                 return there
         return There(worker or self._any(), self._relay)
 
-    def _await(self, name: object) -> None:
+    def _await(self, *names: object) -> None:
         """Let a request come again about a call, or a line, that the next worker may go on with:
         any other would say that there is none.
 
         Raises:
-            WorkerAway: It is such a one.
+            WorkerAway: One of these is such a one.
         """
-        if isinstance(name, str) and self._roster.is_awaited(name):
+        if any(isinstance(name, str) and self._roster.is_awaited(name) for name in names):
             raise WorkerAway
 
     def _any(self) -> Worker:
@@ -233,12 +233,11 @@ class FrontHandlers:
         named = wish.get("session_id")
         worker = self._roster.of_session(named) if isinstance(named, str) else None
         reference = wish.get("call_id")
-        if worker is None and isinstance(reference, str) and not wish.get("called_number"):
-            worker = self._roster.of_line(reference)
-            if worker is None:
-                self._await(reference)
+        line = None if wish.get("called_number") else reference
+        if worker is None and isinstance(line, str):
+            worker = self._roster.of_line(line)
         if worker is None:
-            self._await(named)
+            self._await(line, named)
         if worker is None and elsewhere is not None:
             there = await elsewhere.for_wish(named, reference, wish.get("called_number"))
             if there is not None:

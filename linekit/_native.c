@@ -253,8 +253,9 @@ static PyObject *filtered(PyObject *module, PyObject *const *args, Py_ssize_t co
         return NULL;
     }
     struct filter filter = {(const float *)taps, width, up, down};
-    Py_ssize_t outputs = end - start, alike = outputs / up;
-    Py_ssize_t rows = alike < SUMS / 8 ? 1 : down, row = samples / rows + 1 + SUMS;
+    Py_ssize_t outputs = end - start;
+    int one_by_one = outputs / up < SUMS / 8;
+    Py_ssize_t rows = one_by_one ? 1 : down, row = samples / rows + 1 + SUMS;
     PyObject *result = PyBytes_FromStringAndSize(NULL, outputs * 2);
     float *inputs = PyMem_Calloc((size_t)(rows * row + outputs), sizeof(float));
     if (result == NULL || inputs == NULL) {
@@ -264,7 +265,7 @@ static PyObject *filtered(PyObject *module, PyObject *const *args, Py_ssize_t co
     }
     float *sums = inputs + rows * row;
     spread((const unsigned char *)pcm, samples, rows, inputs, row);
-    if (alike < SUMS / 8)
+    if (one_by_one)
         sum_each(&filter, inputs, start, outputs, sums);
     else
         for (Py_ssize_t first = 0; first < up; first++)

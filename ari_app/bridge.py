@@ -468,7 +468,7 @@ class VoiceBridge(Opened):
     def _clock(self) -> FrameClock:
         """Return the one clock of all lines."""
         if self._ticks is None:
-            self._ticks = FrameClock(on_ticks=self.metrics.clock_ticked)
+            self._ticks = FrameClock(stats=self.metrics.ticks)
             self._ticks.start()
             self._exit.callback(self._ticks.stop)
         return self._ticks

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -36,6 +36,38 @@ class Due:
         self.frames = frames
         self.skipped = skipped
         self.late_seconds = late_seconds
+
+
+LATE_BOUNDS_SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+class TickStats:
+    """Counters of a clock's wake-ups.
+
+    Attributes:
+        late: How many were so late: one number for each of `LATE_BOUNDS_SECONDS`, of those above
+            the bound before it, and one for those above the last.
+        late_seconds: How late all of them were together.
+        skipped: Frames given up.
+    """
+
+    __slots__ = ("late", "late_seconds", "skipped")
+
+    def __init__(self) -> None:
+        self.late = [0] * (len(LATE_BOUNDS_SECONDS) + 1)
+        self.late_seconds = 0.0
+        self.skipped = 0
+
+    def add(self, due: Due) -> None:
+        """Count a wake-up."""
+        bucket = 0
+        for bound in LATE_BOUNDS_SECONDS:
+            if due.late_seconds <= bound:
+                break
+            bucket += 1
+        self.late[bucket] += 1
+        self.late_seconds += due.late_seconds
+        self.skipped += due.skipped
 
 
 class Schedule:
@@ -69,6 +101,10 @@ class Schedule:
         """When the next frame is due, on the clock that `start` was read from."""
         return self._start + self._ticks * self.period
 
+    def leave_out(self, periods: int) -> None:
+        """Let so many deadlines pass without anything being due; below 0: come back to them."""
+        self._ticks += periods
+
     def advance(self, now: float) -> Due:
         """Settle every deadline up to `now`."""
         late = now - self.deadline
@@ -98,8 +134,8 @@ def is_coarse(loop: asyncio.AbstractEventLoop) -> bool:
 
 
 class KernelTimer:
-    """A timer of the kernel's that fires again and again, awaited by an event loop. It is set once:
-    whatever sets one each time takes longer than all the rest of a wake-up.
+    """A timer of the kernel's that fires again and again, awaited by an event loop. It is rarely
+    set: whatever sets one each time takes longer than all the rest of a wake-up.
 
     Args:
         loop: What awaits it.
@@ -118,18 +154,29 @@ class KernelTimer:
         period: float,
         callback: Callable[[], None],
     ) -> None:
-        libc = ctypes.CDLL(None, use_errno=True)
+        self._libc: Any = ctypes.CDLL(None, use_errno=True)
         self._loop = loop
+        self._period = period
         self._callback = callback
-        # No time at all would mean: never.
-        spec = _TIMER_SPEC.pack(*_parts(period), *_parts(max(first, 1e-9)))
-        self._fd = _checked(libc.timerfd_create(_CLOCK_MONOTONIC, _NON_BLOCKING | _CLOSE_ON_EXEC))
+        self._fd = _checked(
+            self._libc.timerfd_create(_CLOCK_MONOTONIC, _NON_BLOCKING | _CLOSE_ON_EXEC)
+        )
         try:
-            _checked(libc.timerfd_settime(self._fd, _ABSOLUTE, spec, None))
+            self.begin(first)
             loop.add_reader(self._fd, self._fired)
         except BaseException:
             os.close(self._fd)
             raise
+
+    def begin(self, first: float) -> None:
+        """Fire at this time next, and then every period.
+
+        Raises:
+            OSError: The kernel refuses it.
+        """
+        # No time at all would mean: never.
+        spec = _TIMER_SPEC.pack(*_parts(self._period), *_parts(max(first, 1e-9)))
+        _checked(self._libc.timerfd_settime(self._fd, _ABSOLUTE, spec, None))
 
     def cancel(self) -> None:
         """Call nobody any more, and give the timer back. May be called twice."""
@@ -159,10 +206,6 @@ log = structlog.get_logger(__name__)
 
 _LATE_SECONDS: Final = 0.015
 
-OnTicks = Callable[[list[float], int], None]
-"""Called with how late some ticks were, in seconds, and with the frames that were skipped."""
-_TOLD_AT_ONCE: Final = 50
-
 
 class Timer(Protocol):
     """A timer, as `call_at` returns it."""
@@ -182,7 +225,7 @@ class Membership:
     """One callback of a clock's. Calling it ends it: no tick any more; may be done twice, and from
     within a tick."""
 
-    __slots__ = ("_clock", "active", "ahead", "callback", "slot")
+    __slots__ = ("_clock", "active", "ahead", "callback", "rests", "slot")
 
     def __init__(self, clock: FrameClock, callback: Callable[[int], None]) -> None:
         self._clock = clock
@@ -191,6 +234,8 @@ class Membership:
         self.slot = 0
         self.ahead = 0
         """Periods of its slot that it has had already, where it came from; below 0: has missed."""
+        self.rests = 0
+        """Periods after those in which it has no tick."""
 
     def __call__(self) -> None:
         self._clock.remove(self)
@@ -199,16 +244,23 @@ class Membership:
         """Tick so many slots later from now on, or earlier."""
         self._clock.shift(self, slots)
 
+    def rest(self, periods: int) -> None:
+        """Have no tick in so many periods; 0: go on with the next one."""
+        self._clock.rest(self, periods)
+
 
 class _Slot:
     """Those who tick at the same moment of each period."""
 
-    __slots__ = ("members", "repeats", "schedule", "snapshot", "timer")
+    __slots__ = ("kernel_timer", "members", "schedule", "sleeps", "snapshot", "timer")
 
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
         self.timer: Timer | None = None
-        self.repeats = False
+        self.kernel_timer: KernelTimer | None = None
+        """The same, where it is one, which fires again by itself."""
+        self.sleeps = 0
+        """Periods that the timer leaves out, for all rest."""
         self.members: dict[Membership, None] = {}
         self.snapshot: tuple[Membership, ...] = ()
 
@@ -222,13 +274,13 @@ class FrameClock:
 
     That number is 1, or up to `max_catch_up` after a stall (see `Schedule`). All callbacks of a
     slot run in the same wake-up: a hundred calls cost one timer. Everybody begins in the first
-    slot. Without callbacks there is no timer. On uvloop timers of the kernel's take the place of
-    the loop's (`KernelTimer`).
+    slot. Without callbacks there is no timer, and while all of a slot rest it does not fire. On
+    uvloop timers of the kernel's take the place of the loop's (`KernelTimer`).
 
     Args:
         period: Seconds between ticks.
         max_catch_up: As for `Schedule`.
-        on_ticks: Told of wake-ups, of many at a time, unless frames were skipped.
+        stats: Counts the wake-ups.
         loop: Where the timers run; the running event loop at `start` when None.
     """
 
@@ -237,13 +289,12 @@ class FrameClock:
         period: float = 0.02,
         max_catch_up: int = 3,
         *,
-        on_ticks: OnTicks | None = None,
+        stats: TickStats | None = None,
         loop: TimerLoop | None = None,
     ) -> None:
         self.period = period
         self.max_catch_up = max_catch_up
-        self.on_ticks = on_ticks
-        self._lateness: list[float] = []
+        self.stats = TickStats() if stats is None else stats
         self._loop = loop
         self._running_on: TimerLoop | None = None
         self._coarse: asyncio.AbstractEventLoop | None = None
@@ -286,7 +337,7 @@ class FrameClock:
                 self._coarse, self._now = loop, time.monotonic
         self._began = self._now()
         for number, slot in self._slots.items():
-            slot.schedule = self._schedule(number)
+            slot.schedule, slot.sleeps = self._schedule(number), 0
             for membership in slot.members:
                 membership.ahead = 0
             self._arm(slot)
@@ -324,11 +375,21 @@ class FrameClock:
             # may be due for as many as have just been made good.
             membership.ahead = round((wanted - slot.schedule.deadline) / self.period)
 
+    def rest(self, membership: Membership, periods: int) -> None:
+        """Let a membership rest; see `Membership.rest`."""
+        if membership.active:
+            slot = self._slots[membership.slot]
+            if slot.sleeps:
+                self._wake(slot)
+            membership.rests = periods
+
     def _join(self, membership: Membership, number: int) -> _Slot:
         slot = self._slots.get(number)
         if slot is None:
             slot = self._slots[number] = _Slot(self._schedule(number))
             self._arm(slot)
+        elif slot.sleeps:
+            self._wake(slot)
         membership.slot = number
         slot.members[membership] = None
         slot.snapshot = tuple(slot.members)
@@ -356,21 +417,51 @@ class FrameClock:
         tick = partial(self._tick, slot)
         if self._coarse is not None:
             try:
-                slot.timer = KernelTimer(self._coarse, deadline, self.period, tick)
+                slot.timer = slot.kernel_timer = KernelTimer(
+                    self._coarse, deadline, self.period, tick
+                )
             except (OSError, AttributeError) as error:
                 log.warning("clock without kernel timer", error=str(error))
                 self._coarse = None
             else:
-                slot.repeats = True
                 return
-        slot.repeats = False
         slot.timer = loop.call_at(deadline, tick)
+
+    def _sleep(self, slot: _Slot) -> None:
+        """Fire no more before the first one goes on, if all of a slot rest."""
+        periods = 0
+        for membership in slot.snapshot:
+            rests = membership.rests
+            if not rests or membership.ahead:
+                return
+            periods = min(periods or rests, rests)
+        slot.sleeps = periods
+        self._leave_out(slot, periods)
+
+    def _wake(self, slot: _Slot) -> None:
+        """Fire at the next deadline again."""
+        left = int((slot.schedule.deadline - self._now()) / self.period)
+        self._leave_out(slot, -max(0, min(left, slot.sleeps)))
+        slot.sleeps = 0
+
+    def _leave_out(self, slot: _Slot, periods: int) -> None:
+        if not periods:
+            return
+        slot.schedule.leave_out(periods)
+        for membership in slot.members:
+            membership.rests -= periods
+        if slot.kernel_timer is not None:
+            slot.kernel_timer.begin(slot.schedule.deadline)
+        elif slot.timer is not None:
+            slot.timer.cancel()
+            self._arm(slot)
 
     def _tick(self, slot: _Slot) -> None:
         # Armed before anybody is called: whatever a callback does, the next tick comes.
         now = self._now()
         due = slot.schedule.advance(now)
-        if not slot.repeats:
+        slot.sleeps = 0
+        if slot.kernel_timer is None:
             self._arm(slot)
         if due.frames:
             self._run(due, slot, now)
@@ -379,14 +470,7 @@ class FrameClock:
         in_time = due.late_seconds < _LATE_SECONDS
         self._punctual_ticks = self._punctual_ticks + 1 if in_time else 0
         self._ticked_at = now
-        if self.on_ticks is not None:
-            self._lateness.append(due.late_seconds)
-            if due.skipped or len(self._lateness) >= _TOLD_AT_ONCE:
-                lateness, self._lateness = self._lateness, []
-                try:
-                    self.on_ticks(lateness, due.skipped)
-                except Exception:
-                    log.exception("clock hook failed")
+        self.stats.add(due)
         for membership in slot.snapshot:
             if membership.active:
                 frames = due.frames
@@ -394,10 +478,17 @@ class FrameClock:
                     frames = self._settle(membership, due)
                     if not frames:
                         continue
+                if membership.rests:
+                    rested = min(membership.rests, frames)
+                    membership.rests -= rested
+                    frames -= rested
+                    if not frames:
+                        continue
                 try:
                     membership.callback(frames)
                 except Exception:
                     log.exception("clock callback failed")
+        self._sleep(slot)
 
     def _settle(self, membership: Membership, due: Due) -> int:
         """Return how many frames are due to one who is ahead of its slot, or behind it."""
@@ -407,7 +498,7 @@ class FrameClock:
 
 
 def _disarm(slot: _Slot) -> None:
-    timer, slot.timer = slot.timer, None
+    timer, slot.timer, slot.kernel_timer = slot.timer, None, None
     if timer is not None:
         timer.cancel()
 

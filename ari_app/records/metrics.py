@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Container, Iterable, Iterator
 from functools import cache, partial
+from itertools import accumulate
 from typing import Protocol
 from weakref import WeakSet
 
@@ -22,7 +23,11 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
 from prometheus_client.registry import Collector
 
 from ari_app import __version__
@@ -51,8 +56,8 @@ from ari_app.records.spend.guard import SpendGuard
 from ari_app.records.store.spool import Counts
 from ari_app.records.tracing import SpanStats
 from ari_app.records.webhooks.outbox import Outbox
+from linekit.clock import LATE_BOUNDS_SECONDS, TickStats
 
-_LATE_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _LAG_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 _CONNECT_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
 _BARGE_IN_SECONDS = (0.01, 0.02, 0.04, 0.06, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0)
@@ -89,6 +94,22 @@ class _KeptElsewhere(Collector):
             yield self._family(self._name, self._documentation)
         else:
             yield self._family(self._name, self._documentation, value)
+
+
+class _Lateness(Collector):
+    """How late a clock is; it counts that itself, for it ticks hundreds of times a second."""
+
+    def __init__(self, ticks: TickStats) -> None:
+        self._ticks = ticks
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        bounds = [*map(str, LATE_BOUNDS_SECONDS), "+Inf"]
+        yield HistogramMetricFamily(
+            "ari_app_frame_lateness_seconds",
+            "How late the clock wrote the frames of all calls.",
+            buckets=list(zip(bounds, accumulate(self._ticks.late), strict=True)),
+            sum_value=self._ticks.late_seconds,
+        )
 
 
 class _Collected(Collector):
@@ -250,16 +271,12 @@ class Metrics:
             ["reason"],
             registry=self.registry,
         )
-        self.frame_lateness = Histogram(
-            "ari_app_frame_lateness_seconds",
-            "How late the clock wrote the frames of all calls.",
-            buckets=_LATE_SECONDS,
-            registry=self.registry,
-        )
-        self.ticks_skipped = Counter(
+        self.ticks = TickStats()
+        self.registry.register(_Lateness(self.ticks))
+        self._watch(
             "ari_app_frame_ticks_skipped",
             "Frame times that a stall of this process has swallowed.",
-            registry=self.registry,
+            lambda: self.ticks.skipped,
         )
         self.underruns = Counter(
             "ari_app_playout_underruns",
@@ -539,13 +556,6 @@ class Metrics:
     def render(self) -> bytes:
         """Return everything in Prometheus' text format."""
         return b"".join(self.pieces())
-
-    def clock_ticked(self, late_seconds: list[float], skipped: int) -> None:
-        """Count ticks of the clock, each of which has written one frame to some lines."""
-        for late in late_seconds:
-            self.frame_lateness.observe(late)
-        if skipped:
-            self.ticks_skipped.inc(skipped)
 
     def connection_refused(self, reason: str) -> None:
         """Count a connection that the AudioSocket server has refused."""

@@ -12,6 +12,7 @@ from ari_app.line.interface import Outcome, Status
 from ari_app.records.events import AgentClosed, CallEnded, StateChanged
 from ari_app.records.metrics import Metrics
 from ari_app.records.record import CallRecord
+from linekit.clock import Due
 from tests.unit.call.stage import Stage
 from tests.unit.virtual_loop import VirtualLoop
 
@@ -87,8 +88,8 @@ def test_two_services_in_one_process_do_not_meet() -> None:
 
 def test_the_clock() -> None:
     metrics = Metrics()
-    metrics.clock_ticked([0.0007, 0.001, 0.3], 5)
-    metrics.clock_ticked([7.0], 0)
+    for late, skipped in ((0.0007, 0), (0.001, 0), (0.3, 5), (7.0, 0)):
+        metrics.ticks.add(Due(1, skipped, late))
     shown = samples(metrics)
     assert shown["ari_app_frame_lateness_seconds_count"] == 4
     assert shown["ari_app_frame_lateness_seconds_sum"] == pytest.approx(7.3017)

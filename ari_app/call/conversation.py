@@ -625,7 +625,7 @@ class AgentSide:
 
     async def _be_patient(self, conversation: Conversation) -> None:
         while conversation.is_open:
-            await asyncio.sleep(_PATIENCE_SECONDS)
+            await asyncio.sleep(seconds_to_beat(self._context.loop_time(), _PATIENCE_SECONDS))
             if self._context.on_hold or self._context.state in _NOT_HEARD:
                 conversation.still_here()
 

@@ -251,6 +251,10 @@ _WHOLE: Final = (0x81, 0x82)
 """How a whole text or binary message begins."""
 
 
+PONG_FRAME: Final = b"\x8a\x00"
+"""The answer to a ping without data, from a server."""
+
+
 def ping_frame() -> bytes:
     """Make a ping without data, from a client (RFC 6455, section 5.5.2)."""
     return _SHORT.pack(0x89, 0x80) + _masks.take()

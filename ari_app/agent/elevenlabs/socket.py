@@ -22,6 +22,7 @@ from yarl import URL
 
 from ari_app.agent.elevenlabs.codec import (
     MAX_MESSAGE_BYTES,
+    PONG_FRAME,
     ServerFrames,
     ping_frame,
     text_frame,
@@ -126,7 +127,8 @@ class AgentSocket(ClientConnection):
             # message costs.
             self._left -= 1
             self.on_message(frame[body:])
-        else:
+        elif frame != PONG_FRAME:
+            # That answers `ping_now`, of which `websockets` knows nothing.
             super().data_received(frame)
 
     def eof_received(self) -> None:

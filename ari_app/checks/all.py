@@ -7,13 +7,6 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
-from ari_app.checks.agent import check_account, check_agent_key
-from ari_app.checks.asking import check_questions, not_asked
-from ari_app.checks.asterisk import CONNECTION, check_asterisk, check_asterisk_side
-from ari_app.checks.call_log import check_call_log
-from ari_app.checks.cluster import check_cluster
-from ari_app.checks.conf import check_conf
-from ari_app.checks.dialer import check_dialer, check_dialer_service
 from ari_app.checks.finding import (
     AMD,
     CALLS_IN,
@@ -26,14 +19,11 @@ from ari_app.checks.finding import (
     warning,
 )
 from ari_app.checks.here import check_here, check_settings
-from ari_app.checks.media import check_media
-from ari_app.checks.microphone import check_microphone
-from ari_app.checks.twilio import check_twilio
-from ari_app.checks.webhooks import check_webhooks
-from ari_app.clients import agent_client, ari_client
 from ari_app.errors import ConfigError
-from ari_app.line.asterisk.ari.errors import AriError
 from ari_app.settings import Settings
+
+# What only some settings need is imported where it is looked at: a check should be quick, above all
+# the first one, of settings that lack something.
 
 _NO_ASTERISK: Final = {
     "local": "none: `initiate-call` begins a talk with this machine's microphone",
@@ -57,6 +47,12 @@ async def check_all(settings: Settings, conf: Path | None = None) -> AsyncIterat
     complete = all(finding.verdict is not Verdict.FAILED for finding in findings)
     # Without a telephone system nothing that follows builds on what is missing.
     if complete or "local" in settings.ways_in:
+        from ari_app.checks.agent import check_account, check_agent_key
+        from ari_app.checks.call_log import check_call_log
+        from ari_app.checks.cluster import check_cluster
+        from ari_app.checks.webhooks import check_webhooks
+        from ari_app.clients import agent_client
+
         for finding in [*await check_here(settings), *await check_call_log(settings)]:
             yield finding
         for finding in await check_webhooks(settings):
@@ -73,14 +69,19 @@ async def check_all(settings: Settings, conf: Path | None = None) -> AsyncIterat
         except ConfigError as error:
             yield failed("Agent", str(error))
         if "local" in settings.ways_in:
-            from ari_app.line.microphone import PortAudio  # with numpy, which others need not have
+            from ari_app.checks.microphone import check_microphone
+            from ari_app.line.microphone import PortAudio
 
             yield await check_microphone(PortAudio(settings.local_audio_device))
         if "custom" in settings.ways_in:
+            from ari_app.checks.dialer import check_dialer, check_dialer_service
+
             yield check_dialer(settings)
             for finding in await check_dialer_service(settings):
                 yield finding
         if "twilio" in settings.ways_in:
+            from ari_app.checks.twilio import check_twilio
+
             for finding in await check_twilio(settings):
                 yield finding
         if settings.has_asterisk:
@@ -90,12 +91,20 @@ async def check_all(settings: Settings, conf: Path | None = None) -> AsyncIterat
         else:
             yield note("Telephone", _NO_ASTERISK[settings.ways_in[0]], uses=CALLS_IN | AMD)
     if conf is not None:
+        from ari_app.checks.conf import check_conf
+
         for finding in check_conf(conf, settings, told):
             yield finding
 
 
 async def _asterisk(settings: Settings, *, configuration: bool) -> AsyncIterator[Finding]:
     """Check Asterisk as the way in; each way in has such a part."""
+    from ari_app.checks.asking import check_questions, not_asked
+    from ari_app.checks.asterisk import CONNECTION, check_asterisk, check_asterisk_side
+    from ari_app.checks.media import check_media
+    from ari_app.clients import ari_client
+    from ari_app.line.asterisk.ari.errors import AriError
+
     async with AsyncExitStack() as stack:
         try:
             app = f"{settings.ari_app}-check"

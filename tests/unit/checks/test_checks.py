@@ -59,6 +59,7 @@ def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Make:
         tmp_path,
         ari_username=USERNAME,
         ari_password=PASSWORD,
+        api_bind="127.0.0.1:0",
         audiosocket_bind="127.0.0.1:0",
         elevenlabs_api_key=API_KEY,
         elevenlabs_agent_id="agent_default",

@@ -28,7 +28,8 @@ from ari_app.records.store.schema import calls
 _CONNECT_SECONDS: Final = 10.0
 _PRAGMAS: Final = (
     "busy_timeout=5000",
-    "synchronous=NORMAL",
+    # What is in the database is taken out of the journal: a loss of power must not take it back.
+    "synchronous=FULL",
     "foreign_keys=ON",
     "secure_delete=ON",
     # A WAL that has once grown does not stay large.

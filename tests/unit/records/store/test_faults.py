@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from ari_app.errors import ConfigError
 from ari_app.records.store import CallFilter, CallLog, CallLogUnavailable, tables
@@ -493,6 +494,15 @@ async def test_the_journal_is_empty_when_the_database_has_all(file: Path) -> Non
         log.keep(call("running"))
         await until(lambda: not list(own.glob("*.calls")))
         assert log.counts.written == 11
+
+
+async def test_what_the_journal_no_longer_holds_outlives_a_loss_of_power(file: Path) -> None:
+    async with log_of(file) as log:
+        await kept(log, call())
+        assert log._database is not None
+        async with log._database.writing() as connection:
+            # As much as SQLite has: each commit is written through to the disk.
+            assert await connection.scalar(sa.text("PRAGMA synchronous")) == 2
 
 
 async def test_nothing_of_a_deleted_call_is_left_in_the_files(file: Path) -> None:

@@ -292,7 +292,7 @@ class RecordingArchive:
     def _written(self, written: Written) -> None:
         session_id, path = written.session_id, written.path
         call = self._call(session_id)
-        if path is None or not written.seconds:
+        if path is None:
             self._done(session_id)
             return
         begins = None if call.began is None else written.began - call.began

@@ -48,7 +48,14 @@ class GrowingWav:
         self._data_bytes = 0
         self.path, self.part, self._file = _create(path)
         self.found = self.part
-        self._write_header()
+        try:
+            self._write_header()
+        except OSError:
+            # A full disk, or one of which this user may have no more.
+            with suppress(OSError):
+                self.part.unlink()
+            self.close()
+            raise
 
     @property
     def frames(self) -> int:
@@ -78,14 +85,22 @@ class GrowingWav:
         finally:
             self._write_header()
 
-    def finish(self) -> None:
-        """Close the file and give it its name.
+    def finish(self, *, through: bool = False) -> None:
+        """Close the file and give it its name; one that holds nothing goes.
+
+        Args:
+            through: Write it through to the disk before, so that a loss of power does not take it.
 
         Raises:
             OSError: It keeps the name that it has.
         """
-        self.part.rename(self.path)
-        self.found = self.path
+        if not self.frames:
+            self.part.unlink()
+        else:
+            if through:
+                os.fsync(self._file)
+            self.part.rename(self.path)
+            self.found = self.path
         self.close()
 
     def close(self) -> None:

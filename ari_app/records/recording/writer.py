@@ -27,6 +27,10 @@ _BATCH_SECONDS: Final = 1.0
 _LOOK_SECONDS: Final = 5.0
 """How often the room on the disk is looked at while something is written."""
 
+_BUSY: Final = 50
+"""With so much work that waits, what has ended is not written through to the disk: it has enough to
+do, and the system does that in its own time."""
+
 _TINY_SECONDS: Final = 1e-6
 
 _Batch = list[tuple[Side, bytes, float]]
@@ -40,7 +44,7 @@ class Written:
 
     Attributes:
         session_id: The call.
-        path: The file; None: there is none.
+        path: The file; None: there is none, for nothing was to be kept, or could be.
         seconds: How much is in it.
         size: In bytes.
         complete: Nothing is missing.
@@ -235,7 +239,7 @@ class Recordings:
         self, file: _File, dropped_bytes: int, pauses: tuple[tuple[float, float], ...]
     ) -> None:
         try:
-            file.finish(dropped_bytes)
+            file.finish(dropped_bytes, through=self._work.qsize() < _BUSY)
         finally:
             self._on_written(file.written(pauses))
             if file.is_complete:
@@ -388,14 +392,14 @@ class _File:
         if batch and not self._append(self._timeline.take(batch[-1][2])):
             self.lost_bytes += size
 
-    def finish(self, dropped_bytes: int) -> None:
+    def finish(self, dropped_bytes: int, *, through: bool) -> None:
         self.lost_bytes += dropped_bytes
         self._append(self._timeline.finish())
         wav = self._wav
         if wav is not None:
             try:
                 # Also what a full disk has cut: that it lacks something is in the record.
-                wav.finish()
+                wav.finish(through=through)
             except OSError as error:
                 self.fail(error.strerror or type(error).__name__)
             finally:
@@ -424,7 +428,7 @@ class _File:
         wav = self._wav
         return Written(
             self._session_id,
-            None if wav is None else wav.found,
+            None if wav is None or not wav.frames else wav.found,
             0.0 if wav is None else wav.frames / self._rate_hz,
             0 if wav is None else wav.size,
             self.is_complete,

@@ -67,6 +67,40 @@ def test_a_full_disk_leaves_what_is_there(tmp_path: Path, monkeypatch: pytest.Mo
     assert file.frames == (1000 - 44) // 4
 
 
+def test_one_that_cannot_begin_leaves_nothing_on_the_disk_and_no_file_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(descriptor: int, data: bytes, offset: int) -> int:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", write)
+        for _ in range(3):
+            with pytest.raises(OSError, match="quota"):
+                GrowingWav(tmp_path / "call.wav", 2, 8000)
+    assert os.listdir(tmp_path) == []
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_one_that_holds_nothing_goes(tmp_path: Path) -> None:
+    file = GrowingWav(tmp_path / "call.wav", 2, 8000)
+    file.finish()
+    assert os.listdir(tmp_path) == []
+
+
+def test_it_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named: list[list[str]] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: named.append(os.listdir(tmp_path)))
+    for name in ("one", "other"):
+        file = GrowingWav(tmp_path / f"{name}.wav", 2, 8000)
+        file.append(PCM)
+        file.finish(through=name == "one")
+    assert named == [["one.wav.part"]]
+
+
 def test_it_ends_before_its_header_cannot_say_how_long_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import math
 import os
 import stat
 import wave
@@ -16,14 +18,15 @@ from typing import Any, Final
 
 import structlog
 
-from ari_app.process.logs import mask_number
 from ari_app.records.record import CallRecord
 from ari_app.records.recording.encoder import Encoded, Encoder
 from ari_app.records.recording.names import (
     FORMATS,
     for_log,
     has_all,
+    in_a_name,
     is_day,
+    name_of,
     numbered,
     recording_name,
     session_of,
@@ -34,11 +37,14 @@ from ari_app.records.recording.writer import Recordings, RecordingStats, StereoR
 log = structlog.get_logger(__name__)
 
 _LOOK_SECONDS: Final = 30.0
+_LONGEST_PAUSE_SECONDS: Final = 3600.0
+"""What cannot be finished is tried again after so long at most: it may be another user's."""
 _FLOOR_BYTES: Final = 100_000_000
 _KEPT_CALLS: Final = 1000
 """Of so many calls it is known without a call log what was recorded."""
 _DAYS: Final = 2
 """Of so many days what was not encoded is looked for at the start."""
+_ENDS: Final = tuple(f".{kind}" for kind in FORMATS)
 _PARTS: Final = tuple(f".{kind}{PART}" for kind in FORMATS)
 
 
@@ -178,6 +184,10 @@ class RecordingArchive:
         )
         self.encoder = None if kind == "wav" else Encoder(kind, self._from_thread(self._encoded))
         self._calls: OrderedDict[str, _Call] = OrderedDict()
+        # Where all was looked into and finished; None: it could not be.
+        self._place: tuple[int, int] | None = None
+        self._last_place: tuple[int, int] | None = None
+        self._has_unnamed = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     def _from_thread(self, take: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -215,8 +225,7 @@ class RecordingArchive:
 
     def _name(self, record: CallRecord) -> PurePosixPath:
         number = record.called_number if record.placed else record.caller_number
-        if self._hides_numbers:
-            number = mask_number(number).replace("*", "x")
+        number = in_a_name(number, self._hides_numbers)
         return recording_name(record.started_at.astimezone(), number, record.session_id)
 
     def goes_on(self, record: CallRecord, begins: Sequence[float]) -> None:
@@ -295,6 +304,9 @@ class RecordingArchive:
         if path is None:
             self._done(session_id)
             return
+        if path.suffix == PART:
+            # It could not be given its name, and can be when the disk is back.
+            self._has_unnamed = True
         begins = None if call.began is None else written.began - call.began
         part = RecordingPart(
             # As the next start names it.
@@ -336,7 +348,7 @@ class RecordingArchive:
         call = self._call(session_id)
         if call.deleted:
             # That was said while it was being written.
-            self._do(self.delete(session_id))
+            self._do(self._delete_at_last(session_id))
         elif call.lost.keys() - {part.path.stem for part in call.parts}:
             # Whichever process began first has mended what all that were lost have left.
             self._do(self._find_and_tell(session_id))
@@ -370,65 +382,118 @@ class RecordingArchive:
         return None
 
     def _find(self, path: str) -> tuple[Path, os.stat_result] | None:
+        # The last is one that could not be given its name when it was finished.
+        return next(self._there(path, *_ENDS, f".wav{PART}"), None)
+
+    def _there(self, path: str, *ends: str) -> Iterator[tuple[Path, os.stat_result]]:
+        """Yield the files of a recording that are there: its path, and others that end so."""
         named = PurePosixPath(path.removesuffix(PART))
         if named.is_absolute() or ".." in named.parts or session_of(named.name) is None:
-            return None
+            return
         wanted = self.folder / named
-        others = (wanted.with_suffix(f".{kind}") for kind in FORMATS)
-        # The last is one that could not be given its name when it was finished.
-        for each in (wanted, *others, wanted.with_suffix(f".wav{PART}")):
+        for each in dict.fromkeys((wanted, *map(wanted.with_suffix, ends))):
             with suppress(FileNotFoundError, NotADirectoryError):
                 found = each.lstat()
                 inside = each.resolve().is_relative_to(self.folder.resolve())
                 if stat.S_ISREG(found.st_mode) and inside:
-                    return each, found
-        return None
+                    yield each, found
 
     async def delete(self, session_id: str, document: Mapping[str, Any] | None = None) -> None:
         """Remove all recordings of a call, also one that is only now being finished.
 
         Args:
             session_id: The call.
-            document: Its document, which names them.
+            document: Its document, which names them; those that it does not have are found by what
+                it says of the call.
 
         Raises:
             OSError: One cannot be removed.
         """
         call = self._call(session_id)
         call.deleted = True
-        parts = tuple(call.parts)
-        told = {str(part["path"]) for part in (document or {}).get("recordings", ())}
-        await asyncio.to_thread(self._remove, told | {str(part.path) for part in parts})
+        parts, document = tuple(call.parts), document or {}
+        told = {str(part["path"]) for part in document.get("recordings") or ()}
+        known = told | {str(part.path) for part in parts}
+        await asyncio.to_thread(self._remove, known, name_of(document))
         # Not before: where that fails, it is tried again. What has come meanwhile goes by itself.
         call.parts = [part for part in call.parts if part not in parts]
 
-    def _remove(self, paths: set[str]) -> None:
-        if paths:
-            # On a disk that is away none is found, and all are there when it is back.
-            os.scandir(self.folder).close()
+    async def _delete_at_last(self, session_id: str) -> None:
+        """Remove what has come of a call after it was deleted, however long its disk is away."""
+        while True:
+            try:
+                await self.delete(session_id)
+            except OSError as error:
+                why = error.strerror or type(error).__name__
+                log.error("recording_not_deleted", session=session_id, error=why)
+                await asyncio.sleep(_LOOK_SECONDS)
+            else:
+                return
+
+    def _remove(self, paths: set[str], first: PurePosixPath | None) -> None:
+        # On a disk that is away none is found, and all are there when it is back.
+        os.scandir(self.folder).close()
         for path in paths:
-            while (found := self._find(path)) is not None:
-                found[0].unlink(missing_ok=True)
-                if found[0].parent != self.folder:
-                    # The day's last one; or there are others.
-                    with suppress(OSError):
-                        found[0].parent.rmdir()
+            self._remove_one(path)
+        if first is not None:
+            # What a lost process has left is in no record until it is finished, which may be never.
+            for each in numbered(first):
+                if not self._remove_one(str(each)):
+                    break
+
+    def _remove_one(self, path: str) -> bool:
+        """Remove all files of a recording but one that is being written, whose process removes it;
+        whether there was any."""
+        found = [each for each, _ in self._there(path, *_ENDS, *_PARTS)]
+        for each in found:
+            with suppress(FileNotFoundError):
+                if each.suffix == PART:
+                    remove_unless_written(each)
+                else:
+                    each.unlink()
+            if each.parent != self.folder:
+                # The day's last one; or there are others.
+                with suppress(OSError):
+                    each.parent.rmdir()
+        return bool(found)
 
     # --- in the background
 
     async def run(self) -> None:
-        """Finish what a lost process has left, then watch the room on the disk until cancelled."""
-        try:
-            await self._recover()
-        except OSError as error:
-            log.error("recordings_not_mended", error=error.strerror or type(error).__name__)
+        """Finish what a lost process, or a disk that was away, has left, and watch the room on the
+        disk, until cancelled."""
+        again_at, pause, was_told = 0.0, _LOOK_SECONDS, False
         while True:
+            if self._loop.time() >= again_at:
+                try:
+                    is_done = await self._recover()
+                except OSError as error:
+                    # The next time: there is nothing to be seen before the disk is back.
+                    self._place = None
+                    if not was_told:
+                        why = error.strerror or type(error).__name__
+                        log.error("recordings_not_mended", error=why)
+                    was_told = True
+                else:
+                    was_told = False
+                    again_at = math.inf if is_done else self._loop.time() + pause
+                    pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
             self.writer.look()
             await asyncio.sleep(_LOOK_SECONDS)
+            if self._has_unnamed or self.stats.place != self._place:
+                again_at, pause = 0.0, _LOOK_SECONDS
 
-    async def _recover(self) -> None:
-        mended, to_encode = await asyncio.to_thread(self._mend_all)
+    async def _recover(self) -> bool:
+        """Finish what is left; whether nothing is."""
+        before, self._has_unnamed = self._last_place, False
+        self._place = self._last_place = await asyncio.to_thread(self._where)
+        if before not in (None, self._place):
+            # As where a disk was mounted only now: what was recorded until then is below it.
+            log.warning("recordings_folder_is_another")
+        mended, to_encode, is_done = await asyncio.to_thread(self._mend_all)
         known = {self.folder / part.path for _, part in mended}
+        # What is busy waits for the encoder of this process already.
+        to_encode = [each for each in to_encode if each[1] in known or not self.is_busy(each[0])]
         waited = await asyncio.to_thread(
             self._measured, [each for each in to_encode if each[1] not in known]
         )
@@ -444,6 +509,11 @@ class RecordingArchive:
         for session_id in {session_id for session_id, _ in mended}:
             if not self.is_busy(session_id):
                 self._tell(session_id)
+        return is_done
+
+    def _where(self) -> tuple[int, int]:
+        found = self.folder.stat()
+        return found.st_dev, found.st_ino
 
     def _add_found(self, session_id: str, part: RecordingPart) -> bool:
         """Add what was found of a call's recordings; whether it is new."""
@@ -453,13 +523,15 @@ class RecordingArchive:
         call.parts.append(self._dated(call, part))
         return True
 
-    def _mend_all(self) -> tuple[list[tuple[str, RecordingPart]], list[tuple[str, Path]]]:
-        """Return what was finished; and what is to be encoded, for it was not."""
+    def _mend_all(self) -> tuple[list[tuple[str, RecordingPart]], list[tuple[str, Path]], bool]:
+        """Return what was finished; what is to be encoded, for it was not; and whether that is all
+        that there is."""
         mended: list[tuple[str, RecordingPart]] = []
         to_encode: list[tuple[str, Path]] = []
+        is_all = True
         for part in self._lost():
             session_id = session_of(part.name)
-            if session_id is None:
+            if session_id is None or self.writer.writes(part):
                 continue
             try:
                 if part.name.endswith(f".wav{PART}"):
@@ -477,7 +549,11 @@ class RecordingArchive:
                     path = part.with_suffix("").with_suffix(".wav")
                 else:
                     continue
+            except FileNotFoundError:
+                continue  # another process has just done it
             except OSError as error:
+                # One that is none of ours never will be.
+                is_all = is_all and error.errno == errno.EINVAL
                 log.error(
                     "recording_not_mended",
                     file=for_log(part.name),
@@ -489,7 +565,7 @@ class RecordingArchive:
         if self.encoder is not None:
             known = {path for _, path in to_encode}
             to_encode += [each for each in self._not_encoded() if each[1] not in known]
-        return mended, to_encode
+        return mended, to_encode, is_all
 
     def _measured(self, waited: Sequence[tuple[str, Path]]) -> list[tuple[str, RecordingPart]]:
         """Return what is known of recordings that were finished, and whose call is not."""
@@ -537,4 +613,6 @@ class RecordingArchive:
         # What the threads have told last.
         await asyncio.sleep(0)
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=timeout_seconds)
+            _, stuck = await asyncio.wait(self._tasks, timeout=timeout_seconds)
+            for task in stuck:
+                task.cancel()

@@ -7,11 +7,11 @@ other party's number; the call. A second one of the same call is `…-ID.2.wav`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from itertools import count
 from pathlib import PurePath, PurePosixPath
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from ari_app.process.logs import mask_number
 
@@ -39,6 +39,30 @@ def recording_name(began: datetime, number: str, session_id: str) -> PurePosixPa
     """
     known = _NOT_IN_A_NUMBER.sub("", number)[:_MAX_NUMBER] or "unknown"
     return PurePosixPath(f"{began:%Y-%m-%d}", f"{began:%H%M%S}-{known}-{session_id}.wav")
+
+
+def name_of(document: Mapping[str, Any]) -> PurePosixPath | None:
+    """Return the path that a call's recording has, if there is one, from the call's document; None:
+    it does not say when the call began."""
+    placed = document.get("direction") == "out"
+    number = document.get("called_number" if placed else "caller_number")
+    try:
+        began = datetime.fromisoformat(str(document.get("started_at")))
+        session_id = str(document["session_id"])
+    except (ValueError, KeyError):
+        return None
+    masked = "numbers" in (document.get("hidden") or ())
+    return recording_name(began.astimezone(), in_a_name(str(number or ""), masked), session_id)
+
+
+def in_a_name(number: str, masked: bool) -> str:
+    """Return a number as the name of a file has it.
+
+    Args:
+        number: The number, which may be masked already.
+        masked: Its last digits alone.
+    """
+    return mask_number(number).replace("*", "x") if masked else number
 
 
 def numbered(path: P) -> Iterator[P]:

@@ -71,6 +71,7 @@ class RecordingStats:
         lost_seconds: Audio, of both voices added up, that is in no file.
         free_bytes: The room on the disk, when it was last looked at; None: never.
         away: Why the folder could not be looked at then; None: it could.
+        place: Which folder it was then, of whichever disk; None: it could not be looked at.
     """
 
     saved: int = 0
@@ -78,6 +79,7 @@ class RecordingStats:
     lost_seconds: float = 0.0
     free_bytes: int | None = None
     away: str | None = None
+    place: tuple[int, int] | None = None
 
 
 class Recordings:
@@ -122,6 +124,7 @@ class Recordings:
         # Each is counted by one side only, so that neither needs a lock.
         self._given_bytes = self._taken_bytes = 0
         self._begun = self._ended = 0
+        self._parts: set[Path] = set()
         self._thread: threading.Thread | None = None
 
     @property
@@ -165,8 +168,12 @@ class Recordings:
         self._start_thread()
         self._begun += 1
         file = _File(path, rate_hz, now, session_id)
-        self._work.put(file.open)
+        self._work.put(lambda: self._open(file))
         return StereoRecorder(self, file, rate_hz)
+
+    def writes(self, part: Path) -> bool:
+        """Return whether a file is being written here; ask from anywhere."""
+        return part in self._parts
 
     def look(self) -> None:
         """Look at the room on the disk, some time soon; a disk that stalls is asked once."""
@@ -216,11 +223,18 @@ class Recordings:
         self._looks = False
         self._looked = time.monotonic()
         try:
+            found = self._folder.stat()
             self.stats.free_bytes = shutil.disk_usage(self._folder).free
+            self.stats.place = found.st_dev, found.st_ino
             self.stats.away = None
         except OSError as error:
-            self.stats.free_bytes = None
+            self.stats.free_bytes = self.stats.place = None
             self.stats.away = error.strerror or type(error).__name__
+
+    def _open(self, file: _File) -> None:
+        file.open()
+        if file.part is not None:
+            self._parts.add(file.part)
 
     def _write(self, file: _File, batch: _Batch, size: int) -> None:
         if self._folder is not None and time.monotonic() - self._looked > _LOOK_SECONDS:
@@ -241,6 +255,8 @@ class Recordings:
         try:
             file.finish(dropped_bytes, through=self._work.qsize() < _BUSY)
         finally:
+            if file.part is not None:
+                self._parts.discard(file.part)
             self._on_written(file.written(pauses))
             if file.is_complete:
                 self.stats.saved += 1
@@ -356,6 +372,10 @@ class _File:
         self._wav: GrowingWav | None = None
         self.lost_bytes = 0
         self.failure: str | None = None
+
+    @property
+    def part(self) -> Path | None:
+        return None if self._wav is None else self._wav.part
 
     @property
     def is_complete(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from itertools import repeat
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tests.session_view import Session
 from tests.unit.call.stage import Stage, now, sound
 from tests.unit.call.test_sound import Voice
 from tests.unit.virtual_loop import VirtualLoop
+from tests.waiting import PATIENCE_SECONDS
 
 RATE_HZ = 8000
 FRAME = 160
@@ -140,9 +142,13 @@ async def test_the_agent_pauses_and_goes_on(tmp_path: Path) -> None:
 async def test_after_a_failure_another_file_is_begun(tmp_path: Path) -> None:
     async with Stage(recordings=tmp_path, recorded=True) as stage:
         session = await stage.talk()
-        await asyncio.sleep(1)
-        recorder = session.sound.recorder
+        await asyncio.sleep(3)
+        recorder, recordings = session.sound.recorder, stage.services.recordings
         assert recorder is not None
+        assert recordings is not None
+        written = threading.Event()
+        recordings.writer._work.put(written.set)
+        assert written.wait(PATIENCE_SECONDS)
         recorder._file.fail("the disk is full")
         assert switch(stage, session, True) is None
         await asyncio.sleep(1)

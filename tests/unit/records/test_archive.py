@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
+from ari_app.records.document import call_document
 from ari_app.records.record import CallRecord
 from ari_app.records.recording import archive as archive_module
 from ari_app.records.recording.archive import RecordingArchive, merge_parts
@@ -398,6 +399,94 @@ async def test_what_was_not_encoded_is(tmp_path: Path) -> None:
     assert waited["bytes"] == (tmp_path / waited["path"]).stat().st_size
 
 
+@pytest.fixture
+def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive_module, "_LOOK_SECONDS", 0.02)
+
+
+@pytest.mark.usefixtures("_looks_often")
+async def test_a_disk_that_was_away_at_the_start_is_looked_into_when_it_is_back(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "disk"
+    left_behind(folder, f"{NAME}.wav")
+    folder.rename(tmp_path / "away")
+    log = Log()
+    archive = RecordingArchive(folder, on_change=log)
+    running = asyncio.create_task(archive.run())
+    with capture_logs() as logs:
+        await until(lambda: archive.stats.away)
+        told = len(logs)
+        archive.stats.away = None
+        await until(lambda: archive.stats.away)
+    assert told == len(logs) == 1, "once for each time that it is away"
+    (tmp_path / "away").rename(folder)
+    (part,) = await log.ready()
+    assert (part["path"], files(folder)) == (f"{NAME}.wav", [f"{NAME}.wav"])
+    running.cancel()
+    await archive.close()
+
+
+@pytest.mark.usefixtures("_looks_often")
+async def test_a_disk_that_is_mounted_only_later_is_looked_into(tmp_path: Path) -> None:
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    left_behind(tmp_path / "disk", f"{NAME}.wav")
+    log = Log()
+    archive = RecordingArchive(folder, on_change=log)
+    running = asyncio.create_task(archive.run())
+    await until(lambda: archive.stats.place)
+    with capture_logs() as logs:
+        folder.rename(tmp_path / "below")
+        (tmp_path / "disk").rename(folder)
+        assert len(await log.ready()) == 1
+        running.cancel()
+        await archive.close()
+    assert "recordings_folder_is_another" in [each["event"] for each in logs]
+
+
+@pytest.mark.usefixtures("_looks_often")
+async def test_what_could_not_be_given_its_name_is_when_the_disk_is_as_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = Log()
+    archive = RecordingArchive(tmp_path, kind="flac", on_change=log)
+    running = asyncio.create_task(archive.run())
+    await until(lambda: archive.stats.place)
+
+    def read_only(path: Path, target: Path) -> Path:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", read_only)
+        with capture_logs() as logs:
+            say(archive)
+            await until(lambda: "recording_not_mended" in [each["event"] for each in logs])
+    await until(lambda: files(tmp_path) == [f"{NAME}.flac"])
+    await until(lambda: [part["path"] for part in archive.parts("s1")] == [f"{NAME}.flac"])
+    running.cancel()
+    await archive.close()
+
+
+async def test_nothing_that_is_being_written_here_is_mended_where_nothing_can_be_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(file: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    archive = RecordingArchive(tmp_path)
+    recorder = begin(archive)
+    talk(recorder)
+    await until(lambda: f"{NAME}.wav.part" in files(tmp_path))
+    left_behind(tmp_path, f"{DAY}/other.wav")
+    assert await archive._recover()
+    assert files(tmp_path) == [f"{NAME}.wav.part", f"{DAY}/other.wav"]
+    recorder.finish(START + 2)
+    await archive.close()
+    assert files(tmp_path) == [f"{NAME}.wav", f"{DAY}/other.wav"]
+
+
 # --- found and removed
 
 
@@ -439,6 +528,73 @@ async def test_a_call_that_is_deleted_takes_its_recordings_along(tmp_path: Path)
     await archive.delete("s2")
     assert os.listdir(tmp_path) == [], "the day is empty"
     await archive.delete("s2")
+    await archive.close()
+
+
+@pytest.mark.parametrize("hides", [False, True])
+@pytest.mark.parametrize("placed", [False, True])
+async def test_what_a_lost_process_has_left_goes_with_its_call_though_no_record_has_it(
+    tmp_path: Path, hides: bool, placed: bool
+) -> None:
+    record = call(placed=placed, called_number="+15550100")
+    before = RecordingArchive(tmp_path, hides_numbers=hides)
+    name = before._name(record).with_suffix("")
+    await before.close()
+    for ended in ("wav.part", "flac.part", "2.opus", "2.opus.part"):
+        path = tmp_path / f"{name}.{ended}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"both sides")
+    (tmp_path / f"{name}x.wav").write_bytes(b"another call's")
+    archive = RecordingArchive(tmp_path)
+    await archive.delete("s1", call_document(record, {"numbers"} if hides else ()))
+    assert files(tmp_path) == [f"{name}x.wav"]
+    await archive.close()
+
+
+async def test_a_call_of_which_nothing_is_known_stays_while_the_disk_is_away(
+    tmp_path: Path,
+) -> None:
+    archive = RecordingArchive(tmp_path / "away")
+    with pytest.raises(FileNotFoundError):
+        await archive.delete("s1", call_document(call()))
+    await archive.close()
+
+
+async def test_one_that_is_being_written_is_left_to_whoever_writes_it(tmp_path: Path) -> None:
+    writing = RecordingArchive(tmp_path)
+    recorder = begin(writing)
+    talk(recorder)
+    await until(lambda: f"{NAME}.wav.part" in files(tmp_path))
+    another = RecordingArchive(tmp_path)
+    with capture_logs() as logs:
+        await another.delete("s1", call_document(call()))
+        await writing.delete("s1", call_document(call()))
+        recorder.finish(START + 2)
+        await until(lambda: not writing.is_busy("s1"))
+        await writing.close()
+    assert [each["event"] for each in logs] == ["recording_saved"]
+    assert files(tmp_path) == []
+    await another.close()
+
+
+@pytest.mark.usefixtures("_looks_often")
+async def test_what_comes_after_its_call_was_deleted_goes_when_the_disk_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = RecordingArchive(tmp_path)
+    recorder = begin(archive)
+    talk(recorder)
+    await archive.delete("s1")
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", unlink)
+        with capture_logs() as logs:
+            recorder.finish(START + 2)
+            await until(lambda: "recording_not_deleted" in [each["event"] for each in logs])
+    await until(lambda: not files(tmp_path))
     await archive.close()
 
 

@@ -111,6 +111,10 @@ def _postgresql(rest: str) -> Address:
             raise ValueError(f"sslmode must be one of {', '.join(_SSL_MODES)}")
         if name not in _OTHERS_OPTIONS:
             options.append((name, value))
+    hosts = dict(options).get("host", place.rpartition("@")[2].partition("/")[0])
+    if "," in hosts and "target_session_attrs" not in dict(options):
+        # Of several, which is the primary changes; a standby takes no call.
+        options.append(("target_session_attrs", "read-write"))
     dsn = f"postgresql://{place}" + (f"?{urlencode(options)}" if options else "")
     shown = place.rpartition("@")[2]
     if not shown or shown.startswith("/"):

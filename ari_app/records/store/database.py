@@ -43,6 +43,9 @@ _ENCODINGS: Final = ("UTF8", "SQL_ASCII")
 """Of PostgreSQL's, those that have every letter."""
 _AT_FAULT: Final = ("22", "54")
 """The classes of PostgreSQL's errors that blame a value, and one that is too large for it."""
+_READ_ONLY: Final = "25006"
+_TAKEN: Final = "23505"
+"""A number for a new row is there already, for nothing else can be twice: the next one will do."""
 _LOCK: Final = 0x617269_617070
 """The number of the lock that PostgreSQL gives to one writer at a time: `ariapp`."""
 
@@ -172,7 +175,7 @@ class Database:
                 self.address.dsn, timeout=_CONNECT_SECONDS, command_timeout=90, **options
             )
 
-        return create_async_engine(
+        engine = create_async_engine(
             "postgresql+asyncpg://",
             connect_args={
                 "async_creator_fn": connect,
@@ -188,6 +191,15 @@ class Database:
             pool_recycle=600,
             **_JSON,
         )
+
+        @sa.event.listens_for(engine.sync_engine, "handle_error")
+        def _fails(context: sa.ExceptionContext) -> None:
+            # After a fail-over a connection may lead to what is a standby now, and works otherwise:
+            # the next one is made anew, and finds the primary.
+            if getattr(context.original_exception, "sqlstate", None) == _READ_ONLY:
+                context.is_disconnect = True
+
+        return engine
 
     # --- its version
 
@@ -313,10 +325,11 @@ def is_at_fault(error: BaseException) -> bool:
     """Return whether it is what was to be written that the database refuses, and not the
     database that fails."""
     if isinstance(error, DBAPIError):
+        state = str(getattr(error.orig, "sqlstate", None) or "")
         if isinstance(error, DataError | IntegrityError):
-            return True
+            return state != _TAKEN
         # Of PostgreSQL's faults SQLAlchemy's adapter knows few by their kind.
-        return str(getattr(error.orig, "sqlstate", None) or "")[:2] in _AT_FAULT
+        return state[:2] in _AT_FAULT
     return isinstance(error, StatementError | ValueError | TypeError | OverflowError)
 
 
@@ -382,6 +395,10 @@ def _explain_postgresql(shown: str, cause: BaseException, text: str) -> str:
         what = "takes no connection just now"
     elif name == "ReadOnlySQLTransactionError":
         what = "is read-only, as a standby is; name the primary"
+    elif name == "UniqueViolationError":
+        what = (
+            "numbers new calls as old ones; run `SELECT setval('calls_id_seq', max(id)) FROM calls`"
+        )
     elif name == "DiskFullError":
         what = "cannot grow: its disk is full"
     elif name == "InsufficientPrivilegeError":

@@ -40,7 +40,18 @@ def test_files(url: str, path: str) -> None:
             "postgresql://db/c?sslmode=require",
         ),
         ("postgresql://u:p%40%23@db/c", "postgresql://u:p%40%23@db/c"),
-        ("postgresql://one:5432,two:5432/c", "postgresql://one:5432,two:5432/c"),
+        (
+            "postgresql://one:5432,two:5432/c",
+            "postgresql://one:5432,two:5432/c?target_session_attrs=read-write",
+        ),
+        (
+            "postgresql:///c?host=one,two",
+            "postgresql:///c?host=one%2Ctwo&target_session_attrs=read-write",
+        ),
+        (
+            "postgresql://one,two/c?target_session_attrs=any",
+            "postgresql://one,two/c?target_session_attrs=any",
+        ),
     ],
 )
 def test_servers(url: str, dsn: str) -> None:

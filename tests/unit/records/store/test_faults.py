@@ -261,6 +261,37 @@ async def test_postgresql_that_is_read_only_or_not_ours(postgres: Cluster, tmp_p
             assert sentence in str(await log.looked())
 
 
+async def test_postgresql_that_has_become_a_standby_is_left_for_the_primary(
+    postgres: Cluster, tmp_path: Path
+) -> None:
+    """As where a fail-over leaves a connection to the old primary, or to a name's old address."""
+    url = await upgraded(postgres.new_database())
+    name = url.partition("@/")[2].partition("?")[0]
+    postgres.sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    async with CallLog(url, journal=tmp_path / "journal") as log:
+        log.keep(call("during"))
+        await until(lambda: log.warnings())
+        # Sessions that there are stay as they are.
+        postgres.sql(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+        await until(lambda: not log.counts.backlog, 20)
+        assert await ids(log) == ["during"]
+
+
+async def test_postgresql_whose_numbers_are_behind_loses_no_call(
+    postgres: Cluster, tmp_path: Path
+) -> None:
+    """As after an upgrade by logical replication, which leaves the sequences where they were."""
+    url = await upgraded(postgres.new_database())
+    name = url.partition("@/")[2].partition("?")[0]
+    async with CallLog(url, journal=tmp_path / "journal") as log:
+        await kept(log, *(call(f"s{n}", n) for n in range(3)))
+        postgres.sql("ALTER SEQUENCE calls_id_seq RESTART", name)
+        log.keep(call("after", 5))
+        await until(lambda: not log.counts.backlog, 20)
+        assert await ids(log) == ["after", "s2", "s1", "s0"]
+        assert log.counts.lost == 0
+
+
 async def test_a_slow_database_holds_up_nobody(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -279,10 +279,14 @@ class Database:
             "cannot read. Install that one, or name another database in DATABASE_URL."
         )
 
-    async def tidy(self) -> None:
-        """Leave nothing of what was deleted in SQLite's files. PostgreSQL sees to its own."""
+    async def tidy(self) -> bool:
+        """Leave nothing of what was deleted in SQLite's files. PostgreSQL sees to its own.
+
+        Returns:
+            False: there may be something left, for somebody is reading them.
+        """
         if not self.is_sqlite:
-            return
+            return True
         # Words that were deleted stay in the index until its parts are merged: in steps, so that
         # calls can be written in between. The first one, negative, begins with all parts.
         pages = -_MERGED_PAGES
@@ -297,7 +301,9 @@ class Database:
         async with self._connected().connect() as connection:
             raw = await connection.get_raw_connection()
             driver: Any = raw.driver_connection
-            await (await driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")).close()
+            async with driver.execute("PRAGMA wal_checkpoint(TRUNCATE)") as answer:
+                busy, *_ = await answer.fetchone()
+        return not busy
 
     # --- its faults
 

@@ -65,6 +65,8 @@ _BREATH_SECONDS: Final = 0.1
 _CLOCK_SECONDS: Final = 3600.0
 _AGAIN_SECONDS: Final = 5.0
 _TIDY_SECONDS: Final = 300.0
+_TIDY_AGAIN_SECONDS: Final = 60.0
+_LATELY: Final = timedelta(days=1)
 _LOSS_SECONDS: Final = 300.0
 _LOOK_AGAIN_SECONDS: Final = 15.0
 _PAUSE_SECONDS: Final = 1.0
@@ -147,6 +149,8 @@ class CallLog:
         self._ready: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._thread = threading.Thread(target=self._run, name="call log", daemon=True)
         self._retention: asyncio.Task[None] | None = None
+        self._tidying: asyncio.Task[None] | None = None
+        self._has_tidied = False
         self._lost_before = 0
         self._lost_until = 0.0
         self._clock = (time.time(), time.monotonic())
@@ -190,10 +194,10 @@ class CallLog:
     async def close(self) -> None:
         """Bring what there is into the database, for some seconds at most; the journal keeps what
         is not there then for the next start. May be called twice."""
-        if self._retention is not None:
-            self._retention.cancel()
-            await asyncio.gather(self._retention, return_exceptions=True)
-            self._retention = None
+        for task in filter(None, (self._retention, self._tidying)):
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        self._retention = self._tidying = None
         if not self._thread.is_alive():
             return
         self._closing.set()
@@ -403,6 +407,11 @@ class CallLog:
         from ari_app.records.store import tables
 
         await self._write(lambda connection: tables.forget_late(connection, now))
+        if not self._has_tidied:
+            self._has_tidied = True
+            if await self._read(partial(tables.deleted_since, moment=now - _LATELY)):
+                # A process before this one may have been killed when it had not come to that yet.
+                await self._tidy()
         if before is None:
             return 0
         deleted = 0
@@ -453,9 +462,25 @@ class CallLog:
         return await self._write(lambda connection: tables.delete(connection, session_id, now))
 
     async def _tidy(self) -> None:
+        """Leave nothing of what was deleted in the files: at once, or when nobody reads them."""
         if self._writes:
             self._spool.seal()
-        await self._ask(lambda database: database.tidy(), _TIDY_SECONDS)
+        if not await self._is_tidy() and (self._tidying is None or self._tidying.done()):
+            self._tidying = asyncio.create_task(self._tidy_later(), name="files of the call log")
+
+    async def _tidy_later(self) -> None:
+        while True:
+            await asyncio.sleep(_TIDY_AGAIN_SECONDS)
+            if await self._is_tidy():
+                return
+
+    async def _is_tidy(self) -> bool:
+        """Tidy the files; whether nothing is left."""
+        try:
+            return await self._ask(lambda database: database.tidy(), _TIDY_SECONDS)
+        except CallLogUnavailable as error:
+            log.warning("call_log_not_tidied", error=str(error))
+            return False
 
     # --- the other thread
 

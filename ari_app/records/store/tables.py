@@ -458,6 +458,12 @@ async def was_deleted(connection: AsyncConnection, session_id: str) -> bool:
     return bool(await _among(connection, deleted_calls.c.key, [session_id]))
 
 
+async def deleted_since(connection: AsyncConnection, moment: datetime) -> bool:
+    """Return whether a call was deleted since a moment."""
+    wanted = sa.select(sa.literal(1)).where(deleted_calls.c.at >= moment).limit(1)
+    return (await connection.scalar(wanted)) is not None
+
+
 async def older_than(
     connection: AsyncConnection, moment: datetime, after: Place | None, limit: int
 ) -> tuple[list[str], Place | None]:

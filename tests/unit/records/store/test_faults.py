@@ -551,6 +551,43 @@ async def test_nothing_of_a_deleted_call_is_left_in_the_files(file: Path) -> Non
         assert await ids(log, CallFilter(text="ordinary 7")) == ["s7"]
 
 
+async def test_what_is_deleted_while_somebody_reads_goes_from_the_files_after_that(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pragmas(monkeypatch)
+    monkeypatch.setattr(log_module, "_TIDY_AGAIN_SECONDS", 0.02)
+    async with log_of(file) as log:
+        await kept(log, call("secret", turns=turns("xylophonequartz")), call())
+        with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            assert reader.execute("SELECT count(*) FROM calls").fetchone() == (2,)
+            assert await log.delete("secret")
+            wal = file.with_name("calls.db-wal")
+            assert b"xylophone" in wal.read_bytes()
+        await until(lambda: b"xylophone" not in wal.read_bytes())
+        assert await ids(log) == ["s1"]
+
+
+async def test_what_a_process_deleted_that_was_killed_goes_from_the_files_after_the_next_start(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def killed(log: CallLog) -> None:
+        pass
+
+    def words_left() -> bool:
+        return b"xylophone" in file.read_bytes()
+
+    async with log_of(file) as log:
+        await kept(log, call("secret", turns=turns("xylophonequartz")), call())
+        with monkeypatch.context() as patch:
+            patch.setattr(CallLog, "_tidy", killed)
+            assert await log.delete("secret")
+    assert words_left()
+    async with log_of(file) as log:
+        assert await log.forget_old() == 0
+        assert not words_left()
+
+
 async def test_what_cannot_be_forgotten_is_tried_once_and_holds_up_nothing(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,7 +63,7 @@ from ari_app.records.journal import Journal, Listener
 from ari_app.records.keeping import Keeping
 from ari_app.records.metrics import Metrics
 from ari_app.records.record import CallRecord
-from ari_app.records.recording.archive import RecordingArchive
+from ari_app.records.recording.archive import RecordingArchive, keep_recorded
 from ari_app.records.running import LeftCall, RunningCalls, Unreadable
 from ari_app.records.spend.guard import SpendGuard
 from ari_app.records.spend.limits import SpendAlert
@@ -355,6 +355,9 @@ class VoiceBridge(Opened):
     def _open_recordings(self) -> RecordingArchive | None:
         settings = self.settings
         if settings.recordings_dir is None:
+            # Of several machines another one may have them.
+            if self.call_log is not None and settings.cluster_url is None:
+                self.call_log.on_delete.insert(0, keep_recorded)
             return None
         if not self._again:
             require_recordings(settings.recordings_dir)

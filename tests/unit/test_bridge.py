@@ -30,6 +30,7 @@ from ari_app.records.document import call_document
 from ari_app.records.record import CallRecord
 from ari_app.records.recording.wav import GrowingWav
 from ari_app.records.running import LeftCall
+from ari_app.records.store import CallFilter, CallLogUnavailable
 from ari_app.records.store.spool import BEGAN, Counts, Spool
 from ari_app.settings import Settings
 from lab.load.server import LoadServer
@@ -302,6 +303,23 @@ async def test_a_recording_is_kept_with_its_call_and_told_of(
             assert "ari_app_recordings_saved_total 1.0" in bridge.metrics.render().decode()
             assert await bridge.call_log.delete(heard.session_id)
             assert archive.find(part["path"]) is None
+
+
+async def test_a_recorded_call_stays_where_nobody_knows_its_recording(
+    make: Make, tmp_path: Path
+) -> None:
+    settings = make(database_url=f"sqlite+aiosqlite:///{tmp_path}/calls.db", records_keep_days=30)
+    async with VoiceBridge(settings, http=False) as bridge:
+        log = bridge.call_log
+        assert log is not None
+        at = {"started_at": "2020-01-01T00:00:00Z", "ended_at": "2020-01-01T00:01:00Z"}
+        for session_id in ("recorded", "silent"):
+            log.keep({"session_id": session_id, **at})
+        log.amend("recorded", "recordings", [{"path": "2020-01-01/000000-1-recorded.wav"}])
+        with pytest.raises(CallLogUnavailable, match="has recordings, and RECORDINGS_DIR is not"):
+            await log.delete("recorded")
+        assert await log.forget_old() == 1
+        assert [each["session_id"] async for each in log.export(CallFilter())] == ["recorded"]
 
 
 async def test_a_recording_that_a_lost_process_left_to_be_encoded(

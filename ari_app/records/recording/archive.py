@@ -147,6 +147,21 @@ OnChange = Callable[[str, list[dict[str, Any]], list[dict[str, Any]]], None]
 and stay so."""
 
 
+async def keep_recorded(session_id: str, document: Mapping[str, Any]) -> None:
+    """Have a call stay that has recordings, where nobody knows their folder; a hook of the call
+    log's. Without the call nothing would tell how old they are, or that they are there.
+
+    Raises:
+        OSError: It has some.
+    """
+    if document.get("recordings"):
+        raise OSError(
+            errno.ENOENT,
+            "it has recordings, and RECORDINGS_DIR is not set; name their folder, and "
+            "RECORD_CALLS=none to make no more, or an empty folder where they are gone",
+        )
+
+
 class RecordingArchive:
     """The folder of all recordings, and what is done with them.
 

@@ -331,10 +331,8 @@ class CallLog:
         except AppError:
             raise
         except Exception as error:
-            log.error("call_log_not_deleted", session=session_id, error=type(error).__name__)
-            # An OSError's own text names the file, and that has a number in it.
-            why = error.strerror if isinstance(error, OSError) else str(error)
-            raise CallLogUnavailable(f"{_STAYS} Why: {why or type(error).__name__}.") from None
+            log.error("call_log_not_deleted", session=session_id, error=_why(error))
+            raise CallLogUnavailable(f"{_STAYS} Why: {_why(error)}.") from None
         if deleted:
             await self._tidy()
         return deleted
@@ -427,9 +425,7 @@ class CallLog:
                 except CallLogUnavailable:
                     raise
                 except Exception as error:
-                    log.warning(
-                        "call_log_not_deleted", session=session_id, error=type(error).__name__
-                    )
+                    log.warning("call_log_not_deleted", session=session_id, error=_why(error))
             if place is None:
                 break
             await asyncio.sleep(_BREATH_SECONDS)
@@ -636,6 +632,12 @@ class CallLog:
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(_CLOSE_SECONDS):
                     await database.close()
+
+
+def _why(error: Exception) -> str:
+    # An OSError's own text names the file, and that has a number in it.
+    text = error.strerror if isinstance(error, OSError) else str(error)
+    return text or type(error).__name__
 
 
 def _is_loaded() -> bool:

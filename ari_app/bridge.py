@@ -39,7 +39,7 @@ from ari_app.control.http.middleware import RequestRates
 from ari_app.control.http.models import Readiness
 from ari_app.control.http.server import HttpServer
 from ari_app.control.planner import Planner, PlannerOptions
-from ari_app.control.recorded import RecordingNews
+from ari_app.control.recorded import RecordingNews, tell_if_missing
 from ari_app.control.reports import ReportFetcher
 from ari_app.control.workers.folder import Folder
 from ari_app.control.workers.membership import Membership
@@ -288,6 +288,12 @@ class VoiceBridge(Opened):
         if self.recordings is not None:
             watching = asyncio.create_task(self.recordings.run(), name="recordings")
             self._exit.push_async_callback(cancelled, watching)
+            # Of several machines others may have them, and of several workers one tells.
+            is_one = self._place is None or self._place.number == 1
+            if self.call_log is not None and is_one and settings.cluster_url is None:
+                missing = tell_if_missing(self.recordings, self.call_log)
+                looking = asyncio.create_task(missing, name="missing recordings")
+                self._exit.push_async_callback(cancelled, looking)
         if self._with_http:
             await self._start_http()
 

@@ -7,17 +7,29 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import structlog
+
 from ari_app.call.calls import Calls
 from ari_app.errors import AppError
 from ari_app.records.record import CallRecord
-from ari_app.records.recording.archive import merge_parts
+from ari_app.records.recording.archive import RecordingArchive, merge_parts
 from ari_app.records.store import CallLog
 from ari_app.records.webhooks.outbox import Outbox
+
+log = structlog.get_logger(__name__)
 
 _ASK_AGAIN_SECONDS: Final = 1.0
 _END_SECONDS: Final = 2.0
 _KEPT_SECONDS: Final = 10.0
 _TELL_SECONDS: Final = 5.0
+
+
+async def tell_if_missing(recordings: RecordingArchive, call_log: CallLog) -> None:
+    """Say so in the log where there are no recordings, though the call log knows of some: their
+    disk may not be mounted, and what is recorded now is below it when it is."""
+    with contextlib.suppress(AppError, OSError):
+        if await asyncio.to_thread(recordings.is_bare) and await call_log.has_recordings():
+            log.warning("recordings_not_there", folder=str(recordings.folder))
 
 
 class RecordingNews:

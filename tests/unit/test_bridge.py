@@ -30,7 +30,7 @@ from ari_app.records.document import call_document
 from ari_app.records.record import CallRecord
 from ari_app.records.recording.wav import GrowingWav
 from ari_app.records.running import LeftCall
-from ari_app.records.store import CallFilter, CallLogUnavailable
+from ari_app.records.store import CallFilter, CallLog, CallLogUnavailable
 from ari_app.records.store.spool import BEGAN, Counts, Spool
 from ari_app.settings import Settings
 from lab.load.server import LoadServer
@@ -320,6 +320,28 @@ async def test_a_recorded_call_stays_where_nobody_knows_its_recording(
             await log.delete("recorded")
         assert await log.forget_old() == 1
         assert [each["session_id"] async for each in log.export(CallFilter())] == ["recorded"]
+
+
+@pytest.mark.parametrize(
+    ("there", "known", "told"), [(False, True, 1), (True, True, 0), (False, False, 0)]
+)
+async def test_recordings_that_are_not_where_they_were_are_told_of(
+    make: Make, tmp_path: Path, there: bool, known: bool, told: int
+) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path}/calls.db"
+    async with CallLog(url) as call_log:
+        call_log.keep({"session_id": "s1", "started_at": "2026-11-28T15:30:12Z"})
+        if known:
+            call_log.amend("s1", "recordings", [{"path": "2026-11-28/153012-1-s1.wav"}])
+    folder = tmp_path / "recordings"
+    if there:
+        (folder / "2026-11-28").mkdir(parents=True)
+    settings = make(database_url=url, recordings_dir=str(folder))
+    with capture_logs() as logs:
+        async with VoiceBridge(settings, http=False):
+            looking = [each for each in asyncio.all_tasks() if "missing" in each.get_name()]
+            await asyncio.gather(*looking)
+    assert [each["event"] for each in logs].count("recordings_not_there") == told
 
 
 async def test_a_recording_that_a_lost_process_left_to_be_encoded(

@@ -413,6 +413,14 @@ class RecordingArchive:
                 if stat.S_ISREG(found.st_mode) and inside:
                     yield each, found
 
+    def is_bare(self) -> bool:
+        """Return whether there is no day of recordings; it asks the disk, so call it in a thread.
+
+        Raises:
+            OSError: The folder cannot be looked into.
+        """
+        return not self._days()
+
     async def delete(self, session_id: str, document: Mapping[str, Any] | None = None) -> None:
         """Remove all recordings of a call, also one that is only now being finished.
 

@@ -312,6 +312,13 @@ class CallLog:
 
         return await self._read(lambda connection: tables.spent(connection, begin, end, but))
 
+    async def has_recordings(self) -> bool:
+        """Return whether one of the last calls has a recording."""
+        await self._opened()
+        from ari_app.records.store import tables
+
+        return await self._read(tables.has_recordings)
+
     async def delete(self, session_id: str) -> bool:
         """Delete a call, all that was told of it, and what the others have of it; False: it is not
         kept. What is told of it later is not kept either.

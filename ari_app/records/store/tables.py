@@ -31,6 +31,7 @@ _MAX_WORDS_BYTES: Final = 400_000
 _LATE: Final = timedelta(days=7)
 """For so long something is kept that was told of a call which has not come."""
 _ASKED_AT_ONCE: Final = 500
+_NEWEST: Final = 100
 
 _TEXTS: Final = ("direction", "status", "reason", "result", "agent_id", "trunk", "campaign_id")
 
@@ -432,6 +433,13 @@ def _by_tsvector(term: str) -> sa.ColumnElement[bool]:
 
 def _whole(row: Any) -> dict[str, Any]:
     return {**row.document, **(row.parts or {})}
+
+
+async def has_recordings(connection: AsyncConnection) -> bool:
+    """Return whether one of the last calls of which something was told later has a recording."""
+    wanted = sa.select(calls.c.parts).where(calls.c.parts.is_not(None))
+    newest = wanted.order_by(calls.c.started_at.desc(), calls.c.id.desc()).limit(_NEWEST)
+    return any((parts or {}).get("recordings") for parts in await connection.scalars(newest))
 
 
 # --- deleting

@@ -7,7 +7,7 @@ import contextlib
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -126,7 +126,7 @@ class Keeper:
 
     def put(self, event: Event) -> None:
         """Keep an event; never waits, never raises."""
-        size = len(event.body) + _OVERHEAD
+        size = _size([event])
         if (
             self._thread is None
             or self._given_bytes - self._taken_bytes + size > self._max_waiting_bytes
@@ -179,11 +179,19 @@ class Keeper:
         except TimeoutError:
             raise SpoolAway(f"the disk does not answer within {timeout_seconds:g} s") from None
 
+    async def forget(self, session_id: str) -> None:
+        """Delete everything of a call, also what could not be written down yet.
+
+        Raises:
+            SpoolAway: It was not done, or not in time.
+        """
+        await self.ask(lambda spool: self._forget(spool, session_id))
+
     # --- in the thread
 
     def _run(self, spool: Spool | None) -> None:
         self._spool = spool
-        unsaved: list[Event] = []
+        self._unsaved = unsaved = list[Event]()
         ending = False
         try:
             while not ending:
@@ -199,6 +207,12 @@ class Keeper:
         finally:
             if self._spool is not None:
                 self._spool.close()
+
+    def _forget(self, spool: Spool, session_id: str) -> None:
+        spool.forget(session_id)
+        gone = [event for event in self._unsaved if event.session_id == session_id]
+        self._taken_bytes += _size(gone)
+        self._unsaved[:] = [event for event in self._unsaved if event not in gone]
 
     @property
     def _there(self) -> Spool:
@@ -264,7 +278,7 @@ class Keeper:
         else:
             self.stats.failure = None
             self.stats.kept += len(unsaved)
-        self._taken_bytes += sum(len(event.body) + _OVERHEAD for event in unsaved)
+        self._taken_bytes += _size(unsaved)
         unsaved.clear()
         assert self._loop is not None
         _tell(self._loop, self._on_kept)
@@ -273,6 +287,10 @@ class Keeper:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
             with contextlib.suppress(sqlite3.Error):
                 self._there.tidy(self._now())
+
+
+def _size(events: Iterable[Event]) -> int:
+    return sum(len(event.body) + _OVERHEAD for event in events)
 
 
 def _tell(loop: asyncio.AbstractEventLoop, what: Callable[..., None], *about: Any) -> None:

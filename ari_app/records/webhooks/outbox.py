@@ -204,7 +204,7 @@ class Outbox:
         Raises:
             SpoolAway: It was not deleted.
         """
-        await self._keeper.ask(lambda spool: spool.forget(session_id))
+        await self._keeper.forget(session_id)
 
     @property
     def lost(self) -> int:

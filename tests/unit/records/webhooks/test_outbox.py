@@ -452,6 +452,29 @@ async def test_a_full_disk_loses_nothing_at_first_and_then_says_so(tmp_path: Pat
     assert keeper.stats.lost == 61
 
 
+async def test_what_is_deleted_before_it_could_be_written_down_is_not_sent(tmp_path: Path) -> None:
+    """Where a spool is as large as it may be, deleting makes room for what waits."""
+    spools: list[FullSpool] = []
+
+    def make(path: Path) -> Spool:
+        spools.append(FullSpool(path))
+        return spools[0]
+
+    keeper = Keeper(tmp_path / "w.db", 1, time.time, open_spool=make)
+    await keeper.open()
+    spools[0].full = True
+    for name in ("a", "b"):
+        keeper.put(Event(f"e{name}", "call.ended", name, b"x"))
+    await until(lambda: keeper.stats.failure)
+    await keeper.forget("a")
+    spools[0].full = False
+    await until(lambda: keeper.stats.kept)
+    kept = await keeper.ask(lambda spool: spool.undelivered(1000))
+    assert [each.event_id for each in kept] == ["eb"]
+    assert keeper._given_bytes == keeper._taken_bytes
+    await keeper.close()
+
+
 async def test_what_nobody_waits_for_any_more_is_not_done(tmp_path: Path) -> None:
     keeper = Keeper(tmp_path / "w.db", 1, time.time)
     await keeper.open()

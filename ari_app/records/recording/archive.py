@@ -454,8 +454,9 @@ class RecordingArchive:
                 return
 
     def _remove(self, paths: set[str], first: PurePosixPath | None) -> None:
-        # On a disk that is away none is found, and all are there when it is back.
-        os.scandir(self.folder).close()
+        if paths or first is not None:
+            # On a disk that is away none is found, and all are there when it is back.
+            os.scandir(self.folder).close()
         for path in paths:
             self._remove_one(path)
         if first is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
 import structlog
@@ -21,6 +21,7 @@ log = structlog.get_logger(__name__)
 _ASK_AGAIN_SECONDS: Final = 1.0
 _END_SECONDS: Final = 2.0
 _KEPT_SECONDS: Final = 10.0
+_MERGE_AGAIN_SECONDS: Final = 15.0
 _TELL_SECONDS: Final = 5.0
 
 
@@ -54,7 +55,10 @@ class RecordingNews:
         self._call_log = call_log
         self._outbox = outbox
         self._telling: set[asyncio.Task[None]] = set()
+        self._waiting: set[asyncio.Task[None]] = set()
         self._merging = asyncio.Lock()
+        # Of calls that are over: what the log is to have, the newest of each.
+        self._newest: dict[str, list[dict[str, Any]]] = {}
 
     def changed(
         self, session_id: str, parts: list[dict[str, Any]], ready: list[dict[str, Any]]
@@ -67,9 +71,7 @@ class RecordingNews:
         """
         if self._call_log is not None and session_id in self._calls().records:
             self._call_log.amend(session_id, "recordings", parts)
-        task = asyncio.create_task(self._tell(session_id, parts, ready))
-        self._telling.add(task)
-        task.add_done_callback(self._telling.discard)
+        _keep(self._telling, self._tell(session_id, parts, ready))
 
     async def _tell(
         self, session_id: str, parts: list[dict[str, Any]], ready: list[dict[str, Any]]
@@ -84,10 +86,12 @@ class RecordingNews:
             if ready and self._outbox is not None:
                 document = self._document(record)
         elif self._call_log is not None:
-            if ready:
-                await self._kept(self._call_log, session_id)
-            async with self._merging:
-                document, ready = await self._merged(self._call_log, session_id, parts, ready)
+            self._newest[session_id] = parts
+            await self._kept(self._call_log, session_id)
+            try:
+                document, ready = await self._merged(self._call_log, session_id, ready)
+            except AppError:
+                _keep(self._waiting, self._merge_later(self._call_log, session_id))
         if self._outbox is not None:
             for part in ready:
                 self._outbox.recorded(document or {"session_id": session_id}, part)
@@ -103,20 +107,39 @@ class RecordingNews:
         self,
         call_log: CallLog,
         session_id: str,
-        parts: list[dict[str, Any]],
         ready: list[dict[str, Any]],
     ) -> tuple[Mapping[str, Any] | None, list[dict[str, Any]]]:
-        """Add what was found of a call's recordings to what is known of them."""
-        document = None
-        with contextlib.suppress(AppError):
+        """Add what was found of a call's recordings to what is known of them.
+
+        Raises:
+            AppError: It cannot be asked what is known; what was found alone would take its place.
+        """
+        async with self._merging:
             await call_log.settle()
             document = await call_log.find(session_id)
-        parts = merge_parts((document or {}).get("recordings") or (), parts)
-        call_log.amend(session_id, "recordings", parts)
+            parts = list((document or {}).get("recordings") or ())
+            if (newest := self._newest.pop(session_id, None)) is not None:
+                parts = merge_parts(parts, newest)
+                call_log.amend(session_id, "recordings", parts)
         paths = {part["path"] for part in ready}
         return document, [part for part in parts if part["path"] in paths]
 
+    async def _merge_later(self, call_log: CallLog, session_id: str) -> None:
+        while session_id in self._newest:
+            await asyncio.sleep(_MERGE_AGAIN_SECONDS)
+            with contextlib.suppress(AppError):
+                await self._merged(call_log, session_id, [])
+
     async def all_told(self) -> None:
         """Wait until all is told, for a while."""
+        for task in self._waiting:
+            # The file is found by its old name as well.
+            task.cancel()
         if self._telling:
             await asyncio.wait(self._telling, timeout=_TELL_SECONDS)
+
+
+def _keep(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.create_task(work)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)

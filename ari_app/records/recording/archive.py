@@ -305,9 +305,12 @@ class RecordingArchive:
             call = self._calls[session_id] = _Call(began)
         self._calls.move_to_end(session_id)
         while len(self._calls) > _KEPT_CALLS:
-            # The oldest may last for a day, with thousands that come and go meanwhile.
+            # The oldest may last for a day, with thousands that come and go meanwhile; one that is
+            # gone on with, and pauses, knows what nobody else does.
             known = self._calls.items()
-            idle = next((name for name, each in known if not each.busy and each is not call), None)
+            idle = next(
+                (n for n, each in known if not (each.busy or each.lost or each is call)), None
+            )
             if idle is None:
                 break
             del self._calls[idle]

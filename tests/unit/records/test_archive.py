@@ -259,6 +259,30 @@ async def test_a_call_that_goes_on_has_the_recordings_of_lost_processes_too(
     ]
 
 
+async def test_a_call_that_goes_on_has_them_however_many_calls_come_before_it_is_recorded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive_module, "_KEPT_CALLS", 3)
+    log = Log()
+    first = RecordingArchive(tmp_path, on_change=log)
+    say(first)
+    await log.ready()
+    await first.close()
+    archive = RecordingArchive(tmp_path, on_change=log)
+    log.told.clear()
+    archive.goes_on(call(), [2.0])
+    await until(lambda: archive.parts("s1"))
+    for number in range(6):
+        await archive.delete(f"other{number}")
+    say(archive)
+    parts = await log.ready()
+    assert [Path(each["path"]).name for each in parts] == [
+        Path(f"{NAME}.wav").name,
+        Path(f"{NAME}.2.wav").name,
+    ]
+    await archive.close()
+
+
 async def test_a_recording_that_another_process_has_mended_is_its_calls(tmp_path: Path) -> None:
     log = Log()
     left_behind(tmp_path, f"{NAME}.wav")

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import structlog
 
+from ari_app.process.files import nearest, sync_folder
 from ari_app.records.record import CallRecord
 from ari_app.records.recording.encoder import Encoded, Encoder
 from ari_app.records.recording.names import (
@@ -460,17 +461,22 @@ class RecordingArchive:
         if paths or first is not None:
             # On a disk that is away none is found, and all are there when it is back.
             os.scandir(self.folder).close()
+        changed: set[Path] = set()
         for path in paths:
-            self._remove_one(path)
+            changed |= self._remove_one(path)
         if first is not None:
             # What a lost process has left is in no record until it is finished, which may be never.
             for each in numbered(first):
-                if not self._remove_one(str(each)):
+                if not (found := self._remove_one(str(each))):
                     break
+                changed |= found
+        for folder in {nearest(each) for each in changed}:
+            # The call goes for good now: after a loss of power nobody would remove it again.
+            sync_folder(folder)
 
-    def _remove_one(self, path: str) -> bool:
+    def _remove_one(self, path: str) -> set[Path]:
         """Remove all files of a recording but one that is being written, whose process removes it;
-        whether there was any."""
+        the folders where there was any."""
         found = [each for each, _ in self._there(path, *_ENDS, *_PARTS)]
         for each in found:
             with suppress(FileNotFoundError):
@@ -482,7 +488,7 @@ class RecordingArchive:
                 # The day's last one; or there are others.
                 with suppress(OSError):
                     each.parent.rmdir()
-        return bool(found)
+        return {each.parent for each in found}
 
     # --- in the background
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +20,7 @@ import numpy.typing as npt
 import orjson
 import soundfile
 
+from ari_app.process.files import sync_folder
 from ari_app.records.recording.wav import PART, lock
 
 _Block = npt.NDArray[np.int16]
@@ -71,7 +71,7 @@ def encode(wav: Path, kind: str) -> Path:
         # Another process may have done it: it has looked for what waited, too.
         if wav.exists() or not target.exists():
             raise
-    _sync(wav.parent)
+    sync_folder(wav.parent)
     return target
 
 
@@ -98,7 +98,7 @@ def _write(wav: Path, target: Path, kind: str) -> bool:
         os.fsync(file)
         check(wav, part, exact=kind == "flac")
         part.rename(target)
-        _sync(target.parent)
+        sync_folder(target.parent)
     except BaseException:
         if _is(part, file):
             part.unlink()
@@ -180,16 +180,6 @@ def _loudness(block: _Block, size: int) -> _Loudness:
 def _blocks(source: soundfile.SoundFile) -> Iterator[_Block]:
     while len(block := source.read(source.samplerate, dtype="int16", always_2d=True)):
         yield block
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        # Not every file system can.
-        with suppress(OSError):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _words(error: Exception) -> str:

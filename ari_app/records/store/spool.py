@@ -25,7 +25,7 @@ from typing import Any, Final
 import orjson
 import structlog
 
-from ari_app.process.files import write_all
+from ari_app.process.files import sync_folder, write_all
 from ari_app.process.folders import folders_in, locked, remove_locked
 
 log = structlog.get_logger(__name__)
@@ -498,8 +498,7 @@ class Spool:
         self._number += 1
         path = self.own / f"{self._number:08}{_SUFFIX}"
         file = _File(path, list(self._running.values()))
-        with contextlib.suppress(OSError):
-            _sync_folder(self.own)
+        sync_folder(self.own)
         self.segments.append(file.segment)
         return file
 
@@ -635,11 +634,3 @@ def _count_entries(path: Path) -> int:
     began = b' ["%s"' % BEGAN.encode()
     with path.open("rb") as file:
         return sum(line[8 : 8 + len(began)] != began for line in file)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

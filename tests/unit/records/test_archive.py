@@ -555,6 +555,24 @@ async def test_a_call_that_is_deleted_takes_its_recordings_along(tmp_path: Path)
     await archive.close()
 
 
+async def test_what_is_removed_is_not_back_after_a_loss_of_power(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = RecordingArchive(tmp_path)
+    for session_id in ("s1", "s2"):
+        say(archive, call(session_id))
+    await until(lambda: not archive.is_busy("s1") and not archive.is_busy("s2"))
+    synced: list[tuple[Path, list[str]]] = []
+    monkeypatch.setattr(
+        archive_module, "sync_folder", lambda folder: synced.append((folder, files(tmp_path)))
+    )
+    for session_id in ("s1", "s1", "s2"):
+        await archive.delete(session_id, call_document(call(session_id)))
+    other = f"{DAY}/{LOCAL:%H%M%S}-+493023125001-s2.wav"
+    assert synced == [(tmp_path / DAY, [other]), (tmp_path, [])]
+    await archive.close()
+
+
 @pytest.mark.parametrize("hides", [False, True])
 @pytest.mark.parametrize("placed", [False, True])
 async def test_what_a_lost_process_has_left_goes_with_its_call_though_no_record_has_it(

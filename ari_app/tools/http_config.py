@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from ari_app.errors import ConfigError, in_words
 from ari_app.process.files import why_unreadable
 from ari_app.process.network import OWN_HEADERS, usable_url
 from ari_app.tools.built_in import BUILT_IN
-from ari_app.tools.secrets import hide_secrets
+from ari_app.tools.secrets import hide_secrets, may_hold_secrets
 from ari_app.tools.tool import ParameterSchema
 
 _PLACE: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -77,9 +78,12 @@ class HttpTool(BaseModel):
         """The parameters that the path has places for."""
         return tuple(_PLACE.findall(urlsplit(self.url).path))
 
-    def without_secrets(self, text: str) -> str:
+    async def without_secrets(self, text: str) -> str:
         """Return a server's words without what stands in the headers that were sent to it."""
-        return hide_secrets(text, self.headers.values())
+        if not may_hold_secrets(text, self.headers.values()):
+            return text
+        # Calls are served meanwhile.
+        return await asyncio.to_thread(hide_secrets, text, self.headers.values())
 
     @property
     def in_query(self) -> bool:

@@ -241,7 +241,7 @@ async def _send(session: aiohttp.ClientSession, tool: HttpTool, request: ToolReq
             raise _Failed(f"{tool.name} answered with more than {tool.max_result_bytes} bytes.")
         text = _text(response, body)
     if text is not None:
-        text = tool.without_secrets(text)
+        text = await tool.without_secrets(text)
     if 200 <= status < 300:
         if text is None:
             raise _Failed(f"{tool.name} answered with something that is not text.")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from structlog.testing import capture_logs
 
 from ari_app.errors import ConfigError
 from ari_app.records.record import CallFacts
+from ari_app.tools import http_config
 from ari_app.tools.http_config import HttpTool
 from ari_app.tools.http_tools import HttpTools
 from ari_app.tools.tool import ToolAnswer
@@ -217,6 +219,25 @@ async def test_a_service_that_repeats_the_key_tells_it_to_nobody(
     assert service.seen[0].headers["Authorization"] == f"Bearer {key}"
     assert key not in answer.text + str(logs)
     assert ("Bearer [secret] is not welcome" in answer.text) is (status < 500)
+
+
+async def test_calls_are_served_while_a_key_is_looked_for(
+    service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+
+    def hide(text: str, headers: object) -> str:
+        threads.append(threading.get_ident())
+        return "hidden"
+
+    monkeypatch.setattr(http_config, "hide_secrets", hide)
+    headers = {"Authorization": "Bearer k3y-of-the-crm"}
+    service.answers("nothing of it", content_type="text/plain")
+    assert (await ask(service, headers=headers)).text == "nothing of it"
+    assert not threads
+    service.answers("Bearer k3y-of-the-crm", content_type="text/plain")
+    assert (await ask(service, headers=headers)).text == "hidden"
+    assert threads != [threading.get_ident()]
 
 
 @pytest.mark.parametrize("kind", ["application/octet-stream", "json", "", "image/png"])

@@ -19,6 +19,7 @@ dropped, as in the official Python SDK. And one message that makes no sense neve
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 from ari_app.agent.elevenlabs import server_messages
@@ -80,6 +81,8 @@ ProtocolEvent = ConversationStarted | Other | Garbled | AgentEvent
 
 _MAX_ID_LENGTH = 128
 _SHORT_BYTES = 4096
+# A message is repeated soon, if ever.
+_MAX_TOOL_CALLS = 64
 
 
 class AgentProtocol:
@@ -106,6 +109,7 @@ class AgentProtocol:
         self._interrupted_up_to: int | None = None
         self._latest_audio_id = 0
         self._last_tool_call_id: str | None = None
+        self._tool_calls: deque[int] = deque(maxlen=_MAX_TOOL_CALLS)
 
         # What the close will be explained by. An error that the agent has spoken after is past.
         self._error: ServiceError | None = None
@@ -167,6 +171,8 @@ class AgentProtocol:
                 ]
             case server_messages.AgentResponseComplete():
                 return [ResponseComplete(message.event_id)]
+            case server_messages.ClientToolCall() if self._is_repeated(message):
+                pass
             case server_messages.ClientToolCall():
                 return [
                     ToolCalled(
@@ -213,6 +219,22 @@ class AgentProtocol:
             event_id = max(self._latest_audio_id, self._first_valid_id() - 1)
         self._interrupted_up_to = event_id
         return Interrupted(event_id)
+
+    def _is_repeated(self, call: server_messages.ClientToolCall) -> bool:
+        """Return whether this very call was asked for before: it has, or will get, one answer.
+
+        Its id alone does not say so: a model of the agent's owner may count from 0 again in each
+        response.
+        """
+        if call.event_id is None:
+            return False
+        # It may be as long as a message.
+        asked = call.tool_call_id, call.event_id, call.tool_name, repr(call.parameters)
+        known = hash(asked)
+        if known in self._tool_calls:
+            return True
+        self._tool_calls.append(known)
+        return False
 
     def _tool_response(self, message: server_messages.AgentToolResponse) -> list[ProtocolEvent]:
         # An agent may be set to send both the short and the full form of each response.

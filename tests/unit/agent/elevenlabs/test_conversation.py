@@ -248,6 +248,30 @@ def test_end_call_is_announced_once_after_the_tools_own_event() -> None:
     assert protocol.closed(1006).kind is CloseKind.AGENT_ENDED
 
 
+def test_a_tool_call_that_is_told_twice_is_reported_once() -> None:
+    def call(tool_call_id: str, event_id: int | None, to: str = "200") -> str:
+        return wire(
+            "client_tool_call",
+            tool_name="transfer_call",
+            tool_call_id=tool_call_id,
+            parameters={"to": to},
+            event_id=event_id,
+        )
+
+    protocol = running()
+    assert protocol.receive(call("tc1", 6)) == [
+        e.ToolCalled("transfer_call", "tc1", {"to": "200"}, True, 6)
+    ]
+    (event,) = protocol.receive(call("tc1", 6))
+    assert isinstance(event, Other)
+    # Others are called by other ids, or in another response.
+    for tool_call_id, event_id in (("tc2", 6), ("tc1", 7), ("tc1", None), ("tc1", None)):
+        (event,) = protocol.receive(call(tool_call_id, event_id))
+        assert isinstance(event, e.ToolCalled)
+    assert isinstance(protocol.receive(call("tc1", 6, "201"))[0], e.ToolCalled)
+    assert isinstance(running().receive(call("tc1", 6))[0], e.ToolCalled)
+
+
 def test_the_full_form_of_the_same_response_is_not_reported_twice() -> None:
     protocol = running()
     protocol.receive(tool_response(status="success"))

@@ -223,6 +223,10 @@ class Admission:
             if wish in self._wishes:
                 self._wishes.remove(wish)
 
+    def give_turn_back(self) -> None:
+        """Count one less of ours as placed: it has had its turn, and nobody was called."""
+        self._bucket.give_back()
+
     def _give_back(self) -> None:
         self._reserved -= 1
         self._serve()

@@ -230,6 +230,8 @@ class Hub:
             is_taken = self.common is None or await self.common()
         finally:
             if not is_taken:
+                if paced:
+                    self.admission.give_turn_back()
                 place.give_back()
         return place if is_taken else None
 

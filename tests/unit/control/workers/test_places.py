@@ -69,6 +69,21 @@ async def test_no_more_wait_for_a_place_of_all_machines_than_may_wait_here() -> 
     assert (one.calls.running, hub.admission.taken) == (9, 9)
 
 
+async def test_whom_all_machines_together_refuse_uses_no_turn_of_the_pace() -> None:
+    hub, (one, _) = await company(max_calls=50, per_second=0.1)
+    free = False
+
+    async def common() -> bool:
+        return free
+
+    hub.common = common
+    for _ in range(3):
+        assert (await refusal(one)).code == "capacity"
+    free = True
+    await enter(one)
+    assert (await refusal(one)).code == "rate_limited"
+
+
 async def test_a_place_is_kept_until_the_call_counts() -> None:
     hub, (one, two) = await company(max_calls=1)
     placing = asyncio.create_task(enter(one))

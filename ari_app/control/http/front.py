@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import parse_qs
@@ -224,7 +224,9 @@ class FrontHandlers:
         if kept.status != HTTPStatus.OK:
             # It is not remembered, but whoever asks at the same time is told the same.
             raise _NotGranted(kept)
-        return kept
+        # Every response gets the others anew, and thousands are kept.
+        types = [each for each in kept.headers if each[0].lower() == "content-type"]
+        return replace(kept, headers=types)
 
     async def _initiate(
         self, request: web.Request, body: bytes, elsewhere: Elsewhere | None

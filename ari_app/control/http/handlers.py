@@ -132,7 +132,8 @@ class Handlers:
         self._listening = Listening(service)
         self._describe = partial(openapi_document, keyed=keyed, number_pattern=number_pattern)
         self._described: bytes | None = None
-        self._initiated: IdempotentAnswers[InitiateCallResponse] = IdempotentAnswers()
+        # As JSON, for thousands are kept, and the model takes four times as much.
+        self._initiated: IdempotentAnswers[str] = IdempotentAnswers()
 
     def by_name(self) -> Mapping[str, Handler]:
         """Return the handlers by the names of `ari_app.control.http.operations.OPERATIONS`."""
@@ -170,9 +171,10 @@ class Handlers:
         if key is None:
             answer, replayed = await self._initiate_while_there(request, body), False
         else:
-            answer, replayed = await self._initiated.answer(
-                key, _fingerprint(body), lambda: self._initiate(request, body)
+            kept, replayed = await self._initiated.answer(
+                key, _fingerprint(body), lambda: self._initiate_to_keep(request, body)
             )
+            answer = InitiateCallResponse.model_validate_json(kept)
         request[CALL] = answer.session_id
         response = _json(answer)
         if replayed:
@@ -195,6 +197,9 @@ class Handlers:
                 if (task := asyncio.current_task()) is not None and task.cancelling():
                     raise
                 raise ClientGone from None
+
+    async def _initiate_to_keep(self, request: web.Request, body: InitiateCallRequest) -> str:
+        return (await self._initiate(request, body)).model_dump_json()
 
     async def _initiate(
         self, request: web.Request, body: InitiateCallRequest

@@ -287,8 +287,9 @@ async def test_calls_begin_where_there_is_room_and_once_for_each_key(office: Off
         async with office.http.post(
             "/webhook/initiate-call", json=body, headers={"Idempotency-Key": "k"}
         ) as response:
-            answers.append((response.status, await response.json()))
+            answers.append((response.status, response.content_type, await response.json()))
     assert answers[0] == answers[1]
+    assert response.content_type == "application/json"
     assert response.headers["Idempotent-Replayed"] == "true"
     assert [len(service.control.wishes) for service in office.services] == [0, 1]
     # A caller who waits is where they are.

@@ -147,6 +147,10 @@ _TARGET_THERE = (
 _TARGET_LOST = (
     "(The transfer came to nothing. The caller hears you again: tell them, in one short sentence.)"
 )
+_TARGET_LOST_MEANWHILE = (
+    "The transfer that was under way when the connection was lost came to nothing: nobody has "
+    "taken the call. The caller hears you again: tell them, in one short sentence."
+)
 
 
 class Call:
@@ -770,9 +774,11 @@ class Call:
         # there and has hung up.
         elif lost is None:
             self.side.tell(_TARGET_THERE, about="transfer")
-        else:
+        elif self.side.is_there:
             # What an agent is only told it does not answer, and the caller would hear silence.
             self.side.ask(_TARGET_LOST)
+        else:
+            self.side.tell_the_next(_TARGET_LOST_MEANWHILE)
 
     # --- the way out
 

@@ -458,6 +458,7 @@ class AgentSide:
         self._too_many_told = False
         self._holds = False
         self._go_on, self._colleague = GO_ON, ""
+        self._for_the_next = ""
         self._not_heard_up_to: int | None = None
         self.speech = AgentSpeech(sound, context.record)
         self._not_sent_ms = 0.0
@@ -513,6 +514,9 @@ class AgentSide:
             conversation.tell(context(said), about="resumed")
             if self._colleague:
                 conversation.tell(self._colleague, about="take_over")
+            if self._for_the_next:
+                conversation.tell(self._for_the_next, about="transfer")
+                self._for_the_next = ""
         self._context.post(AgentReady())
         if self._context.on_hold and self._context.state is not State.TAKEN_OVER:
             # Since before it was there.
@@ -572,6 +576,10 @@ class AgentSide:
         """Say something to the agent as the caller would, if there is one."""
         if self._conversation is not None:
             self._conversation.ask(text, keys=keys)
+
+    def tell_the_next(self, text: str) -> None:
+        """Have the agent told of a transfer that comes in a lost one's place."""
+        self._for_the_next = text
 
     def prompt(self) -> None:
         """Ask an agent that has taken a lost one's place to go on."""

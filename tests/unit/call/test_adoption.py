@@ -426,6 +426,31 @@ async def test_a_target_that_rings_rings_on(stage: Stage, process: Process) -> N
     assert stage.landed(again).reason == "transferred"
 
 
+async def test_a_transfer_that_fails_before_the_agent_is_there_is_told_to_it(
+    stage: Stage, process: Process
+) -> None:
+    before = await stage.talk()
+    came_to_nothing = "came to nothing: nobody has taken the call"
+    before.call.context.post(ConsultRequested("+493023125001"))
+    await asyncio.sleep(0.1)
+    stage.agents.ready.clear()
+    await process.goes_on()
+    session = process.session(before)
+    session.tells(TargetLost("busy"))
+    await stage.until(session, State.RECOVERING)
+    stage.agents.ready.set()
+    await until(lambda: len(stage.agents.conversations) == 2)
+    await stage.settle()
+    told = [text for way, text in stage.agent().told if way == "context"]
+    assert [came_to_nothing in text for text in told] == [False, True]
+    stage.agent().says(200, final=True)
+    await stage.until(session, State.TALKING)
+    await process.goes_on()
+    await until(lambda: len(stage.agents.conversations) == 3)
+    await stage.settle()
+    assert came_to_nothing not in str(stage.agent().told), "that is over"
+
+
 async def test_a_supervisor_speaks_on_with_the_caller(stage: Stage, process: Process) -> None:
     before = await stage.talk()
     before.call.take_over("+493023125004", "lea")

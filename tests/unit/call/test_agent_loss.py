@@ -13,6 +13,7 @@ from ari_app.agent.elevenlabs.errors import AgentRefused, AgentUnavailable
 from ari_app.agent.interface import Resumed
 from ari_app.audio.sound_file import SoundFile
 from ari_app.call.conversation import GO_ON, HELD_BY_PHONE
+from ari_app.call.signals import ConsultRequested
 from ari_app.call.states import State
 from ari_app.errors import AgentError
 from ari_app.line.asterisk.ari.resources import START_MOH
@@ -266,6 +267,18 @@ async def test_a_new_agent_is_told_what_came_of_a_transfer_that_the_lost_one_ask
     way, text = second.told[-1]
     assert (way, "The target has answered and hears you now" in text) == ("context", True)
     assert first.results == second.results == []
+
+
+async def test_a_new_agent_is_told_of_a_transfer_that_was_lost_with_the_last_one(
+    stage: Stage,
+) -> None:
+    session = await stage.talk()
+    # From outside, so no tool's result says what came of it.
+    session.call.context.post(ConsultRequested("+493023125001"))
+    await stage.until(session, State.CONSULTING)
+    await resumed(stage, session)
+    told = [text for way, text in stage.agent().told if way == "context"]
+    assert "came to nothing: nobody has taken the call" in told[1]
 
 
 async def test_observers_are_told(stage: Stage) -> None:

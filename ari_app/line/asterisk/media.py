@@ -141,7 +141,7 @@ class AudioSocketMedia:
         self._on_lost = on_lost
         self._connection: AudioSocketConnection | None = None
         self._stats = ConnectionStats()
-        self._closed = False
+        self._flows = self._closed = False
         server.expect(self.uuid, self, line_format, ttl=seconds)
 
     @property
@@ -160,7 +160,9 @@ class AudioSocketMedia:
         return True  # Asterisk has connected already
 
     def flow(self) -> None:
-        """Do nothing: it flows, for Asterisk must never wait for a frame (asterisk#2089)."""
+        # Silence flows from the first moment, for Asterisk must never wait for a frame
+        # (asterisk#2089).
+        self._flows = True
 
     def take_back(self) -> float:
         return 0.0  # Asterisk plays what it has at once
@@ -201,7 +203,7 @@ class AudioSocketMedia:
         line.read_together(self._sound.frames_at_once)
 
     def _next_frame(self) -> bytes | None:
-        frame = self._sound.next_frame()
+        frame = self._sound.next_frame() if self._flows else None
         return next(self._tone) if frame is None and self.keeps_company else frame
 
     def audio_received(self, payload: bytes, kind: Kind) -> None:

@@ -12,11 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
 from ari_app.agent.elevenlabs.closing import CloseKind
 from ari_app.agent.elevenlabs.errors import AgentUnavailable
+from ari_app.audio.sound_file import SoundFile
 from ari_app.call.calls import Waiting
 from ari_app.call.conversation import GO_ON
 from ari_app.call.kept import restore
@@ -24,7 +26,7 @@ from ari_app.call.keypad import Keypad
 from ari_app.call.signals import ConsultRequested, EndRequested, HoldRequested
 from ari_app.call.states import State
 from ari_app.control.control import CallControl, NotPossible
-from ari_app.line.asterisk.ari.resources import ANSWER, CREATE_BRIDGE, START_MOH
+from ari_app.line.asterisk.ari.resources import ADD_CHANNEL, ANSWER, CREATE_BRIDGE, START_MOH
 from ari_app.line.interface import KeyPressed, Outcome, PhoneHeld, Rings, Status, TargetLost
 from ari_app.records.document import call_document
 from ari_app.records.events import Adopted, CallEnded
@@ -35,6 +37,7 @@ from tests.unit.call.full_asterisk import FullAsterisk
 from tests.unit.call.stage import Stage, heard_ms, now
 from tests.waiting import until
 
+PHRASE = SoundFile(np.full(4000, 5000, "<i2").tobytes(), 8000)  # half a second
 DONE = Outcome(Status.COMPLETED, "end_requested")
 
 
@@ -378,6 +381,29 @@ async def test_music_in_place_of_a_lost_agent_ends_with_the_next_ones_first_word
     await stage.settle()
     bridge = stage.asterisk.world.bridges[session.line.bridge_id]
     assert session.call_id in bridge.channels, "and hears no music any more"
+
+
+async def test_the_phrase_waits_until_the_caller_hears_the_line(
+    stage: Stage, process: Process
+) -> None:
+    stage.with_policy(loss_sound=PHRASE)
+    before = await stage.talk()
+    stage.agents.ready.clear()
+    joins = asyncio.Event()
+    stage.asterisk.before[ADD_CHANNEL] = joins.wait
+    await process.goes_on()
+    session = process.session(before)
+    await until(lambda: session.media_id in stage.asterisk.media)
+    await asyncio.sleep(1)
+    assert heard_ms(stage.media(session)) == 0
+    joins.set()
+    await asyncio.sleep(1)
+    assert heard_ms(stage.media(session)) == 500
+    stage.agents.ready.set()
+    await until(lambda: len(stage.agents.conversations) == 2)
+    await stage.settle()
+    stage.agent().says(200, final=True)
+    await stage.until(session, State.TALKING)
 
 
 async def test_who_listened_hears_no_more(stage: Stage, process: Process) -> None:

@@ -64,6 +64,13 @@ async def test_sound_flows_both_ways(bench: Bench) -> None:
     client = await bench.dial()
     client.source = lambda: LOUD
     bench.sound.frames = [LOUD[::-1]] * 1000
+    await asyncio.sleep(0.1)
+    assert {heard.payload for heard in client.heard} == {bytes(320)}, "nobody would hear it"
+    bench.media.flow()
+    await asyncio.sleep(0.1)
+    bench.sound.came.clear()
+    bench.sound.ticks = 0
+    client.heard.clear()
     await asyncio.sleep(1)
     assert set(bench.sound.came) == {LOUD}
     assert len(bench.sound.came) == pytest.approx(50, abs=1)
@@ -79,6 +86,7 @@ async def test_a_wide_line(bench: Bench) -> None:
     bench.make(SLIN16)
     client = await bench.dial()
     client.source = lambda: LOUD * 2
+    bench.media.flow()
     bench.sound.frames = [LOUD * 2] * 1000
     await asyncio.sleep(0.5)
     assert {heard.kind for heard in client.heard} == {SLIN16.kind}
@@ -114,6 +122,7 @@ async def test_keys_are_told_until_the_end(bench: Bench) -> None:
 
 async def test_who_waits_hears_now_and_then_that_somebody_is_there(bench: Bench) -> None:
     client = await bench.dial()
+    bench.media.flow()
     bench.media.keeps_company = True
     await asyncio.sleep(6)
     played = np.frombuffer(b"".join(heard.payload for heard in client.heard), "<i2")

@@ -96,7 +96,6 @@ class Front(Opened):
             ConfigError: A setting cannot be used.
         """
         settings = self.settings
-        self._exit.push_async_callback(self.hub.close)
         relay = Workers(self._folder)
         self._exit.push_async_callback(relay.close)
         self._open_audit()
@@ -107,10 +106,6 @@ class Front(Opened):
             self._fleet = await self._exit.enter_async_context(
                 Fleet(settings, self, self.hub, relay, self._audit)
             )
-        if settings.has_asterisk:
-            ari = await self._exit.enter_async_context(ari_client(settings))
-            self._distributor = Distributor(ari, self.hub, self.metrics, self._fleet)
-            self._exit.push_async_callback(self._distributor.close)
         secret = settings.api_key
         keys = Keys.of(
             None if secret is None else secret.get_secret_value(), settings.api_keys_file
@@ -141,6 +136,13 @@ class Front(Opened):
             on_refused=self.metrics.http_was_refused,
         )
         self._exit.push_async_callback(self._http.close)
+        # Before HTTP has ended, which may take seconds: until then the front that comes after this
+        # one has no worker, and its callers wait.
+        self._exit.push_async_callback(self.hub.close)
+        if settings.has_asterisk:
+            ari = await self._exit.enter_async_context(ari_client(settings))
+            self._distributor = Distributor(ari, self.hub, self.metrics, self._fleet)
+            self._exit.push_async_callback(self._distributor.close)
         if not keys:
             log.info("api_without_key", note="only this machine can reach it", at=settings.api_bind)
         # Only now: should this one not start, workers still find the one that serves on.

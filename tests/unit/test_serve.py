@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -19,7 +20,9 @@ from structlog.testing import capture_logs
 
 from ari_app import bridge as app
 from ari_app import serve as service
+from ari_app.control.http.behind import WorkerServer, build_worker_app
 from ari_app.control.workers.folder import Folder
+from ari_app.control.workers.membership import Membership
 from ari_app.errors import ConfigError
 from ari_app.front.service import Front
 from ari_app.line.asterisk.names import worker_app
@@ -29,7 +32,9 @@ from ari_app.records.store.glance import calls_in
 from ari_app.serve import serve, supervise
 from ari_app.settings import Settings, load_settings
 from lab.load.server import LoadServer
+from linekit.listener import listening
 from tests.unit.agent.elevenlabs.fake_agent import API_KEY, FakeAgent
+from tests.unit.control.http.fake_service import FakeService
 from tests.unit.line.asterisk.ari.fake_ari import PASSWORD, USERNAME, Answer, FakeAri
 from tests.unit.settings_maker import nothing_outside
 from tests.waiting import until
@@ -463,4 +468,50 @@ async def test_a_front_that_cannot_start_leaves_workers_to_the_one_that_serves_o
         worker.close()
         old.close()
     finally:
+        folder.remove()
+
+
+async def test_workers_go_to_the_next_front_before_the_last_requests_have_ended() -> None:
+    settings = settings_for(
+        *["http://127.0.0.1:1"] * 2,
+        workers=2,
+        dialer_type="custom",
+        dialer_api_url="http://127.0.0.1:1",
+        dialer_api_key="k",
+    )
+    folder, worker, (door,) = Folder.make(), FakeService(), listening("127.0.0.1", 0)
+    server = WorkerServer(build_worker_app(worker, public_url=None, number_pattern=None, routes=[]))
+    member = Membership(1, "voice-agent.host.1", folder.front, lambda: True)
+    member.serve(SimpleNamespace(draining=False, count=lambda: 0, records={}))
+    linked = asyncio.create_task(member.run())
+    told: list[None] = []
+    try:
+        await server.start(folder.http(1), folder.passed(1))
+        async with contextlib.AsyncExitStack() as stack:
+            old, new = Front(settings, folder, [door]), Front(settings, folder, [])
+            closing = contextlib.AsyncExitStack()
+            await closing.enter_async_context(old)
+            old.hub.roster.expected = new.hub.roster.expected = 1
+            await old.answer()
+            client = await stack.enter_async_context(aiohttp.ClientSession())
+            worker.control.gate.clear()
+            url = "http://{}:{}/webhook/initiate-call".format(*door.getsockname())
+            asked = asyncio.create_task(client.post(url, json={"called_number": "1"}))
+            await worker.control.asked.wait()
+            await stack.enter_async_context(new)
+            old.hub.on_calls = lambda: told.append(None)
+            old.stop()
+            ending = asyncio.create_task(closing.aclose())
+            await new.hub.all_there(60)
+            assert len(new.hub.roster) == 1
+            assert not ending.done()
+            assert not told, "its calls are as they were"
+            worker.control.gate.set()
+            assert (await asked).status == 200
+            await ending
+    finally:
+        linked.cancel()
+        member.close()
+        await server.close()
+        door.close()
         folder.remove()

@@ -163,6 +163,8 @@ class Hub:
 
     async def close(self) -> None:
         """Hang up. The workers call again, or another front."""
+        # They have their calls still.
+        self.on_calls = lambda: None
         if self._server is not None:
             self._server.close()
         if self._touching is not None:

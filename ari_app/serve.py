@@ -37,6 +37,7 @@ from ari_app.process.network import page_url
 from ari_app.process.runtime import runtime_folder
 from ari_app.process.supervisor import (
     FRONT,
+    SPARE,
     Duty,
     Limits,
     Mode,
@@ -44,6 +45,7 @@ from ari_app.process.supervisor import (
     Parent,
     ParentLink,
     Standing,
+    awaited,
 )
 from ari_app.process.supervisor.parent import unblock_signals
 from ari_app.records.running import are_lost, forget_left, has_calls
@@ -225,6 +227,9 @@ class Company:
         channel, *listeners = sockets
         company = Company(told["workers"], Folder(Path(told["folder"])), listeners)
         duty = Duty(Mode(told["mode"]), told["restarts"], channel, told["number"])
+        if duty.number == SPARE:
+            _call_ourselves("ari-app-spare")
+            duty = awaited(duty)
         return company, duty
 
 

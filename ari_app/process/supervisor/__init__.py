@@ -4,9 +4,10 @@
 between the two; `systemd` tells that one how they stand.
 """
 
-from ari_app.process.supervisor.parent import Parent, ParentLink
+from ari_app.process.supervisor.parent import Parent, ParentLink, awaited
 from ari_app.process.supervisor.policy import (
     FRONT,
+    SPARE,
     Duty,
     Limits,
     Mode,
@@ -17,6 +18,7 @@ from ari_app.process.supervisor.policy import (
 
 __all__ = [
     "FRONT",
+    "SPARE",
     "Duty",
     "Limits",
     "Mode",
@@ -25,4 +27,5 @@ __all__ = [
     "ParentLink",
     "Standing",
     "Supervision",
+    "awaited",
 ]

@@ -24,6 +24,7 @@ import structlog
 from ari_app.process.beat import seconds_to_beat
 from ari_app.process.supervisor.policy import (
     FRONT,
+    SPARE,
     Duty,
     Exit,
     Kill,
@@ -111,6 +112,24 @@ class ParentLink:
         self._channel.close()
 
 
+def awaited(duty: Duty) -> Duty:
+    """Wait, as the spare process, for the duty that a parent has for it.
+
+    Raises:
+        SystemExit: It is not wanted any more.
+    """
+    channel, told = duty.channel, b""
+    channel.setblocking(True)
+    # Byte by byte, for an order may follow that is the link's to read.
+    while not told.endswith(b"\n"):
+        if not (byte := channel.recv(1)):
+            raise SystemExit(0)
+        told += byte
+    channel.setblocking(False)
+    mode, restarts, number = told.decode().split()
+    return Duty(Mode(mode), int(restarts), channel, int(number))
+
+
 log = structlog.get_logger(__name__)
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -154,6 +173,8 @@ class Parent:
     SIGTERM, SIGINT and SIGHUP let the workers drain; a second one ends their calls. With several
     workers SIGHUP replaces them one after the other instead, each when its last call has ended, by
     the code that is on the disk by then; unless a terminal sends it, for that one has been closed.
+    From then on the code of this process is an old one, and a spare process that has loaded the new
+    one waits for the next place that is free: callers of a worker that is lost would wait for it.
     systemd is told when all of them serve, and when they are to stop.
 
     Args:
@@ -174,6 +195,9 @@ class Parent:
         self._replacing: tuple[_Child, int] | None = None
         # A front that is to go as soon as the one in its place serves.
         self._leaving: _Child | None = None
+        # Its id and the line to it; and whether there is to be one that is not there yet.
+        self._spare: tuple[int, socket.socket] | None = None
+        self._wants_spare = False
 
     def run(self) -> int | Duty:
         """Fork workers until all have ended for good. As `os.fork` it returns in each process.
@@ -212,7 +236,7 @@ class Parent:
                 match child.supervision.next_action(time.monotonic()):
                     case Start() as start:
                         acted = True
-                        if (duty := self._fork(child, start)) is not None:
+                        if (duty := self._start(child, start)) is not None:
                             return duty
                     case Kill():
                         acted = True
@@ -231,6 +255,8 @@ class Parent:
             if not self._children:
                 return self._code
             self._arrange()
+            if (duty := self._keep_spare()) is not None:
+                return duty
             if not acted:
                 self._wait()
 
@@ -304,6 +330,7 @@ class Parent:
             if self._leaving is not None:
                 self._end(self._leaving)
             if not self._to_replace:
+                self._wants_spare = True
                 log.info("workers_replaced")
         elif self._to_replace and self._complete:
             number = self._to_replace.pop(0)
@@ -342,7 +369,23 @@ class Parent:
 
     # --- a worker
 
-    def _fork(self, child: _Child, start: Start) -> Duty | None:
+    def _start(self, child: _Child, start: Start) -> Duty | None:
+        ours, pid = self._take_spare(child, start) or (None, 0)
+        if ours is None:
+            duty, ours, pid = self._fork(child.number, start)
+            if duty is not None:
+                return duty
+        child.channel, child.pid = ours, pid
+        if self._stopping and child.number == FRONT:
+            child.tell(Order.DRAIN)
+        self._poll.register(ours, select.POLLIN)
+        child.supervision.started(time.monotonic())
+        place = {"place": child.name} if self._workers > 1 else {}
+        log.info("worker_started", pid=pid, mode=start.mode.value, restarts=start.restarts, **place)
+        return None
+
+    def _fork(self, number: int, start: Start) -> tuple[Duty | None, socket.socket, int]:
+        """Fork a process for a place: its duty, in it alone; the line to the other, and its id."""
         ours, its = socket.socketpair()
         ours.setblocking(False)
         its.setblocking(False)
@@ -356,18 +399,48 @@ class Parent:
             for each in self._children:
                 if each.channel is not None:
                     each.channel.close()
+            self._drop_spare()
             os.setsid()
-            return Duty(start.mode, start.restarts, its, child.number, self._afresh)
+            return Duty(start.mode, start.restarts, its, number, self._afresh), its, 0
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
         its.close()
-        child.channel, child.pid = ours, pid
-        if self._stopping and child.number == FRONT:
-            child.tell(Order.DRAIN)
-        self._poll.register(ours, select.POLLIN)
-        child.supervision.started(time.monotonic())
-        place = {"place": child.name} if self._workers > 1 else {}
-        log.info("worker_started", pid=pid, mode=start.mode.value, restarts=start.restarts, **place)
-        return None
+        return None, ours, pid
+
+    # --- the spare process
+
+    def _keep_spare(self) -> Duty | None:
+        """See to it that there is one, where one is wanted; in it, its duty."""
+        # To load the code takes a core for seconds, in which no place waits for its process.
+        if not self._wants_spare or not all(each.supervision.serving for each in self._children):
+            return None
+        self._wants_spare = False
+        duty, ours, pid = self._fork(SPARE, Start(Mode.AGAIN, 0))
+        if duty is None:
+            self._spare = pid, ours
+            log.info("spare_started", pid=pid)
+        return duty
+
+    def _take_spare(self, child: _Child, start: Start) -> tuple[socket.socket, int] | None:
+        """Give the spare process a place; None: there is none."""
+        # Who is replaced on purpose gets what is on the disk at that moment.
+        is_replaced = bool(self._to_replace) or self._replacing is not None
+        self._wants_spare = self._afresh and not (self._stopping or is_replaced)
+        if self._spare is None:
+            return None
+        (pid, ours), self._spare = self._spare, None
+        try:
+            ours.send(f"{start.mode.value} {start.restarts} {child.number}\n".encode())
+        except OSError:
+            ours.close()
+            return None
+        return ours, pid
+
+    def _drop_spare(self) -> None:
+        """Let it end: its code is an old one, or nobody is started any more."""
+        self._wants_spare = False
+        if self._spare is not None:
+            self._spare[1].close()
+            self._spare = None
 
     def _listen(self, child: _Child) -> None:
         channel = child.channel
@@ -411,10 +484,12 @@ class Parent:
     def _replace_all(self) -> None:
         if not self._stopping:
             self._afresh = True
+            self._drop_spare()
             self._to_replace = [*range(1, self._workers + 1), FRONT]
 
     def _stop(self) -> None:
         self._stopping, now = True, time.monotonic()
+        self._drop_spare()
         tell_systemd(STOPPING)
         for child in self._children:
             if child.number == FRONT:
@@ -427,6 +502,11 @@ class Parent:
         with contextlib.suppress(ChildProcessError):
             while (reaped := os.waitpid(-1, os.WNOHANG)) != (0, 0):
                 pid, status = reaped
+                if self._spare is not None and pid == self._spare[0]:
+                    log.warning(
+                        "spare_died", pid=pid, **name_of_end(os.waitstatus_to_exitcode(status))
+                    )
+                    self._drop_spare()
                 for child in self._children:
                     if pid == child.pid:
                         self._ended(child, os.waitstatus_to_exitcode(status))

@@ -44,6 +44,8 @@ class Order(bytes, Enum):
 
 FRONT: Final = 0
 """The number of the front, which stands before several workers; those have 1, 2, 3 ..."""
+SPARE: Final = -1
+"""The number of a process that has loaded the code and waits until a place is free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class Duty:
         mode: What it is for.
         restarts: How many workers were started in place of one that was lost, this one included.
         channel: Its end of the line to the parent; not blocking.
-        number: Which of the workers it is, or `FRONT`.
+        number: Which of the workers it is, `FRONT` or `SPARE`.
         afresh: The code is to be loaded again, for it may be another by now.
     """
 

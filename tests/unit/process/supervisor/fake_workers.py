@@ -15,6 +15,7 @@ import time
 from ari_app.process.logs import set_up_logging
 from ari_app.process.supervisor import (
     FRONT,
+    SPARE,
     Duty,
     Limits,
     Mode,
@@ -22,6 +23,7 @@ from ari_app.process.supervisor import (
     Parent,
     ParentLink,
     Standing,
+    awaited,
 )
 from ari_app.process.supervisor.parent import unblock_signals
 
@@ -84,6 +86,8 @@ def main(behaviours: list[str]) -> int:
     duty = Parent(limits, int(os.environ.get("FAKE_WORKERS", "1"))).run()
     if isinstance(duty, int):
         return duty
+    if duty.number == SPARE:
+        duty = awaited(duty)
     if duty.mode is Mode.MEND:
         sys.stdout.write("mend\n")
         return 0

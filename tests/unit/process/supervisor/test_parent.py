@@ -264,6 +264,55 @@ def test_all_are_replaced_one_after_the_other(start: Started) -> None:
     assert family.ends() == 0
 
 
+def spares(family: Family) -> list[int]:
+    return [entry["pid"] for entry in family.events() if entry["event"] == "spare_started"]
+
+
+def until_spares(family: Family, times: int) -> None:
+    family.until(lambda: len(spares(family)) == times)
+
+
+def replaced(start: Started) -> Family:
+    """A family whose code is another one than its parent's, with a spare process."""
+    family = start("serve", workers=2)
+    family.until_served(3)
+    family.tell(signal.SIGHUP)
+    family.until(lambda: len(spares(family)) == 1 and len(family.lines()) >= 9)
+    return family
+
+
+def test_what_has_loaded_the_new_code_takes_the_place_of_one_that_is_lost(start: Started) -> None:
+    family = replaced(start)
+    for number, place in enumerate(("2", "0", "2"), start=1):
+        os.kill(served_by(family)[place], signal.SIGKILL)
+        until_spares(family, number + 1)
+        assert served_by(family)[place] == spares(family)[number - 1]
+    os.kill(spares(family)[-1], signal.SIGKILL)
+    family.until(lambda: "spare_died" in family.names())
+    os.kill(served_by(family)["1"], signal.SIGKILL)
+    until_spares(family, 5)
+    assert served_by(family)["1"] not in spares(family)
+    family.tell()
+    assert family.ends() == 0
+    assert family.lines()[-4:] == ["DRAIN", "DRAIN", "DRAIN", "END"]
+    family.until(lambda: not is_there(spares(family)[-1]))
+
+
+def test_a_spare_process_whose_code_is_an_old_one_ends(start: Started) -> None:
+    family = replaced(start)
+    family.tell(signal.SIGHUP)
+    until_spares(family, 2)
+    family.until(lambda: not is_there(spares(family)[0]))
+    family.process.kill()
+    family.until(lambda: not is_there(spares(family)[1]))
+
+
+def is_there(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return b"fake_workers" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
+
+
 def test_a_front_whose_successor_does_not_start_serves_on(
     start: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -172,9 +172,9 @@ class Parent:
 
     SIGTERM, SIGINT and SIGHUP let the workers drain; a second one ends their calls. With several
     workers SIGHUP replaces them one after the other instead, each when its last call has ended, by
-    the code that is on the disk by then; unless a terminal sends it, for that one has been closed.
-    From then on the code of this process is an old one, and a spare process that has loaded the new
-    one waits for the next place that is free: callers of a worker that is lost would wait for it.
+    the code that is on the disk; unless a terminal sends it, for that one has been closed. From
+    then on the code of this process is an old one, and a spare process that has loaded the new one
+    waits for the next place that is free: callers of a worker that is lost would wait for it.
     systemd is told when all of them serve, and when they are to stop.
 
     Args:
@@ -330,7 +330,6 @@ class Parent:
             if self._leaving is not None:
                 self._end(self._leaving)
             if not self._to_replace:
-                self._wants_spare = True
                 log.info("workers_replaced")
         elif self._to_replace and self._complete:
             number = self._to_replace.pop(0)
@@ -422,9 +421,7 @@ class Parent:
 
     def _take_spare(self, child: _Child, start: Start) -> tuple[socket.socket, int] | None:
         """Give the spare process a place; None: there is none."""
-        # Who is replaced on purpose gets what is on the disk at that moment.
-        is_replaced = bool(self._to_replace) or self._replacing is not None
-        self._wants_spare = self._afresh and not (self._stopping or is_replaced)
+        self._wants_spare = self._afresh and not self._stopping
         if self._spare is None:
             return None
         (pid, ours), self._spare = self._spare, None
@@ -485,6 +482,7 @@ class Parent:
         if not self._stopping:
             self._afresh = True
             self._drop_spare()
+            self._wants_spare = True
             self._to_replace = [*range(1, self._workers + 1), FRONT]
 
     def _stop(self) -> None:

@@ -86,13 +86,14 @@ def main(behaviours: list[str]) -> int:
     duty = Parent(limits, int(os.environ.get("FAKE_WORKERS", "1"))).run()
     if isinstance(duty, int):
         return duty
+    afresh = duty.afresh
     if duty.number == SPARE:
         duty = awaited(duty)
     if duty.mode is Mode.MEND:
         sys.stdout.write("mend\n")
         return 0
     behaviour = behaviours[min(duty.restarts, len(behaviours) - 1)]
-    if duty.number == FRONT and duty.afresh:
+    if duty.number == FRONT and afresh:
         behaviour = os.environ.get("FAKE_FRONT", behaviour)
     return asyncio.run(work(duty, behaviour))
 

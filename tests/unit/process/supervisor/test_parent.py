@@ -277,20 +277,23 @@ def replaced(start: Started) -> Family:
     family = start("serve", workers=2)
     family.until_served(3)
     family.tell(signal.SIGHUP)
-    family.until(lambda: len(spares(family)) == 1 and len(family.lines()) >= 9)
+    until_spares(family, 4)
+    family.until(lambda: len(family.lines()) >= 9)
+    served = served_by(family)
+    assert [served[place] for place in ("1", "2", "0")] == spares(family)[:3]
     return family
 
 
 def test_what_has_loaded_the_new_code_takes_the_place_of_one_that_is_lost(start: Started) -> None:
     family = replaced(start)
-    for number, place in enumerate(("2", "0", "2"), start=1):
+    for number, place in enumerate(("2", "0", "2"), start=4):
         os.kill(served_by(family)[place], signal.SIGKILL)
         until_spares(family, number + 1)
         assert served_by(family)[place] == spares(family)[number - 1]
     os.kill(spares(family)[-1], signal.SIGKILL)
     family.until(lambda: "spare_died" in family.names())
     os.kill(served_by(family)["1"], signal.SIGKILL)
-    until_spares(family, 5)
+    until_spares(family, 8)
     assert served_by(family)["1"] not in spares(family)
     family.tell()
     assert family.ends() == 0
@@ -301,10 +304,10 @@ def test_what_has_loaded_the_new_code_takes_the_place_of_one_that_is_lost(start:
 def test_a_spare_process_whose_code_is_an_old_one_ends(start: Started) -> None:
     family = replaced(start)
     family.tell(signal.SIGHUP)
-    until_spares(family, 2)
-    family.until(lambda: not is_there(spares(family)[0]))
+    until_spares(family, 8)
+    family.until(lambda: not is_there(spares(family)[3]))
     family.process.kill()
-    family.until(lambda: not is_there(spares(family)[1]))
+    family.until(lambda: not is_there(spares(family)[7]))
 
 
 def is_there(pid: int) -> bool:

@@ -195,8 +195,8 @@ class Parent:
         self._replacing: tuple[_Child, int] | None = None
         # A front that is to go as soon as the one in its place serves.
         self._leaving: _Child | None = None
-        # Its id and the line to it; and whether there is to be one that is not there yet.
-        self._spare: tuple[int, socket.socket] | None = None
+        # The line to it and its id; and whether there is to be one that is not there yet.
+        self._spare: tuple[socket.socket, int] | None = None
         self._wants_spare = False
 
     def run(self) -> int | Duty:
@@ -369,22 +369,38 @@ class Parent:
     # --- a worker
 
     def _start(self, child: _Child, start: Start) -> Duty | None:
-        ours, pid = self._take_spare(child, start) or (None, 0)
-        if ours is None:
-            duty, ours, pid = self._fork(child.number, start)
-            if duty is not None:
-                return duty
-        child.channel, child.pid = ours, pid
+        place = {"place": child.name} if self._workers > 1 else {}
+        started: Duty | tuple[socket.socket, int] | None = self._take_spare(child, start)
+        if started is None:
+            try:
+                started = self._fork(child.number, start)
+            except OSError as error:
+                # Not even that ends the parent: the calls of all others would end with it.
+                log.error("worker_not_started", error=error.strerror, **place)
+                child.supervision.not_started(time.monotonic())
+                return None
+        if isinstance(started, Duty):
+            return started
+        child.channel, child.pid = started
         if self._stopping and child.number == FRONT:
             child.tell(Order.DRAIN)
-        self._poll.register(ours, select.POLLIN)
+        self._poll.register(child.channel, select.POLLIN)
         child.supervision.started(time.monotonic())
-        place = {"place": child.name} if self._workers > 1 else {}
-        log.info("worker_started", pid=pid, mode=start.mode.value, restarts=start.restarts, **place)
+        log.info(
+            "worker_started",
+            pid=child.pid,
+            mode=start.mode.value,
+            restarts=start.restarts,
+            **place,
+        )
         return None
 
-    def _fork(self, number: int, start: Start) -> tuple[Duty | None, socket.socket, int]:
-        """Fork a process for a place: its duty, in it alone; the line to the other, and its id."""
+    def _fork(self, number: int, start: Start) -> Duty | tuple[socket.socket, int]:
+        """Fork a process for a place: the line to it and its id, or, in it, its duty.
+
+        Raises:
+            OSError: The system has no room for one.
+        """
         ours, its = socket.socketpair()
         ours.setblocking(False)
         its.setblocking(False)
@@ -392,7 +408,13 @@ class Parent:
         gc.collect()
         gc.freeze()
         signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
+            ours.close()
+            its.close()
+            raise
         if pid == 0:
             ours.close()
             for each in self._children:
@@ -400,10 +422,10 @@ class Parent:
                     each.channel.close()
             self._drop_spare()
             os.setsid()
-            return Duty(start.mode, start.restarts, its, number, self._afresh), its, 0
+            return Duty(start.mode, start.restarts, its, number, self._afresh)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
         its.close()
-        return None, ours, pid
+        return ours, pid
 
     # --- the spare process
 
@@ -413,30 +435,33 @@ class Parent:
         if not self._wants_spare or not all(each.supervision.serving for each in self._children):
             return None
         self._wants_spare = False
-        duty, ours, pid = self._fork(SPARE, Start(Mode.AGAIN, 0))
-        if duty is None:
-            self._spare = pid, ours
-            log.info("spare_started", pid=pid)
-        return duty
+        # It does without one.
+        with contextlib.suppress(OSError):
+            started = self._fork(SPARE, Start(Mode.AGAIN, 0))
+            if isinstance(started, Duty):
+                return started
+            self._spare = started
+            log.info("spare_started", pid=started[1])
+        return None
 
     def _take_spare(self, child: _Child, start: Start) -> tuple[socket.socket, int] | None:
         """Give the spare process a place; None: there is none."""
         self._wants_spare = self._afresh and not self._stopping
         if self._spare is None:
             return None
-        (pid, ours), self._spare = self._spare, None
+        spare, self._spare = self._spare, None
         try:
-            ours.send(f"{start.mode.value} {start.restarts} {child.number}\n".encode())
+            spare[0].send(f"{start.mode.value} {start.restarts} {child.number}\n".encode())
         except OSError:
-            ours.close()
+            spare[0].close()
             return None
-        return ours, pid
+        return spare
 
     def _drop_spare(self) -> None:
         """Let it end: its code is an old one, or nobody is started any more."""
         self._wants_spare = False
         if self._spare is not None:
-            self._spare[1].close()
+            self._spare[0].close()
             self._spare = None
 
     def _listen(self, child: _Child) -> None:
@@ -500,7 +525,7 @@ class Parent:
         with contextlib.suppress(ChildProcessError):
             while (reaped := os.waitpid(-1, os.WNOHANG)) != (0, 0):
                 pid, status = reaped
-                if self._spare is not None and pid == self._spare[0]:
+                if self._spare is not None and pid == self._spare[1]:
                     log.warning(
                         "spare_died", pid=pid, **name_of_end(os.waitstatus_to_exitcode(status))
                     )

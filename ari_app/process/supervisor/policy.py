@@ -225,6 +225,11 @@ class Supervision:
         self._serving_since = None
         self._beat_due = now + self._limits.start if self._limits.stall else None
 
+    def not_started(self, now: float) -> None:
+        """Note that the system had no process for the last `Start`: that may pass."""
+        self._wait_longer(now)
+        self._serving_since = None
+
     def beat(self, standing: Standing, now: float) -> None:
         """Note that the worker's loop turns."""
         self._excused = False
@@ -276,13 +281,16 @@ class Supervision:
         return True
 
     def _retry(self, now: float) -> None:
+        self._wait_longer(now)
+        self.restarts += 1
+
+    def _wait_longer(self, now: float) -> None:
         since = self._serving_since
         if since is not None and now - since >= self._limits.steady:
             self._failures = 0
         # Callers wait for the next one to go on with their calls; two may be an accident.
         delay = self._limits.back_off * 2.0 ** (self._failures - 2) if self._failures > 1 else 0.0
         self._failures = min(self._failures + 1, 32)
-        self.restarts += 1
         self.retry_at = now + min(delay, self._limits.most_back_off)
 
     def _leave(self, now: float) -> None:

@@ -1,12 +1,14 @@
 """A parent whose workers behave as named, one after the other, the last again and again.
 
 `python -m tests.unit.process.supervisor.fake_workers NAME...`; `FAKE_WORKERS` says how many there
-are at once, 1 by default, and `FAKE_FRONT` how a front behaves that is loaded afresh.
+are at once, 1 by default, `FAKE_FRONT` how a front behaves that is loaded afresh, and
+`FAKE_FORKS` how often the parent can fork before the system has no process for it, three times.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import sys
@@ -77,9 +79,23 @@ def obey(order: Order, done: asyncio.Event, ending: set[Order]) -> None:
         done.set()
 
 
+def forks(times: int) -> None:
+    """Let `os.fork` fail three times, after so many."""
+    fork, left = os.fork, [True] * times + [False] * 3
+
+    def fork_or_fail() -> int:
+        if left and not left.pop(0):
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return fork()
+
+    os.fork = fork_or_fail
+
+
 def main(behaviours: list[str]) -> int:
     """The exit code of whichever process this is in the end."""
     set_up_logging("INFO", "json", in_thread=False)
+    if times := os.environ.get("FAKE_FORKS"):
+        forks(int(times))
     # Only what is to be killed is killed soon: others may be slow, for the machine may be busy.
     patience = 1.0 if behaviours[0] in STALLS else 60.0
     limits = Limits(stall=patience, start=60.0, end=patience, back_off=0.05, most_back_off=0.2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -109,6 +110,23 @@ def test_a_worker_that_dies_is_replaced(start: Started) -> None:
     assert [line.split()[0] for line in family.lines()] == ["first", "again"]
     (died,) = [entry for entry in family.events() if entry["event"] == "worker_died"]
     assert (died["pid"], died["signal"]) == (family.workers[0], "SIGKILL")
+
+
+def test_a_system_that_has_no_process_for_it_ends_no_parent(
+    start: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_FORKS", "3")
+    family = start("serve", workers=2)
+    family.until_served(3)
+    os.kill(served_by(family)["2"], signal.SIGKILL)
+    family.until_served(4)
+    failed = [e for e in family.events() if e["event"] == "worker_not_started"]
+    assert [(e["place"], e["error"]) for e in failed] == [
+        ("worker 2", os.strerror(errno.EAGAIN))
+    ] * 3
+    assert family.events()[-1]["restarts"] == 1
+    family.tell()
+    assert family.ends() == 0
 
 
 @pytest.mark.parametrize("behaviour", ["stop", "spin", "linger"])

@@ -788,7 +788,8 @@ class AgentSide:
     ) -> None:
         name = call.name[:_NAME_CHARACTERS]
         ran = ToolRan(
-            f"{name}: {answer.text}",
+            # Before what is secret is looked for in it: an answer may be a megabyte.
+            shortened(f"{name}: {answer.text}"),
             name=name,
             arguments=bounded_arguments(call.parameters),
             result=shortened(answer.text),

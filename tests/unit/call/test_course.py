@@ -13,8 +13,10 @@ from ari_app.call.signals import ConsultRequested
 from ari_app.call.states import State
 from ari_app.line.asterisk.ari.resources import RTP_STATISTICS
 from ari_app.line.interface import EndCause, KeyPressed, LineEvent, TargetConnected, TargetLost
+from ari_app.records.bounded import MAX_LINE_BYTES
 from ari_app.records.chronicle import Keys, ToolUse, Turn
 from ari_app.records.document import call_document
+from ari_app.tools.tool import ToolAnswer
 from audiosocket.frames import SLIN
 from lab.softphone.sounds import babble
 from tests.session_view import Session
@@ -112,6 +114,33 @@ async def test_secret_keys_stand_nowhere(stage: Stage) -> None:
         "[digits]",
     ]
     assert "4929123" not in str([line.text for line in session.transcript])
+
+
+async def test_secret_keys_are_looked_for_in_as_much_of_an_answer_as_is_kept(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.with_policy(digits_are_sensitive=True)
+    session = await stage.talk()
+    for digit in "4929123#":
+        session.tells(KeyPressed(digit))
+    secrets, lengths = session.call.context.secrets, list[int]()
+    out_of = secrets.out_of
+
+    async def answer(*args: object, **kwargs: object) -> ToolAnswer:
+        return ToolAnswer("4929123 and more " * 50_000)
+
+    def looked_through(value: object) -> object:
+        lengths.append(len(str(value)))
+        return out_of(value)
+
+    monkeypatch.setattr(secrets, "out_of", looked_through)
+    monkeypatch.setattr(session.call.side._tools, "run", answer)
+    stage.agent().handler.tool_call("check", "1", {}, True)
+    await asyncio.sleep(0.1)
+    assert max(lengths) <= MAX_LINE_BYTES
+    (tool,) = [line.text for line in session.transcript if line.who == "tool"]
+    assert tool.startswith("check: [digits] and more [digits]")
+    assert "4929123" not in tool
 
 
 async def test_secret_keys_that_are_told_one_by_one(stage: Stage) -> None:

@@ -420,7 +420,7 @@ class Parent:
             for each in self._children:
                 if each.channel is not None:
                     each.channel.close()
-            self._drop_spare()
+            self._forget_spare()
             os.setsid()
             return Duty(start.mode, start.restarts, its, number, self._afresh)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
@@ -457,8 +457,14 @@ class Parent:
             return None
         return spare
 
-    def _drop_spare(self) -> None:
-        """Let it end: its code is an old one, or nobody is started any more."""
+    def _end_spare(self) -> None:
+        """End it: its code is an old one, or nobody is started any more."""
+        if self._spare is not None:
+            # It has nothing to lose, and may be busy loading for seconds, with our ports open.
+            os.kill(self._spare[1], signal.SIGKILL)
+        self._forget_spare()
+
+    def _forget_spare(self) -> None:
         self._wants_spare = False
         if self._spare is not None:
             self._spare[0].close()
@@ -506,13 +512,13 @@ class Parent:
     def _replace_all(self) -> None:
         if not self._stopping:
             self._afresh = True
-            self._drop_spare()
+            self._end_spare()
             self._wants_spare = True
             self._to_replace = [*range(1, self._workers + 1), FRONT]
 
     def _stop(self) -> None:
         self._stopping, now = True, time.monotonic()
-        self._drop_spare()
+        self._end_spare()
         tell_systemd(STOPPING)
         for child in self._children:
             if child.number == FRONT:
@@ -529,7 +535,7 @@ class Parent:
                     log.warning(
                         "spare_died", pid=pid, **name_of_end(os.waitstatus_to_exitcode(status))
                     )
-                    self._drop_spare()
+                    self._forget_spare()
                 for child in self._children:
                     if pid == child.pid:
                         self._ended(child, os.waitstatus_to_exitcode(status))

@@ -20,6 +20,7 @@ from structlog.testing import capture_logs
 
 from ari_app import bridge as app
 from ari_app import serve as service
+from ari_app.control.http import server as server_module
 from ari_app.control.http.behind import WorkerServer, build_worker_app
 from ari_app.control.workers.folder import Folder
 from ari_app.control.workers.membership import Membership
@@ -471,7 +472,10 @@ async def test_a_front_that_cannot_start_leaves_workers_to_the_one_that_serves_o
         folder.remove()
 
 
-async def test_workers_go_to_the_next_front_before_the_last_requests_have_ended() -> None:
+async def test_workers_go_to_the_next_front_before_the_last_requests_have_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server_module, "_SHUTDOWN_SECONDS", 0.01)
     settings = settings_for(
         *["http://127.0.0.1:1"] * 2,
         workers=2,
@@ -506,6 +510,8 @@ async def test_workers_go_to_the_next_front_before_the_last_requests_have_ended(
             assert len(new.hub.roster) == 1
             assert not ending.done()
             assert not told, "its calls are as they were"
+            await asyncio.sleep(0.2)
+            assert not ending.done(), "whoever is cut off asks the next one, and is called twice"
             worker.control.gate.set()
             assert (await asked).status == 200
             await ending

@@ -115,6 +115,17 @@ class FrontHandlers:
         self._initiated: IdempotentAnswers[_Kept] = (
             IdempotentAnswers() if elsewhere is None else elsewhere.answers
         )
+        self._begin = 0
+        self._none_begins = asyncio.Event()
+        self._none_begins.set()
+
+    async def all_begun(self) -> None:
+        """Wait until nobody waits any more for a call to begin.
+
+        Whoever is cut off asks again, and the next front does not know their key: somebody would be
+        called twice.
+        """
+        await self._none_begins.wait()
 
     def by_name(self) -> Mapping[str, Handler]:
         """Return the handlers by the names of `ari_app.control.http.operations.OPERATIONS`."""
@@ -249,10 +260,15 @@ class FrontHandlers:
         worker = worker or self._roomiest()
         # Many may be asked for before the first of them counts.
         worker.promised += 1
+        self._begin += 1
+        self._none_begins.clear()
         try:
             return _Kept(*await self._relay.ask(request, worker, body))
         finally:
             worker.promised -= 1
+            self._begin -= 1
+            if not self._begin:
+                self._none_begins.set()
 
     async def end_call(self, request: web.Request) -> web.StreamResponse:
         """End a call, and wait until it is over."""
@@ -647,6 +663,9 @@ def build_front_app(
     handlers = FrontHandlers(
         front, relay, keyed=bool(keys), number_pattern=number_pattern, elsewhere=elsewhere
     )
+    if elsewhere is None:
+        # Several machines go on asking this one for as long as it lasts.
+        app.on_shutdown.append(lambda _: handlers.all_begun())
     serve_operations(app, handlers.by_name())
     for method, path in routes:
         app.router.add_route(method, path, handlers.way_in)

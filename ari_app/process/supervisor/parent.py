@@ -293,10 +293,16 @@ class Parent:
             (
                 child
                 for child in self._children
-                if child.number == number and child is not self._leaving
+                if child.number == number and not self._leaves(child)
             ),
             None,
         )
+
+    def _leaves(self, child: _Child) -> bool:
+        """Return whether another front is there, or comes, in the place of this one."""
+        # Once told to end it may go on for minutes, for requests that wait.
+        told = child.number == FRONT and child.supervision.stopping
+        return child is self._leaving or (told and not self._stopping)
 
     def _arrange(self) -> None:
         """Look at what concerns several of them."""
@@ -355,8 +361,9 @@ class Parent:
 
     def _finished(self, child: _Child, code: int) -> None:
         self._children.remove(child)
-        if child is self._leaving:
-            self._leaving = None
+        if self._leaves(child):
+            if child is self._leaving:
+                self._leaving = None
             return
         if self._replacing is not None and self._replacing[0] is child:
             self._replacing = None

@@ -1,7 +1,8 @@
 """A parent whose workers behave as named, one after the other, the last again and again.
 
 `python -m tests.unit.process.supervisor.fake_workers NAME...`; `FAKE_WORKERS` says how many there
-are at once, 1 by default, `FAKE_FRONT` how a front behaves that is loaded afresh, and
+are at once, 1 by default, `FAKE_FRONT` how a front behaves that is loaded afresh,
+`FAKE_REQUESTS` a file with which a front does not end until it has gone, and
 `FAKE_FORKS` how often the parent can fork before the system has no process for it, three times.
 """
 
@@ -13,6 +14,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 from ari_app.process.logs import set_up_logging
 from ari_app.process.supervisor import (
@@ -67,9 +69,19 @@ async def work(duty: Duty, behaviour: str) -> int:
                 pass
             case _:
                 await done.wait()
+                if duty.number == FRONT and "FAKE_REQUESTS" in os.environ:
+                    # The next one has its application.
+                    link.stand(Standing.REPLACED)
+                    await asyncio.to_thread(until_none_waits)
     if behaviour == "linger":
         time.sleep(60)  # noqa: ASYNC251
     return 0
+
+
+def until_none_waits() -> None:
+    """Wait for whoever asks a front."""
+    while Path(os.environ["FAKE_REQUESTS"]).exists():
+        time.sleep(0.01)
 
 
 def obey(order: Order, done: asyncio.Event, ending: set[Order]) -> None:

@@ -282,6 +282,42 @@ def test_all_are_replaced_one_after_the_other(start: Started) -> None:
     assert family.ends() == 0
 
 
+def test_a_front_that_waits_for_its_last_requests_holds_nothing_up(
+    start: Started, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    requests = tmp_path / "requests"
+    requests.touch()
+    monkeypatch.setenv("FAKE_REQUESTS", str(requests))
+    family = start("serve", workers=2)
+    family.until_served(3)
+    first = served_by(family)["0"]
+    for times in (1, 2):
+        family.tell(signal.SIGHUP)
+        until_replaced(family, times)
+    assert is_there(first)
+    # The second is killed, and is nobody's loss either.
+    second = next(pid for line in family.lines() if (pid := front_of(line)) not in (0, first))
+    os.kill(second, signal.SIGKILL)
+    family.until(lambda: "worker_died" in family.names())
+    requests.unlink()
+    family.until(lambda: not is_there(first))
+    third = served_by(family)["0"]
+    assert is_there(third)
+    family.tell()
+    assert family.ends() == 0
+    assert served_by(family)["0"] == third
+
+
+def until_replaced(family: Family, times: int) -> None:
+    family.until(lambda: family.names().count("workers_replaced") == times)
+
+
+def front_of(line: str) -> int:
+    """Return the process of a front that says that it serves; 0: it is none."""
+    words = line.split()
+    return int(words[1]) if words[-1] == "0" else 0
+
+
 def spares(family: Family) -> list[int]:
     return [entry["pid"] for entry in family.events() if entry["event"] == "spare_started"]
 

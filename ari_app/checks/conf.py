@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from glob import glob
 from pathlib import Path
 from typing import Final
 
-from ari_app.checks.conf_file import ConfFile, parse_conf
+from ari_app.checks.conf_file import ConfFile, alternatives, parse_conf
 from ari_app.checks.conf_rules import (
     CONFIGURATION,
     FILES,
@@ -148,13 +149,11 @@ class _Reader:
             return ""
 
     def _included(self, pattern: str) -> Sequence[tuple[str, str]] | None:
-        if "{" in pattern:
-            return []  # Asterisk knows braces, and we do not
-        # As in Asterisk, `*` stands for no name that begins with a dot.
-        try:
-            names = sorted(glob(pattern, root_dir=self._folder))
-        except ValueError:
-            names = []
+        names: list[str] = []
+        for each in alternatives(pattern):
+            # As in Asterisk, `*` stands for no name that begins with a dot.
+            with contextlib.suppress(ValueError):
+                names += sorted(glob(each, root_dir=self._folder))
         paths = [path for name in names if os.path.isfile(path := self._folder / name)]
         if not paths:
             return self._unseen_folder(self._folder / pattern)

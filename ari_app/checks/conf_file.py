@@ -2,10 +2,10 @@
 
 Understood are comments (`;`, `\\;`, `;-- --;`), sections with templates (`[a](!)`,
 `[b](a)`, `[a](+)`), `key = value` and `key => value`, `#include` and `#tryinclude` with
-wildcards. A byte order mark at a file's beginning is passed over, and only a line feed ends a line.
-`#exec` runs a program, so it is passed over. What Asterisk cannot understand, and an `#include` of
-what is not there, end the reading of its file, as they do in Asterisk, which then takes nothing at
-all where it is no included one.
+wildcards and braces. A byte order mark at a file's beginning is passed over, and only a line feed
+ends a line. `#exec` runs a program, so it is passed over. What Asterisk cannot understand, and an
+`#include` of what is not there, end the reading of its file, as they do in Asterisk, which then
+takes nothing at all where it is no included one.
 """
 
 from __future__ import annotations
@@ -107,6 +107,23 @@ def parse_conf(name: str, text: str, read: Read) -> ConfFile:
     conf = ConfFile()
     _Parser(conf, read, first_counts=name in _FIRST_COUNTS).take(name, text, 0)
     return conf
+
+
+def alternatives(pattern: str) -> list[str]:
+    """Return the names that one with `{a,b}` stands for, in their order: Asterisk's `#include`
+    looks for each of them."""
+    before, _, rest = pattern.partition("{")
+    parts, depth = [""], 0
+    for at, character in enumerate(rest):
+        if depth == 0 and character == "}":
+            after = rest[at + 1 :]
+            return [each for part in parts for each in alternatives(before + part + after)]
+        if depth == 0 and character == ",":
+            parts.append("")
+            continue
+        depth += (character == "{") - (character == "}")
+        parts[-1] += character
+    return [pattern]  # no brace, or one that is never closed
 
 
 class _Parser:

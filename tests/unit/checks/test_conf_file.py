@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ari_app.checks.conf_file import ConfFile, parse_conf
+from ari_app.checks.conf_file import ConfFile, alternatives, parse_conf
 
 
 def nothing(pattern: str) -> Sequence[tuple[str, str]]:
@@ -167,6 +167,22 @@ def test_other_files_are_included(line: str) -> None:
     a, b = conf.sections
     assert [(e.key, e.where) for e in a.entries] == [("x", "d/1.conf:1")]
     assert [e.where for e in b.entries] == ["d/2.conf:2", "x.conf:3"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("a.conf", ["a.conf"]),
+        ("d/{b,a}.conf", ["d/b.conf", "d/a.conf"]),
+        ("{a,b{c,d}}{1,2}", ["a1", "a2", "bc1", "bc2", "bd1", "bd2"]),
+        ("{a}", ["a"]),
+        ("{a,}x", ["ax", "x"]),
+        ("a{b,c", ["a{b,c"]),
+        ("a}b,c", ["a}b,c"]),
+    ],
+)
+def test_braces_stand_for_several_names(pattern: str, names: list[str]) -> None:
+    assert alternatives(pattern) == names
 
 
 def test_a_file_that_includes_itself_comes_to_an_end() -> None:

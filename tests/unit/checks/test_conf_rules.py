@@ -460,6 +460,17 @@ def test_included_files_are_read_and_named(folder: Path, tmp_path: Path) -> None
     assert "http.conf:" in told and 'says #include "none.conf", and there is no such file' in told
 
 
+def test_braces_in_an_include_are_read_as_asterisk_reads_them(folder: Path) -> None:
+    for name, key in (("a", "sessionlimit"), ("b", "session_keep_alive"), ("c", "bindaddr")):
+        (folder / f"{name}.conf").write_text(f"{key} = 5\n")
+    with (folder / "http.conf").open("a") as file:
+        file.write("#include {b,none,a}.conf\n#include {none,nor*this}.conf\n")
+    told = " ".join(finding.detail for finding in check_conf(folder, SETTINGS))
+    assert "a.conf:1 says sessionlimit = 5" in told
+    assert "b.conf:1 says session_keep_alive = 5" in told
+    assert "says #include {none,nor*this}.conf, and there is no such file" in told
+
+
 def test_an_include_from_a_folder_that_cannot_be_looked_into_is_not_called_missing(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -328,7 +328,7 @@ def judge_conf(
     """
     return [
         *(_failed(sentence) for conf in files.values() for sentence in conf.broken),
-        *_dialplan(files.get("extensions.conf"), needs, other_dialplan),
+        *_dialplan(files.get("extensions.conf"), files.get("pjsip.conf"), needs, other_dialplan),
         *_single(files, needs),
         *_http(files.get("http.conf"), needs),
         *_ari(files.get("ari.conf"), needs),
@@ -577,19 +577,35 @@ def _several(places: list[str]) -> str:
     return ", ".join(places[:_MOST_NAMED]) + more
 
 
-def _dialplan(conf: ConfFile | None, needs: Needs, other_dialplan: str) -> Iterator[Finding]:
+def _dialplan(
+    conf: ConfFile | None, pjsip: ConfFile | None, needs: Needs, other_dialplan: str
+) -> Iterator[Finding]:
     if conf is None:
         return
-    plan = Dialplan(conf)
+    plan = Dialplan(conf, _entered(pjsip))
     # What is called with amd=true comes back by a Stasis() too, but nobody calls in there.
     calls_in = [h for h in plan.hand_overs() if h.extension.context != needs.amd_context]
     ours = [h for h in calls_in if h.app == needs.app]
+    hidden = [
+        each
+        for each in plan.hidden()
+        if each.hand_over.app == needs.app and each.hand_over.extension.context != needs.amd_context
+    ]
     if ours:
         yield ok(DIALPLAN, f"{ours[0].where} hands calls to Stasis({needs.app})")
     elif other_dialplan:
         yield ok(DIALPLAN, f"{other_dialplan} hands calls to Stasis({needs.app})")
-    else:
+    elif not hidden:
         yield _no_hand_over(calls_in, plan, needs)
+    works = bool(ours or other_dialplan)
+    for each in hidden:
+        say = failed if each.certain and not works else warning
+        yield say(
+            DIALPLAN,
+            f"{each.hand_over.where} hands no call to Stasis({needs.app}): {each.why}. Give it a "
+            "number that is free.",
+            uses=NOTHING if works else CALLS_IN,
+        )
     lost = [hand_over.where for hand_over in ours if not plan.catches(hand_over)]
     if lost:
         yield warning(
@@ -602,6 +618,12 @@ def _dialplan(conf: ConfFile | None, needs: Needs, other_dialplan: str) -> Itera
     for needed in needs.contexts:
         if not plan.has(needed.context, "s"):
             yield needed.missing("extensions.conf has")
+
+
+def _entered(pjsip: ConfFile | None) -> set[str]:
+    """Return the contexts in which calls of telephones and trunks begin."""
+    sections = () if pjsip is None else pjsip.sections
+    return {e.value for s in sections for e in s.entries if e.key.lower() == "context"}
 
 
 def _no_hand_over(calls_in: list[HandOver], plan: Dialplan, needs: Needs) -> Finding:

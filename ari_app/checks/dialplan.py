@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,6 +20,7 @@ _GLOBAL: Final = re.compile(r"\$\{(\w+)\}")
 # Such a condition does not hold while the application is down, for AGENT_STATUS is empty then.
 _AGENT_SAID: Final = re.compile(r'\$\["?\$\{AGENT_\w+\}"?\s*=+\s*"?\w+"?\]\s*')
 _CHECKED: Final = "STASISSTATUS"
+_UNKNOWN: Final = -1
 
 _PASSES: Final = frozenset(
     {
@@ -40,7 +41,7 @@ class Step:
     """One step of an extension.
 
     Attributes:
-        number: Its priority.
+        number: Its priority; negative where it cannot be told.
         text: The application and what it is given.
         where: `extensions.conf:12`.
     """
@@ -103,10 +104,38 @@ class HandOver:
         return self.extension.steps[self.place].text
 
 
-class Dialplan:
-    """The dialplan of extensions.conf, as far as the questions here go."""
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """A step that hands calls to an application, and that no call comes to.
 
-    def __init__(self, conf: ConfFile) -> None:
+    Attributes:
+        why: The end of a sentence.
+        certain: Nothing that is not seen here can lead calls to it.
+    """
+
+    hand_over: HandOver
+    why: str
+    certain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Include:
+    """A context that another one includes; at certain times only, where it is timed."""
+
+    context: str
+    timed: bool
+
+
+class Dialplan:
+    """The dialplan of extensions.conf, as far as the questions here go.
+
+    Args:
+        conf: What the file says.
+        entered: The contexts in which calls come in, as other files say.
+    """
+
+    def __init__(self, conf: ConfFile, entered: Collection[str] = ()) -> None:
+        self._entered = entered
         found = conf.first("globals")
         self._globals = {e.key: e.value for e in found.entries} if found is not None else {}
         sections = [
@@ -114,16 +143,18 @@ class Dialplan:
             for section in conf.sections
             if not section.is_template and section.name.lower() not in ("general", "globals")
         ]
-        self._includes: dict[str, list[str]] = {section.name: [] for section in sections}
+        self._includes: dict[str, list[_Include]] = {section.name: [] for section in sections}
         for section in sections:
-            self._includes[section.name] += [
-                entry.value.partition(",")[0].strip()
-                for entry in section.entries
-                if entry.key.lower() == "include"
-            ]
-        self._extensions = [
+            for entry in section.entries:
+                if entry.key.lower() == "include":
+                    context, _, times = entry.value.partition(",")
+                    self._includes[section.name].append(
+                        _Include(context.strip(), bool(times.strip()))
+                    )
+        written = [
             each for section in sections for each in _extensions(section.name, section.entries)
         ]
+        self._extensions, self._left_out = _as_taken(written)
         self.has_switch = any(
             entry.key.lower() in ("switch", "eswitch", "lswitch")
             for section in sections
@@ -139,13 +170,85 @@ class Dialplan:
         return any(what.search(step.text) for e in self._extensions for step in e.steps)
 
     def hand_overs(self) -> list[HandOver]:
-        """Return every step that hands a call to an application."""
+        """Return every step that hands a call to an application, but for those of `hidden`."""
+        return [each for each in self._all_hand_overs() if self._hider(each.extension) is None]
+
+    def hidden(self) -> list[Hidden]:
+        """Return every step that would hand a call over, and that no call comes to."""
+        found = []
+        for extension, first in self._left_out:
+            app = _handed_to(self._resolved(extension.steps[0].text))
+            if app is not None:
+                why = (
+                    f"{first.where} has priority {first.number} of {extension.pattern} in "
+                    f"[{extension.context}] already, and Asterisk leaves a second one out"
+                )
+                found.append(Hidden(HandOver(extension, 0, app), why, certain=True))
+        for hand_over in self._all_hand_overs():
+            hider = self._hider(hand_over.extension)
+            if hider is not None:
+                why = (
+                    f"where [{hand_over.extension.context}] is included, {hider.pattern} of "
+                    f"[{hider.context}] ({hider.steps[0].where}) comes before it and takes the "
+                    f"calls to {hand_over.extension.pattern}"
+                )
+                found.append(Hidden(hand_over, why, certain=False))
+        return found
+
+    def _all_hand_overs(self) -> list[HandOver]:
         return [
             HandOver(extension, place, app)
             for extension in self._extensions
             for place, step in enumerate(extension.steps)
             if (app := _handed_to(self._resolved(step.text))) is not None
         ]
+
+    def _hider(self, extension: Extension) -> Extension | None:
+        """Find what takes all calls to a number before its extension can; None: nothing, as far as
+        is seen here.
+
+        Asterisk looks through a context first, and through those that it includes in their order:
+        the first one that has anything for a number takes it, were it a mere pattern.
+        """
+        if extension.pattern.startswith("_") or self._is_entered(extension.context):
+            return None
+        takers = [
+            self._taker(context, extension, set())
+            for context in self._includes
+            if context != extension.context and extension.context in self._reach(context, set())
+        ]
+        if any(taker is None or taker is extension for taker in takers):
+            return None
+        return next(iter(takers), None)
+
+    def _taker(self, context: str, wanted: Extension, seen: set[str]) -> Extension | None:
+        """Find which extension takes a call to the number of another one in a context."""
+        if context in seen:
+            return None
+        seen.add(context)
+        number = wanted.pattern
+        own = [each for each in self._extensions if each.context == context and each.fits(number)]
+        if own:
+            return next((each for each in own if each.pattern == number), own[0])
+        for include in self._includes.get(context, ()):
+            taker = self._taker(include.context, wanted, seen)
+            # At other times it takes nothing.
+            if taker is not None and (taker is wanted or not include.timed):
+                return taker
+        return None
+
+    def _reach(self, context: str, seen: set[str]) -> set[str]:
+        """Return a context and all that it includes."""
+        if context not in seen:
+            seen.add(context)
+            for include in self._includes.get(context, ()):
+                self._reach(include.context, seen)
+        return seen
+
+    def _is_entered(self, context: str) -> bool:
+        """Return whether calls may come into a context by another way than an `include`."""
+        name = re.compile(rf"(?<![\w-]){re.escape(context)}(?![\w-])")
+        return context in self._entered or self.says(name)
 
     def catches(self, hand_over: HandOver) -> bool:
         """Return whether somebody takes care of a caller who comes back because the application is
@@ -201,8 +304,8 @@ class Dialplan:
             return []
         seen.add(context)
         found = [e for e in self._extensions if e.context == context and e.fits(number)]
-        for included in self._includes.get(context, ()):
-            found += self._found(included, number, seen)
+        for include in self._includes.get(context, ()):
+            found += self._found(include.context, number, seen)
         return found
 
     def _resolved(self, text: str) -> str:
@@ -228,9 +331,33 @@ def _extensions(context: str, entries: list[Entry]) -> Iterator[Extension]:
             number = int(said)
         elif said == "n":
             number += 1
-        step = Step(number, match["label"] or "", match["text"], entry.where)
+        known = number if said == "n" or said.isdigit() else _UNKNOWN
+        step = Step(known, match["label"] or "", match["text"], entry.where)
         found.setdefault(current, Extension(context, current)).steps.append(step)
     yield from found.values()
+
+
+def _as_taken(written: list[Extension]) -> tuple[list[Extension], list[tuple[Extension, Step]]]:
+    """Return the extensions as Asterisk takes them, and which steps it leaves out.
+
+    Sections of one name are one context, and of two steps of one priority the first counts.
+
+    Returns:
+        The extensions, each once; each step that is left out, as an extension of its own, with the
+        one that counts.
+    """
+    taken: dict[tuple[str, str], Extension] = {}
+    left_out = []
+    for each in written:
+        context, pattern = each.context, each.pattern
+        extension = taken.setdefault((context, pattern), Extension(context, pattern))
+        for step in each.steps:
+            first = next((s for s in extension.steps if s.number == step.number >= 0), None)
+            if first is None:
+                extension.steps.append(step)
+            else:
+                left_out.append((Extension(context, pattern, [step]), first))
+    return list(taken.values()), left_out
 
 
 def _handed_to(text: str) -> str | None:

@@ -312,6 +312,83 @@ def test_callers_who_would_be_hung_up_on_are_named() -> None:
     assert told[0].startswith("x.conf:2: after Stasis(voice-agent) nothing looks at STASISSTATUS")
 
 
+ROUTING = "[routing]\nexten => 8390,1,Stasis(voice-agent)\n same => n,Dial(PJSIP/1)\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        # What Asterisk 22.10.1 does with each was tried.
+        (
+            f"[routing]\nexten => 8390,1,VoiceMailMain()\n{ROUTING}",
+            (
+                Verdict.FAILED,
+                "x.conf:4 hands no call to Stasis(voice-agent): x.conf:2 has priority 1 of 8390 in "
+                "[routing] already, and Asterisk leaves a second one out. Give it a number that is "
+                "free.",
+            ),
+        ),
+        (
+            f"[routing]\nexten => 8390,1,VoiceMailMain()\n exten => 7,1,Stasis(voice-agent)\n"
+            f" same => n,Dial(PJSIP/1)\n{ROUTING}",
+            (Verdict.WARNING, "x.conf:6 hands no call"),
+        ),
+        (
+            f"{ROUTING}[default]\ninclude => other\ninclude => routing\n[other]\n"
+            "exten => _8XXX,1,Dial(PJSIP/2)\n",
+            (
+                Verdict.WARNING,
+                "x.conf:2 hands no call to Stasis(voice-agent): where [routing] is included, _8XXX "
+                "of [other] (x.conf:8) comes before it and takes the calls to 8390.",
+            ),
+        ),
+        (
+            f"{ROUTING}[default]\ninclude => routing\nexten => _X.,1,Dial(PJSIP/2)\n",
+            (Verdict.WARNING, "_X. of [default] (x.conf:6) comes before it"),
+        ),
+        (f"{ROUTING}[default]\ninclude => routing\n[routing]\nexten => 8390,1,Hangup()\n", None),
+        (
+            f"{ROUTING}[default]\ninclude => routing\ninclude => other\n[other]\n"
+            "exten => _8XXX,1,Dial(PJSIP/2)\n",
+            None,
+        ),
+        # At other times it comes through.
+        (
+            f"{ROUTING}[default]\ninclude => other,9:00-17:00,mon-fri,*,*\ninclude => routing\n"
+            "[other]\nexten => _8XXX,1,Dial(PJSIP/2)\n",
+            None,
+        ),
+        (
+            f"{ROUTING}[default]\ninclude => routing,9:00-17:00,mon-fri,*,*\ninclude => other\n"
+            "[other]\nexten => _8XXX,1,Dial(PJSIP/2)\n",
+            None,
+        ),
+        # Calls come in by another way, too.
+        (f"{ROUTING}[default]\ninclude => routing\nexten => _X.,1,Goto(routing,8390,1)\n", None),
+        (f"{ROUTING}[a]\ninclude => b\n[b]\ninclude => a\ninclude => routing\n", None),
+    ],
+)
+def test_a_number_that_others_take_before(text: str, told: tuple[Verdict, str] | None) -> None:
+    found = judge_dialplan(text)
+    about = [each for each in found if "hands no call" in each.detail]
+    if told is None:
+        assert about == []
+        assert found[0].verdict is Verdict.OK
+    else:
+        (finding,) = about
+        assert (finding.verdict, told[1] in finding.detail) == (told[0], True)
+        assert (Use.CALLS_IN in finding.uses) is all(
+            each.verdict is not Verdict.OK for each in found
+        )
+
+
+def test_a_context_that_telephones_call_in_is_not_hidden_where_it_is_included() -> None:
+    text = f"{ROUTING}[default]\ninclude => routing\nexten => _X.,1,Dial(PJSIP/2)\n"
+    phone = "[1001]\ntype = endpoint\ncontext = routing\nrtp_timeout = 30\n"
+    found = judged({"extensions.conf": text, "pjsip.conf": phone})
+    assert not any("hands no call" in each.detail for each in found)
+
+
 @pytest.mark.parametrize("page", ["dialers.md", "vicidial.md", "freepbx.md"])
 def test_nothing_is_to_be_said_of_a_documented_dialplan(page: str) -> None:
     text = (template_dir().parent / "docs" / page).read_text(encoding="utf-8")

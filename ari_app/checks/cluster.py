@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from typing import Final
 from urllib.parse import urlsplit
 
-from ari_app.checks.finding import Finding, failed, ok
+from ari_app.checks.finding import Finding, failed, note, ok, warning
 from ari_app.checks.here import not_to_be_had
+from ari_app.process.network import is_unspecified
 from ari_app.settings import Settings, split_host_port
 
 _WHAT: Final = "Several machines"
@@ -50,4 +52,25 @@ async def _port(settings: Settings) -> list[Finding]:
     except OSError as error:
         return [not_to_be_had(_WHAT, "CLUSTER_BIND", settings.cluster_bind, error)]
     server.close()
-    return []
+    if not _is_open(host):
+        return []
+    everywhere = is_unspecified(host)
+    say = note if everywhere else warning
+    return [
+        say(
+            _WHAT,
+            f"CLUSTER_BIND {settings.cluster_bind} is open to "
+            f"{'every network that this machine is in' if everywhere else 'whoever reaches it'}, "
+            "and what machines say to each other, CLUSTER_SECRET with it, is not encrypted. Name "
+            "an address in a network of these machines alone, or keep others out by a firewall.",
+        )
+    ]
+
+
+def _is_open(host: str) -> bool:
+    """Return whether others than a private network may reach this address; a name tells nothing."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.is_unspecified or address.is_global

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 import socket
+from typing import Any
 
 import pytest
 
@@ -36,3 +38,32 @@ async def test_a_store_that_answers() -> None:
     except NoValkey as missing:
         pytest.skip(str(missing))
     assert (found.verdict, found.detail) == (Verdict.OK, f"127.0.0.1:{server.port} answers")
+
+
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [
+        ("0.0.0.0", Verdict.NOTE),
+        ("::", Verdict.NOTE),
+        ("127.0.0.1", None),
+        ("localhost", None),
+        ("10.0.0.11", None),
+        ("100.64.0.11", None),
+        ("8.8.8.8", Verdict.WARNING),
+    ],
+)
+async def test_a_port_that_is_open_to_others_is_told(
+    host: str, told: Verdict | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listen = asyncio.BaseEventLoop.create_server
+
+    async def here(loop: asyncio.BaseEventLoop, *args: Any, **options: Any) -> Any:
+        protocol, _, port = args
+        return await listen(loop, protocol, "127.0.0.1", port, **options)
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "create_server", here)
+    url = f"valkey://127.0.0.1:{free_port()}"
+    bind = f"[{host}]:0" if ":" in host else f"{host}:0"
+    _, *found = await check_cluster(load_settings(None, cluster_url=url, cluster_bind=bind))
+    assert [each.verdict for each in found] == ([] if told is None else [told])
+    assert all("CLUSTER_SECRET with it, is not encrypted" in each.detail for each in found)

@@ -69,6 +69,7 @@ MOST_WORKERS: Final = 64
 STORE_SCHEMES: Final = ("valkey", "valkeys", "redis", "rediss")
 _VARIABLE: Final = re.compile(r"\$\{([^}:]*)\}")
 """What python-dotenv puts another value in place of, also between single quotes."""
+_OPENED: Final = re.compile(r"\s*(?:export\s+)?[^=\s]+\s*=\s*['\"]")
 _PREFIXES: Final = (
     *("ARI_", "AUDIOSOCKET_", "ELEVENLABS_", "PRECALL_", "DTMF_", "TWILIO_", "SPEND_"),
     "CLUSTER_",
@@ -892,12 +893,13 @@ def doubtful_names(env_file: str | None) -> list[str]:
         A sentence each. Names that are like none of ours are somebody else's and are not told.
     """
     found: dict[str, str] = {}
+    values: dict[str, Any] = {}
     sentences = []
     given = {name.upper() for name, value in os.environ.items() if value}
     bindings = _bindings(env_file)
     written = {binding.key for binding in bindings}
     for binding in bindings:
-        where = f"{env_file}:{binding.original.line}"
+        where = f"{env_file}:{_line(binding)}"
         unknown = set(_VARIABLE.findall(binding.value or "")) - written - os.environ.keys()
         if unknown and binding.key is not None and binding.key.lower() in Settings.model_fields:
             sentences.append(
@@ -906,8 +908,14 @@ def doubtful_names(env_file: str | None) -> list[str]:
                 "environment."
             )
         if binding.error or (binding.key is not None and binding.value is None):
-            sentences.append(f"{where} is not NAME=value, so it is passed over.")
+            sentences.append(f"{where} {_what_is_wrong(binding)}")
         elif binding.key is not None:
+            first = values.setdefault(binding.key.upper(), binding)
+            if first.value != binding.value and binding.key.lower() in Settings.model_fields:
+                sentences.append(
+                    f"{where} sets {binding.key.upper()} again, after line {_line(first)}. "
+                    "The last one counts."
+                )
             found.setdefault(binding.key.upper(), where)
             given |= {binding.key.upper()} if binding.value else set()
     known = {name.upper() for name in Settings.model_fields}
@@ -931,6 +939,31 @@ def _bindings(env_file: str | None) -> list[Any]:
         return []
     with Path(env_file).open(encoding="utf-8-sig") as file:
         return list(parse_stream(file))
+
+
+def _line(binding: Any) -> int:
+    """Return the line in which a binding begins: python-dotenv counts from the empty ones before
+    it."""
+    string = binding.original.string
+    return int(binding.original.line) + _line_ends(string[: len(string) - len(string.lstrip())])
+
+
+def _line_ends(text: str) -> int:
+    return len(re.findall(r"\r\n|\n|\r", text))
+
+
+def _what_is_wrong(binding: Any) -> str:
+    """Say what is wrong with what python-dotenv could not read; the end of a sentence."""
+    if _OPENED.match(binding.original.string) is None:
+        return "is not NAME=value, so it is passed over."
+    # A quote that is not closed takes all up to the next one.
+    first = _line(binding)
+    last = first + _line_ends(binding.original.string.strip())
+    more = f", with the lines up to {last}" if last > first else ""
+    return (
+        "has a quote that does not end where the value ends, so it is passed over"
+        f"{more}. Close it at the line's end, or take both quotes out."
+    )
 
 
 def _meant(name: str, plain: Mapping[str, str], *, loosely: bool) -> str | None:

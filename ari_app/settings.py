@@ -39,6 +39,7 @@ from ari_app.line.asterisk.dialplan import check_endpoint
 from ari_app.line.asterisk.names import worker_app
 from ari_app.line.numbers import check_number, number_pattern
 from ari_app.patterns import LinearPattern
+from ari_app.process.files import written_out
 from ari_app.process.logs import NumberStyle
 from ari_app.process.network import (
     OWN_HEADERS,
@@ -269,7 +270,11 @@ OptionalSecret = Annotated[
     SecretStr | None, AfterValidator(_one_line), BeforeValidator(_empty_is_none)
 ]
 OptionalText = Annotated[str | None, BeforeValidator(_empty_is_none)]
-OptionalPath = Annotated[Path | None, BeforeValidator(_empty_is_none)]
+OptionalPath = Annotated[
+    Path | None,
+    AfterValidator(lambda value: value and written_out(value)),
+    BeforeValidator(_empty_is_none),
+]
 Number = Annotated[str | None, AfterValidator(_number), BeforeValidator(_empty_is_none)]
 AccountSid = Annotated[str, Field(pattern=r"^AC[0-9A-Za-z]{1,62}$")]
 Tokens = Annotated[SecretStr, AfterValidator(_tokens)]
@@ -429,7 +434,9 @@ class Settings(BaseSettings):
     ] = None
     webhook_secret: OptionalSecret = None
     webhook_ca_file: OptionalPath = None
-    webhook_spool: Annotated[Path, BeforeValidator(_not_empty)] = Path("webhooks.db")
+    webhook_spool: Annotated[Path, AfterValidator(written_out), BeforeValidator(_not_empty)] = Path(
+        "webhooks.db"
+    )
     elevenlabs_webhook_secret: OptionalSecret = None
     elevenlabs_fetch_reports: bool = False
 

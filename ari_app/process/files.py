@@ -7,6 +7,21 @@ import os
 from pathlib import Path
 
 
+def written_out(path: Path) -> Path:
+    """Return a path that somebody wrote where no shell reads it.
+
+    Raises:
+        ValueError: It would be taken for the name of a folder that nobody meant, such as `~`, which
+            were even made; the text follows its name.
+    """
+    first = path.parts[0] if path.parts else ""
+    if first.startswith(("~", "$")):
+        raise ValueError("must be written out: what ~ or $ stands for, only a shell knows")
+    if first.endswith(":"):
+        raise ValueError("must be a path on this machine, and no URL")
+    return path
+
+
 def identity(path: Path) -> tuple[int, int] | None:
     """Return what tells a file from another one of its name; None: there is none."""
     try:

@@ -116,6 +116,11 @@ def test_the_environment_wins_over_the_file(
             r"(?!900)[0-9]+",
             "TRANSFER_PATTERN: must be a regular expression: look",
         ),
+        ("recordings_dir", "~/calls", "RECORDINGS_DIR: must be written out: what ~ or $ stands"),
+        ("records_journal_dir", "$HOME/calls", "RECORDS_JOURNAL_DIR: must be written out: what ~"),
+        ("webhook_spool", "~/webhooks.db", "WEBHOOK_SPOOL: must be written out: what ~ or $ st"),
+        ("recordings_dir", "s3://calls/of", "RECORDINGS_DIR: must be a path on this machine, and"),
+        ("database_url", "sqlite+aiosqlite:///~/calls.db", "DATABASE_URL: must be written out: "),
     ],
 )
 def test_a_bad_setting_is_one_sentence(name: str, value: str, sentence: str) -> None:

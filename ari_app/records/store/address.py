@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from ari_app.process.files import written_out
+
 _SQLITE: Final = ("sqlite", "sqlite+aiosqlite", "sqlite+pysqlite")
 _POSTGRESQL: Final = (
     "postgres",
@@ -87,7 +89,7 @@ def _sqlite(rest: str) -> Address:
         raise ValueError("must name a file: sqlite+aiosqlite:///./calls.db")
     if "?" in name:
         raise ValueError("must not carry options after a question mark")
-    return Address("sqlite", path=Path(name), shown=name)
+    return Address("sqlite", path=written_out(Path(name)), shown=name)
 
 
 def _postgresql(rest: str) -> Address:

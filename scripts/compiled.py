@@ -33,7 +33,8 @@ _SHOWN_LINES = 12
 
 
 def main() -> int:
-    """Compile, and return the exit code: 2 where it cannot be done and `--require` asks for it."""
+    """Compile, and return the exit code: 2 where it cannot be done and `--require` asks for it, 130
+    where it was interrupted."""
     parser = argparse.ArgumentParser(prog="python -m scripts.compiled", description=__doc__)
     parser.add_argument("--require", action="store_true", help="fail where it cannot be done")
     parser.add_argument("--build", type=Path, help=argparse.SUPPRESS)
@@ -46,7 +47,10 @@ def main() -> int:
     problem = _missing()
     if problem is None:
         _say("Compiling what every frame goes through (once, half a minute) ...")
-        problem = _compile(folder_for())
+        try:
+            problem = _compile(folder_for())
+        except KeyboardInterrupt:
+            return 130
     if problem is None:
         return 0
     _say(f"Not compiled, so a call costs a third more of CPU time: {problem}")

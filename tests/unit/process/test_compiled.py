@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import scripts.compiled
 from ari_app.process import compiled
 from ari_app.process.compiled import MODULES, SHARED, SWITCH, folder_for, library_of, source_of
 
@@ -40,6 +42,22 @@ def test_what_was_compiled_from_these_sources_is_found(compiled_here: Path) -> N
     # One that is not there, and one that is never compiled, are as they are.
     assert finder.find_spec("linekit.playout", None, None) is None
     assert finder.find_spec("ari_app.bridge", None, None) is None
+
+
+def test_ctrl_c_while_it_is_compiled_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def interrupted(command: list[str], **options: object) -> None:
+        Path(command[-1], "half.c").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["compiled"])
+    monkeypatch.setattr(scripts.compiled, "COMPILED", tmp_path)
+    monkeypatch.setattr(scripts.compiled, "is_compiled", lambda: False)
+    monkeypatch.setattr(scripts.compiled, "_missing", lambda: None)
+    monkeypatch.setattr(subprocess, "run", interrupted)
+    assert scripts.compiled.main() == 130
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_it_can_be_turned_off(compiled_here: Path) -> None:

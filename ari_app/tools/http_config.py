@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from ari_app.errors import ConfigError, in_words
 from ari_app.process.files import why_unreadable
 from ari_app.process.network import OWN_HEADERS, usable_url
+from ari_app.process.yaml_text import NotYaml, read_yaml
 from ari_app.tools.built_in import BUILT_IN
 from ari_app.tools.secrets import hide_secrets, may_hold_secrets
 from ari_app.tools.tool import ParameterSchema
@@ -154,14 +155,10 @@ def parse_http_tools(
     Raises:
         ConfigError: As above.
     """
-    import yaml  # without such a file, nobody needs it
-
     try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = "" if mark is None else f" at line {mark.line + 1}"
-        raise ConfigError(f"it is no YAML{where}.") from None
+        data = read_yaml(text)
+    except NotYaml as error:
+        raise ConfigError(f"it {error}.") from None
     if not isinstance(data, dict):
         raise ConfigError("it must have a list named tools.")
     try:

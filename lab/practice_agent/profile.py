@@ -11,9 +11,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import Field, PositiveInt, ValidationError
 
+from ari_app.process.yaml_text import NotYaml, read_yaml
 from lab.practice_agent.dialogue import Dialogue, Model
 from lab.practice_agent.formats import AudioFormat
 
@@ -199,9 +199,9 @@ class AgentBook(Model):
     def from_yaml(cls, text: str, *, name: str = "dialogue") -> AgentBook:
         """Read a book. Raises `PracticeAgentError`, which says where ``name`` is wrong."""
         try:
-            return cls.model_validate(yaml.safe_load(text))
-        except yaml.YAMLError as error:
-            raise PracticeAgentError(f"{name} is not YAML: {error}") from error
+            return cls.model_validate(read_yaml(text))
+        except NotYaml as error:
+            raise PracticeAgentError(f"{name} {error}.") from error
         except ValidationError as error:
             lines = [
                 f"  {'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}"

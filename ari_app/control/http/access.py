@@ -39,6 +39,7 @@ from ari_app.control.http.middleware import (
 from ari_app.control.http.problems import Problem
 from ari_app.errors import ConfigError
 from ari_app.process.files import why_unreadable
+from ari_app.process.yaml_text import NotYaml, read_yaml
 
 _WRONG_KEYS_PER_SECOND: Final = 1.0
 _WRONG_KEYS_AT_ONCE: Final = 10.0
@@ -124,18 +125,15 @@ class Keys:
 
 
 def _read_keys(file: Path) -> list[ApiKey]:
-    import yaml  # without such a file, nobody needs it
-
     try:
         mode = file.stat().st_mode
-        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+        data = read_yaml(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"API_KEYS_FILE {file} cannot be read: {why_unreadable(error)}."
         ) from None
-    except yaml.YAMLError:
-        # What stands there may be a key, and the error would repeat it.
-        raise ConfigError(f"API_KEYS_FILE {file} is not YAML.") from None
+    except NotYaml as error:
+        raise ConfigError(f"API_KEYS_FILE {file} {error}.") from None
     if mode & stat.S_IROTH:
         raise ConfigError(f"API_KEYS_FILE {file} can be read by everybody: chmod 640 it.")
     if not isinstance(data, list):

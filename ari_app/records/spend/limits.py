@@ -11,6 +11,8 @@ from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from ari_app.errors import ConfigError
+from ari_app.process.files import why_unreadable
+from ari_app.process.yaml_text import NotYaml, read_yaml
 
 NEAR: Final = 0.8
 """From this share of a limit on somebody is told."""
@@ -196,15 +198,13 @@ def read_limits(file: Path | None) -> tuple[Mapping[str, Limit], Limit]:
     """
     if file is None:
         return MappingProxyType({}), Limit()
-    import yaml  # without such a file, nobody needs it
-
     where = f"SPEND_LIMITS_FILE {file}"
     try:
-        data = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{where} cannot be read: {error.strerror}.") from None
-    except (UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError):
-        raise ConfigError(f"{where} is not YAML.") from None
+        data = read_yaml(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{where} cannot be read: {why_unreadable(error)}.") from None
+    except NotYaml as error:
+        raise ConfigError(f"{where} {error}.") from None
     if not isinstance(data, dict) or len(data) > _MOST_AGENTS:
         raise ConfigError(
             f"{where} must have a line for each agent, such as `agent_7: {{minutes: 600, calls: "

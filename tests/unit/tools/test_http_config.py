@@ -68,8 +68,11 @@ def test_no_tools() -> None:
     [
         ("", "it must have a list named tools."),
         ("- a", "it must have a list named tools."),
-        ("tools: [", "it is no YAML at line 1."),
-        ("\0", "it is no YAML."),
+        ("tools: [", "it is not YAML at line 1."),
+        ("\0", "it is not YAML."),
+        ("tools: []\ntools: []", "it has a name twice, at line 2."),
+        ("tools: [{name: 2026-02-30}]", "it is not YAML."),
+        ("[" * 3000, "it is not YAML."),
         ("{}", "tools: is missing."),
         ("tools: 7", "tools: must be a list."),
         ("tools: [7]", "tool 1: Input should be a valid dictionary"),

@@ -139,7 +139,9 @@ def test_keys_of_a_file_stand_beside_the_one_of_the_settings(tmp_path: Path) -> 
     ("text", "said"),
     [
         ("name: x", "must be a list"),
-        ("- [", "is not YAML"),
+        ("- [", "is not YAML at line 1"),
+        (GOOD.replace("}", ", scope: admin}"), "has a name twice, at line 1"),
+        (GOOD.replace("wallboard", "2026-02-30"), "is not YAML"),
         ("- {name: x, scope: read}", "entry 1 must have name, scope and key"),
         (GOOD.replace("read", "write"), "read, operate or admin"),
         (GOOD.replace("a-key-of-16-or-more", "short"), "at least 16 characters"),

@@ -116,6 +116,7 @@ def test_a_file(tmp_path: Path) -> None:
         ("{", "is not YAML"),
         ("a: *b", "is not YAML"),
         ("\0", "is not YAML"),
+        ("a: {calls: 1}\na: {calls: 2}", "has a name twice, at line 2"),
         ("agent_7:", "minutes, calls or both"),
         ("agent_7: {}", "minutes, calls or both"),
         ("agent_7: {minutes: 1, hours: 2}", "minutes, calls or both"),

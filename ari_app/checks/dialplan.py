@@ -326,15 +326,23 @@ def _extensions(context: str, entries: list[Entry]) -> Iterator[Extension]:
         match = _STEP.fullmatch(text)
         if match is None or match["priority"].lower() == "hint":
             continue
-        said = match["priority"].partition("+")[0].lower()
-        if said.isascii() and said.isdigit():
-            number = int(said)
-        elif said == "n":
-            number += 1
-        known = number if said == "n" or said.isdigit() else _UNKNOWN
-        step = Step(known, match["label"] or "", match["text"], entry.where)
+        number = _priority(match["priority"], number)
+        step = Step(number, match["label"] or "", match["text"], entry.where)
         found.setdefault(current, Extension(context, current)).steps.append(step)
     yield from found.values()
+
+
+def _priority(said: str, last: int) -> int:
+    """Return the number of a priority: `3`, `n`, and `n+2`, which leaves two out; the unknown one
+    where it is counted from a label or from what is not known."""
+    base, _, more = said.partition("+")
+    if not (f"{more}0".isascii() and f"{more}0".isdigit()):
+        return _UNKNOWN
+    if base.isascii() and base.isdigit():
+        return int(base) + int(more or 0)
+    if base.lower() in ("n", "next") and last != _UNKNOWN:
+        return last + 1 + int(more or 0)
+    return _UNKNOWN
 
 
 def _as_taken(written: list[Extension]) -> tuple[list[Extension], list[tuple[Extension, Step]]]:

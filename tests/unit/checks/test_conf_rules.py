@@ -352,6 +352,17 @@ ROUTING = "[routing]\nexten => 8390,1,Stasis(voice-agent)\n same => n,Dial(PJSIP
             "exten => _8XXX,1,Dial(PJSIP/2)\n",
             None,
         ),
+        # Priorities as Asterisk counts them: 1, 4, 5, and from a label on nobody knows.
+        (
+            "[a]\nexten => 1,1,NoOp()\n same => n+2(x),NoOp()\n same => n,NoOp()\n"
+            " same => 3,Stasis(voice-agent)\n same => x+1,NoOp()\n same => n,NoOp()\n"
+            " same => 6,Dial(PJSIP/1)\n",
+            None,
+        ),
+        (
+            "[a]\nexten => 1,1,NoOp()\n same => n+2(x),NoOp()\n same => 4,Stasis(voice-agent)\n",
+            (Verdict.FAILED, "x.conf:4 hands no call to Stasis(voice-agent): x.conf:3 has"),
+        ),
         # At other times it comes through.
         (
             f"{ROUTING}[default]\ninclude => other,9:00-17:00,mon-fri,*,*\ninclude => routing\n"

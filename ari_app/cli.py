@@ -110,7 +110,11 @@ def main() -> None:
         sys.exit(130)
 
 
-_PLAIN: Final = {"✓": "+", "✗": "x", "·": "-", "→": ">", "←": "<"}
+_PLAIN: Final = {
+    **{"✓": "+", "✗": "x", "·": "-", "→": ">", "←": "<", "↔": "-", "…": "...", "µ": "u"},
+    # How loud somebody is: `ari-app talk`.
+    **{"█": "#", "░": "."},
+}
 
 
 def _plainly(error: UnicodeError) -> tuple[str, int]:

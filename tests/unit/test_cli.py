@@ -408,14 +408,18 @@ def test_no_tables_can_be_made(run: Run, url: str, words: str) -> None:
 
 @pytest.mark.parametrize(
     ("encoding", "written"),
-    [("utf-8", "✓ ✗ · → ← é 你"), ("latin-1", "+ x · > < é ?"), ("ascii", "+ x - > < ? ?")],
+    [
+        ("utf-8", "✓ ✗ · → ← é 你 █░ ↔ a… µs"),
+        ("latin-1", "+ x · > < é ? #. - a... µs"),
+        ("ascii", "+ x - > < ? ? #. - a... us"),
+    ],
 )
 def test_a_terminal_without_our_signs_is_given_others(
     monkeypatch: pytest.MonkeyPatch, encoding: str, written: str
 ) -> None:
     terminal = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     monkeypatch.setattr(sys, "stdout", terminal)
-    monkeypatch.setattr(cli, "app", lambda: terminal.write("✓ ✗ · → ← é 你"))
+    monkeypatch.setattr(cli, "app", lambda: terminal.write("✓ ✗ · → ← é 你 █░ ↔ a… µs"))
     cli.main()
     terminal.flush()
     assert terminal.buffer.getvalue().decode(encoding) == written

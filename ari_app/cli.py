@@ -10,11 +10,13 @@ said in a sentence; 130 interrupted.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import functools
 import io
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
@@ -64,13 +66,35 @@ def _brought_command(entry: EntryPoint) -> Any:
     @functools.wraps(function)
     def run(*args: Any, **options: Any) -> None:
         try:
-            function(*args, **options)
+            with _ending_as_by_ctrl_c():
+                function(*args, **options)
         except ModuleNotFoundError as error:
             raise _not_installed(f"{entry.name} needs {error.name}") from None
 
     alone = typer.Typer(add_completion=False, rich_markup_mode=None)
     alone.command(entry.name)(run)
     return typer.main.get_command(alone)
+
+
+@contextlib.contextmanager
+def _ending_as_by_ctrl_c() -> Iterator[None]:
+    """Have SIGTERM and a terminal that is closed end the command as Ctrl-C does: processes that it
+    has started and folders that it has made are gone then, too."""
+
+    def interrupt(number: int, frame: object) -> None:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            raise KeyboardInterrupt  # a shell's job in the background
+        signal.raise_signal(signal.SIGINT)
+
+    # Below nohup one of them is ignored, and stays so.
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _not_installed(what: str) -> ConfigError:

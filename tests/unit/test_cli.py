@@ -3,11 +3,13 @@ from __future__ import annotations
 import asyncio
 import io
 import runpy
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from importlib.metadata import EntryPoints
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -404,6 +406,32 @@ def test_the_tables_of_the_call_log_are_made(run: Run, tmp_path: Path) -> None:
 def test_no_tables_can_be_made(run: Run, url: str, words: str) -> None:
     ran = run("db", "upgrade", DATABASE_URL=url)
     assert is_one_sentence(ran) and words in ran.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("interrupts", [signal.default_int_handler, signal.SIG_IGN])
+def test_whatever_ends_a_command_of_the_lab_lets_it_tidy_up(
+    run: Run, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, interrupts: Any
+) -> None:
+    done: list[str] = []
+
+    async def work() -> None:
+        try:
+            signal.raise_signal(number)
+            await asyncio.Event().wait()
+        finally:
+            done.append("tidied up")
+
+    entry = EntryPoint("demo", "nowhere:demo", "ari_app.commands")
+    monkeypatch.setattr(EntryPoint, "load", lambda entry: lambda: asyncio.run(work()))
+    monkeypatch.setattr(cli, "entry_points", lambda group: EntryPoints([entry]))
+    before = signal.signal(signal.SIGINT, interrupts)
+    try:
+        ran = run("demo")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (ran.code, done) == (130, ["tidied up"])
+    assert signal.getsignal(number) is signal.SIG_DFL
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import ssl
+import stat
 import tempfile
 import time
 from pathlib import Path
@@ -128,11 +129,16 @@ def judge_effects(settings: Settings) -> list[Finding]:
 
 
 def others_may_open(file: Path) -> bool:
-    """Return whether users who have nothing to do with it can read or change a file."""
+    """Return whether users who have nothing to do with it can read or change a file.
+
+    A device is none: /dev/null must stay everybody's.
+    """
     try:
-        folders = file.resolve().parents
-        return bool(file.stat().st_mode & 0o006) and all(
-            folder.stat().st_mode & 0o001 for folder in folders
+        folders, mode = file.resolve().parents, file.stat().st_mode
+        return (
+            stat.S_ISREG(mode)
+            and bool(mode & 0o006)
+            and all(folder.stat().st_mode & 0o001 for folder in folders)
         )
     except OSError:
         return False

@@ -134,7 +134,7 @@ def _read_keys(file: Path) -> list[ApiKey]:
         ) from None
     except NotYaml as error:
         raise ConfigError(f"API_KEYS_FILE {file} {error}.") from None
-    if mode & stat.S_IROTH:
+    if stat.S_ISREG(mode) and mode & stat.S_IROTH:
         raise ConfigError(f"API_KEYS_FILE {file} can be read by everybody: chmod 640 it.")
     if not isinstance(data, list):
         raise ConfigError(f"API_KEYS_FILE {file} must be a list of name, scope and key.")

@@ -87,6 +87,10 @@ def test_a_file_of_keys_that_others_can_open(open_folder: Path, mode: int, words
     assert not others_may_open(env)
 
 
+def test_nobody_is_told_to_keep_a_device_to_himself() -> None:
+    assert not others_may_open(Path(os.devnull))
+
+
 @pytest.mark.parametrize(("key", "words"), [("abc", "API_KEY has 3 characters"), ("k" * 16, "")])
 def test_a_key_that_can_be_guessed(key: str, words: str) -> None:
     settings = load_settings(None, ari_username="u", ari_password="p", api_key=key)

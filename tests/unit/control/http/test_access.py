@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -155,6 +156,11 @@ def test_a_file_that_cannot_be_used(tmp_path: Path, text: str, said: str) -> Non
         Keys.of(None, keys_file(tmp_path, text))
     assert said in str(caught.value)
     assert "a-key-of-16-or-more" not in str(caught.value)
+
+
+def test_nobody_is_told_to_keep_a_device_to_himself() -> None:
+    with pytest.raises(ConfigError, match="must be a list"):
+        Keys.of(None, Path(os.devnull))
 
 
 def test_a_file_that_everybody_can_read_or_nobody(tmp_path: Path) -> None:

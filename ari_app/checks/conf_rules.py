@@ -602,8 +602,7 @@ def _dialplan(
         say = failed if each.certain and not works else warning
         yield say(
             DIALPLAN,
-            f"{each.hand_over.where} hands no call to Stasis({needs.app}): {each.why}. Give it a "
-            "number that is free.",
+            f"{each.hand_over.where} hands no call to Stasis({needs.app}): {each.why}.",
             uses=NOTHING if works else CALLS_IN,
         )
     lost = [hand_over.where for hand_over in ours if not plan.catches(hand_over)]

@@ -21,6 +21,8 @@ _GLOBAL: Final = re.compile(r"\$\{(\w+)\}")
 _AGENT_SAID: Final = re.compile(r'\$\["?\$\{AGENT_\w+\}"?\s*=+\s*"?\w+"?\]\s*')
 _CHECKED: Final = "STASISSTATUS"
 _UNKNOWN: Final = -1
+_NONE: Final = -2
+"""What a step has that follows none: Asterisk refuses it."""
 
 _PASSES: Final = frozenset(
     {
@@ -171,7 +173,11 @@ class Dialplan:
 
     def hand_overs(self) -> list[HandOver]:
         """Return every step that hands a call to an application, but for those of `hidden`."""
-        return [each for each in self._all_hand_overs() if self._hider(each.extension) is None]
+        return [
+            each
+            for each in self._all_hand_overs()
+            if self._can_be_dialled(each.extension) and self._hider(each.extension) is None
+        ]
 
     def hidden(self) -> list[Hidden]:
         """Return every step that would hand a call over, and that no call comes to."""
@@ -181,16 +187,25 @@ class Dialplan:
             if app is not None:
                 why = (
                     f"{first.where} has priority {first.number} of {extension.pattern} in "
-                    f"[{extension.context}] already, and Asterisk leaves a second one out"
+                    f"[{extension.context}] already, and Asterisk leaves a second one out. Give it "
+                    "a number that is free"
                 )
                 found.append(Hidden(HandOver(extension, 0, app), why, certain=True))
         for hand_over in self._all_hand_overs():
+            if not self._can_be_dialled(hand_over.extension):
+                why = (
+                    f"{hand_over.extension.pattern} in [{hand_over.extension.context}] has no "
+                    "priority 1, so nobody can dial it. Begin it with `exten => "
+                    f"{hand_over.extension.pattern},1,`"
+                )
+                found.append(Hidden(hand_over, why, certain=False))
+                continue
             hider = self._hider(hand_over.extension)
             if hider is not None:
                 why = (
                     f"where [{hand_over.extension.context}] is included, {hider.pattern} of "
                     f"[{hider.context}] ({hider.steps[0].where}) comes before it and takes the "
-                    f"calls to {hand_over.extension.pattern}"
+                    f"calls to {hand_over.extension.pattern}. Give it a number that is free"
                 )
                 found.append(Hidden(hand_over, why, certain=False))
         return found
@@ -202,6 +217,15 @@ class Dialplan:
             for place, step in enumerate(extension.steps)
             if (app := _handed_to(self._resolved(step.text))) is not None
         ]
+
+    def _can_be_dialled(self, extension: Extension) -> bool:
+        """Return whether there is a first step, were it in another context."""
+        return any(
+            step.number in (1, _UNKNOWN)
+            for each in self._extensions
+            if each.pattern == extension.pattern
+            for step in each.steps
+        )
 
     def _hider(self, extension: Extension) -> Extension | None:
         """Find what takes all calls to a number before its extension can; None: nothing, as far as
@@ -227,7 +251,11 @@ class Dialplan:
             return None
         seen.add(context)
         number = wanted.pattern
-        own = [each for each in self._extensions if each.context == context and each.fits(number)]
+        own = [
+            each
+            for each in self._extensions
+            if each.context == context and each.fits(number) and each.place("1") is not None
+        ]
         if own:
             return next((each for each in own if each.pattern == number), own[0])
         for include in self._includes.get(context, ()):
@@ -314,7 +342,7 @@ class Dialplan:
 
 def _extensions(context: str, entries: list[Entry]) -> Iterator[Extension]:
     found: dict[str, Extension] = {}
-    current, number = "", 0
+    current, number = "", _NONE
     for entry in entries:
         match entry.key.lower():
             case "exten":
@@ -340,8 +368,8 @@ def _priority(said: str, last: int) -> int:
         return _UNKNOWN
     if base.isascii() and base.isdigit():
         return int(base) + int(more or 0)
-    if base.lower() in ("n", "next") and last != _UNKNOWN:
-        return last + 1 + int(more or 0)
+    if base.lower() in ("n", "next"):
+        return last if last < 0 else last + 1 + int(more or 0)
     return _UNKNOWN
 
 

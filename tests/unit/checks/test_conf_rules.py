@@ -363,6 +363,25 @@ ROUTING = "[routing]\nexten => 8390,1,Stasis(voice-agent)\n same => n,Dial(PJSIP
             "[a]\nexten => 1,1,NoOp()\n same => n+2(x),NoOp()\n same => 4,Stasis(voice-agent)\n",
             (Verdict.FAILED, "x.conf:4 hands no call to Stasis(voice-agent): x.conf:3 has"),
         ),
+        # A slip of the pen in the number, and an extension that begins with n.
+        (
+            "[a]\nexten => 8500,1,Answer()\nexten => 8501,n,Stasis(voice-agent)\n"
+            " same => n,Dial(PJSIP/1)\n",
+            (
+                Verdict.WARNING,
+                "x.conf:3 hands no call to Stasis(voice-agent): 8501 in [a] has no priority 1, so "
+                "nobody can dial it. Begin it with `exten => 8501,1,`.",
+            ),
+        ),
+        (
+            "[a]\nexten => 1,n,Stasis(voice-agent)\n same => n,Dial(PJSIP/1)\n",
+            (Verdict.WARNING, "1 in [a] has no priority 1"),
+        ),
+        (
+            "[a]\nexten => 1,2,Stasis(voice-agent)\n same => n,Dial(PJSIP/1)\n[b]\n"
+            "exten => 1,1,NoOp()\n",
+            None,
+        ),
         # At other times it comes through.
         (
             f"{ROUTING}[default]\ninclude => other,9:00-17:00,mon-fri,*,*\ninclude => routing\n"

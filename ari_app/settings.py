@@ -39,7 +39,7 @@ from ari_app.line.asterisk.dialplan import check_endpoint
 from ari_app.line.asterisk.names import worker_app
 from ari_app.line.numbers import check_number, number_pattern
 from ari_app.patterns import LinearPattern
-from ari_app.process.files import written_out
+from ari_app.process.files import is_absent, written_out
 from ari_app.process.logs import NumberStyle
 from ari_app.process.network import (
     OWN_HEADERS,
@@ -506,6 +506,13 @@ class Settings(BaseSettings):
         return self._read_from
 
     @property
+    def without_file(self) -> str:
+        """A sentence, after a space, that says where the file was looked for in vain; or empty."""
+        if self._read_from is None or not is_absent(Path(self._read_from)):
+            return ""
+        return f" There is no {self._read_from} in {Path.cwd()}."
+
+    @property
     def hidden(self) -> frozenset[str]:
         """What the call log must not hold: `numbers`, `words`."""
         return what_to_hide(self.records_hide)
@@ -843,7 +850,7 @@ class Settings(BaseSettings):
                 f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} empty or not set. "
                 "Write the name of the user's section in Asterisk's ari.conf to ARI_USERNAME in "
                 f"{self.env_file or 'the environment'}, and its password to ARI_PASSWORD "
-                "(asterisk-conf/ shows such a user)."
+                f"(asterisk-conf/ shows such a user).{self.without_file}"
             )
 
     def _require_target(self) -> None:

@@ -56,6 +56,7 @@ async def talk(settings: Settings, console: Console, card: SoundCard | None = No
     if settings.elevenlabs_agent_id is None:
         raise ConfigError(
             "No agent is named. Set ELEVENLABS_AGENT_ID, or give one: `ari-app talk --agent ID`."
+            f"{settings.without_file}"
         )
     local = {
         "dialer_type": "local",

@@ -252,6 +252,17 @@ def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
     assert process_environment(str(env_file))["ARI_APP"] == "other"
 
 
+def test_a_file_that_was_looked_for_in_another_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=re.escape(f" There is no .env in {tmp_path}.")):
+        load_settings().require_serving()
+    (tmp_path / ".env").touch()
+    for file in (".env", None):
+        assert load_settings(file).without_file == ""
+
+
 def test_what_is_misspelt_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     # Kubernetes has variables for each of its services, whose names anybody may choose.
     monkeypatch.setenv("ARI_PORT", "tcp://10.0.0.1")

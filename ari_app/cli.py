@@ -448,6 +448,12 @@ def test_webhooks(env_file: EnvFile = _ENV_FILE) -> None:
 
 
 def _settings(env_file: Path) -> Settings:
+    try:
+        Path.cwd()
+    except OSError:
+        raise ConfigError(
+            "The folder in which this was started is there no more. Change into it anew."
+        ) from None
     absent = is_absent(env_file)
     if absent and env_file != _ENV_FILE:
         raise ConfigError(f"There is no {env_file}.")

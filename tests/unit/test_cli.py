@@ -434,6 +434,18 @@ def test_whatever_ends_a_command_of_the_lab_lets_it_tidy_up(
     assert signal.getsignal(number) is signal.SIG_DFL
 
 
+@pytest.mark.parametrize("command", ["check", "serve", "talk", "calls", "webhooks"])
+def test_a_folder_that_is_there_no_more(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    ran = run(command, **SERVING)
+    assert is_one_sentence(ran) and "is there no more" in ran.err
+
+
 @pytest.mark.parametrize(
     ("encoding", "written"),
     [

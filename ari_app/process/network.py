@@ -113,7 +113,7 @@ def page_url(host: str, port: int) -> str:
 
 def why_unreachable(error: BaseException) -> str:
     """Say why nobody could be connected to, in a few words: an unknown name, a refusal, no way
-    there.
+    there. More of the address than its host is never repeated.
 
     Args:
         error: What connecting failed with; aiohttp wraps the system's in `os_error`.
@@ -121,6 +121,12 @@ def why_unreachable(error: BaseException) -> str:
     error = getattr(error, "os_error", error)
     if isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
+    # The text of these two repeats the whole URL, whose path may be a secret.
+    if isinstance(error, aiohttp.InvalidURL):
+        return "its address cannot be used"
+    if isinstance(error, aiohttp.ClientResponseError):
+        known = isinstance(error, aiohttp.WSServerHandshakeError)
+        return f"the answer is HTTP {error.status}" if known else "what answers speaks no HTTP"
     if isinstance(error, socket.gaierror):
         return "this name is not known here"
     if isinstance(error, ssl.SSLError) and error.reason in _NO_TLS:

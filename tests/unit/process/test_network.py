@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from ari_app.process.network import OwnThreadResolver, read_bounded
+from ari_app.process.network import OwnThreadResolver, read_bounded, why_unreachable
 
 
 @pytest.fixture
@@ -110,3 +110,34 @@ async def test_of_an_answer_so_much_is_read_and_no_more() -> None:
         for most, read in ((100_000, bytes(100_000)), (99_999, None), (0, None)):
             async with client.get("/") as response:
                 assert await read_bounded(response, most) == read
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (b"+OK ready\r\n\r\n", "what answers speaks no HTTP"),
+        (b"HTTP/1.1 200 OK\r\nno header\r\n\r\n", "what answers speaks no HTTP"),
+        (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "the answer is HTTP 403"),
+    ],
+)
+async def test_why_nobody_was_reached_repeats_nothing_of_a_secret_path(
+    answer: bytes, why: str
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, aiohttp.ClientSession() as session:
+        with pytest.raises(aiohttp.ClientError) as error:
+            await session.ws_connect(f"http://127.0.0.1:{port}/hooks/hunter2?token=hunter3")
+    assert why_unreachable(error.value) == why
+
+
+async def test_an_address_that_cannot_be_used_is_not_repeated() -> None:
+    async with aiohttp.ClientSession() as session:
+        with pytest.raises(aiohttp.InvalidURL) as error:
+            await session.get("http:///hooks/hunter2")
+    assert why_unreachable(error.value) == "its address cannot be used"

@@ -70,6 +70,7 @@ MOST_WORKERS: Final = 64
 STORE_SCHEMES: Final = ("valkey", "valkeys", "redis", "rediss")
 _VARIABLE: Final = re.compile(r"\$\{([^}:]*)\}")
 """What python-dotenv puts another value in place of, also between single quotes."""
+_NAME_INSIDE: Final = re.compile(r"(?:[\w./:-]|\s)([A-Z_]{5,})=")
 _OPENED: Final = re.compile(r"\s*(?:export\s+)?[^=\s]+\s*=\s*['\"]")
 _PREFIXES: Final = (
     *("ARI_", "AUDIOSOCKET_", "ELEVENLABS_", "PRECALL_", "DTMF_", "TWILIO_", "SPEND_"),
@@ -930,6 +931,11 @@ def doubtful_names(env_file: str | None) -> list[str]:
                     f"{where} sets {binding.key.upper()} again, after line {_line(first)}. "
                     "The last one counts."
                 )
+            if (other := _swallowed(binding)) is not None:
+                sentences.append(
+                    f"{where}: the value of {binding.key} has {other}= in it, so {other} is not "
+                    "set. Let it begin a line of its own."
+                )
             found.setdefault(binding.key.upper(), where)
             given |= {binding.key.upper()} if binding.value else set()
     known = {name.upper() for name in Settings.model_fields}
@@ -953,6 +959,14 @@ def _bindings(env_file: str | None) -> list[Any]:
         return []
     with Path(env_file).open(encoding="utf-8-sig") as file:
         return list(parse_stream(file))
+
+
+def _swallowed(binding: Any) -> str | None:
+    """Return the setting that stands in the value of another one: a line's end is missing before
+    it, as where something is added to a file whose last line has none."""
+    names = _NAME_INSIDE.findall(binding.value or "")
+    ends = [name for name in Settings.model_fields if any(n.endswith(name.upper()) for n in names)]
+    return max(ends, key=len).upper() if ends else None
 
 
 def _line(binding: Any) -> int:

@@ -909,6 +909,7 @@ def doubtful_names(env_file: str | None) -> list[str]:
     """
     found: dict[str, str] = {}
     values: dict[str, Any] = {}
+    last: dict[str, Any] = {}
     sentences = []
     given = {name.upper() for name, value in os.environ.items() if value}
     bindings = _bindings(env_file)
@@ -938,7 +939,15 @@ def doubtful_names(env_file: str | None) -> list[str]:
                 )
             found.setdefault(binding.key.upper(), where)
             given |= {binding.key.upper()} if binding.value else set()
+            last[binding.key.upper()] = binding
     known = {name.upper() for name in Settings.model_fields}
+    for name, value in os.environ.items():
+        binding = last.get(name.upper()) if name.upper() in known else None
+        if binding is not None and binding.value != value:
+            sentences.append(
+                f"{env_file}:{_line(binding)} says {name.upper()}, and the environment says "
+                "something else, which counts."
+            )
     free = {each.replace("_", ""): each for each in known - given}
     for name in found.keys() | given - known:
         ours = name in found and name.startswith(_PREFIXES) and not name.startswith("ARI_APP_")

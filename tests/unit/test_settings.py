@@ -267,6 +267,20 @@ def test_a_file_that_was_looked_for_in_another_folder(
         assert load_settings(file).without_file == ""
 
 
+def test_what_the_environment_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    env_file = tmp_path / "env"
+    env_file.write_text("ELEVENLABS_API_KEY=hunter2\nARI_APP=bot\nHOME=/x\nARI_URL=http://h:80\n")
+    monkeypatch.setenv("ELEVENLABS_API_KEY", "hunter3")  # as for ElevenLabs' own library
+    monkeypatch.setenv("ARI_APP", "bot")
+    monkeypatch.setenv("ari_url", "")
+    assert doubtful_names(str(env_file)) == [
+        f"{env_file}:{line} says {name}, and the environment says something else, which counts."
+        for line, name in ((1, "ELEVENLABS_API_KEY"), (4, "ARI_URL"))
+    ]
+
+
 def test_what_is_misspelt_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     # Kubernetes has variables for each of its services, whose names anybody may choose.
     monkeypatch.setenv("ARI_PORT", "tcp://10.0.0.1")

@@ -313,7 +313,9 @@ class TwilioLine(TellingLine):
             return
         self._closed = True
         healthy = not self._over
-        self._tell = self._sound = None
+        self._tell = self._sound = self._relays = None
+        # A call's sound knows its line: the two would keep each other.
+        del self._hear
         self._stop_ticks()
         self._alarm.stop()
         self._verdict_alarm.stop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from typing import Final, Protocol
+from typing import ClassVar, Final, Protocol
 
 import structlog
 from aiohttp import WSCloseCode, WSMessage, WSMsgType
@@ -147,6 +147,9 @@ class MediaStream:
         moved: The call is being moved away from it: its end means nothing.
     """
 
+    # For mypyc: these attributes may be deleted.
+    __deletable__: ClassVar = ["_owner"]
+
     def __init__(self, owner: Owner, socket: Socket, abort: Callable[[], None]) -> None:
         self.frames_not_read = 0
         self.moved = False
@@ -188,6 +191,8 @@ class MediaStream:
             over, self._over = self._over, True
             if not over and not self._left:
                 self._owner.stream_gone(self, closed=self._socket.close_code == WSCloseCode.OK)
+            # The owner keeps the stream: the two would keep each other.
+            del self._owner
 
     # --- the caller
 
@@ -299,7 +304,9 @@ class MediaStream:
         return lost_ms
 
     async def _send(self) -> None:
-        with contextlib.suppress(ConnectionError):
+        # Being cancelled is an end like any other: the task would keep the error, that this frame,
+        # and that the stream, which has the task, until a collector comes.
+        with contextlib.suppress(ConnectionError, asyncio.CancelledError):
             while (piece := await self._unsent.get()) is not None:
                 await self._socket.send_str(piece)
 

@@ -12,9 +12,11 @@ class FakeSound:
         asked: How often the line asked for a frame.
         pulled: How many it was given.
         ticks: How often it told the time.
+        knows: As a call's sound does its line, for `take_back`.
     """
 
     frames_at_once = 1
+    knows: object = None
 
     def __init__(self) -> None:
         self.came: list[bytes] = []
@@ -39,6 +41,9 @@ class FakeSound:
             return None
         self.pulled += 1
         return self.frames.pop(0)
+
+    def heard_target(self, pcm: bytes) -> None:
+        """Take what a supervisor says."""
 
     def tick(self) -> None:
         self.ticks += 1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import gc
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import numpy as np
@@ -37,6 +39,7 @@ from ari_app.line.twilio.leg import TwilioOptions
 from ari_app.line.twilio.line import TwilioLine
 from ari_app.line.twilio.rest import TwilioError
 from ari_app.line.twilio.signature import Signatures
+from ari_app.line.twilio.stream import MediaStream
 from ari_app.line.twilio.twiml import Elsewhere
 from linekit.clock import FrameClock
 from tests.unit.line.fake_sound import FakeSound
@@ -688,3 +691,113 @@ async def test_a_call_that_comes_before_the_service_is_there_goes_on_elsewhere()
     assert "<Hangup" in await gateway.comes_in(twilio.form(CALL, "completed"), "")
     with pytest.raises(BadInput):
         await gateway.comes_in(twilio.form("../x", "ringing"), "")
+
+
+# --- what is left of it
+
+
+async def hangs_up(scene: Scene) -> TwilioLine:
+    line = await scene.talks()
+    scene.twilio.hangs_up(CALL)
+    return line
+
+
+async def breaks(scene: Scene) -> TwilioLine:
+    line = await scene.talks()
+    scene.stream.socket.drops(1006)
+    return line
+
+
+async def says_what_is_no_message(scene: Scene) -> TwilioLine:
+    line = await scene.talks()
+    scene.stream.socket.sends("{")
+    return line
+
+
+async def waits_in_music(scene: Scene) -> TwilioLine:
+    line = await scene.talks()
+    line.music()
+    await asyncio.sleep(20)
+    line.connect()
+    await asyncio.sleep(0)
+    return line
+
+
+async def is_handed_over(scene: Scene) -> TwilioLine:
+    line = await scene.talks()
+    line.music()
+    line.consult(TARGET, 20)
+    await until(lambda: bool(scene.rest.made))
+    scene.twilio.follows("CAout1", str(scene.rest.made[0]["Twiml"]))
+    await scene.until(TargetConnected)
+    line.hand_over()
+    return line
+
+
+async def loses_its_target(scene: Scene) -> TwilioLine:
+    line = await scene.talks()
+    line.music()
+    line.consult(TARGET, 20)
+    await until(lambda: "CAout1" in line.calls)
+    line.drop_target()
+    return line
+
+
+async def is_taken_over(scene: Scene) -> TwilioLine:
+    line = await scene.talks()
+    line.bring_in(TARGET, 20, scene.sound.heard_target)
+    await until(lambda: bool(scene.rest.made))
+    scene.twilio.follows("CAout1", str(scene.rest.made[0]["Twiml"]))
+    await scene.until(TargetConnected)
+    scene.sound.knows = line
+    scene.sound = FakeSound()
+    return line
+
+
+async def is_refused(scene: Scene) -> TwilioLine:
+    return await scene.arrives()
+
+
+async def is_called(scene: Scene) -> TwilioLine:
+    line = scene.takes(scene.gateway.place("session-1", "+15550100003", Placing(screened=True)))
+    line.dial()
+    await scene.twilio.answers(line)
+    await scene.until(Answered)
+    line.screen()
+    return line
+
+
+def streams_in_memory() -> int:
+    return sum(type(each) is MediaStream for each in gc.get_objects())
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [
+        hangs_up,
+        breaks,
+        says_what_is_no_message,
+        waits_in_music,
+        is_handed_over,
+        loses_its_target,
+        is_taken_over,
+        is_refused,
+        is_called,
+    ],
+)
+async def test_an_ended_call_and_its_streams_need_no_collector(
+    scene: Scene, happens: Callable[[Scene], Awaitable[TwilioLine]]
+) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        before = streams_in_memory()
+        line = await happens(scene)
+        await line.close(FAILED, END)
+        await asyncio.sleep(30)
+        ended = weakref.ref(line)
+        del line
+        assert ended() is None
+        assert streams_in_memory() == before
+    finally:
+        gc.enable()

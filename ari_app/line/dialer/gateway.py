@@ -247,7 +247,9 @@ class _Visit:
         self._is_there = True
         try:
             await line.serve(socket, socket.transport)
+        except BaseException:
+            # Where it only ends, it has been closed, or the line is just doing so.
+            socket.transport.abort()
+            raise
         finally:
-            if not socket.closed:
-                socket.transport.abort()
             socket.let_go()

@@ -327,7 +327,8 @@ class DialerLine(TellingLine):
         with contextlib.suppress(ConnectionError, TimeoutError):
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._socket.close(code=code or WSCloseCode.OK, message=words)
-        if not self._reading.is_set() and self._transport is not None:
+        if self._transport is not None:
+            # What was not read would keep it open.
             self._transport.abort()
         await self._reading.wait()
 

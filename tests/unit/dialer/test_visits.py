@@ -106,6 +106,27 @@ async def test_a_call_is_heard_from_its_first_sample_and_its_end_is_told(
     assert dialer.asked == asked
 
 
+@pytest.mark.parametrize(("odd", "code"), [(False, 1000), (True, 1008)])
+async def test_a_socket_that_we_close_is_not_cut_off(make: Make, odd: bool, code: int) -> None:
+    async with (
+        FakeDialer() as dialer,
+        FakeAgent(speaks) as agent,
+        serving(settings_for(make, agent, dialer)) as it,
+    ):
+        _, call = await it.initiate(audio={})
+        socket = await dialer.socket("crm-1")
+        await told(socket, "ready")
+        if odd:
+            await socket.send_bytes(bytes(641))
+            await told(socket, "error")
+        ending = asyncio.create_task(it.bridge.control.end(call["session_id"]))
+        await told(socket, "hang_up")
+        async for _ in socket:
+            pass
+        await ending
+        assert socket.close_code == code
+
+
 async def test_the_socket_of_a_call_goes_without_a_collector(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

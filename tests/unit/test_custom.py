@@ -20,6 +20,7 @@ from structlog.testing import capture_logs
 from ari_app.bridge import VoiceBridge
 from ari_app.call.states import State
 from ari_app.checks import Verdict, check_dialer
+from ari_app.control.http.server import HttpServer
 from ari_app.errors import ConfigError
 from ari_app.settings import Settings
 from lab.load.server import LoadServer
@@ -182,6 +183,11 @@ def handshake(path: str) -> bytes:
     ).encode()
 
 
+def frame(data: bytes, *, text: bool = False) -> bytes:
+    """A message as a client sends it (RFC 6455), masked with zeros; 126 to 65,535 bytes."""
+    return struct.pack("!BBH", 0x81 if text else 0x82, 0x80 | 126, len(data)) + bytes(4) + data
+
+
 def path_of(answer: dict[str, Any]) -> str:
     return "/dialer" + str(answer["audio_url"]).partition("/dialer")[2]
 
@@ -253,22 +259,41 @@ async def test_it_is_closed_and_nothing_else_is_disturbed(
         assert not good.closed
 
 
-async def test_a_dialer_that_does_not_read_is_ended_all_the_same(make: Make) -> None:
+@pytest.mark.parametrize("speaks_on", [False, True])
+async def test_a_dialer_that_does_not_read_is_ended_all_the_same(
+    make: Make, speaks_on: bool
+) -> None:
     loop = asyncio.get_running_loop()
+
+    async def sends() -> None:
+        while True:
+            with contextlib.suppress(ConnectionError):
+                await loop.sock_sendall(deaf, frame(bytes(640)))
+            await asyncio.sleep(0.02)
+
     async with FakeAgent(speaks) as agent, serving(make(elevenlabs_base_url=agent.base_url)) as it:
         status, answer = await it.initiate()
         assert status == 200
-        with socket.socket() as deaf:
+        server = it.bridge._http
+        assert isinstance(server, HttpServer)
+        before = server.connections
+        with socket.socket() as deaf, capture_logs() as logged:
             deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
             deaf.setblocking(False)
             await loop.sock_connect(deaf, it.bridge.api_address)
             await loop.sock_sendall(deaf, handshake(path_of(answer)))
             session_id = answer["session_id"]
             control = it.bridge.control
+            await until(lambda: control.record(session_id).state == "talking")
+            sending = asyncio.create_task(sends()) if speaks_on else None
             await until(lambda: control.record(session_id).sound.frames_not_read > 5)
             async with asyncio.timeout(PATIENCE_SECONDS):
                 record = await control.end(session_id)
             assert record.ended_at is not None
+            await until(lambda: server.connections == before)
+            if sending is not None:
+                sending.cancel()
+        assert [each for each in logged if each["log_level"] == "error"] == []
 
 
 UNKNOWN = "/dialer/audio/" + "x" * 32

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
+import socket as socket_module
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -27,6 +29,7 @@ from lab.web import serving as web_serving
 from tests.unit.agent.elevenlabs.fake_agent import API_KEY, FakeAgent, FakeConversation
 from tests.unit.line.fake_twilio import ACCOUNT, PUBLIC_URL
 from tests.unit.settings_maker import Make, settings_maker, unhurried
+from tests.unit.test_custom import frame, handshake
 from tests.waiting import PATIENCE_SECONDS, until
 
 KEY = {"X-API-Key": "key-of-the-api"}
@@ -470,6 +473,46 @@ async def test_a_stream_of_another_call_is_closed(
         assert it.refused() == {"wrong_call": 1}
         # Nobody asks what comes after it, so Twilio is told.
         await until(lambda: bool(it.rest.of("POST", f"/Calls/{CALL}.json")))
+        (fields,) = it.rest.of("POST", f"/Calls/{CALL}.json")
+        assert "<Hangup" in fields["Twiml"][0]
+
+
+async def test_a_call_whose_stream_is_not_read_is_given_back_all_the_same(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ari_app.line.twilio.line._AFTER_SECONDS", 0.1)
+    loop = asyncio.get_running_loop()
+
+    async def speaks_on(conversation: FakeConversation) -> None:
+        await conversation.begin()
+        await conversation.say(bytes(np.tile(SAID, 200)))
+        await conversation.until_closed()
+
+    async def sends() -> None:
+        while True:
+            with contextlib.suppress(ConnectionError):
+                await loop.sock_sendall(deaf, said(media()))
+            await asyncio.sleep(0.02)
+
+    def said(message: dict[str, Any]) -> bytes:
+        return frame(json.dumps(message).encode(), text=True)
+
+    async with FakeAgent(speaks_on) as agent, serving(make, agent) as it:
+        path = await it.calls()
+        signed = sign(TOKEN.encode(), PUBLIC_URL.replace("https", "wss") + path).decode()
+        head = handshake(path).replace(b"Host:", f"X-Twilio-Signature: {signed}\r\nHost:".encode())
+        with socket_module.socket() as deaf:
+            deaf.setsockopt(socket_module.SOL_SOCKET, socket_module.SO_RCVBUF, 2048)
+            deaf.setblocking(False)
+            await loop.sock_connect(deaf, it.bridge.api_address)
+            connected = {"event": "connected", "protocol": "Call", "version": "1.0.0"}
+            await loop.sock_sendall(deaf, head + said(connected) + said(begin()))
+            (record,) = it.bridge.calls.records.values()
+            sending = asyncio.create_task(sends())
+            control = it.bridge.control
+            await until(lambda: control.record(record.session_id).sound.frames_not_read > 5)
+            await control.end(record.session_id)
+            sending.cancel()
         (fields,) = it.rest.of("POST", f"/Calls/{CALL}.json")
         assert "<Hangup" in fields["Twiml"][0]
 

@@ -320,13 +320,15 @@ class DialerLine(TellingLine):
         for text in protocol.last_words(outcome, end):
             self._unsent.put_nowait(text)
         self._unsent.put_nowait(None)
-        # A dialer that does not read gets them late, or never.
         await asyncio.wait({self._sending}, timeout=_LAST_WORDS_SECONDS)
         code = WSCloseCode.POLICY_VIOLATION if self._over and self._ended is None else None
         words = f"{outcome.status}: {outcome.reason}".encode()[:_CLOSE_BYTES]
-        with contextlib.suppress(ConnectionError, TimeoutError):
-            async with asyncio.timeout(_CLOSE_SECONDS):
-                await self._socket.close(code=code or WSCloseCode.OK, message=words)
+        # A dialer that does not read them would not read this either, and in aiohttp whoever waits
+        # to write is cancelled with anybody else who does.
+        if self._sending.done():
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await self._socket.close(code=code or WSCloseCode.OK, message=words)
         if self._transport is not None:
             # What was not read would keep it open.
             self._transport.abort()

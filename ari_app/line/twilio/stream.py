@@ -345,12 +345,16 @@ class MediaStream:
         refused = self._over and not self._stream.over
         self._alarm.stop()
         self._unsent.put_nowait(None)
-        if self._sending is not None:
-            await asyncio.wait({self._sending}, timeout=_CLOSE_SECONDS / 2)
+        sending = self._sending
+        assert sending is not None, "it is served"
+        await asyncio.wait({sending}, timeout=_CLOSE_SECONDS / 2)
         code = WSCloseCode.POLICY_VIOLATION if refused else WSCloseCode.OK
-        with contextlib.suppress(ConnectionError, TimeoutError):
-            async with asyncio.timeout(_CLOSE_SECONDS):
-                await self._socket.close(code=code, message=words.encode()[:120])
-        if not self._closed.is_set():
-            self._abort()
+        # Where nobody reads what came before, this is not read either, and in aiohttp whoever waits
+        # to write is cancelled with anybody else who does.
+        if sending.done():
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await self._socket.close(code=code, message=words.encode()[:120])
+        # What was not read would keep it open.
+        self._abort()
         await self._closed.wait()

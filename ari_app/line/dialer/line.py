@@ -47,6 +47,7 @@ from ari_app.line.interface import (
     Result,
     Screened,
     SoundLost,
+    Status,
     TargetConnected,
     TargetLost,
 )
@@ -310,25 +311,34 @@ class DialerLine(TellingLine):
         self._stop_ticks()
         self._alarm.stop()
         self._meeting.stop(self)
-        await self._close_socket(outcome, end)
-        if self._dialled:
+        # The service stops, and two who speak need nothing of it.
+        left_alone = self._two_speak and outcome.status is not Status.COMPLETED
+        await self._close_socket(outcome, [] if left_alone else protocol.last_words(outcome, end))
+        if self._dialled and not left_alone:
             await self._meeting.over(outcome, end)
 
-    async def _close_socket(self, outcome: Outcome, end: CallEnd) -> None:
+    @property
+    def _two_speak(self) -> bool:
+        """Whether the dialer has joined its caller with somebody else."""
+        return self.reachable and (self._handed_over or self._is_joined)
+
+    async def _close_socket(self, outcome: Outcome, last_words: list[str]) -> None:
         if self._socket is None or self._sending is None or self._reading is None:
             return
-        for text in protocol.last_words(outcome, end):
+        for text in last_words:
             self._unsent.put_nowait(text)
         self._unsent.put_nowait(None)
         await asyncio.wait({self._sending}, timeout=_LAST_WORDS_SECONDS)
-        code = WSCloseCode.POLICY_VIOLATION if self._over and self._ended is None else None
+        code = WSCloseCode.OK if last_words else WSCloseCode.GOING_AWAY
+        if self._over and self._ended is None:
+            code = WSCloseCode.POLICY_VIOLATION
         words = f"{outcome.status}: {outcome.reason}".encode()[:_CLOSE_BYTES]
         # A dialer that does not read them would not read this either, and in aiohttp whoever waits
         # to write is cancelled with anybody else who does.
         if self._sending.done():
             with contextlib.suppress(ConnectionError, TimeoutError):
                 async with asyncio.timeout(_CLOSE_SECONDS):
-                    await self._socket.close(code=code or WSCloseCode.OK, message=words)
+                    await self._socket.close(code=code, message=words)
         if self._transport is not None:
             # What was not read would keep it open.
             self._transport.abort()

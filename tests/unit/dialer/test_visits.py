@@ -127,6 +127,29 @@ async def test_a_socket_that_we_close_is_not_cut_off(make: Make, odd: bool, code
         assert socket.close_code == code
 
 
+async def test_a_service_that_stops_hangs_up_on_no_two_who_speak(make: Make) -> None:
+    async with FakeDialer() as dialer, FakeAgent(speaks) as agent:
+        dialer.found["abilities"] = ["take_over"]
+        async with serving(settings_for(make, agent, dialer)) as it:
+            _, call = await it.initiate(audio={})
+            socket = await dialer.socket("crm-1")
+            await told(socket, "ready")
+            path = f"/sessions/{call['session_id']}/take-over"
+            wish = {"endpoint": "+15550100003"}
+            (record,) = it.bridge.calls.records.values()
+            await until(lambda: record.state == "talking")
+            async with it.session.post(path, json=wish, headers=KEY) as answer:
+                assert answer.status == 200, await answer.text()
+            await told(socket, "transfer")
+            await socket.send_str('{"type": "target", "id": "1", "state": "answered"}')
+            await until(lambda: record.state == "taken_over")
+            reading = asyncio.create_task(told(socket, "hang_up"))
+        with pytest.raises(AssertionError, match="no hang_up"):
+            await reading
+        assert (socket.close_code, record.end_reason) == (1001, "shutting_down")
+        assert dialer.hung_up == []
+
+
 async def test_the_socket_of_a_call_goes_without_a_collector(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

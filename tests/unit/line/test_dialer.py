@@ -438,6 +438,34 @@ async def test_a_socket_that_goes_after_the_hand_over_ends_the_call_well(
     await scene.closes()
 
 
+@pytest.mark.parametrize("by", ["transfer", "supervisor"])
+async def test_two_who_speak_are_left_alone_when_the_service_stops(by: str) -> None:
+    if by == "transfer":
+        scene = await consulting()
+    else:
+        scene = Scene(abilities=Ability.BRING_IN)
+        await scene.talks()
+        scene.line.bring_in("+15550100003", 30, lambda pcm: None)
+    scene.socket.says("target", id="1", state="answered")
+    await asyncio.sleep(0.01)
+    if by == "transfer":
+        scene.line.hand_over()
+        await asyncio.sleep(0.01)
+    await scene.closes(Outcome(Status.FAILED, "shutting_down"))
+    assert scene.socket.told("hang_up") == []
+    assert scene.socket.close_code == 1001
+
+
+async def test_two_who_speak_are_hung_up_on_where_that_is_asked_for() -> None:
+    scene = await consulting()
+    scene.socket.says("target", id="1", state="answered")
+    await asyncio.sleep(0.01)
+    scene.line.hand_over()
+    await asyncio.sleep(0.01)
+    await scene.closes(Outcome(Status.COMPLETED, "end_requested"))
+    assert [said["reason"] for said in scene.socket.told("hang_up")] == ["end_requested"]
+
+
 async def test_a_socket_that_breaks_while_the_target_is_told_leaves_nobody_to_hand_over_to() -> (
     None
 ):

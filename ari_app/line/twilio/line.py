@@ -313,6 +313,7 @@ class TwilioLine(TellingLine):
             return
         self._closed = True
         healthy = not self._over
+        supervised = healthy and self._relays is not None and self._is_joined
         self._tell = self._sound = self._relays = None
         # A call's sound knows its line: the two would keep each other.
         del self._hear
@@ -321,6 +322,8 @@ class TwilioLine(TellingLine):
         self._verdict_alarm.stop()
         self._ending.set_result(self._ending_for(outcome, end))
         try:
+            if supervised and outcome.status is not Status.COMPLETED:
+                await self._let_meet()
             await self._give_back(outcome, healthy=healthy)
         except Exception:
             log.exception("twilio_line_not_given_back", call=self.id)
@@ -705,6 +708,16 @@ class TwilioLine(TellingLine):
                 break
         self._handed_over = False
         self._lose_target(leg, Result.FAILED.value)
+
+    async def _let_meet(self) -> None:
+        """Let a caller and a supervisor, whose voices have met here, go on without us."""
+        assert self._target is not None, "they speak"
+        self._handed_over = True
+        try:
+            async with asyncio.timeout(_REST_SECONDS):
+                await self._join(self._target)
+        except TimeoutError:
+            self._handed_over = False
 
     async def _end_leg(self, leg: Leg) -> None:
         self._book.withdraw(leg.token)

@@ -562,6 +562,23 @@ async def test_a_caller_who_hangs_up_takes_the_supervisor_along(scene: Scene) ->
     assert ("CAout1", {"Status": "completed"}) in scene.rest.updated
 
 
+async def test_the_two_go_on_when_the_service_stops(scene: Scene) -> None:
+    line, _, _ = await supervised(scene)
+    await line.close(Outcome(Status.FAILED, "shutting_down"), END)
+    begins = "startConferenceOnEnter"
+    assert [
+        (call_sid, parse(str(fields["Twiml"]))[0][0].attrib[begins])
+        for call_sid, fields in scene.rest.updated
+    ] == [(CALL, "false"), ("CAout1", "true")]
+
+
+async def test_who_cannot_go_on_with_a_supervisor_is_given_back(scene: Scene) -> None:
+    line, _, _ = await supervised(scene)
+    scene.rest.update_failure = TwilioError("no", code="twilio_failed")
+    await line.close(Outcome(Status.FAILED, "shutting_down"), END)
+    assert "AGENT_REASON=shutting_down" in scene.twilio.documents[-1]
+
+
 async def test_without_the_callers_stream_the_two_do_not_speak(scene: Scene) -> None:
     line, _, _ = await supervised(scene)
     scene.stream.socket.drops(1006)

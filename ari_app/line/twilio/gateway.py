@@ -6,7 +6,6 @@ import asyncio
 import re
 import socket as socket_module
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl
 
@@ -34,7 +33,7 @@ from ari_app.line.twilio.protocol import (
     is_sid,
     screened,
 )
-from ari_app.line.twilio.rest import TwilioError
+from ari_app.line.twilio.rest import Fields, TwilioError
 from ari_app.line.twilio.signature import Signatures
 from ari_app.line.twilio.twiml import Ending
 from ari_app.process.network import let_go
@@ -49,6 +48,9 @@ _KEEP: Final = 10_000
 _REFUSED_SECONDS: Final = 15.0
 _ACCEPTED_SECONDS: Final = 300.0
 """How long until Twilio is asked again whether it accepts us."""
+_AGAIN_SECONDS: Final = (2.0, 4.0, 8.0, 16.0, *[30.0] * 480)
+"""The pauses before Twilio is asked once more for what was not done; no call is longer than all of
+them."""
 _LOG_SECONDS: Final = 10.0
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _AGENT_ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
@@ -230,6 +232,22 @@ class TwilioGateway:
     def is_known(self, call_sid: str) -> bool:
         return call_sid in self._lines or call_sid in self._endings
 
+    def owe(self, call_sid: str, fields: Fields) -> None:
+        self._spawn(self._change(call_sid, fields))
+
+    async def _change(self, call_sid: str, fields: Fields) -> None:
+        for pause in _AGAIN_SECONDS:
+            await asyncio.sleep(pause)
+            try:
+                await self._api.update(call_sid, fields)
+            except TwilioError as error:
+                if error.code == TwilioError.default_code:
+                    log.error("twilio_call_given_up", call_sid=call_sid, error=str(error))
+                    return
+            else:
+                log.info("twilio_call_given_back", call_sid=call_sid)
+                return
+
     # --- what Twilio asks and tells
 
     async def comes_in(self, form: Form, query: str) -> str:
@@ -333,8 +351,11 @@ class TwilioGateway:
     async def _end(self, call_sid: str) -> None:
         """End a call of ours that nobody waits for: its placing seemed to have failed."""
         log.warning("twilio_stray_call", call_sid=call_sid)
-        with suppress(TwilioError):
-            await self._api.update(call_sid, {"Status": "completed"})
+        ended = {"Status": "completed"}
+        try:
+            await self._api.update(call_sid, ended)
+        except TwilioError:
+            self.owe(call_sid, ended)
 
     # --- over HTTP
 

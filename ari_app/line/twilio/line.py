@@ -117,6 +117,10 @@ class Book(Protocol):
         """Whether a call belongs to one of our lines."""
         ...
 
+    def owe(self, call_sid: str, fields: Fields) -> None:
+        """Change a call whose line is over as soon as Twilio does so: nobody else would."""
+        ...
+
 
 class TwilioLine(TellingLine):
     """A call that Twilio holds.
@@ -724,8 +728,7 @@ class TwilioLine(TellingLine):
         if leg.media is not None:
             leg.media.leave()
         if leg.call_sid and not leg.progress.over:
-            with contextlib.suppress(TwilioError):
-                await self._rest.update(leg.call_sid, {"Status": "completed"})
+            await self._change(leg, {"Status": "completed"})
         if leg.media is not None:
             await leg.media.close("the transfer has come to nothing")
 
@@ -895,11 +898,16 @@ class TwilioLine(TellingLine):
             return
         if leg.media is not None and not leg.in_room and await self._was_asked_after(leg):
             return
+        await self._change(leg, self._next_fields())
+
+    async def _change(self, leg: Leg, fields: Fields) -> None:
+        """Say what becomes of a leg that is not ours any more."""
         try:
             async with asyncio.timeout(_REST_SECONDS):
-                await self._rest.update(leg.call_sid, self._next_fields())
+                await self._rest.update(leg.call_sid, fields)
         except (TwilioError, TimeoutError) as error:
             log.error("twilio_call_not_given_back", call=self.id, error=str(error))
+            self._book.owe(leg.call_sid, fields)
 
     def _next_fields(self) -> Fields:
         ending = self._ending.result()

@@ -325,6 +325,39 @@ async def test_who_cannot_be_brought_back_has_failed(scene: Scene) -> None:
     assert "Redirect" in str(scene.rest.updated[-1][1])
 
 
+async def test_who_waits_is_given_back_as_soon_as_twilio_does_it(scene: Scene) -> None:
+    line = await scene.talks()
+    line.music()
+    await asyncio.sleep(0.1)
+    before = len(scene.rest.updated)
+    scene.rest.update_failure = TwilioError("no", code="twilio_failed", may_be_done=True)
+    line.connect()
+    await asyncio.sleep(5)
+    assert scene.last() == LineFailed("twilio_not_moved")
+    await line.close(FAILED, END)
+    await asyncio.sleep(600)
+    scene.rest.update_failure = None
+    await asyncio.sleep(31)
+    ((call_sid, fields),) = scene.rest.updated[before:]
+    assert call_sid == CALL
+    assert "AGENT_REASON=agent_lost" in str(fields["Twiml"])
+    await asyncio.sleep(600)
+    assert len(scene.rest.updated) == before + 1, "it is not taken away again"
+
+
+async def test_what_twilio_refuses_is_not_asked_for_again(scene: Scene) -> None:
+    line = await scene.talks()
+    line.music()
+    await asyncio.sleep(0.1)
+    scene.rest.update_failure = TwilioError("no")
+    await line.close(FAILED, END)
+    await asyncio.sleep(3)
+    scene.rest.update_failure = None
+    before = len(scene.rest.updated)
+    await asyncio.sleep(600)
+    assert len(scene.rest.updated) == before
+
+
 async def test_who_hangs_up_in_the_waiting_room_is_noticed(scene: Scene) -> None:
     line = await scene.talks()
     line.music()

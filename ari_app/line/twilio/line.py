@@ -90,6 +90,9 @@ _SIGNS: Final = (0.0, 0.2, 0.3, 0.5)
 """When a leg is looked at whose move was not answered: has its stream stopped, or another come?"""
 _LOOKS: Final = (0.0, 1.0, 2.0)
 """When a call is looked for of which the answer was lost."""
+_MOST_TWIML: Final = 4000
+"""Characters of a document that Twilio takes by REST; notes of the agent's may be longer. In an
+answer to it they may have 64 kB."""
 _KEYS: Final = frozenset("0123456789*#ABCD")
 _PLAYABLE: Final = re.compile(r"[0-9*#]{1,32}")
 
@@ -913,7 +916,10 @@ class TwilioLine(TellingLine):
         ending = self._ending.result()
         if self.placed and ending.outcome.status is not Status.TRANSFER:
             return {"Status": "completed"}
-        return {"Twiml": self._after(ending)}
+        document = self._after(ending)
+        if len(document) > _MOST_TWIML:
+            return {"Url": self._options.url(AFTER_PATH), "Method": "POST"}
+        return {"Twiml": document}
 
     async def _was_asked_after(self, leg: Leg) -> bool:
         """Return whether Twilio has asked what comes after the stream."""

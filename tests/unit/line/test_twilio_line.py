@@ -345,6 +345,19 @@ async def test_who_waits_is_given_back_as_soon_as_twilio_does_it(scene: Scene) -
     assert len(scene.rest.updated) == before + 1, "it is not taken away again"
 
 
+async def test_a_document_that_is_too_long_for_rest_is_fetched(scene: Scene) -> None:
+    line = await scene.talks()
+    for name in ("SUMMARY", "WISH"):
+        await line.set_variable(name, "\u00e4" * 1000)
+    line.music()
+    await asyncio.sleep(0.1)
+    await line.close(FAILED, END)
+    fields = scene.rest.updated[-1][1]
+    assert fields == {"Url": f"{PUBLIC_URL}/twilio/after", "Method": "POST"}
+    document = await scene.gateway.comes_after(scene.twilio.form(CALL, "in-progress"), "")
+    assert "SUMMARY" in document and "AGENT_REASON=agent_lost" in document
+
+
 async def test_what_twilio_refuses_is_not_asked_for_again(scene: Scene) -> None:
     line = await scene.talks()
     line.music()

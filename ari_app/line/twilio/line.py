@@ -176,7 +176,8 @@ class TwilioLine(TellingLine):
         self._detail: str | None = None
         self._variables: dict[str, str] = {}
 
-        self._handed_over = False
+        self._joining: asyncio.Task[None] | None = None
+        self._joined = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._creating: asyncio.Task[None] | None = None
         self._document: asyncio.Future[str] = self._loop.create_future()
@@ -291,8 +292,7 @@ class TwilioLine(TellingLine):
 
     def hand_over(self) -> None:
         if (leg := self._target) is not None:
-            self._handed_over = True
-            self._spawn(self._join(leg))
+            self._joining = self._spawn(self._join(leg))
 
     def take_back(self) -> float:
         leg = self._ours
@@ -330,7 +330,8 @@ class TwilioLine(TellingLine):
         self._ending.set_result(self._ending_for(outcome, end))
         try:
             if supervised and outcome.status is not Status.COMPLETED:
-                await self._let_meet()
+                # Their voices have met here.
+                self.hand_over()
             await self._give_back(outcome, healthy=healthy)
         except Exception:
             log.exception("twilio_line_not_given_back", call=self.id)
@@ -698,7 +699,8 @@ class TwilioLine(TellingLine):
             self.is_called(info.sid, leg.name)
 
     def _lose_target(self, leg: Leg | None, result: str) -> None:
-        if leg is not None and leg is self._target:
+        # Of one who is just being joined with the caller `_join` says it.
+        if leg is not None and leg is self._target and (self._joined or self._joining is None):
             self._tell_call(TargetLost(result))
 
     async def _join(self, leg: Leg) -> None:
@@ -710,21 +712,13 @@ class TwilioLine(TellingLine):
             caller = self._caller
             waits = caller.in_room or await self._to_room(caller, begins=False)
             if waits and await self._to_room(leg, begins=True):
+                self._joined = True
+                if leg.progress.over:
+                    self._lose_target(leg, "hung_up")
                 return
             if self._over or leg.progress.over:
                 break
-        self._handed_over = False
-        self._lose_target(leg, Result.FAILED.value)
-
-    async def _let_meet(self) -> None:
-        """Let a caller and a supervisor, whose voices have met here, go on without us."""
-        assert self._target is not None, "they speak"
-        self._handed_over = True
-        try:
-            async with asyncio.timeout(_REST_SECONDS):
-                await self._join(self._target)
-        except TimeoutError:
-            self._handed_over = False
+        self._fail(LineFailed("twilio_not_joined"))
 
     async def _end_leg(self, leg: Leg) -> None:
         self._book.withdraw(leg.token)
@@ -877,7 +871,12 @@ class TwilioLine(TellingLine):
             return
         if self._dropping:
             await asyncio.wait(self._dropping, timeout=_REST_SECONDS)
-        if self._handed_over and outcome.status is not Status.COMPLETED:
+        joining, self._joining = self._joining, None
+        if joining is not None:
+            if outcome.status is not Status.COMPLETED:
+                await asyncio.wait({joining}, timeout=_REST_SECONDS)
+            joining.cancel()
+        if self._joined and outcome.status is not Status.COMPLETED:
             # The two speak, and need nobody else: their conference ends when one of them leaves.
             for each in (leg, target):
                 if each is not None and each.media is not None:

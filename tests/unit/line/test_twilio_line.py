@@ -486,6 +486,61 @@ async def test_two_who_speak_are_left_alone_when_the_service_stops(scene: Scene)
     assert len(scene.rest.updated) == before
 
 
+async def briefed(scene: Scene) -> TwilioLine:
+    """A caller who waits, and a target who hears the agent."""
+    line = await scene.talks()
+    line.music()
+    line.consult(TARGET, 20)
+    await until(lambda: bool(scene.rest.made))
+    scene.twilio.follows("CAout1", str(scene.rest.made[0]["Twiml"]))
+    await scene.until(TargetConnected)
+    return line
+
+
+@pytest.mark.parametrize("why", ["refused", "hung up"])
+async def test_a_caller_who_is_not_joined_with_the_target_goes_on_elsewhere(
+    scene: Scene, why: str
+) -> None:
+    line = await briefed(scene)
+    if why == "refused":
+        scene.rest.update_failure = TwilioError("no", code="twilio_failed")
+        line.hand_over()
+        await asyncio.sleep(6)
+    else:
+        scene.rest.gone = True
+        line.hand_over()
+        scene.twilio.tells("CAout1", "completed")
+        await asyncio.sleep(1)
+    assert scene.last() == LineFailed("twilio_not_joined")
+    scene.rest.update_failure, scene.rest.gone = None, False
+    await line.close(Outcome(Status.FAILED, "twilio_not_joined"), END)
+    call_sid, fields = scene.rest.updated[-1]
+    assert call_sid == CALL
+    assert "AGENT_REASON=twilio_not_joined" in str(fields["Twiml"])
+
+
+async def test_a_target_who_goes_as_they_are_joined_ends_the_call(scene: Scene) -> None:
+    line = await briefed(scene)
+    scene.rest.unanswered = 2
+    line.hand_over()
+    await asyncio.sleep(0.05)
+    scene.twilio.tells("CAout1", "completed")
+    await asyncio.sleep(3)
+    assert scene.last() == TargetLost("hung_up")
+    await line.close(Outcome(Status.COMPLETED, "transferred"), END)
+
+
+async def test_two_who_are_just_joined_are_left_alone_when_the_service_stops(scene: Scene) -> None:
+    line = await briefed(scene)
+    scene.rest.update_failure = TwilioError("no", code="twilio_failed")
+    line.hand_over()
+    await asyncio.sleep(0.5)
+    scene.rest.update_failure = None
+    await line.close(Outcome(Status.FAILED, "shutting_down"), END)
+    rooms = [(each, parse(str(fields["Twiml"]))[0].tag) for each, fields in scene.rest.updated]
+    assert rooms == [(CALL, "Dial"), ("CAout1", "Dial")]
+
+
 async def test_a_caller_whose_stream_breaks_while_the_target_is_told_is_not_handed_over(
     scene: Scene,
 ) -> None:

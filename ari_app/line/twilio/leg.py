@@ -107,6 +107,7 @@ class Leg:
         progress: Its life.
         token: What its stream comes with.
         media: Its stream; None: none has come yet.
+        placing: Asks Twilio to call them; None: nobody does.
         in_room: It was put into the waiting room.
         moving: Held while it is moved: until then it is not known where it is.
         asked_after: Twilio has asked what comes after its stream.
@@ -120,6 +121,7 @@ class Leg:
         self.progress = Progress(placed=placed, answered=answered)
         self.token = ""
         self.media: MediaStream | None = None
+        self.placing: asyncio.Task[None] | None = None
         self.in_room = False
         self.moving = asyncio.Lock()
         self.asked_after = asyncio.Event()

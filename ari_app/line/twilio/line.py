@@ -277,7 +277,7 @@ class TwilioLine(TellingLine):
     def consult(self, target: str, ring_seconds: float) -> None:
         self._targets += 1
         leg = self._target = Leg(placed=True, name=f"{TARGET}{self._targets}")
-        self._spawn(self._call_target(leg, target, ring_seconds))
+        leg.placing = self._spawn(self._call_target(leg, target, ring_seconds))
 
     def bring_in(self, target: str, ring_seconds: float, hear: Hear) -> None:
         # Two streams instead of a conference: the agent is silent, and back, without a request.
@@ -333,6 +333,8 @@ class TwilioLine(TellingLine):
                 # Their voices have met here.
                 self.hand_over()
             await self._give_back(outcome, healthy=healthy)
+            if self._dropping:
+                await asyncio.wait(self._dropping, timeout=_REST_SECONDS)
         except Exception:
             log.exception("twilio_line_not_given_back", call=self.id)
         finally:
@@ -692,11 +694,10 @@ class TwilioLine(TellingLine):
             log.warning("twilio_target_not_called", call=self.id, code=error.code, error=str(error))
             self._lose_target(leg, result_of_refusal(error)[0].value)
             return
-        if leg is not self._target:
-            leg.call_sid = info.sid
-            await self._end_leg(leg)
-        else:
+        if leg is self._target:
             self.is_called(info.sid, leg.name)
+        else:
+            leg.call_sid = info.sid  # `_end_leg` waits for it
 
     def _lose_target(self, leg: Leg | None, result: str) -> None:
         # Of one who is just being joined with the caller `_join` says it.
@@ -724,6 +725,8 @@ class TwilioLine(TellingLine):
         self._book.withdraw(leg.token)
         if leg.media is not None:
             leg.media.leave()
+        if leg.placing is not None:
+            await asyncio.wait({leg.placing}, timeout=_REST_SECONDS)
         if leg.call_sid and not leg.progress.over:
             await self._change(leg, {"Status": "completed"})
         if leg.media is not None:
@@ -869,8 +872,6 @@ class TwilioLine(TellingLine):
             ending = self._ending.result()
             self._document.set_result(twiml.refusal(ending, self._options.elsewhere))
             return
-        if self._dropping:
-            await asyncio.wait(self._dropping, timeout=_REST_SECONDS)
         joining, self._joining = self._joining, None
         if joining is not None:
             if outcome.status is not Status.COMPLETED:
@@ -883,7 +884,7 @@ class TwilioLine(TellingLine):
                     await each.media.close("transferred")
             return
         if target is not None:
-            await self._end_leg(target)
+            self._dropping.add(self._spawn(self._end_leg(target)))
         if self._moving is not None:
             await asyncio.wait({self._moving}, timeout=_REST_SECONDS)
         had_sound = leg.has_sound

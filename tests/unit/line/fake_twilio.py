@@ -36,6 +36,7 @@ class FakeRest:
         status: What is said of a call that is looked up.
         failure, update_failure: What creating a call, and changing one, fails with.
         unanswered: So many changes are carried out, and the answer is lost.
+        create_seconds: How long creating a call takes.
         gone: There is no such call any more, as is said when it is to be changed.
         listed: What a list of calls names.
     """
@@ -46,6 +47,7 @@ class FakeRest:
         self.updated: list[tuple[str, Mapping[str, Any]]] = []
         self.status: str | None = "in-progress"
         self.failure: TwilioError | None = None
+        self.create_seconds = 0.0
         self.listed: list[str] = []
         self.looks = 0
         self.update_failure: TwilioError | None = None
@@ -61,6 +63,7 @@ class FakeRest:
 
     async def create(self, fields: Fields) -> CallInfo:
         self.made.append(dict(fields))
+        await asyncio.sleep(self.create_seconds)
         if self.failure is not None:
             raise self.failure
         return CallInfo(f"CAout{len(self.made)}", "queued")

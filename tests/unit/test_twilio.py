@@ -312,6 +312,24 @@ async def test_a_retry_gets_the_same_answer_and_a_replay_none(make: Make) -> Non
         assert len(it.bridge.calls.records) == 2, "another document has sent it back to us"
 
 
+@pytest.mark.parametrize("how", ["fails", "is late"])
+async def test_who_is_sent_back_gets_an_agent_though_rest_fails(
+    make: Make, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr("ari_app.line.twilio.gateway._LOOK_SECONDS", 0.2)
+    async with FakeAgent(speaks) as agent, serving(make, agent) as it:
+        socket = await it.streams(await it.calls())
+        await socket.send_json({"event": "stop", "streamSid": "MZ1", "stop": {}})
+        await until(lambda: it.bridge.calls.count() == 0)
+        await until(lambda: not it.bridge.gateways[0]._lines)  # type: ignore[attr-defined]
+        if how == "fails":
+            it.rest.answers[f"GET /Calls/{CALL}.json"] = (503, {"code": 20503})
+        else:
+            it.rest.late.add(f"GET /Calls/{CALL}.json")
+        await it.calls(CallStatus="in-progress")
+        assert len(it.bridge.calls.records) == 2
+
+
 async def test_at_the_limit_it_goes_elsewhere_unanswered(make: Make) -> None:
     async with FakeAgent(speaks) as agent:
         async with serving(make, agent, max_concurrent_calls=1) as it:

@@ -51,6 +51,8 @@ _ACCEPTED_SECONDS: Final = 300.0
 _AGAIN_SECONDS: Final = (2.0, 4.0, 8.0, 16.0, *[30.0] * 480)
 """The pauses before Twilio is asked once more for what was not done; no call is longer than all of
 them."""
+_LOOK_SECONDS: Final = 2.5
+"""With what a call may take to be decided, less than Twilio waits for an answer."""
 _LOG_SECONDS: Final = 10.0
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _AGENT_ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
@@ -293,11 +295,14 @@ class TwilioGateway:
         A signature has no time: whoever has an old one could let agents be dialled for ever.
         """
         try:
-            info = await self._api.find(call_sid)
-        except TwilioError:
-            info = None
-        if info is None or info.status in TERMINAL:
-            raise BadInput("replayed", "The call has ended.")
+            async with asyncio.timeout(_LOOK_SECONDS):
+                info = await self._api.find(call_sid)
+        except (TwilioError, TimeoutError) as error:
+            # Nobody can say whether the call is there, and whoever was sent back would be lost.
+            self._say("twilio_rest_failed", error=str(error))
+        else:
+            if info is None or info.status in TERMINAL:
+                raise BadInput("replayed", "The call has ended.")
         self._endings.pop(call_sid, None)
 
     async def comes_after(self, form: Form, query: str) -> str:

@@ -346,7 +346,8 @@ class TwilioGateway:
             return
         if event := _field(form, "StreamEvent"):
             if event == "stream-error":
-                line.stream_failed(call_sid, _field(form, "StreamError")[:200])
+                why = _field(form, "StreamError")[:200]
+                line.stream_failed(call_sid, _field(form, "StreamSid"), why)
             return
         if (found := screened(_field(form, "AnsweredBy"))) is not None:
             line.judged(call_sid, found)

@@ -424,10 +424,13 @@ class TwilioLine(TellingLine):
         if self._leg(call_sid) is self._caller:
             self._judged(found)
 
-    def stream_failed(self, call_sid: str, why: str) -> None:
+    def stream_failed(self, call_sid: str, stream_sid: str, why: str) -> None:
         """Take Twilio's word that a stream could not be, or broke."""
         log.warning("twilio_stream_failed", call=self.id, error=why)
         leg = self._leg(call_sid)
+        media = None if leg is None or not leg.has_sound else leg.media
+        if media is not None and stream_sid not in ("", media.sid):
+            return  # one that they have left: such words may be late
         if leg is not self._caller or leg is None:
             self._lose_target(leg, Result.FAILED.value)
         elif leg.media is None:

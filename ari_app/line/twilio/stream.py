@@ -167,6 +167,11 @@ class MediaStream:
         self._sending: asyncio.Task[None] | None = None
 
     @property
+    def sid(self) -> str:
+        """Its name at Twilio; empty until it is known."""
+        return self._stream.sid
+
+    @property
     def begun(self) -> bool:
         """Whether it has said whose it is, and goes on."""
         return bool(self._stream.sid) and not self._over

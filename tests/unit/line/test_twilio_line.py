@@ -776,6 +776,16 @@ async def test_a_verdict_may_come_before_it_is_asked_for(scene: Scene) -> None:
     await line.close(DONE, END)
 
 
+async def test_what_is_told_late_of_a_stream_that_was_left_ends_nothing(scene: Scene) -> None:
+    line = await scene.talks()
+    form = scene.twilio.form(CALL, "in-progress", StreamEvent="stream-error", StreamError="31921")
+    scene.gateway.is_told(form | {"StreamSid": ["MZleft"]}, "")
+    assert scene.last() == Connected()
+    scene.gateway.is_told(form | {"StreamSid": [scene.stream.sid]}, "")
+    assert scene.last() == SoundLost("line_lost")
+    await line.close(FAILED, END)
+
+
 async def test_a_status_of_another_call_is_refused(scene: Scene) -> None:
     line = placed(scene)
     line.dial()

@@ -59,6 +59,7 @@ log = structlog.get_logger(__name__)
 SILENT_SECONDS: Final = 10.0
 _LAST_WORDS_SECONDS: Final = 0.5
 _CLOSE_SECONDS: Final = 1.0
+_LINGER_SECONDS: Final = 5.0
 _CLOSE_BYTES: Final = 123  # RFC 6455, section 5.5: a control frame has 125
 _MOST_UNSENT: Final = 4
 """Messages that wait because the dialer does not read; more frames are left out."""
@@ -325,6 +326,8 @@ class DialerLine(TellingLine):
     async def _close_socket(self, outcome: Outcome, last_words: list[str]) -> None:
         if self._socket is None or self._sending is None or self._reading is None:
             return
+        transport = self._transport
+        assert transport is not None, "it has come with the socket"
         for text in last_words:
             self._unsent.put_nowait(text)
         self._unsent.put_nowait(None)
@@ -333,15 +336,19 @@ class DialerLine(TellingLine):
         if self._over and self._ended is None:
             code = WSCloseCode.POLICY_VIOLATION
         words = f"{outcome.status}: {outcome.reason}".encode()[:_CLOSE_BYTES]
+        is_closed = False
         # A dialer that does not read them would not read this either, and in aiohttp whoever waits
         # to write is cancelled with anybody else who does.
         if self._sending.done():
             with contextlib.suppress(ConnectionError, TimeoutError):
                 async with asyncio.timeout(_CLOSE_SECONDS):
                     await self._socket.close(code=code, message=words)
-        if self._transport is not None:
-            # What was not read would keep it open.
-            self._transport.abort()
+                    is_closed = True
+        if is_closed:
+            # A slow dialer may still read them; one that does not would keep it open.
+            self._loop.call_later(_LINGER_SECONDS, transport.abort)
+        else:
+            transport.abort()
         await self._reading.wait()
 
     # --- the dialer

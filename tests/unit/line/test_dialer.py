@@ -662,6 +662,20 @@ async def test_a_dialer_that_does_not_come() -> None:
     await scene.closes()
 
 
+async def test_a_slow_dialer_has_time_for_the_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene()
+    await scene.talks()
+    aborted: list[float] = []
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(scene.socket, "abort", lambda: aborted.append(loop.time()))
+    await scene.closes()
+    began = loop.time()
+    await asyncio.sleep(4)
+    assert aborted == []
+    await asyncio.sleep(2)
+    assert [at - began for at in aborted] == [pytest.approx(5, abs=0.1)], "it is not kept for ever"
+
+
 async def test_a_dialer_that_neither_reads_nor_closes_holds_up_nothing() -> None:
     scene = Scene()
     await scene.talks()

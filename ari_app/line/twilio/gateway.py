@@ -51,6 +51,8 @@ _ACCEPTED_SECONDS: Final = 300.0
 _AGAIN_SECONDS: Final = (2.0, 4.0, 8.0, 16.0, *[30.0] * 480)
 """The pauses before Twilio is asked once more for what was not done; no call is longer than all of
 them."""
+_OWED_SECONDS: Final = 7.0
+"""For the first two of them, when the service stops."""
 _LOOK_SECONDS: Final = 2.5
 """With what a call may take to be decided, less than Twilio waits for an answer."""
 _LOG_SECONDS: Final = 10.0
@@ -176,8 +178,10 @@ class TwilioGateway:
         """Do nothing: who was left without a stream asks what comes after it."""
 
     async def close(self) -> None:
-        """Stop what runs in the background."""
+        """Stop what runs in the background; what is owed to callers has a moment more."""
         tasks = list(self._tasks)
+        if tasks:
+            await asyncio.wait(tasks, timeout=_OWED_SECONDS)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

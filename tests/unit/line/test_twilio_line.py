@@ -345,6 +345,19 @@ async def test_who_waits_is_given_back_as_soon_as_twilio_does_it(scene: Scene) -
     assert len(scene.rest.updated) == before + 1, "it is not taken away again"
 
 
+async def test_who_waits_is_given_back_though_the_service_stops(scene: Scene) -> None:
+    line = await scene.talks()
+    line.music()
+    await asyncio.sleep(0.1)
+    scene.rest.update_failure = TwilioError("no", code="twilio_busy")
+    await line.close(Outcome(Status.FAILED, "shutting_down"), END)
+    closing = asyncio.create_task(scene.gateway.close())
+    await asyncio.sleep(3)
+    scene.rest.update_failure = None
+    await closing
+    assert "AGENT_REASON=shutting_down" in str(scene.rest.updated[-1][1]["Twiml"])
+
+
 async def test_a_document_that_is_too_long_for_rest_is_fetched(scene: Scene) -> None:
     line = await scene.talks()
     for name in ("SUMMARY", "WISH"):

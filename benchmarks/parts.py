@@ -20,7 +20,7 @@ import orjson
 import pybase64
 
 from ari_app.agent.elevenlabs.codec import decode, encode_audio
-from ari_app.audio.convert import make_converter
+from ari_app.audio.convert import Converter
 from ari_app.audio.formats import AudioFormat
 from ari_app.audio.g711 import alaw_to_pcm, pcm_to_alaw, pcm_to_ulaw, ulaw_to_pcm
 from audiosocket.frames import SLIN, Audio, Decoder, Identify, encode
@@ -174,7 +174,7 @@ def _conversion(clock: Stopwatch) -> Measured:
     measured: Measured = []
     for name in _AGENT_FORMATS:
         agent = AudioFormat.parse(name)
-        up, down = make_converter(line, agent), make_converter(agent, line)
+        up, down = Converter(line, agent), Converter(agent, line)
         measured += [
             (f"40 ms from the line to {name}", clock.microseconds(partial(up.process, chunk))),
             (

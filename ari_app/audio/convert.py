@@ -79,8 +79,3 @@ class Converter:
             self._resampler.reset()
         elif self._aligner is not None:
             self._aligner.reset()
-
-
-def make_converter(src: AudioFormat, dst: AudioFormat) -> Converter:
-    """Make a converter for one direction of one stream; see `Converter`."""
-    return Converter(src, dst)

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from ari_app.audio.convert import Converter, make_converter
+from ari_app.audio.convert import Converter
 from ari_app.audio.formats import SAMPLE_BYTES, AudioFormat
 from ari_app.call.hearing import Hearing, ResponseTime, level_dbfs
 from ari_app.call.listening import Ear
@@ -421,7 +421,7 @@ class CallSound:
         heard."""
         playout = self.playout
         self._downlink = Downlink(
-            make_converter(agent.speaks, AudioFormat.pcm(self.rate_hz)),
+            Converter(agent.speaks, AudioFormat.pcm(self.rate_hz)),
             lambda pcm, response_id: playout.write(pcm, tag=response_id),
         )
         self.playout.refill = self._downlink.tail
@@ -695,4 +695,4 @@ class CallSound:
         self._cleared_at = None
 
     def _converter(self, heard_as: AudioFormat) -> Converter:
-        return make_converter(AudioFormat.pcm(self.rate_hz), heard_as)
+        return Converter(AudioFormat.pcm(self.rate_hz), heard_as)

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from ari_app.audio.convert import make_converter
+from ari_app.audio.convert import Converter
 from ari_app.audio.formats import AGENT_FORMATS, LINE_RATES_HZ, AudioFormat
 from ari_app.audio.g711 import pcm_to_ulaw, ulaw_to_pcm
 from tests.unit.audio.signals import inner, sinad_db, to_samples, tone
@@ -23,7 +23,7 @@ BOTH_WAYS = [
 @pytest.mark.parametrize(("src", "dst"), BOTH_WAYS, ids=lambda value: value.name)
 def test_between_every_line_and_every_agent(src: AudioFormat, dst: AudioFormat) -> None:
     pcm = tone(1000, src.rate_hz, 0.5)
-    converter = make_converter(src, dst)
+    converter = Converter(src, dst)
     data = pcm_to_ulaw(pcm) if src is ULAW or src == ULAW else pcm
     output = converter.process(data) + converter.flush()
     assert abs(dst.duration_ms(len(output)) - 500) < 0.1
@@ -34,7 +34,7 @@ def test_between_every_line_and_every_agent(src: AudioFormat, dst: AudioFormat) 
 
 @pytest.mark.parametrize("same", [PCM_8000, ULAW], ids=lambda value: value.name)
 def test_equal_formats_pass_through_uncopied(same: AudioFormat) -> None:
-    converter = make_converter(same, same)
+    converter = Converter(same, same)
     data = bytes(range(160))
     converter.prime()
     assert converter.process(data) is data
@@ -43,7 +43,7 @@ def test_equal_formats_pass_through_uncopied(same: AudioFormat) -> None:
 
 
 def test_half_a_sample_is_kept_on_the_way_through() -> None:
-    converter = make_converter(PCM_8000, PCM_8000)
+    converter = Converter(PCM_8000, PCM_8000)
     assert converter.process(b"abc") == b"ab"
     assert converter.flush() == b""
     assert converter.process(b"def") == b"cdef"
@@ -54,18 +54,18 @@ def test_half_a_sample_is_kept_on_the_way_through() -> None:
 
 def test_half_a_sample_is_kept_before_encoding() -> None:
     pcm = tone(440, 8000, 0.02)
-    converter = make_converter(PCM_8000, ULAW)
+    converter = Converter(PCM_8000, ULAW)
     assert converter.process(pcm[:101]) + converter.process(pcm[101:]) == pcm_to_ulaw(pcm)
 
 
 def test_ulaw_of_odd_size_is_decoded_whole() -> None:
-    converter = make_converter(ULAW, PCM_8000)
+    converter = Converter(ULAW, PCM_8000)
     converter.reset()
     assert converter.process(b"\xff\x80\x00") == np.array([0, 32124, -32124], "<i2").tobytes()
 
 
 def test_a_primed_converter_gives_its_share_at_once_and_late_by_its_delay() -> None:
-    converter = make_converter(PCM_8000, PCM_16000)
+    converter = Converter(PCM_8000, PCM_16000)
     converter.process(tone(440, 8000, 0.01))
     converter.prime()
     click = np.zeros(160, "<i2")
@@ -78,7 +78,7 @@ def test_a_primed_converter_gives_its_share_at_once_and_late_by_its_delay() -> N
 
 def test_a_reset_converter_begins_anew() -> None:
     pcm = tone(440, 8000, 0.05)
-    fresh, used = make_converter(PCM_8000, PCM_16000), make_converter(PCM_8000, PCM_16000)
+    fresh, used = Converter(PCM_8000, PCM_16000), Converter(PCM_8000, PCM_16000)
     used.process(pcm[:333])
     used.reset()
     assert used.process(pcm) == fresh.process(pcm)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ari_app.audio.convert import make_converter
+from ari_app.audio.convert import Converter
 from ari_app.audio.formats import AudioFormat
 from ari_app.call.sound import Downlink
 
@@ -18,7 +18,7 @@ class Line:
 
     def __init__(self, agent: str = "pcm_16000") -> None:
         self.written: list[tuple[bytes, int]] = []
-        self.downlink = Downlink(make_converter(AudioFormat.parse(agent), LINE), self._write)
+        self.downlink = Downlink(Converter(AudioFormat.parse(agent), LINE), self._write)
 
     def _write(self, pcm: bytes, tag: int) -> int:
         self.written.append((pcm, tag))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ari_app.audio.convert import Converter, make_converter
+from ari_app.audio.convert import Converter
 from ari_app.audio.formats import AGENT_FORMATS, AudioFormat
 from ari_app.call.sound import Uplink
 
@@ -21,7 +21,7 @@ START = 100.0
 
 
 def converter(agent: str = "pcm_8000") -> Converter:
-    return make_converter(AudioFormat.pcm(RATE_HZ), AudioFormat.parse(agent))
+    return Converter(AudioFormat.pcm(RATE_HZ), AudioFormat.parse(agent))
 
 
 def uplink(agent: str = "pcm_8000", chunk_ms: int = 20) -> Uplink:

@@ -789,7 +789,7 @@ class AsteriskLine:
             with suppress(AriNotFound):
                 await ari.bridges.get(self.bridge_id)
                 return
-        await ari.bridges.create_with_id(self.bridge_id, type="mixing", name=bridge_name(self.id))
+        await ari.bridges.create_with_id(self.bridge_id, name=bridge_name(self.id))
 
     async def _make_media(self, ari: Client, media: Media) -> None:
         """Have Asterisk make the media channel, and connect to it where that is ours to do."""

@@ -217,7 +217,7 @@ async def test_media_cannot_join_before_it_has_started() -> None:
     async with a_bench() as bench:
         world = bench.load.generator.world
         world.open_media("m", "127.0.0.1:9", str(uuid4()), "now")
-        await bench.client.bridges.create_with_id("b")
+        await bench.client.bridges.create_with_id("b", name="")
         with pytest.raises(AriConflict):
             await bench.client.bridges.add_channel("b", "m")
 

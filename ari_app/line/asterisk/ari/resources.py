@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import TypeVar
 
 from ari_app.line.asterisk.ari.models import (
@@ -49,7 +49,7 @@ DESTROY_BRIDGE = Operation[None]("DELETE", "/bridges/{bridgeId}")
 ADD_CHANNEL = Operation[None](
     "POST",
     "/bridges/{bridgeId}/addChannel",
-    parameters=("channel", "role", "absorbDTMF", "mute"),
+    parameters=("channel",),
     repeatable=True,
 )
 REMOVE_CHANNEL = Operation[None](
@@ -72,64 +72,41 @@ class BridgesResource(ResourceClient):
         """Get one bridge."""
         return await self._call(GET_BRIDGE, bridge_id)
 
-    async def create_with_id(
-        self, bridge_id: str, *, type: str = "mixing", name: str | None = None
-    ) -> Bridge:
-        """Make a bridge.
+    async def create_with_id(self, bridge_id: str, *, name: str) -> Bridge:
+        """Make a mixing bridge.
 
         Args:
             bridge_id: Chosen by us.
-            type: `mixing` or `holding`, or a comma-separated list with `dtmf_events` or
-                `proxy_media` after `mixing`.
             name: For people.
 
         Raises:
             AriConflict: There is one of this id (an AriServerError in some versions before 22).
         """
-        return await self._call(CREATE_BRIDGE, bridge_id, type=type, name=name)
+        return await self._call(CREATE_BRIDGE, bridge_id, type="mixing", name=name)
 
     async def destroy(self, bridge_id: str) -> None:
         """Shut a bridge down. Its channels stay in Stasis."""
         await self._call(DESTROY_BRIDGE, bridge_id)
 
-    async def add_channel(
-        self,
-        bridge_id: str,
-        channel_id: str | Sequence[str],
-        *,
-        role: str | None = None,
-        absorb_dtmf: bool | None = None,
-        mute: bool | None = None,
-    ) -> None:
-        """Put channels into a bridge.
+    async def add_channel(self, bridge_id: str, channel_id: str) -> None:
+        """Put a channel into a bridge.
 
-        Success does not prove that they are in it: `ChannelEnteredBridge` does.
+        Success does not prove that it is in it: `ChannelEnteredBridge` does.
 
         Raises:
-            AriBadRequest: A channel does not exist (400, where one would expect 404).
-            AriConflict: A channel is not in Stasis (422), or is being recorded (409).
+            AriBadRequest: The channel does not exist (400, where one would expect 404).
+            AriConflict: The channel is not in Stasis (422), or is being recorded (409).
         """
-        await self._call(
-            ADD_CHANNEL,
-            bridge_id,
-            channel=_one_or_many(channel_id),
-            role=role,
-            absorbDTMF=absorb_dtmf,
-            mute=mute,
-        )
+        await self._call(ADD_CHANNEL, bridge_id, channel=channel_id)
 
-    async def remove_channel(self, bridge_id: str, channel_id: str | Sequence[str]) -> None:
-        """Take channels out of a bridge; they stay in Stasis.
+    async def remove_channel(self, bridge_id: str, channel_id: str) -> None:
+        """Take a channel out of a bridge; it stays in Stasis.
 
         Raises:
-            AriBadRequest: A channel does not exist.
-            AriConflict: A channel is not in this bridge (422).
+            AriBadRequest: The channel does not exist.
+            AriConflict: The channel is not in this bridge (422).
         """
-        await self._call(REMOVE_CHANNEL, bridge_id, channel=_one_or_many(channel_id))
-
-
-def _one_or_many(channel_id: str | Sequence[str]) -> str | tuple[str, ...]:
-    return channel_id if isinstance(channel_id, str) else tuple(channel_id)
+        await self._call(REMOVE_CHANNEL, bridge_id, channel=channel_id)
 
 
 LIST_APPLICATIONS = Operation[tuple[Application, ...]](
@@ -167,19 +144,18 @@ class ApplicationsResource(ResourceClient):
         """List the applications of everybody."""
         return await self._call(LIST_APPLICATIONS)
 
-    async def subscribe(self, event_source: str, name: str | None = None) -> Application:
-        """Have the events of a channel or bridge sent to an application, ours by default.
+    async def subscribe(self, event_source: str) -> Application:
+        """Have the events of a channel or bridge sent to our application.
 
         Args:
             event_source: `channel:ID` or `bridge:ID`. Not `deviceState:` (asterisk#2170).
-            name: The application.
 
         Raises:
             AriBadRequest: The source is not of this form.
-            AriNotFound: The application does not exist.
+            AriNotFound: Our application is not registered.
             AriConflict: The source does not exist.
         """
-        return await self._call(SUBSCRIBE, name or self._app, eventSource=event_source)
+        return await self._call(SUBSCRIBE, self._app, eventSource=event_source)
 
     async def hear_only(self, types: Iterable[str]) -> Application:
         """Have events of these types alone sent to our application, while its event socket is open.
@@ -230,16 +206,13 @@ CREATE = Operation[Channel](
     "POST",
     "/channels/create",
     Channel,
-    ("endpoint", "app", "appArgs", "channelId", "otherChannelId", "variables"),
+    ("endpoint", "app", "channelId", "otherChannelId"),
 )
 ORIGINATE_WITH_ID = Operation[Channel](
-    "POST",
-    _ID,
-    Channel,
-    ("endpoint", "app", "appArgs", "callerId", "timeout", "otherChannelId", "variables"),
+    "POST", _ID, Channel, ("endpoint", "app", "callerId", "timeout")
 )
 _EXTERNAL_MEDIA = ("channelId", "app", "external_host", "encapsulation", "transport", "format")
-_OF_SOME = ("connection_type", "transport_data", "data", "variables")
+_OF_SOME = ("connection_type", "transport_data", "data")
 EXTERNAL_MEDIA = Operation[Channel](
     "POST",
     "/channels/externalMedia",
@@ -250,9 +223,9 @@ EXTERNAL_MEDIA = Operation[Channel](
 )
 ANSWER = Operation[None]("POST", f"{_ID}/answer", repeatable=True)
 RING = Operation[None]("POST", f"{_ID}/ring", repeatable=True)
-HANGUP = Operation[None]("DELETE", _ID, parameters=("reason", "reason_code"))
+HANGUP = Operation[None]("DELETE", _ID, parameters=("reason",))
 CONTINUE = Operation[None](
-    "POST", f"{_ID}/continue", parameters=("context", "extension", "priority", "label")
+    "POST", f"{_ID}/continue", parameters=("context", "extension", "priority")
 )
 MOVE = Operation[None]("POST", f"{_ID}/move", parameters=("app", "appArgs"))
 GET_VARIABLE = Operation[Variable]("GET", f"{_ID}/variable", Variable, ("variable",))
@@ -260,10 +233,8 @@ RTP_STATISTICS = Operation[RTPstat]("GET", f"{_ID}/rtp_statistics", RTPstat)
 SET_VARIABLE = Operation[None](
     "POST", f"{_ID}/variable", parameters=("variable", "value"), repeatable=True
 )
-SEND_DTMF = Operation[None](
-    "POST", f"{_ID}/dtmf", parameters=("dtmf", "before", "between", "duration", "after")
-)
-START_MOH = Operation[None]("POST", f"{_ID}/moh", parameters=("mohClass",), repeatable=True)
+SEND_DTMF = Operation[None]("POST", f"{_ID}/dtmf", parameters=("dtmf",))
+START_MOH = Operation[None]("POST", f"{_ID}/moh", repeatable=True)
 STOP_MOH = Operation[None]("DELETE", f"{_ID}/moh")
 
 
@@ -283,25 +254,13 @@ class ChannelsResource(ResourceClient):
         """Get one channel."""
         return await self._call(GET_CHANNEL, channel_id)
 
-    async def create(
-        self,
-        channel_id: str,
-        endpoint: str,
-        *,
-        app: str | None = None,
-        app_args: str | None = None,
-        other_channel_id: str | None = None,
-        variables: Mapping[str, str] | None = None,
-    ) -> Channel:
-        """Make a channel that is in Stasis at once and not yet dialled.
+    async def create(self, channel_id: str, endpoint: str, *, other_channel_id: str) -> Channel:
+        """Make a Local channel that is in our application at once and not yet dialled.
 
         Args:
             channel_id: Chosen by us.
-            endpoint: `PJSIP/number@trunk`, `Local/exten@context/n`.
-            app: Ours by default.
-            app_args: Become `StasisStart.args`, split at commas.
-            other_channel_id: The id of a Local channel's second half.
-            variables: Set before anything happens.
+            endpoint: `Local/exten@context`.
+            other_channel_id: The id of its second half.
 
         Raises:
             AriConflict: The id is taken.
@@ -309,11 +268,9 @@ class ChannelsResource(ResourceClient):
         return await self._call(
             CREATE,
             endpoint=endpoint,
-            app=app or self._app,
-            appArgs=app_args,
+            app=self._app,
             channelId=channel_id,
             otherChannelId=other_channel_id,
-            variables=variables,
         )
 
     async def originate(
@@ -321,14 +278,10 @@ class ChannelsResource(ResourceClient):
         channel_id: str,
         endpoint: str,
         *,
-        app: str | None = None,
-        app_args: str | None = None,
-        caller_id: str | None = None,
-        ring_seconds: int | None = None,
-        other_channel_id: str | None = None,
-        variables: Mapping[str, str] | None = None,
+        caller_id: str | None,
+        ring_seconds: int,
     ) -> Channel:
-        """Place a call, which enters an application when it is answered.
+        """Place a call, which enters our application when it is answered.
 
         The answer comes at once; `Dial` events and at last `StasisStart` or `ChannelDestroyed`
         follow.
@@ -336,12 +289,9 @@ class ChannelsResource(ResourceClient):
         Args:
             channel_id: Chosen by us.
             endpoint: `PJSIP/number@trunk`, `Local/exten@context/n`.
-            app: Ours by default.
-            app_args: Become `StasisStart.args`, split at commas.
-            caller_id: `Name <number>`; caller and connected line of the new channel.
-            ring_seconds: Give up after so long; Asterisk's default is 30, -1 is never.
-            other_channel_id: The id of a Local channel's second half.
-            variables: Set on the new channel.
+            caller_id: `Name <number>`; caller and connected line of the new channel; None: the
+                endpoint's own.
+            ring_seconds: Give up after so long.
 
         Raises:
             AriConflict: The id is taken. Asterisk (18 to 22) keeps that reason in the thread of the
@@ -352,12 +302,9 @@ class ChannelsResource(ResourceClient):
             ORIGINATE_WITH_ID,
             channel_id,
             endpoint=endpoint,
-            app=app or self._app,
-            appArgs=app_args,
+            app=self._app,
             callerId=caller_id,
             timeout=ring_seconds,
-            otherChannelId=other_channel_id,
-            variables=variables,
         )
 
     async def external_media(
@@ -366,35 +313,31 @@ class ChannelsResource(ResourceClient):
         external_host: str,
         *,
         format: str,
-        app: str | None = None,
         encapsulation: str = "audiosocket",
         transport: str = "tcp",
         connection_type: str | None = None,
         transport_data: str | None = None,
         data: str | None = None,
-        variables: Mapping[str, str] | None = None,
     ) -> Channel:
-        """Make a channel whose media go to a server of ours; it enters `app` by itself.
+        """Make a channel whose media go to a server of ours; it enters our application by itself.
 
         For AudioSocket, Asterisk connects within this request, and both the connection's UUID and
         `StasisStart` may arrive before the answer: make them known first. Put the channel into a
         bridge at its `StasisStart`, not at the answer (res/ari/resource_channels.c).
 
         A chan_websocket channel waits for us to connect, to `/media/` and what `channelvars` has as
-        `MEDIA_WEBSOCKET_CONNECTION_ID`, and enters `app` then. After 31 s it is given up.
+        `MEDIA_WEBSOCKET_CONNECTION_ID`, and enters it then. After 31 s it is given up.
 
         Args:
             channel_id: Chosen by us; at most 149 characters.
             external_host: `host:port`; a name is looked up while Asterisk waits, so use an address.
             format: `slin`, `slin16`, ...
-            app: Ours by default.
             encapsulation: `audiosocket` (with `tcp`), `rtp` (with `udp`) or `none` (`websocket`).
             transport: See `encapsulation`.
             connection_type: `server` with `websocket`: Asterisk is the server.
             transport_data: Options of chan_websocket, such as `f(json)`. A constant, never made of
                 what comes from outside: a mistake in it can end the whole Asterisk.
             data: The UUID for AudioSocket, which needs one. Also becomes `StasisStart.args`.
-            variables: Set on the new channel.
 
         Raises:
             AriServerError: Since 22.3 and 20.13 any of: the connection was refused or took over
@@ -405,7 +348,7 @@ class ChannelsResource(ResourceClient):
         return await self._call(
             EXTERNAL_MEDIA,
             channelId=channel_id,
-            app=app or self._app,
+            app=self._app,
             external_host=external_host,
             encapsulation=encapsulation,
             transport=transport,
@@ -413,7 +356,6 @@ class ChannelsResource(ResourceClient):
             transport_data=transport_data,
             format=format,
             data=data,
-            variables=variables,
         )
 
     async def answer(self, channel_id: str) -> None:
@@ -424,22 +366,14 @@ class ChannelsResource(ResourceClient):
         """Indicate ringing to the caller."""
         await self._call(RING, channel_id)
 
-    async def hangup(
-        self, channel_id: str, *, reason: str | None = None, reason_code: int | None = None
-    ) -> None:
+    async def hangup(self, channel_id: str, *, reason: str | None = None) -> None:
         """Hang up.
 
         Args:
             channel_id: Any channel, in Stasis or not.
             reason: `normal`, `busy`, `congestion`, `no_answer`, `rejected`, ...
-            reason_code: A Q.850 cause instead.
-
-        Raises:
-            ValueError: Both were given.
         """
-        if reason is not None and reason_code is not None:
-            raise ValueError("reason and reason_code exclude each other")
-        await self._call(HANGUP, channel_id, reason=reason, reason_code=reason_code)
+        await self._call(HANGUP, channel_id, reason=reason)
 
     async def continue_in_dialplan(
         self,
@@ -448,16 +382,10 @@ class ChannelsResource(ResourceClient):
         context: str | None = None,
         extension: str | None = None,
         priority: int | None = None,
-        label: str | None = None,
     ) -> None:
         """Leave Stasis: go on after `Stasis()`, or at the place given."""
         await self._call(
-            CONTINUE,
-            channel_id,
-            context=context,
-            extension=extension,
-            priority=priority,
-            label=label,
+            CONTINUE, channel_id, context=context, extension=extension, priority=priority
         )
 
     async def move(self, channel_id: str, app: str, app_args: str) -> None:
@@ -493,30 +421,13 @@ class ChannelsResource(ResourceClient):
         """
         await self._call(SET_VARIABLE, channel_id, variable=variable, value=value)
 
-    async def send_dtmf(
-        self,
-        channel_id: str,
-        dtmf: str,
-        *,
-        before_ms: int | None = None,
-        between_ms: int | None = None,
-        duration_ms: int | None = None,
-        after_ms: int | None = None,
-    ) -> None:
-        """Send keys to the party; Asterisk's defaults are 100 ms each, 100 ms apart."""
-        await self._call(
-            SEND_DTMF,
-            channel_id,
-            dtmf=dtmf,
-            before=before_ms,
-            between=between_ms,
-            duration=duration_ms,
-            after=after_ms,
-        )
+    async def send_dtmf(self, channel_id: str, dtmf: str) -> None:
+        """Send keys to the party, each for 100 ms, 100 ms apart."""
+        await self._call(SEND_DTMF, channel_id, dtmf=dtmf)
 
-    async def start_moh(self, channel_id: str, moh_class: str | None = None) -> None:
-        """Play music on hold to the channel."""
-        await self._call(START_MOH, channel_id, mohClass=moh_class)
+    async def start_moh(self, channel_id: str) -> None:
+        """Play the channel's music on hold to it."""
+        await self._call(START_MOH, channel_id)
 
     async def stop_moh(self, channel_id: str) -> None:
         """Stop the music."""

@@ -153,7 +153,7 @@ async def test_a_request_that_must_not_be_repeated_is_not(ari: FakeAri, client: 
     await client.channels.ring("1")
     ari.drop_next = 1
     with pytest.raises(AriUnavailable):
-        await client.channels.originate("1", "PJSIP/200")
+        await client.channels.originate("1", "PJSIP/200", caller_id=None, ring_seconds=30)
     assert [seen.raw_path for seen in ari.seen].count("/ari/channels/1") == 1
 
 

@@ -100,7 +100,7 @@ class FrontHandlers:
         *,
         keyed: bool,
         number_pattern: str | None,
-        elsewhere: Elsewhere | None = None,
+        elsewhere: Elsewhere | None,
         of_machine: bool = False,
     ) -> None:
         self._front = front

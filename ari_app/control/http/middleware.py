@@ -298,7 +298,7 @@ def rate_limits(
     on_refused: OnRefused,
     *,
     keyless: bool,
-    checked_paths: frozenset[str] = frozenset(),
+    checked_paths: frozenset[str],
 ) -> Middleware:
     """Refuse what comes too often from one address, and close its connection.
 

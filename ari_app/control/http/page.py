@@ -318,7 +318,7 @@ def _row(record: CallRecord) -> dict[str, Any]:
 
 
 def page_routes(
-    access: Access, watch: Watching, *, features: dict[str, bool], price: str = ""
+    access: Access, watch: Watching, *, features: dict[str, bool], price: str
 ) -> list[web.RouteDef]:
     """Return what is served for the page.
 

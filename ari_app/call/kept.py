@@ -42,6 +42,8 @@ _SOUND_SECONDS: Final = 0.5
 _REFRESH_SECONDS: Final = 10.0
 # Whoever died a moment after the end may not have told it: so long the next process could.
 _AFTER_END_SECONDS: Final = 1.0
+_POISON_TIMES: Final = 3
+_POISON_SECONDS: Final = 60.0
 
 _LASTING: Final = (
     Timer.CALL,
@@ -242,16 +244,15 @@ def give_up(restored: Restored) -> CallEnded:
     return CallEnded(record.agent_status, record.end_reason, round(seconds, 3))
 
 
-def is_poison(taken: Iterable[float], *, times: int = 3, within_seconds: float = 60.0) -> bool:
-    """Return whether a call has been taken over so often that it may be what ends processes.
+def is_poison(taken: Iterable[float]) -> bool:
+    """Return whether processes have taken a call over, and were lost, so often and so quickly that
+    the call itself may be what ends them: three times within 60 s.
 
     Args:
-        taken: When a process took it over, the last one included.
-        times: So often is too often,
-        within_seconds: in so long.
+        taken: When each took it over, in seconds, the last one included.
     """
-    last = sorted(taken)[-times:]
-    return len(last) == times and last[-1] - last[0] < within_seconds
+    last = sorted(taken)[-_POISON_TIMES:]
+    return len(last) == _POISON_TIMES and last[-1] - last[0] < _POISON_SECONDS
 
 
 # --- keeping it

@@ -28,19 +28,13 @@ class ReportFetcher:
     Args:
         fetch: Asks the service for a conversation; it has a deadline of its own.
         keep: Takes what is to be kept; never waits, never raises.
-        pauses: Seconds before each time of asking; None: `PAUSES`.
     """
 
     def __init__(
-        self,
-        fetch: Callable[[str], Awaitable[object]],
-        keep: Callable[[Report], None],
-        *,
-        pauses: tuple[float, ...] | None = None,
+        self, fetch: Callable[[str], Awaitable[object]], keep: Callable[[Report], None]
     ) -> None:
         self._fetch = fetch
         self._keep = keep
-        self._pauses = PAUSES if pauses is None else pauses
         self._places = asyncio.Semaphore(_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -63,7 +57,7 @@ class ReportFetcher:
 
     async def _ask(self, conversation_id: str) -> None:
         why = "it is not analysed yet"
-        for pause in self._pauses:
+        for pause in PAUSES:
             await asyncio.sleep(pause)
             try:
                 async with self._places:

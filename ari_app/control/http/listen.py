@@ -36,12 +36,10 @@ class Listening:
 
     Args:
         service: Knows the calls.
-        most: How many may listen at once, to all calls.
     """
 
-    def __init__(self, service: _Service, most: int = _MOST_LISTENERS) -> None:
+    def __init__(self, service: _Service) -> None:
         self._service = service
-        self._most = most
         self._listeners = 0
 
     async def serve(self, request: web.Request, session_id: str) -> web.StreamResponse:
@@ -54,8 +52,10 @@ class Listening:
         )
         if not socket.can_prepare(request).ok:
             raise Problem("bad_request", "The request is no WebSocket handshake (RFC 6455).")
-        if self._listeners >= self._most:
-            raise Problem("too_many_streams", f"{self._most} listen already, which is the limit.")
+        if self._listeners >= _MOST_LISTENERS:
+            raise Problem(
+                "too_many_streams", f"{_MOST_LISTENERS} listen already, which is the limit."
+            )
         with self._service.control.listen(session_id, request.get(KEY_NAME, "")) as ear:
             self._listeners += 1
             try:

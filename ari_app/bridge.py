@@ -49,9 +49,13 @@ from ari_app.line.asterisk.ari.errors import AriError, AriUnauthorized
 from ari_app.line.asterisk.cleanup import Mender
 from ari_app.line.asterisk.gateway import AsteriskGateway
 from ari_app.line.interface import Arrival, Gateway
-from ari_app.process.later import load_for_good
-from ari_app.process.leftovers import collect_leftovers
-from ari_app.process.limits import collecting_nothing, settle_memory, share_interpreter
+from ari_app.process.limits import share_interpreter
+from ari_app.process.memory import (
+    collect_leftovers,
+    collecting_nothing,
+    load_for_good,
+    settle_memory,
+)
 from ari_app.process.network import join_host
 from ari_app.process.opening import Opened, cancelled
 from ari_app.records.agent_report import PART, Report

@@ -1,72 +1,10 @@
-"""The limits of this process: file descriptors, memory, and how long its collector may stand."""
+"""The limits of this process: file descriptors, and how long a thread may have the interpreter."""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import gc
 import resource
 import sys
-from collections.abc import Iterator
 from typing import Final
-
-_M_MMAP_THRESHOLD = -3
-"""The name of a parameter of glibc's mallopt (malloc.h)."""
-_LARGE_BYTES = 192 * 1024
-"""More than any message of an agent's, less than the 256 KiB of a TLS connection (uvloop)."""
-_YOUNG: Final = 700
-"""New objects, less those that are gone, between two collections of the youngest: Python's own."""
-_TIMES: Final = 5
-"""How many of these before what they left is looked at once more."""
-
-
-def settle_memory() -> bool:
-    """Prepare for serving: to be called when all that lives as long as the process is there.
-
-    Garbage collection looks away from what there is now, and from whatever is no longer young:
-    while one looks at four hundred calls, no frame is written for 40 to 97 ms. An ended call needs
-    none, but what libraries leave of a broken connection are circles: see `leftovers.py`.
-
-    The buffers of TLS connections are given back to the system as calls end. By itself glibc takes
-    them into its heap once one was freed, and the heap grows with every new arrangement of them.
-
-    Returns:
-        Whether the C library could be told; musl cannot.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_YOUNG, _TIMES)
-    if _look_away not in gc.callbacks:
-        gc.callbacks.append(_look_away)
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return mallopt is not None and mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES) == 1
-
-
-def looks_away_from(collections: int) -> int:
-    """Return from how many objects so many collections of more than the youngest look away."""
-    # At most: each threshold has to be passed.
-    return collections * (_YOUNG + 1) * (_TIMES + 2)
-
-
-def _look_away(phase: str, info: dict[str, int]) -> None:
-    # All that survives its second collection: of some thousand objects that takes 1 to 3 ms.
-    if phase == "stop" and info["generation"] > 0:
-        gc.freeze()
-
-
-@contextlib.contextmanager
-def collecting_nothing() -> Iterator[None]:
-    """Have no collection look at what is made meanwhile, neither as it grows nor, unless this
-    fails, afterwards: of a million objects that stay that would take a second, again and again."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-        gc.freeze()
-    finally:
-        if collects:
-            gc.enable()
-
 
 _TURN_SECONDS: Final = 0.001
 

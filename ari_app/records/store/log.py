@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import structlog
 
 from ari_app.errors import AppError
-from ari_app.process.later import load_for_good
+from ari_app.process.memory import load_for_good
 from ari_app.records.store.address import read_address
 from ari_app.records.store.asking import CallFilter, CallPage, Place
 from ari_app.records.store.glance import holds_old, is_current

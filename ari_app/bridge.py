@@ -50,6 +50,7 @@ from ari_app.line.asterisk.cleanup import Mender
 from ari_app.line.asterisk.gateway import AsteriskGateway
 from ari_app.line.interface import Arrival, Gateway
 from ari_app.process.limits import share_interpreter
+from ari_app.process.loop import cancelled
 from ari_app.process.memory import (
     collect_leftovers,
     collecting_nothing,
@@ -57,7 +58,7 @@ from ari_app.process.memory import (
     settle_memory,
 )
 from ari_app.process.network import join_host
-from ari_app.process.opening import Opened, cancelled
+from ari_app.process.opening import Opened
 from ari_app.records.agent_report import PART, Report
 from ari_app.records.audit import AuditFile
 from ari_app.records.document import call_document

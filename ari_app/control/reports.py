@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 
 from ari_app.errors import AgentError
-from ari_app.process.opening import cancelled
+from ari_app.process.loop import cancelled
 from ari_app.records.agent_report import NoReport, Report, report_on
 from ari_app.records.events import CallEnded, CallEvent
 from ari_app.records.record import CallRecord

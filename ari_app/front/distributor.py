@@ -27,7 +27,7 @@ from ari_app.line.asterisk.ari.socket import EventSocket, SocketState
 from ari_app.line.asterisk.channels import give_back_caller
 from ari_app.line.asterisk.dialplan import moved_arguments, parse_arguments
 from ari_app.line.interface import Outcome, Status
-from ari_app.process.opening import cancelled
+from ari_app.process.loop import cancelled
 
 log = structlog.get_logger(__name__)
 

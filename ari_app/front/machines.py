@@ -34,8 +34,8 @@ from ari_app.line.asterisk.ari.errors import AriError
 from ari_app.line.asterisk.ari.socket import SocketState
 from ari_app.line.asterisk.cleanup import GIVE_BACK_SECONDS, Mender
 from ari_app.line.asterisk.names import machine_name, media_channel_id
-from ari_app.process.opening import Opened, cancelled
-from ari_app.process.soon import Soon
+from ari_app.process.loop import Soon, cancelled
+from ari_app.process.opening import Opened
 from ari_app.settings import Settings, split_host_port
 
 log = structlog.get_logger(__name__)

@@ -28,7 +28,8 @@ from ari_app.line.asterisk.ari.errors import AriUnauthorized
 from ari_app.line.asterisk.ari.socket import SocketState
 from ari_app.line.interface import OwnAudio
 from ari_app.line.twilio.leg import AFTER_PATH, MEDIA_PATH, STATUS_PATH, VOICE_PATH
-from ari_app.process.opening import Opened, cancelled
+from ari_app.process.loop import cancelled
+from ari_app.process.opening import Opened
 from ari_app.records.audit import AuditFile
 from ari_app.settings import Settings
 

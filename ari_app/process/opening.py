@@ -1,18 +1,19 @@
-"""What is opened piece by piece, and closed as a whole."""
+"""A base for services that open several resources and close them together."""
 
 from __future__ import annotations
 
 import abc
-import asyncio
 import contextlib
-from typing import Any, Self
+from typing import Self
 
 
 class Opened(abc.ABC):
-    """Opens its pieces when it is entered; they close when it is left, or when one does not open.
+    """An asynchronous context manager that opens its parts when it is entered.
+
+    The parts close in reverse order when it is left, or when one of them does not open.
 
     Attributes:
-        _exit: What closes them, the last one first.
+        _exit: Gets a callback from each part that has been opened.
     """
 
     def __init__(self) -> None:
@@ -20,7 +21,7 @@ class Opened(abc.ABC):
 
     @abc.abstractmethod
     async def _start(self) -> None:
-        """Open all pieces, each of which leaves to `_exit` how it is closed."""
+        """Open all parts, and push to `_exit` how each is closed."""
 
     async def __aenter__(self) -> Self:
         try:
@@ -32,10 +33,3 @@ class Opened(abc.ABC):
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self._exit.aclose()
-
-
-async def cancelled(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel tasks, and wait until they have ended; what they fail with is left out."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

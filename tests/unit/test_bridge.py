@@ -25,7 +25,7 @@ from ari_app.line.asterisk.ari.socket import EventSocket
 from ari_app.line.asterisk.ari.version import assess
 from ari_app.line.asterisk.gateway import AsteriskGateway
 from ari_app.line.asterisk.line import Asterisk, AsteriskLine
-from ari_app.process.opening import cancelled
+from ari_app.process.loop import cancelled
 from ari_app.records.document import call_document
 from ari_app.records.record import CallRecord
 from ari_app.records.recording.wav import GrowingWav

@@ -59,7 +59,7 @@ from ari_app.control.http.requests import (
 )
 from ari_app.control.http.server import ClientGone, mark_heads, when_gone
 from ari_app.control.http.streams import stream_events
-from ari_app.control.http.turns import in_turns
+from ari_app.process.loop import in_turns
 from ari_app.records.journal import Journal
 from ari_app.records.metrics import CONTENT_TYPE, Metrics
 from ari_app.records.recording.archive import RecordingArchive

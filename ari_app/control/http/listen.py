@@ -13,8 +13,8 @@ from ari_app.call.listening import Ear
 from ari_app.control.control import CallControl
 from ari_app.control.http.middleware import KEY_NAME
 from ari_app.control.http.problems import Problem
+from ari_app.process.loop import cancelled
 from ari_app.process.network import let_go
-from ari_app.process.opening import cancelled
 
 log = structlog.get_logger(__name__)
 

@@ -40,7 +40,7 @@ from ari_app.control.http.relay import (
     head_of,
     new_session,
 )
-from ari_app.process.opening import cancelled
+from ari_app.process.loop import cancelled
 
 log = structlog.get_logger(__name__)
 

@@ -30,8 +30,8 @@ from ari_app.call.calls import Calls
 from ari_app.control.http.access import REQUEST_KEY, SIGNED_IN_SECONDS, Access, who
 from ari_app.control.http.models import Readiness, call_id, take_over
 from ari_app.control.http.problems import Problem
-from ari_app.control.http.turns import in_turns
 from ari_app.line.interface import Ability
+from ari_app.process.loop import in_turns
 from ari_app.records.record import CallRecord
 
 _FILES: Final = "ari_app.control.page"

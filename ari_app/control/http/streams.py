@@ -18,8 +18,8 @@ from aiohttp import WSCloseCode, web
 from pydantic import BaseModel, Field, TypeAdapter, create_model
 
 from ari_app.control.http.problems import Problem
+from ari_app.process.loop import cancelled
 from ari_app.process.network import let_go
-from ari_app.process.opening import cancelled
 from ari_app.records.events import CallEvent, told_fields
 from ari_app.records.journal import UNTOLD, Entry, Follower, Journal, TooManyFollowers
 from ari_app.records.record import CallRecord

@@ -35,8 +35,8 @@ from ari_app.control.workers.messages import (
 )
 from ari_app.control.workers.messages import Room as RoomTold
 from ari_app.control.workers.roster import token_of
+from ari_app.process.loop import Soon
 from ari_app.process.peers import Message, Peer
-from ari_app.process.soon import Soon
 from ari_app.records.events import CallEvent
 from ari_app.records.record import CallRecord
 from ari_app.records.spend.guard import SpendGuard

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import structlog
 
 from ari_app.errors import AppError
-from ari_app.process.soon import Soon
+from ari_app.process.loop import Soon
 from ari_app.records.events import CallEnded, CallEvent, StateChanged
 from ari_app.records.record import CallRecord
 from ari_app.records.spend.ledger import AgentTime, Ledger

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
-from ari_app.process.opening import Opened, cancelled
+from ari_app.process.opening import Opened
 
 
 class Two(Opened):
@@ -33,22 +31,3 @@ async def test_where_one_does_not_open_those_before_it_are_closed() -> None:
     with pytest.raises(OSError, match="does not open"):
         await two.__aenter__()
     assert two.closed == [1]
-
-
-async def test_who_cancels_waits_until_it_is_done_whatever_comes_of_it() -> None:
-    ended: list[str] = []
-
-    async def works(name: str, error: Exception | None) -> None:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            await asyncio.sleep(0)
-            ended.append(name)
-            if error is not None:
-                raise error
-
-    tasks = [asyncio.create_task(works("one", None)), asyncio.create_task(works("two", OSError()))]
-    await asyncio.sleep(0)
-    await cancelled(*tasks)
-    assert sorted(ended) == ["one", "two"]
-    await cancelled()

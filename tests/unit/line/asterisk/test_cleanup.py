@@ -26,7 +26,7 @@ from ari_app.line.asterisk.cleanup import (
 )
 from ari_app.line.asterisk.line import AsteriskLine, Held
 from ari_app.line.asterisk.names import BridgeName, Owner, bridge_name
-from ari_app.process.opening import cancelled
+from ari_app.process.loop import cancelled
 from tests.unit.call.stage import now
 
 APP = "app"

@@ -33,11 +33,11 @@ from ari_app.clients import agent_client, ari_client, dialer_api, twilio_client
 from ari_app.control.control import CallControl
 from ari_app.control.http.access import Keys
 from ari_app.control.http.agent_webhook import AgentWebhook
-from ari_app.control.http.behind import WorkerServer, build_worker_app
 from ari_app.control.http.handlers import build_web_app
 from ari_app.control.http.middleware import RequestRates
 from ari_app.control.http.models import Readiness
 from ari_app.control.http.server import HttpServer
+from ari_app.control.http.worker import WorkerServer, build_worker_app
 from ari_app.control.planner import Planner, PlannerOptions
 from ari_app.control.recorded import RecordingNews, tell_if_missing
 from ari_app.control.reports import ReportFetcher
@@ -799,11 +799,11 @@ class VoiceBridge(Opened):
         if self._place is None:
             await self._start_own_http(routes)
         else:
-            await self._start_http_behind(self._place, routes)
+            await self._start_worker_http(self._place, routes)
         # Streams of events end before the server waits for its requests to end.
         self._exit.callback(self.journal.close)
 
-    async def _start_http_behind(self, place: WorkerPlace, routes: Sequence[web.RouteDef]) -> None:
+    async def _start_worker_http(self, place: WorkerPlace, routes: Sequence[web.RouteDef]) -> None:
         """Serve the front, which has checked who asks."""
         app = build_worker_app(
             self,

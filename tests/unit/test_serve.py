@@ -21,7 +21,7 @@ from structlog.testing import capture_logs
 from ari_app import bridge as app
 from ari_app import serve as service
 from ari_app.control.http import server as server_module
-from ari_app.control.http.behind import WorkerServer, build_worker_app
+from ari_app.control.http.worker import WorkerServer, build_worker_app
 from ari_app.control.workers.folder import Folder
 from ari_app.control.workers.membership import Membership
 from ari_app.errors import ConfigError

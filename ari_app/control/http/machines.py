@@ -24,7 +24,6 @@ from yarl import URL
 from ari_app.control.cluster.view import Machine, StoreAway
 from ari_app.control.http.access import HERE
 from ari_app.control.http.audit import PASSED_ON
-from ari_app.control.http.behind import KEY_HEADER, believe
 from ari_app.control.http.middleware import (
     REQUEST_ID,
     REQUEST_ID_HEADER,
@@ -40,6 +39,7 @@ from ari_app.control.http.relay import (
     head_of,
     new_session,
 )
+from ari_app.control.http.worker import KEY_HEADER, believe
 from ari_app.process.loop import cancelled
 
 log = structlog.get_logger(__name__)

@@ -18,7 +18,6 @@ from yarl import URL
 
 from ari_app.control.http.access import HERE
 from ari_app.control.http.audit import PASSED_ON
-from ari_app.control.http.behind import ADDRESS_HEADER, KEY_HEADER, MOST_HEAD
 from ari_app.control.http.middleware import (
     KEY_NAME,
     REQUEST_ID,
@@ -27,6 +26,7 @@ from ari_app.control.http.middleware import (
 )
 from ari_app.control.http.problems import Problem
 from ari_app.control.http.requests import MOST_WAIT_SECONDS
+from ari_app.control.http.worker import ADDRESS_HEADER, KEY_HEADER, MOST_HEAD
 from ari_app.control.workers.folder import Folder
 from ari_app.control.workers.roster import Worker
 

@@ -20,13 +20,6 @@ from structlog.testing import capture_logs
 
 from ari_app.control.cluster.view import Machine
 from ari_app.control.http.access import ApiKey, Keys, Scope
-from ari_app.control.http.behind import (
-    ADDRESS_HEADER,
-    KEY_HEADER,
-    MOST_HEAD,
-    WorkerServer,
-    build_worker_app,
-)
 from ari_app.control.http.front import (
     MergedWatch,
     _Mirror,
@@ -39,6 +32,13 @@ from ari_app.control.http.problems import Problem
 from ari_app.control.http.relay import _ANSWER_SECONDS, MACHINE_HEADER, There, Workers
 from ari_app.control.http.requests import InitiateCallRequest
 from ari_app.control.http.server import HttpServer
+from ari_app.control.http.worker import (
+    ADDRESS_HEADER,
+    KEY_HEADER,
+    MOST_HEAD,
+    WorkerServer,
+    build_worker_app,
+)
 from ari_app.control.workers.folder import Folder
 from ari_app.control.workers.hub import Hub
 from ari_app.control.workers.merged import FrontMetrics

@@ -39,7 +39,7 @@ from ari_app.control.http.models import Readiness
 from ari_app.control.http.server import HttpServer
 from ari_app.control.http.worker import WorkerServer, build_worker_app
 from ari_app.control.planner import Planner, PlannerOptions
-from ari_app.control.recorded import RecordingNews, tell_if_missing
+from ari_app.control.recording_news import RecordingNews, tell_if_missing
 from ari_app.control.reports import ReportFetcher
 from ari_app.control.workers.folder import Folder
 from ari_app.control.workers.membership import Membership

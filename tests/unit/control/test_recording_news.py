@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from ari_app.control import recorded as module
-from ari_app.control.recorded import RecordingNews
+from ari_app.control import recording_news as module
+from ari_app.control.recording_news import RecordingNews
 from ari_app.records.store import CallLogUnavailable
 from tests.waiting import until
 

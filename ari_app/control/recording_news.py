@@ -1,4 +1,4 @@
-"""What becomes known of a call's recordings: for the call log and for webhooks, in order."""
+"""Tells the call log and the webhooks what becomes of a call's recordings, in order."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ async def tell_if_missing(recordings: RecordingArchive, call_log: CallLog) -> No
 
 
 class RecordingNews:
-    """Tells of recordings.
+    """Tells the call log and the webhooks of recordings.
 
     Args:
-        calls: Gives those that run, or have just ended.
+        calls: Returns the calls that run, or have just ended.
         document: Makes a call's document.
-        call_log: Where calls are kept; None: nowhere.
-        outbox: What others are told of them by; None: they are not.
+        call_log: Keeps calls; None: they are not kept.
+        outbox: Sends webhooks; None: none are sent.
     """
 
     def __init__(
@@ -66,8 +66,9 @@ class RecordingNews:
         """Take what is known of a call's recordings; never waits.
 
         Args:
-            parts: All of them, as `recordings` in the document has it.
-            ready: Those that are done since the last time.
+            session_id: The call.
+            parts: All of its recordings, as `recordings` in its document has them.
+            ready: Those whose files have been completed since the last time.
         """
         if self._call_log is not None and session_id in self._calls().records:
             self._call_log.amend(session_id, "recordings", parts)
@@ -97,7 +98,8 @@ class RecordingNews:
                 self._outbox.recorded(document or {"session_id": session_id}, part)
 
     async def _kept(self, call_log: CallLog, session_id: str) -> None:
-        """Wait until a call is kept, and so told of, that a lost process has left: for a while."""
+        """Wait, for 10 s at most, until the call log has a call that a lost process has left: only
+        then have webhooks been told of its end."""
         with contextlib.suppress(AppError, TimeoutError):
             async with asyncio.timeout(_KEPT_SECONDS):
                 while await call_log.find(session_id) is None:  # noqa: ASYNC110
@@ -109,10 +111,14 @@ class RecordingNews:
         session_id: str,
         ready: list[dict[str, Any]],
     ) -> tuple[Mapping[str, Any] | None, list[dict[str, Any]]]:
-        """Add what was found of a call's recordings to what is known of them.
+        """Add what was found of a call's recordings to those in the call log.
+
+        Returns:
+            The call's document, if the call log has one, and those of `ready` as they are now.
 
         Raises:
-            AppError: It cannot be asked what is known; what was found alone would take its place.
+            AppError: The call log cannot be asked; what was found alone would take the place of
+                what it has.
         """
         async with self._merging:
             await call_log.settle()
@@ -131,7 +137,7 @@ class RecordingNews:
                 await self._merged(call_log, session_id, [])
 
     async def all_told(self) -> None:
-        """Wait until all is told, for a while."""
+        """Wait until everything has been told, for 5 s at most."""
         for task in self._waiting:
             # The file is found by its old name as well.
             task.cancel()

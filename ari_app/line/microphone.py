@@ -24,6 +24,7 @@ import structlog
 
 from ari_app.audio.formats import AgentFormats
 from ari_app.errors import ConfigError, LineError
+from ari_app.line.base import Alarm
 from ari_app.line.interface import (
     Ability,
     Answered,
@@ -45,7 +46,6 @@ from ari_app.line.interface import (
     TargetLost,
     Tell,
 )
-from ari_app.line.telling import Alarm
 
 log = structlog.get_logger(__name__)
 

@@ -33,11 +33,11 @@ from ari_app.line.asterisk.dialplan import dial_string, parse_arguments
 from ari_app.line.dialer.api import DialerApi, DialerError, DialerOptions, read_answer
 from ari_app.line.dialer.protocol import read_text
 from ari_app.line.dialer.sound import CODINGS, Inflow
-from ari_app.line.incoming import BadInput
 from ari_app.line.numbers import caller_id, check_caller, text_value, transfer_target
 from ari_app.line.twilio.gateway import read_query
 from ari_app.line.twilio.protocol import Marked, PlayOut, Stream
 from ari_app.line.twilio.signature import read_form
+from ari_app.line.websocket_input import BadInput
 from ari_app.records.agent_report import NoReport, report_of
 from ari_app.records.hiding import hide_in_part
 from ari_app.records.record import CallFacts

@@ -13,6 +13,7 @@ from aiohttp import WebSocketError, WSCloseCode, WSMessage, WSMsgType
 
 from ari_app.audio.formats import AgentFormats
 from ari_app.errors import LineError
+from ari_app.line.base import BaseLine
 from ari_app.line.dialer import protocol
 from ari_app.line.dialer.api import DialerError
 from ari_app.line.dialer.protocol import (
@@ -25,7 +26,6 @@ from ari_app.line.dialer.protocol import (
     UnholdSaid,
 )
 from ari_app.line.dialer.sound import CODINGS, Coding, Inflow, Lead
-from ari_app.line.incoming import BadInput, unreadable
 from ari_app.line.interface import (
     Ability,
     Answered,
@@ -51,7 +51,7 @@ from ari_app.line.interface import (
     TargetConnected,
     TargetLost,
 )
-from ari_app.line.telling import TellingLine
+from ari_app.line.websocket_input import BadInput, unreadable
 from linekit.clock import FrameClock
 
 log = structlog.get_logger(__name__)
@@ -121,7 +121,7 @@ class Meeting(Protocol):
         ...
 
 
-class DialerLine(TellingLine):
+class DialerLine(BaseLine):
     """A call that a dialer holds, and whose sound comes over a WebSocket.
 
     Args:

@@ -10,8 +10,8 @@ from typing import Annotated, Final, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from ari_app.line.incoming import BadInput
 from ari_app.line.interface import CallEnd, Outcome
+from ari_app.line.websocket_input import BadInput
 
 FRAME_MS: Final = 20
 MAX_MESSAGE_BYTES: Final = 64_000

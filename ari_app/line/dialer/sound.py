@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Final
 
 from ari_app.audio.g711 import alaw_to_pcm, pcm_to_alaw, pcm_to_ulaw, ulaw_to_pcm
-from ari_app.line.incoming import BadInput, FloodGuard
+from ari_app.line.websocket_input import BadInput, FloodGuard
 
 _FILES: Final = (b"OggS", b"fLaC", b"ID3", b".snd")
 

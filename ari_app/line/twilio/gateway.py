@@ -12,7 +12,6 @@ from urllib.parse import parse_qsl
 import structlog
 from aiohttp import hdrs, web
 
-from ari_app.line.incoming import BadInput
 from ari_app.line.interface import WORKER_LOST, Arrival, CallEnd, Outcome, Placing, Status
 from ari_app.line.twilio import twiml
 from ari_app.line.twilio.leg import (
@@ -36,6 +35,7 @@ from ari_app.line.twilio.protocol import (
 from ari_app.line.twilio.rest import Fields, TwilioError
 from ari_app.line.twilio.signature import Signatures
 from ari_app.line.twilio.twiml import Ending
+from ari_app.line.websocket_input import BadInput
 from ari_app.process.network import let_go
 from linekit.clock import FrameClock
 

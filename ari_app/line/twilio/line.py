@@ -19,7 +19,7 @@ import structlog
 
 from ari_app.audio.formats import AgentFormats
 from ari_app.errors import LineError
-from ari_app.line.incoming import BadInput
+from ari_app.line.base import Alarm, BaseLine
 from ari_app.line.interface import (
     Ability,
     CallEnd,
@@ -41,7 +41,6 @@ from ari_app.line.interface import (
     TargetConnected,
     TargetLost,
 )
-from ari_app.line.telling import Alarm, TellingLine
 from ari_app.line.twilio import twiml
 from ari_app.line.twilio.leg import (
     AFTER_PATH,
@@ -62,6 +61,7 @@ from ari_app.line.twilio.protocol import (
 from ari_app.line.twilio.rest import Fields, TwilioError
 from ari_app.line.twilio.stream import MediaStream, Relay, Socket, Source
 from ari_app.line.twilio.twiml import E164, Ending
+from ari_app.line.websocket_input import BadInput
 from linekit.clock import FrameClock
 
 log = structlog.get_logger(__name__)
@@ -125,7 +125,7 @@ class Book(Protocol):
         ...
 
 
-class TwilioLine(TellingLine):
+class TwilioLine(BaseLine):
     """A call that Twilio holds.
 
     Args:

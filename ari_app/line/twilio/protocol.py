@@ -17,7 +17,6 @@ import orjson
 import pybase64
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from ari_app.line.incoming import BadInput
 from ari_app.line.interface import (
     Answered,
     EndCause,
@@ -28,6 +27,7 @@ from ari_app.line.interface import (
     Screened,
     result_of,
 )
+from ari_app.line.websocket_input import BadInput
 
 FRAME_MS: Final = 20
 RATE_HZ: Final = 8000

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
-from ari_app.line.incoming import BadInput
+from ari_app.line.websocket_input import BadInput
 
 HEADER: Final = "X-Twilio-Signature"
 SHARED_KEY_HEADER: Final = "X-Twilio-Webhooks-Signature-Settings"

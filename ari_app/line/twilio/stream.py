@@ -12,8 +12,7 @@ from aiohttp import WSCloseCode, WSMessage, WSMsgType
 
 from ari_app.audio.formats import SAMPLE_BYTES
 from ari_app.audio.g711 import pcm_to_ulaw, ulaw_to_pcm
-from ari_app.line.incoming import BadInput, FloodGuard, unreadable
-from ari_app.line.telling import Alarm
+from ari_app.line.base import Alarm
 from ari_app.line.twilio import protocol
 from ari_app.line.twilio.protocol import (
     FRAME_MS,
@@ -28,6 +27,7 @@ from ari_app.line.twilio.protocol import (
     Stopped,
     Stream,
 )
+from ari_app.line.websocket_input import BadInput, FloodGuard, unreadable
 from linekit.jitter import JitterBuffer
 
 log = structlog.get_logger(__name__)

@@ -78,7 +78,7 @@ def line_reasons() -> Iterator[str]:
 def dialer_reasons() -> Iterator[str]:
     """Why a dialer of one's own is refused."""
     line = ROOT / "ari_app" / "line"
-    for path in (line / "incoming.py", *sorted((line / "dialer").glob("*.py"))):
+    for path in (line / "websocket_input.py", *sorted((line / "dialer").glob("*.py"))):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             match node:
                 case ast.Call(

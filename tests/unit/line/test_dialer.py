@@ -13,7 +13,6 @@ from ari_app.line.dialer.api import DialerApi, DialerOptions
 from ari_app.line.dialer.gateway import DialerGateway
 from ari_app.line.dialer.protocol import read_text
 from ari_app.line.dialer.sound import CODINGS, Lead
-from ari_app.line.incoming import BadInput
 from ari_app.line.interface import (
     Ability,
     Answered,
@@ -36,6 +35,7 @@ from ari_app.line.interface import (
     TargetConnected,
     TargetLost,
 )
+from ari_app.line.websocket_input import BadInput
 from linekit.clock import FrameClock
 from tests.unit.line.fake_socket import FakeSocket
 from tests.unit.line.fake_sound import FakeSound

@@ -14,7 +14,6 @@ import pytest
 from ari_app.audio.formats import DEFAULT_AGENT_FORMATS
 from ari_app.audio.g711 import pcm_to_ulaw, ulaw_to_pcm
 from ari_app.errors import LineError
-from ari_app.line.incoming import BadInput
 from ari_app.line.interface import (
     Ability,
     Answered,
@@ -41,6 +40,7 @@ from ari_app.line.twilio.rest import TwilioError
 from ari_app.line.twilio.signature import Signatures
 from ari_app.line.twilio.stream import MediaStream
 from ari_app.line.twilio.twiml import Elsewhere
+from ari_app.line.websocket_input import BadInput
 from linekit.clock import FrameClock
 from tests.unit.line.fake_sound import FakeSound
 from tests.unit.line.fake_twilio import ACCOUNT, PUBLIC_URL, FakeRest, FakeStream, FakeTwilio, parse

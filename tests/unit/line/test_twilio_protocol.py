@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ari_app.audio.g711 import pcm_to_ulaw, ulaw_to_pcm
-from ari_app.line.incoming import BadInput
 from ari_app.line.interface import (
     Answered,
     CallEnd,
@@ -38,6 +37,7 @@ from ari_app.line.twilio.protocol import (
     Stream,
 )
 from ari_app.line.twilio.twiml import Elsewhere, Ending
+from ari_app.line.websocket_input import BadInput
 
 CONNECTED = {"event": "connected", "protocol": "Call", "version": "1.0.0"}
 START: dict[str, Any] = {

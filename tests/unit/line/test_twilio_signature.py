@@ -8,8 +8,8 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from ari_app.line.incoming import BadInput
 from ari_app.line.twilio.signature import FORM, Signatures, read_form, sign
+from ari_app.line.websocket_input import BadInput
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 PUBLIC = "https://bridge.example.com"

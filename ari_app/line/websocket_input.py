@@ -1,5 +1,5 @@
-"""What comes over a WebSocket from whoever has a call's sound, and cannot be used. Pure: time is an
-argument.
+"""Input of a line's WebSocket that must be refused: unreadable messages, and floods. Pure: time is
+an argument.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from aiohttp import WebSocketError, WSCloseCode
 
 
 class BadInput(Exception):
-    """Something came that cannot be used.
+    """The far end has sent something that cannot be used; the connection is given up.
 
     Attributes:
         reason: A stable slug.
@@ -22,11 +22,11 @@ class BadInput(Exception):
 
 
 def unreadable(error: object, max_bytes: int) -> BadInput:
-    """Return what is wrong with what aiohttp could not read; it has closed the socket.
+    """Turn an error that aiohttp met while reading, upon which it closed the socket, into ours.
 
     Args:
-        error: What it says.
-        max_bytes: So long it lets a message be.
+        error: The `data` of aiohttp's message of type ERROR.
+        max_bytes: The longest message that was allowed.
     """
     if isinstance(error, WebSocketError) and error.code == WSCloseCode.MESSAGE_TOO_BIG:
         return BadInput("oversized", f"A message had over {max_bytes} bytes.")
@@ -34,17 +34,17 @@ def unreadable(error: object, max_bytes: int) -> BadInput:
 
 
 class FloodGuard:
-    """Refuses what comes faster than anybody speaks.
+    """Refuses sound that comes faster than anybody speaks: over ten times real time, after a burst
+    of 30 s that a hold-up may have gathered.
 
     Args:
-        now: The time, in seconds.
+        now: The time, in seconds; on the same clock as for each call.
     """
 
     _FASTEST: Final = 10.0
     _BURST_SECONDS: Final = 30.0
-    """So much may come at once after a hold-up, and so many times as fast as it is spoken."""
     _TEXT_SECONDS: Final = 0.02
-    """What a text message counts for."""
+    """A text message counts as so much sound."""
 
     def __init__(self, now: float) -> None:
         self._began, self._seconds_came = now, 0.0
@@ -53,7 +53,7 @@ class FloodGuard:
         """Count a text message.
 
         Raises:
-            BadInput: That is a flood.
+            BadInput: It is too much.
         """
         self.sound_came(self._TEXT_SECONDS, now)
 
@@ -61,7 +61,7 @@ class FloodGuard:
         """Count so many seconds of sound.
 
         Raises:
-            BadInput: That is a flood.
+            BadInput: It is too much.
         """
         self._seconds_came += seconds
         if self._seconds_came > self._BURST_SECONDS + self._FASTEST * (now - self._began):

@@ -1,4 +1,4 @@
-"""What the lines that come over a WebSocket have in common: whom they tell, and until when."""
+"""What lines share: telling the call what happens, and a timer."""
 
 from __future__ import annotations
 
@@ -9,26 +9,29 @@ from ari_app.line.interface import Ended, LineEvent, Tell
 
 
 class Alarm:
-    """One timer: whatever is to be called next, in place of what was to be called before."""
+    """A timer that can be set anew: only what it was set for last is called."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
 
     def call_in(self, seconds: float, then: Callable[[], None]) -> None:
-        """Call `then` after so long."""
+        """Call `then` after so many seconds, in place of what was to be called before."""
         self.stop()
         self._timer = self._loop.call_later(seconds, then)
 
     def stop(self) -> None:
-        """Call nothing."""
+        """Stop the timer. May be called twice."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
 
-class TellingLine:
-    """Tells what happens until it is over, and its end once; nothing once it is closed."""
+class BaseLine:
+    """A line that tells its call what happens.
+
+    Events are told until the line has ended, its end once, and nothing after it has been closed.
+    """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -38,12 +41,13 @@ class TellingLine:
         self._alarm = Alarm()
 
     def listen(self, tell: Tell) -> None:
-        """Tell `tell` what happens from now on; an end that has come already at once."""
+        """Tell `tell` each event from now on; where the line has ended already, its end at once."""
         self._tell = tell
         if self._ended is not None:
             tell(self._ended)
 
     def _soon(self, event: LineEvent) -> None:
+        """Tell an event in the next turn of the loop, for the call is still asking."""
         self._loop.call_soon(self._tell_call, event)
 
     def _tell_call(self, event: LineEvent) -> None:
@@ -51,6 +55,7 @@ class TellingLine:
             self._tell(event)
 
     def _end(self, ended: Ended) -> None:
+        """End the line, unless it has ended."""
         if not self._over:
             self._over, self._ended = True, ended
             self._tell_call(ended)

@@ -19,9 +19,10 @@ from ari_app.line.asterisk.ari.client import Client
 from ari_app.line.asterisk.ari.errors import AriConflict, AriError, AriNotFound
 from ari_app.line.asterisk.ari.rest import Errand
 from ari_app.line.asterisk.dialplan import word
-from ari_app.line.interface import Outcome, Result, Route, RtpReport, result_of
+from ari_app.line.interface import Outcome, Result, RtpReport
 from ari_app.line.numbers import caller_id as as_caller_id
 from ari_app.line.numbers import transfer_target
+from ari_app.line.results import Route, result_of
 
 log = structlog.get_logger(__name__)
 

@@ -41,7 +41,8 @@ from ari_app.line.asterisk.names import (
 )
 from ari_app.line.asterisk.transport import Choice, choose_transport
 from ari_app.line.asterisk.websocket_media import WebSocketMedia
-from ari_app.line.interface import Arrival, LineSound, Outcome, Placing, Route, Screened, Status
+from ari_app.line.interface import Arrival, LineSound, Outcome, Placing, Screened, Status
+from ari_app.line.results import Route
 from audiosocket.frames import LineFormat
 from audiosocket.server import AudioSocketServer
 from linekit.clock import FrameClock

@@ -69,7 +69,6 @@ from ari_app.line.interface import (
     Placing,
     Result,
     Rings,
-    Route,
     RtpReport,
     Screened,
     SoundLost,
@@ -77,10 +76,10 @@ from ari_app.line.interface import (
     TargetConnected,
     TargetLost,
     Tell,
-    result_of,
 )
 from ari_app.line.numbers import caller_id as as_caller_id
 from ari_app.line.numbers import text_value
+from ari_app.line.results import Route, result_of
 from audiosocket.frames import SLIN
 from audiosocket.frames import LineFormat as WireFormat
 

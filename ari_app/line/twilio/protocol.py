@@ -25,8 +25,8 @@ from ari_app.line.interface import (
     Result,
     Rings,
     Screened,
-    result_of,
 )
+from ari_app.line.results import result_of
 from ari_app.line.websocket_input import BadInput
 
 FRAME_MS: Final = 20

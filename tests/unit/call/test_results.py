@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from ari_app.line.asterisk.ari.events import parse_event
 from ari_app.line.asterisk.ari.resources import SUBSCRIBE
-from ari_app.line.interface import Result, result_of
+from ari_app.line.interface import Result
+from ari_app.line.results import result_of
 from ari_app.records.record import CallRecord
 from tests.unit.call.stage import Stage
 from tests.unit.line.asterisk.ari.samples import channel, event

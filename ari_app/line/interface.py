@@ -327,9 +327,9 @@ class EndCause:
     detail: str | None = None
 
 
-AudioFormat = Literal["pcm_16000", "pcm_8000", "ulaw_8000", "alaw_8000"]
-AudioAbility = Literal["hold", "attended_transfer", "take_over"]
-_ABILITIES: Final[Mapping[AudioAbility, Ability]] = MappingProxyType(
+OwnAudioFormat = Literal["pcm_16000", "pcm_8000", "ulaw_8000", "alaw_8000"]
+OwnAudioAbility = Literal["hold", "attended_transfer", "take_over"]
+_ABILITIES: Final[Mapping[OwnAudioAbility, Ability]] = MappingProxyType(
     {
         "hold": Ability.MUSIC,
         # The caller waits meanwhile.
@@ -380,7 +380,7 @@ class OwnAudio:
 
     PATH: ClassVar[str] = "/dialer/audio/{token}"
 
-    format: AudioFormat | None = None
+    format: OwnAudioFormat | None = None
     theirs: bool = False
     url: str | None = field(default=None, repr=False)
     abilities: Ability = Ability.NOTHING
@@ -388,7 +388,7 @@ class OwnAudio:
     seconds: float = 30.0
 
     @staticmethod
-    def abilities_of(names: Iterable[AudioAbility]) -> Ability:
+    def abilities_of(names: Iterable[OwnAudioAbility]) -> Ability:
         """Return what a dialer says that it can do."""
         found = Ability.NOTHING
         for name in names:

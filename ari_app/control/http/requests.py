@@ -31,7 +31,7 @@ from ari_app.control.http.problems import FieldError, Problem
 from ari_app.control.planner import Wish
 from ari_app.errors import forget_frames
 from ari_app.json_text import NotJson, TooDeep, read_json
-from ari_app.line.interface import AudioAbility, AudioFormat, OwnAudio
+from ari_app.line.interface import OwnAudio, OwnAudioAbility, OwnAudioFormat
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -253,7 +253,7 @@ _WRITTEN: Final = _has("audio", _has("format", {"type": "string"}))
 class CallAudio(_Request):
     """The sound of a call that a dialer of one's own holds."""
 
-    format: AudioFormat | None = Field(
+    format: OwnAudioFormat | None = Field(
         default=None,
         description="How it is written, both ways: samples of 16 bits, little-endian, or G.711. "
         "Left out: DIALER_API_URL is asked by call_id.",
@@ -264,7 +264,7 @@ class CallAudio(_Request):
         "the dialer says it has played.",
     )
 
-    abilities: list[AudioAbility] = Field(
+    abilities: list[OwnAudioAbility] = Field(
         default_factory=list,
         max_length=10,
         description="What the dialer can do beyond sound, keys and a blind transfer.",

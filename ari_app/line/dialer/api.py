@@ -30,7 +30,7 @@ from yarl import URL
 from ari_app.errors import LineError
 from ari_app.json_text import NotJson, read_json
 from ari_app.line.dialer.protocol import MAX_MESSAGE_BYTES
-from ari_app.line.interface import AudioAbility, AudioFormat, CallEnd, Outcome, OwnAudio
+from ari_app.line.interface import CallEnd, Outcome, OwnAudio, OwnAudioAbility, OwnAudioFormat
 from ari_app.process.network import (
     is_loopback,
     let_go,
@@ -97,9 +97,9 @@ class _Answer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
     url: Annotated[str, Field(min_length=1, max_length=_MAX_URL)]
-    format: AudioFormat
+    format: OwnAudioFormat
     pacing: Literal["ours", "theirs"] = "ours"
-    abilities: list[AudioAbility] = Field(default_factory=list, max_length=10)
+    abilities: list[OwnAudioAbility] = Field(default_factory=list, max_length=10)
 
 
 class AudioSocket(aiohttp.ClientWebSocketResponse):

@@ -16,7 +16,6 @@ from ari_app.line.dialer.sound import CODINGS, Lead
 from ari_app.line.interface import (
     Ability,
     Answered,
-    AudioFormat,
     CallEnd,
     Connected,
     Ended,
@@ -27,6 +26,7 @@ from ari_app.line.interface import (
     Opened,
     Outcome,
     OwnAudio,
+    OwnAudioFormat,
     PhoneHeld,
     Placing,
     Result,
@@ -50,7 +50,7 @@ class Scene:
 
     def __init__(
         self,
-        audio_format: AudioFormat = "pcm_8000",
+        audio_format: OwnAudioFormat = "pcm_8000",
         *,
         theirs: bool = False,
         abilities: Ability = Ability.NOTHING,
@@ -90,7 +90,7 @@ class Scene:
 
 
 @pytest.mark.parametrize("name", CODINGS)
-async def test_sound_of_any_length_goes_both_ways(name: AudioFormat) -> None:
+async def test_sound_of_any_length_goes_both_ways(name: OwnAudioFormat) -> None:
     coding = CODINGS[name]
     loud = np.tile(np.array([8000, -8000], "<i2"), coding.rate_hz // 100).tobytes()
     scene = Scene(name)
@@ -503,7 +503,7 @@ async def sends_for(scene: Scene, seconds: float, ratio: float) -> None:
     ],
 )
 async def test_sound_of_another_rate_is_told_once_and_the_call_goes_on(
-    announced: AudioFormat, ratio: float, words: str
+    announced: OwnAudioFormat, ratio: float, words: str
 ) -> None:
     scene = Scene(announced)
     await scene.talks()

@@ -63,12 +63,12 @@ class Downlink:
         self._converter.reset()
 
     def tail(self) -> bytes:
-        """Return the samples held back, for a buffer that runs dry before the response has
-        ended."""
+        """Return the samples that the converter holds back, for a buffer that runs dry before the
+        response has ended."""
         return self._converter.flush()
 
     def reset(self) -> None:
-        """Forget the samples held back: an interruption has overtaken them."""
+        """Forget the samples that the converter holds back: they were interrupted."""
         self._converter.reset()
 
     def _hand_over(self, pcm: bytes) -> None:
@@ -76,29 +76,30 @@ class Downlink:
             self._write(pcm, self._response_id)
 
 
-_FILL_MS: Final = 20
-"""Silence is made in whole frames. Where a phone's clock is slow this is one short gap every few
-minutes, not a click of a few samples every second."""
+_FRAME_MS: Final = 20
+"""Silence, too, is made in whole frames. Where a phone's clock is slow this is one short gap every
+few minutes, not a click of a few samples every second."""
 
 _QUIET_AHEAD_SECONDS: Final = 0.01
-"""Silence that comes when the stream is further ahead of the clock than this is surplus."""
+"""Silence is surplus where the stream is ahead of the clock by more than this."""
 _AHEAD_SECONDS: Final = 0.04
-"""And so is anything else from here on. Packets of one voice come early by less."""
+"""Sound is surplus where it is ahead by more than this. Packets of one voice come early by less."""
 _BURST_SPEED: Final = 5
-"""What was held up comes so many times faster than speech at least; three streams do not."""
+"""Audio that was held up comes at least so many times as fast as speech; three streams do not."""
 _MAX_LATE_SECONDS: Final = 5.0
 _SHORT_GAP_SECONDS: Final = 0.5
-"""Nothing for longer is no loss: the phone is silent, or holds us."""
+"""A longer gap is no loss of packets: the phone is silent, or holds us."""
 _KEPT_AHEAD_SECONDS: Final = 0.3
-"""So far a line that holds packets up may stay ahead: then the next hold-up makes no gap."""
+"""A line that holds packets up may stay ahead by this much: then the next hold-up makes no gap."""
 _FORGOTTEN_BY_HALF_SECONDS: Final = 30.0
+"""The half-life of that allowance."""
 _QUIET_CHUNK_MS: Final = 200
-"""An agent is given what is quiet in pieces of this length, for a message costs the same whatever
-it holds."""
+"""The length of chunks while the caller is quiet: a message costs the same whatever it holds."""
 _QUIET_SECONDS: Final = 2.0
+"""How long the caller must have been quiet for such chunks: in the silence right after sound the
+agent hears the end of a turn."""
 _QUIET_SECONDS_BESIDE: Final = 1.0
-"""But not what follows sound so soon, for in that it hears the end of a turn; while it speaks, it
-has heard it."""
+"""The same while the agent speaks, for then it has heard that end."""
 
 
 @dataclass(slots=True)
@@ -108,19 +109,20 @@ class UplinkStats:
     received_samples: int = 0
     filled_samples: int = 0
     surplus_quiet_samples: int = 0
+    """Silence that was dropped because it was surplus; not among those received."""
     surplus_samples: int = 0
-    """Dropped, for there was no time for them, silence and anything else; not among those
-    received."""
+    """The same of anything else."""
     gaps: int = 0
     short_gap_samples: int = 0
     longest_gap_samples: int = 0
     late_ticks: int = 0
+    """Ticks that came later than the slack allows."""
     latest_seconds: float = 0.0
-    """How often, and how much at most, a tick came too late by more than the slack allows."""
+    """By how much the latest of them was late."""
 
     @property
     def all_surplus_samples(self) -> int:
-        """Both kinds."""
+        """Samples that were dropped because they were surplus."""
         return self.surplus_quiet_samples + self.surplus_samples
 
 
@@ -158,7 +160,7 @@ class Uplink:
         self._at_once_bytes = self._quiet_bytes + self._chunk_bytes
         self._slack_seconds = slack_ms / 1000
         self._bytes_per_second = line_rate_hz * SAMPLE_BYTES
-        self._fill_samples = line_rate_hz * _FILL_MS // 1000
+        self._fill_samples = line_rate_hz * _FRAME_MS // 1000
         self._pending = bytearray()
         self._started: float | None = None
         self._ticked = 0.0
@@ -174,7 +176,7 @@ class Uplink:
         self.stats = UplinkStats()
 
     def start(self, now: float) -> None:
-        """Begin the stream: from `now` (seconds, monotonic) on every moment is heard by the agent.
+        """Begin the stream at `now` (seconds, monotonic); from then on every moment is heard.
 
         The converter is primed, so that the first chunk is as long as every other.
         """
@@ -182,12 +184,12 @@ class Uplink:
         self._converter.prime()
 
     def convert_with(self, converter: Converter) -> None:
-        """Go on in another format; what has not been handed out yet comes in that one."""
+        """Go on in another format, with all that has not been handed out yet."""
         converter.prime()
         self._converter = converter
 
     def is_surplus(self, pcm: bytes, now: float, is_quiet: Callable[[bytes], bool]) -> bool:
-        """Return whether there is no time for this audio: it is counted, and not to be pushed.
+        """Return whether audio is surplus; if so it is counted here, and must not be pushed.
 
         Args:
             pcm: The caller's audio, whole samples of any number.
@@ -200,7 +202,7 @@ class Uplink:
     def _has_no_room(
         self, pcm: bytes, now: float, ahead: float, is_quiet: Callable[[bytes], bool]
     ) -> bool:
-        # What late audio has put the stream ahead is no surplus, and is worked off in silence.
+        # Where late audio has put the stream ahead, that lead is no surplus: silence works it off.
         samples = len(pcm) // SAMPLE_BYTES
         if is_quiet(pcm):
             kept = min(self._late_seconds, _KEPT_AHEAD_SECONDS)
@@ -221,7 +223,8 @@ class Uplink:
         return True
 
     def _comes_late(self, samples: int, now: float) -> bool:
-        """Return whether audio is part of a burst, in whose place silence was filled in."""
+        """Return whether audio is part of a burst that was held up, and silence filled in its
+        place."""
         came = (self.stats.received_samples - self._burst_from) / self._rate_hz
         fast = came >= _BURST_SPEED * (now - self._burst_began)
         return fast and self._late_samples >= samples
@@ -250,18 +253,18 @@ class Uplink:
     def tick(self, now: float, is_quiet: bool = False) -> list[bytes]:
         """Fill what is missing at `now`; return the chunks it completes. Called every 20 ms.
 
-        A tick that is itself late tells that this process was held up, and what came meanwhile is
-        still to be read. It goes by the time of the tick before. The next tick may come at once,
-        before anything has been read: it waits, too.
+        A tick that is itself late means that this process was held up, and audio that came
+        meanwhile has not been read yet. So a late tick fills only up to the time of the tick
+        before, and one that follows at once fills nothing.
         """
         if self._started is None:
             return []
         wall = now
         if now - self._ticked > self._slack_seconds:
             wall = self._ticked
-            self._reading_until = now + _FILL_MS / 1000
+            self._reading_until = now + _FRAME_MS / 1000
             self.stats.late_ticks += 1
-            late = now - self._ticked - _FILL_MS / 1000
+            late = now - self._ticked - _FRAME_MS / 1000
             self.stats.latest_seconds = max(self.stats.latest_seconds, late)
         elif now < self._reading_until:
             return []
@@ -278,14 +281,14 @@ class Uplink:
         return self._chunks(is_quiet)
 
     def _catch_up(self, seconds: float, now: float) -> None:
-        """Fill up the silence before audio of so many seconds that comes after a pause.
+        """Fill the silence up to the audio that ends a pause: `seconds` of it, come at `now`.
 
-        What was filled so far may be late by all that is allowed, and the next packet that is a
-        little late would have silence made before it, in the middle of a word.
+        Silence is filled with a lag of up to the slack. Without this, the next packet that is a
+        little late would have silence put before it, in the middle of a word.
         """
         lacks = now + max(0.0, seconds - _AHEAD_SECONDS) - seconds - self.ends_at
         # Where more is lacking we were held up, and it is still to be read.
-        if 0 < lacks <= self._slack_seconds + _FILL_MS / 1000:
+        if 0 < lacks <= self._slack_seconds + _FRAME_MS / 1000:
             self._fill(round(lacks * self._rate_hz))
 
     def _fill(self, samples: int) -> None:
@@ -342,13 +345,13 @@ class Cleared:
 # A line hands a frame on at once, and the phone's jitter buffer takes the rest: a line that is
 # closed in the same moment as its last frame was taken would cut it.
 _TAIL_SECONDS = 0.06
-_FRAME_SECONDS: Final = _FILL_MS / 1000
+_FRAME_SECONDS: Final = _FRAME_MS / 1000
 _HELD_UP_SECONDS: Final = 0.06
-"""A frame taken up to so late follows the last one: after a stall three are taken together."""
+"""A frame taken up to this late still follows the last one: after a stall three come together."""
 _AT_ONCE_SECONDS: Final = 0.025
-"""A frame taken so early sounds now, for ticks are not quite even. Any earlier one waits."""
+"""A frame taken up to this early counts as heard at once, for ticks are not quite even."""
 _EARLY_SECONDS: Final = 0.001
-"""So early its time has come."""
+"""A frame that waits counts as heard up to this early."""
 _MAX_BARGE_INS: Final = 1000
 
 
@@ -357,15 +360,15 @@ class CallSound:
 
     The line drives it: what it brings goes to the agent at once, and it pulls the agent's voice
     frame by frame. It carries silence until `start`. A line whose far end sets the pace pulls many
-    frames ahead of time: whoever else hears the agent gets each when the caller does, and those not
-    at all that were taken back.
+    frames ahead of time. Recording and listeners then get each frame when the caller hears it, and
+    never get one that was taken back.
 
     Args:
         rate_hz: Of the line's 16-bit PCM.
         chunk_ms: How much the agent is given at once.
         on_response: Called when an answer begins to sound, with the caller's wait for it.
-        take_back: Throws away what the line has taken ahead of time and not yet played; how much,
-            in ms.
+        take_back: Throws away what the line has taken ahead of time and not yet played; returns
+            how much that was, in ms.
 
     Attributes:
         hearing: When the caller speaks, and how long answers take.
@@ -385,13 +388,14 @@ class CallSound:
         take_back: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.rate_hz = rate_hz
-        self.playout = PlayoutBuffer(rate_hz * _FILL_MS // 1000 * SAMPLE_BYTES, rate_hz)
+        self._frame_bytes = rate_hz * _FRAME_MS // 1000 * SAMPLE_BYTES
+        self.playout = PlayoutBuffer(self._frame_bytes, rate_hz)
         self.hearing = Hearing(rate_hz)
         self.recorder: StereoRecorder | None = None
         self.muted = False
         self.overhear: Callable[[bytes, float], None] | None = None
         self.interruptions = 0
-        self.frames_at_once = next((n for n in (3, 2) if chunk_ms % (n * _FILL_MS) == 0), 1)
+        self.frames_at_once = next((n for n in (3, 2) if chunk_ms % (n * _FRAME_MS) == 0), 1)
         self._chunk_ms = chunk_ms
         self._on_response = on_response
         self._take_back = take_back
@@ -417,8 +421,7 @@ class CallSound:
     # --- the agent
 
     def carry(self, agent: AgentVoice) -> None:
-        """Give an agent the line, in its own formats; what is queued of a last one is still
-        heard."""
+        """Connect an agent, in its own formats. What is queued of the last one is still heard."""
         playout = self.playout
         self._downlink = Downlink(
             Converter(agent.speaks, AudioFormat.pcm(self.rate_hz)),
@@ -430,8 +433,8 @@ class CallSound:
             self._uplink.convert_with(self._converter(agent.hears))
 
     def start(self) -> None:
-        """Let sound flow both ways, from the agent's first sample. Where no agent is there yet,
-        nobody hears the caller until one is carried."""
+        """Let sound flow both ways, from the agent's first sample on. Until `carry` has brought an
+        agent, nobody hears the caller."""
         if self._uplink is None and not self._stopped:
             heard_as = self._agent_hears or AudioFormat.pcm(self.rate_hz)
             now = self._loop.time()
@@ -462,12 +465,12 @@ class CallSound:
     def announce(self, pcm: bytes) -> None:
         """Let the caller hear sound of our own, at the line's rate, before all that is queued; no
         interruption cuts it."""
-        size = self.rate_hz * _FILL_MS // 1000 * SAMPLE_BYTES
+        size = self._frame_bytes
         pcm += bytes(-len(pcm) % size)
         self._announced.extend(pcm[at : at + size] for at in range(0, len(pcm), size))
 
     def end_response(self) -> None:
-        """Complete the response whose audio came last: nothing more comes of it."""
+        """Complete the response whose audio came last."""
         if self._downlink is not None:
             self._downlink.end_of_response()
         self.playout.end_response()
@@ -476,7 +479,7 @@ class CallSound:
         """Throw away all that is queued.
 
         Args:
-            measured: Until there is silence on the line counts as an interruption's time.
+            measured: Count the time until the line is silent as `barge_in_ms`.
         """
         if self._downlink is not None:
             self._downlink.reset()
@@ -498,16 +501,16 @@ class CallSound:
 
     @property
     def flows(self) -> bool:
-        """Whether the caller hears what is queued, or has to wait for `start`."""
+        """Whether `start` has been called: the caller hears what is queued."""
         return self._uplink is not None
 
     @property
     def queued_seconds(self) -> float:
-        """How much the caller has still to hear; nothing, once the sound has stopped."""
+        """Seconds that the caller has still to hear; 0 once the sound has stopped."""
         if self._stopped:
             return 0.0
         frames = len(self._announced) + len(self._ahead)
-        return (self.playout.pending_ms + frames * _FILL_MS) / 1000
+        return (self.playout.pending_ms + frames * _FRAME_MS) / 1000
 
     async def drained(self) -> None:
         """Wait until all that is queued has been heard, or the sound has stopped."""
@@ -537,7 +540,7 @@ class CallSound:
             ear.over = True
 
     def report(self, frames_not_read: int = 0) -> SoundReport:
-        """Report what has become of the sound so far."""
+        """Return the figures of the sound so far."""
         samples_per_ms = self.rate_hz / 1000
         uplink, playout = self.uplink_stats, self.playout.stats
         return SoundReport(
@@ -559,29 +562,29 @@ class CallSound:
         )
 
     def levels(self) -> tuple[int, int]:
-        """Return how loud caller and agent are just now, in dBFS; for somebody who looks on."""
-        # What has not been replaced until the next look is no longer there.
+        """Return how loud caller and agent are just now, in dBFS, for the page."""
+        # A frame that has not been replaced until the next look is over.
         heard, self._last_heard = self._last_heard, b""
         return level_dbfs(heard), level_dbfs(self._last_said or b"")
 
     def add_ear(self) -> Ear:
-        """Let somebody listen to both sides, until `remove_ear`."""
+        """Add a listener to both sides, until `remove_ear`."""
         ear = Ear(self.rate_hz)
         ear.over = self._stopped
         self._ears = (*self._ears, ear)
         return ear
 
     def remove_ear(self, ear: Ear) -> None:
-        """Let that one listen no more."""
+        """Remove a listener."""
         self._ears = tuple(each for each in self._ears if each is not ear)
 
     @property
     def uplink_stats(self) -> UplinkStats:
-        """What was heard, and what was filled with silence; at the line's rate."""
+        """Counters of the caller's stream."""
         return UplinkStats() if self._uplink is None else self._uplink.stats
 
     def heard_target(self, pcm: bytes) -> None:
-        """Take what a supervisor says, where it comes apart from what the caller says."""
+        """Take a supervisor's sound, where the line brings it apart from the caller's."""
         if self._stopped:
             return
         self._last_said = pcm
@@ -648,7 +651,8 @@ class CallSound:
         return len(self._announced) or self.playout.frames_ready
 
     def _taken(self, frame: bytes, now: float) -> None:
-        """Let a frame sound that the line has taken, now or when the caller hears it."""
+        """Note that the line has taken a frame: as heard now, or as heard later where the line is
+        ahead."""
         begins = self._said_until
         if begins < now - _HELD_UP_SECONDS:
             begins = now
@@ -659,14 +663,14 @@ class CallSound:
             self._sounds(frame, now)
 
     def _sound_ahead(self, now: float) -> None:
-        """Let those sound whose time has come."""
+        """Note the frames taken ahead of time that the caller has come to hear by `now`."""
         ahead = self._ahead
         while ahead and ahead[0][0] <= now + _EARLY_SECONDS:
             begins, frame = ahead.pop(0)
             self._sounds(frame, begins)
 
     def _sounds(self, frame: bytes, now: float) -> None:
-        """Take note that the caller hears a frame, from `now` on."""
+        """Note that the caller hears a frame from `now` on."""
         self._last_said = frame
         # What is announced is no answer.
         if now >= self._announced_until:

@@ -119,15 +119,16 @@ _MACHINE_QUIET_SECONDS = 3.0
 _GREETING_SECONDS = 60.0
 # How long the agent may take until it begins to speak to a transfer's target.
 _BRIEF_SECONDS = 4.0
-# A caller takes more silence than this for the end of the call; an agent that returns in less needs
-# no cover.
+# A caller takes a longer silence for the end of the call; an agent that returns sooner needs no
+# cover.
 _COVER_SECONDS = 1.0
 _AT_ONCE_SECONDS = 0.01
-# The far end is back, and what has waited for it is done at once.
+# Deadlines are put off by this while the far end is away; what waits for it is done as soon as it is
+# back.
 _OUTAGE_SECONDS = 1.0
 # How long a model may take for its first word.
 _RESUME_SECONDS = 4.0
-# Whose process was lost has heard nothing for a while already.
+# A caller whose process was lost has heard nothing for a while already.
 _ADOPTED_COVER_SECONDS = 0.1
 _LISTEN_SECONDS = 0.05
 _MAX_LEGS = 50
@@ -161,7 +162,7 @@ class Call:
         plan: What was decided about this one.
         line: The way to the caller; it has been prepared and named.
         record: The call's record.
-        restored: What another process has kept of it that was lost: see `take_up`.
+        restored: The call as a lost process has kept it: see `take_up`; None: a new call.
 
     Attributes:
         context: What its parts share.
@@ -248,22 +249,25 @@ class Call:
     # --- how it begins, or goes on
 
     def arrive(self, on_machine: OnMachine = OnMachine.TALK) -> None:
-        """Begin, for the caller has come in."""
+        """Begin a call whose caller has come in."""
         self._keep()
         self.context.post(CallerArrived(self.line.answered, on_machine))
 
     def place(self, *, screened: bool) -> None:
-        """Call somebody."""
+        """Begin a call that we place.
+
+        Args:
+            screened: Find out first whether a machine answers.
+        """
         self._keep()
         self.context.post(CallWanted(screened))
 
     def refuse(self, outcome: Outcome) -> None:
-        """Give the caller back at once."""
+        """Give the caller back at once, without an agent."""
         self.context.post(Refused(outcome))
 
     def take_up(self) -> None:
-        """Go on, for the line can be used: the call's process was lost, and this one has all that
-        it kept."""
+        """Go on with a call whose process was lost; call this once its line can be used."""
         restored, context = self._restored, self.context
         if restored is None or (context.over and not self._was_over):
             return  # its caller was gone, and it has ended
@@ -297,7 +301,7 @@ class Call:
             self.on_line(event)
 
     def fail(self, outcome: Outcome) -> None:
-        """End it, for it could not be taken up."""
+        """End a call that could not be taken up."""
         if self._was_over:
             # Nobody has given back yet what the lost process was about to.
             self._perform(Release(self.context.outcome or outcome))
@@ -319,7 +323,7 @@ class Call:
         self._keep_in(CallKeeper(restored.file, self._kept, self.refresh))
 
     def _keep(self) -> None:
-        """Keep from now on what another process would need."""
+        """Keep the call from now on for another process, where its line can go on there."""
         running = self.services.running
         if running is not None and self.line.kept() is not None:
             self._keep_in(CallKeeper(running.begin(), self._kept, self.refresh))
@@ -364,12 +368,12 @@ class Call:
 
     @property
     def reachable(self) -> bool:
-        """Whether something may be asked of its line just now: not before a call of a lost process
-        goes on, for then all that it needs is asked for."""
+        """Whether the line takes requests now. A call of a lost process takes none until `take_up`,
+        which makes all the requests that it needs."""
         return self._restored is None and self.line.reachable
 
     def refresh(self) -> None:
-        """Bring the record up to date with what is measured all the time, while there is a call."""
+        """Bring the record's figures up to date, until the call has ended."""
         if self.ended.is_set():
             return
         record = self.record
@@ -402,7 +406,7 @@ class Call:
         if context.over:
             return
         if self._restored is not None and not isinstance(event, Ended):
-            # Going on, it asks anew for all that it needs: once, and not for this as well.
+            # `take_up` asks for all that the call needs, and must not find it asked for already.
             self._told_early.append(event)
             return
         match event:
@@ -503,7 +507,11 @@ class Call:
         self.sound.muted = self.record.muted or held
 
     async def consult(self, target: str) -> str | None:
-        """Call a transfer's target; None when it hears the agent, otherwise why it does not."""
+        """Call a transfer's target, and wait until it hears the agent.
+
+        Returns:
+            None, or why it does not hear the agent: a slug.
+        """
         if self.state is not State.TALKING or self.context.calls_in:
             return "not_possible_now"
         self._asked = self._loop.create_future()
@@ -527,7 +535,11 @@ class Call:
         self.context.post(GiveBackRequested())
 
     def set_recording(self, on: bool) -> str | None:
-        """Record the call from now on, pause, or go on; None: done, otherwise why it is not."""
+        """Record the call from now on, pause, or go on.
+
+        Returns:
+            None, or why that was not done: a clause.
+        """
         if self.services.recordings is None:
             return "calls are not recorded here"
         if self.context.over or self.state is State.HANDED_OVER:
@@ -698,8 +710,8 @@ class Call:
         return leg
 
     def _let_go(self) -> None:
-        """Cut the circle of parts, so that they are freed now and not by the next full garbage
-        collection, which holds up every call."""
+        """Cut the references between the parts, so that they are freed now and not by the next full
+        garbage collection, which holds up every call."""
         self.context.let_go()
         del self.sound, self.side, self.keypad, self.supervision, self.line
 
@@ -743,7 +755,7 @@ class Call:
         self.context.post(PlayedOut())
 
     async def _listen_to_greeting(self) -> None:
-        """Report when a machine speaks, and when it has ended."""
+        """Post `SpeechHeard` once a machine speaks, `SilenceHeard` once its greeting is over."""
         ear, said = GreetingEar(self.sound.rate_hz), False
         self.sound.overhear = ear.heard
         while self.state is State.GREETING:
@@ -787,14 +799,15 @@ class Call:
         self.sound.stop()
 
     async def _hand_over(self) -> None:
-        """Let caller and target go on without the agent and without us."""
+        """Join caller and target, and let the agent go."""
         self._stop_sound()
         self.keypad.close()
         self.line.hand_over()
         await self.side.close()
 
     async def _release(self, outcome: Outcome) -> None:
-        """Give everything back; each part for itself, so that one that fails holds up no other."""
+        """Give everything back. Line and agent close side by side: if one fails, the other still
+        does."""
         record, context = self.record, self.context
         self._stop_sound()
         self.keypad.close()
@@ -819,7 +832,7 @@ class Call:
     # --- timers
 
     def _set_timer(self, timer: Timer) -> None:
-        """Start a timer, or begin it anew; one whose time is 0 is off."""
+        """Start a timer, or start it anew; do nothing where its time is 0."""
         if timer in (Timer.CLOSE, Timer.BRIEF):
             self.side.speech.begin_quiet()
         if (seconds := self._seconds(timer)) > 0:
@@ -877,7 +890,7 @@ class Call:
             self.context.post(TimerFired(timer))
 
     def _too_early(self, timer: Timer) -> float:
-        """Return the seconds that a timer has to wait on, for what it waits for goes on."""
+        """Return for how many seconds more a timer has to run; 0 when it is really due."""
         speech = self.side.speech
         match timer:
             case Timer.CLOSE | Timer.BRIEF:
@@ -888,7 +901,7 @@ class Call:
                 waits = self.context.on_hold or self.state is not State.TALKING
                 return limit if waits else speech.silence_lacks(limit)
             case Timer.CONNECT | Timer.JOIN if not self.line.reachable:
-                # Whatever it is that has not come, the caller cannot go on elsewhere either.
+                # The far end is away, so the caller could not be given back either.
                 return _OUTAGE_SECONDS
             case Timer.COVER:
                 queued = speech.queued_seconds

@@ -27,23 +27,23 @@ log = structlog.get_logger(__name__)
 
 
 class CallContext:
-    """The ground that a call stands on.
+    """Holds what the parts of a call share, and passes events to the machine.
 
-    `perform` and `changed` lead back to the call. `let_go` cuts them, so that a call that is over
-    is freed at once and not with the next full garbage collection.
+    `perform` and `changed` lead back to the call. `let_go` cuts them, so that an ended call is
+    freed at once and not by the next full garbage collection.
 
     Args:
         record: The call's record.
-        policy: What holds for every call.
+        policy: The rules of every call.
         journal: Where its events go.
-        course: Where the call is, for the process that it began in was lost.
+        course: The machine's state, of a call whose process was lost; None: a new one.
 
     Attributes:
         on_hold: The caller's phone has put us on hold.
-        secrets: What the caller has entered, and nobody may keep.
+        secrets: Keys that the caller has entered and that must not be kept.
         perform: Carries out an effect of the machine's; never waits.
-        changed: Told of the state that was before, when it has changed.
-        keeper: Keeps what another process would need of the call; None: nobody does.
+        changed: Called with the state before, when the state has changed.
+        keeper: Writes the call's file for another process; None: there is none.
     """
 
     def __init__(
@@ -77,12 +77,12 @@ class CallContext:
 
     @property
     def course(self) -> Course:
-        """All that is known of where it is; to be looked at only."""
+        """The machine's state; read only."""
         return self._machine.course
 
     @property
     def outcome(self) -> Outcome | None:
-        """How the call ends, once that is decided."""
+        """How the call ends; None until that is decided."""
         return self._machine.outcome
 
     @property
@@ -145,7 +145,7 @@ class CallContext:
     # --- the journal
 
     def note(self, event: CallEvent) -> None:
-        """Keep it in the record, and tell everybody who watches."""
+        """Add an event to the record, and tell everybody who watches."""
         at = round(self.duration(), 3)
         self.record.fold(event, at)
         if self.keeper is not None:
@@ -153,12 +153,18 @@ class CallContext:
         self._journal.note(self.record, event)
 
     def mark(self) -> None:
-        """Have it kept that something has changed that no event tells."""
+        """Have the call's state kept anew, for something has changed that no event tells."""
         if self.keeper is not None:
             self.keeper.changed()
 
     def took(self, step: str, began: float, failure: str | None = None) -> None:
-        """Tell that a step is over that `began` so many seconds after the call."""
+        """Tell that a step is over.
+
+        Args:
+            step: Its name.
+            began: When it began, in seconds since the call did.
+            failure: Why it failed: a slug; None: it did not.
+        """
         self.note(StepTook(step, round(self.duration() - began, 3), failure))
 
     def note_state(self) -> None:
@@ -166,8 +172,7 @@ class CallContext:
         self.note(StateChanged(self.record.state, self.record.status))
 
     def say(self, event: Words) -> None:
-        """Add to the transcript, as much as it may hold of one thing that was said, and nothing
-        of what is secret."""
+        """Add words to the transcript, cut to what one entry may hold, and without secrets."""
         if self.secrets:
             told = ("text", "original", "arguments", "result")
             changes = {
@@ -205,7 +210,7 @@ class CallContext:
             await asyncio.wait(others)
 
     def let_go(self) -> None:
-        """Lead back to the call no more, and keep nothing: it is over."""
+        """Cut the references that lead back to the call, which is over."""
         self.perform = self.changed = _ignore
         self.keeper = None
 
@@ -218,9 +223,9 @@ class CallContext:
 
 
 def traced(record: CallRecord) -> Mapping[str, str]:
-    """Return what a line of the log says of a call's trace; nothing where there is none."""
+    """Return the fields with which a line of the log names a call's trace; none without one."""
     return {} if record.trace is None else {"trace_id": record.trace.trace_id}
 
 
 def _ignore(told: object) -> None:
-    """Tell nobody."""
+    """Do nothing: the call is over, or not there yet."""

@@ -1,9 +1,8 @@
-"""What is kept of a call that runs, so that another process can go on with it.
+"""Keeps a running call in a file, so that another process can go on with it if this one is lost.
 
-A call's file has a line for each event, as the journal tells it, and for each moment of the sound
-that its chronicle was told; replayed in their order they are its record. All else, which is small
-and changes with the call's state, stands whole in a line of its own, the last of which counts
-(`KeptCall`).
+The file has a line for each event of the journal and for each moment that the chronicle was told
+of; replayed in order they give the call's record. All other state is small, and is written as a
+whole whenever it changes (`KeptCall`): the last such line counts.
 """
 
 from __future__ import annotations
@@ -32,15 +31,16 @@ from ari_app.records.record import CallRecord
 from ari_app.records.running import STATE, TAKEN, CallFile, LeftCall, Unreadable
 
 VERSION: Final = 1
-"""Of all that stands in a file; what another version has written nobody goes on with."""
+"""The version of the file's format; a call in a file of another version is not gone on with."""
 
 _EVENT: Final = "event"
 _SOUND: Final = "sound"
-# How long a piece of the agent's voice may wait to be written down: many come in a second.
+# How long pieces of the agent's voice are gathered before they are written: many come in a second.
 _SOUND_SECONDS: Final = 0.5
-# What is measured all the time is brought up to date so often.
+# How often figures that change all the time, such as those of the sound, are written.
 _REFRESH_SECONDS: Final = 10.0
-# Whoever died a moment after the end may not have told it: so long the next process could.
+# The file outlives the call by this: a process that dies right after a call's end may not have told
+# of it, and the next one then can.
 _AFTER_END_SECONDS: Final = 1.0
 _POISON_TIMES: Final = 3
 _POISON_SECONDS: Final = 60.0
@@ -54,14 +54,14 @@ _LASTING: Final = (
     Timer.SPEECH,
     Timer.HOLD,
 )
-"""Timers that run on; the others belong to what is begun anew."""
+"""Timers that run on in the next process; the others belong to steps that it begins anew."""
 
 # --- what is kept: pure
 
 _LOST_DETAIL: Final = "The process that carried the call was lost."
 
 _LEFT_OUT: Final = frozenset({"transcript", "chronicle", "response_times"})
-"""What the events tell of a record."""
+"""Fields of a record that the events restore."""
 FACTS: Final = tuple(
     each.name for each in dataclasses.fields(CallRecord) if each.name not in _LEFT_OUT
 )
@@ -75,7 +75,7 @@ _Facts: type[BaseModel] = create_model(
 
 @dataclass(frozen=True, slots=True)
 class KeptParts:
-    """What the parts of a call know, beside its machine.
+    """The state of a call's parts, beside that of its machine.
 
     Attributes:
         on_hold: The caller's phone holds us.
@@ -85,7 +85,7 @@ class KeptParts:
         audio_began: Caller and agent have been together.
         was_answered: The callee has answered.
         agent_holds: The caller hears music until the agent speaks.
-        keys: What the caller has entered of an entry that is not complete.
+        keys: The keys of an entry that is not complete.
         secrets: Keys that nobody may keep beyond the call.
     """
 
@@ -102,16 +102,16 @@ class KeptParts:
 
 @dataclass(frozen=True, slots=True)
 class KeptCall:
-    """A call as it was, beside its events.
+    """The state of a call, without what its events restore.
 
     Attributes:
-        version: Of this description.
-        facts: Of its record.
-        course: Of its machine.
-        plan: As it was made.
-        line: What its line needs, in the words of its way in.
-        timers: When each `Timer` is due, on the clock of this machine (`CLOCK_MONOTONIC`).
-        parts: See there.
+        version: `VERSION` of the program that wrote it.
+        facts: The fields of its record that `FACTS` names.
+        course: The state of its machine.
+        plan: The plan that it began with.
+        line: What `Line.kept` returned.
+        timers: When each `Timer` is due, in seconds of `CLOCK_MONOTONIC`.
+        parts: The state of its parts.
     """
 
     version: int
@@ -123,7 +123,7 @@ class KeptCall:
     parts: KeptParts = KeptParts()
 
     def to_json(self) -> bytes:
-        """Write it down. It never fails, whatever somebody has sent."""
+        """Return it as JSON. Never fails, whatever values came from outside."""
         try:
             return orjson.dumps(self, default=_plain)
         except (orjson.JSONEncodeError, RecursionError):
@@ -162,15 +162,15 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """A call whose process was lost, as its file tells it.
+    """A call whose process was lost, as read from its file.
 
     Attributes:
-        record: All that is known of its course.
-        events: What was told of it, with the time of each.
-        kept: All else.
-        file: Goes on being its file.
-        last_seen: Until when its process is known to have lived, on the clock of this machine.
-        last_told: When the last of what happened did, in seconds of the call.
+        record: Its record.
+        events: Its events, with the time of each.
+        kept: Its other state.
+        file: Its file, which is written on.
+        last_seen: Until when its process is known to have lived, in seconds of `CLOCK_MONOTONIC`.
+        last_told: When the last event happened, in seconds since the call began.
     """
 
     record: CallRecord
@@ -187,10 +187,10 @@ _EVENTS: Final[Mapping[str, Callable[..., CallEvent]]] = MappingProxyType(
 
 
 def restore(left: LeftCall) -> Restored:
-    """Read a call's file.
+    """Restore a call from its file.
 
     Raises:
-        Unreadable: It cannot be gone on with.
+        Unreadable: The file is torn, or of another version.
     """
     states = [line for line in left.lines if line[0] == STATE]
     if not states:
@@ -216,18 +216,18 @@ def restore(left: LeftCall) -> Restored:
                     raise Unreadable("another version has written it")
     except (TypeError, ValueError, KeyError) as error:
         raise Unreadable(f"an entry does not fit ({type(error).__name__})") from None
-    # What events change of them has been changed already.
+    # The events have changed some of these once more.
     for name, value in kept.facts.items():
         setattr(record, name, value)
     return Restored(record, events, kept, left.file, left.last_seen, last_told)
 
 
 def give_up(restored: Restored) -> CallEnded:
-    """Bring the record of a call that nobody goes on with to its end: when its process was last
-    seen, with all that is known until then.
+    """End the record of a call that cannot be gone on with, at the time when its process was last
+    seen.
 
     Returns:
-        What is to be told of it.
+        The event to tell.
     """
     record, course = restored.record, restored.kept.course
     seen = restored.last_seen - record.began
@@ -259,13 +259,13 @@ def is_poison(taken: Iterable[float]) -> bool:
 
 
 class CallKeeper:
-    """Keeps what another process would need of one call. It never waits, and never raises.
+    """Writes one call's file. Never waits, and never raises.
 
     Args:
-        file: Where it is written.
-        state: Looks at the call; asked once for however many changes of a moment.
-        refresh: Brings the record up to date with what is measured all the time.
-        now: Unix time.
+        file: The file.
+        state: Returns the call's state; called once for all changes of one turn of the loop.
+        refresh: Brings the record's figures up to date.
+        now: Returns Unix time, in seconds.
     """
 
     def __init__(
@@ -288,24 +288,24 @@ class CallKeeper:
 
     @property
     def path(self) -> Path:
-        """Where it is kept."""
+        """The file."""
         return self._file.path
 
     def changed(self) -> None:
-        """Take note that something of the call has changed that no event tells."""
+        """Write the call's state in the next turn of the loop."""
         if self._soon is None:
             self._soon = self._loop.call_soon(self._write_state)
 
     def event(self, event: CallEvent, at: float) -> None:
-        """Keep what has happened, `at` so many seconds since the call began."""
+        """Write an event that happened `at` seconds after the call began."""
         self._write_heard()
         if not self._begun:
-            # Nobody can make anything of events alone.
+            # Without a state before them events cannot be restored.
             self._write_state()
         self._file.add(_EVENT, self._now(), at, event.kind, event)
 
     def sound(self, name: str, *args: Any) -> None:
-        """Keep what the chronicle was told beside events; its `watch`."""
+        """Write what the chronicle was told beside events; this is its `watch`."""
         if name != "hears":
             self._write_heard()
             self._file.add(_SOUND, name, *args)
@@ -321,7 +321,7 @@ class CallKeeper:
             self._hears_timer = self._loop.call_later(_SOUND_SECONDS, self._write_heard)
 
     def end(self) -> None:
-        """Keep that the call is over; a moment later nothing is kept any more."""
+        """Write that the call is over, and remove the file a moment later."""
         self._timer.cancel()
         self._write_heard()
         self._write_state()
@@ -356,10 +356,10 @@ def _nothing() -> KeptCall:
 
 
 def facts_of(record: CallRecord) -> dict[str, Any]:
-    """Return what events do not tell of a record."""
+    """Return the fields of a record that events do not restore."""
     return {name: getattr(record, name) for name in FACTS}
 
 
 def lasting(due: Mapping[Timer, float]) -> dict[str, float]:
-    """Return the timers that run on in another process, by their names."""
+    """Return when those timers are due that run on in another process, by their names."""
     return {timer.value: due[timer] for timer in _LASTING if timer in due}

@@ -1,4 +1,4 @@
-"""Both sides of a call for somebody who listens: in time, and never at the call's cost."""
+"""Both sides of a call for a supervisor who listens, in stereo and in real time."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from ari_app.audio.formats import SAMPLE_BYTES
 from linekit.jitter import JitterBuffer
 
 _BEHIND_MS: Final = 80
-"""More than is taken at once, for what is taken short has a hole behind it."""
+"""How far listeners are behind: more than is taken at once, or every late packet makes a gap."""
 
 
 class Ear:
-    """Hears a call: caller left, agent right.
+    """Gathers both sides of a call: caller left, agent right.
 
     Args:
-        rate_hz: Of the line's 16-bit PCM.
+        rate_hz: The rate of the line's 16-bit PCM.
 
     Attributes:
-        over: The sound has ended: no more will come.
+        over: The call's sound has ended; nothing more will come.
     """
 
     def __init__(self, rate_hz: int) -> None:
@@ -29,15 +29,15 @@ class Ear:
         self._agent = JitterBuffer(self._bytes_per_ms, behind_ms=_BEHIND_MS)
 
     def hear_caller(self, pcm: bytes) -> None:
-        """Take what the caller says."""
+        """Add sound of the caller's."""
         self._caller.add(pcm)
 
     def hear_agent(self, pcm: bytes) -> None:
-        """Take what the caller is played."""
+        """Add sound that the caller hears."""
         self._agent.add(pcm)
 
     def take(self, ms: int) -> bytes:
-        """Take the next `ms` as stereo PCM, 16 bits; to be called that often."""
+        """Return the next `ms` milliseconds as 16-bit stereo PCM; to be called that often."""
         import numpy as np
 
         count = ms * self._bytes_per_ms

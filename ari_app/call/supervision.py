@@ -1,4 +1,4 @@
-"""Supervisors of one call: who takes it over, who listens, and what the record keeps of them."""
+"""Supervisors of one call: who takes it over, who listens, and what its record says of them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ari_app.records.record import Listener, TakeOver
 
 _MOST_KEPT: Final = 100
 _SOMEBODY: Final = "somebody"
-"""Who has no key."""
+"""The name of a supervisor who needs no key."""
 
 _Kept = TypeVar("_Kept")
 
 
 class Supervision:
-    """Who supervises a call.
+    """Keeps a call's record of its supervisors, and silences the agent while one speaks.
 
     Args:
         context: What the parts of the call share.
@@ -32,23 +32,27 @@ class Supervision:
 
     def __init__(self, context: CallContext, sound: CallSound, side: AgentSide) -> None:
         self._context, self._sound, self._side = context, sound, side
-        # Of a call whose process was lost, whoever had a hand in it then.
+        # A call whose process was lost may have been taken over before.
         takes = context.record.take_overs
         self._last: TakeOver | None = takes[-1] if takes else None
 
     def asked(self, number: str, who: str) -> None:
-        """Take note that a supervisor is called.
+        """Record that a supervisor is called.
 
         Args:
             number: Their telephone.
-            who: Whose key asks for it.
+            who: The name of the key that asked for it; empty: without keys.
         """
         self._last = TakeOver(who, number, asked=self._at())
         _keep(self._context.record.take_overs, self._last)
         self._note(who, "calls a phone to take the call over")
 
     def failed(self, why: str) -> None:
-        """Take note that they did not come."""
+        """Record that the supervisor did not answer.
+
+        Args:
+            why: A slug.
+        """
         taken = self._taken
         taken.failed = why
         self._context.log.info("take_over_failed", key=taken.who, reason=why)
@@ -65,7 +69,7 @@ class Supervision:
         self._context.note(TakenOver(taken.who))
 
     def given_back(self, how: GiveBack) -> None:
-        """Let the agent go on, or whoever comes in its place."""
+        """Let the agent go on, or the one that comes in its place."""
         taken = self._taken
         assert taken.began is not None, "the call was taken over"
         taken.until, taken.renewed = self._at(), how.lost
@@ -77,10 +81,10 @@ class Supervision:
 
     @contextlib.contextmanager
     def listened(self, who: str) -> Iterator[Ear]:
-        """Let somebody hear both sides.
+        """Let a supervisor hear both sides, until the context is left.
 
         Args:
-            who: Whose key it is.
+            who: The name of their key; empty: without keys.
         """
         context, sound = self._context, self._sound
         listener = Listener(who, self._at())
@@ -99,15 +103,19 @@ class Supervision:
                 context.mark()
 
     def heard_until(self, at: float) -> None:
-        """Take note that nobody who listened has heard more than so many seconds of the call: their
-        connections were the lost process's."""
+        """Record that everybody who listened has stopped: their connections ended with the lost
+        process.
+
+        Args:
+            at: When, in seconds of the call.
+        """
         for listener in self._context.record.listeners:
             if listener.until is None:
                 listener.until = round(max(at, listener.began), 3)
                 self._note(listener.who, "listens no more")
 
     def ended(self) -> None:
-        """Take note that the call is over."""
+        """Record that taking over and listening have ended with the call."""
         record = self._context.record
         parts: list[TakeOver | Listener] = [*record.take_overs, *record.listeners]
         for each in parts:

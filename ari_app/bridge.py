@@ -635,7 +635,7 @@ class VoiceBridge(Opened):
                 await mender.mend(expected=True, callers=not front)
 
     async def give_calls_up(self) -> None:
-        """Have the calls kept and told of that nobody goes on with."""
+        """End the records of calls that cannot be gone on with, and tell of them."""
         self._untouched = False
         for restored, reason in self._given_up:
             self._give_up(restored, reason)
@@ -643,9 +643,12 @@ class VoiceBridge(Opened):
         self._given_up.clear()
 
     async def _find_running_calls(self) -> None:
-        """Read what lost processes have left of their calls. Of hundreds that takes seconds, for
-        which the loop must not stand, here and where each is gone on with or given up: the parent
-        takes whoever is silent so long for stalled, and the next process would fare no better."""
+        """Read the calls that lost processes have left.
+
+        With hundreds of them this takes seconds, in which the event loop must go on, here and where
+        they are adopted or given up: the parent would take this process for stalled, and the next
+        one would fare no better.
+        """
         if self._running_folder is None:
             return
         running = RunningCalls(
@@ -659,7 +662,7 @@ class VoiceBridge(Opened):
             except OSError as error:
                 log.error("calls_not_kept", folder=str(running.folder), error=error.strerror)
                 return
-            # Where this process cannot serve, nobody has gone on with them yet.
+            # If this process cannot serve, they are left to the next one.
             self._exit.callback(self._leave_calls, running)
             self._running_calls = running
             await asyncio.to_thread(self._sort, left, refused)
@@ -672,9 +675,9 @@ class VoiceBridge(Opened):
         running.close(leave=leave, untouched=self._untouched)
 
     def _sort(self, left: Sequence[LeftCall], refused: list[str]) -> None:
-        """Sort what others have left into what is gone on with and what is given up."""
+        """Sort the calls that others have left: those to be adopted, and those to be given up."""
         for each in left:
-            # Whatever it is that ends one process after the other, it goes with a call.
+            # What ends one process after the other may be this call.
             poison = is_poison(each.taken)
             if poison and not each.was_read:
                 refused.append("poison")

@@ -110,6 +110,9 @@ def in_words(problem: Mapping[str, Any]) -> str:
 
 
 def forget_frames(error: BaseException) -> None:
-    """Let an error that somebody keeps know no frames any more, nor other errors: whatever those
-    frames have, and keeps the error, would be there until a collector comes."""
+    """Remove traceback, context and cause from an error that is kept.
+
+    Its frames hold whatever was in use when it was raised, often the very object that keeps the
+    error: such a cycle would stay in memory until a garbage collection.
+    """
     error.__traceback__ = error.__context__ = error.__cause__ = None

@@ -190,14 +190,14 @@ class Company:
         return WorkerPlace(number, self.folder)
 
     def end(self) -> None:
-        """Remove it; the last of them has ended."""
+        """Remove folder and sockets, once the last of the processes has ended."""
         for sock in self.sockets:
             sock.close()
         if self.folder is not None:
             self.folder.remove()
 
     def load_again(self, duty: Duty) -> NoReturn:
-        """Become a new program, whose code and settings are those of now."""
+        """Replace this process by one with the code and the settings that are on the disk now."""
         kept = [duty.channel, *self.sockets]
         for sock in kept:
             sock.set_inheritable(True)

@@ -123,8 +123,8 @@ _BRIEF_SECONDS = 4.0
 # cover.
 _COVER_SECONDS = 1.0
 _AT_ONCE_SECONDS = 0.01
-# Deadlines are put off by this while the far end is away; what waits for it is done as soon as it is
-# back.
+# Deadlines are put off by this while the far end is away; what waits for its return is then done at
+# once.
 _OUTAGE_SECONDS = 1.0
 # How long a model may take for its first word.
 _RESUME_SECONDS = 4.0

@@ -1,4 +1,4 @@
-"""Why a wish from outside is not granted."""
+"""The errors with which call control refuses a request."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from ari_app.errors import AppError
 
 
 class ControlRefused(AppError):
-    """A wish for an agent was not granted.
+    """A request for a call was refused.
 
     Attributes:
         code: `capacity`, `draining`, `rate_limited`, `queue_timeout`, `invalid_number`,
             `invalid_session_id`, `no_agent_id`, `no_such_channel`, `no_such_way`,
             `session_exists`, `not_connected`, `audio_url`, `quota`, or a code of
             `ari_app.agent.precall.PreCallError`.
-        retry_after: Seconds after which it may be granted; None: asking again is of no use.
+        retry_after: Seconds after which another attempt may help; None: none will.
     """
 
     def __init__(self, code: str, message: str, retry_after: float | None = None) -> None:

@@ -1,6 +1,6 @@
-"""Folders that a process holds locked as long as it lives; what it leaves is whoever's comes next.
+"""Folders that a process holds locked as long as it lives, and that others take over after it.
 
-The kernel takes a lock from whoever dies, however that is.
+The kernel releases the lock when the process ends, in whichever way.
 """
 
 from __future__ import annotations
@@ -16,10 +16,14 @@ _LOCK: Final = "lock"
 
 
 def locked(folder: Path, *, make: bool = True) -> int:
-    """Lock a process' folder.
+    """Lock a process' folder, and return the file descriptor of the lock.
+
+    Args:
+        folder: The folder.
+        make: Make the file that is locked, unless it is there.
 
     Raises:
-        OSError: Somebody holds it, or it is not there any more.
+        OSError: Another process holds the folder, or it is not there any more.
     """
     path = folder / _LOCK
     flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if make else 0)
@@ -35,7 +39,7 @@ def locked(folder: Path, *, make: bool = True) -> int:
 
 
 def folders_in(folder: Path) -> list[Path]:
-    """Return what processes have in a folder, if that is there, in the order of the names.
+    """Return the folders of processes in a folder, by their names; none where it is not there.
 
     Raises:
         OSError: The folder cannot be read.
@@ -48,10 +52,10 @@ def folders_in(folder: Path) -> list[Path]:
 
 
 def lost_in(folder: Path) -> Iterator[tuple[Path, int]]:
-    """Lock those whose process is no more, one after the other; each until the next is asked for.
+    """Lock the folders whose process has ended, one after the other.
 
     Yields:
-        A process' folder, and its lock.
+        Such a folder, and its lock, which is released when the next one is asked for.
 
     Raises:
         OSError: The folder cannot be read.
@@ -68,8 +72,8 @@ def lost_in(folder: Path) -> Iterator[tuple[Path, int]]:
 
 
 def remove_locked(folder: Path, suffix: str) -> None:
-    """Remove a folder that we hold locked, and the files in it whose names end so; one with other
-    files stays."""
+    """Remove a folder that we hold locked, with its files that end with `suffix`. It stays where it
+    has others."""
     with contextlib.suppress(OSError):
         for path in folder.glob(f"*{suffix}"):
             path.unlink(missing_ok=True)

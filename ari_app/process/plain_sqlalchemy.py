@@ -1,7 +1,7 @@
-"""Imports SQLAlchemy's asyncio without its ORM; to be imported before it by who starts the service.
+"""Imports SQLAlchemy's asyncio without its ORM. Import this before `sqlalchemy.ext.asyncio`.
 
-`sqlalchemy.ext.asyncio` takes the whole ORM for sessions, of which the call log has none: 7 MB of
-every process. Whoever asks for one of them later gets it.
+That package imports the whole ORM for its sessions, of which the call log uses none: 7 MB of every
+process. The names of the sessions are imported when they are first used.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""Imports structlog without rich and greenlet; to be imported before it by who starts the service
-or a check.
+"""Imports structlog without rich and greenlet. Import this before structlog.
 
-structlog takes rich, and with it pygments, for tracebacks in colours, which our log does not have
-(`ari_app.process.logs` writes them plainly): a tenth of a second and 3 MB of every process. For
-what it keeps by greenlet it takes that where it finds it; we keep nothing so.
+structlog imports rich, and with it pygments, for coloured tracebacks, which our log does not have
+(`ari_app.process.logs` writes them plainly): a tenth of a second, and 3 MB of every process.
+greenlet it imports for a thread-local context, which we do not use.
 """
 
 from __future__ import annotations

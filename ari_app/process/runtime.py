@@ -1,4 +1,4 @@
-"""The folder for what is there while we run, and private: in memory, where the system has that."""
+"""A private folder for files that are of use only while the service runs; in memory if possible."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ _SHARED_MEMORY: Final = Path("/dev/shm")
 
 
 def runtime_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """Make our folder, or find it: systemd's, the user's, or one in the memory that all share.
+    """Return our runtime folder, and make it unless it is there: below systemd's runtime directory,
+    the user's, `/dev/shm`, or the folder for temporary files.
 
     Raises:
-        OSError: None can be had that others cannot look into.
+        OSError: In none of these can we have a folder that others cannot look into.
     """
     problem: OSError | None = None
     for folder in _candidates(environment):

@@ -163,11 +163,11 @@ def _read_key(entry: Any, where: str) -> ApiKey:
 
 
 class WrongKeys:
-    """Slows down whoever guesses keys.
+    """Slows down clients that guess keys.
 
-    A client that has brought ten wrong keys may bring one a second, and the right one counts for
-    nothing in between; unless it has brought the right one before, for it may share its address
-    with one that guesses, as behind a proxy.
+    A client that has brought ten wrong keys may bring one a second; until then its right key, too,
+    is refused. One that has brought a right key before is not slowed down: it may share its address
+    with a client that guesses, as behind a proxy.
     """
 
     def __init__(self) -> None:
@@ -401,7 +401,7 @@ class Access:
 
 
 def who(key: ApiKey) -> dict[str, str]:
-    """Say whose key it is, and what it may do."""
+    """Return the name and the scope of a key, for the page."""
     return {"name": key.name, "scope": key.scope.name.lower()}
 
 

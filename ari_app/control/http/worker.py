@@ -53,11 +53,11 @@ _PASSED_AT_ONCE: Final = 16
 
 
 def believe(request: web.Request, name: str | None) -> None:
-    """Take from one of our own, who has asked a client for its key, whose request it is.
+    """Take over who asks, from a process of ours that has checked the client's key.
 
     Args:
-        request: What it asks for the client.
-        name: Whose key it was; None: nobody's.
+        request: The request that it passes on.
+        name: The name of the key; None: it checked none.
     """
     request[FOREIGN_PAGE] = False
     request[ADDRESS] = request.headers.get(ADDRESS_HEADER, "")
@@ -66,11 +66,11 @@ def believe(request: web.Request, name: str | None) -> None:
 
 
 def trusted(checked_paths: frozenset[str]) -> Middleware:
-    """Return what takes from the front who asks.
+    """Return a middleware that takes over from the front who asks.
 
     Args:
-        checked_paths: Where whoever serves them checks by itself who comes; everywhere else the
-            front has to say whose key it was.
+        checked_paths: Paths whose handlers check by themselves who asks; on every other path the
+            front has to name the key.
     """
 
     @web.middleware

@@ -34,8 +34,8 @@ class Folder:
 
     @classmethod
     def make(cls) -> Folder:
-        """Make a new one: where systemd has one for us, or where temporary files go; and remove
-        those whose processes were lost.
+        """Make a folder, in systemd's runtime directory or among the temporary files; remove those
+        that lost processes have left there.
 
         Raises:
             ConfigError: It cannot be made.

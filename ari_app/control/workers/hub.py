@@ -147,7 +147,7 @@ class Hub:
         self._touching: asyncio.TimerHandle | None = None
 
     async def start(self, path: Path) -> None:
-        """Let workers come."""
+        """Accept workers on a Unix socket."""
         self._server = await listen(path, self.new_peer)
         self._touch(path)
 
@@ -180,7 +180,7 @@ class Hub:
         await self._changed.wait()
 
     async def all_there(self, seconds: float) -> None:
-        """Wait for all workers that there should be, so long at most."""
+        """Wait until all workers that are expected have come, for `seconds` at most."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while len(self.roster) < self.roster.expected:

@@ -42,9 +42,9 @@ E2E_TESTS = { $(PYTEST) $(E2E_WORKERS) --dist loadscope --no-loadscope-reorder $
 	{ [ $$? = 1 ] && echo "Again, one by one:" && $(PYTHON) -m pytest --last-failed --last-failed-no-failures none $(IN_E2E); }; }
 
 # What tries the compiled modules; `python -m scripts.compiled` says it where there is no compiler.
-COMPILED_TESTS = ARI_APP_COMPILED=1 $(PYTEST) $(TEST_WORKERS) --dist worksteal tests/unit/audiosocket tests/unit/audio \
-	tests/unit/call/test_hearing.py tests/unit/call/test_sound.py tests/unit/agent/elevenlabs tests/unit/line \
-	tests/unit/process/test_compiled.py
+COMPILED_TESTS = ARI_APP_COMPILED=1 $(PYTEST) $(TEST_WORKERS) --dist worksteal tests/unit/audiosocket tests/unit/linekit \
+	tests/unit/audio tests/unit/call/test_hearing.py tests/unit/call/test_sound.py tests/unit/agent/elevenlabs \
+	tests/unit/line tests/unit/process/test_compiled.py
 
 # Calls go by the clock, so nothing runs beside the tests with an Asterisk; all else runs side by side.
 test: setup-dev  ## Format, types and all tests, also those with the real Asterisk (BESIDE: a command to run beside lint and unit tests)

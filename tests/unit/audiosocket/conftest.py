@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator
 
 import pytest
-import uvloop
 
 from audiosocket.server import AudioSocketServer
 from linekit.clock import FrameClock
-from tests.unit.audiosocket.doubles import Bench, ManualLoop
-
-
-def pytest_asyncio_loop_factories(
-    config: pytest.Config, item: pytest.Item
-) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
-
-
-@pytest.fixture
-def manual() -> ManualLoop:
-    return ManualLoop()
+from tests.unit.audiosocket.doubles import Bench
+from tests.unit.linekit.conftest import manual as manual
+from tests.unit.linekit.conftest import (
+    pytest_asyncio_loop_factories as pytest_asyncio_loop_factories,
+)
+from tests.unit.linekit.manual_loop import ManualLoop
 
 
 @pytest.fixture

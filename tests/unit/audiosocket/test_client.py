@@ -11,7 +11,8 @@ import pytest
 from audiosocket.frames import SLIN, SLIN192, Audio, Dtmf, Error, Hangup, Identify, Kind, encode
 from linekit.clock import FrameClock
 from tests.unit.audiosocket.client import AudioSocketClient, Heard, pcm_source, tone_source
-from tests.unit.audiosocket.doubles import Bench, Handler, ManualLoop, Peer
+from tests.unit.audiosocket.doubles import Bench, Handler, Peer
+from tests.unit.linekit.manual_loop import ManualLoop
 from tests.waiting import PATIENCE_SECONDS, until
 
 TONE = b"\x01\x02" * 160

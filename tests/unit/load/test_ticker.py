@@ -4,7 +4,7 @@ from collections import Counter
 from functools import partial
 
 from lab.load.ticker import Ticker
-from tests.unit.audiosocket.doubles import ManualLoop
+from tests.unit.linekit.manual_loop import ManualLoop
 
 
 def test_every_member_ticks_every_20_ms_in_a_phase_of_its_own() -> None:

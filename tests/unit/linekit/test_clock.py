@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from linekit.clock import LATE_BOUNDS_SECONDS, FrameClock, Membership
-from tests.unit.audiosocket.doubles import ManualLoop
+from tests.unit.linekit.manual_loop import ManualLoop
 from tests.waiting import PATIENCE_SECONDS
 
 

@@ -34,8 +34,8 @@ from ari_app.control.control import CallControl
 from ari_app.control.http.access import Keys
 from ari_app.control.http.agent_webhook import AgentWebhook
 from ari_app.control.http.handlers import build_web_app
-from ari_app.control.http.middleware import RequestRates
 from ari_app.control.http.models import Readiness
+from ari_app.control.http.rates import RequestRates
 from ari_app.control.http.server import HttpServer
 from ari_app.control.http.worker import WorkerServer, build_worker_app
 from ari_app.control.planner import Planner, PlannerOptions

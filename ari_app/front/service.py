@@ -15,7 +15,7 @@ from ari_app.clients import ari_client
 from ari_app.control.http.access import Keys
 from ari_app.control.http.agent_webhook import PATH as AGENT_WEBHOOK_PATH
 from ari_app.control.http.front import build_front_app
-from ari_app.control.http.middleware import RequestRates
+from ari_app.control.http.rates import RequestRates
 from ari_app.control.http.relay import Workers
 from ari_app.control.http.server import HttpServer
 from ari_app.control.workers.folder import Folder

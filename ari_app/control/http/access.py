@@ -28,15 +28,14 @@ from aiohttp.typedefs import Handler, Middleware
 from ari_app.control.http.middleware import (
     FOREIGN_PAGE,
     KEY_NAME,
-    MOST_CLIENTS,
     READING,
-    ClientRates,
     OnRefused,
     client_of,
     path_served,
     too_often,
 )
 from ari_app.control.http.problems import Problem
+from ari_app.control.http.rates import MOST_CLIENTS, ClientRates
 from ari_app.errors import ConfigError
 from ari_app.process.files import why_unreadable
 from ari_app.process.yaml_text import NotYaml, read_yaml

@@ -21,20 +21,14 @@ from aiohttp.typedefs import Handler
 from ari_app.control.http.access import Access, Keys
 from ari_app.control.http.audit import AuditLog
 from ari_app.control.http.handlers import MAX_BODY_BYTES, audit_changes, serve_operations
+from ari_app.control.http.idempotency import IdempotentAnswers, check_key
 from ari_app.control.http.machines import Elsewhere, only_machines
-from ari_app.control.http.middleware import (
-    IdempotentAnswers,
-    RequestRates,
-    add_headers,
-    check_key,
-    problems,
-    rate_limits,
-    request_ids,
-)
+from ari_app.control.http.middleware import add_headers, problems, rate_limits, request_ids
 from ari_app.control.http.models import Liveness, Readiness
 from ari_app.control.http.openapi import docs_page, openapi_document, sign_in
 from ari_app.control.http.operations import IDEMPOTENCY_KEY, OPEN_PATHS, OPERATIONS
 from ari_app.control.http.page import MOST_WATCHERS, PAGE_PATHS, Look, Watching, page_routes
+from ari_app.control.http.rates import RequestRates
 from ari_app.control.http.relay import Relay, There, WorkerAway
 from ari_app.control.http.requests import read_body
 from ari_app.control.http.server import ClientGone, mark_heads, when_gone

@@ -20,11 +20,10 @@ from ari_app.control.control import CallControl
 from ari_app.control.http.access import Access, Keys, Scope
 from ari_app.control.http.audit import CALL, AuditLog, audit
 from ari_app.control.http.calls import CallHandlers
+from ari_app.control.http.idempotency import IdempotentAnswers
 from ari_app.control.http.listen import Listening
 from ari_app.control.http.middleware import (
     KEY_NAME,
-    IdempotentAnswers,
-    RequestRates,
     add_headers,
     problems,
     rate_limits,
@@ -44,6 +43,7 @@ from ari_app.control.http.models import (
 from ari_app.control.http.openapi import docs_page, openapi_document, sign_in
 from ari_app.control.http.operations import EVENTS_PATH, IDEMPOTENCY_KEY, OPEN_PATHS, OPERATIONS
 from ari_app.control.http.page import PAGE_CHANGES, PAGE_PATHS, Watch, page_routes
+from ari_app.control.http.rates import RequestRates
 from ari_app.control.http.recording import recording_of
 from ari_app.control.http.requests import (
     DtmfRequest,

@@ -1,207 +1,26 @@
-"""The middleware of every request: request ids, problem details, keys and rates."""
+"""The middleware of every request: request ids, problem details, limits of rates."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 import uuid
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Final, Generic, TypeVar
+from typing import Final
 from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
-from ari_app.call.admission import TokenBucket
 from ari_app.control.http.problems import Problem
+from ari_app.control.http.rates import RequestRates
 from ari_app.control.http.server import ClientGone, opens_connection
 from ari_app.control.refusals import ControlRefused, NotPossible, SessionNotFound
 from ari_app.errors import forget_frames
 from ari_app.process.network import is_loopback
 from ari_app.records.store import BadCursor, CallLogUnavailable
-
-MOST_CLIENTS = 4096
-_READING_TIMES = 4.0
-_BURST_SECONDS = 2.0
-
-
-class ClientRates:
-    """A token bucket for each client. The 4096 that asked last are remembered.
-
-    Args:
-        per_second: The rate; 0 lets everything through.
-        burst: How many may come at once after a pause; None: those of two seconds.
-    """
-
-    def __init__(self, per_second: float, burst: float | None = None) -> None:
-        self._per_second = per_second
-        self._burst = max(1.0, per_second * _BURST_SECONDS) if burst is None else burst
-        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._buckets)
-
-    def take(self, client: str, now: float) -> float:
-        """Let one request through: 0; or the seconds until one may pass."""
-        if not self._per_second:
-            return 0.0
-        bucket = self._buckets.get(client)
-        if bucket is None:
-            bucket = self._buckets[client] = TokenBucket(self._per_second, self._burst)
-            if len(self._buckets) > MOST_CLIENTS:
-                self._buckets.popitem(last=False)
-        self._buckets.move_to_end(client)
-        return 0.0 if bucket.take(now) else bucket.wait(now)
-
-    def give_back(self, client: str) -> None:
-        """Count the last request of this client as another's."""
-        if (bucket := self._buckets.get(client)) is not None:
-            bucket.give_back()
-
-    def wait(self, client: str, now: float) -> float:
-        """Return the seconds until a request of this client may pass; 0 when one may pass now."""
-        bucket = self._buckets.get(client)
-        return 0.0 if bucket is None else bucket.wait(now)
-
-
-class RequestRates:
-    """Limits the requests of each client a second, and those of them that change something.
-
-    Args:
-        changes_per_second: Requests that change something; four times as many of all kinds, new
-            connections included. Twice as many may come at once. 0: any number.
-    """
-
-    def __init__(self, changes_per_second: float = 0.0) -> None:
-        every = changes_per_second * _READING_TIMES
-        self._changes = ClientRates(
-            changes_per_second, max(1.0, changes_per_second * _BURST_SECONDS)
-        )
-        self._every = ClientRates(every, max(1.0, every * _BURST_SECONDS))
-
-    def take(self, client: str, now: float, *, changes: bool) -> float:
-        """Let one request through: 0; or the seconds until one may pass."""
-        wait = self._every.take(client, now)
-        return max(wait, self._changes.take(client, now)) if changes else wait
-
-    def give_back(self, client: str) -> None:
-        """Count the last connection of this client as another's."""
-        self._every.give_back(client)
-
-
-Answer = TypeVar("Answer")
-
-_KEEP_SECONDS = 24 * 3600.0
-MAX_KEYS = 10_000
-MAX_KEY_LENGTH = 255
-
-
-@dataclass(slots=True)
-class _Entry(Generic[Answer]):
-    fingerprint: bytes
-    began: float
-    answer: asyncio.Future[Answer]
-
-
-def check_key(key: str) -> None:
-    """Refuse an Idempotency-Key that cannot be kept.
-
-    Raises:
-        Problem: `invalid_header`.
-    """
-    if not 0 < len(key) <= MAX_KEY_LENGTH or not (key.isascii() and key.isprintable()):
-        raise Problem(
-            "invalid_header",
-            f"Idempotency-Key must be 1 to {MAX_KEY_LENGTH} printable ASCII characters.",
-        )
-
-
-class IdempotentAnswers(Generic[Answer]):
-    """The answers to requests that carried a key.
-
-    Args:
-        now: Seconds on a clock that never goes back; the running loop's otherwise.
-        max_keys: So many are kept; the oldest makes room for one more.
-        keep_seconds: For so long.
-    """
-
-    def __init__(
-        self,
-        now: Callable[[], float] = lambda: asyncio.get_running_loop().time(),
-        *,
-        max_keys: int = MAX_KEYS,
-        keep_seconds: float = _KEEP_SECONDS,
-    ) -> None:
-        self._now = now
-        self._max_keys = max_keys
-        self._keep_seconds = keep_seconds
-        self._entries: dict[str, _Entry[Answer]] = {}
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    async def answer(
-        self, key: str, fingerprint: bytes, work: Callable[[], Awaitable[Answer]]
-    ) -> tuple[Answer, bool]:
-        """Return the first answer to a request with this key, doing `work` when there is none.
-
-        Args:
-            key: What the client calls the request.
-            fingerprint: Tells requests apart that differ.
-            work: Grants the request, or raises.
-
-        Returns:
-            The answer, and whether it was there already.
-
-        Raises:
-            Problem: `idempotency_mismatch`, or `invalid_header` for a key that is empty, too
-                long or not printable ASCII.
-            Exception: What `work` raised; every waiting repetition gets the same.
-        """
-        check_key(key)
-        self._forget_old()
-        entry = self._entries.get(key)
-        if entry is not None:
-            if entry.fingerprint != fingerprint:
-                raise Problem("idempotency_mismatch")
-            return await asyncio.shield(entry.answer), True
-        if len(self._entries) >= self._max_keys:
-            del self._entries[next(iter(self._entries))]
-        entry = self._entries[key] = _Entry(
-            fingerprint, self._now(), asyncio.get_running_loop().create_future()
-        )
-        try:
-            answer = await work()
-        except BaseException as error:
-            if self._entries.get(key) is entry:
-                del self._entries[key]
-            _pass_on(entry.answer, error)
-            # The error knows this frame, which would keep it, and all that asking has made.
-            del entry
-            raise
-        entry.answer.set_result(answer)
-        return answer, False
-
-    def _forget_old(self) -> None:
-        oldest = self._now() - self._keep_seconds
-        while self._entries:
-            key, entry = next(iter(self._entries.items()))
-            if entry.began > oldest:
-                return
-            del self._entries[key]
-
-
-def _pass_on(answer: asyncio.Future[Answer], error: BaseException) -> None:
-    if not isinstance(error, Exception):
-        answer.cancel()
-        return
-    answer.set_exception(error)
-    answer.exception()  # It is raised here as well: nobody need wait for it.
-
 
 log = structlog.get_logger(__name__)
 

@@ -27,7 +27,7 @@ from ari_app.control.http.call_models import (
     Transcript,
     TranscriptQuery,
 )
-from ari_app.control.http.middleware import MAX_KEY_LENGTH, MAX_KEYS
+from ari_app.control.http.idempotency import MAX_KEY_LENGTH, MAX_KEYS
 from ari_app.control.http.models import (
     ActionResponse,
     EndCallResponse,

@@ -27,8 +27,8 @@ from ari_app.control.http.front import (
     build_machine_app,
 )
 from ari_app.control.http.machines import Elsewhere, Machines
-from ari_app.control.http.middleware import RequestRates
 from ari_app.control.http.problems import Problem
+from ari_app.control.http.rates import RequestRates
 from ari_app.control.http.relay import _ANSWER_SECONDS, MACHINE_HEADER, There, Workers
 from ari_app.control.http.requests import InitiateCallRequest
 from ari_app.control.http.server import HttpServer

@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 
-from ari_app.control.http.middleware import IdempotentAnswers
+from ari_app.control.http.idempotency import IdempotentAnswers
 
 
 class Worker:

@@ -18,7 +18,7 @@ from ari_app.control.http import server as connections
 from ari_app.control.http.access import Keys
 from ari_app.control.http.front import build_front_app
 from ari_app.control.http.machines import HAS_PATH, Elsewhere, Machines
-from ari_app.control.http.middleware import RequestRates
+from ari_app.control.http.rates import RequestRates
 from ari_app.control.http.relay import MACHINE_HEADER, Workers
 from ari_app.control.http.server import HttpServer
 from ari_app.control.workers.folder import Folder

@@ -15,9 +15,9 @@ from structlog.testing import capture_logs
 from ari_app.control.http import requests as body
 from ari_app.control.http.access import Keys
 from ari_app.control.http.handlers import build_web_app
-from ari_app.control.http.middleware import RequestRates
 from ari_app.control.http.operations import OPERATIONS
 from ari_app.control.http.problems import Problem
+from ari_app.control.http.rates import RequestRates
 from ari_app.control.http.server import ClientGone
 from tests.unit.control.http.conftest import KEY
 from tests.unit.control.http.fake_service import FakeService, Http

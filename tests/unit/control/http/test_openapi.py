@@ -15,7 +15,7 @@ from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
 from ari_app.control.http.handlers import Handlers, ServiceView
-from ari_app.control.http.middleware import MAX_KEYS
+from ari_app.control.http.idempotency import MAX_KEYS
 from ari_app.control.http.openapi import openapi_document
 from ari_app.control.http.operations import IDEMPOTENCY_KEY, OPERATIONS
 from ari_app.control.http.problems import CODES

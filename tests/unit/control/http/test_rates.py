@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-from ari_app.control.http import middleware as rates
 from ari_app.control.http.access import WrongKeys
-from ari_app.control.http.middleware import ClientRates, RequestRates
+from ari_app.control.http.rates import MOST_CLIENTS, ClientRates, RequestRates
 
 
 def test_each_client_has_its_own_rate() -> None:
@@ -21,9 +20,9 @@ def test_no_rate_is_no_limit_and_remembers_nobody() -> None:
 
 def test_so_many_clients_are_remembered_and_no_more() -> None:
     found = ClientRates(1.0)
-    for number in range(rates.MOST_CLIENTS + 10):
+    for number in range(MOST_CLIENTS + 10):
         found.take(str(number), 0.0)
-    assert len(found) == rates.MOST_CLIENTS
+    assert len(found) == MOST_CLIENTS
 
 
 def test_what_changes_something_is_limited_harder() -> None:
@@ -53,6 +52,6 @@ def test_who_knows_the_key_is_not_locked_out_by_a_neighbour() -> None:
 
 def test_so_many_are_trusted_and_no_more() -> None:
     keys = WrongKeys()
-    for number in range(rates.MOST_CLIENTS + 10):
+    for number in range(MOST_CLIENTS + 10):
         keys.right(str(number))
-    assert len(keys._trusted) == rates.MOST_CLIENTS
+    assert len(keys._trusted) == MOST_CLIENTS

@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import aiohttp
 
-from ari_app.control.control import CallControl, SessionNotFound
+from ari_app.control.control import CallControl
 from ari_app.control.http.access import Keys
 from ari_app.control.http.handlers import ServiceView, build_web_app
 from ari_app.control.http.models import Readiness
+from ari_app.control.refusals import SessionNotFound
 from ari_app.line.interface import Ability
 from ari_app.records.events import CallEnded, CallEvent, Responded, Said, StateChanged
 from ari_app.records.journal import Journal

@@ -23,9 +23,7 @@ from ari_app.call.plan import CallPlan, CallPolicy
 from ari_app.call.signals import AgentEnding, ConsultRequested, HoldRequested
 from ari_app.call.states import OVER, State
 from ari_app.control.planner import Planner, Wish
-from ari_app.control.refusals import ControlRefused as ControlRefused
-from ari_app.control.refusals import NotPossible as NotPossible
-from ari_app.control.refusals import SessionNotFound as SessionNotFound
+from ari_app.control.refusals import ControlRefused, NotPossible, SessionNotFound
 from ari_app.errors import AppError, LineError
 from ari_app.line.interface import Ability, Gateway, Line, Outcome, OwnAudio, Placing, Status
 from ari_app.line.numbers import check_caller

@@ -19,8 +19,8 @@ import pytest
 import structlog
 
 from ari_app.call.states import State
-from ari_app.control.control import NotPossible
 from ari_app.control.planner import Wish
+from ari_app.control.refusals import NotPossible
 from ari_app.line.asterisk.ari import resources as bridges
 from ari_app.line.asterisk.ari import resources as channels
 from ari_app.line.asterisk.ari.operation import Operation

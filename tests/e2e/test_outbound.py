@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from ari_app.call.states import State
-from ari_app.control.control import ControlRefused
 from ari_app.control.planner import Wish
+from ari_app.control.refusals import ControlRefused
 from lab.asterisk import LabAsterisk
 from lab.practice_agent import AgentBook
 from lab.softphone import Answer, Phone, Reject, Ring

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from ari_app.call.states import State
-from ari_app.control.control import NotPossible
+from ari_app.control.refusals import NotPossible
 from lab.asterisk import LabAsterisk
 from lab.practice_agent import AgentBook
 from lab.softphone import Answer, Phone, Reject, Ring

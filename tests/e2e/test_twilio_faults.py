@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import aiohttp
 import pytest
 
-from ari_app.control.control import ControlRefused
+from ari_app.control.refusals import ControlRefused
 from ari_app.line.twilio.protocol import LEAD_MS
 from lab.asterisk import LabAsterisk
 from lab.faults import TcpProxy

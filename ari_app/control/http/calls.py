@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from pydantic import BaseModel
 
-from ari_app.control.control import CallControl, SessionNotFound
+from ari_app.control.control import CallControl
 from ari_app.control.http.call_models import (
     CSV,
     JSON,
@@ -26,6 +26,7 @@ from ari_app.control.http.call_models import (
 from ari_app.control.http.models import ActionResponse
 from ari_app.control.http.problems import Problem
 from ari_app.control.http.requests import read_nothing, validate
+from ari_app.control.refusals import SessionNotFound
 from ari_app.records.rows import csv_head, csv_row, summary
 from ari_app.records.store import CallLog, CallLogUnavailable
 from ari_app.records.transcript import as_json, as_text, as_vtt

@@ -25,7 +25,8 @@ from ari_app.call.kept import restore
 from ari_app.call.keypad import Keypad
 from ari_app.call.signals import ConsultRequested, EndRequested, HoldRequested
 from ari_app.call.states import State
-from ari_app.control.control import CallControl, NotPossible
+from ari_app.control.control import CallControl
+from ari_app.control.refusals import NotPossible
 from ari_app.line.asterisk.ari.resources import ADD_CHANNEL, ANSWER, CREATE_BRIDGE, START_MOH
 from ari_app.line.interface import KeyPressed, Outcome, PhoneHeld, Rings, Status, TargetLost
 from ari_app.records.document import call_document

@@ -16,8 +16,9 @@ from ari_app.agent.elevenlabs.closing import CloseKind
 from ari_app.call.calls import Calls
 from ari_app.call.plan import Services
 from ari_app.call.states import State
-from ari_app.control.control import CallControl, ControlRefused, NotPossible
+from ari_app.control.control import CallControl
 from ari_app.control.planner import Planner, PlannerOptions, Wish
+from ari_app.control.refusals import ControlRefused, NotPossible
 from ari_app.errors import LineError
 from ari_app.line.interface import (
     Ability,

@@ -9,8 +9,8 @@ import pytest
 
 from ari_app.agent.elevenlabs.closing import CloseKind
 from ari_app.call.states import State
-from ari_app.control.control import ControlRefused, NotPossible, SessionNotFound
 from ari_app.control.planner import Wish
+from ari_app.control.refusals import ControlRefused, NotPossible, SessionNotFound
 from ari_app.line.interface import Arrival, Ended, Outcome, Status
 from tests.unit.call.test_any_line import House, flows, house
 from tests.unit.line.fake_line import FakeGateway, FakeLine

@@ -15,8 +15,9 @@ import pytest
 
 from ari_app.call.plan import CallPolicy
 from ari_app.call.states import State
-from ari_app.control.control import CallControl, ControlRefused, NotPossible, SessionNotFound
+from ari_app.control.control import CallControl
 from ari_app.control.planner import Planner, PlannerOptions, Wish
+from ari_app.control.refusals import ControlRefused, NotPossible, SessionNotFound
 from ari_app.line.asterisk.ari.resources import CONTINUE, EXTERNAL_MEDIA, ORIGINATE_WITH_ID
 from ari_app.line.asterisk.dialplan import parse_arguments
 from ari_app.patterns import LinearPattern

@@ -14,8 +14,8 @@ from structlog.testing import capture_logs
 
 from ari_app.agent.elevenlabs.closing import CloseKind
 from ari_app.call.states import State
-from ari_app.control.control import ControlRefused
 from ari_app.control.planner import Wish
+from ari_app.control.refusals import ControlRefused
 from ari_app.line.interface import Arrival, Ended, Outcome, Status, TargetConnected
 from ari_app.records.document import call_document
 from ari_app.records.events import AgentClosed, CallEnded, CallEvent, StateChanged

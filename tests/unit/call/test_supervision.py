@@ -11,7 +11,7 @@ import pytest
 from ari_app.agent.elevenlabs.closing import CloseKind
 from ari_app.call.signals import TakeOverRequested
 from ari_app.call.states import State
-from ari_app.control.control import NotPossible
+from ari_app.control.refusals import NotPossible
 from ari_app.line.interface import (
     Ability,
     Arrival,

@@ -12,9 +12,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 
 from ari_app.call.calls import Calls
-from ari_app.control.control import CallControl, NotPossible, SessionNotFound
+from ari_app.control.control import CallControl
 from ari_app.control.http.models import Readiness
 from ari_app.control.planner import Wish
+from ari_app.control.refusals import NotPossible, SessionNotFound
 from ari_app.records.events import CallEnded, StateChanged
 from ari_app.records.journal import Journal
 from ari_app.records.metrics import Metrics

@@ -11,9 +11,9 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
-from ari_app.control.control import ControlRefused, NotPossible
 from ari_app.control.http.access import Keys
 from ari_app.control.http.handlers import build_web_app
+from ari_app.control.refusals import ControlRefused, NotPossible
 from ari_app.records.audit import AuditFile
 from tests.unit.control.http.fake_service import FakeService, Http
 from tests.unit.control.http.test_access import CHIEF, DESK, FROM_PAGE, KEYS, WALL, bring

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from ari_app.control.control import ControlRefused
 from ari_app.control.http.models import InitiateCallResponse
 from ari_app.control.http.problems import CODES
 from ari_app.control.http.requests import InitiateCallRequest
 from ari_app.control.planner import Wish
+from ari_app.control.refusals import ControlRefused
 from tests.unit.control.http.fake_service import FakeService, Http
 
 PATH = "/webhook/initiate-call"

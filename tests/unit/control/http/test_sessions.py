@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ari_app.control.control import NotPossible
+from ari_app.control.refusals import NotPossible
 from tests.unit.control.http.fake_service import FakeService, Http, end
 
 SUMMARY = {

@@ -11,7 +11,8 @@ import pytest
 from ari_app.agent.elevenlabs.closing import CloseKind
 from ari_app.call.signals import HoldRequested
 from ari_app.call.states import State
-from ari_app.control.control import CallControl, NotPossible
+from ari_app.control.control import CallControl
+from ari_app.control.refusals import NotPossible
 from ari_app.line.asterisk.ari.operation import Operation
 from ari_app.line.asterisk.ari.resources import REMOVE_CHANNEL, START_MOH, STOP_MOH
 from tests.session_view import Session

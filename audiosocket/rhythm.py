@@ -1,7 +1,8 @@
-"""When, between two ticks of ours, a peer's frames come. Pure.
+"""When, between two of our ticks, a peer's frames come. Pure.
 
-A telephone sends a frame every 20 ms by a clock of its own. Whoever knows when need not ask the
-kernel for each one: it ticks shortly after a frame has come, and reads then.
+A telephone sends a frame every 20 ms by a clock of its own. Once the time of its frames is known,
+the line can tick shortly after it and read then, without waiting for the kernel to announce each
+frame.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from __future__ import annotations
 from typing import Final
 
 _SAMPLES: Final = 8
-"""So many tell the rhythm, and as many of the last ones are kept."""
+"""How many frames tell the rhythm; the last ones count."""
 _AFTER_SECONDS: Final = 0.0005
-"""A frame is there this long before the tick that reads it, at least."""
+"""How long a frame should at least be there before the tick that reads it."""
 _FINE_SECONDS: Final = 0.0015
-"""It may wait so much longer than a slot before the tick is moved: clocks drift slowly."""
+"""How much longer than a slot a frame may wait before the tick is moved: clocks drift slowly."""
 
 
 class Rhythm:
@@ -35,12 +36,15 @@ class Rhythm:
         return len(self._waits) >= _SAMPLES
 
     def came(self, since_tick: float) -> None:
-        """Take note of a frame that came so many seconds after a tick."""
+        """Note that a frame has come, `since_tick` seconds after a tick."""
         self._waits.append(-since_tick % self._period)
         del self._waits[:-_SAMPLES]
 
     def take_shift(self) -> int:
-        """Return by how many slots the tick should come later, or earlier; then it will."""
+        """Return by how many slots to move the tick: later, or earlier if negative.
+
+        The caller has to move it: the frames after that are measured anew.
+        """
         if not self.known:
             return 0
         half = self._period / 2

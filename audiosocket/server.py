@@ -21,7 +21,7 @@ from linekit.transport import Receiver, SocketTransport
 log = structlog.get_logger(__name__)
 
 _READ_BYTES: Final = 8192
-"""That a line reads in one go: 0.1 s at the highest rate, 0.5 s of what telephones send."""
+"""How much a line reads at once: 0.02 s at the highest rate, 0.5 s at that of telephones."""
 
 Admit = Callable[[UUID, Callable[[], None]], Receiver | str]
 """Given a UUID and what to call when its connection is gone: who carries it on, or the slug of why
@@ -62,7 +62,7 @@ class Entrance(Protocol):
         ...
 
     async def close(self) -> None:
-        """Accept no more; what is half-open is closed, what was admitted has been handed over."""
+        """Accept no more, and close half-open connections; those that were admitted go on."""
         ...
 
 
@@ -121,7 +121,7 @@ class TcpEntrance:
         self._listener.close()
 
     async def close(self) -> None:
-        """Accept no more; what is half-open is closed, what was admitted has been handed over."""
+        """Accept no more, and close half-open connections; those that were admitted go on."""
         self._listener.close()
         if self._timer is not None:
             self._timer.cancel()
@@ -273,7 +273,7 @@ class Expectations(Generic[T]):
         return expected.value
 
     def forget(self, uuid: UUID) -> bool:
-        """Expect it no more; whether it was expected."""
+        """Expect this UUID no more; return whether it was expected."""
         return self._expected.pop(uuid, None) is not None
 
     def count(self, *, now: float) -> int:
@@ -302,7 +302,8 @@ _TOLD_ONE_BY_ONE: Final = 5
 
 
 class RefusalLog:
-    """The first few of each second are told one by one, all others in one line when it is over.
+    """Decides which refusals are logged one by one: the first five of each second. All others are
+    counted, and logged as one line when the second is over.
 
     So a person who looks for one mistake sees it, and a flood writes six lines a second.
     """
@@ -314,7 +315,7 @@ class RefusalLog:
         self._window_ends = float("-inf")
 
     def add(self, reason: str, *, now: float) -> bool:
-        """Count one more; whether to tell of it by itself. If not, it is told with others later."""
+        """Count a refusal; return whether to log it by itself, and not in the summary."""
         if now >= self._window_ends and not self._untold:
             self._window_ends, self._told = now + WINDOW_SECONDS, 0
         if self._told < self._told_one_by_one:
@@ -325,12 +326,12 @@ class RefusalLog:
 
     @property
     def summary_at(self) -> float | None:
-        """When to tell of those that were not told one by one; None when there are none."""
+        """When the summary is due; None while there is nothing in it."""
         return self._window_ends if self._untold else None
 
     def take_untold(self, *, now: float) -> dict[str, int]:
-        """Return those that were not told yet, by reason. The second that begins is told as a
-        whole."""
+        """Return how many refusals the summary has, by reason, and begin a new one. In the second
+        that begins now none is logged by itself."""
         untold, self._untold = dict(self._untold), Counter()
         self._window_ends, self._told = now + WINDOW_SECONDS, self._told_one_by_one
         return untold
@@ -360,11 +361,11 @@ class AudioSocketServer:
     """Accepts the connections that it was told to expect, and refuses all others.
 
     There is no authentication in AudioSocket but the knowledge of a UUID, so each is good for
-    one connection within a limited time. What is refused gets 0x00 and is closed at once; the
-    lines that are up notice nothing, however many there are of it.
+    one connection within a limited time. A refused connection gets 0x00 and is closed at once;
+    even a flood of them does not disturb the lines that are up.
 
     Args:
-        clock: Gives the pace; its owner starts and stops it.
+        clock: Ticks for all lines; its owner starts and stops it.
         allow: Who may connect; everybody when None.
         limits: How many connections there may be.
         identify_timeout: Seconds that a connection has to send its UUID.
@@ -473,7 +474,7 @@ class AudioSocketServer:
         self._expectations.add(uuid, _Registration(handler, fmt), now=now, ttl=ttl)
 
     def forget(self, uuid: UUID) -> bool:
-        """Expect it no more; whether it still was expected."""
+        """Expect this UUID no more; return whether it still was expected."""
         return self._expectations.forget(uuid)
 
     def _admit(self, uuid: UUID, gone: Callable[[], None]) -> AudioSocketConnection | str:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Final
 
 MOST_MS: Final = 160
-"""What lies there beyond this has come in a burst, and is let go."""
+"""The most that is kept. What goes beyond it has come in a burst, and is dropped."""
 
 
 class JitterBuffer:
-    """Gives out what comes, a little later.
+    """Delays live sound a little, so that a packet which comes late leaves no gap.
 
     Args:
-        bytes_per_ms: Of the sound, whole samples.
-        behind_ms: How much waits before it begins, so that a packet which is late makes no hole.
-        patience: How often nothing may be there when it is taken until it counts as over, and
-            begins anew.
+        bytes_per_ms: Bytes of a millisecond, whole samples.
+        behind_ms: How much has to be there before the first of it is given out.
+        patience: How often `take` may find nothing before the sound counts as interrupted; then it
+            waits for `behind_ms` again.
     """
 
     def __init__(self, bytes_per_ms: int, *, behind_ms: int, patience: int = 0) -> None:
@@ -27,19 +27,19 @@ class JitterBuffer:
         self._sounds = False
 
     def add(self, pcm: bytes) -> None:
-        """Take what has come."""
+        """Add sound that has come."""
         self._waiting += pcm
         if len(self._waiting) > self._most:
             del self._waiting[: len(self._waiting) - self._begins_at]
 
     @property
     def ready_bytes(self) -> int:
-        """How much may be taken now."""
+        """How many bytes `take` would give now."""
         ready = self._sounds or len(self._waiting) >= self._begins_at
         return len(self._waiting) if ready else 0
 
     def take(self, count: int) -> bytes:
-        """Take so many bytes; fewer where there are no more, or where it has not begun."""
+        """Return up to `count` bytes; none before enough is there to begin."""
         if not self.ready_bytes:
             self._missed += 1
             if self._missed > self._patience:

@@ -1,5 +1,4 @@
-"""Transports of bare sockets: what is written goes to the kernel at once, and reading may be left
-to whoever knows when something is due.
+"""Transports of bare sockets: they write to the kernel at once, and read when they are told to.
 
 An event loop's own transports ask the kernel whether there is something to read before they read
 it, and gather what is written until the end of a turn. For hundreds of lines that send and take
@@ -22,12 +21,12 @@ _READ_BYTES: Final = 64 * 1024
 _RECORD_BYTES: Final = 16 * 1024
 """The most that a record of TLS holds."""
 _TLS_RECORDS: Final = 16
-"""So many are read in one go; then it is somebody else's turn."""
+"""How many records are read in one turn of the event loop."""
 _HIGH_WATER: Final = 64 * 1024
 
 
 class Receiver(Protocol):
-    """What a transport tells of, as it would an `asyncio.Protocol`."""
+    """What a transport calls: the methods of `asyncio.Protocol`."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None: ...
 
@@ -43,10 +42,11 @@ class Receiver(Protocol):
 
 
 class SocketTransport:
-    """A transport for a connected socket that does not block; an `asyncio.Transport` but by name.
+    """A transport for a connected socket that does not block, with the methods of
+    `asyncio.Transport`.
 
-    It reads whenever there is something to be read, as others do; after `pause_reading` only by
-    `read_now`. The protocol's `connection_lost` always comes in a turn of its own.
+    It reads whenever there is something to be read; after `pause_reading` only by `read_now`. The
+    protocol's `connection_lost` always comes in a turn of its own.
 
     Args:
         sock: Is closed by the transport.
@@ -239,7 +239,7 @@ class TlsTransport(SocketTransport):
     def __init__(self, sock: ssl.SSLSocket, protocol: Receiver) -> None:
         super().__init__(sock, protocol)
         self._tls: Any = sock
-        """Its `_sslobj` is what it is about: on the way there each message is asked four times
+        """Its `_sslobj` is used directly: the socket's own methods ask four times for each message
         whether this is TLS at all."""
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
@@ -247,8 +247,8 @@ class TlsTransport(SocketTransport):
         return self._tls if name == "ssl_object" else super().get_extra_info(name, default)
 
     def read_now(self) -> None:
-        """Read what is there, if anything: a record at a time, for the kernel does not know what
-        OpenSSL has taken already."""
+        """Read what is there, if anything, record by record: the kernel does not know what OpenSSL
+        has taken already."""
         if self._gone:
             return
         records: list[bytes] = []
@@ -261,7 +261,7 @@ class TlsTransport(SocketTransport):
                     break
                 records.append(record)
                 if len(record) < _RECORD_BYTES and not self._tls._sslobj.pending():
-                    # Most likely all; where it was not, the loop comes again.
+                    # Most likely there is no more; otherwise the loop calls again.
                     break
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             pass
@@ -284,7 +284,7 @@ class TlsTransport(SocketTransport):
             return 0
 
     def _ended(self) -> None:
-        # There is no half of a TLS connection.
+        # TLS has no half-closed connections.
         self.pause_reading()
         if not self._closing:
             self._protocol.eof_received()
@@ -297,7 +297,7 @@ class TlsTransport(SocketTransport):
         raise NotImplementedError("TLS has no half-closed connections")
 
     def _finish(self) -> None:
-        # Says that it was the end, and does not wait for the answer.
+        # Sends close_notify, and does not wait for the peer's.
         if not self._gone:
             with contextlib.suppress(OSError, ValueError):
                 self._tls.unwrap()
@@ -315,7 +315,7 @@ async def connected_socket(
 
     Args:
         host, port: The server.
-        address_seconds: So long an address may take, unless it is the last; None: as it likes.
+        address_seconds: The deadline of each address but the last; None: no deadline.
 
     Raises:
         OSError: None of them answers; the reason is that of the first.

@@ -1,10 +1,10 @@
-"""The end of a stream of bytes that is no whole message yet. Pure."""
+"""Keeps the incomplete message at the end of a stream of bytes until the rest comes. Pure."""
 
 from __future__ import annotations
 
 
 class Unfinished:
-    """Holds the beginning of a message back until the rest of it comes. Its length is in bytes."""
+    """The beginning of a message whose rest has not come. Its length is in bytes."""
 
     def __init__(self) -> None:
         self._held = bytearray()
@@ -14,8 +14,8 @@ class Unfinished:
         return len(self._held)
 
     def before(self, data: bytes) -> bytes:
-        """Return what was held back with `data` behind it, and hold back nothing; while that is too
-        little, hold back both and return nothing."""
+        """Return the bytes held back, followed by `data`; return nothing, and hold back both, while
+        they are fewer than `hold` said are needed."""
         held = self._held
         if not held:
             return data

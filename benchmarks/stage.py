@@ -108,7 +108,6 @@ class Stage:
 async def running_stage(
     responses: tuple[float, ...],
     *,
-    agent_format: str = "pcm_16000",
     max_calls: int = 60,
     line: str = "audiosocket",
 ) -> AsyncIterator[Stage]:
@@ -126,7 +125,7 @@ async def running_stage(
         agent = await stack.enter_async_context(
             PracticeAgent(
                 PracticeConfig(
-                    book=AgentBook(default=_profile(responses, agent_format)),
+                    book=AgentBook(default=_profile(responses)),
                     keep_audio_seconds=_KEEP_SECONDS,
                 ),
                 ssl_context=tls,
@@ -151,14 +150,14 @@ async def running_stage(
         yield Stage(asterisk, service, agent, calls)
 
 
-def _profile(responses: tuple[float, ...], agent_format: str) -> AgentProfile:
+def _profile(responses: tuple[float, ...]) -> AgentProfile:
     description: dict[str, Any] = {
         "dialogue": {
             "first_message": f"{GREETING_SECONDS}",
             "turns": [{"say": f"{seconds}"} for seconds in responses],
             "after_last": "start_again",
         },
-        "formats": {"user_input": agent_format, "agent_output": agent_format},
+        "formats": {"user_input": "pcm_16000", "agent_output": "pcm_16000"},
         "limits": {"duration_seconds": 3600},
     }
     return AgentProfile.model_validate(description)

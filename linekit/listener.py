@@ -41,7 +41,7 @@ class ConnectionLimits:
 
 @dataclass(frozen=True, slots=True)
 class Arrival(Generic[Key]):
-    """The fate of a new connection.
+    """What becomes of a new connection.
 
     Attributes:
         refused: Why it is refused; None when it is let in.
@@ -201,10 +201,10 @@ def _network(word: str) -> IPv4Network | IPv6Network:
 
 
 Accepted = Callable[[socket.socket, str, int], None]
-"""Called with a new connection, which is non-blocking and is the callee's to close, and with its
-other end's address and port."""
+"""Called with a new connection, which is non-blocking and the callee's to close, and with address
+and port of its other end."""
 
-BACKLOG: Final = 1024
+_BACKLOG: Final = 1024
 """How many the kernel holds until we accept them: at our pace all of them within 0.3 s."""
 _BATCH: Final = 16
 _PAUSE_SECONDS: Final = 0.004
@@ -221,7 +221,6 @@ class Listener:
         accepted: Takes each connection.
         exhausted: Called when this process or machine has no descriptor or memory left for another
             connection, at most once a second; those that come meanwhile wait in the kernel.
-        backlog: How many the kernel holds until they are accepted.
         batch: How many are accepted in one turn of the loop.
     """
 
@@ -230,12 +229,10 @@ class Listener:
         accepted: Accepted,
         *,
         exhausted: Callable[[OSError], None],
-        backlog: int = BACKLOG,
         batch: int = _BATCH,
     ) -> None:
         self._accepted = accepted
         self._exhausted = exhausted
-        self._backlog = backlog
         self._batch = batch
         self._sockets: list[socket.socket] = []
         self._pauses: dict[socket.socket, asyncio.TimerHandle] = {}
@@ -259,7 +256,7 @@ class Listener:
         self._must_be_closed()
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        return self.serve(_listening(found, port, self._backlog, shared=shared))
+        return self.serve(_listening(found, port, shared=shared))
 
     def serve(self, sockets: Sequence[socket.socket]) -> tuple[str, int]:
         """Accept from sockets that listen already, which are closed with this; the first address.
@@ -315,24 +312,22 @@ class Listener:
 
 
 def listening(host: str, port: int) -> list[socket.socket]:
-    """Listen on an address without a loop, for whoever is to `Listener.serve` it.
+    """Listen on an address without an event loop; `Listener.serve` accepts from the sockets.
 
     Raises:
         OSError: It cannot be had.
     """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    return _listening(found, port, BACKLOG)
+    return _listening(found, port)
 
 
-def _listening(
-    found: Sequence[Any], port: int, backlog: int, *, shared: bool = False
-) -> list[socket.socket]:
+def _listening(found: Sequence[Any], port: int, *, shared: bool = False) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     try:
         for family, _, _, _, address in dict.fromkeys(found):
             sockets.append(_bound(family, (address[0], port, *address[2:]), shared=shared))
             port = sockets[-1].getsockname()[1]
-            sockets[-1].listen(backlog)
+            sockets[-1].listen(_BACKLOG)
     except OSError:
         for sock in sockets:
             sock.close()
@@ -358,8 +353,8 @@ def _bound(family: int, address: tuple[str | int, ...], *, shared: bool) -> sock
 
 
 def turn_away(sock: socket.socket, last_words: bytes) -> None:
-    """Send something short and close. What has arrived is read before, or closing would reset the
-    connection, and the reset could overtake what was sent."""
+    """Send something short, and close. What has arrived is read before: otherwise closing would
+    reset the connection, and the reset could overtake what was sent."""
     with contextlib.suppress(OSError):
         sock.recv(_DRAIN_BYTES)
     with contextlib.suppress(OSError):

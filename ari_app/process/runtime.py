@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 _SHARED_MEMORY: Final = Path("/dev/shm")
 
 
-def runtime_folder(environment: Mapping[str, str] = os.environ) -> Path:
+def runtime_folder() -> Path:
     """Return our runtime folder, and make it unless it is there: below systemd's runtime directory,
     the user's, `/dev/shm`, or the folder for temporary files.
 
@@ -20,7 +20,7 @@ def runtime_folder(environment: Mapping[str, str] = os.environ) -> Path:
         OSError: In none of these can we have a folder that others cannot look into.
     """
     problem: OSError | None = None
-    for folder in _candidates(environment):
+    for folder in _candidates():
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
             _check(folder)
@@ -31,11 +31,11 @@ def runtime_folder(environment: Mapping[str, str] = os.environ) -> Path:
     raise problem or OSError("there is no folder for it")
 
 
-def _candidates(environment: Mapping[str, str]) -> Iterator[Path]:
+def _candidates() -> Iterator[Path]:
     # systemd names several with colons.
-    if given := environment.get("RUNTIME_DIRECTORY", "").partition(":")[0]:
+    if given := os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]:
         yield Path(given, "ari-app")
-    if given := environment.get("XDG_RUNTIME_DIR", ""):
+    if given := os.environ.get("XDG_RUNTIME_DIR", ""):
         yield Path(given, "ari-app")
     name = f"ari-app-{os.geteuid()}"
     yield _SHARED_MEMORY / name

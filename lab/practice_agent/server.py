@@ -332,11 +332,10 @@ async def serve(
     *,
     stop: asyncio.Event,
     ready: asyncio.Future[PracticeAgent] | None = None,
-    ssl_context: ssl.SSLContext | None = None,
     observer: Observer | None = None,
 ) -> None:
     """Run a practice agent until ``stop`` is set; ``ready`` gets the agent once it listens."""
-    async with PracticeAgent(config, ssl_context=ssl_context, observer=observer) as agent:
+    async with PracticeAgent(config, observer=observer) as agent:
         if ready is not None:
             ready.set_result(agent)
         await stop.wait()

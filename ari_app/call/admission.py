@@ -1,4 +1,4 @@
-"""Room for calls: how many at once, how many a second, and who waits for it."""
+"""Admission of calls: how many at once, how many a second, and the queue of those that wait."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 
 
 class TokenBucket:
-    """Lets through so many a second on average, and a burst after a pause.
+    """Limits a rate: `per_second` on average, and `burst` at once after a pause.
 
     Args:
         per_second: The rate; 0 lets everything through.
@@ -44,7 +44,7 @@ class TokenBucket:
         return True
 
     def give_back(self) -> None:
-        """Count one less as let through."""
+        """Take the last one back: it does not count."""
         self._tokens = min(self._burst, self._tokens + 1.0)
 
     def _fill(self, now: float) -> None:
@@ -54,7 +54,7 @@ class TokenBucket:
         self._at = now if self._at is None else max(self._at, now)
 
 
-# When the limit is reached nobody knows when a call ends.
+# A guess: nobody knows when the next call ends.
 RETRY_SECONDS = 5.0
 DRAINING_RETRY_SECONDS = 30.0
 # Room also comes without being announced, as when an agent hands a call over.
@@ -77,7 +77,7 @@ class NoRoom(Exception):
 
 
 class Room(Protocol):
-    """The places of the calls: `Admission`, or one that somebody else decides about."""
+    """Gives out the places of the calls: `Admission`, or a worker's, which asks the front."""
 
     @property
     def waiting(self) -> int:
@@ -94,7 +94,7 @@ class Room(Protocol):
         ...
 
     def close(self) -> None:
-        """Refuse all who wait, and whoever asks from now on."""
+        """Refuse all requests that wait, and all that come from now on."""
         ...
 
     def reserved(self) -> contextlib.AbstractContextManager[None]:
@@ -111,11 +111,11 @@ class Room(Protocol):
 
 
 class _Wish:
-    """Somebody who wants a place.
+    """A request for a place.
 
     Attributes:
-        paced: It also waits for its turn in the calls a second.
-        granted: Done when it has a place; raises `NoRoom` when it will get none.
+        paced: The limit in calls a second holds for it, too.
+        granted: Done once it has a place; raises `NoRoom` if it gets none.
     """
 
     def __init__(self, paced: bool) -> None:
@@ -129,14 +129,14 @@ class _Wish:
 
 
 class Admission:
-    """Gives out the places of the calls, to those who ask to wait in the order of asking.
+    """Gives out the places of the calls of this process, in the order in which they are asked for.
 
-    While only the limit in calls a second holds a wish up, those pass it to whom that does not
-    apply: a caller who waits for an agent is not kept by a call that we are to place.
+    A request that waits only for the limit in calls a second is passed by those for which that
+    limit does not hold: a caller who waits for an agent need not wait for calls that we place.
 
     Args:
-        max_calls: How many at once.
-        running: Says how many there are.
+        max_calls: How many calls at once.
+        running: Returns how many calls run.
         per_second: How many of ours may be placed in a second; 0: any number.
         max_waiting: How many may wait for a place; one more is refused at once.
     """
@@ -179,7 +179,7 @@ class Admission:
         self._serve()
 
     def close(self) -> None:
-        """Refuse all who wait, and whoever asks from now on."""
+        """Refuse all requests that wait, and all that come from now on."""
         self._closed = True
         self._serve()
 
@@ -232,7 +232,7 @@ class Admission:
         self._serve()
 
     def _serve(self) -> None:
-        """Give places to those who can have one; look again later where some wait on."""
+        """Give places to those that can have one; if others wait on, look again a little later."""
         if self._next_look is not None:
             self._next_look.cancel()
             self._next_look = None

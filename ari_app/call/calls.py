@@ -68,7 +68,7 @@ class ArrivalPlanner(Protocol):
 
 
 class Waiting:
-    """A caller who waits for somebody to name an agent: no call yet, but its record shows it.
+    """A caller who waits until a request names their agent. It is no call yet, but has a record.
 
     Args:
         services: What every call uses.
@@ -76,7 +76,7 @@ class Waiting:
         record: Its record.
 
     Attributes:
-        ended: Set once the caller is no longer here, or has become a call.
+        ended: Set once the caller has been given back, or has become a call.
     """
 
     def __init__(self, services: Services, arrival: Arrival, record: CallRecord) -> None:
@@ -88,11 +88,11 @@ class Waiting:
         self._task: asyncio.Task[None] | None = None
         self._timer = self._loop.call_later(arrival.wait_seconds or 0.0, self.end, _WAIT_TIMEOUT)
         self._state("waiting", "initializing")
-        # Who has gone already is told of at once.
+        # If the caller has gone already, this tells so at once.
         arrival.line.listen(self._on_line)
 
     def begin(self) -> None:
-        """Let the caller hear that somebody is there."""
+        """Let the caller hear ringing, or music if the line is answered."""
         line = self.arrival.line
         # It may have ended meanwhile.
         if self._task is None:
@@ -107,10 +107,10 @@ class Waiting:
         return self._task is None and not self.ended.is_set()
 
     def refresh(self) -> None:
-        """Do nothing: nothing of it is measured."""
+        """Do nothing: unlike a call, a waiting caller has no figures."""
 
     def become_call(self) -> Line:
-        """Wait no more: an agent has been named. The line is the call's."""
+        """Stop waiting, for an agent has been named; return the line, which is the call's now."""
         self._timer.cancel()
         self.ended.set()
         return self.arrival.line
@@ -152,24 +152,26 @@ class Waiting:
 
 
 class Calls:
-    """Manages all calls of this process.
+    """All calls of this process, and all callers who wait.
 
     Args:
         services: What every call uses.
         planner: Decides about a call that comes in.
-        max_concurrent_calls: One more is `REJECTED`.
+        max_concurrent_calls: How many calls may hold an agent; one more is `REJECTED`.
         calls_per_second: How many we may place; 0: any number.
         queue_size: How many requests may wait for room.
-        give_up: Gives up what still waits for a far end that is away.
-        quota: Says why no further call with an agent may begin today; with any, if none is named.
-        admission: Who decides about the places, where it is not for this process alone.
-        on_known: Told of each call by its name, and, with None, of each that is forgotten.
+        give_up: Gives up requests that still wait for a far end that is away.
+        quota: Returns the limit of the day that forbids another call with an agent, if any; asked
+            with an empty id, the limit that forbids one with every agent.
+        admission: Gives out the places; None: one of this process' own.
+        on_known: Called with the session id and the record of each new call, and with None instead
+            of the record once it is forgotten.
 
     Attributes:
         records: By session id: the calls that run, those who wait, and those that ended in the last
             minute.
         admission: The places of the calls.
-        quota: See above.
+        quota: As given.
         draining: New calls are `REJECTED`.
     """
 
@@ -214,7 +216,8 @@ class Calls:
         """Take an arrival in, or refuse it: a refused one goes on elsewhere at once.
 
         Returns:
-            Done when it has become a call, which counts from then on, or has been refused.
+            A task that is done once the arrival has become a call, and counts as one, or has been
+            refused.
         """
         task = self._spawn(self._begin(arrival))
         self._taking_in.add(task)
@@ -266,14 +269,14 @@ class Calls:
             call.refuse(refusal)
 
     def _let_wait(self, arrival: Arrival, record: CallRecord) -> None:
-        # The agent of whoever names no other.
+        # The agent, should the request name no other.
         record.agent_id = self._planner.for_refusal(arrival).briefing.agent_id
         waiting = Waiting(self._services, arrival, record)
         self._keep(waiting)
         if self.draining:
             waiting.end(_DRAINING)
         elif self.quota("") is not None:
-            # Whichever agent will be named.
+            # No agent could be named with which a call may begin.
             waiting.end(_QUOTA)
         else:
             waiting.begin()
@@ -281,7 +284,7 @@ class Calls:
     def place(
         self, plan: CallPlan, line: Line, record: CallRecord, *, screened: bool = False
     ) -> CallRecord:
-        """Call somebody. The place for it must have been taken."""
+        """Begin a call that we place. A place for it must have been taken."""
         self._add(plan, line, record).place(screened=screened)
         return record
 
@@ -293,11 +296,11 @@ class Calls:
         """Go on with a call whose process was lost, once its line can be used.
 
         Args:
-            restored: What that process has kept of it.
-            make_line: As `Gateway.adopt`.
+            restored: The call as that process has kept it.
+            make_line: `Gateway.adopt`.
 
         Returns:
-            Whether its line can be gone on with; otherwise nothing has been done.
+            Whether a way in could make its line; otherwise nothing has been done.
         """
         record, kept = restored.record, restored.kept
         session_id = record.session_id
@@ -316,11 +319,11 @@ class Calls:
             call.take_up()
         except Exception:
             log.exception("call_not_taken_up", session=session_id)
-            # Its line holds the caller, so no sweep takes them for one who was left behind.
+            # Its line still holds the caller, so no sweep would give them back.
             call.fail(_OUR_FAULT)
 
     def assign(self, waiting: Waiting, plan: CallPlan, session_id: str) -> CallRecord:
-        """Give a waiting caller its agent, under the name `session_id`."""
+        """Begin the call of a waiting caller, under the name `session_id`."""
         record, line = waiting.record, waiting.become_call()
         self._live.pop(record.session_id, None)
         self._forget(record.session_id)
@@ -330,7 +333,7 @@ class Calls:
         return record
 
     def begin_trace(self, traceparent: str, tracestate: str) -> TraceContext | None:
-        """Give a call its place in the trace that it came with, or in one of its own."""
+        """Return a call's place in the trace that it came with, or in a new one."""
         return self._services.begin_trace(traceparent, tracestate)
 
     def _record(self, session_id: str, arrival: Arrival) -> CallRecord:
@@ -356,7 +359,7 @@ class Calls:
         name = live.record.session_id
         self.records[name] = live.record
         self._live[name] = live
-        # It may have the name of one that has ended.
+        # The name may have been that of a call that has ended.
         self._over.pop(name, None)
         self._on_known(name, live.record)
         self._spawn(self._retire(live.record, live.ended))
@@ -457,7 +460,7 @@ class Calls:
                 self.end_all("shutting_down")
         with suppress(TimeoutError):
             async with asyncio.timeout(_RELEASE_SECONDS):
-                # Who came meanwhile was refused, and is on the way back.
+                # Arrivals of the meantime were refused, and are being given back.
                 if self._taking_in:
                     await asyncio.wait(self._taking_in)
                 await _all_ended(tuple(self._live.values()), None)
@@ -502,7 +505,7 @@ def _end(live: Call | Waiting, outcome: Outcome) -> None:
 
 
 async def _all_ended(calls: Collection[Call | Waiting], timeout: float | None) -> bool:
-    """Wait for calls to end, so long at most; whether they have."""
+    """Wait until calls have ended, for `timeout` seconds at most; return whether they have."""
     waiting = [asyncio.ensure_future(call.ended.wait()) for call in calls]
     if not waiting:
         return True

@@ -1,4 +1,4 @@
-"""Where one call is on its way through the table of states, and what is known of it. Pure."""
+"""The state of one call's machine: where it is in the table of states, and what it knows. Pure."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CALL_ENDED: Final = "call_ended"
 
 @dataclass(slots=True)
 class Course:
-    """One call's way through the table of states.
+    """The state of one call's machine.
 
     Attributes:
         state: Where the call is.
@@ -81,7 +81,7 @@ class Course:
     unasked: bool = False
 
     def step(self, step: Step) -> None:
-        """Go on.
+        """Move to the state that a step leads to.
 
         Raises:
             IllegalStep: The table has no such row.
@@ -89,12 +89,12 @@ class Course:
         self.state = advance(self.state, step)
 
     def forget_agent(self) -> None:
-        """Begin anew with agent and sound: both are gone, and nothing has been said."""
+        """Forget agent and way for sound: both are gone, before anything was said."""
         self.prepared = self.opened = self.agent_wanted = self.agent_ready = False
         self.ending = self.agent_closed = self.agent_lost = None
 
     def decided(self) -> Outcome:
-        """Return how the call ends, where that must be known."""
+        """Return how the call ends, in a state in which that is known."""
         assert self.outcome is not None, f"a call that is {self.state} knows how it ends"
         return self.outcome
 

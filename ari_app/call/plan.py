@@ -1,4 +1,4 @@
-"""The ingredients of a call: what all calls share, and what is decided about each."""
+"""Policy, services and plan of a call: what all calls share, and what is decided about each."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ class CallPolicy:
         target_pattern: What the target of a transfer must match; None: that of an attended one
             is a number, that of a blind one is for the dialplan to judge.
         on_machine: What to do when a machine has answered.
-        on_silence: What to do with whom AMD() has not heard to speak, and so calls a machine.
-        on_words: What to do with who says many words without a pause; None: as with a machine.
-        on_notsure: What to do with whom AMD() could not judge in its time.
+        on_silence: What to do when AMD() says machine because it heard nobody speak.
+        on_words: What to do when AMD() says machine because it heard many words without a pause;
+            None: as `on_machine`.
+        on_notsure: What to do when AMD() could not decide in its time.
         consult_ring_seconds: How long the target of an attended transfer may ring, or a
             supervisor.
         supervisor_pattern: What a supervisor's telephone must match; None: as a target's.
@@ -114,7 +115,7 @@ class CallPolicy:
         )
 
     def on_amd(self, found: Screened | None) -> OnMachine:
-        """Decide what to do by what is known of who has answered, and why AMD() says so."""
+        """Decide what to do, by the result of AMD() and its cause."""
         if found is None:
             return OnMachine.TALK
         match found.status.upper(), found.cause.upper().partition("-")[0]:
@@ -131,7 +132,7 @@ class CallPolicy:
 
 
 class Announcement(Enum):
-    """What a caller is told before it may be so, in the order in which they hear it."""
+    """Announcements that a caller has to hear before the thing itself, in the order of playing."""
 
     LISTENING = auto()
     """Somebody may listen; told before the agent says anything."""
@@ -148,9 +149,9 @@ class Services:
         recordings: Where calls are recorded; None: no call is.
         begin_trace: Gives a call its place in a trace.
         announcements: What callers are told, once each.
-        running: Keeps what another process would need of each call; None: nobody does.
-        ends: Who ends waits for it first: one end in a turn of the loop, for to write it down and
-            to tell it takes a millisecond, and where hundreds end at once others go on.
+        running: Keeps each call for another process; None: calls are not kept.
+        ends: Held by a call for a turn of the loop while it ends: writing and telling that takes a
+            millisecond, and where hundreds end at once the other calls have to go on.
     """
 
     agents: Agents

@@ -66,10 +66,10 @@ class CallControl:
         planner: Decides about a call.
         policy: What is allowed.
         now: The event loop's clock.
-        dialer_holds: A wish that brings no sound is for a call that a dialer holds, unless its
-            line waits here.
-        mark: Makes of a token one that leads to this process.
-        on_refused: Told why a wish was not granted.
+        dialer_holds: A request without audio is for a call that a dialer holds, unless its line
+            waits here.
+        mark: Returns a token with this process' number, by which the front finds it.
+        on_refused: Called with the code of each refusal.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class CallControl:
     # --- begin and end
 
     def understood(self, wish: Wish) -> Wish:
-        """Return a wish with where its sound is, if it is for a call that a dialer holds."""
+        """Return a request with its audio filled in, if it is for a call that a dialer holds."""
         reference = wish.reference or ""
         audio = wish.audio
         if (
@@ -151,7 +151,7 @@ class CallControl:
             )
             line.name(session_id)
             plan = await self._plan(record, line, wish, None)
-            # Much may have happened meanwhile.
+            # Any of this may have changed while the call was planned.
             self._check_open(gateway)
             self._check_free(session_id, None)
             self._check_quota(plan.briefing.agent_id)
@@ -173,7 +173,7 @@ class CallControl:
             if wish.traceparent and not waiting.arrival.traceparent:
                 # Nobody has been told of it yet.
                 record.trace = self._calls.begin_trace(wish.traceparent, wish.tracestate)
-            # As the agent is to know it; it is not so yet.
+            # For the plan only: the caller still waits, and may hang up.
             asked = replace(
                 record, session_id=session_id, caller_number=caller or record.caller_number
             )
@@ -186,7 +186,7 @@ class CallControl:
             return self._calls.assign(waiting, plan, session_id)
 
     async def _enter(self, wish: Wish, *, paced: bool) -> None:
-        # Which agent it will be may not be known yet; but nobody waits in vain.
+        # The agent may not be known yet; but where no agent is allowed nobody should wait.
         self._check_quota("")
         try:
             await self._calls.admission.enter(paced=paced, wait_seconds=wish.wait_seconds)
@@ -326,7 +326,7 @@ class CallControl:
         """Give the caller music instead of the agent, or the agent again."""
         call = self._in(session_id, State.TALKING, State.HOLDING, ability=Ability.MUSIC)
         self._check_reachable(call)
-        # Whom the agent holds already stays on hold, whatever it says.
+        # A caller whom the agent holds stays on hold from now on, whatever the agent says.
         call.side.holds_no_more()
         call.context.post(HoldRequested(on=on))
 
@@ -350,10 +350,11 @@ class CallControl:
             side.ask(text)
 
     def listen(self, session_id: str, who: str) -> AbstractContextManager[Ear]:
-        """Let somebody hear both sides of a call; the record says so.
+        """Let a supervisor hear both sides of a call until the context is left; the record says so.
 
         Args:
-            who: Whose key it is.
+            session_id: The call.
+            who: The name of their key.
         """
         return self._in(session_id, *_JOINED).supervision.listened(who)
 
@@ -364,7 +365,7 @@ class CallControl:
         Args:
             session_id: The call.
             endpoint: The telephone.
-            who: Whose key asks for it.
+            who: The name of their key.
         """
         call = self._in(session_id, *State, ability=Ability.BRING_IN)
         self._check_take_over(call)
@@ -401,7 +402,7 @@ class CallControl:
             raise NotPossible("not_recorded", f"{why[0].upper()}{why[1:]}.")
 
     def _check_reachable(self, call: Call) -> None:
-        # What is begun is carried out, however long the far end stays away; so it is not begun.
+        # Once begun it would be carried out later, however long the far end stays away.
         if not call.reachable:
             raise _line_refuses(call, "cannot be reached just now; the call goes on.")
 
@@ -425,7 +426,7 @@ class CallControl:
 
 
 def _line_refuses(call: Call, what: str) -> NotPossible:
-    """Return that the far end of a call's line will not, or cannot."""
+    """Return the error for a request that the far end of a line refuses, or cannot be asked."""
     if call.line.way == "asterisk":
         return NotPossible("asterisk", f"Asterisk {what}")
     return NotPossible("line", f"The far end of the line {what}")

@@ -23,8 +23,9 @@ class PlannerOptions:
 
     Attributes:
         agent_id: The agent of whoever names none; None: there is none.
-        chunk_ms: How much sound an agent is given at once, at so many running calls.
-        recorded: Calls are recorded, unless it is said of one that it shall not be.
+        chunk_ms: Returns the length of the chunks of sound for an agent, by the number of running
+            calls.
+        recorded: Calls are recorded where neither request nor dialplan says otherwise.
     """
 
     agent_id: str | None
@@ -36,7 +37,7 @@ class PlannerOptions:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """A wish for an agent, by a dialer or a person.
+    """A request for a call with an agent, by a dialer or a person.
 
     Attributes:
         agent_id: The agent; None leaves it to the settings.
@@ -51,7 +52,7 @@ class Wish:
         ring_timeout_seconds: How long it may ring.
         amd: Let answering machine detection run before the agent joins.
         wait_seconds: How long to wait for room; 0 refuses at once.
-        audio: Whoever wishes has called them already, and brings this sound.
+        audio: The call is up already, and the dialer brings this sound; None: we call.
         recorded: Whether the call is recorded from its beginning; None leaves it to the line that
             waits, or the settings.
         metadata: Kept with the call and shown, never read.
@@ -83,11 +84,11 @@ class Planner:
     """Makes the plan of each call.
 
     Args:
-        options: What holds for every plan.
-        agents: Say what their formats are likely to be.
-        precall: The service that is asked before a call; None: nobody is.
-        active_calls: How many calls are running.
-        note: Tells the journal what has happened in a call.
+        options: The options of every plan.
+        agents: Returns the formats that an agent is likely to have.
+        precall: The service that is asked before each call; None: there is none.
+        active_calls: Returns how many calls are running.
+        note: Tells the journal of an event of a call.
     """
 
     def __init__(
@@ -131,9 +132,9 @@ class Planner:
 
         Args:
             record: Its record.
-            line: Whom it is with.
-            wish: What was asked for.
-            arrival: What is known of a caller who waits.
+            line: Its line.
+            wish: The request.
+            arrival: The caller who has waited for it; None: the call is placed.
 
         Raises:
             PreCallError: As for `for_arrival`.

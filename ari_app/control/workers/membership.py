@@ -298,7 +298,7 @@ class SharedAdmission:
         self._room_changed()
 
     def close(self) -> None:
-        """Refuse all who wait, and whoever asks from now on."""
+        """Refuse all requests that wait, and all that come from now on."""
         self._closed = True
         self._tell_room()
         for wish in tuple(self._waiting):

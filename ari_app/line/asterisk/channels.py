@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 # We watch the ringing ourselves, for Asterisk did not say "no answer" before 20.18 and 22.8; its
 # own limit is for the case that we are gone.
 SPARE_RING_SECONDS: Final = 5
-# Somebody who has answered does not sit in silence for longer.
+# A target who has answered hears silence for so long at most.
 _JOIN_SECONDS: Final = 5.0
 # No hang-up waits longer for what the channel's RTP has counted; Asterisk answers in 2 ms.
 _RTP_SECONDS: Final = 0.2
@@ -47,18 +47,18 @@ class _Where(Enum):
 
 
 class CallerChannel:
-    """The channel of whoever speaks with the agent.
+    """The channel of the caller, or callee, who speaks with the agent: in the bridge, or on music.
 
-    It hears music or is in the bridge. Whatever is wished last is brought about as soon as Asterisk
-    can be reached, and a wish of which nothing has been begun until the next one costs nothing.
+    The last request for one of the two is carried out as soon as Asterisk can be reached. A request
+    that another one overtakes before it has begun is dropped.
 
     Args:
         ari: Asterisk.
         channel_id: The channel.
 
     Attributes:
-        wish: The last one.
-        changing: Held while one is carried out.
+        wish: The last request.
+        changing: Held while a request is carried out.
     """
 
     def __init__(self, ari: Client, channel_id: str) -> None:
@@ -70,14 +70,14 @@ class CallerChannel:
         self.wish = Errand()
 
     def adopted(self) -> None:
-        """Take note that it is here since before this process: it is not known where."""
+        """Note that the channel is from before this process: where it is, is not known."""
         self._where = _Where.UNKNOWN
 
     def replaced(self, channel_id: str) -> bool:
         """Go on with a channel that has taken this one's place, in the bridge or out of it.
 
         Returns:
-            Whether music has to begin anew, for that does not come with the place.
+            Whether music has to be started anew: it ended with the channel before.
         """
         self._id = channel_id
         heard_music = self._where is _Where.MUSIC
@@ -94,7 +94,7 @@ class CallerChannel:
         """Put the channel into a bridge; the music, if any, ends.
 
         Returns:
-            Whether Asterisk may have nothing to report of it, for the channel was there before.
+            Whether the channel may have been there before: then no event reports that it is.
 
         Raises:
             AriError: It cannot be done.
@@ -120,7 +120,7 @@ class CallerChannel:
         return False  # another wish has taken its place
 
     def joined(self) -> None:
-        """Take note that the channel is in the bridge, whatever becomes of the answer."""
+        """Note that the channel is in the bridge, whether or not the request has been answered."""
         if self._where is _Where.JOINING:
             self._where = _Where.BRIDGE
             self.wish.drop()
@@ -148,7 +148,7 @@ class CallerChannel:
             self._where = _Where.MUSIC
 
     async def end_music(self, ari: Client) -> None:
-        """End the music, for a channel that goes elsewhere; never raises for Asterisk's sake."""
+        """End the music of a channel that leaves us. Logs an `AriError` instead of raising it."""
         async with _Wishing(self):
             if self._where in (_Where.MUSIC, _Where.UNKNOWN):
                 await quietly(lambda: ari.channels.stop_moh(self._id))
@@ -159,15 +159,15 @@ class CallerChannel:
         except AriConflict:
             if self._where is _Where.BRIDGE and not wish.in_doubt:
                 raise
-            # It has left it: only the answer was lost.
+            # It has left the bridge already: only the answer was lost.
         self._where = _Where.NEITHER
 
 
 class _Wishing:
-    """Takes the place of a channel's last wish; what of that is under way is waited for.
+    """Replaces a channel's last request by a new one, after what is under way of it.
 
-    Not made of a generator: `contextlib` then keeps an error that is passed over for the collector
-    (CPython 3.13.0).
+    Not a generator with `contextlib`: that would keep a suppressed error in memory until a garbage
+    collection (CPython 3.13.0).
     """
 
     def __init__(self, channel: CallerChannel) -> None:
@@ -187,24 +187,23 @@ class _Wishing:
         trace: TracebackType | None,
     ) -> bool:
         self._channel.changing.release()
-        # Of a wish that has been overtaken nobody needs to hear.
+        # The failure of a request that has been overtaken matters to nobody.
         return isinstance(error, AriError) and not self._wish.wanted
 
 
 class TargetChannel:
-    """The channel of the one to whom a caller is transferred, from the call to the hang-up.
+    """The channel of a transfer's target, or of a supervisor, from the call to the hang-up.
 
     Args:
         ari: Asterisk.
-        channel_id: The name that it will have.
-        dialled: What Asterisk dials.
+        channel_id: The id that it will get.
+        dialled: The dial string.
 
     Attributes:
-        rang, answered, joined: What has been heard of it: it rings, it is in our application, it is
-            in the bridge.
-        route: What is known of the way to it that leads through a dialplan.
+        rang, answered, joined: It rings; it is in our application; it is in the bridge.
+        route: The way to it, where that leads through a dialplan.
         calling: The request that makes it, while that is under way.
-        adopted: A process that was lost has called it.
+        adopted: A lost process has called it.
     """
 
     def __init__(self, ari: Client, channel_id: str, dialled: str) -> None:
@@ -218,12 +217,15 @@ class TargetChannel:
         self._joining = Errand()
 
     async def call(self, caller: str, ring_seconds: float, endpoint: str) -> Result | None:
-        """Call it; why it cannot be called, or None.
+        """Call the target.
 
         Args:
             caller: The number that it sees.
             ring_seconds: How long it may ring.
-            endpoint: The setting that it is dialled by, for the log.
+            endpoint: The setting that the dial string was made of, for the log.
+
+        Returns:
+            None, or why it cannot be called.
         """
         try:
             await self._ari.channels.originate(
@@ -244,7 +246,11 @@ class TargetChannel:
         return None
 
     async def join(self, bridge_id: str) -> Result | None:
-        """Put it into a bridge; why it cannot be put there, or None."""
+        """Put the target into a bridge.
+
+        Returns:
+            None, or why it cannot be put there.
+        """
         ari = self._ari.persistent(self._joining)
         try:
             async with asyncio.timeout(_JOIN_SECONDS):
@@ -257,11 +263,11 @@ class TargetChannel:
         return None
 
     def give_up(self) -> None:
-        """Join it no more."""
+        """Drop the request to put it into a bridge."""
         self._joining.drop()
 
     async def hang_up(self) -> None:
-        """Hang up; never raises for Asterisk's sake."""
+        """Hang up. Logs an `AriError` instead of raising it."""
         # A channel that is still being made cannot be hung up.
         if self.calling is not None:
             await asyncio.wait([self.calling])
@@ -269,7 +275,7 @@ class TargetChannel:
         await quietly(lambda: ari.channels.hangup(self.id), attempts=2)
 
     def why_gone(self, cause: int | None, sip_code: int | None) -> str:
-        """Say why it is no longer there: `hung_up`, or why it never answered."""
+        """Return why the target has gone: `hung_up`, or the `Result` of an unanswered call."""
         if self.answered:
             return "hung_up"
         route = self.route
@@ -278,10 +284,10 @@ class TargetChannel:
 
 
 async def quietly(request: Callable[[], Awaitable[object]], *, attempts: int = 1) -> bool:
-    """Make a request that removes something; what is gone already counts as removed.
+    """Make a request that removes a channel or bridge; log an `AriError` instead of raising it.
 
     Returns:
-        Whether it is gone. A failure is logged; a sweep (`cleanup.Sweeper`) finds what is left.
+        Whether it is gone, by this request or before. If not, a sweep (`cleanup.Sweeper`) finds it.
     """
     for _ in range(attempts):
         try:
@@ -321,7 +327,7 @@ async def give_back_caller(
         "AGENT_STATUS": outcome.status.value,
         "AGENT_REASON": word(outcome.reason),
         "AGENT_SESSION_ID": word(session_id),
-        # The agent's service has chosen it.
+        # The agent's service has chosen this one.
         "AGENT_CONVERSATION_ID": word(conversation_id),
     }
     if outcome.transfer_to is not None:
@@ -362,10 +368,10 @@ async def _set_variable(ari: Client, channel_id: str, name: str, value: str) -> 
 
 
 async def rtp_report(ari: Client, channel_id: str) -> RtpReport | None:
-    """Ask what a channel's RTP has counted; what Asterisk cannot know is None, and not 0.
+    """Read the counters of a channel's RTP. What Asterisk cannot know is None, and not 0.
 
     Returns:
-        None: It is a channel without RTP, or gone already, or there was no answer in time.
+        None if the channel has no RTP or is gone, or Asterisk does not answer within 0.2 s.
     """
     try:
         told = await ari.within(_RTP_SECONDS).channels.rtp_statistics(channel_id)

@@ -123,11 +123,11 @@ class AsteriskGateway:
         await EventSocket(self._ari, self.handle, self._state_changed).run()
 
     def serves(self, how: Placing) -> bool:
-        """Whether we are the ones who call."""
+        """Whether we call: without audio of the dialer's own."""
         return how.audio is None
 
     def place(self, session_id: str, number: str, how: Placing) -> AsteriskLine:
-        """Make a line to somebody."""
+        """Make a line to a callee; see `Gateway`."""
         return AsteriskLine(
             self.asterisk,
             placed_channel_id(self._app, session_id),
@@ -157,7 +157,7 @@ class AsteriskGateway:
     def adopt(
         self, session_id: str, kept: Mapping[str, Any], begin: Callable[[], None]
     ) -> AsteriskLine | None:
-        """Make the line of a call whose process was lost."""
+        """Make the line of a call whose process was lost; see `Gateway`."""
         try:
             line = AsteriskLine.adopt(self.asterisk, session_id, kept)
         except ValueError as error:
@@ -167,7 +167,7 @@ class AsteriskGateway:
         return line
 
     async def mend(self, *, expected: bool, adopting: bool = False) -> None:
-        """Give back what a process that is no more has left in Asterisk, before `run`."""
+        """Give back what a lost process has left in Asterisk; see `Gateway`."""
         if adopting:
             await self._sweeper.take_up()
         else:
@@ -248,7 +248,7 @@ class AsteriskGateway:
         if (route := self._route_to(ours)) is None:
             return
         if status in _FAILED:
-            # Of our own channel Asterisk knows only what the dialplan made of it.
+            # The status of our own channel is only what the dialplan has made of the other one's.
             if ours != peer or not route.dial_status:
                 route.dial_status = status
         elif not status and ours != peer:
@@ -259,8 +259,8 @@ class AsteriskGateway:
             self._lines[ours].follow(peer)
 
     def _at_trunk(self, event: Dial) -> None:
-        """Keep by what somebody is called: by the channel that we have asked for, or the last one
-        that the dialplan behind a Local channel calls."""
+        """Keep the trunk of a call that we place: the endpoint of the channel that we asked for, or
+        of the last one that the dialplan behind a Local channel calls."""
         caller = event.peer if event.caller is None else event.caller
         ours = self._line_of_caller(event.peer.id) or self._line_of_caller(
             caller.id.removesuffix(FAR_HALF)
@@ -269,7 +269,7 @@ class AsteriskGateway:
             ours.trunk = trunk
 
     async def _end_after_route(self, line: AsteriskLine, event: ChannelDestroyed) -> None:
-        """End a channel that a dialplan was to connect, once it is known why it did not.
+        """End a channel that a dialplan failed to connect, once the reason is known.
 
         Asterisk tells the end of the channel that was dialled and of ours in no fixed order.
         """
@@ -298,8 +298,8 @@ class AsteriskGateway:
             line.replaced(before.id, channel.id, there=channel.state == "Up")
             return
         line = self._lines.get(channel.id)
-        # A dialplan may bring a caller back before all of the last call has been given back, or
-        # somebody else may have taken them away from it: both pass them from one agent to the next.
+        # A caller may come back while their last call is still being given back: from the dialplan,
+        # or redirected from outside. Either way this is a new arrival.
         if line is not None and not (line.over and channel.id == line.id):
             line.entered(channel.id, _screened(event))
         elif channel.id.startswith(self._ours):
@@ -308,8 +308,11 @@ class AsteriskGateway:
             self._arrived(event, has_room)
 
     async def _of_a_call_that_is_over(self, event: StasisStart, has_room: bool | None) -> None:
-        """Hang up what Asterisk was still making when its call ended; one whom we have called, and
-        who was transferred into the dialplan, is somebody whom that passes to another agent."""
+        """Hang up a channel of ours whose call ended while Asterisk was still making it.
+
+        A callee whom a call has transferred into the dialplan has `AGENT_STATUS`: the dialplan has
+        brought them to another agent, so they are a new arrival.
+        """
         channel_id = event.channel.id
         try:
             told = await self._ari.channels.get_channel_var(channel_id, "AGENT_STATUS")
@@ -351,7 +354,7 @@ class AsteriskGateway:
         self._spawn(give_back_caller(self._ari, arrival.line.id, failed))
 
     def _line_of_caller(self, channel_id: str) -> AsteriskLine | None:
-        """Return the line whose caller, or callee, has this channel."""
+        """Return the line that has this as its caller's, or callee's, channel."""
         line = self._lines.get(channel_id)
         return line if line is not None and line.id == channel_id else None
 
@@ -379,7 +382,7 @@ class AsteriskGateway:
         adopted, self._adopted = self._adopted, []
         for begin in adopted:
             begin()
-            # Hundreds take seconds, and whoever is silent so long is taken for stalled.
+            # Hundreds take seconds, and a process that is silent so long counts as stalled.
             await asyncio.sleep(0)
         await self._sweeper.catch_up()
 

@@ -113,14 +113,14 @@ ABILITIES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The things that one line holds in Asterisk.
+    """What one line holds in Asterisk, for the sweep.
 
     Attributes:
         line_id: The line.
-        caller, media, bridge, target: Names, whether or not the thing is there.
-        caller_expected: The caller must be there, or has hung up.
-        media_expected: The media channel must be there, or is lost.
-        target_expected: The target of a transfer must be there, or has hung up.
+        caller, media, bridge, target: Ids, whether or not such a channel or bridge exists.
+        caller_expected: If the caller's channel does not exist, the caller has hung up.
+        media_expected: If the media channel does not exist, it was lost.
+        target_expected: If the channel of a transfer's target does not exist, it has hung up.
     """
 
     line_id: str
@@ -142,10 +142,10 @@ class AsteriskOptions:
         audiosocket_target: What Asterisk dials for sound: `host:port`.
         media_transport: How sound goes between Asterisk and us: `audiosocket`, `websocket`, or
             `auto` for what this Asterisk does best.
-        audiosocket_format: What is spoken on lines: a format's name, or `auto`.
-        outbound_endpoint: How a number is dialled, with `{number}` in it.
-        transfer_endpoint: How the target of an attended transfer is dialled.
-        take_over_endpoint: How a supervisor is; empty: in the same way.
+        audiosocket_format: The audio format of lines: Asterisk's name of it, or `auto`.
+        outbound_endpoint: The dial string for a number, with `{number}` in it.
+        transfer_endpoint: The same for the target of an attended transfer.
+        take_over_endpoint: The same for a supervisor; empty: as `transfer_endpoint`.
         transfer_context: Where a call that we placed goes on (extension `s`) when it is
             transferred blindly.
         amd_context: Where a call is screened for machines (extension `s`).
@@ -164,12 +164,14 @@ class AsteriskOptions:
 
 @dataclass(slots=True)
 class Asterisk:
-    """An Asterisk, as its lines share it.
+    """What all lines of one Asterisk share.
 
     Attributes:
+        ari: Its client.
         make_media: Makes the way of a call's sound.
-        lines: Each line by the names of its channels.
-        version: What this Asterisk can do; None while that is not known.
+        options: The settings.
+        lines: The lines, by the id of each of their channels.
+        version: The abilities of its version; None while that is not known.
     """
 
     ari: Client
@@ -181,7 +183,7 @@ class Asterisk:
 
 @dataclass(frozen=True, slots=True)
 class KeptTarget:
-    """The target of a transfer, for another process: see `TargetChannel`."""
+    """A `TargetChannel`, as it is kept for another process."""
 
     id: str
     rang: bool = False
@@ -190,15 +192,15 @@ class KeptTarget:
 
 @dataclass(frozen=True, slots=True)
 class KeptLine:
-    """A line, for another process; what else there is of it can be asked of Asterisk.
+    """A line, as it is kept for another process: what cannot be learnt from Asterisk.
 
     Attributes:
-        format: What is spoken on it.
+        format: Asterisk's name of its audio format.
         caller_id, ring_seconds: How it was placed; None: it came in.
-        trunk, entered, rang, screening, wanted, handed_over: As the line knows it.
-        bridge: There is a bridge.
-        target: Of a transfer that is under way.
-        targets: How many there have been.
+        trunk, entered, rang, screening, wanted, handed_over: As in `AsteriskLine`.
+        bridge: The bridge has been made.
+        target: The target of a transfer that is under way.
+        targets: How many targets there have been.
     """
 
     id: str
@@ -223,11 +225,11 @@ _KEPT: Final = TypeAdapter(KeptLine)
 
 
 class AsteriskLine:
-    """A caller's, or a callee's, channel and all that belongs to it.
+    """The channel of a caller, or of a callee, and all that belongs to it.
 
     Args:
-        asterisk: What it shares with the others.
-        channel_id: The caller's channel, or the name that the callee's will have.
+        asterisk: What it shares with the other lines.
+        channel_id: The caller's channel, or the id that the callee's will get.
         caller: The caller's number, as their telephone says.
         called: The number that was called.
         trunk: The endpoint, where it is known.
@@ -274,7 +276,7 @@ class AsteriskLine:
         self._renewed_at = float("-inf")
         self._flows: asyncio.Future[bool] | None = None
         self._closing = False
-        # What Asterisk has been told of and may still be making: it cannot be removed before.
+        # Requests for bridge and media channel that are under way: neither can be removed before.
         self._making: list[asyncio.Task[None]] = []
         self._placing_task: asyncio.Task[None] | None = None
         self._there = not self.placed
@@ -283,14 +285,14 @@ class AsteriskLine:
         self._bridge_made = self._media_entered = self._opened = self._handed_over = False
         self._channel = CallerChannel(self._ari, channel_id)
         self._rang_here = self._wanted = False
-        # What is asked for until caller and agent are together; then nobody needs it any more.
+        # The requests of the set-up: nobody needs them once caller and agent are together.
         self._set_up = Errand()
         self._target: TargetChannel | None = None
         self._target_count = 0
         self._rtp_timer: asyncio.TimerHandle | None = None
         if not self.placed:
             asterisk.lines[channel_id] = self
-        # What is known of the way to a callee, where a Local channel leads it through a dialplan.
+        # The way to the callee, where it leads through the dialplan behind a Local channel.
         self._route = Route()
         self._adopted = False
 
@@ -298,10 +300,10 @@ class AsteriskLine:
     def adopt(cls, asterisk: Asterisk, session_id: str, kept: Mapping[str, Any]) -> AsteriskLine:
         """Make the line of a call whose process was lost.
 
-        What has happened since is told by a look at Asterisk, as after any connection.
+        A look at Asterisk tells what has happened since, as after every reconnection.
 
         Raises:
-            ValueError: It is none that `kept` has told.
+            ValueError: This is not what `kept` returned.
         """
         try:
             was = _KEPT.validate_python(kept)
@@ -381,7 +383,7 @@ class AsteriskLine:
         options, version = self._asterisk.options, self._asterisk.version
         wide = version is not None and version.capabilities.slin_wide
         codec = ""
-        # Of somebody whom we are about to call, nothing is known yet.
+        # Of a callee nothing is known before the call.
         if wide and options.audiosocket_format == "auto" and not self.placed:
             try:
                 codec = await self._ari.channels.get_channel_var(
@@ -492,8 +494,8 @@ class AsteriskLine:
         failures: list[object] = []
         present = self._ended is None
         if self._two_speak and outcome.status is not Status.COMPLETED:
-            # The service stops, and the two need nothing of it. Whoever takes calls next gives the
-            # caller back when the other one has hung up.
+            # The service stops, and caller and target do not need it. The next process gives the
+            # caller back when the target has hung up.
             parts += [self._end_sound(heard_out=False), self._remove_media()]
         elif present and self._channel.in_bridge and not self.reachable:
             # Nobody else can take care of the caller yet.
@@ -526,12 +528,13 @@ class AsteriskLine:
 
     @property
     def closing(self) -> bool:
-        """It is being given back, or has been."""
+        """Whether the line is being closed, or has been."""
         return self._closing
 
     @property
     def over(self) -> bool:
-        """The caller has gone, or is being given back: who enters now has come anew."""
+        """Whether the caller has gone or is being given back: a channel that enters now is a new
+        arrival."""
         return self._closing or self._ended is not None
 
     @property
@@ -563,7 +566,7 @@ class AsteriskLine:
 
         Args:
             channel_id: The caller's, the media channel, or the target's.
-            found: What the dialplan says of who has answered.
+            found: Who has answered, as the dialplan says after AMD().
         """
         if channel_id == self.media_id:
             if not self._media_entered:
@@ -585,15 +588,15 @@ class AsteriskLine:
         or out of it: their telephone has transferred the call.
 
         Args:
-            channel_id: Whose place it is; what becomes of that one concerns nobody any more.
-            by: The other channel.
-            there: It is up.
+            channel_id: The channel before, which no longer matters.
+            by: The channel that has taken its place.
+            there: That one is up.
         """
         lines = self._asterisk.lines
         log.info("channel_replaced", call=self.id, channel=channel_id, by=by)
         if channel_id == self.id:
             self.id = by
-            # Who held us may have done so until now, and nobody would be told that it is over.
+            # The phone before may have held us, and does not tell that this is over.
             self.held_by_phone(False)
             if self._channel.replaced(by):
                 self.music()
@@ -700,7 +703,7 @@ class AsteriskLine:
             self._tell_call(TargetLost(self._target.why_gone(cause, sip_code), why))
 
     def route_to(self, channel_id: str) -> Route | None:
-        """Return what is known of the way to a channel that we call; None for any other."""
+        """Return the route to a channel that we call; None for any other channel."""
         if (target := self._target) is not None and channel_id == target.id:
             return target.route
         return self._route if self.placed and channel_id == self.id else None
@@ -712,7 +715,7 @@ class AsteriskLine:
         return self._entered
 
     def follow(self, channel_id: str) -> None:
-        """Hear what becomes of a channel that a dialplan calls for us."""
+        """Subscribe to a channel that a dialplan calls for us."""
         self._spawn(self._follow(channel_id))
 
     # --- inside
@@ -791,18 +794,18 @@ class AsteriskLine:
         await ari.bridges.create_with_id(self.bridge_id, name=bridge_name(self.id))
 
     async def _make_media(self, ari: Client, media: Media) -> None:
-        """Have Asterisk make the media channel, and connect to it where that is ours to do."""
+        """Have Asterisk make the media channel; with chan_websocket, also connect to it."""
         asked = media.request()
         channel = await ari.channels.external_media(self.media_id, **asked)
         if not await media.made(channel):
-            # The answer that told the way to it was lost: another one.
+            # The answer that named its connection was lost: make another one.
             self._spawn(self._remove(self.media_id))
             self._name_media()
             channel = await ari.channels.external_media(self.media_id, **asked)
             await media.made(channel)
 
     def _name_media(self) -> None:
-        """Give the media channel that is to come a name of its own."""
+        """Choose a new id for the next media channel."""
         self._renewals += 1
         self._asterisk.lines.pop(self.media_id, None)
         self.media_id = f"{self._first_media_id}.{self._renewals}"
@@ -810,7 +813,7 @@ class AsteriskLine:
         self._media_entered = False
 
     async def _renew(self, media: Media, reason: str) -> None:
-        """Put a new media channel into the bridge, in the place of one that has broken."""
+        """Replace a media channel that has broken by a new one in the same bridge."""
         loop = asyncio.get_running_loop()
         began, lost = loop.time(), self.media_id
         media.renew()
@@ -870,7 +873,7 @@ class AsteriskLine:
             )
 
     async def _play_music(self) -> None:
-        # While music cannot begin, the caller hears now and then that somebody is there.
+        # Until the music begins, the caller hears a soft tone now and then.
         if self._media is not None and self._channel.in_bridge:
             self._media.keeps_company = True
         try:
@@ -880,7 +883,7 @@ class AsteriskLine:
                 self._media.keeps_company = False
 
     async def _keep_company(self, giving_back: Coroutine[Any, Any, None]) -> None:
-        """Hold the line until the caller goes on."""
+        """Keep the sound, with a soft tone now and then, until the caller has been given back."""
         if self._media is not None:
             self._media.keeps_company = True
         try:
@@ -890,7 +893,7 @@ class AsteriskLine:
             await self._remove_resources()
 
     def _watch_rtp(self, seconds: float = _FIRST_RTP_SECONDS) -> None:
-        """Keep what the caller's RTP has counted now and then: with their hang-up it is gone."""
+        """Read the counters of the caller's RTP every 20 s: with the channel they are gone."""
 
         async def look() -> None:
             if await self._read_rtp(final=False) and not self._closing:
@@ -901,7 +904,7 @@ class AsteriskLine:
         )
 
     async def _read_rtp(self, *, final: bool) -> bool:
-        """Ask for what the caller's RTP has counted; whether it is known."""
+        """Read the counters of the caller's RTP; return whether any are known."""
         if self.reachable and (told := await rtp_report(self._ari, self.id)) is not None:
             self.rtp = replace(told, final=final)
         return self.rtp is not None
@@ -963,23 +966,23 @@ class AsteriskLine:
         self, target: TargetChannel, step: Coroutine[Any, Any, Result | None]
     ) -> None:
         result = await step
-        # The next one is not lost with it.
+        # If another target is called by now, that one is not lost.
         if result is not None and self._target is target:
             self._tell_call(TargetLost(result.value))
 
     @property
     def _two_speak(self) -> bool:
-        """Whether the caller speaks with somebody whom we have called for them."""
+        """Whether the caller speaks with the target of a transfer, or a supervisor."""
         target = self._target
         joined = target is not None and target.joined
         return joined and self._channel.in_bridge and self._ended is None
 
     def _drop_target(self) -> Coroutine[Any, Any, None]:
-        """Hang the target up, if there is one; the next one may be called meanwhile."""
+        """Hang up the target, if there is one; another one may be called meanwhile."""
         target, self._target = self._target, None
         if target is None:
             return asyncio.sleep(0)
-        # One that has been given up may still report.
+        # Its events no longer concern this line.
         self._asterisk.lines.pop(target.id, None)
         target.give_up()
         return target.hang_up()
@@ -1005,7 +1008,7 @@ class AsteriskLine:
     async def _remove_resources(self) -> None:
         if self._media is None and not self._adopted:
             return
-        # What is still being made must be there before it can be removed; every request has a
+        # Bridge or channel must have been made before they can be removed; every request has a
         # deadline.
         making, self._making = self._making, []
         if making:
@@ -1017,10 +1020,7 @@ class AsteriskLine:
         )
 
     async def _give_back(self, outcome: Outcome, end: CallEnd) -> None:
-        """Let a caller go on in the dialplan; hang up on somebody whom we have called.
-
-        One whom we have called and who is to be transferred goes on in the dialplan too.
-        """
+        """Let a caller go on in the dialplan; hang up a callee, unless it is transferred there."""
         ari = self._ari.persistent()
         placing, self._placing_task = self._placing_task, None
         if placing is not None:
@@ -1028,7 +1028,7 @@ class AsteriskLine:
             await asyncio.wait([placing])
         if self.placed and not self._there:
             return
-        # With the channel goes what its RTP has counted.
+        # The counters of its RTP are gone with the channel.
         if self._rtp_timer is not None:
             await self._read_rtp(final=True)
         if self.placed and outcome.status is not Status.TRANSFER:
@@ -1077,8 +1077,8 @@ class AsteriskLine:
         return self._spawn(request_of_line())
 
     async def _caller_is_gone(self, refusal: AriError) -> bool:
-        """Whether something was refused because the caller has hung up: that may come before the
-        event which tells of it."""
+        """Return whether a request was refused because the caller has hung up: the refusal may come
+        before the event of the hang-up."""
         if not self._there or not isinstance(refusal, AriNotFound | AriBadRequest):
             return False
         try:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 
 import typer
 
 from lab.asterisk import LabAsterisk, LabError, ensure_asterisk
+from lab.stop_signals import stop_signals
 
 app = typer.Typer(help="The lab's Asterisk.", add_completion=False, no_args_is_help=True)
 
@@ -30,17 +30,14 @@ def run(trunk_contact: str | None = None) -> None:
 
 
 async def _run(trunk_contact: str | None) -> None:
-    over = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, over.set)
-    async with LabAsterisk(trunk_contact=trunk_contact, progress=_say) as asterisk:
-        for name, value in asterisk.settings.items():
-            typer.echo(f"{name}={value}")
-        typer.echo(f"# phones: sip:100@{asterisk.sip_host}:{asterisk.sip_port}")
-        typer.echo(f"# files:  {asterisk.run_dir}/etc")
-        typer.echo(f"# log:    {asterisk.log_path}")
-        await over.wait()
+    with stop_signals() as stop:
+        async with LabAsterisk(trunk_contact=trunk_contact, progress=_say) as asterisk:
+            for name, value in asterisk.settings.items():
+                typer.echo(f"{name}={value}")
+            typer.echo(f"# phones: sip:100@{asterisk.sip_host}:{asterisk.sip_port}")
+            typer.echo(f"# files:  {asterisk.run_dir}/etc")
+            typer.echo(f"# log:    {asterisk.log_path}")
+            await stop.wait()
 
 
 def main() -> None:

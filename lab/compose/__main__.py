@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +16,7 @@ from lab.compose.configuration import Places, write_all
 from lab.compose.options import read_options
 from lab.compose.state import keep_state, read_caller_state, read_state
 from lab.compose.watch import Watcher
+from lab.stop_signals import stop_signals
 
 _WIDTH = 100
 _OWN = Path("/lab")
@@ -58,15 +58,12 @@ def caller(
 
 
 async def _call(target: str, api: str, pause: float, heartbeat: Path) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
     state = read_caller_state(_OWN)
     plan = Round(target, pause, state.calls_cost_money, heartbeat)
-    async with Watcher(api, state.api_key.get_secret_value()) as watcher:
-        password = state.password.get_secret_value()
-        await keep_calling(plan, password, watcher, Console(width=_WIDTH), stop)
+    with stop_signals() as stop:
+        async with Watcher(api, state.api_key.get_secret_value()) as watcher:
+            password = state.password.get_secret_value()
+            await keep_calling(plan, password, watcher, Console(width=_WIDTH), stop)
 
 
 def main() -> None:

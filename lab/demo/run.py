@@ -18,7 +18,6 @@ from lab.demo.analysis import WINDOW_MS, Analysis, Samples, analyse
 from lab.demo.caller import ScriptedCaller
 from lab.demo.captions import agent_captions, caller_captions
 from lab.demo.dialer import DialerWay
-from lab.demo.keep import until_told_to_stop
 from lab.demo.logfile import log_to
 from lab.demo.parts import Parts, running
 from lab.demo.picture import CallPicture, draw
@@ -29,6 +28,7 @@ from lab.demo.voice import caller_voice, spoken
 from lab.demo.ways import AsteriskWay, Telephone, TwilioWay, Way
 from lab.softphone import CallFailed, Ending
 from lab.softphone.codec import RATE_HZ
+from lab.stop_signals import stop_signals
 
 WAYS: Mapping[str, Callable[[], Way]] = {
     "asterisk": AsteriskWay,
@@ -251,5 +251,6 @@ async def _stay(parts: Parts, console: Console) -> None:
     if parts.way.invitation is not None:
         told += Text.assemble(f"{parts.way.invitation}:\n\n    ", (parts.way.number, "bold cyan"))
     console.print(told + Text("\n\nCtrl-C ends it.\n"), soft_wrap=True)
-    await until_told_to_stop()
+    with stop_signals() as stop:
+        await stop.wait()
     console.print("Stopping …")

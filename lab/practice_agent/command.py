@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from lab.practice_agent.config import PracticeConfig
 from lab.practice_agent.profile import AgentBook, PracticeAgentError
 from lab.practice_agent.record import TranscriptLine
 from lab.practice_agent.server import PracticeAgent, serve
+from lab.stop_signals import stop_signals
 
 _STYLES = {"agent": "cyan", "caller": "green", "note": "dim"}
 
@@ -69,11 +69,7 @@ async def run_practice_agent(
         post_call_secret=SecretStr(post_call.secret.split(",")[0].strip()),
         post_call_form="opentelemetry" if post_call.opentelemetry else "json",
     )
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    ready: asyncio.Future[PracticeAgent] = loop.create_future()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    ready: asyncio.Future[PracticeAgent] = asyncio.get_running_loop().create_future()
 
     def show(line: TranscriptLine) -> None:
         style = _STYLES[line.speaker]
@@ -89,7 +85,8 @@ async def run_practice_agent(
 
     announcing = asyncio.create_task(announce())
     try:
-        await serve(config, stop=stop, ready=ready, observer=show)
+        with stop_signals() as stop:
+            await serve(config, stop=stop, ready=ready, observer=show)
     except OSError as error:
         # A name that nobody knows has a number of its own kind, below zero. Python 3.13 and later
         # give none when the address is not one of this machine.
@@ -99,5 +96,3 @@ async def run_practice_agent(
     finally:
         announcing.cancel()
         await asyncio.gather(announcing, return_exceptions=True)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)

@@ -1,11 +1,8 @@
-"""The scene, the voices, the log, the wait at the end: what is around the call."""
+"""The scene, the voices, the log: what is around the call."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import os
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +13,6 @@ from rich.console import Console
 from lab.asterisk import LabError
 from lab.demo import DemoOptions, run_demo, scene
 from lab.demo.analysis import Samples, speech_spans
-from lab.demo.keep import until_told_to_stop
 from lab.demo.logfile import log_to
 from lab.demo.tracks import Piece, lay_out
 from lab.demo.voice import FOLDER, HigherVoice, KeptVoice, file_name, spoken
@@ -104,16 +100,6 @@ def test_everything_is_logged_into_the_file_and_then_no_more(tmp_path: Path) -> 
     assert "call_ended" in text
     assert "seconds=3" in text
     assert "odd" in text
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_signal_ends_the_wait_and_nothing_else(number: signal.Signals) -> None:
-    before = signal.getsignal(number)
-    waiting = asyncio.create_task(until_told_to_stop())
-    await asyncio.sleep(0)
-    os.kill(os.getpid(), number)
-    await waiting
-    assert signal.getsignal(number) is before
 
 
 @pytest.mark.parametrize("turns", [0, len(scene.CALLER) + 1])

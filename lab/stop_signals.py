@@ -1,15 +1,18 @@
-"""Waiting for the person at the terminal."""
+"""Ctrl-C and SIGTERM as an event, for the lab's programs."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-async def until_told_to_stop() -> None:
-    """Wait for Ctrl-C or a SIGTERM, which then ends nothing but the wait.
+@contextmanager
+def stop_signals() -> Iterator[asyncio.Event]:
+    """Give an event that Ctrl-C or a SIGTERM sets, which do nothing else meanwhile.
 
     Only for an event loop of the main thread, where signals are delivered.
     """
@@ -19,7 +22,7 @@ async def until_told_to_stop() -> None:
     for number in _SIGNALS:
         loop.add_signal_handler(number, stop.set)
     try:
-        await stop.wait()
+        yield stop
     finally:
         for number, handler in before.items():
             loop.remove_signal_handler(number)

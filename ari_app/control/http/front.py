@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 from urllib.parse import parse_qs
 
 import aiohttp
@@ -31,7 +31,7 @@ from ari_app.control.http.page import MOST_WATCHERS, PAGE_PATHS, Look, Watching,
 from ari_app.control.http.rates import RequestRates
 from ari_app.control.http.relay import Relay, There, WorkerAway
 from ari_app.control.http.requests import read_body
-from ari_app.control.http.server import ClientGone, mark_heads, when_gone
+from ari_app.control.http.server import mark_heads, while_there
 from ari_app.control.workers.hub import Hub
 from ari_app.control.workers.merged import FrontMetrics, Merged
 from ari_app.control.workers.roster import Worker
@@ -50,7 +50,6 @@ some 400 bytes of each. No worker has so many; aiohttp's own limit is that of 14
 _MOST_MACHINES: Final = 1000
 _STREAMS: Final = frozenset({"follow_session", "listen"})
 _FORM: Final = "application/x-www-form-urlencoded"
-Answered = TypeVar("Answered")
 
 
 class FrontView(Protocol):
@@ -210,7 +209,7 @@ class FrontHandlers:
         key = request.headers.get(IDEMPOTENCY_KEY)
         if key is None:
             work = asyncio.ensure_future(self._initiate(request, body, self._elsewhere))
-            return (await _while_there(request, work)).response()
+            return (await while_there(request, work)).response()
         check_key(key)
         # Whoever was asked first has the answer.
         there = None if self._elsewhere is None else await self._elsewhere.of_key(key)
@@ -407,17 +406,6 @@ async def refusals(request: web.Request, handler: Handler) -> web.StreamResponse
         return await handler(request)
     except _NotGranted as refusal:
         return refusal.kept.response()
-
-
-async def _while_there(request: web.Request, work: asyncio.Future[Answered]) -> Answered:
-    """Wait for an answer, unless the client hangs up before: then nobody is called."""
-    with when_gone(request, work.cancel):
-        try:
-            return await work
-        except asyncio.CancelledError:
-            if (task := asyncio.current_task()) is not None and task.cancelling():
-                raise
-            raise ClientGone from None
 
 
 def _object(body: bytes) -> dict[str, Any]:

@@ -57,7 +57,7 @@ from ari_app.control.http.requests import (
     read_model,
     read_nothing,
 )
-from ari_app.control.http.server import ClientGone, mark_heads, when_gone
+from ari_app.control.http.server import mark_heads, while_there
 from ari_app.control.http.streams import stream_events
 from ari_app.process.loop import in_turns
 from ari_app.records.journal import Journal
@@ -169,7 +169,10 @@ class Handlers:
         body = await read_model(request, InitiateCallRequest)
         key = request.headers.get(IDEMPOTENCY_KEY)
         if key is None:
-            answer, replayed = await self._initiate_while_there(request, body), False
+            # A client that hangs up before the call begins would not know that there is one: it has
+            # no key to ask with again.
+            work = asyncio.ensure_future(self._initiate(request, body))
+            answer, replayed = await while_there(request, work), False
         else:
             kept, replayed = await self._initiated.answer(
                 key, _fingerprint(body), lambda: self._initiate_to_keep(request, body)
@@ -180,23 +183,6 @@ class Handlers:
         if replayed:
             response.headers["Idempotent-Replayed"] = "true"
         return response
-
-    async def _initiate_while_there(
-        self, request: web.Request, body: InitiateCallRequest
-    ) -> InitiateCallResponse:
-        """Begin a call, unless the client hangs up before it begins.
-
-        It would not know that there is a call, nor could it find out: it has no key to ask with
-        again.
-        """
-        work = asyncio.ensure_future(self._initiate(request, body))
-        with when_gone(request, work.cancel):
-            try:
-                return await work
-            except asyncio.CancelledError:
-                if (task := asyncio.current_task()) is not None and task.cancelling():
-                    raise
-                raise ClientGone from None
 
     async def _initiate_to_keep(self, request: web.Request, body: InitiateCallRequest) -> str:
         return (await self._initiate(request, body)).model_dump_json()

@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import math
 import socket
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 from aiohttp import web
@@ -52,6 +51,9 @@ async def mark_heads(request: web.Request, handler: Handler) -> web.StreamRespon
         connection.request_ended()
 
 
+Answered = TypeVar("Answered")
+
+
 class ClientGone(ConnectionError):
     """Nobody is there any more to be answered."""
 
@@ -62,16 +64,22 @@ def opens_connection(request: web.Request) -> bool:
     return isinstance(connection, Connection) and connection.requests == 1
 
 
-@contextmanager
-def when_gone(request: web.Request, do: Callable[[], object]) -> Iterator[None]:
-    """Call `do` when the client hangs up meanwhile."""
+async def while_there(request: web.Request, work: asyncio.Future[Answered]) -> Answered:
+    """Wait for an answer; cancel the work when the client hangs up before.
+
+    Raises:
+        ClientGone: It has.
+    """
     connection = request.protocol
     if not isinstance(connection, Connection):
-        yield
-        return
-    connection.on_gone = do
+        return await work
+    connection.on_gone = work.cancel
     try:
-        yield
+        return await work
+    except asyncio.CancelledError:
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            raise
+        raise ClientGone from None
     finally:
         connection.on_gone = None
 
@@ -81,7 +89,7 @@ class Connection(web.RequestHandler):
 
     Attributes:
         requests: How many have come.
-        on_gone: See `when_gone`.
+        on_gone: Called when the connection is lost.
     """
 
     def __init__(

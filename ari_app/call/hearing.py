@@ -69,7 +69,7 @@ _KEPT: Final = 500
 
 
 def _swing_at(dbfs: float) -> float:
-    """Return the way from the lowest to the highest sample of a sine of this level."""
+    """Return the swing, from the lowest to the highest sample, of a sine of this level."""
     return float(2 * 32768 * 10 ** (dbfs / 20))
 
 
@@ -113,7 +113,7 @@ def _some_of(size: int) -> struct.Struct:
 
 
 def _swing(pcm: bytes, start: int, size: int) -> int:
-    """Return the way from the lowest to the highest of some samples of a frame."""
+    """Return the swing of a frame, from the lowest to the highest of some of its samples."""
     if _native_swing is not None:
         return _native_swing(pcm, start, size)
     some = _some_of(size).unpack_from(pcm, start)
@@ -128,7 +128,7 @@ _LOWEST_DBFS: Final = -60
 
 
 def level_dbfs(pcm: bytes) -> int:
-    """Return how loud PCM is, as the level of a sine that swings as far; -60 at least."""
+    """Return the level of PCM in dBFS, as that of a sine with the same swing; -60 at least."""
     swing = _swing_of(pcm)
     return max(_LOWEST_DBFS, round(20 * math.log10(swing / 65536))) if swing else _LOWEST_DBFS
 
@@ -218,7 +218,7 @@ class Hearing:
         return (began, self.last_speech_at) if began else None
 
     def is_quiet(self, pcm: bytes) -> bool:
-        """Return whether PCM, which this does not hear, is no more than the line's noise."""
+        """Return whether PCM is no louder than the line's noise; it is not counted as heard."""
         return _swing_of(pcm) < self._floor * _HOLDS
 
     def is_unsure(self, now: float) -> bool:
@@ -227,7 +227,7 @@ class Hearing:
         return self._speaks and not self._varies
 
     def _noise(self, swing: float) -> None:
-        """Let the floor follow."""
+        """Let the noise floor follow a frame that is no speech."""
         floor = self._floor
         if swing > floor * _FAR_BELOW:
             floor += (swing - floor) * _FOLLOWS
@@ -239,7 +239,7 @@ class Hearing:
         self._stands_out = floor * _STANDS_OUT
 
     def quiet(self, now: float) -> None:
-        """Take note of the time; for a line that carries nothing."""
+        """Note that nothing has come until `now`."""
         if self._speaks and now - self.last_speech_at > _MAX_PAUSE_SECONDS:
             self._ends()
 
@@ -294,7 +294,7 @@ class Hearing:
             self._was_noise(now)
 
     def _was_noise(self, now: float) -> None:
-        """Take back what noise has moved; speech that went before it in one breath stays."""
+        """Take back what was taken for speech and is noise; speech right before the noise stays."""
         spoke, uttered, waits = self._before
         if self._varies and (end := self._steady_since) > self._began:
             spoke, waits = end, None if self._waiting_since is None else end
@@ -311,9 +311,11 @@ class Hearing:
     # --- the agent
 
     def said(self, frame: bytes, now: float) -> ResponseTime | None:
-        """Take a frame of the agent's that begins to sound now; the response time, if it is one.
+        """Take a frame of the agent's that the caller begins to hear at `now`.
 
-        A frame that comes while the caller still speaks is no answer: they speak at once.
+        Returns:
+            The response time, if the frame begins an answer. One that comes while the caller still
+            speaks does not: both speak at once.
         """
         self._echoes_until = now + _ECHO_SECONDS
         since = self._waiting_since
@@ -328,7 +330,7 @@ class Hearing:
         return response
 
     def forget(self) -> None:
-        """Forget a turn that waits for its answer: it has it, or somebody else answers now."""
+        """Forget that a turn waits for its answer: it has one, or the agent is not to answer."""
         self._waiting_since = None
         self._before = (*self._before[:2], None)
 

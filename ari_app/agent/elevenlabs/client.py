@@ -87,15 +87,17 @@ log = structlog.get_logger(__name__)
 
 
 class KeyStatus:
-    """Refused from the first 401 on until an answer shows that the key is taken; out of reach from
-    the first connection that fails until there is any answer.
+    """Whether the service takes our key, and can be reached, by its answers.
 
-    An answer that says nothing of the key changes nothing about it: 429, 5xx, none at all. Nor does
-    403, which may be about one agent.
+    The key is refused from the first 401 on until an answer shows that it is taken. An answer that
+    says nothing of the key (429, 5xx, none at all) leaves that as it was, and so does 403, which
+    may be about one agent. The service is out of reach from the first failed connection on until
+    there is any answer.
 
     Attributes:
-        agent_id: The agent for which it was refused, or not reached, last.
-        unreachable: Why no connection came about; empty when one did.
+        agent_id: The agent of the last conversation that failed so.
+        unreachable: Why the service cannot be reached; empty when it can.
+        refused: The key is refused.
     """
 
     def __init__(self) -> None:
@@ -268,10 +270,10 @@ class AgentClient:
         return await self._fetch(self._base_url / _CONVERSATIONS_PATH / conversation_id)
 
     async def user(self) -> object:
-        """Ask whose key it is, with the plan and what of it is used.
+        """Ask for the account of our key: its plan, and how much of that is used.
 
         Raises:
-            AgentError: It does not say: the key lacks the right to ask, or there is none.
+            AgentError: The service does not say: the key lacks the right to ask, or there is none.
         """
         return await self._fetch(self._base_url / _USER_PATH)
 

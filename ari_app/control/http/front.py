@@ -171,7 +171,7 @@ class FrontHandlers:
         return worker or self._roomiest()
 
     async def _who_has(self, session_id: str) -> There[Any]:
-        """Return who has a call: a worker, or another machine; any worker where nobody has it."""
+        """Return the worker, or the other machine, that has a call; any worker if none has it."""
         worker = self._roster.of_session(session_id)
         if worker is None:
             self._await(session_id)
@@ -182,11 +182,11 @@ class FrontHandlers:
         return There(worker or self._any(), self._relay)
 
     def _await(self, *names: object) -> None:
-        """Let a request come again about a call, or a line, that the next worker may go on with:
-        any other would say that there is none.
+        """Refuse a request about a call, or a line, of a lost worker, which the next one may go on
+        with: any other worker would say that there is none.
 
         Raises:
-            WorkerAway: One of these is such a one.
+            WorkerAway: One of `names` is such a call or line.
         """
         if any(isinstance(name, str) and self._roster.is_awaited(name) for name in names):
             raise WorkerAway
@@ -378,7 +378,7 @@ class FrontHandlers:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """A worker's answer, that can be given again."""
+    """A worker's answer, kept to be given again."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -401,7 +401,7 @@ class _NotGranted(Exception):
 
 @web.middleware
 async def refusals(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Give out the refusals of workers as they are."""
+    """Answer with a worker's refusal as it has worded it."""
     try:
         return await handler(request)
     except _NotGranted as refusal:
@@ -409,7 +409,7 @@ async def refusals(request: web.Request, handler: Handler) -> web.StreamResponse
 
 
 def _object(body: bytes) -> dict[str, Any]:
-    """Return what a body says; nothing where it says nothing usable, which its worker tells."""
+    """Return a body's JSON object; an empty one where it is none, which the worker then refuses."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -465,7 +465,7 @@ class MergedWatch(Watching):
         self.forget()
 
     def forget(self) -> None:
-        """Watch nobody."""
+        """Stop watching workers and machines."""
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             keeper.cancel()
@@ -474,8 +474,8 @@ class MergedWatch(Watching):
         self._told.clear()
 
     async def _all_heard(self) -> None:
-        """Wait until all have told of their calls, not for long: a page that comes again would take
-        it that those of whom nothing is known have gone."""
+        """Wait for the first news of all workers and machines, for 1 s at most: a page that comes
+        again takes calls that it is not told of for ended."""
         await asyncio.sleep(0)  # for the keeper to begin
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_ASK_SECONDS):
@@ -499,7 +499,8 @@ class MergedWatch(Watching):
                     await hub.changed()
 
     def _all(self) -> dict[Worker | str, There[Any]]:
-        """Return who is to be watched: workers, and machines by a name of this run of theirs."""
+        """Return whom to watch: workers, and machines by a name that each of their starts makes
+        anew."""
         found: dict[Worker | str, There[Any]] = {
             worker: There(worker, self._relay) for worker in self._front.hub.roster
         }

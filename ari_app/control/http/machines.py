@@ -1,4 +1,4 @@
-"""Asks other machines, and lets them ask.
+"""Passes requests on to other machines, and lets these pass requests on to this one.
 
 Requests about a call go to its machine as HTTP, not as messages in the store: the answers of some
 are streams (events, sound, recordings), which need a connection anyway, and a machine whose store
@@ -47,10 +47,10 @@ HAS_PATH: Final = "/machine/has/{session_id}"
 
 
 class Machines(Relay[Machine]):
-    """Asks other machines.
+    """Passes requests on to other machines.
 
     Args:
-        secret: What they know us by.
+        secret: The key that all machines share.
     """
 
     def __init__(self, secret: str) -> None:
@@ -131,19 +131,19 @@ class Others(Protocol):
 
     @property
     def name(self) -> str:
-        """Our own."""
+        """The name of this machine."""
         ...
 
     def others(self) -> list[Machine]:
-        """Return them."""
+        """Return the other machines that are there."""
         ...
 
     def unseen(self) -> list[Machine]:
-        """Return those that the store has no more, and that may only be cut off from it."""
+        """Return the machines that have left the store, but may only be cut off from it."""
         ...
 
     def does_not_answer(self, machine: Machine) -> None:
-        """Note that one does not answer."""
+        """Note that a machine does not answer."""
         ...
 
     def targets(self) -> list[Machine]:
@@ -151,36 +151,43 @@ class Others(Protocol):
         ...
 
     def gave(self, machine: Machine) -> None:
-        """Note that one was given a call."""
+        """Note that a machine was given a call."""
         ...
 
     def most(self, limit: int) -> int:
-        """Return how many calls there may be, where the machines have room for so many."""
+        """Return how many calls all machines may carry together.
+
+        Args:
+            limit: How many they have room for.
+        """
         ...
 
     async def owner(self, call: str) -> Machine | None:
-        """Return who has a call.
+        """Return the machine that has a call.
 
         Raises:
-            StoreAway: Nobody can say.
+            StoreAway: The store cannot be asked.
         """
         ...
 
     async def keep_key(self, key: str) -> Machine | None:
-        """Return who has answered a request with this key first; None: nobody else.
+        """Keep this machine as the one that answers an Idempotency-Key, unless another one does.
+
+        Returns:
+            That other one; None: this machine.
 
         Raises:
-            StoreAway: Nobody can say.
+            StoreAway: The store cannot be asked.
         """
         ...
 
 
 class Elsewhere:
-    """Where what is asked here is answered, if not here.
+    """Finds the machine that has to answer a request, if not this one.
 
     Args:
         others: The other machines.
-        relay: Asks them.
+        relay: Passes requests on to them.
 
     Attributes:
         answers: What this machine has answered to requests with an Idempotency-Key: to its clients
@@ -234,7 +241,7 @@ class Elsewhere:
         return There(best, self._relay)
 
     async def of_all(self, path: str) -> list[bytes]:
-        """Ask all other machines; those that do not answer are left out."""
+        """Return the answers of all other machines that answer a GET of `path` in time."""
         answers = await asyncio.gather(
             *(self._relay.get(each, path, _ASK_SECONDS) for each in self._others.others()),
             return_exceptions=True,
@@ -242,7 +249,7 @@ class Elsewhere:
         return [each[1] for each in answers if isinstance(each, tuple) and each[0] == 200]
 
     def limit(self, room: int) -> int:
-        """Return how many calls there may be on all machines, which have room for so many."""
+        """Return how many calls all machines may carry together, which have room for `room`."""
         return self._others.most(room)
 
     async def _ask_for(self, call: str, machines: Sequence[Machine]) -> Machine | None:

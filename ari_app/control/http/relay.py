@@ -62,7 +62,7 @@ _OF_A_CONNECTION: Final = frozenset(
 
 
 class WorkerAway(Problem):
-    """The worker that a request concerns is not there just now."""
+    """The worker, or machine, that a request concerns cannot be reached just now."""
 
     def __init__(self) -> None:
         super().__init__("worker_away")
@@ -72,7 +72,10 @@ To = TypeVar("To")
 
 
 class Relay(abc.ABC, Generic[To]):
-    """Asks others: `Workers`, or the machines of `ari_app.control.http.machines`."""
+    """Passes requests on to `Workers`, or to other machines (`ari_app.control.http.machines`).
+
+    `To` is a worker or a machine.
+    """
 
     @abc.abstractmethod
     async def close(self) -> None:
@@ -80,30 +83,35 @@ class Relay(abc.ABC, Generic[To]):
 
     @abc.abstractmethod
     def _session(self, to: To) -> aiohttp.ClientSession:
-        """Return what asks them."""
+        """Return the HTTP session for it."""
 
     @abc.abstractmethod
     def _url(self, to: To, path: str) -> URL:
-        """Return what is asked for."""
+        """Return the URL of a path there."""
 
     @abc.abstractmethod
     def _give(self, request: web.Request, to: To, descriptor: int) -> None:
-        """Give them the client's connection, by a descriptor that is theirs to close.
+        """Hand over the client's connection, with the request's head.
+
+        Args:
+            request: The request.
+            to: Who takes the connection.
+            descriptor: A duplicate of the connection's descriptor, which this closes.
 
         Raises:
-            WorkerAway: They are not there.
-            Problem: `bad_request`: its head is too long for that.
+            WorkerAway: It cannot be reached.
+            Problem: `bad_request`: the head is too long to be handed over.
         """
 
     def pass_on(self, request: web.Request, to: To) -> web.Response:
-        """Give the whole connection to them.
+        """Hand over the client's connection for good.
 
         Returns:
-            What is not sent: there is nobody here any more to send it to.
+            A response for aiohttp, which cannot be sent any more.
 
         Raises:
-            WorkerAway: They are not there.
-            Problem: `bad_request`: its head is too long for that.
+            WorkerAway: It cannot be reached.
+            Problem: `bad_request`: the head is too long to be handed over.
         """
         transport = request.transport
         if transport is None:
@@ -209,11 +217,11 @@ class Relay(abc.ABC, Generic[To]):
 
 @dataclass(frozen=True, slots=True)
 class There(Generic[To]):
-    """Where a request goes.
+    """Where to pass a request on to.
 
     Attributes:
         to: The worker, or the machine.
-        relay: Asks it.
+        relay: Passes requests on to it.
     """
 
     to: To
@@ -221,10 +229,10 @@ class There(Generic[To]):
 
 
 class Workers(Relay[Worker]):
-    """Asks workers.
+    """Passes requests on to the workers of this machine.
 
     Args:
-        folder: Where they are.
+        folder: The folder with their sockets.
     """
 
     def __init__(self, folder: Folder) -> None:
@@ -271,20 +279,20 @@ class Workers(Relay[Worker]):
 def new_session(
     connector: aiohttp.BaseConnector, headers: dict[str, str] | None = None
 ) -> aiohttp.ClientSession:
-    """Make what asks one of them, and changes nothing of what is answered."""
+    """Make a session that changes nothing of requests and answers."""
     return aiohttp.ClientSession(
         connector=connector,
         headers=headers,
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
         auto_decompress=False,
-        # What is said is what the client says: it may not know gzip, nor do we here.
+        # Only the client's own headers are sent: it may not know gzip.
         skip_auto_headers=(hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.USER_AGENT),
         cookie_jar=aiohttp.DummyCookieJar(),
     )
 
 
 class _Asked:
-    """A request to a worker, whose failures are ours to name."""
+    """A request to a worker, whose failures become `WorkerAway`."""
 
     def __init__(
         self, request: web.Request, context: aiohttp.client._RequestContextManager
@@ -293,7 +301,7 @@ class _Asked:
         self._context = context
 
     async def __aenter__(self) -> aiohttp.ClientResponse:
-        # Also where the client goes meanwhile: the worker sees that, and tells it.
+        # From now on the worker audits the request, also if the client hangs up meanwhile.
         self._request[PASSED_ON] = True
         try:
             return await self._context.__aenter__()
@@ -322,7 +330,7 @@ def _ours(request: web.Request) -> list[tuple[str, str]]:
 
 
 def head_of(request: web.Request, more: Sequence[tuple[str, str]] = ()) -> bytes:
-    """Write the head of a request as it came, but for what is ours to say."""
+    """Return a request's head as it came, but with our own headers in place of the client's."""
     ours = {
         name.lower().encode()
         for name in (KEY_HEADER, ADDRESS_HEADER, MACHINE_HEADER, REQUEST_ID_HEADER)

@@ -51,11 +51,11 @@ async def mark_heads(request: web.Request, handler: Handler) -> web.StreamRespon
         connection.request_ended()
 
 
-Answered = TypeVar("Answered")
+Answer = TypeVar("Answer")
 
 
 class ClientGone(ConnectionError):
-    """Nobody is there any more to be answered."""
+    """The client has hung up before it was answered."""
 
 
 def opens_connection(request: web.Request) -> bool:
@@ -64,11 +64,11 @@ def opens_connection(request: web.Request) -> bool:
     return isinstance(connection, Connection) and connection.requests == 1
 
 
-async def while_there(request: web.Request, work: asyncio.Future[Answered]) -> Answered:
-    """Wait for an answer; cancel the work when the client hangs up before.
+async def while_there(request: web.Request, work: asyncio.Future[Answer]) -> Answer:
+    """Wait for an answer, and cancel the work on it when the client hangs up before.
 
     Raises:
-        ClientGone: It has.
+        ClientGone: The client has hung up.
     """
     connection = request.protocol
     if not isinstance(connection, Connection):

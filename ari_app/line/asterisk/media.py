@@ -1,4 +1,4 @@
-"""The sound of one call: what every way of it can do, and AudioSocket."""
+"""The sound of one call through Asterisk: the port of its transports, and AudioSocket."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ log = structlog.get_logger(__name__)
 
 
 OnLost = Callable[[str, bool], None]
-"""Called with the reason when a connection ends without our doing, and with whether it broke: then
-Asterisk has not ended the channel on purpose."""
+"""Called when a connection ends without our doing: with the reason, and with whether it broke, that
+is, whether Asterisk has not ended the channel on purpose."""
 
 
 OnKey = Callable[[str], None]
@@ -33,7 +33,7 @@ OnKey = Callable[[str], None]
 
 
 class MediaRequest(TypedDict, total=False):
-    """What Asterisk is asked for: see `ChannelsResource.external_media`."""
+    """The parameters of `ChannelsResource.external_media`."""
 
     external_host: Required[str]
     format: Required[str]
@@ -45,14 +45,14 @@ class MediaRequest(TypedDict, total=False):
 
 
 class Media(Protocol):
-    """The way of one call's sound through Asterisk, from when it is asked for.
+    """The transport of one call's sound between Asterisk and us, from its request on.
 
     Attributes:
-        keeps_company: While there is nothing else to be heard, a tone is, now and then: somebody is
-            still there.
-        on_key: Told of keys, where this Asterisk tells them here.
+        keeps_company: While there is nothing else to be heard, play a soft tone now and then: it
+            tells the caller that somebody is still there.
+        on_key: Called with keys, where this Asterisk tells them on the media channel.
         frames_not_read: How many frames were left out because Asterisk did not take them.
-        renewable: When a channel breaks another may follow it.
+        renewable: A channel that breaks may be replaced by another one.
     """
 
     keeps_company: bool
@@ -63,14 +63,17 @@ class Media(Protocol):
     def frames_not_read(self) -> int: ...
 
     def request(self) -> MediaRequest:
-        """Return what Asterisk is asked for, beside the channel's name."""
+        """Return the parameters of the request for the media channel, but for its id."""
         ...
 
     async def made(self, channel: Channel) -> bool:
-        """Take note of what Asterisk has made; False: it does not tell the way to it.
+        """Take the media channel that Asterisk has made, and connect to it where that is our part.
+
+        Returns:
+            False if the channel does not tell where to connect.
 
         Raises:
-            AriError: It cannot be reached.
+            AriError: It cannot be connected to.
         """
         ...
 
@@ -79,35 +82,35 @@ class Media(Protocol):
         ...
 
     def take_back(self) -> float:
-        """Throw away what was taken ahead of time and is not yet heard; how much, in ms."""
+        """Throw away what was taken ahead of time and is not yet heard; return how much, in ms."""
         ...
 
     def renew(self) -> None:
-        """Give up the channel, and be ready for another one; only where it is renewable."""
+        """Give up the channel, and get ready for another one; only if `renewable`."""
         ...
 
     async def heard_out(self) -> None:
-        """Wait until the caller has heard what was just said to its end, for a moment at most."""
+        """Wait, for a moment at most, until the caller has heard what was said last."""
         ...
 
     def hang_up(self) -> None:
-        """Close now, and tell nobody. May be called twice."""
+        """Close now, without calling `OnLost`. May be called twice."""
         ...
 
 
 MakeMedia = Callable[[LineFormat, LineSound, float, OnLost], Media]
-"""Makes the way of a call's sound: its format, the sound, for how many seconds it may be awaited,
-and who is told when it is lost."""
+"""Makes the transport of a call's sound, given the line's format, the sound, how many seconds the
+connection is waited for, and what to call when it is lost."""
 
 
 class AudioSocketMedia:
-    """One AudioSocket connection, before, while and after it is there; an
+    """A call's sound over AudioSocket: waits for Asterisk's connection, and handles it; an
     `audiosocket.ConnectionHandler`.
 
     Args:
         server: Where Asterisk will connect.
-        target: What it dials to get there: `host:port`.
-        line_format: What is spoken on the line.
+        target: The address that it connects to: `host:port`.
+        line_format: The audio format of the line.
         sound: The call's sound.
         seconds: How long the connection is waited for.
         on_lost: Called once when it ends without our doing. Asterisk ends a connection in the same
@@ -171,10 +174,10 @@ class AudioSocketMedia:
         raise NotImplementedError("not renewable")
 
     async def heard_out(self) -> None:
-        """Do nothing: it has been."""
+        """Do nothing: Asterisk has played it already."""
 
     def hang_up(self) -> None:
-        """Close now: Asterisk is told so first, which also frees a thread of its that reads."""
+        """Close now, with 0x00 before: that frees the thread of Asterisk's that reads."""
         if self._closed:
             return
         self._closed = True
@@ -182,7 +185,7 @@ class AudioSocketMedia:
         self._let_go(hang_up=True)
 
     def _let_go(self, *, hang_up: bool = False) -> None:
-        # Nobody is told any more, and nobody kept.
+        # Neither call anybody any more, nor keep them in memory.
         self._on_lost = lambda reason, broken: None
         self.on_key = no_key
         connection, self._connection = self._connection, None
@@ -227,7 +230,7 @@ class AudioSocketMedia:
 
 
 def no_key(digit: str) -> None:
-    """Tell nobody of a key."""
+    """Ignore a key."""
 
 
 _COMPANY_FRAMES: Final = 100
@@ -242,7 +245,7 @@ def _company() -> SoundFile:
 
 
 def now_and_then(line_format: LineFormat) -> Iterator[bytes | None]:
-    """Make a tone every two seconds, frame by frame; not at once."""
+    """Yield a soft tone every two seconds, frame by frame, and None in between; first a pause."""
     pcm, size = _company().at(line_format.rate_hz), line_format.frame_bytes
     tone = [pcm[at : at + size].ljust(size, b"\0") for at in range(0, len(pcm), size)]
     while True:
@@ -281,13 +284,13 @@ def codec_rate_hz(codec: str) -> int:
 def choose_line_format(
     wanted: str, *, wide: bool, caller_codec: str, agent: AgentFormats
 ) -> LineFormat:
-    """Decide what is spoken on a call's line.
+    """Choose the audio format of a call's line.
 
     Args:
         wanted: `AUDIOSOCKET_FORMAT`: a name, or `auto`.
         wide: This Asterisk has more than `slin`; an older one would label 16 kHz as 8 kHz.
-        caller_codec: Asterisk's name of what the caller sends; empty when it is not known.
-        agent: What the agent announced the last time.
+        caller_codec: Asterisk's name of the caller's codec; empty when it is not known.
+        agent: The formats that the agent announced the last time.
     """
     if not wide:
         return SLIN

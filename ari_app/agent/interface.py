@@ -204,28 +204,33 @@ class Conversation(Protocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether what is sent may still arrive."""
+        """Whether the conversation goes on: what is sent may still arrive."""
         ...
 
     @property
     def not_sent_bytes(self) -> int:
-        """How much of the caller's sound came too late to be sent, in the format `hears`."""
+        """Bytes of the caller's sound, in the format `hears`, that were too late to be sent."""
         ...
 
     def hear(self, data: bytes) -> None:
-        """Let the agent hear the caller, in the format `hears`."""
+        """Send sound of the caller's, in the format `hears`."""
         ...
 
     def tell(self, text: str, *, about: str | None = None) -> None:
-        """Tell something to know, not to answer; a later one about the same replaces it."""
+        """Tell the agent something that it shall know and not answer.
+
+        Args:
+            text: What.
+            about: A topic; what is told later of the same topic replaces this.
+        """
         ...
 
     def ask(self, text: str, *, keys: bool = False) -> None:
-        """Say something as though the caller had said it, or pressed it as keys."""
+        """Send a text as though the caller had said it, or, with `keys`, pressed it."""
         ...
 
     def still_here(self) -> None:
-        """Begin anew the time after which the agent asks whether somebody is there."""
+        """Tell the agent that the caller is there, so that it does not ask after a silence."""
         ...
 
     def answer_tool(self, tool_call_id: str, text: str, *, is_error: bool = False) -> None:
@@ -233,7 +238,7 @@ class Conversation(Protocol):
         ...
 
     async def close(self) -> None:
-        """End it; `Closed` has been told after this. May be called twice."""
+        """End the conversation; when this returns `Closed` has been told. May be called twice."""
         ...
 
 
@@ -246,23 +251,23 @@ class Agents(Protocol):
         """Begin a conversation. Nothing is told before this has returned.
 
         Args:
-            briefing: Which agent, and what it is told.
-            tell: Told what happens.
-            named: Gets the id of each conversation that is tried, where it is known before.
+            briefing: The agent, and what it is told.
+            tell: Called with each `AgentEvent`.
+            named: Called with the id of each conversation that is tried, where it is known before.
 
         Raises:
-            AgentError: It did not come about.
+            AgentError: The conversation could not be begun.
         """
         ...
 
     def formats_of(self, agent_id: str) -> AgentFormats:
-        """Say what an agent's formats are likely to be: as it announced them last."""
+        """Return the formats that an agent announced the last time, or the default."""
         ...
 
     def problems(self) -> list[str]:
-        """Say why no conversation can come about now; empty when all is well."""
+        """Return why no conversation can be begun now, in sentences; empty when all is well."""
         ...
 
     async def watch(self) -> None:
-        """Find out when a problem has gone, until cancelled."""
+        """Look again and again whether a problem is over, until cancelled."""
         ...

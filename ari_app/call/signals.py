@@ -1,4 +1,4 @@
-"""The events that a call's machine takes, in the past tense."""
+"""The words of a call's machine: its timers, its effects (commands) and its events (past tense)."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class AskElsewhere:
+class RunHttpTool:
     """Run one of the HTTP tools."""
 
 
@@ -88,13 +88,15 @@ _UNREACHABLE: Final = "the telephone system cannot be reached just now"
 
 
 def not_now(action: Action, state: State, *, ends: bool, reachable: bool) -> str | None:
-    """Say why something cannot be done at this point of the call; None: it can, or will be soon.
+    """Return why an action cannot be carried out in this state of the call, as a clause.
+
+    None: it can, now or as soon as the agent is silent.
 
     Args:
         action: What the tool asks for.
-        state: Where the call is.
+        state: The state of the call.
         ends: It is decided that the call ends.
-        reachable: The line's far end can be asked.
+        reachable: The line takes requests.
     """
     match action:
         case ToolAnswer(ends_with=Outcome() as outcome):
@@ -111,7 +113,7 @@ def not_now(action: Action, state: State, *, ends: bool, reachable: bool) -> str
             return None
 
 
-Action = ToolAnswer | Consult | PressKeys | HoldCaller | SetVariable | Record | AskElsewhere
+Action = ToolAnswer | Consult | PressKeys | HoldCaller | SetVariable | Record | RunHttpTool
 
 
 def read_tool_call(
@@ -123,13 +125,14 @@ def read_tool_call(
     *,
     recordable: bool = True,
 ) -> Action:
-    """Say what is to be done for a call of the tool `name`; an answer, when that is nothing.
+    """Return the action for a tool call of the agent's, or a `ToolAnswer` where there is nothing to
+    do: the tool is not offered, a parameter is wrong, or the call only ends.
 
     Args:
-        name, parameters: What the agent asks for.
+        name, parameters: The tool call.
         policy: What is allowed.
         http_tools: The names of the HTTP tools.
-        abilities: What the line can do; a tool that needs more is not there.
+        abilities: What the line can do; a tool that needs more is not offered.
         recordable: Calls can be recorded.
     """
     offered = [
@@ -140,7 +143,7 @@ def read_tool_call(
     tool = BUILT_IN[name] if name in offered else None
     if tool is None:
         if name in http_tools:
-            return AskElsewhere()
+            return RunHttpTool()
         known = ", ".join((*offered, *http_tools))
         return ToolAnswer(
             f"There is no tool {name[:64]!r} on this line. There are: {known}.", is_error=True
@@ -198,10 +201,9 @@ class ToolRunner:
     Args:
         context: What the parts of the call share.
         line: The way to the caller.
-        consult: Calls a transfer's target; None when it hears the agent, otherwise why it does not.
+        consult: `Call.consult`.
         http_tools: The HTTP tools; None: there are none.
-        record: Records from now on, or pauses; None when it does, otherwise why not. None where no
-            call is recorded.
+        record: `Call.set_recording`; None: calls are not recorded.
     """
 
     def __init__(
@@ -227,13 +229,13 @@ class ToolRunner:
         hold_when_silent: Callable[[], None],
         headers: Mapping[str, str] = MappingProxyType({}),
     ) -> ToolAnswer:
-        """Run a tool; what goes wrong is said in the answer.
+        """Run a tool, and return its answer; a failure is an answer, too.
 
         Args:
-            name, parameters: What the agent asks for.
+            name, parameters: The tool call.
             silent: Waits until the agent has finished its sentence.
             hold_when_silent: Gives the caller music once the agent is silent, until it speaks.
-            headers: What a request for it carries on.
+            headers: Headers for a request of an HTTP tool.
         """
         elsewhere = () if self._http_tools is None else self._http_tools.names
         await load_validator()
@@ -266,7 +268,7 @@ class ToolRunner:
                     return ToolAnswer(
                         "As soon as you are silent the caller hears music, until you speak again."
                     )
-                case AskElsewhere():
+                case RunHttpTool():
                     assert self._http_tools is not None, "it has named the tool"
                     facts = self._context.record.facts()
                     return await self._http_tools.call(name, parameters, facts, headers)

@@ -33,24 +33,24 @@ _NUMBERS: Final = frozenset({"called_number", "caller_number", "to", "endpoint"}
 _TOLD: Final = _NUMBERS | {
     *("agent_id", "call_id", "mode", "reason", "on", "muted", "kind", "amd", "record"),
 }
-"""What is told of a body. Words, keys, variables and whatever comes later are not: they may be
-secret."""
+"""The fields of a body that are written down. Words, keys, variables, and fields of the future are
+not: they may be secret."""
 
 
 PASSED_ON: Final = web.RequestKey("passed_on", bool)
-"""Another process of ours has the request, and tells."""
+"""Set where another process of ours answers the request, and writes it down."""
 
 
 def note_asked(request: web.Request, body: BaseModel) -> None:
-    """Take down what a request has in its body, once that was read."""
+    """Keep a request's body with it, once that has been read."""
     request[_ASKED] = body
 
 
 class AuditLog(Protocol):
-    """Where entries are kept."""
+    """The file that entries are written to."""
 
     def write(self, entry: Mapping[str, Any]) -> None:
-        """Keep one; never waits, never raises."""
+        """Write an entry; never waits, never raises."""
         ...
 
 
@@ -61,14 +61,14 @@ def audit(
     also: Collection[tuple[str, str]] = (),
     hidden: Collection[str] = (),
 ) -> Middleware:
-    """Return what writes down each change that a known key has asked for.
+    """Return a middleware that writes down each change that a known key has asked for.
 
-    It stands outside of what answers failures, so it sees what became of each.
+    It comes before the one that answers failures, so it sees the outcome of each request.
 
     Args:
-        file: Where to; None: in the log alone.
-        names: What operations are called, by method and path as registered.
-        also: Which of them are told though they only read.
+        file: The audit file; None: only the log is written.
+        names: The operations' names, by method and path as registered.
+        also: Operations that are written down though they only read.
         hidden: What must not be kept, as `RECORDS_HIDE` says.
     """
 

@@ -145,12 +145,13 @@ _ACTIONS: Final = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """All calls at a moment.
+    """A snapshot of all calls.
 
     Attributes:
         at: When, by the loop's clock.
-        rows: By their session ids; each is made anew only when it changes.
-        rest: What is told in any case.
+        rows: The rows of the page's list, by session id. A call that has not changed has the very
+            object of the last snapshot.
+        rest: Fields that are sent each time.
     """
 
     at: float
@@ -175,7 +176,7 @@ class Watching(abc.ABC):
         self._stopping = True
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
-        """Stream until the client goes, or its sign-in is over."""
+        """Stream until the client hangs up, or its sign-in ends."""
         if self._watchers >= self._most:
             raise Problem(
                 "too_many_streams", f"{self._most} pages watch already, which is the limit."
@@ -201,7 +202,7 @@ class Watching(abc.ABC):
         pack = _packer() if packed else _as_it_is
         seen: dict[str, dict[str, Any]] = {}
         loop = asyncio.get_running_loop()
-        # The page comes again, and is asked for a key.
+        # The page then connects again, and is asked for a key.
         until = loop.time() + request.get(SIGNED_IN_SECONDS, math.inf)
         with contextlib.suppress(ConnectionError, TimeoutError):
             while not self._stopping and loop.time() < until:
@@ -212,7 +213,7 @@ class Watching(abc.ABC):
         return response
 
     async def _news(self, seen: dict[str, dict[str, Any]]) -> dict[str, Any]:
-        """Return what has changed since `seen`, which is brought up to date."""
+        """Return what has changed since `seen`, and update that."""
         look = await self._look()
         changed = [row for key, row in look.rows.items() if seen.get(key) is not row]
         gone = [key for key in seen if key not in look.rows]
@@ -222,14 +223,14 @@ class Watching(abc.ABC):
 
     @abc.abstractmethod
     async def _look(self) -> Look:
-        """Look at all calls. A row that has not changed is the one that it was."""
+        """Return a snapshot of all calls; see `Look.rows`."""
 
 
 class Watch(Watching):
-    """Watches the calls of this process: however many do, they are looked at as often as for one.
+    """Watches the calls of this process; one snapshot serves all pages.
 
     Args:
-        service: What is watched.
+        service: The service.
         most: How many may watch at once.
     """
 
@@ -267,7 +268,7 @@ class Watch(Watching):
 
 
 def _can(call: Call | None) -> list[str] | None:
-    """Return what may be asked of a call's line; None: that is not known, or not any more."""
+    """Return what the page may offer for a call's line; None where there is no line (any more)."""
     if call is None or call.ended.is_set():
         return None
     return [name for name, ability in _ACTIONS.items() if ability in call.line.abilities]
@@ -278,9 +279,9 @@ def _accepts_gzip(request: web.Request) -> bool:
 
 
 def _packer() -> Callable[[bytes], bytes]:
-    """Return what packs one piece after another, so that each can be read as soon as it is there.
+    """Return a function that compresses a stream piece by piece; each piece can be read at once.
 
-    The names of calls come again in each, so little remains of them.
+    The names of calls come again in each piece, so little remains of them.
     """
     stream = zlib.compressobj(_PACK_LEVEL, zlib.DEFLATED, _GZIP, _PACK_MEMORY)
 

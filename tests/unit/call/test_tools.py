@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from ari_app.call.plan import CallPolicy
 from ari_app.call.states import State
 from ari_app.call.tools import (
-    AskElsewhere,
     Consult,
     HoldCaller,
     PressKeys,
     Record,
+    RunHttpTool,
     SetVariable,
     not_now,
     read_tool_call,
@@ -111,7 +111,7 @@ def test_only_named_variables_are_set() -> None:
 
 
 def test_a_tool_from_the_file_is_asked_elsewhere() -> None:
-    assert read_tool_call("look_up", {"id": 7}, POLICY, ("look_up",)) == AskElsewhere()
+    assert read_tool_call("look_up", {"id": 7}, POLICY, ("look_up",)) == RunHttpTool()
     unknown = read_tool_call("look_down", {}, POLICY, ("look_up",))
     assert isinstance(unknown, ToolAnswer)
     assert "look_up" in unknown.text

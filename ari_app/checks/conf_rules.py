@@ -37,7 +37,7 @@ from ari_app.checks.finding import (
     warning,
 )
 from ari_app.clients import requests_at_once
-from ari_app.line.asterisk.transport import NEEDED
+from ari_app.line.asterisk.media_transport import NEEDED
 from ari_app.process.network import is_loopback
 from ari_app.settings import Settings
 

@@ -13,8 +13,8 @@ from ari_app.line.asterisk.ari.client import Client
 from ari_app.line.asterisk.ari.errors import AriError, AriServerError, AriUnauthorized
 from ari_app.line.asterisk.ari.version import assess
 from ari_app.line.asterisk.channels import quietly
+from ari_app.line.asterisk.media_transport import NEEDED, SETTING, Choice, choose_transport
 from ari_app.line.asterisk.names import media_channel_id
-from ari_app.line.asterisk.transport import NEEDED, SETTING, Choice, choose_transport
 from ari_app.line.asterisk.websocket_media import WebSocketMedia
 from ari_app.settings import Settings
 from audiosocket.frames import SLIN

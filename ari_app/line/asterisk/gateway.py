@@ -32,6 +32,7 @@ from ari_app.line.asterisk.cleanup import Mender, Sweeper
 from ari_app.line.asterisk.dialplan import parse_arguments, read_moved
 from ari_app.line.asterisk.line import Asterisk, AsteriskLine, AsteriskOptions
 from ari_app.line.asterisk.media import AudioSocketMedia, Media, OnLost
+from ari_app.line.asterisk.media_transport import Choice, choose_transport
 from ari_app.line.asterisk.names import (
     FAR_HALF,
     media_channel_id,
@@ -39,7 +40,6 @@ from ari_app.line.asterisk.names import (
     target_channel_id,
     trunk_of,
 )
-from ari_app.line.asterisk.transport import Choice, choose_transport
 from ari_app.line.asterisk.websocket_media import WebSocketMedia
 from ari_app.line.interface import Arrival, LineSound, Outcome, Placing, Screened, Status
 from ari_app.line.results import Route

@@ -1,4 +1,4 @@
-"""Which way sound takes between Asterisk and us: AudioSocket, or chan_websocket.
+"""Chooses the transport of sound between Asterisk and us: AudioSocket, or chan_websocket.
 
 AudioSocket works with every Asterisk from 18 on. chan_websocket costs less and plays on through a
 stall of ours; it is fit for calls from 22.8, 20.18 and 23.2 on.
@@ -23,12 +23,12 @@ FIRST_VERSION: Final = "22.8 (20.18, 23.2)"
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A choice.
+    """The transport that is used.
 
     Attributes:
-        transport: What is used.
-        why: Why, for whoever reads the log.
-        problem: Why no call can be held with it; a sentence, empty when all is well.
+        transport: Which one.
+        why: The reason, for the log.
+        problem: Why no call can be held over it, as a sentence; empty when all is well.
     """
 
     transport: Transport
@@ -42,12 +42,12 @@ class Choice:
 
 
 def choose(wanted: str, version: Assessment, running: frozenset[str]) -> Choice:
-    """Choose. Pure.
+    """Choose the transport. Pure.
 
     Args:
-        wanted: `MEDIA_TRANSPORT`.
-        version: Asterisk's.
-        running: The modules that it has loaded.
+        wanted: The setting `MEDIA_TRANSPORT`.
+        version: Asterisk's version.
+        running: The modules that Asterisk has loaded.
     """
     if wanted == "audiosocket":
         return Choice("audiosocket", f"{SETTING} says so")
@@ -63,13 +63,13 @@ def choose(wanted: str, version: Assessment, running: frozenset[str]) -> Choice:
 
 
 async def choose_transport(ari: Client, wanted: str, version: Assessment) -> Choice:
-    """Ask Asterisk what it has, where that matters, and choose."""
+    """Choose the transport; ask Asterisk for its modules where that matters."""
     running: frozenset[str] = frozenset()
     if wanted != "audiosocket" and version.capabilities.websocket:
         try:
             found = await ari.asterisk.list_modules()
         except AriError:
-            # What cannot be asked is supposed to be there where it was asked for.
+            # Where the setting asks for chan_websocket, take it for loaded.
             running = frozenset(NEEDED) if wanted == "websocket" else running
         else:
             running = frozenset(each.name for each in found if each.status == "Running")

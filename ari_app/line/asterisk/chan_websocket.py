@@ -1,7 +1,8 @@
-"""What is said to Asterisk's chan_websocket, and when. Pure: `now` comes in, messages come out.
+"""The messages of Asterisk's chan_websocket, and the model of its queue. Pure: `now` comes in,
+messages come out.
 
 Asterisk (22.8 and later) plays what it is sent in its own time, from a queue, so a stall of ours is
-not heard. We keep that queue short, and know what is in it: `Feed`.
+not heard. We keep that queue short, and reckon what is in it: `Feed`.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ MOST_BYTES: Final = 64_000
 """A longer message ends the channel: Asterisk takes 65,500 bytes."""
 
 OPTIONS: Final = "f(json)"
-"""How the channel is to speak. Never made of anything that comes from outside: a mistake in it has
-ended a whole Asterisk."""
+"""The channel's `transport_data`. Never made of anything that comes from outside: a mistake in it
+has ended a whole Asterisk."""
 
 Message = bytes | str
 """Sound, or a command."""
@@ -149,21 +150,23 @@ _MOST_MARKS: Final = 16
 
 
 class Feed:
-    """What Asterisk has been sent and has not played.
+    """A model of what Asterisk has been sent and has not played yet.
 
-    Time is reckoned: what is sent is played after what was sent before, in real time. A mark each
-    second says how far that is right, and whether Asterisk plays at all.
+    It assumes that Asterisk plays all that it is sent, in order and in real time. A mark each
+    second tells by how much that is wrong, and whether Asterisk plays at all.
 
-    When nothing is said, silence goes out: without it Asterisk sends no packets, and a trunk or a
-    firewall gives up a call without packets. It lies far ahead, for it is flushed as soon as
+    When nothing is said, silence is sent: without it Asterisk sends no packets, and a trunk or a
+    firewall gives up a call without packets. Silence lies far ahead, for it is flushed as soon as
     something is said.
+
+    "Sent" is all that goes to Asterisk, "said" is sound only.
 
     Args:
         frame_bytes: The size of a frame.
 
     Attributes:
-        quiet_until: Until then nothing needs to be sent, but for sound after silence.
-        speaks: Sound was sent last, and not silence.
+        quiet_until: Until then nothing has to be sent, but for sound after silence.
+        speaks: What was sent last is sound, and not silence.
     """
 
     def __init__(self, frame_bytes: int) -> None:
@@ -187,11 +190,11 @@ class Feed:
     # --- time
 
     def look(self, now: float, *, punctual: bool) -> None:
-        """Look whether Asterisk plays; to be called before what is asked at the same moment.
+        """Check by the marks whether Asterisk plays; call this first at each moment.
 
         Args:
             now: The time.
-            punctual: We have not been held up: what Asterisk has said has been read.
+            punctual: We were not held up, so all that Asterisk has told has been read.
         """
         passed, self._looked = min(now - self._looked, _MOST_UNSEEN_SECONDS), now
         if not self._marks or now < self._marks[0][1]:
@@ -203,7 +206,7 @@ class Feed:
             # What was sent after it cannot have been played either.
             self._shift(now - expected, expected)
         if self.blocked:
-            self.quiet_until = now  # somebody has to look
+            self.quiet_until = now  # so that this is called again soon
 
     @property
     def stalled(self) -> bool:
@@ -225,16 +228,15 @@ class Feed:
         return 0 if ahead > _LEAST_SECONDS else int((_MOST_SECONDS - ahead) / FRAME_SECONDS)
 
     def is_due(self, now: float) -> bool:
-        """Return whether the next frame is due, be it silence."""
+        """Return whether another frame has to be sent, of sound or silence."""
         return self._ends_at - now <= self._least(now)
 
     def _least(self, now: float) -> float:
-        """How much has to lie ahead. Silence that is flushed again may always be as much as
-        sound."""
+        """Return how many seconds have to lie ahead, of sound or silence."""
         return _DUE_SECONDS if now < self._said_until + _PAUSE_SECONDS else _LEAST_SECONDS
 
     def say(self, frames: Sequence[bytes], now: float) -> list[Message]:
-        """Send sound: a few whole frames."""
+        """Return the messages that send some whole frames of sound."""
         messages: list[Message] = []
         if self._ends_at > now and self._ends_at > self._said_until and self._is_heard(now):
             self._drop_ahead(now)
@@ -248,7 +250,7 @@ class Feed:
         return messages + self._mark(now)
 
     def pause(self, now: float) -> list[Message]:
-        """Send silence, if it is time to."""
+        """Return the messages that send silence, where some is due."""
         if self.blocked or not self.is_due(now):
             return []
         count = _PAUSE_FRAMES if now < self._said_until + _PAUSE_SECONDS else _SILENCE_FRAMES
@@ -258,7 +260,11 @@ class Feed:
         return [*pieces([bytes(self._frame_bytes)] * count, self._frame_bytes), *self._mark(now)]
 
     def flush(self, now: float) -> float:
-        """Throw away what is said and not heard, with `FLUSH`; how much, in ms. 0: no flush."""
+        """Forget what was said and is not heard yet, which the caller of this has to `FLUSH`.
+
+        Returns:
+            How much that is, in ms; 0: there is nothing to flush.
+        """
         unheard = self._said_until - now
         if unheard <= 0:
             return 0.0
@@ -268,7 +274,7 @@ class Feed:
         return unheard * 1000
 
     def lost(self, now: float) -> list[bytes]:
-        """Note that the channel is gone; the frames that were said and not heard."""
+        """Forget all, for the channel is gone; return the frames that were said and not heard."""
         unheard = 0.0 if self._is_heard(now) else max(0.0, self._said_until - now)
         count = min(len(self._kept), math.ceil(unheard / FRAME_SECONDS))
         frames = list(self._kept)[len(self._kept) - count :]
@@ -276,19 +282,19 @@ class Feed:
         return frames
 
     def has_ended(self, now: float) -> bool:
-        """Return whether something was said just now, to its end, as far as we can reckon."""
+        """Return whether something that was said has just been played to its end."""
         earliest = self._said_until - _DUE_SECONDS - 2 * FRAME_SECONDS
         return earliest <= now < self._said_until + _PAUSE_SECONDS
 
     def _is_heard(self, now: float) -> bool:
-        """Whether all that was said has been heard for certain."""
+        """Return whether all that was said has certainly been heard."""
         return now >= self._said_until + _HEARD_SECONDS
 
     def _sent(self, count: int, now: float) -> None:
         self._ends_at = max(now, self._ends_at) + count * FRAME_SECONDS
 
     def _drop_ahead(self, now: float) -> None:
-        # A flush takes marks along without a word.
+        # Marks that are flushed are never reported.
         self._ends_at = self.quiet_until = now
         self._marks.clear()
         self._overdue = 0.0
@@ -305,7 +311,13 @@ class Feed:
     # --- what Asterisk says of it
 
     def hear(self, said: Said, now: float, *, punctual: bool = True) -> None:
-        """Take note of what Asterisk says, read at once if we are `punctual`."""
+        """Take an event of Asterisk's.
+
+        Args:
+            said: The event.
+            now: The time.
+            punctual: We were not held up, so it has just come.
+        """
         match said:
             case Stop(on=on):
                 self._stopped = on
@@ -324,12 +336,12 @@ class Feed:
                 break
         self._overdue = 0.0
         late = now - expected
-        # Late it may be because we read it late; too early it cannot be.
+        # It may seem late because we have read it late; it cannot seem early.
         if late < -_DOUBT_SECONDS or (late > _DOUBT_SECONDS and punctual):
             self._shift(late, expected)
 
     def _shift(self, seconds: float, expected: float) -> None:
-        """Correct the reckoning by what is known of a mark that was expected at a time."""
+        """Correct all times by how much a mark came later than `expected`, or earlier."""
         if self._said_until >= expected - FRAME_SECONDS / 2:
             self._said_until += seconds
         self._ends_at += seconds

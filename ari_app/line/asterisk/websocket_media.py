@@ -233,7 +233,7 @@ class WebSocketMedia:
     # --- what comes
 
     def told(self, said: Said) -> None:
-        """Take what Asterisk says."""
+        """Take an event of Asterisk's."""
         now = self._loop.time()
         self._feed.hear(said, now, punctual=self._clock.is_punctual(now))
         match said:
@@ -247,7 +247,7 @@ class WebSocketMedia:
                 pass
 
     def ended(self, ended: MediaSocket, *, broken: bool) -> None:
-        """Take note that a connection has ended."""
+        """Note that a connection has ended."""
         if self._drained is not None:
             self._drained.set()
         if ended is self._socket and not self._closed:
@@ -330,12 +330,12 @@ class MediaSocket:
 
     @property
     def is_open(self) -> bool:
-        """Whether the handshake has been made, and nobody has closed it since."""
+        """Whether the handshake is done, and the connection has not been closed since."""
         return self.opened.done() and not self.opened.cancelled() and self._transport is not None
 
     @property
     def unsent_bytes(self) -> int:
-        """How much waits for Asterisk to read."""
+        """How many bytes Asterisk has not read yet, as far as they wait in this process."""
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def send(self, messages: list[Message]) -> None:
@@ -351,13 +351,13 @@ class MediaSocket:
         self._transport.write(wire[0] if len(wire) == 1 else b"".join(wire))
 
     def ticked(self) -> None:
-        """Count 20 ms: what has come is read in any case when no more follows."""
+        """Count a tick of 20 ms; after some without sound, read frames one by one again."""
         self._silent_ticks += 1
         if self._silent_ticks == _SILENT_TICKS:
             self.read_at_once(1)
 
     def read_at_once(self, frames: int) -> None:
-        """Be woken when so many frames have come; where sound is encrypted, for each."""
+        """Let the kernel wake us only when `frames` frames have come. With TLS each one does."""
         if frames == self._at_once or (frames > 1 and self._silent_ticks >= _SILENT_TICKS):
             return
         transport = self._transport

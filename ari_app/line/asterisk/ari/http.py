@@ -71,7 +71,7 @@ class AnswerReader:
         return bool(self._data or self._status)
 
     def feed(self, data: bytes) -> Answer | None:
-        """Take some bytes; the answer, once it is whole.
+        """Take some bytes, and return the answer once it is whole.
 
         Raises:
             Lost: It is no answer, or longer than any of Asterisk's.
@@ -92,7 +92,7 @@ class AnswerReader:
         return self._whole(self._data) if size == self._length else None
 
     def end(self) -> Answer | None:
-        """Take note that the connection has ended; the answer, where that is how it ends."""
+        """Note that the connection has ended; return the answer if that was its end."""
         if self._status and self._length is None and self._chunks is None:
             self._keeps = False
             return self._whole(self._data)
@@ -259,8 +259,8 @@ class Connections:
         return len(self._idle)
 
     async def exchange(self, request: bytes) -> Answer:
-        """Send a request and wait for its answer. Has no deadline of its own; whoever is cancelled
-        takes the connection along.
+        """Send a request and wait for its answer. There is no deadline; cancelling this also closes
+        the connection.
 
         Raises:
             NotReached: There was nobody to send it to.

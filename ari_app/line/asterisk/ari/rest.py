@@ -82,7 +82,7 @@ _BACKOFF: Final = Backoff(0.1, 2.0)
 
 
 class Sender(Protocol):
-    """Does one request; `Rest` is one."""
+    """Makes requests: `Rest`, or `Persistent`."""
 
     async def call(
         self,
@@ -96,12 +96,12 @@ class Sender(Protocol):
 
 
 class Link:
-    """The way to Asterisk, as the event socket knows it.
+    """Whether Asterisk can be reached, as the event socket tells.
 
     Attributes:
-        up: Events arrive. True until the event socket has said otherwise.
+        up: Events arrive. True until the event socket says otherwise.
         outages: How often it went down.
-        abandoned: Nobody waits for it any more.
+        abandoned: Requests do not wait for it any more.
     """
 
     def __init__(self) -> None:
@@ -118,12 +118,12 @@ class Link:
         self._tell()
 
     def abandon(self) -> None:
-        """Let all that wait give up, now and from now on."""
+        """Let all requests that wait for it give up, now and from now on."""
         self.abandoned = True
         self._tell()
 
     async def news(self) -> None:
-        """Wait until there is something new."""
+        """Wait until any of this changes."""
         await self._news.wait()
 
     def _tell(self) -> None:
@@ -132,11 +132,12 @@ class Link:
 
 
 class Errand:
-    """The purpose of requests, which are repeated for as long as it is wanted.
+    """The purpose of some requests, which are repeated for as long as it is wanted.
 
     Attributes:
-        wanted: It still is. A request that is under way is waited for all the same.
-        in_doubt: The answer to a request was lost that may have been done.
+        wanted: It is wanted. Once it is not, requests are not repeated; one that is under way is
+            still waited for.
+        in_doubt: A request may have been done whose answer was lost.
     """
 
     def __init__(self) -> None:
@@ -145,13 +146,13 @@ class Errand:
         self._pauses: set[asyncio.Timeout] = set()
 
     def drop(self) -> None:
-        """Give it up: nobody wants it any more."""
+        """Give up the purpose: it is not wanted any more."""
         self.wanted = False
         for pause in self._pauses:
             pause.reschedule(asyncio.get_running_loop().time())
 
     async def pause(self, link: Link, seconds: float) -> None:
-        """Wait so long, or until there is something new about the link or the errand."""
+        """Wait for `seconds`, or until the link or the errand changes."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds if self.wanted else 0) as pause:
                 self._pauses.add(pause)
@@ -341,7 +342,7 @@ class Rest:
 
     @property
     def tls(self) -> ssl.SSLContext | bool:
-        """How whoever answers has to prove that it is Asterisk; False: not at all, over http."""
+        """The SSL context of connections; False: none, over http."""
         return self._tls if self.root.startswith("https:") else False
 
     async def close(self) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 from lab.softphone.ear import Arrival, Ear, HeardStats
 from lab.softphone.ending import Ending
 from lab.softphone.errors import CallOver
-from lab.softphone.sounds import level_dbfs, write_wav
+from lab.softphone.sounds import level_dbfs
 
 _T = TypeVar("_T")
 _POLL_S = 0.01
@@ -37,10 +36,6 @@ class Listener:
     def heard_pcm(self) -> bytes:
         """All that was heard, gaps filled with silence."""
         return self.ear.pcm()
-
-    def heard_wav(self, path: str | Path) -> None:
-        """Write what was heard to a WAV file."""
-        write_wav(path, self.heard_pcm())
 
     def level(self, last_ms: float) -> float:
         """The level heard within the last milliseconds, in dBFS; -100 when nothing came."""

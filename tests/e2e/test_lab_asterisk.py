@@ -42,8 +42,7 @@ TEST_TONE = {"context": "from-phones", "extension": "601", "priority": "1"}
 class Application:
     """A Stasis application that takes notes: the bare event socket, no client of ours."""
 
-    def __init__(self, asterisk: LabAsterisk, socket: aiohttp.ClientWebSocketResponse) -> None:
-        self._asterisk = asterisk
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket = socket
 
     async def event(self, kind: str) -> dict[str, Any]:
@@ -54,14 +53,6 @@ class Application:
                 if event["type"] == kind:
                     return event
 
-    async def send_back(self, channel: str, **variables: str) -> None:
-        """Let a channel go on in the dialplan, with variables set."""
-        for name, value in variables.items():
-            await self._asterisk.ari(
-                "POST", f"channels/{channel}/variable", variable=name, value=value
-            )
-        await self._asterisk.ari("POST", f"channels/{channel}/continue")
-
 
 @asynccontextmanager
 async def application(asterisk: LabAsterisk, name: str = "") -> AsyncIterator[Application]:
@@ -70,7 +61,7 @@ async def application(asterisk: LabAsterisk, name: str = "") -> AsyncIterator[Ap
     async with aiohttp.ClientSession(headers={"Authorization": secret}) as session:
         url = f"{asterisk.ari_url}/ari/events"
         async with session.ws_connect(url, params={"app": name or asterisk.app}) as socket:
-            yield Application(asterisk, socket)
+            yield Application(socket)
 
 
 @asynccontextmanager

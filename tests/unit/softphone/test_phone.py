@@ -231,7 +231,7 @@ async def test_waiting_in_vain(alice: Phone, bob: Phone) -> None:
     await call.wait_for_silence(100, timeout=GENEROUS_S)
 
 
-async def test_wav_files(alice: Phone, bob: Phone, tmp_path: Path) -> None:
+async def test_a_wav_file_can_be_said(alice: Phone, bob: Phone, tmp_path: Path) -> None:
     write_wav(tmp_path / "said.wav", tone(440, 100))
     call, other = await connect(alice, bob)
     utterance = await call.play(tmp_path / "said.wav")
@@ -239,8 +239,6 @@ async def test_wav_files(alice: Phone, bob: Phone, tmp_path: Path) -> None:
     await other.wait_for_sound(since=call.started_at, timeout=GENEROUS_S)
     await call.hang_up()
     await other.ended
-    other.heard_wav(tmp_path / "heard.wav")
-    assert (tmp_path / "heard.wav").stat().st_size == 44 + len(other.heard_pcm())
 
 
 async def test_a_bad_line(bob: Phone) -> None:

@@ -24,7 +24,7 @@ import structlog
 
 from ari_app.audio.formats import AgentFormats
 from ari_app.errors import ConfigError, LineError
-from ari_app.line.base import Alarm
+from ari_app.line.base import BaseLine
 from ari_app.line.interface import (
     Ability,
     Answered,
@@ -34,7 +34,6 @@ from ari_app.line.interface import (
     EndCause,
     Ended,
     Hear,
-    LineEvent,
     LineFailed,
     LineFormat,
     LineSound,
@@ -44,7 +43,6 @@ from ari_app.line.interface import (
     Result,
     Screened,
     TargetLost,
-    Tell,
 )
 
 log = structlog.get_logger(__name__)
@@ -194,7 +192,7 @@ class Levels:
     loudspeaker: float = _SILENT_DBFS
 
 
-class MicrophoneLine:
+class MicrophoneLine(BaseLine):
     """One talk at this machine.
 
     Args:
@@ -218,6 +216,7 @@ class MicrophoneLine:
     reachable = True
 
     def __init__(self, gateway: MicrophoneGateway, line_id: str, *, placed: bool = False) -> None:
+        super().__init__()
         self.id = line_id
         self.caller = "microphone"
         self.called = ""
@@ -228,25 +227,16 @@ class MicrophoneLine:
         self.outcome: Outcome | None = None
         self.closed = asyncio.Event()
         self._gateway = gateway
-        self._loop = asyncio.get_running_loop()
-        self._tell: Tell | None = None
-        self._ended: Ended | None = None
         self._sound: LineSound | None = None
         self._stream: Stream | None = None
         self._rate_hz = _RATES_HZ[0]
-        self._hears_us = self._closed = False
+        self._hears_us = False
         self._opening: asyncio.Task[None] | None = None
         # Shared with the sound card's thread: deque's ends are safe.
         self._ahead: deque[bytes] = deque()
         self._called_at = 0.0
-        self._alarm = Alarm()
 
     # --- ari_app.line.interface.Line
-
-    def listen(self, tell: Tell) -> None:
-        self._tell = tell
-        if self._ended is not None:
-            tell(self._ended)
 
     def name(self, session_id: str) -> None:
         """Do nothing: nothing of it is named after a call."""
@@ -264,10 +254,10 @@ class MicrophoneLine:
 
     def dial(self) -> None:
         self.answered = True
-        self._loop.call_soon(self._tell_call, Answered())
+        self._soon(Answered())
 
     def screen(self) -> None:
-        self._loop.call_soon(self._tell_call, Screened("HUMAN", "microphone"))
+        self._soon(Screened("HUMAN", "microphone"))
 
     def open(self, sound: LineSound, seconds: float) -> None:
         if not self._gateway.occupy(self):
@@ -280,7 +270,7 @@ class MicrophoneLine:
 
     def connect(self) -> None:
         self._hears_us = True
-        self._loop.call_soon(self._tell_call, Connected())
+        self._soon(Connected())
 
     def music(self) -> None:
         # There is none: silence, until `connect`.
@@ -288,7 +278,7 @@ class MicrophoneLine:
         self._ahead.clear()
 
     def consult(self, target: str, ring_seconds: float) -> None:
-        self._loop.call_soon(self._tell_call, TargetLost(Result.FAILED.value))
+        self._soon(TargetLost(Result.FAILED.value))
 
     def bring_in(self, target: str, ring_seconds: float, hear: Hear) -> None:
         self.consult(target, ring_seconds)
@@ -334,19 +324,13 @@ class MicrophoneLine:
 
     def hang_up(self) -> None:
         """End the talk."""
-        if self._ended is None and not self._closed:
-            self._ended = Ended("caller_hung_up")
-            self._tell_call(self._ended)
+        self._end(Ended("caller_hung_up"))
 
     # --- inside
 
-    def _tell_call(self, event: LineEvent) -> None:
-        if self._tell is not None and not self._closed:
-            self._tell(event)
-
     def _fail(self, reason: str) -> None:
         log.warning(reason, call=self.id, problem=self.problem)
-        self._loop.call_soon(self._tell_call, LineFailed(reason))
+        self._soon(LineFailed(reason))
 
     async def _open(self) -> None:
         block = self._rate_hz * FRAME_MS // 1000

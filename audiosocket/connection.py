@@ -90,15 +90,14 @@ class Reading:
 
     Args:
         transport: What is read.
-        slot: The time that slots of the clock are apart, in seconds.
+        shift: Moves the line's ticks by so many slots of its clock.
+        slot: The time that slots are apart, in seconds.
         now: Tells the time.
-        shift: Moves the line's ticks by so many slots.
-        rest: Leaves out so many ticks.
         on_known: Called once, when the rhythm is known for the first time.
 
     Attributes:
         every: So many frames are read in one go.
-        at_ticks: It is read at ticks; otherwise as soon as something comes.
+        due_in: Ticks until something is read; 0: it is read as soon as it comes.
         came: Frames that have come since this was set to 0.
         late: Frames that have not come by their tick, and for which to `look_again`.
     """
@@ -106,20 +105,18 @@ class Reading:
     def __init__(
         self,
         transport: Readable,
+        shift: Callable[[int], None],
         slot: float,
         now: Callable[[], float],
-        shift: Callable[[int], None],
-        rest: Callable[[int], None],
         on_known: Callable[[], None] = lambda: None,
     ) -> None:
         self.every = 1
-        self.at_ticks = False
+        self.due_in = 0
         self.came = 0
         self.late = 0
         self._transport = transport
-        self._now = now
         self._shift = shift
-        self._rest = rest
+        self._now = now
         self._on_known = on_known
         self._is_known = False
         self._rhythm = Rhythm(_PERIOD, slot)
@@ -133,9 +130,12 @@ class Reading:
 
     def tick(self, frames_due: int = 1) -> None:
         """Read, if it is time; called by the clock."""
-        if self.at_ticks:
+        if self.due_in:
+            self.due_in -= 1
+            if self.due_in:
+                return
             self.came = 0
-            every = self.every
+            every = self.due_in = self.every
             self._transport.read_now()
             missing = every - self.came
             self._until_probe -= every if missing <= 0 else _PROBE_SOONER
@@ -150,15 +150,13 @@ class Reading:
             elif missing < 0 or self._probing:
                 # Where more came than was due there may be more: all of it is read.
                 self._await(every)
-            if self.at_ticks:
-                self._rest(every - 1)
-        if not self.at_ticks or self.late:
+        if not self.due_in or self.late:
             self._ticked_at = self._now()
 
     def look_again(self) -> None:
         """Read what was late, and await what still is; called some time after the tick."""
         late, self.late, self.came = self.late, 0, 0
-        if self.at_ticks:
+        if self.due_in:
             self._transport.read_now()
             if self.came < late:
                 self._await(late - self.came)
@@ -166,7 +164,7 @@ class Reading:
     def frames_came(self, number: int) -> None:
         """Take note of so many whole frames that were read together."""
         self.came += number
-        if self.at_ticks:
+        if self.due_in:
             return
         at, rhythm = self._now(), self._rhythm
         since, self._came_at = at - self._came_at, at
@@ -189,8 +187,7 @@ class Reading:
             self._shift(slots)
             ticks_in += slots * self._slot
         # The next tick is this frame's, or already that of the one after it.
-        self._rest(self.every - 1 + (ticks_in < _PERIOD / 2))
-        self.at_ticks = True
+        self.due_in = self.every + (ticks_in < _PERIOD / 2)
         self._awaited = 0
         self._probing = False
         self._transport.pause_reading()
@@ -203,8 +200,7 @@ class Reading:
         self._await(0)
 
     def _await(self, frames: int) -> None:
-        self.at_ticks = False
-        self._rest(0)
+        self.due_in = 0
         self._awaited = frames
         self._transport.resume_reading()
 
@@ -383,9 +379,6 @@ class AudioSocketConnection:
             reads.shift(slots)
             self._slots_owed += slots
 
-        def rest(periods: int) -> None:
-            reads.rest(periods)
-
         def leave() -> None:
             reads()
             writes()
@@ -394,12 +387,7 @@ class AudioSocketConnection:
             self._slots_owed += _WRITE_AFTER_SLOTS
 
         self._reading = reading = Reading(
-            cast(Readable, self._transport),
-            clock.slot_seconds,
-            self._loop.time,
-            shift,
-            rest,
-            part,
+            cast(Readable, self._transport), shift, clock.slot_seconds, self._loop.time, part
         )
         reads = clock.add(reading.tick)
         return leave
@@ -439,7 +427,7 @@ class AudioSocketConnection:
         # to the same.
         header = self._header
         if data.startswith(header) and not self._decoder.buffered:
-            if size == self._due_bytes and reading is not None and reading.at_ticks:
+            if size == self._due_bytes and reading is not None and reading.due_in:
                 second, last = message, size - message
                 if data.startswith(header, second) and data.startswith(header, last):
                     reading.came = size // message

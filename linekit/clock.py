@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import structlog
 
@@ -101,10 +101,6 @@ class Schedule:
         """When the next frame is due, on the clock that `start` was read from."""
         return self._start + self._ticks * self.period
 
-    def leave_out(self, periods: int) -> None:
-        """Let so many deadlines pass without anything being due; below 0: come back to them."""
-        self._ticks += periods
-
     def advance(self, now: float) -> Due:
         """Settle every deadline up to `now`."""
         late = now - self.deadline
@@ -134,8 +130,8 @@ def is_coarse(loop: asyncio.AbstractEventLoop) -> bool:
 
 
 class KernelTimer:
-    """A timer of the kernel's that fires again and again, awaited by an event loop. It is rarely
-    set: whatever sets one each time takes longer than all the rest of a wake-up.
+    """A timer of the kernel's that fires again and again, awaited by an event loop. It is set once:
+    whatever sets one each time takes longer than all the rest of a wake-up.
 
     Args:
         loop: What awaits it.
@@ -154,29 +150,18 @@ class KernelTimer:
         period: float,
         callback: Callable[[], None],
     ) -> None:
-        self._libc: Any = ctypes.CDLL(None, use_errno=True)
+        libc = ctypes.CDLL(None, use_errno=True)
         self._loop = loop
-        self._period = period
         self._callback = callback
-        self._fd = _checked(
-            self._libc.timerfd_create(_CLOCK_MONOTONIC, _NON_BLOCKING | _CLOSE_ON_EXEC)
-        )
+        # No time at all would mean: never.
+        spec = _TIMER_SPEC.pack(*_parts(period), *_parts(max(first, 1e-9)))
+        self._fd = _checked(libc.timerfd_create(_CLOCK_MONOTONIC, _NON_BLOCKING | _CLOSE_ON_EXEC))
         try:
-            self.begin(first)
+            _checked(libc.timerfd_settime(self._fd, _ABSOLUTE, spec, None))
             loop.add_reader(self._fd, self._fired)
         except BaseException:
             os.close(self._fd)
             raise
-
-    def begin(self, first: float) -> None:
-        """Fire at this time next, and then every period.
-
-        Raises:
-            OSError: The kernel refuses it.
-        """
-        # No time at all would mean: never.
-        spec = _TIMER_SPEC.pack(*_parts(self._period), *_parts(max(first, 1e-9)))
-        _checked(self._libc.timerfd_settime(self._fd, _ABSOLUTE, spec, None))
 
     def cancel(self) -> None:
         """Call nobody any more, and give the timer back. May be called twice."""
@@ -225,7 +210,7 @@ class Membership:
     """One callback of a clock's. Calling it ends it: no tick any more; may be done twice, and from
     within a tick."""
 
-    __slots__ = ("_clock", "active", "ahead", "callback", "rests", "slot")
+    __slots__ = ("_clock", "active", "ahead", "callback", "slot")
 
     def __init__(self, clock: FrameClock, callback: Callable[[int], None]) -> None:
         self._clock = clock
@@ -234,8 +219,6 @@ class Membership:
         self.slot = 0
         self.ahead = 0
         """Periods of its slot that it has had already, where it came from; below 0: has missed."""
-        self.rests = 0
-        """Periods after those in which it has no tick."""
 
     def __call__(self) -> None:
         self._clock.remove(self)
@@ -244,23 +227,16 @@ class Membership:
         """Tick so many slots later from now on, or earlier."""
         self._clock.shift(self, slots)
 
-    def rest(self, periods: int) -> None:
-        """Have no tick in so many periods; 0: go on with the next one."""
-        self._clock.rest(self, periods)
-
 
 class _Slot:
     """Those who tick at the same moment of each period."""
 
-    __slots__ = ("kernel_timer", "members", "schedule", "sleeps", "snapshot", "timer")
+    __slots__ = ("members", "repeats", "schedule", "snapshot", "timer")
 
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
         self.timer: Timer | None = None
-        self.kernel_timer: KernelTimer | None = None
-        """The same, where it is one, which fires again by itself."""
-        self.sleeps = 0
-        """Periods that the timer leaves out, for all rest."""
+        self.repeats = False
         self.members: dict[Membership, None] = {}
         self.snapshot: tuple[Membership, ...] = ()
 
@@ -274,8 +250,8 @@ class FrameClock:
 
     That number is 1, or up to `max_catch_up` after a stall (see `Schedule`). All callbacks of a
     slot run in the same wake-up: a hundred calls cost one timer. Everybody begins in the first
-    slot. Without callbacks there is no timer, and while all of a slot rest it does not fire. On
-    uvloop timers of the kernel's take the place of the loop's (`KernelTimer`).
+    slot. Without callbacks there is no timer. On uvloop timers of the kernel's take the place of
+    the loop's (`KernelTimer`).
 
     Args:
         period: Seconds between ticks.
@@ -337,7 +313,7 @@ class FrameClock:
                 self._coarse, self._now = loop, time.monotonic
         self._began = self._now()
         for number, slot in self._slots.items():
-            slot.schedule, slot.sleeps = self._schedule(number), 0
+            slot.schedule = self._schedule(number)
             for membership in slot.members:
                 membership.ahead = 0
             self._arm(slot)
@@ -375,21 +351,11 @@ class FrameClock:
             # may be due for as many as have just been made good.
             membership.ahead = round((wanted - slot.schedule.deadline) / self.period)
 
-    def rest(self, membership: Membership, periods: int) -> None:
-        """Let a membership rest; see `Membership.rest`."""
-        if membership.active:
-            slot = self._slots[membership.slot]
-            if slot.sleeps:
-                self._wake(slot)
-            membership.rests = periods
-
     def _join(self, membership: Membership, number: int) -> _Slot:
         slot = self._slots.get(number)
         if slot is None:
             slot = self._slots[number] = _Slot(self._schedule(number))
             self._arm(slot)
-        elif slot.sleeps:
-            self._wake(slot)
         membership.slot = number
         slot.members[membership] = None
         slot.snapshot = tuple(slot.members)
@@ -417,51 +383,21 @@ class FrameClock:
         tick = partial(self._tick, slot)
         if self._coarse is not None:
             try:
-                slot.timer = slot.kernel_timer = KernelTimer(
-                    self._coarse, deadline, self.period, tick
-                )
+                slot.timer = KernelTimer(self._coarse, deadline, self.period, tick)
             except (OSError, AttributeError) as error:
                 log.warning("clock without kernel timer", error=str(error))
                 self._coarse = None
             else:
+                slot.repeats = True
                 return
+        slot.repeats = False
         slot.timer = loop.call_at(deadline, tick)
-
-    def _sleep(self, slot: _Slot) -> None:
-        """Fire no more before the first one goes on, if all of a slot rest."""
-        periods = 0
-        for membership in slot.snapshot:
-            rests = membership.rests
-            if not rests or membership.ahead:
-                return
-            periods = min(periods or rests, rests)
-        slot.sleeps = periods
-        self._leave_out(slot, periods)
-
-    def _wake(self, slot: _Slot) -> None:
-        """Fire at the next deadline again."""
-        left = int((slot.schedule.deadline - self._now()) / self.period)
-        self._leave_out(slot, -max(0, min(left, slot.sleeps)))
-        slot.sleeps = 0
-
-    def _leave_out(self, slot: _Slot, periods: int) -> None:
-        if not periods:
-            return
-        slot.schedule.leave_out(periods)
-        for membership in slot.members:
-            membership.rests -= periods
-        if slot.kernel_timer is not None:
-            slot.kernel_timer.begin(slot.schedule.deadline)
-        elif slot.timer is not None:
-            slot.timer.cancel()
-            self._arm(slot)
 
     def _tick(self, slot: _Slot) -> None:
         # Armed before anybody is called: whatever a callback does, the next tick comes.
         now = self._now()
         due = slot.schedule.advance(now)
-        slot.sleeps = 0
-        if slot.kernel_timer is None:
+        if not slot.repeats:
             self._arm(slot)
         if due.frames:
             self._run(due, slot, now)
@@ -478,17 +414,10 @@ class FrameClock:
                     frames = self._settle(membership, due)
                     if not frames:
                         continue
-                if membership.rests:
-                    rested = min(membership.rests, frames)
-                    membership.rests -= rested
-                    frames -= rested
-                    if not frames:
-                        continue
                 try:
                     membership.callback(frames)
                 except Exception:
                     log.exception("clock callback failed")
-        self._sleep(slot)
 
     def _settle(self, membership: Membership, due: Due) -> int:
         """Return how many frames are due to one who is ahead of its slot, or behind it."""
@@ -498,7 +427,7 @@ class FrameClock:
 
 
 def _disarm(slot: _Slot) -> None:
-    timer, slot.timer, slot.kernel_timer = slot.timer, None, None
+    timer, slot.timer = slot.timer, None
     if timer is not None:
         timer.cancel()
 

@@ -30,7 +30,6 @@ class Line:
     at_once: int = 1000
     now: float = 0.0
     offset: float = 0.0
-    rests: int = 0
     there: list[float] = field(default_factory=list)
     heard: list[tuple[float, float]] = field(default_factory=list)
     asked: int = 0
@@ -38,7 +37,7 @@ class Line:
     is_reading: bool = True
 
     def __post_init__(self) -> None:
-        self.reading = Reading(self, PERIOD / SLOTS, lambda: self.now, self.shift, self.rest)
+        self.reading = Reading(self, self.shift, PERIOD / SLOTS, lambda: self.now)
         self.reading.every = self.every
 
     # --- as a transport
@@ -61,9 +60,6 @@ class Line:
     def shift(self, slots: int) -> None:
         self.offset += slots * PERIOD / SLOTS
 
-    def rest(self, periods: int) -> None:
-        self.rests = periods
-
     def run(self, frames: list[float], until: float) -> None:
         """Let frames come at these times, and tick meanwhile."""
         coming = sorted(frames)
@@ -81,10 +77,7 @@ class Line:
             else:
                 self.now = tick
                 before = self.offset
-                if self.rests:
-                    self.rests -= 1
-                else:
-                    self.reading.tick()
+                self.reading.tick()
                 if self.reading.late:
                     again = tick + AGAIN
                 tick += PERIOD + self.offset - before

@@ -211,55 +211,6 @@ def test_a_stall_is_made_good_in_every_slot(clock: FrameClock, manual: ManualLoo
     assert sum(first) == 20
 
 
-def test_whoever_rests_wakes_nobody(clock: FrameClock, manual: ManualLoop) -> None:
-    ticks: list[float] = []
-    began = manual.now
-
-    def tick(frames: int) -> None:
-        ticks.append(manual.now - began)
-        place.rest(2)
-
-    place = clock.add(tick)
-    manual.advance(0.21)
-    assert ticks == pytest.approx([0.02, 0.08, 0.14, 0.2])
-    assert sum(clock.stats.late) == 4
-    assert clock.stats.late_seconds == pytest.approx(0.0)
-
-
-def test_whoever_comes_to_a_slot_that_rests_wakes_it(clock: FrameClock, manual: ManualLoop) -> None:
-    first: list[float] = []
-    second: list[float] = []
-    began = manual.now
-    place = clock.add(lambda frames: first.append(manual.now - began))
-    manual.advance(0.03)
-    place.rest(5)
-    manual.advance(0.04)
-    clock.add(lambda frames: second.append(manual.now - began))
-    manual.advance(0.1)
-    assert second == pytest.approx([0.08, 0.1, 0.12, 0.14, 0.16])
-    assert first == pytest.approx([0.02, 0.14, 0.16])
-
-
-def test_a_rest_can_be_ended(clock: FrameClock, manual: ManualLoop) -> None:
-    ticks: list[float] = []
-    began = manual.now
-    place = clock.add(lambda frames: ticks.append(manual.now - began))
-    place.rest(100)
-    manual.advance(0.13)
-    assert ticks == []
-    place.rest(0)
-    manual.advance(0.03)
-    assert ticks == pytest.approx([0.14, 0.16])
-
-
-def test_a_rest_ends_in_a_stall(clock: FrameClock, manual: ManualLoop) -> None:
-    ticks: list[int] = []
-    place = clock.add(ticks.append)
-    place.rest(1)
-    manual.stall(0.065)
-    assert ticks == [2]
-
-
 class Paced:
     """Whoever is on the clock, beside a clock of its own that is moved as often."""
 
@@ -267,14 +218,12 @@ class Paced:
         self._manual = manual
         self._deadline = manual.now + clock.period
         self._slots = 0
-        self._rests = False
         self.frames = 0
         self.due = 0
         self.place: Membership = clock.add(self._tick)
 
     def _tick(self, frames: int) -> None:
         self.frames += frames
-        self._rests = False
         slots, self._slots = self._slots, 0
         if slots:
             self._move(slots)
@@ -290,13 +239,6 @@ class Paced:
         self.place.shift(slots)
         self._deadline += slots * 0.002
 
-    def rest(self, periods: int) -> None:
-        self.count()
-        if not self._rests:
-            self._rests = True
-            self.place.rest(periods)
-            self._deadline += periods * 0.02
-
     def count(self) -> None:
         while self._deadline <= self._manual.now + 1e-9:
             self.due += 1
@@ -308,15 +250,14 @@ class Paced:
         st.one_of(
             st.tuples(st.just("passes"), st.floats(0.001, 0.05)),
             st.tuples(st.just("stalls"), st.floats(0.001, 0.035)),
-            st.tuples(st.just("rests"), st.integers(0, 2), st.integers(0, 4)),
-            st.tuples(st.just("moves"), st.integers(0, 2), st.integers(-9, 9), st.booleans()),
+            st.tuples(st.integers(0, 2), st.integers(-9, 9), st.booleans()),
         ),
         max_size=40,
     )
 )
-@example([("moves", 0, 2, True), ("passes", 0.115), ("moves", 1, 2, True), ("stalls", 0.035)])
+@example([(0, 2, True), ("passes", 0.115), (1, 2, True), ("stalls", 0.035)])
 def test_whoever_is_moved_between_slots_gets_each_period_once(
-    course: list[tuple[str, float] | tuple[str, int, int] | tuple[str, int, int, bool]],
+    course: list[tuple[str, float] | tuple[int, int, bool]],
 ) -> None:
     manual = ManualLoop()
     clock = FrameClock(loop=manual)
@@ -328,9 +269,7 @@ def test_whoever_is_moved_between_slots_gets_each_period_once(
                 manual.advance(seconds)
             case "stalls", float(seconds):
                 manual.stall(seconds)
-            case "rests", int(number), int(periods):
-                lines[number].rest(periods)
-            case "moves", int(number), int(slots), bool(in_tick):
+            case int(number), int(slots), bool(in_tick):
                 lines[number].shift(slots, in_tick=in_tick)
                 if not in_tick:
                     manual.advance(0.02)

@@ -91,29 +91,6 @@ def test_a_clock_on_uvloop_uses_it_and_gives_it_back() -> None:
     assert on_uvloop(run()) >= 10
 
 
-def test_a_clock_on_uvloop_is_not_woken_while_all_rest() -> None:
-    async def run() -> list[int]:
-        clock = FrameClock(period=0.005)
-        ticks = 0
-        enough = asyncio.Event()
-
-        def tick(frames: int) -> None:
-            nonlocal ticks
-            ticks += 1
-            place.rest(3)
-            if ticks >= 5:
-                enough.set()
-
-        clock.start()
-        place = clock.add(tick)
-        await enough.wait()
-        clock.stop()
-        return [ticks, sum(clock.stats.late)]
-
-    ticks, woken = on_uvloop(run())
-    assert ticks == woken
-
-
 def test_without_one_the_loops_own_timer_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError("no more files")

@@ -410,6 +410,28 @@ def serve_operations(app: web.Application, handlers: Mapping[str, Handler]) -> N
 MAX_BODY_BYTES: Final = 64 * 1024
 
 
+def serve_calls(
+    app: web.Application, service: ServiceView, handlers: Handlers, routes: Sequence[web.RouteDef]
+) -> Watch:
+    """Serve the operations on calls, and the routes of the ways in; streams end when the
+    application shuts down.
+
+    Returns:
+        What shows all calls, not served yet.
+    """
+    app.on_response_prepare.append(add_headers)
+    watch = Watch(service)
+
+    async def end_streams(_: web.Application) -> None:
+        service.journal.close()
+        watch.stop()
+
+    app.on_shutdown.append(end_streams)
+    serve_operations(app, handlers.by_name())
+    app.router.add_routes(routes)
+    return watch
+
+
 def build_web_app(
     service: ServiceView,
     *,
@@ -469,22 +491,9 @@ def build_web_app(
         ],
         client_max_size=MAX_BODY_BYTES,
     )
-    app.on_response_prepare.append(add_headers)
-
-    watch = Watch(service)
-
-    async def end_streams(_: web.Application) -> None:
-        service.journal.close()
-        watch.stop()
-
-    app.on_shutdown.append(end_streams)
     handlers = Handlers(
-        service,
-        keyed=bool(keys),
-        public_url=public_url,
-        number_pattern=number_pattern,
-    ).by_name()
-    serve_operations(app, handlers)
-    app.router.add_routes(routes)
+        service, keyed=bool(keys), public_url=public_url, number_pattern=number_pattern
+    )
+    watch = serve_calls(app, service, handlers, routes)
     app.router.add_routes(page_routes(access, watch, features=features, price=price))
     return app

@@ -23,7 +23,7 @@ from ari_app.control.http.handlers import (
     Handlers,
     ServiceView,
     audit_changes,
-    serve_operations,
+    serve_calls,
 )
 from ari_app.control.http.middleware import (
     ADDRESS,
@@ -31,11 +31,9 @@ from ari_app.control.http.middleware import (
     KEY_NAME,
     REQUEST_ID,
     REQUEST_ID_HEADER,
-    add_headers,
     path_served,
     problems,
 )
-from ari_app.control.http.page import Watch
 from ari_app.control.http.problems import Problem
 from ari_app.control.http.server import Connection, mark_heads
 
@@ -124,18 +122,9 @@ def build_worker_app(
         ],
         client_max_size=MAX_BODY_BYTES,
     )
-    app.on_response_prepare.append(add_headers)
-    app.on_response_prepare.append(_close_what_was_passed)
-    watch = Watch(service)
-
-    async def end_streams(_: web.Application) -> None:
-        service.journal.close()
-        watch.stop()
-
-    app.on_shutdown.append(end_streams)
     handlers = Handlers(service, keyed=True, public_url=public_url, number_pattern=number_pattern)
-    serve_operations(app, handlers.by_name())
-    app.router.add_routes(routes)
+    watch = serve_calls(app, service, handlers, routes)
+    app.on_response_prepare.append(_close_what_was_passed)
     app.router.add_get("/page/watch", watch.serve)
     return app
 

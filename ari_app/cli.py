@@ -79,9 +79,18 @@ def _brought_command(entry: EntryPoint) -> Any:
 @contextlib.contextmanager
 def _ending_as_by_ctrl_c() -> Iterator[None]:
     """Have SIGTERM and a terminal that is closed end the command as Ctrl-C does: processes that it
-    has started and folders that it has made are gone then, too."""
+    has started and folders that it has made are gone then, too.
+
+    Only once: `timeout` sends its signal to the command and to all of its group, and a second
+    one would cut the tidying up short. Ctrl-C still does.
+    """
+    ends = False
 
     def interrupt(number: int, frame: object) -> None:
+        nonlocal ends
+        if ends:
+            return
+        ends = True
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
             raise KeyboardInterrupt  # a shell's job in the background
         signal.raise_signal(signal.SIGINT)

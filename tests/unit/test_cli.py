@@ -420,6 +420,8 @@ def test_whatever_ends_a_command_of_the_lab_lets_it_tidy_up(
             signal.raise_signal(number)
             await asyncio.Event().wait()
         finally:
+            signal.raise_signal(number)  # as `timeout` does: to the command, and to its group
+            await asyncio.sleep(0)
             done.append("tidied up")
 
     entry = EntryPoint("demo", "nowhere:demo", "ari_app.commands")

@@ -1,13 +1,20 @@
-"""Helpers for the event loop: coalesced calls, yielding to calls, cancelled tasks."""
+"""Helpers for the event loop: coalesced calls, yielding to calls, computing in threads, cancelled
+tasks."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Any, Final, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, ParamSpec, TypeVar
 
+P = ParamSpec("P")
 T = TypeVar("T")
 _AT_ONCE: Final = 16
+# Not asyncio's own: whatever waits for a disk that does not answer, as a recording's that is to be
+# heard, keeps its few threads, and a tool call would wait for the disk as well.
+_COMPUTING: Final = ThreadPoolExecutor(2, thread_name_prefix="compute")
 
 
 class Soon:
@@ -47,6 +54,12 @@ async def in_turns(items: Iterable[T]) -> AsyncIterator[T]:
         if number % _AT_ONCE == 0:
             await asyncio.sleep(0)
         yield item
+
+
+async def compute(function: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
+    """Return what a function gives that only computes, or loads code, for too long for the loop."""
+    work = functools.partial(function, *args, **options)
+    return await asyncio.get_running_loop().run_in_executor(_COMPUTING, work)
 
 
 async def cancelled(*tasks: asyncio.Task[Any]) -> None:

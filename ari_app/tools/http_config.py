@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from ari_app.errors import ConfigError, in_words
 from ari_app.process.files import why_unreadable
+from ari_app.process.loop import compute
 from ari_app.process.network import OWN_HEADERS, usable_url
 from ari_app.process.yaml_text import NotYaml, read_yaml
 from ari_app.tools.built_in import BUILT_IN
@@ -84,7 +84,7 @@ class HttpTool(BaseModel):
         if not may_hold_secrets(text, self.headers.values()):
             return text
         # Calls are served meanwhile.
-        return await asyncio.to_thread(hide_secrets, text, self.headers.values())
+        return await compute(hide_secrets, text, self.headers.values())
 
     @property
     def in_query(self) -> bool:

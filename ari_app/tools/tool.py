@@ -5,7 +5,6 @@ Problems are sentences for the agent, which can call again or speak about them.
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any, Final
 import orjson
 
 from ari_app.line.interface import Outcome
+from ari_app.process.loop import compute
 
 JsonSchema = Mapping[str, Any]
 
@@ -23,7 +23,7 @@ _MAX_PARAMETER_BYTES: Final = 16 * 1024
 async def load_validator() -> None:
     """Load what `ParameterSchema.problem` needs, in a thread, so that no frame waits for it."""
     if not _loaded:
-        await asyncio.to_thread(importlib.import_module, "ari_app.tools.validator")
+        await compute(importlib.import_module, "ari_app.tools.validator")
         _loaded.append(True)
 
 

@@ -49,6 +49,7 @@ from ari_app.agent.elevenlabs.socket import AgentSocket, how_it_ended, open_sock
 from ari_app.agent.interface import Briefing, TellAgentEvent
 from ari_app.audio.formats import DEFAULT_AGENT_FORMATS, AgentFormats
 from ari_app.errors import ConfigError
+from ari_app.process.loop import compute
 from ari_app.process.network import OwnThreadResolver, trusting
 
 _CONVERSATIONS_PATH: Final = "v1/convai/conversations"
@@ -287,7 +288,7 @@ class AgentClient:
                 )
         except TimeoutError:
             raise AgentTimeout("the agent's service did not answer in time") from None
-        return await asyncio.to_thread(json_or_none, body)
+        return await compute(json_or_none, body)
 
     def problems(self) -> list[str]:
         """Say why no conversation can come about now; empty when all is well."""

@@ -16,6 +16,7 @@ from aiohttp import web
 from ari_app.control.http.middleware import address_of
 from ari_app.control.http.problems import Problem
 from ari_app.json_text import NotJson, read_json
+from ari_app.process.loop import compute
 from ari_app.records.agent_report import NoReport, Report, report_of
 from ari_app.records.webhooks.signing import BadSignature, SignatureCheck
 
@@ -235,7 +236,7 @@ class AgentWebhook:
         if upload.size > _MAX_KEPT_BYTES:
             return None
         if upload.size > _LONG_BYTES:
-            return await asyncio.to_thread(read_json, bytes(body))
+            return await compute(read_json, bytes(body))
         return read_json(bytes(body))
 
 

@@ -27,6 +27,7 @@ from ari_app.control.http.models import ActionResponse
 from ari_app.control.http.problems import Problem
 from ari_app.control.http.requests import read_nothing, validate
 from ari_app.control.refusals import SessionNotFound
+from ari_app.process.loop import compute
 from ari_app.records.rows import csv_head, csv_row, summary
 from ari_app.records.store import CallLog, CallLogUnavailable
 from ari_app.records.transcript import as_json, as_text, as_vtt
@@ -101,7 +102,7 @@ class CallHandlers:
         if kind == JSON:
             return _json(as_json(document))
         # Hours of talk take longer than a frame may wait.
-        text = await asyncio.to_thread(as_text if kind == TEXT else as_vtt, document)
+        text = await compute(as_text if kind == TEXT else as_vtt, document)
         return web.Response(text=text, content_type=kind, charset="utf-8")
 
     async def delete_call(self, request: web.Request) -> web.Response:

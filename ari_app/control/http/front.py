@@ -35,6 +35,7 @@ from ari_app.control.http.server import mark_heads, while_there
 from ari_app.control.workers.hub import Hub
 from ari_app.control.workers.merged import FrontMetrics, Merged
 from ari_app.control.workers.roster import Worker
+from ari_app.process.loop import compute
 from ari_app.records.metrics import CONTENT_TYPE
 
 log = structlog.get_logger(__name__)
@@ -346,7 +347,7 @@ class FrontHandlers:
             metrics.worker_calls.labels(worker.number).set(worker.used)
         texts = {str(number): body.decode() for number, (_, body) in told.items()}
         # Not in the loop: callers wait in the front for their worker.
-        text = await asyncio.to_thread(self._merged.render, metrics.render(), texts)
+        text = await compute(self._merged.render, metrics.render(), texts)
         return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE})
 
     async def openapi(self, request: web.Request) -> web.Response:

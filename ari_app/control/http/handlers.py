@@ -59,7 +59,7 @@ from ari_app.control.http.requests import (
 )
 from ari_app.control.http.server import mark_heads, while_there
 from ari_app.control.http.streams import stream_events
-from ari_app.process.loop import in_turns
+from ari_app.process.loop import compute, in_turns
 from ari_app.records.journal import Journal
 from ari_app.records.metrics import CONTENT_TYPE, Metrics
 from ari_app.records.recording.archive import RecordingArchive
@@ -350,7 +350,7 @@ class Handlers:
         """Describe this interface."""
         if self._described is None:
             # It takes as long as ten frames, and most services are never asked.
-            document = await asyncio.to_thread(self._describe)
+            document = await compute(self._describe)
             self._described = orjson.dumps(document)
         return web.Response(body=self._described, content_type="application/json")
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
-from ari_app.process.loop import Soon, cancelled, in_turns
+from ari_app.process.loop import Soon, cancelled, compute, in_turns
 
 
 async def test_what_is_asked_for_often_is_called_once_in_the_next_turn() -> None:
@@ -55,3 +57,15 @@ async def test_who_cancels_waits_until_it_is_done_whatever_comes_of_it() -> None
     await cancelled(*tasks)
     assert sorted(ended) == ["one", "two"]
     await cancelled()
+
+
+async def test_what_is_computed_does_not_wait_for_a_disk_that_does_not_answer() -> None:
+    loop, is_back = asyncio.get_running_loop(), threading.Event()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    reading = loop.run_in_executor(None, is_back.wait)
+    try:
+        assert await compute(str.encode, "text", encoding="ascii") == b"text"
+        assert not reading.done()
+    finally:
+        is_back.set()
+    await reading

@@ -10,6 +10,7 @@ from typing import Final, Self
 _CHUNK_BYTES: Final = 65_536
 # Chunks that are on their way in one direction; one more waits unread in the kernel.
 _MAX_ON_THE_WAY: Final = 256
+_BETWEEN_PACKETS_SECONDS: Final = 0.0002
 _RESET: Final = struct.pack("ii", 1, 0)
 
 _OnTheWay = asyncio.Queue[tuple[float, bytes]]
@@ -35,9 +36,12 @@ class TcpProxy:
         bind_host: Where to listen.
         bind_port: 0 takes a free one. It stays the same, also while connections are refused.
         mark: What a client's data begins with on a connection that is marked; empty: on none.
+        packet_bytes: So much arrives at once, as over a link that is slower than its reader; 0: all
+            that is there.
 
     Attributes:
         accepted: How many connections have come.
+        packet_bytes: How much arrives at once.
     """
 
     def __init__(
@@ -48,8 +52,10 @@ class TcpProxy:
         bind_host: str = "127.0.0.1",
         bind_port: int = 0,
         mark: bytes = b"",
+        packet_bytes: int = 0,
     ) -> None:
         self.accepted = 0
+        self.packet_bytes = packet_bytes or _CHUNK_BYTES
         self._target = (host, port)
         self._bind = (bind_host, bind_port)
         self._mark = mark
@@ -265,16 +271,18 @@ class _Relay:
 
     async def _give(self, on_the_way: _OnTheWay, sink: asyncio.StreamWriter) -> None:
         loop = asyncio.get_running_loop()
-        data = b"begin"
+        data, size = b"begin", self._proxy.packet_bytes
         while data:
             due, data = await on_the_way.get()
             await asyncio.sleep(due - loop.time())
             await self._proxy.let_pass(self)
             try:
-                if data:
-                    sink.write(data)
+                for at in range(0, len(data), size):
+                    if at:
+                        await asyncio.sleep(_BETWEEN_PACKETS_SECONDS)
+                    sink.write(data[at : at + size])
                     await sink.drain()
-                else:
+                if not data:
                     sink.write_eof()
             except RuntimeError as error:
                 # What uvloop says of a transport that has been closed meanwhile.

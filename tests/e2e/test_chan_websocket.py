@@ -39,14 +39,15 @@ LONG = " ".join(["This is a long story that the caller listens to with patience.
 
 
 @asynccontextmanager
-async def proxied(asterisk: LabAsterisk, **parts: object) -> AsyncIterator[tuple[Bench, TcpProxy]]:
+async def proxied(
+    asterisk: LabAsterisk, *, packet_bytes: int = 0, line: str = "slin", **parts: object
+) -> AsyncIterator[tuple[Bench, TcpProxy]]:
     """A bench whose media go through a proxy, as all that goes to Asterisk does."""
     host, _, port = asterisk.ari_url.removeprefix("http://").rpartition(":")
-    async with (
-        TcpProxy(host, int(port), mark=b"GET /media/") as proxy,
-        bench(asterisk, book(**parts), ari_url=f"http://{proxy.address}", **WEBSOCKET) as b,
-    ):
-        yield b, proxy
+    async with TcpProxy(host, int(port), mark=b"GET /media/", packet_bytes=packet_bytes) as proxy:
+        where = {"ari_url": f"http://{proxy.address}", "audiosocket_format": line, **WEBSOCKET}
+        async with bench(asterisk, book(**parts), **where) as b:
+            yield b, proxy
 
 
 async def test_what_is_used_is_told(asterisk: LabAsterisk) -> None:
@@ -71,6 +72,26 @@ async def test_the_check_goes_the_way_that_sound_takes(asterisk: LabAsterisk) ->
     [audio] = [finding for finding in found if finding.what == "Audio"]
     assert audio.verdict is Verdict.OK
     assert f"we reach {asterisk.ari_url}/media/" in audio.detail
+
+
+@pytest.mark.parametrize("line", ["slin16", "slin24"])
+async def test_sound_comes_over_a_link_that_brings_one_packet_at_a_time(
+    asterisk: LabAsterisk, line: str
+) -> None:
+    if asterisk.installation.major < 20:
+        pytest.skip("speaks 8 kHz only")
+    story = {"first_message": "This is quite a short story.", "turns": []}
+    with capture_logs() as logs:
+        async with proxied(asterisk, packet_bytes=1448, line=line, dialogue=story) as (b, _):
+            call, session = await b.talk()
+            await call.wait_for_sound(LOUD, since=0)
+            await until(lambda: session.sound.playout.idle)
+            # Silence lies further ahead than speech, so more of it comes at once.
+            await asyncio.sleep(1.5)
+            assert session.state is State.TALKING
+            await call.hang_up()
+            await b.all_gone()
+    assert not [entry for entry in logs if entry["event"].startswith("media_")][1:]
 
 
 async def test_a_media_socket_that_breaks_is_replaced_and_nothing_said_is_lost(

@@ -16,8 +16,9 @@ from typing import Final
 import orjson
 
 FRAME_SECONDS: Final = 0.02
-MOST_BYTES: Final = 64_000
-"""A longer message ends the channel: Asterisk takes 65,500 bytes."""
+MOST_BYTES: Final = 8_000
+"""Of sound in a message. Asterisk ends a channel when a message comes in ten pieces (22.10.1), and
+over a network each packet may be one. Packets that bring 1,000 bytes or more are nine at most."""
 
 OPTIONS: Final = "f(json)"
 """The channel's `transport_data`. Never made of anything that comes from outside: a mistake in it

@@ -339,7 +339,10 @@ class MediaSocket:
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def send(self, messages: list[Message]) -> None:
-        """Send messages, all in one write."""
+        """Send messages, all in one write; with TLS each in a record of its own.
+
+        A record that comes in ten pieces ends the channel, as a message does (see `MOST_BYTES`).
+        """
         if self._transport is None or self._closing is not None:
             return
         wire = [
@@ -348,7 +351,7 @@ class MediaSocket:
             else Frame(Opcode.BINARY, message).serialize(mask=True)
             for message in messages
         ]
-        self._transport.write(wire[0] if len(wire) == 1 else b"".join(wire))
+        self._transport.writelines(wire)
 
     def ticked(self) -> None:
         """Count a tick of 20 ms; after some without sound, read frames one by one again."""

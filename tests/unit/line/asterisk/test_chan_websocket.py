@@ -7,7 +7,6 @@ import pytest
 
 from ari_app.line.asterisk.chan_websocket import (
     FLUSH,
-    MOST_BYTES,
     OPTIONS,
     REPORT_DRAINED,
     Complaint,
@@ -246,12 +245,16 @@ def test_it_has_ended_for_a_moment_after_its_end() -> None:
     assert not play.feed.has_ended(play.now)
 
 
-def test_no_message_is_longer_than_asterisk_takes() -> None:
-    wide = bytes(1920)
-    messages = list(pieces([wide] * 100, len(wide)))
-    assert max(map(len, messages)) <= MOST_BYTES
-    assert all(len(message) % len(wide) == 0 for message in messages)
-    assert sum(map(len, messages)) == 192_000
+@pytest.mark.parametrize("frame_bytes", [320, 640, 960, 1920])
+@pytest.mark.parametrize("packet_bytes", [1000, 1220, 1448])
+def test_no_message_comes_in_ten_pieces(frame_bytes: int, packet_bytes: int) -> None:
+    messages = list(pieces([bytes(frame_bytes)] * 100, frame_bytes))
+    assert all(len(message) % frame_bytes == 0 for message in messages)
+    assert sum(map(len, messages)) == 100 * frame_bytes
+    longest = max(map(len, messages))
+    for begins_at in range(packet_bytes):
+        packets = (begins_at + longest - 1) // packet_bytes + 1
+        assert packets < 10, "Asterisk ends a channel at the tenth piece of a message"
 
 
 EVENTS = {

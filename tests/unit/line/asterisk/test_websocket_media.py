@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from ari_app.line.asterisk.ari.errors import (
     AriUnreached,
 )
 from ari_app.line.asterisk.ari.models import Channel
+from ari_app.line.asterisk.chan_websocket import REPORT_DRAINED
 from ari_app.line.asterisk.websocket_media import WebSocketMedia
 from audiosocket.frames import SLIN
 from lab.load.media_socket import CAUSE_NORMAL, MediaSocket
@@ -102,6 +104,23 @@ async def test_nothing_is_sent_before_the_bridge_and_time_goes_on(bench: Bench) 
     assert bench.far.heard[:100] == [LOUD] * 100
     assert set(bench.far.heard[100:]) == {SILENT}
     assert bench.far.gaps == 0
+
+
+async def test_messages_are_written_at_once_and_none_is_joined_to_another(bench: Bench) -> None:
+    await bench.opens()
+    used = bench.media._socket
+    assert used is not None
+    written: list[list[int]] = []
+
+    class Transport(asyncio.Transport):
+        def writelines(self, list_of_data: Iterable[Any]) -> None:
+            # Over TLS each of them is a record.
+            written.append([len(data) for data in list_of_data])
+
+    before, used._transport = used._transport, Transport()
+    used.send([bytes(3840), bytes(3840), REPORT_DRAINED])
+    used._transport = before
+    assert written == [[3848, 3848, 6 + len(REPORT_DRAINED)]]
 
 
 async def test_the_callers_sound_comes_as_it_comes(bench: Bench) -> None:

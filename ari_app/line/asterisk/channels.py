@@ -198,6 +198,7 @@ class TargetChannel:
         ari: Asterisk.
         channel_id: The id that it will get.
         dialled: The dial string.
+        session_id: The call that it belongs to.
 
     Attributes:
         rang, answered, joined: It rings; it is in our application; it is in the bridge.
@@ -206,7 +207,7 @@ class TargetChannel:
         adopted: A lost process has called it.
     """
 
-    def __init__(self, ari: Client, channel_id: str, dialled: str) -> None:
+    def __init__(self, ari: Client, channel_id: str, dialled: str, session_id: str) -> None:
         self.id = channel_id
         self.rang = self.answered = self.joined = False
         self.route = Route()
@@ -214,6 +215,7 @@ class TargetChannel:
         self.adopted = False
         self._ari = ari
         self._dialled = dialled
+        self._session_id = session_id
         self._joining = Errand()
 
     async def call(self, caller: str, ring_seconds: float, endpoint: str) -> Result | None:
@@ -233,6 +235,7 @@ class TargetChannel:
                 self._dialled,
                 caller_id=as_caller_id(caller),
                 ring_seconds=math.ceil(ring_seconds) + SPARE_RING_SECONDS,
+                variables=told_to_callee(self._session_id),
             )
         except AriError as error:
             log.warning(
@@ -281,6 +284,12 @@ class TargetChannel:
         route = self.route
         cause, sip_code = route.why(cause, sip_code)
         return result_of(cause, sip_code, rang=self.rang, dial_status=route.dial_status).value
+
+
+def told_to_callee(session_id: str) -> dict[str, str]:
+    """Return the variables of a channel that we call; whatever a dialplan dials for it inherits
+    them."""
+    return {"__AGENT_SESSION_ID": word(session_id)}
 
 
 async def quietly(request: Callable[[], Awaitable[object]], *, attempts: int = 1) -> bool:

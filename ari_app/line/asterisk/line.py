@@ -38,6 +38,7 @@ from ari_app.line.asterisk.channels import (
     give_back_caller,
     quietly,
     rtp_report,
+    told_to_callee,
 )
 from ari_app.line.asterisk.dialplan import dial_string
 from ari_app.line.asterisk.media import MakeMedia, Media, choose_line_format
@@ -337,7 +338,7 @@ class AsteriskLine:
         self._target_count = was.targets
         lines[self.id] = self
         if (kept := was.target) is not None:
-            target = self._target = TargetChannel(self._ari, kept.id, "")
+            target = self._target = TargetChannel(self._ari, kept.id, "", session_id)
             target.adopted, target.rang, target.answered = True, kept.rang, kept.answered
             lines[target.id] = self
 
@@ -451,6 +452,7 @@ class AsteriskLine:
             f"{target_channel_id(self._asterisk.options.app, self.session_id)}"
             f".{self._target_count}",
             dial_string(endpoint, target),
+            self.session_id,
         )
         self._asterisk.lines[channel.id] = self
         calling = channel.call(self.caller, ring_seconds, endpoint)
@@ -922,6 +924,7 @@ class AsteriskLine:
                 dial_string(self._asterisk.options.outbound_endpoint, self.called),
                 caller_id=as_caller_id(placing.caller_id),
                 ring_seconds=math.ceil(placing.ring_seconds) + SPARE_RING_SECONDS,
+                variables=told_to_callee(self.session_id),
             )
         except AriServerError as error:
             # "Allocation failed": the endpoint is not known, or nobody is registered there.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from ari_app.line.asterisk.ari.models import (
@@ -209,7 +209,7 @@ CREATE = Operation[Channel](
     ("endpoint", "app", "channelId", "otherChannelId"),
 )
 ORIGINATE_WITH_ID = Operation[Channel](
-    "POST", _ID, Channel, ("endpoint", "app", "callerId", "timeout")
+    "POST", _ID, Channel, ("endpoint", "app", "callerId", "timeout", "variables")
 )
 _EXTERNAL_MEDIA = ("channelId", "app", "external_host", "encapsulation", "transport", "format")
 _OF_SOME = ("connection_type", "transport_data", "data")
@@ -280,6 +280,7 @@ class ChannelsResource(ResourceClient):
         *,
         caller_id: str | None,
         ring_seconds: int,
+        variables: Mapping[str, str] | None = None,
     ) -> Channel:
         """Place a call, which enters our application when it is answered.
 
@@ -292,6 +293,7 @@ class ChannelsResource(ResourceClient):
             caller_id: `Name <number>`; caller and connected line of the new channel; None: the
                 endpoint's own.
             ring_seconds: Give up after so long.
+            variables: Variables of the new channel, from its beginning.
 
         Raises:
             AriConflict: The id is taken. Asterisk (18 to 22) keeps that reason in the thread of the
@@ -305,6 +307,7 @@ class ChannelsResource(ResourceClient):
             app=self._app,
             callerId=caller_id,
             timeout=ring_seconds,
+            variables=variables,
         )
 
     async def external_media(

@@ -26,6 +26,7 @@ async def test_a_number_becomes_a_dial_string() -> None:
     async with Stage() as stage:
         use(stage, **ENDPOINTS)
         line = stage.gateway.place("s", "+493023125001", Placing("+15550100199", ring_seconds=20))
+        line.name("lead-4711")
         line.listen(lambda event: None)
         line.dial()
         await asyncio.sleep(0.1)
@@ -33,6 +34,7 @@ async def test_a_number_becomes_a_dial_string() -> None:
         assert request.parameters["endpoint"] == "PJSIP/+493023125001@trunk"
         assert request.parameters["callerId"] == "+15550100199"
         assert request.parameters["timeout"] == 25, "we watch the ringing ourselves"
+        assert request.parameters["variables"] == {"__AGENT_SESSION_ID": "lead-4711"}
         assert request.ids == (line.id,)
         stage.asterisk.hang_up(line.id)
 
@@ -48,6 +50,7 @@ async def test_the_target_of_a_transfer_has_one_of_its_own() -> None:
         await asyncio.sleep(0.1)
         (request,) = stage.asterisk.requests(ORIGINATE_WITH_ID)
         assert request.parameters["endpoint"] == "Local/+493023125002@internal"
+        assert request.parameters["variables"] == {"__AGENT_SESSION_ID": session.session_id}
         assert request.ids == (session.target_id,)
 
 

@@ -153,7 +153,11 @@ CASES = [
     ),
     Case(
         lambda c: c.channels.originate(
-            "out-1", "PJSIP/200@trunk", caller_id="Shop <100>", ring_seconds=20
+            "out-1",
+            "PJSIP/200@trunk",
+            caller_id="Shop <100>",
+            ring_seconds=20,
+            variables={"__AGENT_SESSION_ID": "s"},
         ),
         "POST /channels/{channelId}",
         path="/channels/out-1",
@@ -162,6 +166,7 @@ CASES = [
             "app": "voice-agent",
             "callerId": "Shop <100>",
             "timeout": 20,
+            "variables": {"__AGENT_SESSION_ID": "s"},
         },
         answer=channel(),
         reads=Channel,

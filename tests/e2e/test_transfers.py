@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +25,7 @@ pytestmark = pytest.mark.e2e
 
 LOUD = -35.0
 MUSIC_HZ = 440
+TOOLS_PAGE = Path(__file__).parents[2] / "docs/agent-tools.md"
 
 
 def attended(to: str = "+4930200") -> AgentBook:
@@ -116,6 +119,72 @@ async def test_the_target_does_not_take_the_call(
         await until(lambda: session.transcript[-1].text == "Certainly.")
         await call.wait_for_sound(LOUD)
         await call.hang_up()
+        await b.all_gone()
+
+
+@contextlib.asynccontextmanager
+async def asking(policy: Policy) -> AsyncIterator[tuple[LabAsterisk, Phone, Bench]]:
+    """The dialplan of the page, which asks whoever has answered for a key."""
+    [dialplan] = re.findall(
+        r"^```asterisk\n(.*?)^```$", TOOLS_PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE
+    )
+    async with Phone(on_incoming=policy) as target:
+        phone = f"PJSIP/lab/sip:${{EXTEN}}@127.0.0.1:{target.address.port}"
+        of_lab = {"PJSIP/+${FILTER(0-9,${EXTEN})}@trunk,30": f"{phone},3", ",,1,,1,8": ",,1,,1,3"}
+        for there, here in of_lab.items():
+            assert there in dialplan
+            dialplan = dialplan.replace(there, here)
+        async with (
+            LabAsterisk(dialplan=dialplan) as asterisk,
+            bench(asterisk, attended(), transfer_endpoint="Local/{number}@voice-agent-ask/n") as b,
+        ):
+            yield asterisk, target, b
+
+
+async def test_a_target_that_has_to_press_a_key_does() -> None:
+    async with asking(Answer(after_s=0.3)) as (asterisk, phone, b):
+        call = await ask_for_a_person(b)
+        session = await b.session()
+        target = await phone.incoming(10)
+        await target.answered()
+        await asyncio.sleep(1)
+        assert session.state is State.CONSULTING, "whoever has answered may be a machine"
+        log = await asterisk.wait_for_log("PJSIP_HEADER(add,X-Session)=")
+        assert f"X-Session)={session.session_id}" in log
+        await target.send_digits("1")
+        await target.wait_for_sound(LOUD)
+        await until(lambda: session.state is State.HANDED_OVER)
+        await asyncio.sleep(0.3)
+        target.send(tone(1000, 800, -15))
+        await until(lambda: heard(call, 1000))
+        await call.hang_up()
+        await asyncio.wait_for(target.ended, PROMPT_SECONDS)
+        await b.all_gone()
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [(Answer(), "busy"), (Reject(486), "busy"), (Ring(), "no answer")],
+    ids=["answers_and_presses_nothing", "busy", "does_not_answer"],
+)
+async def test_a_target_that_has_to_press_a_key_does_not(policy: Policy, words: str) -> None:
+    async with asking(policy) as (_, _, b):
+        call = await ask_for_a_person(b)
+        session, record = await b.session(), await b.conversation()
+        await until(lambda: bool(record.tools) and record.tools[0].is_error is not None)
+        assert words in str(record.tools[0].result)
+        await until(lambda: session.state is State.TALKING)
+        await call.hang_up()
+        await b.all_gone()
+
+
+async def test_a_caller_who_hangs_up_ends_the_call_that_asks_for_a_key() -> None:
+    async with asking(Answer()) as (_, phone, b):
+        call = await ask_for_a_person(b)
+        target = await phone.incoming(10)
+        await target.answered()
+        await call.hang_up()
+        await asyncio.wait_for(target.ended, PROMPT_SECONDS)
         await b.all_gone()
 
 

@@ -71,7 +71,8 @@ kernel's option."""
 
 
 NOT_OURS = {
-    *("cascade_timeout_seconds", "func_curl", "malloc_trim", "pg_dump", "telephony_enhanced_8k"),
+    *("cascade_timeout_seconds", "silence_end_call_timeout"),
+    *("func_curl", "malloc_trim", "pg_dump", "telephony_enhanced_8k"),
     "_used_ratio",
 }
 """Other people's names in lower case, and the end of one of ours."""

@@ -140,6 +140,13 @@ _BUGS: Final = (
         mended={20: (19, 0), 22: (9, 0), 23: (3, 0)},
     ),
     KnownBug(
+        "asterisk#1785",
+        "the agent may turn into loud noise with MEDIA_TRANSPORT=websocket, where Asterisk has to "
+        "convert its sound",
+        since=_WEBSOCKET,
+        mended={20: (19, 0), 22: (9, 0), 23: (3, 0)},
+    ),
+    KnownBug(
         "asterisk PR #1890",
         "comfort noise from a phone or a trunk ends the call",
         since={20: (14, 0), 21: (9, 0), 22: (4, 0), 23: (0, 0)},

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import re
+import textwrap
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -367,17 +368,22 @@ exten => _1383XX,1,Goto(default,${EXTEN:2},1)
 """
 
 
+def plain_block(first_line: str) -> str:
+    """What the pages show in a block without a language that begins with this line, unindented."""
+    (found,) = re.findall(
+        rf"^( *)```\n(\1{re.escape(first_line)}\n.*?)^\1```$", TEXT, re.DOTALL | re.MULTILINE
+    )
+    return textwrap.dedent(found[1])
+
+
 def of_vicidial() -> str:
     """The dialplan of docs/vicidial.md with what it has changed in that of docs/dialers.md, and
     without VICIdial's AGI."""
-    name = "[voice-agent-hangup]\n"
-    ((hang_up, rest),) = re.findall(
-        rf"^```\n({re.escape(name)}(.*?))^```$", TEXT, re.DOTALL | re.MULTILINE
-    )
+    hang_up = plain_block("[voice-agent-hangup]")
+    own = "".join(hang_up.splitlines(keepends=True)[:2])
     dialplan = "\n".join(blocks("asterisk"))
-    first = rest.partition("\n")[0]
-    assert name + first in dialplan
-    dialplan = dialplan.replace(name + first, hang_up)
+    assert own in dialplan
+    dialplan = dialplan.replace(own, hang_up) + plain_block("[vicidial-hangup]")
     return re.sub(
         r"AGI\(agi://127\.0\.0\.1:4577/(call_log(?:--HVcauses)?).*\)$",
         r"Log(NOTICE,vicidial \1 of ${LEAD_ID})",
@@ -406,6 +412,26 @@ async def test_a_call_that_vicidial_routes(asterisk: LabAsterisk, ends: str) -> 
             await d.log("result=COMPLETED reason=agent_hung_up")
         await d.log("vicidial call_log--HVcauses of 4711")
         await d.bench.all_gone(5)
+
+
+@pytest.mark.parametrize("context", ["voice-agent-targets", "voice-agent-vicidial"])
+async def test_vicidial_hears_of_a_callee_who_hangs_up_in_a_context_of_ours(
+    asterisk: LabAsterisk, context: str
+) -> None:
+    """Nothing runs the `h` of the context that sent the call there."""
+    async with dialer(asterisk) as d:
+        port = str(d.callee.address.port)
+        long = f"\n[{context}]\nexten => long,1,Wait(30)\n"
+        way = f"\n[default]\nexten => 8399,1,Gosub({context},long,1)\n"
+        await asterisk.add_dialplan(
+            "dialers", of_vicidial() + DIALER.replace("@PORT@", port) + VICIDIAL + long + way
+        )
+        await d.place("8399", context="default")
+        d.handed_over = 0  # without the agent
+        call = await d.callee.incoming(10)
+        await call.answered()
+        await call.hang_up()
+        await d.log("vicidial call_log--HVcauses of 4711")
 
 
 def test_the_requests_on_the_page_are_ones_that_the_service_takes() -> None:

@@ -37,7 +37,7 @@ class Interrupted:
     """The caller spoke over the agent: what is not yet played must not be heard."""
 
     event_id: int
-    """Audio up to and including this id is overtaken."""
+    """Audio up to and including this id that was told before is overtaken."""
 
 
 @dataclass(frozen=True, slots=True)

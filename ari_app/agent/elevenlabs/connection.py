@@ -260,6 +260,7 @@ class AgentConnection:
 
     def ask(self, text: str, *, keys: bool = False) -> None:
         """Say `text` as though the caller had said it, or pressed it as keys."""
+        self._protocol.asked()
         self.send(UserMessage(text=text, source_medium="dtmf" if keys else None))
 
     def tell(self, text: str, *, about: str | None = None) -> None:

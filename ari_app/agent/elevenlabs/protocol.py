@@ -15,6 +15,10 @@ Give `AgentProtocol.receive` each message, act on the events it returns, and sen
 Three rules are kept here. Nothing is reported before the metadata, which say what the audio is;
 what came earlier is held, within bounds. Audio whose id is not above the last interruption's is
 dropped, as in the official Python SDK. And one message that makes no sense never ends a call.
+
+Only a text of ours, such as keys, may be answered with audio that bears the very id of the
+interruption that it was (elevenlabs-python#829; the SDK for browsers plays it): the caller would
+hear nothing of the answer. It is no late rest unless sound or words with this id came before.
 """
 
 from __future__ import annotations
@@ -106,8 +110,10 @@ class AgentProtocol:
         self._held_bytes = 0
         self._to_send: list[bytes] = []
 
-        self._interrupted_up_to: int | None = None
+        self._interrupted_at = self._first_valid_id = -(2**63)
         self._latest_audio_id = 0
+        self._latest_words_id = 0
+        self._has_asked = False
         self._last_tool_call_id: str | None = None
         self._tool_calls: deque[int] = deque(maxlen=_MAX_TOOL_CALLS)
 
@@ -128,6 +134,10 @@ class AgentProtocol:
             self.malformed += 1
             events = [Garbled(error.reason, str(error))]
         return events if self.started else self._hold(events, len(data))
+
+    def asked(self) -> None:
+        """Take note that the agent is sent a text to answer, which interrupts it."""
+        self._has_asked = True
 
     def data_to_send(self) -> list[bytes]:
         """Return the messages that the protocol itself owes (pongs), as JSON, once."""
@@ -160,6 +170,8 @@ class AgentProtocol:
                 return [CallerSaid(message.user_transcript, message.event_id)]
             case server_messages.AgentResponse():
                 self._error = None
+                if message.event_id is not None:
+                    self._latest_words_id = message.event_id
                 return [AgentSaid(message.agent_response, message.event_id)]
             case server_messages.AgentResponseCorrection():
                 return [
@@ -203,21 +215,23 @@ class AgentProtocol:
         event_id = message.event_id
         if event_id is None:
             # Nothing says that it is overtaken, so it must not look so further down either.
-            event_id = max(self._latest_audio_id, self._first_valid_id())
-        elif event_id < self._first_valid_id():
+            event_id = max(self._latest_audio_id, self._first_valid_id)
+        elif event_id < self._first_valid_id:
             return []
         self._error = None
         self._latest_audio_id = event_id
         return [Spoke(event_id, message.data, message.is_final)]
 
-    def _first_valid_id(self) -> int:
-        return -(2**63) if self._interrupted_up_to is None else self._interrupted_up_to + 1
-
     def _interruption(self, event_id: int | None) -> Interrupted:
         # The old form has no id: it means all that has been sent.
         if event_id is None:
-            event_id = max(self._latest_audio_id, self._first_valid_id() - 1)
-        self._interrupted_up_to = event_id
+            event_id = max(self._latest_audio_id, self._interrupted_at)
+            self._first_valid_id = event_id + 1
+        else:
+            is_new = event_id > self._latest_audio_id and event_id > self._latest_words_id
+            self._first_valid_id = event_id if self._has_asked and is_new else event_id + 1
+        self._has_asked = False
+        self._interrupted_at = event_id
         return Interrupted(event_id)
 
     def _is_repeated(self, call: server_messages.ClientToolCall) -> bool:

@@ -146,6 +146,22 @@ async def test_everything_that_can_be_sent_arrives_as_text(told: Told) -> None:
     ]
 
 
+async def test_what_answers_keys_is_heard_though_it_bears_the_id_of_the_interruption(
+    told: Told,
+) -> None:
+    async def script(peer: FakeConversation) -> None:
+        await peer.begin()
+        await peer.receive()
+        interruption = {"type": "interruption", "interruption_event": {"event_id": 2}}
+        await peer.send(interruption, audio(2))
+        await peer.socket.close()
+
+    async with conversation(script, told) as (_, connection):
+        connection.ask("1", keys=True)
+        await told.until_told(Closed)
+    assert told.events[:-1] == [Interrupted(2), Spoke(2, GREETING, False)]
+
+
 async def test_garbage_does_not_end_the_conversation(told: Told) -> None:
     garbage: list[str | bytes] = [
         "",

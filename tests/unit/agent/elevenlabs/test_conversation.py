@@ -160,6 +160,28 @@ def test_audio_up_to_the_interruption_is_overtaken() -> None:
     assert protocol.receive(audio(6)) == [e.Spoke(6, b"\1\2")]
 
 
+def test_what_answers_a_text_of_ours_may_bear_the_id_of_the_interruption_that_it_was() -> None:
+    protocol = running()
+    protocol.receive(audio(4))
+    protocol.asked()
+    assert protocol.receive(interruption(5)) == [e.Interrupted(5)]
+    assert protocol.receive(audio(4)) == []
+    assert protocol.receive(audio(5)) == [e.Spoke(5, b"\1\2")]
+    assert protocol.receive(interruption(6)) == [e.Interrupted(6)]
+    assert protocol.receive(audio(6)) == []
+
+
+@pytest.mark.parametrize(
+    "before", [audio(7), wire("agent_response", agent_response="A", event_id=7)]
+)
+def test_the_rest_of_what_a_text_of_ours_has_interrupted_is_not_heard(before: str) -> None:
+    protocol = running()
+    protocol.receive(before)
+    protocol.asked()
+    protocol.receive(interruption(7))
+    assert protocol.receive(audio(7)) == []
+
+
 def test_without_an_interruption_no_id_is_too_low() -> None:
     protocol = running()
     assert protocol.receive(audio(0)) == [e.Spoke(0, b"\1\2")]

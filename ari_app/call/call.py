@@ -221,15 +221,16 @@ class Call:
             chunk_ms=plan.uplink_chunk_ms,
             on_response=self._responded,
             take_back=line.take_back,
+            on_announced=self._were_announced,
         )
         self._recorded = plan.recorded and services.recordings is not None
         self._recordings: list[float] = []
         self._audio_began = False
+        # What the caller has been told; what they are being told; what they will be as soon as they
+        # hear us.
         self._announced: set[Announcement] = set()
-        if restored is None:
-            self._announce(Announcement.LISTENING)
-            if self._recorded:
-                self._announce(Announcement.RECORDING)
+        self._announcing: list[Announcement] = []
+        self._unannounced: list[Announcement] = []
         tools = ToolRunner(
             context,
             line,
@@ -244,6 +245,9 @@ class Call:
         self.keypad = Keypad(services.policy.digit_collector(), self._entered)
         if restored is not None:
             self._restore(restored)
+        self._announce(Announcement.LISTENING)
+        if self._recorded:
+            self._announce(Announcement.RECORDING)
         line.listen(self.on_line)
 
     # --- how it begins, or goes on
@@ -450,9 +454,13 @@ class Call:
             case _:
                 pass
         context.post(event)
+        if self._unannounced:
+            self._announce_owed()
 
     def _held_by_phone(self, on: bool) -> None:
         self.context.on_hold = on
+        if on:
+            self._announce_later()
         self._set_muted()
         if self.state is not State.TAKEN_OVER:
             self.side.tell(HELD_BY_PHONE if on else _TAKEN_BACK, about="hold")
@@ -571,16 +579,30 @@ class Call:
         return None
 
     def _announce(self, what: Announcement) -> None:
-        sound = self.services.announcements.get(what)
-        if sound is None or what in self._announced:
+        told = (*self._announced, *self._announcing, *self._unannounced)
+        if what in self.services.announcements and what not in told:
+            self._unannounced.append(what)
+            self._announce_owed()
+
+    def _announce_owed(self) -> None:
+        context = self.context
+        if context.over or context.on_hold or context.course.music:
             return
-        self._announced.add(what)
-        pcm = sound.at(self.sound.rate_hz)
-        if self._audio_began:
-            self.sound.play(pcm)
-        else:
-            # Before anything that the agent says.
-            self.sound.announce(pcm)
+        for what in self._unannounced:
+            self.sound.announce(self.services.announcements[what].at(self.sound.rate_hz))
+        self._announcing += self._unannounced
+        self._unannounced.clear()
+
+    def _were_announced(self) -> None:
+        self._announced.update(self._announcing)
+        self._announcing.clear()
+        self.context.mark()
+
+    def _announce_later(self) -> None:
+        """Announce from its beginning what the caller hears no more, once they hear us again."""
+        self.sound.announce_no_more()
+        self._unannounced[:0] = self._announcing
+        self._announcing.clear()
 
     @property
     def _is_recording(self) -> bool:
@@ -607,6 +629,7 @@ class Call:
             case RingCaller():
                 line.ring()
             case PlayMusic():
+                self._announce_later()
                 line.music()
             case PlaceCall():
                 line.dial()

@@ -147,9 +147,12 @@ class AgentSpeech:
         self._record.chronicle.response_over()
 
     def _play(self, event_id: int, data: bytes, is_final: bool) -> None:
-        sound, chronicle, before = self._sound, self._record.chronicle, self.queued_seconds
+        sound, chronicle = self._sound, self._record.chronicle
+        # What waits for silence is heard after this.
+        waiting = sound.waiting_seconds
+        before = self.queued_seconds - waiting
         sound.say(event_id, data, is_final=is_final)
-        now, queued = self._loop.time(), self.queued_seconds
+        now, queued = self._loop.time(), self.queued_seconds - waiting
         self.heard_until = now + queued
         if queued > before:
             since = now - self._record.began if sound.flows else 0.0

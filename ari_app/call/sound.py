@@ -369,6 +369,7 @@ class CallSound:
         on_response: Called when an answer begins to sound, with the caller's wait for it.
         take_back: Throws away what the line has taken ahead of time and not yet played; returns
             how much that was, in ms.
+        on_announced: Called when the line has taken all that was announced.
 
     Attributes:
         hearing: When the caller speaks, and how long answers take.
@@ -386,6 +387,7 @@ class CallSound:
         chunk_ms: int,
         on_response: Callable[[ResponseTime], None] = lambda response: None,
         take_back: Callable[[], float] = lambda: 0.0,
+        on_announced: Callable[[], None] = lambda: None,
     ) -> None:
         self.rate_hz = rate_hz
         self._frame_bytes = rate_hz * _FRAME_MS // 1000 * SAMPLE_BYTES
@@ -399,6 +401,7 @@ class CallSound:
         self._chunk_ms = chunk_ms
         self._on_response = on_response
         self._take_back = take_back
+        self._on_announced = on_announced
         self._loop = asyncio.get_running_loop()
         self._uplink: Uplink | None = None
         self._downlink: Downlink | None = None
@@ -412,7 +415,9 @@ class CallSound:
         self._barge_in_ms: list[float] = []
         # Whether somebody wants to know of the next silence.
         self._awaits_silence = False
+        # What is to be announced, and whether it is its turn.
         self._announced: list[bytes] = []
+        self._announces = False
         # What the line has taken and the caller hears later, and when; the end of all that.
         self._ahead: list[tuple[float, bytes]] = []
         self._said_until = self._announced_until = 0.0
@@ -463,11 +468,20 @@ class CallSound:
             self.playout.end_response()
 
     def announce(self, pcm: bytes) -> None:
-        """Let the caller hear sound of our own, at the line's rate, before all that is queued; no
-        interruption cuts it."""
+        """Let the caller hear sound of our own, at the line's rate; no interruption cuts it.
+
+        Until `start` it comes before all that is queued; later on as soon as there is silence,
+        after what is queued, or after an interruption of that.
+        """
         size = self._frame_bytes
         pcm += bytes(-len(pcm) % size)
         self._announced.extend(pcm[at : at + size] for at in range(0, len(pcm), size))
+        self._announces = self._announces or self._uplink is None
+
+    def announce_no_more(self) -> None:
+        """Forget what the line has not taken of what is announced."""
+        self._announced.clear()
+        self._announces = False
 
     def end_response(self) -> None:
         """Complete the response whose audio came last."""
@@ -512,6 +526,12 @@ class CallSound:
         frames = len(self._announced) + len(self._ahead)
         return (self.playout.pending_ms + frames * _FRAME_MS) / 1000
 
+    @property
+    def waiting_seconds(self) -> float:
+        """Seconds of that which wait until there is silence."""
+        waits = self._announced and not self._announces and not self._stopped
+        return len(self._announced) * _FRAME_SECONDS if waits else 0.0
+
     async def drained(self) -> None:
         """Wait until all that is queued has been heard, or the sound has stopped."""
         idle = self.playout.idle and not self._announced
@@ -532,6 +552,7 @@ class CallSound:
         self._to_agent = lambda chunk: None
         self._on_response = lambda response: None
         self._take_back = lambda: 0.0
+        self._on_announced = lambda: None
         if self.recorder is not None:
             self.recorder.finish(self._loop.time())
         if self._drained is not None:
@@ -629,13 +650,15 @@ class CallSound:
     def next_frame(self) -> bytes | None:
         if self._uplink is None or self._stopped:
             return None
-        if self._announced:
-            announced, now = self._announced.pop(0), self._loop.time()
-            self._announced_until = max(self._said_until, now) + _FRAME_SECONDS
-            self._taken(announced, now)
-            return announced
+        if self._announces:
+            return self._next_announced()
         frame = self.playout.next_frame()
         if frame is None:
+            if self._announced:
+                if self._cleared_at is not None:
+                    self._barged_in()
+                self._announces = True
+                return self._next_announced()
             if not self._ahead:
                 self._last_said = None
             if self._awaits_silence:
@@ -648,7 +671,16 @@ class CallSound:
     def frames_ready(self) -> int:
         if self._uplink is None or self._stopped:
             return 0
-        return len(self._announced) or self.playout.frames_ready
+        return len(self._announced) if self._announces else self.playout.frames_ready
+
+    def _next_announced(self) -> bytes:
+        announced, now = self._announced.pop(0), self._loop.time()
+        self._announced_until = max(self._said_until, now) + _FRAME_SECONDS
+        self._taken(announced, now)
+        if not self._announced:
+            self._announces = False
+            self._on_announced()
+        return announced
 
     def _taken(self, frame: bytes, now: float) -> None:
         """Note that the line has taken a frame: as heard now, or as heard later where the line is

@@ -23,6 +23,7 @@ from ari_app.call.calls import Waiting
 from ari_app.call.conversation import GO_ON
 from ari_app.call.kept import restore
 from ari_app.call.keypad import Keypad
+from ari_app.call.plan import Announcement
 from ari_app.call.signals import ConsultRequested, EndRequested, HoldRequested
 from ari_app.call.states import State
 from ari_app.control.control import CallControl
@@ -35,7 +36,7 @@ from ari_app.records.running import CallFile, LeftCall, RunningCalls, _line, rea
 from linekit.clock import FrameClock
 from tests.session_view import Session
 from tests.unit.call.full_asterisk import FullAsterisk
-from tests.unit.call.stage import Stage, heard_ms, now
+from tests.unit.call.stage import Stage, heard_ms, now, sound
 from tests.waiting import until
 
 PHRASE = SoundFile(np.full(4000, 5000, "<i2").tobytes(), 8000)  # half a second
@@ -178,6 +179,22 @@ async def stage() -> AsyncIterator[Stage]:
 @pytest.fixture
 async def process(stage: Stage) -> Process:
     return Process(stage)
+
+
+@pytest.mark.parametrize("heard_before", [0.4, 1.5])
+async def test_what_was_not_announced_to_its_end_is_announced_anew(heard_before: float) -> None:
+    tone = SoundFile(np.full(8000, 777, "<i2").tobytes(), 8000)
+    async with Stage(asterisk=full, announcements={Announcement.LISTENING: tone}) as stage:
+        process = Process(stage)
+        before = await stage.talk()
+        await asyncio.sleep(heard_before)
+        await process.goes_on()
+        session = process.session(before)
+        await asyncio.sleep(2)
+        heard = np.count_nonzero(sound(stage.media(session)) == 777)
+        assert heard == (8000 if heard_before < 1 else 0)
+        stage.asterisk.hang_up(session.call_id)
+        await session.ended.wait()
 
 
 async def test_who_talked_hears_the_agent_again(stage: Stage, process: Process) -> None:

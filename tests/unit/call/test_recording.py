@@ -13,7 +13,9 @@ import pytest
 
 from ari_app.audio.sound_file import SoundFile
 from ari_app.call.plan import Announcement
+from ari_app.call.signals import HoldRequested
 from ari_app.call.sound import CallSound
+from ari_app.line.interface import PhoneHeld
 from ari_app.records.recording.writer import Recordings
 from tests.recordings import sides_of
 from tests.session_view import Session
@@ -233,6 +235,52 @@ async def test_it_is_heard_once_and_only_by_whom_is_recorded(tmp_path: Path) -> 
         for on in (True, False, True):
             switch(stage, session, on)
         assert session.sound.queued_seconds == pytest.approx(1)
+        await over(stage, session)
+
+
+async def test_an_interruption_does_not_cut_what_is_announced_in_mid_call(tmp_path: Path) -> None:
+    async with Stage(recordings=tmp_path, announcements=ANNOUNCEMENT) as stage:
+        session = await stage.talk()
+        stage.agent().says(3000, level=SAID, event_id=1)
+        await asyncio.sleep(0.3)
+        switch(stage, session, True)
+        stage.agent().says(3000, level=SAID, event_id=1, final=True)
+        await asyncio.sleep(0.3)
+        stage.agent().handler.interruption(1)
+        await asyncio.sleep(0.5)
+        stage.agent().handler.interruption(2)
+        stage.agent().says(500, level=2000, event_id=3, final=True)
+        await asyncio.sleep(2)
+        heard = sound(stage.media(session))
+        await over(stage, session)
+    first, announced, last = (np.flatnonzero(heard == level) for level in (SAID, 777, 2000))
+    assert len(announced) == RATE_HZ
+    assert first[-1] < announced[0] and announced[-1] < last[0]
+    assert announced[-1] - announced[0] == RATE_HZ - 1, "in one piece"
+    assert max(session.record.sound.barge_in_ms) < 50
+
+
+@pytest.mark.parametrize("held", ["before", "while it is announced"])
+async def test_who_hears_music_is_told_once_they_hear_us(tmp_path: Path, held: str) -> None:
+    async with Stage(recordings=tmp_path, announcements=ANNOUNCEMENT) as stage:
+        session = await stage.talk()
+        call = stage.calls.call(session.session_id)
+        assert call is not None
+        if held != "before":
+            switch(stage, session, True)
+            await asyncio.sleep(0.5)
+        call.context.post(HoldRequested(on=True))
+        switch(stage, session, True)
+        await asyncio.sleep(3)
+        before = np.count_nonzero(sound(stage.media(session)) == 777)
+        assert before < RATE_HZ
+        call.context.post(HoldRequested(on=False))
+        await asyncio.sleep(2)
+        assert np.count_nonzero(sound(stage.media(session)) == 777) == before + RATE_HZ
+        call.on_line(PhoneHeld(on=True))
+        call.on_line(PhoneHeld(on=False))
+        await asyncio.sleep(2)
+        assert np.count_nonzero(sound(stage.media(session)) == 777) == before + RATE_HZ, "once"
         await over(stage, session)
 
 

@@ -191,8 +191,9 @@ class PlayoutBuffer:
         if response is None or response.tag != tag:
             response = self._writing = _Response(tag)
             self._odd_byte = b""
+            # It may be the same that goes on, under another id.
+            self._fade_in_due = self._dry
             self._dry = False
-            self._fade_in_due = False
         if self._odd_byte:
             pcm = self._odd_byte + pcm
             self._odd_byte = b""

@@ -409,6 +409,10 @@ class CallSound:
         self._to_agent: Callable[[bytes], None] = lambda chunk: None
         self._stopped = False
         self._drained: asyncio.Event | None = None
+        # The response whose audio came last, by the id of its first piece; whether nothing more of
+        # it comes; whether this agent says so at the end of its responses.
+        self._response_id = 0
+        self._response_over, self._ends_are_told = True, False
         self._last_heard = b""
         self._last_said: bytes | None = None
         self._cleared_at: float | None = None
@@ -433,6 +437,7 @@ class CallSound:
             lambda pcm, response_id: playout.write(pcm, tag=response_id),
         )
         self.playout.refill = self._downlink.tail
+        self._response_over, self._ends_are_told = True, False
         self._agent_hears, self._to_agent = agent.hears, agent.hear
         if self._uplink is not None:
             self._uplink.convert_with(self._converter(agent.hears))
@@ -453,11 +458,17 @@ class CallSound:
             self.hearing.loud_at = now
 
     def say(self, response_id: int, data: bytes, *, is_final: bool = False) -> None:
-        """Queue a piece of the agent's response, in the agent's format."""
+        """Queue a piece of the agent's response, in the agent's format.
+
+        Each piece may have an id of its own. An agent that says where a response ends goes on with
+        it until then; of any other nobody knows, and another id counts as another response.
+        """
         if self._downlink is not None and not self._stopped:
             if self._cleared_at is not None:
                 self._barged_in()
-            self._downlink.audio(response_id, data)
+            if self._response_over or not self._ends_are_told:
+                self._response_id, self._response_over = response_id, False
+            self._downlink.audio(self._response_id, data)
             if is_final:
                 self.end_response()
 
@@ -488,6 +499,7 @@ class CallSound:
         if self._downlink is not None:
             self._downlink.end_of_response()
         self.playout.end_response()
+        self._response_over = self._ends_are_told = True
 
     def clear(self, *, measured: bool = True) -> Cleared:
         """Throw away all that is queued.
@@ -497,6 +509,7 @@ class CallSound:
         """
         if self._downlink is not None:
             self._downlink.reset()
+        self._response_over = True
         now, taken_ms, taken_back = self._loop.time(), 0.0, b""
         # Of what was announced the line may have taken much, and would throw that away as well.
         if now >= self._announced_until and (taken_ms := self._take_back()):

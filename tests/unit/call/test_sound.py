@@ -315,6 +315,26 @@ async def test_a_response_whose_end_is_not_announced_is_asked_for_its_tail(phone
     assert len(phone.heard) / 16 == pytest.approx(110, abs=1)
 
 
+async def test_a_response_is_one_though_each_piece_has_an_id_of_its_own(phone: Phone) -> None:
+    phone.sound.start()
+    phone.sound.say(1, pcm(100), is_final=True)
+    await asyncio.sleep(0.3)
+    phone.sound.say(2, pcm(100))
+    await asyncio.sleep(0.3)
+    assert phone.sound.playout.stats.underruns == 0
+    phone.sound.say(3, pcm(200))
+    assert phone.sound.playout.stats.underruns == 1, "its voice broke off"
+    phone.sound.say(4, pcm(400))
+    await asyncio.sleep(0.3)
+    cleared = phone.sound.clear()
+    assert cleared.heard_ms == pytest.approx(100 + 300, abs=40)
+    assert cleared.heard_ms + cleared.dropped_ms == 700
+    await asyncio.sleep(0.1)
+    phone.sound.say(5, pcm(100))
+    assert phone.sound.playout.stats.underruns == 1
+    assert phone.sound.clear() == Cleared(5, 0.0, 100.0)
+
+
 async def test_an_interruption_forgets_what_is_held_back(phone: Phone) -> None:
     phone.carry(Voice(speaks="pcm_16000"))
     phone.sound.say(1, ramp(1600))

@@ -156,6 +156,17 @@ def test_another_response_is_no_underrun(buffer: PlayoutBuffer) -> None:
     drain(buffer)
     buffer.write(level(20), tag=2)
     assert buffer.stats.underruns == 0
+    first = values(buffer.next_frame())
+    assert first[:40] == sorted(first[:40]), "it fades in, for it may be the same under another id"
+    assert 0 < first[0] < 50
+    assert first[40:] == [LEVEL] * 120
+
+
+def test_a_response_that_follows_a_complete_one_does_not_fade_in(buffer: PlayoutBuffer) -> None:
+    buffer.write(level(25), tag=1)
+    buffer.end_response()
+    drain(buffer)
+    buffer.write(level(20), tag=2)
     assert values(buffer.next_frame()) == [LEVEL] * 160
 
 

@@ -715,9 +715,10 @@ class AgentSide:
                 # Nor is what still comes of it once the call has been given back.
                 self._not_heard_up_to = event_id
                 return
-            case State.HOLDING if self._holds:
+            # A message without sound, which may end a response, is not speech.
+            case State.HOLDING if self._holds and data:
                 back: Event = HoldRequested(on=False)
-            case State.RECOVERING:
+            case State.RECOVERING if data:
                 back = AgentResumed()
             case _:
                 self.speech.take(event_id, data, is_final)

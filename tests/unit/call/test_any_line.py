@@ -309,6 +309,17 @@ async def test_an_agents_word_ends_no_hold_that_was_there_before_its_own() -> No
         assert home.record.state == State.HOLDING
 
 
+async def test_a_message_without_sound_ends_no_hold() -> None:
+    async with house() as home:
+        line = FakeLine()
+        await home.talks(line)
+        await holds_by_tool(home)
+        home.agent.says(0, final=True)
+        assert home.record.state == State.HOLDING
+        home.agent.says(20, final=True)
+        assert home.record.state == State.TALKING
+
+
 async def test_whom_the_agent_holds_stays_on_hold_where_somebody_else_wants_it_too() -> None:
     async with house() as home:
         line = FakeLine()

@@ -99,11 +99,12 @@ class PlayoutStats:
 
 
 class _Response:
-    __slots__ = ("played_bytes", "tag")
+    __slots__ = ("is_cut", "played_bytes", "tag")
 
     def __init__(self, tag: int) -> None:
         self.tag = tag
         self.played_bytes = 0
+        self.is_cut = False
 
 
 class PlayoutBuffer:
@@ -114,7 +115,8 @@ class PlayoutBuffer:
         rate_hz: Samples a second.
         fade_ms: How long sound takes to fade in or out.
         cut_ms: How long it takes to fade out when it is interrupted; `fade_ms` at most.
-        max_seconds: When that much is queued, the newest audio is refused and counted.
+        max_seconds: When that much is queued, the newest audio is refused and counted, and with it
+            what follows of its response until all is played: pieces of it would be no words.
         refill: Asked once each time the queue runs short, for PCM of the same response that is
             still on its way (what a resampler holds back).
 
@@ -202,6 +204,9 @@ class PlayoutBuffer:
             pcm = pcm[:-1]
         if not pcm:
             return 0
+        if response.is_cut and not self._dry:
+            return self._append(pcm, response)
+        response.is_cut = False
         self._complete = False
         self._may_refill = True
         if self._dry:
@@ -215,6 +220,8 @@ class PlayoutBuffer:
         self._complete = True
         self._odd_byte = b""
         self._dry = False
+        if self._writing is not None and self._writing.is_cut:
+            self._writing = None
 
     def next_frame(self) -> bytes | None:
         """Take exactly one frame, or None when there is nothing but silence."""
@@ -275,9 +282,11 @@ class PlayoutBuffer:
         )
 
     def _append(self, pcm: bytes, response: _Response) -> int:
-        refused = max(0, self._pending + len(pcm) - self._max_bytes)
+        room = 0 if response.is_cut else self._max_bytes - self._pending
+        refused = max(0, len(pcm) - room)
         self.stats.samples_in += len(pcm) // SAMPLE_BYTES
         if refused:
+            response.is_cut = True
             self.stats.samples_dropped += refused // SAMPLE_BYTES
             pcm = pcm[:-refused]
         if pcm:

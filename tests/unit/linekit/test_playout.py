@@ -341,8 +341,24 @@ def test_the_newest_is_refused_when_full() -> None:
     assert buffer.pending_ms == 100
     assert buffer.stats.samples_dropped == 400
     assert buffer.stats.samples_in == 1200
+
+
+def test_of_a_response_that_is_too_long_its_end_is_missing_and_no_pieces() -> None:
+    buffer = PlayoutBuffer(FRAME, 8_000, max_seconds=0.1)
+    buffer.write(level(120), tag=1)
+    for _ in range(5):
+        assert values(buffer.next_frame()) == [LEVEL] * 160
+        assert buffer.write(level(40), tag=1) == 640
+    assert values(buffer.next_frame())[40:] == [0] * 120, "it fades"
+    assert buffer.write(level(40), tag=1) == 0, "one without an end goes on"
+
+
+def test_a_response_that_was_too_long_has_no_part_in_the_next() -> None:
+    buffer = PlayoutBuffer(FRAME, 8_000, max_seconds=0.1)
+    buffer.write(level(120), tag=1)
     buffer.next_frame()
-    assert buffer.write(level(30)) == 160
+    buffer.end_response()
+    assert buffer.write(level(20), tag=1) == 0
 
 
 @pytest.mark.parametrize("frame_bytes", [0, -2, 321])

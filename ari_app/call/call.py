@@ -245,9 +245,7 @@ class Call:
         self.keypad = Keypad(services.policy.digit_collector(), self._entered)
         if restored is not None:
             self._restore(restored)
-        self._announce(Announcement.LISTENING)
-        if self._recorded:
-            self._announce(Announcement.RECORDING)
+        self._announce_all()
         line.listen(self.on_line)
 
     # --- how it begins, or goes on
@@ -470,6 +468,11 @@ class Call:
     def _caller_replaced(self, there: bool) -> None:
         self.context.mark()
         self.context.say(Noted("the caller has passed the call on to somebody else"))
+        if there:
+            # They have heard nothing of what was announced.
+            self._announce_later()
+            self._announced.clear()
+            self._announce_all()
         if there and self.state is State.TALKING:
             # What an agent is only told it does not answer, and they would hear silence.
             self.side.ask(_ANOTHER_CALLER)
@@ -577,6 +580,11 @@ class Call:
             self.context.say(Noted("the recording begins"))
         self.record.recording = "on" if on else "paused"
         return None
+
+    def _announce_all(self) -> None:
+        self._announce(Announcement.LISTENING)
+        if self._recorded:
+            self._announce(Announcement.RECORDING)
 
     def _announce(self, what: Announcement) -> None:
         told = (*self._announced, *self._announcing, *self._unannounced)

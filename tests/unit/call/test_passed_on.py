@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import numpy as np
 import pytest
 
+from ari_app.audio.sound_file import SoundFile
+from ari_app.call.plan import Announcement
 from ari_app.call.signals import ConsultRequested, HoldRequested
 from ari_app.call.states import State
 from ari_app.line.asterisk.ari.resources import START_MOH
 from ari_app.line.interface import Outcome, Status
 from tests.unit.call.fake_ari import Landed
 from tests.unit.call.full_asterisk import FullAsterisk
-from tests.unit.call.stage import Stage, heard_ms
+from tests.unit.call.stage import Stage, heard_ms, sound
 from tests.waiting import until
 
 AFTER = "of-a-transfer"
@@ -34,6 +39,20 @@ async def test_whom_the_caller_passes_the_call_on_to_speaks_with_the_same_agent(
     await session.ended.wait()
     assert session.outcome == Outcome(Status.COMPLETED, "caller_hung_up")
     assert stage.left_behind() == []
+
+
+async def test_they_are_told_what_the_caller_was_told() -> None:
+    announced = SoundFile(np.full(4000, 777, "<i2").tobytes(), 8000)
+    async with Stage(announcements={Announcement.LISTENING: announced}) as stage:
+        session = await stage.talk()
+        await asyncio.sleep(1)
+        assert np.count_nonzero(sound(stage.media(session)) == 777) == 4000
+        stage.asterisk.pass_on(session.call_id, AFTER)
+        await stage.settle()
+        await asyncio.sleep(1)
+        assert np.count_nonzero(sound(stage.media(session)) == 777) == 8000
+        stage.asterisk.hang_up(AFTER)
+        await session.ended.wait()
 
 
 async def test_they_go_on_in_the_dialplan_when_the_agent_has_ended(stage: Stage) -> None:

@@ -111,6 +111,13 @@ _NAMES = {
     "unknown_websocket_crash": CloseKind.CRASHED,
 }
 
+# As `termination_reason` has them, too. They come with 1000, but have come with 1011, which would
+# have the agent replaced (elevenlabs-docs#519).
+_ENDS = (
+    ("exceeded maximum duration", CloseKind.MAX_DURATION),
+    ("seconds of silence", CloseKind.AGENT_ENDED),
+)
+
 # The first that is found counts.
 _PHRASES = (
     ("quota", CloseKind.QUOTA),
@@ -219,6 +226,9 @@ def _kind(code: int, text: str) -> CloseKind:
     for word in re.findall(r"[a-z_]+", text):
         if word in _NAMES and (code != 1000 or word == "max_duration_exceeded"):
             return _NAMES[word]
+    for phrase, kind in _ENDS:
+        if phrase in text:
+            return kind
     if code != 1000:
         for phrase, kind in _PHRASES:
             if phrase in text:

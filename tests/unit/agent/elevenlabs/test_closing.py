@@ -14,6 +14,14 @@ K = CloseKind
     [
         (1000, "", K.AGENT_ENDED, False),
         (1000, "max_duration_exceeded", K.MAX_DURATION, False),
+        (1000, "Conversation has exceeded maximum duration", K.MAX_DURATION, False),
+        (
+            1011,
+            "Unexpected error in websocket endpoint: Conversation has exceeded maximum duration",
+            K.MAX_DURATION,
+            False,
+        ),
+        (1011, "Call ended after 30 seconds of silence", K.AGENT_ENDED, False),
         (1000, "Quota talk is no error here: llm_timeout", K.AGENT_ENDED, False),
         (1001, "", K.UNAVAILABLE, True),
         (1002, "", K.UNAVAILABLE, True),

@@ -126,7 +126,9 @@ class AgentSpeech:
 
     def interrupt(self, *, by_caller: bool = True) -> Cleared:
         """Fall silent, for the caller, or somebody else, speaks in its place."""
-        self.last_word = self.heard_until = self._loop.time()
+        self.last_word = self._loop.time()
+        # What was heard before was heard then.
+        self.heard_until = min(self.heard_until, self.last_word)
         self._take_kept()
         return self._sound.clear(measured=by_caller)
 

@@ -12,6 +12,7 @@ from lab.softphone.sounds import babble, silence
 from tests.session_view import Session
 from tests.unit.audiosocket.client import pcm_source
 from tests.unit.call.stage import Stage, now
+from tests.waiting import until
 
 
 class Watched:
@@ -129,6 +130,18 @@ async def test_an_agent_that_says_nothing_has_failed(watched: Stage) -> None:
     landed = watched.landed(session)
     assert (landed.status, landed.reason) == ("FAILED", "agent_silent")
     assert watched.left_behind() == []
+
+
+async def test_to_fall_silent_when_it_is_told_is_no_answer(watched: Stage) -> None:
+    """What we send as text interrupts an agent, and it says so, be it silent or not."""
+    session = await watched.talk()
+    began = now()
+    speak(session)
+    await until(lambda: nudges(watched) == 1)
+    watched.agent().handler.interruption(2)
+    await session.ended.wait()
+    assert now() - began == pytest.approx(20, abs=2)
+    assert watched.landed(session).reason == "agent_silent"
 
 
 async def test_a_transcript_is_as_good_as_the_callers_voice(watched: Stage) -> None:

@@ -465,6 +465,8 @@ class AgentSide:
         self._go_on, self._colleague = GO_ON, ""
         self._for_the_next = ""
         self._not_heard_up_to: int | None = None
+        # It takes a lost one's place, and has said nothing yet.
+        self._is_new = False
         self.speech = AgentSpeech(sound, context.record)
         self._not_sent_ms = 0.0
         self._attention = Attention(sound, self.speech, context.policy.silence_timeout_seconds)
@@ -513,7 +515,8 @@ class AgentSide:
             return
         self._context.took("agent", began)
         self._begin(conversation)
-        if briefing.resumed is not None:
+        self._is_new = briefing.resumed is not None
+        if self._is_new:
             # Keys may have been pressed while it was dialled.
             said = transcript_text(self._context.record.transcript)
             conversation.tell(context(said), about="resumed")
@@ -684,7 +687,7 @@ class AgentSide:
         match event:
             case Spoke(event_id, data, is_final):
                 self._spoke(event_id, data, is_final)
-            case Interrupted() if self._context.state is State.TAKEN_OVER:
+            case Interrupted() if self._is_new or self._context.state is State.TAKEN_OVER:
                 pass  # nothing of it is heard
             case Interrupted(event_id):
                 self._interrupted(event_id)
@@ -712,6 +715,8 @@ class AgentSide:
     def _spoke(self, event_id: int, data: bytes, is_final: bool) -> None:
         if self._not_heard_up_to is not None and event_id <= self._not_heard_up_to:
             return
+        if data:
+            self._is_new = False
         match self._context.state:
             case State.TAKEN_OVER:
                 # Nor is what still comes of it once the call has been given back.

@@ -62,6 +62,28 @@ async def test_a_new_agent_is_told_what_was_said_and_not_to_greet(stage: Stage) 
     assert prompt == ("text", GO_ON)
 
 
+async def test_what_the_lost_agent_said_is_heard_though_asking_the_new_one_interrupts_it(
+    stage: Stage,
+) -> None:
+    session = await stage.talk()
+    stage.agent().says(3000, event_id=7)
+    await asyncio.sleep(0.5)
+    lose(stage)
+    await stage.settle()
+    second = stage.agent()
+    assert second.told[-1] == ("text", GO_ON)
+    second.handler.interruption(1)
+    await asyncio.sleep(0.5)
+    second.says(1000, event_id=2, final=True)
+    await asyncio.sleep(4)
+    assert heard_ms(stage.media(session)) == pytest.approx(4000, abs=40)
+    assert session.refresh().sound.interruptions == 0
+    second.says(3000, event_id=3)
+    second.handler.interruption(3)
+    await asyncio.sleep(4)
+    assert heard_ms(stage.media(session)) < 4100, "its own words may be interrupted"
+
+
 async def test_the_call_goes_on_with_the_new_agent(stage: Stage) -> None:
     session = await stage.talk()
     await resumed(stage, session)

@@ -517,7 +517,8 @@ class CallSound:
                 taken_back = self._ahead[0][1]
                 self._ahead.clear()
             self._said_until = now
-        if measured and (taken_ms or not self.playout.idle) and self._uplink is not None:
+        sounds = taken_ms or not (self.playout.idle or self._announces)
+        if measured and sounds and self._uplink is not None:
             self._cleared_at, self._awaits_silence = now, True
         result = self.playout.flush(taken_back)
         return Cleared(

@@ -201,6 +201,7 @@ async def test_the_announcement_comes_first_and_is_not_interrupted(tmp_path: Pat
         await session.sound.drained()
         await asyncio.sleep(0.5)
         await over(stage, session)
+    assert session.record.sound.barge_in_ms == (), "the agent was not heard yet"
     (sides,) = recorded(tmp_path)
     agent = sides[:, 1]
     assert np.count_nonzero(agent == 777) == RATE_HZ

@@ -145,6 +145,10 @@ class AgentSpeech:
 
     def end_response(self) -> None:
         """Complete the last response: nothing more comes of it."""
+        if self._kept:
+            event_id, data, _ = self._kept[-1]
+            self._kept[-1] = (event_id, data, True)
+            return
         self._sound.end_response()
         self._record.chronicle.response_over()
 

@@ -359,6 +359,29 @@ async def test_a_good_bye_out_of_hold_waits_until_the_caller_is_back() -> None:
         assert line.outcome == Outcome(Status.COMPLETED, "agent_ended")
 
 
+async def test_what_is_complete_before_the_caller_is_back_is_not_mixed_with_what_follows() -> None:
+    async with house() as home:
+        line = FakeLine(slow=frozenset({"connect"}))
+        home.calls.take(Arrival(line))
+        await home.until(State.JOINING)
+        line.tells(Connected())
+        await home.until(State.TALKING)
+        # It is one that says where its responses end.
+        home.agent.handler.response_complete(1)
+        await holds_by_tool(home)
+        before = audible(line)
+        home.agent.says(100, event_id=2)
+        home.agent.handler.response_complete(2)
+        line.tells(Connected())
+        await flows(line, 1)
+        home.agent.says(100, event_id=3, final=True)
+        await flows(line, 1)
+        assert audible(line) - before == 10
+        call = home.calls.call(home.record.session_id)
+        assert call is not None
+        assert call.sound.report().underruns == 0
+
+
 async def test_a_good_bye_waits_for_no_caller_who_cannot_be_brought_back() -> None:
     async with house() as home:
         line = FakeLine(slow=frozenset({"connect"}))

@@ -35,7 +35,7 @@ def unreadable(error: object, max_bytes: int) -> BadInput:
 
 class FloodGuard:
     """Refuses sound that comes faster than anybody speaks: over ten times real time, after a burst
-    of 30 s that a hold-up may have gathered.
+    of 30 s that a hold-up may have gathered, be the call long or short.
 
     Args:
         now: The time, in seconds; on the same clock as for each call.
@@ -47,7 +47,7 @@ class FloodGuard:
     """A text message counts as so much sound."""
 
     def __init__(self, now: float) -> None:
-        self._began, self._seconds_came = now, 0.0
+        self._at, self._allowed = now, self._BURST_SECONDS
 
     def text_came(self, now: float) -> None:
         """Count a text message.
@@ -63,8 +63,9 @@ class FloodGuard:
         Raises:
             BadInput: It is too much.
         """
-        self._seconds_came += seconds
-        if self._seconds_came > self._BURST_SECONDS + self._FASTEST * (now - self._began):
+        allowed = min(self._BURST_SECONDS, self._allowed + self._FASTEST * (now - self._at))
+        self._at, self._allowed = now, allowed - seconds
+        if self._allowed < 0:
             raise BadInput(
                 "too_fast", f"Over {self._FASTEST:g} times as much came as time has passed."
             )

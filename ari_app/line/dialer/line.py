@@ -188,6 +188,8 @@ class DialerLine(BaseLine):
         self._coding = coding = CODINGS[audio.format]
         self._silence = coding.encode(bytes(coding.rate_hz * protocol.FRAME_MS // 1000 * 2))
         self._lead = Lead() if audio.theirs else None
+        # Since when it has owed a mark.
+        self._owes_since = self._loop.time()
 
     # --- ari_app.line.interface.Line
 
@@ -240,6 +242,7 @@ class DialerLine(BaseLine):
         elif self._waits_in_music:
             self._unsent.put_nowait(protocol.unhold())
         self._waits_in_music = False
+        self._owes_since = self._loop.time()
         self._expect_sound()
         self._soon(Connected())
 
@@ -455,6 +458,7 @@ class DialerLine(BaseLine):
                 if self._lead is None:
                     raise BadInput("unknown_mark", "A mark is answered that was not sent.")
                 self._lead.heard(name)
+                self._owes_since = self._loop.time()
             case TargetSaid():
                 self._target_said(said)
         self._expect_sound()
@@ -517,6 +521,11 @@ class DialerLine(BaseLine):
         return transport is not None and transport.get_write_buffer_size() > self._unread_bytes
 
     def _give_ahead(self, sound: LineSound, lead: Lead) -> None:
+        if not lead.frames or self._holds:
+            self._owes_since = self._loop.time()
+        elif self._loop.time() - self._owes_since > SILENT_SECONDS:
+            self._refuse("no_marks", f"No mark was answered for {SILENT_SECONDS:g} s.")
+            return
         # What is no whole frame yet may go on: it is left until next to nothing else is there.
         while lead.has_room and (sound.frames_ready or lead.runs_out) and not self._over:
             frame = sound.next_frame()

@@ -232,6 +232,55 @@ async def test_one_that_paces_gets_no_more_than_a_second_ahead_until_it_says_wha
     await scene.closes()
 
 
+@pytest.mark.parametrize("frames", [200, 10], ids=["of a long answer", "of last words"])
+async def test_one_that_plays_nothing_any_more_is_not_waited_for(frames: int) -> None:
+    scene = Scene(theirs=True)
+    await scene.talks()
+    talking = asyncio.create_task(talk(scene))
+    scene.sound.frames += [b"\1\0" * 160] * frames
+    await asyncio.sleep(9.5)
+    assert scene.refused == []
+    await asyncio.sleep(2)
+    assert scene.told[-1] == LineFailed("dialer_no_marks")
+    assert scene.refused == ["no_marks"]
+    talking.cancel()
+    await scene.closes()
+
+
+@pytest.mark.parametrize("why", ["held by the phone", "on hold", "nothing is said", "played late"])
+async def test_who_owes_no_mark_is_waited_for(why: str) -> None:
+    scene = Scene(theirs=True, abilities=Ability.MUSIC)
+    await scene.talks()
+    talking = asyncio.create_task(talk(scene))
+    if why != "nothing is said":
+        scene.sound.frames += [b"\1\0" * 160] * 20
+    await asyncio.sleep(0.1)
+    match why:
+        case "held by the phone":
+            scene.socket.says("hold")
+            await asyncio.sleep(60)
+            scene.socket.says("unhold")
+        case "on hold":
+            scene.line.music()
+            await asyncio.sleep(60)
+            scene.line.connect()
+        case "played late":
+            await asyncio.sleep(8)
+            for mark in scene.socket.told("mark"):
+                scene.socket.says("mark", name=mark["name"])
+    await asyncio.sleep(9)
+    assert scene.refused == []
+    talking.cancel()
+    await scene.closes()
+
+
+async def talk(scene: Scene) -> None:
+    """The caller is heard, be it as silence."""
+    while True:
+        scene.socket.sends(bytes(320))
+        await asyncio.sleep(0.02)
+
+
 def test_a_mark_from_before_a_clear_says_nothing() -> None:
     lead = Lead()
     names = [lead.sent(last=False) for _ in range(6)]

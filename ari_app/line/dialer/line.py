@@ -188,7 +188,7 @@ class DialerLine(BaseLine):
         self._coding = coding = CODINGS[audio.format]
         self._silence = coding.encode(bytes(coding.rate_hz * protocol.FRAME_MS // 1000 * 2))
         self._lead = Lead() if audio.theirs else None
-        # Since when it has owed a mark.
+        # Since when it has owed a mark, or has read nothing.
         self._owes_since = self._loop.time()
 
     # --- ari_app.line.interface.Line
@@ -475,6 +475,7 @@ class DialerLine(BaseLine):
                     self._tell_call(TargetConnected())
             case "answered" if not self._hears_us and not self._handed_over:
                 self._hears_us = True
+                self._owes_since = self._loop.time()
                 self._tell_call(TargetConnected())
             case "lost":
                 self._forget_target()
@@ -511,7 +512,10 @@ class DialerLine(BaseLine):
             return
         if self._unsent.qsize() >= _MOST_UNSENT or self._is_unread:
             self.frames_not_read += 1
+            if self._loop.time() - self._owes_since > SILENT_SECONDS:
+                self._refuse("stalled", f"Nothing was read for {SILENT_SECONDS:g} s.")
             return
+        self._owes_since = self._loop.time()
         self._may_clear = self._may_clear or frame is not None
         self._unsent.put_nowait(self._silence if frame is None else self._coding.encode(frame))
 

@@ -217,6 +217,21 @@ async def test_a_dialer_that_does_not_read_gets_no_burst_later() -> None:
     await scene.closes()
 
 
+async def test_one_that_reads_nothing_any_more_is_given_up() -> None:
+    scene = Scene()
+    await scene.talks()
+    talking = asyncio.create_task(talk(scene))
+    await asyncio.sleep(20)
+    scene.socket.reads.clear()
+    await asyncio.sleep(9)
+    assert scene.refused == []
+    await asyncio.sleep(2)
+    assert scene.told[-1] == LineFailed("dialer_stalled")
+    assert scene.refused == ["stalled"]
+    talking.cancel()
+    await scene.closes()
+
+
 async def test_one_that_paces_gets_no_more_than_a_second_ahead_until_it_says_what_it_played() -> (
     None
 ):

@@ -49,6 +49,7 @@ from ari_app.line.asterisk.ari.errors import AriError, AriUnauthorized
 from ari_app.line.asterisk.cleanup import Mender
 from ari_app.line.asterisk.gateway import AsteriskGateway
 from ari_app.line.interface import Arrival, Gateway
+from ari_app.process.addresses import join_host
 from ari_app.process.limits import share_interpreter
 from ari_app.process.loop import cancelled
 from ari_app.process.memory import (
@@ -57,7 +58,6 @@ from ari_app.process.memory import (
     load_for_good,
     settle_memory,
 )
-from ari_app.process.network import join_host
 from ari_app.process.opening import Opened
 from ari_app.records.agent_report import PART, Report
 from ari_app.records.audit import AuditFile

@@ -214,8 +214,7 @@ def check(
     ] = None,
 ) -> None:
     """Find out what is wrong with a set-up, and say how to mend it."""
-    import ari_app.process.plain_aiohttp  # noqa: I001
-    import ari_app.process.plain_structlog  # noqa: F401
+    import ari_app.process.plain_structlog  # noqa: F401, I001
     import uvloop
     from rich.console import Console
     from rich.markup import escape

@@ -30,10 +30,10 @@ from ari_app.control.workers.folder import Folder
 from ari_app.errors import ConfigError
 from ari_app.line.asterisk.cleanup import GIVE_BACK_SECONDS, Mender
 from ari_app.line.asterisk.names import worker_app
+from ari_app.process.addresses import page_url
 from ari_app.process.compiled import in_use
 from ari_app.process.limits import raise_limit
 from ari_app.process.logs import set_up_logging
-from ari_app.process.network import page_url
 from ari_app.process.runtime import runtime_folder
 from ari_app.process.supervisor import (
     FRONT,

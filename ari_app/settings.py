@@ -39,9 +39,7 @@ from ari_app.line.asterisk.dialplan import check_endpoint
 from ari_app.line.asterisk.names import worker_app
 from ari_app.line.numbers import check_number, number_pattern
 from ari_app.patterns import LinearPattern
-from ari_app.process.files import is_absent, written_out
-from ari_app.process.logs import NumberStyle
-from ari_app.process.network import (
+from ari_app.process.addresses import (
     OWN_HEADERS,
     can_be_host,
     is_loopback,
@@ -50,6 +48,8 @@ from ari_app.process.network import (
     split_host,
     usable_url,
 )
+from ari_app.process.files import is_absent, written_out
+from ari_app.process.logs import NumberStyle
 from ari_app.records.hiding import what_to_hide
 from ari_app.records.store.address import read_address
 from linekit.listener import ConnectionLimits, Networks

@@ -11,8 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from ari_app.errors import ConfigError
+from ari_app.process.addresses import origin
 from ari_app.process.files import is_absent
-from ari_app.process.network import origin
 from ari_app.records.beginnings import MOST_FOUND, beginning, only_one
 from ari_app.records.webhooks.outbox import OutboxOptions, open_spool, send_test, told
 from ari_app.records.webhooks.spool import Delivery, Spool

@@ -47,6 +47,7 @@ async def check_all(settings: Settings, conf: Path | None = None) -> AsyncIterat
     complete = all(finding.verdict is not Verdict.FAILED for finding in findings)
     # Without a telephone system nothing that follows builds on what is missing.
     if complete or "local" in settings.ways_in:
+        import ari_app.process.plain_aiohttp  # noqa: F401
         from ari_app.checks.agent import check_account, check_agent_key
         from ari_app.checks.call_log import check_call_log
         from ari_app.checks.cluster import check_cluster

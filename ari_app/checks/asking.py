@@ -42,7 +42,7 @@ from ari_app.line.asterisk.ari.events import AriEvent
 from ari_app.line.asterisk.ari.socket import EventSocket, SocketState
 from ari_app.line.asterisk.channels import quietly
 from ari_app.line.asterisk.names import media_channel_id
-from ari_app.process.network import join_host
+from ari_app.process.addresses import join_host
 from ari_app.settings import Settings, split_host_port
 from audiosocket.connection import AudioSocketConnection
 from audiosocket.frames import SLIN, Kind

@@ -22,7 +22,8 @@ from ari_app.line.asterisk.ari.errors import (
 )
 from ari_app.line.asterisk.ari.models import AsteriskInfo
 from ari_app.line.asterisk.ari.version import assess, known_bugs, release_to_install
-from ari_app.process.network import is_loopback, why_unreachable
+from ari_app.process.addresses import is_loopback
+from ari_app.process.network import why_unreachable
 from ari_app.settings import Settings
 
 _WHAT: Final = "Asterisk"

@@ -38,7 +38,7 @@ from ari_app.checks.finding import (
 )
 from ari_app.clients import requests_at_once
 from ari_app.line.asterisk.media_transport import NEEDED
-from ari_app.process.network import is_loopback
+from ari_app.process.addresses import is_loopback
 from ari_app.settings import Settings
 
 CONFIGURATION: Final = "Configuration"

@@ -10,7 +10,7 @@ from ari_app.clients import dialer_api
 from ari_app.errors import ConfigError
 from ari_app.line.dialer.api import PROBE, DialerError
 from ari_app.line.interface import OwnAudio
-from ari_app.process.network import is_loopback
+from ari_app.process.addresses import is_loopback
 from ari_app.settings import Settings, split_host_port
 
 _WHAT: Final = "Dialer"

@@ -15,16 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-import aiohttp
-
 from ari_app.checks.finding import EVERYTHING, NOTHING, Finding, failed, ok, warning
 from ari_app.control.http.access import Keys
 from ari_app.control.workers.folder import Folder
 from ari_app.errors import ConfigError
+from ari_app.process.addresses import is_loopback, page_url
 from ari_app.process.compiled import is_compiled
 from ari_app.process.files import nearest
 from ari_app.process.limits import available, needed
-from ari_app.process.network import is_loopback, page_url, why_unreachable
 from ari_app.records.audit import not_writable
 from ari_app.settings import Settings, doubtful_names, split_host_port
 
@@ -268,6 +266,8 @@ async def is_serving(settings: Settings) -> bool:
     host, port = split_host_port(settings.api_bind)
     if port == 0:
         return False
+    import aiohttp
+
     timeout = aiohttp.ClientTimeout(total=_HEALTH_SECONDS)
     try:
         async with (
@@ -501,6 +501,8 @@ def check_descriptors(settings: Settings) -> Finding:
 
 async def connect_problem(url: str, timeout_seconds: float) -> str:
     """Connect to where a URL leads, and no more: why that does not go; empty when it does."""
+    from ari_app.process.network import why_unreachable
+
     parts = urlsplit(url)
     secure = parts.scheme == "https"
     host, port = parts.hostname or "", parts.port or (443 if secure else 80)

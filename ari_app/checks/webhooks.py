@@ -12,7 +12,8 @@ import aiohttp
 from ari_app.checks.call_log import not_writable
 from ari_app.checks.finding import Finding, failed, note, ok, warning
 from ari_app.errors import ConfigError
-from ari_app.process.network import origin, session_for_others, trusting, why_unreachable
+from ari_app.process.addresses import origin
+from ari_app.process.network import session_for_others, trusting, why_unreachable
 from ari_app.records.webhooks.outbox import not_usable
 from ari_app.records.webhooks.signing import secrets_of
 from ari_app.records.webhooks.spool import why_unusable

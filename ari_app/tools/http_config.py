@@ -13,9 +13,9 @@ from dotenv import dotenv_values
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ari_app.errors import ConfigError, in_words
+from ari_app.process.addresses import OWN_HEADERS, usable_url
 from ari_app.process.files import why_unreadable
 from ari_app.process.loop import compute
-from ari_app.process.network import OWN_HEADERS, usable_url
 from ari_app.process.yaml_text import NotYaml, read_yaml
 from ari_app.tools.built_in import BUILT_IN
 from ari_app.tools.secrets import hide_secrets, may_hold_secrets

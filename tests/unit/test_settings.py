@@ -10,7 +10,7 @@ from ari_app.call.keypad import DigitMode
 from ari_app.call.plan import CallPolicy
 from ari_app.call.signals import OnMachine
 from ari_app.errors import ConfigError
-from ari_app.process.network import is_loopback, is_unspecified, page_url
+from ari_app.process.addresses import is_loopback, is_unspecified, page_url
 from ari_app.settings import Settings, doubtful_names, load_settings, split_host_port
 from ari_app.tools.http_config import process_environment
 from linekit.listener import ConnectionLimits

@@ -15,7 +15,7 @@ from yarl import URL
 from ari_app.agent.elevenlabs.errors import AgentUnavailable
 from ari_app.agent.elevenlabs.rest import ask, json_or_none
 from ari_app.errors import ConfigError
-from ari_app.process.network import is_loopback
+from ari_app.process.addresses import is_loopback
 
 _SOCKET_PATH = "v1/convai/conversation"
 _SIGNED_URL_PATH = "v1/convai/conversation/get-signed-url"

@@ -31,12 +31,11 @@ from ari_app.errors import LineError
 from ari_app.json_text import NotJson, read_json
 from ari_app.line.dialer.protocol import MAX_MESSAGE_BYTES
 from ari_app.line.interface import CallEnd, Outcome, OwnAudio, OwnAudioAbility, OwnAudioFormat
+from ari_app.process.addresses import is_loopback, split_host
 from ari_app.process.network import (
-    is_loopback,
     let_go,
     read_bounded,
     session_for_others,
-    split_host,
     why_unreachable,
     why_untrusted,
     without_redirects,

@@ -17,7 +17,8 @@ from typing import Any, Final
 import structlog
 
 from ari_app.errors import ConfigError
-from ari_app.process.network import origin, session_for_others, trusting
+from ari_app.process.addresses import origin
+from ari_app.process.network import session_for_others, trusting
 from ari_app.records.document import stamp
 from ari_app.records.spend.limits import SpendAlert
 from ari_app.records.webhooks import events

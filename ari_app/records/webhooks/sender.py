@@ -16,7 +16,8 @@ from typing import Final
 import aiohttp
 import structlog
 
-from ari_app.process.network import origin, read_bounded, why_unreachable
+from ari_app.process.addresses import origin
+from ari_app.process.network import read_bounded, why_unreachable
 from ari_app.records.webhooks.keeper import Keeper, SpoolAway
 from ari_app.records.webhooks.schedule import Answer, Fate, judge, retry_after
 from ari_app.records.webhooks.signing import sign

@@ -34,12 +34,8 @@ from ari_app.line.asterisk.ari.errors import (
 )
 from ari_app.line.asterisk.ari.http import Connections, Lost, NotReached
 from ari_app.line.asterisk.ari.operation import Operation, Parameter
-from ari_app.process.network import (
-    is_loopback,
-    trusting,
-    why_unreachable,
-    without_redirects,
-)
+from ari_app.process.addresses import is_loopback
+from ari_app.process.network import trusting, why_unreachable, without_redirects
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,9 +31,9 @@ from ari_app.checks.here import (
 )
 from ari_app.clients import agent_client, ari_client, dialer_api, twilio_client
 from ari_app.control.control import CallControl
-from ari_app.control.http.access import Keys
 from ari_app.control.http.agent_webhook import AgentWebhook
 from ari_app.control.http.handlers import build_web_app
+from ari_app.control.http.keys import Keys
 from ari_app.control.http.models import Readiness
 from ari_app.control.http.rates import RequestRates
 from ari_app.control.http.server import HttpServer

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import aiohttp
 
 from ari_app.control.control import CallControl
-from ari_app.control.http.access import Keys
 from ari_app.control.http.handlers import ServiceView, build_web_app
+from ari_app.control.http.keys import Keys
 from ari_app.control.http.models import Readiness
 from ari_app.control.refusals import SessionNotFound
 from ari_app.line.interface import Ability

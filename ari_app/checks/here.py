@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from ari_app.checks.finding import EVERYTHING, NOTHING, Finding, failed, ok, warning
-from ari_app.control.http.access import Keys
+from ari_app.control.http.keys import Keys
 from ari_app.control.workers.folder import Folder
 from ari_app.errors import ConfigError
 from ari_app.process.addresses import is_loopback, page_url

@@ -12,9 +12,9 @@ from aiohttp import hdrs
 
 from ari_app.checks.asterisk import unauthorized
 from ari_app.clients import ari_client
-from ari_app.control.http.access import Keys
 from ari_app.control.http.agent_webhook import PATH as AGENT_WEBHOOK_PATH
 from ari_app.control.http.front import build_front_app
+from ari_app.control.http.keys import Keys
 from ari_app.control.http.rates import RequestRates
 from ari_app.control.http.relay import Workers
 from ari_app.control.http.server import HttpServer

@@ -17,8 +17,8 @@ import pytest
 from axe_core_python.async_playwright import Axe  # type: ignore[import-untyped]
 from playwright.async_api import Page, Route, async_playwright
 
-from ari_app.control.http.access import Keys
 from ari_app.control.http.handlers import build_web_app
+from ari_app.control.http.keys import Keys
 from ari_app.control.http.page import Watch
 from ari_app.control.http.problems import Problem
 from ari_app.records.events import Said

@@ -18,10 +18,11 @@ import structlog
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-from ari_app.control.http.access import Access, Keys
+from ari_app.control.http.access import Access
 from ari_app.control.http.audit import AuditLog
 from ari_app.control.http.handlers import MAX_BODY_BYTES, audit_changes, serve_operations
 from ari_app.control.http.idempotency import IdempotentAnswers, check_key
+from ari_app.control.http.keys import Keys
 from ari_app.control.http.machines import Elsewhere, only_machines
 from ari_app.control.http.middleware import add_headers, problems, rate_limits, request_ids
 from ari_app.control.http.models import Liveness, Readiness

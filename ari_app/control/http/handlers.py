@@ -17,10 +17,11 @@ from pydantic import BaseModel
 
 from ari_app.call.calls import Calls
 from ari_app.control.control import CallControl
-from ari_app.control.http.access import Access, Keys, Scope
+from ari_app.control.http.access import Access
 from ari_app.control.http.audit import CALL, AuditLog, audit
 from ari_app.control.http.calls import CallHandlers
 from ari_app.control.http.idempotency import IdempotentAnswers
+from ari_app.control.http.keys import Keys, Scope
 from ari_app.control.http.listen import Listening
 from ari_app.control.http.middleware import (
     KEY_NAME,

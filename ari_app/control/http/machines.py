@@ -22,9 +22,9 @@ from aiohttp.typedefs import Handler, Middleware
 from yarl import URL
 
 from ari_app.control.cluster.view import Machine, StoreAway
-from ari_app.control.http.access import HERE
 from ari_app.control.http.audit import PASSED_ON
 from ari_app.control.http.idempotency import IdempotentAnswers
+from ari_app.control.http.keys import HERE
 from ari_app.control.http.middleware import REQUEST_ID, REQUEST_ID_HEADER, OnRefused
 from ari_app.control.http.problems import Problem
 from ari_app.control.http.relay import (

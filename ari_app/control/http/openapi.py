@@ -16,7 +16,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
 from ari_app import __version__
-from ari_app.control.http.access import Scope
+from ari_app.control.http.keys import Scope
 from ari_app.control.http.operations import OPERATIONS, TAGS, HeaderField, Operation
 from ari_app.control.http.problems import CODES, MEDIA_TYPE, ProblemDetails
 from ari_app.control.http.streams import EVENT, EVENT_STREAM

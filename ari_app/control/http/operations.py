@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from ari_app.control.http.access import Scope, needed_for
+from ari_app.control.http.access import needed_for
 from ari_app.control.http.call_models import (
     CSV,
     JSON_LINES,
@@ -28,6 +28,7 @@ from ari_app.control.http.call_models import (
     TranscriptQuery,
 )
 from ari_app.control.http.idempotency import MAX_KEY_LENGTH, MAX_KEYS
+from ari_app.control.http.keys import Scope
 from ari_app.control.http.models import (
     ActionResponse,
     EndCallResponse,

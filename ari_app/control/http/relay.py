@@ -16,8 +16,8 @@ import structlog
 from aiohttp import hdrs, web
 from yarl import URL
 
-from ari_app.control.http.access import HERE
 from ari_app.control.http.audit import PASSED_ON
+from ari_app.control.http.keys import HERE
 from ari_app.control.http.middleware import (
     KEY_NAME,
     REQUEST_ID,

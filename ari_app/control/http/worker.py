@@ -16,7 +16,7 @@ import structlog
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
-from ari_app.control.http.access import REQUEST_KEY, ApiKey, Scope
+from ari_app.control.http.access import REQUEST_KEY
 from ari_app.control.http.audit import AuditLog
 from ari_app.control.http.handlers import (
     MAX_BODY_BYTES,
@@ -25,6 +25,7 @@ from ari_app.control.http.handlers import (
     audit_changes,
     serve_calls,
 )
+from ari_app.control.http.keys import ApiKey, Scope
 from ari_app.control.http.middleware import (
     ADDRESS,
     FOREIGN_PAGE,

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from ari_app.control.http.access import Keys
 from ari_app.control.http.handlers import build_web_app
+from ari_app.control.http.keys import Keys
 from tests.unit.control.http.fake_service import FakeService, Http
 
 KEY = "key-of-the-tests"

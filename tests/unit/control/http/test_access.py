@@ -10,16 +10,9 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from structlog.testing import capture_logs
 
-from ari_app.control.http.access import (
-    COOKIE,
-    PAGE_HEADER,
-    ApiKey,
-    Keys,
-    Scope,
-    read_token,
-    sign,
-)
+from ari_app.control.http.access import COOKIE, PAGE_HEADER
 from ari_app.control.http.handlers import build_web_app
+from ari_app.control.http.keys import ApiKey, Keys, Scope, read_token, sign
 from ari_app.errors import ConfigError
 from tests.unit.control.http.fake_service import FakeService, Http
 

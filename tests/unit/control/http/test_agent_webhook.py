@@ -13,9 +13,9 @@ from aiohttp.test_utils import TestClient, TestServer
 from aiohttp.typedefs import Handler
 
 from ari_app.control.http import agent_webhook
-from ari_app.control.http.access import Keys
 from ari_app.control.http.agent_webhook import PATH, AgentWebhook
 from ari_app.control.http.handlers import build_web_app
+from ari_app.control.http.keys import Keys
 from ari_app.control.http.middleware import ADDRESS
 from ari_app.control.http.rates import RequestRates
 from ari_app.records.agent_report import Report

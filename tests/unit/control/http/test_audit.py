@@ -11,8 +11,8 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
-from ari_app.control.http.access import Keys
 from ari_app.control.http.handlers import build_web_app
+from ari_app.control.http.keys import Keys
 from ari_app.control.refusals import ControlRefused, NotPossible
 from ari_app.records.audit import AuditFile
 from tests.unit.control.http.fake_service import FakeService, Http

@@ -16,8 +16,8 @@ from aiohttp.http_exceptions import BadHttpMessage
 from structlog.testing import capture_logs
 
 from ari_app.control.http import server as connections
-from ari_app.control.http.access import Keys
 from ari_app.control.http.handlers import build_web_app
+from ari_app.control.http.keys import Keys
 from ari_app.control.http.rates import RequestRates
 from ari_app.control.http.server import Connection, HttpServer
 from linekit.listener import ConnectionLimits

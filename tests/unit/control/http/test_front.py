@@ -19,13 +19,13 @@ from pydantic import BaseModel
 from structlog.testing import capture_logs
 
 from ari_app.control.cluster.view import Machine
-from ari_app.control.http.access import ApiKey, Keys, Scope
 from ari_app.control.http.front import (
     MergedWatch,
     _Mirror,
     build_front_app,
     build_machine_app,
 )
+from ari_app.control.http.keys import ApiKey, Keys, Scope
 from ari_app.control.http.machines import Elsewhere, Machines
 from ari_app.control.http.problems import Problem
 from ari_app.control.http.rates import RequestRates

@@ -15,8 +15,8 @@ from structlog.testing import capture_logs
 
 from ari_app.control.cluster.view import Machine, StoreAway
 from ari_app.control.http import server as connections
-from ari_app.control.http.access import Keys
 from ari_app.control.http.front import build_front_app
+from ari_app.control.http.keys import Keys
 from ari_app.control.http.machines import HAS_PATH, Elsewhere, Machines
 from ari_app.control.http.rates import RequestRates
 from ari_app.control.http.relay import MACHINE_HEADER, Workers

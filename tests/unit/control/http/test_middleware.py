@@ -13,8 +13,8 @@ from aiohttp.test_utils import TestClient, TestServer
 from structlog.testing import capture_logs
 
 from ari_app.control.http import requests as body
-from ari_app.control.http.access import Keys
 from ari_app.control.http.handlers import build_web_app
+from ari_app.control.http.keys import Keys
 from ari_app.control.http.operations import OPERATIONS
 from ari_app.control.http.problems import Problem
 from ari_app.control.http.rates import RequestRates

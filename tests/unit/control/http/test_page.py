@@ -18,8 +18,9 @@ from ari_app.call.course import CALL_ENDED
 from ari_app.call.states import State
 from ari_app.call.taking_over import GIVEN_UP
 from ari_app.control.http import page
-from ari_app.control.http.access import COOKIE, Keys
+from ari_app.control.http.access import COOKIE
 from ari_app.control.http.handlers import build_web_app
+from ari_app.control.http.keys import Keys
 from ari_app.control.http.middleware import problems, request_ids
 from ari_app.control.http.page import Watch
 from ari_app.line.interface import Result, Status

@@ -26,7 +26,7 @@ from ari_app.call.signals import Timer
 from ari_app.call.states import State
 from ari_app.line.interface import WORKER_LOST, Result
 from ari_app.records.events import CallEnded, CallEvent
-from ari_app.records.plain import plain_json
+from ari_app.records.plain_json import plain_json
 from ari_app.records.record import CallRecord
 from ari_app.records.running import STATE, TAKEN, CallFile, LeftCall, Unreadable
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import orjson
 
-from ari_app.records.document import stamp
+from ari_app.records.plain_json import stamp
 
 PART: Final = "agent_report"
 """The part of a call's document."""

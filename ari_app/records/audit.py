@@ -22,7 +22,7 @@ import structlog
 
 from ari_app.errors import ConfigError
 from ari_app.process.files import identity, write_all
-from ari_app.records.document import stamp
+from ari_app.records.plain_json import stamp
 
 log = structlog.get_logger(__name__)
 

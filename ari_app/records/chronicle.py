@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 from ari_app.records.bounded import Bounded
 from ari_app.records.events import CallEvent, KeysPressed, Noted, Said, ToolRan, size_of
-from ari_app.records.plain import plain_json, plain_text
+from ari_app.records.plain_json import plain_json, plain_text
 
 MAX_BYTES: Final = 4 * 1024 * 1024
 """Of all that is kept of one call; the oldest is forgotten, and counted."""

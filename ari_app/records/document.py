@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Mapping
-from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any, Final
 
 from ari_app.records.chronicle import Chronicle, Entry, Keys, Note, ToolUse, Turn
 from ari_app.records.hiding import hide
-from ari_app.records.plain import plain_json, plain_text
+from ari_app.records.plain_json import plain_json, plain_text, stamp
 from ari_app.records.record import CallRecord, Leg, Listener, SoundReport, TakeOver
 from ari_app.records.score import score
 
@@ -100,13 +99,6 @@ def _campaign(metadata: Mapping[str, Any]) -> str | None:
     campaign = metadata.get("campaign_id")
     fits = isinstance(campaign, str) and 0 < len(campaign) <= _LONGEST_CAMPAIGN_ID
     return campaign if fits else None
-
-
-def stamp(moment: datetime | None) -> str | None:
-    """Write a moment down, in UTC, to the microsecond: as text it sorts by time."""
-    if moment is None:
-        return None
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _only_leg(record: CallRecord) -> Leg:

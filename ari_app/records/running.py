@@ -27,7 +27,7 @@ import structlog
 
 from ari_app.process.files import write_all
 from ari_app.process.folders import folders_in, locked, lost_in, remove_locked
-from ari_app.records.plain import plain_json
+from ari_app.records.plain_json import plain_json
 from ari_app.records.store.spool import checked_line, decode_line
 
 log = structlog.get_logger(__name__)

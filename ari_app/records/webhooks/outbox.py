@@ -19,7 +19,7 @@ import structlog
 from ari_app.errors import ConfigError
 from ari_app.process.addresses import origin
 from ari_app.process.network import session_for_others, trusting
-from ari_app.records.document import stamp
+from ari_app.records.plain_json import stamp
 from ari_app.records.spend.limits import SpendAlert
 from ari_app.records.webhooks import events
 from ari_app.records.webhooks.keeper import Keeper, SpoolAway

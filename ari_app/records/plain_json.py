@@ -1,10 +1,11 @@
-"""Plain JSON of whatever somebody has sent, which every database and every reader takes. Pure."""
+"""Plain JSON of whatever somebody has sent, as every database and every reader takes it. Pure."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
 _MAX_DEPTH: Final = 64
@@ -46,3 +47,10 @@ def plain_json(value: Any, depth: int = 0) -> Any:
             return [plain_json(each, depth + 1) for each in value]
         case _:
             return plain_text(str(value))
+
+
+def stamp(moment: datetime | None) -> str | None:
+    """Write a moment down, in UTC, to the microsecond: as text it sorts by time."""
+    if moment is None:
+        return None
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

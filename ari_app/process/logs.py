@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from typing import Final, Literal, Protocol, TextIO
 
 import structlog
-from aiohttp.http_exceptions import HttpProcessingError
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 Write = Callable[[bytes], None]
@@ -415,6 +414,9 @@ def printable(text: str) -> str:
 
 
 def _without_the_request(record: logging.LogRecord) -> bool:
+    # Whoever has something to say here has loaded it; every command has a log.
+    from aiohttp.http_exceptions import HttpProcessingError
+
     if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
         record.msg, record.args = f"not HTTP: {type(record.exc_info[1]).__name__}", ()
         record.exc_info = record.exc_text = None

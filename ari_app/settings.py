@@ -31,9 +31,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from ari_app.agent.precall import OnFailure
+from ari_app.call.amd import AmdRules, OnMachine
 from ari_app.call.keypad import DigitMode
-from ari_app.call.signals import OnMachine
 from ari_app.errors import ConfigError, in_words
 from ari_app.line.asterisk.dialplan import check_endpoint
 from ari_app.line.asterisk.names import worker_app
@@ -426,7 +425,7 @@ class Settings(BaseSettings):
         default="Authorization", pattern=r"^[A-Za-z0-9-]{1,64}$"
     )
     precall_timeout_seconds: float = Field(default=3, gt=0, le=30)
-    precall_on_failure: OnFailure = "go_on"
+    precall_on_failure: Literal["go_on", "fail"] = "go_on"
 
     webhook_url: Annotated[
         str | None,
@@ -643,10 +642,12 @@ class Settings(BaseSettings):
         return CallPolicy(
             number_pattern=compiled(self.number_pattern),
             target_pattern=compiled(self.transfer_pattern),
-            on_machine=self.amd_on_machine,
-            on_words=self.amd_on_words,
-            on_silence=self.amd_on_silence,
-            on_notsure=self.amd_on_notsure,
+            amd=AmdRules(
+                machine=self.amd_on_machine,
+                words=self.amd_on_words,
+                silence=self.amd_on_silence,
+                notsure=self.amd_on_notsure,
+            ),
             consult_ring_seconds=self.transfer_ring_seconds,
             supervisor_pattern=compiled(self.take_over_pattern),
             no_speech_timeout_seconds=self.no_speech_timeout_seconds,

@@ -27,8 +27,6 @@ from ari_app.process.network import read_bounded, session_for_others
 
 log = structlog.get_logger(__name__)
 
-OnFailure = Literal["go_on", "fail"]
-
 _MAX_ANSWER_BYTES: Final = 64 * 1024
 _TYPE: Final = "conversation_initiation_client_data"
 
@@ -99,7 +97,7 @@ class PreCall:
         secret: SecretStr | None = None,
         header: str = "Authorization",
         timeout_seconds: float = 3.0,
-        on_failure: OnFailure = "go_on",
+        on_failure: Literal["go_on", "fail"] = "go_on",
     ) -> None:
         self._url = url
         self._headers = {"Content-Type": "application/json", "Accept": "application/json"}

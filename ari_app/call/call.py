@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ari_app.call import taking_over
+from ari_app.call.amd import OnMachine
 from ari_app.call.context import CallContext
 from ari_app.call.conversation import HELD_BY_PHONE, QUIET_SECONDS, AgentSide
 from ari_app.call.hearing import GreetingEar, ResponseTime
@@ -44,7 +45,6 @@ from ari_app.call.signals import (
     GiveBack,
     GiveBackRequested,
     HandOver,
-    OnMachine,
     OpenLine,
     PlaceCall,
     PlayedOut,
@@ -503,7 +503,7 @@ class Call:
         self.record.metadata.update(known)
         self.plan = replace(self.plan, briefing=self.plan.briefing.with_variables(known))
         self.context.mark()
-        self.context.post(CalleeScreened(self.services.policy.on_amd(found)))
+        self.context.post(CalleeScreened(self.services.policy.amd.decide(found)))
 
     # --- what is asked of it
 

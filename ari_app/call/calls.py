@@ -260,7 +260,7 @@ class Calls:
         if call.context.over:
             return  # the caller hung up while the call was planned, as the line has told it
         if refusal is None:
-            on_machine = self._services.policy.on_amd(arrival.screened)
+            on_machine = self._services.policy.amd.decide(arrival.screened)
             if arrival.screened is not None:
                 record.metadata.update(arrival.screened.known)
             call.arrive(on_machine)

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from ari_app.call.amd import OnMachine
 from ari_app.call.signals import (
     AgentLost,
     CancelTimer,
     ConnectCaller,
     DropTarget,
     Effect,
-    OnMachine,
     PlayOut,
     Release,
     SetTimer,

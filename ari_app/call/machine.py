@@ -35,6 +35,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ari_app.call import taking_over
+from ari_app.call.amd import OnMachine
 from ari_app.call.course import TRANSFERRED, Course
 from ari_app.call.signals import (
     AgentClosed,
@@ -58,7 +59,6 @@ from ari_app.call.signals import (
     GiveBackRequested,
     HandOver,
     HoldRequested,
-    OnMachine,
     OpenLine,
     PlaceCall,
     PlayedOut,

@@ -9,9 +9,9 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from ari_app.agent.interface import Agents, Briefing
+from ari_app.call.amd import AmdRules
 from ari_app.call.keypad import DigitCollector, DigitMode
-from ari_app.call.signals import OnMachine
-from ari_app.line.interface import LineFormat, Screened
+from ari_app.line.interface import LineFormat
 from ari_app.line.numbers import check_number, check_target
 from ari_app.patterns import LinearPattern
 from ari_app.records.journal import Journal
@@ -32,11 +32,7 @@ class CallPolicy:
         number_pattern: What a number must match; None is E.164.
         target_pattern: What the target of a transfer must match; None: that of an attended one
             is a number, that of a blind one is for the dialplan to judge.
-        on_machine: What to do when a machine has answered.
-        on_silence: What to do when AMD() says machine because it heard nobody speak.
-        on_words: What to do when AMD() says machine because it heard many words without a pause;
-            None: as `on_machine`.
-        on_notsure: What to do when AMD() could not decide in its time.
+        amd: What to do when a machine has answered.
         consult_ring_seconds: How long the target of an attended transfer may ring, or a
             supervisor.
         supervisor_pattern: What a supervisor's telephone must match; None: as a target's.
@@ -53,10 +49,7 @@ class CallPolicy:
 
     number_pattern: LinearPattern | None = None
     target_pattern: LinearPattern | None = None
-    on_machine: OnMachine = OnMachine.TALK
-    on_silence: OnMachine = OnMachine.TALK
-    on_words: OnMachine | None = None
-    on_notsure: OnMachine = OnMachine.TALK
+    amd: AmdRules = field(default_factory=AmdRules)
     consult_ring_seconds: float = 30.0
     supervisor_pattern: LinearPattern | None = None
     no_speech_timeout_seconds: float = 0.0
@@ -113,22 +106,6 @@ class CallPolicy:
             terminator=self.digit_terminator,
             max_digits=self.max_digits,
         )
-
-    def on_amd(self, found: Screened | None) -> OnMachine:
-        """Decide what to do, by the result of AMD() and its cause."""
-        if found is None:
-            return OnMachine.TALK
-        match found.status.upper(), found.cause.upper().partition("-")[0]:
-            case "MACHINE", "INITIALSILENCE":
-                return self.on_silence
-            case "MACHINE", "MAXWORDS":
-                return self.on_words or self.on_machine
-            case "MACHINE", _:
-                return self.on_machine
-            case "NOTSURE", _:
-                return self.on_notsure
-            case _:
-                return OnMachine.TALK
 
 
 class Announcement(Enum):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from ari_app.call.amd import OnMachine
 from ari_app.line.interface import (
     Answered,
     Connected,
@@ -240,14 +241,6 @@ Effect = (
     | CancelTimer
     | Release
 )
-
-
-class OnMachine(StrEnum):
-    """What to do when a machine has answered; `TALK` also stands for a person."""
-
-    TALK = "talk"
-    LEAVE_MESSAGE = "leave_message"
-    HANG_UP = "hang_up"
 
 
 @dataclass(frozen=True, slots=True)

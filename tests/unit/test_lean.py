@@ -36,6 +36,19 @@ for settings in json.loads(sys.argv[1]):
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
 """
+_CHECK = """
+import asyncio
+import sys
+import ari_app.process.plain_structlog
+from ari_app.checks import check_all
+from ari_app.settings import load_settings
+
+async def main():
+    print(*[finding.verdict async for finding in check_all(load_settings(None))])
+
+asyncio.run(main())
+print(*sys.modules)
+"""
 _FIRST_CALL = """
 import sys
 import threading
@@ -89,6 +102,17 @@ def test_what_a_setting_asks_for_is_loaded_before_the_first_worker(tmp_path: Pat
     modules = loaded(*(settings for settings, _ in asked))
     for (settings, there), found in zip(asked, modules, strict=True):
         assert there <= found, settings
+
+
+def test_a_check_that_misses_a_setting_loads_nothing_for_what_comes_after() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _CHECK], capture_output=True, text=True, timeout=60
+    )
+    verdicts, modules = done.stdout.splitlines()
+    assert verdicts == "failed", done.stderr
+    assert {*modules.split()}.isdisjoint(
+        {"aiohttp", "ari_app.line.interface", "ari_app.records.record"}
+    )
 
 
 def test_what_works_on_samples_is_loaded_with_the_first_call() -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from ari_app.call.amd import AmdRules, OnMachine
 from ari_app.call.keypad import DigitMode
 from ari_app.call.plan import CallPolicy
-from ari_app.call.signals import OnMachine
 from ari_app.errors import ConfigError
 from ari_app.process.addresses import is_loopback, is_unspecified, page_url
 from ari_app.settings import Settings, doubtful_names, load_settings, split_host_port
@@ -427,10 +427,12 @@ def test_what_is_set_holds_for_every_call() -> None:
     ).call_policy()
     assert policy == CallPolicy(
         number_pattern=policy.number_pattern,
-        on_machine=OnMachine.LEAVE_MESSAGE,
-        on_words=OnMachine.TALK,
-        on_silence=OnMachine.HANG_UP,
-        on_notsure=OnMachine.HANG_UP,
+        amd=AmdRules(
+            machine=OnMachine.LEAVE_MESSAGE,
+            words=OnMachine.TALK,
+            silence=OnMachine.HANG_UP,
+            notsure=OnMachine.HANG_UP,
+        ),
         consult_ring_seconds=11,
         no_speech_timeout_seconds=12,
         hold_timeout_seconds=13,

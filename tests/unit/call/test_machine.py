@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ari_app.call.amd import OnMachine
 from ari_app.call.machine import CallMachine
 from ari_app.call.signals import (
     AgentClosed,
@@ -29,7 +30,6 @@ from ari_app.call.signals import (
     GiveBackRequested,
     HandOver,
     HoldRequested,
-    OnMachine,
     OpenLine,
     PlaceCall,
     PlayedOut,

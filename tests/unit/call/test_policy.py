@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from ari_app.call.amd import AmdRules, OnMachine
 from ari_app.call.plan import CallPolicy
-from ari_app.call.signals import OnMachine
 from ari_app.line.interface import Screened
 from ari_app.patterns import LinearPattern
 from ari_app.settings import load_settings
@@ -69,12 +69,12 @@ def test_a_refusal_names_the_setting_that_may_allow_it() -> None:
 def test_only_who_speaks_like_a_machine_is_treated_as_one(
     status: str, cause: str, action: OnMachine
 ) -> None:
-    assert CallPolicy(on_machine=OnMachine.HANG_UP).on_amd(Screened(status, cause)) is action
+    assert AmdRules(machine=OnMachine.HANG_UP).decide(Screened(status, cause)) is action
 
 
 def test_with_whom_nothing_is_known_of_the_agent_talks() -> None:
-    policy = CallPolicy(on_machine=OnMachine.HANG_UP, on_notsure=OnMachine.HANG_UP)
-    assert policy.on_amd(None) is OnMachine.TALK
+    rules = AmdRules(machine=OnMachine.HANG_UP, notsure=OnMachine.HANG_UP)
+    assert rules.decide(None) is OnMachine.TALK
 
 
 @pytest.mark.parametrize(
@@ -89,4 +89,4 @@ def test_the_others_have_settings_of_their_own(status: str, cause: str, action: 
     policy = load_settings(
         None, amd_on_words="talk", amd_on_silence="hang_up", amd_on_notsure="leave_message"
     ).call_policy()
-    assert policy.on_amd(Screened(status, cause)) is action
+    assert policy.amd.decide(Screened(status, cause)) is action

@@ -17,7 +17,7 @@ from aiohttp import web
 from ari_app.agent.elevenlabs.closing import KNOWN_CODES
 from ari_app.agent.precall import PreCall
 from ari_app.call.calls import Calls
-from ari_app.call.kept import Restored, give_up, is_poison, restore
+from ari_app.call.checkpoint import Restored, give_up, is_poison, restore
 from ari_app.call.plan import Services
 from ari_app.call.states import State
 from ari_app.checks.asterisk import unauthorized
@@ -61,15 +61,15 @@ from ari_app.process.memory import (
 from ari_app.process.opening import Opened
 from ari_app.records.agent_report import PART, Report
 from ari_app.records.audit import AuditFile
+from ari_app.records.checkpoints import Checkpoints, OrphanedCall, Unreadable
 from ari_app.records.document import call_document
 from ari_app.records.forgetting import Forgetting
 from ari_app.records.hiding import hide_in_part
 from ari_app.records.journal import Journal, Listener
-from ari_app.records.keeping import Keeping
 from ari_app.records.metrics import Metrics
+from ari_app.records.publisher import CallPublisher
 from ari_app.records.record import CallRecord
 from ari_app.records.recording.archive import RecordingArchive, keep_recorded
-from ari_app.records.running import LeftCall, RunningCalls, Unreadable
 from ari_app.records.spend.guard import SpendGuard
 from ari_app.records.spend.limits import SpendAlert
 from ari_app.records.store import CallLog, OnDelete, Share
@@ -132,7 +132,7 @@ class VoiceBridge(Opened):
         card: The sound card, where calls are held with this machine's; None: a real one.
         http: Whether there is an HTTP interface.
         place: Its place among several workers; None: it is alone.
-        running_calls: Where what another process would need of each call is kept; None: nowhere.
+        checkpoints: Where what another process would need of each call is kept; None: nowhere.
         lost_apps: Applications in Asterisk of lost processes, in whose place nobody comes.
         goes_on: Calls of lost processes are gone on with; otherwise no more than told of.
         again: Another process has served before. What is only to keep something, a disk, may be
@@ -159,7 +159,7 @@ class VoiceBridge(Opened):
         card: SoundCard | None = None,
         http: bool = True,
         place: WorkerPlace | None = None,
-        running_calls: Path | None = None,
+        checkpoints: Path | None = None,
         lost_apps: Sequence[str] = (),
         goes_on: bool = True,
         again: bool = False,
@@ -192,10 +192,10 @@ class VoiceBridge(Opened):
         self._running = False
         self._http: HttpServer | WorkerServer | None = None
         self._on_replaced = on_replaced
-        self._running_folder = running_calls
+        self._checkpoints_folder = checkpoints
         self._lost_apps = lost_apps
         self._goes_on = goes_on
-        self._running_calls: RunningCalls | None = None
+        self._checkpoints: Checkpoints | None = None
         self._restored: list[Restored] = []
         self._given_up: list[tuple[Restored, str]] = []
         self._untouched = False
@@ -210,14 +210,14 @@ class VoiceBridge(Opened):
         """
         settings = self.settings
         settings.require_serving()
-        await self._find_running_calls()
+        await self._find_checkpoints()
         self.spans = await self._open_traces()
         self.outbox = await self._open_outbox()
         if settings.database_url:
             self.call_log = await self._open_call_log()
         if self.call_log is not None or self.outbox is not None:
             document = functools.partial(call_document, what_to_hide=settings.hidden)
-            self.journal.listen(Keeping(document, self.call_log, self.outbox).heard)
+            self.journal.listen(CallPublisher(document, self.call_log, self.outbox).heard)
         self.spend = await self._guard_spend()
         self.recordings = self._open_recordings()
         records = self.recordings is not None and settings.record_calls != "none"
@@ -256,7 +256,7 @@ class VoiceBridge(Opened):
             recordings=self.recordings if records else None,
             begin_trace=read_traceparent if self.spans is None else self.spans.begin,
             announcements=require_announcements(settings),
-            running=self._running_calls,
+            checkpoints=self._checkpoints,
         )
         member = self._join()
         self.calls = Calls(
@@ -616,7 +616,7 @@ class VoiceBridge(Opened):
         Args:
             expected: There was one.
         """
-        adopting = self._running_calls is not None and (expected or bool(self._restored))
+        adopting = self._checkpoints is not None and (expected or bool(self._restored))
         self._untouched = False
         if self._restored:
             with collecting_nothing():
@@ -642,39 +642,39 @@ class VoiceBridge(Opened):
             await asyncio.sleep(0)
         self._given_up.clear()
 
-    async def _find_running_calls(self) -> None:
+    async def _find_checkpoints(self) -> None:
         """Read the calls that lost processes have left.
 
         With hundreds of them this takes seconds, in which the event loop must go on, here and where
         they are adopted or given up: the parent would take this process for stalled, and the next
         one would fare no better.
         """
-        if self._running_folder is None:
+        if self._checkpoints_folder is None:
             return
-        running = RunningCalls(
-            self._running_folder,
-            foreign=[self._running_folder.with_name(app) for app in self._lost_apps],
+        checkpoints = Checkpoints(
+            self._checkpoints_folder,
+            foreign=[self._checkpoints_folder.with_name(app) for app in self._lost_apps],
             stall_seconds=self.settings.worker_stall_seconds,
         )
         with collecting_nothing():
             try:
-                left, refused = await asyncio.to_thread(running.open)
+                left, refused = await asyncio.to_thread(checkpoints.open)
             except OSError as error:
-                log.error("calls_not_kept", folder=str(running.folder), error=error.strerror)
+                log.error("calls_not_kept", folder=str(checkpoints.folder), error=error.strerror)
                 return
             # If this process cannot serve, they are left to the next one.
-            self._exit.callback(self._leave_calls, running)
-            self._running_calls = running
+            self._exit.callback(self._leave_calls, checkpoints)
+            self._checkpoints = checkpoints
             await asyncio.to_thread(self._sort, left, refused)
             self._untouched = True
         for reason in refused:
             self._not_adopted(reason)
 
-    def _leave_calls(self, running: RunningCalls) -> None:
+    def _leave_calls(self, checkpoints: Checkpoints) -> None:
         leave = bool(self._restored or self._given_up)
-        running.close(leave=leave, untouched=self._untouched)
+        checkpoints.close(leave=leave, untouched=self._untouched)
 
-    def _sort(self, left: Sequence[LeftCall], refused: list[str]) -> None:
+    def _sort(self, left: Sequence[OrphanedCall], refused: list[str]) -> None:
         """Sort the calls that others have left: those to be adopted, and those to be given up."""
         for each in left:
             # What ends one process after the other may be this call.
@@ -706,7 +706,7 @@ class VoiceBridge(Opened):
             self._give_up(restored, "line")
 
     def _had_ended(self, restored: Restored) -> bool:
-        if restored.kept.course.state is not State.ENDED:
+        if restored.checkpoint.course.state is not State.ENDED:
             return False
         # It was told of its end, or not: who hears of it again knows it.
         for at, event in restored.events:
@@ -720,7 +720,7 @@ class VoiceBridge(Opened):
         """Have a call kept and told of that nobody goes on with, with all that is known of it."""
         if self._had_ended(restored):
             return
-        record, recordings = restored.record, restored.kept.parts.recordings
+        record, recordings = restored.record, restored.checkpoint.parts.recordings
         for at, event in restored.events:
             self.journal.restore(record, event, at)
         if self.recordings is not None and recordings:

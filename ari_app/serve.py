@@ -48,7 +48,7 @@ from ari_app.process.supervisor import (
     awaited,
 )
 from ari_app.process.supervisor.parent import unblock_signals
-from ari_app.records.running import are_lost, forget_left, has_calls
+from ari_app.records.checkpoints import are_lost, forget_left, has_calls
 from ari_app.records.store.address import read_address
 from ari_app.records.store.glance import is_current
 from ari_app.settings import MOST_WORKERS, Settings, split_host_port
@@ -407,7 +407,7 @@ async def serve(
         bridge = VoiceBridge(
             settings,
             on_replaced=replaced,
-            running_calls=running,
+            checkpoints=running,
             place=place,
             lost_apps=lost_apps,
             again=not first,
@@ -457,7 +457,7 @@ async def _tell_of_lost(settings: Settings, running: Path) -> None:
     """Have the calls kept and told of that nobody goes on with; what was kept of them goes."""
     try:
         async with VoiceBridge(
-            settings, http=False, running_calls=running, goes_on=False, again=True
+            settings, http=False, checkpoints=running, goes_on=False, again=True
         ) as bridge:
             await bridge.give_calls_up()
     except (ConfigError, OSError) as error:

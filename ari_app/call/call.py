@@ -14,18 +14,18 @@ from typing import Any
 
 from ari_app.call import taking_over
 from ari_app.call.amd import OnMachine
-from ari_app.call.context import CallContext
-from ari_app.call.conversation import HELD_BY_PHONE, QUIET_SECONDS, AgentSide
-from ari_app.call.hearing import GreetingEar, ResponseTime
-from ari_app.call.kept import (
+from ari_app.call.checkpoint import (
     VERSION,
-    CallKeeper,
-    KeptCall,
-    KeptParts,
+    Checkpoint,
+    CheckpointWriter,
+    PartsState,
     Restored,
     facts_of,
     lasting,
 )
+from ari_app.call.context import CallContext
+from ari_app.call.conversation import HELD_BY_PHONE, QUIET_SECONDS, AgentSide
+from ari_app.call.hearing import GreetingEar, ResponseTime
 from ari_app.call.keypad import Keypad, for_record
 from ari_app.call.plan import Announcement, CallPlan, Services
 from ari_app.call.signals import (
@@ -193,13 +193,13 @@ class Call:
         self._due: dict[Timer, float] = {}
         self._restored = restored
         self._told_early: list[LineEvent] = []
-        self._was_over = restored is not None and restored.kept.course.state in OVER
+        self._was_over = restored is not None and restored.checkpoint.course.state in OVER
         self._sound_before = record.sound
         context = self.context = CallContext(
             record,
             services.policy,
             services.journal,
-            None if restored is None else restored.kept.course,
+            None if restored is None else restored.checkpoint.course,
         )
         context.perform, context.changed = self._perform, self._changed
         record.agent_id = plan.briefing.agent_id
@@ -274,7 +274,7 @@ class Call:
         if restored is None or (context.over and not self._was_over):
             return  # its caller was gone, and it has ended
         self._restored = None
-        kept, now = restored.kept, self._loop.time()
+        checkpoint, now = restored.checkpoint, self._loop.time()
         gap = max(0.0, now - restored.last_seen)
         self._lost_at = now - gap
         context.log.warning("call_adopted", state=context.state.value, seconds=round(gap, 2))
@@ -284,10 +284,10 @@ class Call:
         context.say(Noted(_ADOPTED))
         self.supervision.heard_until(lost_at)
         context.note(Adopted(round(gap, 3)))
-        for name, due in kept.timers.items():
+        for name, due in checkpoint.timers.items():
             self._start_timer(Timer(name), max(due - now, _AT_ONCE_SECONDS))
         self.side.waited_seconds = _COVER_SECONDS - _ADOPTED_COVER_SECONDS
-        self.keypad.resume(kept.parts.keys)
+        self.keypad.resume(checkpoint.parts.keys)
         # Whoever counts calls has not heard of it yet, and its state may stay as it is.
         context.note_state()
         context.post(
@@ -295,7 +295,7 @@ class Call:
                 WORKER_LOST,
                 self.line.answered,
                 phrase=self.services.loss_sound is not None,
-                agent_holds=kept.parts.agent_holds,
+                agent_holds=checkpoint.parts.agent_holds,
             )
         )
         early, self._told_early = self._told_early, []
@@ -311,7 +311,7 @@ class Call:
             self.context.post(EndRequested(outcome))
 
     def _restore(self, restored: Restored) -> None:
-        parts, context = restored.kept.parts, self.context
+        parts, context = restored.checkpoint.parts, self.context
         context.on_hold = parts.on_hold
         self._set_muted()
         self._recorded = parts.recorded and self.services.recordings is not None
@@ -322,28 +322,28 @@ class Call:
         self._was_answered = parts.was_answered
         for keys in parts.secrets:
             context.secrets.add(keys)
-        self._keep_in(CallKeeper(restored.file, self._kept, self.refresh))
+        self._keep_in(CheckpointWriter(restored.file, self._checkpoint, self.refresh))
 
     def _keep(self) -> None:
         """Keep the call from now on for another process, where its line can go on there."""
-        running = self.services.running
-        if running is not None and self.line.kept() is not None:
-            self._keep_in(CallKeeper(running.begin(), self._kept, self.refresh))
+        checkpoints = self.services.checkpoints
+        if checkpoints is not None and self.line.checkpoint() is not None:
+            self._keep_in(CheckpointWriter(checkpoints.begin(), self._checkpoint, self.refresh))
 
-    def _keep_in(self, keeper: CallKeeper) -> None:
+    def _keep_in(self, keeper: CheckpointWriter) -> None:
         self.context.keeper = keeper
         self.record.chronicle.watch = keeper.sound
 
-    def _kept(self) -> KeptCall:
+    def _checkpoint(self) -> Checkpoint:
         context = self.context
-        return KeptCall(
+        return Checkpoint(
             VERSION,
             facts_of(self.record),
             context.course,
             self.plan,
-            self.line.kept() or {},
+            self.line.checkpoint() or {},
             lasting(self._due),
-            KeptParts(
+            PartsState(
                 on_hold=context.on_hold,
                 recorded=self._recorded,
                 recordings=tuple(self._recordings),

@@ -12,8 +12,8 @@ import structlog
 
 from ari_app.call.admission import Admission, Room
 from ari_app.call.call import Call
+from ari_app.call.checkpoint import Restored
 from ari_app.call.context import traced
-from ari_app.call.kept import Restored
 from ari_app.call.plan import CallPlan, Services
 from ari_app.call.signals import EndRequested
 from ari_app.errors import AppError
@@ -302,14 +302,14 @@ class Calls:
         Returns:
             Whether a way in could make its line; otherwise nothing has been done.
         """
-        record, kept = restored.record, restored.kept
+        record, checkpoint = restored.record, restored.checkpoint
         session_id = record.session_id
-        line = make_line(session_id, kept.line, lambda: self._take_up(session_id))
+        line = make_line(session_id, checkpoint.line, lambda: self._take_up(session_id))
         if line is None:
             return False
         for at, event in restored.events:
             self._services.journal.restore(record, event, at)
-        self._keep(Call(self._services, kept.plan, line, record, restored))
+        self._keep(Call(self._services, checkpoint.plan, line, record, restored))
         return True
 
     def _take_up(self, session_id: str) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import structlog
 
+from ari_app.call.checkpoint import CheckpointWriter
 from ari_app.call.course import Course
-from ari_app.call.kept import CallKeeper
 from ari_app.call.keypad import DigitMode
 from ari_app.call.machine import CallMachine
 from ari_app.call.plan import CallPolicy
@@ -62,7 +62,7 @@ class CallContext:
         self.log = log.bind(session=record.session_id, call=record.line_id, **traced(record))
         self._journal = journal
         self._machine = CallMachine(course)
-        self.keeper: CallKeeper | None = None
+        self.keeper: CheckpointWriter | None = None
         self._loop = asyncio.get_running_loop()
         self._events: list[Event] = []
         self._handling = False

@@ -14,9 +14,9 @@ from ari_app.call.keypad import DigitCollector, DigitMode
 from ari_app.line.interface import LineFormat
 from ari_app.line.numbers import check_number, check_target
 from ari_app.patterns import LinearPattern
+from ari_app.records.checkpoints import Checkpoints
 from ari_app.records.journal import Journal
 from ari_app.records.recording.archive import RecordingArchive
-from ari_app.records.running import RunningCalls
 from ari_app.records.trace import Begin, read_traceparent
 from ari_app.tools.http_tools import HttpTools
 
@@ -126,7 +126,7 @@ class Services:
         recordings: Where calls are recorded; None: no call is.
         begin_trace: Gives a call its place in a trace.
         announcements: What callers are told, once each.
-        running: Keeps each call for another process; None: calls are not kept.
+        checkpoints: Keeps each call for another process; None: calls are not kept.
         ends: Held by a call for a turn of the loop while it ends: writing and telling that takes a
             millisecond, and where hundreds end at once the other calls have to go on.
     """
@@ -139,7 +139,7 @@ class Services:
     recordings: RecordingArchive | None = None
     begin_trace: Begin = read_traceparent
     announcements: Mapping[Announcement, SoundFile] = field(default_factory=dict)
-    running: RunningCalls | None = None
+    checkpoints: Checkpoints | None = None
     ends: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 

@@ -559,7 +559,7 @@ class Line(Protocol):
         """What is known of the telephone's packets, once the line has been closed."""
         ...
 
-    def kept(self) -> Mapping[str, Any] | None:
+    def checkpoint(self) -> Mapping[str, Any] | None:
         """Return what another process needs to go on with it, as plain JSON: `Gateway.adopt` takes
         it. None: it ends with this process."""
         ...
@@ -655,7 +655,7 @@ class Gateway(Protocol):
 
         Args:
             session_id: The call.
-            kept: What `Line.kept` has told of it.
+            kept: What `Line.checkpoint` has told of it.
             begin: Called once something can be asked of it, in `run`.
 
         Returns:

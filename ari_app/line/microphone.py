@@ -300,7 +300,7 @@ class MicrophoneLine(BaseLine):
     async def set_variable(self, name: str, value: str) -> None:
         raise LineError("a microphone has no variables", code="not_possible")
 
-    def kept(self) -> None:
+    def checkpoint(self) -> None:
         """Keep nothing: the far end's connection ends with this process."""
 
     async def close(self, outcome: Outcome, end: CallEnd) -> None:

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from ari_app import bridge as app
 from ari_app.audio.formats import DEFAULT_AGENT_FORMATS, AgentFormats, AudioFormat
 from ari_app.bridge import VoiceBridge, WorkerPlace
-from ari_app.call.kept import Restored, restore
+from ari_app.call.checkpoint import Restored, restore
 from ari_app.call.states import State
 from ari_app.control.workers.folder import Folder
 from ari_app.errors import AgentError, ConfigError
@@ -26,10 +26,10 @@ from ari_app.line.asterisk.ari.version import assess
 from ari_app.line.asterisk.gateway import AsteriskGateway
 from ari_app.line.asterisk.line import Asterisk, AsteriskLine
 from ari_app.process.loop import cancelled
+from ari_app.records.checkpoints import OrphanedCall
 from ari_app.records.document import call_document
 from ari_app.records.record import CallRecord
 from ari_app.records.recording.wav import GrowingWav
-from ari_app.records.running import LeftCall
 from ari_app.records.store import CallFilter, CallLog, CallLogUnavailable
 from ari_app.records.store.spool import BEGAN, Counts, Spool
 from ari_app.settings import Settings
@@ -480,7 +480,7 @@ async def test_stopping_lets_calls_finish_and_stopping_twice_ends_them(
 
 async def lose(calls: int, settings: Settings, asterisk: LoadServer, folder: Path) -> None:
     """Leave in `folder / "lost"` what a process leaves that is killed while it has calls."""
-    bridge = VoiceBridge(settings, running_calls=folder / "first")
+    bridge = VoiceBridge(settings, checkpoints=folder / "first")
     async with bridge, running(bridge):
         await asterisk.generator.start_calls(calls, 100)
         await until(
@@ -505,10 +505,10 @@ async def test_restarts_that_cannot_serve_are_not_put_down_to_the_calls(
             cannot = settings.model_copy(update={"api_bind": address})
             for _ in range(3):
                 with pytest.raises(ConfigError, match="another program has this port"):
-                    async with VoiceBridge(cannot, running_calls=tmp_path / "lost"):
+                    async with VoiceBridge(cannot, checkpoints=tmp_path / "lost"):
                         pass
         with capture_logs() as logs:
-            async with VoiceBridge(settings, running_calls=tmp_path / "lost") as bridge:
+            async with VoiceBridge(settings, checkpoints=tmp_path / "lost") as bridge:
                 await bridge.mend(expected=True)
                 assert len(bridge.calls.records) == 1
                 bridge.end_calls()
@@ -534,7 +534,7 @@ async def test_while_the_calls_of_a_lost_process_are_gone_through_the_loop_turns
 
     gone_through: list[int] = []
 
-    def read(left: LeftCall) -> Restored:
+    def read(left: OrphanedCall) -> Restored:
         turns_on = threading.Event()
         loop.call_soon_threadsafe(turns_on.set)
         assert turns_on.wait(PATIENCE_SECONDS), "the loop stands"
@@ -552,7 +552,7 @@ async def test_while_the_calls_of_a_lost_process_are_gone_through_the_loop_turns
         await lose(3, settings, asterisk, tmp_path)
         monkeypatch.setattr(app, "restore", read)
         monkeypatch.setattr(VoiceBridge, name, one)
-        second = VoiceBridge(settings, running_calls=tmp_path / "lost", goes_on=goes_on)
+        second = VoiceBridge(settings, checkpoints=tmp_path / "lost", goes_on=goes_on)
         async with second:
             turning = asyncio.create_task(turn())
             await second.mend(expected=True)

@@ -342,7 +342,7 @@ class AsteriskLine:
             target.adopted, target.rang, target.answered = True, kept.rang, kept.answered
             lines[target.id] = self
 
-    def kept(self) -> dict[str, Any]:
+    def checkpoint(self) -> dict[str, Any]:
         placing, target = self._placing, self._target
         kept = KeptLine(
             self.id,

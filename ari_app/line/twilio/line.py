@@ -312,7 +312,7 @@ class TwilioLine(BaseLine):
             raise LineError("nobody goes on with the caller", code="not_possible")
         self._variables[name] = value
 
-    def kept(self) -> None:
+    def checkpoint(self) -> None:
         """Keep nothing: the far end's connection ends with this process."""
 
     async def close(self, outcome: Outcome, end: CallEnd) -> None:

@@ -50,7 +50,7 @@ _MAX_DEPTH: Final = 50
 _SUCCEEDED_SECONDS: Final = 20.0
 """For so long after its last sign of life a journal of a process that ran beside this one is left
 to whoever comes in its place, goes on with its calls and knows more of them: with what was lost
-longer ago nobody goes on (`ari_app.records.running`)."""
+longer ago nobody goes on (`ari_app.records.checkpoints`)."""
 _SUFFIX: Final = ".calls"
 
 

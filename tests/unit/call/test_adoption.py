@@ -20,8 +20,8 @@ from ari_app.agent.elevenlabs.closing import CloseKind
 from ari_app.agent.elevenlabs.errors import AgentUnavailable
 from ari_app.audio.sound_file import SoundFile
 from ari_app.call.calls import Waiting
+from ari_app.call.checkpoint import restore
 from ari_app.call.conversation import GO_ON
-from ari_app.call.kept import restore
 from ari_app.call.keypad import Keypad
 from ari_app.call.plan import Announcement
 from ari_app.call.signals import ConsultRequested, EndRequested, HoldRequested
@@ -30,9 +30,9 @@ from ari_app.control.control import CallControl
 from ari_app.control.refusals import NotPossible
 from ari_app.line.asterisk.ari.resources import ADD_CHANNEL, ANSWER, CREATE_BRIDGE, START_MOH
 from ari_app.line.interface import KeyPressed, Outcome, PhoneHeld, Rings, Status, TargetLost
+from ari_app.records.checkpoints import CheckpointFile, Checkpoints, OrphanedCall, _line, read_lines
 from ari_app.records.document import call_document
 from ari_app.records.events import Adopted, CallEnded
-from ari_app.records.running import CallFile, LeftCall, RunningCalls, _line, read_lines
 from linekit.clock import FrameClock
 from tests.session_view import Session
 from tests.unit.call.full_asterisk import FullAsterisk
@@ -47,11 +47,11 @@ class InMemory:
     """The files of one process's calls."""
 
     def __init__(self) -> None:
-        self.files: dict[CallFile, bytes] = {}
+        self.files: dict[CheckpointFile, bytes] = {}
         self.frozen = False
 
-    def begin(self) -> CallFile:
-        return CallFile(self._put, "memory")
+    def begin(self) -> CheckpointFile:
+        return CheckpointFile(self._put, "memory")
 
     def _put(self, work: tuple[Any, ...]) -> None:
         file, kind, parts = work
@@ -62,9 +62,9 @@ class InMemory:
         else:
             self.files[file] = self.files.get(file, b"") + _line(kind, parts)
 
-    def left(self, last_seen: float) -> list[LeftCall]:
+    def left(self, last_seen: float) -> list[OrphanedCall]:
         return [
-            LeftCall(file, read_lines(data)[0], last_seen, [last_seen])
+            OrphanedCall(file, read_lines(data)[0], last_seen, [last_seen])
             for file, data in self.files.items()
         ]
 
@@ -75,8 +75,8 @@ class Process:
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
         self.memory = InMemory()
-        running = cast(RunningCalls, self.memory)
-        stage.services = replace(stage.services, running=running)
+        running = cast(Checkpoints, self.memory)
+        stage.services = replace(stage.services, checkpoints=running)
         stage.calls = stage.another()
 
     @property

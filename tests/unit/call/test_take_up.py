@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ari_app.agent.interface import Briefing
-from ari_app.call.kept import VERSION, KeptCall, KeptParts, facts_of
+from ari_app.call.checkpoint import VERSION, Checkpoint, PartsState, facts_of
 from ari_app.call.machine import CallMachine
 from ari_app.call.plan import CallPlan
 from ari_app.call.signals import (
@@ -44,8 +44,8 @@ from ari_app.call.signals import (
 )
 from ari_app.call.states import OVER, State
 from ari_app.line.interface import LineFormat, Outcome, Status, TargetConnected, TargetLost
+from ari_app.records.checkpoints import Unreadable
 from ari_app.records.record import CallRecord, Leg
-from ari_app.records.running import Unreadable
 from tests.unit.call.test_machine import (
     BEGINNINGS,
     DONE,
@@ -62,7 +62,7 @@ ADOPTED = CallAdopted(LOST, answered=True)
 AGAIN = [OpenLine(), ResumeAudio(), SetTimer(Timer.RECONNECT)]
 
 
-def kept(machine: CallMachine, **changes: Any) -> KeptCall:
+def kept(machine: CallMachine, **changes: Any) -> Checkpoint:
     record = CallRecord("s", "sip-1", 12.5, legs=[Leg("caller", "1")], metadata={"a": [1, "b"]})
     plan = CallPlan(
         Briefing("agent", {"x": 1, "y": True, "z": "1"}, {"o": {"k": [1]}}),
@@ -72,13 +72,13 @@ def kept(machine: CallMachine, **changes: Any) -> KeptCall:
         40,
     )
     return replace(
-        KeptCall(VERSION, facts_of(record), machine.course, plan, {"id": "sip-1"}), **changes
+        Checkpoint(VERSION, facts_of(record), machine.course, plan, {"id": "sip-1"}), **changes
     )
 
 
 def in_another_process(machine: CallMachine) -> CallMachine:
     """The machine of the next process: it has what stood in the file."""
-    return CallMachine(KeptCall.from_json(orjson.loads(kept(machine).to_json())).course)
+    return CallMachine(Checkpoint.from_json(orjson.loads(kept(machine).to_json())).course)
 
 
 def adopted(*events: Event, adopted: CallAdopted = ADOPTED) -> tuple[CallMachine, list[Effect]]:
@@ -266,14 +266,14 @@ def test_lost_at_any_moment_a_call_ends_once_and_gives_everything_back(
 
 def test_what_is_kept_is_read_as_it_was() -> None:
     machine, _ = run(*WAYS_TO[State.CONSULTING])
-    parts = KeptParts(on_hold=True, keys="12", secrets=("4711",))
+    parts = PartsState(on_hold=True, keys="12", secrets=("4711",))
     before = kept(machine, timers={"call": 7.5}, parts=parts)
-    assert KeptCall.from_json(orjson.loads(before.to_json())) == before
+    assert Checkpoint.from_json(orjson.loads(before.to_json())) == before
 
 
 def test_what_json_has_no_word_for_is_kept_as_what_comes_nearest() -> None:
     before = kept(CallMachine(), line={"id": "half a character: \ud800"})
-    assert KeptCall.from_json(orjson.loads(before.to_json())).line["id"].startswith("half a")
+    assert Checkpoint.from_json(orjson.loads(before.to_json())).line["id"].startswith("half a")
 
 
 @pytest.mark.parametrize(
@@ -282,6 +282,6 @@ def test_what_json_has_no_word_for_is_kept_as_what_comes_nearest() -> None:
 def test_what_another_version_has_written_is_refused(changes: dict[str, object]) -> None:
     value = {**orjson.loads(kept(CallMachine()).to_json()), **changes}
     with pytest.raises(Unreadable):
-        KeptCall.from_json(value)
+        Checkpoint.from_json(value)
     with pytest.raises(Unreadable):
-        KeptCall.from_json([])
+        Checkpoint.from_json([])

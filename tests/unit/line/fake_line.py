@@ -128,7 +128,7 @@ class FakeLine:
     async def set_variable(self, name: str, value: str) -> None:
         self.asked.append(f"{name}={value}")
 
-    def kept(self) -> None:
+    def checkpoint(self) -> None:
         """Keep nothing: the far end's connection ends with this process."""
 
     async def close(self, outcome: Outcome, end: CallEnd) -> None:

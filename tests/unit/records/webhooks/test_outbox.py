@@ -26,7 +26,7 @@ from ari_app.errors import ConfigError
 from ari_app.records.document import call_document
 from ari_app.records.events import CallEnded, StateChanged
 from ari_app.records.journal import Journal
-from ari_app.records.keeping import Keeping
+from ari_app.records.publisher import CallPublisher
 from ari_app.records.record import CallRecord
 from ari_app.records.webhooks import outbox as outbox_module
 from ari_app.records.webhooks.events import Event
@@ -97,7 +97,7 @@ async def states(outbox: Outbox, name: str) -> list[str]:
 async def test_beginning_and_end_of_a_call_are_told(opened: Open, receiver: BadReceiver) -> None:
     journal, call = Journal(), record("a")
     async with opened() as outbox:
-        journal.listen(Keeping(call_document, None, outbox).heard)
+        journal.listen(CallPublisher(call_document, None, outbox).heard)
         for state in ("connecting", "talking"):
             journal.note(call, StateChanged(state, "active"))
         call.agent_status, call.end_reason = "COMPLETED", "agent_ended"
@@ -141,7 +141,7 @@ async def test_a_spool_that_is_removed_while_it_runs(
 async def test_a_caller_who_waited_has_one_name(opened: Open, receiver: BadReceiver) -> None:
     journal, call = Journal(), record("while it waits")
     async with opened() as outbox:
-        journal.listen(Keeping(call_document, None, outbox).heard)
+        journal.listen(CallPublisher(call_document, None, outbox).heard)
         journal.note(call, StateChanged("waiting", "initializing"))
         call.session_id = "as a call"
         journal.note(call, StateChanged("connecting", "active"))

@@ -12,20 +12,20 @@ from aiohttp import ClientSession, web
 
 from ari_app import bridge as bridge_module
 from ari_app.bridge import VoiceBridge
+from ari_app.call.checkpoint import CheckpointWriter, PartsState, facts_of
 from ari_app.call.course import Course
-from ari_app.call.kept import CallKeeper, KeptParts, facts_of
 from ari_app.call.signals import EndRequested, Event
 from ari_app.call.states import State
 from ari_app.errors import ConfigError
-from ari_app.records import running as running_module
+from ari_app.records import checkpoints as checkpoints_module
+from ari_app.records.checkpoints import Checkpoints
 from ari_app.records.document import call_document
 from ari_app.records.events import Said
 from ari_app.records.record import CallRecord, Leg
-from ari_app.records.running import RunningCalls
 from ari_app.records.store import CallLog
 from tests.unit.call.test_machine import DONE, TO_TALKING, WAYS_TO, run
 from tests.unit.call.test_take_up import kept
-from tests.unit.records.test_running import die
+from tests.unit.records.test_checkpoints import die
 from tests.unit.records.webhooks.receiver import SECRET, BadReceiver, receiving
 from tests.unit.settings_maker import Make, settings_maker, unhurried
 from tests.waiting import PATIENCE_SECONDS, until
@@ -78,11 +78,11 @@ async def lost_in(folder: Path, course: Course) -> CallRecord:
     )
     record.answered_at = record.started_at
     record.converses("conv_1", 1.0)
-    running = RunningCalls(folder)
+    running = Checkpoints(folder)
     running.open()
-    parts = KeptParts(audio_began=True)
+    parts = PartsState(audio_began=True)
     state = kept(run()[0], course=course, facts=facts_of(record), parts=parts)
-    keeper = CallKeeper(running.begin(), lambda: state, lambda: None)
+    keeper = CheckpointWriter(running.begin(), lambda: state, lambda: None)
     keeper.event(Said("caller", HEARD, began=1.0, until=2.0), 2.5)
     keeper._look()
     keeper._write_state()
@@ -109,7 +109,7 @@ async def test_what_was_said_with_a_process_that_was_lost_is_kept(
     match reason:
         case "stale":
             # However long a worker may stand still: nothing is fresh.
-            monkeypatch.setattr(running_module, "_FRESH_SECONDS", -3600.0)
+            monkeypatch.setattr(checkpoints_module, "_FRESH_SECONDS", -3600.0)
         case "poison":
             monkeypatch.setattr(bridge_module, "is_poison", lambda taken: True)
         case _:
@@ -118,7 +118,7 @@ async def test_what_was_said_with_a_process_that_was_lost_is_kept(
         log.began(call_document(record))
     async with receiving() as receiver:
         settings = make(webhook_url=f"{receiver.url}/hook")
-        async with VoiceBridge(settings, running_calls=tmp_path / "app") as service:
+        async with VoiceBridge(settings, checkpoints=tmp_path / "app") as service:
             document = await document_of(service)
             await until(lambda: any(got.kind == "call.ended" for got in receiver.got))
             shown = f'ari_app_calls_not_adopted_total{{reason="{reason}"}} 1.0'
@@ -145,7 +145,7 @@ async def test_what_had_been_decided_of_a_call_is_kept(
     make: Make, tmp_path: Path, way: tuple[Event, ...], reason: str
 ) -> None:
     await lost_in(tmp_path / "app", run(*way)[0].course)
-    async with VoiceBridge(make(), running_calls=tmp_path / "app") as service:
+    async with VoiceBridge(make(), checkpoints=tmp_path / "app") as service:
         document = await document_of(service)
     assert (document["status"], document["reason"]) == ("COMPLETED", reason)
 

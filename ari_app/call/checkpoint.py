@@ -2,7 +2,7 @@
 
 The file has a line for each event of the journal and for each moment that the chronicle was told
 of; replayed in order they give the call's record. All other state is small, and is written as a
-whole whenever it changes (`KeptCall`): the last such line counts.
+whole whenever it changes (`Checkpoint`): the last such line counts.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from ari_app.call.plan import Announcement, CallPlan
 from ari_app.call.signals import Timer
 from ari_app.call.states import State
 from ari_app.line.interface import WORKER_LOST, Result
+from ari_app.records.checkpoints import STATE, TAKEN, CheckpointFile, OrphanedCall, Unreadable
 from ari_app.records.events import CallEnded, CallEvent
 from ari_app.records.plain_json import plain_json
 from ari_app.records.record import CallRecord
-from ari_app.records.running import STATE, TAKEN, CallFile, LeftCall, Unreadable
 
 VERSION: Final = 1
 """The version of the file's format; a call in a file of another version is not gone on with."""
@@ -56,7 +56,7 @@ _LASTING: Final = (
 )
 """Timers that run on in the next process; the others belong to steps that it begins anew."""
 
-# --- what is kept: pure
+# --- what is written: pure
 
 _LOST_DETAIL: Final = "The process that carried the call was lost."
 
@@ -74,7 +74,7 @@ _Facts: type[BaseModel] = create_model(
 
 
 @dataclass(frozen=True, slots=True)
-class KeptParts:
+class PartsState:
     """The state of a call's parts, beside that of its machine.
 
     Attributes:
@@ -101,7 +101,7 @@ class KeptParts:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptCall:
+class Checkpoint:
     """The state of a call, without what its events restore.
 
     Attributes:
@@ -109,7 +109,7 @@ class KeptCall:
         facts: The fields of its record that `FACTS` names.
         course: The state of its machine.
         plan: The plan that it began with.
-        line: What `Line.kept` returned.
+        line: What `Line.checkpoint` returned.
         timers: When each `Timer` is due, in seconds of `CLOCK_MONOTONIC`.
         parts: The state of its parts.
     """
@@ -120,17 +120,17 @@ class KeptCall:
     plan: CallPlan
     line: Mapping[str, Any]
     timers: Mapping[str, float] = field(default_factory=dict)
-    parts: KeptParts = KeptParts()
+    parts: PartsState = PartsState()
 
     def to_json(self) -> bytes:
         """Return it as JSON. Never fails, whatever values came from outside."""
         try:
             return orjson.dumps(self, default=_plain)
         except (orjson.JSONEncodeError, RecursionError):
-            return orjson.dumps(plain_json(_KEPT.dump_python(self, mode="json")))
+            return orjson.dumps(plain_json(_CHECKPOINT.dump_python(self, mode="json")))
 
     @classmethod
-    def from_json(cls, value: Any) -> KeptCall:
+    def from_json(cls, value: Any) -> Checkpoint:
         """Read what `to_json` has written, as plain JSON.
 
         Raises:
@@ -139,15 +139,15 @@ class KeptCall:
         if not isinstance(value, Mapping) or value.get("version") != VERSION:
             raise Unreadable("another version has written it")
         try:
-            kept = _KEPT.validate_python(value)
-            facts = _Facts.model_validate(kept.facts)
+            checkpoint = _CHECKPOINT.validate_python(value)
+            facts = _Facts.model_validate(checkpoint.facts)
         except ValidationError as error:
             where = ".".join(map(str, error.errors(include_input=False)[0]["loc"]))
             raise Unreadable(f"{where} does not fit") from None
-        return dataclasses.replace(kept, facts={name: getattr(facts, name) for name in FACTS})
+        return dataclasses.replace(checkpoint, facts={name: getattr(facts, name) for name in FACTS})
 
 
-_KEPT: Final = TypeAdapter(KeptCall)
+_CHECKPOINT: Final = TypeAdapter(Checkpoint)
 
 
 def _plain(value: Any) -> Any:
@@ -167,7 +167,7 @@ class Restored:
     Attributes:
         record: Its record.
         events: Its events, with the time of each.
-        kept: Its other state.
+        checkpoint: Its other state.
         file: Its file, which is written on.
         last_seen: Until when its process is known to have lived, in seconds of `CLOCK_MONOTONIC`.
         last_told: When the last event happened, in seconds since the call began.
@@ -175,8 +175,8 @@ class Restored:
 
     record: CallRecord
     events: Sequence[tuple[datetime, CallEvent]]
-    kept: KeptCall
-    file: CallFile
+    checkpoint: Checkpoint
+    file: CheckpointFile
     last_seen: float
     last_told: float = 0.0
 
@@ -186,7 +186,7 @@ _EVENTS: Final[Mapping[str, Callable[..., CallEvent]]] = MappingProxyType(
 )
 
 
-def restore(left: LeftCall) -> Restored:
+def restore(left: OrphanedCall) -> Restored:
     """Restore a call from its file.
 
     Raises:
@@ -195,8 +195,8 @@ def restore(left: LeftCall) -> Restored:
     states = [line for line in left.lines if line[0] == STATE]
     if not states:
         raise Unreadable("its beginning was not written")
-    kept = KeptCall.from_json(states[-1][1])
-    record = CallRecord(**kept.facts)
+    checkpoint = Checkpoint.from_json(states[-1][1])
+    record = CallRecord(**checkpoint.facts)
     events: list[tuple[datetime, CallEvent]] = []
     last_told = 0.0
     try:
@@ -217,9 +217,9 @@ def restore(left: LeftCall) -> Restored:
     except (TypeError, ValueError, KeyError) as error:
         raise Unreadable(f"an entry does not fit ({type(error).__name__})") from None
     # The events have changed some of these once more.
-    for name, value in kept.facts.items():
+    for name, value in checkpoint.facts.items():
         setattr(record, name, value)
-    return Restored(record, events, kept, left.file, left.last_seen, last_told)
+    return Restored(record, events, checkpoint, left.file, left.last_seen, last_told)
 
 
 def give_up(restored: Restored) -> CallEnded:
@@ -229,7 +229,7 @@ def give_up(restored: Restored) -> CallEnded:
     Returns:
         The event to tell.
     """
-    record, course = restored.record, restored.kept.course
+    record, course = restored.record, restored.checkpoint.course
     seen = restored.last_seen - record.began
     seconds = max(restored.last_told, seen if math.isfinite(seen) else 0.0)
     outcome = WORKER_LOST if course.outcome is None else course.outcome
@@ -239,7 +239,7 @@ def give_up(restored: Restored) -> CallEnded:
     record.agent_status, record.end_reason = outcome.status.value, outcome.reason
     record.detail = record.detail or _LOST_DETAIL
     if record.placed and record.result is None:
-        answered = restored.kept.parts.was_answered
+        answered = restored.checkpoint.parts.was_answered
         record.result = (Result.ANSWERED if answered else Result.FAILED).value
     return CallEnded(record.agent_status, record.end_reason, round(seconds, 3))
 
@@ -258,7 +258,7 @@ def is_poison(taken: Iterable[float]) -> bool:
 # --- keeping it
 
 
-class CallKeeper:
+class CheckpointWriter:
     """Writes one call's file. Never waits, and never raises.
 
     Args:
@@ -270,8 +270,8 @@ class CallKeeper:
 
     def __init__(
         self,
-        file: CallFile,
-        state: Callable[[], KeptCall],
+        file: CheckpointFile,
+        state: Callable[[], Checkpoint],
         refresh: Callable[[], None],
         now: Callable[[], float] = lambda: datetime.now(UTC).timestamp(),
     ) -> None:
@@ -351,7 +351,7 @@ class CallKeeper:
             self._file.add(_SOUND, "hears", *hears)
 
 
-def _nothing() -> KeptCall:
+def _nothing() -> Checkpoint:
     raise AssertionError("the call is over")
 
 

@@ -20,7 +20,7 @@ from ari_app.records.store import CallLog
 from ari_app.records.webhooks.outbox import Outbox
 
 
-class Keeping:
+class CallPublisher:
     """Has each call kept and told of: `heard` is the listener.
 
     Both get the same document, which is made once: of a long call that takes longer than a frame.

@@ -14,12 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ari_app.call.kept import is_poison
-from ari_app.records import running as running_module
-from ari_app.records.events import Noted, ToolRan
-from ari_app.records.running import (
-    CallFile,
-    RunningCalls,
+from ari_app.call.checkpoint import is_poison
+from ari_app.records import checkpoints as checkpoints_module
+from ari_app.records.checkpoints import (
+    CheckpointFile,
+    Checkpoints,
     Unreadable,
     _line,
     are_lost,
@@ -28,6 +27,7 @@ from ari_app.records.running import (
     read_lines,
     thinned,
 )
+from ari_app.records.events import Noted, ToolRan
 from tests.waiting import wait_until
 
 LONG_AGO = 100.0
@@ -42,22 +42,22 @@ def files(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.call"))
 
 
-def die(running: RunningCalls) -> None:
+def die(checkpoints: Checkpoints) -> None:
     """The process is killed: nothing is tidied up, and the kernel takes its lock."""
-    wait_until(running._queue.empty)
+    wait_until(checkpoints._queue.empty)
     time.sleep(0.05)
-    os.close(running._lock)
-    running._lock = os.open(os.devnull, os.O_RDWR)
+    os.close(checkpoints._lock)
+    checkpoints._lock = os.open(os.devnull, os.O_RDWR)
 
 
 def killed(folder: Path, calls: int = 1) -> None:
     """A process has so many calls, and is killed."""
-    running = RunningCalls(folder)
-    running.open()
+    checkpoints = Checkpoints(folder)
+    checkpoints.open()
     for _ in range(calls):
-        running.begin().add("call", {})
+        checkpoints.begin().add("call", {})
     wait_until(lambda: len(files(folder)) == calls)
-    die(running)
+    die(checkpoints)
 
 
 @given(st.lists(st.tuples(st.text(), PLAIN), min_size=1))
@@ -92,22 +92,22 @@ def test_whatever_was_said_can_be_written() -> None:
 
 
 def test_a_call_that_ends_leaves_nothing(tmp_path: Path) -> None:
-    running = RunningCalls(tmp_path / "app")
-    assert running.open() == ([], [])
-    file = running.begin()
+    checkpoints = Checkpoints(tmp_path / "app")
+    assert checkpoints.open() == ([], [])
+    file = checkpoints.begin()
     file.add("call", {"a": 1})
     wait_until(lambda: files(tmp_path))
     assert file.path.stat().st_mode & 0o777 == 0o600
-    assert running.own.stat().st_mode & 0o777 == 0o700
+    assert checkpoints.own.stat().st_mode & 0o777 == 0o700
     file.remove()
     wait_until(lambda: not files(tmp_path))
-    running.close()
-    running.close()
+    checkpoints.close()
+    checkpoints.close()
     assert not list((tmp_path / "app").iterdir())
 
 
 def test_the_next_process_goes_on_in_the_same_file(tmp_path: Path) -> None:
-    first = RunningCalls(tmp_path)
+    first = Checkpoints(tmp_path)
     first.open()
     file = first.begin()
     file.add("call", {"a": 1})
@@ -116,7 +116,7 @@ def test_the_next_process_goes_on_in_the_same_file(tmp_path: Path) -> None:
     die(first)
     with files(tmp_path)[0].open("ab") as torn:
         torn.write(b"0badbeef [torn")
-    second = RunningCalls(tmp_path)
+    second = Checkpoints(tmp_path)
     (left,), refused = second.open()
     assert not refused
     assert [line[0] for line in left.lines] == ["call", "event"]
@@ -126,7 +126,7 @@ def test_the_next_process_goes_on_in_the_same_file(tmp_path: Path) -> None:
     left.file.add("event", Noted("goes on"))
     wait_until(lambda: b"goes on" in files(tmp_path)[0].read_bytes())
     die(second)
-    third = RunningCalls(tmp_path)
+    third = Checkpoints(tmp_path)
     (left,), _ = third.open()
     assert [line[0] for line in left.lines] == ["call", "event", "taken", "event"]
     assert len(left.taken) == 2
@@ -138,10 +138,10 @@ def test_the_next_process_goes_on_in_the_same_file(tmp_path: Path) -> None:
 def test_who_could_not_serve_has_not_had_it(tmp_path: Path, untouched: bool) -> None:
     killed(tmp_path)
     for _ in range(3):
-        fails = RunningCalls(tmp_path)
+        fails = Checkpoints(tmp_path)
         fails.open()
         fails.close(leave=True, untouched=untouched)
-    last = RunningCalls(tmp_path)
+    last = Checkpoints(tmp_path)
     (left,), _ = last.open()
     assert (len(left.taken), left.was_read) == ((1, True) if untouched else (4, False))
     last.close()
@@ -160,9 +160,9 @@ def test_of_what_is_told_anew_the_last_counts(entries: list[tuple[str, object]])
 def test_a_call_of_hours_takes_little_more_than_what_happened_in_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running_module, "_GROWS_BYTES", 4000)
-    monkeypatch.setattr(running_module, "_MAX_FILE_BYTES", 60_000)
-    first = RunningCalls(tmp_path)
+    monkeypatch.setattr(checkpoints_module, "_GROWS_BYTES", 4000)
+    monkeypatch.setattr(checkpoints_module, "_MAX_FILE_BYTES", 60_000)
+    first = Checkpoints(tmp_path)
     first.open()
     file = first.begin()
     for n in range(300):
@@ -175,7 +175,7 @@ def test_a_call_of_hours_takes_little_more_than_what_happened_in_it(
     # A kill while a file is written anew.
     file.path.with_name(f"{file.path.stem}.new.call").write_bytes(_line("call", ({"n": 0},)))
     die(first)
-    second = RunningCalls(tmp_path)
+    second = Checkpoints(tmp_path)
     (left,), refused = second.open()
     assert not refused
     assert [line[1]["n"] for line in left.lines if line[0] == "call"][-1] == 299
@@ -189,29 +189,29 @@ def test_a_call_of_hours_takes_little_more_than_what_happened_in_it(
 def test_a_file_that_cannot_be_written_anew_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running_module, "_GROWS_BYTES", 4000)
+    monkeypatch.setattr(checkpoints_module, "_GROWS_BYTES", 4000)
 
     def full(path: Path, target: Path) -> Path:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    running = RunningCalls(tmp_path)
-    running.open()
-    file = running.begin()
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.open()
+    file = checkpoints.begin()
     monkeypatch.setattr(Path, "rename", full)
     for n in range(20):
         file.add("call", {"n": n, "prompt": 1000 * "p"})
-        wait_until(running._queue.empty)
+        wait_until(checkpoints._queue.empty)
     wait_until(lambda: b'"n":19,' in files(tmp_path)[0].read_bytes())
-    assert (running.counts.failed, files(tmp_path)) == (0, [file.path])
-    running.close()
+    assert (checkpoints.counts.failed, files(tmp_path)) == (0, [file.path])
+    checkpoints.close()
 
 
 def test_a_process_that_cannot_serve_leaves_them_to_the_next_one(tmp_path: Path) -> None:
     killed(tmp_path)
-    second = RunningCalls(tmp_path)
+    second = Checkpoints(tmp_path)
     assert len(second.open()[0]) == 1
     second.close(leave=True)
-    third = RunningCalls(tmp_path)
+    third = Checkpoints(tmp_path)
     (left,), _ = third.open()
     assert len(left.taken) == 2
     assert not left.was_read, "reading it may be what has ended the second one"
@@ -219,11 +219,11 @@ def test_a_process_that_cannot_serve_leaves_them_to_the_next_one(tmp_path: Path)
 
 
 def test_the_calls_of_a_process_that_lives_are_its_own(tmp_path: Path) -> None:
-    first = RunningCalls(tmp_path)
+    first = Checkpoints(tmp_path)
     first.open()
     first.begin().add("call", {})
     wait_until(lambda: files(tmp_path))
-    second = RunningCalls(tmp_path)
+    second = Checkpoints(tmp_path)
     assert second.open() == ([], [])
     forget_left(tmp_path)
     assert len(files(tmp_path)) == 1
@@ -233,14 +233,14 @@ def test_the_calls_of_a_process_that_lives_are_its_own(tmp_path: Path) -> None:
 
 def test_who_has_waited_too_long_is_known_as_such(tmp_path: Path) -> None:
     killed(tmp_path)
-    second = RunningCalls(tmp_path, now=lambda: time.monotonic() + LONG_AGO)
+    second = Checkpoints(tmp_path, now=lambda: time.monotonic() + LONG_AGO)
     (left,), refused = second.open()
     assert (left.stale, refused) == (True, [])
     assert left.was_read
     die(second)
     # One that is killed only after it has stood still for long had its callers wait as long.
     later = time.monotonic() + 2 * LONG_AGO
-    third = RunningCalls(tmp_path, stall_seconds=LONG_AGO, now=lambda: later)
+    third = Checkpoints(tmp_path, stall_seconds=LONG_AGO, now=lambda: later)
     (left,), _ = third.open()
     assert not left.stale
     third.close()
@@ -250,7 +250,7 @@ def test_who_has_waited_too_long_is_known_as_such(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_told_and_removed(tmp_path: Path) -> None:
     killed(tmp_path, calls=2)
     files(tmp_path)[0].write_bytes(b"nothing of ours\n")
-    second = RunningCalls(tmp_path)
+    second = Checkpoints(tmp_path)
     left, refused = second.open()
     assert (len(left), refused) == (1, ["unreadable"])
     assert len(files(tmp_path)) == 1
@@ -265,14 +265,14 @@ def test_nobody_goes_on_with_what_is_to_be_forgotten(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_written_is_given_up(tmp_path: Path) -> None:
-    running = RunningCalls(tmp_path)
-    running.open()
-    file = CallFile(running._put, str(tmp_path / "no such folder" / "1.call"))
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.open()
+    file = CheckpointFile(checkpoints._put, str(tmp_path / "no such folder" / "1.call"))
     file.add("call", {})
-    wait_until(lambda: running.counts.failed)
+    wait_until(lambda: checkpoints.counts.failed)
     file.add("call", {})
-    assert running.counts.failed == 1
-    running.close()
+    assert checkpoints.counts.failed == 1
+    checkpoints.close()
 
 
 class Odd:
@@ -283,15 +283,15 @@ class Odd:
 def test_what_cannot_be_put_into_words_is_given_up_and_the_others_are_kept(
     tmp_path: Path,
 ) -> None:
-    running = RunningCalls(tmp_path)
-    running.open()
-    odd, usual = running.begin(), running.begin()
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.open()
+    odd, usual = checkpoints.begin(), checkpoints.begin()
     odd.add("call", {})
     odd.add("call", Odd())
     usual.add("call", {"n": 1})
     wait_until(lambda: odd.failed and files(tmp_path) == [usual.path])
-    assert running.counts.failed == 1
-    running.close()
+    assert checkpoints.counts.failed == 1
+    checkpoints.close()
 
 
 def test_what_cannot_be_taken_over_does_not_stay(
@@ -302,7 +302,7 @@ def test_what_cannot_be_taken_over_does_not_stay(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    second = RunningCalls(tmp_path)
+    second = Checkpoints(tmp_path)
     monkeypatch.setattr(second, "_append", full)
     assert second.open() == ([], ["unreadable"])
     assert not files(tmp_path)
@@ -313,10 +313,10 @@ def test_a_kill_loses_no_more_than_the_last_moment(tmp_path: Path) -> None:
     program = (
         "import sys, time\n"
         "from pathlib import Path\n"
-        "from ari_app.records.running import RunningCalls\n"
-        "running = RunningCalls(Path(sys.argv[1]))\n"
-        "running.open()\n"
-        "file = running.begin()\n"
+        "from ari_app.records.checkpoints import Checkpoints\n"
+        "checkpoints = Checkpoints(Path(sys.argv[1]))\n"
+        "checkpoints.open()\n"
+        "file = checkpoints.begin()\n"
         "for number in range(100):\n"
         "    file.add('call', number)\n"
         "time.sleep(0.3)\n"
@@ -330,10 +330,10 @@ def test_a_kill_loses_no_more_than_the_last_moment(tmp_path: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == b"written\n"
         process.send_signal(signal.SIGKILL)
-    running = RunningCalls(tmp_path)
-    (left,), _ = running.open()
+    checkpoints = Checkpoints(tmp_path)
+    (left,), _ = checkpoints.open()
     assert [line[1] for line in left.lines] == list(range(100))
-    running.close()
+    checkpoints.close()
 
 
 @pytest.mark.parametrize(
@@ -347,7 +347,7 @@ def test_what_ends_one_process_after_the_other(taken: list[float], poison: bool)
 def test_what_an_application_has_left_in_whose_place_nobody_comes(tmp_path: Path) -> None:
     ours, lost = tmp_path / "ours", tmp_path / "lost"
     assert not are_lost(lost)
-    first = RunningCalls(lost)
+    first = Checkpoints(lost)
     first.open()
     assert not are_lost(lost), "it lives"
     first.begin().add("call", {})
@@ -356,12 +356,12 @@ def test_what_an_application_has_left_in_whose_place_nobody_comes(tmp_path: Path
     die(first)
     assert are_lost(lost)
     assert has_calls(lost)
-    second = RunningCalls(ours, foreign=[lost, tmp_path / "nothing"])
+    second = Checkpoints(ours, foreign=[lost, tmp_path / "nothing"])
     (left,), refused = second.open()
     assert (left.foreign, left.stale, refused) == (True, False, [])
     assert not lost.exists()
     die(second)
-    third = RunningCalls(ours)
+    third = Checkpoints(ours)
     (left,), _ = third.open()
     assert not left.foreign
     third.close()

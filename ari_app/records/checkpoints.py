@@ -60,7 +60,7 @@ class Unreadable(Exception):
 
 
 @dataclass(slots=True)
-class RunningCounts:
+class CheckpointCounts:
     """Counters of a process's files.
 
     Attributes:
@@ -70,7 +70,7 @@ class RunningCounts:
     failed: int = 0
 
 
-class CallFile:
+class CheckpointFile:
     """The file of one call. Adding to it never waits, and never raises.
 
     Args:
@@ -106,7 +106,7 @@ class CallFile:
 
 
 @dataclass(frozen=True, slots=True)
-class LeftCall:
+class OrphanedCall:
     """The file of a call whose process was lost; it is this process's now.
 
     Attributes:
@@ -117,7 +117,7 @@ class LeftCall:
         foreign: It was another application's, which nobody serves any more.
     """
 
-    file: CallFile
+    file: CheckpointFile
     lines: Sequence[list[Any]]
     last_seen: float
     taken: Sequence[float]
@@ -130,7 +130,7 @@ class LeftCall:
         return bool(self.lines) and self.lines[-1][0] != TAKEN
 
 
-class RunningCalls:
+class Checkpoints:
     """The files of this process's calls, and the thread that writes them.
 
     Args:
@@ -149,7 +149,7 @@ class RunningCalls:
         stall_seconds: float = 0.0,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.counts = RunningCounts()
+        self.counts = CheckpointCounts()
         self.folder = folder
         self.own = folder / uuid.uuid4().hex
         self._own = f"{self.own}{os.sep}"
@@ -159,14 +159,14 @@ class RunningCalls:
         self._lock = -1
         self._leaves = False
         self._queue: queue.SimpleQueue[tuple[Any, ...] | None] = queue.SimpleQueue()
-        self._files: set[CallFile] = set()
+        self._files: set[CheckpointFile] = set()
         # With the size of each before, and after that was written down.
-        self._took: list[tuple[CallFile, int, int]] = []
-        self._to_remove: list[tuple[float, CallFile]] = []
+        self._took: list[tuple[CheckpointFile, int, int]] = []
+        self._to_remove: list[tuple[float, CheckpointFile]] = []
         self._next_removal = math.inf
-        self._thread = threading.Thread(target=self._run, name="running calls", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
 
-    def open(self) -> tuple[list[LeftCall], list[str]]:
+    def open(self) -> tuple[list[OrphanedCall], list[str]]:
         """Begin, and take over what lost processes have left.
 
         Returns:
@@ -183,9 +183,9 @@ class RunningCalls:
         self._thread.start()
         return left, refused
 
-    def begin(self) -> CallFile:
+    def begin(self) -> CheckpointFile:
         """Make a file for a call."""
-        return CallFile(self._put, f"{self._own}{uuid.uuid4().hex}{_SUFFIX}")
+        return CheckpointFile(self._put, f"{self._own}{uuid.uuid4().hex}{_SUFFIX}")
 
     def close(self, *, leave: bool = False, untouched: bool = False) -> None:
         """End; what is left of the calls is removed with the folder. May be called twice.
@@ -223,8 +223,8 @@ class RunningCalls:
 
     # --- what lost processes have left
 
-    def _take_over(self) -> tuple[list[LeftCall], list[str]]:
-        left: list[LeftCall] = []
+    def _take_over(self) -> tuple[list[OrphanedCall], list[str]]:
+        left: list[OrphanedCall] = []
         refused: list[str] = []
         for folder, lock in chain.from_iterable(map(lost_in, (self.folder, *self._foreign))):
             foreign = folder.parent != self.folder
@@ -246,13 +246,13 @@ class RunningCalls:
                 each.rmdir()
         return left, refused
 
-    def _take(self, path: Path, last_seen: float, *, stale: bool, foreign: bool) -> LeftCall:
+    def _take(self, path: Path, last_seen: float, *, stale: bool, foreign: bool) -> OrphanedCall:
         """Move a file here. It says so before anything else is tried with it: should that be the
         end of this process, too, the next one knows."""
         lines, size = read_lines(path.read_bytes())
         ours = self.own / path.name
         path.rename(ours)
-        call = CallFile(self._put, str(ours))
+        call = CheckpointFile(self._put, str(ours))
         call.size = size
         call.thin_at += size
         now = self._now()
@@ -264,7 +264,7 @@ class RunningCalls:
             raise
         self._took.append((call, size, call.size))
         taken = [float(line[1]) for line in lines if line[0] == TAKEN]
-        return LeftCall(call, lines, last_seen, [*taken, now], stale, foreign)
+        return OrphanedCall(call, lines, last_seen, [*taken, now], stale, foreign)
 
     def _beat(self) -> None:
         """Tell that this process lives."""
@@ -276,7 +276,7 @@ class RunningCalls:
     def _run(self) -> None:
         ends, beaten = False, 0.0
         while not ends:
-            batch: dict[CallFile, list[bytes]] = {}
+            batch: dict[CheckpointFile, list[bytes]] = {}
             for work in self._some():
                 if work is None:
                     ends = True
@@ -301,7 +301,7 @@ class RunningCalls:
         for file in list(self._files):
             self._let_go(file, remove=not self._leaves)
 
-    def _in_words(self, file: CallFile, kind: str, parts: tuple[Any, ...]) -> bytes | None:
+    def _in_words(self, file: CheckpointFile, kind: str, parts: tuple[Any, ...]) -> bytes | None:
         try:
             return _line(kind, parts)
         except Exception as error:
@@ -317,7 +317,7 @@ class RunningCalls:
                 found.append(self._queue.get_nowait())
         return found
 
-    def _write(self, file: CallFile, data: bytes) -> None:
+    def _write(self, file: CheckpointFile, data: bytes) -> None:
         try:
             if file.size and file.size + len(data) > min(file.thin_at, _MAX_FILE_BYTES):
                 self._thin(file)
@@ -327,19 +327,19 @@ class RunningCalls:
         except OSError as error:
             self._give_up(file, error.strerror or str(error))
 
-    def _give_up(self, file: CallFile, why: str) -> None:
+    def _give_up(self, file: CheckpointFile, why: str) -> None:
         self.counts.failed += 1
         log.error("call_not_kept", error=why)
         self._let_go(file)
 
-    def _append(self, call: CallFile, data: bytes) -> None:
+    def _append(self, call: CheckpointFile, data: bytes) -> None:
         if call.file < 0:
             call.file = os.open(call.name, _FLAGS, 0o600)
             self._files.add(call)
         write_all(call.file, data)
         call.size += len(data)
 
-    def _thin(self, call: CallFile) -> None:
+    def _thin(self, call: CheckpointFile) -> None:
         """Take out of a file what counts no longer: in hours it would take more memory than all
         else, and more than a file may have."""
         path = call.path
@@ -374,7 +374,7 @@ class RunningCalls:
         self._to_remove = waiting
         self._next_removal = min((due for due, _ in waiting), default=math.inf)
 
-    def _let_go(self, call: CallFile, *, remove: bool = True) -> None:
+    def _let_go(self, call: CheckpointFile, *, remove: bool = True) -> None:
         file, call.file = call.file, -1
         call.failed = True
         self._files.discard(call)

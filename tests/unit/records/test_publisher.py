@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from ari_app.records.events import AgentConnected, CallEnded, Noted, StateChanged
-from ari_app.records.keeping import Keeping
+from ari_app.records.publisher import CallPublisher
 from ari_app.records.record import CallRecord
 from ari_app.records.store import CallLog
 from ari_app.records.webhooks.outbox import Outbox
@@ -27,13 +27,13 @@ def document(record: CallRecord) -> dict[str, str]:
     return {"session_id": record.session_id}
 
 
-def keeping() -> tuple[Told, Keeping]:
+def publisher() -> tuple[Told, CallPublisher]:
     told = Told()
-    return told, Keeping(document, cast(CallLog, told), None)
+    return told, CallPublisher(document, cast(CallLog, told), None)
 
 
 def test_a_call_begins_once_and_again_with_each_conversation() -> None:
-    told, listener = keeping()
+    told, listener = publisher()
     record = CallRecord("s1", "sip-1", 0.0)
     ended = CallEnded("COMPLETED", "agent_ended", 1.0)
     for event in (StateChanged("connecting", "x"), AgentConnected("c", 0.1), Noted("x"), ended):
@@ -42,7 +42,7 @@ def test_a_call_begins_once_and_again_with_each_conversation() -> None:
 
 
 def test_a_waiting_caller_who_gets_another_name_as_a_call_is_one_call() -> None:
-    told, listener = keeping()
+    told, listener = publisher()
     record = CallRecord("waits", "sip-1", 0.0)
     listener.heard(record, StateChanged("waiting", "initializing"))
     record.session_id = "call"
@@ -65,7 +65,7 @@ def test_log_and_webhooks_share_one_document() -> None:
         made.append(document(record))
         return made[-1]
 
-    listener = Keeping(make, cast(CallLog, Both()), cast(Outbox, Both()))
+    listener = CallPublisher(make, cast(CallLog, Both()), cast(Outbox, Both()))
     record = CallRecord("s1", "sip-1", 0.0)
     listener.heard(record, StateChanged("connecting", "x"))
     listener.heard(record, CallEnded("COMPLETED", "agent_ended", 1.0))

@@ -21,7 +21,7 @@ from ari_app.call.checkpoint import Restored, give_up, is_poison, restore
 from ari_app.call.plan import Services
 from ari_app.call.states import State
 from ari_app.checks.asterisk import unauthorized
-from ari_app.checks.here import (
+from ari_app.checks.host import (
     cannot_listen,
     require_announcements,
     require_encoder,
@@ -72,7 +72,8 @@ from ari_app.records.record import CallRecord
 from ari_app.records.recording.archive import RecordingArchive, keep_recorded
 from ari_app.records.spend.guard import SpendGuard
 from ari_app.records.spend.limits import SpendAlert
-from ari_app.records.store import CallLog, OnDelete, Share
+from ari_app.records.store.log import CallLog, OnDelete
+from ari_app.records.store.spool import Share
 from ari_app.records.trace import read_traceparent
 from ari_app.records.tracing import Tracing
 from ari_app.records.webhooks.outbox import Outbox

@@ -15,11 +15,12 @@ from ari_app.control.http.call_models import CallsFilter
 from ari_app.errors import ConfigError, in_words
 from ari_app.process.files import is_absent
 from ari_app.process.logs import printable, set_up_logging
-from ari_app.records.beginnings import MOST_FOUND, beginning, only_one
 from ari_app.records.findings import findings, timeline
+from ari_app.records.id_prefix import MOST_FOUND, only_match, prefix_of
 from ari_app.records.rows import summary
-from ari_app.records.store import CallFilter, CallLog
 from ari_app.records.store.address import read_address
+from ari_app.records.store.log import CallLog
+from ari_app.records.store.query import CallFilter
 from ari_app.records.transcript import clock
 from ari_app.settings import Settings
 
@@ -112,9 +113,9 @@ async def show_call(settings: Settings, name: str, console: Console, *, as_json:
 
     async def ask(call_log: CallLog) -> dict[str, Any] | None:
         found = await call_log.find(name) or await call_log.find_conversation(name)
-        if found is not None or not (start := beginning(name)):
+        if found is not None or not (start := prefix_of(name)):
             return found
-        session_id = only_one(start, await call_log.sessions(start, MOST_FOUND))
+        session_id = only_match(start, await call_log.sessions(start, MOST_FOUND))
         return None if session_id is None else await call_log.find(session_id)
 
     document = await _asked(settings, ask)

@@ -24,7 +24,7 @@ from ari_app.checks.agent import check_agent_key
 from ari_app.checks.asterisk import check_asterisk
 from ari_app.checks.call_log import check_open_log
 from ari_app.checks.finding import Finding, Verdict
-from ari_app.checks.here import cannot_listen, check_descriptors, check_settings
+from ari_app.checks.host import cannot_listen, check_descriptors, check_settings
 from ari_app.clients import ari_client
 from ari_app.control.workers.folder import Folder
 from ari_app.errors import ConfigError
@@ -50,7 +50,7 @@ from ari_app.process.supervisor import (
 from ari_app.process.supervisor.parent import unblock_signals
 from ari_app.records.checkpoints import are_lost, forget_left, has_calls
 from ari_app.records.store.address import read_address
-from ari_app.records.store.glance import is_current
+from ari_app.records.store.sqlite_probe import is_current
 from ari_app.settings import MOST_WORKERS, Settings, split_host_port
 from linekit.listener import listening
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from ari_app.errors import ConfigError
 from ari_app.process.addresses import origin
 from ari_app.process.files import is_absent
-from ari_app.records.beginnings import MOST_FOUND, beginning, only_one
+from ari_app.records.id_prefix import MOST_FOUND, only_match, prefix_of
 from ari_app.records.webhooks.outbox import OutboxOptions, open_spool, send_test, told
 from ari_app.records.webhooks.spool import Delivery, Spool
 from ari_app.settings import Settings
@@ -115,10 +115,10 @@ async def test(settings: Settings, console: Console) -> bool:
 
 def _whole(spool: Spool, name: str) -> str:
     """Return the id that somebody means who may have given its beginning."""
-    start = beginning(name)
+    start = prefix_of(name)
     if not start or spool.of(name):
         return name
-    return only_one(start, spool.names(start, MOST_FOUND)) or name
+    return only_match(start, spool.names(start, MOST_FOUND)) or name
 
 
 def _last(delivery: Delivery) -> str:

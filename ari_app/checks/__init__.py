@@ -4,10 +4,10 @@
 check` runs all of them (`check_all`). One module for each subject:
 
 * `call_log`: where ended calls are kept.
-* `here`: this machine: settings, files, folders, limits.
+* `host`: this machine: settings, files, folders, limits.
 * `agent`: the key and the agent.
 * `asterisk`: what ARI tells: version, modules, limits, trunks.
-* `asking`: what a channel tells: the way back to us, clock, dialplan.
+* `channel_probe`: what a channel tells: the way back to us, clock, dialplan.
 * `dialer`: the address for a dialer of one's own.
 * `twilio`: the address at which Twilio reaches us, the account, its number.
 * `microphone`: this machine's sound devices, where they are the way in.
@@ -24,13 +24,13 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from ari_app.checks.agent import check_agent_key
     from ari_app.checks.all import check_all
-    from ari_app.checks.asking import check_dial_back
     from ari_app.checks.asterisk import check_asterisk
     from ari_app.checks.call_log import check_open_log
+    from ari_app.checks.channel_probe import check_dial_back
     from ari_app.checks.conf import check_conf
     from ari_app.checks.dialer import check_dialer, check_dialer_service
     from ari_app.checks.finding import Finding, Use, Verdict, what_works
-    from ari_app.checks.here import check_descriptors, check_settings
+    from ari_app.checks.host import check_descriptors, check_settings
     from ari_app.checks.microphone import check_microphone
     from ari_app.checks.twilio import check_twilio, check_twilio_account
 
@@ -57,7 +57,7 @@ __all__ = [
 _WHERE: Final = {
     "check_agent_key": "agent",
     "check_all": "all",
-    "check_dial_back": "asking",
+    "check_dial_back": "channel_probe",
     "check_asterisk": "asterisk",
     "check_open_log": "call_log",
     "check_conf": "conf",
@@ -67,8 +67,8 @@ _WHERE: Final = {
     "Use": "finding",
     "Verdict": "finding",
     "what_works": "finding",
-    "check_descriptors": "here",
-    "check_settings": "here",
+    "check_descriptors": "host",
+    "check_settings": "host",
     "check_microphone": "microphone",
     "check_twilio": "twilio",
     "check_twilio_account": "twilio",

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from ari_app.agent.elevenlabs.account import Account
 from ari_app.agent.elevenlabs.client import AgentClient
 from ari_app.checks.finding import EVERYTHING, Finding, failed, note, ok, warning
-from ari_app.checks.here import connect_problem, host_and_port
+from ari_app.checks.host import connect_problem, host_and_port
 from ari_app.errors import AgentError
 from ari_app.process.addresses import is_loopback
 from ari_app.settings import Settings

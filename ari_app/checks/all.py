@@ -18,7 +18,7 @@ from ari_app.checks.finding import (
     told_once,
     warning,
 )
-from ari_app.checks.here import check_here, check_settings
+from ari_app.checks.host import check_host, check_settings
 from ari_app.errors import ConfigError
 from ari_app.settings import Settings
 
@@ -54,7 +54,7 @@ async def check_all(settings: Settings, conf: Path | None = None) -> AsyncIterat
         from ari_app.checks.webhooks import check_webhooks
         from ari_app.clients import agent_client
 
-        for finding in [*await check_here(settings), *await check_call_log(settings)]:
+        for finding in [*await check_host(settings), *await check_call_log(settings)]:
             yield finding
         for finding in await check_webhooks(settings):
             yield finding
@@ -100,8 +100,8 @@ async def check_all(settings: Settings, conf: Path | None = None) -> AsyncIterat
 
 async def _asterisk(settings: Settings, *, configuration: bool) -> AsyncIterator[Finding]:
     """Check Asterisk as the way in; each way in has such a part."""
-    from ari_app.checks.asking import check_questions, not_asked
     from ari_app.checks.asterisk import CONNECTION, check_asterisk, check_asterisk_side
+    from ari_app.checks.channel_probe import check_questions, not_asked
     from ari_app.checks.media import check_media
     from ari_app.clients import ari_client
     from ari_app.line.asterisk.ari.errors import AriError

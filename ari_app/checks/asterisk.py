@@ -11,7 +11,7 @@ from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 from ari_app.checks.finding import AMD, CALLS_OUT, NOTHING, Finding, failed, note, ok, warning
-from ari_app.checks.here import is_serving
+from ari_app.checks.host import is_serving
 from ari_app.line.asterisk.ari.client import Client
 from ari_app.line.asterisk.ari.errors import (
     AriError,

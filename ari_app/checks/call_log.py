@@ -11,9 +11,9 @@ from typing import Final
 from ari_app.checks.finding import EVERYTHING, NOTHING, Finding, failed, ok, warning
 from ari_app.errors import ConfigError
 from ari_app.process.files import is_absent, nearest
-from ari_app.records.store import CallLog
 from ari_app.records.store.address import Address, read_address
-from ari_app.records.store.glance import calls_in
+from ari_app.records.store.log import CallLog
+from ari_app.records.store.sqlite_probe import calls_in
 from ari_app.settings import Settings
 
 CALL_LOG: Final = "Call log"

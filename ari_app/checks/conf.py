@@ -30,7 +30,7 @@ from ari_app.checks.finding import (
     told_once,
     warning,
 )
-from ari_app.checks.here import others_may_open
+from ari_app.checks.host import others_may_open
 from ari_app.process.files import is_absent
 from ari_app.settings import Settings
 

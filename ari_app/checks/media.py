@@ -6,8 +6,8 @@ import uuid
 from contextlib import AsyncExitStack
 from typing import Final
 
-from ari_app.checks.asking import AUDIO, check_dial_back, listening
 from ari_app.checks.asterisk import load_or_install, unauthorized
+from ari_app.checks.channel_probe import AUDIO, check_dial_back, listening
 from ari_app.checks.finding import Finding, failed, note, ok
 from ari_app.line.asterisk.ari.client import Client
 from ari_app.line.asterisk.ari.errors import AriError, AriServerError, AriUnauthorized

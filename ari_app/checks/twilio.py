@@ -18,7 +18,7 @@ from ari_app.checks.finding import (
     ok,
     warning,
 )
-from ari_app.checks.here import is_serving
+from ari_app.checks.host import is_serving
 from ari_app.clients import twilio_client
 from ari_app.line.twilio.leg import STATUS_PATH, VOICE_PATH
 from ari_app.line.twilio.rest import TwilioApi, TwilioError

@@ -13,7 +13,7 @@ from ari_app.call.calls import Calls
 from ari_app.errors import AppError
 from ari_app.records.record import CallRecord
 from ari_app.records.recording.archive import RecordingArchive, merge_parts
-from ari_app.records.store import CallLog
+from ari_app.records.store.log import CallLog
 from ari_app.records.webhooks.outbox import Outbox
 
 log = structlog.get_logger(__name__)

@@ -14,7 +14,7 @@ import structlog
 from aiohttp import web
 from yarl import URL
 
-from ari_app.checks.here import cannot_listen
+from ari_app.checks.host import cannot_listen
 from ari_app.clients import ari_client
 from ari_app.control.cluster.lease import TTL
 from ari_app.control.cluster.member import Hooks, Member

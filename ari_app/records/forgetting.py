@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import structlog
 
-from ari_app.records.store import OnDelete
+from ari_app.records.store.log import OnDelete
 
 log = structlog.get_logger(__name__)
 

@@ -16,7 +16,7 @@ from ari_app.records.events import (
     StepTook,
 )
 from ari_app.records.record import CallRecord
-from ari_app.records.store import CallLog
+from ari_app.records.store.log import CallLog
 from ari_app.records.webhooks.outbox import Outbox
 
 

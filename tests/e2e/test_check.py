@@ -11,8 +11,8 @@ import pytest
 import pytest_asyncio
 import trustme
 
-from ari_app.checks import Finding, Verdict, asking, asterisk, check_all
-from ari_app.checks.asking import listening
+from ari_app.checks import Finding, Verdict, asterisk, channel_probe, check_all
+from ari_app.checks.channel_probe import listening
 from ari_app.line.asterisk.ari.client import Client
 from lab.asterisk import Installation, LabAsterisk
 from lab.practice_agent import PracticeAgent
@@ -50,7 +50,7 @@ tlsprivatekey = @RUN_DIR@/etc/asterisk.key
 def whatever_else_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not judge how fast this machine is just now."""
     monkeypatch.setattr(asterisk, "_SLOW_MS", math.inf)
-    monkeypatch.setattr(asking, "EVENT_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(channel_probe, "EVENT_SECONDS", PATIENCE_SECONDS)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

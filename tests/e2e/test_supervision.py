@@ -15,7 +15,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from ari_app.records.store import CallFilter, CallLog
+from ari_app.records.store.log import CallLog
+from ari_app.records.store.query import CallFilter
 from lab.asterisk import LabAsterisk
 from lab.faults import TcpProxy
 from lab.practice_agent import PracticeAgent

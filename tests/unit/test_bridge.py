@@ -30,7 +30,8 @@ from ari_app.records.checkpoints import OrphanedCall
 from ari_app.records.document import call_document
 from ari_app.records.record import CallRecord
 from ari_app.records.recording.wav import GrowingWav
-from ari_app.records.store import CallFilter, CallLog, CallLogUnavailable
+from ari_app.records.store.log import CallLog, CallLogUnavailable
+from ari_app.records.store.query import CallFilter
 from ari_app.records.store.spool import BEGAN, Counts, Spool
 from ari_app.settings import Settings
 from lab.load.server import LoadServer

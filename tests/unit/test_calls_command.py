@@ -18,7 +18,8 @@ from ari_app.errors import AppError, ConfigError
 from ari_app.records.document import call_document
 from ari_app.records.events import KeysPressed, Noted, Said, ToolRan
 from ari_app.records.record import Leg
-from ari_app.records.store import CallFilter, CallLog
+from ari_app.records.store.log import CallLog
+from ari_app.records.store.query import CallFilter
 from tests.unit.control.http.fake_service import end, talking
 from tests.unit.settings_maker import settings_maker
 

@@ -20,7 +20,7 @@ from ari_app import serve as service
 from ari_app.checks import Finding, Verdict
 from ari_app.errors import AgentError, ConfigError
 from ari_app.process import logs
-from ari_app.records.store.glance import REVISION
+from ari_app.records.store.sqlite_probe import REVISION
 from ari_app.settings import Settings
 from benchmarks.soak.options import SoakOptions
 from lab.practice_agent import command

@@ -24,7 +24,7 @@ from ari_app.records.record import CallRecord
 from ari_app.records.recording.archive import RecordingArchive
 from ari_app.records.spend.guard import SpendGuard
 from ari_app.records.spend.limits import SpendLimits
-from ari_app.records.store import CallLog
+from ari_app.records.store.log import CallLog
 from ari_app.records.store.spool import Counts
 from ari_app.records.tracing import SpanStats
 from ari_app.records.webhooks.outbox import Outbox, OutboxOptions

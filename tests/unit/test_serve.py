@@ -29,7 +29,7 @@ from ari_app.front.service import Front
 from ari_app.line.asterisk.names import worker_app
 from ari_app.process.peers import Peer, listen
 from ari_app.process.supervisor import Duty, Mode, Order, Standing
-from ari_app.records.store.glance import calls_in
+from ari_app.records.store.sqlite_probe import calls_in
 from ari_app.serve import serve, supervise
 from ari_app.settings import Settings, load_settings
 from lab.load.server import LoadServer

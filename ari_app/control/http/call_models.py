@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from ari_app.line.interface import Result, Status
-from ari_app.records.store import CallFilter
+from ari_app.records.store.query import CallFilter
 
 JSON: Final = "application/json"
 TEXT: Final = "text/plain"

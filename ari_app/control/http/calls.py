@@ -29,7 +29,7 @@ from ari_app.control.http.requests import read_nothing, validate
 from ari_app.control.refusals import SessionNotFound
 from ari_app.process.loop import compute
 from ari_app.records.rows import csv_head, csv_row, summary
-from ari_app.records.store import CallLog, CallLogUnavailable
+from ari_app.records.store.log import CallLog, CallLogUnavailable
 from ari_app.records.transcript import as_json, as_text, as_vtt
 
 log = structlog.get_logger(__name__)

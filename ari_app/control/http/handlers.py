@@ -64,7 +64,7 @@ from ari_app.process.loop import compute, in_turns
 from ari_app.records.journal import Journal
 from ari_app.records.metrics import CONTENT_TYPE, Metrics
 from ari_app.records.recording.archive import RecordingArchive
-from ari_app.records.store import CallLog
+from ari_app.records.store.log import CallLog
 
 
 class ServiceView(Protocol):

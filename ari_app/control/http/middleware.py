@@ -20,7 +20,8 @@ from ari_app.control.http.server import ClientGone, opens_connection
 from ari_app.control.refusals import ControlRefused, NotPossible, SessionNotFound
 from ari_app.errors import forget_frames
 from ari_app.process.addresses import is_loopback
-from ari_app.records.store import BadCursor, CallLogUnavailable
+from ari_app.records.store.log import CallLogUnavailable
+from ari_app.records.store.query import BadCursor
 
 log = structlog.get_logger(__name__)
 

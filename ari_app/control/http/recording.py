@@ -21,7 +21,7 @@ from ari_app.records.record import CallRecord
 from ari_app.records.recording.archive import RecordingArchive
 from ari_app.records.recording.names import FORMATS
 from ari_app.records.recording.wav import PART
-from ari_app.records.store import CallLog
+from ari_app.records.store.log import CallLog
 
 _RANGE: Final = re.compile(r"bytes=(?P<first>[0-9]{0,18})-(?P<last>[0-9]{0,18})", re.ASCII)
 _PART: Final = re.compile(r"[1-9][0-9]{0,3}", re.ASCII)

@@ -18,7 +18,7 @@ from ari_app.records.record import CallRecord
 from ari_app.records.spend.ledger import AgentTime, Ledger
 from ari_app.records.spend.limits import Level, Quota, SpendAlert, SpendLimits, Spent, Use
 from ari_app.records.spend.shares import Change, Share, Telling
-from ari_app.records.store import CallLog
+from ari_app.records.store.log import CallLog
 
 log = structlog.get_logger(__name__)
 

@@ -5,17 +5,3 @@ that neither a slow disk nor a database that is away makes a call wait, or is th
 `log.py` is what others hold; nothing that it imports needs SQLAlchemy, which is imported in a
 thread of the log's, or by whoever asks for it.
 """
-
-from ari_app.records.store.asking import BadCursor, CallFilter, CallPage
-from ari_app.records.store.log import CallLog, CallLogUnavailable, OnDelete
-from ari_app.records.store.spool import Share
-
-__all__ = [
-    "BadCursor",
-    "CallFilter",
-    "CallLog",
-    "CallLogUnavailable",
-    "CallPage",
-    "OnDelete",
-    "Share",
-]

@@ -22,8 +22,8 @@ from ari_app.errors import AppError, ConfigError
 from ari_app.process.files import identity
 from ari_app.process.network import why_unreachable
 from ari_app.records.store.address import Address
-from ari_app.records.store.glance import REVISION
 from ari_app.records.store.schema import calls
+from ari_app.records.store.sqlite_probe import REVISION
 
 _CONNECT_SECONDS: Final = 10.0
 _PRAGMAS: Final = (

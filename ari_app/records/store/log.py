@@ -28,8 +28,7 @@ import structlog
 from ari_app.errors import AppError
 from ari_app.process.memory import load_for_good
 from ari_app.records.store.address import read_address
-from ari_app.records.store.asking import CallFilter, CallPage, Place
-from ari_app.records.store.glance import holds_old, is_current
+from ari_app.records.store.query import CallFilter, CallPage, Place
 from ari_app.records.store.spool import (
     AMEND,
     AMEND_CONVERSATION,
@@ -40,6 +39,7 @@ from ari_app.records.store.spool import (
     Spool,
     is_left,
 )
+from ari_app.records.store.sqlite_probe import holds_old, is_current
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection

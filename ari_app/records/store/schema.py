@@ -47,7 +47,7 @@ calls = sa.Table(
     sa.Column("ended_at", Moment),
     sa.Column("seconds", sa.Float),
     sa.Column("agent_seconds", sa.Float),
-    # To look for a number, and for words, in: as asking.py writes them.
+    # To look for a number, and for words, in: as query.py writes them.
     sa.Column("numbers", sa.Text, nullable=False),
     sa.Column("words", sa.Text, nullable=False),
     sa.Column("document", sa.JSON, nullable=False),

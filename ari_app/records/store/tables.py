@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ari_app.records.hiding import hide_keys, were_secret
-from ari_app.records.store.asking import (
+from ari_app.records.store.query import (
     CallFilter,
     Place,
     number_to_find,

@@ -23,7 +23,7 @@ from ari_app.records.record import CallRecord
 from ari_app.records.spend.guard import SpendGuard
 from ari_app.records.spend.limits import Limit, SpendAlert, SpendLimits, Spent, Use
 from ari_app.records.spend.shares import Change
-from ari_app.records.store import CallLog, CallLogUnavailable
+from ari_app.records.store.log import CallLog, CallLogUnavailable
 from ari_app.records.store.spool import Counts
 from tests.unit.call.test_any_line import House, house
 from tests.unit.line.fake_line import FakeLine

@@ -11,7 +11,7 @@ from ari_app.agent.elevenlabs.client import AgentClient
 from ari_app.checks import (
     Finding,
     Verdict,
-    asking,
+    channel_probe,
     check_agent_key,
     check_all,
     check_asterisk,
@@ -77,7 +77,7 @@ async def asterisk() -> AsyncIterator[FakeAsterisk]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What never comes is waited for a moment only."""
-    monkeypatch.setattr(asking, "DIAL_BACK_SECONDS", 0.3)
+    monkeypatch.setattr(channel_probe, "DIAL_BACK_SECONDS", 0.3)
 
 
 def says(finding: Finding, verdict: Verdict, *words: str) -> bool:
@@ -372,7 +372,7 @@ async def test_asterisk_is_let_in(
         if served:
             taken = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
             changes["audiosocket_bind"] = f"127.0.0.1:{taken.getsockname()[1]}"
-            monkeypatch.setattr(asking, "is_serving", serving)
+            monkeypatch.setattr(channel_probe, "is_serving", serving)
         finding = await dialled(make(**changes, audiosocket_allow="10.0.0.0/8"))
         words = "AUDIOSOCKET_ALLOW does not have 127.0.0.1, from which Asterisk dials"
         assert says(finding, Verdict.FAILED, words), finding
@@ -389,7 +389,7 @@ async def serving(settings: Settings) -> bool:
 async def test_from_where_asterisk_dials_cannot_be_told(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asking, "is_serving", serving)
+    monkeypatch.setattr(channel_probe, "is_serving", serving)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         bind = f"127.0.0.1:{taken.getsockname()[1]}"
         async with FakeAri() as ari:
@@ -431,7 +431,7 @@ CHANNEL = {"id": "media", "name": "AudioSocket/x", "state": "Up"}
 
 
 async def test_no_event_socket(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(channel_probe, "CONNECT_SECONDS", 0.3)
     async with FakeAri() as ari:
         ari.refuse_handshakes = [500] * 100
         finding = await dialled(make(ari_url=ari.url))

@@ -10,7 +10,7 @@ import pytest
 
 from ari_app.control import recording_news as module
 from ari_app.control.recording_news import RecordingNews
-from ari_app.records.store import CallLogUnavailable
+from ari_app.records.store.log import CallLogUnavailable
 from tests.waiting import until
 
 FOUND = {"path": "2026-11-28/153012-1-s1.2.flac", "format": "flac", "bytes": 5}

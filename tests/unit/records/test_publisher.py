@@ -6,7 +6,7 @@ from typing import Any, cast
 from ari_app.records.events import AgentConnected, CallEnded, Noted, StateChanged
 from ari_app.records.publisher import CallPublisher
 from ari_app.records.record import CallRecord
-from ari_app.records.store import CallLog
+from ari_app.records.store.log import CallLog
 from ari_app.records.webhooks.outbox import Outbox
 
 

@@ -21,7 +21,7 @@ from ari_app.records.journal import Journal
 from ari_app.records.metrics import Metrics
 from ari_app.records.record import CallRecord, SoundReport, TranscriptLine
 from ari_app.records.recording.archive import RecordingArchive
-from ari_app.records.store import CallLog
+from ari_app.records.store.log import CallLog
 
 Http = TestClient[web.Request, web.Application]
 

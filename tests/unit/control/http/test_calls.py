@@ -15,7 +15,8 @@ from aiohttp import ClientPayloadError
 
 from ari_app.records.document import call_document
 from ari_app.records.events import Said
-from ari_app.records.store import CallFilter, CallLog, CallLogUnavailable
+from ari_app.records.store.log import CallLog, CallLogUnavailable
+from ari_app.records.store.query import CallFilter
 from tests.unit.control.http.fake_service import FakeService, Http, end, talking
 from tests.unit.control.http.test_openapi import validator
 

@@ -14,7 +14,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from ari_app.control.http.recording import usable_conditions
 from ari_app.errors import AppError
 from ari_app.records.recording.archive import RecordingArchive
-from ari_app.records.store import CallLog
+from ari_app.records.store.log import CallLog
 from tests.unit.control.http.fake_service import FakeService, Http, end
 
 NAME = "153012-+493023125001-s1"

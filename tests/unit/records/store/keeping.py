@@ -11,7 +11,7 @@ import random
 import sys
 from pathlib import Path
 
-from ari_app.records.store import CallLog
+from ari_app.records.store.log import CallLog
 from tests.unit.records.store.documents import call, turns
 
 

@@ -15,7 +15,8 @@ import asyncio, sys
 
 from pathlib import Path
 import structlog
-from ari_app.records.store import CallFilter, CallLog
+from ari_app.records.store.log import CallLog
+from ari_app.records.store.query import CallFilter
 from ari_app.records.store.spool import encode_line
 from tests.unit.records.store.documents import call
 

@@ -17,12 +17,14 @@ import pytest
 import sqlalchemy as sa
 
 from ari_app.errors import ConfigError
-from ari_app.records.store import CallFilter, CallLog, CallLogUnavailable, tables
 from ari_app.records.store import database as database_module
 from ari_app.records.store import keeper as keeper_module
 from ari_app.records.store import log as log_module
-from ari_app.records.store.glance import REVISION
+from ari_app.records.store import tables
+from ari_app.records.store.log import CallLog, CallLogUnavailable
+from ari_app.records.store.query import CallFilter
 from ari_app.records.store.spool import KEEP, Counts, Segment, Share, Spool, is_left
+from ari_app.records.store.sqlite_probe import REVISION
 from tests.unit.records.store.documents import call, turns
 from tests.unit.records.store.postgres import Cluster
 from tests.unit.records.store.test_log import ids, kept, upgraded

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ari_app.records.store import CallFilter, CallLog
 from ari_app.records.store import keeper as keeper_module
+from ari_app.records.store.log import CallLog
+from ari_app.records.store.query import CallFilter
 from tests.unit.records.store.test_log import upgraded
 from tests.waiting import until
 

@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from ari_app.records.store import BadCursor, CallFilter, CallLog, CallLogUnavailable, tables
+from ari_app.records.store import tables
 from ari_app.records.store.address import read_address
 from ari_app.records.store.database import Database
+from ari_app.records.store.log import CallLog, CallLogUnavailable
+from ari_app.records.store.query import BadCursor, CallFilter
 from tests.unit.records.store.documents import NOON, call, turns
 
 

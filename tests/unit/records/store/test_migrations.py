@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from ari_app.records.store import CallLog
 from ari_app.records.store import database as module
 from ari_app.records.store.address import read_address
 from ari_app.records.store.database import Database, revisions
-from ari_app.records.store.glance import REVISION
+from ari_app.records.store.log import CallLog
 from ari_app.records.store.schema import metadata
+from ari_app.records.store.sqlite_probe import REVISION
 from ari_app.records.store.upgrade import upgrade
 from tests.unit.records.store.documents import call
 from tests.unit.records.store.test_log import ids, kept

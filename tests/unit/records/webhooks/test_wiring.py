@@ -22,7 +22,7 @@ from ari_app.records.checkpoints import Checkpoints
 from ari_app.records.document import call_document
 from ari_app.records.events import Said
 from ari_app.records.record import CallRecord, Leg
-from ari_app.records.store import CallLog
+from ari_app.records.store.log import CallLog
 from tests.unit.call.test_machine import DONE, TO_TALKING, WAYS_TO, run
 from tests.unit.call.test_take_up import kept
 from tests.unit.records.test_checkpoints import die

@@ -29,7 +29,7 @@ from ari_app.checks.conf_rules import (
     needed_contexts,
 )
 from ari_app.checks.finding import CALLS_IN, EVERYTHING, NOTHING, Finding, failed, note, ok, warning
-from ari_app.checks.here import is_serving, not_to_be_had
+from ari_app.checks.host import is_serving, not_to_be_had
 from ari_app.line.asterisk.ari.client import Client
 from ari_app.line.asterisk.ari.errors import (
     AriError,

@@ -1,4 +1,4 @@
-"""Ids of which somebody has typed the beginning."""
+"""Ids by their prefix: somebody has typed the beginning of one."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ MOST_FOUND: Final = 6
 _SHORTEST: Final = 4
 
 
-def beginning(name: str) -> str:
+def prefix_of(name: str) -> str:
     """Return what an id has to begin with to be meant; empty: this is too short for it."""
     start = name.removesuffix("…")
     return start if len(start) >= _SHORTEST else ""
 
 
-def only_one(start: str, found: Sequence[str]) -> str | None:
+def only_match(start: str, found: Sequence[str]) -> str | None:
     """Return the id that is meant; None: there is none.
 
     Args:

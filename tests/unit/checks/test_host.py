@@ -11,9 +11,9 @@ import pytest
 import soundfile
 
 from ari_app.checks import Finding, Verdict
-from ari_app.checks.here import (
+from ari_app.checks.host import (
     cannot_listen,
-    check_here,
+    check_host,
     check_settings,
     judge_effects,
     judge_own_name,
@@ -34,11 +34,11 @@ tools:
 
 
 async def named(settings: Settings, what: str) -> list[Finding]:
-    return [finding for finding in await check_here(settings) if finding.what == what]
+    return [finding for finding in await check_host(settings) if finding.what == what]
 
 
 async def test_what_is_not_used_is_not_looked_at() -> None:
-    (finding,) = await check_here(load_settings(None, api_bind="127.0.0.1:0"))
+    (finding,) = await check_host(load_settings(None, api_bind="127.0.0.1:0"))
     assert finding.what == "This machine"
 
 
@@ -210,7 +210,7 @@ async def test_what_serve_could_not_start_with_is_told(tmp_path: Path) -> None:
         bind = f"127.0.0.1:{taken.getsockname()[1]}"
         sound = tmp_path / "none.wav"
         settings = load_settings(None, api_bind=bind, agent_loss_sound=sound)
-        told = [f.detail for f in await check_here(settings) if f.verdict is Verdict.FAILED]
+        told = [f.detail for f in await check_host(settings) if f.verdict is Verdict.FAILED]
     assert told == [
         f"AGENT_LOSS_SOUND {sound} cannot be used: No such file or directory. Give a WAV file of "
         "16-bit PCM, or empty the setting.",

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ari_app.checks import Finding, Verdict, asking
-from ari_app.checks.asking import Listener, check_questions, judge_clock
+from ari_app.checks import Finding, Verdict, channel_probe
+from ari_app.checks.channel_probe import Listener, check_questions, judge_clock
 from ari_app.checks.conf_rules import Said, demands, judge
 from ari_app.line.asterisk.ari.client import Client
 from ari_app.line.asterisk.ari.events import parse_event
@@ -30,7 +30,7 @@ class Answers(dict[tuple[str, str], Answer]):
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """An event that never comes is waited for a moment only."""
-    monkeypatch.setattr(asking, "EVENT_SECONDS", 0.01)
+    monkeypatch.setattr(channel_probe, "EVENT_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ async def test_the_clock_waits_for_an_event(ari: FakeAri, monkeypatch: pytest.Mo
         stamp = datetime.now(UTC).isoformat()
         await socket.send_str(f'{{"type":"X","timestamp":"{stamp}"}}')
 
-    monkeypatch.setattr(asking, "EVENT_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(channel_probe, "EVENT_SECONDS", PATIENCE_SECONDS)
     speaking = asyncio.create_task(speak_late())
     clock, *_ = await asked(ari)
     assert (clock.what, clock.verdict) == ("Clock", Verdict.OK)

@@ -142,7 +142,7 @@ def others_may_open(file: Path) -> bool:
         return False
 
 
-async def check_here(settings: Settings) -> list[Finding]:
+async def check_host(settings: Settings) -> list[Finding]:
     """Check all that can be seen from here, but for the settings themselves."""
     findings = [
         *_sound(),

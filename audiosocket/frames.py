@@ -138,7 +138,7 @@ Message = Hangup | Identify | Dtmf | Audio | Error
 
 
 @dataclass(frozen=True, slots=True)
-class LineFormat:
+class SlinFormat:
     """An audio format as Asterisk names it, and the kind that carries it."""
 
     name: str
@@ -156,7 +156,7 @@ class LineFormat:
         return self.frame_samples * SAMPLE_BYTES
 
     @staticmethod
-    def by_name(name: str) -> LineFormat:
+    def by_name(name: str) -> SlinFormat:
         """Return the format that Asterisk calls `name` (`slin`, `slin16`, …).
 
         Raises:
@@ -169,7 +169,7 @@ class LineFormat:
             raise ValueError(f"no AudioSocket format {name!r}; there are {known}") from None
 
     @staticmethod
-    def by_kind(kind: Kind) -> LineFormat:
+    def by_kind(kind: Kind) -> SlinFormat:
         """Return the format of audio messages of this kind.
 
         Raises:
@@ -181,15 +181,15 @@ class LineFormat:
             raise ValueError(f"kind 0x{kind:02x} carries no audio") from None
 
 
-SLIN: Final = LineFormat("slin", Kind.SLIN8, 8_000)
-SLIN12: Final = LineFormat("slin12", Kind.SLIN12, 12_000)
-SLIN16: Final = LineFormat("slin16", Kind.SLIN16, 16_000)
-SLIN24: Final = LineFormat("slin24", Kind.SLIN24, 24_000)
-SLIN32: Final = LineFormat("slin32", Kind.SLIN32, 32_000)
-SLIN44: Final = LineFormat("slin44", Kind.SLIN44, 44_100)
-SLIN48: Final = LineFormat("slin48", Kind.SLIN48, 48_000)
-SLIN96: Final = LineFormat("slin96", Kind.SLIN96, 96_000)
-SLIN192: Final = LineFormat("slin192", Kind.SLIN192, 192_000)
+SLIN: Final = SlinFormat("slin", Kind.SLIN8, 8_000)
+SLIN12: Final = SlinFormat("slin12", Kind.SLIN12, 12_000)
+SLIN16: Final = SlinFormat("slin16", Kind.SLIN16, 16_000)
+SLIN24: Final = SlinFormat("slin24", Kind.SLIN24, 24_000)
+SLIN32: Final = SlinFormat("slin32", Kind.SLIN32, 32_000)
+SLIN44: Final = SlinFormat("slin44", Kind.SLIN44, 44_100)
+SLIN48: Final = SlinFormat("slin48", Kind.SLIN48, 48_000)
+SLIN96: Final = SlinFormat("slin96", Kind.SLIN96, 96_000)
+SLIN192: Final = SlinFormat("slin192", Kind.SLIN192, 192_000)
 
 FORMATS: Final = (SLIN, SLIN12, SLIN16, SLIN24, SLIN32, SLIN44, SLIN48, SLIN96, SLIN192)
 

@@ -13,7 +13,7 @@ from uuid import UUID
 import structlog
 
 from audiosocket.connection import AudioSocketConnection, ConnectionHandler
-from audiosocket.frames import Decoder, Hangup, Identify, LineFormat, ProtocolError, encode
+from audiosocket.frames import Decoder, Hangup, Identify, ProtocolError, SlinFormat, encode
 from linekit.clock import FrameClock
 from linekit.listener import Census, ConnectionLimits, Listener, Networks, turn_away
 from linekit.transport import Receiver, SocketTransport
@@ -354,7 +354,7 @@ class MakeEntrance(Protocol):
 @dataclass(frozen=True, slots=True)
 class _Registration:
     handler: ConnectionHandler
-    format: LineFormat
+    format: SlinFormat
 
 
 class AudioSocketServer:
@@ -454,7 +454,7 @@ class AudioSocketServer:
         self._tell_summary()
 
     def expect(
-        self, uuid: UUID, handler: ConnectionHandler, fmt: LineFormat, ttl: float = 10.0
+        self, uuid: UUID, handler: ConnectionHandler, fmt: SlinFormat, ttl: float = 10.0
     ) -> None:
         """Accept one connection with this UUID within `ttl` seconds.
 

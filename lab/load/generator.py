@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 import numpy as np
 
-from audiosocket.frames import FRAME_MS, LineFormat
+from audiosocket.frames import FRAME_MS, SlinFormat
 from lab.load.events import Channel, Json
 from lab.load.line import LoadLine
 from lab.load.media_socket import MediaChannel
@@ -81,7 +81,7 @@ class LoadGenerator:
         self.calls: dict[str, Call] = {}
         self._publish = publish
         self._pattern = pattern or TalkPattern()
-        self._voices: dict[LineFormat, tuple[bytes, ...]] = {}
+        self._voices: dict[SlinFormat, tuple[bytes, ...]] = {}
         self._frames: dict[int, tuple[bytes, ...]] = {}
         self._lines: dict[str, Line] = {}
         self._sockets: dict[str, MediaChannel] = {}
@@ -148,7 +148,7 @@ class LoadGenerator:
     # --- what the application asks for
 
     async def open_media(
-        self, channel_id: str, external_host: str, fmt: LineFormat, uuid: str
+        self, channel_id: str, external_host: str, fmt: SlinFormat, uuid: str
     ) -> Channel:
         """`POST /channels/externalMedia`: connect to the application's server.
 
@@ -180,7 +180,7 @@ class LoadGenerator:
         )
         return channel
 
-    def await_media(self, channel_id: str, fmt: LineFormat) -> tuple[Channel, str]:
+    def await_media(self, channel_id: str, fmt: SlinFormat) -> tuple[Channel, str]:
         """`POST /channels/externalMedia` for chan_websocket: wait for the application.
 
         Returns:
@@ -248,7 +248,7 @@ class LoadGenerator:
         frames = round(self._pattern.period_seconds * 1000 / FRAME_MS)
         return int(len(self._lines) * SPREAD_STEP % 1 * frames)
 
-    def _voice(self, fmt: LineFormat) -> tuple[bytes, ...]:
+    def _voice(self, fmt: SlinFormat) -> tuple[bytes, ...]:
         if fmt not in self._voices:
             self._voices[fmt] = render_messages(self._pattern, fmt)
         return self._voices[fmt]

@@ -17,8 +17,8 @@ from audiosocket.frames import (
     Decoder,
     Hangup,
     Identify,
-    LineFormat,
     ProtocolError,
+    SlinFormat,
     audio_header,
     encode,
 )
@@ -40,7 +40,7 @@ class LoadLine:
     def __init__(
         self,
         uuid: UUID,
-        fmt: LineFormat,
+        fmt: SlinFormat,
         messages: Sequence[bytes],
         *,
         offset: int = 0,

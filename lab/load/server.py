@@ -12,7 +12,7 @@ import orjson
 from aiohttp import WSMsgType, web
 
 from ari_app.checks.asterisk import REQUIRED, TIMING, USEFUL
-from audiosocket.frames import LineFormat
+from audiosocket.frames import SlinFormat
 from lab.load.events import Json, asterisk_info, event, module_json
 from lab.load.generator import LoadGenerator, timestamp
 from lab.load.media_socket import MEDIA_PATH, MediaChannel, MediaSocket
@@ -183,7 +183,7 @@ class LoadServer:
         given = await _parameters(request)
         self._enters(given.get("channelId", ""), given.get("app", ""))
         try:
-            fmt = LineFormat.by_name(given.get("format", ""))
+            fmt = SlinFormat.by_name(given.get("format", ""))
         except ValueError:
             raise Refused(500, "An internal error prevented this request") from None
         if given.get("transport") == "websocket":

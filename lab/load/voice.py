@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from audiosocket.frames import FRAME_MS, SAMPLE_BYTES, LineFormat, audio_header
+from audiosocket.frames import FRAME_MS, SAMPLE_BYTES, SlinFormat, audio_header
 from lab.practice_agent.voice import BuiltInVoice
 
 _TEXT = "I would like to know when my parcel will arrive, it was sent on Monday morning. "
@@ -27,7 +27,7 @@ class TalkPattern:
         return self.talk_seconds + self.pause_seconds
 
 
-def render_messages(pattern: TalkPattern, fmt: LineFormat) -> tuple[bytes, ...]:
+def render_messages(pattern: TalkPattern, fmt: SlinFormat) -> tuple[bytes, ...]:
     """One period as AudioSocket messages of 20 ms, ready to be written."""
     header = audio_header(fmt.kind, fmt.frame_bytes)
     return tuple(header + frame for frame in render_frames(pattern, fmt.rate_hz))

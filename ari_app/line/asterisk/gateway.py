@@ -43,7 +43,7 @@ from ari_app.line.asterisk.names import (
 from ari_app.line.asterisk.websocket_media import WebSocketMedia
 from ari_app.line.interface import Arrival, LineSound, Outcome, Placing, Screened, Status
 from ari_app.line.results import Route
-from audiosocket.frames import LineFormat
+from audiosocket.frames import SlinFormat
 from audiosocket.server import AudioSocketServer
 from linekit.clock import FrameClock
 
@@ -397,7 +397,7 @@ class AsteriskGateway:
         return len(self._lines) >= _BUSY_CHANNELS
 
     def _make_media(
-        self, line_format: LineFormat, sound: LineSound, seconds: float, on_lost: OnLost
+        self, line_format: SlinFormat, sound: LineSound, seconds: float, on_lost: OnLost
     ) -> Media:
         server = self._server
         if server is None or self._choice.transport == "websocket":

@@ -81,8 +81,7 @@ from ari_app.line.interface import (
 from ari_app.line.numbers import caller_id as as_caller_id
 from ari_app.line.numbers import text_value
 from ari_app.line.results import Route, result_of
-from audiosocket.frames import SLIN
-from audiosocket.frames import LineFormat as WireFormat
+from audiosocket.frames import SLIN, SlinFormat
 
 log = structlog.get_logger(__name__)
 
@@ -270,7 +269,7 @@ class AsteriskLine:
         self._tell: Tell | None = None
         self._ended: Ended | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._wire_format: WireFormat = SLIN
+        self._wire_format: SlinFormat = SLIN
         self._media: Media | None = None
         self._renewing: asyncio.Task[None] | None = None
         self._renewals = 0
@@ -329,7 +328,7 @@ class AsteriskLine:
         self.name(session_id)
         app, lines = self._asterisk.options.app, self._asterisk.lines
         self.media_id = self._first_media_id = adopted_media_channel_id(app, session_id)
-        self._wire_format = WireFormat.by_name(was.format)
+        self._wire_format = SlinFormat.by_name(was.format)
         self._adopted = self._there = self._rang_here = True
         self._entered, self._rang, self._screening = was.entered, was.rang, was.screening
         self._wanted, self._handed_over = was.wanted, was.handed_over

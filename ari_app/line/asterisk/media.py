@@ -14,7 +14,7 @@ from ari_app.audio.formats import AgentFormats
 from ari_app.line.asterisk.ari.models import Channel
 from ari_app.line.interface import LineSound
 from audiosocket.connection import AudioSocketConnection, ConnectionStats, silence
-from audiosocket.frames import SLIN, SLIN16, SLIN24, Kind, LineFormat
+from audiosocket.frames import SLIN, SLIN16, SLIN24, Kind, SlinFormat
 from audiosocket.server import AudioSocketServer
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Media(Protocol):
         ...
 
 
-MakeMedia = Callable[[LineFormat, LineSound, float, OnLost], Media]
+MakeMedia = Callable[[SlinFormat, LineSound, float, OnLost], Media]
 """Makes the transport of a call's sound, given the line's format, the sound, how many seconds the
 connection is waited for, and what to call when it is lost."""
 
@@ -127,7 +127,7 @@ class AudioSocketMedia:
         self,
         server: AudioSocketServer,
         target: str,
-        line_format: LineFormat,
+        line_format: SlinFormat,
         sound: LineSound,
         seconds: float,
         on_lost: OnLost,
@@ -244,7 +244,7 @@ def _company() -> SoundFile:
     return SoundFile.tone(425, 0.4, 3000)
 
 
-def now_and_then(line_format: LineFormat) -> Iterator[bytes | None]:
+def now_and_then(line_format: SlinFormat) -> Iterator[bytes | None]:
     """Yield a soft tone every two seconds, frame by frame, and None in between; first a pause."""
     pcm, size = _company().at(line_format.rate_hz), line_format.frame_bytes
     tone = [pcm[at : at + size].ljust(size, b"\0") for at in range(0, len(pcm), size)]
@@ -283,7 +283,7 @@ def codec_rate_hz(codec: str) -> int:
 
 def choose_line_format(
     wanted: str, *, wide: bool, caller_codec: str, agent: AgentFormats
-) -> LineFormat:
+) -> SlinFormat:
     """Choose the audio format of a call's line.
 
     Args:
@@ -295,11 +295,11 @@ def choose_line_format(
     if not wide:
         return SLIN
     if wanted != "auto":
-        return LineFormat.by_name(wanted)
+        return SlinFormat.by_name(wanted)
     caller_hz = codec_rate_hz(caller_codec)
     possible = [line for line in _CANDIDATES if line.rate_hz <= caller_hz]
 
-    def effort(line: LineFormat) -> tuple[int, int]:
+    def effort(line: SlinFormat) -> tuple[int, int]:
         conversions = sum(line.rate_hz != side.rate_hz for side in (agent.hears, agent.speaks))
         # At equal effort the better sound wins, up to what the agent can make use of.
         useful = min(line.rate_hz, max(agent.hears.rate_hz, agent.speaks.rate_hz))

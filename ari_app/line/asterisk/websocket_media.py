@@ -41,7 +41,7 @@ from ari_app.line.asterisk.chan_websocket import (
 from ari_app.line.asterisk.media import MediaRequest, OnKey, OnLost, no_key, now_and_then
 from ari_app.line.interface import LineSound
 from audiosocket.connection import set_no_delay
-from audiosocket.frames import LineFormat
+from audiosocket.frames import SlinFormat
 from linekit.clock import FrameClock
 
 log = structlog.get_logger(__name__)
@@ -93,7 +93,7 @@ class WebSocketMedia:
         rest: Rest,
         clock: FrameClock,
         busy: Callable[[], bool],
-        line_format: LineFormat,
+        line_format: SlinFormat,
         sound: LineSound,
         on_lost: OnLost,
     ) -> None:

@@ -18,9 +18,9 @@ from audiosocket.frames import (
     Hangup,
     Identify,
     Kind,
-    LineFormat,
     Message,
     ProtocolError,
+    SlinFormat,
     UnexpectedKind,
     encode,
 )
@@ -28,13 +28,13 @@ from lab.softphone.sounds import tone
 from linekit.clock import FrameClock
 
 
-def tone_source(fmt: LineFormat, frequency_hz: int = 440) -> FrameSource:
+def tone_source(fmt: SlinFormat, frequency_hz: int = 440) -> FrameSource:
     """A sine for ever, without a seam: whole hertz."""
     second = tone(frequency_hz, 1000, -12, rate_hz=fmt.rate_hz)
     return cycle(_frames(second, fmt.frame_bytes)).__next__
 
 
-def pcm_source(fmt: LineFormat, pcm: bytes) -> FrameSource:
+def pcm_source(fmt: SlinFormat, pcm: bytes) -> FrameSource:
     """`pcm` in frames, the last one filled up with silence; then None for ever."""
     return chain(_frames(pcm, fmt.frame_bytes), repeat(None)).__next__
 
@@ -72,7 +72,7 @@ class AudioSocketClient(asyncio.Protocol):
 
     _transport: asyncio.Transport
 
-    def __init__(self, uuid: UUID, fmt: LineFormat = SLIN, *, clock: FrameClock) -> None:
+    def __init__(self, uuid: UUID, fmt: SlinFormat = SLIN, *, clock: FrameClock) -> None:
         self.uuid = uuid
         self.format = fmt
         self.source: FrameSource = repeat(bytes(fmt.frame_bytes)).__next__

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
 from audiosocket.connection import AudioSocketConnection
-from audiosocket.frames import SLIN, Decoder, Identify, Kind, LineFormat, Message, encode
+from audiosocket.frames import SLIN, Decoder, Identify, Kind, Message, SlinFormat, encode
 from audiosocket.server import AudioSocketServer
 from linekit.clock import FrameClock
 from tests.unit.linekit.manual_loop import ManualLoop
@@ -119,7 +119,7 @@ class Bench:
         return peer
 
     async def connect(
-        self, handler: Handler, fmt: LineFormat = SLIN, uuid: UUID | None = None
+        self, handler: Handler, fmt: SlinFormat = SLIN, uuid: UUID | None = None
     ) -> tuple[Peer, AudioSocketConnection]:
         """A peer that is known to the server, and its line."""
         uuid = uuid or uuid4()

@@ -53,7 +53,7 @@ from ari_app.line.asterisk.ari.resources import LIST_BRIDGES as LIST_BRIDGES
 from ari_app.line.asterisk.ari.resources import LIST_CHANNELS as LIST_CHANNELS
 from ari_app.line.asterisk.ari.rest import Rest
 from ari_app.settings import split_host_port
-from audiosocket.frames import LineFormat
+from audiosocket.frames import SlinFormat
 from lab.load.events import Bridge, Channel, Json, asterisk_info
 from lab.load.media_socket import MediaChannel, MediaSocket
 from lab.load.world import Refused, World
@@ -315,7 +315,7 @@ class FakeAsterisk(Rest):
         target = parameters["external_host"]
         self._media_ids.add(channel_id)
         channel = self.world.open_media(channel_id, target, uuid, NOW)
-        line_format = LineFormat.by_name(parameters["format"])
+        line_format = SlinFormat.by_name(parameters["format"])
         media = AudioSocketClient(UUID(uuid), line_format, clock=self._clock)
         try:
             await media.connect(*split_host_port(target))
@@ -338,7 +338,7 @@ class FakeAsterisk(Rest):
         media = self.sockets[channel_id] = PlayedMedia(
             channel_id,
             f"id-of-{channel_id}",
-            line_format=LineFormat.by_name(parameters["format"]),
+            line_format=SlinFormat.by_name(parameters["format"]),
             connected=lambda: self._tell(self.world.media_starts(channel_id, NOW)),
             ended=lambda cause: self._tell(self.world.channel_ends(channel_id, NOW, cause)),
             hears=lambda: self.world.channels[channel_id].bridge_id is not None,
@@ -460,7 +460,7 @@ class PlayedMedia:
         channel_id: str,
         connection_id: str,
         *,
-        line_format: LineFormat,
+        line_format: SlinFormat,
         connected: Callable[[], None],
         ended: Callable[[int], None],
         hears: Callable[[], bool],

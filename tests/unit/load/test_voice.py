@@ -3,14 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from audiosocket.frames import SLIN, SLIN16, Audio, Decoder, LineFormat
+from audiosocket.frames import SLIN, SLIN16, Audio, Decoder, SlinFormat
 from lab.load.voice import TalkPattern, render_messages
 
 PATTERN = TalkPattern(talk_seconds=1.0, pause_seconds=2.0)
 
 
 @pytest.mark.parametrize("fmt", [SLIN, SLIN16], ids=lambda fmt: fmt.name)
-def test_a_period_is_whole_frames_of_the_format(fmt: LineFormat) -> None:
+def test_a_period_is_whole_frames_of_the_format(fmt: SlinFormat) -> None:
     messages = render_messages(PATTERN, fmt)
 
     assert len(messages) == PATTERN.period_seconds * 50 == 150

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ari_app.line.asterisk.media import AudioSocketMedia
-from audiosocket.frames import SLIN, SLIN16, Audio, LineFormat, encode
+from audiosocket.frames import SLIN, SLIN16, Audio, SlinFormat, encode
 from audiosocket.server import AudioSocketServer
 from linekit.clock import FrameClock
 from tests.unit.audiosocket.client import AudioSocketClient
@@ -28,7 +28,7 @@ class Bench:
         self.sound = FakeSound()
         self.media = self.make()
 
-    def make(self, line_format: LineFormat = SLIN, seconds: float = 10.0) -> AudioSocketMedia:
+    def make(self, line_format: SlinFormat = SLIN, seconds: float = 10.0) -> AudioSocketMedia:
         self.media = AudioSocketMedia(self.server, "", line_format, self.sound, seconds, self._lost)
         self.line_format = line_format
         return self.media

@@ -41,7 +41,8 @@ from ari_app.line.asterisk.channels import (
     told_to_callee,
 )
 from ari_app.line.asterisk.dialplan import dial_string
-from ari_app.line.asterisk.media import MakeMedia, Media, choose_line_format
+from ari_app.line.asterisk.media import MakeMedia, choose_line_format
+from ari_app.line.asterisk.media_channel import MediaChannel, MediaOwner
 from ari_app.line.asterisk.names import (
     adopted_media_channel_id,
     bridge_id,
@@ -87,13 +88,6 @@ log = structlog.get_logger(__name__)
 
 _NOT_KNOWN = "Asterisk does not know this endpoint, or nobody is registered there"
 _REFUSED = "Asterisk did not take it"
-
-_CAUSE_BROKEN: Final = 38
-"""Network out of order (ITU-T Q.850): the end of a channel whose connection broke."""
-_CAUSE_SECONDS: Final = 0.3
-_RENEW_SECONDS: Final = 1.0
-_RENEWED_SECONDS: Final = 1.0
-"""A media channel that breaks so soon after the last one is not replaced again."""
 
 _FIRST_RTP_SECONDS: Final = 6.0
 """A little after the first report (RTCP), with which Asterisk begins to count what is lost."""
@@ -182,7 +176,7 @@ class Asterisk:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptTarget:
+class TargetCheckpoint:
     """A `TargetChannel`, as it is kept for another process."""
 
     id: str
@@ -191,7 +185,7 @@ class KeptTarget:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptLine:
+class LineCheckpoint:
     """A line, as it is kept for another process: what cannot be learnt from Asterisk.
 
     Attributes:
@@ -217,11 +211,11 @@ class KeptLine:
     wanted: bool = False
     handed_over: bool = False
     bridge: bool = False
-    target: KeptTarget | None = None
+    target: TargetCheckpoint | None = None
     targets: int = 0
 
 
-_KEPT: Final = TypeAdapter(KeptLine)
+_CHECKPOINT: Final = TypeAdapter(LineCheckpoint)
 
 
 class AsteriskLine:
@@ -262,7 +256,7 @@ class AsteriskLine:
         self.hung_up = False
         """Asterisk has reported a hang-up."""
         self.session_id = ""
-        self.media_id = self._first_media_id = self.bridge_id = ""
+        self.bridge_id = ""
         self._asterisk = asterisk
         self._ari = asterisk.ari
         self._placing = placing
@@ -270,23 +264,27 @@ class AsteriskLine:
         self._ended: Ended | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._wire_format: SlinFormat = SLIN
-        self._media: Media | None = None
-        self._renewing: asyncio.Task[None] | None = None
-        self._renewals = 0
-        self._renewed_at = float("-inf")
-        self._flows: asyncio.Future[bool] | None = None
         self._closing = False
-        # Requests for bridge and media channel that are under way: neither can be removed before.
-        self._making: list[asyncio.Task[None]] = []
+        # The request for the bridge, which cannot be removed before it is done.
+        self._making_bridge: asyncio.Task[None] | None = None
         self._placing_task: asyncio.Task[None] | None = None
         self._there = not self.placed
         self._phone_holds = False
         self._rang = self._entered = self._screening = False
-        self._bridge_made = self._media_entered = self._opened = self._handed_over = False
+        self._bridge_made = self._handed_over = False
         self._channel = CallerChannel(self._ari, channel_id)
         self._rang_here = self._wanted = False
         # The requests of the set-up: nobody needs them once caller and agent are together.
         self._set_up = Errand()
+        owner = MediaOwner(
+            call_id=lambda: self.id,
+            spawn=self._spawn,
+            set_up=lambda request: self._request(request, errand=self._set_up),
+            named=self._media_is_named,
+            opened=self._sound_is_open,
+            lost=lambda reason: self._tell_call(SoundLost(reason)),
+        )
+        self._media = MediaChannel(self._ari, self._set_up, owner)
         self._target: TargetChannel | None = None
         self._target_count = 0
         self._rtp_timer: asyncio.TimerHandle | None = None
@@ -303,10 +301,10 @@ class AsteriskLine:
         A look at Asterisk tells what has happened since, as after every reconnection.
 
         Raises:
-            ValueError: This is not what `kept` returned.
+            ValueError: This is not what `checkpoint` returned.
         """
         try:
-            was = _KEPT.validate_python(kept)
+            was = _CHECKPOINT.validate_python(kept)
         except ValidationError:
             raise ValueError("the line does not fit") from None
         placing = None
@@ -324,15 +322,17 @@ class AsteriskLine:
         line._take_up(session_id, was)
         return line
 
-    def _take_up(self, session_id: str, was: KeptLine) -> None:
+    def _take_up(self, session_id: str, was: LineCheckpoint) -> None:
         self.name(session_id)
         app, lines = self._asterisk.options.app, self._asterisk.lines
-        self.media_id = self._first_media_id = adopted_media_channel_id(app, session_id)
+        self._media.name(adopted_media_channel_id(app, session_id), self.bridge_id)
         self._wire_format = SlinFormat.by_name(was.format)
         self._adopted = self._there = self._rang_here = True
         self._entered, self._rang, self._screening = was.entered, was.rang, was.screening
         self._wanted, self._handed_over = was.wanted, was.handed_over
-        self._bridge_made = was.bridge
+        self._media.leaving = was.handed_over
+        if was.bridge:
+            self._bridge_is_made()
         self._channel.adopted()
         self._target_count = was.targets
         lines[self.id] = self
@@ -343,7 +343,7 @@ class AsteriskLine:
 
     def checkpoint(self) -> dict[str, Any]:
         placing, target = self._placing, self._target
-        kept = KeptLine(
+        kept = LineCheckpoint(
             self.id,
             self.caller,
             self.called,
@@ -358,10 +358,12 @@ class AsteriskLine:
             wanted=self._wanted,
             handed_over=self._handed_over,
             bridge=self._bridge_made,
-            target=None if target is None else KeptTarget(target.id, target.rang, target.answered),
+            target=None
+            if target is None
+            else TargetCheckpoint(target.id, target.rang, target.answered),
             targets=self._target_count,
         )
-        told: dict[str, Any] = _KEPT.dump_python(kept)
+        told: dict[str, Any] = _CHECKPOINT.dump_python(kept)
         return told
 
     # --- ari_app.line.interface.Line
@@ -376,8 +378,8 @@ class AsteriskLine:
     def name(self, session_id: str) -> None:
         app = self._asterisk.options.app
         self.session_id = session_id
-        self.media_id = self._first_media_id = media_channel_id(app, session_id)
         self.bridge_id = bridge_id(app, session_id)
+        self._media.name(media_channel_id(app, session_id), self.bridge_id)
 
     async def prepare(self, agent: AgentFormats) -> LineFormat:
         options, version = self._asterisk.options, self._asterisk.version
@@ -410,17 +412,14 @@ class AsteriskLine:
         self._request(self._screen())
 
     def open(self, sound: LineSound, seconds: float) -> None:
-        # Both names are known to us before Asterisk hears of them: the connection and StasisStart
-        # may come before the answer to these requests.
-        self._asterisk.lines[self.media_id] = self
-        self._media = self._asterisk.make_media(self._wire_format, sound, seconds, self._media_lost)
-        self._media.on_key = self._key_on_media
-        ari = self._ari.persistent(self._set_up)
-        self._making.append(self._request(self._make_media(ari, self._media), errand=self._set_up))
+        make = self._asterisk.make_media
+        transport = make(self._wire_format, sound, seconds, self._media.lost)
+        transport.on_key = self._key_on_media
+        self._media.open(transport)
         if not self._bridge_made:
-            making = self._make_bridge(ari)
-            self._making.append(
-                self._request(making, then=self._bridge_is_made, errand=self._set_up)
+            making = self._make_bridge(self._ari.persistent(self._set_up))
+            self._making_bridge = self._request(
+                making, then=self._bridge_is_made, errand=self._set_up
             )
 
     def connect(self) -> None:
@@ -461,17 +460,17 @@ class AsteriskLine:
         self._spawn(self._drop_target())
 
     def hand_over(self) -> None:
-        self._handed_over = True
-        self._hang_up_media()
+        self._handed_over = self._media.leaving = True
+        self._media.hang_up()
         self.connect()
-        self._spawn(self._remove_media())
+        self._spawn(self._media.remove())
 
     @property
     def reachable(self) -> bool:
         return self._ari.link.up
 
     def take_back(self) -> float:
-        return 0.0 if self._media is None else self._media.take_back()
+        return self._media.take_back()
 
     async def send_keys(self, keys: str) -> None:
         await self._ask(self._ari.channels.send_dtmf(self.id, keys))
@@ -481,12 +480,12 @@ class AsteriskLine:
 
     @property
     def frames_not_read(self) -> int:
-        return 0 if self._media is None else self._media.frames_not_read
+        return self._media.frames_not_read
 
     async def close(self, outcome: Outcome, end: CallEnd) -> None:
         # The sound goes first where it can: a thread of Asterisk's that waits for our next frame
         # holds the channel's lock, and the requests below would wait with it (asterisk#2078).
-        self._closing = True
+        self._closing = self._media.leaving = True
         self._tell = None
         self._set_up.drop()
         if self._rtp_timer is not None:
@@ -497,7 +496,7 @@ class AsteriskLine:
         if self._two_speak and outcome.status is not Status.COMPLETED:
             # The service stops, and caller and target do not need it. The next process gives the
             # caller back when the target has hung up.
-            parts += [self._end_sound(heard_out=False), self._remove_media()]
+            parts += [self._end_sound(heard_out=False), self._media.remove()]
         elif present and self._channel.in_bridge and not self.reachable:
             # Nobody else can take care of the caller yet.
             parts += [self._drop_target(), self._keep_company(self._give_back(outcome, end))]
@@ -524,6 +523,7 @@ class AsteriskLine:
         for channel_id in (self.id, self.media_id, self.target_id):
             if lines.get(channel_id) is self:
                 del lines[channel_id]
+        self._media.forget()
 
     # --- what Asterisk reports, by way of the gateway
 
@@ -537,6 +537,11 @@ class AsteriskLine:
         """Whether the caller has gone or is being given back: a channel that enters now is a new
         arrival."""
         return self._closing or self._ended is not None
+
+    @property
+    def media_id(self) -> str:
+        """The media channel, whether or not it exists."""
+        return self._media.id
 
     @property
     def target_id(self) -> str:
@@ -553,9 +558,7 @@ class AsteriskLine:
             media=self.media_id,
             bridge=self.bridge_id,
             caller_expected=lives and self._there,
-            media_expected=(
-                lives and self._opened and not self._handed_over and self._renewing is None
-            ),
+            media_expected=lives and self._media.expected,
             target=self.target_id,
             target_expected=(
                 lives and self._target is not None and (self._target.joined or self._target.adopted)
@@ -570,9 +573,7 @@ class AsteriskLine:
             found: Who has answered, as the dialplan says after AMD().
         """
         if channel_id == self.media_id:
-            if not self._media_entered:
-                self._media_entered = True
-                self._join_media()
+            self._media.entered()
         elif (target := self._target) is not None and channel_id == target.id:
             if not target.answered:
                 target.answered = True
@@ -616,14 +617,7 @@ class AsteriskLine:
         if bridge != self.bridge_id:
             return
         if channel_id == self.media_id:
-            if self._media is not None:
-                self._media.flow()
-            self._sound_flows(True)
-            if not self._opened:
-                self._opened = True
-                if self._wanted and self._channel.in_bridge:
-                    self._set_up.drop()
-                self._tell_call(Opened())
+            self._media.in_bridge()
         elif channel_id == self.id:
             self._channel.joined()
             self._connected()
@@ -667,11 +661,7 @@ class AsteriskLine:
     def left(self, channel_id: str) -> None:
         """Handle a channel that has left the application."""
         if channel_id == self.media_id:
-            if self._media is not None and self._media.renewable:
-                # The cause of its end follows, and says whether that was meant.
-                self._spawn(self._media_left(channel_id))
-            else:
-                self._media_lost("media_channel_gone", False)
+            self._media.left()
         elif channel_id == self.target_id:
             self.target_gone(None, None)
         elif not self._screening:
@@ -682,7 +672,7 @@ class AsteriskLine:
     def destroyed(self, channel_id: str, cause: int | None, sip_code: int | None) -> None:
         """Handle a channel that is no more."""
         if channel_id == self.media_id:
-            self._media_lost("media_channel_gone", cause == _CAUSE_BROKEN)
+            self._media.destroyed(cause)
         elif channel_id == self.target_id:
             self.target_gone(cause, sip_code)
         else:
@@ -695,7 +685,7 @@ class AsteriskLine:
 
     def media_gone(self) -> None:
         """Handle the media channel being found to be no more."""
-        self._media_lost("media_channel_gone", False)
+        self._media.gone()
 
     def target_gone(self, cause: int | None, sip_code: int | None) -> None:
         """Handle a target of a transfer that has gone, or never answered."""
@@ -747,9 +737,7 @@ class AsteriskLine:
         return (
             version is not None
             and version.capabilities.keys
-            and self._opened
-            and self._renewing is None
-            and not self._handed_over
+            and self._media.expected
             and self._channel.in_bridge
             and self._target is None
         )
@@ -768,23 +756,14 @@ class AsteriskLine:
         self._there = False
         self._tell_call(self._ended)
 
-    def _media_lost(self, reason: str, broken: bool) -> None:
-        media = self._media
-        if self._handed_over or self._closing or media is None:
-            return
-        if self._renewing is not None:
-            self._sound_flows(False)
-            return
-        since = asyncio.get_running_loop().time() - self._renewed_at
-        if broken and media.renewable and self._opened and since > _RENEWED_SECONDS:
-            self._renewing = self._spawn(self._renew(media, reason))
-        else:
-            self._tell_call(SoundLost(reason))
+    def _media_is_named(self, before: str, media_id: str) -> None:
+        self._asterisk.lines.pop(before, None)
+        self._asterisk.lines[media_id] = self
 
-    async def _media_left(self, channel_id: str) -> None:
-        await asyncio.sleep(_CAUSE_SECONDS)
-        if channel_id == self.media_id:
-            self._media_lost("media_channel_gone", False)
+    def _sound_is_open(self) -> None:
+        if self._wanted and self._channel.in_bridge:
+            self._set_up.drop()
+        self._tell_call(Opened())
 
     async def _make_bridge(self, ari: Client) -> None:
         if self._adopted:
@@ -794,66 +773,10 @@ class AsteriskLine:
                 return
         await ari.bridges.create_with_id(self.bridge_id, name=bridge_name(self.id))
 
-    async def _make_media(self, ari: Client, media: Media) -> None:
-        """Have Asterisk make the media channel; with chan_websocket, also connect to it."""
-        asked = media.request()
-        channel = await ari.channels.external_media(self.media_id, **asked)
-        if not await media.made(channel):
-            # The answer that named its connection was lost: make another one.
-            self._spawn(self._remove(self.media_id))
-            self._name_media()
-            channel = await ari.channels.external_media(self.media_id, **asked)
-            await media.made(channel)
-
-    def _name_media(self) -> None:
-        """Choose a new id for the next media channel."""
-        self._renewals += 1
-        self._asterisk.lines.pop(self.media_id, None)
-        self.media_id = f"{self._first_media_id}.{self._renewals}"
-        self._asterisk.lines[self.media_id] = self
-        self._media_entered = False
-
-    async def _renew(self, media: Media, reason: str) -> None:
-        """Replace a media channel that has broken by a new one in the same bridge."""
-        loop = asyncio.get_running_loop()
-        began, lost = loop.time(), self.media_id
-        media.renew()
-        self._name_media()
-        self._flows = loop.create_future()
-        self._making.append(self._spawn(self._make_again(media)))
-        await asyncio.wait([self._flows], timeout=_RENEW_SECONDS)
-        self._renewing, self._renewed_at = None, loop.time()
-        if self._flows.done() and self._flows.result():
-            took_ms = round(1000 * (self._renewed_at - began))
-            log.warning("media_renewed", call=self.id, reason=reason, ms=took_ms)
-        else:
-            log.error("media_not_renewed", call=self.id, reason=reason)
-            self._tell_call(SoundLost(reason))
-        await self._remove(lost)
-
-    async def _make_again(self, media: Media) -> None:
-        # Not persistent: a caller does not wait in silence for Asterisk's return.
-        try:
-            await self._make_media(self._ari, media)
-        except AriError as error:
-            log.warning("media_not_made", call=self.id, code=error.code, error=str(error))
-            self._sound_flows(False)
-
-    async def _join_again(self) -> None:
-        try:
-            await self._ari.bridges.add_channel(self.bridge_id, self.media_id)
-        except AriError as error:
-            log.warning("media_not_joined", call=self.id, code=error.code, error=str(error))
-            self._sound_flows(False)
-
-    def _sound_flows(self, flows: bool) -> None:
-        if self._flows is not None and not self._flows.done():
-            self._flows.set_result(flows)
-
     def _connected(self) -> None:
         if self._wanted:
             # The caller of an adopted call is there before its sound is.
-            if self._opened or self._handed_over:
+            if self._media.opened or self._handed_over:
                 self._set_up.drop()
             if self._rtp_timer is None:
                 self._watch_rtp()
@@ -862,35 +785,24 @@ class AsteriskLine:
     def _bridge_is_made(self) -> None:
         if not self._bridge_made:
             self._bridge_made = True
-            self._join_media()
-
-    def _join_media(self) -> None:
-        if self._renewing is not None:
-            self._spawn(self._join_again())
-        elif self._bridge_made and self._media_entered:
-            ari = self._ari.persistent(self._set_up)
-            self._request(
-                ari.bridges.add_channel(self.bridge_id, self.media_id), errand=self._set_up
-            )
+            self._media.bridge_is_made()
 
     async def _play_music(self) -> None:
         # Until the music begins, the caller hears a soft tone now and then.
-        if self._media is not None and self._channel.in_bridge:
-            self._media.keeps_company = True
+        if self._channel.in_bridge:
+            self._media.keep_company(True)
         try:
             await self._channel.music(self.bridge_id)
         finally:
-            if self._media is not None:
-                self._media.keeps_company = False
+            self._media.keep_company(False)
 
     async def _keep_company(self, giving_back: Coroutine[Any, Any, None]) -> None:
         """Keep the sound, with a soft tone now and then, until the caller has been given back."""
-        if self._media is not None:
-            self._media.keeps_company = True
+        self._media.keep_company(True)
         try:
             await giving_back
         finally:
-            self._hang_up_media()
+            self._media.hang_up()
             await self._remove_resources()
 
     def _watch_rtp(self, seconds: float = _FIRST_RTP_SECONDS) -> None:
@@ -991,33 +903,24 @@ class AsteriskLine:
 
     async def _end_sound(self, *, heard_out: bool) -> None:
         try:
-            if heard_out and self._media is not None and self._opened:
+            if heard_out:
                 await self._media.heard_out()
         finally:
-            self._hang_up_media()
-
-    def _hang_up_media(self) -> None:
-        if self._media is not None:
             self._media.hang_up()
 
-    async def _remove_media(self) -> None:
-        await self._remove(self.media_id)
-
-    async def _remove(self, channel_id: str) -> None:
-        ari = self._ari.persistent()
-        await quietly(lambda: ari.channels.hangup(channel_id), attempts=2)
-
     async def _remove_resources(self) -> None:
-        if self._media is None and not self._adopted:
+        if not self._media.was_wanted and not self._adopted:
             return
         # Bridge or channel must have been made before they can be removed; every request has a
         # deadline.
-        making, self._making = self._making, []
+        making = set(self._media.making)
+        if self._making_bridge is not None and not self._making_bridge.done():
+            making.add(self._making_bridge)
         if making:
             await asyncio.wait(making)
         ari = self._ari.persistent()
         await asyncio.gather(
-            self._remove_media(),
+            self._media.remove(),
             quietly(lambda: ari.bridges.destroy(self.bridge_id), attempts=2),
         )
 
@@ -1099,8 +1002,6 @@ class AsteriskLine:
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if task in self._making:
-            self._making.remove(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("call_task_failed", call=self.id, exc_info=error)
             self._tell_call(LineFailed("internal_error"))

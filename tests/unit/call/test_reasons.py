@@ -17,7 +17,7 @@ from ari_app.line.interface import Result
 ROOT = Path(__file__).parents[3]
 EVENTS = {"AgentFailed", "Ended", "LineFailed", "SoundLost"}
 # And what puts a reason into one of them.
-SAYS_WHY = EVENTS | {"_caller_gone", "_media_lost", "_fail", "end_all"}
+SAYS_WHY = EVENTS | {"_caller_gone", "lost", "_fail", "end_all"}
 # Where the code of an error becomes a reason, and how.
 FAILING = (
     "ari_app/agent/elevenlabs",

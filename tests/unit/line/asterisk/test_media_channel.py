@@ -82,7 +82,7 @@ async def test_a_channel_that_was_hung_up_is_not_replaced(stage: Stage) -> None:
 
 async def test_a_channel_whose_end_is_told_before_its_connection_has_ended(stage: Stage) -> None:
     session = await stage.talk()
-    media = session.line._media
+    media = session.line._media._transport
     assert isinstance(media, WebSocketMedia)
     assert media._socket is not None
     # A close frame has come, and the end of the connection has not.
@@ -110,7 +110,8 @@ class Faulty:
 
 async def test_sound_that_cannot_be_ended_keeps_no_caller(stage: Stage) -> None:
     session = await stage.talk()
-    session.line._media = Faulty(session.line._media)
+    media = session.line._media
+    media._transport = Faulty(media._transport)
     with capture_logs() as logs:
         stage.agent().closes()
         await session.ended.wait()

@@ -342,7 +342,9 @@ class AsteriskLine:
             lines[target.id] = self
 
     def checkpoint(self) -> dict[str, Any]:
-        placing, target = self._placing, self._target
+        placing, target, called = self._placing, self._target, None
+        if target is not None:
+            called = TargetCheckpoint(target.id, target.rang, target.answered)
         kept = LineCheckpoint(
             self.id,
             self.caller,
@@ -358,9 +360,7 @@ class AsteriskLine:
             wanted=self._wanted,
             handed_over=self._handed_over,
             bridge=self._bridge_made,
-            target=None
-            if target is None
-            else TargetCheckpoint(target.id, target.rang, target.answered),
+            target=called,
             targets=self._target_count,
         )
         told: dict[str, Any] = _CHECKPOINT.dump_python(kept)

@@ -12,7 +12,6 @@ from http import HTTPStatus
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qs
 
-import aiohttp
 import orjson
 import structlog
 from aiohttp import hdrs, web
@@ -24,11 +23,12 @@ from ari_app.control.http.handlers import MAX_BODY_BYTES, audit_changes, serve_o
 from ari_app.control.http.idempotency import IdempotentAnswers, check_key
 from ari_app.control.http.keys import Keys
 from ari_app.control.http.machines import Elsewhere, only_machines
+from ari_app.control.http.merged_watch import WATCH_PATH, MergedWatch
 from ari_app.control.http.middleware import add_headers, problems, rate_limits, request_ids
 from ari_app.control.http.models import Liveness, Readiness
 from ari_app.control.http.openapi import docs_page, openapi_document, sign_in
 from ari_app.control.http.operations import IDEMPOTENCY_KEY, OPEN_PATHS, OPERATIONS
-from ari_app.control.http.page import MOST_WATCHERS, PAGE_PATHS, Look, Watching, page_routes
+from ari_app.control.http.page import PAGE_PATHS, Watching, page_routes
 from ari_app.control.http.rates import RequestRates
 from ari_app.control.http.relay import Relay, There, WorkerAway
 from ari_app.control.http.requests import read_body
@@ -45,10 +45,6 @@ _ASK_SECONDS: Final = 1.0
 _READY_SECONDS: Final = 0.3
 """For a worker to say how it is. Whoever checks this machine waits for half a second (HAProxy) or a
 whole one: a single worker that stands still must not be taken for all of them."""
-_WATCH_PATH: Final = "/page/watch"
-_MOST_NEWS: Final = 64 * 1024 * 1024
-"""Bytes of what a worker tells at once: at first all its calls, those of the last minute too, with
-some 400 bytes of each. No worker has so many; aiohttp's own limit is that of 1400."""
 _MOST_MACHINES: Final = 1000
 _STREAMS: Final = frozenset({"follow_session", "listen"})
 _FORM: Final = "application/x-www-form-urlencoded"
@@ -425,169 +421,6 @@ def _fingerprint(body: bytes) -> bytes:
     return hashlib.sha256(body).digest()
 
 
-class MergedWatch(Watching):
-    """Tells pages what changes among the calls of all workers, and of all machines.
-
-    While somebody watches, each of them is watched, by one stream however many pages there are.
-
-    Args:
-        front: What is watched.
-        relay: Asks its workers.
-        elsewhere: The other machines; None: there are none, or it is they who watch.
-        most: How many may watch at once.
-    """
-
-    def __init__(
-        self,
-        front: FrontView,
-        relay: Relay[Worker],
-        elsewhere: Elsewhere | None = None,
-        most: int = MOST_WATCHERS,
-    ) -> None:
-        super().__init__(most)
-        self._front = front
-        self._relay = relay
-        self._elsewhere = elsewhere
-        self._told: dict[Worker | str, _Mirror] = {}
-        self._keeper: asyncio.Task[None] | None = None
-
-    async def _stream(self, request: web.Request) -> web.StreamResponse:
-        if self._keeper is None:
-            self._keeper = asyncio.create_task(self._keep_watching(), name="watch")
-        try:
-            await self._all_heard()
-            return await super()._stream(request)
-        finally:
-            if self._watchers <= 1:
-                self.forget()
-
-    def stop(self) -> None:
-        """End all streams: nothing more will come."""
-        super().stop()
-        self.forget()
-
-    def forget(self) -> None:
-        """Stop watching workers and machines."""
-        keeper, self._keeper = self._keeper, None
-        if keeper is not None:
-            keeper.cancel()
-        for mirror in self._told.values():
-            mirror.close()
-        self._told.clear()
-
-    async def _all_heard(self) -> None:
-        """Wait for the first news of all workers and machines, for 1 s at most: a page that comes
-        again takes calls that it is not told of for ended."""
-        await asyncio.sleep(0)  # for the keeper to begin
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_ASK_SECONDS):
-                await asyncio.gather(*(each.heard.wait() for each in self._told.values()))
-
-    async def _keep_watching(self) -> None:
-        hub = self._front.hub
-        while True:
-            there = self._all()
-            for who in self._told.keys() - there.keys():
-                self._told.pop(who).close()
-            for who, each in there.items():
-                mirror = self._told.setdefault(who, _Mirror())
-                if mirror.task is None or mirror.task.done():
-                    mirror.heard.clear()
-                    mirror.task = asyncio.create_task(
-                        self._watch(each, mirror), name="watch a worker"
-                    )
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(1.0):
-                    await hub.changed()
-
-    def _all(self) -> dict[Worker | str, There[Any]]:
-        """Return whom to watch: workers, and machines by a name that each of their starts makes
-        anew."""
-        found: dict[Worker | str, There[Any]] = {
-            worker: There(worker, self._relay) for worker in self._front.hub.roster
-        }
-        if self._elsewhere is not None:
-            found |= {f"{each.to.name}/{each.to.run}": each for each in self._elsewhere.all()}
-        return found
-
-    async def _watch(self, there: There[Any], mirror: _Mirror) -> None:
-        try:
-            async with there.relay.stream(there.to, _WATCH_PATH) as response:
-                response.raise_for_status()
-                while line := await response.content.readline(max_line_length=_MOST_NEWS):
-                    if line.startswith(b"data: "):
-                        mirror.take(orjson.loads(line[6:]))
-        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError):
-            # It ends, or is not there yet: whoever is there in a second is watched.
-            pass
-        except Exception:
-            match there.to:
-                case Worker(number=number):
-                    log.exception("worker_not_watched", worker=number)
-                case machine:
-                    log.exception("machine_not_watched", machine=machine.name)
-        finally:
-            mirror.heard.set()
-
-    async def _look(self) -> Look:
-        now = asyncio.get_running_loop().time()
-        rows: dict[str, dict[str, Any]] = {}
-        levels: dict[str, Any] = {}
-        running, problems = 0, self._front.problems()
-        limit = self._front.hub.max_calls
-        for who, mirror in self._told.items():
-            rows.update(mirror.rows)
-            levels.update(mirror.levels)
-            running += mirror.running
-            if not isinstance(who, Worker):
-                limit += mirror.limit
-        if self._elsewhere is not None:
-            limit = self._elsewhere.limit(limit)
-        roster = self._front.hub.roster
-        if not roster.takes:
-            problems += roster.problems()
-        rest = {
-            "levels": levels,
-            "running": running,
-            "limit": limit,
-            "problems": problems,
-        }
-        return Look(now, rows, rest)
-
-
-class _Mirror:
-    """The calls of one worker, or of another machine, as it tells of them.
-
-    Attributes:
-        task: Listens to it.
-        heard: It has told of them all, or will not for now.
-    """
-
-    def __init__(self) -> None:
-        self.task: asyncio.Task[None] | None = None
-        self.heard = asyncio.Event()
-        self.rows: dict[str, dict[str, Any]] = {}
-        self.levels: dict[str, Any] = {}
-        self.running = self.limit = 0
-
-    def close(self) -> None:
-        if self.task is not None:
-            self.task.cancel()
-
-    def take(self, news: dict[str, Any]) -> None:
-        if not self.heard.is_set():
-            # It tells of all of them: what it had told before, over a connection that is gone, may
-            # be over.
-            self.rows.clear()
-        for row in news["calls"]:
-            self.rows[row["id"]] = row
-        for key in news["gone"]:
-            self.rows.pop(key, None)
-        self.levels, self.running = news["levels"], news["running"]
-        self.limit = news["limit"]
-        self.heard.set()
-
-
 def build_front_app(
     front: FrontView,
     relay: Relay[Worker],
@@ -643,7 +476,7 @@ def build_front_app(
         client_max_size=MAX_BODY_BYTES,
     )
     app.on_response_prepare.append(add_headers)
-    watch = MergedWatch(front, relay, elsewhere)
+    watch = MergedWatch(front.hub, front.problems, relay, elsewhere)
     _end_with(app, watch)
     handlers = FrontHandlers(
         front, relay, keyed=bool(keys), number_pattern=number_pattern, elsewhere=elsewhere
@@ -712,8 +545,8 @@ def build_machine_app(
         of_machine=True,
     )
     serve_operations(app, handlers.by_name())
-    watch = MergedWatch(front, relay, most=_MOST_MACHINES)
+    watch = MergedWatch(front.hub, front.problems, relay, most=_MOST_MACHINES)
     _end_with(app, watch)
-    app.router.add_get(_WATCH_PATH, watch.serve)
+    app.router.add_get(WATCH_PATH, watch.serve)
     app.router.add_routes(routes)
     return app

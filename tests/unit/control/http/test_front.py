@@ -20,13 +20,12 @@ from structlog.testing import capture_logs
 
 from ari_app.control.cluster.view import Machine
 from ari_app.control.http.front import (
-    MergedWatch,
-    _Mirror,
     build_front_app,
     build_machine_app,
 )
 from ari_app.control.http.keys import ApiKey, Keys, Scope
 from ari_app.control.http.machines import Elsewhere, Machines
+from ari_app.control.http.merged_watch import MergedWatch, _Mirror
 from ari_app.control.http.problems import Problem
 from ari_app.control.http.rates import RequestRates
 from ari_app.control.http.relay import _ANSWER_SECONDS, MACHINE_HEADER, There, Workers
@@ -521,7 +520,7 @@ async def test_it_is_told_why_a_worker_is_not_watched_unless_it_has_gone(
     async with await asyncio.start_unix_server(tells, str(office.folder.http(2))):
         with capture_logs() as logs:
             there = There(office.workers[1], relay)
-            await MergedWatch(office, relay)._watch(there, _Mirror())
+            await MergedWatch(office.hub, office.problems, relay)._watch(there, _Mirror())
     await relay.close()
     assert [each["event"] for each in logs] == told
 

@@ -50,6 +50,7 @@ from ari_app.line.asterisk.names import (
     media_channel_id,
     target_channel_id,
 )
+from ari_app.line.asterisk.reconcile import Held
 from ari_app.line.interface import (
     Ability,
     Answered,
@@ -103,28 +104,6 @@ ABILITIES: Final = (
     | Ability.BRING_IN
     | Ability.SCREEN
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What one line holds in Asterisk, for the sweep.
-
-    Attributes:
-        line_id: The line.
-        caller, media, bridge, target: Ids, whether or not such a channel or bridge exists.
-        caller_expected: If the caller's channel does not exist, the caller has hung up.
-        media_expected: If the media channel does not exist, it was lost.
-        target_expected: If the channel of a transfer's target does not exist, it has hung up.
-    """
-
-    line_id: str
-    caller: str
-    media: str
-    bridge: str
-    caller_expected: bool
-    media_expected: bool
-    target: str = ""
-    target_expected: bool = False
 
 
 @dataclass(frozen=True, slots=True)

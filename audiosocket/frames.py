@@ -168,18 +168,6 @@ class SlinFormat:
             known = ", ".join(_BY_NAME)
             raise ValueError(f"no AudioSocket format {name!r}; there are {known}") from None
 
-    @staticmethod
-    def by_kind(kind: Kind) -> SlinFormat:
-        """Return the format of audio messages of this kind.
-
-        Raises:
-            ValueError: It is no audio.
-        """
-        try:
-            return _BY_KIND[kind]
-        except KeyError:
-            raise ValueError(f"kind 0x{kind:02x} carries no audio") from None
-
 
 SLIN: Final = SlinFormat("slin", Kind.SLIN8, 8_000)
 SLIN12: Final = SlinFormat("slin12", Kind.SLIN12, 12_000)
@@ -194,8 +182,6 @@ SLIN192: Final = SlinFormat("slin192", Kind.SLIN192, 192_000)
 FORMATS: Final = (SLIN, SLIN12, SLIN16, SLIN24, SLIN32, SLIN44, SLIN48, SLIN96, SLIN192)
 
 _BY_NAME: Final = {fmt.name: fmt for fmt in FORMATS}
-_BY_KIND: Final = {fmt.kind: fmt for fmt in FORMATS}
-
 
 _FIXED_LENGTH: Final = {Kind.HANGUP: 0, Kind.UUID: 16, Kind.DTMF: 1, Kind.ERROR: 1}
 

@@ -21,7 +21,7 @@ import pybase64
 
 from ari_app.agent.elevenlabs.codec import decode, encode_audio
 from ari_app.audio.convert import Converter
-from ari_app.audio.formats import AudioFormat
+from ari_app.audio.formats import LINE_RATES_HZ, AudioFormat
 from ari_app.audio.g711 import alaw_to_pcm, pcm_to_alaw, pcm_to_ulaw, ulaw_to_pcm
 from audiosocket.frames import SLIN, Audio, Decoder, Identify, encode
 from benchmarks.engines import ENGINES
@@ -33,7 +33,6 @@ _ROUND_SECONDS = 0.05
 _QUICK_ROUND_SECONDS = 0.01
 
 AGENT_RATES_HZ = (8000, 16000, 22050, 24000, 44100, 48000)
-LINE_RATES_HZ = (8000, 12000, 16000, 24000)
 COMPARED_HZ = ((8000, 16000), (16000, 8000), (8000, 24000), (24000, 8000), (44100, 8000))
 
 

@@ -265,7 +265,6 @@ class CheckpointWriter:
         file: The file.
         state: Returns the call's state; called once for all changes of one turn of the loop.
         refresh: Brings the record's figures up to date.
-        now: Returns Unix time, in seconds.
     """
 
     def __init__(
@@ -273,12 +272,10 @@ class CheckpointWriter:
         file: CheckpointFile,
         state: Callable[[], Checkpoint],
         refresh: Callable[[], None],
-        now: Callable[[], float] = lambda: datetime.now(UTC).timestamp(),
     ) -> None:
         self._file = file
         self._state = state
         self._refresh = refresh
-        self._now = now
         self._loop = asyncio.get_running_loop()
         self._soon: asyncio.Handle | None = None
         self._begun = False
@@ -302,7 +299,7 @@ class CheckpointWriter:
         if not self._begun:
             # Without a state before them events cannot be restored.
             self._write_state()
-        self._file.add(_EVENT, self._now(), at, event.kind, event)
+        self._file.add(_EVENT, datetime.now(UTC).timestamp(), at, event.kind, event)
 
     def sound(self, name: str, *args: Any) -> None:
         """Write what the chronicle was told beside events; this is its `watch`."""

@@ -66,13 +66,11 @@ class Poster:
         *,
         tls: ssl.SSLContext,
         now: Callable[[], float] = time.time,
-        timeout_seconds: float = _ANSWER_SECONDS,
     ) -> None:
         self._session = session
         self._secrets = secrets
         self._tls = tls
         self._now = now
-        self._timeout_seconds = timeout_seconds
 
     async def post(
         self,
@@ -97,7 +95,7 @@ class Poster:
             headers["traceparent"] = traceparent
         try:
             async with (
-                asyncio.timeout(self._timeout_seconds),
+                asyncio.timeout(_ANSWER_SECONDS),
                 self._session.post(
                     url,
                     # A stream is sent in pieces: a long transcript holds up nobody.
@@ -112,7 +110,7 @@ class Poster:
                 await _pass_over(response)
                 return Answer(response.status, retry_after=wait)
         except TimeoutError:
-            return Answer(error=f"no answer within {self._timeout_seconds:g} s")
+            return Answer(error=f"no answer within {_ANSWER_SECONDS:g} s")
         except (aiohttp.ClientError, OSError) as error:
             return Answer(error=why_unreachable(error)[:200])
         except Exception as error:

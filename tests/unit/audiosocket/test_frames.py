@@ -14,16 +14,12 @@ def test_a_frame_is_20_ms(fmt: SlinFormat, frame_bytes: int) -> None:
     assert fmt.frame_samples * 50 == fmt.rate_hz
 
 
-def test_formats_are_found_by_name_and_kind() -> None:
+def test_formats_are_found_by_name() -> None:
     assert SlinFormat.by_name("slin") is SLIN
-    assert SlinFormat.by_kind(Kind.SLIN16) is SLIN16
     assert [SlinFormat.by_name(fmt.name) for fmt in FORMATS] == list(FORMATS)
-    assert [SlinFormat.by_kind(fmt.kind) for fmt in FORMATS] == list(FORMATS)
     assert [kind for kind in Kind if kind.is_audio] == [fmt.kind for fmt in FORMATS]
 
 
-def test_unknown_formats_are_refused() -> None:
+def test_an_unknown_format_is_refused() -> None:
     with pytest.raises(ValueError, match="no AudioSocket format 'ulaw'; there are slin, slin12"):
         SlinFormat.by_name("ulaw")
-    with pytest.raises(ValueError, match="kind 0x03 carries no audio"):
-        SlinFormat.by_kind(Kind.DTMF)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from ari_app.line.asterisk.ari.resources import (
     ApplicationsResource,
@@ -19,12 +19,15 @@ from ari_app.line.asterisk.ari.resources import (
 )
 from ari_app.line.asterisk.ari.rest import Errand, Link, Persistent, Rest, Sender
 
+_TIMEOUT_SECONDS: Final = 5.0
+"""For each request, waiting for a free connection included."""
+
 
 class Client:
     """Asterisk, as one Stasis application sees it.
 
     Every method raises an `AriError` when Asterisk does not do what it
-    was asked, and does so within `timeout` seconds.
+    was asked, and does so within 5 s, or what `within` says.
 
     Attributes:
         link: Whether Asterisk can be reached; the event socket keeps it up to date.
@@ -34,7 +37,6 @@ class Client:
         username: A user of ari.conf.
         password: Its password.
         app: Our Stasis application; the default wherever an application is to be named.
-        timeout: Seconds for each request, waiting for a free connection included.
         max_connections: Well below Asterisk's `sessionlimit` of 100, which WebSockets share.
         ca_file: For https: certificates (PEM) to trust instead of the system's.
 
@@ -49,7 +51,6 @@ class Client:
         password: str,
         app: str,
         *,
-        timeout: float = 5.0,
         max_connections: int = 50,
         ca_file: str | Path | None = None,
     ) -> None:
@@ -60,7 +61,7 @@ class Client:
             max_connections=max_connections,
             ca_file=ca_file,
         )
-        self._arrange(rest, app, timeout)
+        self._arrange(rest, app, _TIMEOUT_SECONDS)
 
     def _arrange(
         self,

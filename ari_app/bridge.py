@@ -16,8 +16,8 @@ from aiohttp import web
 
 from ari_app.agent.elevenlabs.closing import KNOWN_CODES
 from ari_app.agent.precall import PreCall
+from ari_app.call.adoption import Adoption
 from ari_app.call.calls import Calls
-from ari_app.call.checkpoint import Restored, give_up, is_poison, restore
 from ari_app.call.plan import Services
 from ari_app.call.states import State
 from ari_app.checks.asterisk import unauthorized
@@ -54,14 +54,13 @@ from ari_app.process.limits import share_interpreter
 from ari_app.process.loop import cancelled
 from ari_app.process.memory import (
     collect_leftovers,
-    collecting_nothing,
     load_for_good,
     settle_memory,
 )
 from ari_app.process.opening import Opened
 from ari_app.records.agent_report import PART, Report
 from ari_app.records.audit import AuditFile
-from ari_app.records.checkpoints import Checkpoints, OrphanedCall, Unreadable
+from ari_app.records.checkpoints import Checkpoints
 from ari_app.records.document import call_document
 from ari_app.records.forgetting import Forgetting
 from ari_app.records.hiding import hide_in_part
@@ -196,10 +195,7 @@ class VoiceBridge(Opened):
         self._checkpoints_folder = checkpoints
         self._lost_apps = lost_apps
         self._goes_on = goes_on
-        self._checkpoints: Checkpoints | None = None
-        self._restored: list[Restored] = []
-        self._given_up: list[tuple[Restored, str]] = []
-        self._untouched = False
+        self._adoption: Adoption | None = None
 
     # --- life
 
@@ -211,7 +207,7 @@ class VoiceBridge(Opened):
         """
         settings = self.settings
         settings.require_serving()
-        await self._find_checkpoints()
+        await self._find_orphans()
         self.spans = await self._open_traces()
         self.outbox = await self._open_outbox()
         if settings.database_url:
@@ -257,7 +253,7 @@ class VoiceBridge(Opened):
             recordings=self.recordings if records else None,
             begin_trace=read_traceparent if self.spans is None else self.spans.begin,
             announcements=require_announcements(settings),
-            checkpoints=self._checkpoints,
+            checkpoints=None if self._adoption is None else self._adoption.checkpoints,
         )
         member = self._join()
         self.calls = Calls(
@@ -403,10 +399,7 @@ class VoiceBridge(Opened):
             on_delete=[self._forget_webhooks()],
             on_lost=[] if self.outbox is None else [self.outbox.ended],
             share=Share(settings.worker, settings.workers) if settings.worker else None,
-            told_of=[
-                each.record.session_id
-                for each in (*self._restored, *(given_up for given_up, _ in self._given_up))
-            ],
+            told_of=[] if self._adoption is None else self._adoption.session_ids,
         )
         self.metrics.watch_call_log(call_log.counts)
         return await self._exit.enter_async_context(call_log)
@@ -428,7 +421,7 @@ class VoiceBridge(Opened):
         self._exit.callback(guard.close)
         self.metrics.watch_spend(guard)
         # Callers who are to be gone on with do not wait for it.
-        if not self._restored:
+        if self._adoption is None or not self._adoption.waiting:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_COUNT_SECONDS):
                     await guard.ask()
@@ -617,15 +610,10 @@ class VoiceBridge(Opened):
         Args:
             expected: There was one.
         """
-        adopting = self._checkpoints is not None and (expected or bool(self._restored))
-        self._untouched = False
-        if self._restored:
-            with collecting_nothing():
-                for restored in self._restored:
-                    self._adopt(restored)
-                    await asyncio.sleep(0)
-            self._restored.clear()
-        await self.give_calls_up()
+        adoption = self._adoption
+        adopting = adoption is not None and (expected or adoption.waiting)
+        if adoption is not None:
+            await adoption.adopt(self.calls, self.gateways, self.recordings)
         for gateway in self.gateways:
             await gateway.mend(expected=expected, adopting=adopting)
         for app in self._lost_apps:
@@ -637,19 +625,11 @@ class VoiceBridge(Opened):
 
     async def give_calls_up(self) -> None:
         """End the records of calls that cannot be gone on with, and tell of them."""
-        self._untouched = False
-        for restored, reason in self._given_up:
-            self._give_up(restored, reason)
-            await asyncio.sleep(0)
-        self._given_up.clear()
+        if self._adoption is not None:
+            await self._adoption.give_up(self.recordings)
 
-    async def _find_checkpoints(self) -> None:
-        """Read the calls that lost processes have left.
-
-        With hundreds of them this takes seconds, in which the event loop must go on, here and where
-        they are adopted or given up: the parent would take this process for stalled, and the next
-        one would fare no better.
-        """
+    async def _find_orphans(self) -> None:
+        """Read the calls that lost processes have left."""
         if self._checkpoints_folder is None:
             return
         checkpoints = Checkpoints(
@@ -657,82 +637,16 @@ class VoiceBridge(Opened):
             foreign=[self._checkpoints_folder.with_name(app) for app in self._lost_apps],
             stall_seconds=self.settings.worker_stall_seconds,
         )
-        with collecting_nothing():
-            try:
-                left, refused = await asyncio.to_thread(checkpoints.open)
-            except OSError as error:
-                log.error("calls_not_kept", folder=str(checkpoints.folder), error=error.strerror)
-                return
-            # If this process cannot serve, they are left to the next one.
-            self._exit.callback(self._leave_calls, checkpoints)
-            self._checkpoints = checkpoints
-            await asyncio.to_thread(self._sort, left, refused)
-            self._untouched = True
-        for reason in refused:
-            self._not_adopted(reason)
-
-    def _leave_calls(self, checkpoints: Checkpoints) -> None:
-        leave = bool(self._restored or self._given_up)
-        checkpoints.close(leave=leave, untouched=self._untouched)
-
-    def _sort(self, left: Sequence[OrphanedCall], refused: list[str]) -> None:
-        """Sort the calls that others have left: those to be adopted, and those to be given up."""
-        for each in left:
-            # What ends one process after the other may be this call.
-            poison = is_poison(each.taken)
-            if poison and not each.was_read:
-                refused.append("poison")
-                each.file.remove()
-                continue
-            try:
-                restored = restore(each)
-            except Unreadable as error:
-                log.error("call_not_readable", why=str(error))
-                refused.append("unreadable")
-                each.file.remove()
-                continue
-            if poison or each.stale:
-                self._given_up.append((restored, "poison" if poison else "stale"))
-            elif each.foreign or not self._goes_on:
-                self._given_up.append((restored, "line" if self._goes_on else "draining"))
-            else:
-                self._restored.append(restored)
-
-    def _adopt(self, restored: Restored) -> None:
-        record = restored.record
-        if self._had_ended(restored):
-            return
-        gateway = next((each for each in self.gateways if each.name == record.way), None)
-        if gateway is None or not self.calls.adopt(restored, gateway.adopt):
-            self._give_up(restored, "line")
-
-    def _had_ended(self, restored: Restored) -> bool:
-        if restored.checkpoint.course.state is not State.ENDED:
-            return False
-        # It was told of its end, or not: who hears of it again knows it.
-        for at, event in restored.events:
-            self.journal.restore(restored.record, event, at)
-        for _, event in restored.events[-1:]:
-            self.journal.tell(restored.record, event)
-        restored.file.remove()
-        return True
-
-    def _give_up(self, restored: Restored, reason: str) -> None:
-        """Have a call kept and told of that nobody goes on with, with all that is known of it."""
-        if self._had_ended(restored):
-            return
-        record, recordings = restored.record, restored.checkpoint.parts.recordings
-        for at, event in restored.events:
-            self.journal.restore(record, event, at)
-        if self.recordings is not None and recordings:
-            self.recordings.goes_on(record, recordings)
-        self.journal.note(record, give_up(restored))
-        restored.file.remove()
-        self._not_adopted(reason)
-
-    def _not_adopted(self, reason: str) -> None:
-        self.metrics.calls_not_adopted.labels(reason).inc()
-        log.warning("call_not_adopted", reason=reason)
+        adoption = Adoption(
+            checkpoints,
+            self.journal,
+            goes_on=self._goes_on,
+            on_refused=lambda reason: self.metrics.calls_not_adopted.labels(reason).inc(),
+        )
+        try:
+            self._adoption = await self._exit.enter_async_context(adoption)
+        except OSError as error:
+            log.error("calls_not_kept", folder=str(checkpoints.folder), error=error.strerror)
 
     def _forget_webhooks(self) -> OnDelete:
         """Return what deletes the webhooks of a call, also those of before they were given up."""

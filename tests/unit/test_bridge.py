@@ -14,9 +14,10 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
-from ari_app import bridge as app
 from ari_app.audio.formats import DEFAULT_AGENT_FORMATS, AgentFormats, AudioFormat
 from ari_app.bridge import VoiceBridge, WorkerPlace
+from ari_app.call import adoption as adoption_module
+from ari_app.call.adoption import Adoption
 from ari_app.call.checkpoint import Restored, restore
 from ari_app.call.states import State
 from ari_app.control.workers.folder import Folder
@@ -542,17 +543,17 @@ async def test_while_the_calls_of_a_lost_process_are_gone_through_the_loop_turns
         return restore(left)
 
     name = "_adopt" if goes_on else "_give_up"
-    go_on = getattr(VoiceBridge, name)
+    go_on = getattr(Adoption, name)
 
-    def one(bridge: VoiceBridge, *given: object) -> None:
+    def one(adoption: Adoption, *given: object) -> None:
         gone_through.append(turns)
-        go_on(bridge, *given)
+        go_on(adoption, *given)
 
     async with FakeAgent() as agent:
         settings = make(ari_url=url_of(asterisk), elevenlabs_base_url=agent.base_url)
         await lose(3, settings, asterisk, tmp_path)
-        monkeypatch.setattr(app, "restore", read)
-        monkeypatch.setattr(VoiceBridge, name, one)
+        monkeypatch.setattr(adoption_module, "restore", read)
+        monkeypatch.setattr(Adoption, name, one)
         second = VoiceBridge(settings, checkpoints=tmp_path / "lost", goes_on=goes_on)
         async with second:
             turning = asyncio.create_task(turn())

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 
-from ari_app import bridge as bridge_module
 from ari_app.bridge import VoiceBridge
+from ari_app.call import adoption as adoption_module
 from ari_app.call.checkpoint import CheckpointWriter, PartsState, facts_of
 from ari_app.call.course import Course
 from ari_app.call.signals import EndRequested, Event
@@ -111,7 +111,7 @@ async def test_what_was_said_with_a_process_that_was_lost_is_kept(
             # However long a worker may stand still: nothing is fresh.
             monkeypatch.setattr(checkpoints_module, "_FRESH_SECONDS", -3600.0)
         case "poison":
-            monkeypatch.setattr(bridge_module, "is_poison", lambda taken: True)
+            monkeypatch.setattr(adoption_module, "is_poison", lambda taken: True)
         case _:
             pass  # of these there is no way in here
     async with CallLog(make().database_url) as log:

@@ -4,7 +4,7 @@
 check` runs all of them (`check_all`). One module for each subject:
 
 * `call_log`: where ended calls are kept.
-* `host`: this machine: settings, files, folders, limits.
+* `host`: this machine: settings, files, folders, limits; `env_file`: names that are no settings.
 * `agent`: the key and the agent.
 * `asterisk`: what ARI tells: version, modules, limits, trunks.
 * `channel_probe`: what a channel tells: the way back to us, clock, dialplan.

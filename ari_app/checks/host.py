@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from ari_app.checks.env_file import doubtful_names
 from ari_app.checks.finding import EVERYTHING, NOTHING, Finding, failed, ok, warning
 from ari_app.control.http.keys import Keys
 from ari_app.control.workers.folder import Folder
@@ -24,7 +25,7 @@ from ari_app.process.compiled import is_compiled
 from ari_app.process.files import nearest
 from ari_app.process.limits import available, needed
 from ari_app.records.audit import not_writable
-from ari_app.settings import Settings, doubtful_names, split_host_port
+from ari_app.settings import Settings, split_host_port
 
 if TYPE_CHECKING:
     # What only some settings need is imported where they are looked at: a check should be quick.

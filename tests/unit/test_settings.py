@@ -10,7 +10,6 @@ from ari_app.call.amd import AmdRules, OnMachine
 from ari_app.call.keypad import DigitMode
 from ari_app.call.plan import CallPolicy
 from ari_app.errors import ConfigError
-from ari_app.process.addresses import is_loopback, is_unspecified, page_url
 from ari_app.settings import Settings, load_settings, split_host_port
 from linekit.listener import ConnectionLimits
 from tests.unit.settings_maker import nothing_outside
@@ -236,25 +235,11 @@ def test_secrets_do_not_show() -> None:
         assert secret not in settings.model_dump_json()
 
 
-def test_addresses() -> None:
+def test_an_address_in_a_setting() -> None:
     assert split_host_port("[::1]:9092") == ("::1", 9092)
-    assert is_loopback("127.8.9.1")
-    assert not is_loopback("example.org")
-    assert is_unspecified("::")
-    assert not is_unspecified("example.org")
 
 
-@pytest.mark.parametrize(
-    ("host", "url"),
-    [
-        ("10.0.0.1", "http://10.0.0.1:8080/"),
-        ("0.0.0.0", "http://127.0.0.1:8080/"),
-        ("::", "http://[::1]:8080/"),
-        ("fd00::1", "http://[fd00::1]:8080/"),
-    ],
-)
-def test_where_a_browser_finds_a_listener(host: str, url: str) -> None:
-    assert page_url(host, 8080) == url
+def test_asterisk_is_told_of_this_machine_where_nothing_is_said() -> None:
     assert load_settings(None).audiosocket_target == "127.0.0.1:9092"
 
 

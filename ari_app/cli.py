@@ -219,7 +219,8 @@ def check(
     from rich.console import Console
     from rich.markup import escape
 
-    from ari_app.checks import Finding, Verdict, check_all, what_works
+    from ari_app.checks.finding import Finding, Verdict, what_works
+    from ari_app.checks.all import check_all
     from ari_app.process.logs import set_up_logging
 
     signs = {

@@ -14,7 +14,9 @@ from rich.markup import escape
 from rich.text import Text
 
 from ari_app.bridge import VoiceBridge
-from ari_app.checks import Finding, Verdict, check_agent_key, check_microphone
+from ari_app.checks.agent import check_agent_key
+from ari_app.checks.finding import Finding, Verdict
+from ari_app.checks.microphone import check_microphone
 from ari_app.errors import AppError, ConfigError
 from ari_app.line.interface import Status
 from ari_app.line.microphone import Levels, MicrophoneGateway, MicrophoneLine, SoundCard

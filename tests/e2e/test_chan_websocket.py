@@ -13,7 +13,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from ari_app.call.states import State
-from ari_app.checks import Verdict, check_all
+from ari_app.checks.all import check_all
+from ari_app.checks.finding import Verdict
 from lab.asterisk import LabAsterisk
 from lab.faults import TcpProxy
 from lab.practice_agent import PracticeAgent

@@ -11,8 +11,10 @@ import pytest
 import pytest_asyncio
 import trustme
 
-from ari_app.checks import Finding, Verdict, asterisk, channel_probe, check_all
+from ari_app.checks import asterisk, channel_probe
+from ari_app.checks.all import check_all
 from ari_app.checks.channel_probe import listening
+from ari_app.checks.finding import Finding, Verdict
 from ari_app.line.asterisk.ari.client import Client
 from lab.asterisk import Installation, LabAsterisk
 from lab.practice_agent import PracticeAgent

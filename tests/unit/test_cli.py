@@ -15,9 +15,10 @@ import pytest
 from rich.console import Console
 
 import ari_app
-from ari_app import checks, cli
+from ari_app import cli
 from ari_app import serve as service
-from ari_app.checks import Finding, Verdict
+from ari_app.checks import all as all_checks
+from ari_app.checks.finding import Finding, Verdict
 from ari_app.errors import AgentError, ConfigError
 from ari_app.process import logs
 from ari_app.records.store.sqlite_probe import REVISION
@@ -263,7 +264,7 @@ def test_check_prints_what_it_finds(
             subject = f"Subject {min(number, 1)}"
             yield Finding(subject, verdict, f"[it] is {verdict} at [::1]:{number}" * 3)
 
-    monkeypatch.setattr(checks, "check_all", check_all)
+    monkeypatch.setattr(all_checks, "check_all", check_all)
     ran = run("check", "--conf", "/etc/asterisk", **SERVING)
     assert given == [Path("/etc/asterisk")]
     signs = {Verdict.OK: "✓", Verdict.NOTE: "·", Verdict.WARNING: "!", Verdict.FAILED: "✗"}

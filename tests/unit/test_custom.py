@@ -19,7 +19,8 @@ from structlog.testing import capture_logs
 
 from ari_app.bridge import VoiceBridge
 from ari_app.call.states import State
-from ari_app.checks import Verdict, check_dialer
+from ari_app.checks.dialer import check_dialer
+from ari_app.checks.finding import Verdict
 from ari_app.control.http.server import HttpServer
 from ari_app.errors import ConfigError
 from ari_app.settings import Settings

@@ -40,7 +40,7 @@ _CHECK = """
 import asyncio
 import sys
 import ari_app.process.plain_structlog
-from ari_app.checks import check_all
+from ari_app.checks.all import check_all
 from ari_app.settings import load_settings
 
 async def main():

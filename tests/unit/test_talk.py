@@ -21,7 +21,8 @@ from rich.console import Console
 from ari_app import cli
 from ari_app import talk as talk_module
 from ari_app.bridge import VoiceBridge
-from ari_app.checks import Verdict, check_all, what_works
+from ari_app.checks.all import check_all
+from ari_app.checks.finding import Verdict, what_works
 from ari_app.errors import ConfigError
 from ari_app.line import microphone
 from ari_app.line.microphone import Levels, MicrophoneGateway, PortAudio

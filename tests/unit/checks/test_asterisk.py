@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from ari_app.checks import Finding, Verdict, asterisk
+from ari_app.checks import asterisk
 from ari_app.checks.asterisk import (
     check_asterisk_side,
     endpoint_of,
     judge_limits,
     judge_transport,
 )
+from ari_app.checks.finding import Finding, Verdict
 from ari_app.line.asterisk.ari.client import Client
 from ari_app.line.asterisk.ari.models import AsteriskInfo
 from ari_app.settings import Settings, load_settings

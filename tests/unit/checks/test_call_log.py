@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ari_app.checks import Verdict
 from ari_app.checks.call_log import check_call_log, check_open_log
+from ari_app.checks.finding import Verdict
 from ari_app.records.store.address import read_address
 from ari_app.records.store.log import CallLog
 from ari_app.records.store.upgrade import upgrade

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from ari_app.checks import Finding, Verdict, channel_probe
+from ari_app.checks import channel_probe
 from ari_app.checks.channel_probe import Listener, check_questions, judge_clock
 from ari_app.checks.conf_rules import Said, demands, judge
+from ari_app.checks.finding import Finding, Verdict
 from ari_app.line.asterisk.ari.client import Client
 from ari_app.line.asterisk.ari.events import parse_event
 from ari_app.settings import load_settings

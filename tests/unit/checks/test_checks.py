@@ -8,25 +8,20 @@ from pathlib import Path
 import pytest
 
 from ari_app.agent.elevenlabs.client import AgentClient
-from ari_app.checks import (
-    Finding,
-    Verdict,
-    channel_probe,
-    check_agent_key,
-    check_all,
-    check_asterisk,
-    check_dial_back,
-    what_works,
-)
+from ari_app.checks import channel_probe
+from ari_app.checks.agent import check_agent_key
+from ari_app.checks.all import check_all
 from ari_app.checks.asterisk import (
     OF_AUDIOSOCKET,
     REQUIRED,
     TIMING,
     USEFUL,
+    check_asterisk,
     judge_modules,
     judge_version,
 )
-from ari_app.checks.finding import EVERYTHING
+from ari_app.checks.channel_probe import check_dial_back
+from ari_app.checks.finding import EVERYTHING, Finding, Verdict, what_works
 from ari_app.checks.media import check_media
 from ari_app.line.asterisk.ari.client import Client
 from ari_app.settings import Settings

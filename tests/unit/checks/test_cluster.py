@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from ari_app.checks import Verdict
 from ari_app.checks.cluster import check_cluster
+from ari_app.checks.finding import Verdict
 from ari_app.settings import load_settings
 from lab.asterisk.ports import free_port
 from tests.unit.control.cluster.valkey import NoValkey, valkey_server

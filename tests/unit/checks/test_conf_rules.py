@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ari_app.checks import Finding, Use, Verdict, check_conf, what_works
+from ari_app.checks.conf import check_conf
 from ari_app.checks.conf_file import parse_conf
 from ari_app.checks.conf_rules import FILES, Needs, judge_conf, judge_process_limit
 from ari_app.checks.dialplan import Dialplan
+from ari_app.checks.finding import Finding, Use, Verdict, what_works
 from ari_app.settings import load_settings
 from lab.asterisk.config import template_dir
 

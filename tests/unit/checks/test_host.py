@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from ari_app.checks import Finding, Verdict
+from ari_app.checks.finding import Finding, Verdict
 from ari_app.checks.host import (
     cannot_listen,
     check_host,

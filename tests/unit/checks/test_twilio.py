@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from ari_app.checks import Finding, Verdict, check_all, check_twilio, check_twilio_account
+from ari_app.checks.all import check_all
+from ari_app.checks.finding import Finding, Verdict
+from ari_app.checks.twilio import check_twilio, check_twilio_account
 from ari_app.settings import Settings
 from lab.web import serving
 from tests.unit.line.fake_twilio import ACCOUNT, PUBLIC_URL

@@ -16,7 +16,8 @@ from aiohttp import web
 from structlog.testing import capture_logs
 from yarl import URL
 
-from ari_app.checks import Verdict, check_dialer_service
+from ari_app.checks.dialer import check_dialer_service
+from ari_app.checks.finding import Verdict
 from ari_app.errors import ConfigError
 from ari_app.line.dialer import api as api_module
 from ari_app.line.dialer.api import AudioSocket, DialerApi

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from ari_app.checks import Verdict, check_descriptors
+from ari_app.checks.finding import Verdict
+from ari_app.checks.host import check_descriptors
 from ari_app.process import limits
 from ari_app.settings import load_settings
 

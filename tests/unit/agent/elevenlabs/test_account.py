@@ -16,8 +16,8 @@ from ari_app.agent.elevenlabs.client import AgentClient
 from ari_app.agent.elevenlabs.closing import classify
 from ari_app.agent.elevenlabs.errors import AgentRefused, ConnectError, error_from_status
 from ari_app.agent.interface import Briefing
-from ari_app.checks import Verdict
 from ari_app.checks.agent import check_account, judge_account
+from ari_app.checks.finding import Verdict
 from ari_app.settings import load_settings
 from tests.unit.agent.elevenlabs.fake_agent import API_KEY, FakeAgent
 

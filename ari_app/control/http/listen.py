@@ -13,17 +13,13 @@ from ari_app.call.listening import Ear
 from ari_app.control.control import CallControl
 from ari_app.control.http.middleware import KEY_NAME
 from ari_app.control.http.problems import Problem
-from ari_app.process.loop import cancelled
-from ari_app.process.network import let_go
+from ari_app.control.http.streams import one_way_socket, send_while_there
 
 log = structlog.get_logger(__name__)
 
 _BLOCK_MS: Final = 60
 _MOST_LISTENERS: Final = 32
 _WRITE_SECONDS: Final = 5.0
-_CLOSE_SECONDS: Final = 2.0
-_HEARTBEAT_SECONDS: Final = 15.0
-_MAX_MESSAGE_BYTES: Final = 4096
 
 
 class _Service(Protocol):
@@ -44,14 +40,7 @@ class Listening:
 
     async def serve(self, request: web.Request, session_id: str) -> web.StreamResponse:
         """Send both sides until the call is over, or the listener goes."""
-        socket = web.WebSocketResponse(
-            timeout=_CLOSE_SECONDS,
-            heartbeat=_HEARTBEAT_SECONDS,
-            compress=False,
-            max_msg_size=_MAX_MESSAGE_BYTES,
-        )
-        if not socket.can_prepare(request).ok:
-            raise Problem("bad_request", "The request is no WebSocket handshake (RFC 6455).")
+        socket = one_way_socket(request)
         if self._listeners >= _MOST_LISTENERS:
             raise Problem(
                 "too_many_streams", f"{_MOST_LISTENERS} listen already, which is the limit."
@@ -60,20 +49,10 @@ class Listening:
             self._listeners += 1
             try:
                 await socket.prepare(request)
-                await self._follow(socket, ear)
+                await send_while_there(socket, self._send(socket, ear), "listen")
             finally:
                 self._listeners -= 1
         return socket
-
-    async def _follow(self, socket: web.WebSocketResponse, ear: Ear) -> None:
-        sending = asyncio.create_task(self._send(socket, ear), name="listen")
-        try:
-            # Reading is what sees the listener go; what it says means nothing here.
-            async for _ in socket:
-                pass
-        finally:
-            await cancelled(sending)
-            let_go(socket)
 
     async def _send(self, socket: web.WebSocketResponse, ear: Ear) -> None:
         loop = asyncio.get_running_loop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from datetime import datetime
 from functools import reduce
 from http import HTTPStatus
@@ -148,7 +148,12 @@ async def _next_piece(follower: Follower) -> bytes | None:
     return None if entry is None else _as_sse(entry)
 
 
-async def _web_socket(request: web.Request, follower: Follower) -> web.StreamResponse:
+def one_way_socket(request: web.Request) -> web.WebSocketResponse:
+    """Make a WebSocket on which we alone speak.
+
+    Raises:
+        Problem: The request is no handshake.
+    """
     # Permessage deflate would cost 300 KiB a client for a few hundred bytes a second.
     socket = web.WebSocketResponse(
         timeout=_CLOSE_SECONDS,
@@ -158,8 +163,19 @@ async def _web_socket(request: web.Request, follower: Follower) -> web.StreamRes
     )
     if not socket.can_prepare(request).ok:
         raise Problem("bad_request", "The request is no WebSocket handshake (RFC 6455).")
-    await socket.prepare(request)
-    sending = asyncio.create_task(_send_events(socket, follower), name="session-events")
+    return socket
+
+
+async def send_while_there(
+    socket: web.WebSocketResponse, sends: Coroutine[Any, Any, None], name: str
+) -> None:
+    """Send until all has been sent and the socket is closed, or the client goes.
+
+    Args:
+        sends: Sends, and then closes the socket.
+        name: Of its task.
+    """
+    sending = asyncio.create_task(sends, name=name)
     try:
         # Reading is what answers pings and sees the client go; what it says means nothing here.
         async for _ in socket:
@@ -167,6 +183,12 @@ async def _web_socket(request: web.Request, follower: Follower) -> web.StreamRes
     finally:
         await cancelled(sending)
         let_go(socket)
+
+
+async def _web_socket(request: web.Request, follower: Follower) -> web.StreamResponse:
+    socket = one_way_socket(request)
+    await socket.prepare(request)
+    await send_while_there(socket, _send_events(socket, follower), "session-events")
     return socket
 
 

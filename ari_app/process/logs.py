@@ -1,7 +1,7 @@
 """Logging: structlog, on standard error, as coloured lines for people or as JSON for machines.
 
-A line is put together where it is logged, and written by a thread (see
-`ari_app.process.logs`), so that nothing waits for whoever reads the log.
+A line is put together where it is logged, and written by a thread (`LineWriter`), so that nothing
+waits for whoever reads the log.
 """
 
 from __future__ import annotations

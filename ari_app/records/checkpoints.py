@@ -1,4 +1,4 @@
-"""The files of the calls that run: what another process needs to go on with them.
+"""Checkpoints: the files of calls that run, from which another process goes on with them.
 
 Each process has a folder of its own, which it holds locked, and each of its calls a file there, a
 line for each thing that becomes known. The file goes with the call. A process that is lost leaves
